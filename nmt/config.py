@@ -1,0 +1,289 @@
+"""The configuration of every command, and the way from a command line to it.
+
+The schema is the dataclasses, which lie beside the code they configure and hold the defaults; `configs/` holds named
+sets of values. This is the only module that knows Hydra: it composes the groups and reads the `name=value` grammar,
+while the checks, the messages and the sweep loop are ours, so that a mistake costs the user one line.
+"""
+
+import itertools
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from nmt.models import MODELS
+from nmt.options import convert, differences, from_primitive, nearest, needed, node, options, to_primitive, validate
+from nmt.presets import choices, folders
+from nmt.runs import FREE, check_continuation, command_line, is_under, overlay, own_name, report_folder, run_name
+from nmt.schema import Config, EvaluateConfig, TranslateConfig
+from nmt.usage import one_line, read_flags, tell, usage
+
+__all__ = [
+    "FREE",
+    "Config",
+    "EvaluateConfig",
+    "TranslateConfig",
+    "check_continuation",
+    "command",
+    "command_line",
+    "differences",
+    "from_primitive",
+    "overlay",
+    "report_folder",
+    "run_name",
+    "save_yaml",
+    "to_primitive",
+]
+
+T = TypeVar("T")
+
+GROUPS: dict[str, tuple[str, ...]] = {"train": ("data", "model", "experiment"), "evaluate": ("data",), "translate": ()}
+
+
+def to_yaml(config: object) -> str:
+    """The full configuration as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.create(to_primitive(config)))
+
+
+def save_yaml(config: object, path: Path) -> None:
+    """Write the full configuration, through a temporary neighbour."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(to_yaml(config), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _quoted(path: Path) -> str:
+    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'file://{escaped}'"
+
+
+class _Argument(NamedTuple):
+    key: str
+    parsed: Override
+    text: str  # key=value, as typed
+
+    @property
+    def typed(self) -> str:
+        return self.text.partition("=")[2].strip()
+
+
+def _parse(text: str, known: Sequence[str]) -> _Argument:
+    key, equals, value = text.partition("=")
+    bare = key.lstrip("+~").partition("@")[0].strip()
+    near = nearest(bare, known)
+    hint = f"; did you mean {near}?" if near else "; --help shows the options"
+    if not equals:
+        likely = f"; did you mean {near}=…?" if near else ", such as seed=2"
+        raise ValueError(f"{text or repr(text)}: options are written name=value{likely}")
+    if bare in known and key != bare:
+        raise ValueError(f"{text}: write it as {bare}={value}")
+    if bare not in known:
+        raise ValueError(f"{text}: unknown option{hint}")
+    try:
+        parsed = OverridesParser.create().parse_override(text)
+    except HydraException:
+        if (plain := _in_quotes(value)) is not None:
+            return _parse(f"{key}={plain}", known)._replace(text=text)
+        bare_value = value.strip("'\"").replace("\\", "\\\\").replace('"', '\\"')
+        quoted = shlex.quote(f'{key}="{bare_value}"')
+        raise ValueError(f"{text}: the value cannot be read; quote it twice, as in {quoted}") from None
+    return _Argument(bare, parsed, text)
+
+
+def _in_quotes(value: str) -> str | None:
+    """A plain text, or a list of them, with the quotes that the grammar wants around letters such as é and #."""
+    is_list = value.startswith("[") and value.endswith("]")
+    inner = value[1:-1] if is_list else value
+    if set(inner) & set("'\"[]{}$\\") or ("(" in inner and "," in inner):
+        return None
+    quoted = ",".join(f'"{part.strip()}"' for part in inner.split(","))
+    return f"[{quoted}]" if is_list else quoted
+
+
+def _known(name: str, tree: object) -> list[str]:
+    """Groups, nodes and options that may stand before "="; options of every architecture, whichever is chosen."""
+    known = dict.fromkeys(GROUPS[name]) | options(tree)
+    if hasattr(tree, "model"):
+        for kind in MODELS.values():
+            known |= options(kind.config(), "model.")
+    for path in list(known):
+        while "." in path:
+            path = path.rpartition(".")[0]
+            known.setdefault(path)
+    return list(known)
+
+
+def _read(name: str, config_class: type[T], arguments: Sequence[str]) -> T:
+    """The configuration that one run's arguments describe, not validated yet."""
+    known = _known(name, config_class())
+    parsed = [_parse(text, known) for text in arguments]
+    for argument in parsed:
+        if argument.parsed.is_sweep_override():
+            raise ValueError(
+                f"{argument.text}: several values make several runs, which needs -m; one list is written [a,b], and "
+                f"a comma inside a value is quoted: '{argument.key}=\"{argument.typed}\"'"
+            )
+    groups = [argument for argument in parsed if argument.key in GROUPS[name]]
+    tree = _compose(name, config_class, groups)
+    typed = OmegaConf.to_object(tree)
+    assert isinstance(typed, config_class)
+    for argument in parsed:
+        if argument not in groups:
+            _assign(tree, typed, argument.key, argument.parsed.value(), argument)
+    try:
+        config = OmegaConf.to_object(tree)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{error.full_key}: {str(error).partition(chr(10))[0]}") from error
+    assert isinstance(config, config_class)
+    return config
+
+
+def _compose(name: str, config_class: type[T], groups: list[_Argument]) -> DictConfig:
+    for key, parsed, text in groups:
+        allowed = choices(key)
+        value = parsed.value()
+        if value not in allowed and not (key == "experiment" and value is None):
+            near = nearest(str(value), allowed)
+            likely = f"; did you mean {key}={near}?" if near else ""
+            raise ValueError(f"{text}: must be one of {', '.join(allowed) or '(none)'}{likely}")
+    store = ConfigStore.instance()
+    store.store(name=f"{name}_schema", node=config_class)
+    for architecture, kind in MODELS.items():
+        store.store(group="model", name=f"{architecture}_schema", node=kind.config)
+    searched = folders()
+    overrides = [f"{key}={'null' if parsed.value() is None else parsed.value()}" for key, parsed, _ in groups]
+    overrides += [f"hydra.searchpath=[{_quoted(folder)}]" for folder in searched[1:]]
+    try:
+        with initialize_config_dir(config_dir=str(searched[0]), version_base="1.3"):
+            return compose(config_name=name, overrides=overrides)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise ValueError(f"configs: {one_line(error)}") from error
+
+
+def _assign(tree: DictConfig, typed: object, path: str, value: Any, argument: _Argument) -> None:
+    """Set one option, or those of a mapping given for a node, in the composed tree."""
+    leaves = options(typed)
+    below = [leaf for leaf in leaves if leaf.startswith(path + ".")]
+    if path in leaves:
+        if not (isinstance(value, str) and "${" in value):
+            try:
+                value = convert(leaves[path], value, argument.typed if path == argument.key else str(value))
+            except TypeError:
+                raise ValueError(f"{argument.text}: {needed(leaves[path])}") from None
+        OmegaConf.update(tree, path, value, merge=True)
+    elif below and isinstance(value, dict):
+        for key, each in value.items():
+            _assign(tree, typed, f"{path}.{key}", each, argument)
+    elif below:
+        if f"{path}.score" in below:
+            raise ValueError(
+                f"{argument.text}: {path} holds several options; did you mean {path}.score={argument.typed}?"
+            )
+        raise ValueError(f"{argument.text}: {path} holds several options, set one of them: {', '.join(below)}")
+    elif path.startswith("model.") and (others := _architectures(path)):
+        raise ValueError(
+            f"{argument.text}: not an option of model={getattr(node(typed, 'model'), 'architecture', '?')}; "
+            f"an option of {', '.join(f'model={other}' for other in others)}"
+        )
+    else:
+        near = nearest(path, leaves)
+        raise ValueError(f"{argument.text}: unknown option {path}" + (f"; did you mean {near}?" if near else ""))
+
+
+def _architectures(path: str) -> list[str]:
+    return [name for name, kind in MODELS.items() if is_under(path, list(options(kind.config(), "model.")))]
+
+
+def command(
+    task: Callable[[T, list[str]], None], config_class: type[T], name: str, arguments: Sequence[str] | None = None
+) -> None:
+    """Entry point of `python -m nmt.<name>`: read the command line, check it, and call the task.
+
+    Args:
+        task: called with the validated configuration and the `name=value` arguments it was made from.
+        config_class: the tree of the command.
+        name: the command's name, which is also that of its file in `configs/`.
+        arguments: the command line; None: that of the process.
+
+    Raises:
+        SystemExit: 1 after an error, told in one line `error: …` (with the environment variable NMT_TRACEBACK=1 after
+            the traceback) or when a run of several failed; 130 when interrupted. Any exception but ValueError and
+            OSError is a defect and passes through.
+    """
+    try:
+        overrides, flags = read_flags(list(sys.argv[1:] if arguments is None else arguments))
+        if "help" in flags:
+            print(usage(name, {group: choices(group) for group in GROUPS[name]}))
+        elif "cfg" in flags:
+            print(to_yaml(_read(name, config_class, overrides)), end="")
+        elif "multirun" in flags:
+            _many(task, config_class, name, overrides)
+        else:
+            _one(task, config_class, name, overrides)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, OSError) as error:
+        tell(error)
+        raise SystemExit(1) from None
+
+
+def _one(task: Callable[[T, list[str]], None], config_class: type[T], name: str, overrides: list[str]) -> None:
+    config = _read(name, config_class, overrides)
+    if isinstance(config, Config):
+        validate(config)
+        config.name = config.name or run_name(overrides)
+    elif isinstance(config, EvaluateConfig | TranslateConfig):
+        config.validate()  # its parts are complete, and checked, only on top of the checkpoint's (see `overlay`)
+    task(config, overrides)
+
+
+def _many(task: Callable[[T, list[str]], None], config_class: type[T], name: str, overrides: list[str]) -> None:
+    """Run every combination of the values given, one after the other; a run that fails does not stop the rest."""
+    runs = _combinations(overrides, _known(name, config_class()))
+    failures: list[str] = []
+    for number, (fixed, swept) in enumerate(runs, start=1):
+        shown = shlex.join(swept)
+        print(f"run {number} of {len(runs)}: {shown}", file=sys.stderr, flush=True)
+        name_given = own_name(fixed, swept) if config_class is Config else []
+        try:
+            _one(task, config_class, name, [*fixed, *swept, *name_given])
+        except (ValueError, OSError) as error:
+            tell(error)
+            failures.append(f"  {shown}: {one_line(error)}")
+        except Exception as error:  # a defect: shown in full, and the other runs still go ahead
+            traceback.print_exc()
+            failures.append(f"  {shown}: {type(error).__name__}: {one_line(error)}")
+    if failures:
+        print(f"{len(failures)} of {len(runs)} runs failed:", *failures, sep="\n", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def _combinations(overrides: list[str], known: Sequence[str]) -> list[tuple[list[str], list[str]]]:
+    """For every run of a sweep, the arguments common to all and its own."""
+    fixed: list[str] = []
+    swept: list[list[str]] = []
+    for text in overrides:
+        key, parsed, _ = _parse(text, known)
+        if not parsed.is_sweep_override():
+            fixed.append(text)
+            continue
+        try:
+            swept.append([f"{key}={value}" for value in parsed.sweep_string_iterator()])
+        except HydraException as error:
+            raise ValueError(f"{text}: {one_line(error)}; write the values out: {key}=a,b,c") from None
+    return [(fixed, list(values)) for values in itertools.product(*swept)]

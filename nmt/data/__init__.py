@@ -1,0 +1,36 @@
+"""From text to batches: sources of sentence pairs, tokenizers, the cache of tokenised corpora, and batching."""
+
+from nmt.data.batches import Batch, Batches, SourceBatch, collate, on_device, plan, source_batch, source_batches
+from nmt.data.corpus import Corpus, Side, load_tokenizer, prepare
+from nmt.data.sources import SOURCES, DataConfig, Pair, as_dataset, gold_path, locations, more_tests, read_pairs
+from nmt.data.tokenizer import BOS, EOS, PAD, TOKENIZERS, UNK, Tokenizer, TokenizerConfig
+
+__all__ = [
+    "BOS",
+    "EOS",
+    "PAD",
+    "SOURCES",
+    "TOKENIZERS",
+    "UNK",
+    "Batch",
+    "Batches",
+    "Corpus",
+    "DataConfig",
+    "Pair",
+    "Side",
+    "SourceBatch",
+    "Tokenizer",
+    "TokenizerConfig",
+    "as_dataset",
+    "collate",
+    "gold_path",
+    "load_tokenizer",
+    "locations",
+    "more_tests",
+    "on_device",
+    "plan",
+    "prepare",
+    "read_pairs",
+    "source_batch",
+    "source_batches",
+]

@@ -1,0 +1,192 @@
+"""Tokenised corpora in the cache: flat arrays of ids on disk, mapped into memory, made once for text and tokenizer."""
+
+import base64
+import hashlib
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nmt.data.cache import cached_directory, write_file
+from nmt.data.sources import Block, DataConfig, content_digest, locations, read_blocks, read_pairs
+from nmt.data.tokenizer import Tokenizer, training_options
+from nmt.data.writer import META, VERSION, Writer, counts
+
+logger = logging.getLogger(__name__)
+
+
+class Side(NamedTuple):
+    """One language: row i is `ids[offsets[i]:offsets[i + 1]]`, without BOS and EOS."""
+
+    ids: NDArray[Any]  # uint16 or uint32, mapped from disk
+    offsets: NDArray[np.int64]  # (N + 1,)
+
+
+class Text(NamedTuple):
+    """One language's sentences in UTF-8: row i is `content[offsets[i]:offsets[i + 1]]`."""
+
+    content: NDArray[np.uint8]
+    offsets: NDArray[np.int64]  # (N + 1,)
+
+    def rows(self, indices: NDArray[Any]) -> list[str]:
+        """The sentences of some rows."""
+        starts, ends = self.offsets[indices].tolist(), self.offsets[indices + 1].tolist()
+        return [self.content[start:end].tobytes().decode() for start, end in zip(starts, ends, strict=True)]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Tokenised pairs, N rows.
+
+    source_text and target_text are there only for a training corpus made for subword regularisation, which cuts the
+    text anew in every epoch. `dropped` and `repaired` count by reason, out of `num_read` pairs. `digest` is a name for
+    text, tokenizer and options together.
+    """
+
+    source: Side
+    target: Side
+    source_text: Text | None
+    target_text: Text | None
+    dropped: dict[str, int]
+    repaired: dict[str, int]
+    num_read: int
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.source.offsets) - 1
+
+    @property
+    def source_lengths(self) -> NDArray[np.int64]:
+        """(N,) subwords of each source, the end token not counted."""
+        return np.diff(self.source.offsets)
+
+    @property
+    def target_lengths(self) -> NDArray[np.int64]:
+        """(N,) subwords of each target, the end token not counted."""
+        return np.diff(self.target.offsets)
+
+
+def load_tokenizer(config: DataConfig) -> Tokenizer:
+    """The tokenizer trained on the training text, and on nothing else; from the cache when text and options are known.
+
+    Raises ValueError or FileNotFoundError for an unusable text or a vocabulary size it cannot give.
+    """
+    key = hashlib.sha256(json.dumps([VERSION, training_options(config.tokenizer)]).encode())
+    key.update(content_digest(config, "train").encode())
+    path = Path(config.cache) / f"tokenizer-{key.hexdigest()[:16]}.json"
+    tokenizer = _read_tokenizer(path)
+    if tokenizer is None:
+        started = time.monotonic()
+        tokenizer = Tokenizer.train(config.tokenizer, read_pairs(config, "train"))
+        seconds = time.monotonic() - started
+        sizes = f"{tokenizer.source_size}" if tokenizer.joint else f"{tokenizer.source_size}+{tokenizer.target_size}"
+        logger.info("trained a %s tokenizer with %s entries in %.1f s", tokenizer.kind, sizes, seconds)
+        content = {"digest": tokenizer.digest, "state": tokenizer.state()}
+        write_file(path, json.dumps(content, default=_to_base64, ensure_ascii=False).encode())
+    tokenizer.sampling = config.tokenizer.sampling
+    return tokenizer
+
+
+def prepare(config: DataConfig, split: str, tokenizer: Tokenizer) -> Corpus:
+    """The tokenised pairs of a split, or of an explicitly named place; from the cache when text, tokenizer and options
+    are known, else tokenised in blocks in bounded memory.
+
+    Left out and counted: pairs with more than `max_length` subwords on a side and, of the training split, pairs with an
+    empty side or a length ratio above `max_ratio`. Other splits keep empty sentences. Raises ValueError when nothing is
+    left, and with `strict` when anything is left out.
+    """
+    training = split == "train"
+    keep_text = training and tokenizer.sampling > 0
+    options = [VERSION, config.max_length, config.max_ratio if training else 0, training, keep_text]
+    key = hashlib.sha256(json.dumps(options).encode())
+    key.update(tokenizer.digest.encode())
+    key.update(content_digest(config, split).encode())
+    digest = key.hexdigest()
+    where = ", ".join(locations(config, split))
+
+    def build(folder: Path) -> None:
+        writer = Writer(folder, config, tokenizer, training, keep_text, where)
+        writer.run(_progress(config, split, writer.repaired, where))
+
+    folder = cached_directory(Path(config.cache) / f"corpus-{digest[:16]}", _complete, build)
+    meta = json.loads((folder / META).read_text(encoding="utf-8"))
+    if config.strict and meta["dropped"]:
+        raise ValueError(
+            f"data.strict=true: {where}: pair {meta['first_dropped']} and {sum(meta['dropped'].values()) - 1} others "
+            f"cannot be used ({counts(meta['dropped'])})"
+        )
+    num_pairs = meta["num_read"] - sum(meta["dropped"].values())
+    reasons = [f"{title}: {counts(meta[title])}" for title in ("dropped", "repaired") if meta[title]]
+    logger.info("%s: %s", where, "; ".join([f"{num_pairs} of {meta['num_read']} pairs", *reasons]))
+    texts = [Text(*_mapped(folder, f"{side}_text", np.uint8)) if keep_text else None for side in ("source", "target")]
+    return Corpus(
+        source=Side(*_mapped(folder, "source", np.dtype(meta["dtype"]["source"]))),
+        target=Side(*_mapped(folder, "target", np.dtype(meta["dtype"]["target"]))),
+        source_text=texts[0],
+        target_text=texts[1],
+        dropped=meta["dropped"],
+        repaired=meta["repaired"],
+        num_read=meta["num_read"],
+        digest=digest,
+    )
+
+
+def _progress(config: DataConfig, split: str, repaired: Counter[str], where: str) -> Iterator[Block]:
+    """The blocks of a split, with a bar when the error stream is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(desc=where, unit=" pairs", unit_scale=True, disable=None, leave=False) as bar:
+        for block in read_blocks(config, split, repaired):
+            yield block
+            bar.update(len(block[0]))
+
+
+def _complete(folder: Path) -> bool:
+    try:
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        return all((folder / name).stat().st_size == size for name, size in meta["files"].items())
+    except FileNotFoundError:
+        return False
+    except (ValueError, KeyError, TypeError, AttributeError):
+        logger.warning("%s is damaged and is made anew", folder)
+        return False
+
+
+def _mapped(folder: Path, name: str, dtype: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    return _memory_map(folder / f"{name}.bin", dtype), _memory_map(folder / f"{name}_offsets.bin", np.int64)
+
+
+def _memory_map(path: Path, dtype: Any) -> NDArray[Any]:
+    if path.stat().st_size == 0:  # which cannot be mapped
+        return np.empty(0, dtype)
+    return np.memmap(path, dtype, mode="r")
+
+
+def _read_tokenizer(path: Path) -> Tokenizer | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), object_hook=_from_base64)
+        tokenizer = Tokenizer.from_state(content["state"])
+        if tokenizer.digest == content["digest"]:
+            return tokenizer
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        pass  # not a tokenizer any more: the warning below, and a new one
+    logger.warning("%s is damaged and is made anew", path)
+    return None
+
+
+def _to_base64(value: Any) -> dict[str, str]:
+    assert isinstance(value, bytes)
+    return {"base64": base64.b64encode(value).decode("ascii")}
+
+
+def _from_base64(value: dict[str, Any]) -> Any:
+    return base64.b64decode(value["base64"]) if value.keys() == {"base64"} else value

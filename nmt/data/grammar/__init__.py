@@ -1,0 +1,152 @@
+"""The built-in language pair: correct English and German with known word alignments, written by a synchronous grammar.
+
+`generate` draws sentences, `write` makes a corpus of them. The word tables are in `words`, their forms in
+`lexicon`; `speaker` decides what is said (`meaning`), and `syntax`, with `nouns` and `verbs`, words it in both
+languages. The German is a function of the English: a source sentence has one target sentence, so a perfect model
+reaches a perfect score.
+
+Alignment convention. Words are runs of non-space characters; punctuation belongs to the word it touches. Every target
+word has a link. Sure links:
+  * each word to the word it translates, articles, pronouns, auxiliaries, prepositions and conjunctions included;
+  * both parts of a separable verb ("ruft … an") to the verb and its particle ("picks … up"), and so its closed forms;
+    the "zu" inside "anzurufen" adds "to";
+  * a contraction to preposition and article ("zum" to "to the"), a compound to both nouns ("Apfelbaum" to "apple
+    tree");
+  * "kein" to "no", or to "not" and the article it takes up; "kann" and "nicht" both to "cannot"; "nicht" to "not".
+Possible links, for words that only one of the languages needs:
+  * the finite verb to the "do" that supports it;
+  * an infinitive to the "to" of "wants to", "had to", "was able to", "is allowed to";
+  * the German article in "das Haus des Lehrers" to "teacher's" in "the teacher's house".
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+from typing import Final, TextIO
+
+from nmt.data.grammar.meaning import Sentence
+from nmt.data.grammar.speaker import Speaker
+
+__all__ = ["Sentence", "digest", "generate", "write"]
+
+_LONG: Final = 16  # from this minimum on, clauses are joined until the sentence is long enough
+_SHOWN: Final = 8  # sentences at the head of valid and test in which a word and its counterpart lie far apart
+_MAX_REPEATS: Final = 200_000
+
+
+def generate(num: int, *, seed: int, min_words: int = 3, max_words: int = 30) -> Iterator[Sentence]:
+    """Yield `num` sentences whose two sides both have `min_words` to `max_words` words; sources may repeat.
+
+    The sentences are a function of the arguments alone. The shortest sentence has 3 words; a `min_words` of 16 or
+    more is reached by joining main clauses.
+
+    Raises:
+        ValueError: the range of lengths is empty or lies below 3 words.
+    """
+    if max_words < 3 or min_words > max_words:
+        raise ValueError(
+            f"min_words={min_words}, max_words={max_words}: no sentence has such a length; "
+            "max_words must be at least 3 and not below min_words"
+        )
+    return _draw(num, Random(f"generate/{seed}"), min_words, max_words)
+
+
+def write(directory: Path, *, seed: int, num_train: int, num_valid: int, num_test: int, num_long: int) -> None:
+    """Write the corpora train, valid, test and test_long as `NAME.en`, `NAME.de` and `NAME.gold` into `directory`.
+
+    No source sentence occurs twice, within a corpus or across them. Sentences have 3 to 30 words a side, those of
+    test_long 31 to 70. A line of `NAME.gold` holds the links of one pair, "i-j" when sure and "ipj" when only
+    possible, source word first, counted from 0. The smaller corpora do not depend on `num_train`. Files appear under
+    their names when complete.
+
+    Raises:
+        ValueError: a count is negative, or larger than the number of sentences the grammar can be expected to find.
+    """
+    counts = {"test_long": num_long, "test": num_test, "valid": num_valid, "train": num_train}
+    for name, num in counts.items():
+        if num < 0:
+            option = "num_long" if name == "test_long" else f"num_{name}"
+            raise ValueError(f"{option}={num}: must be 0 or more")
+    directory.mkdir(parents=True, exist_ok=True)
+    seen: set[int] = set()  # hashes, not sentences: a large training corpus must fit in memory
+    for name, num in counts.items():
+        min_words, max_words = (31, 70) if name == "test_long" else (3, 30)
+        stream = _endless(Random(f"{name}/{seed}"), min_words, max_words)
+        num_shown = _SHOWN if name in ("valid", "test") else 0
+        _write_corpus(directory, name, _distinct(stream, num, seen, num_shown=num_shown))
+
+
+def digest() -> str:
+    """A hash of the grammar's own source: it changes whenever `write` might write something else."""
+    code = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        code.update(path.read_bytes())
+    return code.hexdigest()
+
+
+def _distinct(stream: Iterator[Sentence], num: int, seen: set[int], *, num_shown: int) -> Iterator[Sentence]:
+    found = repeats = 0
+    while found < num:
+        sentence = next(stream)
+        if found < num_shown and not _is_showy(sentence):
+            continue
+        key = int.from_bytes(hashlib.blake2b(sentence.source.encode(), digest_size=8).digest(), "big")
+        if key in seen:
+            repeats += 1
+            if repeats > _MAX_REPEATS + 10 * num:
+                raise ValueError(f"the built-in grammar found only {found} of {num} new sentences; ask for fewer pairs")
+            continue
+        seen.add(key)
+        found += 1
+        yield sentence
+
+
+def _is_showy(sentence: Sentence) -> bool:
+    return sentence.source.count(" ") < 15 and max(abs(i - j) for i, j in sentence.sure) >= 5
+
+
+def _write_corpus(directory: Path, name: str, sentences: Iterator[Sentence]) -> None:
+    finals = [directory / f"{name}.{suffix}" for suffix in ("en", "de", "gold")]
+    temporaries = [path.with_name(f"{path.name}.{os.getpid()}.tmp") for path in finals]
+    try:
+        with ExitStack() as stack:
+            files: list[TextIO] = [
+                stack.enter_context(path.open("w", encoding="utf-8", newline="\n")) for path in temporaries
+            ]
+            source_file, target_file, gold_file = files
+            for sentence in sentences:
+                source_file.write(sentence.source + "\n")
+                target_file.write(sentence.target + "\n")
+                gold_file.write(_gold(sentence) + "\n")
+        for temporary, final in zip(temporaries, finals, strict=True):
+            temporary.replace(final)
+    finally:
+        for path in temporaries:
+            path.unlink(missing_ok=True)
+
+
+def _gold(sentence: Sentence) -> str:
+    links = [(i, j, "-") for i, j in sentence.sure] + [(i, j, "p") for i, j in sentence.possible]
+    return " ".join(f"{i}{mark}{j}" for i, j, mark in sorted(links))
+
+
+def _draw(num: int, random: Random, min_words: int, max_words: int) -> Iterator[Sentence]:
+    stream = _endless(random, min_words, max_words)
+    for _ in range(num):
+        yield next(stream)
+
+
+def _endless(random: Random, min_words: int, max_words: int) -> Iterator[Sentence]:
+    speaker = Speaker(random.random)
+    while True:
+        if min_words >= _LONG:
+            goal = min_words + int(random.random() * (max_words - min_words + 1))
+            sentence = speaker.long_sentence(goal)
+        else:
+            sentence = speaker.sentence()
+        lengths = sentence.source.count(" ") + 1, sentence.target.count(" ") + 1
+        if min_words <= min(lengths) and max(lengths) <= max_words:
+            yield sentence

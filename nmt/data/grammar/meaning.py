@@ -1,0 +1,64 @@
+"""What a sentence of the built-in language pair says, before it is worded, and the sentence itself."""
+
+from typing import NamedTuple
+
+
+class Sentence(NamedTuple):
+    """A pair and its links (source word, target word), 0-based and sorted; `possible` holds those that are not sure."""
+
+    source: str
+    target: str
+    sure: tuple[tuple[int, int], ...]
+    possible: tuple[tuple[int, int], ...]
+
+
+class NounPhrase(NamedTuple):
+    """`noun` is a key of NOUNS or PRONOUNS, or a name with `is_name`.
+
+    `number` is a numeral in digits or a key of NUMBER_WORDS and needs `plural`; with `is_label` it follows the noun
+    ("room 217"). An `owner` takes the place of the determiner ("the teacher's house"). `relative` is a clause whose
+    subject or object, as `gap` says, is this phrase. `other` makes the phrase a plural "the man and the woman".
+    """
+
+    noun: str
+    determiner: str = ""
+    adjective: str = ""
+    plural: bool = False
+    number: str = ""
+    is_label: bool = False
+    is_name: bool = False
+    owner: "NounPhrase | None" = None
+    relative: "Clause | None" = None
+    gap: str = "subject"
+    other: "NounPhrase | None" = None
+
+
+class Clause(NamedTuple):
+    """`verb` is a key of VERBS, or "be" with `predicate`, an adjective. `tense`: present, past, perfect, pluperfect,
+    future.
+
+    `modal` is a key of MODALS and takes the present or the past tense. `place` is a pair (English preposition, phrase);
+    `beneficiary` is the phrase after "for", `company` is the phrase after "with". `time_first` puts `time` at the
+    front. `complement`, `adjunct` and `opening` are pairs (conjunction, clause); `purpose` is a clause without
+    subject of its own ("in order to").
+    """
+
+    subject: NounPhrase
+    verb: str
+    tense: str = "present"
+    modal: str = ""
+    negated: bool = False
+    recipient: NounPhrase | None = None
+    object: NounPhrase | None = None
+    beneficiary: NounPhrase | None = None
+    company: NounPhrase | None = None
+    place: tuple[str, NounPhrase] | None = None
+    predicate: str = ""
+    time: str = ""
+    time_first: bool = False
+    frequency: str = ""
+    manner: str = ""
+    complement: "tuple[str, Clause] | None" = None
+    adjunct: "tuple[str, Clause] | None" = None
+    opening: "tuple[str, Clause] | None" = None
+    purpose: "Clause | None" = None

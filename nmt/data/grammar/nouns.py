@@ -1,0 +1,125 @@
+"""Noun phrases of the built-in language pair, worded in both languages at once."""
+
+from typing import Final
+
+from nmt.data.grammar.lexicon import (
+    ADJECTIVES,
+    CONTRACTIONS,
+    DETERMINERS,
+    GENITIVE,
+    MIXED,
+    NOMINATIVE,
+    NOUNS,
+    NUMBER_WORDS,
+    PHRASES,
+    PLURAL,
+    PREPOSITIONS,
+    PRONOUNS,
+    STRONG,
+    WEAK,
+    WITH_AUF,
+)
+from nmt.data.grammar.meaning import NounPhrase
+
+Token = tuple[str, tuple[int, ...], tuple[int, ...]]  # a German word, its sure and its possible English positions
+COMMA: Final[Token] = (",", (), ())
+
+
+class NounWording:
+    """Lays down English words in `english` and returns the German words that stand for them."""
+
+    def __init__(self) -> None:
+        self.english: list[str] = []
+
+    def word(self, word: str) -> int:
+        """Lay down one English word; returns its position."""
+        self.english.append(word)
+        return len(self.english) - 1
+
+    def phrase(self, key: str) -> list[Token]:
+        """Word an entry of PHRASES."""
+        start = len(self.english)
+        phrase = PHRASES[key]
+        self.english += phrase.english
+        return [(form, tuple([start + link for link in links]), ()) for form, links in phrase.german]
+
+    def noun_phrase(self, phrase: NounPhrase, case: int, negation: tuple[int, ...] = ()) -> list[Token]:
+        """`negation`: the position of a "not" that the German phrase takes up as "kein"."""
+        noun = phrase.noun
+        if phrase.is_name:
+            return [(noun, (self.word(noun),), ())]
+        if noun in PRONOUNS:
+            pronoun = PRONOUNS[noun]
+            return [(pronoun.german[case], (self.word(pronoun.english[case != NOMINATIVE]),), ())]
+        tokens = self.common_noun(phrase, case, negation)
+        if phrase.other:
+            tokens += self.phrase("and")
+            tokens += self.noun_phrase(phrase.other, case)
+        return tokens
+
+    def common_noun(self, phrase: NounPhrase, case: int, negation: tuple[int, ...]) -> list[Token]:
+        noun = NOUNS[phrase.noun]
+        plural = phrase.plural
+        gender = PLURAL if plural else noun.gender
+        if phrase.owner is not None:
+            tokens, owner, endings = self.owner(phrase.owner, gender, case)
+        else:
+            tokens, endings = self.determiner(phrase, gender, case, negation)
+            owner = []
+        number = phrase.number
+        if number and not phrase.is_label:
+            tokens.append((NUMBER_WORDS.get(number, number), (self.word(number),), ()))
+        if phrase.adjective:
+            form = ADJECTIVES[phrase.adjective].inflected[endings][gender][case]
+            tokens.append((form, (self.word(phrase.adjective),), ()))
+        start = len(self.english)
+        self.english += noun.english[plural]
+        tokens.append((noun.german[plural][case], tuple(range(start, len(self.english))), ()))
+        if phrase.is_label:
+            tokens.append((number, (self.word(number),), ()))
+        return tokens + owner
+
+    def determiner(
+        self, phrase: NounPhrase, gender: int, case: int, negation: tuple[int, ...]
+    ) -> tuple[list[Token], int]:
+        """The determiner and the class of adjective endings that it calls for."""
+        determiner = DETERMINERS[phrase.determiner]
+        endings = determiner.endings
+        links = negation
+        english = determiner.english[phrase.plural]
+        if english:
+            if english == "a" and (phrase.adjective or phrase.noun)[0] in "aeiou":
+                english = "an"
+            links = (*negation, self.word(english))
+        if negation:
+            determiner = DETERMINERS["no"]
+            endings = MIXED
+        german = determiner.german[gender][case]
+        return ([(german, links, ())] if german else []), endings
+
+    def owner(self, owner: NounPhrase, gender: int, case: int) -> tuple[list[Token], list[Token], int]:
+        """ "the teacher's": what goes before the German noun, what goes after it, and the adjective endings."""
+        tokens = self.noun_phrase(owner, GENITIVE)
+        self.english[-1] += "'s"
+        form, links, _ = tokens[-1]
+        if owner.is_name:  # "Kalinos Hund" has no article
+            return [(form + "s", links, ())], [], STRONG
+        return [(DETERMINERS["the"].german[gender][case], (), links)], tokens, WEAK
+
+    def prepositional(self, preposition: str, phrase: NounPhrase) -> list[Token]:
+        """A preposition and its phrase, contracted where German does so ("zum")."""
+        start = len(self.english)
+        self.english += preposition.split()
+        links = tuple(range(start, len(self.english)))
+        german, case = PREPOSITIONS[preposition]
+        if (preposition, phrase.noun) in WITH_AUF:
+            german = "auf"
+        elif phrase.is_name:
+            german = {"to": "nach", "from": "aus"}.get(preposition, german)
+        tokens = self.noun_phrase(phrase, case)
+        form, sure, possible = tokens[0]
+        contracted = CONTRACTIONS.get((german, form))
+        if contracted:
+            tokens[0] = (contracted, links + sure, possible)
+            return tokens
+        return [(german, links, ()), *tokens]

@@ -1,0 +1,207 @@
+"""Clauses and sentences of the built-in language pair, worded in both languages at once, with their links.
+
+The English words are laid down from left to right, so that the position of each is known when the German word that
+stands for it is made; the German words are put in order afterwards: verb second in a main clause, verb last in a
+subordinate one, and between them pronouns, time, what is definite, negation, manner, what is indefinite, company,
+place.
+"""
+
+from typing import Final, NamedTuple
+
+from nmt.data.grammar.lexicon import (
+    ACCUSATIVE,
+    ADJECTIVES,
+    DATIVE,
+    DETERMINERS,
+    MANY,
+    NOMINATIVE,
+    NOUNS,
+    PLURAL,
+    PRONOUNS,
+    RELATIVE,
+    THIRD,
+    VERBS,
+)
+from nmt.data.grammar.meaning import Clause, NounPhrase, Sentence
+from nmt.data.grammar.nouns import COMMA, NounWording, Token
+from nmt.data.grammar.verbs import VerbGroup
+
+_MAIN, _INVERTED, _QUESTION, _LAST = range(4)  # where the German finite verb stands
+_NO_TOKENS: Final[list[Token]] = []
+
+
+def translate(clauses: list[Clause], conjunctions: list[str] | None = None, *, question: bool = False) -> Sentence:
+    """Word `clauses` in both languages, joined by the coordinating `conjunctions` ("and", "but") between them."""
+    wording = _Wording()
+    tokens: list[Token] = []
+    for index, clause in enumerate(clauses):
+        if index:
+            conjunction = (conjunctions or [])[index - 1]
+            wording.english[-1] += ","
+            if conjunction != "and":
+                tokens.append(COMMA)
+            tokens += wording.phrase(conjunction)
+        tokens += wording.main(clause, _QUESTION if question else _MAIN)
+    return wording.finish(tokens, "?" if question else ".")
+
+
+class _Wording(NounWording):
+    def finish(self, tokens: list[Token], end: str) -> Sentence:
+        english = self.english
+        german: list[str] = []
+        sure: list[tuple[int, int]] = []
+        possible: list[tuple[int, int]] = []
+        for form, certain, perhaps in tokens:
+            if form == ",":
+                if german[-1][-1] != ",":
+                    german[-1] += ","
+                continue
+            position = len(german)
+            for source in certain:
+                sure.append((source, position))
+            for source in perhaps:
+                if source not in certain:
+                    possible.append((source, position))
+            german.append(form)
+        german[-1] = german[-1].rstrip(",") + end
+        english[-1] += end
+        english[0] = english[0][0].upper() + english[0][1:]
+        german[0] = german[0][0].upper() + german[0][1:]
+        sure.sort()
+        possible.sort()
+        return Sentence(" ".join(english), " ".join(german), tuple(sure), tuple(possible))
+
+    def main(self, clause: Clause, order: int) -> list[Token]:
+        """A main clause with the subordinate clauses before and after it."""
+        tokens: list[Token] = []
+        if clause.opening:
+            tokens = self.subordinate(clause.opening)[1:]  # no comma before an opening clause, nor after "und"
+            self.english[-1] += ","
+            order = _INVERTED
+        return tokens + self.clause(clause, order)
+
+    def subordinate(self, pair: tuple[str, Clause]) -> list[Token]:
+        conjunction, clause = pair
+        if conjunction == "when" and clause.tense == "past":
+            conjunction = "when (past)"
+        return [COMMA, *self.phrase(conjunction), *self.clause(clause, _LAST), COMMA]
+
+    def relative(self, phrase: NounPhrase) -> list[Token]:
+        clause = phrase.relative
+        assert clause is not None
+        noun = NOUNS[phrase.noun]
+        gender = PLURAL if phrase.plural else noun.gender
+        link = self.word("who" if "P" in noun.kinds else "that")
+        pronoun: Token = (RELATIVE[gender][phrase.gap == "object"], (link,), ())
+        return [COMMA, pronoun, *self.clause(clause, _LAST, gap=phrase.gap), COMMA]
+
+    def clause(self, clause: Clause, order: int, *, gap: str = "") -> list[Token]:
+        """One clause and its trailing clauses; `gap` names the part that a relative pronoun has taken."""
+        front: list[Token] = []
+        time: list[Token] = []
+        if clause.time_first:
+            front = self.phrase(clause.time)
+            order = _INVERTED
+        agreement = _agreement(clause.subject)
+        verb = VerbGroup(clause, agreement, order == _QUESTION)
+        if order == _QUESTION:
+            verb.open(self)
+        subject = self.subject(clause.subject) if gap != "subject" else _NO_TOKENS
+        if order != _QUESTION:
+            verb.open(self)
+        indefinite_object = _is_indefinite(clause.object)
+        adverb = verb.close(self, swallow_negation=indefinite_object)
+        fields = self.complements(clause, verb, indefinite_object, gap)
+        if clause.time and not clause.time_first:
+            time = self.phrase(clause.time)
+        finite, ending = verb.german(order == _LAST)
+        middle = [*fields.pronouns, *time, *fields.definite, *adverb, *fields.rest]
+        if order == _MAIN:
+            tokens = [*subject, finite, *middle, *ending]
+        elif order == _LAST:
+            tokens = [*subject, *middle, *ending, finite]
+        else:
+            tokens = [*front, finite, *subject, *middle, *ending]
+        return tokens + self.trailing(clause, fields.relative)
+
+    def subject(self, phrase: NounPhrase) -> list[Token]:
+        tokens = self.noun_phrase(phrase, NOMINATIVE)
+        return tokens + self.relative(phrase) if phrase.relative else tokens
+
+    def complements(self, clause: Clause, verb: VerbGroup, indefinite: bool, gap: str) -> "_Fields":
+        """The English words after the verb, in their order, and the German fields of the clause."""
+        fields = _Fields([], [], [], [])
+        bare: list[Token] = []
+        if clause.recipient:
+            is_pronoun = clause.recipient.noun in PRONOUNS
+            tokens = self.noun_phrase(clause.recipient, DATIVE)
+            (fields.pronouns if is_pronoun else fields.definite).extend(tokens)
+        phrase = clause.object
+        if phrase is not None and gap != "object":
+            is_pronoun = phrase.noun in PRONOUNS
+            frame = VERBS[clause.verb].frame
+            if not is_pronoun:
+                verb.place_particle(self)
+            tokens = self.noun_phrase(phrase, DATIVE if frame == "d" else ACCUSATIVE, verb.swallowed)
+            if is_pronoun:
+                fields.pronouns.extend(tokens)
+            elif indefinite:
+                bare = tokens
+            else:
+                fields.definite.extend(tokens)
+            if phrase.relative:
+                fields.relative.extend(self.relative(phrase))
+        verb.place_particle(self)
+        if clause.predicate:
+            adjective = ADJECTIVES[clause.predicate].german
+            bare = [(adjective, (self.word(clause.predicate),), ())]
+        beneficiary = self.prepositional("for", clause.beneficiary) if clause.beneficiary else _NO_TOKENS
+        place = self.prepositional(*clause.place) if clause.place else _NO_TOKENS
+        company = self.prepositional("with", clause.company) if clause.company else _NO_TOKENS
+        manner = self.phrase(clause.manner) if clause.manner else _NO_TOKENS
+        fields.rest.extend([*manner, *bare, *beneficiary, *company, *place])
+        return fields
+
+    def trailing(self, clause: Clause, relative: list[Token]) -> list[Token]:
+        tokens = relative
+        if clause.complement:
+            tokens = tokens + self.subordinate(clause.complement)
+        if clause.purpose:
+            tokens = tokens + self.infinitive(clause.purpose)
+        if clause.adjunct:
+            tokens = tokens + self.subordinate(clause.adjunct)
+        return tokens
+
+    def infinitive(self, clause: Clause) -> list[Token]:
+        """ "in order to …": "um … zu", with the "zu" inside a separable verb ("anzurufen")."""
+        opening = self.phrase("in order")
+        verb = VerbGroup(clause, MANY)
+        to = self.word("to")
+        verb.main_verb(self, VERBS[clause.verb].english[0])
+        fields = self.complements(clause, verb, _is_indefinite(clause.object), "")
+        entry = VERBS[clause.verb]
+        links = verb.links
+        if entry.prefix:
+            ending: list[Token] = [(f"{entry.prefix}zu{entry.infinitive}", (to, *links), ())]
+        else:
+            ending = [("zu", (to,), ()), (entry.infinitive, links, ())]
+        return [COMMA, *opening, *fields.pronouns, *fields.definite, *fields.rest, *ending, COMMA]
+
+
+class _Fields(NamedTuple):
+    pronouns: list[Token]
+    definite: list[Token]
+    rest: list[Token]
+    relative: list[Token]
+
+
+def _agreement(subject: NounPhrase) -> int:
+    if subject.noun in PRONOUNS:
+        return PRONOUNS[subject.noun].agreement
+    return MANY if subject.plural or subject.other else THIRD
+
+
+def _is_indefinite(phrase: NounPhrase | None) -> bool:
+    if phrase is None or phrase.is_name or phrase.owner or phrase.noun in PRONOUNS:
+        return False
+    return not DETERMINERS[phrase.determiner].definite

@@ -1,0 +1,103 @@
+"""Lines of text files in bounded memory; a line ends at "\\n" and nowhere else.
+
+Python's text mode and `str.splitlines` also end lines at a lone carriage return, the latter at U+0085, U+2028 and
+others too. All of these occur inside sentences of real corpora, and one extra line puts the two sides out of step.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+
+BLOCK_LINES = 8192
+_BLOCK_BYTES = 1 << 20
+
+
+def check_file(path: Path, hint: str) -> None:
+    """Raises an error, which ends in `hint`, unless `path` is a file with something in it."""
+    if path.is_dir():
+        raise ValueError(f"{path}: is a directory, a file is needed{hint}")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file{hint}")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: the file is empty{hint}")
+
+
+def read_lines(path: Path, repaired: Counter[str]) -> Iterator[list[str]]:
+    """The file's lines, `BLOCK_LINES` at a time (the last block may have fewer).
+
+    Removed, and counted in `repaired`: a byte-order mark at the start, a carriage return at the end of a line, ASCII
+    spaces at both ends of a line. Raises ValueError with line and byte (from 1) where the file is not UTF-8.
+    """
+    pending: list[str] = []
+    for lines in _decoded(path, repaired):
+        pending += lines
+        while len(pending) >= BLOCK_LINES:
+            yield pending[:BLOCK_LINES]
+            del pending[:BLOCK_LINES]
+    if pending:
+        yield pending
+
+
+def read_both(source: Path, target: Path, repaired: Counter[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """Blocks of as many source as target lines. Raises ValueError when the files have not the same number of lines."""
+    num_read = 0
+    sides = read_lines(source, repaired), read_lines(target, repaired)
+    for sources, targets in zip_longest(*sides, fillvalue=list[str]()):
+        if len(sources) != len(targets):
+            num_sources = num_read + len(sources) + sum(map(len, sides[0]))
+            num_targets = num_read + len(targets) + sum(map(len, sides[1]))
+            longer = source if num_sources > num_targets else target
+            raise ValueError(
+                f"{source} has {num_sources} lines and {target} has {num_targets}: both sides need the same number "
+                f"(line {min(num_sources, num_targets) + 1} of {longer.name} has no partner)"
+            )
+        num_read += len(sources)
+        yield sources, targets
+
+
+def _decoded(path: Path, repaired: Counter[str]) -> Iterator[list[str]]:
+    rest = b""
+    num_lines = 0
+    with path.open("rb") as file:
+        if file.read(3) == b"\xef\xbb\xbf":
+            repaired["byte-order mark"] += 1
+        else:
+            file.seek(0)
+        while chunk := file.read(_BLOCK_BYTES):
+            complete, newline, tail = chunk.rpartition(b"\n")
+            if not newline:
+                rest += chunk
+                continue
+            lines = _decode(path, rest + complete, num_lines, repaired)
+            rest = tail
+            num_lines += len(lines)
+            yield lines
+    if rest:
+        yield _decode(path, rest, num_lines, repaired)
+
+
+def _decode(path: Path, block: bytes, num_before: int, repaired: Counter[str]) -> list[str]:
+    try:
+        lines = block.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        line = num_before + block.count(b"\n", 0, error.start) + 1
+        byte = error.start - block.rfind(b"\n", 0, error.start)
+        raise ValueError(
+            f"{path}: line {line}, byte {byte} (0x{block[error.start]:02x}): the file is not UTF-8; convert it first"
+        ) from None
+    return clean(lines, repaired)
+
+
+def clean(lines: list[str], repaired: Counter[str]) -> list[str]:
+    """The lines without a carriage return at the end and without ASCII spaces at both ends, counted in `repaired`."""
+    joined = "\n".join(lines)
+    if "\r" in joined:
+        num = sum(line.endswith("\r") for line in lines)
+        if num:
+            repaired["carriage return at the end"] += num
+            lines = [line.removesuffix("\r") for line in lines]
+    trimmed = [line.strip(" ") for line in lines]
+    if num := sum(len(before) != len(after) for before, after in zip(lines, trimmed, strict=True)):
+        repaired["spaces at the ends"] += num
+    return trimmed

@@ -1,0 +1,270 @@
+"""Where sentence pairs come from: text files, tables, the `datasets` library, or the built-in language pair.
+
+Every source is read in blocks, so memory does not grow with the corpus.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nmt.data import builtin, rows
+from nmt.data.lines import check_file, read_both, read_lines
+from nmt.data.tokenizer import TokenizerConfig
+
+if TYPE_CHECKING:
+    import datasets
+
+
+class Pair(NamedTuple):
+    source: str
+    target: str
+
+
+Block = tuple[list[str], list[str]]  # as many sources as targets
+HUB_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
+SPLITS = tuple(HUB_SPLITS)
+
+
+@dataclass
+class DataConfig:
+    """Which sentence pairs, and what is made of them.
+
+    kind: a key of SOURCES.
+    train, valid, test: one, or a list that is joined. text: a prefix, read from PREFIX.<source_lang> and
+        PREFIX.<target_lang>; tsv, parquet, jsonl: a file; hub: a split's name (default: train, validation, test).
+        builtin: default its own; a prefix is read as with text.
+    more_tests: further test sets, each evaluated on its own.
+    path, config: kind=hub only: a local folder or the dataset's name, and its configuration (such as de-en).
+    column: parquet, jsonl, hub: the column of {language: sentence} records; without it, one column for each language.
+    columns: tsv: the columns of source and target, counted from 1; others are ignored.
+    builtin_*: sizes and seed of the built-in pair.
+    max_length: subwords of a side, the end token not counted; longer pairs are dropped and counted.
+    max_ratio: longer side over shorter side in subwords, above which a training pair is dropped; 0 is off.
+    strict: a dropped pair is an error.
+    cache: folder for prepared corpora and tokenizers.
+    """
+
+    kind: str = "builtin"
+    train: Any = None
+    valid: Any = None
+    test: Any = None
+    more_tests: list[str] = field(default_factory=list)
+    source_lang: str = "en"
+    target_lang: str = "de"
+    path: str | None = None
+    config: str | None = None
+    column: str = "translation"
+    columns: list[int] = field(default_factory=lambda: [1, 2])
+    builtin_pairs: int = 40_000
+    builtin_valid: int = 500
+    builtin_test: int = 1000
+    builtin_long: int = 500
+    builtin_seed: int = 0
+    max_length: int = 256
+    max_ratio: float = 0.0
+    strict: bool = False
+    cache: str = "cache"
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+
+    def validate(self) -> None:
+        """Raises ValueError, naming the option, for values that cannot work."""
+        if self.kind not in SOURCES:
+            raise ValueError(f"data.kind={self.kind}: must be one of {', '.join(SOURCES)}")
+        for name in SPLITS:
+            _names(f"data.{name}", getattr(self, name))
+        _names("data.more_tests", self.more_tests)
+        for name in ("source_lang", "target_lang", "column", "cache"):
+            if not getattr(self, name):
+                raise ValueError(f"data.{name}: must not be empty")
+        if self.source_lang == self.target_lang:
+            raise ValueError(f"data.target_lang={self.target_lang}: must differ from data.source_lang")
+        if self.kind == "hub" and not self.path:
+            raise ValueError("data.path: not given; data.kind=hub needs a dataset's name or a local folder")
+        if self.kind == "builtin":
+            builtin.validate(self)
+        if len(self.columns) != 2 or min(self.columns) < 1 or self.columns[0] == self.columns[1]:
+            raise ValueError(f"data.columns={self.columns}: must be two different columns, counted from 1")
+        if self.max_length < 1:
+            raise ValueError(f"data.max_length={self.max_length}: must be at least 1")
+        if self.max_ratio != 0 and self.max_ratio < 1:
+            raise ValueError(f"data.max_ratio={self.max_ratio}: must be 0 (off) or at least 1")
+        self.tokenizer.validate()
+
+
+def read_pairs(config: DataConfig, split: str, repaired: Counter[str] | None = None) -> Iterator[Pair]:
+    """All pairs of a split (train, valid, test) or of an explicitly named place (as in `more_tests`), blank ones too.
+
+    Raises ValueError or FileNotFoundError naming file and line. What was repaired is counted in `repaired`.
+    """
+    for sources, targets in read_blocks(config, split, Counter() if repaired is None else repaired):
+        yield from map(Pair, sources, targets)
+
+
+def read_blocks(config: DataConfig, split: str, repaired: Counter[str]) -> Iterator[Block]:
+    """As `read_pairs`, in blocks."""
+    for location in locations(config, split):
+        yield from _kind(config).read(config, location, repaired)
+
+
+def as_dataset(config: DataConfig, split: str) -> "datasets.IterableDataset":
+    """The pairs of a split as a stream of the `datasets` library, with rows {"translation": {language: sentence}}."""
+    import datasets
+
+    def generate() -> Iterator[dict[str, dict[str, str]]]:
+        for pair in read_pairs(config, split):
+            yield {"translation": {config.source_lang: pair.source, config.target_lang: pair.target}}
+
+    languages = [config.source_lang, config.target_lang]
+    features = datasets.Features({"translation": datasets.Translation(languages=languages)})
+    return datasets.IterableDataset.from_generator(generate, features=features)
+
+
+def locations(config: DataConfig, split: str) -> list[str]:
+    """The prefixes, files or split names that a split (or an explicitly named place) stands for."""
+    if split not in SPLITS:
+        return [split]
+    if names := _names(f"data.{split}", getattr(config, split)):
+        return names
+    if config.kind == "builtin":
+        return [str(builtin.directory(config) / split)]
+    if config.kind == "hub":
+        return [HUB_SPLITS[split]]
+    raise ValueError(f"data.{split}: not given; data.kind={config.kind} needs {_kind(config).needs}")
+
+
+def more_tests(config: DataConfig) -> list[str]:
+    """The further test sets to evaluate; by default the built-in pair's sentences longer than any in its training."""
+    if config.kind == "builtin" and not config.more_tests:
+        return [str(builtin.directory(config) / "test_long")]
+    return list(config.more_tests)
+
+
+def gold_path(config: DataConfig, split: str) -> Path | None:
+    """The file of true word alignments beside a text (PREFIX.gold; for one file, its name with .gold), if there is one.
+
+    None for joined texts too: their alignments are in several files.
+    """
+    if config.kind == "hub":
+        return None
+    places = locations(config, split)
+    if len(places) != 1:
+        return None
+    place = Path(places[0])
+    path = Path(f"{place}.gold") if _kind(config).read is _read_text else place.with_suffix(".gold")
+    return path if path.is_file() else None
+
+
+def content_digest(config: DataConfig, split: str) -> str:
+    """A digest of the text of a split and of the options that decide how it is read."""
+    digest = hashlib.sha256()
+    options = [_kind(config).name, config.source_lang, config.target_lang, config.column, config.columns]
+    digest.update(json.dumps(options).encode())
+    for location in locations(config, split):
+        files = _kind(config).files(config, location)
+        for path in files:
+            stat = path.stat()
+            digest.update(_file_digest(path, stat.st_size, stat.st_mtime_ns))
+        if not files:
+            for block in _kind(config).read(config, location, Counter()):
+                digest.update(json.dumps(block).encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _file_digest(path: Path, size: int, modified: int) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _names(option: str, value: Any) -> list[str]:
+    names = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"{option}={value!r}: must be a name or a list of names")
+    return names
+
+
+class Source(NamedTuple):
+    name: str
+    read: Callable[[DataConfig, str, Counter[str]], Iterator[Block]]
+    files: Callable[[DataConfig, str], list[Path]]  # what decides the text's content; none: the text itself
+    needs: str
+
+
+def _text_files(config: DataConfig, prefix: str) -> list[Path]:
+    paths = [Path(f"{prefix}.{language}") for language in (config.source_lang, config.target_lang)]
+    for path in paths:
+        check_file(path, "" if path.is_file() else f"; {_suffix_hint(prefix, path)}")
+    return paths
+
+
+def _suffix_hint(prefix: str, path: Path) -> str:
+    name = Path(prefix).name
+    parent = path.parent
+    found = sorted(file.name[len(name) :] for file in parent.glob("*") if file.name.startswith(f"{name}."))
+    found = [suffix for suffix in found if suffix != ".gold"]
+    reads = f"{prefix} is read from one file for each language, set by data.source_lang and data.target_lang"
+    return f"{reads}; suffixes that exist: {', '.join(found)}" if found else reads
+
+
+def _read_text(config: DataConfig, prefix: str, repaired: Counter[str]) -> Iterator[Block]:
+    source, target = _text_files(config, prefix)
+    yield from read_both(source, target, repaired)
+
+
+def _table_files(config: DataConfig, name: str) -> list[Path]:
+    check_file(Path(name), f"; data.kind={config.kind} reads one file for both languages")
+    return [Path(name)]
+
+
+def _read_tsv(config: DataConfig, name: str, repaired: Counter[str]) -> Iterator[Block]:
+    (path,) = _table_files(config, name)
+    first, second = (column - 1 for column in config.columns)
+    needed = max(config.columns)
+    num_read = 0
+    for lines in read_lines(path, repaired):
+        fields = [line.split("\t") if line else [""] * needed for line in lines]
+        if min(map(len, fields)) < needed:
+            row = next(index for index, cells in enumerate(fields) if len(cells) < needed)
+            raise ValueError(
+                f"{path}: line {num_read + row + 1}: {len(fields[row])} tab-separated columns, "
+                f"data.columns={config.columns} needs {needed}"
+            )
+        num_read += len(lines)
+        yield [cells[first].strip(" ") for cells in fields], [cells[second].strip(" ") for cells in fields]
+
+
+def _read_rows(config: DataConfig, name: str, repaired: Counter[str]) -> Iterator[Block]:
+    if config.kind == "hub":
+        assert config.path is not None
+        where = f"{config.path} ({name})"
+        stream = rows.open_hub(config.path, config.config, name)
+    else:
+        where = name
+        stream = rows.open_file(config.kind, _table_files(config, name)[0])
+    yield from rows.read(stream, where, config.column, config.source_lang, config.target_lang, repaired)
+
+
+def _no_files(config: DataConfig, name: str) -> list[Path]:
+    return []
+
+
+_TEXT = Source("text", _read_text, _text_files, "a prefix, read from PREFIX.<source_lang> and PREFIX.<target_lang>")
+SOURCES: dict[str, Source] = {
+    "builtin": _TEXT,
+    "text": _TEXT,
+    "tsv": Source("tsv", _read_tsv, _table_files, "a file with one pair on each line"),
+    "parquet": Source("parquet", _read_rows, _table_files, "a .parquet file"),
+    "jsonl": Source("jsonl", _read_rows, _table_files, "a file with one JSON object on each line"),
+    "hub": Source("hub", _read_rows, _no_files, "a split's name"),
+}
+
+
+def _kind(config: DataConfig) -> Source:
+    if config.kind not in SOURCES:
+        raise ValueError(f"data.kind={config.kind}: must be one of {', '.join(SOURCES)}")
+    return SOURCES[config.kind]

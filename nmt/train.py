@@ -1,0 +1,106 @@
+"""python -m nmt.train: trains a model in a run directory and evaluates its best checkpoint."""
+
+import logging
+import signal
+from pathlib import Path
+
+import torch
+
+from nmt import checkpoint, evaluator, models, records, runtime
+from nmt.alignment import read_gold
+from nmt.config import command, save_yaml, to_yaml
+from nmt.data import Batches, Corpus, Tokenizer, gold_path, load_tokenizer, prepare, read_pairs
+from nmt.options import to_primitive
+from nmt.report.page import SplitReport
+from nmt.runs import check_continuation, command_line
+from nmt.schema import Config
+from nmt.stop import StopSignal
+from nmt.trainer import Trainer
+from nmt.translator import Translator
+from nmt.validation import Validation
+
+log = logging.getLogger(__name__ if __name__ != "__main__" else "nmt.train")
+
+
+def main(config: Config, overrides: list[str]) -> None:
+    """Trains and evaluates; continues a run that was interrupted. Exits with 128 + N when signal N stopped it."""
+    assert config.name is not None
+    directory = Path(config.runs) / config.name
+    runtime.prepare(config.threads)
+    device = runtime.device(config.device)
+    last = directory / "checkpoints" / "last.pt"
+    if last.exists():
+        check_continuation(checkpoint.load(last)["config"], to_primitive(config))
+    tokenizer = load_tokenizer(config.data)
+    corpora = {split: prepare(config.data, split, tokenizer) for split in ("train", "valid")}
+    torch.manual_seed(config.seed)
+    model = models.build(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint).to(device)
+    translator = Translator(model, tokenizer, config.search, device)
+    given = command_line("train", overrides)
+    directory.mkdir(parents=True, exist_ok=True)
+    with runtime.log_file(directory / "train.log"), StopSignal() as stop:
+        save_yaml(config, directory / "config.yaml")
+        (directory / "command.txt").write_text(given + "\n", encoding="utf-8")
+        trainer = Trainer(
+            model,
+            Batches(corpora["train"], tokenizer, config.train.batch_tokens, config.seed),
+            _validation(config, translator, corpora["valid"], tokenizer),
+            config.train,
+            config.optim,
+            seed=config.seed,
+            device=device,
+            directory=directory,
+            header={"config": to_primitive(config), "tokenizer": tokenizer.state()},
+        )
+        begin = trainer.position.update
+        log.info(
+            "%s: %s, %d parameters, %s on %s with %d threads; %s",
+            directory,
+            config.model.architecture,
+            sum(p.numel() for p in model.parameters()),
+            trainer.precision,
+            device,
+            torch.get_num_threads(),
+            f"continues at update {begin}" if begin else f"{len(corpora['train'])} training pairs",
+        )
+        position = trainer.fit(stop)
+        if stop.requested:
+            name = signal.Signals(stop.received).name
+            log.info("%s: saved at update %d (%s); the same command continues: %s", name, position.update, last, given)
+            raise SystemExit(128 + stop.received)
+        minutes = position.seconds / 60
+        log.info(
+            "%s after %d updates, %.1f minutes; best at update %d",
+            position.finished,
+            position.update,
+            minutes,
+            position.best_update,
+        )
+        best = checkpoint.load(trainer.best, device)
+        about = evaluator.About(
+            name=config.name,
+            command=given,
+            config=to_yaml(config),
+            history=records.read(directory / "metrics.jsonl"),
+            data=[_split(name, corpus) for name, corpus in corpora.items()],
+        )
+        translator = Translator.from_checkpoint(best, config.search, device)
+        sets = evaluator.test_sets(config.data, directory / "report")
+        evaluator.evaluate_sets(translator, config.data, config.metrics, sets, about)
+
+
+def _validation(config: Config, translator: Translator, corpus: Corpus, tokenizer: Tokenizer) -> Validation:
+    pairs = list(read_pairs(config.data, "valid"))
+    path = gold_path(config.data, "valid")
+    gold = read_gold(path, pairs) if path is not None else None
+    first = config.train.valid_sentences or len(pairs)
+    batches = Batches(corpus, tokenizer, config.train.batch_tokens, config.seed)
+    return Validation(translator, batches, pairs[:first], gold[:first] if gold is not None else None, config.metrics)
+
+
+def _split(name: str, corpus: Corpus) -> SplitReport:
+    return SplitReport(name, corpus.num_read, len(corpus), corpus.dropped, corpus.repaired)
+
+
+if __name__ == "__main__":
+    command(main, Config, "train")

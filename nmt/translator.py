@@ -1,0 +1,139 @@
+"""A model and its tokenizer together: text to text, and the attention of finished pairs."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nmt import alignment, search
+from nmt.data import EOS, Tokenizer, collate, on_device
+from nmt.models import MODELS, Seq2Seq, build
+from nmt.options import from_primitive
+from nmt.search import SearchConfig
+
+BATCH_TOKENS = 4096
+
+
+class Translation(NamedTuple):
+    """One translated text: its ids without end token, and the score of the hypothesis."""
+
+    text: str
+    tokens: list[int]
+    score: float
+
+
+class WordAlignment(NamedTuple):
+    """matrix (target words, source words + 1) as `alignment.words` gives it, and its links (source, target)."""
+
+    matrix: NDArray[np.float64]
+    links: list[tuple[int, int]]
+
+
+class Translator:
+    """Translates and aligns.
+
+    Args:
+        model: on `device`; it is put into evaluation mode for each call and back afterwards.
+        tokenizer: the one the model was trained with.
+        config: how to search.
+        device: where the model is.
+    """
+
+    def __init__(self, model: Seq2Seq, tokenizer: Tokenizer, config: SearchConfig, device: torch.device) -> None:
+        self.model, self.tokenizer, self.config, self.device = model, tokenizer, config, device
+
+    @classmethod
+    def from_checkpoint(
+        cls, content: dict[str, Any], config: SearchConfig | None, device: torch.device
+    ) -> "Translator":
+        """From what `checkpoint.load` returned; `config` None: search as in training."""
+        stored = content["config"]
+        tokenizer = Tokenizer.from_state(content["tokenizer"])
+        trained = from_primitive(MODELS[stored["model"]["architecture"]].config, stored["model"], "model.")
+        model = build(trained, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
+        model.load_state_dict(content["model"])
+        config = config or from_primitive(SearchConfig, stored["search"], "search.")
+        return cls(model.to(device).eval(), tokenizer, config, device)
+
+    def translate(self, texts: Sequence[str], *, on_batch: Callable[[int], None] | None = None) -> list[Translation]:
+        """One translation per text, in order.
+
+        Args:
+            texts: source sentences; empty ones are translated as well.
+            on_batch: called with the number of sentences done so far; it may raise to stop.
+        """
+        sources = self.tokenizer.encode_source(texts)
+        found: dict[int, search.Hypothesis] = {}
+        with _evaluating(self.model):
+            for index, hypotheses in search.decode(self.model, sources, self.config, self.device):
+                found[index] = hypotheses[0]
+                if on_batch is not None and len(found) % self.config.batch_size == 0:
+                    on_batch(len(found))
+        best = [found[index] for index in range(len(sources))]
+        return [Translation(self.tokenizer.decode_target(h.tokens), h.tokens, h.score) for h in best]
+
+    def attention(
+        self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """One teacher-forced pass over given pairs of ids (without end tokens).
+
+        Yields:
+            (index, weights (L, H, T, S)) with T and S counting the end token; nothing for a model without attention.
+        """
+        order = sorted(range(len(sources)), key=lambda i: (len(sources[i]), len(targets[i])))
+        with _evaluating(self.model), torch.no_grad():
+            for rows in _batches(order, sources, targets):
+                batch = on_device(collate([sources[i] for i in rows], [targets[i] for i in rows]), self.device)
+                nowhere = torch.zeros_like(batch.inputs, dtype=torch.bool)  # no logits are wanted
+                _, record = self.model(batch.source, batch.source_mask, batch.inputs, attention=True, positions=nowhere)
+                if record is None:
+                    return
+                for row, i in enumerate(rows):
+                    weights = record.cross[row, :, :, : len(targets[i]) + 1, : len(sources[i]) + 1]
+                    yield i, weights.float().cpu().numpy()
+
+    def word_alignment(
+        self, weights: NDArray[np.float32], source: Sequence[int], target: Sequence[int]
+    ) -> WordAlignment:
+        """The mean over layers and heads of weights (L, H, T, S), projected from subwords to words."""
+        source_words = self.tokenizer.source_words([*source, EOS])
+        target_words = self.tokenizer.target_words([*target, EOS])
+        matrix = alignment.words(weights.mean((0, 1)), target_words, source_words)
+        return WordAlignment(matrix, alignment.links(matrix))
+
+    def links(self, pairs: Sequence[tuple[str, str]]) -> list[list[tuple[int, int]]] | None:
+        """Word links of given pairs of texts, from attention; None for a model without attention."""
+        sources = self.tokenizer.encode_source([source for source, _ in pairs])
+        targets = self.tokenizer.encode_target([target for _, target in pairs])
+        found = {i: self.word_alignment(w, sources[i], targets[i]).links for i, w in self.attention(sources, targets)}
+        return [found[i] for i in range(len(pairs))] if found else None
+
+
+@contextlib.contextmanager
+def _evaluating(model: Seq2Seq) -> Iterator[None]:
+    """Evaluation mode while the context lasts."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _batches(
+    order: Sequence[int], sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
+) -> Iterator[list[int]]:
+    batch: list[int] = []
+    longest = 0
+    for i in order:
+        longest_with = max(longest, len(sources[i]) + 1, len(targets[i]) + 1)
+        if batch and (len(batch) + 1) * longest_with > BATCH_TOKENS:
+            yield batch
+            batch, longest_with = [], max(len(sources[i]) + 1, len(targets[i]) + 1)
+        batch.append(i)
+        longest = longest_with
+    if batch:
+        yield batch

@@ -1,0 +1,93 @@
+"""Validation while training: loss over the validation corpus, scores and alignment error of its translations."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from nmt import evaluator, runtime
+from nmt.alignment import Gold
+from nmt.data import PAD, Batches, Pair, on_device
+from nmt.loss import cross_entropy
+from nmt.metrics import MetricsConfig
+from nmt.models import Seq2Seq
+from nmt.records import Records
+from nmt.report import heatmap
+from nmt.stop import StopSignal
+from nmt.translator import Translator
+
+NUM_SAMPLES = 3
+
+
+class _StopRequestedError(Exception):
+    """A stop was asked for in the middle of a validation."""
+
+
+class Validation:
+    """What happens every `valid_every` updates. It uses the code and the search of the final evaluation.
+
+    Args:
+        translator: holds the model that is trained.
+        batches: the validation corpus, for the loss.
+        pairs: its texts, for scores.
+        gold: word alignments of `pairs`, or None.
+        metrics: which scores.
+    """
+
+    def __init__(
+        self,
+        translator: Translator,
+        batches: Batches,
+        pairs: Sequence[Pair],
+        gold: Sequence[Gold] | None,
+        metrics: MetricsConfig,
+    ) -> None:
+        self.translator, self.batches, self.pairs, self.gold, self.metrics = translator, batches, pairs, gold, metrics
+
+    def __call__(
+        self, model: Seq2Seq, records: Records, update: int, precision: str, stop: StopSignal
+    ) -> dict[str, float] | None:
+        """Loss in nats per token, perplexity, scores by name, and "aer"; None when `stop` came in between."""
+
+        def check(_: int) -> None:
+            if stop.requested:
+                raise _StopRequestedError
+
+        try:
+            loss = self.loss(model, precision)
+            scored = evaluator.score(self.translator, self.pairs, self.gold, self.metrics, on_batch=check)
+        except _StopRequestedError:
+            return None
+        self._show(scored, records, update)
+        return {"loss": loss, "perplexity": math.exp(min(loss, 100.0)), **scored.numbers()}
+
+    def loss(self, model: Seq2Seq, precision: str) -> float:
+        """Mean negative log-likelihood per token, in nats, without smoothing."""
+        device = self.translator.device
+        total, num_tokens = 0.0, 0
+        model.eval()
+        with torch.no_grad(), runtime.autocast(precision, device):
+            for batch in self.batches.epoch(0):
+                batch = on_device(batch, device)
+                wanted = batch.labels != PAD
+                logits, _ = model(batch.source, batch.source_mask, batch.inputs, positions=wanted)
+                total += float(cross_entropy(logits, batch.labels[wanted])[1])
+                num_tokens += batch.num_tokens
+        model.train()
+        return total / max(num_tokens, 1)
+
+    def _show(self, scored: evaluator.Scored, records: Records, update: int) -> None:
+        """Sample translations and their attention for TensorBoard."""
+        samples = list(range(min(NUM_SAMPLES, len(self.pairs))))
+        tokenizer = self.translator.tokenizer
+        sources = tokenizer.encode_source([self.pairs[i].source for i in samples])
+        targets = [scored.translations[i].tokens for i in samples]
+        for i in samples:
+            lines = (self.pairs[i].source, self.pairs[i].target, scored.translations[i].text)
+            text = "  \n".join(
+                f"{name}: {line}" for name, line in zip(("source", "reference", "hypothesis"), lines, strict=True)
+            )
+            records.text(f"sample/{i + 1}", text, update)
+        for i, weights in self.translator.attention(sources, targets):
+            labels = ([*tokenizer.source_pieces(sources[i]), "</s>"], [*tokenizer.target_pieces(targets[i]), "</s>"])
+            records.figure(f"attention/{i + 1}", heatmap.figure(weights.mean((0, 1)), *labels), update)

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# From nothing to a report in about a minute: train, evaluate and translate with a tiny model on the built-in pair.
+# usage: BIN=.venv/bin scripts/smoke.sh
+set -euo pipefail
+bin=$(cd "${BIN:?BIN must name the folder that holds python}" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$(dirname "$0")/.."
+tiny=(data.cache="$work/cache" data.builtin_pairs=2000 data.builtin_valid=50 data.builtin_test=50 data.builtin_long=20
+  data.tokenizer.vocab_size=1000 model.embedding=32 model.hidden=64 model.attention.dim=32
+  train.max_updates=60 train.valid_every=30 train.log_every=10 search.beam=2)
+"$bin/python" -m nmt.train "${tiny[@]}" runs="$work/runs" name=smoke
+"$bin/python" -m nmt.evaluate checkpoint="$work/runs/smoke" output="$work/again"
+cmp "$work/runs/smoke/report/hypotheses.txt" "$work/again/hypotheses.txt"
+printf 'The old man sleeps.\n\nA dog\n' | "$bin/python" -m nmt.translate checkpoint="$work/runs/smoke" >"$work/out"
+[ "$(wc -l <"$work/out")" -eq 3 ]
+for file in hypotheses.txt scores.json alignments.npz alignments.pharaoh report.html heatmaps/0001.png; do
+  [ -s "$work/runs/smoke/report/$file" ] || { echo "report/$file is missing" >&2; exit 1; }
+done
+echo "smoke run: complete"

@@ -1,0 +1,190 @@
+"""Batches hold every pair once, within the budget, padded as the masks say, the same for the same seed and epoch."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nmt.data import (
+    BOS,
+    EOS,
+    PAD,
+    Batch,
+    Batches,
+    Corpus,
+    DataConfig,
+    Tokenizer,
+    TokenizerConfig,
+    collate,
+    load_tokenizer,
+    on_device,
+    plan,
+    prepare,
+    source_batch,
+    source_batches,
+)
+
+
+def lengths(num: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths like those of short captions in two languages."""
+    rng = np.random.default_rng(seed)
+    source = rng.gamma(8, 1.8, num).astype(np.int64)
+    return source, np.maximum(0, source + rng.normal(0, 2.5, num).astype(np.int64))
+
+
+@pytest.mark.parametrize("num", [1, 2, 37, 5000])
+@pytest.mark.parametrize("budget", [80, 1024, 10**6])
+def test_plan_keeps_every_row_within_the_budget(num: int, budget: int) -> None:
+    source, target = lengths(num)
+    batches = plan(source, target, budget, seed=1, epoch=2)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(num))
+    for rows in batches:
+        assert len(rows) * (max(source[rows].max(), target[rows].max()) + 1) <= budget
+    assert plan(source[:0], target[:0], budget, seed=1, epoch=0) == []
+
+
+def test_plan_fills_batches() -> None:
+    """No batch could take the pair that comes next in order of length: there are few more batches than needed."""
+    source, target = lengths(20_000)
+    batches = plan(source, target, 2048, seed=1, epoch=0)
+    needed = (np.maximum(source, target) + 1).sum() / 2048
+    assert len(batches) < 1.05 * needed
+    padded = sum(len(rows) * (source[rows].max() + target[rows].max() + 2) for rows in batches)
+    assert 1 - (source + target + 2).sum() / padded < 0.06
+
+
+def test_plan_depends_on_seed_and_epoch_alone() -> None:
+    source, target = lengths(3000)
+
+    def flat(seed: int, epoch: int) -> list[list[int]]:
+        return [rows.tolist() for rows in plan(source, target, 512, seed=seed, epoch=epoch)]
+
+    first = flat(1, 0)
+    np.random.seed(3)  # noqa: NPY002 - the global state must not matter
+    assert flat(1, 0) == first
+    for other in (flat(1, 1), flat(2, 0)):
+        assert len(other) == len(first)
+        assert other != first
+        together = {tuple(sorted(rows)) for rows in first} & {tuple(sorted(rows)) for rows in other}
+        assert len(together) < len(first) / 2  # not the same batches in another order
+    means = [source[rows].mean() for rows in plan(source, target, 512, seed=1, epoch=0)]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3  # nor in order of length
+
+
+def test_plan_names_the_option_when_a_pair_does_not_fit() -> None:
+    with pytest.raises(ValueError, match=r"train\.batch_tokens=20: the longest sentence has 31 tokens"):
+        plan(np.array([3, 30]), np.array([4, 4]), 20, seed=0, epoch=0)
+    assert len(plan(np.array([3, 30]), np.array([4, 4]), 31, seed=0, epoch=0)) == 2
+
+
+@pytest.mark.slow
+def test_plan_of_a_million_pairs_takes_about_a_second() -> None:
+    source, target = lengths(1_000_000)
+    started = time.perf_counter()
+    plan(source, target, 2048, seed=0, epoch=0)
+    assert time.perf_counter() - started < 4
+
+
+def test_collate() -> None:
+    batch = collate([[5, 6], [7]], [[8], [9, 10, 11]])
+    assert batch.source.tolist() == [[5, 6, EOS], [7, EOS, PAD]]
+    assert batch.source_mask.tolist() == [[True, True, True], [True, True, False]]
+    assert batch.inputs.tolist() == [[BOS, 8, PAD, PAD], [BOS, 9, 10, 11]]
+    assert batch.labels.tolist() == [[8, EOS, PAD, PAD], [9, 10, 11, EOS]]
+    assert batch.num_tokens == 6
+    assert batch.indices.tolist() == [0, 1]
+    assert {batch.source.dtype, batch.inputs.dtype, batch.labels.dtype} == {torch.int64}
+    assert batch.source_mask.dtype == torch.bool
+    empty = collate([[]], [[]])
+    assert (empty.source.tolist(), empty.inputs.tolist(), empty.labels.tolist()) == ([[EOS]], [[BOS]], [[EOS]])
+
+
+def test_on_device() -> None:
+    batch = collate([[5, 6], [7]], [[8], [9]])
+    moved = on_device(batch, torch.device("meta"))
+    tensors = [value for value in moved if isinstance(value, torch.Tensor)]
+    assert [tensor.device.type for tensor in tensors] == ["meta"] * 4
+    assert [tensor.shape for tensor in tensors] == [value.shape for value in batch if isinstance(value, torch.Tensor)]
+    assert (moved.num_tokens, moved.indices.tolist()) == (4, [0, 1])
+
+
+def test_source_batches() -> None:
+    sources = [[4] * length for length in (3, 0, 9, 1, 5)]
+    batches = list(source_batches(sources, 2))
+    assert [len(batch.indices) for batch in batches] == [2, 2, 1]
+    assert sorted(np.concatenate([batch.indices for batch in batches]).tolist()) == [0, 1, 2, 3, 4]
+    assert batches[0].source.shape == (2, 10)  # the longest first
+    for batch in batches:
+        for row, index in enumerate(batch.indices):
+            assert batch.source[row][batch.source_mask[row]].tolist() == [*sources[index], EOS]
+    source, mask = source_batch(sources)
+    assert source[mask].tolist() == [token for ids in sources for token in [*ids, EOS]]
+    assert list(source_batches([], 2)) == []
+
+
+def corpus(folder: Path, **options: object) -> tuple[Corpus, Tokenizer]:
+    rng = np.random.default_rng(0)
+    for language in ("en", "de"):
+        words = [rng.integers(0, 60, rng.integers(1, 15)) for _ in range(400)]
+        lines = ["".join(f"wo{'rt' * (word % 3)}{word} " for word in line) + "\n" for line in words]
+        (folder / f"a.{language}").write_text("".join(lines))
+    tokenizer = TokenizerConfig(**{"kind": "bpe", "vocab_size": 320, **options})
+    config = DataConfig(kind="text", train=str(folder / "a"), cache=str(folder / "cache"), tokenizer=tokenizer)
+    loaded = load_tokenizer(config)
+    return prepare(config, "train", loaded), loaded
+
+
+def same(first: Batch, second: Batch) -> bool:
+    return all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def test_batches_hold_the_rows_of_the_corpus(tmp_path: Path) -> None:
+    """The vectorised way from the mapped arrays agrees with collating lists."""
+    pairs, tokenizer = corpus(tmp_path)
+    batches = Batches(pairs, tokenizer, 256, seed=1)
+    seen = []
+    num_batches = 0
+    for batch in batches.epoch(0):
+        num_batches += 1
+        sides = [
+            [side.ids[side.offsets[row] : side.offsets[row + 1]].tolist() for row in batch.indices]
+            for side in (pairs.source, pairs.target)
+        ]
+        assert same(batch, collate(sides[0], sides[1], batch.indices))
+        seen += batch.indices.tolist()
+    assert sorted(seen) == list(range(len(pairs)))
+    assert len(batches) == num_batches == len(list(batches.epoch(7)))
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+@pytest.mark.parametrize("sampling", [0.0, 0.3])
+def test_resumed_epoch_goes_on_where_it_stopped(tmp_path: Path, kind: str, sampling: float) -> None:
+    pairs, tokenizer = corpus(tmp_path, kind=kind, vocab_size=300, sampling=sampling)
+    whole = list(Batches(pairs, tokenizer, 256, seed=1).epoch(3))
+    resumed = list(Batches(pairs, tokenizer, 256, seed=1).epoch(3, start=5))
+    assert len(resumed) == len(whole) - 5
+    assert all(same(one, other) for one, other in zip(whole[5:], resumed, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_sampling_cuts_anew_in_every_epoch(tmp_path: Path, kind: str) -> None:
+    pairs, tokenizer = corpus(tmp_path, kind=kind, vocab_size=300, sampling=0.3)
+    batches = Batches(pairs, tokenizer, 256, seed=1)
+
+    def segmentations(epoch: int) -> dict[int, tuple[list[int], list[int]]]:
+        found = {}
+        for batch in batches.epoch(epoch):
+            assert batch.num_tokens == int((batch.labels != PAD).sum())
+            for row, index in enumerate(batch.indices.tolist()):
+                source = batch.source[row][batch.source_mask[row]].tolist()
+                found[index] = (source, batch.labels[row][batch.labels[row] != PAD].tolist())
+        return found
+
+    first, second = segmentations(0), segmentations(1)
+    for row in range(len(pairs)):
+        assert tokenizer.decode_source(first[row][0]) == tokenizer.decode_source(second[row][0])
+        assert tokenizer.decode_target(first[row][1]) == tokenizer.decode_target(second[row][1])
+    assert sum(first[row] != second[row] for row in first) > 0.8 * len(first)
+    assert sum(first[row][0] == first[row][1] for row in first) == 0

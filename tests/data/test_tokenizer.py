@@ -1,0 +1,310 @@
+"""Text survives tokenizing, whatever is in it."""
+
+import random
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from nmt.data import BOS, EOS, PAD, UNK, Pair, Tokenizer, TokenizerConfig
+
+WORDS = [
+    "the",
+    "a",
+    "dog",
+    "cat",
+    "house",
+    "tree",
+    "sleeps",
+    "runs",
+    "under",
+    "over",
+    "small",
+    "big",
+    "and",
+    "or",
+    "der",
+    "die",
+    "Hund",
+    "Katze",
+    "Haus",
+]
+WORDS += [
+    first + second for first in ["ba", "mor", "ti", "schul", "ven"] for second in ["lo", "gar", "nek", "tum", "isch"]
+]
+NASTY = [
+    "",
+    " ",
+    "  x  y ",
+    "▁",
+    "a▁▁ b▁",
+    "nul\0",
+    "\0",
+    "tab\tx",
+    "a\rb",
+    "\x85\u2028\x0b\x0c",
+    "🙂🇩🇪👩‍👩‍👧",
+    "שלום עולם",
+    "???!…",
+]
+NASTY += [
+    "\ufeffx",
+    "<unk>",
+    "</s> <s> <pad>",
+    "<0x41>",
+    "e\u0301 é ﬁ Å",
+    "\u00a0x\u3000y",
+    "▅ ⁇",
+    "\U000f0000▁",
+    "x" * 5000,
+]
+KINDS = ["unigram", "bpe", "word", "char"]
+
+
+def pairs(num: int = 300) -> list[Pair]:
+    rng = random.Random(3)
+
+    def line() -> str:
+        return " ".join(rng.choice(WORDS) + rng.choice(["", "s", "en", "."]) for _ in range(rng.randint(1, 9)))
+
+    return [Pair(line(), line()) for _ in range(num)]
+
+
+@pytest.fixture(scope="module")
+def tokenizers() -> dict[str, Tokenizer]:
+    return {kind: train(kind=kind) for kind in KINDS}
+
+
+def train(data: list[Pair] | None = None, **options: object) -> Tokenizer:
+    config = TokenizerConfig(**{"vocab_size": 340, **options})
+    config.validate()
+    return Tokenizer.train(config, iter(pairs() if data is None else data))
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_nothing_is_lost(tokenizers: dict[str, Tokenizer], kind: str) -> None:
+    tokenizer = tokenizers[kind]
+    rng = random.Random(0)
+    alphabet = "ab dog ▁\0\t\ré🙂\u0301\u2028\u200f\U000f0000𐍈漢<>/0x"
+    texts = NASTY + ["".join(rng.choice(alphabet) for _ in range(rng.randint(0, 30))) for _ in range(2000)]
+    for text, ids in zip(texts, tokenizer.encode_source(texts), strict=True):
+        assert tokenizer.decode_source(ids) == text
+        assert tokenizer.decode_target([BOS, *ids, EOS, PAD]) == text
+        assert UNK not in ids
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_flat_and_listed_encoding_agree(tokenizers: dict[str, Tokenizer], kind: str) -> None:
+    tokenizer = tokenizers[kind]
+    texts = [*NASTY, *(pair.source for pair in pairs(50))]
+    flat, lengths = tokenizer.encode_source_flat(texts)
+    listed = tokenizer.encode_source(texts)
+    assert lengths.tolist() == list(map(len, listed))
+    assert flat.tolist() == list(chain.from_iterable(listed))
+    assert listed == [tokenizer.encode_source([text])[0] for text in texts]
+    assert tokenizer.encode_source([]) == []
+    assert tokenizer.encode_source_flat([])[0].size == 0
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_decoding_agrees_with_the_library(tokenizers: dict[str, Tokenizer], kind: str) -> None:
+    import sentencepiece
+
+    tokenizer = tokenizers[kind]
+    library = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.state()["source"]["model"])
+    rng = random.Random(1)
+    for _ in range(300):
+        ids = [rng.randrange(260, tokenizer.source_size) for _ in range(8)] + [UNK]
+        assert tokenizer.decode_source(ids) == library.decode(ids)
+    for text in (pair.source for pair in pairs(100)):
+        assert tokenizer.encode_source([text])[0] == library.encode(text)
+    assert (library.pad_id(), library.unk_id(), library.bos_id(), library.eos_id()) == (PAD, UNK, BOS, EOS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_words_are_those_of_the_decoded_text(tokenizers: dict[str, Tokenizer], kind: str) -> None:
+    """The pieces of word k, decoded on their own, give the k-th run of characters other than spaces."""
+    tokenizer = tokenizers[kind]
+    # The character vocabulary knows no others, and an unknown word is one word but many unknown characters.
+    texts = NASTY if kind in ("unigram", "bpe") else []
+    texts = texts + [pair.source for pair in pairs(100)] + ["dog  the   cat", " dog", "dog "]
+    for ids in tokenizer.encode_source(texts):
+        indices = tokenizer.source_words([BOS, *ids, EOS, PAD])[1:-2]
+        assert tokenizer.source_words([BOS, *ids, EOS, PAD])[-2:] == [-1, -1]
+        words = [word for word in tokenizer.decode_source(ids).split(" ") if word]
+        for number, word in enumerate(words):
+            own = [index for index, owner in zip(ids, indices, strict=True) if owner == number]
+            assert tokenizer.decode_source(own).strip(" ") == word
+        assert max(indices, default=-1) == len(words) - 1
+
+
+def test_words_of_any_output_match_its_text(tokenizers: dict[str, Tokenizer]) -> None:
+    """Also for ids that no text gives: broken characters, line breaks in byte pieces."""
+    rng = random.Random(2)
+    for kind in KINDS:
+        tokenizer = tokenizers[kind]
+        for _ in range(500):
+            ids = [rng.randrange(tokenizer.target_size) for _ in range(rng.randint(0, 12))]
+            text = tokenizer.decode_target(ids)
+            assert "\n" not in text
+            assert max(tokenizer.target_words(ids), default=-1) + 1 == len([word for word in text.split(" ") if word])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pieces_can_be_printed(tokenizers: dict[str, Tokenizer], kind: str) -> None:
+    tokenizer = tokenizers[kind]
+    pieces = tokenizer.target_pieces(range(tokenizer.target_size))
+    assert pieces[:4] == ["<pad>", "<unk>", "<s>", "</s>"]
+    assert len(set(pieces)) == len(pieces)
+    assert all(piece.isprintable() and " " not in piece for piece in pieces)
+    assert train([Pair("a\tb\0", "c")], kind="char").source_pieces(range(4, 9)) == ["\\x00", "\\t", "a", "b", "c"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("joint", [True, False])
+def test_state_round_trip(kind: str, joint: bool) -> None:
+    tokenizer = train(kind=kind, joint=joint, vocab_size=330)
+    again = Tokenizer.from_state(tokenizer.state())
+    assert again.digest == tokenizer.digest
+    assert again.joint == joint == (tokenizer.source is tokenizer.target)
+    texts = [*NASTY, *WORDS]
+    assert again.encode_source(texts) == tokenizer.encode_source(texts)
+    assert again.encode_target(texts) == tokenizer.encode_target(texts)
+    assert train(kind=kind, joint=joint, vocab_size=330).digest == tokenizer.digest  # training is deterministic
+
+
+def test_separate_models_know_their_own_side() -> None:
+    data = [Pair("aaa aba", "xxx xyx")] * 20
+    tokenizer = train(data, kind="char", joint=False)
+    assert UNK not in tokenizer.encode_source(["ab a"])[0]
+    assert UNK not in tokenizer.encode_target(["xy x"])[0]
+    assert UNK in tokenizer.encode_target(["ab a"])[0]
+    assert train(data, kind="char").encode_source(["ab xy"]) == train(data, kind="char").encode_target(["ab xy"])
+
+
+def test_state_survives_a_checkpoint(tmp_path: Path) -> None:
+    import torch
+
+    for kind in ("bpe", "word"):
+        tokenizer = train(kind=kind)
+        torch.save(tokenizer.state(), tmp_path / "state.pt")
+        state = torch.load(tmp_path / "state.pt", weights_only=True)
+        assert Tokenizer.from_state(state).digest == tokenizer.digest
+
+
+@pytest.mark.parametrize("change", [{"version": 0}, {"kind": "syllable"}, {"source": {}}, {"source": {"model": b"x"}}])
+def test_foreign_state(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"state|format version|damaged"):
+        Tokenizer.from_state({**train(kind="bpe").state(), **change})
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+@pytest.mark.parametrize("joint", [True, False])
+def test_vocabulary_size_out_of_reach(kind: str, joint: bool) -> None:
+    with pytest.raises(ValueError, match=r"data\.tokenizer\.vocab_size=8000: .*at most (\d+)$") as info:
+        train(kind=kind, joint=joint, vocab_size=8000)
+    assert "\n" not in str(info.value)
+    assert ("source side" in str(info.value)) == (not joint)
+    largest = int(str(info.value).split()[-1])
+    if joint:
+        assert train(kind=kind, vocab_size=largest).source_size == largest
+        with pytest.raises(ValueError, match="at most"):
+            train(kind=kind, vocab_size=largest + 1)
+    with pytest.raises(ValueError, match=r"data\.tokenizer\.vocab_size=20: too small .* at least \d+") as info:
+        train(kind=kind, vocab_size=20)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_text(kind: str) -> None:
+    for data in ([], [Pair("", "")]):
+        with pytest.raises(ValueError, match="the training text is empty"):
+            train(data, kind=kind)
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+@pytest.mark.parametrize("line", ["漢\0x", "漢\tx", "漢▁x", "漢▅x", "漢 " * 10_000])
+def test_training_uses_every_line(kind: str, line: str) -> None:
+    """Also lines that the trainer would leave out in silence: reserved characters, great length."""
+    tokenizer = train([*pairs(), Pair(line, "x")], kind=kind, character_coverage=1.0)
+    assert "漢" in tokenizer.source_pieces(tokenizer.encode_source(["漢"])[0])[-1]
+
+
+def test_character_coverage_and_byte_fallback() -> None:
+    data = [*pairs(400), Pair("漢", "字")]
+    rare = train(data, character_coverage=0.999).encode_source(["漢"])[0]
+    assert train(data).decode_source(rare) != ""
+    assert len(rare) > len(train(data, character_coverage=1.0).encode_source(["漢"])[0])
+    plain = {"byte_fallback": False, "vocab_size": 120}
+    assert UNK in train(data, **plain, character_coverage=0.999).encode_source(["漢"])[0]
+    assert UNK not in train(data, **plain).encode_source(["漢"])[0]  # all characters, unless told otherwise
+    tokenizer = train(data, **plain)
+    assert tokenizer.decode_source(tokenizer.encode_source(["dog 🙂▁"])[0]) == "dog <unk>"
+
+
+def test_normalization() -> None:
+    for name, text in (("identity", "ﬁve  dogs"), ("nfkc", "five dogs"), ("nmt_nfkc", "five dogs")):
+        tokenizer = train(normalization=name)
+        assert tokenizer.decode_source(tokenizer.encode_source(["ﬁve  dogs"])[0]) == text
+
+
+def test_sample_of_the_pairs() -> None:
+    data = [Pair(f"w{row}", f"w{row}") for row in range(1000)]
+    tokenizer = train(data, kind="word", vocab_size=5000, max_pairs=100)
+    known = [pair for pair in data if UNK not in tokenizer.encode_source([pair.source])[0]]
+    assert len(known) == 100 == tokenizer.source_size - 4
+    assert 300 < sum(int(pair.source[1:]) for pair in known) / 100 < 700  # from everywhere, not from the start
+    assert train(data, kind="word", vocab_size=5000, max_pairs=100).digest == tokenizer.digest
+    assert train(data, kind="word", vocab_size=5000, max_pairs=0).source_size == 1004
+
+
+def test_word_vocabulary() -> None:
+    tokenizer = train([Pair("b b a", "c c b")], kind="word", vocab_size=10)
+    assert tokenizer.source_pieces(range(4, 7)) == ["b", "c", "a"]
+    assert train([Pair("b b a", "c c b")], kind="word", vocab_size=8).source_size == 7
+    assert train([Pair("b b a", "c d e f")], kind="word", vocab_size=8).source_size == 8
+    ids = tokenizer.encode_source(["a  b zz c"])[0]
+    assert ids == [6, 4, UNK, 5]
+    assert tokenizer.decode_source(ids) == "a b <unk> c"
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_sampling(kind: str) -> None:
+    tokenizer = train(kind=kind, sampling=0.3)
+    texts = [*NASTY, *(pair.source for pair in pairs(60))]
+    first = tokenizer.sample_source(texts, 7)
+    tokenizer.sample_source(texts, 8)
+    assert tokenizer.sample_source(texts, 7) == first
+    assert tokenizer.sample_source(texts, 8) != first
+    assert first != tokenizer.encode_source(texts)
+    assert [tokenizer.decode_source(ids) for ids in first] == texts
+    assert Tokenizer.from_state(tokenizer.state()).sample_target(texts, 7) == first
+
+
+def test_strength_of_sampling() -> None:
+    """More dropout cuts into more pieces; all of it leaves single characters."""
+    lengths = []
+    for sampling in (0.0, 0.1, 0.5, 1.0):
+        tokenizer = train(kind="bpe", sampling=sampling)
+        lengths.append(sum(map(len, tokenizer.sample_source([pair.source for pair in pairs()], 1))))
+    assert lengths == sorted(set(lengths))
+    assert lengths[-1] == sum(len(pair.source) + 1 for pair in pairs())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "spm"}, "data.tokenizer.kind=spm: must be one of unigram, bpe, word, char"),
+        ({"vocab_size": -3}, "data.tokenizer.vocab_size=-3: must be at least 8"),
+        ({"character_coverage": 2.0}, "data.tokenizer.character_coverage=2.0"),
+        ({"normalization": "nfd"}, "data.tokenizer.normalization=nfd"),
+        ({"max_pairs": -1}, "data.tokenizer.max_pairs=-1"),
+        ({"sampling": 1.5}, "data.tokenizer.sampling=1.5"),
+        ({"sampling": 0.1, "kind": "char"}, "data.tokenizer.sampling=0.1: needs"),
+        ({"normalization": "nfkc", "kind": "word"}, "data.tokenizer.normalization=nfkc: needs"),
+    ],
+)
+def test_validate(options: dict[str, object], message: str) -> None:
+    TokenizerConfig().validate()
+    with pytest.raises(ValueError, match=r"data\.tokenizer") as info:
+        TokenizerConfig(**options).validate()
+    assert message in str(info.value)

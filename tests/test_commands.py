@@ -1,0 +1,396 @@
+"""The commands as a user meets them: what they leave behind, how they stop and go on, and what a mistake costs."""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import nmt
+from nmt import checkpoint, evaluate, train, translate
+from nmt.config import Config, EvaluateConfig, TranslateConfig, command, from_primitive, to_primitive
+
+MAINS: dict[str, tuple[Any, Any]] = {
+    "train": (train.main, Config),
+    "evaluate": (evaluate.main, EvaluateConfig),
+    "translate": (translate.main, TranslateConfig),
+}
+NUM_TEST = 3
+UPDATES = 150
+TINY = f"""
+    data.builtin_pairs=300 data.builtin_valid=4 data.builtin_test={NUM_TEST} data.builtin_long=2
+    data.tokenizer.kind=word data.tokenizer.vocab_size=150 model.embedding=16 model.hidden=32 model.attention.dim=16
+    train.valid_every=60 train.save_every=40 train.log_every=5 train.batch_tokens=512 train.max_updates={UPDATES}
+    train.precision=fp32 optim.learning_rate=1e-2 optim.warmup=10
+    search.beam=2 search.max_ratio=1 search.max_extra=2 threads=1 device=cpu
+""".split()
+MACHINE = ["threads=1", "device=cpu"]
+
+
+def start(name: str, arguments: list[str], folder: Path, **streams: Any) -> "subprocess.Popen[bytes]":
+    root = str(Path(nmt.__file__).parent.parent)
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-m", f"nmt.{name}", *arguments], cwd=folder, env=environment, **streams)
+
+
+def call(name: str, arguments: list[str]) -> tuple[int, str]:
+    """The exit code and standard error of a command called in this process."""
+    logger = logging.getLogger("nmt")
+    before, logger.handlers = logger.handlers, []
+    code = 0
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            command(*MAINS[name], name, arguments)
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        finally:
+            logger.handlers = before
+    return code, err.getvalue()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory in which the run "tiny" was trained to its end."""
+    folder = tmp_path_factory.mktemp("work")
+    process = start("train", ["name=tiny", *TINY], folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err.decode()
+    assert out == b""
+    assert b"error" not in err
+    return folder
+
+
+@pytest.fixture
+def here(work: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working directory of `work`, which a test leaves without temporary files."""
+    monkeypatch.chdir(work)
+    yield work
+    assert [path for path in work.rglob("*") if path.name.endswith((".tmp", ".part", "~"))] == []
+
+
+def prefix(work: Path, split: str) -> str:
+    (found,) = (work / "cache").glob(f"builtin-*/{split}.en")
+    return str(found.with_suffix(""))
+
+
+def test_a_run_is_complete(here: Path) -> None:
+    run = here / "runs/tiny"
+    assert sorted(path.name for path in (here / "runs").iterdir()) == ["tiny"]
+    assert {path.name for path in run.iterdir()} == {
+        *("config.yaml", "command.txt", "metrics.jsonl", "train.log", "checkpoints", "tensorboard", "report")
+    }
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
+    stored = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    assert to_primitive(from_primitive(Config, stored)) == checkpoint.load(run / "checkpoints/best.pt")["config"]
+    assert (run / "command.txt").read_text().split()[:4] == ["python", "-m", "nmt.train", "name=tiny"]
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["update"] for row in rows if "loss" in row] == list(range(5, UPDATES + 1, 5))
+    assert rows[-1]["loss"] < rows[0]["loss"] if "loss" in rows[-1] else True
+    scores = json.loads((run / "report/scores.json").read_text(encoding="utf-8"))
+    assert {"bleu", "chrf", "alignment"} <= set(scores)
+    assert set(scores["bleu"]) == {"score", "signature"}
+    for name in ("hypotheses.txt", "alignments.pharaoh"):
+        assert (run / "report" / name).read_bytes().count(b"\n") == NUM_TEST
+    with np.load(run / "report/alignments.npz") as arrays:
+        assert len([name for name in arrays if name.endswith("weights")]) == NUM_TEST
+    assert (run / "report/report.html").stat().st_size > 1000
+
+
+def test_evaluating_again_gives_the_same_report(here: Path) -> None:
+    assert call("evaluate", ["checkpoint=runs/tiny", "output=again", *MACHINE])[0] == 0
+    for name in ("hypotheses.txt", "scores.json", "alignments.pharaoh"):
+        assert (here / "again" / name).read_bytes() == (here / "runs/tiny/report" / name).read_bytes()
+    shutil.rmtree(here / "again")
+
+
+def test_another_test_set_gets_its_own_report(here: Path) -> None:
+    before = files(here / "runs/tiny/report")
+    arguments = [
+        "checkpoint=runs/tiny",
+        f"data.test={prefix(here, 'test_long')}",
+        "data=text",
+        "search.beam=1",
+        *MACHINE,
+    ]
+    code, err = call("evaluate", arguments)
+    assert code == 0, err
+    report = here / "runs/tiny/report-test_long"
+    assert (report / "hypotheses.txt").read_bytes().count(b"\n") == 2
+    assert files(here / "runs/tiny/report") == before
+    shutil.rmtree(report)
+
+
+def test_translating_gives_one_line_for_each_line(here: Path) -> None:
+    source = Path(prefix(here, "test") + ".en").read_bytes()
+    first = source.split(b"\n")[0]
+    odd = (
+        source.replace(b"\n", b"\r\n", 1) + b"\n" + b"a\rb \xe2\x80\xa8 c\n" + b"\xff\n" + first
+    )  # no newline at the end
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = start("translate", ["checkpoint=runs/tiny", *MACHINE], here, **pipes)
+    out, err = process.communicate(odd, timeout=60)
+    lines = out.split(b"\n")
+    hypotheses = (here / "runs/tiny/report/hypotheses.txt").read_bytes().split(b"\n")
+    assert process.returncode == 0, err.decode()
+    assert len(lines) == NUM_TEST + 4 + 1
+    assert lines[:NUM_TEST] == hypotheses[:NUM_TEST]
+    assert lines[-2] == hypotheses[0]
+    assert err.count(b"\n") == 1  # the line that was not UTF-8
+    assert b"UTF-8" in err
+
+
+def test_a_reader_that_leaves_is_no_error(here: Path) -> None:
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = start("translate", ["checkpoint=runs/tiny", *MACHINE, "search.batch_size=1"], here, **streams)
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(b"a\n" * 40, timeout=60)
+    assert (process.returncode, err) == (0, b"")
+
+
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(here: Path) -> None:
+    command_of_run = ["name=stopped", *TINY]
+    run = here / "runs/stopped"
+
+    def rows() -> list[dict[str, Any]]:
+        path = run / "metrics.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    reached = 0
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = start("train", command_of_run, here, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 60
+        while max((row["update"] for row in rows()), default=0) <= reached and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 128 + number, err.decode()
+        assert b"Traceback" not in err
+        position = checkpoint.load(run / "checkpoints/last.pt")["position"]
+        assert reached < position["update"] < UPDATES
+        reached = position["update"]
+        assert not (run / "report").exists()
+    code, err_text = call("train", command_of_run)
+    assert code == 0, err_text
+    assert f"continues at update {reached}" in err_text
+    whole, parts = (checkpoint.load(here / "runs" / name / "checkpoints/last.pt") for name in ("tiny", "stopped"))
+    assert all(torch.equal(whole["model"][key], parts["model"][key]) for key in whole["model"])
+
+    def losses(name: str) -> list[tuple[Any, ...]]:
+        lines = (here / "runs" / name / "metrics.jsonl").read_text().splitlines()
+        return [(row["update"], row.get("loss"), row.get("valid_loss")) for row in map(json.loads, lines)]
+
+    assert losses("stopped") == losses("tiny")
+    for name in ("hypotheses.txt", "scores.json"):
+        assert (run / "report" / name).read_bytes() == (here / "runs/tiny/report" / name).read_bytes()
+    shutil.rmtree(run)
+
+
+def test_a_run_is_not_continued_as_another_one(here: Path) -> None:
+    before = files(here / "runs/tiny")
+    code, err = call("train", ["name=tiny", *TINY, "model.attention.score=dot", "seed=2"])
+    assert code == 1
+    assert "seed: 1 → 2; model.attention.score: additive → dot" in err
+    assert files(here / "runs/tiny") == before
+
+
+def write(folder: Path, name: str, source: bytes, target: bytes) -> str:
+    for language, content in (("en", source), ("de", target)):
+        (folder / f"{name}.{language}").write_bytes(content)
+    return str(folder / name)
+
+
+GOOD = b"".join(b"%d small words of many kinds, number %d\n" % (i, i * i) for i in range(40))
+LONGER = GOOD + b"one more\n"
+LATIN = GOOD + b"caf\xe9\n"
+
+
+def sides_differ(folder: Path) -> list[str]:
+    return [f"data.train={write(folder, 'odd', GOOD, LONGER)}"]
+
+
+def no_such_file(folder: Path) -> list[str]:
+    return [f"data.train={folder / 'nothing'}"]
+
+
+def empty_file(folder: Path) -> list[str]:
+    return [f"data.train={write(folder, 'empty', b'', b'')}"]
+
+
+def not_utf8(folder: Path) -> list[str]:
+    return [f"data.train={write(folder, 'latin', LATIN, LONGER)}"]
+
+
+def all_filtered(folder: Path) -> list[str]:
+    return ["data.max_length=1"]
+
+
+def directory_for_a_file(folder: Path) -> list[str]:
+    (folder / "place.en").mkdir()
+    (folder / "place.de").mkdir()
+    return [f"data.train={folder / 'place'}"]
+
+
+def vocabulary_too_large(folder: Path) -> list[str]:
+    return ["data.tokenizer.vocab_size=50000"]
+
+
+def vocabulary_too_small(folder: Path) -> list[str]:
+    return ["data.tokenizer.vocab_size=20"]
+
+
+def unknown_language(folder: Path) -> list[str]:
+    return ["data.target_lang=fr"]
+
+
+def bad_validation_set(folder: Path) -> list[str]:
+    return [f"data.valid={write(folder, 'odd', GOOD, LONGER)}"]
+
+
+def missing_test_set(folder: Path) -> list[str]:
+    return [f"data.test={folder / 'nothing'}"]
+
+
+def file_for_runs(folder: Path) -> list[str]:
+    (folder / "taken").write_bytes(b"")
+    return [f"runs={folder / 'taken'}"]
+
+
+def file_for_cache(folder: Path) -> list[str]:
+    (folder / "taken").write_bytes(b"")
+    return [f"data.cache={folder / 'taken'}"]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        (sides_differ, ["odd.en", "odd.de", "40", "41"]),
+        (no_such_file, ["nothing"]),
+        (empty_file, ["empty.en"]),
+        (not_utf8, ["latin.en", "41", "UTF-8"]),
+        (all_filtered, ["max_length"]),
+        (directory_for_a_file, ["place.en"]),
+        (vocabulary_too_large, ["data.tokenizer.vocab_size=50000"]),
+        (vocabulary_too_small, ["data.tokenizer.vocab_size=20"]),
+        (unknown_language, ["fr", "de"]),
+        (bad_validation_set, ["odd.en"]),
+        (missing_test_set, ["nothing"]),
+        (file_for_runs, ["taken"]),
+        (file_for_cache, ["taken"]),
+    ],
+)
+def test_bad_input_to_training(
+    mistake: Callable[[Path], list[str]], words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    good = write(tmp_path, "good", GOOD, GOOD)
+    splits = [f"data.{split}={good}" for split in ("train", "valid", "test")]
+    base = [item for item in TINY if "builtin" not in item and "tokenizer" not in item]
+    arguments = [
+        "data=text",
+        *splits,
+        "data.tokenizer.vocab_size=300",
+        *base,
+        "name=never",
+        "train.max_updates=2",
+        *mistake(tmp_path),
+    ]
+    code, err = call("train", arguments)
+    told(code, err, words)
+    assert not list(tmp_path.glob("runs/**/*")), "a run that could not begin left something behind"
+    assert [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")] == []
+
+
+def told(code: int, err: str, words: list[str]) -> None:
+    """The command failed, and its last line, the only one of its kind, says why."""
+    lines = err.splitlines()
+    assert code == 1, err
+    assert lines, "nothing was said"
+    assert lines[-1].startswith("error: "), err
+    assert sum(line.startswith("error:") for line in lines) == 1
+    assert "Traceback" not in err
+    assert [word for word in words if word not in lines[-1]] == [], lines[-1]
+
+
+def truncated(run: Path, folder: Path) -> str:
+    content = (run / "checkpoints/best.pt").read_bytes()
+    (folder / "half.pt").write_bytes(content[: len(content) // 2])
+    return str(folder / "half.pt")
+
+
+def flipped(run: Path, folder: Path) -> str:
+    content = bytearray((run / "checkpoints/best.pt").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (folder / "flipped.pt").write_bytes(content)
+    return str(folder / "flipped.pt")
+
+
+def foreign(run: Path, folder: Path) -> str:
+    torch.save({"model": {"weight": torch.zeros(2)}}, folder / "foreign.pt")
+    return str(folder / "foreign.pt")
+
+
+def no_archive(run: Path, folder: Path) -> str:
+    (folder / "text.pt").write_text("not a checkpoint")
+    return str(folder / "text.pt")
+
+
+def empty_directory(run: Path, folder: Path) -> str:
+    (folder / "empty").mkdir()
+    return str(folder / "empty")
+
+
+def nothing(run: Path, folder: Path) -> str:
+    return str(folder / "nothing")
+
+
+@pytest.mark.parametrize("name", ["evaluate", "translate"])
+@pytest.mark.parametrize("damage", [truncated, flipped, foreign, no_archive, empty_directory, nothing])
+def test_bad_checkpoints(damage: Callable[[Path, Path], str], name: str, here: Path, tmp_path: Path) -> None:
+    path = damage(here / "runs/tiny", tmp_path)
+    before = files(tmp_path)
+    told(*call(name, [f"checkpoint={path}", *MACHINE]), [path])
+    assert files(tmp_path) == before
+
+
+def test_a_damaged_last_checkpoint_stops_the_run(here: Path) -> None:
+    shutil.copytree(here / "runs/tiny", here / "runs/damaged")
+    last = here / "runs/damaged/checkpoints/last.pt"
+    last.write_bytes(last.read_bytes()[:1000])
+    before = files(here / "runs/damaged")
+    told(*call("train", ["name=damaged", *TINY]), ["runs/damaged/checkpoints/last.pt"])
+    assert files(here / "runs/damaged") == before
+    shutil.rmtree(here / "runs/damaged")
+
+
+@pytest.mark.parametrize("mistake", [sides_differ, no_such_file, empty_file, not_utf8, directory_for_a_file])
+def test_bad_test_sets(mistake: Callable[[Path], list[str]], here: Path, tmp_path: Path) -> None:
+    (argument,) = mistake(tmp_path)
+    path = argument.partition("=")[2]
+    before = files(here)
+    told(*call("evaluate", ["checkpoint=runs/tiny", "data=text", f"data.test={path}", *MACHINE]), [path])
+    assert files(here) == before
+
+
+def test_a_report_folder_that_cannot_be_written(here: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_bytes(b"mine")
+    told(*call("evaluate", ["checkpoint=runs/tiny", f"output={tmp_path / 'taken'}", *MACHINE]), ["taken"])
+    assert files(tmp_path) == {"taken": b"mine"}

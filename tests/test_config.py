@@ -1,0 +1,515 @@
+"""The command line, named configurations, stored configurations and run names."""
+
+import copy
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+
+from nmt import config as config_module
+from nmt.config import (
+    FREE,
+    GROUPS,
+    Config,
+    EvaluateConfig,
+    TranslateConfig,
+    check_continuation,
+    command,
+    command_line,
+    differences,
+    from_primitive,
+    overlay,
+    report_folder,
+    run_name,
+    save_yaml,
+    to_primitive,
+)
+from nmt.models import MODELS
+from nmt.options import nearest, options, validate
+from nmt.presets import choices, folders
+from nmt.usage import EXAMPLES, GROUP_LINES, OPTIONS
+
+TREES: dict[str, Any] = {"train": Config, "evaluate": EvaluateConfig, "translate": TranslateConfig}
+COMPOSED: dict[tuple[str, ...], Any] = {}
+PRESETS = [(group, choice) for group in GROUPS["train"] for choice in choices(group)]
+
+
+@pytest.fixture(autouse=True)
+def _composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Composing the project's own files costs 0.1 s: do it once for each choice of groups."""
+
+    def compose(config_name: str, overrides: list[str]) -> Any:
+        if any(override.startswith("hydra.") for override in overrides):
+            return hydra.compose(config_name, overrides)
+        key = (config_name, *overrides)
+        if key not in COMPOSED:
+            COMPOSED[key] = hydra.compose(config_name, overrides)
+        return copy.deepcopy(COMPOSED[key])
+
+    monkeypatch.setattr(config_module, "compose", compose)
+
+
+def read(*arguments: str, name: str = "train") -> Any:
+    """The configuration that a task is called with."""
+    seen: list[Any] = []
+    command(lambda config, overrides: seen.append(config), TREES[name], name, list(arguments))
+    (found,) = seen
+    return found
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str, name: str = "train") -> str:
+    """The error line of a command line that must not reach the task, without its "error: "."""
+    with pytest.raises(SystemExit) as stop:
+        command(lambda config, overrides: pytest.fail("the task was called"), TREES[name], name, list(arguments))
+    out, err = capsys.readouterr()
+    assert stop.value.code == 1
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err.removeprefix("error: ").rstrip("\n")
+
+
+@pytest.mark.parametrize(("group", "choice"), PRESETS)
+def test_every_named_configuration_composes(group: str, choice: str) -> None:
+    needs = ["data.path=somewhere"] if choice == "hub" else []
+    config = read(f"{group}={choice}", *needs)
+    assert isinstance(config.model, MODELS[config.model.architecture].config)
+    if group == "data":
+        assert config.data.kind == choice
+    if group == "model":
+        assert config.model.architecture == choice
+
+
+def test_no_arguments_give_the_defaults_of_the_code() -> None:
+    assert to_primitive(read()) == to_primitive(Config(name="default"))
+
+
+def test_every_architecture_and_source_has_a_named_configuration() -> None:
+    from nmt.data.sources import SOURCES
+
+    assert set(choices("model")) == set(MODELS)
+    assert set(choices("data")) == set(SOURCES)
+
+
+def test_experiment_takes_other_files_and_limits() -> None:
+    config = read(
+        "experiment=multi30k_rnn",
+        "data.train=D/train",
+        "data.valid=D/val",
+        "data.test=D/x",
+        "name=my_run",
+        "train.max_minutes=60",
+    )
+    assert (config.data.kind, config.data.source_lang, config.data.target_lang) == ("text", "en", "de")
+    assert (config.data.train, config.data.valid, config.data.test) == ("D/train", "D/val", "D/x")
+    assert (config.name, config.train.max_minutes) == ("my_run", 60.0)
+    assert read("experiment=multi30k_rnn").data.train == "data/multi30k/train"
+    assert read("data=tsv", "experiment=multi30k_rnn").data.kind == "tsv"
+
+
+@pytest.mark.parametrize(
+    ("argument", "option", "value"),
+    [
+        ("data.train=a", "train", "a"),
+        ("data.train=[a,b]", "train", ["a", "b"]),
+        ("data.train=['a b',c]", "train", ["a b", "c"]),
+        ("data.train='a,b'", "train", "a,b"),
+        ("data.train=my dir/train", "train", "my dir/train"),
+        ("data.train=2016", "train", "2016"),
+        ("data.train=[2016,x]", "train", ["2016", "x"]),
+        ("data.train=007", "train", "007"),
+        ("data.train=1e3", "train", "1e3"),
+        ("data.train=a=b", "train", "a=b"),
+        ("data.train=日本語/列", "train", "日本語/列"),
+        ("data.train=~/x(1)#2", "train", "~/x(1)#2"),
+        ("data.train=null", "train", None),
+        ("data.more_tests=a", "more_tests", ["a"]),
+        ("data.more_tests=[a,b]", "more_tests", ["a", "b"]),
+        ("data.max_ratio=2", "max_ratio", 2.0),
+        ("data.max_length=1e2", "max_length", 100),
+        ("data.strict=true", "strict", True),
+        ("data.train=[é/a:b,日本]", "train", ["é/a:b", "日本"]),
+    ],
+)
+def test_values_arrive_as_they_were_meant(argument: str, option: str, value: object) -> None:
+    found = getattr(read(argument).data, option)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_values_may_refer_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORPORA", "/corpora")
+    assert read("data.train=${oc.env:CORPORA}/train").data.train == "/corpora/train"
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("model.attention.scor=dot", "model.attention.scor=dot: unknown option; did you mean model.attention.score?"),
+        ("learning_rate=1", "learning_rate=1: unknown option; did you mean optim.learning_rate?"),
+        ("train.learning_rate=1", "train.learning_rate=1: unknown option; did you mean optim.learning_rate?"),
+        ("lr=1", "lr=1: unknown option; did you mean optim.learning_rate?"),
+        ("score=dot", "score=dot: unknown option; did you mean model.attention.score?"),
+        ("data.tokeniser.vocab_size=9", "unknown option; did you mean data.tokenizer.vocab_size?"),
+        ("SEED=1", "SEED=1: unknown option; did you mean seed?"),
+        ("model.attention={scor: dot}", "unknown option model.attention.scor; did you mean model.attention.score?"),
+        ("+foo=1", "+foo=1: unknown option; --help shows the options"),
+        ("zzz.q=1", "zzz.q=1: unknown option; --help shows the options"),
+        ("hydra.run.dir=x", "hydra.run.dir=x: unknown option"),
+        ("+seed=2", "+seed=2: write it as seed=2"),
+        ("++seed=2", "++seed=2: write it as seed=2"),
+        ("~seed=2", "~seed=2: write it as seed=2"),
+        ("data=txt", "data=txt: must be one of builtin, hub, jsonl, parquet, text, tsv; did you mean data=text?"),
+        ("data={max_length: 9}", "data={max_length: 9}: must be one of builtin"),
+        ("data.train=é,ü", "data.train=é,ü: several values make several runs"),
+        ("data=null", "data=null: must be one of builtin"),
+        ("model=rn", "model=rn: must be one of rnn; did you mean model=rnn?"),
+        ("experiment=multi", "did you mean experiment=multi30k_rnn?"),
+        ("train.max_updates=abc", "train.max_updates=abc: a whole number is needed"),
+        ("train.max_updates=1.5", "train.max_updates=1.5: a whole number is needed"),
+        ("train.max_updates=null", "train.max_updates=null: a whole number is needed"),
+        ("train.max_updates=true", "train.max_updates=true: a whole number is needed"),
+        ("train.max_updates=", "train.max_updates=: a whole number is needed"),
+        ("optim.learning_rate=fast", "optim.learning_rate=fast: a number is needed"),
+        ("data.strict=1", "data.strict=1: true or false is needed"),
+        ("runs=[a]", "runs=[a]: text is needed"),
+        ("name=[a]", "name=[a]: text is needed, or null"),
+        ("data.train={a: 1}", "data.train={a: 1}: text or a list [a,b] is needed"),
+        ("data.columns=[a,b]", "data.columns=[a,b]: a list is needed, written [a,b]"),
+        ("model.attention=dot", "did you mean model.attention.score=dot?"),
+        ("optim=adam", "optim=adam: optim holds several options, set one of them: optim.learning_rate"),
+        ("word", "word: options are written name=value, such as seed=2"),
+        ("data.train", "data.train: options are written name=value; did you mean data.train=…?"),
+        ("", "'': options are written name=value"),
+        ("=3", "=3: unknown option"),
+        ("data.train=a b'c", "data.train=a b'c: the value cannot be read; quote it twice, as in"),
+        ("data.train=a\nb'c", "the value cannot be read"),
+        (
+            "data.train=a,b",
+            "data.train=a,b: several values make several runs, which needs -m; one list is written [a,b]",
+        ),
+        ("data.test=${nope}", "data.test: Interpolation key 'nope' not found"),
+        ("--hlep", "--hlep: unknown flag; did you mean --help?"),
+        ("-x", "-x: unknown flag"),
+        ("--cfg=all", "only --cfg job is known"),
+        ("device=gpu", "device=gpu: must be auto, cpu, cuda or cuda:N"),
+        ("threads=-1", "threads=-1: must be 0"),
+        ("seed=-1", "seed=-1: must be 0 or more"),
+        ("name=../x", "name=../x: must be a folder name inside runs/"),
+        ("name=/x", "name=/x: must be a folder name inside runs/"),
+        ("runs=", "runs=: the folder for the runs needs a name"),
+    ],
+)
+def test_a_mistake_costs_one_line(capsys: pytest.CaptureFixture[str], argument: str, message: str) -> None:
+    assert message in failure(capsys, argument)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "data.tokenizer.vocab_size=-3",
+        "optim.schedule=line",
+        "train.max_updates=0",
+        "search.beam=0",
+        "metrics.tokenize=14a",
+        "model.attention.score=dott",
+        "model.cell=rnn",
+        "data.max_length=0",
+    ],
+)
+def test_every_part_of_the_tree_is_validated(capsys: pytest.CaptureFixture[str], argument: str) -> None:
+    assert failure(capsys, argument).startswith(argument.partition("=")[0])
+
+
+def test_the_quoting_that_an_error_proposes_works(capsys: pytest.CaptureFixture[str]) -> None:
+    message = failure(capsys, "data.train=it's [here]")
+    (argument,) = shlex.split(message.partition("as in ")[2])
+    assert read(argument).data.train == "it's [here]"
+
+
+def test_every_option_is_its_own_nearest_and_survives_a_typing_error() -> None:
+    known = list(options(Config()))
+    for option in known:
+        assert nearest(option, known) == option
+        leaf = option.rpartition(".")[2]
+        if len(leaf) > 5:
+            assert nearest(option[:-2] + option[-1], known) == option
+
+
+def test_evaluate_and_translate_need_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("evaluate", "translate"):
+        assert failure(capsys, name=name).startswith("checkpoint: must be given")
+        assert read("checkpoint=runs/a", name=name).checkpoint == "runs/a"
+
+
+def test_the_users_own_folder_adds_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    here = tmp_path / "it's here, [ü]"
+    (here / "configs/experiment").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    mine = here / "configs/experiment/mine.yaml"
+    mine.write_text("# @package _global_\nseed: 7\nmodel:\n  attention:\n    score: dot\n", encoding="utf-8")
+    config = read("experiment=mine")
+    assert (config.seed, config.model.attention.score) == (7, "dot")
+    assert "multi30k_rnn" in failure(capsys, "experiment=nothing")
+    mine.write_text("# @package _global_\nmodel:\n  attention:\n    scor: dot\n", encoding="utf-8")
+    assert "scor" in failure(capsys, "experiment=mine")
+    mine.write_text("# @package _global_\ntrain:\n  max_updates: many\n", encoding="utf-8")
+    assert "max_updates" in failure(capsys, "experiment=mine")
+    mine.write_text("# @package _global_\ntrain: [\n", encoding="utf-8")
+    assert "mine.yaml" in failure(capsys, "experiment=mine")
+    assert sorted(path.name for path in here.iterdir()) == ["configs"]
+
+
+def test_errors_of_the_task(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def raising(error: BaseException) -> Any:
+        def task(config: Config, overrides: list[str]) -> None:
+            raise error
+
+        return task
+
+    for error, line in [
+        (ValueError("two\nlines"), "error: two lines\n"),
+        (FileNotFoundError(2, "No such file or directory", "a.en"), "error: a.en: No such file or directory\n"),
+        (OSError("no reason"), "error: no reason\n"),
+    ]:
+        with pytest.raises(SystemExit) as stop:
+            command(raising(error), Config, "train", [])
+        assert stop.value.code == 1
+        assert capsys.readouterr().err == line
+    with pytest.raises(SystemExit) as stop:
+        command(raising(KeyboardInterrupt()), Config, "train", [])
+    assert stop.value.code == 130
+    with pytest.raises(ZeroDivisionError):
+        command(raising(ZeroDivisionError()), Config, "train", [])
+    monkeypatch.setenv("NMT_TRACEBACK", "1")
+    with pytest.raises(SystemExit):
+        command(raising(ValueError("why")), Config, "train", [])
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert shown.endswith("error: why\n")
+
+
+def test_several_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done: list[tuple[str | None, str, int]] = []
+
+    def task(config: Config, overrides: list[str]) -> None:
+        if config.seed == 2:
+            raise ValueError("seed two")
+        if config.seed == 3:
+            raise ZeroDivisionError("seed three")
+        done.append((config.name, config.model.attention.score, config.seed))
+        assert read(*overrides) == config
+
+    with pytest.raises(SystemExit) as stop:
+        command(
+            task, Config, "train", ["-m", "model.attention.score=dot,additive,nonsense", "seed=1,2,3,4", "threads=1"]
+        )
+    assert stop.value.code == 1
+    assert [(score, seed) for _, score, seed in done] == [("dot", 1), ("dot", 4), ("additive", 1), ("additive", 4)]
+    assert len({name for name, _, _ in done}) == 4
+    out, err = capsys.readouterr()
+    summary = err[err.index("8 of 12 runs failed:") :].splitlines()
+    assert out == ""
+    assert len(summary) == 9
+    assert "  model.attention.score=dot seed=2: seed two" in summary
+    assert "  model.attention.score=dot seed=3: ZeroDivisionError: seed three" in summary
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_runs_have_their_own_directories() -> None:
+    names: list[str | None] = []
+
+    def task(config: Config, overrides: list[str]) -> None:
+        names.append(config.name)
+
+    command(task, Config, "train", ["--multirun", "name=study", "train.max_updates=1,2"])
+    command(task, Config, "train", ["-m", "name=a,b"])
+    command(task, Config, "train", ["-m", "data.train='x,y','x,z'"])
+    assert len(set(names)) == 6
+    assert all(name is not None and name.startswith("study/") for name in names[:2])
+    assert names[2:4] == ["a", "b"]
+
+
+def test_run_names() -> None:
+    assert run_name([]) == "default"
+    assert run_name(["seed=2", "model.attention.score=dot"]) == run_name(["model.attention.score=dot", "seed=2"])
+    assert run_name(["seed=1", "seed=2"]) == run_name(["seed=2"])
+    assert run_name(["train.max_updates=9", "device=cpu", "search.beam=2"]) == "default"
+    assert run_name(["seed=2"]) == "seed-2-e70e6b"  # a name that changes orphans every existing run
+    variants = [
+        ["seed=2"],
+        ["data.builtin_seed=2"],
+        ["data.train=a/x"],
+        ["data.train=b/x"],
+        ["data=text"],
+        ["name=q", "seed=3"],
+    ]
+    variants += [[f"data.train=[{'long,' * 30}{i}]"] for i in range(20)]
+    names = [run_name(variant) for variant in variants]
+    assert len(set(names)) == len(names)
+    assert all(len(name) <= 55 and "/" not in name and read(f"name={name}").name == name for name in names)
+
+
+def test_command_line_is_quoted_for_the_shell() -> None:
+    given = ["data.train=[a b,c]", "name=it's"]
+    assert shlex.split(command_line("train", given)) == ["python", "-m", "nmt.train", *given]
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["experiment=multi30k_rnn", "data.train=[a,b]", "model.attention.score=none"]]
+)
+def test_stored_configurations_come_back(arguments: list[str]) -> None:
+    config = read(*arguments)
+    stored = to_primitive(config)
+    assert from_primitive(Config, stored) == config
+    assert to_primitive(from_primitive(Config, stored)) == stored
+    assert differences(stored, to_primitive(from_primitive(Config, stored))) == []
+
+
+def test_stored_configurations_of_another_version() -> None:
+    assert from_primitive(Config, {}) == Config()
+    assert from_primitive(Config, {"data": {"tokenizer": {"vocab_size": 99}}}).data.tokenizer.vocab_size == 99
+    assert (
+        from_primitive(Config, {"model": {"architecture": "rnn", "attention": {"score": "dot"}}}).model.attention.score
+        == "dot"
+    )
+    for stored, message in [
+        ({"optim": {"momentum": 0.9}}, "optim.momentum: the stored configuration has an option that this version"),
+        ({"model": {"architecture": "rnn", "heads": 4}}, "model.heads: the stored"),
+        ({"model": {"architecture": "convolutional"}}, "model.architecture=convolutional: the stored"),
+        ({"train": {"max_updates": "many"}}, "train.max_updates='many' in the stored configuration: a whole number"),
+        ({"train": 3}, "train=3 in the stored configuration: a mapping of options is needed"),
+    ]:
+        with pytest.raises(ValueError, match=message.replace(".", r"\.")):
+            from_primitive(Config, stored)
+
+
+def test_saved_yaml_reads_back(tmp_path: Path) -> None:
+    import yaml
+
+    config = read("experiment=multi30k_rnn", "data.train=[a:b,日本]", "name=true")
+    save_yaml(config, tmp_path / "config.yaml")
+    stored = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
+    assert from_primitive(Config, stored) == config
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_the_whole_configuration_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    import yaml
+
+    command(lambda config, overrides: pytest.fail("called"), Config, "train", ["--cfg", "job", "seed=5"])
+    assert from_primitive(Config, yaml.safe_load(capsys.readouterr().out)) == Config(seed=5)
+
+
+def test_continuing_a_run() -> None:
+    old = to_primitive(read("name=a"))
+    for allowed in (
+        "train.max_updates=7",
+        "device=cpu",
+        "threads=1",
+        "search.beam=2",
+        "train.log_every=3",
+        "data.test=x",
+    ):
+        check_continuation(old, to_primitive(read("name=a", allowed)))
+    with pytest.raises(ValueError, match="the run a was started with other options") as refused:
+        check_continuation(old, to_primitive(read("name=a", "model.attention.score=dot", "seed=2", "search.beam=2")))
+    message = str(refused.value)
+    assert "(seed: 1 → 2; model.attention.score: additive → dot)" in message
+    assert "name=" in message
+    assert "runs/a" in message
+    assert differences({"a": {"b": 1}}, {"a": {"c": None}}) == ["a.b: 1 → (none)", "a.c: (none) → null"]
+    known = {*options(Config()), *to_primitive(Config())}
+    assert set(FREE) <= known
+
+
+def test_what_is_not_given_comes_from_the_checkpoint() -> None:
+    trained = read(
+        "experiment=enja_rnn", "name=a", "search.beam=7", "search.batch_size=3", "device=cuda", "data.max_length=50"
+    )
+    given = ["checkpoint=runs/a", "search.beam=5", "data.test=D/x", "threads=2"]  # 5 is also the default: it was given
+    merged = overlay(trained, read(*given, name="evaluate"), given)
+    assert (merged.search.beam, merged.search.batch_size) == (5, 3)
+    assert (merged.data.kind, merged.data.test, merged.data.target_lang, merged.data.max_length) == (
+        "text",
+        "D/x",
+        "ja",
+        50,
+    )
+    assert (merged.metrics, merged.model, merged.name) == (trained.metrics, trained.model, "a")
+    assert (merged.device, merged.threads) == ("auto", 2)
+    assert trained.search.beam == 7
+    given = ["checkpoint=runs/a", "data=tsv", "data.test=x.tsv", "data.columns=[3,2]"]
+    merged = overlay(trained, read(*given, name="evaluate"), given)
+    assert (merged.data.kind, merged.data.columns, merged.data.train) == ("tsv", [3, 2], "data/enja/train")
+    given = ["checkpoint=runs/a", "search={beam: 2}"]
+    assert overlay(trained, read(*given, name="translate"), given).search.beam == 2
+    given = ["checkpoint=runs/a", "data.source_lang=de"]  # impossible beside the default target, possible beside "ja"
+    assert overlay(trained, read(*given, name="evaluate"), given).data.source_lang == "de"
+    for given in (["data.tokenizer.kind=bpe"], ["search.beam=0"], ["data.target_lang=en"]):
+        given = ["checkpoint=runs/a", *given]
+        with pytest.raises(ValueError, match=given[1].partition("=")[0].replace(".", r"\.")):
+            overlay(trained, read(*given, name="evaluate"), given)
+
+
+def test_where_a_report_goes() -> None:
+    run = Path("runs/a")
+    for given, folder in [
+        ([], "runs/a/report"),
+        (["search.beam=2"], "runs/a/report"),
+        (["data.test=D/other"], "runs/a/report-other"),
+        (["data.test=[D/x,E/y]"], "runs/a/report-x+y"),
+        (["data=hub", "data.path=some/set"], "runs/a/report-set"),
+        (["data.test=D/other", "output=here"], "here"),
+    ]:
+        arguments = ["checkpoint=runs/a", *given]
+        assert report_folder(run, read(*arguments, name="evaluate"), arguments) == Path(folder)
+
+
+def test_help_speaks_of_options_that_exist() -> None:
+    for name, tree in TREES.items():
+        assert set(OPTIONS[name]) <= set(options(tree()))
+        for example in EXAMPLES[name]:
+            arguments = shlex.split(example.partition(" < ")[0])
+            assert arguments[:3] == ["python", "-m", f"nmt.{name}"]
+            command(lambda config, overrides: None, tree, name, arguments[3:])
+    assert set(GROUP_LINES) == set(GROUPS["train"])
+
+
+def test_groups_are_those_of_the_defaults_lists() -> None:
+    import yaml
+
+    for name, groups in GROUPS.items():
+        defaults = yaml.safe_load((folders()[0] / f"{name}.yaml").read_text(encoding="utf-8"))["defaults"]
+        assert tuple(key for entry in defaults if isinstance(entry, dict) for key in entry) == groups
+
+
+def test_options_hold_what_a_checkpoint_can_store() -> None:
+    for tree in TREES.values():
+        assert from_primitive(tree, to_primitive(tree())) == tree()
+    validate(Config())
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_help_lists_every_group_and_choice(name: str, tmp_path: Path) -> None:
+    root = Path(config_module.__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-m", f"nmt.{name}", "--help"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for group in GROUPS[name]:
+        assert f"  {group}={{{','.join(choices(group))}}}" in done.stdout
+    assert done.stdout.rstrip().splitlines()[-1].strip().startswith(f"python -m nmt.{name}")
+    assert done.stderr == ""
+    assert list(tmp_path.iterdir()) == []
