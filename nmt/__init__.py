@@ -9,6 +9,9 @@ import os
 
 __version__ = "0.1.0"
 
-# Read by the OpenMP runtime when torch is first imported: waiting threads sleep instead of spinning, so that two runs
-# on one machine do not slow each other down many times over.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Both are read when torch first computes, so they have to be set before it is imported; a user's own values win.
+# Threads that wait for work spin for a moment and then sleep: without the spin one run on a quiet machine is a fifth to
+# a half slower, with torch's much longer one two runs on one machine slow each other down many times over.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# Compiled kernels are kept for every shape; batches come in more shapes than the default holds.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")

@@ -80,9 +80,7 @@ def locate(path: str | Path) -> Path:
         for folder in (path / "checkpoints", path):
             if (folder / name).is_file():
                 return folder / name
-    raise FileNotFoundError(
-        f"checkpoint={path}: the directory has no checkpoints/best.pt and no checkpoints/last.pt"
-    )
+    raise FileNotFoundError(f"checkpoint={path}: the directory has no checkpoints/best.pt and no checkpoints/last.pt")
 
 
 def _first_line(error: BaseException) -> str:

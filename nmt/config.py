@@ -259,9 +259,10 @@ def _many(task: Callable[[T, list[str]], None], config_class: type[T], name: str
     for number, (fixed, swept) in enumerate(runs, start=1):
         shown = shlex.join(swept)
         print(f"run {number} of {len(runs)}: {shown}", file=sys.stderr, flush=True)
-        name_given = own_name(fixed, swept) if config_class is Config else []
+        own = own_name(fixed, swept) if config_class is Config else []
+        common = [item for item in fixed if not (own and item.startswith("name="))]
         try:
-            _one(task, config_class, name, [*fixed, *swept, *name_given])
+            _one(task, config_class, name, [*common, *swept, *own])
         except (ValueError, OSError) as error:
             tell(error)
             failures.append(f"  {shown}: {one_line(error)}")

@@ -2,6 +2,7 @@
 
 from nmt import checkpoint, evaluator, records, runtime
 from nmt.config import command, overlay, to_yaml
+from nmt.evaluator import EvaluationSet
 from nmt.options import from_primitive
 from nmt.runs import command_line, report_folder
 from nmt.schema import Config, EvaluateConfig
@@ -23,12 +24,13 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
         history=records.read(run / "metrics.jsonl"),
     )
     translator = Translator.from_checkpoint(content, merged.search, device)
-    sets = evaluator.test_sets(merged.data, report_folder(run, config, overrides))
     if any(override.startswith("data.test=") for override in overrides):
-        sets = sets[:1]  # the run's further test sets were not asked for
+        sets = [EvaluationSet.read(merged.data, "test")]  # the run's further test sets were not asked for
+    else:
+        sets = evaluator.evaluation_sets(merged.data)
     if not sets:
         raise ValueError("data.test: not given, and the run has no test set; say which one, as data.test=PREFIX")
-    evaluator.evaluate_sets(translator, merged.data, merged.metrics, sets, about)
+    evaluator.evaluate_sets(translator, merged.metrics, sets, report_folder(run, config, overrides), about)
 
 
 if __name__ == "__main__":

@@ -123,30 +123,45 @@ def evaluate(
     return result
 
 
-def test_sets(config: DataConfig, directory: Path) -> list[tuple[str, Path]]:
-    """`data.test` and `directory`; each of `data.more_tests` and a folder of its name inside it."""
-    sets = [("test", directory)] if config.test is not None or config.kind in ("builtin", "hub") else []
-    return sets + [(name, directory / Path(name).name) for name in more_tests(config)]
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Texts to translate, their references, and word alignments when there is a gold file beside them."""
+
+    name: str
+    folder: str  # inside the report; "" for the report itself
+    pairs: list[Pair]
+    gold: list[Gold] | None
+    repaired: dict[str, int]
+
+    @classmethod
+    def read(cls, config: DataConfig, split: str, folder: str = "") -> "EvaluationSet":
+        """Reads all of it. Raises ValueError or FileNotFoundError where the text or the gold file is at fault."""
+        repaired: Counter[str] = Counter()
+        pairs = list(read_pairs(config, split, repaired))
+        path = gold_path(config, split)
+        gold = alignment.read_gold(path, pairs) if path is not None else None
+        return cls(folder or split, folder, pairs, gold, dict(repaired))
+
+
+def evaluation_sets(config: DataConfig) -> list[EvaluationSet]:
+    """`data.test`, and each of `data.more_tests` under its own name."""
+    has_test = config.test is not None or config.kind in ("builtin", "hub")
+    first = [EvaluationSet.read(config, "test")] if has_test else []
+    return first + [EvaluationSet.read(config, name, Path(name).name) for name in more_tests(config)]
 
 
 def evaluate_sets(
-    translator: Translator,
-    config: DataConfig,
-    metrics_config: MetricsConfig,
-    sets: Sequence[tuple[str, Path]],
-    about: About,
+    translator: Translator, metrics_config: MetricsConfig, sets: Sequence[EvaluationSet], directory: Path, about: About
 ) -> None:
-    """Evaluates each test set into its folder."""
-    for name, folder in sets:
-        repaired: Counter[str] = Counter()
-        pairs = list(read_pairs(config, name, repaired))
-        path = gold_path(config, name)
-        gold = alignment.read_gold(path, pairs) if path is not None else None
-        part = SplitReport(folder.name if name != "test" else "test", len(pairs), len(pairs), {}, dict(repaired))
-        result = evaluate(translator, pairs, gold, metrics_config, folder, replace(about, data=[*about.data, part]))
+    """Evaluates each test set into `directory`, or its own folder inside it."""
+    for test in sets:
+        folder = directory / test.folder
+        part = SplitReport(test.name, len(test.pairs), len(test.pairs), {}, test.repaired)
+        here = replace(about, data=[*about.data, part])
+        result = evaluate(translator, test.pairs, test.gold, metrics_config, folder, here)
         shown = "  ".join(f"{key} {value.score:.2f} ({value.signature})" for key, value in result.scores.items())
         shown += "" if result.alignment is None else f"  AER {100 * result.alignment.aer:.1f} %"
-        log.info("%s: %s  -> %s", name, shown, folder / "report.html")
+        log.info("%s: %s  -> %s", test.name, shown, folder / "report.html")
 
 
 def _scores(result: Scored) -> dict[str, Any]:

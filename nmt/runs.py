@@ -103,7 +103,7 @@ def own_name(fixed: Sequence[str], swept: Sequence[str]) -> list[str]:
         return []
     given = [item.partition("=")[2].strip("'\" ") for item in fixed if item.startswith("name=")]
     own = f"{given[-1]}/{run_name((), swept)}" if given else run_name(fixed, swept)
-    return [f"name='{own}'"]
+    return ["name=" + (own if re.fullmatch(r"[\w./-]+", own) else f"'{own}'")]
 
 
 def overlay(trained: Config, config: EvaluateConfig | TranslateConfig, overrides: Sequence[str]) -> Config:

@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 
 from nmt import checkpoint, evaluator, models, records, runtime
-from nmt.alignment import read_gold
 from nmt.config import command, save_yaml, to_yaml
-from nmt.data import Batches, Corpus, Tokenizer, gold_path, load_tokenizer, prepare, read_pairs
+from nmt.data import Batches, Corpus, Tokenizer, load_tokenizer, prepare
 from nmt.options import to_primitive
 from nmt.report.page import SplitReport
 from nmt.runs import check_continuation, command_line
@@ -33,6 +32,7 @@ def main(config: Config, overrides: list[str]) -> None:
         check_continuation(checkpoint.load(last)["config"], to_primitive(config))
     tokenizer = load_tokenizer(config.data)
     corpora = {split: prepare(config.data, split, tokenizer) for split in ("train", "valid")}
+    tests = evaluator.evaluation_sets(config.data)  # a mistake in them shows now, not after training
     torch.manual_seed(config.seed)
     model = models.build(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint).to(device)
     translator = Translator(model, tokenizer, config.search, device)
@@ -85,17 +85,15 @@ def main(config: Config, overrides: list[str]) -> None:
             data=[_split(name, corpus) for name, corpus in corpora.items()],
         )
         translator = Translator.from_checkpoint(best, config.search, device)
-        sets = evaluator.test_sets(config.data, directory / "report")
-        evaluator.evaluate_sets(translator, config.data, config.metrics, sets, about)
+        evaluator.evaluate_sets(translator, config.metrics, tests, directory / "report", about)
 
 
 def _validation(config: Config, translator: Translator, corpus: Corpus, tokenizer: Tokenizer) -> Validation:
-    pairs = list(read_pairs(config.data, "valid"))
-    path = gold_path(config.data, "valid")
-    gold = read_gold(path, pairs) if path is not None else None
-    first = config.train.valid_sentences or len(pairs)
+    valid = evaluator.EvaluationSet.read(config.data, "valid")
+    first = config.train.valid_sentences or len(valid.pairs)
+    gold = valid.gold[:first] if valid.gold is not None else None
     batches = Batches(corpus, tokenizer, config.train.batch_tokens, config.seed)
-    return Validation(translator, batches, pairs[:first], gold[:first] if gold is not None else None, config.metrics)
+    return Validation(translator, batches, valid.pairs[:first], gold, config.metrics)
 
 
 def _split(name: str, corpus: Corpus) -> SplitReport:

@@ -215,9 +215,7 @@ class Trainer:
         if outcome is None:
             return
         if self.config.stop_metric not in outcome:
-            raise ValueError(
-                f"train.stop_metric={self.config.stop_metric}: validation gives {', '.join(outcome)}; choose one of them"
-            )
+            raise ValueError(f"train.stop_metric={self.config.stop_metric}: validation gives only {', '.join(outcome)}")
         self.plateau.observe(outcome["loss"])
         value = outcome[self.config.stop_metric]
         position.validated = position.update

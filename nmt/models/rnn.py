@@ -312,7 +312,8 @@ class RNN(Seq2Seq):
         super().__init__()
         if config.tie == "all" and not joint:
             raise ValueError(
-                "model.tie=all: needs one vocabulary for both languages; set data.tokenizer.joint=true or model.tie=output"
+                "model.tie=all: needs one vocabulary for both languages; "
+                "set data.tokenizer.joint=true or model.tie=output"
             )
         self.source_embedding = embedding(source_size, config.embedding, pad)
         self.target_embedding = (

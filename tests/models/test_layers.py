@@ -1,0 +1,38 @@
+"""Parts that architectures share."""
+
+import torch
+
+from nmt.models.layers import Dropout, embedding
+
+
+def test_dropout_keeps_the_expectation_and_the_rate() -> None:
+    torch.manual_seed(0)
+    layer = Dropout(0.3)
+    kept = layer(torch.ones(400, 500))
+    assert abs(float((kept == 0).float().mean()) - 77 / 256) < 0.005  # 0.3 as k/256
+    assert abs(float(kept.mean()) - 1.0) < 0.005
+    assert set(kept.unique().tolist()) == {0.0, float(torch.tensor(256 / 179))}
+
+
+def test_dropout_gradient_is_its_mask() -> None:
+    x = torch.randn(33, 7, requires_grad=True)
+    y = Dropout(0.5)(x)
+    y.sum().backward()
+    torch.testing.assert_close(x.grad * x, y)
+
+
+def test_dropout_follows_the_seed_and_stops_in_evaluation() -> None:
+    layer, x = Dropout(0.5), torch.randn(10, 10)
+    torch.manual_seed(1)
+    first = layer(x)
+    second = layer(x)
+    torch.manual_seed(1)
+    torch.testing.assert_close(layer(x), first, rtol=0, atol=0)
+    assert not torch.equal(first, second)
+    assert layer.eval()(x) is x
+
+
+def test_embedding_of_padding_is_zero() -> None:
+    table = embedding(50, 16, 0)
+    assert (table(torch.tensor([0])) == 0).all()
+    assert 0.15 < float(table.weight[1:].std()) < 0.35  # 1 / √16

@@ -1,0 +1,91 @@
+"""Checkpoints: the same bits back, whole or not at all, and never anything executed."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from nmt import checkpoint
+
+
+class Bomb:
+    """An object whose unpickling would run code."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (exec, ("raise SystemExit('executed')",))
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    tensors = {"a": torch.randn(5, 3), "b": torch.arange(4, dtype=torch.bfloat16)}
+    checkpoint.save(tmp_path / "x" / "one.pt", {"model": tensors, "note": ["grün", 1, 2.5, None]})
+    content = checkpoint.load(tmp_path / "x" / "one.pt")
+    assert all(torch.equal(content["model"][name], tensor) for name, tensor in tensors.items())
+    assert content["note"] == ["grün", 1, 2.5, None]
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["one.pt"]
+
+
+def test_a_failed_write_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "one.pt"
+    checkpoint.save(path, {"value": 1})
+    with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
+        checkpoint.save(path, {"value": lambda: None})
+    assert checkpoint.load(path)["value"] == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99])
+def test_truncated(tmp_path: Path, keep: float) -> None:
+    path = tmp_path / "one.pt"
+    checkpoint.save(path, {"model": torch.randn(100, 100)})
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data)) if keep < 1 else int(keep)])
+    with pytest.raises(ValueError, match=r"one.pt: truncated, or not a checkpoint") as error:
+        checkpoint.load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_flipped_bits(tmp_path: Path) -> None:
+    path = tmp_path / "one.pt"
+    checkpoint.save(path, {"model": torch.zeros(100, 100)})
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match=r"one.pt: damaged checkpoint"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("content", [{"some": "dict"}, [1, 2], "text"])
+def test_other_peoples_files(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "other.pt"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"other.pt: not a checkpoint of this project"):
+        checkpoint.load(path)
+
+
+def test_nothing_is_executed(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pt"
+    torch.save({"format": checkpoint.FORMAT, "format_version": 1, "x": Bomb()}, path)
+    with pytest.raises(ValueError, match=r"bomb.pt: truncated, or not a checkpoint"):
+        checkpoint.load(path)
+
+
+def test_newer_format(tmp_path: Path) -> None:
+    path = tmp_path / "new.pt"
+    torch.save({"format": checkpoint.FORMAT, "format_version": 99, "nmt": "9.9"}, path)
+    with pytest.raises(ValueError, match=r"written by nmt 9.9, which is newer"):
+        checkpoint.load(path)
+
+
+def test_locate(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"has no checkpoints/best.pt and no checkpoints/last.pt"):
+        checkpoint.locate(run)
+    checkpoint.save(run / "checkpoints" / "last.pt", {})
+    assert checkpoint.locate(run).name == "last.pt"
+    checkpoint.save(run / "checkpoints" / "best.pt", {})
+    assert checkpoint.locate(str(run)).name == "best.pt"
+    assert checkpoint.locate(run / "checkpoints" / "last.pt").name == "last.pt"
+    with pytest.raises(FileNotFoundError, match=r"checkpoint=.*nowhere: no such file or run directory"):
+        checkpoint.locate(tmp_path / "nowhere")

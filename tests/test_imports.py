@@ -1,0 +1,73 @@
+"""Imports point one way: from the commands down to attention."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent / "nmt"
+LAYERS = [
+    {"attention", "loss", "metrics", "alignment", "report", "stop", "runtime", "data", "__init__"},
+    {"models", "optim", "checkpoint"},
+    {"options", "search"},
+    {"translator", "records"},
+    {"evaluator"},
+    {"validation"},
+    {"trainer"},
+    {"schema"},
+    {"presets"},
+    {"runs", "usage"},
+    {"config"},
+    {"train", "evaluate", "translate"},
+]
+"""A module imports from rows above its own, or from its own package."""
+
+
+def modules() -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in ROOT.rglob("*.py"):
+        found.setdefault(path.relative_to(ROOT).parts[0].removesuffix(".py"), []).append(path)
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    """The nmt modules that a file imports, by their first component."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "nmt":
+            names |= {f"nmt.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return {name.split(".")[1] for name in names if name.startswith("nmt.")} - {"__version__"}
+
+
+def test_every_module_has_a_layer() -> None:
+    assert sorted(modules()) == sorted(name for layer in LAYERS for name in layer)
+
+
+def test_imports_point_down() -> None:
+    depth = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+    wrong = [
+        f"{path.relative_to(ROOT)} imports nmt.{target}"
+        for name, paths in modules().items()
+        for path in paths
+        for target in imported(path)
+        if target != name and depth[target] >= depth[name]
+    ]
+    assert wrong == []
+
+
+def test_models_data_loss_and_metrics_know_nothing_of_each_other() -> None:
+    apart = {"models", "data", "loss", "optim", "metrics"}
+    for name in apart:
+        for path in modules()[name]:
+            assert not imported(path) & (apart - {name}), path
+
+
+def test_only_config_knows_hydra() -> None:
+    for path in ROOT.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        roots = {alias.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
+        roots |= {n.module.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
+        if roots & {"hydra", "omegaconf"}:
+            assert path.relative_to(ROOT) == Path("config.py")

@@ -1,0 +1,315 @@
+"""Training: continued = uninterrupted, accumulated = whole, limits, best checkpoints, and a small task learned."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nmt import checkpoint, records
+from nmt.attention import AttentionConfig
+from nmt.data import Batches, DataConfig, Pair, Tokenizer, TokenizerConfig, load_tokenizer, prepare
+from nmt.evaluator import EvaluationSet
+from nmt.metrics import MetricsConfig
+from nmt.models import build
+from nmt.models.rnn import RNNConfig
+from nmt.optim import OptimConfig
+from nmt.search import SearchConfig
+from nmt.stop import StopSignal
+from nmt.trainer import TrainConfig, Trainer
+from nmt.translator import Translator
+from nmt.validation import Validation
+
+CPU = torch.device("cpu")
+CONFIG = TrainConfig(
+    max_updates=14, batch_tokens=600, log_every=5, valid_every=4, save_every=7, precision="fp32", valid_sentences=4
+)
+
+
+class StopAfter(StopSignal):
+    """Asks for a stop once `updates` have been made, as a signal would."""
+
+    def __init__(self, updates: int) -> None:
+        super().__init__()
+        self.updates, self.trainer = updates, None
+
+    @property
+    def requested(self) -> bool:
+        return self.trainer is not None and self.trainer.position.update >= self.updates
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
+    return DataConfig(
+        builtin_pairs=150,
+        builtin_valid=6,
+        builtin_test=3,
+        builtin_long=2,
+        cache=str(tmp_path_factory.mktemp("cache")),
+        tokenizer=TokenizerConfig(kind="word", vocab_size=3000),
+    )
+
+
+Make = Callable[..., Trainer]
+
+
+@pytest.fixture
+def make(data: DataConfig, tmp_path: Path) -> Make:
+    """A trainer of a tiny model in its own run directory."""
+    tokenizer = load_tokenizer(data)
+
+    def make(name: str = "run", *, optim: OptimConfig | None = None, dropout: float = 0.3, **changes: Any) -> Trainer:
+        config = dataclasses.replace(CONFIG, **changes)
+        torch.manual_seed(3)
+        model_config = RNNConfig(embedding=8, hidden=8, dropout=dropout, attention=AttentionConfig(dim=8))
+        model = build(model_config, tokenizer.source_size, tokenizer.target_size, joint=True)
+        translator = Translator(model, tokenizer, SearchConfig(beam=2, max_extra=2), CPU)
+        valid = EvaluationSet.read(data, "valid")
+        batches = [Batches(prepare(data, s, tokenizer), tokenizer, config.batch_tokens, 3) for s in ("train", "valid")]
+        return Trainer(
+            model,
+            batches[0],
+            Validation(translator, batches[1], valid.pairs, valid.gold, MetricsConfig()),
+            config,
+            optim or OptimConfig(warmup=4, learning_rate=0.01),
+            seed=3,
+            device=CPU,
+            directory=tmp_path / name,
+            header={"config": {}, "tokenizer": tokenizer.state()},
+        )
+
+    return make
+
+
+def fit(trainer: Trainer, stop: StopSignal | None = None) -> Trainer:
+    trainer.directory.mkdir(parents=True, exist_ok=True)
+    stop = stop or StopSignal()
+    if isinstance(stop, StopAfter):
+        stop.trainer = trainer
+    trainer.fit(stop)
+    return trainer
+
+
+def rows(trainer: Trainer) -> list[dict[str, Any]]:
+    """metrics.jsonl without what depends on the clock."""
+    found = records.read(trainer.directory / "metrics.jsonl")
+    return [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in found]
+
+
+@pytest.mark.parametrize("stops", [[3], [4], [5], [7, 8], [2, 4, 6, 9, 13]])
+def test_continued_equals_uninterrupted(make: Make, stops: list[int]) -> None:
+    whole = fit(make("whole"))
+    for update in stops:
+        assert fit(make("pieces"), StopAfter(update)).position.update == update
+    pieces = fit(make("pieces"))
+    assert pieces.position.update == whole.position.update == 14
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, pieces.model.state_dict()[name]), name
+    assert rows(pieces) == rows(whole)
+    assert [row["update"] for row in rows(whole) if "loss" in row] == [5, 10]
+    assert [row["update"] for row in rows(whole) if "valid_loss" in row] == [4, 8, 12]
+    best = [checkpoint.load(trainer.best)["position"]["update"] for trainer in (whole, pieces)]
+    assert best[0] == best[1]
+
+
+def test_killed_equals_uninterrupted(make: Make) -> None:
+    """What happened after the last checkpoint of a killed run is done again, and its records are not doubled."""
+    whole = fit(make("whole"))
+    killed = make("killed")
+    killed.directory.mkdir()
+    steps = killed.step
+
+    def step(batches: Any) -> Any:
+        if killed.position.update == 11:
+            raise SystemExit("killed")
+        return steps(batches)
+
+    killed.step = step  # type: ignore[method-assign]
+    with pytest.raises(SystemExit):
+        killed.fit(StopSignal())
+    assert rows(killed)[-1]["update"] == 10
+    again = make("killed")
+    assert again.position.update == 7
+    fit(again)
+    assert rows(again) == rows(whole)
+    assert all(torch.equal(t, again.model.state_dict()[n]) for n, t in whole.model.state_dict().items())
+
+
+def test_accumulated_batches_equal_a_whole_one(make: Make) -> None:
+    """The gradient of an update is that of the mean over all its tokens, however they are batched."""
+    whole, parts = make("whole", dropout=0.0), make("parts", dropout=0.0)
+    batches = list(whole.batches.epoch(0))[:3]
+    gradients = []
+    for trainer, groups in ((whole, [batches]), (parts, [[batch] for batch in batches])):
+        trainer.optim_config.clip_norm = 0.0
+        trainer.optimizer.step = lambda *_: None  # type: ignore[method-assign, assignment, misc]
+        trainer.optimizer.zero_grad = lambda **_: None  # type: ignore[method-assign, assignment]
+        total = sum(batch.num_tokens for batch in batches)
+        for group in groups:
+            trainer.step(group)
+            if len(groups) > 1:  # weigh each update by its share of the tokens
+                for parameter in trainer.model.parameters():
+                    parameter.grad, before = None, parameter.grad
+                    share = sum(b.num_tokens for b in group) / total
+                    parameter.sum_ = getattr(parameter, "sum_", 0) + share * before  # type: ignore[attr-defined]
+        gradients.append([getattr(p, "sum_", p.grad) for p in trainer.model.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+
+
+def test_limits_end_a_run_and_raising_them_continues_it(make: Make) -> None:
+    first = fit(make(max_updates=3))
+    assert first.position.finished == "train.max_updates=3 reached"
+    assert first.best.exists()  # shorter than a validation: it validates at the end
+    assert fit(make(max_updates=3)).position.update == 3
+    assert fit(make(max_updates=5)).position.update == 5
+    timed = fit(make("timed", max_minutes=1e-9, max_updates=1000))
+    assert timed.position.finished == "train.max_minutes=1e-09 reached"
+    assert timed.position.update == 1
+
+
+def test_patience(make: Make) -> None:
+    trainer = make(max_updates=100, valid_every=2, patience=3, stop_metric="loss")
+    outcomes = iter([5.0, 4.0, 4.5, 4.2, 4.1, 1.0])
+    trainer.validation = lambda *_: {"loss": next(outcomes)}  # type: ignore[assignment]
+    position = fit(trainer).position
+    assert position.finished == "no better valid loss in train.patience=3 validations"
+    assert (position.update, position.best_update, position.best) == (10, 4, 4.0)
+    assert checkpoint.load(trainer.best)["position"]["update"] == 4
+
+
+@pytest.mark.parametrize(("metric", "best"), [("bleu", 4), ("loss", 6), ("aer", 2)])
+def test_stop_metric_chooses_the_best(make: Make, metric: str, best: int) -> None:
+    trainer = make(max_updates=6, valid_every=2, stop_metric=metric)
+    values = iter([(9.0, 1.0, 0.1), (8.0, 3.0, 0.3), (7.0, 2.0, 0.2)])
+    trainer.validation = lambda *_: dict(zip(("loss", "bleu", "aer"), next(values), strict=True))  # type: ignore[assignment]
+    assert fit(trainer).position.best_update == best
+
+
+def test_a_missing_stop_metric_is_named(make: Make) -> None:
+    trainer = make(stop_metric="aer")
+    trainer.validation = lambda *_: {"loss": 1.0, "bleu": 2.0}  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=r"train.stop_metric=aer: validation gives only loss, bleu"):
+        fit(trainer)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(make: Make) -> None:
+    trainer = fit(make(), StopAfter(6))
+    before = trainer.last.read_bytes()
+    again = make()
+    with torch.no_grad():
+        next(again.model.parameters()).mul_(math.inf)
+    with pytest.raises(ValueError, match=r"loss stopped being a finite number by update .*last.pt holds the last good"):
+        fit(again)
+    assert again.last.read_bytes() == before
+
+
+def test_every_optim_option_reaches_the_update(make: Make) -> None:
+    base = OptimConfig(warmup=2, learning_rate=0.01)
+    changes = {"learning_rate": 0.02, "schedule": "cosine", "warmup": 3, "beta1": 0.5, "beta2": 0.5, "epsilon": 1e-3}
+    changes |= {"weight_decay": 0.5, "clip_norm": 1e-3}
+
+    def weights(number: int, config: OptimConfig) -> torch.Tensor:
+        trainer = fit(make(f"run{number}", optim=config, max_updates=4, valid_every=100))
+        return torch.cat([tensor.flatten() for tensor in trainer.model.state_dict().values()])
+
+    expected = weights(0, base)
+    for number, (option, value) in enumerate(changes.items(), start=1):
+        assert not torch.equal(weights(number, dataclasses.replace(base, **{option: value})), expected), option
+
+
+@pytest.mark.parametrize(("option", "value"), [("label_smoothing", 0.5), ("accumulate", 2), ("precision", "bf16")])
+def test_every_train_option_reaches_the_update(make: Make, option: str, value: object) -> None:
+    weights = []
+    for name, changes in (("a", {}), ("b", {option: value})):
+        model = fit(make(name, max_updates=4, valid_every=100, **changes)).model
+        weights.append(torch.cat([tensor.flatten() for tensor in model.state_dict().values()]))
+    assert not torch.equal(*weights)
+
+
+def test_bf16_follows_fp32(make: Make) -> None:
+    losses = []
+    for precision in ("fp32", "bf16"):
+        trainer = fit(make(precision, precision=precision, max_updates=60, valid_every=1000, dropout=0.0))
+        losses.append([row["loss"] for row in rows(trainer) if "loss" in row])
+    assert losses[0][-1] < losses[0][0] - 0.5
+    assert max(abs(a - b) for a, b in zip(*losses, strict=True)) < 0.05
+
+
+def test_tensorboard_gets_scalars_texts_and_pictures(make: Make) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer = fit(make())
+    events = EventAccumulator(str(trainer.directory / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"train/loss", "train/tokens_per_second", "valid/bleu", "valid/aer"} <= set(tags["scalars"])
+    assert {f"attention/{i}" for i in (1, 2, 3)} == set(tags["images"])
+    assert {f"sample/{i}/text_summary" for i in (1, 2, 3)} <= set(tags["tensors"])
+    logged = {row["update"]: row["loss"] for row in rows(trainer) if "loss" in row}
+    assert {e.step: pytest.approx(e.value, rel=1e-5) for e in events.Scalars("train/loss")} == logged
+
+
+def test_metrics_rows_are_complete_json(make: Make) -> None:
+    trainer = fit(make())
+    text = (trainer.directory / "metrics.jsonl").read_text()
+    for line in text.rstrip("\n").split("\n"):
+        row = json.loads(line)
+        assert {"update"} < set(row)
+        assert all(math.isfinite(value) for value in row.values())
+    train = next(row for row in map(json.loads, text.split("\n")[:-1]) if "loss" in row)
+    assert set(train) == {
+        *("update", "epoch", "loss", "perplexity", "learning_rate", "gradient_norm", "tokens_per_second"),
+    }
+
+
+def test_copying_is_learned(tmp_path: Path) -> None:
+    """The whole of it on a task whose answer and alignment are known: copy a sentence of symbols."""
+    generator = torch.Generator().manual_seed(0)
+    lines = [
+        " ".join(f"w{i}" for i in torch.randint(0, 12, (int(length),), generator=generator).tolist())
+        for length in torch.randint(2, 8, (500,), generator=generator)
+    ]
+    for split, chosen in (("train", lines[:450]), ("valid", lines[450:])):
+        for suffix in ("en", "de"):
+            (tmp_path / f"{split}.{suffix}").write_text("".join(f"{line}\n" for line in chosen))
+        links = (" ".join(f"{i}-{i}" for i in range(len(line.split()))) for line in chosen)
+        (tmp_path / f"{split}.gold").write_text("".join(f"{line}\n" for line in links))
+    config = DataConfig(
+        kind="text",
+        train=str(tmp_path / "train"),
+        valid=str(tmp_path / "valid"),
+        cache=str(tmp_path / "cache"),
+        tokenizer=TokenizerConfig(kind="word", vocab_size=50),
+    )
+    tokenizer: Tokenizer = load_tokenizer(config)
+    torch.manual_seed(1)
+    model_config = RNNConfig(embedding=32, hidden=64, dropout=0.0, attention=AttentionConfig(score="scaled", dim=32))
+    model = build(model_config, tokenizer.source_size, tokenizer.target_size, joint=True)
+    translator = Translator(model, tokenizer, SearchConfig(beam=2), CPU)
+    valid = EvaluationSet.read(config, "valid")
+    train = TrainConfig(
+        max_updates=350, batch_tokens=600, valid_every=350, log_every=100, label_smoothing=0.0, precision="fp32"
+    )
+    batches = [Batches(prepare(config, s, tokenizer), tokenizer, 600, 1) for s in ("train", "valid")]
+    trainer = Trainer(
+        model,
+        batches[0],
+        Validation(translator, batches[1], valid.pairs, valid.gold, MetricsConfig(tokenize="none")),
+        train,
+        OptimConfig(learning_rate=0.01, warmup=20, schedule="cosine"),
+        seed=1,
+        device=CPU,
+        directory=tmp_path / "run",
+        header={"config": {}, "tokenizer": tokenizer.state()},
+    )
+    fit(trainer)
+    (outcome,) = [row for row in rows(trainer) if "valid_bleu" in row]
+    assert outcome["valid_bleu"] > 95
+    assert outcome["valid_aer"] < 0.1
+    assert outcome["valid_perplexity"] < 1.1
+    assert valid.pairs[0] == Pair(lines[450], lines[450])
