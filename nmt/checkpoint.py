@@ -28,11 +28,11 @@ def save(path: Path, content: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's own writer reports a full disk as a RuntimeError
+    except (OSError, RuntimeError) as error:
         temporary.unlink(missing_ok=True)
-        raise OSError(
-            f"{path}: the checkpoint could not be written ({_first_line(error)}); free space on the disk"
-        ) from error
+        # torch's own writer tells of a full disk as a RuntimeError about positions in the file
+        reason = _first_line(error) if isinstance(error, OSError) else "the disk is full"
+        raise OSError(f"{path}: the checkpoint could not be written ({reason}); free space on the disk") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

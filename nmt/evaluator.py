@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import platform
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -46,9 +45,10 @@ class Scored:
 
 @dataclass
 class About:
-    """What a report says beside the results."""
+    """What a report says beside the results: names of run and test set, how the run was made, and its history."""
 
     name: str = ""
+    test: str = "test"
     command: str = ""
     config: str = ""
     history: Sequence[dict[str, Any]] = ()
@@ -107,7 +107,7 @@ def evaluate(
         alignment.write_pharaoh(directory / "reference_alignments.pharaoh", result.reference_links)
     _write(directory / "scores.json", json.dumps(_scores(result), indent=2, ensure_ascii=False) + "\n")
     page = Report(
-        title=f"{directory.name}: {len(pairs)} sentences",
+        title=f"{about.test}: {len(pairs)} sentences",
         name=about.name,
         scores=result.scores,
         alignment=None if result.alignment is None else result.alignment._asdict(),
@@ -157,7 +157,7 @@ def evaluate_sets(
     for test in sets:
         folder = directory / test.folder
         part = SplitReport(test.name, len(test.pairs), len(test.pairs), {}, test.repaired)
-        here = replace(about, data=[*about.data, part])
+        here = replace(about, test=test.name, data=[*about.data, part])
         result = evaluate(translator, test.pairs, test.gold, metrics_config, folder, here)
         shown = "  ".join(f"{key} {value.score:.2f} ({value.signature})" for key, value in result.scores.items())
         shown += "" if result.alignment is None else f"  AER {100 * result.alignment.aer:.1f} %"
@@ -190,6 +190,11 @@ def _write_alignments(translator: Translator, pairs: Sequence[Pair], result: Sco
     links: list[list[tuple[int, int]]] = [[] for _ in pairs]
     shown: dict[int, ReportSentence] = {}
     texts: list[str] = []
+    if num_cut := sum(translation.cut for translation in result.translations):
+        texts.append(
+            f"{num_cut} of {len(pairs)} translations reached the longest length allowed and end there: "
+            "raise search.max_ratio or search.max_extra if they should not."
+        )
     for i, weights in translator.attention(sources, targets):
         source_pieces = [*tokenizer.source_pieces(sources[i]), "</s>"]
         target_pieces = [*tokenizer.target_pieces(targets[i]), "</s>"]
@@ -228,13 +233,13 @@ def _write_alignments(translator: Translator, pairs: Sequence[Pair], result: Sco
 
 
 def _write_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        Path(name).replace(path)
+        temporary.replace(path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:

@@ -20,9 +20,9 @@ class OptimConfig:
     clip_norm: gradients are scaled down to this norm; 0 = off.
     """
 
-    learning_rate: float = 1e-3
-    schedule: str = "inverse_sqrt"
-    warmup: int = 400
+    learning_rate: float = 3e-3
+    schedule: str = "cosine"
+    warmup: int = 200
     final_ratio: float = 0.05
     decay: float = 0.5
     plateau_patience: int = 2

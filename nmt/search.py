@@ -50,12 +50,14 @@ class Hypothesis(NamedTuple):
     score: log_prob / (len(tokens) + 1) ** length_penalty.
     log_prob: natural logarithm of its probability, end token included.
     weights: (L, H, T, S) attention weights collected along the beam when asked for, T = len(tokens) + 1.
+    cut: it ended because it had reached the longest length allowed.
     """
 
     tokens: list[int]
     score: float
     log_prob: float
     weights: Tensor | None = None
+    cut: bool = False
 
 
 class _Beam:
@@ -105,9 +107,8 @@ class _Beam:
             beam = int(beams[row, column])
             log_prob = float(best[row, column])
             weights = self.weights[row * self.config.beam + beam] if self.weights is not None else None
-            hypothesis = Hypothesis(
-                self.tokens[row, beam, 1:].tolist(), log_prob / length**self.config.length_penalty, log_prob, weights
-            )
+            score, cut = log_prob / length**self.config.length_penalty, length > int(self.limits[row])
+            hypothesis = Hypothesis(self.tokens[row, beam, 1:].tolist(), score, log_prob, weights, cut)
             pool = self.finished[self.sentences[row]]
             pool.append(hypothesis)
             pool.sort(key=lambda h: -h.score)

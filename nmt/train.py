@@ -63,6 +63,8 @@ def main(config: Config, overrides: list[str]) -> None:
             torch.get_num_threads(),
             f"continues at update {begin}" if begin else f"{len(corpora['train'])} training pairs",
         )
+        for name, corpus in corpora.items():
+            log.info("%s: %d of %d pairs%s", name, len(corpus), corpus.num_read, _counts(corpus))
         position = trainer.fit(stop)
         if stop.requested:
             name = signal.Signals(stop.received).name
@@ -94,6 +96,12 @@ def _validation(config: Config, translator: Translator, corpus: Corpus, tokenize
     gold = valid.gold[:first] if valid.gold is not None else None
     batches = Batches(corpus, tokenizer, config.train.batch_tokens, config.seed)
     return Validation(translator, batches, valid.pairs[:first], gold, config.metrics)
+
+
+def _counts(corpus: Corpus) -> str:
+    """What was dropped and repaired, by reason."""
+    parts = (("dropped", corpus.dropped), ("repaired", corpus.repaired))
+    return "".join(f"; {title} {reason}: {num}" for title, counts in parts for reason, num in counts.items() if num)
 
 
 def _split(name: str, corpus: Corpus) -> SplitReport:

@@ -44,13 +44,13 @@ class TrainConfig:
     patience: end after this many validations without a better one; 0 = never.
     """
 
-    max_updates: int = 100_000
+    max_updates: int = 2500
     max_minutes: float = 0.0
-    batch_tokens: int = 4096
+    batch_tokens: int = 1536
     accumulate: int = 1
     label_smoothing: float = 0.1
     precision: str = "auto"
-    log_every: int = 50
+    log_every: int = 100
     valid_every: int = 500
     save_every: int = 500
     valid_sentences: int = 0
@@ -97,7 +97,7 @@ class Trainer:
     Args:
         model: on `device`.
         batches: the training data.
-        validation: what to do every `valid_every` updates.
+        validation: what to do every `valid_every` updates; None only when no `fit` is wanted.
         directory: the run directory.
         header: goes into every checkpoint ("config", "tokenizer").
     """
@@ -106,7 +106,7 @@ class Trainer:
         self,
         model: Seq2Seq,
         batches: Batches,
-        validation: Validation,
+        validation: Validation | None,
         config: TrainConfig,
         optim_config: OptimConfig,
         *,
@@ -211,6 +211,7 @@ class Trainer:
     def _validate(self, records: Records, stop: StopSignal) -> None:
         """Validates, keeps the best checkpoint, and tells the schedule; nothing happens when `stop` cuts it short."""
         position = self.position
+        assert self.validation is not None
         outcome = self.validation(self.model, records, position.update, self.precision, stop)
         if outcome is None:
             return

@@ -23,10 +23,15 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
     translator = Translator.from_checkpoint(content, merged.search, device)
     lines = _lines()
     at_once = 1 if sys.stdin.isatty() else BATCHES_AT_ONCE * merged.search.batch_size
+    num_cut = 0
     while block := list(islice(lines, at_once)):
         for translation in translator.translate(block):
+            num_cut += translation.cut
             sys.stdout.buffer.write(translation.text.encode("utf-8", errors="replace") + b"\n")
         sys.stdout.buffer.flush()
+    if num_cut:
+        limits = "search.max_ratio and search.max_extra"
+        print(f"{num_cut} translations reached the longest length that {limits} allow, and end there", file=sys.stderr)
 
 
 def _lines() -> Iterator[str]:

@@ -18,11 +18,12 @@ BATCH_TOKENS = 4096
 
 
 class Translation(NamedTuple):
-    """One translated text: its ids without end token, and the score of the hypothesis."""
+    """One translated text: its ids without end token, its score, and whether the longest length allowed cut it off."""
 
     text: str
     tokens: list[int]
     score: float
+    cut: bool
 
 
 class WordAlignment(NamedTuple):
@@ -73,7 +74,7 @@ class Translator:
                 if on_batch is not None and len(found) % self.config.batch_size == 0:
                     on_batch(len(found))
         best = [found[index] for index in range(len(sources))]
-        return [Translation(self.tokenizer.decode_target(h.tokens), h.tokens, h.score) for h in best]
+        return [Translation(self.tokenizer.decode_target(h.tokens), h.tokens, h.score, h.cut) for h in best]
 
     def attention(
         self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]

@@ -128,7 +128,11 @@ def test_length_limits() -> None:
     source, mask = source_batch([[4, 5, 6], [4]])
     for beam in (1, 3):
         config = SearchConfig(beam=beam, max_ratio=1.5, max_extra=2)
-        assert [len(h[0].tokens) for h in search(model, source, mask, config)] == [7, 4]
+        found = [h[0] for h in search(model, source, mask, config)]
+        assert [len(h.tokens) for h in found] == [7, 4]
+        assert all(h.cut for h in found)
+    model.output.bias.data[EOS] = 1e4  # it ends at once
+    assert not any(h[0].cut for h in search(model, source, mask, config))
 
 
 def test_length_penalty_prefers_longer() -> None:

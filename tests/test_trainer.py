@@ -210,7 +210,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(make: Make) -> None:
 
 def test_every_optim_option_reaches_the_update(make: Make) -> None:
     base = OptimConfig(warmup=2, learning_rate=0.01)
-    changes = {"learning_rate": 0.02, "schedule": "cosine", "warmup": 3, "beta1": 0.5, "beta2": 0.5, "epsilon": 1e-3}
+    changes = {
+        "learning_rate": 0.02,
+        "schedule": "inverse_sqrt",
+        "warmup": 3,
+        "beta1": 0.5,
+        "beta2": 0.5,
+        "epsilon": 1e-3,
+    }
     changes |= {"weight_decay": 0.5, "clip_norm": 1e-3}
 
     def weights(number: int, config: OptimConfig) -> torch.Tensor:

@@ -22,7 +22,7 @@ class AttentionConfig:
 
     score: str = "additive"
     project: bool = True
-    dim: int = 256
+    dim: int = 128
 
     def validate(self) -> None:
         """Raises ValueError for an unknown score or an impossible combination."""

@@ -63,7 +63,7 @@ class DataConfig:
     builtin_pairs: int = 40_000
     builtin_valid: int = 500
     builtin_test: int = 1000
-    builtin_long: int = 500
+    builtin_long: int = 200
     builtin_seed: int = 0
     max_length: int = 256
     max_ratio: float = 0.0

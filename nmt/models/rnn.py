@@ -26,7 +26,7 @@ TIES = ("none", "output", "all")
 
 @dataclass
 class RNNConfig:
-    """A recurrent encoder-decoder.
+    """A recurrent encoder-decoder. The defaults suit the built-in language pair; `configs/experiment` has larger ones.
 
     cell: gru or lstm.
     embedding: width of embeddings and of the vector that is compared with the output matrix.
@@ -42,14 +42,14 @@ class RNNConfig:
 
     architecture: str = "rnn"
     cell: str = "lstm"
-    embedding: int = 256
-    hidden: int = 512
+    embedding: int = 128
+    hidden: int = 256
     encoder_layers: int = 1
     decoder_layers: int = 1
     bidirectional: bool = True
-    wiring: str = "input_feeding"
+    wiring: str = "luong"
     bridge: str = "linear"
-    dropout: float = 0.2
+    dropout: float = 0.1
     tie: str = "output"
     attention: AttentionConfig = field(default_factory=AttentionConfig)
 

@@ -23,13 +23,21 @@ def inputs(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tens
     return torch.randn(B, T, 7, dtype=dtype), torch.randn(B, S, 8, dtype=dtype), mask
 
 
+def test_general_begins_as_dot() -> None:
+    query, keys, mask = inputs()
+    general, dot = attention("general"), attention("dot")
+    dot.load_state_dict({name: tensor for name, tensor in general.state_dict().items() if "score" not in name})
+    found = [part(query, part.prepare(keys), keys, mask)[1] for part in (general, dot)]
+    torch.testing.assert_close(*found)
+
+
 def by_hand(name: str, q: torch.Tensor, k: torch.Tensor, score: torch.nn.Module) -> float:
     """The papers' formulas for one query and one key, written with plain sums."""
     dim = len(q)
     if name == "additive":
         return sum(score.v[i].item() * math.tanh(float(q[i] + k[i])) for i in range(dim))
     if name == "general":
-        return sum(float(q[i]) * score.weight[i, j].item() * float(k[j]) for i in range(dim) for j in range(dim))
+        return sum(float(q[i]) * score.matrix()[i, j].item() * float(k[j]) for i in range(dim) for j in range(dim))
     product = sum(float(q[i]) * float(k[i]) for i in range(dim))
     return {"dot": product, "scaled": product / math.sqrt(dim)}[name]
 
@@ -38,6 +46,8 @@ def by_hand(name: str, q: torch.Tensor, k: torch.Tensor, score: torch.nn.Module)
 def test_score_follows_its_formula(name: str) -> None:
     torch.manual_seed(0)
     score = SCORES[name](2, 2).double()
+    for parameter in score.parameters():
+        torch.nn.init.normal_(parameter)
     query = torch.tensor([[[1.0, 2.0], [0.5, -1.0]]], dtype=torch.float64)
     keys = torch.tensor([[[0.0, 1.0], [-2.0, 0.5]]], dtype=torch.float64)
     found = score(query, score.prepare(keys)).detach()
@@ -52,7 +62,7 @@ def test_hand_worked_numbers() -> None:
     scaled = SCORES["scaled"](2, 2)
     assert scaled(query, scaled.prepare(keys)).tolist() == [[pytest.approx([5 / 2**0.5, -2 / 2**0.5])]]
     general = SCORES["general"](2, 2)
-    general.weight.data = torch.tensor([[0.0, 1.0], [2.0, 0.0]])  # qᵀWk = q0 k1 + 2 q1 k0
+    general.v.data = torch.tensor([[-2.0, 2.0], [4.0, -2.0]])  # W = I + V/2, so qᵀWk = q0 k1 + 2 q1 k0
     assert general(query, general.prepare(keys)).tolist() == [[[13.0, -1.0]]]
     additive = SCORES["additive"](2, 2)
     additive.v.data = torch.tensor([1.0, -2.0])
@@ -109,7 +119,11 @@ def test_no_nan_with_extreme_or_identical_scores(name: str, size: float) -> None
 
 def test_scores_differ() -> None:
     query, keys, mask = inputs()
-    found = [part(query, part.prepare(keys), keys, mask)[1] for part in map(attention, SCORES)]
+    parts = [attention(name) for name in SCORES]
+    for part in parts:
+        for parameter in part.parameters():
+            torch.nn.init.normal_(parameter)
+    found = [part(query, part.prepare(keys), keys, mask)[1] for part in parts]
     assert all(not torch.allclose(a, b) for i, a in enumerate(found) for b in found[:i])
 
 
