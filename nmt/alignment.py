@@ -7,7 +7,6 @@ A link is a pair (source word, target word), both counted from 0. A gold file ha
 from __future__ import annotations
 
 import codecs
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from nmt.files import write_text
 
 Link = tuple[int, int]
 _LINK = re.compile(r"([0-9]+)([-p])([0-9]+)")
@@ -99,12 +100,13 @@ def write_gold(path: str | Path, gold: Iterable[Gold]) -> None:
     for sentence in gold:
         marked = [(i, j, "-" if (i, j) in sentence.sure else "p") for i, j in sentence.sure | sentence.possible]
         lines.append(" ".join(f"{i}{mark}{j}" for i, j, mark in sorted(marked)))
-    _write(Path(path), lines)
+    write_text(Path(path), "".join(f"{line}\n" for line in lines))
 
 
 def write_pharaoh(path: str | Path, alignments: Iterable[Iterable[Link]]) -> None:
     """Writes a Pharaoh file, links in the order given. The file appears whole or not at all."""
-    _write(Path(path), [" ".join(f"{i}-{j}" for i, j in sentence) for sentence in alignments])
+    lines = (" ".join(f"{i}-{j}" for i, j in sentence) for sentence in alignments)
+    write_text(Path(path), "".join(f"{line}\n" for line in lines))
 
 
 def words(matrix: npt.ArrayLike, target_words: Sequence[int], source_words: Sequence[int]) -> npt.NDArray[np.float64]:
@@ -242,14 +244,3 @@ def _check_inside(found: Iterable[Link], num_source: int, num_target: int) -> No
                 f"link {i}-{j} points beyond a sentence of {num_source} source and {num_target} target words"
                 " (words are counted from 0)"
             )
-
-
-def _write(path: Path, lines: Iterable[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{line}\n" for line in lines)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from nmt import __version__
+from nmt.files import whole
 
 FORMAT = "nmt-checkpoint"
 FORMAT_VERSION = 1
@@ -20,22 +21,15 @@ def save(path: Path, content: dict[str, Any]) -> None:
     Raises:
         OSError: the disk is full or read-only; what stood under the final name before is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with whole(path) as temporary, temporary.open("wb") as file:
             torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, "nmt": __version__, **content}, file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
         # torch's own writer tells of a full disk as a RuntimeError about positions in the file
         reason = _first_line(error) if isinstance(error, OSError) else "the disk is full"
         raise OSError(f"{path}: the checkpoint could not be written ({reason}); free space on the disk") from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

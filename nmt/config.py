@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from nmt.files import write_text
 from nmt.models import MODELS
 from nmt.options import convert, differences, from_primitive, nearest, needed, node, options, to_primitive, validate
 from nmt.presets import choices, folders
@@ -59,9 +60,7 @@ def to_yaml(config: object) -> str:
 
 def save_yaml(config: object, path: Path) -> None:
     """Write the full configuration, through a temporary neighbour."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(to_yaml(config), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, to_yaml(config))
 
 
 def _quoted(path: Path) -> str:

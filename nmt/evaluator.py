@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import platform
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from nmt import __version__, alignment, metrics
 from nmt.alignment import AlignmentScore, Gold
 from nmt.data import DataConfig, Pair, gold_path, more_tests, read_pairs
+from nmt.files import whole, write_text
 from nmt.metrics import MetricsConfig, Result
 from nmt.report import heatmap
 from nmt.report.page import Report, ReportSentence, SplitReport, write_page
@@ -101,11 +101,11 @@ def evaluate(
     """
     result = score(translator, pairs, gold, config, on_batch=on_batch)
     directory.mkdir(parents=True, exist_ok=True)
-    _write(directory / "hypotheses.txt", "".join(f"{t.text}\n" for t in result.translations))
+    write_text(directory / "hypotheses.txt", "".join(f"{t.text}\n" for t in result.translations))
     notes = _write_alignments(translator, pairs, result, directory)
     if result.reference_links is not None:
         alignment.write_pharaoh(directory / "reference_alignments.pharaoh", result.reference_links)
-    _write(directory / "scores.json", json.dumps(_scores(result), indent=2, ensure_ascii=False) + "\n")
+    write_text(directory / "scores.json", json.dumps(_scores(result), indent=2, ensure_ascii=False) + "\n")
     page = Report(
         title=f"{about.test}: {len(pairs)} sentences",
         name=about.name,
@@ -233,22 +233,8 @@ def _write_alignments(translator: Translator, pairs: Sequence[Pair], result: Sco
 
 
 def _write_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def versions() -> dict[str, str]:

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from nmt.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,9 +48,7 @@ class Records:
 
         self.path = directory / "metrics.jsonl"
         rows = [row for row in read(self.path) if row["update"] <= update]
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        temporary.replace(self.path)
+        write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
         self.file = self.path.open("a", encoding="utf-8")
         self.board = SummaryWriter(str(directory / "tensorboard"), purge_step=update + 1)
         self.bar = _bar(update, max_updates)

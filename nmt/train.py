@@ -9,6 +9,7 @@ import torch
 from nmt import checkpoint, evaluator, models, records, runtime
 from nmt.config import command, save_yaml, to_yaml
 from nmt.data import Batches, Corpus, Tokenizer, load_tokenizer, prepare
+from nmt.files import write_text
 from nmt.options import to_primitive
 from nmt.report.page import SplitReport
 from nmt.runs import check_continuation, command_line
@@ -40,7 +41,7 @@ def main(config: Config, overrides: list[str]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     with runtime.log_file(directory / "train.log"), StopSignal() as stop:
         save_yaml(config, directory / "config.yaml")
-        (directory / "command.txt").write_text(given + "\n", encoding="utf-8")
+        write_text(directory / "command.txt", given + "\n")
         trainer = Trainer(
             model,
             Batches(corpora["train"], tokenizer, config.train.batch_tokens, config.seed),

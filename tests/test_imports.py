@@ -5,6 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "nmt"
 LAYERS = [
+    {"files"},
     {"attention", "loss", "metrics", "alignment", "report", "stop", "runtime", "data", "__init__"},
     {"models", "optim", "checkpoint"},
     {"options", "search"},

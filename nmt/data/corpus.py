@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nmt.data.cache import cached_directory, write_file
+from nmt.data.cache import cached_directory
 from nmt.data.sources import Block, DataConfig, content_digest, locations, read_blocks, read_pairs
 from nmt.data.tokenizer import Tokenizer, training_options
 from nmt.data.writer import META, VERSION, Writer, counts
+from nmt.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def load_tokenizer(config: DataConfig) -> Tokenizer:
         sizes = f"{tokenizer.source_size}" if tokenizer.joint else f"{tokenizer.source_size}+{tokenizer.target_size}"
         logger.info("trained a %s tokenizer with %s entries in %.1f s", tokenizer.kind, sizes, seconds)
         content = {"digest": tokenizer.digest, "state": tokenizer.state()}
-        write_file(path, json.dumps(content, default=_to_base64, ensure_ascii=False).encode())
+        write_text(path, json.dumps(content, default=_to_base64, ensure_ascii=False))
     tokenizer.sampling = config.tokenizer.sampling
     return tokenizer
 

@@ -14,9 +14,9 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from nmt.data.cache import write_file
 from nmt.data.sources import Block, DataConfig
 from nmt.data.tokenizer import Tokenizer
+from nmt.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +138,6 @@ class Writer:
             "repaired": dict(self.repaired),
             "first_dropped": self._first_dropped,
         }
-        write_file(self._folder / META, json.dumps(meta, indent=1).encode())
+        write_text(self._folder / META, json.dumps(meta, indent=1))
         speed = self._num_read / max(seconds, 1e-9)
         logger.info("tokenised %s in %.1f s (%.0f pairs/s)", self._where, seconds, speed)

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from nmt.attention import Attention, AttentionConfig
 from nmt.models.base import AttentionRecord, Seq2Seq, State
 from nmt.models.layers import Dropout, embedding
+from nmt.models.recurrent import CELLS, GATES, Encoder, FeedCell
 
-CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
-GATES = {"gru": 3, "lstm": 4}
 BRIDGES = ("linear", "zero")
 TIES = ("none", "output", "all")
 
@@ -68,74 +67,6 @@ class RNNConfig:
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout={self.dropout}: must be at least 0 and below 1")
         self.attention.validate()
-
-
-class Encoder(nn.Module):
-    """Stacked recurrent layers, each optionally in both directions.
-
-    The backward direction runs over sentences that are reversed within their own length, so that padding is always read
-    last and never reaches a real position, and no sequence has to be packed.
-    """
-
-    def __init__(self, config: RNNConfig) -> None:
-        super().__init__()
-        directions = 2 if config.bidirectional else 1
-        width, each = config.embedding, config.hidden // directions
-        self.layers = nn.ModuleList()
-        for _ in range(config.encoder_layers):
-            cells = [CELLS[config.cell](width, each, batch_first=True) for _ in range(directions)]
-            self.layers.append(nn.ModuleList(cells))
-            width = config.hidden
-        self.dropout = Dropout(config.dropout)
-
-    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Embedded source (B, S, D) and mask (B, S) -> outputs (B, S, hidden) and last states (B, hidden)."""
-        lengths = mask.sum(1, keepdim=True)  # (B, 1)
-        steps = torch.arange(mask.size(1), device=mask.device)
-        reverse = torch.where(mask, lengths - 1 - steps, steps).unsqueeze(-1)  # (B, S, 1); its own inverse
-        last = (lengths - 1).unsqueeze(-1)  # (B, 1, 1)
-        for number, directions in enumerate(self.layers):
-            assert isinstance(directions, nn.ModuleList)
-            x = self.dropout(x) if number else x
-            forwards, _ = directions[0](x)
-            ends = [_take(forwards, last)]
-            outputs = [forwards]
-            if len(directions) == 2:
-                backwards, _ = directions[1](_take(x, reverse))
-                ends.append(_take(backwards, last))
-                outputs.append(_take(backwards, reverse))
-            x = torch.cat(outputs, dim=-1)
-        return x, torch.cat(ends, dim=-1).squeeze(1)
-
-
-def _take(x: Tensor, index: Tensor) -> Tensor:
-    """x (B, S, D) at positions index (B, N, 1) -> (B, N, D)."""
-    return x.gather(1, index.expand(-1, -1, x.size(-1)))
-
-
-class FeedCell(nn.Module):
-    """A GRU or LSTM cell for loops: `feed` is only known inside the loop, `known` was multiplied before it."""
-
-    def __init__(self, cell: str, feed_dim: int, hidden: int) -> None:
-        super().__init__()
-        self.gates = GATES[cell]
-        self.feed = nn.Linear(feed_dim, self.gates * hidden)
-        self.hidden = nn.Linear(hidden, self.gates * hidden)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)  # as torch's own recurrent layers
-
-    def forward(self, feed: Tensor, state: tuple[Tensor, ...], known: Tensor | None = None) -> tuple[Tensor, ...]:
-        """feed (B, F), state (hidden,) or (hidden, cell) of (B, D), known (B, gates * D) -> the next state."""
-        gates, recurrent = self.feed(feed), self.hidden(state[0])
-        gates = gates if known is None else gates + known
-        if self.gates == 4:
-            i, f, g, o = (gates + recurrent).chunk(4, dim=-1)
-            cell = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
-            return torch.sigmoid(o) * torch.tanh(cell), cell
-        width = gates.size(-1) // 3
-        r, z = torch.sigmoid(gates[:, : 2 * width] + recurrent[:, : 2 * width]).chunk(2, dim=-1)
-        n = torch.tanh(gates[:, 2 * width :] + r * recurrent[:, 2 * width :])
-        return (n + z * (state[0] - n),)
 
 
 class Decoder(nn.Module):
@@ -319,7 +250,14 @@ class RNN(Seq2Seq):
         self.target_embedding = (
             self.source_embedding if config.tie == "all" else embedding(target_size, config.embedding, pad)
         )
-        self.encoder = Encoder(config)
+        self.encoder = Encoder(
+            config.cell,
+            config.embedding,
+            config.hidden,
+            layers=config.encoder_layers,
+            bidirectional=config.bidirectional,
+            dropout=config.dropout,
+        )
         self.bridge = (
             nn.Linear(config.hidden, config.decoder_layers * config.hidden) if config.bridge == "linear" else None
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nmt.files import whole
 from nmt.report import fonts
 
 if TYPE_CHECKING:
@@ -60,15 +60,8 @@ def draw(
         ValueError: the labels do not fit the matrix, or a weight is negative or not a finite number.
     """
     picture = _compose(matrix, source_labels, target_labels, title, families)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with _style():
-            picture.figure.savefig(temporary, format="png", dpi=_DPI, bbox_inches=None)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(Path(path)) as temporary, _style():
+        picture.figure.savefig(temporary, format="png", dpi=_DPI, bbox_inches=None)
     return picture.notes
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nmt.files import write_text
 from nmt.report.chart import charts
 from nmt.report.style import CSS, SCRIPT
 
@@ -99,14 +99,7 @@ def write_page(path: str | Path, report: Report, *, max_sentences: int = 30) -> 
         ValueError: a sentence's labels do not fit its matrix, or a weight is negative or not a finite number.
     """
     text = render(report, max_sentences=max_sentences)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(Path(path), text)
 
 
 def render(report: Report, *, max_sentences: int = 30) -> str:

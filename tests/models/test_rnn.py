@@ -8,7 +8,8 @@ import torch
 
 from nmt.attention import SCORES, AttentionConfig
 from nmt.models import Seq2Seq, build
-from nmt.models.rnn import CELLS, WIRINGS, RNNConfig
+from nmt.models.recurrent import CELLS
+from nmt.models.rnn import WIRINGS, RNNConfig
 
 VOCAB = 19
 CASES = list(product(WIRINGS, CELLS, [*SCORES, "none"]))

@@ -20,15 +20,15 @@ Possible links, for words that only one of the languages needs:
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
-from typing import Final, TextIO
+from typing import Final
 
 from nmt.data.grammar.meaning import Sentence
 from nmt.data.grammar.speaker import Speaker
+from nmt.files import whole
 
 __all__ = ["Sentence", "digest", "generate", "write"]
 
@@ -109,23 +109,15 @@ def _is_showy(sentence: Sentence) -> bool:
 
 
 def _write_corpus(directory: Path, name: str, sentences: Iterator[Sentence]) -> None:
-    finals = [directory / f"{name}.{suffix}" for suffix in ("en", "de", "gold")]
-    temporaries = [path.with_name(f"{path.name}.{os.getpid()}.tmp") for path in finals]
-    try:
-        with ExitStack() as stack:
-            files: list[TextIO] = [
-                stack.enter_context(path.open("w", encoding="utf-8", newline="\n")) for path in temporaries
-            ]
-            source_file, target_file, gold_file = files
-            for sentence in sentences:
-                source_file.write(sentence.source + "\n")
-                target_file.write(sentence.target + "\n")
-                gold_file.write(_gold(sentence) + "\n")
-        for temporary, final in zip(temporaries, finals, strict=True):
-            temporary.replace(final)
-    finally:
-        for path in temporaries:
-            path.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        paths = [stack.enter_context(whole(directory / f"{name}.{suffix}")) for suffix in ("en", "de", "gold")]
+        source_file, target_file, gold_file = (
+            stack.enter_context(path.open("w", encoding="utf-8", newline="\n")) for path in paths
+        )
+        for sentence in sentences:
+            source_file.write(sentence.source + "\n")
+            target_file.write(sentence.target + "\n")
+            gold_file.write(_gold(sentence) + "\n")
 
 
 def _gold(sentence: Sentence) -> str:
