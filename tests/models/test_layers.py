@@ -35,4 +35,4 @@ def test_dropout_follows_the_seed_and_stops_in_evaluation() -> None:
 def test_embedding_of_padding_is_zero() -> None:
     table = embedding(50, 16, 0)
     assert (table(torch.tensor([0])) == 0).all()
-    assert 0.15 < float(table.weight[1:].std()) < 0.35  # 1 / √16
+    assert 0.15 < table.weight[1:].std().item() < 0.35  # 1 / √16
