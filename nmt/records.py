@@ -101,10 +101,9 @@ class Records:
         }
         self.write(row, "train")
         text = f"loss {loss:.3f}  perplexity {row['perplexity']:.2f}  {rate:.0f} tokens/s"
-        if self.bar.disable:
-            log.info("update %d  epoch %d  %s  rate %.2e", update, epoch, text, learning_rate)
-        else:
-            self.bar.set_postfix_str(text)
+        level = logging.INFO if self.bar.disable else logging.DEBUG  # on a terminal the bar shows it
+        log.log(level, "update %d  epoch %d  %s  rate %.2e", update, epoch, text, learning_rate)
+        self.bar.set_postfix_str(text)
         self._reset()
 
     def validated(self, update: int, outcome: dict[str, float], best_update: int) -> None:

@@ -31,8 +31,9 @@ def prepare(threads: int = 0) -> None:
     if not logger.handlers:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        handler.setLevel(logging.INFO)
         logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
+        logger.setLevel(logging.DEBUG)  # what a progress bar shows instead still goes into a log file
         logger.propagate = False
 
 

@@ -1,8 +1,11 @@
 """Training: continued = uninterrupted, accumulated = whole, limits, best checkpoints, and a small task learned."""
 
 import dataclasses
+import io
 import json
+import logging
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from nmt import checkpoint, records
+from nmt import checkpoint, records, runtime
 from nmt.attention import AttentionConfig
 from nmt.data import Batches, DataConfig, Pair, Tokenizer, TokenizerConfig, load_tokenizer, prepare
 from nmt.evaluator import EvaluationSet
@@ -320,3 +323,21 @@ def test_copying_is_learned(tmp_path: Path) -> None:
     assert outcome["valid_aer"] < 0.1
     assert outcome["valid_perplexity"] < 1.1
     assert valid.pairs[0] == Pair(lines[450], lines[450])
+
+
+def test_a_terminal_shows_a_bar_and_the_log_file_keeps_the_lines(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    logger = logging.getLogger("nmt")
+    monkeypatch.setattr(logger, "handlers", [])
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    runtime.prepare()
+    with runtime.log_file(tmp_path / "train.log"):
+        fit(make(valid_every=100))
+    assert "update 5  epoch" in (tmp_path / "train.log").read_text()
+    assert "update 5  epoch" not in terminal.getvalue()
