@@ -9,7 +9,7 @@ import os
 
 __version__ = "0.1.0"
 
-# Both are read when torch first computes, so they have to be set before it is imported; a user's own values win.
+# Read by the libraries that torch loads, so they are set before it is imported; a user's own values win.
 # Threads that wait for work spin for a moment and then sleep: without the spin one run on a quiet machine is a fifth to
 # a half slower, with torch's much longer one two runs on one machine slow each other down many times over.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -28,6 +28,8 @@ def save(path: Path, content: dict[str, Any]) -> None:
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:
         # torch's own writer tells of a full disk as a RuntimeError about positions in the file
+        if isinstance(error, RuntimeError) and "unexpected pos" not in str(error):
+            raise
         reason = _first_line(error) if isinstance(error, OSError) else "the disk is full"
         raise OSError(f"{path}: the checkpoint could not be written ({reason}); free space on the disk") from error
 

@@ -9,6 +9,7 @@ import torch
 from nmt import checkpoint, evaluator, models, records, runtime
 from nmt.config import command, save_yaml, to_yaml
 from nmt.data import Batches, Corpus, Tokenizer, load_tokenizer, prepare
+from nmt.data.writer import counts
 from nmt.files import write_text
 from nmt.options import to_primitive
 from nmt.report.page import SplitReport
@@ -37,6 +38,7 @@ def main(config: Config, overrides: list[str]) -> None:
     torch.manual_seed(config.seed)
     model = models.build(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint).to(device)
     translator = Translator(model, tokenizer, config.search, device)
+    validation = _validation(config, translator, corpora["valid"], tokenizer)
     given = command_line("train", overrides)
     directory.mkdir(parents=True, exist_ok=True)
     with runtime.log_file(directory / "train.log"), StopSignal() as stop:
@@ -45,7 +47,7 @@ def main(config: Config, overrides: list[str]) -> None:
         trainer = Trainer(
             model,
             Batches(corpora["train"], tokenizer, config.train.batch_tokens, config.seed),
-            _validation(config, translator, corpora["valid"], tokenizer),
+            validation,
             config.train,
             config.optim,
             seed=config.seed,
@@ -65,7 +67,10 @@ def main(config: Config, overrides: list[str]) -> None:
             f"continues at update {begin}" if begin else f"{len(corpora['train'])} training pairs",
         )
         for name, corpus in corpora.items():
-            log.info("%s: %d of %d pairs%s", name, len(corpus), corpus.num_read, _counts(corpus))
+            # said on standard error when they were prepared; here for the run's own log file
+            kept = f"{len(corpus)} of {corpus.num_read} pairs"
+            changed = (counts(corpus.dropped) or "none", counts(corpus.repaired) or "none")
+            log.debug("%s: %s; dropped: %s; repaired: %s", name, kept, *changed)
         position = trainer.fit(stop)
         if stop.requested:
             name = signal.Signals(stop.received).name
@@ -97,12 +102,6 @@ def _validation(config: Config, translator: Translator, corpus: Corpus, tokenize
     gold = valid.gold[:first] if valid.gold is not None else None
     batches = Batches(corpus, tokenizer, config.train.batch_tokens, config.seed)
     return Validation(translator, batches, valid.pairs[:first], gold, config.metrics)
-
-
-def _counts(corpus: Corpus) -> str:
-    """What was dropped and repaired, by reason."""
-    parts = (("dropped", corpus.dropped), ("repaired", corpus.repaired))
-    return "".join(f"; {title} {reason}: {num}" for title, counts in parts for reason, num in counts.items() if num)
 
 
 def _split(name: str, corpus: Corpus) -> SplitReport:

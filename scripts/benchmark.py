@@ -1,7 +1,7 @@
 """Measures speed. usage: python scripts/benchmark.py train [name=value …] [updates=N] [warmup=N]
 
-train: target tokens per second of training updates (end tokens counted, padding not), and where the time goes. The
-options are those of `python -m nmt.train`. Prints one JSON object.
+train: target tokens per second of training updates (end tokens counted, padding not). The options are those of
+`python -m nmt.train`. Prints one JSON object.
 """
 
 import nmt  # isort: skip  # before torch: it decides how torch's threads wait
@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import torch
@@ -40,7 +40,8 @@ def train(config: Config, updates: int, warmup: int) -> dict[str, object]:
             model, batches, None, config.train, config.optim, seed=1, device=device, directory=Path(folder), header={}
         )
         num_tokens, begin = 0, time.perf_counter()
-        for number, batch in enumerate(islice(batches.epoch(0), warmup + updates)):
+        endless = (batch for epoch in count() for batch in batches.epoch(epoch))
+        for number, batch in enumerate(islice(endless, warmup + updates)):
             if number == warmup:
                 _wait(device)
                 num_tokens, begin = 0, time.perf_counter()
