@@ -158,7 +158,10 @@ def _compose(name: str, config_class: type[T], groups: list[_Argument]) -> DictC
             likely = f"; did you mean {key}={near}?" if near else ""
             raise ValueError(f"{text}: must be one of {', '.join(allowed) or '(none)'}{likely}")
     store = ConfigStore.instance()
-    store.store(name=f"{name}_schema", node=config_class)
+    schema = OmegaConf.structured(config_class)
+    if "model" in schema:
+        schema.model = None  # its type comes with the architecture: a typed default would refuse every other one
+    store.store(name=f"{name}_schema", node=schema)
     for architecture, kind in MODELS.items():
         store.store(group="model", name=f"{architecture}_schema", node=kind.config)
     searched = folders()

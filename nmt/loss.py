@@ -1,4 +1,4 @@
-"""Label-smoothed cross-entropy as a sum over tokens; whoever updates divides by the tokens of the whole update."""
+"""Losses as sums over tokens, label-smoothed cross-entropy and coverage; an update divides by all of its tokens."""
 
 from typing import Any
 
@@ -59,3 +59,23 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> 
     """
     loss, nll = _SmoothedCrossEntropy.apply(logits, labels, smoothing)  # type: ignore[no-untyped-call]
     return loss, nll
+
+
+def coverage_loss(weights: Tensor, wanted: Tensor) -> Tensor:
+    """How much attention goes where it has already been (See et al. 2017, equation 12).
+
+    Σ_i min(a_i^t, c_i^t) with the coverage c^t = Σ_{t' < t} a^{t'} (equation 10); λ times it is the second term of
+    equation 13. At one position it lies between 0, when no source token was looked at before, and 1.
+
+    Args:
+        weights: (B, L, H, T, S), attention of layers and heads as distributions over S.
+        wanted: (B, T), True at target positions that count; the coverage takes in all earlier ones.
+
+    Returns:
+        the sum over wanted positions of the mean over layers and heads, in fp32 or fp64.
+    """
+    weights = weights if weights.dtype == torch.float64 else weights.float()
+    # Shifted by one position before summing: a sum less its last term would not be exact.
+    earlier = torch.nn.functional.pad(weights[..., :-1, :], (0, 0, 1, 0)).cumsum(-2)
+    repeated = torch.minimum(weights, earlier).sum(-1).mean((1, 2))  # (B, T)
+    return repeated.masked_fill(~wanted, 0.0).sum()  # no indexing by `wanted`, which would wait for the device

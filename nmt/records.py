@@ -34,20 +34,24 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 class Records:
-    """The open records of a run, continued from `update`: rows after it, left by a run that was killed, are removed.
+    """The open records of a run, continued from `update`: what a run that was killed wrote after it is removed.
 
     Args:
         directory: the run directory.
         update: where the run stands.
+        validated: the update of the last validation that the run knows of.
         max_updates: for the progress bar.
         pending: what `pending` gave when the run was saved.
     """
 
-    def __init__(self, directory: Path, update: int, max_updates: int, pending: Sequence[float] = ()) -> None:
+    def __init__(
+        self, directory: Path, update: int, validated: int, max_updates: int, pending: Sequence[float] = ()
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = directory / "metrics.jsonl"
-        rows = [row for row in read(self.path) if row["update"] <= update]
+        # a validation may have come after the checkpoint of its own update; it will be done again
+        rows = [row for row in read(self.path) if row["update"] <= (validated if "valid_loss" in row else update)]
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
         self.file = self.path.open("a", encoding="utf-8")
         self.board = SummaryWriter(str(directory / "tensorboard"), purge_step=update + 1)
@@ -64,15 +68,21 @@ class Records:
 
     def _reset(self, pending: Sequence[float] = ()) -> None:
         # On the loss's device, so that counting does not wait for it; fp64, so that restarts change nothing.
-        self.sums = torch.tensor(pending[:2], dtype=torch.float64) if pending else torch.zeros(2, dtype=torch.float64)
-        self.num_tokens = int(pending[2]) if pending else 0
+        self.sums = torch.tensor(pending[:-1], dtype=torch.float64) if pending else torch.zeros(1, dtype=torch.float64)
+        self.num_tokens = int(pending[-1]) if pending else 0
         self.norm: Tensor | None = None
         self.tokens_here = 0
         self.begin = time.monotonic()
 
-    def count(self, loss: Tensor, nll: Tensor, norm: Tensor, *, num_tokens: int) -> None:
-        """One update: summed loss, summed negative log-likelihood, norm of the gradient."""
-        self.sums = self.sums.to(loss.device) + torch.stack([loss, nll])
+    def count(self, losses: Tensor, norm: Tensor, *, num_tokens: int) -> None:
+        """One update.
+
+        Args:
+            losses: (2,) or (3,), summed over tokens: loss, negative log-likelihood and, where there is one, coverage.
+            norm: of the gradient.
+            num_tokens: target tokens of the update.
+        """
+        self.sums = self.sums.to(losses.device) + losses
         self.norm = norm
         self.num_tokens += num_tokens
         self.tokens_here += num_tokens
@@ -80,7 +90,7 @@ class Records:
 
     def pending(self) -> list[float]:
         """What was counted since the last log line, for a checkpoint."""
-        return [*self.sums.tolist(), float(self.num_tokens)]
+        return [*self.sums.tolist(), float(self.num_tokens)] if self.num_tokens else []
 
     def is_finite(self) -> bool:
         """Whether the losses since the last log line are finite numbers."""
@@ -88,13 +98,14 @@ class Records:
 
     def log(self, update: int, epoch: int, learning_rate: float) -> None:
         """A row of the training loss since the last one."""
-        loss, nll = (self.sums / self.num_tokens).tolist()
+        loss, nll, *coverage = (self.sums / self.num_tokens).tolist()
         rate = self.tokens_here / (time.monotonic() - self.begin)
         row = {
             "update": update,
             "epoch": epoch,
             "loss": loss,
             "perplexity": math.exp(min(nll, 100.0)),
+            **({"coverage_loss": coverage[0]} if coverage else {}),
             "learning_rate": learning_rate,
             "gradient_norm": float(self.norm) if self.norm is not None else math.nan,
             "tokens_per_second": round(rate, 1),
@@ -106,9 +117,12 @@ class Records:
         self.bar.set_postfix_str(text)
         self._reset()
 
-    def validated(self, update: int, outcome: dict[str, float], best_update: int) -> None:
-        """A row of validation results."""
-        self.write({"update": update, **{f"valid_{name}": value for name, value in outcome.items()}}, "valid")
+    def validated(
+        self, update: int, outcome: dict[str, float], quantities: dict[str, list[float]], best_update: int
+    ) -> None:
+        """A row of validation results, with the model's learned quantities by name and head if it has any."""
+        row = {"update": update, **{f"valid_{name}": value for name, value in outcome.items()}}
+        self.write({**row, **({"quantities": quantities} if quantities else {})}, "valid")
         shown = "  ".join(
             f"{name} {value:.2f}" if name != "aer" else f"AER {100 * value:.1f} %" for name, value in outcome.items()
         )
@@ -126,9 +140,12 @@ class Records:
         self.file.write(json.dumps(row) + "\n")
         self.file.flush()
         for name, value in row.items():
-            if name not in ("update", "epoch"):
-                tag = f"{group}/{name.removeprefix('valid_')}"
-                self.board.add_scalar(tag, value, row["update"])
+            if name == "quantities":
+                for quantity, heads in value.items():
+                    for head, number in enumerate(heads, start=1):
+                        self.board.add_scalar(f"quantities/{quantity}/{head}", number, row["update"])
+            elif name not in ("update", "epoch"):
+                self.board.add_scalar(f"{group}/{name.removeprefix('valid_')}", value, row["update"])
 
     def text(self, tag: str, text: str, update: int) -> None:
         """A text for TensorBoard."""

@@ -1,5 +1,6 @@
 """python -m nmt.train: trains a model in a run directory and evaluates its best checkpoint."""
 
+import dataclasses
 import logging
 import signal
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import torch
 
 from nmt import checkpoint, evaluator, models, records, runtime
+from nmt.attention import NONE
 from nmt.config import command, save_yaml, to_yaml
 from nmt.data import Batches, Corpus, Tokenizer, load_tokenizer, prepare
 from nmt.data.writer import counts
 from nmt.files import write_text
+from nmt.match import matched
 from nmt.options import to_primitive
 from nmt.report.page import SplitReport
 from nmt.runs import check_continuation, command_line
@@ -25,14 +28,11 @@ log = logging.getLogger(__name__ if __name__ != "__main__" else "nmt.train")
 
 def main(config: Config, overrides: list[str]) -> None:
     """Trains and evaluates; continues a run that was interrupted. Exits with 128 + N when signal N stopped it."""
-    assert config.name is not None
-    directory = Path(config.runs) / config.name
     runtime.prepare(config.threads)
     device = runtime.device(config.device)
-    last = directory / "checkpoints" / "last.pt"
-    if last.exists():
-        check_continuation(checkpoint.load(last)["config"], to_primitive(config))
-    tokenizer = load_tokenizer(config.data)
+    config, tokenizer, how_matched = _sized(config)
+    assert config.name is not None
+    directory = Path(config.runs) / config.name
     corpora = {split: prepare(config.data, split, tokenizer) for split in ("train", "valid")}
     tests = evaluator.evaluation_sets(config.data)  # a mistake in them shows now, not after training
     torch.manual_seed(config.seed)
@@ -66,6 +66,8 @@ def main(config: Config, overrides: list[str]) -> None:
             torch.get_num_threads(),
             f"continues at update {begin}" if begin else f"{len(corpora['train'])} training pairs",
         )
+        if how_matched:
+            log.info("%s", how_matched)
         for name, corpus in corpora.items():
             # said on standard error when they were prepared; here for the run's own log file
             kept = f"{len(corpus)} of {corpus.num_read} pairs"
@@ -74,7 +76,8 @@ def main(config: Config, overrides: list[str]) -> None:
         position = trainer.fit(stop)
         if stop.requested:
             name = signal.Signals(stop.received).name
-            log.info("%s: saved at update %d (%s); the same command continues: %s", name, position.update, last, given)
+            saved = "%s: saved at update %d (%s); the same command continues: %s"
+            log.info(saved, name, position.update, trainer.last, given)
             raise SystemExit(128 + stop.received)
         minutes = position.seconds / 60
         log.info(
@@ -94,6 +97,24 @@ def main(config: Config, overrides: list[str]) -> None:
         )
         translator = Translator.from_checkpoint(best, config.search, device)
         evaluator.evaluate_sets(translator, config.metrics, tests, directory / "report", about)
+
+
+def _sized(config: Config) -> tuple[Config, Tokenizer, str]:
+    """The configuration with matched widths (see `nmt.match`), the tokenizer, and a sentence about the match or "".
+
+    Raises:
+        ValueError: it would continue a run that was started with other options, or nothing matches.
+    """
+    last = Path(config.runs) / str(config.name) / "checkpoints" / "last.pt"
+    begun = checkpoint.load(last)["config"] if last.exists() else None
+    if begun is not None and config.model.match == NONE:
+        check_continuation(begun, to_primitive(config))  # before anything is made
+    tokenizer = load_tokenizer(config.data)
+    model, text = matched(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
+    config = dataclasses.replace(config, model=model)
+    if begun is not None:  # it holds matched widths
+        check_continuation(begun, to_primitive(config))
+    return config, tokenizer, text
 
 
 def _validation(config: Config, translator: Translator, corpus: Corpus, tokenizer: Tokenizer) -> Validation:

@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from nmt import checkpoint, optim, runtime
+from nmt.average import Average
 from nmt.data import PAD, Batch, Batches, on_device
-from nmt.loss import cross_entropy
+from nmt.loss import coverage_loss, cross_entropy
 from nmt.models import Seq2Seq
 from nmt.optim import OptimConfig
 from nmt.records import Records
@@ -37,8 +40,11 @@ class TrainConfig:
     batch_tokens: a batch has at most this many tokens on its longer side, padding counted.
     accumulate: batches per update.
     label_smoothing: ε of the smoothed cross-entropy.
+    coverage_loss: λ of the coverage loss (See et al. 2017, equation 13), against attending to the same source tokens
+        again and again; 0 = off.
+    ema: decay per update of a moving average of the weights, such as 0.999, for validation and best.pt; 0 = off.
     precision: fp32, bf16, or auto (what is faster on this device).
-    log_every, valid_every, save_every: in updates.
+    log_every, valid_every, save_every: in updates; besides, a run ends with a validation and is saved.
     valid_sentences: translate only the first sentences of the validation set for BLEU; 0 = all.
     stop_metric: what chooses the best checkpoint: bleu, chrf, loss or aer (where gold exists).
     patience: end after this many validations without a better one; 0 = never.
@@ -49,6 +55,8 @@ class TrainConfig:
     batch_tokens: int = 1536
     accumulate: int = 1
     label_smoothing: float = 0.1
+    coverage_loss: float = 0.0
+    ema: float = 0.0
     precision: str = "auto"
     log_every: int = 100
     valid_every: int = 500
@@ -62,11 +70,12 @@ class TrainConfig:
         for option in ("max_updates", "batch_tokens", "accumulate", "log_every", "valid_every", "save_every"):
             if getattr(self, option) < 1:
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be at least 1")
-        for option in ("max_minutes", "valid_sentences", "patience"):
+        for option in ("max_minutes", "valid_sentences", "patience", "coverage_loss"):
             if not 0 <= getattr(self, option) < math.inf:
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be a number of at least 0")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"train.label_smoothing={self.label_smoothing}: must be at least 0 and below 1")
+        for option in ("label_smoothing", "ema"):
+            if not 0 <= getattr(self, option) < 1:
+                raise ValueError(f"train.{option}={getattr(self, option)}: must be at least 0 and below 1")
         for option, allowed in (("precision", runtime.PRECISIONS), ("stop_metric", tuple(STOP_METRICS))):
             if getattr(self, option) not in allowed:
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")
@@ -120,6 +129,7 @@ class Trainer:
         self.seed, self.device, self.directory, self.header = seed, device, directory, header
         self.optimizer = optim.optimizer(optim_config, model)
         self.plateau = optim.Plateau(optim_config)
+        self.average = Average(model, config.ema) if config.ema else None
         self.position = Position()
         self.precision = runtime.precision(config.precision, device)
         self.last, self.best = directory / "checkpoints" / "last.pt", directory / "checkpoints" / "best.pt"
@@ -129,10 +139,12 @@ class Trainer:
         """Trains until a limit, early stopping, or `stop` (which saves first).
 
         Raises:
-            ValueError: the loss is no longer a finite number.
+            ValueError: the loss or a weight is no longer a finite number; a coverage loss without attention.
         """
         position, config = self.position, self.config
-        with Records(self.directory, position.update, config.max_updates, position.pending) as records:
+        with Records(
+            self.directory, position.update, position.validated, config.max_updates, position.pending
+        ) as records:
             begin = time.monotonic() - position.seconds
             if position.update and not position.finished and position.validated < position.update:
                 self._maybe_validate(records, stop)  # a stop came between the update and its validation
@@ -151,33 +163,47 @@ class Trainer:
                     self.save(self.last)
                 if position.finished or stop.requested:
                     break
-            if position.finished and position.best_update == 0:  # shorter than one validation
+            if position.finished and position.validated < position.update and not stop.requested:
+                # Saved as finished but not validated: after a kill or a stop in here, the same command does it again.
                 self._validate(records, stop)
+                position.seconds = time.monotonic() - begin
                 self.save(self.last)
         return position
 
-    def step(self, micro_batches: Sequence[Batch]) -> tuple[Tensor, Tensor, Tensor]:
-        """One update; returns the summed smoothed loss, the summed negative log-likelihood and the gradient's norm."""
+    def step(self, micro_batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
+        """One update; returns the losses as `_losses` sums them, and the gradient's norm."""
         self.position.update += 1
         torch.manual_seed((self.seed * 1_000_003 + self.position.update) % 2**63)
         num_tokens = sum(batch.num_tokens for batch in micro_batches)
-        losses, nlls = [], []
+        parts = []
         for batch in micro_batches:
-            batch = on_device(batch, self.device)
-            wanted = batch.labels != PAD
-            with runtime.autocast(self.precision, self.device):
-                logits, _ = self.model(batch.source, batch.source_mask, batch.inputs, positions=wanted)
-                loss, nll = cross_entropy(logits, batch.labels[wanted], smoothing=self.config.label_smoothing)
+            loss, losses = self._losses(on_device(batch, self.device))
             (loss / num_tokens).backward()
-            losses.append(loss.detach())
-            nlls.append(nll)
-        limit = self.optim_config.clip_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True)
+            parts.append(losses)
+        norm = clip_grad_norm_(self.model.parameters(), self.optim_config.clip_norm or math.inf, foreach=True)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return torch.stack(losses).sum(), torch.stack(nlls).sum(), norm
+        if self.average is not None:
+            self.average.update(self.position.update)
+        return torch.stack(parts).sum(0), norm
+
+    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What is differentiated; and (2,) or, with a coverage loss, (3,): smoothed loss, negative log-likelihood, and
+        coverage loss without its λ. All are sums over tokens."""
+        weight, wanted = self.config.coverage_loss, batch.labels != PAD
+        with runtime.autocast(self.precision, self.device):
+            inputs = (batch.source, batch.source_mask, batch.inputs)
+            logits, record = self.model(*inputs, attention=weight > 0, positions=wanted)
+            loss, nll = cross_entropy(logits, batch.labels[wanted], smoothing=self.config.label_smoothing)
+            if not weight:
+                return loss, torch.stack([loss.detach(), nll])
+            if record is None:
+                remedy = "set it to 0, or choose a score other than model.attention.score=none"
+                raise ValueError(f"train.coverage_loss={weight:g}: needs a model with attention; {remedy}")
+            coverage = coverage_loss(record.cross, wanted)
+        return loss + weight * coverage, torch.stack([loss.detach(), nll, coverage.detach()])
 
     def _updates(self) -> Iterator[list[Batch]]:
         """The batches of each update, from where the run stands; an update never spans two epochs."""
@@ -210,31 +236,39 @@ class Trainer:
 
     def _validate(self, records: Records, stop: StopSignal) -> None:
         """Validates, keeps the best checkpoint, and tells the schedule; nothing happens when `stop` cuts it short."""
-        position = self.position
         assert self.validation is not None
-        outcome = self.validation(self.model, records, position.update, self.precision, stop)
-        if outcome is None:
-            return
-        if self.config.stop_metric not in outcome:
-            raise ValueError(f"train.stop_metric={self.config.stop_metric}: validation gives only {', '.join(outcome)}")
+        update = self.position.update
+        with self.average.applied() if self.average is not None else nullcontext():
+            outcome = self.validation(self.model, records, update, self.precision, stop)
+            if outcome is not None:
+                self._judge(outcome)
+                records.validated(update, outcome, self.model.quantities(), self.position.best_update)
+
+    def _judge(self, outcome: dict[str, float]) -> None:
+        """Keeps what the model holds now, which may be an average, if this validation is the best so far."""
+        position, metric = self.position, self.config.stop_metric
+        if metric not in outcome:
+            raise ValueError(f"train.stop_metric={metric}: validation gives only {', '.join(outcome)}")
         self.plateau.observe(outcome["loss"])
-        value = outcome[self.config.stop_metric]
         position.validated = position.update
-        if math.isnan(position.best) or STOP_METRICS[self.config.stop_metric] * (value - position.best) > 0:
-            position.best, position.best_update, position.bad = value, position.update, 0
+        if math.isnan(position.best) or STOP_METRICS[metric] * (outcome[metric] - position.best) > 0:
+            position.best, position.best_update, position.bad = outcome[metric], position.update, 0
             self.save(self.best, weights_only=True)
         else:
             position.bad += 1
-        records.validated(position.update, outcome, position.best_update)
 
     def _check_finite(self, records: Records) -> None:
-        if not records.is_finite():
-            kept = f"; {self.last} holds the last good state" if self.last.exists() else ""
-            raise ValueError(
-                f"the training loss stopped being a finite number by update {self.position.update}: lower "
-                f"optim.learning_rate={self.optim_config.learning_rate:g}, raise optim.warmup, lower optim.clip_norm, "
-                f"or set train.precision=fp32{kept}"
-            )
+        """Waits for the device, so only where something is written anyway."""
+        weights = torch.stack([parameter.isfinite().all() for parameter in self.model.parameters()])
+        if records.is_finite() and weights.all():  # the last update may have spoilt a weight after its loss
+            return
+        what = "a weight" if records.is_finite() else "the training loss"
+        kept = f"; {self.last} holds the last good state" if self.last.exists() else ""
+        raise ValueError(
+            f"{what} stopped being a finite number by update {self.position.update}: lower "
+            f"optim.learning_rate={self.optim_config.learning_rate:g}, raise optim.warmup, lower optim.clip_norm, "
+            f"or set train.precision=fp32{kept}"
+        )
 
     def save(self, path: Path, *, weights_only: bool = False) -> None:
         """Writes a checkpoint; with `weights_only` one that can be used but not continued."""
@@ -242,13 +276,16 @@ class Trainer:
         content = {**self.header, "model": self.model.state_dict(), "position": position, "precision": self.precision}
         if not weights_only:
             content |= {"optimizer": self.optimizer.state_dict(), "plateau": self.plateau.state()}
+            if self.average is not None:
+                content["average"] = self.average.state()
         checkpoint.save(path, content)
 
     def resume(self) -> None:
         """Takes up the run's last checkpoint, if there is one.
 
         Raises:
-            ValueError: the checkpoint is damaged, or its model has another shape.
+            ValueError: the checkpoint is damaged, or holds no average although one is wanted.
+            RuntimeError: its model has another shape.
         """
         if not self.last.exists():
             return
@@ -256,6 +293,8 @@ class Trainer:
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.plateau.load(content["plateau"])
+        if self.average is not None:
+            self.average.load(content.get("average"))
         self.position = Position(**content["position"])
         self.precision = content["precision"]
         self.position.finished = self._finished()  # the limits may have been raised

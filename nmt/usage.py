@@ -10,6 +10,7 @@ SUMMARIES = {
     "train": "Train a translation model and evaluate it; everything is written to runs/<name>/.",
     "evaluate": "Evaluate a trained model on a test set. What is not given comes from the checkpoint.",
     "translate": "Translate standard input, one sentence a line, to standard output.",
+    "compare": "Compare runs: what was different about them.",
 }
 
 GROUP_LINES = {

@@ -1,7 +1,12 @@
-"""Measures speed. usage: python scripts/benchmark.py train [name=value …] [updates=N] [warmup=N]
+"""Measures speed and memory, and prints one JSON object.
+
+usage: python scripts/benchmark.py train [name=value …] [updates=N] [warmup=N]
+       python scripts/benchmark.py attention [threads=N] [dtype=fp32|bf16] [lengths=64-128-256] [repeats=N]
 
 train: target tokens per second of training updates (end tokens counted, padding not). The options are those of
-`python -m nmt.train`. Prints one JSON object.
+    `python -m nmt.train`.
+attention: time and extra memory of the scores, forward and backward, and how both grow with length; additive beside its
+    formula written down directly. A table of it goes to standard error.
 """
 
 import nmt  # isort: skip  # before torch: it decides how torch's threads wait
@@ -14,6 +19,7 @@ import time
 from itertools import count, islice
 from pathlib import Path
 
+import benchmark_attention
 import torch
 
 import nmt.config
@@ -71,8 +77,14 @@ def _wait(device: torch.device) -> None:
 def main() -> None:
     """Reads `updates=` and `warmup=`; everything else is for the configuration."""
     arguments = sys.argv[1:]
-    if not arguments or arguments[0] != "train":
-        raise SystemExit(f"error: {' '.join(arguments[:1]) or 'nothing'}: say what to measure: train")
+    if not arguments or arguments[0] not in ("train", "attention"):
+        raise SystemExit(f"error: {' '.join(arguments[:1]) or 'nothing'}: say what to measure: train or attention")
+    if arguments[0] == "attention":
+        given = dict(argument.partition("=")[::2] for argument in arguments[1:])
+        if unknown := set(given) - {"threads", "dtype", "lengths", "repeats"}:
+            raise SystemExit(f"error: {', '.join(unknown)}: attention takes threads, dtype, lengths and repeats")
+        print(json.dumps(benchmark_attention.measure(given)))
+        return
     counts = {"updates": 60, "warmup": 20}
     rest = []
     for argument in arguments[1:]:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "nmt"
 LAYERS = [
-    {"files"},
+    {"files", "dropout"},
     {"attention", "loss", "metrics", "alignment", "report", "stop", "runtime", "data", "__init__"},
-    {"models", "optim", "checkpoint"},
-    {"options", "search"},
-    {"translator", "records"},
+    {"models", "optim", "average", "checkpoint"},
+    {"options", "search", "budget"},
+    {"translator", "records", "match"},
     {"evaluator"},
     {"validation"},
     {"trainer"},
@@ -17,7 +17,7 @@ LAYERS = [
     {"presets"},
     {"runs", "usage"},
     {"config"},
-    {"train", "evaluate", "translate"},
+    {"train", "evaluate", "translate", "compare"},
 ]
 """A module imports from rows above its own, or from its own package."""
 

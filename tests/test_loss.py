@@ -1,9 +1,9 @@
-"""The loss against torch's own."""
+"""The loss against torch's own; the coverage loss by hand and against a loop."""
 
 import pytest
 import torch
 
-from nmt.loss import CHUNK, cross_entropy
+from nmt.loss import CHUNK, coverage_loss, cross_entropy
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -29,3 +29,57 @@ def test_bf16_logits_are_summed_in_fp32() -> None:
     loss.backward()
     assert logits.grad is not None
     assert logits.grad.dtype == torch.bfloat16
+
+
+def test_coverage_loss_by_hand() -> None:
+    rows = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.2, 0.6], [0.9, 0.0, 0.1], [1.0, 0.0, 0.0]])
+    # coverage before each row: nothing, (.5 .5 0), (.7 .7 .6), and (1.6 .7 .7)
+    expected = [0.0, 0.2 + 0.2, 0.7 + 0.1, 1.0]
+    for position, value in enumerate(expected):
+        wanted = torch.zeros(1, 4, dtype=torch.bool)
+        wanted[0, position] = True
+        assert float(coverage_loss(rows[None, None, None], wanted)) == pytest.approx(value), position
+
+
+def attention(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.randn(*shape, dtype=dtype).softmax(-1)
+
+
+def test_coverage_loss_of_a_batch_is_that_of_its_layers_and_heads() -> None:
+    torch.manual_seed(0)
+    weights = attention(3, 2, 4, 5, 6)
+    wanted = torch.arange(5) < torch.tensor([5, 3, 1])[:, None]
+    expected = 0.0
+    for sentence in range(3):
+        for matrix in weights[sentence].flatten(0, 1):  # (T, S), each of 8 layers and heads
+            covered = torch.zeros(6, dtype=torch.float64)
+            for row in matrix[wanted[sentence]]:
+                expected += float(torch.minimum(row, covered).sum()) / 8
+                covered += row
+    assert float(coverage_loss(weights, wanted)) == pytest.approx(expected)
+
+
+def test_coverage_loss_has_the_right_gradient() -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(2, 2, 2, 4, 3, dtype=torch.float64, requires_grad=True)
+    wanted = torch.arange(4) < torch.tensor([4, 2])[:, None]
+    assert torch.autograd.gradcheck(lambda x: coverage_loss(x.softmax(-1), wanted), scores)
+    coverage_loss(scores.softmax(-1), wanted).backward()
+    assert scores.grad is not None
+    assert (scores.grad[1, :, :, 2:] == 0).all()  # what comes after the last wanted position has no say
+    assert (scores.grad[1, :, :, :2] != 0).all()
+
+
+def test_coverage_loss_of_bf16_weights_is_summed_in_fp32() -> None:
+    torch.manual_seed(0)
+    weights = attention(4, 1, 2, 60, 20).to(torch.bfloat16)
+    wanted = torch.ones(4, 60, dtype=torch.bool)
+    torch.testing.assert_close(coverage_loss(weights, wanted), coverage_loss(weights.float(), wanted), rtol=0, atol=0)
+
+
+def test_coverage_loss_never_waits_for_the_device() -> None:
+    """Tensors without values have none to wait for: whatever asks for one fails."""
+    weights = torch.empty(2, 1, 3, 5, 4, device="meta")
+    assert coverage_loss(weights, torch.empty(2, 5, dtype=torch.bool, device="meta")).shape == ()
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        weights[weights > 0].sum().item()

@@ -1,10 +1,11 @@
-"""Learning rates by hand, and the optimiser's groups."""
+"""Learning rates by hand, the optimiser's groups, and averaged weights."""
 
 import math
 
 import pytest
 import torch
 
+from nmt.average import Average
 from nmt.optim import SCHEDULES, OptimConfig, Plateau, learning_rate, optimizer
 
 
@@ -65,3 +66,86 @@ def test_impossible_configurations(option: str, value: object) -> None:
     setattr(config, option, value)
     with pytest.raises(ValueError, match=f"optim.{option}={value}: must be"):
         config.validate()
+
+
+class Tied(torch.nn.Module):
+    """An output matrix that is the embedding, a bias, and a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(3, 2)
+        self.output = torch.nn.Linear(2, 3)
+        self.output.weight = self.embedding.weight
+        self.register_buffer("table", torch.tensor([7.0]))
+
+
+def test_average_by_hand() -> None:
+    """Every weight has the share (1 - d_n) · d_{n+1} · … · d_N, the first weights what is left."""
+    decay, updates = 0.4, 12
+    model = torch.nn.Linear(2, 1)
+    average = Average(model, decay)
+    seen = [model.weight.detach().clone()]
+    for number in range(1, updates + 1):
+        with torch.no_grad():
+            model.weight += torch.randn(1, 2)
+        average.update(number)
+        seen.append(model.weight.detach().clone())
+    decays = [0.0] + [min(decay, (1 + n) / (10 + n)) for n in range(1, updates + 1)]
+    assert decays[1] == pytest.approx(2 / 11)
+    assert decays[5] == decay
+    shares = [(1 - decays[n]) * math.prod(decays[n + 1 :]) for n in range(updates + 1)]
+    assert sum(shares) == pytest.approx(1)
+    expected = sum(share * weight for share, weight in zip(shares, seen, strict=True))
+    torch.testing.assert_close(average.state()["weight"], expected)
+    assert torch.equal(average.state()["bias"], model.bias)
+
+
+def test_tied_weights_are_averaged_once() -> None:
+    model = Tied()
+    average = Average(model, 0.9)
+    assert list(average.state()) == ["embedding.weight", "output.bias"]
+    before = model.embedding.weight.detach().clone()
+    with torch.no_grad():
+        model.embedding.weight += 1
+    average.update(1)
+    with average.applied():
+        torch.testing.assert_close(model.output.weight, before + 9 / 11)
+        assert model.output.weight is model.embedding.weight
+        assert model.table == 7
+
+
+def test_weights_come_back_bit_for_bit_after_an_error() -> None:
+    model = Tied()
+    average = Average(model, 0.9)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += torch.randn_like(parameter) / 3
+    average.update(1)
+    places = [parameter.data_ptr() for parameter in model.parameters()]
+    own, averaged = ({n: t.clone() for n, t in state.items()} for state in (model.state_dict(), average.state()))
+
+    def fail() -> None:
+        with average.applied():
+            assert not torch.equal(model.output.bias, own["output.bias"])
+            raise KeyError("in the middle")
+
+    with pytest.raises(KeyError):
+        fail()
+    assert all(torch.equal(tensor, own[name]) for name, tensor in model.state_dict().items())
+    assert all(torch.equal(tensor, averaged[name]) for name, tensor in average.state().items())
+    assert [parameter.data_ptr() for parameter in model.parameters()] == places
+
+
+def test_averaging_never_waits_for_the_device() -> None:
+    """Tensors without values have none to wait for: whatever asks for one fails."""
+    model = torch.nn.Linear(2, 2, device="meta")
+    average = Average(model, 0.9)
+    for number in (1, 1000):
+        average.update(number)
+    with average.applied():
+        pass
+
+
+def test_a_checkpoint_without_an_average_is_named() -> None:
+    with pytest.raises(ValueError, match=r"train.ema=0.9: the run was begun without an average"):
+        Average(torch.nn.Linear(2, 2), 0.9).load(None)

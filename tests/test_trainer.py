@@ -15,12 +15,13 @@ import torch
 
 from nmt import checkpoint, records, runtime
 from nmt.attention import AttentionConfig
-from nmt.data import Batches, DataConfig, Pair, Tokenizer, TokenizerConfig, load_tokenizer, prepare
+from nmt.data import PAD, Batches, DataConfig, Pair, Tokenizer, TokenizerConfig, load_tokenizer, prepare
 from nmt.evaluator import EvaluationSet
 from nmt.metrics import MetricsConfig
 from nmt.models import build
 from nmt.models.rnn import RNNConfig
 from nmt.optim import OptimConfig
+from nmt.report.chart import charts
 from nmt.search import SearchConfig
 from nmt.stop import StopSignal
 from nmt.trainer import TrainConfig, Trainer
@@ -65,10 +66,17 @@ def make(data: DataConfig, tmp_path: Path) -> Make:
     """A trainer of a tiny model in its own run directory."""
     tokenizer = load_tokenizer(data)
 
-    def make(name: str = "run", *, optim: OptimConfig | None = None, dropout: float = 0.3, **changes: Any) -> Trainer:
+    def make(
+        name: str = "run",
+        *,
+        optim: OptimConfig | None = None,
+        dropout: float = 0.3,
+        score: str = "additive",
+        **changes: Any,
+    ) -> Trainer:
         config = dataclasses.replace(CONFIG, **changes)
         torch.manual_seed(3)
-        model_config = RNNConfig(embedding=8, hidden=8, dropout=dropout, attention=AttentionConfig(dim=8))
+        model_config = RNNConfig(embedding=8, hidden=8, dropout=dropout, attention=AttentionConfig(score=score, dim=8))
         model = build(model_config, tokenizer.source_size, tokenizer.target_size, joint=True)
         translator = Translator(model, tokenizer, SearchConfig(beam=2, max_extra=2), CPU)
         valid = EvaluationSet.read(data, "valid")
@@ -103,43 +111,141 @@ def rows(trainer: Trainer) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in found]
 
 
-@pytest.mark.parametrize("stops", [[3], [4], [5], [7, 8], [2, 4, 6, 9, 13]])
-def test_continued_equals_uninterrupted(make: Make, stops: list[int]) -> None:
-    whole = fit(make("whole"))
+@pytest.mark.parametrize(
+    ("stops", "changes"),
+    [
+        ([3], {}),
+        ([4], {"ema": 0.9}),
+        ([5], {"coverage_loss": 0.5}),
+        ([7, 8], {"ema": 0.9}),
+        ([14], {"ema": 0.9}),
+        ([2, 4, 6, 9, 13, 14], {"ema": 0.5, "coverage_loss": 0.5}),
+    ],
+)
+def test_continued_equals_uninterrupted(make: Make, stops: list[int], changes: dict[str, float]) -> None:
+    whole = fit(make("whole", **changes))
     for update in stops:
-        assert fit(make("pieces"), StopAfter(update)).position.update == update
-    pieces = fit(make("pieces"))
+        stopped = fit(make("pieces", **changes), StopAfter(update)).position
+        assert stopped.update == update
+        assert bool(stopped.finished) == (update == 14)
+        assert stopped.validated < 14
+    pieces = fit(make("pieces", **changes))
     assert pieces.position.update == whole.position.update == 14
-    for name, tensor in whole.model.state_dict().items():
-        assert torch.equal(tensor, pieces.model.state_dict()[name]), name
     assert rows(pieces) == rows(whole)
     assert [row["update"] for row in rows(whole) if "loss" in row] == [5, 10]
-    assert [row["update"] for row in rows(whole) if "valid_loss" in row] == [4, 8, 12]
-    best = [checkpoint.load(trainer.best)["position"]["update"] for trainer in (whole, pieces)]
-    assert best[0] == best[1]
+    assert [row["update"] for row in rows(whole) if "valid_loss" in row] == [4, 8, 12, 14]
+    assert all(("coverage_loss" in row) == ("coverage_loss" in changes) for row in rows(whole) if "loss" in row)
+    assert_same_checkpoints(pieces, whole)
+
+
+def assert_same_checkpoints(found: Trainer, expected: Trainer) -> None:
+    """Bit for bit: weights, average, optimiser, and where the run stands."""
+    for name, ignored in (("last", {"seconds"}), ("best", {"seconds", "pending"})):
+        a, b = (checkpoint.load(getattr(trainer, name)) for trainer in (found, expected))
+        assert list(a) == list(b)
+        positions = [{k: v for k, v in content["position"].items() if k not in ignored} for content in (a, b)]
+        assert positions[0] == positions[1]
+        for key in {"model", "average"} & set(a):
+            assert list(a[key]) == list(b[key])
+            assert all(torch.equal(tensor, b[key][part]) for part, tensor in a[key].items()), (name, key)
+    states = [checkpoint.load(trainer.last)["optimizer"]["state"] for trainer in (found, expected)]
+    assert all(
+        torch.equal(tensor, states[1][n][part]) for n, each in states[0].items() for part, tensor in each.items()
+    )
+    assert all(torch.equal(t, found.model.state_dict()[n]) for n, t in expected.model.state_dict().items())
+
+
+def kill(trainer: Trainer, method: str, when: Callable[..., bool]) -> None:
+    """Has the process end in the place of the call of `method` for which `when` holds, given the call's arguments."""
+    run = getattr(trainer, method)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        if when(trainer, *arguments):
+            raise SystemExit("killed")
+        return run(*arguments, **named)
+
+    setattr(trainer, method, call)
+    with pytest.raises(SystemExit):
+        fit(trainer)
 
 
 def test_killed_equals_uninterrupted(make: Make) -> None:
     """What happened after the last checkpoint of a killed run is done again, and its records are not doubled."""
-    whole = fit(make("whole"))
-    killed = make("killed")
-    killed.directory.mkdir()
-    steps = killed.step
-
-    def step(batches: Any) -> Any:
-        if killed.position.update == 11:
-            raise SystemExit("killed")
-        return steps(batches)
-
-    killed.step = step  # type: ignore[method-assign]
-    with pytest.raises(SystemExit):
-        killed.fit(StopSignal())
+    whole = fit(make("whole", ema=0.9))
+    killed = make("killed", ema=0.9)
+    kill(killed, "step", lambda trainer, _: trainer.position.update == 11)
     assert rows(killed)[-1]["update"] == 10
-    again = make("killed")
+    again = make("killed", ema=0.9)
     assert again.position.update == 7
     fit(again)
     assert rows(again) == rows(whole)
-    assert all(torch.equal(t, again.model.state_dict()[n]) for n, t in whole.model.state_dict().items())
+    assert_same_checkpoints(again, whole)
+
+
+@pytest.mark.parametrize(
+    ("stops", "method", "when", "validated"),
+    [
+        ([], "validation", lambda trainer, *_: trainer.position.update == 14, 12),
+        ([], "save", lambda trainer, path: path == trainer.last and trainer.position.validated == 14, 12),
+        ([8], "step", lambda trainer, _: trainer.position.validated == 8, 4),
+    ],
+    ids=["in the last validation", "after the last validation", "after a validation made up for"],
+)
+def test_killed_around_a_validation_equals_uninterrupted(
+    make: Make, stops: list[int], method: str, when: Callable[..., bool], validated: int
+) -> None:
+    """A validation that came after the checkpoint of its own update is done again, and its row is not doubled."""
+    whole = fit(make("whole"))
+    for update in stops:
+        fit(make("killed"), StopAfter(update))
+    killed = make("killed")
+    kill(killed, method, when)
+    last = checkpoint.load(killed.last)["position"]
+    assert last["validated"] == validated < last["update"]
+    assert bool(last["finished"]) == (last["update"] == 14)
+    again = fit(make("killed"))
+    assert rows(again) == rows(whole)
+    assert_same_checkpoints(again, whole)
+    assert fit(make("killed")).position == again.position  # nothing is left to do
+
+
+def test_best_checkpoint_is_the_average(make: Make) -> None:
+    """It is what validation saw, and the average over what the weights were after each update."""
+    trainer = make(max_updates=6, valid_every=100, ema=0.5)
+    expected = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    step, validate, seen = trainer.step, trainer.validation, []
+
+    def observed(batches: Any) -> Any:
+        result = step(batches)
+        decay = min(0.5, (1 + trainer.position.update) / (10 + trainer.position.update))
+        for name, tensor in trainer.model.state_dict().items():
+            expected[name] = decay * expected[name] + (1 - decay) * tensor
+        return result
+
+    def validation(model: Any, *arguments: Any) -> Any:
+        assert validate is not None
+        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return validate(model, *arguments)
+
+    trainer.step, trainer.validation = observed, validation  # type: ignore[method-assign, assignment]
+    fit(trainer)
+    best, last = checkpoint.load(trainer.best), checkpoint.load(trainer.last)
+    assert "average" not in best
+    assert set(last["average"]) == {name for name, _ in trainer.model.named_parameters()}
+    for name, tensor in trainer.model.state_dict().items():
+        torch.testing.assert_close(best["model"][name], expected[name])
+        assert torch.equal(best["model"][name], seen[0][name])
+        assert torch.equal(last["model"][name], tensor)
+        assert torch.equal(last["average"].get(name, best["model"][name]), best["model"][name])
+        assert not torch.equal(best["model"][name], tensor)
+    plain = fit(make("plain", max_updates=6, valid_every=100))
+    assert all(torch.equal(t, trainer.model.state_dict()[n]) for n, t in plain.model.state_dict().items())
+
+
+def test_an_average_cannot_begin_in_the_middle(make: Make) -> None:
+    fit(make(max_updates=2))
+    with pytest.raises(ValueError, match=r"train.ema=0.9: the run was begun without an average"):
+        make(ema=0.9)
 
 
 def test_accumulated_batches_equal_a_whole_one(make: Make) -> None:
@@ -170,9 +276,27 @@ def test_limits_end_a_run_and_raising_them_continues_it(make: Make) -> None:
     assert first.best.exists()  # shorter than a validation: it validates at the end
     assert fit(make(max_updates=3)).position.update == 3
     assert fit(make(max_updates=5)).position.update == 5
+    assert [row["update"] for row in rows(make()) if "valid_loss" in row] == [3, 4, 5]
     timed = fit(make("timed", max_minutes=1e-9, max_updates=1000))
     assert timed.position.finished == "train.max_minutes=1e-09 reached"
-    assert timed.position.update == 1
+    assert timed.position.update == timed.position.validated == 1
+
+
+def test_the_last_updates_can_be_the_best(make: Make) -> None:
+    trainer = make(max_updates=5, valid_every=4, stop_metric="loss")
+    outcomes = iter([2.0, 1.0])
+    trainer.validation = lambda *_: {"loss": next(outcomes)}  # type: ignore[assignment]
+    assert fit(trainer).position.best_update == 5
+    assert checkpoint.load(trainer.best)["position"]["update"] == 5
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("ema", 1.0), ("ema", -0.1), ("ema", math.nan), ("coverage_loss", -1.0), ("coverage_loss", math.inf)],
+)
+def test_impossible_configurations(option: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"train.{option}={value}: must be"):
+        dataclasses.replace(CONFIG, **{option: value}).validate()
 
 
 def test_patience(make: Make) -> None:
@@ -211,6 +335,26 @@ def test_a_loss_that_is_not_finite_stops_the_run(make: Make) -> None:
     assert again.last.read_bytes() == before
 
 
+def test_a_weight_that_is_not_finite_stops_the_run(make: Make) -> None:
+    """The last update before a checkpoint may spoil a weight although its loss was finite."""
+    trainer = make(ema=0.9, save_every=1)
+    steps = trainer.step
+
+    def step(batches: Any) -> Any:
+        result = steps(batches)
+        if trainer.position.update == 3:
+            with torch.no_grad():
+                next(trainer.model.parameters())[0] = math.nan
+        return result
+
+    trainer.step = step  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match=r"a weight stopped being a finite number by update 3: .*last good state"):
+        fit(trainer)
+    last = checkpoint.load(trainer.last)
+    assert last["position"]["update"] == 2
+    assert all(tensor.isfinite().all() for key in ("model", "average") for tensor in last[key].values())
+
+
 def test_every_optim_option_reaches_the_update(make: Make) -> None:
     base = OptimConfig(warmup=2, learning_rate=0.01)
     changes = {
@@ -232,13 +376,79 @@ def test_every_optim_option_reaches_the_update(make: Make) -> None:
         assert not torch.equal(weights(number, dataclasses.replace(base, **{option: value})), expected), option
 
 
-@pytest.mark.parametrize(("option", "value"), [("label_smoothing", 0.5), ("accumulate", 2), ("precision", "bf16")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("label_smoothing", 0.5), ("accumulate", 2), ("precision", "bf16"), ("coverage_loss", 1.0)]
+)
 def test_every_train_option_reaches_the_update(make: Make, option: str, value: object) -> None:
     weights = []
     for name, changes in (("a", {}), ("b", {option: value})):
         model = fit(make(name, max_updates=4, valid_every=100, **changes)).model
         weights.append(torch.cat([tensor.flatten() for tensor in model.state_dict().values()]))
     assert not torch.equal(*weights)
+
+
+def test_coverage_loss_needs_attention(make: Make) -> None:
+    with pytest.raises(ValueError, match=r"train.coverage_loss=0.5: needs .* model.attention.score=none"):
+        fit(make(coverage_loss=0.5, score="none"))
+
+
+def test_coverage_loss_spreads_attention(make: Make) -> None:
+    """With a large weight a model attends less to what it has attended to before."""
+
+    def repeated(trainer: Trainer) -> float:
+        total, num_tokens = 0.0, 0
+        trainer.model.eval()
+        for batch in trainer.batches.epoch(0):
+            with torch.no_grad():
+                _, record = trainer.model(batch.source, batch.source_mask, batch.inputs, attention=True)
+            assert record is not None
+            for matrix, labels in zip(record.cross[:, 0, 0], batch.labels, strict=True):
+                covered = torch.zeros(matrix.size(1))
+                for row in matrix[labels != PAD]:
+                    total += float(torch.minimum(row, covered).sum())
+                    covered += row
+                    num_tokens += 1
+        return total / num_tokens
+
+    fast = OptimConfig(learning_rate=0.1, warmup=4, schedule="constant")
+    options = {"optim": fast, "dropout": 0.0, "max_updates": 60, "valid_every": 1000, "log_every": 1}
+    without, trainer = (fit(make(name, coverage_loss=weight, **options)) for name, weight in (("a", 0.0), ("b", 5.0)))
+    assert repeated(trainer) < 0.7 * repeated(without)
+    logged = [row["coverage_loss"] for row in rows(trainer) if "coverage_loss" in row]
+    assert len(logged) == 60
+    assert logged[0] == pytest.approx(repeated(make("untrained")), rel=0.1)  # of one batch, and of all
+    assert logged[-1] == pytest.approx(repeated(trainer), rel=0.1)
+
+
+class Gated(torch.nn.Module):
+    """Two heads with a learned gate, and one more module that has something to say."""
+
+    def __init__(self, gate: list[float], inner: torch.nn.Module | None = None) -> None:
+        super().__init__()
+        self.gate, self.inner = torch.nn.Parameter(torch.tensor(gate)), inner
+
+    def quantities(self) -> dict[str, torch.Tensor]:
+        return {"gate": self.gate.sigmoid()}
+
+
+def test_quantities_are_recorded_at_validations(make: Make) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer = make(max_updates=5, ema=0.5)
+    assert trainer.model.quantities() == {}
+    trainer.model.decoder.add_module("one", Gated([0.0, 50.0], inner=Gated([1.0])))
+    trainer.model.decoder.add_module("oneness", Gated([0.0]))
+    fit(trainer)
+    expected = {"decoder.one.gate": [0.5, 1.0], "decoder.oneness.gate": [0.5]}
+    assert trainer.model.quantities() == expected
+    assert [row["quantities"] for row in rows(trainer) if "valid_loss" in row] == [expected] * 2
+    assert not any("quantities" in row for row in rows(trainer) if "loss" in row)
+    events = EventAccumulator(str(trainer.directory / "tensorboard"))
+    events.Reload()
+    scalars = {f"quantities/{name}/{head}" for name, head in (("decoder.one.gate", 1), ("decoder.one.gate", 2))}
+    assert scalars < set(events.Tags()["scalars"])
+    assert [(e.step, e.value) for e in events.Scalars("quantities/decoder.one.gate/2")] == [(4, 1.0), (5, 1.0)]
+    assert "svg" in charts(records.read(trainer.directory / "metrics.jsonl"))  # the report passes over them
 
 
 def test_bf16_follows_fp32(make: Make) -> None:
@@ -303,7 +513,7 @@ def test_copying_is_learned(tmp_path: Path) -> None:
     translator = Translator(model, tokenizer, SearchConfig(beam=2), CPU)
     valid = EvaluationSet.read(config, "valid")
     train = TrainConfig(
-        max_updates=350, batch_tokens=600, valid_every=350, log_every=100, label_smoothing=0.0, precision="fp32"
+        max_updates=500, batch_tokens=600, valid_every=500, log_every=100, label_smoothing=0.0, precision="fp32"
     )
     batches = [Batches(prepare(config, s, tokenizer), tokenizer, 600, 1) for s in ("train", "valid")]
     trainer = Trainer(

@@ -1,76 +1,268 @@
-"""Attention = projections, a score, a mask, a softmax and a weighted sum: the only place where they meet."""
+"""Attention = projections × score × normaliser × window × heads: the only place where they meet.
 
-from dataclasses import dataclass
+The same class serves a recurrent decoder and every place of a Transformer; see `AttentionConfig` for the choices.
+"""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from nmt.attention.scores import SCORES, Score
+from nmt.attention.config import NONE, AttentionConfig
+from nmt.attention.normalisers import NORMALISERS
+from nmt.attention.rotary import rotate
+from nmt.attention.scores import SCORES, Additive, Product, Score
+from nmt.attention.windows import CROSS, DECODER, ENCODER, SITES, WINDOWS
+from nmt.dropout import Dropout
 
-__all__ = ["SCORES", "Attention", "AttentionConfig", "Score"]
+__all__ = [
+    "CROSS",
+    "DECODER",
+    "ENCODER",
+    "NONE",
+    "NORMALISERS",
+    "SCORES",
+    "SITES",
+    "WINDOWS",
+    "Attended",
+    "Attention",
+    "AttentionConfig",
+    "Memory",
+    "Score",
+]
+
+Memory = dict[str, Tensor]
+"""Prepared keys and values, batch first: one entry of each for every group of heads that share a score."""
 
 
-@dataclass
-class AttentionConfig:
-    """What aligns a target position with the source.
+class Attended(NamedTuple):
+    """context (B, T, D); weights (B, H, T, S), before dropout, when asked for; coverage (B, H, S) where it is used."""
 
-    score: a key of `SCORES`, or "none": every target position sees one fixed vector (the last encoder states).
-    project: project queries and keys to `dim` before they are compared. Without it the score sees the states as they
-        are (Luong's own "dot"); additive needs it, because the projections are the W and U of its formula.
-    dim: width of projected queries and keys.
-    """
-
-    score: str = "additive"
-    project: bool = True
-    dim: int = 128
-
-    def validate(self) -> None:
-        """Raises ValueError for an unknown score or an impossible combination."""
-        allowed = [*SCORES, "none"]
-        if self.score not in allowed:
-            raise ValueError(f"model.attention.score={self.score}: must be one of {', '.join(allowed)}")
-        if self.dim < 1:
-            raise ValueError(f"model.attention.dim={self.dim}: must be at least 1")
-        if self.score == "additive" and not self.project:
-            raise ValueError(
-                "model.attention.project=false: the additive score needs its projections (the W and U of "
-                "vᵀ tanh(Wq + Uk)); use project=true, or score=general for unprojected states of different widths"
-            )
+    context: Tensor
+    weights: Tensor | None = None
+    covered: Tensor | None = None
 
 
 class Attention(nn.Module):
-    """Weights over the source for each query, and the values summed with them.
+    """Weights over the keys for each query, and the values summed with them.
 
     Args:
-        config: score, projections and their width.
+        config: of this layer.
         query_dim: width of a query.
-        key_dim: width of a key.
+        key_dim: width of a key's state.
+        site: one of `SITES`.
+        out_dim: width of the context; None: values stay as they are with one head, and are projected, joined and
+            projected back to key_dim with several (Vaswani et al. 2017, 3.2.2).
+        bias: whether projections have one.
+        rotary: turn projected queries and keys by their positions (Su et al. 2021); self-attention only.
+
+    Raises:
+        ValueError: widths that the score or the number of heads does not allow.
     """
 
-    def __init__(self, config: AttentionConfig, query_dim: int, key_dim: int) -> None:
+    def __init__(
+        self,
+        config: AttentionConfig,
+        query_dim: int,
+        key_dim: int,
+        *,
+        site: str = CROSS,
+        out_dim: int | None = None,
+        bias: bool = False,
+        rotary: bool = False,
+    ) -> None:
         super().__init__()
-        self.query: nn.Module = nn.Linear(query_dim, config.dim, bias=False) if config.project else nn.Identity()
-        self.key: nn.Module = nn.Linear(key_dim, config.dim, bias=False) if config.project else nn.Identity()
-        widths = (config.dim, config.dim) if config.project else (query_dim, key_dim)
-        self.score = SCORES[config.score](*widths)
+        self.site, self.heads, self.rotary = site, config.heads, rotary
+        dim = config.dim or query_dim
+        query_width, key_width = (dim, dim) if config.project else (query_dim, key_dim)
+        plain_values = out_dim is None and config.heads == 1
+        value_width = key_dim if out_dim is None else out_dim
+        for what, width in (("queries", query_width), ("keys", key_width), ("values", value_width)):
+            if width % config.heads:
+                raise ValueError(f"heads={config.heads}: {what} are {width} wide, which is no multiple of it")
+        if rotary and (query_width // config.heads) % 2:
+            raise ValueError(
+                f"heads={config.heads}: rotary positions need heads of even width, they have "
+                f"{query_width // config.heads}"
+            )
+        self.query: nn.Module = nn.Linear(query_dim, dim, bias=bias) if config.project else nn.Identity()
+        self.key: nn.Module = nn.Linear(key_dim, dim, bias=bias) if config.project else nn.Identity()
+        self.value: nn.Module = nn.Identity() if plain_values else nn.Linear(key_dim, value_width, bias=bias)
+        self.output: nn.Module = nn.Identity() if plain_values else nn.Linear(value_width, value_width, bias=bias)
+        self.names = list(dict.fromkeys(config.scores))
+        self.groups = [[head for head, other in enumerate(config.scores) if other == name] for name in self.names]
+        widths = (query_width // config.heads, key_width // config.heads)
+        self.scores = nn.ModuleList(
+            SCORES[name](len(group), *widths, divisor=str(config.divisor), positions=config.positions)
+            for name, group in zip(self.names, self.groups, strict=True)
+        )
+        self.coverage = config.coverage
+        for score in self.scores if config.coverage else ():
+            assert isinstance(score, Additive)
+            score.add_coverage()
+        order = [head for group in self.groups for head in group]
+        self.order = None if order == sorted(order) else torch.tensor(order).argsort().tolist()
+        self.window = WINDOWS[config.window](config.heads, query_dim, config.width, site)
+        self.normaliser, self.top = config.normaliser, config.top
+        self.dropout = Dropout(config.dropout)
 
-    def prepare(self, keys: Tensor) -> Tensor:
-        """Everything that depends on the keys only, once per source sentence: (B, S, key_dim) -> (B, S, any)."""
-        prepared: Tensor = self.score.prepare(self.key(keys))
-        return prepared
+    def prepare(self, states: Tensor, start: int = 0) -> Memory:
+        """Everything that depends on the keys only, once per sentence.
 
-    def forward(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        Args:
+            states: (B, S, key_dim).
+            start: position of the first, where keys come one after the other.
+
+        Returns:
+            "keys.0" (B, H, S, any), "values.0" (B, H, S, D) and so on, H the heads of each group.
+        """
+        keys, values = self._split(self.key(states)), self._split(self.value(states))
+        if self.rotary:
+            keys = rotate(keys, start)
+        memory: Memory = {}
+        for number, (group, score) in enumerate(zip(self.groups, self.scores, strict=True)):
+            assert isinstance(score, Score)
+            memory[f"keys.{number}"] = score.prepare(self._heads(keys, group), start)
+            memory[f"values.{number}"] = self._heads(values, group)
+        return memory
+
+    def forward(
+        self,
+        query: Tensor,
+        memory: Memory,
+        mask: Tensor | None,
+        *,
+        start: Tensor | int = 0,
+        covered: Tensor | None = None,
+        record: bool = False,
+    ) -> Attended:
         """Attends.
 
         Args:
             query: (B, T, query_dim).
-            keys: (B, S, any), from `prepare`.
-            values: (B, S, D).
-            mask: (B, S), True where a key may be attended; at least one per row.
-
-        Returns:
-            context (B, T, D) and weights (B, T, S): rows sum to 1 and are exactly 0 where the mask is False.
+            memory: from `prepare`; in decoder self-attention its keys end with those of the queries.
+            mask: (B, S), True where a key may be attended, a prefix of each row that is not empty; None: everywhere.
+            start: position of the first query: one for all, or (B,).
+            covered: (B, H, S), what earlier queries gave each key, where the configuration has coverage; None: nothing.
+            record: return the weights.
         """
-        scores = self.score(self.query(query), keys)  # (B, T, S)
-        weights = torch.softmax(scores.masked_fill(~mask.unsqueeze(-2), float("-inf")), dim=-1)
-        return weights.to(values.dtype) @ values, weights
+        queries = self._split(self.query(query))  # (B, H, T, D)
+        if self.rotary:
+            assert isinstance(start, int)
+            queries = rotate(queries, start)
+        weights: Tensor | None = None
+        if self.coverage:
+            context, weights, covered = self._covering(query, queries, memory, mask, start, covered)
+        elif not record and self.window.saves(query.size(1), memory["keys.0"].size(2)):
+            context = self._in_window(query, queries, memory, mask, start)
+        else:
+            bias = self.window.bias(query, mask, memory["keys.0"].size(2), start)
+            context, weights = self._dense(queries, memory, bias, record)
+        joined: Tensor = self.output(context.transpose(1, 2).flatten(2))
+        return Attended(joined, weights if record else None, covered)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, S, H * D) -> (B, H, S, D)."""
+        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
+
+    def _heads(self, x: Tensor, group: list[int]) -> Tensor:
+        """The heads of a group, out of (B, H, ...)."""
+        return x if len(self.groups) == 1 else x[:, group]
+
+    def _join(self, parts: list[Tensor]) -> Tensor:
+        """Groups of heads, (B, H, ...) each, in the order of the heads."""
+        joined = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        return joined if self.order is None else joined[:, self.order]
+
+    def _weigh(self, scores: Tensor) -> Tensor:
+        return NORMALISERS[self.normaliser](scores, self.top)
+
+    def _dense(
+        self, queries: Tensor, memory: Memory, bias: Tensor | None, record: bool, covered: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Every query against every key -> context (B, H, T, D), weights (B, H, T, S) when asked for."""
+        contexts, all_weights = [], []
+        for number, (group, score) in enumerate(zip(self.groups, self.scores, strict=True)):
+            keys, values = memory[f"keys.{number}"], memory[f"values.{number}"]
+            own = self._heads(queries, group)
+            seen = bias if bias is None or bias.size(1) == 1 else self._heads(bias, group)
+            if not record and self._fuses(score, own, values, seen):
+                contexts.append(_fused(score, own, keys, values, seen, self.dropout))
+                continue
+            part = () if covered is None else (self._heads(covered, group).unsqueeze(-2),)
+            scores = score(own, keys, *part)
+            weights = self._weigh(scores if seen is None else scores + seen.to(scores.dtype))
+            contexts.append(self.dropout(weights).to(values.dtype) @ values)
+            all_weights.append(weights)
+        return self._join(contexts), self._join(all_weights) if record else None
+
+    def _fuses(self, score: nn.Module, queries: Tensor, values: Tensor, bias: Tensor | None) -> bool:
+        """Whether torch's own attention does it, and fast: not for bf16 on a CPU, nor for one query at a time there."""
+        if self.normaliser != "softmax" or not isinstance(score, Product) or (bias is not None and bias.requires_grad):
+            return False
+        if queries.device.type != "cpu":
+            return True
+        half = torch.is_autocast_enabled("cpu") or queries.dtype not in (torch.float32, torch.float64)
+        dropping = self.training and self.dropout.rate > 0
+        return not (half or dropping or queries.size(2) == 1 or queries.size(3) != values.size(3))
+
+    def _in_window(
+        self, query: Tensor, queries: Tensor, memory: Memory, mask: Tensor | None, start: Tensor | int
+    ) -> Tensor:
+        """The same as `_dense` from the keys inside the window only."""
+        contexts = []
+        for number, (group, score) in enumerate(zip(self.groups, self.scores, strict=True)):
+            keys, values = memory[f"keys.{number}"], memory[f"values.{number}"]
+            own = self._heads(queries, group)
+            contexts.append(
+                self.window.attend(
+                    query, mask, start, group, own, keys, values, score, lambda s: self.dropout(self._weigh(s))
+                )
+            )
+        return self._join(contexts)
+
+    def _covering(
+        self,
+        query: Tensor,
+        queries: Tensor,
+        memory: Memory,
+        mask: Tensor | None,
+        start: Tensor | int,
+        covered: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One query after the other, because each sees what those before it have covered."""
+        num_keys = memory["keys.0"].size(2)
+        covered = queries.new_zeros(queries.size(0), self.heads, num_keys) if covered is None else covered
+        contexts, rows = [], []
+        for step in range(query.size(1)):
+            here = slice(step, step + 1)
+            bias = self.window.bias(query[:, here], mask, num_keys, start + step)
+            context, weights = self._dense(queries[:, :, here], memory, bias, True, covered)
+            assert weights is not None
+            covered = covered + weights.squeeze(2)
+            contexts.append(context)
+            rows.append(weights)
+        return torch.cat(contexts, dim=2), torch.cat(rows, dim=2), covered
+
+    def quantities(self) -> dict[str, Tensor]:
+        """Learned numbers of the scores, such as gates: "score.name" -> (H,) of the heads that have it."""
+        found: dict[str, Tensor] = {}
+        for name, score in zip(self.names, self.scores, strict=True):
+            assert isinstance(score, Score)
+            found |= {f"{name}.{quantity}": values for quantity, values in score.quantities().items()}
+        return found
+
+
+def _fused(
+    score: nn.Module, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, dropout: Dropout
+) -> Tensor:
+    """softmax(product score + bias) values in one call."""
+    assert isinstance(score, Product)
+    return nn.functional.scaled_dot_product_attention(
+        score.queries(queries),
+        keys,
+        values,
+        attn_mask=bias,
+        dropout_p=dropout.rate if dropout.training else 0.0,
+        scale=1.0,
+    )

@@ -3,7 +3,9 @@
 from typing import Any, NamedTuple
 
 from nmt.models.base import AttentionRecord, Seq2Seq, State
+from nmt.models.mixed import RNNTransformer, RNNTransformerConfig, TransformerRNN, TransformerRNNConfig
 from nmt.models.rnn import RNN, RNNConfig
+from nmt.models.transformer import Transformer, TransformerConfig
 
 __all__ = ["MODELS", "AttentionRecord", "ModelKind", "Seq2Seq", "State", "build"]
 
@@ -17,6 +19,9 @@ class ModelKind(NamedTuple):
 
 MODELS: dict[str, ModelKind] = {
     "rnn": ModelKind(RNNConfig, RNN),
+    "transformer": ModelKind(TransformerConfig, Transformer),
+    "transformer_rnn": ModelKind(TransformerRNNConfig, TransformerRNN),
+    "rnn_transformer": ModelKind(RNNTransformerConfig, RNNTransformer),
 }
 
 

@@ -79,3 +79,18 @@ class Seq2Seq(nn.Module, ABC):
         stacked = torch.stack(all_logits, dim=1)  # (B, T, V)
         cross = AttentionRecord(torch.cat(records, dim=3)) if records else None
         return (stacked if positions is None else stacked[positions]), cross
+
+    def quantities(self) -> dict[str, list[float]]:
+        """Learned numbers worth watching, such as gates and temperatures of attention, one for each head.
+
+        They are those of the sub-modules that have a method `quantities() -> dict[str, Tensor (H,)]`, named by the
+        sub-module's path: "decoder.attention.gate". One that has the method also speaks for the modules inside it.
+        """
+        found: dict[str, list[float]] = {}
+        taken: tuple[str, ...] = ()
+        for path, module in self.named_modules():
+            own = getattr(module, "quantities", None)
+            if module is not self and callable(own) and not path.startswith(taken):
+                taken += (f"{path}.",)
+                found |= {f"{path}.{name}": values.tolist() for name, values in own().items()}
+        return found

@@ -1,33 +1,23 @@
 """Parts that several architectures share."""
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+from nmt.dropout import Dropout
 
-class Dropout(nn.Module):
-    """Dropout whose mask, on a CPU, comes from 8 random bits per element.
+TIES = ("none", "output", "all")
+NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "rms": lambda width: nn.RMSNorm(width, eps=1e-6)}
+"""Ba et al. 2016; Zhang & Sennrich 2019."""
 
-    Drawing the mask is the dear part of dropout on a CPU; 8 bits cost a third of torch's own. The rate is rounded to
-    k/256 and the kept elements are scaled by the exact keep rate, so the expectation is unchanged.
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-        self.num_dropped = round(rate * 256)  # of 256 equally likely bytes
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(...) -> (...)."""
-        if not self.training or self.rate == 0.0:
-            return x
-        if x.device.type != "cpu":
-            return nn.functional.dropout(x, self.rate)
-        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.num_dropped
-        return x * (kept.to(x.dtype) * (256 / (256 - self.num_dropped)))
-
-    def extra_repr(self) -> str:
-        return f"rate={self.rate}"
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": nn.functional.relu,
+    "gelu": nn.functional.gelu,
+    "swiglu": nn.functional.silu,
+}
+"""Of a feed-forward layer; "swiglu" multiplies it with a second projection (Shazeer 2020, equation 6)."""
 
 
 def embedding(num: int, dim: int, pad: int) -> nn.Embedding:
@@ -37,3 +27,80 @@ def embedding(num: int, dim: int, pad: int) -> nn.Embedding:
         table.weight.normal_(0, dim**-0.5)
         table.weight[pad].zero_()
     return table
+
+
+class FeedForward(nn.Module):
+    """W₂ f(W₁ x): Vaswani et al. 2017, equation 2; with "swiglu" W₂ (silu(W₁ x) * W₃ x).
+
+    Args:
+        width: of x and of the result.
+        hidden: of W₁ x.
+        activation: a key of `ACTIVATIONS`.
+        dropout: after the activation.
+    """
+
+    def __init__(self, width: int, hidden: int, activation: str, dropout: float) -> None:
+        super().__init__()
+        self.is_gated = activation == "swiglu"
+        self.activation = ACTIVATIONS[activation]
+        self.inner = nn.Linear(width, 2 * hidden if self.is_gated else hidden)
+        self.outer = nn.Linear(hidden, width)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> (..., width)."""
+        x = self.inner(x)
+        if self.is_gated:
+            x, gate = x.chunk(2, dim=-1)
+            x = self.activation(x) * gate
+        else:
+            x = self.activation(x)
+        outer: Tensor = self.outer(self.dropout(x))
+        return outer
+
+
+def sinusoids(start: int, num: int, width: int, like: Tensor) -> Tensor:
+    """Rows [sin | cos] of p · 10000^(-2i/width) for `num` positions p from `start` on, (num, width).
+
+    Vaswani et al. 2017, section 3.5, sines and cosines not interleaved.
+    """
+    real = torch.float64 if like.dtype == torch.float64 else torch.float32
+    speeds = torch.exp(torch.arange(0, width, 2, device=like.device, dtype=real) * (-math.log(10000.0) / width))
+    angles = torch.arange(start, start + num, device=like.device, dtype=real).unsqueeze(-1) * speeds
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class Positions(nn.Module):
+    """Embeddings times √width plus their positions (Vaswani et al. 2017, 3.4 and 3.5).
+
+    Args:
+        kind: sinusoidal, learned (a table of `longest` rows), or rotary (nothing is added here: attention turns its
+            queries and keys).
+        width: even.
+        longest: positions in the learned table.
+    """
+
+    def __init__(self, kind: str, width: int, longest: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.table = nn.Parameter(torch.randn(longest, width) * 0.02) if kind == "learned" else None
+
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """x (B, T, width), the first of which stands at `start` -> (B, T, width).
+
+        Raises:
+            ValueError: a sentence is longer than the learned table.
+        """
+        num, width = x.shape[1:]
+        x = x * math.sqrt(width)
+        if self.table is None:
+            return x + sinusoids(start, num, width, x) if self.kind == "sinusoidal" else x
+        if start + num > self.table.size(0):
+            raise ValueError(
+                f"a sentence of {start + num} tokens is longer than model.max_positions={self.table.size(0)}, the "
+                "learned positions: train with a larger table, or with model.positions=sinusoidal or rotary"
+            )
+        return x + self.table[start : start + num]
+
+
+POSITIONS = ("sinusoidal", "learned", "rotary")

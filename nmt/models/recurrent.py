@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from nmt.models.layers import Dropout
+from nmt.dropout import Dropout
 
 CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 GATES = {"gru": 3, "lstm": 4}
@@ -21,12 +21,13 @@ class Encoder(nn.Module):
         hidden: width of the outputs; with two directions each has half of it.
         layers: how many are stacked.
         bidirectional: whether to read both ways.
-        dropout: between layers.
+        dropout: on the embedded source and between layers.
     """
 
     def __init__(self, cell: str, width: int, hidden: int, *, layers: int, bidirectional: bool, dropout: float) -> None:
         super().__init__()
         directions = 2 if bidirectional else 1
+        self.dim = hidden
         self.layers = nn.ModuleList()
         for _ in range(layers):
             cells = [CELLS[cell](width, hidden // directions, batch_first=True) for _ in range(directions)]
@@ -40,9 +41,9 @@ class Encoder(nn.Module):
         steps = torch.arange(mask.size(1), device=mask.device)
         reverse = torch.where(mask, lengths - 1 - steps, steps).unsqueeze(-1)  # (B, S, 1); its own inverse
         last = (lengths - 1).unsqueeze(-1)  # (B, 1, 1)
-        for number, directions in enumerate(self.layers):
+        for directions in self.layers:
             assert isinstance(directions, nn.ModuleList)
-            x = self.dropout(x) if number else x
+            x = self.dropout(x)
             forwards, _ = directions[0](x)
             ends = [_take(forwards, last)]
             outputs = [forwards]

@@ -1,167 +1,414 @@
-"""Every score of the table, in the attention that all of them share."""
+"""Every score × normaliser × window × site: one suite over the tables, which new entries enter by themselves."""
 
-import math
+import dataclasses
+from itertools import product
 
 import pytest
 import torch
+from torch import Tensor
 
-from nmt.attention import SCORES, Attention, AttentionConfig
+from nmt.attention import (
+    CROSS,
+    DECODER,
+    NORMALISERS,
+    SCORES,
+    SITES,
+    WINDOWS,
+    Attention,
+    AttentionConfig,
+    Memory,
+)
 
-B, T, S, D = 3, 4, 5, 6
+B, T, S, D, H = 3, 9, 26, 6, 2
+MIXED = ["additive", "dot", "scaled", "general"]
+PLACES = [(window, site) for window, kind in WINDOWS.items() for site in kind.sites]
+CASES = [(score, normaliser, *place) for score, normaliser, place in product(SCORES, NORMALISERS, PLACES)]
 
 
-def attention(score: str, dtype: torch.dtype = torch.float64) -> Attention:
+def make(
+    score: object = "scaled",
+    normaliser: str = "softmax",
+    window: str = "global",
+    site: str = CROSS,
+    dtype: torch.dtype = torch.float64,
+    **options: object,
+) -> Attention:
     torch.manual_seed(0)
-    return Attention(AttentionConfig(score=score, dim=D), query_dim=7, key_dim=8).to(dtype)
-
-
-def inputs(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    torch.manual_seed(1)
-    mask = torch.ones(B, S, dtype=torch.bool)
-    mask[1, 3:] = False
-    mask[2, 1:] = False  # a single key may be attended
-    return torch.randn(B, T, 7, dtype=dtype), torch.randn(B, S, 8, dtype=dtype), mask
-
-
-def test_general_begins_as_dot() -> None:
-    query, keys, mask = inputs()
-    general, dot = attention("general"), attention("dot")
-    dot.load_state_dict({name: tensor for name, tensor in general.state_dict().items() if "score" not in name})
-    found = [part(query, part.prepare(keys), keys, mask)[1] for part in (general, dot)]
-    torch.testing.assert_close(*found)
-
-
-def by_hand(name: str, q: torch.Tensor, k: torch.Tensor, score: torch.nn.Module) -> float:
-    """The papers' formulas for one query and one key, written with plain sums."""
-    dim = len(q)
-    if name == "additive":
-        return sum(score.v[i].item() * math.tanh(float(q[i] + k[i])) for i in range(dim))
-    if name == "general":
-        return sum(float(q[i]) * score.matrix()[i, j].item() * float(k[j]) for i in range(dim) for j in range(dim))
-    product = sum(float(q[i]) * float(k[i]) for i in range(dim))
-    return {"dot": product, "scaled": product / math.sqrt(dim)}[name]
-
-
-@pytest.mark.parametrize("name", SCORES)
-def test_score_follows_its_formula(name: str) -> None:
-    torch.manual_seed(0)
-    score = SCORES[name](2, 2).double()
-    for parameter in score.parameters():
-        torch.nn.init.normal_(parameter)
-    query = torch.tensor([[[1.0, 2.0], [0.5, -1.0]]], dtype=torch.float64)
-    keys = torch.tensor([[[0.0, 1.0], [-2.0, 0.5]]], dtype=torch.float64)
-    found = score(query, score.prepare(keys)).detach()
-    for t in range(2):
-        for s in range(2):
-            assert float(found[0, t, s]) == pytest.approx(by_hand(name, query[0, t], keys[0, s], score), abs=1e-12)
-
-
-def test_hand_worked_numbers() -> None:
-    query, keys = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[3.0, 1.0], [0.0, -1.0]]])
-    assert SCORES["dot"](2, 2)(query, keys).tolist() == [[[5.0, -2.0]]]
-    scaled = SCORES["scaled"](2, 2)
-    assert scaled(query, scaled.prepare(keys)).tolist() == [[pytest.approx([5 / 2**0.5, -2 / 2**0.5])]]
-    general = SCORES["general"](2, 2)
-    general.v.data = torch.tensor([[-2.0, 2.0], [4.0, -2.0]])  # W = I + V/2, so qᵀWk = q0 k1 + 2 q1 k0
-    assert general(query, general.prepare(keys)).tolist() == [[[13.0, -1.0]]]
-    additive = SCORES["additive"](2, 2)
-    additive.v.data = torch.tensor([1.0, -2.0])
-    expected = [math.tanh(4) - 2 * math.tanh(3), math.tanh(1) - 2 * math.tanh(1)]
-    assert additive(query, keys).tolist() == [[pytest.approx(expected)]]
-
-
-@pytest.mark.parametrize("name", SCORES)
-def test_weights_are_distributions_over_the_allowed_keys(name: str) -> None:
-    part, (query, keys, mask) = attention(name), inputs()
-    _, weights = part(query, part.prepare(keys), keys, mask)
-    torch.testing.assert_close(weights.sum(-1), torch.ones(B, T, dtype=torch.float64))
-    assert (weights[~mask.unsqueeze(1).expand_as(weights)] == 0).all()
-    assert (weights[2, :, 0] == 1).all()
-
-
-@pytest.mark.parametrize("name", SCORES)
-def test_permuting_keys_permutes_weights(name: str) -> None:
-    part, (query, keys, mask) = attention(name), inputs()
-    order = torch.tensor([3, 0, 4, 1, 2])
-    context, weights = part(query, part.prepare(keys), keys, mask)
-    permuted = part(query, part.prepare(keys[:, order]), keys[:, order], mask[:, order])
-    torch.testing.assert_close(permuted[1], weights[:, :, order])
-    torch.testing.assert_close(permuted[0], context)
-
-
-@pytest.mark.parametrize("name", SCORES)
-def test_all_queries_at_once_equal_one_at_a_time(name: str) -> None:
-    part, (query, keys, mask) = attention(name), inputs()
-    together = part(query, part.prepare(keys), keys, mask)
-    single = [part(query[:, t : t + 1], part.prepare(keys), keys, mask) for t in range(T)]
-    torch.testing.assert_close(together[0], torch.cat([context for context, _ in single], 1))
-    torch.testing.assert_close(together[1], torch.cat([weights for _, weights in single], 1))
-
-
-@pytest.mark.parametrize("name", SCORES)
-def test_gradients(name: str) -> None:
-    part, (query, keys, mask) = attention(name), inputs()
-    query.requires_grad_()
-    keys.requires_grad_()
-    assert torch.autograd.gradcheck(lambda q, k: part(q, part.prepare(k), k, mask), (query, keys))
-
-
-@pytest.mark.parametrize("name", SCORES)
-@pytest.mark.parametrize("size", [1e4, -1e4, 0.0])
-def test_no_nan_with_extreme_or_identical_scores(name: str, size: float) -> None:
-    part, (query, keys, mask) = attention(name, torch.float32), inputs(torch.float32)
-    query, keys = torch.full_like(query, size).requires_grad_(), torch.full_like(keys, 1.0)
-    context, weights = part(query, part.prepare(keys), keys, mask)
-    context.sum().backward()
-    assert torch.isfinite(weights).all()
-    assert torch.isfinite(query.grad).all()
-
-
-def test_scores_differ() -> None:
-    query, keys, mask = inputs()
-    parts = [attention(name) for name in SCORES]
-    for part in parts:
-        for parameter in part.parameters():
-            torch.nn.init.normal_(parameter)
-    found = [part(query, part.prepare(keys), keys, mask)[1] for part in parts]
-    assert all(not torch.allclose(a, b) for i, a in enumerate(found) for b in found[:i])
-
-
-def test_without_projections_the_score_sees_the_states() -> None:
-    part = Attention(AttentionConfig(score="dot", project=False), query_dim=D, key_dim=D)
-    assert list(part.parameters()) == []
-    query, keys = torch.randn(1, 2, D), torch.randn(1, 3, D)
-    _, weights = part(query, part.prepare(keys), keys, torch.ones(1, 3, dtype=torch.bool))
-    torch.testing.assert_close(weights, torch.softmax(query @ keys.transpose(1, 2), -1))
-
-
-def test_general_joins_different_widths() -> None:
-    part = Attention(AttentionConfig(score="general", project=False), query_dim=4, key_dim=6)
-    keys = torch.randn(2, 3, 6)
-    assert part(torch.randn(2, 5, 4), part.prepare(keys), keys, torch.ones(2, 3, dtype=torch.bool))[1].shape == (
-        2,
-        5,
-        3,
+    heads = len(score) if isinstance(score, list) else H
+    config = AttentionConfig(
+        score=score, heads=heads, dim=4 * heads, normaliser=normaliser, top=3, window=window, width=2
     )
+    config = dataclasses.replace(config, **options)
+    config.check("model.attention", site)
+    part = Attention(config, D, D, site=site, out_dim=4 * heads, bias=True)
+    with torch.no_grad():  # away from the first values, some of which are zero
+        for parameter in part.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return part.to(dtype)
 
 
-@pytest.mark.parametrize("name", ["dot", "scaled"])
-def test_different_widths_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"model.attention.score={name} .*4 and 6.*model.attention.project=true"):
-        Attention(AttentionConfig(score=name, project=False), query_dim=4, key_dim=6)
+def inputs(site: str = CROSS, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Queries (B, T, D), states (B, S, D) and a mask: in self-attention the queries are the states."""
+    torch.manual_seed(1)
+    states = torch.randn(B, S, D, dtype=dtype)
+    query = torch.randn(B, T, D, dtype=dtype) if site == CROSS else states
+    if site == DECODER:
+        return query, states, None
+    mask = torch.ones(B, S, dtype=torch.bool)
+    mask[1, 15:] = False
+    mask[2, 1:] = False  # a single key may be attended
+    return query, states, mask
+
+
+def allowed(part: Attention, site: str, mask: Tensor | None, num_queries: int) -> Tensor:
+    """(B, T, S): which keys a query may attend as far as padding and the future go."""
+    seen = torch.ones(B, num_queries, S, dtype=torch.bool) if mask is None else mask[:, None].expand(B, num_queries, S)
+    return seen.tril() if site == DECODER else seen
+
+
+def real(site: str, mask: Tensor | None, num_queries: int) -> Tensor:
+    """(B, T): queries that are not padding themselves."""
+    return torch.ones(B, num_queries, dtype=torch.bool) if site == CROSS or mask is None else mask
+
+
+@pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
+def test_weights_are_distributions_over_the_allowed_keys(score: str, normaliser: str, window: str, site: str) -> None:
+    part, (query, states, mask) = make(score, normaliser, window, site), inputs(site)
+    weights = part(query, part.prepare(states), mask, record=True).weights
+    assert weights.shape == (B, H, query.size(1), S)
+    rows = real(site, mask, query.size(1))[:, None].expand(weights.shape[:3])
+    torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3], dtype=torch.float64))
+    hidden = ~allowed(part, site, mask, query.size(1))[:, None].expand_as(weights)
+    assert (weights[rows][hidden[rows]] == 0).all()
+    assert (weights >= 0).all()
+    if site == CROSS:
+        assert (weights[2, ..., 0] == 1).all()
+
+
+@pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
+def test_fast_path_equals_plain_in_value_and_gradient(score: str, normaliser: str, window: str, site: str) -> None:
+    """Without a record fused calls and sparse windows are taken, with one the dense definition."""
+    found = []
+    for record in (False, True):
+        part, (query, states, mask) = make(score, normaliser, window, site), inputs(site)
+        query, states = query.clone().requires_grad_(), states.clone().requires_grad_()
+        context = part(query, part.prepare(states), mask, record=record).context
+        context = context * real(site, mask, query.size(1)).unsqueeze(-1)
+        context.square().sum().backward()
+        zeros = torch.zeros(1, dtype=torch.float64)
+        found.append(
+            [context, query.grad, states.grad] + [zeros if p.grad is None else p.grad for p in part.parameters()]
+        )
+    for fast, plain in zip(*found, strict=True):
+        torch.testing.assert_close(fast, plain)
+
+
+@pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
+def test_padding_and_neighbours_change_nothing(score: str, normaliser: str, window: str, site: str) -> None:
+    part, (query, states, mask) = make(score, normaliser, window, site), inputs(site)
+    together = part(query, part.prepare(states), mask).context
+    for row in range(B):
+        length = S if mask is None else int(mask[row].sum())
+        own = query[row : row + 1] if site == CROSS else query[row : row + 1, :length]
+        alone = part(own, part.prepare(states[row : row + 1, :length]), None).context
+        torch.testing.assert_close(alone[0], together[row, : own.size(1)])
+
+
+@pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
+def test_one_query_at_a_time_equals_all_at_once(score: str, normaliser: str, window: str, site: str) -> None:
+    """As a decoder does it: earlier keys are kept, the new one is prepared at its position."""
+    part, (query, states, mask) = make(score, normaliser, window, site), inputs(site)
+    if site not in (CROSS, DECODER):
+        return
+    together = part(query, part.prepare(states), mask, record=True)
+    kept: Memory = {}
+    for t in range(query.size(1)):
+        if site == CROSS:
+            kept = part.prepare(states)
+        else:
+            new = part.prepare(states[:, t : t + 1], t)
+            kept = {name: torch.cat([kept[name], tensor], 2) if kept else tensor for name, tensor in new.items()}
+        for record in (False, True):
+            starts = (t, torch.full((B,), t)) if site == CROSS else (t,)
+            for start in starts:
+                one = part(query[:, t : t + 1], kept, mask, start=start, record=record)
+                torch.testing.assert_close(one.context, together.context[:, t : t + 1])
+        torch.testing.assert_close(one.weights[:, :, 0], together.weights[:, :, t, : one.weights.size(-1)])
+
+
+@pytest.mark.parametrize(("score", "normaliser"), list(product(SCORES, NORMALISERS)))
+def test_permuting_keys_permutes_weights(score: str, normaliser: str) -> None:
+    if SCORES[score].positional:
+        return
+    part, (query, states, _) = make(score, normaliser), inputs()
+    order = torch.randperm(S)
+    before = part(query, part.prepare(states), None, record=True)
+    after = part(query, part.prepare(states[:, order]), None, record=True)
+    torch.testing.assert_close(after.weights, before.weights[..., order])
+    torch.testing.assert_close(after.context, before.context)
+
+
+@pytest.mark.parametrize(("score", "normaliser", "window"), [case[:3] for case in CASES if case[3] == DECODER])
+def test_the_future_is_hidden(score: str, normaliser: str, window: str) -> None:
+    part, (_, states, _) = make(score, normaliser, window, DECODER), inputs(DECODER)
+    changed = states.clone()
+    changed[:, 12:] += 1.0
+    before, after = (part(x, part.prepare(x), None).context for x in (states, changed))
+    torch.testing.assert_close(after[:, :12], before[:, :12], rtol=0, atol=1e-12)
+    assert not torch.allclose(after[:, 12:], before[:, 12:])
+
+
+@pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
+def test_gradients(score: str, normaliser: str, window: str, site: str) -> None:
+    part = make(score, normaliser, window, site, dim=4, width=1)
+    torch.manual_seed(2)
+    states = torch.randn(1, 8, D, dtype=torch.float64, requires_grad=True)
+    query = torch.randn(1, 3, D, dtype=torch.float64, requires_grad=True) if site == CROSS else states
+    attend = lambda q, s: part(q, part.prepare(s), None).context  # noqa: E731
+    assert torch.autograd.gradcheck(attend, (query, states), fast_mode=True)
+
+
+@pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
+def test_bf16_stays_near_fp32(score: str, normaliser: str, window: str, site: str) -> None:
+    part, (query, states, mask) = make(score, normaliser, window, site, torch.float32), inputs(site, torch.float32)
+    exact = part(query, part.prepare(states), mask, record=True)
+    rows = real(site, mask, query.size(1))
+    for record in (False, True):
+        with torch.autocast("cpu", torch.bfloat16):
+            half = part(query, part.prepare(states), mask, record=record)
+        assert torch.isfinite(half.context).all()
+        if normaliser == "softmax":  # a small change of a score may move a key in or out of a sparse support
+            assert (half.context.float() - exact.context)[rows].abs().mean() < 0.03 * exact.context.abs().mean() + 0.01
+    torch.testing.assert_close(half.weights.float().sum(-1), torch.ones(half.weights.shape[:3]), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
+@pytest.mark.parametrize("size", [1e4, -1e4, 0.0])
+def test_no_nan_with_extreme_or_identical_scores(
+    score: str, normaliser: str, window: str, site: str, size: float
+) -> None:
+    part, (query, states, mask) = make(score, normaliser, window, site, torch.float32), inputs(site, torch.float32)
+    for record in (False, True):
+        states = (torch.ones_like(states) if size == 0 else states * size).requires_grad_()
+        own = torch.full_like(query, size).requires_grad_() if site == CROSS else states
+        attended = part(own, part.prepare(states), mask, record=record)
+        attended.context.sum().backward()
+        assert torch.isfinite(attended.context).all()
+        assert torch.isfinite(states.grad).all()
+        assert torch.isfinite(own.grad).all()
+        states = states.detach()
+
+
+@pytest.mark.parametrize(("window", "site"), PLACES)
+def test_a_list_gives_every_head_its_own_score(window: str, site: str) -> None:
+    """Head h of the mix is head h of an attention whose heads all have that score and the same parameters."""
+    mixed, (query, states, mask) = make(MIXED, window=window, site=site), inputs(site)
+    found = mixed(query, mixed.prepare(states), mask, record=True).weights
+    for head, name in enumerate(MIXED):
+        single = make([name] * len(MIXED), window=window, site=site)
+        common = {key: value for key, value in mixed.state_dict().items() if not key.startswith("scores")}
+        single.load_state_dict(common, strict=False)
+        own = dict(mixed.scores[mixed.names.index(name)].named_parameters())
+        for key, parameter in single.scores[0].named_parameters():
+            parameter.data[head] = own[key].data[0]
+        expected = single(query, single.prepare(states), mask, record=True).weights
+        torch.testing.assert_close(found[:, head], expected[:, head])
+
+
+def test_heads_of_one_score_may_stand_apart() -> None:
+    part, (query, states, mask) = make(["dot", "additive", "dot"], window="local_p"), inputs()
+    fast, plain = (part(query, part.prepare(states), mask, record=record) for record in (False, True))
+    torch.testing.assert_close(fast.context, plain.context)
+    changed = part.prepare(states)
+    changed["keys.1"] = changed["keys.1"] + 1  # the keys of the additive head only
+    moved = (part(query, changed, mask, record=True).weights - plain.weights).abs().amax((0, 2, 3)) > 1e-6
+    assert moved.tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    "change",
     [
-        (
-            AttentionConfig(score="cubic"),
-            "model.attention.score=cubic: must be one of additive, dot, scaled, general, none",
-        ),
-        (AttentionConfig(score="additive", project=False), "model.attention.project=false: the additive score needs"),
-        (AttentionConfig(dim=0), "model.attention.dim=0: must be at least 1"),
+        {"divisor": "3"},
+        {"divisor": "learned"},
+        {"dim": 16},
+        {"dim": 0},
+        {"heads": 4},
+        {"normaliser": "sparsemax"},
+        {"normaliser": "top_k"},
+        {"window": "local_m"},
+        {"score": "cosine"},
     ],
 )
-def test_impossible_configurations(config: AttentionConfig, message: str) -> None:
+def test_every_option_changes_the_weights(change: dict[str, object]) -> None:
+    query, states, mask = inputs()
+    weights = []
+    for options in ({}, change):
+        part = make(**options)
+        weights.append(part(query, part.prepare(states), mask, record=True).weights)
+    assert weights[0].shape != weights[1].shape or not torch.allclose(*weights)
+
+
+@pytest.mark.parametrize("window", [window for window in WINDOWS if window != "global"])
+def test_width_is_the_reach_of_a_window(window: str) -> None:
+    site = WINDOWS[window].sites[0]
+    query, states, _ = inputs(site)
+    for width in (1, 4):
+        part = make(window=window, site=site, width=width)
+        weights = part(query, part.prepare(states), None, record=True).weights
+        assert int((weights[:, :, 4] > 0).sum(-1).max()) == 2 * width + 1
+
+
+def test_top_is_the_number_of_keys_kept() -> None:
+    query, states, _ = inputs()
+    for top in (1, 5):
+        part = make(normaliser="top_k", top=top)
+        assert ((part(query, part.prepare(states), None, record=True).weights > 0).sum(-1) == top).all()
+
+
+def test_local_m_follows_the_query_and_local_p_its_prediction() -> None:
+    query, states, _ = inputs()
+    part = make(window="local_m")
+    weights = part(query, part.prepare(states), None, record=True).weights
+    for t in range(T):
+        assert weights[0, 0, t].nonzero().flatten().tolist() == list(range(max(0, t - 2), t + 3))
+    part = make(window="local_p")
+    weights = part(query, part.prepare(states), None, record=True).weights
+    lengths = torch.full((B,), S)
+    centres = part.window.centres(query, lengths, 0)  # (B, H, T)
+    hidden = torch.tanh(part.window.hidden(query))
+    by_hand = S * torch.sigmoid(part.window.place(hidden)).transpose(1, 2)
+    torch.testing.assert_close(centres, by_hand.clamp(max=S - 1))
+    places = torch.arange(S)
+    assert (((places - centres.round().unsqueeze(-1)).abs() <= 2) == (weights > 0)).all()
+
+
+def test_local_p_weighs_by_its_gaussian() -> None:
+    part, (query, states, _) = make("scaled", window="local_p"), inputs()
+    for module in (part.query, part.key):
+        for parameter in module.parameters():
+            torch.nn.init.zeros_(parameter)  # all scores equal: the Gaussian alone remains
+    weights = part(query, part.prepare(states), None, record=True).weights
+    centres = part.window.centres(query, torch.full((B,), S), 0).unsqueeze(-1)
+    places = torch.arange(S)
+    gaussian = torch.exp(-((places - centres) ** 2) / (2 * 1.0**2))  # width 2, so σ = 1
+    gaussian = gaussian * ((places - centres.round()).abs() <= 2)
+    torch.testing.assert_close(weights, gaussian / gaussian.sum(-1, keepdim=True))
+
+
+def test_recorded_weights_are_those_before_dropout() -> None:
+    part, (query, states, mask) = make(dropout=0.5), inputs()
+    part.eval()
+    expected = part(query, part.prepare(states), mask, record=True)
+    part.train()
+    torch.manual_seed(0)
+    dropped = part(query, part.prepare(states), mask, record=True)
+    torch.testing.assert_close(dropped.weights, expected.weights)
+    assert not torch.allclose(dropped.context, expected.context)
+
+
+@pytest.mark.parametrize("score", [name for name, score in SCORES.items() if score.has_coverage])
+def test_coverage_is_the_sum_of_earlier_weights(score: str) -> None:
+    part, (query, states, mask) = make(score, coverage=True), inputs()
+    memory = part.prepare(states)
+    together = part(query, memory, mask, record=True)
+    torch.testing.assert_close(together.covered, together.weights.sum(2))
+    covered, rows = None, []
+    for t in range(T):
+        one = part(query[:, t : t + 1], memory, mask, start=t, covered=covered, record=True)
+        covered = one.covered
+        rows.append(one.weights)
+    torch.testing.assert_close(torch.cat(rows, 2), together.weights)
+    part.coverage = False  # the same parameters without it
+    without = part(query, memory, mask, record=True)
+    torch.testing.assert_close(without.weights[:, :, 0], together.weights[:, :, 0])  # nothing is covered yet
+    assert not torch.allclose(without.weights[:2, :, 1:], together.weights[:2, :, 1:])
+
+
+def test_coverage_can_teach_not_to_look_twice() -> None:
+    part, (query, states, _) = make("additive", coverage=True), inputs()
+    query = query[:, :1].expand(-1, T, -1)  # the same question again and again
+    with torch.no_grad():
+        score = part.scores[0]
+        score.coverage.copy_(-20 * score.v.sign())  # what is covered scores lower
+    weights = part(query, part.prepare(states), None, record=True).weights
+    first, second = weights[:, :, 0].argmax(-1), weights[:, :, 1].argmax(-1)
+    assert (first != second).all()
+
+
+def test_without_projections_the_score_sees_the_states() -> None:
+    part = Attention(AttentionConfig(score="dot", project=False), D, D)
+    assert list(part.parameters()) == []
+    query, states, _ = inputs()
+    attended = part(query, part.prepare(states), None, record=True)
+    expected = torch.softmax(query @ states.transpose(1, 2), -1)
+    torch.testing.assert_close(attended.weights[:, 0], expected)
+    torch.testing.assert_close(attended.context, expected @ states)
+
+
+def test_general_joins_different_widths() -> None:
+    part = Attention(AttentionConfig(score="general", project=False), 4, 6)
+    keys = torch.randn(2, 3, 6)
+    assert part(torch.randn(2, 5, 4), part.prepare(keys), None, record=True).weights.shape == (2, 1, 5, 3)
+
+
+@pytest.mark.parametrize("site", [site for site in SITES if site != CROSS])
+@pytest.mark.parametrize("score", ["dot", "scaled", "cosine"])
+def test_rotary_scores_depend_on_distance_only(site: str, score: str) -> None:
+    torch.manual_seed(0)
+    config = AttentionConfig(score=score, heads=1, dim=8)
+    part = Attention(config, D, D, site=site, out_dim=8, rotary=True).double()
+    one = torch.randn(1, 1, D, dtype=torch.float64).expand(1, 12, D)  # the same word everywhere
+    weights = part(one, part.prepare(one), None, record=True).weights[0, 0]
+    ratios = weights.diagonal(-3) / weights.diagonal()[3:]
+    torch.testing.assert_close(ratios, ratios[0].expand_as(ratios))
+    assert not torch.allclose(weights.diagonal(-3)[5:], weights.diagonal()[3:][5:])
+
+
+@pytest.mark.parametrize(
+    ("options", "site", "message"),
+    [
+        ({"score": "cubic"}, CROSS, r"model.attention.score=cubic: must be one of additive, .*none"),
+        ({"score": ["dot", "x"], "heads": 2}, CROSS, r"model.attention.score=x: must be one of"),
+        ({"score": ["dot", "none"], "heads": 2}, CROSS, r"score=none: must be one of"),
+        ({"score": ["dot"] * 3, "heads": 2}, CROSS, r"3 scores for model.attention.heads=2; give one a head"),
+        ({"score": "none"}, DECODER, r"score=none: only cross-attention can be left out"),
+        ({"score": "additive", "project": False}, CROSS, r"project=false: the additive score needs its projections"),
+        ({"score": "hybrid", "project": False}, CROSS, r"project=false: the hybrid score needs its projections"),
+        ({"dim": -1}, CROSS, r"dim=-1: must be a whole number of at least 0"),
+        ({"heads": 0}, CROSS, r"heads=0: must be a whole number of at least 1"),
+        ({"heads": 3, "dim": 8}, CROSS, r"dim=8: must be a multiple of model.attention.heads=3"),
+        ({"normaliser": "hard"}, CROSS, r"normaliser=hard: must be one of softmax, sparsemax"),
+        ({"window": "round"}, CROSS, r"window=round: must be one of global, local_m, local_p, sliding"),
+        ({"window": "local_p"}, DECODER, r"window=local_p does not work in self-attention: it looks .*use sliding"),
+        ({"window": "local_m"}, "encoder_self", r"window=local_m does not work in self-attention: .*use sliding"),
+        ({"window": "sliding"}, CROSS, r"window=sliding does not work in cross-attention: .*use local_m or local_p"),
+        ({"divisor": "zero"}, CROSS, r"divisor=zero: must be sqrt, learned or a number above 0"),
+        ({"divisor": "-2"}, CROSS, r"divisor=-2: must be sqrt, learned or a number above 0"),
+        ({"dropout": 1.0}, CROSS, r"dropout=1.0: must be at least 0 and below 1"),
+        ({"score": "dot", "coverage": True}, CROSS, r"coverage=true does not work with .*score=dot: .*coverage_loss"),
+        ({"score": "additive", "coverage": True}, DECODER, r"coverage=true does not work with self-attention"),
+        ({"layers": [{"score": "dot"}]}, CROSS, r"layers has 1 entries: 2 layers attend here"),
+        ({"layers": [{}, {"heads": 2}]}, CROSS, r"layers: heads cannot differ by layer"),
+        ({"layers": [{}, {"scores": "dot"}]}, CROSS, r"layers: scores cannot differ by layer \(no option"),
+        ({"layers": [{}, {"score": "cubic"}]}, CROSS, r"model.attention.layers\[1\].score=cubic: must be one of"),
+        ({"layers": [{}, {"width": "x"}]}, CROSS, r"layers\[1\].width=x: must be a whole number"),
+    ],
+)
+def test_impossible_configurations(options: dict[str, object], site: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        config.validate()
+        AttentionConfig(**options).check("model.attention", site, num_layers=2)
+
+
+def test_layers_change_what_they_name() -> None:
+    config = AttentionConfig(score="dot", heads=2, layers=[{"score": "additive", "dropout": 0.1}, {}])
+    config.check("model.attention", CROSS, num_layers=2)
+    assert [config.layer(n).score for n in (0, 1)] == ["additive", "dot"]
+    assert [config.layer(n).dropout for n in (0, 1)] == [0.1, 0.0]
+    assert config.layer(0).heads == 2
+
+
+def test_widths_that_heads_do_not_divide_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"heads=4: values are 6 wide"):
+        Attention(AttentionConfig(score="dot", heads=4, dim=8), D, D)
+    with pytest.raises(ValueError, match=r"rotary positions need heads of even width, they have 3"):
+        Attention(AttentionConfig(score="dot", heads=2, dim=6), D, D, out_dim=6, rotary=True)

@@ -2,7 +2,8 @@
 
 import torch
 
-from nmt.models.layers import Dropout, embedding
+from nmt.dropout import Dropout
+from nmt.models.layers import embedding
 
 
 def test_dropout_keeps_the_expectation_and_the_rate() -> None:

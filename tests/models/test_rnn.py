@@ -53,57 +53,24 @@ def test_forward_equals_its_definition_by_steps(wiring: str, cell: str, score: s
     fast, record = model(source, mask, inputs, attention=True)
     slow, by_step = Seq2Seq.forward(model, source, mask, inputs, attention=True)
     torch.testing.assert_close(fast, slow)
+    torch.testing.assert_close(model(source, mask, inputs)[0], fast)
     if score == "none":
         assert record is None
         assert by_step is None
     else:
         torch.testing.assert_close(record.cross, by_step.cross)
         assert record.cross.shape == (3, 1, 1, 6, 7)
-        torch.testing.assert_close(record.cross.sum(-1), torch.ones(3, 1, 1, 6, dtype=torch.float64))
-        assert (record.cross[1, ..., 4:] == 0).all()
-
-
-@pytest.mark.parametrize(("wiring", "cell", "score"), CASES)
-def test_padding_and_neighbours_change_nothing(wiring: str, cell: str, score: str) -> None:
-    model, (source, mask, inputs) = make(config(wiring, cell, score)), batch()
-    together, _ = model(source, mask, inputs)
-    for row in range(3):
-        length = int(mask[row].sum())
-        alone, _ = model(source[row : row + 1, :length], mask[row : row + 1, :length], inputs[row : row + 1])
-        torch.testing.assert_close(alone[0], together[row])
-
-
-@pytest.mark.parametrize(("wiring", "cell", "score"), CASES)
-def test_the_future_is_hidden_and_the_past_is_not(wiring: str, cell: str, score: str) -> None:
-    model, (source, mask, inputs) = make(config(wiring, cell, score)), batch()
-    before, _ = model(source, mask, inputs)
-    changed = inputs.clone()
-    changed[:, 3] = (changed[:, 3] + 1 - 4) % (VOCAB - 4) + 4
-    after, _ = model(source, mask, changed)
-    torch.testing.assert_close(after[:, :3], before[:, :3])
-    assert not torch.allclose(after[:, 3:], before[:, 3:])
-
-
-@pytest.mark.parametrize("wiring", WIRINGS)
-def test_logits_at_chosen_positions(wiring: str) -> None:
-    model, (source, mask, inputs) = make(config(wiring)), batch()
-    positions = torch.rand(3, 6) < 0.5
-    everywhere, _ = model(source, mask, inputs)
-    chosen, _ = model(source, mask, inputs, positions=positions)
-    torch.testing.assert_close(chosen, everywhere[positions])
-    by_step, _ = Seq2Seq.forward(model, source, mask, inputs, positions=positions)
-    torch.testing.assert_close(chosen, by_step)
 
 
 @pytest.mark.parametrize("wiring", WIRINGS)
 def test_without_attention_the_source_is_one_vector(wiring: str) -> None:
-    """Memory beyond the summary is never read: scrambling it changes nothing."""
+    """The memory holds nothing else, and the decoder follows it."""
     model, (source, mask, inputs) = make(config(wiring, score="none")), batch()
     memory = model.encode(source, mask)
-    scrambled = {**memory, "values": torch.randn_like(memory["values"])}
-    for one in (memory, scrambled):
-        one["logits"] = model.step(inputs[:, 0], model.start(one), one)[0]
-    torch.testing.assert_close(memory["logits"], scrambled["logits"])
+    assert set(memory) == {"mask", "summary"}
+    swapped = {**memory, "summary": memory["summary"].flip(0)}
+    found = [model.step(inputs[:1, 0].expand(3), model.start(one), one)[0] for one in (memory, swapped)]
+    torch.testing.assert_close(found[0], found[1].flip(0))
 
 
 @pytest.mark.parametrize(("wiring", "cell"), list(product(WIRINGS, CELLS)))
@@ -139,36 +106,10 @@ def test_every_option_changes_the_model(change: dict[str, object]) -> None:
     assert not torch.allclose(before, after)
 
 
-def test_ties() -> None:
-    matrices = {}
-    for tie in ("none", "output", "all"):
-        model = make(config(tie=tie))
-        matrices[tie] = [model.source_embedding.weight, model.target_embedding.weight, model.output.weight]
-    assert len({id(matrix) for matrix in matrices["none"]}) == 3
-    assert matrices["output"][1] is matrices["output"][2] is not matrices["output"][0]
-    assert matrices["all"][0] is matrices["all"][1] is matrices["all"][2]
-
-
 def test_bridge_zero_starts_without_the_source() -> None:
     model, (source, mask, _) = make(config(bridge="zero")), batch()
     assert all((tensor == 0).all() for tensor in model.start(model.encode(source, mask)).values())
     assert make(config()).start(make(config()).encode(source, mask))["hidden"].abs().sum() > 0
-
-
-def test_dropout_acts_in_training_only() -> None:
-    model, (source, mask, inputs) = make(config(dropout=0.5)), batch()
-    expected, _ = model(source, mask, inputs)
-    torch.testing.assert_close(model(source, mask, inputs)[0], expected)
-    model.train()
-    assert not torch.allclose(model(source, mask, inputs)[0], expected)
-
-
-@pytest.mark.parametrize(("wiring", "score"), list(product(WIRINGS, [*SCORES, "none"])))
-def test_every_parameter_learns(wiring: str, score: str) -> None:
-    model, (source, mask, inputs) = make(config(wiring, "gru", score)).train(), batch()
-    model(source, mask, inputs)[0].logsumexp(-1).sum().backward()
-    silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert silent == []
 
 
 @pytest.mark.parametrize(
@@ -186,8 +127,3 @@ def test_every_parameter_learns(wiring: str, score: str) -> None:
 def test_impossible_configurations(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config(**change).validate()
-
-
-def test_tying_all_needs_one_vocabulary() -> None:
-    with pytest.raises(ValueError, match=r"model.tie=all: needs one vocabulary.*data.tokenizer.joint=true"):
-        build(config(tie="all"), 5, 6, joint=False)

@@ -1,0 +1,145 @@
+"""The options of one attention, and which of them go together."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from nmt.attention.normalisers import NORMALISERS
+from nmt.attention.scores import SCORES
+from nmt.attention.windows import CROSS, WINDOWS
+
+NONE = "none"
+
+
+@dataclass
+class AttentionConfig:
+    """How one place of a model attends.
+
+    score: a key of `SCORES`; a list of them, one per head; or, for cross-attention, "none": every target position sees
+        one fixed vector, the source's summary.
+    heads: how many; with more than one, values are projected too, and the heads' contexts are joined by a projection.
+    dim: width of projected queries and keys, all heads together; 0: as wide as the query.
+    project: project queries and keys to `dim` before they are compared. Without it the score sees the states as they
+        are (Luong's own "dot"); additive and hybrid need it, because the projections are the W and U of their formula.
+    divisor: of scaled and hybrid: "sqrt" (of a head's width), "learned" (one per head), or a number.
+    positions: of location: source positions that are told apart; later ones share the last.
+    normaliser: a key of `NORMALISERS`.
+    top: of top_k: how many keys keep a weight.
+    window: a key of `WINDOWS`.
+    width: of a window: positions on each side of its centre.
+    coverage: additive and hybrid scores see what each source position has received so far; cross-attention only.
+    dropout: of weights; recorded weights are those before it.
+    layers: one mapping per layer with the options that differ there, as [{score: additive}, {}, {score: dot}].
+    """
+
+    score: Any = "scaled"
+    heads: int = 1
+    dim: int = 0
+    project: bool = True
+    divisor: Any = "sqrt"
+    positions: int = 512
+    normaliser: str = "softmax"
+    top: int = 8
+    window: str = "global"
+    width: int = 10
+    coverage: bool = False
+    dropout: float = 0.0
+    layers: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def scores(self) -> list[str]:
+        """The score of every head."""
+        return list(self.score) if isinstance(self.score, list | tuple) else [self.score] * self.heads
+
+    def layer(self, number: int) -> "AttentionConfig":
+        """The setting of one layer."""
+        changes = self.layers[number] if self.layers else {}
+        return dataclasses.replace(self, **{**changes, "layers": []})
+
+    def check(self, path: str, site: str, num_layers: int = 1) -> None:
+        """Raises ValueError for a value that is not allowed or a combination that cannot be.
+
+        Args:
+            path: of this node, such as "model.attention", for messages.
+            site: one of `SITES`.
+            num_layers: how many layers attend here.
+        """
+        if self.layers and len(self.layers) != num_layers:
+            raise ValueError(
+                f"{path}.layers has {len(self.layers)} entries: {num_layers} layers attend here; give one mapping for "
+                "each, {} where nothing differs"
+            )
+        for number, changes in enumerate(self.layers):
+            known = {f.name for f in dataclasses.fields(self)} - {"layers", "heads"}
+            for option in changes:
+                if option not in known:
+                    why = "all layers have the same number" if option == "heads" else "no option of an attention"
+                    raise ValueError(f"{path}.layers: {option} cannot differ by layer ({why})")
+            try:
+                layer = self.layer(number)
+            except TypeError as error:
+                raise ValueError(f"{path}.layers: {error}") from None
+            layer._check(f"{path}.layers[{number}]", site)
+        if not self.layers:
+            self._check(path, site)
+
+    def _check(self, path: str, site: str) -> None:
+        self._check_values(path)
+        for option, allowed in (("normaliser", NORMALISERS), ("window", WINDOWS)):
+            if getattr(self, option) not in allowed:
+                raise ValueError(f"{path}.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")
+        self._check_score(path, site)
+        if site not in WINDOWS[self.window].sites:
+            here, works = ("cross-attention", "local_m or local_p") if site == CROSS else ("self-attention", "sliding")
+            why = (
+                "it needs queries and keys of one sentence"
+                if site == CROSS
+                else "it looks for the source position that belongs to a target position"
+            )
+            raise ValueError(f"{path}.window={self.window} does not work in {here}: {why}; use {works}, or global")
+
+    def _check_values(self, path: str) -> None:
+        for option, least in (("heads", 1), ("dim", 0), ("positions", 1), ("top", 1), ("width", 1)):
+            value = getattr(self, option)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{path}.{option}={value}: must be a whole number of at least {least}")
+        if isinstance(self.dropout, str) or not 0 <= self.dropout < 1:
+            raise ValueError(f"{path}.dropout={self.dropout}: must be at least 0 and below 1")
+        for option in ("project", "coverage"):
+            if not isinstance(getattr(self, option), bool):
+                raise ValueError(f"{path}.{option}={getattr(self, option)}: must be true or false")
+        if self.divisor not in ("sqrt", "learned"):
+            try:
+                good = float(self.divisor) > 0
+            except (TypeError, ValueError):
+                good = False
+            if not good:
+                raise ValueError(f"{path}.divisor={self.divisor}: must be sqrt, learned or a number above 0")
+        if self.dim % self.heads:
+            raise ValueError(f"{path}.dim={self.dim}: must be a multiple of {path}.heads={self.heads}")
+
+    def _check_score(self, path: str, site: str) -> None:
+        names = self.scores
+        allowed = [*SCORES, NONE] if site == CROSS and not isinstance(self.score, list) else [*SCORES]
+        for name in names:
+            if name == NONE and site != CROSS:
+                raise ValueError(f"{path}.score=none: only cross-attention can be left out; use window=sliding here")
+            if name not in allowed:
+                raise ValueError(f"{path}.score={name}: must be one of {', '.join(allowed)}, or a list with one a head")
+        if len(names) != self.heads:
+            raise ValueError(
+                f"{path}.score=[{','.join(names)}]: {len(names)} scores for {path}.heads={self.heads}; give one a head"
+            )
+        chosen = set(names) - {NONE}
+        if not self.project and (needy := [name for name in names if name in SCORES and SCORES[name].needs_projection]):
+            raise ValueError(
+                f"{path}.project=false: the {needy[0]} score needs its projections (the W and U of vᵀ tanh(Wq + Uk)); "
+                "use project=true, or score=general for unprojected states of different widths"
+            )
+        if self.coverage and (site != CROSS or not chosen or not all(SCORES[name].has_coverage for name in chosen)):
+            able = " or ".join(name for name, score in SCORES.items() if score.has_coverage)
+            where = f"{path}.score={','.join(dict.fromkeys(names))}" if site == CROSS else "self-attention"
+            raise ValueError(
+                f"{path}.coverage=true does not work with {where}: coverage enters the formula of {able} "
+                "in cross-attention; for any other score use train.coverage_loss"
+            )

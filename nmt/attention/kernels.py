@@ -1,0 +1,196 @@
+"""The additive score without its largest tensor.
+
+`tanh(q + k) @ v`, written down directly, holds a hidden layer for every pair of positions, (B, H, T, S, D), and
+autograd keeps it until the backward pass. Here it exists one block at a time: a block is reduced to scores while it is
+still in the cache, and computed again for the gradients. The memory is then that of an inner product.
+"""
+
+import importlib.util
+import itertools
+import math
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+# Elements of a block, measured on a CPU with 1 MiB of L2 per core and 32 MiB of L3: smaller blocks spend their time on
+# starting operations and waking threads, larger ones leave the cache. A GPU has to be filled.
+CHUNK = 1 << 20
+CUDA_CHUNK = 1 << 24
+# Up to so many elements the formula as it stands is faster: a step of decoding for a few sentences.
+PLAIN = 1 << 16
+# Pairs per position from which exponentials pay; with a single query, say, there is one pair for every key.
+PAIRS = 5
+# Up to here exp(2x) and exp(-2x) are normal float32 numbers; a product of two may overflow, and is rightly infinite.
+EXPONENTIAL_RANGE = 40.0
+
+
+def additive_scores(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
+    """vᵀ tanh(q + k) for every query and every key: Bahdanau et al. 2015, equation in appendix A.1.2.
+
+    It holds blocks of about a million pairs × width instead of the (B, H, *, T, S, D) tensor, forward and backward, and
+    keeps nothing but its arguments for the backward pass, where the blocks are computed again. It differentiates once.
+
+    Writing r = 1 / (1 + exp(2q) exp(2k)), tanh(q + k) = 1 - 2r and its derivative is 4r(1 - r): the exponentials are
+    taken once per position instead of once per pair. Where that saves nothing (a single query), where their range does
+    not suffice (an entry beyond ±40), and on a GPU, where finding out would make it wait, r is sigmoid(-2(q + k)).
+    Either way a float32 score is exact to about 1e-7 Σ|v|, also where it is itself far smaller than that sum.
+
+    Args:
+        query: (B, H, *, T, D), projected; `*` is any number of further batch dimensions.
+        keys: (B, H, *, S, D), projected; the same leading dimensions.
+        v: (H, D).
+
+    Returns:
+        (B, H, *, T, S): float64 for float64 arguments, else float32, whatever the arguments' dtype and under autocast
+        too, because scores go into a softmax. Gradients have the dtype of their arguments.
+    """
+    assert query.shape[:-2] == keys.shape[:-2], (query.shape, keys.shape)
+    assert query.shape[-1] == keys.shape[-1], (query.shape, keys.shape)
+    assert v.shape == (query.shape[1], query.shape[-1]), (query.shape, v.shape)
+    if query.numel() * keys.shape[-2] <= PLAIN:
+        return _plain(query, keys, v)
+    scores: Tensor = _AdditiveScores.apply(query, keys, v)  # type: ignore[no-untyped-call]
+    return scores
+
+
+def _precision(query: Tensor) -> torch.dtype:
+    """The dtype in which scores are computed."""
+    return torch.float64 if query.dtype == torch.float64 else torch.float32
+
+
+def _plain(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
+    """The formula as it stands, for problems whose hidden layer is small anyway."""
+    dtype = _precision(query)
+    hidden = torch.tanh(query.to(dtype).unsqueeze(-2) + keys.to(dtype).unsqueeze(-3))  # (B, H, *, T, S, D)
+    width = v.to(dtype).view(v.shape[0], *[1] * (hidden.dim() - 3), v.shape[1])
+    return (hidden * width).sum(-1)
+
+
+class _AdditiveScores(Function):
+    """Chooses between Triton and blocks, and ties forward and backward together."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
+        ctx.save_for_backward(query, keys, v)
+        ctx.triton = query.is_cuda and query.dtype != torch.float64 and _has_triton()
+        with torch.autocast(query.device.type, enabled=False):
+            if ctx.triton:
+                from nmt.attention import triton_kernels
+
+                return triton_kernels.forward(query, keys, v)
+            ctx.exponential = query.is_cpu and _many_pairs(query, keys) and _within_range(query) and _within_range(keys)
+            return _forward(query, keys, v, ctx.exponential)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, keys, v = ctx.saved_tensors
+        with torch.autocast(query.device.type, enabled=False):
+            if ctx.triton:
+                from nmt.attention import triton_kernels
+
+                return triton_kernels.backward(query, keys, v, grad)
+            return _backward(query, keys, v, grad, ctx.exponential)
+
+
+@cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _many_pairs(query: Tensor, keys: Tensor) -> bool:
+    """Whether exponentials per position cost less than a sigmoid per pair."""
+    length, source = query.shape[-2], keys.shape[-2]
+    return length * source >= PAIRS * (length + source)
+
+
+def _within_range(x: Tensor) -> bool:
+    """Whether the exponentials of all entries can be taken; not when one is NaN."""
+    low, high = torch.aminmax(x)
+    return low.item() >= -EXPONENTIAL_RANGE and high.item() <= EXPONENTIAL_RANGE
+
+
+def _five(x: Tensor) -> Tensor:
+    """Extra batch dimensions made one: (B, H, *, T, D) -> (B, H, M, T, D)."""
+    return x.reshape(*x.shape[:2], math.prod(x.shape[2:-2]), *x.shape[-2:])
+
+
+def _blocks(query: Tensor, keys: Tensor) -> Iterator[tuple[slice, ...]]:
+    """Cuts (B, H, M, T) into blocks whose hidden layers, (…, S, D), hold about `CHUNK` elements; at least one query.
+
+    An outer dimension is cut only if all inner ones are whole, so a block is one piece of memory of the scores.
+    """
+    sizes = query.shape[:4]
+    rows = max(1, (CHUNK if query.is_cpu else CUDA_CHUNK) // (keys.shape[-2] * keys.shape[-1]))
+    cuts: list[list[slice]] = []
+    for size in reversed(sizes):
+        step = max(1, min(size, rows))
+        cuts.append([slice(start, min(start + step, size)) for start in range(0, size, step)])
+        rows //= size
+    yield from itertools.product(*reversed(cuts))
+
+
+class _Hidden:
+    """Computes r = (1 - tanh(q + k)) / 2 for a block, always in the same memory."""
+
+    def __init__(self, query: Tensor, keys: Tensor, exponential: bool) -> None:
+        self.query, self.keys, self.exponential = query, keys, exponential
+        self.dtype = _precision(query)
+        self.one = torch.ones((), dtype=self.dtype, device=query.device)
+        self.memory = torch.empty(0, dtype=self.dtype, device=query.device)
+
+    def __call__(self, block: tuple[slice, ...]) -> Tensor:
+        """(b, h, m, t, S, D), valid until the next call; it may be overwritten."""
+        query = self.query[block].to(self.dtype).unsqueeze(-2)
+        keys = self.keys[block[:3]].to(self.dtype).unsqueeze(-3)
+        shape = (*query.shape[:4], *keys.shape[-2:])
+        size = math.prod(shape)
+        if size > self.memory.numel():  # the first block is the largest
+            self.memory = self.memory.new_empty(size)
+        r = self.memory[:size].view(shape)
+        if self.exponential:
+            torch.addcmul(self.one, (2 * query).exp_(), (2 * keys).exp_(), out=r)
+            return r.reciprocal_()
+        torch.add(query, keys, out=r)
+        return r.mul_(-2).sigmoid_()
+
+
+def _forward(query: Tensor, keys: Tensor, v: Tensor, exponential: bool) -> Tensor:
+    """The scores: Σ v tanh(q + k) = Σ v - 2 Σ v r."""
+    dtype = _precision(query)
+    scores = torch.empty((*query.shape[:-1], keys.shape[-2]), dtype=dtype, device=query.device)
+    query, keys, v = _five(query), _five(keys), v.to(dtype)
+    flat = scores.view(*query.shape[:4], keys.shape[-2])
+    hidden = _Hidden(query, keys, exponential)
+    for block in _blocks(query, keys):
+        r = hidden(block).mul_(v[block[1], None, None, None])
+        torch.sum(r, -1, out=flat[block])
+    flat.mul_(-2).add_(v.sum(-1)[:, None, None, None])
+    return scores
+
+
+def _backward(query: Tensor, keys: Tensor, v: Tensor, grad: Tensor, exponential: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients from g = ∂L/∂score: ∂q = 4v Σ_s g r(1 - r), ∂k = 4v Σ_t g r(1 - r), ∂v = Σ g (1 - 2r)."""
+    dtype = _precision(query)
+    weight = v.to(dtype)
+    five, five_keys = _five(query), _five(keys)
+    grad = grad.reshape(*five.shape[:4], keys.shape[-2])
+    grad_query = torch.empty(five.shape, dtype=query.dtype, device=query.device)
+    grad_keys = torch.zeros(five_keys.shape, dtype=dtype, device=query.device)
+    grad_v = grad.sum((0, 2, 3, 4), dtype=torch.float64).unsqueeze(-1).repeat(1, v.shape[1])
+    hidden = _Hidden(five, five_keys, exponential)
+    for block in _blocks(five, five_keys):
+        r, g = hidden(block), grad[block]
+        # One sum per query: behind a softmax g sums to 0 there, so the 1 of 1 - 2r does not eat the digits of ∂v.
+        products = torch.bmm(g.reshape(-1, 1, g.shape[-1]), r.view(-1, *r.shape[-2:])).view(*r.shape[:4], -1)
+        grad_v[block[1]].sub_(products.sum((0, 2, 3), dtype=torch.float64), alpha=2)
+        r.addcmul_(r, r, value=-1).mul_(g.unsqueeze(-1))
+        torch.mul(r.sum(-2), 4 * weight[block[1], None, None], out=grad_query[block])
+        grad_keys[block[:3]].add_(r.sum(-3))
+    grad_keys.mul_(4 * weight[:, None, None])
+    return grad_query.view(query.shape), grad_keys.view(keys.shape).to(keys.dtype), grad_v.to(v.dtype)

@@ -1,0 +1,69 @@
+"""An exponential moving average of a model's weights, which is often better than the weights themselves."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Average:
+    """Weights averaged over updates, in the style of Polyak & Juditsky 1992, with exponentially falling shares.
+
+    average <- d · average + (1 - d) · weights, d = min(decay, (1 + n) / (10 + n)) after update n: the smaller decay of
+    early updates keeps the first weights from weighing on the average for long.
+
+    Parameters that are tied are one parameter and are averaged once. Buffers are constants and stay the model's own.
+
+    Args:
+        model: on its device; the average begins as a copy of its parameters.
+        decay: in (0, 1).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        parameters = dict(model.named_parameters())  # each once, under its first name
+        self.names = list(parameters)
+        self.parameters: list[Tensor] = list(parameters.values())
+        self.weights = [parameter.detach().clone() for parameter in self.parameters]
+
+    @torch.no_grad()
+    def update(self, number: int) -> None:
+        """Takes in the weights after update `number`, counted from 1; nothing waits for the device."""
+        decay = min(self.decay, (1 + number) / (10 + number))
+        torch._foreach_lerp_(self.weights, self.parameters, 1 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The model holds the average while the context lasts, and exactly its own weights afterwards.
+
+        Values are copied and the tensors stay where they are, since recurrent layers on a GPU keep theirs in one block.
+        """
+        own = [parameter.detach().clone() for parameter in self.parameters]
+        try:
+            self._fill(self.weights)
+            yield
+        finally:
+            self._fill(own)
+
+    @torch.no_grad()
+    def _fill(self, values: list[Tensor]) -> None:
+        torch._foreach_copy_(self.parameters, values)
+
+    def state(self) -> dict[str, Tensor]:
+        """For a checkpoint: the averaged parameters by name."""
+        return dict(zip(self.names, self.weights, strict=True))
+
+    def load(self, state: dict[str, Tensor] | None) -> None:
+        """From a checkpoint of the same model.
+
+        Raises:
+            ValueError: the checkpoint has none.
+        """
+        if state is None:
+            raise ValueError(
+                f"train.ema={self.decay:g}: the run was begun without an average of its weights; continue it with "
+                "train.ema=0, or start one with another name"
+            )
+        for name, weight in zip(self.names, self.weights, strict=True):
+            weight.copy_(state[name])

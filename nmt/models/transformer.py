@@ -1,0 +1,306 @@
+"""The Transformer (Vaswani et al. 2017), each of whose attentions is an `nmt.attention.Attention`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from nmt.attention import CROSS, DECODER, ENCODER, NONE, Attention, AttentionConfig, Memory
+from nmt.dropout import Dropout
+from nmt.models.base import State
+from nmt.models.encoder_decoder import EncoderDecoder, MatchConfig, check_dropout, check_tie
+from nmt.models.layers import ACTIVATIONS, NORMS, POSITIONS, FeedForward, Positions
+
+HEADS = 4
+
+
+def _multi_head() -> AttentionConfig:
+    return AttentionConfig(score="scaled", heads=HEADS)
+
+
+@dataclass
+class TransformerPart:
+    """What Transformer encoders and decoders share.
+
+    width: of embeddings and of every layer's output.
+    feed_forward: width inside the feed-forward layers.
+    norm: layer or rms.
+    norm_position: "pre" = x + f(norm(x)) and a last norm; "post" = norm(x + f(x)), as first published.
+    positions: sinusoidal, learned or rotary.
+    max_positions: rows of the learned table.
+    activation: relu, gelu or swiglu.
+    activation_dropout: inside the feed-forward layers.
+    layer_drop: in training each layer is left out with this probability (Fan et al. 2020).
+    """
+
+    width: int = 128
+    feed_forward: int = 512
+    norm: str = "layer"
+    norm_position: str = "pre"
+    positions: str = "sinusoidal"
+    max_positions: int = 1024
+    activation: str = "relu"
+    activation_dropout: float = 0.0
+    layer_drop: float = 0.0
+
+    def check_transformer(self) -> None:
+        """Raises ValueError naming the option, its value and what is allowed."""
+        choices = (
+            ("norm", tuple(NORMS)),
+            ("norm_position", ("pre", "post")),
+            ("positions", POSITIONS),
+            ("activation", tuple(ACTIVATIONS)),
+        )
+        for option, allowed in choices:
+            if getattr(self, option) not in allowed:
+                raise ValueError(f"model.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")
+        for option in ("width", "feed_forward", "max_positions"):
+            if getattr(self, option) < 1:
+                raise ValueError(f"model.{option}={getattr(self, option)}: must be at least 1")
+        for option in ("activation_dropout", "layer_drop"):
+            if not 0 <= getattr(self, option) < 1:
+                raise ValueError(f"model.{option}={getattr(self, option)}: must be at least 0 and below 1")
+        if self.width % 2:
+            raise ValueError(f"model.width={self.width}: must be even")
+
+    def check_heads(self, path: str, attention: AttentionConfig) -> None:
+        """Raises ValueError when the widths of a layer do not divide by its heads."""
+        if self.width % attention.heads:
+            raise ValueError(f"{path}.heads={attention.heads}: model.width={self.width} is no multiple of it")
+
+
+@dataclass
+class TransformerEncoderConfig(TransformerPart):
+    """encoder_layers: how many. encoder_self: their attention."""
+
+    encoder_layers: int = 3
+    encoder_self: AttentionConfig = field(default_factory=_multi_head)
+    dropout: float = 0.1
+
+    def check_encoder(self) -> None:
+        """Raises ValueError naming the option, its value and what is allowed."""
+        if self.encoder_layers < 1:
+            raise ValueError(f"model.encoder_layers={self.encoder_layers}: must be at least 1")
+        self.encoder_self.check("model.encoder_self", ENCODER, self.encoder_layers)
+        self.check_heads("model.encoder_self", self.encoder_self)
+
+
+@dataclass
+class TransformerDecoderConfig(TransformerPart):
+    """decoder_layers: how many. decoder_self: their attention to the target. attention: that to the source."""
+
+    decoder_layers: int = 3
+    decoder_self: AttentionConfig = field(default_factory=_multi_head)
+    attention: AttentionConfig = field(default_factory=_multi_head)
+    dropout: float = 0.1
+
+    def check_decoder(self) -> None:
+        """Raises ValueError naming the option, its value and what is allowed."""
+        if self.decoder_layers < 1:
+            raise ValueError(f"model.decoder_layers={self.decoder_layers}: must be at least 1")
+        self.attention.check("model.attention", CROSS, self.decoder_layers)
+        self.decoder_self.check("model.decoder_self", DECODER, self.decoder_layers)
+        self.check_heads("model.attention", self.attention)
+        self.check_heads("model.decoder_self", self.decoder_self)
+
+
+class Residual(nn.Module):
+    """The norm, dropout and sum around each part of a layer, the norm before the part or after the sum."""
+
+    def __init__(self, config: TransformerPart, dropout: float) -> None:
+        super().__init__()
+        self.norm = NORMS[config.norm](config.width)
+        self.dropout = Dropout(dropout)
+        self.is_pre = config.norm_position == "pre"
+
+    def before(self, x: Tensor) -> Tensor:
+        """What the part sees of x."""
+        seen: Tensor = self.norm(x) if self.is_pre else x
+        return seen
+
+    def after(self, x: Tensor, part: Tensor) -> Tensor:
+        """x and what the part made of it."""
+        x = x + self.dropout(part)
+        summed: Tensor = x if self.is_pre else self.norm(x)
+        return summed
+
+
+def _self_attention(config: TransformerPart, own: AttentionConfig, site: str) -> Attention:
+    width, rotary = config.width, config.positions == "rotary"
+    return Attention(own, width, width, site=site, out_dim=width, bias=True, rotary=rotary)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and a feed-forward layer."""
+
+    def __init__(self, config: TransformerEncoderConfig, number: int) -> None:
+        super().__init__()
+        self.attention = _self_attention(config, config.encoder_self.layer(number), ENCODER)
+        self.attended = Residual(config, config.dropout)
+        self.feed_forward = FeedForward(config.width, config.feed_forward, config.activation, config.activation_dropout)
+        self.fed = Residual(config, config.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, S, D) and mask (B, S) -> (B, S, D)."""
+        seen = self.attended.before(x)
+        x = self.attended.after(x, self.attention(seen, self.attention.prepare(seen), mask).context)
+        return self.fed.after(x, self.feed_forward(self.fed.before(x)))
+
+
+class TransformerEncoder(nn.Module):
+    """Reads the source; its summary is the mean of its outputs."""
+
+    def __init__(self, config: TransformerEncoderConfig) -> None:
+        super().__init__()
+        self.dim = config.width
+        self.positions = Positions(config.positions, config.width, config.max_positions)
+        self.dropout = Dropout(config.dropout)
+        self.layers = nn.ModuleList(EncoderLayer(config, number) for number in range(config.encoder_layers))
+        self.norm = NORMS[config.norm](config.width) if config.norm_position == "pre" else nn.Identity()
+        self.layer_drop = config.layer_drop
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedded source (B, S, D) and mask (B, S) -> outputs (B, S, D) and their mean (B, D)."""
+        x = self.dropout(self.positions(x))
+        for _, layer in _kept(self.layers, self.layer_drop if self.training else 0.0):
+            x = layer(x, mask)
+        x = self.norm(x)
+        real = mask.unsqueeze(-1)
+        return x, (x * real).sum(1) / real.sum(1)
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, cross-attention and a feed-forward layer.
+
+    Without cross-attention every target position sees the source's summary, through one projection.
+    """
+
+    def __init__(self, config: TransformerDecoderConfig, number: int, memory_dim: int) -> None:
+        super().__init__()
+        self.attention = _self_attention(config, config.decoder_self.layer(number), DECODER)
+        self.attended = Residual(config, config.dropout)
+        own = config.attention.layer(number)
+        self.cross: Attention | None = None
+        if own.score == NONE:
+            self.summary = nn.Linear(memory_dim, config.width)
+        else:
+            self.cross = Attention(own, config.width, memory_dim, out_dim=config.width, bias=True)
+        self.crossed = Residual(config, config.dropout)
+        if self.cross is None and self.crossed.is_pre:
+            self.crossed.norm = nn.Identity()  # nothing asks x where to look
+        self.feed_forward = FeedForward(config.width, config.feed_forward, config.activation, config.activation_dropout)
+        self.fed = Residual(config, config.dropout)
+
+    def forward(
+        self, x: Tensor, cache: Memory, memory: Memory, mask: Tensor, summary: Tensor, *, record: bool
+    ) -> tuple[Tensor, Tensor | None, Memory]:
+        """x (B, T, D) after what is in the cache -> (B, T, D), weights (B, H, T, S) or None, the longer cache."""
+        seen = self.attended.before(x)
+        start = cache["keys.0"].size(2)
+        new = self.attention.prepare(seen, start)
+        grown = {name: torch.cat([cache[name], tensor], 2) for name, tensor in new.items()} if start else new
+        x = self.attended.after(x, self.attention(seen, grown, None, start=start).context)
+        if self.cross is None:
+            x = self.crossed.after(x, self.summary(summary).unsqueeze(1).expand_as(x))
+            return self.fed.after(x, self.feed_forward(self.fed.before(x))), None, grown
+        seen = self.crossed.before(x)
+        attended = self.cross(seen, memory, mask, start=start, covered=cache.get("covered"), record=record)
+        x = self.crossed.after(x, attended.context)
+        after = grown if attended.covered is None else {**grown, "covered": attended.covered}
+        return self.fed.after(x, self.feed_forward(self.fed.before(x))), attended.weights, after
+
+
+class TransformerDecoder(nn.Module):
+    """Writes the target. Its state is the prepared keys and values of the tokens so far."""
+
+    def __init__(self, config: TransformerDecoderConfig, memory_dim: int) -> None:
+        super().__init__()
+        self.dim = config.width
+        self.positions = Positions(config.positions, config.width, config.max_positions)
+        self.dropout = Dropout(config.dropout)
+        self.layers = nn.ModuleList(DecoderLayer(config, number, memory_dim) for number in range(config.decoder_layers))
+        self.norm = NORMS[config.norm](config.width) if config.norm_position == "pre" else nn.Identity()
+        self.layer_drop = config.layer_drop
+
+    def prepare(self, values: Tensor) -> State:
+        """Encoder outputs (B, S, D) -> the prepared keys and values of every layer's cross-attention."""
+        return {
+            f"{number}.{name}": tensor
+            for number, layer in enumerate(self.layers)
+            if isinstance(layer, DecoderLayer) and layer.cross is not None
+            for name, tensor in layer.cross.prepare(values).items()
+        }
+
+    def start(self, memory: State) -> State:
+        """A cache of no tokens, (B, H, 0, any) each."""
+        nothing = memory["summary"].new_zeros(memory["summary"].size(0), 0, self.dim)
+        return {
+            f"{number}.{name}": tensor
+            for number, layer in enumerate(self.layers)
+            if isinstance(layer, DecoderLayer)
+            for name, tensor in layer.attention.prepare(nothing).items()
+        }
+
+    def unroll(self, x: Tensor, state: State, memory: State, *, record: bool) -> tuple[Tensor, Tensor | None, State]:
+        """Embedded inputs (B, T, D) -> features (B, T, D), weights (B, L, H, T, S) or None, the state after them."""
+        x = self.dropout(self.positions(x, state["0.keys.0"].size(2)))
+        all_weights: list[Tensor] = []
+        after: State = {}
+        for number, layer in _kept(self.layers, self.layer_drop if self.training else 0.0):
+            x, weights, cache = layer(
+                x, _of(number, state), _of(number, memory), memory["mask"], memory["summary"], record=record
+            )
+            after |= {f"{number}.{name}": tensor for name, tensor in cache.items()}
+            if weights is not None:
+                all_weights.append(weights)
+        return x, torch.stack(all_weights, dim=1) if all_weights and record else None, after
+
+    def finish(self, features: Tensor) -> Tensor:
+        """Features at the positions whose logits are wanted -> what is compared with the output matrix."""
+        finished: Tensor = self.norm(features)
+        return finished
+
+
+def _of(number: int, state: State) -> Memory:
+    """The entries of one layer, without its number."""
+    prefix = f"{number}."
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _kept(layers: nn.ModuleList, rate: float) -> Iterator[tuple[int, nn.Module]]:
+    """The layers with their numbers, each left out with probability `rate`, but never all."""
+    draws = torch.rand(len(layers)).tolist() if rate else [1.0] * len(layers)
+    for number, layer in enumerate(layers):
+        if draws[number] >= rate or draws[number] == max(draws):
+            yield number, layer
+
+
+@dataclass
+class TransformerConfig(TransformerDecoderConfig, TransformerEncoderConfig, MatchConfig):
+    """A Transformer. The defaults suit the built-in language pair; `configs/experiment` has larger ones.
+
+    dropout: on embeddings and on what each part adds.
+    tie: "none", "output" (target embedding = output matrix), "all" (source embedding too; needs a joint vocabulary).
+    """
+
+    architecture: str = "transformer"
+    tie: str = "output"
+
+    def validate(self) -> None:
+        """Raises ValueError naming the option, its value and what is allowed."""
+        self.check_transformer()
+        self.check_encoder()
+        self.check_decoder()
+        check_tie(self.tie)
+        check_dropout(self.dropout)
+        self.check_match()
+
+
+class Transformer(EncoderDecoder):
+    """A Transformer, built from `TransformerConfig`; the arguments and errors are those of `EncoderDecoder`."""
+
+    def __init__(self, config: TransformerConfig, source_size: int, target_size: int, *, joint: bool) -> None:
+        encoder = TransformerEncoder(config)
+        decoder = TransformerDecoder(config, encoder.dim)
+        super().__init__(encoder, decoder, config.width, source_size, target_size, tie=config.tie, joint=joint)

@@ -1,0 +1,236 @@
+"""Models of one size: what is matched, what is said, and what cannot be."""
+
+import contextlib
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nmt import checkpoint, models, train
+from nmt.attention import NONE, SCORES
+from nmt.budget import flops_per_token
+from nmt.config import Config, command
+from nmt.match import matched
+from nmt.models import MODELS
+from nmt.options import differences, node, to_primitive
+from nmt.translator import Translator
+
+VOCABULARY = 2000  # of the built-in pair
+CHOICES = (*SCORES, NONE)
+WIDTH = 256
+
+
+def config_of(architecture: str, score: str, **changes: Any) -> Any:
+    config = MODELS[architecture].config(**changes)
+    config.attention.score = score
+    config.validate()
+    return config
+
+
+def number_of_parameters(config: Any) -> int:
+    model = models.build(config, VOCABULARY, VOCABULARY, joint=True)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def match(config: Any) -> tuple[Any, str]:
+    return matched(config, VOCABULARY, VOCABULARY, joint=True)
+
+
+@pytest.mark.parametrize("score", CHOICES)
+@pytest.mark.parametrize("architecture", MODELS)
+def test_every_score_gets_the_parameters_of_the_reference(architecture: str, score: str) -> None:
+    config = config_of(architecture, score, match="parameters")
+    before = to_primitive(config)
+    found, text = match(config)
+    reference = number_of_parameters(config_of(architecture, "scaled"))
+    number = number_of_parameters(found)
+    assert abs(number / reference - 1) <= 0.005
+    assert to_primitive(config) == before
+    changed = differences(before, to_primitive(found))
+    assert all(line.startswith(f"{config.match_width}: ") for line in changed)
+    off = 100 * (number / reference - 1)
+    ending = f", {number:,} parameters, reference (scaled) {reference:,}: {off:+.2f} %"
+    width = f"{changed[0].partition(': ')[2]}" if changed else f"stays {getattr(config, config.match_width)}"
+    assert text == f"model.match=parameters: model.{config.match_width} {width}{ending}"
+
+
+def check_flops(architecture: str, score: str) -> None:
+    found, text = match(config_of(architecture, score, match="flops"))
+    cost, reference = (
+        flops_per_token(each, VOCABULARY, VOCABULARY, joint=True) for each in (found, config_of(architecture, "scaled"))
+    )
+    assert abs(cost / reference - 1) <= 0.005
+    assert f"{cost:,.0f} FLOPs per target token, reference (scaled) {reference:,.0f}: " in text
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+def test_a_model_without_attention_gets_the_flops_of_the_reference(architecture: str) -> None:
+    check_flops(architecture, NONE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("architecture", MODELS)
+def test_every_score_gets_the_flops_of_the_reference(architecture: str, score: str) -> None:
+    check_flops(architecture, score)
+
+
+def test_nothing_is_matched_unless_asked_for() -> None:
+    config = config_of("rnn", "location")
+    assert match(config) == (config, "")
+
+
+def test_the_nearest_width_is_taken() -> None:
+    config = config_of("rnn", "location", match="parameters", match_width="hidden", embedding=64, hidden=200)
+    reference = number_of_parameters(config_of("rnn", "scaled", embedding=64, hidden=200))
+    errors = {
+        hidden: abs(number_of_parameters(config_of("rnn", "location", embedding=64, hidden=hidden)) - reference)
+        for hidden in range(2, 260, 2)  # half of it each way
+    }
+    found, _ = match(config)
+    assert found.hidden == min(errors, key=errors.__getitem__)
+    assert found.hidden != 200
+
+
+def test_another_width_and_another_reference() -> None:
+    config = config_of("transformer", "location", match="parameters", match_score="general")
+    config.match_width = "attention.dim"  # 0 = as wide as the query
+    found, text = match(config)
+    reference = number_of_parameters(config_of("transformer", "general"))
+    assert found.attention.dim % found.attention.heads == 0
+    assert found.attention.dim > 0
+    assert (found.width, found.feed_forward) == (config.width, config.feed_forward)
+    assert abs(number_of_parameters(found) / reference - 1) <= 0.005
+    assert f"attention.dim 0 → {found.attention.dim}, " in text
+    assert f"reference (general) {reference:,}" in text
+
+
+def test_the_reference_has_its_score_in_every_layer_and_no_coverage_it_cannot_use() -> None:
+    config = config_of("transformer", "additive", match="parameters")
+    config.attention.coverage = True
+    config.attention.layers = [{}, {"score": "location", "coverage": False}, {"coverage": True}]
+    config.validate()
+    found, text = match(config)
+    reference = number_of_parameters(config_of("transformer", "scaled"))
+    assert f"reference (scaled) {reference:,}" in text
+    assert found.attention == config.attention
+    assert abs(number_of_parameters(found) / reference - 1) <= 0.005
+
+
+@pytest.mark.parametrize(
+    ("architecture", "score", "changes", "messages"),
+    [
+        (
+            "rnn",
+            NONE,
+            {"match_width": "attention.dim"},
+            ["attention.dim cannot be adjusted (it has no effect"],
+        ),
+        (
+            "transformer",
+            "location",
+            {"match_width": "width"},
+            [
+                "model.match=parameters: nothing comes within 0.5 % of the reference, the nearest is model.width 128",
+                " %; model.match_width=feed_forward or model.match_width=attention.dim would do",
+            ],
+        ),
+        (
+            "transformer_rnn",
+            "location",
+            {"match_width": "embedding", "tie": "all"},
+            ["embedding cannot be adjusted (model.tie=all: source embeddings are 128 wide", "match_width=feed_forward"],
+        ),
+        (
+            "rnn",
+            "dot",
+            {"match_score": "additive", "attention.project": False},
+            ["model.match_score=additive: this"],
+        ),
+        (
+            "transformer",
+            "location",
+            {"attention.positions": 1_000_000},
+            ["the nearest is model.feed_forward 512 → 1,", "no other width comes near enough either"],
+        ),
+    ],
+)
+def test_what_cannot_be_matched(architecture: str, score: str, changes: dict[str, Any], messages: list[str]) -> None:
+    config = config_of(architecture, score, match="parameters")
+    for path, value in changes.items():
+        parent, _, name = path.rpartition(".")
+        setattr(node(config, parent), name, value)
+    with pytest.raises(ValueError, match="match") as refused:
+        match(config)
+    assert all(message in str(refused.value) for message in messages), str(refused.value)
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("match", "size"),
+        ("match_score", "bilinear"),
+        ("match_width", "breadth"),
+        ("match_width", "attention.score"),
+        ("match_width", "attention.project"),
+        ("match_width", ""),
+    ],
+)
+def test_options_are_checked(architecture: str, option: str, value: str) -> None:
+    with pytest.raises(ValueError, match=rf"^model\.{option}={value}: must be "):
+        config_of(architecture, "scaled", **{option: value})
+
+
+TINY = f"""
+    name=matched data.builtin_pairs=200 data.builtin_valid=2 data.builtin_test=2 data.builtin_long=1
+    data.tokenizer.kind=word data.tokenizer.vocab_size=300 model.embedding={WIDTH} model.hidden=32
+    model.attention.dim=16 model.match=parameters train.valid_every=4 train.batch_tokens=256 train.precision=fp32
+    train.stop_metric=loss search.beam=1 search.max_ratio=1 search.max_extra=1 threads=1 device=cpu
+""".split()
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    """Exit code and standard error of a training command."""
+    logger = logging.getLogger("nmt")
+    before, logger.handlers = logger.handlers, []
+    code = 0
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            command(train.main, Config, "train", [*TINY, *arguments])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        finally:
+            logger.handlers = before
+    return code, err.getvalue()
+
+
+def test_a_matched_run_is_stored_continued_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, said = run("model.attention.score=location", "train.max_updates=4")
+    assert code == 0, said
+    last = tmp_path / "runs/matched/checkpoints/last.pt"
+    stored = checkpoint.load(last)["config"]["model"]
+    width = stored["embedding"]
+    assert width < WIDTH
+    assert (stored["match"], stored["match_width"], stored["match_score"]) == ("parameters", "embedding", "scaled")
+    assert f"embedding: {width}\n" in (tmp_path / "runs/matched/config.yaml").read_text(encoding="utf-8")
+    assert f"model.match=parameters: model.embedding {WIDTH} → {width}, " in said
+    assert f"model.embedding {WIDTH} → {width}, " in (tmp_path / "runs/matched/train.log").read_text(encoding="utf-8")
+    model = Translator.from_checkpoint(checkpoint.load(last), None, torch.device("cpu")).model
+    assert model.target_embedding.embedding_dim == width  # not matched again
+
+    code, said = run("model.attention.score=location", "train.max_updates=6")
+    assert code == 0, said
+    assert "continues at update 4" in said
+    assert checkpoint.load(last)["config"]["model"] == stored
+
+    code, said = run("model.attention.score=location", "train.max_updates=6", "model.embedding=250")
+    assert code == 1
+    assert f"model.embedding: {width} → " in said
+    code, said = run("model.attention.score=location", "train.max_updates=6", "model.match=none")
+    assert code == 1
+    assert f"(model.match: parameters → none; model.embedding: {width} → {WIDTH})" in said
