@@ -163,7 +163,7 @@ class Attention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, S, H * D) -> (B, H, S, D)."""
-        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.heads, x.size(-1) // self.heads).transpose(1, 2)
 
     def _heads(self, x: Tensor, group: list[int]) -> Tensor:
         """The heads of a group, out of (B, H, ...)."""
