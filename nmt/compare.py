@@ -125,13 +125,6 @@ def _parameters(runs: Sequence[Run]) -> list[str]:
     return ["parameters (tied ones count once)", *_table([head, *rows], numbers=True)]
 
 
-class _Beginning(NamedTuple):
-    """One parameter as it was before training, in two runs."""
-
-    state: str
-    detail: str = ""
-
-
 IDENTICAL, ANOTHER_DRAW, ANOTHER_DISTRIBUTION, ANOTHER_SHAPE, ONE_RUN = (
     "identical",
     "another draw",
@@ -141,21 +134,21 @@ IDENTICAL, ANOTHER_DRAW, ANOTHER_DISTRIBUTION, ANOTHER_SHAPE, ONE_RUN = (
 )
 
 
-def _beginning(first: Tensor | None, other: Tensor | None, labels: Sequence[str]) -> _Beginning:
+def _beginning(first: Tensor | None, other: Tensor | None) -> str:
+    """What became of a parameter as it was before training, from one run to another."""
     if first is None or other is None:
-        here, tensor = (labels[0], first) if other is None else (labels[1], other)
-        assert tensor is not None
-        return _Beginning(ONE_RUN, f"only in {here}: {_described(tensor)}")
+        return ONE_RUN
     if torch.equal(first, other):
-        return _Beginning(IDENTICAL)
-    both = f"{_described(first)} → {_described(other)}"
+        return IDENTICAL
     if first.shape != other.shape:
-        return _Beginning(ANOTHER_SHAPE, both)
-    return _Beginning(ANOTHER_DRAW) if _alike(first, other) else _Beginning(ANOTHER_DISTRIBUTION, both)
+        return ANOTHER_SHAPE
+    return ANOTHER_DRAW if _alike(first, other) else ANOTHER_DISTRIBUTION
 
 
-def _described(x: Tensor) -> str:
-    return f"{tuple(x.shape)}, mean {x.mean():.2g}, deviation {x.std(correction=0):.2g}"
+def _described(tensors: Sequence[Tensor]) -> str:
+    """Tensors of one shape; mean and deviation are those of all together."""
+    values = torch.cat([x.flatten() for x in tensors])
+    return f"{tuple(tensors[0].shape)}, mean {values.mean():.2g}, deviation {values.std(correction=0):.2g}"
 
 
 def _alike(first: Tensor, other: Tensor) -> bool:
@@ -172,11 +165,8 @@ def _beginnings(first: Run, other: Run) -> list[str]:
     """How the parameters of a run began, beside those of the first."""
     before, after = ({name: p.detach() for name, p in run.model.named_parameters()} for run in (first, other))
     part_of = parts(first.model) | parts(other.model)
-    found = {
-        name: _beginning(before.get(name), after.get(name), (first.label, other.label))
-        for name in dict.fromkeys([*before, *after])
-    }
-    states = Counter(beginning.state for beginning in found.values())
+    found = {name: _beginning(before.get(name), after.get(name)) for name in dict.fromkeys([*before, *after])}
+    states = Counter(found.values())
     common = len(found) - states[ONE_RUN]
     seeds = f"seed {first.config.seed}"
     seeds += "" if other.config.seed == first.config.seed else f" → {other.config.seed}"
@@ -189,14 +179,30 @@ def _beginnings(first: Run, other: Run) -> list[str]:
         return [head]
     rows = []
     for part in dict.fromkeys(part_of[name] for name in found):
-        here = Counter(beginning.state for name, beginning in found.items() if part_of[name] == part)
+        here = Counter(state for name, state in found.items() if part_of[name] == part)
         rows.append([part, ", ".join(f"{number} {state}" for state, number in here.items())])
-    # layers are alike, so that one line tells of all
-    alike = Counter((re.sub(r"\.\d+(?=\.)", ".*", name), each.detail) for name, each in found.items() if each.detail)
-    lines = [
-        [name, detail if number == 1 else f"{detail} ({number} of them)"] for (name, detail), number in alike.items()
-    ]
+    changed = [name for name, state in found.items() if state in (ANOTHER_DISTRIBUTION, ANOTHER_SHAPE, ONE_RUN)]
+    lines = _changes(changed, [before, after], [first.label, other.label])
     return [head, *_table(rows), *([""] if lines else []), *_table(lines)]
+
+
+def _changes(names: list[str], tensors: Sequence[dict[str, Tensor]], labels: Sequence[str]) -> list[list[str]]:
+    """Lines of a table about parameters that began differently; one line for those that are alike in all layers."""
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for name in names:
+        shapes = [None if name not in each else each[name].shape for each in tensors]
+        groups.setdefault((re.sub(r"\.\d+(?=\.)", ".*", name), *shapes), []).append(name)
+    lines = []
+    for (pattern, *shapes), members in groups.items():
+        sides = [
+            _described([each[name] for name in members])
+            for each, shape in zip(tensors, shapes, strict=True)
+            if shape is not None
+        ]
+        owner = "" if len(sides) == len(labels) else f"only in {labels[shapes[0] is None]}: "
+        count = f" ({len(members)} of them)" if len(members) > 1 else ""
+        lines.append([pattern, owner + " → ".join(sides) + count])
+    return lines
 
 
 def _same_or_table(what: str, values: list[str], runs: Sequence[Run], note: str = "") -> list[str]:

@@ -1,6 +1,5 @@
 """Time and memory of attention, for `scripts/benchmark.py attention`. Each row is measured in a process of its own."""
 
-
 import json
 import math
 import os

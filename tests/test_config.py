@@ -170,7 +170,10 @@ def test_values_may_refer_to_the_environment(monkeypatch: pytest.MonkeyPatch) ->
         ("data={max_length: 9}", "data={max_length: 9}: must be one of builtin"),
         ("data.train=é,ü", "data.train=é,ü: several values make several runs"),
         ("data=null", "data=null: must be one of builtin"),
-        ("model=rn", "model=rn: must be one of rnn, rnn_transformer, transformer, transformer_rnn; did you mean model=rnn?"),
+        (
+            "model=rn",
+            "model=rn: must be one of rnn, rnn_transformer, transformer, transformer_rnn; did you mean model=rnn?",
+        ),
         ("experiment=multi", "did you mean experiment=multi30k_rnn?"),
         ("train.max_updates=abc", "train.max_updates=abc: a whole number is needed"),
         ("train.max_updates=1.5", "train.max_updates=1.5: a whole number is needed"),

@@ -3,6 +3,8 @@
 The same class serves a recurrent decoder and every place of a Transformer; see `AttentionConfig` for the choices.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -92,17 +94,18 @@ class Attention(nn.Module):
         self.names = list(dict.fromkeys(config.scores))
         self.groups = [[head for head, other in enumerate(config.scores) if other == name] for name in self.names]
         widths = (query_width // config.heads, key_width // config.heads)
-        self.scores = nn.ModuleList(
-            SCORES[name](len(group), *widths, divisor=str(config.divisor), positions=config.positions)
-            for name, group in zip(self.names, self.groups, strict=True)
-        )
         self.coverage = config.coverage
-        for score in self.scores if config.coverage else ():
-            assert isinstance(score, Additive)
-            score.add_coverage()
+        with _own_generator():
+            self.scores = nn.ModuleList(
+                SCORES[name](len(group), *widths, divisor=str(config.divisor), positions=config.positions)
+                for name, group in zip(self.names, self.groups, strict=True)
+            )
+            for score in self.scores if config.coverage else ():
+                assert isinstance(score, Additive)
+                score.add_coverage()
+            self.window = WINDOWS[config.window](config.heads, query_dim, config.width, site)
         order = [head for group in self.groups for head in group]
-        self.order = None if order == sorted(order) else torch.tensor(order).argsort().tolist()
-        self.window = WINDOWS[config.window](config.heads, query_dim, config.width, site)
+        self.order = None if order == sorted(order) else sorted(range(len(order)), key=order.__getitem__)
         self.normaliser, self.top = config.normaliser, config.top
         self.dropout = Dropout(config.dropout)
 
@@ -251,6 +254,15 @@ class Attention(nn.Module):
             assert isinstance(score, Score)
             found |= {f"{name}.{quantity}": values for quantity, values in score.quantities().items()}
         return found
+
+
+@contextlib.contextmanager
+def _own_generator() -> Iterator[None]:
+    """Draws inside do not move the draws after: models that differ in a score start with the same other parameters."""
+    seed = int(torch.randint(2**62, (), device="cpu"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def _fused(

@@ -35,7 +35,7 @@ class TransformerPart:
     """
 
     width: int = 128
-    feed_forward: int = 512
+    feed_forward: int = 256
     norm: str = "layer"
     norm_position: str = "pre"
     positions: str = "sinusoidal"
@@ -74,7 +74,7 @@ class TransformerPart:
 class TransformerEncoderConfig(TransformerPart):
     """encoder_layers: how many. encoder_self: their attention."""
 
-    encoder_layers: int = 3
+    encoder_layers: int = 2
     encoder_self: AttentionConfig = field(default_factory=_multi_head)
     dropout: float = 0.1
 
@@ -90,7 +90,7 @@ class TransformerEncoderConfig(TransformerPart):
 class TransformerDecoderConfig(TransformerPart):
     """decoder_layers: how many. decoder_self: their attention to the target. attention: that to the source."""
 
-    decoder_layers: int = 3
+    decoder_layers: int = 2
     decoder_self: AttentionConfig = field(default_factory=_multi_head)
     attention: AttentionConfig = field(default_factory=_multi_head)
     dropout: float = 0.1

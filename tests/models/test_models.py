@@ -145,13 +145,16 @@ def test_states_are_batch_first(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", MODELS)
-def test_scores_change_their_own_parameters_only(architecture: str) -> None:
-    """Outside the scores all parameters have the same names and shapes whatever the score is."""
-    shapes = []
-    for score in [*SCORES, MIX]:
-        parameters = make(config(architecture, score)).named_parameters()
-        shapes.append({name: p.shape for name, p in parameters if ".scores." not in name})
-    assert all(shape == shapes[0] for shape in shapes)
+def test_scores_and_windows_change_their_own_parameters_only(architecture: str) -> None:
+    """All other parameters have the same names and start with the same values, whatever the score and window are."""
+    found = []
+    for score, window in [*((score, "global") for score in SCORES), (MIX, "global"), ("dot", "local_p")]:
+        torch.manual_seed(0)
+        parameters = build(config(architecture, score, {"window": window}), VOCAB, VOCAB, joint=True).named_parameters()
+        found.append({name: p for name, p in parameters if ".scores." not in name and ".window." not in name})
+    for other in found[1:]:
+        assert other.keys() == found[0].keys()
+        assert all(torch.equal(other[name], parameter) for name, parameter in found[0].items())
 
 
 @pytest.mark.parametrize(("architecture", "score"), CASES)
