@@ -12,7 +12,7 @@ from nmt import __version__
 from nmt.files import whole
 
 FORMAT = "nmt-checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -39,7 +39,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or not a checkpoint of this project, or newer than this version.
+        ValueError: the file is damaged, not a checkpoint of this project, or of a version with other models.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
@@ -58,6 +58,11 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise ValueError(f"{path}: not a checkpoint of this project")
     if content["format_version"] > FORMAT_VERSION:
         raise ValueError(f"{path}: written by nmt {content['nmt']}, which is newer than this version ({__version__})")
+    if content["format_version"] < FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: written by nmt {content['nmt']}, whose models have other parameters than those of this version "
+            f"({__version__}): use that version, or train again"
+        )
     return content
 
 

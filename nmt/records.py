@@ -38,6 +38,7 @@ class Records:
 
     Args:
         directory: the run directory.
+        names: of the losses that `count` is given; "loss" and "nll" first.
         update: where the run stands.
         validated: the update of the last validation that the run knows of.
         max_updates: for the progress bar.
@@ -45,10 +46,17 @@ class Records:
     """
 
     def __init__(
-        self, directory: Path, update: int, validated: int, max_updates: int, pending: Sequence[float] = ()
+        self,
+        directory: Path,
+        names: Sequence[str],
+        update: int,
+        validated: int,
+        max_updates: int,
+        pending: Sequence[float] = (),
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        self.names = names
         self.path = directory / "metrics.jsonl"
         # a validation may have come after the checkpoint of its own update; it will be done again
         rows = [row for row in read(self.path) if row["update"] <= (validated if "valid_loss" in row else update)]
@@ -78,7 +86,7 @@ class Records:
         """One update.
 
         Args:
-            losses: (2,) or (3,), summed over tokens: loss, negative log-likelihood and, where there is one, coverage.
+            losses: (len(names),), summed over tokens.
             norm: of the gradient.
             num_tokens: target tokens of the update.
         """
@@ -98,14 +106,14 @@ class Records:
 
     def log(self, update: int, epoch: int, learning_rate: float) -> None:
         """A row of the training loss since the last one."""
-        loss, nll, *coverage = (self.sums / self.num_tokens).tolist()
+        loss, nll, *others = (self.sums / self.num_tokens).tolist()
         rate = self.tokens_here / (time.monotonic() - self.begin)
         row = {
             "update": update,
             "epoch": epoch,
             "loss": loss,
             "perplexity": math.exp(min(nll, 100.0)),
-            **({"coverage_loss": coverage[0]} if coverage else {}),
+            **dict(zip(self.names[2:], others, strict=True)),
             "learning_rate": learning_rate,
             "gradient_norm": float(self.norm) if self.norm is not None else math.nan,
             "tokens_per_second": round(rate, 1),

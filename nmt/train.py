@@ -68,6 +68,8 @@ def main(config: Config, overrides: list[str]) -> None:
         )
         if how_matched:
             log.info("%s", how_matched)
+        if idle := models.without_effect(config.model):
+            log.warning("without effect beside the other options: %s", ", ".join(idle))
         for name, corpus in corpora.items():
             # said on standard error when they were prepared; here for the run's own log file
             kept = f"{len(corpus)} of {corpus.num_read} pairs"

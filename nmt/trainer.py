@@ -17,9 +17,9 @@ from torch.nn.utils import clip_grad_norm_
 
 from nmt import checkpoint, optim, runtime
 from nmt.average import Average
-from nmt.data import PAD, Batch, Batches, on_device
-from nmt.loss import coverage_loss, cross_entropy
+from nmt.data import Batch, Batches, on_device
 from nmt.models import Seq2Seq
+from nmt.objective import Objective
 from nmt.optim import OptimConfig
 from nmt.records import Records
 from nmt.stop import StopSignal
@@ -42,6 +42,8 @@ class TrainConfig:
     label_smoothing: ε of the smoothed cross-entropy.
     coverage_loss: λ of the coverage loss (See et al. 2017, equation 13), against attending to the same source tokens
         again and again; 0 = off.
+    r_drop: α of R-Drop (Liang et al. 2021, equation 4): every sentence goes through the model twice, and the two
+        predictions are drawn together; 0 = off, 5 is the paper's for translation.
     ema: decay per update of a moving average of the weights, such as 0.999, for validation and best.pt; 0 = off.
     precision: fp32, bf16, or auto (what is faster on this device).
     log_every, valid_every, save_every: in updates; besides, a run ends with a validation and is saved.
@@ -56,6 +58,7 @@ class TrainConfig:
     accumulate: int = 1
     label_smoothing: float = 0.1
     coverage_loss: float = 0.0
+    r_drop: float = 0.0
     ema: float = 0.0
     precision: str = "auto"
     log_every: int = 100
@@ -70,7 +73,7 @@ class TrainConfig:
         for option in ("max_updates", "batch_tokens", "accumulate", "log_every", "valid_every", "save_every"):
             if getattr(self, option) < 1:
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be at least 1")
-        for option in ("max_minutes", "valid_sentences", "patience", "coverage_loss"):
+        for option in ("max_minutes", "valid_sentences", "patience", "coverage_loss", "r_drop"):
             if not 0 <= getattr(self, option) < math.inf:
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be a number of at least 0")
         for option in ("label_smoothing", "ema"):
@@ -127,6 +130,7 @@ class Trainer:
         self.model, self.batches, self.validation = model, batches, validation
         self.config, self.optim_config = config, optim_config
         self.seed, self.device, self.directory, self.header = seed, device, directory, header
+        self.objective = Objective(config.label_smoothing, config.coverage_loss, config.r_drop)
         self.optimizer = optim.optimizer(optim_config, model)
         self.plateau = optim.Plateau(optim_config)
         self.average = Average(model, config.ema) if config.ema else None
@@ -142,9 +146,8 @@ class Trainer:
             ValueError: the loss or a weight is no longer a finite number; a coverage loss without attention.
         """
         position, config = self.position, self.config
-        with Records(
-            self.directory, position.update, position.validated, config.max_updates, position.pending
-        ) as records:
+        names, stands = self.objective.names, (position.update, position.validated)
+        with Records(self.directory, names, *stands, config.max_updates, position.pending) as records:
             begin = time.monotonic() - position.seconds
             if position.update and not position.finished and position.validated < position.update:
                 self._maybe_validate(records, stop)  # a stop came between the update and its validation
@@ -171,13 +174,13 @@ class Trainer:
         return position
 
     def step(self, micro_batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
-        """One update; returns the losses as `_losses` sums them, and the gradient's norm."""
+        """One update; returns the losses as `Objective` sums them, and the gradient's norm."""
         self.position.update += 1
         torch.manual_seed((self.seed * 1_000_003 + self.position.update) % 2**63)
         num_tokens = sum(batch.num_tokens for batch in micro_batches)
         parts = []
         for batch in micro_batches:
-            loss, losses = self._losses(on_device(batch, self.device))
+            loss, losses = self.objective(self.model, on_device(batch, self.device), self.precision)
             (loss / num_tokens).backward()
             parts.append(losses)
         norm = clip_grad_norm_(self.model.parameters(), self.optim_config.clip_norm or math.inf, foreach=True)
@@ -188,22 +191,6 @@ class Trainer:
         if self.average is not None:
             self.average.update(self.position.update)
         return torch.stack(parts).sum(0), norm
-
-    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What is differentiated; and (2,) or, with a coverage loss, (3,): smoothed loss, negative log-likelihood, and
-        coverage loss without its λ. All are sums over tokens."""
-        weight, wanted = self.config.coverage_loss, batch.labels != PAD
-        with runtime.autocast(self.precision, self.device):
-            inputs = (batch.source, batch.source_mask, batch.inputs)
-            logits, record = self.model(*inputs, attention=weight > 0, positions=wanted)
-            loss, nll = cross_entropy(logits, batch.labels[wanted], smoothing=self.config.label_smoothing)
-            if not weight:
-                return loss, torch.stack([loss.detach(), nll])
-            if record is None:
-                remedy = "set it to 0, or choose a score other than model.attention.score=none"
-                raise ValueError(f"train.coverage_loss={weight:g}: needs a model with attention; {remedy}")
-            coverage = coverage_loss(record.cross, wanted)
-        return loss + weight * coverage, torch.stack([loss.detach(), nll, coverage.detach()])
 
     def _updates(self) -> Iterator[list[Batch]]:
         """The batches of each update, from where the run stands; an update never spans two epochs."""

@@ -65,8 +65,15 @@ def test_other_peoples_files(tmp_path: Path, content: object) -> None:
 
 def test_nothing_is_executed(tmp_path: Path) -> None:
     path = tmp_path / "bomb.pt"
-    torch.save({"format": checkpoint.FORMAT, "format_version": 1, "x": Bomb()}, path)
+    torch.save({"format": checkpoint.FORMAT, "format_version": checkpoint.FORMAT_VERSION, "x": Bomb()}, path)
     with pytest.raises(ValueError, match=r"bomb.pt: truncated, or not a checkpoint"):
+        checkpoint.load(path)
+
+
+def test_older_format(tmp_path: Path) -> None:
+    path = tmp_path / "older.pt"
+    torch.save({"format": checkpoint.FORMAT, "format_version": 1, "nmt": "0.1.0"}, path)
+    with pytest.raises(ValueError, match=r"written by nmt 0.1.0, whose models have other parameters .*train again"):
         checkpoint.load(path)
 
 

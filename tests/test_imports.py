@@ -12,6 +12,7 @@ LAYERS = [
     {"translator", "records", "match"},
     {"evaluator"},
     {"validation"},
+    {"objective"},
     {"trainer"},
     {"schema"},
     {"presets"},

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nmt.loss import CHUNK, coverage_loss, cross_entropy
+from nmt.loss import CHUNK, coverage_loss, cross_entropy, divergence
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -83,3 +83,20 @@ def test_coverage_loss_never_waits_for_the_device() -> None:
     assert coverage_loss(weights, torch.empty(2, 5, dtype=torch.bool, device="meta")).shape == ()
     with pytest.raises((RuntimeError, NotImplementedError)):
         weights[weights > 0].sum().item()
+
+
+def test_divergence_is_the_symmetric_kl() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2 * (CHUNK + 3), 7, dtype=torch.float64, requires_grad=True)
+    p, q = logits.detach().softmax(-1).chunk(2)
+    expected = torch.nn.functional.kl_div(q.log(), p, reduction="sum") + torch.nn.functional.kl_div(
+        p.log(), q, reduction="sum"
+    )
+    torch.testing.assert_close(divergence(logits), expected)
+    assert divergence(logits[:3].repeat(2, 1)).item() == pytest.approx(0, abs=1e-12)
+    assert torch.autograd.gradcheck(divergence, (logits[:12].detach().requires_grad_(),))
+    halves = [part.log_softmax(-1) for part in logits.chunk(2)]
+    by_autograd = ((halves[0].exp() - halves[1].exp()) * (halves[0] - halves[1])).sum()
+    (plain,) = torch.autograd.grad(by_autograd, logits)
+    (fast,) = torch.autograd.grad(divergence(logits) * 1.0, logits)
+    torch.testing.assert_close(fast, plain)

@@ -117,6 +117,7 @@ def rows(trainer: Trainer) -> list[dict[str, Any]]:
         ([3], {}),
         ([4], {"ema": 0.9}),
         ([5], {"coverage_loss": 0.5}),
+        ([5], {"r_drop": 1.0}),
         ([7, 8], {"ema": 0.9}),
         ([14], {"ema": 0.9}),
         ([2, 4, 6, 9, 13, 14], {"ema": 0.5, "coverage_loss": 0.5}),
@@ -292,7 +293,14 @@ def test_the_last_updates_can_be_the_best(make: Make) -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("ema", 1.0), ("ema", -0.1), ("ema", math.nan), ("coverage_loss", -1.0), ("coverage_loss", math.inf)],
+    [
+        ("ema", 1.0),
+        ("ema", -0.1),
+        ("ema", math.nan),
+        ("coverage_loss", -1.0),
+        ("coverage_loss", math.inf),
+        ("r_drop", -1.0),
+    ],
 )
 def test_impossible_configurations(option: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"train.{option}={value}: must be"):
@@ -377,7 +385,8 @@ def test_every_optim_option_reaches_the_update(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("label_smoothing", 0.5), ("accumulate", 2), ("precision", "bf16"), ("coverage_loss", 1.0)]
+    ("option", "value"),
+    [("label_smoothing", 0.5), ("accumulate", 2), ("precision", "bf16"), ("coverage_loss", 1.0), ("r_drop", 1.0)],
 )
 def test_every_train_option_reaches_the_update(make: Make, option: str, value: object) -> None:
     weights = []

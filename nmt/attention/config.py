@@ -56,6 +56,23 @@ class AttentionConfig:
         changes = self.layers[number] if self.layers else {}
         return dataclasses.replace(self, **{**changes, "layers": []})
 
+    def without_effect(self, default: "AttentionConfig") -> list[str]:
+        """Options that differ from `default` and change nothing, such as `top` without top_k."""
+        layers = [self.layer(number) for number in range(len(self.layers))] or [self]
+        scores = {score for layer in layers for score in layer.scores}
+        matters = {
+            "top": any(layer.normaliser == "top_k" for layer in layers),
+            "width": any(layer.window != "global" for layer in layers),
+            "divisor": bool(scores & {"scaled", "hybrid"}),
+            "positions": "location" in scores,
+            "dim": any(layer.project for layer in layers),
+        }
+        if scores == {NONE}:
+            matters = dict.fromkeys(
+                (f.name for f in dataclasses.fields(self) if f.name not in ("score", "layers")), False
+            )
+        return [name for name, used in matters.items() if not used and getattr(self, name) != getattr(default, name)]
+
     def check(self, path: str, site: str, num_layers: int = 1) -> None:
         """Raises ValueError for a value that is not allowed or a combination that cannot be.
 

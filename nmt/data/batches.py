@@ -12,6 +12,10 @@ from nmt.data.corpus import Corpus, Side
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.vocabulary import BOS, EOS, PAD, flatten
 
+SAMPLED_MULTIPLE = 4
+"""Lengths of batches with drawn segmentations are padded to this: oneDNN compiles for each new shape, and every draw
+would bring one."""
+
 
 class Batch(NamedTuple):
     """B pairs for teacher forcing; masks are True at real tokens."""
@@ -69,11 +73,19 @@ def plan(
 
 
 def collate(
-    sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], indices: NDArray[np.int64] | None = None
+    sources: Sequence[Sequence[int]],
+    targets: Sequence[Sequence[int]],
+    indices: NDArray[np.int64] | None = None,
+    *,
+    multiple: int = 1,
 ) -> Batch:
-    """A batch of id lists (without BOS and EOS); `indices` are kept with it, by default 0 to B - 1."""
+    """A batch of id lists (without BOS and EOS); `indices` are kept with it, by default 0 to B - 1.
+
+    Both sides are padded to a multiple of `multiple`.
+    """
     indices = np.arange(len(sources)) if indices is None else indices
-    return _batch(_with_ends(*flatten(sources)), _with_ends(*flatten(targets)), indices)
+    source, labels = (_with_ends(*flatten(side), multiple=multiple) for side in (sources, targets))
+    return _batch(source, labels, indices)
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
@@ -139,15 +151,15 @@ class Batches:
             seeds = np.random.SeedSequence([self._seed, epoch, number]).generate_state(2).tolist()
             sources = self._tokenizer.sample_source(corpus.source_text.rows(rows), seeds[0])
             targets = self._tokenizer.sample_target(corpus.target_text.rows(rows), seeds[1])
-            return collate(sources, targets, rows)
+            return collate(sources, targets, rows, multiple=SAMPLED_MULTIPLE)
         return _batch(_gather(corpus.source, rows), _gather(corpus.target, rows), rows)
 
 
-def _gather(side: Side, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(B, L + 1) the given rows of one side, EOS after each, then PAD."""
+def _gather(side: Side, rows: NDArray[np.int64], multiple: int = 1) -> NDArray[np.int64]:
+    """(B, L + 1, rounded up to a multiple) the given rows of one side, EOS after each, then PAD."""
     starts = side.offsets[rows]
     lengths = side.offsets[rows + 1] - starts
-    columns = np.arange(int(lengths.max(initial=0)) + 1)
+    columns = np.arange(-(-(int(lengths.max(initial=0)) + 1) // multiple) * multiple)
     inside = columns < lengths[:, None]
     result = np.full(inside.shape, PAD, np.int64)
     result[inside] = side.ids[(starts[:, None] + columns)[inside]]
@@ -155,10 +167,10 @@ def _gather(side: Side, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return result
 
 
-def _with_ends(ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+def _with_ends(ids: NDArray[np.int32], lengths: NDArray[np.int64], multiple: int = 1) -> NDArray[np.int64]:
     """As `_gather`, for sequences written one after another."""
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    return _gather(Side(ids, offsets), np.arange(len(lengths)))
+    return _gather(Side(ids, offsets), np.arange(len(lengths)), multiple)
 
 
 def _batch(source: NDArray[np.int64], labels: NDArray[np.int64], indices: NDArray[np.int64]) -> Batch:

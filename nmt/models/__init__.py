@@ -2,12 +2,13 @@
 
 from typing import Any, NamedTuple
 
+from nmt.attention import AttentionConfig
 from nmt.models.base import AttentionRecord, Seq2Seq, State
 from nmt.models.mixed import RNNTransformer, RNNTransformerConfig, TransformerRNN, TransformerRNNConfig
 from nmt.models.rnn import RNN, RNNConfig
 from nmt.models.transformer import Transformer, TransformerConfig
 
-__all__ = ["MODELS", "AttentionRecord", "ModelKind", "Seq2Seq", "State", "build"]
+__all__ = ["MODELS", "AttentionRecord", "ModelKind", "Seq2Seq", "State", "build", "without_effect"]
 
 
 class ModelKind(NamedTuple):
@@ -23,6 +24,17 @@ MODELS: dict[str, ModelKind] = {
     "transformer_rnn": ModelKind(TransformerRNNConfig, TransformerRNN),
     "rnn_transformer": ModelKind(RNNTransformerConfig, RNNTransformer),
 }
+
+
+def without_effect(config: Any) -> list[str]:
+    """Options of a model's attentions that are set and change nothing, with their values: "model.attention.top=4"."""
+    default, found = type(config)(), []
+    for site in ("attention", "encoder_self", "decoder_self"):
+        own = getattr(config, site, None)
+        if isinstance(own, AttentionConfig):
+            names = own.without_effect(getattr(default, site))
+            found += [f"model.{site}.{name}={getattr(own, name)}" for name in names]
+    return found
 
 
 def build(config: Any, source_size: int, target_size: int, *, joint: bool) -> Seq2Seq:

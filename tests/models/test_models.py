@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nmt.attention import CROSS, NORMALISERS, SCORES, WINDOWS, AttentionConfig
-from nmt.models import MODELS, Seq2Seq, build
+from nmt.models import MODELS, Seq2Seq, build, without_effect
 
 VOCAB = 19
 MIX = ["additive", "cosine"]
@@ -212,6 +212,23 @@ def test_attention_dropout_acts_in_training_and_not_on_the_record(architecture: 
     assert not torch.allclose(logits, expected)
     first = (slice(None), 0, slice(None), 0)  # the first layer's first position has seen no dropout yet
     torch.testing.assert_close(dropped.cross[first], record.cross[first])
+
+
+def test_options_without_effect_are_named() -> None:
+    assert without_effect(MODELS["transformer"].config()) == []
+    chosen = config("transformer", "dot", {"top": 4, "width": 3, "divisor": "2", "positions": 9})
+    found = without_effect(chosen)
+    assert {line for line in found if "model.attention." in line} == {
+        "model.attention.top=4",
+        "model.attention.width=3",
+        "model.attention.divisor=2",
+        "model.attention.positions=9",
+    }
+    used = {"top": 4, "width": 3, "normaliser": "top_k", "window": "local_m"}
+    assert not any("model.attention." in line for line in without_effect(config("transformer", "dot", used)))
+    in_a_layer = {"top": 4, "width": 10, "layers": [{}, {"normaliser": "top_k"}]}
+    assert not any("model.attention.top" in line for line in without_effect(config("transformer", "dot", in_a_layer)))
+    assert "model.attention.heads=2" in without_effect(config("rnn", "none"))
 
 
 @pytest.mark.parametrize("architecture", MODELS)
