@@ -28,7 +28,7 @@ _COVERAGE = 2  # and with coverage: one more multiply-add
 
 def on_meta(config: Any, source_size: int, target_size: int, *, joint: bool) -> Seq2Seq:
     """The model of a configuration without its numbers; arguments and errors are those of `nmt.models.build`."""
-    with torch.device("meta"):
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
         return build(config, source_size, target_size, joint=joint)
 
 

@@ -135,6 +135,8 @@ class Records:
             f"{name} {value:.2f}" if name != "aer" else f"AER {100 * value:.1f} %" for name, value in outcome.items()
         )
         self.say(f"valid at update {update}: {shown}{'  (best so far)' if best_update == update else ''}")
+        for name, values in quantities.items():
+            log.debug("%s at update %d: %s", name, update, "  ".join(f"{value:.3f}" for value in values))
         self.tokens_here, self.begin = 0, time.monotonic()  # validation time is not training time
 
     def say(self, text: str) -> None:

@@ -108,6 +108,7 @@ def render(report: Report, *, max_sentences: int = 30) -> str:
         _section("Notes", _list(report.notes)),
         _section("Scores", _scores(report)),
         _section("Training", charts(report.history)),
+        _section("Learned by the attention", _quantities(report.history)),
         _section("Data", _data(report.data)),
         _section("Sentences", _sentences(report.sentences, max_sentences)),
         _section("How it was made", _provenance(report)),
@@ -155,6 +156,20 @@ def _scores(report: Report) -> str:
 
 def _metric_name(name: str) -> str:
     return {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER (lower is better)"}.get(name, name)
+
+
+def _quantities(history: Sequence[Mapping[str, Any]]) -> str:
+    """Gates, temperatures and divisors at the last validation, one row for each attention that has some."""
+    found = next((row["quantities"] for row in reversed(history) if row.get("quantities")), None)
+    if found is None:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{"  ".join(f"{value:.3f}" for value in values)}</td></tr>'
+        for name, values in found.items()
+    )
+    head = '<thead><tr><th scope="col">quantity</th><th scope="col">heads, at the last validation</th></tr></thead>'
+    table = f'<table class="data">{head}<tbody>{rows}</tbody></table>'
+    return f'<div class="scroll" role="region" aria-label="Learned by the attention" tabindex="0">{table}</div>'
 
 
 def _data(parts: Sequence[SplitReport]) -> str:

@@ -202,3 +202,16 @@ def test_a_matrix_that_does_not_fit_is_refused_with_its_sentence():
         render(Report("t", "n", sentences=[sentence(), wrong]))
     with pytest.raises(ValueError, match="sentence 1: attention holds values"):
         render(Report("t", "n", sentences=[ReportSentence("s", None, "h", ["a"], ["b"], np.array([[-1.0]]))]))
+
+
+def test_learned_quantities_of_the_last_validation_are_shown() -> None:
+    rows = [
+        {"update": 5, "valid_loss": 2.0, "quantities": {"decoder.attention.hybrid.gate": [0.5, 0.5]}},
+        {"update": 9, "valid_loss": 1.0, "quantities": {"decoder.attention.hybrid.gate": [0.25, 0.875]}},
+        {"update": 9, "loss": 1.0},
+    ]
+    page = render(Report("t", "n", history=rows))
+    assert "decoder.attention.hybrid.gate" in page
+    assert "0.250  0.875" in page
+    assert "0.500" not in page
+    assert "Learned by the attention" not in render(Report("t", "n", history=rows[2:]))
