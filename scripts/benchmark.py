@@ -13,6 +13,7 @@ import nmt  # isort: skip  # before torch: it decides how torch's threads wait
 
 import json
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -64,9 +65,17 @@ def train(config: Config, updates: int, warmup: int) -> dict[str, object]:
         "device": str(device),
         "threads": torch.get_num_threads(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "peak_mebibytes": _peak(device),
         "load_before": load,
         "versions": versions(),
     }
+
+
+def _peak(device: torch.device) -> float:
+    """The most memory held: on a GPU by tensors, on a CPU resident in the process, libraries and data included."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
 def _wait(device: torch.device) -> None:

@@ -2,10 +2,13 @@
 
 import dataclasses
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nmt.attention import (
     CROSS,
@@ -263,6 +266,36 @@ def test_top_is_the_number_of_keys_kept() -> None:
     for top in (1, 5):
         part = make(normaliser="top_k", top=top)
         assert ((part(query, part.prepare(states), None, record=True).weights > 0).sum(-1) == top).all()
+
+
+class Elements(TorchDispatchMode):
+    """Counts the elements that all operations write, an exact measure of work and memory traffic."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        self.num += sum(x.numel() for x in pytree.tree_leaves(result) if isinstance(x, Tensor))
+        return result
+
+
+@pytest.mark.parametrize(("window", "site"), PLACES)
+@pytest.mark.parametrize("score", ["dot", "additive", MIXED])
+def test_work_grows_with_the_window_and_not_with_the_square_of_the_length(
+    score: object, window: str, site: str
+) -> None:
+    part = make(score, window=window, site=site)
+    work, dense = [], window == "global"  # torch's fused attention hides what it writes
+    for length in (128, 256, 512):
+        states = torch.randn(1, length, D, dtype=torch.float64, requires_grad=True)
+        query = torch.randn(1, length, D, dtype=torch.float64, requires_grad=True) if site == CROSS else states
+        with Elements() as elements:
+            part(query, part.prepare(states), None, record=dense).context.sum().backward()
+        work.append(elements.num)
+    growth = (work[2] - work[1]) / (work[1] - work[0])  # 2 for linear, 4 for quadratic
+    assert (growth > 3.5) if dense else (growth < 2.1)
 
 
 def test_local_m_follows_the_query_and_local_p_its_prediction() -> None:
