@@ -10,38 +10,38 @@ CHUNK = 64
 
 
 class _SmoothedCrossEntropy(torch.autograd.Function):
-    """Holds the logits once, in their own precision: fp32 copies exist for one chunk of rows at a time."""
+    """Holds logits and gradient in the logits' precision: fp32 copies exist for one chunk of rows at a time, which the
+    cache holds. The gradient is made with the value, because both need the same exponentials."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-        losses, nlls, normalisers = [], [], []
-        for rows, wanted in zip(logits.split(CHUNK), labels.split(CHUNK), strict=True):
+        wants_gradient: bool = ctx.needs_input_grad[0]
+        result = torch.empty_like(logits) if wants_gradient else logits
+        losses, nlls = [], []
+        for rows, wanted, out in zip(logits.split(CHUNK), labels.split(CHUNK), result.split(CHUNK), strict=True):
             rows = rows if rows.dtype == torch.float64 else rows.float()
-            normaliser = rows.logsumexp(-1)
-            nll = normaliser - rows.gather(1, wanted.unsqueeze(1)).squeeze(1)
-            nlls.append(nll.sum())
-            losses.append((1 - smoothing) * nlls[-1] + smoothing * (normaliser - rows.mean(-1)).sum())
-            normalisers.append(normaliser)
-        ctx.save_for_backward(logits, labels, torch.cat(normalisers))
-        ctx.smoothing = smoothing
+            wanted = wanted.unsqueeze(1)
+            highest = rows.amax(-1, keepdim=True)
+            rows = rows - highest
+            at_label, mean = rows.gather(1, wanted), rows.mean(-1, keepdim=True)
+            shares = rows.exp_()
+            total = shares.sum(-1, keepdim=True)
+            normaliser = total.log()
+            nlls.append((normaliser - at_label).sum())
+            losses.append((1 - smoothing) * nlls[-1] + smoothing * (normaliser - mean).sum())
+            if wants_gradient:
+                shares = shares.mul_(1 / total).sub_(smoothing / logits.size(1))
+                out.copy_(shares.scatter_add_(1, wanted, torch.full_like(total, smoothing - 1)))
+        if wants_gradient:
+            ctx.save_for_backward(result)
         nll_sum = torch.stack(nlls).sum()
         ctx.mark_non_differentiable(nll_sum)
         return torch.stack(losses).sum(), nll_sum
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
-        logits, labels, normalisers = ctx.saved_tensors
-        smoothing: float = ctx.smoothing
-        result = torch.empty_like(logits)
-        parts = zip(
-            logits.split(CHUNK), labels.split(CHUNK), normalisers.split(CHUNK), result.split(CHUNK), strict=True
-        )
-        for rows, wanted, normaliser, out in parts:
-            gradient = (rows.to(normaliser.dtype) - normaliser.unsqueeze(1)).exp_()
-            gradient -= smoothing / logits.size(1)
-            gradient.scatter_add_(1, wanted.unsqueeze(1), torch.full_like(normaliser, smoothing - 1).unsqueeze(1))
-            out.copy_(gradient.mul_(grads[0]))
-        return result, None, None
+        (gradient,) = ctx.saved_tensors
+        return gradient * grads[0], None, None
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:

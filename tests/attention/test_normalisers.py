@@ -290,3 +290,22 @@ def test_gpu_agrees_with_cpu(name: str, dtype: torch.dtype) -> None:
     torch.testing.assert_close([part.cpu() for part in there], list(here))
     with torch.autocast("cuda", torch.bfloat16):
         assert NORMALISERS[name](scores.cuda(), TOP).dtype == torch.softmax(scores.cuda(), -1).dtype
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 15, 16, 23, 31, 32, 50])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_softmax_is_torchs_at_every_length(length: int, dtype: torch.dtype) -> None:
+    """Short rows have ways of their own on a CPU."""
+    torch.manual_seed(length)
+    scores = (3 * torch.randn(5, 4, 6, length)).to(dtype)
+    scores[..., length // 2 + 1 :] = float("-inf")
+    gradient = torch.randn(scores.shape).to(dtype)
+    found = []
+    for function in (lambda x: NORMALISERS["softmax"](x, 0), lambda x: torch.softmax(x, -1)):
+        leaf = scores.clone().requires_grad_()
+        weights = function(leaf)
+        weights.backward(gradient)
+        found.append((weights.detach(), leaf.grad))
+    assert found[0][0].dtype == dtype
+    torch.testing.assert_close(found[0], found[1])
+    assert (found[0][0][..., length // 2 + 1 :] == 0).all()
