@@ -307,5 +307,7 @@ def test_softmax_is_torchs_at_every_length(length: int, dtype: torch.dtype) -> N
         weights.backward(gradient)
         found.append((weights.detach(), leaf.grad))
     assert found[0][0].dtype == dtype
-    torch.testing.assert_close(found[0], found[1])
+    # torch's own gradient starts from rounded weights, ours from exact ones
+    tolerance = {"rtol": 0.02, "atol": 0.02} if dtype == torch.bfloat16 else {}
+    torch.testing.assert_close(found[0], found[1], **tolerance)
     assert (found[0][0][..., length // 2 + 1 :] == 0).all()
