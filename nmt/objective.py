@@ -24,11 +24,7 @@ class Objective:
         self.names = ("loss", "nll", *(name for name, weight in extra.items() if weight))
 
     def __call__(self, model: Seq2Seq, batch: Batch, precision: str) -> tuple[Tensor, Tensor]:
-        """What is differentiated, and (len(names),) without the weights of the options.
-
-        Raises:
-            ValueError: a coverage loss for a model without attention.
-        """
+        """What is differentiated, and (len(names),) without the weights of the options."""
         twice = 2 if self.r_drop else 1
         # R-Drop sends every sentence through the model twice; dropout makes the two differ.
         source, mask, inputs, labels = (torch.cat([part] * twice) if twice > 1 else part for part in batch[:4])
@@ -38,11 +34,7 @@ class Objective:
             loss, nll = cross_entropy(logits, labels[wanted], smoothing=self.label_smoothing)
             total, logged = loss / twice, [loss.detach() / twice, nll / twice]
             if self.coverage_loss:
-                if record is None:
-                    raise ValueError(
-                        f"train.coverage_loss={self.coverage_loss:g}: needs a model with attention; set it to 0, or "
-                        "choose a score other than model.attention.score=none"
-                    )
+                assert record is not None, "a coverage loss needs attention"
                 repeated = coverage_loss(record.cross, wanted) / twice
                 total = total + self.coverage_loss * repeated
                 logged.append(repeated.detach())

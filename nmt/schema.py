@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from nmt.attention import NONE
 from nmt.data.sources import DataConfig
 from nmt.metrics import MetricsConfig
 from nmt.models.rnn import RNNConfig
@@ -42,6 +43,11 @@ class Config:
         parts = [] if self.name is None else self.name.split("/")
         if any(part in ("", ".", "..") or part != part.strip() for part in parts):
             raise ValueError(f"name={self.name}: must be a folder name inside {self.runs}/, such as name=my_run")
+        if self.train.coverage_loss and self.model.attention.score == NONE:
+            raise ValueError(
+                f"train.coverage_loss={self.train.coverage_loss:g}: needs a model with attention; set it to 0, or "
+                "choose a score other than model.attention.score=none"
+            )
 
 
 @dataclass

@@ -143,7 +143,7 @@ class Trainer:
         """Trains until a limit, early stopping, or `stop` (which saves first).
 
         Raises:
-            ValueError: the loss or a weight is no longer a finite number; a coverage loss without attention.
+            ValueError: the loss or a weight is no longer a finite number.
         """
         position, config = self.position, self.config
         names, stands = self.objective.names, (position.update, position.validated)

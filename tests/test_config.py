@@ -524,3 +524,30 @@ def test_help_lists_every_group_and_choice(name: str, tmp_path: Path) -> None:
     assert done.stdout.rstrip().splitlines()[-1].strip().startswith(f"python -m nmt.{name}")
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["train.coverage_loss=1", "model.attention.score=none"],
+            "train.coverage_loss=1: needs a model with attention; set it to 0, or choose a score other than",
+        ),
+        (
+            ["model=transformer", "model.decoder_self.window=local_p"],
+            "model.decoder_self.window=local_p does not work in self-attention",
+        ),
+        (["model=transformer", "model.attention.heads=3"], "model.attention.heads=3: model.width=128 is no multiple"),
+        (["model.encoder_self.score=dot"], "not an option of model=rnn; an option of model=transformer"),
+        (["model.attention.normalizer=sparsemax"], "did you mean model.attention.normaliser?"),
+        (["model=transformer", "model.attention.layers=[{score: dot}]"], "layers has 1 entries: 2 layers attend here"),
+        (["model=transformer", "model.attention.layers=[{heads: 2}, {}]"], "heads cannot differ by layer"),
+        (["model.attention.score=[additive,dot]"], "2 scores for model.attention.heads=1; give one a head"),
+        (["model.match=size"], "model.match=size: must be one of none, parameters, flops"),
+        (["train.ema=1"], "train.ema=1.0: must be at least 0 and below 1"),
+    ],
+)
+def test_impossible_models_cost_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in failure(capsys, *arguments)

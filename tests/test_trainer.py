@@ -396,11 +396,6 @@ def test_every_train_option_reaches_the_update(make: Make, option: str, value: o
     assert not torch.equal(*weights)
 
 
-def test_coverage_loss_needs_attention(make: Make) -> None:
-    with pytest.raises(ValueError, match=r"train.coverage_loss=0.5: needs .* model.attention.score=none"):
-        fit(make(coverage_loss=0.5, score="none"))
-
-
 def test_coverage_loss_spreads_attention(make: Make) -> None:
     """With a large weight a model attends less to what it has attended to before."""
 

@@ -14,7 +14,7 @@ from nmt.attention.config import NONE, AttentionConfig
 from nmt.attention.normalisers import NORMALISERS
 from nmt.attention.rotary import rotate
 from nmt.attention.scores import SCORES, Additive, Product, Score
-from nmt.attention.windows import CROSS, DECODER, ENCODER, SITES, WINDOWS
+from nmt.attention.windows import CROSS, DECODER, ENCODER, SITES, WINDOWS, Asked, Projected
 from nmt.dropout import Dropout
 
 __all__ = [
@@ -153,14 +153,14 @@ class Attention(nn.Module):
         if self.rotary:
             assert isinstance(start, int)
             queries = rotate(queries, start)
+        asked, num_keys = Asked(query, mask, start), memory["keys.0"].size(2)
         weights: Tensor | None = None
         if self.coverage:
-            context, weights, covered = self._covering(query, queries, memory, mask, start, covered)
-        elif not record and self.window.saves(query.size(1), memory["keys.0"].size(2)):
-            context = self._in_window(query, queries, memory, mask, start)
+            context, weights, covered = self._covering(asked, queries, memory, covered)
+        elif not record and self.window.saves(query.size(1), num_keys):
+            context = self._in_window(asked, queries, memory)
         else:
-            bias = self.window.bias(query, mask, memory["keys.0"].size(2), start)
-            context, weights = self._dense(queries, memory, bias, record)
+            context, weights = self._dense(queries, memory, self.window.bias(asked, num_keys), record)
         joined: Tensor = self.output(context.transpose(1, 2).flatten(2))
         return Attended(joined, weights if record else None, covered)
 
@@ -179,6 +179,10 @@ class Attention(nn.Module):
 
     def _weigh(self, scores: Tensor) -> Tensor:
         return NORMALISERS[self.normaliser](scores, self.top)
+
+    def _weigh_and_drop(self, scores: Tensor) -> Tensor:
+        dropped: Tensor = self.dropout(self._weigh(scores))
+        return dropped
 
     def _dense(
         self, queries: Tensor, memory: Memory, bias: Tensor | None, record: bool, covered: Tensor | None = None
@@ -209,37 +213,24 @@ class Attention(nn.Module):
         dropping = self.training and self.dropout.rate > 0
         return not (half or dropping or queries.size(2) == 1 or queries.size(3) != values.size(3))
 
-    def _in_window(
-        self, query: Tensor, queries: Tensor, memory: Memory, mask: Tensor | None, start: Tensor | int
-    ) -> Tensor:
+    def _in_window(self, asked: Asked, queries: Tensor, memory: Memory) -> Tensor:
         """The same as `_dense` from the keys inside the window only."""
         contexts = []
         for number, (group, score) in enumerate(zip(self.groups, self.scores, strict=True)):
-            keys, values = memory[f"keys.{number}"], memory[f"values.{number}"]
-            own = self._heads(queries, group)
-            contexts.append(
-                self.window.attend(
-                    query, mask, start, group, own, keys, values, score, lambda s: self.dropout(self._weigh(s))
-                )
-            )
+            own = Projected(self._heads(queries, group), memory[f"keys.{number}"], memory[f"values.{number}"])
+            contexts.append(self.window.attend(asked, own, group, score, self._weigh_and_drop))
         return self._join(contexts)
 
     def _covering(
-        self,
-        query: Tensor,
-        queries: Tensor,
-        memory: Memory,
-        mask: Tensor | None,
-        start: Tensor | int,
-        covered: Tensor | None,
+        self, asked: Asked, queries: Tensor, memory: Memory, covered: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One query after the other, because each sees what those before it have covered."""
         num_keys = memory["keys.0"].size(2)
         covered = queries.new_zeros(queries.size(0), self.heads, num_keys) if covered is None else covered
         contexts, rows = [], []
-        for step in range(query.size(1)):
+        for step in range(queries.size(2)):
             here = slice(step, step + 1)
-            bias = self.window.bias(query[:, here], mask, num_keys, start + step)
+            bias = self.window.bias(Asked(asked.query[:, here], asked.mask, asked.start + step), num_keys)
             context, weights = self._dense(queries[:, :, here], memory, bias, True, covered)
             assert weights is not None
             covered = covered + weights.squeeze(2)

@@ -5,6 +5,7 @@ that cost grows with the window and not with the sentence. `Attention` takes the
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,40 @@ SITES = (CROSS, ENCODER, DECODER)
 
 Compare = Callable[[Tensor, Tensor], Tensor]  # queries (B, H, *, T, D), keys (B, H, *, S, D) -> (B, H, *, T, S)
 Weigh = Callable[[Tensor], Tensor]  # scores with -inf where hidden -> weights, dropout applied
+
+
+class Asked(NamedTuple):
+    """Who asks, and whom.
+
+    query: (B, T, query_dim), not projected.
+    mask: (B, S), True for real keys, a prefix of each row; None: all.
+    start: position of the first query, one for all or (B,).
+    """
+
+    query: Tensor
+    mask: Tensor | None
+    start: Tensor | int
+
+    def positions(self) -> Tensor:
+        """Absolute positions of the queries, (B or 1, T)."""
+        steps = torch.arange(self.query.size(1), device=self.query.device)
+        if isinstance(self.start, Tensor):
+            return steps + self.start.unsqueeze(-1)
+        return (steps + self.start).unsqueeze(0)
+
+    def lengths(self, num_keys: int) -> Tensor:
+        """Number of real keys per row, (B,)."""
+        if self.mask is None:
+            return torch.full((self.query.size(0),), num_keys, device=self.query.device)
+        return self.mask.sum(-1)
+
+
+class Projected(NamedTuple):
+    """queries (B, H, T, D), keys (B, H, S, any) as the score prepared them, values (B, H, S, D)."""
+
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
 
 
 class Window(nn.Module):
@@ -38,43 +73,27 @@ class Window(nn.Module):
         """Whether touching the window only is less work than the dense form."""
         return False
 
-    def bias(self, query: Tensor, mask: Tensor | None, num_keys: int, start: Tensor | int) -> Tensor | None:
+    def bias(self, asked: Asked, num_keys: int) -> Tensor | None:
         """What is added to the scores: 0 or less where a key may be attended, -inf elsewhere.
 
-        Args:
-            query: (B, T, query_dim), not projected.
-            mask: (B, S), True for real keys, a prefix of each row; None: all.
-            num_keys: S.
-            start: position of the first query, one for all or (B,).
-
         Returns:
-            something that broadcasts to (B, H, T, S), or None for nothing.
+            something that broadcasts to (B, H, T, S), S = num_keys, or None for nothing.
         """
+        query, mask, _ = asked
         bias = None if mask is None else _bias(mask[:, None, None], query)
         if self.site != DECODER or query.size(1) == 1:
             return bias
-        queries, keys = _positions(query, start)[:, None, :, None], torch.arange(num_keys, device=query.device)
+        queries, keys = asked.positions()[:, None, :, None], torch.arange(num_keys, device=query.device)
         future = _bias(keys <= queries, query)  # (B or 1, 1, T, S)
         return future if bias is None else bias + future
 
-    def attend(
-        self,
-        query: Tensor,
-        mask: Tensor | None,
-        start: Tensor | int,
-        heads: list[int],
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        compare: Compare,
-        weigh: Weigh,
-    ) -> Tensor:
+    def attend(self, asked: Asked, projected: Projected, heads: list[int], compare: Compare, weigh: Weigh) -> Tensor:
         """Attention that touches the window only.
 
         Args:
-            query, mask, start: as in `bias`.
-            heads: which of the heads these are.
-            queries: (B, H, T, D) projected. keys: (B, H, S, any) prepared. values: (B, H, S, D).
+            asked: see `Asked`.
+            projected: of some heads.
+            heads: which of the window's heads these are.
             compare: the score. weigh: the normaliser and dropout.
 
         Returns:
@@ -91,7 +110,7 @@ class Local(Window):
     def saves(self, num_queries: int, num_keys: int) -> bool:
         return num_keys > 2 * (2 * self.width + 1)
 
-    def centres(self, query: Tensor, lengths: Tensor, start: Tensor | int) -> Tensor:
+    def centres(self, asked: Asked, num_keys: int) -> Tensor:
         """p_t as a real number of source positions, (B, H or 1, T), between 0 and the last real key."""
         raise NotImplementedError
 
@@ -99,31 +118,20 @@ class Local(Window):
         """What is added to the score of a key at this distance from p_t."""
         return torch.zeros_like(distance)
 
-    def bias(self, query: Tensor, mask: Tensor | None, num_keys: int, start: Tensor | int) -> Tensor:
-        lengths = _lengths(query, mask, num_keys)
-        centres = self.centres(query, lengths, start).unsqueeze(-1)  # (B, H or 1, T, 1)
-        places = torch.arange(num_keys, device=query.device)
-        inside = ((places - centres.round()).abs() <= self.width) & (places < lengths.view(-1, 1, 1, 1))
+    def bias(self, asked: Asked, num_keys: int) -> Tensor:
+        centres = self.centres(asked, num_keys).unsqueeze(-1)  # (B, H or 1, T, 1)
+        places = torch.arange(num_keys, device=centres.device)
+        real = places < asked.lengths(num_keys).view(-1, 1, 1, 1)
+        inside = ((places - centres.round()).abs() <= self.width) & real
         return self.gaussian(places - centres).masked_fill(~inside, float("-inf"))
 
-    def attend(
-        self,
-        query: Tensor,
-        mask: Tensor | None,
-        start: Tensor | int,
-        heads: list[int],
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        compare: Compare,
-        weigh: Weigh,
-    ) -> Tensor:
-        lengths = _lengths(query, mask, keys.size(2))
-        centres = self.centres(query, lengths, start)  # (B, H or 1, T)
+    def attend(self, asked: Asked, projected: Projected, heads: list[int], compare: Compare, weigh: Weigh) -> Tensor:
+        queries, keys, values = projected
+        centres = self.centres(asked, keys.size(2))  # (B, H or 1, T)
         centres = centres[:, heads] if centres.size(1) > 1 else centres
-        offsets = torch.arange(-self.width, self.width + 1, device=query.device)
+        offsets = torch.arange(-self.width, self.width + 1, device=keys.device)
         places = centres.round().long().unsqueeze(-1) + offsets  # (B, H or 1, T, W)
-        inside = (places >= 0) & (places < lengths.view(-1, 1, 1, 1))
+        inside = (places >= 0) & (places < asked.lengths(keys.size(2)).view(-1, 1, 1, 1))
         bias = self.gaussian(places - centres.unsqueeze(-1)).masked_fill(~inside, float("-inf"))
         places = places.clamp(0, keys.size(2) - 1).expand(-1, keys.size(1), -1, -1)
         scores = compare(queries.unsqueeze(-2), _gather(keys, places)).squeeze(-2)  # (B, H, T, W)
@@ -136,9 +144,9 @@ class LocalM(Local):
 
     counts_steps = True
 
-    def centres(self, query: Tensor, lengths: Tensor, start: Tensor | int) -> Tensor:
-        places = torch.minimum(_positions(query, start), lengths.unsqueeze(-1) - 1)  # (B, T)
-        return places.unsqueeze(1).to(_real(query))
+    def centres(self, asked: Asked, num_keys: int) -> Tensor:
+        places = torch.minimum(asked.positions(), asked.lengths(num_keys).unsqueeze(-1) - 1)  # (B, T)
+        return places.unsqueeze(1).to(_real(asked.query))
 
 
 class LocalP(Local):
@@ -153,9 +161,9 @@ class LocalP(Local):
         self.hidden = nn.Linear(query_dim, query_dim, bias=False)
         self.place = nn.Linear(query_dim, heads, bias=False)
 
-    def centres(self, query: Tensor, lengths: Tensor, start: Tensor | int) -> Tensor:
-        share = torch.sigmoid(self.place(torch.tanh(self.hidden(query))).to(_real(query)))  # (B, T, H)
-        lengths = lengths.view(-1, 1, 1).to(share.dtype)
+    def centres(self, asked: Asked, num_keys: int) -> Tensor:
+        share = torch.sigmoid(self.place(torch.tanh(self.hidden(asked.query))).to(_real(asked.query)))  # (B, T, H)
+        lengths = asked.lengths(num_keys).view(-1, 1, 1).to(share.dtype)
         return torch.minimum(lengths * share, lengths - 1).transpose(1, 2)
 
     def gaussian(self, distance: Tensor) -> Tensor:
@@ -173,8 +181,9 @@ class Sliding(Window):
     def saves(self, num_queries: int, num_keys: int) -> bool:
         return num_keys > 4 * self.width if num_queries > 1 else num_keys > self.width + 1
 
-    def bias(self, query: Tensor, mask: Tensor | None, num_keys: int, start: Tensor | int) -> Tensor:
-        distance = _positions(query, start)[:, None, :, None] - torch.arange(num_keys, device=query.device)
+    def bias(self, asked: Asked, num_keys: int) -> Tensor:
+        query, mask, _ = asked
+        distance = asked.positions()[:, None, :, None] - torch.arange(num_keys, device=query.device)
         inside = self._near(distance)  # (B or 1, 1, T, S)
         # A padded query sees itself: a row needs one key, and no real query sees this one.
         return _bias(inside if mask is None else inside & (mask[:, None, None] | (distance == 0)), query)
@@ -183,18 +192,8 @@ class Sliding(Window):
         """Whether a key that lies `distance` before a query is seen."""
         return (distance <= self.width) & (distance >= (0 if self.site == DECODER else -self.width))
 
-    def attend(
-        self,
-        query: Tensor,
-        mask: Tensor | None,
-        start: Tensor | int,
-        heads: list[int],
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        compare: Compare,
-        weigh: Weigh,
-    ) -> Tensor:
+    def attend(self, asked: Asked, projected: Projected, heads: list[int], compare: Compare, weigh: Weigh) -> Tensor:
+        (queries, keys, values), mask = projected, asked.mask
         num = queries.size(2)
         if num == 1:  # a decoding step: the last keys
             recent = slice(max(keys.size(2) - self.width - 1, 0), None)
@@ -240,19 +239,6 @@ def _bias(allowed: Tensor, like: Tensor) -> Tensor:
 def _real(x: Tensor) -> torch.dtype:
     """The type in which positions are computed: they need more digits than half precision has."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def _positions(query: Tensor, start: Tensor | int) -> Tensor:
-    """Absolute positions of the queries, (B or 1, T)."""
-    steps = torch.arange(query.size(1), device=query.device)
-    return steps + start.unsqueeze(-1) if isinstance(start, Tensor) else (steps + start).unsqueeze(0)
-
-
-def _lengths(query: Tensor, mask: Tensor | None, num_keys: int) -> Tensor:
-    """Number of real keys per row, (B,)."""
-    if mask is None:
-        return torch.full((query.size(0),), num_keys, device=query.device)
-    return mask.sum(-1)
 
 
 def _gather(x: Tensor, places: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from nmt.attention import (
     AttentionConfig,
     Memory,
 )
+from nmt.attention.windows import Asked
 
 B, T, S, D, H = 3, 9, 26, 6, 2
 MIXED = ["additive", "dot", "scaled", "general"]
@@ -306,8 +307,7 @@ def test_local_m_follows_the_query_and_local_p_its_prediction() -> None:
         assert weights[0, 0, t].nonzero().flatten().tolist() == list(range(max(0, t - 2), t + 3))
     part = make(window="local_p")
     weights = part(query, part.prepare(states), None, record=True).weights
-    lengths = torch.full((B,), S)
-    centres = part.window.centres(query, lengths, 0)  # (B, H, T)
+    centres = part.window.centres(Asked(query, None, 0), S)  # (B, H, T)
     hidden = torch.tanh(part.window.hidden(query))
     by_hand = S * torch.sigmoid(part.window.place(hidden)).transpose(1, 2)
     torch.testing.assert_close(centres, by_hand.clamp(max=S - 1))
@@ -321,7 +321,7 @@ def test_local_p_weighs_by_its_gaussian() -> None:
         for parameter in module.parameters():
             torch.nn.init.zeros_(parameter)  # all scores equal: the Gaussian alone remains
     weights = part(query, part.prepare(states), None, record=True).weights
-    centres = part.window.centres(query, torch.full((B,), S), 0).unsqueeze(-1)
+    centres = part.window.centres(Asked(query, None, 0), S).unsqueeze(-1)
     places = torch.arange(S)
     gaussian = torch.exp(-((places - centres) ** 2) / (2 * 1.0**2))  # width 2, so σ = 1
     gaussian = gaussian * ((places - centres.round()).abs() <= 2)
@@ -359,13 +359,15 @@ def test_coverage_is_the_sum_of_earlier_weights(score: str) -> None:
 
 def test_coverage_can_teach_not_to_look_twice() -> None:
     part, (query, states, _) = make("additive", coverage=True), inputs()
-    query = query[:, :1].expand(-1, T, -1)  # the same question again and again
     with torch.no_grad():
         score = part.scores[0]
-        score.coverage.copy_(-20 * score.v.sign())  # what is covered scores lower
-    weights = part(query, part.prepare(states), None, record=True).weights
-    first, second = weights[:, :, 0].argmax(-1), weights[:, :, 1].argmax(-1)
-    assert (first != second).all()
+        score.coverage.copy_(-50 * score.v.sign())  # what is covered gets the lowest score there can be
+    memory, query = part.prepare(states), query[:, :1]
+    first = part(query, memory, None, record=True).weights.squeeze(2).argmax(-1)  # (B, H)
+    covered = torch.nn.functional.one_hot(first, S).double()
+    again = part(query, memory, None, covered=covered, record=True).weights.squeeze(2)
+    assert (again.argmax(-1) != first).all()
+    assert torch.equal(again.argmin(-1), first)
 
 
 def test_without_projections_the_score_sees_the_states() -> None:
