@@ -17,7 +17,7 @@ from nmt.data import Tokenizer
 from nmt.models import Seq2Seq
 from nmt.options import flatten, from_primitive, to_primitive
 from nmt.schema import Config
-from nmt.usage import SUMMARIES, tell
+from nmt.usage import SUMMARIES, leave_output, tell
 
 NAMES = ("name", "runs")  # options that differ between any two runs
 ERRORS = 5.0  # standard errors within which two means or deviations count as one
@@ -258,6 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(difference([Run.read(path) for path in given.runs]), flush=True)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except BrokenPipeError:
+        leave_output()
     except (ValueError, OSError) as error:
         tell(error)
         raise SystemExit(1) from None

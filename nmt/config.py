@@ -6,7 +6,6 @@ while the checks, the messages and the sweep loop are ours, so that a mistake co
 """
 
 import itertools
-import os
 import shlex
 import sys
 import traceback
@@ -29,7 +28,7 @@ from nmt.options import convert, differences, from_primitive, nearest, needed, n
 from nmt.presets import choices, folders
 from nmt.runs import FREE, check_continuation, command_line, is_under, overlay, own_name, report_folder, run_name
 from nmt.schema import Config, EvaluateConfig, TranslateConfig
-from nmt.usage import one_line, read_flags, tell, usage
+from nmt.usage import leave_output, one_line, read_flags, tell, usage
 
 __all__ = [
     "FREE",
@@ -237,8 +236,8 @@ def command(
         sys.stdout.flush()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        leave_output()
     except (ValueError, OSError) as error:
         tell(error)
         raise SystemExit(1) from None

@@ -143,6 +143,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def leave_output() -> None:
+    """After BrokenPipeError: the reader of our output, such as `head`, has seen enough, which is no error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def tell(error: BaseException) -> None:
     """One line on standard error, after the traceback when the environment variable NMT_TRACEBACK asks for it."""
     if os.environ.get("NMT_TRACEBACK", "0") not in ("", "0"):
