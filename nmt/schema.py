@@ -43,7 +43,9 @@ class Config:
         parts = [] if self.name is None else self.name.split("/")
         if any(part in ("", ".", "..") or part != part.strip() for part in parts):
             raise ValueError(f"name={self.name}: must be a folder name inside {self.runs}/, such as name=my_run")
-        if self.train.coverage_loss and self.model.attention.score == NONE:
+        attention = self.model.attention
+        scores = [layer.get("score", attention.score) for layer in attention.layers] or [attention.score]
+        if self.train.coverage_loss and all(score == NONE for score in scores):
             raise ValueError(
                 f"train.coverage_loss={self.train.coverage_loss:g}: needs a model with attention; set it to 0, or "
                 "choose a score other than model.attention.score=none"

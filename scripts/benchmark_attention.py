@@ -18,7 +18,6 @@ from nmt.attention import CROSS, ENCODER, NORMALISERS, SCORES, WINDOWS, Attentio
 from nmt.attention.scores import Additive, Score
 from nmt.evaluator import versions
 
-MIB = 2**20
 CORE = {"batch": 64, "queries": 64, "keys": 64, "heads": 8, "width": 64}
 """4,096 queries against 64 keys, 8 heads of 64."""
 LENGTHS = [64, 128, 256, 512]

@@ -534,6 +534,10 @@ def test_help_lists_every_group_and_choice(name: str, tmp_path: Path) -> None:
             "train.coverage_loss=1: needs a model with attention; set it to 0, or choose a score other than",
         ),
         (
+            ["model=rnn", "train.coverage_loss=1", "model.attention.layers=[{score: none}]"],
+            "train.coverage_loss=1: needs a model with attention",
+        ),
+        (
             ["model=transformer", "model.decoder_self.window=local_p"],
             "model.decoder_self.window=local_p does not work in self-attention",
         ),

@@ -265,7 +265,7 @@ def _fused(
         score.queries(queries),
         keys,
         values,
-        attn_mask=bias,
+        attn_mask=None if bias is None else bias.to(queries.dtype),
         dropout_p=dropout.rate if dropout.training else 0.0,
         scale=1.0,
     )

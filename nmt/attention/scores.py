@@ -222,12 +222,9 @@ class Hybrid(Additive):
         self.scaled = Scaled(heads, query_dim, key_dim, divisor=divisor)
 
     def _mix(self, additive: Tensor, query: Tensor, keys: Tensor) -> Tensor:
-        scaled = query @ self._divided(keys).transpose(-2, -1)
+        scaled = query @ self.scaled.prepare(keys).transpose(-2, -1)
         gate = _per_head(torch.sigmoid(self.gate)[:, None, None], additive)
         return gate * additive + (1 - gate) * scaled
-
-    def _divided(self, keys: Tensor) -> Tensor:
-        return self.scaled.prepare(keys)
 
     def plain(self, query: Tensor, keys: Tensor, covered: Tensor | None = None) -> Tensor:
         return self._mix(super().plain(query, keys, covered), query, keys)

@@ -146,8 +146,9 @@ class Decoder(nn.Module):
             nn.Linear(memory_dim, config.decoder_layers * config.hidden) if config.bridge == "linear" else None
         )
         self.attention: Attention | None = None
-        if config.attention.score != NONE:
-            self.attention = Attention(config.attention.layer(0), query_dim=config.hidden, key_dim=memory_dim)
+        own = config.attention.layer(0)
+        if own.score != NONE:
+            self.attention = Attention(own, query_dim=config.hidden, key_dim=memory_dim)
         self.dropout = Dropout(config.dropout)
         readout_dim = config.hidden + memory_dim + self.readout_inputs * config.embedding
         self.readout = nn.Linear(readout_dim, config.embedding, bias=False)

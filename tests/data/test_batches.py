@@ -188,3 +188,14 @@ def test_sampling_cuts_anew_in_every_epoch(tmp_path: Path, kind: str) -> None:
         assert tokenizer.decode_target(first[row][1]) == tokenizer.decode_target(second[row][1])
     assert sum(first[row] != second[row] for row in first) > 0.8 * len(first)
     assert sum(first[row][0] == first[row][1] for row in first) == 0
+
+
+def test_padding_to_a_multiple_adds_padding_only() -> None:
+    sources, targets = [[5, 6, 7, 8, 9], [5]], [[4], [4, 5, 6]]
+    plain, padded = collate(sources, targets), collate(sources, targets, multiple=4)
+    assert (padded.source.shape, padded.labels.shape) == ((2, 8), (2, 4))
+    assert padded.num_tokens == plain.num_tokens
+    for name in ("source", "source_mask", "inputs", "labels"):
+        wide, narrow = getattr(padded, name), getattr(plain, name)
+        assert torch.equal(wide[:, : narrow.size(1)], narrow)
+        assert not wide[:, narrow.size(1) :].any()

@@ -127,3 +127,9 @@ def test_bridge_zero_starts_without_the_source() -> None:
 def test_impossible_configurations(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config(**change).validate()
+
+
+def test_none_as_the_setting_of_the_one_layer_is_none() -> None:
+    chosen = config(attention=AttentionConfig(score="dot", layers=[{"score": "none"}]))
+    chosen.validate()
+    assert make(chosen)(*batch(), attention=True)[1] is None
