@@ -23,8 +23,9 @@ class Dropout(nn.Module):
         if x.device.type != "cpu":
             return nn.functional.dropout(x, self.rate)
         words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.num_dropped
-        return x * (kept.to(x.dtype) * (256 / (256 - self.num_dropped)))
+        drawn = words.view(torch.uint8)[: x.numel()].view(x.shape)
+        kept = torch.ge(drawn, self.num_dropped, out=torch.empty(x.shape, dtype=x.dtype))  # in x's type in one pass
+        return x * kept.mul_(256 / (256 - self.num_dropped))
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}"

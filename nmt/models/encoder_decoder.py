@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nmt.attention import NONE, SCORES
 from nmt.models.base import AttentionRecord, Seq2Seq, State
-from nmt.models.layers import TIES, embedding
+from nmt.models.layers import TIES, embedding, lowered
 
 
 class EncoderPart(Protocol):
@@ -129,7 +129,7 @@ class EncoderDecoder(Seq2Seq):
 
     def encode(self, source: Tensor, source_mask: Tensor) -> State:
         values, summary = self.encoder(self.source_embedding(source), source_mask)
-        return {"mask": source_mask, "summary": summary, **self.decoder.prepare(values)}
+        return {"mask": source_mask, "summary": summary, **self.decoder.prepare(lowered(values))}
 
     def start(self, memory: State) -> State:
         return self.decoder.start(memory)

@@ -29,6 +29,12 @@ def embedding(num: int, dim: int, pad: int) -> nn.Embedding:
     return table
 
 
+def lowered(x: Tensor) -> Tensor:
+    """x in the precision of autocast, where that is on: projections that read the same x then share one copy of it."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
 class FeedForward(nn.Module):
     """W₂ f(W₁ x): Vaswani et al. 2017, equation 2; with "swiglu" W₂ (silu(W₁ x) * W₃ x).
 

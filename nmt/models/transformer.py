@@ -10,7 +10,7 @@ from nmt.attention import CROSS, DECODER, ENCODER, NONE, Attention, AttentionCon
 from nmt.dropout import Dropout
 from nmt.models.base import State
 from nmt.models.encoder_decoder import EncoderDecoder, MatchConfig, check_dropout, check_tie
-from nmt.models.layers import ACTIVATIONS, NORMS, POSITIONS, FeedForward, Positions
+from nmt.models.layers import ACTIVATIONS, NORMS, POSITIONS, FeedForward, Positions, lowered
 
 HEADS = 4
 
@@ -116,8 +116,7 @@ class Residual(nn.Module):
 
     def before(self, x: Tensor) -> Tensor:
         """What the part sees of x."""
-        seen: Tensor = self.norm(x) if self.is_pre else x
-        return seen
+        return lowered(self.norm(x) if self.is_pre else x)
 
     def after(self, x: Tensor, part: Tensor) -> Tensor:
         """x and what the part made of it."""
