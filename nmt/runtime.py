@@ -5,10 +5,12 @@ import ctypes
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 PRECISIONS = ("auto", "fp32", "bf16")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -90,6 +92,27 @@ def _seconds(dtype: torch.dtype) -> float:
         a @ a
         best = min(best, time.perf_counter() - start)
     return best
+
+
+def compile_parts(model: nn.Module) -> None:
+    """Compiles, when they are first called, the methods that modules name in `compiles`: a Transformer's layers, the
+    body of a recurrent decoder's loop. They are compiled for any batch size and length at once.
+
+    The model's names and numbers stay as they are. Without training mode (validation, search) the methods run as they
+    were, since single steps have shapes that would all be compiled again.
+    """
+    for module in model.modules():
+        if name := getattr(module, "compiles", None):
+            plain = getattr(module, name)
+            setattr(module, name, _Compiled(module, plain))
+
+
+class _Compiled:
+    def __init__(self, module: nn.Module, plain: Callable[..., Any]) -> None:
+        self.module, self.plain, self.fast = module, plain, torch.compile(plain, dynamic=True)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return (self.fast if self.module.training else self.plain)(*arguments, **named)
 
 
 def autocast(precision: str, on: torch.device) -> torch.autocast:

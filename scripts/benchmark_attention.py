@@ -24,6 +24,14 @@ LENGTHS = [64, 128, 256, 512]
 GROWTH = {"batch": 4, "heads": 4, "dim": 128}
 
 
+def main(arguments: list[str]) -> None:
+    """Reads threads, dtype, lengths and repeats; prints JSON."""
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    if unknown := set(given) - {"threads", "dtype", "lengths", "repeats"}:
+        raise SystemExit(f"error: {', '.join(unknown)}: attention takes threads, dtype, lengths and repeats")
+    print(json.dumps(measure(given)))
+
+
 def measure(options: dict[str, str]) -> dict[str, Any]:
     """Both tables; `options` may hold threads, dtype (fp32, bf16), lengths (64-128-256) and repeats."""
     lengths = [int(length) for length in options["lengths"].split("-")] if "lengths" in options else LENGTHS

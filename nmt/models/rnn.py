@@ -223,7 +223,12 @@ class LuongDecoder(Decoder):
 
 
 class FeedingDecoder(Decoder):
-    """A loop over positions, because each step needs what attention gave before."""
+    """A loop over positions, because each step needs what attention gave before.
+
+    `advance` is the body of the loop, apart so that it can be compiled (see `nmt.runtime.compile_parts`).
+    """
+
+    compiles = "advance"
 
     def __init__(self, config: RecurrentDecoderConfig, memory_dim: int) -> None:
         super().__init__(config, memory_dim)
@@ -256,12 +261,18 @@ class BahdanauDecoder(FeedingDecoder):
     def feed_dim(self, config: RecurrentDecoderConfig, memory_dim: int) -> int:
         return memory_dim
 
+    def advance(
+        self, known: Tensor, layers: list[tuple[Tensor, ...]], carried: State, memory: State, record: bool
+    ) -> tuple[list[tuple[Tensor, ...]], Tensor, Tensor | None, State]:
+        """One step: states before it -> states after it, context (B, 1, D), weights, what attention carries on."""
+        context, row, carried = self.context(layers[-1][0].unsqueeze(1), carried, memory, record)
+        return self.cells(known, context.squeeze(1), layers), context, row, carried
+
     def _unroll(self, x: Tensor, state: State, memory: State, record: bool) -> tuple[Tensor, Tensor | None, State]:
         layers = _unstack_state(state, self.is_lstm)
         states, contexts, weights, carried = [], [], [], state
         for known in self.input(x).unbind(1):
-            context, row, carried = self.context(layers[-1][0].unsqueeze(1), carried, memory, record)
-            layers = self.cells(known, context.squeeze(1), layers)
+            layers, context, row, carried = self.advance(known, layers, carried, memory, record)
             states.append(layers[-1][0])
             contexts.append(context)
             weights.append(row)
@@ -279,14 +290,20 @@ class InputFeedingDecoder(FeedingDecoder):
         state = super().start(memory)
         return {**state, "feed": state["hidden"].new_zeros(state["hidden"].size(0), self.dim)}
 
+    def advance(
+        self, known: Tensor, feed: Tensor, layers: list[tuple[Tensor, ...]], carried: State, memory: State, record: bool
+    ) -> tuple[list[tuple[Tensor, ...]], Tensor, Tensor | None, State]:
+        """One step: states before it -> states after it, readout (B, 1, E), weights, what attention carries on."""
+        layers = self.cells(known, feed, layers)
+        top = layers[-1][0].unsqueeze(1)  # (B, 1, hidden)
+        context, row, carried = self.context(top, carried, memory, record)
+        return layers, torch.tanh(self.readout(torch.cat([top, context], dim=-1))), row, carried
+
     def _unroll(self, x: Tensor, state: State, memory: State, record: bool) -> tuple[Tensor, Tensor | None, State]:
         layers, feed = _unstack_state(state, self.is_lstm), state["feed"]
         readouts, weights, carried = [], [], state
         for known in self.input(x).unbind(1):
-            layers = self.cells(known, feed, layers)
-            top = layers[-1][0].unsqueeze(1)  # (B, 1, hidden)
-            context, row, carried = self.context(top, carried, memory, record)
-            readout = torch.tanh(self.readout(torch.cat([top, context], dim=-1)))
+            layers, readout, row, carried = self.advance(known, feed, layers, carried, memory, record)
             feed = readout.squeeze(1)
             readouts.append(readout)
             weights.append(row)

@@ -133,6 +133,8 @@ def _self_attention(config: TransformerPart, own: AttentionConfig, site: str) ->
 class EncoderLayer(nn.Module):
     """Self-attention and a feed-forward layer."""
 
+    compiles = "forward"
+
     def __init__(self, config: TransformerEncoderConfig, number: int) -> None:
         super().__init__()
         self.attention = _self_attention(config, config.encoder_self.layer(number), ENCODER)
@@ -174,6 +176,8 @@ class DecoderLayer(nn.Module):
 
     Without cross-attention every target position sees the source's summary, through one projection.
     """
+
+    compiles = "forward"
 
     def __init__(self, config: TransformerDecoderConfig, number: int, memory_dim: int) -> None:
         super().__init__()

@@ -1,0 +1,143 @@
+"""Training speed: target tokens per second, the share of the device's matrix rate, and where the time goes."""
+
+import nmt  # isort: skip  # before torch: it decides how torch's threads wait
+
+import json
+import os
+import resource
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from itertools import count, islice
+from pathlib import Path
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+import nmt.config
+from nmt import budget, models, runtime
+from nmt.data import Batch, Batches, load_tokenizer, on_device, prepare
+from nmt.evaluator import versions
+from nmt.schema import Config
+from nmt.trainer import Trainer
+
+BACKWARD = 2
+"""A backward pass takes about twice the operations of a forward pass."""
+
+
+def main(arguments: list[str]) -> None:
+    """Reads `updates=` and `warmup=`; everything else is for the configuration. Prints JSON."""
+    counts = {"updates": 60, "warmup": 20}
+    rest = []
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if name in counts and value.isdigit() and int(value):
+            counts[name] = int(value)
+        else:
+            rest.append(argument)
+    nmt.config.command(lambda config, _: print(json.dumps(measure(config, **counts))), Config, "train", rest)
+
+
+def measure(config: Config, updates: int, warmup: int) -> dict[str, object]:
+    """Updates on real batches in their usual order, the first `warmup` not counted; then a third as many in phases."""
+    runtime.prepare(config.threads)
+    device = runtime.device(config.device)
+    tokenizer = load_tokenizer(config.data)
+    corpus = prepare(config.data, "train", tokenizer)
+    torch.manual_seed(config.seed)
+    sizes = tokenizer.source_size, tokenizer.target_size
+    model = models.build(config.model, *sizes, joint=tokenizer.joint).to(device)
+    model.train()
+    batches = Batches(corpus, tokenizer, config.train.batch_tokens, config.seed)
+    load = os.getloadavg()[0]
+    endless = (batch for epoch in count() for batch in batches.epoch(epoch))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            model, batches, None, config.train, config.optim, seed=1, device=device, directory=Path(folder), header={}
+        )
+        for batch in islice(endless, warmup):
+            trainer.step([batch])
+        _wait(device)
+        num_tokens, begin = 0, time.perf_counter()
+        for batch in islice(endless, updates):
+            trainer.step([batch])
+            num_tokens += batch.num_tokens
+        _wait(device)
+        seconds = time.perf_counter() - begin
+        peak = _peak(device)
+        phases = _phases(trainer, endless, max(updates // 3, 1), device)
+    flops = budget.flops_per_token(config.model, *sizes, joint=tokenizer.joint)
+    rate = matrix_rate(trainer.precision, device)
+    return {
+        "tokens_per_second": round(num_tokens / seconds, 1),
+        "tokens_per_update": round(num_tokens / updates, 1),
+        "milliseconds_per_update": round(1000 * seconds / updates, 1),
+        "updates": updates,
+        "precision": trainer.precision,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "megaflops_per_token": round((1 + BACKWARD) * flops / 1e6, 2),
+        "matrix_gigaflops_per_second": round(rate / 1e9, 1),
+        "share_of_matrix_rate": round((1 + BACKWARD) * flops * num_tokens / seconds / rate, 3),
+        "share_of_time": phases,
+        "peak_mebibytes": peak,
+        "load_before": load,
+        "load_after": os.getloadavg()[0],
+        "versions": versions(),
+    }
+
+
+def matrix_rate(precision: str, device: torch.device) -> float:
+    """FLOPs per second of the best of several large square products in this precision; a multiply-add counts as 2."""
+    size = 8192 if device.type == "cuda" else 1024
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a = torch.randn(size, size, device=device).to(dtype)
+    best = float("inf")
+    for _ in range(20):
+        _wait(device)
+        begin = time.perf_counter()
+        a @ a
+        _wait(device)
+        best = min(best, time.perf_counter() - begin)
+    return 2 * size**3 / best
+
+
+def _phases(trainer: Trainer, batches: Iterator[Batch], updates: int, device: torch.device) -> dict[str, float]:
+    """Shares of the time of updates made step by step, the device waited for after each step."""
+    spent: Counter[str] = Counter()
+    last = time.perf_counter()
+
+    def lap(name: str) -> None:
+        nonlocal last
+        _wait(device)
+        now = time.perf_counter()
+        spent[name] += now - last
+        last = now
+
+    for _ in range(updates):
+        batch = on_device(next(batches), device)
+        lap("data")
+        loss, _losses = trainer.objective(trainer.model, batch, trainer.precision)
+        lap("forward")
+        (loss / batch.num_tokens).backward()
+        lap("backward")
+        clip_grad_norm_(trainer.model.parameters(), trainer.optim_config.clip_norm or float("inf"), foreach=True)
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad(set_to_none=True)
+        lap("optimizer")
+    total = sum(spent.values())
+    return {name: round(seconds / total, 3) for name, seconds in spent.items()}
+
+
+def _peak(device: torch.device) -> float:
+    """The most memory held: on a GPU by tensors, on a CPU resident in the process, libraries and data included."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
