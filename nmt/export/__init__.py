@@ -1,0 +1,144 @@
+"""A trained model in the form that other programs run: CTranslate2, Hugging Face transformers, ONNX.
+
+The result is a folder that needs nothing of this project: the model, its tokenizer, `export.json` that says what it is,
+a README.md, and a translate.py that translates standard input. It is there whole or not at all, and only after its own
+engine has given the same log-probabilities as ours.
+"""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nmt import __version__
+from nmt.data import BOS, EOS, PAD, UNK
+from nmt.export import check, folder, formats, vocabularies
+from nmt.export.readme import readme
+from nmt.options import to_primitive
+from nmt.schema import Config
+from nmt.search import SearchConfig
+from nmt.translator import Translator
+
+__all__ = ["Exported", "export"]
+
+PATIENCE = 2
+"""CTranslate2 ends a search when so many times the beam have been finished. With 1, its default, it ends well before
+nothing better can come."""
+
+CARRIED_SEARCH = ("method", "beam", "num_best", "batch_size", "batch_tokens", "length_norm", "length_penalty")
+LENGTHS = ("max_ratio", "max_extra")
+
+
+class Exported(NamedTuple):
+    """folder: what was written. files: sizes in bytes. difference: see `check.difference`. notes: what the user should
+    know of options that the exported model does not have."""
+
+    folder: Path
+    files: dict[str, int]
+    difference: float
+    notes: list[str]
+
+
+def export(translator: Translator, config: Config, name: str, output: Path, longest: int) -> Exported:
+    """Writes a model and what belongs to it into a folder.
+
+    Args:
+        translator: the model, on the CPU, and how it searches.
+        config: it was trained with.
+        name: a key of `formats.FORMATS`.
+        output: a folder that does not exist, is empty, or is an earlier export, which is replaced.
+        longest: tokens of the longest sentence that formats with a table of positions can take.
+
+    Raises:
+        ValueError: the format cannot carry the model, a package is not installed, or the exported model is not the
+            same function as ours.
+        OSError: `output` holds other things, or cannot be written.
+    """
+    formats.check(config, name)
+    folder.check(output)
+    if config.model.architecture == "transformer" and config.model.positions == "learned":
+        longest = config.model.max_positions
+    with folder.whole(output) as temporary:
+        manifest = _manifest(translator, config, name, longest)
+        _write_manifest(temporary, manifest)  # the exported tokenizer reads it
+        loaded = _write(translator, config, name, temporary, longest, manifest)
+        script = Path(__file__).parent / "scripts"
+        shutil.copyfile(script / f"translate_{name}.py", temporary / "translate.py")
+        if name != "huggingface":
+            shutil.copyfile(script / "text.py", temporary / "text.py")
+        difference = check.difference(translator, loaded, longest)
+        manifest["check"] = {"sentences": check.SENTENCES, "largest difference of a log-probability": difference}
+        notes = _notes(translator.config, name)
+        (temporary / "README.md").write_text(readme(name, manifest, notes), encoding="utf-8")
+        files = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
+        manifest["files"] = {file: size for file, size in files.items() if file != folder.MANIFEST}
+        _write_manifest(temporary, manifest)
+    return Exported(output, files, difference, notes)
+
+
+def _write(
+    translator: Translator, config: Config, name: str, temporary: Path, longest: int, manifest: dict[str, Any]
+) -> check.Loaded:
+    """Writes the model, and reads it with its own engine."""
+    if name == "huggingface":
+        from nmt.export import to_huggingface
+
+        languages = (config.data.source_lang or "", config.data.target_lang or "")
+        to_huggingface.write(translator, temporary, longest, languages)
+        return to_huggingface.Loaded(temporary)
+    vocabularies.write(translator.tokenizer, temporary)
+    if name == "ctranslate2":
+        from nmt.export import to_ctranslate2
+
+        to_ctranslate2.write(translator, temporary, longest)
+        return to_ctranslate2.Loaded(temporary)
+    from nmt.export import to_onnx
+
+    manifest["interface"] = to_onnx.write(translator, temporary).described()
+    _write_manifest(temporary, manifest)
+    return to_onnx.Loaded(temporary)
+
+
+def _write_manifest(temporary: Path, manifest: dict[str, Any]) -> None:
+    text = json.dumps(manifest, ensure_ascii=False, indent=1) + "\n"
+    (temporary / folder.MANIFEST).write_text(text, encoding="utf-8")
+
+
+def _manifest(translator: Translator, config: Config, name: str, longest: int) -> dict[str, Any]:
+    """What the folder holds, for people and for the programs in it."""
+    search, tokenizer = translator.config, translator.tokenizer
+    manifest: dict[str, Any] = {
+        "format": name,
+        "written by": f"nmt {__version__}",
+        "run": config.name,
+        "source language": config.data.source_lang,
+        "target language": config.data.target_lang,
+        "tokenizer": tokenizer.kind,
+        "one vocabulary for both languages": tokenizer.joint,
+        "vocabulary": {"source": tokenizer.source_size, "target": tokenizer.target_size},
+        "special": {"pad": PAD, "unk": UNK, "bos": BOS, "eos": EOS},
+        "search": {option: getattr(search, option) for option in ("beam", "length_penalty", *LENGTHS)},
+        "model": to_primitive(config.model),
+    }
+    if name == "ctranslate2":
+        manifest["search"]["patience"] = PATIENCE
+    if name != "onnx":
+        manifest["longest sentence in tokens"] = longest
+    return manifest
+
+
+def _notes(search: SearchConfig, name: str) -> list[str]:
+    """Options of the search that are set and that the exported model does not have."""
+    default = SearchConfig()
+    carried = CARRIED_SEARCH + (() if name == "huggingface" else LENGTHS)
+    found = [
+        f"search.{field.name}={getattr(search, field.name)}"
+        for field in dataclasses.fields(SearchConfig)
+        if field.name not in carried and getattr(search, field.name) != getattr(default, field.name)
+    ]
+    if search.method != "beam":
+        found.append(f"search.method={search.method}")
+    if search.length_norm != "power":
+        found.append(f"search.length_norm={search.length_norm}")
+    return [f"{option} stays behind: the exported model is searched without it" for option in found]

@@ -1,0 +1,49 @@
+"""python -m nmt.export: a trained model as a folder that other programs run."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from nmt import checkpoint, runtime
+from nmt.config import command, overlay, preset
+from nmt.export import export, formats
+from nmt.options import from_primitive
+from nmt.presets import choices
+from nmt.schema import Config, ExportConfig
+from nmt.translator import Translator
+
+
+def main(config: ExportConfig, overrides: list[str]) -> None:
+    """Exports one model and says what was written."""
+    runtime.prepare(config.threads)
+    path = checkpoint.locate(config.checkpoint)
+    content = checkpoint.load(path, "cpu")
+    merged = overlay(from_primitive(Config, content["config"]), config, overrides)
+    formats.check(merged, config.format)
+    translator = Translator.from_checkpoint(content, merged.search, torch.device("cpu"))
+    found = export(translator, merged, config.format, Path(config.output), config.longest)
+    parameters = sum(parameter.numel() for parameter in translator.model.parameters())
+    print(
+        f"{path}: {merged.model.architecture} with {parameters:,} parameters exported to {found.folder}/ "
+        f"({config.format}, {len(found.files)} files, {sum(found.files.values()) / 1e6:.1f} MB); "
+        f"its log-probabilities differ from ours by at most {found.difference:.1e}"
+    )
+    for note in found.notes:
+        print(note)
+    print(
+        f"to translate: python {found.folder}/translate.py < source.txt > target.txt (more in {found.folder}/README.md)"
+    )
+
+
+def tell_formats() -> None:
+    """What each format can carry, and which of the named configurations can be exported in which."""
+    presets = {"(the defaults)": preset(), **{f"experiment={name}": preset(name) for name in choices("experiment")}}
+    print(formats.overview(presets))
+
+
+if __name__ == "__main__":
+    if "--formats" in sys.argv[1:]:
+        tell_formats()
+    else:
+        command(main, ExportConfig, "export")

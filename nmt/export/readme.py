@@ -1,0 +1,87 @@
+"""The text that lies in an exported folder."""
+
+from typing import Any
+
+_COMMAND = """## Translate
+
+```
+python translate.py < source.txt > target.txt
+```
+
+One sentence a line; `python translate.py --help` shows the options. It needs {needs}.
+"""
+
+_PYTHON = {
+    "ctranslate2": """## From Python
+
+```python
+from pathlib import Path
+
+import ctranslate2
+from text import Text
+
+translator = ctranslate2.Translator(".", device="cpu")  # compute_type="int8" is faster and slightly less exact
+source, target = Text(Path("."), "source"), Text(Path("."), "target")
+tokens = [source.pieces[index] for index in source.encode("A sentence.")]
+result = translator.translate_batch([tokens], beam_size={beam}, length_penalty={length_penalty}, patience={patience})[0]
+print(target.decode([target.pieces.index(piece) for piece in result.hypotheses[0]]))
+```
+
+The pieces are SentencePiece's own (source.spm, target.spm). CTranslate2 adds the end token to the source by itself, and
+answers an empty line with an empty one. `patience` above 1 makes its search look on for better translations. Weights
+that `return_attention=True` gives are the mean over the heads of the last layer.
+""",
+    "huggingface": """## From Python
+
+```python
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+model = AutoModelForSeq2SeqLM.from_pretrained(".")
+tokenizer = AutoTokenizer.from_pretrained(".")
+batch = tokenizer(["A sentence."], return_tensors="pt", padding=True)
+print(tokenizer.batch_decode(model.generate(**batch), skip_special_tokens=True))
+```
+
+generation_config.json holds the beam ({beam}) and the length penalty ({length_penalty}, which means the same here as
+there). A text that begins with >>, as in ">>de<<", is taken for a language code by the tokenizer. The advice to
+install sacremoses does not concern this model.
+""",
+    "onnx": """## The graphs
+
+encoder.onnx reads a batch of sentences; step.onnx writes one token. Their tensors, with types and shapes, are described
+in export.json under "interface", and `Model` in translate.py calls them, in forty lines to copy from: `start` runs the
+encoder, `step` gives the log-probabilities of the next token, the attention{attention} and the next state. Everything
+has its batch first, and nothing else needs to be known for greedy or beam search (`beam_search` in the same file).
+""",
+}
+
+_NEEDS = {
+    "ctranslate2": "the packages ctranslate2 and sentencepiece",
+    "huggingface": "the packages torch, transformers and sentencepiece",
+    "onnx": "the packages onnxruntime, numpy and sentencepiece",
+}
+
+
+def readme(name: str, manifest: dict[str, Any], notes: list[str]) -> str:
+    """The text for a format, from what is in the manifest."""
+    needs = _NEEDS[name]
+    if manifest["tokenizer"] in ("word", "char"):
+        needs = needs.replace(", numpy and sentencepiece", " and numpy").replace(
+            "s ctranslate2 and sentencepiece", " ctranslate2"
+        )
+    languages = [manifest[f"{side} language"] for side in ("source", "target")]
+    pair = f" from {languages[0]} to {languages[1]}" if all(languages) else ""
+    values = dict(manifest["search"])
+    if name == "onnx":
+        values["attention"] = "" if manifest["interface"]["attention"] else " (this model has none)"
+    lines = [
+        f"# A translation model{pair}",
+        "",
+        f"Architecture {manifest['model']['architecture']}, in the format {name}, written by {manifest['written by']}.",
+        "Its log-probabilities were compared with those of the original before the folder was given its name: the",
+        f"largest difference was {manifest['check']['largest difference of a log-probability']:.1e}.",
+    ]
+    if "longest sentence in tokens" in manifest:
+        lines += [f"The longest sentence it can read or write has {manifest['longest sentence in tokens']} tokens."]
+    lines += [f"Of the options it was evaluated with, {note}." for note in notes]
+    return "\n".join([*lines, "", _COMMAND.format(needs=needs), _PYTHON[name].format(**values)])

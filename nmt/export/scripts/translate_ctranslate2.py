@@ -1,0 +1,61 @@
+"""Translates standard input, one sentence a line: python translate.py [--beam N] [--int8] < source.txt > target.txt"""
+
+import argparse
+import json
+import math
+import sys
+from itertools import islice
+from pathlib import Path
+
+LINES = 1000
+
+
+def main() -> None:
+    """Reads, translates and writes so many lines at a time."""
+    import ctranslate2
+
+    folder = Path(__file__).parent
+    sys.path.insert(0, str(folder))
+    from text import Text
+
+    search = json.loads((folder / "export.json").read_text(encoding="utf-8"))["search"]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--beam", type=int, default=search["beam"])
+    parser.add_argument("--int8", action="store_true", help="faster, and slightly less exact")
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    translator = ctranslate2.Translator(
+        str(folder), device=options.device, compute_type="int8" if options.int8 else "default"
+    )
+    source, target = Text(folder, "source"), Text(folder, "target")
+    names = [vocabulary(folder, side) for side in ("source", "target")]
+    ids = {name: index for index, name in enumerate(names[1])}
+    lines = (line.removesuffix("\n").removesuffix("\r").strip(" ") for line in sys.stdin)
+    while block := list(islice(lines, LINES)):
+        sources = [[names[0][index] for index in source.encode(line)] for line in block]
+        longest = max(map(len, sources))
+        found = translator.translate_batch(
+            sources,
+            beam_size=options.beam,
+            patience=search["patience"] if options.beam > 1 else 1,
+            length_penalty=search["length_penalty"],
+            min_decoding_length=0,
+            max_decoding_length=math.ceil(search["max_ratio"] * longest) + search["max_extra"] + 1,
+            max_batch_size=4096,
+            batch_type="tokens",
+        )
+        for result in found:
+            print(target.decode([ids[name] for name in result.hypotheses[0]]))
+        sys.stdout.flush()
+
+
+def vocabulary(folder: Path, side: str) -> list[str]:
+    """The names of ids in CTranslate2's own files."""
+    file = folder / f"{side}_vocabulary.json"
+    shared = folder / "shared_vocabulary.json"
+    names: list[str] = json.loads((file if file.exists() else shared).read_text(encoding="utf-8"))
+    return names
+
+
+if __name__ == "__main__":
+    main()

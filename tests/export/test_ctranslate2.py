@@ -1,0 +1,129 @@
+"""CTranslate2 runs our model: the same log-probabilities, the same translations."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nmt.data import Tokenizer, TokenizerConfig
+from nmt.export import check, vocabularies
+from nmt.export.to_ctranslate2 import Loaded, write
+from nmt.search import SearchConfig
+from nmt.translator import Translator
+
+pytest.importorskip("ctranslate2")
+
+Make = Any  # see conftest.py
+LONGEST = 64
+EVERYTHING = list(
+    itertools.product(
+        ("pre", "post"), ("relu", "gelu", "swiglu"), ("layer", "rms"), ("sinusoidal", "learned", "rotary")
+    )
+)
+
+
+def exported(translator: Translator, folder: Path) -> Loaded:
+    (folder / "export.json").write_text(json.dumps({"tokenizer": translator.tokenizer.kind}))
+    vocabularies.write(translator.tokenizer, folder)
+    write(translator, folder, LONGEST)
+    return Loaded(folder)
+
+
+@pytest.mark.parametrize("number", range(len(EVERYTHING)))
+def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Path) -> None:
+    norm_position, activation, norm, positions = EVERYTHING[number]
+    tie, joint = [("all", True), ("output", False), ("none", True), ("output", True)][number % 4]
+    translator, _ = make(
+        seed=number,
+        joint=joint,
+        kind=("unigram", "bpe", "word", "char")[number % 4],
+        norm_position=norm_position,
+        activation=activation,
+        norm=norm,
+        positions=positions,
+        tie=tie,
+        encoder_layers=1 + number % 2,
+        decoder_layers=2 - number % 2,
+    )
+    assert check.difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
+
+
+ATTENTIONS: dict[str, dict[str, Any]] = {
+    "dot": {"attention__score": "dot", "encoder_self__score": "dot", "decoder_self__score": "dot"},
+    "numbers": {"attention__divisor": "2.5", "encoder_self__divisor": "learned", "decoder_self__divisor": "learned"},
+    "general": {"attention__score": "general", "encoder_self__score": "general", "decoder_self__score": "general"},
+    "a score a head": {"attention__score": ["dot", "general", "scaled", "general"]},
+    "a score a layer": {"attention__layers": [{"score": "general"}, {"score": "none"}]},
+    "no projection": {"attention__project": False, "encoder_self__project": False, "encoder_self__score": "general"},
+    "narrow": {"attention__dim": 8, "encoder_self__dim": 4, "decoder_self__dim": 12},
+    "one head each, two in the encoder": {"attention__heads": 1, "decoder_self__heads": 1, "encoder_self__heads": 2},
+    "no attention to the source": {"attention__score": "none"},
+    "rotary dot": {"positions": "rotary", "encoder_self__score": "dot", "decoder_self__divisor": "learned"},
+    "rotary, nothing projected": {"positions": "rotary", "decoder_self__project": False},
+}
+
+
+@pytest.mark.parametrize("norm_position", ["pre", "post"])
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_inner_products_become_plain_attention(name: str, norm_position: str, make: Make, tmp_path: Path) -> None:
+    translator, _ = make(norm_position=norm_position, tie="all", **ATTENTIONS[name])
+    assert check.difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+@pytest.mark.parametrize("norm_position", ["pre", "post"])
+def test_translations_and_their_scores(
+    norm_position: str, beam: int, taught: Any, tmp_path: Path, rows: list[str]
+) -> None:
+    translator, _ = taught(norm_position)
+    loaded = exported(translator, tmp_path)
+    pieces = vocabularies.names(translator.tokenizer.source)
+    given = [[pieces[index] for index in ids] for ids in translator.tokenizer.encode_source(rows)]
+    translator.config = SearchConfig(beam=beam, max_ratio=0, max_extra=40)
+    ours = translator.translate(rows)
+    theirs = loaded.engine.translate_batch(
+        given,
+        beam_size=beam,
+        patience=1 if beam == 1 else 20,
+        length_penalty=1,
+        min_decoding_length=0,
+        max_decoding_length=41,
+        return_scores=True,
+    )
+    # hypotheses that were cut off are scored without an end token there
+    both = [
+        (our, result.hypotheses[0], result.scores[0])
+        for our, result in zip(ours, theirs, strict=True)
+        if not our.cut and len(result.hypotheses[0]) < 40
+    ]
+    assert len(both) > len(rows) / 2
+    same = [(our.score, their) for our, found, their in both if [pieces[index] for index in our.tokens] == found]
+    assert len(same) >= 0.9 * len(both)
+    assert all(their == pytest.approx(our, abs=1e-4) for our, their in same)
+    assert all(their < our.score + 1e-4 for our, _, their in both)  # what differs is no better than ours
+
+
+def test_names_are_distinct_though_a_word_is_called_as_a_symbol() -> None:
+    pairs = [("<s> <s> a </s> b", "<unk> a <pad> b")]
+    tokenizer = Tokenizer.train(TokenizerConfig(kind="word", vocab_size=20), pairs)
+    names = vocabularies.names(tokenizer.source)
+    assert len(set(names)) == len(names) == tokenizer.source_size
+    assert names[:4] == ["<pad>", "<unk>", "<s>", "</s>"]
+    assert {"a", "b"} < set(names)
+
+
+def test_attention_is_the_mean_of_the_last_layer(make: Make, tmp_path: Path, sources: list[str]) -> None:
+    translator, _ = make(tie="all", decoder_layers=2)
+    loaded = exported(translator, tmp_path)
+    pieces = vocabularies.names(translator.tokenizer.source)
+    ids = translator.tokenizer.encode_source(sources[:1])
+    (result,) = loaded.engine.translate_batch(
+        [[pieces[index] for index in ids[0]]], beam_size=1, return_attention=True, max_decoding_length=20
+    )
+    target = [pieces.index(piece) for piece in result.hypotheses[0]]
+    ((_, weights),) = translator.attention(ids, [target])
+    theirs = np.array(result.attention[0])
+    assert np.abs(weights[-1].mean(0)[: len(theirs), : theirs.shape[1]] - theirs).max() < 1e-5

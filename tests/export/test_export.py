@@ -1,0 +1,187 @@
+"""`python -m nmt.export` as its user sees it: the folder, the programs in it, and what is refused."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nmt import checkpoint
+from nmt.config import ExportConfig, command, to_primitive
+from nmt.export import check, export, folder
+from nmt.export.__main__ import main, tell_formats
+from nmt.search import SearchConfig
+
+Make = Any  # see conftest.py
+RUNNABLE = ("ctranslate2", "huggingface")
+
+
+def saved(translator: Any, config: Any, path: Path) -> Path:
+    config.search = SearchConfig(beam=3)
+    content = {
+        "config": to_primitive(config),
+        "model": translator.model.state_dict(),
+        "tokenizer": translator.tokenizer.state(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(path, content)
+    return path
+
+
+def isolated(program: Path, text: str, *arguments: str) -> str:
+    """Runs a program of an exported folder, from elsewhere, with this project out of reach."""
+    block = (
+        "import sys, runpy; sys.modules['nmt'] = None; sys.argv = sys.argv[1:]; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", block, str(program), *arguments],
+        input=text.encode(),
+        capture_output=True,
+        check=False,
+        cwd=program.parent,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_folder_translates_as_ours(
+    name: str, taught: Any, tmp_path: Path, rows: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ctranslate2" if name == "ctranslate2" else "transformers")
+    translator, config = taught("pre")
+    file = saved(translator, config, tmp_path / "runs" / "small" / "checkpoints" / "best.pt")
+    output = tmp_path / "out"
+    command(main, ExportConfig, "export", [f"checkpoint={file}", f"format={name}", f"output={output}", "longest=99"])
+    said = capsys.readouterr().out
+    assert f"({name}, " in said
+    assert "log-probabilities differ from ours by at most" in said
+    manifest = json.loads((output / "export.json").read_text())
+    assert manifest["format"] == name
+    assert manifest["search"]["beam"] == 3
+    assert manifest["longest sentence in tokens"] == 99
+    assert {*manifest["files"], "export.json"} == {path.name for path in output.iterdir()}
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    text = "".join(row + "\n" for row in rows)
+    translator.config = SearchConfig(beam=3)
+    ours = translator.translate(rows)
+    theirs = isolated(output / "translate.py", text).removesuffix("\n").split("\n")
+    ended = [number for number, translation in enumerate(ours) if not translation.cut]
+    same = sum(theirs[number].strip() == ours[number].text.strip() for number in ended)
+    assert len(theirs) == len(rows)
+    assert same >= 0.9 * len(ended) > 0.4 * len(rows)
+
+
+def test_search_that_stays_behind_is_told(taught: Any, tmp_path: Path) -> None:
+    pytest.importorskip("ctranslate2")
+    translator, config = taught("pre")
+    translator.config = SearchConfig(beam=4, num_best=2, no_repeat=3, length_norm="gnmt", max_ratio=3.0)
+    found = export(translator, config, "ctranslate2", tmp_path / "out", 50)
+    assert [note.partition(" ")[0] for note in found.notes] == ["search.no_repeat=3", "search.length_norm=gnmt"]
+    assert "search.no_repeat=3 stays behind" in (tmp_path / "out" / "README.md").read_text()
+    translator.config = SearchConfig()
+    assert export(translator, config, "ctranslate2", tmp_path / "out", 50).notes == []
+
+
+def test_a_model_that_is_not_ours_is_refused(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ctranslate2")
+    translator, config = make()
+    right = check.log_probs
+
+    def wrong(*arguments: Any) -> list[Any]:
+        return [row + 2e-3 * (np.arange(len(row)) == 0) for row in right(*arguments)]
+
+    monkeypatch.setattr(check, "log_probs", wrong)
+    with pytest.raises(ValueError, match=r"not ours: log-probabilities differ by up to 0.002, more than 0.001"):
+        export(translator, config, "ctranslate2", tmp_path / "out", 50)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tokenizer_that_is_not_ours_is_refused(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ctranslate2")
+    from nmt.export.to_ctranslate2 import Loaded
+
+    translator, config = make()
+    monkeypatch.setattr(Loaded, "encode", lambda self, texts: [[4] for _ in texts])
+    with pytest.raises(ValueError, match="the exported tokenizer is not ours"):
+        export(translator, config, "ctranslate2", tmp_path / "out", 50)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_longest_is_the_table(make: Make, tmp_path: Path) -> None:
+    pytest.importorskip("ctranslate2")
+    from nmt.export.to_ctranslate2 import Loaded
+
+    translator, config = make()
+    export(translator, config, "ctranslate2", tmp_path / "out", 10)
+    loaded = Loaded(tmp_path / "out")
+    assert loaded.log_probs([[5] * 9], [[5] * 9])
+    with pytest.raises(RuntimeError, match="position encodings are defined for positions >= 10"):
+        loaded.log_probs([[5] * 10], [[5]])
+
+
+class TestFolder:
+    def test_appears_whole(self, tmp_path: Path) -> None:
+        with folder.whole(tmp_path / "a" / "out") as temporary:
+            (temporary / "x").write_text("1")
+            assert not (tmp_path / "a" / "out").exists()
+        assert (tmp_path / "a" / "out" / "x").read_text() == "1"
+
+    def test_or_not_at_all(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError), folder.whole(tmp_path / "out") as temporary:
+            (temporary / "x" / "y").write_text("1")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_earlier_export_is_replaced_and_kept_when_it_fails(self, tmp_path: Path) -> None:
+        output = tmp_path / "out"
+        for content in ("1", "2"):
+            with folder.whole(output) as temporary:
+                (temporary / f"x{content}").write_text(content)
+                (temporary / folder.MANIFEST).write_text(json.dumps({"files": {f"x{content}": 1}}))
+        with pytest.raises(KeyError), folder.whole(output) as temporary:
+            raise KeyError
+        assert sorted(path.name for path in output.iterdir()) == [folder.MANIFEST, "x2"]
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+    def test_what_no_export_wrote_is_left_alone(self, tmp_path: Path) -> None:
+        output = tmp_path / "out"
+        output.mkdir()
+        folder.check(output)
+        (output / "thesis.txt").write_text("mine")
+        with pytest.raises(FileExistsError, match=r"holds what no export wrote \(thesis.txt\)"), folder.whole(output):
+            pass
+        (output / folder.MANIFEST).write_text(json.dumps({"files": {}}))
+        with pytest.raises(FileExistsError, match=r"thesis\.txt"):
+            folder.check(output)
+        with pytest.raises(FileExistsError, match="is a file"):
+            folder.check(output / "thesis.txt")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "checkpoint: must be given"),
+        (["checkpoint=x"], "format=: must be one of ctranslate2, huggingface, onnx"),
+        (["checkpoint=x", "format=onxx"], "format=onxx: must be one of"),
+        (["checkpoint=x", "format=onnx"], "output=: must be given"),
+        (["checkpoint=x", "format=onnx", "output=y", "longest=1"], "longest=1: must be at least 2"),
+        (["checkpoint=x", "format=onnx", "output=y"], "checkpoint=x: no such file or run directory"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command(main, ExportConfig, "export", arguments)
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {message}")
+    assert said.count("\n") == 1
+
+
+def test_formats_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    tell_formats()
+    said = capsys.readouterr().out
+    assert "experiment=multi30k_rnn" in said
+    assert "every attention's score" in said

@@ -1,0 +1,148 @@
+"""The table of what a format can carry is true: what it promises is exported, and what it refuses is named."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from nmt.config import preset
+from nmt.export import formats
+from nmt.export.formats import CARRIED, FORMATS, able, obstacles, overview
+from nmt.models import MODELS
+from nmt.options import options
+from nmt.presets import choices
+from nmt.schema import EXPORTS, Config
+
+Make = Any  # see conftest.py
+
+
+def configured(architecture: str = "transformer", **values: Any) -> Config:
+    config = Config()
+    config.model = MODELS[architecture].config()
+    for option, value in values.items():
+        *path, last = option.split("__")
+        node = config.model
+        for part in path:
+            node = getattr(node, part)
+        setattr(node, last, value)
+    config.model.validate()
+    return config
+
+
+def test_formats_are_those_of_the_option() -> None:
+    assert tuple(FORMATS) == EXPORTS
+
+
+REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
+    ({"norm": "rms"}, "huggingface", "model.norm=rms", "layer"),
+    ({"positions": "rotary"}, "huggingface", "model.positions=rotary", "sinusoidal or learned"),
+    ({"positions": "learned", "norm_position": "post"}, "huggingface", "model.positions=learned", "sinusoidal"),
+    ({"activation": "swiglu"}, "huggingface", "model.activation=swiglu", "relu or gelu"),
+    ({"attention__score": "additive"}, "ctranslate2", "model.attention.score=additive", "dot or scaled or general"),
+    ({"encoder_self__score": ["dot", "dot", "cosine", "dot"]}, "huggingface", "model.encoder_self.score=cosine", "dot"),
+    ({"decoder_self__normaliser": "entmax15"}, "ctranslate2", "model.decoder_self.normaliser=entmax15", "softmax"),
+    ({"encoder_self__window": "sliding"}, "ctranslate2", "model.encoder_self.window=sliding", "global"),
+    ({"attention__layers": [{}, {"window": "local_m"}]}, "ctranslate2", "model.attention.window=local_m", "global"),
+    ({"attention__heads": 2}, "ctranslate2", "model.attention.heads=2", "as many as model.decoder_self.heads=4"),
+    ({"attention__dim": 256}, "huggingface", "model.attention.dim=256", "at most model.width=128"),
+    ({"positions": "rotary", "encoder_self__dim": 64}, "ctranslate2", "model.encoder_self.dim=64", "model.width=128"),
+    (
+        {"positions": "rotary", "decoder_self__score": "general"},
+        "ctranslate2",
+        "model.decoder_self.score=general",
+        "dot",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "name", "option", "allowed"), REFUSED)
+def test_what_is_in_the_way_is_named(values: dict[str, Any], name: str, option: str, allowed: str) -> None:
+    config = configured(**values)
+    with pytest.raises(ValueError, match="in the way is") as error:
+        formats.check(config, name)
+    message = str(error.value)
+    assert f"{option} (it can carry " in message
+    assert allowed in message
+    assert "this model can be exported with format=" in message
+    assert "format=onnx" in message
+    assert len(obstacles(config, name)) == 1
+
+
+def test_coverage_comes_with_a_score_that_is_in_the_way_too() -> None:
+    found = [
+        str(one) for one in obstacles(configured(attention__score="additive", attention__coverage=True), "ctranslate2")
+    ]
+    assert any(one.startswith("model.attention.coverage=true (it can carry false") for one in found)
+
+
+@pytest.mark.parametrize("architecture", [name for name in MODELS if name != "transformer"])
+def test_recurrent_models_go_to_onnx_only(architecture: str) -> None:
+    config = configured(architecture)
+    assert able(config) == ["onnx"]
+    with pytest.raises(ValueError, match=f"model.architecture={architecture} .it can carry transformer.*format=onnx$"):
+        formats.check(config, "huggingface")
+
+
+def test_without_attention_its_other_options_are_in_nobodys_way() -> None:
+    config = configured(attention__score="none", attention__normaliser="sparsemax", attention__heads=2)
+    assert able(config) == list(FORMATS)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"ctranslate2 is not installed; .*nmt-attention\[ctranslate2\]"):
+        formats.check(configured(), "ctranslate2")
+
+
+def test_words_cannot_go_to_huggingface() -> None:
+    config = configured()
+    config.data.tokenizer.kind = "word"
+    assert able(config) == ["ctranslate2", "onnx"]
+
+
+def test_table_names_options_that_exist() -> None:
+    known = options(configured())
+    for option in CARRIED:
+        assert option in known or f"model.attention.{option}" in known
+
+
+@pytest.mark.parametrize("name", choices("experiment"))
+def test_claims_for_experiments(name: str, make: Make, tmp_path: Any) -> None:
+    """The overview's line is true of a small model of the same kind."""
+    config = preset(name)
+    line = next(line for line in overview({name: config}).splitlines() if line.startswith(name))
+    claimed = line.removeprefix(name).strip().split(", ")
+    assert "onnx" in claimed
+    small = {"width": 16, "feed_forward": 24, "embedding": 16, "hidden": 16}
+    values = {
+        option.removeprefix("model."): value
+        for option, value in _flat(config.model).items()
+        if option not in small and option != "architecture" and not option.startswith("match")
+    }
+    values |= {option: 8 for option in values if option.endswith(".dim") and values[option]}
+    translator, smaller = make(config.model.architecture, kind=config.data.tokenizer.kind, **_underscored(values))
+    smaller.data.tokenizer.kind = config.data.tokenizer.kind
+    for kind in ("ctranslate2", "huggingface"):
+        pytest.importorskip(FORMATS[kind].modules[0])
+        from nmt.export import export
+
+        if kind in claimed:
+            assert export(translator, copy.deepcopy(smaller), kind, tmp_path / kind, 64).difference < 1e-4
+        else:
+            with pytest.raises(ValueError, match="in the way is"):
+                export(translator, copy.deepcopy(smaller), kind, tmp_path / kind, 64)
+            assert not (tmp_path / kind).exists()
+
+
+def _flat(config: Any) -> dict[str, Any]:
+    found = {}
+    for option in options(config):
+        node = config
+        for part in option.split("."):
+            node = getattr(node, part)
+        found[option] = node
+    return found
+
+
+def _underscored(values: dict[str, Any]) -> dict[str, Any]:
+    return {option.replace(".", "__"): value for option, value in values.items()}

@@ -1,0 +1,131 @@
+"""transformers runs our model: the same log-probabilities, and `generate` finds the same translations."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nmt.data import EOS, PAD
+from nmt.export import check
+from nmt.export.to_huggingface import Loaded, write
+from nmt.search import SearchConfig
+from nmt.translator import Translator
+
+pytest.importorskip("transformers")
+
+Make = Any  # see conftest.py
+LONGEST = 64
+PRODUCT = [
+    (norm_position, activation, tie, joint)
+    for norm_position, activation, (tie, joint) in itertools.product(
+        ("pre", "post"),
+        ("relu", "gelu"),
+        (("all", True), ("output", True), ("none", True), ("output", False), ("none", False)),
+    )
+]
+
+
+def exported(translator: Translator, folder: Path) -> Loaded:
+    write(translator, folder, LONGEST, ("en", "de"))
+    return Loaded(folder)
+
+
+@pytest.mark.parametrize("number", range(len(PRODUCT)))
+def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Path) -> None:
+    norm_position, activation, tie, joint = PRODUCT[number]
+    positions = "learned" if norm_position == "pre" and number % 2 else "sinusoidal"
+    translator, _ = make(
+        seed=number,
+        joint=joint,
+        kind=("unigram", "bpe")[number % 2],
+        norm_position=norm_position,
+        activation=activation,
+        positions=positions,
+        tie=tie,
+        encoder_layers=1 + number % 2,
+        decoder_layers=2 - number % 2,
+    )
+    loaded = exported(translator, tmp_path)
+    assert check.difference(translator, loaded, LONGEST) < 1e-4
+    assert (
+        type(loaded.model).__name__
+        == {
+            "pre": "PegasusForConditionalGeneration",
+            "post": "MarianMTModel",
+        }[norm_position]
+    )
+    assert list(tmp_path.glob("*.safetensors"))
+    assert not list(tmp_path.glob("*.bin"))
+
+
+ATTENTIONS: dict[str, dict[str, Any]] = {
+    "dot and a number": {"attention__score": "dot", "encoder_self__divisor": "3", "decoder_self__divisor": "learned"},
+    "general": {"attention__score": "general", "encoder_self__score": ["dot", "general", "general", "scaled"]},
+    "layers": {"attention__layers": [{"score": "none"}, {"project": False}]},
+    "narrow": {"attention__dim": 8, "encoder_self__dim": 4, "decoder_self__dim": 12},
+    "heads": {"attention__heads": 2, "decoder_self__heads": 2, "encoder_self__heads": 8},
+}
+
+
+@pytest.mark.parametrize("norm_position", ["pre", "post"])
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_inner_products_become_plain_attention(name: str, norm_position: str, make: Make, tmp_path: Path) -> None:
+    translator, _ = make(norm_position=norm_position, tie="all", **ATTENTIONS[name])
+    assert check.difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
+
+
+@pytest.mark.parametrize(("beam", "length_penalty"), [(1, 1.0), (4, 1.0), (5, 0.6), (3, 0.0)])
+@pytest.mark.parametrize("norm_position", ["pre", "post"])
+def test_generate_gives_our_translations(
+    norm_position: str, beam: int, length_penalty: float, taught: Any, tmp_path: Path, rows: list[str]
+) -> None:
+    translator, _ = taught(norm_position)
+    translator.config = SearchConfig(beam=beam, length_penalty=length_penalty, max_ratio=0, max_extra=40)
+    loaded = exported(translator, tmp_path)
+    batch = loaded.tokenizer(rows, return_tensors="pt", padding=True)
+    settings = loaded.model.generation_config
+    assert (settings.num_beams, settings.length_penalty) == (beam, length_penalty)
+    with torch.inference_mode():
+        # "never": until nothing better can come, as ours; 40 tokens, the begin token and the end token
+        early_stopping: Any = "never" if beam > 1 else False
+        found = loaded.model.generate(
+            **batch, early_stopping=early_stopping, max_length=42, return_dict_in_generate=True, output_scores=True
+        )
+    ours, theirs = translator.translate(rows), loaded.tokenizer.batch_decode(found.sequences, skip_special_tokens=True)
+    # an end token that is forced costs nothing there, and something here
+    both = [number for number, ids in enumerate(found.sequences) if not ours[number].cut and (ids != PAD).sum() < 42]
+    same = [number for number in both if ours[number].text.strip() == theirs[number]]
+    assert len(both) > len(rows) / 2
+    assert len(same) >= (0.9 if length_penalty == 1 else 0.7) * len(both)
+    if beam > 1:
+        for number in both:  # what differs is no better than ours: it looks at fewer ends in a step
+            assert float(found.sequences_scores[number]) < ours[number].score + 1e-4
+        for number in same:
+            assert float(found.sequences_scores[number]) == pytest.approx(ours[number].score, abs=1e-4)
+
+
+def test_the_longest_length_ends_with_the_end_token(make: Make, tmp_path: Path) -> None:
+    translator, _ = make(tie="all")
+    with torch.no_grad():
+        translator.model.output.bias[EOS] = -30.0
+    loaded = exported(translator, tmp_path)
+    found = loaded.model.generate(**loaded.tokenizer(["a dog"], return_tensors="pt"), num_beams=2)
+    assert found.shape[1] == LONGEST
+    assert found[0, -1] == EOS
+
+
+def test_tokenizer_reads_and_writes_as_ours(make: Make, tmp_path: Path, sources: list[str]) -> None:
+    translator, _ = make(joint=False, tie="none", norm_position="post")
+    loaded = exported(translator, tmp_path)
+    texts = [*sources, "", " ", "  begins with spaces", "ends with one ", "tab\tand \N{NO-BREAK SPACE} space", "</s>"]
+    assert loaded.encode(texts) == translator.tokenizer.encode_source(texts)
+    targets = translator.tokenizer.encode_target(texts)
+    assert loaded.tokenizer(text_target=texts)["input_ids"] == [[*ids, EOS] for ids in targets]
+    for ids in targets:
+        ours = translator.tokenizer.decode_target(ids)
+        assert loaded.tokenizer.decode([*ids, EOS], skip_special_tokens=True) == ours.strip()
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert (settings["source_lang"], settings["target_lang"], settings["model_max_length"]) == ("en", "de", LONGEST)

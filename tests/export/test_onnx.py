@@ -1,0 +1,186 @@
+"""ONNX: every model, its attention and its state; step by step with onnxruntime as ours."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nmt.attention import NORMALISERS, SCORES
+from nmt.export import check
+from nmt.export.scripts.translate_onnx import Model, beam_search
+from nmt.export.tracing import PLAIN, traceable
+from nmt.search import SearchConfig
+from nmt.translator import Translator
+
+Make = Any  # see conftest.py
+
+
+def test_normalisers_have_their_plain_form() -> None:
+    assert PLAIN.keys() == NORMALISERS.keys()
+
+
+@pytest.mark.parametrize("length", [1, 3, 17, 40])
+@pytest.mark.parametrize("name", NORMALISERS)
+def test_plain_normalisers(name: str, length: int) -> None:
+    torch.manual_seed(length)
+    scores = torch.randn(5, 2, 3, length) * 2
+    scores[0, ..., length // 2 + 1 :] = -np.inf
+    scores[1] = scores[1].round()  # ties
+    assert torch.allclose(PLAIN[name](scores, 3), NORMALISERS[name](scores, 3), atol=1e-6)
+
+
+WAYS = [
+    {
+        "attention__score": score,
+        "encoder_self__score": score,
+        "decoder_self__score": score,
+        "attention__normaliser": normaliser,
+        "decoder_self__normaliser": normaliser,
+        "attention__window": ("global", "local_m", "local_p")[number % 3],
+        "attention__width": 2,
+        "encoder_self__window": ("sliding", "global")[number % 2],
+        "decoder_self__window": ("global", "sliding")[number % 2],
+        "decoder_self__width": 2,
+        "encoder_self__width": 2,
+        "attention__coverage": score in ("additive", "hybrid") and number % 2 == 0,
+        "positions": ("sinusoidal", "rotary", "learned")[number % 3],
+    }
+    for number, (score, normaliser) in enumerate(itertools.product(SCORES, NORMALISERS))
+]
+
+
+@pytest.mark.parametrize("number", range(len(WAYS)))
+def test_the_form_that_is_recorded_is_the_same_function(number: int, make: Make) -> None:
+    translator, _ = make(seed=number, **WAYS[number])
+    plain = traceable(translator.model)
+    sample = check.sentences(translator, 20)
+    ours = check.log_probs(translator, sample)
+    theirs = check.log_probs(Translator(plain, translator.tokenizer, translator.config, translator.device), sample)
+    assert max(np.abs(one - other).max() for one, other in zip(ours, theirs, strict=True)) < 1e-4
+    assert not any(isinstance(module, nn.LSTM) for module in plain.modules())
+
+
+QUICK: dict[str, tuple[str, dict[str, Any]]] = {
+    "rnn": (
+        "rnn",
+        {
+            "wiring": "input_feeding",
+            "attention__coverage": True,
+            "attention__dim": 8,
+            "attention__normaliser": "entmax15",
+        },
+    ),
+    "transformer": (
+        "transformer",
+        {
+            "positions": "rotary",
+            "attention__score": ["additive", "cosine"],
+            "attention__heads": 2,
+            "norm": "rms",
+            "encoder_layers": 1,
+            "decoder_layers": 1,
+        },
+    ),
+}
+LONG: dict[str, tuple[str, dict[str, Any]]] = {
+    "gru, two layers, two heads": (
+        "rnn",
+        {
+            "cell": "gru",
+            "wiring": "luong",
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "attention__dim": 8,
+            "attention__heads": 2,
+            "attention__window": "local_m",
+            "attention__width": 3,
+        },
+    ),
+    "bahdanau, general, top_k": (
+        "rnn",
+        {"wiring": "bahdanau", "attention__score": "general", "attention__normaliser": "top_k", "attention__top": 2},
+    ),
+    "no attention": ("rnn", {"attention__score": "none", "bidirectional": False, "bridge": "zero"}),
+    "transformer_rnn": ("transformer_rnn", {"wiring": "bahdanau", "attention__score": "location"}),
+    "rnn_transformer": (
+        "rnn_transformer",
+        {"attention__score": "hybrid", "attention__coverage": True, "decoder_self__normaliser": "sparsemax"},
+    ),
+    "windows": (
+        "transformer",
+        {
+            "positions": "learned",
+            "attention__window": "local_p",
+            "attention__normaliser": "sparsemax",
+            "encoder_self__window": "sliding",
+            "encoder_self__width": 2,
+            "activation": "swiglu",
+            "decoder_self__window": "sliding",
+            "decoder_self__width": 2,
+            "norm_position": "post",
+        },
+    ),
+    "transformer without attention to the source": ("transformer", {"attention__score": "none"}),
+}
+
+
+def is_the_same(make: Make, architecture: str, options: dict[str, Any], folder: Path, sources: list[str]) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from nmt.export import export
+
+    translator, config = make(architecture, kind="bpe", joint=False, tie="none", **options)
+    found = export(translator, config, "onnx", folder / "out", 100)
+    assert found.difference < 1e-4
+    has_attention(translator, folder / "out", sources)
+    model = Model(folder / "out", 1)
+    ids = translator.tokenizer.encode_source(sources)
+    for beam in (1, 3):
+        translator.config = SearchConfig(beam=beam, max_ratio=1, max_extra=5)
+        for our, source in zip(translator.translate(sources), ids, strict=True):
+            tokens, score = beam_search(model, source, beam, 1.0, len(source) + 5)
+            assert score == pytest.approx(our.score, abs=1e-4)
+            assert tokens == our.tokens
+
+
+def has_attention(translator: Translator, folder: Path, sources: list[str]) -> None:
+    """Sentences of different lengths in one batch, with the weights."""
+    model = Model(folder, 1)
+    sample = check.sentences(translator, 12)
+    expected = dict(translator.attention(sample.sources, sample.targets))
+    interface = json.loads((folder / "export.json").read_text())["interface"]
+    assert bool(expected) == bool(interface["attention"])
+    memory, state = model.start(sample.sources)
+    last = [2] * len(sample.sources)
+    for position in range(max(map(len, sample.targets))):
+        log_probs, weights, state = model.step(last, memory, state)
+        assert log_probs.shape == (len(last), translator.tokenizer.target_size)
+        for row, matrix in expected.items():
+            if position < matrix.shape[2]:
+                length = matrix.shape[3]
+                assert np.abs(weights[row, :, :, 0, :length] - matrix[:, :, position]).max() < 1e-4
+                assert not weights[row, :, :, 0, length:].any()
+        last = [target[position] if position < len(target) else 3 for target in sample.targets]
+    for port in interface["memory"]:
+        assert len(memory[port["name"]]) == len(last)
+        assert memory[port["name"]].dtype == port["dtype"]
+    for port in interface["state"]:
+        sizes = [axis if isinstance(axis, int) else -1 for axis in port["shape"]]
+        actual = state[port["name"]].shape
+        assert [size if known > -1 else -1 for size, known in zip(actual, sizes, strict=True)] == sizes
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_models_step_by_step(name: str, make: Make, tmp_path: Path, sources: list[str]) -> None:
+    is_the_same(make, *QUICK[name], tmp_path, sources)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LONG)
+def test_further_models_step_by_step(name: str, make: Make, tmp_path: Path, sources: list[str]) -> None:
+    is_the_same(make, *LONG[name], tmp_path, sources)
