@@ -1,51 +1,80 @@
 """python -m nmt.translate: standard input to standard output, one line for each line, in order."""
 
 import sys
-from collections.abc import Iterator
-from itertools import islice
+import time
 
 from nmt import checkpoint, runtime
+from nmt.answers import Answers, json_line
 from nmt.config import command, overlay
 from nmt.options import from_primitive
 from nmt.schema import Config, TranslateConfig
+from nmt.stream import MOST_BYTES, Lines
 from nmt.translator import Translator
 
 BATCHES_AT_ONCE = 16
-"""Batches of lines read before they are sorted by length and translated; a terminal is answered line by line."""
+"""Batches of lines that are sorted by length and translated together, where so many are there."""
 
 
 def main(config: TranslateConfig, overrides: list[str]) -> None:
-    """Translates until the input ends. Bytes that are not UTF-8 become U+FFFD, counted on standard error."""
+    """Translates until the input ends. Whatever is in a line, there is one line for it; what was odd is told at the
+    end on standard error."""
     runtime.prepare(config.threads)
     device = runtime.device(config.device)
-    content = checkpoint.load(checkpoint.locate(config.checkpoint), device)
-    merged = overlay(from_primitive(Config, content["config"]), config, overrides)
-    translator = Translator.from_checkpoint(content, merged.search, device)
-    lines = _lines()
-    at_once = 1 if sys.stdin.isatty() else BATCHES_AT_ONCE * merged.search.batch_size
-    num_cut = 0
-    while block := list(islice(lines, at_once)):
-        for translation in translator.translate(block):
-            num_cut += translation.cut
-            sys.stdout.buffer.write(translation.text.encode("utf-8", errors="replace") + b"\n")
+    named = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
+    contents = [checkpoint.load(checkpoint.locate(path), device) for path in named]
+    merged = overlay(from_primitive(Config, contents[0]["config"]), config, overrides)
+    translator = Translator.from_checkpoints(contents, merged.search, device)
+    del contents
+    answers = Answers(translator, config.max_length or merged.data.max_length)
+    _translate(answers, config.format == "jsonl", BATCHES_AT_ONCE * merged.search.batch_size)
+
+
+def _translate(answers: Answers, as_json: bool, at_once: int) -> None:
+    lines, number, started = Lines(sys.stdin.fileno()), 0, time.monotonic()
+    odd = {"repaired": 0, "failed": 0}
+    shows = sys.stderr.isatty() and not sys.stdin.isatty() and not sys.stdout.isatty()
+    while block := lines.take(at_once):
+        for line, answer in zip(block, answers.answer(block), strict=True):
+            number += 1
+            odd["repaired"] += line is not None and _is_repaired(line)
+            if answer.error is not None:
+                odd["failed"] += 1
+                print(f"line {number}: {answer.error}", file=sys.stderr)
+            if as_json:
+                text = json_line(answers.record(number, answer))
+            else:
+                text = answer.ranked(answers.translator.config)[0].text
+            sys.stdout.buffer.write(text.encode("utf-8", errors="replace") + b"\n")
         sys.stdout.buffer.flush()
-    if num_cut:
-        limits = "search.max_ratio and search.max_extra"
-        print(f"{num_cut} translations reached the longest length that {limits} allow, and end there", file=sys.stderr)
+        if shows:
+            rate = number / (time.monotonic() - started)
+            print(f"\r{number:,} lines, {rate:.1f} a second", end="", file=sys.stderr, flush=True)
+    if shows and number:
+        print(file=sys.stderr)
+    _tell(answers, odd)
 
 
-def _lines() -> Iterator[str]:
-    r"""Lines of standard input; they end at "\n" only, a "\r" before it is removed."""
-    repaired = 0
-    for raw in sys.stdin.buffer:
-        text = raw.removesuffix(b"\n").removesuffix(b"\r")
-        try:
-            yield text.decode("utf-8").strip(" ")
-        except UnicodeDecodeError:
-            repaired += 1
-            yield text.decode("utf-8", errors="replace").strip(" ")
-    if repaired:
-        print(f"{repaired} lines were not valid UTF-8: the bytes in question became U+FFFD", file=sys.stderr)
+def _is_repaired(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _tell(answers: Answers, odd: dict[str, int]) -> None:
+    limits = "search.max_ratio and search.max_extra"
+    told = {
+        f"lines had no translation and are empty (a line has at most {MOST_BYTES:,} bytes)": odd["failed"],
+        "lines were not valid UTF-8: the bytes in question became U+FFFD": odd["repaired"],
+        f"lines have more than {answers.longest} tokens and were translated in parts (max_length)": answers.counts[
+            "split"
+        ],
+        f"translations reached the longest length that {limits} allow, and end there": answers.counts["cut"],
+    }
+    for text, num in told.items():
+        if num:
+            print(f"{num} {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":

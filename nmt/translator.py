@@ -18,12 +18,22 @@ BATCH_TOKENS = 4096
 
 
 class Translation(NamedTuple):
-    """One translated text: its ids without end token, its score, and whether the longest length allowed cut it off."""
+    """One translated text.
+
+    tokens: its ids without end token.
+    score: see `search.Hypothesis`.
+    cut: the longest length allowed ended it.
+    log_prob: natural logarithm of its probability.
+    """
 
     text: str
     tokens: list[int]
     score: float
     cut: bool
+    log_prob: float = 0.0
+
+
+EMPTY = Translation("", [], 0.0, False)
 
 
 class WordAlignment(NamedTuple):
@@ -47,6 +57,27 @@ class Translator:
         self.model, self.tokenizer, self.config, self.device = model, tokenizer, config, device
 
     @classmethod
+    def from_checkpoints(
+        cls, contents: Sequence[dict[str, Any]], config: SearchConfig | None, device: torch.device
+    ) -> "Translator":
+        """From what `checkpoint.load` returned: one model, or an ensemble of several with one vocabulary.
+
+        Raises:
+            ValueError: their vocabularies differ.
+        """
+        first, *others = [cls.from_checkpoint(content, config, device) for content in contents]
+        for number, other in enumerate(others, 2):
+            if other.tokenizer.digest != first.tokenizer.digest:
+                raise ValueError(
+                    f"checkpoint: number {number} of the list has another vocabulary than the first: an ensemble needs "
+                    "models that were trained with the same tokenizer"
+                )
+        if not others:
+            return first
+        model = search.Ensemble([first.model, *(other.model for other in others)])
+        return cls(model.to(device).eval(), first.tokenizer, first.config, device)
+
+    @classmethod
     def from_checkpoint(
         cls, content: dict[str, Any], config: SearchConfig | None, device: torch.device
     ) -> "Translator":
@@ -60,21 +91,90 @@ class Translator:
         return cls(model.to(device).eval(), tokenizer, config, device)
 
     def translate(self, texts: Sequence[str], *, on_batch: Callable[[int], None] | None = None) -> list[Translation]:
-        """One translation per text, in order.
+        """One translation per text, in order; a text without words has none, the empty one.
 
         Args:
-            texts: source sentences; empty ones are translated as well.
+            texts: source sentences.
             on_batch: called with the number of sentences done so far; it may raise to stop.
+
+        Raises:
+            ValueError: a text is longer than the model can take (see `longest`).
+        """
+        return [best[0] for best in self.n_best(texts, on_batch=on_batch)]
+
+    def n_best(
+        self,
+        texts: Sequence[str],
+        *,
+        prefixes: Sequence[str] | None = None,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> list[list[Translation]]:
+        """The `num_best` translations of each text, the best first; there may be fewer.
+
+        Args:
+            texts: source sentences.
+            prefixes: how each translation must begin; what follows may go on with its last word.
+            on_batch: as for `translate`.
+
+        Raises:
+            ValueError: as `translate`.
         """
         sources = self.tokenizer.encode_source(texts)
-        found: dict[int, search.Hypothesis] = {}
+        begun = None if prefixes is None else self.tokenizer.encode_target(prefixes)
+        wanted = [i for i, text in enumerate(texts) if text.strip(" ") or (begun is not None and begun[i])]
+        found: dict[int, list[Translation]] = {}
         with _evaluating(self.model):
-            for index, hypotheses in search.decode(self.model, sources, self.config, self.device):
-                found[index] = hypotheses[0]
+            batches = search.decode(
+                self.model,
+                [sources[i] for i in wanted],
+                self.config,
+                self.device,
+                prefixes=None if begun is None else [begun[i] for i in wanted],
+            )
+            for index, hypotheses in batches:
+                found[wanted[index]] = self._ranked(hypotheses)
                 if on_batch is not None and len(found) % self.config.batch_size == 0:
                     on_batch(len(found))
-        best = [found[index] for index in range(len(sources))]
-        return [Translation(self.tokenizer.decode_target(h.tokens), h.tokens, h.score, h.cut) for h in best]
+        return [found.get(index, [EMPTY]) for index in range(len(sources))]
+
+    def stream(self, text: str, *, prefix: str = "") -> Iterator[Translation]:
+        """The translation of one text as it comes: the most promising one after every step, at last the translation.
+
+        Raises:
+            ValueError: as `translate`.
+        """
+        if self.config.method == "beam" and text.strip(" "):
+            source, mask = search.batch(self.model, self.tokenizer.encode_source([text]))
+            begun = self.tokenizer.encode_target([prefix])
+            with _evaluating(self.model), torch.no_grad():
+                beam = search.BeamSearch(
+                    self.model, source.to(self.device), mask.to(self.device), self.config, prefixes=begun
+                )
+                while not beam.done:
+                    beam.step()
+                    (tokens,) = beam.leading()
+                    yield Translation(self.tokenizer.decode_target(tokens), tokens, 0.0, False)
+                yield self._ranked(beam.results()[0])[0]
+        else:
+            yield self.n_best([text], prefixes=[prefix])[0][0]
+
+    @property
+    def longest(self) -> int | None:
+        """The longest source that the model can take, in tokens without end token; None: any."""
+        return None if self.model.max_source is None else self.model.max_source - 1
+
+    def _ranked(self, hypotheses: Sequence[search.Hypothesis]) -> list[Translation]:
+        """The translations wanted of what was found for one sentence; drawn ones by expected utility for mbr."""
+        found = [
+            Translation(self.tokenizer.decode_target(h.tokens), h.tokens, h.score, h.cut, h.log_prob)
+            for h in hypotheses
+        ]
+        if self.config.method == "mbr":
+            scores = search.expected_utilities([t.text for t in found], self.config.utility)
+            found = [t._replace(score=float(score)) for t, score in zip(found, scores, strict=True)]
+            distinct = {t.text: t for t in reversed(found)}  # of equal texts the most probable
+            found = sorted(distinct.values(), key=lambda t: (-t.score, -t.log_prob, t.tokens))
+        return found[: self.config.num_best]
 
     def attention(
         self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
@@ -88,7 +188,7 @@ class Translator:
         with _evaluating(self.model), torch.no_grad():
             for rows in _batches(order, sources, targets):
                 batch = on_device(collate([sources[i] for i in rows], [targets[i] for i in rows]), self.device)
-                nowhere = torch.zeros_like(batch.inputs, dtype=torch.bool)  # no logits are wanted
+                nowhere = batch.places[:0]  # no logits are wanted
                 _, record = self.model(batch.source, batch.source_mask, batch.inputs, attention=True, positions=nowhere)
                 if record is None:
                     return

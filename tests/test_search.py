@@ -1,82 +1,311 @@
-"""Beam search against exhaustive search, against forced decoding, and against itself in other batches."""
+"""Beam search against exhaustive search, a plain beam search, forced decoding, and against itself in other batches."""
 
 import dataclasses
 import itertools
 import math
+import random
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from nmt.attention import SCORES, AttentionConfig
 from nmt.data import BOS, EOS, PAD, source_batch
-from nmt.models import Seq2Seq, build
-from nmt.models.rnn import WIRINGS, RNNConfig
-from nmt.search import SearchConfig, decode, search
+from nmt.models import MODELS, Seq2Seq, build
+from nmt.models.rnn import WIRINGS
+from nmt.search import Ensemble, SearchConfig, decode, plan, search
+from nmt.search.beam import _slots, _top
+from nmt.search.rows import Rows
 
-SEEDS = range(12)
 CPU = torch.device("cpu")
+KINDS = list(itertools.product(MODELS, [*SCORES, ["additive", "cosine"], "none"]))
+SIZES = {"width": 8, "embedding": 8, "hidden": 8, "feed_forward": 12}
+SEEDS = range(12)
+SOURCES = [[4, 5, 4], [5], [4, 4, 5, 5, 4], []]
+
+Scored = list[tuple[float, float, list[int]]]  # score, log p, tokens
 
 
 def make(
-    seed: int, vocab: int, *, wiring: str = "input_feeding", score: str = "additive", sharpness: float = 6.0
+    seed: int, vocab: int, kind: str = "rnn", score: Any = "additive", *, sharpness: float = 6.0, **changes: Any
 ) -> Seq2Seq:
+    """A model in fp64 that is far from uniform: beams of an untrained one hardly ever cross."""
     torch.manual_seed(seed)
-    config = RNNConfig(
-        cell="gru", wiring=wiring, embedding=6, hidden=8, attention=AttentionConfig(score=score, dim=5), tie="none"
-    )
+    base = MODELS[kind].config()
+    names = {field.name for field in dataclasses.fields(base)}
+    sizes = {key: value for key, value in SIZES.items() if key in names}
+    for site in {"encoder_self", "decoder_self"} & names:
+        changes.setdefault(site, AttentionConfig(heads=2))
+    changes.setdefault("attention", AttentionConfig(score=score, heads=2, dim=4))
+    config = dataclasses.replace(base, tie="none", **{**sizes, **changes})
     model = build(config, vocab, vocab, joint=True).double().eval()
-    with torch.no_grad():  # an untrained model is nearly uniform: its beams hardly ever cross
+    with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(sharpness**0.5)
+        model.output.weight.mul_(2.0)
+        model.output.bias.normal_()
     return model
 
 
-def log_prob(model: Seq2Seq, source: torch.Tensor, mask: torch.Tensor, tokens: list[int]) -> float:
+def next_log_probs(model: Seq2Seq, source: Tensor, mask: Tensor, prefixes: Sequence[Sequence[int]]) -> Tensor:
+    """(N, V) of the token after each of N prefixes of one length, by teacher forcing."""
+    inputs = torch.tensor([[BOS, *prefix] for prefix in prefixes])
+    num = len(prefixes)
+    logits, _ = model(source.expand(num, -1), mask.expand(num, -1), inputs)
+    return torch.log_softmax(logits[:, -1], -1)
+
+
+def log_prob(model: Seq2Seq, ids: Sequence[int], tokens: Sequence[int]) -> float:
     """Natural logarithm of the probability of tokens + EOS by teacher forcing."""
+    source, mask = source_batch([ids])
     logits, _ = model(source, mask, torch.tensor([[BOS, *tokens]]))
     rows = torch.log_softmax(logits[0], -1)
     return rows[torch.arange(len(tokens) + 1), torch.tensor([*tokens, EOS])].sum().item()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("penalty", [0.0, 0.6, 1.0])
-def test_a_wide_beam_is_exhaustive_search(seed: int, penalty: float) -> None:
-    vocab, longest = 6, 3
-    model = make(seed, vocab, wiring=list(WIRINGS)[seed % 3])
-    sources = [[4, 5, 4], [5]]
-    source, mask = source_batch(sources)
-    config = SearchConfig(beam=200, num_best=10, length_penalty=penalty, max_ratio=0.0, max_extra=longest)
-    found = search(model, source, mask, config)
+def norm(config: SearchConfig, length: int) -> float:
+    base = length if config.length_norm == "power" else (5 + length) / 6
+    return float(base**config.length_penalty)
+
+
+def limits(config: SearchConfig, length: int) -> tuple[int, int]:
+    """Fewest and most tokens of a translation."""
+    most = math.ceil(config.max_ratio * length) + config.max_extra
+    return min(math.ceil(config.min_ratio * length) + config.min_extra, most), most
+
+
+def plain_beam(model: Seq2Seq, ids: Sequence[int], config: SearchConfig) -> Scored:
+    """What a beam of `config.beam` sees until the longest length, best first; with a beam of 1 it is greedy search."""
+    source, mask = source_batch([ids])
+    least, most = limits(config, len(ids))
+    live: list[tuple[float, list[int]]] = [(0.0, [])]
+    finished: Scored = []
+    for length in range(most + 1):
+        rows = next_log_probs(model, source, mask, [tokens for _, tokens in live])
+        found = []
+        for (total, tokens), row in zip(live, rows.tolist(), strict=True):
+            for token, value in enumerate(row):
+                if token in (PAD, BOS) or (token == EOS and length < least) or (token != EOS and length == most):
+                    continue
+                found.append((total + value, tokens, token))
+        found.sort(key=lambda entry: -entry[0])
+        found = found[: 2 * config.beam if config.beam > 1 else 1]
+        finished += [(t / norm(config, length + 1), t, tokens) for t, tokens, token in found if token == EOS]
+        live = [(t, [*tokens, token]) for t, tokens, token in found if token != EOS][: config.beam]
+        if not live:
+            break
+    return sorted(finished, key=lambda entry: -entry[0])[: config.num_best]
+
+
+def every(model: Seq2Seq, ids: Sequence[int], vocab: int, config: SearchConfig) -> Scored:
+    """All translations that the limits allow, best first."""
+    least, most = limits(config, len(ids))
     allowed = [token for token in range(vocab) if token not in (PAD, BOS, EOS)]
-    for row, ids in enumerate(sources):
-        alone, alone_mask = source_batch([ids])
-        everything = []
-        for length in range(longest + 1):
-            for tokens in itertools.product(allowed, repeat=length):
-                score = log_prob(model, alone, alone_mask, list(tokens)) / (length + 1) ** penalty
-                everything.append((score, list(tokens)))
-        everything.sort(key=lambda pair: -pair[0])
-        assert [h.tokens for h in found[row]] == [tokens for _, tokens in everything[:10]]
-        assert [h.score for h in found[row]] == pytest.approx([score for score, _ in everything[:10]], abs=1e-5)
+    found = []
+    for length in range(least, most + 1):
+        for tokens in itertools.product(allowed, repeat=length):
+            value = log_prob(model, ids, tokens)
+            found.append((value / norm(config, length + 1), value, list(tokens)))
+    return sorted(found, key=lambda entry: -entry[0])
+
+
+CONFIGS = [
+    SearchConfig(beam=2, num_best=2, length_penalty=0.0, max_ratio=0.0, max_extra=5),
+    SearchConfig(beam=3, num_best=1, length_penalty=1.0, max_ratio=1.0, max_extra=3),
+    SearchConfig(beam=3, num_best=3, length_penalty=0.8, length_norm="gnmt", max_ratio=0.0, max_extra=6),
+    SearchConfig(beam=4, num_best=2, length_penalty=2.0, max_ratio=0.0, max_extra=6, min_ratio=0.5, min_extra=1),
+    SearchConfig(beam=1, max_ratio=1.0, max_extra=3),
+]
+
+
+def check_plain(seed: int, kind: str, score: Any, config: SearchConfig) -> None:
+    """The batched search with caches, shared memory and its stopping rule finds what the plain one finds."""
+    model = make(seed, 9, kind, score)
+    source, mask = source_batch(SOURCES)
+    for ids, found in zip(SOURCES, search(model, source, mask, config), strict=True):
+        expected = plain_beam(model, ids, config)
+        assert [h.tokens for h in found] == [tokens for _, _, tokens in expected]
+        np.testing.assert_allclose([h.score for h in found], [value for value, _, _ in expected], atol=1e-9)
+        for h in found:
+            assert h.log_prob == pytest.approx(log_prob(model, ids, h.tokens), abs=1e-9)
+
+
+def check_wide(seed: int, kind: str, score: Any, config: SearchConfig) -> None:
+    """A beam that holds everything finds the best of everything."""
+    model, vocab = make(seed, 6, kind, score), 6
+    config = dataclasses.replace(config, beam=16, num_best=8, max_ratio=0.0, max_extra=2, min_ratio=0.0, min_extra=0)
+    source, mask = source_batch(SOURCES[:2])
+    for ids, found in zip(SOURCES[:2], search(model, source, mask, config), strict=True):
+        expected = every(model, ids, vocab, config)[:8]
+        assert [h.tokens for h in found] == [tokens for _, _, tokens in expected]
+        np.testing.assert_allclose([h.score for h in found], [value for value, _, _ in expected], atol=1e-9)
+
+
+def check_twice(seed: int, kind: str, score: Any, config: SearchConfig) -> None:
+    """An ensemble of one model twice is that model."""
+    model = make(seed, 9, kind, score)
+    source, mask = source_batch(SOURCES)
+    once, twice = (search(m, source, mask, config) for m in (model, Ensemble([model, model])))
+    assert [[h.tokens for h in found] for found in once] == [[h.tokens for h in found] for found in twice]
+    for one, two in zip(once, twice, strict=True):
+        np.testing.assert_allclose([h.score for h in one], [h.score for h in two], atol=1e-9)
+
+
+def check_prefix(seed: int, kind: str, score: Any, config: SearchConfig) -> None:
+    """A forced prefix appears, its probability counts, and what follows is what a plain search would add."""
+    model = make(seed, 9, kind, score)
+    source, mask = source_batch(SOURCES)
+    prefixes = [[7, 1], [], [4, 6, 8, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5], [8]]
+    found = search(model, source, mask, config, prefixes=prefixes)
+    free = search(model, source, mask, config)
+    assert [h.tokens for h in found[1]] == [h.tokens for h in free[1]]
+    for ids, prefix, hypotheses in zip(SOURCES, prefixes, found, strict=True):
+        assert hypotheses
+        for h in hypotheses:
+            assert h.tokens[: len(prefix)] == prefix
+            assert h.log_prob == pytest.approx(log_prob(model, ids, h.tokens), abs=1e-9)
+
+
+CHECKS = [check_plain, check_wide, check_twice, check_prefix]
+
+
+@pytest.mark.parametrize(("kind", "score"), KINDS)
+def test_equalities_of_every_model(kind: str, score: Any) -> None:
+    number = KINDS.index((kind, score))
+    for offset, check in enumerate(CHECKS):
+        check(number, kind, score, CONFIGS[(number + offset) % len(CONFIGS)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "score"), KINDS)
+@pytest.mark.parametrize("check", CHECKS)
+def test_equalities_of_every_model_with_many_seeds(check: Any, kind: str, score: Any) -> None:
+    for seed in range(100, 110):
+        check(seed, kind, score, CONFIGS[seed % len(CONFIGS)])
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_long_translations(kind: str) -> None:
+    """Beyond the room that a cache has at first."""
+    config = SearchConfig(beam=2, max_ratio=0.0, max_extra=45)
+    for seed in range(2):
+        model = make(seed, 9, kind, "scaled")
+        model.output.bias.data[EOS] = -1e4
+        source, mask = source_batch(SOURCES[:2])
+        for ids, found in zip(SOURCES, search(model, source, mask, config), strict=False):
+            assert [h.tokens for h in found] == [tokens for _, _, tokens in plain_beam(model, ids, config)]
+            assert len(found[0].tokens) == 45
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("wiring", WIRINGS)
-def test_scores_and_weights_are_those_of_forced_decoding(seed: int, wiring: str) -> None:
-    model = make(seed, 15, wiring=wiring, score=list(SCORES)[seed % len(SCORES)])
-    sources = [[4, 9, 6, 7, 5], [8, 14], [11, 12, 4]]
-    source, mask = source_batch(sources)
-    config = SearchConfig(beam=4, num_best=3, length_penalty=0.7)
-    for row, hypotheses in enumerate(search(model, source, mask, config, attention=True)):
-        alone, alone_mask = source_batch([sources[row]])
+@pytest.mark.parametrize("config", CONFIGS)
+def test_the_plain_search_finds_the_same(seed: int, config: SearchConfig) -> None:
+    kind, score = KINDS[seed * 3 % len(KINDS)]
+    check_plain(seed, kind, score, config)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        *(("rnn", {"wiring": wiring, "cell": cell}) for wiring in WIRINGS for cell in ("gru", "lstm")),
+        ("transformer", {"positions": "rotary", "norm_position": "post"}),
+        ("transformer", {"positions": "learned", "decoder_self": AttentionConfig(heads=2, window="sliding", width=1)}),
+        ("transformer", {"attention": AttentionConfig(score="additive", heads=2, coverage=True)}),
+        ("rnn", {"attention": AttentionConfig(score="hybrid", heads=2, dim=4, coverage=True, normaliser="sparsemax")}),
+        ("transformer", {"attention": AttentionConfig(score="dot", heads=2, window="local_m", width=1)}),
+        ("rnn", {"attention": AttentionConfig(score="dot", heads=2, dim=4, window="local_m", width=1)}),
+        ("rnn_transformer", {"attention": AttentionConfig(heads=2, window="local_p", width=1)}),
+    ],
+)
+def test_wirings_windows_and_coverage(kind: str, changes: dict[str, Any]) -> None:
+    """Memory is shared by the beams of a sentence, whatever an attention makes of it."""
+    for seed in range(4):
+        torch.manual_seed(seed)
+        model = make(seed, 9, kind, **changes)
+        source, mask = source_batch(SOURCES)
+        config = CONFIGS[seed % len(CONFIGS)]
+        for ids, found in zip(SOURCES, search(model, source, mask, config), strict=True):
+            assert [h.tokens for h in found] == [tokens for _, _, tokens in plain_beam(model, ids, config)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_weights_are_those_of_forced_decoding(seed: int) -> None:
+    kind, score = [case for case in KINDS if case[1] != "none"][seed * 5 % 32]
+    model = make(seed, 15, kind, score)
+    source, mask = source_batch(SOURCES)
+    config = SearchConfig(beam=4, num_best=3, length_penalty=0.7, max_ratio=1.0, max_extra=4)
+    for ids, hypotheses in zip(SOURCES, search(model, source, mask, config, attention=True), strict=True):
+        alone, alone_mask = source_batch([ids])
         assert len(hypotheses) == 3
         for hypothesis in hypotheses:
-            forced = log_prob(model, alone, alone_mask, hypothesis.tokens)
-            assert hypothesis.log_prob == pytest.approx(forced, abs=1e-4)
-            assert hypothesis.score == pytest.approx(forced / (len(hypothesis.tokens) + 1) ** 0.7, abs=1e-4)
             _, record = model(alone, alone_mask, torch.tensor([[BOS, *hypothesis.tokens]]), attention=True)
             assert hypothesis.weights is not None
-            torch.testing.assert_close(hypothesis.weights[..., : len(sources[row]) + 1], record.cross[0])
+            torch.testing.assert_close(hypothesis.weights[..., : len(ids) + 1], record.cross[0])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_coverage_penalty(seed: int) -> None:
+    """β Σ log min(Σ a, 1) of the forced weights is what the option adds."""
+    model = make(seed, 9, "transformer", "scaled")
+    source, mask = source_batch(SOURCES)
+    config = SearchConfig(beam=16, num_best=16, max_ratio=0.0, max_extra=3, coverage_penalty=0.4)
+    for ids, found in zip(SOURCES, search(model, source, mask, config), strict=True):
+        alone, alone_mask = source_batch([ids])
+        for h in found:
+            _, record = model(alone, alone_mask, torch.tensor([[BOS, *h.tokens]]), attention=True)
+            covered = record.cross[0].mean((0, 1)).sum(0).clamp(max=1.0)
+            forced = log_prob(model, ids, h.tokens) / (len(h.tokens) + 1) + 0.4 * covered.log().sum().item()
+            assert h.score == pytest.approx(forced, abs=1e-9)
+        assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
+    with pytest.raises(ValueError, match=r"search.coverage_penalty=0.4: the model has no attention"):
+        search(make(seed, 9, "rnn", "none"), source, mask, config)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_sequence_comes_twice(seed: int) -> None:
+    model = make(seed, 7, sharpness=12.0)
+    source, mask = source_batch(SOURCES)
+    limits = {"max_ratio": 0.0, "max_extra": 14, "min_extra": 12, "beam": 3, "num_best": 3}
+    repeated = 0
+    for size in (1, 2, 3):
+        free = search(model, source, mask, SearchConfig(**limits))
+        for h in (h for found in search(model, source, mask, SearchConfig(**limits, no_repeat=size)) for h in found):
+            grams = [tuple(h.tokens[i : i + size]) for i in range(len(h.tokens) - size + 1)]
+            assert len(grams) == len(set(grams))
+        for h in (h for found in free for h in found):
+            grams = [tuple(h.tokens[i : i + size]) for i in range(len(h.tokens) - size + 1)]
+            repeated += len(grams) > len(set(grams))
+    assert repeated, "without the option something comes twice"
+
+
+def test_a_repeat_guard_that_leaves_nothing_ends_the_sentence() -> None:
+    model = make(0, 6)  # three tokens besides PAD, BOS and EOS
+    source, mask = source_batch([[4]])
+    config = SearchConfig(beam=3, no_repeat=1, min_extra=9, max_extra=12)
+    (found,) = search(model, source, mask, config)
+    assert found
+    assert len(found[0].tokens) <= 3
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_diverse_groups(seed: int) -> None:
+    model = make(seed, 15, sharpness=3.0)
+    source, mask = source_batch([[4, 9, 6], [8]])
+    base = SearchConfig(beam=6, num_best=2, max_ratio=1.0, max_extra=4)
+    lone = search(model, source, mask, dataclasses.replace(base, beam=2))
+    apart = search(model, source, mask, dataclasses.replace(base, groups=3, diversity=0.0))
+    # without a penalty every group is the beam of its own size
+    assert [[h.tokens for h in found] for found in apart] == [[h.tokens for h in found] for found in lone]
+
+    def firsts(diversity: float) -> int:
+        found = search(model, source, mask, dataclasses.replace(base, groups=6, num_best=6, diversity=diversity))
+        assert all(len({tuple(h.tokens) for h in each}) == len(each) for each in found)
+        return sum(len({tuple(h.tokens[:1]) for h in each}) for each in found)
+
+    assert firsts(100.0) > firsts(0.0)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -98,28 +327,85 @@ def test_one_beam_is_greedy(seed: int) -> None:
         assert hypothesis.tokens == tokens
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_batches_do_not_matter(seed: int) -> None:
-    model = make(seed, 20).float()
-    torch.manual_seed(seed)
-    sources = [torch.randint(4, 20, (length,)).tolist() for length in [5, 1, 9, 3, 7, 7, 2, 0, 12, 4]]
-    config = SearchConfig(beam=3)
+@pytest.mark.parametrize("case", range(0, len(KINDS), 5))
+def test_batches_do_not_matter(case: int) -> None:
+    """In fp32: bit for bit, whatever the batch, the order and the neighbours."""
+    model = make(case, 20, *KINDS[case]).float()
+    rng = random.Random(case)
+    sources = [[rng.randrange(4, 20) for _ in range(length)] for length in [5, 1, 9, 3, 7, 7, 2, 0, 12, 17]]
+    config = SearchConfig(beam=3, num_best=2, max_ratio=0.5, max_extra=3)
     results = []
-    for size in (1, 4, 64):
-        found = dict(decode(model, sources, dataclasses.replace(config, batch_size=size), CPU))
-        results.append([found[i][0].tokens for i in range(len(sources))])
-    assert results[0] == results[1] == results[2]
+    for changes in ({"batch_size": 1}, {"batch_size": 4}, {}, {"batch_tokens": 16}, {"batch_tokens": 0}):
+        order = list(range(len(sources)))
+        rng.shuffle(order)
+        chosen = dataclasses.replace(config, **changes)
+        found = dict(decode(model, [sources[i] for i in order], chosen, CPU))
+        results.append({order[i]: [(h.tokens, h.score) for h in hypotheses] for i, hypotheses in found.items()})
+    assert all(result == results[0] for result in results)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_wider_beams_are_not_worse_when_exhaustive_stopping_holds(seed: int) -> None:
-    """The stopping bound is sound: decoding on to the longest length finds nothing better."""
-    model = make(seed, 10)
-    source, mask = source_batch([[4, 9, 6, 7]])
-    config = SearchConfig(beam=4, length_penalty=1.0, max_ratio=0.0, max_extra=12)
-    best = search(model, source, mask, config)[0][0]
-    unstopped = search(model, source, mask, dataclasses.replace(config, num_best=4))[0][0]
-    assert unstopped.tokens == best.tokens
+def test_batches_keep_their_bounds() -> None:
+    rng = random.Random(0)
+    lengths = [rng.randrange(60) for _ in range(500)] + [9000]
+    for config in (SearchConfig(batch_size=7), SearchConfig(batch_tokens=300), SearchConfig(method="mbr", samples=80)):
+        batches = list(plan(lengths, config))
+        assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+        for batch in batches:
+            padded = {-(-(lengths[i] + 1) // 4) for i in batch}
+            assert len(padded) == 1
+            assert len(batch) <= config.batch_size
+            assert len(batch) == 1 or len(batch) * 4 * padded.pop() <= config.batch_tokens
+            assert config.method == "beam" or len(batch) * config.samples <= config.batch_size * config.beam
+        longest = [max(lengths[i] for i in batch) // 4 for batch in batches]
+        assert longest == sorted(longest, reverse=True)
+
+
+def test_finished_sentences_leave_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And memory is there once per sentence."""
+    model = make(3, 12)
+    seen = []
+    step = Rows.step
+
+    def watched(rows: Rows, last: Any, *, attention: bool) -> Any:
+        seen.append((len(last), {tensor.size(0) for tensor in rows.memory.values()}))
+        return step(rows, last, attention=attention)
+
+    monkeypatch.setattr(Rows, "step", watched)
+    rng = random.Random(0)
+    sources = [[rng.randrange(4, 12) for _ in range(1 + i % 30)] for i in range(60)]
+    source, mask = source_batch(sources)
+    search(model, source, mask, SearchConfig(beam=3, max_ratio=1.0, max_extra=0))
+    assert seen[0] == (180, {60})
+    sizes = [rows for rows, _ in seen]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < 60
+    assert all(memory == {rows // 3} for rows, memory in seen)
+
+
+@pytest.mark.parametrize("size", [9, 2048, 6000, 7919, 8000])
+def test_the_best_of_a_row(size: int) -> None:
+    rows = torch.randn(50, size)
+    rows[::3, ::2] = -math.inf
+    rows[1, 1:] = -math.inf  # fewer that may follow than are asked for
+    for num in (1, 2, 9):
+        values, ids = _top(rows, num)
+        torch.testing.assert_close(values, rows.topk(num).values, rtol=0, atol=0)
+        torch.testing.assert_close(rows.gather(1, ids), values, rtol=0, atol=0)
+        assert all(len(set(row)) == num for row in ids.tolist())
+
+
+def test_slots_are_a_permutation_and_copies_come_from_slots_that_stay() -> None:
+    rng = np.random.default_rng(0)
+    places, live = rng.integers(0, 5, (500, 5)), rng.random((500, 5)) < 0.8
+    slots, copied = _slots(places, live)
+    assert (np.sort(slots, 1) == np.arange(5)).all()
+    for lane in range(500):
+        to = {int(slots[lane, i]) for i in range(5) if copied[lane, i]}
+        of = {int(places[lane, i]) for i in range(5) if copied[lane, i]}
+        assert not to & of
+        for i in range(5):
+            assert not live[lane, i] or copied[lane, i] or slots[lane, i] == places[lane, i]
+        assert live[lane].sum() - copied[lane].sum() == len(set(places[lane][live[lane]].tolist()))
 
 
 def test_length_limits() -> None:
@@ -133,29 +419,77 @@ def test_length_limits() -> None:
         assert all(h.cut for h in found)
     model.output.bias.data[EOS] = 1e4  # it ends at once
     assert not any(h[0].cut for h in search(model, source, mask, config))
+    least = dataclasses.replace(config, min_ratio=1.0, min_extra=1)
+    assert [len(h[0].tokens) for h in search(model, source, mask, least)] == [4, 2]
+
+
+def test_learned_positions_bound_the_translation() -> None:
+    model = make(0, 10, "transformer", "scaled", positions="learned", max_positions=6)
+    model.output.bias.data[EOS] = -1e4
+    source, mask = source_batch([[4, 5, 6]])
+    (found,) = search(model, source, mask, SearchConfig(beam=2, max_ratio=3.0))
+    assert (len(found[0].tokens), found[0].cut) == (5, True)
 
 
 def test_length_penalty_prefers_longer() -> None:
-    lengths = []
-    for penalty in (0.0, 1.0, 3.0):
-        total = 0
-        for seed in SEEDS:
-            source, mask = source_batch([[4, 9, 6, 7]])
-            config = SearchConfig(beam=20, length_penalty=penalty, max_ratio=0.0, max_extra=6)
-            total += len(search(make(seed, 10, sharpness=3.0), source, mask, config)[0][0].tokens)
-        lengths.append(total)
-    assert lengths[0] < lengths[1] < lengths[2]
+    for name in ("power", "gnmt"):
+        lengths = []
+        for penalty in (0.0, 0.7, 1.0, 3.0):
+            total = 0
+            for seed in range(6):
+                source, mask = source_batch([[4, 9, 6, 7]])
+                config = SearchConfig(beam=20, length_penalty=penalty, length_norm=name, max_ratio=0.0, max_extra=6)
+                model = make(seed, 10, sharpness=3.0)
+                model.output.bias.data.zero_()
+                model.output.weight.data.mul_(0.25)
+                total += len(search(model, source, mask, config)[0][0].tokens)
+            lengths.append(total)
+        assert lengths == sorted(lengths)
+        assert lengths[0] < lengths[-1]
+
+
+def test_ensembles_of_different_architectures_average_probabilities() -> None:
+    members = [make(seed, 9, kind, score) for seed, (kind, score) in enumerate(KINDS[::7])]
+    ensemble = Ensemble(members)
+    source, mask = source_batch(SOURCES)
+    config = SearchConfig(beam=3, max_ratio=1.0, max_extra=3)
+    inputs = torch.randint(4, 9, (len(SOURCES), 5))
+    inputs[:, 0] = BOS
+    logits, record = ensemble(source, mask, inputs, attention=True)
+    mean = torch.stack([torch.softmax(member(source, mask, inputs)[0], -1) for member in members]).mean(0)
+    torch.testing.assert_close(torch.softmax(logits, -1), mean)
+    torch.testing.assert_close(record.cross.sum(-1), torch.ones_like(record.cross.sum(-1)))
+    for ids, found in zip(SOURCES, search(ensemble, source, mask, config), strict=True):
+        assert found[0].tokens == plain_beam(ensemble, ids, config)[0][2]
+
+
+@pytest.mark.parametrize("token", [PAD, BOS, EOS, -3])
+def test_impossible_prefixes(token: int) -> None:
+    source, mask = source_batch([[4]])
+    with pytest.raises(ValueError, match=f"a prefix holds the id {token}"):
+        search(make(0, 9), source, mask, SearchConfig(), prefixes=[[token]])
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "message"),
+    ("changes", "message"),
     [
-        ("beam", 0, "search.beam=0: must be at least 1"),
-        ("num_best", 6, "search.num_best=6: cannot be more than search.beam=5"),
-        ("length_penalty", -1.0, "search.length_penalty=-1.0: must be a number of at least 0"),
-        ("max_ratio", math.inf, "search.max_ratio=inf: must be a number"),
+        ({"beam": 0}, "search.beam=0: must be at least 1"),
+        ({"num_best": 6}, "search.num_best=6: cannot be more than search.beam=5"),
+        ({"length_penalty": -1.0}, "search.length_penalty=-1.0: must be a number of at least 0"),
+        ({"max_ratio": math.inf}, "search.max_ratio=inf: must be a number"),
+        ({"method": "beams"}, "search.method=beams: must be one of beam, sample, mbr"),
+        ({"length_norm": "mean"}, "search.length_norm=mean: must be one of power, gnmt"),
+        ({"utility": "ter"}, "search.utility=ter: must be one of chrf, bleu"),
+        ({"groups": 2}, "search.groups=2: search.beam=5 is no multiple of it"),
+        ({"temperature": 0.0}, "search.temperature=0.0: must be above 0"),
+        ({"top_p": 0.0}, "search.top_p=0.0: must be above 0 and at most 1"),
+        ({"min_ratio": 3.0}, "search.min_ratio=3.0, search.min_extra=0: cannot be more than"),
+        ({"method": "mbr", "num_best": 33}, "search.num_best=33: cannot be more than search.samples=32"),
+        ({"batch_tokens": -1}, "search.batch_tokens=-1: must be 0 or more"),
+        ({"no_repeat": -1}, "search.no_repeat=-1: must be 0 or more"),
+        ({"coverage_penalty": -0.1}, "search.coverage_penalty=-0.1: must be a number of at least 0"),
     ],
 )
-def test_impossible_configurations(option: str, value: float, message: str) -> None:
+def test_impossible_configurations(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        dataclasses.replace(SearchConfig(), **{option: value}).validate()
+        dataclasses.replace(SearchConfig(), **changes).validate()

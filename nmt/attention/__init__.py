@@ -33,6 +33,9 @@ __all__ = [
     "Score",
 ]
 
+FEW = 8
+"""Queries up to which separate products are faster on a CPU than torch's own attention: steps of decoding."""
+
 Memory = dict[str, Tensor]
 """Prepared keys and values, batch first: one entry of each for every group of heads that share a score."""
 
@@ -142,16 +145,19 @@ class Attention(nn.Module):
         """Attends.
 
         Args:
-            query: (B, T, query_dim).
+            query: (B, T, query_dim); in a decoding step also (B · K, 1, query_dim), K queries of one position for each
+                row of memory, one row's after the other.
             memory: from `prepare`; in decoder self-attention its keys end with those of the queries.
             mask: (B, S), True where a key may be attended, a prefix of each row that is not empty; None: everywhere.
             start: position of the first query: one for all, or (B,).
             covered: (B, H, S), what earlier queries gave each key, where the configuration has coverage; None: nothing.
             record: return the weights.
         """
+        if query.size(0) != memory["keys.0"].size(0):
+            return self._beams(query, memory, mask, start, covered, record)
         queries = self._split(self.query(query))  # (B, H, T, D)
         if self.rotary:
-            assert isinstance(start, int)
+            assert not isinstance(start, Tensor)
             queries = rotate(queries, start)
         asked, num_keys = Asked(query, mask, start), memory["keys.0"].size(2)
         weights: Tensor | None = None
@@ -162,6 +168,38 @@ class Attention(nn.Module):
         else:
             context, weights = self._dense(queries, memory, self.window.bias(asked, num_keys), record)
         joined: Tensor = self.output(context.transpose(1, 2).flatten(2))
+        return Attended(joined, weights if record else None, covered)
+
+    def _beams(
+        self,
+        query: Tensor,
+        memory: Memory,
+        mask: Tensor | None,
+        start: Tensor | int,
+        covered: Tensor | None,
+        record: bool,
+    ) -> Attended:
+        """K queries (B · K, 1, query_dim) of one position for each row of memory, as K queries of one sentence: the
+        keys are there once, and compared with all of them in one product."""
+        rows, keys = memory["keys.0"].size(0), memory["keys.0"].size(2)
+        folded = query.view(rows, -1, query.size(-1))  # (B, K, query_dim)
+        num = folded.size(1)
+        here = start if isinstance(start, Tensor) else torch.full((rows * num,), start, device=query.device)
+        asked = Asked(folded, mask, here.view(rows, num))
+        queries = self._split(self.query(folded))
+        if self.coverage:
+            covered = queries.new_zeros(rows * num, self.heads, keys) if covered is None else covered
+            by_sentence = covered.view(rows, num, self.heads, keys).transpose(1, 2)  # (B, H, K, S)
+            context, weights = self._dense(queries, memory, self.window.bias(asked, keys), True, by_sentence)
+            assert weights is not None
+            covered = (by_sentence + weights).transpose(1, 2).reshape(rows * num, self.heads, keys)
+        elif not record and self.window.saves(num, keys):
+            context, weights = self._in_window(asked, queries, memory), None
+        else:
+            context, weights = self._dense(queries, memory, self.window.bias(asked, keys), record)
+        joined: Tensor = self.output(context.transpose(1, 2).flatten(2)).view(rows * num, 1, -1)
+        if record and weights is not None:
+            weights = weights.transpose(1, 2).reshape(rows * num, self.heads, 1, keys)
         return Attended(joined, weights if record else None, covered)
 
     def _split(self, x: Tensor) -> Tensor:
@@ -187,7 +225,10 @@ class Attention(nn.Module):
     def _dense(
         self, queries: Tensor, memory: Memory, bias: Tensor | None, record: bool, covered: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Every query against every key -> context (B, H, T, D), weights (B, H, T, S) when asked for."""
+        """Every query against every key -> context (B, H, T, D), weights (B, H, T, S) when asked for.
+
+        `covered` (B, H, T or 1, S) is what each query finds covered.
+        """
         contexts, all_weights = [], []
         for number, (group, score) in enumerate(zip(self.groups, self.scores, strict=True)):
             keys, values = memory[f"keys.{number}"], memory[f"values.{number}"]
@@ -196,7 +237,7 @@ class Attention(nn.Module):
             if not record and self._fuses(score, own, values, seen):
                 contexts.append(_fused(score, own, keys, values, seen, self.dropout))
                 continue
-            part = () if covered is None else (self._heads(covered, group).unsqueeze(-2),)
+            part = () if covered is None else (self._heads(covered, group),)
             scores = score(own, keys, *part)
             weights = self._weigh(scores if seen is None else scores + seen.to(scores.dtype))
             contexts.append(self.dropout(weights).to(values.dtype) @ values)
@@ -204,14 +245,14 @@ class Attention(nn.Module):
         return self._join(contexts), self._join(all_weights) if record else None
 
     def _fuses(self, score: nn.Module, queries: Tensor, values: Tensor, bias: Tensor | None) -> bool:
-        """Whether torch's own attention does it, and fast: not for bf16 on a CPU, nor for one query at a time there."""
+        """Whether torch's own attention does it, and fast: not for bf16 on a CPU, nor for a few queries there."""
         if self.normaliser != "softmax" or not isinstance(score, Product) or (bias is not None and bias.requires_grad):
             return False
         if queries.device.type != "cpu":
             return True
         half = torch.is_autocast_enabled("cpu") or queries.dtype not in (torch.float32, torch.float64)
         dropping = self.training and self.dropout.rate > 0
-        return not (half or dropping or queries.size(2) == 1 or queries.size(3) != values.size(3))
+        return not (half or dropping or queries.size(2) <= FEW or queries.size(3) != values.size(3))
 
     def _in_window(self, asked: Asked, queries: Tensor, memory: Memory) -> Tensor:
         """The same as `_dense` from the keys inside the window only."""
@@ -231,7 +272,7 @@ class Attention(nn.Module):
         for step in range(queries.size(2)):
             here = slice(step, step + 1)
             bias = self.window.bias(Asked(asked.query[:, here], asked.mask, asked.start + step), num_keys)
-            context, weights = self._dense(queries[:, :, here], memory, bias, True, covered)
+            context, weights = self._dense(queries[:, :, here], memory, bias, True, covered.unsqueeze(-2))
             assert weights is not None
             covered = covered + weights.squeeze(2)
             contexts.append(context)

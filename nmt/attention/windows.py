@@ -23,7 +23,7 @@ class Asked(NamedTuple):
 
     query: (B, T, query_dim), not projected.
     mask: (B, S), True for real keys, a prefix of each row; None: all.
-    start: position of the first query, one for all or (B,).
+    start: position of the first query, one for all or (B,); or the position of every query, (B, T).
     """
 
     query: Tensor
@@ -32,6 +32,8 @@ class Asked(NamedTuple):
 
     def positions(self) -> Tensor:
         """Absolute positions of the queries, (B or 1, T)."""
+        if isinstance(self.start, Tensor) and self.start.dim() == 2:
+            return self.start
         steps = torch.arange(self.query.size(1), device=self.query.device)
         if isinstance(self.start, Tensor):
             return steps + self.start.unsqueeze(-1)

@@ -10,6 +10,11 @@ State = dict[str, Tensor]
 """Named tensors, each with its batch first, so that search can reorder rows without knowing the model."""
 
 
+def per_row(tensor: Tensor, rows: int) -> Tensor:
+    """What each of B sentences has (B, ...), once for each of its rows (rows, ...)."""
+    return tensor if tensor.size(0) == rows else tensor.repeat_interleave(rows // tensor.size(0), 0)
+
+
 class AttentionRecord(NamedTuple):
     """Attention weights as distributions, before any dropout.
 
@@ -22,7 +27,13 @@ class AttentionRecord(NamedTuple):
 
 class Seq2Seq(nn.Module, ABC):
     """An encoder-decoder. `forward` here loops over `step` and is the definition; a model overrides it with something
-    faster that gives the same numbers."""
+    faster that gives the same numbers.
+
+    max_source, max_target: the longest sentences it can take, end or begin token counted; None: any.
+    """
+
+    max_source: int | None = None
+    max_target: int | None = None
 
     @abstractmethod
     def encode(self, source: Tensor, source_mask: Tensor) -> State:
@@ -41,13 +52,22 @@ class Seq2Seq(nn.Module, ABC):
         Args:
             token: (B,), the previous target token.
             state: from `start` or the step before.
-            memory: from `encode`.
+            memory: from `encode`. It may have fewer rows than the state, one for each sentence: then K rows of the
+                state, its beams, follow each other for every row of memory, and memory is not copied for them.
             attention: also return the weights.
 
         Returns:
             logits (B, V) of the next token; the record with T = 1, or None when not asked for or when the model has no
             attention; the next state.
         """
+
+    def reserve(self, state: State, steps: int) -> State:
+        """The same state with room for `steps` more tokens.
+
+        `step` then writes into it instead of making a longer copy: a state given to `step` is used up. When the room
+        is used up the model makes more by itself. Most states do not grow and come back as they are.
+        """
+        return state
 
     def forward(
         self,
@@ -63,10 +83,10 @@ class Seq2Seq(nn.Module, ABC):
         Args:
             source: (B, S). source_mask: (B, S). inputs: (B, T), labels shifted right.
             attention: also return the weights of every layer and head.
-            positions: (B, T), True where logits are wanted; None: everywhere.
+            positions: (N,), b * T + t of each place whose logits are wanted; None: everywhere.
 
         Returns:
-            logits (B, T, V), or (N, V) for N True positions in row order; the record or None.
+            logits (B, T, V), or (N, V) in the order of `positions`; the record or None.
         """
         memory = self.encode(source, source_mask)
         state = self.start(memory)
@@ -78,7 +98,7 @@ class Seq2Seq(nn.Module, ABC):
                 records.append(record.cross)
         stacked = torch.stack(all_logits, dim=1)  # (B, T, V)
         cross = AttentionRecord(torch.cat(records, dim=3)) if records else None
-        return (stacked if positions is None else stacked[positions]), cross
+        return (stacked if positions is None else stacked.flatten(0, 1)[positions]), cross
 
     def quantities(self) -> dict[str, list[float]]:
         """Learned numbers worth watching, such as gates and temperatures of attention, one for each head.

@@ -11,24 +11,29 @@ from nmt.models.layers import TIES, embedding, lowered
 
 
 class EncoderPart(Protocol):
-    """dim: width of its outputs."""
+    """dim: width of its outputs. longest: the longest source it can read; None: any."""
 
     dim: int
+    longest: int | None
 
     def __call__(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Embedded source (B, S, E) and mask (B, S) -> outputs (B, S, dim) and a summary (B, dim)."""
 
 
 class DecoderPart(Protocol):
-    """dim: width of embedded inputs and of finished features."""
+    """dim: width of embedded inputs and of finished features. longest: the longest target; None: any."""
 
     dim: int
+    longest: int | None
 
     def prepare(self, values: Tensor) -> State:
         """Encoder outputs (B, S, D) -> what attention needs of them, once per sentence."""
 
     def start(self, memory: State) -> State:
         """The state before the first token; memory holds "summary" and "mask" too."""
+
+    def reserve(self, state: State, steps: int) -> State:
+        """See `Seq2Seq.reserve`."""
 
     def unroll(self, x: Tensor, state: State, memory: State, *, record: bool) -> tuple[Tensor, Tensor | None, State]:
         """Embedded inputs (B, T, E) -> features (B, T, any), weights (B, L, H, T, S) or None, the state after them."""
@@ -122,6 +127,7 @@ class EncoderDecoder(Seq2Seq):
         self.source_embedding = embedding(source_size, source_width, pad)
         self.target_embedding = self.source_embedding if tie == "all" else embedding(target_size, decoder.dim, pad)
         self.encoder, self.decoder = encoder, decoder
+        self.max_source, self.max_target = encoder.longest, decoder.longest
         self.output = nn.Linear(decoder.dim, target_size)
         nn.init.zeros_(self.output.bias)
         if tie != "none":
@@ -133,6 +139,9 @@ class EncoderDecoder(Seq2Seq):
 
     def start(self, memory: State) -> State:
         return self.decoder.start(memory)
+
+    def reserve(self, state: State, steps: int) -> State:
+        return self.decoder.reserve(state, steps)
 
     def step(
         self, token: Tensor, state: State, memory: State, *, attention: bool = False
@@ -154,5 +163,5 @@ class EncoderDecoder(Seq2Seq):
         memory = self.encode(source, source_mask)
         x = self.target_embedding(inputs)  # (B, T, E)
         features, weights, _ = self.decoder.unroll(x, self.start(memory), memory, record=attention)
-        features = features if positions is None else features[positions]  # (B, T, any) or (N, any)
+        features = features if positions is None else features.flatten(0, 1)[positions]  # (B, T, any) or (N, any)
         return self.output(self.decoder.finish(features)), None if weights is None else AttentionRecord(weights)

@@ -32,7 +32,8 @@ def embedding(num: int, dim: int, pad: int) -> nn.Embedding:
 def lowered(x: Tensor) -> Tensor:
     """x in the precision of autocast, where that is on: projections that read the same x then share one copy of it."""
     kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+    lower = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return x.to(torch.get_autocast_dtype(kind)) if lower else x
 
 
 class FeedForward(nn.Module):

@@ -24,6 +24,8 @@ class Encoder(nn.Module):
         dropout: on the embedded source and between layers.
     """
 
+    longest: int | None = None
+
     def __init__(self, cell: str, width: int, hidden: int, *, layers: int, bidirectional: bool, dropout: float) -> None:
         super().__init__()
         directions = 2 if bidirectional else 1

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nmt.attention import CROSS, NONE, Attention, AttentionConfig
 from nmt.dropout import Dropout
-from nmt.models.base import State
+from nmt.models.base import State, per_row
 from nmt.models.encoder_decoder import EncoderDecoder, MatchConfig, check_dropout, check_tie
 from nmt.models.recurrent import CELLS, GATES, Encoder, FeedCell
 
@@ -136,6 +136,7 @@ class Decoder(nn.Module):
         memory_dim: width of encoder outputs and of their summary.
     """
 
+    longest: int | None = None
     readout_inputs = 0  # width, in embeddings, of what the readout sees beside [s; c]
 
     def __init__(self, config: RecurrentDecoderConfig, memory_dim: int) -> None:
@@ -167,13 +168,17 @@ class Decoder(nn.Module):
             state["position"] = torch.zeros(summary.size(0), dtype=torch.long, device=summary.device)
         return state
 
+    def reserve(self, state: State, steps: int) -> State:
+        """The state as it is: it does not grow."""
+        return state
+
     def context(self, query: Tensor, state: State, memory: State, record: bool) -> tuple[Tensor, Tensor | None, State]:
         """query (B, T, hidden) -> context (B, T, D), weights (B, H, T, S) or None, what attention carries on.
 
         Without attention the context is the source's summary.
         """
         if self.attention is None:
-            return memory["summary"].unsqueeze(1).expand(-1, query.size(1), -1), None, {}
+            return per_row(memory["summary"], query.size(0)).unsqueeze(1).expand(-1, query.size(1), -1), None, {}
         position = state.get("position")
         attended = self.attention(
             query,

@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 from nmt.attention import CROSS, DECODER, ENCODER, NONE, Attention, AttentionConfig, Memory
 from nmt.dropout import Dropout
-from nmt.models.base import State
+from nmt.models.base import State, per_row
 from nmt.models.encoder_decoder import EncoderDecoder, MatchConfig, check_dropout, check_tie
 from nmt.models.layers import ACTIVATIONS, NORMS, POSITIONS, FeedForward, Positions, lowered
 
 HEADS = 4
+ROOM = 8
+"""Positions by which a full cache grows at least."""
 
 
 def _multi_head() -> AttentionConfig:
@@ -156,6 +158,7 @@ class TransformerEncoder(nn.Module):
         super().__init__()
         self.dim = config.width
         self.positions = Positions(config.positions, config.width, config.max_positions)
+        self.longest = config.max_positions if config.positions == "learned" else None
         self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(EncoderLayer(config, number) for number in range(config.encoder_layers))
         self.norm = NORMS[config.norm](config.width) if config.norm_position == "pre" else nn.Identity()
@@ -196,16 +199,17 @@ class DecoderLayer(nn.Module):
         self.fed = Residual(config, config.dropout)
 
     def forward(
-        self, x: Tensor, cache: Memory, memory: Memory, mask: Tensor, summary: Tensor, *, record: bool
+        self, x: Tensor, cache: Memory, start: int, memory: Memory, mask: Tensor, summary: Tensor, *, record: bool
     ) -> tuple[Tensor, Tensor | None, Memory]:
-        """x (B, T, D) after what is in the cache -> (B, T, D), weights (B, H, T, S) or None, the longer cache."""
+        """x (B, T, D) after the `start` positions of the cache -> (B, T, D), weights (B, H, T, S) or None, the longer
+        cache. A cache with room for them takes the new positions in."""
         seen = self.attended.before(x)
-        start = cache["keys.0"].size(2)
         new = self.attention.prepare(seen, start)
-        grown = {name: torch.cat([cache[name], tensor], 2) for name, tensor in new.items()} if start else new
-        x = self.attended.after(x, self.attention(seen, grown, None, start=start).context)
+        grown = {name: _append(cache[name], tensor, start) for name, tensor in new.items()}
+        seen_keys = {name: tensor[:, :, : start + x.size(1)] for name, tensor in grown.items()}
+        x = self.attended.after(x, self.attention(seen, seen_keys, None, start=start).context)
         if self.cross is None:
-            x = self.crossed.after(x, self.summary(summary).unsqueeze(1).expand_as(x))
+            x = self.crossed.after(x, per_row(self.summary(summary), x.size(0)).unsqueeze(1).expand_as(x))
             return self.fed.after(x, self.feed_forward(self.fed.before(x))), None, grown
         seen = self.crossed.before(x)
         attended = self.cross(seen, memory, mask, start=start, covered=cache.get("covered"), record=record)
@@ -221,6 +225,7 @@ class TransformerDecoder(nn.Module):
         super().__init__()
         self.dim = config.width
         self.positions = Positions(config.positions, config.width, config.max_positions)
+        self.longest = config.max_positions if config.positions == "learned" else None
         self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(DecoderLayer(config, number, memory_dim) for number in range(config.decoder_layers))
         self.norm = NORMS[config.norm](config.width) if config.norm_position == "pre" else nn.Identity()
@@ -245,14 +250,31 @@ class TransformerDecoder(nn.Module):
             for name, tensor in layer.attention.prepare(nothing).items()
         }
 
+    def reserve(self, state: State, steps: int) -> State:
+        """Keys and values with room for more. "past" (B, T) then says by its width how many positions are taken."""
+        past = state.get("past")
+        num, start = state["0.keys.0"].size(0), _taken(state)
+        after = {"past": torch.ones(num, start, dtype=torch.bool, device=state["0.keys.0"].device)}
+        after = after if past is None else {"past": past}
+        for name, tensor in state.items():
+            if name != "past":
+                grows = not name.endswith("covered")
+                after[name] = _longer(tensor[:, :, :start], start + steps) if grows else tensor
+        return after
+
     def unroll(self, x: Tensor, state: State, memory: State, *, record: bool) -> tuple[Tensor, Tensor | None, State]:
         """Embedded inputs (B, T, D) -> features (B, T, D), weights (B, L, H, T, S) or None, the state after them."""
-        x = self.dropout(self.positions(x, state["0.keys.0"].size(2)))
+        start = _taken(state)
+        if "past" in state and start + x.size(1) > state["0.keys.0"].size(2):
+            state = self.reserve(state, x.size(1) + max(ROOM, start // 2))
+        x = self.dropout(self.positions(x, start))
         all_weights: list[Tensor] = []
         after: State = {}
+        if "past" in state:
+            after["past"] = torch.ones(x.size(0), start + x.size(1), dtype=torch.bool, device=x.device)
         for number, layer in _kept(self.layers, self.layer_drop if self.training else 0.0):
             x, weights, cache = layer(
-                x, _of(number, state), _of(number, memory), memory["mask"], memory["summary"], record=record
+                x, _of(number, state), start, _of(number, memory), memory["mask"], memory["summary"], record=record
             )
             after |= {f"{number}.{name}": tensor for name, tensor in cache.items()}
             if weights is not None:
@@ -263,6 +285,29 @@ class TransformerDecoder(nn.Module):
         """Features at the positions whose logits are wanted -> what is compared with the output matrix."""
         finished: Tensor = self.norm(features)
         return finished
+
+
+def _taken(state: State) -> int:
+    """Positions in a cache."""
+    return state["past"].size(1) if "past" in state else state["0.keys.0"].size(2)
+
+
+def _append(cache: Tensor, new: Tensor, start: int) -> Tensor:
+    """A cache (B, H, C, D) whose first `start` positions are taken, and new ones (B, H, T, D) after them.
+
+    They are written into a cache that has room for them; one that has none is copied.
+    """
+    if cache.size(2) == start:
+        return torch.cat([cache, new], dim=2) if start else new
+    cache[:, :, start : start + new.size(2)] = new
+    return cache
+
+
+def _longer(cache: Tensor, room: int) -> Tensor:
+    """A copy of (B, H, T, D) with room for as many positions."""
+    longer = cache.new_empty(cache.size(0), cache.size(1), room, cache.size(3))
+    longer[:, :, : cache.size(2)] = cache
+    return longer
 
 
 def _of(number: int, state: State) -> Memory:

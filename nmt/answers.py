@@ -1,0 +1,155 @@
+"""One answer for every line, whatever is in it: what `translate` prints."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from nmt.data import EOS
+from nmt.parts import split
+from nmt.search.scoring import length_norm
+from nmt.translator import EMPTY, Translation, Translator
+
+
+class Answer(NamedTuple):
+    """What became of a line.
+
+    source: the line as it was read, bytes that are not UTF-8 replaced; "" for one that was too long to be kept.
+    parts: the texts that were translated: one, or several for a line too long for the model.
+    best: for each part its translations, the best first; no parts where there was an error.
+    error: why there is no translation.
+    """
+
+    source: str
+    parts: list[str]
+    best: list[list[Translation]]
+    error: str | None = None
+
+    def ranked(self, config: Any) -> list[Translation]:
+        """The whole line's translations, the best first: those of its parts put together."""
+        if not self.best:
+            return [EMPTY]
+        found = []
+        for rank in range(max(map(len, self.best))):
+            chosen = [part[min(rank, len(part) - 1)] for part in self.best]
+            if len(chosen) == 1:
+                found.append(chosen[0])
+                continue
+            text = "".join(t.text + _gap(part) for t, part in zip(chosen, self.parts, strict=True)).strip(" ")
+            log_prob = sum(t.log_prob for t in chosen)
+            num = sum(len(t.tokens) + 1 for t in chosen)
+            score = log_prob / float(length_norm(config, num))
+            tokens = [token for t in chosen for token in t.tokens]
+            found.append(Translation(text, tokens, score, any(t.cut for t in chosen), log_prob))
+        return found
+
+
+class Answers:
+    """Answers lines, and counts what was out of the ordinary in `counts`.
+
+    Args:
+        translator: the model.
+        longest: source tokens that are translated in one piece, where the model can take so many.
+    """
+
+    def __init__(self, translator: Translator, longest: int) -> None:
+        self.translator = translator
+        self.longest = longest if translator.longest is None else min(longest, translator.longest)
+        self.counts: Counter[str] = Counter()
+
+    def answer(self, lines: Sequence[bytes | None]) -> list[Answer]:
+        """One answer for each line, in order. A line that fails has an answer that says so, and harms no other."""
+        read = [self._read(line) for line in lines]
+        parts = [[] if error else self._parts(text) for text, error in read]
+        texts = [part for found in parts for part in found]
+        try:
+            translated = iter(self.translator.n_best(texts))
+            answers = [
+                Answer(text, found, [next(translated) for _ in found], error)
+                for (text, error), found in zip(read, parts, strict=True)
+            ]
+        except (ValueError, RuntimeError) as failure:  # out of memory, above all: fewer at a time may do
+            if len(lines) > 1:
+                return [self.answer([line])[0] for line in lines]
+            reason = " ".join(str(failure).split())[:200]
+            return [Answer(read[0][0], [], [], f"not translated: {reason}")]
+        for answer in answers:
+            self._count(answer)
+        return answers
+
+    def _read(self, line: bytes | None) -> tuple[str, str | None]:
+        if line is None:
+            return "", "not translated: longer than a line may be"
+        try:
+            return line.removesuffix(b"\r").decode("utf-8"), None
+        except UnicodeDecodeError:
+            return line.removesuffix(b"\r").decode("utf-8", errors="replace"), None
+
+    def _parts(self, text: str) -> list[str]:
+        text = text.strip(" ")
+        encode = self.translator.tokenizer.encode_source
+        # no piece is shorter than nothing: a text of few characters needs no counting, except of spelt bytes
+        if 4 * len(text) + 1 <= self.longest:
+            return [text]
+        return split(text, lambda piece: len(encode([piece])[0]), self.longest)
+
+    def _count(self, answer: Answer) -> None:
+        self.counts["split"] += len(answer.parts) > 1
+        self.counts["cut"] += any(best[0].cut for best in answer.best)
+
+    def record(self, number: int, answer: Answer) -> dict[str, Any]:
+        """What is known of an answer, as JSON can hold it. Links are (source, target) from 0, of words and subwords."""
+        config = self.translator.config
+        ranked = answer.ranked(config)
+        best = ranked[0]
+        found: dict[str, Any] = {"line": number, "source": answer.source, "translation": best.text}
+        if answer.error is not None:
+            return {**found, "error": answer.error}
+        found |= {"score": best.score, "log_prob": best.log_prob, "cut": best.cut, "parts": len(answer.parts)}
+        if config.num_best > 1:
+            keys = ("text", "score", "log_prob", "cut")
+            found["n_best"] = [dict(zip(keys, (t.text, t.score, t.log_prob, t.cut), strict=True)) for t in ranked]
+        return {**found, **self._alignment(answer)}
+
+    def _alignment(self, answer: Answer) -> dict[str, Any]:
+        """Subwords of both sides and the links between them and between words; links None without attention."""
+        tokenizer = self.translator.tokenizer
+        sources = tokenizer.encode_source(answer.parts)
+        targets = [best[0].tokens for best in answer.best]
+        found: dict[str, Any] = {
+            "source_pieces": [piece for ids in sources for piece in tokenizer.source_pieces(ids)],
+            "target_pieces": [piece for ids in targets for piece in tokenizer.target_pieces(ids)],
+            "links": [],
+            "piece_links": [],
+        }
+        weights = dict(self.translator.attention(sources, targets))
+        if sources and not weights:
+            return {**found, "links": None, "piece_links": None}
+        before = [0, 0, 0, 0]  # words and pieces of earlier parts, source and target
+        for i, (source, target) in enumerate(zip(sources, targets, strict=True)):
+            words = self.translator.word_alignment(weights[i], source, target)
+            found["links"] += [[before[0] + s, before[1] + t] for s, t in words.links]
+            best = weights[i].mean((0, 1))[: len(target)].argmax(-1)
+            found["piece_links"] += [[before[2] + int(s), before[3] + t] for t, s in enumerate(best) if s < len(source)]
+            num_source = 1 + max(tokenizer.source_words([*source, EOS]), default=-1)
+            num_target = 1 + max(tokenizer.target_words([*target, EOS]), default=-1)
+            before = [
+                before[0] + num_source,
+                before[1] + num_target,
+                before[2] + len(source),
+                before[3] + len(target),
+            ]
+        return found
+
+
+def _gap(part: str) -> str:
+    """What stands between a part's translation and the next: a space where the source has one."""
+    return " " if part.endswith((" ", "\t")) else ""
+
+
+def json_line(record: dict[str, Any]) -> str:
+    """One line of JSON, whatever a reader takes for the end of a line."""
+    text = json.dumps(record, ensure_ascii=False)
+    for character in "\x85\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text

@@ -1,0 +1,28 @@
+"""From a model to translations: beam search, sampling, ensembles; over `encode`, `start`, `step` and `reserve` only.
+
+A translation is a function of the sentence, the model and the configuration. Rounding would let a sentence's neighbours
+in: libraries multiply matrices in another order when their shape changes. `decode` therefore keeps to shapes with which
+a row's result was found not to depend on the others: sentences meet only others that are padded to the same length, and
+no product has fewer rows than `rows.least_rows`.
+"""
+
+from nmt.search.batching import batch, decode, plan, search
+from nmt.search.beam import BeamSearch
+from nmt.search.config import SearchConfig
+from nmt.search.ensemble import Ensemble
+from nmt.search.risk import expected_utilities
+from nmt.search.sampling import sample
+from nmt.search.scoring import Hypothesis
+
+__all__ = [
+    "BeamSearch",
+    "Ensemble",
+    "Hypothesis",
+    "SearchConfig",
+    "batch",
+    "decode",
+    "expected_utilities",
+    "plan",
+    "sample",
+    "search",
+]

@@ -1,0 +1,108 @@
+"""One batch of sentences, and any number of them in batches."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nmt.data import source_batch
+from nmt.models.base import Seq2Seq
+from nmt.search.beam import BeamSearch
+from nmt.search.config import SearchConfig
+from nmt.search.sampling import sample
+from nmt.search.scoring import Hypothesis
+
+MULTIPLE = 4
+"""Sources are padded to a multiple of this, and only those of one padded length share a batch."""
+
+
+@torch.no_grad()
+def search(
+    model: Seq2Seq,
+    source: Tensor,
+    source_mask: Tensor,
+    config: SearchConfig,
+    *,
+    attention: bool = False,
+    prefixes: Sequence[Sequence[int]] | None = None,
+) -> list[list[Hypothesis]]:
+    """The translations of a batch.
+
+    Args:
+        model: in evaluation mode.
+        source: (B, S) ids with end token. source_mask: (B, S).
+        config: see `SearchConfig`; batch_size and batch_tokens are not used here.
+        attention: collect the weights along the beam.
+        prefixes: ids that each translation must begin with.
+
+    Returns:
+        for each sentence its finished hypotheses, best first, at most `num_best`; samples in the order of their score,
+        and all of them for mbr, which `Translator` ranks by their text.
+
+    Raises:
+        ValueError: a coverage penalty for a model without attention, a prefix with impossible ids.
+    """
+    if config.method != "beam":
+        drawn = sample(model, source, source_mask, config, prefixes=prefixes)
+        return [sorted(found, key=lambda hypothesis: -hypothesis.score) for found in drawn]
+    beam = BeamSearch(model, source, source_mask, config, attention=attention, prefixes=prefixes)
+    while not beam.done:
+        beam.step()
+    return beam.results()
+
+
+def batch(model: Seq2Seq, sources: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Sources (B, S) with end token and their mask (B, S), of ids without end token that `plan` has put together."""
+    source, mask = source_batch(sources, multiple=MULTIPLE)
+    longest = max(map(len, sources)) + 1
+    width = source.size(1) if model.max_source is None else max(min(source.size(1), model.max_source), longest)
+    return source[:, :width], mask[:, :width]
+
+
+def plan(lengths: Sequence[int], config: SearchConfig) -> Iterator[list[int]]:
+    """Sentences in batches, the longest first so that running out of memory shows at once.
+
+    A batch has at most `batch_size` sentences, at most `batch_tokens` padded source tokens (but always one sentence),
+    and one padded length.
+
+    Args:
+        lengths: of the sources, without end token.
+    """
+    padded = -(-(np.asarray(lengths, np.int64) + 1) // MULTIPLE) * MULTIPLE
+    order = np.argsort(-padded, kind="stable")
+    start = 0
+    while start < len(order):
+        width = int(padded[order[start]])
+        most = config.batch_size * config.beam // config.rows if config.method != "beam" else config.batch_size
+        if config.batch_tokens:
+            most = min(most, config.batch_tokens // width)
+        end = start + 1
+        while end < len(order) and end - start < most and padded[order[end]] == width:
+            end += 1
+        yield order[start:end].tolist()
+        start = end
+
+
+def decode(
+    model: Seq2Seq,
+    sources: Sequence[Sequence[int]],
+    config: SearchConfig,
+    device: torch.device,
+    *,
+    prefixes: Sequence[Sequence[int]] | None = None,
+) -> Iterator[tuple[int, list[Hypothesis]]]:
+    """Translates any number of sentences, sorted by length and in batches; the batches do not change what is found.
+
+    Args:
+        model: in evaluation mode, on `device`.
+        sources: ids without end token.
+        prefixes: ids that each translation must begin with.
+
+    Yields:
+        (index in `sources`, hypotheses), longest sources first.
+    """
+    for indices in plan([len(source) for source in sources], config):
+        source, mask = batch(model, [sources[i] for i in indices])
+        own = None if prefixes is None else [prefixes[i] for i in indices]
+        yield from zip(indices, search(model, source.to(device), mask.to(device), config, prefixes=own), strict=True)

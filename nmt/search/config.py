@@ -1,0 +1,101 @@
+"""How a translation is found."""
+
+import math
+from dataclasses import dataclass
+
+METHODS = ("beam", "sample", "mbr")
+NORMS = ("power", "gnmt")
+UTILITIES = ("chrf", "bleu")
+
+
+@dataclass
+class SearchConfig:
+    """How a translation is found; the same everywhere (validation, evaluation, translation).
+
+    method: "beam" search; "sample" = num_best translations drawn from the model; "mbr" = of `samples` drawn ones those
+        with the highest expected utility (minimum Bayes risk, Eikema & Aziz 2020).
+    beam: live hypotheses; 1 is greedy search.
+    batch_size: sentences decoded at a time; it does not change what is found.
+    batch_tokens: source tokens decoded at a time, padding counted: long sentences come in smaller batches. 0: no limit.
+        It does not change what is found either.
+    length_norm, length_penalty: a finished hypothesis y with log p scores log p / |y|^length_penalty ("power") or
+        log p / ((5 + |y|) / 6)^length_penalty ("gnmt": Wu et al. 2016, equation 14), end token counted. 0 = plain
+        log p; power 1 = mean log p per token.
+    coverage_penalty: β of Wu et al. 2016, equation 14: β Σ_i log min(Σ_j a_ij, 1) is added to the score of a finished
+        hypothesis, a_ij the mean weight of all layers and heads that target token j gives to source token i (end tokens
+        among them, and a sum below 1e-6 counting as that).
+    min_ratio, min_extra: a hypothesis has at least min_ratio · (source length) + min_extra tokens before its end token.
+    max_ratio, max_extra: and at most max_ratio · (source length) + max_extra.
+    num_best: finished hypotheses wanted per sentence.
+    groups: diverse beam search (Vijayakumar et al. 2018): the beam in so many groups, one chosen after the other.
+    diversity: λ there: what a token costs in a group for each earlier group's hypothesis that has it at this place.
+    no_repeat: no sequence of so many tokens comes twice in a hypothesis; 0: anything may.
+    seed: of samples. A sentence's draws depend on it and the sentence alone.
+    samples: of mbr: how many are drawn.
+    temperature: of samples: log-probabilities are divided by it.
+    top_k: of samples: only the best so many tokens are drawn from (Fan et al. 2018); 0: all.
+    top_p: of samples: only the best tokens that have this probability together (Holtzman et al. 2020).
+    utility: of mbr: chrf or bleu of sentences, of sacreBLEU.
+    """
+
+    method: str = "beam"
+    beam: int = 5
+    batch_size: int = 64
+    batch_tokens: int = 8192
+    length_norm: str = "power"
+    length_penalty: float = 1.0
+    coverage_penalty: float = 0.0
+    min_ratio: float = 0.0
+    min_extra: int = 0
+    max_ratio: float = 2.0
+    max_extra: int = 10
+    num_best: int = 1
+    groups: int = 1
+    diversity: float = 0.5
+    no_repeat: int = 0
+    seed: int = 1
+    samples: int = 32
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    utility: str = "chrf"
+
+    def validate(self) -> None:
+        """Raises ValueError naming the option, its value and what is allowed."""
+        for option, allowed in (("method", METHODS), ("length_norm", NORMS), ("utility", UTILITIES)):
+            if getattr(self, option) not in allowed:
+                raise ValueError(f"search.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")
+        for option in ("beam", "batch_size", "num_best", "groups", "samples"):
+            if getattr(self, option) < 1:
+                raise ValueError(f"search.{option}={getattr(self, option)}: must be at least 1")
+        for option in ("batch_tokens", "no_repeat", "seed", "top_k", "min_extra"):
+            if getattr(self, option) < 0:
+                raise ValueError(f"search.{option}={getattr(self, option)}: must be 0 or more")
+        for option in (
+            *("length_penalty", "coverage_penalty", "diversity"),
+            *("min_ratio", "max_ratio", "max_extra"),
+        ):
+            if not 0 <= getattr(self, option) < math.inf:
+                raise ValueError(f"search.{option}={getattr(self, option)}: must be a number of at least 0")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"search.temperature={self.temperature}: must be above 0; search.beam=1 takes the best")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"search.top_p={self.top_p}: must be above 0 and at most 1")
+        if self.method == "beam" and self.num_best > self.beam:
+            raise ValueError(f"search.num_best={self.num_best}: cannot be more than search.beam={self.beam}")
+        if self.method == "mbr" and self.num_best > self.samples:
+            raise ValueError(f"search.num_best={self.num_best}: cannot be more than search.samples={self.samples}")
+        if self.beam % self.groups:
+            raise ValueError(f"search.groups={self.groups}: search.beam={self.beam} is no multiple of it")
+        if (self.min_ratio, self.min_extra) > (0.0, 0) and (
+            self.min_ratio > self.max_ratio or self.min_extra > self.max_extra
+        ):
+            raise ValueError(
+                f"search.min_ratio={self.min_ratio}, search.min_extra={self.min_extra}: cannot be more than "
+                f"search.max_ratio={self.max_ratio} and search.max_extra={self.max_extra}"
+            )
+
+    @property
+    def rows(self) -> int:
+        """Hypotheses of a sentence that are decoded side by side."""
+        return {"beam": self.beam, "sample": self.num_best, "mbr": self.samples}[self.method]

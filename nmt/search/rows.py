@@ -1,0 +1,122 @@
+"""The model's side of a search: rows of hypotheses, memory once per sentence, and what is the same in any batch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nmt.data import PAD
+from nmt.models.base import Seq2Seq, State
+from nmt.search.config import SearchConfig
+from nmt.search.scoring import Ints, Rules
+
+ROOM = 12
+"""Target positions for which room is made at first."""
+
+KEPT = 0.9
+"""Sentences leave the batch when fewer than this share of it are unfinished: leaving costs a copy of all states."""
+
+
+def least_rows(device: torch.device) -> int:
+    """Rows below which a matrix product may round in another way than with more rows.
+
+    Libraries have special routines for few rows. With at least this many, each row's result was found to be the same
+    whatever the other rows were and however many (measured with MKL, 1 to 16 threads).
+    """
+    return max(16, 2 * torch.get_num_threads()) if device.type == "cpu" else 16
+
+
+class Rows:
+    """K rows of hypotheses for every sentence, one sentence's after the other.
+
+    Args:
+        model: in evaluation mode.
+        source: (B, S) ids with end token. source_mask: (B, S).
+        config: see `SearchConfig`.
+        prefixes: see `Rules`.
+
+    `sentences` says which sentence of the call each of the present ones is.
+    """
+
+    def __init__(
+        self,
+        model: Seq2Seq,
+        source: Tensor,
+        source_mask: Tensor,
+        config: SearchConfig,
+        prefixes: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        self.model, self.num, self.width = model, source.size(0), config.rows
+        least = least_rows(source.device)
+        padding = max(least - self.num, 0)
+        memory = model.encode(_repeat_last(source, padding), _repeat_last(source_mask, padding))
+        self.least = -(-least // self.width)
+        num = max(self.num, self.least)  # the last are there to fill up
+        self.memory: State = {name: tensor[:num] for name, tensor in memory.items()}
+        every = torch.arange(num, device=source.device).repeat_interleave(self.width)
+        start = {name: tensor.index_select(0, every) for name, tensor in model.start(self.memory).items()}
+        self.state = model.reserve(start, ROOM)
+        self.sentences: Ints = np.arange(num)
+        lengths = (source_mask.sum(1) - 1).cpu().numpy()
+        fill = [0] * (num - self.num)
+        self.rules = Rules(
+            config,
+            np.concatenate([lengths, np.array(fill, np.int64)]),
+            None if prefixes is None else [*prefixes, *([] for _ in fill)],
+            model.max_target,
+        )
+        self.tokens: Ints = np.full((num * self.width, ROOM), PAD, np.int64)
+        self.position = 0
+        self.device = source.device
+
+    @property
+    def real(self) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
+        """Which of the present sentences belong to the call."""
+        return self.sentences < self.num
+
+    def step(self, last: Ints, *, attention: bool) -> tuple[Tensor, Tensor | None]:
+        """One more token, `last` (R,) being the latest -> log-probabilities (R, V) with what may not follow at -inf,
+        and the weights (R, L, H, 1, S) when asked for."""
+        token = torch.from_numpy(last).to(self.device)
+        logits, record, self.state = self.model.step(token, self.state, self.memory, attention=attention)
+        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        log_probs = torch.log_softmax(logits, dim=-1)
+        self.rules.hide(log_probs, self.tokens[:, : self.position], self.position)
+        return log_probs, None if record is None else record.cross
+
+    def copy(self, to: Ints, of: Ints) -> None:
+        """Rows `to` go on from rows `of`, none of which is in `to`."""
+        if len(to) == 0:
+            return
+        self.tokens[to, : self.position] = self.tokens[of, : self.position]
+        target, origin = (torch.from_numpy(rows).to(self.device) for rows in (to, of))
+        for tensor in self.state.values():
+            tensor.index_copy_(0, target, tensor.index_select(0, origin))
+
+    def append(self, tokens: Ints) -> None:
+        """The token of every row (R,)."""
+        if self.position == self.tokens.shape[1]:
+            self.tokens = np.concatenate([self.tokens, np.full_like(self.tokens, PAD)], axis=1)
+        self.tokens[:, self.position] = tokens
+        self.position += 1
+
+    def leave(self, unfinished: Ints) -> Ints | None:
+        """Of the present sentences only these are needed: the rows that stay, in order, when enough can leave."""
+        num = len(self.sentences)
+        wanted = max(len(unfinished), self.least)
+        if wanted > KEPT * num:
+            return None
+        others = np.setdiff1d(np.arange(num), unfinished)
+        stay = np.concatenate([unfinished, others[: wanted - len(unfinished)]])
+        rows = (stay[:, None] * self.width + np.arange(self.width)).ravel()
+        index, row_index = (torch.from_numpy(x).to(self.device) for x in (stay, rows))
+        self.memory = {name: tensor.index_select(0, index) for name, tensor in self.memory.items()}
+        self.state = {name: tensor.index_select(0, row_index) for name, tensor in self.state.items()}
+        self.tokens, self.sentences = self.tokens[rows], self.sentences[stay]
+        self.rules.keep(stay)
+        return stay
+
+
+def _repeat_last(tensor: Tensor, num: int) -> Tensor:
+    return torch.cat([tensor, tensor[-1:].expand(num, -1)]) if num else tensor

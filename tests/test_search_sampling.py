@@ -1,0 +1,148 @@
+"""Sampling against the model's probabilities, seeds, and minimum Bayes risk."""
+
+import dataclasses
+import math
+import random
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nmt.attention import AttentionConfig
+from nmt.data import BOS, EOS, PAD, source_batch
+from nmt.models import MODELS, Seq2Seq, build
+from nmt.search import SearchConfig, decode, expected_utilities, search
+
+CPU = torch.device("cpu")
+VOCAB, LONGEST = 7, 2
+
+
+def make(seed: int, kind: str = "rnn", vocab: int = VOCAB) -> Seq2Seq:
+    torch.manual_seed(seed)
+    base = MODELS[kind].config()
+    names = {field.name for field in dataclasses.fields(base)}
+    sizes = {key: 8 for key in ("width", "embedding", "hidden", "feed_forward") if key in names}
+    config = dataclasses.replace(base, tie="none", attention=AttentionConfig(heads=2, dim=4), **sizes)
+    for site in {"encoder_self", "decoder_self"} & names:
+        setattr(config, site, AttentionConfig(heads=2))
+    model = build(config, vocab, vocab, joint=True).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.4)
+    return model
+
+
+def distribution(row: torch.Tensor, config: SearchConfig) -> dict[int, float]:
+    """What a token is drawn from, written down plainly."""
+    allowed = [token for token in range(len(row)) if token not in (PAD, BOS)]
+    best = sorted(allowed, key=lambda token: -row[token].item())[: config.top_k or len(allowed)]
+    weights = {token: math.exp(row[token].item() / config.temperature) for token in best}
+    total, before, kept = sum(weights.values()), 0.0, {}
+    for token in best:
+        if before < config.top_p:
+            kept[token] = weights[token] / total
+        before += weights[token] / total
+    return {token: weight / sum(kept.values()) for token, weight in kept.items()}
+
+
+def probabilities(model: Seq2Seq, ids: list[int], config: SearchConfig) -> dict[tuple[int, ...], float]:
+    """Of every translation that can be drawn."""
+    source, mask = source_batch([ids])
+    found: dict[tuple[int, ...], float] = {}
+    live: dict[tuple[int, ...], float] = {(): 1.0}
+    for length in range(LONGEST + 1):
+        following: dict[tuple[int, ...], float] = {}
+        for tokens, probability in live.items():
+            if length == LONGEST:
+                found[tokens] = probability
+                continue
+            logits, _ = model(source, mask, torch.tensor([[BOS, *tokens]]))
+            for token, own in distribution(torch.log_softmax(logits[0, -1], -1), config).items():
+                place = found if token == EOS else following
+                place[tokens if token == EOS else (*tokens, token)] = probability * own
+        live = following
+    return found
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(
+    "changes", [{}, {"temperature": 0.5}, {"top_k": 3}, {"top_p": 0.7}, {"temperature": 2.0, "top_k": 4, "top_p": 0.8}]
+)
+def test_frequencies_are_the_models_probabilities(seed: int, changes: dict[str, Any]) -> None:
+    """Pearson's chi-square test at one in a million."""
+    num = 3000
+    model = make(seed, list(MODELS)[seed % 4])
+    config = SearchConfig(method="sample", num_best=num, max_ratio=0.0, max_extra=LONGEST, seed=seed, **changes)
+    config.validate()
+    source, mask = source_batch([[4, 5, 6]])
+    (found,) = search(model, source, mask, config)
+    counts = Counter(tuple(h.tokens) for h in found)
+    expected = probabilities(model, [4, 5, 6], config)
+    assert sum(expected.values()) == pytest.approx(1.0)
+    assert set(counts) <= set(expected)
+    common = [tokens for tokens, value in expected.items() if num * value >= 5]
+    rest = num - sum(counts[tokens] for tokens in common)
+    cells = [(counts[tokens], num * expected[tokens]) for tokens in common]
+    rare = num * (1 - sum(expected[tokens] for tokens in common))
+    cells += [(rest, rare)] if rare > 1 else []
+    statistic = sum((seen - wanted) ** 2 / wanted for seen, wanted in cells)
+    freedom = max(len(cells) - 1, 1)
+    tail = torch.special.gammaincc(torch.tensor(freedom / 2), torch.tensor(statistic / 2)).item()
+    assert tail > 1e-6, (statistic, freedom)
+    assert len(cells) > 1
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_samples_have_the_models_probability_and_do_not_depend_on_the_batch(kind: str) -> None:
+    model = make(1, kind, 20).float()
+    rng = random.Random(2)
+    sources = [[rng.randrange(4, 20) for _ in range(length)] for length in [5, 1, 9, 3, 7, 7, 2, 0, 12, 4]]
+    config = SearchConfig(method="sample", num_best=3, max_ratio=1.0, top_p=0.9)
+    results = []
+    for size in (1, 4, 64):
+        order = list(range(len(sources)))
+        rng.shuffle(order)
+        chosen = dataclasses.replace(config, batch_size=size)
+        found = dict(decode(model, [sources[i] for i in order], chosen, CPU))
+        results.append({order[i]: [(h.tokens, h.log_prob) for h in hypotheses] for i, hypotheses in found.items()})
+    assert results[0] == results[1] == results[2]
+    other = dict(decode(model, sources, dataclasses.replace(config, seed=2), CPU))
+    assert any([h.tokens for h in other[i]] != [tokens for tokens, _ in results[0][i]] for i in other)
+    for i, drawn in results[0].items():
+        source, mask = source_batch([sources[i]])
+        for tokens, log_prob in drawn:
+            logits, _ = model(source, mask, torch.tensor([[BOS, *tokens]]))
+            rows = torch.log_softmax(logits[0], -1)
+            forced = rows[torch.arange(len(tokens) + 1), torch.tensor([*tokens, EOS])].sum().item()
+            assert log_prob == pytest.approx(forced, abs=1e-4)
+
+
+def test_a_cold_sample_is_greedy_and_a_prefix_appears() -> None:
+    for seed in range(10):
+        model = make(seed, vocab=20)
+        source, mask = source_batch([[4, 9, 6], [8]])
+        limits = {"max_ratio": 1.0, "max_extra": 3}
+        cold = search(model, source, mask, SearchConfig(method="sample", temperature=1e-7, num_best=2, **limits))
+        greedy = search(model, source, mask, SearchConfig(beam=1, **limits))
+        for drawn, (best,) in zip(cold, greedy, strict=True):
+            assert [h.tokens for h in drawn] == [best.tokens] * 2
+        config = SearchConfig(method="sample", num_best=4, **limits)
+        for found in search(model, source, mask, config, prefixes=[[7, 7], [5, 6]]):
+            assert {tuple(h.tokens[:2]) for h in found} in ({(7, 7)}, {(5, 6)})
+
+
+@pytest.mark.parametrize("utility", ["chrf", "bleu"])
+def test_expected_utilities_are_those_of_sacrebleu(utility: str) -> None:
+    import sacrebleu
+
+    samples = ["a dog runs", "a dog ran", "a dog runs", "two cats", ""]
+    score = {
+        "chrf": lambda h, r: sacrebleu.sentence_chrf(h, [r]).score,
+        "bleu": lambda h, r: sacrebleu.sentence_bleu(h, [r]).score,
+    }[utility]
+    found = expected_utilities(samples, utility)
+    wanted = [np.mean([score(h, r) for r in samples]) for h in samples]
+    np.testing.assert_allclose(found, wanted)
+    assert found.argmax() in (0, 2)

@@ -1,0 +1,292 @@
+"""Lines in, lines out: reading, cutting what is too long, and answers to anything at all."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from nmt import checkpoint
+from nmt.answers import Answers, json_line
+from nmt.attention import AttentionConfig
+from nmt.data import Tokenizer, TokenizerConfig
+from nmt.models import build
+from nmt.models.rnn import RNNConfig
+from nmt.models.transformer import TransformerConfig
+from nmt.parts import split
+from nmt.search import SearchConfig
+from nmt.stream import Lines
+from nmt.translator import EMPTY, Translation, Translator
+
+CPU = torch.device("cpu")
+TEXT = [f"the {a} {b} sees , hears and likes {c} things ." for a in "abcdef" for b in ("dog", "cat") for c in "xyz"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(TokenizerConfig(vocab_size=311), [(line, line.upper()) for line in TEXT])
+
+
+def translator(tokenizer: Tokenizer, *, learned: bool = False, score: str = "scaled", **search: object) -> Translator:
+    torch.manual_seed(1)
+    attention = AttentionConfig(score=score, heads=2)
+    if learned:
+        own = AttentionConfig(heads=2)
+        config = TransformerConfig(width=8, feed_forward=8, positions="learned", max_positions=22)
+        config = dataclasses.replace(config, attention=attention, encoder_self=own, decoder_self=own)
+    else:
+        config = RNNConfig(embedding=8, hidden=8, attention=dataclasses.replace(attention, dim=8))
+    model = build(config, tokenizer.source_size, tokenizer.target_size, joint=True).eval()
+    chosen = dataclasses.replace(SearchConfig(beam=2, max_ratio=0.5, max_extra=3), **search)
+    return Translator(model, tokenizer, chosen, CPU)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    read, write = os.pipe()
+    yield read, write
+    for descriptor in (read, write):
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+def test_lines_come_whole_and_in_order(pipe: tuple[int, int]) -> None:
+    read, write = pipe
+    rng = random.Random(0)
+    content = [bytes(rng.choice(b"ab \r\x00\xff") for _ in range(rng.randrange(30))) for _ in range(3000)]
+
+    def feed() -> None:
+        data = b"\n".join(content)
+        while data:
+            size = rng.randrange(1, 5000)
+            os.write(write, data[:size])
+            data = data[size:]
+        os.close(write)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    lines, found = Lines(read), []
+    while block := lines.take(100):
+        assert len(block) <= 100
+        found += block
+    thread.join()
+    assert found == (content if content[-1] else content[:-1])
+
+
+def test_a_line_is_answered_when_the_input_pauses(pipe: tuple[int, int]) -> None:
+    read, write = pipe
+    lines = Lines(read)
+    os.write(write, b"one\ntwo\nhalf a li")
+    assert lines.take(1000) == [b"one", b"two"]  # it would block for ever if it waited for more
+    os.write(write, b"ne\n")
+    assert lines.take(1000) == [b"half a line"]
+    os.close(write)
+    assert lines.take(1000) == []
+
+
+def test_a_line_without_end_does_not_fill_the_memory(pipe: tuple[int, int]) -> None:
+    read, write = pipe
+
+    def feed() -> None:
+        os.write(write, b"x" * 11 + b"\n" + b"y" * 10 + b"\n")
+        for _ in range(300):
+            os.write(write, b"z" * 1000)
+        os.close(write)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    lines, found = Lines(read, most_bytes=10), []
+    while block := lines.take(5):
+        found += block
+        assert len(lines._begun) <= 10
+    thread.join()
+    assert found == [None, b"y" * 10, None]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_parts_are_the_text_and_short_enough(seed: int) -> None:
+    rng = random.Random(seed)
+    text = "".join(rng.choice(["a", "bc ", " ", ". ", "? ", ", ", "。", "、", "字", "\t", "!"]) for _ in range(400))
+    for longest in (1, 5, 23, 1000):
+        parts = split(text, len, longest)
+        assert "".join(parts) == text
+        assert all(0 < len(part) <= longest for part in parts)
+
+
+def test_texts_are_cut_where_it_harms_least() -> None:
+    assert split("One two. Three four! Five", len, 16) == ["One two. ", "Three four! Five"]
+    assert split("One two. Three four, five six seven.", len, 16) == ["One two. ", "Three four, ", "five six seven."]
+    assert split("one two three four", len, 9) == ["one two ", "three ", "four"]
+    assert split("字字。字字、字。", len, 5) == ["字字。", "字字、字。"]
+    assert split("3.14 is 3.14", len, 100) == ["3.14 is 3.14"]
+    assert split("aaaaaaaa", len, 3) == ["aa", "aa", "aa", "aa"]
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_long_line_is_translated_in_parts(tokenizer: Tokenizer, learned: bool) -> None:
+    own = translator(tokenizer, learned=learned, num_best=2)
+    line = " ".join(TEXT[:5])
+    answers = Answers(own, 20)
+    (answer,) = answers.answer([line.encode()])
+    assert len(answer.parts) > 3
+    assert answers.counts["split"] == 1
+    assert all(len(tokenizer.encode_source([part])[0]) <= 20 for part in answer.parts)
+    alone = own.n_best(answer.parts)
+    assert answer.best == alone
+    best = answer.ranked(own.config)[0]
+    assert best.log_prob == pytest.approx(sum(found[0].log_prob for found in alone))
+    record = answers.record(1, answer)
+    assert record["parts"] == len(answer.parts)
+    num_source, num_target = len(record["source_pieces"]), len(record["target_pieces"])
+    assert num_source == sum(len(ids) for ids in tokenizer.encode_source(answer.parts))
+    assert all(0 <= s < num_source and 0 <= t < num_target for s, t in record["piece_links"])
+    assert all(0 <= s < len(line.split()) for s, _ in record["links"])
+    assert [t for _, t in record["piece_links"]] == sorted({t for _, t in record["piece_links"]})
+    if learned:
+        with pytest.raises(ValueError, match="max_positions=22"):
+            own.translate([line])
+
+
+def test_records(tokenizer: Tokenizer) -> None:
+    own = translator(tokenizer, num_best=2)
+    answers = Answers(own, 100)
+    good, blank, bad = answers.answer([TEXT[0].encode(), b"  ", None])
+    found = json.loads(json_line(answers.record(7, good)))
+    assert list(found) == [
+        *("line", "source", "translation", "score", "log_prob", "cut", "parts", "n_best"),
+        *("source_pieces", "target_pieces", "links", "piece_links"),
+    ]
+    (ranked,) = own.n_best([TEXT[0]])
+    assert found["line"] == 7
+    assert [each["text"] for each in found["n_best"]] == [t.text for t in ranked]
+    assert (found["translation"], found["score"]) == (ranked[0].text, ranked[0].score)
+    source = tokenizer.encode_source([TEXT[0]])[0]
+    ((_, weights),) = own.attention([source], [ranked[0].tokens])
+    assert found["links"] == [list(link) for link in own.word_alignment(weights, source, ranked[0].tokens).links]
+    assert answers.record(8, blank)["translation"] == ""
+    assert "longer than a line may be" in answers.record(9, bad)["error"]
+    plain = Answers(translator(tokenizer, score="none"), 100)
+    (answer,) = plain.answer([b"a dog"])
+    assert plain.record(1, answer)["links"] is None
+    assert json_line({"a": "x\u2028y\x85z\n\u2029"}).splitlines() == ['{"a": "x\\u2028y\\u0085z\\n\\u2029"}']
+
+
+def test_a_line_that_fails_harms_no_other(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = translator(tokenizer)
+    expected = own.translate(["a dog", "the cat"])
+    real = own.n_best
+
+    def fragile(texts: list[str]) -> list[list[Translation]]:
+        if "bomb" in texts:
+            raise RuntimeError("not enough memory:\n you tried to allocate 4 GB")
+        return real(texts)
+
+    monkeypatch.setattr(own, "n_best", fragile)
+    first, second, third = Answers(own, 100).answer([b"a dog", b"bomb", b"the cat"])
+    assert [first.best, third.best] == [[[t]] for t in expected]
+    assert second.error == "not translated: not enough memory: you tried to allocate 4 GB"
+    assert second.ranked(own.config) == [EMPTY]
+
+
+def hostile(rng: random.Random) -> bytes:
+    kinds = [
+        lambda: b"",
+        lambda: b" " * rng.randrange(5),
+        lambda: bytes(rng.randrange(256) for _ in range(rng.randrange(20))).replace(b"\n", b""),
+        lambda: bytes(rng.randrange(32) for _ in range(rng.randrange(12))).replace(b"\n", b"\r"),
+        lambda: "\u202eשלום\u2066 \u200f".encode(),
+        lambda: ("\U0001f468\u200d\U0001f469\u0301" * rng.randrange(4)).encode(),
+        lambda: b"\xed\xa0\x80 \xc0\xaf \xf4\x90\x80\x80",
+        lambda: "▁▁ <s> </s> <pad> <0x0A> \u2028 \x85".encode(),
+        lambda: b"the dog " * rng.randrange(60),
+        lambda: b"x" * rng.randrange(200),
+        lambda: b"{\"source\": [1, 99999999, -1]}",
+        lambda: b"\x00" * rng.randrange(4),
+    ]  # fmt: skip
+    return rng.choice(kinds)()
+
+
+def check_hostile(own: Translator, num: int, seed: int) -> None:
+    rng = random.Random(seed)
+    lines = [hostile(rng) for _ in range(num)]
+    answers = Answers(own, 24)
+    found = [answer for start in range(0, num, 500) for answer in answers.answer(lines[start : start + 500])]
+    assert len(found) == num
+    for number, (line, answer) in enumerate(zip(lines, found, strict=True)):
+        assert answer.error is None, line
+        assert answer.source == line.removesuffix(b"\r").decode("utf-8", errors="replace")
+        text = answer.ranked(own.config)[0].text
+        assert "\n" not in text
+        text.encode("utf-8")
+        if not line.removesuffix(b"\r").strip(b" "):
+            assert text == ""
+        if number % 50 == 0:
+            assert json.loads(json_line(answers.record(number, answer)))["translation"] == text
+    sample = rng.sample(range(num), 20)
+    alone = [Answers(own, 24).answer([lines[i]])[0] for i in sample]
+    assert [answer.best for answer in alone] == [found[i].best for i in sample]
+
+
+def test_hostile_lines(tokenizer: Tokenizer) -> None:
+    check_hostile(translator(tokenizer), 1000, 0)
+    check_hostile(translator(tokenizer, learned=True), 200, 1)
+
+
+@pytest.mark.slow
+def test_many_hostile_lines(tokenizer: Tokenizer) -> None:
+    check_hostile(translator(tokenizer, beam=1), 100_000, 2)
+
+
+def test_mbr_and_prefixes_and_streams(tokenizer: Tokenizer) -> None:
+    own = translator(tokenizer, method="mbr", samples=8, num_best=3)
+    (found,) = own.n_best(["the dog"])
+    assert [t.score for t in found] == sorted((t.score for t in found), reverse=True)
+    assert len({t.text for t in found}) == len(found) <= 3
+    assert all(0 <= t.score <= 100 for t in found)
+    beam = translator(tokenizer, max_extra=8)
+    (begun,) = beam.n_best(["the dog"], prefixes=["THE C"])
+    assert begun[0].text.startswith("THE C")
+    assert beam.n_best([" "], prefixes=["A"])[0][0].text.startswith("A")
+    for text in ("the dog sees", ""):
+        *_, last = beam.stream(text)
+        assert last == beam.translate([text])[0]
+    *partial, last = beam.stream("the dog sees things .", prefix="THE")
+    assert len(partial) >= len(last.tokens)
+    assert all(t.text.startswith("THE"[: len(t.text)]) for t in partial)
+
+
+def test_an_ensemble_from_files_needs_one_vocabulary(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    own = translator(tokenizer)
+    other = Tokenizer.train(TokenizerConfig(vocab_size=308), [(line.upper(), line) for line in TEXT])
+    contents = []
+    for name, vocabulary in (("a", tokenizer), ("b", tokenizer), ("c", other)):
+        config = RNNConfig(embedding=8, hidden=8, attention=AttentionConfig(heads=2, dim=8))
+        torch.manual_seed(1)
+        model = build(config, vocabulary.source_size, vocabulary.target_size, joint=True)
+        stored = {"model": dataclasses.asdict(config), "search": {}}
+        checkpoint.save(
+            tmp_path / name, {"config": stored, "tokenizer": vocabulary.state(), "model": model.state_dict()}
+        )
+        contents.append(checkpoint.load(tmp_path / name))
+    both = Translator.from_checkpoints(contents[:2], own.config, CPU)
+    lines = TEXT[:6]
+    assert [t.text for t in both.translate(lines)] == [t.text for t in own.translate(lines)]
+    with pytest.raises(ValueError, match="number 3 of the list has another vocabulary"):
+        Translator.from_checkpoints(contents, own.config, CPU)
+
+
+def test_time_is_not_spent_waiting_for_a_full_pipe(pipe: tuple[int, int]) -> None:
+    """Lines that are there are taken together, as many as are asked for."""
+    read, write = pipe
+    os.write(write, b"a\n" * 2000)
+    lines = Lines(read)
+    begin = time.monotonic()
+    assert [len(lines.take(900)) for _ in range(3)] == [900, 900, 200]
+    assert time.monotonic() - begin < 60
