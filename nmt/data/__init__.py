@@ -1,7 +1,10 @@
 """From text to batches: sources of sentence pairs, tokenizers, the cache of tokenised corpora, and batching."""
 
-from nmt.data.batches import Batch, Batches, SourceBatch, collate, on_device, plan, source_batch, source_batches
+from nmt.data.alignments import attach
+from nmt.data.batches import Batch, Batches, SourceBatch, collate, on_device, source_batch, source_batches, take
 from nmt.data.corpus import Corpus, Side, load_tokenizer, prepare
+from nmt.data.links import Links
+from nmt.data.planning import plan
 from nmt.data.sources import SOURCES, DataConfig, Pair, as_dataset, gold_path, locations, more_tests, read_pairs
 from nmt.data.tokenizer import BOS, EOS, PAD, TOKENIZERS, UNK, Tokenizer, TokenizerConfig
 
@@ -16,12 +19,14 @@ __all__ = [
     "Batches",
     "Corpus",
     "DataConfig",
+    "Links",
     "Pair",
     "Side",
     "SourceBatch",
     "Tokenizer",
     "TokenizerConfig",
     "as_dataset",
+    "attach",
     "collate",
     "gold_path",
     "load_tokenizer",
@@ -33,4 +38,5 @@ __all__ = [
     "read_pairs",
     "source_batch",
     "source_batches",
+    "take",
 ]

@@ -1,7 +1,7 @@
 """Batches of about equal cost, planned anew for each epoch; the same seed and epoch always give the same batches."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nmt.data.corpus import Corpus, Side
+from nmt.data.links import Links, project
+from nmt.data.planning import check_longest, pieces
+from nmt.data.prefetch import ahead
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.vocabulary import BOS, EOS, PAD, flatten
 
@@ -24,8 +27,10 @@ class Batch(NamedTuple):
     source_mask: Tensor  # (B, S) bool
     inputs: Tensor  # (B, T) int64, BOS and the target
     labels: Tensor  # (B, T) int64, the target and EOS
-    num_tokens: int  # labels that are not PAD
+    places: Tensor  # (N,) int64, b * T + t of the labels that are not PAD: looking for them would wait for the device
+    num_tokens: int  # labels that are not PAD; those of all shares, where this is one rank's share of a batch
     indices: NDArray[np.int64]  # (B,) rows of the corpus
+    links: Links | None = None  # of a corpus that keeps word alignments
 
 
 class SourceBatch(NamedTuple):
@@ -34,42 +39,6 @@ class SourceBatch(NamedTuple):
     source: Tensor  # (B, S) int64, each row ends with EOS, then PAD
     source_mask: Tensor  # (B, S) bool, True at real tokens
     indices: NDArray[np.int64]  # (B,) their places in the list given
-
-
-def plan(
-    source_lengths: NDArray[Any], target_lengths: NDArray[Any], batch_tokens: int, *, seed: int, epoch: int
-) -> list[NDArray[np.int64]]:
-    """Rows of the corpus in batches, every row once: pairs of like lengths together, the batches in random order.
-
-    For each batch B * max(longest source, longest target) <= batch_tokens, end tokens counted; the lengths given do not
-    count them. A function of its arguments alone; which pairs of equal lengths meet differs from epoch to epoch, the
-    number of batches does not. Raises ValueError when a pair is longer than `batch_tokens`.
-    """
-    if len(source_lengths) == 0:
-        return []
-    source, target = np.asarray(source_lengths) + 1, np.asarray(target_lengths) + 1
-    longest = int(max(source.max(), target.max()))
-    if longest > batch_tokens:
-        raise ValueError(
-            f"train.batch_tokens={batch_tokens}: the longest sentence has {longest} tokens; raise it, or lower "
-            "data.max_length"
-        )
-    rng = np.random.default_rng([seed, epoch])
-    shuffled = rng.permutation(len(source))
-    # The source length rises under one target length and falls under the next, so that neighbours stay alike.
-    zigzag = np.where(target % 2 == 0, source, -source)
-    order = shuffled[np.lexsort((zigzag[shuffled], target[shuffled]))]
-    longer = np.maximum(source, target)[order]
-    batches = []
-    start = 0
-    while start < len(order):
-        # No batch from here has more rows than this, since its longest sentence is at least the first pair's.
-        window = longer[start : start + batch_tokens // int(longer[start])]
-        cost = np.maximum.accumulate(window) * np.arange(1, len(window) + 1)
-        end = start + int(np.searchsorted(cost, batch_tokens, side="right"))
-        batches.append(order[start:end])
-        start = end
-    return [batches[index] for index in rng.permutation(len(batches))]
 
 
 def collate(
@@ -84,21 +53,37 @@ def collate(
     Both sides are padded to a multiple of `multiple`.
     """
     indices = np.arange(len(sources)) if indices is None else indices
-    source, labels = (_with_ends(*flatten(side), multiple=multiple) for side in (sources, targets))
-    return _batch(source, labels, indices)
+    (source, _), (labels, num_tokens) = (_with_ends(*flatten(side), multiple=multiple) for side in (sources, targets))
+    return _batch(source, labels, indices, num_tokens)
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on the device."""
     if device.type == "cpu":
         return batch
-    source, source_mask, inputs, labels = (tensor.to(device, non_blocking=True) for tensor in batch[:4])
-    return batch._replace(source=source, source_mask=source_mask, inputs=inputs, labels=labels)
+    return _changed(batch, lambda tensor: tensor.to(device, non_blocking=True))
 
 
-def source_batch(sources: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Source (B, S) and mask (B, S) of id lists (without EOS), in the order given."""
-    source = torch.from_numpy(_with_ends(*flatten(sources)))
+def take(batch: Batch, rows: slice | Sequence[int] | NDArray[np.int64]) -> Batch:
+    """Some rows of a batch on the CPU, in the order given and as wide as before; perhaps none. Such as
+    `slice(rank, None, size)`."""
+    chosen = np.arange(len(batch.indices))[rows]
+    index = torch.from_numpy(chosen)
+    source, source_mask, inputs, labels = (tensor[index] for tensor in batch[:4])
+    links = batch.links
+    if links is not None:
+        places = torch.full((len(batch.indices),), -1)
+        places[index] = torch.arange(len(chosen))
+        row, target, column = links.indices
+        kept = places[row] >= 0
+        links = Links(torch.stack([places[row], target, column])[:, kept], links.weights[kept])
+    places = (labels != PAD).flatten().nonzero().squeeze(1)
+    return Batch(source, source_mask, inputs, labels, places, len(places), batch.indices[chosen], links)
+
+
+def source_batch(sources: Sequence[Sequence[int]], *, multiple: int = 1) -> tuple[Tensor, Tensor]:
+    """Source (B, S) and mask (B, S) of id lists (without EOS), in the order given; S is a multiple of `multiple`."""
+    source = torch.from_numpy(_with_ends(*flatten(sources), multiple=multiple)[0])
     return source, source != PAD
 
 
@@ -120,69 +105,124 @@ class Batches:
     With subword regularisation (a tokenizer with `sampling` and a corpus that keeps its text) each sentence is cut
     anew in every epoch. The draw depends on seed, epoch and batch number alone. Batches are planned with the usual
     lengths, so a batch can then grow somewhat beyond `batch_tokens`.
+
+    Args:
+        corpus, tokenizer, batch_tokens, seed: what `plan` needs.
+        prefetch: how many batches a thread makes before they are asked for; 0: none. They are the same either way.
+        device: where they will be used; for CUDA their memory is pinned, so that it is copied while the device works.
     """
 
-    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, batch_tokens: int, seed: int) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        tokenizer: Tokenizer,
+        batch_tokens: int,
+        seed: int,
+        *,
+        prefetch: int = 4,
+        device: torch.device | None = None,
+    ) -> None:
         self._corpus = corpus
         self._tokenizer = tokenizer
         self._batch_tokens = batch_tokens
         self._seed = seed
-        self._num_batches: int | None = None
+        self._prefetch = prefetch
+        self._device = device if device is not None and device.type == "cuda" else None
 
-    def __len__(self) -> int:
-        """Batches of an epoch (of each: it does not change)."""
-        if self._num_batches is None:
-            self._num_batches = len(self._plan(0))
-        return self._num_batches
+    def epoch(self, epoch: int, start: int = 0, *, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
+        """The batches of an epoch from number `start` on; those before it are not computed.
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number `start` on; those before it are not computed."""
-        batches = self._plan(epoch)
-        for number in range(start, len(batches)):
-            yield self._make(batches[number], epoch, number)
+        Args:
+            share: (rank, size): of each batch every `size`-th row from row `rank` on, perhaps none, padded as wide as
+                the whole batch. The shares have as many batches, and each says the whole batch's `num_tokens`.
 
-    def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
+        Raises:
+            ValueError: a pair is longer than `batch_tokens`.
+        """
+        return ahead(self._epoch(epoch, start, share), self._prefetch)
+
+    def _epoch(self, epoch: int, start: int, share: tuple[int, int]) -> Iterator[Batch]:
+        offsets = self._corpus.source.offsets, self._corpus.target.offsets
+        check_longest(self._corpus.longest, self._batch_tokens)
+        for first, piece in pieces(*offsets, self._batch_tokens, seed=self._seed, epoch=epoch, start=start):
+            for batch in range(max(0, start - first), len(piece)):
+                made = self._make(piece.rows(batch), epoch, first + batch, share)
+                yield made if self._device is None else _pinned(made, self._device)
+            if len(piece.order) < len(self._corpus):
+                self._corpus.release()
+
+    def _make(self, rows: NDArray[np.int64], epoch: int, number: int, share: tuple[int, int] = (0, 1)) -> Batch:
         corpus = self._corpus
-        return plan(corpus.source_lengths, corpus.target_lengths, self._batch_tokens, seed=self._seed, epoch=epoch)
-
-    def _make(self, rows: NDArray[np.int64], epoch: int, number: int) -> Batch:
-        corpus = self._corpus
+        part = slice(share[0], None, share[1])
         if self._tokenizer.sampling > 0 and corpus.source_text is not None and corpus.target_text is not None:
             seeds = np.random.SeedSequence([self._seed, epoch, number]).generate_state(2).tolist()
             sources = self._tokenizer.sample_source(corpus.source_text.rows(rows), seeds[0])
             targets = self._tokenizer.sample_target(corpus.target_text.rows(rows), seeds[1])
-            return collate(sources, targets, rows, multiple=SAMPLED_MULTIPLE)
-        return _batch(_gather(corpus.source, rows), _gather(corpus.target, rows), rows)
+            whole = collate(sources, targets, rows, multiple=SAMPLED_MULTIPLE)
+            batch = whole if share[1] == 1 else take(whole, part)._replace(num_tokens=whole.num_tokens)
+        else:
+            source, _ = _gather(corpus.source, rows, part)
+            labels, num_tokens = _gather(corpus.target, rows, part)
+            batch = _batch(source, labels, rows[part], num_tokens)
+        return self._linked(batch)
+
+    def _linked(self, batch: Batch) -> Batch:
+        """With the links of its subwords, where the corpus has a word alignment."""
+        words = self._corpus.links
+        if words is None:
+            return batch
+        links = project(words, batch.indices, batch.source.numpy(), batch.labels.numpy(), self._tokenizer)
+        return batch._replace(links=links)
 
 
-def _gather(side: Side, rows: NDArray[np.int64], multiple: int = 1) -> NDArray[np.int64]:
-    """(B, L + 1, rounded up to a multiple) the given rows of one side, EOS after each, then PAD."""
+def _gather(
+    side: Side, rows: NDArray[np.int64], part: slice = slice(None), multiple: int = 1
+) -> tuple[NDArray[np.int64], int]:
+    """(B, L + 1, rounded up to a multiple) the given rows of one side, EOS after each, then PAD; of a part of them, as
+    wide as for all. And the number of tokens of all, EOS counted."""
     starts = side.offsets[rows]
     lengths = side.offsets[rows + 1] - starts
-    columns = np.arange(-(-(int(lengths.max(initial=0)) + 1) // multiple) * multiple)
-    inside = columns < lengths[:, None]
-    result = np.full(inside.shape, PAD, np.int64)
-    result[inside] = side.ids[(starts[:, None] + columns)[inside]]
-    result[columns == lengths[:, None]] = EOS
-    return result
+    width = -(-(int(lengths.max(initial=0)) + 1) // multiple) * multiple
+    num_tokens = int(lengths.sum()) + len(rows)
+    starts, lengths = starts[part], lengths[part]
+    before = np.cumsum(lengths) - lengths
+    token = np.arange(int(lengths.sum()))
+    first = np.arange(len(lengths)) * width
+    result = np.full((len(lengths), width), PAD, np.int64)
+    flat = result.reshape(-1)
+    flat[token + np.repeat(first - before, lengths)] = side.ids[token + np.repeat(starts - before, lengths)]
+    flat[first + lengths] = EOS
+    return result, num_tokens
 
 
-def _with_ends(ids: NDArray[np.int32], lengths: NDArray[np.int64], multiple: int = 1) -> NDArray[np.int64]:
+def _with_ends(ids: NDArray[np.int32], lengths: NDArray[np.int64], multiple: int = 1) -> tuple[NDArray[np.int64], int]:
     """As `_gather`, for sequences written one after another."""
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    return _gather(Side(ids, offsets), np.arange(len(lengths)), multiple)
+    return _gather(Side(ids, offsets), np.arange(len(lengths)), multiple=multiple)
 
 
-def _batch(source: NDArray[np.int64], labels: NDArray[np.int64], indices: NDArray[np.int64]) -> Batch:
+def _batch(source: NDArray[np.int64], labels: NDArray[np.int64], indices: NDArray[np.int64], num_tokens: int) -> Batch:
+    # All of it by numpy: in a thread of its own torch would start a second set of threads for what it computes there.
     inputs = np.empty_like(labels)
     inputs[:, 0] = BOS
     inputs[:, 1:] = np.where(labels[:, :-1] == EOS, PAD, labels[:, :-1])
-    source_tensor, label_tensor = torch.from_numpy(source), torch.from_numpy(labels)
     return Batch(
-        source=source_tensor,
-        source_mask=source_tensor != PAD,
+        source=torch.from_numpy(source),
+        source_mask=torch.from_numpy(source != PAD),
         inputs=torch.from_numpy(inputs),
-        labels=label_tensor,
-        num_tokens=int((labels != PAD).sum()),
+        labels=torch.from_numpy(labels),
+        places=torch.from_numpy(np.flatnonzero(labels != PAD)),
+        num_tokens=num_tokens,
         indices=indices,
     )
+
+
+def _pinned(batch: Batch, device: torch.device) -> Batch:
+    with torch.cuda.device(device):  # a thread begins on the first GPU, and would take memory there
+        return _changed(batch, lambda tensor: tensor.pin_memory())
+
+
+def _changed(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    source, source_mask, inputs, labels, places = map(change, batch[:5])
+    links = None if batch.links is None else Links(*map(change, batch.links))
+    return Batch(source, source_mask, inputs, labels, places, batch.num_tokens, batch.indices, links)

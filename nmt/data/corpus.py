@@ -1,13 +1,17 @@
 """Tokenised corpora in the cache: flat arrays of ids on disk, mapped into memory, made once for text and tokenizer."""
 
 import base64
+import contextlib
+import ctypes
 import hashlib
 import json
 import logging
+import mmap
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmt.data.cache import cached_directory
+from nmt.data.planning import longest
+from nmt.data.sample import draw
 from nmt.data.sources import Block, DataConfig, content_digest, locations, read_blocks, read_pairs
 from nmt.data.tokenizer import Tokenizer, training_options
 from nmt.data.writer import META, VERSION, Writer, counts
@@ -42,12 +48,20 @@ class Text(NamedTuple):
         return [self.content[start:end].tobytes().decode() for start, end in zip(starts, ends, strict=True)]
 
 
+class WordLinks(NamedTuple):
+    """Word alignment: row i has the links `pairs[offsets[i]:offsets[i + 1]]`, each once."""
+
+    pairs: NDArray[Any]  # (M, 2) uint16 or uint32, mapped from disk: source word, target word, counted from 0
+    offsets: NDArray[np.int64]  # (N + 1,)
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Tokenised pairs, N rows.
 
     source_text and target_text are there only for a training corpus made for subword regularisation, which cuts the
-    text anew in every epoch. `dropped` and `repaired` count by reason, out of `num_read` pairs. `digest` is a name for
+    text anew in every epoch; links only where `nmt.data.alignments.attach` put them. `dropped` and `repaired` count by
+    reason, out of `num_read` pairs; `dropped_rows` are the numbers, from 0, of those left out. `digest` is a name for
     text, tokenizer and options together.
     """
 
@@ -59,6 +73,8 @@ class Corpus:
     repaired: dict[str, int]
     num_read: int
     digest: str
+    dropped_rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    links: WordLinks | None = None
 
     def __len__(self) -> int:
         return len(self.source.offsets) - 1
@@ -73,24 +89,47 @@ class Corpus:
         """(N,) subwords of each target, the end token not counted."""
         return np.diff(self.target.offsets)
 
+    @cached_property
+    def longest(self) -> int:
+        """Subwords of the longest sentence on either side, the end token not counted."""
+        most = max(longest(self.source.offsets), longest(self.target.offsets))
+        self.release()
+        return most
+
+    def release(self) -> None:
+        """Lets go of the pages of its files that are resident in this process; they are mapped again when read."""
+        sides = (self.source, self.target, self.source_text, self.target_text, self.links)
+        for array in (array for side in sides if side is not None for array in side):
+            mapped = getattr(array, "_mmap", None)
+            if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+                mapped.madvise(mmap.MADV_DONTNEED)
+
 
 def load_tokenizer(config: DataConfig) -> Tokenizer:
     """The tokenizer trained on the training text, and on nothing else; from the cache when text and options are known.
 
     Raises ValueError or FileNotFoundError for an unusable text or a vocabulary size it cannot give.
     """
+    content = content_digest(config, "train")
     key = hashlib.sha256(json.dumps([VERSION, training_options(config.tokenizer)]).encode())
-    key.update(content_digest(config, "train").encode())
+    key.update(content.encode())
     path = Path(config.cache) / f"tokenizer-{key.hexdigest()[:16]}.json"
     tokenizer = _read_tokenizer(path)
     if tokenizer is None:
         started = time.monotonic()
-        tokenizer = Tokenizer.train(config.tokenizer, read_pairs(config, "train"))
+        limits = config.tokenizer.max_pairs, config.tokenizer.max_characters
+        sample = draw(read_pairs(config, "train"), *limits)
+        _check_unchanged(config, "train", content)
+        tokenizer = Tokenizer.train(config.tokenizer, sample.pairs)
         seconds = time.monotonic() - started
         sizes = f"{tokenizer.source_size}" if tokenizer.joint else f"{tokenizer.source_size}+{tokenizer.target_size}"
-        logger.info("trained a %s tokenizer with %s entries in %.1f s", tokenizer.kind, sizes, seconds)
-        content = {"digest": tokenizer.digest, "state": tokenizer.state()}
-        write_text(path, json.dumps(content, default=_to_base64, ensure_ascii=False))
+        drawn = "all" if len(sample.pairs) == sample.num_read else f"{len(sample.pairs)} random ones of"
+        said = "trained a %s tokenizer with %s entries on %s %d pairs in %.1f s"
+        logger.info(said, tokenizer.kind, sizes, drawn, sample.num_read, seconds)
+        state = {"digest": tokenizer.digest, "state": tokenizer.state()}
+        write_text(path, json.dumps(state, default=_to_base64, ensure_ascii=False))
+        del sample
+        _give_back()
     tokenizer.sampling = config.tokenizer.sampling
     return tokenizer
 
@@ -108,15 +147,18 @@ def prepare(config: DataConfig, split: str, tokenizer: Tokenizer) -> Corpus:
     options = [VERSION, config.max_length, config.max_ratio if training else 0, training, keep_text]
     key = hashlib.sha256(json.dumps(options).encode())
     key.update(tokenizer.digest.encode())
-    key.update(content_digest(config, split).encode())
+    content = content_digest(config, split)
+    key.update(content.encode())
     digest = key.hexdigest()
     where = ", ".join(locations(config, split))
 
     def build(folder: Path) -> None:
         writer = Writer(folder, config, tokenizer, training, keep_text, where)
         writer.run(_progress(config, split, writer.repaired, where))
+        _check_unchanged(config, split, content)
+        _give_back()
 
-    folder = cached_directory(Path(config.cache) / f"corpus-{digest[:16]}", _complete, build)
+    folder = cached_directory(Path(config.cache) / f"corpus-{digest[:16]}", complete, build)
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
     if config.strict and meta["dropped"]:
         raise ValueError(
@@ -136,7 +178,21 @@ def prepare(config: DataConfig, split: str, tokenizer: Tokenizer) -> Corpus:
         repaired=meta["repaired"],
         num_read=meta["num_read"],
         digest=digest,
+        dropped_rows=memory_map(folder / "dropped.bin", np.int64),
     )
+
+
+def _give_back() -> None:
+    """Hands freed memory to the system, which `nmt.runtime.prepare` otherwise keeps: a tokenizer's training takes more
+    than all that follows."""
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _check_unchanged(config: DataConfig, split: str, content: str) -> None:
+    if content_digest(config, split) != content:
+        where = ", ".join(locations(config, split))
+        raise ValueError(f"{where}: the text was changed while it was read; start again when it is complete")
 
 
 def _progress(config: DataConfig, split: str, repaired: Counter[str], where: str) -> Iterator[Block]:
@@ -149,7 +205,8 @@ def _progress(config: DataConfig, split: str, repaired: Counter[str], where: str
             bar.update(len(block[0]))
 
 
-def _complete(folder: Path) -> bool:
+def complete(folder: Path) -> bool:
+    """Whether the folder holds the files that its META lists, in their sizes."""
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         return all((folder / name).stat().st_size == size for name, size in meta["files"].items())
@@ -161,10 +218,11 @@ def _complete(folder: Path) -> bool:
 
 
 def _mapped(folder: Path, name: str, dtype: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    return _memory_map(folder / f"{name}.bin", dtype), _memory_map(folder / f"{name}_offsets.bin", np.int64)
+    return memory_map(folder / f"{name}.bin", dtype), memory_map(folder / f"{name}_offsets.bin", np.int64)
 
 
-def _memory_map(path: Path, dtype: Any) -> NDArray[Any]:
+def memory_map(path: Path, dtype: Any) -> NDArray[Any]:
+    """A file of numbers, mapped; an empty one as well."""
     if path.stat().st_size == 0:  # which cannot be mapped
         return np.empty(0, dtype)
     return np.memmap(path, dtype, mode="r")

@@ -8,11 +8,11 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmt.data import builtin, rows
+from nmt.data.digests import file_digest
 from nmt.data.lines import check_file, read_both, read_lines
 from nmt.data.tokenizer import TokenizerConfig
 
@@ -45,6 +45,10 @@ class DataConfig:
     builtin_*: sizes and seed of the built-in pair.
     max_length: subwords of a side, the end token not counted; longer pairs are dropped and counted.
     max_ratio: longer side over shorter side in subwords, above which a training pair is dropped; 0 is off.
+    alignment: files of the training text's word alignment, as many as `train` has entries, one line of links for each
+        pair: i-j, or ipj for one that is only possible; source word first, counted from 0, words being what spaces
+        separate. Default: PREFIX.gold beside the text (which the built-in pair has), for one file its name with .gold.
+        Read only where something uses it: `train.guided_alignment`.
     strict: a dropped pair is an error.
     cache: folder for prepared corpora and tokenizers.
     """
@@ -67,6 +71,7 @@ class DataConfig:
     builtin_seed: int = 0
     max_length: int = 256
     max_ratio: float = 0.0
+    alignment: Any = None
     strict: bool = False
     cache: str = "cache"
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -76,8 +81,9 @@ class DataConfig:
         if self.kind not in SOURCES:
             raise ValueError(f"data.kind={self.kind}: must be one of {', '.join(SOURCES)}")
         for name in SPLITS:
-            _names(f"data.{name}", getattr(self, name))
-        _names("data.more_tests", self.more_tests)
+            names(f"data.{name}", getattr(self, name))
+        names("data.more_tests", self.more_tests)
+        names("data.alignment", self.alignment)
         for name in ("source_lang", "target_lang", "column", "cache"):
             if not getattr(self, name):
                 raise ValueError(f"data.{name}: must not be empty")
@@ -108,7 +114,12 @@ def read_pairs(config: DataConfig, split: str, repaired: Counter[str] | None = N
 def read_blocks(config: DataConfig, split: str, repaired: Counter[str]) -> Iterator[Block]:
     """As `read_pairs`, in blocks."""
     for location in locations(config, split):
-        yield from _kind(config).read(config, location, repaired)
+        yield from read_location(config, location, repaired)
+
+
+def read_location(config: DataConfig, location: str, repaired: Counter[str]) -> Iterator[Block]:
+    """The blocks of one of the `locations`."""
+    yield from _kind(config).read(config, location, repaired)
 
 
 def as_dataset(config: DataConfig, split: str) -> "datasets.IterableDataset":
@@ -128,8 +139,8 @@ def locations(config: DataConfig, split: str) -> list[str]:
     """The prefixes, files or split names that a split (or an explicitly named place) stands for."""
     if split not in SPLITS:
         return [split]
-    if names := _names(f"data.{split}", getattr(config, split)):
-        return names
+    if given := names(f"data.{split}", getattr(config, split)):
+        return given
     if config.kind == "builtin":
         return [str(builtin.directory(config) / split)]
     if config.kind == "hub":
@@ -154,9 +165,13 @@ def gold_path(config: DataConfig, split: str) -> Path | None:
     places = locations(config, split)
     if len(places) != 1:
         return None
-    place = Path(places[0])
-    path = Path(f"{place}.gold") if _kind(config).read is _read_text else place.with_suffix(".gold")
+    path = gold_beside(config, places[0])
     return path if path.is_file() else None
+
+
+def gold_beside(config: DataConfig, place: str) -> Path:
+    """The file of word alignments that belongs to one of the `locations`, whether it exists or not."""
+    return Path(f"{place}.gold") if _kind(config).read is _read_text else Path(place).with_suffix(".gold")
 
 
 def content_digest(config: DataConfig, split: str) -> str:
@@ -167,21 +182,15 @@ def content_digest(config: DataConfig, split: str) -> str:
     for location in locations(config, split):
         files = _kind(config).files(config, location)
         for path in files:
-            stat = path.stat()
-            digest.update(_file_digest(path, stat.st_size, stat.st_mtime_ns))
+            digest.update(file_digest(path, Path(config.cache)))
         if not files:
             for block in _kind(config).read(config, location, Counter()):
                 digest.update(json.dumps(block).encode())
     return digest.hexdigest()
 
 
-@lru_cache(maxsize=256)
-def _file_digest(path: Path, size: int, modified: int) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def _names(option: str, value: Any) -> list[str]:
+def names(option: str, value: Any) -> list[str]:
+    """An option that takes a name, a list of them, or nothing. Raises ValueError for anything else."""
     names = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"{option}={value!r}: must be a name or a list of names")

@@ -2,6 +2,7 @@
 
 import io
 import re
+import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,11 +11,13 @@ import sentencepiece
 from numpy.typing import NDArray
 
 from nmt.data.vocabulary import BOS, EOS, PAD, SPECIALS, UNK, printable
+from nmt.data.wordwise import WordTable
 
 # The trainer leaves out, in silence, every sentence with U+2585 (its mark for unknown characters), and takes NUL, tab
 # and U+2581 for marks of its own. They become spaces in the training text only; encoding keeps them.
 _RESERVED = str.maketrans(dict.fromkeys("\0\t▁▅", " "))
 _SPACE = "▁"
+_SEED = threading.Lock()  # no other thread may set the seed between setting and using it
 # The sums over sentences are split by thread, so another number of threads may round to another vocabulary.
 _TRAINER_THREADS = 4
 
@@ -28,7 +31,7 @@ class SentencePiece:
 
     marks_start = True
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, kind: str) -> None:
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
@@ -39,6 +42,8 @@ class SentencePiece:
         self.surfaces: list[bytes | None] = [self._surface(index) for index in range(size)]
         self._characters = set("".join(self._pieces))
         self._has_bytes = self._processor.is_byte(self._processor.piece_to_id("<0x00>"))
+        space = self._processor.piece_to_id(_SPACE)
+        self._table = WordTable(self._plain_arrays, space) if self._by_word(kind) else None
 
     @classmethod
     def train(
@@ -78,7 +83,7 @@ class SentencePiece:
             )
         except RuntimeError as error:
             raise ValueError(_explain(str(error), kind, vocab_size, where)) from error
-        return cls(model.getvalue())
+        return cls(model.getvalue(), kind)
 
     @property
     def size(self) -> int:
@@ -88,6 +93,8 @@ class SentencePiece:
         return [array.tolist() for array in self._encode_arrays(texts)]
 
     def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        if self._table is not None and not any(_SPACE in text for text in texts):
+            return self._table(texts)
         arrays = self._encode_arrays(texts)
         lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
         return np.concatenate([np.empty(0, np.int32), *arrays]), lengths
@@ -101,10 +108,11 @@ class SentencePiece:
         prepared, marks = self._replace_spaces(texts)
         # The generator is global to the library and each call's worker starts from the seed: one seed for each call,
         # and one thread, or the split among threads would decide.
-        sentencepiece.set_random_generator_seed(seed)
-        sequences: list[list[int]] = self._processor.encode(
-            prepared, enable_sampling=True, alpha=strength, nbest_size=-1, num_threads=1
-        )
+        with _SEED:
+            sentencepiece.set_random_generator_seed(seed)
+            sequences: list[list[int]] = self._processor.encode(
+                prepared, enable_sampling=True, alpha=strength, nbest_size=-1, num_threads=1
+            )
         for index, mark in marks.items():
             sequences[index] = self._restore_spaces(sequences[index], mark)
         return sequences
@@ -129,10 +137,20 @@ class SentencePiece:
         prepared, marks = self._replace_spaces(texts)
         if not prepared:
             return []
-        arrays: list[NDArray[np.int32]] = self._processor.encode(prepared, return_type="numpy", num_threads=1)
+        arrays = self._plain_arrays(prepared)
         for index, mark in marks.items():
             arrays[index] = np.array(self._restore_spaces(arrays[index].tolist(), mark), np.int32)
         return arrays
+
+    def _plain_arrays(self, texts: list[str]) -> list[NDArray[np.int32]]:
+        arrays: list[NDArray[np.int32]] = self._processor.encode(texts, return_type="numpy", num_threads=1)
+        return arrays
+
+    def _by_word(self, kind: str) -> bool:
+        """Whether the pieces of a text are those of its words: for BPE, where spaces are kept and begin a piece."""
+        kept = self._processor.normalize(" a  b ") == f"{2 * _SPACE}a{2 * _SPACE}b{_SPACE}"
+        known = self._processor.piece_to_id(_SPACE) != UNK
+        return kind == "bpe" and kept and known and not any(_SPACE in piece[1:] for piece in self._pieces)
 
     def _replace_spaces(self, texts: Sequence[str]) -> tuple[list[str], dict[int, str]]:
         """The texts with a character that the model does not know in place of U+2581, and that character by row."""

@@ -2,17 +2,19 @@
 
 import hashlib
 import json
-import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nmt.data.sample import draw
 from nmt.data.subword import SentencePiece
 from nmt.data.vocabulary import BOS, EOS, PAD, SPECIALS, UNK, Model, Vocabulary
+from nmt.data.words import WordMap
 
 __all__ = ["BOS", "EOS", "PAD", "SPECIALS", "TOKENIZERS", "UNK", "Tokenizer", "TokenizerConfig"]
 
@@ -35,10 +37,12 @@ class TokenizerConfig:
         byte_fallback, 1 without.
     normalization: identity, nfkc or nmt_nfkc (unigram, bpe). Everything but identity loses the difference between
         equivalent characters and runs of spaces, in the references' favour or not: the default keeps all.
-    max_pairs: train on a random sample of this many pairs of the training text (0: all). Unigram needs about a second
-        for 6,000 sentences.
+    max_pairs, max_characters: train on a random sample of at most this many pairs of the training text, with at most
+        this many characters on both sides together (0: no limit). Unigram needs about a second for 6,000 sentences,
+        and 25 bytes of memory for a character.
     sampling: subword regularisation while training; 0 is off. unigram: the smoothing exponent (usually 0.1 to 0.5,
-        smaller is more random); bpe: the probability of leaving out a merge (usually 0.1).
+        smaller is more random); bpe: the probability of leaving out a merge (usually 0.1), known as BPE dropout. Word
+        alignments stay with their words, however these are cut.
     """
 
     kind: str = "unigram"
@@ -48,6 +52,7 @@ class TokenizerConfig:
     character_coverage: float | None = None
     normalization: str = "identity"
     max_pairs: int = 500_000
+    max_characters: int = 60_000_000
     sampling: float = 0.0
 
     def validate(self) -> None:
@@ -62,8 +67,9 @@ class TokenizerConfig:
         if self.normalization not in NORMALIZATIONS:
             allowed = ", ".join(NORMALIZATIONS)
             raise ValueError(f"{name}.normalization={self.normalization}: must be one of {allowed}")
-        if self.max_pairs < 0:
-            raise ValueError(f"{name}.max_pairs={self.max_pairs}: must be 0 (all) or more")
+        for option in ("max_pairs", "max_characters"):
+            if getattr(self, option) < 0:
+                raise ValueError(f"{name}.{option}={getattr(self, option)}: must be 0 (all) or more")
         if not 0 <= self.sampling <= 1:
             raise ValueError(f"{name}.sampling={self.sampling}: must be between 0 (off) and 1")
         subwords = TOKENIZERS[self.kind].subwords
@@ -104,8 +110,12 @@ def _train_vocabulary(config: TokenizerConfig, texts: Iterable[str], where: str)
     return vocabulary
 
 
-def _load_subwords(state: dict[str, Any]) -> Model:
-    return SentencePiece(state["model"])
+def _load_unigram(state: dict[str, Any]) -> Model:
+    return SentencePiece(state["model"], "unigram")
+
+
+def _load_bpe(state: dict[str, Any]) -> Model:
+    return SentencePiece(state["model"], "bpe")
 
 
 def _load_vocabulary(state: dict[str, Any]) -> Model:
@@ -113,8 +123,8 @@ def _load_vocabulary(state: dict[str, Any]) -> Model:
 
 
 TOKENIZERS: dict[str, TokenizerKind] = {
-    "unigram": TokenizerKind(True, _train_subwords, _load_subwords),
-    "bpe": TokenizerKind(True, _train_subwords, _load_subwords),
+    "unigram": TokenizerKind(True, _train_subwords, _load_unigram),
+    "bpe": TokenizerKind(True, _train_subwords, _load_bpe),
     "word": TokenizerKind(False, _train_vocabulary, _load_vocabulary),
     "char": TokenizerKind(False, _train_vocabulary, _load_vocabulary),
 }
@@ -138,11 +148,11 @@ class Tokenizer:
 
     @classmethod
     def train(cls, config: TokenizerConfig, pairs: "Iterable[tuple[str, str]]") -> "Tokenizer":
-        """Trains on the pairs (or on a random sample of `max_pairs`, the same one every time).
+        """Trains on the pairs, or on a random sample within the limits of the options, the same one every time.
 
         Raises ValueError when there is no text or the vocabulary size cannot be reached.
         """
-        sample = _sample(pairs, config.max_pairs)
+        sample = draw(pairs, config.max_pairs, config.max_characters).pairs
         train = TOKENIZERS[config.kind].train
         if config.joint:
             model = train(config, chain.from_iterable(sample), "the training text")
@@ -202,11 +212,21 @@ class Tokenizer:
     def source_words(self, ids: Sequence[int]) -> list[int]:
         """For each id the index of its word in the decoded text, words being maximal runs of characters other than
         U+0020; -1 for PAD, BOS and EOS. An id of spaces alone belongs to the word that follows it (-1 at the end)."""
-        return _words(self.source, ids)
+        return _words(self.source_word_map, ids)
 
     def target_words(self, ids: Sequence[int]) -> list[int]:
         """As `source_words`, for the target side."""
-        return _words(self.target, ids)
+        return _words(self.target_word_map, ids)
+
+    @cached_property
+    def source_word_map(self) -> WordMap:
+        """`source_words` for many sequences at once."""
+        return WordMap(self.source.surfaces)
+
+    @cached_property
+    def target_word_map(self) -> WordMap:
+        """`target_words` for many sequences at once."""
+        return self.source_word_map if self.joint else WordMap(self.target.surfaces)
 
     def state(self) -> dict[str, Any]:
         """All there is to it, in plain values (fit for a file read without pickle)."""
@@ -232,18 +252,6 @@ class Tokenizer:
             raise ValueError(f"this is not a tokenizer's state: {error!r}") from error
 
 
-def _sample(pairs: Iterable[tuple[str, str]], num: int) -> list[tuple[str, str]]:
-    """At most `num` of the pairs, each as likely as any other (reservoir sampling); all of them for 0."""
-    rng = random.Random(0)
-    sample: list[tuple[str, str]] = []
-    for position, pair in enumerate(pairs):
-        if num == 0 or position < num:
-            sample.append(pair)
-        elif (slot := int(rng.random() * (position + 1))) < num:
-            sample[slot] = pair
-    return sample
-
-
 def _decode(model: Model, ids: Sequence[int]) -> str:
     text = b"".join([model.surfaces[index] or b"" for index in ids])
     if model.marks_start:
@@ -252,28 +260,9 @@ def _decode(model: Model, ids: Sequence[int]) -> str:
     return text.decode("utf-8", errors="replace").replace("\n", " ")
 
 
-def _words(model: Model, ids: Sequence[int]) -> list[int]:
-    result = [-1] * len(ids)
-    word, inside = -1, False
-    waiting: list[int] = []
-    for position, index in enumerate(ids):
-        surface = model.surfaces[index]
-        if surface is None:
-            continue
-        waiting.append(position)
-        first: int | None = None
-        for byte in surface:
-            if byte in b" \n":
-                inside = False
-                continue
-            if not inside:
-                word, inside = word + 1, True
-            first = word if first is None else first
-        if first is not None:
-            for earlier in waiting:
-                result[earlier] = first
-            waiting.clear()
-    return result
+def _words(word_map: WordMap, ids: Sequence[int]) -> list[int]:
+    words: list[int] = word_map(np.array(ids, np.int64), np.arange(len(ids)) == 0).tolist()
+    return words
 
 
 def _digest(kind: str, states: list[dict[str, Any]]) -> str:

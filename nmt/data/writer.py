@@ -20,7 +20,7 @@ from nmt.files import write_text
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # of the files; another version is another cache entry
+VERSION = 3  # of the files; another version is another cache entry
 META = "meta.json"
 
 Encoded = tuple[NDArray[np.int32], NDArray[np.int64]]  # all ids of a block, and the number of each row's
@@ -64,6 +64,7 @@ class Writer:
                 for base in names
                 for name in (base, f"{base}_offsets")
             }
+            files["dropped"] = stack.enter_context((self._folder / "dropped.bin").open("wb"))
             for base in names:
                 files[f"{base}_offsets"].write(np.zeros(1, np.int64).tobytes())
             for block, source, target in self._encoded(blocks):
@@ -101,6 +102,7 @@ class Writer:
                 rows = [text.encode() for text in compress(texts, keep.tolist())]
                 files[name].write(b"".join(rows))
                 self._write_offsets(files, name, np.fromiter(map(len, rows), np.int64, len(rows)))
+        files["dropped"].write((np.flatnonzero(~keep) + self._num_read).astype(np.int64).tobytes())
         self._num_read += len(keep)
         self._num_pairs += int(keep.sum())
 

@@ -1,6 +1,8 @@
 """Batches hold every pair once, within the budget, padded as the masks say, the same for the same seed and epoch."""
 
 import time
+from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +23,11 @@ from nmt.data import (
     load_tokenizer,
     on_device,
     plan,
+    planning,
     prepare,
     source_batch,
     source_batches,
+    take,
 )
 
 
@@ -105,7 +109,7 @@ def test_on_device() -> None:
     batch = collate([[5, 6], [7]], [[8], [9]])
     moved = on_device(batch, torch.device("meta"))
     tensors = [value for value in moved if isinstance(value, torch.Tensor)]
-    assert [tensor.device.type for tensor in tensors] == ["meta"] * 4
+    assert [tensor.device.type for tensor in tensors] == ["meta"] * 5
     assert [tensor.shape for tensor in tensors] == [value.shape for value in batch if isinstance(value, torch.Tensor)]
     assert (moved.num_tokens, moved.indices.tolist()) == (4, [0, 1])
 
@@ -155,7 +159,7 @@ def test_batches_hold_the_rows_of_the_corpus(tmp_path: Path) -> None:
         assert same(batch, collate(sides[0], sides[1], batch.indices))
         seen += batch.indices.tolist()
     assert sorted(seen) == list(range(len(pairs)))
-    assert len(batches) == num_batches == len(list(batches.epoch(7)))
+    assert num_batches == len(list(batches.epoch(7)))
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
@@ -199,3 +203,67 @@ def test_padding_to_a_multiple_adds_padding_only() -> None:
         wide, narrow = getattr(padded, name), getattr(plain, name)
         assert torch.equal(wide[:, : narrow.size(1)], narrow)
         assert not wide[:, narrow.size(1) :].any()
+
+
+@pytest.mark.parametrize("sampling", [0.0, 0.3])
+def test_prefetched_batches_are_the_same(tmp_path: Path, sampling: float) -> None:
+    pairs, tokenizer = corpus(tmp_path, sampling=sampling)
+    plain = Batches(pairs, tokenizer, 256, seed=1, prefetch=0)
+    for prefetch, epoch, start in ((1, 0, 0), (4, 1, 0), (4, 1, 7)):
+        ahead = Batches(pairs, tokenizer, 256, seed=1, prefetch=prefetch)
+        both = islice(zip(plain.epoch(epoch, start), ahead.epoch(epoch, start), strict=True), 12)
+        assert all(same(one, other) for one, other in both)
+
+
+def test_prefetching_passes_errors_on(tmp_path: Path) -> None:
+    pairs, tokenizer = corpus(tmp_path)
+    for prefetch in (0, 4):
+        with pytest.raises(ValueError, match=r"train\.batch_tokens=5: the longest sentence has"):
+            next(Batches(pairs, tokenizer, 5, seed=1, prefetch=prefetch).epoch(0))
+
+
+@pytest.mark.parametrize("sampling", [0.0, 0.3])
+@pytest.mark.parametrize("size", [2, 9])
+def test_shares_make_up_the_whole_batch(tmp_path: Path, sampling: float, size: int) -> None:
+    pairs, tokenizer = corpus(tmp_path, sampling=sampling)
+    batches = Batches(pairs, tokenizer, 256, seed=1)
+    for epoch in (0, 3):
+        shares = [batches.epoch(epoch, 2, share=(rank, size)) for rank in range(size)]
+        for whole, *parts in islice(zip(batches.epoch(epoch, 2), *shares, strict=True), 8):
+            for rank, part in enumerate(parts):
+                assert same(part, take(whole, slice(rank, None, size))._replace(num_tokens=whole.num_tokens))
+    rank = max(len(batch.indices) for batch in batches.epoch(0))  # one more than the largest batch has rows
+    empty = next(batches.epoch(0, share=(rank, rank + 1)))
+    assert (len(empty.indices), len(empty.source), empty.num_tokens > 0) == (0, 0, True)
+
+
+def test_a_corpus_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row once, resumed anywhere as uninterrupted, with the same tokens after pages were let go."""
+    monkeypatch.setattr(planning, "PIECE_ROWS", 100)
+    monkeypatch.setattr(planning, "SEGMENT_ROWS", 16)
+    pairs, tokenizer = corpus(tmp_path)
+    batches = Batches(pairs, tokenizer, 128, seed=1)
+    whole = list(batches.epoch(2))
+    assert sorted(np.concatenate([batch.indices for batch in whole]).tolist()) == list(range(len(pairs)))
+    for batch in whole:
+        rows = [
+            [side.ids[side.offsets[row] : side.offsets[row + 1]].tolist() for row in batch.indices]
+            for side in (pairs.source, pairs.target)
+        ]
+        assert same(batch, collate(rows[0], rows[1], batch.indices))
+    for start in range(0, len(whole) + 1, 7):
+        assert all(same(one, two) for one, two in zip(whole[start:], batches.epoch(2, start), strict=True))
+
+
+def test_memory_is_pinned_for_cuda_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs, tokenizer = corpus(tmp_path)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(devices.append(device)))
+    pinned: list[torch.Tensor] = []
+    devices: list[torch.device] = []
+    plain = list(Batches(pairs, tokenizer, 256, seed=1, device=torch.device("cpu")).epoch(0))
+    assert (pinned, devices) == ([], [])
+    batches = list(Batches(pairs, tokenizer, 256, seed=1, device=torch.device("cuda:1")).epoch(0))
+    assert all(same(one, other) for one, other in zip(plain, batches, strict=True))
+    assert len(pinned) == 5 * len(batches)
+    assert set(devices) == {torch.device("cuda:1")}

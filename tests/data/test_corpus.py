@@ -3,22 +3,37 @@
 import json
 import logging
 import multiprocessing
+import re
+import tracemalloc
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nmt.data import Corpus, DataConfig, Tokenizer, TokenizerConfig, load_tokenizer, prepare, read_pairs
+from nmt.data import (
+    Batches,
+    Corpus,
+    DataConfig,
+    Tokenizer,
+    TokenizerConfig,
+    lines,
+    load_tokenizer,
+    planning,
+    prepare,
+    read_pairs,
+    sources,
+)
 
 SENTENCES = [f"word{row % 7} and number {row}" for row in range(40)]
 
 
 def make(folder: Path, sources: list[str], targets: list[str], **options: object) -> DataConfig:
     folder.mkdir(exist_ok=True)
-    for language, lines in (("en", sources), ("de", targets)):
-        (folder / f"a.{language}").write_bytes("".join(f"{line}\n" for line in lines).encode())
+    for language, texts in (("en", sources), ("de", targets)):
+        (folder / f"a.{language}").write_bytes("".join(f"{line}\n" for line in texts).encode())
     prefix = str(folder / "a")
     tokenizer = TokenizerConfig(kind="word", vocab_size=100)
     places = {"train": prefix, "valid": prefix, "test": prefix, "cache": str(folder / "cache")}
@@ -291,3 +306,61 @@ def test_jsonl_corpus(tmp_path: Path) -> None:
         assert rows(corpus) == expected
         assert prepare(other, "train", tokenizer).digest == corpus.digest
     assert len(entries(config, "corpus-*")) == 3
+
+
+@pytest.mark.parametrize("when", ["before training the tokenizer", "while tokenising"])
+def test_text_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """It would stay in the cache under the name of the text that was there before."""
+    config = make(tmp_path, SENTENCES, SENTENCES)
+    tokenizer = Tokenizer.train(config.tokenizer, read_pairs(config, "train"))
+    real = sources.read_both
+
+    def change(*arguments: object) -> object:
+        yield from real(*arguments)  # type: ignore[arg-type]
+        path = tmp_path / "a.en"
+        path.write_bytes(path.read_bytes().replace(b"word", b"WORD"))
+
+    monkeypatch.setattr(sources, "read_both", change)
+    read = (
+        partial(prepare, config, "train", tokenizer) if when == "while tokenising" else partial(load_tokenizer, config)
+    )
+    with pytest.raises(ValueError, match=r"a: the text was changed while it was read"):
+        read()
+    assert entries(config, "*") == set()
+    monkeypatch.undo()
+    assert len(prepare(config, "train", load_tokenizer(config))) == len(SENTENCES)
+
+
+def test_log_says_what_the_tokenizer_has_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = make(tmp_path, SENTENCES, SENTENCES)
+    characters = 2 * sum(map(len, SENTENCES))
+    for options, said in (
+        ({}, "on all 40 pairs"),
+        ({"max_pairs": 30}, "on 30 random ones of 40 pairs"),
+        ({"max_characters": characters // 2}, r"on (19|20) random ones of 40 pairs"),
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            load_tokenizer(replace(config, tokenizer=replace(config.tokenizer, **options)))
+        assert re.search(f"trained a word tokenizer with .* entries {said} in", caplog.text)
+
+
+def test_memory_does_not_grow_with_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing the sample, tokenising, and reading an epoch of batches."""
+    monkeypatch.setattr(lines, "BLOCK_LINES", 128)
+    monkeypatch.setattr(lines, "_BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(planning, "PIECE_ROWS", 512)
+    monkeypatch.setattr(planning, "SEGMENT_ROWS", 32)
+    peaks = []
+    for num in (2000, 16_000):
+        texts = [f"word{row % 7} and number {row % 11}" for row in range(num)]
+        config = make(tmp_path / str(num), texts, texts)
+        config.tokenizer.max_characters = 10_000
+        tracemalloc.start()
+        tokenizer = load_tokenizer(config)
+        corpus = prepare(config, "train", tokenizer)
+        read = sum(len(batch.indices) for batch in Batches(corpus, tokenizer, 256, 1).epoch(0))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert read == num
+    assert peaks[1] < 1.2 * peaks[0]

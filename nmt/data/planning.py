@@ -1,0 +1,154 @@
+"""Which rows of a corpus make a batch: planned anew for each epoch, in pieces, so that memory does not grow with the
+corpus."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PIECE_ROWS = 1 << 20
+"""A larger corpus is planned in pieces of about this many rows: a fifth of a second and 50 MB each."""
+SEGMENT_ROWS = 1 << 10
+"""A piece is made of runs of so many consecutive rows, drawn at random from the whole corpus: a thousand of them show
+all parts of it, and each is a few pages of the files."""
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Part of an epoch's batches: batch i is the rows `order[starts[i]:ends[i]]`."""
+
+    order: NDArray[Any]  # int32 or int64, rows of the corpus
+    starts: Rows
+    ends: Rows
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def rows(self, batch: int) -> Rows:
+        """(B,) the rows of one batch."""
+        return self.order[self.starts[batch] : self.ends[batch]].astype(np.int64)
+
+
+def plan(
+    source_lengths: NDArray[Any], target_lengths: NDArray[Any], batch_tokens: int, *, seed: int, epoch: int
+) -> list[Rows]:
+    """Rows of the corpus in batches, every row once: pairs of like lengths together, the batches in random order.
+
+    For each batch B * max(longest source, longest target) <= batch_tokens, end tokens counted; the lengths given do not
+    count them. A function of its arguments alone; which pairs of equal lengths meet differs from epoch to epoch, the
+    number of batches does not. Raises ValueError when a pair is longer than `batch_tokens`.
+    """
+    piece = _piece(source_lengths, target_lengths, batch_tokens, np.random.default_rng([seed, epoch]))
+    return [piece.rows(batch) for batch in range(len(piece))]
+
+
+def pieces(
+    source_offsets: NDArray[Any],
+    target_offsets: NDArray[Any],
+    batch_tokens: int,
+    *,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+) -> Iterator[tuple[int, Piece]]:
+    """As `plan`, of a corpus by its offsets (N + 1,), one piece after another, each with the number of its first batch;
+    those that end before batch `start` are left out.
+
+    One piece up to `PIECE_ROWS` rows, and then the batches are those of `plan`. A larger corpus is split into pieces at
+    random, anew in each epoch; how many batches they make together can then differ a little from epoch to epoch.
+    """
+    num_rows = len(source_offsets) - 1
+    if num_rows <= PIECE_ROWS:
+        lengths = np.diff(source_offsets), np.diff(target_offsets)
+        yield 0, _piece(*lengths, batch_tokens, np.random.default_rng([seed, epoch]))
+        return
+    num_segments = -(-num_rows // SEGMENT_ROWS)
+    num_pieces = -(-num_segments // max(1, PIECE_ROWS // SEGMENT_ROWS))
+    drawn = np.random.default_rng([seed, epoch]).permutation(num_segments)
+    first_batch = 0
+    for number, part in enumerate(np.array_split(drawn, num_pieces), start=1):
+        segments = np.sort(part)  # files are read forwards; the short segment, the corpus's last, is the piece's last
+        lengths = _lengths(source_offsets, segments), _lengths(target_offsets, segments)
+        if first_batch < start and first_batch + (num := num_batches(*lengths, batch_tokens)) <= start:
+            first_batch += num
+            continue
+        piece = _piece(*lengths, batch_tokens, np.random.default_rng([seed, epoch, number]))
+        first = (segments * SEGMENT_ROWS).astype(np.int32 if num_rows < 1 << 31 else np.int64)
+        order = first[piece.order // SEGMENT_ROWS] + piece.order % SEGMENT_ROWS
+        yield first_batch, Piece(order, piece.starts, piece.ends)
+        first_batch += len(piece)
+
+
+def num_batches(source_lengths: NDArray[Any], target_lengths: NDArray[Any], batch_tokens: int) -> int:
+    """How many batches `plan` makes, in less than half of its time: equal pairs of lengths need no order among them."""
+    source, target = np.asarray(source_lengths, np.int64) + 1, np.asarray(target_lengths, np.int64) + 1
+    if len(source) == 0:
+        return 0
+    most = int(source.max())
+    key = target * (2 * most + 1) + np.where(target % 2 == 0, source, -source) + most
+    key.sort()
+    target, zigzag = key // (2 * most + 1), key % (2 * most + 1) - most
+    return len(_cut(np.maximum(target, np.abs(zigzag)), batch_tokens))
+
+
+def longest(offsets: NDArray[Any]) -> int:
+    """The length of the longest row, read block by block; 0 when there are none."""
+    block = PIECE_ROWS
+    return max(
+        (int(np.diff(offsets[start : start + block + 1]).max()) for start in range(0, len(offsets) - 1, block)),
+        default=0,
+    )
+
+
+def check_longest(length: int, batch_tokens: int) -> None:
+    """Raises ValueError when a sentence of `length` tokens and its end do not fit into a batch."""
+    if length + 1 > batch_tokens:
+        raise ValueError(
+            f"train.batch_tokens={batch_tokens}: the longest sentence has {length + 1} tokens; raise it, or lower "
+            "data.max_length"
+        )
+
+
+def _lengths(offsets: NDArray[Any], segments: Rows) -> NDArray[Any]:
+    starts = (segments * SEGMENT_ROWS).tolist()
+    return np.concatenate([np.diff(offsets[start : start + SEGMENT_ROWS + 1]) for start in starts])
+
+
+def _piece(source: NDArray[Any], target: NDArray[Any], batch_tokens: int, rng: np.random.Generator) -> Piece:
+    """The batches of rows of the given lengths, numbered from 0."""
+    if len(source) == 0:
+        return Piece(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
+    most = max(int(source.max()), int(target.max()))
+    check_longest(most, batch_tokens)
+    small = np.int16 if most < (1 << 15) - 1 else np.int64  # 16 bits are sorted by radix, in a quarter of the time
+    source, target = (np.add(lengths, 1, dtype=small, casting="unsafe") for lengths in (source, target))
+    shuffled = rng.permutation(np.arange(len(source), dtype=np.int32 if len(source) < 1 << 31 else np.int64))
+    # The source length rises under one target length and falls under the next, so that neighbours stay alike. Ordered
+    # by it first and then, keeping that order, by target length.
+    zigzag = np.where(target % 2 == 0, source, -source)
+    order = shuffled[np.argsort(zigzag[shuffled], kind="stable")]
+    del zigzag, shuffled
+    order = order[np.argsort(target[order], kind="stable")]
+    longer = np.maximum(source, target)[order]
+    del source, target
+    ends = _cut(longer, batch_tokens)
+    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+    turn = rng.permutation(len(ends))
+    return Piece(order, starts[turn], ends[turn])
+
+
+def _cut(longer: NDArray[Any], batch_tokens: int) -> Rows:
+    """Where batches end, each as large as `batch_tokens` allows."""
+    ends = []
+    start = 0
+    while start < len(longer):
+        # No batch from here has more rows than this, since its longest sentence is at least the first pair's.
+        window = longer[start : start + batch_tokens // int(longer[start])].astype(np.int64)
+        cost = np.maximum.accumulate(window) * np.arange(1, len(window) + 1)
+        start += int(np.searchsorted(cost, batch_tokens, side="right"))
+        ends.append(start)
+    return np.array(ends, np.int64)

@@ -1,0 +1,50 @@
+"""The part of a text that tokenizers are trained on: drawn at random, in bounded memory, the same one every time."""
+
+import random
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Sample(NamedTuple):
+    pairs: list[tuple[str, str]]
+    num_read: int  # pairs it was drawn from
+
+
+def draw(pairs: Iterable[tuple[str, str]], max_pairs: int, max_characters: int) -> Sample:
+    """At most `max_pairs` of the pairs, with at most about `max_characters` on both sides together (0: no limit).
+
+    Each pair is as likely as any other (reservoir sampling); all of them, in order, when they are within the limits.
+    Memory is bounded by twice `max_characters`: a sample that becomes larger is halved at random and goes on as one of
+    half the size.
+    """
+    rng = random.Random(0)
+    sample: list[tuple[str, str]] = []
+    num_read = characters = 0
+    for pair in pairs:
+        if max_pairs == 0 or num_read < max_pairs:
+            sample.append(pair)
+        elif (slot := int(rng.random() * (num_read + 1))) < max_pairs:
+            characters -= _characters(sample[slot])
+            sample[slot] = pair
+        else:
+            num_read += 1
+            continue
+        num_read += 1
+        characters += _characters(pair)
+        if 0 < 2 * max_characters < characters and len(sample) > 1:
+            rng.shuffle(sample)
+            del sample[len(sample) // 2 :]
+            max_pairs = len(sample)
+            characters = sum(map(_characters, sample))
+    if 0 < max_characters < characters:
+        rng.shuffle(sample)
+        characters = kept = 0
+        while kept < len(sample) and (kept == 0 or characters + _characters(sample[kept]) <= max_characters):
+            characters += _characters(sample[kept])
+            kept += 1
+        del sample[kept:]
+    return Sample(sample, num_read)
+
+
+def _characters(pair: tuple[str, str]) -> int:
+    return len(pair[0]) + len(pair[1])

@@ -1,0 +1,160 @@
+"""A remembered digest is never that of another content."""
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from nmt.data import digests
+from nmt.data.digests import file_digest
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digests, "_known", {})
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are read."""
+    found: list[str] = []
+    real = hashlib.file_digest
+
+    def digest(file: object, name: str) -> object:
+        found.append(Path(file.name).name)  # type: ignore[attr-defined]
+        return real(file, name)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(digests.hashlib, "file_digest", digest)
+    return found
+
+
+def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    now = time.time() + seconds
+    monkeypatch.setattr(digests.time, "time", lambda: now)
+
+
+def forget() -> None:
+    """As a new process."""
+    digests._known.clear()
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_settled_file_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[str], large: bool
+) -> None:
+    monkeypatch.setattr(digests, "LARGE_BYTES", 4 if large else 6)
+    later(monkeypatch, 100)
+    path, cache = tmp_path / "a", tmp_path / "cache"
+    path.write_bytes(b"hello")
+    expected = hashlib.sha256(b"hello").digest()
+    assert [file_digest(path, cache) for _ in range(3)] == [expected] * 3
+    assert reads == ["a"]
+    forget()
+    assert file_digest(path, cache) == expected
+    assert len(reads) == (1 if large else 2)  # small ones are not remembered on disk
+    assert cache.exists() == large
+
+
+def test_a_young_file_is_always_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[str]) -> None:
+    """Two contents of one size within one tick of the clock, and so with the same stamps."""
+    monkeypatch.setattr(digests, "LARGE_BYTES", 0)
+    path = tmp_path / "a"
+    stamp = time.time_ns()
+
+    class Stat:
+        st_size, st_mtime_ns, st_ctime_ns, st_dev, st_ino = 5, stamp, stamp, 1, 2
+
+    monkeypatch.setattr(digests.os, "fstat", lambda _: Stat)
+    for content in (b"hello", b"world"):
+        path.write_bytes(content)
+        assert file_digest(path, tmp_path / "cache") == hashlib.sha256(content).digest()
+    later(monkeypatch, -3600)  # a clock that was set back: the file is from the future
+    for content in (b"there", b"again"):
+        path.write_bytes(content)
+        assert file_digest(path, tmp_path / "cache") == hashlib.sha256(content).digest()
+
+
+@pytest.mark.parametrize("new_process", [False, True])
+@pytest.mark.parametrize("how", ["content", "size", "stamp put back", "replaced", "other path", "link"])
+def test_every_change_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, new_process: bool) -> None:
+    monkeypatch.setattr(digests, "LARGE_BYTES", 0)
+    later(monkeypatch, 100)
+    path, cache = tmp_path / "a", tmp_path / "cache"
+    path.write_bytes(b"hello")
+    file_digest(path, cache)
+    stat = path.stat()
+    time.sleep(0.02)  # another tick
+    content = b"world"
+    if how == "content":
+        path.write_bytes(content)
+    elif how == "size":
+        content = b"hello world"
+        path.write_bytes(content)
+    elif how == "stamp put back":
+        path.write_bytes(content)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    elif how == "replaced":
+        other = tmp_path / "b"
+        other.write_bytes(content)
+        os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        other.replace(path)
+    elif how == "other path":
+        other = tmp_path / "b"
+        other.write_bytes(content)
+        path = other
+    else:
+        other = tmp_path / "b"
+        other.write_bytes(content)
+        path.unlink()
+        path.symlink_to(other)
+    if new_process:
+        forget()
+    assert file_digest(path, cache) == hashlib.sha256(content).digest()
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "LARGE_BYTES", 0)
+    later(monkeypatch, 100)
+    path, cache = tmp_path / "a", tmp_path / "cache"
+    path.write_bytes(b"hello")
+    real = hashlib.file_digest
+
+    def digest(file: object, name: str) -> object:
+        result = real(file, name)  # type: ignore[arg-type]
+        time.sleep(0.02)
+        path.write_bytes(b"world")
+        return result
+
+    monkeypatch.setattr(digests.hashlib, "file_digest", digest)
+    file_digest(path, cache)
+    monkeypatch.setattr(digests.hashlib, "file_digest", real)
+    assert file_digest(path, cache) == hashlib.sha256(b"world").digest()
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", "digest", "null"])
+def test_a_damaged_note_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    monkeypatch.setattr(digests, "LARGE_BYTES", 0)
+    later(monkeypatch, 100)
+    path, cache = tmp_path / "a", tmp_path / "cache"
+    path.write_bytes(b"hello")
+    expected = file_digest(path, cache)
+    (note,) = (cache / digests.FOLDER).iterdir()
+    content = json.loads(note.read_text())
+    content["sha256"] = hashlib.sha256(b"other").hexdigest()
+    note.write_text(json.dumps(content) if damage == "digest" else damage)
+    forget()
+    assert file_digest(path, cache) == expected
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digests, "LARGE_BYTES", 0)
+    later(monkeypatch, 100)
+    path = tmp_path / "a"
+    path.write_bytes(b"hello")
+    (tmp_path / "cache").write_text("a file where the folder would be")
+    assert file_digest(path, tmp_path / "cache") == hashlib.sha256(b"hello").digest()

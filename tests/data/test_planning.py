@@ -1,0 +1,118 @@
+"""A corpus planned in pieces is planned as well as in one, and nothing is in two batches or in none."""
+
+import numpy as np
+import pytest
+
+from nmt.data import plan, planning
+from nmt.data.planning import Piece, longest, num_batches
+
+
+def lengths(num: int, seed: int = 0, most: int = 10**6) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    source = np.minimum(rng.gamma(8, 1.8, num).astype(np.int64), most)
+    return source, np.clip(source + rng.normal(0, 2.5, num).astype(np.int64), 0, most)
+
+
+def offsets(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(values)])
+
+
+def pieces(source: np.ndarray, target: np.ndarray, budget: int, seed: int = 1, epoch: int = 0) -> list[Piece]:
+    found = list(planning.pieces(offsets(source), offsets(target), budget, seed=seed, epoch=epoch))
+    firsts = np.cumsum([0, *(len(piece) for _, piece in found)])
+    assert [first for first, _ in found] == firsts[:-1].tolist()
+    for start in (1, firsts[-1] // 2, firsts[-1] - 1, *firsts.tolist()):  # what is left out when one begins later
+        late = planning.pieces(offsets(source), offsets(target), budget, seed=seed, epoch=epoch, start=start)
+        expected = [first for first, piece in found if first + len(piece) > start or len(found) == 1]
+        assert [first for first, _ in late] == expected
+    return [piece for _, piece in found]
+
+
+def written_down(source: np.ndarray, target: np.ndarray, budget: int, seed: int, epoch: int) -> list[list[int]]:
+    """The definition: sort all rows by target length, then zigzag source length, then chance; fill batches greedily."""
+    rng = np.random.default_rng([seed, epoch])
+    place = {row: number for number, row in enumerate(rng.permutation(len(source)).tolist())}
+
+    def key(row: int) -> tuple[int, int, int]:
+        return target[row] + 1, (source[row] + 1) * (1 if target[row] % 2 else -1), place[row]
+
+    batches: list[list[int]] = []
+    for row in sorted(range(len(source)), key=key):
+        together = [*batches[-1], row] if batches else []
+        if together and len(together) * (max(source[together].max(), target[together].max()) + 1) <= budget:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return [batches[number] for number in rng.permutation(len(batches))]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("factor", [1, 3000])  # lengths beyond 16 bits take another way
+def test_plan_is_its_definition(seed: int, factor: int) -> None:
+    source, target = (factor * side for side in lengths(700, seed))
+    planned = plan(source, target, 300 * factor, seed=seed, epoch=seed + 1)
+    assert [rows.tolist() for rows in planned] == written_down(source, target, 300 * factor, seed, seed + 1)
+    assert num_batches(source, target, 300 * factor) == len(planned)
+
+
+def test_one_piece_is_the_plan() -> None:
+    source, target = lengths(3000)
+    (piece,) = pieces(source, target, 512, seed=1, epoch=2)
+    planned = plan(source, target, 512, seed=1, epoch=2)
+    assert [piece.rows(batch).tolist() for batch in range(len(piece))] == [rows.tolist() for rows in planned]
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "PIECE_ROWS", 1000)
+    monkeypatch.setattr(planning, "SEGMENT_ROWS", 32)
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("num", [1001, 1024, 5000, 20_011])
+def test_pieces_hold_every_row_once_within_the_budget(num: int) -> None:
+    source, target = lengths(num)
+    found = pieces(source, target, 512, seed=1, epoch=2)
+    assert len(found) > 1
+    batches = [piece.rows(batch) for piece in found for batch in range(len(piece))]
+    assert sorted(np.concatenate(batches).tolist()) == list(range(num))
+    for rows in batches:
+        assert rows.dtype == np.int64
+        assert len(rows) * (max(source[rows].max(), target[rows].max()) + 1) <= 512
+    sizes = [len(piece.order) for piece in found]
+    assert max(sizes) <= 1000
+    assert max(sizes) - min(sizes) < 64  # no small one at the end
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_pieces_show_all_of_the_corpus_and_differ_by_epoch() -> None:
+    source, target = lengths(20_000)
+
+    def epoch(seed: int, number: int) -> list[np.ndarray]:
+        return [piece.order for piece in pieces(source, target, 512, seed=seed, epoch=number)]
+
+    first = epoch(1, 0)
+    for rows in first:  # of each twentieth of the corpus about as much as of any other
+        assert abs(rows.mean() / 10_000 - 1) < 0.25
+        assert len(set((rows // 1000).tolist())) > 10
+    again, other, seeded = epoch(1, 0), epoch(1, 1), epoch(2, 0)
+    assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
+    for different in (other, seeded):
+        assert len(set(first[0].tolist()) & set(different[0].tolist())) < 200  # of 1,000; by chance 50
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_pieces_are_as_full_as_one() -> None:
+    source, target = lengths(20_000)
+    together = sum(len(piece) for piece in pieces(source, target, 100))
+    assert together < 1.05 * len(plan(source, target, 100, seed=1, epoch=0))
+
+
+def test_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "PIECE_ROWS", 3)
+    for num in range(9):
+        for place in range(num):
+            values = np.ones(num, np.int64)
+            values[place] = 7
+            assert longest(offsets(values)) == 7
+    assert longest(np.zeros(1, np.int64)) == 0
