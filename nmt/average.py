@@ -1,6 +1,6 @@
 """An exponential moving average of a model's weights, which is often better than the weights themselves."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -67,3 +67,34 @@ class Average:
             )
         for name, weight in zip(self.names, self.weights, strict=True):
             weight.copy_(state[name])
+
+
+@contextmanager
+def holding(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]:
+    """The model holds another state while the context lasts, and exactly its own afterwards."""
+    own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    try:
+        model.load_state_dict(state)
+        yield
+    finally:
+        model.load_state_dict(own)
+
+
+def mean(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of several states of one model, one of which is in memory at a time; summed in fp64.
+
+    What is not a floating-point number is that of the last state.
+
+    Raises:
+        ValueError: there is no state.
+    """
+    sums: dict[str, Tensor] = {}
+    last: Mapping[str, Tensor] = {}
+    num = 0
+    for num, last in enumerate(states, start=1):  # noqa: B007
+        for name, tensor in last.items():
+            if tensor.is_floating_point():
+                sums[name] = sums[name] + tensor if name in sums else tensor.double()
+    if not num:
+        raise ValueError("a mean of no checkpoints was asked for")
+    return {name: (sums[name] / num).to(tensor.dtype) if name in sums else tensor for name, tensor in last.items()}

@@ -1,68 +1,97 @@
 """Checkpoints: a plain dict of tensors and primitives, written whole or not at all, read without executing anything."""
 
+import hashlib
 import os
 import pickle
+import re
+import shutil
+import struct
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from nmt import __version__
-from nmt.files import whole
+from nmt.files import sync_folder, whole
 
 FORMAT = "nmt-checkpoint"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+_OLDEST = 2
+"""The oldest format that is read; older ones have models with other parameters. Format 2 has no seal."""
+_SEAL = b"sha256:"
+_END, _END_LENGTH = b"PK\x05\x06", 22  # the last record of a zip file; its last two bytes are the comment's length
 
 
-def save(path: Path, content: dict[str, Any]) -> None:
-    """Writes to a temporary neighbour, syncs it to disk, then takes the final name.
+class DamagedError(ValueError):
+    """The file is not what was written: cut off, or changed."""
+
+
+def save(path: Path, content: dict[str, Any], former: Path | None = None) -> None:
+    """Writes to a temporary neighbour, seals it, syncs it to disk, then takes the final name.
+
+    The seal is the SHA-256 of all bytes before it and lies in the comment of the zip file, so that the file stays a
+    plain one of `torch.save` and one changed bit anywhere in it is noticed.
+
+    Args:
+        path: the final name.
+        content: tensors and primitives.
+        former: the name that what stands under `path` now gets; None: it is replaced.
 
     Raises:
         OSError: the disk is full or read-only; what stood under the final name before is untouched.
     """
     try:
-        with whole(path) as temporary, temporary.open("wb") as file:
-            torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, "nmt": __version__, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
+        _require_space(path)
+        with whole(path) as temporary:
+            with temporary.open("wb") as file:
+                torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, "nmt": __version__, **content}, file)
+            _seal(temporary)
+            if former is not None and path.exists():
+                _rename(path, former)
+        sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
         # torch's own writer tells of a full disk as a RuntimeError about positions in the file
         if isinstance(error, RuntimeError) and "unexpected pos" not in str(error):
             raise
         reason = _first_line(error) if isinstance(error, OSError) else "the disk is full"
-        raise OSError(f"{path}: the checkpoint could not be written ({reason}); free space on the disk") from error
+        raise OSError(
+            f"{path}: the checkpoint could not be written ({reason}); free space on the disk; nothing is lost"
+        ) from error
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Reads a checkpoint, verifying the checksum of every part.
+    """Reads a checkpoint, verifying its seal (format 2: the checksum of every part).
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, not a checkpoint of this project, or of a version with other models.
+        DamagedError: the file is cut off or changed.
+        ValueError: the file is not a checkpoint of this project, or of a version with other models.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"{path}: damaged checkpoint (the checksum of its part {damaged} is wrong)")
+        sealed = _check_seal(path)
+        if not sealed:
+            _check_parts(path)
         content = torch.load(path, map_location=device, weights_only=True)
     except (zipfile.BadZipFile, EOFError, RuntimeError, pickle.UnpicklingError, KeyError) as error:
-        raise ValueError(
+        raise DamagedError(
             f"{path}: truncated, or not a checkpoint of this project ({_first_line(error)}); "
             "use another one, for example last.pt or best.pt of a run"
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path}: not a checkpoint of this project")
-    if content["format_version"] > FORMAT_VERSION:
+    written = content["format_version"]
+    if written > FORMAT_VERSION:
         raise ValueError(f"{path}: written by nmt {content['nmt']}, which is newer than this version ({__version__})")
-    if content["format_version"] < FORMAT_VERSION:
+    if written < _OLDEST:
         raise ValueError(
             f"{path}: written by nmt {content['nmt']}, whose models have other parameters than those of this version "
             f"({__version__}): use that version, or train again"
         )
+    if not sealed and written > 2:
+        raise DamagedError(f"{path}: damaged checkpoint (its checksum is missing)")
     return content
 
 
@@ -82,6 +111,118 @@ def locate(path: str | Path) -> Path:
             if (folder / name).is_file():
                 return folder / name
     raise FileNotFoundError(f"checkpoint={path}: the directory has no checkpoints/best.pt and no checkpoints/last.pt")
+
+
+class Found(NamedTuple):
+    """The newest whole checkpoint of a run, and the newer ones that are damaged, each with the reason."""
+
+    path: Path
+    content: dict[str, Any]
+    damaged: list[tuple[Path, str]]
+
+
+def newest(folder: Path, device: torch.device | str = "cpu") -> Found | None:
+    """The checkpoint to continue from, reading only; None when there is none at all.
+
+    Raises:
+        ValueError: all of them are damaged, or one was written by a version that cannot be continued.
+    """
+    last = folder / "last.pt"
+    before = [numbered(folder, "update", update) for update in reversed(updates(folder, "update"))]
+    paths = [path for path in (last, *before) if path.exists()]
+    damaged: list[tuple[Path, str]] = []
+    for path in paths:
+        try:
+            return Found(path, load(path, device), damaged)
+        except (DamagedError, OSError) as error:
+            damaged.append((path, str(error).removeprefix(f"{path}: ")))
+    if not damaged:
+        return None
+    reasons = "; ".join(f"{path}: {reason}" for path, reason in damaged)
+    raise ValueError(
+        f"the run cannot be continued, no checkpoint of it is whole ({reasons}): put back a copy, or delete "
+        f"{folder.parent} to start again; nothing was changed"
+    )
+
+
+def stamp(folder: Path) -> tuple[int, int, int] | None:
+    """Tells one state of last.pt from another without reading it; None when there is none."""
+    last = folder / "last.pt"
+    if not last.exists():
+        return None
+    stat = last.stat()
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def numbered(folder: Path, kind: str, update: int) -> Path:
+    """The file of a kind ("update" or "best") that holds the state of an update."""
+    return folder / f"{kind}-{update:06d}.pt"
+
+
+def updates(folder: Path, kind: str) -> list[int]:
+    """The updates of the numbered files of a kind, ascending."""
+    found = (re.fullmatch(rf"{kind}-(\d{{6,}})\.pt", path.name) for path in folder.glob(f"{kind}-*.pt"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def _require_space(path: Path) -> None:
+    """Asks for as much free space as the file of this name has now, before a disk is filled for nothing."""
+    if not path.is_file():
+        return
+    needed, free = path.stat().st_size, shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise OSError(f"needs {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free")
+
+
+def _seal(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(-_END_LENGTH, os.SEEK_END)
+        assert file.read(4) == _END
+        file.seek(-2, os.SEEK_END)
+        file.write(struct.pack("<H", len(_SEAL) + 64))
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0, os.SEEK_END)
+        file.write(_SEAL + digest.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _check_seal(path: Path) -> bool:
+    """Whether the file is sealed. Raises DamagedError when the seal does not fit the file."""
+    length = len(_SEAL) + 64
+    size = path.stat().st_size - length
+    if size < 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(size)
+        seal = file.read(length)
+        if not seal.startswith(_SEAL):
+            return False
+        file.seek(0)
+        digest, left = hashlib.sha256(), size
+        while left and (block := file.read(min(left, 1 << 20))):
+            digest.update(block)
+            left -= len(block)
+    if digest.hexdigest().encode() != seal[len(_SEAL) :]:
+        raise DamagedError(f"{path}: damaged checkpoint (its checksum is wrong)")
+    return True
+
+
+def _check_parts(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise DamagedError(f"{path}: damaged checkpoint (the checksum of its part {damaged} is wrong)")
+
+
+def _rename(path: Path, former: Path) -> None:
+    """Gives a file a second name for the moment in which its own goes to another; where links are unknown, renames."""
+    former.unlink(missing_ok=True)
+    try:
+        os.link(path, former)
+    except OSError:
+        path.replace(former)
 
 
 def _first_line(error: BaseException) -> str:

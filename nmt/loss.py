@@ -121,3 +121,28 @@ def coverage_loss(weights: Tensor, wanted: Tensor) -> Tensor:
     earlier = torch.nn.functional.pad(weights[..., :-1, :], (0, 0, 1, 0)).cumsum(-2)
     repeated = torch.minimum(weights, earlier).sum(-1).mean((1, 2))  # (B, T)
     return repeated.masked_fill(~wanted, 0.0).sum()  # no indexing by `wanted`, which would wait for the device
+
+
+TINY = 1e-30
+"""Attention below this counts as none: its logarithm would have no finite gradient in fp32."""
+
+
+def alignment_loss(weights: Tensor, indices: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy between a reference alignment p and attention a: -Σ_t Σ_s p(s | t) log a_t(s).
+
+    Chen et al. 2016; Garg et al. 2019. Where attention is nothing the logarithm is none and no gradient could raise it:
+    these terms are left out, and given back as a sum.
+
+    Args:
+        weights: (B, T, S), attention as distributions over S.
+        indices: (3, K), places (b, t, s) where p is not 0.
+        shares: (K,), p there.
+
+    Returns:
+        the sum over target positions, and the sum of p where attention is below `TINY`; both in fp32 or fp64.
+    """
+    given = weights[indices[0], indices[1], indices[2]]
+    given = given if given.dtype == torch.float64 else given.float()
+    nothing = given.detach() < TINY
+    terms = shares * given.clamp_min(TINY).log()
+    return -terms.masked_fill(nothing, 0.0).sum(), (shares * nothing).sum().to(given.dtype)

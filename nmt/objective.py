@@ -1,45 +1,130 @@
 """What a training step minimises: smoothed cross-entropy, and what the options add to it."""
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from nmt import runtime
-from nmt.data import PAD, Batch
-from nmt.loss import coverage_loss, cross_entropy, divergence
+from nmt.data import PAD, UNK, Batch, Links
+from nmt.data.vocabulary import SPECIALS
+from nmt.loss import alignment_loss, coverage_loss, cross_entropy, divergence
 from nmt.models import Seq2Seq
+
+
+@dataclass
+class ObjectiveConfig:
+    """What is minimised.
+
+    label_smoothing: ε of the smoothed cross-entropy.
+    coverage_loss: λ of the coverage loss (See et al. 2017, equation 13), against attending to the same source tokens
+        again and again; 0 = off.
+    r_drop: α of R-Drop (Liang et al. 2021, equation 4): every sentence goes through the model twice, and the two
+        predictions are drawn together; 0 = off, 5 is the paper's for translation.
+    guided_alignment: λ of guided alignment (Liu et al. 2016; Chen et al. 2016; Garg et al. 2019): attention to the
+        source is drawn towards the training text's word alignment (see `data.alignment`) by their cross-entropy,
+        summed over the target subwords that have links; 0 = off.
+    guided_layer, guided_head: the layer and the head that learn it, counted from 1, layers without attention to the
+        source left out; 0 = the mean of all. `alignment` chooses again from which one alignments are read.
+    word_dropout: probability with which a source token is replaced by UNK in training, so that the model learns to use
+        the others. Sennrich et al. 2016 (WMT) set the embedding to zero; here the embedding of UNK is learned.
+    target_word_dropout: the same for what the decoder is given of the target (Bowman et al. 2016, section 3.1.1).
+    """
+
+    label_smoothing: float = 0.1
+    coverage_loss: float = 0.0
+    r_drop: float = 0.0
+    guided_alignment: float = 0.0
+    guided_layer: int = 0
+    guided_head: int = 0
+    word_dropout: float = 0.0
+    target_word_dropout: float = 0.0
+
+    def check_objective(self) -> None:
+        """Raises ValueError naming the option, its value and what is allowed."""
+        for option in ("coverage_loss", "r_drop", "guided_alignment"):
+            if not 0 <= getattr(self, option) < math.inf:
+                raise ValueError(f"train.{option}={getattr(self, option)}: must be a number of at least 0")
+        for option in ("label_smoothing", "word_dropout", "target_word_dropout"):
+            if not 0 <= getattr(self, option) < 1:
+                raise ValueError(f"train.{option}={getattr(self, option)}: must be at least 0 and below 1")
+        for option in ("guided_layer", "guided_head"):
+            if getattr(self, option) < 0:
+                what = option.removeprefix("guided_")
+                raise ValueError(f"train.{option}={getattr(self, option)}: must be 0 (all) or the number of a {what}")
+
+    def idle(self) -> list[str]:
+        """Options that are set and change nothing, with their values."""
+        names = [] if self.guided_alignment else ["guided_layer", "guided_head"]
+        return [f"train.{name}={getattr(self, name)}" for name in names if getattr(self, name)]
 
 
 class Objective:
     """The sum over target tokens that is differentiated, and the sums that are logged.
 
-    Args:
-        label_smoothing, coverage_loss, r_drop: see `nmt.trainer.TrainConfig`.
-
-    names: of the logged sums: "loss", "nll", then whichever of "coverage_loss" and "r_drop" is on.
+    names: of the logged sums: "loss", "nll", then whichever of "coverage_loss", "guided_alignment" and "r_drop" is on.
+        After "guided_alignment" comes "guided_missed", how much of the reference alignment lies where attention is
+        exactly 0 (outside a window, or because the normaliser is sparse): nothing draws attention there.
     """
 
-    def __init__(self, label_smoothing: float, coverage_loss: float, r_drop: float) -> None:
-        self.label_smoothing, self.coverage_loss, self.r_drop = label_smoothing, coverage_loss, r_drop
-        extra = {"coverage_loss": coverage_loss, "r_drop": r_drop}
-        self.names = ("loss", "nll", *(name for name, weight in extra.items() if weight))
+    def __init__(self, config: ObjectiveConfig) -> None:
+        self.config = config
+        parts = {
+            "coverage_loss": ["coverage_loss"],
+            "guided_alignment": ["guided_alignment", "guided_missed"],
+            "r_drop": ["r_drop"],
+        }
+        extra = [name for option, names in parts.items() if getattr(config, option) for name in names]
+        self.names = ("loss", "nll", *extra)
 
     def __call__(self, model: Seq2Seq, batch: Batch, precision: str) -> tuple[Tensor, Tensor]:
-        """What is differentiated, and (len(names),) without the weights of the options."""
-        twice = 2 if self.r_drop else 1
+        """What is differentiated, and (len(names),) without the weights of the options.
+
+        With guided alignment the batch needs links.
+        """
+        config = self.config
+        twice = 2 if config.r_drop else 1
         # R-Drop sends every sentence through the model twice; dropout makes the two differ.
         source, mask, inputs, labels = (torch.cat([part] * twice) if twice > 1 else part for part in batch[:4])
-        wanted = labels != PAD
+        if model.training:
+            source, inputs = drop_words(source, config.word_dropout), drop_words(inputs, config.target_word_dropout)
+        places = torch.cat([batch.places, batch.places + batch.labels.numel()]) if twice > 1 else batch.places
         with runtime.autocast(precision, labels.device):
-            logits, record = model(source, mask, inputs, attention=self.coverage_loss > 0, positions=wanted)
-            loss, nll = cross_entropy(logits, labels[wanted], smoothing=self.label_smoothing)
+            recording = config.coverage_loss > 0 or config.guided_alignment > 0
+            logits, record = model(source, mask, inputs, attention=recording, positions=places)
+            loss, nll = cross_entropy(logits, labels.flatten()[places], smoothing=config.label_smoothing)
             total, logged = loss / twice, [loss.detach() / twice, nll / twice]
-            if self.coverage_loss:
+            if config.coverage_loss:
                 assert record is not None, "a coverage loss needs attention"
-                repeated = coverage_loss(record.cross, wanted) / twice
-                total = total + self.coverage_loss * repeated
+                repeated = coverage_loss(record.cross, labels != PAD) / twice
+                total = total + config.coverage_loss * repeated
                 logged.append(repeated.detach())
-            if self.r_drop:
+            if config.guided_alignment:
+                assert record is not None, "guided alignment needs attention"
+                apart, missed = self._guided(record.cross, batch.links, twice)
+                total = total + config.guided_alignment * apart
+                logged += [apart.detach(), missed]
+            if config.r_drop:
                 apart = divergence(logits)
-                total = total + self.r_drop / 4 * apart
+                total = total + config.r_drop / 4 * apart
                 logged.append(apart.detach())
         return total, torch.stack(logged)
+
+    def _guided(self, weights: Tensor, links: Links | None, twice: int) -> tuple[Tensor, Tensor]:
+        """The loss of the chosen layer and head of weights (B, L, H, T, S), and how much of the reference they miss."""
+        assert links is not None, "guided alignment needs a corpus with links"
+        layer, head = self.config.guided_layer, self.config.guided_head
+        weights = weights[:, layer - 1 : layer] if layer else weights
+        weights = weights[:, :, head - 1 : head] if head else weights
+        chosen = weights.mean((1, 2)) if weights.size(1) * weights.size(2) > 1 else weights[:, 0, 0]  # (B, T, S)
+        loss, missed = zip(*(alignment_loss(half, *links) for half in chosen.chunk(twice)), strict=True)
+        return torch.stack(loss).mean(), torch.stack(missed).mean()
+
+
+def drop_words(ids: Tensor, rate: float) -> Tensor:
+    """The ids with each token replaced by UNK with probability `rate`; never PAD, BOS or EOS."""
+    if not rate:
+        return ids
+    drawn = torch.rand(ids.shape, device=ids.device) < rate
+    return ids.masked_fill(drawn & (ids >= len(SPECIALS)), UNK)

@@ -1,23 +1,29 @@
 """What a run writes down while it trains: metrics.jsonl, log lines or a progress bar, and TensorBoard."""
 
+import contextlib
 import json
 import logging
 import math
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
 
-from nmt.files import write_text
+from nmt import runtime
+from nmt.files import Lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
+
+CLOCK = ("tokens_per_second", "peak_memory_mb", "seconds")
+"""What a row says of the machine: it differs when the same run is made again."""
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -33,7 +39,72 @@ def read(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-class Records:
+class Tally:
+    """What is counted from one log line to the next. A rank that is not the first one counts and writes nothing.
+
+    Args:
+        names: of the losses that `count` is given; "loss" and "nll" first.
+        pending: what `pending` gave when the run was saved.
+    """
+
+    def __init__(self, names: Sequence[str], pending: Sequence[float] = ()) -> None:
+        self.names = names
+        self._reset(pending)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def _reset(self, pending: Sequence[float] = ()) -> None:
+        # Sums of the losses, then tokens; on the losses' device, so that counting does not wait for it; fp64, so that
+        # restarts change nothing.
+        self.sums = torch.tensor(pending or [0.0] * (len(self.names) + 1), dtype=torch.float64)
+        self.norm: Tensor | None = None
+        self.tokens_here = 0
+        self.begin = time.monotonic()
+
+    def count(self, losses: Tensor, norm: Tensor, skipped: Tensor, *, num_tokens: int) -> None:
+        """One update.
+
+        Args:
+            losses: (len(names),), summed over tokens.
+            norm: of the gradient.
+            skipped: a scalar, 1 when the update was not made, whose losses are then left out; else 0.
+            num_tokens: target tokens of the update.
+        """
+        added = torch.cat([losses.double(), losses.new_full((1,), num_tokens, dtype=torch.float64)])
+        self.sums = self.sums.to(losses.device) + added.where(skipped == 0, 0.0)
+        self.norm = norm
+        self.tokens_here += num_tokens
+
+    def pending(self) -> list[float]:
+        """What was counted since the last log line, for a checkpoint."""
+        sums: list[float] = self.sums.tolist()
+        return sums if sums[-1] else []
+
+    def is_finite(self) -> bool:
+        """Whether the losses since the last log line are finite numbers."""
+        return bool(torch.isfinite(self.sums).all())
+
+    def log(self, update: int, epoch: int, learning_rate: float, counts: Mapping[str, int]) -> None:
+        """Begins to count anew."""
+        self._reset()
+
+    def validated(
+        self,
+        update: int,
+        outcome: dict[str, float],
+        quantities: dict[str, list[float]],
+        best_update: int,
+        seconds: float = 0.0,
+    ) -> None:
+        """Validation time is not training time."""
+        self.tokens_here, self.begin = 0, time.monotonic()
+
+
+class Records(Tally):
     """The open records of a run, continued from `update`: what a run that was killed wrote after it is removed.
 
     Args:
@@ -41,6 +112,7 @@ class Records:
         names: of the losses that `count` is given; "loss" and "nll" first.
         update: where the run stands.
         validated: the update of the last validation that the run knows of.
+        averaged: the update at which the mean of checkpoints was last validated, as the run knows.
         max_updates: for the progress bar.
         pending: what `pending` gave when the run was saved.
     """
@@ -51,62 +123,47 @@ class Records:
         names: Sequence[str],
         update: int,
         validated: int,
+        averaged: int,
         max_updates: int,
         pending: Sequence[float] = (),
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.names = names
+        super().__init__(names, pending)
+        runtime.reset_peak_memory()
         self.path = directory / "metrics.jsonl"
         # a validation may have come after the checkpoint of its own update; it will be done again
-        rows = [row for row in read(self.path) if row["update"] <= (validated if "valid_loss" in row else update)]
-        write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
-        self.file = self.path.open("a", encoding="utf-8")
-        self.board = SummaryWriter(str(directory / "tensorboard"), purge_step=update + 1)
+        known = {"valid_loss": validated, "mean_loss": averaged}
+        rows = [
+            row
+            for row in read(self.path)
+            if row["update"] <= next((known[name] for name in known if name in row), update)
+        ]
+        self.file = Lines(self.path, [json.dumps(row) for row in rows])
+        self.hook, threading.excepthook = threading.excepthook, self._thread_failed
+        self.board: Any = SummaryWriter(str(directory / "tensorboard"), purge_step=update + 1)
         self.bar = _bar(update, max_updates)
-        self._reset(pending)
-
-    def __enter__(self) -> "Records":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
         self.file.close()
-        self.board.close()
+        with contextlib.suppress(OSError):
+            if self.board is not None:
+                self.board.close()
+        threading.excepthook = self.hook
 
-    def _reset(self, pending: Sequence[float] = ()) -> None:
-        # On the loss's device, so that counting does not wait for it; fp64, so that restarts change nothing.
-        self.sums = torch.tensor(pending[:-1], dtype=torch.float64) if pending else torch.zeros(1, dtype=torch.float64)
-        self.num_tokens = int(pending[-1]) if pending else 0
-        self.norm: Tensor | None = None
-        self.tokens_here = 0
-        self.begin = time.monotonic()
-
-    def count(self, losses: Tensor, norm: Tensor, *, num_tokens: int) -> None:
-        """One update.
-
-        Args:
-            losses: (len(names),), summed over tokens.
-            norm: of the gradient.
-            num_tokens: target tokens of the update.
-        """
-        self.sums = self.sums.to(losses.device) + losses
-        self.norm = norm
-        self.num_tokens += num_tokens
-        self.tokens_here += num_tokens
+    def count(self, losses: Tensor, norm: Tensor, skipped: Tensor, *, num_tokens: int) -> None:
+        super().count(losses, norm, skipped, num_tokens=num_tokens)
         self.bar.update(1)
 
-    def pending(self) -> list[float]:
-        """What was counted since the last log line, for a checkpoint."""
-        return [*self.sums.tolist(), float(self.num_tokens)] if self.num_tokens else []
+    def log(self, update: int, epoch: int, learning_rate: float, counts: Mapping[str, int]) -> None:
+        """A row of the training loss since the last one, and of what had to be done otherwise in the whole run.
 
-    def is_finite(self) -> bool:
-        """Whether the losses since the last log line are finite numbers."""
-        return bool(torch.isfinite(self.sums).all())
-
-    def log(self, update: int, epoch: int, learning_rate: float) -> None:
-        """A row of the training loss since the last one."""
-        loss, nll, *others = (self.sums / self.num_tokens).tolist()
+        Args:
+            counts: how often, by name; what did not happen is not mentioned.
+        """
+        *losses, num_tokens = self.sums.tolist()
+        loss, nll, *others = (total / num_tokens if num_tokens else math.nan for total in losses)
         rate = self.tokens_here / (time.monotonic() - self.begin)
         row = {
             "update": update,
@@ -117,27 +174,48 @@ class Records:
             "learning_rate": learning_rate,
             "gradient_norm": float(self.norm) if self.norm is not None else math.nan,
             "tokens_per_second": round(rate, 1),
+            "peak_memory_mb": round(runtime.peak_memory(self.sums.device) / 2**20, 1),
+            **{name: number for name, number in counts.items() if number},
         }
-        self.write(row, "train")
+        # When every update was skipped there is no loss, and the norm of a skipped one may be no number.
+        self.write({name: value for name, value in row.items() if math.isfinite(value)}, "train")
         text = f"loss {loss:.3f}  perplexity {row['perplexity']:.2f}  {rate:.0f} tokens/s"
+        text += "".join(f"  {name.replace('_', ' ')} {number}" for name, number in counts.items() if number)
         level = logging.INFO if self.bar.disable else logging.DEBUG  # on a terminal the bar shows it
         log.log(level, "update %d  epoch %d  %s  rate %.2e", update, epoch, text, learning_rate)
         self.bar.set_postfix_str(text)
         self._reset()
 
     def validated(
-        self, update: int, outcome: dict[str, float], quantities: dict[str, list[float]], best_update: int
+        self,
+        update: int,
+        outcome: dict[str, float],
+        quantities: dict[str, list[float]],
+        best_update: int,
+        seconds: float = 0.0,
     ) -> None:
-        """A row of validation results, with the model's learned quantities by name and head if it has any."""
+        """A row of validation results, with the model's learned quantities by name and head if it has any.
+
+        `seconds` are those of the whole run before this validation, earlier ones counted.
+        """
         row = {"update": update, **{f"valid_{name}": value for name, value in outcome.items()}}
+        row["seconds"] = round(seconds, 2)
         self.write({**row, **({"quantities": quantities} if quantities else {})}, "valid")
-        shown = "  ".join(
-            f"{name} {value:.2f}" if name != "aer" else f"AER {100 * value:.1f} %" for name, value in outcome.items()
-        )
-        self.say(f"valid at update {update}: {shown}{'  (best so far)' if best_update == update else ''}")
+        self.say(f"valid at update {update}: {_shown(outcome)}{'  (best so far)' if best_update == update else ''}")
         for name, values in quantities.items():
             log.debug("%s at update %d: %s", name, update, "  ".join(f"{value:.3f}" for value in values))
-        self.tokens_here, self.begin = 0, time.monotonic()  # validation time is not training time
+        super().validated(update, outcome, quantities, best_update, seconds)
+
+    def validated_mean(self, update: int, outcome: dict[str, float], updates: Sequence[int], *, is_best: bool) -> None:
+        """A row of validation results of the mean of the checkpoints of `updates`."""
+        row = {"update": update, "mean_of": list(updates), **{f"mean_{name}": v for name, v in outcome.items()}}
+        self.file.write(json.dumps(row))
+        judged = "the best so far, and now best.pt" if is_best else "not better than best.pt, which stays"
+        self.say(f"valid of the mean of updates {', '.join(map(str, updates))}: {_shown(outcome)}  ({judged})")
+
+    def sync(self) -> None:
+        """Has every row on the disk. Raises OSError when that cannot be."""
+        self.file.sync()
 
     def say(self, text: str) -> None:
         """A log line that does not tear the progress bar."""
@@ -147,23 +225,41 @@ class Records:
 
     def write(self, row: dict[str, Any], group: str) -> None:
         """A row of metrics.jsonl, and its numbers as TensorBoard scalars."""
-        self.file.write(json.dumps(row) + "\n")
-        self.file.flush()
+        self.file.write(json.dumps(row))
         for name, value in row.items():
             if name == "quantities":
                 for quantity, heads in value.items():
                     for head, number in enumerate(heads, start=1):
-                        self.board.add_scalar(f"quantities/{quantity}/{head}", number, row["update"])
-            elif name not in ("update", "epoch"):
-                self.board.add_scalar(f"{group}/{name.removeprefix('valid_')}", value, row["update"])
+                        self._add("scalar", f"quantities/{quantity}/{head}", number, row["update"])
+            elif name not in ("update", "epoch", "seconds"):
+                self._add("scalar", f"{group}/{name.removeprefix('valid_')}", value, row["update"])
 
     def text(self, tag: str, text: str, update: int) -> None:
         """A text for TensorBoard."""
-        self.board.add_text(tag, text, update)
+        self._add("text", tag, text, update)
 
     def figure(self, tag: str, figure: "Figure", update: int) -> None:
         """A picture for TensorBoard."""
-        self.board.add_figure(tag, figure, update)
+        self._add("figure", tag, figure, update)
+
+    def _add(self, kind: str, tag: str, value: Any, update: int) -> None:
+        """Tells TensorBoard, until that fails for want of disk: a picture less is no reason to stop."""
+        if self.board is not None:
+            try:
+                getattr(self.board, f"add_{kind}")(tag, value, update)
+            except OSError as error:
+                self.board = None
+                log.warning("TensorBoard gets nothing more from this sitting: %s", error)
+
+    def _thread_failed(self, arguments: threading.ExceptHookArgs) -> None:
+        """TensorBoard writes in a thread, whose failure `_add` meets the next time."""
+        if not isinstance(arguments.exc_value, OSError):
+            self.hook(arguments)
+
+
+def _shown(outcome: dict[str, float]) -> str:
+    texts = (f"AER {100 * value:.1f} %" if name == "aer" else f"{name} {value:.2f}" for name, value in outcome.items())
+    return "  ".join(texts)
 
 
 def _bar(initial: int, total: int) -> Any:

@@ -9,9 +9,15 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from nmt.options import differences, node, options, validate
+from nmt import checkpoint
+from nmt.data import SOURCES, gold_path, locations
+from nmt.data.alignments import alignment_files
+from nmt.data.digests import file_digest
+from nmt.data.sources import content_digest
+from nmt.files import remove_leftovers
+from nmt.options import differences, from_primitive, node, options, to_primitive, validate
 from nmt.presets import preset_options
-from nmt.schema import Config, EvaluateConfig, TranslateConfig
+from nmt.schema import AlignConfig, Config, EvaluateConfig, ExportConfig, TranslateConfig
 
 # Options (or nodes) that do not make another run of a run: they may change when it is continued, and are no part of
 # its name.
@@ -23,14 +29,19 @@ FREE = (
     "data.cache",
     "data.test",
     "data.more_tests",
+    "train.devices",
     "train.max_updates",
     "train.max_minutes",
     "train.log_every",
     "train.valid_every",
     "train.save_every",
     "train.patience",
+    "train.keep_last",
+    "train.keep_best",
+    "train.average",
     "search",
     "metrics",
+    "alignment",
 )
 
 _NAMED = ["experiment", "model", "data"]
@@ -77,17 +88,45 @@ def check_continuation(old: dict[str, Any], new: dict[str, Any]) -> None:
     """Refuse to continue a run under a configuration that would make it another run.
 
     Args:
-        old, new: stored configurations (`to_primitive`).
+        old, new: stored configurations (`to_primitive`). What an older version did not know is taken for its default.
 
     Raises:
-        ValueError: options outside `FREE` differ; the message lists them and says what to do.
+        ValueError: options outside `FREE` differ, or are unknown to this version; the message lists them and says what
+            to do.
     """
+    old = to_primitive(from_primitive(Config, old))
     changed = [line for line in differences(old, new) if not is_under(line.partition(":")[0], FREE)]
     if changed:
         raise ValueError(
             f"the run {new.get('name')} was started with other options ({'; '.join(changed)}): give this one another "
             f"name (name=…), or delete the folder {new.get('runs')}/{new.get('name')} to start again"
         )
+
+
+def texts(config: Config) -> dict[str, list[list[str]]]:
+    """What a run reads while it trains: for each split a list of [file or place, SHA-256]; digests count, not names."""
+    data = config.data
+    found: dict[str, list[list[str]]] = {}
+    for split in ("train", "valid"):
+        files = [path for place in locations(data, split) for path in SOURCES[data.kind].files(data, place)]
+        if split == "train" and config.train.guided_alignment:
+            files += alignment_files(data)
+        elif split == "valid" and (gold := gold_path(data, split)) is not None:
+            files.append(gold)
+        found[split] = [[str(path), file_digest(path, Path(data.cache)).hex()] for path in files]
+        if data.kind == "hub":
+            found[split].append([f"{data.path} ({', '.join(locations(data, split))})", content_digest(data, split)])
+    return found
+
+
+def clean(directory: Path) -> None:
+    """Removes the temporary files that a killed process has left in a run directory, which is this process's own; in
+    its reports, where an evaluation may be writing, only those of processes that are no more."""
+    for folder in (directory, directory / "checkpoints"):
+        remove_leftovers(folder, mine=True)
+    for report in directory.glob("report*"):
+        for folder in (report, *(path for path in report.rglob("*") if path.is_dir())):
+            remove_leftovers(folder)
 
 
 def own_name(fixed: Sequence[str], swept: Sequence[str]) -> list[str]:
@@ -106,7 +145,37 @@ def own_name(fixed: Sequence[str], swept: Sequence[str]) -> list[str]:
     return ["name=" + (own if re.fullmatch(r"[\w./-]+", own) else f"'{own}'")]
 
 
-def overlay(trained: Config, config: EvaluateConfig | TranslateConfig, overrides: Sequence[str]) -> Config:
+def own_output(config: EvaluateConfig, fixed: Sequence[str], swept: Sequence[str]) -> list[str]:
+    """The folder that keeps an evaluation of a sweep apart from the others; one given for all holds them all.
+
+    Args:
+        config: what the command composed.
+        fixed, swept: the arguments common to all evaluations, and those of this one.
+
+    Returns:
+        One more argument, or none when they are apart already.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+    """
+    if any(item.startswith("output=") for item in swept):
+        return []
+    if config.output is not None:
+        own = f"{config.output}/{run_name((), swept)}" if swept else config.output
+    else:
+        apart = [item for item in swept if not is_under(item.partition("=")[0], ("checkpoint", "data.test"))]
+        if not apart:
+            return []
+        folder = report_folder(run_of(checkpoint.locate(config.checkpoint)), config, [*fixed, *swept])
+        own = f"{folder}-{run_name((), apart)}"
+    return ["output=" + (own if re.fullmatch(r"[\w./-]+", own) else f"'{own}'")]
+
+
+def overlay(
+    trained: Config,
+    config: EvaluateConfig | TranslateConfig | ExportConfig | AlignConfig,
+    overrides: Sequence[str],
+) -> Config:
     """The configuration a checkpoint was trained with, under what the command line gave.
 
     Args:
@@ -123,8 +192,9 @@ def overlay(trained: Config, config: EvaluateConfig | TranslateConfig, overrides
         key, _, value = override.partition("=")
         given += preset_options(key, value) if key == "data" else [key]
     merged = copy.deepcopy(trained)
+    stored = options(merged)
     for path in options(config):
-        if not is_under(path, given) or path in ("checkpoint", "output"):
+        if not is_under(path, given) or path not in stored:  # what only the command has is no part of a run
             continue
         if path.startswith("data.tokenizer."):
             raise ValueError(
@@ -136,6 +206,11 @@ def overlay(trained: Config, config: EvaluateConfig | TranslateConfig, overrides
         if is_dataclass(getattr(config, field.name)):
             validate(getattr(merged, field.name))
     return merged
+
+
+def run_of(file: Path) -> Path:
+    """The run directory that a checkpoint file lies in; its folder, when it lies in none."""
+    return file.parent.parent if file.parent.name == "checkpoints" else file.parent
 
 
 def report_folder(run: Path, config: EvaluateConfig, overrides: Sequence[str]) -> Path:

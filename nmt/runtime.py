@@ -39,10 +39,42 @@ def prepare(threads: int = 0) -> None:
         logger.propagate = False
 
 
+def reset_peak_memory() -> None:
+    """Begins to measure `peak_memory` anew, after freed memory was handed back; where the system can do it."""
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory(on: torch.device) -> int:
+    """Bytes at most since the last reset: of the device's tensors on a GPU, else of the whole process."""
+    if on.type == "cuda":
+        return torch.cuda.max_memory_allocated(on)
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+class _LogFile(logging.FileHandler):
+    """Goes without the lines for which the disk has no room: the terminal has them, and the run goes on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 @contextlib.contextmanager
 def log_file(path: Path) -> Iterator[None]:
     """Repeats every log line in a file while the context lasts."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger = logging.getLogger("nmt")
     logger.addHandler(handler)
@@ -50,7 +82,8 @@ def log_file(path: Path) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()
 
 
 def device(name: str) -> torch.device:

@@ -2,21 +2,37 @@
 
 import logging
 import signal
+import time
 from types import FrameType
 
 log = logging.getLogger(__name__)
 
 
-class StopSignal:
-    """`requested` is True after SIGINT or SIGTERM while the context lasts; a second signal raises KeyboardInterrupt."""
+TWICE = 3.0
+"""Seconds in which a signal that comes twice counts once: a launcher passes on what the terminal has already sent."""
 
-    def __init__(self) -> None:
-        self.received = 0
+
+class StopSignal:
+    """After SIGINT or SIGTERM while the context lasts, `received` is its number; a second one raises KeyboardInterrupt.
+
+    Args:
+        several: this is one of several ranks, which stop after the same update: `requested` waits until they agree.
+    """
+
+    def __init__(self, several: bool = False) -> None:
+        self.received, self.agreed, self.several = 0, 0, several
+        self._time = 0.0
         self._before: dict[int, object] = {}
 
     @property
     def requested(self) -> bool:
-        return self.received != 0
+        """Whether to stop."""
+        return (self.agreed if self.several else self.received) != 0
+
+    def agree(self, received: int) -> None:
+        """What any of the ranks received, after an update that all of them have made."""
+        if received and not self.agreed:
+            self.received, self.agreed, self._time = received, received, time.monotonic()
 
     def __enter__(self) -> "StopSignal":
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -29,6 +45,8 @@ class StopSignal:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received:
+            if self.several and time.monotonic() - self._time < TWICE:
+                return
             raise KeyboardInterrupt
-        self.received = number
+        self.received, self._time = number, time.monotonic()
         log.info("%s: saving and stopping (once more: stop at once)", signal.Signals(number).name)

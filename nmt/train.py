@@ -1,104 +1,187 @@
 """python -m nmt.train: trains a model in a run directory and evaluates its best checkpoint."""
 
+import contextlib
 import dataclasses
 import logging
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from nmt import checkpoint, evaluator, models, records, runtime
+from nmt import autobatch, checkpoint, distributed, evaluator, launch, models, records, runtime
 from nmt.attention import NONE
 from nmt.config import command, save_yaml, to_yaml
-from nmt.data import Batches, Corpus, Tokenizer, load_tokenizer, prepare
+from nmt.data import Batches, Corpus, Tokenizer, attach, load_tokenizer, prepare
 from nmt.data.writer import counts
-from nmt.files import write_text
+from nmt.distributed import Ranks
+from nmt.evaluator import EvaluationSet
+from nmt.files import locked, remove_leftovers, write_text
 from nmt.match import matched
 from nmt.options import to_primitive
 from nmt.report.page import SplitReport
-from nmt.runs import check_continuation, command_line
+from nmt.runs import check_continuation, clean, command_line, texts
 from nmt.schema import Config
 from nmt.stop import StopSignal
+from nmt.trainconfig import AUTO
 from nmt.trainer import Trainer
 from nmt.translator import Translator
 from nmt.validation import Validation
 
-log = logging.getLogger(__name__ if __name__ != "__main__" else "nmt.train")
+log = logging.getLogger("nmt.train")
+
+
+class Prepared(NamedTuple):
+    """What a run needs before there is a model."""
+
+    config: Config  # with matched widths, and the batch size of the run that is continued
+    tokenizer: Tokenizer
+    corpora: dict[str, Corpus]
+    valid: EvaluationSet
+    tests: list[EvaluationSet]
+    notes: list[str]  # sentences about what was chosen for the user
 
 
 def main(config: Config, overrides: list[str]) -> None:
     """Trains and evaluates; continues a run that was interrupted. Exits with 128 + N when signal N stopped it."""
-    runtime.prepare(config.threads)
-    device = runtime.device(config.device)
+    kind = runtime.device(config.device).type
+    if config.train.devices > 1 and not distributed.is_rank():
+        distributed.check_devices(config.train.devices, kind)
+        launch.run(main, (config, overrides), config.train.devices)
+        return
+    ranks = distributed.join(config.train.devices, kind)
+    with launch.missing_ranks(ranks.size > 1):
+        runtime.prepare(ranks.threads(config.threads))
+        if not ranks.is_first:
+            logging.getLogger("nmt").setLevel(logging.CRITICAL)  # the first one speaks for all
+        device = ranks.device(runtime.device(config.device))
+        directory = Path(config.runs) / str(config.name)
+        begun = checkpoint.stamp(directory / "checkpoints")
+        with ranks.in_turn():
+            prepared = _prepare(config)
+        config, tokenizer, corpora = prepared.config, prepared.tokenizer, prepared.corpora
+        torch.manual_seed(config.seed)
+        model = models.build(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
+        model.to(device)
+        if config.train.batch_tokens == AUTO:
+            found = autobatch.largest(model, corpora["train"], config.train, device, ranks)
+            config = dataclasses.replace(config, train=dataclasses.replace(config.train, batch_tokens=found))
+            prepared.notes.append(f"train.batch_tokens=auto: {found} tokens, as much as the memory holds")
+        given = command_line("train", overrides)
+        with _owned(directory, begun, ranks), StopSignal(ranks.size > 1) as stop:
+            trainer = Trainer(
+                model,
+                Batches(corpora["train"], tokenizer, config.train.batch_tokens, config.seed, device=device),
+                _validation(prepared, config, model, device),
+                config.train,
+                config.optim,
+                seed=config.seed,
+                device=device,
+                directory=directory,
+                header={"config": to_primitive(config), "tokenizer": tokenizer.state(), "texts": texts(config)},
+                ranks=ranks,
+            )
+            if ranks.is_first:  # and nothing has been refused
+                save_yaml(config, directory / "config.yaml")
+                write_text(directory / "command.txt", given + "\n")
+            _introduce(trainer, prepared)
+            position = trainer.fit(stop)
+            if stop.requested or stop.received:  # the first rank may have been alone at the end
+                name = signal.Signals(stop.received).name
+                saved = "%s: saved at update %d (%s); the same command continues: %s"
+                log.info(saved, name, position.update, trainer.last, given)
+                raise SystemExit(128 + stop.received)
+            if ranks.is_first:
+                _finish(trainer, prepared._replace(config=config), given)
+
+
+def _prepare(config: Config) -> Prepared:
+    """Everything but the model; mistakes in any of it show now, not after training."""
+    remove_leftovers(Path(config.data.cache))
     config, tokenizer, how_matched = _sized(config)
-    assert config.name is not None
-    directory = Path(config.runs) / config.name
     corpora = {split: prepare(config.data, split, tokenizer) for split in ("train", "valid")}
-    tests = evaluator.evaluation_sets(config.data)  # a mistake in them shows now, not after training
-    torch.manual_seed(config.seed)
-    model = models.build(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint).to(device)
-    translator = Translator(model, tokenizer, config.search, device)
-    validation = _validation(config, translator, corpora["valid"], tokenizer)
-    given = command_line("train", overrides)
-    directory.mkdir(parents=True, exist_ok=True)
-    with runtime.log_file(directory / "train.log"), StopSignal() as stop:
-        save_yaml(config, directory / "config.yaml")
-        write_text(directory / "command.txt", given + "\n")
-        trainer = Trainer(
-            model,
-            Batches(corpora["train"], tokenizer, config.train.batch_tokens, config.seed),
-            validation,
-            config.train,
-            config.optim,
-            seed=config.seed,
-            device=device,
-            directory=directory,
-            header={"config": to_primitive(config), "tokenizer": tokenizer.state()},
-        )
-        begin = trainer.position.update
-        log.info(
-            "%s: %s, %d parameters, %s on %s with %d threads; %s",
-            directory,
-            config.model.architecture,
-            sum(p.numel() for p in model.parameters()),
-            trainer.precision,
-            device,
-            torch.get_num_threads(),
-            f"continues at update {begin}" if begin else f"{len(corpora['train'])} training pairs",
-        )
-        if how_matched:
-            log.info("%s", how_matched)
-        if idle := models.without_effect(config.model):
-            log.warning("without effect beside the other options: %s", ", ".join(idle))
-        for name, corpus in corpora.items():
-            # said on standard error when they were prepared; here for the run's own log file
-            kept = f"{len(corpus)} of {corpus.num_read} pairs"
-            changed = (counts(corpus.dropped) or "none", counts(corpus.repaired) or "none")
-            log.debug("%s: %s; dropped: %s; repaired: %s", name, kept, *changed)
-        position = trainer.fit(stop)
-        if stop.requested:
-            name = signal.Signals(stop.received).name
-            saved = "%s: saved at update %d (%s); the same command continues: %s"
-            log.info(saved, name, position.update, trainer.last, given)
-            raise SystemExit(128 + stop.received)
-        minutes = position.seconds / 60
-        log.info(
-            "%s after %d updates, %.1f minutes; best at update %d",
-            position.finished,
-            position.update,
-            minutes,
-            position.best_update,
-        )
-        best = checkpoint.load(trainer.best, device)
-        about = evaluator.About(
-            name=config.name,
-            command=given,
-            config=to_yaml(config),
-            history=records.read(directory / "metrics.jsonl"),
-            data=[_split(name, corpus) for name, corpus in corpora.items()],
-        )
-        translator = Translator.from_checkpoint(best, config.search, device)
-        evaluator.evaluate_sets(translator, config.metrics, tests, directory / "report", about)
+    if config.train.guided_alignment:
+        corpora["train"] = attach(config.data, corpora["train"], tokenizer)
+    tests = evaluator.evaluation_sets(config.data)
+    valid = EvaluationSet.read(config.data, "valid")
+    return Prepared(config, tokenizer, corpora, valid, tests, [how_matched] if how_matched else [])
+
+
+@contextlib.contextmanager
+def _owned(directory: Path, begun: object, ranks: Ranks) -> Iterator[None]:
+    """The run directory is this run's own, in which the first rank writes.
+
+    Args:
+        begun: `checkpoint.stamp` of the checkpoints that the run was found to continue.
+
+    Raises:
+        ValueError: it is another's, or was in the meantime.
+    """
+    if not ranks.is_first:
+        yield
+        return
+    with locked(directory), runtime.log_file(directory / "train.log"):
+        if checkpoint.stamp(directory / "checkpoints") != begun:
+            raise ValueError(f"{directory}: another process has trained there in the meantime; give the command again")
+        clean(directory)
+        yield
+
+
+def _introduce(trainer: Trainer, prepared: Prepared) -> None:
+    """The first lines of the log."""
+    config, corpora, begin = prepared.config, prepared.corpora, trainer.position.update
+    size = trainer.ranks.size
+    log.info(
+        "%s: %s, %d parameters, %s on %s with %d threads; %s",
+        trainer.directory,
+        config.model.architecture,
+        sum(p.numel() for p in trainer.model.parameters()),
+        trainer.precision,
+        f"{size} × {trainer.device.type}" if size > 1 else trainer.device,
+        torch.get_num_threads(),
+        f"continues at update {begin}" if begin else f"{len(corpora['train'])} training pairs",
+    )
+    for note in prepared.notes:
+        log.info("%s", note)
+    if idle := config.idle():
+        log.warning("without effect beside the other options: %s", ", ".join(idle))
+    for name, corpus in corpora.items():
+        # said on standard error when they were prepared; here for the run's own log file
+        kept = f"{len(corpus)} of {corpus.num_read} pairs"
+        changed = (counts(corpus.dropped) or "none", counts(corpus.repaired) or "none")
+        log.debug("%s: %s; dropped: %s; repaired: %s", name, kept, *changed)
+
+
+def _finish(trainer: Trainer, prepared: Prepared, given: str) -> None:
+    """The last line, and the evaluation of the best checkpoint."""
+    position, config = trainer.position, prepared.config
+    best = f"best at update {position.best_update}"
+    if position.best_mean:
+        best = f"best is the mean of updates {', '.join(map(str, position.best_mean))}"
+    minutes = position.seconds / 60
+    log.info("%s after %d updates, %.1f minutes; %s", position.finished, position.update, minutes, best)
+    if unusual := counts({name.replace("_", " "): number for name, number in trainer.counts().items() if number}):
+        log.info("in the whole run: %s", unusual)
+    about = evaluator.About(
+        name=str(config.name),
+        command=given,
+        config=to_yaml(config),
+        history=records.read(trainer.directory / "metrics.jsonl"),
+        data=[_split(name, corpus) for name, corpus in prepared.corpora.items()],
+    )
+    translator = Translator.from_checkpoint(
+        checkpoint.load(trainer.best, trainer.device), config.search, trainer.device
+    )
+    evaluator.evaluate_sets(
+        translator,
+        config.metrics,
+        prepared.tests,
+        trainer.directory / "report",
+        about,
+        reading=config.alignment,
+        data=config.data,
+    )
 
 
 def _sized(config: Config) -> tuple[Config, Tokenizer, str]:
@@ -107,8 +190,11 @@ def _sized(config: Config) -> tuple[Config, Tokenizer, str]:
     Raises:
         ValueError: it would continue a run that was started with other options, or nothing matches.
     """
-    last = Path(config.runs) / str(config.name) / "checkpoints" / "last.pt"
-    begun = checkpoint.load(last)["config"] if last.exists() else None
+    found = checkpoint.newest(Path(config.runs) / str(config.name) / "checkpoints")
+    begun = found.content["config"] if found is not None else None
+    if begun is not None and config.train.batch_tokens == AUTO:  # measured when the run was begun
+        train = dataclasses.replace(config.train, batch_tokens=begun["train"]["batch_tokens"])
+        config = dataclasses.replace(config, train=train)
     if begun is not None and config.model.match == NONE:
         check_continuation(begun, to_primitive(config))  # before anything is made
     tokenizer = load_tokenizer(config.data)
@@ -119,12 +205,15 @@ def _sized(config: Config) -> tuple[Config, Tokenizer, str]:
     return config, tokenizer, text
 
 
-def _validation(config: Config, translator: Translator, corpus: Corpus, tokenizer: Tokenizer) -> Validation:
-    valid = evaluator.EvaluationSet.read(config.data, "valid")
+def _validation(prepared: Prepared, config: Config, model: models.Seq2Seq, device: torch.device) -> Validation:
+    translator = Translator(model, prepared.tokenizer, config.search, device)
+    valid = prepared.valid
     first = config.train.valid_sentences or len(valid.pairs)
     gold = valid.gold[:first] if valid.gold is not None else None
-    batches = Batches(corpus, tokenizer, config.train.batch_tokens, config.seed)
-    return Validation(translator, batches, valid.pairs[:first], gold, config.metrics)
+    batches = Batches(
+        prepared.corpora["valid"], prepared.tokenizer, config.train.batch_tokens, config.seed, device=device
+    )
+    return Validation(translator, batches, valid.pairs[:first], gold, config.metrics, config.alignment)
 
 
 def _split(name: str, corpus: Corpus) -> SplitReport:

@@ -1,12 +1,10 @@
 """Training: updates, validation, checkpoints, and the records of a run."""
 
-import dataclasses
 import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,89 +13,24 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from nmt import checkpoint, optim, runtime
-from nmt.average import Average
-from nmt.data import Batch, Batches, on_device
+from nmt import guard, optim, runtime
+from nmt.average import Average, holding
+from nmt.data import Batch, Batches
+from nmt.distributed import Ranks
+from nmt.guard import Guard
+from nmt.keep import Checkpoints, Position, State
 from nmt.models import Seq2Seq
 from nmt.objective import Objective
 from nmt.optim import OptimConfig
-from nmt.records import Records
+from nmt.pieces import Pieces
+from nmt.records import Records, Tally
 from nmt.stop import StopSignal
+from nmt.trainconfig import STOP_METRICS, TrainConfig
 from nmt.validation import Validation
 
+__all__ = ["Position", "TrainConfig", "Trainer"]
+
 log = logging.getLogger(__name__)
-
-STOP_METRICS = {"bleu": 1, "chrf": 1, "loss": -1, "aer": -1}
-"""What may choose the best checkpoint: 1 = higher is better."""
-
-
-@dataclass
-class TrainConfig:
-    """How long and how to train.
-
-    max_updates, max_minutes: whichever comes first ends the run; 0 minutes = no limit. Minutes of all sittings of a run
-        that was interrupted and continued count together.
-    batch_tokens: a batch has at most this many tokens on its longer side, padding counted.
-    accumulate: batches per update.
-    label_smoothing: ε of the smoothed cross-entropy.
-    coverage_loss: λ of the coverage loss (See et al. 2017, equation 13), against attending to the same source tokens
-        again and again; 0 = off.
-    r_drop: α of R-Drop (Liang et al. 2021, equation 4): every sentence goes through the model twice, and the two
-        predictions are drawn together; 0 = off, 5 is the paper's for translation.
-    ema: decay per update of a moving average of the weights, such as 0.999, for validation and best.pt; 0 = off.
-    precision: fp32, bf16, or auto (what is faster on this device).
-    log_every, valid_every, save_every: in updates; besides, a run ends with a validation and is saved.
-    valid_sentences: translate only the first sentences of the validation set for BLEU; 0 = all.
-    stop_metric: what chooses the best checkpoint: bleu, chrf, loss or aer (where gold exists).
-    patience: end after this many validations without a better one; 0 = never.
-    """
-
-    max_updates: int = 2500
-    max_minutes: float = 0.0
-    batch_tokens: int = 1536
-    accumulate: int = 1
-    label_smoothing: float = 0.1
-    coverage_loss: float = 0.0
-    r_drop: float = 0.0
-    ema: float = 0.0
-    precision: str = "auto"
-    log_every: int = 100
-    valid_every: int = 500
-    save_every: int = 500
-    valid_sentences: int = 0
-    stop_metric: str = "bleu"
-    patience: int = 0
-
-    def validate(self) -> None:
-        """Raises ValueError naming the option, its value and what is allowed."""
-        for option in ("max_updates", "batch_tokens", "accumulate", "log_every", "valid_every", "save_every"):
-            if getattr(self, option) < 1:
-                raise ValueError(f"train.{option}={getattr(self, option)}: must be at least 1")
-        for option in ("max_minutes", "valid_sentences", "patience", "coverage_loss", "r_drop"):
-            if not 0 <= getattr(self, option) < math.inf:
-                raise ValueError(f"train.{option}={getattr(self, option)}: must be a number of at least 0")
-        for option in ("label_smoothing", "ema"):
-            if not 0 <= getattr(self, option) < 1:
-                raise ValueError(f"train.{option}={getattr(self, option)}: must be at least 0 and below 1")
-        for option, allowed in (("precision", runtime.PRECISIONS), ("stop_metric", tuple(STOP_METRICS))):
-            if getattr(self, option) not in allowed:
-                raise ValueError(f"train.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")
-
-
-@dataclass
-class Position:
-    """Where a run stands: everything besides weights, optimiser and schedule that a continuation needs."""
-
-    update: int = 0
-    epoch: int = 0
-    batch: int = 0  # batches of this epoch that have been used
-    validated: int = 0  # update of the last validation
-    best: float = math.nan
-    best_update: int = 0
-    bad: int = 0  # validations since the best
-    seconds: float = 0.0
-    pending: list[float] = field(default_factory=list)  # sums since the last log line
-    finished: str = ""  # why the run is over
 
 
 class Trainer:
@@ -112,6 +45,7 @@ class Trainer:
         validation: what to do every `valid_every` updates; None only when no `fit` is wanted.
         directory: the run directory.
         header: goes into every checkpoint ("config", "tokenizer").
+        ranks: the processes that train together; all of them make the same calls, and the first one writes.
     """
 
     def __init__(
@@ -126,17 +60,26 @@ class Trainer:
         device: torch.device,
         directory: Path,
         header: dict[str, Any],
+        ranks: Ranks | None = None,
     ) -> None:
         self.model, self.batches, self.validation = model, batches, validation
         self.config, self.optim_config = config, optim_config
         self.seed, self.device, self.directory, self.header = seed, device, directory, header
-        self.objective = Objective(config.label_smoothing, config.coverage_loss, config.r_drop)
+        self.ranks = ranks or Ranks()
+        self.objective = Objective(config)
         self.optimizer = optim.optimizer(optim_config, model)
         self.plateau = optim.Plateau(optim_config)
         self.average = Average(model, config.ema) if config.ema else None
+        self.guard = Guard(config.guard, config.guard_factor, device)
         self.position = Position()
         self.precision = runtime.precision(config.precision, device)
-        self.last, self.best = directory / "checkpoints" / "last.pt", directory / "checkpoints" / "best.pt"
+        if config.compile:
+            runtime.compile_parts(model)
+        self.network = self.ranks.network(model)
+        state = State(model, self.optimizer, self.plateau, self.average)
+        sign = STOP_METRICS[config.stop_metric]
+        self.checkpoints = Checkpoints(directory / "checkpoints", header, state, config, config.save_every, sign)
+        self.last, self.best = self.checkpoints.last, self.checkpoints.best
         self.resume()
 
     def fit(self, stop: StopSignal) -> Position:
@@ -146,51 +89,74 @@ class Trainer:
             ValueError: the loss or a weight is no longer a finite number.
         """
         position, config = self.position, self.config
-        names, stands = self.objective.names, (position.update, position.validated)
-        with Records(self.directory, names, *stands, config.max_updates, position.pending) as records:
+        with self._records() as records:
             begin = time.monotonic() - position.seconds
             if position.update and not position.finished and position.validated < position.update:
                 self._maybe_validate(records, stop)  # a stop came between the update and its validation
             for micro_batches in self._updates():
                 records.count(*self.step(micro_batches), num_tokens=sum(batch.num_tokens for batch in micro_batches))
-                position.seconds = time.monotonic() - begin
+                self._agree(stop, begin)
                 if position.update % config.log_every == 0:
-                    self._check_finite(records)
-                    records.log(position.update, position.epoch, self._rate())
-                self._maybe_validate(records, stop)
-                position.seconds = time.monotonic() - begin
+                    self._look_after(records)
+                    records.log(position.update, position.epoch, self._rate(), self.counts())
+                if self._maybe_validate(records, stop):
+                    self._agree(stop, begin)
                 position.finished = self._finished()
                 if position.finished or stop.requested or position.update % config.save_every == 0:
                     self._check_finite(records)
                     position.pending = records.pending()
-                    self.save(self.last)
+                    self.save(records, must=bool(position.finished) or stop.requested)
                 if position.finished or stop.requested:
                     break
             if position.finished and position.validated < position.update and not stop.requested:
                 # Saved as finished but not validated: after a kill or a stop in here, the same command does it again.
                 self._validate(records, stop)
-                position.seconds = time.monotonic() - begin
-                self.save(self.last)
+                self._agree(stop, begin)
+                self.save(records)
+            averaged = config.average == "none" or position.averaged == position.update
+            if position.finished and not averaged and not stop.requested:
+                self._validate_mean(records, stop)
+                self.save(records)
         return position
 
-    def step(self, micro_batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
-        """One update; returns the losses as `Objective` sums them, and the gradient's norm."""
+    def step(self, micro_batches: Sequence[Batch]) -> tuple[Tensor, Tensor, Tensor]:
+        """One update, of whose batches this rank computes its share; returns the losses as `Objective` sums them, over
+        all ranks, the gradient's norm, and 1 if the update was skipped, else 0."""
         self.position.update += 1
-        torch.manual_seed((self.seed * 1_000_003 + self.position.update) % 2**63)
-        num_tokens = sum(batch.num_tokens for batch in micro_batches)
-        parts = []
-        for batch in micro_batches:
-            loss, losses = self.objective(self.model, on_device(batch, self.device), self.precision)
-            (loss / num_tokens).backward()
-            parts.append(losses)
+        pieces = Pieces(micro_batches, self.network, self._seed, self.device)
+        for piece in pieces:
+            with pieces.fitting():
+                pieces.add(*self.objective(self.network.call, piece, self.precision))
+        self.position.split += pieces.num_split
+        losses = self.ranks.add_up(torch.stack(pieces.losses).sum(0))
         norm = clip_grad_norm_(self.model.parameters(), self.optim_config.clip_norm or math.inf, foreach=True)
+        skipped = self.guard.judge(norm, losses)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
+        if self.guard.is_on:
+            self.optimizer.found_inf = skipped  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.position.update)
-        return torch.stack(parts).sum(0), norm
+        return losses, norm, skipped
+
+    def _seed(self) -> None:
+        """Random numbers of this update and rank."""
+        torch.manual_seed((self.seed * 1_000_003 + self.position.update + self.ranks.rank * 2**48) % 2**63)
+
+    def _records(self) -> Tally:
+        position, names = self.position, self.objective.names
+        stands = (position.update, position.validated, position.averaged)
+        if not self.ranks.is_first:
+            return Tally(names, position.pending)
+        return Records(self.directory, names, *stands, self.config.max_updates, position.pending)
+
+    def _agree(self, stop: StopSignal, begin: float) -> None:
+        """What one rank alone knows: the signals it received, and, of the first, how long the run has taken."""
+        heard = self.ranks.gather((stop.received, time.monotonic() - begin))
+        self.position.seconds = heard[0][1]
+        stop.agree(max(int(received) for received, _ in heard))
 
     def _updates(self) -> Iterator[list[Batch]]:
         """The batches of each update, from where the run stands; an update never spans two epochs."""
@@ -207,29 +173,29 @@ class Trainer:
         return optim.learning_rate(self.optim_config, update, update / self.config.max_updates, self.plateau)
 
     def _finished(self) -> str:
-        position, config = self.position, self.config
-        if position.update >= config.max_updates:
-            return f"train.max_updates={config.max_updates} reached"
-        if config.max_minutes and position.seconds >= 60 * config.max_minutes:
-            return f"train.max_minutes={config.max_minutes:g} reached"
-        if config.patience and position.bad >= config.patience:
-            return f"no better valid {config.stop_metric} in train.patience={config.patience} validations"
-        return ""
+        return self.config.over(self.position)
 
-    def _maybe_validate(self, records: Records, stop: StopSignal) -> None:
-        if self.position.update % self.config.valid_every == 0 and not stop.requested:
-            self._check_finite(records)
-            self._validate(records, stop)
+    def _maybe_validate(self, records: Tally, stop: StopSignal) -> bool:
+        """Validates if it is time to; whether it was."""
+        if self.position.update % self.config.valid_every or stop.requested:
+            return False
+        self._check_finite(records)
+        self._validate(records, stop)
+        return True
 
-    def _validate(self, records: Records, stop: StopSignal) -> None:
+    def _validate(self, records: Tally, stop: StopSignal) -> None:
         """Validates, keeps the best checkpoint, and tells the schedule; nothing happens when `stop` cuts it short."""
-        assert self.validation is not None
         update = self.position.update
         with self.average.applied() if self.average is not None else nullcontext():
-            outcome = self.validation(self.model, records, update, self.precision, stop)
+            outcome = None
+            if isinstance(records, Records):
+                assert self.validation is not None
+                outcome = self.validation(self.model, records, update, self.precision, stop)
+            outcome = self.ranks.tell(outcome)  # for which the others wait, however long the first one decodes
             if outcome is not None:
                 self._judge(outcome)
-                records.validated(update, outcome, self.model.quantities(), self.position.best_update)
+                best, seconds = self.position.best_update, self.position.seconds
+                records.validated(update, outcome, self.model.quantities(), best, seconds)
 
     def _judge(self, outcome: dict[str, float]) -> None:
         """Keeps what the model holds now, which may be an average, if this validation is the best so far."""
@@ -240,48 +206,88 @@ class Trainer:
         position.validated = position.update
         if math.isnan(position.best) or STOP_METRICS[metric] * (outcome[metric] - position.best) > 0:
             position.best, position.best_update, position.bad = outcome[metric], position.update, 0
-            self.save(self.best, weights_only=True)
+            position.best_mean = []
         else:
             position.bad += 1
+        if self.ranks.is_first:
+            self.checkpoints.save_best(position, self.precision, outcome[metric])
 
-    def _check_finite(self, records: Records) -> None:
+    def _validate_mean(self, records: Tally, stop: StopSignal) -> None:
+        """Validates the mean of the kept checkpoints, if it is wanted; it becomes best.pt when it is the best."""
+        if not isinstance(records, Records):
+            return  # nothing comes after it that other ranks have a part in
+        position, metric = self.position, self.config.stop_metric
+        found = self.checkpoints.mean(position)
+        if found is None:
+            position.averaged = position.update
+            return
+        weights, updates = found
+        assert self.validation is not None
+        with holding(self.model, weights):
+            outcome = self.validation(self.model, records, position.update, self.precision, stop)
+            if outcome is None:
+                return
+            position.averaged = position.update
+            if is_best := STOP_METRICS[metric] * (outcome[metric] - position.best) > 0:
+                position.best, position.best_update, position.best_mean = outcome[metric], position.update, updates
+                self.checkpoints.save_mean(position, self.precision)
+        records.validated_mean(position.update, outcome, updates, is_best=is_best)
+
+    def counts(self) -> dict[str, int]:
+        """How often in the whole run something was done otherwise than planned; waits for the device."""
+        return {
+            "updates_skipped": self.guard.skipped()[0],
+            "rollbacks": self.guard.rollbacks,
+            "batches_split": self.position.split,
+        }
+
+    def _look_after(self, records: Tally) -> None:
+        """With each log line, where the run waits for the device anyway: whether skipping updates is a way out."""
+        _, in_a_row = self.guard.skipped()
+        if in_a_row >= guard.IN_A_ROW:
+            self._diverged(f"{in_a_row} updates in a row had to be skipped")
+        self._check_finite(records)
+
+    def _check_finite(self, records: Tally) -> None:
         """Waits for the device, so only where something is written anyway."""
         weights = torch.stack([parameter.isfinite().all() for parameter in self.model.parameters()])
-        if records.is_finite() and weights.all():  # the last update may have spoilt a weight after its loss
-            return
-        what = "a weight" if records.is_finite() else "the training loss"
+        if not records.is_finite():
+            self._diverged("the training loss stopped being a finite number")
+        elif not weights.all():  # the last update may have spoilt a weight after its loss
+            self._diverged("a weight stopped being a finite number")
+
+    def _diverged(self, what: str) -> None:
+        """Returns to a checkpoint and goes on with the next data, where the guard may do so; else ends the run."""
+        update, config = self.position.update, self.optim_config
+        if self.guard.may_roll_back:
+            found = self.checkpoints.return_to_regular(self.device)
+            if found is not None:
+                self.guard.rolled_back()
+                log.warning("%s by update %d: back to the weights of update %d", what, update, found)
+                return
+        again = f" again, after {self.guard.rollbacks} returns to a checkpoint" if self.guard.rollbacks else ""
         kept = f"; {self.last} holds the last good state" if self.last.exists() else ""
         raise ValueError(
-            f"{what} stopped being a finite number by update {self.position.update}: lower "
-            f"optim.learning_rate={self.optim_config.learning_rate:g}, raise optim.warmup, lower optim.clip_norm, "
-            f"or set train.precision=fp32{kept}"
+            f"{what} by update {update}{again}: lower optim.learning_rate={config.learning_rate:g}, raise "
+            f"optim.warmup, lower optim.clip_norm, or set train.precision=fp32{kept}"
         )
 
-    def save(self, path: Path, *, weights_only: bool = False) -> None:
-        """Writes a checkpoint; with `weights_only` one that can be used but not continued."""
-        position = dataclasses.asdict(self.position)
-        content = {**self.header, "model": self.model.state_dict(), "position": position, "precision": self.precision}
-        if not weights_only:
-            content |= {"optimizer": self.optimizer.state_dict(), "plateau": self.plateau.state()}
-            if self.average is not None:
-                content["average"] = self.average.state()
-        checkpoint.save(path, content)
+    def save(self, records: Tally, *, must: bool = True) -> None:
+        """Writes what a run continues from, after what it says has been recorded; see `Checkpoints.save_last`."""
+        self.position.guard = self.guard.state()
+        if isinstance(records, Records):
+            self.checkpoints.save_last(self.position, self.precision, records.sync, must=must)
 
     def resume(self) -> None:
-        """Takes up the run's last checkpoint, if there is one.
-
-        Raises:
-            ValueError: the checkpoint is damaged, or holds no average although one is wanted.
-            RuntimeError: its model has another shape.
-        """
-        if not self.last.exists():
-            return
-        content = checkpoint.load(self.last, self.device)
-        self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.plateau.load(content["plateau"])
-        if self.average is not None:
-            self.average.load(content.get("average"))
-        self.position = Position(**content["position"])
-        self.precision = content["precision"]
-        self.position.finished = self._finished()  # the limits may have been raised
+        """Takes up the run's last checkpoint, if there is one; errors as `Checkpoints.resume`."""
+        found = self.checkpoints.resume(self.device)
+        if found is not None:
+            self.position, self.precision = found
+            self.guard.load(self.position.guard)
+            self.position.finished = self._finished()  # the limits may have been raised
+        stands = {update for (update,) in self.ranks.gather((self.position.update,))}
+        if len(stands) > 1:
+            raise ValueError(
+                f"{self.directory}: not all ranks see the same checkpoints; "
+                "runs= must be a folder that all machines share"
+            )

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 
 from nmt import evaluator, runtime
-from nmt.alignment import Gold
-from nmt.data import PAD, Batches, Pair, on_device
+from nmt.alignment import AlignmentConfig, Gold
+from nmt.data import Batches, Pair, on_device
 from nmt.loss import cross_entropy
 from nmt.metrics import MetricsConfig
 from nmt.models import Seq2Seq
@@ -32,6 +32,7 @@ class Validation:
         pairs: its texts, for scores.
         gold: word alignments of `pairs`, or None.
         metrics: which scores.
+        reading: how alignments are read off attention; None: the defaults.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class Validation:
         pairs: Sequence[Pair],
         gold: Sequence[Gold] | None,
         metrics: MetricsConfig,
+        reading: AlignmentConfig | None = None,
     ) -> None:
         self.translator, self.batches, self.pairs, self.gold, self.metrics = translator, batches, pairs, gold, metrics
+        self.reading = reading
 
     def __call__(
         self, model: Seq2Seq, records: Records, update: int, precision: str, stop: StopSignal
@@ -50,12 +53,14 @@ class Validation:
         """Loss in nats per token, perplexity, scores by name, and "aer"; None when `stop` came in between."""
 
         def check(_: int) -> None:
-            if stop.requested:
+            if stop.requested or stop.received:  # also what the other ranks, who wait for this one, do not know yet
                 raise _StopRequestedError
 
         try:
             loss = self.loss(model, precision)
-            scored = evaluator.score(self.translator, self.pairs, self.gold, self.metrics, on_batch=check)
+            scored = evaluator.score(
+                self.translator, self.pairs, self.gold, self.metrics, self.reading, on_batch=check
+            )
         except _StopRequestedError:
             return None
         self._show(scored, records, update)
@@ -69,9 +74,8 @@ class Validation:
         with torch.no_grad(), runtime.autocast(precision, device):
             for batch in self.batches.epoch(0):
                 batch = on_device(batch, device)
-                wanted = batch.labels != PAD
-                logits, _ = model(batch.source, batch.source_mask, batch.inputs, positions=wanted)
-                total += float(cross_entropy(logits, batch.labels[wanted])[1])
+                logits, _ = model(batch.source, batch.source_mask, batch.inputs, positions=batch.places)
+                total += float(cross_entropy(logits, batch.labels.flatten()[batch.places])[1])
                 num_tokens += batch.num_tokens
         model.train()
         return total / max(num_tokens, 1)

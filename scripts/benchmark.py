@@ -2,11 +2,18 @@
 
 usage: python scripts/benchmark.py train [name=value …] [updates=N] [warmup=N]
        python scripts/benchmark.py attention [threads=N] [dtype=fp32|bf16] [lengths=64-128-256] [repeats=N]
+       python scripts/benchmark.py decode checkpoint=RUN source=FILE [threads=N] [lengths=16-500] [search.beam=N] …
+       python scripts/benchmark.py data [pairs=N] [tokenizer=unigram|bpe|word|char] [text=PREFIX] [output=FILE] …
 
 train: target tokens per second of training updates (end tokens counted, padding not), the share of the device's
     measured matrix rate that they use, and where the time goes. The options are those of `python -m nmt.train`.
 attention: time and extra memory of the scores, forward and backward, and how both grow with length; additive beside its
     formula written down directly. A table of it goes to standard error.
+decode: sentences and target tokens per second of translating a file, of wall clock and of processor time; what the
+    matrix products alone would take; and how the cost of a sentence grows with its length. A table goes to standard
+    error.
+data: pairs prepared per second, seconds to the first batch, target tokens read per second, and peak memory, each step
+    in a process of its own; the text is made unless PREFIX names one.
 """
 
 import nmt  # noqa: F401  # isort: skip  # before torch: it decides how torch's threads wait
@@ -15,11 +22,15 @@ import sys
 from collections.abc import Callable
 
 import benchmark_attention
+import benchmark_data
+import benchmark_decode
 import benchmark_train
 
 KINDS: dict[str, Callable[[list[str]], None]] = {
     "train": benchmark_train.main,
     "attention": benchmark_attention.main,
+    "data": benchmark_data.main,
+    "decode": benchmark_decode.main,
 }
 
 

@@ -49,7 +49,7 @@ def measure(config: Config, updates: int, warmup: int) -> dict[str, object]:
     sizes = tokenizer.source_size, tokenizer.target_size
     model = models.build(config.model, *sizes, joint=tokenizer.joint).to(device)
     model.train()
-    batches = Batches(corpus, tokenizer, config.train.batch_tokens, config.seed)
+    batches = Batches(corpus, tokenizer, config.train.batch_tokens, config.seed, device=device)
     load = os.getloadavg()[0]
     endless = (batch for epoch in count() for batch in batches.epoch(epoch))
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,9 @@
 """Checkpoints: the same bits back, whole or not at all, and never anything executed."""
 
+import hashlib
 import pickle
+import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -45,14 +48,50 @@ def test_truncated(tmp_path: Path, keep: float) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_flipped_bits(tmp_path: Path) -> None:
+def test_a_flipped_bit_anywhere_is_noticed(tmp_path: Path) -> None:
+    """In the tensors, and where no part's own checksum reaches: headers, padding, the list of parts, the seal."""
     path = tmp_path / "one.pt"
-    checkpoint.save(path, {"model": torch.zeros(100, 100)})
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0x10
-    path.write_bytes(bytes(data))
-    with pytest.raises(ValueError, match=r"one.pt: damaged checkpoint"):
-        checkpoint.load(path)
+    checkpoint.save(path, {"model": torch.randn(20)})
+    whole = path.read_bytes()
+    for place in [*range(0, len(whole), 11), *range(len(whole) - 100, len(whole))]:
+        data = bytearray(whole)
+        data[place] ^= 1 << place % 8
+        path.write_bytes(data)
+        with pytest.raises(checkpoint.DamagedError, match=r"one.pt: (damaged|truncated)") as error:
+            checkpoint.load(path)
+        assert "\n" not in str(error.value)
+    path.write_bytes(whole)
+    checkpoint.load(path)
+
+
+def test_it_stays_a_plain_file_of_torch(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "one.pt", {"value": 7})
+    assert torch.load(tmp_path / "one.pt", weights_only=True)["value"] == 7
+    with zipfile.ZipFile(tmp_path / "one.pt") as archive:
+        seal = archive.comment
+    content = (tmp_path / "one.pt").read_bytes()
+    assert seal == b"sha256:" + hashlib.sha256(content.removesuffix(seal)).hexdigest().encode()
+
+
+def test_the_former_one_can_stay(tmp_path: Path) -> None:
+    for value in (1, 2, 3):
+        checkpoint.save(tmp_path / "one.pt", {"value": value}, tmp_path / f"before-{value}.pt")
+    found = {path.name: checkpoint.load(path)["value"] for path in tmp_path.iterdir()}
+    assert found == {"one.pt": 3, "before-2.pt": 1, "before-3.pt": 2}
+
+
+def test_too_little_space_is_noticed_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "one.pt"
+    checkpoint.save(path, {"value": 1})
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=path.stat().st_size - 1))
+    monkeypatch.setattr(torch, "save", None)
+    with pytest.raises(OSError, match=r"one.pt: the checkpoint could not be written \(needs 0.0 MB, 0.0 MB are free"):
+        checkpoint.save(path, {"value": 2}, tmp_path / "before.pt")
+    assert checkpoint.load(path)["value"] == 1
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("content", [{"some": "dict"}, [1, 2], "text"])
@@ -67,6 +106,25 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
     path = tmp_path / "bomb.pt"
     torch.save({"format": checkpoint.FORMAT, "format_version": checkpoint.FORMAT_VERSION, "x": Bomb()}, path)
     with pytest.raises(ValueError, match=r"bomb.pt: truncated, or not a checkpoint"):
+        checkpoint.load(path)
+
+
+def test_the_format_before_loads(tmp_path: Path) -> None:
+    """It has no seal, but the checksums of its parts."""
+    path = tmp_path / "older.pt"
+    torch.save({"format": checkpoint.FORMAT, "format_version": 2, "nmt": "0.2.0", "model": torch.ones(1000)}, path)
+    assert checkpoint.load(path)["model"].sum() == 1000
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(data)
+    with pytest.raises(checkpoint.DamagedError, match=r"older.pt: damaged checkpoint \(the checksum of its part"):
+        checkpoint.load(path)
+
+
+def test_a_seal_cannot_be_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "unsealed.pt"
+    torch.save({"format": checkpoint.FORMAT, "format_version": checkpoint.FORMAT_VERSION, "nmt": "x"}, path)
+    with pytest.raises(checkpoint.DamagedError, match=r"its checksum is missing"):
         checkpoint.load(path)
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def fit(trainer: Trainer, stop: StopSignal | None = None) -> Trainer:
 def rows(trainer: Trainer) -> list[dict[str, Any]]:
     """metrics.jsonl without what depends on the clock."""
     found = records.read(trainer.directory / "metrics.jsonl")
-    return [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in found]
+    return [{key: value for key, value in row.items() if key not in records.CLOCK} for row in found]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_continued_equals_uninterrupted(make: Make, stops: list[int], changes: d
 
 def assert_same_checkpoints(found: Trainer, expected: Trainer) -> None:
     """Bit for bit: weights, average, optimiser, and where the run stands."""
-    for name, ignored in (("last", {"seconds"}), ("best", {"seconds", "pending"})):
+    for name, ignored in (("last", {"seconds"}), ("best", {"seconds", "pending", "guard"})):
         a, b = (checkpoint.load(getattr(trainer, name)) for trainer in (found, expected))
         assert list(a) == list(b)
         positions = [{k: v for k, v in content["position"].items() if k not in ignored} for content in (a, b)]
@@ -187,7 +187,7 @@ def test_killed_equals_uninterrupted(make: Make) -> None:
     ("stops", "method", "when", "validated"),
     [
         ([], "validation", lambda trainer, *_: trainer.position.update == 14, 12),
-        ([], "save", lambda trainer, path: path == trainer.last and trainer.position.validated == 14, 12),
+        ([], "save", lambda trainer, *_: trainer.position.validated == 14, 12),
         ([8], "step", lambda trainer, _: trainer.position.validated == 8, 4),
     ],
     ids=["in the last validation", "after the last validation", "after a validation made up for"],
@@ -332,15 +332,155 @@ def test_a_missing_stop_metric_is_named(make: Make) -> None:
         fit(trainer)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(make: Make) -> None:
-    trainer = fit(make(), StopAfter(6))
+@pytest.mark.parametrize(("guard", "what"), [("off", "the training loss"), ("skip", "a weight")])
+def test_what_is_not_finite_stops_the_run(make: Make, guard: str, what: str) -> None:
+    trainer = fit(make(guard=guard), StopAfter(6))
     before = trainer.last.read_bytes()
-    again = make()
+    again = make(guard=guard)
     with torch.no_grad():
         next(again.model.parameters()).mul_(math.inf)
-    with pytest.raises(ValueError, match=r"loss stopped being a finite number by update .*last.pt holds the last good"):
+    with pytest.raises(
+        ValueError, match=f"{what} stopped being a finite number by update .*last.pt holds the last good"
+    ):
         fit(again)
     assert again.last.read_bytes() == before
+
+
+class Poisoned:
+    """An objective that is no number in some updates; in one the weights are spoilt too, as by a bad update."""
+
+    def __init__(self, trainer: Trainer, updates: Iterable[int], spoilt: int = 0) -> None:
+        self.trainer, self.objective, self.updates, self.spoilt = trainer, trainer.objective, set(updates), spoilt
+        self.names = trainer.objective.names
+
+    def __call__(self, model: Any, batch: Any, precision: str) -> tuple[torch.Tensor, torch.Tensor]:
+        update = self.trainer.position.update
+        if update == self.spoilt:
+            with torch.no_grad():
+                for parameter in self.trainer.model.parameters():
+                    parameter.mul_(7)
+        loss, losses = self.objective(model, batch, precision)
+        factor = math.nan if update in self.updates else 1.0
+        return loss * factor, losses * factor
+
+
+def poisoned(trainer: Trainer, *arguments: Any) -> Trainer:
+    trainer.objective = Poisoned(trainer, *arguments)  # type: ignore[assignment]
+    return trainer
+
+
+def test_skipped_updates_are_counted_and_do_no_harm(make: Make) -> None:
+    whole = fit(poisoned(make("whole"), [3, 7, 8]))
+    assert all(tensor.isfinite().all() for tensor in whole.model.state_dict().values())
+    logged = {row["update"]: row for row in rows(whole) if "loss" in row}
+    assert {update: row["updates_skipped"] for update, row in logged.items()} == {5: 1, 10: 3}
+    assert whole.counts() == {"updates_skipped": 3, "rollbacks": 0, "batches_split": 0}
+    for update in (4, 7):
+        fit(poisoned(make("pieces"), [3, 7, 8]), StopAfter(update))
+    pieces = fit(poisoned(make("pieces"), [3, 7, 8]))
+    assert rows(pieces) == rows(whole)
+    assert_same_checkpoints(pieces, whole)
+
+
+def test_a_log_line_without_an_update_has_no_loss(make: Make) -> None:
+    trainer = fit(poisoned(make(max_updates=10), range(1, 6)))
+    first, second = [row for row in rows(trainer) if "learning_rate" in row]
+    assert "loss" not in first
+    assert "gradient_norm" not in first
+    assert first["updates_skipped"] == 5
+    assert math.isfinite(second["loss"])
+
+
+def test_a_run_that_diverges_returns_to_its_last_checkpoint(make: Make) -> None:
+    options: dict[str, Any] = {"guard": "rollback", "max_updates": 21, "save_every": 5, "valid_every": 100, "ema": 0.9}
+    poison = (range(6, 17), 11)
+    whole = poisoned(make("whole", **options), *poison)
+    restore, seen = whole.checkpoints.return_to_regular, []
+
+    def returned(device: torch.device) -> int | None:
+        found = restore(device)
+        kept = checkpoint.load(whole.last)
+        seen.append((found, whole.position.update, whole.position.epoch, whole.position.batch))
+        assert all(torch.equal(tensor, kept["model"][name]) for name, tensor in whole.model.state_dict().items())
+        return found
+
+    whole.checkpoints.return_to_regular = returned  # type: ignore[method-assign]
+    fit(whole)
+    ((update, *position),) = seen
+    assert update == 10
+    plain = fit(make("plain", max_updates=15, valid_every=100)).position
+    assert position == [15, plain.epoch, plain.batch]  # the data goes on
+    assert [row.get("rollbacks") for row in rows(whole) if "learning_rate" in row] == [None, None, 1, 1]
+    killed = poisoned(make("killed", **options), *poison)
+    kill(killed, "step", lambda trainer, _: trainer.position.update == 12)
+    again = fit(poisoned(make("killed", **options), *poison))
+    assert rows(again) == rows(whole)
+    assert_same_checkpoints(again, whole)
+    with pytest.raises(
+        ValueError, match=r"10 updates in a row had to be skipped by update 15: lower optim.learning_rate"
+    ):
+        fit(poisoned(make("skip", **{**options, "guard": "skip"}), *poison))
+    with pytest.raises(
+        ValueError, match=r"10 updates in a row had to be skipped by update 10: lower optim.learning_rate"
+    ):
+        fit(poisoned(make("early", **{**options, "save_every": 100}), range(1, 12)))
+
+
+class Small:
+    """A model on a device that holds only so many rows."""
+
+    training = True
+
+    def __init__(self, model: Any, most: int, error: Exception) -> None:
+        self.model, self.most, self.error = model, most, error
+
+    def __call__(self, source: torch.Tensor, *arguments: Any, **named: Any) -> Any:
+        if source.size(0) > self.most:
+            raise self.error
+        return self.model(source, *arguments, **named)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+)
+def test_batches_that_do_not_fit_are_split(
+    make: Make, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The smallest of pieces change no update, whatever they are pieces of."""
+    monkeypatch.setattr(logging.getLogger("nmt"), "propagate", True)
+    options: dict[str, Any] = {"max_updates": 5, "dropout": 0.0, "accumulate": 2, "valid_every": 100}
+    options["optim"] = OptimConfig(learning_rate=1e-3, warmup=2, epsilon=1e-6)
+    whole, split = make("whole", **options), make("split", **options)
+    split.network.call = Small(split.model, 9, error)
+    fit(whole)
+    with caplog.at_level("WARNING"):
+        fit(split)
+    for name, tensor in whole.model.state_dict().items():
+        torch.testing.assert_close(split.model.state_dict()[name], tensor, atol=1e-6, rtol=0)
+    (row,) = [row for row in rows(split) if "loss" in row]
+    # A set: a logger that does not propagate is listened to twice once it does.
+    told = [record for record in set(caplog.records) if "computed in two halves" in record.getMessage()]
+    assert row["batches_split"] == split.position.split == len(told) > 5
+    assert row["loss"] == pytest.approx(next(row["loss"] for row in rows(whole) if "loss" in row), abs=1e-5)
+
+
+def test_a_single_pair_that_does_not_fit_is_an_error(make: Make) -> None:
+    trainer = make()
+    trainer.network.call = Small(trainer.model, 0, MemoryError("no memory"))
+    with pytest.raises(ValueError, match=r"out of memory on a single pair of \d+ and \d+ tokens .*data.max_length"):
+        fit(trainer)
+
+
+def test_other_errors_pass_through(make: Make) -> None:
+    trainer = make()
+    trainer.network.call = Small(trainer.model, 0, RuntimeError("a defect"))
+    with pytest.raises(RuntimeError, match="a defect"):
+        fit(trainer)
 
 
 def test_a_weight_that_is_not_finite_stops_the_run(make: Make) -> None:
@@ -386,7 +526,14 @@ def test_every_optim_option_reaches_the_update(make: Make) -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("label_smoothing", 0.5), ("accumulate", 2), ("precision", "bf16"), ("coverage_loss", 1.0), ("r_drop", 1.0)],
+    [
+        ("label_smoothing", 0.5),
+        ("batch_tokens", 300),
+        ("accumulate", 2),
+        ("precision", "bf16"),
+        ("coverage_loss", 1.0),
+        ("r_drop", 1.0),
+    ],
 )
 def test_every_train_option_reaches_the_update(make: Make, option: str, value: object) -> None:
     weights = []
@@ -487,7 +634,8 @@ def test_metrics_rows_are_complete_json(make: Make) -> None:
         assert all(math.isfinite(value) for value in row.values())
     train = next(row for row in map(json.loads, text.split("\n")[:-1]) if "loss" in row)
     assert set(train) == {
-        *("update", "epoch", "loss", "perplexity", "learning_rate", "gradient_norm", "tokens_per_second"),
+        *("update", "epoch", "loss", "perplexity", "learning_rate", "gradient_norm"),
+        *("tokens_per_second", "peak_memory_mb"),
     }
 
 

@@ -1,0 +1,246 @@
+"""Several devices: the ranks that train one model together, what they tell each other, and what each one computes.
+
+Rank r of N computes rows r, r + N, … of every batch, and the gradients are added up. The number of devices therefore
+changes how fast a run is and nothing else: the same updates from the same data in the same order.
+"""
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(days=7)
+"""How long ranks wait for words of another one: the first may decode a large validation set in between. A rank that is
+gone is noticed by its closed connection, and by the launcher, not by this limit."""
+
+
+class Ranks:
+    """The processes of a run, one for each device; a single one by default, for which nothing below costs anything.
+
+    Args:
+        rank, size: the number of this process, from 0, and how many there are.
+        local_rank, local_size: the same on this machine.
+        words: the group for words between processors, which wait for no device.
+    """
+
+    def __init__(
+        self,
+        rank: int = 0,
+        size: int = 1,
+        local_rank: int = 0,
+        local_size: int = 1,
+        words: dist.ProcessGroup | None = None,
+    ) -> None:
+        self.rank, self.size, self.local_rank, self.local_size, self._words = rank, size, local_rank, local_size, words
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes, validates and evaluates."""
+        return self.rank == 0
+
+    def threads(self, wanted: int) -> int:
+        """Processor threads of this process; 0: for a single one torch's choice, for several their share of the cores.
+
+        Args:
+            wanted: the option `threads`, which goes before.
+        """
+        if wanted or self.local_size == 1:
+            return wanted
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, cores // self.local_size)
+
+    def device(self, chosen: torch.device) -> torch.device:
+        """This process's own device of the kind chosen. Raises ValueError when a certain one was chosen for all."""
+        if self.size == 1 or chosen.type != "cuda":
+            return chosen
+        if chosen.index is not None:
+            raise ValueError(f"device={chosen}: each of {self.size} processes has a device of its own; use device=cuda")
+        own = torch.device("cuda", self.local_rank)
+        torch.cuda.set_device(own)
+        return own
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """The first rank goes ahead, then the first of each machine, then all others: what one makes the next find."""
+        turn = 0 if self.rank == 0 else 1 if self.local_rank == 0 else 2
+        for now in range(3):
+            if now == turn:
+                yield
+            self.gather(())
+
+    def gather(self, numbers: Sequence[float]) -> list[list[float]]:
+        """The numbers of every rank, in the order of the ranks."""
+        if self.size == 1:
+            return [list(numbers)]
+        own = torch.tensor([0.0, *numbers], dtype=torch.float64)
+        every = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(every, own, group=self._words)
+        return [each.tolist()[1:] for each in every]
+
+    def tell(self, value: T | None) -> T:
+        """What the first rank has, on every rank."""
+        if self.size > 1:
+            box = [value]
+            dist.broadcast_object_list(box, src=0, group=self._words)
+            (value,) = box
+        return cast(T, value)
+
+    def add_up(self, values: Tensor) -> Tensor:
+        """The sum over all ranks, on the device of the values, in their place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def network(self, model: nn.Module) -> "Network":
+        """The model as it is called in training."""
+        return Network(model, self) if self.size == 1 else _Parallel(model, self)
+
+
+class Network:
+    """A model whose gradients are added up over all ranks; with one rank, the model and its gradients as they are.
+
+    Args:
+        model: on this rank's device; the ranks begin with the weights of the first.
+    """
+
+    def __init__(self, model: nn.Module, ranks: Ranks) -> None:
+        self.call: Any = model
+        self.ranks = ranks
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradient of the loss to that of the pieces before."""
+        torch.autograd.backward(loss)
+
+    def piece(self, *, is_last: bool) -> AbstractContextManager[None]:
+        """Around forward and backward of a piece of an update; the last piece adds up over the ranks."""
+        return nullcontext()
+
+    def give_up(self) -> bool:
+        """After a piece that failed: whether the other ranks are already adding up with it, and must start again."""
+        return False
+
+
+class _Parallel(Network):
+    """Through torch's DDP, which sends gradients while the rest of them is still being computed."""
+
+    def __init__(self, model: nn.Module, ranks: Ranks) -> None:
+        super().__init__(model, ranks)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # newer versions have another name for broadcast_buffers
+            # Buffers are constants. Sending them would be a collective in the forward pass, which one rank alone may
+            # have to repeat.
+            self.ddp = DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+        self._settle()
+        self.call = self.ddp
+        self._summing = False
+        self._summed: set[Tensor] = set()
+        for parameter in self.parameters:
+            parameter.register_post_accumulate_grad_hook(self._summed.add)
+
+    def _settle(self) -> None:
+        """One empty pass, since DDP orders its buckets anew after the first one.
+
+        Three ranks or more round their sums according to that order, and a continued run is to sum as the uninterrupted
+        one does.
+        """
+        own, self.ddp.module = self.ddp.module, _Empty()
+        loss = self.ddp(self.parameters[0].new_zeros((), requires_grad=True))
+        torch.autograd.backward(_reaching(loss, self.parameters[::-1]))
+        self.ddp.module = own
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def backward(self, loss: Tensor) -> None:
+        # DDP averages, and waits for every parameter: also for those that this piece has no use for.
+        torch.autograd.backward(_reaching(loss * self.ranks.size, self.parameters))
+
+    @contextmanager
+    def piece(self, *, is_last: bool) -> Iterator[None]:
+        self._summed.clear()
+        self._summing = is_last
+        with nullcontext() if is_last else self.ddp.no_sync():
+            yield
+
+    def give_up(self) -> bool:
+        if not self._summing or not self._summed:
+            return False
+        # The others wait for sums that this rank's backward pass will not reach any more: it has nothing to add.
+        rest = [parameter for parameter in self.parameters if parameter not in self._summed]
+        if rest:
+            zero = torch.zeros((), device=rest[0].device, requires_grad=True)
+            torch.autograd.backward(_reaching(zero, rest))
+        return True
+
+
+class _Empty(nn.Module):
+    """A model that computes nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 1
+
+
+class _Reaching(torch.autograd.Function):
+    """The loss itself, whose backward pass also arrives at parameters that it does not depend on, with no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.num = len(parameters)
+        return loss.view_as(loss)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        return (grads[0], *[None] * ctx.num)
+
+
+def _reaching(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    reaching: Tensor = _Reaching.apply(loss, *parameters)  # type: ignore[no-untyped-call]
+    return reaching
+
+
+def is_rank() -> bool:
+    """Whether a launcher (`nmt.launch`, torchrun) started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def join(devices: int, kind: str) -> Ranks:
+    """The ranks that this process is one of, by what its launcher put into the environment; once joined, they stay.
+
+    Args:
+        devices: the option `train.devices`.
+        kind: of device, cpu or cuda.
+
+    Raises:
+        ValueError: the launcher started another number, or there are not as many devices.
+    """
+    if not is_rank():
+        return Ranks()
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    local_rank, local_size = int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    if devices not in (1, size):
+        raise ValueError(f"train.devices={devices}: the launcher started {size} processes; leave train.devices out")
+    check_devices(local_size, kind)
+    if not dist.is_initialized():  # the runs of a sweep follow each other in the same processes
+        if kind == "cuda":
+            torch.cuda.set_device(local_rank)
+        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    words = dist.new_group(backend="gloo", timeout=PATIENCE)
+    return Ranks(rank, size, local_rank, local_size, words)
+
+
+def check_devices(wanted: int, kind: str) -> None:
+    """Raises ValueError when this machine has fewer CUDA devices than processes to run on them."""
+    if kind == "cuda" and wanted > torch.cuda.device_count():
+        raise ValueError(
+            f"train.devices={wanted}: this machine has {torch.cuda.device_count()} CUDA devices, and each process "
+            "needs its own"
+        )

@@ -1,0 +1,301 @@
+"""The checkpoints of a run: what they hold, which are kept, and taking a run up again.
+
+last.pt            the newest state, to continue from
+update-000500.pt   the states before it, also to continue from: `keep_last` with last.pt, at least one
+best.pt            the model with the best validation
+best-000500.pt     with `keep_best` above 1 the best models, best.pt being another name of the first
+*.damaged          what was found damaged and passed over
+"""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nmt import checkpoint
+from nmt.average import Average, mean
+from nmt.checkpoint import numbered, updates
+from nmt.files import second_name
+from nmt.models import Seq2Seq
+from nmt.optim import Plateau
+
+log = logging.getLogger(__name__)
+
+AVERAGES = ("none", "last", "best")
+
+
+@dataclass
+class KeepConfig:
+    """Which checkpoints of a run are kept, and what is made of them at its end.
+
+    keep_last: how many of the newest states, last.pt counted; a damaged last.pt falls back to the one before.
+    keep_best: how many of the best models, best.pt counted.
+    average: at the end, the mean of the weights of the kept checkpoints (`last` or `best` ones) is validated, and
+        becomes best.pt when it is better (Vaswani et al. 2017, section 6.1); none = off.
+    """
+
+    keep_last: int = 2
+    keep_best: int = 1
+    average: str = "none"
+
+    def validate(self) -> None:
+        """Raises ValueError naming the option, its value and what is allowed."""
+        if self.keep_last < 2:
+            raise ValueError(
+                f"train.keep_last={self.keep_last}: must be at least 2, since a damaged last.pt falls back to another"
+            )
+        if self.keep_best < 1:
+            raise ValueError(f"train.keep_best={self.keep_best}: must be at least 1")
+        if self.average not in AVERAGES:
+            raise ValueError(f"train.average={self.average}: must be one of {', '.join(AVERAGES)}")
+        if self.average == "best" and self.keep_best < 2:
+            raise ValueError("train.average=best: needs several checkpoints to average; set train.keep_best=5")
+
+
+@dataclass
+class Position:
+    """Where a run stands: everything besides weights, optimiser and schedule that a continuation needs."""
+
+    update: int = 0
+    epoch: int = 0
+    batch: int = 0  # batches of this epoch that have been used
+    validated: int = 0  # update of the last validation
+    best: float = math.nan
+    best_update: int = 0
+    best_mean: list[int] = field(default_factory=list)  # the updates whose mean best.pt is; else none
+    kept_best: list[tuple[float, int]] = field(default_factory=list)  # (score, update), best first, means left out
+    averaged: int = 0  # update at which the mean of checkpoints was last validated
+    bad: int = 0  # validations since the best
+    seconds: float = 0.0
+    pending: list[float] = field(default_factory=list)  # sums since the last log line
+    split: int = 0  # times a batch was split because memory ran out
+    guard: list[float] = field(default_factory=list)  # see `nmt.guard.Guard.state`
+    finished: str = ""  # why the run is over
+
+
+class State(NamedTuple):
+    """What changes while a run trains, besides its position."""
+
+    model: Seq2Seq
+    optimizer: torch.optim.Optimizer
+    plateau: Plateau
+    average: Average | None
+
+
+class Checkpoints:
+    """The checkpoints of one run, written by one process.
+
+    Args:
+        folder: of the checkpoints; made when it is needed.
+        header: goes into every checkpoint ("config", "tokenizer", and "texts" as `check_texts` reads it).
+        state: what is saved, and what `resume` fills.
+        save_every: the states of these updates are the ones that are kept, wherever else a run was stopped.
+        sign: 1 where a higher score is better, else -1.
+    """
+
+    def __init__(
+        self, folder: Path, header: dict[str, Any], state: State, config: KeepConfig, save_every: int, sign: int = 1
+    ) -> None:
+        self.folder, self.header, self.state = folder, header, state
+        self.config, self.save_every, self.sign = config, save_every, sign
+        self.last, self.best = folder / "last.pt", folder / "best.pt"
+        self.stands = 0  # the update whose state last.pt holds
+        self.damaged: list[Path] = []
+        self.waiting: list[Callable[[], None]] = []  # best models for which there was no room
+
+    def save_last(self, position: Position, precision: str, first: Callable[[], None], *, must: bool = True) -> None:
+        """Writes what a continuation needs; last.pt as it was becomes the state before.
+
+        Args:
+            position, precision: of the run.
+            first: brings to the disk what a continuation will take for written.
+            must: False: a disk that is full is reported, and the next time will do.
+
+        Raises:
+            OSError: it could not be written; what was there is untouched.
+        """
+        content = self._content(position, precision)
+        content |= {"optimizer": self.state.optimizer.state_dict(), "plateau": self.state.plateau.state()}
+        if self.state.average is not None:
+            content["average"] = self.state.average.state()
+        try:
+            first()
+            while self.waiting:  # last.pt must not know of a best model that is not there
+                self.waiting[0]()
+                del self.waiting[0]
+            for path in self.damaged:
+                path.replace(path.with_suffix(".damaged"))
+            self.damaged.clear()
+            former = None if position.update == self.stands else numbered(self.folder, "update", self.stands)
+            checkpoint.save(self.last, content, former)
+        except OSError as error:
+            if must:
+                raise
+            stands = f"last.pt is that of update {self.stands}" if self.stands else "there is no checkpoint yet"
+            log.warning("update %d is not saved, training goes on; %s: %s", position.update, stands, error)
+            return
+        self.stands = position.update
+        self._prune(position)
+
+    def save_best(self, position: Position, precision: str, score: float) -> None:
+        """Keeps the model as it is now, which can be used but not continued, if it is among the best.
+
+        Where there is no room for it, it is kept in memory until `save_last` succeeds.
+        """
+        ranked = [*position.kept_best, (score, position.update)]
+        ranked.sort(key=lambda each: -self.sign * each[0])  # stable: of equals the first stays ahead
+        position.kept_best = ranked[: self.config.keep_best]
+        is_first = position.best_update == position.update
+        if is_first or (self.config.keep_best > 1 and (score, position.update) in position.kept_best):
+            self._write_best(self._content(position, precision), position.update, is_first=is_first)
+
+    def save_mean(self, position: Position, precision: str) -> None:
+        """Writes best.pt with the model as it is now: the mean of several."""
+        self._write_best(self._content(position, precision), position.update, is_first=True, is_mean=True)
+
+    def mean(self, position: Position) -> tuple[dict[str, Tensor], list[int]] | None:
+        """The mean of the model's weights over the checkpoints that `config.average` names, and their updates; None
+        when fewer than two of them are there."""
+        if self.config.average == "last":
+            before = [update for update in self._regular() if update < position.update]
+            paths = {update: numbered(self.folder, "update", update) for update in before[1 - self.config.keep_last :]}
+            paths[position.update] = self.last
+        else:
+            paths = {update: numbered(self.folder, "best", update) for _, update in position.kept_best}
+        models: dict[int, Path] = {}
+        for update, path in sorted(paths.items()):
+            if path.exists():
+                models[update] = path
+            else:
+                log.warning("%s is not there and is left out of the mean", path)
+        if len(models) < 2:
+            log.warning("train.average=%s: %d checkpoint is too few for a mean", self.config.average, len(models))
+            return None
+
+        def states() -> Iterator[dict[str, Tensor]]:
+            for path in models.values():
+                yield checkpoint.load(path)["model"]
+
+        return mean(states()), list(models)
+
+    def resume(self, device: torch.device) -> tuple[Position, str] | None:
+        """Takes up the newest whole checkpoint; position and precision, or None when there is none. Changes no file.
+
+        Raises:
+            ValueError: no checkpoint is whole, the run was trained on other text, the checkpoint holds no average
+                although one is wanted, or its model has another shape.
+        """
+        found = checkpoint.newest(self.folder, device)
+        if found is None:
+            return None
+        content, state = found.content, self.state
+        check_texts(content, self.header)
+        try:
+            state.model.load_state_dict(content["model"])
+        except RuntimeError as error:
+            first = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
+            raise ValueError(f"{found.path}: its model is not the one of these options ({first})") from None
+        state.optimizer.load_state_dict(content["optimizer"])
+        state.plateau.load(content["plateau"])
+        if state.average is not None:
+            state.average.load(content.get("average"))
+        position = Position(**content["position"])
+        self.stands = position.update
+        self.damaged = [path for path, _ in found.damaged]
+        for path, reason in found.damaged:
+            log.warning("%s is damaged and passed over: %s", path, reason)
+        if found.path != self.last:
+            missing = "" if found.damaged else f"{self.last} is missing: "
+            again = "updates after it are done again, with the same result; nothing else is lost"
+            log.warning("%scontinues from %s, update %d; %s", missing, found.path, position.update, again)
+        return position, content["precision"]
+
+    def return_to_regular(self, device: torch.device) -> int | None:
+        """Fills model, average and optimiser from the newest state that was saved in its turn, not because of a stop;
+        its update, or None when there is none."""
+        for path in (self.last, *(numbered(self.folder, "update", update) for update in reversed(self._regular()))):
+            if not path.exists():
+                continue
+            content = checkpoint.load(path, device)
+            update: int = content["position"]["update"]
+            if update % self.save_every == 0:
+                self.state.model.load_state_dict(content["model"])
+                self.state.optimizer.load_state_dict(content["optimizer"])
+                if self.state.average is not None:
+                    self.state.average.load(content.get("average"))
+                return update
+        return None
+
+    def _content(self, position: Position, precision: str) -> dict[str, Any]:
+        where = dataclasses.asdict(position)
+        return {**self.header, "model": self.state.model.state_dict(), "position": where, "precision": precision}
+
+    def _write_best(self, content: dict[str, Any], update: int, *, is_first: bool, is_mean: bool = False) -> None:
+        """best.pt, or with several kept a numbered file of which best.pt is another name if it is the first."""
+
+        def write() -> None:
+            if is_mean or self.config.keep_best == 1:
+                checkpoint.save(self.best, content)
+                return
+            path = numbered(self.folder, "best", update)
+            checkpoint.save(path, content)
+            if is_first:
+                second_name(path, self.best)
+
+        try:
+            write()
+        except OSError as error:
+            content["model"] = {name: tensor.to("cpu", copy=True) for name, tensor in content["model"].items()}
+            self.waiting.append(write)
+            log.warning("the model of update %d stays in memory until it can be written: %s", update, error)
+
+    def _regular(self) -> list[int]:
+        """The updates of the states before, but those that only a stop has made: they would not be there without it."""
+        return [update for update in updates(self.folder, "update") if update % self.save_every == 0]
+
+    def _prune(self, position: Position) -> None:
+        """Removes what need not be kept any more, now that last.pt knows it."""
+        before = [update for update in updates(self.folder, "update") if update < position.update]
+        regular = [update for update in self._regular() if update < position.update]
+        kept = regular[1 - self.config.keep_last :] or before[-1:]
+        names = {numbered(self.folder, "update", update) for update in kept}
+        if self.config.keep_best > 1:
+            names |= {numbered(self.folder, "best", update) for _, update in position.kept_best}
+        removable = [numbered(self.folder, "update", update) for update in before]
+        removable += [numbered(self.folder, "best", update) for update in updates(self.folder, "best")]
+        for path in removable:
+            if path not in names:
+                path.unlink(missing_ok=True)
+
+
+def check_texts(stored: dict[str, Any], now: dict[str, Any]) -> None:
+    """That a checkpoint was trained on the text and with the tokenizer that there are now.
+
+    Args:
+        stored: content of the checkpoint; one without "texts" (of an older version) passes.
+        now: the header of the run; "texts" holds for each split a list of [file or place, digest].
+
+    Raises:
+        ValueError: naming the file.
+    """
+    before, after = stored.get("texts", {}), now.get("texts", {})
+    for split in before.keys() & after.keys():
+        digests = [[digest for _, digest in texts[split]] for texts in (before, after)]
+        if digests[0] == digests[1]:
+            continue
+        changed = [place for place, digest in after[split] if digest not in digests[0]] or [after[split][0][0]]
+        raise ValueError(
+            f"data.{split}: {', '.join(changed)} has changed since the run was started, which cannot be continued with "
+            "other text: put the former text back, or give this run another name (name=…); nothing was changed"
+        )
+    if "tokenizer" in now and stored.get("tokenizer") != now["tokenizer"]:
+        raise ValueError(
+            "data.tokenizer: training the tokenizer on the same text gave another one than that of the run (another "
+            "version of SentencePiece?): continue with the version before, or give this run another name (name=…)"
+        )

@@ -1,0 +1,86 @@
+"""The options of training."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from nmt import runtime
+from nmt.guard import GuardConfig
+from nmt.keep import KeepConfig, Position
+from nmt.objective import ObjectiveConfig
+
+STOP_METRICS = {"bleu": 1, "chrf": 1, "loss": -1, "aer": -1}
+"""What may choose the best checkpoint: 1 = higher is better."""
+
+AUTO = "auto"
+
+
+@dataclass
+class TrainConfig(ObjectiveConfig, KeepConfig, GuardConfig):
+    """How long and how to train; what is minimised is in `nmt.objective.ObjectiveConfig`, what is kept in
+    `nmt.keep.KeepConfig`, which updates are skipped in `nmt.guard.GuardConfig`.
+
+    max_updates, max_minutes: whichever comes first ends the run; 0 minutes = no limit. Minutes of all sittings of a run
+        that was interrupted and continued count together.
+    batch_tokens: a batch has at most this many tokens on its longer side, padding counted, over all devices together;
+        auto = the largest that the devices hold (see `nmt.autobatch`), measured once for a run.
+    devices: processes that share every batch, each on a device of its own; they change the speed and nothing else.
+    accumulate: batches per update.
+    ema: decay per update of a moving average of the weights, such as 0.999, for validation and best.pt; 0 = off.
+    precision: fp32, bf16, or auto (what is faster on this device).
+    compile: layers, and the loop of a recurrent decoder, through torch.compile: for GPUs; on a CPU it takes a minute or
+        two and a C++ compiler, and gains nothing.
+    log_every, valid_every, save_every: in updates; besides, a run ends with a validation and is saved.
+    valid_sentences: translate only the first sentences of the validation set for BLEU; 0 = all.
+    stop_metric: what chooses the best checkpoint: bleu, chrf, loss or aer (where gold exists).
+    patience: end after this many validations without a better one; 0 = never.
+    """
+
+    max_updates: int = 2500
+    max_minutes: float = 0.0
+    batch_tokens: Any = 1536
+    devices: int = 1
+    accumulate: int = 1
+    ema: float = 0.0
+    precision: str = "auto"
+    compile: bool = False
+    log_every: int = 100
+    valid_every: int = 500
+    save_every: int = 500
+    valid_sentences: int = 0
+    stop_metric: str = "bleu"
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        # The command line gives text: OmegaConf has no type for a number or a word.
+        if isinstance(self.batch_tokens, str) and self.batch_tokens.strip().isdecimal():
+            self.batch_tokens = int(self.batch_tokens)
+
+    def over(self, position: Position) -> str:
+        """Why a run that stands there is over under these options; "" when it is not."""
+        if position.update >= self.max_updates:
+            return f"train.max_updates={self.max_updates} reached"
+        if self.max_minutes and position.seconds >= 60 * self.max_minutes:
+            return f"train.max_minutes={self.max_minutes:g} reached"
+        if self.patience and position.bad >= self.patience:
+            return f"no better valid {self.stop_metric} in train.patience={self.patience} validations"
+        return ""
+
+    def validate(self) -> None:
+        """Raises ValueError naming the option, its value and what is allowed."""
+        KeepConfig.validate(self)
+        self.check_guard()
+        if self.batch_tokens != AUTO and (type(self.batch_tokens) is not int or self.batch_tokens < 1):
+            raise ValueError(f"train.batch_tokens={self.batch_tokens}: must be a whole number of at least 1, or {AUTO}")
+        for option in ("max_updates", "devices", "accumulate", "log_every", "valid_every", "save_every"):
+            if getattr(self, option) < 1:
+                raise ValueError(f"train.{option}={getattr(self, option)}: must be at least 1")
+        for option in ("max_minutes", "valid_sentences", "patience"):
+            if not 0 <= getattr(self, option) < math.inf:
+                raise ValueError(f"train.{option}={getattr(self, option)}: must be a number of at least 0")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"train.ema={self.ema}: must be at least 0 and below 1")
+        self.check_objective()
+        for option, allowed in (("precision", runtime.PRECISIONS), ("stop_metric", tuple(STOP_METRICS))):
+            if getattr(self, option) not in allowed:
+                raise ValueError(f"train.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")

@@ -1,0 +1,141 @@
+"""train.batch_tokens=auto: as large as memory allows, and measured once for a run."""
+
+import contextlib
+import io
+import logging
+import mmap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from nmt import autobatch, train
+from nmt.autobatch import SHARE
+from nmt.config import Config, command
+from nmt.data import PAD, plan
+from nmt.trainconfig import AUTO, TrainConfig
+
+CPU = torch.device("cpu")
+MB = 2**20
+
+
+@pytest.mark.parametrize(("available", "processes"), [(400, 1), (800, 1), (800, 2)])
+def test_memory_of_larger_batches_is_computed(available: int, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that takes 2 MB for each row, and 40 MB that are reserved."""
+    monkeypatch.setattr(autobatch, "available_memory", lambda: available * MB)
+    steps = []
+
+    def step(rows: int) -> None:
+        steps.append(rows)
+        with mmap.mmap(-1, 2 * MB * rows) as taken:  # from the system and back, whatever else the process keeps
+            for page in range(0, len(taken), mmap.PAGESIZE):
+                taken[page] = 1
+
+    found = autobatch._on_cpu(step, 10**6, 40 * MB, CPU, processes)
+    assert found == pytest.approx((SHARE * available / processes - 40) / 2, rel=0.15)
+    assert max(steps) <= found  # it never tried more than it then allows
+
+
+def test_no_batch_is_larger_than_the_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autobatch, "available_memory", lambda: 400 * MB)
+    assert autobatch._on_cpu(lambda rows: None, 30, 0, CPU, 1) == 30
+    assert autobatch._on_cpu(lambda rows: None, 30, 1000 * MB, CPU, 1) in (0, 30)
+
+
+@pytest.mark.parametrize(("limit", "low"), [(0, 0), (1, 1), (37, 35), (1000, 940), (10**6, 4700)])
+def test_a_gpu_is_filled_until_a_step_fails(limit: int, low: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    fractions = []
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (60, 100))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 10)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, _: fractions.append(share))
+
+    def step(rows: int) -> None:
+        if rows > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    found = autobatch._on_gpu(step, 5000, 8, CPU, 1)
+    assert low <= found <= min(limit, 5000)
+    assert fractions == [pytest.approx((10 + SHARE * 60) / 100), 1.0]
+
+
+def test_available_memory_is_what_the_system_says() -> None:
+    """Half of it can be taken; no more than the machine has."""
+    found = autobatch.available_memory()
+    assert 2**25 < found < 2**46
+
+
+VOCABULARY = 300
+TINY = f"""
+    data.builtin_pairs=60 data.builtin_valid=2 data.builtin_test=1 data.builtin_long=1 data.tokenizer.kind=word
+    data.tokenizer.vocab_size={VOCABULARY} model.embedding=8 model.hidden=8 model.attention.dim=8 train.precision=fp32
+    search.max_ratio=1 search.max_extra=1 search.beam=1 threads=1 device=cpu train.batch_tokens=auto name=run
+""".split()
+
+
+def call(arguments: list[str]) -> tuple[int, str]:
+    """The exit code and standard error of training, called in this process."""
+    logger = logging.getLogger("nmt")
+    before, logger.handlers = logger.handlers, []
+    code = 0
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            command(train.main, Config, "train", arguments)
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        finally:
+            logger.handlers = before
+    return code, err.getvalue()
+
+
+def test_a_run_keeps_the_size_that_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lengths = []
+
+    def five(step: Callable[[int], None], most: int, *_: Any) -> int:
+        step(5)
+        lengths.append(most)
+        return 5
+
+    monkeypatch.setattr(autobatch, "_on_cpu", five)
+    for updates in (2, 4):
+        code, err = call([*TINY, f"train.max_updates={updates}"])
+        assert code == 0, err
+        found = yaml.safe_load(Path("runs/run/config.yaml").read_text())["train"]["batch_tokens"]
+    assert Path("runs/run/train.log").read_text().count(f"train.batch_tokens=auto: {found} tokens") == 1
+    assert lengths == [60]  # measured once, and not for the run that was continued
+    rows = np.full(20, found // 5 - 1)
+    assert [len(batch) for batch in plan(rows, rows, found, seed=1, epoch=0)] == [5] * 4  # of the longest pairs
+    monkeypatch.setattr(autobatch, "_on_cpu", lambda *_: 0)
+    code, err = call([*TINY, "name=other"])
+    assert code == 1
+    assert "error: train.batch_tokens=auto: not even one pair of" in err
+
+
+def test_made_up_batches_look_like_real_ones() -> None:
+    batch = autobatch._made_up(3, 5, (20, 30), torch.Generator().manual_seed(1), linked=True)
+    assert batch.num_tokens == int((batch.labels != PAD).sum()) == 15
+    assert torch.equal(batch.inputs[:, 1:], batch.labels[:, :-1])
+    assert batch.source.max() < 20
+    assert batch.labels.max() < 30
+    assert batch.links is not None
+    assert torch.equal(batch.links.weights.sum(), torch.tensor(15.0))
+
+
+@pytest.mark.parametrize("value", ["600", " 600 ", 600])
+def test_numbers_may_be_text(value: object) -> None:
+    config = TrainConfig(batch_tokens=value)
+    config.validate()
+    assert config.batch_tokens == 600
+    TrainConfig(batch_tokens=AUTO).validate()
+
+
+@pytest.mark.parametrize("value", ["0", "many", "-3", 1.5, True, "6e2"])
+def test_what_is_no_number_of_tokens(value: object) -> None:
+    with pytest.raises(ValueError, match=f"train.batch_tokens={value}: must be a whole number of at least 1, or auto"):
+        TrainConfig(batch_tokens=value).validate()

@@ -1,0 +1,276 @@
+"""Several ranks: they make the same updates as one, also when memory runs out or one of them dies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import nmt
+from nmt import checkpoint, train
+from nmt.config import Config, command
+from nmt.distributed import Ranks, join
+from nmt.launch import _cause
+from nmt.stop import StopSignal
+
+ROOT = str(Path(nmt.__file__).parent.parent)
+UPDATES = 20
+# Adam divides by the size of the gradient: with a smaller epsilon, one that is nothing but rounding (of a bias before a
+# softmax) would move its weight as far as any other.
+TINY = f"""
+    data.builtin_pairs=300 data.builtin_valid=4 data.builtin_test=2 data.builtin_long=1 data.tokenizer.kind=word
+    data.tokenizer.vocab_size=500 train.batch_tokens=512 train.max_updates={UPDATES} train.valid_every=100
+    train.save_every=5 train.log_every=5 train.precision=fp32 train.stop_metric=loss train.label_smoothing=0.1
+    train.accumulate=2
+    optim.learning_rate=1e-3 optim.warmup=5 optim.epsilon=1e-6 search.beam=1 search.max_ratio=1 search.max_extra=2
+    model.dropout=0 device=cpu
+""".split()
+MODELS = {
+    "rnn": "{embedding: 16, hidden: 16, attention: {dim: 16}}",
+    "transformer": "{width: 16, feed_forward: 32, attention: {heads: 2}}",
+}
+KILLED_AFTER = 5
+
+
+def start(arguments: list[str], folder: Path, **streams: Any) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment, text=True, **streams)
+
+
+def finish(process: "subprocess.Popen[str]") -> str:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a sweep of two runs, of two ranks each, that torchrun started."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "configs/experiment").mkdir(parents=True)
+    for name, options in MODELS.items():
+        text = f"# @package _global_\ndefaults:\n  - override /model: {name}\nmodel: {options}\n"
+        (folder / f"configs/experiment/small_{name}.yaml").write_text(text)
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "nmt.train"]
+    sweep = ["-m", "experiment=small_rnn,small_transformer", "name=torchrun", *TINY]
+    finish(start([*launcher, *sweep], folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    return folder
+
+
+def of_torchrun(work: Path, model: str) -> Path:
+    (found,) = (path for path in (work / "runs/torchrun").iterdir() if model in path.name)
+    return found
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    content = checkpoint.load(run / "checkpoints/last.pt")
+    assert content["position"]["update"] == UPDATES
+    return dict(content["model"])
+
+
+def losses(run: Path) -> list[tuple[int, float | None, float | None]]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [(row["update"], row.get("loss"), row.get("valid_loss")) for row in rows]
+
+
+@pytest.mark.parametrize("model", ["rnn", "transformer"])
+def test_two_ranks_make_the_updates_of_one(work: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(work)
+    command(train.main, Config, "train", [f"experiment=small_{model}", f"name=one_{model}", *TINY])
+    one, two = weights(work / f"runs/one_{model}"), weights(of_torchrun(work, model))
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-6
+    for a, b in zip(losses(work / f"runs/one_{model}"), losses(of_torchrun(work, model)), strict=True):
+        assert a == pytest.approx(b, abs=1e-5)
+    assert (of_torchrun(work, model) / "report/report.html").exists()
+    log = (of_torchrun(work, model) / "train.log").read_text()
+    assert [log.count(line) for line in ("update 20  epoch", "valid at update 20:")] == [1, 1]  # said by one rank
+
+
+def test_a_rank_that_dies_ends_the_run_which_continues_as_if_nothing_had_happened(work: Path) -> None:
+    arguments = ["-m", "nmt.train", "name=killed", "train.devices=2", "experiment=small_rnn", *TINY]
+    process = start(arguments, work, stderr=subprocess.PIPE)
+    last = work / "runs/killed/checkpoints/last.pt"
+    deadline = time.monotonic() + 200
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    ranks = children(process.pid)
+    assert len(ranks) == 2
+    os.kill(ranks[1], signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    told = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1
+    assert "rank 1 of 2 was ended by SIGKILL" in told[0]
+    assert "the same command continues the run" in told[0]
+    assert not any(Path(f"/proc/{rank}/cmdline").exists() and "spawn" in cmdline(rank) for rank in ranks)
+    reached = checkpoint.load(last)["position"]["update"]
+    assert KILLED_AFTER <= reached < UPDATES
+    finish(start(arguments, work, stderr=subprocess.PIPE))
+    assert f"continues at update {reached}" in (work / "runs/killed/train.log").read_text()
+    whole, pieces = weights(of_torchrun(work, "rnn")), weights(work / "runs/killed")
+    assert all(torch.equal(whole[name], pieces[name]) for name in whole)
+    assert losses(work / "runs/killed") == losses(of_torchrun(work, "rnn"))
+
+
+@pytest.mark.slow
+def test_three_ranks_that_were_interrupted_sum_as_if_they_had_not_been(work: Path) -> None:
+    """Sums of three numbers depend on their order, which depends on how gradients are packed to be sent."""
+    options = ["train.devices=3", "experiment=small_rnn", "optim.schedule=constant", *TINY]
+    for name, updates in (("whole", UPDATES), ("parts", 7), ("parts", UPDATES)):
+        arguments = ["-m", "nmt.train", f"name=three_{name}", *options, f"train.max_updates={updates}"]
+        finish(start(arguments, work, stderr=subprocess.PIPE))
+    whole, parts = (weights(work / f"runs/three_{name}") for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def cmdline(process: int) -> str:
+    return Path(f"/proc/{process}/cmdline").read_text()
+
+
+def children(process: int) -> list[int]:
+    """The ranks among the child processes."""
+    found = [
+        int(each) for path in Path(f"/proc/{process}/task").glob("*/children") for each in path.read_text().split()
+    ]
+    return sorted(each for each in found if "spawn_main" in cmdline(each))
+
+
+SCRIPT = '''
+import sys
+import torch
+from torch import nn
+from nmt import launch
+from nmt.data import collate
+from nmt.distributed import Ranks, join
+from nmt.pieces import Pieces
+
+ROWS = [[[5, 6, 7]] * 6, [[8, 9]] * 5, [[4]]]  # the last batch is an empty share for the second rank
+
+
+class Fails(torch.autograd.Function):
+    """Runs out of memory in a backward pass, after a part of it is done."""
+
+    @staticmethod
+    def forward(ctx, x, fails):
+        ctx.fails = fails
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        if ctx.fails:
+            raise torch.OutOfMemoryError("CUDA out of memory, or so it seems")
+        return grad, None
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.unused = nn.Embedding(20, 8), nn.Linear(8, 20), nn.Linear(2, 2)
+        self.most = {"forward": 99, "backward": 99}
+
+    def forward(self, batch):
+        if len(batch.indices) > self.most["forward"]:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate a lot")
+        hidden = Fails.apply(self.first(batch.inputs), len(batch.indices) > self.most["backward"])
+        losses = nn.functional.cross_entropy(self.second(hidden).transpose(1, 2), batch.labels, reduction="none")
+        return (losses * (batch.labels != 0)).sum()
+
+
+def gradients(ranks, batches, most):
+    torch.manual_seed(ranks.rank)  # the weights of the first one count
+    model = Model()
+    if ranks.size == 1:
+        torch.manual_seed(0)
+        model = Model()
+    network = ranks.network(model)
+    found = []
+    for number in range(3):
+        model.most = dict(most.get(ranks.rank, model.most)) if ranks.size > 1 else model.most
+        pieces = Pieces(batches, network, lambda: None, torch.device("cpu"))
+        for piece in pieces:
+            with pieces.fitting():
+                loss = network.call(piece)
+                pieces.add(loss, loss.detach()[None])
+        total = ranks.add_up(torch.stack(pieces.losses).sum(0))
+        found.append([total, *(p.grad for p in model.parameters() if p.grad is not None and p.grad.any())])
+    return found, pieces.num_split
+
+
+def task(one):
+    torch.set_num_threads(1)
+    ranks = join(2, "cpu")
+    batches = [collate(rows, rows) for rows in ROWS]
+    cases = [({}, 0), ({0: {"forward": 2, "backward": 99}}, 2), ({1: {"forward": 99, "backward": 1}}, 3)]
+    for order in ([0, 1, 2], [2, 1, 0]):
+        for most, num_split in cases:
+            found, split = gradients(ranks, [batches[i] for i in order], most)
+            expected, _ = gradients(Ranks(), [batches[i] for i in order], {})
+            for a, b in zip(found, expected, strict=True):
+                for x, y in zip(a, b, strict=True):
+                    torch.testing.assert_close(x, y)
+            assert split == num_split or (num_split == 3 and split >= 3), (most, split)
+    if ranks.is_first:
+        print("equal")
+    if one == "mistake" and not ranks.is_first:
+        raise ValueError("the second rank has found a mistake")
+
+
+if __name__ == "__main__":
+    launch.run(task, (sys.argv[1],), 2)
+'''
+
+
+def test_memory_that_runs_out_on_one_rank_neither_hangs_nor_changes_the_gradient(tmp_path: Path) -> None:
+    (tmp_path / "ranks.py").write_text(SCRIPT)
+    process = start(["ranks.py", "mistake"], tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = process.communicate(timeout=200)
+    assert out == "equal\n", err
+    assert "ValueError: the second rank has found a mistake" in err
+    assert process.returncode == 1
+
+
+def test_what_a_rank_said_itself_is_the_cause() -> None:
+    said = {1: {"kind": "user", "text": "no such file"}, 0: {"kind": "defect", "text": "TypeError: x"}}
+    assert str(_cause({0: 1}, {1: said[1]}, 2)) == "no such file"
+    assert "rank 0 of 2 failed (TypeError: x)" in str(_cause({0: 1}, {0: said[0]}, 2))
+    assert "rank 1 of 2 ended with exit code 3" in str(_cause({1: 3}, {}, 2))
+
+
+def test_another_number_of_devices_than_was_started_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=r"train.devices=4: the launcher started 2 processes; leave train.devices out"):
+        join(4, "cpu")
+    with pytest.raises(ValueError, match=r"train.devices=2: this machine has \d CUDA devices"):
+        join(2, "cuda")
+    with pytest.raises(ValueError, match=r"device=cuda:1: each of 2 processes has a device of its own"):
+        Ranks(1, 2, 1, 2).device(torch.device("cuda:1"))
+
+
+def test_ranks_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert [Ranks(0, size, 0, size).threads(0) for size in (1, 2, 3, 16)] == [0, 4, 2, 1]
+    assert Ranks(0, 2, 0, 2).threads(3) == 3
+
+
+def test_a_signal_that_a_launcher_repeats_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with StopSignal(several=True) as stop:
+        signal.raise_signal(signal.SIGINT)
+        now[0] += 1
+        signal.raise_signal(signal.SIGINT)
+        assert stop.received == signal.SIGINT
+        assert not stop.requested  # before the other ranks know
+        stop.agree(stop.received)
+        assert stop.requested
+        now[0] += 10
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)

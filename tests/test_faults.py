@@ -1,0 +1,338 @@
+"""What a training survives: processes that are killed, disks that are full, files that are damaged, clocks that jump.
+
+After each of them the same command either leaves what an uninterrupted run leaves, bit for bit, or says why it cannot
+and changes nothing.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import nmt
+from nmt import checkpoint, records, train
+from nmt.config import Config, command
+from nmt.files import locked
+
+UPDATES = 30
+WORDS = ["one", "two", "three", "four", "five", "six", "seven"]
+RUN = f"""
+    name=run data=text data.train=text/train data.valid=text/valid data.test=text/test data.tokenizer.kind=char
+    data.tokenizer.vocab_size=100 model.embedding=256 model.hidden=256 model.attention.score=none
+    train.batch_tokens=300 train.max_updates={UPDATES} train.log_every=1 train.save_every=4 train.valid_every=14
+    train.stop_metric=loss train.precision=fp32 train.ema=0.9 train.keep_last=3 train.keep_best=2 train.average=last
+    optim.warmup=4 search.beam=1 search.max_ratio=1 search.max_extra=2 threads=1 device=cpu
+""".split()
+"""A run whose checkpoints (about 15 MB) take long enough to be killed in."""
+
+
+def start(folder: Path, *more: str) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "PYTHONPATH": str(Path(nmt.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, "-m", "nmt.train", *RUN, *more]
+    return subprocess.Popen(arguments, cwd=folder, env=environment, stderr=subprocess.PIPE)
+
+
+def call(folder: Path, *more: str) -> tuple[int, str]:
+    """The exit code and standard error of the same command in this process."""
+    logger = logging.getLogger("nmt")
+    before, logger.handlers = logger.handlers, []
+    code = 0
+    with contextlib.chdir(folder), contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            command(train.main, Config, "train", [*RUN, *more])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        finally:
+            logger.handlers = before
+    return code, err.getvalue()
+
+
+def goes_on(folder: Path, whole: Path) -> str:
+    """The same command succeeds and leaves what the uninterrupted run has left; what it said."""
+    code, err = call(folder)
+    assert code == 0, err
+    same(folder / "runs/run", whole / "runs/run")
+    return err
+
+
+def refused(folder: Path, *words: str) -> None:
+    """The same command says why not, in one line, and changes nothing."""
+    before = contents(folder / "runs")
+    code, err = call(folder)
+    assert code == 1, err
+    last = err.splitlines()[-1]
+    assert last.startswith("error: "), err
+    assert "Traceback" not in err
+    assert [word for word in words if word not in last] == [], last
+    assert contents(folder / "runs") == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file but the log, to which a refused run may add, and the lock that a killed one has left."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in ("train.log", ".lock")
+    }
+
+
+def same(found: Path, expected: Path) -> None:
+    """Checkpoints, records and hypotheses are equal, apart from time; nothing else lies about."""
+    both = [records.read(run / "metrics.jsonl") for run in (found, expected)]
+    rows = [[{key: value for key, value in row.items() if key not in records.CLOCK} for row in of] for of in both]
+    assert rows[0] == rows[1]
+    names = [sorted(path.name for path in (run / "checkpoints").iterdir()) for run in (found, expected)]
+    assert [name for name in names[0] if not name.endswith(".damaged")] == names[1]
+    for name in names[1]:
+        same_tensors(*(checkpoint.load(run / "checkpoints" / name) for run in (found, expected)), f"{name}:")
+    for name in ("hypotheses.txt", "scores.json"):
+        assert (found / "report" / name).read_bytes() == (expected / "report" / name).read_bytes()
+    assert leftovers(found.parent.parent) == []
+
+
+def same_tensors(found: Any, expected: Any, place: str) -> None:
+    if isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected), place
+    elif isinstance(expected, dict):
+        assert list(found) == list(expected), place
+        for key in set(expected) - {"seconds"}:
+            same_tensors(found[key], expected[key], f"{place}.{key}")
+    elif isinstance(expected, list | tuple):
+        assert len(found) == len(expected), place
+        for number, each in enumerate(expected):
+            same_tensors(found[number], each, f"{place}.{number}")
+    else:
+        assert found == expected, place
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.name.endswith(".tmp") or path.name == ".lock"]
+
+
+def updates(folder: Path) -> int:
+    """How far the records of the run are."""
+    rows = records.read(folder / "runs/run/metrics.jsonl")
+    return max((row["update"] for row in rows), default=0)
+
+
+def writes(folder: Path) -> bool:
+    """Whether a checkpoint is being written."""
+    with contextlib.suppress(FileNotFoundError):
+        return any(path.name.endswith(".tmp") for path in (folder / "runs/run/checkpoints").iterdir())
+    return False
+
+
+def kill(folder: Path, when: Callable[[Path], bool], number: int = signal.SIGKILL) -> bool:
+    """Starts the run and sends the signal once `when` holds; False when the run ended before."""
+    process = start(folder)
+    deadline = time.monotonic() + 300
+    while not when(folder) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.0005)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode in (0, -number if number == signal.SIGKILL else 128 + number), err.decode()
+    assert b"Traceback" not in err
+    return process.returncode != 0
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with the text and a run that nothing has interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    choose = random.Random(1)
+    (folder / "text").mkdir()
+    for split, size in (("train", 60), ("valid", 4), ("test", 3)):
+        lines = [" ".join(choose.choices(WORDS, k=8)) for _ in range(size)]
+        (folder / f"text/{split}.en").write_text("".join(f"{line}\n" for line in lines))
+        (folder / f"text/{split}.de").write_text("".join(f"{line[::-1]}\n" for line in lines))
+    code, err = call(folder)
+    assert code == 0, err
+    assert leftovers(folder) == []
+    return folder
+
+
+@pytest.fixture(scope="module")
+def killed(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory whose run was killed with SIGKILL, first before any checkpoint, then after some."""
+    folder = tmp_path_factory.mktemp("killed") / "work"
+    folder.mkdir()
+    shutil.copytree(whole / "text", folder / "text")
+    assert kill(folder, lambda _: updates(folder) >= 1)
+    assert kill(folder, lambda _: updates(folder) >= 18)
+    names = {path.name for path in (folder / "runs/run/checkpoints").glob("*.pt")}
+    assert {"last.pt", "best.pt", "update-000012.pt"} <= names
+    assert not (folder / "runs/run/report").exists()
+    return folder
+
+
+@pytest.fixture
+def work(killed: Path, tmp_path: Path) -> Path:
+    """A copy of `killed` that the test may spoil."""
+    shutil.copytree(killed, tmp_path / "work")
+    return tmp_path / "work"
+
+
+def damage(path: Path, place: float = 0.5) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 0x10
+    path.write_bytes(content)
+
+
+def test_killed(work: Path, whole: Path) -> None:
+    assert "continues at update 16" in goes_on(work, whole)
+
+
+def test_killed_while_a_checkpoint_was_written(work: Path, whole: Path) -> None:
+    before = (work / "runs/run/checkpoints/last.pt").stat().st_mtime_ns
+    assert kill(work, writes)
+    left = leftovers(work)
+    assert any(name.startswith((".last.pt@", ".best-")) for name in left), "killed too late"
+    assert (work / "runs/run/checkpoints/last.pt").stat().st_mtime_ns == before
+    goes_on(work, whole)
+
+
+def test_a_damaged_last_checkpoint(work: Path, whole: Path) -> None:
+    folder = work / "runs/run/checkpoints"
+    damage(folder / "last.pt")
+    said = goes_on(work, whole)
+    assert "last.pt is damaged and passed over" in said
+    assert "continues from runs/run/checkpoints/update-000012.pt, update 12; updates after it are done again" in said
+    assert (folder / "last.damaged").exists()
+
+
+def test_no_whole_checkpoint(work: Path) -> None:
+    for path in (work / "runs/run/checkpoints").glob("*.pt"):
+        path.write_bytes(path.read_bytes()[:-7])
+    refused(work, "no checkpoint of it is whole", "last.pt", "update-000012.pt", "nothing was changed")
+
+
+def test_a_deleted_cache(work: Path, whole: Path) -> None:
+    shutil.rmtree(work / "cache")
+    assert "warning" not in goes_on(work, whole).lower()
+
+
+@pytest.mark.parametrize(("name", "option"), [("train.de", "data.train"), ("valid.en", "data.valid")])
+def test_a_corpus_that_has_changed(work: Path, whole: Path, name: str, option: str) -> None:
+    path = work / "text" / name
+    text = path.read_text()
+    path.write_text(text.replace("one", "two", 1).replace("eno", "owt", 1))
+    refused(work, f"{option}: text/{name} has changed since the run was started", "name=")
+    path.write_text(text)
+    goes_on(work, whole)
+
+
+def test_a_clock_that_jumps(work: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    choose = random.Random(2)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + choose.uniform(-1e6, 1e6))
+    goes_on(work, whole)
+    seconds = checkpoint.load(work / "runs/run/checkpoints/last.pt")["position"]["seconds"]
+    assert 0 < seconds < 600
+
+
+def test_two_runs_in_one_directory(work: Path) -> None:
+    with locked(work / "runs/run"):
+        refused(work, "runs/run: another process trains there (process ", "name=")
+
+
+@pytest.fixture
+def small_disk(work: Path) -> Iterator[Path]:
+    """The runs of `work`, on a disk of their own with 100 MB."""
+    runs = work / "runs"
+    runs.rename(work / "former")
+    runs.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", runs], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"mounting a small disk is not allowed here: {mounted.stderr.decode().strip()}")
+    shutil.move(work / "former/run", runs / "run")
+    yield runs
+    subprocess.run(["umount", "--lazy", runs], check=True)
+
+
+@pytest.mark.parametrize("room", [0, 100_000])
+def test_a_full_disk(small_disk: Path, work: Path, whole: Path, room: int) -> None:
+    """Nothing fits, or the records do and checkpoints do not."""
+    folder = small_disk / "run/checkpoints"
+    before = {path.name: path.read_bytes() for path in folder.glob("*.pt")}
+    ballast = small_disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(1 << 20)):
+            pass
+    os.truncate(ballast, ballast.stat().st_size // 4096 * 4096 - room)
+    code, err = call(work)
+    assert code == 1, err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("error: ")
+    if room:
+        assert "update 20 is not saved, training goes on; last.pt is that of update 16" in err
+        assert ".pt: the checkpoint could not be written" in err.splitlines()[-1]
+        assert "free space on the disk; nothing is lost" in err.splitlines()[-1]
+    assert {path.name: path.read_bytes() for path in folder.glob("*.pt")} == before
+    assert leftovers(small_disk) == []
+    ballast.unlink()
+    goes_on(work, whole)
+
+
+@pytest.mark.slow
+def test_twenty_kills(whole: Path, tmp_path: Path) -> None:
+    """At random moments, every third while a checkpoint is written; in between SIGTERM and Ctrl-C."""
+    choose = random.Random(3)
+    kills = runs = in_write = 0
+    reached: list[int] = []
+    while kills < 20:
+        folder = tmp_path / str(runs)
+        folder.mkdir()
+        shutil.copytree(whole / "text", folder / "text")
+        hit = True
+        while hit and kills < 20:
+            if kills % 3 == 0:
+                hit = kill(folder, writes)
+                in_write += any(name.endswith(".tmp") for name in leftovers(folder / "runs"))
+            else:
+                number = choose.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+                hit = kill(folder, after(folder, choose), number)
+            kills += hit
+            reached.append(updates(folder))
+        goes_on(folder, whole)
+        runs += 1
+    assert in_write >= 4
+    print(f"{kills} kills in {runs} runs, {in_write} with an unfinished file; updates reached: {reached}")
+
+
+def after(folder: Path, choose: random.Random) -> Callable[[Path], bool]:
+    """A moment shortly after some more updates than there are."""
+    goal, wait = updates(folder) + choose.randint(1, 8), choose.uniform(0, 0.3)
+    seen: list[float] = []
+
+    def when(_: Path) -> bool:
+        if not seen and updates(folder) >= goal:
+            seen.append(time.monotonic())
+        return bool(seen) and time.monotonic() > seen[0] + wait
+
+    return when
+
+
+@pytest.mark.slow
+def test_two_processes_in_one_directory(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole / "text", tmp_path / "text")
+    first = start(tmp_path)
+    while not (tmp_path / "runs/run/checkpoints/last.pt").exists():
+        time.sleep(0.001)
+    second = start(tmp_path)
+    _, err = second.communicate(timeout=300)
+    assert (first.wait(timeout=300), second.returncode) in ((0, 1), (0, 0)), err.decode()
+    if second.returncode:
+        assert f"another process trains there (process {first.pid} on " in err.decode().splitlines()[-1]
+    same(tmp_path / "runs/run", whole / "runs/run")

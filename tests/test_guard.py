@@ -1,0 +1,103 @@
+"""The guard: what it skips is as if it had never been there, and its state is all that a continuation needs."""
+
+import math
+
+import pytest
+import torch
+
+from nmt.guard import IN_A_ROW, ROLLBACKS, SETTLED, Guard, GuardConfig
+from nmt.optim import OptimConfig, optimizer
+
+CPU = torch.device("cpu")
+
+
+def judged(guard: Guard, norms: list[float]) -> list[float]:
+    return [float(guard.judge(torch.tensor(norm), torch.ones(2))) for norm in norms]
+
+
+def test_the_optimiser_passes_over_what_is_judged_bad() -> None:
+    """Fused AdamW with a bad update in between ends where it ends without that update, its own state included."""
+    gradients = [torch.randn(3, 2) for _ in range(3)]
+    found = []
+    for sequence in ([gradients[0], torch.full((3, 2), math.nan), gradients[1], gradients[2]], gradients):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(2, 3, bias=False)
+        adam, guard = optimizer(OptimConfig(weight_decay=0.1), model), Guard("skip", 0.0, CPU)
+        for gradient in sequence:
+            model.weight.grad = gradient.clone()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            adam.found_inf = guard.judge(norm, torch.zeros(1))  # type: ignore[attr-defined]
+            adam.step()
+        found.append([model.weight.detach(), *adam.state[model.weight].values()])
+        assert guard.skipped() == (len(sequence) - 3, 0)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_a_guard_that_has_nothing_to_skip_changes_nothing() -> None:
+    found = []
+    for mode in ("off", "skip"):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(2, 3)
+        adam, guard = optimizer(OptimConfig(), model), Guard(mode, 5.0, CPU)
+        for _ in range(3):
+            model(torch.randn(4, 2)).sum().backward()
+            skipped = guard.judge(torch.tensor(1.0), torch.zeros(1))
+            if guard.is_on:
+                adam.found_inf = skipped  # type: ignore[attr-defined]
+            adam.step()
+        found.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    assert torch.equal(*found)
+
+
+def test_what_is_not_finite_is_skipped() -> None:
+    guard = Guard("skip", 0.0, CPU)
+    assert judged(guard, [1.0, math.inf, math.nan, 1e30]) == [0, 1, 1, 0]
+    assert float(guard.judge(torch.tensor(1.0), torch.tensor([1.0, math.nan]))) == 1
+    assert guard.skipped() == (3, 1)
+    assert judged(Guard("off", 2.0, CPU), [1.0] * SETTLED + [math.nan, 1e30]) == [0] * (SETTLED + 2)
+
+
+def test_what_is_far_beyond_the_usual_is_skipped() -> None:
+    guard = Guard("skip", 3.0, CPU)
+    assert judged(guard, [50.0, *[1.0] * (SETTLED - 1)]) == [0] * SETTLED  # not before the mean is known
+    mean = (50 + SETTLED - 1) / SETTLED
+    assert judged(guard, [3 * mean + 0.01, 3 * mean - 0.01]) == [1, 0]
+    assert guard.skipped() == (1, 0)
+    assert judged(guard, [1.0] * 600 + [3.2]) == [0] * 600 + [1]  # early norms are forgotten
+
+
+def test_its_state_is_all_of_it() -> None:
+    norms = torch.rand(3 * SETTLED, generator=torch.Generator().manual_seed(1)).mul(4).tolist()
+    whole, pieces = Guard("rollback", 1.5, CPU), Guard("rollback", 1.5, CPU)
+    expected = judged(whole, norms)
+    found = []
+    for start in range(0, len(norms), 7):
+        again = Guard("rollback", 1.5, CPU)
+        again.load(pieces.state())
+        found += judged(again, norms[start : start + 7])
+        pieces = again
+    assert found == expected
+    assert sum(expected) > 3
+    assert pieces.state() == whole.state()
+    whole.load([])
+    assert whole.state() == pieces.state()
+
+
+def test_it_returns_to_a_checkpoint_only_so_often() -> None:
+    guard = Guard("rollback", 0.0, CPU)
+    for number in range(ROLLBACKS):
+        assert guard.may_roll_back
+        judged(guard, [math.nan] * IN_A_ROW)
+        assert guard.skipped() == (IN_A_ROW * (number + 1), IN_A_ROW)
+        guard.rolled_back()
+        assert guard.skipped()[1] == 0
+    assert not guard.may_roll_back
+    assert not Guard("skip", 0.0, CPU).may_roll_back
+
+
+@pytest.mark.parametrize(("option", "value"), [("guard", "on"), ("guard_factor", 0.5), ("guard_factor", math.inf)])
+def test_impossible_configurations(option: str, value: object) -> None:
+    config = GuardConfig()
+    setattr(config, option, value)
+    with pytest.raises(ValueError, match=f"train.{option}={value}: must be"):
+        config.check_guard()

@@ -1,0 +1,502 @@
+"""What is kept of a run and what a continuation begins from, when files are whole, damaged, or find no room."""
+
+import copy
+import dataclasses
+import errno
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import nn
+
+from nmt import checkpoint, files, keep, records
+from nmt.average import holding, mean
+from nmt.files import Lines, locked, remove_leftovers
+from nmt.keep import Checkpoints, KeepConfig, Position, State
+from nmt.models import Seq2Seq
+from nmt.optim import OptimConfig, Plateau
+from nmt.options import to_primitive
+from nmt.runs import check_continuation
+from nmt.schema import Config
+
+CPU = torch.device("cpu")
+
+
+class Run:
+    """A run whose model is one number, the update's."""
+
+    def __init__(self, folder: Path, *, save_every: int = 10, sign: int = 1, **policy: Any) -> None:
+        self.model = nn.Linear(1, 1, bias=False)
+        optimizer = torch.optim.SGD(self.model.parameters(), 0.1)
+        state = State(cast(Seq2Seq, self.model), optimizer, Plateau(OptimConfig()), None)
+        self.header: dict[str, Any] = {"config": {}, "tokenizer": {"kind": "none"}}
+        config = KeepConfig(**policy)
+        config.validate()
+        self.checkpoints = Checkpoints(folder, self.header, state, config, save_every, sign)
+        self.position = Position()
+
+    def at(self, update: int) -> None:
+        self.position.update = update
+        with torch.no_grad():
+            self.model.weight.fill_(update)
+
+    def save(self, *updates: int, must: bool = True) -> None:
+        for update in updates:
+            self.at(update)
+            self.checkpoints.save_last(self.position, "fp32", lambda: None, must=must)
+
+    def judge(self, update: int, score: float) -> None:
+        self.at(update)
+        position, sign = self.position, self.checkpoints.sign
+        if not sign * (score - position.best) <= 0:
+            position.best, position.best_update, position.best_mean = score, update, []
+        self.checkpoints.save_best(position, "fp32", score)
+
+    def resume(self) -> int:
+        found = self.checkpoints.resume(CPU)
+        self.position = found[0] if found is not None else Position()
+        return int(self.model.weight.item()) if found is not None else 0
+
+
+def held(folder: Path) -> dict[str, int]:
+    """The update whose weights each file holds; -1 for a file that cannot be read."""
+    found = {}
+    for path in folder.iterdir():
+        try:
+            found[path.name] = int(checkpoint.load(path)["model"]["weight"].item())
+        except ValueError:
+            found[path.name] = -1
+    return found
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    monkeypatch.setattr(logging.getLogger("nmt"), "propagate", True)
+    caplog.set_level(logging.INFO, "nmt")
+    return caplog
+
+
+def test_by_default_the_last_two_states_stay(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.save(10)
+    assert held(tmp_path) == {"last.pt": 10}
+    run.save(20)
+    assert held(tmp_path) == {"last.pt": 20, "update-000010.pt": 10}
+    run.save(30)
+    assert held(tmp_path) == {"last.pt": 30, "update-000020.pt": 20}
+
+
+@pytest.mark.parametrize(("updates", "keep_last"), [([10, 20, 30, 40], 3), ([10, 13, 20, 29, 30, 40], 3)])
+def test_states_that_only_a_stop_has_made_do_not_count(tmp_path: Path, updates: list[int], keep_last: int) -> None:
+    """So that a run that was stopped leaves what an uninterrupted one leaves."""
+    for update in updates:
+        run = Run(tmp_path, keep_last=keep_last)
+        run.resume()
+        run.save(update)
+    assert held(tmp_path) == {"last.pt": 40, "update-000030.pt": 30, "update-000020.pt": 20}
+
+
+def test_there_is_always_one_before(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.save(3, 7)
+    assert held(tmp_path) == {"last.pt": 7, "update-000003.pt": 3}
+    run.save(7)  # the same update again, as after the last validation, is no other state
+    assert held(tmp_path) == {"last.pt": 7, "update-000003.pt": 3}
+    run.save(10)
+    assert held(tmp_path) == {"last.pt": 10, "update-000007.pt": 7}
+
+
+def test_a_damaged_last_falls_back_and_says_so(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
+    Run(tmp_path, keep_last=4).save(10, 20, 30, 40)
+    damage(tmp_path / "last.pt")
+    (tmp_path / "update-000030.pt").write_bytes(b"")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    run = Run(tmp_path, keep_last=4)
+    assert run.resume() == 20
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before, "reading changed something"
+    assert "last.pt is damaged and passed over: damaged checkpoint (its checksum is wrong)" in said.text
+    assert "update-000030.pt is damaged and passed over: truncated" in said.text
+    assert "continues from" in said.text
+    assert "update-000020.pt, update 20; updates after it are done again" in said.text
+    run.save(30)
+    names = {"last.damaged": -1, "update-000030.damaged": -1}
+    assert held(tmp_path) == {"last.pt": 30, "update-000020.pt": 20, "update-000010.pt": 10, **names}
+    assert (tmp_path / "last.damaged").read_bytes() == before["last.pt"]
+
+
+def test_nothing_whole_is_refused(tmp_path: Path) -> None:
+    Run(tmp_path / "checkpoints").save(10, 20)
+    for path in (tmp_path / "checkpoints").iterdir():
+        damage(path)
+    before = held(tmp_path / "checkpoints")
+    with pytest.raises(
+        ValueError, match=r"no checkpoint of it is whole \(.*last.pt: .*update-000010.pt: .*nothing was"
+    ):
+        Run(tmp_path / "checkpoints").resume()
+    assert held(tmp_path / "checkpoints") == before
+
+
+def test_a_newer_version_is_no_reason_to_fall_back(tmp_path: Path) -> None:
+    Run(tmp_path).save(10, 20)
+    torch.save({"format": checkpoint.FORMAT, "format_version": 99, "nmt": "9.9"}, tmp_path / "last.pt")
+    with pytest.raises(ValueError, match=r"written by nmt 9.9, which is newer"):
+        Run(tmp_path).resume()
+
+
+def test_a_run_of_an_older_version_goes_on(tmp_path: Path) -> None:
+    """Format 2 knows neither seal nor texts, and fewer things about where a run stands."""
+    Run(tmp_path).save(10)
+    content = checkpoint.load(tmp_path / "last.pt")
+    position = {
+        name: content["position"][name] for name in ("update", "epoch", "batch", "validated", "best", "seconds")
+    }
+    content |= {"format_version": 2, "nmt": "0.2.0", "position": position}
+    torch.save(content, tmp_path / "last.pt")
+    run = Run(tmp_path)
+    run.header["texts"] = {"train": [["a.en", "00"]]}
+    assert run.resume() == 10
+    run.save(20)
+    assert held(tmp_path) == {"last.pt": 20, "update-000010.pt": 10}
+
+
+def test_options_that_an_older_version_did_not_have_are_their_defaults() -> None:
+    now = to_primitive(Config(name="a"))
+    older = copy.deepcopy(now)
+    for option in ("r_drop", "keep_best", "accumulate"):
+        del older["train"][option]
+    check_continuation(older, now)
+    now["train"]["accumulate"] = 2
+    with pytest.raises(ValueError, match=r"other options \(train.accumulate: 1 → 2\)"):
+        check_continuation(older, now)
+    older["train"]["gone"] = 1
+    with pytest.raises(ValueError, match=r"train.gone: .* does not know; use the version that wrote it"):
+        check_continuation(older, now)
+
+
+def test_a_model_of_other_options_is_refused(tmp_path: Path) -> None:
+    Run(tmp_path).save(10)
+    run = Run(tmp_path)
+    run.checkpoints.state = run.checkpoints.state._replace(model=cast(Seq2Seq, nn.Linear(2, 2)))
+    with pytest.raises(ValueError, match=r"last.pt: its model is not the one of these options \(.*bias"):
+        run.resume()
+
+
+SCORES = {10: 5.0, 20: 7.0, 30: 6.0, 40: 7.0, 50: 4.0, 60: 8.0}
+
+
+@pytest.mark.parametrize(("sign", "expected"), [(1, [60, 20, 40]), (-1, [50, 10, 30])])
+@pytest.mark.parametrize("again", [(), (20, 50), (10, 10, 60)])
+def test_the_best_stay(tmp_path: Path, sign: int, expected: list[int], again: tuple[int, ...]) -> None:
+    """Also when validations are done again, after kills, from the state before them."""
+    run = Run(tmp_path, keep_best=3, sign=sign)
+    redo = list(again)
+    updates = list(SCORES)
+    while updates:
+        update = updates.pop(0)
+        run.judge(update, SCORES[update])
+        if redo and update == redo[0]:
+            redo.pop(0)
+            updates.insert(0, update)
+            run = Run(tmp_path, keep_best=3, sign=sign)
+            run.resume()
+        else:
+            run.save(update)
+    found = held(tmp_path)
+    assert {name: found[name] for name in found if name.startswith("best-")} == {
+        f"best-{update:06d}.pt": update for update in expected
+    }
+    assert found["best.pt"] == expected[0]
+    assert [update for _, update in run.position.kept_best] == expected
+
+
+def test_one_best_by_default(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for update, score in SCORES.items():
+        run.judge(update, score)
+    run.save(60)
+    assert held(tmp_path) == {"last.pt": 60, "best.pt": 60}
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ({"average": "last", "keep_last": 3}, [40, 50, 60]),
+        ({"average": "best", "keep_best": 2}, [20, 60]),
+        ({"average": "best", "keep_best": 9}, [10, 20, 30, 40, 50, 60]),
+    ],
+)
+def test_the_mean_of_what_is_kept(tmp_path: Path, policy: dict[str, Any], expected: list[int]) -> None:
+    run = Run(tmp_path, **policy)
+    for update, score in SCORES.items():
+        run.judge(update, score)
+        run.save(update)
+    found = run.checkpoints.mean(run.position)
+    assert found is not None
+    assert found[1] == expected
+    assert found[0]["weight"].item() == pytest.approx(sum(expected) / len(expected))
+
+
+def test_the_mean_takes_the_place_of_the_best_until_it_is_beaten(tmp_path: Path) -> None:
+    run = Run(tmp_path, average="best", keep_best=2)
+    run.judge(10, 1.0)
+    run.judge(20, 3.0)
+    run.position.best, run.position.best_mean = 9.0, [10, 20]
+    with torch.no_grad():
+        run.model.weight.fill_(15)
+    run.checkpoints.save_mean(run.position, "fp32")
+    run.save(20)
+    assert held(tmp_path) == {"last.pt": 20, "best.pt": 15, "best-000010.pt": 10, "best-000020.pt": 20}
+    run.judge(30, 5.0)
+    run.save(30)
+    assert held(tmp_path)["best.pt"] == 15
+    run.judge(40, 10.0)
+    run.save(40)
+    assert held(tmp_path)["best.pt"] == 40
+
+
+def test_a_mean_stays_where_one_best_is_kept(tmp_path: Path) -> None:
+    run = Run(tmp_path, average="last")
+    run.judge(10, 1.0)
+    run.position.best, run.position.best_mean = 9.0, [5, 10]
+    run.checkpoints.save_mean(run.position, "fp32")
+    run.judge(20, 5.0)
+    assert held(tmp_path) == {"best.pt": 10}
+
+
+def test_a_mean_of_too_few(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
+    run = Run(tmp_path, average="last")
+    run.save(10)
+    assert run.checkpoints.mean(run.position) is None
+    assert "train.average=last: 1 checkpoint is too few for a mean" in said.text
+
+
+def test_mean_against_torch() -> None:
+    torch.manual_seed(0)
+    states = [{"a": torch.randn(5, 3), "b": torch.randn(2).bfloat16(), "n": torch.tensor(i)} for i in range(4)]
+    found = mean(iter(states))
+    torch.testing.assert_close(found["a"], torch.stack([state["a"] for state in states]).mean(0))
+    torch.testing.assert_close(found["b"], torch.stack([state["b"].float() for state in states]).mean(0).bfloat16())
+    assert found["n"] == 3
+    model = nn.Linear(3, 5, bias=False)
+    own = model.weight.detach().clone()
+    with holding(model, {"weight": found["a"]}):
+        assert torch.equal(model.weight, found["a"])
+    assert torch.equal(model.weight, own)
+    context = holding(model, {"weight": found["a"]})
+    context.__enter__()
+    assert not context.__exit__(ValueError, ValueError("inside"), None)
+    assert torch.equal(model.weight, own)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"keep_last": 1}, r"train.keep_last=1: must be at least 2"),
+        ({"keep_best": 0}, r"train.keep_best=0: must be at least 1"),
+        ({"average": "all"}, r"train.average=all: must be one of none, last, best"),
+        ({"average": "best"}, r"train.average=best: needs several .*train.keep_best"),
+    ],
+)
+def test_impossible_policies(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        KeepConfig(**options).validate()
+
+
+class Full:
+    """Has every write of a checkpoint fail, half of it done, while `on`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.on, write = False, torch.save
+
+        def save(content: Any, file: Any) -> None:
+            if self.on:
+                file.write(b"half")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write(content, file)
+
+        monkeypatch.setattr(torch, "save", save)
+
+
+def test_a_full_disk_costs_no_checkpoint(
+    tmp_path: Path, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Full(monkeypatch)
+    run = Run(tmp_path)
+    run.save(10, 20)
+    disk.on = True
+    run.save(30, must=False)
+    assert held(tmp_path) == {"last.pt": 20, "update-000010.pt": 10}
+    assert "update 30 is not saved, training goes on; last.pt is that of update 20: " in said.text
+    assert "No space left on device" in said.text
+    with pytest.raises(OSError, match=r"last.pt: the checkpoint could not be written .*nothing is lost"):
+        run.save(40)
+    assert held(tmp_path) == {"last.pt": 20, "update-000010.pt": 10}
+    disk.on = False
+    run.save(50)
+    assert held(tmp_path) == {"last.pt": 50, "update-000020.pt": 20}
+
+
+@pytest.mark.parametrize("keep_best", [1, 3])
+def test_a_best_model_without_room_waits_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_best: int
+) -> None:
+    disk = Full(monkeypatch)
+    run = Run(tmp_path, keep_best=keep_best)
+    run.judge(10, 1.0)
+    run.save(10)
+    disk.on = True
+    run.judge(20, 2.0)
+    run.save(20, must=False)
+    assert held(tmp_path)["best.pt"] == held(tmp_path)["last.pt"] == 10, "last.pt knows of a best that is not there"
+    disk.on = False
+    run.judge(30, 1.5)
+    run.save(30)
+    found = held(tmp_path)
+    assert found["best.pt"] == 20
+    assert found["last.pt"] == 30
+    assert sorted(found.values()).count(30) == (1 if keep_best == 1 else 2)
+
+
+def test_records_come_before_the_checkpoint(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.save(10)
+
+    def first() -> None:
+        assert held(tmp_path) == {"last.pt": 10}
+        raise OSError("no room for the records")
+
+    run.at(20)
+    run.checkpoints.save_last(run.position, "fp32", first, must=False)
+    assert held(tmp_path) == {"last.pt": 10}
+
+
+def test_other_text_is_refused() -> None:
+    stored = {"texts": {"train": [["a.en", "1"], ["a.de", "2"]], "valid": [["v.en", "3"]]}, "tokenizer": {"x": b"1"}}
+    keep.check_texts(stored, stored)
+    moved = {**stored, "texts": {**stored["texts"], "train": [["b/a.en", "1"], ["b/a.de", "2"]]}}
+    keep.check_texts(stored, moved)
+    changed = {**stored, "texts": {**stored["texts"], "train": [["a.en", "1"], ["a.de", "9"]]}}
+    with pytest.raises(ValueError, match=r"^data.train: a.de has changed since"):
+        keep.check_texts(stored, changed)
+    with pytest.raises(ValueError, match=r"^data.valid: v.en"):
+        keep.check_texts({**stored, "texts": {**stored["texts"], "valid": [["v.en", "3"], ["v.gold", "4"]]}}, stored)
+    with pytest.raises(ValueError, match=r"^data.tokenizer: "):
+        keep.check_texts(stored, {**stored, "tokenizer": {"x": b"2"}})
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"mounting a small disk is not allowed here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_lines_survive_a_full_disk(small_disk: Path, said: pytest.LogCaptureFixture) -> None:
+    path = small_disk / "metrics.jsonl"
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * 40_000)
+    lines = Lines(path, ["first"])
+    written = ["first", *(f"{number} {'-' * 1000}" for number in range(60))]
+    for line in written[1:]:
+        lines.write(line)
+    assert said.text.count("could not be written (No space left on device); it waits in memory") == 1
+    found = path.read_text().splitlines()
+    assert 5 < len(found) < 30
+    assert found == written[: len(found)]
+    assert path.read_bytes().endswith(b"\n"), "a part of a line stayed"
+    with pytest.raises(OSError, match=r"metrics.jsonl: could not be written \(No space left"):
+        lines.sync()
+    ballast.unlink()
+    ballast.write_bytes(b"")
+    subprocess.run(["mount", "-o", "remount,size=200k", small_disk], check=True)
+    lines.sync()
+    assert path.read_text().splitlines() == written
+    lines.close()
+
+
+def test_a_cut_line_is_removed_and_whole_ones_stay(tmp_path: Path) -> None:
+    rows = [{"update": update, "loss": 1.0} for update in range(1, 8)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "metrics.jsonl").write_text(text[:-10])
+    with records.Records(tmp_path, ["loss", "nll"], 5, 0, 0, 10):
+        pass
+    assert records.read(tmp_path / "metrics.jsonl") == rows[:5]
+
+
+def test_a_row_of_a_mean_that_is_made_again_is_not_doubled(tmp_path: Path) -> None:
+    outcome = {"loss": 1.0, "bleu": 2.0}
+    for _ in range(2):  # the second time after a kill before the checkpoint knew of it
+        with records.Records(tmp_path, ["loss", "nll"], 5, 5, 0, 10) as log:
+            log.validated_mean(5, outcome, [3, 5], is_best=True)
+            log.sync()
+    rows = [{"update": 5, "mean_of": [3, 5], "mean_loss": 1.0, "mean_bleu": 2.0}]
+    assert records.read(tmp_path / "metrics.jsonl") == rows
+    with records.Records(tmp_path, ["loss", "nll"], 5, 5, 5, 10):
+        pass
+    assert records.read(tmp_path / "metrics.jsonl") == rows
+
+
+def test_a_folder_belongs_to_one_process(tmp_path: Path) -> None:
+    with locked(tmp_path / "run"):
+        assert (tmp_path / "run/.lock").exists()
+        with pytest.raises(
+            BlockingIOError, match=rf"run: another process trains there \(process {os.getpid()} on .*name="
+        ):
+            locked(tmp_path / "run").__enter__()
+    assert list((tmp_path / "run").iterdir()) == []
+    with locked(tmp_path / "run"):
+        pass
+
+
+def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
+    code = "import os, sys, pathlib, nmt.files\nwith nmt.files.locked(pathlib.Path(sys.argv[1])): os._exit(9)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "run"], env=environment, check=False)
+    assert done.returncode == 9
+    assert (tmp_path / "run/.lock").exists()
+    with locked(tmp_path / "run"):
+        pass
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_leftovers_of_dead_processes_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = files.neighbour(tmp_path / "mine.pt")
+    monkeypatch.setattr(os, "getpid", lambda: 2**22 + 1)  # above what Linux gives
+    dead, folder = files.neighbour(tmp_path / "dead.pt"), files.neighbour(tmp_path / "folder")
+    monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
+    elsewhere = files.neighbour(tmp_path / "elsewhere.pt")
+    monkeypatch.undo()
+    folder.mkdir()
+    for path in (mine, dead, elsewhere, folder / "inside", tmp_path / "users.tmp", tmp_path / ".users.tmp"):
+        path.write_bytes(b"")
+    remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {mine.name, elsewhere.name, "users.tmp", ".users.tmp"}
+    remove_leftovers(tmp_path, mine=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"users.tmp", ".users.tmp"}
+    remove_leftovers(tmp_path / "nowhere")
+
+
+def test_what_is_kept_is_an_option_of_training() -> None:
+    from nmt.trainer import TrainConfig
+
+    assert {field.name for field in dataclasses.fields(KeepConfig)} < {f.name for f in dataclasses.fields(TrainConfig)}
+    with pytest.raises(ValueError, match=r"train.keep_last=0"):
+        TrainConfig(keep_last=0).validate()
