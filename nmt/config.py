@@ -5,10 +5,8 @@ sets of values. This is the only module that knows Hydra: it composes the groups
 while the checks, the messages and the sweep loop are ours, so that a mistake costs the user one line.
 """
 
-import itertools
 import shlex
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -25,15 +23,19 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from nmt.files import write_text
 from nmt.models import MODELS
 from nmt.options import convert, differences, from_primitive, nearest, needed, node, options, to_primitive, validate
-from nmt.presets import choices, folders
-from nmt.runs import FREE, check_continuation, command_line, is_under, overlay, own_name, report_folder, run_name
-from nmt.schema import Config, EvaluateConfig, TranslateConfig
-from nmt.usage import leave_output, one_line, read_flags, tell, usage
+from nmt.presets import SWEEP, choices, folders
+from nmt.runs import FREE, check_continuation, command_line, is_under, overlay, report_folder, run_name
+from nmt.schema import AlignConfig, Config, EvaluateConfig, ExportConfig, TranslateConfig
+from nmt.sweep import Argument, follow_parent, plan
+from nmt.sweep import run as run_sweep
+from nmt.usage import SWEEP_OPTIONS, leave_output, one_line, read_flags, tell, usage
 
 __all__ = [
     "FREE",
+    "AlignConfig",
     "Config",
     "EvaluateConfig",
+    "ExportConfig",
     "TranslateConfig",
     "check_continuation",
     "command",
@@ -41,6 +43,7 @@ __all__ = [
     "differences",
     "from_primitive",
     "overlay",
+    "preset",
     "report_folder",
     "run_name",
     "save_yaml",
@@ -49,7 +52,13 @@ __all__ = [
 
 T = TypeVar("T")
 
-GROUPS: dict[str, tuple[str, ...]] = {"train": ("data", "model", "experiment"), "evaluate": ("data",), "translate": ()}
+GROUPS: dict[str, tuple[str, ...]] = {
+    "train": ("data", "model", "experiment"),
+    "evaluate": ("data",),
+    "translate": (),
+    "export": (),
+    "align": (),
+}
 
 
 def to_yaml(config: object) -> str:
@@ -77,9 +86,13 @@ class _Argument(NamedTuple):
         return self.text.partition("=")[2].strip()
 
 
+def _bare(text: str) -> str:
+    return text.partition("=")[0].lstrip("+~").partition("@")[0].strip()
+
+
 def _parse(text: str, known: Sequence[str]) -> _Argument:
     key, equals, value = text.partition("=")
-    bare = key.lstrip("+~").partition("@")[0].strip()
+    bare = _bare(text)
     near = nearest(bare, known)
     hint = f"; did you mean {near}?" if near else "; --help shows the options"
     if not equals:
@@ -112,7 +125,7 @@ def _in_quotes(value: str) -> str | None:
 
 def _known(name: str, tree: object) -> list[str]:
     """Groups, nodes and options that may stand before "="; options of every architecture, whichever is chosen."""
-    known = dict.fromkeys(GROUPS[name]) | options(tree)
+    known = dict.fromkeys((*GROUPS[name], *SWEEP_OPTIONS)) | options(tree)
     if hasattr(tree, "model"):
         for kind in MODELS.values():
             known |= options(kind.config(), "model.")
@@ -126,6 +139,9 @@ def _known(name: str, tree: object) -> list[str]:
 def _read(name: str, config_class: type[T], arguments: Sequence[str]) -> T:
     """The configuration that one run's arguments describe, not validated yet."""
     known = _known(name, config_class())
+    for text in arguments:
+        if _bare(text) in SWEEP_OPTIONS:
+            raise ValueError(f"{text}: belongs to a sweep of several runs, which needs -m")
     parsed = [_parse(text, known) for text in arguments]
     for argument in parsed:
         if argument.parsed.is_sweep_override():
@@ -223,16 +239,17 @@ def command(
             the traceback) or when a run of several failed; 130 when interrupted. Any exception but ValueError and
             OSError is a defect and passes through.
     """
+    follow_parent()
     try:
         overrides, flags = read_flags(list(sys.argv[1:] if arguments is None else arguments))
         if "help" in flags:
-            print(usage(name, {group: choices(group) for group in GROUPS[name]}))
+            print(usage(name, {group: choices(group) for group in GROUPS[name]}, choices(SWEEP)))
         elif "cfg" in flags:
             print(to_yaml(_read(name, config_class, overrides)), end="")
         elif "multirun" in flags:
             _many(task, config_class, name, overrides)
         else:
-            _one(task, config_class, name, overrides)
+            task(_ready(config_class, name, overrides), overrides)
         sys.stdout.flush()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -243,49 +260,36 @@ def command(
         raise SystemExit(1) from None
 
 
-def _one(task: Callable[[T, list[str]], None], config_class: type[T], name: str, overrides: list[str]) -> None:
+def _ready(config_class: type[T], name: str, overrides: list[str]) -> T:
+    """What a task is called with."""
     config = _read(name, config_class, overrides)
     if isinstance(config, Config):
         validate(config)
         config.name = config.name or run_name(overrides)
-    elif isinstance(config, EvaluateConfig | TranslateConfig):
+    elif isinstance(config, EvaluateConfig | TranslateConfig | ExportConfig | AlignConfig):
         config.validate()  # its parts are complete, and checked, only on top of the checkpoint's (see `overlay`)
-    task(config, overrides)
+    return config
+
+
+def preset(experiment: str | None = None) -> Config:
+    """The configuration of `python -m nmt.train experiment=NAME`, or without any option."""
+    return _read("train", Config, [f"experiment={experiment}"] if experiment else [])
 
 
 def _many(task: Callable[[T, list[str]], None], config_class: type[T], name: str, overrides: list[str]) -> None:
-    """Run every combination of the values given, one after the other; a run that fails does not stop the rest."""
-    runs = _combinations(overrides, _known(name, config_class()))
-    failures: list[str] = []
-    for number, (fixed, swept) in enumerate(runs, start=1):
-        shown = shlex.join(swept)
-        print(f"run {number} of {len(runs)}: {shown}", file=sys.stderr, flush=True)
-        own = own_name(fixed, swept) if config_class is Config else []
-        common = [item for item in fixed if not (own and item.startswith("name="))]
-        try:
-            _one(task, config_class, name, [*common, *swept, *own])
-        except (ValueError, OSError) as error:
-            tell(error)
-            failures.append(f"  {shown}: {one_line(error)}")
-        except Exception as error:  # a defect: shown in full, and the other runs still go ahead
-            traceback.print_exc()
-            failures.append(f"  {shown}: {type(error).__name__}: {one_line(error)}")
-    if failures:
-        print(f"{len(failures)} of {len(runs)} runs failed:", *failures, sep="\n", file=sys.stderr)
-        raise SystemExit(1)
-
-
-def _combinations(overrides: list[str], known: Sequence[str]) -> list[tuple[list[str], list[str]]]:
-    """For every run of a sweep, the arguments common to all and its own."""
-    fixed: list[str] = []
-    swept: list[list[str]] = []
+    """Every combination of the values given; see `nmt.sweep`."""
+    known = _known(name, config_class())
+    arguments = []
     for text in overrides:
-        key, parsed, _ = _parse(text, known)
+        sweeps = _bare(text) in SWEEP_OPTIONS
+        key, parsed, _ = _parse(text.lstrip("+") if sweeps else text, known)
         if not parsed.is_sweep_override():
-            fixed.append(text)
+            arguments.append(Argument(key, text, parsed.value(), None))
             continue
         try:
-            swept.append([f"{key}={value}" for value in parsed.sweep_string_iterator()])
+            values = [f"{key}={value}" for value in parsed.sweep_string_iterator()]
         except HydraException as error:
             raise ValueError(f"{text}: {one_line(error)}; write the values out: {key}=a,b,c") from None
-    return [(fixed, list(values)) for values in itertools.product(*swept)]
+        arguments.append(Argument(key, text, None, values))
+    given, jobs = plan(arguments, lambda overrides: _ready(config_class, name, overrides))
+    run_sweep(name, jobs, given, lambda job: task(job.config, job.arguments))

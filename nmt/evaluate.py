@@ -1,10 +1,14 @@
 """python -m nmt.evaluate: evaluates a trained model on a test set into a report folder."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from nmt import checkpoint, evaluator, records, runtime
 from nmt.config import command, overlay, to_yaml
-from nmt.evaluator import EvaluationSet
+from nmt.evaluation import EvaluationSet, Given, evaluation_sets, read_hypotheses
 from nmt.options import from_primitive
-from nmt.runs import command_line, report_folder
+from nmt.outside import read_outside
+from nmt.runs import command_line, report_folder, run_of
 from nmt.schema import Config, EvaluateConfig
 from nmt.translator import Translator
 
@@ -15,8 +19,9 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
     device = runtime.device(config.device)
     path = checkpoint.locate(config.checkpoint)
     content = checkpoint.load(path, device)
-    merged = overlay(from_primitive(Config, content["config"]), config, overrides)
-    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    trained = from_primitive(Config, content["config"])
+    merged = overlay(trained, config, overrides)
+    run = run_of(path)
     about = evaluator.About(
         name=merged.name or "",
         command=command_line("evaluate", overrides),
@@ -27,10 +32,46 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
     if any(override.startswith("data.test=") for override in overrides):
         sets = [EvaluationSet.read(merged.data, "test")]  # the run's further test sets were not asked for
     else:
-        sets = evaluator.evaluation_sets(merged.data)
+        sets = evaluation_sets(merged.data)
     if not sets:
         raise ValueError("data.test: not given, and the run has no test set; say which one, as data.test=PREFIX")
-    evaluator.evaluate_sets(translator, merged.metrics, sets, report_folder(run, config, overrides), about)
+    evaluator.evaluate_sets(
+        translator,
+        merged.metrics,
+        sets,
+        report_folder(run, config, overrides),
+        about,
+        reading=merged.alignment,
+        data=trained.data,
+        given=_given(config, overrides, sets),
+    )
+
+
+def _given(config: EvaluateConfig, overrides: Sequence[str], sets: Sequence[EvaluationSet]) -> list[Given]:
+    """What is given for each test set; all of it is read before anything is translated."""
+    one_set = [f"hypotheses={config.hypotheses}"] if config.hypotheses is not None else []
+    one_set += [f"baselines={name}" for name in config.baselines if not Path(name).is_dir()]
+    one_set += [f"outside={item}" for item in config.outside]
+    if len(sets) > 1 and one_set:
+        names = ", ".join(test.name for test in sets)
+        raise ValueError(f"{one_set[0]}: a file is of one test set and there are {len(sets)} ({names}): give data.test")
+    found = []
+    for test in sets:
+        own = Given()
+        if config.hypotheses is not None:
+            own.hypotheses = read_hypotheses(config.hypotheses, test)
+        for name in config.baselines:
+            path = Path(name)
+            if path.is_dir():
+                elsewhere = EvaluateConfig(checkpoint=name, data=config.data)
+                path = report_folder(path, elsewhere, overrides) / test.folder / "hypotheses.txt"
+                if not path.is_file():
+                    raise FileNotFoundError(f"{path}: no such file; evaluate {name} on {test.name} first")
+            own.baselines[name] = read_hypotheses(path, test)
+        for name, _, file in (item.partition(":") for item in config.outside):
+            own.outside[name] = read_outside(file, len(test.pairs))
+        found.append(own)
+    return found
 
 
 if __name__ == "__main__":

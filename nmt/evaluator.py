@@ -1,31 +1,34 @@
-"""Evaluation of a test set into a report folder: hypotheses, scores, alignments, pictures and a page."""
+"""Evaluation of a test set into a report folder: hypotheses, scores, alignments, diagnostics, pictures and a page."""
 
 import json
 import logging
+import math
 import platform
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from nmt import __version__, alignment, metrics
-from nmt.alignment import AlignmentScore, Gold
-from nmt.data import DataConfig, Pair, gold_path, more_tests, read_pairs
-from nmt.files import whole, write_text
+from nmt import __version__, alignment, metrics, significance
+from nmt.aligner import CHUNK, Aligner, chosen
+from nmt.alignment import AlignmentConfig, AlignmentScore, Choice, Gold
+from nmt.alignment.record import Aligned as AlignedPair
+from nmt.alignment.record import writing
+from nmt.breakdown import breakdown, out_of_order
+from nmt.data import DataConfig, Pair
+from nmt.diagnostics import Collector, importance
+from nmt.evaluation import Aligned, Evaluation, EvaluationSet, Given, evaluation_sets, training_frequencies
+from nmt.files import write_text
 from nmt.metrics import MetricsConfig, Result
-from nmt.report import heatmap
-from nmt.report.page import Report, ReportSentence, SplitReport, write_page
+from nmt.report import Browser, Report, ReportSentence, SplitReport, heatmap, write_page
 from nmt.translator import Translation, Translator
+
+__all__ = ["About", "EvaluationSet", "Scored", "evaluate", "evaluate_sets", "evaluation_sets", "score", "versions"]
 
 log = logging.getLogger(__name__)
 
 NUM_HEATMAPS = 10
-NUM_SHOWN = 30
-ALIGNMENTS_SCHEMA = 1
+FILES = ("pharaoh", "npz")
 
 
 @dataclass
@@ -35,7 +38,6 @@ class Scored:
     translations: list[Translation]
     scores: dict[str, Result]
     alignment: AlignmentScore | None
-    reference_links: list[list[tuple[int, int]]] | None
 
     def numbers(self) -> dict[str, float]:
         """Scores by name: sacreBLEU's from 0 to 100, alignment error from 0 to 1."""
@@ -60,181 +62,228 @@ def score(
     pairs: Sequence[Pair],
     gold: Sequence[Gold] | None,
     config: MetricsConfig,
+    reading: AlignmentConfig | None = None,
     *,
     on_batch: Callable[[int], None] | None = None,
 ) -> Scored:
-    """Translates, scores, and aligns the references when there is gold. Validation and final evaluation both call it.
+    """Translates and scores, with the code and the search of an evaluation: what validation does.
+
+    Where there is gold the references are aligned by the layer and head that are best on these very sentences, unless
+    the options `reading` fix them.
 
     Raises:
         ValueError: gold of another number of sentences.
     """
     translations = translator.translate([pair.source for pair in pairs], on_batch=on_batch)
     scores = metrics.score([t.text for t in translations], [pair.target for pair in pairs], config)
-    links = translator.links(pairs) if gold is not None else None
-    aligned = alignment.score(links, gold) if links is not None and gold is not None else None
-    return Scored(translations, scores, aligned, links)
+    aligned: AlignmentScore | None = None
+    if gold is not None:
+        aligner = Aligner(translator, reading or AlignmentConfig())
+        choice = aligner.choose(pairs, gold, "the sentences themselves")
+        if choice is not None and aligner.config.links == "argmax":
+            aligned = choice.scores[choice.reading]
+        elif choice is not None:
+            found = aligner.against(pairs, gold)
+            aligned = found.score if found is not None else None
+    return Scored(translations, scores, aligned)
 
 
 def evaluate(
-    translator: Translator,
-    pairs: Sequence[Pair],
-    gold: Sequence[Gold] | None,
+    aligner: Aligner,
+    choice: Choice | None,
+    test: EvaluationSet,
     config: MetricsConfig,
     directory: Path,
     about: About,
+    given: Given | None = None,
     *,
     on_batch: Callable[[int], None] | None = None,
-) -> Scored:
+) -> Evaluation:
     """Evaluates a test set and writes the report folder, every file whole or not at all.
 
     Args:
-        translator: the model.
-        pairs: source and reference texts.
-        gold: word alignments of the references, or None.
+        aligner: holds the model.
+        choice: which layer and head alignments are read from; None for a model without attention.
+        test: texts, and word alignments of the references or None.
         config: which scores.
         directory: the report folder; what it held under the same names is replaced.
         about: what else the page says.
+        given: translations, other systems and other scores.
         on_batch: called with the number of sentences translated so far.
 
     Returns:
-        what was written as scores.json and hypotheses.txt.
+        everything that was found.
+
+    Raises:
+        ValueError: what was given does not fit the test set.
     """
-    result = score(translator, pairs, gold, config, on_batch=on_batch)
+    given = given or Given()
+    translator, pairs = aligner.translator, test.pairs
+    sources, references = [pair.source for pair in pairs], [pair.target for pair in pairs]
+    if given.hypotheses is None:
+        translations = translator.translate(sources, on_batch=on_batch)
+    else:
+        ids = translator.tokenizer.encode_target(given.hypotheses)
+        rows = zip(given.hypotheses, ids, strict=True)
+        translations = [Translation(text=text, tokens=own, score=math.nan, cut=False) for text, own in rows]
+    texts = [translation.text for translation in translations]
+    result = Evaluation(about.test, pairs, translations, metrics.score(texts, references, config))
+    result.notes += _notes(translations, sources, references, choice)
+    result.intervals = significance.intervals(texts, references, config)
+    result.sentence_chrf = metrics.sentence_chrf(texts, references, config)
+    if given.baselines:
+        name = about.name or "this"
+        name += " (this)" if name in given.baselines else ""
+        result.comparisons = significance.paired({**given.baselines, name: texts}, references, config)
+    result.outside = given.outside
+    if config.breakdown:
+        result.breakdown = breakdown(sources, texts, references, config, given.frequencies)
+    if choice is not None and test.gold is not None:
+        against = aligner.against(pairs, test.gold)
+        assert against is not None, "a model with attention"
+        result.alignment = Aligned(against.score, choice, against.links, against.readings)
+    _write(result, aligner if choice is not None else None, directory, about)
+    return result
+
+
+def _notes(
+    translations: Sequence[Translation], sources: Sequence[str], references: Sequence[str], choice: Choice | None
+) -> list[str]:
+    notes = []
+    if num_cut := sum(translation.cut for translation in translations):
+        notes.append(
+            f"{num_cut} of {len(translations)} translations reached the longest length allowed and end there: "
+            "raise search.max_ratio or search.max_extra if they should not."
+        )
+    correlation = out_of_order(sources, references)
+    if correlation is not None:
+        notes.append(
+            f"The lengths of sources and references hardly go together (correlation {correlation:.2f}): are the "
+            "references in another order, or of another text?"
+        )
+    if choice is None:
+        notes.append("This model has no attention: there are no alignments.")
+    return notes
+
+
+def _write(result: Evaluation, aligner: Aligner | None, directory: Path, about: About) -> None:
     directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.yaml").unlink(missing_ok=True)
     write_text(directory / "hypotheses.txt", "".join(f"{t.text}\n" for t in result.translations))
-    notes = _write_alignments(translator, pairs, result, directory)
-    if result.reference_links is not None:
-        alignment.write_pharaoh(directory / "reference_alignments.pharaoh", result.reference_links)
-    write_text(directory / "scores.json", json.dumps(_scores(result), indent=2, ensure_ascii=False) + "\n")
+    browser = _write_attention(result, aligner, directory)
+    if result.alignment is not None:
+        alignment.write_pharaoh(directory / "reference_alignments.pharaoh", result.alignment.links)
+        _write_json(directory / "readings.json", result.readings())
+    _write_json(directory / "scores.json", result.primitive())
+    if result.diagnostics is not None:
+        _write_json(directory / "diagnostics.json", result.diagnostics.primitive())
+        for line in result.diagnostics.table():
+            log.info("%s", line)
+    rows = (json.dumps(row, ensure_ascii=False) for row in result.sentences())
+    write_text(directory / "sentences.jsonl", "".join(f"{row}\n" for row in rows))
+    for note in result.notes:
+        log.info("%s", note)
     page = Report(
-        title=f"{about.test}: {len(pairs)} sentences",
+        title=f"{about.test}: {len(result.pairs)} sentences",
         name=about.name,
-        scores=result.scores,
-        alignment=None if result.alignment is None else result.alignment._asdict(),
+        scores=result.primitive(),
+        diagnostics=result.diagnostics.primitive() if result.diagnostics is not None else {},
         history=about.history,
         data=about.data,
         command=about.command,
         versions=versions(),
         config=about.config,
-        notes=notes.texts,
-        sentences=notes.sentences,
+        notes=result.notes,
+        browser=browser,
     )
-    write_page(directory / "report.html", page, max_sentences=NUM_SHOWN)
-    return result
+    write_page(directory / "report.html", page)
+    write_text(directory / "config.yaml", about.config)  # comes last: who finds it has a whole report
 
 
-@dataclass(frozen=True)
-class EvaluationSet:
-    """Texts to translate, their references, and word alignments when there is a gold file beside them."""
+def _write_attention(result: Evaluation, aligner: Aligner | None, directory: Path) -> Browser:
+    """alignments.npz, alignments.pharaoh, heat maps and diagnostics of the hypotheses; what the page shows of them."""
+    pairs, translations = result.pairs, result.translations
+    texts = [(pair.source, translation.text) for pair, translation in zip(pairs, translations, strict=True)]
+    if aligner is None:
+        for name in FILES:
+            (directory / f"alignments.{name}").unlink(missing_ok=True)
+        (directory / "diagnostics.json").unlink(missing_ok=True)
+        browser = Browser()
+        for row in result.sentences():
+            browser.add(_sentence(row))
+        return browser
+    reading = aligner.reading
+    assert reading is not None, "it was chosen"
+    browser, collector, rows = Browser(*reading[:3], str(reading)), Collector(), iter(result.sentences())
+    with writing(directory, FILES, weights=True) as write:
+        for begin in range(0, len(pairs), CHUNK):
+            part = slice(begin, begin + CHUNK)
+            sources = aligner.tokenizer.encode_source([pair.source for pair in pairs[part]])
+            found = aligner.align_ids(texts[part], sources, [t.tokens for t in translations[part]])
+            write(found)
+            for one in found:
+                collector.add(one.weights, one.source_pieces, one.source)
+                browser.add(_sentence(next(rows), one), one.weights)
+            for i, one in enumerate(found[: max(NUM_HEATMAPS - begin, 0)], start=begin):
+                picture = directory / "heatmaps" / f"{i + 1:04d}.png"
+                drawn = heatmap.draw(picture, one.weights.mean((0, 1)), one.source_pieces, one.target_pieces)
+                result.notes += [f"{picture.name}: {note}" for note in drawn]
+    result.diagnostics = collector.result()
+    if result.diagnostics is not None and aligner.config.importance_on:
+        some = pairs[: aligner.config.importance_on]
+        result.diagnostics.importance = importance(aligner.translator, some)
+        result.diagnostics.num_importance = len(some)
+    return browser
 
-    name: str
-    folder: str  # inside the report; "" for the report itself
-    pairs: list[Pair]
-    gold: list[Gold] | None
-    repaired: dict[str, int]
 
-    @classmethod
-    def read(cls, config: DataConfig, split: str, folder: str = "") -> "EvaluationSet":
-        """Reads all of it. Raises ValueError or FileNotFoundError where the text or the gold file is at fault."""
-        repaired: Counter[str] = Counter()
-        pairs = list(read_pairs(config, split, repaired))
-        path = gold_path(config, split)
-        gold = alignment.read_gold(path, pairs) if path is not None else None
-        return cls(folder or split, folder, pairs, gold, dict(repaired))
-
-
-def evaluation_sets(config: DataConfig) -> list[EvaluationSet]:
-    """`data.test`, and each of `data.more_tests` under its own name."""
-    has_test = config.test is not None or config.kind in ("builtin", "hub")
-    first = [EvaluationSet.read(config, "test")] if has_test else []
-    return first + [EvaluationSet.read(config, name, Path(name).name) for name in more_tests(config)]
+def _sentence(row: dict[str, Any], one: AlignedPair | None = None) -> ReportSentence:
+    """A row of sentences.jsonl for the page, with the names of its subwords and their links."""
+    texts = ("id", "source", "reference", "hypothesis", "cut")
+    values = {name.replace("_", " "): value for name, value in row.items() if name not in texts}
+    given = (row["source"], row["reference"], row["hypothesis"], values)
+    if one is None:
+        return ReportSentence(*given)
+    return ReportSentence(*given, one.source_pieces, one.target_pieces, one.source_words, one.target_words, one.links)
 
 
 def evaluate_sets(
-    translator: Translator, metrics_config: MetricsConfig, sets: Sequence[EvaluationSet], directory: Path, about: About
-) -> None:
-    """Evaluates each test set into `directory`, or its own folder inside it."""
-    for test in sets:
+    translator: Translator,
+    config: MetricsConfig,
+    sets: Sequence[EvaluationSet],
+    directory: Path,
+    about: About,
+    *,
+    reading: AlignmentConfig | None = None,
+    data: DataConfig | None = None,
+    given: Sequence[Given] | None = None,
+) -> list[Evaluation]:
+    """Evaluates each test set into `directory`, or its own folder inside it.
+
+    Args:
+        reading: how alignments are read off attention.
+        data: the run's, whose validation set decides between layers and heads, and whose training text says which
+            words are rare; None: neither is there.
+        given: what is given beside the model, for each test set; None: nothing.
+    """
+    texts = [pair for test in sets for pair in test.pairs]
+    aligner, choice = chosen(translator, reading or AlignmentConfig(), data, texts)
+    known = training_frequencies(data, sets) if data is not None and config.breakdown else None
+    results = []
+    for test, own in zip(sets, given or [Given()] * len(sets), strict=True):
         folder = directory / test.folder
         part = SplitReport(test.name, len(test.pairs), len(test.pairs), {}, test.repaired)
         here = replace(about, test=test.name, data=[*about.data, part])
-        result = evaluate(translator, test.pairs, test.gold, metrics_config, folder, here)
-        shown = "  ".join(f"{key} {value.score:.2f} ({value.signature})" for key, value in result.scores.items())
-        shown += "" if result.alignment is None else f"  AER {100 * result.alignment.aer:.1f} %"
-        log.info("%s: %s  -> %s", test.name, shown, folder / "report.html")
+        own = replace(own, frequencies=known)
+        result = evaluate(aligner, choice, test, config, folder, here, own)
+        for line in result.lines():
+            log.info("%s: %s", test.name, line)
+        log.info("%s: %s", test.name, folder / "report.html")
+        results.append(result)
+    return results
 
 
-def _scores(result: Scored) -> dict[str, Any]:
-    found: dict[str, Any] = {name: value._asdict() for name, value in result.scores.items()}
-    if result.alignment is not None:
-        found["alignment"] = result.alignment._asdict()
-    return found
-
-
-@dataclass
-class _Notes:
-    texts: list[str]
-    sentences: list[ReportSentence]
-
-
-def _write_alignments(translator: Translator, pairs: Sequence[Pair], result: Scored, directory: Path) -> _Notes:
-    """alignments.npz, alignments.pharaoh and heat maps of the hypotheses; what the page shows of them.
-
-    alignments.npz holds for sentence i (counted from 0) `i.weights` (L, H, T, S) in float16, and the pieces of rows and
-    columns, `i.target` (T,) and `i.source` (S,), the end token among them; `schema` is the version of this layout.
-    """
-    tokenizer = translator.tokenizer
-    sources = tokenizer.encode_source([pair.source for pair in pairs])
-    targets = [translation.tokens for translation in result.translations]
-    arrays: dict[str, NDArray[Any]] = {"schema": np.array(ALIGNMENTS_SCHEMA)}
-    links: list[list[tuple[int, int]]] = [[] for _ in pairs]
-    shown: dict[int, ReportSentence] = {}
-    texts: list[str] = []
-    if num_cut := sum(translation.cut for translation in result.translations):
-        texts.append(
-            f"{num_cut} of {len(pairs)} translations reached the longest length allowed and end there: "
-            "raise search.max_ratio or search.max_extra if they should not."
-        )
-    for i, weights in translator.attention(sources, targets):
-        source_pieces = [*tokenizer.source_pieces(sources[i]), "</s>"]
-        target_pieces = [*tokenizer.target_pieces(targets[i]), "</s>"]
-        arrays[f"{i}.weights"] = weights.astype(np.float16)
-        arrays[f"{i}.source"], arrays[f"{i}.target"] = np.array(source_pieces), np.array(target_pieces)
-        links[i] = translator.word_alignment(weights, sources[i], targets[i]).links
-        if i < NUM_SHOWN:
-            shown[i] = ReportSentence(
-                pairs[i].source,
-                pairs[i].target,
-                result.translations[i].text,
-                source_pieces,
-                target_pieces,
-                weights.mean((0, 1)),
-            )
-    if len(arrays) == 1:
-        texts.append("This model has no attention: there are no alignments.")
-        for name in ("alignments.npz", "alignments.pharaoh"):
-            (directory / name).unlink(missing_ok=True)
-    else:
-        _write_npz(directory / "alignments.npz", arrays)
-        alignment.write_pharaoh(directory / "alignments.pharaoh", links)
-    for i, sentence in sorted(shown.items())[:NUM_HEATMAPS]:
-        assert sentence.matrix is not None
-        picture = directory / "heatmaps" / f"{i + 1:04d}.png"
-        drawn = heatmap.draw(picture, sentence.matrix, sentence.source_labels, sentence.target_labels)
-        texts += [f"{picture.name}: {note}" for note in drawn]
-    for text in texts:
-        log.info("%s", text)
-    plain = (
-        ReportSentence(pairs[i].source, pairs[i].target, result.translations[i].text)
-        for i in range(len(pairs))
-        if i not in shown
-    )
-    return _Notes(texts, [shown[i] for i in sorted(shown)] or list(plain)[:NUM_SHOWN])
-
-
-def _write_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    with whole(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+def _write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def versions() -> dict[str, str]:

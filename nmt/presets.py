@@ -1,8 +1,13 @@
 """Where the named sets of values (`configs/`) lie, and what they hold."""
 
+import itertools
 from pathlib import Path
+from typing import Any
 
 import yaml  # type: ignore[import-untyped]
+
+SWEEP = "sweep"
+"""The group of named sweeps."""
 
 
 def folders() -> list[Path]:
@@ -28,3 +33,43 @@ def preset_options(group: str, choice: str) -> list[str]:
             values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
             return [f"{group}.{key}" for key in values if key != "defaults"]
     return []
+
+
+def sweep_points(choice: str) -> list[list[str]]:
+    """The runs of a named sweep, each as `option=value` arguments.
+
+    The file holds a mapping from option to the list of its values, of which every combination is meant; or, where
+    several options change together, a list of mappings from option to value, one for each run.
+
+    Raises:
+        ValueError: there is none of this name, or it holds something else.
+    """
+    for folder in folders():
+        file = folder / SWEEP / f"{choice}.yaml"
+        if file.is_file():
+            break
+    else:
+        raise ValueError(f"sweep={choice}: must be one of {', '.join(choices(SWEEP)) or '(none)'}")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
+    if isinstance(content, dict) and content:
+        values = [each if isinstance(each, list) else [each] for each in content.values()]
+        points = [dict(zip(content, combination, strict=True)) for combination in itertools.product(*values)]
+    elif isinstance(content, list) and content and all(isinstance(point, dict) for point in content):
+        points = content
+    else:
+        raise ValueError(f"{file}: needs a mapping {{option: [values]}}, or a list of mappings {{option: value}}")
+    return [[f"{option}={value_text(value)}" for option, value in point.items()] for point in points]
+
+
+def value_text(value: Any) -> str:
+    """A plain value as the command line has it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(map(value_text, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {value_text(each)}" for key, each in value.items()) + "}"
+    return str(value)

@@ -4,10 +4,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from nmt.alignment import FORMATS as ALIGNMENT_FORMATS
+from nmt.alignment import METHODS, AlignmentConfig
 from nmt.attention import NONE
 from nmt.data.sources import DataConfig
-from nmt.metrics import MetricsConfig
+from nmt.metrics import METRICS, MetricsConfig
+from nmt.models import without_effect
 from nmt.models.rnn import RNNConfig
+from nmt.models.transformer import TransformerDecoderConfig
 from nmt.optim import OptimConfig
 from nmt.search import SearchConfig
 from nmt.trainer import TrainConfig
@@ -32,6 +36,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
 
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed (of this node; the others check themselves)."""
@@ -45,10 +50,40 @@ class Config:
             raise ValueError(f"name={self.name}: must be a folder name inside {self.runs}/, such as name=my_run")
         attention = self.model.attention
         scores = [layer.get("score", attention.score) for layer in attention.layers] or [attention.score]
-        if self.train.coverage_loss and all(score == NONE for score in scores):
+        for option in ("coverage_loss", "guided_alignment"):
+            if getattr(self.train, option) and all(score == NONE for score in scores):
+                raise ValueError(
+                    f"train.{option}={getattr(self.train, option):g}: needs a model with attention; set it to 0, or "
+                    "choose a score other than model.attention.score=none"
+                )
+        self._check_guided()
+
+    def idle(self) -> list[str]:
+        """Options that are set and change nothing, with their values."""
+        found = without_effect(self.model) + self.train.idle()
+        unread = self.data.alignment and not self.train.guided_alignment
+        return found + ([f"data.alignment={self.data.alignment}"] if unread else [])
+
+    def _check_guided(self) -> None:
+        model, train = self.model, self.train
+        if not train.guided_alignment:
+            return
+        has_layers = isinstance(model, TransformerDecoderConfig)  # a recurrent decoder has one attention
+        layers = range(model.decoder_layers if has_layers else 1)
+        num = {
+            "layer": sum(model.attention.layer(layer).score != NONE for layer in layers),
+            "head": model.attention.heads,
+        }
+        for what, there in num.items():
+            if getattr(train, f"guided_{what}") > there:
+                raise ValueError(
+                    f"train.guided_{what}={getattr(train, f'guided_{what}')}: attention to the source has {there} "
+                    f"{what}{'s' if there > 1 else ''}; give one of them, or 0 for the mean of all"
+                )
+        if train.guided_layer and has_layers and model.layer_drop:
             raise ValueError(
-                f"train.coverage_loss={self.train.coverage_loss:g}: needs a model with attention; set it to 0, or "
-                "choose a score other than model.attention.score=none"
+                f"train.guided_layer={train.guided_layer}: model.layer_drop={model.layer_drop:g} leaves out layers of "
+                "which it may be one; set either to 0"
             )
 
 
@@ -60,9 +95,16 @@ class EvaluateConfig:
     """A run directory (its best checkpoint) or a checkpoint file."""
     output: str | None = None
     """Folder for the report; None: see `report_folder`."""
+    hypotheses: str | None = None
+    """A file of translations of the test set, one on each line, to judge in the place of the model's own."""
+    baselines: list[str] = field(default_factory=list)
+    """Other systems to compare with: runs that were evaluated on the same test set, or files of their translations."""
+    outside: list[str] = field(default_factory=list)
+    """Scores that other programs gave to the translations, as NAME:FILE; see `nmt.outside`."""
     data: DataConfig = field(default_factory=DataConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     device: str = "auto"
     threads: int = 0
 
@@ -74,14 +116,67 @@ class EvaluateConfig:
             raise ValueError(
                 "output=: the report needs a folder; leave the option out for the one in the run directory"
             )
+        for item in self.outside:
+            name, _, file = item.partition(":")
+            if name in METRICS or not (name.isidentifier() and file):
+                raise ValueError(
+                    f"outside={item}: must be NAME:FILE, with a name that is no metric's of ours, as in comet:FILE"
+                )
+
+
+FORMATS = ("text", "jsonl")
 
 
 @dataclass
 class TranslateConfig:
     """What `python -m nmt.translate` can be told; whatever is not given comes from the checkpoint."""
 
-    checkpoint: str = ""
+    checkpoint: Any = ""
+    """A run directory (its best checkpoint) or a checkpoint file, or a list of them: an ensemble."""
+    format: str = "text"
+    """text: the best translation of each line; jsonl: one JSON object for each line, see `nmt.answers`."""
+    max_length: int = 0
+    """Source tokens beyond which a line is translated in parts, cut at sentence marks; 0: data.max_length of training.
+    Never more than the model can take."""
     search: SearchConfig = field(default_factory=SearchConfig)
+    device: str = "auto"
+    threads: int = 0
+
+    def validate(self) -> None:
+        """Raise ValueError for a value that is not allowed."""
+        named = self.checkpoint if isinstance(self.checkpoint, list) else [self.checkpoint]
+        for checkpoint in named or [""]:
+            _check_checkpoint(checkpoint)
+        if self.format not in FORMATS:
+            raise ValueError(f"format={self.format}: must be one of {', '.join(FORMATS)}")
+        if self.max_length < 0:
+            raise ValueError(f"max_length={self.max_length}: must be 0 (as in training) or more")
+        _check_machine(self.device, self.threads)
+
+
+@dataclass
+class AlignConfig:
+    """What `python -m nmt.align` can be told; whatever is not given comes from the checkpoint."""
+
+    checkpoint: str = ""
+    """A run directory (its best checkpoint) or a checkpoint file."""
+    source: str | None = None
+    """Source text, one sentence on each line; with `target` None: the run's test set."""
+    target: str | None = None
+    """Its translation, line by line."""
+    gold: str | None = None
+    """Word alignments to compare with, one line for each pair: i-j sure, ipj possible."""
+    reverse: str | None = None
+    """A run or checkpoint of the other direction; its links are joined with those of `checkpoint`."""
+    symmetrize: str = "grow-diag-final-and"
+    """How: intersection, union, grow-diag, grow-diag-final or grow-diag-final-and."""
+    output: str | None = None
+    """Folder for the files; None: align-<source> in the run directory."""
+    formats: list[str] = field(default_factory=lambda: ["pharaoh", "npz", "jsonl", "parquet"])
+    """Kinds of files."""
+    weights: bool = True
+    """Write the attention of every layer and head where the format can (npz, parquet)."""
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     device: str = "auto"
     threads: int = 0
 
@@ -89,10 +184,55 @@ class TranslateConfig:
         """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
         _check_machine(self.device, self.threads)
+        if (self.source is None) != (self.target is None):
+            given, missing = ("source", "target") if self.target is None else ("target", "source")
+            raise ValueError(f"{missing}: must be given beside {given}, or neither, for the run's own test set")
+        if self.gold is not None and self.source is None:
+            raise ValueError("gold: needs source and target; the run's own test set brings its own")
+        if self.output == "":
+            raise ValueError("output=: the files need a folder; leave the option out for one in the run directory")
+        if self.symmetrize not in METHODS:
+            raise ValueError(f"symmetrize={self.symmetrize}: must be one of {', '.join(METHODS)}")
+        if not self.formats:
+            raise ValueError(f"formats=[]: name at least one of {', '.join(ALIGNMENT_FORMATS)}")
+        for name in self.formats:
+            if name not in ALIGNMENT_FORMATS:
+                raise ValueError(f"formats={name}: must be one of {', '.join(ALIGNMENT_FORMATS)}")
 
 
-def _check_checkpoint(checkpoint: str) -> None:
-    if not checkpoint:
+EXPORTS = ("ctranslate2", "huggingface", "onnx")
+
+
+@dataclass
+class ExportConfig:
+    """What `python -m nmt.export` can be told; how the exported model searches comes from the checkpoint."""
+
+    checkpoint: str = ""
+    """A run directory (its best checkpoint) or a checkpoint file."""
+    format: str = ""
+    """ctranslate2, huggingface or onnx; what each can carry is shown by --formats."""
+    output: str = ""
+    """Folder to be made; an earlier export there is replaced."""
+    longest: int = 1024
+    """Tokens of the longest sentence that ctranslate2 and huggingface can take: the rows of their table of sinusoids. A
+    model with learned positions has a table of its own, and onnx has none."""
+    search: SearchConfig = field(default_factory=SearchConfig)
+    threads: int = 0
+
+    def validate(self) -> None:
+        """Raise ValueError for a value that is not allowed."""
+        _check_checkpoint(self.checkpoint)
+        _check_machine("cpu", self.threads)
+        if self.format not in EXPORTS:
+            raise ValueError(f"format={self.format}: must be one of {', '.join(EXPORTS)}; --formats tells them apart")
+        if not self.output:
+            raise ValueError("output=: must be given: output=FOLDER")
+        if self.longest < 2:
+            raise ValueError(f"longest={self.longest}: must be at least 2")
+
+
+def _check_checkpoint(checkpoint: object) -> None:
+    if not isinstance(checkpoint, str) or not checkpoint:
         raise ValueError("checkpoint: must be given: checkpoint=runs/NAME or checkpoint=FILE.pt")
 
 

@@ -9,8 +9,10 @@ from nmt.options import nearest
 SUMMARIES = {
     "train": "Train a translation model and evaluate it; everything is written to runs/<name>/.",
     "evaluate": "Evaluate a trained model on a test set. What is not given comes from the checkpoint.",
+    "align": "Align words of given texts with a trained model, and compare with gold alignments.",
     "translate": "Translate standard input, one sentence a line, to standard output.",
-    "compare": "Compare runs: what was different about them.",
+    "export": "Write a trained model as a folder that other programs run. --formats shows what each format can carry.",
+    "compare": "Compare runs: scores over seeds, what is certain about their differences, and what they cost.",
 }
 
 GROUP_LINES = {
@@ -48,7 +50,8 @@ OPTIONS = {
         "optim.learning_rate": "highest learning rate",
         "train.max_updates": "end after so many updates",
         "train.max_minutes": "end after so many minutes; 0 is no limit",
-        "train.batch_tokens": "size of a batch in padded tokens",
+        "train.batch_tokens": "size of a batch in padded tokens, or auto: as large as the memory holds",
+        "train.devices": "processes that share every batch, each on its own device",
         "train.valid_every": "updates between validations",
         **_SEARCH,
         **_MACHINE,
@@ -59,9 +62,49 @@ OPTIONS = {
         "output": "folder of the report",
         **_SEARCH,
         "metrics.names": "the metrics, as a list [bleu,chrf]",
+        "hypotheses": "file of translations to judge in the place of the model's own",
+        "baselines": "runs or files of translations to compare with, as a list [a,b]",
+        "outside": "scores of other programs, as a list [comet:FILE]",
         **_MACHINE,
     },
-    "translate": {**_CHECKPOINT, **_SEARCH, **_MACHINE},
+    "translate": {
+        "checkpoint": "run directory (its best checkpoint) or checkpoint file; a list [a,b] is an ensemble",
+        "format": "text, or jsonl with scores, alignments and search.num_best translations",
+        "max_length": "source tokens beyond which a line is translated in parts",
+        **_SEARCH,
+        "search.method": "beam, sample or mbr",
+        "search.num_best": "translations of each line, for format=jsonl",
+        **_MACHINE,
+    },
+    "align": {
+        **_CHECKPOINT,
+        "source": "source text; without it the run's test set",
+        "target": "its translation",
+        "gold": "word alignments to compare with",
+        "reverse": "run of the other direction, whose links are joined with these",
+        "symmetrize": "intersection, union, grow-diag, grow-diag-final or grow-diag-final-and",
+        "output": "folder for the files",
+        "formats": "kinds of files, as a list [pharaoh,npz,jsonl,parquet]",
+        "alignment.layer": "auto, mean or a number counted from 1",
+        "alignment.head": "auto, mean or a number counted from 1",
+        "alignment.links": "argmax or threshold",
+        **_MACHINE,
+    },
+    "export": {
+        **_CHECKPOINT,
+        "format": "ctranslate2, huggingface or onnx",
+        "output": "folder to be made; an earlier export there is replaced",
+        "longest": "tokens of the longest sentence that ctranslate2 and huggingface can take",
+        "search.beam": "hypotheses that the exported model keeps",
+        "threads": _MACHINE["threads"],
+    },
+}
+
+SWEEP_OPTIONS = {
+    "sweep": "a named set of values, or a list [a,b] of them",
+    "launcher": "serial, processes (several at a time on this machine) or slurm",
+    "jobs": "processes and slurm: how many at a time; 0 is one for each GPU or core",
+    "slurm": "what a job asks for, as {partition: NAME, timeout_min: 240, gpus_per_node: 1}",
 }
 
 EXAMPLES = {
@@ -71,21 +114,33 @@ EXAMPLES = {
         "python -m nmt.train model=transformer model.attention.score=additive",
         "python -m nmt.train experiment=multi30k_rnn train.max_minutes=60",
         "python -m nmt.train -m model.attention.score=additive,dot,scaled,general seed=1,2,3",
+        "python -m nmt.train -m sweep=attention seed=1,2,3 launcher=processes jobs=2",
     ),
     "evaluate": (
         "python -m nmt.evaluate checkpoint=runs/my_run",
         "python -m nmt.evaluate checkpoint=runs/my_run data.test=DIR/other_set search.beam=10",
+        "python -m nmt.evaluate -m sweep=beam checkpoint=runs/my_run",
+        "python -m nmt.evaluate checkpoint=runs/my_run baselines=[runs/other] metrics.names=[bleu,chrf,ter]",
     ),
     "translate": ("python -m nmt.translate checkpoint=runs/my_run < source.txt > target.txt",),
+    "align": (
+        "python -m nmt.align checkpoint=runs/en_de source=a.en target=a.de gold=a.gold",
+        "python -m nmt.align checkpoint=runs/en_de reverse=runs/de_en source=a.en target=a.de output=DIR",
+    ),
+    "export": (
+        "python -m nmt.export checkpoint=runs/my_run format=ctranslate2 output=exported",
+        "python -m nmt.export checkpoint=runs/my_run format=onnx output=graphs search.beam=8",
+    ),
 }
 
 
-def usage(name: str, choices: dict[str, list[str]]) -> str:
+def usage(name: str, choices: dict[str, list[str]], sweeps: list[str]) -> str:
     """The help text of a command.
 
     Args:
-        name: train, evaluate or translate.
+        name: train, evaluate, translate or export.
         choices: for every group of the command, the names that can be chosen.
+        sweeps: the names of sweeps.
     """
     lines = [f"usage: python -m nmt.{name} [name=value …]", "", SUMMARIES[name]]
     if choices:
@@ -101,7 +156,11 @@ def usage(name: str, choices: dict[str, list[str]]) -> str:
         "Flags:",
         "  -h, --help       this text",
         "  -c, --cfg job    print the whole configuration and stop",
-        "  -m, --multirun   one run for every combination of the values given with commas",
+        "  -m, --multirun   one run for every combination of the values given with commas, or named by sweep=",
+        "",
+        "With -m:",
+        *(f"  {option:{width}}  {line}" for option, line in SWEEP_OPTIONS.items()),
+        f"      sweep={{{','.join(sweeps)}}}",
         "",
         "A folder configs/ in the working directory may hold further named sets, such as configs/experiment/mine.yaml.",
         "",

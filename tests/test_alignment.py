@@ -1,3 +1,5 @@
+import itertools
+import json
 import random
 from pathlib import Path
 
@@ -5,16 +7,29 @@ import numpy as np
 import pytest
 
 from nmt.alignment import (
+    FORMATS,
+    METHODS,
+    AlignmentConfig,
     Gold,
+    Reading,
+    Sentence,
+    candidates,
+    choose,
+    compare,
+    lexical_gold,
     links,
+    nearest,
     parse_gold,
     read_gold,
     read_pharaoh,
     score,
+    symmetrize,
     words,
     write_gold,
     write_pharaoh,
+    writing,
 )
+from nmt.alignment.record import Aligned
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "word_alignment"
 SETS = {
@@ -184,3 +199,236 @@ def test_published_gold_against_itself(name):
     assert score(shuffled, golds).aer > 0.6
     diagonal = [[(i, i) for i in range(min(map(len, map(str.split, pair))))] for pair in zip(*texts, strict=True)]
     assert 0.2 < score(diagonal, golds).aer < 0.95
+
+
+def test_a_shift_reads_the_next_row():
+    # Pieces "a", "b", "</s>" on both sides: row t + 1 says where piece t is from.
+    matrix = [[0.2, 0.2, 0.6], [0.9, 0.1, 0.0], [0.1, 0.8, 0.1]]
+    np.testing.assert_allclose(words(matrix, [0, 1, -1], [0, 1, -1], shift=1), matrix[1:])
+    np.testing.assert_allclose(words(matrix, [0, 1, -1], [0, 1, -1]), matrix[:2])
+    # Two pieces of one word: the mean of the rows after them.
+    np.testing.assert_allclose(words(matrix, [0, 0, -1], [0, 1, -1], shift=1), [[0.5, 0.45, 0.05]])
+
+
+def test_null_and_threshold_by_hand():
+    matrix = [[0.2, 0.3, 0.5], [0.6, 0.4, 0.0], [0.0, 0.0, 1.0]]
+    assert links(matrix) == [(0, 1)]
+    assert links(matrix, null=False) == [(1, 0), (0, 1)]
+    assert links(matrix, threshold=0.3) == [(1, 0), (0, 1), (1, 1)]
+    assert links(matrix, threshold=0.61) == []
+    assert nearest(np.stack([matrix, matrix]), null=False).tolist() == [[1, 0, -1]] * 2
+    assert nearest([[1.0]], null=False).tolist() == [-1]  # a source of no words
+
+
+# The forward and backward links of a pair of 4 and 4 words, and what each method makes of them, worked by hand:
+# the intersection is 0-0 and 2-2. 1-1 is a diagonal neighbour of 0-0 with both words free, 2-1 then is one of 2-2 whose
+# words are taken, 3-2 has a free source word. 3-0 is far from everything: its source word is taken by then.
+FORWARD = [(0, 0), (1, 1), (2, 2), (3, 2)]
+BACKWARD = [(0, 0), (2, 1), (2, 2), (3, 0), (0, 3)]
+JOINED = {
+    "intersection": [(0, 0), (2, 2)],
+    "union": [(0, 0), (0, 3), (1, 1), (2, 1), (2, 2), (3, 0), (3, 2)],
+    "grow-diag": [(0, 0), (1, 1), (2, 2), (3, 2)],
+    "grow-diag-final": [(0, 0), (0, 3), (1, 1), (2, 2), (3, 2)],
+    "grow-diag-final-and": [(0, 0), (1, 1), (2, 2), (3, 2)],
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_symmetrisation_of_a_worked_example(method):
+    assert symmetrize(FORWARD, BACKWARD, method) == JOINED[method]
+
+
+def by_the_book(forward, backward, *, both):
+    """grow-diag-final(-and) over matrices, as the published pseudo-code has it (Koehn et al. 2005, figure 1)."""
+    size = 1 + max(max(link) for link in forward | backward)
+    current = {link: link in forward & backward for link in itertools.product(range(size), repeat=2)}
+
+    def free(i, j):
+        return not any(current[i, other] for other in range(size)), not any(current[k, j] for k in range(size))
+
+    steps = [(-1, 0), (0, -1), (1, 0), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1)]
+    while True:
+        before = dict(current)
+        for i in range(size):
+            for j in range(size):
+                for di, dj in steps if current[i, j] else ():
+                    new = (i + di, j + dj)
+                    if new in forward | backward and not current[new] and any(free(*new)):
+                        current[new] = True
+        if current == before:
+            break
+    for direction in (forward, backward):
+        for new in itertools.product(range(size), repeat=2):
+            if new in direction and (all if both else any)(free(*new)):
+                current[new] = True
+    return sorted(link for link, there in current.items() if there)
+
+
+def test_symmetrisation_agrees_with_the_published_procedure():
+    generator = random.Random(5)
+    everything = list(itertools.product(range(7), repeat=2))
+    for _ in range(300):
+        forward, backward = (set(generator.sample(everything, generator.randint(1, 12))) for _ in range(2))
+        made = {method: symmetrize(forward, backward, method) for method in METHODS}
+        assert made["grow-diag-final"] == by_the_book(forward, backward, both=False)
+        assert made["grow-diag-final-and"] == by_the_book(forward, backward, both=True)
+        assert forward & backward <= set(made["grow-diag"]) <= set(made["grow-diag-final-and"]) <= forward | backward
+        assert {tuple(link[::-1]) for link in symmetrize([(j, i) for i, j in forward], [], "union")} == forward
+
+
+def attention(generator, num_target, num_source):
+    return generator.dirichlet(np.full(num_source, 0.3), (2, 3, num_target)).astype(np.float32)
+
+
+def test_many_readings_at_once_score_as_each_alone():
+    generator = np.random.default_rng(7)
+    sentences = []
+    for num_target, num_source in ((5, 6), (3, 4), (9, 2), (1, 1)):
+        target_words = [*np.sort(generator.integers(0, 4, num_target - 1)).tolist(), -1]
+        source_words = [*np.sort(generator.integers(0, 4, num_source - 1)).tolist(), -1]
+        some = gold(" ".join(f"{i}{mark}{j}" for i, j, mark in ((0, 0, "-"), (1, 2, "p"), (2, 1, "-"), (3, 3, "-"))))
+        sentences.append(Sentence(attention(generator, num_target, num_source), target_words, source_words, some))
+    readings = candidates(AlignmentConfig(), 2, 3)
+    assert len(readings) == len(set(readings)) == (1 + 2 * (1 + 3)) * 2 * 2
+    together = compare(sentences, readings)
+    for reading, found in zip(readings, together, strict=True):
+        alone = [reading.links(s.weights, s.target_words, s.source_words, AlignmentConfig()) for s in sentences]
+        assert found == pytest.approx(score(alone, [s.gold for s in sentences])), reading
+    best = choose(sentences, readings, "test")
+    assert best.scores[best.reading].aer == min(found.aer for found in together)
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "expected"),
+    [
+        ({}, (1, 1), [(1, 1, s, n) for s in (0, 1) for n in (True, False)]),
+        ({"shift": "0", "null": "true"}, (1, 2), [(1, 0), (1, 1), (1, 2)]),
+        ({"shift": "0", "null": "true"}, (2, 1), [(0, 0), (1, 1), (2, 1)]),
+        ({"layer": "mean", "shift": "1", "null": "true"}, (2, 4), [(0, 0, 1)]),
+        ({"layer": "2", "head": "3", "shift": "0", "null": "false"}, (2, 4), [(2, 3, 0, False)]),
+        ({"layer": "2", "head": "mean", "shift": "0", "null": "true"}, (2, 4), [(2, 0)]),
+    ],
+)
+def test_the_options_leave_these_readings(options, shape, expected):
+    config = AlignmentConfig(**options)
+    config.validate()
+    assert candidates(config, *shape) == [Reading(*values) for values in expected]
+
+
+def test_a_reading_takes_its_layer_and_head():
+    weights = np.arange(24.0).reshape(2, 3, 2, 2)
+    np.testing.assert_array_equal(Reading(2, 3).select(weights), weights[1, 2])
+    np.testing.assert_array_equal(Reading(2, 0).select(weights), weights[1].mean(0))
+    np.testing.assert_array_equal(Reading().select(weights), weights.mean((0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layer": "0"}, r"alignment\.layer=0: must be auto, mean, or a number"),
+        ({"head": "first"}, r"alignment\.head=first"),
+        ({"layer": "mean", "head": "2"}, r"alignment\.head=2: the mean of all layers has no heads"),
+        ({"shift": "2"}, r"alignment\.shift=2"),
+        ({"null": "no"}, r"alignment\.null=no"),
+        ({"links": "best"}, r"alignment\.links=best: must be one of argmax, threshold"),
+        ({"threshold": 0.0}, r"alignment\.threshold=0"),
+        ({"choose_on": 0}, r"alignment\.choose_on=0"),
+        ({"importance_on": -1}, r"alignment\.importance_on=-1"),
+    ],
+)
+def test_a_wrong_option_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        AlignmentConfig(**options).validate()
+
+
+def test_a_layer_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match=r"alignment\.layer=3: attention to the source has 2 layers"):
+        candidates(AlignmentConfig(layer="3"), 2, 4)
+    with pytest.raises(ValueError, match=r"alignment\.head=2: attention to the source has 1 head$"):
+        candidates(AlignmentConfig(head="2"), 2, 1)
+
+
+def test_the_lexical_aligner_finds_a_one_to_one_lexicon_in_any_order():
+    generator = random.Random(3)
+    pairs, truth = [], []
+    for _ in range(200):
+        numbers = generator.sample(range(30), generator.randint(2, 7))
+        order = generator.sample(range(len(numbers)), len(numbers))
+        pairs.append(([f"s{n}" for n in numbers], [f"t{numbers[i]}" for i in order]))
+        truth.append([(i, j) for j, i in enumerate(order)])
+    assert score(truth, lexical_gold(pairs)).aer < 0.02
+    assert lexical_gold([([], ["a"]), (["a"], [])]) == [gold(""), gold("")]
+
+
+def test_equal_readings_are_told_apart_by_lexical_agreement_as_by_gold():
+    # One head looks at the word it predicts, one at the word before: only the shift makes the second right.
+    generator = random.Random(11)
+    pairs, sentences = [], []
+    for _ in range(150):
+        numbers = generator.sample(range(40), 5)
+        pairs.append(([f"s{n}" for n in numbers], [f"t{n}" for n in numbers]))
+        own = np.eye(6)
+        weights = np.stack([own, np.vstack([own[-1:], own[:-1]])])[None].astype(np.float32)
+        sentences.append(Sentence(weights, [0, 1, 2, 3, 4, -1], [0, 1, 2, 3, 4, -1], gold("")))
+    compared = [s._replace(gold=g) for s, g in zip(sentences, lexical_gold(pairs), strict=True)]
+    for head, shift in (("1", 0), ("2", 1)):
+        readings = candidates(AlignmentConfig(head=head), 1, 2)
+        assert choose(compared, readings, "lexicon").reading.shift == shift
+
+
+def record(generator, source, target):
+    """A pair whose pieces are its words."""
+    num_source, num_target = (len(list(filter(None, text.split(" ")))) for text in (source, target))
+    weights = attention(generator, num_target + 1, num_source + 1)
+    source_words, target_words = [*range(num_source), -1], [*range(num_target), -1]
+    matrix = Reading().words(weights, target_words, source_words)
+    pieces = [[*filter(None, text.split(" ")), "</s>"] for text in (source, target)]
+    return Aligned(source, target, *pieces, source_words, target_words, weights, matrix, links(matrix))
+
+
+TEXTS = [("ein\u00a0Haus steht", "a house 🏠 , stands ."), ("", ""), ("東京\u3000都 は", "Tokyo")]
+
+
+def test_aligned_pairs_come_back_from_every_kind_of_file(tmp_path):
+    import datasets
+
+    generator = np.random.default_rng(1)
+    pairs = [record(generator, *text) for text in TEXTS]
+    with writing(tmp_path, list(FORMATS), weights=True) as write:
+        write(pairs[:2])
+        write(pairs[2:])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"alignments.{name}" for name in FORMATS)
+    assert read_pharaoh(tmp_path / "alignments.pharaoh", [(p.source, p.target) for p in pairs]) == [
+        pair.links for pair in pairs
+    ]
+    rows = [json.loads(line) for line in (tmp_path / "alignments.jsonl").read_text("utf-8").split("\n")[:-1]]
+    table = datasets.load_dataset(
+        "parquet", data_files=str(tmp_path / "alignments.parquet"), cache_dir=str(tmp_path / "cache"), split="train"
+    )
+    assert table.num_rows == len(rows) == len(pairs)
+    with np.load(tmp_path / "alignments.npz") as arrays:
+        assert int(arrays["schema"]) == 2
+        for i, (pair, row, stored) in enumerate(zip(pairs, rows, table, strict=True)):
+            matrix, weights = row.pop("matrix"), stored.pop("weights")
+            np.testing.assert_allclose(np.reshape(matrix, pair.matrix.shape), pair.matrix, atol=1e-4)
+            np.testing.assert_allclose(np.reshape(stored.pop("matrix"), pair.matrix.shape), pair.matrix, atol=1e-6)
+            np.testing.assert_allclose(weights, pair.weights, atol=1e-3)
+            assert row == stored
+            assert (row["schema_version"], row["id"], row["source"], row["target"]) == (2, i, pair.source, pair.target)
+            assert row["source_words"] == [word for word in pair.source.split(" ") if word]
+            assert row["target_pieces"] == arrays[f"{i}.target"].tolist() == pair.target_pieces
+            assert row["source_word_of_piece"] == arrays[f"{i}.source_words"].tolist() == pair.source_words
+            assert list(map(tuple, row["links"])) == list(map(tuple, arrays[f"{i}.links"].tolist())) == pair.links
+            np.testing.assert_allclose(arrays[f"{i}.weights"], pair.weights, atol=1e-3)
+
+
+def test_files_appear_together_or_not_at_all(tmp_path):
+    def fails():
+        with writing(tmp_path, list(FORMATS), weights=False) as write:
+            write([record(np.random.default_rng(1), *TEXTS[0])])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fails()
+    assert list(tmp_path.iterdir()) == []

@@ -96,7 +96,7 @@ def test_a_run_is_complete(here: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
         *("config.yaml", "command.txt", "metrics.jsonl", "train.log", "checkpoints", "tensorboard", "report")
     }
-    assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.pt", "update-000120.pt", "best.pt"}
     stored = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     assert to_primitive(from_primitive(Config, stored)) == checkpoint.load(run / "checkpoints/best.pt")["config"]
     assert (run / "command.txt").read_text().split()[:4] == ["python", "-m", "nmt.train", "name=tiny"]
@@ -374,10 +374,11 @@ def test_bad_checkpoints(damage: Callable[[Path, Path], str], name: str, here: P
     assert files(tmp_path) == before
 
 
-def test_a_damaged_last_checkpoint_stops_the_run(here: Path) -> None:
+def test_damaged_checkpoints_stop_the_run(here: Path) -> None:
     shutil.copytree(here / "runs/tiny", here / "runs/damaged")
-    last = here / "runs/damaged/checkpoints/last.pt"
-    last.write_bytes(last.read_bytes()[:1000])
+    for name in ("last.pt", "update-000120.pt"):
+        path = here / "runs/damaged/checkpoints" / name
+        path.write_bytes(path.read_bytes()[:1000])
     before = files(here / "runs/damaged")
     told(*call("train", ["name=damaged", *TINY]), ["runs/damaged/checkpoints/last.pt"])
     assert files(here / "runs/damaged") == before

@@ -17,6 +17,7 @@ from nmt.config import (
     GROUPS,
     Config,
     EvaluateConfig,
+    ExportConfig,
     TranslateConfig,
     check_continuation,
     command,
@@ -34,7 +35,12 @@ from nmt.options import nearest, options, validate
 from nmt.presets import choices, folders
 from nmt.usage import EXAMPLES, GROUP_LINES, OPTIONS
 
-TREES: dict[str, Any] = {"train": Config, "evaluate": EvaluateConfig, "translate": TranslateConfig}
+TREES: dict[str, Any] = {
+    "train": Config,
+    "evaluate": EvaluateConfig,
+    "translate": TranslateConfig,
+    "export": ExportConfig,
+}
 COMPOSED: dict[tuple[str, ...], Any] = {}
 PRESETS = [(group, choice) for group in GROUPS["train"] for choice in choices(group)]
 
@@ -188,7 +194,7 @@ def test_values_may_refer_to_the_environment(monkeypatch: pytest.MonkeyPatch) ->
         ("data.columns=[a,b]", "data.columns=[a,b]: a list is needed, written [a,b]"),
         ("model.attention=dot", "did you mean model.attention.score=dot?"),
         ("optim=adam", "optim=adam: optim holds several options, set one of them: optim.learning_rate"),
-        ("word", "word: options are written name=value, such as seed=2"),
+        ("house", "house: options are written name=value, such as seed=2"),
         ("data.train", "data.train: options are written name=value; did you mean data.train=…?"),
         ("", "'': options are written name=value"),
         ("=3", "=3: unknown option"),

@@ -5,20 +5,25 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "nmt"
 LAYERS = [
-    {"files", "dropout"},
-    {"attention", "loss", "metrics", "alignment", "report", "stop", "runtime", "data", "__init__"},
-    {"models", "optim", "average", "checkpoint"},
-    {"options", "search", "budget"},
+    {"files", "dropout", "distributed", "parts", "stream"},
+    {"attention", "loss", "metrics", "alignment", "report", "stop", "runtime", "data", "outside", "__init__"},
+    {"models", "optim", "average", "checkpoint", "pieces", "guard", "significance", "breakdown"},
+    {"options", "search", "budget", "keep"},
     {"translator", "records", "match"},
-    {"evaluator"},
+    {"aligner", "diagnostics"},
+    {"evaluation"},
+    {"evaluator", "answers"},
     {"validation"},
     {"objective"},
-    {"trainer"},
+    {"trainconfig"},
+    {"trainer", "autobatch"},
     {"schema"},
     {"presets"},
     {"runs", "usage"},
+    {"launch"},
+    {"sweep"},
     {"config"},
-    {"train", "evaluate", "translate", "compare"},
+    {"train", "evaluate", "translate", "compare", "export", "align"},
 ]
 """A module imports from rows above its own, or from its own package."""
 

@@ -1,24 +1,28 @@
-"""The training curve as inline SVG: text stays text, colours come from the page."""
+"""Curves over training and bars, as inline SVG: text stays text, colours come from the page."""
 
 from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 _WIDTH, _HEIGHT = 440, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 14, 30
+_BAR, _NAMES = 26, 92
 MAX_POINTS = 300
 """Points drawn of one line; more are averaged in groups of equal size, and the caption says so."""
 
 TRAIN_LOSS = ("perplexity", "loss")
 VALID_LOSS = ("valid_perplexity", "valid_loss")
 VALID_BLEU = ("valid_bleu",)
+VALID_CHRF = ("valid_chrf",)
+VALID_AER = ("valid_aer",)
 """Names under which a row of metrics.jsonl may hold each value, beside its `update`; the first one present is taken.
 
 A perplexity is drawn as its logarithm, the loss without label smoothing, so that training and validation compare.
 """
+_DASHES = ("solid", "dashed", "dotted")
 
 
 class Line(NamedTuple):
@@ -30,20 +34,68 @@ class Line(NamedTuple):
 
 def read_line(name: str, rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> Line:
     """The rows that have an update and a finite value under one of `keys`."""
+    return _line(name, rows, lambda row: _number(row, keys))
+
+
+def charts(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Loss (nats per token), scores and alignment error of the validation set, and entropy of attention over updates,
+    a chart each; empty when no row holds any."""
+    heads: tuple[tuple[str, Callable[[list[float]], float]], ...] = (
+        ("mean of all heads", lambda values: sum(values) / len(values)),
+        ("sharpest head", min),
+        ("broadest head", max),
+    )
+    wanted = (
+        ([read_line("training loss", rows, TRAIN_LOSS), read_line("validation loss", rows, VALID_LOSS)], min, ""),
+        ([read_line("validation BLEU", rows, VALID_BLEU), read_line("validation chrF", rows, VALID_CHRF)], max, ""),
+        ([read_line("validation alignment error", rows, VALID_AER)], min, ""),
+        (
+            [_line(name, rows, lambda row, of=of: _entropy(row, of)) for name, of in heads],  # type: ignore[misc]
+            None,
+            "Entropy of attention (nats) over updates",
+        ),
+    )
+    drawn = [_chart(lines, best, title) for lines, best, title in wanted if any(line.points for line in lines)]
+    return f'<div class="charts">{"".join(drawn)}</div>' if drawn else ""
+
+
+def bars(title: str, rows: Sequence[tuple[str, float, str]]) -> str:
+    """Horizontal bars from zero.
+
+    Args:
+        title: above them. rows: name, value, and what stands behind the value.
+    """
+    most = max((value for _, value, _ in rows), default=0) or 1.0
+    room = _WIDTH - _NAMES - 150
+    parts = []
+    for number, (name, value, behind) in enumerate(rows):
+        y = number * _BAR
+        width = max(value, 0.0) / most * room
+        parts.append(
+            f'<text x="{_NAMES - 8}" y="{y + 17}" text-anchor="end">{html.escape(name)}</text>'
+            f'<rect class="bar" x="{_NAMES}" y="{y + 4}" width="{width:.1f}" height="{_BAR - 8}"/>'
+            f'<text x="{_NAMES + width + 6:.1f}" y="{y + 17}"><tspan class="value">{value:.1f}</tspan>'
+            f" {html.escape(behind)}</text>"
+        )
+    label = html.escape(f"{title}: " + ", ".join(f"{name} {value:.1f}, {behind}" for name, value, behind in rows))
+    return (
+        f'<figure class="card"><h3>{html.escape(title)}</h3><svg viewBox="0 0 {_WIDTH} {len(rows) * _BAR}" role="img" '
+        f'aria-label="{label}">{"".join(parts)}</svg></figure>'
+    )
+
+
+def _line(name: str, rows: Iterable[Mapping[str, Any]], of: Callable[[Mapping[str, Any]], float | None]) -> Line:
     points = []
     for row in rows:
-        update, value = _number(row, ("update",)), _number(row, keys)
+        update, value = _number(row, ("update",)), of(row)
         if update is not None and value is not None:
             points.append((update, value))
     return Line(name, sorted(points))
 
 
-def charts(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Loss (nats per token) and validation BLEU over updates, a chart each; empty when no row holds either."""
-    loss = [read_line("training loss", rows, TRAIN_LOSS), read_line("validation loss", rows, VALID_LOSS)]
-    bleu = [read_line("validation BLEU", rows, VALID_BLEU)]
-    drawn = [_chart(lines, best) for lines, best in ((loss, min), (bleu, max)) if any(line.points for line in lines)]
-    return f'<div class="charts">{"".join(drawn)}</div>' if drawn else ""
+def _entropy(row: Mapping[str, Any], of: Callable[[list[float]], float]) -> float | None:
+    values = [value for layer in row.get("entropy") or () for value in layer]
+    return float(of(values)) if values and all(math.isfinite(value) for value in values) else None
 
 
 def _number(row: Mapping[str, Any], keys: Sequence[str]) -> float | None:
@@ -77,7 +129,7 @@ def _label(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) and abs(value) < 1e7 else f"{value:.4g}"
 
 
-def _chart(lines: list[Line], best: Any) -> str:
+def _chart(lines: list[Line], best: Any, title: str) -> str:
     lines = [line for line in lines if line.points]
     every = [point for line in lines for point in line.points]
     low_x, high_x = min(x for x, _ in every), max(x for x, _ in every)
@@ -92,7 +144,7 @@ def _chart(lines: list[Line], best: Any) -> str:
             _HEIGHT - _BOTTOM - (y - low_y) / (high_y - low_y) * (_HEIGHT - _TOP - _BOTTOM),
         )
 
-    parts, captions = [], []
+    parts = []
     for value in ticks(low_y, high_y):
         y = place(low_x, value)[1]
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -101,25 +153,28 @@ def _chart(lines: list[Line], best: Any) -> str:
         x = place(value, low_y)[0]
         anchor = "end" if x > _WIDTH - _RIGHT - 20 else "middle"
         parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 10}" text-anchor="{anchor}">{_label(value)}</text>')
-    for index, line in enumerate(lines):
-        style = "ab"[index]
-        parts.append(_draw(line, style, place))
-        x, y = best(line.points, key=lambda point: point[1])
-        last = line.points[-1]
-        group = _thin(line.points)[1]
-        averaged = f"; each point is the mean of {group} rows" if group > 1 else ""
-        dash = "dashed" if style == "b" else "solid"
-        name = html.escape(line.name)
-        captions.append(
-            f"{name} ({dash}): {'lowest' if best is min else 'highest'} {y:.4g} at update {x:,.0f},"
-            f" last {last[1]:.4g} at update {last[0]:,.0f}{averaged}"
-        )
-    names = html.escape(" and ".join(line.name for line in lines))
+    parts += [_draw(line, "abc"[index], place) for index, line in enumerate(lines)]
+    captions = [_caption(line, _DASHES[index], best) for index, line in enumerate(lines)]
+    names = " and ".join(line.name for line in lines)
+    heading = html.escape(title or f"{names[0].upper()}{names[1:]} over updates")
     return (
-        f'<figure class="card"><h3>{names[0].upper()}{names[1:]} over updates</h3>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{names} over updates">{"".join(parts)}</svg>'
+        f'<figure class="card"><h3>{heading}</h3>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{heading}">{"".join(parts)}</svg>'
         f"<figcaption>{'<br>'.join(captions)}</figcaption></figure>"
     )
+
+
+def _caption(line: Line, dash: str, best: Any) -> str:
+    """The legend of a line, with its best and its last value."""
+    style = "abc"[_DASHES.index(dash)]
+    key = f'<svg class="key" viewBox="0 0 30 8" aria-hidden="true"><path class="{style}" d="M0 4H30"/></svg>'
+    text = f"{key} {html.escape(line.name)} ({dash}): "
+    if best is not None:
+        x, y = best(line.points, key=lambda point: point[1])
+        text += f"{'lowest' if best is min else 'highest'} {y:.4g} at update {x:,.0f}, "
+    group = _thin(line.points)[1]
+    averaged = f"; each point is the mean of {group} rows" if group > 1 else ""
+    return f"{text}last {line.points[-1][1]:.4g} at update {line.points[-1][0]:,.0f}{averaged}"
 
 
 def _draw(line: Line, style: str, place: Any) -> str:

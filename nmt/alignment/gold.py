@@ -1,4 +1,4 @@
-"""Word alignment read off attention, and its error against a gold standard.
+"""Word links and the files that hold them.
 
 A link is a pair (source word, target word), both counted from 0. A gold file has one line for each sentence pair:
 `i-j` is a sure link, `ipj` a possible one. A Pharaoh file, the output of an aligner, has `i-j` only.
@@ -11,9 +11,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
-
-import numpy as np
-import numpy.typing as npt
 
 from nmt.files import write_text
 
@@ -28,15 +25,6 @@ class Gold(NamedTuple):
 
     sure: frozenset[Link]
     possible: frozenset[Link]
-
-
-class AlignmentScore(NamedTuple):
-    """Corpus scores between 0 and 1; `aer` is better when lower, the others when higher."""
-
-    aer: float
-    precision: float
-    recall: float
-    f1: float
 
 
 def parse_gold(line: str) -> Gold:
@@ -107,100 +95,6 @@ def write_pharaoh(path: str | Path, alignments: Iterable[Iterable[Link]]) -> Non
     """Writes a Pharaoh file, links in the order given. The file appears whole or not at all."""
     lines = (" ".join(f"{i}-{j}" for i, j in sentence) for sentence in alignments)
     write_text(Path(path), "".join(f"{line}\n" for line in lines))
-
-
-def words(matrix: npt.ArrayLike, target_words: Sequence[int], source_words: Sequence[int]) -> npt.NDArray[np.float64]:
-    """Turns attention between subwords into attention between words.
-
-    A source word receives the sum of its pieces, a target word the mean over its pieces (Zenkel et al. 2019), so a
-    row that summed to one still does.
-
-    Args:
-        matrix: (T, S) weights, each row a target piece.
-        target_words: T indices: the word each target piece belongs to, -1 for none (the end token).
-        source_words: S indices, likewise.
-
-    Returns:
-        (Tw, Sw + 1) weights; the last column is what went to source pieces of no word. A word index that no piece
-        has gets zeros.
-
-    Raises:
-        ValueError: the shapes do not fit together.
-    """
-    weights = np.asarray(matrix, dtype=np.float64)
-    if weights.shape != (len(target_words), len(source_words)):
-        raise ValueError(
-            f"attention of shape {weights.shape} does not fit {len(target_words)} target pieces"
-            f" and {len(source_words)} source pieces"
-        )
-    target_index = np.asarray(target_words, dtype=np.int64)
-    source_index = np.asarray(source_words, dtype=np.int64)
-    num_target = int(target_index.max(initial=-1)) + 1
-    num_source = int(source_index.max(initial=-1)) + 1
-    by_source = np.zeros((len(target_words), num_source + 1))
-    np.add.at(by_source.T, np.where(source_index < 0, num_source, source_index), weights.T)
-    kept = target_index >= 0
-    result = np.zeros((num_target, num_source + 1))
-    np.add.at(result, target_index[kept], by_source[kept])
-    counts = np.bincount(target_index[kept], minlength=num_target)
-    result /= np.maximum(counts, 1)[:, None]
-    return result
-
-
-def links(word_matrix: npt.ArrayLike) -> list[Link]:
-    """Links each target word to the source word it attends to most.
-
-    Args:
-        word_matrix: (Tw, Sw + 1) as `words` returns it.
-
-    Returns:
-        At most one (source word, target word) for each target word, in target order: none where the last column
-        exceeds every word or the row is all zeros. The first of equal source words is taken.
-
-    Raises:
-        ValueError: not a matrix, or a weight is not a number.
-    """
-    weights = np.asarray(word_matrix, dtype=np.float64)
-    if weights.ndim != 2 or weights.shape[1] == 0:
-        raise ValueError(f"word attention of shape {weights.shape}: must be (target words, source words + 1)")
-    if not np.isfinite(weights).all():
-        raise ValueError("word attention holds values that are not finite numbers")
-    best = weights.argmax(axis=1)
-    none = weights.shape[1] - 1
-    return [(int(i), j) for j, i in enumerate(best) if i != none and weights[j, i] > 0]
-
-
-def score(predicted: Sequence[Iterable[Link]], gold: Sequence[Gold]) -> AlignmentScore:
-    """Alignment error rate over a whole test set (Och & Ney 2003, section 6.1).
-
-    With A the predicted, S the sure and P the possible links of all sentences together:
-    precision = |A∩P| / |A|, recall = |A∩S| / |S|, AER = 1 - (|A∩S| + |A∩P|) / (|A| + |S|), and f1 is the harmonic
-    mean of precision and recall. When there is no sure link, recall is 1. When nothing is predicted, precision is 0,
-    or 1 if there was nothing to find; AER is then 1 or 0.
-
-    Raises:
-        ValueError: another number of predictions than of gold lines, or none at all.
-    """
-    if len(predicted) != len(gold):
-        raise ValueError(f"{len(predicted)} predicted alignments but {len(gold)} gold ones: each sentence needs both")
-    if not gold:
-        raise ValueError("no sentences to score: 0 predicted and 0 gold alignments")
-    num_predicted = num_sure = num_hit_sure = num_hit_possible = 0
-    for sentence, (sure, possible) in zip(predicted, gold, strict=True):
-        found = set(sentence)
-        num_predicted += len(found)
-        num_sure += len(sure)
-        num_hit_sure += len(found & sure)
-        num_hit_possible += len(found & (possible | sure))
-    recall = num_hit_sure / num_sure if num_sure else 1.0
-    precision = num_hit_possible / num_predicted if num_predicted else float(not num_sure)
-    total = num_predicted + num_sure
-    return AlignmentScore(
-        aer=1.0 - (num_hit_sure + num_hit_possible) / total if total else 0.0,
-        precision=precision,
-        recall=recall,
-        f1=2 * precision * recall / (precision + recall) if precision + recall else 0.0,
-    )
 
 
 def _items(line: str) -> list[str]:

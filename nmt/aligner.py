@@ -1,0 +1,205 @@
+"""Word alignment of given texts or translations with a trained model."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from nmt.alignment import (
+    AlignmentConfig,
+    AlignmentScore,
+    Choice,
+    Gold,
+    Link,
+    Reading,
+    Sentence,
+    candidates,
+    choose,
+    compare,
+    lexical_gold,
+    read_gold,
+    score,
+)
+from nmt.alignment.record import Aligned
+from nmt.data import EOS, DataConfig, Pair, gold_path, read_pairs
+from nmt.translator import Translator
+
+log = logging.getLogger(__name__)
+
+CHUNK = 1000
+"""Pairs whose attention is in memory at a time."""
+
+Texts = Sequence[tuple[str, str]]
+
+
+class Against(NamedTuple):
+    """Links beside gold: their score, the links, and what every layer, head, shift and null would score by argmax."""
+
+    score: AlignmentScore
+    links: list[list[Link]]
+    readings: dict[Reading, AlignmentScore]
+
+
+class Aligner:
+    """Reads word alignments off one layer and head of a model's attention.
+
+    Args:
+        translator: the model.
+        config: how.
+        reading: which layer and head; None until `choose` was called.
+    """
+
+    def __init__(self, translator: Translator, config: AlignmentConfig, reading: Reading | None = None) -> None:
+        self.translator, self.config, self.reading = translator, config, reading
+        self.tokenizer = translator.tokenizer
+
+    def choose(self, pairs: Texts, gold: Sequence[Gold] | None, where: str) -> Choice | None:
+        """Chooses what the options leave open, by the lowest error on these pairs, and keeps it as `reading`.
+
+        Args:
+            pairs: source and target texts.
+            gold: their links; None: agreement with a lexical aligner, which is trained on them.
+            where: what the pairs are called.
+
+        Returns:
+            the choice and what every candidate had; None for a model without attention.
+
+        Raises:
+            ValueError: the options name a layer or head that the model does not have.
+        """
+        by = f"AER on {where}" if gold is not None else f"agreement with a lexical aligner on {where}"
+        if gold is None:
+            gold = lexical_gold([(_split(source), _split(target)) for source, target in pairs])
+        sentences = (one for _, one in self._sentences(pairs, gold))
+        first = next(sentences, None)
+        if first is None:
+            return None
+        readings = candidates(self.config, *first.weights.shape[:2])
+        if len(readings) == 1:
+            by = "the options"
+        choice = choose(chain([first], sentences), readings, by)
+        self.reading = choice.reading
+        return choice
+
+    def against(self, pairs: Texts, gold: Sequence[Gold]) -> Against | None:
+        """Links of given pairs, and the error of every reading that there is; None for a model without attention."""
+        assert self.reading is not None, "choose first"
+        links: list[list[Link]] = [[] for _ in pairs]
+        reading, config = self.reading, self.config
+
+        def noting(found: Iterable[tuple[int, Sentence]]) -> Iterator[Sentence]:
+            for i, one in found:
+                links[i] = reading.links(one.weights, one.target_words, one.source_words, config)
+                yield one
+
+        sentences = self._sentences(pairs, gold)
+        first = next(sentences, None)
+        if first is None:
+            return None
+        readings = candidates(AlignmentConfig(), *first[1].weights.shape[:2])
+        scores = compare(noting(chain([first], sentences)), readings)
+        return Against(score(links, gold), links, dict(zip(readings, scores, strict=True)))
+
+    def _sentences(self, pairs: Texts, gold: Sequence[Gold]) -> Iterator[tuple[int, Sentence]]:
+        sources = self.tokenizer.encode_source([source for source, _ in pairs])
+        targets = self.tokenizer.encode_target([target for _, target in pairs])
+        for i, weights in self.translator.attention(sources, targets):
+            target_words, source_words = self._words(sources[i], targets[i])
+            yield i, Sentence(weights, target_words, source_words, gold[i])
+
+    def _words(self, source: Sequence[int], target: Sequence[int]) -> tuple[list[int], list[int]]:
+        return self.tokenizer.target_words([*target, EOS]), self.tokenizer.source_words([*source, EOS])
+
+    def align(self, pairs: Texts) -> Iterator[list[Aligned]]:
+        """The pairs in order, aligned, `CHUNK` at a time; nothing for a model without attention.
+
+        Where the tokenizer's normalisation makes other words of a text (as NFKC does of one with U+00A0), the pair has
+        no links: there would be no telling what words they link. How many is logged.
+        """
+        changed = 0
+        for begin in range(0, len(pairs), CHUNK):
+            part = pairs[begin : begin + CHUNK]
+            sources = self.tokenizer.encode_source([source for source, _ in part])
+            targets = self.tokenizer.encode_target([target for _, target in part])
+            found = self.align_ids(part, sources, targets)
+            if not found:
+                return
+            for number, one in enumerate(found):
+                if any(
+                    max(words, default=-1) + 1 != len(_split(text))
+                    for words, text in ((one.source_words, one.source), (one.target_words, one.target))
+                ):
+                    changed += 1
+                    found[number] = one._replace(links=[])
+            yield found
+        if changed:
+            log.warning(
+                "%d of %d pairs have no links: the tokenizer's normalisation changes their words", changed, len(pairs)
+            )
+
+    def align_ids(
+        self, texts: Texts, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
+    ) -> list[Aligned]:
+        """As `align`, of token ids without end tokens, whose texts are given; [] for a model without attention."""
+        assert self.reading is not None, "choose first"
+        found: list[Aligned | None] = [None] * len(texts)
+        for i, weights in self.translator.attention(sources, targets):
+            target_words, source_words = self._words(sources[i], targets[i])
+            found[i] = Aligned(
+                *texts[i],
+                [*self.tokenizer.source_pieces(sources[i]), "</s>"],
+                [*self.tokenizer.target_pieces(targets[i]), "</s>"],
+                source_words,
+                target_words,
+                weights,
+                self.reading.words(weights, target_words, source_words),
+                self.reading.links(weights, target_words, source_words, self.config),
+            )
+        return [one for one in found if one is not None]
+
+
+def validation_texts(config: DataConfig, num: int) -> tuple[list[Pair], list[Gold] | None] | None:
+    """The first pairs of the validation set and their gold links, if they are still where they were.
+
+    Raises ValueError when they are there and cannot be read.
+    """
+    try:
+        pairs = list(read_pairs(config, "valid"))
+    except OSError as error:
+        log.info("the validation set is not there any more (%s)", error)
+        return None
+    path = gold_path(config, "valid")
+    gold = read_gold(path, pairs) if path is not None else None
+    return pairs[:num], gold[:num] if gold is not None else None
+
+
+def chosen(
+    translator: Translator, config: AlignmentConfig, data: DataConfig | None, pairs: Texts
+) -> tuple[Aligner, Choice | None]:
+    """An aligner whose layer and head were chosen on the validation set of `data`.
+
+    Args:
+        translator: the model.
+        config: how.
+        data: the run's; None: it has no validation set.
+        pairs: where there is no validation set, agreement on the first of these decides.
+
+    Returns:
+        the aligner, and None for a model without attention.
+
+    Raises:
+        ValueError: as `Aligner.choose`, or the validation set cannot be read.
+    """
+    aligner = Aligner(translator, config)
+    found = validation_texts(data, config.choose_on) if data is not None else None
+    if found is None:
+        choice = aligner.choose(pairs[: config.choose_on], None, "the text itself")
+    else:
+        choice = aligner.choose(*found, "the validation set")
+    if choice is not None:
+        log.info("alignments are read from %s; chosen by %s", choice.reading, choice.by)
+    return aligner, choice
+
+
+def _split(text: str) -> list[str]:
+    return [word for word in text.split(" ") if word]

@@ -1,0 +1,196 @@
+"""Which of a model's attention matrices its word alignment is read from, and how one is chosen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nmt.alignment.error import AlignmentScore, Tally
+from nmt.alignment.gold import Gold, Link
+from nmt.alignment.projection import links, nearest, words
+
+AUTO, MEAN = "auto", "mean"
+HARD = ("argmax", "threshold")
+SHIFTS = (0, 1)
+NULLS = {"true": True, "false": False}
+
+
+@dataclass
+class AlignmentConfig:
+    """How word alignments are read off attention.
+
+    layer: mean (of all layers), the number of one, counted from 1 and without layers that have no attention to the
+        source, or auto.
+    head: mean (of the layer's heads), the number of one, counted from 1, or auto.
+    shift: 0 = a word is aligned with the row that predicted it; 1 = with the next one, whose query has seen it (Chen
+        et al. 2020); or auto.
+    links: argmax = each target word is linked to the source word it attends to most; threshold = to every source word
+        that it gives at least `threshold`.
+    threshold: between 0 and 1, for links=threshold.
+    null: with links=argmax: true = a target word that attends more to </s> than to any word has no link; false = </s>
+        does not count, and every target word has one; or auto. Some heads rest on </s> where they find nothing to do.
+    choose_on: sentence pairs of the validation set on which auto chooses.
+    importance_on: sentence pairs of a test set on which an evaluation measures what the loss rises by when a head is
+        silenced, one pass for each head; 0 = it does not.
+
+    What is auto is chosen on the validation set: lowest error against its gold alignment where there is one (see
+    `nmt.data.gold_path`), else best agreement with a lexical aligner (`nmt.alignment.lexical`).
+    """
+
+    layer: str = AUTO
+    head: str = AUTO
+    shift: str = AUTO
+    links: str = "argmax"
+    threshold: float = 0.25
+    null: str = AUTO
+    choose_on: int = 1000
+    importance_on: int = 50
+
+    def validate(self) -> None:
+        """Raises ValueError naming the option, its value and what is allowed."""
+        for option in ("layer", "head"):
+            value = getattr(self, option)
+            if value not in (AUTO, MEAN) and not (value.isdecimal() and int(value) > 0):
+                raise ValueError(f"alignment.{option}={value}: must be auto, mean, or a number counted from 1")
+        if self.layer == MEAN and self.head not in (AUTO, MEAN):
+            raise ValueError(
+                f"alignment.head={self.head}: the mean of all layers has no heads; give the layer too, as in "
+                "alignment.layer=1"
+            )
+        if self.shift not in (AUTO, *map(str, SHIFTS)):
+            raise ValueError(f"alignment.shift={self.shift}: must be auto, 0 or 1")
+        if self.null not in (AUTO, *NULLS):
+            raise ValueError(f"alignment.null={self.null}: must be auto, true or false")
+        if self.links not in HARD:
+            raise ValueError(f"alignment.links={self.links}: must be one of {', '.join(HARD)}")
+        if not 0 < self.threshold <= 1 or math.isnan(self.threshold):
+            raise ValueError(f"alignment.threshold={self.threshold}: must be above 0 and at most 1")
+        if self.choose_on < 1:
+            raise ValueError(f"alignment.choose_on={self.choose_on}: must be at least 1")
+        if self.importance_on < 0:
+            raise ValueError(f"alignment.importance_on={self.importance_on}: must be 0 (off) or more")
+
+    @property
+    def hard_threshold(self) -> float | None:
+        """What `links` is to be called with."""
+        return self.threshold if self.links == "threshold" else None
+
+
+class Reading(NamedTuple):
+    """One matrix out of (L, H, T, S), and how links are read off it.
+
+    layer, head: counted from 1; 0 = the mean of all.
+    shift, null: as in `AlignmentConfig`.
+    """
+
+    layer: int = 0
+    head: int = 0
+    shift: int = 0
+    null: bool = True
+
+    def __str__(self) -> str:
+        if not self.layer:
+            where = "mean of all layers and heads"
+        else:
+            where = f"layer {self.layer}, {f'head {self.head}' if self.head else 'mean of its heads'}"
+        return where + (", shifted by one step" if self.shift else "") + ("" if self.null else ", </s> not counted")
+
+    def select(self, weights: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """(L, H, T, S) -> (T, S), not shifted: the rows stay where they are."""
+        layers = weights[self.layer - 1 : self.layer] if self.layer else weights
+        heads = layers[:, self.head - 1 : self.head] if self.head else layers
+        selected: npt.NDArray[np.floating] = heads.mean((0, 1))
+        return selected
+
+    def words(
+        self, weights: npt.NDArray[np.floating], target_words: Sequence[int], source_words: Sequence[int]
+    ) -> npt.NDArray[np.float64]:
+        """(L, H, T, S) -> (Tw, Sw + 1); see `nmt.alignment.words`."""
+        return words(self.select(weights), target_words, source_words, shift=self.shift)
+
+    def links(
+        self,
+        weights: npt.NDArray[np.floating],
+        target_words: Sequence[int],
+        source_words: Sequence[int],
+        config: AlignmentConfig,
+    ) -> list[Link]:
+        """Hard links of the words."""
+        matrix = self.words(weights, target_words, source_words)
+        return links(matrix, null=self.null, threshold=config.hard_threshold)
+
+
+class Choice(NamedTuple):
+    """What was chosen, and why: `by` says on what, `scores` what every candidate had there."""
+
+    reading: Reading
+    by: str
+    scores: dict[Reading, AlignmentScore]
+
+
+def candidates(config: AlignmentConfig, num_layers: int, num_heads: int) -> list[Reading]:
+    """What the options leave to choose from: plain ones first.
+
+    Raises:
+        ValueError: a layer or head that the model does not have.
+    """
+    for what, value, there in (("layer", config.layer, num_layers), ("head", config.head, num_heads)):
+        if value.isdecimal() and int(value) > there:
+            plural = "s" if there > 1 else ""
+            raise ValueError(f"alignment.{what}={value}: attention to the source has {there} {what}{plural}")
+    shifts = SHIFTS if config.shift == AUTO else (int(config.shift),)
+    nulls = NULLS.values() if config.null == AUTO else (NULLS[config.null],)
+    return [
+        Reading(layer, head, shift, null)
+        for layer in _choices(config.layer, num_layers)
+        for head in (_choices(config.head, num_heads) if layer else [0])
+        for shift in shifts
+        for null in nulls
+    ]
+
+
+def _choices(value: str, num: int) -> list[int]:
+    """Numbers from 1, 0 being the mean; where there is one only it is its own mean."""
+    if value.isdecimal():
+        return [int(value)]
+    if value == MEAN:
+        return [0]
+    return [0, *range(1, num + 1)] if num > 1 else [1]
+
+
+class Sentence(NamedTuple):
+    """Attention of one pair: weights (L, H, T, S), the word of each row and column, -1 for none, and gold links."""
+
+    weights: npt.NDArray[np.floating]
+    target_words: Sequence[int]
+    source_words: Sequence[int]
+    gold: Gold
+
+
+def compare(sentences: Iterable[Sentence], readings: Sequence[Reading]) -> list[AlignmentScore]:
+    """The alignment error of many readings of the same sentences, by argmax, in memory that does not grow with them."""
+    tally = Tally(len(readings))
+    matrices = list(dict.fromkeys((reading.layer, reading.head) for reading in readings))
+    hows = list(dict.fromkeys((reading.shift, reading.null) for reading in readings))
+    place = [
+        hows.index((reading.shift, reading.null)) * len(matrices) + matrices.index((reading.layer, reading.head))
+        for reading in readings
+    ]
+    for weights, target_words, source_words, gold in sentences:
+        stacked = np.stack([Reading(*matrix).select(weights) for matrix in matrices])
+        projected = {shift: words(stacked, target_words, source_words, shift=shift) for shift, _ in hows}
+        found = np.concatenate([nearest(projected[shift], null=null) for shift, null in hows])
+        tally.add(found[place], gold)
+    return tally.scores()
+
+
+def choose(sentences: Iterable[Sentence], readings: Sequence[Reading], by: str) -> Choice:
+    """The reading with the lowest error; of equal ones the first, which is the plainest."""
+    scores = compare(sentences, readings)
+    best = min(range(len(readings)), key=lambda number: scores[number].aer)
+    return Choice(readings[best], by, dict(zip(readings, scores, strict=True)))

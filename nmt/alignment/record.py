@@ -1,0 +1,246 @@
+"""Aligned sentence pairs and the files they are written to, one pair after the other."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from nmt.alignment.gold import Link
+from nmt.files import whole
+
+SCHEMA = 2
+"""Version of the layout of npz, JSONL and Parquet files. 2: the words of the pieces were added."""
+DECIMALS = 4
+_FLOAT = np.float16
+
+
+class Aligned(NamedTuple):
+    """A sentence pair, its attention and its links.
+
+    source, target: texts; their words are what U+0020 separates.
+    source_pieces, target_pieces: names of the S and T subwords, the end token among them.
+    source_words, target_words: the word of each subword, -1 for the end token.
+    weights: (L, H, T, S) attention before dropout, every row summing to 1.
+    matrix: (Tw, Sw + 1) the same between words, of one layer and head; the last column is what went to no word.
+    links: (source word, target word).
+    """
+
+    source: str
+    target: str
+    source_pieces: list[str]
+    target_pieces: list[str]
+    source_words: list[int]
+    target_words: list[int]
+    weights: npt.NDArray[np.float32]
+    matrix: npt.NDArray[np.float64]
+    links: list[Link]
+
+
+class Writer(Protocol):
+    """Writes some pairs, numbered from `first`."""
+
+    def write(self, first: int, pairs: Sequence[Aligned]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class PharaohWriter:
+    """One line of links `i-j` for each pair."""
+
+    name = "alignments.pharaoh"
+
+    def __init__(self, path: Path, weights: bool) -> None:
+        self.file: IO[str] = path.open("w", encoding="utf-8", newline="\n")
+
+    def write(self, first: int, pairs: Sequence[Aligned]) -> None:
+        self.file.writelines(" ".join(f"{i}-{j}" for i, j in pair.links) + "\n" for pair in pairs)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class NpzWriter:
+    """Arrays of pair number i (from 0), to be read with `numpy.load`.
+
+    `i.source` (S,) and `i.target` (T,) pieces, `i.source_words` and `i.target_words` the word of each, -1 for none,
+    `i.links` (N, 2), and `i.weights` (L, H, T, S) in float16, or without every layer and head `i.matrix` (Tw, Sw + 1);
+    `schema` is the version of this layout.
+    """
+
+    name = "alignments.npz"
+
+    def __init__(self, path: Path, weights: bool) -> None:
+        self.archive = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
+        self.weights = weights
+        self._add("schema", np.array(SCHEMA))
+
+    def write(self, first: int, pairs: Sequence[Aligned]) -> None:
+        for i, pair in enumerate(pairs, start=first):
+            self._add(f"{i}.source", np.array(pair.source_pieces))
+            self._add(f"{i}.target", np.array(pair.target_pieces))
+            self._add(f"{i}.source_words", np.array(pair.source_words, np.int32))
+            self._add(f"{i}.target_words", np.array(pair.target_words, np.int32))
+            self._add(f"{i}.links", np.array(pair.links, np.int32).reshape(-1, 2))
+            shown = ("weights", pair.weights) if self.weights else ("matrix", pair.matrix)
+            self._add(f"{i}.{shown[0]}", shown[1].astype(_FLOAT))
+
+    def _add(self, name: str, array: npt.NDArray[Any]) -> None:
+        with self.archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+            np.lib.format.write_array(file, array, allow_pickle=False)
+
+    def close(self) -> None:
+        self.archive.close()
+
+
+class JsonlWriter:
+    """One JSON object for each pair; weights of every layer and head are too many for text and left out.
+
+    Keys as in `ParquetWriter`; `matrix` is rounded to `DECIMALS` decimals.
+    """
+
+    name = "alignments.jsonl"
+
+    def __init__(self, path: Path, weights: bool) -> None:
+        self.file: IO[str] = path.open("w", encoding="utf-8", newline="\n")
+
+    def write(self, first: int, pairs: Sequence[Aligned]) -> None:
+        for i, pair in enumerate(pairs, start=first):
+            row = {**_row(i, pair), "matrix": pair.matrix.round(DECIMALS).tolist()}
+            self.file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class ParquetWriter:
+    """A table that `datasets.load_dataset("parquet", data_files=…)` reads, one row for each pair.
+
+    Columns: schema_version; id, from 0; source and target texts; source_words and target_words, the texts split at
+    spaces; source_pieces and target_pieces; source_word_of_piece and target_word_of_piece, -1 for none; links, pairs
+    (source word, target word); matrix (Tw, Sw + 1) in float32; with every layer and head weights (L, H, T, S) in
+    float16.
+    """
+
+    name = "alignments.parquet"
+
+    def __init__(self, path: Path, weights: bool) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        text, texts, numbers = pyarrow.string(), pyarrow.list_(pyarrow.string()), pyarrow.list_(pyarrow.int32())
+        columns = {
+            "schema_version": pyarrow.int32(),
+            "id": pyarrow.int64(),
+            "source": text,
+            "target": text,
+            "source_words": texts,
+            "target_words": texts,
+            "source_pieces": texts,
+            "target_pieces": texts,
+            "source_word_of_piece": numbers,
+            "target_word_of_piece": numbers,
+            "links": pyarrow.list_(numbers),
+            "matrix": _list_of(pyarrow.float32(), 2),
+            **({"weights": _list_of(pyarrow.float16(), 4)} if weights else {}),
+        }
+        self.schema = pyarrow.schema(list(columns.items()), metadata={"nmt_alignment_schema": str(SCHEMA)})
+        self.weights = weights
+        self.writer = pyarrow.parquet.ParquetWriter(path, self.schema, compression="zstd")
+
+    def write(self, first: int, pairs: Sequence[Aligned]) -> None:
+        import pyarrow
+
+        rows = [_row(i, pair) for i, pair in enumerate(pairs, start=first)]
+        columns: dict[str, Any] = {
+            name: pyarrow.array([row[name] for row in rows], self.schema.field(name).type)
+            for name in self.schema.names
+            if name not in ("matrix", "weights")
+        }
+        columns["matrix"] = _nested([pair.matrix.astype(np.float32) for pair in pairs])
+        if self.weights:
+            columns["weights"] = _nested([pair.weights.astype(_FLOAT) for pair in pairs])
+        self.writer.write_table(pyarrow.table(columns, schema=self.schema))
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+FORMATS: dict[str, Callable[[Path, bool], Writer]] = {
+    "pharaoh": PharaohWriter,
+    "npz": NpzWriter,
+    "jsonl": JsonlWriter,
+    "parquet": ParquetWriter,
+}
+"""Each opens a file; the second argument says whether the weights of every layer and head are wanted."""
+
+
+@contextmanager
+def writing(directory: Path, formats: Sequence[str], *, weights: bool) -> Iterator[Callable[[Sequence[Aligned]], None]]:
+    """A function that writes the next pairs to alignments.<format> of each kind.
+
+    The files appear together when the block ends, or not at all.
+
+    Args:
+        directory: made if need be.
+        formats: keys of `FORMATS`.
+        weights: write every layer and head, where the format can.
+    """
+    with ExitStack() as stack:
+        writers = []
+        for name in formats:
+            temporary = stack.enter_context(whole(directory / f"alignments.{name}"))
+            writer = FORMATS[name](temporary, weights)
+            stack.callback(writer.close)
+            writers.append(writer)
+        num = 0
+
+        def write(pairs: Sequence[Aligned]) -> None:
+            nonlocal num
+            for writer in writers:
+                writer.write(num, pairs)
+            num += len(pairs)
+
+        yield write
+
+
+def _row(number: int, pair: Aligned) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA,
+        "id": number,
+        "source": pair.source,
+        "target": pair.target,
+        "source_words": [word for word in pair.source.split(" ") if word],
+        "target_words": [word for word in pair.target.split(" ") if word],
+        "source_pieces": pair.source_pieces,
+        "target_pieces": pair.target_pieces,
+        "source_word_of_piece": pair.source_words,
+        "target_word_of_piece": pair.target_words,
+        "links": [list(link) for link in pair.links],
+    }
+
+
+def _list_of(item: Any, depth: int) -> Any:
+    import pyarrow
+
+    return item if depth == 0 else pyarrow.list_(_list_of(item, depth - 1))
+
+
+def _nested(arrays: Sequence[npt.NDArray[Any]]) -> Any:
+    """Arrays of any number of dimensions as lists of lists, without a Python object for each number."""
+    import pyarrow
+
+    flat = pyarrow.array(np.concatenate([array.ravel() for array in arrays]))
+    for axis in reversed(range(arrays[0].ndim)):
+        lengths = np.concatenate(
+            [np.full(int(np.prod(array.shape[:axis])), array.shape[axis], np.int32) for array in arrays]
+        )
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        flat = pyarrow.ListArray.from_arrays(pyarrow.array(offsets), flat)
+    return flat

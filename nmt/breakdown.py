@@ -1,0 +1,190 @@
+"""Where a system is good and where it fails: scores of parts of a test set, and rates of known faults."""
+
+import re
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from nmt.metrics import MetricsConfig, build, check_lengths
+from nmt.metrics import score as corpus_score
+
+LENGTHS = (10, 20, 30, 40, 50, 60)
+"""Upper ends of the buckets of source length, in words; a last one has what is longer."""
+FREQUENCIES = (0, 9, 99, 999)
+"""Upper ends of the buckets of a source's rarest word, in occurrences in the training text."""
+SHORT, LONG = 0.7, 1.5
+"""A hypothesis is too short or too long below or above so many times the length of its reference."""
+MAX_REPEATED = 4
+UNLIKE_ORDER = 0.3
+"""Lengths of sources and references of a test set that correlate less than this are hardly of the same sentences."""
+_WORD = re.compile(r"\w+")
+_DIGIT = re.compile(r"\d")
+
+
+class Bucket(NamedTuple):
+    """A part of a test set: how many sentences, and their corpus BLEU (of the signature of the whole)."""
+
+    num_sentences: int
+    bleu: float
+
+
+class Rates(NamedTuple):
+    """Shares of the sentences, and a ratio.
+
+    length_ratio: tokens of all hypotheses over tokens of all references, as in BLEU's brevity penalty.
+    exact_match: equal to the reference.
+    empty: nothing at all, where the reference has something.
+    under_translated: fewer than `SHORT` times the tokens of the reference.
+    over_translated: more than `LONG` times.
+    repetition: up to `MAX_REPEATED` tokens that follow themselves at once, more often than in the reference.
+    """
+
+    length_ratio: float
+    exact_match: float
+    empty: float
+    under_translated: float
+    over_translated: float
+    repetition: float
+
+
+@dataclass
+class Breakdown:
+    """BLEU by bucket for each way of parting the test set ("length", "rare_words", "numbers", "names")."""
+
+    buckets: dict[str, dict[str, Bucket]]
+    rates: Rates
+
+
+def words(text: str) -> list[str]:
+    """Words as they are counted here: runs of letters and digits, without regard to case."""
+    return _WORD.findall(text.casefold())
+
+
+def frequencies(training: Iterable[str], wanted: Iterable[str]) -> Counter[str]:
+    """How often the words of some texts occur in the training text; memory grows with the former only."""
+    counts: Counter[str] = Counter()
+    known = {word for text in wanted for word in words(text)}
+    for text in training:
+        counts.update(word for word in words(text) if word in known)
+    return counts
+
+
+def breakdown(
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    config: MetricsConfig,
+    counts: Mapping[str, int] | None = None,
+) -> Breakdown:
+    """Parts a test set and counts faults.
+
+    * length: words of the source, split at spaces.
+    * rare_words: how often the rarest word of the source is in the training text; left out without `counts`.
+    * numbers: whether the source has a digit.
+    * names: whether the source has a name, which is a word, not its first, that begins with a capital and stands in
+      the reference too, not first there either. Nothing but names and the like is spelt alike in two languages; where
+      they have no alphabet in common none is found and the parting is left out.
+
+    Args:
+        sources, hypotheses, references: texts in the same order.
+        config: BLEU's tokenizer, for lengths and repetitions too.
+        counts: from `frequencies`.
+
+    Raises:
+        ValueError: lists of different length, or empty.
+    """
+    check_lengths(hypotheses, references)
+    partings: dict[str, Callable[[int], str]] = {"length": lambda i: length_bucket(sources[i])}
+    if counts is not None:
+        partings["rare_words"] = lambda i: _frequency_bucket(sources[i], counts)
+    partings["numbers"] = lambda i: "with" if _DIGIT.search(sources[i]) else "without"
+    partings["names"] = lambda i: "with" if _has_name(sources[i], references[i]) else "without"
+    config = replace(config, names=["bleu"])
+    buckets = {}
+    for parting, of in partings.items():
+        members: dict[str, list[int]] = {}
+        for i in range(len(sources)):
+            members.setdefault(of(i), []).append(i)
+        if parting in ("length", "rare_words") or len(members) > 1:
+            buckets[parting] = {
+                name: Bucket(len(members[name]), _bleu(members[name], hypotheses, references, config))
+                for name in sorted(members, key=bucket_order)
+            }
+    return Breakdown(buckets, rates(hypotheses, references, config))
+
+
+def rates(hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig) -> Rates:
+    """Rates of faults; tokens are those of BLEU."""
+    tokenize = build(replace(config, names=["bleu"]))["bleu"].tokenizer
+    pairs = [(tokenize(h).split(), tokenize(r).split()) for h, r in zip(hypotheses, references, strict=True)]
+    num_reference = sum(len(reference) for _, reference in pairs)
+
+    def share(of: Callable[[list[str], list[str]], bool]) -> float:
+        return sum(of(*pair) for pair in pairs) / len(pairs)
+
+    return Rates(
+        length_ratio=sum(len(hypothesis) for hypothesis, _ in pairs) / max(num_reference, 1),
+        exact_match=sum(h.strip() == r.strip() for h, r in zip(hypotheses, references, strict=True)) / len(pairs),
+        empty=share(lambda h, r: not h and bool(r)),
+        under_translated=share(lambda h, r: len(h) < SHORT * len(r)),
+        over_translated=share(lambda h, r: len(h) > LONG * len(r)),
+        repetition=share(lambda h, r: repetitions(h) > repetitions(r)),
+    )
+
+
+def repetitions(tokens: Sequence[str]) -> int:
+    """How many times one to `MAX_REPEATED` tokens are followed by the same again: "a man a man" has one."""
+    return sum(
+        tokens[i : i + n] == tokens[i + n : i + 2 * n]
+        for n in range(1, MAX_REPEATED + 1)
+        for i in range(len(tokens) - 2 * n + 1)
+    )
+
+
+def out_of_order(sources: Sequence[str], references: Sequence[str]) -> float | None:
+    """The correlation of their lengths in characters if it is so low that the two can hardly belong together.
+
+    None where they do, and where there are fewer than 30 or hardly differ in length.
+    """
+    lengths = [[len(text) for text in side] for side in (sources, references)]
+    if len(sources) < 30 or any(statistics.pstdev(side) < 0.15 * statistics.fmean(side) for side in lengths):
+        return None
+    correlation = statistics.correlation(*lengths)
+    return correlation if correlation < UNLIKE_ORDER else None
+
+
+def length_bucket(source: str) -> str:
+    """The bucket of a source by its words: "0-10", …, "61-"."""
+    return _between(sum(1 for word in source.split(" ") if word), LENGTHS)
+
+
+def bucket_order(bucket: str) -> tuple[int, str]:
+    """Sorts buckets by their first number."""
+    number = bucket.partition("-")[0]
+    return (int(number) if number.isdecimal() else 0), bucket
+
+
+def _frequency_bucket(source: str, counts: Mapping[str, int]) -> str:
+    found = [counts.get(word, 0) for word in words(source)]
+    return _between(min(found, default=FREQUENCIES[-1] + 1), FREQUENCIES)
+
+
+def _between(number: int, ends: Sequence[int]) -> str:
+    low = 0
+    for end in ends:
+        if number <= end:
+            return f"{low}-{end}" if low < end else f"{end}"
+        low = end + 1
+    return f"{low}-"
+
+
+def _has_name(source: str, reference: str) -> bool:
+    capital = {word for word in _WORD.findall(source)[1:] if word[0].isupper()}
+    return bool(capital & set(_WORD.findall(reference)[1:]))
+
+
+def _bleu(members: list[int], hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig) -> float:
+    found: dict[str, Any] = corpus_score([hypotheses[i] for i in members], [references[i] for i in members], config)
+    return float(found["bleu"].score)

@@ -1,0 +1,273 @@
+"""What the attention of each layer and head does, as numbers, and what the model loses without a head."""
+
+import contextlib
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nmt.attention import CROSS, Attention
+from nmt.breakdown import bucket_order, length_bucket
+from nmt.data import Tokenizer, collate, on_device
+from nmt.loss import cross_entropy
+from nmt.models import Seq2Seq
+from nmt.translator import Translator
+
+SCHEMA = 1
+PARTS = 5
+"""Into how many parts a target is cut to see how entropy drifts along it."""
+UNDER, OVER = 0.2, 3.0
+"""A source subword is attended too little or too much below or above so many times the mean of its sentence."""
+
+_Array = NDArray[np.float64]
+
+MEASURES = {
+    "entropy": "of a row's weights, in nats",
+    "effective": "number of source subwords that a row attends to: exp(entropy)",
+    "under": f"share of source subwords that receive less than {UNDER} of their sentence's mean",
+    "over": f"share of source subwords that receive more than {OVER} times their sentence's mean",
+    "forward": "share of steps from row to row on which the place attended to most does not go back",
+    "jump": "subwords between the places that neighbouring rows attend to most, beyond one step forward",
+    "end": "weight on </s>",
+    "punctuation": "weight on source subwords of punctuation alone",
+    "drift": "entropy of the last part of a target less that of its first, in nats",
+}
+"""Every number: what it is, a mean over the rows, columns or steps that it counts."""
+
+
+def spread(weights: NDArray[np.floating], is_punctuation: NDArray[np.bool_]) -> tuple[dict[str, _Array], _Array]:
+    """Measures one sentence.
+
+    Args:
+        weights: (L, H, T, S) attention, the end token last on both sides. Its row is left out: it predicts no word.
+        is_punctuation: (S,) source subwords that hold nothing else.
+
+    Returns:
+        each of `MEASURES`, (L, H), NaN where a sentence is too short to have it; the entropy of rows in each of
+        `PARTS` parts of the target, (PARTS, L, H).
+    """
+    rows = weights[:, :, :-1].astype(np.float64)  # (L, H, T - 1, S)
+    num_rows, num_columns = rows.shape[2], rows.shape[3] - 1
+    nothing = np.full(rows.shape[:2], np.nan)
+    found = dict.fromkeys(MEASURES, nothing)
+    along = np.full((PARTS, *rows.shape[:2]), np.nan)
+    if num_rows == 0:
+        return found, along
+    entropy = -(rows * np.log(np.maximum(rows, np.finfo(np.float64).tiny))).sum(-1)  # (L, H, T - 1)
+    found |= {"entropy": entropy.mean(-1), "effective": np.exp(entropy).mean(-1)}
+    found |= {"end": rows[..., -1].mean(-1), "punctuation": rows[..., is_punctuation].sum(-1).mean(-1)}
+    if num_columns:
+        received = rows[..., :-1].sum(2)  # (L, H, S - 1)
+        mean = received.mean(-1, keepdims=True)
+        found |= {"under": (received < UNDER * mean).mean(-1), "over": (received > OVER * mean).mean(-1)}
+        if num_rows > 1:
+            step = np.diff(rows[..., :-1].argmax(-1), axis=-1)
+            found |= {"forward": (step >= 0).mean(-1), "jump": np.abs(step - 1).mean(-1)}
+    if num_rows >= PARTS:
+        edges = np.arange(PARTS) * num_rows // PARTS
+        sizes = np.diff([*edges, num_rows])
+        along = np.moveaxis(np.add.reduceat(entropy, edges, axis=-1) / sizes, -1, 0)
+        found["drift"] = along[-1] - along[0]
+    return found, along
+
+
+@dataclass
+class Diagnostics:
+    """Numbers of every layer and head over a test set; means over sentences, NaN where no sentence has any.
+
+    num_sentences: how many were measured.
+    measures: (L, H) for each of `MEASURES`.
+    by_length: the same for each bucket of source length in words, with its number of sentences.
+    along: (PARTS, L, H) entropy along the target, from its first to its last part.
+    agreement: (L·H, L·H) share of rows in which two heads attend most to the same subword.
+    importance: (L, H) what the loss, in nats per token, rises by when the head is silenced; None: not measured.
+    num_importance: sentences that it was measured on.
+    uniform_punctuation: what a head that attends everywhere alike gives to punctuation.
+    """
+
+    num_sentences: int
+    measures: dict[str, _Array]
+    by_length: dict[str, tuple[int, dict[str, _Array]]]
+    along: _Array
+    agreement: _Array
+    uniform_punctuation: float
+    importance: _Array | None = None
+    num_importance: int = 0
+
+    def primitive(self) -> dict[str, Any]:
+        """Plain values for a JSON file; NaN becomes None."""
+        return {
+            "schema": SCHEMA,
+            "about": MEASURES,
+            "num_sentences": self.num_sentences,
+            "layers": self.along.shape[1],
+            "heads": self.along.shape[2],
+            "measures": {name: _plain(values) for name, values in self.measures.items()},
+            "by_length": {
+                bucket: {"num_sentences": num, **{name: _plain(values) for name, values in measures.items()}}
+                for bucket, (num, measures) in self.by_length.items()
+            },
+            "entropy_along_target": _plain(self.along),
+            "agreement": _plain(self.agreement),
+            "uniform_punctuation": self.uniform_punctuation,
+            "importance": None if self.importance is None else _plain(self.importance),
+            "num_importance": self.num_importance,
+        }
+
+    def table(self) -> list[str]:
+        """Aligned lines, one for each layer and head."""
+        measures = {**self.measures, **({} if self.importance is None else {"importance": self.importance})}
+        num_heads = self.along.shape[2]
+        others = self.agreement - np.eye(len(self.agreement))
+        rows = [["layer", "head", *measures, "agreement"]]
+        for number in range(len(self.agreement)):
+            layer, head = divmod(number, num_heads)
+            cells = [values[layer, head] for values in measures.values()]
+            cells.append(others[number].sum() / (len(others) - 1) if len(others) > 1 else np.nan)
+            shown = ["–" if np.isnan(cell) else f"{cell:.3f}" for cell in cells]
+            rows.append([str(layer + 1), str(head + 1), *shown])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+
+@dataclass
+class Collector:
+    """Gathers sentence after sentence; memory does not grow with their length."""
+
+    rows: list[_Array] = field(default_factory=list)
+    along: list[_Array] = field(default_factory=list)
+    buckets: list[str] = field(default_factory=list)
+    same: _Array | None = None
+    num_rows: int = 0
+    uniform: list[float] = field(default_factory=list)
+
+    def add(self, weights: NDArray[np.floating], source_pieces: Sequence[str], source: str) -> None:
+        """One sentence.
+
+        Args:
+            weights: (L, H, T, S). source_pieces: S names, the end token last. source: the text.
+        """
+        marks = np.array([_is_punctuation(piece) for piece in source_pieces[:-1]] + [False], np.bool_)
+        measured, along = spread(weights, marks)
+        self.rows.append(np.stack([measured[name] for name in MEASURES]))
+        self.along.append(along)
+        self.buckets.append(length_bucket(source))
+        self.uniform.append(float(marks.mean()))
+        best = weights[:, :, :-1].argmax(-1)  # (L, H, T - 1)
+        best = best.reshape(best.shape[0] * best.shape[1], -1 if best.size else 0)
+        same = (best[:, None] == best[None]).sum(-1).astype(np.float64)
+        self.same = same if self.same is None else self.same + same
+        self.num_rows += best.shape[1]
+
+    def result(self) -> Diagnostics | None:
+        """What was measured; None when nothing was."""
+        if self.same is None:
+            return None
+        rows, names = np.stack(self.rows), np.array(self.buckets)  # (N, K, L, H), (N,)
+        buckets = {}
+        for name in sorted(set(self.buckets), key=bucket_order):
+            inside = rows[names == name]
+            buckets[name] = (len(inside), dict(zip(MEASURES, _mean(inside), strict=True)))
+        return Diagnostics(
+            len(rows),
+            dict(zip(MEASURES, _mean(rows), strict=True)),
+            buckets,
+            _mean(np.stack(self.along)),
+            self.same / max(self.num_rows, 1),
+            float(np.mean(self.uniform)),
+        )
+
+
+def importance(translator: Translator, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64] | None:
+    """What each head of the attention to the source is worth: the rise of the loss when it is silenced.
+
+    A silenced head gives a context of zeros (Michel et al. 2019, equation 1 with ξ = 0); all else stays.
+
+    Args:
+        translator: the model. pairs: source and target texts.
+
+    Returns:
+        (L, H) nats per target token; None for a model without attention, or no pairs.
+    """
+    attentions = cross_attentions(translator.model)
+    if not attentions or not pairs:
+        return None
+    batches = _batches(translator, pairs)
+    whole = _loss(translator, batches)
+    found = np.zeros((len(attentions), attentions[0].heads))
+    for layer, attention in enumerate(attentions):
+        for head in range(attention.heads):
+            with silenced(attention, head):
+                found[layer, head] = _loss(translator, batches) - whole
+    return found
+
+
+def cross_attentions(model: Seq2Seq) -> list[Attention]:
+    """The attentions to the source, in the order of the layers of an `AttentionRecord`."""
+    return [module for module in model.modules() if isinstance(module, Attention) and module.site == CROSS]
+
+
+@contextlib.contextmanager
+def silenced(attention: Attention, head: int) -> Iterator[None]:
+    """While the context lasts, one head (from 0) contributes nothing: its context is zero."""
+
+    def zero(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        contexts = inputs[0].unflatten(-1, (attention.heads, -1)).clone()  # (B, T, H, D)
+        contexts[..., head, :] = 0
+        return contexts.flatten(-2), *inputs[1:]
+
+    handle = attention.output.register_forward_pre_hook(zero)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _batches(translator: Translator, pairs: Sequence[tuple[str, str]], size: int = 32) -> list[Any]:
+    tokenizer: Tokenizer = translator.tokenizer
+    sources = tokenizer.encode_source([source for source, _ in pairs])
+    targets = tokenizer.encode_target([target for _, target in pairs])
+    order = sorted(range(len(pairs)), key=lambda i: (len(sources[i]), len(targets[i])))
+    groups = [order[begin : begin + size] for begin in range(0, len(order), size)]
+    return [
+        on_device(collate([sources[i] for i in group], [targets[i] for i in group]), translator.device)
+        for group in groups
+    ]
+
+
+def _loss(translator: Translator, batches: Sequence[Any]) -> float:
+    """Mean negative log-likelihood per token, in nats."""
+    total, num_tokens = 0.0, 0
+    model = translator.model
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        for batch in batches:
+            logits, _ = model(batch.source, batch.source_mask, batch.inputs, positions=batch.places)
+            total += float(cross_entropy(logits, batch.labels.flatten()[batch.places])[1])
+            num_tokens += batch.num_tokens
+    model.train(was_training)
+    return total / max(num_tokens, 1)
+
+
+def _is_punctuation(piece: str) -> bool:
+    text = piece.replace("▁", "")
+    return bool(text) and all(unicodedata.category(character)[0] in "PS" for character in text)
+
+
+def _mean(stacked: _Array) -> _Array:
+    """Over the first axis, leaving out NaN; NaN where nothing is left."""
+    counts = (~np.isnan(stacked)).sum(0)
+    summed: _Array = np.nansum(stacked, axis=0)
+    return np.where(counts > 0, summed / np.maximum(counts, 1), np.nan)
+
+
+def _plain(values: _Array) -> Any:
+    rounded = np.round(values, 6).astype(object)
+    rounded[np.isnan(values)] = None
+    return rounded.tolist()

@@ -1,0 +1,108 @@
+"""How sure a score is, and whether two systems differ: sacrebleu's own resampling."""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from nmt.metrics import MetricsConfig, build, check_lengths
+
+
+class Interval(NamedTuple):
+    """A 95 % confidence interval: mean ± half_width of the scores of resampled test sets, and sacrebleu's signature."""
+
+    mean: float
+    half_width: float
+    signature: str
+
+
+class Paired(NamedTuple):
+    """One system beside the baseline.
+
+    score: of the system. mean, half_width: its interval, None where the test gives none. p_value: the probability of a
+    difference as large if the two were alike, None for the baseline itself.
+    """
+
+    score: float
+    mean: float | None
+    half_width: float | None
+    p_value: float | None
+
+
+class Comparison(NamedTuple):
+    """One metric: its signature, which names the test, and every system by name, the baseline first."""
+
+    signature: str
+    systems: dict[str, Paired]
+
+
+def intervals(hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig) -> dict[str, Interval]:
+    """Bootstrap confidence intervals of each of `config.names` (Koehn 2004); {} for `config.resamples` below 2.
+
+    Raises ValueError when there are not as many hypotheses as references, or none.
+    """
+    check_lengths(hypotheses, references)
+    if config.resamples < 2:
+        return {}
+    found = {}
+    for name, metric in build(config).items():
+        value = metric.corpus_score(hypotheses, [references], n_bootstrap=config.resamples)
+        found[name] = Interval(float(value._mean), float(value._ci), str(metric.get_signature()))
+    return found
+
+
+def paired(
+    systems: Mapping[str, Sequence[str]], references: Sequence[str], config: MetricsConfig
+) -> dict[str, Comparison]:
+    """Compares systems with the first one, the baseline, on the same test set.
+
+    Args:
+        systems: hypotheses by name, two or more.
+        references: in the same order.
+        config: names of the metrics, `paired` for the test, and `resamples` (0: sacrebleu's default).
+
+    Returns:
+        for each metric by name.
+
+    Raises:
+        ValueError: fewer than two systems, or another number of hypotheses than references.
+    """
+    if len(systems) < 2:
+        raise ValueError(f"{len(systems)} systems: a comparison needs two or more")
+    for name, hypotheses in systems.items():
+        try:
+            check_lengths(hypotheses, references)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    from sacrebleu.significance import PairedTest
+
+    found = {}
+    for name, metric in build(config).items():
+        with _quiet():
+            test = PairedTest(
+                [(system, list(hypotheses)) for system, hypotheses in systems.items()],
+                {name: metric},
+                [list(references)],
+                test_type=config.paired,
+                n_samples=config.resamples,
+            )
+            signatures, columns = test()
+        ((title, signature),) = signatures.items()
+        rows = [
+            Paired(float(row.score), *(None if x is None else float(x) for x in (row.mean, row.ci, row.p_value)))
+            for row in columns[title]
+        ]
+        found[name] = Comparison(str(signature), dict(zip(systems, rows, strict=True)))
+    return found
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """sacrebleu tells each of its steps."""
+    logger = logging.getLogger("sacrebleu")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

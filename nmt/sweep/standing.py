@@ -1,0 +1,65 @@
+"""Whether a run is finished: trained to its end under the options wanted, and evaluated."""
+
+import contextlib
+from pathlib import Path
+
+import yaml  # type: ignore[import-untyped]
+
+from nmt import checkpoint
+from nmt.attention import NONE
+from nmt.data import more_tests
+from nmt.keep import Position
+from nmt.options import flatten, from_primitive, to_primitive
+from nmt.runs import is_under, texts
+from nmt.schema import Config
+from nmt.trainconfig import AUTO
+
+MACHINE = (
+    *("runs", "device", "threads", "data.cache"),
+    *("train.devices", "train.log_every", "train.save_every", "train.keep_last"),
+)
+"""Options under which the same run gives the same result."""
+
+
+def is_finished(config: Config) -> bool:
+    """Whether the run has nothing left to do: same options, whole report, nothing left to train, same text as then."""
+    directory = Path(config.runs) / str(config.name)
+    report = directory / "report"
+    if not _is_of(config, report / "config.yaml"):
+        return False
+    if not all(_is_of(config, report / Path(name).name / "config.yaml") for name in more_tests(config.data)):
+        return False
+    try:
+        found = checkpoint.newest(directory / "checkpoints")
+    except ValueError:
+        return False
+    if found is None or found.path.name != "last.pt" or not (directory / "checkpoints/best.pt").is_file():
+        return False
+    position = Position(**found.content["position"])
+    if not config.train.over(position) or position.validated != position.update:
+        return False
+    if config.train.average != "none" and position.averaged != position.update:
+        return False
+    with contextlib.suppress(OSError, ValueError):  # text that is gone leaves the result as it is
+        stored = found.content.get("texts", {})
+        for split, now in texts(config).items():
+            if split in stored and [digest for _, digest in stored[split]] != [digest for _, digest in now]:
+                return False
+    return True
+
+
+def _is_of(config: Config, path: Path) -> bool:
+    """Whether a report was made under these options, and is whole."""
+    if not path.is_file():
+        return False
+    try:
+        stored = from_primitive(Config, yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except (ValueError, yaml.YAMLError, AttributeError):
+        return False
+    then, now = flatten(to_primitive(stored)), flatten(to_primitive(config))
+    found_by_the_run = list(MACHINE)
+    if config.model.match != NONE:
+        found_by_the_run.append(f"model.{config.model.match_width}")
+    if config.train.batch_tokens == AUTO:
+        found_by_the_run.append("train.batch_tokens")
+    return all(then.get(path) == now.get(path) or is_under(path, found_by_the_run) for path in {*then, *now})

@@ -1,0 +1,112 @@
+"""Making the runs of a sweep."""
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nmt.data import attach, load_tokenizer, prepare
+from nmt.options import to_primitive
+from nmt.schema import Config
+from nmt.sweep import processes, slurm
+from nmt.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, WAITING, Job, SweepOptions
+from nmt.sweep.progress import Progress
+from nmt.sweep.standing import is_finished
+from nmt.usage import one_line, tell
+
+
+def run(name: str, jobs: Sequence[Job], options: SweepOptions, make: Callable[[Job], None]) -> None:
+    """Makes every run that is not finished yet; one that fails does not stop the rest.
+
+    Args:
+        name: of the command.
+        jobs: those that are failed already are only listed.
+        options: who makes them.
+        make: makes one in this process.
+
+    Raises:
+        SystemExit: 1 when some failed, which are listed with their reasons; what a signal asks for.
+    """
+    progress = Progress(jobs)
+    for job in jobs:
+        if job.status == WAITING and isinstance(job.config, Config) and is_finished(job.config):
+            job.end(FINISHED_BEFORE)
+            progress.say(f"{job.head}: finished before")
+    try:
+        if options.launcher == "serial":
+            _serial(jobs, make, progress)
+        else:
+            for job in jobs:
+                if job.status == FAILED:
+                    progress.say(f"{job.head}\nerror: {job.reason}")
+            _prepare_data(jobs, progress)
+            launch = processes.run if options.launcher == "processes" else slurm.run
+            launch(name, [job for job in jobs if job.status == WAITING], options, progress)
+    except (SystemExit, KeyboardInterrupt):
+        progress.say(progress.line().partition(";")[0] + "; stopped: the same command goes on with the rest")
+        raise
+    if len(jobs) > 1:
+        progress.stands()
+    if failed := [job for job in jobs if job.status == FAILED]:
+        progress.say(f"{len(failed)} of {len(jobs)} runs failed:")
+        for job in failed:
+            progress.say(f"  {job.shown}: {job.reason}")
+        raise SystemExit(1)
+
+
+def _serial(jobs: Sequence[Job], make: Callable[[Job], None], progress: Progress) -> None:
+    """One after the other, in this process."""
+    for job in jobs:
+        if job.status == FINISHED_BEFORE:
+            continue
+        progress.say(job.head)
+        if job.status == FAILED:
+            progress.say(f"error: {job.reason}")
+            continue
+        job.start()
+        try:
+            make(job)
+            job.end(DONE)
+        except (ValueError, OSError) as error:
+            tell(error)
+            job.end(FAILED, one_line(error))
+        except Exception as error:  # a defect: shown in full, and the other runs still go ahead
+            traceback.print_exc(file=sys.stderr)
+            job.end(FAILED, f"{type(error).__name__}: {one_line(error)}")
+        if any(other.status == WAITING for other in jobs):
+            progress.stands()
+
+
+def _prepare_data(jobs: Sequence[Job], progress: Progress) -> None:
+    """Makes tokenizers and corpora in the cache, each once, before several processes need them at the same time."""
+    reasons: dict[str, str] = {}
+    waiting = [job for job in jobs if job.status == WAITING and isinstance(job.config, Config)]
+    for job in waiting:
+        key = _data_key(job.config)
+        if key not in reasons:
+            reasons[key] = _prepared(job.config)
+        if reasons[key]:
+            job.end(FAILED, reasons[key])
+            progress.say(f"{job.head}\nerror: {job.reason}")
+    if waiting:
+        progress.say(f"sweep: data prepared, {len(reasons)} kind{'s' if len(reasons) > 1 else ''} of it")
+
+
+def _data_key(config: Config) -> str:
+    data: dict[str, Any] = to_primitive(config.data)
+    read_later = ("test", "more_tests")
+    kept = {name: value for name, value in data.items() if name not in read_later}
+    return json.dumps([kept, bool(config.train.guided_alignment)], sort_keys=True)
+
+
+def _prepared(config: Config) -> str:
+    """What is wrong with the data; "" for nothing."""
+    try:
+        tokenizer = load_tokenizer(config.data)
+        corpora = [prepare(config.data, split, tokenizer) for split in ("train", "valid")]
+        if config.train.guided_alignment:
+            attach(config.data, corpora[0], tokenizer)
+    except (ValueError, OSError) as error:
+        return one_line(error)
+    return ""

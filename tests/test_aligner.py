@@ -1,0 +1,190 @@
+"""Attention of texts as matrices of words: whatever the text, the model, the batch."""
+
+import dataclasses
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nmt import search
+from nmt.aligner import Aligner
+from nmt.alignment import AlignmentConfig, Gold, Reading, lexical_gold, score
+from nmt.attention import AttentionConfig
+from nmt.data import Tokenizer, TokenizerConfig, source_batch
+from nmt.models import MODELS, build
+from nmt.search import SearchConfig
+from nmt.translator import Translator
+
+TEXTS = [
+    ("The old man sleeps .", "Der alte Mann schläft ."),
+    ("a\u00a0b c", "a b\u00a0c d"),
+    ("東京\u3000都 です", "Tokyo\u2009is"),
+    ("👩‍👩‍👧 🇩🇪 !? …", "« 🏠 » — ,"),
+    ("  two  spaces ", "one"),
+    ("", "nothing"),
+    ("x", ""),
+    ("\u0645\u0631\u062d\u0628\u0627 بالعالم", "hello world"),
+    ("a_very_long_word_of_many_pieces " * 3, "q"),
+]
+KINDS = ["unigram", "bpe", "word", "char"]
+
+
+def split(text: str) -> list[str]:
+    return [word for word in text.split(" ") if word]
+
+
+def plain_text() -> list[tuple[str, str]]:
+    """What tokenizers are trained on here."""
+    draw = random.Random(1)
+    words = ["".join(draw.choices("abcdefghij", k=draw.randint(1, 6))) for _ in range(300)]
+    return [(" ".join(draw.choices(words, k=6)) + " .", " ".join(draw.choices(words, k=6))) for _ in range(100)]
+
+
+def translator(
+    architecture: str = "transformer", kind: str = "unigram", *, dropout: float = 0.0, score: Any = "scaled"
+) -> Translator:
+    config = MODELS[architecture].config()
+    sizes = {"width": 16, "embedding": 16, "hidden": 16, "feed_forward": 16, "dropout": 0.0}
+    names = {field.name for field in dataclasses.fields(config)}
+    config = dataclasses.replace(config, **{name: size for name, size in sizes.items() if name in names})
+    config = dataclasses.replace(config, attention=AttentionConfig(score=score, heads=2, dim=8, dropout=dropout))
+    if score == "none":
+        config = dataclasses.replace(config, attention=AttentionConfig(score="none"))
+    tokenizer = Tokenizer.train(TokenizerConfig(kind=kind, vocab_size=300), plain_text())
+    torch.manual_seed(1)
+    model = build(config, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2.0)
+    return Translator(model, tokenizer, SearchConfig(beam=3, max_extra=5), torch.device("cpu"))
+
+
+def aligner(made: Translator, reading: Reading | None = None) -> Aligner:
+    return Aligner(made, AlignmentConfig(), reading or Reading())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("architecture", MODELS)
+def test_matrices_are_of_the_words_of_the_text(architecture: str, kind: str) -> None:
+    made = translator(architecture, kind)
+    ((found),) = aligner(made).align(TEXTS)
+    for (source, target), one in zip(TEXTS, found, strict=True):
+        assert (one.source, one.target) == (source, target)
+        assert one.source_pieces[-1] == one.target_pieces[-1] == "</s>"
+        assert one.source_words[-1] == one.target_words[-1] == -1
+        assert one.weights.shape[2:] == (len(one.target_pieces), len(one.source_pieces))
+        assert one.matrix.shape == (len(split(target)), len(split(source)) + 1)
+        np.testing.assert_allclose(one.weights.sum(-1), 1, atol=1e-5)
+        np.testing.assert_allclose(one.matrix.sum(-1), 1, atol=1e-5)
+        for i, j in one.links:
+            assert one.matrix[j].argmax() == i < len(split(source))
+        # Everything that is no word of the text is in the last column.
+        none = [s for s, word in enumerate(one.source_words) if word < 0]
+        rows = [t for t, word in enumerate(one.target_words) if word == 0]
+        if rows:
+            assert one.matrix[0, -1] == pytest.approx(one.weights.mean((0, 1))[rows][:, none].sum(1).mean(), abs=1e-5)
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+def test_padding_never_appears(architecture: str) -> None:
+    made = translator(architecture)
+    (together,) = aligner(made).align(TEXTS)
+    for text, one in zip(TEXTS, together, strict=True):
+        ((alone,),) = aligner(made).align([text])
+        np.testing.assert_allclose(one.weights, alone.weights, atol=1e-5)
+        assert one.links == alone.links
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+def test_weights_of_a_translation_are_those_collected_along_the_beam(architecture: str) -> None:
+    made = translator(architecture)
+    texts = [source for source, _ in TEXTS if source.strip()]
+    sources = made.tokenizer.encode_source(texts)
+    for text, ids in zip(texts, sources, strict=True):
+        source, mask = source_batch([ids])
+        (best, *_) = search.search(made.model, source, mask, made.config, attention=True)[0]
+        (forced,) = aligner(made).align_ids([(text, "")], [ids], [best.tokens])
+        assert best.weights is not None
+        np.testing.assert_allclose(forced.weights, best.weights[..., : len(ids) + 1].numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+def test_weights_are_those_before_dropout(architecture: str) -> None:
+    plain, dropping = (translator(architecture, dropout=rate) for rate in (0.0, 0.9))
+    dropping.model.load_state_dict(plain.model.state_dict())
+    source, mask = source_batch([[5, 6, 7, 8, 9, 10]])
+    inputs = torch.tensor([[2]])  # later rows see what the dropped ones gave
+    dropping.model.train()
+    weights = dropping.model(source, mask, inputs, attention=True)[1].cross
+    expected = plain.model(source, mask, inputs, attention=True)[1].cross
+    torch.testing.assert_close(weights[:, 0], expected[:, 0])
+    torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
+
+
+def test_pairs_whose_words_the_tokenizer_changes_have_no_links(caplog: pytest.LogCaptureFixture) -> None:
+    made = translator()
+    config = TokenizerConfig(kind="unigram", vocab_size=300, normalization="nfkc")
+    made.tokenizer = Tokenizer.train(config, plain_text())
+    made.model = build(MODELS["rnn"].config(), made.tokenizer.source_size, made.tokenizer.target_size, joint=True)
+    with caplog.at_level("WARNING"):
+        ((kept, changed),) = aligner(made, Reading(null=False)).align([("a b", "c d"), ("a\u00a0b", "c d")])
+    assert len(kept.links) == 2
+    assert changed.links == []
+    assert "1 of 2 pairs have no links" in caplog.text
+
+
+def test_choosing_is_the_best_of_all_that_could_be_chosen() -> None:
+    made = translator()
+    pairs = TEXTS[:4]
+    gold = [Gold(frozenset({(0, 0), (1, 1)}), frozenset({(0, 0), (1, 1)}))] * 4
+    own = Aligner(made, AlignmentConfig())
+    choice = own.choose(pairs, gold, "these")
+    assert choice is not None
+    assert own.reading == choice.reading
+    assert choice.by == "AER on these"
+    for reading, expected in choice.scores.items():
+        (found,) = aligner(made, reading).align(pairs)
+        assert score([one.links for one in found], gold) == pytest.approx(expected)
+        assert expected.aer >= choice.scores[choice.reading].aer
+    against = own.against(pairs, gold)
+    assert against is not None
+    assert against.score == pytest.approx(choice.scores[choice.reading])
+    assert against.readings == choice.scores
+    lexical = own.choose(pairs, None, "these")
+    assert lexical is not None
+    assert lexical.by == "agreement with a lexical aligner on these"
+    assert lexical.scores == own.choose(pairs, lexical_gold([(split(s), split(t)) for s, t in pairs]), "x").scores  # type: ignore[union-attr]
+
+
+def test_an_option_fixes_what_is_read() -> None:
+    made = translator()
+    fixed = AlignmentConfig(layer="2", head="1", shift="1", null="false", links="threshold", threshold=0.05)
+    own = Aligner(made, fixed)
+    choice = own.choose(TEXTS, None, "these")
+    assert choice is not None
+    assert (choice.reading, choice.by) == (Reading(2, 1, 1, False), "the options")
+    (found,) = own.align(TEXTS)
+    for one in found:
+        # By hand: the rows after those of each word, the columns of each word.
+        rows = one.weights[1, 0, 1:]
+        for j in range(len(split(one.target))):
+            of_word = rows[[t for t, word in enumerate(one.target_words[:-1]) if word == j]].mean(0)
+            for i in range(len(split(one.source))):
+                weight = of_word[[s for s, word in enumerate(one.source_words) if word == i]].sum()
+                assert ((i, j) in one.links) == (weight >= 0.05)
+
+
+def test_a_model_without_attention_has_no_alignment() -> None:
+    own = Aligner(translator(score="none"), AlignmentConfig())
+    assert own.choose(TEXTS, None, "these") is None
+
+
+def test_many_pairs_are_aligned_in_order_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = translator()
+    (whole,) = aligner(made).align(TEXTS)
+    monkeypatch.setattr("nmt.aligner.CHUNK", 2)
+    parts = list(aligner(made).align(TEXTS))
+    assert [len(part) for part in parts] == [2, 2, 2, 2, 1]
+    assert [one.links for part in parts for one in part] == [one.links for one in whole]

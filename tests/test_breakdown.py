@@ -1,0 +1,139 @@
+"""Scores of parts of a test set, rates of faults, and scores of other programs."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from nmt.breakdown import breakdown, frequencies, length_bucket, out_of_order, rates, repetitions, words
+from nmt.metrics import MetricsConfig, score
+from nmt.outside import read_outside
+
+SOURCES = ["Anna sees 3 dogs .", "She sleeps .", "Where does Anna live ?", "word " * 25, "a tiger", ""]
+REFERENCES = ["Hunde : 3 sieht Anna .", "Sie schläft .", "Wo wohnt Anna ?", "Wort " * 25, "ein Tiger", ""]
+HYPOTHESES = ["Anna sieht 3 Hunde .", "Sie schläft .", "Wo lebt sie ?", "Wort " * 24, "ein Hund", ""]
+COUNTS = {
+    "anna": 50,
+    "sees": 2000,
+    "3": 200,
+    "dogs": 9,
+    "she": 5000,
+    "sleeps": 12,
+    "where": 900,
+    "does": 900,
+    "a": 9000,
+}
+COUNTS |= {"live": 10, "word": 4000}
+
+
+def bleu(rows: list[int]) -> float:
+    config = MetricsConfig(names=["bleu"])
+    return score([HYPOTHESES[i] for i in rows], [REFERENCES[i] for i in rows], config)["bleu"].score
+
+
+def test_each_bucket_is_the_corpus_score_of_its_sentences() -> None:
+    found = breakdown(SOURCES, HYPOTHESES, REFERENCES, MetricsConfig(), COUNTS).buckets
+    expected = {
+        "length": {"0-10": [0, 1, 2, 4, 5], "21-30": [3]},
+        "rare_words": {"0": [4], "1-9": [0], "10-99": [1, 2], "1000-": [3, 5]},
+        "numbers": {"with": [0], "without": [1, 2, 3, 4, 5]},
+        "names": {"with": [2], "without": [0, 1, 3, 4, 5]},  # the first word of a sentence is no sign of a name
+    }
+    assert {parting: list(buckets) for parting, buckets in found.items()} == {
+        parting: list(buckets) for parting, buckets in expected.items()
+    }
+    for parting, buckets in expected.items():
+        for name, rows in buckets.items():
+            assert found[parting][name].num_sentences == len(rows), (parting, name)
+            assert found[parting][name].bleu == pytest.approx(bleu(rows)), (parting, name)
+
+
+def test_a_parting_that_parts_nothing_is_left_out() -> None:
+    found = breakdown(SOURCES[1:2], HYPOTHESES[1:2], REFERENCES[1:2], MetricsConfig())
+    assert list(found.buckets) == ["length"]
+
+
+def test_frequencies_are_those_of_the_training_text() -> None:
+    training = ["The dog, the DOG!", "a Dog 3", ""]
+    assert frequencies(training, ["Dog the", "cat 3."]) == {"dog": 3, "the": 2, "3": 1}
+    assert words("U.S. 東京は 3,5") == ["u", "s", "東京は", "3", "5"]
+
+
+@pytest.mark.parametrize(
+    ("number", "bucket"), [(0, "0-10"), (1, "0-10"), (10, "0-10"), (11, "11-20"), (60, "51-60"), (61, "61-")]
+)
+def test_buckets_of_length(number: int, bucket: str) -> None:
+    assert length_bucket(" a" * number) == bucket
+
+
+def test_rates_by_hand() -> None:
+    references = ["a b c d", "a b c d", "a b c d", "the the end", "x", "a b"]
+    hypotheses = ["a b c d", "a b", "a b a b c d e", "the the end", "", "b b b"]
+    found = rates(hypotheses, references, MetricsConfig())
+    assert found.exact_match == pytest.approx(2 / 6)
+    assert found.empty == pytest.approx(1 / 6)
+    assert found.under_translated == pytest.approx(2 / 6)  # two of four, none of one
+    assert found.over_translated == pytest.approx(1 / 6)  # seven of four; three of two is not more than 1.5
+    assert found.repetition == pytest.approx(2 / 6)  # "a b a b" and "b b b"; "the the" stands in the reference
+    assert found.length_ratio == pytest.approx((4 + 2 + 7 + 3 + 0 + 3) / (4 + 4 + 4 + 3 + 1 + 2))
+
+
+def test_the_length_ratio_is_that_of_bleu() -> None:
+    from sacrebleu.metrics import BLEU
+
+    expected = BLEU().corpus_score(HYPOTHESES, [REFERENCES])
+    assert rates(HYPOTHESES, REFERENCES, MetricsConfig()).length_ratio == pytest.approx(expected.ratio)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("", 0), ("a b", 0), ("a a", 1), ("a a a", 2), ("a b a b", 1), ("a b c d a b c d", 1), ("a b c a b d", 0)],
+)
+def test_repetitions(text: str, number: int) -> None:
+    assert repetitions(text.split()) == number
+
+
+def test_another_order_is_noticed() -> None:
+    draw = random.Random(1)
+    sources = ["x" * draw.randint(10, 90) for _ in range(200)]
+    references = ["y" * max(1, round(len(text) * draw.uniform(0.8, 1.5))) for text in sources]
+    assert out_of_order(sources, references) is None
+    shuffled = draw.sample(references, len(references))
+    correlation = out_of_order(sources, shuffled)
+    assert correlation is not None
+    assert abs(correlation) < 0.3
+    assert out_of_order(sources, references[1:] + references[:1]) is not None
+    assert out_of_order(["x" * 40] * 100, ["y" * draw.randint(39, 41) for _ in range(100)]) is None
+    assert out_of_order(sources[:20], shuffled[:20]) is None
+
+
+def test_scores_of_other_programs(tmp_path: Path) -> None:
+    lines, whole, parts = tmp_path / "lines", tmp_path / "whole", tmp_path / "parts"
+    lines.write_text("0.5\n1\n-2e-1\n")
+    assert read_outside(lines, 3) == (pytest.approx(1.3 / 3), "", [0.5, 1.0, -0.2])
+    whole.write_text('{"score": 0.83, "signature": "wmt22-comet-da"}')
+    assert read_outside(whole, 3) == (0.83, "wmt22-comet-da", None)
+    parts.write_text('{"sentences": [1, 2, 3]}')
+    assert read_outside(parts, 3) == (2.0, "", [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1\n2\n", "2 scores for 3 sentences"),
+        ("1\nx\n3\n", "line 2: 'x' is not a number"),
+        ("1\nnan\n3\n", "sentence 2: nan is not a finite number"),
+        ("", "line 1: '' is not a number"),
+        ('{"scores": 1}', "has neither score nor sentences; its keys are scores"),
+        ('{"score": "high"}', "'high' is not a number"),
+        ('{"sentences": 3}', "sentences must be a list"),
+        ('{"score": ', "not a JSON object"),
+        (b"\xff", "not UTF-8"),
+    ],
+)
+def test_a_bad_file_of_scores_is_refused(tmp_path: Path, text: str | bytes, message: str) -> None:
+    path = tmp_path / "comet"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=message) as error:
+        read_outside(path, 3)
+    assert str(path) in str(error.value)

@@ -1,0 +1,175 @@
+"""Numbers about attention, against plain loops; and heads that are silenced."""
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nmt.attention import AttentionConfig
+from nmt.data import PAD, collate
+from nmt.diagnostics import MEASURES, OVER, PARTS, UNDER, Collector, cross_attentions, importance, silenced, spread
+from nmt.models import MODELS
+from tests.test_aligner import TEXTS, translator
+
+
+def loops(rows: Any, is_punctuation: Any) -> dict[str, float]:
+    """The same for one head, number by number; rows without that of the end token."""
+    num_rows, num_columns = len(rows), len(rows[0]) - 1
+    entropy = [-sum(w * math.log(w) for w in row if w > 0) for row in rows]
+    received = [sum(row[s] for row in rows) for s in range(num_columns)]
+    mean = sum(received) / num_columns
+    best = [max(range(num_columns), key=lambda s: row[s]) for row in rows]
+    steps = [after - before for before, after in itertools.pairwise(best)]
+    edges = [part * num_rows // PARTS for part in range(PARTS)] + [num_rows]
+    first, last = entropy[: edges[1]], entropy[edges[-2] :]
+    return {
+        "entropy": sum(entropy) / num_rows,
+        "effective": sum(math.exp(e) for e in entropy) / num_rows,
+        "under": sum(c < UNDER * mean for c in received) / num_columns,
+        "over": sum(c > OVER * mean for c in received) / num_columns,
+        "forward": sum(step >= 0 for step in steps) / len(steps),
+        "jump": sum(abs(step - 1) for step in steps) / len(steps),
+        "end": sum(row[-1] for row in rows) / num_rows,
+        "punctuation": sum(w for row in rows for w, mark in zip(row, is_punctuation, strict=True) if mark) / num_rows,
+        "drift": sum(last) / len(last) - sum(first) / len(first),
+    }
+
+
+def test_measures_equal_plain_loops() -> None:
+    generator = np.random.default_rng(2)
+    for num_target, num_source in ((7, 5), (12, 30), (6, 2)):
+        weights = generator.dirichlet(np.full(num_source, 0.2), (2, 3, num_target))
+        marks = generator.random(num_source) < 0.3
+        found, along = spread(weights, marks)
+        assert set(found) == set(MEASURES)
+        for layer in range(2):
+            for head in range(3):
+                expected = loops(weights[layer, head, :-1].tolist(), marks.tolist())
+                assert {name: values[layer, head] for name, values in found.items()} == pytest.approx(expected)
+                assert found["drift"][layer, head] == pytest.approx(along[-1, layer, head] - along[0, layer, head])
+
+
+def identity(size: int) -> np.ndarray:
+    return np.eye(size)[None, None]
+
+
+def test_known_heads_have_known_numbers() -> None:
+    collector = Collector()
+    uniform = np.full((1, 1, 11, 11), 1 / 11)
+    both = np.concatenate([identity(11), uniform], 1)
+    collector.add(both, [*"abcdefghi", ".", "</s>"], "a b c d e f g h i .")
+    result = collector.result()
+    assert result is not None
+    one, other = ({name: values[0, head] for name, values in result.measures.items()} for head in (0, 1))
+    assert one == pytest.approx(
+        {"entropy": 0, "effective": 1, "under": 0, "over": 0, "forward": 1, "jump": 0, "end": 0, "punctuation": 0.1}
+        | {"drift": 0},
+        abs=1e-9,
+    )
+    assert other["effective"] == pytest.approx(11)
+    assert other["end"] == other["punctuation"] == pytest.approx(1 / 11) == result.uniform_punctuation
+    assert result.agreement[0, 1] == pytest.approx(0.1)  # a uniform row is taken to look at the first subword
+    np.testing.assert_allclose(result.agreement.diagonal(), 1)
+
+
+def test_a_test_set_is_the_mean_of_its_sentences_and_of_its_buckets() -> None:
+    generator = np.random.default_rng(4)
+    collector, rows = Collector(), []
+    lengths = [1, 3, 8, 12, 25, 70]
+    for length in lengths:
+        weights = generator.dirichlet(np.ones(length + 1), (1, 2, length + 1))
+        marks = np.zeros(length + 1, np.bool_)
+        collector.add(weights, ["a"] * length + ["</s>"], " ".join("a" * length))
+        rows.append(spread(weights, marks)[0])
+    result = collector.result()
+    assert result is not None
+    assert {name: num for name, (num, _) in result.by_length.items()} == {"0-10": 3, "11-20": 1, "21-30": 1, "61-": 1}
+    for name in MEASURES:
+        values = np.stack([row[name] for row in rows])
+        np.testing.assert_allclose(result.measures[name], np.nanmean(values, axis=0))
+        np.testing.assert_allclose(result.by_length["0-10"][1][name], np.nanmean(values[:3], axis=0))
+    assert np.isnan(rows[0]["drift"]).all()
+    plain = result.primitive()
+    assert plain["measures"]["entropy"] == np.round(result.measures["entropy"], 6).tolist()
+    assert (plain["layers"], plain["heads"], plain["num_sentences"]) == (1, 2, 6)
+    assert [line.split()[:2] for line in result.table()] == [["layer", "head"], ["1", "1"], ["1", "2"]]
+
+
+def test_sentences_of_nothing_have_no_numbers() -> None:
+    collector = Collector()
+    collector.add(np.ones((1, 1, 1, 1)), ["</s>"], "")
+    result = collector.result()
+    assert result is not None
+    assert result.primitive()["measures"]["entropy"] == [[None]]
+    assert Collector().result() is None
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+def test_a_silenced_head_gives_nothing_and_the_others_what_they_gave(architecture: str) -> None:
+    made = translator(architecture)
+    attentions = cross_attentions(made.model)
+    batch = collate([[5, 6, 7]], [[8, 9]])
+    record = made.model(batch.source, batch.source_mask, batch.inputs, attention=True)[1]
+    assert len(attentions) == record.cross.size(1)
+    seen: list[torch.Tensor] = []
+    for attention in attentions:
+        handle = attention.output.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        made.model(batch.source, batch.source_mask, batch.inputs)
+        num = len(seen)
+        handle.remove()
+        with silenced(attention, 1):
+            handle = attention.output.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+            made.model(batch.source, batch.source_mask, batch.inputs)
+            handle.remove()
+        before, after = seen[0].unflatten(-1, (2, -1)), seen[num].unflatten(-1, (2, -1))  # its first call
+        torch.testing.assert_close(after[..., 0, :], before[..., 0, :])
+        assert (after[..., 1, :] == 0).all()
+        assert (before[..., 1, :] != 0).any()
+        assert not attention.output._forward_pre_hooks
+        seen.clear()
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+def test_importance_is_what_the_loss_rises_by(architecture: str) -> None:
+    made = translator(architecture)
+    pairs = [pair for pair in TEXTS if pair[1]]
+    found = importance(made, pairs)
+    assert found is not None
+    sources = made.tokenizer.encode_source([source for source, _ in pairs])
+    targets = made.tokenizer.encode_target([target for _, target in pairs])
+    batch = collate(sources, targets)
+
+    def loss() -> float:
+        with torch.no_grad():
+            logits, _ = made.model(batch.source, batch.source_mask, batch.inputs)
+        lost = torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch.labels, ignore_index=PAD)
+        return float(lost)
+
+    whole = loss()
+    attentions = cross_attentions(made.model)
+    assert found.shape == (len(attentions), 2)
+    # The weights of the second head's part of the output projection, zeroed, do the same as silencing it.
+    attention = attentions[-1]
+    with torch.no_grad():
+        half = attention.output.weight.size(1) // 2
+        attention.output.weight[:, half:] = 0
+    assert found[-1, 1] == pytest.approx(loss() - whole, abs=1e-4)
+    assert abs(found[-1, 1]) > 1e-3
+
+
+def test_one_head_without_projections_can_be_silenced_too() -> None:
+    made = translator("rnn")
+    config = MODELS["rnn"].config()
+    made.model = type(made.model)(config, made.tokenizer.source_size, made.tokenizer.target_size, joint=True)
+    assert isinstance(config.attention, AttentionConfig)
+    found = importance(made, TEXTS[:3])
+    assert found is not None
+    assert found.shape == (1, 1)
+    assert found[0, 0] != 0
+
+
+def test_without_attention_there_is_no_importance() -> None:
+    assert importance(translator(score="none"), TEXTS) is None

@@ -1,0 +1,86 @@
+"""Intervals and paired tests, against the command line of sacrebleu on the same files."""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nmt.metrics import METRICS, MetricsConfig, score
+from nmt.significance import intervals, paired
+
+NAMES = {"bleu": "BLEU", "chrf": "chrF2", "chrf++": "chrF2++", "ter": "TER"}
+OPTIONS: dict[str, list[str]] = {"bleu": [], "chrf": [], "chrf++": ["--chrf-word-order", "2"]}
+OPTIONS["ter"] = ["--ter-case-sensitive"]
+
+
+def texts(seed: int, mistakes: float) -> list[str]:
+    """The same 40 sentences for each seed of mistakes, with as many words as asked for replaced."""
+    draw = random.Random(0)
+    words = ["the", "a", "man", "woman", "dog", "sits", "stands", "in", "front", "of", "red", "street", ",", "3"]
+    sentences = [[draw.choice(words) for _ in range(draw.randint(4, 15))] for _ in range(40)]
+    draw.seed(seed)
+    return [" ".join("x" if draw.random() < mistakes else word for word in sentence) for sentence in sentences]
+
+
+REFERENCES = texts(0, 0.0)
+SYSTEMS = {"baseline": texts(1, 0.2), "better": texts(2, 0.1), "same": texts(3, 0.2)}
+
+
+def sacrebleu(folder: Path, systems: list[str], metric: str, *options: str) -> Any:
+    (folder / "references").write_text("\n".join(REFERENCES) + "\n", encoding="utf-8")
+    for name in systems:
+        (folder / name).write_text("\n".join(SYSTEMS[name]) + "\n", encoding="utf-8")
+    command = [sys.executable, "-m", "sacrebleu", "references", "-i", *systems, "-m", metric.rstrip("+"), "-w", "10"]
+    command += [*OPTIONS[metric], *options]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_intervals_are_those_of_sacrebleu(tmp_path: Path, metric: str) -> None:
+    config = MetricsConfig(names=[metric], resamples=300)
+    found = intervals(SYSTEMS["better"], REFERENCES, config)[metric]
+    expected = sacrebleu(tmp_path, ["better"], metric, "--confidence", "--confidence-n", "300")
+    assert found.mean == pytest.approx(expected["confidence_mean"], abs=1e-9)
+    assert found.half_width == pytest.approx(expected["confidence_var"], abs=1e-9)
+    assert found.signature == expected["signature"]
+    assert score(SYSTEMS["better"], REFERENCES, config)[metric].score == pytest.approx(expected["score"], abs=1e-9)
+
+
+@pytest.mark.parametrize(("metric", "test"), [("bleu", "bs"), ("bleu", "ar"), ("chrf++", "ar"), ("ter", "ar")])
+def test_paired_tests_are_those_of_sacrebleu(tmp_path: Path, metric: str, test: str) -> None:
+    config = MetricsConfig(names=[metric], resamples=200, paired=test)
+    found = paired(SYSTEMS, REFERENCES, config)[metric]
+    rows = sacrebleu(tmp_path, list(SYSTEMS), metric, f"--paired-{test}", f"--paired-{test}-n", "200", "-f", "json")
+    assert [Path(row["system"].removeprefix("Baseline: ")).name for row in rows] == list(SYSTEMS)
+    for row, system in zip(rows, found.systems.values(), strict=True):
+        expected = row[NAMES[metric]]
+        assert system.score == pytest.approx(expected["score"], abs=1e-9)
+        for name, value in (("p_value", system.p_value), ("mean", system.mean), ("ci", system.half_width)):
+            assert value == (None if expected[name] is None else pytest.approx(expected[name], abs=1e-9)), name
+    assert found.systems["baseline"].p_value is None
+    assert f"{test}:200" in found.signature
+    assert "seed:12345" in found.signature
+
+
+@pytest.mark.parametrize("test", ["bs", "ar"])
+def test_a_difference_is_told_from_none(test: str) -> None:
+    systems = paired(SYSTEMS, REFERENCES, MetricsConfig(resamples=200, paired=test))["bleu"].systems
+    assert systems["better"].p_value is not None
+    assert systems["same"].p_value is not None
+    assert systems["better"].p_value < 0.05 < systems["same"].p_value
+
+
+def test_no_resamples_no_intervals() -> None:
+    assert intervals(REFERENCES, REFERENCES, MetricsConfig(resamples=0)) == {}
+
+
+def test_systems_that_do_not_fit_are_named() -> None:
+    with pytest.raises(ValueError, match="short: 1 hypotheses but 40 references"):
+        paired({"baseline": REFERENCES, "short": REFERENCES[:1]}, REFERENCES, MetricsConfig())
+    with pytest.raises(ValueError, match="1 systems: a comparison needs two"):
+        paired({"baseline": REFERENCES}, REFERENCES, MetricsConfig())
