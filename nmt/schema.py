@@ -11,7 +11,7 @@ from nmt.data.sources import DataConfig
 from nmt.metrics import METRICS, MetricsConfig
 from nmt.models import without_effect
 from nmt.models.rnn import RNNConfig
-from nmt.models.transformer import TransformerDecoderConfig
+from nmt.models.transformer_layers import TransformerDecoderConfig
 from nmt.optim import OptimConfig
 from nmt.search import SearchConfig
 from nmt.trainer import TrainConfig

@@ -35,8 +35,9 @@ from nmt.evaluator import EvaluationSet
 from nmt.loss import alignment_loss, cross_entropy
 from nmt.metrics import MetricsConfig
 from nmt.models import MODELS, Seq2Seq, build
-from nmt.models.rnn import WIRINGS, RNNConfig
+from nmt.models.rnn import RNNConfig
 from nmt.models.transformer import TransformerConfig
+from nmt.models.wirings import WIRINGS
 from nmt.objective import Objective, ObjectiveConfig, drop_words
 from nmt.optim import OptimConfig
 from nmt.records import CLOCK

@@ -15,7 +15,7 @@ from torch import Tensor
 from nmt.attention import SCORES, AttentionConfig
 from nmt.data import BOS, EOS, PAD, source_batch
 from nmt.models import MODELS, Seq2Seq, build
-from nmt.models.rnn import WIRINGS
+from nmt.models.wirings import WIRINGS
 from nmt.search import Ensemble, SearchConfig, decode, plan, search
 from nmt.search.beam import _slots, _top
 from nmt.search.rows import Rows

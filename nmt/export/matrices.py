@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nmt.attention import Attention
 from nmt.attention.scores import Dot, General, Scaled
-from nmt.models.transformer import DecoderLayer
+from nmt.models.transformer_layers import DecoderLayer
 
 
 class Matrix(NamedTuple):

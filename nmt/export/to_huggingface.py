@@ -19,7 +19,8 @@ from nmt.data.vocabulary import BOS, EOS, PAD, SPECIALS, UNK
 from nmt.export import vocabularies
 from nmt.export.matrices import Matrices, Matrix, cross_attention, linear, self_attention
 from nmt.models.layers import FeedForward
-from nmt.models.transformer import DecoderLayer, EncoderLayer, Transformer, TransformerDecoder, TransformerEncoder
+from nmt.models.transformer import Transformer, TransformerDecoder, TransformerEncoder
+from nmt.models.transformer_layers import DecoderLayer, EncoderLayer
 from nmt.search import SearchConfig
 from nmt.translator import Translator
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from nmt.attention import AttentionConfig
 from nmt.models import TransformerConfig, build
 from nmt.models.layers import sinusoids
-from nmt.models.transformer import EncoderLayer, Transformer, TransformerEncoderConfig
+from nmt.models.transformer import Transformer
+from nmt.models.transformer_layers import EncoderLayer, TransformerEncoderConfig
 
 VOCAB, WIDTH, FEED_FORWARD, HEADS, LONGEST = 23, 16, 24, 4, 12
 LAYERS = {"encoder_layers": 2, "decoder_layers": 2}

@@ -9,7 +9,8 @@ import torch
 from nmt.attention import SCORES, AttentionConfig
 from nmt.models import Seq2Seq, build
 from nmt.models.recurrent import CELLS
-from nmt.models.rnn import WIRINGS, RNNConfig
+from nmt.models.rnn import RNNConfig
+from nmt.models.wirings import WIRINGS
 
 VOCAB = 19
 CASES = list(product(WIRINGS, CELLS, [*SCORES, "none"]))

@@ -1,0 +1,292 @@
+"""Recurrent decoders: Bahdanau et al. 2015, Luong et al. 2015; without attention, Cho et al. 2014.
+
+What a decoder does with attention is its *wiring*, an option apart from the score:
+
+    bahdanau        context from the previous state, fed into the cell:
+                    c_t = attend(s_{t-1}), s_t = cell([y_{t-1}; c_t], s_{t-1})
+    input_feeding   context from the new state, the attentional vector h̃ fed back:
+                    s_t = cell([y_{t-1}; h̃_{t-1}], s_{t-1}), h̃_t = tanh(W [s_t; attend(s_t)])
+    luong           no feeding: all states in one recurrent call, then attention for all positions at once
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from nmt.attention import CROSS, NONE, Attention, AttentionConfig
+from nmt.dropout import Dropout
+from nmt.models.base import State, per_row
+from nmt.models.recurrent import CELLS, GATES, FeedCell
+
+BRIDGES = ("linear", "zero")
+
+
+@dataclass
+class RecurrentPart:
+    """What recurrent encoders and decoders share.
+
+    cell: gru or lstm.
+    hidden: width of decoder states and of encoder outputs (a bidirectional encoder has half of it each way).
+    embedding: width of embeddings and of the vector that is compared with the output matrix.
+    """
+
+    cell: str = "lstm"
+    embedding: int = 128
+    hidden: int = 256
+
+    def check_recurrent(self) -> None:
+        """Raises ValueError naming the option, its value and what is allowed."""
+        if self.cell not in CELLS:
+            raise ValueError(f"model.cell={self.cell}: must be one of {', '.join(CELLS)}")
+        for option in ("embedding", "hidden"):
+            if getattr(self, option) < 1:
+                raise ValueError(f"model.{option}={getattr(self, option)}: must be at least 1")
+
+
+def _one_head() -> AttentionConfig:
+    return AttentionConfig(score="additive", dim=128)
+
+
+@dataclass
+class RecurrentDecoderConfig(RecurrentPart):
+    """What a recurrent decoder can be told.
+
+    decoder_layers: stacked recurrent layers.
+    wiring: bahdanau, input_feeding or luong (see the module).
+    bridge: how the decoder starts: "linear" = tanh of a projection of the source's summary, "zero" = zeros.
+    attention: see `nmt.attention.AttentionConfig`.
+    """
+
+    decoder_layers: int = 1
+    wiring: str = "luong"
+    bridge: str = "linear"
+    dropout: float = 0.1
+    attention: AttentionConfig = field(default_factory=_one_head)
+
+    def check_decoder(self) -> None:
+        """Raises ValueError naming the option, its value and what is allowed."""
+        for option, allowed in (("wiring", tuple(WIRINGS)), ("bridge", BRIDGES)):
+            if getattr(self, option) not in allowed:
+                raise ValueError(f"model.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")
+        if self.decoder_layers < 1:
+            raise ValueError(f"model.decoder_layers={self.decoder_layers}: must be at least 1")
+        self.attention.check("model.attention", CROSS)
+
+
+class Decoder(nn.Module):
+    """What the wirings have in common: how they start, where the context comes from, and the readout.
+
+    The readout is h̃ = tanh(W [s; c]) (Luong 2015, equation 5), as wide as an embedding.
+
+    Args:
+        config: of the decoder.
+        memory_dim: width of encoder outputs and of their summary.
+    """
+
+    longest: int | None = None
+    readout_inputs = 0  # width, in embeddings, of what the readout sees beside [s; c]
+
+    def __init__(self, config: RecurrentDecoderConfig, memory_dim: int) -> None:
+        super().__init__()
+        self.dim, self.hidden, self.num_layers = config.embedding, config.hidden, config.decoder_layers
+        self.is_lstm = config.cell == "lstm"
+        self.bridge = (
+            nn.Linear(memory_dim, config.decoder_layers * config.hidden) if config.bridge == "linear" else None
+        )
+        self.attention: Attention | None = None
+        own = config.attention.layer(0)
+        if own.score != NONE:
+            self.attention = Attention(own, query_dim=config.hidden, key_dim=memory_dim)
+        self.dropout = Dropout(config.dropout)
+        readout_dim = config.hidden + memory_dim + self.readout_inputs * config.embedding
+        self.readout = nn.Linear(readout_dim, config.embedding, bias=False)
+
+    def prepare(self, values: Tensor) -> State:
+        """Encoder outputs (B, S, D) -> keys and values of the attention."""
+        return {} if self.attention is None else self.attention.prepare(values)
+
+    def start(self, memory: State) -> State:
+        """The state before the first token."""
+        summary = memory["summary"]
+        shape = (summary.size(0), self.num_layers, self.hidden)
+        hidden = summary.new_zeros(shape) if self.bridge is None else torch.tanh(self.bridge(summary)).view(shape)
+        state = {"hidden": hidden, "cell": torch.zeros_like(hidden)} if self.is_lstm else {"hidden": hidden}
+        if self.attention is not None and self.attention.window.counts_steps:
+            state["position"] = torch.zeros(summary.size(0), dtype=torch.long, device=summary.device)
+        return state
+
+    def reserve(self, state: State, steps: int) -> State:
+        """The state as it is: it does not grow."""
+        return state
+
+    def context(self, query: Tensor, state: State, memory: State, record: bool) -> tuple[Tensor, Tensor | None, State]:
+        """query (B, T, hidden) -> context (B, T, D), weights (B, H, T, S) or None, what attention carries on.
+
+        Without attention the context is the source's summary.
+        """
+        if self.attention is None:
+            return per_row(memory["summary"], query.size(0)).unsqueeze(1).expand(-1, query.size(1), -1), None, {}
+        position = state.get("position")
+        attended = self.attention(
+            query,
+            memory,
+            memory["mask"],
+            start=0 if position is None else position,
+            covered=state.get("covered"),
+            record=record,
+        )
+        carried = {} if position is None else {"position": position + query.size(1)}
+        if attended.covered is not None:
+            carried["covered"] = attended.covered
+        return attended.context, attended.weights, carried
+
+    def unroll(self, x: Tensor, state: State, memory: State, *, record: bool) -> tuple[Tensor, Tensor | None, State]:
+        """Embedded inputs (B, T, E) -> readouts (B, T, E), weights (B, 1, H, T, S) or None, the last state."""
+        features, weights, state = self._unroll(self.dropout(x), state, memory, record)
+        return features, None if weights is None else weights.unsqueeze(1), state
+
+    def _unroll(self, x: Tensor, state: State, memory: State, record: bool) -> tuple[Tensor, Tensor | None, State]:
+        raise NotImplementedError
+
+    def finish(self, features: Tensor) -> Tensor:
+        """Readouts where logits are wanted, with dropout."""
+        dropped: Tensor = self.dropout(features)
+        return dropped
+
+
+class LuongDecoder(Decoder):
+    """No feeding: the recurrence does not depend on attention, so it runs in one call (Luong et al. 2015, 3.1)."""
+
+    def __init__(self, config: RecurrentDecoderConfig, memory_dim: int) -> None:
+        super().__init__(config, memory_dim)
+        widths = [config.embedding] + [config.hidden] * (config.decoder_layers - 1)
+        self.layers = nn.ModuleList(CELLS[config.cell](width, config.hidden, batch_first=True) for width in widths)
+
+    def _unroll(self, x: Tensor, state: State, memory: State, record: bool) -> tuple[Tensor, Tensor | None, State]:
+        after: list[tuple[Tensor, ...]] = []
+        for number, layer in enumerate(self.layers):
+            x = self.dropout(x) if number else x
+            before = tuple(tensor.unsqueeze(0).contiguous() for tensor in _layer_state(state, number, self.is_lstm))
+            x, last = layer(x, before if self.is_lstm else before[0])
+            after.append(tuple(tensor.squeeze(0) for tensor in (last if self.is_lstm else (last,))))
+        context, weights, carried = self.context(x, state, memory, record)
+        readout = torch.tanh(self.readout(torch.cat([x, context], dim=-1)))
+        return readout, weights, {**_stack_state(after), **carried}
+
+
+class FeedingDecoder(Decoder):
+    """A loop over positions, because each step needs what attention gave before.
+
+    `advance` is the body of the loop, apart so that it can be compiled (see `nmt.runtime.compile_parts`).
+    """
+
+    compiles = "advance"
+
+    def __init__(self, config: RecurrentDecoderConfig, memory_dim: int) -> None:
+        super().__init__(config, memory_dim)
+        feeds = [self.feed_dim(config, memory_dim)] + [config.hidden] * (config.decoder_layers - 1)
+        self.layers = nn.ModuleList(FeedCell(config.cell, feed, config.hidden) for feed in feeds)
+        # The embedded tokens of all steps go through their part of the first cell in one product, outside the loop.
+        self.input = nn.Linear(config.embedding, GATES[config.cell] * config.hidden, bias=False)
+        nn.init.uniform_(self.input.weight, -(config.hidden**-0.5), config.hidden**-0.5)
+
+    def feed_dim(self, config: RecurrentDecoderConfig, memory_dim: int) -> int:
+        """Width of what is fed back."""
+        raise NotImplementedError
+
+    def cells(self, known: Tensor, feed: Tensor, layers: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
+        """One step of the whole stack."""
+        after: list[tuple[Tensor, ...]] = []
+        for number, (cell, before) in enumerate(zip(self.layers, layers, strict=True)):
+            after.append(cell(self.dropout(after[-1][0]), before) if number else cell(feed, before, known))
+        return after
+
+
+class BahdanauDecoder(FeedingDecoder):
+    """The query is the previous state, the context enters the cell (Bahdanau et al. 2015, A.1.2 and A.2.2).
+
+    The readout also sees the previous token, as the paper's deep output does (tanh in the place of its maxout).
+    """
+
+    readout_inputs = 1
+
+    def feed_dim(self, config: RecurrentDecoderConfig, memory_dim: int) -> int:
+        return memory_dim
+
+    def advance(
+        self, known: Tensor, layers: list[tuple[Tensor, ...]], carried: State, memory: State, record: bool
+    ) -> tuple[list[tuple[Tensor, ...]], Tensor, Tensor | None, State]:
+        """One step: states before it -> states after it, context (B, 1, D), weights, what attention carries on."""
+        context, row, carried = self.context(layers[-1][0].unsqueeze(1), carried, memory, record)
+        return self.cells(known, context.squeeze(1), layers), context, row, carried
+
+    def _unroll(self, x: Tensor, state: State, memory: State, record: bool) -> tuple[Tensor, Tensor | None, State]:
+        layers = _unstack_state(state, self.is_lstm)
+        states, contexts, weights, carried = [], [], [], state
+        for known in self.input(x).unbind(1):
+            layers, context, row, carried = self.advance(known, layers, carried, memory, record)
+            states.append(layers[-1][0])
+            contexts.append(context)
+            weights.append(row)
+        readout = torch.tanh(self.readout(torch.cat([torch.stack(states, 1), torch.cat(contexts, 1), x], dim=-1)))
+        return readout, _join(weights), {**_stack_state(layers), **carried}
+
+
+class InputFeedingDecoder(FeedingDecoder):
+    """The attentional vector h̃ is fed into the next step (Luong et al. 2015, 3.3)."""
+
+    def feed_dim(self, config: RecurrentDecoderConfig, memory_dim: int) -> int:
+        return config.embedding
+
+    def start(self, memory: State) -> State:
+        state = super().start(memory)
+        return {**state, "feed": state["hidden"].new_zeros(state["hidden"].size(0), self.dim)}
+
+    def advance(
+        self, known: Tensor, feed: Tensor, layers: list[tuple[Tensor, ...]], carried: State, memory: State, record: bool
+    ) -> tuple[list[tuple[Tensor, ...]], Tensor, Tensor | None, State]:
+        """One step: states before it -> states after it, readout (B, 1, E), weights, what attention carries on."""
+        layers = self.cells(known, feed, layers)
+        top = layers[-1][0].unsqueeze(1)  # (B, 1, hidden)
+        context, row, carried = self.context(top, carried, memory, record)
+        return layers, torch.tanh(self.readout(torch.cat([top, context], dim=-1))), row, carried
+
+    def _unroll(self, x: Tensor, state: State, memory: State, record: bool) -> tuple[Tensor, Tensor | None, State]:
+        layers, feed = _unstack_state(state, self.is_lstm), state["feed"]
+        readouts, weights, carried = [], [], state
+        for known in self.input(x).unbind(1):
+            layers, readout, row, carried = self.advance(known, feed, layers, carried, memory, record)
+            feed = readout.squeeze(1)
+            readouts.append(readout)
+            weights.append(row)
+        return torch.cat(readouts, dim=1), _join(weights), {**_stack_state(layers), "feed": feed, **carried}
+
+
+WIRINGS: dict[str, type[Decoder]] = {
+    "bahdanau": BahdanauDecoder,
+    "input_feeding": InputFeedingDecoder,
+    "luong": LuongDecoder,
+}
+
+
+def _join(rows: list[Tensor | None]) -> Tensor | None:
+    """Weights of single steps (B, H, 1, S) -> (B, H, T, S); None when they were not asked for."""
+    present = [row for row in rows if row is not None]
+    return torch.cat(present, dim=2) if present else None
+
+
+def _layer_state(state: State, layer: int, is_lstm: bool) -> tuple[Tensor, ...]:
+    return tuple(state[name][:, layer] for name in (("hidden", "cell") if is_lstm else ("hidden",)))
+
+
+def _unstack_state(state: State, is_lstm: bool) -> list[tuple[Tensor, ...]]:
+    return [_layer_state(state, layer, is_lstm) for layer in range(state["hidden"].size(1))]
+
+
+def _stack_state(layers: list[tuple[Tensor, ...]]) -> State:
+    """One tuple per layer of (B, hidden) -> {"hidden": (B, L, hidden), "cell": …}."""
+    return {
+        name: torch.stack(parts, dim=1)
+        for name, parts in zip(("hidden", "cell"), zip(*layers, strict=True), strict=False)
+    }
