@@ -58,7 +58,7 @@ def spread(weights: NDArray[np.floating], is_punctuation: NDArray[np.bool_]) -> 
     along = np.full((PARTS, *rows.shape[:2]), np.nan)
     if num_rows == 0:
         return found, along
-    entropy = -(rows * np.log(np.maximum(rows, np.finfo(np.float64).tiny))).sum(-1)  # (L, H, T - 1)
+    entropy = entropies(rows)  # (L, H, T - 1)
     found |= {"entropy": entropy.mean(-1), "effective": np.exp(entropy).mean(-1)}
     found |= {"end": rows[..., -1].mean(-1), "punctuation": rows[..., is_punctuation].sum(-1).mean(-1)}
     if num_columns:
@@ -74,6 +74,12 @@ def spread(weights: NDArray[np.floating], is_punctuation: NDArray[np.bool_]) -> 
         along = np.moveaxis(np.add.reduceat(entropy, edges, axis=-1) / sizes, -1, 0)
         found["drift"] = along[-1] - along[0]
     return found, along
+
+
+def entropies(rows: _Array) -> _Array:
+    """Entropy in nats of each row of weights: (..., S) -> (...)."""
+    found: _Array = -(rows * np.log(np.maximum(rows, np.finfo(np.float64).tiny))).sum(-1)
+    return found
 
 
 @dataclass

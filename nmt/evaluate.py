@@ -27,6 +27,7 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
         command=command_line("evaluate", overrides),
         config=to_yaml(merged),
         history=records.read(run / "metrics.jsonl"),
+        texts=content.get("texts", {}),
     )
     translator = Translator.from_checkpoint(content, merged.search, device)
     if any(override.startswith("data.test=") for override in overrides):

@@ -102,6 +102,12 @@ class Evaluation:
     diagnostics: Diagnostics | None = None
     notes: list[str] = field(default_factory=list)
 
+    def numbers(self) -> dict[str, float]:
+        """The scores of the whole by name: those of `scores`, "aer" from 0 to 1, and outside ones."""
+        found = {name: result.score for name, result in self.scores.items()}
+        found |= {name: one.score for name, one in self.outside.items()}
+        return found if self.alignment is None else {**found, "aer": self.alignment.score.aer}
+
     def primitive(self) -> dict[str, Any]:
         """scores.json: each metric under its name, and what else there is under names that are no metric's."""
         found: dict[str, Any] = {name: result._asdict() for name, result in self.scores.items()}

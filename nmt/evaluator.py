@@ -1,10 +1,11 @@
 """Evaluation of a test set into a report folder: hypotheses, scores, alignments, diagnostics, pictures and a page."""
 
+import hashlib
 import json
 import logging
 import math
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class About:
     config: str = ""
     history: Sequence[dict[str, Any]] = ()
     data: Sequence[SplitReport] = field(default_factory=list)
+    texts: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)  # see `nmt.runs.texts`
 
 
 def score(
@@ -187,9 +189,11 @@ def _write(result: Evaluation, aligner: Aligner | None, directory: Path, about: 
         title=f"{about.test}: {len(result.pairs)} sentences",
         name=about.name,
         scores=result.primitive(),
+        readings=result.readings(),
         diagnostics=result.diagnostics.primitive() if result.diagnostics is not None else {},
         history=about.history,
         data=about.data,
+        texts={**about.texts, about.test: _digests(result.pairs)},
         command=about.command,
         versions=versions(),
         config=about.config,
@@ -236,10 +240,16 @@ def _write_attention(result: Evaluation, aligner: Aligner | None, directory: Pat
     return browser
 
 
+def _digests(pairs: Sequence[Pair]) -> list[list[str]]:
+    """SHA-256 of each side of a test set, as of a file of its lines."""
+    sides = {name: "".join(f"{pair[side]}\n" for pair in pairs) for side, name in enumerate(("sources", "references"))}
+    return [[name, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()] for name, text in sides.items()]
+
+
 def _sentence(row: dict[str, Any], one: AlignedPair | None = None) -> ReportSentence:
     """A row of sentences.jsonl for the page, with the names of its subwords and their links."""
-    texts = ("id", "source", "reference", "hypothesis", "cut")
-    values = {name.replace("_", " "): value for name, value in row.items() if name not in texts}
+    texts = ("id", "source", "reference", "hypothesis", "cut", "chrf")
+    values = {"chrF": row["chrf"], **{name.replace("_", " "): row[name] for name in row if name not in texts}}
     given = (row["source"], row["reference"], row["hypothesis"], values)
     if one is None:
         return ReportSentence(*given)

@@ -18,7 +18,9 @@ from nmt import runtime
 from nmt.files import Lines
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +145,7 @@ class Records(Tally):
         self.hook, threading.excepthook = threading.excepthook, self._thread_failed
         self.board: Any = SummaryWriter(str(directory / "tensorboard"), purge_step=update + 1)
         self.bar = _bar(update, max_updates)
+        self.entropy: list[list[float]] = []
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
@@ -200,7 +203,9 @@ class Records(Tally):
         """
         row = {"update": update, **{f"valid_{name}": value for name, value in outcome.items()}}
         row["seconds"] = round(seconds, 2)
-        self.write({**row, **({"quantities": quantities} if quantities else {})}, "valid")
+        more = {"quantities": quantities, "entropy": self.entropy}
+        self.write({**row, **{name: values for name, values in more.items() if values}}, "valid")
+        self.entropy = []
         self.say(f"valid at update {update}: {_shown(outcome)}{'  (best so far)' if best_update == update else ''}")
         for name, values in quantities.items():
             log.debug("%s at update %d: %s", name, update, "  ".join(f"{value:.3f}" for value in values))
@@ -210,6 +215,7 @@ class Records(Tally):
         """A row of validation results of the mean of the checkpoints of `updates`."""
         row = {"update": update, "mean_of": list(updates), **{f"mean_{name}": v for name, v in outcome.items()}}
         self.file.write(json.dumps(row))
+        self.entropy = []
         judged = "the best so far, and now best.pt" if is_best else "not better than best.pt, which stays"
         self.say(f"valid of the mean of updates {', '.join(map(str, updates))}: {_shown(outcome)}  ({judged})")
 
@@ -231,6 +237,10 @@ class Records(Tally):
                 for quantity, heads in value.items():
                     for head, number in enumerate(heads, start=1):
                         self._add("scalar", f"quantities/{quantity}/{head}", number, row["update"])
+            elif name == "entropy":
+                for layer, heads in enumerate(value, start=1):
+                    for head, number in enumerate(heads, start=1):
+                        self._add("scalar", f"entropy/layer_{layer}/head_{head}", number, row["update"])
             elif name not in ("update", "epoch", "seconds"):
                 self._add("scalar", f"{group}/{name.removeprefix('valid_')}", value, row["update"])
 
@@ -241,6 +251,17 @@ class Records(Tally):
     def figure(self, tag: str, figure: "Figure", update: int) -> None:
         """A picture for TensorBoard."""
         self._add("figure", tag, figure, update)
+
+    def entropies(self, rows: "NDArray[np.float64]", update: int) -> None:
+        """Histograms of the entropy of attention for TensorBoard, and its mean for the row of this validation.
+
+        Args:
+            rows: (L, H, N) nats, one for each row of attention.
+        """
+        self.entropy = rows.mean(-1).round(6).tolist()
+        for layer, heads in enumerate(rows, start=1):
+            for head, values in enumerate(heads, start=1):
+                self._add("histogram", f"entropy/layer_{layer}/head_{head}/rows", values, update)
 
     def _add(self, kind: str, tag: str, value: Any, update: int) -> None:
         """Tells TensorBoard, until that fails for want of disk: a picture less is no reason to stop."""

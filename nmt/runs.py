@@ -69,7 +69,8 @@ def run_name(overrides: Sequence[str], swept: Sequence[str] = ()) -> str:
             given[key] = value.strip()
     if not given:
         return "default"
-    ordered = [(key, given[key]) for key in _NAMED if key in given]
+    first = dict.fromkeys(override.partition("=")[0] for override in swept)  # what is cut off are the others
+    ordered = [(key, given[key]) for key in dict.fromkeys([*_NAMED, *first]) if key in given]
     ordered += sorted(item for item in given.items() if item not in ordered)
     words = []
     for key, value in ordered:

@@ -92,6 +92,10 @@ def paired(
             Paired(float(row.score), *(None if x is None else float(x) for x in (row.mean, row.ci, row.p_value)))
             for row in columns[title]
         ]
+        baseline, *_ = systems.values()
+        for i, hypotheses in enumerate(systems.values()):
+            if i and list(hypotheses) == list(baseline):  # for which sacrebleu's bootstrap gives its smallest p-value
+                rows[i] = rows[i]._replace(p_value=1.0)
         found[name] = Comparison(str(signature), dict(zip(systems, rows, strict=True)))
     return found
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from nmt import autobatch, checkpoint, distributed, evaluator, launch, models, records, runtime
+from nmt import autobatch, checkpoint, distributed, evaluator, hparams, launch, models, records, runtime
 from nmt.attention import NONE
 from nmt.config import command, save_yaml, to_yaml
 from nmt.data import Batches, Corpus, Tokenizer, attach, load_tokenizer, prepare
@@ -169,11 +169,12 @@ def _finish(trainer: Trainer, prepared: Prepared, given: str) -> None:
         config=to_yaml(config),
         history=records.read(trainer.directory / "metrics.jsonl"),
         data=[_split(name, corpus) for name, corpus in prepared.corpora.items()],
+        texts=trainer.header["texts"],
     )
     translator = Translator.from_checkpoint(
         checkpoint.load(trainer.best, trainer.device), config.search, trainer.device
     )
-    evaluator.evaluate_sets(
+    results = evaluator.evaluate_sets(
         translator,
         config.metrics,
         prepared.tests,
@@ -182,6 +183,8 @@ def _finish(trainer: Trainer, prepared: Prepared, given: str) -> None:
         reading=config.alignment,
         data=config.data,
     )
+    found = {f"{result.name}/{name}": value for result in results for name, value in result.numbers().items()}
+    hparams.final(trainer.directory, to_primitive(config), found, position.update)
 
 
 def _sized(config: Config) -> tuple[Config, Tokenizer, str]:

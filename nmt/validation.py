@@ -3,11 +3,13 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from nmt import evaluator, runtime
 from nmt.alignment import AlignmentConfig, Gold
 from nmt.data import Batches, Pair, on_device
+from nmt.diagnostics import entropies
 from nmt.loss import cross_entropy
 from nmt.metrics import MetricsConfig
 from nmt.models import Seq2Seq
@@ -17,6 +19,8 @@ from nmt.stop import StopSignal
 from nmt.translator import Translator
 
 NUM_SAMPLES = 3
+NUM_MEASURED = 50
+"""Pairs whose attention is measured: the first ones, always the same, with their references."""
 
 
 class _StopRequestedError(Exception):
@@ -58,12 +62,11 @@ class Validation:
 
         try:
             loss = self.loss(model, precision)
-            scored = evaluator.score(
-                self.translator, self.pairs, self.gold, self.metrics, self.reading, on_batch=check
-            )
+            scored = evaluator.score(self.translator, self.pairs, self.gold, self.metrics, self.reading, on_batch=check)
         except _StopRequestedError:
             return None
         self._show(scored, records, update)
+        self._measure(records, update)
         return {"loss": loss, "perplexity": math.exp(min(loss, 100.0)), **scored.numbers()}
 
     def loss(self, model: Seq2Seq, precision: str) -> float:
@@ -95,3 +98,15 @@ class Validation:
         for i, weights in self.translator.attention(sources, targets):
             labels = ([*tokenizer.source_pieces(sources[i]), "</s>"], [*tokenizer.target_pieces(targets[i]), "</s>"])
             records.figure(f"attention/{i + 1}", heatmap.figure(weights.mean((0, 1)), *labels), update)
+
+    def _measure(self, records: Records, update: int) -> None:
+        """How sharp the attention of every layer and head is."""
+        tokenizer, some = self.translator.tokenizer, self.pairs[:NUM_MEASURED]
+        sources = tokenizer.encode_source([pair.source for pair in some])
+        targets = tokenizer.encode_target([pair.target for pair in some])
+        found = [
+            entropies(weights[:, :, :-1].astype(np.float64))  # the row of the end token predicts no word
+            for _, weights in self.translator.attention(sources, targets)
+        ]
+        if found and sum(rows.shape[-1] for rows in found):
+            records.entropies(np.concatenate(found, -1), update)

@@ -9,7 +9,7 @@ LAYERS = [
     {"attention", "loss", "metrics", "alignment", "report", "stop", "runtime", "data", "outside", "__init__"},
     {"models", "optim", "average", "checkpoint", "pieces", "guard", "significance", "breakdown"},
     {"options", "search", "budget", "keep"},
-    {"translator", "records", "match"},
+    {"translator", "records", "hparams", "match"},
     {"aligner", "diagnostics"},
     {"evaluation"},
     {"evaluator", "answers"},

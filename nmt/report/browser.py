@@ -103,11 +103,11 @@ class Browser:
             "layer": self.layer,
             "head": self.head,
             "shift": self.shift,
-            "read_from": self.read_from,
+            "read_from": printable(self.read_from),
             "levels": packed.levels,
             "full": packed.num_full,
             "one": packed.num_one,
-            "values": self.names,
+            "values": [printable(name) for name in self.names],
             "sentences": self._rows,
         }
         # "<" would begin an end tag inside a text.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from nmt.report.markup import escape
 
 _WIDTH, _HEIGHT = 440, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 14, 30
@@ -72,14 +73,14 @@ def bars(title: str, rows: Sequence[tuple[str, float, str]]) -> str:
         y = number * _BAR
         width = max(value, 0.0) / most * room
         parts.append(
-            f'<text x="{_NAMES - 8}" y="{y + 17}" text-anchor="end">{html.escape(name)}</text>'
+            f'<text x="{_NAMES - 8}" y="{y + 17}" text-anchor="end">{escape(name)}</text>'
             f'<rect class="bar" x="{_NAMES}" y="{y + 4}" width="{width:.1f}" height="{_BAR - 8}"/>'
             f'<text x="{_NAMES + width + 6:.1f}" y="{y + 17}"><tspan class="value">{value:.1f}</tspan>'
-            f" {html.escape(behind)}</text>"
+            f" {escape(behind)}</text>"
         )
-    label = html.escape(f"{title}: " + ", ".join(f"{name} {value:.1f}, {behind}" for name, value, behind in rows))
+    label = escape(f"{title}: " + ", ".join(f"{name} {value:.1f}, {behind}" for name, value, behind in rows))
     return (
-        f'<figure class="card"><h3>{html.escape(title)}</h3><svg viewBox="0 0 {_WIDTH} {len(rows) * _BAR}" role="img" '
+        f'<figure class="card"><h3>{escape(title)}</h3><svg viewBox="0 0 {_WIDTH} {len(rows) * _BAR}" role="img" '
         f'aria-label="{label}">{"".join(parts)}</svg></figure>'
     )
 
@@ -156,7 +157,7 @@ def _chart(lines: list[Line], best: Any, title: str) -> str:
     parts += [_draw(line, "abc"[index], place) for index, line in enumerate(lines)]
     captions = [_caption(line, _DASHES[index], best) for index, line in enumerate(lines)]
     names = " and ".join(line.name for line in lines)
-    heading = html.escape(title or f"{names[0].upper()}{names[1:]} over updates")
+    heading = escape(title or f"{names[0].upper()}{names[1:]} over updates")
     return (
         f'<figure class="card"><h3>{heading}</h3>'
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{heading}">{"".join(parts)}</svg>'
@@ -168,7 +169,7 @@ def _caption(line: Line, dash: str, best: Any) -> str:
     """The legend of a line, with its best and its last value."""
     style = "abc"[_DASHES.index(dash)]
     key = f'<svg class="key" viewBox="0 0 30 8" aria-hidden="true"><path class="{style}" d="M0 4H30"/></svg>'
-    text = f"{key} {html.escape(line.name)} ({dash}): "
+    text = f"{key} {escape(line.name)} ({dash}): "
     if best is not None:
         x, y = best(line.points, key=lambda point: point[1])
         text += f"{'lowest' if best is min else 'highest'} {y:.4g} at update {x:,.0f}, "
@@ -184,6 +185,6 @@ def _draw(line: Line, style: str, place: Any) -> str:
     drawn = f'<path class="{style}" d="{path}"/>' if len(placed) > 1 else ""
     if len(points) <= 60:
         for (x, y), (update, value) in zip(placed, points, strict=True):
-            title = html.escape(f"{line.name} {value:.4g} at update {update:,.0f}")
+            title = escape(f"{line.name} {value:.4g} at update {update:,.0f}")
             drawn += f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{title}</title></circle>'
     return drawn

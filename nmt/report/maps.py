@@ -14,10 +14,13 @@ MAX_HEADS = 64
 _Grid = Sequence[Sequence[float | None]]
 
 
-def alignment_error(scores: Mapping[str, Any]) -> str:
-    """The alignment error of every layer and head, for each shift; what was chosen is marked."""
-    rows = scores.get("alignment_readings", ())
-    if not rows:
+def alignment_error(scores: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The alignment error of every layer and head, for each shift; what was chosen is marked.
+
+    Args:
+        scores: what scores.json holds. rows: what readings.json holds.
+    """
+    if not rows or "alignment" not in scores:
         return ""
     chosen = scores["alignment"]["reading"]
     layers, heads = sorted({row["layer"] for row in rows}), sorted({row["head"] for row in rows})
@@ -35,7 +38,7 @@ def alignment_error(scores: Mapping[str, Any]) -> str:
         name = "read one step later" if shift else "read where a word is predicted"
         lowest = min(found.values())
         about = f"lowest {100 * lowest:.1f} %"
-        maps.append(_map(name, about, grid, layers, heads, digits=1, mark=mark, most=100.0))
+        maps.append(_map(name, about, grid, layers, heads, digits=1, mark=mark, shift=shift, most=100.0))
     counted = "has no link" if chosen["null"] else "is linked to the best of the other words"
     text = (
         f"Per cent, lower is better. Outlined: what links are read from, chosen by {scores['alignment']['chosen_by']}; "
@@ -78,12 +81,14 @@ def _map(
     *,
     digits: int = 2,
     mark: tuple[int, int] | None = None,
+    shift: int | None = None,
     most: float | None = None,
 ) -> str:
     """A grid whose cells are shaded by the size of their number. Rows and columns numbered 0 are means."""
     sizes = [abs(value) for row in grid for value in row if value is not None and not math.isnan(value)]
     largest = most or max(sizes, default=0.0) or 1.0
     columns = "".join(f'<th scope="col">{_name(head)}</th>' for head in heads)
+    step = "" if shift is None else f' data-shift="{shift}"'
     rows = []
     for layer, values in zip(layers, grid, strict=True):
         cells = "".join(
@@ -92,15 +97,17 @@ def _map(
             else shaded(
                 number(value, digits),
                 abs(value or 0.0) / largest,
-                f' tabindex="-1" data-layer="{layer}" data-head="{head}"{" data-chosen" * (mark == (layer, head))}',
+                f' tabindex="-1" data-layer="{layer}" data-head="{head}"{step}'
+                + " data-chosen" * (mark == (layer, head)),
             )
             for head, value in zip(heads, values, strict=True)
         )
         rows.append(f'<tr><th scope="row">{_name(layer)}</th>{cells}</tr>')
     return (
-        f'<div class="scroll"><table class="map" dir="ltr"><caption><b>{escape(name)}</b> {escape(about)}</caption>'
-        f'<thead><tr><th scope="col" class="corner">layer \\ head</th>{columns}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f'<figure class="of"><p class="small soft"><b>{escape(name)}</b> {escape(about)}</p>'
+        f'<div class="scroll"><table class="map" dir="ltr" aria-label="{escape(name)}"><thead><tr>'
+        f'<th scope="col" class="corner">layer \\ head</th>{columns}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div></figure>"
     )
 
 
@@ -178,9 +185,10 @@ def _agreement(found: Mapping[str, Any]) -> str:
         for name, row in zip(names, agreement, strict=True)
     )
     columns = "".join(f'<th scope="col">{name}</th>' for name in names)
+    many = " many" * (len(names) > 24)
     return (
         "<h3>Agreement between heads</h3>"
         f'<p class="soft small">Per cent of rows in which two of them ({unit}) attend most to the same subword.</p>'
-        f'<div class="scroll"><table class="map plain small" dir="ltr"><thead><tr><td></td>{columns}</tr></thead>'
+        f'<div class="scroll"><table class="map plain small{many}" dir="ltr"><thead><tr><td></td>{columns}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-LEVELS = (64, 32, 16)
+LEVELS = (64, 32, 24, 16)
 """Numbers of levels that a weight may be rounded to, tried in this order until everything fits."""
 MAX_BYTES = 12_000_000
 """All matrices of a page together, compressed; they take a third more as base64."""

@@ -134,6 +134,7 @@ const browse = (data) => {
     });
     const matrix = byId("matrix");
     matrix.classList.toggle("dense", !numbers);
+    matrix.classList.toggle("tiny", source.length > 45);
     matrix.replaceChildren(thead, body);
     enterMatrix();
     tokens(byId("source-line"), view.source);
@@ -144,7 +145,8 @@ const browse = (data) => {
       + (links.size ? ` Outlined: links, read from ${data.read_from}.` : "")
       + (cut ? ` Only the first ${MAX} rows and columns are drawn; the two lines above have them all.` : "");
     for (const td of document.querySelectorAll(".map td[data-layer]"))
-      td.classList.toggle("here", td.dataset.layer === layer.value && td.dataset.head === head.value);
+      td.classList.toggle("here", td.dataset.layer === layer.value && td.dataset.head === head.value
+        && (td.dataset.shift ?? String(Number(shift.checked))) === String(Number(shift.checked)));
   };
 
   // --- tracing -------------------------------------------------------------------------------------------------------
@@ -250,7 +252,7 @@ const browse = (data) => {
 
   // --- choosing ------------------------------------------------------------------------------------------------------
   const list = byId("list");
-  const number = (value) => (value === null ? "–" : String(Math.round(100 * value) / 100).replace("-", "−"));
+  const number = (value) => (value === null ? "–" : value.toFixed(2).replace("-", "−"));
   const fill = (select, names, value) => {
     select.replaceChildren(...names.map(([key, name]) => element("option", name, { value: key })));
     select.value = value;
@@ -263,7 +265,10 @@ const browse = (data) => {
     list.querySelector("[aria-selected=true]")?.setAttribute("aria-selected", "false");
     const option = byId("option-" + index), sentence = sentences[index];
     option?.setAttribute("aria-selected", "true");
-    option?.scrollIntoView({ block: "nearest" });
+    if (option) { // scrollIntoView would have Tab go on from there
+      const top = option.offsetTop, room = list.clientHeight - option.offsetHeight;
+      list.scrollTop = within(list.scrollTop, top - room, top);
+    }
     list.setAttribute("aria-activedescendant", "option-" + index);
     if (state.now === index) return;
     state.now = index;
@@ -340,6 +345,7 @@ const browse = (data) => {
       if (td.dataset.layer === undefined || !data.layers) return;
       if (!layer.disabled) layer.value = td.dataset.layer;
       if (!head.disabled) head.value = td.dataset.head;
+      if (td.dataset.shift !== undefined) shift.checked = td.dataset.shift === "1";
       if (state.bytes) draw();
       byId("sentence").scrollIntoView();
     })();

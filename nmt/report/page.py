@@ -19,17 +19,13 @@ from nmt.report.markup import anchor, escape, section, table
 
 @dataclass
 class SplitReport:
-    """What became of one part of the data: pairs read and kept, dropped and repaired by reason.
-
-    files: what was read, (name, SHA-256).
-    """
+    """What became of one part of the data: pairs read and kept, dropped and repaired by reason."""
 
     name: str
     num_read: int
     num_kept: int
     dropped: Mapping[str, int] = field(default_factory=dict)
     repaired: Mapping[str, int] = field(default_factory=dict)
-    files: Sequence[tuple[str, str]] = ()
 
 
 @dataclass
@@ -40,9 +36,11 @@ class Report:
         title: the heading, such as the test set's name.
         name: the run's name.
         scores: what scores.json holds.
+        readings: what readings.json holds.
         diagnostics: what diagnostics.json holds.
         history: rows of metrics.jsonl; `nmt.report.chart` says which names are read.
         data: one entry for each part of the data.
+        texts: for each part what was read, [file or text, SHA-256].
         command: the command line, exactly as given.
         versions: version by package.
         config: the composed configuration as text.
@@ -53,9 +51,11 @@ class Report:
     title: str
     name: str
     scores: Mapping[str, Any] = field(default_factory=dict)
+    readings: Sequence[Mapping[str, Any]] = ()
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
     data: Sequence[SplitReport] = ()
+    texts: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     config: str = ""
@@ -78,7 +78,9 @@ def render(report: Report) -> str:
         "Training": section("Training", charts(report.history)),
         "Learned": section("Learned", summary.quantities(report.history), "Quantities that the attention has learned."),
         "Parts": section("Parts", summary.buckets(scores) + summary.rates(scores), "Where it is good, and where not."),
-        "Alignment": section("Alignment", maps.alignment_error(scores), f"Of every layer and head. {choose}"),
+        "Alignment": section(
+            "Alignment", maps.alignment_error(scores, report.readings), f"Of every layer and head. {choose}"
+        ),
         "Attention": section(
             "Attention",
             maps.diagnostics(report.diagnostics),
@@ -129,9 +131,9 @@ def _provenance(report: Report) -> str:
     if report.command:
         parts.append(f"<h3>Command</h3><pre>{escape(report.command)}</pre>")
     digests = [
-        [escape(part.name), f"<code>{escape(name)}</code>", f"<code>{escape(digest)}</code>"]
-        for part in report.data
-        for name, digest in part.files
+        [escape(part), f"<code>{escape(name)}</code>", f"<code>{escape(digest)}</code>"]
+        for part, texts in report.texts.items()
+        for name, digest in texts
     ]
     if digests:
         shown = table("Digests of the data", ["part", "file or text", "SHA-256"], digests)

@@ -81,14 +81,14 @@ def _prepare(job: Job, fixed: Sequence[str], swept: Sequence[str], ready: Callab
     """Reads the configuration of a run, which gets a place of its own to write to."""
     job.config = ready(job.arguments)
     if isinstance(job.config, Config):
-        top, own = "name=", own_name(fixed, swept)
+        option, own = "name", own_name(fixed, swept)
     elif isinstance(job.config, EvaluateConfig):
-        top, own = "output=", own_output(job.config, fixed, swept)
+        option, own = "output", own_output(job.config, fixed, swept)
     else:
         return
     if own:
-        job.arguments = [*(item for item in fixed if not item.startswith(top)), *swept, *own]
-        job.config = ready(job.arguments)
+        job.arguments = [*(item for item in fixed if not item.startswith(f"{option}=")), *swept, *own]
+        setattr(job.config, option, own[0].partition("=")[2].strip("'"))
 
 
 def _options(arguments: Sequence[Argument]) -> SweepOptions:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import FrameType
 from typing import IO, Any, NamedTuple
 
@@ -126,13 +126,14 @@ class _Child(NamedTuple):
             print("\n".join(lines[-_SHOWN:]), file=sys.stderr, flush=True)
 
 
-def reason_of(code: int, lines: Sequence[str]) -> str:
+def reason_of(code: int, said: Iterable[str]) -> str:
     """Why a command ended with this exit code, in one sentence.
 
     Args:
         code: negative for a signal that ended the process.
-        lines: what it said on standard error.
+        said: its lines on standard error.
     """
+    lines = list(said)
     stopped = code - 128 if code > 128 else 0
     if stopped in (signal.SIGINT, signal.SIGTERM):
         return f"stopped by {signal.Signals(stopped).name}, and saved before; the same command continues it"

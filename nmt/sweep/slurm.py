@@ -6,6 +6,7 @@ the jobs say lie in `<runs>/.slurm/`.
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 
 from nmt.files import write_text
 from nmt.sweep.jobs import DONE, FAILED, Job, SweepOptions
-from nmt.sweep.processes import reason_of
+from nmt.sweep.processes import PARENT, reason_of
 from nmt.sweep.progress import Progress
 
 PAUSE = 1.0
@@ -40,7 +41,10 @@ class Task:
     def __call__(self) -> tuple[int, str]:
         """The exit code of the command, and the reason when it is not 0."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", f"nmt.{self.name}", *self.arguments], stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", f"nmt.{self.name}", *self.arguments],
+            env={**os.environ, PARENT: str(os.getpid())},
+            stderr=subprocess.PIPE,
+            text=True,
         )
         lines: deque[str] = deque(maxlen=_KEPT)
         for line in self.process.stderr:
@@ -73,15 +77,17 @@ def run(name: str, jobs: Sequence[Job], options: SweepOptions, progress: Progres
     left = _left_behind(folder, executor)
     found = {job: left[" ".join(job.arguments)] for job in jobs if " ".join(job.arguments) in left}
     new = [job for job in jobs if job not in found]
-    with executor.batch():
-        submitted = [executor.submit(Task(name, job.arguments)) for job in new]
-    found |= dict(zip(new, submitted, strict=True))
+    if new:
+        with executor.batch():
+            submitted = [executor.submit(Task(name, job.arguments)) for job in new]
+        found |= dict(zip(new, submitted, strict=True))
     for job, at in found.items():
         job.start()
         progress.say(f"{job.head}: {'is' if job not in new else 'submitted as'} job {at.job_id}")
     said = {" ".join(job.arguments): at.job_id for job, at in found.items()}
     write_text(folder / "jobs.json", json.dumps(said, indent=2) + "\n")
     progress.say(f"sweep: {len(jobs)} jobs; what they say is in {folder}/")
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _wait(found, progress)
     except KeyboardInterrupt:
@@ -92,6 +98,8 @@ def run(name: str, jobs: Sequence[Job], options: SweepOptions, progress: Progres
             for at in found.values():
                 at.cancel(check=False)
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _wait(found: dict[Job, Any], progress: Progress) -> None:

@@ -1,22 +1,27 @@
 import math
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
 
-from nmt.report.chart import MAX_POINTS, TRAIN_LOSS, read_line, ticks
-from nmt.report.page import Report, ReportSentence, SplitReport, escape, render, write_page
+from nmt.report import Browser, Report, ReportSentence, SplitReport, write_page
+from nmt.report.chart import MAX_POINTS, TRAIN_LOSS, charts, read_line, ticks
+from nmt.report.markup import escape
+from nmt.report.page import render
 
 HOSTILE = "</script></style><img src=http://a.example/x onerror=alert(1)> & \"q\" 'r' \x00\x1b\ud800 <!-- "
-VOID = {"meta", "br", "img", "link", "line", "circle", "path"}
+SHOWN = HOSTILE.replace("\x00", "\ufffd").replace("\x1b", "\ufffd").replace("\ud800", "\ufffd")
+VOID = {"meta", "br", "img", "link", "line", "circle", "path", "rect", "input"}
 
 
 class Page(HTMLParser):
     """Elements with their attributes and the text inside them; fails when a tag is not closed."""
 
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
-        self.elements, self.open = [], []
+        self.elements: list[dict[str, Any]] = []
+        self.open: list[dict[str, Any]] = []
         self.feed(text)
         self.close()
         assert self.open == []
@@ -37,77 +42,121 @@ class Page(HTMLParser):
     def all(self, tag, style=None):
         return [e for e in self.elements if e["tag"] == tag and style in (None, e["attributes"].get("class"))]
 
-
-def sentence(text="das Haus"):
-    matrix = np.array([[0.9, 0.0625, 0.0375], [0.0, 0.0, 1.0]])
-    return ReportSentence(text, "the house", "a house", ["das", "Haus", "</s>"], ["a house", "</s>"], matrix)
-
-
-def report():
-    history = [{"update": u, "loss": 5 * math.exp(-u / 300)} for u in range(10, 1001, 10)]
-    history += [{"update": u, "valid_loss": 2.5, "valid_bleu": u / 40} for u in range(200, 1001, 200)]
-    return Report(
-        title="Test, German to English",
-        name="gru-1",
-        scores={"bleu": (31.4159, "nrefs:1|tok:13a"), "chrf": (52.5, "nrefs:1|nc:6")},
-        alignment={"aer": 0.2345, "f1": 0.7},
-        history=history,
-        data=[SplitReport("train", 12345, 12340, {"too long": 5, "never": 0}, {"byte-order mark": 1})],
-        command="python -m nmt.train model=rnn",
-        versions={"torch": "2.10.0"},
-        config="seed: 1\nmodel:\n  cell: gru\n",
-        notes=["one note"],
-        sentences=[sentence(), ReportSentence("kein Gold", None, "no gold")],
-    )
+    def cells(self, label):
+        """The texts of a table by its label, row by row."""
+        start = next(i for i, e in enumerate(self.elements) if e["attributes"].get("aria-label") == label)
+        rows = []
+        for element in self.elements[start + 1 :]:
+            if element["tag"] == "tr":
+                rows.append([])
+            elif element["tag"] in ("th", "td"):
+                rows[-1].append(element["text"])
+            elif element["tag"] not in ("table", "thead", "tbody", "br", "code"):
+                break
+        return rows
 
 
-def test_the_page_holds_what_the_report_says(tmp_path):
-    write_page(tmp_path / "new" / "report.html", report())
+def test_the_page_holds_what_the_report_says(example, tmp_path):
+    write_page(tmp_path / "new" / "report.html", example())
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["report.html"]
     page = Page((tmp_path / "new" / "report.html").read_text(encoding="utf-8"))
-    body = page.all("body")[0]["text"]
-    for text in ("Test, German to English", "gru-1", "31.42", "nrefs:1|tok:13a", "52.50", "0.234", "0.700", "one note"):
-        assert text in body
-    assert [e["text"] for e in page.all("td")[:4]] == ["12,345", "12,340", "5 too long", "1 byte-order mark"]
-    assert {e["text"] for e in page.all("pre")} == {report().command, report().config}
+    cards = [e["text"] for e in page.all("div", "card")]
+    assert len(cards) == 4
+    assert cards[0].startswith("BLEU31.4295 % interval: 31.38 ± 1.50, 29.88 to 32.88nrefs:1|tok:13a")
+    assert cards[1].startswith("chrF52.50nrefs:1|nc:6")
+    assert "comet0.8125wmt22" in cards[2]
+    assert "23.4 %" in cards[3]
+    assert "precision 0.700, recall 0.800, F1 0.750" in cards[3]
+    assert page.cells("Beside other systems")[1:] == [
+        ["BLEU", "old", "31.42", "31.40 ± 1.50", "", "baseline", "bs:1000|sig"],
+        ["BLEU", "new", "31.42", "31.40 ± 1.50", "+0.00", "0.0120", "bs:1000|sig"],
+    ]
+    assert [row[:2] for row in page.cells("Rates")[1:]] == [["length ratio", "1.010"], ["exact match", "5.0 %"]]
+    assert page.cells("Data")[1] == ["train", "12,345", "12,340", "5 too long", "1 byte-order mark"]
+    assert page.cells("Digests of the data")[1] == ["train", "a/train.en", "0123abcd"]
+    assert {e["text"] for e in page.all("pre")} == {example().command, example().config}
     assert "torch" in [e["text"] for e in page.all("dt")]
+    body = page.all("body")[0]["text"]
+    assert all(text in body for text in ("Test, German to English", "gru-1", "one note"))
+    sections = [e["attributes"]["id"] for e in page.all("section")]
+    assert [e["attributes"]["href"] for e in page.all("a")] == [f"#{name}" for name in sections]
 
 
-def test_the_matrix_of_a_sentence_can_be_read_off_the_page():
-    page = Page(render(report()))
-    assert len(page.all("article")) == 2
-    assert len(page.all("table", "heat")) == 1
-    cells = [e for e in page.all("td") if "tabindex" in e["attributes"]]
-    weights = np.array([float(e["attributes"]["title"]) for e in cells]).reshape(2, 3)
-    np.testing.assert_allclose(weights, sentence().matrix, atol=0.0006)
-    shades = [e["attributes"].get("style", "--w:0").removeprefix("--w:") for e in cells]
-    np.testing.assert_allclose([float(shade) for shade in shades], sentence().matrix.ravel(), atol=0.001)
-    assert [e["text"] for e in cells] == ["90", "", "", "", "", "100"]
-    heads = [(e["attributes"]["scope"], e["text"]) for e in page.all("th") if e["attributes"].get("scope")][-5:]
-    assert heads == [("col", "das"), ("col", "Haus"), ("col", "</s>"), ("row", "a house"), ("row", "</s>")]
+def test_bars_are_as_long_as_their_numbers(example):
+    page = Page(render(example()))
+    widths = [float(e["attributes"]["width"]) for e in page.all("rect", "bar")]
+    assert len(widths) == 2
+    assert widths[1] / widths[0] == pytest.approx(12.25 / 31.5, abs=0.01)
+    texts = [e["text"] for e in page.all("text")]
+    assert {"0–10", "61 or more", "31.5 in 3 sentences", "12.2 in 1 sentence"} <= set(texts)
 
 
-def test_hostile_text_stays_text_everywhere():
+def test_maps_show_every_layer_and_head_and_mark_what_was_chosen(example):
+    report = example()
+    page = Page(render(report))
+    for shift, name in enumerate(("read where a word is predicted", "read one step later")):
+        rows = page.cells(name)
+        assert rows[0] == ["layer \\ head", "mean", "1", "2", "3"]
+        found = {(i, j): cell for i, row in enumerate(rows[1:]) for j, cell in enumerate(row[1:]) if cell}
+        expected = {(r["layer"], r["head"]): f"{100 * r['aer']:.1f}" for r in report.readings if r["shift"] == shift}
+        assert found == expected
+    (chosen,) = [e for e in page.all("td") if "data-chosen" in e["attributes"]]
+    assert {key: chosen["attributes"][f"data-{key}"] for key in ("layer", "head", "shift")} == {
+        "layer": "2",
+        "head": "1",
+        "shift": "0",
+    }
+    grid = report.diagnostics["measures"]["entropy"]
+    rows = page.cells("entropy")
+    assert [row[1:] for row in rows[1:]] == [[f"{value:.2f}" for value in row] for row in grid]
+    largest = max(max(row) for row in grid)
+    shades = [
+        float(e["attributes"].get("style", "--w:0").removeprefix("--w:"))
+        for e in page.all("td")
+        if "data-layer" in e["attributes"] and "data-shift" not in e["attributes"]
+    ]
+    np.testing.assert_allclose(shades[:6], np.ravel(grid) / largest, atol=0.001)
+
+
+def test_agreement_of_very_many_heads_is_shown_by_layer(example):
+    page = render(example(1, 2, 33))
+    assert "(layer) attend most" in page
+    assert "(layer.head) attend most" in render(example(1, 2, 32))
+
+
+def test_hostile_text_stays_text_everywhere(example):
+    browser = Browser(read_from=HOSTILE)
+    pieces = ([HOSTILE], [HOSTILE], [0], [0], [(0, 0)])
+    browser.add(ReportSentence(HOSTILE, HOSTILE, HOSTILE, {HOSTILE: 1.0}, *pieces), np.ones((1, 1, 1, 1)))
+    score = {"score": 1.0, "signature": HOSTILE}
+    system = {"score": 1.0, "mean": None, "half_width": None, "p_value": None}
     hostile = Report(
         title=HOSTILE,
         name=HOSTILE,
-        scores={HOSTILE: (1.0, HOSTILE)},
-        alignment={HOSTILE: 1.0},
-        history=report().history,
+        scores={
+            HOSTILE: score,
+            "outside": {HOSTILE: score},
+            "intervals": {HOSTILE: {"mean": 1.0, "half_width": 1.0, "signature": HOSTILE}},
+            "significance": {HOSTILE: {"signature": HOSTILE, "systems": {HOSTILE: system}}},
+            "rates": {HOSTILE: 1.0},
+            "buckets": {HOSTILE: {HOSTILE: {"num_sentences": 1, "bleu": 1.0}}},
+        },
+        history=[{"update": 1, "loss": 1.0, "quantities": {HOSTILE: [1.0]}}],
         data=[SplitReport(HOSTILE, 1, 1, {HOSTILE: 1}, {HOSTILE: 1})],
+        texts={HOSTILE: [[HOSTILE, HOSTILE]]},
         command=HOSTILE,
         versions={HOSTILE: HOSTILE},
         config=HOSTILE,
         notes=[HOSTILE],
-        sentences=[ReportSentence(HOSTILE, HOSTILE, HOSTILE, [HOSTILE], [HOSTILE], np.ones((1, 1)))],
+        browser=browser,
     )
     text = render(hostile)
     page = Page(text)
     assert page.all("img") == []
-    assert len(page.all("script")) == len(page.all("style")) == 1
-    shown = HOSTILE.replace("\x00", "\ufffd").replace("\x1b", "\ufffd").replace("\ud800", "\ufffd")
-    assert [e["text"] for e in page.all("dd", None)[:3]] == [shown] * 3
-    assert page.all("h1")[0]["text"] == shown
+    assert [e["attributes"].get("id") for e in page.all("script")] == ["texts", "weights", None]
+    assert len(page.all("style")) == 1
+    assert page.all("h1")[0]["text"] == SHOWN
+    assert "<" not in page.all("script")[0]["text"]
     assert not any(name.startswith("on") for e in page.elements for name in e["attributes"])
     text.encode("utf-8")
 
@@ -117,9 +166,10 @@ def test_escaped_text_cannot_end_an_attribute():
     assert [set(e["attributes"]) for e in page.elements] == [{"title", "lang"}]
 
 
-def test_nothing_is_fetched():
-    page = Page(render(report()))
-    assert not [e for e in page.elements if {"src", "href", "xlink:href", "srcset", "data"} & set(e["attributes"])]
+def test_nothing_is_fetched(example):
+    page = Page(render(example()))
+    assert not [e for e in page.elements if {"src", "xlink:href", "srcset", "data"} & set(e["attributes"])]
+    assert all(e["attributes"]["href"].startswith("#") for e in page.elements if "href" in e["attributes"])
     assert page.all("link") == []
     style = page.all("style")[0]["text"]
     assert "url(" not in style
@@ -127,22 +177,25 @@ def test_nothing_is_fetched():
     assert "default-src 'none'" in page.all("meta")[1]["attributes"]["content"]
 
 
-def test_texts_of_either_direction_set_their_own():
-    page = Page(render(report()))
-    assert all(e["attributes"].get("dir") == "auto" for e in page.all("dd") if e["text"] in ("das Haus", "a house"))
-    assert all(e["attributes"]["dir"] == "auto" for e in page.all("span") if e["text"] in ("das", "Haus"))
-
-
 def test_an_empty_report_has_no_empty_sections():
     page = Page(render(Report("Nothing", "none")))
     assert page.all("section") == []
+    assert page.all("a") == []
     assert page.all("h1")[0]["text"] == "Nothing"
 
 
-def test_the_curves_span_the_charts():
-    page = Page(render(report()))
-    assert len(page.all("svg")) == 2
-    for path in page.all("path"):
+def test_the_curves_span_the_charts(example):
+    page = Page(charts(example().history))
+    drawings = [e for e in page.all("svg") if e["attributes"].get("class") != "key"]
+    assert [e["attributes"]["aria-label"] for e in drawings] == [
+        "Training loss and validation loss over updates",
+        "Validation BLEU over updates",
+        "Validation alignment error over updates",
+        "Entropy of attention (nats) over updates",
+    ]
+    curves = [e for e in page.all("path") if "L" in e["attributes"]["d"]]
+    assert len(curves) == 7
+    for path in curves:
         points = [tuple(map(float, point.split())) for point in path["attributes"]["d"].removeprefix("M").split("L")]
         xs = [x for x, _ in points]
         assert xs == sorted(xs)
@@ -150,11 +203,13 @@ def test_the_curves_span_the_charts():
     captions = " ".join(e["text"] for e in page.all("figcaption"))
     assert "validation BLEU (solid): highest 25 at update 1,000" in captions
     assert "validation loss (dashed): lowest 2.5 at update 200" in captions
+    assert "sharpest head (dashed): last 1 at update 1,000" in captions
+    assert "broadest head (dotted): last 1.2 at update 1,000" in captions
 
 
 def test_many_rows_are_averaged_and_the_caption_says_so():
     rows = [{"update": u, "loss": 2.0 + (-1) ** u} for u in range(2 * MAX_POINTS)]
-    page = Page(render(Report("t", "n", history=rows)))
+    page = Page(charts(rows))
     path = page.all("path")[0]["attributes"]["d"]
     assert path.count("L") == MAX_POINTS - 1
     assert len({point.split()[1] for point in path.removeprefix("M").split("L")}) == 1
@@ -164,7 +219,7 @@ def test_many_rows_are_averaged_and_the_caption_says_so():
 def test_rows_without_a_finite_number_are_not_points():
     rows = [{"update": 2, "loss": 1}, {"update": 1, "loss": 3.0}, {"update": 3, "loss": math.nan}, {"loss": 1.0}, {}]
     assert read_line("loss", rows, ("loss",)).points == [(1.0, 3.0), (2.0, 1.0)]
-    assert Page(render(Report("t", "n", history=[{"update": 1, "loss": 0.0}]))).all("circle")
+    assert Page(charts([{"update": 1, "loss": 0.0}])).all("circle")
 
 
 def test_a_perplexity_is_drawn_as_the_loss_without_smoothing():
@@ -182,36 +237,21 @@ def test_ticks_are_few_round_and_inside(low, high):
     assert min(abs(mantissa - choice) for choice in (1, 2, 5)) < 1e-6
 
 
-def test_more_sentences_than_wanted_are_counted():
-    many = Report("t", "n", sentences=[sentence()] * 12)
-    page = Page(render(many, max_sentences=3))
-    assert len(page.all("article")) == 3
-    assert "3 of 12 sentences" in page.all("main")[0]["text"]
+def test_a_model_without_attention_has_sentences_and_no_maps():
+    browser = Browser()
+    browser.add(ReportSentence("a", "b", "c", {"chrF": 1.0}))
+    page = Page(render(Report("t", "n", browser=browser)))
+    assert [e["attributes"]["id"] for e in page.all("section")] == ["sentences"]
+    assert "All 1 sentences." in page.all("section")[0]["text"]
+    assert page.all("script")[1]["text"] == ""
 
 
-def test_a_long_sentence_is_cut_with_a_note():
-    labels = [str(i) for i in range(130)]
-    long = ReportSentence("s", None, "h", labels, ["a"], np.full((1, 130), 1 / 130))
-    text = Page(render(Report("t", "n", sentences=[long]))).all("main")[0]["text"]
-    assert "only the first 120 of 130 source positions are shown" in text
-
-
-def test_a_matrix_that_does_not_fit_is_refused_with_its_sentence():
-    wrong = ReportSentence("s", None, "h", ["a"], ["b"], np.ones((1, 2)))
-    with pytest.raises(ValueError, match=r"sentence 2: attention of shape \(1, 2\) does not fit 1 target and 1 source"):
-        render(Report("t", "n", sentences=[sentence(), wrong]))
-    with pytest.raises(ValueError, match="sentence 1: attention holds values"):
-        render(Report("t", "n", sentences=[ReportSentence("s", None, "h", ["a"], ["b"], np.array([[-1.0]]))]))
-
-
-def test_learned_quantities_of_the_last_validation_are_shown() -> None:
+def test_learned_quantities_are_shown_as_they_were_last():
     rows = [
         {"update": 5, "valid_loss": 2.0, "quantities": {"decoder.attention.hybrid.gate": [0.5, 0.5]}},
         {"update": 9, "valid_loss": 1.0, "quantities": {"decoder.attention.hybrid.gate": [0.25, 0.875]}},
-        {"update": 9, "loss": 1.0},
+        {"update": 10, "loss": 1.0},
     ]
-    page = render(Report("t", "n", history=rows))
-    assert "decoder.attention.hybrid.gate" in page
-    assert "0.250  0.875" in page
-    assert "0.500" not in page
-    assert "Learned by the attention" not in render(Report("t", "n", history=rows[2:]))
+    cells = Page(render(Report("t", "n", history=rows))).cells("Learned by the attention")
+    assert cells[1] == ["decoder.attention.hybrid.gate", "0.250  0.875"]
+    assert "have learned" not in render(Report("t", "n", history=rows[2:]))

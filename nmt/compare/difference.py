@@ -1,12 +1,10 @@
-"""python -m nmt.compare --diff RUN RUN …: what was different about runs before they were trained."""
+"""What was different about runs before they were trained: python -m nmt.compare --diff RUN RUN …"""
 
-import argparse
 import math
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +15,6 @@ from nmt.data import Tokenizer
 from nmt.models import Seq2Seq
 from nmt.options import flatten, from_primitive, to_primitive
 from nmt.schema import Config
-from nmt.usage import SUMMARIES, leave_output, tell
 
 NAMES = ("name", "runs")  # options that differ between any two runs
 ERRORS = 5.0  # standard errors within which two means or deviations count as one
@@ -221,49 +218,3 @@ def _table(rows: list[list[str]], *, numbers: bool = False) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
     align: list[Callable[[str, int], str]] = [str.ljust, *([str.rjust if numbers else str.ljust] * len(widths))]
     return ["  " + "  ".join(align[min(i, 1)](cell, widths[i]) for i, cell in enumerate(row)).rstrip() for row in rows]
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; python -m nmt.compare --help says more")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m nmt.compare",
-        description=SUMMARIES["compare"],
-        epilog="example: python -m nmt.compare --diff runs/additive runs/dot",
-    )
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="run directory (its best checkpoint) or checkpoint file")
-    parser.add_argument(
-        "--diff",
-        action="store_true",
-        help="print what differs: options, vocabularies, parameters, initialisation, FLOPs and versions",
-    )
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point.
-
-    Raises:
-        SystemExit: 1 after an error, told in one line; 130 when interrupted.
-    """
-    try:
-        given = _parser().parse_args(arguments)
-        if not given.diff:
-            raise ValueError("say --diff: python -m nmt.compare --diff RUN RUN prints what differs between runs")
-        if len(given.runs) < 2:
-            raise ValueError(f"--diff {' '.join(given.runs)}: two or more runs are needed, as in --diff RUN RUN")
-        print(difference([Run.read(path) for path in given.runs]), flush=True)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        leave_output()
-    except (ValueError, OSError) as error:
-        tell(error)
-        raise SystemExit(1) from None
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,0 +1,102 @@
+"""python -m nmt.compare RUN RUN …: what came out of runs, and with --diff what was different about them."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from nmt.compare.comparison import compare
+from nmt.compare.difference import Run, difference
+from nmt.compare.outcome import find, read
+from nmt.compare.tables import FORMATS, SECTIONS, SUFFIXES
+from nmt.files import write_text
+from nmt.metrics import PAIRED
+from nmt.usage import SUMMARIES, leave_output, tell
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; python -m nmt.compare --help says more")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m nmt.compare",
+        description=SUMMARIES["compare"],
+        epilog="examples: python -m nmt.compare runs/study --baseline scaled --output study.md; "
+        "python -m nmt.compare --diff runs/additive runs/dot",
+    )
+    add = parser.add_argument
+    add("runs", nargs="*", metavar="RUN", help="run directory, folder of runs, or report folder")
+    add("--baseline", metavar="GROUP", help="what the others are compared with: its label, option=value, or a run")
+    add("--varied", metavar="OPTIONS", help="options varied on purpose, a,b; without it, whatever differs")
+    add(
+        "--test", default="", metavar="NAME", help="a further test set, by its folder in the reports, such as test_long"
+    )
+    add("--target-bleu", type=float, metavar="X", help="tell the minutes until a validation had so much")
+    add("--only", metavar="SECTIONS", help=f"some of {','.join(SECTIONS)}")
+    add("--paired", default="bs", choices=PAIRED, help="paired test: bs bootstrap, ar approximate randomisation")
+    add("--resamples", type=int, default=1000, metavar="N", help="of the paired test; 0 leaves it out")
+    add("--format", choices=FORMATS, help="default: what --output ends in, else text")
+    add("--output", metavar="FILE", help="file to write; without it the comparison is printed")
+    add(
+        "--diff",
+        action="store_true",
+        help="print what differs: options, vocabularies, parameters, initialisation, FLOPs and versions",
+    )
+    return parser
+
+
+def _compared(given: argparse.Namespace) -> str:
+    if len(given.runs) < 1:
+        raise ValueError("name the runs: python -m nmt.compare RUN RUN …, or a folder of runs")
+    sections = given.only.split(",") if given.only else list(SECTIONS)
+    for section in sections:
+        if section not in SECTIONS:
+            raise ValueError(f"--only {given.only}: must be some of {','.join(SECTIONS)}")
+    if given.resamples < 0:
+        raise ValueError(f"--resamples {given.resamples}: must be 0 (no paired test) or more")
+    suffix = Path(given.output).suffix if given.output else ""
+    form = given.format or SUFFIXES.get(suffix, "text")
+    reports, left_out = find(given.runs, given.test)
+    if len(reports) < 2:
+        raise ValueError("; ".join([*left_out, f"{len(reports)} evaluated run: two or more are needed to compare"]))
+    found = compare(
+        [read(report) for report in reports],
+        baseline=given.baseline,
+        varied=given.varied.split(",") if given.varied else (),
+        resamples=given.resamples,
+        test=given.paired,
+        target_bleu=given.target_bleu,
+    )
+    found.warnings[:0] = left_out
+    return FORMATS[form](found, sections)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point.
+
+    Raises:
+        SystemExit: 1 after an error, told in one line; 130 when interrupted.
+    """
+    try:
+        given = _parser().parse_args(arguments)
+        if given.diff and len(given.runs) < 2:
+            raise ValueError(f"--diff {' '.join(given.runs)}: two or more runs are needed, as in --diff RUN RUN")
+        text = difference([Run.read(path) for path in given.runs]) + "\n" if given.diff else _compared(given)
+        if given.output:
+            write_text(Path(given.output), text)
+        else:
+            print(text, end="", flush=True)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        leave_output()
+    except (ValueError, OSError) as error:
+        tell(error)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,155 @@
+"""Runs in groups by the options in which they differ."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nmt.attention import NONE
+from nmt.compare.difference import NAMES
+from nmt.compare.inference import Summary, summary
+from nmt.compare.outcome import Outcome
+from nmt.runs import is_under
+
+NOT_VARIED = (
+    *(*NAMES, "seed", "device", "threads", "data.cache", "data.test", "data.more_tests", "data.strict", "metrics"),
+    *("train.devices", "train.log_every", "train.save_every", "train.keep_last", "train.keep_best"),
+    *("search.batch_size", "search.batch_tokens", "alignment.importance_on"),
+)
+"""Options (or nodes) that make no other experiment of a run, or whose effect is looked at in the results themselves."""
+ABSENT = "(none)"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed only.
+
+    label: what tells it from the others. options: the varied ones. summaries: each quantity over the seeds.
+    """
+
+    label: str
+    options: dict[str, Any]
+    outcomes: list[Outcome]
+    summaries: dict[str, Summary]
+
+    @property
+    def seeds(self) -> list[int]:
+        return [outcome.seed for outcome in self.outcomes]
+
+
+def differing(outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
+    """The options in which runs differ, each with its value in every run."""
+    paths = dict.fromkeys(path for outcome in outcomes for path in outcome.options)
+    found = {path: [outcome.options.get(path, ABSENT) for outcome in outcomes] for path in paths}
+    return {
+        path: values
+        for path, values in found.items()
+        if not is_under(path, NOT_VARIED) and any(value != values[0] for value in values)
+    }
+
+
+def derived(outcome: Outcome) -> list[str]:
+    """Options that a run has found itself, so that something else be equal."""
+    model = outcome.config.model
+    return [] if model.match == NONE else [f"model.{model.match_width}"]
+
+
+def shown_options(values: dict[str, list[Any]], varied: Sequence[str], outcomes: Sequence[Outcome]) -> list[str]:
+    """The options by which groups are named."""
+    found_by_runs = {option for outcome in outcomes for option in derived(outcome)}
+    own = [option for option in values if option not in found_by_runs]
+    own = [option for option in own if not varied or option in varied] or own or list(values)
+    everywhere = [option for option in own if ABSENT not in values[option]]
+    return everywhere or own
+
+
+def groups(
+    outcomes: Sequence[Outcome],
+    values: dict[str, list[Any]],
+    shown: Sequence[str],
+    warnings: list[str],
+    target_bleu: float | None,
+) -> list[Group]:
+    members: dict[str, list[Outcome]] = {}
+    settings: dict[str, dict[str, Any]] = {}
+    for i, outcome in enumerate(outcomes):
+        setting = {option: values[option][i] for option in values}
+        key = repr(setting)
+        settings[key] = setting
+        repeated = [other.label for other in members.get(key, []) if other.seed == outcome.seed]
+        if repeated:
+            warnings.append(
+                f"{outcome.label} has the options and the seed of {repeated[0]} and is left out: it is no other sample"
+            )
+            continue
+        members.setdefault(key, []).append(outcome)
+    found = []
+    for key, own in members.items():
+        own.sort(key=lambda outcome: outcome.seed)
+        label = ", ".join(
+            plain(settings[key][option])
+            if len(shown) == 1
+            else f"{_leaf(option, shown)}={plain(settings[key][option])}"
+            for option in shown
+        )
+        found.append(Group(label or "all", settings[key], own, _summaries(own, target_bleu)))
+    labels = [group.label for group in found]
+    return [
+        dataclasses.replace(group, label=f"{group.label} #{labels[: i + 1].count(group.label)}")
+        if labels.count(group.label) > 1
+        else group
+        for i, group in enumerate(found)
+    ]
+
+
+def _leaf(option: str, shown: Sequence[str]) -> str:
+    """The shortest end of an option's name that no other one has."""
+    parts = option.split(".")
+    for length in range(1, len(parts) + 1):
+        end = ".".join(parts[-length:])
+        if sum(other == option or other.endswith(f".{end}") for other in shown) == 1:
+            return end
+    return option
+
+
+def _summaries(outcomes: Sequence[Outcome], target_bleu: float | None) -> dict[str, Summary]:
+    """Of every quantity that all of the runs have."""
+    found = {}
+    for name in outcomes[0].quantities:
+        if all(name in outcome.quantities for outcome in outcomes):
+            own = outcomes[0].intervals.get(name)
+            found[name] = summary([outcome.quantities[name] for outcome in outcomes], own)
+    if target_bleu is not None:
+        minutes = [outcome.minutes_to(target_bleu) for outcome in outcomes]
+        reached = [value for value in minutes if value is not None]
+        if len(reached) == len(minutes):
+            found["minutes_to_bleu"] = summary(reached)
+    return found
+
+
+def baseline_of(groups: Sequence[Group], name: str | None) -> int:
+    if name is None:
+        return 0
+    option, _, value = name.partition("=")
+    for i, group in enumerate(groups):
+        runs = {str(outcome.run) for outcome in group.outcomes} | {outcome.label for outcome in group.outcomes}
+        if name == group.label or name.rstrip("/") in runs:
+            return i
+    matching = [
+        i
+        for i, group in enumerate(groups)
+        if any(
+            path == option or path.endswith(f".{option}")
+            for path in group.options
+            if plain(group.options[path]) == value
+        )
+    ]
+    if len(matching) == 1:
+        return matching[0]
+    raise ValueError(f"--baseline {name}: must be one of {'; '.join(group.label for group in groups)}")
+
+
+def plain(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(plain, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

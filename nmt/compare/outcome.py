@@ -1,0 +1,184 @@
+"""What a run has left that can be compared: its options, its evaluation on one test set, and what it cost."""
+
+import functools
+import json
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from nmt import checkpoint, records
+from nmt.budget import flops_per_token, on_meta, parameters
+from nmt.data import Tokenizer
+from nmt.options import flatten, from_primitive, to_primitive
+from nmt.schema import Config
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run on one test set.
+
+    label: as the user named it. options: by their dotted names. vocabulary: digest of the tokenizer, "" without a
+    checkpoint. signatures, intervals: by metric; an interval is mean and half width. quantities: everything that is one
+    number, by name: metrics, "aer" and "entropy", "bleu 0-10" and "entropy 0-10" for each bucket of source length, and
+    costs. curve: (update, seconds, BLEU) of each validation.
+    """
+
+    label: str
+    run: Path
+    report: Path
+    config: Config
+    options: dict[str, Any]
+    vocabulary: str
+    version: str
+    sources: tuple[str, ...]
+    references: tuple[str, ...]
+    hypotheses: tuple[str, ...]
+    sentence_chrf: tuple[float, ...]
+    signatures: dict[str, str]
+    intervals: dict[str, tuple[float, float]]
+    quantities: dict[str, float]
+    curve: list[tuple[int, float | None, float]] = field(default_factory=list)
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    def minutes_to(self, bleu: float) -> float | None:
+        """Training minutes until the first validation that had so much; None when none had, or nothing tells."""
+        for _, seconds, reached in self.curve:
+            if reached >= bleu:
+                return None if seconds is None else seconds / 60
+        return None
+
+
+def find(paths: Iterable[str], test: str) -> tuple[list[Path], list[str]]:
+    """The reports that the paths mean, and a sentence for each run that has none.
+
+    Args:
+        paths: runs, folders of runs, or reports.
+        test: the folder of a further test set inside each report; "" for the first one.
+
+    Raises:
+        FileNotFoundError: a path is none of these.
+    """
+    reports: dict[Path, None] = {}
+    left_out = []
+    for given in paths:
+        path = Path(given)
+        if (path / "scores.json").is_file():
+            reports[path / test] = None
+            continue
+        runs = [path] if _is_run(path) else sorted(each for each in path.glob("*") if _is_run(each))
+        if not runs:
+            what = "the folder holds no run and no report" if path.is_dir() else "no such run directory"
+            raise FileNotFoundError(f"{path}: {what}")
+        for run in runs:
+            if (run / "report" / test / "scores.json").is_file():
+                reports[run / "report" / test] = None
+            else:
+                where = f" of {test}" if test else ""
+                left_out.append(f"{run} has no report{where} (not finished, or failed) and is left out")
+    return list(reports), left_out
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "config.yaml").is_file() and not (path / "scores.json").is_file()
+
+
+def read(report: Path) -> Outcome:
+    """One report, with the run that it belongs to.
+
+    Raises:
+        ValueError: a file is damaged, or of a version that did not write what is needed.
+    """
+    run = next((each for each in report.parents if (each / "metrics.jsonl").is_file()), report.parent)
+    try:
+        stored = report / "config.yaml" if (report / "config.yaml").is_file() else run / "config.yaml"
+        config = from_primitive(Config, yaml.safe_load(stored.read_text(encoding="utf-8")))
+        scores = json.loads((report / "scores.json").read_text(encoding="utf-8"))
+        lines = (report / "sentences.jsonl").read_text(encoding="utf-8").split("\n")
+        rows = [json.loads(line) for line in lines if line]
+    except FileNotFoundError as error:
+        raise ValueError(f"{error.filename}: not there; evaluate the run again with nmt.evaluate") from None
+    except (ValueError, AttributeError, yaml.YAMLError) as error:
+        raise ValueError(f"{report}: {' '.join(str(error).split())}; evaluate the run again") from None
+    metrics = {name: value for name, value in scores.items() if isinstance(value, dict) and "signature" in value}
+    history = records.read(run / "metrics.jsonl")
+    model = _model(run)
+    return Outcome(
+        label=str(run if report in (run / "report", run) else report),
+        run=run,
+        report=report,
+        config=config,
+        options=flatten(to_primitive(config)),
+        vocabulary=str(model.pop("vocabulary", "")),
+        version=str(model.pop("version", "")),
+        sources=tuple(row["source"] for row in rows),
+        references=tuple(row["reference"] for row in rows),
+        hypotheses=tuple(row["hypothesis"] for row in rows),
+        sentence_chrf=tuple(row["chrf"] for row in rows),
+        signatures={name: value["signature"] for name, value in metrics.items()},
+        intervals={name: (each["mean"], each["half_width"]) for name, each in scores.get("intervals", {}).items()},
+        quantities={**_quality(report, scores, metrics), **model, **_costs(history)},
+        curve=[(row["update"], row.get("seconds"), row["valid_bleu"]) for row in history if "valid_bleu" in row],
+    )
+
+
+def _quality(report: Path, scores: dict[str, Any], metrics: dict[str, Any]) -> dict[str, float]:
+    found: dict[str, float] = {name: value["score"] for name, value in metrics.items()}
+    if "alignment" in scores:
+        found["aer"] = 100 * scores["alignment"]["aer"]
+    by_length = scores.get("buckets", {}).get("length", {})
+    entropies: dict[str, float] = {}
+    if (report / "diagnostics.json").is_file():
+        told = json.loads((report / "diagnostics.json").read_text(encoding="utf-8"))
+        if (entropy := _mean(told["measures"]["entropy"])) is not None:
+            found["entropy"] = entropy
+        means = {bucket: _mean(each["entropy"]) for bucket, each in told["by_length"].items()}
+        entropies = {bucket: mean for bucket, mean in means.items() if mean is not None}
+    found |= {f"bleu {bucket}": value["bleu"] for bucket, value in by_length.items()}
+    return found | {f"entropy {bucket}": value for bucket, value in entropies.items()}
+
+
+def _mean(of_heads: list[list[float | None]]) -> float | None:
+    """Over layers and heads."""
+    values = [value for layer in of_heads for value in layer if value is not None]
+    return statistics.fmean(values) if values else None
+
+
+def _costs(history: list[dict[str, Any]]) -> dict[str, float]:
+    """What the records tell: the middle speed of training, the largest memory of any sitting, and the time it took."""
+    found: dict[str, float] = {}
+    if speeds := [row["tokens_per_second"] for row in history if "tokens_per_second" in row]:
+        found["tokens_per_second"] = statistics.median(speeds)
+    if memory := [row["peak_memory_mb"] for row in history if "peak_memory_mb" in row]:
+        found["peak_memory_mb"] = max(memory)
+    if seconds := [row["seconds"] for row in history if "seconds" in row]:
+        found["minutes"] = max(seconds) / 60
+    return found
+
+
+def _model(run: Path) -> dict[str, Any]:
+    """Size of the model and name of the vocabulary, from the checkpoint; nothing when that is gone."""
+    try:
+        content = checkpoint.load(checkpoint.locate(run))
+        config = from_primitive(Config, content["config"])
+        tokenizer = Tokenizer.from_state(content["tokenizer"])
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ValueError(f"{run}: {str(error).removeprefix(f'{run}: ')}") from None
+    sizes = _sizes(json.dumps(to_primitive(config)), tokenizer.source_size, tokenizer.target_size, tokenizer.joint)
+    return {"vocabulary": tokenizer.digest, "version": content["nmt"], "parameters": sizes[0], "flops": sizes[1]}
+
+
+@functools.cache
+def _sizes(config: str, source_size: int, target_size: int, joint: bool) -> tuple[float, float]:
+    """Parameters, and FLOPs per target token."""
+    model = from_primitive(Config, json.loads(config)).model
+    count = sum(parameters(on_meta(model, source_size, target_size, joint=joint)).values())
+    return float(count), flops_per_token(model, source_size, target_size, joint=joint)

@@ -1,0 +1,318 @@
+"""python -m nmt.compare RUNS: groups, numbers, what is refused, what is warned of, and every form of output."""
+
+import csv
+import dataclasses
+import io
+import json
+import random
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nmt import metrics
+from nmt.breakdown import breakdown
+from nmt.compare import Comparison, Outcome, compare
+from nmt.compare.__main__ import main
+from nmt.compare.outcome import find, read
+from nmt.metrics import MetricsConfig
+from nmt.options import node, to_primitive
+from nmt.schema import Config
+
+WORDS = [f"w{letter}" for letter in "abcdefghijklmnopqr"]
+
+
+def texts(num: int, seed: int) -> list[str]:
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(WORDS, k=draw.randint(4, 25))) for _ in range(num)]
+
+
+def corrupted(references: list[str], share: float, draw: random.Random) -> list[str]:
+    """Each word is replaced with this probability."""
+    return [" ".join(draw.choice(WORDS) if draw.random() < share else w for w in line.split()) for line in references]
+
+
+def write(
+    folder: Path,
+    name: str,
+    *,
+    seed: int = 1,
+    share: float = 0.3,
+    references: list[str] | None = None,
+    hypotheses: list[str] | None = None,
+    entropy: float | None = 1.5,
+    **changes: Any,
+) -> Path:
+    """What a finished run leaves, without a model: translations are references with a share of wrong words."""
+    references = references or texts(60, 0)
+    sources = [line[::-1] for line in references]
+    hypotheses = hypotheses or corrupted(references, share, random.Random(f"{name} {seed}"))
+    config = Config(name=name, seed=seed)
+    for option, value in changes.items():
+        parent, _, leaf = option.replace("__", ".").rpartition(".")
+        setattr(node(config, parent), leaf, value)
+    run = folder / name
+    report = run / "report"
+    report.mkdir(parents=True)
+    stored = yaml.safe_dump(to_primitive(config))
+    (run / "config.yaml").write_text(stored)
+    (report / "config.yaml").write_text(stored)
+    found = metrics.score(hypotheses, references, config.metrics)
+    parts = breakdown(sources, hypotheses, references, config.metrics)
+    scores: dict[str, Any] = {metric: result._asdict() for metric, result in found.items()}
+    scores["intervals"] = {metric: {"mean": 50.0, "half_width": 2.0, "signature": ""} for metric in found}
+    scores["buckets"] = {"length": {bucket: each._asdict() for bucket, each in parts.buckets["length"].items()}}
+    if entropy is not None:
+        scores["alignment"] = {"aer": 0.1 + seed / 100}
+        by_length = {"0-10": {"entropy": [[entropy, None]]}}
+        told = {"measures": {"entropy": [[entropy, entropy + 1]]}, "by_length": by_length}
+        (report / "diagnostics.json").write_text(json.dumps(told))
+    (report / "scores.json").write_text(json.dumps(scores))
+    chrf = metrics.sentence_chrf(hypotheses, references, config.metrics)
+    rows = zip(sources, references, hypotheses, chrf, strict=True)
+    keys = ("source", "reference", "hypothesis", "chrf")
+    (report / "sentences.jsonl").write_text(
+        "".join(json.dumps(dict(zip(keys, row, strict=True))) + "\n" for row in rows)
+    )
+    history = [
+        {"update": 10, "loss": 3.0, "tokens_per_second": 100.0, "peak_memory_mb": 50.0},
+        {"update": 10, "valid_bleu": 10.0, "seconds": 60.0},
+        {"update": 20, "loss": 2.0, "tokens_per_second": 300.0, "peak_memory_mb": 70.0},
+        {"update": 20, "valid_bleu": 20.0, "seconds": 90.0 + 30 * seed},
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
+    return run
+
+
+def study(folder: Path, shares: dict[str, float], seeds: int = 3, **changes: Any) -> list[Outcome]:
+    """Runs of several scores, each with as many wrong words as said."""
+    for score, share in shares.items():
+        for seed in range(1, seeds + 1):
+            write(folder, f"{score}-{seed}", seed=seed, share=share, model__attention__score=score, **changes)
+    reports, left_out = find([str(folder)], "")
+    assert left_out == []
+    return [read(report) for report in reports]
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    out, err = capsys.readouterr()
+    assert (stop.value.code, out, err.count("\n")) == (1, "", 1)
+    return err.removeprefix("error: ").rstrip("\n")
+
+
+def contrast(found: Comparison, group: str, metric: str = "bleu") -> Any:
+    (one,) = [each for each in found.contrasts if (each.group, each.metric) == (group, metric)]
+    return one
+
+
+def test_groups_over_seeds_and_their_numbers(tmp_path: Path) -> None:
+    outcomes = study(tmp_path, {"additive": 0.3, "dot": 0.3, "scaled": 0.6})
+    found = compare(outcomes, baseline="dot", resamples=200, target_bleu=15.0)
+    assert found.varied == {"model.attention.score": ["additive", "dot", "scaled"]}
+    assert [group.label for group in found.groups] == ["dot", "additive", "scaled"]
+    for group in found.groups:
+        assert group.seeds == [1, 2, 3]
+        values = [
+            outcome.quantities["bleu"] for outcome in outcomes if outcome.label.split("/")[-1].startswith(group.label)
+        ]
+        assert group.summaries["bleu"].values == tuple(values)
+        assert group.summaries["bleu"].mean == pytest.approx(statistics.fmean(values))
+        assert group.summaries["aer"].mean == pytest.approx(12.0)
+        assert group.summaries["entropy"].mean == pytest.approx(2.0)
+        assert group.summaries["entropy 0-10"].mean == pytest.approx(1.5)
+        assert {name for name in group.summaries if name.startswith("bleu ")} == {
+            "bleu 0-10",
+            "bleu 11-20",
+            "bleu 21-30",
+        }
+        assert group.summaries["tokens_per_second"].mean == 200.0
+        assert group.summaries["peak_memory_mb"].mean == 70.0
+        assert group.summaries["minutes"].values == (2.0, 2.5, 3.0)
+        assert group.summaries["minutes_to_bleu"].values == (2.0, 2.5, 3.0)
+    assert (contrast(found, "scaled").differs, contrast(found, "additive").differs) == (True, False)
+    assert contrast(found, "scaled").difference.mean < -10
+    assert found.warnings == []
+    assert compare(outcomes, resamples=0).contrasts[0].sentences is None
+
+
+@pytest.mark.parametrize("kind", ["bs", "ar"])
+def test_p_values_by_seed_are_those_of_sacrebleu(tmp_path: Path, kind: str) -> None:
+    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.significance import PairedTest
+
+    outcomes = study(tmp_path, {"additive": 0.30, "dot": 0.34}, seeds=2)
+    found = compare(outcomes, resamples=300, test=kind)
+    for i, (one, other) in enumerate(zip(outcomes[:2], outcomes[2:], strict=True)):
+        systems = [("additive", list(one.hypotheses)), ("dot", list(other.hypotheses))]
+        test = PairedTest(systems, {"bleu": BLEU(), "chrf": CHRF()}, [list(one.references)], kind, 300)
+        _, expected = test()
+        for metric, title in (("bleu", "BLEU"), ("chrf", "chrF2")):
+            assert contrast(found, "dot", metric).per_seed[i] == expected[title][1].p_value
+
+
+def test_identical_translations_do_not_differ(tmp_path: Path) -> None:
+    """For which sacrebleu's bootstrap gives the smallest p-value there is."""
+    lines = corrupted(texts(60, 0), 0.3, random.Random(0))
+    for score in ("additive", "dot"):
+        write(tmp_path, score, hypotheses=lines, model__attention__score=score)
+    found = compare([read(tmp_path / name / "report") for name in ("additive", "dot")], resamples=100)
+    assert contrast(found, "dot").per_seed == [1.0]
+
+
+def test_one_seed_allows_no_claim(tmp_path: Path) -> None:
+    found = compare(study(tmp_path, {"additive": 0.1, "dot": 0.6}, seeds=1), resamples=100)
+    one = contrast(found, "dot")
+    assert one.sentences < 0.05
+    assert (one.seeds, one.differs) == (None, None)
+    assert found.groups[0].summaries["bleu"].method.startswith("bootstrap over sentences")
+    assert any("groups of one seed" in warning for warning in found.warnings)
+
+
+def test_scores_that_do_not_mean_the_same_are_not_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = str(write(tmp_path, "first"))
+    shorter = str(write(tmp_path, "shorter", references=texts(60, 0)[:50]))
+    other = str(write(tmp_path, "other", references=[*texts(60, 0)[:59], "another last line"]))
+    signature = str(write(tmp_path, "signature", metrics=MetricsConfig(tokenize="char")))
+    message = failure(capsys, first, shorter)
+    assert message.startswith(
+        f"not ranked: {first} and {shorter} were evaluated on different test sets (60 and 50 sent"
+    )
+    assert "sentence 60 differs" in failure(capsys, first, other)
+    message = failure(capsys, first, signature)
+    assert f"{first} and {signature} have different signatures of bleu (" in message
+    assert "tok:13a" in message
+    assert "tok:char" in message
+
+
+def test_other_vocabularies_are_not_ranked_unless_they_were_studied(
+    tmp_path: Path,
+) -> None:
+    outcomes = [
+        dataclasses.replace(
+            read(write(tmp_path, f"{size}-{seed}", seed=seed, data__max_length=size) / "report"), vocabulary=str(size)
+        )
+        for size in (100, 200)
+        for seed in (1, 2)
+    ]
+    with pytest.raises(ValueError, match=r"not ranked: .* have different vocabularies"):
+        compare(outcomes, resamples=0)
+    found = compare(outcomes, varied=["data.max_length"], resamples=0)
+    assert [group.label for group in found.groups] == ["100", "200"]
+
+
+def test_warnings(tmp_path: Path) -> None:
+    one = write(tmp_path, "one", model__attention__score="dot")
+    copy = write(tmp_path, "copy", model__attention__score="dot")
+    two = write(tmp_path, "two", seed=2, model__attention__score="scaled", optim__learning_rate=0.5)
+    outcomes = [read(run / "report") for run in (one, copy, two)]
+    found = compare(outcomes, resamples=0)
+    told = " | ".join(found.warnings)
+    assert f"{copy} has the options and the seed of {one} and is left out" in told
+    assert "differs in 2 options from score=dot" in told
+    assert "optim.learning_rate: " in told
+    assert "not all groups have the same seeds" in told
+    assert [len(group.outcomes) for group in found.groups] == [1, 1]
+    told = " | ".join(compare(outcomes, varied=["model.attention.score"], resamples=0, target_bleu=30.0).warnings)
+    assert "scaled also differs from dot (optim.learning_rate: " in told
+    assert "dot: 1 of 1 runs had no such BLEU (30)" in told
+
+
+def test_matched_widths_are_no_second_difference(tmp_path: Path) -> None:
+    for score, hidden in (("scaled", 256), ("additive", 250)):
+        changes = {"model__match": "parameters", "model__match_width": "hidden", "model__hidden": hidden}
+        write(tmp_path, score, model__attention__score=score, **changes)
+    found = compare([read(tmp_path / name / "report") for name in ("scaled", "additive")], resamples=0)
+    assert [group.label for group in found.groups] == ["scaled", "additive"]
+    assert not any("options" in warning and "differs" in warning for warning in found.warnings)
+
+
+def test_which_group_is_the_baseline(tmp_path: Path) -> None:
+    for score in ("dot", "scaled"):
+        for heads in (1, 2):
+            write(tmp_path, f"{score}{heads}", model__attention__score=score, model__attention__heads=heads)
+    outcomes = [read(tmp_path / name / "report") for name in ("dot1", "dot2", "scaled1", "scaled2")]
+    for name in ("score=dot, heads=2", str(tmp_path / "dot2")):
+        assert compare(outcomes, baseline=name, resamples=0).baseline.label == "score=dot, heads=2"
+    assert compare(outcomes[:3], baseline="score=scaled", resamples=0).baseline.label == "score=scaled, heads=1"
+    for name in ("score=dot", "nothing"):
+        with pytest.raises(ValueError, match=f"--baseline {name}: must be one of score=dot, heads=1; "):
+            compare(outcomes, baseline=name, resamples=0)
+
+
+def test_every_format_has_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outcomes = study(tmp_path / "runs", {"additive": 0.3, "dot": 0.5})
+    mean = f"{statistics.fmean(each.quantities['bleu'] for each in outcomes[3:]):.2f}"
+    arguments = [str(tmp_path / "runs"), "--resamples", "100"]
+    main(arguments)
+    text = capsys.readouterr().out
+    for suffix, sign in (
+        (".txt", text),
+        (".md", "| additive |"),
+        (".tex", "\\toprule"),
+        (".csv", "group,quantity,"),
+        (".json", "{"),
+    ):
+        main([*arguments, "--output", str(tmp_path / f"out{suffix}")])
+        written = (tmp_path / f"out{suffix}").read_text(encoding="utf-8")
+        assert sign in written
+        assert mean in written or suffix in (".csv", ".json")
+    rows = {
+        (row["group"], row["quantity"]): row for row in csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text()))
+    }
+    told = json.loads((tmp_path / "out.json").read_text())
+    found = compare(outcomes, resamples=100)
+    for i, group in enumerate(found.groups):
+        assert float(rows[group.label, "bleu"]["mean"]) == group.summaries["bleu"].mean
+        assert told["groups"][i]["quantities"]["bleu"]["high"] == group.summaries["bleu"].high
+    assert float(rows["dot", "bleu"]["p_seeds"]) == told["contrasts"][0]["seeds"] == contrast(found, "dot").seeds
+    assert rows["dot", "bleu"]["differs"] == str(contrast(found, "dot").differs)
+    main([*arguments, "--only", "scores,length"])
+    shorter = capsys.readouterr().out
+    assert "tokens/s" not in shorter
+    assert "paired t-test" not in shorter
+    assert "BLEU by words of the source" in shorter
+
+
+def test_runs_reports_and_folders_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write(tmp_path / "runs", "done")
+    (tmp_path / "runs/begun").mkdir()
+    (tmp_path / "runs/begun/config.yaml").write_text("seed: 1\n")
+    other = write(tmp_path, "other", seed=2)
+    assert find([str(tmp_path / "runs"), str(other / "report")], "")[0] == [run / "report", other / "report"]
+    main([str(tmp_path / "runs"), str(other), "--resamples", "0"])
+    assert "runs/begun has no report (not finished, or failed) and is left out" in capsys.readouterr().out
+    assert "begun has no report" in failure(capsys, str(tmp_path / "runs"))
+    assert f"{tmp_path / 'nothing'}: no such run" in failure(capsys, str(tmp_path / "nothing"), str(run))
+    assert "name the runs" in failure(capsys)
+    assert "--only all: must be some of scores," in failure(capsys, str(run), str(other), "--only", "all")
+    assert "--varied wings: wings is no option" in failure(capsys, str(run), str(other), "--varied", "wings")
+    assert "of test_long" in failure(capsys, str(run), str(other), "--test", "test_long")
+    (run / "report/sentences.jsonl").write_text("{")
+    assert "evaluate the run again" in failure(capsys, str(run), str(other))
+
+
+@pytest.mark.slow
+def test_seeds_without_a_difference_raise_few_alarms(tmp_path: Path) -> None:
+    """The whole way, sacrebleu included. A run is as good as its seed happens to make it, whatever its score."""
+    draw = random.Random(5)
+    alarms = {"t": 0, "verdict": 0, "sentences": 0}
+    rounds = 120
+    for number in range(rounds):
+        folder = tmp_path / str(number)
+        for score in ("additive", "dot"):
+            for seed in (1, 2, 3):
+                share = 0.4 + draw.gauss(0, 0.06)
+                lines = corrupted(texts(60, 0), share, draw)
+                write(folder, f"{score}{seed}", seed=seed, hypotheses=lines, model__attention__score=score)
+        found = compare([read(report) for report in find([str(folder)], "")[0]], resamples=200)
+        one = contrast(found, "dot")
+        alarms["t"] += one.seeds < 0.05
+        alarms["sentences"] += one.sentences < 0.05
+        alarms["verdict"] += bool(one.differs)
+    assert alarms["t"] <= 14  # of 120 at 5 %, binomial: above with a probability of 0.001
+    assert alarms["verdict"] <= alarms["t"]
+    assert alarms["sentences"] > 20  # which is why it alone is no verdict

@@ -1,0 +1,117 @@
+import base64
+import json
+import re
+import zlib
+
+import numpy as np
+import pytest
+
+from nmt.report import Browser, ReportSentence
+from nmt.report import browser as browser_module
+from nmt.report.matrices import LEVELS, Matrices, largest_error, quantise, restore
+
+
+def weights(seed, shape=(2, 3, 7, 5)):
+    logits = np.random.default_rng(seed).normal(scale=3, size=shape)
+    found = np.exp(logits)
+    return found / found.sum(-1, keepdims=True)
+
+
+def unpacked(line, shape, levels):
+    return restore(np.frombuffer(zlib.decompress(base64.b64decode(line)), np.uint8), levels).reshape(shape)
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_rounded_weights_are_as_near_as_is_said(levels):
+    every = np.linspace(0, 1, 100_001)
+    error = np.abs(restore(quantise(every, levels), levels) - every)
+    assert error.max() == pytest.approx(largest_error(levels), rel=0.01)
+    assert error[every < 0.1].max() < 0.4 * largest_error(levels)
+    assert restore(quantise(np.array([0.0, 1.0]), levels), levels).tolist() == [0, 1]
+
+
+def test_what_fits_is_whole():
+    gathered = Matrices(2, 3)
+    for seed in range(4):
+        gathered.add(weights(seed))
+    gathered.add(None)
+    packed = gathered.pack()
+    assert (packed.levels, packed.num_full, packed.num_one) == (LEVELS[0], 5, 0)
+    assert packed.lines[4] == ""
+    for seed in range(4):
+        found = unpacked(packed.lines[seed], (2, 3, 7, 5), packed.levels)
+        assert np.abs(found - weights(seed)).max() <= largest_error(packed.levels)
+
+
+@pytest.mark.parametrize("limit", [30_000, 22_000, 16_000, 9_000, 3_000, 1_000, 300, 0])
+def test_less_room_makes_fewer_levels_then_fewer_matrices(limit):
+    gathered, shape = Matrices(1, 0), (2, 3, 20, 20)
+    for seed in range(12):
+        gathered.add(weights(seed, shape))
+    packed = gathered.pack(limit)
+    assert sum(len(base64.b64decode(line)) for line in packed.lines) <= limit
+    assert len(packed.lines) == 12
+    assert [bool(line) for line in packed.lines] == [i < packed.num_full + packed.num_one for i in range(12)]
+    if packed.num_full < 12:
+        assert packed.levels == LEVELS[-1]
+    assert packed.num_full == 0 or packed.num_full + packed.num_one == 12
+    error = largest_error(LEVELS[0]) + largest_error(packed.levels)
+    for seed in range(packed.num_full):
+        assert np.abs(unpacked(packed.lines[seed], shape, packed.levels) - weights(seed, shape)).max() <= error
+    for seed in range(packed.num_full, packed.num_full + packed.num_one):
+        one = weights(seed, shape)[0].mean(0)
+        assert np.abs(unpacked(packed.lines[seed], (20, 20), packed.levels) - one).max() <= error
+
+
+def test_the_room_is_used_in_all_ways():
+    gathered = Matrices(1, 0)
+    for seed in range(12):
+        gathered.add(weights(seed, (2, 3, 20, 20)))
+    outcomes = {gathered.pack(limit)[0::2] for limit in range(0, 30_000, 500)}
+    assert {levels for levels, _ in outcomes} == set(LEVELS)
+    assert {0, 12} < {num_full for _, num_full in outcomes}
+
+
+def texts(rendered):
+    return json.loads(re.search(r'id="texts">(.*?)</script>', rendered, re.DOTALL)[1])
+
+
+def sentence(pieces=("a", "</s>")):
+    return ReportSentence("a", "b", "c", {"chrF": 50.12346}, pieces, ("c", "</s>"), (0, -1), (0, -1), [(0, 0)])
+
+
+def test_the_page_says_what_it_holds_of_the_attention():
+    browser = Browser(1, 2, 1, "layer 1, head 2")
+    for seed in range(9):
+        browser.add(sentence(), weights(seed, (2, 2, 2, 2)))
+    whole = browser.render()
+    assert "All 9 sentences. Each with its 4 matrices (2 layers × 2 heads); weights are rounded to 64 levels" in whole
+    content = texts(whole)
+    assert (content["layer"], content["head"], content["shift"], content["full"], content["one"]) == (1, 2, 1, 9, 0)
+    assert content["sentences"][0]["v"] == [50.1235]
+    part = browser.render(max_bytes=150)
+    found = texts(part)
+    assert 0 < found["full"] < 9
+    assert f"The first {found['full']} with their 4 matrices (2 layers × 2 heads), the next {found['one']}" in part
+    assert "with one (layer 1, head 2), to keep the page small; alignments.npz holds all" in part
+    assert "the rest with none" in browser.render(max_bytes=60)
+
+
+def test_more_sentences_than_a_page_holds_are_counted(monkeypatch):
+    monkeypatch.setattr(browser_module, "MAX_SENTENCES", 3)
+    browser = Browser()
+    for seed in range(5):
+        browser.add(sentence(), weights(seed, (1, 1, 2, 2)))
+    rendered = browser.render()
+    assert "The first 3 of 5. Each with its 1 matrix (1 layer × 1 head)" in rendered
+    assert len(texts(rendered)["sentences"]) == 3
+
+
+def test_a_matrix_that_does_not_fit_is_refused():
+    browser = Browser()
+    browser.add(sentence(), weights(0, (1, 1, 2, 2)))
+    with pytest.raises(ValueError, match=r"sentence 2: attention of shape \(1, 1, 2, 2\) does not fit 2 target and 3"):
+        browser.add(sentence(("a", "b", "</s>")), weights(0, (1, 1, 2, 2)))
+    for value in (-0.5, float("nan")):
+        with pytest.raises(ValueError, match="negative or not finite"):
+            browser.add(sentence(), np.full((1, 1, 2, 2), value))

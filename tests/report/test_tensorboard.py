@@ -1,0 +1,59 @@
+"""What TensorBoard gets beside the page, read back with its own reader."""
+
+import json
+
+import numpy as np
+import pytest
+
+from nmt import hparams, records
+
+LAYERS, HEADS, ROWS = 2, 3, 40
+
+
+def read(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return events
+
+
+def test_entropies_are_histograms_scalars_and_a_part_of_the_row_of_their_validation(tmp_path):
+    rows = np.random.default_rng(1).uniform(0, 3, (LAYERS, HEADS, ROWS))
+    with records.Records(tmp_path, ("loss", "nll"), 0, 0, 0, 10) as written:
+        written.entropies(rows, 5)
+        written.validated(5, {"loss": 1.0}, {}, 5)
+        written.validated(6, {"loss": 1.0}, {}, 5)  # of a validation that measured nothing
+    events = read(tmp_path)
+    for layer in range(LAYERS):
+        for head in range(HEADS):
+            name = f"entropy/layer_{layer + 1}/head_{head + 1}"
+            (histogram,) = events.Histograms(f"{name}/rows")
+            value = histogram.histogram_value
+            assert (histogram.step, value.num) == (5, ROWS)
+            assert value.sum == pytest.approx(rows[layer, head].sum())
+            assert [event.value for event in events.Scalars(name)] == [
+                pytest.approx(rows[layer, head].mean(), abs=1e-5)
+            ]
+    found = records.read(tmp_path / "metrics.jsonl")
+    np.testing.assert_allclose(found[0]["entropy"], rows.mean(-1), atol=1e-6)
+    assert "entropy" not in found[1]
+
+
+def test_the_table_of_runs_has_options_and_final_scores(tmp_path):
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    options = {"name": "a", "seed": 3, "model": {"width": 64, "heads": [1, 2], "tie": None}, "data": {"cache": "x"}}
+    hparams.final(tmp_path, options, {"test/bleu": 31.5, "long/aer": 0.25}, 70)
+    events = read(tmp_path)
+    assert [(e.step, e.value) for e in events.Scalars("final/test/bleu")] == [(70, 31.5)]
+    content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    started = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    found = {name: getattr(value, value.WhichOneof("kind")) for name, value in started.hparams.items()}
+    assert found == {"seed": 3.0, "model.width": 64.0, "model.heads": json.dumps([1, 2]), "model.tie": "null"}
+    content = events.PluginTagToContent("hparams")["_hparams_/experiment"]
+    infos = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
+    assert {info.name.tag for info in infos} == {"final/test/bleu", "final/long/aer"}
+    assert len(list((tmp_path / "tensorboard").iterdir())) == len(
+        [path for path in (tmp_path / "tensorboard").iterdir() if path.is_file()]
+    )

@@ -1,0 +1,459 @@
+"""Sweeps: which runs they have, who makes them, what is passed over, and what becomes of those that fail."""
+
+import copy
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import submitit
+from submitit.slurm.slurm import SlurmInfoWatcher
+
+import nmt
+from nmt import checkpoint, train
+from nmt.config import Config, EvaluateConfig, command
+from nmt.launch import CAUSES
+from nmt.models import MODELS
+from nmt.options import options
+from nmt.presets import choices, sweep_points, value_text
+from nmt.runs import own_output, run_name
+from nmt.sweep import Job, slurm
+from nmt.sweep.jobs import DONE, FINISHED_BEFORE, SweepOptions
+from nmt.sweep.processes import PARENT, Slot, environment, reason_of, slots
+from nmt.sweep.progress import Progress, duration
+from nmt.sweep.standing import is_finished
+from nmt.usage import SWEEP_OPTIONS
+
+NUM_TEST = 12
+TINY = f"""
+    data.builtin_pairs=300 data.builtin_valid=4 data.builtin_test={NUM_TEST} data.builtin_long=2
+    data.tokenizer.kind=word data.tokenizer.vocab_size=500 model.embedding=16 model.hidden=16 model.attention.dim=8
+    train.valid_every=10 train.save_every=5 train.log_every=5 train.batch_tokens=256 train.max_updates=20
+    train.precision=fp32 train.stop_metric=loss optim.learning_rate=1e-2 optim.warmup=5 metrics.resamples=20
+    search.beam=1 search.max_ratio=1 search.max_extra=2 threads=1 device=cpu
+""".split()
+
+
+COMPOSED: dict[tuple[str, ...], Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def _composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Composing the project's own files costs a tenth of a second, and a sweep has many runs."""
+
+    def compose(config_name: str, overrides: list[str]) -> Any:
+        key = (str(Path.cwd()), config_name, *overrides)
+        if key not in COMPOSED:
+            COMPOSED[key] = hydra.compose(config_name, overrides)
+        return copy.deepcopy(COMPOSED[key])
+
+    monkeypatch.setattr("nmt.config.compose", compose)
+
+
+def sweep(*arguments: str, name: str = "train") -> list[tuple[str | None, list[str]]]:
+    """Names and arguments of the runs that a command line means; nothing is trained."""
+    seen: list[tuple[str | None, list[str]]] = []
+    tree: Any = Config if name == "train" else EvaluateConfig
+    place = "name" if name == "train" else "output"
+    command(lambda config, given: seen.append((getattr(config, place), given)), tree, name, ["-m", *arguments])
+    return seen
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        command(lambda config, given: pytest.fail("the task was called"), Config, "train", list(arguments))
+    out, err = capsys.readouterr()
+    assert (stop.value.code, out) == (1, "")
+    return err
+
+
+def start(arguments: list[str], folder: Path) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "PYTHONPATH": str(Path(nmt.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-m", "nmt.train", "-m", *arguments]
+    return subprocess.Popen(line, cwd=folder, env=environment, stderr=subprocess.PIPE)
+
+
+def test_a_named_sweep_and_seeds_are_combined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = [
+        [f"model.attention.score={score}", f"seed={seed}"]
+        for score in ("none", "additive", "dot", "scaled", "general", "cosine", "hybrid")
+        for seed in (1, 2)
+    ]
+    for named in ("sweep=attention", "+sweep=attention"):
+        runs = sweep(named, "seed=1,2", "threads=1")
+        assert [given[1:3] for _, given in runs] == expected
+        assert len({name for name, _ in runs}) == 14
+    by_hand = sweep("model.attention.score=none,additive,dot,scaled,general,cosine,hybrid", "seed=1,2", "threads=1")
+    assert [name for name, _ in by_hand] == [name for name, _ in runs]
+    assert str(runs[0][0]).startswith("score-none_seed-1-")
+    both = sweep("sweep=[wiring,label_smoothing]")
+    assert [given[:2] for _, given in both][:2] == [
+        ["model.wiring=luong", "train.label_smoothing=0.0"],
+        ["model.wiring=luong", "train.label_smoothing=0.05"],
+    ]
+    assert len(both) == 12
+    assert len(sweep("seed=1,1,2")) == 2  # the same run twice is one run
+
+
+@pytest.mark.parametrize("name", choices("sweep"))
+def test_every_named_sweep_changes_a_valid_model(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    points = sweep_points(name)
+    model = "transformer" if name in ("placement", "norm") else "rnn"
+    runs = sweep(f"sweep={name}", f"model={model}")
+    assert [given[1 : 1 + len(point)] for (_, given), point in zip(runs, points, strict=True)] == points
+    assert len({tuple(point) for point in points}) == len(points) > 1
+    known = options(MODELS[model].config(), "model.") | options(Config())
+    assert {text.partition("=")[0] for point in points for text in point} <= set(known)
+
+
+def test_the_users_own_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "configs/sweep/mine.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text(
+        "- {model.attention.score: [additive, dot], model.attention.heads: 2}\n- {seed: 7, data.strict: true}\n"
+    )
+    runs = sweep("sweep=mine")
+    assert [given[:2] for _, given in runs] == [
+        ["model.attention.score=[additive,dot]", "model.attention.heads=2"],
+        ["seed=7", "data.strict=true"],
+    ]
+    for content in ("[]", "{}", "- 3\n", "text"):
+        mine.write_text(content)
+        assert "needs a mapping {option: [values]}, or a list of mappings" in failure(capsys, "-m", "sweep=mine")
+    mine.write_text("{seed: [")
+    assert "mine.yaml" in failure(capsys, "-m", "sweep=mine")
+    assert value_text({"a": [None, True, 1e-5]}) == "{a: [null,true,1e-05]}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sweep=attention"], "sweep=attention: belongs to a sweep of several runs, which needs -m"),
+        (["launcher=processes"], "launcher=processes: belongs to a sweep of several runs, which needs -m"),
+        (["-m", "sweep=attentio"], "sweep=attentio: must be one of attention, "),
+        (["-m", "sweep=attention", "model.attention.score=dot"], "sweep=attention sets model.attention.score too"),
+        (["-m", "sweep=attention,heads"], "one for the whole sweep; a list is written [a,b]"),
+        (["-m", "launcher=joblib"], "launcher=joblib: must be one of serial, processes, slurm"),
+        (["-m", "jobs=2"], "jobs=2: needs launcher=processes or launcher=slurm"),
+        (["-m", "launcher=processes", "jobs=many"], "jobs=many: a whole number is needed"),
+        (["-m", "launcher=processes", "jobs=-1"], "jobs=-1: must be 0"),
+        (["-m", "slurm={partition: a}"], "needs launcher=slurm"),
+        (["-m", "launcher=slurm", "slurm={cluster: moon}"], "must be slurm, or local"),
+        (["-m", "lancher=serial"], "did you mean launcher?"),
+    ],
+)
+def test_a_mistake_costs_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nmt.sweep.sweeping._prepare_data", lambda jobs, progress: None)
+    err = failure(capsys, *arguments)
+    assert message in err
+    assert err.startswith("error: ") or "\nerror: " in err or "launcher=slurm" in arguments
+    assert "Traceback" not in err
+
+
+def test_the_options_of_a_sweep_are_in_the_help() -> None:
+    assert list(SWEEP_OPTIONS) == list(options(SweepOptions()))
+
+
+def test_evaluations_of_a_sweep_lie_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / f"runs/{name}/checkpoints").mkdir(parents=True)
+        (tmp_path / f"runs/{name}/checkpoints/best.pt").touch()
+    own = run_name((), ["search.beam=5"])
+    assert own.startswith("beam-5-")
+    given = ["checkpoint=runs/a", "search.beam=1,5"]
+    assert [folder for folder, _ in sweep(*given, name="evaluate")][1] == f"runs/a/report-{own}"
+    assert [folder for folder, _ in sweep(*given, "data.test=D/x", name="evaluate")][1] == f"runs/a/report-x-{own}"
+    folders = [
+        folder for folder, _ in sweep("checkpoint=runs/a,runs/b", "search.beam=1,5", "output=o", name="evaluate")
+    ]
+    assert len(set(folders)) == 4
+    assert all(folder is not None and folder.startswith("o/") for folder in folders)
+    assert [folder for folder, _ in sweep("checkpoint=runs/a,runs/b", name="evaluate")] == [None, None]
+    assert own_output(EvaluateConfig(checkpoint="runs/a"), [], []) == []
+
+
+def test_a_machine_is_shared_out() -> None:
+    assert slots(0, 9, 1, [], 8) == [Slot(1, [])] * 8
+    assert slots(3, 9, 1, [], 8) == [Slot(2, [])] * 3
+    assert slots(0, 2, 1, [], 8) == [Slot(4, [])] * 2
+    assert slots(0, 9, 1, ["0", "1"], 8) == [Slot(4, ["0"]), Slot(4, ["1"])]
+    assert slots(4, 9, 1, ["0", "1"], 8) == [Slot(2, ["0"]), Slot(2, ["1"]), Slot(2, ["0"]), Slot(2, ["1"])]
+    assert slots(0, 9, 2, ["0", "1", "2", "3"], 8) == [Slot(4, ["0", "1"]), Slot(4, ["2", "3"])]
+    assert slots(9, 9, 1, [], 2)[0].threads == 1
+
+
+def test_what_a_run_gets_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    slot = Slot(3, ["1", "2"])
+    found = environment(slot, Config())
+    assert (found["OMP_NUM_THREADS"], found["CUDA_VISIBLE_DEVICES"]) == ("3", "1,2")
+    assert found[PARENT] == str(os.getpid())
+    own = environment(slot, Config(threads=1, device="cuda:1"))
+    assert "OMP_NUM_THREADS" not in own
+    assert "CUDA_VISIBLE_DEVICES" not in own
+    assert "CUDA_VISIBLE_DEVICES" not in environment(Slot(3, []), Config())
+
+
+def test_reasons() -> None:
+    assert reason_of(1, ["12:00:00 update 3", "error: no such file", "12:00:01 last"]) == "no such file"
+    assert reason_of(1, ["Traceback (most recent call last):", "  x", "ZeroDivisionError: y"]) == "ZeroDivisionError: y"
+    assert reason_of(-9, []) == f"ended by SIGKILL ({CAUSES[signal.SIGKILL]})"
+    assert reason_of(143, ["12:00:00 saved"]).startswith("stopped by SIGTERM, and saved before")
+    assert reason_of(3, []) == "ended with exit code 3"
+
+
+def test_how_a_sweep_stands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    jobs = [Job(i, 4, f"seed={i}", [], Config(name=str(i), runs=str(tmp_path))) for i in (1, 2, 3, 4)]
+    jobs[0].end(FINISHED_BEFORE)
+    progress = Progress(jobs)
+    assert progress.line() == "sweep: 1 of 4 runs finished (1 of them before)"
+    jobs[1].start()
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2/metrics.jsonl").write_text(json.dumps({"update": 1250}) + "\n")  # half of 2500
+    clock[0] += 60
+    assert progress.line() == "sweep: 1 of 4 runs finished (1 of them before), 1 running; about 5 min left"
+    clock[0] += 60
+    jobs[1].end(DONE)
+    assert progress.line() == "sweep: 2 of 4 runs finished (1 of them before); about 4 min left"
+    jobs[2].fail("why")
+    jobs[3].start()
+    jobs[3].end(DONE)
+    assert progress.line() == "sweep: 3 of 4 runs finished (1 of them before), 1 failed; took 2 min"
+    assert [duration(seconds) for seconds in (5, 89, 90, 5399, 5400)] == ["5 s", "89 s", "2 min", "90 min", "1.5 h"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory in which a run is finished."""
+    work = tmp_path_factory.mktemp("finished")
+    before = Path.cwd()
+    os.chdir(work)
+    try:
+        command(train.main, Config, "train", ["name=run", *TINY])
+    finally:
+        os.chdir(before)
+    return work
+
+
+def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(finished, work)
+    monkeypatch.chdir(work)
+
+    def is_done(*changes: str) -> bool:
+        seen: list[Config] = []
+        command(lambda config, _: seen.append(config), Config, "train", ["name=run", *TINY, *changes])
+        return is_finished(seen[0])
+
+    assert is_done()
+    assert is_done("threads=2", "train.log_every=1")  # which change nothing of the result
+    for change in ("train.max_updates=21", "search.beam=2", "seed=2", "data.builtin_test=13", "name=other"):
+        assert not is_done(change), change
+    report = work / "runs/run/report"
+    for damage in (report / "config.yaml", report / "test_long/config.yaml", work / "runs/run/checkpoints/best.pt"):
+        damage.rename(damage.with_suffix(".away"))
+        assert not is_done(), damage
+        damage.with_suffix(".away").rename(damage)
+    last = work / "runs/run/checkpoints/last.pt"
+    content = checkpoint.load(last)
+    for changed in ({"validated": 10}, {"update": 19}):
+        checkpoint.save(last, {**content, "position": {**content["position"], **changed}})
+        assert not is_done()
+    checkpoint.save(last, {**content, "texts": {"train": [["x", "another digest"]]}})
+    assert not is_done()
+    last.write_bytes(b"damaged")
+    assert not is_done()
+
+
+def test_processes_make_what_is_left_and_list_what_fails(
+    finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four runs one cannot be, one diverges by design, and two finish, each in a process of its own."""
+    shutil.copytree(finished / "cache", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    tiny = [item for item in TINY if not item.startswith("optim.learning_rate")]
+    arguments = ["-m", "name=s", "seed=1,-1", "optim.learning_rate=1e-2,1e38", *tiny, "launcher=processes", "jobs=2"]
+    with pytest.raises(SystemExit) as stop:
+        command(lambda *_: pytest.fail("not in this process"), Config, "train", arguments)
+    err = capfd.readouterr().err
+    assert stop.value.code == 1
+    assert "sweep: data prepared, 1 kind of it" in err
+    assert "2 at a time" in err
+    summary = err[err.index("3 of 4 runs failed:") :].splitlines()
+    assert len(summary) == 4
+    assert "  seed=-1 optim.learning_rate=0.01: seed=-1: must be 0 or more" in summary
+    assert any("1e+38: " in line and "lower optim.learning_rate" in line for line in summary)
+    assert "Traceback" not in err
+    (good,) = (path for path in (tmp_path / "runs/s").iterdir() if (path / "report/config.yaml").exists())
+    assert good.name.startswith("seed-1_learning_rate-0.01-")
+
+
+def fake_slurm(folder: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> Path:
+    """Programs that answer as SLURM does; what was submitted is kept in the folder."""
+    programs = folder / "bin"
+    programs.mkdir()
+    scripts = {
+        "sbatch": f'cp "${{@: -1}}" {folder}/script.sh; echo "Submitted batch job 77"',
+        "sacct": f'echo "JobID|State|NodeList"; for i in 0 1; do echo "77_$i|{state}|node"; done',
+        "srun": "exit 0",
+        "scancel": "exit 0",
+    }
+    for name, script in scripts.items():
+        (programs / name).write_text(f"#!/bin/bash\n{script}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setattr(slurm, "PAUSE", 0.05)
+    monkeypatch.setattr(submitit.SlurmJob, "watcher", SlurmInfoWatcher(delay_s=1))
+    monkeypatch.setattr(submitit.SlurmJob, "_results_timeout_s", 0)
+    return folder / "script.sh"
+
+
+def test_jobs_for_a_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The script that sbatch gets, and jobs that come to nothing."""
+    script = fake_slurm(tmp_path, monkeypatch, "OUT_OF_MEMORY")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nmt.sweep.sweeping._prepare_data", lambda jobs, progress: None)
+    asked = "slurm={partition: long, timeout_min: 240, gpus_per_node: 1, cpus_per_task: 4, mem_gb: 16, account: us}"
+    err = failure(capsys, "-m", "seed=1,2", "launcher=slurm", "jobs=1", asked)
+    lines = script.read_text().splitlines()
+    for line in ("partition=long", "time=240", "gpus-per-node=1", "cpus-per-task=4", "mem=16GB", "account=us"):
+        assert f"#SBATCH --{line}" in lines
+    assert "#SBATCH --array=0-1%1" in lines
+    assert any(line.startswith("#SBATCH --signal=USR2@") for line in lines)  # so that a job saves before its limit
+    assert "run 1 of 2: seed=1: submitted as job 77_0" in err
+    assert "2 of 2 runs failed:" in err
+    assert "  seed=2: job 77_1 ended as OUT_OF_MEMORY without a result; see " in err
+    assert json.loads((tmp_path / "runs/.slurm/jobs.json").read_text()).keys() != {}
+    assert "parameter" in failure(capsys, "-m", "seed=1,2", "launcher=slurm", "slurm={wings: 2}").lower()
+
+
+def test_jobs_in_the_queue_are_not_submitted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = fake_slurm(tmp_path, monkeypatch, "RUNNING")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nmt.sweep.sweeping._prepare_data", lambda jobs, progress: None)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(slurm, "_wait", interrupt)
+    for again in (False, True):
+        with pytest.raises(SystemExit) as stop:
+            command(lambda *_: None, Config, "train", ["-m", "seed=1,2", "launcher=slurm"])
+        err = capsys.readouterr().err
+        assert stop.value.code == 130
+        assert script.exists() is not again
+        assert ("run 1 of 2: seed=1: is job 77_0" in err) is again
+        assert "sweep: the jobs go on; scancel 77 ends them" in err
+        script.unlink(missing_ok=True)
+
+
+def test_without_a_cluster(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nmt.sweep.sweeping._prepare_data", lambda jobs, progress: None)
+    assert "there is no sbatch here" in failure(capsys, "-m", "seed=1,2", "launcher=slurm")
+
+
+def test_a_job_tells_why_its_command_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, reason = slurm.Task("evaluate", ["checkpoint=nowhere"])()
+    assert code == 1
+    assert reason == "checkpoint=nowhere: no such file or run directory"
+    assert reason in capsys.readouterr().err
+
+
+TWELVE = ["model.attention.score=additive,dot,none", "seed=1,2,3,4", "name=study", *TINY]
+
+
+def table(folder: Path) -> str:
+    """The comparison of a sweep, without what depends on the clock."""
+    line = ["study", "--only", "scores,significance,length", "--resamples", "50", "--format", "json"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(nmt.__file__).parent.parent)}
+    return subprocess.run(
+        [sys.executable, "-m", "nmt.compare", *line],
+        cwd=folder / "runs",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+@pytest.mark.slow
+def test_a_sweep_that_was_killed_twice_ends_as_one_that_never_was(tmp_path: Path) -> None:
+    """Twelve runs of which SIGKILL ends the sweep, SIGTERM stops it, and the same command goes on with the rest."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    assert start(TWELVE, whole).wait(900) == 0
+    parallel = [*TWELVE, "launcher=processes", "jobs=2"]
+    for number, reports in ((signal.SIGKILL, 2), (signal.SIGTERM, 5)):
+        process = start(parallel, killed)
+        deadline = time.monotonic() + 600
+        while len(list(killed.glob("runs/study/*/report/config.yaml"))) < reports and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), err.decode()
+        deadline = time.monotonic() + 120
+        while list(killed.glob("runs/study/*/.lock")) and time.monotonic() < deadline:
+            time.sleep(0.1)  # runs whose sweep was killed save and stop
+    process = start(parallel, killed)
+    _, said = process.communicate(timeout=900)
+    assert process.returncode == 0, said.decode()
+    assert "finished before" in said.decode()
+    assert table(killed) == table(whole)
+    again = start(parallel, killed)
+    _, said = again.communicate(timeout=120)
+    assert b"sweep: 12 of 12 runs finished (12 of them before)" in said
+
+
+@pytest.mark.slow
+def test_jobs_of_submitits_own_executor(finished: Path, tmp_path: Path) -> None:
+    """As on a cluster, but for the cluster."""
+    shutil.copytree(finished / "cache", tmp_path / "cache")
+    process = start(["seed=1,2", "launcher=slurm", "slurm={cluster: local}", *TINY], tmp_path)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err.decode()
+    assert len(list(tmp_path.glob("runs/seed-*/report/config.yaml"))) == 2
+    assert b"2 of 2 runs finished" in err
+
+
+@pytest.mark.slow
+def test_a_job_that_must_go_saves_and_is_submitted_again(finished: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    shutil.copytree(finished / "cache", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    tiny = [item for item in TINY if not item.startswith("train.max_updates")]
+    task = slurm.Task("train", ["name=long", *tiny, "train.max_updates=100000"])
+    outcome: list[Any] = []
+    thread = threading.Thread(target=lambda: outcome.append(task()))
+    thread.start()
+    last = tmp_path / "runs/long/checkpoints/last.pt"
+    deadline = time.monotonic() + 200
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    again = task.checkpoint()
+    thread.join(60)
+    assert outcome[0][0] == 128 + signal.SIGTERM
+    assert again.function.arguments == task.arguments
+    reached = checkpoint.load(last)["position"]["update"]
+    assert 0 < reached < 100000
