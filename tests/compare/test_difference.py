@@ -163,8 +163,7 @@ def test_wrong_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     text_file.write_text("no checkpoint")
     (tmp_path / "empty").mkdir()
     cases: list[tuple[Sequence[str], str]] = [
-        ([], "say --diff: "),
-        ([run, run], "say --diff: "),
+        ([], "name the runs: "),
         (["--diff"], "two or more runs are needed"),
         (["--diff", run], f"--diff {run}: two or more runs are needed"),
         (["--diff", run, nothing], f"{nothing}: no such file or run directory"),
