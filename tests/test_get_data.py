@@ -245,9 +245,9 @@ def test_a_wrong_digest(server: Server, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress(BODY)[:-9], "not a whole .gz file"),
+        (gzip.compress(BODY, mtime=0)[:-9], "not a whole .gz file"),
         (b"no gzip", "not a whole .gz file"),
-        (gzip.compress(b"another text"), "what it holds has sha256"),
+        (gzip.compress(b"another text", mtime=0), "what it holds has sha256"),
     ],
 )
 def test_what_a_packed_file_holds_is_checked(server: Server, tmp_path: Path, content: bytes, message: str) -> None:
@@ -256,7 +256,7 @@ def test_what_a_packed_file_holds_is_checked(server: Server, tmp_path: Path, con
     with pytest.raises(ValueError, match=message):
         shelf(tmp_path).get(remote)
     assert names(tmp_path) == []
-    server.files["/f.gz"] = gzip.compress(BODY)
+    server.files["/f.gz"] = gzip.compress(BODY, mtime=0)
     assert gzip.decompress(shelf(tmp_path).get(remote).read_bytes()) == BODY
 
 
@@ -431,7 +431,7 @@ GERMAN = b"Eins.\nZwei zwei.\n Drei\r\n"
 
 def corpus(server: Server, **expected: Any) -> Recipe:
     """Two files of three lines, one of them packed."""
-    server.files |= {"/x.en": ENGLISH, "/x.de.gz": gzip.compress(GERMAN)}
+    server.files |= {"/x.en": ENGLISH, "/x.de.gz": gzip.compress(GERMAN, mtime=0)}
     files = Files("train", {"en": Remote(server.url("/x.en")), "de": Remote(server.url("/x.de.gz"))})
     return Recipe("x", "A corpus", ("en", "de"), (files,), {"train": Expected(**expected)}, "1 kB", "anybody's")
 
@@ -515,7 +515,7 @@ def test_wrong_texts_leave_what_is_there(
 
 def test_empty_files_are_refused(server: Server, run: Any) -> None:
     recipe = corpus(server)
-    server.files |= {"/x.en": b"", "/x.de.gz": gzip.compress(b"")}
+    server.files |= {"/x.en": b"", "/x.de.gz": gzip.compress(b"", mtime=0)}
     assert "train.en: nothing came" in run("x", recipes=(recipe,))[2]
 
 
