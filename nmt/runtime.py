@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch import nn
@@ -31,12 +31,24 @@ def prepare(threads: int = 0) -> None:
             libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     logger = logging.getLogger("nmt")
     if not logger.handlers:
-        handler = logging.StreamHandler()
+        handler = _StandardError()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         handler.setLevel(logging.INFO)
         logger.addHandler(handler)
         logger.setLevel(logging.DEBUG)  # what a progress bar shows instead still goes into a log file
         logger.propagate = False
+
+
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at that moment, which may have been exchanged since the program began."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, stream: TextIO) -> None:
+        pass
 
 
 def reset_peak_memory() -> None:

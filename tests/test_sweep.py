@@ -154,8 +154,13 @@ def test_the_users_own_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     ],
 )
 def test_a_mistake_costs_one_line(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where no run is finished already
     monkeypatch.setattr("nmt.sweep.sweeping._prepare_data", lambda jobs, progress: None)
     err = failure(capsys, *arguments)
     assert message in err

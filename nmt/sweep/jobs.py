@@ -41,6 +41,8 @@ class SweepOptions:
             raise ValueError(f"jobs={self.jobs}: needs launcher=processes or launcher=slurm; serial is one by one")
         if self.slurm and self.launcher != "slurm":
             raise ValueError(f"slurm={self.slurm}: needs launcher=slurm")
+        if (cluster := str(self.slurm.get("cluster", "slurm"))) not in ("slurm", "local"):
+            raise ValueError(f"slurm={{cluster: {cluster}}}: must be slurm, or local to try the same without a cluster")
 
 
 @dataclass(eq=False)

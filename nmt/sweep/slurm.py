@@ -136,8 +136,6 @@ def _executor(folder: Path, options: SweepOptions, num_jobs: int) -> Any:
         raise ValueError('launcher=slurm: needs submitit: run pip install "nmt-attention[sweep]"') from None
     asked = dict(options.slurm)
     cluster = str(asked.pop("cluster", "slurm"))
-    if cluster not in ("slurm", "local"):
-        raise ValueError(f"slurm={{cluster: {cluster}}}: must be slurm, or local to try the same without a cluster")
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
     except RuntimeError:
