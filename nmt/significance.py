@@ -2,8 +2,8 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from nmt.metrics import MetricsConfig, build, check_lengths
 
@@ -46,9 +46,25 @@ def intervals(hypotheses: Sequence[str], references: Sequence[str], config: Metr
         return {}
     found = {}
     for name, metric in build(config).items():
+        if name.startswith("chrf"):
+            metric._compute_score_from_stats = _of_one_kind(metric._compute_score_from_stats)
         value = metric.corpus_score(hypotheses, [references], n_bootstrap=config.resamples)
         found[name] = Interval(float(value._mean), float(value._ci), str(metric.get_signature()))
     return found
+
+
+def _of_one_kind(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """chrF of a resampled text is of numpy's single precision, but Python's 0.0 without any match; Python's statistics,
+    by which sacrebleu takes the mean of all, refuse the two together.
+    """
+
+    def computed(statistics: Any) -> Any:
+        result = compute(statistics)
+        if type(result.score) is float and not isinstance(statistics, list):
+            result.score = statistics.dtype.type(result.score)
+        return result
+
+    return computed
 
 
 def paired(

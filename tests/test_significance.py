@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nmt.metrics import METRICS, MetricsConfig, score
@@ -49,6 +50,17 @@ def test_intervals_are_those_of_sacrebleu(tmp_path: Path, metric: str) -> None:
     assert found.half_width == pytest.approx(expected["confidence_var"], abs=1e-9)
     assert found.signature == expected["signature"]
     assert score(SYSTEMS["better"], REFERENCES, config)[metric].score == pytest.approx(expected["score"], abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_samples_without_any_match_count_too(metric: str) -> None:
+    hypotheses, references = ["the", "the", "dog"], ["the cat sat", "a bird ran off", "our dog"]
+    config = MetricsConfig(names=[metric], resamples=50)
+    samples = np.random.default_rng(12345).choice(3, size=(50, 3))  # sacrebleu's own draws
+    scores = [
+        score([hypotheses[i] for i in draw], [references[i] for i in draw], config)[metric].score for draw in samples
+    ]
+    assert intervals(hypotheses, references, config)[metric].mean == pytest.approx(sum(scores) / 50, abs=1e-4)
 
 
 @pytest.mark.parametrize(("metric", "test"), [("bleu", "bs"), ("bleu", "ar"), ("chrf++", "ar"), ("ter", "ar")])
