@@ -15,6 +15,12 @@ def per_row(tensor: Tensor, rows: int) -> Tensor:
     return tensor if tensor.size(0) == rows else tensor.repeat_interleave(rows // tensor.size(0), 0)
 
 
+def copy_rows(state: State, to: Tensor, of: Tensor) -> None:
+    """Writes rows `of` (N,) of every tensor over its rows `to` (N,)."""
+    for tensor in state.values():
+        tensor.index_copy_(0, to, tensor.index_select(0, of))
+
+
 class AttentionRecord(NamedTuple):
     """Attention weights as distributions, before any dropout.
 
@@ -68,6 +74,14 @@ class Seq2Seq(nn.Module, ABC):
         is used up the model makes more by itself. Most states do not grow and come back as they are.
         """
         return state
+
+    def fork(self, state: State, to: Tensor, of: Tensor, since: Tensor) -> None:
+        """Makes rows `to` (N,) of a state copies of its rows `of` (N,), none of which is in `to`, in place.
+
+        The two rows of each pair were given the same tokens before step `since` (N,), the first step being 0: what a
+        state holds of those steps is equal and need not be copied.
+        """
+        copy_rows(state, to, of)
 
     def forward(
         self,

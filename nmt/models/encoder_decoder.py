@@ -35,6 +35,9 @@ class DecoderPart(Protocol):
     def reserve(self, state: State, steps: int) -> State:
         """See `Seq2Seq.reserve`."""
 
+    def fork(self, state: State, to: Tensor, of: Tensor, since: Tensor) -> None:
+        """See `Seq2Seq.fork`."""
+
     def unroll(self, x: Tensor, state: State, memory: State, *, record: bool) -> tuple[Tensor, Tensor | None, State]:
         """Embedded inputs (B, T, E) -> features (B, T, any), weights (B, L, H, T, S) or None, the state after them."""
 
@@ -142,6 +145,9 @@ class EncoderDecoder(Seq2Seq):
 
     def reserve(self, state: State, steps: int) -> State:
         return self.decoder.reserve(state, steps)
+
+    def fork(self, state: State, to: Tensor, of: Tensor, since: Tensor) -> None:
+        self.decoder.fork(state, to, of, since)
 
     def step(
         self, token: Tensor, state: State, memory: State, *, attention: bool = False

@@ -90,6 +90,18 @@ class TransformerDecoder(nn.Module):
                 after[name] = longer(tensor[:, :, :start], start + steps) if grows else tensor
         return after
 
+    def fork(self, state: State, to: Tensor, of: Tensor, since: Tensor) -> None:
+        """Rows `to` become those of `of`: of keys and values only the positions that may differ."""
+        taken = _taken(state)
+        counts = taken - since
+        pairs = torch.repeat_interleave(counts)
+        steps = torch.arange(len(pairs), device=to.device) + (since - (counts.cumsum(0) - counts))[pairs]
+        for name, tensor in state.items():
+            if name == "past" or name.endswith("covered"):
+                tensor.index_copy_(0, to, tensor.index_select(0, of))
+            else:
+                tensor[to[pairs], :, steps] = tensor[of[pairs], :, steps]
+
     def unroll(self, x: Tensor, state: State, memory: State, *, record: bool) -> tuple[Tensor, Tensor | None, State]:
         """Embedded inputs (B, T, D) -> features (B, T, D), weights (B, L, H, T, S) or None, the state after them."""
         start = _taken(state)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nmt.attention import CROSS, NONE, Attention, AttentionConfig
 from nmt.dropout import Dropout
-from nmt.models.base import State, per_row
+from nmt.models.base import State, copy_rows, per_row
 from nmt.models.recurrent import CELLS, GATES, FeedCell
 
 BRIDGES = ("linear", "zero")
@@ -119,6 +119,10 @@ class Decoder(nn.Module):
     def reserve(self, state: State, steps: int) -> State:
         """The state as it is: it does not grow."""
         return state
+
+    def fork(self, state: State, to: Tensor, of: Tensor, since: Tensor) -> None:
+        """Rows `to` become those of `of`, whole: a step replaces all of a row."""
+        copy_rows(state, to, of)
 
     def context(self, query: Tensor, state: State, memory: State, record: bool) -> tuple[Tensor, Tensor | None, State]:
         """query (B, T, hidden) -> context (B, T, D), weights (B, H, T, S) or None, what attention carries on.

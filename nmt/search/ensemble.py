@@ -38,6 +38,10 @@ class Ensemble(Seq2Seq):
     def reserve(self, state: State, steps: int) -> State:
         return _joined([member.reserve(_part(state, number), steps) for number, member in enumerate(self._each())])
 
+    def fork(self, state: State, to: Tensor, of: Tensor, since: Tensor) -> None:
+        for number, member in enumerate(self._each()):
+            member.fork(_part(state, number), to, of, since)
+
     def step(
         self, token: Tensor, state: State, memory: State, *, attention: bool = False
     ) -> tuple[Tensor, AttentionRecord | None, State]:

@@ -89,10 +89,11 @@ class Rows:
         """Rows `to` go on from rows `of`, none of which is in `to`."""
         if len(to) == 0:
             return
-        self.tokens[to, : self.position] = self.tokens[of, : self.position]
-        target, origin = (torch.from_numpy(rows).to(self.device) for rows in (to, of))
-        for tensor in self.state.values():
-            tensor.index_copy_(0, target, tensor.index_select(0, origin))
+        wanted = self.tokens[of, : self.position]
+        differ = np.concatenate([wanted != self.tokens[to, : self.position], np.ones((len(to), 1), bool)], axis=1)
+        since = differ.argmax(1) + 1  # step 0 reads the begin token, step i + 1 token i
+        self.tokens[to, : self.position] = wanted
+        self.model.fork(self.state, *(torch.from_numpy(rows).to(self.device) for rows in (to, of, since)))
 
     def append(self, tokens: Ints) -> None:
         """The token of every row (R,)."""

@@ -144,6 +144,31 @@ def test_states_are_batch_first(architecture: str) -> None:
     torch.testing.assert_close(found, expected[order])
 
 
+@pytest.mark.parametrize("coverage", [False, True])
+@pytest.mark.parametrize("reserved", [0, 3, 20])
+@pytest.mark.parametrize("architecture", MODELS)
+def test_a_forked_row_goes_on_as_what_it_was_forked_from(architecture: str, reserved: int, coverage: bool) -> None:
+    model = make(config(architecture, "additive" if coverage else "scaled", {"coverage": coverage}))
+    source, mask, _ = batch()
+    tokens = torch.randint(4, VOCAB, (6, 5))
+    tokens[1, :2], tokens[2, :3], tokens[4], tokens[5] = tokens[0, :2], tokens[0, :3], tokens[3], tokens[3]
+    memory = model.encode(source[:1], mask[:1])
+    to, of, since = torch.tensor([1, 2, 4]), torch.tensor([0, 0, 5]), torch.tensor([2, 3, 5])
+    same = tokens.clone()
+    same[to] = same[of]
+
+    def last_logits(told: Tensor, *, fork: bool) -> Tensor:
+        start = {name: tensor.expand(6, *tensor.shape[1:]).clone() for name, tensor in model.start(memory).items()}
+        state = model.reserve(start, reserved) if reserved else start
+        for step in range(5):
+            _, _, state = model.step(told[:, step], state, memory)
+        if fork:
+            model.fork(state, to, of, since)
+        return model.step(tokens[:, 0], state, memory)[0]
+
+    torch.testing.assert_close(last_logits(tokens, fork=True), last_logits(same, fork=False))
+
+
 @pytest.mark.parametrize("architecture", MODELS)
 def test_scores_and_windows_change_their_own_parameters_only(architecture: str) -> None:
     """All other parameters have the same names and start with the same values, whatever the score and window are."""
