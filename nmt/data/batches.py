@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nmt.data.corpus import Corpus, Side
 from nmt.data.links import Links, project
-from nmt.data.planning import check_longest, pieces
+from nmt.data.planning import Piece, check_longest, even, pieces
 from nmt.data.prefetch import ahead
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.vocabulary import BOS, EOS, PAD, flatten
@@ -18,6 +18,8 @@ from nmt.data.vocabulary import BOS, EOS, PAD, flatten
 SAMPLED_MULTIPLE = 4
 """Lengths of batches with drawn segmentations are padded to this: oneDNN compiles for each new shape, and every draw
 would bring one."""
+POOL = 64
+"""So many planned batches are drawn at a time and put together anew: sentences that had one length no longer do."""
 
 
 class Batch(NamedTuple):
@@ -103,8 +105,8 @@ class Batches:
     """The batches of a corpus, epoch by epoch.
 
     With subword regularisation (a tokenizer with `sampling` and a corpus that keeps its text) each sentence is cut
-    anew in every epoch. The draw depends on seed, epoch and batch number alone. Batches are planned with the usual
-    lengths, so a batch can then grow somewhat beyond `batch_tokens`.
+    anew in every epoch. The draw depends on seed, epoch and batch number alone. There are as many batches as with the
+    usual lengths, so they can then grow somewhat beyond `batch_tokens`.
 
     Args:
         corpus, tokenizer, batch_tokens, seed: what `plan` needs.
@@ -145,26 +147,44 @@ class Batches:
         offsets = self._corpus.source.offsets, self._corpus.target.offsets
         check_longest(self._corpus.longest, self._batch_tokens)
         for first, piece in pieces(*offsets, self._batch_tokens, seed=self._seed, epoch=epoch, start=start):
-            for batch in range(max(0, start - first), len(piece)):
-                made = self._make(piece.rows(batch), epoch, first + batch, share)
-                yield made if self._device is None else _pinned(made, self._device)
+            made = self._drawn if self._samples else self._plain
+            for batch in made(piece, epoch, first, max(0, start - first), share):
+                batch = self._linked(batch)
+                yield batch if self._device is None else _pinned(batch, self._device)
             if len(piece.order) < len(self._corpus):
                 self._corpus.release()
 
-    def _make(self, rows: NDArray[np.int64], epoch: int, number: int, share: tuple[int, int] = (0, 1)) -> Batch:
-        corpus = self._corpus
+    @property
+    def _samples(self) -> bool:
+        return self._tokenizer.sampling > 0 and self._corpus.source_text is not None
+
+    def _plain(self, piece: Piece, epoch: int, first: int, start: int, share: tuple[int, int]) -> Iterator[Batch]:
+        """The batches of a piece from its batch `start` on."""
         part = slice(share[0], None, share[1])
-        if self._tokenizer.sampling > 0 and corpus.source_text is not None and corpus.target_text is not None:
-            seeds = np.random.SeedSequence([self._seed, epoch, number]).generate_state(2).tolist()
+        for number in range(start, len(piece)):
+            rows = piece.rows(number)
+            source, _ = _gather(self._corpus.source, rows, part)
+            labels, num_tokens = _gather(self._corpus.target, rows, part)
+            yield _batch(source, labels, rows[part], num_tokens)
+
+    def _drawn(self, piece: Piece, epoch: int, first: int, start: int, share: tuple[int, int]) -> Iterator[Batch]:
+        """As `_plain`, of drawn segmentations; `first` is the number of the piece's first batch in the epoch."""
+        corpus, part = self._corpus, slice(share[0], None, share[1])
+        assert corpus.source_text is not None
+        assert corpus.target_text is not None
+        for begin in range(start // POOL * POOL, len(piece), POOL):
+            num = min(POOL, len(piece) - begin)
+            rows = np.concatenate([piece.rows(begin + i) for i in range(num)])
+            seeds = np.random.SeedSequence([self._seed, epoch, first + begin]).generate_state(3).tolist()
             sources = self._tokenizer.sample_source(corpus.source_text.rows(rows), seeds[0])
             targets = self._tokenizer.sample_target(corpus.target_text.rows(rows), seeds[1])
-            whole = collate(sources, targets, rows, multiple=SAMPLED_MULTIPLE)
-            batch = whole if share[1] == 1 else take(whole, part)._replace(num_tokens=whole.num_tokens)
-        else:
-            source, _ = _gather(corpus.source, rows, part)
-            labels, num_tokens = _gather(corpus.target, rows, part)
-            batch = _batch(source, labels, rows[part], num_tokens)
-        return self._linked(batch)
+            lengths, target_lengths = (np.fromiter(map(len, side), np.int64, len(rows)) for side in (sources, targets))
+            parts = even(lengths, target_lengths, num, np.random.default_rng(seeds[2]))
+            for number, own in enumerate(parts, start=begin):
+                if number >= start:
+                    chosen = [sources[i] for i in own], [targets[i] for i in own]
+                    whole = collate(*chosen, rows[own], multiple=SAMPLED_MULTIPLE)
+                    yield whole if share[1] == 1 else take(whole, part)._replace(num_tokens=whole.num_tokens)
 
     def _linked(self, batch: Batch) -> Batch:
         """With the links of its subwords, where the corpus has a word alignment."""

@@ -83,6 +83,27 @@ def pieces(
         first_batch += len(piece)
 
 
+def even(source_lengths: Rows, target_lengths: Rows, num: int, rng: np.random.Generator) -> Iterator[Rows]:
+    """Every index of the lengths once, in `num` batches of much the same size with padding, in random order; pairs of
+    like lengths together.
+
+    Args:
+        source_lengths, target_lengths: (N,) each, N >= num; end tokens are not among them.
+    """
+    order, longer = _ordered(source_lengths, target_lengths, rng)
+    least, most = int(longer.max()), int(longer.max()) * len(longer)
+    while least < most:  # the smallest batches of which `num` are enough
+        tokens = (least + most) // 2
+        least, most = (least, tokens) if len(_cut(longer, tokens)) <= num else (tokens + 1, most)
+    ends = _cut(longer, least).tolist()
+    while len(ends) < num:
+        sizes = np.diff([0, *ends])
+        largest = int(sizes.argmax())
+        ends.insert(largest, ends[largest] - int(sizes[largest]) // 2)
+    parts = np.split(order, ends[:-1])
+    yield from (parts[i] for i in rng.permutation(num))
+
+
 def num_batches(source_lengths: NDArray[Any], target_lengths: NDArray[Any], batch_tokens: int) -> int:
     """How many batches `plan` makes, in less than half of its time: equal pairs of lengths need no order among them."""
     source, target = np.asarray(source_lengths, np.int64) + 1, np.asarray(target_lengths, np.int64) + 1
@@ -122,23 +143,29 @@ def _piece(source: NDArray[Any], target: NDArray[Any], batch_tokens: int, rng: n
     """The batches of rows of the given lengths, numbered from 0."""
     if len(source) == 0:
         return Piece(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
-    most = max(int(source.max()), int(target.max()))
-    check_longest(most, batch_tokens)
-    small = np.int16 if most < (1 << 15) - 1 else np.int64  # 16 bits are sorted by radix, in a quarter of the time
-    source, target = (np.add(lengths, 1, dtype=small, casting="unsafe") for lengths in (source, target))
-    shuffled = rng.permutation(np.arange(len(source), dtype=np.int32 if len(source) < 1 << 31 else np.int64))
-    # The source length rises under one target length and falls under the next, so that neighbours stay alike. Ordered
-    # by it first and then, keeping that order, by target length.
-    zigzag = np.where(target % 2 == 0, source, -source)
-    order = shuffled[np.argsort(zigzag[shuffled], kind="stable")]
-    del zigzag, shuffled
-    order = order[np.argsort(target[order], kind="stable")]
-    longer = np.maximum(source, target)[order]
-    del source, target
+    check_longest(max(int(source.max()), int(target.max())), batch_tokens)
+    order, longer = _ordered(source, target, rng)
     ends = _cut(longer, batch_tokens)
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
     turn = rng.permutation(len(ends))
     return Piece(order, starts[turn], ends[turn])
+
+
+def _ordered(source: NDArray[Any], target: NDArray[Any], rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Rows so that neighbours have like lengths, equal ones at random, and the longer side of each, end counted.
+
+    The source length rises under one target length and falls under the next, so that neighbours stay alike. Ordered by
+    it first and then, keeping that order, by target length.
+    """
+    most = max(int(source.max()), int(target.max()))
+    small = np.int16 if most < (1 << 15) - 1 else np.int64  # 16 bits are sorted by radix, in a quarter of the time
+    source, target = (np.add(lengths, 1, dtype=small, casting="unsafe") for lengths in (source, target))
+    shuffled = rng.permutation(np.arange(len(source), dtype=np.int32 if len(source) < 1 << 31 else np.int64))
+    zigzag = np.where(target % 2 == 0, source, -source)
+    order = shuffled[np.argsort(zigzag[shuffled], kind="stable")]
+    del zigzag, shuffled
+    order = order[np.argsort(target[order], kind="stable")]
+    return order, np.maximum(source, target)[order]
 
 
 def _cut(longer: NDArray[Any], batch_tokens: int) -> Rows:

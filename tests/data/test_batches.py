@@ -1,6 +1,7 @@
 """Batches hold every pair once, within the budget, padded as the masks say, the same for the same seed and epoch."""
 
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -164,7 +165,11 @@ def test_batches_hold_the_rows_of_the_corpus(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 @pytest.mark.parametrize("sampling", [0.0, 0.3])
-def test_resumed_epoch_goes_on_where_it_stopped(tmp_path: Path, kind: str, sampling: float) -> None:
+@pytest.mark.parametrize("pool", [3, 5, 64])
+def test_resumed_epoch_goes_on_where_it_stopped(
+    tmp_path: Path, kind: str, sampling: float, pool: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nmt.data.batches.POOL", pool)
     pairs, tokenizer = corpus(tmp_path, kind=kind, vocab_size=300, sampling=sampling)
     whole = list(Batches(pairs, tokenizer, 256, seed=1).epoch(3))
     resumed = list(Batches(pairs, tokenizer, 256, seed=1).epoch(3, start=5))
@@ -192,6 +197,35 @@ def test_sampling_cuts_anew_in_every_epoch(tmp_path: Path, kind: str) -> None:
         assert tokenizer.decode_target(first[row][1]) == tokenizer.decode_target(second[row][1])
     assert sum(first[row] != second[row] for row in first) > 0.8 * len(first)
     assert sum(first[row][0] == first[row][1] for row in first) == 0
+
+
+@pytest.mark.parametrize("sampling", [0.1, 0.5])
+def test_drawn_segmentations_make_as_many_batches_with_little_padding(
+    tmp_path: Path, sampling: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nmt.data.batches.SAMPLED_MULTIPLE", 1)
+    pairs, tokenizer = corpus(tmp_path, kind="bpe", vocab_size=300, sampling=sampling)
+    plain = list(Batches(pairs, corpus(tmp_path, kind="bpe", vocab_size=300)[1], 256, seed=1).epoch(0))
+    drawn = list(Batches(pairs, tokenizer, 256, seed=1).epoch(0))
+    assert len(drawn) == len(plain)
+    assert sorted(i for batch in drawn for i in batch.indices.tolist()) == list(range(len(pairs)))
+    tokens = np.array([int(batch.source_mask.sum()) + batch.num_tokens for batch in drawn])
+    padded = np.array([batch.source.numel() + batch.labels.numel() for batch in drawn])
+    as_planned = [  # the same segmentations, in the batches of the usual ones
+        max(len(drawn_row) for drawn_row in rows) * len(rows)
+        for batch in plain
+        for rows in _rows_of(batch.indices.tolist(), drawn)
+    ]
+    assert padded.sum() - tokens.sum() < 0.85 * (sum(as_planned) - tokens.sum())
+    assert padded.max() < 1.5 * padded.mean()
+
+
+def _rows_of(indices: list[int], batches: list[Batch]) -> Iterator[list[list[int]]]:
+    """Source rows of the sentences, then target rows, without padding."""
+    where = {index: (batch, row) for batch in batches for row, index in enumerate(batch.indices.tolist())}
+    for side in ("source", "labels"):
+        rows = [getattr(where[index][0], side)[where[index][1]] for index in indices]
+        yield [row[row != PAD].tolist() for row in rows]
 
 
 def test_padding_to_a_multiple_adds_padding_only() -> None:

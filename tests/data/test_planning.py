@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nmt.data import plan, planning
-from nmt.data.planning import Piece, longest, num_batches
+from nmt.data.planning import Piece, even, longest, num_batches
 
 
 def lengths(num: int, seed: int = 0, most: int = 10**6) -> tuple[np.ndarray, np.ndarray]:
@@ -116,3 +116,15 @@ def test_longest(monkeypatch: pytest.MonkeyPatch) -> None:
             values[place] = 7
             assert longest(offsets(values)) == 7
     assert longest(np.zeros(1, np.int64)) == 0
+
+
+@pytest.mark.parametrize("num", [1, 2, 7, 40])
+def test_even_makes_the_number_of_batches_asked_for(num: int) -> None:
+    rng = np.random.default_rng(num)
+    source, target = rng.integers(1, 30, 40), rng.integers(1, 30, 40)
+    parts = list(even(source, target, num, np.random.default_rng(0)))
+    assert len(parts) == num
+    assert all(len(part) for part in parts)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(40))
+    largest = max(len(part) * (1 + max(source[part].max(), target[part].max())) for part in parts)
+    assert largest <= 2 * 31 * 40 / num
