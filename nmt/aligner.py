@@ -182,7 +182,8 @@ def chosen(
         translator: the model.
         config: how.
         data: the run's; None: it has no validation set.
-        pairs: where there is no validation set, agreement on the first of these decides.
+        pairs: where there is no validation set, and the checkpoint carries no choice either, agreement on the first
+            of these decides.
 
     Returns:
         the aligner, and None for a model without attention.
@@ -192,7 +193,11 @@ def chosen(
     """
     aligner = Aligner(translator, config)
     found = validation_texts(data, config.choose_on) if data is not None else None
-    if found is None:
+    carried = translator.carried
+    choice: Choice | None
+    if found is None and carried.by and config.is_open:
+        aligner.reading, choice = carried.reading, Choice(carried.reading, f"{carried.by}, when it was trained", {})
+    elif found is None:
         choice = aligner.choose(pairs[: config.choose_on], None, "the text itself")
     else:
         choice = aligner.choose(*found, "the validation set")

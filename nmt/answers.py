@@ -112,7 +112,8 @@ class Answers:
         return {**found, **self._alignment(answer)}
 
     def _alignment(self, answer: Answer) -> dict[str, Any]:
-        """Subwords of both sides and the links between them and between words; links None without attention."""
+        """Subwords of both sides, the links between them and between words, and which layer and head they are read
+        from; None without attention."""
         tokenizer = self.translator.tokenizer
         sources = tokenizer.encode_source(answer.parts)
         targets = [best[0].tokens for best in answer.best]
@@ -121,16 +122,17 @@ class Answers:
             "target_pieces": [piece for ids in targets for piece in tokenizer.target_pieces(ids)],
             "links": [],
             "piece_links": [],
+            "read_from": self.translator.in_words(self.translator.carried.reading),
         }
         weights = dict(self.translator.attention(sources, targets))
         if sources and not weights:
-            return {**found, "links": None, "piece_links": None}
+            return {**found, "links": None, "piece_links": None, "read_from": None}
         before = [0, 0, 0, 0]  # words and pieces of earlier parts, source and target
         for i, (source, target) in enumerate(zip(sources, targets, strict=True)):
             words = self.translator.word_alignment(weights[i], source, target)
             found["links"] += [[before[0] + s, before[1] + t] for s, t in words.links]
-            best = weights[i].mean((0, 1))[: len(target)].argmax(-1)
-            found["piece_links"] += [[before[2] + int(s), before[3] + t] for t, s in enumerate(best) if s < len(source)]
+            pieces = self.translator.piece_links(weights[i], source, target)
+            found["piece_links"] += [[before[2] + s, before[3] + t] for s, t in pieces]
             num_source = 1 + max(tokenizer.source_words([*source, EOS]), default=-1)
             num_target = 1 + max(tokenizer.target_words([*target, EOS]), default=-1)
             before = [

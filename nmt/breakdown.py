@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from nmt.alignment import AlignmentScore, Gold, Link
+from nmt.alignment import score as alignment_score
 from nmt.metrics import MetricsConfig, build, check_lengths
 from nmt.metrics import score as corpus_score
 
@@ -164,6 +166,19 @@ def bucket_order(bucket: str) -> tuple[int, str]:
     """Sorts buckets by their first number."""
     number = bucket.partition("-")[0]
     return (int(number) if number.isdecimal() else 0), bucket
+
+
+def alignment_by_length(
+    sources: Sequence[str], links: Sequence[Sequence[Link]], gold: Sequence[Gold]
+) -> dict[str, AlignmentScore]:
+    """The alignment error of the sentences in each bucket of source length."""
+    members: dict[str, list[int]] = {}
+    for i, source in enumerate(sources):
+        members.setdefault(length_bucket(source), []).append(i)
+    return {
+        bucket: alignment_score([links[i] for i in members[bucket]], [gold[i] for i in members[bucket]])
+        for bucket in sorted(members, key=bucket_order)
+    }
 
 
 def _frequency_bucket(source: str, counts: Mapping[str, int]) -> str:

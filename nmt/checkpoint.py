@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from nmt import __version__
-from nmt.files import sync_folder, whole
+from nmt.files import second_name, sync_folder, whole
 
 FORMAT = "nmt-checkpoint"
 FORMAT_VERSION = 3
@@ -58,6 +58,24 @@ def save(path: Path, content: dict[str, Any], former: Path | None = None) -> Non
         raise OSError(
             f"{path}: the checkpoint could not be written ({reason}); free space on the disk; nothing is lost"
         ) from error
+
+
+def amend(path: Path, more: dict[str, Any]) -> None:
+    """Adds to a checkpoint that is there; what is the same already is not written again.
+
+    Args:
+        path: its name. Other names of the same file in its folder get the new content too.
+        more: primitives by name.
+
+    Raises: as `load` and `save`.
+    """
+    content = load(path)
+    if all(content.get(name) == value for name, value in more.items()):
+        return
+    others = [other for other in path.parent.glob("*.pt") if other != path and other.samefile(path)]
+    save(path, {**content, **more})
+    for other in others:
+        second_name(path, other)
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -163,6 +181,33 @@ def updates(folder: Path, kind: str) -> list[int]:
     """The updates of the numbered files of a kind, ascending."""
     found = (re.fullmatch(rf"{kind}-(\d{{6,}})\.pt", path.name) for path in folder.glob(f"{kind}-*.pt"))
     return sorted(int(match[1]) for match in found if match)
+
+
+def check_texts(stored: dict[str, Any], now: dict[str, Any]) -> None:
+    """That a checkpoint was trained on the text and with the tokenizer that there are now.
+
+    Args:
+        stored: content of the checkpoint; one without "texts" (of an older version) passes.
+        now: the header of the run; "texts" holds for each split a list of [file or place, digest].
+
+    Raises:
+        ValueError: naming the file.
+    """
+    before, after = stored.get("texts", {}), now.get("texts", {})
+    for split in before.keys() & after.keys():
+        digests = [[digest for _, digest in texts[split]] for texts in (before, after)]
+        if digests[0] == digests[1]:
+            continue
+        changed = [place for place, digest in after[split] if digest not in digests[0]] or [after[split][0][0]]
+        raise ValueError(
+            f"data.{split}: {', '.join(changed)} has changed since the run was started, which cannot be continued with "
+            "other text: put the former text back, or give this run another name (name=…); nothing was changed"
+        )
+    if "tokenizer" in now and stored.get("tokenizer") != now["tokenizer"]:
+        raise ValueError(
+            "data.tokenizer: training the tokenizer on the same text gave another one than that of the run (another "
+            "version of SentencePiece?): continue with the version before, or give this run another name (name=…)"
+        )
 
 
 def _require_space(path: Path) -> None:

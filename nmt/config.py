@@ -25,10 +25,10 @@ from nmt.models import MODELS
 from nmt.options import convert, differences, from_primitive, nearest, needed, node, options, to_primitive, validate
 from nmt.presets import SWEEP, choices, folders
 from nmt.runs import FREE, check_continuation, command_line, is_under, overlay, report_folder, run_name
-from nmt.schema import AlignConfig, Config, EvaluateConfig, ExportConfig, TranslateConfig
+from nmt.schema import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
 from nmt.sweep import Argument, follow_parent, plan
 from nmt.sweep import run as run_sweep
-from nmt.usage import SWEEP_OPTIONS, leave_output, one_line, read_flags, tell, usage
+from nmt.usage import SWEEP_OPTIONS, one_line, read_flags, telling, usage
 
 __all__ = [
     "FREE",
@@ -36,6 +36,7 @@ __all__ = [
     "Config",
     "EvaluateConfig",
     "ExportConfig",
+    "ServeConfig",
     "TranslateConfig",
     "check_continuation",
     "command",
@@ -58,6 +59,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "translate": (),
     "export": (),
     "align": (),
+    "serve": (),
 }
 
 
@@ -240,7 +242,7 @@ def command(
             OSError is a defect and passes through.
     """
     follow_parent()
-    try:
+    with telling():
         overrides, flags = read_flags(list(sys.argv[1:] if arguments is None else arguments))
         if "help" in flags:
             print(usage(name, {group: choices(group) for group in GROUPS[name]}, choices(SWEEP)))
@@ -251,13 +253,6 @@ def command(
         else:
             task(_ready(config_class, name, overrides), overrides)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        leave_output()
-    except (ValueError, OSError) as error:
-        tell(error)
-        raise SystemExit(1) from None
 
 
 def _ready(config_class: type[T], name: str, overrides: list[str]) -> T:
@@ -266,7 +261,7 @@ def _ready(config_class: type[T], name: str, overrides: list[str]) -> T:
     if isinstance(config, Config):
         validate(config)
         config.name = config.name or run_name(overrides)
-    elif isinstance(config, EvaluateConfig | TranslateConfig | ExportConfig | AlignConfig):
+    elif isinstance(config, EvaluateConfig | TranslateConfig | ExportConfig | AlignConfig | ServeConfig):
         config.validate()  # its parts are complete, and checked, only on top of the checkpoint's (see `overlay`)
     return config
 

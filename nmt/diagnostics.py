@@ -38,6 +38,8 @@ MEASURES = {
     "drift": "entropy of the last part of a target less that of its first, in nats",
 }
 """Every number: what it is, a mean over the rows, columns or steps that it counts."""
+TRACKED = ("effective", "under", "over", "forward", "jump", "end", "punctuation")
+"""Those that validations write down too, beside entropy."""
 
 
 def spread(weights: NDArray[np.floating], is_punctuation: NDArray[np.bool_]) -> tuple[dict[str, _Array], _Array]:
@@ -125,16 +127,24 @@ class Diagnostics:
             "num_importance": self.num_importance,
         }
 
+    def agreement_with_others(self) -> _Array:
+        """(L, H) the mean of a head's agreement with every other one; NaN where there is no other."""
+        num = len(self.agreement)
+        with_others: _Array = self.agreement.sum(1) - self.agreement.diagonal()
+        return (with_others / (num - 1) if num > 1 else np.full(1, np.nan)).reshape(self.along.shape[1:])
+
+    def tracked(self) -> dict[str, Any]:
+        """What is written down while a model trains: plain (L, H) values of each of `TRACKED`, and "agreement"."""
+        found = {name: self.measures[name] for name in TRACKED} | {"agreement": self.agreement_with_others()}
+        return {name: _plain(values, 4) for name, values in found.items() if not np.isnan(values).all()}
+
     def table(self) -> list[str]:
         """Aligned lines, one for each layer and head."""
         measures = {**self.measures, **({} if self.importance is None else {"importance": self.importance})}
-        num_heads = self.along.shape[2]
-        others = self.agreement - np.eye(len(self.agreement))
-        rows = [["layer", "head", *measures, "agreement"]]
-        for number in range(len(self.agreement)):
-            layer, head = divmod(number, num_heads)
+        measures["agreement"] = self.agreement_with_others()
+        rows = [["layer", "head", *measures]]
+        for layer, head in np.ndindex(self.along.shape[1:]):
             cells = [values[layer, head] for values in measures.values()]
-            cells.append(others[number].sum() / (len(others) - 1) if len(others) > 1 else np.nan)
             shown = ["–" if np.isnan(cell) else f"{cell:.3f}" for cell in cells]
             rows.append([str(layer + 1), str(head + 1), *shown])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -200,7 +210,7 @@ def importance(translator: Translator, pairs: Sequence[tuple[str, str]]) -> NDAr
     Returns:
         (L, H) nats per target token; None for a model without attention, or no pairs.
     """
-    attentions = cross_attentions(translator.model)
+    attentions = cross_attentions(translator.attentive)
     if not attentions or not pairs:
         return None
     batches = _batches(translator, pairs)
@@ -249,7 +259,7 @@ def _batches(translator: Translator, pairs: Sequence[tuple[str, str]], size: int
 def _loss(translator: Translator, batches: Sequence[Any]) -> float:
     """Mean negative log-likelihood per token, in nats."""
     total, num_tokens = 0.0, 0
-    model = translator.model
+    model = translator.attentive
     was_training = model.training
     model.eval()
     with torch.no_grad():
@@ -273,7 +283,7 @@ def _mean(stacked: _Array) -> _Array:
     return np.where(counts > 0, summed / np.maximum(counts, 1), np.nan)
 
 
-def _plain(values: _Array) -> Any:
-    rounded = np.round(values, 6).astype(object)
+def _plain(values: _Array, decimals: int = 6) -> Any:
+    rounded = np.round(values, decimals).astype(object)
     rounded[np.isnan(values)] = None
     return rounded.tolist()

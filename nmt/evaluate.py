@@ -14,22 +14,24 @@ from nmt.translator import Translator
 
 
 def main(config: EvaluateConfig, overrides: list[str]) -> None:
-    """Evaluates `data.test`, by default that of the run."""
+    """Evaluates `data.test`, by default that of the run, or of an ensemble that of its first run."""
     runtime.prepare(config.threads)
     device = runtime.device(config.device)
-    path = checkpoint.locate(config.checkpoint)
-    content = checkpoint.load(path, device)
-    trained = from_primitive(Config, content["config"])
+    named = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
+    paths = [checkpoint.locate(path) for path in named]
+    contents = [checkpoint.load(path, device) for path in paths]
+    trained = from_primitive(Config, contents[0]["config"])
     merged = overlay(trained, config, overrides)
-    run = run_of(path)
+    run = run_of(paths[0])
     about = evaluator.About(
-        name=merged.name or "",
+        name=" + ".join(str(content["config"].get("name") or "") for content in contents),
         command=command_line("evaluate", overrides),
         config=to_yaml(merged),
-        history=records.read(run / "metrics.jsonl"),
-        texts=content.get("texts", {}),
+        history=records.read(run / "metrics.jsonl") if len(paths) == 1 else (),
+        texts=contents[0].get("texts", {}),
     )
-    translator = Translator.from_checkpoint(content, merged.search, device)
+    translator = Translator.from_checkpoints(contents, merged.search, device)
+    del contents
     if any(override.startswith("data.test=") for override in overrides):
         sets = [EvaluationSet.read(merged.data, "test")]  # the run's further test sets were not asked for
     else:

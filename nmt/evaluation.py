@@ -72,12 +72,14 @@ class Aligned:
 
     score: of the reading chosen. choice: which, and what there was to choose from on the validation set. links: by
     sentence. readings: what every layer, head, shift and null scores here, by argmax; nothing was chosen by it.
+    by_length: `score` in each bucket of source length.
     """
 
     score: AlignmentScore
     choice: Choice
     links: list[list[Link]]
     readings: dict[Reading, AlignmentScore]
+    by_length: dict[str, AlignmentScore] = field(default_factory=dict)
 
 
 @dataclass
@@ -138,6 +140,7 @@ class Evaluation:
                 "reading": reading._asdict(),
                 "read_from": str(reading),
                 "chosen_by": self.alignment.choice.by,
+                "by_length": {bucket: score._asdict() for bucket, score in self.alignment.by_length.items()},
             }
         return found
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nmt import checkpoint
 from nmt.average import Average, mean
-from nmt.checkpoint import numbered, updates
+from nmt.checkpoint import check_texts, numbered, updates
 from nmt.files import second_name
 from nmt.models import Seq2Seq
 from nmt.optim import Plateau
@@ -272,30 +272,3 @@ class Checkpoints:
         for path in removable:
             if path not in names:
                 path.unlink(missing_ok=True)
-
-
-def check_texts(stored: dict[str, Any], now: dict[str, Any]) -> None:
-    """That a checkpoint was trained on the text and with the tokenizer that there are now.
-
-    Args:
-        stored: content of the checkpoint; one without "texts" (of an older version) passes.
-        now: the header of the run; "texts" holds for each split a list of [file or place, digest].
-
-    Raises:
-        ValueError: naming the file.
-    """
-    before, after = stored.get("texts", {}), now.get("texts", {})
-    for split in before.keys() & after.keys():
-        digests = [[digest for _, digest in texts[split]] for texts in (before, after)]
-        if digests[0] == digests[1]:
-            continue
-        changed = [place for place, digest in after[split] if digest not in digests[0]] or [after[split][0][0]]
-        raise ValueError(
-            f"data.{split}: {', '.join(changed)} has changed since the run was started, which cannot be continued with "
-            "other text: put the former text back, or give this run another name (name=…); nothing was changed"
-        )
-    if "tokenizer" in now and stored.get("tokenizer") != now["tokenizer"]:
-        raise ValueError(
-            "data.tokenizer: training the tokenizer on the same text gave another one than that of the run (another "
-            "version of SentencePiece?): continue with the version before, or give this run another name (name=…)"
-        )

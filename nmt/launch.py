@@ -14,9 +14,9 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from nmt.stop import PassedOn
 from nmt.usage import one_line
 
 CAUSES = {
@@ -74,7 +74,7 @@ def run(task: Callable[..., None], arguments: tuple[Any, ...], devices: int) -> 
         except BaseException as error:
             outcome["error"] = error
 
-    with tempfile.TemporaryDirectory(prefix="nmt-ranks-") as folder, _quiet(), _PassedOn() as signals:
+    with tempfile.TemporaryDirectory(prefix="nmt-ranks-") as folder, _quiet(), PassedOn(_to_ranks) as signals:
         # Not in this thread, where the launcher would answer a signal by ending ranks that are still saving.
         thread = threading.Thread(target=launch, args=(folder,), name="launcher")
         thread.start()
@@ -163,29 +163,12 @@ def missing_ranks(several: bool) -> Iterator[None]:
         raise ConnectionError(text) from error
 
 
-class _PassedOn:
-    """SIGINT and SIGTERM go to the ranks while the context lasts, whether or not the terminal sends them there too."""
-
-    def __init__(self) -> None:
-        self.received = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "_PassedOn":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._pass_on)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        for child in multiprocessing.active_children():
-            with contextlib.suppress(ProcessLookupError):
-                if child.pid is not None:
-                    os.kill(child.pid, number)
+def _to_ranks(number: int) -> None:
+    """Sends a signal to every rank, whether or not the terminal has sent it there too."""
+    for child in multiprocessing.active_children():
+        with contextlib.suppress(ProcessLookupError):
+            if child.pid is not None:
+                os.kill(child.pid, number)
 
 
 @contextlib.contextmanager

@@ -9,13 +9,13 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from nmt import runtime
 from nmt.files import Lines
+from nmt.tally import Tally
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,71 +39,6 @@ def read(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return rows
-
-
-class Tally:
-    """What is counted from one log line to the next. A rank that is not the first one counts and writes nothing.
-
-    Args:
-        names: of the losses that `count` is given; "loss" and "nll" first.
-        pending: what `pending` gave when the run was saved.
-    """
-
-    def __init__(self, names: Sequence[str], pending: Sequence[float] = ()) -> None:
-        self.names = names
-        self._reset(pending)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def _reset(self, pending: Sequence[float] = ()) -> None:
-        # Sums of the losses, then tokens; on the losses' device, so that counting does not wait for it; fp64, so that
-        # restarts change nothing.
-        self.sums = torch.tensor(pending or [0.0] * (len(self.names) + 1), dtype=torch.float64)
-        self.norm: Tensor | None = None
-        self.tokens_here = 0
-        self.begin = time.monotonic()
-
-    def count(self, losses: Tensor, norm: Tensor, skipped: Tensor, *, num_tokens: int) -> None:
-        """One update.
-
-        Args:
-            losses: (len(names),), summed over tokens.
-            norm: of the gradient.
-            skipped: a scalar, 1 when the update was not made, whose losses are then left out; else 0.
-            num_tokens: target tokens of the update.
-        """
-        added = torch.cat([losses.double(), losses.new_full((1,), num_tokens, dtype=torch.float64)])
-        self.sums = self.sums.to(losses.device) + added.where(skipped == 0, 0.0)
-        self.norm = norm
-        self.tokens_here += num_tokens
-
-    def pending(self) -> list[float]:
-        """What was counted since the last log line, for a checkpoint."""
-        sums: list[float] = self.sums.tolist()
-        return sums if sums[-1] else []
-
-    def is_finite(self) -> bool:
-        """Whether the losses since the last log line are finite numbers."""
-        return bool(torch.isfinite(self.sums).all())
-
-    def log(self, update: int, epoch: int, learning_rate: float, counts: Mapping[str, int]) -> None:
-        """Begins to count anew."""
-        self._reset()
-
-    def validated(
-        self,
-        update: int,
-        outcome: dict[str, float],
-        quantities: dict[str, list[float]],
-        best_update: int,
-        seconds: float = 0.0,
-    ) -> None:
-        """Validation time is not training time."""
-        self.tokens_here, self.begin = 0, time.monotonic()
 
 
 class Records(Tally):
@@ -146,6 +81,7 @@ class Records(Tally):
         self.board: Any = SummaryWriter(str(directory / "tensorboard"), purge_step=update + 1)
         self.bar = _bar(update, max_updates)
         self.entropy: list[list[float]] = []
+        self.attended: dict[str, list[list[float | None]]] = {}
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
@@ -203,9 +139,9 @@ class Records(Tally):
         """
         row = {"update": update, **{f"valid_{name}": value for name, value in outcome.items()}}
         row["seconds"] = round(seconds, 2)
-        more = {"quantities": quantities, "entropy": self.entropy}
+        more = {"quantities": quantities, "entropy": self.entropy, "attention": self.attended}
         self.write({**row, **{name: values for name, values in more.items() if values}}, "valid")
-        self.entropy = []
+        self.entropy, self.attended = [], {}
         self.say(f"valid at update {update}: {_shown(outcome)}{'  (best so far)' if best_update == update else ''}")
         for name, values in quantities.items():
             log.debug("%s at update %d: %s", name, update, "  ".join(f"{value:.3f}" for value in values))
@@ -215,7 +151,7 @@ class Records(Tally):
         """A row of validation results of the mean of the checkpoints of `updates`."""
         row = {"update": update, "mean_of": list(updates), **{f"mean_{name}": v for name, v in outcome.items()}}
         self.file.write(json.dumps(row))
-        self.entropy = []
+        self.entropy, self.attended = [], {}
         judged = "the best so far, and now best.pt" if is_best else "not better than best.pt, which stays"
         self.say(f"valid of the mean of updates {', '.join(map(str, updates))}: {_shown(outcome)}  ({judged})")
 
@@ -241,6 +177,12 @@ class Records(Tally):
                 for layer, heads in enumerate(value, start=1):
                     for head, number in enumerate(heads, start=1):
                         self._add("scalar", f"entropy/layer_{layer}/head_{head}", number, row["update"])
+            elif name == "attention":
+                for measure, grid in value.items():
+                    for layer, heads in enumerate(grid, start=1):
+                        for head, number in enumerate(heads, start=1):
+                            if number is not None:
+                                self._add("scalar", f"{measure}/layer_{layer}/head_{head}", number, row["update"])
             elif name not in ("update", "epoch", "seconds"):
                 self._add("scalar", f"{group}/{name.removeprefix('valid_')}", value, row["update"])
 
@@ -252,13 +194,17 @@ class Records(Tally):
         """A picture for TensorBoard."""
         self._add("figure", tag, figure, update)
 
-    def entropies(self, rows: "NDArray[np.float64]", update: int) -> None:
-        """Histograms of the entropy of attention for TensorBoard, and its mean for the row of this validation.
+    def attention(
+        self, rows: "NDArray[np.float64]", measures: Mapping[str, list[list[float | None]]], update: int
+    ) -> None:
+        """Histograms of the entropy of attention for TensorBoard; its mean, and what else was measured, for the row of
+        this validation.
 
         Args:
             rows: (L, H, N) nats, one for each row of attention.
+            measures: (L, H) values by name, None for what there was nothing to measure of.
         """
-        self.entropy = rows.mean(-1).round(6).tolist()
+        self.entropy, self.attended = rows.mean(-1).round(6).tolist(), dict(measures)
         for layer, heads in enumerate(rows, start=1):
             for head, values in enumerate(heads, start=1):
                 self._add("histogram", f"entropy/layer_{layer}/head_{head}/rows", values, update)

@@ -17,7 +17,7 @@ from nmt.data.sources import content_digest
 from nmt.files import remove_leftovers
 from nmt.options import differences, from_primitive, node, options, to_primitive, validate
 from nmt.presets import preset_options
-from nmt.schema import AlignConfig, Config, EvaluateConfig, ExportConfig, TranslateConfig
+from nmt.schema import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
 
 # Options (or nodes) that do not make another run of a run: they may change when it is continued, and are no part of
 # its name.
@@ -174,7 +174,7 @@ def own_output(config: EvaluateConfig, fixed: Sequence[str], swept: Sequence[str
 
 def overlay(
     trained: Config,
-    config: EvaluateConfig | TranslateConfig | ExportConfig | AlignConfig,
+    config: EvaluateConfig | TranslateConfig | ExportConfig | AlignConfig | ServeConfig,
     overrides: Sequence[str],
 ) -> Config:
     """The configuration a checkpoint was trained with, under what the command line gave.

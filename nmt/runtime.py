@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from torch import nn
 
 PRECISIONS = ("auto", "fp32", "bf16")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+GROWTH = 1.5
 
 
 def prepare(threads: int = 0) -> None:
@@ -55,9 +57,34 @@ def reset_peak_memory() -> None:
     """Begins to measure `peak_memory` anew, after freed memory was handed back; where the system can do it."""
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
+    _hand_back()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def resident_memory() -> int:
+    """Bytes of memory that the process holds; 0 where the system does not say."""
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def bound_memory(usual: int) -> int:
+    """Hands freed memory back when the process holds half as much again as `usual` bytes; returns what is usual, which
+    is what it holds now when `usual` is 0.
+
+    What `prepare` keeps falls into ever more pieces when no batch has the shape of another, and none of them is large
+    enough for the next one: 9 GB instead of 3 after 1,000 updates with drawn segmentations.
+    """
+    held = resident_memory()
+    if usual and held > GROWTH * usual:
+        _hand_back()
+    return usual or held
+
+
+def _hand_back() -> None:
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory(on: torch.device) -> int:

@@ -1,5 +1,6 @@
 """The configuration trees of the commands; each part is a dataclass beside the code it configures."""
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,8 +92,9 @@ class Config:
 class EvaluateConfig:
     """What `python -m nmt.evaluate` can be told; whatever is not given comes from the checkpoint."""
 
-    checkpoint: str = ""
-    """A run directory (its best checkpoint) or a checkpoint file."""
+    checkpoint: Any = ""
+    """A run directory (its best checkpoint) or a checkpoint file, or a list of them: an ensemble, whose alignments are
+    those of its first model that has attention, and which needs `output`."""
     output: str | None = None
     """Folder for the report; None: see `report_folder`."""
     hypotheses: str | None = None
@@ -110,8 +112,10 @@ class EvaluateConfig:
 
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
-        _check_checkpoint(self.checkpoint)
+        _check_checkpoints(self.checkpoint)
         _check_machine(self.device, self.threads)
+        if isinstance(self.checkpoint, list) and len(self.checkpoint) > 1 and self.output is None:
+            raise ValueError("output: must be given, as output=FOLDER: an ensemble's report belongs to no single run")
         if self.output == "":
             raise ValueError(
                 "output=: the report needs a folder; leave the option out for the one in the run directory"
@@ -144,9 +148,7 @@ class TranslateConfig:
 
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
-        named = self.checkpoint if isinstance(self.checkpoint, list) else [self.checkpoint]
-        for checkpoint in named or [""]:
-            _check_checkpoint(checkpoint)
+        _check_checkpoints(self.checkpoint)
         if self.format not in FORMATS:
             raise ValueError(f"format={self.format}: must be one of {', '.join(FORMATS)}")
         if self.max_length < 0:
@@ -229,6 +231,61 @@ class ExportConfig:
             raise ValueError("output=: must be given: output=FOLDER")
         if self.longest < 2:
             raise ValueError(f"longest={self.longest}: must be at least 2")
+
+
+@dataclass
+class ServeConfig:
+    """What `python -m nmt.serve` can be told; whatever is not given comes from each checkpoint."""
+
+    checkpoint: Any = ""
+    """A run directory (its best checkpoint) or a checkpoint file, or a list of them, side by side."""
+    host: str = "127.0.0.1"
+    """Address to listen at. Any but this machine's own lets others in, who are not asked who they are."""
+    port: int = 8000
+    """0: a free one."""
+    names: list[str] = field(default_factory=list)
+    """Further names under which the server may be asked; its address, any other number and localhost always may."""
+    max_bytes: int = 262_144
+    """Bytes of a request at most."""
+    max_lines: int = 50
+    """Sentences of a request at most."""
+    max_characters: int = 2000
+    """Characters of a sentence at most."""
+    max_beam: int = 20
+    """Hypotheses kept at every step, and translations of each sentence, at most."""
+    max_weights: int = 500_000
+    """Numbers in one answer about attention at most."""
+    max_seconds: float = 30.0
+    """Seconds from a request to its answer at most; as long as a client may take to send or to receive."""
+    max_waiting: int = 16
+    """Requests that wait while one is worked on, at most."""
+    max_length: int = 0
+    """As for `TranslateConfig`."""
+    search: SearchConfig = field(default_factory=SearchConfig)
+    device: str = "auto"
+    threads: int = 0
+
+    def validate(self) -> None:
+        """Raise ValueError for a value that is not allowed."""
+        _check_checkpoints(self.checkpoint)
+        if not self.host:
+            raise ValueError("host=: an address is needed, such as host=127.0.0.1")
+        if not 0 <= self.port < 65536:
+            raise ValueError(f"port={self.port}: must be 0 (a free one) to 65535")
+        for option in ("bytes", "lines", "characters", "beam", "weights"):
+            if getattr(self, f"max_{option}") < 1:
+                raise ValueError(f"max_{option}={getattr(self, f'max_{option}')}: must be at least 1")
+        if not 0 < self.max_seconds < math.inf:
+            raise ValueError(f"max_seconds={self.max_seconds}: must be a number above 0")
+        for option in ("waiting", "length"):
+            if getattr(self, f"max_{option}") < 0:
+                raise ValueError(f"max_{option}={getattr(self, f'max_{option}')}: must be 0 or more")
+        _check_machine(self.device, self.threads)
+
+
+def _check_checkpoints(named: object) -> None:
+    for checkpoint in (named or [""]) if isinstance(named, list) else [named]:
+        _check_checkpoint(checkpoint)
 
 
 def _check_checkpoint(checkpoint: object) -> None:

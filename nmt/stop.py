@@ -2,7 +2,9 @@
 
 import logging
 import signal
+import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 log = logging.getLogger(__name__)
@@ -50,3 +52,32 @@ class StopSignal:
             raise KeyboardInterrupt
         self.received, self._time = number, time.monotonic()
         log.info("%s: saving and stopping (once more: stop at once)", signal.Signals(number).name)
+
+
+class PassedOn:
+    """SIGINT and SIGTERM go to the processes that this one has started while the context lasts; it goes on itself, and
+    `received` is the number of the last one.
+
+    In a thread that is not the main one, to which no signal comes, it does nothing.
+
+    Args:
+        send: passes a number on.
+    """
+
+    def __init__(self, send: Callable[[int], None]) -> None:
+        self.send, self.received = send, 0
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "PassedOn":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._pass_on)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        self.send(number)

@@ -182,6 +182,7 @@ def _finish(trainer: Trainer, prepared: Prepared, given: str) -> None:
         about,
         reading=config.alignment,
         data=config.data,
+        carrier=trainer.best,
     )
     found = {f"{result.name}/{name}": value for result in results for name, value in result.numbers().items()}
     hparams.final(trainer.directory, to_primitive(config), found, position.update)

@@ -23,8 +23,9 @@ from nmt.models import Seq2Seq
 from nmt.objective import Objective
 from nmt.optim import OptimConfig
 from nmt.pieces import Pieces
-from nmt.records import Records, Tally
+from nmt.records import Records
 from nmt.stop import StopSignal
+from nmt.tally import Tally
 from nmt.trainconfig import STOP_METRICS, TrainConfig
 from nmt.validation import Validation
 
@@ -88,7 +89,7 @@ class Trainer:
         Raises:
             ValueError: the loss or a weight is no longer a finite number.
         """
-        position, config = self.position, self.config
+        position, config, usual_memory = self.position, self.config, 0
         with self._records() as records:
             begin = time.monotonic() - position.seconds
             if position.update and not position.finished and position.validated < position.update:
@@ -97,6 +98,7 @@ class Trainer:
                 records.count(*self.step(micro_batches), num_tokens=sum(batch.num_tokens for batch in micro_batches))
                 self._agree(stop, begin)
                 if position.update % config.log_every == 0:
+                    usual_memory = runtime.bound_memory(usual_memory)
                     self._look_after(records)
                     records.log(position.update, position.epoch, self._rate(), self.counts())
                 if self._maybe_validate(records, stop):

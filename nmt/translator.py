@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from nmt import alignment, search
+from nmt.alignment import Carried, Reading
+from nmt.attention import CROSS, Attention
 from nmt.data import EOS, Tokenizer, collate, on_device
 from nmt.models import MODELS, Seq2Seq, build
 from nmt.options import from_primitive
@@ -51,16 +53,30 @@ class Translator:
         tokenizer: the one the model was trained with.
         config: how to search.
         device: where the model is.
+        carried: which layer and head its alignments are read from; None: the mean of all.
+        member: of an ensemble the number, from 1, of the model whose attention is read; None: it is no ensemble.
     """
 
-    def __init__(self, model: Seq2Seq, tokenizer: Tokenizer, config: SearchConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: Seq2Seq,
+        tokenizer: Tokenizer,
+        config: SearchConfig,
+        device: torch.device,
+        *,
+        carried: Carried | None = None,
+        member: int | None = None,
+    ) -> None:
         self.model, self.tokenizer, self.config, self.device = model, tokenizer, config, device
+        self.carried, self.member = carried or Carried(), member
 
     @classmethod
     def from_checkpoints(
         cls, contents: Sequence[dict[str, Any]], config: SearchConfig | None, device: torch.device
     ) -> "Translator":
         """From what `checkpoint.load` returned: one model, or an ensemble of several with one vocabulary.
+
+        The attention of an ensemble is that of its first model that has any, read as that model's checkpoint says.
 
         Raises:
             ValueError: their vocabularies differ.
@@ -74,8 +90,11 @@ class Translator:
                 )
         if not others:
             return first
-        model = search.Ensemble([first.model, *(other.model for other in others)])
-        return cls(model.to(device).eval(), first.tokenizer, first.config, device)
+        every = [first, *others]
+        member = next((number for number, one in enumerate(every, 1) if _attends(one.model)), 1)
+        model = search.Ensemble([one.model for one in every]).to(device).eval()
+        carried = every[member - 1].carried
+        return cls(model, first.tokenizer, first.config, device, carried=carried, member=member)
 
     @classmethod
     def from_checkpoint(
@@ -88,7 +107,21 @@ class Translator:
         model = build(trained, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
         model.load_state_dict(content["model"])
         config = config or from_primitive(SearchConfig, stored["search"], "search.")
-        return cls(model.to(device).eval(), tokenizer, config, device)
+        return cls(model.to(device).eval(), tokenizer, config, device, carried=Carried.of(content))
+
+    @property
+    def attentive(self) -> Seq2Seq:
+        """The model whose attention is read: of an ensemble one member, else the model itself."""
+        if self.member is None:
+            return self.model
+        assert isinstance(self.model, search.Ensemble)
+        found = self.model.members[self.member - 1]
+        assert isinstance(found, Seq2Seq)
+        return found
+
+    def in_words(self, reading: Reading) -> str:
+        """Where alignments are read from; of an ensemble also of which model."""
+        return str(reading) + ("" if self.member is None else f", of model {self.member} of the ensemble")
 
     def translate(self, texts: Sequence[str], *, on_batch: Callable[[int], None] | None = None) -> list[Translation]:
         """One translation per text, in order; a text without words has none, the empty one.
@@ -143,6 +176,11 @@ class Translator:
         Raises:
             ValueError: as `translate`.
         """
+        for found in self.growing(text, prefix=prefix):
+            yield found[0]
+
+    def growing(self, text: str, *, prefix: str = "") -> Iterator[list[Translation]]:
+        """As `stream`; what comes last are the `num_best` translations, the best first, as `n_best` gives them."""
         if self.config.method == "beam" and text.strip(" "):
             source, mask = search.batch(self.model, self.tokenizer.encode_source([text]))
             begun = self.tokenizer.encode_target([prefix])
@@ -153,10 +191,10 @@ class Translator:
                 while not beam.done:
                     beam.step()
                     (tokens,) = beam.leading()
-                    yield Translation(self.tokenizer.decode_target(tokens), tokens, 0.0, False)
-                yield self._ranked(beam.results()[0])[0]
+                    yield [Translation(self.tokenizer.decode_target(tokens), tokens, 0.0, False)]
+                yield self._ranked(beam.results()[0])
         else:
-            yield self.n_best([text], prefixes=[prefix])[0][0]
+            yield self.n_best([text], prefixes=[prefix])[0]
 
     @property
     def longest(self) -> int | None:
@@ -179,17 +217,18 @@ class Translator:
     def attention(
         self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """One teacher-forced pass over given pairs of ids (without end tokens).
+        """One teacher-forced pass of `attentive` over given pairs of ids (without end tokens).
 
         Yields:
             (index, weights (L, H, T, S)) with T and S counting the end token; nothing for a model without attention.
         """
         order = sorted(range(len(sources)), key=lambda i: (len(sources[i]), len(targets[i])))
-        with _evaluating(self.model), torch.no_grad():
+        model = self.attentive
+        with _evaluating(model), torch.no_grad():
             for rows in _batches(order, sources, targets):
                 batch = on_device(collate([sources[i] for i in rows], [targets[i] for i in rows]), self.device)
                 nowhere = batch.places[:0]  # no logits are wanted
-                _, record = self.model(batch.source, batch.source_mask, batch.inputs, attention=True, positions=nowhere)
+                _, record = model(batch.source, batch.source_mask, batch.inputs, attention=True, positions=nowhere)
                 if record is None:
                     return
                 for row, i in enumerate(rows):
@@ -199,11 +238,23 @@ class Translator:
     def word_alignment(
         self, weights: NDArray[np.float32], source: Sequence[int], target: Sequence[int]
     ) -> WordAlignment:
-        """The mean over layers and heads of weights (L, H, T, S), projected from subwords to words."""
+        """What alignments are read from of weights (L, H, T, S), projected from subwords to words."""
         source_words = self.tokenizer.source_words([*source, EOS])
         target_words = self.tokenizer.target_words([*target, EOS])
-        matrix = alignment.words(weights.mean((0, 1)), target_words, source_words)
-        return WordAlignment(matrix, alignment.links(matrix))
+        reading, threshold = self.carried.reading, self.carried.threshold
+        matrix = reading.words(weights, target_words, source_words)
+        return WordAlignment(matrix, alignment.links(matrix, null=reading.null, threshold=threshold))
+
+    def piece_links(
+        self, weights: NDArray[np.float32], source: Sequence[int], target: Sequence[int]
+    ) -> list[tuple[int, int]]:
+        """Links (source, target) of subwords, read as `word_alignment` is: where each target subword attends to most,
+        if that is not </s>."""
+        reading, num = self.carried.reading, len(source)
+        if not num:
+            return []
+        rows = reading.select(weights)[reading.shift :][: len(target), : None if reading.null else num]
+        return [(int(s), t) for t, s in enumerate(rows.argmax(-1)) if s < num]
 
     def links(self, pairs: Sequence[tuple[str, str]]) -> list[list[tuple[int, int]]] | None:
         """Word links of given pairs of texts, from attention; None for a model without attention."""
@@ -211,6 +262,11 @@ class Translator:
         targets = self.tokenizer.encode_target([target for _, target in pairs])
         found = {i: self.word_alignment(w, sources[i], targets[i]).links for i, w in self.attention(sources, targets)}
         return [found[i] for i in range(len(pairs))] if found else None
+
+
+def _attends(model: Seq2Seq) -> bool:
+    """Whether it has attention to the source."""
+    return any(isinstance(module, Attention) and module.site == CROSS for module in model.modules())
 
 
 @contextlib.contextmanager

@@ -1,8 +1,10 @@
 """What the commands and their users say to each other besides options: help, flags and error lines."""
 
+import contextlib
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 
 from nmt.options import nearest
 
@@ -12,6 +14,7 @@ SUMMARIES = {
     "align": "Align words of given texts with a trained model, and compare with gold alignments.",
     "translate": "Translate standard input, one sentence a line, to standard output.",
     "export": "Write a trained model as a folder that other programs run. --formats shows what each format can carry.",
+    "serve": "A page to try trained models on, and the same as JSON; see docs/serve.md.",
     "compare": "Compare runs: scores over seeds, what is certain about their differences, and what they cost.",
 }
 
@@ -22,6 +25,7 @@ GROUP_LINES = {
 }
 
 _CHECKPOINT = {"checkpoint": "run directory (its best checkpoint) or checkpoint file"}
+_CHECKPOINTS = {"checkpoint": f"{_CHECKPOINT['checkpoint']}; a list [a,b] is an ensemble"}
 _SEARCH = {
     "search.beam": "hypotheses kept at every step",
     "search.batch_size": "sentences decoded together",
@@ -57,9 +61,9 @@ OPTIONS = {
         **_MACHINE,
     },
     "evaluate": {
-        **_CHECKPOINT,
+        **_CHECKPOINTS,
         "data.test": "another test set; its report goes to report-<name>/",
-        "output": "folder of the report",
+        "output": "folder of the report; an ensemble needs one",
         **_SEARCH,
         "metrics.names": "the metrics, as a list [bleu,chrf]",
         "hypotheses": "file of translations to judge in the place of the model's own",
@@ -68,7 +72,7 @@ OPTIONS = {
         **_MACHINE,
     },
     "translate": {
-        "checkpoint": "run directory (its best checkpoint) or checkpoint file; a list [a,b] is an ensemble",
+        **_CHECKPOINTS,
         "format": "text, or jsonl with scores, alignments and search.num_best translations",
         "max_length": "source tokens beyond which a line is translated in parts",
         **_SEARCH,
@@ -97,6 +101,18 @@ OPTIONS = {
         "longest": "tokens of the longest sentence that ctranslate2 and huggingface can take",
         "search.beam": "hypotheses that the exported model keeps",
         "threads": _MACHINE["threads"],
+    },
+    "serve": {
+        "checkpoint": "run directory (its best checkpoint) or checkpoint file; a list [a,b] stands side by side",
+        "host": "address to listen at; any but this machine's own lets others in",
+        "port": "0 is a free one",
+        "max_bytes": "size of a request at most",
+        "max_lines": "sentences of a request at most",
+        "max_characters": "characters of a sentence at most",
+        "max_seconds": "seconds from a request to its answer at most",
+        "max_waiting": "requests that wait while one is worked on, at most",
+        "search.beam": _SEARCH["search.beam"],
+        **_MACHINE,
     },
 }
 
@@ -131,6 +147,10 @@ EXAMPLES = {
         "python -m nmt.export checkpoint=runs/my_run format=ctranslate2 output=exported",
         "python -m nmt.export checkpoint=runs/my_run format=onnx output=graphs search.beam=8",
     ),
+    "serve": (
+        "python -m nmt.serve checkpoint=runs/my_run",
+        "python -m nmt.serve checkpoint=[runs/additive,runs/dot] port=8080",
+    ),
 }
 
 
@@ -138,7 +158,7 @@ def usage(name: str, choices: dict[str, list[str]], sweeps: list[str]) -> str:
     """The help text of a command.
 
     Args:
-        name: train, evaluate, translate or export.
+        name: of the command.
         choices: for every group of the command, the names that can be chosen.
         sweeps: the names of sweeps.
     """
@@ -205,6 +225,24 @@ def one_line(error: BaseException) -> str:
 def leave_output() -> None:
     """After BrokenPipeError: the reader of our output, such as `head`, has seen enough, which is no error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def telling() -> Iterator[None]:
+    """The end of a command: a user's mistake is told in one line.
+
+    Raises:
+        SystemExit: 1 after a ValueError or OSError, 130 when interrupted. Any other exception is a defect and passes.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        leave_output()
+    except (ValueError, OSError) as error:
+        tell(error)
+        raise SystemExit(1) from None
 
 
 def tell(error: BaseException) -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from nmt import evaluator, runtime
-from nmt.alignment import AlignmentConfig, Gold
+from nmt.alignment import AlignmentConfig, Gold, Reading
 from nmt.data import Batches, Pair, on_device
-from nmt.diagnostics import entropies
+from nmt.diagnostics import Collector, entropies
 from nmt.loss import cross_entropy
 from nmt.metrics import MetricsConfig
 from nmt.models import Seq2Seq
@@ -95,18 +95,22 @@ class Validation:
                 f"{name}: {line}" for name, line in zip(("source", "reference", "hypothesis"), lines, strict=True)
             )
             records.text(f"sample/{i + 1}", text, update)
+        reading = scored.reading or Reading()  # without gold nothing was chosen
         for i, weights in self.translator.attention(sources, targets):
+            rows = reading.rows(weights)
             labels = ([*tokenizer.source_pieces(sources[i]), "</s>"], [*tokenizer.target_pieces(targets[i]), "</s>"])
-            records.figure(f"attention/{i + 1}", heatmap.figure(weights.mean((0, 1)), *labels), update)
+            figure = heatmap.figure(rows, labels[0], labels[1][: len(rows)], title=self.translator.in_words(reading))
+            records.figure(f"attention/{i + 1}", figure, update)
 
     def _measure(self, records: Records, update: int) -> None:
-        """How sharp the attention of every layer and head is."""
+        """What the attention of every layer and head does over the same few references each time."""
         tokenizer, some = self.translator.tokenizer, self.pairs[:NUM_MEASURED]
         sources = tokenizer.encode_source([pair.source for pair in some])
         targets = tokenizer.encode_target([pair.target for pair in some])
-        found = [
-            entropies(weights[:, :, :-1].astype(np.float64))  # the row of the end token predicts no word
-            for _, weights in self.translator.attention(sources, targets)
-        ]
-        if found and sum(rows.shape[-1] for rows in found):
-            records.entropies(np.concatenate(found, -1), update)
+        collector, found = Collector(), []
+        for i, weights in self.translator.attention(sources, targets):
+            found.append(entropies(weights[:, :, :-1].astype(np.float64)))  # the row of the end token predicts no word
+            collector.add(weights, [*tokenizer.source_pieces(sources[i]), "</s>"], some[i].source)
+        result = collector.result()
+        if result is not None and collector.num_rows:
+            records.attention(np.concatenate(found, -1), result.tracked(), update)

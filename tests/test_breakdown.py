@@ -5,7 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from nmt.breakdown import breakdown, frequencies, length_bucket, out_of_order, rates, repetitions, words
+from nmt.alignment import Gold
+from nmt.alignment import score as alignment_score
+from nmt.breakdown import (
+    alignment_by_length,
+    breakdown,
+    frequencies,
+    length_bucket,
+    out_of_order,
+    rates,
+    repetitions,
+    words,
+)
 from nmt.metrics import MetricsConfig, score
 from nmt.outside import read_outside
 
@@ -46,6 +57,18 @@ def test_each_bucket_is_the_corpus_score_of_its_sentences() -> None:
         for name, rows in buckets.items():
             assert found[parting][name].num_sentences == len(rows), (parting, name)
             assert found[parting][name].bleu == pytest.approx(bleu(rows)), (parting, name)
+
+
+def test_alignment_error_by_length_is_that_of_the_sentences_of_each_bucket() -> None:
+    draw = random.Random(2)
+    links = [[(draw.randrange(4), j) for j in range(4)] for _ in SOURCES]
+    gold = [Gold({(j, j) for j in range(4)}, set()) for _ in SOURCES]
+    found = alignment_by_length(SOURCES, links, gold)
+    rows = {"0-10": [0, 1, 2, 4, 5], "21-30": [3]}
+    assert list(found) == list(rows)
+    for bucket, members in rows.items():
+        assert found[bucket] == alignment_score([links[i] for i in members], [gold[i] for i in members])
+    assert found["0-10"] != found["21-30"]
 
 
 def test_a_parting_that_parts_nothing_is_left_out() -> None:

@@ -18,6 +18,7 @@ from nmt.config import (
     Config,
     EvaluateConfig,
     ExportConfig,
+    ServeConfig,
     TranslateConfig,
     check_continuation,
     command,
@@ -40,6 +41,7 @@ TREES: dict[str, Any] = {
     "evaluate": EvaluateConfig,
     "translate": TranslateConfig,
     "export": ExportConfig,
+    "serve": ServeConfig,
 }
 COMPOSED: dict[tuple[str, ...], Any] = {}
 PRESETS = [(group, choice) for group in GROUPS["train"] for choice in choices(group)]

@@ -1,9 +1,12 @@
 """python -m nmt.evaluate and nmt.align on untrained models: files, agreement, and what a mistake costs."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import logging
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +16,17 @@ import pytest
 import torch
 
 from nmt import align, checkpoint, evaluate, models
-from nmt.alignment import read_gold, read_pharaoh, score, symmetrize
-from nmt.breakdown import breakdown, frequencies
+from nmt.alignment import AlignmentConfig, Carried, Reading, read_gold, read_pharaoh, score, symmetrize
+from nmt.breakdown import alignment_by_length, breakdown, frequencies
 from nmt.config import AlignConfig, Config, EvaluateConfig, command, to_primitive
-from nmt.data import DataConfig, gold_path, load_tokenizer, read_pairs
+from nmt.data import EOS, DataConfig, gold_path, load_tokenizer, read_pairs
+from nmt.evaluation import Given, evaluation_sets
+from nmt.evaluator import About, evaluate_sets
 from nmt.metrics import MetricsConfig
 from nmt.metrics import score as corpus_score
+from nmt.search import SearchConfig
 from nmt.significance import intervals, paired
+from nmt.translator import Translator
 
 NUM_TEST, NUM_LONG = 40, 5
 QUICK = ["threads=1", "device=cpu", "metrics.resamples=50", "alignment.importance_on=4", "search.beam=1"]
@@ -49,15 +56,29 @@ def data(folder: Path, *, reverse: bool = False) -> DataConfig:
     return config
 
 
-def make(folder: Path, name: str, *, seed: int = 1, score: str = "additive", reverse: bool = False) -> None:
-    """A run directory with a random model."""
-    config = Config(name=name, data=data(folder, reverse=reverse))
+def make(
+    folder: Path,
+    name: str,
+    *,
+    seed: int = 1,
+    score: str = "additive",
+    reverse: bool = False,
+    architecture: str = "rnn",
+    says: str | None = None,
+) -> None:
+    """A run directory with a random model, which says one word again and again, or nothing for "", where told to."""
+    config = Config(name=name, data=data(folder, reverse=reverse), model=models.MODELS[architecture].config())
     config.search.max_ratio, config.search.max_extra = 1.0, 0
-    config.model.embedding = config.model.hidden = 32
+    for width in ("embedding", "hidden", "width", "feed_forward"):
+        if hasattr(config.model, width):
+            setattr(config.model, width, 32)
     config.model.attention.score, config.model.attention.heads = score, 1 if score == "none" else 2
     tokenizer = load_tokenizer(config.data)
     torch.manual_seed(seed)
     model = models.build(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
+    if says is not None:
+        with torch.no_grad():
+            model.get_parameter("output.bias")[[*tokenizer.encode_target([says])[0], EOS][0]] = 100
     content = {"config": to_primitive(config), "tokenizer": tokenizer.state(), "model": model.state_dict()}
     path = folder / "runs" / name / "checkpoints/best.pt"
     path.parent.mkdir(parents=True)
@@ -67,7 +88,7 @@ def make(folder: Path, name: str, *, seed: int = 1, score: str = "additive", rev
 @pytest.fixture(scope="module", autouse=True)
 def _few_pictures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nmt.evaluator.NUM_HEATMAPS", 1)
+        patch.setattr("nmt.folder.NUM_HEATMAPS", 1)
         yield
 
 
@@ -140,6 +161,9 @@ def test_every_number_of_an_evaluation_is_that_of_its_own_function(here: Path) -
     assert {name: scores["alignment"][name] for name in ("aer", "precision", "recall", "f1")} == score(
         aligned, read_gold(here / "t.gold")
     )._asdict()
+    gold = read_gold(here / "t.gold")
+    by_length = alignment_by_length(sources, aligned, gold)
+    assert scores["alignment"]["by_length"] == {bucket: each._asdict() for bucket, each in by_length.items()}
     assert scores["alignment"]["chosen_by"] == "AER on the validation set"
     chosen = scores["alignment"]["reading"]
     readings = json.loads((here / "out/readings.json").read_text("utf-8"))
@@ -202,6 +226,34 @@ def test_empty_hypotheses_are_counted_and_judged(here: Path) -> None:
     assert json.loads((here / "gave/scores.json").read_text("utf-8"))["bleu"]["score"] == 0
 
 
+ODD = [("the", "der"), (".", "."), ("", "ein Hund"), ("a dog", ""), ("", ""), (" ", "  "), ("? !", ". ,")]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "says", "num"),
+    [("rnn", "", len(ODD)), ("rnn", ".", 1), ("transformer", "", 1), ("transformer", "", 3), ("transformer", ".", 7)],
+)
+def test_models_that_say_next_to_nothing_about_next_to_nothing(
+    work: Path, tmp_path: Path, architecture: str, says: str, num: int
+) -> None:
+    make(tmp_path, "odd", architecture=architecture, says=says)
+    for side, suffix in enumerate(("en", "de")):
+        (tmp_path / f"odd.{suffix}").write_text("".join(f"{pair[side]}\n" for pair in ODD[:num]))
+    if architecture == "rnn":
+        (tmp_path / "odd.gold").write_text("0-0\n" + "\n" * (num - 1))
+    test = ["data=text", f"data.test={tmp_path / 'odd'}", f"output={tmp_path / 'out'}"]
+    code, said = call("evaluate", f"checkpoint={tmp_path / 'runs/odd'}", *test, *QUICK)
+    assert code == 0, said
+    hypotheses = (tmp_path / "out/hypotheses.txt").read_text("utf-8").split("\n")[:-1]
+    assert len(hypotheses) == num
+    assert {word for text in hypotheses for word in text.split()} <= {says, "<unk>"}
+    found = json.loads((tmp_path / "out/diagnostics.json").read_text("utf-8"))
+    assert found["num_sentences"] == num
+    has_rows = any(hypotheses)
+    assert (found["measures"]["entropy"][0][0] is not None) == has_rows
+    assert "report.html" in said
+
+
 def test_a_model_without_attention_is_evaluated_without_alignments(here: Path) -> None:
     code, said = call("evaluate", "checkpoint=runs/blind", "output=blind", *TEST, *QUICK)
     assert code == 0, said
@@ -209,6 +261,73 @@ def test_a_model_without_attention_is_evaluated_without_alignments(here: Path) -
     assert not {"alignments.npz", "alignments.pharaoh", "diagnostics.json"} & {
         path.name for path in (here / "blind").iterdir()
     }
+
+
+def test_a_checkpoint_carries_what_its_alignments_are_read_from(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "carrying"
+    shutil.copytree(here / "runs/a/checkpoints", folder)
+    path, also, content = folder / "best.pt", folder / "best-000010.pt", checkpoint.load(folder / "best.pt")
+    os.link(path, also)
+    own = Translator.from_checkpoint(content, None, torch.device("cpu"))
+    assert own.carried == Carried()
+    config = data(here)
+    sets = evaluation_sets(config)[:1]
+    options = AlignmentConfig(layer="1", head="2", links="threshold", threshold=0.05, importance_on=0)
+    drawn: list[tuple[Any, str]] = []
+    monkeypatch.setattr("nmt.folder.heatmap.draw", lambda _, rows, *names, title: drawn.append((rows, title)) or [])
+    given = [Given(hypotheses=[pair.target for pair in sets[0].pairs])]
+    quick = MetricsConfig(resamples=0, breakdown=False)
+    (result,) = evaluate_sets(
+        own, quick, sets, folder / "out", About(), reading=options, data=config, given=given, carrier=path
+    )
+    assert result.alignment is not None
+    chosen = result.alignment.choice
+    assert also.samefile(path)
+    found = checkpoint.load(path)
+    assert found.pop("reading") == {**chosen.reading._asdict(), "by": chosen.by, "threshold": 0.05}
+    assert found.keys() == content.keys()
+    assert all(torch.equal(tensor, found["model"][name]) for name, tensor in content["model"].items())
+    # what is read from the checkpoint now on is what the evaluation has read
+    carrying = Translator.from_checkpoint(checkpoint.load(path), None, torch.device("cpu"))
+    assert carrying.links(sets[0].pairs) == result.alignment.links != own.links(sets[0].pairs)
+    ((rows, title),) = drawn
+    assert title == str(chosen.reading)
+    sources, targets = ([pair[side] for pair in sets[0].pairs[:1]] for side in (0, 1))
+    ids = own.tokenizer.encode_source(sources), own.tokenizer.encode_target(targets)
+    ((_, weights),) = own.attention(*ids)
+    np.testing.assert_allclose(rows, weights[0, 1, chosen.reading.shift :], atol=1e-6)
+    # and where the validation set is gone, an evaluation reads what the checkpoint says
+    stamp = path.stat().st_mtime_ns
+    gone = dataclasses.replace(config, kind="text", valid=str(folder / "gone"))
+    (again,) = evaluate_sets(carrying, quick, sets, folder / "out", About(), data=gone, given=given, carrier=None)
+    assert again.alignment is not None
+    assert again.alignment.choice.reading == chosen.reading
+    assert again.alignment.choice.by == f"{chosen.by}, when it was trained"
+    checkpoint.amend(path, {"reading": Carried(chosen.reading, chosen.by, 0.05).primitive()})
+    assert path.stat().st_mtime_ns == stamp
+
+
+def test_an_ensemble_is_evaluated_with_the_attention_of_its_first_model_that_has_any(here: Path) -> None:
+    code, said = call("evaluate", "checkpoint=[runs/blind,runs/a]", *TEST, *QUICK)
+    assert (code, said.count("error:")) == (1, 1)
+    assert "output: must be given, as output=FOLDER: an ensemble's report belongs to no single run" in said
+    both = ["checkpoint=[runs/blind,runs/a]", "output=both"]
+    for given in (both, ["checkpoint=runs/a", "output=alone"]):
+        code, said = call("evaluate", *given, *TEST, *QUICK, "search.beam=2")
+        assert code == 0, said
+    contents = [checkpoint.load(here / f"runs/{name}/checkpoints/best.pt") for name in ("blind", "a")]
+    search = SearchConfig(beam=2, max_ratio=1.0, max_extra=0)
+    ensemble = Translator.from_checkpoints(contents, search, torch.device("cpu"))
+    texts = [translation.text for translation in ensemble.translate([source for source, _ in pairs(here)])]
+    assert (here / "both/hypotheses.txt").read_text("utf-8").split("\n")[:-1] == texts
+    for name in ("reference_alignments.pharaoh", "readings.json"):
+        assert (here / "both" / name).read_bytes() == (here / "alone" / name).read_bytes()
+    page = (here / "both/report.html").read_text("utf-8")
+    assert "Alignments and everything about attention are those of model 2 of the ensemble." in page
+    assert "blind + a" in page
+    assert ensemble.in_words(Reading(1, 2)) == "layer 1, head 2, of model 2 of the ensemble"
 
 
 def test_references_in_another_order_are_warned_of(here: Path, tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent / "nmt"
 LAYERS = [
     {"files", "dropout", "distributed", "parts", "stream"},
-    {"attention", "loss", "metrics", "alignment", "report", "stop", "runtime", "data", "outside", "__init__"},
+    {"attention", "loss", "metrics", "alignment", "report", "stop", "runtime", "tally", "data", "outside", "__init__"},
     {"models", "optim", "average", "checkpoint", "pieces", "guard", "significance", "breakdown"},
     {"options", "search", "budget", "keep"},
     {"translator", "records", "hparams", "match"},
     {"aligner", "diagnostics"},
     {"evaluation"},
+    {"folder"},
     {"evaluator", "answers"},
     {"validation"},
     {"objective"},
@@ -23,7 +24,7 @@ LAYERS = [
     {"launch"},
     {"sweep"},
     {"config"},
-    {"train", "evaluate", "translate", "compare", "export", "align"},
+    {"train", "evaluate", "translate", "compare", "export", "align", "serve"},
 ]
 """A module imports from rows above its own, or from its own package."""
 

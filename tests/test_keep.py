@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from nmt import checkpoint, files, keep, records
+from nmt import checkpoint, files, records
 from nmt.average import holding, mean
 from nmt.files import Lines, locked, remove_leftovers
 from nmt.keep import Checkpoints, KeepConfig, Position, State
@@ -385,16 +385,18 @@ def test_records_come_before_the_checkpoint(tmp_path: Path) -> None:
 
 def test_other_text_is_refused() -> None:
     stored = {"texts": {"train": [["a.en", "1"], ["a.de", "2"]], "valid": [["v.en", "3"]]}, "tokenizer": {"x": b"1"}}
-    keep.check_texts(stored, stored)
+    checkpoint.check_texts(stored, stored)
     moved = {**stored, "texts": {**stored["texts"], "train": [["b/a.en", "1"], ["b/a.de", "2"]]}}
-    keep.check_texts(stored, moved)
+    checkpoint.check_texts(stored, moved)
     changed = {**stored, "texts": {**stored["texts"], "train": [["a.en", "1"], ["a.de", "9"]]}}
     with pytest.raises(ValueError, match=r"^data.train: a.de has changed since"):
-        keep.check_texts(stored, changed)
+        checkpoint.check_texts(stored, changed)
     with pytest.raises(ValueError, match=r"^data.valid: v.en"):
-        keep.check_texts({**stored, "texts": {**stored["texts"], "valid": [["v.en", "3"], ["v.gold", "4"]]}}, stored)
+        checkpoint.check_texts(
+            {**stored, "texts": {**stored["texts"], "valid": [["v.en", "3"], ["v.gold", "4"]]}}, stored
+        )
     with pytest.raises(ValueError, match=r"^data.tokenizer: "):
-        keep.check_texts(stored, {**stored, "tokenizer": {"x": b"2"}})
+        checkpoint.check_texts(stored, {**stored, "tokenizer": {"x": b"2"}})
 
 
 @pytest.fixture

@@ -10,12 +10,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from nmt import checkpoint, records, runtime
+from nmt.aligner import Aligner
+from nmt.alignment import AlignmentConfig, Reading
 from nmt.attention import AttentionConfig
 from nmt.data import PAD, Batches, DataConfig, Pair, Tokenizer, TokenizerConfig, load_tokenizer, prepare
+from nmt.diagnostics import TRACKED, Collector
 from nmt.evaluator import EvaluationSet
 from nmt.metrics import MetricsConfig
 from nmt.models import build
@@ -26,7 +30,7 @@ from nmt.search import SearchConfig
 from nmt.stop import StopSignal
 from nmt.trainer import TrainConfig, Trainer
 from nmt.translator import Translator
-from nmt.validation import Validation
+from nmt.validation import NUM_MEASURED, Validation
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(
@@ -621,6 +625,20 @@ def test_tensorboard_gets_scalars_texts_and_pictures(make: Make) -> None:
     assert {"train/loss", "train/tokens_per_second", "valid/bleu", "valid/aer"} <= set(tags["scalars"])
     assert {f"attention/{i}" for i in (1, 2, 3)} == set(tags["images"])
     measured = [row["update"] for row in rows(trainer) if "entropy" in row]
+    # the model is as it was at the last validation
+    validation, collector = trainer.validation, Collector()
+    assert validation is not None
+    some = validation.pairs[:NUM_MEASURED]
+    for one in next(Aligner(validation.translator, AlignmentConfig(), Reading()).align(some)):
+        collector.add(one.weights, one.source_pieces, one.source)
+    result = collector.result()
+    assert result is not None
+    last = [row for row in rows(trainer) if "attention" in row][-1]
+    assert last["update"] == trainer.position.update
+    assert set(last["attention"]) == set(TRACKED)  # a single head agrees with nobody
+    for name in TRACKED:
+        np.testing.assert_allclose(last["attention"][name], result.measures[name], atol=1e-4)
+        assert [event.step for event in events.Scalars(f"{name}/layer_1/head_1")] == measured
     assert measured == [row["update"] for row in rows(trainer) if "valid_loss" in row]
     assert [event.step for event in events.Histograms("entropy/layer_1/head_1/rows")] == measured
     assert {f"sample/{i}/text_summary" for i in (1, 2, 3)} <= set(tags["tensors"])
@@ -634,7 +652,7 @@ def test_metrics_rows_are_complete_json(make: Make) -> None:
     for line in text.rstrip("\n").split("\n"):
         row = json.loads(line)
         assert {"update"} < set(row)
-        assert all(math.isfinite(value) for name, value in row.items() if name != "entropy")
+        assert all(math.isfinite(value) for name, value in row.items() if name not in ("entropy", "attention"))
     train = next(row for row in map(json.loads, text.split("\n")[:-1]) if "loss" in row)
     assert set(train) == {
         *("update", "epoch", "loss", "perplexity", "learning_rate", "gradient_norm"),

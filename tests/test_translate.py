@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from nmt import checkpoint
+from nmt.alignment import AlignmentConfig, Carried, Reading
 from nmt.answers import Answers, json_line
 from nmt.attention import AttentionConfig
-from nmt.data import Tokenizer, TokenizerConfig
+from nmt.data import EOS, Tokenizer, TokenizerConfig
 from nmt.models import build
 from nmt.models.rnn import RNNConfig
 from nmt.models.transformer import TransformerConfig
@@ -161,7 +162,7 @@ def test_records(tokenizer: Tokenizer) -> None:
     found = json.loads(json_line(answers.record(7, good)))
     assert list(found) == [
         *("line", "source", "translation", "score", "log_prob", "cut", "parts", "n_best"),
-        *("source_pieces", "target_pieces", "links", "piece_links"),
+        *("source_pieces", "target_pieces", "links", "piece_links", "read_from"),
     ]
     (ranked,) = own.n_best([TEXT[0]])
     assert found["line"] == 7
@@ -170,12 +171,40 @@ def test_records(tokenizer: Tokenizer) -> None:
     source = tokenizer.encode_source([TEXT[0]])[0]
     ((_, weights),) = own.attention([source], [ranked[0].tokens])
     assert found["links"] == [list(link) for link in own.word_alignment(weights, source, ranked[0].tokens).links]
+    assert found["read_from"] == "mean of all layers and heads"
     assert answers.record(8, blank)["translation"] == ""
     assert "longer than a line may be" in answers.record(9, bad)["error"]
     plain = Answers(translator(tokenizer, score="none"), 100)
     (answer,) = plain.answer([b"a dog"])
-    assert plain.record(1, answer)["links"] is None
+    assert plain.record(1, answer)["links"] is plain.record(1, answer)["read_from"] is None
     assert json_line({"a": "x\u2028y\x85z\n\u2029"}).splitlines() == ['{"a": "x\\u2028y\\u0085z\\n\\u2029"}']
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_links_are_read_from_what_the_checkpoint_says(tokenizer: Tokenizer, shift: int) -> None:
+    own = translator(tokenizer, learned=True, max_extra=8)
+    answers, seen = Answers(own, 100), set()
+    (answer,) = answers.answer([b"the dog sees"])
+    source, target = tokenizer.encode_source(["the dog sees"])[0], answer.ranked(own.config)[0].tokens
+    assert len(target) > 2
+    ((_, weights),) = own.attention([source], [target])
+    words = tokenizer.target_words([*target, EOS]), tokenizer.source_words([*source, EOS])
+    for head in (1, 2):
+        reading = Reading(2, head, shift, null=False)
+        own.carried = Carried(reading, "hand")
+        found = answers.record(1, answer)
+        assert found["read_from"] == str(reading)
+        rows = weights[1, head - 1, shift:]
+        best = [[int(rows[t, : len(source)].argmax()), t] for t in range(len(target))]
+        assert found["piece_links"] == best
+        assert found["links"] == [list(link) for link in reading.links(weights, *words, AlignmentConfig())]
+        seen.add(str(best))
+    assert len(seen) == 2
+    own.carried = Carried(Reading(2, 1), "hand", threshold=0.02)
+    links = answers.record(1, answer)["links"]
+    expected = Reading(2, 1).links(weights, *words, AlignmentConfig(links="threshold", threshold=0.02))
+    assert links == [list(link) for link in expected]
+    assert len(links) > max(words[0]) + 1
 
 
 def test_a_line_that_fails_harms_no_other(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from nmt.alignment.gold import (
 )
 from nmt.alignment.lexical import lexical_gold
 from nmt.alignment.projection import links, nearest, words
-from nmt.alignment.reading import AlignmentConfig, Choice, Reading, Sentence, candidates, choose, compare
+from nmt.alignment.reading import AlignmentConfig, Carried, Choice, Reading, Sentence, candidates, choose, compare
 from nmt.alignment.record import FORMATS, writing
 from nmt.alignment.symmetry import METHODS, symmetrize
 
@@ -22,6 +22,7 @@ __all__ = [
     "METHODS",
     "AlignmentConfig",
     "AlignmentScore",
+    "Carried",
     "Choice",
     "Gold",
     "Link",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -76,6 +76,11 @@ class AlignmentConfig:
             raise ValueError(f"alignment.importance_on={self.importance_on}: must be 0 (off) or more")
 
     @property
+    def is_open(self) -> bool:
+        """Whether everything about the reading is left to be chosen."""
+        return {self.layer, self.head, self.shift, self.null} == {AUTO}
+
+    @property
     def hard_threshold(self) -> float | None:
         """What `links` is to be called with."""
         return self.threshold if self.links == "threshold" else None
@@ -107,6 +112,14 @@ class Reading(NamedTuple):
         selected: npt.NDArray[np.floating] = heads.mean((0, 1))
         return selected
 
+    def rows(self, weights: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """(L, H, T, S) -> (T - shift, S), for pictures: row t is the one that target piece t is aligned with.
+
+        A target of nothing has one row, which stays.
+        """
+        selected = self.select(weights)
+        return selected[self.shift :] if len(selected) > self.shift else selected
+
     def words(
         self, weights: npt.NDArray[np.floating], target_words: Sequence[int], source_words: Sequence[int]
     ) -> npt.NDArray[np.float64]:
@@ -123,6 +136,29 @@ class Reading(NamedTuple):
         """Hard links of the words."""
         matrix = self.words(weights, target_words, source_words)
         return links(matrix, null=self.null, threshold=config.hard_threshold)
+
+
+class Carried(NamedTuple):
+    """A reading as a checkpoint carries it.
+
+    reading: which. by: how it was chosen; "" for the mean that is read where nothing was. threshold: see `links`.
+    """
+
+    reading: Reading = Reading()
+    by: str = ""
+    threshold: float | None = None
+
+    def primitive(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {**self.reading._asdict(), "by": self.by, "threshold": self.threshold}
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Carried:
+        """From the content of a checkpoint; one without a reading, as older versions wrote them, has the mean."""
+        stored = content.get("reading")
+        if stored is None:
+            return cls()
+        return cls(Reading(*(stored[name] for name in Reading._fields)), stored["by"], stored["threshold"])
 
 
 class Choice(NamedTuple):

@@ -9,10 +9,14 @@ from typing import NoReturn
 from nmt.compare.comparison import compare
 from nmt.compare.difference import Run, difference
 from nmt.compare.outcome import find, read
+from nmt.compare.page import page
+from nmt.compare.sentences import NUM
 from nmt.compare.tables import FORMATS, SECTIONS, SUFFIXES
 from nmt.files import write_text
 from nmt.metrics import PAIRED
-from nmt.usage import SUMMARIES, leave_output, tell
+from nmt.usage import SUMMARIES, telling
+
+HTML = "html"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -25,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m nmt.compare",
         description=SUMMARIES["compare"],
         epilog="examples: python -m nmt.compare runs/study --baseline scaled --output study.md; "
+        "python -m nmt.compare runs/study --output compare.html --output compare.csv; "
         "python -m nmt.compare --diff runs/additive runs/dot",
     )
     add = parser.add_argument
@@ -38,8 +43,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--only", metavar="SECTIONS", help=f"some of {','.join(SECTIONS)}")
     add("--paired", default="bs", choices=PAIRED, help="paired test: bs bootstrap, ar approximate randomisation")
     add("--resamples", type=int, default=1000, metavar="N", help="of the paired test; 0 leaves it out")
-    add("--format", choices=FORMATS, help="default: what --output ends in, else text")
-    add("--output", metavar="FILE", help="file to write; without it the comparison is printed")
+    add("--sentences", type=int, default=NUM, metavar="N", help="shown in a page, with every group's attention")
+    add("--format", choices=[*FORMATS, HTML], help="default: what --output ends in, else text")
+    add(
+        "--output",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="file to write, in the form that it ends in; several --output make several; without, it is printed",
+    )
     add(
         "--diff",
         action="store_true",
@@ -48,7 +60,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _compared(given: argparse.Namespace) -> str:
+def _forms(given: argparse.Namespace) -> list[str]:
+    """The form of each file, or of what is printed."""
+    known = {**SUFFIXES, ".html": HTML}
+    return [given.format or known.get(Path(file).suffix, "text") for file in given.output or [""]]
+
+
+def _compared(given: argparse.Namespace) -> list[str]:
+    """The comparison in each form."""
     if len(given.runs) < 1:
         raise ValueError("name the runs: python -m nmt.compare RUN RUN …, or a folder of runs")
     sections = given.only.split(",") if given.only else list(SECTIONS)
@@ -57,8 +76,8 @@ def _compared(given: argparse.Namespace) -> str:
             raise ValueError(f"--only {given.only}: must be some of {','.join(SECTIONS)}")
     if given.resamples < 0:
         raise ValueError(f"--resamples {given.resamples}: must be 0 (no paired test) or more")
-    suffix = Path(given.output).suffix if given.output else ""
-    form = given.format or SUFFIXES.get(suffix, "text")
+    if given.sentences < 0:
+        raise ValueError(f"--sentences {given.sentences}: must be 0 (none) or more")
     reports, left_out = find(given.runs, given.test)
     if len(reports) < 2:
         raise ValueError("; ".join([*left_out, f"{len(reports)} evaluated run: two or more are needed to compare"]))
@@ -71,7 +90,10 @@ def _compared(given: argparse.Namespace) -> str:
         target_bleu=given.target_bleu,
     )
     found.warnings[:0] = left_out
-    return FORMATS[form](found, sections)
+    return [
+        page(found, sections, given.sentences) if form == HTML else FORMATS[form](found, sections)
+        for form in _forms(given)
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -80,22 +102,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: 1 after an error, told in one line; 130 when interrupted.
     """
-    try:
+    with telling():
         given = _parser().parse_args(arguments)
         if given.diff and len(given.runs) < 2:
             raise ValueError(f"--diff {' '.join(given.runs)}: two or more runs are needed, as in --diff RUN RUN")
-        text = difference([Run.read(path) for path in given.runs]) + "\n" if given.diff else _compared(given)
-        if given.output:
-            write_text(Path(given.output), text)
+        if given.diff:
+            texts = [difference([Run.read(path) for path in given.runs]) + "\n"] * max(len(given.output), 1)
         else:
-            print(text, end="", flush=True)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        leave_output()
-    except (ValueError, OSError) as error:
-        tell(error)
-        raise SystemExit(1) from None
+            texts = _compared(given)
+        for file, text in zip(given.output, texts, strict=False):
+            write_text(Path(file), text)
+        if not given.output:
+            print(texts[0], end="", flush=True)
 
 
 if __name__ == "__main__":

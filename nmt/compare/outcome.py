@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml  # type: ignore[import-untyped]
 
@@ -17,14 +17,24 @@ from nmt.options import flatten, from_primitive, to_primitive
 from nmt.schema import Config
 
 
+class Validation(NamedTuple):
+    """What training told of itself: seconds of the run before it, None where nothing tells; values by name, "bleu",
+    "perplexity", "aer" in per cent and others."""
+
+    update: int
+    seconds: float | None
+    values: dict[str, float]
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One run on one test set.
 
     label: as the user named it. options: by their dotted names. vocabulary: digest of the tokenizer, "" without a
     checkpoint. signatures, intervals: by metric; an interval is mean and half width. quantities: everything that is one
-    number, by name: metrics, "aer" and "entropy", "bleu 0-10" and "entropy 0-10" for each bucket of source length, and
-    costs. curve: (update, seconds, BLEU) of each validation.
+    number, by name: metrics, "aer" and "entropy", "bleu 0-10", "aer 0-10" and "entropy 0-10" for each bucket of source
+    length, and costs. buckets: sentences in each. validations: in their order. reading: the layer, head and shift that
+    alignments were read from, counted from 1; 0 is the mean.
     """
 
     label: str
@@ -41,7 +51,9 @@ class Outcome:
     signatures: dict[str, str]
     intervals: dict[str, tuple[float, float]]
     quantities: dict[str, float]
-    curve: list[tuple[int, float | None, float]] = field(default_factory=list)
+    buckets: dict[str, int] = field(default_factory=dict)
+    validations: list[Validation] = field(default_factory=list)
+    reading: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def seed(self) -> int:
@@ -49,9 +61,9 @@ class Outcome:
 
     def minutes_to(self, bleu: float) -> float | None:
         """Training minutes until the first validation that had so much; None when none had, or nothing tells."""
-        for _, seconds, reached in self.curve:
-            if reached >= bleu:
-                return None if seconds is None else seconds / 60
+        for each in self.validations:
+            if each.values.get("bleu", -1.0) >= bleu:
+                return None if each.seconds is None else each.seconds / 60
         return None
 
 
@@ -124,14 +136,34 @@ def read(report: Path) -> Outcome:
         signatures={name: value["signature"] for name, value in metrics.items()},
         intervals={name: (each["mean"], each["half_width"]) for name, each in scores.get("intervals", {}).items()},
         quantities={**_quality(report, scores, metrics), **model, **_costs(history)},
-        curve=[(row["update"], row.get("seconds"), row["valid_bleu"]) for row in history if "valid_bleu" in row],
+        buckets={name: each["num_sentences"] for name, each in scores.get("buckets", {}).get("length", {}).items()},
+        validations=_validations(history),
+        reading=_reading(scores),
     )
+
+
+def _validations(history: list[dict[str, Any]]) -> list[Validation]:
+    found = []
+    for row in history:
+        values = {name.removeprefix("valid_"): row[name] for name in row if name.startswith("valid_")}
+        if "aer" in values:
+            values["aer"] *= 100
+        if values:
+            found.append(Validation(row["update"], row.get("seconds"), values))
+    return found
+
+
+def _reading(scores: dict[str, Any]) -> tuple[int, int, int]:
+    reading = scores.get("alignment", {}).get("reading", {})
+    return reading.get("layer", 0), reading.get("head", 0), reading.get("shift", 0)
 
 
 def _quality(report: Path, scores: dict[str, Any], metrics: dict[str, Any]) -> dict[str, float]:
     found: dict[str, float] = {name: value["score"] for name, value in metrics.items()}
-    if "alignment" in scores:
-        found["aer"] = 100 * scores["alignment"]["aer"]
+    aligned: dict[str, Any] = scores.get("alignment", {})
+    if aligned:
+        found["aer"] = 100 * aligned["aer"]
+    found |= {f"aer {bucket}": 100 * each["aer"] for bucket, each in aligned.get("by_length", {}).items()}
     by_length = scores.get("buckets", {}).get("length", {})
     entropies: dict[str, float] = {}
     if (report / "diagnostics.json").is_file():

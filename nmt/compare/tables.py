@@ -25,11 +25,12 @@ UNKNOWN = "–"
 
 
 class Table(NamedTuple):
-    """A heading, the names of the columns, and the rows; the first column is text."""
+    """A heading, the names of the columns, and the rows, whose first column is text; one of `SECTIONS`."""
 
     title: str
     header: list[str]
     rows: list[list[str]]
+    section: str = "scores"
 
 
 def tables(found: Comparison, sections: Sequence[str] = SECTIONS) -> list[Table]:
@@ -40,11 +41,10 @@ def tables(found: Comparison, sections: Sequence[str] = SECTIONS) -> list[Table]
     if "significance" in sections and found.contrasts:
         made.append(_significance(found))
     if "length" in sections:
-        made += [_by_length(found, name) for name in ("bleu", "entropy")]
+        made += [_by_length(found, name)._replace(section="length") for name in ("bleu", "aer", "entropy")]
     if "cost" in sections:
-        made.append(
-            _plain_table(found, COSTS, "cost, means over seeds; time and memory depend on machine and load", _cost)
-        )
+        title = "cost, means over seeds; time and memory depend on machine and load"
+        made.append(_plain_table(found, COSTS, title, _cost)._replace(section="cost"))
     return [table for table in made if len(table.header) > 1 and table.rows]
 
 
@@ -71,7 +71,7 @@ def _by_length(found: Comparison, name: str) -> Table:
     names = dict.fromkeys(each for group in found.groups for each in group.summaries if each.startswith(f"{name} "))
     ordered = sorted(names, key=lambda each: int(each.split(" ")[1].partition("-")[0]))
     title = f"{SCORES[name]} by words of the source, means over seeds"
-    digits = 2 if name == "bleu" else 3
+    digits = 3 if name == "entropy" else 2
     return _plain_table(
         found, {each: each.partition(" ")[2] for each in ordered}, title, lambda summary: f"{summary.mean:.{digits}f}"
     )
@@ -96,7 +96,7 @@ def _significance(found: Comparison) -> Table:
         "differs: both below 0.05"
     )
     header = ["", "difference", "p by seed", "sentences", "seeds", "Holm sentences", "Holm seeds", ""]
-    return Table(title, header, rows)
+    return Table(title, header, rows, "significance")
 
 
 def _interval(summary: Summary, sign: str = "") -> str:
@@ -121,7 +121,8 @@ def _varied(found: Comparison) -> list[str]:
     return lines or ["nothing but the seed"]
 
 
-def _signatures(found: Comparison) -> list[str]:
+def signatures(found: Comparison) -> list[str]:
+    """Of the scores and of the tests, one line for each metric."""
     return [f"{SCORES.get(name, name)}: {signature}" for name, signature in found.signatures.items()] + [
         f"{SCORES.get(name, name)}, paired: {signature}" for name, signature in found.test_signatures.items()
     ]
@@ -131,7 +132,7 @@ def text(found: Comparison, sections: Sequence[str]) -> str:
     """For a terminal."""
     parts = ["\n".join(["varied", *(f"  {line}" for line in _varied(found))])]
     parts += [f"{table.title}\n\n{_grid(table, 'simple')}" for table in tables(found, sections)]
-    parts.append("\n".join(["signatures", *(f"  {line}" for line in _signatures(found))]))
+    parts.append("\n".join(["signatures", *(f"  {line}" for line in signatures(found))]))
     if found.warnings:
         parts.append("\n".join(["warnings", *(f"  {line}" for line in found.warnings)]))
     return "\n\n".join(parts) + "\n"
@@ -141,7 +142,7 @@ def markdown(found: Comparison, sections: Sequence[str]) -> str:
     """For a document."""
     parts = ["Varied: " + "; ".join(f"`{line}`" for line in _varied(found)) + "."]
     parts += [f"{_capital(table.title)}:\n\n{_grid(table, 'github')}" for table in tables(found, sections)]
-    parts.append("Signatures: " + "; ".join(f"`{line}`" for line in _signatures(found)) + ".")
+    parts.append("Signatures: " + "; ".join(f"`{line}`" for line in signatures(found)) + ".")
     if found.warnings:
         parts.append("Warnings:\n\n" + "\n".join(f"* {line}" for line in found.warnings))
     return "\n\n".join(parts) + "\n"
@@ -149,7 +150,7 @@ def markdown(found: Comparison, sections: Sequence[str]) -> str:
 
 def latex(found: Comparison, sections: Sequence[str]) -> str:
     """For a paper that uses the package booktabs; what surrounds the tables stands in comments."""
-    lines = [*(f"varied: {line}" for line in _varied(found)), *_signatures(found)]
+    lines = [*(f"varied: {line}" for line in _varied(found)), *signatures(found)]
     lines += [f"warning: {line}" for line in found.warnings]
     parts = ["\n".join(f"% {line}" for line in lines)]
     parts += [f"% {table.title}\n{_grid(table, 'latex_booktabs')}" for table in tables(found, sections)]

@@ -23,6 +23,23 @@ VALID_AER = ("valid_aer",)
 
 A perplexity is drawn as its logarithm, the loss without label smoothing, so that training and validation compare.
 """
+HEADS: dict[str, Callable[[list[float]], float]] = {
+    "mean of all heads": lambda values: sum(values) / len(values),
+    "lowest head": min,
+    "highest head": max,
+}
+"""What is drawn of a measure that every layer and head has."""
+ATTENTION = {
+    "effective": "Source subwords attended to",
+    "under": "Share of source subwords attended to too little",
+    "over": "Share of source subwords attended to too much",
+    "forward": "Share of steps that do not go back",
+    "jump": "Length of jumps, in subwords",
+    "end": "Weight on the end of the sentence",
+    "punctuation": "Weight on punctuation",
+    "agreement": "Agreement with the other heads",
+}
+"""Headings of what a validation measures of attention, over the same sentences each time; see `nmt.diagnostics`."""
 _DASHES = ("solid", "dashed", "dotted")
 
 
@@ -39,23 +56,17 @@ def read_line(name: str, rows: Iterable[Mapping[str, Any]], keys: Sequence[str])
 
 
 def charts(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Loss (nats per token), scores and alignment error of the validation set, and entropy of attention over updates,
-    a chart each; empty when no row holds any."""
-    heads: tuple[tuple[str, Callable[[list[float]], float]], ...] = (
-        ("mean of all heads", lambda values: sum(values) / len(values)),
-        ("sharpest head", min),
-        ("broadest head", max),
-    )
-    wanted = (
+    """Loss (nats per token), scores and alignment error of the validation set, entropy and other measures of attention
+    over updates, a chart each; empty when no row holds any."""
+    wanted: list[tuple[list[Line], Any, str]] = [
         ([read_line("training loss", rows, TRAIN_LOSS), read_line("validation loss", rows, VALID_LOSS)], min, ""),
         ([read_line("validation BLEU", rows, VALID_BLEU), read_line("validation chrF", rows, VALID_CHRF)], max, ""),
         ([read_line("validation alignment error", rows, VALID_AER)], min, ""),
-        (
-            [_line(name, rows, lambda row, of=of: _entropy(row, of)) for name, of in heads],  # type: ignore[misc]
-            None,
-            "Entropy of attention (nats) over updates",
-        ),
-    )
+        (_of_heads(rows, lambda row: row.get("entropy")), None, "Entropy of attention (nats) over updates"),
+    ]
+    for measure, heading in ATTENTION.items():
+        lines = _of_heads(rows, lambda row, measure=measure: row.get("attention", {}).get(measure))  # type: ignore[misc]
+        wanted.append((lines, None, f"{heading} over updates"))
     drawn = [_chart(lines, best, title) for lines, best, title in wanted if any(line.points for line in lines)]
     return f'<div class="charts">{"".join(drawn)}</div>' if drawn else ""
 
@@ -94,9 +105,17 @@ def _line(name: str, rows: Iterable[Mapping[str, Any]], of: Callable[[Mapping[st
     return Line(name, sorted(points))
 
 
-def _entropy(row: Mapping[str, Any], of: Callable[[list[float]], float]) -> float | None:
-    values = [value for layer in row.get("entropy") or () for value in layer]
-    return float(of(values)) if values and all(math.isfinite(value) for value in values) else None
+def _of_heads(rows: Iterable[Mapping[str, Any]], grid: Callable[[Mapping[str, Any]], Any]) -> list[Line]:
+    """A line for each of `HEADS`; of a single head one line."""
+    grids = [(row, [value for layer in grid(row) or () for value in layer if value is not None]) for row in rows]
+    found = [
+        {"update": row.get("update"), **{name: of(values) for name, of in HEADS.items()}}
+        for row, values in grids
+        if values and all(math.isfinite(value) for value in values)
+    ]
+    if max((len(values) for _, values in grids), default=0) == 1:
+        return [read_line("the only head", found, ("mean of all heads",))]
+    return [read_line(name, found, (name,)) for name in HEADS]
 
 
 def _number(row: Mapping[str, Any], keys: Sequence[str]) -> float | None:
@@ -126,35 +145,68 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _label(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e7 else f"{value:.4g}"
+def tick_label(value: float, beside: Sequence[float] = ()) -> str:
+    """A number on an axis, with as many digits as tell it from those beside it."""
+    if value == int(value) and abs(value) < 1e7:
+        return f"{value:,.0f}"
+    if len(beside) > 1 and abs(value) < 1e7:
+        step = beside[1] - beside[0]
+        return f"{value:,.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"
+    return f"{value:.4g}"
+
+
+class Frame:
+    """The axes of a chart: a grid, the numbers beside it, and where a point stands. Sizes are of the SVG's viewBox.
+
+    Args:
+        points: all that is drawn, at least one.
+        names: of places 0, 1, … on the x axis, in the place of numbers.
+        margin: room on both sides of the x axis, as a share of its length.
+    """
+
+    width, height = _WIDTH, _HEIGHT
+
+    def __init__(
+        self, points: Iterable[tuple[float, float]], names: Sequence[str] = (), *, margin: float = 0.0
+    ) -> None:
+        xs, ys = zip(*points, strict=True)
+        self.names = names
+        low, high = (min(xs), max(xs)) if not names else (0.0, len(names) - 1.0)
+        side = (high - low) * margin or margin * max(abs(high), 1.0)
+        self.low_x, self.high_x = low - side, high + side
+        self.is_wide = self.high_x > self.low_x
+        self.high_x = self.high_x if self.is_wide else self.low_x + 1
+        room = (max(ys) - min(ys)) * 0.06 or max(abs(max(ys)) * 0.05, 0.5)
+        self.low_y = max(min(ys) - room, 0.0) if min(ys) >= 0 else min(ys) - room
+        self.high_y = max(ys) + room
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        return (
+            _LEFT + (x - self.low_x) / (self.high_x - self.low_x) * (_WIDTH - _LEFT - _RIGHT),
+            _HEIGHT - _BOTTOM - (y - self.low_y) / (self.high_y - self.low_y) * (_HEIGHT - _TOP - _BOTTOM),
+        )
+
+    def __str__(self) -> str:
+        parts = []
+        values = ticks(self.low_y, self.high_y)
+        for value in values:
+            y = self.place(self.low_x, value)[1]
+            parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick_label(value, values)}</text>')
+        values = ticks(self.low_x, self.high_x) if self.is_wide else [self.low_x]
+        named = [(float(i), escape(name)) for i, name in enumerate(self.names)]
+        for value, name in named or [(value, tick_label(value, values)) for value in values]:
+            x = self.place(value, self.low_y)[0]
+            anchor = "end" if x > _WIDTH - _RIGHT - 20 else "middle"
+            parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 10}" text-anchor="{anchor}">{name}</text>')
+        return "".join(parts)
 
 
 def _chart(lines: list[Line], best: Any, title: str) -> str:
     lines = [line for line in lines if line.points]
-    every = [point for line in lines for point in line.points]
-    low_x, high_x = min(x for x, _ in every), max(x for x, _ in every)
-    low_y, high_y = min(y for _, y in every), max(y for _, y in every)
-    high_x = high_x if high_x > low_x else low_x + 1
-    room = (high_y - low_y) * 0.06 or max(abs(high_y) * 0.05, 0.5)
-    low_y, high_y = (max(low_y - room, 0.0) if low_y >= 0 else low_y - room), high_y + room
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return (
-            _LEFT + (x - low_x) / (high_x - low_x) * (_WIDTH - _LEFT - _RIGHT),
-            _HEIGHT - _BOTTOM - (y - low_y) / (high_y - low_y) * (_HEIGHT - _TOP - _BOTTOM),
-        )
-
-    parts = []
-    for value in ticks(low_y, high_y):
-        y = place(low_x, value)[1]
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_label(value)}</text>')
-    for value in ticks(low_x, high_x):
-        x = place(value, low_y)[0]
-        anchor = "end" if x > _WIDTH - _RIGHT - 20 else "middle"
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 10}" text-anchor="{anchor}">{_label(value)}</text>')
-    parts += [_draw(line, "abc"[index], place) for index, line in enumerate(lines)]
+    frame = Frame(point for line in lines for point in line.points)
+    parts = [str(frame)]
+    parts += [_draw(line, "abc"[index], frame.place) for index, line in enumerate(lines)]
     captions = [_caption(line, _DASHES[index], best) for index, line in enumerate(lines)]
     names = " and ".join(line.name for line in lines)
     heading = escape(title or f"{names[0].upper()}{names[1:]} over updates")

@@ -1,141 +1,29 @@
-"use strict";
-const byId = (id) => document.getElementById(id);
-const within = (value, low, high) => Math.max(low, Math.min(value, high));
-const isolated = (text) => "\u2068" + text + "\u2069"; // a text of either direction keeps to itself
-const element = (tag, text, attributes = {}) => {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
-};
-
-// Shades a cell; the classes keep its text readable, see markup.py.
-const shade = (cell, share) => {
-  cell.classList.toggle("hi", share >= 0.64);
-  cell.classList.toggle("mid", share >= 0.5 && share < 0.64);
-  if (share < 0.0005) cell.style.removeProperty("--w");
-  else cell.style.setProperty("--w", Math.min(share, 1).toFixed(3));
-};
-
-// One cell of a table is in the tab order; the arrow keys, Home and End move from there.
-const grid = (table, show, choose) => {
-  const cells = () => [...table.tBodies[0].rows].map((row) => [...row.querySelectorAll("td")]);
-  const place = (td) => [td.parentNode.sectionRowIndex, td.cellIndex - 1];
-  let current = null;
-  const enter = (td) => { if (current) current.tabIndex = -1; current = td; td.tabIndex = 0; };
-  const move = (row, column) => {
-    const rows = cells(), r = within(row, 0, rows.length - 1), c = within(column, 0, rows[r].length - 1);
-    enter(rows[r][c]);
-    rows[r][c].focus();
-  };
-  const cellOf = (event) => (event.target.closest("tbody") ? event.target.closest("td") : null);
-  table.addEventListener("mouseover", (e) => { const td = cellOf(e); if (td) show(td, ...place(td)); });
-  table.addEventListener("focusin", (e) => { const td = cellOf(e); if (td) { enter(td); show(td, ...place(td)); } });
-  table.addEventListener("click", (e) => {
-    const td = cellOf(e);
-    if (td) { move(...place(td)); choose(td); }
-  });
-  table.addEventListener("keydown", (e) => {
-    const td = cellOf(e);
-    if (!td) return;
-    const [r, c] = place(td);
-    const to = { ArrowUp: [r - 1, c], ArrowDown: [r + 1, c], ArrowLeft: [r, c - 1], ArrowRight: [r, c + 1],
-      Home: [r, 0], End: [r, Infinity] }[e.key];
-    if (to) { e.preventDefault(); move(...to); }
-    else if (e.key === "Enter" || e.key === " ") { e.preventDefault(); choose(td); }
-  });
-  return () => { current = null; const first = table.querySelector("tbody td"); if (first) enter(first); };
-};
-
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
-
 const browse = (data) => {
   const { sentences, values, levels } = data;
   const [layer, head, units, shift] = ["layer", "head", "units", "shift"].map(byId);
-  const MAX = 150; // rows and columns of a matrix
-  const table = Float64Array.from({ length: levels }, (_, i) => (i / (levels - 1)) ** 2);
+  const table = weightsOf(levels);
   const state = { order: [], now: -1, bytes: null, layers: 0, heads: 0, view: null };
   let lines = null;
 
   // --- attention -----------------------------------------------------------------------------------------------------
   const unpack = async (index) => {
     lines ??= byId("weights").textContent.split("\n");
-    if (!lines[index]) return null;
-    const packed = Uint8Array.from(atob(lines[index]), (c) => c.charCodeAt(0));
-    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-    return new Uint8Array(await new Response(stream).arrayBuffer());
+    return unpacked(lines[index]);
   };
 
   // Rows of weights between subwords: the mean of the layers and heads chosen.
   const between = (sentence) => {
-    const T = sentence.tp.length, S = sentence.sp.length, size = T * S;
-    const pick = (select, count) => (count === 1 ? [0] : select.value === "0" ? [...Array(count).keys()]
-      : [Number(select.value) - 1]);
-    const layers = pick(layer, state.layers), heads = pick(head, state.heads), sum = new Float64Array(size);
-    for (const l of layers) for (const h of heads) {
-      const start = (l * state.heads + h) * size;
-      for (let i = 0; i < size; i++) sum[i] += table[state.bytes[start + i]];
-    }
-    const rows = Array.from({ length: T }, (_, t) => sum.slice(t * S, (t + 1) * S).map((x) => x / layers.length / heads.length));
+    const rows = meanRows(state.bytes, table, [state.layers, state.heads, sentence.tp.length, sentence.sp.length],
+      Number(layer.value), Number(head.value));
     return shift.checked ? rows.slice(1) : rows;
   };
 
-  // Names of words, and the subwords of each; a source's last one is what belongs to no word.
-  const wordsOf = (text, pieces, of, last) => {
-    const num = Math.max(-1, ...of) + 1, groups = Array.from({ length: num + 1 }, () => []);
-    of.forEach((word, piece) => groups[word < 0 ? num : word].push(piece));
-    const split = text.split(" ").filter((word) => word);
-    const names = split.length === num ? split
-      : groups.slice(0, num).map((group) => group.map((piece) => pieces[piece]).join("").replaceAll("▁", ""));
-    if (!last) return [names, groups.slice(0, num)];
-    return [[...names, groups[num].map((piece) => pieces[piece]).join("") || "–"], groups];
-  };
-
-  // What is shown: labels, and a row of weights for each of the target's. A source word receives the sum of its
-  // subwords, a target word the mean over its own.
-  const project = (sentence) => {
-    const rows = between(sentence);
-    if (units.value === "pieces") return { source: sentence.sp, target: sentence.tp.slice(0, rows.length), rows };
-    const [source, columns] = wordsOf(sentence.s, sentence.sp, sentence.sw, true);
-    const [target, groups] = wordsOf(sentence.h, sentence.tp, sentence.tw, false);
-    const found = groups.map((group) => {
-      const inside = group.filter((t) => t < rows.length);
-      return columns.map((column) => inside.reduce((a, t) => a + column.reduce((b, s) => b + rows[t][s], 0), 0) / Math.max(inside.length, 1));
-    });
-    return { source, target, rows: found };
-  };
-
-  const label = (text, scope) => {
-    const th = element("th", undefined, { scope, title: text }), span = element("span", text, { dir: "auto" });
-    if (text === "</s>") th.className = "end";
-    th.append(span);
-    return th;
-  };
+  const project = (sentence) => projected(sentence, between(sentence), units.value);
 
   const draw = () => {
     const sentence = sentences[state.now], view = state.view = project(sentence);
-    const source = view.source.slice(0, MAX), target = view.target.slice(0, MAX);
     const links = new Set(units.value === "words" ? sentence.k.map(([i, j]) => j + "," + i) : []);
-    const top = element("tr"), body = element("tbody"), thead = element("thead");
-    top.append(element("td"), ...source.map((text) => label(text, "col")));
-    thead.append(top);
-    const numbers = source.length <= 26;
-    target.forEach((text, t) => {
-      const tr = element("tr");
-      tr.append(label(text, "row"));
-      source.forEach((_, s) => {
-        const weight = view.rows[t][s], td = tr.insertCell();
-        if (numbers && weight >= 0.095) td.textContent = Math.min(Math.round(100 * weight), 100);
-        shade(td, weight);
-        td.tabIndex = -1;
-        if (links.has(t + "," + s)) td.classList.add("link");
-      });
-      body.append(tr);
-    });
-    const matrix = byId("matrix");
-    matrix.classList.toggle("dense", !numbers);
-    matrix.classList.toggle("tiny", source.length > 45);
-    matrix.replaceChildren(thead, body);
+    const numbers = drawMatrix(byId("matrix"), view, links);
     enterMatrix();
     tokens(byId("source-line"), view.source);
     tokens(byId("target-line"), view.target);
@@ -149,88 +37,10 @@ const browse = (data) => {
         && (td.dataset.shift ?? String(Number(shift.checked))) === String(Number(shift.checked)));
   };
 
-  // --- tracing -------------------------------------------------------------------------------------------------------
-  const tokens = (line, names) => {
-    line.dir = "auto";
-    line.replaceChildren(...names.map((name, i) => {
-      const span = element("span", name, { tabindex: i ? "-1" : "0" });
-      if (name === "</s>") span.className = "end";
-      return span;
-    }));
-  };
-  const clear = () => {
-    for (const span of document.querySelectorAll(".trace span")) { shade(span, 0); span.classList.remove("on"); }
-    for (const th of byId("matrix").querySelectorAll("th.on")) th.classList.remove("on");
-  };
-  // Marks a target row or a source column, and shades the other side by its weights.
-  const trace = (isTarget, index, at) => {
-    const { source, target, rows } = state.view;
-    clear();
-    const [own, other] = [byId("target-line"), byId("source-line")].sort(() => (isTarget ? 0 : -1)).map((l) => l.children);
-    const mine = isTarget ? target : source, theirs = isTarget ? source : target;
-    const weights = isTarget ? rows[index] : rows.map((row) => row[index]);
-    own[index].classList.add("on");
-    theirs.forEach((_, i) => shade(other[i], weights[i]));
-    const table = byId("matrix"), heads = table.tHead.rows[0].cells, bodyRows = table.tBodies[0].rows;
-    if (isTarget) bodyRows[index]?.cells[0].classList.add("on");
-    else heads[index + 1]?.classList.add("on");
-    if (at !== undefined) {
-      heads[at + 1]?.classList.add("on");
-      other[at].classList.add("on");
-      byId("weight").textContent = `${isolated(mine[index])} ← ${isolated(theirs[at])}: ${weights[at].toFixed(2)}`;
-      return;
-    }
-    const best = [...theirs.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, 3).filter((i) => weights[i] >= 0.01);
-    const shown = best.map((i) => `${isolated(theirs[i])} ${weights[i].toFixed(2)}`).join(", ") || "nothing";
-    byId("weight").textContent = `${isolated(mine[index])} ${isTarget ? "←" : "→"} ${shown}`;
-  };
-  for (const [id, other, isTarget] of [["target-line", "source-line", true], ["source-line", "target-line", false]]) {
-    const line = byId(id), indexOf = (span) => [...line.children].indexOf(span);
-    const reach = (e) => { if (e.target.parentNode === line) trace(isTarget, indexOf(e.target)); };
-    line.addEventListener("mouseover", reach);
-    line.addEventListener("focusin", (e) => {
-      for (const span of line.children) span.tabIndex = span === e.target ? 0 : -1;
-      reach(e);
-    });
-    line.addEventListener("click", (e) => { if (e.target.parentNode === line) e.target.focus(); });
-    line.addEventListener("keydown", (e) => {
-      const step = getComputedStyle(line).direction === "rtl" ? -1 : 1, i = indexOf(e.target), last = line.children.length - 1;
-      const to = { ArrowLeft: i - step, ArrowRight: i + step, Home: 0, End: last }[e.key];
-      if (to !== undefined) { e.preventDefault(); line.children[within(to, 0, last)].focus(); }
-      else if (e.key === "ArrowUp" || e.key === "ArrowDown") {
-        e.preventDefault();
-        const across = byId(other).children;
-        across[within(i, 0, across.length - 1)]?.focus();
-      } else if (e.key === "Escape") clear();
-    });
-  }
-  const enterMatrix = grid(byId("matrix"), (td, row, column) => trace(true, row, column), () => {});
+  const { enter: enterMatrix } = traced({ sourceLine: byId("source-line"), targetLine: byId("target-line"),
+    matrix: byId("matrix"), weight: byId("weight") }, () => state.view);
 
   // --- texts ---------------------------------------------------------------------------------------------------------
-  // Words, and single characters where words are not set apart.
-  const parts = (text) => text.match(
-    /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Khmer}\p{Script=Lao}]|[\p{L}\p{M}\p{N}]+|\s+|[^]/gu) ?? [];
-  // For each part of both texts, whether it is in a longest common subsequence.
-  const common = (a, b) => {
-    const width = b.length + 1, best = new Uint16Array((a.length + 1) * width), inA = [], inB = [];
-    for (let i = a.length - 1; i >= 0; i--) for (let j = b.length - 1; j >= 0; j--)
-      best[i * width + j] = a[i] === b[j] ? best[(i + 1) * width + j + 1] + 1
-        : Math.max(best[(i + 1) * width + j], best[i * width + j + 1]);
-    for (let i = 0, j = 0; i < a.length && j < b.length;) {
-      if (a[i] === b[j]) { inA[i++] = inB[j++] = true; }
-      else if (best[(i + 1) * width + j] >= best[i * width + j + 1]) i++;
-      else j++;
-    }
-    return [inA, inB];
-  };
-  const marked = (dd, all, kept, className, title) => {
-    let run = null;
-    all.forEach((text, i) => {
-      if (kept[i]) { run = null; dd.append(text); return; }
-      if (!run) { run = element("mark", "", { class: className, title }); dd.append(run); }
-      run.append(text);
-    });
-  };
   const showTexts = (sentence) => {
     const box = byId("texts-shown"), texts = [["source", sentence.s], ["reference", sentence.r], ["hypothesis", sentence.h]];
     const made = texts.filter(([, text]) => text !== null).map(([name, text]) => {
@@ -253,12 +63,6 @@ const browse = (data) => {
   // --- choosing ------------------------------------------------------------------------------------------------------
   const list = byId("list");
   const number = (value) => (value === null ? "–" : value.toFixed(2).replace("-", "−"));
-  const fill = (select, names, value) => {
-    select.replaceChildren(...names.map(([key, name]) => element("option", name, { value: key })));
-    select.value = value;
-  };
-  const counted = (name, count) => [["0", "mean"], ...Array.from({ length: count }, (_, i) => [String(i + 1), String(i + 1)])]
-    .slice(count === 1 ? 1 : 0);
   const first = (count, chosen) => (count === 1 ? "1" : String(chosen));
 
   const show = async (index) => {

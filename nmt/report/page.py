@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,8 @@ from nmt.files import write_text
 from nmt.report import maps, summary
 from nmt.report.browser import Browser
 from nmt.report.chart import charts
-from nmt.report.markup import anchor, escape, section, table
+from nmt.report.document import document, own
+from nmt.report.markup import escape, section, table
 
 
 @dataclass
@@ -90,25 +88,8 @@ def render(report: Report) -> str:
         "Data": section("Data", _data(report.data)),
         "Provenance": section("Provenance", _provenance(report)),
     }
-    links = "".join(f'<a href="#{anchor(title)}">{title}</a>' for title, body in found.items() if body)
-    css, script = _own("page.css"), _own("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # Nothing may be fetched, and no script but ours may run, whatever the sentences hold.
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(report.title)} – {escape(report.name)}</title>\n<style>{css}</style>\n</head>\n<body>\n"
-        f'<header><h1 dir="auto">{escape(report.title)}</h1><p class="soft">run <code>{escape(report.name)}</code></p>'
-        f"<nav>{links}</nav></header>\n<main>\n{''.join(found.values())}</main>\n<script>{script}</script>\n"
-        "</body>\n</html>\n"
-    )
-
-
-def _own(name: str) -> str:
-    """A file that belongs to the package."""
-    return files("nmt.report").joinpath(name).read_text(encoding="utf-8")
+    run = f'<p class="soft">run <code>{escape(report.name)}</code></p>'
+    return document(report.title, report.name, run, found, styles=own("page.css"), script=own("matrix.js", "page.js"))
 
 
 def _data(parts: Sequence[SplitReport]) -> str:

@@ -13,13 +13,13 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from types import FrameType
+from collections.abc import Iterable, Sequence
 from typing import IO, Any, NamedTuple
 
 import torch
 
 from nmt.launch import CAUSES
+from nmt.stop import PassedOn
 from nmt.sweep.jobs import DONE, FAILED, Job, SweepOptions
 from nmt.sweep.progress import Progress
 
@@ -76,7 +76,13 @@ def run(name: str, jobs: Sequence[Job], options: SweepOptions, progress: Progres
     share += f" and {len(free[0].gpus)} of {len(_gpus())} GPUs" if free[0].gpus else ""
     progress.say(f"sweep: {len(jobs)} runs to make, {len(free)} at a time, each with {share}")
     waiting, running = deque(jobs), dict[Job, _Child]()
-    with _PassedOn(running) as signals:
+
+    def end(_: int) -> None:
+        for child in running.values():
+            with contextlib.suppress(ProcessLookupError):
+                child.process.send_signal(signal.SIGTERM)
+
+    with PassedOn(end) as signals:
         while running or (waiting and not signals.received):
             while waiting and free and not signals.received:
                 job, slot = waiting.popleft(), free.pop()
@@ -144,29 +150,6 @@ def reason_of(code: int, said: Iterable[str]) -> str:
         if line.startswith("error: "):
             return line.removeprefix("error: ")
     return lines[-1].strip() if lines else f"ended with exit code {code}"
-
-
-class _PassedOn:
-    """SIGINT and SIGTERM go to the runs as SIGTERM while the context lasts; a second one stops them at once."""
-
-    def __init__(self, running: Mapping[Job, _Child]) -> None:
-        self.running, self.received = running, 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "_PassedOn":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._pass_on)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        for child in self.running.values():
-            with contextlib.suppress(ProcessLookupError):
-                child.process.send_signal(signal.SIGTERM)
 
 
 def follow_parent() -> None:

@@ -260,6 +260,10 @@ def test_every_format_has_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixt
         written = (tmp_path / f"out{suffix}").read_text(encoding="utf-8")
         assert sign in written
         assert mean in written or suffix in (".csv", ".json")
+    both = [tmp_path / "again.csv", tmp_path / "page.html"]
+    main([*arguments, *(part for file in both for part in ("--output", str(file)))])
+    assert both[0].read_bytes() == (tmp_path / "out.csv").read_bytes()
+    assert mean in both[1].read_text(encoding="utf-8")
     rows = {
         (row["group"], row["quantity"]): row for row in csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text()))
     }
@@ -289,6 +293,7 @@ def test_runs_reports_and_folders_of_runs(tmp_path: Path, capsys: pytest.Capture
     assert f"{tmp_path / 'nothing'}: no such run" in failure(capsys, str(tmp_path / "nothing"), str(run))
     assert "name the runs" in failure(capsys)
     assert "--only all: must be some of scores," in failure(capsys, str(run), str(other), "--only", "all")
+    assert "--sentences -1: must be 0" in failure(capsys, str(run), str(other), "--sentences", "-1")
     assert "--varied wings: wings is no option" in failure(capsys, str(run), str(other), "--varied", "wings")
     assert "of test_long" in failure(capsys, str(run), str(other), "--test", "test_long")
     (run / "report/sentences.jsonl").write_text("{")

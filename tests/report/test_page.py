@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nmt.report import Browser, Report, ReportSentence, SplitReport, write_page
-from nmt.report.chart import MAX_POINTS, TRAIN_LOSS, charts, read_line, ticks
+from nmt.report.chart import ATTENTION, MAX_POINTS, TRAIN_LOSS, charts, read_line, ticks
 from nmt.report.markup import escape
 from nmt.report.page import render
 
@@ -203,8 +203,28 @@ def test_the_curves_span_the_charts(example):
     captions = " ".join(e["text"] for e in page.all("figcaption"))
     assert "validation BLEU (solid): highest 25 at update 1,000" in captions
     assert "validation loss (dashed): lowest 2.5 at update 200" in captions
-    assert "sharpest head (dashed): last 1 at update 1,000" in captions
-    assert "broadest head (dotted): last 1.2 at update 1,000" in captions
+    assert "lowest head (dashed): last 1 at update 1,000" in captions
+    assert "highest head (dotted): last 1.2 at update 1,000" in captions
+
+
+def test_measures_of_attention_over_training_have_a_chart_each():
+    grid = [[0.5, 0.25, None], [0.75, 0.25, 0.5]]
+    rows = [{"update": u, "entropy": grid, "attention": dict.fromkeys(ATTENTION, grid)} for u in (10, 20, 30)]
+    page = Page(charts([{"update": 5, "loss": 1.0}, *rows]))
+    drawings = [e["attributes"]["aria-label"] for e in page.all("svg") if e["attributes"].get("class") != "key"]
+    assert drawings[1:] == [
+        "Entropy of attention (nats) over updates",
+        *(f"{heading} over updates" for heading in ATTENTION.values()),
+    ]
+    captions = [e["text"] for e in page.all("figcaption")[1:]]
+    assert len(captions) == 1 + len(ATTENTION)
+    for caption in captions:
+        assert "mean of all heads (solid): last 0.45 at update 30" in caption
+        assert "lowest head (dashed): last 0.25" in caption
+        assert "highest head (dotted): last 0.75" in caption
+    page = Page(charts([{"update": u, "attention": {"jump": [[2.0]], "end": [[None]]}} for u in (1, 2)]))
+    (caption,) = page.all("figcaption")
+    assert "the only head (solid): last 2 at update 2" in caption["text"]
 
 
 def test_many_rows_are_averaged_and_the_caption_says_so():

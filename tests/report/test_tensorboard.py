@@ -20,8 +20,9 @@ def read(folder):
 
 def test_entropies_are_histograms_scalars_and_a_part_of_the_row_of_their_validation(tmp_path):
     rows = np.random.default_rng(1).uniform(0, 3, (LAYERS, HEADS, ROWS))
+    measures = {"jump": [[0.5, 1.5, 2.5], [3.5, None, 5.5]]}
     with records.Records(tmp_path, ("loss", "nll"), 0, 0, 0, 10) as written:
-        written.entropies(rows, 5)
+        written.attention(rows, measures, 5)
         written.validated(5, {"loss": 1.0}, {}, 5)
         written.validated(6, {"loss": 1.0}, {}, 5)  # of a validation that measured nothing
     events = read(tmp_path)
@@ -37,7 +38,11 @@ def test_entropies_are_histograms_scalars_and_a_part_of_the_row_of_their_validat
             ]
     found = records.read(tmp_path / "metrics.jsonl")
     np.testing.assert_allclose(found[0]["entropy"], rows.mean(-1), atol=1e-6)
-    assert "entropy" not in found[1]
+    assert found[0]["attention"] == measures
+    assert not {"entropy", "attention"} & set(found[1])
+    scalars = {tag for tag in events.Tags()["scalars"] if tag.startswith("jump/")}
+    assert scalars == {f"jump/layer_{i}/head_{j}" for i in (1, 2) for j in (1, 2, 3)} - {"jump/layer_2/head_2"}
+    assert [(e.step, e.value) for e in events.Scalars("jump/layer_2/head_1")] == [(5, 3.5)]
 
 
 def test_the_table_of_runs_has_options_and_final_scores(tmp_path):

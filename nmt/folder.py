@@ -1,0 +1,150 @@
+"""The report folder of an evaluation: its files, the attention of its hypotheses, pictures and a page."""
+
+import hashlib
+import json
+import logging
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nmt import __version__, alignment
+from nmt.aligner import CHUNK, Aligner
+from nmt.alignment.record import Aligned, writing
+from nmt.data import Pair
+from nmt.diagnostics import Collector, importance
+from nmt.evaluation import Evaluation
+from nmt.files import write_text
+from nmt.report import Browser, Report, ReportSentence, SplitReport, heatmap, write_page
+
+log = logging.getLogger(__name__)
+
+NUM_HEATMAPS = 10
+FILES = ("pharaoh", "npz")
+
+
+@dataclass
+class About:
+    """What a report says beside the results: names of run and test set, how the run was made, and its history."""
+
+    name: str = ""
+    test: str = "test"
+    command: str = ""
+    config: str = ""
+    history: Sequence[dict[str, Any]] = ()
+    data: Sequence[SplitReport] = field(default_factory=list)
+    texts: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)  # see `nmt.runs.texts`
+
+
+def write(result: Evaluation, aligner: Aligner | None, directory: Path, about: About) -> None:
+    """Writes everything; the diagnostics of the hypotheses are measured on the way and added to the result.
+
+    Args:
+        result: everything that was found.
+        aligner: holds the model; None for a model without attention.
+        directory: the report folder; what it held under the same names is replaced.
+        about: what else the page says.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.yaml").unlink(missing_ok=True)
+    write_text(directory / "hypotheses.txt", "".join(f"{t.text}\n" for t in result.translations))
+    browser = _write_attention(result, aligner, directory)
+    if result.alignment is not None:
+        alignment.write_pharaoh(directory / "reference_alignments.pharaoh", result.alignment.links)
+        _write_json(directory / "readings.json", result.readings())
+    else:
+        for name in ("reference_alignments.pharaoh", "readings.json"):
+            (directory / name).unlink(missing_ok=True)
+    _write_json(directory / "scores.json", result.primitive())
+    if result.diagnostics is not None:
+        _write_json(directory / "diagnostics.json", result.diagnostics.primitive())
+        for line in result.diagnostics.table():
+            log.info("%s", line)
+    rows = (json.dumps(row, ensure_ascii=False) for row in result.sentences())
+    write_text(directory / "sentences.jsonl", "".join(f"{row}\n" for row in rows))
+    for note in result.notes:
+        log.info("%s", note)
+    page = Report(
+        title=f"{about.test}: {len(result.pairs)} sentences",
+        name=about.name,
+        scores=result.primitive(),
+        readings=result.readings(),
+        diagnostics=result.diagnostics.primitive() if result.diagnostics is not None else {},
+        history=about.history,
+        data=about.data,
+        texts={**about.texts, about.test: _digests(result.pairs)},
+        command=about.command,
+        versions=versions(),
+        config=about.config,
+        notes=result.notes,
+        browser=browser,
+    )
+    write_page(directory / "report.html", page)
+    write_text(directory / "config.yaml", about.config)  # comes last: who finds it has a whole report
+
+
+def _write_attention(result: Evaluation, aligner: Aligner | None, directory: Path) -> Browser:
+    """alignments.npz, alignments.pharaoh, heat maps and diagnostics of the hypotheses; what the page shows of them."""
+    pairs, translations = result.pairs, result.translations
+    texts = [(pair.source, translation.text) for pair, translation in zip(pairs, translations, strict=True)]
+    if aligner is None:
+        for name in FILES:
+            (directory / f"alignments.{name}").unlink(missing_ok=True)
+        (directory / "diagnostics.json").unlink(missing_ok=True)
+        browser = Browser()
+        for row in result.sentences():
+            browser.add(_sentence(row))
+        return browser
+    reading = aligner.reading
+    assert reading is not None, "it was chosen"
+    read_from = aligner.translator.in_words(reading)
+    browser, collector, rows = Browser(*reading[:3], read_from), Collector(), iter(result.sentences())
+    with writing(directory, FILES, weights=True) as add:
+        for begin in range(0, len(pairs), CHUNK):
+            part = slice(begin, begin + CHUNK)
+            sources = aligner.tokenizer.encode_source([pair.source for pair in pairs[part]])
+            found = aligner.align_ids(texts[part], sources, [t.tokens for t in translations[part]])
+            add(found)
+            for one in found:
+                collector.add(one.weights, one.source_pieces, one.source)
+                browser.add(_sentence(next(rows), one), one.weights)
+            for i, one in enumerate(found[: max(NUM_HEATMAPS - begin, 0)], start=begin):
+                picture, rows_read = directory / "heatmaps" / f"{i + 1:04d}.png", reading.rows(one.weights)
+                names = one.source_pieces, one.target_pieces[: len(rows_read)]
+                drawn = heatmap.draw(picture, rows_read, *names, title=read_from)
+                result.notes += [f"{picture.name}: {note}" for note in drawn]
+    result.diagnostics = collector.result()
+    if result.diagnostics is not None and aligner.config.importance_on:
+        some = pairs[: aligner.config.importance_on]
+        result.diagnostics.importance = importance(aligner.translator, some)
+        result.diagnostics.num_importance = len(some)
+    return browser
+
+
+def _digests(pairs: Sequence[Pair]) -> list[list[str]]:
+    """SHA-256 of each side of a test set, as of a file of its lines."""
+    sides = {name: "".join(f"{pair[side]}\n" for pair in pairs) for side, name in enumerate(("sources", "references"))}
+    return [[name, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()] for name, text in sides.items()]
+
+
+def _sentence(row: dict[str, Any], one: Aligned | None = None) -> ReportSentence:
+    """A row of sentences.jsonl for the page, with the names of its subwords and their links."""
+    texts = ("id", "source", "reference", "hypothesis", "cut", "chrf")
+    values = {"chrF": row["chrf"], **{name.replace("_", " "): row[name] for name in row if name not in texts}}
+    given = (row["source"], row["reference"], row["hypothesis"], values)
+    if one is None:
+        return ReportSentence(*given)
+    return ReportSentence(*given, one.source_pieces, one.target_pieces, one.source_words, one.target_words, one.links)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    from importlib.metadata import version
+
+    packages = ("torch", "sentencepiece", "sacrebleu", "numpy", "datasets")
+    return {"nmt": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}

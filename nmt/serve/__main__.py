@@ -1,0 +1,44 @@
+"""python -m nmt.serve: a page to try trained models on, and the same as JSON."""
+
+import ipaddress
+import logging
+
+from nmt import runtime
+from nmt.config import command
+from nmt.schema import ServeConfig
+from nmt.serve.served import load
+
+log = logging.getLogger("nmt.serve")
+
+
+def main(config: ServeConfig, overrides: list[str]) -> None:
+    """Serves until it is stopped."""
+    runtime.prepare(config.threads)
+    try:
+        from nmt.serve.app import make_app
+        from nmt.serve.server import listen, make_server
+        from nmt.serve.worker import Worker
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("nmt"):
+            raise
+        raise ValueError(
+            f"{error.name} is missing, which the server needs: pip install 'nmt-attention[serve]'"
+        ) from None
+    listening = listen(config.host, config.port)
+    with listening:
+        served = load(config, overrides, runtime.device(config.device))
+        worker = Worker(config.max_waiting, config.max_seconds)
+        host, port = listening.getsockname()[:2]
+        if not ipaddress.ip_address(host).is_loopback:
+            log.warning(
+                "host=%s: anybody who can reach this machine can use the models; nobody is asked for a name", host
+            )
+        log.info("http://%s:%d/ – stop with Ctrl-C", f"[{host}]" if ":" in host else host, port)
+        try:
+            make_server(make_app(served, config, worker), config.max_seconds).run(sockets=[listening])
+        finally:
+            worker.close()
+
+
+if __name__ == "__main__":
+    command(main, ServeConfig, "serve")

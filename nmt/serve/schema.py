@@ -1,0 +1,181 @@
+"""What is asked and answered, as types: FastAPI makes /openapi.json of them. Indices count from 0 unless said."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Asked(BaseModel):
+    """What every request is: nothing but what is named here, and of the type that is named."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Answered(BaseModel):
+    """What every answer is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class TranslateRequest(Asked):
+    """`text` or `lines`, and how to search; what is not given is as the model was trained, see `Model`."""
+
+    model: str | None = Field(None, description="a name of /api/models; null: the first")
+    text: str | None = Field(None, description="text; every line of it, ended by a line feed, is one sentence")
+    lines: list[str] | None = Field(None, description="sentences, none of which holds a line feed")
+    beam: Annotated[int, Field(ge=1)] | None = Field(None, description="hypotheses kept at every step; 1 is greedy")
+    num_best: Annotated[int, Field(ge=1)] | None = Field(None, description="translations of each sentence")
+    length_penalty: Annotated[float, Field(ge=0, le=10)] | None = Field(
+        None, description="exponent of the length by which log-probabilities are divided"
+    )
+
+
+class AttentionRequest(Asked):
+    """A source, and a translation of it as token ids or as text."""
+
+    model: str | None = Field(None, description="a name of /api/models; null: the first")
+    source: str = Field(description="one part, as /api/translate has cut it")
+    tokens: list[int] | None = Field(None, description="ids of the translation, without end token")
+    target: str | None = Field(None, description="a translation as text, in the place of `tokens`")
+    layer: int | None = Field(None, description="counted from 1; 0: the mean of all; null: every one")
+    head: int | None = Field(None, description="counted from 1; 0: the mean of all; null: every one")
+
+
+class Reading(Answered):
+    """Where links are read from: layer and head counted from 1, 0 = the mean; shift 1 = the row of the next token;
+    null = a word whose attention is on the end token has no link."""
+
+    layer: int
+    head: int
+    shift: int
+    null: bool
+
+
+class Model(Answered):
+    """A model, and how it searches when nothing else is asked for."""
+
+    name: str
+    architecture: str
+    score: Any = Field(description="of the attention to the source: a name; a list of one a head, or one a layer")
+    normaliser: str
+    layers: int = Field(description="with attention to the source; 0: none")
+    heads: int
+    source_lang: str
+    target_lang: str
+    parameters: int
+    vocabulary: int = Field(description="entries of the target vocabulary; ids are below")
+    longest: int = Field(description="source tokens beyond which a line is translated in parts")
+    method: str
+    beam: int
+    num_best: int
+    length_penalty: float
+    reading: Reading | None
+    read_from: str = Field(description="the reading in words")
+    chosen_by: str = Field(description="on what the reading was chosen; empty for the mean, which none was chosen for")
+    examples: list[str]
+
+
+class Limits(Answered):
+    """What a request may be at most."""
+
+    max_bytes: int
+    max_lines: int
+    max_characters: int
+    max_beam: int
+    max_weights: int
+    max_seconds: float
+    max_waiting: int
+
+
+class Models(Answered):
+    """The answer of /api/models."""
+
+    version: str
+    models: list[Model]
+    limits: Limits
+
+
+class Best(Answered):
+    """One of the translations of a line."""
+
+    text: str
+    score: float
+    log_prob: float
+    cut: bool = Field(description="the longest length allowed ended it")
+
+
+class Hypothesis(Best):
+    """One of the translations of a part, with its alignment."""
+
+    tokens: list[int]
+    pieces: list[str] = Field(description="its subwords")
+    words: list[int] = Field(description="the word of each piece")
+    links: list[tuple[int, int]] | None = Field(
+        description="(source word, target word), read from the model's `reading`; null without attention"
+    )
+
+
+class Part(Answered):
+    """A line, or a part of one that was too long for the model."""
+
+    source: str
+    pieces: list[str]
+    words: list[int] = Field(description="the word of each piece")
+    hypotheses: list[Hypothesis] = Field(description="the best first")
+
+
+class Sentence(BaseModel):
+    """A line: the fields of `nmt.translate format=jsonl`, and its parts."""
+
+    line: int = Field(description="counted from 1")
+    source: str
+    translation: str
+    error: str | None = Field(None, description="why there is no translation; then nothing but `details` follows")
+    score: float | None = None
+    log_prob: float | None = None
+    cut: bool | None = None
+    parts: int | None = None
+    n_best: list[Best] | None = Field(None, description="where num_best is above 1")
+    source_pieces: list[str] | None = None
+    target_pieces: list[str] | None = None
+    links: list[tuple[int, int]] | None = Field(None, description="of words")
+    piece_links: list[tuple[int, int]] | None = None
+    read_from: str | None = Field(None, description="where these links are read from, in words")
+    details: list[Part]
+
+
+class Translated(Answered):
+    """The answer of /api/translate."""
+
+    model: str
+    sentences: list[Sentence]
+
+
+class Streamed(Answered):
+    """A line of what /api/stream answers: the translation of a line so far; at last the result, or an error."""
+
+    line: int | None = None
+    text: str | None = None
+    result: Translated | None = None
+    error: str | None = None
+
+
+class Attention(Answered):
+    """The answer of /api/attention: one teacher-forced pass over the translation given."""
+
+    model: str
+    layers: list[int] = Field(description="which the matrices are of, counted from 1; [0]: the mean of all")
+    heads: list[int] = Field(description="likewise")
+    source_pieces: list[str] = Field(description="S subwords, the end token among them")
+    target_pieces: list[str] = Field(description="T subwords, the end token among them")
+    source_words: list[int] = Field(description="the word of each piece, -1 for none")
+    target_words: list[int] = Field(description="likewise")
+    weights: list[list[list[list[float]]]] = Field(
+        description="layers x heads x T x S; row t is what token t was predicted with"
+    )
+
+
+class Failed(Answered):
+    """The answer to a request that could not be answered."""
+
+    error: str

@@ -1,0 +1,145 @@
+"""The models that are served: what they are called, what is known of them, and how alignments are read off them."""
+
+import itertools
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nmt import checkpoint
+from nmt.options import from_primitive
+from nmt.runs import overlay, run_of
+from nmt.schema import Config, ServeConfig
+from nmt.translator import Translator
+
+log = logging.getLogger(__name__)
+
+NUM_EXAMPLES = 3
+LONGEST_EXAMPLE = 20  # words
+
+
+class AskedWrongError(ValueError):
+    """A request that cannot be answered. status: of the answer."""
+
+    def __init__(self, message: str, status: int = 422) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass
+class Served:
+    """One model.
+
+    name: what requests call it.
+    translator: it, and how it searches when nothing else is asked for.
+    config: the run's.
+    longest: source tokens that are translated in one piece.
+    shape: layers and heads of its attention to the source, (0, 0) without.
+    examples: sentences to try it with.
+    """
+
+    name: str
+    translator: Translator
+    config: Config
+    longest: int
+    shape: tuple[int, int]
+    examples: list[str]
+
+    @property
+    def most_target(self) -> int:
+        """Tokens of a translation that may be asked about."""
+        limit = self.translator.model.max_target
+        return 4 * self.longest if limit is None else limit - 1
+
+    def about(self) -> dict[str, Any]:
+        """What `nmt.serve.schema.Model` says."""
+        attention = self.config.model.attention
+        scores = [layer.get("score", attention.score) for layer in attention.layers]
+        search, carried = self.translator.config, self.translator.carried if any(self.shape) else None
+        return {
+            "name": self.name,
+            "architecture": self.config.model.architecture,
+            "score": scores if len(set(map(str, scores))) > 1 else (scores or [attention.score])[0],
+            "normaliser": attention.normaliser,
+            "layers": self.shape[0],
+            "heads": self.shape[1],
+            "source_lang": self.config.data.source_lang,
+            "target_lang": self.config.data.target_lang,
+            "parameters": sum(parameter.numel() for parameter in self.translator.model.parameters()),
+            "vocabulary": self.translator.tokenizer.target_size,
+            "longest": self.longest,
+            "method": search.method,
+            "beam": search.beam,
+            "num_best": search.num_best,
+            "length_penalty": search.length_penalty,
+            "reading": None if carried is None else carried.reading._asdict(),
+            "read_from": "" if carried is None else str(carried.reading),
+            "chosen_by": "" if carried is None else carried.by,
+            "examples": self.examples,
+        }
+
+
+def load(config: ServeConfig, overrides: Sequence[str], device: torch.device) -> list[Served]:
+    """The models of `checkpoint`, in order.
+
+    Raises:
+        ValueError, OSError: one of them cannot be read, or is named twice.
+    """
+    paths = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
+    served: list[Served] = []
+    for path, name in zip(paths, _names(paths), strict=True):
+        found = checkpoint.locate(path)
+        content = checkpoint.load(found, device)
+        trained = overlay(from_primitive(Config, content["config"]), config, overrides)
+        translator = Translator.from_checkpoint(content, trained.search, device)
+        longest = config.max_length or trained.data.max_length
+        if translator.longest is not None:
+            longest = min(longest, translator.longest)
+        served.append(Served(name, translator, trained, longest, _shape(translator), _examples(run_of(found))))
+        log.info("%s: %s", name, found)
+    return served
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """The names of runs; where two have the same, what was given."""
+    names = [os.path.basename(os.path.abspath(run_of(checkpoint.locate(path)))) for path in paths]  # noqa: PTH100, PTH119
+    names = [path if names.count(name) > 1 else name for name, path in zip(names, paths, strict=True)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"checkpoint: {name} is given twice; give each model once")
+    return names
+
+
+def _shape(translator: Translator) -> tuple[int, int]:
+    for _, weights in translator.attention([[]], [[]]):
+        return int(weights.shape[0]), int(weights.shape[1])
+    return 0, 0
+
+
+def _examples(run: Path) -> list[str]:
+    """Short sources of the run's report; none where it has none."""
+    path = run / "report" / "sentences.jsonl"
+    try:
+        with path.open(encoding="utf-8") as file:
+            sources = [json.loads(line)["source"] for line in itertools.islice(file, 100)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.debug("%s: no examples (%s)", path, error)
+        return []
+    return [text for text in sources if 0 < len(text.split(" ")) <= LONGEST_EXAMPLE][:NUM_EXAMPLES]
+
+
+def named(served: Sequence[Served], name: str | None) -> Served:
+    """The model of a name; the first for None.
+
+    Raises:
+        AskedWrongError: there is none.
+    """
+    for one in served:
+        if name is None or one.name == name:
+            return one
+    raise AskedWrongError(f"model={str(name)[:100]}: there is {', '.join(one.name for one in served)}")

@@ -1,0 +1,94 @@
+"""The server: its socket, clients that are slow, and its end."""
+
+import asyncio
+import logging
+import socket
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+log = logging.getLogger(__name__)
+
+MOST_CONNECTIONS = 400
+MOST_HEADER_BYTES = 16_384
+GRACE_SECONDS = 3
+
+
+class Protocol(H11Protocol):
+    """uvicorn's, which waits for ever: here a request's head has to come, and an answer has to be taken, in time."""
+
+    seconds = 30.0
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._sending: asyncio.TimerHandle | None = None
+        self._reading: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._expect_head()
+
+    def _expect_head(self) -> None:
+        """Begins to wait for the head of a request, or ends it when the head is there."""
+        waits = self.cycle is None or self.cycle.response_complete
+        if waits and self._sending is None:
+            self._sending = self.loop.call_later(self.seconds, self.transport.abort)
+        elif not waits and self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._reading is None:
+            self._reading = self.loop.call_later(self.seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._sending, self._reading):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The socket.
+
+    Raises:
+        OSError: the address is another's, or not of this machine.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(f"host={host} port={port}: {reason}; give another one, port=0 is a free one") from None
+
+
+def make_server(app: FastAPI, seconds: float) -> uvicorn.Server:
+    """A server of the application. seconds: that a client may take to send a head or to go on reading an answer."""
+    config = uvicorn.Config(
+        app,
+        http=type("TimedProtocol", (Protocol,), {"seconds": seconds}),
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        h11_max_incomplete_event_size=MOST_HEADER_BYTES,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    return uvicorn.Server(config)

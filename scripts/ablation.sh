@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# The ablation study of docs/ablation.md: seven scores, three seeds, equal parameters; then its comparison.
+# usage: [BIN=.venv/bin] [SEEDS=1,2,3] scripts/ablation.sh rnn|transformer|multi30k [OPTION=VALUE ...]
+set -euo pipefail
+part=${1:?which part: rnn, transformer or multi30k}
+shift
+python=${BIN:+$BIN/}python
+case $part in
+  rnn) options=() ;;
+  transformer) options=(model=transformer) ;;
+  multi30k)
+    options=(experiment=multi30k_rnn model.wiring=luong
+      train.max_updates=2000 train.valid_every=500 train.save_every=500)
+    ;;
+  *)
+    echo "error: $part: must be rnn, transformer or multi30k" >&2
+    exit 1
+    ;;
+esac
+runs=runs
+for option in "$@"; do
+  case $option in runs=*) runs=${option#runs=} ;; esac
+done
+# A run that fails is listed and does not stop the rest; what has a report is compared all the same.
+failed=0
+"$python" -m nmt.train -m name="ablation_$part" sweep=attention seed="${SEEDS:-1,2,3}" model.match=parameters threads=1 \
+  launcher=processes jobs=2 "${options[@]}" "$@" || failed=$?
+[ "$failed" -gt 1 ] && exit "$failed" # stopped by a signal
+folder=$runs/ablation_$part
+compare() {
+  local file=$folder/$1
+  shift
+  "$python" -m nmt.compare "$folder" --baseline scaled --varied model.attention.score "$@" \
+    --output "$file.html" --output "$file.md" --output "$file.csv"
+}
+compare compare
+[ "$part" = multi30k ] || compare compare_long --test test_long
+exit "$failed"

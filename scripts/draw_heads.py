@@ -1,0 +1,69 @@
+"""Draws the attention of every head of one sentence side by side.
+
+    python scripts/draw_heads.py RUN SENTENCE OUTPUT.png [--layer N]
+
+RUN is a run (or a report folder) with its alignments.npz; sentences and layers are counted from 1. Each head is drawn
+by `nmt.report.heatmap` and has its score above it.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from nmt.files import whole
+from nmt.options import from_primitive
+from nmt.report import heatmap
+from nmt.schema import Config
+
+
+def draw(report: Path, number: int, layer: int, output: Path) -> None:
+    """Writes the picture.
+
+    Raises:
+        ValueError: there is no such sentence or layer.
+        OSError: a file is not there.
+    """
+    config = from_primitive(Config, yaml.safe_load((report / "config.yaml").read_text(encoding="utf-8")))
+    with np.load(report / "alignments.npz", allow_pickle=False) as stored:
+        if f"{number - 1}.weights" not in stored:
+            raise ValueError(f"{report / 'alignments.npz'}: has no sentence {number}")
+        weights, source, target = (stored[f"{number - 1}.{name}"] for name in ("weights", "source", "target"))
+    if not 1 <= layer <= len(weights):
+        raise ValueError(f"--layer {layer}: the model has {len(weights)} layers with attention to the source")
+    scores = config.model.attention.layer(layer - 1).scores
+    import matplotlib.image
+
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = []
+        for head, (matrix, score) in enumerate(zip(weights[layer - 1].astype(float), scores, strict=True), start=1):
+            file = Path(folder) / f"{head}.png"
+            heatmap.draw(file, matrix, source.tolist(), target.tolist(), title=f"head {head}: {score}")
+            pictures.append(matplotlib.image.imread(file)[..., :3])
+    height = max(len(picture) for picture in pictures)
+    padded = [np.pad(each, ((height - len(each), 0), (0, 0), (0, 0)), constant_values=1.0) for each in pictures]
+    with whole(output) as temporary:
+        matplotlib.image.imsave(temporary, np.concatenate(padded, axis=1), format="png")
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("sentence", type=int)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--layer", type=int, default=1)
+    given = parser.parse_args()
+    report = given.run / "report" if (given.run / "report").is_dir() else given.run
+    try:
+        draw(report, given.sentence, given.layer, given.output)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Comparisons made up for tests of their page: attention, curves, costs and scores by length, without a model."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nmt.alignment.record import Aligned, writing
+from nmt.compare import Comparison, Outcome, compare
+from nmt.compare.outcome import Validation
+from nmt.options import flatten, to_primitive
+from nmt.schema import Config
+
+SOURCES = [
+    "the small house stands beside the old church",
+    "a number, 1,234 & <b>markup</b>",
+    "the king spoke to the children </script><img src=http://a.example/x>",
+    "short",
+    " ".join(f"word{i}" for i in range(40)),
+]
+REFERENCES = [
+    "das kleine Haus steht dort",
+    "eine Zahl",
+    "تحدث الملك إلى الأطفال",
+    "kurz",
+    " ".join(f"Wort{i}" for i in range(38)),
+]
+LAYERS, HEADS = 2, 3
+Study = Callable[..., Comparison]
+
+
+def pieces(text: str) -> tuple[list[str], list[int]]:
+    """Words of more than five letters in two pieces, then the end."""
+    names, words = [], []
+    for number, word in enumerate(text.split(" ")):
+        halves = [word[:4], word[4:]] if len(word) > 5 else [word]
+        names += ["▁" + halves[0], *halves[1:]]
+        words += [number] * len(halves)
+    return [*names, "</s>"], [*words, -1]
+
+
+def _aligned(source: str, target: str, rng: np.random.Generator) -> Aligned:
+    (source_pieces, source_words), (target_pieces, target_words) = pieces(source), pieces(target)
+    logits = rng.normal(size=(LAYERS, HEADS, len(target_pieces), len(source_pieces))) * 2
+    weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    sides = (source_pieces, target_pieces, source_words, target_words)
+    return Aligned(source, target, *sides, weights.astype(np.float32), np.zeros((1, 1)), [(0, 0), (1, 1)])
+
+
+def made(folder: Path, score: str, seed: int, draw: random.Random) -> Outcome:
+    """One run of a score; `none` has no attention."""
+    config = Config(name=f"{score}-{seed}", seed=seed)
+    config.model.attention.score = score
+    report = folder / config.name / "report"
+    report.mkdir(parents=True)
+    hypotheses = [" ".join(draw.sample(text.split(" "), len(text.split(" ")))) for text in REFERENCES]
+    quality = {"bleu": draw.uniform(20, 40), "chrf": draw.uniform(40, 60)}
+    lengths = {f"bleu {bucket}": draw.uniform(10, 40) for bucket in ("0-10", "31-40")}
+    costs = {
+        "parameters": 1.5e6,
+        "flops": draw.uniform(1e6, 2e6),
+        "tokens_per_second": draw.uniform(9e3, 2e4),
+        "minutes": 3.0,
+    }
+    if score != "none":
+        rng = np.random.default_rng(draw.randrange(1000))
+        with writing(report, ["npz"], weights=True) as write:
+            write([_aligned(*texts, rng) for texts in zip(SOURCES, hypotheses, strict=True)])
+        quality |= {"aer": draw.uniform(10, 30)}
+        lengths |= {f"aer {bucket}": draw.uniform(10, 30) for bucket in ("0-10", "31-40")}
+    aer = {} if score == "none" else {"aer": 40.0}
+    curve = [
+        Validation(
+            update,
+            update * draw.uniform(0.1, 0.12),
+            {"bleu": update / 20 + draw.random(), "perplexity": 3000 / update, **aer},
+        )
+        for update in (200, 400, 600)
+    ]
+    return Outcome(
+        label=str(folder / config.name),
+        run=folder / config.name,
+        report=report,
+        config=config,
+        options=flatten(to_primitive(config)),
+        vocabulary="v",
+        version="1",
+        sources=tuple(SOURCES),
+        references=tuple(REFERENCES),
+        hypotheses=tuple(hypotheses),
+        sentence_chrf=tuple(draw.uniform(0, 100) for _ in SOURCES),
+        signatures={"bleu": "nrefs:1|tok:13a", "chrf": "nrefs:1|nc:6"},
+        intervals={},
+        quantities={**quality, **lengths, **costs},
+        buckets={"0-10": 4, "31-40": 1},
+        validations=curve,
+        reading=(0, 0, 0) if score == "none" else (2, 1, 0),
+    )
+
+
+@pytest.fixture
+def comparison(tmp_path: Path) -> Study:
+    """Makes one of runs of some scores and seeds."""
+
+    def study(scores: tuple[str, ...] = ("additive", "scaled", "none"), seeds: int = 2) -> Comparison:
+        draw = random.Random(3)
+        outcomes = [made(tmp_path, score, seed, draw) for score in scores for seed in range(1, seeds + 1)]
+        return compare(outcomes, resamples=0)
+
+    return study

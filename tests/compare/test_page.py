@@ -1,0 +1,295 @@
+"""compare.html, as text and in a real browser."""
+
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nmt.alignment import words
+from nmt.compare.page import page
+from nmt.compare.plots import MARKS, STYLES
+from nmt.compare.sentences import choose, section
+from nmt.compare.tables import SECTIONS
+from nmt.report.document import own
+from nmt.report.matrices import largest_error
+
+ATOL = largest_error(64) + 0.001
+
+
+@pytest.fixture
+def show(open_file, tmp_path):
+    """Opens a comparison."""
+
+    def opened(found, address="", **context):
+        (tmp_path / "compare.html").write_text(page(found, SECTIONS), encoding="utf-8")
+        opened_page = open_file(tmp_path / "compare.html", address, **context)
+        opened_page.wait_for_selector("#models .heat tbody td")
+        return opened_page
+
+    return opened
+
+
+def attention(outcome, number: int) -> Any:
+    """(L, H, T, S) of a sentence, and the words of rows and columns."""
+    with np.load(outcome.report / "alignments.npz") as stored:
+        return [stored[f"{number}.{name}"] for name in ("weights", "target_words", "source_words")]
+
+
+def shades(opened_page, selector: str) -> np.ndarray:
+    script = (
+        "rows => rows.map(r => [...r.querySelectorAll('td')].map(c => Number(c.style.getPropertyValue('--w')) || 0))"
+    )
+    return np.array(opened_page.eval_on_selector_all(selector, script))
+
+
+def wait(opened_page, option: int) -> int:
+    """Until the sentence of an option is shown; its number. (A page's own policy allows no script to be waited for.)"""
+    number = int(opened_page.inner_text(f"#option-{option} .number"))
+    opened_page.locator("#name", has_text=re.compile(f"^Sentence {number}$")).wait_for()
+    return number
+
+
+def visible(opened_page, attribute: str) -> list[str]:
+    script = "(all, name) => all.filter(e => !e.hidden).map(e => e.getAttribute(name))"
+    return opened_page.eval_on_selector_all(f"figure[{attribute}]", script, attribute)
+
+
+# --- without a browser ---
+
+
+def test_the_page_is_whole_and_holds_the_numbers_of_the_tables(comparison) -> None:
+    found = comparison()
+    text = page(found, SECTIONS)
+    ends: list[str] = []
+
+    class Balanced(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: Any) -> None:
+            if tag not in ("meta", "br", "line", "path", "input"):
+                ends.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert tag in ("path", "line") or ends.pop() == tag
+
+    Balanced().feed(text)
+    assert ends == []
+    assert "http://a.example" not in re.sub(r'<script type="application/json".*?</script>', "", text, flags=re.DOTALL)
+    for group in found.groups:
+        assert f"{group.summaries['bleu'].mean:.2f} ± {group.summaries['bleu'].deviation:.2f}" in text
+        assert f"{group.summaries['bleu 31-40'].mean:.2f}" in text
+    assert "2 seeds in a group are few" in text
+    assert "model.attention.score" in text
+    shorter = page(found, ["scores"], 0)
+    assert 'id="browser"' not in shorter
+    assert '<figure class="card" data-score' not in shorter
+    assert '<figure class="card" data-length' not in shorter
+
+
+def test_half_of_the_sentences_are_spread_over_the_lengths(comparison) -> None:
+    found = comparison()
+    chosen = choose(found.groups, 4)
+    assert [each.number for each in chosen[:2]] == [3, 4]  # the shortest and the longest
+    assert len({each.number for each in chosen}) == 4
+    spread = {
+        i: max(map(np.mean, values)) - min(map(np.mean, values))
+        for i in range(5)
+        for values in [[[run.sentence_chrf[i] for run in group.outcomes] for group in found.groups]]
+    }
+    rest = sorted(set(range(5)) - {3, 4}, key=lambda i: -spread[i])
+    assert [each.number for each in chosen[2:]] == rest[:2]
+    assert len(choose(found.groups, 100)) == 5
+
+
+def test_matrices_that_are_too_many_are_fewer(comparison) -> None:
+    whole, small = section(comparison(("additive", "scaled")), 5), section(comparison(("dot", "general")), 5, 6000)
+    models = [json.loads(re.search(r'id="texts">(.*?)</script>', text).group(1))["models"] for text in (whole, small)]
+    assert [model["full"] for model in models[0]] == [5, 5]
+    assert max(model["full"] for model in models[1]) < 5
+    assert len(small) < len(whole)
+
+
+def test_damaged_alignments_are_one_sentence(comparison) -> None:
+    found = comparison()
+    file = found.groups[0].outcomes[0].report / "alignments.npz"
+    for content in (b"no archive", file.read_bytes()[:-200]):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"alignments\.npz: .*; evaluate the run again$"):
+            page(found, SECTIONS)
+
+
+def test_groups_are_told_apart_without_colour() -> None:
+    assert len(set(MARKS)) == STYLES
+    css = own("compare.css", package="nmt.compare")
+    dashes = re.findall(r"--dash: ([\d ]+);", css)
+    assert len(set(dashes)) == STYLES - 1  # the baseline's line is whole
+
+    def linear(colour: str) -> np.ndarray:
+        parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+
+    def lab(colour: str, seen: list[list[float]]) -> np.ndarray:
+        """CIELAB (D65) of a colour as somebody sees it."""
+        to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+        xyz = to_xyz @ np.clip(np.array(seen) @ linear(colour), 0, 1) / [0.9505, 1, 1.089]
+        x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+        return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+    everyone = [
+        [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        # Machado et al. 2009, severity 1: without green, without red cones
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    ]
+    for scheme, card in zip(re.findall(r":root {[^}]*}", css), ("#ffffff", "#1b2027"), strict=True):
+        colours = re.findall(r"--g\d: (#[0-9a-f]{6})", scheme)
+        assert len(colours) == STYLES
+        for i, colour in enumerate(colours):
+            pair = sorted(float(linear(each) @ [0.2126, 0.7152, 0.0722]) for each in (colour, card))
+            assert (pair[1] + 0.05) / (pair[0] + 0.05) > 3, (colour, card)
+            for other in colours[:i]:
+                for seen in everyone:
+                    assert np.linalg.norm(lab(colour, seen) - lab(other, seen)) > 18, (colour, other)
+
+
+# --- in a browser ---
+
+
+def test_charts_are_drawn_and_a_choice_changes_them(show, comparison) -> None:
+    opened = show(comparison())
+    assert visible(opened, "data-axis") == ["updates"] * 3
+    inside = """svgs => svgs.filter(svg => !svg.closest("figure").hidden).flatMap(svg => {
+        const box = svg.getBoundingClientRect();
+        return [...svg.querySelectorAll("text, .line, .band, .mark, .whisker")].map(e => e.getBoundingClientRect())
+            .map(r => r.width + r.height > 0 && r.left >= box.left - 1 && r.right <= box.right + 1
+                && r.top >= box.top - 1 && r.bottom <= box.bottom + 1);
+    })"""
+    drawn = opened.eval_on_selector_all("figure svg", inside)
+    assert len(drawn) > 60
+    assert all(drawn)
+    opened.select_option("[data-choice=axis]", "minutes")
+    assert visible(opened, "data-axis") == ["minutes"] * 3
+
+    def marks() -> list[str]:
+        script = "all => all.filter(e => !e.closest('figure').hidden).map(e => e.getAttribute('transform'))"
+        return opened.eval_on_selector_all("figure[data-cost] .mark", script)
+
+    assert visible(opened, "data-cost") == ["parameters"]
+    seen = [marks()]
+    for score, cost in (("bleu", "tokens_per_second"), ("bleu", "flops"), ("chrf", "flops")):
+        opened.select_option("[data-choice=cost]", cost)
+        opened.select_option("[data-choice=score]", score)
+        assert (visible(opened, "data-cost"), visible(opened, "data-score")) == ([cost], [score])
+        seen.append(marks())
+        assert len(seen[-1]) == 3
+        assert seen[-1] not in seen[:-1]
+    opened.select_option("[data-choice=score]", "aer")
+    assert len(marks()) == 2  # the model without attention has none
+
+
+def test_bands_and_marks_stand_where_the_numbers_say(show, comparison) -> None:
+    found = comparison()
+    opened = show(found)
+    script = (
+        """paths => paths.map(p => [...p.getAttribute("d").matchAll(/([\\d.]+) ([\\d.]+)/g)].map(m => Number(m[2])))"""
+    )
+    bands = opened.eval_on_selector_all('figure[data-length="bleu"] .band', script)
+    titles = opened.locator('figure[data-length="bleu"] .mark title').all_text_contents()
+    heights, values = [], []
+    for i, group in enumerate(found.groups):
+        for k, bucket in enumerate(("0-10", "31-40")):
+            own_values = group.summaries[f"bleu {bucket}"].values
+            heights += [bands[i][k], bands[i][3 - k]]
+            values += [max(own_values), min(own_values)]
+            assert titles[2 * i + k].startswith(f"{group.label}: {np.mean(own_values):.2f} (")
+    assert np.corrcoef(heights, values)[0, 1] == pytest.approx(-1, abs=1e-3)
+
+
+def test_a_group_is_hidden_everywhere_and_shown_again(show, comparison) -> None:
+    opened = show(comparison())
+    shown = "all => all.filter(e => getComputedStyle(e).display !== 'none').length"
+    before = opened.eval_on_selector_all("[data-group='1']", shown)
+    opened.focus("[data-toggle='1']")
+    opened.keyboard.press("Enter")
+    assert opened.eval_on_selector_all("[data-group='1']", shown) == 0
+    assert opened.get_attribute("[data-toggle='1']", "aria-pressed") == "false"
+    opened.keyboard.press("Enter")
+    assert opened.eval_on_selector_all("[data-group='1']", shown) == before > 5
+
+
+def test_a_sentence_shows_every_models_matrix(show, comparison) -> None:
+    found = comparison()
+    opened = show(found)
+    for option in (0, 2, 3):
+        opened.click(f"#option-{option}")
+        number = wait(opened, option)
+        for m, group in enumerate(found.groups):
+            run = group.outcomes[0]
+            card = f"#models article[data-group='{m}']"
+            assert opened.inner_text(f"{card} .translation") == run.hypotheses[number - 1]
+            if group.label == "none":
+                assert "no attention" in opened.inner_text(card)
+                assert opened.locator(f"{card} td").count() == 0
+                continue
+            weights, target_words, source_words = attention(run, number - 1)
+            for layer, head in (("1", "3"), ("0", "2")):
+                opened.select_option(f"{card} [data-of=layer]", layer)
+                opened.select_option(f"{card} [data-of=head]", head)
+                layers = weights[int(layer) - 1 : int(layer)] if layer != "0" else weights
+                chosen = layers[:, int(head) - 1].mean(0)
+                expected = words(chosen.astype(np.float64), target_words.tolist(), source_words.tolist(), shift=0)
+                np.testing.assert_allclose(shades(opened, f"{card} .heat tbody tr"), expected, atol=4 * ATOL)
+            opened.select_option(f"{card} [data-of=layer]", "2")
+            opened.select_option(f"{card} [data-of=head]", "1")
+    assert opened.locator("img").count() == 0
+    opened.select_option("#units", "pieces")
+    assert shades(opened, "#models article[data-group='0'] .heat tbody tr").shape == weights.shape[2:]
+
+
+def test_a_word_is_traced_through_every_model(show, comparison) -> None:
+    found = comparison()
+    opened = show(found, "#sentence-1")
+    line = "spans => spans.map(s => Number(s.style.getPropertyValue('--w')) || 0)"
+    opened.hover("#source-line span:nth-child(3)")
+    for m in (0, 1):
+        card = f"#models article[data-group='{m}']"
+        matrix = shades(opened, f"{card} .heat tbody tr")
+        np.testing.assert_allclose(opened.eval_on_selector_all(f"{card} .trace span", line), matrix[:, 2], atol=1e-6)
+        assert opened.locator(f"{card} thead th.on").inner_text() == "house"
+        assert "house" in opened.inner_text(f"{card} output")
+    opened.focus("#models article[data-group='1'] .trace span[tabindex='0']")
+    opened.keyboard.press("ArrowRight")
+    matrix = shades(opened, "#models article[data-group='1'] .heat tbody tr")
+    np.testing.assert_allclose(opened.eval_on_selector_all("#source-line span", line), matrix[1], atol=1e-6)
+    assert opened.inner_text("#models article[data-group='0'] output") == ""
+    opened.focus("#models article[data-group='0'] td[tabindex='0']")
+    opened.keyboard.press("ArrowDown")
+    opened.keyboard.press("ArrowRight")
+    told = opened.inner_text("#models article[data-group='0'] output").rpartition(" ")[2]
+    expected = shades(opened, "#models article[data-group='0'] .heat tbody tr")[1, 1]
+    assert float(told) == pytest.approx(expected, abs=0.006)
+    opened.keyboard.press("Tab")
+    opened.focus("#source-line span[tabindex='0']")
+    opened.keyboard.press("Escape")
+    assert opened.locator(".trace .on").count() == 0
+    opened.focus("#list")
+    opened.keyboard.press("ArrowDown")
+    chosen = int(opened.get_attribute("#list [aria-selected=true]", "id").rpartition("-")[2])
+    number = wait(opened, chosen)
+    assert number != 1
+    assert opened.url.endswith(f"#sentence-{number}")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark")])
+def test_nothing_is_wider_than_the_window_or_the_paper(show, comparison, width: int, scheme: str) -> None:
+    scores = ("additive", "scaled", "none", "dot", "general", "cosine", "hybrid")
+    opened = show(comparison(scores), viewport={"width": width, "height": 900}, color_scheme=scheme)
+    for option in (0, 1):  # the shortest and the longest
+        opened.click(f"#option-{option}")
+        wait(opened, option)
+        assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    opened.set_viewport_size({"width": 720, "height": 1000})
+    opened.emulate_media(media="print")
+    assert not opened.is_visible("#list")
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 720

@@ -1,0 +1,195 @@
+"""Small models as runs, a running server of them, and a client that says what it got."""
+
+import http.client
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from nmt import checkpoint
+from nmt.alignment import Carried, Reading
+from nmt.data import PAD, Tokenizer, TokenizerConfig, collate
+from nmt.models import MODELS, build
+from nmt.options import to_primitive
+from nmt.schema import Config, ServeConfig
+
+pytest.importorskip("fastapi", reason="FastAPI is not installed")
+pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+
+TEXT = "the old man reads a long book in green garden and small dogs see seven red houses"
+WORDS = TEXT.split()
+CPU = torch.device("cpu")
+
+
+def sentences(num: int, seed: int) -> list[str]:
+    rng = random.Random(seed)
+    return [" ".join(rng.choices(WORDS, k=rng.randint(2, 7))) for _ in range(num)]
+
+
+def make_run(folder: Path, tokenizer: Tokenizer, architecture: str, carried: Carried, **options: Any) -> None:
+    """A run whose model has begun to learn to write in capitals."""
+    config = Config()
+    config.model = MODELS[architecture].config()
+    small = {"width": 16, "feed_forward": 16, "embedding": 16, "hidden": 16, "encoder_layers": 2, "decoder_layers": 2}
+    for name, value in {**small, **options}.items():
+        node, _, last = name.rpartition("__")
+        target = getattr(config.model, node) if node else config.model
+        if hasattr(target, last):
+            setattr(target, last, value)
+    config.data.source_lang, config.data.target_lang, config.data.max_length = "en", "de", 40
+    config.search.max_ratio, config.search.max_extra = 0.7, 6  # lines that nobody taught have no end
+    config.search.min_extra = 3
+    config.model.validate()
+    torch.manual_seed(3)
+    model = build(config.model, tokenizer.source_size, tokenizer.target_size, joint=True)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for update in range(60):
+        rows = sentences(8, update)
+        targets = tokenizer.encode_target([row.upper() for row in rows])
+        batch = collate(tokenizer.encode_source(rows), targets)
+        logits, _ = model(batch.source, batch.source_mask, batch.inputs)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=PAD)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    content = {
+        "config": to_primitive(config),
+        "tokenizer": tokenizer.state(),
+        "model": model.state_dict(),
+        "reading": carried.primitive(),
+    }
+    (folder / "checkpoints").mkdir(parents=True)
+    checkpoint.save(folder / "checkpoints" / "best.pt", content)
+    (folder / "report").mkdir()
+    lines = [json.dumps({"source": source}) + "\n" for source in ("the " * 30, "the old man", "seven red houses")]
+    (folder / "report" / "sentences.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs: a Transformer of two layers with two heads, an RNN with one head, and one without attention."""
+    folder = tmp_path_factory.mktemp("runs")
+    rows = [(row, row.upper()) for row in sentences(200, -1)]
+    tokenizer = Tokenizer.train(TokenizerConfig(kind="bpe", vocab_size=400), rows)
+    chosen = Carried(Reading(2, 1, 0, False), "AER on the validation set")
+    heads = {f"{node}__heads": 2 for node in ("attention", "encoder_self", "decoder_self")}
+    make_run(folder / "deep", tokenizer, "transformer", chosen, **heads)
+    make_run(folder / "plain", tokenizer, "rnn", Carried(), attention__score="additive", attention__dim=16)
+    make_run(folder / "none", tokenizer, "rnn", Carried(), attention__score="none")
+    return folder
+
+
+class Reply(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> str:
+        """The sentence of a failure."""
+        assert list(self.json) == ["error"]
+        text = self.json["error"]
+        assert text
+        assert "\n" not in text
+        assert "Traceback" not in text
+        return str(text)
+
+
+class Client:
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+            response = connection.getresponse()
+            return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> Reply:
+        return self.ask("GET", path, **headers)
+
+    def post(self, path: str, content: Any = None, *, raw: bytes | None = None, **headers: str) -> Reply:
+        body = json.dumps(content).encode() if raw is None else raw
+        return self.ask("POST", path, body, **{"Content_Type": "application/json", **headers})
+
+
+Serve = Callable[..., Client]
+
+
+@contextmanager
+def serving(runs: Path, models: list[str], change: Callable[[Any], None], **options: Any) -> Iterator[Client]:
+    from nmt.serve.app import make_app
+    from nmt.serve.served import load
+    from nmt.serve.server import listen, make_server
+    from nmt.serve.worker import Worker
+
+    config = ServeConfig(checkpoint=[str(runs / name) for name in models], port=0, **options)
+    config.validate()
+    served = load(config, [f"{name}=" for name in options], CPU)
+    change(served)
+    listening = listen(config.host, config.port)
+    worker = Worker(config.max_waiting, config.max_seconds)
+    server = make_server(make_app(served, config, worker), config.max_seconds)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        yield Client(listening.getsockname()[1])
+    finally:
+        server.should_exit = True
+        worker.close()
+        thread.join(20)
+        listening.close()
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def serve(runs: Path) -> Iterator[Serve]:
+    """Starts servers: names of runs, and options; `change` may alter the models."""
+    open_ones: list[Any] = []
+
+    def started(*names: str, change: Callable[[Any], None] = lambda served: None, **options: Any) -> Client:
+        context = serving(runs, list(names or ("deep", "plain", "none")), change, **options)
+        open_ones.append(context)
+        return context.__enter__()
+
+    yield started
+    for context in reversed(open_ones):
+        context.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def client(runs: Path) -> Iterator[Client]:
+    """A server of all runs with the usual limits, for tests that do it no harm."""
+    with serving(runs, ["deep", "plain", "none"], lambda served: None) as found:
+        yield found
+
+
+@pytest.fixture
+def slow() -> Callable[[Any], None]:
+    """Models whose every step takes a while."""
+
+    def change(served: Any) -> None:
+        for one in served:
+            step = one.translator.model.step
+
+            def slowly(*arguments: Any, step: Any = step, **named: Any) -> Any:
+                time.sleep(0.05)
+                return step(*arguments, **named)
+
+            one.translator.model.step = slowly
+
+    return change

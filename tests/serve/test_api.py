@@ -1,0 +1,185 @@
+"""What the server answers, and that it is what the rest of the project says."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import nmt
+from nmt import checkpoint
+from nmt.answers import Answers, json_line
+from nmt.data import EOS
+from nmt.serve.schema import Attention, Models, Streamed, Translated
+from nmt.translator import Translator
+
+CPU = torch.device("cpu")
+LINES = [
+    "the old man reads a long book",
+    "",
+    "   ",
+    "seven red dogs see a small house in the green garden",
+    "unbekannte Wörter: Ärger, 123 — ja!",
+    "two  spaces and </s> and <unk> \t tab",
+    "日本語 and emoji 😀\u200d\u0301",
+    "\u202eשלום\u2066 עולם \u200f",
+    "a\x00b \x01\x7f\x1b[31m red",
+    "line\u2028separator\x85next\rreturn\x0b",
+    "the old man reads. " * 9,
+]
+
+
+def translator(runs: Path, name: str, **search: object) -> Translator:
+    found = Translator.from_checkpoint(checkpoint.load(runs / name / "checkpoints" / "best.pt"), None, CPU)
+    found.config = dataclasses.replace(found.config, **search)
+    return found
+
+
+def test_models(client, runs):
+    reply = client.get("/api/models")
+    found = Models.model_validate(reply.json)
+    assert reply.status == 200
+    assert [one.name for one in found.models] == ["deep", "plain", "none"]
+    assert [(one.layers, one.heads) for one in found.models] == [(2, 2), (1, 1), (0, 0)]
+    assert [one.architecture for one in found.models] == ["transformer", "rnn", "rnn"]
+    assert [one.score for one in found.models] == ["scaled", "additive", "none"]
+    assert found.models[0].reading.model_dump() == {"layer": 2, "head": 1, "shift": 0, "null": False}
+    assert found.models[2].reading is None
+    assert found.models[0].examples == ["the old man", "seven red houses"]
+    model = translator(runs, "plain").model
+    assert found.models[1].parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert (found.models[0].source_lang, found.models[0].target_lang) == ("en", "de")
+    assert found.limits.max_lines == 50
+
+
+def by_command(run: Path, text: str, folder: Path) -> list[Any]:
+    """What `nmt.translate` prints in a process of its own."""
+    arguments = [f"checkpoint={run}", "format=jsonl", "search.beam=3", "search.num_best=2", "threads=1"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(nmt.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "nmt.translate", *arguments, "device=cpu"],
+        input=text.encode(), capture_output=True, cwd=folder, env=environment, check=True,
+    )  # fmt: skip
+    return [json.loads(line) for line in done.stdout.decode().split("\n")[:-1]]
+
+
+@pytest.mark.parametrize("name", ["deep", "plain", "none"])
+def test_answers_are_those_of_the_command(client, runs, name, tmp_path):
+    told = "\n".join(LINES) + "\n"
+    if name == "deep":
+        expected = by_command(runs / name, told, tmp_path)
+    else:
+        answers = Answers(translator(runs, name, beam=3, num_best=2), 40)
+        found = answers.answer([line.encode() for line in LINES])
+        expected = [json.loads(json_line(answers.record(number, one))) for number, one in enumerate(found, 1)]
+    asked = {"model": name, "beam": 3, "num_best": 2}
+    by_lines = client.post("/api/translate", {**asked, "lines": LINES}).json
+    by_text = client.post("/api/translate", {**asked, "text": told[: told.index("unbekannte")]}).json
+    assert by_lines["sentences"][:4] == by_text["sentences"]
+    found = Translated.model_validate(by_lines)
+    assert found.model == name
+    assert len(by_lines["sentences"]) == len(expected) == len(LINES)
+    for one, other in zip(by_lines["sentences"], expected, strict=True):
+        details = one.pop("details")
+        assert one == other
+        assert len(details) == other["parts"]
+
+
+def test_hypotheses_and_their_links(client, runs):
+    own = translator(runs, "deep", beam=4, num_best=4)
+    (sentence,) = client.post("/api/translate", {"text": LINES[0], "beam": 4, "num_best": 4}).json["sentences"]
+    (part,) = sentence["details"]
+    (ranked,) = own.n_best([LINES[0]])
+    tokenizer = own.tokenizer
+    (source,) = tokenizer.encode_source([LINES[0]])
+    assert part["source"] == LINES[0]
+    assert part["pieces"] == tokenizer.source_pieces(source)
+    assert [one["tokens"] for one in part["hypotheses"]] == [t.tokens for t in ranked]
+    assert len({tuple(one["tokens"]) for one in part["hypotheses"]}) == 4
+    for one, t in zip(part["hypotheses"], ranked, strict=True):
+        assert (one["text"], one["score"], one["log_prob"]) == (t.text, t.score, t.log_prob)
+        assert one["pieces"] == tokenizer.target_pieces(t.tokens)
+        ((_, weights),) = own.attention([source], [t.tokens])
+        expected = own.carried.reading.words(
+            weights, tokenizer.target_words([*t.tokens, EOS]), tokenizer.source_words([*source, EOS])
+        )
+        best = expected[:, :-1].argmax(-1)  # of this reading </s> does not count
+        assert one["links"] == [[int(s), j] for j, s in enumerate(best)]
+
+
+def test_options_change_what_is_found(client, runs):
+    lines = LINES[:1] + LINES[3:5]
+    for given in ({"beam": 1}, {"beam": 6, "num_best": 3}, {"beam": 4, "length_penalty": 0.0}):
+        found = client.post("/api/translate", {"model": "plain", "lines": lines, **given}).json["sentences"]
+        ranked = translator(runs, "plain", **given).n_best(lines)
+        for one, expected in zip(found, ranked, strict=True):
+            hypotheses = one["details"][0]["hypotheses"]
+            assert [(h["text"], h["score"]) for h in hypotheses] == [(t.text, t.score) for t in expected]
+
+
+@pytest.mark.parametrize("name", ["deep", "plain"])
+def test_attention_is_one_forced_pass(client, runs, name):
+    own = translator(runs, name)
+    (sentence,) = client.post("/api/translate", {"model": name, "text": LINES[3]}).json["sentences"]
+    part = sentence["details"][0]
+    (hypothesis, *_) = part["hypotheses"]
+    asked = {"model": name, "source": part["source"], "tokens": hypothesis["tokens"]}
+    found = Attention.model_validate(client.post("/api/attention", asked).json)
+    ((_, weights),) = own.attention(own.tokenizer.encode_source([LINES[3]]), [hypothesis["tokens"]])
+    np.testing.assert_allclose(found.weights, weights, atol=6e-6)
+    assert (found.layers, found.heads) == (list(range(1, len(weights) + 1)), list(range(1, len(weights[0]) + 1)))
+    assert found.source_pieces == [*part["pieces"], "</s>"]
+    assert found.target_pieces == [*hypothesis["pieces"], "</s>"]
+    assert found.source_words == [*part["words"], -1]
+    assert found.target_words == [*hypothesis["words"], -1]
+    for layer in range(len(weights) + 1):
+        for head in range(len(weights[0]) + 1):
+            one = client.post("/api/attention", {**asked, "layer": layer, "head": head}).json
+            kept = weights[layer - 1 : layer] if layer else weights
+            kept = kept[:, head - 1 : head] if head else kept
+            np.testing.assert_allclose(np.array(one["weights"])[0, 0], kept.mean((0, 1)), atol=6e-6)
+            assert (one["layers"], one["heads"]) == ([layer], [head])
+    own_text = client.post("/api/attention", {"model": name, "source": LINES[3], "target": "SEVEN DOGS"}).json
+    assert own_text["target_pieces"][:-1] == own.tokenizer.target_pieces(own.tokenizer.encode_target(["SEVEN DOGS"])[0])
+
+
+@pytest.mark.parametrize("name", ["deep", "none"])
+def test_a_stream_grows_and_ends_with_the_answer(client, name):
+    asked = {"model": name, "lines": LINES[:4], "num_best": 2}
+    lines = [Streamed.model_validate_json(line) for line in client.post("/api/stream", asked).body.splitlines()]
+    whole = client.post("/api/translate", asked).json
+    assert json.loads(lines[-1].model_dump_json())["result"] == Translated.model_validate(whole).model_dump(mode="json")
+    partial = [one for one in lines[:-1] if one.line == 1]
+    assert len(partial) > 3
+    assert len({one.text for one in partial}) > 3
+    assert partial[-1].text == whole["sentences"][0]["translation"]
+    assert [one.line for one in lines[:-1]] == sorted(one.line for one in lines[:-1])
+
+
+def test_the_schema_names_every_address_and_field(client):
+    schema = client.get("/openapi.json").json
+    assert set(schema["paths"]) == {"/api/models", "/api/translate", "/api/stream", "/api/attention"}
+    fields = schema["components"]["schemas"]["TranslateRequest"]["properties"]
+    assert set(fields) == {"model", "text", "lines", "beam", "num_best", "length_penalty"}
+    for name in ("/docs", "/redoc"):
+        assert client.get(name).status == 404
+
+
+def test_the_page_is_whole_and_asks_nobody_else(client):
+    page = client.get("/")
+    assert (page.status, page.headers["content-type"].partition(";")[0]) == (200, "text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for name in ("page.css", "page.js", "matrix.js", "report.css", "icon.svg"):
+        assert f'"{name}"'.encode() in page.body
+        reply = client.get("/" + name)
+        assert reply.status == 200
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        text = reply.body.decode().replace("http://www.w3.org/2000/svg", "")
+        assert "http://" not in text
+        assert "https://" not in text

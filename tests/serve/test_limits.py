@@ -1,0 +1,342 @@
+"""What is refused, how, and that nothing and nobody brings the server down."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import nmt
+from nmt.config import ServeConfig, command
+
+GOOD = {"model": "plain", "text": "the old man", "beam": 2}
+
+
+def alive(client) -> bool:
+    reply = client.post("/api/translate", GOOD)
+    return reply.status == 200 and len(reply.json["sentences"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status", "sentence"),
+    [
+        ("translate", {}, 422, "text or lines must be given"),
+        ("translate", {"text": "a", "lines": ["a"]}, 422, "and not both"),
+        ("translate", {"text": 5}, 422, "text=5: input should be a valid string"),
+        ("translate", {"lines": ["a", None]}, 422, "lines.1=null: input should be a valid string"),
+        ("translate", {"lines": ["a\nb"]}, 422, "lines.0: holds a line feed"),
+        ("translate", {"lines": "a"}, 422, 'lines="a": input should be a valid list'),
+        ("translate", {"text": "a", "model": "other"}, 422, "model=other: there is deep, plain, none"),
+        ("translate", {"text": "a", "model": 0}, 422, "model=0: input should be a valid string"),
+        ("translate", {"text": "a", "bem": 2}, 422, "bem: unknown; did you mean beam?"),
+        ("translate", {"text": "a", "beam": 0}, 422, "beam=0: input should be greater than or equal to 1"),
+        ("translate", {"text": "a", "beam": 21}, 422, "beam=21: at most 20 (max_beam)"),
+        ("translate", {"text": "a", "beam": 10**30}, 422, "beam="),
+        ("translate", {"text": "a", "beam": "5"}, 422, "valid integer"),
+        ("translate", {"text": "a", "beam": True}, 422, "valid integer"),
+        ("translate", {"text": "a", "beam": 2, "num_best": 3}, 422, "num_best=3: cannot be more than beam=2"),
+        ("translate", {"text": "a", "length_penalty": -1}, 422, "length_penalty=-1"),
+        ("translate", {"text": "a", "length_penalty": float("nan")}, 422, "length_penalty"),
+        ("translate", {"text": "a\n" * 51}, 413, "51 sentences are more than 50 (max_lines)"),
+        ("translate", {"lines": ["a", "a" * 2001]}, 413, "lines.1: 2,001 characters are more than 2,000"),
+        ("translate", ["text"], 422, "the body"),
+        ("stream", {"text": "a", "beam": 21}, 422, "max_beam"),
+        ("attention", {"source": "a"}, 422, "tokens or target must be given"),
+        ("attention", {"source": "a", "target": "a", "tokens": []}, 422, "and not both"),
+        ("attention", {"target": "a"}, 422, "source: must be given"),
+        ("attention", {"source": "a", "tokens": [1, 99_999_999]}, 422, "tokens.1=99999999: must be an id from 0 to"),
+        ("attention", {"source": "a", "tokens": [-1]}, 422, "tokens.0=-1: must be an id"),
+        ("attention", {"source": "a", "tokens": [2**70]}, 422, "tokens"),
+        ("attention", {"source": "a", "target": "a", "layer": 3}, 422, "layer=3: must be 0 (the mean) to 2"),
+        ("attention", {"source": "a", "target": "a", "head": -1}, 422, "head=-1: must be 0 (the mean) to 2"),
+        ("attention", {"source": "a", "target": "a", "model": "none"}, 422, "has no attention to the source"),
+        ("attention", {"source": "red " * 60, "target": "a"}, 413, "source: has"),
+        ("attention", {"source": "a", "tokens": [5] * 161}, 413, "tokens: has 161 tokens; at most 160"),
+    ],
+)
+def test_what_is_asked_wrongly(client, path, content, status, sentence):
+    reply = client.post(f"/api/{path}", content)
+    assert reply.status == status
+    assert sentence in reply.error
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"", 422),
+        (b"{", 400),
+        (b'{"text": "a"', 400),
+        (b'{"text": "\xff"}', 400),
+        (b"\x00\x01\x02" * 100, 400),
+        (b'{"text": "\\ud800"}', 422),
+        (b'{"text": "a", "beam": ' + b"9" * 5000 + b"}", 400),
+        (b"[" * 100_000, 400),
+        (b'{"text":' * 20_000, 400),
+        (b'{"text": NaN}', 422),
+        (b'{"text": "a"} {"text": "b"}', 400),
+        (b'{"text": "a", "model": "\\ud800"}', 422),
+        (b'{"text": "a", "\\ud800": 1}', 422),
+    ],
+)
+def test_broken_json(client, raw, status):
+    reply = client.post("/api/translate", raw=raw)
+    assert reply.status == status, reply.body
+    assert reply.error
+    assert alive(client)
+
+
+def test_addresses_and_methods_that_there_are_not(client):
+    assert "/openapi.json" in client.get("/api/other").error
+    assert client.get("/../../etc/passwd").status == 404
+    assert client.get("/api/translate").status == 405
+    assert client.post("/api/translate", GOOD, Content_Type="text/plain").status == 415
+    assert client.post("/api/translate", GOOD, Content_Type="application/x-www-form-urlencoded").status == 415
+    assert client.post("/api/translate", GOOD, Content_Type="application/json; charset=utf-8").status == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "", "[::1", "a@b.example"]
+)
+def test_a_name_that_was_made_to_lead_here(client, host):
+    for path in ("/", "/api/models"):
+        reply = client.get(path, Host=host)
+        assert reply.status == 403
+        assert "Host" in reply.error
+
+
+def test_names_of_the_server(client, serve):
+    for host in ("localhost", "localhost:9999", "127.0.0.1:1", "[::1]:80", "192.0.2.1"):
+        assert client.get("/api/models", Host=host).status == 200
+    named = serve("none", names=["translate.example"])
+    assert named.get("/", Host="translate.example:80").status == 200
+    assert named.get("/", Host="other.example").status == 403
+
+
+def test_pages_of_other_origins_may_not_ask(client):
+    own = f"http://127.0.0.1:{client.port}"
+    assert client.post("/api/translate", GOOD, Origin=own).status == 200
+    for origin in (
+        "http://evil.example",
+        "null",
+        "http://localhost:1",
+        f"http://127.0.0.1:{client.port + 1}",
+        own + ".a",
+    ):
+        reply = client.post("/api/translate", GOOD, Origin=origin)
+        assert reply.status == 403
+        assert "access-control-allow-origin" not in reply.headers
+    for site in ("cross-site", "same-site"):
+        assert client.get("/api/models", Sec_Fetch_Site=site).status == 403
+    assert client.get("/", Sec_Fetch_Site="cross-site").status == 200  # a link that leads here
+    asked = client.ask("OPTIONS", "/api/translate", Origin="http://evil.example", Access_Control_Request_Method="POST")
+    assert asked.status == 403
+
+
+def test_a_request_of_too_many_bytes(serve):
+    client = serve("plain", max_bytes=1000)
+    small = json.dumps({"text": "a"}).encode()
+    assert client.post("/api/translate", raw=small + b" " * (1000 - len(small))).status == 200
+    for size in (1001, 300_000, 3_000_000):
+        reply = client.post("/api/translate", raw=small + b" " * (size - len(small)))
+        assert reply.status == 413
+        assert "1,000 bytes (max_bytes)" in reply.error
+    with socket.create_connection(("127.0.0.1", client.port), timeout=30) as raw:  # a body that tells no length
+        raw.sendall(b"POST /api/translate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+        raw.sendall(b"Transfer-Encoding: chunked\r\n\r\n" + b"200\r\n" + b" " * 512 + b"\r\n" + b"200\r\n" + b" " * 512)
+        raw.sendall(b"\r\n0\r\n\r\n")
+        assert raw.recv(100).startswith(b"HTTP/1.1 413")
+    assert alive(client)
+
+
+def test_limits_are_options(serve):
+    client = serve("plain", "deep", max_lines=2, max_characters=10, max_beam=3, max_weights=40)
+    assert client.get("/api/models").json["limits"]["max_lines"] == 2
+    assert "(max_lines)" in client.post("/api/translate", {"lines": ["a"] * 3}).error
+    assert "(max_characters)" in client.post("/api/stream", {"lines": ["a" * 11]}).error
+    assert "(max_characters)" in client.post("/api/attention", {"source": "a", "target": "a" * 11}).error
+    assert "(max_beam)" in client.post("/api/translate", {"text": "a", "beam": 4}).error
+    asked = {"model": "deep", "source": "red dogs", "tokens": [5, 6, 7, 8]}
+    assert "weights are more than one answer may hold (40)" in client.post("/api/attention", asked).error
+    assert client.post("/api/attention", {**asked, "layer": 1, "head": 0}).status == 200
+
+
+def test_the_time_of_a_request(serve, slow):
+    client = serve("deep", change=slow, max_seconds=1.0)
+    begun = time.monotonic()
+    reply = client.post("/api/translate", {"lines": ["the old man reads a book"] * 50})
+    assert reply.status == 504
+    assert "1 s (max_seconds)" in reply.error
+    assert time.monotonic() - begun < 30  # of its 50 lines it has not done one
+    lines = client.post("/api/stream", {"lines": ["the old man reads a book"] * 50}).body.splitlines()
+    assert "text" in json.loads(lines[0])
+    assert "(max_seconds)" in json.loads(lines[-1])["error"]
+
+
+def test_many_at_once_are_answered_or_sent_away(serve, slow):
+    client = serve("plain", change=slow, max_waiting=3, max_seconds=60.0)
+    with ThreadPoolExecutor(20) as pool:
+        replies = list(pool.map(lambda _: client.post("/api/translate", GOOD | {"beam": 1}), range(20)))
+    assert sorted({reply.status for reply in replies}) == [200, 503]
+    assert sum(reply.status == 200 for reply in replies) >= 4
+    for reply in replies:
+        if reply.status == 503:
+            assert int(reply.headers["retry-after"]) >= 1
+            assert "wait already" in reply.error
+    assert alive(client)
+
+
+def test_a_hundred_clients_get_their_own_answers(serve):
+    client = serve("plain", max_waiting=100)
+    lines = [f"{'red ' * (number % 7)}dogs {number}" for number in range(100)]
+    alone = [client.post("/api/translate", {"text": line, "beam": 1}).json for line in lines[:5]]
+    with ThreadPoolExecutor(100) as pool:
+        replies = list(pool.map(lambda line: client.post("/api/translate", {"text": line, "beam": 1}), lines))
+    assert [reply.status for reply in replies] == [200] * 100
+    assert [reply.json["sentences"][0]["source"] for reply in replies] == lines
+    assert [reply.json for reply in replies[:5]] == alone
+
+
+def test_who_leaves_holds_nobody_up(serve, slow):
+    client = serve("deep", change=slow, max_waiting=0, max_seconds=60.0)
+    for path in ("translate", "stream"):
+        body = json.dumps({"lines": ["the old man reads a book"] * 50}).encode()
+        raw = socket.create_connection(("127.0.0.1", client.port), timeout=30)
+        head = f"POST /api/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        raw.sendall(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        assert wait_for(lambda: client.post("/api/translate", {"text": "a", "beam": 2}).status in (503, 200))
+        raw.close()
+        # 50 lines take a minute or more; the next one is taken on long before
+        assert wait_for(lambda: client.post("/api/translate", {"text": "", "beam": 2}).status == 200)
+
+
+def wait_for(condition, seconds: float = 40.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_who_is_slow_holds_nobody_up_and_is_cut_off(serve):
+    client = serve("plain", max_seconds=2.0)
+    head = (
+        b"POST /api/translate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
+    )
+    begun = [b"", b"POST /api", head, head + b"\r\n" + b'{"text'] * 10
+    waiting = [socket.create_connection(("127.0.0.1", client.port), timeout=30) for _ in begun]
+    for one, data in zip(waiting, begun, strict=True):
+        one.sendall(data)
+    assert alive(client)
+    for one, data in zip(waiting, begun, strict=True):
+        answer = b""
+        try:
+            while part := one.recv(1000):
+                answer += part
+        except ConnectionResetError:
+            pass
+        assert answer.startswith(b"HTTP/1.1 408") == data.endswith(b'{"text'), answer
+        one.close()
+    assert alive(client)
+
+
+def test_what_is_no_http(client):
+    for data in (
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET\r\n\r\n",
+        b"\x00" * 5000,
+        b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 9000,
+    ):
+        with socket.create_connection(("127.0.0.1", client.port), timeout=30) as raw:
+            try:
+                raw.sendall(data + b"\r\n\r\n")
+                assert raw.recv(1000).startswith(b"HTTP/1.1 400")
+            except ConnectionError:
+                pass
+    assert alive(client)
+
+
+def test_a_defect_is_told_in_one_sentence(serve, capsys):
+    def change(served):
+        served[0].translator.model.step = None
+
+    client = serve("plain", change=change)
+    reply = client.post("/api/attention", {"source": "a", "target": "b", "head": 1})
+    assert reply.status == 200
+    reply = client.post("/api/translate", {"text": "a"})
+    assert reply.status == 500
+    assert "defect" in reply.error
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    from nmt.serve.__main__ import main
+
+    with pytest.raises(SystemExit):
+        command(main, ServeConfig, "serve", list(arguments))
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("host=", "host=: an address is needed"),
+        ("port=70000", "port=70000: must be 0 (a free one) to 65535"),
+        ("max_lines=0", "max_lines=0: must be at least 1"),
+        ("max_seconds=0", "max_seconds=0.0: must be a number above 0"),
+        ("max_waiting=-1", "max_waiting=-1: must be 0 or more"),
+        ("host=203.0.113.7", "host=203.0.113.7 port=8000: Cannot assign requested address"),
+        ("host=no.such.host.invalid", "host=no.such.host.invalid port=8000: "),
+        ("serch.beam=2", "did you mean search.beam?"),
+    ],
+)
+def test_options_that_cannot_be(capsys, runs, argument, message):
+    assert message in failure(capsys, f"checkpoint={runs / 'plain'}", argument)
+
+
+def test_checkpoints_that_cannot_be(capsys, runs, tmp_path):
+    assert "checkpoint: must be given" in failure(capsys, "port=0")
+    assert "no such file or run directory" in failure(capsys, f"checkpoint={tmp_path / 'x'}", "port=0")
+    twice = f"checkpoint=[{runs / 'plain'},{runs / 'plain'}]"
+    assert "is given twice" in failure(capsys, twice, "port=0")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = f"port={other.getsockname()[1]}"
+        assert "Address already in use" in failure(capsys, f"checkpoint={runs / 'plain'}", port)
+
+
+def test_the_command_serves_until_it_is_stopped(runs, tmp_path):
+    environment = {"PYTHONPATH": str(Path(nmt.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    arguments = [
+        f"checkpoint=[{runs / 'plain'},{runs / 'none'}]",
+        "port=0",
+        "host=0.0.0.0",
+        "device=cpu",
+        "search.beam=3",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nmt.serve", *arguments], stderr=subprocess.PIPE, cwd=tmp_path, env=environment
+    )
+    told = []
+    assert process.stderr is not None
+    for line in process.stderr:
+        told.append(line.decode())
+        if "http://" in told[-1]:
+            break
+    timer = threading.Timer(60, process.kill)
+    timer.start()
+    port = int(told[-1].partition("http://0.0.0.0:")[2].partition("/")[0])
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as raw:
+        raw.sendall(b"GET /api/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        answer = b""
+        while part := raw.recv(65536):
+            answer += part
+    process.send_signal(2)
+    assert process.wait(60) == 130
+    timer.cancel()
+    models = json.loads(answer.partition(b"\r\n\r\n")[2])["models"]
+    assert [(one["name"], one["beam"]) for one in models] == [("plain", 3), ("none", 3)]
+    assert any("anybody who can reach this machine" in line for line in told)

@@ -1,0 +1,249 @@
+"""The page in a real browser. Nothing here runs where there is no Playwright or no Chromium."""
+
+import shutil
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+TEXT = "seven red dogs see a small house"
+Open = Callable[..., "sync_api.Page"]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator["sync_api.Browser"]:
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def show(chromium) -> Iterator[Open]:
+    """Opens a server's page. At the end nothing has been logged, and nobody else was asked."""
+    pages, said, asked, own = [], [], [], []
+
+    def opened(client, **context) -> "sync_api.Page":
+        page = chromium.new_page(**context)
+        page.set_default_timeout(60_000)
+        pages.append(page)
+        page.on("console", lambda message: "status of 413" in message.text or said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        own.append(f"http://127.0.0.1:{client.port}/")
+        page.goto(own[-1])
+        page.wait_for_selector("article.model")
+        return page
+
+    yield opened
+    for page in pages:
+        page.close()
+    assert said == []
+    assert [url for url in asked if not url.startswith(tuple(own))] == []
+
+
+def translate(page, text=TEXT, **numbers):
+    for name, value in numbers.items():
+        page.fill(f"#{name}", str(value))
+    page.fill("#text", text)
+    page.click("#translate")
+    page.wait_for_selector("#status:has-text('Done')")
+
+
+def model(page, name):
+    """The column of a model, once its attention is there."""
+    return page.locator("article.model", has=page.locator("h2", has_text=name))
+
+
+def shades(column) -> np.ndarray:
+    """The matrix as it is drawn."""
+    column.locator(".matrix tbody td").first.wait_for()
+    script = (
+        "rows => rows.map(r => [...r.querySelectorAll('td')].map(c => Number(c.style.getPropertyValue('--w')) || 0))"
+    )
+    return np.array(column.locator(".matrix tbody tr").evaluate_all(script))
+
+
+def attention(client, name, text=TEXT, rank=0, beam=5, num=3):
+    """The API's numbers for a hypothesis: (L, H, T, S)."""
+    asked = {"model": name, "text": text, "beam": beam, "num_best": num}
+    (sentence,) = client.post("/api/translate", asked).json["sentences"]
+    (part,) = sentence["details"]
+    tokens = part["hypotheses"][rank]["tokens"]
+    found = client.post("/api/attention", {"model": name, "source": part["source"], "tokens": tokens})
+    return np.array(found.json["weights"])
+
+
+def test_a_sentence_is_translated_and_its_heads_are_looked_at(show, client):
+    page = show(client)
+    column = model(page, "deep")
+    translate(page)
+    asked = {"model": "deep", "text": TEXT, "beam": 5, "num_best": 3}
+    (sentence,) = client.post("/api/translate", asked).json["sentences"]
+    assert column.locator(".translation").inner_text() == sentence["translation"]
+    assert column.locator(".translation").get_attribute("aria-busy") == "false"
+    hypotheses = sentence["details"][0]["hypotheses"]
+    assert column.locator(".n-best tbody td:last-child").all_text_contents() == [one["text"] for one in hypotheses]
+    weights = attention(client, "deep")
+    column.locator(".units").select_option("pieces")
+    assert column.locator(".layer").input_value() == "2"
+    np.testing.assert_allclose(shades(column), weights[1, 0], atol=6e-4)
+    for layer, head in ((1, 2), (2, 2), (1, 1)):
+        column.locator(f".heads td[data-layer='{layer}'][data-head='{head}']").click()
+        assert column.locator(".layer").input_value() == str(layer)
+        assert column.locator(".head").input_value() == str(head)
+        np.testing.assert_allclose(shades(column), weights[layer - 1, head - 1], atol=6e-4)
+    assert np.abs(weights[0, 0] - weights[1, 0]).max() > 0.05  # else nothing was shown by it
+    column.locator(".layer").select_option("0")
+    column.locator(".head").select_option("0")
+    np.testing.assert_allclose(shades(column), weights.mean((0, 1)), atol=6e-4)
+    column.locator(".chosen").click()
+    np.testing.assert_allclose(shades(column), weights[1, 0], atol=6e-4)
+    column.locator(".n-best tbody tr").nth(1).click()
+    column.locator(f".target-line span:nth-child({len(hypotheses[1]['pieces']) + 1})").wait_for()
+    np.testing.assert_allclose(shades(column), attention(client, "deep", rank=1)[1, 0], atol=6e-4)
+    column.locator(".shift").check()
+    assert len(shades(column)) == len(hypotheses[1]["pieces"])
+
+
+def test_words_links_and_lines(show, client):
+    page = show(client)
+    translate(page)
+    column = model(page, "deep")
+    rows = shades(column)
+    (sentence,) = client.post("/api/translate", {"model": "deep", "text": TEXT}).json["sentences"]
+    links = sentence["details"][0]["hypotheses"][0]["links"]
+    places = "cells => cells.map(c => [c.cellIndex - 1, c.parentNode.sectionRowIndex])"
+    assert column.locator(".matrix td.link").evaluate_all(places) == links
+    assert column.locator(".source-line span").all_inner_texts() == [*TEXT.split(), "</s>"]
+    assert column.locator(".links line.link").count() == len(links)
+    strong = int((rows >= 0.085).sum())
+    assert column.locator(".links line").count() >= strong > 0
+    ends = """lines => lines.map(line => ['x1', 'y1', 'x2', 'y2'].map(n => Number(line.getAttribute(n))))"""
+    boxes = "spans => spans.map(s => { const b = s.getBoundingClientRect(); return b.left + b.width / 2; })"
+    left = column.locator("svg.links").evaluate("svg => svg.getBoundingClientRect().left")
+    sources = np.array(column.locator(".source-line span").evaluate_all(boxes)) - left
+    for x1, y1, _, y2 in column.locator(".links line").evaluate_all(ends):
+        assert np.abs(sources - x1).min() < 1
+        assert y2 > y1
+    column.locator(".target-line span").first.hover()
+    assert column.locator(".links.traced line.on").count() >= int((rows[0] >= 0.085).sum())
+    line = "spans => spans.map(s => Number(s.style.getPropertyValue('--w')) || 0)"
+    np.testing.assert_allclose(column.locator(".source-line span").evaluate_all(line), rows[0], atol=1e-6)
+    page.mouse.move(0, 0)
+    assert column.locator(".links.traced").count() == 0
+
+
+def test_models_side_by_side(show, client):
+    page = show(client)
+    assert page.locator("article.model").count() == 3
+    page.uncheck("#models input[value=plain]")
+    assert page.locator("article.model h2").all_inner_texts() == ["deep", "none"]
+    page.check("#models input[value=plain]")
+    assert page.locator("article.model h2").all_inner_texts() == ["deep", "plain", "none"]
+    translate(page)
+    for name in ("deep", "plain", "none"):
+        (sentence,) = client.post("/api/translate", {"model": name, "text": TEXT}).json["sentences"]
+        assert model(page, name).locator(".translation").inner_text().strip() == sentence["translation"].strip()
+    assert model(page, "none").locator(".no-attention").is_visible()
+    assert not model(page, "none").locator(".attention").is_visible()
+    np.testing.assert_allclose(shades(model(page, "plain")).shape[1], len(TEXT.split()) + 1)
+    assert not model(page, "plain").locator(".heads").is_visible()
+
+
+def test_the_translation_comes_bit_by_bit(show, serve, slow):
+    page = show(serve("deep", change=slow))
+    page.fill("#text", TEXT)
+    page.keyboard.press("Control+Enter")
+    seen = set()
+    text = page.locator(".translation")
+    page.locator(".translation[aria-busy=true]").wait_for()
+    while text.get_attribute("aria-busy") == "true":
+        seen.add(text.inner_text())
+    assert len(seen) > 2
+
+
+def test_several_lines_and_long_ones(show, client):
+    page = show(client)
+    page.uncheck("#models input[value=plain]")
+    page.uncheck("#models input[value=none]")
+    translate(page, "red dogs\n\n" + "the old man reads. " * 12)
+    column = model(page, "deep")
+    options = column.locator(".sentence option").all_inner_texts()
+    assert len(options) > 2
+    assert options[0] == "1: red dogs"
+    assert column.locator(".source-line span").all_inner_texts() == ["red", "dogs", "</s>"]
+    column.locator(".sentence").select_option("1")
+    column.locator(".source-line span:nth-child(8)").wait_for()
+    assert column.locator(".source-line span").first.inner_text() == "the"
+
+
+def test_everything_is_reached_by_keyboard(show, client):
+    page = show(client)
+    for name in ("plain", "none"):
+        page.uncheck(f"#models input[value={name}]")
+    page.focus("#text")
+    page.keyboard.type(TEXT)
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#status:has-text('Done')")
+    shades(model(page, "deep"))
+    reached = []
+    place = """(e => e.id || e.closest('td')?.closest('table').className || e.closest('.trace')?.className
+        || [...e.classList].join(' ') || e.value || e.tagName)(document.activeElement)"""
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(place))
+    for name in ("beam", "num-best", "translate", "layer", "head", "units", "shift", "map heads", "heat matrix"):
+        assert name in reached, (name, reached)
+    assert "trace source-line" in reached
+    page.focus(".heads td[tabindex='0']")
+    before = shades(model(page, "deep"))
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    assert page.input_value(".layer") == "1"
+    assert page.input_value(".head") == "2"
+    assert shades(model(page, "deep")).shape == before.shape
+    page.focus(".matrix td[tabindex='0']")
+    page.keyboard.press("ArrowDown")
+    weight = shades(model(page, "deep"))[1, 0]
+    assert float(page.locator("output.weight").inner_text().rpartition(" ")[2]) == pytest.approx(weight, abs=0.006)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
+def test_nothing_is_wider_than_the_window(show, client, width, scheme):
+    page = show(client, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    for name in ("plain", "none"):
+        page.uncheck(f"#models input[value={name}]")
+    for text in ("verylongword" * 10, "seven red dogs " * 9):
+        translate(page, text)
+        shades(model(page, "deep"))
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_errors_are_shown_and_go_away(show, serve):
+    page = show(serve("plain", max_characters=50))
+    page.fill("#text", "red " * 30)
+    page.click("#translate")
+    page.locator(".error:visible").wait_for()
+    assert "(max_characters)" in page.inner_text(".error")
+    translate(page, "red dogs")
+    assert not page.is_visible(".error")
+    page.fill("#text", "  ")
+    page.click("#translate")
+    assert page.inner_text("#status") == "Write something first."
+
+
+def test_hostile_text_does_nothing(show, client):
+    text = "</script><img src=http://a.example/x onerror=alert(1)><!-- \u202e שלום <b>"
+    page = show(client)
+    translate(page, text)
+    column = model(page, "deep")
+    shades(column)
+    assert page.locator("img").count() == 0
+    assert column.locator(".source-line span").all_inner_texts()[0] == "</script><img"

@@ -1,0 +1,34 @@
+"""The commands of docs/attention.md can be given: each composes, and its model can be built."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nmt.budget import on_meta
+from nmt.config import Config, command
+
+ROOT = Path(__file__).parent.parent
+
+
+def commands(name: str) -> list[str]:
+    lines = (ROOT / "docs" / name).read_text(encoding="utf-8").splitlines()
+    return [line.partition("  #")[0] for line in lines if line.startswith("python -m nmt.train ")]
+
+
+@pytest.mark.parametrize("line", commands("attention.md"))
+def test_a_command_names_a_model_that_can_be_built(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen: list[Any] = []
+    command(lambda config, _: seen.append(config), Config, "train", shlex.split(line)[3:])
+    on_meta(seen[0].model, 1000, 1000, joint=True)
+
+
+def test_every_part_of_attention_is_explained() -> None:
+    from nmt.attention import NONE, NORMALISERS, SCORES, WINDOWS
+
+    text = (ROOT / "docs/attention.md").read_text(encoding="utf-8")
+    for name in (*SCORES, NONE, *NORMALISERS, *WINDOWS):
+        assert f"| `{name}` |" in text, name
+    assert len(commands("attention.md")) > 10

@@ -1,0 +1,38 @@
+"""What the process does with its memory."""
+
+import subprocess
+import sys
+
+import pytest
+
+PIECES = """
+import torch
+from nmt import runtime
+runtime.prepare()
+usual = runtime.bound_memory(0)
+kept = []
+for i in range(300):  # between what is kept, what is freed stays with the process
+    gone = torch.ones(1 << 18)
+    kept.append(torch.ones(1 << 10))
+    kept.append(gone)
+before = runtime.resident_memory()
+kept = kept[::2]
+del gone
+freed = runtime.resident_memory()
+same = runtime.bound_memory({usual})
+print(usual, before, freed, runtime.resident_memory(), same)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's memory")
+@pytest.mark.parametrize("grown", [True, False])
+def test_memory_in_pieces_is_handed_back_when_it_has_grown(grown: bool) -> None:
+    usual = "usual" if grown else "before"
+    done = subprocess.run(
+        [sys.executable, "-c", PIECES.format(usual=usual)], capture_output=True, text=True, check=True
+    )
+    start, before, freed, after, same = map(int, done.stdout.split())
+    assert same == (start if grown else before)
+    assert before - start > 280 << 20
+    assert before - freed < 20 << 20  # kept for the next tensors
+    assert (before - after > 250 << 20) == grown

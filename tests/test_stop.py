@@ -1,0 +1,63 @@
+"""What signals do to a process that has started others, and how a command ends."""
+
+import os
+import signal
+import sys
+import threading
+
+import pytest
+
+from nmt.stop import PassedOn
+from nmt.usage import telling
+
+
+def test_signals_are_passed_on_while_the_context_lasts() -> None:
+    sent: list[int] = []
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with PassedOn(sent.append) as signals:
+        assert signals.received == 0
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGINT):
+            os.kill(os.getpid(), number)
+    assert sent == [signal.SIGTERM, signal.SIGINT, signal.SIGINT]
+    assert signals.received == signal.SIGINT
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_thread_takes_no_signals() -> None:
+    failed: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            with PassedOn(lambda number: None):
+                pass
+        except BaseException as error:
+            failed.append(error)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert failed == []
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ValueError("a=1: must be\n  2"), 1, "error: a=1: must be 2\n"),
+        (FileNotFoundError(2, "No such file", "a.en"), 1, "error: a.en: No such file\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_a_mistake_ends_a_command_in_one_line(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NMT_TRACEBACK", raising=False)
+    with pytest.raises(SystemExit) as stop, telling():
+        raise error
+    assert (stop.value.code, capsys.readouterr().err) == (code, said)
+
+
+def test_a_defect_passes() -> None:
+    with pytest.raises(ZeroDivisionError), telling():
+        sys.exit(1 // 0)
