@@ -1,6 +1,11 @@
-"""A real browser for tests of pages. What needs it is skipped where there is no Playwright or no Chromium."""
+"""What tests of several folders share.
+
+A real browser for tests of pages; what needs it is skipped where there is no Playwright or no Chromium. Playwright runs
+once in a process, so there is one fixture for all.
+"""
 
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +13,11 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Shells let what they start in the background ignore Ctrl-C, and processes started by tests would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """The page in a real browser. Nothing here runs where there is no Playwright or no Chromium."""
 
-import shutil
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -8,20 +7,8 @@ import pytest
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 TEXT = "seven red dogs see a small house"
 Open = Callable[..., "sync_api.Page"]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator["sync_api.Browser"]:
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
