@@ -175,6 +175,7 @@ def test_everything_is_reached_by_keyboard(show, client):
     page = show(client)
     for name in ("plain", "none"):
         page.uncheck(f"#models input[value={name}]")
+    page.mouse.move(0, 0)  # where no word will come to lie under the pointer
     page.focus("#text")
     page.keyboard.type(TEXT)
     page.keyboard.press("Control+Enter")
