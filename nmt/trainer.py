@@ -195,6 +195,8 @@ class Trainer:
                 outcome = self.validation(self.model, records, update, self.precision, stop)
             outcome = self.ranks.tell(outcome)  # for which the others wait, however long the first one decodes
             if outcome is not None:
+                # As they are now, and not at the last save: a run stopped before its validation has them so too.
+                self.position.guard, self.position.pending = self.guard.state(), records.pending()
                 self._judge(outcome)
                 best, seconds = self.position.best_update, self.position.seconds
                 records.validated(update, outcome, self.model.quantities(), best, seconds)
