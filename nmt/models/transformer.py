@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from nmt.attention import Memory
 from nmt.dropout import Dropout
-from nmt.models.base import State
+from nmt.models.base import State, copy_rows
 from nmt.models.encoder_decoder import EncoderDecoder, MatchConfig, check_dropout, check_tie
 from nmt.models.layers import NORMS, Positions
 from nmt.models.transformer_layers import (
@@ -96,11 +96,10 @@ class TransformerDecoder(nn.Module):
         counts = taken - since
         pairs = torch.repeat_interleave(counts)
         steps = torch.arange(len(pairs), device=to.device) + (since - (counts.cumsum(0) - counts))[pairs]
-        for name, tensor in state.items():
-            if name == "past" or name.endswith("covered"):
-                tensor.index_copy_(0, to, tensor.index_select(0, of))
-            else:
-                tensor[to[pairs], :, steps] = tensor[of[pairs], :, steps]
+        whole = {name: tensor for name, tensor in state.items() if name == "past" or name.endswith("covered")}
+        copy_rows(whole, to, of)
+        for name in state.keys() - whole.keys():
+            state[name][to[pairs], :, steps] = state[name][of[pairs], :, steps]
 
     def unroll(self, x: Tensor, state: State, memory: State, *, record: bool) -> tuple[Tensor, Tensor | None, State]:
         """Embedded inputs (B, T, D) -> features (B, T, D), weights (B, L, H, T, S) or None, the state after them."""
