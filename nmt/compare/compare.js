@@ -154,16 +154,7 @@ const sideBySide = ({ models, sentences }) => {
   const at = () => sentences.findIndex((_, i) => byId("option-" + i).getAttribute("aria-selected") === "true");
   byId("browser").hidden = false;
   units.addEventListener("change", redraw);
-  byId("previous").addEventListener("click", () => go(-1));
-  byId("next").addEventListener("click", () => go(1));
-  list.addEventListener("click", (e) => {
-    const row = e.target.closest("[role=option]");
-    if (row) show(Number(row.id.slice("option-".length)));
-  });
-  list.addEventListener("keydown", (e) => {
-    const steps = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity }[e.key];
-    if (steps !== undefined) { e.preventDefault(); go(steps); }
-  });
+  steered(list, show, go);
   const asked = /^#sentence-(\d+)$/.exec(location.hash);
   show(Math.max(0, asked ? sentences.findIndex(({ n }) => n === Number(asked[1])) : 0));
 };

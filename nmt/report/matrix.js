@@ -226,6 +226,21 @@ const marked = (dd, all, kept, className, title) => {
   });
 };
 
+// --- a list of sentences ---------------------------------------------------------------------------------------------
+// `show` gets the number of the sentence that is clicked, `go` the steps of a key or of the buttons beside the list.
+const steered = (list, show, go) => {
+  byId("previous").addEventListener("click", () => go(-1));
+  byId("next").addEventListener("click", () => go(1));
+  list.addEventListener("click", (e) => {
+    const row = e.target.closest("[role=option]");
+    if (row) show(Number(row.id.slice("option-".length)));
+  });
+  list.addEventListener("keydown", (e) => {
+    const steps = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity }[e.key];
+    if (steps !== undefined) { e.preventDefault(); go(steps); }
+  });
+};
+
 // --- choices ---------------------------------------------------------------------------------------------------------
 const fill = (select, names, value) => {
   select.replaceChildren(...names.map(([key, name]) => element("option", name, { value: key })));

@@ -134,16 +134,7 @@ const browse = (data) => {
   for (const input of [layer, head, units, shift]) input.addEventListener("change", draw);
   byId("search").addEventListener("input", update);
   byId("sort").addEventListener("change", update);
-  byId("previous").addEventListener("click", () => go(-1));
-  byId("next").addEventListener("click", () => go(1));
-  list.addEventListener("click", (e) => {
-    const row = e.target.closest("[role=option]");
-    if (row) show(Number(row.id.slice("option-".length)));
-  });
-  list.addEventListener("keydown", (e) => {
-    const steps = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity }[e.key];
-    if (steps !== undefined) { e.preventDefault(); go(steps); }
-  });
+  steered(list, show, go);
   for (const map of document.querySelectorAll("table.map:not(.plain)"))
     grid(map, () => {}, (td) => {
       if (td.dataset.layer === undefined || !data.layers) return;
