@@ -85,18 +85,18 @@ class Aligner:
         """Links of given pairs, and the error of every reading that there is; None for a model without attention."""
         assert self.reading is not None, "choose first"
         links: list[list[Link]] = [[] for _ in pairs]
-        reading, config = self.reading, self.config
+        reading = self.reading
 
         def noting(found: Iterable[tuple[int, Sentence]]) -> Iterator[Sentence]:
             for i, one in found:
-                links[i] = reading.links(one.weights, one.target_words, one.source_words, config)
+                links[i] = reading.links(one.weights, one.target_words, one.source_words)
                 yield one
 
         sentences = self._sentences(pairs, gold)
         first = next(sentences, None)
         if first is None:
             return None
-        readings = candidates(AlignmentConfig(), *first[1].weights.shape[:2])
+        readings = candidates(AlignmentConfig(links="argmax"), *first[1].weights.shape[:2])
         scores = compare(noting(chain([first], sentences)), readings)
         return Against(score(links, gold), links, dict(zip(readings, scores, strict=True)))
 
@@ -153,7 +153,7 @@ class Aligner:
                 target_words,
                 weights,
                 self.reading.words(weights, target_words, source_words),
-                self.reading.links(weights, target_words, source_words, self.config),
+                self.reading.links(weights, target_words, source_words),
             )
         return [one for one in found if one is not None]
 

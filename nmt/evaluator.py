@@ -62,11 +62,8 @@ def score(
     if gold is not None:
         aligner = Aligner(translator, reading or AlignmentConfig())
         choice = aligner.choose(pairs, gold, "the sentences themselves")
-        if choice is not None and aligner.config.links == "argmax":
+        if choice is not None:
             aligned = choice.scores[choice.reading]
-        elif choice is not None:
-            found = aligner.against(pairs, gold)
-            aligned = found.score if found is not None else None
     return Scored(translations, scores, aligned, None if choice is None else choice.reading)
 
 
@@ -177,7 +174,7 @@ def evaluate_sets(
     reading = reading or AlignmentConfig()
     aligner, choice = chosen(translator, reading, data, texts)
     if carrier is not None and choice is not None:
-        _carry(carrier, Carried(choice.reading, choice.by, reading.hard_threshold))
+        _carry(carrier, Carried(choice.reading, choice.by))
     known = training_frequencies(data, sets) if data is not None and config.breakdown else None
     results = []
     for test, own in zip(sets, given or [Given()] * len(sets), strict=True):

@@ -241,9 +241,9 @@ class Translator:
         """What alignments are read from of weights (L, H, T, S), projected from subwords to words."""
         source_words = self.tokenizer.source_words([*source, EOS])
         target_words = self.tokenizer.target_words([*target, EOS])
-        reading, threshold = self.carried.reading, self.carried.threshold
+        reading = self.carried.reading
         matrix = reading.words(weights, target_words, source_words)
-        return WordAlignment(matrix, alignment.links(matrix, null=reading.null, threshold=threshold))
+        return WordAlignment(matrix, alignment.links(matrix, null=reading.null, threshold=reading.threshold))
 
     def piece_links(
         self, weights: NDArray[np.float32], source: Sequence[int], target: Sequence[int]

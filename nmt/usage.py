@@ -91,7 +91,7 @@ OPTIONS = {
         "formats": "kinds of files, as a list [pharaoh,npz,jsonl,parquet]",
         "alignment.layer": "auto, mean or a number counted from 1",
         "alignment.head": "auto, mean or a number counted from 1",
-        "alignment.links": "argmax or threshold",
+        "alignment.links": "auto, argmax or threshold",
         **_MACHINE,
     },
     "export": {

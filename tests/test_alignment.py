@@ -29,6 +29,7 @@ from nmt.alignment import (
     write_pharaoh,
     writing,
 )
+from nmt.alignment.reading import THRESHOLDS
 from nmt.alignment.record import Aligned
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "word_alignment"
@@ -290,11 +291,12 @@ def test_many_readings_at_once_score_as_each_alone():
         some = gold(" ".join(f"{i}{mark}{j}" for i, j, mark in ((0, 0, "-"), (1, 2, "p"), (2, 1, "-"), (3, 3, "-"))))
         sentences.append(Sentence(attention(generator, num_target, num_source), target_words, source_words, some))
     readings = candidates(AlignmentConfig(), 2, 3)
-    assert len(readings) == len(set(readings)) == (1 + 2 * (1 + 3)) * 2 * 2
+    assert len(readings) == len(set(readings)) == (1 + 2 * (1 + 3)) * 2 * (2 + len(THRESHOLDS))
     together = compare(sentences, readings)
     for reading, found in zip(readings, together, strict=True):
-        alone = [reading.links(s.weights, s.target_words, s.source_words, AlignmentConfig()) for s in sentences]
+        alone = [reading.links(s.weights, s.target_words, s.source_words) for s in sentences]
         assert found == pytest.approx(score(alone, [s.gold for s in sentences])), reading
+    assert len(set(together)) > len(THRESHOLDS)
     best = choose(sentences, readings, "test")
     assert best.scores[best.reading].aer == min(found.aer for found in together)
 
@@ -308,10 +310,16 @@ def test_many_readings_at_once_score_as_each_alone():
         ({"layer": "mean", "shift": "1", "null": "true"}, (2, 4), [(0, 0, 1)]),
         ({"layer": "2", "head": "3", "shift": "0", "null": "false"}, (2, 4), [(2, 3, 0, False)]),
         ({"layer": "2", "head": "mean", "shift": "0", "null": "true"}, (2, 4), [(2, 0)]),
+        (
+            {"layer": "mean", "shift": "0", "links": "auto"},
+            (2, 4),
+            [(0, 0, 0, True), (0, 0, 0, False), *((0, 0, 0, True, threshold) for threshold in THRESHOLDS)],
+        ),
+        ({"layer": "mean", "shift": "0", "links": "threshold", "threshold": 0.3}, (2, 4), [(0, 0, 0, True, 0.3)]),
     ],
 )
 def test_the_options_leave_these_readings(options, shape, expected):
-    config = AlignmentConfig(**options)
+    config = AlignmentConfig(**{"links": "argmax", **options})
     config.validate()
     assert candidates(config, *shape) == [Reading(*values) for values in expected]
 
@@ -331,7 +339,7 @@ def test_a_reading_takes_its_layer_and_head():
         ({"layer": "mean", "head": "2"}, r"alignment\.head=2: the mean of all layers has no heads"),
         ({"shift": "2"}, r"alignment\.shift=2"),
         ({"null": "no"}, r"alignment\.null=no"),
-        ({"links": "best"}, r"alignment\.links=best: must be one of argmax, threshold"),
+        ({"links": "best"}, r"alignment\.links=best: must be one of auto, argmax, threshold"),
         ({"threshold": 0.0}, r"alignment\.threshold=0"),
         ({"choose_on": 0}, r"alignment\.choose_on=0"),
         ({"importance_on": -1}, r"alignment\.importance_on=-1"),

@@ -129,6 +129,7 @@ def test_every_number_of_an_evaluation_is_that_of_its_own_function(here: Path) -
     (here / "comet").write_text("\n".join(str(i / NUM_TEST) for i in range(NUM_TEST)))
     names = "metrics.names=[bleu,chrf,chrf++,ter]"
     given = ["baselines=[runs/b]", "outside=[comet:comet]", names, "data.test=t", "data=text"]
+    given += ["alignment.links=argmax"]  # as readings.json has it of every layer and head
     code, said = call("evaluate", "checkpoint=runs/a", "output=out", *given, *QUICK)
     # b was evaluated on its own test set, which is not called t
     assert code == 1
@@ -201,12 +202,12 @@ def test_given_hypotheses_are_judged_in_the_place_of_the_models_own(here: Path) 
 
 def test_options_change_what_they_say(here: Path) -> None:
     options = ["metrics.resamples=0", "metrics.breakdown=false", "alignment.importance_on=0", "alignment.layer=1"]
-    options += ["alignment.head=2", "alignment.shift=1", "alignment.null=false"]
+    options += ["alignment.head=2", "alignment.shift=1", "alignment.links=argmax", "alignment.null=false"]
     code, said = call("evaluate", "checkpoint=runs/a", "output=plain", *TEST, *QUICK, *options)
     assert code == 0, said
     scores = json.loads((here / "plain/scores.json").read_text("utf-8"))
     assert set(scores) == {"bleu", "chrf", "alignment"}
-    assert scores["alignment"]["reading"] == {"layer": 1, "head": 2, "shift": 1, "null": False}
+    assert scores["alignment"]["reading"] == {"layer": 1, "head": 2, "shift": 1, "null": False, "threshold": 0}
     assert scores["alignment"]["chosen_by"] == "the options"
     assert json.loads((here / "plain/diagnostics.json").read_text("utf-8"))["importance"] is None
 
@@ -286,7 +287,8 @@ def test_a_checkpoint_carries_what_its_alignments_are_read_from(
     chosen = result.alignment.choice
     assert also.samefile(path)
     found = checkpoint.load(path)
-    assert found.pop("reading") == {**chosen.reading._asdict(), "by": chosen.by, "threshold": 0.05}
+    assert chosen.reading.threshold == 0.05
+    assert found.pop("reading") == {**chosen.reading._asdict(), "by": chosen.by}
     assert found.keys() == content.keys()
     assert all(torch.equal(tensor, found["model"][name]) for name, tensor in content["model"].items())
     # what is read from the checkpoint now on is what the evaluation has read
@@ -305,7 +307,7 @@ def test_a_checkpoint_carries_what_its_alignments_are_read_from(
     assert again.alignment is not None
     assert again.alignment.choice.reading == chosen.reading
     assert again.alignment.choice.by == f"{chosen.by}, when it was trained"
-    checkpoint.amend(path, {"reading": Carried(chosen.reading, chosen.by, 0.05).primitive()})
+    checkpoint.amend(path, {"reading": Carried(chosen.reading, chosen.by).primitive()})
     assert path.stat().st_mtime_ns == stamp
 
 

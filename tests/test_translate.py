@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from nmt import checkpoint
-from nmt.alignment import AlignmentConfig, Carried, Reading
+from nmt.alignment import Carried, Reading
 from nmt.answers import Answers, json_line
 from nmt.attention import AttentionConfig
 from nmt.data import EOS, Tokenizer, TokenizerConfig
@@ -197,13 +197,13 @@ def test_links_are_read_from_what_the_checkpoint_says(tokenizer: Tokenizer, shif
         rows = weights[1, head - 1, shift:]
         best = [[int(rows[t, : len(source)].argmax()), t] for t in range(len(target))]
         assert found["piece_links"] == best
-        assert found["links"] == [list(link) for link in reading.links(weights, *words, AlignmentConfig())]
+        assert found["links"] == [list(link) for link in reading.links(weights, *words)]
         seen.add(str(best))
     assert len(seen) == 2
-    own.carried = Carried(Reading(2, 1), "hand", threshold=0.02)
+    reading = Reading(2, 1, threshold=0.02)
+    own.carried = Carried(reading, "hand")
     links = answers.record(1, answer)["links"]
-    expected = Reading(2, 1).links(weights, *words, AlignmentConfig(links="threshold", threshold=0.02))
-    assert links == [list(link) for link in expected]
+    assert links == [list(link) for link in reading.links(weights, *words)]
     assert len(links) > max(words[0]) + 1
 
 

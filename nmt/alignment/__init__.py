@@ -12,7 +12,7 @@ from nmt.alignment.gold import (
     write_pharaoh,
 )
 from nmt.alignment.lexical import lexical_gold
-from nmt.alignment.projection import links, nearest, words
+from nmt.alignment.projection import linked, links, nearest, words
 from nmt.alignment.reading import AlignmentConfig, Carried, Choice, Reading, Sentence, candidates, choose, compare
 from nmt.alignment.record import FORMATS, writing
 from nmt.alignment.symmetry import METHODS, symmetrize
@@ -33,6 +33,7 @@ __all__ = [
     "choose",
     "compare",
     "lexical_gold",
+    "linked",
     "links",
     "nearest",
     "parse_gold",

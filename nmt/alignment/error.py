@@ -46,7 +46,7 @@ def score(predicted: Sequence[Iterable[Link]], gold: Sequence[Gold]) -> Alignmen
 
 
 class Tally:
-    """`score` of C alignments of the same sentences at once, each with at most one link for each target word.
+    """`score` of C alignments of the same sentences at once.
 
     Args:
         num: C.
@@ -56,24 +56,20 @@ class Tally:
         self._counts = np.zeros((3, num), np.int64)  # predicted, hits among the sure, among the possible
         self._num_sure = 0
 
-    def add(self, nearest: npt.NDArray[np.int64], gold: Gold) -> None:
+    def add(self, linked: npt.NDArray[np.bool_], gold: Gold) -> None:
         """One sentence.
 
         Args:
-            nearest: (C, Tw) the source word of each target word, -1 for none.
-            gold: its links; those of target words beyond Tw are never hit.
+            linked: (C, Tw, Sw).
+            gold: its links; those of words beyond Tw or Sw are never hit.
         """
-        num_target = nearest.shape[1]
-        width = max(int(nearest.max(initial=-1)), max((i for i, _ in gold.possible | gold.sure), default=-1)) + 2
-        marked = np.zeros((2, num_target, width), np.bool_)  # the last column is that of -1
-        for row, those in enumerate((gold.sure, gold.possible | gold.sure)):
-            inside = [(j, i) for i, j in those if j < num_target]
+        num_target, num_source = linked.shape[1:]
+        self._counts[0] += linked.sum((1, 2))
+        for count, those in ((1, gold.sure), (2, gold.possible | gold.sure)):
+            inside = [(j, i) for i, j in those if j < num_target and i < num_source]
             if inside:
-                marked[(row, *np.array(inside).T)] = True
-        places = np.arange(num_target)
-        self._counts[0] += (nearest >= 0).sum(1)
-        self._counts[1] += marked[0, places, nearest].sum(1)
-        self._counts[2] += marked[1, places, nearest].sum(1)
+                rows, columns = np.array(inside).T
+                self._counts[count] += linked[:, rows, columns].sum(1)
         self._num_sure += len(gold.sure)
 
     def scores(self) -> list[AlignmentScore]:

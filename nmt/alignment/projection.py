@@ -71,25 +71,32 @@ def nearest(word_matrix: npt.ArrayLike, *, null: bool = True) -> npt.NDArray[np.
     return np.where(found & (best != none), best, -1)
 
 
-def links(word_matrix: npt.ArrayLike, *, null: bool = True, threshold: float | None = None) -> list[Link]:
-    """Hard links from word attention.
+def linked(word_matrix: npt.ArrayLike, *, null: bool = True, threshold: float = 0.0) -> npt.NDArray[np.bool_]:
+    """Which words are linked.
 
     Args:
-        word_matrix: (Tw, Sw + 1) as `words` returns it.
+        word_matrix: (..., Tw, Sw + 1) as `words` returns it.
         null: see `nearest`.
-        threshold: None: each target word is linked to the source word it attends to most (`nearest`), so at most once.
+        threshold: 0: each target word is linked to the source word it attends to most (`nearest`), so at most once.
             Otherwise to every source word that receives at least so much, in which case `null` says nothing.
 
     Returns:
-        (source word, target word), in target order.
+        (..., Tw, Sw).
 
     Raises:
         ValueError: not a matrix, or a weight is not a number.
     """
     weights = _checked(word_matrix)
-    if threshold is None:
-        return [(int(i), j) for j, i in enumerate(nearest(weights, null=null)) if i >= 0]
-    rows, columns = ((weights[:, :-1] >= threshold) & (weights[:, :-1] > 0)).nonzero()
+    if threshold:
+        found: npt.NDArray[np.bool_] = weights[..., :-1] >= threshold
+        return found
+    best: npt.NDArray[np.bool_] = nearest(weights, null=null)[..., None] == np.arange(weights.shape[-1] - 1)
+    return best
+
+
+def links(word_matrix: npt.ArrayLike, *, null: bool = True, threshold: float = 0.0) -> list[Link]:
+    """The links of one matrix (Tw, Sw + 1), see `linked`: (source word, target word), in target order."""
+    rows, columns = linked(word_matrix, null=null, threshold=threshold).nonzero()
     return list(zip(columns.tolist(), rows.tolist(), strict=True))
 
 

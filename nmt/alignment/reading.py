@@ -12,12 +12,14 @@ import numpy.typing as npt
 
 from nmt.alignment.error import AlignmentScore, Tally
 from nmt.alignment.gold import Gold, Link
-from nmt.alignment.projection import links, nearest, words
+from nmt.alignment.projection import linked, links, words
 
 AUTO, MEAN = "auto", "mean"
-HARD = ("argmax", "threshold")
+HARD = (AUTO, "argmax", "threshold")
 SHIFTS = (0, 1)
 NULLS = {"true": True, "false": False}
+THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+"""Among which links=auto chooses, beside argmax."""
 
 
 @dataclass
@@ -29,11 +31,11 @@ class AlignmentConfig:
     head: mean (of the layer's heads), the number of one, counted from 1, or auto.
     shift: 0 = a word is aligned with the row that predicted it; 1 = with the next one, whose query has seen it (Chen
         et al. 2020); or auto.
-    links: argmax = each target word is linked to the source word it attends to most; threshold = to every source word
-        that it gives at least `threshold`.
-    threshold: between 0 and 1, for links=threshold.
-    null: with links=argmax: true = a target word that attends more to </s> than to any word has no link; false = </s>
-        does not count, and every target word has one; or auto. Some heads rest on </s> where they find nothing to do.
+    links: argmax = each target word is linked to the source word it attends to most, so that it has one link at most;
+        threshold = to every source word that it gives at least `threshold`; auto = argmax or one of `THRESHOLDS`.
+    threshold: above 0 and at most 1, for links=threshold.
+    null: with argmax: true = a target word that attends more to </s> than to any word has no link; false = </s> does
+        not count, and every target word has one; or auto. Some heads rest on </s> where they find nothing to do.
     choose_on: sentence pairs of the validation set on which auto chooses.
     importance_on: sentence pairs of a test set on which an evaluation measures what the loss rises by when a head is
         silenced, one pass for each head; 0 = it does not.
@@ -45,7 +47,7 @@ class AlignmentConfig:
     layer: str = AUTO
     head: str = AUTO
     shift: str = AUTO
-    links: str = "argmax"
+    links: str = AUTO
     threshold: float = 0.25
     null: str = AUTO
     choose_on: int = 1000
@@ -78,32 +80,33 @@ class AlignmentConfig:
     @property
     def is_open(self) -> bool:
         """Whether everything about the reading is left to be chosen."""
-        return {self.layer, self.head, self.shift, self.null} == {AUTO}
-
-    @property
-    def hard_threshold(self) -> float | None:
-        """What `links` is to be called with."""
-        return self.threshold if self.links == "threshold" else None
+        return {self.layer, self.head, self.shift, self.links, self.null} == {AUTO}
 
 
 class Reading(NamedTuple):
     """One matrix out of (L, H, T, S), and how links are read off it.
 
     layer, head: counted from 1; 0 = the mean of all.
-    shift, null: as in `AlignmentConfig`.
+    shift, null: as in `AlignmentConfig`; null says nothing where there is a threshold.
+    threshold: what a source word must receive to be linked; 0 = argmax.
     """
 
     layer: int = 0
     head: int = 0
     shift: int = 0
     null: bool = True
+    threshold: float = 0.0
 
     def __str__(self) -> str:
         if not self.layer:
             where = "mean of all layers and heads"
         else:
             where = f"layer {self.layer}, {f'head {self.head}' if self.head else 'mean of its heads'}"
-        return where + (", shifted by one step" if self.shift else "") + ("" if self.null else ", </s> not counted")
+        if self.threshold:
+            how = f", links of weight {self.threshold:g} and more"
+        else:
+            how = "" if self.null else ", </s> not counted"
+        return where + (", shifted by one step" if self.shift else "") + how
 
     def select(self, weights: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """(L, H, T, S) -> (T, S), not shifted: the rows stay where they are."""
@@ -127,30 +130,25 @@ class Reading(NamedTuple):
         return words(self.select(weights), target_words, source_words, shift=self.shift)
 
     def links(
-        self,
-        weights: npt.NDArray[np.floating],
-        target_words: Sequence[int],
-        source_words: Sequence[int],
-        config: AlignmentConfig,
+        self, weights: npt.NDArray[np.floating], target_words: Sequence[int], source_words: Sequence[int]
     ) -> list[Link]:
         """Hard links of the words."""
         matrix = self.words(weights, target_words, source_words)
-        return links(matrix, null=self.null, threshold=config.hard_threshold)
+        return links(matrix, null=self.null, threshold=self.threshold)
 
 
 class Carried(NamedTuple):
     """A reading as a checkpoint carries it.
 
-    reading: which. by: how it was chosen; "" for the mean that is read where nothing was. threshold: see `links`.
+    reading: which. by: how it was chosen; "" for the mean that is read where nothing was.
     """
 
     reading: Reading = Reading()
     by: str = ""
-    threshold: float | None = None
 
     def primitive(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        return {**self.reading._asdict(), "by": self.by, "threshold": self.threshold}
+        return {**self.reading._asdict(), "by": self.by}
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Carried:
@@ -158,7 +156,9 @@ class Carried(NamedTuple):
         stored = content.get("reading")
         if stored is None:
             return cls()
-        return cls(Reading(*(stored[name] for name in Reading._fields)), stored["by"], stored["threshold"])
+        # None is how argmax was written before it was one of the thresholds.
+        reading = Reading(**{name: stored[name] for name in Reading._fields})
+        return cls(reading._replace(threshold=reading.threshold or 0.0), stored["by"])
 
 
 class Choice(NamedTuple):
@@ -181,12 +181,14 @@ def candidates(config: AlignmentConfig, num_layers: int, num_heads: int) -> list
             raise ValueError(f"alignment.{what}={value}: attention to the source has {there} {what}{plural}")
     shifts = SHIFTS if config.shift == AUTO else (int(config.shift),)
     nulls = NULLS.values() if config.null == AUTO else (NULLS[config.null],)
+    thresholds = {AUTO: THRESHOLDS, "argmax": (), "threshold": (config.threshold,)}[config.links]
+    argmax = [] if config.links == "threshold" else [(null, 0.0) for null in nulls]
     return [
-        Reading(layer, head, shift, null)
+        Reading(layer, head, shift, null, threshold)
         for layer in _choices(config.layer, num_layers)
         for head in (_choices(config.head, num_heads) if layer else [0])
         for shift in shifts
-        for null in nulls
+        for null, threshold in (*argmax, *((True, threshold) for threshold in thresholds))
     ]
 
 
@@ -209,18 +211,17 @@ class Sentence(NamedTuple):
 
 
 def compare(sentences: Iterable[Sentence], readings: Sequence[Reading]) -> list[AlignmentScore]:
-    """The alignment error of many readings of the same sentences, by argmax, in memory that does not grow with them."""
+    """The alignment error of many readings of the same sentences, in memory that does not grow with them."""
     tally = Tally(len(readings))
     matrices = list(dict.fromkeys((reading.layer, reading.head) for reading in readings))
-    hows = list(dict.fromkeys((reading.shift, reading.null) for reading in readings))
-    place = [
-        hows.index((reading.shift, reading.null)) * len(matrices) + matrices.index((reading.layer, reading.head))
-        for reading in readings
-    ]
+    hows = list(dict.fromkeys(reading[2:] for reading in readings))
+    place = [hows.index(reading[2:]) * len(matrices) + matrices.index(reading[:2]) for reading in readings]
     for weights, target_words, source_words, gold in sentences:
         stacked = np.stack([Reading(*matrix).select(weights) for matrix in matrices])
-        projected = {shift: words(stacked, target_words, source_words, shift=shift) for shift, _ in hows}
-        found = np.concatenate([nearest(projected[shift], null=null) for shift, null in hows])
+        projected = {shift: words(stacked, target_words, source_words, shift=shift) for shift, *_ in hows}
+        found = np.concatenate(
+            [linked(projected[shift], null=null, threshold=threshold) for shift, null, threshold in hows]
+        )
         tally.add(found[place], gold)
     return tally.scores()
 

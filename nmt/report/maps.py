@@ -41,8 +41,9 @@ def alignment_error(scores: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
         maps.append(_map(name, about, grid, layers, heads, digits=1, mark=mark, shift=shift, most=100.0))
     counted = "has no link" if chosen["null"] else "is linked to the best of the other words"
     text = (
-        f"Per cent, lower is better. Outlined: what links are read from, chosen by {scores['alignment']['chosen_by']}; "
-        f"nothing was chosen on this test set. A word whose attention is on the end of the sentence {counted}."
+        "Per cent, lower is better; each word is linked to the one it attends to most. Outlined: what links are read "
+        f"from, chosen by {scores['alignment']['chosen_by']}; nothing was chosen on this test set. A word whose "
+        f"attention is on the end of the sentence {counted}."
     )
     return f'<p class="soft small">{escape(text)}</p><div class="maps">{"".join(maps)}</div>'
 

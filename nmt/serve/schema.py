@@ -43,12 +43,14 @@ class AttentionRequest(Asked):
 
 class Reading(Answered):
     """Where links are read from: layer and head counted from 1, 0 = the mean; shift 1 = the row of the next token;
-    null = a word whose attention is on the end token has no link."""
+    null = a word whose attention is on the end token has no link; threshold = what a source word must receive to be
+    linked, 0 = a word is linked to the one it attends to most."""
 
     layer: int
     head: int
     shift: int
     null: bool
+    threshold: float
 
 
 class Model(Answered):

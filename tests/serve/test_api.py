@@ -49,7 +49,7 @@ def test_models(client, runs):
     assert [(one.layers, one.heads) for one in found.models] == [(2, 2), (1, 1), (0, 0)]
     assert [one.architecture for one in found.models] == ["transformer", "rnn", "rnn"]
     assert [one.score for one in found.models] == ["scaled", "additive", "none"]
-    assert found.models[0].reading.model_dump() == {"layer": 2, "head": 1, "shift": 0, "null": False}
+    assert found.models[0].reading.model_dump() == {"layer": 2, "head": 1, "shift": 0, "null": False, "threshold": 0}
     assert found.models[2].reading is None
     assert found.models[0].examples == ["the old man", "seven red houses"]
     model = translator(runs, "plain").model
