@@ -10,7 +10,7 @@ from nmt.export import formats
 from nmt.export.formats import CARRIED, FORMATS, able, obstacles, overview
 from nmt.models import MODELS
 from nmt.options import options
-from nmt.presets import choices
+from nmt.presets import choices, folders
 from nmt.schema import EXPORTS, Config
 
 Make = Any  # see conftest.py
@@ -108,11 +108,13 @@ def test_table_names_options_that_exist() -> None:
 
 @pytest.mark.parametrize("name", choices("experiment"))
 def test_claims_for_experiments(name: str, make: Make, tmp_path: Any) -> None:
-    """The overview's line is true of a small model of the same kind."""
+    """The overview's line is true of a small model of the same kind, and stands at the head of the experiment."""
     config = preset(name)
     line = next(line for line in overview({name: config}).splitlines() if line.startswith(name))
     claimed = line.removeprefix(name).strip().split(", ")
     assert "onnx" in claimed
+    head = (folders()[0] / f"experiment/{name}.yaml").read_text("utf-8").split("\n")[:3]
+    assert head[2] == f"# Export: {', '.join(claimed)}."
     small = {"width": 16, "feed_forward": 24, "embedding": 16, "hidden": 16}
     values = {
         option.removeprefix("model."): value
