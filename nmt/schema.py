@@ -49,6 +49,11 @@ class Config:
         parts = [] if self.name is None else self.name.split("/")
         if any(part in ("", ".", "..") or part != part.strip() for part in parts):
             raise ValueError(f"name={self.name}: must be a folder name inside {self.runs}/, such as name=my_run")
+        if self.data.tokenizer.lowercase and not self.metrics.lowercase:
+            raise ValueError(
+                "data.tokenizer.lowercase=true: translations will have no capitals, and would be compared with "
+                "references that do; set metrics.lowercase=true too"
+            )
         attention = self.model.attention
         scores = [layer.get("score", attention.score) for layer in attention.layers] or [attention.score]
         for option in ("coverage_loss", "guided_alignment"):

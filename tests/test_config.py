@@ -152,6 +152,12 @@ def test_values_arrive_as_they_were_meant(argument: str, option: str, value: obj
     assert type(found) is type(value)
 
 
+def test_a_model_of_lower_case_is_scored_without_regard_to_case(capsys: Any) -> None:
+    said = failure(capsys, "data.tokenizer.lowercase=true")
+    assert "set metrics.lowercase=true too" in said
+    assert read("data.tokenizer.lowercase=true", "metrics.lowercase=true").data.tokenizer.lowercase
+
+
 def test_values_may_refer_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CORPORA", "/corpora")
     assert read("data.train=${oc.env:CORPORA}/train").data.train == "/corpora/train"

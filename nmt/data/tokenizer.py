@@ -37,6 +37,8 @@ class TokenizerConfig:
         byte_fallback, 1 without.
     normalization: identity, nfkc or nmt_nfkc (unigram, bpe). Everything but identity loses the difference between
         equivalent characters and runs of spaces, in the references' favour or not: the default keeps all.
+    lowercase: everything is read in lower case, in training and afterwards, so translations have no capitals either;
+        for comparison with figures of that kind, with metrics.lowercase=true. Such a model is not exported.
     max_pairs, max_characters: train on a random sample of at most this many pairs of the training text, with at most
         this many characters on both sides together (0: no limit). Unigram needs about a second for 6,000 sentences,
         and 25 bytes of memory for a character.
@@ -51,6 +53,7 @@ class TokenizerConfig:
     byte_fallback: bool = True
     character_coverage: float | None = None
     normalization: str = "identity"
+    lowercase: bool = False
     max_pairs: int = 500_000
     max_characters: int = 60_000_000
     sampling: float = 0.0
@@ -134,17 +137,22 @@ class Tokenizer:
     """Both languages' mappings between text and ids; one and the same when `joint`.
 
     Ids carry no BOS or EOS of their own. `decode(encode(text)) == text` for every text without a line break, with
-    unigram and bpe, byte fallback and the identity normalisation. `digest` names the models' content; `sampling` is the
-    strength of subword regularisation, which `sample_source` and `sample_target` use.
+    unigram and bpe, byte fallback and the identity normalisation, unless `lowercase` takes its capitals away. `digest`
+    names the models' content; `sampling` is the strength of subword regularisation, which `sample_source` and
+    `sample_target` use.
     """
 
-    def __init__(self, kind: str, source: Model, target: Model, *, sampling: float = 0.0) -> None:
+    def __init__(
+        self, kind: str, source: Model, target: Model, *, sampling: float = 0.0, lowercase: bool = False
+    ) -> None:
         self.kind = kind
         self.joint = source is target
         self.sampling = sampling
+        self.lowercase = lowercase
         self.source = source
         self.target = target
-        self.digest = _digest(kind, [source.state()] if self.joint else [source.state(), target.state()])
+        states = [source.state()] if self.joint else [source.state(), target.state()]
+        self.digest = _digest(f"{kind} lowercase" if lowercase else kind, states)
 
     @classmethod
     def train(cls, config: TokenizerConfig, pairs: "Iterable[tuple[str, str]]") -> "Tokenizer":
@@ -153,13 +161,15 @@ class Tokenizer:
         Raises ValueError when there is no text or the vocabulary size cannot be reached.
         """
         sample = draw(pairs, config.max_pairs, config.max_characters).pairs
+        if config.lowercase:
+            sample = [(source.lower(), target.lower()) for source, target in sample]
         train = TOKENIZERS[config.kind].train
         if config.joint:
             model = train(config, chain.from_iterable(sample), "the training text")
-            return cls(config.kind, model, model, sampling=config.sampling)
+            return cls(config.kind, model, model, sampling=config.sampling, lowercase=config.lowercase)
         source = train(config, (source for source, _ in sample), "the source side of the training text")
         target = train(config, (target for _, target in sample), "the target side of the training text")
-        return cls(config.kind, source, target, sampling=config.sampling)
+        return cls(config.kind, source, target, sampling=config.sampling, lowercase=config.lowercase)
 
     @property
     def source_size(self) -> int:
@@ -171,27 +181,30 @@ class Tokenizer:
 
     def encode_source(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, without BOS and EOS."""
-        return self.source.encode(texts)
+        return self.source.encode(self._read(texts))
 
     def encode_target(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, without BOS and EOS."""
-        return self.target.encode(texts)
+        return self.target.encode(self._read(texts))
 
     def encode_source_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """As `encode_source`, but all ids in one array, and the number of ids of each text."""
-        return self.source.encode_flat(texts)
+        return self.source.encode_flat(self._read(texts))
 
     def encode_target_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """As `encode_target`, but all ids in one array, and the number of ids of each text."""
-        return self.target.encode_flat(texts)
+        return self.target.encode_flat(self._read(texts))
 
     def sample_source(self, texts: Sequence[str], seed: int) -> list[list[int]]:
         """As `encode_source`, with segmentations drawn at random (subword regularisation)."""
-        return self.source.sample(texts, self.sampling, seed)
+        return self.source.sample(self._read(texts), self.sampling, seed)
 
     def sample_target(self, texts: Sequence[str], seed: int) -> list[list[int]]:
         """As `encode_target`, with segmentations drawn at random (subword regularisation)."""
-        return self.target.sample(texts, self.sampling, seed)
+        return self.target.sample(self._read(texts), self.sampling, seed)
+
+    def _read(self, texts: Sequence[str]) -> Sequence[str]:
+        return [text.lower() for text in texts] if self.lowercase else texts
 
     def decode_source(self, ids: Sequence[int]) -> str:
         """The text of the ids; PAD, BOS and EOS are left out, and a line break becomes a space."""
@@ -234,6 +247,7 @@ class Tokenizer:
             "version": _VERSION,
             "kind": self.kind,
             "sampling": self.sampling,
+            "lowercase": self.lowercase,
             "source": self.source.state(),
             "target": None if self.joint else self.target.state(),
         }
@@ -247,7 +261,8 @@ class Tokenizer:
             load = TOKENIZERS[state["kind"]].load
             source = load(state["source"])
             target = source if state["target"] is None else load(state["target"])
-            return cls(state["kind"], source, target, sampling=float(state["sampling"]))
+            lowercase = bool(state.get("lowercase", False))
+            return cls(state["kind"], source, target, sampling=float(state["sampling"]), lowercase=lowercase)
         except (KeyError, TypeError) as error:
             raise ValueError(f"this is not a tokenizer's state: {error!r}") from error
 

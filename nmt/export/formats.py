@@ -33,6 +33,7 @@ CARRIED: dict[str, dict[str, tuple[object, ...]]] = {
     "model.positions": {"huggingface": ("sinusoidal", "learned")},
     "model.activation": {"huggingface": ("relu", "gelu")},
     "data.tokenizer.kind": {"huggingface": ("unigram", "bpe")},
+    "data.tokenizer.lowercase": dict.fromkeys(FORMATS, (False,)),
     "score": dict.fromkeys(_FIXED, _PRODUCTS),
     "normaliser": dict.fromkeys(_FIXED, ("softmax",)),
     "window": dict.fromkeys(_FIXED, ("global",)),
@@ -59,7 +60,7 @@ class Obstacle(NamedTuple):
 def obstacles(config: Config, name: str) -> list[Obstacle]:
     """What keeps a model of this configuration from being exported in a format; empty: nothing."""
     found = [
-        Obstacle(option, value, " or ".join(map(str, allowed[name])))
+        Obstacle(option, _word(value), " or ".join(map(_word, allowed[name])))
         for option, allowed in CARRIED.items()
         if "." in option and name in allowed
         for value in [_value(config, option)]
@@ -70,6 +71,11 @@ def obstacles(config: Config, name: str) -> list[Obstacle]:
     for site in SITES:
         found += _of_attention(getattr(config.model, site), f"model.{site}", name)
     return found + list(_combinations(config.model, name))
+
+
+def _word(value: object) -> str:
+    """As the value is written on a command line."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _value(config: Config, option: str) -> object:
@@ -93,8 +99,7 @@ def _of_attention(attention: AttentionConfig, path: str, name: str) -> Iterator[
                 matters = option == "score" or layer.scores[0] != NONE
                 if matters and value not in allowed and (option, value) not in seen:
                     seen.add((option, value))
-                    words = " or ".join("false" if one is False else str(one) for one in allowed)
-                    yield Obstacle(f"{path}.{option}", str(value).lower(), words)
+                    yield Obstacle(f"{path}.{option}", _word(value), " or ".join(map(_word, allowed)))
 
 
 def _combinations(model: Any, name: str) -> Iterator[Obstacle]:
@@ -131,7 +136,7 @@ def check(config: Config, name: str) -> None:
         others = " or ".join(f"format={other}" for other in able(config))
         raise ValueError(
             f"format={name}: in the way is {', and '.join(map(str, dict.fromkeys(found)))}; this model can be exported "
-            f"with {others}"
+            f"{f'with {others}' if others else 'in no format'}"
         )
     missing = [module for module in FORMATS[name].modules if importlib.util.find_spec(module) is None]
     if missing:

@@ -247,6 +247,29 @@ def test_normalization() -> None:
         assert tokenizer.decode_source(tokenizer.encode_source(["ﬁve  dogs"])[0]) == text
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_lower_case(kind: str) -> None:
+    """The same ids as of a text that is in lower case already, and a vocabulary that knows nothing else."""
+    data = [Pair(f"The DOG {row % 7}", f"Der ÄRGER {row % 5}") for row in range(60)]
+    size = {"vocab_size": 278 if kind in ("unigram", "bpe") else 100, "kind": kind}
+    lower = train([Pair(source.lower(), target.lower()) for source, target in data], **size)
+    tokenizer = train(data, lowercase=True, **size)
+    assert tokenizer.source.state() == lower.source.state()
+    assert tokenizer.digest != lower.digest
+    texts = ["The DOG", "ÄRGER der"]
+    expected = lower.encode_source([text.lower() for text in texts])
+    assert tokenizer.encode_source(texts) == tokenizer.encode_target(texts) == expected
+    assert tokenizer.encode_source_flat(texts)[0].tolist() == [index for row in expected for index in row]
+    assert tokenizer.encode_target_flat(texts)[1].tolist() == list(map(len, expected))
+    assert tokenizer.decode_target(expected[0]) == "the dog"
+    again = Tokenizer.from_state(tokenizer.state())
+    assert again.encode_source(texts) == expected
+    assert again.digest == tokenizer.digest
+    if kind in ("unigram", "bpe"):
+        drawn = train(data, lowercase=True, sampling=0.3, **size).sample_source(["The DOG"], 1)
+        assert tokenizer.decode_source(drawn[0]) == "the dog"
+
+
 def test_sample_of_the_pairs() -> None:
     data = [Pair(f"w{row}", f"w{row}") for row in range(1000)]
     tokenizer = train(data, kind="word", vocab_size=5000, max_pairs=100)

@@ -68,6 +68,14 @@ def test_what_is_in_the_way_is_named(values: dict[str, Any], name: str, option: 
     assert len(obstacles(config, name)) == 1
 
 
+def test_no_program_reads_in_lower_case() -> None:
+    config = configured()
+    config.data.tokenizer.lowercase = True
+    for name in FORMATS:
+        with pytest.raises(ValueError, match=r"tokenizer\.lowercase=true \(it can carry false\); .* in no format"):
+            formats.check(config, name)
+
+
 def test_coverage_comes_with_a_score_that_is_in_the_way_too() -> None:
     found = [
         str(one) for one in obstacles(configured(attention__score="additive", attention__coverage=True), "ctranslate2")
