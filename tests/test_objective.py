@@ -430,13 +430,13 @@ def mirrored(corpus: Corpus, pairs: Sequence[tuple[str, str]]) -> Corpus:
 
 def test_right_alignments_help_and_wrong_ones_harm(make: Make, data: DataConfig, corpus: Corpus) -> None:
     pairs = EvaluationSet.read(data, "train").pairs
-    options = {"rate": 0.05, "dropout": 0.0, "max_updates": 80}
+    options = {"rate": 0.05, "dropout": 0.0, "max_updates": 200}
     trainers = {
         "none": make("none", **options),
         "right": make("right", **options, guided_alignment=1.0),
         "wrong": make("wrong", mirrored(corpus, pairs), **options, guided_alignment=1.0),
     }
-    rates = {name: error_rate(stepped(trainer, 80), data) for name, trainer in trainers.items()}
+    rates = {name: error_rate(stepped(trainer, 200), data) for name, trainer in trainers.items()}
     assert rates["right"] < rates["none"] - 0.2, rates
     assert rates["right"] < rates["wrong"] - 0.2, rates
 
