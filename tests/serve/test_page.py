@@ -165,6 +165,7 @@ def test_several_lines_and_long_ones(show, client):
     options = column.locator(".sentence option").all_inner_texts()
     assert len(options) > 2
     assert options[0] == "1: red dogs"
+    column.locator(".source-line span:nth-child(3)").wait_for()  # attention comes after the translation
     assert column.locator(".source-line span").all_inner_texts() == ["red", "dogs", "</s>"]
     column.locator(".sentence").select_option("1")
     column.locator(".source-line span:nth-child(8)").wait_for()
