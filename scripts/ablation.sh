@@ -10,7 +10,7 @@ case $part in
   transformer) options=(model=transformer) ;;
   multi30k)
     options=(experiment=multi30k_rnn model.wiring=luong
-      train.max_updates=2000 train.valid_every=500 train.save_every=500)
+      optim.warmup=200 train.max_updates=1000 train.valid_every=500 train.save_every=500)
     ;;
   *)
     echo "error: $part: must be rnn, transformer or multi30k" >&2

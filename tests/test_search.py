@@ -83,6 +83,7 @@ def plain_beam(model: Seq2Seq, ids: Sequence[int], config: SearchConfig) -> Scor
     least, most = limits(config, len(ids))
     live: list[tuple[float, list[int]]] = [(0.0, [])]
     finished: Scored = []
+    ended = 0
     for length in range(most + 1):
         rows = next_log_probs(model, source, mask, [tokens for _, tokens in live])
         found = []
@@ -95,6 +96,11 @@ def plain_beam(model: Seq2Seq, ids: Sequence[int], config: SearchConfig) -> Scor
         found = found[: 2 * config.beam if config.beam > 1 else 1]
         finished += [(t / norm(config, length + 1), t, tokens) for t, tokens, token in found if token == EOS]
         live = [(t, [*tokens, token]) for t, tokens, token in found if token != EOS][: config.beam]
+        if config.stop == "beam":
+            ended += sum(token == EOS for _, _, token in found[: config.beam])
+            best = sorted((score for score, _, _ in finished), reverse=True)[: config.num_best]
+            worst = best[-1] if len(best) == config.num_best else -math.inf
+            live = [one for one in live if one[0] / norm(config, most + 1) > worst and ended < config.beam]
         if not live:
             break
     return sorted(finished, key=lambda entry: -entry[0])[: config.num_best]
@@ -118,6 +124,7 @@ CONFIGS = [
     SearchConfig(beam=3, num_best=3, length_penalty=0.8, length_norm="gnmt", max_ratio=0.0, max_extra=6),
     SearchConfig(beam=4, num_best=2, length_penalty=2.0, max_ratio=0.0, max_extra=6, min_ratio=0.5, min_extra=1),
     SearchConfig(beam=1, max_ratio=1.0, max_extra=3),
+    SearchConfig(beam=3, num_best=2, stop="beam", max_ratio=1.0, max_extra=6),
 ]
 
 
@@ -136,7 +143,8 @@ def check_plain(seed: int, kind: str, score: Any, config: SearchConfig) -> None:
 def check_wide(seed: int, kind: str, score: Any, config: SearchConfig) -> None:
     """A beam that holds everything finds the best of everything."""
     model, vocab = make(seed, 6, kind, score), 6
-    config = dataclasses.replace(config, beam=16, num_best=8, max_ratio=0.0, max_extra=2, min_ratio=0.0, min_extra=0)
+    limits = {"max_ratio": 0.0, "max_extra": 2, "min_ratio": 0.0, "min_extra": 0}
+    config = dataclasses.replace(config, beam=16, num_best=8, stop="bound", **limits)
     source, mask = source_batch(SOURCES[:2])
     for ids, found in zip(SOURCES[:2], search(model, source, mask, config), strict=True):
         expected = every(model, ids, vocab, config)[:8]
@@ -480,6 +488,7 @@ def test_impossible_prefixes(token: int) -> None:
         ({"method": "beams"}, "search.method=beams: must be one of beam, sample, mbr"),
         ({"length_norm": "mean"}, "search.length_norm=mean: must be one of power, gnmt"),
         ({"utility": "ter"}, "search.utility=ter: must be one of chrf, bleu"),
+        ({"stop": "first"}, "search.stop=first: must be one of bound, beam"),
         ({"groups": 2}, "search.groups=2: search.beam=5 is no multiple of it"),
         ({"temperature": 0.0}, "search.temperature=0.0: must be above 0"),
         ({"top_p": 0.0}, "search.top_p=0.0: must be above 0 and at most 1"),

@@ -41,7 +41,8 @@ class BeamSearch:
     A live hypothesis with log p cannot score above log p / norm(longest length), because log-probabilities only fall,
     norms only grow with length, and the coverage penalty is at most 0. One that cannot score above the worst of
     `num_best` finished ones is dropped; what the beam would hold in its place is less probable still. A sentence is
-    done when no live hypothesis is left, and the finished ones are then the best that this beam could find.
+    done when no live hypothesis is left, and the finished ones are then the best that this beam could find. With
+    `stop=beam` a lane is also done when K of its hypotheses have ended that were among the K best of their step.
 
     With groups the K hypotheses are G *lanes* of K / G, each with a beam of its own (Vijayakumar et al. 2018).
 
@@ -79,6 +80,7 @@ class BeamSearch:
         # finished hypotheses of every lane of the call, the best first
         self.pools: list[list[Hypothesis]] = [[] for _ in range(self.rows.num * self.groups)]
         self.worst: Floats = np.full(num * self.groups, -np.inf)  # the score to beat, of present lanes
+        self.ended: Ints = np.zeros(num * self.groups, np.int64)  # how many were among the best of their step
 
     @property
     def done(self) -> bool:
@@ -173,6 +175,7 @@ class BeamSearch:
         ends = chosen.ends
         if not ends.any():
             return
+        self.ended += ends[:, : self.size].sum(1)
         position = self.rows.position
         lanes, columns = np.nonzero(ends)
         log_probs, places = chosen.log_probs[lanes, columns], chosen.places[lanes, columns]
@@ -210,6 +213,8 @@ class BeamSearch:
         log_probs = np.where(hopeless, -np.inf, log_probs)
         if self.config.beam == 1:  # greedy search ends with its best token
             log_probs[self.worst > -np.inf] = -np.inf
+        if self.config.stop == "beam":
+            log_probs[self.ended >= self.size] = -np.inf
         places = np.take_along_axis(chosen.places, index, 1)
         tokens = np.take_along_axis(chosen.tokens, index, 1)
         slots, copied = _slots(places, log_probs > -np.inf)
@@ -235,7 +240,8 @@ class BeamSearch:
             return
         lanes = (stay[:, None] * self.groups + np.arange(self.groups)).ravel()
         rows = (stay[:, None] * self.config.beam + np.arange(self.config.beam)).ravel()
-        self.log_probs, self.worst, self.last = self.log_probs[lanes], self.worst[lanes], self.last[rows]
+        self.log_probs, self.worst, self.ended = self.log_probs[lanes], self.worst[lanes], self.ended[lanes]
+        self.last = self.last[rows]
         self.covered = None if self.covered is None else self.covered[rows]
         self.weights = None if self.weights is None else self.weights[torch.from_numpy(rows)]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 METHODS = ("beam", "sample", "mbr")
 NORMS = ("power", "gnmt")
 UTILITIES = ("chrf", "bleu")
+STOPS = ("bound", "beam")
 
 
 @dataclass
@@ -26,6 +27,9 @@ class SearchConfig:
         among them, and a sum below 1e-6 counting as that).
     min_ratio, min_extra: a hypothesis has at least min_ratio · (source length) + min_extra tokens before its end token.
     max_ratio, max_extra: and at most max_ratio · (source length) + max_extra.
+    stop: when a sentence is done: "bound" = when no live hypothesis can become better than the num_best finished ones;
+        "beam" = also when `beam` hypotheses have ended that were among the `beam` best continuations of their step,
+        which is what other programs do: fewer steps, and now and then a worse translation.
     num_best: finished hypotheses wanted per sentence.
     groups: diverse beam search (Vijayakumar et al. 2018): the beam in so many groups, one chosen after the other.
     diversity: λ there: what a token costs in a group for each earlier group's hypothesis that has it at this place.
@@ -49,6 +53,7 @@ class SearchConfig:
     min_extra: int = 0
     max_ratio: float = 2.0
     max_extra: int = 10
+    stop: str = "bound"
     num_best: int = 1
     groups: int = 1
     diversity: float = 0.5
@@ -62,7 +67,8 @@ class SearchConfig:
 
     def validate(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
-        for option, allowed in (("method", METHODS), ("length_norm", NORMS), ("utility", UTILITIES)):
+        choices = (("method", METHODS), ("length_norm", NORMS), ("utility", UTILITIES), ("stop", STOPS))
+        for option, allowed in choices:
             if getattr(self, option) not in allowed:
                 raise ValueError(f"search.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")
         for option in ("beam", "batch_size", "num_best", "groups", "samples"):

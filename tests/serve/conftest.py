@@ -1,5 +1,6 @@
 """Small models as runs, a running server of them, and a client that says what it got."""
 
+import faulthandler
 import http.client
 import json
 import random
@@ -153,6 +154,8 @@ def serving(runs: Path, models: list[str], change: Callable[[Any], None], **opti
         worker.close()
         thread.join(20)
         listening.close()
+        if thread.is_alive():
+            faulthandler.dump_traceback()  # where it hangs
         assert not thread.is_alive()
 
 
