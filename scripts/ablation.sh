@@ -7,7 +7,7 @@ shift
 python=${BIN:+$BIN/}python
 case $part in
   rnn) options=() ;;
-  transformer) options=(model=transformer) ;;
+  transformer) options=(model=transformer train.max_updates=1200 train.valid_every=400 train.save_every=400) ;;
   multi30k)
     options=(experiment=multi30k_rnn model.wiring=luong
       optim.warmup=200 train.max_updates=1000 train.valid_every=500 train.save_every=500)
