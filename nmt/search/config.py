@@ -29,7 +29,7 @@ class SearchConfig:
     max_ratio, max_extra: and at most max_ratio · (source length) + max_extra.
     stop: when a sentence is done: "bound" = when no live hypothesis can become better than the num_best finished ones;
         "beam" = also when `beam` hypotheses have ended that were among the `beam` best continuations of their step,
-        which is what other programs do: fewer steps, and now and then a worse translation.
+        which is what other programs do: fewer steps, now and then a worse translation; a group counts its own.
     num_best: finished hypotheses wanted per sentence.
     groups: diverse beam search (Vijayakumar et al. 2018): the beam in so many groups, one chosen after the other.
     diversity: λ there: what a token costs in a group for each earlier group's hypothesis that has it at this place.
