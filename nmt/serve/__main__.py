@@ -35,7 +35,8 @@ def main(config: ServeConfig, overrides: list[str]) -> None:
             )
         log.info("http://%s:%d/ – stop with Ctrl-C", f"[{host}]" if ":" in host else host, port)
         try:
-            make_server(make_app(served, config, worker), config.max_seconds).run(sockets=[listening])
+            app = make_app(served, config, worker)
+            make_server(app, config.max_seconds, worker.give_up).run(sockets=[listening])
         finally:
             worker.close()
 

@@ -47,7 +47,10 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     413: {"model": Failed, "description": "more than one of the limits"},
     415: {"model": Failed, "description": "Content-Type is not application/json"},
     422: {"model": Failed, "description": "a value that is not allowed"},
-    503: {"model": Failed, "description": "too many wait: ask again after the seconds of Retry-After"},
+    503: {
+        "model": Failed,
+        "description": "too many wait: ask again after the seconds of Retry-After; or it is stopped",
+    },
     504: {"model": Failed, "description": "it would have taken longer than max_seconds"},
 }
 
@@ -157,7 +160,7 @@ class Tasks:
         gone = asyncio.ensure_future(_gone(request))
         try:
             await _first(job, future, gone)
-            if not future.done():
+            if future.cancelled() or not future.done():
                 raise StoppedError
             return Response(future.result(), media_type="application/json")
         except StoppedError:
@@ -186,7 +189,7 @@ class Tasks:
                     coming.cancel()
                     break
                 yield work.as_json(coming.result()) + b"\n"
-            if not future.done():
+            if future.cancelled() or not future.done():
                 raise StoppedError
             yield b'{"result":' + future.result() + b"}\n"
         except StoppedError:
@@ -222,6 +225,8 @@ def _error(status: int, text: str, **headers: str) -> Response:
 
 
 def _stopped(job: Job, seconds: float) -> Response:
+    if job.watch.left:  # neither it nor others took too long
+        return _error(503, "the server is being stopped")
     if job.watch.begun:
         text = f"not done within {seconds:g} s (max_seconds): ask for fewer or shorter sentences or a smaller beam"
         return _error(504, text)

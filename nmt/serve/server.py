@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -14,6 +15,7 @@ log = logging.getLogger(__name__)
 MOST_CONNECTIONS = 400
 MOST_HEADER_BYTES = 16_384
 GRACE_SECONDS = 3
+"""That requests have to be done when the server is stopped, before they are given up."""
 
 
 class Protocol(H11Protocol):
@@ -75,8 +77,29 @@ def listen(host: str, port: int) -> socket.socket:
         raise OSError(f"host={host} port={port}: {reason}; give another one, port=0 is a free one") from None
 
 
-def make_server(app: FastAPI, seconds: float) -> uvicorn.Server:
-    """A server of the application. seconds: that a client may take to send a head or to go on reading an answer."""
+class Server(uvicorn.Server):
+    """uvicorn's, which cancels in the end what still runs: here it has been given up before, and was told so."""
+
+    def __init__(self, config: uvicorn.Config, give_up: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._give_up = give_up
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        timer = asyncio.get_running_loop().call_later(GRACE_SECONDS, self._give_up)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            timer.cancel()
+
+
+def make_server(app: FastAPI, seconds: float, give_up: Callable[[], None]) -> Server:
+    """A server of the application.
+
+    Args:
+        app: the application.
+        seconds: that a client may take to send a head or to go on reading an answer.
+        give_up: is called when the server is being stopped and requests have had `GRACE_SECONDS` to be done.
+    """
     config = uvicorn.Config(
         app,
         http=type("TimedProtocol", (Protocol,), {"seconds": seconds}),
@@ -89,6 +112,6 @@ def make_server(app: FastAPI, seconds: float) -> uvicorn.Server:
         server_header=False,
         limit_concurrency=MOST_CONNECTIONS,
         h11_max_incomplete_event_size=MOST_HEADER_BYTES,
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_graceful_shutdown=2 * GRACE_SECONDS,
     )
-    return uvicorn.Server(config)
+    return Server(config, give_up)

@@ -96,8 +96,12 @@ class Worker:
         finally:
             self._mean += 0.2 * (time.monotonic() - started - self._mean)
 
-    def close(self) -> None:
-        """Gives up what is being done and what waits."""
+    def give_up(self) -> None:
+        """Gives up what is being done and what waits, without waiting for it."""
         for job in list(self._jobs):
             job.stop()
+
+    def close(self) -> None:
+        """Gives up what is being done and what waits, and waits for the thread to end."""
+        self.give_up()
         self._thread.shutdown(wait=True, cancel_futures=True)

@@ -6,8 +6,8 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,8 +108,10 @@ class Reply(NamedTuple):
 
 
 class Client:
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, jobs: Collection[Any]) -> None:
         self.port = port
+        self.jobs = jobs  # what its server has taken on and not done
+        self.stop: Callable[[], None]  # stops its server
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -144,15 +146,15 @@ def serving(runs: Path, models: list[str], change: Callable[[Any], None], **opti
     change(served)
     listening = listen(config.host, config.port)
     worker = Worker(config.max_waiting, config.max_seconds)
-    server = make_server(make_app(served, config, worker), config.max_seconds)
+    server = make_server(make_app(served, config, worker), config.max_seconds, worker.give_up)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:
-        yield Client(listening.getsockname()[1])
+        yield Client(listening.getsockname()[1], worker._jobs)
     finally:
         server.should_exit = True
-        worker.close()
         thread.join(20)
+        worker.close()
         listening.close()
         if thread.is_alive():
             faulthandler.dump_traceback()  # where it hangs
@@ -162,16 +164,18 @@ def serving(runs: Path, models: list[str], change: Callable[[Any], None], **opti
 @pytest.fixture
 def serve(runs: Path) -> Iterator[Serve]:
     """Starts servers: names of runs, and options; `change` may alter the models."""
-    open_ones: list[Any] = []
+    open_ones: list[ExitStack] = []
 
     def started(*names: str, change: Callable[[Any], None] = lambda served: None, **options: Any) -> Client:
-        context = serving(runs, list(names or ("deep", "plain", "none")), change, **options)
-        open_ones.append(context)
-        return context.__enter__()
+        stack = ExitStack()
+        client = stack.enter_context(serving(runs, list(names or ("deep", "plain", "none")), change, **options))
+        client.stop = stack.close
+        open_ones.append(stack)
+        return client
 
     yield started
-    for context in reversed(open_ones):
-        context.__exit__(None, None, None)
+    for stack in reversed(open_ones):
+        stack.close()
 
 
 @pytest.fixture(scope="session")

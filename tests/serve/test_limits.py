@@ -177,6 +177,20 @@ def test_the_time_of_a_request(serve, slow):
     assert "(max_seconds)" in json.loads(lines[-1])["error"]
 
 
+def test_who_waits_when_the_server_is_stopped(serve, slow, caplog):
+    client = serve("deep", change=slow, max_seconds=60.0)
+    long = {"lines": ["the old man reads a book"] * 50}
+    with ThreadPoolExecutor(3) as pool:
+        told = [pool.submit(client.post, f"/api/{path}", long) for path in ("translate", "translate", "stream")]
+        assert wait_for(lambda: len(client.jobs) == 3)
+        client.stop()
+        first, second, stream = (one.result() for one in told)
+    assert (first.status, second.status) == (503, 503)
+    told_last = json.loads(stream.body.splitlines()[-1])
+    assert [first.error, second.error, told_last["error"]] == ["the server is being stopped"] * 3
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_many_at_once_are_answered_or_sent_away(serve, slow):
     client = serve("plain", change=slow, max_waiting=3, max_seconds=60.0)
     with ThreadPoolExecutor(20) as pool:

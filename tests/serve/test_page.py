@@ -12,7 +12,7 @@ Open = Callable[..., "sync_api.Page"]
 
 
 @pytest.fixture
-def show(chromium) -> Iterator[Open]:
+def show(chromium, serve) -> Iterator[Open]:  # serve: so that its servers are stopped when the pages are closed
     """Opens a server's page. At the end nothing has been logged, and nobody else was asked."""
     pages, said, asked, own = [], [], [], []
 
