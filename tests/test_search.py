@@ -299,10 +299,11 @@ def test_a_repeat_guard_that_leaves_nothing_ends_the_sentence() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_diverse_groups(seed: int) -> None:
-    model = make(seed, 15, sharpness=3.0)
-    source, mask = source_batch([[4, 9, 6], [8]])
-    base = SearchConfig(beam=6, num_best=2, max_ratio=1.0, max_extra=4)
+@pytest.mark.parametrize("stop", ["bound", "beam"])
+def test_diverse_groups(stop: str, seed: int) -> None:
+    model = make(seed, 9, sharpness=3.0)
+    source, mask = source_batch([[4, 7, 6], [8]])
+    base = SearchConfig(beam=6, num_best=2, stop=stop, length_penalty=2.0, min_extra=1, max_ratio=1.0, max_extra=12)
     lone = search(model, source, mask, dataclasses.replace(base, beam=2))
     apart = search(model, source, mask, dataclasses.replace(base, groups=3, diversity=0.0))
     # without a penalty every group is the beam of its own size
