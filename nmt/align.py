@@ -20,7 +20,7 @@ from nmt.data.lines import check_file, read_both
 from nmt.evaluation import EvaluationSet
 from nmt.files import write_text
 from nmt.options import from_primitive
-from nmt.runs import run_of
+from nmt.runs import result_folder
 from nmt.schema import AlignConfig, Config
 from nmt.translator import Translator
 
@@ -30,9 +30,8 @@ Texts = Sequence[tuple[str, str]]
 
 
 class Loaded(NamedTuple):
-    """A checkpoint: its run, its model and the data it was trained on."""
+    """A checkpoint: its model and the data it was trained on."""
 
-    run: Path
     translator: Translator
     data: DataConfig
     reading: AlignmentConfig
@@ -43,7 +42,7 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
     runtime.prepare(config.threads)
     device = runtime.device(config.device)
     model = _load(config.checkpoint, config, overrides, device)
-    pairs, gold, name = _texts(config, model.data)
+    pairs, gold = _texts(config, model.data)
     backward: list[list[Link]] | None = None
     choices: dict[str, Choice] = {}
     if config.reverse is not None:
@@ -53,7 +52,7 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
         aligner, choices["reverse"] = _aligner(config.reverse, other, swapped)
         backward = [[(i, j) for j, i in one.links] for part in aligner.align(swapped) for one in part]
     aligner, choices["forward"] = _aligner(config.checkpoint, model, pairs)
-    directory = Path(config.output) if config.output is not None else model.run / f"align-{name}"
+    directory = result_folder(config, overrides)
     forward: list[list[Link]] = []
     joined: list[list[Link]] = []
     with writing(directory, config.formats, weights=config.weights) as write:
@@ -72,23 +71,24 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
 
 
 def _load(path: str, config: AlignConfig, overrides: list[str], device: torch.device) -> Loaded:
-    found = checkpoint.locate(path)
-    content = checkpoint.load(found, device)
+    content = checkpoint.load(checkpoint.locate(path), device)
     trained = from_primitive(Config, content["config"])
     reading = overlay(trained, config, overrides).alignment
-    return Loaded(run_of(found), Translator.from_checkpoint(content, None, device), trained.data, reading)
+    return Loaded(Translator.from_checkpoint(content, None, device), trained.data, reading)
 
 
-def _texts(config: AlignConfig, data: DataConfig) -> tuple[Texts, list[Gold] | None, str]:
-    """The pairs, their gold links or None, and what they are called."""
+def _texts(config: AlignConfig, data: DataConfig) -> tuple[Texts, list[Gold] | None]:
+    """The pairs, and their gold links or None."""
     if config.source is None or config.target is None:
         test = EvaluationSet.read(data, "test")
-        return test.pairs, test.gold, test.name
+        return test.pairs, test.gold
     repaired: Counter[str] = Counter()
     for path in (config.source, config.target):
         check_file(Path(path), "")
     blocks = read_both(Path(config.source), Path(config.target), repaired)
     pairs = [pair for block in blocks for pair in zip(*block, strict=True)]
+    if not pairs:
+        raise ValueError(f"{config.source}: the file is empty")
     if repaired:
         log.info("repaired in the text: %s", ", ".join(f"{num} {what}" for what, num in repaired.items()))
     correlation = out_of_order(*zip(*pairs, strict=True))
@@ -100,7 +100,7 @@ def _texts(config: AlignConfig, data: DataConfig) -> tuple[Texts, list[Gold] | N
             correlation,
         )
     gold = read_gold(config.gold, pairs) if config.gold is not None else None
-    return pairs, gold, Path(config.source).stem
+    return pairs, gold
 
 
 def _check_direction(config: AlignConfig, data: DataConfig, other: DataConfig) -> None:

@@ -20,7 +20,7 @@ from nmt.alignment import (
     read_gold,
     score,
 )
-from nmt.alignment.record import Aligned
+from nmt.alignment.record import Aligned, counted_as_in
 from nmt.data import EOS, DataConfig, Pair, gold_path, read_pairs
 from nmt.translator import Translator
 
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 CHUNK = 1000
 """Pairs whose attention is in memory at a time."""
+CHANGED = "the tokenizer's normalisation changes their words"
 
 Texts = Sequence[tuple[str, str]]
 
@@ -70,19 +71,26 @@ class Aligner:
         by = f"AER on {where}" if gold is not None else f"agreement with a lexical aligner on {where}"
         if gold is None:
             gold = lexical_gold([(_split(source), _split(target)) for source, target in pairs])
+        shape = self._shape()
+        if shape is None:
+            return None
+        readings = candidates(self.config, *shape)
+        if len(readings) == 1:
+            by = "the options"
         sentences = (one for _, one in self._sentences(pairs, gold))
         first = next(sentences, None)
         if first is None:
-            return None
-        readings = candidates(self.config, *first.weights.shape[:2])
-        if len(readings) == 1:
-            by = "the options"
-        choice = choose(chain([first], sentences), readings, by)
+            choice = Choice(readings[0], "nothing, since there was no pair to choose on", {})
+        else:
+            choice = choose(chain([first], sentences), readings, by)
         self.reading = choice.reading
         return choice
 
     def against(self, pairs: Texts, gold: Sequence[Gold]) -> Against | None:
-        """Links of given pairs, and the error of every reading that there is; None for a model without attention."""
+        """Links of given pairs, and the error of every reading that there is; None for a model without attention.
+
+        A pair whose words the tokenizer changes has no links, and no part in what the readings have.
+        """
         assert self.reading is not None, "choose first"
         links: list[list[Link]] = [[] for _ in pairs]
         reading = self.reading
@@ -92,20 +100,30 @@ class Aligner:
                 links[i] = reading.links(one.weights, one.target_words, one.source_words)
                 yield one
 
-        sentences = self._sentences(pairs, gold)
-        first = next(sentences, None)
-        if first is None:
+        shape = self._shape()
+        if shape is None:
             return None
-        readings = candidates(AlignmentConfig(links="argmax"), *first[1].weights.shape[:2])
-        scores = compare(noting(chain([first], sentences)), readings)
+        readings = candidates(AlignmentConfig(links="argmax"), *shape)
+        scores = compare(noting(self._sentences(pairs, gold)), readings)
         return Against(score(links, gold), links, dict(zip(readings, scores, strict=True)))
 
     def _sentences(self, pairs: Texts, gold: Sequence[Gold]) -> Iterator[tuple[int, Sentence]]:
         sources = self.tokenizer.encode_source([source for source, _ in pairs])
         targets = self.tokenizer.encode_target([target for _, target in pairs])
+        changed = 0
         for i, weights in self.translator.attention(sources, targets):
             target_words, source_words = self._words(sources[i], targets[i])
-            yield i, Sentence(weights, target_words, source_words, gold[i])
+            if counted_as_in(pairs[i][0], source_words) and counted_as_in(pairs[i][1], target_words):
+                yield i, Sentence(weights, target_words, source_words, gold[i])
+            else:
+                changed += 1
+        if changed:
+            log.warning("%d of %d pairs are not compared with their links: %s", changed, len(pairs), CHANGED)
+
+    def _shape(self) -> tuple[int, int] | None:
+        """Layers and heads; None for a model without attention."""
+        found = next(self.translator.attention([[]], [[]]), None)
+        return None if found is None else (found[1].shape[0], found[1].shape[1])
 
     def _words(self, source: Sequence[int], target: Sequence[int]) -> tuple[list[int], list[int]]:
         return self.tokenizer.target_words([*target, EOS]), self.tokenizer.source_words([*source, EOS])
@@ -124,18 +142,10 @@ class Aligner:
             found = self.align_ids(part, sources, targets)
             if not found:
                 return
-            for number, one in enumerate(found):
-                if any(
-                    max(words, default=-1) + 1 != len(_split(text))
-                    for words, text in ((one.source_words, one.source), (one.target_words, one.target))
-                ):
-                    changed += 1
-                    found[number] = one._replace(links=[])
+            changed += sum(not one.is_numbered for one in found)
             yield found
         if changed:
-            log.warning(
-                "%d of %d pairs have no links: the tokenizer's normalisation changes their words", changed, len(pairs)
-            )
+            log.warning("%d of %d pairs have no links: %s", changed, len(pairs), CHANGED)
 
     def align_ids(
         self, texts: Texts, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
@@ -145,7 +155,7 @@ class Aligner:
         found: list[Aligned | None] = [None] * len(texts)
         for i, weights in self.translator.attention(sources, targets):
             target_words, source_words = self._words(sources[i], targets[i])
-            found[i] = Aligned(
+            one = Aligned(
                 *texts[i],
                 [*self.tokenizer.source_pieces(sources[i]), "</s>"],
                 [*self.tokenizer.target_pieces(targets[i]), "</s>"],
@@ -155,6 +165,7 @@ class Aligner:
                 self.reading.words(weights, target_words, source_words),
                 self.reading.links(weights, target_words, source_words),
             )
+            found[i] = one if one.is_numbered else one._replace(links=[])
         return [one for one in found if one is not None]
 
 

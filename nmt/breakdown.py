@@ -118,7 +118,9 @@ def breakdown(
 
 
 def rates(hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig) -> Rates:
-    """Rates of faults; tokens are those of BLEU."""
+    """Rates of faults; tokens are those of BLEU, in lower case where the metrics compare so."""
+    if config.lowercase:
+        hypotheses, references = [text.lower() for text in hypotheses], [text.lower() for text in references]
     tokenize = build(replace(config, names=["bleu"]))["bleu"].tokenizer
     pairs = [(tokenize(h).split(), tokenize(r).split()) for h, r in zip(hypotheses, references, strict=True)]
     num_reference = sum(len(reference) for _, reference in pairs)

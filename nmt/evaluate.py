@@ -32,7 +32,8 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
     )
     translator = Translator.from_checkpoints(contents, merged.search, device)
     del contents
-    if any(override.startswith("data.test=") for override in overrides):
+    given = {override.partition("=")[0] for override in overrides}
+    if "data.test" in given and "data.more_tests" not in given:
         sets = [EvaluationSet.read(merged.data, "test")]  # the run's further test sets were not asked for
     else:
         sets = evaluation_sets(merged.data)

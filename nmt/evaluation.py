@@ -43,10 +43,14 @@ class EvaluationSet:
         return cls(folder or split, folder, pairs, gold, dict(repaired))
 
 
+def has_test(config: DataConfig) -> bool:
+    """Whether there is a first test set."""
+    return config.test is not None or config.kind in ("builtin", "hub")
+
+
 def evaluation_sets(config: DataConfig) -> list[EvaluationSet]:
     """`data.test`, and each of `data.more_tests` under its own name."""
-    has_test = config.test is not None or config.kind in ("builtin", "hub")
-    first = [EvaluationSet.read(config, "test")] if has_test else []
+    first = [EvaluationSet.read(config, "test")] if has_test(config) else []
     return first + [EvaluationSet.read(config, name, Path(name).name) for name in more_tests(config)]
 
 
@@ -87,8 +91,9 @@ class Evaluation:
     """Everything about one test set.
 
     scores: of the whole, by metric; `intervals` beside them. sentence_chrf: chrF of each sentence. comparisons: with
-    the baselines, by metric. alignment: None without gold or attention. diagnostics: of the hypotheses' attention, None
-    without. notes: what a reader should know, one sentence each.
+    the baselines, by metric. reading: where links are read from, None without attention. alignment: None without gold
+    or attention. diagnostics: of the hypotheses' attention, None without. notes: what a reader should know, one
+    sentence each.
     """
 
     name: str
@@ -100,6 +105,7 @@ class Evaluation:
     comparisons: dict[str, Comparison] = field(default_factory=dict)
     outside: Mapping[str, Outside] = field(default_factory=dict)
     breakdown: Breakdown | None = None
+    reading: Reading | None = None
     alignment: Aligned | None = None
     diagnostics: Diagnostics | None = None
     notes: list[str] = field(default_factory=list)
@@ -133,6 +139,8 @@ class Evaluation:
                 parting: {name: bucket._asdict() for name, bucket in buckets.items()}
                 for parting, buckets in self.breakdown.buckets.items()
             }
+        if self.reading is not None:
+            found["reading"] = self.reading._asdict()
         if self.alignment is not None:
             reading = self.alignment.choice.reading
             found["alignment"] = {

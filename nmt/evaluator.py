@@ -107,6 +107,7 @@ def evaluate(
         translations = [Translation(text=text, tokens=own, score=math.nan, cut=False) for text, own in rows]
     texts = [translation.text for translation in translations]
     result = Evaluation(about.test, pairs, translations, metrics.score(texts, references, config))
+    result.reading = None if choice is None else choice.reading
     result.notes += _notes(translations, sources, references, choice)
     result.intervals = significance.intervals(texts, references, config)
     result.sentence_chrf = metrics.sentence_chrf(texts, references, config)

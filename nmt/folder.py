@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt import __version__, alignment
-from nmt.aligner import CHUNK, Aligner
+from nmt.aligner import CHANGED, CHUNK, Aligner
 from nmt.alignment.record import Aligned, writing
 from nmt.data import Pair
 from nmt.diagnostics import Collector, importance
@@ -87,6 +87,9 @@ def write(result: Evaluation, aligner: Aligner | None, directory: Path, about: A
 def _write_attention(result: Evaluation, aligner: Aligner | None, directory: Path) -> Browser:
     """alignments.npz, alignments.pharaoh, heat maps and diagnostics of the hypotheses; what the page shows of them."""
     pairs, translations = result.pairs, result.translations
+    for picture in (directory / "heatmaps").glob("[0-9]*.png"):
+        picture.unlink()
+    changed = 0
     texts = [(pair.source, translation.text) for pair, translation in zip(pairs, translations, strict=True)]
     if aligner is None:
         for name in FILES:
@@ -106,6 +109,7 @@ def _write_attention(result: Evaluation, aligner: Aligner | None, directory: Pat
             sources = aligner.tokenizer.encode_source([pair.source for pair in pairs[part]])
             found = aligner.align_ids(texts[part], sources, [t.tokens for t in translations[part]])
             add(found)
+            changed += sum(not one.is_numbered for one in found)
             for one in found:
                 collector.add(one.weights, one.source_pieces, one.source)
                 browser.add(_sentence(next(rows), one), one.weights)
@@ -114,6 +118,8 @@ def _write_attention(result: Evaluation, aligner: Aligner | None, directory: Pat
                 names = one.source_pieces, one.target_pieces[: len(rows_read)]
                 drawn = heatmap.draw(picture, rows_read, *names, title=read_from)
                 result.notes += [f"{picture.name}: {note}" for note in drawn]
+    if changed:
+        result.notes.append(f"{changed} of {len(pairs)} sentences have no links: {CHANGED}.")
     result.diagnostics = collector.result()
     if result.diagnostics is not None and aligner.config.importance_on:
         some = pairs[: aligner.config.importance_on]

@@ -47,6 +47,12 @@ FREE = (
 _NAMED = ["experiment", "model", "data"]
 
 
+def idle(config: Config) -> set[str]:
+    """Options about which checkpoints stay that have no part in this run's result: its mean is not made of those."""
+    of_last, of_best = {"train.keep_last", "train.save_every"}, {"train.keep_best"}
+    return {"none": of_last | of_best, "last": of_best, "best": of_last}[config.train.average]
+
+
 def is_under(path: str, tops: Sequence[str]) -> bool:
     """Whether an option is one of `tops` or lies below one of them."""
     return any(path == top or path.startswith(top + ".") for top in tops)
@@ -146,30 +152,32 @@ def own_name(fixed: Sequence[str], swept: Sequence[str]) -> list[str]:
     return ["name=" + (own if re.fullmatch(r"[\w./-]+", own) else f"'{own}'")]
 
 
-def own_output(config: EvaluateConfig, fixed: Sequence[str], swept: Sequence[str]) -> list[str]:
-    """The folder that keeps an evaluation of a sweep apart from the others; one given for all holds them all.
+def own_output(place: Path, swept: Sequence[str], others: Sequence[Sequence[str]], *, given: bool) -> list[str]:
+    """The folder that keeps what one command of a sweep writes apart from the others; one given for all holds them all.
 
     Args:
-        config: what the command composed.
-        fixed, swept: the arguments common to all evaluations, and those of this one.
+        place: where it would write; see `result_folder`.
+        swept: the arguments of its own.
+        others: those of each command that would write there too.
+        given: `output` was given.
 
     Returns:
         One more argument, or none when they are apart already.
-
-    Raises:
-        FileNotFoundError: there is no such checkpoint.
     """
-    if any(item.startswith("output=") for item in swept):
+    own = [item for item in swept if not item.startswith("output=")]
+    if given and len(own) < len(swept) and not others:
         return []
-    if config.output is not None:
-        own = f"{config.output}/{run_name((), swept)}" if swept else config.output
-    else:
-        apart = [item for item in swept if not is_under(item.partition("=")[0], ("checkpoint", "data.test"))]
-        if not apart:
-            return []
-        folder = report_folder(run_of(checkpoint.locate(config.checkpoint)), config, [*fixed, *swept])
-        own = f"{folder}-{run_name((), apart)}"
-    return ["output=" + (own if re.fullmatch(r"[\w./-]+", own) else f"'{own}'")]
+    if not given:  # checkpoints and texts mostly have folders of their own
+        named = ("checkpoint", "data.test", "source")
+        own = [
+            item
+            for item in own
+            if not is_under(item.partition("=")[0], named) or any(item not in other for other in others)
+        ]
+    if not own:
+        return []
+    folder = f"{place}{'/' if given else '-'}{run_name((), own)}"
+    return ["output=" + (folder if re.fullmatch(r"[\w./-]+", folder) else f"'{folder}'")]
 
 
 def overlay(
@@ -212,6 +220,26 @@ def overlay(
 def run_of(file: Path) -> Path:
     """The run directory that a checkpoint file lies in; its folder, when it lies in none."""
     return file.parent.parent if file.parent.name == "checkpoints" else file.parent
+
+
+def result_folder(config: EvaluateConfig | AlignConfig | ExportConfig, overrides: Sequence[str]) -> Path:
+    """Where a command writes: `output`, or a folder in the run directory.
+
+    Args:
+        config: what the command composed.
+        overrides: the arguments it was given.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+    """
+    if config.output:
+        return Path(config.output)
+    first = config.checkpoint[0] if isinstance(config.checkpoint, list) else config.checkpoint
+    run = run_of(checkpoint.locate(first))
+    if isinstance(config, AlignConfig):
+        return run / f"align-{'test' if config.source is None else Path(config.source).stem}"
+    assert isinstance(config, EvaluateConfig), "the output of an export must be given"
+    return report_folder(run, config, overrides)
 
 
 def report_folder(run: Path, config: EvaluateConfig, overrides: Sequence[str]) -> Path:

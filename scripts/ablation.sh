@@ -17,16 +17,19 @@ case $part in
     exit 1
     ;;
 esac
-runs=runs
+runs=runs name=ablation_$part
 for option in "$@"; do
-  case $option in runs=*) runs=${option#runs=} ;; esac
+  case $option in
+    runs=*) runs=${option#runs=} ;;
+    name=*) name=${option#name=} ;;
+  esac
 done
 # A run that fails is listed and does not stop the rest; what has a report is compared all the same.
 failed=0
-"$python" -m nmt.train -m name="ablation_$part" sweep=attention seed="${SEEDS:-1,2,3}" model.match=parameters threads=1 \
+"$python" -m nmt.train -m name="$name" sweep=attention seed="${SEEDS:-1,2,3}" model.match=parameters threads=1 \
   launcher=processes jobs=2 "${options[@]}" "$@" || failed=$?
 [ "$failed" -gt 1 ] && exit "$failed" # stopped by a signal
-folder=$runs/ablation_$part
+folder=$runs/$name
 compare() {
   local file=$folder/$1
   shift

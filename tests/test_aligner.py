@@ -135,6 +135,33 @@ def test_pairs_whose_words_the_tokenizer_changes_have_no_links(caplog: pytest.Lo
     assert "1 of 2 pairs have no links" in caplog.text
 
 
+def test_pairs_whose_words_the_tokenizer_changes_are_not_compared_with_gold(caplog: pytest.LogCaptureFixture) -> None:
+    made = translator()
+    config = TokenizerConfig(kind="unigram", vocab_size=300, normalization="nfkc")
+    made.tokenizer = Tokenizer.train(config, plain_text())
+    torch.manual_seed(2)
+    made.model = build(
+        MODELS["transformer"].config(), made.tokenizer.source_size, made.tokenizer.target_size, joint=True
+    )
+    kept = [("a b c", "c d"), ("d e f", "b c a")]
+    changed = ("a\u00a0b c", "x y")
+    gold = [Gold(frozenset({(0, 0), (1, 1)}), frozenset({(0, 0), (1, 1)}))] * 3
+    own, other = (Aligner(made, AlignmentConfig()) for _ in range(2))
+    expected = own.choose(kept, gold[:2], "these")
+    with caplog.at_level("WARNING"):
+        assert other.choose([kept[0], changed, kept[1]], gold, "these") == expected
+    assert "1 of 3 pairs are not compared with their links" in caplog.text
+    against = other.against([kept[0], changed, kept[1]], gold)
+    assert against is not None and expected is not None
+    assert against.links[1] == []
+    assert against.readings == {reading: found for reading, found in expected.scores.items() if not reading.threshold}
+    nothing = Aligner(made, AlignmentConfig()).choose([changed], gold[:1], "these")
+    assert nothing is not None
+    assert nothing.by.startswith("nothing")
+    (found,) = other.align_ids([changed], made.tokenizer.encode_source([changed[0]]), [[5, 6]])
+    assert found.links == []
+
+
 def test_choosing_is_the_best_of_all_that_could_be_chosen() -> None:
     made = translator()
     pairs = TEXTS[:4]

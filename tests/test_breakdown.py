@@ -101,6 +101,12 @@ def test_rates_by_hand() -> None:
     assert found.length_ratio == pytest.approx((4 + 2 + 7 + 3 + 0 + 3) / (4 + 4 + 4 + 3 + 1 + 2))
 
 
+def test_rates_without_regard_to_case() -> None:
+    found = rates(["die die dort sind ."], ["Die die dort sind ."], MetricsConfig(lowercase=True))
+    assert (found.exact_match, found.repetition) == (1, 0)
+    assert rates(["die die"], ["Die die"], MetricsConfig()).exact_match == 0
+
+
 def test_the_length_ratio_is_that_of_bleu() -> None:
     from sacrebleu.metrics import BLEU
 

@@ -206,8 +206,12 @@ def test_options_change_what_they_say(here: Path) -> None:
     code, said = call("evaluate", "checkpoint=runs/a", "output=plain", *TEST, *QUICK, *options)
     assert code == 0, said
     scores = json.loads((here / "plain/scores.json").read_text("utf-8"))
-    assert set(scores) == {"bleu", "chrf", "alignment"}
-    assert scores["alignment"]["reading"] == {"layer": 1, "head": 2, "shift": 1, "null": False, "threshold": 0}
+    assert set(scores) == {"bleu", "chrf", "reading", "alignment"}
+    assert (
+        scores["reading"]
+        == scores["alignment"]["reading"]
+        == {"layer": 1, "head": 2, "shift": 1, "null": False, "threshold": 0}
+    )
     assert scores["alignment"]["chosen_by"] == "the options"
     assert json.loads((here / "plain/diagnostics.json").read_text("utf-8"))["importance"] is None
 
@@ -262,6 +266,31 @@ def test_a_model_without_attention_is_evaluated_without_alignments(here: Path) -
     assert not {"alignments.npz", "alignments.pharaoh", "diagnostics.json"} & {
         path.name for path in (here / "blind").iterdir()
     }
+
+
+def test_pictures_of_another_model_do_not_stay(here: Path) -> None:
+    assert call("evaluate", "checkpoint=runs/a", "output=mixed", *TEST, *QUICK)[0] == 0
+    assert len(list((here / "mixed/heatmaps").glob("*.png"))) == 1
+    assert call("evaluate", "checkpoint=runs/blind", "output=mixed", *TEST, *QUICK)[0] == 0
+    assert list((here / "mixed").rglob("*.png")) == []
+
+
+def test_what_links_are_read_from_is_told_without_gold_too(here: Path) -> None:
+    for suffix in ("en", "de"):
+        shutil.copy(here / f"t.{suffix}", here / f"plain.{suffix}")
+    given = ["data=text", "data.test=plain", "output=no_gold", *QUICK]
+    assert call("evaluate", "checkpoint=runs/a", *given, "alignment.layer=1", "alignment.head=2")[0] == 0
+    scores = json.loads((here / "no_gold/scores.json").read_text("utf-8"))
+    assert "alignment" not in scores
+    assert (scores["reading"]["layer"], scores["reading"]["head"]) == (1, 2)
+
+
+def test_further_test_sets_that_are_asked_for(here: Path) -> None:
+    code, said = call("evaluate", "checkpoint=runs/a", *TEST, "data.more_tests=[t]", "output=two", *QUICK)
+    assert code == 0, said
+    assert (here / "two/t/scores.json").read_bytes() == (here / "two/scores.json").read_bytes()
+    assert call("evaluate", "checkpoint=runs/a", *TEST, "output=one", *QUICK)[0] == 0
+    assert not list((here / "one").glob("*/scores.json"))
 
 
 def test_a_checkpoint_carries_what_its_alignments_are_read_from(
@@ -397,6 +426,12 @@ def test_without_its_validation_set_a_run_chooses_by_agreement_and_never_by_the_
     code, said = call("align", f"checkpoint={path}", *ALIGN[1:], "gold=t.gold", "output=moved")
     assert code == 0, said
     assert "the validation set is not there any more" in said
+    content = checkpoint.load(path)
+    content["config"]["data"] |= {"kind": "hub", "path": str(here / "gone"), "train": "train", "valid": "validation"}
+    checkpoint.save(here / "hub.pt", content)
+    code, said = call("align", f"checkpoint={here / 'hub.pt'}", *ALIGN[1:], "gold=t.gold", "output=moved")
+    assert code == 0, said
+    assert "the validation set is not there any more" in said
     chosen = json.loads((here / "moved/scores.json").read_text("utf-8"))["alignments"]["chosen_by"]
     assert chosen == "agreement with a lexical aligner on the text itself"
     code, said = call("evaluate", f"checkpoint={path}", "output=moved_too", *TEST, *QUICK)
@@ -435,6 +470,11 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], list[str]], list[str]]] = {
     "no attention in reverse": ("align", lambda folder: ["reverse=runs/blind"], ["translates en into de", "runs/a"]),
     "the same direction": ("align", lambda folder: ["reverse=runs/b"], ["reverse=runs/b: translates en into de"]),
     "one side only": ("align", lambda folder: ["target=null"], ["target: must be given beside source"]),
+    "nothing but a byte-order mark": (
+        "align",
+        lambda folder: [f"source={_mark(folder)}", f"target={_mark(folder)}"],
+        ["mark: the file is empty"],
+    ),
     "an unknown method": ("align", lambda folder: ["symmetrize=grow"], ["symmetrize=grow: must be one of inter"]),
     "an unknown kind of file": ("align", lambda folder: ["formats=[csv]"], ["formats=csv: must be one of pharaoh"]),
     "a layer that is not there": ("align", lambda folder: ["alignment.layer=2"], ["alignment.layer=2: attention to"]),
@@ -459,6 +499,11 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], list[str]], list[str]]] = {
 def _empty(folder: Path) -> Path:
     (folder / "empty").write_bytes(b"")
     return folder / "empty"
+
+
+def _mark(folder: Path) -> Path:
+    (folder / "mark").write_bytes(b"\xef\xbb\xbf")
+    return folder / "mark"
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

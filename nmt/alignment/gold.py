@@ -101,7 +101,8 @@ def _items(line: str) -> list[str]:
     return [item for item in _SPACES.split(line.rstrip("\n")) if item]
 
 
-def _num_words(text: str) -> int:
+def num_words(text: str) -> int:
+    """Words are what U+0020 separates."""
     return sum(1 for word in text.split(" ") if word)
 
 
@@ -122,7 +123,7 @@ def _read(
         try:
             parsed = parse(line.decode("utf-8"))
             if pairs is not None:
-                _check_inside(links_of(parsed), *map(_num_words, pairs[number - 1]))
+                _check_inside(links_of(parsed), *map(num_words, pairs[number - 1]))
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}, line {number}: not UTF-8 text: an alignment file was expected") from error
         except ValueError as error:

@@ -12,13 +12,19 @@ from typing import IO, Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nmt.alignment.gold import Link
+from nmt.alignment.gold import Link, num_words
 from nmt.files import whole
 
 SCHEMA = 2
 """Version of the layout of npz, JSONL and Parquet files. 2: the words of the pieces were added."""
 DECIMALS = 4
 _FLOAT = np.float16
+
+
+def counted_as_in(text: str, words: Sequence[int]) -> bool:
+    """Whether these words of subwords are those of the text; a tokenizer that normalises may make others of them, as
+    NFKC does of U+00A0."""
+    return max(words, default=-1) + 1 == num_words(text)
 
 
 class Aligned(NamedTuple):
@@ -41,6 +47,11 @@ class Aligned(NamedTuple):
     weights: npt.NDArray[np.float32]
     matrix: npt.NDArray[np.float64]
     links: list[Link]
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether the words are those of the texts; if not, there is no telling what a link would link."""
+        return counted_as_in(self.source, self.source_words) and counted_as_in(self.target, self.target_words)
 
 
 class Writer(Protocol):

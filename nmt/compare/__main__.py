@@ -74,8 +74,8 @@ def _compared(given: argparse.Namespace) -> list[str]:
     for section in sections:
         if section not in SECTIONS:
             raise ValueError(f"--only {given.only}: must be some of {','.join(SECTIONS)}")
-    if given.resamples < 0:
-        raise ValueError(f"--resamples {given.resamples}: must be 0 (no paired test) or more")
+    if given.resamples < 0 or given.resamples == 1:
+        raise ValueError(f"--resamples {given.resamples}: must be 0 (no paired test) or at least 2")
     if given.sentences < 0:
         raise ValueError(f"--sentences {given.sentences}: must be 0 (none) or more")
     reports, left_out = find(given.runs, given.test)

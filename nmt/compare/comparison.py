@@ -19,8 +19,8 @@ class Contrast:
     difference: over the pairs of runs. per_seed: p-values of sacrebleu's paired test, one for each pair: would these
     two models differ on other sentences? sentences: those combined; None for what is no metric of sacrebleu. seeds: of
     a paired t-test over the pairs: would models of other seeds differ on these sentences? None for one pair. The
-    adjusted ones are corrected by Holm's method over all groups. differs: both adjusted are below 0.05; None for one
-    pair.
+    adjusted ones are corrected by Holm's method over all groups. differs: both adjusted are below 0.05, of AER that
+    over seeds; None for one pair, and where sacrebleu's test was not wanted.
 
     Models of one configuration and two seeds often differ on any sentences, so the first question alone would find
     differences between configurations where there are none.
@@ -76,7 +76,7 @@ def compare(
     """
     check_same(outcomes, varied)
     values = differing(outcomes)
-    unknown = [option for option in varied if option not in outcomes[0].options]
+    unknown = [option for option in varied if not any(option in outcome.options for outcome in outcomes)]
     if unknown:
         raise ValueError(f"--varied {','.join(varied)}: {unknown[0]} is no option of these runs")
     warnings: list[str] = []
@@ -114,7 +114,7 @@ def _contrasts(groups: Sequence[Group], resamples: int, kind: str) -> tuple[list
     for group in groups[1:]:
         pairs = _pairs(base, group)
         tested = [
-            paired({"0": one.hypotheses, "1": other.hypotheses}, one.references, config) if resamples > 1 else {}
+            paired({"0": one.hypotheses, "1": other.hypotheses}, one.references, config) if resamples else {}
             for one, other in pairs
         ]
         likeness = mean_correlation(
@@ -146,5 +146,6 @@ def _adjusted(contrasts: Sequence[Contrast]) -> list[Contrast]:
     for i, test in enumerate(found):
         if test.adjusted_seeds is not None:
             both = [p for p in (test.adjusted_sentences, test.adjusted_seeds) if p is not None]
-            found[i] = dataclasses.replace(test, differs=max(both) < ALPHA)
+            if len(both) == 2 or test.metric == "aer":
+                found[i] = dataclasses.replace(test, differs=max(both) < ALPHA)
     return found

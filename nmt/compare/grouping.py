@@ -3,17 +3,18 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nmt.attention import NONE
 from nmt.compare.difference import NAMES
 from nmt.compare.inference import Summary, summary
 from nmt.compare.outcome import Outcome
-from nmt.runs import is_under
+from nmt.runs import idle, is_under
 
 NOT_VARIED = (
     *(*NAMES, "seed", "device", "threads", "data.cache", "data.test", "data.more_tests", "data.strict", "metrics"),
-    *("train.devices", "train.log_every", "train.save_every", "train.keep_last", "train.keep_best"),
+    *("train.devices", "train.log_every"),
     *("search.batch_size", "search.batch_tokens", "alignment.importance_on"),
 )
 """Options (or nodes) that make no other experiment of a run, or whose effect is looked at in the results themselves."""
@@ -38,14 +39,18 @@ class Group:
 
 
 def differing(outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
-    """The options in which runs differ, each with its value in every run."""
-    paths = dict.fromkeys(path for outcome in outcomes for path in outcome.options)
-    found = {path: [outcome.options.get(path, ABSENT) for outcome in outcomes] for path in paths}
-    return {
-        path: values
-        for path, values in found.items()
-        if not is_under(path, NOT_VARIED) and any(value != values[0] for value in values)
-    }
+    """The options in which runs differ, each with its value in every run; `ABSENT` where it has no effect."""
+    found = {}
+    for path in dict.fromkeys(path for outcome in outcomes for path in outcome.options):
+        has_effect = [path not in idle(outcome.config) for outcome in outcomes]
+        values = [
+            outcome.options.get(path, ABSENT) if has else ABSENT
+            for outcome, has in zip(outcomes, has_effect, strict=True)
+        ]
+        compared = [value for value, has in zip(values, has_effect, strict=True) if has]
+        if not is_under(path, NOT_VARIED) and any(value != compared[0] for value in compared):
+            found[path] = values
+    return found
 
 
 def derived(outcome: Outcome) -> list[str]:
@@ -60,7 +65,12 @@ def shown_options(values: dict[str, list[Any]], varied: Sequence[str], outcomes:
     own = [option for option in values if option not in found_by_runs]
     own = [option for option in own if not varied or option in varied] or own or list(values)
     everywhere = [option for option in own if ABSENT not in values[option]]
-    return everywhere or own
+    return everywhere if _told_apart(values, everywhere) == _told_apart(values, own) else own
+
+
+def _told_apart(values: dict[str, list[Any]], options: Sequence[str]) -> int:
+    """How many groups have names of their own when these options name them."""
+    return len({repr(each) for each in zip(*(values[option] for option in options), strict=True)})
 
 
 def groups(
@@ -133,7 +143,7 @@ def baseline_of(groups: Sequence[Group], name: str | None) -> int:
     option, _, value = name.partition("=")
     for i, group in enumerate(groups):
         runs = {str(outcome.run) for outcome in group.outcomes} | {outcome.label for outcome in group.outcomes}
-        if name == group.label or name.rstrip("/") in runs:
+        if name == group.label or name.rstrip("/") in runs or str(Path(name)) in runs:
             return i
     matching = [
         i

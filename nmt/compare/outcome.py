@@ -15,6 +15,7 @@ from nmt.budget import flops_per_token, on_meta, parameters
 from nmt.data import Tokenizer
 from nmt.options import flatten, from_primitive, to_primitive
 from nmt.schema import Config
+from nmt.trainconfig import TrainConfig
 
 
 class Validation(NamedTuple):
@@ -89,11 +90,12 @@ def find(paths: Iterable[str], test: str) -> tuple[list[Path], list[str]]:
             what = "the folder holds no run and no report" if path.is_dir() else "no such run directory"
             raise FileNotFoundError(f"{path}: {what}")
         for run in runs:
-            if (run / "report" / test / "scores.json").is_file():
-                reports[run / "report" / test] = None
+            report = run / "report" / test
+            if (report / "scores.json").is_file() and (report / "config.yaml").is_file():
+                reports[report] = None
             else:
                 where = f" of {test}" if test else ""
-                left_out.append(f"{run} has no report{where} (not finished, or failed) and is left out")
+                left_out.append(f"{run} has no whole report{where} (not finished, or failed) and is left out")
     return list(reports), left_out
 
 
@@ -108,19 +110,23 @@ def read(report: Path) -> Outcome:
         ValueError: a file is damaged, or of a version that did not write what is needed.
     """
     run = next((each for each in report.parents if (each / "metrics.jsonl").is_file()), report.parent)
+    model = _model(run)
     try:
-        stored = report / "config.yaml" if (report / "config.yaml").is_file() else run / "config.yaml"
-        config = from_primitive(Config, yaml.safe_load(stored.read_text(encoding="utf-8")))
-        scores = json.loads((report / "scores.json").read_text(encoding="utf-8"))
-        lines = (report / "sentences.jsonl").read_text(encoding="utf-8").split("\n")
-        rows = [json.loads(line) for line in lines if line]
+        return _read(report, run, model)
     except FileNotFoundError as error:
         raise ValueError(f"{error.filename}: not there; evaluate the run again with nmt.evaluate") from None
-    except (ValueError, AttributeError, yaml.YAMLError) as error:
-        raise ValueError(f"{report}: {' '.join(str(error).split())}; evaluate the run again") from None
+    except (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"{report}: damaged, or of another version ({reason}); evaluate the run again") from None
+
+
+def _read(report: Path, run: Path, model: dict[str, Any]) -> Outcome:
+    config = from_primitive(Config, yaml.safe_load((report / "config.yaml").read_text(encoding="utf-8")))
+    scores = json.loads((report / "scores.json").read_text(encoding="utf-8"))
+    lines = (report / "sentences.jsonl").read_text(encoding="utf-8").split("\n")
+    rows = [json.loads(line) for line in lines if line]
     metrics = {name: value for name, value in scores.items() if isinstance(value, dict) and "signature" in value}
-    history = records.read(run / "metrics.jsonl")
-    model = _model(run)
+    history = _until_evaluated(records.read(run / "metrics.jsonl"), config.train)
     return Outcome(
         label=str(run if report in (run / "report", run) else report),
         run=run,
@@ -142,6 +148,16 @@ def read(report: Path) -> Outcome:
     )
 
 
+def _until_evaluated(history: list[dict[str, Any]], train: TrainConfig) -> list[dict[str, Any]]:
+    """What was recorded until training ended; what comes later, in a run that is being continued, was not evaluated."""
+    ends = [row["update"] for row in history if row["update"] >= train.max_updates or _late(row, train)]
+    return [row for row in history if not ends or row["update"] <= ends[0]]
+
+
+def _late(row: dict[str, Any], train: TrainConfig) -> bool:
+    return bool(train.max_minutes) and row.get("seconds", 0.0) >= 60 * train.max_minutes
+
+
 def _validations(history: list[dict[str, Any]]) -> list[Validation]:
     found = []
     for row in history:
@@ -154,7 +170,7 @@ def _validations(history: list[dict[str, Any]]) -> list[Validation]:
 
 
 def _reading(scores: dict[str, Any]) -> tuple[int, int, int]:
-    reading = scores.get("alignment", {}).get("reading", {})
+    reading = scores.get("reading") or scores.get("alignment", {}).get("reading", {})
     return reading.get("layer", 0), reading.get("head", 0), reading.get("shift", 0)
 
 

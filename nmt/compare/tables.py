@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -80,7 +81,8 @@ def _by_length(found: Comparison, name: str) -> Table:
 def _significance(found: Comparison) -> Table:
     rows = []
     for each in found.contrasts:
-        verdict = {None: "one pair of models", False: "not told apart", True: "differs"}[each.differs]
+        untested = "one pair of models" if each.seeds is None else "not tested over sentences"
+        verdict = {None: untested, False: "not told apart", True: "differs"}[each.differs]
         rows.append(
             [
                 f"{SCORES[each.metric]}: {each.group}",
@@ -93,7 +95,7 @@ def _significance(found: Comparison) -> Table:
     title = (
         f"against {found.baseline.label}. p by seed: sacrebleu's paired test of two models; sentences: those combined "
         "(Stouffer, dependent tests); seeds: paired t-test over seeds; Holm: corrected for the number of groups; "
-        "differs: both below 0.05"
+        "differs: both below 0.05 (AER: that over seeds, it has no other)"
     )
     header = ["", "difference", "p by seed", "sentences", "seeds", "Holm sentences", "Holm seeds", ""]
     return Table(title, header, rows, "significance")
@@ -228,7 +230,8 @@ def _grid(table: Table, form: str) -> str:
 
     align = ["left", *["right"] * (len(table.header) - 1)]
     grid: str = tabulate(table.rows, headers=table.header, tablefmt=form, colalign=align, disable_numparse=True)
-    return grid
+    # after the end of a row LaTeX would take brackets for the space to leave
+    return re.sub(r"(?m)^( *)\[", r"\1{}[", grid) if form.startswith("latex") else grid
 
 
 def _capital(sentence: str) -> str:

@@ -13,10 +13,17 @@ def open_file(kind: str, path: Path) -> Any:
     return _load("json" if kind == "jsonl" else kind, str(path), data_files=str(path), split="train", streaming=True)
 
 
+class UnreachableError(ValueError, OSError):
+    """A data set that is not there, or whose hub is out of reach."""
+
+
 def open_hub(path: str, config: str | None, split: str) -> Any:
     """The rows of a split of a dataset. A local folder is streamed; anything else is kept in the library's own cache,
-    where reading it again costs no second download."""
-    return _load(path, f"{path} ({split})", name=config, split=split, streaming=Path(path).is_dir())
+    where reading it again costs no second download. Raises UnreachableError."""
+    try:
+        return _load(path, f"{path} ({split})", name=config, split=split, streaming=Path(path).is_dir())
+    except ValueError as error:
+        raise UnreachableError(str(error)) from error
 
 
 def _load(path: str, where: str, **options: Any) -> Any:

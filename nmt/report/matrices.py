@@ -35,13 +35,16 @@ def quantise(weights: npt.NDArray[np.floating[Any]], levels: int) -> npt.NDArray
 
 
 def restore(rounded: npt.NDArray[np.uint8], levels: int) -> npt.NDArray[np.float64]:
-    """The weights that `quantise` rounded, off by at most `largest_error`."""
+    """The weights that `quantise` rounded."""
     return np.square(rounded.astype(np.float64) / (levels - 1))
 
 
 def largest_error(levels: int) -> float:
-    """How far a weight is off at most: half the last step, beside 1. A weight of 0.1 is off by a third as much."""
-    return 1 - ((levels - 1.5) / (levels - 1)) ** 2
+    """How far a weight is off at most, which is near 1; it was rounded to the most levels first. One of 0.1 is off by a
+    third as much."""
+    steps = np.arange(LEVELS[0])
+    ends = np.clip((steps + np.array([[-0.5], [0.5]])) / (LEVELS[0] - 1), 0.0, 1.0) ** 2
+    return float(np.abs(ends - restore(_levels(levels), levels)).max())
 
 
 class Matrices:
@@ -101,5 +104,9 @@ def _count(sizes: list[int], limit: int) -> int:
 def _coarser(item: bytes, levels: int) -> bytes:
     if levels == LEVELS[0] or not item:
         return item
-    table = quantise(restore(np.arange(LEVELS[0], dtype=np.uint8), LEVELS[0]), levels)
-    return zlib.compress(table[np.frombuffer(zlib.decompress(item), np.uint8)].tobytes())
+    return zlib.compress(_levels(levels)[np.frombuffer(zlib.decompress(item), np.uint8)].tobytes())
+
+
+def _levels(levels: int) -> npt.NDArray[np.uint8]:
+    """Which of fewer levels each of the most levels becomes."""
+    return quantise(restore(np.arange(LEVELS[0], dtype=np.uint8), LEVELS[0]), levels)

@@ -3,13 +3,14 @@
 import itertools
 import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt.options import convert, needed, options
 from nmt.presets import sweep_points
-from nmt.runs import own_name, own_output
-from nmt.schema import Config, EvaluateConfig
-from nmt.sweep.jobs import Job, SweepOptions
+from nmt.runs import own_name, own_output, result_folder
+from nmt.schema import AlignConfig, Config, EvaluateConfig, ExportConfig
+from nmt.sweep.jobs import FAILED, Job, SweepOptions
 from nmt.usage import one_line
 
 
@@ -45,12 +46,19 @@ def plan(arguments: Sequence[Argument], ready: Callable[[list[str]], Any]) -> tu
         except (ValueError, OSError) as error:
             job.fail(one_line(error))
         jobs.append(job)
-    return given, distinct(jobs)
+    found = distinct(jobs)
+    _set_apart(found)
+    return given, found
 
 
 def combinations(arguments: Sequence[Argument], sweeps: Sequence[str]) -> list[tuple[list[str], list[str]]]:
-    """For every run of a sweep, the arguments common to all and its own; those of named sweeps change slowest."""
+    """For every run of a sweep, the arguments common to all and its own; those of named sweeps change slowest.
+
+    Of an option that is given twice the last one counts, as it does without -m.
+    """
     fixed: list[str] = []
+    last = {argument.key: argument for argument in arguments}
+    arguments = [argument for argument in arguments if argument is last[argument.key]]
     axes = [sweep_points(sweep) for sweep in sweeps]
     set_by = {
         text.partition("=")[0]: sweep
@@ -78,17 +86,34 @@ def distinct(jobs: Sequence[Job]) -> list[Job]:
 
 
 def _prepare(job: Job, fixed: Sequence[str], swept: Sequence[str], ready: Callable[[list[str]], Any]) -> None:
-    """Reads the configuration of a run, which gets a place of its own to write to."""
+    """Reads the configuration of a run; one that trains gets a name of its own."""
     job.config = ready(job.arguments)
     if isinstance(job.config, Config):
-        option, own = "name", own_name(fixed, swept)
-    elif isinstance(job.config, EvaluateConfig):
-        option, own = "output", own_output(job.config, fixed, swept)
-    else:
-        return
-    if own:
-        job.arguments = [*(item for item in fixed if not item.startswith(f"{option}=")), *swept, *own]
-        setattr(job.config, option, own[0].partition("=")[2].strip("'"))
+        _give(job, own_name(fixed, swept))
+
+
+def _set_apart(jobs: Sequence[Job]) -> None:
+    """Gives each evaluation, alignment and export a folder of its own."""
+    places: dict[Path, list[Job]] = {}
+    for job in jobs:
+        if isinstance(job.config, EvaluateConfig | AlignConfig | ExportConfig) and job.status != FAILED:
+            try:
+                places.setdefault(result_folder(job.config, job.arguments), []).append(job)
+            except FileNotFoundError as error:
+                job.fail(one_line(error))
+    for place, sharing in places.items():
+        swept = {job: shlex.split(job.shown) for job in sharing}
+        for job in sharing:
+            others = [swept[other] for other in sharing if other is not job]
+            _give(job, own_output(place, swept[job], others, given=bool(job.config.output)))
+
+
+def _give(job: Job, own: Sequence[str]) -> None:
+    """An argument that takes the place of what the job has of that name."""
+    for item in own:
+        option, _, value = item.partition("=")
+        job.arguments = [*(each for each in job.arguments if not each.startswith(f"{option}=")), item]
+        setattr(job.config, option, value.strip("'"))
 
 
 def _options(arguments: Sequence[Argument]) -> SweepOptions:

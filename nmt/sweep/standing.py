@@ -8,26 +8,23 @@ import yaml  # type: ignore[import-untyped]
 from nmt import checkpoint
 from nmt.attention import NONE
 from nmt.data import more_tests
+from nmt.evaluation import has_test
 from nmt.keep import Position
 from nmt.options import flatten, from_primitive, to_primitive
-from nmt.runs import is_under, texts
+from nmt.runs import idle, is_under, texts
 from nmt.schema import Config
 from nmt.trainconfig import AUTO
 
-MACHINE = (
-    *("runs", "device", "threads", "data.cache"),
-    *("train.devices", "train.log_every", "train.save_every", "train.keep_last"),
-)
-"""Options under which the same run gives the same result."""
+MACHINE = ("runs", "device", "threads", "data.cache", "train.devices", "train.log_every")
+"""Options under which the same run gives the same result, as do those of `idle`."""
 
 
 def is_finished(config: Config) -> bool:
-    """Whether the run has nothing left to do: same options, whole report, nothing left to train, same text as then."""
+    """Whether the run has nothing left to do: same options, whole reports, nothing left to train, same text as then."""
     directory = Path(config.runs) / str(config.name)
-    report = directory / "report"
-    if not _is_of(config, report / "config.yaml"):
-        return False
-    if not all(_is_of(config, report / Path(name).name / "config.yaml") for name in more_tests(config.data)):
+    reports = [directory / "report"] if has_test(config.data) else []
+    reports += [directory / "report" / Path(name).name for name in more_tests(config.data)]
+    if not all(_is_of(config, path / "config.yaml") for path in reports or [directory]):
         return False
     try:
         found = checkpoint.newest(directory / "checkpoints")
@@ -49,7 +46,7 @@ def is_finished(config: Config) -> bool:
 
 
 def _is_of(config: Config, path: Path) -> bool:
-    """Whether a report was made under these options, and is whole."""
+    """Whether a report was made under these options, and is whole; or, without any, the run was begun under them."""
     if not path.is_file():
         return False
     try:
@@ -57,7 +54,7 @@ def _is_of(config: Config, path: Path) -> bool:
     except (ValueError, yaml.YAMLError, AttributeError):
         return False
     then, now = flatten(to_primitive(stored)), flatten(to_primitive(config))
-    found_by_the_run = list(MACHINE)
+    found_by_the_run = [*MACHINE, *idle(config)]
     if config.model.match != NONE:
         found_by_the_run.append(f"model.{config.model.match_width}")
     if config.train.batch_tokens == AUTO:

@@ -17,7 +17,9 @@ from nmt.breakdown import breakdown
 from nmt.compare import Comparison, Outcome, compare
 from nmt.compare.__main__ import main
 from nmt.compare.outcome import find, read
+from nmt.compare.tables import SECTIONS, latex, text
 from nmt.metrics import MetricsConfig
+from nmt.models.transformer import TransformerConfig
 from nmt.options import node, to_primitive
 from nmt.schema import Config
 
@@ -288,16 +290,81 @@ def test_runs_reports_and_folders_of_runs(tmp_path: Path, capsys: pytest.Capture
     other = write(tmp_path, "other", seed=2)
     assert find([str(tmp_path / "runs"), str(other / "report")], "")[0] == [run / "report", other / "report"]
     main([str(tmp_path / "runs"), str(other), "--resamples", "0"])
-    assert "runs/begun has no report (not finished, or failed) and is left out" in capsys.readouterr().out
-    assert "begun has no report" in failure(capsys, str(tmp_path / "runs"))
+    assert "runs/begun has no whole report (not finished, or failed) and is left out" in capsys.readouterr().out
+    assert "begun has no whole report" in failure(capsys, str(tmp_path / "runs"))
     assert f"{tmp_path / 'nothing'}: no such run" in failure(capsys, str(tmp_path / "nothing"), str(run))
     assert "name the runs" in failure(capsys)
     assert "--only all: must be some of scores," in failure(capsys, str(run), str(other), "--only", "all")
     assert "--sentences -1: must be 0" in failure(capsys, str(run), str(other), "--sentences", "-1")
     assert "--varied wings: wings is no option" in failure(capsys, str(run), str(other), "--varied", "wings")
     assert "of test_long" in failure(capsys, str(run), str(other), "--test", "test_long")
-    (run / "report/sentences.jsonl").write_text("{")
-    assert "evaluate the run again" in failure(capsys, str(run), str(other))
+    assert "--resamples 1: must be 0 (no paired test) or at least 2" in failure(capsys, str(run), "--resamples", "1")
+    whole = {path: path.read_text() for path in (run / "report").iterdir()}
+    for name, content in [
+        *(("sentences.jsonl", content) for content in ("{", '{"source": "a"}', "3")),
+        *(("scores.json", content) for content in ("[]", '{"bleu": {"signature": ""}}', "")),
+        *(("diagnostics.json", content) for content in ("{}", '{"measures": ', "[]")),
+        *(("config.yaml", content) for content in ("{", "seed: many", "unknown: 1")),
+    ]:
+        (run / "report" / name).write_text(content)
+        told = failure(capsys, str(run), str(other))
+        assert str(run / "report") in told, (name, content, told)
+        assert "evaluate the run again" in told
+        (run / "report" / name).write_text(whole[run / "report" / name])
+    (run / "report/config.yaml").unlink()  # as while it is being evaluated again
+    assert "has no whole report" in failure(capsys, str(run))
+
+
+def test_a_run_that_goes_on_is_compared_as_it_was_evaluated(tmp_path: Path) -> None:
+    run = write(tmp_path, "a", train__max_updates=20)
+    before = read(run / "report")
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"update": 30, "valid_bleu": 60.0, "seconds": 6000.0, "peak_memory_mb": 9000.0}) + "\n")
+    assert read(run / "report") == before
+    assert before.minutes_to(50.0) is None
+
+
+def test_checkpoints_that_are_kept_matter_where_the_mean_is_made_of_them(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        for average in ("none", "last"):
+            for keep in (5, 40):
+                changes = {"train__average": average, "train__keep_last": keep}
+                write(tmp_path, f"{average}-{keep}-{seed}", seed=seed, **changes)
+    outcomes = [read(report) for report in find([str(tmp_path)], "")[0]]
+    found = compare(outcomes, resamples=0)
+    assert {group.label for group in found.groups} == {
+        "keep_last=5, average=last",
+        "keep_last=40, average=last",
+        "keep_last=(none), average=none",
+    }
+    assert sum("is left out" in warning for warning in found.warnings) == 2
+
+
+def test_the_baseline_and_what_was_varied_may_be_any_of_the_runs(tmp_path: Path) -> None:
+    study(tmp_path, {"additive": 0.3, "dot": 0.3}, seeds=1)
+    outcomes = [read(report) for report in find([f"{tmp_path}/./{name}" for name in ("additive-1", "dot-1")], "")[0]]
+    assert compare(outcomes, baseline=f"{tmp_path}/./dot-1/", resamples=0).baseline.label == "dot"
+    other = write(tmp_path, "other", model=TransformerConfig())
+    found = compare([*outcomes, read(other / "report")], varied=["model.norm_position"], resamples=0)
+    assert len(found.groups) == 3
+
+
+def test_a_list_of_scores_in_latex(tmp_path: Path) -> None:
+    for name, score in (("a", "dot"), ("b", ["additive", "dot"])):
+        write(tmp_path, name, model__attention__score=score)
+    rows = latex(compare([read(report) for report in find([str(tmp_path)], "")[0]], resamples=0), SECTIONS)
+    assert " {}[additive,dot] &" in rows
+    assert not [line for line in rows.split("\n") if line.strip().startswith("[")]
+
+
+def test_without_a_test_over_sentences_nothing_differs(tmp_path: Path) -> None:
+    outcomes = study(tmp_path, {"additive": 0.1, "dot": 0.8})
+    found = compare(outcomes, resamples=0)
+    assert contrast(found, "dot").seeds < 0.01
+    assert contrast(found, "dot").differs is None
+    assert contrast(found, "dot", "aer").differs is False
+    assert "not tested over sentences" in text(found, SECTIONS)
+    assert compare(outcomes, resamples=100).contrasts[0].differs
 
 
 @pytest.mark.slow
