@@ -18,6 +18,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 PATIENCE = timedelta(days=7)
 """How long ranks wait for words of another one: the first may decode a large validation set in between. A rank that is
 gone is noticed by its closed connection, and by the launcher, not by this limit."""
@@ -55,8 +61,7 @@ class Ranks:
         """
         if wanted or self.local_size == 1:
             return wanted
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, cores // self.local_size)
+        return max(1, cores() // self.local_size)
 
     def device(self, chosen: torch.device) -> torch.device:
         """This process's own device of the kind chosen. Raises ValueError when a certain one was chosen for all."""

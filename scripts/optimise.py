@@ -16,6 +16,7 @@ what sweeps and `nmt.compare` are for.
 """
 
 import argparse
+import contextlib
 import os
 import re
 import signal
@@ -23,10 +24,12 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt import records
+from nmt.files import locked
 from nmt.runs import run_name
 from nmt.sweep.processes import PARENT, reason_of
 from nmt.trainconfig import STOP_METRICS
@@ -81,10 +84,13 @@ def train(trial: Any, arguments: list[str], directory: Path, metric: str) -> flo
 
     Raises:
         ChildProcessError: the run failed.
+        ValueError: its validations do not have the metric.
+        KeyboardInterrupt: the run has saved before; at a second one it has not.
     """
     import optuna
 
-    reported, is_pruned = 0, False
+    reported, is_pruned, key = 0, False, f"valid_{metric}"
+    before = validations(directory)  # perhaps made under other metrics.names
     lines: deque[str] = deque(maxlen=100)
     with subprocess.Popen(
         [sys.executable, "-m", "nmt.train", *arguments],
@@ -98,44 +104,81 @@ def train(trial: Any, arguments: list[str], directory: Path, metric: str) -> flo
         try:
             for line in process.stderr:  # a validation is a log line, so there is nothing to see before one comes
                 lines.append(line.rstrip("\n"))
-                for update, value in validations(directory, metric):
-                    if update > reported:
-                        trial.report(value, update)
-                        reported = update
+                for row in validations(directory):
+                    if key not in row and row not in before:
+                        raise ValueError(lacking(metric, row))
+                    if key in row and row["update"] > reported:
+                        trial.report(row[key], row["update"])
+                        reported = row["update"]
                 if reported and not is_pruned and trial.should_prune():
-                    is_pruned = True
                     process.send_signal(signal.SIGTERM)
-        except BaseException:
-            process.send_signal(signal.SIGTERM)
+                    is_pruned = True
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                print("the trial saves and stops (once more: stop at once)", flush=True)
+            if not is_pruned:  # a second signal would mean: at once, as the end of this process does
+                process.send_signal(signal.SIGTERM)
+            process.communicate()
             raise
     if is_pruned:
         raise optuna.TrialPruned
     if process.returncode:
         raise ChildProcessError(reason_of(process.returncode, lines))
-    values = [value for _, value in validations(directory, metric)]
+    rows = validations(directory)
+    values = [row[key] for row in rows if key in row]
+    if not values:
+        raise ValueError(lacking(metric, rows[-1] if rows else {}))
     return max(values) if STOP_METRICS[metric] > 0 else min(values)
 
 
-def validations(directory: Path, metric: str) -> list[tuple[int, float]]:
-    """Update and value of every validation of a run so far."""
-    rows = records.read(directory / "metrics.jsonl")
-    return [(row["update"], row[f"valid_{metric}"]) for row in rows if f"valid_{metric}" in row]
+def validations(directory: Path) -> list[dict[str, Any]]:
+    """The rows of the validations of a run so far."""
+    return [row for row in records.read(directory / "metrics.jsonl") if "valid_loss" in row]
+
+
+def lacking(metric: str, row: dict[str, Any]) -> str:
+    """That a validation does not have the metric, and what would give it."""
+    there = ", ".join(name for name in STOP_METRICS if f"valid_{name}" in row) or "none"
+    needed = "add it to metrics.names, as in metrics.names=[bleu,chrf]"
+    if metric == "aer":
+        needed = "it needs a file of gold alignments beside the validation text, and a model with attention"
+    return f"--metric {metric}: validation gives only {there}; {needed}; another metric needs another NAME"
 
 
 def search(given: argparse.Namespace) -> None:
-    """Makes or continues a study."""
-    import optuna
-    from optuna.storages.journal import JournalFileBackend
+    """Makes or continues a study.
 
+    Raises:
+        BlockingIOError: another process does.
+        ValueError: there is no range, the study is of another metric, or a trial does not have this one.
+    """
     spaces = [space for text in given.arguments if (space := parse(text)) is not None]
     fixed = [text for text in given.arguments if parse(text) is None]
     if not spaces:
         raise ValueError("no option has a range, such as optim.learning_rate=1e-4..1e-2:log")
     runs = next((text.partition("=")[2] for text in fixed if text.startswith("runs=")), "runs")
-    folder = Path(runs) / given.name
-    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as owned:
+        try:
+            owned.enter_context(locked(Path(runs) / given.name))
+        except BlockingIOError as error:
+            who = str(error).partition(";")[0]
+            raise BlockingIOError(f"{who}; wait until it has ended, or give this study another NAME") from None
+        optimise(given, spaces, fixed, Path(runs))
+
+
+def optimise(given: argparse.Namespace, spaces: Sequence[Space], fixed: Sequence[str], runs: Path) -> None:
+    """The trials that are left, of a study that belongs to this process alone.
+
+    Args:
+        given: the command line.
+        spaces, fixed: its arguments with a range, and those of all trials.
+        runs: the folder that the folder of the study lies in.
+    """
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    backend = JournalFileBackend(str(folder / "optuna.log"))
+    backend = JournalFileBackend(str(runs / given.name / "optuna.log"))
     study = optuna.create_study(
         study_name=given.name,
         storage=optuna.storages.JournalStorage(backend),
@@ -143,6 +186,10 @@ def search(given: argparse.Namespace) -> None:
         direction="maximize" if STOP_METRICS[given.metric] > 0 else "minimize",
         load_if_exists=True,
     )
+    metric = study.user_attrs.get("metric", given.metric)
+    if metric != given.metric:  # the values of its trials, and whether more is better
+        raise ValueError(f"--metric {given.metric}: the study {given.name} is of {metric}; give another NAME")
+    study.set_user_attr("metric", metric)
     # Another seed in every sitting, or the proposals of the first one would come again.
     study.sampler = optuna.samplers.TPESampler(seed=given.seed + 1000 * len(study.trials))
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # left by a study that was interrupted
@@ -155,7 +202,7 @@ def search(given: argparse.Namespace) -> None:
         print(f"trial {trial.number}: {' '.join(drawn)}", flush=True)
         begin = time.monotonic()
         try:
-            value = train(trial, [*fixed, *drawn, f"name={name}"], Path(runs) / name, given.metric)
+            value = train(trial, [*fixed, *drawn, f"name={name}"], runs / name, given.metric)
         except optuna.TrialPruned:
             print(f"trial {trial.number}: ended early after {time.monotonic() - begin:.0f} s", flush=True)
             raise

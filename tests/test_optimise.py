@@ -1,13 +1,18 @@
 """scripts/optimise.py: ranges, early ends, and a study that goes on."""
 
 import importlib.util
+import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+
+from nmt.files import locked
 
 SCRIPT = Path(__file__).parent.parent / "scripts/optimise.py"
 
@@ -81,6 +86,98 @@ def test_a_study_prunes_lists_failures_and_goes_on(
     assert len(made) == before
     with pytest.raises(SystemExit, match="error: no option has a range"):
         call(optimise, monkeypatch, "study", "seed=1")
+
+
+CHILD = """#!/bin/bash
+trap 'echo signal >> signals; sleep 1; echo saved > saved; exit 143' TERM
+for argument; do case $argument in name=*) directory=runs/${argument#name=};; esac; done
+mkdir -p "$directory"
+echo '{"update": 5, "valid_loss": 2.0, "valid_bleu": 1.0}' >> "$directory/metrics.jsonl"
+echo valid at update 5 >&2
+for _ in {1..500}; do sleep 0.02; done
+"""
+"""In the place of a training: it validates, and takes longer to save than Popen waits after a Ctrl-C."""
+
+
+@pytest.fixture
+def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the working directory."""
+    program = tmp_path / "child"
+    program.write_text(CHILD)
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
+@pytest.mark.usefixtures("child")
+@pytest.mark.parametrize("is_pruned", [False, True])
+def test_an_interrupted_trial_has_saved(is_pruned: bool, optimise: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    class Trial:
+        def report(self, value: float, update: int) -> None:
+            assert (value, update) == (1.0, 5)
+            if not is_pruned:
+                raise KeyboardInterrupt
+
+        def should_prune(self) -> bool:
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            return True
+
+    with pytest.raises(KeyboardInterrupt):
+        optimise.train(Trial(), ["name=study/a"], Path("runs/study/a"), "bleu")
+    assert Path("saved").exists()
+    assert Path("signals").read_text().splitlines() == ["signal"]  # a second one would mean: at once
+    assert "the trial saves and stops (once more: stop at once)" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("child")
+def test_a_second_interruption_does_not_wait(optimise: Any) -> None:
+    class Trial:
+        def report(self, *_: float) -> None:
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        optimise.train(Trial(), ["name=study/a"], Path("runs/study/a"), "bleu")
+    assert not Path("saved").exists()
+
+
+@pytest.mark.usefixtures("child")
+@pytest.mark.parametrize(("metric", "needed"), [("aer", "gold alignments"), ("chrf", r"metrics.names=\[bleu,chrf\]")])
+def test_a_metric_that_validation_does_not_give_ends_the_study(
+    metric: str, needed: str, optimise: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit, match=rf"error: --metric {metric}: validation gives only bleu, loss; .*{needed}"):
+        call(optimise, monkeypatch, "study", "seed=1..9", "--metric", metric)
+    assert len(list(Path("runs/study").glob("*/metrics.jsonl"))) == 1
+    assert Path("saved").exists()
+    with pytest.raises(SystemExit, match=f"error: --metric bleu: the study study is of {metric}; give another NAME"):
+        call(optimise, monkeypatch, "study", "seed=1..9")
+
+
+def test_what_was_validated_under_other_metrics_is_passed_over(
+    optimise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a run that was finished before is as good as it was."""
+    program = tmp_path / "child"
+    program.write_text("#!/bin/bash\necho finished >&2\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    rows = ['{"update": 5, "valid_loss": 2.0}', '{"update": 9, "loss": 1.5}']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(rows) + "\n")
+    with pytest.raises(ValueError, match="--metric bleu: validation gives only loss"):
+        optimise.train(None, [], tmp_path, "bleu")
+    rows += ['{"update": 10, "valid_loss": 1.0, "valid_bleu": 7.0}']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(rows) + "\n")
+    trial = optuna.create_study(pruner=optuna.pruners.NopPruner()).ask()
+    assert optimise.train(trial, [], tmp_path, "bleu") == 7.0
+
+
+def test_a_study_belongs_to_one_process(optimise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = rf"error: runs/study: another process .*\(process {os.getpid()} on .*\); .* give this study another NAME"
+    with locked(Path("runs/study")), pytest.raises(SystemExit, match=told):
+        call(optimise, monkeypatch, "study", "seed=1..9")
+    assert not Path("runs/study/optuna.log").exists()
 
 
 def test_the_script_has_a_help() -> None:

@@ -15,16 +15,17 @@ from typing import Any
 import hydra
 import pytest
 import submitit
+import yaml
 from submitit.slurm.slurm import SlurmInfoWatcher
 
 import nmt
 from nmt import checkpoint, train
-from nmt.config import Config, EvaluateConfig, command
+from nmt.config import AlignConfig, Config, EvaluateConfig, ExportConfig, command, save_yaml
 from nmt.launch import CAUSES
 from nmt.models import MODELS
-from nmt.options import options
+from nmt.options import from_primitive, options
 from nmt.presets import choices, sweep_points, value_text
-from nmt.runs import own_output, run_name
+from nmt.runs import result_folder, run_name
 from nmt.sweep import Job, slurm
 from nmt.sweep.jobs import DONE, FINISHED_BEFORE, SweepOptions
 from nmt.sweep.processes import PARENT, Slot, environment, reason_of, slots
@@ -188,7 +189,42 @@ def test_evaluations_of_a_sweep_lie_apart(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(set(folders)) == 4
     assert all(folder is not None and folder.startswith("o/") for folder in folders)
     assert [folder for folder, _ in sweep("checkpoint=runs/a,runs/b", name="evaluate")] == [None, None]
-    assert own_output(EvaluateConfig(checkpoint="runs/a"), [], []) == []
+    assert [folder for folder, _ in sweep("checkpoint=[runs/a]", "search.beam=1,5", name="evaluate")][1] == (
+        f"runs/a/report-{own}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("evaluate", ["checkpoint=runs/a/checkpoints/best.pt,runs/a/checkpoints/last.pt"]),
+        ("evaluate", ["checkpoint=runs/a", "data.test=D1/test,D2/test"]),
+        ("evaluate", ["checkpoint=runs/a,runs/b", "search.beam=1,5"]),
+        ("evaluate", ["checkpoint=runs/a,runs/b", "output=x,y"]),
+        ("align", ["checkpoint=runs/a", "alignment.layer=1,2"]),
+        ("align", ["checkpoint=runs/a", "source=D1/t.en,D2/t.en", "target=D/t.de"]),
+        ("export", ["checkpoint=runs/a", "format=onnx,ctranslate2", "output=x"]),
+    ],
+)
+def test_no_command_of_a_sweep_overwrites_another(
+    name: str, given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for run in ("a", "b"):
+        (tmp_path / f"runs/{run}/checkpoints").mkdir(parents=True)
+        for file in ("best.pt", "last.pt"):
+            (tmp_path / f"runs/{run}/checkpoints" / file).touch()
+    folders: list[Path] = []
+    tree = {"evaluate": EvaluateConfig, "align": AlignConfig, "export": ExportConfig}[name]
+    command(lambda config, told: folders.append(result_folder(config, told)), tree, name, ["-m", *given])
+    assert len(set(folders)) == len(folders) > 1
+
+
+def test_the_last_value_of_an_option_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sweep("name=s", "seed=1,2,3", "threads=1", "seed=5") == [("s", ["name=s", "threads=1", "seed=5"])]
+    assert [given[0] for _, given in sweep("seed=1,2", "seed=4,5")] == ["seed=4", "seed=5"]
+    assert [given[0] for _, given in sweep("seed=1", "seed=4,5")] == ["seed=4", "seed=5"]
 
 
 def test_a_machine_is_shared_out() -> None:
@@ -257,6 +293,35 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work
 
 
+def _averaged(work: Path, how: str) -> list[str]:
+    """Has the files of the finished run say that it ended with a mean of checkpoints; returns the options of that."""
+    for path in (work / "runs/run").rglob("config.yaml"):
+        stored = yaml.safe_load(path.read_text())
+        stored["train"] |= {"average": how, "keep_last": 5, "keep_best": 5}
+        path.write_text(yaml.safe_dump(stored))
+    last = work / "runs/run/checkpoints/last.pt"
+    content = checkpoint.load(last)
+    position = {**content["position"], "averaged": content["position"]["update"]}
+    checkpoint.save(last, {**content, "position": position})
+    return [f"train.average={how}", "train.keep_last=5", "train.keep_best=5"]
+
+
+def test_a_run_without_a_test_set_is_finished_too(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(finished, work)
+    monkeypatch.chdir(work)
+    config = from_primitive(Config, yaml.safe_load((work / "runs/run/config.yaml").read_text()))
+    config.data.kind, config.data.more_tests = "text", []
+    assert not is_finished(config)
+    save_yaml(config, work / "runs/run/config.yaml")
+    shutil.rmtree(work / "runs/run/report")
+    assert is_finished(config)
+    config.data.test = "D/test"
+    assert not is_finished(config)
+
+
 def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = tmp_path / "work"
     shutil.copytree(finished, work)
@@ -268,10 +333,16 @@ def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pyt
         return is_finished(seen[0])
 
     assert is_done()
-    assert is_done("threads=2", "train.log_every=1")  # which change nothing of the result
+    same = ("threads=2", "train.log_every=1", "train.keep_last=7", "train.keep_best=7", "train.save_every=7")
+    assert is_done(*same)  # which change nothing of the result
     for change in ("train.max_updates=21", "search.beam=2", "seed=2", "data.builtin_test=13", "name=other"):
         assert not is_done(change), change
     report = work / "runs/run/report"
+    for change in ("train.keep_last=7", "train.save_every=7", "train.keep_best=7"):
+        averaged = _averaged(work, "best" if "best" in change else "last")
+        assert is_done(*averaged)
+        assert not is_done(*averaged, change), change  # the mean is of other checkpoints
+    _averaged(work, "none")
     for damage in (report / "config.yaml", report / "test_long/config.yaml", work / "runs/run/checkpoints/best.pt"):
         damage.rename(damage.with_suffix(".away"))
         assert not is_done(), damage
@@ -315,8 +386,13 @@ def fake_slurm(folder: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> Pat
     programs = folder / "bin"
     programs.mkdir()
     scripts = {
-        "sbatch": f'cp "${{@: -1}}" {folder}/script.sh; echo "Submitted batch job 77"',
-        "sacct": f'echo "JobID|State|NodeList"; for i in 0 1; do echo "77_$i|{state}|node"; done',
+        "sbatch": f"""
+            cp "${{@: -1}}" {folder}/script.sh
+            n=77
+            until mkdir {folder}/submitted-$n 2>/dev/null; do n=$((n + 1)); done
+            echo "Submitted batch job $n"
+        """,
+        "sacct": f'echo "JobID|State|NodeList"; for i in 7{{7,8,9}}_{{0,1}}; do echo "$i|{state}|node"; done',
         "srun": "exit 0",
         "scancel": "exit 0",
     }
@@ -347,7 +423,7 @@ def test_jobs_for_a_cluster(
     assert "run 1 of 2: seed=1: submitted as job 77_0" in err
     assert "2 of 2 runs failed:" in err
     assert "  seed=2: job 77_1 ended as OUT_OF_MEMORY without a result; see " in err
-    assert json.loads((tmp_path / "runs/.slurm/jobs.json").read_text()).keys() != {}
+    assert list(json.loads((tmp_path / "runs/.slurm/jobs.json").read_text()).values()) == ["77_0", "77_1"]
     assert "parameter" in failure(capsys, "-m", "seed=1,2", "launcher=slurm", "slurm={wings: 2}").lower()
 
 
@@ -371,6 +447,87 @@ def test_jobs_in_the_queue_are_not_submitted_again(
         assert ("run 1 of 2: seed=1: is job 77_0" in err) is again
         assert "sweep: the jobs go on; scancel 77 ends them" in err
         script.unlink(missing_ok=True)
+
+
+def launch(name: str, *seeds: int, **asked: Any) -> list[Job]:
+    """Runs of several seeds as jobs of a cluster; what there is before, such as their data, is left out."""
+    jobs = [Job(i, len(seeds), f"seed={seed}", [f"seed={seed}"], Config()) for i, seed in enumerate(seeds, start=1)]
+    slurm.run(name, jobs, SweepOptions(launcher="slurm", **asked), Progress(jobs))
+    return jobs
+
+
+def test_the_jobs_of_several_sweeps_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As long as SLURM has them, and by command and arguments."""
+    script = fake_slurm(tmp_path, monkeypatch, "RUNNING")
+    monkeypatch.chdir(tmp_path)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def known(name: str, *seeds: int) -> list[str]:
+        """The jobs on file after a sweep that was interrupted."""
+        script.unlink(missing_ok=True)
+        with pytest.raises(KeyboardInterrupt):
+            launch(name, *seeds)
+        return list(json.loads((tmp_path / "runs/.slurm/jobs.json").read_text()).values())
+
+    monkeypatch.setattr(slurm, "_wait", interrupt)
+    assert known("train", 1, 2) == ["77_0", "77_1"]
+    assert known("train", 3, 4) == ["77_0", "77_1", "78_0", "78_1"]
+    capsys.readouterr()
+    assert known("train", 1, 2) == ["77_0", "77_1", "78_0", "78_1"]
+    assert not script.exists()
+    err = capsys.readouterr().err
+    assert "run 1 of 2: seed=1: is job 77_0" in err
+    assert "run 2 of 2: seed=2: is job 77_1" in err
+    assert "scancel 77 ends them" in err
+    assert known("evaluate", 1, 2)[4:] == ["79_0", "79_1"]
+    assert known("train", 4, 5) == ["77_0", "77_1", "78_0", "78_1", "79_0", "79_1", "80"]
+    sacct = tmp_path / "bin/sacct"
+    sacct.write_text(sacct.read_text().replace("RUNNING", "COMPLETED"))
+    assert known("train", 1, 2) == ["80", "81_0", "81_1"]  # this SLURM never tells of job 80
+
+
+@pytest.mark.parametrize(
+    ("asked", "most"), [({"jobs": 2}, 2), ({}, 3), ({"slurm": {"gpus_per_node": 1}}, 1)], ids=["given", "cores", "gpu"]
+)
+def test_submitits_own_executor_gets_no_more_jobs_than_may_run(
+    asked: dict[str, Any],
+    most: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With processes that end when they are looked at for the third time."""
+    running: set[int] = set()
+    seen: list[int] = []
+
+    class Process:
+        def __init__(self, **_: object) -> None:
+            self.pid, self.looks = len(seen) + 1, 0
+            running.add(self.pid)
+            seen.append(len(running))
+
+        def poll(self) -> int | None:
+            self.looks += 1
+            if self.looks < 3:
+                return None
+            running.discard(self.pid)
+            return 0
+
+    monkeypatch.setattr("submitit.local.local.start_controller", Process)
+    monkeypatch.setattr(submitit.LocalJob, "_results_timeout_s", 0)
+    monkeypatch.setattr(submitit.LocalExecutor, "_throttle", lambda _: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr(slurm, "PAUSE", 0.01)
+    monkeypatch.chdir(tmp_path)
+    jobs = launch("train", 1, 2, 3, 4, 5, **{**asked, "slurm": {"cluster": "local", **asked.get("slurm", {})}})
+    assert (len(seen), max(seen), running) == (5, most, set())
+    assert all("ended as FINISHED without a result" in job.reason for job in jobs)
+    assert f"sweep: 5 jobs, {most} at a time; what they say is in runs/.slurm/" in capsys.readouterr().err
+    assert not (tmp_path / "runs/.slurm/jobs.json").exists()  # which SLURM is asked for
 
 
 def test_without_a_cluster(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -436,11 +593,12 @@ def test_a_sweep_that_was_killed_twice_ends_as_one_that_never_was(tmp_path: Path
 def test_jobs_of_submitits_own_executor(finished: Path, tmp_path: Path) -> None:
     """As on a cluster, but for the cluster."""
     shutil.copytree(finished / "cache", tmp_path / "cache")
-    process = start(["seed=1,2", "launcher=slurm", "slurm={cluster: local}", *TINY], tmp_path)
+    process = start(["seed=1,2", "launcher=slurm", "slurm={cluster: local}", "jobs=1", *TINY], tmp_path)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err.decode()
     assert len(list(tmp_path.glob("runs/seed-*/report/config.yaml"))) == 2
     assert b"2 of 2 runs finished" in err
+    assert err.index(b"run 1 of 2: seed=1: finished") < err.index(b"run 2 of 2: seed=2: submitted as job")
 
 
 @pytest.mark.slow

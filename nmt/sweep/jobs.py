@@ -21,7 +21,8 @@ class SweepOptions:
     launcher: serial = one after the other, in this process; processes = several at a time on this machine, sharing its
         cores or GPUs; slurm = jobs of a SLURM cluster, through submitit.
     jobs: processes and slurm: how many at a time; 0 = one for each GPU (or `train.devices` of them), without a GPU one
-        for each core; on a cluster as many as it will run.
+        for each core; on a cluster as many as it will run, and with {cluster: local} one for each core, or one where
+        GPUs are asked for.
     slurm: what a job asks for, such as {partition: gpu, timeout_min: 240, gpus_per_node: 1, cpus_per_task: 4}; names as
         submitit or sbatch have them. {cluster: local} tries the same without a cluster.
     """

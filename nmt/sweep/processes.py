@@ -18,6 +18,7 @@ from typing import IO, Any, NamedTuple
 
 import torch
 
+from nmt.distributed import cores
 from nmt.launch import CAUSES
 from nmt.stop import PassedOn
 from nmt.sweep.jobs import DONE, FAILED, Job, SweepOptions
@@ -71,7 +72,7 @@ def run(name: str, jobs: Sequence[Job], options: SweepOptions, progress: Progres
     if not jobs:
         return
     devices = max(getattr(getattr(job.config, "train", None), "devices", 1) for job in jobs)
-    free = slots(options.jobs, len(jobs), devices, _gpus(), _cores())
+    free = slots(options.jobs, len(jobs), devices, _gpus(), cores())
     share = f"{free[0].threads} thread{'s' if free[0].threads > 1 else ''}"
     share += f" and {len(free[0].gpus)} of {len(_gpus())} GPUs" if free[0].gpus else ""
     progress.say(f"sweep: {len(jobs)} runs to make, {len(free)} at a time, each with {share}")
@@ -168,9 +169,3 @@ def _gpus() -> list[str]:
     if visible is not None:
         return [name.strip() for name in visible.split(",") if name.strip()]
     return [str(i) for i in range(torch.cuda.device_count())]
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

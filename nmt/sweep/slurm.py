@@ -12,11 +12,13 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from nmt.distributed import cores
 from nmt.files import write_text
+from nmt.runs import command_line
 from nmt.sweep.jobs import DONE, FAILED, Job, SweepOptions
 from nmt.sweep.processes import PARENT, reason_of
 from nmt.sweep.progress import Progress
@@ -74,43 +76,57 @@ def run(name: str, jobs: Sequence[Job], options: SweepOptions, progress: Progres
         return
     folder = Path(getattr(jobs[0].config, "runs", "runs")) / ".slurm"
     executor = _executor(folder, options, len(jobs))
+    keys = {job: command_line(name, job.arguments) for job in jobs}
     left = _left_behind(folder, executor)
-    found = {job: left[" ".join(job.arguments)] for job in jobs if " ".join(job.arguments) in left}
-    new = [job for job in jobs if job not in found]
-    if new:
+    running = {job: left[key] for job, key in keys.items() if key in left}
+    waiting = deque(job for job in jobs if job not in running)
+    for job, at in running.items():
+        job.start()
+        progress.say(f"{job.head}: is job {at.job_id}")
+    at_once = _at_once(options, executor, len(jobs))
+
+    def submit() -> None:
+        new = [waiting.popleft() for _ in range(min(len(waiting), at_once - len(running)))]
+        if not new:
+            return
         with executor.batch():
             submitted = [executor.submit(Task(name, job.arguments)) for job in new]
-        found |= dict(zip(new, submitted, strict=True))
-    for job, at in found.items():
-        job.start()
-        progress.say(f"{job.head}: {'is' if job not in new else 'submitted as'} job {at.job_id}")
-    said = {" ".join(job.arguments): at.job_id for job, at in found.items()}
-    write_text(folder / "jobs.json", json.dumps(said, indent=2) + "\n")
-    progress.say(f"sweep: {len(jobs)} jobs; what they say is in {folder}/")
+        for job, at in zip(new, submitted, strict=True):
+            running[job] = at
+            job.start()
+            progress.say(f"{job.head}: submitted as job {at.job_id}")
+
+    submit()
+    if executor.cluster == "slurm":  # of other sweeps as well, which may be given again after this one
+        known = left | {keys[job]: at for job, at in running.items()}
+        write_text(folder / "jobs.json", json.dumps({key: at.job_id for key, at in known.items()}, indent=2) + "\n")
+    number = f", {at_once} at a time" if waiting else ""
+    progress.say(f"sweep: {len(jobs)} jobs{number}; what they say is in {folder}/")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _wait(found, progress)
+        _wait(running, progress, submit)
     except KeyboardInterrupt:
         if executor.cluster == "slurm":
-            ids = sorted({at.job_id.partition("_")[0] for at in found.values()})
+            ids = sorted({at.job_id.partition("_")[0] for at in running.values()})
             progress.say(f"sweep: the jobs go on; scancel {' '.join(ids)} ends them")
         else:
-            for at in found.values():
+            for at in running.values():
                 at.cancel(check=False)
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _wait(found: dict[Job, Any], progress: Progress) -> None:
-    while found:
-        for job, at in list(found.items()):
+def _wait(running: dict[Job, Any], progress: Progress, submit: Callable[[], None]) -> None:
+    while running:
+        for job, at in list(running.items()):
             if at.done():
-                del found[job]
+                del running[job]
                 _judge(job, at)
                 progress.ended(job)
+        submit()
         progress.tick()
-        if found:
+        if running:
             time.sleep(PAUSE)
 
 
@@ -156,16 +172,24 @@ def _executor(folder: Path, options: SweepOptions, num_jobs: int) -> Any:
     return executor
 
 
+def _at_once(options: SweepOptions, executor: Any, num_jobs: int) -> int:
+    """How many jobs are submitted at a time: all to SLURM, which bounds itself how many run.
+
+    submitit's own executor starts what it is given, and gives every job the same GPUs, if it asks for any.
+    """
+    if executor.cluster == "slurm":
+        return num_jobs
+    return options.jobs or (1 if options.slurm.get("gpus_per_node") else cores())
+
+
 def _left_behind(folder: Path, executor: Any) -> dict[str, Any]:
-    """Jobs of an earlier sweep that SLURM still has, by their arguments."""
+    """Jobs of earlier sweeps that SLURM still has, by their commands."""
     if executor.cluster != "slurm":
         return {}
     with contextlib.suppress(OSError, ValueError):
         from submitit import SlurmJob
 
         stored = json.loads((folder / "jobs.json").read_text(encoding="utf-8"))
-        jobs: dict[str, Any] = {
-            arguments: SlurmJob(folder=folder, job_id=number) for arguments, number in stored.items()
-        }
-        return {arguments: job for arguments, job in jobs.items() if not job.done(force_check=True)}
+        jobs: dict[str, Any] = {line: SlurmJob(folder=folder, job_id=number) for line, number in stored.items()}
+        return {line: job for line, job in jobs.items() if not job.done(force_check=True)}
     return {}

@@ -22,9 +22,11 @@ MACHINE = ("runs", "device", "threads", "data.cache", "train.devices", "train.lo
 def is_finished(config: Config) -> bool:
     """Whether the run has nothing left to do: same options, whole reports, nothing left to train, same text as then."""
     directory = Path(config.runs) / str(config.name)
-    reports = [directory / "report"] if has_test(config.data) else []
-    reports += [directory / "report" / Path(name).name for name in more_tests(config.data)]
-    if not all(_is_of(config, path / "config.yaml") for path in reports or [directory]):
+    first = directory / "report" if has_test(config.data) else directory
+    if not _is_of(config, first / "config.yaml"):
+        return False
+    more = more_tests(config.data)  # after the first, since the built-in texts are made for it
+    if not all(_is_of(config, directory / "report" / Path(name).name / "config.yaml") for name in more):
         return False
     try:
         found = checkpoint.newest(directory / "checkpoints")
