@@ -18,15 +18,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 
+PATIENCE = timedelta(days=7)
+"""How long ranks wait for words of another one: the first may decode a large validation set in between. A rank that is
+gone is noticed by its closed connection, and by the launcher, not by this limit."""
+
 
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-PATIENCE = timedelta(days=7)
-"""How long ranks wait for words of another one: the first may decode a large validation set in between. A rank that is
-gone is noticed by its closed connection, and by the launcher, not by this limit."""
 
 
 class Ranks:
