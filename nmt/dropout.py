@@ -8,13 +8,13 @@ class Dropout(nn.Module):
     """Dropout whose mask, on a CPU, comes from 8 random bits per element.
 
     Drawing the mask is the dear part of dropout on a CPU; 8 bits cost a third of torch's own. The rate is rounded to
-    k/256 and the kept elements are scaled by the exact keep rate, so the expectation is unchanged.
+    k/256, k at most 255, and the kept elements are scaled by the exact keep rate, so the expectation is unchanged.
     """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
-        self.num_dropped = round(rate * 256)  # of 256 equally likely bytes
+        self.num_dropped = min(round(rate * 256), 255)  # of 256 equally likely bytes, one of which is kept
 
     def forward(self, x: Tensor) -> Tensor:
         """(...) -> (...)."""

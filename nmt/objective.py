@@ -63,6 +63,8 @@ class ObjectiveConfig:
 class Objective:
     """The sum over target tokens that is differentiated, and the sums that are logged.
 
+    What is asked of attention is 0 in a step in which `layer_drop` has left out every layer that attends to the source.
+
     names: of the logged sums: "loss", "nll", then whichever of "coverage_loss", "guided_alignment" and "r_drop" is on.
         After "guided_alignment" comes "guided_missed", how much of the reference alignment lies where attention is
         exactly 0 (outside a window, or because the normaliser is sparse): nothing draws attention there.
@@ -96,13 +98,12 @@ class Objective:
             loss, nll = cross_entropy(logits, labels.flatten()[places], smoothing=config.label_smoothing)
             total, logged = loss / twice, [loss.detach() / twice, nll / twice]
             if config.coverage_loss:
-                assert record is not None, "a coverage loss needs attention"
-                repeated = coverage_loss(record.cross, labels != PAD) / twice
+                repeated = nll.new_zeros(()) if record is None else coverage_loss(record.cross, labels != PAD) / twice
                 total = total + config.coverage_loss * repeated
                 logged.append(repeated.detach())
             if config.guided_alignment:
-                assert record is not None, "guided alignment needs attention"
-                apart, missed = self._guided(record.cross, batch.links, twice)
+                terms = nll.new_zeros(2).unbind() if record is None else self._guided(record.cross, batch.links, twice)
+                apart, missed = terms
                 total = total + config.guided_alignment * apart
                 logged += [apart.detach(), missed]
             if config.r_drop:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nmt.alignment import FORMATS as ALIGNMENT_FORMATS
-from nmt.alignment import METHODS, AlignmentConfig
+from nmt.alignment import METHODS, AlignmentConfig, candidates
 from nmt.attention import NONE
 from nmt.data.sources import DataConfig
 from nmt.metrics import METRICS, MetricsConfig
@@ -15,6 +15,7 @@ from nmt.models.rnn import RNNConfig
 from nmt.models.transformer_layers import TransformerDecoderConfig
 from nmt.optim import OptimConfig
 from nmt.search import SearchConfig
+from nmt.trainconfig import STOP_METRICS
 from nmt.trainer import TrainConfig
 
 
@@ -40,7 +41,7 @@ class Config:
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
 
     def validate(self) -> None:
-        """Raise ValueError for a value that is not allowed (of this node; the others check themselves)."""
+        """Raise ValueError for a value that is not allowed (of this node, or of two of its parts together)."""
         _check_machine(self.device, self.threads)
         if self.seed < 0:
             raise ValueError(f"seed={self.seed}: must be 0 or more")
@@ -54,15 +55,14 @@ class Config:
                 "data.tokenizer.lowercase=true: translations will have no capitals, and would be compared with "
                 "references that do; set metrics.lowercase=true too"
             )
-        attention = self.model.attention
-        scores = [layer.get("score", attention.score) for layer in attention.layers] or [attention.score]
-        for option in ("coverage_loss", "guided_alignment"):
-            if getattr(self.train, option) and all(score == NONE for score in scores):
-                raise ValueError(
-                    f"train.{option}={getattr(self.train, option):g}: needs a model with attention; set it to 0, or "
-                    "choose a score other than model.attention.score=none"
-                )
-        self._check_guided()
+        for part in (self.model, self.train, self.search, self.metrics, self.alignment):
+            part.validate()  # before two of them are compared
+        self._check_stop_metric()
+        if self._num_attending():
+            self._check_guided()
+            self._check_reading()
+        else:
+            self._check_without_attention()
 
     def idle(self) -> list[str]:
         """Options that are set and change nothing, with their values."""
@@ -70,27 +70,54 @@ class Config:
         unread = self.data.alignment and not self.train.guided_alignment
         return found + ([f"data.alignment={self.data.alignment}"] if unread else [])
 
+    def _num_attending(self) -> int:
+        """Layers of the model that attend to the source."""
+        model = self.model
+        has_layers = isinstance(model, TransformerDecoderConfig)  # a recurrent decoder has one attention
+        layers = range(model.decoder_layers if has_layers else 1)
+        return sum(model.attention.layer(layer).score != NONE for layer in layers)
+
+    def _check_stop_metric(self) -> None:
+        metric, names = self.train.stop_metric, self.metrics.names
+        if metric in METRICS and metric not in names:
+            other = next((name for name in names if name in STOP_METRICS), "loss")
+            raise ValueError(
+                f"train.stop_metric={metric}: metrics.names=[{','.join(names)}] leaves it out; add it there, or let "
+                f"another choose the best checkpoint, as train.stop_metric={other}"
+            )
+
+    def _check_without_attention(self) -> None:
+        """Refuses what needs attention to the source."""
+        wanted = {f"train.{option}": getattr(self.train, option) for option in ("coverage_loss", "guided_alignment")}
+        wanted |= {"search.coverage_penalty": self.search.coverage_penalty}
+        why = "needs a model with attention; set it to {0}, or choose a score other than model.attention.score=none"
+        for option, value in wanted.items():
+            if value:
+                raise ValueError(f"{option}={value:g}: {why.format('0')}")
+        if self.train.stop_metric == "aer":
+            raise ValueError(f"train.stop_metric=aer: {why.format('bleu, chrf or loss')}")
+
     def _check_guided(self) -> None:
         model, train = self.model, self.train
         if not train.guided_alignment:
             return
-        has_layers = isinstance(model, TransformerDecoderConfig)  # a recurrent decoder has one attention
-        layers = range(model.decoder_layers if has_layers else 1)
-        num = {
-            "layer": sum(model.attention.layer(layer).score != NONE for layer in layers),
-            "head": model.attention.heads,
-        }
-        for what, there in num.items():
+        for what, there in (("layer", self._num_attending()), ("head", model.attention.heads)):
             if getattr(train, f"guided_{what}") > there:
                 raise ValueError(
                     f"train.guided_{what}={getattr(train, f'guided_{what}')}: attention to the source has {there} "
                     f"{what}{'s' if there > 1 else ''}; give one of them, or 0 for the mean of all"
                 )
-        if train.guided_layer and has_layers and model.layer_drop:
+        if train.guided_layer and isinstance(model, TransformerDecoderConfig) and model.layer_drop:
             raise ValueError(
                 f"train.guided_layer={train.guided_layer}: model.layer_drop={model.layer_drop:g} leaves out layers of "
                 "which it may be one; set either to 0"
             )
+
+    def _check_reading(self) -> None:
+        try:
+            candidates(self.alignment, self._num_attending(), self.model.attention.heads)
+        except ValueError as error:
+            raise ValueError(f"{error}; give one of them, or auto") from None
 
 
 @dataclass

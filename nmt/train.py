@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,8 +13,23 @@ import torch
 
 from nmt import autobatch, checkpoint, distributed, evaluator, hparams, launch, models, records, runtime
 from nmt.attention import NONE
+from nmt.budget import on_meta
 from nmt.config import command, save_yaml, to_yaml
-from nmt.data import Batches, Corpus, Tokenizer, attach, load_tokenizer, prepare
+from nmt.data import (
+    SOURCES,
+    Batches,
+    Corpus,
+    DataConfig,
+    Pair,
+    Tokenizer,
+    attach,
+    load_tokenizer,
+    locations,
+    more_tests,
+    prepare,
+)
+from nmt.data.planning import longest
+from nmt.data.sources import read_location
 from nmt.data.writer import counts
 from nmt.distributed import Ranks
 from nmt.evaluator import EvaluationSet
@@ -105,7 +121,67 @@ def _prepare(config: Config) -> Prepared:
         corpora["train"] = attach(config.data, corpora["train"], tokenizer)
     tests = evaluator.evaluation_sets(config.data)
     valid = EvaluationSet.read(config.data, "valid")
-    return Prepared(config, tokenizer, corpora, valid, tests, [how_matched] if how_matched else [])
+    if config.train.stop_metric == "aer" and valid.gold is None:
+        raise ValueError(
+            f"train.stop_metric=aer: the validation text {', '.join(locations(config.data, 'valid'))} has no word "
+            "alignment beside it (PREFIX.gold; for one file, its name with .gold); add it, or choose bleu, chrf or loss"
+        )
+    prepared = Prepared(config, tokenizer, corpora, valid, tests, [how_matched] if how_matched else [])
+    _check_lengths(prepared)
+    return prepared
+
+
+def _check_lengths(prepared: Prepared) -> None:
+    """Raises ValueError when a sentence that the model will be given is longer than its learned positions."""
+    config, tokenizer = prepared.config, prepared.tokenizer
+    model = on_meta(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
+    sides = ((model.max_source, tokenizer.encode_source), (model.max_target, tokenizer.encode_target))
+    for side, (most, encode) in enumerate(sides):
+        if most is None:
+            continue
+        found = [
+            (len(ids) + 1, split, row)  # with the end token
+            for split, pairs in _given(prepared, side)
+            for row, ids in enumerate(encode([pair[side] for pair in pairs]))
+        ]
+        length, split, row = max(found, key=lambda each: each[0])
+        if length > most:
+            raise ValueError(
+                f"{_place(config.data, split, side, row)}: {length} tokens, the end token counted, are more than "
+                f"model.max_positions={most}, the learned positions; raise it to {length} or more, set "
+                "model.positions=sinusoidal or rotary, or take the sentence out"
+            )
+        for name, corpus in prepared.corpora.items():
+            length = longest((corpus.source, corpus.target)[side].offsets) + 1
+            corpus.release()
+            if length > most:
+                raise ValueError(
+                    f"data.{name}: the longest {('source', 'target')[side]} has {length} tokens, the end token "
+                    f"counted, more than model.max_positions={most}, the learned positions; raise it to {length} or "
+                    f"more, or leave out what is longer with data.max_length={most - 1}"
+                )
+
+
+def _given(prepared: Prepared, side: int) -> Iterator[tuple[str, list[Pair]]]:
+    """The split of each set that is evaluated, and the pairs of it whose sources (0) or targets (1) the model reads."""
+    config, valid, tests = prepared.config, prepared.valid, prepared.tests
+    first = config.train.valid_sentences or len(valid.pairs)
+    yield "valid", valid.pairs[: max(first, config.alignment.choose_on)]
+    more = more_tests(config.data)
+    for split, test in zip([*["test"][: len(tests) - len(more)], *more], tests, strict=True):
+        all_read = side == 0 or test.gold is not None  # else the importance of heads is all that needs references
+        yield split, test.pairs if all_read else test.pairs[: config.alignment.importance_on]
+
+
+def _place(data: DataConfig, split: str, side: int, row: int) -> str:
+    """Where a sentence of a split stands: "text/test.de: line 3"."""
+    for place in locations(data, split):
+        num = sum(len(sources) for sources, _ in read_location(data, place, Counter()))
+        if row < num:
+            break
+        row -= num
+    files = SOURCES[data.kind].files(data, place)
+    return f"{files[-side] if files else f'{data.path} ({place})'}: line {row + 1}"
 
 
 @contextlib.contextmanager

@@ -92,23 +92,18 @@ class Trainer:
         position, config, usual_memory = self.position, self.config, 0
         with self._records() as records:
             begin = time.monotonic() - position.seconds
-            if position.update and not position.finished and position.validated < position.update:
-                self._maybe_validate(records, stop)  # a stop came between the update and its validation
-            for micro_batches in self._updates():
+            missing = position.validated < position.update and position.update % config.valid_every == 0
+            goes_on = True
+            if missing and not position.finished:  # a stop came between the update and its validation
+                goes_on = self._conclude(records, stop, begin)
+            for micro_batches in self._updates() if goes_on else ():
                 records.count(*self.step(micro_batches), num_tokens=sum(batch.num_tokens for batch in micro_batches))
                 self._agree(stop, begin)
                 if position.update % config.log_every == 0:
                     usual_memory = runtime.bound_memory(usual_memory)
                     self._look_after(records)
                     records.log(position.update, position.epoch, self._rate(), self.counts())
-                if self._maybe_validate(records, stop):
-                    self._agree(stop, begin)
-                position.finished = self._finished()
-                if position.finished or stop.requested or position.update % config.save_every == 0:
-                    self._check_finite(records)
-                    position.pending = records.pending()
-                    self.save(records, must=bool(position.finished) or stop.requested)
-                if position.finished or stop.requested:
+                if not self._conclude(records, stop, begin):
                     break
             if position.finished and position.validated < position.update and not stop.requested:
                 # Saved as finished but not validated: after a kill or a stop in here, the same command does it again.
@@ -176,6 +171,18 @@ class Trainer:
 
     def _finished(self) -> str:
         return self.config.over(self.position)
+
+    def _conclude(self, records: Tally, stop: StopSignal, begin: float) -> bool:
+        """Ends an update: validates and saves if it is time to; whether another one follows."""
+        if self._maybe_validate(records, stop):
+            self._agree(stop, begin)
+        self.position.finished = self._finished()
+        is_last = bool(self.position.finished) or stop.requested  # asked once: a signal after this waits for an update
+        if is_last or self.position.update % self.config.save_every == 0:
+            self._check_finite(records)
+            self.position.pending = records.pending()
+            self.save(records, must=is_last)
+        return not is_last
 
     def _maybe_validate(self, records: Tally, stop: StopSignal) -> bool:
         """Validates if it is time to; whether it was."""

@@ -566,6 +566,39 @@ def test_help_lists_every_group_and_choice(name: str, tmp_path: Path) -> None:
         (["model=transformer", "model.attention.layers=[{score: dot}]"], "layers has 1 entries: 2 layers attend here"),
         (["model=transformer", "model.attention.layers=[{heads: 2}, {}]"], "heads cannot differ by layer"),
         (["model.attention.score=[additive,dot]"], "2 scores for model.attention.heads=1; give one a head"),
+        (
+            ["model=transformer", "model.attention.layers=[{score: dot}]", "train.guided_alignment=1"],
+            "layers has 1 entries: 2 layers attend here",
+        ),
+        (
+            ["model=transformer", "model.attention.layers=[{scor: dot},{}]", "train.guided_alignment=1"],
+            "model.attention.layers: scor cannot differ by layer (no option of an attention)",
+        ),
+        (
+            ["model=transformer", "model.attention.layers=[{dropout: null},{}]"],
+            "model.attention.layers[0].dropout=None: must be at least 0 and below 1",
+        ),
+        (
+            ["metrics.names=[chrf]"],
+            "train.stop_metric=bleu: metrics.names=[chrf] leaves it out; add it there, or let another choose the best",
+        ),
+        (["metrics.names=[ter,chrf]"], "or let another choose the best checkpoint, as train.stop_metric=chrf"),
+        (["metrics.names=[ter]", "train.stop_metric=chrf"], "metrics.names=[ter] leaves it out; add it there, or let"),
+        (
+            ["train.stop_metric=aer", "model.attention.score=none"],
+            "train.stop_metric=aer: needs a model with attention; set it to bleu, chrf or loss, or choose a score",
+        ),
+        (
+            ["search.coverage_penalty=0.2", "model.attention.score=none"],
+            "search.coverage_penalty=0.2: needs a model with attention; set it to 0, or choose a score",
+        ),
+        (["alignment.layer=2"], "alignment.layer=2: attention to the source has 1 layer; give one of them, or auto"),
+        (
+            ["model=transformer", "model.attention.layers=[{score: none},{}]", "alignment.layer=2"],
+            "alignment.layer=2: attention to the source has 1 layer;",
+        ),
+        (["model=transformer", "alignment.head=9"], "alignment.head=9: attention to the source has 4 heads; give one"),
+        (["alignment.layer=first"], "alignment.layer=first: must be auto, mean, or a number counted from 1"),
         (["model.match=size"], "model.match=size: must be one of none, parameters, flops"),
         (["train.ema=1"], "train.ema=1.0: must be at least 0 and below 1"),
     ],
@@ -574,3 +607,17 @@ def test_impossible_models_cost_one_line(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in failure(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["metrics.names=[ter]", "train.stop_metric=loss"],
+        ["metrics.names=[ter]", "train.stop_metric=aer"],
+        ["model.attention.score=none", "alignment.layer=3"],  # nothing is read: a sweep of scores may have it
+        ["model=transformer", "model.decoder_layers=3", "alignment.layer=3", "alignment.head=4"],
+        ["model=transformer", "model.attention.layers=[{score: none},{}]", "search.coverage_penalty=0.2"],
+    ],
+)
+def test_what_fits_together_is_accepted(arguments: list[str]) -> None:
+    read(*arguments)

@@ -147,16 +147,21 @@ def kill(folder: Path, when: Callable[[Path], bool], number: int = signal.SIGKIL
     return process.returncode != 0
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with the text and a run that nothing has interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
+def write_text(folder: Path) -> None:
+    """train, valid and test: 8 words and their mirror image on each line."""
     choose = random.Random(1)
     (folder / "text").mkdir()
     for split, size in (("train", 60), ("valid", 4), ("test", 3)):
         lines = [" ".join(choose.choices(WORDS, k=8)) for _ in range(size)]
         (folder / f"text/{split}.en").write_text("".join(f"{line}\n" for line in lines))
         (folder / f"text/{split}.de").write_text("".join(f"{line[::-1]}\n" for line in lines))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with the text and a run that nothing has interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    write_text(folder)
     code, err = call(folder)
     assert code == 0, err
     assert leftovers(folder) == []
@@ -245,6 +250,64 @@ def test_a_clock_that_jumps(work: Path, whole: Path, monkeypatch: pytest.MonkeyP
 def test_two_runs_in_one_directory(work: Path) -> None:
     with locked(work / "runs/run"):
         refused(work, "runs/run: another process trains there (process ", "name=")
+
+
+LEARNED = ["model.positions=learned", "model.max_positions=60", "train.max_updates=1"]
+READS, WRITES = ["model=transformer_rnn", *LEARNED], ["model=rnn_transformer", *LEARNED]
+
+
+def lengthen(folder: Path, name: str, row: int) -> None:
+    """A line of the text gets 100 characters more."""
+    lines = (folder / "text" / name).read_text().splitlines()
+    lines[row - 1] += " one" * 25
+    (folder / "text" / name).write_text("".join(f"{line}\n" for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("long", "options", "words"),
+    [
+        (("test.en", 3), READS, ["text/test.en: line 3: ", " more than model.max_positions=60, ", "raise it to 1"]),
+        (("test.de", 2), WRITES, ["text/test.de: line 2: ", " more than model.max_positions=60, "]),
+        (("test.en", 3), [*READS, "data.test=[text/valid,text/test]"], ["text/test.en: line 3: "]),
+        (("test.en", 1), [*READS, "data.more_tests=[text/test]", "data.test=text/valid"], ["text/test.en: line 1: "]),
+        (("valid.en", 4), READS, ["text/valid.en: line 4: ", "take the sentence out"]),
+        (("train.de", 9), WRITES, ["data.train: the longest target has 1", "data.max_length=59"]),
+        (
+            None,
+            ["train.stop_metric=aer", "model.attention.score=additive"],
+            ["train.stop_metric=aer: the validation text text/valid has no word alignment beside it", "choose", "loss"],
+        ),
+    ],
+)
+def test_what_would_end_a_run_later_keeps_it_from_beginning(
+    long: tuple[str, int] | None, options: list[str], words: list[str], tmp_path: Path
+) -> None:
+    write_text(tmp_path)
+    if long is not None:
+        lengthen(tmp_path, *long)
+    code, err = call(tmp_path, *options)
+    assert code == 1, err
+    assert "Traceback" not in err
+    last = err.splitlines()[-1]
+    assert [word for word in words if word not in last] == [], last
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("test.de", READS),  # a recurrent decoder writes any length
+        ("test.de", [*WRITES, "alignment.importance_on=2"]),  # references are not read
+        ("valid.en", [*READS, "train.valid_sentences=1", "alignment.choose_on=2", "data.max_length=59"]),
+    ],
+)
+def test_what_the_model_is_not_given_may_be_longer_than_its_positions(
+    name: str, options: list[str], tmp_path: Path
+) -> None:
+    write_text(tmp_path)
+    lengthen(tmp_path, name, 3)
+    code, err = call(tmp_path, *options, "model.attention.score=additive")
+    assert code == 0, err
 
 
 @pytest.fixture

@@ -259,6 +259,35 @@ def test_r_drop_guides_both_passes() -> None:
     assert not torch.allclose(seen[0][2], values[0.0][2])
 
 
+@pytest.mark.parametrize(
+    "options", [{"coverage_loss": 1.0}, {"guided_alignment": 1.0}, {"coverage_loss": 1.0, "guided_alignment": 1.0}]
+)
+@pytest.mark.parametrize("r_drop", [0.0, 1.0])
+def test_a_step_without_its_attention_has_nothing_of_its_loss(options: dict[str, float], r_drop: float) -> None:
+    """Layer drop may leave only layers that do not attend to the source."""
+    config = small_transformer(layers=[{"score": "none"}, {"score": "dot"}])
+    model, batch = model_of(dataclasses.replace(config, layer_drop=0.3)), linked_batch()
+    objective = Objective(ObjectiveConfig(r_drop=r_drop, **options))
+    plain = Objective(ObjectiveConfig(r_drop=r_drop))
+    num_without = 0
+    for seed in range(30):
+        found = []
+        for each in (objective, plain):
+            torch.manual_seed(seed)
+            model.zero_grad()
+            total, logged = each(model, batch, "fp32")
+            total.backward()
+            found.append((total.detach(), dict(zip(each.names, logged.tolist(), strict=True))))
+        (total, terms), (expected, others) = found
+        own = [terms[name] for name in terms.keys() - others.keys()]
+        assert total.isfinite()
+        if not any(own):
+            num_without += 1
+            assert total == expected
+            assert {name: terms[name] for name in others} == others
+    assert 3 < num_without < 20
+
+
 def test_the_parts_of_a_batch_sum_to_it() -> None:
     batch, objective = linked_batch(rows=5), Objective(ObjectiveConfig(guided_alignment=0.3))
     model = model_of(small_transformer()).double()

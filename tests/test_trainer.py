@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import math
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -123,6 +124,7 @@ def rows(trainer: Trainer) -> list[dict[str, Any]]:
         ([5], {"coverage_loss": 0.5}),
         ([5], {"r_drop": 1.0}),
         ([7, 8], {"ema": 0.9}),
+        ([8, 8], {"ema": 0.9}),
         ([14], {"ema": 0.9}),
         ([2, 4, 6, 9, 13, 14], {"ema": 0.5, "coverage_loss": 0.5}),
     ],
@@ -212,6 +214,34 @@ def test_killed_around_a_validation_equals_uninterrupted(
     assert rows(again) == rows(whole)
     assert_same_checkpoints(again, whole)
     assert fit(make("killed")).position == again.position  # nothing is left to do
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("changes", [{}, {"patience": 1, "average": "last"}])
+def test_a_validation_that_was_cut_short_is_made_up_for_before_anything_else(
+    make: Make, times: int, changes: dict[str, Any]
+) -> None:
+    """By a stop, `times` times over: the run may end with that validation, and else makes no update before it."""
+
+    def never_better(trainer: Trainer, *, cut: bool = False) -> Trainer:
+        def validation(model: Any, records: Any, update: int, precision: str, stop: StopSignal) -> Any:
+            if cut and update == 8:
+                stop.received = signal.SIGTERM
+                return None
+            return {"loss": 1.0}
+
+        trainer.validation = validation  # type: ignore[assignment]
+        return trainer
+
+    options = {"max_updates": 10, "stop_metric": "loss", "save_every": 3, "ema": 0.9, **changes}
+    whole = fit(never_better(make("whole", **options)))
+    for _ in range(times):
+        stopped = fit(never_better(make("pieces", **options), cut=True)).position
+        assert (stopped.update, stopped.validated, stopped.finished) == (8, 4, "")
+    pieces = fit(never_better(make("pieces", **options)))
+    assert whole.position.update == (8 if "patience" in changes else 10)
+    assert rows(pieces) == rows(whole)
+    assert_same_checkpoints(pieces, whole)
 
 
 def test_best_checkpoint_is_the_average(make: Make) -> None:

@@ -1,6 +1,7 @@
 """The options of one attention, and which of them go together."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,18 +93,14 @@ class AttentionConfig:
                 if option not in known:
                     why = "all layers have the same number" if option == "heads" else "no option of an attention"
                     raise ValueError(f"{path}.layers: {option} cannot differ by layer ({why})")
-            try:
-                layer = self.layer(number)
-            except TypeError as error:
-                raise ValueError(f"{path}.layers: {error}") from None
-            layer._check(f"{path}.layers[{number}]", site)
+            self.layer(number)._check(f"{path}.layers[{number}]", site)
         if not self.layers:
             self._check(path, site)
 
     def _check(self, path: str, site: str) -> None:
         self._check_values(path)
         for option, allowed in (("normaliser", NORMALISERS), ("window", WINDOWS)):
-            if getattr(self, option) not in allowed:
+            if getattr(self, option) not in tuple(allowed):  # a value from `layers` may be anything, a list as well
                 raise ValueError(f"{path}.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")
         self._check_score(path, site)
         if site not in WINDOWS[self.window].sites:
@@ -120,15 +117,16 @@ class AttentionConfig:
             value = getattr(self, option)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{path}.{option}={value}: must be a whole number of at least {least}")
-        if isinstance(self.dropout, str) or not 0 <= self.dropout < 1:
+        number = isinstance(self.dropout, int | float) and not isinstance(self.dropout, bool)
+        if not number or not 0 <= self.dropout < 1:
             raise ValueError(f"{path}.dropout={self.dropout}: must be at least 0 and below 1")
         for option in ("project", "coverage"):
             if not isinstance(getattr(self, option), bool):
                 raise ValueError(f"{path}.{option}={getattr(self, option)}: must be true or false")
         if self.divisor not in ("sqrt", "learned"):
             try:
-                good = float(self.divisor) > 0
-            except (TypeError, ValueError):
+                good = not isinstance(self.divisor, bool) and 0 < float(self.divisor) < math.inf
+            except (TypeError, ValueError, OverflowError):
                 good = False
             if not good:
                 raise ValueError(f"{path}.divisor={self.divisor}: must be sqrt, learned or a number above 0")

@@ -419,6 +419,7 @@ def test_rotary_scores_depend_on_distance_only(site: str, score: str) -> None:
         ({"window": "sliding"}, CROSS, r"window=sliding does not work in cross-attention: .*use local_m or local_p"),
         ({"divisor": "zero"}, CROSS, r"divisor=zero: must be sqrt, learned or a number above 0"),
         ({"divisor": "-2"}, CROSS, r"divisor=-2: must be sqrt, learned or a number above 0"),
+        ({"divisor": "inf"}, CROSS, r"divisor=inf: must be sqrt, learned or a number above 0"),
         ({"dropout": 1.0}, CROSS, r"dropout=1.0: must be at least 0 and below 1"),
         ({"score": "dot", "coverage": True}, CROSS, r"coverage=true does not work with .*score=dot: .*coverage_loss"),
         ({"score": "additive", "coverage": True}, DECODER, r"coverage=true does not work with self-attention"),
@@ -427,6 +428,14 @@ def test_rotary_scores_depend_on_distance_only(site: str, score: str) -> None:
         ({"layers": [{}, {"scores": "dot"}]}, CROSS, r"layers: scores cannot differ by layer \(no option"),
         ({"layers": [{}, {"score": "cubic"}]}, CROSS, r"model.attention.layers\[1\].score=cubic: must be one of"),
         ({"layers": [{}, {"width": "x"}]}, CROSS, r"layers\[1\].width=x: must be a whole number"),
+        ({"layers": [{"dropout": None}, {}]}, CROSS, r"layers\[0\].dropout=None: must be at least 0 and below 1"),
+        ({"layers": [{"dropout": [1]}, {}]}, CROSS, r"layers\[0\].dropout=\[1\]: must be at least 0 and below 1"),
+        ({"layers": [{"dropout": False}, {}]}, CROSS, r"layers\[0\].dropout=False: must be at least 0 and below 1"),
+        ({"layers": [{"normaliser": ["a"]}, {}]}, CROSS, r"layers\[0\].normaliser=\['a'\]: must be one of softmax"),
+        ({"layers": [{"window": {}}, {}]}, CROSS, r"layers\[0\].window={}: must be one of global"),
+        ({"layers": [{"divisor": True}, {}]}, CROSS, r"layers\[0\].divisor=True: must be sqrt, learned or a number"),
+        ({"layers": [{"divisor": 10**400}, {}]}, CROSS, r"layers\[0\].divisor=10+: must be sqrt, learned or a number"),
+        ({"layers": [{"score": [["a"], "dot"]}, {}], "heads": 2}, CROSS, r"layers\[0\].score=\['a'\]: must be one of"),
     ],
 )
 def test_impossible_configurations(options: dict[str, object], site: str, message: str) -> None:

@@ -1,5 +1,6 @@
 """Parts that architectures share."""
 
+import pytest
 import torch
 
 from nmt.dropout import Dropout
@@ -13,6 +14,14 @@ def test_dropout_keeps_the_expectation_and_the_rate() -> None:
     assert abs(float((kept == 0).float().mean()) - 77 / 256) < 0.005  # 0.3 as k/256
     assert abs(float(kept.mean()) - 1.0) < 0.005
     assert set(kept.unique().tolist()) == {0.0, float(torch.tensor(256 / 179))}
+
+
+@pytest.mark.parametrize("rate", [0.998, 0.999])
+def test_dropout_of_nearly_everything_keeps_the_expectation(rate: float) -> None:
+    torch.manual_seed(0)
+    kept = Dropout(rate)(torch.ones(1000, 1000))
+    assert set(kept.unique().tolist()) == {0.0, 256.0}
+    assert abs(float(kept.mean()) - 1.0) < 0.08  # five times its deviation
 
 
 def test_dropout_gradient_is_its_mask() -> None:
