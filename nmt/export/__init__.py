@@ -65,11 +65,10 @@ def export(translator: Translator, config: Config, name: str, output: Path, long
         loaded = _write(translator, config, name, temporary, longest, manifest)
         script = Path(__file__).parent / "scripts"
         shutil.copyfile(script / f"translate_{name}.py", temporary / "translate.py")
-        if name != "huggingface":
-            shutil.copyfile(script / "text.py", temporary / "text.py")
+        shutil.copyfile(script / "text.py", temporary / "text.py")
         difference = check.difference(translator, loaded, longest)
         manifest["check"] = {"sentences": check.SENTENCES, "largest difference of a log-probability": difference}
-        notes = _notes(translator.config, name)
+        notes = _notes(translator.config, name, manifest["max_target"])
         (temporary / "README.md").write_text(readme(name, manifest, notes), encoding="utf-8")
         files = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
         manifest["files"] = {file: size for file, size in files.items() if file != folder.MANIFEST}
@@ -107,7 +106,8 @@ def _write_manifest(temporary: Path, manifest: dict[str, Any]) -> None:
 
 def _manifest(translator: Translator, config: Config, name: str, longest: int) -> dict[str, Any]:
     """What the folder holds, for people and for the programs in it."""
-    search, tokenizer = translator.config, translator.tokenizer
+    search, tokenizer, model = translator.config, translator.tokenizer, translator.model
+    has_table = name != "onnx" and getattr(config.model, "positions", "") != "rotary"
     manifest: dict[str, Any] = {
         "format": name,
         "written by": f"nmt {__version__}",
@@ -119,19 +119,20 @@ def _manifest(translator: Translator, config: Config, name: str, longest: int) -
         "vocabulary": {"source": tokenizer.source_size, "target": tokenizer.target_size},
         "special": {"pad": PAD, "unk": UNK, "bos": BOS, "eos": EOS},
         "search": {option: getattr(search, option) for option in ("beam", "length_penalty", *LENGTHS)},
+        # the longest sentences in tokens, the end token counted; null: any
+        "max_source": longest if has_table else model.max_source,
+        "max_target": longest if has_table else model.max_target,
         "model": to_primitive(config.model),
     }
     if name == "ctranslate2":
         manifest["search"]["patience"] = PATIENCE
-    if name != "onnx":
-        manifest["longest sentence in tokens"] = longest
     return manifest
 
 
-def _notes(search: SearchConfig, name: str) -> list[str]:
+def _notes(search: SearchConfig, name: str, max_target: int | None) -> list[str]:
     """Options of the search that are set and that the exported model does not have."""
     default = SearchConfig()
-    carried = CARRIED_SEARCH + (() if name == "huggingface" else LENGTHS)
+    carried = CARRIED_SEARCH + LENGTHS
     found = [
         f"search.{field.name}={getattr(search, field.name)}"
         for field in dataclasses.fields(SearchConfig)
@@ -141,4 +142,8 @@ def _notes(search: SearchConfig, name: str) -> list[str]:
         found.append(f"search.method={search.method}")
     if search.length_norm != "power":
         found.append(f"search.length_norm={search.length_norm}")
-    return [f"{option} stays behind: the exported model is searched without it" for option in found]
+    notes = [f"{option} stays behind: the exported model is searched without it" for option in found]
+    if name == "huggingface":  # whatever their values: it knows no lengths that depend on the sentence
+        lengths = " and ".join(f"search.{option}={getattr(search, option)}" for option in LENGTHS)
+        notes.append(f"{lengths} stay behind: a translation may have {max_target:,} tokens, however short its sentence")
+    return notes

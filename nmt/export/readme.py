@@ -8,7 +8,8 @@ _COMMAND = """## Translate
 python translate.py < source.txt > target.txt
 ```
 
-One sentence a line; `python translate.py --help` shows the options. It needs {needs}.
+One sentence a line, one line for each; a sentence that is longer than the model can read has an empty one, and is named
+on standard error. `python translate.py --help` shows the options. It needs {needs}.
 """
 
 _PYTHON = {
@@ -28,7 +29,8 @@ print(target.decode([target.pieces.index(piece) for piece in result.hypotheses[0
 ```
 
 The pieces are SentencePiece's own (source.spm, target.spm). CTranslate2 adds the end token to the source by itself, and
-answers an empty line with an empty one. `patience` above 1 makes its search look on for better translations. Weights
+answers an empty line with an empty one. It reads 1,024 tokens of a sentence and writes 256, unless `max_input_length`
+and `max_decoding_length` say otherwise. `patience` above 1 makes its search look on for better translations. Weights
 that `return_attention=True` gives are the mean over the heads of the last layer.
 """,
     "huggingface": """## From Python
@@ -81,7 +83,12 @@ def readme(name: str, manifest: dict[str, Any], notes: list[str]) -> str:
         "Its log-probabilities were compared with those of the original before the folder was given its name: the",
         f"largest difference was {manifest['check']['largest difference of a log-probability']:.1e}.",
     ]
-    if "longest sentence in tokens" in manifest:
-        lines += [f"The longest sentence it can read or write has {manifest['longest sentence in tokens']} tokens."]
+    limits = [
+        f"{does} at most {manifest[limit]:,} tokens"
+        for does, limit in (("reads", "max_source"), ("writes", "max_target"))
+        if manifest[limit] is not None
+    ]
+    if limits:
+        lines += [f"It {' and '.join(limits)} of a sentence, the end token counted."]
     lines += [f"Of the options it was evaluated with, {note}." for note in notes]
     return "\n".join([*lines, "", _COMMAND.format(needs=needs), _PYTHON[name].format(**values)])

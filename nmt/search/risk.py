@@ -8,17 +8,22 @@ import numpy as np
 from nmt.search.scoring import Floats
 
 
-def expected_utilities(samples: Sequence[str], utility: str) -> Floats:
+def expected_utilities(samples: Sequence[str], utility: str, *, on_sample: Callable[[], None] | None = None) -> Floats:
     """For each sample the mean utility with all samples as references: Eikema & Aziz 2020, equation 5.
 
     Args:
         samples: texts drawn from the model.
         utility: "chrf" (Popović 2015) or "bleu" (of a sentence, with exponential smoothing), from 0 to 100.
+        on_sample: called before each text is compared with all; it may raise to stop.
     """
     times = Counter(samples)
     texts = list(times)
     compare = UTILITIES[utility]()
-    mean = {text: sum(times[other] * compare(text, other) for other in texts) / len(samples) for text in texts}
+    mean: dict[str, float] = {}
+    for text in texts:
+        if on_sample is not None:
+            on_sample()
+        mean[text] = sum(times[other] * compare(text, other) for other in texts) / len(samples)
     return np.array([mean[text] for text in samples])
 
 

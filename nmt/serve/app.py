@@ -16,7 +16,7 @@ from nmt.options import nearest
 from nmt.pieces import is_out_of_memory
 from nmt.schema import ServeConfig
 from nmt.serve import work
-from nmt.serve.guard import Guard
+from nmt.serve.guard import STOPPING, Guard
 from nmt.serve.schema import (
     Attention,
     AttentionRequest,
@@ -27,7 +27,7 @@ from nmt.serve.schema import (
     TranslateRequest,
 )
 from nmt.serve.served import AskedWrongError, Served, named
-from nmt.serve.worker import BusyError, Job, StoppedError, Watch, Worker
+from nmt.serve.worker import BusyError, ClosedError, Job, StoppedError, Watch, Worker
 
 LIMITS = ("max_bytes", "max_lines", "max_characters", "max_beam", "max_weights", "max_seconds", "max_waiting")
 FILES = {
@@ -98,8 +98,8 @@ def make_app(served: Sequence[Served], config: ServeConfig, worker: Worker) -> F
     for name, place in FILES.items():
         app.add_api_route(f"/{name}", _file(*place), include_in_schema=False)
     _tell_errors(app)
-    names = [config.host, *config.names]
-    app.add_middleware(Guard, names=names, max_bytes=config.max_bytes, seconds=config.max_seconds)
+    names, ended = [config.host, *config.names], worker.ended
+    app.add_middleware(Guard, names=names, max_bytes=config.max_bytes, seconds=config.max_seconds, ended=ended)
     return app
 
 
@@ -226,7 +226,7 @@ def _error(status: int, text: str, **headers: str) -> Response:
 
 def _stopped(job: Job, seconds: float) -> Response:
     if job.watch.left:  # neither it nor others took too long
-        return _error(503, "the server is being stopped")
+        return _error(503, STOPPING)
     if job.watch.begun:
         text = f"not done within {seconds:g} s (max_seconds): ask for fewer or shorter sentences or a smaller beam"
         return _error(504, text)
@@ -234,7 +234,7 @@ def _stopped(job: Job, seconds: float) -> Response:
 
 
 def _is_expected(error: Exception) -> bool:
-    return isinstance(error, AskedWrongError | BusyError) or is_out_of_memory(error)
+    return isinstance(error, AskedWrongError | BusyError | ClosedError) or is_out_of_memory(error)
 
 
 def _failure(error: Exception) -> Response:
@@ -243,6 +243,8 @@ def _failure(error: Exception) -> Response:
     if isinstance(error, BusyError):
         text = f"too many requests wait already: ask again in {error.seconds} s"
         return _error(503, text, **{"Retry-After": str(error.seconds)})
+    if isinstance(error, ClosedError):
+        return _error(503, STOPPING)
     if is_out_of_memory(error):
         return _error(503, "not enough memory for this request: ask for less", **{"Retry-After": "1"})
     return _error(500, "a defect of the program; its log says more")
@@ -268,7 +270,7 @@ def _tell_errors(app: FastAPI) -> None:
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, told)
-    for kind in (AskedWrongError, BusyError, Exception):
+    for kind in (AskedWrongError, BusyError, ClosedError, Exception):
         app.add_exception_handler(kind, failure)
 
 

@@ -1,4 +1,4 @@
-"""What stands before the application: whose requests are answered, how large they may be, and how slow."""
+"""What stands before the application: whose requests are answered, how many, how large and how slow they may be."""
 
 import asyncio
 import ipaddress
@@ -10,6 +10,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 DRAINED = 1 << 22
 """Bytes of a body too large that are read and thrown away, so that the client is there for the answer."""
+
+MOST_REQUESTS = 400
+"""That are answered at the same time, those that have only begun to come counted."""
+
+STOPPING = "the server is being stopped"
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -23,11 +28,14 @@ HEADERS = {
 
 
 class RefusedError(Exception):
-    """A request that is not looked at. Its text is for the client."""
+    """A request that is not looked at. Its text is for the client.
 
-    def __init__(self, status: int, text: str) -> None:
+    seconds: after which the client may ask again; 0: never.
+    """
+
+    def __init__(self, status: int, text: str, seconds: int = 0) -> None:
         super().__init__(text)
-        self.status = status
+        self.status, self.seconds = status, seconds
 
 
 class Guard:
@@ -40,22 +48,35 @@ class Guard:
             to them.
         max_bytes: of a body.
         seconds: within which a body has to come.
+        ended: is set when no body is waited for any more.
     """
 
-    def __init__(self, app: ASGIApp, names: Sequence[str], max_bytes: int, seconds: float) -> None:
-        self.app, self.max_bytes, self.seconds = app, max_bytes, seconds
+    def __init__(
+        self, app: ASGIApp, names: Sequence[str], max_bytes: int, seconds: float, ended: asyncio.Event
+    ) -> None:
+        self.app, self.max_bytes, self.seconds, self.ended = app, max_bytes, seconds, ended
         self.names = {"localhost", *(name.lower() for name in names)}
+        self.num_requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        self.num_requests += 1
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self.num_requests -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
+            if self.num_requests > MOST_REQUESTS:
+                raise RefusedError(503, "too many requests at once: ask again in 1 s", 1)
             self._check_origin(scope["path"], headers)
             if scope["method"] == "POST":
                 _check_type(headers)
-            body = await self._body(headers, receive)
+            body = await self._body_or_end(headers, receive)
         except RefusedError as refused:
             await _refuse(send, refused)
             return
@@ -99,6 +120,18 @@ class Guard:
             return name in self.names
         return True
 
+    async def _body_or_end(self, headers: dict[str, str], receive: Receive) -> bytes:
+        """The body, unless the server is stopped before it is there."""
+        body, ended = asyncio.ensure_future(self._body(headers, receive)), asyncio.ensure_future(self.ended.wait())
+        try:
+            await asyncio.wait((body, ended), return_when=asyncio.FIRST_COMPLETED)
+            if not body.done():
+                raise RefusedError(503, STOPPING)
+            return body.result()
+        finally:
+            body.cancel()
+            ended.cancel()
+
     async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
         text = headers.get("content-length", "0")
         body, size = bytearray(), 0
@@ -133,6 +166,8 @@ def _check_type(headers: dict[str, str]) -> None:
 async def _refuse(send: Send, refused: RefusedError) -> None:
     body = json.dumps({"error": str(refused)}).encode("ascii")
     headers = {**HEADERS, "content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
+    if refused.seconds:
+        headers["retry-after"] = str(refused.seconds)
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": refused.status, "headers": pairs})
     await send({"type": "http.response.body", "body": body})

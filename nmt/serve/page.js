@@ -308,15 +308,17 @@ const start = async () => {
     }
   };
   box.addEventListener("change", arrange);
+  let latest = 0;
   byId("ask").addEventListener("submit", async (event) => {
     event.preventDefault();
-    const status = byId("status");
+    const status = byId("status"), mine = ++latest;
     if (!text.value.trim()) { status.textContent = "Write something first."; return; }
     if (!chosen().length) { status.textContent = "Choose a model first."; return; }
     const begun = performance.now(), content = { text: text.value, beam: Number(beam.value), num_best: Number(numBest.value) };
     arrange();
     status.textContent = "Translating …";
     await Promise.all([...columns.values()].map((one) => one.translate(content)));
+    if (mine !== latest) return;  // it was asked for something else meanwhile
     status.textContent = `Done in ${((performance.now() - begun) / 1000).toFixed(1)} s.`;
   });
   text.addEventListener("keydown", (event) => {

@@ -12,10 +12,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 log = logging.getLogger(__name__)
 
-MOST_CONNECTIONS = 400
+MOST_CONNECTIONS = 800
+"""More than the requests that are answered at once: those beyond are told so, connections beyond these are closed."""
+
 MOST_HEADER_BYTES = 16_384
 GRACE_SECONDS = 3
-"""That requests have to be done when the server is stopped, before they are given up."""
+"""That requests have to be done when the server is stopped, before they are given up; and that clients then have to
+take their answers."""
 
 
 class Protocol(H11Protocol):
@@ -30,7 +33,10 @@ class Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect_head()
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
+        else:
+            self._expect_head()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -78,18 +84,27 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which cancels in the end what still runs: here it has been given up before, and was told so."""
+    """uvicorn's, which in the end cancels what still runs, a defect for its clients: here it was given up before, and
+    they were told so."""
 
     def __init__(self, config: uvicorn.Config, give_up: Callable[[], None]) -> None:
         super().__init__(config)
         self._give_up = give_up
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        timer = asyncio.get_running_loop().call_later(GRACE_SECONDS, self._give_up)
-        try:
-            await super().shutdown(sockets)
-        finally:
+        loop = asyncio.get_running_loop()
+        timers = loop.call_later(GRACE_SECONDS, self._give_up), loop.call_later(2 * GRACE_SECONDS, self._leave)
+        await super().shutdown(sockets)
+        for timer, end in zip(timers, (self._give_up, self._leave), strict=True):
             timer.cancel()
+            if self.server_state.tasks:  # a second Ctrl-C does not wait for the timers
+                end()
+                await asyncio.wait(set(self.server_state.tasks), timeout=1)
+
+    def _leave(self) -> None:
+        """Closes the connections of clients that do not take their answers."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
 def make_server(app: FastAPI, seconds: float, give_up: Callable[[], None]) -> Server:
@@ -110,8 +125,7 @@ def make_server(app: FastAPI, seconds: float, give_up: Callable[[], None]) -> Se
         log_level="error",
         access_log=False,
         server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
         h11_max_incomplete_event_size=MOST_HEADER_BYTES,
-        timeout_graceful_shutdown=2 * GRACE_SECONDS,
+        timeout_graceful_shutdown=3 * GRACE_SECONDS,
     )
     return Server(config, give_up)

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from nmt.answers import Answer, Answers
 from nmt.data import EOS
+from nmt.models import AttentionRecord, Seq2Seq, State
 from nmt.search import SearchConfig
 from nmt.serve.schema import AttentionRequest, TranslateRequest
 from nmt.serve.served import AskedWrongError, Served
@@ -22,12 +24,41 @@ DECIMALS = 5
 """Of attention weights."""
 
 
+class _WatchedModel(Seq2Seq):
+    """A model that looks up before every step, so that every way to search does."""
+
+    def __init__(self, of: Seq2Seq, watch: Watch) -> None:
+        super().__init__()
+        self.of, self.watch = of, watch
+        self.max_source, self.max_target = of.max_source, of.max_target
+        self.train(of.training)
+
+    def encode(self, source: Tensor, source_mask: Tensor) -> State:
+        return self.of.encode(source, source_mask)
+
+    def start(self, memory: State) -> State:
+        return self.of.start(memory)
+
+    def reserve(self, state: State, steps: int) -> State:
+        return self.of.reserve(state, steps)
+
+    def fork(self, state: State, to: Tensor, of: Tensor, since: Tensor) -> None:
+        self.of.fork(state, to, of, since)
+
+    def step(
+        self, token: Tensor, state: State, memory: State, *, attention: bool = False
+    ) -> tuple[Tensor, AttentionRecord | None, State]:
+        self.watch.check()
+        return self.of.step(token, state, memory, attention=attention)
+
+
 class _Watched(Translator):
     """A translator that looks up at every step, and tells how far it is."""
 
     def __init__(self, of: Translator, config: SearchConfig, watch: Watch) -> None:
         super().__init__(of.model, of.tokenizer, config, of.device, carried=of.carried)
-        self.inner = Translator(of.model, of.tokenizer, config, of.device, carried=of.carried)
+        model = _WatchedModel(of.model, watch)
+        self.inner = Translator(model, of.tokenizer, config, of.device, carried=of.carried, on_sample=watch.check)
         self.watch = watch
         self.tell: Callable[[str], None] = lambda text: None
 

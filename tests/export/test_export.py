@@ -1,6 +1,7 @@
 """`python -m nmt.export` as its user sees it: the folder, the programs in it, and what is refused."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from nmt import checkpoint
 from nmt.config import ExportConfig, command, to_primitive
+from nmt.data import BOS, EOS, PAD
 from nmt.export import check, export, folder
 from nmt.export.__main__ import main, tell_formats
+from nmt.export.formats import FORMATS
+from nmt.schema import EXPORTS
 from nmt.search import SearchConfig
 
 Make = Any  # see conftest.py
@@ -31,21 +36,28 @@ def saved(translator: Any, config: Any, path: Path) -> Path:
     return path
 
 
-def isolated(program: Path, text: str, *arguments: str) -> str:
-    """Runs a program of an exported folder, from elsewhere, with this project out of reach."""
+def isolated(program: Path, data: bytes, *arguments: str) -> tuple[list[str], str]:
+    """Runs a program of an exported folder, from elsewhere, with this project out of reach and in a locale of ASCII.
+
+    Returns:
+        the lines that it writes, and what it says on standard error.
+    """
     block = (
         "import sys, runpy; sys.modules['nmt'] = None; sys.argv = sys.argv[1:]; "
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     done = subprocess.run(
         [sys.executable, "-c", block, str(program), *arguments],
-        input=text.encode(),
+        input=data,
         capture_output=True,
         check=False,
         cwd=program.parent,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     )
     assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
+    *lines, rest = done.stdout.decode("utf-8").split("\n")
+    assert rest == ""
+    return lines, done.stderr.decode()
 
 
 @pytest.mark.parametrize("name", RUNNABLE)
@@ -63,17 +75,76 @@ def test_folder_translates_as_ours(
     manifest = json.loads((output / "export.json").read_text())
     assert manifest["format"] == name
     assert manifest["search"]["beam"] == 3
-    assert manifest["longest sentence in tokens"] == 99
+    assert (manifest["max_source"], manifest["max_target"]) == (99, 99)
     assert {*manifest["files"], "export.json"} == {path.name for path in output.iterdir()}
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     text = "".join(row + "\n" for row in rows)
     translator.config = SearchConfig(beam=3)
     ours = translator.translate(rows)
-    theirs = isolated(output / "translate.py", text).removesuffix("\n").split("\n")
+    theirs, _ = isolated(output / "translate.py", text.encode())
     ended = [number for number, translation in enumerate(ours) if not translation.cut]
     same = sum(theirs[number].strip() == ours[number].text.strip() for number in ended)
     assert len(theirs) == len(rows)
     assert same >= 0.9 * len(ended) > 0.4 * len(rows)
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_whatever_is_in_a_line_there_is_one_for_it(name: str, make: Make, tmp_path: Path) -> None:
+    for module in FORMATS[name].modules:
+        pytest.importorskip(module)
+    translator, config = make(tie="all", seed=1, positions="learned")  # of which there are 64
+    with torch.no_grad():
+        translator.model.output.bias[[PAD, BOS, EOS]] = -30.0  # no sentence ends by itself
+    translator.config = SearchConfig(beam=1, max_ratio=2.0, max_extra=3)
+    export(translator, config, name, tmp_path / "out", 1024)
+    lines = ["the old man", "", "  ", b"gr\xff\xc3\xbcn", "a\rb", "a " * 64, "dog " * 12, "ball\r", "a " * 31 + "red"]
+    data = b"\n".join(line if isinstance(line, bytes) else line.encode() for line in lines)
+    found, said = isolated(tmp_path / "out" / "translate.py", data, "--beam", "1")
+    assert [place for place, line in enumerate(found) if not line] == [1, 2, 5]
+    assert len(found) == len(lines)
+    told = [line for line in said.splitlines() if "not translated" in line]
+    assert told == [
+        "line 6: not translated: its 64 tokens are more than the 63 that the model can read; cut it into sentences"
+    ]
+    read = ["the old man", "", "  ", "gr\N{REPLACEMENT CHARACTER}ün", "a\rb", "", "dog " * 12, "ball", lines[8]]
+    ours = translator.translate([text.strip(" ") for text in read])
+    assert max(len(one.tokens) for one in ours) == 63  # what there are positions for
+    assert len({len(one.tokens) for one in ours}) > 4
+    if name != "huggingface":  # which has no lengths that depend on the sentence
+        assert found == [one.text for one in ours]
+
+
+def test_what_is_behind_the_1024th_token_is_read(make: Make, tmp_path: Path) -> None:
+    pytest.importorskip("ctranslate2")
+    translator, config = make(tie="all", seed=1)
+    translator.config = SearchConfig(beam=1, max_ratio=0, max_extra=20)
+    export(translator, config, "ctranslate2", tmp_path / "out", 3000)
+    text = "the old man " * 210 + "sees seven red apples " * 60
+    (ids,) = translator.tokenizer.encode_source([text.strip(" ")])
+    assert 1500 < len(ids) < 3000
+    ours = translator.translate([text, translator.tokenizer.decode_source(ids[:1023])])
+    assert ours[0].text != ours[1].text  # else nothing was shown by it
+    assert isolated(tmp_path / "out" / "translate.py", text.encode())[0] == [ours[0].text]
+
+
+def test_a_model_without_a_table_of_positions_has_no_longest_sentence(make: Make, tmp_path: Path) -> None:
+    pytest.importorskip("ctranslate2")
+    translator, config = make(tie="all", positions="rotary")
+    translator.config = SearchConfig(beam=1, max_ratio=0, max_extra=5)
+    export(translator, config, "ctranslate2", tmp_path / "out", 50)
+    manifest = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert (manifest["max_source"], manifest["max_target"]) == (None, None)
+    text = "the old man " * 40
+    assert isolated(tmp_path / "out" / "translate.py", text.encode()) == ([translator.translate([text])[0].text], "")
+
+
+def test_lengths_that_stay_behind_are_told_whatever_they_are(taught: Any, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    translator, config = taught("pre")
+    translator.config = SearchConfig()
+    (note,) = export(translator, config, "huggingface", tmp_path / "out", 2000).notes
+    assert note.startswith("search.max_ratio=2.0 and search.max_extra=10 stay behind: a translation may have 2,000 tok")
+    assert note in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_search_that_stays_behind_is_told(taught: Any, tmp_path: Path) -> None:

@@ -137,6 +137,11 @@ def is_the_same(make: Make, architecture: str, options: dict[str, Any], folder: 
     translator, config = make(architecture, kind="bpe", joint=False, tie="none", **options)
     found = export(translator, config, "onnx", folder / "out", 100)
     assert found.difference < 1e-4
+    manifest = json.loads((folder / "out" / "export.json").read_text())
+    assert (manifest["max_source"], manifest["max_target"]) == (
+        translator.model.max_source,
+        translator.model.max_target,
+    )
     has_attention(translator, folder / "out", sources)
     model = Model(folder / "out", 1)
     ids = translator.tokenizer.encode_source(sources)

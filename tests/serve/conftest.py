@@ -6,7 +6,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,9 +108,10 @@ class Reply(NamedTuple):
 
 
 class Client:
-    def __init__(self, port: int, jobs: Collection[Any]) -> None:
+    def __init__(self, port: int, worker: Any) -> None:
         self.port = port
-        self.jobs = jobs  # what its server has taken on and not done
+        self.worker = worker  # its server's
+        self.jobs = worker._jobs  # what it has taken on and not done
         self.stop: Callable[[], None]  # stops its server
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
@@ -150,7 +151,7 @@ def serving(runs: Path, models: list[str], change: Callable[[Any], None], **opti
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:
-        yield Client(listening.getsockname()[1], worker._jobs)
+        yield Client(listening.getsockname()[1], worker)
     finally:
         server.should_exit = True
         thread.join(20)

@@ -1,5 +1,7 @@
 """What is refused, how, and that nothing and nobody brings the server down."""
 
+import contextlib
+import itertools
 import json
 import socket
 import subprocess
@@ -13,6 +15,10 @@ import pytest
 
 import nmt
 from nmt.config import ServeConfig, command
+from nmt.search import risk
+from nmt.serve import guard, server
+from nmt.serve.server import listen, make_server
+from nmt.serve.worker import ClosedError, Worker
 
 GOOD = {"model": "plain", "text": "the old man", "beam": 2}
 
@@ -189,6 +195,150 @@ def test_who_waits_when_the_server_is_stopped(serve, slow, caplog):
     told_last = json.loads(stream.body.splitlines()[-1])
     assert [first.error, second.error, told_last["error"]] == ["the server is being stopped"] * 3
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+STOPPED = "the server is being stopped"
+
+
+def begun(client, data: bytes = b'{"text') -> socket.socket:
+    """A request whose body has not come in full."""
+    one = socket.create_connection(("127.0.0.1", client.port), timeout=30)
+    one.sendall(b"POST /api/translate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+    one.sendall(b"Content-Length: 1000\r\n\r\n" + data)
+    return one
+
+
+def answer(one: socket.socket) -> bytes:
+    found = b""
+    while part := one.recv(65536):
+        found += part
+    one.close()
+    return found
+
+
+def test_a_request_that_comes_slowly_when_the_server_is_stopped(serve, monkeypatch, caplog):
+    monkeypatch.setattr(server, "GRACE_SECONDS", 0.5)
+    client = serve("plain", max_seconds=60.0)
+    slow = begun(client)
+    assert alive(client)
+    client.stop()
+    told = answer(slow)
+    assert told.startswith(b"HTTP/1.1 503")
+    assert json.loads(told.partition(b"\r\n\r\n")[2]) == {"error": STOPPED}
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_a_request_that_comes_after_all_was_given_up(serve):
+    client = serve("plain")
+    client.worker.give_up()
+    for path in ("translate", "stream"):
+        reply = client.post(f"/api/{path}", GOOD)
+        assert (reply.status, reply.error) == (503, STOPPED)
+    worker = Worker(1, 60.0)
+    worker.close()
+    with pytest.raises(ClosedError):
+        worker.submit(lambda watch: b"")
+
+
+def test_a_step_that_takes_long_when_the_server_is_stopped(serve, monkeypatch, caplog):
+    def change(served):
+        model = served[0].translator.model
+        step, served[0].translator.config.method = model.step, "mbr"
+        model.step = lambda *arguments, **named: [time.sleep(4), step(*arguments, **named)][1]
+
+    monkeypatch.setattr(server, "GRACE_SECONDS", 0.5)
+    client = serve("deep", change=change, max_seconds=60.0)
+    with ThreadPoolExecutor(3) as pool:
+        told = [pool.submit(client.post, f"/api/{path}", {"text": "the old man"}) for path in ("translate", "stream")]
+        assert wait_for(lambda: any(job.watch.begun for job in list(client.jobs)) and len(client.jobs) == 2)
+        started = time.monotonic()
+        stopped = pool.submit(client.stop)
+        first, stream = (one.result() for one in told)
+        assert time.monotonic() - started < 3
+        stopped.result()
+    assert first.status == 503
+    assert [json.loads(reply.body.splitlines()[-1])["error"] for reply in (first, stream)] == [STOPPED] * 2
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_who_does_not_take_its_answer_when_the_server_is_stopped(monkeypatch, caplog):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for left in reversed(range(1000)):
+            await send({"type": "http.response.body", "body": b" " * 100_000, "more_body": left > 0})
+
+    monkeypatch.setattr(server, "GRACE_SECONDS", 0.5)
+    listening = listen("127.0.0.1", 0)
+    running = make_server(app, 60.0, lambda: None)
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    with socket.create_connection(listening.getsockname(), timeout=30) as one:
+        one.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert wait_for(lambda: any(each._reading for each in running.server_state.connections))
+        running.should_exit = True
+        thread.join(20)
+    assert not thread.is_alive()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize("where", ["steps", "comparisons"])
+def test_sampling_ends_with_its_time(serve, monkeypatch, where):
+    times = itertools.count()
+
+    def slowly(function, *arguments, **named):
+        next(times)
+        time.sleep(0.2 if where == "steps" else 0.01)
+        return function(*arguments, **named)
+
+    def change(served):
+        model, config = served[0].translator.model, served[0].translator.config
+        config.method, config.samples, config.min_extra, config.max_extra = "mbr", 40, 25, 25
+        if where == "steps":
+            step = model.step
+            model.step = lambda *arguments, **named: slowly(step, *arguments, **named)
+
+    if where == "comparisons":
+        chrf = risk.UTILITIES["chrf"]()
+        monkeypatch.setitem(risk.UTILITIES, "chrf", lambda: lambda *texts: slowly(chrf, *texts))
+    client = serve("deep", change=change, max_seconds=2.0)
+    reply = client.post("/api/translate", {"text": "the old man"})
+    assert reply.status == 504
+    assert wait_for(lambda: not client.jobs, 5)
+    assert 0 < next(times) < (20 if where == "steps" else 400)  # it would be 25 or more, and 1,600
+
+
+def test_too_many_requests_at_once(serve, monkeypatch):
+    monkeypatch.setattr(guard, "MOST_REQUESTS", 5)
+    client = serve("plain", max_seconds=60.0)
+    idle = [socket.create_connection(("127.0.0.1", client.port), timeout=30) for _ in range(20)]
+    waiting = [begun(client) for _ in range(5)]
+    assert wait_for(lambda: client.get("/api/models").status == 503)
+    for reply in (client.get("/"), client.post("/api/translate", GOOD)):
+        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+        assert reply.error == "too many requests at once: ask again in 1 s"
+    for one in (*waiting, *idle):
+        one.close()
+    assert wait_for(lambda: client.get("/api/models").status == 200)
+
+
+def test_too_many_connections(serve, monkeypatch):
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 20)
+    client = serve("plain", max_seconds=60.0)
+    idle = [socket.create_connection(("127.0.0.1", client.port), timeout=30) for _ in range(19)]
+    assert alive(client)
+    last = [socket.create_connection(("127.0.0.1", client.port), timeout=30) for _ in range(3)]
+    with contextlib.suppress(ConnectionResetError):
+        assert last[-1].recv(1) == b""
+    for one in (*idle, *last):
+        one.close()
+    assert wait_for(lambda: client_is_let_in(client))
+
+
+def client_is_let_in(client) -> bool:
+    try:
+        return alive(client)
+    except OSError:
+        return False
 
 
 def test_many_at_once_are_answered_or_sent_away(serve, slow):

@@ -156,6 +156,21 @@ def test_the_translation_comes_bit_by_bit(show, serve, slow):
     assert len(seen) > 2
 
 
+def test_who_asks_again_is_not_told_that_it_is_done(show, serve, slow):
+    page = show(serve("deep", change=slow))
+    page.fill("#text", "\n".join([TEXT] * 2))
+    for _ in range(2):
+        page.click("#translate")
+        page.locator(".translation[aria-busy=true]:not(:empty)").wait_for()  # it has begun
+    both = "() => [document.querySelector('.translation').ariaBusy, document.querySelector('#status').textContent]"
+    told = []
+    while not told or told[-1][0] == "true":
+        told.append(page.evaluate(both))
+    assert len(told) > 3
+    assert {status for busy, status in told if busy == "true"} == {"Translating …"}
+    page.wait_for_selector("#status:has-text('Done')")
+
+
 def test_several_lines_and_long_ones(show, client):
     page = show(client)
     page.uncheck("#models input[value=plain]")

@@ -1,7 +1,12 @@
-"""Text to ids and back, as the model was trained; needs sentencepiece where there are subwords."""
+"""Lines in and out; text to ids and back, as the model was trained, with sentencepiece where there are subwords."""
 
 import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 
@@ -47,3 +52,44 @@ class Text:
         if self.model.is_byte(index):
             return bytes([int(piece[3:5], 16)])
         return piece.replace("▁", " ").encode()
+
+
+def most_tokens(manifest: dict[str, Any], num: int) -> int:
+    """Ids of the longest translation that a sentence of `num` ids may have, without end tokens, by export.json."""
+    search, limit = manifest["search"], manifest["max_target"]
+    most: int = math.ceil(search["max_ratio"] * num) + search["max_extra"]
+    return most if limit is None else min(most, limit - 1)
+
+
+def translate_lines(
+    encode: Callable[[str], list[int]],
+    translate: Callable[[list[list[int]]], Sequence[str]],
+    max_source: int | None,
+    at_once: int,
+) -> None:
+    """Standard input to standard output: one line for each, in order, whatever is in it; empty for one without words.
+
+    Args:
+        encode: the ids of a sentence, without end token.
+        translate: the translations of sentences of ids.
+        max_source: ids of the longest sentence that the model can read, end token counted; None: any. A longer one has
+            an empty translation, and standard error says so.
+        at_once: lines that are read before they are translated.
+    """
+    number = 0
+    # as bytes: lines end at line feeds only, whatever the locale, and what is no UTF-8 becomes U+FFFD
+    while block := list(islice(sys.stdin.buffer, at_once)):
+        found, sources = [""] * len(block), {}
+        for place, line in enumerate(block):
+            number += 1
+            text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", errors="replace").strip(" ")
+            ids = encode(text) if text else []
+            if max_source is not None and len(ids) >= max_source:
+                reason = f"{len(ids):,} tokens are more than the {max_source - 1:,} that the model can read"
+                print(f"line {number}: not translated: its {reason}; cut it into sentences", file=sys.stderr)
+            elif text:
+                sources[place] = ids
+        for place, text in zip(sources, translate(list(sources.values())) if sources else [], strict=True):
+            found[place] = text
+        sys.stdout.buffer.write("".join(text + "\n" for text in found).encode("utf-8"))
+        sys.stdout.buffer.flush()

@@ -2,9 +2,7 @@
 
 import argparse
 import json
-import math
 import sys
-from itertools import islice
 from pathlib import Path
 
 LINES = 1000
@@ -16,9 +14,10 @@ def main() -> None:
 
     folder = Path(__file__).parent
     sys.path.insert(0, str(folder))
-    from text import Text
+    from text import Text, most_tokens, translate_lines
 
-    search = json.loads((folder / "export.json").read_text(encoding="utf-8"))["search"]
+    manifest = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+    search = manifest["search"]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--beam", type=int, default=search["beam"])
     parser.add_argument("--int8", action="store_true", help="faster, and slightly less exact")
@@ -30,23 +29,31 @@ def main() -> None:
     source, target = Text(folder, "source"), Text(folder, "target")
     names = [vocabulary(folder, side) for side in ("source", "target")]
     ids = {name: index for index, name in enumerate(names[1])}
-    lines = (line.removesuffix("\n").removesuffix("\r").strip(" ") for line in sys.stdin)
-    while block := list(islice(lines, LINES)):
-        sources = [[names[0][index] for index in source.encode(line)] for line in block]
-        longest = max(map(len, sources))
-        found = translator.translate_batch(
-            sources,
-            beam_size=options.beam,
-            patience=search["patience"] if options.beam > 1 else 1,
-            length_penalty=search["length_penalty"],
-            min_decoding_length=0,
-            max_decoding_length=math.ceil(search["max_ratio"] * longest) + search["max_extra"] + 1,
-            max_batch_size=4096,
-            batch_type="tokens",
-        )
-        for result in found:
-            print(target.decode([ids[name] for name in result.hypotheses[0]]))
-        sys.stdout.flush()
+
+    def translate(sources: list[list[int]]) -> list[str]:
+        found = [""] * len(sources)
+        places_of: dict[int, list[int]] = {}
+        for place, own in enumerate(sources):
+            places_of.setdefault(len(own), []).append(place)
+        # a call for each length: how long a translation may be is an argument of the call
+        for num, places in places_of.items():
+            most = most_tokens(manifest, num)
+            results = translator.translate_batch(
+                [[names[0][index] for index in sources[place]] for place in places],
+                beam_size=options.beam,
+                patience=search["patience"] if options.beam > 1 else 1,
+                length_penalty=search["length_penalty"],
+                min_decoding_length=0,
+                max_decoding_length=most + 1,  # with the end token, which may not come
+                max_input_length=0,  # by default it leaves out what is behind 1,024 tokens
+                max_batch_size=4096,
+                batch_type="tokens",
+            )
+            for place, result in zip(places, results, strict=True):
+                found[place] = target.decode([ids[name] for name in result.hypotheses[0][:most]])
+        return found
+
+    translate_lines(source.encode, translate, manifest["max_source"], LINES)
 
 
 def vocabulary(folder: Path, side: str) -> list[str]:

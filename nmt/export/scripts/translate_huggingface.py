@@ -1,8 +1,8 @@
 """Translates standard input, one sentence a line: python translate.py [--beam N] < source.txt > target.txt"""
 
 import argparse
+import json
 import sys
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -14,6 +14,9 @@ LINES = 64
 def main() -> None:
     """Reads, translates and writes so many lines at a time."""
     folder = Path(__file__).parent
+    sys.path.insert(0, str(folder))
+    from text import translate_lines
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--beam", type=int, default=None)
     parser.add_argument("--device", default="cpu")
@@ -21,14 +24,21 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSeq2SeqLM.from_pretrained(folder).to(options.device).eval()
     chosen = {} if options.beam is None else {"num_beams": options.beam}
-    lines = (line.removesuffix("\n").removesuffix("\r").strip(" ") for line in sys.stdin)
-    while block := list(islice(lines, LINES)):
-        batch = tokenizer(block, return_tensors="pt", padding=True).to(options.device)
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = tokenizer(text, verbose=False)["input_ids"][:-1]
+        return ids
+
+    def translate(sources: list[list[int]]) -> list[str]:
+        ended = {"input_ids": [[*ids, tokenizer.eos_token_id] for ids in sources]}
+        batch = tokenizer.pad(ended, return_tensors="pt").to(options.device)
         with torch.inference_mode():
             found = model.generate(**batch, **chosen)
-        for text in tokenizer.batch_decode(found, skip_special_tokens=True, clean_up_tokenization_spaces=False):
-            print(text)
-        sys.stdout.flush()
+        texts: list[str] = tokenizer.batch_decode(found, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return texts
+
+    manifest = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+    translate_lines(encode, translate, manifest["max_source"], LINES)
 
 
 if __name__ == "__main__":

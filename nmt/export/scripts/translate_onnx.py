@@ -115,19 +115,23 @@ def main() -> None:
     """Reads, translates and writes line by line."""
     folder = Path(__file__).parent
     sys.path.insert(0, str(folder))
-    from text import Text
+    from text import Text, most_tokens, translate_lines
 
-    search = json.loads((folder / "export.json").read_text(encoding="utf-8"))["search"]
+    manifest = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+    search = manifest["search"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--beam", type=int, default=search["beam"])
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     model, source, target = Model(folder, options.threads), Text(folder, "source"), Text(folder, "target")
-    for line in sys.stdin:
-        ids = source.encode(line.removesuffix("\n").removesuffix("\r").strip(" "))
-        longest = math.ceil(search["max_ratio"] * len(ids)) + search["max_extra"]
+
+    def translate(sources: list[list[int]]) -> list[str]:
+        (ids,) = sources
+        longest = most_tokens(manifest, len(ids))
         tokens, _ = beam_search(model, ids, options.beam, search["length_penalty"], longest)
-        print(target.decode(tokens), flush=True)
+        return [target.decode(tokens)]
+
+    translate_lines(source.encode, translate, manifest["max_source"], 1)
 
 
 if __name__ == "__main__":
