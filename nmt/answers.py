@@ -5,9 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from nmt.data import EOS
-from nmt.parts import split
-from nmt.search.scoring import length_norm
+from nmt.parts import MARKS, split
 from nmt.translator import EMPTY, Translation, Translator
 
 
@@ -25,22 +23,29 @@ class Answer(NamedTuple):
     best: list[list[Translation]]
     error: str | None = None
 
-    def ranked(self, config: Any) -> list[Translation]:
-        """The whole line's translations, the best first: those of its parts put together."""
+    def ranked(self) -> list[Translation]:
+        """The whole line's translations, the best first: the best ones of its parts put together, then the second ones.
+
+        In parts, `log_prob` is their sum, and `score` their mean, each part weighted by the tokens (with the end token)
+        of its best translation. It is of the kind that the search gives, whatever that is, and falls from one
+        translation to the next as those of the parts do. With the default length normaliser the best translation has
+        log p / length, as in one piece.
+        """
         if not self.best:
             return [EMPTY]
+        if len(self.best) == 1:
+            return self.best[0]
+        # a part of spaces has no translation and no score
+        nums = [
+            len(part[0].tokens) + 1 if text.strip(" ") else 0 for part, text in zip(self.best, self.parts, strict=True)
+        ]
         found = []
         for rank in range(max(map(len, self.best))):
             chosen = [part[min(rank, len(part) - 1)] for part in self.best]
-            if len(chosen) == 1:
-                found.append(chosen[0])
-                continue
-            text = "".join(t.text + _gap(part) for t, part in zip(chosen, self.parts, strict=True)).strip(" ")
-            log_prob = sum(t.log_prob for t in chosen)
-            num = sum(len(t.tokens) + 1 for t in chosen)
-            score = log_prob / float(length_norm(config, num))
+            text = _joined([t.text for t in chosen], self.parts).text.strip(" ")
+            score = sum(num * t.score for num, t in zip(nums, chosen, strict=True)) / sum(nums)
             tokens = [token for t in chosen for token in t.tokens]
-            found.append(Translation(text, tokens, score, any(t.cut for t in chosen), log_prob))
+            found.append(Translation(text, tokens, score, any(t.cut for t in chosen), sum(t.log_prob for t in chosen)))
         return found
 
 
@@ -99,14 +104,13 @@ class Answers:
 
     def record(self, number: int, answer: Answer) -> dict[str, Any]:
         """What is known of an answer, as JSON can hold it. Links are (source, target) from 0, of words and subwords."""
-        config = self.translator.config
-        ranked = answer.ranked(config)
+        ranked = answer.ranked()
         best = ranked[0]
         found: dict[str, Any] = {"line": number, "source": answer.source, "translation": best.text}
         if answer.error is not None:
             return {**found, "error": answer.error}
         found |= {"score": best.score, "log_prob": best.log_prob, "cut": best.cut, "parts": len(answer.parts)}
-        if config.num_best > 1:
+        if self.translator.config.num_best > 1:
             keys = ("text", "score", "log_prob", "cut")
             found["n_best"] = [dict(zip(keys, (t.text, t.score, t.log_prob, t.cut), strict=True)) for t in ranked]
         return {**found, **self._alignment(answer)}
@@ -127,26 +131,50 @@ class Answers:
         weights = dict(self.translator.attention(sources, targets))
         if sources and not weights:
             return {**found, "links": None, "piece_links": None, "read_from": None}
-        before = [0, 0, 0, 0]  # words and pieces of earlier parts, source and target
+        first_source = _joined(answer.parts).first
+        first_target = _joined([best[0].text for best in answer.best], answer.parts).first
+        links: dict[tuple[int, int], None] = {}  # words that were cut may be linked in both their halves
+        before = [0, 0]  # pieces of earlier parts, source and target
         for i, (source, target) in enumerate(zip(sources, targets, strict=True)):
             words = self.translator.word_alignment(weights[i], source, target)
-            found["links"] += [[before[0] + s, before[1] + t] for s, t in words.links]
+            links |= dict.fromkeys((first_source[i] + s, first_target[i] + t) for s, t in words.links)
             pieces = self.translator.piece_links(weights[i], source, target)
-            found["piece_links"] += [[before[2] + s, before[3] + t] for s, t in pieces]
-            num_source = 1 + max(tokenizer.source_words([*source, EOS]), default=-1)
-            num_target = 1 + max(tokenizer.target_words([*target, EOS]), default=-1)
-            before = [
-                before[0] + num_source,
-                before[1] + num_target,
-                before[2] + len(source),
-                before[3] + len(target),
-            ]
+            found["piece_links"] += [[before[0] + s, before[1] + t] for s, t in pieces]
+            before = [before[0] + len(source), before[1] + len(target)]
+        found["links"] = [list(link) for link in links]
         return found
 
 
-def _gap(part: str) -> str:
-    """What stands between a part's translation and the next: a space where the source has one."""
-    return " " if part.endswith((" ", "\t")) else ""
+class _Joined(NamedTuple):
+    """Texts one behind the other.
+
+    first: the number of each one's first word; that may be the last word of the one before, which goes on.
+    """
+
+    text: str
+    first: list[int]
+
+
+def _joined(texts: Sequence[str], parts: Sequence[str] = ()) -> _Joined:
+    """Joins texts; those that translate `parts` with a space where a part was not cut off inside a word."""
+    pieces: list[str] = []
+    first: list[int] = []
+    num, inside = 0, False  # words so far; whether the last may go on
+    for number, text in enumerate(texts):
+        goes_on = inside and text[:1] not in ("", " ")
+        first.append(num - goes_on)
+        num += len([word for word in text.split(" ") if word]) - goes_on
+        inside = not text.endswith(" ") if text else inside
+        pieces.append(text)
+        if parts and inside and _ends_at_mark(parts[number]):
+            pieces.append(" ")
+            inside = False
+    return _Joined("".join(pieces), first)
+
+
+def _ends_at_mark(part: str) -> bool:
+    """Whether it was cut off behind a space or a mark, and not inside a word."""
+    return any(found.end() == len(part) for mark in MARKS for found in mark.finditer(part))
 
 
 def json_line(record: dict[str, Any]) -> str:

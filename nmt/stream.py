@@ -12,6 +12,7 @@ MOST_BYTES = 1 << 20
 
 READ_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 22
+"""What is read at a time, once there is a line to answer."""
 
 
 class Lines:
@@ -33,7 +34,8 @@ class Lines:
         It waits for the first; for further ones only as long as input keeps coming.
         """
         size = 0
-        while not self._ended and len(self._ready) < most and size < CHUNK_BYTES:
+        # without a line it reads on, however much that is: "none" would say that the input has ended
+        while not self._ended and len(self._ready) < most and (size < CHUNK_BYTES or not self._ready):
             if self._ready and not self._more_soon():
                 break
             size += self._read()

@@ -18,6 +18,9 @@ BATCHES_AT_ONCE = 16
 def main(config: TranslateConfig, overrides: list[str]) -> None:
     """Translates until the input ends. Whatever is in a line, there is one line for it; what was odd is told at the
     end on standard error."""
+    for name, stream in (("input", sys.stdin), ("output", sys.stdout)):
+        if stream is None:  # closed by whoever started the command
+            raise ValueError(f"standard {name} is closed; open both, as in < source.txt > target.txt")
     runtime.prepare(config.threads)
     device = runtime.device(config.device)
     named = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
@@ -40,10 +43,7 @@ def _translate(answers: Answers, as_json: bool, at_once: int) -> None:
             if answer.error is not None:
                 odd["failed"] += 1
                 print(f"line {number}: {answer.error}", file=sys.stderr)
-            if as_json:
-                text = json_line(answers.record(number, answer))
-            else:
-                text = answer.ranked(answers.translator.config)[0].text
+            text = json_line(answers.record(number, answer)) if as_json else answer.ranked()[0].text
             sys.stdout.buffer.write(text.encode("utf-8", errors="replace") + b"\n")
         sys.stdout.buffer.flush()
         if shows:

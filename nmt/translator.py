@@ -55,6 +55,10 @@ class Translator:
         device: where the model is.
         carried: which layer and head its alignments are read from; None: the mean of all.
         member: of an ensemble the number, from 1, of the model whose attention is read; None: it is no ensemble.
+        on_sample: called for each sample that mbr compares with the others; it may raise to stop.
+
+    Raises:
+        ValueError: `config` asks for what the model does not have.
     """
 
     def __init__(
@@ -66,9 +70,14 @@ class Translator:
         *,
         carried: Carried | None = None,
         member: int | None = None,
+        on_sample: Callable[[], None] | None = None,
     ) -> None:
         self.model, self.tokenizer, self.config, self.device = model, tokenizer, config, device
-        self.carried, self.member = carried or Carried(), member
+        self.carried, self.member, self.on_sample = carried or Carried(), member, on_sample
+        if config.coverage_penalty and not _attends(model):
+            raise ValueError(
+                f"search.coverage_penalty={config.coverage_penalty}: the model has no attention; set it to 0"
+            )
 
     @classmethod
     def from_checkpoints(
@@ -79,35 +88,31 @@ class Translator:
         The attention of an ensemble is that of its first model that has any, read as that model's checkpoint says.
 
         Raises:
-            ValueError: their vocabularies differ.
+            ValueError: their vocabularies differ, or none of them has what `config` asks for.
         """
-        first, *others = [cls.from_checkpoint(content, config, device) for content in contents]
+        if len(contents) == 1:
+            return cls.from_checkpoint(contents[0], config, device)
+        first, *others = tokenizers = [Tokenizer.from_state(content["tokenizer"]) for content in contents]
         for number, other in enumerate(others, 2):
-            if other.tokenizer.digest != first.tokenizer.digest:
+            if other.digest != first.digest:
                 raise ValueError(
                     f"checkpoint: number {number} of the list has another vocabulary than the first: an ensemble needs "
                     "models that were trained with the same tokenizer"
                 )
-        if not others:
-            return first
-        every = [first, *others]
-        member = next((number for number, one in enumerate(every, 1) if _attends(one.model)), 1)
-        model = search.Ensemble([one.model for one in every]).to(device).eval()
-        carried = every[member - 1].carried
-        return cls(model, first.tokenizer, first.config, device, carried=carried, member=member)
+        models = [_model(content, tokenizer) for content, tokenizer in zip(contents, tokenizers, strict=True)]
+        member = next((number for number, model in enumerate(models, 1) if _attends(model)), 1)
+        ensemble = search.Ensemble(models).to(device).eval()
+        config = config or _search_config(contents[0])
+        return cls(ensemble, first, config, device, carried=Carried.of(contents[member - 1]), member=member)
 
     @classmethod
     def from_checkpoint(
         cls, content: dict[str, Any], config: SearchConfig | None, device: torch.device
     ) -> "Translator":
         """From what `checkpoint.load` returned; `config` None: search as in training."""
-        stored = content["config"]
         tokenizer = Tokenizer.from_state(content["tokenizer"])
-        trained = from_primitive(MODELS[stored["model"]["architecture"]].config, stored["model"], "model.")
-        model = build(trained, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
-        model.load_state_dict(content["model"])
-        config = config or from_primitive(SearchConfig, stored["search"], "search.")
-        return cls(model.to(device).eval(), tokenizer, config, device, carried=Carried.of(content))
+        model = _model(content, tokenizer).to(device).eval()
+        return cls(model, tokenizer, config or _search_config(content), device, carried=Carried.of(content))
 
     @property
     def attentive(self) -> Seq2Seq:
@@ -208,7 +213,7 @@ class Translator:
             for h in hypotheses
         ]
         if self.config.method == "mbr":
-            scores = search.expected_utilities([t.text for t in found], self.config.utility)
+            scores = search.expected_utilities([t.text for t in found], self.config.utility, on_sample=self.on_sample)
             found = [t._replace(score=float(score)) for t, score in zip(found, scores, strict=True)]
             distinct = {t.text: t for t in reversed(found)}  # of equal texts the most probable
             found = sorted(distinct.values(), key=lambda t: (-t.score, -t.log_prob, t.tokens))
@@ -262,6 +267,18 @@ class Translator:
         targets = self.tokenizer.encode_target([target for _, target in pairs])
         found = {i: self.word_alignment(w, sources[i], targets[i]).links for i, w in self.attention(sources, targets)}
         return [found[i] for i in range(len(pairs))] if found else None
+
+
+def _model(content: dict[str, Any], tokenizer: Tokenizer) -> Seq2Seq:
+    stored = content["config"]["model"]
+    config = from_primitive(MODELS[stored["architecture"]].config, stored, "model.")
+    model = build(config, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
+    model.load_state_dict(content["model"])
+    return model
+
+
+def _search_config(content: dict[str, Any]) -> SearchConfig:
+    return from_primitive(SearchConfig, content["config"]["search"], "search.")
 
 
 def _attends(model: Seq2Seq) -> bool:

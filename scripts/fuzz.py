@@ -55,6 +55,13 @@ def hostile(rng: random.Random) -> bytes:
     return rng.choice(kinds)().replace(b"\n", b" ")
 
 
+def hostile_lines(num: int, seed: int) -> Iterator[bytes]:
+    """What `nmt.translate` is given: in the middle one that is longer than all that it reads at a time."""
+    rng = random.Random(seed)
+    for number in range(num):
+        yield b"z" * (12 << 20) if number == num // 2 else hostile(rng)
+
+
 def command(name: str, checkpoint: str, *options: str) -> list[str]:
     return [sys.executable, "-m", f"nmt.{name}", f"checkpoint={checkpoint}", "device=cpu", *options]
 
@@ -86,19 +93,18 @@ def fuzz_translate(checkpoint: str, num: int, seed: int, options: list[str]) -> 
     stdin, errors = process.stdin, bytearray()
 
     def feed() -> None:
-        rng = random.Random(seed)
         with stdin:
-            for _ in range(num):
-                stdin.write(hostile(rng) + b"\n")
+            for line in hostile_lines(num, seed):
+                stdin.write(line + b"\n")
 
     threads = [threading.Thread(target=feed), threading.Thread(target=lambda: errors.extend(process.stderr.read()))]
     for thread in threads:
         thread.start()
-    rng, wrong, found, started = random.Random(seed), Counter[str](), 0, time.monotonic()
+    wrong, found, started = Counter[str](), 0, time.monotonic()
+    asked = hostile_lines(num, seed)
     for line in process.stdout:
         found += 1
-        asked = hostile(rng) if found <= num else b""
-        wrong.update(_faults(found, asked, line))
+        wrong.update(_faults(found, next(asked, b""), line))
         if found % max(num // 5, 1) == 0:
             rate = found / (time.monotonic() - started)
             print(f"translate: {found:,} answers, {rate:.0f} a second, {peak(process):.0f} MB at most", flush=True)

@@ -16,7 +16,7 @@ from nmt.attention import SCORES, AttentionConfig
 from nmt.data import BOS, EOS, PAD, source_batch
 from nmt.models import MODELS, Seq2Seq, build
 from nmt.models.wirings import WIRINGS
-from nmt.search import Ensemble, SearchConfig, decode, plan, search
+from nmt.search import BeamSearch, Ensemble, Hypothesis, SearchConfig, decode, plan, search
 from nmt.search.beam import _slots, _top
 from nmt.search.rows import Rows
 
@@ -315,6 +315,70 @@ def test_diverse_groups(stop: str, seed: int) -> None:
         return sum(len({tuple(h.tokens[:1]) for h in each}) for each in found)
 
     assert firsts(100.0) > firsts(0.0)
+
+
+@pytest.mark.parametrize(
+    ("pools", "lists"),
+    [
+        # two of three groups agree on the best, in different ranks
+        (["aj", "ca", "b"], ["a", "ab", "abc", "abcj"]),
+        (["ae", "ad", "bf"], ["a", "ab", "abd", "abde", "abdef"]),
+        (["c", "b", "a"], ["a", "ab", "abc", "abc"]),
+        # the best of every group comes before what is better but second
+        (["abc", "de", "f"], ["a", "ad", "adf", "abdf", "abdef", "abcdef"]),
+    ],
+)
+def test_lists_of_groups(pools: list[str], lists: list[str]) -> None:
+    source, mask = source_batch([[4]])
+    for num_best, expected in enumerate(lists, 1):
+        config = SearchConfig(beam=6, groups=3, num_best=num_best)
+        beam = BeamSearch(make(0, 9), source, mask, config)
+        beam.pools = [[Hypothesis([ord(name)], -float(ord(name)), 0.0) for name in pool] for pool in pools]
+        (found,) = beam.results()
+        assert "".join(chr(h.tokens[0]) for h in found) == expected
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("stop", ["bound", "beam"])
+@pytest.mark.parametrize(("groups", "diversity", "sharpness"), [(3, 0.5, 3.0), (6, 2.0, 9.0)])
+@torch.no_grad()
+def test_lists_of_groups_only_get_longer(groups: int, diversity: float, sharpness: float, stop: str, seed: int) -> None:
+    model = make(seed, 12, sharpness=sharpness)
+    source, mask = source_batch([[4, 7, 6], [8], [9, 10, 4, 5]])
+    base = SearchConfig(beam=6, groups=groups, diversity=diversity, stop=stop, max_ratio=1.0, max_extra=8)
+    found = []
+    for num_best in range(1, 7):
+        beam = BeamSearch(model, source, mask, dataclasses.replace(base, num_best=num_best))
+        while not beam.done:
+            beam.step()
+        found.append([[(h.score, h.tokens) for h in each] for each in beam.results()])
+        for row, each in enumerate(found[-1]):
+            assert each == sorted(each, reverse=True)
+            tops = [(pool[0].score, pool[0].tokens) for pool in beam.pools[groups * row : groups * (row + 1)]]
+            assert each[0] == max(tops)
+            assert num_best < groups or all(top in each for top in tops)
+    for num_best, (shorter, longer) in enumerate(itertools.pairwise(found), 1):
+        for few, many, all_there_are in zip(shorter, longer, found[-1], strict=True):
+            assert len(few) == min(num_best, len(all_there_are))
+            assert few[0] == many[0]
+            assert all(one in many for one in few)
+
+
+def test_dead_hypotheses_cost_later_groups_nothing() -> None:
+    source, mask = source_batch([[4]])
+    chosen = {}
+    for diversity in (0.0, 5.0):
+        config = SearchConfig(beam=6, groups=3, diversity=diversity)
+        beam = BeamSearch(make(0, 12), source, mask, config)
+        beam.log_probs[::3] = -np.inf  # of the first groups nothing is left
+        num, width = len(beam.last), 8
+        rng = np.random.default_rng(0)
+        values = -np.sort(rng.random((num, width)))
+        tokens = np.stack([rng.permutation(np.arange(4, 12)) for _ in range(num)])
+        found = beam._choose(values, tokens)
+        chosen[diversity] = found.tokens.reshape(-1, 3, 4)
+    np.testing.assert_array_equal(chosen[0.0][:, 1], chosen[5.0][:, 1])
+    assert (chosen[0.0][:, 2] != chosen[5.0][:, 2]).any(), "those of the second group live and do cost"
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -13,7 +13,7 @@ import torch
 from nmt.attention import AttentionConfig
 from nmt.data import BOS, EOS, PAD, source_batch
 from nmt.models import MODELS, Seq2Seq, build
-from nmt.search import SearchConfig, decode, expected_utilities, search
+from nmt.search import SearchConfig, decode, expected_utilities, sample, search
 
 CPU = torch.device("cpu")
 VOCAB, LONGEST = 7, 2
@@ -117,6 +117,20 @@ def test_samples_have_the_models_probability_and_do_not_depend_on_the_batch(kind
             rows = torch.log_softmax(logits[0], -1)
             forced = rows[torch.arange(len(tokens) + 1), torch.tensor([*tokens, EOS])].sum().item()
             assert log_prob == pytest.approx(forced, abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(10))
+@torch.no_grad()
+def test_a_draw_does_not_depend_on_how_many_others_there_are(seed: int) -> None:
+    model = make(seed, list(MODELS)[seed % 4], 20)
+    source, mask = source_batch([[4, 9, 6], [8]])
+    few = SearchConfig(method="sample", num_best=1, max_ratio=0.0, max_extra=3, seed=seed)
+    found = [[h.tokens for h in drawn] for drawn in sample(model, source, mask, few)]
+    for changes in ({"num_best": 3}, {"method": "mbr", "samples": 40}, {"num_best": 2, "max_extra": 9}):
+        other = sample(model, source, mask, dataclasses.replace(few, **changes))
+        assert [[h.tokens[:3] for h in drawn[:1]] for drawn in other] == found
+    many = sample(model, source, mask, dataclasses.replace(few, num_best=40))
+    assert all(len({tuple(h.tokens) for h in drawn}) > 5 for drawn in many)
 
 
 def test_a_cold_sample_is_greedy_and_a_prefix_appears() -> None:

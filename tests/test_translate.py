@@ -5,26 +5,33 @@ import dataclasses
 import json
 import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import nmt
 from nmt import checkpoint
 from nmt.alignment import Carried, Reading
-from nmt.answers import Answers, json_line
+from nmt.answers import Answer, Answers, json_line
 from nmt.attention import AttentionConfig
+from nmt.config import Config, ServeConfig, to_primitive
 from nmt.data import EOS, Tokenizer, TokenizerConfig
 from nmt.models import build
 from nmt.models.rnn import RNNConfig
 from nmt.models.transformer import TransformerConfig
 from nmt.parts import split
 from nmt.search import SearchConfig
-from nmt.stream import Lines
-from nmt.translator import EMPTY, Translation, Translator
+from nmt.serve.served import load
+from nmt.stream import CHUNK_BYTES, Lines
+from nmt.translator import EMPTY, Translation, Translator, WordAlignment
 
 CPU = torch.device("cpu")
 TEXT = [f"the {a} {b} sees , hears and likes {c} things ." for a in "abcdef" for b in ("dog", "cat") for c in "xyz"]
@@ -47,6 +54,28 @@ def translator(tokenizer: Tokenizer, *, learned: bool = False, score: str = "sca
     model = build(config, tokenizer.source_size, tokenizer.target_size, joint=True).eval()
     chosen = dataclasses.replace(SearchConfig(beam=2, max_ratio=0.5, max_extra=3), **search)
     return Translator(model, tokenizer, chosen, CPU)
+
+
+@pytest.fixture(scope="module")
+def saved(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Checkpoints of models with and without attention, under their scores."""
+    found = {}
+    for score in ("scaled", "none"):
+        own = translator(tokenizer, score=score)
+        model = RNNConfig(embedding=8, hidden=8, attention=AttentionConfig(score=score, heads=2, dim=8))
+        stored = to_primitive(Config(model=model, search=own.config))
+        found[score] = tmp_path_factory.mktemp("saved") / f"{score}.pt"
+        content = {"config": stored, "tokenizer": tokenizer.state(), "model": own.model.state_dict()}
+        checkpoint.save(found[score], content)
+    return found
+
+
+def run(path: Path, *options: str, text: bytes = b"", closed: str = "") -> "subprocess.CompletedProcess[bytes]":
+    """The command in a process of its own; `closed` is what a shell calls a stream that it closes."""
+    arguments = ["-m", "nmt.translate", f"checkpoint={path}", "device=cpu", "threads=1", *options]
+    environment = {**os.environ, "PYTHONPATH": str(Path(nmt.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    shell = ["sh", "-c", f'exec "$0" "$@" {closed}', sys.executable, *arguments]
+    return subprocess.run(shell, input=text, capture_output=True, cwd=path.parent, env=environment, check=False)
 
 
 @pytest.fixture
@@ -111,6 +140,41 @@ def test_a_line_without_end_does_not_fill_the_memory(pipe: tuple[int, int]) -> N
     assert found == [None, b"y" * 10, None]
 
 
+def test_a_line_longer_than_what_is_read_at_a_time_ends_nothing(tokenizer: Tokenizer, saved: dict[str, Path]) -> None:
+    huge = b"x" * (3 * CHUNK_BYTES)  # wherever a reading begins, one finds nothing but it
+    done = run(saved["scaled"], text=b"the dog\n" + huge + b"\n" + huge + b"\nthe cat\n\na dog")
+    assert done.returncode == 0
+    assert done.stderr.startswith(b"line 2: not translated: longer than a line may be\nline 3: not translated: ")
+    first, second, third = (t.text for t in translator(tokenizer).translate(["the dog", "the cat", "a dog"]))
+    assert done.stdout.decode().split("\n") == [first, "", "", second, "", third, ""]
+
+
+@pytest.mark.parametrize(("closed", "name"), [("<&-", "input"), (">&-", "output")])
+def test_a_closed_stream_is_told(saved: dict[str, Path], closed: str, name: str) -> None:
+    done = run(saved["scaled"], closed=closed)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.decode() == f"error: standard {name} is closed; open both, as in < source.txt > target.txt\n"
+
+
+def test_what_the_model_cannot_do_is_told_once(tokenizer: Tokenizer, saved: dict[str, Path]) -> None:
+    """Before any line is read, by whatever makes a translator; an ensemble needs one model that can."""
+    message = "search.coverage_penalty=0.2: the model has no attention; set it to 0"
+    done = run(saved["none"], "search.coverage_penalty=0.2", text=b"a dog\nthe cat\n")
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (1, b"", f"error: {message}\n")
+    asked = ServeConfig(checkpoint=str(saved["none"]), search=SearchConfig(coverage_penalty=0.2))
+    with pytest.raises(ValueError, match=message):
+        load(asked, ["search.coverage_penalty=0.2"], CPU)
+    for method in ("beam", "sample", "mbr"):
+        with pytest.raises(ValueError, match=message):
+            translator(tokenizer, score="none", coverage_penalty=0.2, method=method)
+    contents = {score: checkpoint.load(path) for score, path in saved.items()}
+    wanted = SearchConfig(beam=2, max_extra=3, coverage_penalty=0.2)
+    both = Translator.from_checkpoints([contents["none"], contents["scaled"]], wanted, CPU)
+    assert (both.member, len(both.translate(["a dog"]))) == (2, 1)
+    with pytest.raises(ValueError, match=message):
+        Translator.from_checkpoints([contents["none"]] * 2, wanted, CPU)
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_parts_are_the_text_and_short_enough(seed: int) -> None:
     rng = random.Random(seed)
@@ -141,7 +205,7 @@ def test_a_long_line_is_translated_in_parts(tokenizer: Tokenizer, learned: bool)
     assert all(len(tokenizer.encode_source([part])[0]) <= 20 for part in answer.parts)
     alone = own.n_best(answer.parts)
     assert answer.best == alone
-    best = answer.ranked(own.config)[0]
+    best = answer.ranked()[0]
     assert best.log_prob == pytest.approx(sum(found[0].log_prob for found in alone))
     record = answers.record(1, answer)
     assert record["parts"] == len(answer.parts)
@@ -153,6 +217,89 @@ def test_a_long_line_is_translated_in_parts(tokenizer: Tokenizer, learned: bool)
     if learned:
         with pytest.raises(ValueError, match="max_positions=22"):
             own.translate([line])
+
+
+@pytest.mark.parametrize(
+    ("parts", "texts", "whole"),
+    [
+        (
+            ["今日は雨。", "明日は晴れ。"],
+            ["It rains today.", "Tomorrow is sunny."],
+            "It rains today. Tomorrow is sunny.",
+        ),
+        (["「雨。」", "雪、", "風"], ["Rain", "snow", "wind"], "Rain snow wind"),
+        (["One. ", "Two,\t", "three ", "four"], ["Eins.", "Zwei,", "drei", "vier"], "Eins. Zwei, drei vier"),
+        (["xxxx", "xx.x", "xx"], ["aa", "b.b", "cc"], "aab.bcc"),
+        (["a  ", "   ", "b"], ["A", "", "B"], "A B"),
+        (["雨雨", "雨。", "雪"], ["", "Rain ", ""], "Rain"),
+    ],
+)
+def test_what_stands_between_parts(parts: list[str], texts: list[str], whole: str) -> None:
+    assert Answer("", parts, [[Translation(text, [7], -1.0, False)] for text in texts]).ranked()[0].text == whole
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_links_stay_inside_both_texts_wherever_a_line_is_cut(
+    tokenizer: Tokenizer, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every word of both sides has a link, and nothing else, when every word of a part is linked to every other."""
+    own = translator(tokenizer, max_extra=4)
+    real = own.word_alignment
+
+    def all_links(weights: Any, source: list[int], target: list[int]) -> WordAlignment:
+        words = tokenizer.source_words([*source, EOS]), tokenizer.target_words([*target, EOS])
+        sources, targets = ({word for word in side if word >= 0} for side in words)
+        return real(weights, source, target)._replace(links=[(s, t) for s in sources for t in targets])
+
+    rng, num_cut = random.Random(seed), 0
+    kinds = ["a", "bc ", " ", ". ", "字", "字。", "、", "\t", "   ", "\u00a0", "dogdogdogdog", "é"]
+    lines = ["".join(rng.choices(kinds, k=rng.randrange(1, 60))) for _ in range(20)]
+    for longest in (3, 9, 24):
+        answers = Answers(own, longest)
+        for line, answer in zip(lines, answers.answer([line.encode() for line in lines]), strict=True):
+            num_cut += len(answer.parts) > 1
+            record = answers.record(1, answer)
+            words = [len([word for word in record[side].split(" ") if word]) for side in ("source", "translation")]
+            assert all(0 <= s < words[0] and 0 <= t < words[1] for s, t in record["links"]), line
+            assert len({tuple(link) for link in record["links"]}) == len(record["links"])
+            with monkeypatch.context() as patch:
+                patch.setattr(own, "word_alignment", all_links)
+                links = answers.record(1, answer)["links"]
+            assert {t for _, t in links} <= set(range(words[1]))
+            if all(best[0].text.strip(" ") for best in answer.best):
+                assert {s for s, _ in links} == set(range(words[0])), line
+                assert {t for _, t in links} == set(range(words[1])), line
+    assert num_cut > 20
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {},
+        {"length_penalty": 0.0},
+        {"length_penalty": 0.6, "length_norm": "gnmt", "coverage_penalty": 0.3},
+        {"method": "sample"},
+        {"method": "mbr", "samples": 12},
+    ],
+)
+def test_scores_of_lines_in_parts(tokenizer: Tokenizer, search: dict[str, Any]) -> None:
+    """They are of the kind that the parts have, and the best comes first."""
+    own = translator(tokenizer, **{"beam": 4, "num_best": 4, "max_ratio": 1.0, **search})
+    line = " ".join(TEXT[:6]).replace("things .", "things.") + " " * 60 + "the cat"
+    answers = Answers(own, 20)
+    (answer,) = answers.answer([line.encode()])
+    assert len(answer.parts) > 4
+    ranked, scores = answer.ranked(), np.array([[t.score for t in best] for best in answer.best if best != [EMPTY]])
+    assert len(ranked) == 4
+    found = [t.score for t in ranked]
+    assert found == sorted(found, reverse=True)
+    assert [each["score"] for each in answers.record(1, answer)["n_best"]] == found
+    nums = [len(best[0].tokens) + 1 for best in answer.best if best != [EMPTY]]
+    np.testing.assert_allclose(found, np.average(scores, axis=0, weights=nums))
+    if not search:
+        assert found[0] == pytest.approx(ranked[0].log_prob / sum(nums))
+    if search.get("method") == "mbr":
+        assert all(0 <= score <= 100 for score in found)
 
 
 def test_records(tokenizer: Tokenizer) -> None:
@@ -185,7 +332,7 @@ def test_links_are_read_from_what_the_checkpoint_says(tokenizer: Tokenizer, shif
     own = translator(tokenizer, learned=True, max_extra=8)
     answers, seen = Answers(own, 100), set()
     (answer,) = answers.answer([b"the dog sees"])
-    source, target = tokenizer.encode_source(["the dog sees"])[0], answer.ranked(own.config)[0].tokens
+    source, target = tokenizer.encode_source(["the dog sees"])[0], answer.ranked()[0].tokens
     assert len(target) > 2
     ((_, weights),) = own.attention([source], [target])
     words = tokenizer.target_words([*target, EOS]), tokenizer.source_words([*source, EOS])
@@ -221,7 +368,7 @@ def test_a_line_that_fails_harms_no_other(tokenizer: Tokenizer, monkeypatch: pyt
     first, second, third = Answers(own, 100).answer([b"a dog", b"bomb", b"the cat"])
     assert [first.best, third.best] == [[[t]] for t in expected]
     assert second.error == "not translated: not enough memory: you tried to allocate 4 GB"
-    assert second.ranked(own.config) == [EMPTY]
+    assert second.ranked() == [EMPTY]
 
 
 def hostile(rng: random.Random) -> bytes:
@@ -251,7 +398,7 @@ def check_hostile(own: Translator, num: int, seed: int) -> None:
     for number, (line, answer) in enumerate(zip(lines, found, strict=True)):
         assert answer.error is None, line
         assert answer.source == line.removesuffix(b"\r").decode("utf-8", errors="replace")
-        text = answer.ranked(own.config)[0].text
+        text = answer.ranked()[0].text
         assert "\n" not in text
         text.encode("utf-8")
         if not line.removesuffix(b"\r").strip(b" "):

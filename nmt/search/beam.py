@@ -44,7 +44,9 @@ class BeamSearch:
     done when no live hypothesis is left, and the finished ones are then the best that this beam could find. With
     `stop=beam` a lane is also done when K of its hypotheses have ended that were among the K best of their step.
 
-    With groups the K hypotheses are G *lanes* of K / G, each with a beam of its own (Vijayakumar et al. 2018).
+    With groups the K hypotheses are G *lanes* of K / G, each with a beam of its own (Vijayakumar et al. 2018). A lane
+    looks for K finished ones whatever `num_best` is: later groups keep clear of what earlier ones still hold, so the
+    best translation would depend on how many are wanted. Where groups agree there are enough others.
 
     Args:
         model: in evaluation mode.
@@ -71,6 +73,7 @@ class BeamSearch:
         self.rows = Rows(model, source, source_mask, config, prefixes)
         num, self.groups = len(self.rows.sentences), config.groups
         self.size = config.beam // self.groups
+        self.wanted = config.num_best if self.groups == 1 else config.beam  # finished hypotheses of a lane
         self.log_probs: Floats = np.full((num * self.groups, self.size), -np.inf)  # (N lanes, slots)
         self.log_probs[:, 0] = np.where(np.repeat(self.rows.real, self.groups), 0.0, -np.inf)
         self.last: Ints = np.full(num * config.beam, BOS)
@@ -100,13 +103,19 @@ class BeamSearch:
         self._leave()
 
     def results(self) -> list[list[Hypothesis]]:
-        """The finished hypotheses of every sentence of the call, best first, at most `num_best`."""
+        """The finished hypotheses of every sentence of the call, best first, at most `num_best`.
+
+        With groups the best of every group come before the second of any, and of these the better ones.
+        """
         found = []
         for sentence in range(self.rows.num):
             pools = self.pools[sentence * self.groups : (sentence + 1) * self.groups]
-            ranked = [pool[rank] for rank in range(self.config.num_best) for pool in pools if rank < len(pool)]
-            distinct = list({tuple(hypothesis.tokens): hypothesis for hypothesis in reversed(ranked)}.values())[::-1]
-            found.append(sorted(distinct[: self.config.num_best], key=lambda hypothesis: -hypothesis.score))
+            distinct: dict[tuple[int, ...], Hypothesis] = {}
+            for rank in range(self.config.num_best):
+                best = [pool[rank] for pool in pools if rank < len(pool)]
+                for hypothesis in sorted(best, key=_falling):
+                    distinct.setdefault(tuple(hypothesis.tokens), hypothesis)
+            found.append(sorted(list(distinct.values())[: self.config.num_best], key=_falling))
         return found
 
     def leading(self) -> list[list[int]]:
@@ -160,7 +169,9 @@ class BeamSearch:
             order[:, group] = best
             if group < self.groups - 1:
                 mine = np.take_along_axis(by_lane[:, group], best, 1)
-                going = np.argsort(mine == EOS, axis=1, kind="stable")[:, : self.size]
+                gone = (mine == EOS) | (np.take_along_axis(worth, best, 1) == -np.inf)
+                going = np.argsort(gone, axis=1, kind="stable")[:, : self.size]
+                mine = np.where(gone, -1, mine)  # what no hypothesis goes on with costs nobody anything
                 taken = np.concatenate([taken, np.take_along_axis(mine, going, 1)], axis=1)
         flat = order.reshape(num * self.groups, wanted)
         lanes = (num * self.groups, shape[2])
@@ -193,9 +204,9 @@ class BeamSearch:
             weights = None if self.weights is None else self.weights[row].clone()
             tokens = self.rows.tokens[row, :position].tolist()
             pool.append(Hypothesis(tokens, float(scores[i]), float(log_probs[i]), weights, bool(cut[i])))
-            pool.sort(key=lambda hypothesis: -hypothesis.score)
-            del pool[self.config.num_best :]
-            if len(pool) == self.config.num_best:
+            pool.sort(key=_falling)
+            del pool[self.wanted :]
+            if len(pool) == self.wanted:
                 self.worst[lane] = pool[-1].score
 
     def _advance(self, chosen: Candidates) -> None:
@@ -244,6 +255,11 @@ class BeamSearch:
         self.last = self.last[rows]
         self.covered = None if self.covered is None else self.covered[rows]
         self.weights = None if self.weights is None else self.weights[torch.from_numpy(rows)]
+
+
+def _falling(hypothesis: Hypothesis) -> float:
+    """A key that puts the best first."""
+    return -hypothesis.score
 
 
 def _top(log_probs: Tensor, num: int) -> tuple[Tensor, Tensor]:

@@ -30,11 +30,15 @@ class SearchConfig:
     stop: when a sentence is done: "bound" = when no live hypothesis can become better than the num_best finished ones;
         "beam" = also when `beam` hypotheses have ended that were among the `beam` best continuations of their step,
         which is what other programs do: fewer steps, now and then a worse translation; a group counts its own.
-    num_best: finished hypotheses wanted per sentence.
-    groups: diverse beam search (Vijayakumar et al. 2018): the beam in so many groups, one chosen after the other.
+    num_best: finished hypotheses wanted per sentence. With groups the best of every group come before the second of
+        any, of these the better ones, and what two groups found comes once: 1 gives the best of all, and fewer than
+        there are groups the best of theirs. The list is sorted by score.
+    groups: diverse beam search (Vijayakumar et al. 2018): the beam in so many groups, one chosen after the other. Each
+        goes on until none of its live hypotheses can become better than `beam` finished ones, so that what is found
+        does not depend on num_best.
     diversity: λ there: what a token costs in a group for each earlier group's hypothesis that has it at this place.
     no_repeat: no sequence of so many tokens comes twice in a hypothesis; 0: anything may.
-    seed: of samples. A sentence's draws depend on it and the sentence alone.
+    seed: of samples. A sentence's draws depend on it and the sentence alone, and the first ones not on how many follow.
     samples: of mbr: how many are drawn.
     temperature: of samples: log-probabilities are divided by it.
     top_k: of samples: only the best so many tokens are drawn from (Fan et al. 2018); 0: all.

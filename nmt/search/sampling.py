@@ -77,14 +77,13 @@ def sample(
 
 
 def _numbers(source: Tensor, source_mask: Tensor, config: SearchConfig, most: Ints) -> list[Floats]:
-    """Uniform numbers (samples, positions) of every sentence."""
+    """Uniform numbers (samples, positions) of every sentence; the first are the same however many there are."""
     found = []
     for ids, mask, longest in zip(source.cpu(), source_mask.cpu(), most.tolist(), strict=True):
         digest = hashlib.sha256(ids[mask].numpy().astype("<i8").tobytes()).digest()
         words = np.frombuffer(digest, "<u4").tolist()
-        rng = np.random.default_rng([config.seed, *words])
-        # position by position, so that the first numbers do not depend on how many there are
-        found.append(rng.random((longest + 1, config.rows)).T)
+        streams = [np.random.default_rng([config.seed, *words, number]) for number in range(config.rows)]
+        found.append(np.stack([stream.random(longest + 1) for stream in streams]))
     return found
 
 
