@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from nmt.compare import plots, sentences
 from nmt.compare.comparison import Comparison
 from nmt.compare.grouping import plain
-from nmt.compare.tables import SCORES, Table, signatures, tables
+from nmt.compare.tables import SCORES, Table, signatures, tables, verdict
 from nmt.report.document import document, own
 from nmt.report.markup import escape, section, table
 
@@ -52,15 +52,12 @@ def _verdicts(found: Comparison) -> str:
     """What the tests say of each metric, in a sentence."""
     lines = []
     for metric in dict.fromkeys(each.metric for each in found.contrasts):
-        own_metric = [each for each in found.contrasts if each.metric == metric]
-        named = {
-            verdict: [f"{each.group} ({each.difference.mean:+.2f})" for each in own_metric if each.differs is verdict]
-            for verdict in (True, False, None)
-        }
-        said = [f"differs: {', '.join(named[True])}"] if named[True] else []
-        said += [f"not told apart: {', '.join(named[False])}"] if named[False] else []
-        said += [f"one pair of models only: {', '.join(named[None])}"] if named[None] else []
-        lines.append(f"<li>{escape(SCORES[metric])}: {escape('; '.join(said))}</li>")
+        named: dict[str, list[str]] = {}
+        for each in sorted(found.contrasts, key=lambda each: not each.differs):
+            if each.metric == metric:
+                named.setdefault(verdict(each), []).append(f"{each.group} ({each.difference.mean:+.2f})")
+        said = "; ".join(f"{what}: {', '.join(groups)}" for what, groups in named.items())
+        lines.append(f"<li>{escape(SCORES[metric])}: {escape(said)}</li>")
     if not lines:
         return ""
     return f"<p>Against {escape(found.baseline.label)}:</p><ul>{''.join(lines)}</ul>"

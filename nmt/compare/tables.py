@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from nmt.compare.comparison import Comparison
+from nmt.compare.comparison import Comparison, Contrast
 from nmt.compare.grouping import plain
 from nmt.compare.inference import Summary
 
@@ -81,15 +81,13 @@ def _by_length(found: Comparison, name: str) -> Table:
 def _significance(found: Comparison) -> Table:
     rows = []
     for each in found.contrasts:
-        untested = "one pair of models" if each.seeds is None else "not tested over sentences"
-        verdict = {None: untested, False: "not told apart", True: "differs"}[each.differs]
         rows.append(
             [
                 f"{SCORES[each.metric]}: {each.group}",
                 _interval(each.difference, sign="+"),
                 ", ".join(_p(p) for p in each.per_seed) or UNKNOWN,
                 *(_p(p) for p in (each.sentences, each.seeds, each.adjusted_sentences, each.adjusted_seeds)),
-                verdict,
+                verdict(each),
             ]
         )
     title = (
@@ -99,6 +97,12 @@ def _significance(found: Comparison) -> Table:
     )
     header = ["", "difference", "p by seed", "sentences", "seeds", "Holm sentences", "Holm seeds", ""]
     return Table(title, header, rows, "significance")
+
+
+def verdict(contrast: Contrast) -> str:
+    """What its tests say, in words."""
+    untested = "one pair of models" if contrast.seeds is None else "not tested over sentences"
+    return {None: untested, False: "not told apart", True: "differs"}[contrast.differs]
 
 
 def _interval(summary: Summary, sign: str = "") -> str:
