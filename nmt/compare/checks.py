@@ -91,5 +91,13 @@ def not_reached(groups: Sequence[Group], bleu: float | None) -> list[str]:
 
 
 def versions(outcomes: Sequence[Outcome]) -> list[str]:
+    """Warnings about what runs were computed with, beside their options."""
     versions = sorted({outcome.version for outcome in outcomes if outcome.version})
-    return [f"runs were made by different versions of nmt ({', '.join(versions)})"] if len(versions) > 1 else []
+    found = [f"runs were made by different versions of nmt ({', '.join(versions)})"] if len(versions) > 1 else []
+    precisions = sorted({outcome.precision for outcome in outcomes if outcome.precision})
+    if len(precisions) > 1 and len({outcome.config.train.precision for outcome in outcomes}) == 1:
+        found.append(
+            f"runs were trained in different precisions ({', '.join(precisions)}): train.precision=auto depends on the "
+            "machine and its load; where that matters, name one and train again"
+        )
+    return found

@@ -32,10 +32,11 @@ class Outcome:
     """One run on one test set.
 
     label: as the user named it. options: by their dotted names. vocabulary: digest of the tokenizer, "" without a
-    checkpoint. signatures, intervals: by metric; an interval is mean and half width. quantities: everything that is one
-    number, by name: metrics, "aer" and "entropy", "bleu 0-10", "aer 0-10" and "entropy 0-10" for each bucket of source
-    length, and costs. buckets: sentences in each. validations: in their order. reading: the layer, head and shift that
-    alignments were read from, counted from 1; 0 is the mean.
+    checkpoint. version, precision: that it was trained with, "" likewise. signatures, intervals: by metric; an interval
+    is mean and half width. quantities: everything that is one number, by name: metrics, "aer" and "entropy", "bleu
+    0-10", "aer 0-10" and "entropy 0-10" for each bucket of source length, and costs. buckets: sentences in each.
+    validations: in their order. reading: the layer, head and shift that alignments were read from, counted from 1; 0 is
+    the mean.
     """
 
     label: str
@@ -45,6 +46,7 @@ class Outcome:
     options: dict[str, Any]
     vocabulary: str
     version: str
+    precision: str
     sources: tuple[str, ...]
     references: tuple[str, ...]
     hypotheses: tuple[str, ...]
@@ -135,6 +137,7 @@ def _read(report: Path, run: Path, model: dict[str, Any]) -> Outcome:
         options=flatten(to_primitive(config)),
         vocabulary=str(model.pop("vocabulary", "")),
         version=str(model.pop("version", "")),
+        precision=str(model.pop("precision", "")),
         sources=tuple(row["source"] for row in rows),
         references=tuple(row["reference"] for row in rows),
         hypotheses=tuple(row["hypothesis"] for row in rows),
@@ -221,7 +224,8 @@ def _model(run: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{run}: {str(error).removeprefix(f'{run}: ')}") from None
     sizes = _sizes(json.dumps(to_primitive(config)), tokenizer.source_size, tokenizer.target_size, tokenizer.joint)
-    return {"vocabulary": tokenizer.digest, "version": content["nmt"], "parameters": sizes[0], "flops": sizes[1]}
+    names = {"vocabulary": tokenizer.digest, "version": content["nmt"], "precision": content.get("precision", "")}
+    return {**names, "parameters": sizes[0], "flops": sizes[1]}
 
 
 @functools.cache

@@ -87,6 +87,7 @@ def made(folder: Path, score: str, seed: int, draw: random.Random) -> Outcome:
         options=flatten(to_primitive(config)),
         vocabulary="v",
         version="1",
+        precision="fp32",
         sources=tuple(SOURCES),
         references=tuple(REFERENCES),
         hypotheses=tuple(hypotheses),

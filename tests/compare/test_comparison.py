@@ -357,6 +357,18 @@ def test_a_list_of_scores_in_latex(tmp_path: Path) -> None:
     assert not [line for line in rows.split("\n") if line.strip().startswith("[")]
 
 
+def test_runs_of_other_versions_and_precisions_are_warned_of(tmp_path: Path) -> None:
+    one, two = study(tmp_path, {"additive": 0.3, "dot": 0.3}, seeds=1)
+    for changes, said in (
+        ({"version": "0.2.0"}, "different versions of nmt (0.2.0, 0.3.0)"),
+        ({"precision": "bf16"}, "different precisions (bf16, fp32)"),
+    ):
+        outcomes = [dataclasses.replace(each, version="0.3.0", precision="fp32") for each in (one, two)]
+        warned = compare([outcomes[0], dataclasses.replace(outcomes[1], **changes)], resamples=0).warnings
+        assert [warning for warning in compare(outcomes, resamples=0).warnings if "different" in warning] == []
+        assert [said in warning for warning in warned if "different" in warning] == [True]
+
+
 def test_without_a_test_over_sentences_nothing_differs(tmp_path: Path) -> None:
     outcomes = study(tmp_path, {"additive": 0.1, "dot": 0.8})
     found = compare(outcomes, resamples=0)
