@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from nmt.alignment.gold import num_words
 from nmt.parts import MARKS, split
 from nmt.translator import EMPTY, Translation, Translator
 
@@ -163,7 +164,7 @@ def _joined(texts: Sequence[str], parts: Sequence[str] = ()) -> _Joined:
     for number, text in enumerate(texts):
         goes_on = inside and text[:1] not in ("", " ")
         first.append(num - goes_on)
-        num += len([word for word in text.split(" ") if word]) - goes_on
+        num += num_words(text) - goes_on
         inside = not text.endswith(" ") if text else inside
         pieces.append(text)
         if parts and inside and _ends_at_mark(parts[number]):

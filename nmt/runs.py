@@ -47,8 +47,8 @@ FREE = (
 _NAMED = ["experiment", "model", "data"]
 
 
-def idle(config: Config) -> set[str]:
-    """Options about which checkpoints stay that have no part in this run's result: its mean is not made of those."""
+def only_kept(config: Config) -> set[str]:
+    """Options that say only which checkpoints stay, and have no part in this run's result: no mean is made of those."""
     of_last, of_best = {"train.keep_last", "train.save_every"}, {"train.keep_best"}
     return {"none": of_last | of_best, "last": of_best, "best": of_last}[config.train.average]
 

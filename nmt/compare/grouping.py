@@ -10,7 +10,7 @@ from nmt.attention import NONE
 from nmt.compare.difference import NAMES
 from nmt.compare.inference import Summary, summary
 from nmt.compare.outcome import Outcome
-from nmt.runs import idle, is_under
+from nmt.runs import is_under, only_kept
 
 NOT_VARIED = (
     *(*NAMES, "seed", "device", "threads", "data.cache", "data.test", "data.more_tests", "data.strict", "metrics"),
@@ -42,7 +42,7 @@ def differing(outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
     """The options in which runs differ, each with its value in every run; `ABSENT` where it has no effect."""
     found = {}
     for path in dict.fromkeys(path for outcome in outcomes for path in outcome.options):
-        has_effect = [path not in idle(outcome.config) for outcome in outcomes]
+        has_effect = [path not in only_kept(outcome.config) for outcome in outcomes]
         values = [
             outcome.options.get(path, ABSENT) if has else ABSENT
             for outcome, has in zip(outcomes, has_effect, strict=True)

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import yaml  # type: ignore[import-untyped]
 from nmt import checkpoint, records
 from nmt.budget import flops_per_token, on_meta, parameters
 from nmt.data import Tokenizer
+from nmt.keep import Position
 from nmt.options import flatten, from_primitive, to_primitive
 from nmt.schema import Config
 from nmt.trainconfig import TrainConfig
@@ -153,12 +155,9 @@ def _read(report: Path, run: Path, model: dict[str, Any]) -> Outcome:
 
 def _until_evaluated(history: list[dict[str, Any]], train: TrainConfig) -> list[dict[str, Any]]:
     """What was recorded until training ended; what comes later, in a run that is being continued, was not evaluated."""
-    ends = [row["update"] for row in history if row["update"] >= train.max_updates or _late(row, train)]
-    return [row for row in history if not ends or row["update"] <= ends[0]]
-
-
-def _late(row: dict[str, Any], train: TrainConfig) -> bool:
-    return bool(train.max_minutes) and row.get("seconds", 0.0) >= 60 * train.max_minutes
+    stands = [Position(update=row["update"], seconds=row.get("seconds", 0.0)) for row in history]
+    end = next((position.update for position in stands if train.over(position)), math.inf)
+    return [row for row in history if row["update"] <= end]
 
 
 def _validations(history: list[dict[str, Any]]) -> list[Validation]:

@@ -2,7 +2,7 @@
 
 import itertools
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,16 +38,16 @@ def plan(arguments: Sequence[Argument], ready: Callable[[list[str]], Any]) -> tu
         ValueError: the sweep as a whole cannot be.
     """
     given = _options([argument for argument in arguments if argument.key in options(SweepOptions())])
-    jobs = []
+    own: dict[Job, list[str]] = {}
     for fixed, swept in combinations([a for a in arguments if a.key not in options(given)], given.sweep):
         job = Job(0, 0, shlex.join(swept), [*fixed, *swept])
         try:
             _prepare(job, fixed, swept, ready)
         except (ValueError, OSError) as error:
             job.fail(one_line(error))
-        jobs.append(job)
-    found = distinct(jobs)
-    _set_apart(found)
+        own[job] = swept
+    found = distinct(list(own))
+    _set_apart(found, own)
     return given, found
 
 
@@ -92,7 +92,7 @@ def _prepare(job: Job, fixed: Sequence[str], swept: Sequence[str], ready: Callab
         _give(job, own_name(fixed, swept))
 
 
-def _set_apart(jobs: Sequence[Job]) -> None:
+def _set_apart(jobs: Sequence[Job], swept: Mapping[Job, list[str]]) -> None:
     """Gives each evaluation, alignment and export a folder of its own."""
     places: dict[Path, list[Job]] = {}
     for job in jobs:
@@ -102,7 +102,6 @@ def _set_apart(jobs: Sequence[Job]) -> None:
             except FileNotFoundError as error:
                 job.fail(one_line(error))
     for place, sharing in places.items():
-        swept = {job: shlex.split(job.shown) for job in sharing}
         for job in sharing:
             others = [swept[other] for other in sharing if other is not job]
             _give(job, own_output(place, swept[job], others, given=bool(job.config.output)))

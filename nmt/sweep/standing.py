@@ -11,12 +11,12 @@ from nmt.data import more_tests
 from nmt.evaluation import has_test
 from nmt.keep import Position
 from nmt.options import flatten, from_primitive, to_primitive
-from nmt.runs import idle, is_under, texts
+from nmt.runs import is_under, only_kept, texts
 from nmt.schema import Config
 from nmt.trainconfig import AUTO
 
 MACHINE = ("runs", "device", "threads", "data.cache", "train.devices", "train.log_every")
-"""Options under which the same run gives the same result, as do those of `idle`."""
+"""Options under which the same run gives the same result, as do those of `only_kept`."""
 
 
 def is_finished(config: Config) -> bool:
@@ -56,7 +56,7 @@ def _is_of(config: Config, path: Path) -> bool:
     except (ValueError, yaml.YAMLError, AttributeError):
         return False
     then, now = flatten(to_primitive(stored)), flatten(to_primitive(config))
-    found_by_the_run = [*MACHINE, *idle(config)]
+    found_by_the_run = [*MACHINE, *only_kept(config)]
     if config.model.match != NONE:
         found_by_the_run.append(f"model.{config.model.match_width}")
     if config.train.batch_tokens == AUTO:

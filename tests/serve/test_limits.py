@@ -20,6 +20,7 @@ from nmt.serve import guard, server
 from nmt.serve.server import listen, make_server
 from nmt.serve.worker import ClosedError, Worker
 
+STOPPED = "the server is being stopped"
 GOOD = {"model": "plain", "text": "the old man", "beam": 2}
 
 
@@ -193,11 +194,8 @@ def test_who_waits_when_the_server_is_stopped(serve, slow, caplog):
         first, second, stream = (one.result() for one in told)
     assert (first.status, second.status) == (503, 503)
     told_last = json.loads(stream.body.splitlines()[-1])
-    assert [first.error, second.error, told_last["error"]] == ["the server is being stopped"] * 3
+    assert [first.error, second.error, told_last["error"]] == [STOPPED] * 3
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
-
-
-STOPPED = "the server is being stopped"
 
 
 def begun(client, data: bytes = b'{"text') -> socket.socket:
