@@ -346,22 +346,32 @@ def test_lists_of_groups_only_get_longer(groups: int, diversity: float, sharpnes
     model = make(seed, 12, sharpness=sharpness)
     source, mask = source_batch([[4, 7, 6], [8], [9, 10, 4, 5]])
     base = SearchConfig(beam=6, groups=groups, diversity=diversity, stop=stop, max_ratio=1.0, max_extra=8)
-    found = []
+    lists = []  # by number of hypotheses, then by sentence
     for num_best in range(1, 7):
         beam = BeamSearch(model, source, mask, dataclasses.replace(base, num_best=num_best))
         while not beam.done:
             beam.step()
-        found.append([[(h.score, h.tokens) for h in each] for each in beam.results()])
-        for row, each in enumerate(found[-1]):
-            assert each == sorted(each, reverse=True)
-            tops = [(pool[0].score, pool[0].tokens) for pool in beam.pools[groups * row : groups * (row + 1)]]
-            assert each[0] == max(tops)
-            assert num_best < groups or all(top in each for top in tops)
-    for num_best, (shorter, longer) in enumerate(itertools.pairwise(found), 1):
-        for few, many, all_there_are in zip(shorter, longer, found[-1], strict=True):
+        lists.append(beam.results())
+        for row, hypotheses in enumerate(lists[-1]):
+            scores = [hypothesis.score for hypothesis in hypotheses]
+            assert scores == sorted(scores, reverse=True)
+            tops = [pool[0] for pool in beam.pools[groups * row : groups * (row + 1)]]
+            assert hypotheses[0].tokens in [top.tokens for top in tops]
+            assert hypotheses[0].score == pytest.approx(max(top.score for top in tops), abs=1e-9)
+            if num_best >= groups:
+                _assert_contains(hypotheses, tops)
+    for num_best, (shorter, longer) in enumerate(itertools.pairwise(lists), 1):
+        for few, many, all_there_are in zip(shorter, longer, lists[-1], strict=True):
             assert len(few) == min(num_best, len(all_there_are))
-            assert few[0] == many[0]
-            assert all(one in many for one in few)
+            assert few[0].tokens == many[0].tokens
+            _assert_contains(many, few)
+
+
+def _assert_contains(hypotheses: Sequence[Hypothesis], part: Sequence[Hypothesis]) -> None:
+    """Every hypothesis of `part` is among `hypotheses`, with the same score but for the rounding of another row."""
+    scores = {tuple(hypothesis.tokens): hypothesis.score for hypothesis in hypotheses}
+    for hypothesis in part:
+        assert scores[tuple(hypothesis.tokens)] == pytest.approx(hypothesis.score, abs=1e-9)
 
 
 def test_dead_hypotheses_cost_later_groups_nothing() -> None:
