@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from nmt import alignment, checkpoint, runtime
+from nmt import alignment, checkpoint
 from nmt.aligner import Aligner, chosen
 from nmt.alignment import AlignmentConfig, Choice, Gold, Link, read_gold, symmetrize, write_pharaoh
 from nmt.alignment.record import Aligned, writing
@@ -18,9 +18,11 @@ from nmt.config import command, overlay
 from nmt.data import DataConfig
 from nmt.data.lines import check_file, read_both
 from nmt.evaluation import EvaluationSet
-from nmt.files import write_text
 from nmt.options import from_primitive
 from nmt.runs import result_folder
+from nmt.runtime.device import resolve_device
+from nmt.runtime.files import write_text
+from nmt.runtime.process import setup_process
 from nmt.schema import AlignConfig, Config
 from nmt.translator import Translator
 
@@ -39,8 +41,8 @@ class Loaded(NamedTuple):
 
 def main(config: AlignConfig, overrides: list[str]) -> None:
     """Aligns `source` and `target`, by default the run's test set, and writes the files into `output`."""
-    runtime.prepare(config.threads)
-    device = runtime.device(config.device)
+    setup_process(config.threads)
+    device = resolve_device(config.device)
     model = _load(config.checkpoint, config, overrides, device)
     pairs, gold = _texts(config, model.data)
     backward: list[list[Link]] | None = None

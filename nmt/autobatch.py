@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from nmt import runtime
 from nmt.data import BOS, EOS, Batch, Corpus, Links, on_device
 from nmt.data.vocabulary import SPECIALS
 from nmt.distributed import Ranks
 from nmt.objective import Objective
 from nmt.pieces import is_out_of_memory
+from nmt.runtime.device import resolve_precision
+from nmt.runtime.memory import peak_memory
 from nmt.trainconfig import TrainConfig
 
 SHARE = 0.85
@@ -42,7 +43,7 @@ def largest(model: nn.Module, corpus: Corpus, config: TrainConfig, device: torch
     length = 1 + corpus.longest
     everything = -(-len(corpus) // ranks.size)
     objective = Objective(config)
-    precision = runtime.precision(config.precision, device)
+    precision = resolve_precision(config.precision, device)
     generator = torch.Generator().manual_seed(0)
 
     def step(rows: int) -> None:
@@ -131,7 +132,7 @@ def _peak(*, reset: bool = False) -> int:
     if reset:
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-    return runtime.peak_memory(torch.device("cpu"))
+    return peak_memory(torch.device("cpu"))
 
 
 def available_memory() -> int:

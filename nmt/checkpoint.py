@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from nmt import __version__
-from nmt.files import second_name, sync_folder, whole
+from nmt.runtime.files import second_name, sync_folder, whole
 
 FORMAT = "nmt-checkpoint"
 FORMAT_VERSION = 3

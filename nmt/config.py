@@ -20,11 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from nmt.files import write_text
 from nmt.models import MODELS
 from nmt.options import convert, differences, from_primitive, nearest, needed, node, options, to_primitive, validate
 from nmt.presets import SWEEP, choices, folders
 from nmt.runs import FREE, check_continuation, command_line, is_under, overlay, report_folder, run_name
+from nmt.runtime.files import write_text
 from nmt.schema import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
 from nmt.sweep import Argument, follow_parent, plan
 from nmt.sweep import run as run_sweep

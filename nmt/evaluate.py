@@ -3,20 +3,22 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from nmt import checkpoint, evaluator, records, runtime
+from nmt import checkpoint, evaluator, records
 from nmt.config import command, overlay, to_yaml
 from nmt.evaluation import EvaluationSet, Given, evaluation_sets, read_hypotheses
 from nmt.options import from_primitive
 from nmt.outside import read_outside
 from nmt.runs import command_line, report_folder, run_of
+from nmt.runtime.device import resolve_device
+from nmt.runtime.process import setup_process
 from nmt.schema import Config, EvaluateConfig
 from nmt.translator import Translator
 
 
 def main(config: EvaluateConfig, overrides: list[str]) -> None:
     """Evaluates `data.test`, by default that of the run, or of an ensemble that of its first run."""
-    runtime.prepare(config.threads)
-    device = runtime.device(config.device)
+    setup_process(config.threads)
+    device = resolve_device(config.device)
     named = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
     paths = [checkpoint.locate(path) for path in named]
     contents = [checkpoint.load(path, device) for path in paths]

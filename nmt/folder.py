@@ -15,8 +15,8 @@ from nmt.alignment.record import Aligned, writing
 from nmt.data import Pair
 from nmt.diagnostics import Collector, importance
 from nmt.evaluation import Evaluation
-from nmt.files import write_text
 from nmt.report import Browser, Report, ReportSentence, SplitReport, heatmap, write_page
+from nmt.runtime.files import write_text
 
 log = logging.getLogger(__name__)
 

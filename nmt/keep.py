@@ -21,9 +21,9 @@ from torch import Tensor
 from nmt import checkpoint
 from nmt.average import Average, mean
 from nmt.checkpoint import check_texts, numbered, updates
-from nmt.files import second_name
 from nmt.models import Seq2Seq
 from nmt.optim import Plateau
+from nmt.runtime.files import second_name
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nmt import runtime
 from nmt.data import PAD, UNK, Batch, Links
 from nmt.data.vocabulary import SPECIALS
 from nmt.loss import alignment_loss, coverage_loss, cross_entropy, divergence
 from nmt.models import Seq2Seq
+from nmt.runtime.device import autocast
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Objective:
         if model.training:
             source, inputs = drop_words(source, config.word_dropout), drop_words(inputs, config.target_word_dropout)
         places = torch.cat([batch.places, batch.places + batch.labels.numel()]) if twice > 1 else batch.places
-        with runtime.autocast(precision, labels.device):
+        with autocast(precision, labels.device):
             recording = config.coverage_loss > 0 or config.guided_alignment > 0
             logits, record = model(source, mask, inputs, attention=recording, positions=places)
             loss, nll = cross_entropy(logits, labels.flatten()[places], smoothing=config.label_smoothing)

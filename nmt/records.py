@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from nmt import runtime
-from nmt.files import Lines
+from nmt.runtime.files import Lines
+from nmt.runtime.memory import peak_memory, reset_peak_memory
 from nmt.tally import Tally
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Records(Tally):
         from torch.utils.tensorboard import SummaryWriter
 
         super().__init__(names, pending)
-        runtime.reset_peak_memory()
+        reset_peak_memory()
         self.path = directory / "metrics.jsonl"
         # a validation may have come after the checkpoint of its own update; it will be done again
         known = {"valid_loss": validated, "mean_loss": averaged}
@@ -113,7 +113,7 @@ class Records(Tally):
             "learning_rate": learning_rate,
             "gradient_norm": float(self.norm) if self.norm is not None else math.nan,
             "tokens_per_second": round(rate, 1),
-            "peak_memory_mb": round(runtime.peak_memory(self.sums.device) / 2**20, 1),
+            "peak_memory_mb": round(peak_memory(self.sums.device) / 2**20, 1),
             **{name: number for name, number in counts.items() if number},
         }
         # When every update was skipped there is no loss, and the norm of a skipped one may be no number.

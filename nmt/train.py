@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from nmt import autobatch, checkpoint, distributed, evaluator, hparams, launch, models, records, runtime
+from nmt import autobatch, checkpoint, distributed, evaluator, hparams, launch, models, records
 from nmt.attention import NONE
 from nmt.budget import on_meta
 from nmt.config import command, save_yaml, to_yaml
@@ -33,11 +33,14 @@ from nmt.data.sources import read_location
 from nmt.data.writer import counts
 from nmt.distributed import Ranks
 from nmt.evaluator import EvaluationSet
-from nmt.files import locked, remove_leftovers, write_text
 from nmt.match import matched
 from nmt.options import to_primitive
 from nmt.report.page import SplitReport
 from nmt.runs import check_continuation, clean, command_line, texts
+from nmt.runtime.device import resolve_device
+from nmt.runtime.files import locked, remove_leftovers, write_text
+from nmt.runtime.logs import log_file
+from nmt.runtime.process import setup_process
 from nmt.schema import Config
 from nmt.stop import StopSignal
 from nmt.trainconfig import AUTO
@@ -61,17 +64,17 @@ class Prepared(NamedTuple):
 
 def main(config: Config, overrides: list[str]) -> None:
     """Trains and evaluates; continues a run that was interrupted. Exits with 128 + N when signal N stopped it."""
-    kind = runtime.device(config.device).type
+    kind = resolve_device(config.device).type
     if config.train.devices > 1 and not distributed.is_rank():
         distributed.check_devices(config.train.devices, kind)
         launch.run(main, (config, overrides), config.train.devices)
         return
     ranks = distributed.join(config.train.devices, kind)
     with launch.missing_ranks(ranks.size > 1):
-        runtime.prepare(ranks.threads(config.threads))
+        setup_process(ranks.threads(config.threads))
         if not ranks.is_first:
             logging.getLogger("nmt").setLevel(logging.CRITICAL)  # the first one speaks for all
-        device = ranks.device(runtime.device(config.device))
+        device = ranks.device(resolve_device(config.device))
         directory = Path(config.runs) / str(config.name)
         begun = checkpoint.stamp(directory / "checkpoints")
         with ranks.in_turn():
@@ -197,7 +200,7 @@ def _owned(directory: Path, begun: object, ranks: Ranks) -> Iterator[None]:
     if not ranks.is_first:
         yield
         return
-    with locked(directory), runtime.log_file(directory / "train.log"):
+    with locked(directory), log_file(directory / "train.log"):
         if checkpoint.stamp(directory / "checkpoints") != begun:
             raise ValueError(f"{directory}: another process has trained there in the meantime; give the command again")
         clean(directory)

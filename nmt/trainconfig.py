@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from nmt import runtime
 from nmt.guard import GuardConfig
 from nmt.keep import KeepConfig, Position
 from nmt.objective import ObjectiveConfig
+from nmt.runtime.device import PRECISIONS
 
 STOP_METRICS = {"bleu": 1, "chrf": 1, "loss": -1, "aer": -1}
 """What may choose the best checkpoint: 1 = higher is better."""
@@ -81,6 +81,6 @@ class TrainConfig(ObjectiveConfig, KeepConfig, GuardConfig):
         if not 0 <= self.ema < 1:
             raise ValueError(f"train.ema={self.ema}: must be at least 0 and below 1")
         self.check_objective()
-        for option, allowed in (("precision", runtime.PRECISIONS), ("stop_metric", tuple(STOP_METRICS))):
+        for option, allowed in (("precision", PRECISIONS), ("stop_metric", tuple(STOP_METRICS))):
             if getattr(self, option) not in allowed:
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from nmt import guard, optim, runtime
+from nmt import guard, optim
 from nmt.average import Average, holding
 from nmt.data import Batch, Batches
 from nmt.distributed import Ranks
@@ -24,6 +24,8 @@ from nmt.objective import Objective
 from nmt.optim import OptimConfig
 from nmt.pieces import Pieces
 from nmt.records import Records
+from nmt.runtime.device import compile_modules, resolve_precision
+from nmt.runtime.memory import trim_memory
 from nmt.stop import StopSignal
 from nmt.tally import Tally
 from nmt.trainconfig import STOP_METRICS, TrainConfig
@@ -73,9 +75,9 @@ class Trainer:
         self.average = Average(model, config.ema) if config.ema else None
         self.guard = Guard(config.guard, config.guard_factor, device)
         self.position = Position()
-        self.precision = runtime.precision(config.precision, device)
+        self.precision = resolve_precision(config.precision, device)
         if config.compile:
-            runtime.compile_parts(model)
+            compile_modules(model)
         self.network = self.ranks.network(model)
         state = State(model, self.optimizer, self.plateau, self.average)
         sign = STOP_METRICS[config.stop_metric]
@@ -100,7 +102,7 @@ class Trainer:
                 records.count(*self.step(micro_batches), num_tokens=sum(batch.num_tokens for batch in micro_batches))
                 self._agree(stop, begin)
                 if position.update % config.log_every == 0:
-                    usual_memory = runtime.bound_memory(usual_memory)
+                    usual_memory = trim_memory(usual_memory)
                     self._look_after(records)
                     records.log(position.update, position.epoch, self._rate(), self.counts())
                 if not self._conclude(records, stop, begin):

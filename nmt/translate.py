@@ -3,10 +3,12 @@
 import sys
 import time
 
-from nmt import checkpoint, runtime
+from nmt import checkpoint
 from nmt.answers import Answers, json_line
 from nmt.config import command, overlay
 from nmt.options import from_primitive
+from nmt.runtime.device import resolve_device
+from nmt.runtime.process import setup_process
 from nmt.schema import Config, TranslateConfig
 from nmt.stream import MOST_BYTES, Lines
 from nmt.translator import Translator
@@ -21,8 +23,8 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
     for name, stream in (("input", sys.stdin), ("output", sys.stdout)):
         if stream is None:  # closed by whoever started the command
             raise ValueError(f"standard {name} is closed; open both, as in < source.txt > target.txt")
-    runtime.prepare(config.threads)
-    device = runtime.device(config.device)
+    setup_process(config.threads)
+    device = resolve_device(config.device)
     named = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
     contents = [checkpoint.load(checkpoint.locate(path), device) for path in named]
     merged = overlay(from_primitive(Config, contents[0]["config"]), config, overrides)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from nmt import evaluator, runtime
+from nmt import evaluator
 from nmt.alignment import AlignmentConfig, Gold, Reading
 from nmt.data import Batches, Pair, on_device
 from nmt.diagnostics import Collector, entropies
@@ -15,6 +15,7 @@ from nmt.metrics import MetricsConfig
 from nmt.models import Seq2Seq
 from nmt.records import Records
 from nmt.report import heatmap
+from nmt.runtime.device import autocast
 from nmt.stop import StopSignal
 from nmt.translator import Translator
 
@@ -74,7 +75,7 @@ class Validation:
         device = self.translator.device
         total, num_tokens = 0.0, 0
         model.eval()
-        with torch.no_grad(), runtime.autocast(precision, device):
+        with torch.no_grad(), autocast(precision, device):
             for batch in self.batches.epoch(0):
                 batch = on_device(batch, device)
                 logits, _ = model(batch.source, batch.source_mask, batch.inputs, positions=batch.places)

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nmt import runtime
 from nmt.attention import CROSS, ENCODER, NORMALISERS, SCORES, WINDOWS, Attention, AttentionConfig
 from nmt.attention.scores import Additive, Score
 from nmt.evaluator import versions
+from nmt.runtime.process import setup_process
 
 CORE = {"batch": 64, "queries": 64, "keys": 64, "heads": 8, "width": 64}
 """4,096 queries against 64 keys, 8 heads of 64."""
@@ -139,7 +139,7 @@ def _one(case: dict[str, Any]) -> dict[str, Any]:
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     step()
     mebibytes = (_resident("VmHWM") - before) / 1024
-    runtime.prepare(case["threads"])  # as in training: freed memory is kept
+    setup_process(case["threads"])  # as in training: freed memory is kept
     best = math.inf
     for _ in range(1 + case["repeats"]):
         begin = time.perf_counter()

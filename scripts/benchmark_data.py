@@ -17,9 +17,9 @@ from typing import Any
 
 import sentencepiece
 
-from nmt import runtime
 from nmt.data import Batches, DataConfig, TokenizerConfig, load_tokenizer, prepare
 from nmt.data.sources import read_blocks
+from nmt.runtime.process import setup_process
 
 DEFAULTS = {
     "pairs": 1_000_000,
@@ -230,7 +230,7 @@ def _apart(case: dict[str, Any]) -> dict[str, Any]:
 def _one(case: dict[str, Any]) -> dict[str, Any]:
     """One step with the seconds and the memory of its process, in MiB: the peak, and what is held at its end as the
     process's own (anonymous) and as mapped files."""
-    runtime.prepare(1)
+    setup_process(1)
     done = STEPS[case["step"]](case)
     memory = {f"{name}_mebibytes": round(_resident(key) / 1024) for name, key in RESIDENT.items()}
     return {**done, "seconds": round(time.time() - case["started"], 1), **memory}

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nmt import checkpoint, runtime, search
+from nmt import checkpoint, search
 from nmt.data import EOS
 from nmt.evaluator import versions
 from nmt.models.base import Seq2Seq
+from nmt.runtime.process import setup_process
 from nmt.translator import Translator
 
 NAMES = ("checkpoint", "source", "threads", "lengths", "sentences", "limit")
@@ -117,7 +118,7 @@ def measure(given: dict[str, str]) -> dict[str, Any]:
             raise SystemExit(f"error: {name}: decode takes {', '.join(NAMES)} and options of search")
     if "checkpoint" not in given or "source" not in given:
         raise SystemExit("error: decode needs checkpoint=RUN and source=FILE")
-    runtime.prepare(int(given.get("threads", 1)))
+    setup_process(int(given.get("threads", 1)))
     content = checkpoint.load(checkpoint.locate(given["checkpoint"]))
     changes = {
         name.removeprefix("search."): type(getattr(search.SearchConfig(), name.removeprefix("search.")))(value)

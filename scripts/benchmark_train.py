@@ -16,9 +16,11 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 import nmt.config
-from nmt import budget, models, runtime
+from nmt import budget, models
 from nmt.data import Batch, Batches, load_tokenizer, on_device, prepare
 from nmt.evaluator import versions
+from nmt.runtime.device import resolve_device
+from nmt.runtime.process import setup_process
 from nmt.schema import Config
 from nmt.trainer import Trainer
 
@@ -41,8 +43,8 @@ def main(arguments: list[str]) -> None:
 
 def measure(config: Config, updates: int, warmup: int) -> dict[str, object]:
     """Updates on real batches in their usual order, the first `warmup` not counted; then a third as many in phases."""
-    runtime.prepare(config.threads)
-    device = runtime.device(config.device)
+    setup_process(config.threads)
+    device = resolve_device(config.device)
     tokenizer = load_tokenizer(config.data)
     corpus = prepare(config.data, "train", tokenizer)
     torch.manual_seed(config.seed)

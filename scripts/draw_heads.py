@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from nmt.files import whole
 from nmt.options import from_primitive
 from nmt.report import heatmap
+from nmt.runtime.files import whole
 from nmt.schema import Config
 
 

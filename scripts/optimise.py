@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt import records
-from nmt.files import locked
 from nmt.runs import run_name
+from nmt.runtime.files import locked
 from nmt.sweep.processes import PARENT, reason_of
 from nmt.trainconfig import STOP_METRICS
 

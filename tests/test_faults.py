@@ -24,7 +24,7 @@ import torch
 import nmt
 from nmt import checkpoint, records, train
 from nmt.config import Config, command
-from nmt.files import locked
+from nmt.runtime.files import locked
 
 UPDATES = 30
 WORDS = ["one", "two", "three", "four", "five", "six", "seven"]

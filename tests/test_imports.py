@@ -5,8 +5,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "nmt"
 LAYERS = [
-    {"files", "dropout", "distributed", "parts", "stream"},
-    {"attention", "loss", "metrics", "alignment", "report", "stop", "runtime", "tally", "data", "outside", "__init__"},
+    {"runtime", "dropout", "distributed", "parts", "stream"},
+    {"attention", "loss", "metrics", "alignment", "report", "stop", "tally", "data", "outside", "__init__"},
     {"models", "optim", "average", "checkpoint", "pieces", "guard", "significance", "breakdown"},
     {"options", "search", "budget", "keep"},
     {"translator", "records", "hparams", "match"},

@@ -16,14 +16,15 @@ import pytest
 import torch
 from torch import nn
 
-from nmt import checkpoint, files, records
+from nmt import checkpoint, records
 from nmt.average import holding, mean
-from nmt.files import Lines, locked, remove_leftovers
 from nmt.keep import Checkpoints, KeepConfig, Position, State
 from nmt.models import Seq2Seq
 from nmt.optim import OptimConfig, Plateau
 from nmt.options import to_primitive
 from nmt.runs import check_continuation
+from nmt.runtime import files
+from nmt.runtime.files import Lines, locked, remove_leftovers
 from nmt.schema import Config
 
 CPU = torch.device("cpu")
@@ -469,7 +470,7 @@ def test_a_folder_belongs_to_one_process(tmp_path: Path) -> None:
 
 
 def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
-    code = "import os, sys, pathlib, nmt.files\nwith nmt.files.locked(pathlib.Path(sys.argv[1])): os._exit(9)"
+    code = "import os, sys, pathlib, nmt.runtime.files\nwith nmt.runtime.files.locked(pathlib.Path(sys.argv[1])): os._exit(9)"
     environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parent.parent)}
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "run"], env=environment, check=False)
     assert done.returncode == 9

@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 import pytest
 
-from nmt.files import locked
+from nmt.runtime.files import locked
 
 SCRIPT = Path(__file__).parent.parent / "scripts/optimise.py"
 

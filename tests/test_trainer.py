@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from nmt import checkpoint, records, runtime
+from nmt import checkpoint, records
 from nmt.aligner import Aligner
 from nmt.alignment import AlignmentConfig, Reading
 from nmt.attention import AttentionConfig
@@ -27,6 +27,8 @@ from nmt.models import build
 from nmt.models.rnn import RNNConfig
 from nmt.optim import OptimConfig
 from nmt.report.chart import charts
+from nmt.runtime.logs import log_file
+from nmt.runtime.process import setup_process
 from nmt.search import SearchConfig
 from nmt.stop import StopSignal
 from nmt.trainer import TrainConfig, Trainer
@@ -749,8 +751,8 @@ def test_a_terminal_shows_a_bar_and_the_log_file_keeps_the_lines(
     monkeypatch.setattr(logger, "handlers", [])
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    runtime.prepare()
-    with runtime.log_file(tmp_path / "train.log"):
+    setup_process()
+    with log_file(tmp_path / "train.log"):
         fit(make(valid_every=100))
     assert "update 5  epoch" in (tmp_path / "train.log").read_text()
     assert "update 5  epoch" not in terminal.getvalue()

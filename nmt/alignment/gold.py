@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from nmt.files import write_text
+from nmt.runtime.files import write_text
 
 Link = tuple[int, int]
 _LINK = re.compile(r"([0-9]+)([-p])([0-9]+)")

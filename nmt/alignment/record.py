@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmt.alignment.gold import Link, num_words
-from nmt.files import whole
+from nmt.runtime.files import whole
 
 SCHEMA = 2
 """Version of the layout of npz, JSONL and Parquet files. 2: the words of the pieces were added."""

@@ -12,8 +12,8 @@ from nmt.compare.outcome import find, read
 from nmt.compare.page import page
 from nmt.compare.sentences import NUM
 from nmt.compare.tables import FORMATS, SECTIONS, SUFFIXES
-from nmt.files import write_text
 from nmt.metrics import PAIRED
+from nmt.runtime.files import write_text
 from nmt.usage import SUMMARIES, telling
 
 HTML = "html"

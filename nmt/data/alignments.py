@@ -22,7 +22,7 @@ from nmt.data.sources import DataConfig, gold_beside, locations, names, read_loc
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.words import WordMap
 from nmt.data.writer import META, counts
-from nmt.files import write_text
+from nmt.runtime.files import write_text
 
 logger = logging.getLogger(__name__)
 

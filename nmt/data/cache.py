@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from nmt.files import neighbour
+from nmt.runtime.files import neighbour
 
 
 def cached_directory(final: Path, complete: Callable[[Path], bool], build: Callable[[Path], None]) -> Path:

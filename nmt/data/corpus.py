@@ -24,7 +24,7 @@ from nmt.data.sample import draw
 from nmt.data.sources import Block, DataConfig, content_digest, locations, read_blocks, read_pairs
 from nmt.data.tokenizer import Tokenizer, training_options
 from nmt.data.writer import META, VERSION, Writer, counts
-from nmt.files import write_text
+from nmt.runtime.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ def prepare(config: DataConfig, split: str, tokenizer: Tokenizer) -> Corpus:
 
 
 def _give_back() -> None:
-    """Hands freed memory to the system, which `nmt.runtime.prepare` otherwise keeps: a tokenizer's training takes more
+    """Hands freed memory to the system, which `setup_process` otherwise keeps: a tokenizer's training takes more
     than all that follows."""
     with contextlib.suppress(OSError, AttributeError):  # not glibc
         ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nmt.files import write_text
+from nmt.runtime.files import write_text
 
 FOLDER = "digests"
 SETTLED_SECONDS = 60

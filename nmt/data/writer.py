@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nmt.data.sources import Block, DataConfig
 from nmt.data.tokenizer import Tokenizer
-from nmt.files import write_text
+from nmt.runtime.files import write_text
 
 logger = logging.getLogger(__name__)
 

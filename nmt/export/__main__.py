@@ -5,18 +5,19 @@ from pathlib import Path
 
 import torch
 
-from nmt import checkpoint, runtime
+from nmt import checkpoint
 from nmt.config import command, overlay, preset
 from nmt.export import export, formats
 from nmt.options import from_primitive
 from nmt.presets import choices
+from nmt.runtime.process import setup_process
 from nmt.schema import Config, ExportConfig
 from nmt.translator import Translator
 
 
 def main(config: ExportConfig, overrides: list[str]) -> None:
     """Exports one model and says what was written."""
-    runtime.prepare(config.threads)
+    setup_process(config.threads)
     path = checkpoint.locate(config.checkpoint)
     content = checkpoint.load(path, "cpu")
     merged = overlay(from_primitive(Config, content["config"]), config, overrides)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nmt.files import neighbour, remove_leftovers
+from nmt.runtime.files import neighbour, remove_leftovers
 
 MANIFEST = "export.json"
 

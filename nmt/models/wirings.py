@@ -182,7 +182,7 @@ class LuongDecoder(Decoder):
 class FeedingDecoder(Decoder):
     """A loop over positions, because each step needs what attention gave before.
 
-    `advance` is the body of the loop, apart so that it can be compiled (see `nmt.runtime.compile_parts`).
+    `advance` is the body of the loop, apart so that it can be compiled (see `nmt.runtime.device.compile_modules`).
     """
 
     compiles = "advance"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nmt.files import whole
 from nmt.report import fonts
+from nmt.runtime.files import whole
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nmt.files import write_text
 from nmt.report import maps, summary
 from nmt.report.browser import Browser
 from nmt.report.chart import charts
 from nmt.report.document import document, own
 from nmt.report.markup import escape, section, table
+from nmt.runtime.files import write_text
 
 
 @dataclass

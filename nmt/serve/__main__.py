@@ -3,8 +3,9 @@
 import ipaddress
 import logging
 
-from nmt import runtime
 from nmt.config import command
+from nmt.runtime.device import resolve_device
+from nmt.runtime.process import setup_process
 from nmt.schema import ServeConfig
 from nmt.serve.served import load
 
@@ -13,7 +14,7 @@ log = logging.getLogger("nmt.serve")
 
 def main(config: ServeConfig, overrides: list[str]) -> None:
     """Serves until it is stopped."""
-    runtime.prepare(config.threads)
+    setup_process(config.threads)
     try:
         from nmt.serve.app import make_app
         from nmt.serve.server import listen, make_server
@@ -26,7 +27,7 @@ def main(config: ServeConfig, overrides: list[str]) -> None:
         ) from None
     listening = listen(config.host, config.port)
     with listening:
-        served = load(config, overrides, runtime.device(config.device))
+        served = load(config, overrides, resolve_device(config.device))
         worker = Worker(config.max_waiting, config.max_seconds)
         host, port = listening.getsockname()[:2]
         if not ipaddress.ip_address(host).is_loopback:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from nmt.distributed import cores
-from nmt.files import write_text
 from nmt.runs import command_line
+from nmt.runtime.files import write_text
 from nmt.sweep.jobs import DONE, FAILED, Job, SweepOptions
 from nmt.sweep.processes import PARENT, reason_of
 from nmt.sweep.progress import Progress

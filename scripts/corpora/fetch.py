@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from corpora.progress import Progress, readable, say
-from nmt.files import write_text
+from nmt.runtime.files import write_text
 
 CHUNK = 1 << 16
 LONGEST_WAIT = 60.0

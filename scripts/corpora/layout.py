@@ -15,7 +15,7 @@ import nmt
 from corpora.fetch import Shelf
 from corpora.progress import INTERVAL, say
 from corpora.sources import Counts, Source
-from nmt.files import neighbour, write_text
+from nmt.runtime.files import neighbour, write_text
 
 RECORD = "provenance.json"
 

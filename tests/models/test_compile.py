@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from nmt import runtime
 from nmt.models import MODELS, Seq2Seq, build
+from nmt.runtime.device import compile_modules
 
 WIRINGS = ("bahdanau", "input_feeding", "luong")
 
@@ -24,7 +24,7 @@ def models(name: str) -> list[Any]:
 def pair(config: Any) -> tuple[Seq2Seq, Seq2Seq]:
     """A model twice, the second with compiled parts."""
     plain, compiled = (build_seeded(config) for _ in range(2))
-    runtime.compile_parts(compiled)
+    compile_modules(compiled)
     return plain, compiled
 
 

@@ -28,7 +28,7 @@ from typing import Final
 
 from nmt.data.grammar.meaning import Sentence
 from nmt.data.grammar.speaker import Speaker
-from nmt.files import whole
+from nmt.runtime.files import whole
 
 __all__ = ["Sentence", "digest", "generate", "write"]
 

@@ -1,0 +1,61 @@
+"""Memory: how much is used, how much is left, and what an out-of-memory error looks like."""
+
+import contextlib
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+MEMORY_GROWTH_LIMIT = 1.5
+"""Share of the usual resident memory beyond which freed memory is returned to the system."""
+
+
+def reset_peak_memory() -> None:
+    """Begins to measure `peak_memory` anew, after freed memory was handed back; where the system can do it."""
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+    malloc_trim()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def resident_memory() -> int:
+    """Bytes of memory that the process holds; 0 where the system does not say."""
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def trim_memory(usual: int) -> int:
+    """Hands freed memory back when the process holds half as much again as `usual` bytes; returns what is usual, which
+    is what it holds now when `usual` is 0.
+
+    What `prepare` keeps falls into ever more pieces when no batch has the shape of another, and none of them is large
+    enough for the next one: 9.8 GB instead of 5.8 after 1,000 updates with drawn segmentations.
+    """
+    held = resident_memory()
+    if usual and held > MEMORY_GROWTH_LIMIT * usual:
+        malloc_trim()
+    return usual or held
+
+
+def malloc_trim() -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def peak_memory(on: torch.device) -> int:
+    """Bytes at most since the last reset: of the device's tensors on a GPU, else of the whole process."""
+    if on.type == "cuda":
+        return torch.cuda.max_memory_allocated(on)
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
