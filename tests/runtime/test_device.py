@@ -7,20 +7,21 @@ import pytest
 
 PIECES = """
 import torch
-from nmt import runtime
-runtime.prepare()
-usual = runtime.bound_memory(0)
+from nmt.runtime.memory import resident_memory, trim_memory
+from nmt.runtime.process import setup_process
+setup_process()
+usual = trim_memory(0)
 kept = []
 for i in range(300):  # between what is kept, what is freed stays with the process
     gone = torch.ones(1 << 18)
     kept.append(torch.ones(1 << 10))
     kept.append(gone)
-before = runtime.resident_memory()
+before = resident_memory()
 kept = kept[::2]
 del gone
-freed = runtime.resident_memory()
-same = runtime.bound_memory({usual})
-print(usual, before, freed, runtime.resident_memory(), same)
+freed = resident_memory()
+same = trim_memory({usual})
+print(usual, before, freed, resident_memory(), same)
 """
 
 
