@@ -12,7 +12,7 @@ import torch
 from nmt import alignment, checkpoint
 from nmt.aligner import Aligner, chosen
 from nmt.alignment import AlignmentConfig, Choice, Gold, Link, read_gold, symmetrize, write_pharaoh
-from nmt.alignment.record import Aligned, writing
+from nmt.alignment.writers import Aligned, writing
 from nmt.breakdown import out_of_order
 from nmt.config import command, overlay
 from nmt.data import DataConfig

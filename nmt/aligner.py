@@ -20,7 +20,7 @@ from nmt.alignment import (
     read_gold,
     score,
 )
-from nmt.alignment.record import Aligned, counted_as_in
+from nmt.alignment.writers import Aligned, counted_as_in
 from nmt.data import EOS, DataConfig, Pair, gold_path, read_pairs
 from nmt.translator import Translator
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from nmt.alignment.gold import num_words
+from nmt.alignment.pharaoh import num_words
 from nmt.parts import MARKS, split
 from nmt.translator import EMPTY, Translation, Translator
 

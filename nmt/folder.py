@@ -11,7 +11,7 @@ from typing import Any
 
 from nmt import __version__, alignment
 from nmt.aligner import CHANGED, CHUNK, Aligner
-from nmt.alignment.record import Aligned, writing
+from nmt.alignment.writers import Aligned, writing
 from nmt.data import Pair
 from nmt.diagnostics import Collector, importance
 from nmt.evaluation import Evaluation

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from nmt.alignment import read_pharaoh, score
-from nmt.alignment.gold import Gold
+from nmt.alignment.pharaoh import Gold
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "silver_alignment.py"
 PROGRAM = """#!{python}

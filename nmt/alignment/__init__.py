@@ -1,7 +1,9 @@
 """Word alignment read off attention: projection to words, links, files, choice of layer and head, and error."""
 
-from nmt.alignment.error import AlignmentScore, Tally, score
-from nmt.alignment.gold import (
+from nmt.alignment.aer import AlignmentScore, Tally, score
+from nmt.alignment.extraction import AlignmentConfig, Carried, Choice, Reading, Sentence, candidates, choose, compare
+from nmt.alignment.ibm_model1 import lexical_gold
+from nmt.alignment.pharaoh import (
     Gold,
     Link,
     parse_gold,
@@ -11,11 +13,9 @@ from nmt.alignment.gold import (
     write_gold,
     write_pharaoh,
 )
-from nmt.alignment.lexical import lexical_gold
 from nmt.alignment.projection import linked, links, nearest, words
-from nmt.alignment.reading import AlignmentConfig, Carried, Choice, Reading, Sentence, candidates, choose, compare
-from nmt.alignment.record import FORMATS, writing
-from nmt.alignment.symmetry import METHODS, symmetrize
+from nmt.alignment.symmetrization import METHODS, symmetrize
+from nmt.alignment.writers import FORMATS, writing
 
 __all__ = [
     "FORMATS",

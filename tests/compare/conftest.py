@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nmt.alignment.record import Aligned, writing
+from nmt.alignment.writers import Aligned, writing
 from nmt.compare import Comparison, Outcome, compare
 from nmt.compare.outcome import Validation
 from nmt.options import flatten, to_primitive

@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nmt.alignment.gold import Link, num_words
+from nmt.alignment.pharaoh import Link, num_words
 from nmt.runtime.files import whole
 
 SCHEMA = 2

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nmt.alignment.gold import Gold, Link
+from nmt.alignment.pharaoh import Gold, Link
 
 
 class AlignmentScore(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from nmt.alignment.gold import Link
+from nmt.alignment.pharaoh import Link
 
 Links = set[Link]
 _STRAIGHT = ((-1, 0), (0, -1), (1, 0), (0, 1))

@@ -29,8 +29,8 @@ from nmt.alignment import (
     write_pharaoh,
     writing,
 )
-from nmt.alignment.reading import THRESHOLDS
-from nmt.alignment.record import Aligned
+from nmt.alignment.extraction import THRESHOLDS
+from nmt.alignment.writers import Aligned
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "word_alignment"
 SETS = {

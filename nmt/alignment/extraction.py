@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nmt.alignment.error import AlignmentScore, Tally
-from nmt.alignment.gold import Gold, Link
+from nmt.alignment.aer import AlignmentScore, Tally
+from nmt.alignment.pharaoh import Gold, Link
 from nmt.alignment.projection import linked, links, words
 
 AUTO, MEAN = "auto", "mean"
@@ -41,7 +41,7 @@ class AlignmentConfig:
         silenced, one pass for each head; 0 = it does not.
 
     What is auto is chosen on the validation set: lowest error against its gold alignment where there is one (see
-    `nmt.data.gold_path`), else best agreement with a lexical aligner (`nmt.alignment.lexical`).
+    `nmt.data.gold_path`), else best agreement with a lexical aligner (`nmt.alignment.ibm_model1`).
     """
 
     layer: str = AUTO

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nmt.alignment.gold import Gold
+from nmt.alignment.pharaoh import Gold
 
 ITERATIONS = 5
 
