@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from nmt.attention import CROSS, Attention
 from nmt.breakdown import bucket_order, length_bucket
 from nmt.data import Tokenizer, collate, on_device
+from nmt.inference.translator import Translator
 from nmt.loss import cross_entropy
 from nmt.models import Seq2Seq
-from nmt.translator import Translator
 
 SCHEMA = 1
 PARTS = 5

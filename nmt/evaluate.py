@@ -6,13 +6,13 @@ from pathlib import Path
 from nmt import checkpoint, evaluator, records
 from nmt.config import command, overlay, to_yaml
 from nmt.evaluation import EvaluationSet, Given, evaluation_sets, read_hypotheses
+from nmt.inference.translator import Translator
 from nmt.options import from_primitive
 from nmt.outside import read_outside
 from nmt.runs import command_line, report_folder, run_of
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
 from nmt.schema import Config, EvaluateConfig
-from nmt.translator import Translator
 
 
 def main(config: EvaluateConfig, overrides: list[str]) -> None:

@@ -13,10 +13,10 @@ from nmt.breakdown import Breakdown, frequencies
 from nmt.data import DataConfig, Pair, gold_path, more_tests, read_pairs
 from nmt.data.lines import check_file, read_lines
 from nmt.diagnostics import Diagnostics
+from nmt.inference.translator import Translation
 from nmt.metrics import Result
 from nmt.outside import Outside
 from nmt.significance import Comparison, Interval
-from nmt.translator import Translation
 
 log = logging.getLogger(__name__)
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nmt import checkpoint, metrics, significance
-from nmt.aligner import Aligner, chosen
 from nmt.alignment import AlignmentConfig, AlignmentScore, Carried, Choice, Gold, Reading
 from nmt.breakdown import alignment_by_length, breakdown, out_of_order
 from nmt.data import DataConfig, Pair
 from nmt.evaluation import Aligned, Evaluation, EvaluationSet, Given, evaluation_sets, training_frequencies
 from nmt.folder import About, versions, write
+from nmt.inference.aligner import Aligner, chosen
+from nmt.inference.translator import Translation, Translator
 from nmt.metrics import MetricsConfig, Result
 from nmt.report import SplitReport
-from nmt.translator import Translation, Translator
 
 __all__ = ["About", "EvaluationSet", "Scored", "evaluate", "evaluate_sets", "evaluation_sets", "score", "versions"]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from nmt import __version__, alignment
-from nmt.aligner import CHANGED, CHUNK, Aligner
 from nmt.alignment.writers import Aligned, writing
 from nmt.data import Pair
 from nmt.diagnostics import Collector, importance
 from nmt.evaluation import Evaluation
+from nmt.inference.aligner import CHANGED, CHUNK, Aligner
 from nmt.report import Browser, Report, ReportSentence, SplitReport, heatmap, write_page
 from nmt.runtime.files import write_text
 

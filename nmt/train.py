@@ -33,6 +33,7 @@ from nmt.data.sources import read_location
 from nmt.data.writer import counts
 from nmt.distributed import Ranks
 from nmt.evaluator import EvaluationSet
+from nmt.inference.translator import Translator
 from nmt.match import matched
 from nmt.options import to_primitive
 from nmt.report.page import SplitReport
@@ -45,7 +46,6 @@ from nmt.schema import Config
 from nmt.stop import StopSignal
 from nmt.trainconfig import AUTO
 from nmt.trainer import Trainer
-from nmt.translator import Translator
 from nmt.validation import Validation
 
 log = logging.getLogger("nmt.train")

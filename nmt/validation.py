@@ -10,6 +10,7 @@ from nmt import evaluator
 from nmt.alignment import AlignmentConfig, Gold, Reading
 from nmt.data import Batches, Pair, on_device
 from nmt.diagnostics import Collector, entropies
+from nmt.inference.translator import Translator
 from nmt.loss import cross_entropy
 from nmt.metrics import MetricsConfig
 from nmt.models import Seq2Seq
@@ -17,7 +18,6 @@ from nmt.records import Records
 from nmt.report import heatmap
 from nmt.runtime.device import autocast
 from nmt.stop import StopSignal
-from nmt.translator import Translator
 
 NUM_SAMPLES = 3
 NUM_MEASURED = 50

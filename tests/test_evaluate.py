@@ -22,11 +22,11 @@ from nmt.config import AlignConfig, Config, EvaluateConfig, command, to_primitiv
 from nmt.data import EOS, DataConfig, gold_path, load_tokenizer, read_pairs
 from nmt.evaluation import Given, evaluation_sets
 from nmt.evaluator import About, evaluate_sets
+from nmt.inference.translator import Translator
 from nmt.metrics import MetricsConfig
 from nmt.metrics import score as corpus_score
 from nmt.search import SearchConfig
 from nmt.significance import intervals, paired
-from nmt.translator import Translator
 
 NUM_TEST, NUM_LONG = 40, 5
 QUICK = ["threads=1", "device=cpu", "metrics.resamples=50", "alignment.importance_on=4", "search.beam=1"]

@@ -32,6 +32,7 @@ from nmt.data import (
     take,
 )
 from nmt.evaluator import EvaluationSet
+from nmt.inference.translator import Translator
 from nmt.loss import alignment_loss, cross_entropy
 from nmt.metrics import MetricsConfig
 from nmt.models import MODELS, Seq2Seq, build
@@ -45,7 +46,6 @@ from nmt.schema import Config
 from nmt.search import SearchConfig
 from nmt.stop import StopSignal
 from nmt.trainer import TrainConfig, Trainer
-from nmt.translator import Translator
 from nmt.validation import Validation
 
 CPU = torch.device("cpu")

@@ -16,12 +16,13 @@ import pytest
 import torch
 
 from nmt import checkpoint, records
-from nmt.aligner import Aligner
 from nmt.alignment import AlignmentConfig, Reading
 from nmt.attention import AttentionConfig
 from nmt.data import PAD, Batches, DataConfig, Pair, Tokenizer, TokenizerConfig, load_tokenizer, prepare
 from nmt.diagnostics import TRACKED, Collector
 from nmt.evaluator import EvaluationSet
+from nmt.inference.aligner import Aligner
+from nmt.inference.translator import Translator
 from nmt.metrics import MetricsConfig
 from nmt.models import build
 from nmt.models.rnn import RNNConfig
@@ -32,7 +33,6 @@ from nmt.runtime.process import setup_process
 from nmt.search import SearchConfig
 from nmt.stop import StopSignal
 from nmt.trainer import TrainConfig, Trainer
-from nmt.translator import Translator
 from nmt.validation import NUM_MEASURED, Validation
 
 CPU = torch.device("cpu")

@@ -15,10 +15,10 @@ from nmt import __version__
 from nmt.data import BOS, EOS, PAD, UNK
 from nmt.export import check, folder, formats, vocabularies
 from nmt.export.readme import readme
+from nmt.inference.translator import Translator
 from nmt.options import to_primitive
 from nmt.schema import Config
 from nmt.search import SearchConfig
-from nmt.translator import Translator
 
 __all__ = ["Exported", "export"]
 

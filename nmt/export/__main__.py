@@ -8,11 +8,11 @@ import torch
 from nmt import checkpoint
 from nmt.config import command, overlay, preset
 from nmt.export import export, formats
+from nmt.inference.translator import Translator
 from nmt.options import from_primitive
 from nmt.presets import choices
 from nmt.runtime.process import setup_process
 from nmt.schema import Config, ExportConfig
-from nmt.translator import Translator
 
 
 def main(config: ExportConfig, overrides: list[str]) -> None:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from nmt.data import EOS, collate
-from nmt.translator import Translator
+from nmt.inference.translator import Translator
 
 LIMIT = 1e-3
 """Largest difference of a token's log-probability that is let through."""

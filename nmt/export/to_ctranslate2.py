@@ -14,10 +14,10 @@ from nmt.export import vocabularies
 from nmt.export.matrices import Matrices, Matrix, cross_attention, linear, self_attention
 from nmt.export.scripts.text import Text
 from nmt.export.scripts.translate_ctranslate2 import vocabulary
+from nmt.inference.translator import Translator
 from nmt.models.layers import FeedForward, Positions, sinusoids
 from nmt.models.transformer import Transformer, TransformerDecoder, TransformerEncoder
 from nmt.models.transformer_layers import DecoderLayer, EncoderLayer, Residual
-from nmt.translator import Translator
 
 L = TypeVar("L", bound=nn.Module)
 

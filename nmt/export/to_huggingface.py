@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from nmt.data.vocabulary import BOS, EOS, PAD, SPECIALS, UNK
 from nmt.export import vocabularies
 from nmt.export.matrices import Matrices, Matrix, cross_attention, linear, self_attention
+from nmt.inference.translator import Translator
 from nmt.models.layers import FeedForward
 from nmt.models.transformer import Transformer, TransformerDecoder, TransformerEncoder
 from nmt.models.transformer_layers import DecoderLayer, EncoderLayer
 from nmt.search import SearchConfig
-from nmt.translator import Translator
 
 UNUSED = -1e9
 """Output bias of ids that fill up the shorter of two vocabularies."""

@@ -16,8 +16,8 @@ from nmt.data.vocabulary import BOS, EOS, PAD
 from nmt.export.scripts.text import Text
 from nmt.export.scripts.translate_onnx import Model
 from nmt.export.tracing import traceable
+from nmt.inference.translator import Translator
 from nmt.models import Seq2Seq, State
-from nmt.translator import Translator
 
 ENCODER, STEP = "encoder.onnx", "step.onnx"
 AXES = ("batch", "source", "past")

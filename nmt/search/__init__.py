@@ -6,11 +6,11 @@ a row's result was found not to depend on the others: sentences meet only others
 no product has fewer rows than `rows.least_rows`.
 """
 
-from nmt.search.batching import batch, decode, plan, search
-from nmt.search.beam import BeamSearch
+from nmt.search.beam_search import BeamSearch
 from nmt.search.config import SearchConfig
+from nmt.search.decode import batch, decode, plan, search
 from nmt.search.ensemble import Ensemble
-from nmt.search.risk import expected_utilities
+from nmt.search.mbr import expected_utilities
 from nmt.search.sampling import sample
 from nmt.search.scoring import Hypothesis
 

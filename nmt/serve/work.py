@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from nmt.answers import Answer, Answers
 from nmt.data import EOS
+from nmt.inference.line_translator import Answer, Answers
+from nmt.inference.translator import EMPTY, Translation, Translator
 from nmt.models import AttentionRecord, Seq2Seq, State
 from nmt.search import SearchConfig
 from nmt.serve.schema import AttentionRequest, TranslateRequest
 from nmt.serve.served import AskedWrongError, Served
 from nmt.serve.worker import Watch
-from nmt.translator import EMPTY, Translation, Translator
 
 Tell = Callable[[int, str], None]
 """Called with a line's number from 1 and its translation so far."""

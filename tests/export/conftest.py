@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from nmt.data import BOS, PAD, Tokenizer, TokenizerConfig, collate
+from nmt.inference.translator import Translator
 from nmt.models import MODELS, Seq2Seq, build
 from nmt.schema import Config
 from nmt.search import SearchConfig
-from nmt.translator import Translator
 
 TEXT = (
     ("the old man reads a long book in the garden", "der alte Mann liest ein langes Buch im Garten"),

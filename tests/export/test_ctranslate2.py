@@ -11,8 +11,8 @@ import pytest
 from nmt.data import Tokenizer, TokenizerConfig
 from nmt.export import check, vocabularies
 from nmt.export.to_ctranslate2 import Loaded, write
+from nmt.inference.translator import Translator
 from nmt.search import SearchConfig
-from nmt.translator import Translator
 
 pytest.importorskip("ctranslate2")
 

@@ -11,8 +11,8 @@ import torch
 from nmt.data import EOS, PAD
 from nmt.export import check
 from nmt.export.to_huggingface import Loaded, write
+from nmt.inference.translator import Translator
 from nmt.search import SearchConfig
-from nmt.translator import Translator
 
 pytest.importorskip("transformers")
 

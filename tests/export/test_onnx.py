@@ -14,8 +14,8 @@ from nmt.attention import NORMALISERS, SCORES
 from nmt.export import check
 from nmt.export.scripts.translate_onnx import Model, beam_search
 from nmt.export.tracing import PLAIN, traceable
+from nmt.inference.translator import Translator
 from nmt.search import SearchConfig
-from nmt.translator import Translator
 
 Make = Any  # see conftest.py
 

@@ -14,10 +14,10 @@ import torch
 
 import nmt
 from nmt import checkpoint
-from nmt.answers import Answers, json_line
 from nmt.data import EOS
+from nmt.inference.line_translator import Answers, json_line
+from nmt.inference.translator import Translator
 from nmt.serve.schema import Attention, Models, Streamed, Translated
-from nmt.translator import Translator
 
 CPU = torch.device("cpu")
 LINES = [

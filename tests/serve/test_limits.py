@@ -15,7 +15,7 @@ import pytest
 
 import nmt
 from nmt.config import ServeConfig, command
-from nmt.search import risk
+from nmt.search import mbr
 from nmt.serve import guard, server
 from nmt.serve.server import listen, make_server
 from nmt.serve.worker import ClosedError, Worker
@@ -296,8 +296,8 @@ def test_sampling_ends_with_its_time(serve, monkeypatch, where):
             model.step = lambda *arguments, **named: slowly(step, *arguments, **named)
 
     if where == "comparisons":
-        chrf = risk.UTILITIES["chrf"]()
-        monkeypatch.setitem(risk.UTILITIES, "chrf", lambda: lambda *texts: slowly(chrf, *texts))
+        chrf = mbr.UTILITIES["chrf"]()
+        monkeypatch.setitem(mbr.UTILITIES, "chrf", lambda: lambda *texts: slowly(chrf, *texts))
     client = serve("deep", change=change, max_seconds=2.0)
     reply = client.post("/api/translate", {"text": "the old man"})
     assert reply.status == 504

@@ -17,8 +17,8 @@ from nmt.data import BOS, EOS, PAD, source_batch
 from nmt.models import MODELS, Seq2Seq, build
 from nmt.models.wirings import WIRINGS
 from nmt.search import BeamSearch, Ensemble, Hypothesis, SearchConfig, decode, plan, search
-from nmt.search.beam import _slots, _top
-from nmt.search.rows import Rows
+from nmt.search.beam_search import _slots, _top
+from nmt.search.decoder_state import Rows
 
 CPU = torch.device("cpu")
 KINDS = list(itertools.product(MODELS, [*SCORES, ["additive", "cosine"], "none"]))

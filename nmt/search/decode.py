@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nmt.data import source_batch
 from nmt.models.base import Seq2Seq
-from nmt.search.beam import BeamSearch
+from nmt.search.beam_search import BeamSearch
 from nmt.search.config import SearchConfig
 from nmt.search.sampling import sample
 from nmt.search.scoring import Hypothesis

@@ -10,7 +10,7 @@ from torch import Tensor
 from nmt.data import BOS, EOS
 from nmt.models.base import Seq2Seq
 from nmt.search.config import SearchConfig
-from nmt.search.rows import Rows
+from nmt.search.decoder_state import Rows
 from nmt.search.scoring import Floats, Hypothesis, Ints, coverage_penalty, length_norm
 
 BLOCKS = (100, 96, 80, 64, 125, 128, 120, 75, 50, 32)

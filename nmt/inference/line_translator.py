@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nmt.alignment.pharaoh import num_words
-from nmt.parts import MARKS, split
-from nmt.translator import EMPTY, Translation, Translator
+from nmt.inference.sentence_splitter import MARKS, split
+from nmt.inference.translator import EMPTY, Translation, Translator
 
 
 class Answer(NamedTuple):

@@ -22,7 +22,7 @@ from nmt.alignment import (
 )
 from nmt.alignment.writers import Aligned, counted_as_in
 from nmt.data import EOS, DataConfig, Pair, gold_path, read_pairs
-from nmt.translator import Translator
+from nmt.inference.translator import Translator
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from nmt import search
-from nmt.aligner import Aligner
 from nmt.alignment import AlignmentConfig, Gold, Reading, lexical_gold, score
 from nmt.attention import AttentionConfig
 from nmt.data import Tokenizer, TokenizerConfig, source_batch
+from nmt.inference.aligner import Aligner
+from nmt.inference.translator import Translator
 from nmt.models import MODELS, build
 from nmt.search import SearchConfig
-from nmt.translator import Translator
 
 TEXTS = [
     ("The old man sleeps .", "Der alte Mann schläft ."),
@@ -212,7 +212,7 @@ def test_a_model_without_attention_has_no_alignment() -> None:
 def test_many_pairs_are_aligned_in_order_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     made = translator()
     (whole,) = aligner(made).align(TEXTS)
-    monkeypatch.setattr("nmt.aligner.CHUNK", 2)
+    monkeypatch.setattr("nmt.inference.aligner.CHUNK", 2)
     parts = list(aligner(made).align(TEXTS))
     assert [len(part) for part in parts] == [2, 2, 2, 2, 1]
     assert [one.links for part in parts for one in part] == [one.links for one in whole]

@@ -20,18 +20,18 @@ import torch
 import nmt
 from nmt import checkpoint
 from nmt.alignment import Carried, Reading
-from nmt.answers import Answer, Answers, json_line
 from nmt.attention import AttentionConfig
 from nmt.config import Config, ServeConfig, to_primitive
 from nmt.data import EOS, Tokenizer, TokenizerConfig
+from nmt.inference.line_reader import CHUNK_BYTES, Lines
+from nmt.inference.line_translator import Answer, Answers, json_line
+from nmt.inference.sentence_splitter import split
+from nmt.inference.translator import EMPTY, Translation, Translator, WordAlignment
 from nmt.models import build
 from nmt.models.rnn import RNNConfig
 from nmt.models.transformer import TransformerConfig
-from nmt.parts import split
 from nmt.search import SearchConfig
 from nmt.serve.served import load
-from nmt.stream import CHUNK_BYTES, Lines
-from nmt.translator import EMPTY, Translation, Translator, WordAlignment
 
 CPU = torch.device("cpu")
 TEXT = [f"the {a} {b} sees , hears and likes {c} things ." for a in "abcdef" for b in ("dog", "cat") for c in "xyz"]

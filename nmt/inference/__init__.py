@@ -1,0 +1,1 @@
+"""Translate and align text with a trained model."""
