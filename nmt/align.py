@@ -12,11 +12,11 @@ import torch
 from nmt import alignment, checkpoint
 from nmt.alignment import AlignmentConfig, Choice, Gold, Link, read_gold, symmetrize, write_pharaoh
 from nmt.alignment.writers import Aligned, writing
-from nmt.breakdown import out_of_order
 from nmt.config import command, overlay
 from nmt.data import DataConfig
 from nmt.data.lines import check_file, read_both
-from nmt.evaluation import EvaluationSet
+from nmt.evaluation.breakdown import out_of_order
+from nmt.evaluation.results import EvaluationSet
 from nmt.inference.aligner import Aligner, chosen
 from nmt.inference.translator import Translator
 from nmt.options import from_primitive

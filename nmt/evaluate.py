@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from nmt import checkpoint, evaluator, records
+from nmt import checkpoint, records
 from nmt.config import command, overlay, to_yaml
-from nmt.evaluation import EvaluationSet, Given, evaluation_sets, read_hypotheses
+from nmt.evaluation import evaluator
+from nmt.evaluation.external_scores import read_outside
+from nmt.evaluation.results import EvaluationSet, Given, evaluation_sets, read_hypotheses
 from nmt.inference.translator import Translator
 from nmt.options import from_primitive
-from nmt.outside import read_outside
 from nmt.runs import command_line, report_folder, run_of
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process

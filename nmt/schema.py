@@ -9,7 +9,7 @@ from nmt.alignment import FORMATS as ALIGNMENT_FORMATS
 from nmt.alignment import METHODS, AlignmentConfig, candidates
 from nmt.attention import NONE
 from nmt.data.sources import DataConfig
-from nmt.metrics import METRICS, MetricsConfig
+from nmt.evaluation.metrics import METRICS, MetricsConfig
 from nmt.models import without_effect
 from nmt.models.rnn import RNNConfig
 from nmt.models.transformer_layers import TransformerDecoderConfig
@@ -134,7 +134,7 @@ class EvaluateConfig:
     baselines: list[str] = field(default_factory=list)
     """Other systems to compare with: runs that were evaluated on the same test set, or files of their translations."""
     outside: list[str] = field(default_factory=list)
-    """Scores that other programs gave to the translations, as NAME:FILE; see `nmt.outside`."""
+    """Scores that other programs gave to the translations, as NAME:FILE; see `nmt.evaluation.external_scores`."""
     data: DataConfig = field(default_factory=DataConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)

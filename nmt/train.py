@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from nmt import autobatch, checkpoint, distributed, evaluator, hparams, launch, models, records
+from nmt import autobatch, checkpoint, distributed, hparams, launch, models, records
 from nmt.attention import NONE
 from nmt.budget import on_meta
 from nmt.config import command, save_yaml, to_yaml
@@ -32,11 +32,12 @@ from nmt.data.planning import longest
 from nmt.data.sources import read_location
 from nmt.data.writer import counts
 from nmt.distributed import Ranks
-from nmt.evaluator import EvaluationSet
+from nmt.evaluation import evaluator
+from nmt.evaluation.evaluator import EvaluationSet
+from nmt.evaluation.report.page import SplitReport
 from nmt.inference.translator import Translator
 from nmt.match import matched
 from nmt.options import to_primitive
-from nmt.report.page import SplitReport
 from nmt.runs import check_continuation, clean, command_line, texts
 from nmt.runtime.device import resolve_device
 from nmt.runtime.files import locked, remove_leftovers, write_text

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from nmt import evaluator
 from nmt.alignment import AlignmentConfig, Gold, Reading
 from nmt.data import Batches, Pair, on_device
-from nmt.diagnostics import Collector, entropies
+from nmt.evaluation import evaluator
+from nmt.evaluation.attention_diagnostics import Collector, entropies
+from nmt.evaluation.metrics import MetricsConfig
+from nmt.evaluation.report import heatmap
 from nmt.inference.translator import Translator
 from nmt.loss import cross_entropy
-from nmt.metrics import MetricsConfig
 from nmt.models import Seq2Seq
 from nmt.records import Records
-from nmt.report import heatmap
 from nmt.runtime.device import autocast
 from nmt.stop import StopSignal
 

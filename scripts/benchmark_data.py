@@ -247,7 +247,7 @@ def _resident(name: str) -> int:
 
 
 def _versions() -> dict[str, str]:
-    from nmt.evaluator import versions
+    from nmt.evaluation.evaluator import versions
 
     return versions()
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nmt import checkpoint, search
 from nmt.data import EOS
-from nmt.evaluator import versions
+from nmt.evaluation.evaluator import versions
 from nmt.inference.translator import Translator
 from nmt.models.base import Seq2Seq
 from nmt.runtime.process import setup_process

@@ -18,7 +18,7 @@ from torch.nn.utils import clip_grad_norm_
 import nmt.config
 from nmt import budget, models
 from nmt.data import Batch, Batches, load_tokenizer, on_device, prepare
-from nmt.evaluator import versions
+from nmt.evaluation.evaluator import versions
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
 from nmt.schema import Config

@@ -3,7 +3,7 @@
     python scripts/draw_heads.py RUN SENTENCE OUTPUT.png [--layer N]
 
 RUN is a run (or a report folder) with its alignments.npz; sentences and layers are counted from 1. Each head is drawn
-by `nmt.report.heatmap` and has its score above it.
+by `nmt.evaluation.report.heatmap` and has its score above it.
 """
 
 import argparse
@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from nmt.evaluation.report import heatmap
 from nmt.options import from_primitive
-from nmt.report import heatmap
 from nmt.runtime.files import whole
 from nmt.schema import Config
 

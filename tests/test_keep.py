@@ -470,7 +470,9 @@ def test_a_folder_belongs_to_one_process(tmp_path: Path) -> None:
 
 
 def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
-    code = "import os, sys, pathlib, nmt.runtime.files as files\nwith files.locked(pathlib.Path(sys.argv[1])): os._exit(9)"
+    code = (
+        "import os, sys, pathlib, nmt.runtime.files as files\nwith files.locked(pathlib.Path(sys.argv[1])): os._exit(9)"
+    )
     environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "run"], env=environment, check=False)
     assert done.returncode == 9

@@ -31,10 +31,10 @@ from nmt.data import (
     prepare,
     take,
 )
-from nmt.evaluator import EvaluationSet
+from nmt.evaluation.evaluator import EvaluationSet
+from nmt.evaluation.metrics import MetricsConfig
 from nmt.inference.translator import Translator
 from nmt.loss import alignment_loss, cross_entropy
-from nmt.metrics import MetricsConfig
 from nmt.models import MODELS, Seq2Seq, build
 from nmt.models.rnn import RNNConfig
 from nmt.models.transformer import TransformerConfig

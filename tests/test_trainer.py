@@ -19,15 +19,15 @@ from nmt import checkpoint, records
 from nmt.alignment import AlignmentConfig, Reading
 from nmt.attention import AttentionConfig
 from nmt.data import PAD, Batches, DataConfig, Pair, Tokenizer, TokenizerConfig, load_tokenizer, prepare
-from nmt.diagnostics import TRACKED, Collector
-from nmt.evaluator import EvaluationSet
+from nmt.evaluation.attention_diagnostics import TRACKED, Collector
+from nmt.evaluation.evaluator import EvaluationSet
+from nmt.evaluation.metrics import MetricsConfig
+from nmt.evaluation.report.charts import charts
 from nmt.inference.aligner import Aligner
 from nmt.inference.translator import Translator
-from nmt.metrics import MetricsConfig
 from nmt.models import build
 from nmt.models.rnn import RNNConfig
 from nmt.optim import OptimConfig
-from nmt.report.chart import charts
 from nmt.runtime.logs import log_file
 from nmt.runtime.process import setup_process
 from nmt.search import SearchConfig

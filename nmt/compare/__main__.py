@@ -12,7 +12,7 @@ from nmt.compare.outcome import find, read
 from nmt.compare.page import page
 from nmt.compare.sentences import NUM
 from nmt.compare.tables import FORMATS, SECTIONS, SUFFIXES
-from nmt.metrics import PAIRED
+from nmt.evaluation.metrics import PAIRED
 from nmt.runtime.files import write_text
 from nmt.usage import SUMMARIES, telling
 

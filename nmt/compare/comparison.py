@@ -9,7 +9,7 @@ from nmt.compare.checks import check_same, confounded, few_seeds, not_reached, v
 from nmt.compare.grouping import Group, baseline_of, differing, groups, plain, shown_options
 from nmt.compare.inference import ALPHA, Summary, combined, holm, mean_correlation, summary, t_test
 from nmt.compare.outcome import Outcome
-from nmt.significance import paired
+from nmt.evaluation.significance import paired
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from nmt.compare import plots, sentences
 from nmt.compare.comparison import Comparison
 from nmt.compare.grouping import plain
 from nmt.compare.tables import SCORES, Table, signatures, tables, verdict
-from nmt.report.document import document, own
-from nmt.report.markup import escape, section, table
+from nmt.evaluation.report.html import escape, section, table
+from nmt.evaluation.report.html_page import document, own
 
 
 def page(found: Comparison, sections: Sequence[str], num_sentences: int = sentences.NUM) -> str:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from nmt.compare.comparison import Comparison
 from nmt.compare.grouping import Group
 from nmt.compare.tables import COSTS, SCORES
-from nmt.report.chart import Frame, tick_label
-from nmt.report.markup import escape
+from nmt.evaluation.report.charts import Frame, tick_label
+from nmt.evaluation.report.html import escape
 
 STYLES = 8
 """Groups that look different; those after them begin again."""

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from nmt.compare.comparison import Comparison
 from nmt.compare.grouping import Group
 from nmt.compare.outcome import Outcome
-from nmt.report.markup import escape, printable
-from nmt.report.matrices import Matrices, Packed, largest_error
+from nmt.evaluation.report.html import escape, printable
+from nmt.evaluation.report.weight_encoding import Matrices, Packed, largest_error
 
 NUM = 20
 """Sentences that a page shows."""

@@ -35,8 +35,8 @@ FILES = {
     "page.css": ("nmt.serve", "page.css", "text/css"),
     "page.js": ("nmt.serve", "page.js", "text/javascript"),
     "icon.svg": ("nmt.serve", "icon.svg", "image/svg+xml"),
-    "report.css": ("nmt.report", "page.css", "text/css"),
-    "matrix.js": ("nmt.report", "matrix.js", "text/javascript"),
+    "report.css": ("nmt.evaluation.report", "page.css", "text/css"),
+    "matrix.js": ("nmt.evaluation.report", "matrix.js", "text/javascript"),
 }
 """What the page consists of: package, file and type; the last ones are shared with the report."""
 

@@ -8,7 +8,7 @@ import yaml  # type: ignore[import-untyped]
 from nmt import checkpoint
 from nmt.attention import NONE
 from nmt.data import more_tests
-from nmt.evaluation import has_test
+from nmt.evaluation.results import has_test
 from nmt.keep import Position
 from nmt.options import flatten, from_primitive, to_primitive
 from nmt.runs import is_under, only_kept, texts

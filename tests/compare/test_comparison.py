@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
-from nmt import metrics
-from nmt.breakdown import breakdown
 from nmt.compare import Comparison, Outcome, compare
 from nmt.compare.__main__ import main
 from nmt.compare.outcome import find, read
 from nmt.compare.tables import SECTIONS, latex, text
-from nmt.metrics import MetricsConfig
+from nmt.evaluation import metrics
+from nmt.evaluation.breakdown import breakdown
+from nmt.evaluation.metrics import MetricsConfig
 from nmt.models.transformer import TransformerConfig
 from nmt.options import node, to_primitive
 from nmt.schema import Config

@@ -13,8 +13,8 @@ from nmt.compare.page import page
 from nmt.compare.plots import MARKS, STYLES
 from nmt.compare.sentences import choose, section
 from nmt.compare.tables import SECTIONS
-from nmt.report.document import own
-from nmt.report.matrices import largest_error
+from nmt.evaluation.report.html_page import own
+from nmt.evaluation.report.weight_encoding import largest_error
 
 ATOL = largest_error(64) + 0.001
 

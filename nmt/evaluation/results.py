@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from nmt.alignment import AlignmentScore, Choice, Gold, Link, Reading, read_gold
-from nmt.breakdown import Breakdown, frequencies
 from nmt.data import DataConfig, Pair, gold_path, more_tests, read_pairs
 from nmt.data.lines import check_file, read_lines
-from nmt.diagnostics import Diagnostics
+from nmt.evaluation.attention_diagnostics import Diagnostics
+from nmt.evaluation.breakdown import Breakdown, frequencies
+from nmt.evaluation.external_scores import Outside
+from nmt.evaluation.metrics import Result
+from nmt.evaluation.significance import Comparison, Interval
 from nmt.inference.translator import Translation
-from nmt.metrics import Result
-from nmt.outside import Outside
-from nmt.significance import Comparison, Interval
 
 log = logging.getLogger(__name__)
 

@@ -7,12 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.test_aligner import TEXTS, translator
 
 from nmt.attention import AttentionConfig
 from nmt.data import PAD, collate
-from nmt.diagnostics import MEASURES, OVER, PARTS, UNDER, Collector, cross_attentions, importance, silenced, spread
+from nmt.evaluation.attention_diagnostics import (
+    MEASURES,
+    OVER,
+    PARTS,
+    UNDER,
+    Collector,
+    cross_attentions,
+    importance,
+    silenced,
+    spread,
+)
 from nmt.models import MODELS
-from tests.test_aligner import TEXTS, translator
 
 
 def loops(rows: Any, is_punctuation: Any) -> dict[str, float]:

@@ -7,7 +7,7 @@ import pytest
 
 from nmt.alignment import Gold
 from nmt.alignment import score as alignment_score
-from nmt.breakdown import (
+from nmt.evaluation.breakdown import (
     alignment_by_length,
     breakdown,
     frequencies,
@@ -17,8 +17,8 @@ from nmt.breakdown import (
     repetitions,
     words,
 )
-from nmt.metrics import MetricsConfig, score
-from nmt.outside import read_outside
+from nmt.evaluation.external_scores import read_outside
+from nmt.evaluation.metrics import MetricsConfig, score
 
 SOURCES = ["Anna sees 3 dogs .", "She sleeps .", "Where does Anna live ?", "word " * 25, "a tiger", ""]
 REFERENCES = ["Hunde : 3 sieht Anna .", "Sie schläft .", "Wo wohnt Anna ?", "Wort " * 25, "ein Tiger", ""]

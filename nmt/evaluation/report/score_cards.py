@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nmt.report.chart import bars
-from nmt.report.markup import escape, number, table
+from nmt.evaluation.report.charts import bars
+from nmt.evaluation.report.html import escape, number, table
 
 NAMES = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER (lower is better)"}
 PARTINGS = {
@@ -29,7 +29,7 @@ def cards(scores: Mapping[str, Any]) -> str:
     """One card for each metric, for scores of other programs, and for the alignment of the references.
 
     Args:
-        scores: what scores.json holds (`nmt.evaluation.Evaluation.primitive`).
+        scores: what scores.json holds (`nmt.evaluation.results.Evaluation.primitive`).
     """
     shown = []
     intervals = scores.get("intervals", {})

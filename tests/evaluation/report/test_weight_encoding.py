@@ -6,9 +6,9 @@ import zlib
 import numpy as np
 import pytest
 
-from nmt.report import Browser, ReportSentence
-from nmt.report import browser as browser_module
-from nmt.report.matrices import LEVELS, Matrices, largest_error, restore
+from nmt.evaluation.report import Browser, ReportSentence
+from nmt.evaluation.report import sentence_browser as browser_module
+from nmt.evaluation.report.weight_encoding import LEVELS, Matrices, largest_error, restore
 
 
 def weights(seed, shape=(2, 3, 7, 5)):

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nmt.report import maps, summary
-from nmt.report.browser import Browser
-from nmt.report.chart import charts
-from nmt.report.document import document, own
-from nmt.report.markup import escape, section, table
+from nmt.evaluation.report import head_maps, score_cards
+from nmt.evaluation.report.charts import charts
+from nmt.evaluation.report.html import escape, section, table
+from nmt.evaluation.report.html_page import document, own
+from nmt.evaluation.report.sentence_browser import Browser
 from nmt.runtime.files import write_text
 
 
@@ -36,7 +36,7 @@ class Report:
         scores: what scores.json holds.
         readings: what readings.json holds.
         diagnostics: what diagnostics.json holds.
-        history: rows of metrics.jsonl; `nmt.report.chart` says which names are read.
+        history: rows of metrics.jsonl; `nmt.evaluation.report.charts` says which names are read.
         data: one entry for each part of the data.
         texts: for each part what was read, [file or text, SHA-256].
         command: the command line, exactly as given.
@@ -72,16 +72,20 @@ def render(report: Report) -> str:
     choose = "Choosing a cell shows that layer and head in the sentences below."
     notes = f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in report.notes)}</ul>" if report.notes else ""
     found = {
-        "Summary": section("Summary", summary.cards(scores) + notes + summary.comparisons(scores)),
+        "Summary": section("Summary", score_cards.cards(scores) + notes + score_cards.comparisons(scores)),
         "Training": section("Training", charts(report.history)),
-        "Learned": section("Learned", summary.quantities(report.history), "Quantities that the attention has learned."),
-        "Parts": section("Parts", summary.buckets(scores) + summary.rates(scores), "Where it is good, and where not."),
+        "Learned": section(
+            "Learned", score_cards.quantities(report.history), "Quantities that the attention has learned."
+        ),
+        "Parts": section(
+            "Parts", score_cards.buckets(scores) + score_cards.rates(scores), "Where it is good, and where not."
+        ),
         "Alignment": section(
-            "Alignment", maps.alignment_error(scores, report.readings), f"Of every layer and head. {choose}"
+            "Alignment", head_maps.alignment_error(scores, report.readings), f"Of every layer and head. {choose}"
         ),
         "Attention": section(
             "Attention",
-            maps.diagnostics(report.diagnostics),
+            head_maps.diagnostics(report.diagnostics),
             f"What each layer and head does over the hypotheses. {choose}",
         ),
         "Sentences": section("Sentences", report.browser.render()),

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nmt.metrics import MetricsConfig, build, check_lengths
+from nmt.evaluation.metrics import MetricsConfig, build, check_lengths
 
 
 class Interval(NamedTuple):

@@ -6,16 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nmt import checkpoint, metrics, significance
+from nmt import checkpoint
 from nmt.alignment import AlignmentConfig, AlignmentScore, Carried, Choice, Gold, Reading
-from nmt.breakdown import alignment_by_length, breakdown, out_of_order
 from nmt.data import DataConfig, Pair
-from nmt.evaluation import Aligned, Evaluation, EvaluationSet, Given, evaluation_sets, training_frequencies
-from nmt.folder import About, versions, write
+from nmt.evaluation import metrics, significance
+from nmt.evaluation.breakdown import alignment_by_length, breakdown, out_of_order
+from nmt.evaluation.metrics import MetricsConfig, Result
+from nmt.evaluation.report import SplitReport
+from nmt.evaluation.report_writer import About, versions, write
+from nmt.evaluation.results import Aligned, Evaluation, EvaluationSet, Given, evaluation_sets, training_frequencies
 from nmt.inference.aligner import Aligner, chosen
 from nmt.inference.translator import Translation, Translator
-from nmt.metrics import MetricsConfig, Result
-from nmt.report import SplitReport
 
 __all__ = ["About", "EvaluationSet", "Scored", "evaluate", "evaluate_sets", "evaluation_sets", "score", "versions"]
 

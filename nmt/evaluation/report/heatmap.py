@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nmt.report import fonts
+from nmt.evaluation.report import fonts
 from nmt.runtime.files import whole
 
 if TYPE_CHECKING:

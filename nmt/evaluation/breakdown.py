@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from nmt.alignment import AlignmentScore, Gold, Link
 from nmt.alignment import score as alignment_score
-from nmt.metrics import MetricsConfig, build, check_lengths
-from nmt.metrics import score as corpus_score
+from nmt.evaluation.metrics import MetricsConfig, build, check_lengths
+from nmt.evaluation.metrics import score as corpus_score
 
 LENGTHS = (10, 20, 30, 40, 50, 60)
 """Upper ends of the buckets of source length, in words; a last one has what is longer."""

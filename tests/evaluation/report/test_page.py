@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmt.report import Browser, Report, ReportSentence, SplitReport, write_page
-from nmt.report.chart import ATTENTION, MAX_POINTS, TRAIN_LOSS, charts, read_line, ticks
-from nmt.report.markup import escape
-from nmt.report.page import render
+from nmt.evaluation.report import Browser, Report, ReportSentence, SplitReport, write_page
+from nmt.evaluation.report.charts import ATTENTION, MAX_POINTS, TRAIN_LOSS, charts, read_line, ticks
+from nmt.evaluation.report.html import escape
+from nmt.evaluation.report.page import render
 
 HOSTILE = "</script></style><img src=http://a.example/x onerror=alert(1)> & \"q\" 'r' \x00\x1b\ud800 <!-- "
 SHOWN = HOSTILE.replace("\x00", "\ufffd").replace("\x1b", "\ufffd").replace("\ud800", "\ufffd")

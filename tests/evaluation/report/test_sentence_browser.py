@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from nmt.alignment import words
-from nmt.report import Report, write_page
-from nmt.report.matrices import largest_error
+from nmt.evaluation.report import Report, write_page
+from nmt.evaluation.report.weight_encoding import largest_error
 
 Open = Callable[..., Any]
 
@@ -47,7 +47,7 @@ def given(example, monkeypatch):
     weights = []
 
     def make(*arguments, **options):
-        from nmt.report.browser import Browser
+        from nmt.evaluation.report.sentence_browser import Browser
 
         add = Browser.add
 
@@ -300,7 +300,7 @@ def test_right_to_left_text_runs_that_way(show, example):
 
 
 def test_sentences_without_their_own_heads_say_so(show, example, monkeypatch):
-    monkeypatch.setattr("nmt.report.browser.Browser.render.__defaults__", (6_000,))
+    monkeypatch.setattr("nmt.evaluation.report.sentence_browser.Browser.render.__defaults__", (6_000,))
     page = show(example(6, 4, 4))
     assert "with one (layer 2, head 1)" in page.inner_text("#sentences")
     assert page.is_enabled("#layer")
@@ -311,7 +311,7 @@ def test_sentences_without_their_own_heads_say_so(show, example, monkeypatch):
 
 
 def test_without_attention_there_is_no_matrix(show):
-    from nmt.report import Browser, ReportSentence
+    from nmt.evaluation.report import Browser, ReportSentence
 
     browser = Browser()
     for _ in range(2):
@@ -325,7 +325,7 @@ def test_without_attention_there_is_no_matrix(show):
 
 
 def test_hostile_sentences_do_nothing(show):
-    from nmt.report import Browser, ReportSentence
+    from nmt.evaluation.report import Browser, ReportSentence
 
     text = "</script><img src=http://a.example/x onerror=alert(1)><!-- <script>"
     browser = Browser(read_from=text)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nmt.report.markup import escape, number, shaded, table
+from nmt.evaluation.report.html import escape, number, shaded, table
 
 MAX_HEADS = 64
 """With more heads than this in all layers together, the map of agreement shows layers."""
@@ -52,7 +52,7 @@ def diagnostics(found: Mapping[str, Any]) -> str:
     """Every measure of every layer and head, over length, along the target, and agreement between heads.
 
     Args:
-        found: what diagnostics.json holds (`nmt.diagnostics.Diagnostics.primitive`); {} for nothing.
+        found: what diagnostics.json holds (`nmt.evaluation.attention_diagnostics.Diagnostics.primitive`); {} for nothing.
     """
     if not found:
         return ""

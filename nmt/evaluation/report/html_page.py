@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from importlib.resources import files
 
-from nmt.report.markup import anchor, escape
+from nmt.evaluation.report.html import anchor, escape
 
 
 def document(title: str, name: str, about: str, sections: Mapping[str, str], *, styles: str, script: str) -> str:
@@ -16,7 +16,7 @@ def document(title: str, name: str, about: str, sections: Mapping[str, str], *, 
     Args:
         title: its heading. name: of what it is about, for the title of the window.
         about: HTML below the heading.
-        sections: by heading what `nmt.report.markup.section` made; "" for one that is left out.
+        sections: by heading what `nmt.evaluation.report.html.section` made; "" for one that is left out.
         styles, script: CSS and JavaScript.
     """
     links = "".join(f'<a href="#{anchor(heading)}">{heading}</a>' for heading, body in sections.items() if body)
@@ -34,6 +34,6 @@ def document(title: str, name: str, about: str, sections: Mapping[str, str], *, 
     )
 
 
-def own(*names: str, package: str = "nmt.report") -> str:
+def own(*names: str, package: str = "nmt.evaluation.report") -> str:
     """Files that belong to a package, one after the other."""
     return "".join(files(package).joinpath(name).read_text(encoding="utf-8") for name in names)

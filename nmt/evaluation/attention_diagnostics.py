@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nmt.attention import CROSS, Attention
-from nmt.breakdown import bucket_order, length_bucket
 from nmt.data import Tokenizer, collate, on_device
+from nmt.evaluation.breakdown import bucket_order, length_bucket
 from nmt.inference.translator import Translator
 from nmt.loss import cross_entropy
 from nmt.models import Seq2Seq

@@ -6,8 +6,8 @@ import warnings
 import numpy as np
 import pytest
 
-from nmt.report.fonts import choose, quiet
-from nmt.report.heatmap import MAX_POSITIONS, colour_map, draw, figure
+from nmt.evaluation.report.fonts import choose, quiet
+from nmt.evaluation.report.heatmap import MAX_POSITIONS, colour_map, draw, figure
 
 WEIGHTS = np.array([[0.0, 0.25, 0.75], [1.0, 0.0, 0.0]])
 SOURCE, TARGET = ["▁das", "▁Haus", "</s>"], ["▁house", "</s>"]
@@ -139,7 +139,7 @@ def test_a_matrix_that_does_not_fit_is_refused(tmp_path):
 
 def test_pyplot_is_never_loaded(tmp_path):
     program = (
-        "import sys; from nmt.report.heatmap import draw; "
+        "import sys; from nmt.evaluation.report.heatmap import draw; "
         "draw(sys.argv[1], [[0.5]], ['a'], ['b']); sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program, str(tmp_path / "picture.png")], check=False).returncode == 0

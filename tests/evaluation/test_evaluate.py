@@ -17,16 +17,16 @@ import torch
 
 from nmt import align, checkpoint, evaluate, models
 from nmt.alignment import AlignmentConfig, Carried, Reading, read_gold, read_pharaoh, score, symmetrize
-from nmt.breakdown import alignment_by_length, breakdown, frequencies
 from nmt.config import AlignConfig, Config, EvaluateConfig, command, to_primitive
 from nmt.data import EOS, DataConfig, gold_path, load_tokenizer, read_pairs
-from nmt.evaluation import Given, evaluation_sets
-from nmt.evaluator import About, evaluate_sets
+from nmt.evaluation.breakdown import alignment_by_length, breakdown, frequencies
+from nmt.evaluation.evaluator import About, evaluate_sets
+from nmt.evaluation.metrics import MetricsConfig
+from nmt.evaluation.metrics import score as corpus_score
+from nmt.evaluation.results import Given, evaluation_sets
+from nmt.evaluation.significance import intervals, paired
 from nmt.inference.translator import Translator
-from nmt.metrics import MetricsConfig
-from nmt.metrics import score as corpus_score
 from nmt.search import SearchConfig
-from nmt.significance import intervals, paired
 
 NUM_TEST, NUM_LONG = 40, 5
 QUICK = ["threads=1", "device=cpu", "metrics.resamples=50", "alignment.importance_on=4", "search.beam=1"]
@@ -88,7 +88,7 @@ def make(
 @pytest.fixture(scope="module", autouse=True)
 def _few_pictures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nmt.folder.NUM_HEATMAPS", 1)
+        patch.setattr("nmt.evaluation.report_writer.NUM_HEATMAPS", 1)
         yield
 
 
@@ -306,7 +306,9 @@ def test_a_checkpoint_carries_what_its_alignments_are_read_from(
     sets = evaluation_sets(config)[:1]
     options = AlignmentConfig(layer="1", head="2", links="threshold", threshold=0.05, importance_on=0)
     drawn: list[tuple[Any, str]] = []
-    monkeypatch.setattr("nmt.folder.heatmap.draw", lambda _, rows, *names, title: drawn.append((rows, title)) or [])
+    monkeypatch.setattr(
+        "nmt.evaluation.report_writer.heatmap.draw", lambda _, rows, *names, title: drawn.append((rows, title)) or []
+    )
     given = [Given(hypotheses=[pair.target for pair in sets[0].pairs])]
     quick = MetricsConfig(resamples=0, breakdown=False)
     (result,) = evaluate_sets(

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmt.metrics import METRICS, MetricsConfig, score
-from nmt.significance import intervals, paired
+from nmt.evaluation.metrics import METRICS, MetricsConfig, score
+from nmt.evaluation.significance import intervals, paired
 
 NAMES = {"bleu": "BLEU", "chrf": "chrF2", "chrf++": "chrF2++", "ter": "TER"}
 OPTIONS: dict[str, list[str]] = {"bleu": [], "chrf": [], "chrf++": ["--chrf-word-order", "2"]}

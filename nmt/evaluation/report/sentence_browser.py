@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nmt.report.markup import escape, printable
-from nmt.report.matrices import MAX_BYTES, Matrices, largest_error
+from nmt.evaluation.report.html import escape, printable
+from nmt.evaluation.report.weight_encoding import MAX_BYTES, Matrices, largest_error
 
 MAX_SENTENCES = 3000
 """Sentences that a page holds at most: the first ones."""

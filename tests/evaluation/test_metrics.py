@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from nmt.metrics import METRICS, MetricsConfig, score
+from nmt.evaluation.metrics import METRICS, MetricsConfig, score
 
 REFERENCES = ["Der alte Mann liest einen Brief.", "Die Katze schläft, der Hund nicht.", "Es regnet seit 3,5 Tagen!"]
 HYPOTHESES = ["der alte Mann liest ein Brief.", "Die Katze schläft und der Hund nicht.", "Es regnet seit drei Tagen!"]
@@ -95,6 +95,6 @@ def test_a_wrong_option_is_named_with_what_is_allowed(config, message):
 
 @pytest.mark.parametrize(("tokenize", "extra"), [("ja-mecab", "ja"), ("ko-mecab", "ko")])
 def test_a_tokenizer_without_its_package_says_what_to_install(monkeypatch, tokenize, extra):
-    monkeypatch.setattr("nmt.metrics.find_spec", lambda module: None)
+    monkeypatch.setattr("nmt.evaluation.metrics.find_spec", lambda module: None)
     with pytest.raises(ValueError, match=rf'pip install "sacrebleu\[{extra}\]"'):
         MetricsConfig(tokenize=tokenize).validate()

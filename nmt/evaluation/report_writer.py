@@ -12,10 +12,10 @@ from typing import Any
 from nmt import __version__, alignment
 from nmt.alignment.writers import Aligned, writing
 from nmt.data import Pair
-from nmt.diagnostics import Collector, importance
-from nmt.evaluation import Evaluation
+from nmt.evaluation.attention_diagnostics import Collector, importance
+from nmt.evaluation.report import Browser, Report, ReportSentence, SplitReport, heatmap, write_page
+from nmt.evaluation.results import Evaluation
 from nmt.inference.aligner import CHANGED, CHUNK, Aligner
-from nmt.report import Browser, Report, ReportSentence, SplitReport, heatmap, write_page
 from nmt.runtime.files import write_text
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nmt.report.markup import escape
+from nmt.evaluation.report.html import escape
 
 _WIDTH, _HEIGHT = 440, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 14, 30
@@ -39,7 +39,7 @@ ATTENTION = {
     "punctuation": "Weight on punctuation",
     "agreement": "Agreement with the other heads",
 }
-"""Headings of what a validation measures of attention, over the same sentences each time; see `nmt.diagnostics`."""
+"""Headings of what a validation measures of attention, over the same sentences each time; see `nmt.evaluation.attention_diagnostics`."""
 _DASHES = ("solid", "dashed", "dotted")
 
 

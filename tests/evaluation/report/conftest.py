@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from nmt.report import Browser, Report, ReportSentence, SplitReport
+from nmt.evaluation.report import Browser, Report, ReportSentence, SplitReport
 
 MEASURES = ("entropy", "effective", "drift")
 

@@ -1,0 +1,1 @@
+"""Command lines: options, their files and checks, run directories and sweeps."""

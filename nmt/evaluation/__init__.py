@@ -1,0 +1,1 @@
+"""Score translations and alignments of test sets, and write the report."""

@@ -1,0 +1,1 @@
+"""Train a model: updates, validation, checkpoints, and the log of a run."""
