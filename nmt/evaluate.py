@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from nmt import checkpoint, records
+from nmt import checkpoint
 from nmt.config import command, overlay, to_yaml
 from nmt.evaluation import evaluator
 from nmt.evaluation.external_scores import read_outside
@@ -14,6 +14,7 @@ from nmt.runs import command_line, report_folder, run_of
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
 from nmt.schema import Config, EvaluateConfig
+from nmt.training import logger
 
 
 def main(config: EvaluateConfig, overrides: list[str]) -> None:
@@ -30,7 +31,7 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
         name=" + ".join(str(content["config"].get("name") or "") for content in contents),
         command=command_line("evaluate", overrides),
         config=to_yaml(merged),
-        history=records.read(run / "metrics.jsonl") if len(paths) == 1 else (),
+        history=logger.read(run / "metrics.jsonl") if len(paths) == 1 else (),
         texts=contents[0].get("texts", {}),
     )
     translator = Translator.from_checkpoints(contents, merged.search, device)

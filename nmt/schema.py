@@ -13,10 +13,10 @@ from nmt.evaluation.metrics import METRICS, MetricsConfig
 from nmt.models import without_effect
 from nmt.models.rnn import RNNConfig
 from nmt.models.transformer_layers import TransformerDecoderConfig
-from nmt.optim import OptimConfig
 from nmt.search import SearchConfig
-from nmt.trainconfig import STOP_METRICS
-from nmt.trainer import TrainConfig
+from nmt.training.config import STOP_METRICS
+from nmt.training.optim import OptimConfig
+from nmt.training.trainer import TrainConfig
 
 
 @dataclass

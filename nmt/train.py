@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import torch
 
-from nmt import autobatch, checkpoint, distributed, hparams, launch, models, records
+from nmt import checkpoint, models
 from nmt.attention import NONE
-from nmt.budget import on_meta
 from nmt.config import command, save_yaml, to_yaml
 from nmt.data import (
     SOURCES,
@@ -31,12 +30,12 @@ from nmt.data import (
 from nmt.data.planning import longest
 from nmt.data.sources import read_location
 from nmt.data.writer import counts
-from nmt.distributed import Ranks
 from nmt.evaluation import evaluator
 from nmt.evaluation.evaluator import EvaluationSet
 from nmt.evaluation.report.page import SplitReport
 from nmt.inference.translator import Translator
-from nmt.match import matched
+from nmt.models.flops import on_meta
+from nmt.models.parameter_matching import matched
 from nmt.options import to_primitive
 from nmt.runs import check_continuation, clean, command_line, texts
 from nmt.runtime.device import resolve_device
@@ -44,10 +43,12 @@ from nmt.runtime.files import locked, remove_leftovers, write_text
 from nmt.runtime.logs import log_file
 from nmt.runtime.process import setup_process
 from nmt.schema import Config
-from nmt.stop import StopSignal
-from nmt.trainconfig import AUTO
-from nmt.trainer import Trainer
-from nmt.validation import Validation
+from nmt.training import auto_batch_size, distributed, hparams, launcher, logger
+from nmt.training.config import AUTO
+from nmt.training.distributed import Ranks
+from nmt.training.signals import StopSignal
+from nmt.training.trainer import Trainer
+from nmt.training.validation import Validation
 
 log = logging.getLogger("nmt.train")
 
@@ -68,10 +69,10 @@ def main(config: Config, overrides: list[str]) -> None:
     kind = resolve_device(config.device).type
     if config.train.devices > 1 and not distributed.is_rank():
         distributed.check_devices(config.train.devices, kind)
-        launch.run(main, (config, overrides), config.train.devices)
+        launcher.run(main, (config, overrides), config.train.devices)
         return
     ranks = distributed.join(config.train.devices, kind)
-    with launch.missing_ranks(ranks.size > 1):
+    with launcher.missing_ranks(ranks.size > 1):
         setup_process(ranks.threads(config.threads))
         if not ranks.is_first:
             logging.getLogger("nmt").setLevel(logging.CRITICAL)  # the first one speaks for all
@@ -85,7 +86,7 @@ def main(config: Config, overrides: list[str]) -> None:
         model = models.build(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
         model.to(device)
         if config.train.batch_tokens == AUTO:
-            found = autobatch.largest(model, corpora["train"], config.train, device, ranks)
+            found = auto_batch_size.largest(model, corpora["train"], config.train, device, ranks)
             config = dataclasses.replace(config, train=dataclasses.replace(config.train, batch_tokens=found))
             prepared.notes.append(f"train.batch_tokens=auto: {found} tokens, as much as the memory holds")
         given = command_line("train", overrides)
@@ -247,7 +248,7 @@ def _finish(trainer: Trainer, prepared: Prepared, given: str) -> None:
         name=str(config.name),
         command=given,
         config=to_yaml(config),
-        history=records.read(trainer.directory / "metrics.jsonl"),
+        history=logger.read(trainer.directory / "metrics.jsonl"),
         data=[_split(name, corpus) for name, corpus in prepared.corpora.items()],
         texts=trainer.header["texts"],
     )
@@ -269,7 +270,7 @@ def _finish(trainer: Trainer, prepared: Prepared, given: str) -> None:
 
 
 def _sized(config: Config) -> tuple[Config, Tokenizer, str]:
-    """The configuration with matched widths (see `nmt.match`), the tokenizer, and a sentence about the match or "".
+    """The configuration with matched widths (see `nmt.models.parameter_matching`), the tokenizer, and a sentence about the match or "".
 
     Raises:
         ValueError: it would continue a run that was started with other options, or nothing matches.

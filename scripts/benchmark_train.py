@@ -16,13 +16,14 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 import nmt.config
-from nmt import budget, models
+from nmt import models
 from nmt.data import Batch, Batches, load_tokenizer, on_device, prepare
 from nmt.evaluation.evaluator import versions
+from nmt.models.flops import flops_per_token
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
 from nmt.schema import Config
-from nmt.trainer import Trainer
+from nmt.training.trainer import Trainer
 
 BACKWARD = 2
 """A backward pass takes about twice the operations of a forward pass."""
@@ -69,7 +70,7 @@ def measure(config: Config, updates: int, warmup: int) -> dict[str, object]:
         seconds = time.perf_counter() - begin
         peak = _peak(device)
         phases = _phases(trainer, endless, max(updates // 3, 1), device)
-    flops = budget.flops_per_token(config.model, *sizes, joint=tokenizer.joint)
+    flops = flops_per_token(config.model, *sizes, joint=tokenizer.joint)
     rate = matrix_rate(trainer.precision, device)
     return {
         "tokens_per_second": round(num_tokens / seconds, 1),

@@ -28,11 +28,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nmt import records
 from nmt.runs import run_name
 from nmt.runtime.files import locked
 from nmt.sweep.processes import PARENT, reason_of
-from nmt.trainconfig import STOP_METRICS
+from nmt.training import logger
+from nmt.training.config import STOP_METRICS
 
 WARM_UP = 3
 """Trials that are never ended early, so that there is something to compare with."""
@@ -133,7 +133,7 @@ def train(trial: Any, arguments: list[str], directory: Path, metric: str) -> flo
 
 def validations(directory: Path) -> list[dict[str, Any]]:
     """The rows of the validations of a run so far."""
-    return [row for row in records.read(directory / "metrics.jsonl") if "valid_loss" in row]
+    return [row for row in logger.read(directory / "metrics.jsonl") if "valid_loss" in row]
 
 
 def lacking(metric: str, row: dict[str, Any]) -> str:

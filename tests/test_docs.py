@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from nmt.budget import on_meta
 from nmt.config import Config, command
+from nmt.models.flops import on_meta
 
 ROOT = Path(__file__).parent.parent
 

@@ -21,7 +21,6 @@ from submitit.slurm.slurm import SlurmInfoWatcher
 import nmt
 from nmt import checkpoint, train
 from nmt.config import AlignConfig, Config, EvaluateConfig, ExportConfig, command, save_yaml
-from nmt.launch import CAUSES
 from nmt.models import MODELS
 from nmt.options import from_primitive, options
 from nmt.presets import choices, sweep_points, value_text
@@ -31,6 +30,7 @@ from nmt.sweep.jobs import DONE, FINISHED_BEFORE, SweepOptions
 from nmt.sweep.processes import PARENT, Slot, environment, reason_of, slots
 from nmt.sweep.progress import Progress, duration
 from nmt.sweep.standing import is_finished
+from nmt.training.launcher import CAUSES
 from nmt.usage import SWEEP_OPTIONS
 
 NUM_TEST = 12

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from nmt.attention.config import AttentionConfig
+from nmt.attention.dropout import Dropout
 from nmt.attention.normalisers import NORMALISERS
 from nmt.attention.rotary import rotate
 from nmt.attention.scores import SCORES, Additive, Product, Score
 from nmt.attention.windows import CROSS, WINDOWS, Asked, Projected
-from nmt.dropout import Dropout
 
 FEW = 8
 """Queries up to which separate products are faster on a CPU than torch's own attention: steps of decoding."""

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from nmt import checkpoint, models
-from nmt.budget import LENGTH, flops_per_token, parameters, parts
 from nmt.data import Tokenizer
 from nmt.models import Seq2Seq
+from nmt.models.flops import LENGTH, flops_per_token, parameters, parts
 from nmt.options import flatten, from_primitive, to_primitive
 from nmt.schema import Config
 
@@ -52,7 +52,7 @@ class Run(NamedTuple):
         return cls(path.rstrip("/"), config, tokenizer, model, str(content["nmt"]))
 
     def flops(self) -> float:
-        """See `nmt.budget.flops_per_token`."""
+        """See `nmt.models.flops.flops_per_token`."""
         sizes = (self.tokenizer.source_size, self.tokenizer.target_size)
         return flops_per_token(self.config.model, *sizes, joint=self.tokenizer.joint)
 

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 import yaml  # type: ignore[import-untyped]
 
-from nmt import checkpoint, records
-from nmt.budget import flops_per_token, on_meta, parameters
+from nmt import checkpoint
 from nmt.data import Tokenizer
-from nmt.keep import Position
+from nmt.models.flops import flops_per_token, on_meta, parameters
 from nmt.options import flatten, from_primitive, to_primitive
 from nmt.schema import Config
-from nmt.trainconfig import TrainConfig
+from nmt.training import logger
+from nmt.training.checkpointing import Position
+from nmt.training.config import TrainConfig
 
 
 class Validation(NamedTuple):
@@ -130,7 +131,7 @@ def _read(report: Path, run: Path, model: dict[str, Any]) -> Outcome:
     lines = (report / "sentences.jsonl").read_text(encoding="utf-8").split("\n")
     rows = [json.loads(line) for line in lines if line]
     metrics = {name: value for name, value in scores.items() if isinstance(value, dict) and "signature" in value}
-    history = _until_evaluated(records.read(run / "metrics.jsonl"), config.train)
+    history = _until_evaluated(logger.read(run / "metrics.jsonl"), config.train)
     return Outcome(
         label=str(run if report in (run / "report", run) else report),
         run=run,

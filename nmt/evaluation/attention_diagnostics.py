@@ -15,8 +15,8 @@ from nmt.attention import CROSS, Attention
 from nmt.data import Tokenizer, collate, on_device
 from nmt.evaluation.breakdown import bucket_order, length_bucket
 from nmt.inference.translator import Translator
-from nmt.loss import cross_entropy
 from nmt.models import Seq2Seq
+from nmt.training.losses import cross_entropy
 
 SCHEMA = 1
 PARTS = 5

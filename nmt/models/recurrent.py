@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from nmt.dropout import Dropout
+from nmt.attention.dropout import Dropout
 
 CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 GATES = {"gru": 3, "lstm": 4}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nmt.attention import CROSS, DECODER, ENCODER, NONE, Attention, AttentionConfig, Memory
-from nmt.dropout import Dropout
+from nmt.attention.dropout import Dropout
 from nmt.models.base import per_row
 from nmt.models.layers import ACTIVATIONS, NORMS, POSITIONS, FeedForward, lowered
 

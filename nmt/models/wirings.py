@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nmt.attention import CROSS, NONE, Attention, AttentionConfig
-from nmt.dropout import Dropout
+from nmt.attention.dropout import Dropout
 from nmt.models.base import State, copy_rows, per_row
 from nmt.models.recurrent import CELLS, GATES, FeedCell
 

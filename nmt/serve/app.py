@@ -13,7 +13,6 @@ from starlette.exceptions import HTTPException
 
 from nmt import __version__
 from nmt.options import nearest
-from nmt.pieces import is_out_of_memory
 from nmt.schema import ServeConfig
 from nmt.serve import work
 from nmt.serve.guard import STOPPING, Guard
@@ -28,6 +27,7 @@ from nmt.serve.schema import (
 )
 from nmt.serve.served import AskedWrongError, Served, named
 from nmt.serve.worker import BusyError, ClosedError, Job, StoppedError, Watch, Worker
+from nmt.training.oom import is_out_of_memory
 
 LIMITS = ("max_bytes", "max_lines", "max_characters", "max_beam", "max_weights", "max_seconds", "max_waiting")
 FILES = {

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nmt import records
 from nmt.schema import Config
+from nmt.training import logger
 
 LAUNCHERS = ("serial", "processes", "slurm")
 
@@ -94,5 +94,5 @@ class Job:
             return 1.0
         if self.directory is None:
             return 0.0
-        rows = records.read(self.directory / "metrics.jsonl")
+        rows = logger.read(self.directory / "metrics.jsonl")
         return min(0.95, rows[-1]["update"] / self.config.train.max_updates) if rows else 0.0

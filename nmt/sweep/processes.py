@@ -18,11 +18,11 @@ from typing import IO, Any, NamedTuple
 
 import torch
 
-from nmt.distributed import cores
-from nmt.launch import CAUSES
-from nmt.stop import PassedOn
 from nmt.sweep.jobs import DONE, FAILED, Job, SweepOptions
 from nmt.sweep.progress import Progress
+from nmt.training.distributed import cores
+from nmt.training.launcher import CAUSES
+from nmt.training.signals import PassedOn
 
 PARENT = "NMT_SWEEP_PARENT"
 """Environment variable of a run that belongs to a sweep: the process that started it."""

@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nmt.distributed import cores
 from nmt.runs import command_line
 from nmt.runtime.files import write_text
 from nmt.sweep.jobs import DONE, FAILED, Job, SweepOptions
 from nmt.sweep.processes import PARENT, reason_of
 from nmt.sweep.progress import Progress
+from nmt.training.distributed import cores
 
 PAUSE = 1.0
 """Seconds between two looks at the jobs; submitit itself asks the cluster less often."""

@@ -9,11 +9,11 @@ from nmt import checkpoint
 from nmt.attention import NONE
 from nmt.data import more_tests
 from nmt.evaluation.results import has_test
-from nmt.keep import Position
 from nmt.options import flatten, from_primitive, to_primitive
 from nmt.runs import is_under, only_kept, texts
 from nmt.schema import Config
-from nmt.trainconfig import AUTO
+from nmt.training.checkpointing import Position
+from nmt.training.config import AUTO
 
 MACHINE = ("runs", "device", "threads", "data.cache", "train.devices", "train.log_every")
 """Options under which the same run gives the same result, as do those of `only_kept`."""

@@ -12,12 +12,12 @@ import torch
 import nmt
 from nmt import checkpoint, models
 from nmt.attention import SCORES
-from nmt.budget import parameters
 from nmt.compare import Run, difference
 from nmt.compare.__main__ import main
 from nmt.compare.difference import _alike
 from nmt.data import Tokenizer
 from nmt.data.tokenizer import TokenizerConfig
+from nmt.models.flops import parameters
 from nmt.options import node, to_primitive
 from nmt.schema import Config
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nmt.dropout import Dropout
+from nmt.attention.dropout import Dropout
 from nmt.models.layers import embedding
 
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from nmt.stop import PassedOn
+from nmt.training.signals import PassedOn
 from nmt.usage import telling
 
 

@@ -22,9 +22,10 @@ import pytest
 import torch
 
 import nmt
-from nmt import checkpoint, records, train
+from nmt import checkpoint, train
 from nmt.config import Config, command
 from nmt.runtime.files import locked
+from nmt.training import logger
 
 UPDATES = 30
 WORDS = ["one", "two", "three", "four", "five", "six", "seven"]
@@ -90,8 +91,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def same(found: Path, expected: Path) -> None:
     """Checkpoints, records and hypotheses are equal, apart from time; nothing else lies about."""
-    both = [records.read(run / "metrics.jsonl") for run in (found, expected)]
-    rows = [[{key: value for key, value in row.items() if key not in records.CLOCK} for row in of] for of in both]
+    both = [logger.read(run / "metrics.jsonl") for run in (found, expected)]
+    rows = [[{key: value for key, value in row.items() if key not in logger.CLOCK} for row in of] for of in both]
     assert rows[0] == rows[1]
     names = [sorted(path.name for path in (run / "checkpoints").iterdir()) for run in (found, expected)]
     assert [name for name in names[0] if not name.endswith(".damaged")] == names[1]
@@ -123,7 +124,7 @@ def leftovers(folder: Path) -> list[str]:
 
 def updates(folder: Path) -> int:
     """How far the records of the run are."""
-    rows = records.read(folder / "runs/run/metrics.jsonl")
+    rows = logger.read(folder / "runs/run/metrics.jsonl")
     return max((row["update"] for row in rows), default=0)
 
 

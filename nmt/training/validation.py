@@ -13,11 +13,11 @@ from nmt.evaluation.attention_diagnostics import Collector, entropies
 from nmt.evaluation.metrics import MetricsConfig
 from nmt.evaluation.report import heatmap
 from nmt.inference.translator import Translator
-from nmt.loss import cross_entropy
 from nmt.models import Seq2Seq
-from nmt.records import Records
 from nmt.runtime.device import autocast
-from nmt.stop import StopSignal
+from nmt.training.logger import Records
+from nmt.training.losses import cross_entropy
+from nmt.training.signals import StopSignal
 
 NUM_SAMPLES = 3
 NUM_MEASURED = 50

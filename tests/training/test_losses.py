@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nmt.loss import CHUNK, coverage_loss, cross_entropy, divergence
+from nmt.training.losses import CHUNK, coverage_loss, cross_entropy, divergence
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -16,16 +16,17 @@ import pytest
 import torch
 from torch import nn
 
-from nmt import checkpoint, records
-from nmt.average import holding, mean
-from nmt.keep import Checkpoints, KeepConfig, Position, State
+from nmt import checkpoint
 from nmt.models import Seq2Seq
-from nmt.optim import OptimConfig, Plateau
 from nmt.options import to_primitive
 from nmt.runs import check_continuation
 from nmt.runtime import files
 from nmt.runtime.files import Lines, locked, remove_leftovers
 from nmt.schema import Config
+from nmt.training import logger
+from nmt.training.checkpointing import Checkpoints, KeepConfig, Position, State
+from nmt.training.optim import OptimConfig, Plateau
+from nmt.training.weight_averaging import holding, mean
 
 CPU = torch.device("cpu")
 
@@ -439,22 +440,22 @@ def test_a_cut_line_is_removed_and_whole_ones_stay(tmp_path: Path) -> None:
     rows = [{"update": update, "loss": 1.0} for update in range(1, 8)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "metrics.jsonl").write_text(text[:-10])
-    with records.Records(tmp_path, ["loss", "nll"], 5, 0, 0, 10):
+    with logger.Records(tmp_path, ["loss", "nll"], 5, 0, 0, 10):
         pass
-    assert records.read(tmp_path / "metrics.jsonl") == rows[:5]
+    assert logger.read(tmp_path / "metrics.jsonl") == rows[:5]
 
 
 def test_a_row_of_a_mean_that_is_made_again_is_not_doubled(tmp_path: Path) -> None:
     outcome = {"loss": 1.0, "bleu": 2.0}
     for _ in range(2):  # the second time after a kill before the checkpoint knew of it
-        with records.Records(tmp_path, ["loss", "nll"], 5, 5, 0, 10) as log:
+        with logger.Records(tmp_path, ["loss", "nll"], 5, 5, 0, 10) as log:
             log.validated_mean(5, outcome, [3, 5], is_best=True)
             log.sync()
     rows = [{"update": 5, "mean_of": [3, 5], "mean_loss": 1.0, "mean_bleu": 2.0}]
-    assert records.read(tmp_path / "metrics.jsonl") == rows
-    with records.Records(tmp_path, ["loss", "nll"], 5, 5, 5, 10):
+    assert logger.read(tmp_path / "metrics.jsonl") == rows
+    with logger.Records(tmp_path, ["loss", "nll"], 5, 5, 5, 10):
         pass
-    assert records.read(tmp_path / "metrics.jsonl") == rows
+    assert logger.read(tmp_path / "metrics.jsonl") == rows
 
 
 def test_a_folder_belongs_to_one_process(tmp_path: Path) -> None:
@@ -500,7 +501,7 @@ def test_leftovers_of_dead_processes_are_removed(tmp_path: Path, monkeypatch: py
 
 
 def test_what_is_kept_is_an_option_of_training() -> None:
-    from nmt.trainer import TrainConfig
+    from nmt.training.trainer import TrainConfig
 
     assert {field.name for field in dataclasses.fields(KeepConfig)} < {f.name for f in dataclasses.fields(TrainConfig)}
     with pytest.raises(ValueError, match=r"train.keep_last=0"):

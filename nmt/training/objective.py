@@ -8,9 +8,9 @@ from torch import Tensor
 
 from nmt.data import PAD, UNK, Batch, Links
 from nmt.data.vocabulary import SPECIALS
-from nmt.loss import alignment_loss, coverage_loss, cross_entropy, divergence
 from nmt.models import Seq2Seq
 from nmt.runtime.device import autocast
+from nmt.training.losses import alignment_loss, coverage_loss, cross_entropy, divergence
 
 
 @dataclass

@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from nmt.guard import GuardConfig
-from nmt.keep import KeepConfig, Position
-from nmt.objective import ObjectiveConfig
 from nmt.runtime.device import PRECISIONS
+from nmt.training.checkpointing import KeepConfig, Position
+from nmt.training.divergence import GuardConfig
+from nmt.training.objective import ObjectiveConfig
 
 STOP_METRICS = {"bleu": 1, "chrf": 1, "loss": -1, "aer": -1}
 """What may choose the best checkpoint: 1 = higher is better."""
@@ -17,13 +17,13 @@ AUTO = "auto"
 
 @dataclass
 class TrainConfig(ObjectiveConfig, KeepConfig, GuardConfig):
-    """How long and how to train; what is minimised is in `nmt.objective.ObjectiveConfig`, what is kept in
-    `nmt.keep.KeepConfig`, which updates are skipped in `nmt.guard.GuardConfig`.
+    """How long and how to train; what is minimised is in `nmt.training.objective.ObjectiveConfig`, what is kept in
+    `nmt.training.checkpointing.KeepConfig`, which updates are skipped in `nmt.training.divergence.GuardConfig`.
 
     max_updates, max_minutes: whichever comes first ends the run; 0 minutes = no limit. Minutes of all sittings of a run
         that was interrupted and continued count together.
     batch_tokens: a batch has at most this many tokens on its longer side, padding counted, over all devices together;
-        auto = the largest that the devices hold (see `nmt.autobatch`), measured once for a run.
+        auto = the largest that the devices hold (see `nmt.training.auto_batch_size`), measured once for a run.
     devices: processes that share every batch, each on a device of its own; they change the speed and nothing else.
     accumulate: batches per update.
     ema: decay per update of a moving average of the weights, such as 0.999, for validation and best.pt; 0 = off.

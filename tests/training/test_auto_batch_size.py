@@ -13,11 +13,12 @@ import pytest
 import torch
 import yaml
 
-from nmt import autobatch, train
-from nmt.autobatch import SHARE
+from nmt import train
 from nmt.config import Config, command
 from nmt.data import PAD, plan
-from nmt.trainconfig import AUTO, TrainConfig
+from nmt.training import auto_batch_size
+from nmt.training.auto_batch_size import SHARE
+from nmt.training.config import AUTO, TrainConfig
 
 CPU = torch.device("cpu")
 MB = 2**20
@@ -26,7 +27,7 @@ MB = 2**20
 @pytest.mark.parametrize(("available", "processes"), [(400, 1), (800, 1), (800, 2)])
 def test_memory_of_larger_batches_is_computed(available: int, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that takes 2 MB for each row, and 40 MB that are reserved."""
-    monkeypatch.setattr(autobatch, "available_memory", lambda: available * MB)
+    monkeypatch.setattr(auto_batch_size, "available_memory", lambda: available * MB)
     steps = []
 
     def step(rows: int) -> None:
@@ -35,15 +36,15 @@ def test_memory_of_larger_batches_is_computed(available: int, processes: int, mo
             for page in range(0, len(taken), mmap.PAGESIZE):
                 taken[page] = 1
 
-    found = autobatch._on_cpu(step, 10**6, 40 * MB, CPU, processes)
+    found = auto_batch_size._on_cpu(step, 10**6, 40 * MB, CPU, processes)
     assert found == pytest.approx((SHARE * available / processes - 40) / 2, rel=0.15)
     assert max(steps) <= found  # it never tried more than it then allows
 
 
 def test_no_batch_is_larger_than_the_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(autobatch, "available_memory", lambda: 400 * MB)
-    assert autobatch._on_cpu(lambda rows: None, 30, 0, CPU, 1) == 30
-    assert autobatch._on_cpu(lambda rows: None, 30, 1000 * MB, CPU, 1) in (0, 30)
+    monkeypatch.setattr(auto_batch_size, "available_memory", lambda: 400 * MB)
+    assert auto_batch_size._on_cpu(lambda rows: None, 30, 0, CPU, 1) == 30
+    assert auto_batch_size._on_cpu(lambda rows: None, 30, 1000 * MB, CPU, 1) in (0, 30)
 
 
 @pytest.mark.parametrize(("limit", "low"), [(0, 0), (1, 1), (37, 35), (1000, 940), (10**6, 4700)])
@@ -59,14 +60,14 @@ def test_a_gpu_is_filled_until_a_step_fails(limit: int, low: int, monkeypatch: p
         if rows > limit:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    found = autobatch._on_gpu(step, 5000, 8, CPU, 1)
+    found = auto_batch_size._on_gpu(step, 5000, 8, CPU, 1)
     assert low <= found <= min(limit, 5000)
     assert fractions == [pytest.approx((10 + SHARE * 60) / 100), 1.0]
 
 
 def test_available_memory_is_what_the_system_says() -> None:
     """Half of it can be taken; no more than the machine has."""
-    found = autobatch.available_memory()
+    found = auto_batch_size.available_memory()
     assert 2**25 < found < 2**46
 
 
@@ -102,7 +103,7 @@ def test_a_run_keeps_the_size_that_was_found(tmp_path: Path, monkeypatch: pytest
         lengths.append(most)
         return 5
 
-    monkeypatch.setattr(autobatch, "_on_cpu", five)
+    monkeypatch.setattr(auto_batch_size, "_on_cpu", five)
     for updates in (2, 4):
         code, err = call([*TINY, f"train.max_updates={updates}"])
         assert code == 0, err
@@ -111,14 +112,14 @@ def test_a_run_keeps_the_size_that_was_found(tmp_path: Path, monkeypatch: pytest
     assert lengths == [60]  # measured once, and not for the run that was continued
     rows = np.full(20, found // 5 - 1)
     assert [len(batch) for batch in plan(rows, rows, found, seed=1, epoch=0)] == [5] * 4  # of the longest pairs
-    monkeypatch.setattr(autobatch, "_on_cpu", lambda *_: 0)
+    monkeypatch.setattr(auto_batch_size, "_on_cpu", lambda *_: 0)
     code, err = call([*TINY, "name=other"])
     assert code == 1
     assert "error: train.batch_tokens=auto: not even one pair of" in err
 
 
 def test_made_up_batches_look_like_real_ones() -> None:
-    batch = autobatch._made_up(3, 5, (20, 30), torch.Generator().manual_seed(1), linked=True)
+    batch = auto_batch_size._made_up(3, 5, (20, 30), torch.Generator().manual_seed(1), linked=True)
     assert batch.num_tokens == int((batch.labels != PAD).sum()) == 15
     assert torch.equal(batch.inputs[:, 1:], batch.labels[:, :-1])
     assert batch.source.max() < 20

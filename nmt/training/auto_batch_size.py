@@ -12,12 +12,12 @@ from torch import nn
 
 from nmt.data import BOS, EOS, Batch, Corpus, Links, on_device
 from nmt.data.vocabulary import SPECIALS
-from nmt.distributed import Ranks
-from nmt.objective import Objective
-from nmt.pieces import is_out_of_memory
 from nmt.runtime.device import resolve_precision
 from nmt.runtime.memory import peak_memory
-from nmt.trainconfig import TrainConfig
+from nmt.training.config import TrainConfig
+from nmt.training.distributed import Ranks
+from nmt.training.objective import Objective
+from nmt.training.oom import is_out_of_memory
 
 SHARE = 0.85
 """Of the memory that is there; the rest is for fragments, for what other processes take, and for validation."""

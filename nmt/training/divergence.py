@@ -43,7 +43,7 @@ class Guard:
     """Judges every update on the device, so that nothing waits for it; the optimiser then passes over a bad one.
 
     Args:
-        mode: off, skip or rollback; see `nmt.trainer.TrainConfig`.
+        mode: off, skip or rollback; see `nmt.training.trainer.TrainConfig`.
         factor: a gradient is too large when its norm is above this many times the running mean of the norms of
             updates that were made; 0 = never.
         device: where the gradients are.

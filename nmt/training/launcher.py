@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from nmt.stop import PassedOn
+from nmt.training.signals import PassedOn
 from nmt.usage import one_line
 
 CAUSES = {
@@ -30,7 +30,7 @@ GRACE = 5.0
 LOST = ("connection closed", "connection reset", "connection refused", "broken pipe", "gloo", "nccl", "tcpstore")
 """Signs, in the errors of torch's backends, that another rank is gone."""
 
-log = logging.getLogger("nmt.launch")
+log = logging.getLogger("nmt.training.launcher")
 
 
 def run(task: Callable[..., None], arguments: tuple[Any, ...], devices: int) -> None:

@@ -1,7 +1,7 @@
 """Models of one size: a width gives way until a model costs as much as a reference with another score.
 
 Scores bring parameters of their own, so a better score might only be a larger model. With `model.match=parameters` or
-`model.match=flops` a run is given the reference's number of parameters, or of FLOPs as `nmt.budget` counts them.
+`model.match=flops` a run is given the reference's number of parameters, or of FLOPs as `nmt.models.flops` counts them.
 """
 
 import copy
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from nmt.attention import NONE, SCORES
-from nmt.budget import flops_per_token, on_meta, parameters
+from nmt.models.flops import flops_per_token, on_meta, parameters
 from nmt.options import node, options
 
 TOLERANCE = 0.005

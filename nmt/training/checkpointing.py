@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from nmt import checkpoint
-from nmt.average import Average, mean
 from nmt.checkpoint import check_texts, numbered, updates
 from nmt.models import Seq2Seq
-from nmt.optim import Plateau
 from nmt.runtime.files import second_name
+from nmt.training.optim import Plateau
+from nmt.training.weight_averaging import Average, mean
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Position:
     seconds: float = 0.0
     pending: list[float] = field(default_factory=list)  # sums since the last log line
     split: int = 0  # times a batch was split because memory ran out
-    guard: list[float] = field(default_factory=list)  # see `nmt.guard.Guard.state`
+    guard: list[float] = field(default_factory=list)  # see `nmt.training.divergence.Guard.state`
     finished: str = ""  # why the run is over
 
 

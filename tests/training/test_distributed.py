@@ -15,9 +15,9 @@ import torch
 import nmt
 from nmt import checkpoint, train
 from nmt.config import Config, command
-from nmt.distributed import Ranks, join
-from nmt.launch import _cause
-from nmt.stop import StopSignal
+from nmt.training.distributed import Ranks, join
+from nmt.training.launcher import _cause
+from nmt.training.signals import StopSignal
 
 ROOT = str(Path(nmt.__file__).parent.parent)
 UPDATES = 20
@@ -148,8 +148,8 @@ import torch
 from torch import nn
 from nmt import launch
 from nmt.data import collate
-from nmt.distributed import Ranks, join
-from nmt.pieces import Pieces
+from nmt.training.distributed import Ranks, join
+from nmt.training.oom import Pieces
 
 ROWS = [[[5, 6, 7]] * 6, [[8, 9]] * 5, [[4]]]  # the last batch is an empty share for the second rank
 

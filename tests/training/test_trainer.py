@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from nmt import checkpoint, records
+from nmt import checkpoint
 from nmt.alignment import AlignmentConfig, Reading
 from nmt.attention import AttentionConfig
 from nmt.data import PAD, Batches, DataConfig, Pair, Tokenizer, TokenizerConfig, load_tokenizer, prepare
@@ -27,13 +27,14 @@ from nmt.inference.aligner import Aligner
 from nmt.inference.translator import Translator
 from nmt.models import build
 from nmt.models.rnn import RNNConfig
-from nmt.optim import OptimConfig
 from nmt.runtime.logs import log_file
 from nmt.runtime.process import setup_process
 from nmt.search import SearchConfig
-from nmt.stop import StopSignal
-from nmt.trainer import TrainConfig, Trainer
-from nmt.validation import NUM_MEASURED, Validation
+from nmt.training import logger
+from nmt.training.optim import OptimConfig
+from nmt.training.signals import StopSignal
+from nmt.training.trainer import TrainConfig, Trainer
+from nmt.training.validation import NUM_MEASURED, Validation
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(
@@ -114,8 +115,8 @@ def fit(trainer: Trainer, stop: StopSignal | None = None) -> Trainer:
 
 def rows(trainer: Trainer) -> list[dict[str, Any]]:
     """metrics.jsonl without what depends on the clock."""
-    found = records.read(trainer.directory / "metrics.jsonl")
-    return [{key: value for key, value in row.items() if key not in records.CLOCK} for row in found]
+    found = logger.read(trainer.directory / "metrics.jsonl")
+    return [{key: value for key, value in row.items() if key not in logger.CLOCK} for row in found]
 
 
 @pytest.mark.parametrize(
@@ -635,7 +636,7 @@ def test_quantities_are_recorded_at_validations(make: Make) -> None:
     scalars = {f"quantities/{name}/{head}" for name, head in (("decoder.one.gate", 1), ("decoder.one.gate", 2))}
     assert scalars < set(events.Tags()["scalars"])
     assert [(e.step, e.value) for e in events.Scalars("quantities/decoder.one.gate/2")] == [(4, 1.0), (5, 1.0)]
-    assert "svg" in charts(records.read(trainer.directory / "metrics.jsonl"))  # the report passes over them
+    assert "svg" in charts(logger.read(trainer.directory / "metrics.jsonl"))  # the report passes over them
 
 
 def test_bf16_follows_fp32(make: Make) -> None:

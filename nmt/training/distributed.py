@@ -212,7 +212,7 @@ def _reaching(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
 
 
 def is_rank() -> bool:
-    """Whether a launcher (`nmt.launch`, torchrun) started this process as one of several."""
+    """Whether a launcher (`nmt.training.launcher`, torchrun) started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from nmt.average import Average
-from nmt.optim import SCHEDULES, OptimConfig, Plateau, learning_rate, optimizer
+from nmt.training.optim import SCHEDULES, OptimConfig, Plateau, learning_rate, optimizer
+from nmt.training.weight_averaging import Average
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

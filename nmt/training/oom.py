@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nmt.data import Batch, on_device, take
-from nmt.distributed import Network
+from nmt.training.distributed import Network
 
 log = logging.getLogger(__name__)
 

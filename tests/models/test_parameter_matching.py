@@ -11,11 +11,11 @@ import torch
 
 from nmt import checkpoint, models, train
 from nmt.attention import NONE, SCORES
-from nmt.budget import flops_per_token
 from nmt.config import Config, command
 from nmt.inference.translator import Translator
-from nmt.match import matched
 from nmt.models import MODELS
+from nmt.models.flops import flops_per_token
+from nmt.models.parameter_matching import matched
 from nmt.options import differences, node, to_primitive
 
 VOCABULARY = 2000  # of the built-in pair

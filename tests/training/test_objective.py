@@ -34,19 +34,19 @@ from nmt.data import (
 from nmt.evaluation.evaluator import EvaluationSet
 from nmt.evaluation.metrics import MetricsConfig
 from nmt.inference.translator import Translator
-from nmt.loss import alignment_loss, cross_entropy
 from nmt.models import MODELS, Seq2Seq, build
 from nmt.models.rnn import RNNConfig
 from nmt.models.transformer import TransformerConfig
 from nmt.models.wirings import WIRINGS
-from nmt.objective import Objective, ObjectiveConfig, drop_words
-from nmt.optim import OptimConfig
-from nmt.records import CLOCK
 from nmt.schema import Config
 from nmt.search import SearchConfig
-from nmt.stop import StopSignal
-from nmt.trainer import TrainConfig, Trainer
-from nmt.validation import Validation
+from nmt.training.logger import CLOCK
+from nmt.training.losses import alignment_loss, cross_entropy
+from nmt.training.objective import Objective, ObjectiveConfig, drop_words
+from nmt.training.optim import OptimConfig
+from nmt.training.signals import StopSignal
+from nmt.training.trainer import TrainConfig, Trainer
+from nmt.training.validation import Validation
 
 CPU = torch.device("cpu")
 

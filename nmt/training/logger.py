@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nmt.runtime.files import Lines
 from nmt.runtime.memory import peak_memory, reset_peak_memory
-from nmt.tally import Tally
+from nmt.training.tally import Tally
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from nmt.guard import IN_A_ROW, ROLLBACKS, SETTLED, Guard, GuardConfig
-from nmt.optim import OptimConfig, optimizer
+from nmt.training.divergence import IN_A_ROW, ROLLBACKS, SETTLED, Guard, GuardConfig
+from nmt.training.optim import OptimConfig, optimizer
 
 CPU = torch.device("cpu")
 

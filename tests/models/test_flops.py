@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nmt.budget import LENGTH, flops_per_token, on_meta, parameters, parts
 from nmt.models import MODELS, build
+from nmt.models.flops import LENGTH, flops_per_token, on_meta, parameters, parts
 
 V = 20
 S = LENGTH

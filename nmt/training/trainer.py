@@ -13,23 +13,23 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from nmt import guard, optim
-from nmt.average import Average, holding
 from nmt.data import Batch, Batches
-from nmt.distributed import Ranks
-from nmt.guard import Guard
-from nmt.keep import Checkpoints, Position, State
 from nmt.models import Seq2Seq
-from nmt.objective import Objective
-from nmt.optim import OptimConfig
-from nmt.pieces import Pieces
-from nmt.records import Records
 from nmt.runtime.device import compile_modules, resolve_precision
 from nmt.runtime.memory import trim_memory
-from nmt.stop import StopSignal
-from nmt.tally import Tally
-from nmt.trainconfig import STOP_METRICS, TrainConfig
-from nmt.validation import Validation
+from nmt.training import divergence, optim
+from nmt.training.checkpointing import Checkpoints, Position, State
+from nmt.training.config import STOP_METRICS, TrainConfig
+from nmt.training.distributed import Ranks
+from nmt.training.divergence import Guard
+from nmt.training.logger import Records
+from nmt.training.objective import Objective
+from nmt.training.oom import Pieces
+from nmt.training.optim import OptimConfig
+from nmt.training.signals import StopSignal
+from nmt.training.tally import Tally
+from nmt.training.validation import Validation
+from nmt.training.weight_averaging import Average, holding
 
 __all__ = ["Position", "TrainConfig", "Trainer"]
 
@@ -257,7 +257,7 @@ class Trainer:
     def _look_after(self, records: Tally) -> None:
         """With each log line, where the run waits for the device anyway: whether skipping updates is a way out."""
         _, in_a_row = self.guard.skipped()
-        if in_a_row >= guard.IN_A_ROW:
+        if in_a_row >= divergence.IN_A_ROW:
             self._diverged(f"{in_a_row} updates in a row had to be skipped")
         self._check_finite(records)
 
