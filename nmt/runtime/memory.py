@@ -12,6 +12,10 @@ MEMORY_GROWTH_LIMIT = 1.5
 """Share of the usual resident memory beyond which freed memory is returned to the system."""
 
 
+OOM_MESSAGES = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
+"""Parts of the error messages of torch's allocators and of the libraries that it calls."""
+
+
 def reset_peak_memory() -> None:
     """Begins to measure `peak_memory` anew, after freed memory was handed back; where the system can do it."""
     if torch.cuda.is_initialized():
@@ -59,3 +63,34 @@ def peak_memory(on: torch.device) -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def available_memory() -> int:
+    """Return the bytes that this process can still take: what the machine has available, or its control group allows."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):  # another system: half of what the machine has
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    for limit, usage, statistics in (
+        ("memory.max", "memory.current", "memory.stat"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+    ):
+        group = Path("/sys/fs/cgroup")
+        try:
+            allowed, used = (group / limit).read_text().strip(), int((group / usage).read_text())
+            cached = [
+                line.split()[1] for line in (group / statistics).read_text().splitlines() if "inactive_file" in line
+            ]
+        except (OSError, ValueError):
+            continue
+        if allowed != "max":
+            free = min(free, int(allowed) - used + int(cached[-1] if cached else 0))
+    return free
+
+
+def is_oom_error(error: BaseException) -> bool:
+    """Return whether an error means that the device or the machine has no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in OOM_MESSAGES)

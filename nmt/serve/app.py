@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from nmt import __version__
 from nmt.options import nearest
+from nmt.runtime.memory import is_oom_error
 from nmt.schema import ServeConfig
 from nmt.serve import work
 from nmt.serve.guard import STOPPING, Guard
@@ -27,7 +28,6 @@ from nmt.serve.schema import (
 )
 from nmt.serve.served import AskedWrongError, Served, named
 from nmt.serve.worker import BusyError, ClosedError, Job, StoppedError, Watch, Worker
-from nmt.training.oom import is_out_of_memory
 
 LIMITS = ("max_bytes", "max_lines", "max_characters", "max_beam", "max_weights", "max_seconds", "max_waiting")
 FILES = {
@@ -234,7 +234,7 @@ def _stopped(job: Job, seconds: float) -> Response:
 
 
 def _is_expected(error: Exception) -> bool:
-    return isinstance(error, AskedWrongError | BusyError | ClosedError) or is_out_of_memory(error)
+    return isinstance(error, AskedWrongError | BusyError | ClosedError) or is_oom_error(error)
 
 
 def _failure(error: Exception) -> Response:
@@ -245,7 +245,7 @@ def _failure(error: Exception) -> Response:
         return _error(503, text, **{"Retry-After": str(error.seconds)})
     if isinstance(error, ClosedError):
         return _error(503, STOPPING)
-    if is_out_of_memory(error):
+    if is_oom_error(error):
         return _error(503, "not enough memory for this request: ask for less", **{"Retry-After": "1"})
     return _error(500, "a defect of the program; its log says more")
 

@@ -1,10 +1,8 @@
 """The largest batch that a device holds, found by training steps on made-up batches."""
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,11 +11,10 @@ from torch import nn
 from nmt.data import BOS, EOS, Batch, Corpus, Links, on_device
 from nmt.data.vocabulary import SPECIALS
 from nmt.runtime.device import resolve_precision
-from nmt.runtime.memory import peak_memory
+from nmt.runtime.memory import available_memory, is_oom_error, peak_memory
 from nmt.training.config import TrainConfig
 from nmt.training.distributed import Ranks
 from nmt.training.objective import Objective
-from nmt.training.oom import is_out_of_memory
 
 SHARE = 0.85
 """Of the memory that is there; the rest is for fragments, for what other processes take, and for validation."""
@@ -83,7 +80,7 @@ def _on_gpu(step: Callable[[int], None], most: int, reserved: int, device: torch
         try:
             step(rows)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if not is_oom_error(error):
                 raise
             return False
         finally:
@@ -133,30 +130,6 @@ def _peak(*, reset: bool = False) -> int:
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
     return peak_memory(torch.device("cpu"))
-
-
-def available_memory() -> int:
-    """Bytes that this process could still take: what the machine has available, or its control group allows."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):  # another system: half of what the machine has
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    for limit, usage, statistics in (
-        ("memory.max", "memory.current", "memory.stat"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
-    ):
-        group = Path("/sys/fs/cgroup")
-        try:
-            allowed, used = (group / limit).read_text().strip(), int((group / usage).read_text())
-            cached = [
-                line.split()[1] for line in (group / statistics).read_text().splitlines() if "inactive_file" in line
-            ]
-        except (OSError, ValueError):
-            continue
-        if allowed != "max":
-            free = min(free, int(allowed) - used + int(cached[-1] if cached else 0))
-    return free
 
 
 def _vocabulary(model: nn.Module) -> tuple[int, int]:

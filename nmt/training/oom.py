@@ -8,19 +8,10 @@ import torch
 from torch import Tensor
 
 from nmt.data import Batch, on_device, take
+from nmt.runtime.memory import is_oom_error
 from nmt.training.distributed import Network
 
 log = logging.getLogger(__name__)
-
-SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
-"""In the errors of torch's allocators and of the libraries that it calls."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device, or the machine, has no memory left."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
 
 
 def halves(batch: Batch) -> list[Batch]:
@@ -105,7 +96,7 @@ class Pieces:
             with self._network.piece(is_last=self._is_last):
                 yield
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if not is_oom_error(error):
                 raise
             self._error = str(error).split("\n")[0]  # and not the error itself, which holds on to what it ran through
 
