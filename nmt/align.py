@@ -12,7 +12,9 @@ import torch
 from nmt import alignment, checkpoint
 from nmt.alignment import AlignmentConfig, Choice, Gold, Link, read_gold, symmetrize, write_pharaoh
 from nmt.alignment.writers import Aligned, writing
-from nmt.config import command, overlay
+from nmt.cli.compose import command, overlay
+from nmt.cli.configs import AlignConfig, Config
+from nmt.cli.run_directory import result_folder
 from nmt.data import DataConfig
 from nmt.data.lines import check_file, read_both
 from nmt.evaluation.breakdown import out_of_order
@@ -20,11 +22,9 @@ from nmt.evaluation.results import EvaluationSet
 from nmt.inference.aligner import Aligner, chosen
 from nmt.inference.translator import Translator
 from nmt.options import from_primitive
-from nmt.runs import result_folder
 from nmt.runtime.device import resolve_device
 from nmt.runtime.files import write_text
 from nmt.runtime.process import setup_process
-from nmt.schema import AlignConfig, Config
 
 log = logging.getLogger(__name__ if __name__ != "__main__" else "nmt.align")
 

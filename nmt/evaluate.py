@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nmt import checkpoint
-from nmt.config import command, overlay, to_yaml
+from nmt.cli.compose import command, overlay, to_yaml
+from nmt.cli.configs import Config, EvaluateConfig
+from nmt.cli.run_directory import command_line, report_folder, run_of
 from nmt.evaluation import evaluator
 from nmt.evaluation.external_scores import read_outside
 from nmt.evaluation.results import EvaluationSet, Given, evaluation_sets, read_hypotheses
 from nmt.inference.translator import Translator
 from nmt.options import from_primitive
-from nmt.runs import command_line, report_folder, run_of
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
-from nmt.schema import Config, EvaluateConfig
 from nmt.training import logger
 
 

@@ -13,7 +13,9 @@ import torch
 
 from nmt import checkpoint, models
 from nmt.attention import NONE
-from nmt.config import command, save_yaml, to_yaml
+from nmt.cli.compose import command, save_yaml, to_yaml
+from nmt.cli.configs import Config
+from nmt.cli.run_directory import check_continuation, clean, command_line, texts
 from nmt.data import (
     SOURCES,
     Batches,
@@ -37,12 +39,10 @@ from nmt.inference.translator import Translator
 from nmt.models.flops import on_meta
 from nmt.models.parameter_matching import matched
 from nmt.options import to_primitive
-from nmt.runs import check_continuation, clean, command_line, texts
 from nmt.runtime.device import resolve_device
 from nmt.runtime.files import locked, remove_leftovers, write_text
 from nmt.runtime.logs import log_file
 from nmt.runtime.process import setup_process
-from nmt.schema import Config
 from nmt.training import auto_batch_size, distributed, hparams, launcher, logger
 from nmt.training.config import AUTO
 from nmt.training.distributed import Ranks

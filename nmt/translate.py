@@ -4,14 +4,14 @@ import sys
 import time
 
 from nmt import checkpoint
-from nmt.config import command, overlay
+from nmt.cli.compose import command, overlay
+from nmt.cli.configs import Config, TranslateConfig
 from nmt.inference.line_reader import MOST_BYTES, Lines
 from nmt.inference.line_translator import Answers, json_line
 from nmt.inference.translator import Translator
 from nmt.options import from_primitive
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
-from nmt.schema import Config, TranslateConfig
 
 BATCHES_AT_ONCE = 16
 """Batches of lines that are sorted by length and translated together, where so many are there."""

@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-import nmt.config
+import nmt.cli.compose
 from nmt import models
+from nmt.cli.configs import Config
 from nmt.data import Batch, Batches, load_tokenizer, on_device, prepare
 from nmt.evaluation.evaluator import versions
 from nmt.models.flops import flops_per_token
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
-from nmt.schema import Config
 from nmt.training.trainer import Trainer
 
 BACKWARD = 2

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from nmt.cli.configs import Config
 from nmt.evaluation.report import heatmap
 from nmt.options import from_primitive
 from nmt.runtime.files import whole
-from nmt.schema import Config
 
 
 def draw(report: Path, number: int, layer: int, output: Path) -> None:

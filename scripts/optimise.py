@@ -28,9 +28,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nmt.runs import run_name
+from nmt.cli.run_directory import run_name
+from nmt.cli.sweep.process_launcher import PARENT, reason_of
 from nmt.runtime.files import locked
-from nmt.sweep.processes import PARENT, reason_of
 from nmt.training import logger
 from nmt.training.config import STOP_METRICS
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nmt.config import Config, command
+from nmt.cli.compose import Config, command
 from nmt.models.flops import on_meta
 
 ROOT = Path(__file__).parent.parent

@@ -873,8 +873,8 @@ def test_experiments_build(name: str) -> None:
     import torch
 
     from nmt import models
-    from nmt.config import command
-    from nmt.schema import Config
+    from nmt.cli.compose import command
+    from nmt.cli.configs import Config
 
     seen: list[Config] = []
     command(lambda config, overrides: seen.append(config), Config, "train", [f"experiment={name}"])

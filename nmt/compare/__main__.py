@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from nmt.cli.help import SUMMARIES, telling
 from nmt.compare.comparison import compare
 from nmt.compare.difference import Run, difference
 from nmt.compare.outcome import find, read
@@ -14,7 +15,6 @@ from nmt.compare.sentences import NUM
 from nmt.compare.tables import FORMATS, SECTIONS, SUFFIXES
 from nmt.evaluation.metrics import PAIRED
 from nmt.runtime.files import write_text
-from nmt.usage import SUMMARIES, telling
 
 HTML = "html"
 

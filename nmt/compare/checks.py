@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from nmt.cli.run_directory import is_under
 from nmt.compare.grouping import Group, derived, plain
 from nmt.compare.outcome import Outcome
-from nmt.runs import is_under
 
 FEW = 3
 """Seeds below which an interval says little."""

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from nmt import checkpoint, models
+from nmt.cli.configs import Config
 from nmt.data import Tokenizer
 from nmt.models import Seq2Seq
 from nmt.models.flops import LENGTH, flops_per_token, parameters, parts
 from nmt.options import flatten, from_primitive, to_primitive
-from nmt.schema import Config
 
 NAMES = ("name", "runs")  # options that differ between any two runs
 ERRORS = 5.0  # standard errors within which two means or deviations count as one

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from nmt.attention import NONE
+from nmt.cli.run_directory import is_under, only_kept
 from nmt.compare.difference import NAMES
 from nmt.compare.inference import Summary, summary
 from nmt.compare.outcome import Outcome
-from nmt.runs import is_under, only_kept
 
 NOT_VARIED = (
     *(*NAMES, "seed", "device", "threads", "data.cache", "data.test", "data.more_tests", "data.strict", "metrics"),

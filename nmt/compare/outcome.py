@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import yaml  # type: ignore[import-untyped]
 
 from nmt import checkpoint
+from nmt.cli.configs import Config
 from nmt.data import Tokenizer
 from nmt.models.flops import flops_per_token, on_meta, parameters
 from nmt.options import flatten, from_primitive, to_primitive
-from nmt.schema import Config
 from nmt.training import logger
 from nmt.training.checkpointing import Position
 from nmt.training.config import TrainConfig

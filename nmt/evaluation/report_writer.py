@@ -34,7 +34,7 @@ class About:
     config: str = ""
     history: Sequence[dict[str, Any]] = ()
     data: Sequence[SplitReport] = field(default_factory=list)
-    texts: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)  # see `nmt.runs.texts`
+    texts: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)  # see `nmt.cli.run_directory.texts`
 
 
 def write(result: Evaluation, aligner: Aligner | None, directory: Path, about: About) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt import __version__
+from nmt.cli.configs import Config
 from nmt.data import BOS, EOS, PAD, UNK
 from nmt.export import check, folder, formats, vocabularies
 from nmt.export.readme import readme
 from nmt.inference.translator import Translator
 from nmt.options import to_primitive
-from nmt.schema import Config
 from nmt.search import SearchConfig
 
 __all__ = ["Exported", "export"]

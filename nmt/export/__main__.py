@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 
 from nmt import checkpoint
-from nmt.config import command, overlay, preset
+from nmt.cli.compose import command, overlay, preset
+from nmt.cli.config_groups import choices
+from nmt.cli.configs import Config, ExportConfig
 from nmt.export import export, formats
 from nmt.inference.translator import Translator
 from nmt.options import from_primitive
-from nmt.presets import choices
 from nmt.runtime.process import setup_process
-from nmt.schema import Config, ExportConfig
 
 
 def main(config: ExportConfig, overrides: list[str]) -> None:

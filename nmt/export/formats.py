@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from nmt.attention import NONE, AttentionConfig
-from nmt.schema import Config
+from nmt.cli.configs import Config
 
 
 class Format(NamedTuple):

@@ -3,10 +3,10 @@
 import ipaddress
 import logging
 
-from nmt.config import command
+from nmt.cli.compose import command
+from nmt.cli.configs import ServeConfig
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
-from nmt.schema import ServeConfig
 from nmt.serve.served import load
 
 log = logging.getLogger("nmt.serve")

@@ -12,9 +12,9 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from nmt import __version__
+from nmt.cli.configs import ServeConfig
 from nmt.options import nearest
 from nmt.runtime.memory import is_oom_error
-from nmt.schema import ServeConfig
 from nmt.serve import work
 from nmt.serve.guard import STOPPING, Guard
 from nmt.serve.schema import (

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from nmt import checkpoint
+from nmt.cli.configs import Config, ServeConfig
+from nmt.cli.run_directory import overlay, run_of
 from nmt.inference.translator import Translator
 from nmt.options import from_primitive
-from nmt.runs import overlay, run_of
-from nmt.schema import Config, ServeConfig
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from nmt.cli.help import one_line
 from nmt.training.signals import PassedOn
-from nmt.usage import one_line
 
 CAUSES = {
     signal.SIGKILL: "a process is often killed because the machine has run out of memory",

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from nmt.alignment.writers import Aligned, writing
+from nmt.cli.configs import Config
 from nmt.compare import Comparison, Outcome, compare
 from nmt.compare.outcome import Validation
 from nmt.options import flatten, to_primitive
-from nmt.schema import Config
 
 SOURCES = [
     "the small house stands beside the old church",

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from nmt.cli.configs import Config
 from nmt.compare import Comparison, Outcome, compare
 from nmt.compare.__main__ import main
 from nmt.compare.outcome import find, read
@@ -21,7 +22,6 @@ from nmt.evaluation.breakdown import breakdown
 from nmt.evaluation.metrics import MetricsConfig
 from nmt.models.transformer import TransformerConfig
 from nmt.options import node, to_primitive
-from nmt.schema import Config
 
 WORDS = [f"w{letter}" for letter in "abcdefghijklmnopqr"]
 

@@ -12,6 +12,7 @@ import torch
 import nmt
 from nmt import checkpoint, models
 from nmt.attention import SCORES
+from nmt.cli.configs import Config
 from nmt.compare import Run, difference
 from nmt.compare.__main__ import main
 from nmt.compare.difference import _alike
@@ -19,7 +20,6 @@ from nmt.data import Tokenizer
 from nmt.data.tokenizer import TokenizerConfig
 from nmt.models.flops import parameters
 from nmt.options import node, to_primitive
-from nmt.schema import Config
 
 TEXTS = [(f"some words {i}", f"einige Wörter {i}") for i in range(20)]
 

@@ -17,7 +17,7 @@ import torch
 
 from nmt import align, checkpoint, evaluate, models
 from nmt.alignment import AlignmentConfig, Carried, Reading, read_gold, read_pharaoh, score, symmetrize
-from nmt.config import AlignConfig, Config, EvaluateConfig, command, to_primitive
+from nmt.cli.compose import AlignConfig, Config, EvaluateConfig, command, to_primitive
 from nmt.data import EOS, DataConfig, gold_path, load_tokenizer, read_pairs
 from nmt.evaluation.breakdown import alignment_by_length, breakdown, frequencies
 from nmt.evaluation.evaluator import About, evaluate_sets

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from nmt.cli.configs import Config
 from nmt.data import BOS, PAD, Tokenizer, TokenizerConfig, collate
 from nmt.inference.translator import Translator
 from nmt.models import MODELS, Seq2Seq, build
-from nmt.schema import Config
 from nmt.search import SearchConfig
 
 TEXT = (

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from nmt import checkpoint
-from nmt.config import ExportConfig, command, to_primitive
+from nmt.cli.compose import ExportConfig, command, to_primitive
+from nmt.cli.configs import EXPORTS
 from nmt.data import BOS, EOS, PAD
 from nmt.export import check, export, folder
 from nmt.export.__main__ import main, tell_formats
 from nmt.export.formats import FORMATS
-from nmt.schema import EXPORTS
 from nmt.search import SearchConfig
 
 Make = Any  # see conftest.py

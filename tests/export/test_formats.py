@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from nmt.config import preset
+from nmt.cli.compose import preset
+from nmt.cli.config_groups import choices, folders
+from nmt.cli.configs import EXPORTS, Config
 from nmt.export import formats
 from nmt.export.formats import CARRIED, FORMATS, able, obstacles, overview
 from nmt.models import MODELS
 from nmt.options import options
-from nmt.presets import choices, folders
-from nmt.schema import EXPORTS, Config
 
 Make = Any  # see conftest.py
 

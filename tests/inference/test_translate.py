@@ -21,7 +21,7 @@ import nmt
 from nmt import checkpoint
 from nmt.alignment import Carried, Reading
 from nmt.attention import AttentionConfig
-from nmt.config import Config, ServeConfig, to_primitive
+from nmt.cli.compose import Config, ServeConfig, to_primitive
 from nmt.data import EOS, Tokenizer, TokenizerConfig
 from nmt.inference.line_reader import CHUNK_BYTES, Lines
 from nmt.inference.line_translator import Answer, Answers, json_line

@@ -11,7 +11,7 @@ import torch
 
 from nmt import checkpoint, models, train
 from nmt.attention import NONE, SCORES
-from nmt.config import Config, command
+from nmt.cli.compose import Config, command
 from nmt.inference.translator import Translator
 from nmt.models import MODELS
 from nmt.models.flops import flops_per_token

@@ -16,10 +16,10 @@ import torch
 
 from nmt import checkpoint
 from nmt.alignment import Carried, Reading
+from nmt.cli.configs import Config, ServeConfig
 from nmt.data import PAD, Tokenizer, TokenizerConfig, collate
 from nmt.models import MODELS, build
 from nmt.options import to_primitive
-from nmt.schema import Config, ServeConfig
 
 pytest.importorskip("fastapi", reason="FastAPI is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")

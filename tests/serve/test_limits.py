@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import nmt
-from nmt.config import ServeConfig, command
+from nmt.cli.compose import ServeConfig, command
 from nmt.search import mbr
 from nmt.serve import guard, server
 from nmt.serve.server import listen, make_server

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from nmt import train
-from nmt.config import Config, command
+from nmt.cli.compose import Config, command
 from nmt.data import PAD, plan
 from nmt.training import auto_batch_size
 from nmt.training.auto_batch_size import SHARE

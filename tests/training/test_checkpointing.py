@@ -17,12 +17,12 @@ import torch
 from torch import nn
 
 from nmt import checkpoint
+from nmt.cli.configs import Config
+from nmt.cli.run_directory import check_continuation
 from nmt.models import Seq2Seq
 from nmt.options import to_primitive
-from nmt.runs import check_continuation
 from nmt.runtime import files
 from nmt.runtime.files import Lines, locked, remove_leftovers
-from nmt.schema import Config
 from nmt.training import logger
 from nmt.training.checkpointing import Checkpoints, KeepConfig, Position, State
 from nmt.training.optim import OptimConfig, Plateau

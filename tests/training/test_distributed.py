@@ -14,7 +14,7 @@ import torch
 
 import nmt
 from nmt import checkpoint, train
-from nmt.config import Config, command
+from nmt.cli.compose import Config, command
 from nmt.training.distributed import Ranks, join
 from nmt.training.launcher import _cause
 from nmt.training.signals import StopSignal

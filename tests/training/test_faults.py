@@ -23,7 +23,7 @@ import torch
 
 import nmt
 from nmt import checkpoint, train
-from nmt.config import Config, command
+from nmt.cli.compose import Config, command
 from nmt.runtime.files import locked
 from nmt.training import logger
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nmt import alignment
 from nmt.attention import CROSS, NORMALISERS, SCORES, WINDOWS, AttentionConfig
+from nmt.cli.configs import Config
 from nmt.data import (
     BOS,
     EOS,
@@ -38,7 +39,6 @@ from nmt.models import MODELS, Seq2Seq, build
 from nmt.models.rnn import RNNConfig
 from nmt.models.transformer import TransformerConfig
 from nmt.models.wirings import WIRINGS
-from nmt.schema import Config
 from nmt.search import SearchConfig
 from nmt.training.logger import CLOCK
 from nmt.training.losses import alignment_loss, cross_entropy

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
+from nmt.cli.help import telling
 from nmt.training.signals import PassedOn
-from nmt.usage import telling
 
 
 def test_signals_are_passed_on_while_the_context_lasts() -> None:

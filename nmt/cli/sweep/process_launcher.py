@@ -18,8 +18,8 @@ from typing import IO, Any, NamedTuple
 
 import torch
 
-from nmt.sweep.jobs import DONE, FAILED, Job, SweepOptions
-from nmt.sweep.progress import Progress
+from nmt.cli.sweep.jobs import DONE, FAILED, Job, SweepOptions
+from nmt.cli.sweep.progress import Progress
 from nmt.training.distributed import cores
 from nmt.training.launcher import CAUSES
 from nmt.training.signals import PassedOn

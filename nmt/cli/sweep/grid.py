@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nmt.cli.config_groups import sweep_points
+from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig
+from nmt.cli.help import one_line
+from nmt.cli.run_directory import own_name, own_output, result_folder
+from nmt.cli.sweep.jobs import FAILED, Job, SweepOptions
 from nmt.options import convert, needed, options
-from nmt.presets import sweep_points
-from nmt.runs import own_name, own_output, result_folder
-from nmt.schema import AlignConfig, Config, EvaluateConfig, ExportConfig
-from nmt.sweep.jobs import FAILED, Job, SweepOptions
-from nmt.usage import one_line
 
 
 class Argument(NamedTuple):

@@ -11,8 +11,8 @@ from typing import Any
 import hydra
 import pytest
 
-from nmt import config as config_module
-from nmt.config import (
+from nmt.cli import compose as config_module
+from nmt.cli.compose import (
     FREE,
     GROUPS,
     Config,
@@ -31,10 +31,10 @@ from nmt.config import (
     save_yaml,
     to_primitive,
 )
+from nmt.cli.config_groups import choices, folders
+from nmt.cli.help import EXAMPLES, GROUP_LINES, OPTIONS
 from nmt.models import MODELS
 from nmt.options import nearest, options, validate
-from nmt.presets import choices, folders
-from nmt.usage import EXAMPLES, GROUP_LINES, OPTIONS
 
 TREES: dict[str, Any] = {
     "train": Config,

@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nmt.runs import command_line
+from nmt.cli.run_directory import command_line
+from nmt.cli.sweep.jobs import DONE, FAILED, Job, SweepOptions
+from nmt.cli.sweep.process_launcher import PARENT, reason_of
+from nmt.cli.sweep.progress import Progress
 from nmt.runtime.files import write_text
-from nmt.sweep.jobs import DONE, FAILED, Job, SweepOptions
-from nmt.sweep.processes import PARENT, reason_of
-from nmt.sweep.progress import Progress
 from nmt.training.distributed import cores
 
 PAUSE = 1.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nmt.schema import Config
+from nmt.cli.configs import Config
 from nmt.training import logger
 
 LAUNCHERS = ("serial", "processes", "slurm")

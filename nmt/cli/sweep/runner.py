@@ -6,14 +6,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nmt.cli.configs import Config
+from nmt.cli.help import one_line, tell
+from nmt.cli.sweep import process_launcher, slurm_launcher
+from nmt.cli.sweep.completion import is_finished
+from nmt.cli.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, WAITING, Job, SweepOptions
+from nmt.cli.sweep.progress import Progress
 from nmt.data import attach, load_tokenizer, prepare
 from nmt.options import to_primitive
-from nmt.schema import Config
-from nmt.sweep import processes, slurm
-from nmt.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, WAITING, Job, SweepOptions
-from nmt.sweep.progress import Progress
-from nmt.sweep.standing import is_finished
-from nmt.usage import one_line, tell
 
 
 def run(name: str, jobs: Sequence[Job], options: SweepOptions, make: Callable[[Job], None]) -> None:
@@ -41,7 +41,7 @@ def run(name: str, jobs: Sequence[Job], options: SweepOptions, make: Callable[[J
                 if job.status == FAILED:
                     progress.say(f"{job.head}\nerror: {job.reason}")
             _prepare_data(jobs, progress)
-            launch = processes.run if options.launcher == "processes" else slurm.run
+            launch = process_launcher.run if options.launcher == "processes" else slurm_launcher.run
             launch(name, [job for job in jobs if job.status == WAITING], options, progress)
     except (SystemExit, KeyboardInterrupt):
         progress.say(progress.line().partition(";")[0] + "; stopped: the same command goes on with the rest")

@@ -7,11 +7,11 @@ import yaml  # type: ignore[import-untyped]
 
 from nmt import checkpoint
 from nmt.attention import NONE
+from nmt.cli.configs import Config
+from nmt.cli.run_directory import is_under, only_kept, texts
 from nmt.data import more_tests
 from nmt.evaluation.results import has_test
 from nmt.options import flatten, from_primitive, to_primitive
-from nmt.runs import is_under, only_kept, texts
-from nmt.schema import Config
 from nmt.training.checkpointing import Position
 from nmt.training.config import AUTO
 

@@ -20,15 +20,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from nmt.cli.config_groups import SWEEP, choices, folders
+from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
+from nmt.cli.help import SWEEP_OPTIONS, one_line, read_flags, telling, usage
+from nmt.cli.run_directory import FREE, check_continuation, command_line, is_under, overlay, report_folder, run_name
+from nmt.cli.sweep import Argument, follow_parent, grid
+from nmt.cli.sweep import run as run_sweep
 from nmt.models import MODELS
 from nmt.options import convert, differences, from_primitive, nearest, needed, node, options, to_primitive, validate
-from nmt.presets import SWEEP, choices, folders
-from nmt.runs import FREE, check_continuation, command_line, is_under, overlay, report_folder, run_name
 from nmt.runtime.files import write_text
-from nmt.schema import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
-from nmt.sweep import Argument, follow_parent, plan
-from nmt.sweep import run as run_sweep
-from nmt.usage import SWEEP_OPTIONS, one_line, read_flags, telling, usage
 
 __all__ = [
     "FREE",
@@ -272,7 +272,7 @@ def preset(experiment: str | None = None) -> Config:
 
 
 def _many(task: Callable[[T, list[str]], None], config_class: type[T], name: str, overrides: list[str]) -> None:
-    """Every combination of the values given; see `nmt.sweep`."""
+    """Every combination of the values given; see `nmt.cli.sweep`."""
     known = _known(name, config_class())
     arguments = []
     for text in overrides:
@@ -286,5 +286,5 @@ def _many(task: Callable[[T, list[str]], None], config_class: type[T], name: str
         except HydraException as error:
             raise ValueError(f"{text}: {one_line(error)}; write the values out: {key}=a,b,c") from None
         arguments.append(Argument(key, text, None, values))
-    given, jobs = plan(arguments, lambda overrides: _ready(config_class, name, overrides))
+    given, jobs = grid(arguments, lambda overrides: _ready(config_class, name, overrides))
     run_sweep(name, jobs, given, lambda job: task(job.config, job.arguments))

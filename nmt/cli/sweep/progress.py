@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import TextIO
 
-from nmt.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, RUNNING, WAITING, Job
+from nmt.cli.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, RUNNING, WAITING, Job
 
 INTERVAL = 60.0
 """Seconds between two lines where there is no terminal whose line can be written over."""

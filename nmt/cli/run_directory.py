@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from nmt import checkpoint
+from nmt.cli.config_groups import preset_options
+from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
 from nmt.data import SOURCES, gold_path, locations
 from nmt.data.alignments import alignment_files
 from nmt.data.digests import file_digest
 from nmt.data.sources import content_digest
 from nmt.options import differences, from_primitive, node, options, to_primitive, validate
-from nmt.presets import preset_options
 from nmt.runtime.files import remove_leftovers
-from nmt.schema import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
 
 # Options (or nodes) that do not make another run of a run: they may change when it is continued, and are no part of
 # its name.

@@ -20,18 +20,18 @@ from submitit.slurm.slurm import SlurmInfoWatcher
 
 import nmt
 from nmt import checkpoint, train
-from nmt.config import AlignConfig, Config, EvaluateConfig, ExportConfig, command, save_yaml
+from nmt.cli.compose import AlignConfig, Config, EvaluateConfig, ExportConfig, command, save_yaml
+from nmt.cli.config_groups import choices, sweep_points, value_text
+from nmt.cli.help import SWEEP_OPTIONS
+from nmt.cli.run_directory import result_folder, run_name
+from nmt.cli.sweep import Job, slurm_launcher
+from nmt.cli.sweep.completion import is_finished
+from nmt.cli.sweep.jobs import DONE, FINISHED_BEFORE, SweepOptions
+from nmt.cli.sweep.process_launcher import PARENT, Slot, environment, reason_of, slots
+from nmt.cli.sweep.progress import Progress, duration
 from nmt.models import MODELS
 from nmt.options import from_primitive, options
-from nmt.presets import choices, sweep_points, value_text
-from nmt.runs import result_folder, run_name
-from nmt.sweep import Job, slurm
-from nmt.sweep.jobs import DONE, FINISHED_BEFORE, SweepOptions
-from nmt.sweep.processes import PARENT, Slot, environment, reason_of, slots
-from nmt.sweep.progress import Progress, duration
-from nmt.sweep.standing import is_finished
 from nmt.training.launcher import CAUSES
-from nmt.usage import SWEEP_OPTIONS
 
 NUM_TEST = 12
 TINY = f"""
@@ -56,7 +56,7 @@ def _composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
             COMPOSED[key] = hydra.compose(config_name, overrides)
         return copy.deepcopy(COMPOSED[key])
 
-    monkeypatch.setattr("nmt.config.compose", compose)
+    monkeypatch.setattr("nmt.cli.compose.compose", compose)
 
 
 def sweep(*arguments: str, name: str = "train") -> list[tuple[str | None, list[str]]]:
@@ -162,7 +162,7 @@ def test_a_mistake_costs_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where no run is finished already
-    monkeypatch.setattr("nmt.sweep.sweeping._prepare_data", lambda jobs, progress: None)
+    monkeypatch.setattr("nmt.cli.sweep.runner._prepare_data", lambda jobs, progress: None)
     err = failure(capsys, *arguments)
     assert message in err
     assert err.startswith("error: ") or "\nerror: " in err or "launcher=slurm" in arguments
@@ -400,7 +400,7 @@ def fake_slurm(folder: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> Pat
         (programs / name).write_text(f"#!/bin/bash\n{script}\n")
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    monkeypatch.setattr(slurm, "PAUSE", 0.05)
+    monkeypatch.setattr(slurm_launcher, "PAUSE", 0.05)
     monkeypatch.setattr(submitit.SlurmJob, "watcher", SlurmInfoWatcher(delay_s=1))
     monkeypatch.setattr(submitit.SlurmJob, "_results_timeout_s", 0)
     return folder / "script.sh"
@@ -412,7 +412,7 @@ def test_jobs_for_a_cluster(
     """The script that sbatch gets, and jobs that come to nothing."""
     script = fake_slurm(tmp_path, monkeypatch, "OUT_OF_MEMORY")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nmt.sweep.sweeping._prepare_data", lambda jobs, progress: None)
+    monkeypatch.setattr("nmt.cli.sweep.runner._prepare_data", lambda jobs, progress: None)
     asked = "slurm={partition: long, timeout_min: 240, gpus_per_node: 1, cpus_per_task: 4, mem_gb: 16, account: us}"
     err = failure(capsys, "-m", "seed=1,2", "launcher=slurm", "jobs=1", asked)
     lines = script.read_text().splitlines()
@@ -432,12 +432,12 @@ def test_jobs_in_the_queue_are_not_submitted_again(
 ) -> None:
     script = fake_slurm(tmp_path, monkeypatch, "RUNNING")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nmt.sweep.sweeping._prepare_data", lambda jobs, progress: None)
+    monkeypatch.setattr("nmt.cli.sweep.runner._prepare_data", lambda jobs, progress: None)
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(slurm, "_wait", interrupt)
+    monkeypatch.setattr(slurm_launcher, "_wait", interrupt)
     for again in (False, True):
         with pytest.raises(SystemExit) as stop:
             command(lambda *_: None, Config, "train", ["-m", "seed=1,2", "launcher=slurm"])
@@ -452,7 +452,7 @@ def test_jobs_in_the_queue_are_not_submitted_again(
 def launch(name: str, *seeds: int, **asked: Any) -> list[Job]:
     """Runs of several seeds as jobs of a cluster; what there is before, such as their data, is left out."""
     jobs = [Job(i, len(seeds), f"seed={seed}", [f"seed={seed}"], Config()) for i, seed in enumerate(seeds, start=1)]
-    slurm.run(name, jobs, SweepOptions(launcher="slurm", **asked), Progress(jobs))
+    slurm_launcher.run(name, jobs, SweepOptions(launcher="slurm", **asked), Progress(jobs))
     return jobs
 
 
@@ -473,7 +473,7 @@ def test_the_jobs_of_several_sweeps_are_known(
             launch(name, *seeds)
         return list(json.loads((tmp_path / "runs/.slurm/jobs.json").read_text()).values())
 
-    monkeypatch.setattr(slurm, "_wait", interrupt)
+    monkeypatch.setattr(slurm_launcher, "_wait", interrupt)
     assert known("train", 1, 2) == ["77_0", "77_1"]
     assert known("train", 3, 4) == ["77_0", "77_1", "78_0", "78_1"]
     capsys.readouterr()
@@ -521,7 +521,7 @@ def test_submitits_own_executor_gets_no_more_jobs_than_may_run(
     monkeypatch.setattr(submitit.LocalJob, "_results_timeout_s", 0)
     monkeypatch.setattr(submitit.LocalExecutor, "_throttle", lambda _: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
-    monkeypatch.setattr(slurm, "PAUSE", 0.01)
+    monkeypatch.setattr(slurm_launcher, "PAUSE", 0.01)
     monkeypatch.chdir(tmp_path)
     jobs = launch("train", 1, 2, 3, 4, 5, **{**asked, "slurm": {"cluster": "local", **asked.get("slurm", {})}})
     assert (len(seen), max(seen), running) == (5, most, set())
@@ -532,12 +532,12 @@ def test_submitits_own_executor_gets_no_more_jobs_than_may_run(
 
 def test_without_a_cluster(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nmt.sweep.sweeping._prepare_data", lambda jobs, progress: None)
+    monkeypatch.setattr("nmt.cli.sweep.runner._prepare_data", lambda jobs, progress: None)
     assert "there is no sbatch here" in failure(capsys, "-m", "seed=1,2", "launcher=slurm")
 
 
 def test_a_job_tells_why_its_command_failed(capsys: pytest.CaptureFixture[str]) -> None:
-    code, reason = slurm.Task("evaluate", ["checkpoint=nowhere"])()
+    code, reason = slurm_launcher.Task("evaluate", ["checkpoint=nowhere"])()
     assert code == 1
     assert reason == "checkpoint=nowhere: no such file or run directory"
     assert reason in capsys.readouterr().err
@@ -606,7 +606,7 @@ def test_a_job_that_must_go_saves_and_is_submitted_again(finished: Path, tmp_pat
     shutil.copytree(finished / "cache", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
     tiny = [item for item in TINY if not item.startswith("train.max_updates")]
-    task = slurm.Task("train", ["name=long", *tiny, "train.max_updates=100000"])
+    task = slurm_launcher.Task("train", ["name=long", *tiny, "train.max_updates=100000"])
     outcome: list[Any] = []
     thread = threading.Thread(target=lambda: outcome.append(task()))
     thread.start()

@@ -21,7 +21,7 @@ import yaml
 
 import nmt
 from nmt import checkpoint, evaluate, train, translate
-from nmt.config import Config, EvaluateConfig, TranslateConfig, command, from_primitive, to_primitive
+from nmt.cli.compose import Config, EvaluateConfig, TranslateConfig, command, from_primitive, to_primitive
 
 MAINS: dict[str, tuple[Any, Any]] = {
     "train": (train.main, Config),
