@@ -16,7 +16,7 @@ from nmt.cli.compose import command, overlay
 from nmt.cli.configs import AlignConfig, Config
 from nmt.cli.run_directory import result_folder
 from nmt.data import DataConfig
-from nmt.data.lines import check_file, read_both
+from nmt.data.text_files import check_file, read_both
 from nmt.evaluation.breakdown import out_of_order
 from nmt.evaluation.results import EvaluationSet
 from nmt.inference.aligner import Aligner, chosen

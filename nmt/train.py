@@ -29,9 +29,9 @@ from nmt.data import (
     more_tests,
     prepare,
 )
-from nmt.data.planning import longest
+from nmt.data.batch_sampler import longest
+from nmt.data.preprocessing import counts
 from nmt.data.sources import read_location
-from nmt.data.writer import counts
 from nmt.evaluation import evaluator
 from nmt.evaluation.evaluator import EvaluationSet
 from nmt.evaluation.report.page import SplitReport

@@ -94,12 +94,12 @@ def _link(prefix: str, own: Path) -> list[str]:
 def _make(prefix: Path, num: int) -> None:
     """Pairs of the built-in grammar in each of which one word on each side is exchanged for a made-up one, the
     frequencies of which fall as those of real words do: a text of any size with the long tail of real ones."""
-    from nmt.data import grammar
+    from nmt.data import synthetic
 
     rng = random.Random(0)
     seeds = prefix.parent / "seeds"
     seeds.mkdir()
-    grammar.write(seeds, seed=0, num_train=DISTINCT, num_valid=1, num_test=1, num_long=1)
+    synthetic.write(seeds, seed=0, num_train=DISTINCT, num_valid=1, num_test=1, num_long=1)
     sides = [(seeds / f"train.{language}").read_text(encoding="utf-8").splitlines() for language in ("en", "de")]
     with Path(f"{prefix}.en").open("w") as source, Path(f"{prefix}.de").open("w") as target:
         for _ in range(num):

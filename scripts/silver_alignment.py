@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nmt.alignment import METHODS, Link, read_pharaoh, symmetrize, write_pharaoh
-from nmt.data.lines import check_file, read_both
+from nmt.data.text_files import check_file, read_both
 
 _EDGES = re.compile(r"^\W+|\W+$")
 

@@ -13,9 +13,9 @@ from nmt import checkpoint
 from nmt.cli.config_groups import preset_options
 from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
 from nmt.data import SOURCES, gold_path, locations
-from nmt.data.alignments import alignment_files
-from nmt.data.digests import file_digest
+from nmt.data.fingerprints import file_digest
 from nmt.data.sources import content_digest
+from nmt.data.word_alignments import alignment_files
 from nmt.options import differences, from_primitive, node, options, to_primitive, validate
 from nmt.runtime.files import remove_leftovers
 

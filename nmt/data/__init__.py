@@ -1,12 +1,12 @@
 """From text to batches: sources of sentence pairs, tokenizers, the cache of tokenised corpora, and batching."""
 
-from nmt.data.alignments import attach
-from nmt.data.batches import Batch, Batches, SourceBatch, collate, on_device, source_batch, source_batches, take
+from nmt.data.batch_sampler import plan
+from nmt.data.batching import Batch, Batches, SourceBatch, collate, on_device, source_batch, source_batches, take
 from nmt.data.corpus import Corpus, Side, load_tokenizer, prepare
-from nmt.data.links import Links
-from nmt.data.planning import plan
 from nmt.data.sources import SOURCES, DataConfig, Pair, as_dataset, gold_path, locations, more_tests, read_pairs
+from nmt.data.subword_alignments import Links
 from nmt.data.tokenizer import BOS, EOS, PAD, TOKENIZERS, UNK, Tokenizer, TokenizerConfig
+from nmt.data.word_alignments import attach
 
 __all__ = [
     "BOS",

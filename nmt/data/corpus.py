@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nmt.data.batch_sampler import longest
 from nmt.data.cache import cached_directory
-from nmt.data.planning import longest
-from nmt.data.sample import draw
+from nmt.data.preprocessing import META, VERSION, Writer, counts
+from nmt.data.reservoir_sampling import draw
 from nmt.data.sources import Block, DataConfig, content_digest, locations, read_blocks, read_pairs
 from nmt.data.tokenizer import Tokenizer, training_options
-from nmt.data.writer import META, VERSION, Writer, counts
 from nmt.runtime.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Corpus:
     """Tokenised pairs, N rows.
 
     source_text and target_text are there only for a training corpus made for subword regularisation, which cuts the
-    text anew in every epoch; links only where `nmt.data.alignments.attach` put them. `dropped` and `repaired` count by
+    text anew in every epoch; links only where `nmt.data.word_alignments.attach` put them. `dropped` and `repaired` count by
     reason, out of `num_read` pairs; `dropped_rows` are the numbers, from 0, of those left out. `digest` is a name for
     text, tokenizer and options together.
     """

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmt.data import builtin, rows
-from nmt.data.digests import file_digest
-from nmt.data.lines import check_file, read_both, read_lines
+from nmt.data import table_files
+from nmt.data.fingerprints import file_digest
+from nmt.data.synthetic import dataset
+from nmt.data.text_files import check_file, read_both, read_lines
 from nmt.data.tokenizer import TokenizerConfig
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class DataConfig:
         if self.kind == "hub" and not self.path:
             raise ValueError("data.path: not given; data.kind=hub needs a dataset's name or a local folder")
         if self.kind == "builtin":
-            builtin.validate(self)
+            dataset.validate(self)
         if len(self.columns) != 2 or min(self.columns) < 1 or self.columns[0] == self.columns[1]:
             raise ValueError(f"data.columns={self.columns}: must be two different columns, counted from 1")
         if self.max_length < 1:
@@ -142,7 +143,7 @@ def locations(config: DataConfig, split: str) -> list[str]:
     if given := names(f"data.{split}", getattr(config, split)):
         return given
     if config.kind == "builtin":
-        return [str(builtin.directory(config) / split)]
+        return [str(dataset.directory(config) / split)]
     if config.kind == "hub":
         return [HUB_SPLITS[split]]
     raise ValueError(f"data.{split}: not given; data.kind={config.kind} needs {_kind(config).needs}")
@@ -151,7 +152,7 @@ def locations(config: DataConfig, split: str) -> list[str]:
 def more_tests(config: DataConfig) -> list[str]:
     """The further test sets to evaluate; by default the built-in pair's sentences longer than any in its training."""
     if config.kind == "builtin" and not config.more_tests:
-        return [str(builtin.directory(config) / "test_long")]
+        return [str(dataset.directory(config) / "test_long")]
     return list(config.more_tests)
 
 
@@ -251,11 +252,11 @@ def _read_rows(config: DataConfig, name: str, repaired: Counter[str]) -> Iterato
     if config.kind == "hub":
         assert config.path is not None
         where = f"{config.path} ({name})"
-        stream = rows.open_hub(config.path, config.config, name)
+        stream = table_files.open_hub(config.path, config.config, name)
     else:
         where = name
-        stream = rows.open_file(config.kind, _table_files(config, name)[0])
-    yield from rows.read(stream, where, config.column, config.source_lang, config.target_lang, repaired)
+        stream = table_files.open_file(config.kind, _table_files(config, name)[0])
+    yield from table_files.read(stream, where, config.column, config.source_lang, config.target_lang, repaired)
 
 
 def _no_files(config: DataConfig, name: str) -> list[Path]:

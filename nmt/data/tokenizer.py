@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nmt.data.sample import draw
-from nmt.data.subword import SentencePiece
+from nmt.data.reservoir_sampling import draw
+from nmt.data.sentencepiece_model import SentencePiece
 from nmt.data.vocabulary import BOS, EOS, PAD, SPECIALS, UNK, Model, Vocabulary
-from nmt.data.words import WordMap
+from nmt.data.word_ids import WordMap
 
 __all__ = ["BOS", "EOS", "PAD", "SPECIALS", "TOKENIZERS", "UNK", "Tokenizer", "TokenizerConfig"]
 

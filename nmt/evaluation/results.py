@@ -10,7 +10,7 @@ from typing import Any
 
 from nmt.alignment import AlignmentScore, Choice, Gold, Link, Reading, read_gold
 from nmt.data import DataConfig, Pair, gold_path, more_tests, read_pairs
-from nmt.data.lines import check_file, read_lines
+from nmt.data.text_files import check_file, read_lines
 from nmt.evaluation.attention_diagnostics import Diagnostics
 from nmt.evaluation.breakdown import Breakdown, frequencies
 from nmt.evaluation.external_scores import Outside

@@ -162,7 +162,7 @@ class Hub:
     def read(self, shelf: Shelf, languages: tuple[str, ...], counts: Counts) -> Iterator[Block]:
         import datasets
 
-        from nmt.data import rows
+        from nmt.data import table_files
 
         local = self.local(shelf.folder)
         where = f"{local if local.is_dir() else self.path} ({self.config}, {self.split})"
@@ -179,7 +179,7 @@ class Hub:
                 ) from error
             shelf.taken[where] = {"revision": self.revision, "checked against": None}
             source, target = languages
-            for sides in rows.read(stream, where, "translation", source, target, counts[self.prefix]):
+            for sides in table_files.read(stream, where, "translation", source, target, counts[self.prefix]):
                 yield self.prefix, sides
 
 

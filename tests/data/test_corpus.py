@@ -19,12 +19,12 @@ from nmt.data import (
     DataConfig,
     Tokenizer,
     TokenizerConfig,
-    lines,
+    batch_sampler,
     load_tokenizer,
-    planning,
     prepare,
     read_pairs,
     sources,
+    text_files,
 )
 
 SENTENCES = [f"word{row % 7} and number {row}" for row in range(40)]
@@ -347,10 +347,10 @@ def test_log_says_what_the_tokenizer_has_seen(tmp_path: Path, caplog: pytest.Log
 
 def test_memory_does_not_grow_with_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing the sample, tokenising, and reading an epoch of batches."""
-    monkeypatch.setattr(lines, "BLOCK_LINES", 128)
-    monkeypatch.setattr(lines, "_BLOCK_BYTES", 1 << 12)
-    monkeypatch.setattr(planning, "PIECE_ROWS", 512)
-    monkeypatch.setattr(planning, "SEGMENT_ROWS", 32)
+    monkeypatch.setattr(text_files, "BLOCK_LINES", 128)
+    monkeypatch.setattr(text_files, "_BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(batch_sampler, "PIECE_ROWS", 512)
+    monkeypatch.setattr(batch_sampler, "SEGMENT_ROWS", 32)
     peaks = []
     for num in (2000, 16_000):
         texts = [f"word{row % 7} and number {row % 11}" for row in range(num)]

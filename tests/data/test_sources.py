@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nmt.data import DataConfig, Pair, as_dataset, gold_path, more_tests, read_pairs
-from nmt.data.lines import BLOCK_LINES
+from nmt.data.text_files import BLOCK_LINES
 
 NEWS = Path(__file__).parents[3] / "shared" / "data" / "wmt_news_ende"
 # Everything that some reader takes for the end of a line, and other text that is easily lost.
@@ -198,7 +198,7 @@ def test_gold_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["en", "de"])
 def test_builtin(tmp_path: Path, source: str) -> None:
-    pytest.importorskip("nmt.data.grammar")
+    pytest.importorskip("nmt.data.synthetic")
     target = {"en": "de", "de": "en"}[source]
     sizes = {"builtin_pairs": 50, "builtin_valid": 10, "builtin_test": 20, "builtin_long": 5}
     config = DataConfig(cache=str(tmp_path), source_lang=source, target_lang=target, **sizes)
@@ -227,7 +227,7 @@ def test_builtin(tmp_path: Path, source: str) -> None:
 
 
 def test_builtin_directions_agree(tmp_path: Path) -> None:
-    pytest.importorskip("nmt.data.grammar")
+    pytest.importorskip("nmt.data.synthetic")
     sizes = {"builtin_pairs": 5, "builtin_valid": 5, "builtin_test": 30, "builtin_long": 5}
     forward = DataConfig(cache=str(tmp_path), **sizes)
     backward = DataConfig(cache=str(tmp_path), source_lang="de", target_lang="en", **sizes)

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nmt.data.batch_sampler import Piece, check_longest, even, pieces
 from nmt.data.corpus import Corpus, Side
-from nmt.data.links import Links, project
-from nmt.data.planning import Piece, check_longest, even, pieces
 from nmt.data.prefetch import ahead
+from nmt.data.subword_alignments import Links, project
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.vocabulary import BOS, EOS, PAD, flatten
 

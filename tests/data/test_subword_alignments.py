@@ -29,7 +29,7 @@ from nmt.data import (
     take,
 )
 from nmt.data.corpus import WordLinks
-from nmt.data.links import project
+from nmt.data.subword_alignments import project
 
 KINDS = ["unigram", "bpe", "word", "char"]
 WORDS = ["a", "house", "houses", "tree", "trees", "sleeps", "sleeping", "under", "underneath", "schoolbook", "ümläut,"]

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from nmt.data.grammar.lexicon import NOUNS
-from nmt.data.grammar.meaning import NounPhrase
+from nmt.data.synthetic.morphology import NOUNS
+from nmt.data.synthetic.semantics import NounPhrase
 
 _Choice = TypeVar("_Choice")
 

@@ -8,7 +8,7 @@ in its construction, so the German side is a function of the English one.
 
 from typing import Final, NamedTuple
 
-from nmt.data.grammar import words
+from nmt.data.synthetic import word_lists
 
 NOMINATIVE, ACCUSATIVE, DATIVE, GENITIVE = range(4)
 MASCULINE, FEMININE, NEUTER, PLURAL = range(4)
@@ -107,7 +107,7 @@ def _rows(table: str) -> list[list[str]]:
 
 def _adjectives() -> dict[str, Adjective]:
     compiled = {}
-    for english, german, kinds in _rows(words.ADJECTIVES):
+    for english, german, kinds in _rows(word_lists.ADJECTIVES):
         base, *stem = german.split()
         inflected = tuple(_paradigm((stem or [base])[0], rows) for rows in _ENDINGS)
         compiled[english] = Adjective(base, inflected, kinds)
@@ -116,7 +116,7 @@ def _adjectives() -> dict[str, Adjective]:
 
 def _nouns(adjectives: dict[str, Adjective]) -> dict[str, Noun]:
     compiled = {}
-    for english, german, gender_letter, what in _rows(words.NOUNS):
+    for english, german, gender_letter, what in _rows(word_lists.NOUNS):
         singular, *plural = english.split()
         *modifier, head = singular.split("_")
         heads = plural[0] if plural else _plural(head)
@@ -161,7 +161,7 @@ def _english_verb(field: str) -> tuple[tuple[str, str, str, str], str, bool]:
 
 def _verbs(nouns: dict[str, Noun]) -> dict[str, Verb]:
     compiled = {}
-    for english, german, auxiliary, subjects, frame_field in _rows(words.VERBS):
+    for english, german, auxiliary, subjects, frame_field in _rows(word_lists.VERBS):
         forms, particle, stays = _english_verb(english)
         prefix, separated, rest = german.partition("+")
         infinitive, *strong = (rest if separated else german).split()
@@ -264,7 +264,7 @@ class Phrase(NamedTuple):
 
 def _phrases() -> dict[str, Phrase]:
     compiled = {}
-    for line in words.PHRASES.strip().split("\n"):
+    for line in word_lists.PHRASES.strip().split("\n"):
         english, _, german = line.partition(" = ")
         fields = german.split()
         linked = [tuple(map(int, links.split(","))) for links in fields[1::2]]

@@ -1,6 +1,6 @@
 """Word alignments turned into links of subwords, by batch.
 
-Words are what U+0020 separates. A subword belongs to a word as in `nmt.data.words`, which the evaluation of alignments
+Words are what U+0020 separates. A subword belongs to a word as in `nmt.data.word_ids`, which the evaluation of alignments
 uses too. A link between two words links every subword of one with every subword of the other.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nmt.data.corpus import WordLinks
 from nmt.data.tokenizer import Tokenizer
-from nmt.data.words import WordMap
+from nmt.data.word_ids import WordMap
 
 
 class Links(NamedTuple):

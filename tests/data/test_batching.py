@@ -20,11 +20,11 @@ from nmt.data import (
     DataConfig,
     Tokenizer,
     TokenizerConfig,
+    batch_sampler,
     collate,
     load_tokenizer,
     on_device,
     plan,
-    planning,
     prepare,
     source_batch,
     source_batches,
@@ -169,7 +169,7 @@ def test_batches_hold_the_rows_of_the_corpus(tmp_path: Path) -> None:
 def test_resumed_epoch_goes_on_where_it_stopped(
     tmp_path: Path, kind: str, sampling: float, pool: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nmt.data.batches.POOL", pool)
+    monkeypatch.setattr("nmt.data.batching.POOL", pool)
     pairs, tokenizer = corpus(tmp_path, kind=kind, vocab_size=300, sampling=sampling)
     whole = list(Batches(pairs, tokenizer, 256, seed=1).epoch(3))
     resumed = list(Batches(pairs, tokenizer, 256, seed=1).epoch(3, start=5))
@@ -202,7 +202,7 @@ def test_sampling_cuts_anew_in_every_epoch(tmp_path: Path, kind: str) -> None:
 def test_drawn_segmentations_make_as_many_batches_with_little_padding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nmt.data.batches.SAMPLED_MULTIPLE", 1)
+    monkeypatch.setattr("nmt.data.batching.SAMPLED_MULTIPLE", 1)
     pairs, tokenizer = corpus(tmp_path, kind="bpe", vocab_size=300, sampling=0.1)
     plain = list(Batches(pairs, corpus(tmp_path, kind="bpe", vocab_size=300)[1], 256, seed=1).epoch(0))
     drawn = list(Batches(pairs, tokenizer, 256, seed=1).epoch(0))
@@ -272,8 +272,8 @@ def test_shares_make_up_the_whole_batch(tmp_path: Path, sampling: float, size: i
 
 def test_a_corpus_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row once, resumed anywhere as uninterrupted, with the same tokens after pages were let go."""
-    monkeypatch.setattr(planning, "PIECE_ROWS", 100)
-    monkeypatch.setattr(planning, "SEGMENT_ROWS", 16)
+    monkeypatch.setattr(batch_sampler, "PIECE_ROWS", 100)
+    monkeypatch.setattr(batch_sampler, "SEGMENT_ROWS", 16)
     pairs, tokenizer = corpus(tmp_path)
     batches = Batches(pairs, tokenizer, 128, seed=1)
     whole = list(batches.epoch(2))

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from nmt.data.grammar.lexicon import (
+from nmt.data.synthetic.morphology import (
     ADJECTIVES,
     CONTRACTIONS,
     DETERMINERS,
@@ -19,7 +19,7 @@ from nmt.data.grammar.lexicon import (
     WEAK,
     WITH_AUF,
 )
-from nmt.data.grammar.meaning import NounPhrase
+from nmt.data.synthetic.semantics import NounPhrase
 
 Token = tuple[str, tuple[int, ...], tuple[int, ...]]  # a German word, its sure and its possible English positions
 COMMA: Final[Token] = (",", (), ())

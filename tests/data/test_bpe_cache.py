@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from nmt.data import Tokenizer, TokenizerConfig, wordwise
-from nmt.data.subword import SentencePiece
+from nmt.data import Tokenizer, TokenizerConfig, bpe_cache
+from nmt.data.sentencepiece_model import SentencePiece
 
 WORDS = ["the", "house", "houses", "houseboat", "thehouse", "a", "..", "(x)", "über", "Straße", "12", "123", "🙂"]
 ODD = [
@@ -72,13 +72,13 @@ def test_table_is_the_library(odd: float, byte_fallback: bool) -> None:
 def test_table_begins_anew_when_full(monkeypatch: pytest.MonkeyPatch) -> None:
     subwords = model()
     assert subwords._table is not None
-    monkeypatch.setattr(wordwise, "MAX_WORDS", 20)
+    monkeypatch.setattr(bpe_cache, "MAX_WORDS", 20)
     for seed in range(30):
         lines = texts(20, seed, 0.4)
         assert by_table(subwords, lines) == directly(subwords, lines)
         assert len(subwords._table._numbers) <= 20
-    monkeypatch.setattr(wordwise, "MAX_WORDS", 10**6)
-    monkeypatch.setattr(wordwise, "MAX_IDS", 100)
+    monkeypatch.setattr(bpe_cache, "MAX_WORDS", 10**6)
+    monkeypatch.setattr(bpe_cache, "MAX_IDS", 100)
     for seed in range(30):
         lines = [line + " " + "y" * seed for line in texts(20, seed, 0.4)]
         assert by_table(subwords, lines) == directly(subwords, lines)
@@ -86,7 +86,7 @@ def test_table_begins_anew_when_full(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_table_serves_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wordwise, "MAX_WORDS", 300)
+    monkeypatch.setattr(bpe_cache, "MAX_WORDS", 300)
     subwords = model()
     blocks = [[f"{line} {seed}{row}" for row, line in enumerate(texts(40, seed, 0.0))] for seed in range(60)]
     with ThreadPoolExecutor(4) as pool:

@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from nmt.data.grammar.lexicon import HABEN, MODALS, SEIN, THIRD, VERBS, WERDEN
-from nmt.data.grammar.meaning import Clause
-from nmt.data.grammar.nouns import NounWording, Token
+from nmt.data.synthetic.morphology import HABEN, MODALS, SEIN, THIRD, VERBS, WERDEN
+from nmt.data.synthetic.noun_phrases import NounWording, Token
+from nmt.data.synthetic.semantics import Clause
 
 TO_BE: Final = (("am", "is", "are"), ("was", "was", "were"))
 

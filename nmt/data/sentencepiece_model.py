@@ -10,8 +10,8 @@ import numpy as np
 import sentencepiece
 from numpy.typing import NDArray
 
+from nmt.data.bpe_cache import WordTable
 from nmt.data.vocabulary import BOS, EOS, PAD, SPECIALS, UNK, printable
-from nmt.data.wordwise import WordTable
 
 # The trainer leaves out, in silence, every sentence with U+2585 (its mark for unknown characters), and takes NUL, tab
 # and U+2581 for marks of its own. They become spaces in the training text only; encoding keeps them.

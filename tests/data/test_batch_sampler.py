@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from nmt.data import plan, planning
-from nmt.data.planning import Piece, even, longest, num_batches
+from nmt.data import batch_sampler, plan
+from nmt.data.batch_sampler import Piece, even, longest, num_batches
 
 
 def lengths(num: int, seed: int = 0, most: int = 10**6) -> tuple[np.ndarray, np.ndarray]:
@@ -18,11 +18,11 @@ def offsets(values: np.ndarray) -> np.ndarray:
 
 
 def pieces(source: np.ndarray, target: np.ndarray, budget: int, seed: int = 1, epoch: int = 0) -> list[Piece]:
-    found = list(planning.pieces(offsets(source), offsets(target), budget, seed=seed, epoch=epoch))
+    found = list(batch_sampler.pieces(offsets(source), offsets(target), budget, seed=seed, epoch=epoch))
     firsts = np.cumsum([0, *(len(piece) for _, piece in found)])
     assert [first for first, _ in found] == firsts[:-1].tolist()
     for start in (1, firsts[-1] // 2, firsts[-1] - 1, *firsts.tolist()):  # what is left out when one begins later
-        late = planning.pieces(offsets(source), offsets(target), budget, seed=seed, epoch=epoch, start=start)
+        late = batch_sampler.pieces(offsets(source), offsets(target), budget, seed=seed, epoch=epoch, start=start)
         expected = [first for first, piece in found if first + len(piece) > start or len(found) == 1]
         assert [first for first, _ in late] == expected
     return [piece for _, piece in found]
@@ -64,8 +64,8 @@ def test_one_piece_is_the_plan() -> None:
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "PIECE_ROWS", 1000)
-    monkeypatch.setattr(planning, "SEGMENT_ROWS", 32)
+    monkeypatch.setattr(batch_sampler, "PIECE_ROWS", 1000)
+    monkeypatch.setattr(batch_sampler, "SEGMENT_ROWS", 32)
 
 
 @pytest.mark.usefixtures("small_pieces")
@@ -109,7 +109,7 @@ def test_pieces_are_as_full_as_one() -> None:
 
 
 def test_longest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "PIECE_ROWS", 3)
+    monkeypatch.setattr(batch_sampler, "PIECE_ROWS", 3)
     for num in range(9):
         for place in range(num):
             values = np.ones(num, np.int64)

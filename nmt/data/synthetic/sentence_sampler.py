@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from nmt.data.grammar.choices import ANIMALS, PEOPLE, PLACES, THINGS, TIMES, Choices
-from nmt.data.grammar.lexicon import ADJECTIVES, NOUNS, PRONOUNS, VERBS
-from nmt.data.grammar.meaning import Clause, NounPhrase, Sentence
-from nmt.data.grammar.syntax import translate
+from nmt.data.synthetic.morphology import ADJECTIVES, NOUNS, PRONOUNS, VERBS
+from nmt.data.synthetic.phrase_sampler import ANIMALS, PEOPLE, PLACES, THINGS, TIMES, Choices
+from nmt.data.synthetic.realization import translate
+from nmt.data.synthetic.semantics import Clause, NounPhrase, Sentence
 
 
 def _verbs(*frames: str) -> tuple[list[str], list[str]]:

@@ -8,7 +8,7 @@ place.
 
 from typing import Final, NamedTuple
 
-from nmt.data.grammar.lexicon import (
+from nmt.data.synthetic.morphology import (
     ACCUSATIVE,
     ADJECTIVES,
     DATIVE,
@@ -22,9 +22,9 @@ from nmt.data.grammar.lexicon import (
     THIRD,
     VERBS,
 )
-from nmt.data.grammar.meaning import Clause, NounPhrase, Sentence
-from nmt.data.grammar.nouns import COMMA, NounWording, Token
-from nmt.data.grammar.verbs import VerbGroup
+from nmt.data.synthetic.noun_phrases import COMMA, NounWording, Token
+from nmt.data.synthetic.semantics import Clause, NounPhrase, Sentence
+from nmt.data.synthetic.verb_phrases import VerbGroup
 
 _MAIN, _INVERTED, _QUESTION, _LAST = range(4)  # where the German finite verb stands
 _NO_TOKENS: Final[list[Token]] = []

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nmt.data.sample import draw
+from nmt.data.reservoir_sampling import draw
 
 
 def pairs(num: int, length: int = 8) -> list[tuple[str, str]]:

@@ -26,8 +26,8 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from nmt.data.grammar.meaning import Sentence
-from nmt.data.grammar.speaker import Speaker
+from nmt.data.synthetic.semantics import Sentence
+from nmt.data.synthetic.sentence_sampler import Speaker
 from nmt.runtime.files import whole
 
 __all__ = ["Sentence", "digest", "generate", "write"]

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from nmt.data import digests
-from nmt.data.digests import file_digest
+from nmt.data import fingerprints
+from nmt.data.fingerprints import file_digest
 
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digests, "_known", {})
+    monkeypatch.setattr(fingerprints, "_known", {})
 
 
 @pytest.fixture
@@ -27,25 +27,25 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(Path(file.name).name)  # type: ignore[attr-defined]
         return real(file, name)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(digests.hashlib, "file_digest", digest)
+    monkeypatch.setattr(fingerprints.hashlib, "file_digest", digest)
     return found
 
 
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     now = time.time() + seconds
-    monkeypatch.setattr(digests.time, "time", lambda: now)
+    monkeypatch.setattr(fingerprints.time, "time", lambda: now)
 
 
 def forget() -> None:
     """As a new process."""
-    digests._known.clear()
+    fingerprints._known.clear()
 
 
 @pytest.mark.parametrize("large", [False, True])
 def test_a_settled_file_is_read_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[str], large: bool
 ) -> None:
-    monkeypatch.setattr(digests, "LARGE_BYTES", 4 if large else 6)
+    monkeypatch.setattr(fingerprints, "LARGE_BYTES", 4 if large else 6)
     later(monkeypatch, 100)
     path, cache = tmp_path / "a", tmp_path / "cache"
     path.write_bytes(b"hello")
@@ -60,14 +60,14 @@ def test_a_settled_file_is_read_once(
 
 def test_a_young_file_is_always_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[str]) -> None:
     """Two contents of one size within one tick of the clock, and so with the same stamps."""
-    monkeypatch.setattr(digests, "LARGE_BYTES", 0)
+    monkeypatch.setattr(fingerprints, "LARGE_BYTES", 0)
     path = tmp_path / "a"
     stamp = time.time_ns()
 
     class Stat:
         st_size, st_mtime_ns, st_ctime_ns, st_dev, st_ino = 5, stamp, stamp, 1, 2
 
-    monkeypatch.setattr(digests.os, "fstat", lambda _: Stat)
+    monkeypatch.setattr(fingerprints.os, "fstat", lambda _: Stat)
     for content in (b"hello", b"world"):
         path.write_bytes(content)
         assert file_digest(path, tmp_path / "cache") == hashlib.sha256(content).digest()
@@ -80,7 +80,7 @@ def test_a_young_file_is_always_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("new_process", [False, True])
 @pytest.mark.parametrize("how", ["content", "size", "stamp put back", "replaced", "other path", "link"])
 def test_every_change_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, new_process: bool) -> None:
-    monkeypatch.setattr(digests, "LARGE_BYTES", 0)
+    monkeypatch.setattr(fingerprints, "LARGE_BYTES", 0)
     later(monkeypatch, 100)
     path, cache = tmp_path / "a", tmp_path / "cache"
     path.write_bytes(b"hello")
@@ -118,7 +118,7 @@ def test_every_change_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_file_that_changes_while_it_is_read_is_not_remembered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(digests, "LARGE_BYTES", 0)
+    monkeypatch.setattr(fingerprints, "LARGE_BYTES", 0)
     later(monkeypatch, 100)
     path, cache = tmp_path / "a", tmp_path / "cache"
     path.write_bytes(b"hello")
@@ -130,20 +130,20 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
         path.write_bytes(b"world")
         return result
 
-    monkeypatch.setattr(digests.hashlib, "file_digest", digest)
+    monkeypatch.setattr(fingerprints.hashlib, "file_digest", digest)
     file_digest(path, cache)
-    monkeypatch.setattr(digests.hashlib, "file_digest", real)
+    monkeypatch.setattr(fingerprints.hashlib, "file_digest", real)
     assert file_digest(path, cache) == hashlib.sha256(b"world").digest()
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", "digest", "null"])
 def test_a_damaged_note_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
-    monkeypatch.setattr(digests, "LARGE_BYTES", 0)
+    monkeypatch.setattr(fingerprints, "LARGE_BYTES", 0)
     later(monkeypatch, 100)
     path, cache = tmp_path / "a", tmp_path / "cache"
     path.write_bytes(b"hello")
     expected = file_digest(path, cache)
-    (note,) = (cache / digests.FOLDER).iterdir()
+    (note,) = (cache / fingerprints.FOLDER).iterdir()
     content = json.loads(note.read_text())
     content["sha256"] = hashlib.sha256(b"other").hexdigest()
     note.write_text(json.dumps(content) if damage == "digest" else damage)
@@ -152,7 +152,7 @@ def test_a_damaged_note_is_not_believed(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digests, "LARGE_BYTES", 0)
+    monkeypatch.setattr(fingerprints, "LARGE_BYTES", 0)
     later(monkeypatch, 100)
     path = tmp_path / "a"
     path.write_bytes(b"hello")

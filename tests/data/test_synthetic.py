@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nmt.data.grammar import Sentence, generate, write
-from nmt.data.grammar.choices import SYLLABLES
-from nmt.data.grammar.lexicon import ADJECTIVES, DETERMINERS, NOUNS, VERBS
-from nmt.data.grammar.meaning import Clause, NounPhrase
-from nmt.data.grammar.syntax import translate
+from nmt.data.synthetic import Sentence, generate, write
+from nmt.data.synthetic.morphology import ADJECTIVES, DETERMINERS, NOUNS, VERBS
+from nmt.data.synthetic.phrase_sampler import SYLLABLES
+from nmt.data.synthetic.realization import translate
+from nmt.data.synthetic.semantics import Clause, NounPhrase
 
 C, N = Clause, NounPhrase
 HE, SHE, ME, WE, THEY = (N(word) for word in ("he", "she", "I", "we", "they"))
@@ -475,7 +475,7 @@ def test_write_leaves_nothing_behind_when_it_fails(tmp_path: Path, monkeypatch: 
     def fail(sentence: Sentence) -> str:
         raise OSError("disk full")
 
-    monkeypatch.setattr("nmt.data.grammar._gold", fail)
+    monkeypatch.setattr("nmt.data.synthetic._gold", fail)
     with pytest.raises(OSError, match="disk full"):
         write(tmp_path, seed=1, num_train=1, num_valid=1, num_test=1, num_long=1)
     assert list(tmp_path.iterdir()) == []

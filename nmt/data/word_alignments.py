@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from nmt.data.cache import cached_directory
 from nmt.data.corpus import Corpus, Side, WordLinks, complete, memory_map
-from nmt.data.digests import file_digest
-from nmt.data.lines import check_file, read_lines
+from nmt.data.fingerprints import file_digest
+from nmt.data.preprocessing import META, counts
 from nmt.data.sources import DataConfig, gold_beside, locations, names, read_location
+from nmt.data.text_files import check_file, read_lines
 from nmt.data.tokenizer import Tokenizer
-from nmt.data.words import WordMap
-from nmt.data.writer import META, counts
+from nmt.data.word_ids import WordMap
 from nmt.runtime.files import write_text
 
 logger = logging.getLogger(__name__)

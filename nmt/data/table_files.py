@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nmt.data.lines import BLOCK_LINES, clean
+from nmt.data.text_files import BLOCK_LINES, clean
 
 
 def open_file(kind: str, path: Path) -> Any:

@@ -32,19 +32,19 @@ def validate(config: "DataConfig") -> None:
 
 def directory(config: "DataConfig") -> Path:
     """The folder with train, valid, test and test_long as PREFIX.en, PREFIX.de and PREFIX.gold, written if need be."""
-    from nmt.data import grammar
+    from nmt.data import synthetic
 
     validate(config)
     reverse = config.source_lang != LANGUAGES[0]
     sizes = [config.builtin_pairs, config.builtin_valid, config.builtin_test, config.builtin_long]
     digest = hashlib.sha256(json.dumps([sizes, config.builtin_seed, reverse]).encode())
-    assert grammar.__file__ is not None
-    for module in sorted(Path(grammar.__file__).parent.glob("*.py")):
+    assert synthetic.__file__ is not None
+    for module in sorted(Path(synthetic.__file__).parent.glob("*.py")):
         digest.update(module.read_bytes())  # another grammar writes other text
 
     def build(folder: Path) -> None:
         num_train, num_valid, num_test, num_long = sizes
-        grammar.write(
+        synthetic.write(
             folder,
             seed=config.builtin_seed,
             num_train=num_train,
