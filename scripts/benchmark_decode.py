@@ -17,7 +17,7 @@ from nmt import checkpoint, search
 from nmt.data import EOS
 from nmt.evaluation.evaluator import versions
 from nmt.inference.translator import Translator
-from nmt.models.base import Seq2Seq
+from nmt.models.seq2seq import Seq2Seq
 from nmt.runtime.process import setup_process
 
 NAMES = ("checkpoint", "source", "threads", "lengths", "sentences", "limit")

@@ -2,7 +2,7 @@
 
 from nmt.attention.config import NONE, AttentionConfig
 from nmt.attention.layer import Attended, Attention, Memory
-from nmt.attention.normalisers import NORMALISERS
+from nmt.attention.normalizers import NORMALISERS
 from nmt.attention.scores import SCORES, Score
 from nmt.attention.windows import CROSS, DECODER, ENCODER, SITES, WINDOWS
 

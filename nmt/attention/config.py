@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from nmt.attention.normalisers import NORMALISERS
+from nmt.attention.normalizers import NORMALISERS
 from nmt.attention.scores import SCORES
 from nmt.attention.windows import CROSS, WINDOWS
 

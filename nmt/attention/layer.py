@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nmt.attention.config import AttentionConfig
 from nmt.attention.dropout import Dropout
-from nmt.attention.normalisers import NORMALISERS
+from nmt.attention.normalizers import NORMALISERS
 from nmt.attention.rotary import rotate
 from nmt.attention.scores import SCORES, Additive, Product, Score
 from nmt.attention.windows import CROSS, WINDOWS, Asked, Projected

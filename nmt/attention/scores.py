@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nmt.attention.kernels import additive_scores
+from nmt.attention.additive_kernel import additive_scores
 
 
 class Score(nn.Module):

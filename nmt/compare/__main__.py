@@ -8,9 +8,9 @@ from typing import NoReturn
 
 from nmt.cli.help import SUMMARIES, telling
 from nmt.compare.comparison import compare
-from nmt.compare.difference import Run, difference
-from nmt.compare.outcome import find, read
 from nmt.compare.page import page
+from nmt.compare.run_diff import Run, difference
+from nmt.compare.run_results import find, read
 from nmt.compare.sentences import NUM
 from nmt.compare.tables import FORMATS, SECTIONS, SUFFIXES
 from nmt.evaluation.metrics import PAIRED

@@ -5,7 +5,7 @@ from typing import Any
 
 from nmt.cli.run_directory import is_under
 from nmt.compare.grouping import Group, derived, plain
-from nmt.compare.outcome import Outcome
+from nmt.compare.run_results import Outcome
 
 FEW = 3
 """Seeds below which an interval says little."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from nmt.compare.checks import check_same, confounded, few_seeds, not_reached, versions
 from nmt.compare.grouping import Group, baseline_of, differing, groups, plain, shown_options
-from nmt.compare.inference import ALPHA, Summary, combined, holm, mean_correlation, summary, t_test
-from nmt.compare.outcome import Outcome
+from nmt.compare.run_results import Outcome
+from nmt.compare.statistics import ALPHA, Summary, combined, holm, mean_correlation, summary, t_test
 from nmt.evaluation.significance import paired
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from nmt.attention import NONE
 from nmt.cli.run_directory import is_under, only_kept
-from nmt.compare.difference import NAMES
-from nmt.compare.inference import Summary, summary
-from nmt.compare.outcome import Outcome
+from nmt.compare.run_diff import NAMES
+from nmt.compare.run_results import Outcome
+from nmt.compare.statistics import Summary, summary
 
 NOT_VARIED = (
     *(*NAMES, "seed", "device", "threads", "data.cache", "data.test", "data.more_tests", "data.strict", "metrics"),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from nmt.compare.comparison import Comparison
 from nmt.compare.grouping import Group
-from nmt.compare.outcome import Outcome
+from nmt.compare.run_results import Outcome
 from nmt.evaluation.report.html import escape, printable
 from nmt.evaluation.report.weight_encoding import Matrices, Packed, largest_error
 

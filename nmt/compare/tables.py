@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from nmt.compare.comparison import Comparison, Contrast
 from nmt.compare.grouping import plain
-from nmt.compare.inference import Summary
+from nmt.compare.statistics import Summary
 
 SCORES = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER", "aer": "AER %", "entropy": "entropy"}
 COSTS = {

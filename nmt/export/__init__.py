@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from nmt import __version__
 from nmt.cli.configs import Config
 from nmt.data import BOS, EOS, PAD, UNK
-from nmt.export import check, folder, formats, vocabularies
-from nmt.export.readme import readme
+from nmt.export import formats, output_folder, verification, vocabularies
+from nmt.export.model_card import readme
 from nmt.inference.translator import Translator
 from nmt.options import to_primitive
 from nmt.search import SearchConfig
@@ -34,7 +34,7 @@ class Exported(NamedTuple):
     """folder: what was written. files: sizes in bytes. difference: see `check.difference`. notes: what the user should
     know of options that the exported model does not have."""
 
-    folder: Path
+    output_folder: Path
     files: dict[str, int]
     difference: float
     notes: list[str]
@@ -56,29 +56,29 @@ def export(translator: Translator, config: Config, name: str, output: Path, long
         OSError: `output` holds other things, or cannot be written.
     """
     formats.check(config, name)
-    folder.check(output)
+    output_folder.check(output)
     if config.model.architecture == "transformer" and config.model.positions == "learned":
         longest = config.model.max_positions
-    with folder.whole(output) as temporary:
+    with output_folder.whole(output) as temporary:
         manifest = _manifest(translator, config, name, longest)
         _write_manifest(temporary, manifest)  # the exported tokenizer reads it
         loaded = _write(translator, config, name, temporary, longest, manifest)
         script = Path(__file__).parent / "scripts"
         shutil.copyfile(script / f"translate_{name}.py", temporary / "translate.py")
         shutil.copyfile(script / "text.py", temporary / "text.py")
-        difference = check.difference(translator, loaded, longest)
-        manifest["check"] = {"sentences": check.SENTENCES, "largest difference of a log-probability": difference}
+        difference = verification.difference(translator, loaded, longest)
+        manifest["check"] = {"sentences": verification.SENTENCES, "largest difference of a log-probability": difference}
         notes = _notes(translator.config, name, manifest["max_target"])
         (temporary / "README.md").write_text(readme(name, manifest, notes), encoding="utf-8")
         files = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
-        manifest["files"] = {file: size for file, size in files.items() if file != folder.MANIFEST}
+        manifest["files"] = {file: size for file, size in files.items() if file != output_folder.MANIFEST}
         _write_manifest(temporary, manifest)
     return Exported(output, files, difference, notes)
 
 
 def _write(
     translator: Translator, config: Config, name: str, temporary: Path, longest: int, manifest: dict[str, Any]
-) -> check.Loaded:
+) -> verification.Loaded:
     """Writes the model, and reads it with its own engine."""
     if name == "huggingface":
         from nmt.export import to_huggingface
@@ -101,7 +101,7 @@ def _write(
 
 def _write_manifest(temporary: Path, manifest: dict[str, Any]) -> None:
     text = json.dumps(manifest, ensure_ascii=False, indent=1) + "\n"
-    (temporary / folder.MANIFEST).write_text(text, encoding="utf-8")
+    (temporary / output_folder.MANIFEST).write_text(text, encoding="utf-8")
 
 
 def _manifest(translator: Translator, config: Config, name: str, longest: int) -> dict[str, Any]:

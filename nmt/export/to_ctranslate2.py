@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nmt.data.vocabulary import BOS, EOS, SPECIALS, UNK
 from nmt.export import vocabularies
-from nmt.export.matrices import Matrices, Matrix, cross_attention, linear, self_attention
+from nmt.export.attention_folding import Matrices, Matrix, cross_attention, linear, self_attention
 from nmt.export.scripts.text import Text
 from nmt.export.scripts.translate_ctranslate2 import vocabulary
 from nmt.inference.translator import Translator

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nmt.data.vocabulary import BOS, EOS, PAD, SPECIALS, UNK
 from nmt.export import vocabularies
-from nmt.export.matrices import Matrices, Matrix, cross_attention, linear, self_attention
+from nmt.export.attention_folding import Matrices, Matrix, cross_attention, linear, self_attention
 from nmt.inference.translator import Translator
 from nmt.models.layers import FeedForward
 from nmt.models.transformer import Transformer, TransformerDecoder, TransformerEncoder

@@ -3,9 +3,9 @@
 from typing import Any, NamedTuple
 
 from nmt.attention import AttentionConfig
-from nmt.models.base import AttentionRecord, Seq2Seq, State
-from nmt.models.mixed import RNNTransformer, RNNTransformerConfig, TransformerRNN, TransformerRNNConfig
+from nmt.models.hybrid import RNNTransformer, RNNTransformerConfig, TransformerRNN, TransformerRNNConfig
 from nmt.models.rnn import RNN, RNNConfig
+from nmt.models.seq2seq import AttentionRecord, Seq2Seq, State
 from nmt.models.transformer import Transformer, TransformerConfig
 
 __all__ = ["MODELS", "AttentionRecord", "ModelKind", "Seq2Seq", "State", "build", "without_effect"]

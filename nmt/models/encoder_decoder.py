@@ -6,8 +6,8 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from nmt.attention import NONE, SCORES
-from nmt.models.base import AttentionRecord, Seq2Seq, State
 from nmt.models.layers import TIES, embedding, lowered
+from nmt.models.seq2seq import AttentionRecord, Seq2Seq, State
 
 
 class EncoderPart(Protocol):

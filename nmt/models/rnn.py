@@ -1,10 +1,10 @@
-"""Recurrent encoder-decoders; what their decoders do is in `nmt.models.wirings`."""
+"""Recurrent encoder-decoders; what their decoders do is in `nmt.models.rnn_decoder`."""
 
 from dataclasses import dataclass
 
 from nmt.models.encoder_decoder import EncoderDecoder, MatchConfig, check_dropout, check_tie
-from nmt.models.recurrent import Encoder
-from nmt.models.wirings import WIRINGS, RecurrentDecoderConfig, RecurrentPart
+from nmt.models.rnn_decoder import WIRINGS, RecurrentDecoderConfig, RecurrentPart
+from nmt.models.rnn_layers import Encoder
 
 
 @dataclass

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from nmt.attention import Memory
 from nmt.attention.dropout import Dropout
-from nmt.models.base import State, copy_rows
 from nmt.models.encoder_decoder import EncoderDecoder, MatchConfig, check_dropout, check_tie
 from nmt.models.layers import NORMS, Positions
+from nmt.models.seq2seq import State, copy_rows
 from nmt.models.transformer_layers import (
     DecoderLayer,
     EncoderLayer,

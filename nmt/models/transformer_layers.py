@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from nmt.attention import CROSS, DECODER, ENCODER, NONE, Attention, AttentionConfig, Memory
 from nmt.attention.dropout import Dropout
-from nmt.models.base import per_row
 from nmt.models.layers import ACTIVATIONS, NORMS, POSITIONS, FeedForward, lowered
+from nmt.models.seq2seq import per_row
 
 HEADS = 4
 

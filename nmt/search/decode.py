@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nmt.data import source_batch
-from nmt.models.base import Seq2Seq
+from nmt.models.seq2seq import Seq2Seq
 from nmt.search.beam_search import BeamSearch
 from nmt.search.config import SearchConfig
 from nmt.search.sampling import sample

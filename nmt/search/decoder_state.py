@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nmt.data import PAD
-from nmt.models.base import Seq2Seq, State
+from nmt.models.seq2seq import Seq2Seq, State
 from nmt.search.config import SearchConfig
 from nmt.search.scoring import Ints, Rules
 

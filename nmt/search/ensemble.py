@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nmt.models.base import AttentionRecord, Seq2Seq, State
+from nmt.models.seq2seq import AttentionRecord, Seq2Seq, State
 
 
 class Ensemble(Seq2Seq):

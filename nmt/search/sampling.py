@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nmt.data import BOS, EOS
-from nmt.models.base import Seq2Seq
+from nmt.models.seq2seq import Seq2Seq
 from nmt.search.config import SearchConfig
 from nmt.search.decoder_state import Rows
 from nmt.search.scoring import Floats, Hypothesis, Ints, coverage_penalty, length_norm

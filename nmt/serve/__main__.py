@@ -7,7 +7,7 @@ from nmt.cli.compose import command
 from nmt.cli.configs import ServeConfig
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
-from nmt.serve.served import load
+from nmt.serve.models import load
 
 log = logging.getLogger("nmt.serve")
 
@@ -17,8 +17,8 @@ def main(config: ServeConfig, overrides: list[str]) -> None:
     setup_process(config.threads)
     try:
         from nmt.serve.app import make_app
+        from nmt.serve.model_thread import Worker
         from nmt.serve.server import listen, make_server
-        from nmt.serve.worker import Worker
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("nmt"):
             raise

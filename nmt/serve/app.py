@@ -15,19 +15,11 @@ from nmt import __version__
 from nmt.cli.configs import ServeConfig
 from nmt.options import nearest
 from nmt.runtime.memory import is_oom_error
-from nmt.serve import work
-from nmt.serve.guard import STOPPING, Guard
-from nmt.serve.schema import (
-    Attention,
-    AttentionRequest,
-    Failed,
-    Models,
-    Streamed,
-    Translated,
-    TranslateRequest,
-)
-from nmt.serve.served import AskedWrongError, Served, named
-from nmt.serve.worker import BusyError, ClosedError, Job, StoppedError, Watch, Worker
+from nmt.serve import handlers
+from nmt.serve.model_thread import BusyError, ClosedError, Job, StoppedError, Watch, Worker
+from nmt.serve.models import AskedWrongError, Served, named
+from nmt.serve.schemas import Attention, AttentionRequest, Failed, Models, Streamed, Translated, TranslateRequest
+from nmt.serve.security import STOPPING, Guard
 
 LIMITS = ("max_bytes", "max_lines", "max_characters", "max_beam", "max_weights", "max_seconds", "max_waiting")
 FILES = {
@@ -109,11 +101,11 @@ class Tasks:
     def __init__(self, served: Sequence[Served], config: ServeConfig, worker: Worker) -> None:
         self.served, self.config, self.worker = served, config, worker
 
-    def translation(self, asked: TranslateRequest, tell: work.Tell | None = None) -> Callable[[Watch], bytes]:
+    def translation(self, asked: TranslateRequest, tell: handlers.Tell | None = None) -> Callable[[Watch], bytes]:
         """The work that a request for translations is. Raises AskedWrongError."""
         one = named(self.served, asked.model)
         self._check(one, asked)
-        return lambda watch: work.as_json(work.translate(one, asked, watch, tell))
+        return lambda watch: handlers.as_json(handlers.translate(one, asked, watch, tell))
 
     def attention(self, asked: AttentionRequest) -> Callable[[Watch], bytes]:
         """The work that a request for attention is. Raises AskedWrongError."""
@@ -122,14 +114,16 @@ class Tasks:
             self._check_characters(name, getattr(asked, name) or "")
 
         def run(watch: Watch) -> bytes:
-            return work.as_json(work.attend(one, asked, *work.check_attention(one, asked, self.config.max_weights)))
+            return handlers.as_json(
+                handlers.attend(one, asked, *handlers.check_attention(one, asked, self.config.max_weights))
+            )
 
         return run
 
     def _check(self, one: Served, asked: TranslateRequest) -> None:
         if (asked.text is None) == (asked.lines is None):
             raise AskedWrongError("text or lines must be given, and not both")
-        lines = work.lines_of(asked)
+        lines = handlers.lines_of(asked)
         if len(lines) > self.config.max_lines:
             raise AskedWrongError(f"{len(lines)} sentences are more than {self.config.max_lines} (max_lines)", 413)
         for number, line in enumerate(lines):
@@ -140,7 +134,7 @@ class Tasks:
             if (getattr(asked, name) or 1) > self.config.max_beam:
                 raise AskedWrongError(f"{name}={getattr(asked, name)}: at most {self.config.max_beam} (max_beam)")
         try:
-            work.search_config(one, asked)
+            handlers.search_config(one, asked)
         except ValueError as error:
             raise AskedWrongError(str(error).replace("search.", "")) from None
 
@@ -188,7 +182,7 @@ class Tasks:
                 if not coming.done():
                     coming.cancel()
                     break
-                yield work.as_json(coming.result()) + b"\n"
+                yield handlers.as_json(coming.result()) + b"\n"
             if future.cancelled() or not future.done():
                 raise StoppedError
             yield b'{"result":' + future.result() + b"}\n"
@@ -220,7 +214,7 @@ async def _gone(request: Request) -> None:
 
 
 def _error(status: int, text: str, **headers: str) -> Response:
-    content = work.as_json({"error": text})  # of ASCII only: the text may quote what no encoding can hold
+    content = handlers.as_json({"error": text})  # of ASCII only: the text may quote what no encoding can hold
     return Response(content, status, headers or None, media_type="application/json")
 
 

@@ -10,7 +10,7 @@ import pytest
 from nmt.alignment.writers import Aligned, writing
 from nmt.cli.configs import Config
 from nmt.compare import Comparison, Outcome, compare
-from nmt.compare.outcome import Validation
+from nmt.compare.run_results import Validation
 from nmt.options import flatten, to_primitive
 
 SOURCES = [

@@ -15,7 +15,7 @@ import yaml
 from nmt.cli.configs import Config
 from nmt.compare import Comparison, Outcome, compare
 from nmt.compare.__main__ import main
-from nmt.compare.outcome import find, read
+from nmt.compare.run_results import find, read
 from nmt.compare.tables import SECTIONS, latex, text
 from nmt.evaluation import metrics
 from nmt.evaluation.breakdown import breakdown

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nmt.data import Tokenizer, TokenizerConfig
-from nmt.export import check, vocabularies
+from nmt.export import verification, vocabularies
 from nmt.export.to_ctranslate2 import Loaded, write
 from nmt.inference.translator import Translator
 from nmt.search import SearchConfig
@@ -48,7 +48,7 @@ def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Pat
         encoder_layers=1 + number % 2,
         decoder_layers=2 - number % 2,
     )
-    assert check.difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
+    assert verification.difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
 
 
 ATTENTIONS: dict[str, dict[str, Any]] = {
@@ -70,7 +70,7 @@ ATTENTIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_inner_products_become_plain_attention(name: str, norm_position: str, make: Make, tmp_path: Path) -> None:
     translator, _ = make(norm_position=norm_position, tie="all", **ATTENTIONS[name])
-    assert check.difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
+    assert verification.difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
 
 
 @pytest.mark.parametrize("beam", [1, 4])

@@ -15,7 +15,7 @@ from nmt import checkpoint
 from nmt.cli.compose import ExportConfig, command, to_primitive
 from nmt.cli.configs import EXPORTS
 from nmt.data import BOS, EOS, PAD
-from nmt.export import check, export, folder
+from nmt.export import export, output_folder, verification
 from nmt.export.__main__ import main, tell_formats
 from nmt.export.formats import FORMATS
 from nmt.search import SearchConfig
@@ -161,12 +161,12 @@ def test_search_that_stays_behind_is_told(taught: Any, tmp_path: Path) -> None:
 def test_a_model_that_is_not_ours_is_refused(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ctranslate2")
     translator, config = make()
-    right = check.log_probs
+    right = verification.log_probs
 
     def wrong(*arguments: Any) -> list[Any]:
         return [row + 2e-3 * (np.arange(len(row)) == 0) for row in right(*arguments)]
 
-    monkeypatch.setattr(check, "log_probs", wrong)
+    monkeypatch.setattr(verification, "log_probs", wrong)
     with pytest.raises(ValueError, match=r"not ours: log-probabilities differ by up to 0.002, more than 0.001"):
         export(translator, config, "ctranslate2", tmp_path / "out", 50)
     assert list(tmp_path.iterdir()) == []
@@ -197,39 +197,42 @@ def test_longest_is_the_table(make: Make, tmp_path: Path) -> None:
 
 class TestFolder:
     def test_appears_whole(self, tmp_path: Path) -> None:
-        with folder.whole(tmp_path / "a" / "out") as temporary:
+        with output_folder.whole(tmp_path / "a" / "out") as temporary:
             (temporary / "x").write_text("1")
             assert not (tmp_path / "a" / "out").exists()
         assert (tmp_path / "a" / "out" / "x").read_text() == "1"
 
     def test_or_not_at_all(self, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError), folder.whole(tmp_path / "out") as temporary:
+        with pytest.raises(FileNotFoundError), output_folder.whole(tmp_path / "out") as temporary:
             (temporary / "x" / "y").write_text("1")
         assert list(tmp_path.iterdir()) == []
 
     def test_an_earlier_export_is_replaced_and_kept_when_it_fails(self, tmp_path: Path) -> None:
         output = tmp_path / "out"
         for content in ("1", "2"):
-            with folder.whole(output) as temporary:
+            with output_folder.whole(output) as temporary:
                 (temporary / f"x{content}").write_text(content)
-                (temporary / folder.MANIFEST).write_text(json.dumps({"files": {f"x{content}": 1}}))
-        with pytest.raises(KeyError), folder.whole(output) as temporary:
+                (temporary / output_folder.MANIFEST).write_text(json.dumps({"files": {f"x{content}": 1}}))
+        with pytest.raises(KeyError), output_folder.whole(output) as temporary:
             raise KeyError
-        assert sorted(path.name for path in output.iterdir()) == [folder.MANIFEST, "x2"]
+        assert sorted(path.name for path in output.iterdir()) == [output_folder.MANIFEST, "x2"]
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
     def test_what_no_export_wrote_is_left_alone(self, tmp_path: Path) -> None:
         output = tmp_path / "out"
         output.mkdir()
-        folder.check(output)
+        output_folder.check(output)
         (output / "thesis.txt").write_text("mine")
-        with pytest.raises(FileExistsError, match=r"holds what no export wrote \(thesis.txt\)"), folder.whole(output):
+        with (
+            pytest.raises(FileExistsError, match=r"holds what no export wrote \(thesis.txt\)"),
+            output_folder.whole(output),
+        ):
             pass
-        (output / folder.MANIFEST).write_text(json.dumps({"files": {}}))
+        (output / output_folder.MANIFEST).write_text(json.dumps({"files": {}}))
         with pytest.raises(FileExistsError, match=r"thesis\.txt"):
-            folder.check(output)
+            output_folder.check(output)
         with pytest.raises(FileExistsError, match="is a file"):
-            folder.check(output / "thesis.txt")
+            output_folder.check(output / "thesis.txt")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nmt.data import EOS, PAD
-from nmt.export import check
+from nmt.export import verification
 from nmt.export.to_huggingface import Loaded, write
 from nmt.inference.translator import Translator
 from nmt.search import SearchConfig
@@ -49,7 +49,7 @@ def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Pat
         decoder_layers=2 - number % 2,
     )
     loaded = exported(translator, tmp_path)
-    assert check.difference(translator, loaded, LONGEST) < 1e-4
+    assert verification.difference(translator, loaded, LONGEST) < 1e-4
     assert (
         type(loaded.model).__name__
         == {
@@ -74,7 +74,7 @@ ATTENTIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_inner_products_become_plain_attention(name: str, norm_position: str, make: Make, tmp_path: Path) -> None:
     translator, _ = make(norm_position=norm_position, tie="all", **ATTENTIONS[name])
-    assert check.difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
+    assert verification.difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
 
 
 @pytest.mark.parametrize(("beam", "length_penalty"), [(1, 1.0), (4, 1.0), (5, 0.6), (3, 0.0)])

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nmt.attention import NORMALISERS, SCORES
-from nmt.export import check
+from nmt.export import verification
 from nmt.export.scripts.translate_onnx import Model, beam_search
 from nmt.export.tracing import PLAIN, traceable
 from nmt.inference.translator import Translator
@@ -58,9 +58,11 @@ WAYS = [
 def test_the_form_that_is_recorded_is_the_same_function(number: int, make: Make) -> None:
     translator, _ = make(seed=number, **WAYS[number])
     plain = traceable(translator.model)
-    sample = check.sentences(translator, 20)
-    ours = check.log_probs(translator, sample)
-    theirs = check.log_probs(Translator(plain, translator.tokenizer, translator.config, translator.device), sample)
+    sample = verification.sentences(translator, 20)
+    ours = verification.log_probs(translator, sample)
+    theirs = verification.log_probs(
+        Translator(plain, translator.tokenizer, translator.config, translator.device), sample
+    )
     assert max(np.abs(one - other).max() for one, other in zip(ours, theirs, strict=True)) < 1e-4
     assert not any(isinstance(module, nn.LSTM) for module in plain.modules())
 
@@ -156,7 +158,7 @@ def is_the_same(make: Make, architecture: str, options: dict[str, Any], folder: 
 def has_attention(translator: Translator, folder: Path, sources: list[str]) -> None:
     """Sentences of different lengths in one batch, with the weights."""
     model = Model(folder, 1)
-    sample = check.sentences(translator, 12)
+    sample = verification.sentences(translator, 12)
     expected = dict(translator.attention(sample.sources, sample.targets))
     interface = json.loads((folder / "export.json").read_text())["interface"]
     assert bool(expected) == bool(interface["attention"])

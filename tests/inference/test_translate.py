@@ -31,7 +31,7 @@ from nmt.models import build
 from nmt.models.rnn import RNNConfig
 from nmt.models.transformer import TransformerConfig
 from nmt.search import SearchConfig
-from nmt.serve.served import load
+from nmt.serve.models import load
 
 CPU = torch.device("cpu")
 TEXT = [f"the {a} {b} sees , hears and likes {c} things ." for a in "abcdef" for b in ("dog", "cat") for c in "xyz"]

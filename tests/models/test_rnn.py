@@ -8,9 +8,9 @@ import torch
 
 from nmt.attention import SCORES, AttentionConfig
 from nmt.models import Seq2Seq, build
-from nmt.models.recurrent import CELLS
 from nmt.models.rnn import RNNConfig
-from nmt.models.wirings import WIRINGS
+from nmt.models.rnn_decoder import WIRINGS
+from nmt.models.rnn_layers import CELLS
 
 VOCAB = 19
 CASES = list(product(WIRINGS, CELLS, [*SCORES, "none"]))

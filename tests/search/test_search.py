@@ -15,7 +15,7 @@ from torch import Tensor
 from nmt.attention import SCORES, AttentionConfig
 from nmt.data import BOS, EOS, PAD, source_batch
 from nmt.models import MODELS, Seq2Seq, build
-from nmt.models.wirings import WIRINGS
+from nmt.models.rnn_decoder import WIRINGS
 from nmt.search import BeamSearch, Ensemble, Hypothesis, SearchConfig, decode, plan, search
 from nmt.search.beam_search import _slots, _top
 from nmt.search.decoder_state import Rows

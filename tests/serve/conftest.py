@@ -137,9 +137,9 @@ Serve = Callable[..., Client]
 @contextmanager
 def serving(runs: Path, models: list[str], change: Callable[[Any], None], **options: Any) -> Iterator[Client]:
     from nmt.serve.app import make_app
-    from nmt.serve.served import load
+    from nmt.serve.model_thread import Worker
+    from nmt.serve.models import load
     from nmt.serve.server import listen, make_server
-    from nmt.serve.worker import Worker
 
     config = ServeConfig(checkpoint=[str(runs / name) for name in models], port=0, **options)
     config.validate()

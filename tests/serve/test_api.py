@@ -17,7 +17,7 @@ from nmt import checkpoint
 from nmt.data import EOS
 from nmt.inference.line_translator import Answers, json_line
 from nmt.inference.translator import Translator
-from nmt.serve.schema import Attention, Models, Streamed, Translated
+from nmt.serve.schemas import Attention, Models, Streamed, Translated
 
 CPU = torch.device("cpu")
 LINES = [

@@ -16,9 +16,9 @@ import pytest
 import nmt
 from nmt.cli.compose import ServeConfig, command
 from nmt.search import mbr
-from nmt.serve import guard, server
+from nmt.serve import security, server
+from nmt.serve.model_thread import ClosedError, Worker
 from nmt.serve.server import listen, make_server
-from nmt.serve.worker import ClosedError, Worker
 
 STOPPED = "the server is being stopped"
 GOOD = {"model": "plain", "text": "the old man", "beam": 2}
@@ -306,7 +306,7 @@ def test_sampling_ends_with_its_time(serve, monkeypatch, where):
 
 
 def test_too_many_requests_at_once(serve, monkeypatch):
-    monkeypatch.setattr(guard, "MOST_REQUESTS", 5)
+    monkeypatch.setattr(security, "MOST_REQUESTS", 5)
     client = serve("plain", max_seconds=60.0)
     idle = [socket.create_connection(("127.0.0.1", client.port), timeout=30) for _ in range(20)]
     waiting = [begun(client) for _ in range(5)]

@@ -37,8 +37,8 @@ from nmt.evaluation.metrics import MetricsConfig
 from nmt.inference.translator import Translator
 from nmt.models import MODELS, Seq2Seq, build
 from nmt.models.rnn import RNNConfig
+from nmt.models.rnn_decoder import WIRINGS
 from nmt.models.transformer import TransformerConfig
-from nmt.models.wirings import WIRINGS
 from nmt.search import SearchConfig
 from nmt.training.logger import CLOCK
 from nmt.training.losses import alignment_loss, cross_entropy

@@ -57,7 +57,7 @@ class Served:
         return 4 * self.longest if limit is None else limit - 1
 
     def about(self) -> dict[str, Any]:
-        """What `nmt.serve.schema.Model` says."""
+        """What `nmt.serve.schemas.Model` says."""
         attention = self.config.model.attention
         scores = [layer.get("score", attention.score) for layer in attention.layers]
         search, carried = self.translator.config, self.translator.carried if any(self.shape) else None

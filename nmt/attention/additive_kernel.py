@@ -80,9 +80,9 @@ class _AdditiveScores(Function):
         ctx.triton = query.is_cuda and query.dtype != torch.float64 and _has_triton()
         with torch.autocast(query.device.type, enabled=False):
             if ctx.triton:
-                from nmt.attention import triton_kernels
+                from nmt.attention import additive_kernel_triton
 
-                return triton_kernels.forward(query, keys, v)
+                return additive_kernel_triton.forward(query, keys, v)
             ctx.exponential = query.is_cpu and _many_pairs(query, keys) and _within_range(query) and _within_range(keys)
             return _forward(query, keys, v, ctx.exponential)
 
@@ -92,9 +92,9 @@ class _AdditiveScores(Function):
         query, keys, v = ctx.saved_tensors
         with torch.autocast(query.device.type, enabled=False):
             if ctx.triton:
-                from nmt.attention import triton_kernels
+                from nmt.attention import additive_kernel_triton
 
-                return triton_kernels.backward(query, keys, v, grad)
+                return additive_kernel_triton.backward(query, keys, v, grad)
             return _backward(query, keys, v, grad, ctx.exponential)
 
 

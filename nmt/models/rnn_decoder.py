@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from nmt.attention import CROSS, NONE, Attention, AttentionConfig
 from nmt.attention.dropout import Dropout
-from nmt.models.base import State, copy_rows, per_row
-from nmt.models.recurrent import CELLS, GATES, FeedCell
+from nmt.models.rnn_layers import CELLS, GATES, FeedCell
+from nmt.models.seq2seq import State, copy_rows, per_row
 
 BRIDGES = ("linear", "zero")
 

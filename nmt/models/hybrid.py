@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from nmt.models.encoder_decoder import EncoderDecoder, MatchConfig, check_dropout, check_tie
 from nmt.models.rnn import RecurrentEncoderConfig
+from nmt.models.rnn_decoder import WIRINGS, RecurrentDecoderConfig
 from nmt.models.transformer import TransformerDecoder, TransformerEncoder
 from nmt.models.transformer_layers import TransformerDecoderConfig, TransformerEncoderConfig
-from nmt.models.wirings import WIRINGS, RecurrentDecoderConfig
 
 
 @dataclass

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nmt.compare.inference import combined, holm, mean_correlation, summary, t_probability, t_quantile, t_test
+from nmt.compare.statistics import combined, holm, mean_correlation, summary, t_probability, t_quantile, t_test
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 8, 19, 30, 101])

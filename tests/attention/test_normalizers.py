@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nmt.attention.normalisers import NORMALISERS, entmax15, softmax, sparsemax, top_k
+from nmt.attention.normalizers import NORMALISERS, entmax15, softmax, sparsemax, top_k
 
 TOP = 3
 INFINITY = float("inf")

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nmt.attention import kernels
-from nmt.attention.kernels import additive_scores
+from nmt.attention import additive_kernel
+from nmt.attention.additive_kernel import additive_scores
 
 Case = tuple[Tensor, Tensor, Tensor]
 
@@ -52,15 +52,15 @@ def with_gradients(function: Any, arguments: Case) -> list[Tensor]:
 @pytest.fixture(autouse=True)
 def always_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Problems of a test's size would take the plain formula, and fit into one block."""
-    monkeypatch.setattr(kernels, "PLAIN", 0)
-    monkeypatch.setattr(kernels, "PAIRS", 0)
-    monkeypatch.setattr(kernels, "CHUNK", 64)
+    monkeypatch.setattr(additive_kernel, "PLAIN", 0)
+    monkeypatch.setattr(additive_kernel, "PAIRS", 0)
+    monkeypatch.setattr(additive_kernel, "CHUNK", 64)
 
 
 @pytest.mark.parametrize("chunk", [20, 64, 150, 500, 1 << 20])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_equals_the_formula(shape: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "CHUNK", chunk)
+    monkeypatch.setattr(additive_kernel, "CHUNK", chunk)
     arguments = case(*SHAPES[shape])
     torch.testing.assert_close(with_gradients(additive_scores, arguments), with_gradients(naive, arguments))
 
@@ -69,9 +69,9 @@ def test_blocks_cut_every_dimension_and_cover_it_once(monkeypatch: pytest.Monkey
     query, keys = torch.zeros(3, 4, 5, 6, 2), torch.zeros(3, 4, 5, 7, 2)
     cut = set()
     for rows in range(1, 3 * 4 * 5 * 6 + 2):
-        monkeypatch.setattr(kernels, "CHUNK", rows * 7 * 2)
+        monkeypatch.setattr(additive_kernel, "CHUNK", rows * 7 * 2)
         seen = torch.zeros(3, 4, 5, 6)
-        for block in kernels._blocks(query, keys):
+        for block in additive_kernel._blocks(query, keys):
             seen[block] += 1
             assert seen[block].numel() <= rows
             assert seen[block].is_contiguous()
@@ -86,8 +86,8 @@ def test_plain_formula_of_small_problems(monkeypatch: pytest.MonkeyPatch) -> Non
             arguments = case(*shape, dtype)
             blocks = with_gradients(additive_scores, arguments)
             with monkeypatch.context() as patch:
-                patch.setattr(kernels, "PLAIN", 1 << 30)
-                patch.setattr(kernels, "_forward", None)
+                patch.setattr(additive_kernel, "PLAIN", 1 << 30)
+                patch.setattr(additive_kernel, "_forward", None)
                 plain = with_gradients(additive_scores, arguments)
             for found, expected in zip(plain, blocks, strict=True):
                 assert found.dtype == expected.dtype
@@ -130,8 +130,8 @@ def test_extreme_entries(dtype: torch.dtype) -> None:
 
 
 def test_few_pairs_take_the_sigmoid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "PAIRS", 5)
-    monkeypatch.setattr(kernels, "_within_range", None)  # would be called for the exponentials
+    monkeypatch.setattr(additive_kernel, "PAIRS", 5)
+    monkeypatch.setattr(additive_kernel, "_within_range", None)  # would be called for the exponentials
     arguments = case((3, 2), 1, 70, 4)
     torch.testing.assert_close(with_gradients(additive_scores, arguments), with_gradients(naive, arguments))
 
@@ -145,7 +145,7 @@ def test_not_a_number_stays_one() -> None:
 def test_both_forms_of_the_blocks_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = case((3, 2), 5, 7, 4)
     exponential = with_gradients(additive_scores, arguments)
-    monkeypatch.setattr(kernels, "EXPONENTIAL_RANGE", 0.0)
+    monkeypatch.setattr(additive_kernel, "EXPONENTIAL_RANGE", 0.0)
     sigmoid = with_gradients(additive_scores, arguments)
     assert not all(torch.equal(x, y) for x, y in zip(exponential, sigmoid, strict=True))  # really two computations
     torch.testing.assert_close(exponential, sigmoid)
@@ -156,7 +156,7 @@ def test_both_forms_of_the_blocks_agree(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("shape", ["ordinary", "windows"])
 def test_bfloat16(shape: str, autocast: bool, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the arguments are coarse: the scores are those of a float32 computation, with autocast or without."""
-    monkeypatch.setattr(kernels, "CHUNK", chunk)
+    monkeypatch.setattr(additive_kernel, "CHUNK", chunk)
     arguments = case(*SHAPES[shape], torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         found = with_gradients(additive_scores, arguments)
@@ -226,7 +226,7 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 def test_no_tensor_of_all_pairs_times_width(scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, heads, length, source, width = 4, 2, 16, 12, 16
-    monkeypatch.setattr(kernels, "CHUNK", 2 * source * width)
+    monkeypatch.setattr(additive_kernel, "CHUNK", 2 * source * width)
     query, keys, v = case((batch, heads), length, source, width, torch.float32)
     arguments = (scale * query, keys, v)
     whole = 4 * batch * heads * length * source * width
@@ -281,7 +281,7 @@ print("agreed")
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 def test_triton_kernels_in_the_interpreter() -> None:
-    root = str(Path(kernels.__file__).parents[2])
+    root = str(Path(additive_kernel.__file__).parents[2])
     path = os.pathsep.join([root, *(entry for entry in sys.path if entry)])
     ran = subprocess.run(
         [sys.executable, "-c", INTERPRETED],

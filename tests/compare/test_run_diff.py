@@ -13,9 +13,9 @@ import nmt
 from nmt import checkpoint, models
 from nmt.attention import SCORES
 from nmt.cli.configs import Config
-from nmt.compare import Run, difference
+from nmt.compare import Run, run_diff
 from nmt.compare.__main__ import main
-from nmt.compare.difference import _alike
+from nmt.compare.run_diff import _alike
 from nmt.data import Tokenizer
 from nmt.data.tokenizer import TokenizerConfig
 from nmt.models.flops import parameters
@@ -46,7 +46,7 @@ def write(folder: Path, name: str, architecture: str = "rnn", *, num_texts: int 
 
 
 def told(*paths: str) -> str:
-    return difference([Run.read(path) for path in paths])
+    return run_diff([Run.read(path) for path in paths])
 
 
 def rows(text: str, heading: str) -> dict[str, list[str]]:

@@ -1,6 +1,6 @@
 """The additive score as Triton kernels for CUDA: forward and backward without the (B, H, *, T, S, D) tensor.
 
-Imported by `nmt.attention.kernels` only where there is a GPU and Triton, which torch's CUDA wheels bring along. So far
+Imported by `nmt.attention.additive_kernel` only where there is a GPU and Triton, which torch's CUDA wheels bring along. So far
 the kernels have been checked in Triton's interpreter only: values and gradients, never speed, and never on a GPU.
 """
 

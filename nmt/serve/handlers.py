@@ -13,9 +13,9 @@ from nmt.inference.line_translator import Answer, Answers
 from nmt.inference.translator import EMPTY, Translation, Translator
 from nmt.models import AttentionRecord, Seq2Seq, State
 from nmt.search import SearchConfig
-from nmt.serve.schema import AttentionRequest, TranslateRequest
-from nmt.serve.served import AskedWrongError, Served
-from nmt.serve.worker import Watch
+from nmt.serve.model_thread import Watch
+from nmt.serve.models import AskedWrongError, Served
+from nmt.serve.schemas import AttentionRequest, TranslateRequest
 
 Tell = Callable[[int, str], None]
 """Called with a line's number from 1 and its translation so far."""
@@ -100,7 +100,7 @@ def lines_of(asked: TranslateRequest) -> list[str]:
 
 
 def translate(served: Served, asked: TranslateRequest, watch: Watch, tell: Tell | None = None) -> dict[str, Any]:
-    """What `nmt.serve.schema.Translated` says.
+    """What `nmt.serve.schemas.Translated` says.
 
     Raises:
         StoppedError: see `Watch`.
@@ -189,7 +189,7 @@ def check_attention(served: Served, asked: AttentionRequest, max_weights: int) -
 
 
 def attend(served: Served, asked: AttentionRequest, source: list[int], target: list[int]) -> dict[str, Any]:
-    """What `nmt.serve.schema.Attention` says, of ids that `check_attention` has found."""
+    """What `nmt.serve.schemas.Attention` says, of ids that `check_attention` has found."""
     tokenizer = served.translator.tokenizer
     ((_, weights),) = served.translator.attention([source], [target])
     kept = weights.astype(np.float64)  # (L, H, T, S)
