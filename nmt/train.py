@@ -270,7 +270,7 @@ def _finish(trainer: Trainer, prepared: Prepared, given: str) -> None:
 
 
 def _sized(config: Config) -> tuple[Config, Tokenizer, str]:
-    """The configuration with matched widths (see `nmt.models.parameter_matching`), the tokenizer, and a sentence about the match or "".
+    """The configuration with matched widths , the tokenizer, and a sentence about the match or "".
 
     Raises:
         ValueError: it would continue a run that was started with other options, or nothing matches.

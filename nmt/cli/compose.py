@@ -24,7 +24,7 @@ from nmt.cli.config_groups import SWEEP, choices, folders
 from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
 from nmt.cli.help import SWEEP_OPTIONS, one_line, read_flags, telling, usage
 from nmt.cli.run_directory import FREE, check_continuation, command_line, is_under, overlay, report_folder, run_name
-from nmt.cli.sweep import Argument, follow_parent, grid
+from nmt.cli.sweep import Argument, follow_parent, plan
 from nmt.cli.sweep import run as run_sweep
 from nmt.models import MODELS
 from nmt.options import convert, differences, from_primitive, nearest, needed, node, options, to_primitive, validate
@@ -286,5 +286,5 @@ def _many(task: Callable[[T, list[str]], None], config_class: type[T], name: str
         except HydraException as error:
             raise ValueError(f"{text}: {one_line(error)}; write the values out: {key}=a,b,c") from None
         arguments.append(Argument(key, text, None, values))
-    given, jobs = grid(arguments, lambda overrides: _ready(config_class, name, overrides))
+    given, jobs = plan(arguments, lambda overrides: _ready(config_class, name, overrides))
     run_sweep(name, jobs, given, lambda job: task(job.config, job.arguments))

@@ -12,7 +12,7 @@ SWEEP = "sweep"
 
 def folders() -> list[Path]:
     """Folders of named configurations: the project's, then `configs` in the working directory for the user's own."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]
     own = here / "configs" if (here / "configs").is_dir() else here.parent / "configs"
     if not own.is_dir():
         raise FileNotFoundError(f"{own}: the folder of configurations is missing; install nmt again")

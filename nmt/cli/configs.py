@@ -170,7 +170,7 @@ class TranslateConfig:
     checkpoint: Any = ""
     """A run directory (its best checkpoint) or a checkpoint file, or a list of them: an ensemble."""
     format: str = "text"
-    """text: the best translation of each line; jsonl: one JSON object for each line (`nmt.inference.line_translator`)."""
+    """text: the best translation of each line; jsonl: one JSON object for each line."""
     max_length: int = 0
     """Source tokens beyond which a line is translated in parts, cut at sentence marks; 0: data.max_length of training.
     Never more than the model can take."""

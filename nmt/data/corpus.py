@@ -60,7 +60,7 @@ class Corpus:
     """Tokenised pairs, N rows.
 
     source_text and target_text are there only for a training corpus made for subword regularisation, which cuts the
-    text anew in every epoch; links only where `nmt.data.word_alignments.attach` put them. `dropped` and `repaired` count by
+    text anew in every epoch; links only where `attach` put them. `dropped` and `repaired` count by
     reason, out of `num_read` pairs; `dropped_rows` are the numbers, from 0, of those left out. `digest` is a name for
     text, tokenizer and options together.
     """

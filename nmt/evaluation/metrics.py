@@ -39,7 +39,7 @@ class MetricsConfig:
             times sentences: 1000 of 10,000 sentences take 0.6 GB for BLEU.
         paired: how a system is compared with another: "bs" paired bootstrap (Koehn 2004), "ar" approximate
             randomisation (Riezler & Maxwell 2005).
-        breakdown: also score sentences by length, by rare words, by numbers and by names (see `nmt.evaluation.breakdown`).
+        breakdown: also score sentences by length, by rare words, by numbers and by names.
     """
 
     tokenize: str = "13a"

@@ -34,7 +34,7 @@ class Exported(NamedTuple):
     """folder: what was written. files: sizes in bytes. difference: see `check.difference`. notes: what the user should
     know of options that the exported model does not have."""
 
-    output_folder: Path
+    folder: Path
     files: dict[str, int]
     difference: float
     notes: list[str]

@@ -66,7 +66,7 @@ def peak_memory(on: torch.device) -> int:
 
 
 def available_memory() -> int:
-    """Return the bytes that this process can still take: what the machine has available, or its control group allows."""
+    """Return the bytes that this process can still take, of the machine or of its control group."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

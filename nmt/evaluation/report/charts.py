@@ -39,7 +39,7 @@ ATTENTION = {
     "punctuation": "Weight on punctuation",
     "agreement": "Agreement with the other heads",
 }
-"""Headings of what a validation measures of attention, over the same sentences each time; see `nmt.evaluation.attention_diagnostics`."""
+"""Headings of what a validation measures of attention, over the same sentences each time."""
 _DASHES = ("solid", "dashed", "dotted")
 
 

@@ -52,7 +52,7 @@ def diagnostics(found: Mapping[str, Any]) -> str:
     """Every measure of every layer and head, over length, along the target, and agreement between heads.
 
     Args:
-        found: what diagnostics.json holds (`nmt.evaluation.attention_diagnostics.Diagnostics.primitive`); {} for nothing.
+        found: what diagnostics.json holds (`Diagnostics.primitive`); {} for nothing.
     """
     if not found:
         return ""
