@@ -242,7 +242,9 @@ def _finish(trainer: Trainer, prepared: Prepared, given: str) -> None:
         best = f"best is the mean of updates {', '.join(map(str, position.best_mean))}"
     minutes = position.seconds / 60
     log.info("%s after %d updates, %.1f minutes; %s", position.finished, position.update, minutes, best)
-    if unusual := counts({name.replace("_", " "): number for name, number in trainer.counts().items() if number}):
+    if unusual := counts(
+        {name.replace("_", " "): number for name, number in trainer.anomaly_counts().items() if number}
+    ):
         log.info("in the whole run: %s", unusual)
     about = evaluator.About(
         name=str(config.name),

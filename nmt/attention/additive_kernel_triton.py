@@ -1,7 +1,7 @@
 """The additive score as Triton kernels for CUDA: forward and backward without the (B, H, *, T, S, D) tensor.
 
-Imported by `nmt.attention.additive_kernel` only where there is a GPU and Triton, which torch's CUDA wheels bring
-along. So far the kernels have been checked in Triton's interpreter only: values and gradients, never speed, and never on a GPU.
+Imported only where there is a GPU and Triton, which torch's CUDA wheels bring along. So far the kernels have been
+checked in Triton's interpreter only: values and gradients, never speed, and never on a GPU.
 """
 
 # mypy: disable-error-code="import-not-found, import-untyped, no-untyped-def, untyped-decorator, misc, no-untyped-call"

@@ -1,0 +1,53 @@
+"""Early stopping: which validation was the best so far, and when a run no longer improves."""
+
+import math
+from collections.abc import Mapping
+
+from nmt.training.checkpointing import Position
+from nmt.training.config import STOP_METRICS, TrainConfig
+
+
+class EarlyStopping:
+    """Keep the best validation of a run in its `Position`, by the metric `train.stop_metric`.
+
+    A tie keeps the earlier validation. `TrainConfig.over` ends the run after `train.patience` validations without a
+    better one.
+
+    Args:
+        config: names the metric.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.metric = config.stop_metric
+        self.sign = STOP_METRICS[self.metric]
+
+    def score(self, scores: Mapping[str, float]) -> float:
+        """Return the value of the metric.
+
+        Raises:
+            ValueError: the validation set does not give it.
+        """
+        if self.metric not in scores:
+            raise ValueError(f"train.stop_metric={self.metric}: validation gives only {', '.join(scores)}")
+        return scores[self.metric]
+
+    def is_better(self, score: float, position: Position) -> bool:
+        """Return whether a score beats the best one so far."""
+        return math.isnan(position.best) or self.sign * (score - position.best) > 0
+
+    def update(self, score: float, position: Position) -> None:
+        """Record the score of the validation at the current update."""
+        position.validated = position.update
+        if self.is_better(score, position):
+            position.best, position.best_update, position.bad = score, position.update, 0
+            position.best_mean = []
+        else:
+            position.bad += 1
+
+    def update_averaged(self, score: float, averaged_updates: list[int], position: Position) -> bool:
+        """Record the score of the mean of the checkpoints of `averaged_updates`; return whether it is the best."""
+        position.averaged = position.update
+        is_best = self.is_better(score, position)
+        if is_best:
+            position.best, position.best_update, position.best_mean = score, position.update, averaged_updates
+        return is_best
