@@ -43,7 +43,7 @@ from nmt.runtime.device import resolve_device
 from nmt.runtime.files import locked, remove_leftovers, write_text
 from nmt.runtime.logs import log_file
 from nmt.runtime.process import setup_process
-from nmt.training import auto_batch_size, distributed, hparams, launcher, logger
+from nmt.training import auto_batch_size, distributed, launcher, logger
 from nmt.training.config import AUTO
 from nmt.training.distributed import Ranks
 from nmt.training.signals import StopSignal
@@ -268,7 +268,7 @@ def _finish(trainer: Trainer, prepared: Prepared, given: str) -> None:
         carrier=trainer.best,
     )
     found = {f"{result.name}/{name}": value for result in results for name, value in result.numbers().items()}
-    hparams.final(trainer.directory, to_primitive(config), found, position.update)
+    logger.log_hparams(trainer.directory, to_primitive(config), found, position.update)
 
 
 def _sized(config: Config) -> tuple[Config, Tokenizer, str]:

@@ -9,7 +9,8 @@ from torch import Tensor
 from nmt.data import PAD
 from nmt.models.seq2seq import Seq2Seq, State
 from nmt.search.config import SearchConfig
-from nmt.search.scoring import Ints, Rules
+from nmt.search.constraints import Rules
+from nmt.search.scoring import Ints
 
 ROOM = 12
 """Target positions for which room is made at first."""

@@ -1,4 +1,4 @@
-"""What a run writes down while it trains: metrics.jsonl, log lines or a progress bar, and TensorBoard."""
+"""The log of a run: metrics.jsonl, log lines or a progress bar, and TensorBoard."""
 
 import contextlib
 import json
@@ -7,15 +7,15 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+import torch
 from torch import Tensor
 
 from nmt.runtime.files import Lines
 from nmt.runtime.memory import peak_memory, reset_peak_memory
-from nmt.training.tally import Tally
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +39,71 @@ def read(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return rows
+
+
+class Tally:
+    """What is counted from one log line to the next. A rank that is not the first one counts and writes nothing.
+
+    Args:
+        names: of the losses that `count` is given; "loss" and "nll" first.
+        pending: what `pending` gave when the run was saved.
+    """
+
+    def __init__(self, names: Sequence[str], pending: Sequence[float] = ()) -> None:
+        self.names = names
+        self._reset(pending)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def _reset(self, pending: Sequence[float] = ()) -> None:
+        # Sums of the losses, then tokens; on the losses' device, so that counting does not wait for it; fp64, so that
+        # restarts change nothing.
+        self.sums = torch.tensor(pending or [0.0] * (len(self.names) + 1), dtype=torch.float64)
+        self.norm: Tensor | None = None
+        self.tokens_here = 0
+        self.begin = time.monotonic()
+
+    def count(self, losses: Tensor, norm: Tensor, skipped: Tensor, *, num_tokens: int) -> None:
+        """One update.
+
+        Args:
+            losses: (len(names),), summed over tokens.
+            norm: of the gradient.
+            skipped: a scalar, 1 when the update was not made, whose losses are then left out; else 0.
+            num_tokens: target tokens of the update.
+        """
+        added = torch.cat([losses.double(), losses.new_full((1,), num_tokens, dtype=torch.float64)])
+        self.sums = self.sums.to(losses.device) + added.where(skipped == 0, 0.0)
+        self.norm = norm
+        self.tokens_here += num_tokens
+
+    def pending(self) -> list[float]:
+        """What was counted since the last log line, for a checkpoint."""
+        sums: list[float] = self.sums.tolist()
+        return sums if sums[-1] else []
+
+    def is_finite(self) -> bool:
+        """Whether the losses since the last log line are finite numbers."""
+        return bool(torch.isfinite(self.sums).all())
+
+    def log(self, update: int, epoch: int, learning_rate: float, counts: Mapping[str, int]) -> None:
+        """Begins to count anew."""
+        self._reset()
+
+    def validated(
+        self,
+        update: int,
+        outcome: dict[str, float],
+        quantities: dict[str, list[float]],
+        best_update: int,
+        seconds: float = 0.0,
+    ) -> None:
+        """Validation time is not training time."""
+        self.tokens_here, self.begin = 0, time.monotonic()
 
 
 class Records(Tally):
@@ -236,3 +301,36 @@ def _bar(initial: int, total: int) -> Any:
     return tqdm(
         initial=initial, total=total, unit="update", dynamic_ncols=True, leave=False, disable=not sys.stderr.isatty()
     )
+
+
+EXCLUDED_HPARAMS = ("name", "runs", "data.cache", "threads", "device")
+"""Options that do not change the model."""
+
+
+def log_hparams(directory: Path, options: Mapping[str, Any], scores: Mapping[str, float], update: int) -> None:
+    """Write a run's options and final scores for TensorBoard's table of runs (HPARAMS).
+
+    Args:
+        directory: the run directory.
+        options: nested; `EXCLUDED_HPARAMS` are left out.
+        scores: by test set and name, as "test/bleu".
+        update: the last one.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    flat = {name: value for name, value in _flat_options(options) if name not in EXCLUDED_HPARAMS}
+    try:
+        with SummaryWriter(str(directory / "tensorboard")) as board:
+            # "." for the run's own folder: the table has one line for each run then
+            board.add_hparams(flat, {f"final/{name}": value for name, value in scores.items()}, None, ".", update)
+    except OSError as error:
+        log.warning("TensorBoard gets no final scores: %s", error)
+
+
+def _flat_options(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | int | float | str]]:
+    """Yield options under their full names."""
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _flat_options(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value if isinstance(value, bool | int | float | str) else json.dumps(value)

@@ -23,12 +23,11 @@ from nmt.training.config import TrainConfig
 from nmt.training.distributed import Ranks
 from nmt.training.divergence import Guard
 from nmt.training.early_stopping import EarlyStopping
-from nmt.training.logger import Records
+from nmt.training.logger import Records, Tally
 from nmt.training.objective import Objective
 from nmt.training.oom import Pieces
 from nmt.training.optim import OptimConfig
 from nmt.training.signals import StopSignal
-from nmt.training.tally import Tally
 from nmt.training.validation import Validation
 from nmt.training.weight_averaging import Average, holding
 
