@@ -13,7 +13,7 @@ log = logging.getLogger("nmt.serve")
 
 
 def main(config: ServeConfig, overrides: list[str]) -> None:
-    """Serves until it is stopped."""
+    """Serve until it is stopped."""
     setup_process(config.threads)
     try:
         from nmt.serve.app import make_app

@@ -1,4 +1,4 @@
-"""The models that are served: what they are called, what is known of them, and how alignments are read off them."""
+"""The models that are served: their names, and what is known of them."""
 
 import itertools
 import json
@@ -21,14 +21,6 @@ log = logging.getLogger(__name__)
 
 NUM_EXAMPLES = 3
 LONGEST_EXAMPLE = 20  # words
-
-
-class AskedWrongError(ValueError):
-    """A request that cannot be answered. status: of the answer."""
-
-    def __init__(self, message: str, status: int = 422) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass
@@ -57,7 +49,7 @@ class Served:
         return 4 * self.longest if limit is None else limit - 1
 
     def about(self) -> dict[str, Any]:
-        """What `nmt.serve.schemas.Model` says."""
+        """Return what `nmt.serve.schemas.Model` says."""
         attention = self.config.model.attention
         scores = [layer.get("score", attention.score) for layer in attention.layers]
         search, carried = self.translator.config, self.translator.carried if any(self.shape) else None
@@ -73,10 +65,7 @@ class Served:
             "parameters": sum(parameter.numel() for parameter in self.translator.model.parameters()),
             "vocabulary": self.translator.tokenizer.target_size,
             "longest": self.longest,
-            "method": search.method,
-            "beam": search.beam,
-            "num_best": search.num_best,
-            "length_penalty": search.length_penalty,
+            **{name: getattr(search, name) for name in ("method", "beam", "num_best", "length_penalty")},
             "reading": None if carried is None else carried.reading._asdict(),
             "read_from": "" if carried is None else str(carried.reading),
             "chosen_by": "" if carried is None else carried.by,
@@ -85,7 +74,7 @@ class Served:
 
 
 def load(config: ServeConfig, overrides: Sequence[str], device: torch.device) -> list[Served]:
-    """The models of `checkpoint`, in order.
+    """Load the models of `checkpoint`, in order.
 
     Raises:
         ValueError, OSError: one of them cannot be read, or is named twice.
@@ -93,20 +82,20 @@ def load(config: ServeConfig, overrides: Sequence[str], device: torch.device) ->
     paths = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
     served: list[Served] = []
     for path, name in zip(paths, _names(paths), strict=True):
-        found = checkpoint.locate(path)
-        content = checkpoint.load(found, device)
+        file = checkpoint.locate(path)
+        content = checkpoint.load(file, device)
         trained = overlay(from_primitive(Config, content["config"]), config, overrides)
         translator = Translator.from_checkpoint(content, trained.search, device)
         longest = config.max_length or trained.data.max_length
         if translator.longest is not None:
             longest = min(longest, translator.longest)
-        served.append(Served(name, translator, trained, longest, _shape(translator), _examples(run_of(found))))
-        log.info("%s: %s", name, found)
+        served.append(Served(name, translator, trained, longest, _shape(translator), _examples(run_of(file))))
+        log.info("%s: %s", name, file)
     return served
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    """The names of runs; where two have the same, what was given."""
+    """Return the names of runs; where two have the same, their paths."""
     names = [os.path.basename(os.path.abspath(run_of(checkpoint.locate(path)))) for path in paths]  # noqa: PTH100, PTH119
     names = [path if names.count(name) > 1 else name for name, path in zip(names, paths, strict=True)]
     for name in names:
@@ -122,7 +111,7 @@ def _shape(translator: Translator) -> tuple[int, int]:
 
 
 def _examples(run: Path) -> list[str]:
-    """Short sources of the run's report; none where it has none."""
+    """Return short sources of the run's report; none where it has none."""
     path = run / "report" / "sentences.jsonl"
     try:
         with path.open(encoding="utf-8") as file:
@@ -131,15 +120,3 @@ def _examples(run: Path) -> list[str]:
         log.debug("%s: no examples (%s)", path, error)
         return []
     return [text for text in sources if 0 < len(text.split(" ")) <= LONGEST_EXAMPLE][:NUM_EXAMPLES]
-
-
-def named(served: Sequence[Served], name: str | None) -> Served:
-    """The model of a name; the first for None.
-
-    Raises:
-        AskedWrongError: there is none.
-    """
-    for one in served:
-        if name is None or one.name == name:
-            return one
-    raise AskedWrongError(f"model={str(name)[:100]}: there is {', '.join(one.name for one in served)}")

@@ -1,10 +1,5 @@
 // The page: what is asked, and a column for each model with its translations and its attention.
 "use strict";
-const svgElement = (tag, attributes) => {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
-};
 const numeral = (value) => value.toFixed(3).replace("-", "−");
 const plural = (count, what) => `${count.toLocaleString("en")} ${what}${count === 1 ? "" : "s"}`;
 const sleep = (seconds, signal) => new Promise((resolve, reject) => {
@@ -43,7 +38,7 @@ const column = (model, limits) => {
   const [layer, head, units, shift] = ["layer", "head", "units", "shift"].map(part);
   const [sourceLine, targetLine, matrix, weight] = ["source-line", "target-line", "matrix", "weight"].map(part);
   const state = { parts: [], now: 0, rank: 0, attention: null, view: null, traced: null };
-  let asked = new AbortController(), looked = new AbortController();
+  let translating = new AbortController(), looking = new AbortController();
 
   const fail = (error) => {
     if (error.name === "AbortError") return;
@@ -73,9 +68,9 @@ const column = (model, limits) => {
   };
 
   const look = async () => {
-    looked.abort();
-    looked = new AbortController();
-    const signal = looked.signal, { source, hypotheses } = state.parts[state.now];
+    looking.abort();
+    looking = new AbortController();
+    const signal = looking.signal, { source, hypotheses } = state.parts[state.now];
     const content = { model: model.name, source, tokens: hypotheses[state.rank].tokens };
     try {
       state.attention = await (await ask("api/attention", fits() ? content : { ...content, ...reading() }, signal)).json();
@@ -101,9 +96,7 @@ const column = (model, limits) => {
       for (let h = 1; h <= model.heads; h++) {
         const td = tr.insertCell(), name = `layer ${l}, head ${h}`;
         Object.assign(td.dataset, { layer: l, head: h });
-        td.tabIndex = -1;
-        td.title = name;
-        td.setAttribute("aria-label", name);
+        Object.assign(td, { tabIndex: -1, title: name, ariaLabel: name });
         if (layers.includes(l) && heads.includes(h)) td.append(picture(weights[layers.indexOf(l)][heads.indexOf(h)]));
         else td.append(element("span", "·"));
       }
@@ -123,10 +116,10 @@ const column = (model, limits) => {
   };
 
   const draw = () => {
-    const segment = state.parts[state.now], hypothesis = segment.hypotheses[state.rank], found = state.attention;
-    const sentence = { s: segment.source, h: hypothesis.text, sp: found.source_pieces, tp: found.target_pieces,
-      sw: found.source_words, tw: found.target_words };
-    const rows = matrixOf(found, reading()), view = projected(sentence, shift.checked ? rows.slice(1) : rows, units.value);
+    const segment = state.parts[state.now], hypothesis = segment.hypotheses[state.rank], { attention } = state;
+    const sentence = { s: segment.source, h: hypothesis.text, sp: attention.source_pieces, tp: attention.target_pieces,
+      sw: attention.source_words, tw: attention.target_words };
+    const rows = matrixOf(attention, reading()), view = projected(sentence, shift.checked ? rows.slice(1) : rows, units.value);
     state.view = view;
     state.links = new Set(units.value === "words" && isChosen() ? hypothesis.links.map(([i, j]) => j + "," + i) : []);
     const numbers = drawMatrix(matrix, view, state.links), cut = view.source.length > MAX || view.target.length > MAX;
@@ -136,8 +129,7 @@ const column = (model, limits) => {
     for (const td of part("heads").querySelectorAll("td")) {
       const here = Number(td.dataset.layer) === reading().layer && Number(td.dataset.head) === reading().head;
       td.classList.toggle("here", here);
-      if (here) td.setAttribute("aria-current", "true");
-      else td.removeAttribute("aria-current");
+      td.ariaCurrent = here ? "true" : null;
     }
     part("chosen").hidden = isChosen();
     weight.textContent = "Point at a word or a cell, or move to one with Tab and the arrow keys.";
@@ -163,8 +155,10 @@ const column = (model, limits) => {
       const isLink = state.links.has(t + "," + s);
       if (share < 0.08 && !isLink) return;
       const [x1, y1] = above[s], [x2, y2] = below[t];
-      const line = svgElement("line", { x1, y1, x2, y2, "stroke-width": (0.75 + 2.5 * share).toFixed(2),
-        opacity: Math.max(share, isLink ? 0.6 : 0.15).toFixed(2) });
+      const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
+      const attributes = { x1, y1, x2, y2, "stroke-width": (0.75 + 2.5 * share).toFixed(2),
+        opacity: Math.max(share, isLink ? 0.6 : 0.15).toFixed(2) };
+      for (const [name, value] of Object.entries(attributes)) line.setAttribute(name, value);
       line.classList.toggle("link", isLink);
       line.classList.toggle("on", state.traced !== null && state.traced[1] === (state.traced[0] ? t : s)
         && (state.traced[2] === undefined || state.traced[2] === s));
@@ -207,10 +201,10 @@ const column = (model, limits) => {
     part("n-best").tBodies[0].replaceChildren(...hypotheses.map((one, rank) => {
       const tr = element("tr"), first = element("th", undefined, { scope: "row" }), text = element("td", undefined, { dir: "auto" });
       first.append(element("input", undefined, { type: "radio", name: "rank-" + model.name, "aria-label": `translation ${rank + 1}` }));
-      const own = parts(one.text);
+      const words = parts(one.text);
       if (!one.text) text.append(element("i", "(empty)", { class: "soft" }));
-      else if (!rank || own.length * best.length > 1e6) text.append(one.text);
-      else marked(text, own, common(best, own)[1], "extra", "not in the best");
+      else if (!rank || words.length * best.length > 1e6) text.append(one.text);
+      else marked(text, words, common(best, words)[1], "extra", "not in the best");
       if (one.cut) text.append(element("span", " (cut at the longest length)", { class: "soft small" }));
       tr.append(first, element("td", numeral(one.score)), element("td", numeral(one.log_prob)), text);
       tr.addEventListener("click", () => { if (state.rank !== rank) choose(rank); });
@@ -237,10 +231,10 @@ const column = (model, limits) => {
   };
 
   const translate = async (content) => {
-    asked.abort();
-    looked.abort();
-    asked = new AbortController();
-    const { signal } = asked, text = part("translation"), lines = [];
+    translating.abort();
+    looking.abort();
+    translating = new AbortController();
+    const { signal } = translating, text = part("translation"), lines = [];
     part("error").hidden = true;
     part("found").hidden = true;
     part("attention").hidden = true;
@@ -271,7 +265,7 @@ const column = (model, limits) => {
   fill(head, counted("head", model.heads), "1");
   if (model.reading) setReading(model.reading);
   for (const [select, count] of [[layer, model.layers], [head, model.heads]]) select.parentNode.hidden = count === 1;
-  return { root, translate, stop: () => { asked.abort(); looked.abort(); } };
+  return { root, translate, stop: () => { translating.abort(); looking.abort(); } };
 };
 
 const start = async () => {

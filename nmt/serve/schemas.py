@@ -1,4 +1,4 @@
-"""What is asked and answered, as types: FastAPI makes /openapi.json of them. Indices count from 0 unless said."""
+"""The types of requests and answers, from which FastAPI makes /openapi.json. Indices count from 0 unless said."""
 
 from typing import Annotated, Any
 
@@ -6,27 +6,31 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Asked(BaseModel):
-    """What every request is: nothing but what is named here, and of the type that is named."""
+    """The base of requests: they hold nothing but the fields named, of the types named."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Answered(BaseModel):
-    """What every answer is."""
+    """The base of answers."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+Text = Annotated[str, Field(min_length=0)]
+"""Text that UTF-8 can hold: pydantic lets half of a surrogate pair pass where nothing is required of a text."""
 
 
 class TranslateRequest(Asked):
     """`text` or `lines`, and how to search; what is not given is as the model was trained, see `Model`."""
 
     model: str | None = Field(None, description="a name of /api/models; null: the first")
-    text: str | None = Field(None, description="text; every line of it, ended by a line feed, is one sentence")
-    lines: list[str] | None = Field(None, description="sentences, none of which holds a line feed")
-    beam: Annotated[int, Field(ge=1)] | None = Field(None, description="hypotheses kept at every step; 1 is greedy")
-    num_best: Annotated[int, Field(ge=1)] | None = Field(None, description="translations of each sentence")
-    length_penalty: Annotated[float, Field(ge=0, le=10)] | None = Field(
-        None, description="exponent of the length by which log-probabilities are divided"
+    text: Text | None = Field(None, description="text; every line of it, ended by a line feed, is one sentence")
+    lines: list[Text] | None = Field(None, description="sentences, none of which holds a line feed")
+    beam: int | None = Field(None, ge=1, description="hypotheses kept at every step; 1 is greedy")
+    num_best: int | None = Field(None, ge=1, description="translations of each sentence")
+    length_penalty: float | None = Field(
+        None, ge=0, le=10, description="exponent of the length by which log-probabilities are divided"
     )
 
 
@@ -34,9 +38,9 @@ class AttentionRequest(Asked):
     """A source, and a translation of it as token ids or as text."""
 
     model: str | None = Field(None, description="a name of /api/models; null: the first")
-    source: str = Field(description="one part, as /api/translate has cut it")
+    source: Text = Field(description="one part, as /api/translate has cut it")
     tokens: list[int] | None = Field(None, description="ids of the translation, without end token")
-    target: str | None = Field(None, description="a translation as text, in the place of `tokens`")
+    target: Text | None = Field(None, description="a translation as text, in the place of `tokens`")
     layer: int | None = Field(None, description="counted from 1; 0: the mean of all; null: every one")
     head: int | None = Field(None, description="counted from 1; 0: the mean of all; null: every one")
 

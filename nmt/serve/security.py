@@ -2,172 +2,109 @@
 
 import asyncio
 import ipaddress
-import json
-from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-DRAINED = 1 << 22
-"""Bytes of a body too large that are read and thrown away, so that the client is there for the answer."""
+from nmt.cli.configs import ServeConfig
+from nmt.serve.handlers import as_json
+from nmt.serve.model_thread import AGAIN, STOPPING
 
 MOST_REQUESTS = 400
-"""That are answered at the same time, those that have only begun to come counted."""
+"""Requests that are answered at the same time, those that have only begun to come included."""
 
-STOPPING = "the server is being stopped"
-
-HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-store",
-}
-"""Of every answer: the page runs no script and fetches nothing but its own, and no other page may hold it."""
+CLOSE = {"Connection": "close"}
 
 
-class RefusedError(Exception):
-    """A request that is not looked at. Its text is for the client.
-
-    seconds: after which the client may ask again; 0: never.
-    """
-
-    def __init__(self, status: int, text: str, seconds: int = 0) -> None:
-        super().__init__(text)
-        self.status, self.seconds = status, seconds
+def refusal(error: HTTPException) -> Response:
+    """Return the answer to a request that is refused: one sentence as JSON."""
+    content = as_json({"error": error.detail})  # of ASCII only: the text may quote what no encoding can hold
+    return Response(content, error.status_code, error.headers, media_type="application/json")
 
 
 class Guard:
-    """ASGI middleware. A page of another origin may not ask: neither one that this machine's browser shows, nor one
-    whose name was made to lead here (DNS rebinding).
+    """ASGI middleware that refuses pages of other origins: those that this machine's browser shows, and those whose
+    name was made to lead here (DNS rebinding). Starlette's TrustedHostMiddleware cannot allow every number.
+
+    Bodies are limited while the application reads them: what it raises then is answered by its handlers, and uvicorn
+    reads and throws away the rest. Starlette's limit of a body answers in plain text, and none has a time limit.
 
     Args:
-        app: what is guarded.
-        names: host names by which the server may be called, beside localhost; numbers always may, since no name leads
-            to them.
-        max_bytes: of a body.
-        seconds: within which a body has to come.
+        app: the application.
+        config: `names` are those by which the server may be called, beside localhost; numbers always may, since no name
+            leads to them.
         ended: is set when no body is waited for any more.
     """
 
-    def __init__(
-        self, app: ASGIApp, names: Sequence[str], max_bytes: int, seconds: float, ended: asyncio.Event
-    ) -> None:
-        self.app, self.max_bytes, self.seconds, self.ended = app, max_bytes, seconds, ended
-        self.names = {"localhost", *(name.lower() for name in names)}
+    def __init__(self, app: ASGIApp, config: ServeConfig, ended: asyncio.Event) -> None:
+        self.app, self.max_bytes, self.seconds, self.ended = app, config.max_bytes, config.max_seconds, ended
+        self.names = {"localhost", config.host.lower(), *(name.lower() for name in config.names)}
         self.num_requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
         self.num_requests += 1
         try:
-            await self._answer(scope, receive, send)
+            if self.num_requests > MOST_REQUESTS:
+                raise HTTPException(503, "too many requests at once: ask again in 1 s", {**AGAIN, **CLOSE})
+            self._check_origin(scope["path"], Headers(scope=scope))
+            await self.app(scope, self._limited(receive), send)
+        except HTTPException as error:
+            await refusal(error)(scope, receive, send)
         finally:
             self.num_requests -= 1
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        try:
-            if self.num_requests > MOST_REQUESTS:
-                raise RefusedError(503, "too many requests at once: ask again in 1 s", 1)
-            self._check_origin(scope["path"], headers)
-            if scope["method"] == "POST":
-                _check_type(headers)
-            body = await self._body_or_end(headers, receive)
-        except RefusedError as refused:
-            await _refuse(send, refused)
-            return
-        given = False
-
-        async def replay() -> Message:
-            nonlocal given
-            if given:
-                return await receive()
-            given = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                added = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-                message = {**message, "headers": [*message.get("headers", []), *added]}
-            await send(message)
-
-        await self.app(scope, replay, send_with_headers)
-
-    def _check_origin(self, path: str, headers: dict[str, str]) -> None:
+    def _check_origin(self, path: str, headers: Headers) -> None:
         host = headers.get("host", "")
         if not self._is_own(host):
-            raise RefusedError(
-                403, f"Host {host[:100]!r} is not a name of this server; it is added with names=[…] where it should be"
+            raise HTTPException(
+                403,
+                f"Host {host[:100]!r} is not a name of this server; it is added with names=[…] where it should be",
+                CLOSE,
             )
-        origin = headers.get("origin")
-        elsewhere = origin is not None and origin not in (f"http://{host}", f"https://{host}")
+        elsewhere = headers.get("origin", f"http://{host}") not in (f"http://{host}", f"https://{host}")
         site = headers.get("sec-fetch-site", "none")
         if elsewhere or (path.startswith("/api/") and site not in ("none", "same-origin")):
-            raise RefusedError(403, "pages of other origins may not ask this server")
+            raise HTTPException(403, "pages of other origins may not ask this server", CLOSE)
 
     def _is_own(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname or ""
+            return name in self.names or bool(ipaddress.ip_address(name))
         except ValueError:
             return False
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return name in self.names
-        return True
 
-    async def _body_or_end(self, headers: dict[str, str], receive: Receive) -> bytes:
-        """The body, unless the server is stopped before it is there."""
-        body, ended = asyncio.ensure_future(self._body(headers, receive)), asyncio.ensure_future(self.ended.wait())
+    def _limited(self, receive: Receive) -> Receive:
+        """Return what the application receives the body with."""
+        deadline = asyncio.get_running_loop().time() + self.seconds
+        size, complete = 0, False
+
+        async def limited() -> Message:
+            nonlocal size, complete
+            if complete:  # what comes now is only that the client leaves
+                return await receive()
+            message = await self._in_time(receive, deadline)
+            size += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
+            if size > self.max_bytes:
+                raise HTTPException(413, f"a request has at most {self.max_bytes:,} bytes (max_bytes)")
+            return message
+
+        return limited
+
+    async def _in_time(self, receive: Receive, deadline: float) -> Message:
+        """Return the next message, unless the time is over or the server is stopped before."""
+        message, ended = asyncio.ensure_future(receive()), asyncio.ensure_future(self.ended.wait())
         try:
-            await asyncio.wait((body, ended), return_when=asyncio.FIRST_COMPLETED)
-            if not body.done():
-                raise RefusedError(503, STOPPING)
-            return body.result()
+            left = deadline - asyncio.get_running_loop().time()
+            await asyncio.wait((message, ended), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if message.done():
+                return message.result()
+            if ended.done():
+                raise HTTPException(503, STOPPING, CLOSE)
+            raise HTTPException(408, f"the request did not come within {self.seconds:g} s (max_seconds)", CLOSE)
         finally:
-            body.cancel()
+            message.cancel()
             ended.cancel()
-
-    async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
-        text = headers.get("content-length", "0")
-        body, size = bytearray(), 0
-        large = text.isdecimal() and int(text[:18]) > self.max_bytes
-        try:
-            async with asyncio.timeout(self.seconds):
-                while size < DRAINED:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise RefusedError(400, "the client left")
-                    size += len(message.get("body", b""))
-                    large = large or size > self.max_bytes
-                    if large:
-                        body.clear()
-                    else:
-                        body += message.get("body", b"")
-                    if not message.get("more_body", False):
-                        break
-        except TimeoutError:
-            raise RefusedError(408, f"the request did not come within {self.seconds:g} s (max_seconds)") from None
-        if large:
-            raise RefusedError(413, f"a request has at most {self.max_bytes:,} bytes (max_bytes)")
-        return bytes(body)
-
-
-def _check_type(headers: dict[str, str]) -> None:
-    # a form of another page can be of no such type
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise RefusedError(415, "the body must be JSON, with the header Content-Type: application/json")
-
-
-async def _refuse(send: Send, refused: RefusedError) -> None:
-    body = json.dumps({"error": str(refused)}).encode("ascii")
-    headers = {**HEADERS, "content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
-    if refused.seconds:
-        headers["retry-after"] = str(refused.seconds)
-    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": refused.status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})

@@ -1,8 +1,8 @@
 """The server: its socket, clients that are slow, and its end."""
 
 import asyncio
-import logging
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,67 +10,35 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-log = logging.getLogger(__name__)
-
 MOST_CONNECTIONS = 800
 """More than the requests that are answered at once: those beyond are told so, connections beyond these are closed."""
 
-MOST_HEADER_BYTES = 16_384
 GRACE_SECONDS = 3
 """That requests have to be done when the server is stopped, before they are given up; and that clients then have to
 take their answers."""
 
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+"""Of every answer: the page runs no script and fetches nothing but its own, and no other page may hold it."""
+
 
 class Protocol(H11Protocol):
-    """uvicorn's, which waits for ever: here a request's head has to come, and an answer has to be taken, in time."""
-
-    seconds = 30.0
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._sending: asyncio.TimerHandle | None = None
-        self._reading: asyncio.TimerHandle | None = None
+    """uvicorn's, with a limit of connections; `limit_concurrency` would leave idle ones open and refuse the others."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
             transport.abort()
-        else:
-            self._expect_head()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._expect_head()
-
-    def _expect_head(self) -> None:
-        """Begins to wait for the head of a request, or ends it when the head is there."""
-        waits = self.cycle is None or self.cycle.response_complete
-        if waits and self._sending is None:
-            self._sending = self.loop.call_later(self.seconds, self.transport.abort)
-        elif not waits and self._sending is not None:
-            self._sending.cancel()
-            self._sending = None
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if self._reading is None:
-            self._reading = self.loop.call_later(self.seconds, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._reading is not None:
-            self._reading.cancel()
-            self._reading = None
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._sending, self._reading):
-            if timer is not None:
-                timer.cancel()
-        super().connection_lost(exc)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """The socket.
+    """Return a listening socket.
 
     Raises:
         OSError: the address is another's, or not of this machine.
@@ -84,14 +52,29 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which in the end cancels what still runs, a defect for its clients: here it was given up before, and
-    they were told so."""
+    """uvicorn's, which waits for slow clients for ever, and in the end cancels requests that still run, a defect for
+    their clients. Here clients have `seconds` to send the head of a request or to go on reading an answer, and at the
+    end requests are given up, which their clients are told."""
 
-    def __init__(self, config: uvicorn.Config, give_up: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, seconds: float, give_up: Callable[[], None]) -> None:
         super().__init__(config)
-        self._give_up = give_up
+        self._seconds, self._give_up = seconds, give_up
+        self._since: dict[tuple[Any, Any], float] = {}
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close the connections of clients that are too slow; called every tenth of a second."""
+        now, before, self._since = time.monotonic(), self._since, {}
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, Protocol)
+            cycle = connection.cycle
+            if cycle is None or cycle.response_complete or connection.flow.write_paused:
+                since = self._since[connection, cycle] = before.get((connection, cycle), now)
+                if now - since > self._seconds:
+                    connection.transport.abort()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Wait for requests, then give them up, then close their connections."""
         loop = asyncio.get_running_loop()
         timers = loop.call_later(GRACE_SECONDS, self._give_up), loop.call_later(2 * GRACE_SECONDS, self._leave)
         await super().shutdown(sockets)
@@ -100,15 +83,16 @@ class Server(uvicorn.Server):
             if self.server_state.tasks:  # a second Ctrl-C does not wait for the timers
                 end()
                 await asyncio.wait(set(self.server_state.tasks), timeout=1)
+        self._give_up()  # work that nobody waits for
 
     def _leave(self) -> None:
-        """Closes the connections of clients that do not take their answers."""
+        """Close the connections of clients that do not take their answers."""
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 
 
 def make_server(app: FastAPI, seconds: float, give_up: Callable[[], None]) -> Server:
-    """A server of the application.
+    """Return a server of the application.
 
     Args:
         app: the application.
@@ -117,7 +101,7 @@ def make_server(app: FastAPI, seconds: float, give_up: Callable[[], None]) -> Se
     """
     config = uvicorn.Config(
         app,
-        http=type("TimedProtocol", (Protocol,), {"seconds": seconds}),
+        http=Protocol,
         loop="asyncio",
         ws="none",
         lifespan="off",
@@ -125,7 +109,7 @@ def make_server(app: FastAPI, seconds: float, give_up: Callable[[], None]) -> Se
         log_level="error",
         access_log=False,
         server_header=False,
-        h11_max_incomplete_event_size=MOST_HEADER_BYTES,
+        headers=list(HEADERS.items()),
         timeout_graceful_shutdown=3 * GRACE_SECONDS,
     )
-    return Server(config, give_up)
+    return Server(config, seconds, give_up)

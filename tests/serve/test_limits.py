@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from starlette.exceptions import HTTPException
 
 import nmt
 from nmt.cli.compose import ServeConfig, command
 from nmt.search import mbr
 from nmt.serve import security, server
-from nmt.serve.model_thread import ClosedError, Worker
+from nmt.serve.model_thread import Worker
 from nmt.serve.server import listen, make_server
 
 STOPPED = "the server is being stopped"
@@ -114,6 +115,7 @@ def test_a_name_that_was_made_to_lead_here(client, host):
         reply = client.get(path, Host=host)
         assert reply.status == 403
         assert "Host" in reply.error
+        assert "default-src 'none'" in reply.headers["content-security-policy"]
 
 
 def test_names_of_the_server(client, serve):
@@ -234,8 +236,9 @@ def test_a_request_that_comes_after_all_was_given_up(serve):
         assert (reply.status, reply.error) == (503, STOPPED)
     worker = Worker(1, 60.0)
     worker.close()
-    with pytest.raises(ClosedError):
-        worker.submit(lambda watch: b"")
+    with pytest.raises(HTTPException) as raised:
+        worker.submit(lambda job: b"")
+    assert (raised.value.status_code, raised.value.detail) == (503, STOPPED)
 
 
 def test_a_step_that_takes_long_when_the_server_is_stopped(serve, monkeypatch, caplog):
@@ -248,7 +251,7 @@ def test_a_step_that_takes_long_when_the_server_is_stopped(serve, monkeypatch, c
     client = serve("deep", change=change, max_seconds=60.0)
     with ThreadPoolExecutor(3) as pool:
         told = [pool.submit(client.post, f"/api/{path}", {"text": "the old man"}) for path in ("translate", "stream")]
-        assert wait_for(lambda: any(job.watch.begun for job in list(client.jobs)) and len(client.jobs) == 2)
+        assert wait_for(lambda: any(job.turn.running() for job in list(client.jobs)) and len(client.jobs) == 2)
         started = time.monotonic()
         stopped = pool.submit(client.stop)
         first, stream = (one.result() for one in told)
@@ -259,20 +262,36 @@ def test_a_step_that_takes_long_when_the_server_is_stopped(serve, monkeypatch, c
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-def test_who_does_not_take_its_answer_when_the_server_is_stopped(monkeypatch, caplog):
-    async def app(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        for left in reversed(range(1000)):
-            await send({"type": "http.response.body", "body": b" " * 100_000, "more_body": left > 0})
+async def large(scope, receive, send):
+    """An application that sends more than a socket holds."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for left in reversed(range(1000)):
+        await send({"type": "http.response.body", "body": b" " * 100_000, "more_body": left > 0})
 
-    monkeypatch.setattr(server, "GRACE_SECONDS", 0.5)
+
+def test_who_does_not_take_its_answer_is_cut_off():
     listening = listen("127.0.0.1", 0)
-    running = make_server(app, 60.0, lambda: None)
+    running = make_server(large, 1.0, lambda: None)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     with socket.create_connection(listening.getsockname(), timeout=30) as one:
         one.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert wait_for(lambda: any(each._reading for each in running.server_state.connections))
+        assert wait_for(lambda: any(each.flow.write_paused for each in list(running.server_state.connections)))
+        assert wait_for(lambda: not running.server_state.connections, 10)
+    running.should_exit = True
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_who_does_not_take_its_answer_when_the_server_is_stopped(monkeypatch, caplog):
+    monkeypatch.setattr(server, "GRACE_SECONDS", 0.5)
+    listening = listen("127.0.0.1", 0)
+    running = make_server(large, 60.0, lambda: None)
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    with socket.create_connection(listening.getsockname(), timeout=30) as one:
+        one.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert wait_for(lambda: any(each.flow.write_paused for each in running.server_state.connections))
         running.should_exit = True
         thread.join(20)
     assert not thread.is_alive()
@@ -433,6 +452,7 @@ def test_a_defect_is_told_in_one_sentence(serve, capsys):
     reply = client.post("/api/translate", {"text": "a"})
     assert reply.status == 500
     assert "defect" in reply.error
+    assert reply.headers["x-content-type-options"] == "nosniff"
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
