@@ -18,28 +18,30 @@ data: pairs prepared per second, seconds to the first batch, target tokens read 
 
 import nmt  # noqa: F401  # isort: skip  # before torch: it decides how torch's threads wait
 
+import json
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import benchmark_attention
 import benchmark_data
 import benchmark_decode
 import benchmark_train
 
-KINDS: dict[str, Callable[[list[str]], None]] = {
-    "train": benchmark_train.main,
-    "attention": benchmark_attention.main,
-    "data": benchmark_data.main,
-    "decode": benchmark_decode.main,
+KINDS: dict[str, Callable[[list[str]], dict[str, Any]]] = {
+    "train": benchmark_train.measure,
+    "attention": benchmark_attention.measure,
+    "data": benchmark_data.measure,
+    "decode": benchmark_decode.measure,
 }
 
 
 def main() -> None:
-    """Hands the arguments after the first to the kind of measurement that the first names."""
+    """Print the measurement that the first argument names; the others are its options."""
     kind, *arguments = sys.argv[1:] or ["nothing"]
     if kind not in KINDS:
-        raise SystemExit(f"error: {kind}: say what to measure: {', '.join(KINDS)}")
-    KINDS[kind](arguments)
+        raise SystemExit(f"error: {kind}: no such measurement; there are {', '.join(KINDS)}")
+    print(json.dumps(KINDS[kind](arguments)))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import nmt  # noqa: F401  # isort: skip  # before torch: it decides how torch's 
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import sentencepiece
+from benchmark_common import in_subprocess, parse, report, resident_mebibytes
 
 from nmt.data import Batches, DataConfig, TokenizerConfig, load_tokenizer, prepare
 from nmt.data.sources import read_blocks
@@ -35,27 +35,13 @@ DISTINCT = 20_000
 MADE_WORDS = 1_000_000
 
 
-def main(arguments: list[str]) -> None:
-    """Reads the options, prints JSON, and a line for each step on standard error."""
-    given = dict(argument.partition("=")[::2] for argument in arguments)
-    if unknown := set(given) - set(DEFAULTS):
-        raise SystemExit(f"error: {', '.join(unknown)}: data takes {', '.join(DEFAULTS)}")
-    for name, value in given.items():
-        if not isinstance(DEFAULTS[name], str) and not (value.isdigit() and int(value)):
-            raise SystemExit(f"error: {name}={value}: must be a whole number of at least 1")
-    print(json.dumps(measure(given)))
+def measure(arguments: list[str]) -> dict[str, Any]:
+    """Return the measurements of all steps, with a line for each on standard error.
 
-
-def measure(options: dict[str, str]) -> dict[str, Any]:
-    """All steps.
-
-    Args:
-        options: pairs; tokenizer (a kind) and its vocab_size and max_pairs; batch_tokens; batches to read; text, the
-            prefix of two files to use in place of a text made here; output, a file for the JSON.
+    Options: pairs; tokenizer (a kind) and its vocab_size and max_pairs; batch_tokens; batches to read; text, the prefix
+    of two files to use in place of a text made here; output, a file for the JSON.
     """
-    case: dict[str, Any] = dict(DEFAULTS)
-    for name, value in options.items():
-        case[name] = value if isinstance(DEFAULTS[name], str) else int(value)
+    case = parse("data", arguments, DEFAULTS)
     try:
         _tokenizer_config(case).validate()
     except ValueError as error:
@@ -67,33 +53,35 @@ def measure(options: dict[str, str]) -> dict[str, Any]:
             case["languages"] = _link(case["text"], Path(folder) / "text")
         else:
             case["languages"] = ["en", "de"]
-            _say(f"making {case['pairs']} pairs")
+            report(f"making {case['pairs']} pairs")
             _make(Path(folder) / "text", case["pairs"])
         result: dict[str, Any] = {**case, "load_before": os.getloadavg()[0]}
         case["folder"] = folder
         for step in STEPS:
-            result[step] = _apart({**case, "step": step})
-            _say(f"{step}: {json.dumps(result[step])}")
+            result[step] = in_subprocess(__file__, {**case, "step": step})
+            report(f"{step}: {json.dumps(result[step])}")
     result["load_after"] = os.getloadavg()[0]
-    result["versions"] = _versions()
+    from nmt.evaluation.evaluator import versions  # not in the measured processes
+
+    result["versions"] = versions()
     if case["output"]:
         Path(case["output"]).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
 
 
-def _link(prefix: str, own: Path) -> list[str]:
-    """Another name for the user's files, so that nothing is written beside them; returns the two languages."""
-    found = [path for path in Path(prefix).parent.glob(f"{Path(prefix).name}.*") if path.suffix != ".gold"]
-    if len(found) != 2:
-        raise SystemExit(f"error: text={prefix}: two files, one for each language, are needed; there are {len(found)}")
-    for path in found:
-        Path(f"{own}{path.suffix}").symlink_to(path.resolve())
-    return sorted(path.suffix[1:] for path in found)
+def _link(prefix: str, linked: Path) -> list[str]:
+    """Link to the user's files, so that nothing is written beside them; return the two languages."""
+    files = [path for path in Path(prefix).parent.glob(f"{Path(prefix).name}.*") if path.suffix != ".gold"]
+    if len(files) != 2:
+        raise SystemExit(f"error: text={prefix}: two files, one for each language, are needed; there are {len(files)}")
+    for path in files:
+        Path(f"{linked}{path.suffix}").symlink_to(path.resolve())
+    return sorted(path.suffix[1:] for path in files)
 
 
 def _make(prefix: Path, num: int) -> None:
-    """Pairs of the built-in grammar in each of which one word on each side is exchanged for a made-up one, the
-    frequencies of which fall as those of real words do: a text of any size with the long tail of real ones."""
+    """Write pairs of the built-in grammar with one word on each side exchanged for a made-up one, whose frequencies
+    fall as those of real words do: a text of any size with the long tail of real ones."""
     from nmt.data import synthetic
 
     rng = random.Random(0)
@@ -217,43 +205,16 @@ def _read(case: dict[str, Any]) -> dict[str, Any]:
 STEPS = {"train_tokenizer": _tokenizer, "prepare": _prepare, "encode_only": _floor, "start": _start, "read": _read}
 
 
-def _apart(case: dict[str, Any]) -> dict[str, Any]:
-    case["started"] = time.time()
-    command = [sys.executable, str(Path(__file__)), json.dumps(case)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise SystemExit(f"error: {case['step']}: {(result.stderr.strip().splitlines() or ['no message'])[-1]}")
-    row: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return row
-
-
 def _one(case: dict[str, Any]) -> dict[str, Any]:
     """One step with the seconds and the memory of its process, in MiB: the peak, and what is held at its end as the
     process's own (anonymous) and as mapped files."""
     setup_process(1)
     done = STEPS[case["step"]](case)
-    memory = {f"{name}_mebibytes": round(_resident(key) / 1024) for name, key in RESIDENT.items()}
+    memory = {f"{name}_mebibytes": round(resident_mebibytes(key)) for name, key in RESIDENT.items()}
     return {**done, "seconds": round(time.time() - case["started"], 1), **memory}
 
 
 RESIDENT = {"peak_resident": "VmHWM", "anonymous": "RssAnon", "mapped_files": "RssFile"}
-
-
-def _resident(name: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name):
-            return int(line.split()[1])
-    raise SystemExit("error: memory is measured through /proc, which this system does not have")
-
-
-def _versions() -> dict[str, str]:
-    from nmt.evaluation.evaluator import versions
-
-    return versions()
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@
 import nmt  # noqa: F401  # isort: skip  # before torch: it decides how torch's threads wait
 
 import dataclasses
-import json
 import os
-import sys
 import time
+import timeit
 from pathlib import Path
 from typing import Any
 
 import torch
+from benchmark_common import lengths, parse, report
 from torch import Tensor, nn
 
 from nmt import checkpoint, search
@@ -20,21 +20,28 @@ from nmt.inference.translator import Translator
 from nmt.models.seq2seq import Seq2Seq
 from nmt.runtime.process import setup_process
 
-NAMES = ("checkpoint", "source", "threads", "lengths", "sentences", "limit")
+DEFAULTS = {
+    "checkpoint": "",
+    "source": "",
+    "threads": 1,
+    "lengths": "16-32-64-128-256-500",
+    "sentences": 16,
+    "limit": 1000,
+    **{f"search.{name}": value for name, value in dataclasses.asdict(search.SearchConfig()).items()},
+}
 
 
 class _Counter:
-    """Multiplications and bytes of the matrix products with a model's weights, and the rows they had."""
+    """Count multiplications and bytes of the matrix products with a model's weights."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.flops = self.weight_bytes = self.calls = 0
-        self.handles = [m.register_forward_hook(self._seen) for m in model.modules() if isinstance(m, nn.Linear)]
+        self.flops = self.weight_bytes = 0
+        self.handles = [m.register_forward_hook(self._count) for m in model.modules() if isinstance(m, nn.Linear)]
 
-    def _seen(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def _count(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(module, nn.Linear)
         self.flops += 2 * output.numel() * module.in_features
         self.weight_bytes += module.weight.numel() * module.weight.element_size()
-        self.calls += 1
 
     def remove(self) -> None:
         for handle in self.handles:
@@ -42,34 +49,30 @@ class _Counter:
 
 
 def matmul_rate(rows: int, dim: int) -> float:
-    """FLOPs a second of processor time in products of this many rows with square matrices, the best of a few."""
-    a, b, best = torch.randn(rows, dim), torch.randn(dim, dim), 0.0
-    for _ in range(5):
-        begin = time.process_time()
-        for _ in range(50):
-            nn.functional.linear(a, b)
-        best = max(best, 50 * 2 * rows * dim * dim / (time.process_time() - begin))
-    return best
+    """Return FLOPs a second of processor time in products of so many rows with square matrices, the best of a few."""
+    a, b = torch.randn(rows, dim), torch.randn(dim, dim)
+    seconds = timeit.repeat(lambda: nn.functional.linear(a, b), timer=time.process_time, number=50, repeat=5)
+    return 50 * 2 * rows * dim * dim / min(seconds)
 
 
-def _forced(model: Seq2Seq, wanted: bool) -> None:
-    """Makes translations end at the longest length allowed, or not."""
+def _force_length(model: Seq2Seq, is_forced: bool) -> None:
+    """Make translations end at the longest length allowed, or not."""
     output = model.get_submodule("output")
     assert isinstance(output, nn.Linear)
     bias = output.bias.data
-    bias[EOS] += -1e4 if wanted else 1e4
+    bias[EOS] += -1e4 if is_forced else 1e4
 
 
 def speed(translator: Translator, sources: list[list[int]]) -> dict[str, Any]:
-    """Decoding of a text: sentences and target tokens a second, of wall clock and of processor time, and its floor."""
+    """Return sentences and target tokens per second, of wall clock and of processor time, and the floor of a text."""
     model, config, device = translator.model, translator.config, translator.device
     dict(search.decode(model, sources[: config.batch_size], config, device))
     counter = _Counter(model)
     wall, cpu = time.perf_counter(), time.process_time()
-    found = dict(search.decode(model, sources, config, device))
+    translations = dict(search.decode(model, sources, config, device))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     counter.remove()
-    num_tokens = sum(len(found[i][0].tokens) + 1 for i in range(len(sources)))
+    num_tokens = sum(len(translations[i][0].tokens) + 1 for i in range(len(sources)))
     rate = matmul_rate(config.batch_size * config.beam, 256)
     return {
         "sentences_per_second": round(len(sources) / wall, 1),
@@ -84,13 +87,13 @@ def speed(translator: Translator, sources: list[list[int]]) -> dict[str, Any]:
     }
 
 
-def growth(translator: Translator, lengths: list[int], num: int) -> list[dict[str, float]]:
-    """Processor time of a sentence whose translation is as long as itself, for each length."""
+def growth(translator: Translator, sizes: list[int], num: int) -> list[dict[str, float]]:
+    """Return the processor time of a sentence whose translation is as long as itself, for each length."""
     model, rows = translator.model, []
     config = dataclasses.replace(translator.config, max_ratio=1.0, max_extra=0)
-    _forced(model, True)
+    _force_length(model, True)
     generator = torch.Generator().manual_seed(1)
-    for length in lengths:
+    for length in sizes:
         ids = torch.randint(4, translator.tokenizer.source_size, (num, length), generator=generator).tolist()
         begin = time.process_time()
         dict(search.decode(model, ids, config, translator.device))
@@ -102,40 +105,33 @@ def growth(translator: Translator, lengths: list[int], num: int) -> list[dict[st
                 "milliseconds_per_token": round(1000 * seconds / (length + 1), 3),
             }
         )
-    _forced(model, False)
+    _force_length(model, False)
     return rows
 
 
-def main(arguments: list[str]) -> None:
-    """Reads `name=value` arguments and prints JSON."""
-    print(json.dumps(measure(dict(argument.partition("=")[::2] for argument in arguments))))
+def measure(arguments: list[str]) -> dict[str, Any]:
+    """Return the measurements; a table goes to standard error.
 
-
-def measure(given: dict[str, str]) -> dict[str, Any]:
-    """Reads `name=value` arguments; options of search as `search.beam=5`. A table goes to standard error."""
-    for name in given:
-        if name not in NAMES and not hasattr(search.SearchConfig(), name.removeprefix("search.")):
-            raise SystemExit(f"error: {name}: decode takes {', '.join(NAMES)} and options of search")
-    if "checkpoint" not in given or "source" not in given:
+    Options: checkpoint; source, a file, and the limit of its lines; threads; lengths and the number of sentences of
+    each for the growth; those of search as search.beam=5.
+    """
+    options = parse("decode", arguments, DEFAULTS)
+    if not (options["checkpoint"] and options["source"]):
         raise SystemExit("error: decode needs checkpoint=RUN and source=FILE")
-    setup_process(int(given.get("threads", 1)))
-    content = checkpoint.load(checkpoint.locate(given["checkpoint"]))
-    changes = {
-        name.removeprefix("search."): type(getattr(search.SearchConfig(), name.removeprefix("search.")))(value)
-        for name, value in given.items()
-        if name.startswith("search.")
-    }
-    config = dataclasses.replace(search.SearchConfig(), **changes)
+    setup_process(options["threads"])
+    content = checkpoint.load(checkpoint.locate(options["checkpoint"]))
+    config = search.SearchConfig(
+        **{name.removeprefix("search."): value for name, value in options.items() if name.startswith("search.")}
+    )
     config.validate()
     translator = Translator.from_checkpoint(content, config, torch.device("cpu"))
-    lines = Path(given["source"]).read_text(encoding="utf-8").split("\n")[: int(given.get("limit", 1000))]
+    lines = Path(options["source"]).read_text(encoding="utf-8").split("\n")[: options["limit"]]
     sources = translator.tokenizer.encode_source([line for line in lines if line])
     load = os.getloadavg()[0]
-    lengths = [int(length) for length in given.get("lengths", "16-32-64-128-256-500").split("-")]
     result = {
         **speed(translator, sources),
         "sentences": len(sources),
-        "growth": growth(translator, lengths, int(given.get("sentences", 16))),
+        "growth": growth(translator, lengths(options["lengths"]), options["sentences"]),
         "threads": torch.get_num_threads(),
         "beam": config.beam,
         "batch_size": config.batch_size,
@@ -144,16 +140,14 @@ def measure(given: dict[str, str]) -> dict[str, Any]:
         "versions": versions(),
     }
     floor = result["floor"]
-    print(
+    report(
         f"{result['sentences_per_second']} sentences/s, {result['tokens_per_second']} tokens/s; of processor time "
         f"{result['sentences_per_cpu_second']} sentences/s, products alone {floor['sentences_per_cpu_second']} "
-        f"({floor['gigaflops_per_sentence']} GFLOP a sentence at {floor['gigaflops_per_cpu_second']} GFLOP/s)",
-        file=sys.stderr,
+        f"({floor['gigaflops_per_sentence']} GFLOP a sentence at {floor['gigaflops_per_cpu_second']} GFLOP/s)"
     )
     for row in result["growth"]:
-        print(
+        report(
             f"{row['length']:5d} tokens: {row['milliseconds_per_sentence']:9.2f} ms a sentence, "
-            f"{row['milliseconds_per_token']:7.3f} ms a token",
-            file=sys.stderr,
+            f"{row['milliseconds_per_token']:7.3f} ms a token"
         )
     return result

@@ -2,17 +2,19 @@
 
 import nmt  # isort: skip  # before torch: it decides how torch's threads wait
 
-import json
 import os
 import resource
 import tempfile
 import time
+import timeit
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import torch
+from benchmark_common import parse
 from torch.nn.utils import clip_grad_norm_
 
 import nmt.cli.compose
@@ -25,25 +27,27 @@ from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
 from nmt.training.trainer import Trainer
 
+DEFAULTS = {"updates": 60, "warmup": 20}
 BACKWARD = 2
 """A backward pass takes about twice the operations of a forward pass."""
 
 
-def main(arguments: list[str]) -> None:
-    """Reads `updates=` and `warmup=`; everything else is for the configuration. Prints JSON."""
-    counts = {"updates": 60, "warmup": 20}
-    rest = []
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        if name in counts and value.isdigit() and int(value):
-            counts[name] = int(value)
-        else:
-            rest.append(argument)
-    nmt.config.command(lambda config, _: print(json.dumps(measure(config, **counts))), Config, "train", rest)
+def measure(arguments: list[str]) -> dict[str, Any]:
+    """Measure updates on real batches in their usual order; the options other than updates and warmup are of training.
+
+    The first `warmup` updates are not counted; a third as many as `updates` follow, measured in phases.
+    """
+    selected = [argument for argument in arguments if argument.partition("=")[0] in DEFAULTS]
+    rest = [argument for argument in arguments if argument not in selected]
+    counts = parse("train", selected, DEFAULTS)
+    results: list[dict[str, Any]] = []
+    nmt.config.command(lambda config, _: results.append(_measure(config, **counts)), Config, "train", rest)
+    if not results:  # --help and the like
+        raise SystemExit
+    return results[0]
 
 
-def measure(config: Config, updates: int, warmup: int) -> dict[str, object]:
-    """Updates on real batches in their usual order, the first `warmup` not counted; then a third as many in phases."""
+def _measure(config: Config, updates: int, warmup: int) -> dict[str, Any]:
     setup_process(config.threads)
     device = resolve_device(config.device)
     tokenizer = load_tokenizer(config.data)
@@ -93,22 +97,20 @@ def measure(config: Config, updates: int, warmup: int) -> dict[str, object]:
 
 
 def matrix_rate(precision: str, device: torch.device) -> float:
-    """FLOPs per second of the best of several large square products in this precision; a multiply-add counts as 2."""
+    """Return FLOPs per second of the best of several large square products; a multiply-add counts as 2."""
     size = 8192 if device.type == "cuda" else 1024
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a = torch.randn(size, size, device=device).to(dtype)
-    best = float("inf")
-    for _ in range(20):
-        _wait(device)
-        begin = time.perf_counter()
+
+    def product() -> None:
         a @ a
         _wait(device)
-        best = min(best, time.perf_counter() - begin)
-    return 2 * size**3 / best
+
+    return 2 * size**3 / min(timeit.repeat(product, number=1, repeat=20))
 
 
 def _phases(trainer: Trainer, batches: Iterator[Batch], updates: int, device: torch.device) -> dict[str, float]:
-    """Shares of the time of updates made step by step, the device waited for after each step."""
+    """Return shares of the time of updates made step by step, the device waited for after each step."""
     spent: Counter[str] = Counter()
     last = time.perf_counter()
 
@@ -135,7 +137,7 @@ def _phases(trainer: Trainer, batches: Iterator[Batch], updates: int, device: to
 
 
 def _peak(device: torch.device) -> float:
-    """The most memory held: on a GPU by tensors, on a CPU resident in the process, libraries and data included."""
+    """Return the most memory held, in MiB: on a GPU by tensors, on a CPU resident, libraries and data included."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)

@@ -12,7 +12,7 @@ import pytest
 from nmt.alignment import read_pharaoh, score
 from nmt.alignment.pharaoh import Gold
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "silver_alignment.py"
+SCRIPT = Path(__file__).parent.parent / "scripts" / "align_with_eflomal.py"
 PROGRAM = """#!{python}
 import sys
 files = dict(zip(sys.argv[1::2], sys.argv[2::2]))
@@ -28,7 +28,7 @@ for flag, best in (("-f", 0), ("-r", 1)):
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("silver_alignment", SCRIPT)
+    spec = importlib.util.spec_from_file_location("align_with_eflomal", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

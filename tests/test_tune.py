@@ -1,4 +1,4 @@
-"""scripts/optimise.py: ranges, early ends, and a study that goes on."""
+"""scripts/tune.py: ranges, early ends, and a study that goes on."""
 
 import importlib.util
 import os
@@ -11,56 +11,54 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from nmt.runtime.files import locked
 
-SCRIPT = Path(__file__).parent.parent / "scripts/optimise.py"
+SCRIPT = Path(__file__).parent.parent / "scripts/tune.py"
 
 
 @pytest.fixture(scope="module")
-def optimise() -> Any:
-    spec = importlib.util.spec_from_file_location("optimise", SCRIPT)
+def tune() -> Any:
+    spec = importlib.util.spec_from_file_location("tune", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["optimise"] = module
+    sys.modules["tune"] = module
     spec.loader.exec_module(module)
     return module
 
 
-def call(optimise: Any, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["optimise.py", *arguments])
-    optimise.main()
+def call(tune: Any, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["tune.py", *arguments])
+    tune.main()
 
 
-def test_ranges(optimise: Any) -> None:
-    parse = optimise.parse
-    assert parse("a=1e-4..1e-2:log")[2:] == (1e-4, 1e-2, True, False)
-    assert parse("a=1..8")[2:] == (1.0, 8.0, False, True)
-    assert parse("a=0.0..1")[2:] == (0.0, 1.0, False, False)
-    assert parse("a=x|y").choices == ["x", "y"]
+def test_ranges(tune: Any) -> None:
+    parse = tune.parse
+    assert parse("a=1e-4..1e-2:log") == ("a", FloatDistribution(1e-4, 1e-2, log=True))
+    assert parse("a=1..8") == ("a", IntDistribution(1, 8))
+    assert parse("a=0.0..1") == ("a", FloatDistribution(0.0, 1.0))
+    assert parse("a=x|y") == ("a", CategoricalDistribution(["x", "y"]))
     for plain in ("a=1", "data.train=../x", "data.train=a..b", "name=x"):
         assert parse(plain) is None
     for wrong in ("a=2..1", "a=0..1:log"):
         with pytest.raises(ValueError, match="needs a lower end"):
             parse(wrong)
-    study = optuna.create_study()
-    drawn = {parse(text).draw(study.ask()) for _ in range(20) for text in ("a=1..3", "b=x|y", "c=0.1..0.2:log")}
-    assert {"1", "2", "3", "x", "y"} <= drawn
-    assert all(0.1 <= float(value) <= 0.2 for value in drawn - {"1", "2", "3", "x", "y"})
 
 
 def test_a_study_prunes_lists_failures_and_goes_on(
-    optimise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tune: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With a training that is as good as its dropout is small; its last trials are cut off where the median is."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(optimise, "WARM_UP", 1)
+    monkeypatch.setattr(tune, "WARM_UP", 1)
     made: list[str] = []
 
     def train(trial: Any, arguments: list[str], directory: Path, metric: str) -> float:
         assert arguments[0] == "train.max_updates=5"
         made.append(str(directory))
+        assert arguments[1:] == [f"model.dropout={trial.params['model.dropout']:.6g}", f"name=study/{directory.name}"]
         value = -trial.params["model.dropout"]
         if len(made) == 2:
             raise ChildProcessError("by design")
@@ -69,23 +67,23 @@ def test_a_study_prunes_lists_failures_and_goes_on(
             raise optuna.TrialPruned
         return value
 
-    monkeypatch.setattr(optimise, "train", train)
+    monkeypatch.setattr(tune, "train", train)
     arguments = ["study", "model.dropout=0.0..0.5", "train.max_updates=5"]
-    call(optimise, monkeypatch, *arguments, "--trials", "4")
+    call(tune, monkeypatch, *arguments, "--trials", "4")
     out = capsys.readouterr().out
     assert "trial 1: failed: by design" in out
     assert "1 fail" in out
-    call(optimise, monkeypatch, *arguments, "--trials", "8")
+    call(tune, monkeypatch, *arguments, "--trials", "8")
     out = capsys.readouterr().out
     assert len(set(made)) == len(made)
     assert "ended early" in out
     assert "best: bleu -" in out
     assert all(path.startswith("runs/study/dropout-") for path in made)
     before = len(made)
-    call(optimise, monkeypatch, *arguments, "--trials", "8")  # nothing is left to do
+    call(tune, monkeypatch, *arguments, "--trials", "8")  # nothing is left to do
     assert len(made) == before
     with pytest.raises(SystemExit, match="error: no option has a range"):
-        call(optimise, monkeypatch, "study", "seed=1")
+        call(tune, monkeypatch, "study", "seed=1")
 
 
 CHILD = """#!/bin/bash
@@ -111,7 +109,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("child")
 @pytest.mark.parametrize("is_pruned", [False, True])
-def test_an_interrupted_trial_has_saved(is_pruned: bool, optimise: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_trial_has_saved(is_pruned: bool, tune: Any, capsys: pytest.CaptureFixture[str]) -> None:
     class Trial:
         def report(self, value: float, update: int) -> None:
             assert (value, update) == (1.0, 5)
@@ -123,39 +121,39 @@ def test_an_interrupted_trial_has_saved(is_pruned: bool, optimise: Any, capsys: 
             return True
 
     with pytest.raises(KeyboardInterrupt):
-        optimise.train(Trial(), ["name=study/a"], Path("runs/study/a"), "bleu")
+        tune.train(Trial(), ["name=study/a"], Path("runs/study/a"), "bleu")
     assert Path("saved").exists()
     assert Path("signals").read_text().splitlines() == ["signal"]  # a second one would mean: at once
     assert "the trial saves and stops (once more: stop at once)" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("child")
-def test_a_second_interruption_does_not_wait(optimise: Any) -> None:
+def test_a_second_interruption_does_not_wait(tune: Any) -> None:
     class Trial:
         def report(self, *_: float) -> None:
             threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        optimise.train(Trial(), ["name=study/a"], Path("runs/study/a"), "bleu")
+        tune.train(Trial(), ["name=study/a"], Path("runs/study/a"), "bleu")
     assert not Path("saved").exists()
 
 
 @pytest.mark.usefixtures("child")
 @pytest.mark.parametrize(("metric", "needed"), [("aer", "gold alignments"), ("chrf", r"metrics.names=\[bleu,chrf\]")])
 def test_a_metric_that_validation_does_not_give_ends_the_study(
-    metric: str, needed: str, optimise: Any, monkeypatch: pytest.MonkeyPatch
+    metric: str, needed: str, tune: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SystemExit, match=rf"error: --metric {metric}: validation gives only bleu, loss; .*{needed}"):
-        call(optimise, monkeypatch, "study", "seed=1..9", "--metric", metric)
+        call(tune, monkeypatch, "study", "seed=1..9", "--metric", metric)
     assert len(list(Path("runs/study").glob("*/metrics.jsonl"))) == 1
     assert Path("saved").exists()
     with pytest.raises(SystemExit, match=f"error: --metric bleu: the study study is of {metric}; give another NAME"):
-        call(optimise, monkeypatch, "study", "seed=1..9")
+        call(tune, monkeypatch, "study", "seed=1..9")
 
 
 def test_what_was_validated_under_other_metrics_is_passed_over(
-    optimise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tune: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a run that was finished before is as good as it was."""
     program = tmp_path / "child"
@@ -165,18 +163,18 @@ def test_what_was_validated_under_other_metrics_is_passed_over(
     rows = ['{"update": 5, "valid_loss": 2.0}', '{"update": 9, "loss": 1.5}']
     (tmp_path / "metrics.jsonl").write_text("\n".join(rows) + "\n")
     with pytest.raises(ValueError, match="--metric bleu: validation gives only loss"):
-        optimise.train(None, [], tmp_path, "bleu")
+        tune.train(None, [], tmp_path, "bleu")
     rows += ['{"update": 10, "valid_loss": 1.0, "valid_bleu": 7.0}']
     (tmp_path / "metrics.jsonl").write_text("\n".join(rows) + "\n")
     trial = optuna.create_study(pruner=optuna.pruners.NopPruner()).ask()
-    assert optimise.train(trial, [], tmp_path, "bleu") == 7.0
+    assert tune.train(trial, [], tmp_path, "bleu") == 7.0
 
 
-def test_a_study_belongs_to_one_process(optimise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_belongs_to_one_process(tune: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     told = rf"error: runs/study: another process .*\(process {os.getpid()} on .*\); .* give this study another NAME"
     with locked(Path("runs/study")), pytest.raises(SystemExit, match=told):
-        call(optimise, monkeypatch, "study", "seed=1..9")
+        call(tune, monkeypatch, "study", "seed=1..9")
     assert not Path("runs/study/optuna.log").exists()
 
 

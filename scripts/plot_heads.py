@@ -1,6 +1,6 @@
-"""Draws the attention of every head of one sentence side by side.
+"""Plot the attention of every head of one sentence side by side.
 
-    python scripts/draw_heads.py RUN SENTENCE OUTPUT.png [--layer N]
+    python scripts/plot_heads.py RUN SENTENCE OUTPUT.png [--layer N]
 
 RUN is a run (or a report folder) with its alignments.npz; sentences and layers are counted from 1. Each head is drawn
 by `nmt.evaluation.report.heatmap` and has its score above it.
@@ -21,7 +21,7 @@ from nmt.runtime.files import whole
 
 
 def draw(report: Path, number: int, layer: int, output: Path) -> None:
-    """Writes the picture.
+    """Write the picture.
 
     Raises:
         ValueError: there is no such sentence or layer.
@@ -50,16 +50,16 @@ def draw(report: Path, number: int, layer: int, output: Path) -> None:
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("sentence", type=int)
     parser.add_argument("output", type=Path)
     parser.add_argument("--layer", type=int, default=1)
-    given = parser.parse_args()
-    report = given.run / "report" if (given.run / "report").is_dir() else given.run
+    options = parser.parse_args()
+    report = options.run / "report" if (options.run / "report").is_dir() else options.run
     try:
-        draw(report, given.sentence, given.layer, given.output)
+        draw(report, options.sentence, options.layer, options.output)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -1,10 +1,10 @@
-"""Hostile text for the commands as they are: `nmt.translate` on a pipe and `nmt.serve` over loopback.
+"""Send hostile text to the commands: `nmt.translate` on a pipe and `nmt.serve` over loopback.
 
-    python scripts/fuzz.py runs/my_run                        # 100,000 lines and 5,000 requests
-    python scripts/fuzz.py runs/my_run --lines 2000 --requests 500
+    python tests/fuzz_serve.py runs/my_run                        # 100,000 lines and 5,000 requests
+    python tests/fuzz_serve.py runs/my_run --lines 2000 --requests 500
 
-There must be as many answers as questions, each to its own question, and no crash; the largest memory is told on the
-way, so that growth can be seen. What is asked depends on the seed alone. Exit code 1 when something was wrong.
+There must be as many answers as questions, each to its own question, and no crash; the peak memory is printed on the
+way, so that growth can be seen. The input depends on the seed alone. Exit code 1 when something was wrong.
 """
 
 import argparse
@@ -26,11 +26,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 LETTERS = "abc Äßéшあ字😀\u0301\u200d\u202e\u2066\u00a0\u2028\x85\ufeff"
 EXPECTED = {200, 400, 403, 404, 405, 408, 413, 415, 422, 504}
-"""Answers of the server that are no fault of it; 503 is asked again."""
+"""Statuses that are no fault of the server; a request is repeated after 503."""
 
 
 def hostile(rng: random.Random) -> bytes:
-    """A line without a line feed."""
+    """Return a line without a line feed."""
     kinds: list[Callable[[], bytes]] = [
         lambda: b"",
         lambda: b" " * rng.randrange(40),
@@ -56,7 +56,7 @@ def hostile(rng: random.Random) -> bytes:
 
 
 def hostile_lines(num: int, seed: int) -> Iterator[bytes]:
-    """What `nmt.translate` is given: in the middle one that is longer than all that it reads at a time."""
+    """Yield lines for `nmt.translate`; the middle one is longer than what it reads at a time."""
     rng = random.Random(seed)
     for number in range(num):
         yield b"z" * (12 << 20) if number == num // 2 else hostile(rng)
@@ -67,7 +67,7 @@ def command(name: str, checkpoint: str, *options: str) -> list[str]:
 
 
 def peak(process: "subprocess.Popen[bytes]") -> float:
-    """Most memory of a process so far, in MB."""
+    """Return the peak memory of a process, in MB."""
     for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
@@ -79,7 +79,7 @@ def environment() -> dict[str, str]:
 
 
 def fuzz_translate(checkpoint: str, num: int, seed: int, options: list[str]) -> list[str]:
-    """What was wrong with the answers of `nmt.translate` to `num` lines; nothing, it is hoped."""
+    """Return what was wrong with the answers of `nmt.translate` to `num` lines."""
     process = subprocess.Popen(
         command("translate", checkpoint, "format=jsonl", *options),
         stdin=subprocess.PIPE,
@@ -100,24 +100,26 @@ def fuzz_translate(checkpoint: str, num: int, seed: int, options: list[str]) -> 
     threads = [threading.Thread(target=feed), threading.Thread(target=lambda: errors.extend(process.stderr.read()))]
     for thread in threads:
         thread.start()
-    wrong, found, started = Counter[str](), 0, time.monotonic()
-    asked = hostile_lines(num, seed)
+    wrong, num_answers, started = Counter[str](), 0, time.monotonic()
+    lines_sent = hostile_lines(num, seed)
     for line in process.stdout:
-        found += 1
-        wrong.update(_faults(found, next(asked, b""), line))
-        if found % max(num // 5, 1) == 0:
-            rate = found / (time.monotonic() - started)
-            print(f"translate: {found:,} answers, {rate:.0f} a second, {peak(process):.0f} MB at most", flush=True)
+        num_answers += 1
+        wrong.update(_faults(num_answers, next(lines_sent, b""), line))
+        if num_answers % max(num // 5, 1) == 0:
+            rate = num_answers / (time.monotonic() - started)
+            print(
+                f"translate: {num_answers:,} answers, {rate:.0f} a second, {peak(process):.0f} MB at most", flush=True
+            )
     for thread in threads:
         thread.join()
     code = process.wait()
-    if code or found != num:
-        wrong[f"{num} lines, {found} answers, exit code {code}: {errors[-300:].decode(errors='replace')}"] += 1
+    if code or num_answers != num:
+        wrong[f"{num} lines, {num_answers} answers, exit code {code}: {errors[-300:].decode(errors='replace')}"] += 1
     print("translate: " + errors.decode(errors="replace").rstrip()[-500:].replace("\n", "\ntranslate: "))
     return [f"translate: {what} ({times} times)" for what, times in wrong.items()]
 
 
-def _faults(number: int, asked: bytes, line: bytes) -> Iterator[str]:
+def _faults(number: int, line_sent: bytes, line: bytes) -> Iterator[str]:
     try:
         answer = json.loads(line.decode("utf-8"))
     except ValueError:
@@ -125,15 +127,15 @@ def _faults(number: int, asked: bytes, line: bytes) -> Iterator[str]:
         return
     if answer["line"] != number:
         yield f"answer {number} says it is {answer['line']}"
-    if len(asked) > 1 << 20:
+    if len(line_sent) > 1 << 20:
         if "error" not in answer:
             yield "a line that was too long has a translation"
         return
     if "error" in answer:
         yield f"no translation: {answer['error']}"
-    if answer["source"] != asked.removesuffix(b"\r").decode("utf-8", errors="replace"):
+    if answer["source"] != line_sent.removesuffix(b"\r").decode("utf-8", errors="replace"):
         yield f"answer {number} is to another line"
-    if not asked.removesuffix(b"\r").strip(b" ") and answer["translation"]:
+    if not line_sent.removesuffix(b"\r").strip(b" ") and answer["translation"]:
         yield f"answer {number} translates nothing"
 
 
@@ -147,15 +149,15 @@ class Server:
             env=environment(),
         )
         assert self.process.stderr is not None
-        self.port, self.said = 0, bytearray()
+        self.port, self.log = 0, bytearray()
         for line in self.process.stderr:
-            self.said += line
+            self.log += line
             if b"http://127.0.0.1:" in line:
                 self.port = int(line.partition(b"http://127.0.0.1:")[2].partition(b"/")[0])
                 break
-        threading.Thread(target=lambda: self.said.extend(self.process.stderr.read()), daemon=True).start()  # type: ignore[union-attr]
+        threading.Thread(target=lambda: self.log.extend(self.process.stderr.read()), daemon=True).start()  # type: ignore[union-attr]
 
-    def ask(self, path: str, body: bytes, **headers: str) -> tuple[int, bytes]:
+    def post(self, path: str, body: bytes, **headers: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         try:
             connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
@@ -164,8 +166,8 @@ class Server:
         finally:
             connection.close()
 
-    def leave(self, path: str, body: bytes, sent: int) -> None:
-        """Asks and goes away before the answer, or before all was sent."""
+    def abandon(self, path: str, body: bytes, sent: int) -> None:
+        """Disconnect before the answer, or before all was sent."""
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         head += f"Content-Length: {len(body)}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", self.port), timeout=120) as raw:
@@ -173,7 +175,7 @@ class Server:
 
 
 def _request(rng: random.Random) -> tuple[str, bytes, list[str] | None]:
-    """An address, a body, and the lines whose translations must come back; None: any answer will do."""
+    """Return an address, a body, and the lines whose translations must come back; None: any answer will do."""
     lines = [hostile(rng)[:1500].decode("utf-8", errors="replace") for _ in range(rng.randrange(1, 4))]
     lines = [line.replace("\n", " ") for line in lines]
     good: dict[str, Any] = {"lines": lines, "beam": rng.randrange(1, 4)}
@@ -185,11 +187,11 @@ def _request(rng: random.Random) -> tuple[str, bytes, list[str] | None]:
         return "/api/stream", json.dumps(good).encode(), lines
     if kind == 5:
         tokens = [rng.choice([rng.randrange(300), -1, 99_999_999]) for _ in range(rng.randrange(6))]
-        asked = {"source": lines[0], "tokens": tokens, "layer": rng.randrange(-1, 5)}
-        return "/api/attention", json.dumps(asked).encode(), None
+        fields = {"source": lines[0], "tokens": tokens, "layer": rng.randrange(-1, 5)}
+        return "/api/attention", json.dumps(fields).encode(), None
     if kind == 6:
-        asked = {"source": lines[0], "target": lines[-1], "head": rng.choice([None, 0, 1, 99])}
-        return "/api/attention", json.dumps(asked).encode(), None
+        fields = {"source": lines[0], "target": lines[-1], "head": rng.choice([None, 0, 1, 99])}
+        return "/api/attention", json.dumps(fields).encode(), None
     if kind == 7:
         body = json.dumps(good).encode()
         return "/api/translate", body[: rng.randrange(len(body))], None
@@ -206,17 +208,17 @@ def _request(rng: random.Random) -> tuple[str, bytes, list[str] | None]:
     return rng.choice(["/api/other", "/", "/api/translate"]), b"x" * rng.choice([0, 10, 400_000]), None
 
 
-def _ask(server: Server, seed: int, number: int) -> str:
-    """One request and its answer: the status, or what was wrong."""
+def _exchange(server: Server, seed: int, number: int) -> str:
+    """Send a request; return the status, or what was wrong."""
     rng = random.Random(f"{seed} {number}")
     path, body, lines = _request(rng)
     if rng.random() < 0.03:
-        server.leave(path, body, rng.randrange(len(body) + 200))
+        server.abandon(path, body, rng.randrange(len(body) + 200))
         return "left"
     deadline = time.monotonic() + 600
     while True:
         try:
-            status, answer = server.ask(path, body)
+            status, answer = server.post(path, body)
         except (OSError, http.client.HTTPException) as error:
             return f"WRONG {path}: no answer ({type(error).__name__})"
         late = status == 200 and path == "/api/stream" and b"(max_seconds)" in answer.splitlines()[-1]
@@ -236,30 +238,30 @@ def _ask(server: Server, seed: int, number: int) -> str:
 
 
 def fuzz_serve(checkpoint: str, num: int, clients: int, seed: int, options: list[str]) -> list[str]:
-    """What was wrong with the answers of `nmt.serve` to `num` requests of several clients at once."""
+    """Return what was wrong with the answers of `nmt.serve` to `num` requests of several clients at once."""
     server = Server(checkpoint, options)
-    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]  # they never say a word
+    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]  # they never send a byte
     outcomes: Counter[str] = Counter()
     step = max(num // 5, 1)
     with ThreadPoolExecutor(clients) as pool:
         for first in range(0, num, step):
             numbers = range(first, min(first + step, num))
-            outcomes.update(pool.map(lambda number: _ask(server, seed, number), numbers))
+            outcomes.update(pool.map(lambda number: _exchange(server, seed, number), numbers))
             print(f"serve: {numbers.stop:,} requests, {peak(server.process):.0f} MB at most", flush=True)
     for one in idle:
         one.close()
     wrong = [f"serve: {what} ({times} times)" for what, times in outcomes.items() if what.startswith("WRONG")]
-    told = ", ".join(f"{times} {what}" for what, times in sorted(outcomes.items()) if not what.startswith("WRONG"))
-    print(f"serve: {told}")
+    summary = ", ".join(f"{times} {what}" for what, times in sorted(outcomes.items()) if not what.startswith("WRONG"))
+    print(f"serve: {summary}")
     if sum(outcomes.values()) != num:
         wrong.append(f"serve: {num} requests, {sum(outcomes.values())} outcomes")
-    status, answer = server.ask("/api/translate", b'{"text": "a", "beam": 1}')
+    status, answer = server.post("/api/translate", b'{"text": "a", "beam": 1}')
     if status != 200:
         wrong.append(f"serve: at the end {status} {answer[:200]!r}")
     server.process.terminate()
     server.process.wait(60)
-    if b"Traceback" in server.said:
-        wrong.append(f"serve: {server.said[-500:].decode(errors='replace')}")
+    if b"Traceback" in server.log:
+        wrong.append(f"serve: {server.log[-500:].decode(errors='replace')}")
     return wrong
 
 
@@ -271,10 +273,10 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=100, help="of serve, at once")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--options", nargs="*", default=["search.beam=1"], help="for both commands, as name=value")
-    given = parser.parse_args()
-    wrong = fuzz_translate(given.checkpoint, given.lines, given.seed, given.options) if given.lines else []
-    if given.requests:
-        wrong += fuzz_serve(given.checkpoint, given.requests, given.clients, given.seed, given.options)
+    options = parser.parse_args()
+    wrong = fuzz_translate(options.checkpoint, options.lines, options.seed, options.options) if options.lines else []
+    if options.requests:
+        wrong += fuzz_serve(options.checkpoint, options.requests, options.clients, options.seed, options.options)
     for line in wrong[:20]:
         print(line, file=sys.stderr)
     print("nothing was wrong" if not wrong else f"{len(wrong)} kinds of faults")

@@ -1,14 +1,14 @@
-"""Searches for good options with Optuna: proposes values, trains, and ends early what does badly.
+"""Tune options with Optuna: propose values, train, and end bad trials early.
 
-usage: python scripts/optimise.py NAME OPTION=RANGE … [name=value …] [--trials N] [--metric bleu|chrf|loss|aer]
+usage: python scripts/tune.py NAME OPTION=RANGE … [name=value …] [--trials N] [--metric bleu|chrf|loss|aer]
            [--seed N]
 
 RANGE: LOW..HIGH a number, LOW..HIGH:log one on a logarithmic scale, A|B|C one of several; whole numbers at both ends
     give whole numbers. Arguments without a range are those of `python -m nmt.train`, the same for every trial.
-example: python scripts/optimise.py rates optim.learning_rate=1e-4..1e-2:log 'model.cell=lstm|gru' --trials 30
+example: python scripts/tune.py rates optim.learning_rate=1e-4..1e-2:log 'model.cell=lstm|gru' --trials 30
 
-Every trial is a run in runs/NAME/, made by `python -m nmt.train` in a process of its own. Its validations are told to
-Optuna; a trial below the median of the others at the same update is stopped (MedianPruner). The study is kept in
+Every trial is a run in runs/NAME/, made by `python -m nmt.train` in a process of its own. Its validations are reported
+to Optuna; a trial below the median of the others at the same update is stopped (MedianPruner). The study is kept in
 runs/NAME/optuna.log, so the same command goes on with it; a trial that was interrupted is taken up again.
 
 This looks for one good setting and looks at the validation set to find it: not a fair comparison of options, which is
@@ -23,10 +23,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nmt.cli.run_directory import run_name
 from nmt.cli.sweep.process_launcher import PARENT, reason_of
@@ -38,51 +38,36 @@ WARM_UP = 3
 """Trials that are never ended early, so that there is something to compare with."""
 
 
-class Space(NamedTuple):
-    """The values an option may take: choices, or numbers from low to high."""
+def parse(text: str) -> tuple[str, Any] | None:
+    """Return an option and the distribution of its values; None for an argument of the training.
 
-    option: str
-    choices: list[str]
-    low: float = 0.0
-    high: float = 0.0
-    log: bool = False
-    whole: bool = False
-
-    def draw(self, trial: Any) -> str:
-        """The value that a trial proposes, as the command line has it."""
-        if self.choices:
-            return str(trial.suggest_categorical(self.option, self.choices))
-        if self.whole:
-            return str(trial.suggest_int(self.option, int(self.low), int(self.high), log=self.log))
-        return f"{trial.suggest_float(self.option, self.low, self.high, log=self.log):.6g}"
-
-
-def parse(text: str) -> Space | None:
-    """The range that an argument gives; None for an argument of the training.
-
-    Raises ValueError when the range is none.
+    Raises ValueError when the range is invalid.
     """
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
     option, _, value = text.partition("=")
     if "|" in value:
-        return Space(option, [choice.strip() for choice in value.split("|")])
-    found = re.fullmatch(r"(.+)\.\.(.+?)(:log)?", value)
-    if found is None or "/" in value:
+        return option, CategoricalDistribution([choice.strip() for choice in value.split("|")])
+    match = re.fullmatch(r"(.+)\.\.(.+?)(:log)?", value)
+    if match is None or "/" in value:
         return None
     try:
-        low, high = float(found[1]), float(found[2])
+        low, high = float(match[1]), float(match[2])
     except ValueError:
         return None
-    log = found[3] is not None
+    log = match[3] is not None
     if low >= high or (log and low <= 0):
         raise ValueError(f"{text}: the range needs a lower end below its upper one" + (", above 0 for log" * log))
-    whole = all(re.fullmatch(r"-?\d+", end) for end in found.groups()[:2])
-    return Space(option, [], low, high, log, whole)
+    if all(re.fullmatch(r"-?\d+", end) for end in match.groups()[:2]):
+        return option, IntDistribution(int(low), int(high), log=log)
+    return option, FloatDistribution(low, high, log=log)
 
 
 def train(trial: Any, arguments: list[str], directory: Path, metric: str) -> float:
-    """One trial: its best validation, or Optuna's TrialPruned when it was ended early.
+    """Run one trial and return its best validation.
 
     Raises:
+        TrialPruned: Optuna ended it early.
         ChildProcessError: the run failed.
         ValueError: its validations do not have the metric.
         KeyboardInterrupt: the run has saved before; at a second one it has not.
@@ -106,7 +91,7 @@ def train(trial: Any, arguments: list[str], directory: Path, metric: str) -> flo
                 lines.append(line.rstrip("\n"))
                 for row in validations(directory):
                     if key not in row and row not in before:
-                        raise ValueError(lacking(metric, row))
+                        raise ValueError(missing(metric, row))
                     if key in row and row["update"] > reported:
                         trial.report(row[key], row["update"])
                         reported = row["update"]
@@ -127,107 +112,116 @@ def train(trial: Any, arguments: list[str], directory: Path, metric: str) -> flo
     rows = validations(directory)
     values = [row[key] for row in rows if key in row]
     if not values:
-        raise ValueError(lacking(metric, rows[-1] if rows else {}))
+        raise ValueError(missing(metric, rows[-1] if rows else {}))
     return max(values) if STOP_METRICS[metric] > 0 else min(values)
 
 
 def validations(directory: Path) -> list[dict[str, Any]]:
-    """The rows of the validations of a run so far."""
+    """Return the rows of the validations of a run so far."""
     return [row for row in logger.read(directory / "metrics.jsonl") if "valid_loss" in row]
 
 
-def lacking(metric: str, row: dict[str, Any]) -> str:
-    """That a validation does not have the metric, and what would give it."""
+def missing(metric: str, row: dict[str, Any]) -> str:
+    """Return the message that a validation does not have the metric, and what would add it."""
     there = ", ".join(name for name in STOP_METRICS if f"valid_{name}" in row) or "none"
-    needed = "add it to metrics.names, as in metrics.names=[bleu,chrf]"
+    remedy = "add it to metrics.names, as in metrics.names=[bleu,chrf]"
     if metric == "aer":
-        needed = "it needs a file of gold alignments beside the validation text, and a model with attention"
-    return f"--metric {metric}: validation gives only {there}; {needed}; another metric needs another NAME"
+        remedy = "it needs a file of gold alignments beside the validation text, and a model with attention"
+    return f"--metric {metric}: validation gives only {there}; {remedy}; another metric needs another NAME"
 
 
-def search(given: argparse.Namespace) -> None:
-    """Makes or continues a study.
+def search(options: argparse.Namespace) -> None:
+    """Start or continue a study.
 
     Raises:
-        BlockingIOError: another process does.
+        BlockingIOError: it belongs to another process.
         ValueError: there is no range, the study is of another metric, or a trial does not have this one.
     """
-    spaces = [space for text in given.arguments if (space := parse(text)) is not None]
-    fixed = [text for text in given.arguments if parse(text) is None]
-    if not spaces:
+    space = dict(parsed for text in options.arguments if (parsed := parse(text)) is not None)
+    fixed = [text for text in options.arguments if parse(text) is None]
+    if not space:
         raise ValueError("no option has a range, such as optim.learning_rate=1e-4..1e-2:log")
-    runs = next((text.partition("=")[2] for text in fixed if text.startswith("runs=")), "runs")
-    with contextlib.ExitStack() as owned:
+    runs = Path(next((text.partition("=")[2] for text in fixed if text.startswith("runs=")), "runs"))
+    with contextlib.ExitStack() as stack:
         try:
-            owned.enter_context(locked(Path(runs) / given.name))
+            stack.enter_context(locked(runs / options.name))
         except BlockingIOError as error:
-            who = str(error).partition(";")[0]
-            raise BlockingIOError(f"{who}; wait until it has ended, or give this study another NAME") from None
-        optimise(given, spaces, fixed, Path(runs))
+            owner = str(error).partition(";")[0]
+            raise BlockingIOError(f"{owner}; wait until it has ended, or give this study another NAME") from None
+        study = open_study(options, runs)
+        run_trials(study, options, space, fixed, runs)
+        report_best(study, options.metric)
 
 
-def optimise(given: argparse.Namespace, spaces: Sequence[Space], fixed: Sequence[str], runs: Path) -> None:
-    """The trials that are left, of a study that belongs to this process alone.
-
-    Args:
-        given: the command line.
-        spaces, fixed: its arguments with a range, and those of all trials.
-        runs: the folder that the folder of the study lies in.
-    """
+def open_study(options: argparse.Namespace, runs: Path) -> Any:
+    """Return a new or continued Optuna study, with its unfinished trials in the queue."""
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    backend = JournalFileBackend(str(runs / given.name / "optuna.log"))
+    backend = JournalFileBackend(str(runs / options.name / "optuna.log"))
     study = optuna.create_study(
-        study_name=given.name,
+        study_name=options.name,
         storage=optuna.storages.JournalStorage(backend),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=WARM_UP),
-        direction="maximize" if STOP_METRICS[given.metric] > 0 else "minimize",
+        direction="maximize" if STOP_METRICS[options.metric] > 0 else "minimize",
         load_if_exists=True,
     )
-    metric = study.user_attrs.get("metric", given.metric)
-    if metric != given.metric:  # the values of its trials, and whether more is better
-        raise ValueError(f"--metric {given.metric}: the study {given.name} is of {metric}; give another NAME")
+    metric = study.user_attrs.get("metric", options.metric)
+    if metric != options.metric:  # the values of its trials, and whether more is better
+        raise ValueError(f"--metric {options.metric}: the study {options.name} is of {metric}; give another NAME")
     study.set_user_attr("metric", metric)
-    # Another seed in every sitting, or the proposals of the first one would come again.
-    study.sampler = optuna.samplers.TPESampler(seed=given.seed + 1000 * len(study.trials))
-    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # left by a study that was interrupted
+    # Another seed each time, or the proposals of the first time would come again.
+    study.sampler = optuna.samplers.TPESampler(seed=options.seed + 1000 * len(study.trials))
+    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # interrupted
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         study.enqueue_trial(trial.params)
+    return study
 
-    def objective(trial: Any) -> float:
-        drawn = [f"{space.option}={space.draw(trial)}" for space in spaces]
-        name = f"{given.name}/{run_name((), drawn)}"
+
+def run_trials(
+    study: Any, options: argparse.Namespace, space: dict[str, Any], fixed: Sequence[str], runs: Path
+) -> None:
+    """Run the trials that are left.
+
+    Args:
+        study: of Optuna, in this process alone.
+        options: the command line.
+        space: the distributions of the options that are tuned.
+        fixed: the arguments of all trials.
+        runs: the folder that the folder of the study is in.
+    """
+    import optuna
+    from optuna.trial import TrialState
+
+    for _ in range(options.trials - len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))):
+        trial = study.ask(space)
+        values = {option: trial.params[option] for option in space}
+        drawn = [f"{option}={f'{v:.6g}' if isinstance(v, float) else v}" for option, v in values.items()]
+        name = f"{options.name}/{run_name((), drawn)}"
         print(f"trial {trial.number}: {' '.join(drawn)}", flush=True)
         begin = time.monotonic()
         try:
-            value = train(trial, [*fixed, *drawn, f"name={name}"], runs / name, given.metric)
+            value = train(trial, [*fixed, *drawn, f"name={name}"], runs / name, options.metric)
+            study.tell(trial, value)
+            outcome = f"{options.metric} {value:.4g} in {time.monotonic() - begin:.0f} s"
         except optuna.TrialPruned:
-            print(f"trial {trial.number}: ended early after {time.monotonic() - begin:.0f} s", flush=True)
-            raise
-        except ChildProcessError as error:
-            print(f"trial {trial.number}: failed: {error}", flush=True)
-            raise
-        except KeyboardInterrupt:
-            study.enqueue_trial(trial.params)
-            raise
-        print(f"trial {trial.number}: {given.metric} {value:.4g} in {time.monotonic() - begin:.0f} s", flush=True)
-        return value
-
-    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    left = given.trials - len(study.get_trials(states=ended))
-    if left > 0:
-        study.optimize(objective, n_trials=left, catch=(ChildProcessError,))
-    tell_best(study, given.metric)
+            study.tell(trial, state=TrialState.PRUNED)
+            outcome = f"ended early after {time.monotonic() - begin:.0f} s"
+        except (ValueError, OSError) as error:
+            study.tell(trial, state=TrialState.FAIL)
+            if not isinstance(error, ChildProcessError):
+                raise
+            outcome = f"failed: {error}"
+        print(f"trial {trial.number}: {outcome}", flush=True)
 
 
-def tell_best(study: Any, metric: str) -> None:
-    """What was found, and how many trials it took."""
+def report_best(study: Any, metric: str) -> None:
+    """Print the best trial, and how many trials there were."""
     import optuna
 
-    counts = {state.name.lower(): len(study.get_trials(states=[state])) for state in optuna.trial.TrialState}
-    print(", ".join(f"{number} {state}" for state, number in counts.items() if number))
+    counts = Counter(trial.state for trial in study.trials)
+    print(", ".join(f"{counts[state]} {state.name.lower()}" for state in optuna.trial.TrialState if counts[state]))
     try:
         best = study.best_trial
     except ValueError:
@@ -236,7 +230,7 @@ def tell_best(study: Any, metric: str) -> None:
 
 
 def main() -> None:
-    """Reads the command line; a mistake costs one line."""
+    """Read the command line; print an error in one line."""
     summary, _, rest = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(
         description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -251,7 +245,7 @@ def main() -> None:
     except KeyboardInterrupt:
         raise SystemExit("stopped; the same command goes on") from None
     except ImportError:
-        raise SystemExit('error: needs Optuna: run pip install "nmt-attention[optimise]"') from None
+        raise SystemExit('error: needs Optuna: run pip install "nmt-attention[tune]"') from None
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
 
