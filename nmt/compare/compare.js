@@ -26,12 +26,9 @@ const sideBySide = ({ models, sentences }) => {
   const state = { now: -1, names: [], turn: 0 };
 
   const clear = () => {
-    for (const span of document.querySelectorAll(".trace span")) { shade(span, 0); span.classList.remove("on"); }
-    for (const th of document.querySelectorAll(".heat th.on")) th.classList.remove("on");
+    unmark([source, ...cards.map(({ line }) => line)], cards.map(({ matrix }) => matrix));
     for (const card of cards) card.say("");
   };
-  const best = (names, weights) => [...names.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, 3)
-    .filter((i) => weights[i] >= 0.01).map((i) => `${isolated(names[i])} ${weights[i].toFixed(2)}`).join(", ") || "nothing";
 
   // A group: its translation and its matrix, with layers and heads to choose from.
   const makeCard = (model, m) => {
@@ -55,31 +52,11 @@ const sideBySide = ({ models, sentences }) => {
     scroll.append(matrix);
     card.append(bar, text, ...(model.layers ? [chosen, line, told, scroll] : [element("p", "no attention", { class: "soft" })]));
 
-    const self = { card, view: null, bytes: null, say: (said) => { told.textContent = said; } };
-    const enter = grid(matrix, (td, row, column) => trace(row, column), () => {});
-    const heads = () => matrix.tHead.rows[0].cells, rows = () => matrix.tBodies[0].rows;
+    const self = { card, line, matrix, view: null, bytes: null, say: (said) => { told.textContent = said; } };
     const shared = () => self.view && self.view.source.join("\n") === state.names.join("\n");
-    // A row of the matrix, and one of its cells.
-    const trace = (t, s) => {
-      const { target, rows: weights, source: names } = self.view;
-      clear();
-      line.children[t]?.classList.add("on");
-      rows()[t]?.cells[0].classList.add("on");
-      if (shared()) weights[t].forEach((weight, i) => shade(source.children[i], weight));
-      if (s === undefined) { self.say(`${isolated(target[t])} ← ${best(names, weights[t])}`); return; }
-      heads()[s + 1]?.classList.add("on");
-      if (shared()) source.children[s].classList.add("on");
-      self.say(`${isolated(target[t])} ← ${isolated(names[s])}: ${weights[t][s].toFixed(2)}`);
-    };
-    // A column of the matrix, by a word of the source.
-    self.receive = (s) => {
-      if (!shared()) return;
-      const column = self.view.rows.map((row) => row[s]);
-      heads()[s + 1]?.classList.add("on");
-      column.forEach((weight, t) => shade(line.children[t], weight));
-      self.say(`${isolated(state.names[s])} → ${best(self.view.target, column)}`);
-    };
-    walk(line, (t) => trace(t), null, clear);
+    self.mark = marker({ sourceLine: source, targetLine: line, matrix, weight: told }, () => self.view, shared);
+    const enter = grid(matrix, (td, row, column) => { clear(); self.mark(true, row, column); }, () => {});
+    walk(line, (t) => { clear(); self.mark(true, t); }, null, clear);
 
     self.project = (sentence) => {
       const own = sentence.of[m];
@@ -126,11 +103,7 @@ const sideBySide = ({ models, sentences }) => {
 
   const show = async (index) => {
     const turn = ++state.turn, sentence = sentences[index];
-    list.querySelector("[aria-selected=true]")?.setAttribute("aria-selected", "false");
-    const option = byId("option-" + index);
-    option.setAttribute("aria-selected", "true");
-    list.scrollTop = within(list.scrollTop, option.offsetTop - list.clientHeight + option.offsetHeight, option.offsetTop);
-    list.setAttribute("aria-activedescendant", option.id);
+    select(list, index);
     if (state.now === index) return;
     const found = await Promise.all(cards.map((card) => card.unpack(index)));
     if (state.turn !== turn) return; // another one was chosen meanwhile
@@ -144,19 +117,14 @@ const sideBySide = ({ models, sentences }) => {
   };
   const go = (steps) => show(within(at() + steps, 0, sentences.length - 1));
 
-  walk(source, (s) => { clear(); source.children[s].classList.add("on"); for (const card of cards) card.receive(s); }, null, clear);
-  list.replaceChildren(...sentences.map((sentence, i) => {
-    const row = element("div", undefined, { role: "option", id: "option-" + i, "aria-selected": "false" });
-    row.append(element("span", String(sentence.n), { class: "number" }), element("span", sentence.s, { class: "text", dir: "auto" }));
-    if (sentence.why !== "by length") row.append(element("span", sentence.why.replace("chrF differs by ", "Δ "), { class: "why", title: sentence.why }));
-    return row;
-  }));
+  walk(source, (s) => { clear(); source.children[s].classList.add("on"); for (const card of cards) card.mark(false, s); }, null, clear);
+  list.replaceChildren(...sentences.map(({ n, s, why }, i) => listed(i, n, s,
+    ...(why === "by length" ? [] : [element("span", why.replace("chrF differs by ", "Δ "), { class: "why", title: why })]))));
   const at = () => sentences.findIndex((_, i) => byId("option-" + i).getAttribute("aria-selected") === "true");
   byId("browser").hidden = false;
   units.addEventListener("change", redraw);
   steered(list, show, go);
-  const asked = /^#sentence-(\d+)$/.exec(location.hash);
-  show(Math.max(0, asked ? sentences.findIndex(({ n }) => n === Number(asked[1])) : 0));
+  show(Math.max(0, sentences.findIndex(({ n }) => n === addressed())));
 };
 
 if (byId("texts")) sideBySide(JSON.parse(byId("texts").textContent));

@@ -4,8 +4,9 @@ import hashlib
 import json
 import logging
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from nmt import __version__, alignment
 from nmt.alignment.writers import Aligned, writing
 from nmt.data import Pair
 from nmt.evaluation.attention_diagnostics import Collector, importance
-from nmt.evaluation.report import Browser, Report, ReportSentence, SplitReport, heatmap, write_page
+from nmt.evaluation.report import Browser, Report, ReportSentence, heatmap, write_page
 from nmt.evaluation.results import Evaluation
 from nmt.inference.aligner import CHANGED, CHUNK, Aligner
 from nmt.runtime.files import write_text
@@ -22,61 +23,46 @@ log = logging.getLogger(__name__)
 
 NUM_HEATMAPS = 10
 FILES = ("pharaoh", "npz")
-
-
-@dataclass
-class About:
-    """What a report says beside the results: names of run and test set, how the run was made, and its history."""
-
-    name: str = ""
-    test: str = "test"
-    command: str = ""
-    config: str = ""
-    history: Sequence[dict[str, Any]] = ()
-    data: Sequence[SplitReport] = field(default_factory=list)
-    texts: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)  # see `nmt.cli.run_directory.texts`
+About = Report
+"""What a report says beside the results: names of run and test set, how the run was made, and its history."""
 
 
 def write(result: Evaluation, aligner: Aligner | None, directory: Path, about: About) -> None:
-    """Writes everything; the diagnostics of the hypotheses are measured on the way and added to the result.
+    """Write everything; the diagnostics of the hypotheses are measured on the way and added to the result.
 
     Args:
-        result: everything that was found.
+        result: everything that was measured.
         aligner: holds the model; None for a model without attention.
         directory: the report folder; what it held under the same names is replaced.
         about: what else the page says.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.yaml").unlink(missing_ok=True)
+    for name in ("config.yaml", "reference_alignments.pharaoh", "readings.json", "diagnostics.json"):
+        (directory / name).unlink(missing_ok=True)
     write_text(directory / "hypotheses.txt", "".join(f"{t.text}\n" for t in result.translations))
     browser = _write_attention(result, aligner, directory)
+    scores, readings = result.primitive(), result.readings()
+    diagnostics = result.diagnostics.primitive() if result.diagnostics is not None else {}
     if result.alignment is not None:
         alignment.write_pharaoh(directory / "reference_alignments.pharaoh", result.alignment.links)
-        _write_json(directory / "readings.json", result.readings())
-    else:
-        for name in ("reference_alignments.pharaoh", "readings.json"):
-            (directory / name).unlink(missing_ok=True)
-    _write_json(directory / "scores.json", result.primitive())
+        _write_json(directory / "readings.json", readings)
+    _write_json(directory / "scores.json", scores)
     if result.diagnostics is not None:
-        _write_json(directory / "diagnostics.json", result.diagnostics.primitive())
+        _write_json(directory / "diagnostics.json", diagnostics)
         for line in result.diagnostics.table():
             log.info("%s", line)
     rows = (json.dumps(row, ensure_ascii=False) for row in result.sentences())
     write_text(directory / "sentences.jsonl", "".join(f"{row}\n" for row in rows))
     for note in result.notes:
         log.info("%s", note)
-    page = Report(
+    page = replace(
+        about,
         title=f"{about.test}: {len(result.pairs)} sentences",
-        name=about.name,
-        scores=result.primitive(),
-        readings=result.readings(),
-        diagnostics=result.diagnostics.primitive() if result.diagnostics is not None else {},
-        history=about.history,
-        data=about.data,
+        scores=scores,
+        readings=readings,
+        diagnostics=diagnostics,
         texts={**about.texts, about.test: _digests(result.pairs)},
-        command=about.command,
         versions=versions(),
-        config=about.config,
         notes=result.notes,
         browser=browser,
     )
@@ -85,39 +71,37 @@ def write(result: Evaluation, aligner: Aligner | None, directory: Path, about: A
 
 
 def _write_attention(result: Evaluation, aligner: Aligner | None, directory: Path) -> Browser:
-    """alignments.npz, alignments.pharaoh, heat maps and diagnostics of the hypotheses; what the page shows of them."""
-    pairs, translations = result.pairs, result.translations
+    """Write links, weights, heat maps and diagnostics of the hypotheses; return what the page shows of them."""
+    pairs, translations, rows = result.pairs, result.translations, result.sentences()
     for picture in (directory / "heatmaps").glob("[0-9]*.png"):
         picture.unlink()
-    changed = 0
-    texts = [(pair.source, translation.text) for pair, translation in zip(pairs, translations, strict=True)]
     if aligner is None:
         for name in FILES:
             (directory / f"alignments.{name}").unlink(missing_ok=True)
-        (directory / "diagnostics.json").unlink(missing_ok=True)
         browser = Browser()
-        for row in result.sentences():
+        for row in rows:
             browser.add(_sentence(row))
         return browser
-    reading = aligner.reading
+    reading, changed = aligner.reading, 0
     assert reading is not None, "it was chosen"
     read_from = aligner.translator.in_words(reading)
-    browser, collector, rows = Browser(*reading[:3], read_from), Collector(), iter(result.sentences())
+    browser, collector = Browser(*reading[:3], read_from), Collector()
     with writing(directory, FILES, weights=True) as add:
         for begin in range(0, len(pairs), CHUNK):
             part = slice(begin, begin + CHUNK)
+            texts = [(pair.source, t.text) for pair, t in zip(pairs[part], translations[part], strict=True)]
             sources = aligner.tokenizer.encode_source([pair.source for pair in pairs[part]])
-            found = aligner.align_ids(texts[part], sources, [t.tokens for t in translations[part]])
-            add(found)
-            changed += sum(not one.is_numbered for one in found)
-            for one in found:
+            aligned = aligner.align_ids(texts, sources, [t.tokens for t in translations[part]])
+            add(aligned)
+            for i, (one, row) in enumerate(zip(aligned, rows[part], strict=True), start=begin):
+                changed += not one.is_numbered
                 collector.add(one.weights, one.source_pieces, one.source)
-                browser.add(_sentence(next(rows), one), one.weights)
-            for i, one in enumerate(found[: max(NUM_HEATMAPS - begin, 0)], start=begin):
-                picture, rows_read = directory / "heatmaps" / f"{i + 1:04d}.png", reading.rows(one.weights)
-                names = one.source_pieces, one.target_pieces[: len(rows_read)]
-                drawn = heatmap.draw(picture, rows_read, *names, title=read_from)
-                result.notes += [f"{picture.name}: {note}" for note in drawn]
+                browser.add(_sentence(row, one), one.weights)
+                if i < NUM_HEATMAPS:
+                    picture, weights = directory / "heatmaps" / f"{i + 1:04d}.png", reading.rows(one.weights)
+                    labels = one.source_pieces, one.target_pieces[: len(weights)]
+                    notes = heatmap.draw(picture, weights, *labels, title=read_from)
+                    result.notes += [f"{picture.name}: {note}" for note in notes]
     if changed:
         result.notes.append(f"{changed} of {len(pairs)} sentences have no links: {CHANGED}.")
     result.diagnostics = collector.result()
@@ -129,19 +113,19 @@ def _write_attention(result: Evaluation, aligner: Aligner | None, directory: Pat
 
 
 def _digests(pairs: Sequence[Pair]) -> list[list[str]]:
-    """SHA-256 of each side of a test set, as of a file of its lines."""
+    """Return the SHA-256 of each side of a test set, as of a file of its lines."""
     sides = {name: "".join(f"{pair[side]}\n" for pair in pairs) for side, name in enumerate(("sources", "references"))}
     return [[name, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()] for name, text in sides.items()]
 
 
 def _sentence(row: dict[str, Any], one: Aligned | None = None) -> ReportSentence:
-    """A row of sentences.jsonl for the page, with the names of its subwords and their links."""
-    texts = ("id", "source", "reference", "hypothesis", "cut", "chrf")
-    values = {"chrF": row["chrf"], **{name.replace("_", " "): row[name] for name in row if name not in texts}}
-    given = (row["source"], row["reference"], row["hypothesis"], values)
+    """Return a row of sentences.jsonl for the page, with the names of its subwords and their links."""
+    others = row.keys() - {"id", "source", "reference", "hypothesis", "cut", "chrf"}
+    values = {"chrF": row["chrf"], **{name.replace("_", " "): row[name] for name in row if name in others}}
+    shown = row["source"], row["reference"], row["hypothesis"], values
     if one is None:
-        return ReportSentence(*given)
-    return ReportSentence(*given, one.source_pieces, one.target_pieces, one.source_words, one.target_words, one.links)
+        return ReportSentence(*shown)
+    return ReportSentence(*shown, one.source_pieces, one.target_pieces, one.source_words, one.target_words, one.links)
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -149,8 +133,6 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    from importlib.metadata import version
-
+    """Return the versions of what a result depends on."""
     packages = ("torch", "sentencepiece", "sacrebleu", "numpy", "datasets")
     return {"nmt": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}

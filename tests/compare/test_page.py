@@ -14,9 +14,9 @@ from nmt.compare.plots import MARKS, STYLES
 from nmt.compare.sentences import choose, section
 from nmt.compare.tables import SECTIONS
 from nmt.evaluation.report.html_page import own
-from nmt.evaluation.report.weight_encoding import largest_error
+from nmt.evaluation.report.weight_encoding import LARGEST_ERROR
 
-ATOL = largest_error(64) + 0.001
+ATOL = LARGEST_ERROR + 0.001
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Curves over training and bars, as inline SVG: text stays text, colours come from the page."""
+"""Curves over training, and the axes and lines of all charts, as inline SVG: colors come from the page."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nmt.evaluation.report.html import escape
+from markupsafe import Markup
+
+from nmt.evaluation.report.html import macros
 
 _WIDTH, _HEIGHT = 440, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 14, 30
-_BAR, _NAMES = 26, 92
 MAX_POINTS = 300
 """Points drawn of one line; more are averaged in groups of equal size, and the caption says so."""
 
@@ -50,72 +51,76 @@ class Line(NamedTuple):
     points: list[tuple[float, float]]
 
 
+class Drawn(NamedTuple):
+    """What is drawn in a chart for one curve or group, in units of the SVG's viewBox.
+
+    Attributes:
+        style: the class that gives it color and dash.
+        line, band, whisker: paths; "" for none.
+        marks: (x, y, title).
+        shape: the path of a mark around its place; "" for a circle.
+        label: (x, y, text); () for none.
+        group: the number of its group.
+    """
+
+    style: str
+    line: str = ""
+    band: str = ""
+    whisker: str = ""
+    marks: Sequence[tuple[float, float, str]] = ()
+    shape: str = ""
+    label: tuple[float, float, str] | tuple[()] = ()
+    group: int | None = None
+
+
 def read_line(name: str, rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> Line:
-    """The rows that have an update and a finite value under one of `keys`."""
-    return _line(name, rows, lambda row: _number(row, keys))
+    """Return the rows that have an update and a finite value under one of `keys`."""
+    points = [(_number(row, ("update",)), _number(row, keys)) for row in rows]
+    return Line(name, sorted((x, y) for x, y in points if x is not None and y is not None))
 
 
 def charts(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Loss (nats per token), scores and alignment error of the validation set, entropy and other measures of attention
-    over updates, a chart each; empty when no row holds any."""
+    """Return loss (nats per token), scores and alignment error of the validation set, entropy and other measures of
+    attention over updates, a chart each; "" when no row holds any."""
     wanted: list[tuple[list[Line], Any, str]] = [
         ([read_line("training loss", rows, TRAIN_LOSS), read_line("validation loss", rows, VALID_LOSS)], min, ""),
         ([read_line("validation BLEU", rows, VALID_BLEU), read_line("validation chrF", rows, VALID_CHRF)], max, ""),
         ([read_line("validation alignment error", rows, VALID_AER)], min, ""),
-        (_of_heads(rows, lambda row: row.get("entropy")), None, "Entropy of attention (nats) over updates"),
+        (_of_heads([(row, row.get("entropy")) for row in rows]), None, "Entropy of attention (nats) over updates"),
     ]
     for measure, heading in ATTENTION.items():
-        lines = _of_heads(rows, lambda row, measure=measure: row.get("attention", {}).get(measure))  # type: ignore[misc]
-        wanted.append((lines, None, f"{heading} over updates"))
-    drawn = [_chart(lines, best, title) for lines, best, title in wanted if any(line.points for line in lines)]
-    return f'<div class="charts">{"".join(drawn)}</div>' if drawn else ""
+        grids = [(row, row.get("attention", {}).get(measure)) for row in rows]
+        wanted.append((_of_heads(grids), None, f"{heading} over updates"))
+    figures = [_chart(lines, best, title) for lines, best, title in wanted if any(line.points for line in lines)]
+    return Markup('<div class="charts">{}</div>').format(Markup("").join(figures)) if figures else ""
 
 
-def bars(title: str, rows: Sequence[tuple[str, float, str]]) -> str:
-    """Horizontal bars from zero.
-
-    Args:
-        title: above them. rows: name, value, and what stands behind the value.
-    """
-    most = max((value for _, value, _ in rows), default=0) or 1.0
-    room = _WIDTH - _NAMES - 150
-    parts = []
-    for number, (name, value, behind) in enumerate(rows):
-        y = number * _BAR
-        width = max(value, 0.0) / most * room
-        parts.append(
-            f'<text x="{_NAMES - 8}" y="{y + 17}" text-anchor="end">{escape(name)}</text>'
-            f'<rect class="bar" x="{_NAMES}" y="{y + 4}" width="{width:.1f}" height="{_BAR - 8}"/>'
-            f'<text x="{_NAMES + width + 6:.1f}" y="{y + 17}"><tspan class="value">{value:.1f}</tspan>'
-            f" {escape(behind)}</text>"
-        )
-    label = escape(f"{title}: " + ", ".join(f"{name} {value:.1f}, {behind}" for name, value, behind in rows))
-    return (
-        f'<figure class="card"><h3>{escape(title)}</h3><svg viewBox="0 0 {_WIDTH} {len(rows) * _BAR}" role="img" '
-        f'aria-label="{label}">{"".join(parts)}</svg></figure>'
+def figure(
+    title: str, frame: Frame, lines: Sequence[Drawn], attributes: Mapping[str, str] | None = None, caption: str = ""
+) -> Markup:
+    """Return a chart as HTML."""
+    drawn: Markup = macros("evaluation/report/templates/parts.html").figure(
+        title, frame, lines, attributes or {}, caption
     )
+    return drawn
 
 
-def _line(name: str, rows: Iterable[Mapping[str, Any]], of: Callable[[Mapping[str, Any]], float | None]) -> Line:
-    points = []
-    for row in rows:
-        update, value = _number(row, ("update",)), of(row)
-        if update is not None and value is not None:
-            points.append((update, value))
-    return Line(name, sorted(points))
+def path(points: Iterable[tuple[float, float]]) -> str:
+    """Return the SVG path through some points."""
+    return "M" + "L".join(f"{x} {y}" for x, y in points)
 
 
-def _of_heads(rows: Iterable[Mapping[str, Any]], grid: Callable[[Mapping[str, Any]], Any]) -> list[Line]:
-    """A line for each of `HEADS`; of a single head one line."""
-    grids = [(row, [value for layer in grid(row) or () for value in layer if value is not None]) for row in rows]
-    found = [
+def _of_heads(grids: Sequence[tuple[Mapping[str, Any], Any]]) -> list[Line]:
+    """Return a line for each of `HEADS`; one line for a single head."""
+    flat = [(row, [value for layer in grid or () for value in layer if value is not None]) for row, grid in grids]
+    rows = [
         {"update": row.get("update"), **{name: of(values) for name, of in HEADS.items()}}
-        for row, values in grids
-        if values and all(math.isfinite(value) for value in values)
+        for row, values in flat
+        if values and all(map(math.isfinite, values))
     ]
-    if max((len(values) for _, values in grids), default=0) == 1:
-        return [read_line("the only head", found, ("mean of all heads",))]
-    return [read_line(name, found, (name,)) for name in HEADS]
+    if max((len(values) for _, values in flat), default=0) == 1:
+        return [read_line("the only head", rows, ("mean of all heads",))]
+    return [read_line(name, rows, (name,)) for name in HEADS]
 
 
 def _number(row: Mapping[str, Any], keys: Sequence[str]) -> float | None:
@@ -127,15 +132,14 @@ def _number(row: Mapping[str, Any], keys: Sequence[str]) -> float | None:
 
 
 def _thin(points: list[tuple[float, float]]) -> tuple[list[tuple[float, float]], int]:
-    group = math.ceil(len(points) / MAX_POINTS)
-    if group <= 1:
-        return points, 1
+    """Return at most `MAX_POINTS` points, and how many were averaged for each."""
+    group = max(math.ceil(len(points) / MAX_POINTS), 1)
     parts = [points[start : start + group] for start in range(0, len(points), group)]
     return [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts], group
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers from `low` to `high`, about `count` of them."""
+    """Return round numbers from `low` to `high`, about `count` of them."""
     if high <= low:
         return [low]
     rough = (high - low) / count
@@ -146,7 +150,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def tick_label(value: float, beside: Sequence[float] = ()) -> str:
-    """A number on an axis, with as many digits as tell it from those beside it."""
+    """Return the text of a number on an axis, with as many digits as tell it from those beside it."""
     if value == int(value) and abs(value) < 1e7:
         return f"{value:,.0f}"
     if len(beside) > 1 and abs(value) < 1e7:
@@ -164,7 +168,7 @@ class Frame:
         margin: room on both sides of the x axis, as a share of its length.
     """
 
-    width, height = _WIDTH, _HEIGHT
+    width, height, left, right = _WIDTH, _HEIGHT, _LEFT, _WIDTH - _RIGHT
 
     def __init__(
         self, points: Iterable[tuple[float, float]], names: Sequence[str] = (), *, margin: float = 0.0
@@ -181,62 +185,49 @@ class Frame:
         self.high_y = max(ys) + room
 
     def place(self, x: float, y: float) -> tuple[float, float]:
+        """Return where a point stands in the SVG."""
         return (
-            _LEFT + (x - self.low_x) / (self.high_x - self.low_x) * (_WIDTH - _LEFT - _RIGHT),
-            _HEIGHT - _BOTTOM - (y - self.low_y) / (self.high_y - self.low_y) * (_HEIGHT - _TOP - _BOTTOM),
+            round(_LEFT + (x - self.low_x) / (self.high_x - self.low_x) * (self.right - _LEFT), 1),
+            round(_HEIGHT - _BOTTOM - (y - self.low_y) / (self.high_y - self.low_y) * (_HEIGHT - _TOP - _BOTTOM), 1),
         )
 
-    def __str__(self) -> str:
-        parts = []
+    def rows(self) -> list[tuple[float, str]]:
+        """Return the height of each line of the grid, and its number."""
         values = ticks(self.low_y, self.high_y)
-        for value in values:
-            y = self.place(self.low_x, value)[1]
-            parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-            parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick_label(value, values)}</text>')
+        return [(self.place(self.low_x, value)[1], tick_label(value, values)) for value in values]
+
+    def columns(self) -> list[tuple[float, str]]:
+        """Return the place of each name or number below the chart."""
         values = ticks(self.low_x, self.high_x) if self.is_wide else [self.low_x]
-        named = [(float(i), escape(name)) for i, name in enumerate(self.names)]
-        for value, name in named or [(value, tick_label(value, values)) for value in values]:
-            x = self.place(value, self.low_y)[0]
-            anchor = "end" if x > _WIDTH - _RIGHT - 20 else "middle"
-            parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 10}" text-anchor="{anchor}">{name}</text>')
-        return "".join(parts)
+        named = {float(i): name for i, name in enumerate(self.names)} or {x: tick_label(x, values) for x in values}
+        return [(self.place(x, self.low_y)[0], name) for x, name in named.items()]
 
 
-def _chart(lines: list[Line], best: Any, title: str) -> str:
+def _chart(lines: list[Line], best: Any, title: str) -> Markup:
     lines = [line for line in lines if line.points]
     frame = Frame(point for line in lines for point in line.points)
-    parts = [str(frame)]
-    parts += [_draw(line, "abc"[index], frame.place) for index, line in enumerate(lines)]
-    captions = [_caption(line, _DASHES[index], best) for index, line in enumerate(lines)]
+    drawn, captions = [], []
+    for line, style, dash in zip(lines, "abc", _DASHES, strict=False):
+        points, group = _thin(line.points)
+        places = [frame.place(*point) for point in points]
+        marks = [
+            (*place, f"{line.name} {value:.4g} at update {update:,.0f}")
+            for place, (update, value) in zip(places, points, strict=True)
+        ]
+        drawn.append(Drawn(style, path(places) if len(places) > 1 else "", marks=marks if len(marks) <= 60 else ()))
+        captions.append(_caption(line, style, dash, best, group))
     names = " and ".join(line.name for line in lines)
-    heading = escape(title or f"{names[0].upper()}{names[1:]} over updates")
-    return (
-        f'<figure class="card"><h3>{heading}</h3>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{heading}">{"".join(parts)}</svg>'
-        f"<figcaption>{'<br>'.join(captions)}</figcaption></figure>"
-    )
+    heading = title or f"{names[0].upper()}{names[1:]} over updates"
+    return figure(heading, frame, drawn, caption=Markup("<br>").join(captions))
 
 
-def _caption(line: Line, dash: str, best: Any) -> str:
-    """The legend of a line, with its best and its last value."""
-    style = "abc"[_DASHES.index(dash)]
-    key = f'<svg class="key" viewBox="0 0 30 8" aria-hidden="true"><path class="{style}" d="M0 4H30"/></svg>'
-    text = f"{key} {escape(line.name)} ({dash}): "
+def _caption(line: Line, style: str, dash: str, best: Any, group: int) -> Markup:
+    """Return the legend of a line, with its best and its last value."""
+    text = f" {line.name} ({dash}): "
     if best is not None:
         x, y = best(line.points, key=lambda point: point[1])
         text += f"{'lowest' if best is min else 'highest'} {y:.4g} at update {x:,.0f}, "
-    group = _thin(line.points)[1]
     averaged = f"; each point is the mean of {group} rows" if group > 1 else ""
-    return f"{text}last {line.points[-1][1]:.4g} at update {line.points[-1][0]:,.0f}{averaged}"
-
-
-def _draw(line: Line, style: str, place: Any) -> str:
-    points, _ = _thin(line.points)
-    placed = [place(x, y) for x, y in points]
-    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
-    drawn = f'<path class="{style}" d="{path}"/>' if len(placed) > 1 else ""
-    if len(points) <= 60:
-        for (x, y), (update, value) in zip(placed, points, strict=True):
-            title = escape(f"{line.name} {value:.4g} at update {update:,.0f}")
-            drawn += f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{title}</title></circle>'
-    return drawn
+    text += f"last {line.points[-1][1]:.4g} at update {line.points[-1][0]:,.0f}{averaged}"
+    key: Markup = macros("evaluation/report/templates/parts.html").key(style)
+    return key + text

@@ -2,81 +2,90 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from nmt.evaluation.report.html import escape, number, shaded, table
+import numpy as np
+
+from nmt.evaluation.report.html import number
 
 MAX_HEADS = 64
 """With more heads than this in all layers together, the map of agreement shows layers."""
 
-_Grid = Sequence[Sequence[float | None]]
+
+class Map(NamedTuple):
+    """A grid of cells, each (text, how far it is shaded from 0 to 1, attributes)."""
+
+    name: str | None
+    about: str
+    heads: list[str]
+    rows: list[tuple[str, list[tuple[str, float, Mapping[str, Any]]]]]
 
 
-def alignment_error(scores: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """The alignment error of every layer and head, for each shift; what was chosen is marked.
+def alignment_error(scores: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Map]:
+    """Return the alignment error of every layer and head, for each shift; what was chosen is marked.
 
     Args:
-        scores: what scores.json holds. rows: what readings.json holds.
+        scores: what scores.json holds.
+        rows: what readings.json holds.
     """
     if not rows or "alignment" not in scores:
-        return ""
+        return []
     chosen = scores["alignment"]["reading"]
     layers, heads = sorted({row["layer"] for row in rows}), sorted({row["head"] for row in rows})
     maps = []
     for shift in sorted({row["shift"] for row in rows}):
-        found = {
-            (row["layer"], row["head"]): row["aer"]
+        errors = {
+            (row["layer"], row["head"]): 100 * row["aer"]
             for row in rows
             if row["shift"] == shift and row["null"] == chosen["null"]
         }
-        if not found:
+        if not errors:
             continue
-        grid = [[_percent(found.get((layer, head))) for head in heads] for layer in layers]
+        grid = [[errors.get((layer, head)) for head in heads] for layer in layers]
         mark = (chosen["layer"], chosen["head"]) if shift == chosen["shift"] else None
         name = "read one step later" if shift else "read where a word is predicted"
-        lowest = min(found.values())
-        about = f"lowest {100 * lowest:.1f} %"
-        maps.append(_map(name, about, grid, layers, heads, digits=1, mark=mark, shift=shift, most=100.0))
-    counted = "has no link" if chosen["null"] else "is linked to the best of the other words"
-    text = (
-        "Per cent, lower is better; each word is linked to the one it attends to most. Outlined: what links are read "
-        f"from, chosen by {scores['alignment']['chosen_by']}; nothing was chosen on this test set. A word whose "
-        f"attention is on the end of the sentence {counted}."
-    )
-    return f'<p class="soft small">{escape(text)}</p><div class="maps">{"".join(maps)}</div>'
+        about = f"lowest {min(errors.values()):.1f} %"
+        maps.append(_of_heads(name, about, grid, layers, heads, digits=1, mark=mark, shift=shift, most=100.0))
+    return maps
 
 
-def diagnostics(found: Mapping[str, Any]) -> str:
-    """Every measure of every layer and head, over length, along the target, and agreement between heads.
+def diagnostics(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every measure of every layer and head, over length, along the target, and agreement between heads.
 
     Args:
-        found: what diagnostics.json holds (`Diagnostics.primitive`); {} for nothing.
+        content: what diagnostics.json holds (`nmt.evaluation.attention_diagnostics.Diagnostics.primitive`); {} for nothing.
     """
-    if not found:
-        return ""
-    measures: dict[str, Any] = dict(found["measures"])
-    about = dict(found["about"])
-    if found["importance"] is not None:
-        measures["importance"] = found["importance"]
+    if not content:
+        return {}
+    measures, about = dict(content["measures"]), dict(content["about"])
+    if content["importance"] is not None:
+        measures["importance"] = content["importance"]
         about["importance"] = (
-            f"what the loss rises by, in nats per token, when the head is silenced (on {found['num_importance']} "
+            f"what the loss rises by, in nats per token, when the head is silenced (on {content['num_importance']} "
             "sentences)"
         )
     if "punctuation" in about:
-        share = found["uniform_punctuation"]
+        share = content["uniform_punctuation"]
         about["punctuation"] += f" (a head that attends everywhere alike gives it {share:.3f})"
-    layers, heads = range(1, found["layers"] + 1), range(1, found["heads"] + 1)
-    maps = [_map(name, about.get(name, ""), grid, layers, heads) for name, grid in measures.items()]
-    parts = [f'<div class="maps">{"".join(maps)}</div>', _by_length(found), _along(found), _agreement(found)]
-    return "".join(parts)
+    layers, heads = range(1, content["layers"] + 1), range(1, content["heads"] + 1)
+    return {
+        "maps": [_of_heads(name, about.get(name, ""), grid, layers, heads) for name, grid in measures.items()],
+        "measures": list(content["measures"]),
+        "by_length": [
+            [bucket.replace("-", "–"), f"{values['num_sentences']:,}"]
+            + [number(_mean(values[name])) for name in content["measures"]]
+            for bucket, values in content["by_length"].items()
+        ],
+        "along": _along(content),
+        "agreement": _agreement(content),
+    }
 
 
-def _map(
+def _of_heads(
     name: str,
     about: str,
-    grid: _Grid,
+    grid: Sequence[Sequence[float | None]],
     layers: Sequence[int],
     heads: Sequence[int],
     *,
@@ -84,112 +93,68 @@ def _map(
     mark: tuple[int, int] | None = None,
     shift: int | None = None,
     most: float | None = None,
-) -> str:
-    """A grid whose cells are shaded by the size of their number. Rows and columns numbered 0 are means."""
-    sizes = [abs(value) for row in grid for value in row if value is not None and not math.isnan(value)]
-    largest = most or max(sizes, default=0.0) or 1.0
-    columns = "".join(f'<th scope="col">{_name(head)}</th>' for head in heads)
-    step = "" if shift is None else f' data-shift="{shift}"'
-    rows = []
-    for layer, values in zip(layers, grid, strict=True):
-        cells = "".join(
-            "<td></td>"
-            if value is None and not (layer and head)
-            else shaded(
-                number(value, digits),
-                abs(value or 0.0) / largest,
-                f' tabindex="-1" data-layer="{layer}" data-head="{head}"{step}'
-                + " data-chosen" * (mark == (layer, head)),
-            )
-            for head, value in zip(heads, values, strict=True)
-        )
-        rows.append(f'<tr><th scope="row">{_name(layer)}</th>{cells}</tr>')
-    return (
-        f'<figure class="of"><p class="small soft"><b>{escape(name)}</b> {escape(about)}</p>'
-        f'<div class="scroll"><table class="map" dir="ltr" aria-label="{escape(name)}"><thead><tr>'
-        f'<th scope="col" class="corner">layer \\ head</th>{columns}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div></figure>"
-    )
+) -> Map:
+    """Return a map of layers × heads. Rows and columns numbered 0 are means, and empty where there is none."""
+
+    def cell(row: int, column: int, value: float) -> tuple[str, Mapping[str, Any]]:
+        layer, head = layers[row], heads[column]
+        if np.isnan(value) and not (layer and head):
+            return "", {}
+        chosen = {"data-chosen": ""} if mark == (layer, head) else {}
+        place = {"tabindex": "-1", "data-layer": layer, "data-head": head, "data-shift": shift}
+        return number(value, digits), place | chosen
+
+    names = [[str(each) if each else "mean" for each in side] for side in (layers, heads)]
+    return _map(name, about, names[0], names[1], grid, cell, most)
 
 
-def _name(layer_or_head: int) -> str:
-    return str(layer_or_head) if layer_or_head else "mean"
+def _map(
+    name: str | None,
+    about: str,
+    rows: Sequence[str],
+    heads: list[str],
+    grid: Sequence[Sequence[float | None]],
+    cell: Callable[[int, int, float], tuple[str, Mapping[str, Any]]],
+    most: float | None = None,
+) -> Map:
+    """Return a grid shaded by the size of its numbers; `cell` gives text and attributes of one."""
+    values = np.array(grid, dtype=float)
+    sizes = np.nan_to_num(np.abs(values))
+    shares = np.minimum(sizes / (most or sizes.max() or 1.0), 1.0)
+    made = []
+    for i, row in enumerate(rows):
+        cells = [(cell(i, j, value), shares[i, j]) for j, value in enumerate(values[i])]
+        made.append((row, [(text, float(share), attributes) for (text, attributes), share in cells]))
+    return Map(name, about, heads, made)
 
 
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
+def _mean(grid: Any) -> float:
+    """Return the mean of every number in nested lists; NaN when there is none."""
+    values = np.array(grid, dtype=float)
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if values.size else np.nan
 
 
-def _mean(grid: Any) -> float | None:
-    """Of every number in nested lists; None when there is none."""
-    numbers = _numbers(grid)
-    return sum(numbers) / len(numbers) if numbers else None
+def _along(content: Mapping[str, Any]) -> Map | None:
+    """Return the entropy from the first to the last part of a target, by layer."""
+    parts, layers = content["entropy_along_target"], range(content["layers"])
+    grid = [[_mean(part[layer]) for part in parts] for layer in layers]
+    if np.isnan(grid).all():
+        return None
+    rows, heads = [f"layer {layer + 1}" for layer in layers], [f"part {part + 1}" for part in range(len(parts))]
+    return _map(None, "", rows, heads, grid, lambda row, column, value: (number(value, 2), {}))
 
 
-def _numbers(grid: Any) -> list[float]:
-    if isinstance(grid, list | tuple):
-        return [value for part in grid for value in _numbers(part)]
-    return [] if grid is None else [float(grid)]
+def _agreement(content: Mapping[str, Any]) -> Map | None:
+    grid, layers, num_heads = content["agreement"], range(1, content["layers"] + 1), content["heads"]
+    if len(grid) < 2:
+        return None
+    names, unit = [f"{layer}.{head + 1}" for layer in layers for head in range(num_heads)], "layer.head"
+    if len(grid) > MAX_HEADS:
+        grid = np.reshape(grid, (len(layers), num_heads, len(layers), num_heads)).mean((1, 3))
+        names, unit = [str(layer) for layer in layers], "layer"
 
+    def cell(row: int, column: int, value: float) -> tuple[str, Mapping[str, Any]]:
+        return f"{100 * value:.0f}", {"title": f"{names[row]} and {names[column]}"}
 
-def _by_length(found: Mapping[str, Any]) -> str:
-    names = list(found["measures"])
-    rows = [
-        [escape(bucket.replace("-", "–")), f"{values['num_sentences']:,}"] + [number(_mean(values[m])) for m in names]
-        for bucket, values in found["by_length"].items()
-    ]
-    heads = ["words of the source", "sentences", *map(escape, names)]
-    return f"<h3>Over length, mean of all heads</h3>{table('Over length', heads, rows)}" if rows else ""
-
-
-def _along(found: Mapping[str, Any]) -> str:
-    """Entropy from the first to the last part of a target, by layer."""
-    along = found["entropy_along_target"]
-    if not _numbers(along):
-        return ""
-    grid = [[_mean(part[layer]) for part in along] for layer in range(found["layers"])]
-    largest = max(_numbers(grid), default=0.0) or 1.0
-    rows = [
-        f'<tr><th scope="row">layer {number_}</th>'
-        + "".join(shaded(number(value, 2), (value or 0.0) / largest) for value in values)
-        + "</tr>"
-        for number_, values in enumerate(grid, start=1)
-    ]
-    columns = "".join(f'<th scope="col">part {part + 1}</th>' for part in range(len(along)))
-    return (
-        "<h3>Entropy along the target, mean of each layer’s heads</h3>"
-        '<p class="soft small">In nats, from the beginning of a target (part 1) to its end: does attention tire?</p>'
-        f'<div class="scroll"><table class="map plain" dir="ltr"><thead><tr><td></td>{columns}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _agreement(found: Mapping[str, Any]) -> str:
-    agreement, num_heads = found["agreement"], found["heads"]
-    if len(agreement) < 2:
-        return ""
-    names = [f"{layer + 1}.{head + 1}" for layer in range(found["layers"]) for head in range(num_heads)]
-    unit = "layer.head"
-    if len(agreement) > MAX_HEADS:
-        blocks = range(0, len(agreement), num_heads)
-        agreement = [
-            [_mean([row[c : c + num_heads] for row in agreement[r : r + num_heads]]) for c in blocks] for r in blocks
-        ]
-        names, unit = [str(layer + 1) for layer in range(found["layers"])], "layer"
-    rows = "".join(
-        f'<tr><th scope="row">{name}</th>'
-        + "".join(
-            shaded(f"{100 * value:.0f}", value, f' title="{name} and {other}"')
-            for other, value in zip(names, row, strict=True)
-        )
-        + "</tr>"
-        for name, row in zip(names, agreement, strict=True)
-    )
-    columns = "".join(f'<th scope="col">{name}</th>' for name in names)
-    many = " many" * (len(names) > 24)
-    return (
-        "<h3>Agreement between heads</h3>"
-        f'<p class="soft small">Per cent of rows in which two of them ({unit}) attend most to the same subword.</p>'
-        f'<div class="scroll"><table class="map plain small{many}" dir="ltr"><thead><tr><td></td>{columns}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+    return _map(None, unit, names, names, grid, cell, most=1.0)

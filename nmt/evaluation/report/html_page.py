@@ -7,33 +7,39 @@ import hashlib
 from collections.abc import Mapping
 from importlib.resources import files
 
-from nmt.evaluation.report.html import anchor, escape
+from markupsafe import Markup
+
+from nmt.evaluation.report.html import environment, printable
 
 
-def document(title: str, name: str, about: str, sections: Mapping[str, str], *, styles: str, script: str) -> str:
-    """The page as text.
+def document(
+    title: str, name: str, about: str, sections: Mapping[str, tuple[str, str]], *, styles: str, script: str
+) -> str:
+    """Return the page as text.
 
     Args:
-        title: its heading. name: of what it is about, for the title of the window.
-        about: HTML below the heading.
-        sections: by heading what `nmt.evaluation.report.html.section` made; "" for one that is left out.
-        styles, script: CSS and JavaScript.
+        title: its heading.
+        name: what it is about, for the title of the window.
+        about: HTML or text below the heading.
+        sections: by heading its HTML (`Markup`) and a sentence above it; one without HTML is left out.
+        styles: CSS.
+        script: JavaScript.
     """
-    links = "".join(f'<a href="#{anchor(heading)}">{heading}</a>' for heading, body in sections.items() if body)
+    # The template allows no script but this one to run and nothing to be fetched, whatever the sentences hold.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # Nothing may be fetched, and no script but ours may run, whatever the sentences hold.
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)} – {escape(name)}</title>\n<style>{styles}</style>\n</head>\n<body>\n"
-        f'<header><h1 dir="auto">{escape(title)}</h1>{about}'
-        f"<nav>{links}</nav></header>\n<main>\n{''.join(sections.values())}</main>\n<script>{script}</script>\n"
-        "</body>\n</html>\n"
+    filled = {heading: (body.strip(), intro) for heading, (body, intro) in sections.items() if body.strip()}
+    page = environment.get_template("evaluation/report/templates/document.html").render(
+        title=title,
+        name=name,
+        about=about,
+        sections=filled,
+        styles=Markup(styles),
+        script=Markup(script),
+        digest=digest,
     )
+    return printable(page)
 
 
 def own(*names: str, package: str = "nmt.evaluation.report") -> str:
-    """Files that belong to a package, one after the other."""
+    """Return files that belong to a package, one after the other."""
     return "".join(files(package).joinpath(name).read_text(encoding="utf-8") for name in names)

@@ -163,38 +163,39 @@ const walk = (line, reach, across, leave) => {
 
 // --- tracing ---------------------------------------------------------------------------------------------------------
 // A line of source words, one of target words, their matrix and the weight that is told: pointing at a word or a cell,
-// or moving to one with the keyboard, marks it and shades the other side by its weights. `viewOf` gives what is shown;
+// or moving to one with the keyboard, marks it and shades the other side by its weights. `viewOf` gives what is shown.
+const unmark = (lines, matrices) => {
+  for (const line of lines) for (const span of line.children) { shade(span, 0); span.classList.remove("on"); }
+  for (const matrix of matrices) for (const th of matrix.querySelectorAll("th.on")) th.classList.remove("on");
+};
+// Marks a target row or a source column, or the cell of it `at` an index across; `isShared` tells whether the source line
+// shows the source of this matrix.
+const marker = ({ sourceLine, targetLine, matrix, weight }, viewOf, isShared = () => true) => (isTarget, index, at) => {
+  const shared = isShared();
+  if (!isTarget && !shared) return;
+  const { source, target, rows } = viewOf();
+  const [own, other] = (isTarget ? [targetLine, sourceLine] : [sourceLine, targetLine]).map((line) => line.children);
+  const mine = isTarget ? target : source, theirs = isTarget ? source : target;
+  const weights = isTarget ? rows[index] : rows.map((row) => row[index]);
+  own[index].classList.add("on");
+  if (shared) theirs.forEach((_, i) => shade(other[i], weights[i]));
+  const heads = matrix.tHead.rows[0].cells, bodyRows = matrix.tBodies[0].rows;
+  (isTarget ? bodyRows[index]?.cells[0] : heads[index + 1])?.classList.add("on");
+  if (at !== undefined) {
+    heads[at + 1]?.classList.add("on");
+    if (shared) other[at].classList.add("on");
+    weight.textContent = `${isolated(mine[index])} ← ${isolated(theirs[at])}: ${weights[at].toFixed(2)}`;
+    return;
+  }
+  const best = [...theirs.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, 3).filter((i) => weights[i] >= 0.01);
+  const shown = best.map((i) => `${isolated(theirs[i])} ${weights[i].toFixed(2)}`).join(", ") || "nothing";
+  weight.textContent = `${isolated(mine[index])} ${isTarget ? "←" : "→"} ${shown}`;
+};
 // `told` hears (isTarget, index) of a word, also the index across for a cell, and nothing when the marks are gone.
-const traced = ({ sourceLine, targetLine, matrix, weight }, viewOf, told = () => {}) => {
-  const unmark = () => {
-    for (const span of [...sourceLine.children, ...targetLine.children]) { shade(span, 0); span.classList.remove("on"); }
-    for (const th of matrix.querySelectorAll("th.on")) th.classList.remove("on");
-  };
-  const clear = () => { unmark(); told(); };
-  // Marks a target row or a source column, and shades the other side by its weights.
-  const trace = (isTarget, index, at) => {
-    const { source, target, rows } = viewOf();
-    unmark();
-    const [own, other] = (isTarget ? [targetLine, sourceLine] : [sourceLine, targetLine]).map((line) => line.children);
-    const mine = isTarget ? target : source, theirs = isTarget ? source : target;
-    const weights = isTarget ? rows[index] : rows.map((row) => row[index]);
-    own[index].classList.add("on");
-    theirs.forEach((_, i) => shade(other[i], weights[i]));
-    const heads = matrix.tHead.rows[0].cells, bodyRows = matrix.tBodies[0].rows;
-    if (isTarget) bodyRows[index]?.cells[0].classList.add("on");
-    else heads[index + 1]?.classList.add("on");
-    if (at !== undefined) {
-      heads[at + 1]?.classList.add("on");
-      other[at].classList.add("on");
-      weight.textContent = `${isolated(mine[index])} ← ${isolated(theirs[at])}: ${weights[at].toFixed(2)}`;
-      told(isTarget, index, at);
-      return;
-    }
-    const best = [...theirs.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, 3).filter((i) => weights[i] >= 0.01);
-    const shown = best.map((i) => `${isolated(theirs[i])} ${weights[i].toFixed(2)}`).join(", ") || "nothing";
-    weight.textContent = `${isolated(mine[index])} ${isTarget ? "←" : "→"} ${shown}`;
-    told(isTarget, index);
-  };
+const traced = (parts, viewOf, told = () => {}) => {
+  const { sourceLine, targetLine, matrix } = parts, mark = marker(parts, viewOf);
+  const trace = (...which) => { unmark([sourceLine, targetLine], [matrix]); mark(...which); told(...which); };
+  const clear = () => { unmark([sourceLine, targetLine], [matrix]); told(); };
   walk(targetLine, (t) => trace(true, t), sourceLine, clear);
   walk(sourceLine, (s) => trace(false, s), targetLine, clear);
   return { enter: grid(matrix, (td, row, column) => trace(true, row, column), () => {}), clear };
@@ -240,6 +241,24 @@ const steered = (list, show, go) => {
     if (steps !== undefined) { e.preventDefault(); go(steps); }
   });
 };
+
+// Marks a sentence in the list and scrolls to it; scrollIntoView would have Tab go on from there.
+const select = (list, index) => {
+  list.querySelector("[aria-selected=true]")?.setAttribute("aria-selected", "false");
+  list.setAttribute("aria-activedescendant", "option-" + index);
+  const option = byId("option-" + index);
+  if (!option) return;
+  option.setAttribute("aria-selected", "true");
+  list.scrollTop = within(list.scrollTop, option.offsetTop - list.clientHeight + option.offsetHeight, option.offsetTop);
+};
+// A row of the list: number, text and more.
+const listed = (index, number, text, ...more) => {
+  const row = element("div", undefined, { role: "option", id: "option-" + index, "aria-selected": "false" });
+  row.append(element("span", String(number), { class: "number" }), element("span", text, { class: "text", dir: "auto" }), ...more);
+  return row;
+};
+// The number of the sentence that the page's address asks for; 0 for none.
+const addressed = () => Number(/^#sentence-(\d+)$/.exec(location.hash)?.[1] ?? 0);
 
 // --- choices ---------------------------------------------------------------------------------------------------------
 const fill = (select, names, value) => {

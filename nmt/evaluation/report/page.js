@@ -6,22 +6,10 @@ const browse = (data) => {
   let lines = null;
 
   // --- attention -----------------------------------------------------------------------------------------------------
-  const unpack = async (index) => {
-    lines ??= byId("weights").textContent.split("\n");
-    return unpacked(lines[index]);
-  };
-
-  // Rows of weights between subwords: the mean of the layers and heads chosen.
-  const between = (sentence) => {
-    const rows = meanRows(state.bytes, table, [state.layers, state.heads, sentence.tp.length, sentence.sp.length],
-      Number(layer.value), Number(head.value));
-    return shift.checked ? rows.slice(1) : rows;
-  };
-
-  const project = (sentence) => projected(sentence, between(sentence), units.value);
-
   const draw = () => {
-    const sentence = sentences[state.now], view = state.view = project(sentence);
+    const sentence = sentences[state.now], shape = [state.layers, state.heads, sentence.tp.length, sentence.sp.length];
+    const weights = meanRows(state.bytes, table, shape, Number(layer.value), Number(head.value));
+    const view = state.view = projected(sentence, shift.checked ? weights.slice(1) : weights, units.value);
     const links = new Set(units.value === "words" ? sentence.k.map(([i, j]) => j + "," + i) : []);
     const numbers = drawMatrix(byId("matrix"), view, links);
     enterMatrix();
@@ -66,14 +54,8 @@ const browse = (data) => {
   const first = (count, chosen) => (count === 1 ? "1" : String(chosen));
 
   const show = async (index) => {
-    list.querySelector("[aria-selected=true]")?.setAttribute("aria-selected", "false");
-    const option = byId("option-" + index), sentence = sentences[index];
-    option?.setAttribute("aria-selected", "true");
-    if (option) { // scrollIntoView would have Tab go on from there
-      const top = option.offsetTop, room = list.clientHeight - option.offsetHeight;
-      list.scrollTop = within(list.scrollTop, top - room, top);
-    }
-    list.setAttribute("aria-activedescendant", "option-" + index);
+    const sentence = sentences[index];
+    select(list, index);
     if (state.now === index) return;
     state.now = index;
     history.replaceState(null, "", "#sentence-" + (index + 1));
@@ -84,7 +66,8 @@ const browse = (data) => {
     if (!data.layers) return;
     let bytes = null;
     try {
-      bytes = await unpack(index);
+      lines ??= byId("weights").textContent.split("\n");
+      bytes = await unpacked(lines[index]);
     } catch (error) {
       byId("values").textContent += " · this browser cannot unpack its attention";
     }
@@ -108,12 +91,8 @@ const browse = (data) => {
       return (direction === "down" ? y - x : x - y) || a - b;
     });
     const shown = /^\d+$/.test(key) ? Number(key) : 0;
-    list.replaceChildren(...state.order.map((i) => {
-      const row = element("div", undefined, { role: "option", id: "option-" + i, "aria-selected": "false" });
-      row.append(element("span", String(i + 1), { class: "number" }), element("span", sentences[i].s, { class: "text", dir: "auto" }));
-      if (values.length) row.append(element("span", number(sentences[i].v[shown]), { class: "number" }));
-      return row;
-    }));
+    list.replaceChildren(...state.order.map((i) => listed(i, i + 1, sentences[i].s,
+      ...(values.length ? [element("span", number(sentences[i].v[shown]), { class: "number" })] : []))));
     const total = sentences.length.toLocaleString("en");
     byId("found").textContent = wanted ? `${state.order.length.toLocaleString("en")} of ${total} found` : `${total} sentences`;
     if (values.length) byId("found").textContent += `; right: ${values[shown]}`;
@@ -144,10 +123,10 @@ const browse = (data) => {
       if (state.bytes) draw();
       byId("sentence").scrollIntoView();
     })();
-  const asked = /^#sentence-(\d+)$/.exec(location.hash);
+  const asked = addressed();
   if (asked) state.now = -1;
   update();
-  if (asked && sentences[asked[1] - 1]) show(asked[1] - 1);
+  if (sentences[asked - 1]) show(asked - 1);
 };
 
 if (byId("texts")) browse(JSON.parse(byId("texts").textContent));

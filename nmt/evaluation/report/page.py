@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nmt.evaluation.report import head_maps, score_cards
+from markupsafe import Markup
+
+from nmt.evaluation.report import head_maps
 from nmt.evaluation.report.charts import charts
-from nmt.evaluation.report.html import escape, section, table
+from nmt.evaluation.report.html import macros
 from nmt.evaluation.report.html_page import document, own
 from nmt.evaluation.report.sentence_browser import Browser
 from nmt.runtime.files import write_text
@@ -31,8 +33,9 @@ class Report:
     """Everything the page shows; what is empty is left out.
 
     Attributes:
-        title: the heading, such as the test set's name.
+        title: the heading.
         name: the run's name.
+        test: the test set's name.
         scores: what scores.json holds.
         readings: what readings.json holds.
         diagnostics: what diagnostics.json holds.
@@ -46,8 +49,9 @@ class Report:
         browser: the sentences and their attention.
     """
 
-    title: str
-    name: str
+    title: str = ""
+    name: str = ""
+    test: str = "test"
     scores: Mapping[str, Any] = field(default_factory=dict)
     readings: Sequence[Mapping[str, Any]] = ()
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
@@ -62,70 +66,31 @@ class Report:
 
 
 def write_page(path: str | Path, report: Report) -> None:
-    """Writes the page; its folder is made. It needs no network and appears whole or not at all."""
+    """Write the page; its folder is made. It needs no network and appears whole or not at all."""
     write_text(Path(path), render(report))
 
 
 def render(report: Report) -> str:
-    """The page as text."""
-    scores = report.scores
+    """Return the page as text."""
+    scores, made = report.scores, macros("evaluation/report/templates/report.html")
     choose = "Choosing a cell shows that layer and head in the sentences below."
-    notes = f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in report.notes)}</ul>" if report.notes else ""
-    found = {
-        "Summary": section("Summary", score_cards.cards(scores) + notes + score_cards.comparisons(scores)),
-        "Training": section("Training", charts(report.history)),
-        "Learned": section(
-            "Learned", score_cards.quantities(report.history), "Quantities that the attention has learned."
-        ),
-        "Parts": section(
-            "Parts", score_cards.buckets(scores) + score_cards.rates(scores), "Where it is good, and where not."
-        ),
-        "Alignment": section(
-            "Alignment", head_maps.alignment_error(scores, report.readings), f"Of every layer and head. {choose}"
-        ),
-        "Attention": section(
-            "Attention",
-            head_maps.diagnostics(report.diagnostics),
+    quantities = next((row["quantities"] for row in reversed(report.history) if row.get("quantities")), None)
+    errors = head_maps.alignment_error(scores, report.readings)
+    sections = {
+        "Summary": (made.summary(scores, report.notes), ""),
+        "Training": (charts(report.history), ""),
+        "Learned": (made.learned(quantities), "Quantities that the attention has learned."),
+        "Parts": (made.parted(scores.get("buckets"), scores.get("rates")), "Where it is good, and where not."),
+        "Alignment": (made.alignment(errors, scores.get("alignment")), f"Of every layer and head. {choose}"),
+        "Attention": (
+            made.attention(head_maps.diagnostics(report.diagnostics)),
             f"What each layer and head does over the hypotheses. {choose}",
         ),
-        "Sentences": section("Sentences", report.browser.render()),
-        "Data": section("Data", _data(report.data)),
-        "Provenance": section("Provenance", _provenance(report)),
+        "Sentences": (report.browser.render(), ""),
+        "Data": (made.data(report.data), ""),
+        "Provenance": (made.provenance(report), ""),
     }
-    run = f'<p class="soft">run <code>{escape(report.name)}</code></p>'
-    return document(report.title, report.name, run, found, styles=own("page.css"), script=own("matrix.js", "page.js"))
-
-
-def _data(parts: Sequence[SplitReport]) -> str:
-    if not parts:
-        return ""
-
-    def reasons(counts: Mapping[str, int]) -> str:
-        return "<br>".join(f"{count:,} {escape(reason)}" for reason, count in counts.items() if count) or "none"
-
-    heads = ["part", "pairs read", "kept", "dropped because", "repaired"]
-    rows = [
-        [escape(part.name), f"{part.num_read:,}", f"{part.num_kept:,}", reasons(part.dropped), reasons(part.repaired)]
-        for part in parts
-    ]
-    return table("Data", heads, rows)
-
-
-def _provenance(report: Report) -> str:
-    parts = []
-    if report.command:
-        parts.append(f"<h3>Command</h3><pre>{escape(report.command)}</pre>")
-    digests = [
-        [escape(part), f"<code>{escape(name)}</code>", f"<code>{escape(digest)}</code>"]
-        for part, texts in report.texts.items()
-        for name, digest in texts
-    ]
-    if digests:
-        shown = table("Digests of the data", ["part", "file or text", "SHA-256"], digests)
-        parts.append(f"<details open><summary>Digests of the data</summary>{shown}</details>")
-    if report.versions:
-        items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(v)}</dd>" for name, v in report.versions.items())
-        parts.append(f"<details open><summary>Versions</summary><dl>{items}</dl></details>")
-    if report.config:
-        parts.append(f"<details><summary>Configuration</summary><pre>{escape(report.config)}</pre></details>")
-    return "\n".join(parts)
+    run = Markup("run <code>{}</code>").format(report.name)
+    return document(
+        report.title, report.name, run, sections, styles=own("page.css"), script=own("matrix.js", "page.js")
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nmt.evaluation.report.html import escape, printable
-from nmt.evaluation.report.weight_encoding import MAX_BYTES, Matrices, largest_error
+from nmt.evaluation.report.html import macros, printable
+from nmt.evaluation.report.weight_encoding import LARGEST_ERROR, LEVELS, MAX_BYTES, Matrices
 
 MAX_SENTENCES = 3000
 """Sentences that a page holds at most: the first ones."""
@@ -58,7 +57,7 @@ class Browser:
         self._matrices = Matrices(layer, head)
 
     def add(self, sentence: ReportSentence, weights: npt.NDArray[np.floating[Any]] | None = None) -> None:
-        """The next sentence; beyond `MAX_SENTENCES` it is counted only.
+        """Add the next sentence; beyond `MAX_SENTENCES` it is counted only.
 
         Args:
             weights: (L, H, T, S) attention between 0 and 1; None for a model without attention.
@@ -93,7 +92,7 @@ class Browser:
         self.names = list(sentence.values)
 
     def render(self, max_bytes: int = MAX_BYTES) -> str:
-        """HTML of the section; "" without sentences."""
+        """Return the HTML of the section; "" without sentences."""
         if not self._rows:
             return ""
         packed = self._matrices.pack(max_bytes)
@@ -104,65 +103,30 @@ class Browser:
             "head": self.head,
             "shift": self.shift,
             "read_from": printable(self.read_from),
-            "levels": packed.levels,
+            "levels": LEVELS,
             "full": packed.num_full,
             "one": packed.num_one,
             "values": [printable(name) for name in self.names],
             "sentences": self._rows,
         }
-        # "<" would begin an end tag inside a text.
-        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-        weights = "\n".join(packed.lines) if self.shape[0] else ""
-        return (
-            f'<p class="soft small">{escape(self._about(packed.levels, packed.num_full, packed.num_one))}</p>\n'
-            "<noscript><p>The sentences are shown by a script, which this browser does not run; hypotheses.txt and "
-            "sentences.jsonl beside this page hold them too.</p></noscript>\n"
-            f'<div id="browser" hidden>{_FRAME}</div>\n'
-            f'<script type="application/json" id="texts">{text}</script>\n'
-            f'<script type="text/plain" id="weights">{weights}</script>'
-        )
+        weights = packed.lines if self.shape[0] else ()
+        about = self._about(packed.num_full, packed.num_one)
+        made: str = macros("evaluation/report/templates/report.html").sentences(about, content, weights)
+        return made
 
-    def _about(self, levels: int, num_full: int, num_one: int) -> str:
-        """What is here, how exactly, and what is not."""
-        shown, parts = len(self._rows), []
-        parts.append(f"All {self.num:,} sentences." if shown == self.num else f"The first {shown:,} of {self.num:,}.")
-        num_layers, num_heads = self.shape
+    def _about(self, num_full: int, num_one: int) -> str:
+        """Say which sentences and matrices the page has, how exactly, and what it lacks."""
+        shown, (num_layers, num_heads) = len(self._rows), self.shape
+        sentences = f"All {self.num:,} sentences." if shown == self.num else f"The first {shown:,} of {self.num:,}."
         if not num_layers:
-            return parts[0]
+            return sentences
         each = f"{num_layers * num_heads} matri{'x' if num_layers * num_heads == 1 else 'ces'}"
-        layers = f"{num_layers} layer{'s' * (num_layers > 1)} × {num_heads} head{'s' * (num_heads > 1)}"
+        each += f" ({num_layers} layer{'s' * (num_layers > 1)} × {num_heads} head{'s' * (num_heads > 1)})"
         if num_full == shown:
-            parts.append(f"Each with its {each} ({layers})")
+            matrices = f"Each with its {each}"
         else:
-            parts.append(f"The first {num_full:,} with their {each} ({layers}), the next {num_one:,} with one")
-            parts[-1] += f" ({self.read_from or 'the mean'})" + (
-                "" if num_full + num_one == shown else ", the rest with none"
-            )
-            parts[-1] += ", to keep the page small; alignments.npz holds all"
-        rounded = f"weights are rounded to {levels} levels and off by {largest_error(levels):.3f} at most."
-        return f"{' '.join(parts)}; {rounded}"
-
-
-_FRAME = """
-<div class="pane">
-  <label>Search <input type="search" id="search" placeholder="in all three texts"></label>
-  <label>Sort by <select id="sort"></select></label>
-  <p class="soft small" id="found" role="status"></p>
-  <div id="list" role="listbox" tabindex="0" aria-label="Sentences"></div>
-</div>
-<article id="sentence" aria-label="The sentence chosen">
-  <div class="bar"><h3 id="name"></h3><span class="soft small" id="values"></span>
-    <button type="button" id="previous">← previous</button><button type="button" id="next">next →</button></div>
-  <div class="texts" id="texts-shown"></div>
-  <div id="attention">
-    <div class="bar"><label>Layer <select id="layer"></select></label><label>Head <select id="head"></select></label>
-      <label>Units <select id="units"><option value="words">words</option><option value="pieces">subwords</option>
-      </select></label><label><input type="checkbox" id="shift"> read one step later</label></div>
-    <div class="trace" id="source-line" aria-label="source"></div>
-    <div class="trace" id="target-line" aria-label="hypothesis"></div>
-    <output id="weight" aria-live="polite"></output>
-    <div class="scroll"><table class="heat" id="matrix" dir="ltr" aria-label="Attention"></table></div>
-    <p class="soft small" id="legend"></p>
-  </div>
-</article>
-"""
+            matrices = f"The first {num_full:,} with their {each}, the next {num_one:,} with one"
+            matrices += f" ({self.read_from or 'the mean'})" + ", the rest with none" * (num_full + num_one < shown)
+            matrices += ", to keep the page small; alignments.npz holds all"
+        rounded = f"weights are rounded to {LEVELS} levels and off by {LARGEST_ERROR:.3f} at most."
+        return f"{sentences} {matrices}; {rounded}"

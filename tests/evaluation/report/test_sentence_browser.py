@@ -8,7 +8,7 @@ import pytest
 
 from nmt.alignment import words
 from nmt.evaluation.report import Report, write_page
-from nmt.evaluation.report.weight_encoding import largest_error
+from nmt.evaluation.report.weight_encoding import LARGEST_ERROR
 
 Open = Callable[..., Any]
 
@@ -96,7 +96,7 @@ def test_the_matrix_is_the_mean_of_the_layers_and_heads_chosen(show, given, shif
         chosen = layers[:, int(head) - 1 : int(head)] if head != "0" else layers
         expected = chosen.mean((0, 1))[shift:]
         seen.append(shades(page))
-        np.testing.assert_allclose(seen[-1], expected, atol=largest_error(64) + 0.001)
+        np.testing.assert_allclose(seen[-1], expected, atol=LARGEST_ERROR + 0.001)
     assert all(np.abs(a - b).max() > 0.1 for i, a in enumerate(seen) for b in seen[:i])
     page.set_checked("#shift", not shift)
     assert len(shades(page)) == weights[0].shape[2] - (not shift)
@@ -114,7 +114,7 @@ def test_words_are_projected_as_they_are_for_links(show, given, shift):
         page.click(f"#option-{number}")
         page.wait_for_selector(f"#matrix tbody th[title='{target[0]}']")
         expected = words(weights[number][1, 2], row["tw"], row["sw"], shift=shift)
-        np.testing.assert_allclose(shades(page), expected, atol=3 * largest_error(64))
+        np.testing.assert_allclose(shades(page), expected, atol=3 * LARGEST_ERROR)
         assert page.locator("#matrix tbody th").all_inner_texts() == target
         assert page.locator("#matrix thead th").all_text_contents() == [*source, "</s>"]
         assert page.locator("#matrix td.link").count() == 2

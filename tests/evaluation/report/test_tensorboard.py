@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nmt.training import logger
+from nmt.training.logger import log_hparams
 
 LAYERS, HEADS, ROWS = 2, 3, 40
 
@@ -49,7 +50,7 @@ def test_the_table_of_runs_has_options_and_final_scores(tmp_path):
     from tensorboard.plugins.hparams import plugin_data_pb2
 
     options = {"name": "a", "seed": 3, "model": {"width": 64, "heads": [1, 2], "tie": None}, "data": {"cache": "x"}}
-    logger.log_hparams(tmp_path, options, {"test/bleu": 31.5, "long/aer": 0.25}, 70)
+    log_hparams(tmp_path, options, {"test/bleu": 31.5, "long/aer": 0.25}, 70)
     events = read(tmp_path)
     assert [(e.step, e.value) for e in events.Scalars("final/test/bleu")] == [(70, 31.5)]
     content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]

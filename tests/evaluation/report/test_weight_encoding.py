@@ -8,7 +8,7 @@ import pytest
 
 from nmt.evaluation.report import Browser, ReportSentence
 from nmt.evaluation.report import sentence_browser as browser_module
-from nmt.evaluation.report.weight_encoding import LEVELS, Matrices, largest_error, restore
+from nmt.evaluation.report.weight_encoding import LARGEST_ERROR, Matrices, restore
 
 
 def weights(seed, shape=(2, 3, 7, 5)):
@@ -17,23 +17,21 @@ def weights(seed, shape=(2, 3, 7, 5)):
     return found / found.sum(-1, keepdims=True)
 
 
-def unpacked(line, shape, levels):
-    return restore(np.frombuffer(zlib.decompress(base64.b64decode(line)), np.uint8), levels).reshape(shape)
+def unpacked(line, shape):
+    return restore(np.frombuffer(zlib.decompress(base64.b64decode(line)), np.uint8)).reshape(shape)
 
 
-@pytest.mark.parametrize("levels", LEVELS)
-def test_rounded_weights_are_as_near_as_is_said(levels):
+def test_rounded_weights_are_as_near_as_is_said():
     every = np.random.default_rng(1).permutation(np.linspace(0, 1, 100_001)).reshape(1, 1, 1, -1)
     gathered = Matrices()
     gathered.add(every)
-    room = sum(map(len, gathered.pack().lines))
-    packed = next(packed for limit in range(room, 0, -1000) if (packed := gathered.pack(limit)).levels == levels)
+    packed = gathered.pack()
     assert packed.num_full == 1
-    found = unpacked(packed.lines[0], every.shape, levels)
+    found = unpacked(packed.lines[0], every.shape)
     error = np.abs(found - every)
-    assert error.max() == pytest.approx(largest_error(levels), rel=0.01)
-    assert error.max() <= largest_error(levels)
-    assert error[every < 0.1].max() < 0.4 * largest_error(levels)
+    assert error.max() == pytest.approx(LARGEST_ERROR, rel=0.01)
+    assert error.max() <= LARGEST_ERROR
+    assert error[every < 0.1].max() < 0.4 * LARGEST_ERROR
     assert found[every == 0].tolist() + found[every == 1].tolist() == [0, 1]
 
 
@@ -43,15 +41,15 @@ def test_what_fits_is_whole():
         gathered.add(weights(seed))
     gathered.add(None)
     packed = gathered.pack()
-    assert (packed.levels, packed.num_full, packed.num_one) == (LEVELS[0], 5, 0)
+    assert (packed.num_full, packed.num_one) == (5, 0)
     assert packed.lines[4] == ""
     for seed in range(4):
-        found = unpacked(packed.lines[seed], (2, 3, 7, 5), packed.levels)
-        assert np.abs(found - weights(seed)).max() <= largest_error(packed.levels)
+        found = unpacked(packed.lines[seed], (2, 3, 7, 5))
+        assert np.abs(found - weights(seed)).max() <= LARGEST_ERROR
 
 
 @pytest.mark.parametrize("limit", [30_000, 22_000, 16_000, 9_000, 3_000, 1_000, 300, 0])
-def test_less_room_makes_fewer_levels_then_fewer_matrices(limit):
+def test_less_room_makes_fewer_matrices(limit):
     gathered, shape = Matrices(1, 0), (2, 3, 20, 20)
     for seed in range(12):
         gathered.add(weights(seed, shape))
@@ -59,24 +57,21 @@ def test_less_room_makes_fewer_levels_then_fewer_matrices(limit):
     assert sum(len(base64.b64decode(line)) for line in packed.lines) <= limit
     assert len(packed.lines) == 12
     assert [bool(line) for line in packed.lines] == [i < packed.num_full + packed.num_one for i in range(12)]
-    if packed.num_full < 12:
-        assert packed.levels == LEVELS[-1]
     assert packed.num_full == 0 or packed.num_full + packed.num_one == 12
-    error = largest_error(packed.levels)
     for seed in range(packed.num_full):
-        assert np.abs(unpacked(packed.lines[seed], shape, packed.levels) - weights(seed, shape)).max() <= error
+        assert np.abs(unpacked(packed.lines[seed], shape) - weights(seed, shape)).max() <= LARGEST_ERROR
     for seed in range(packed.num_full, packed.num_full + packed.num_one):
         one = weights(seed, shape)[0].mean(0)
-        assert np.abs(unpacked(packed.lines[seed], (20, 20), packed.levels) - one).max() <= error
+        assert np.abs(unpacked(packed.lines[seed], (20, 20)) - one).max() <= LARGEST_ERROR
 
 
 def test_the_room_is_used_in_all_ways():
     gathered = Matrices(1, 0)
     for seed in range(12):
         gathered.add(weights(seed, (2, 3, 20, 20)))
-    outcomes = {gathered.pack(limit)[0::2] for limit in range(0, 30_000, 500)}
-    assert {levels for levels, _ in outcomes} == set(LEVELS)
-    assert {0, 12} < {num_full for _, num_full in outcomes}
+    outcomes = {gathered.pack(limit)[1:] for limit in range(0, 60_000, 500)}
+    assert {0, 12} < {num_full for num_full, _ in outcomes}
+    assert {0, 12} < {num_one for _, num_one in outcomes}
 
 
 def texts(rendered):
