@@ -5,33 +5,34 @@ of the tree, written with dots ("model.attention.score"); a *node* is a dataclas
 """
 
 import difflib
+import inspect
+import itertools
+import re
 import types
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, is_dataclass
-from pathlib import Path
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from nmt.models import MODELS
 
 T = TypeVar("T")
+ABSENT = "(none)"
+"""Stands for the value of an option that a configuration does not have."""
 
 
 def options(config: object, prefix: str = "") -> dict[str, Any]:
-    """Every option of a configuration object and its type hint, in the order of the fields."""
+    """Return every option of a configuration object and its type hint, in the order of the fields."""
     hints = get_type_hints(type(config))
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for field in fields(config):  # type: ignore[arg-type]
         value = getattr(config, field.name)
         path = prefix + field.name
-        if is_dataclass(value):
-            found |= options(value, path + ".")
-        else:
-            found[path] = hints[field.name]
-    return found
+        leaves |= options(value, path + ".") if is_dataclass(value) else {path: hints[field.name]}
+    return leaves
 
 
 def nodes(config: object) -> Iterator[object]:
-    """The configuration object and every dataclass inside it, parents first."""
+    """Yield the configuration object and every dataclass inside it, parents first."""
     yield config
     for field in fields(config):  # type: ignore[arg-type]
         value = getattr(config, field.name)
@@ -40,10 +41,19 @@ def nodes(config: object) -> Iterator[object]:
 
 
 def node(config: object, path: str) -> Any:
-    """The dataclass at a path such as "model.attention"; the whole for ""."""
+    """Return the dataclass at a path such as "model.attention"; the whole for ""."""
     for name in path.split(".") if path else []:
         config = getattr(config, name)
     return config
+
+
+def entries(cls: type) -> dict[str, str]:
+    """Return what the docstrings of a configuration class and its bases say of each option, as "name, name: text"."""
+    texts: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        for names, text in re.findall(r"(?m)^(\w+(?:, \w+)*): (.*(?:\n +.*)*)", inspect.cleandoc(base.__doc__ or "")):
+            texts |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+    return texts
 
 
 def validate(config: object) -> None:
@@ -59,36 +69,26 @@ def validate(config: object) -> None:
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that `name` most likely means, wherever in the tree it lies; None when nothing is near.
+    """Return the candidate that `name` most likely means, wherever in the tree it lies; None when nothing is near.
 
-    A name is compared with as many last components of each candidate as it has itself, so "learning_rate" finds
-    "optim.learning_rate"; the initials of the last component ("lr") count too.
+    A name is compared with the last components of each candidate, however many, so "learning_rate" finds
+    "optim.learning_rate"; the initials of the last component ("lr") and its beginning count too.
     """
-    best, best_ratio = None, 0.6
     name = name.lower()
-    depth = name.count(".") + 1
-    last = name.rpartition(".")[2]
+    candidates = list(candidates)
+    keys = {candidate.lower(): candidate for candidate in candidates}
     for candidate in candidates:
         parts = candidate.lower().split(".")
-        whole = max(_ratio(name, candidate.lower()), _ratio(name, ".".join(parts[-depth:])))
-        ratio = (whole + _ratio(last, parts[-1])) / 2 if depth > 1 else whole
-        if len(parts) < depth:
-            ratio *= 0.8
-        words = parts[-1].split("_")
-        initials = len(words) > 1 and last == "".join(word[:1] for word in words)
-        if initials or (len(last) > 2 and parts[-1].startswith(last)):
-            ratio = max(ratio, 0.75)
-        if ratio > best_ratio:
-            best, best_ratio = candidate, ratio
-    return best
-
-
-def _ratio(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one, other).ratio()
+        for start in range(1, len(parts)):
+            keys.setdefault(".".join(parts[start:]), candidate)
+        if "_" in parts[-1] and name == "".join(word[:1] for word in parts[-1].split("_")):
+            return candidate
+    close = difflib.get_close_matches(name, keys, n=1) or [key for key in keys if name[2:] and key.startswith(name)]
+    return keys[close[0]] if close else None
 
 
 def _optional(hint: Any) -> tuple[Any, bool]:
-    """A hint without its `| None`, and whether it had one."""
+    """Return a hint without its `| None`, and whether it had one."""
     if get_origin(hint) in (Union, types.UnionType):
         inner = [argument for argument in get_args(hint) if argument is not type(None)]
         return inner[0], True
@@ -96,26 +96,23 @@ def _optional(hint: Any) -> tuple[Any, bool]:
 
 
 def needed(hint: Any) -> str:
-    """What a value of this type looks like, in words."""
+    """Return in words what a value of this type looks like."""
     inner, optional = _optional(hint)
-    if get_origin(inner) is list:
-        words = "a list is needed, written [a,b]"
-    elif get_origin(inner) is dict:
-        words = "a mapping is needed, written {a: 1, b: 2}"
-    else:
-        table = {
-            bool: "true or false",
-            int: "a whole number",
-            float: "a number",
-            str: "text",
-            Any: "text or a list [a,b]",
-        }
-        words = f"{table.get(inner, 'another value')} is needed"
+    table = {
+        bool: "true or false is needed",
+        int: "a whole number is needed",
+        float: "a number is needed",
+        str: "text is needed",
+        Any: "text or a list [a,b] is needed",
+        list: "a list is needed, written [a,b]",
+        dict: "a mapping is needed, written {a: 1, b: 2}",
+    }
+    words = table.get(get_origin(inner) or inner, "another value is needed")
     return f"{words}, or null" if optional and inner is not Any else words
 
 
 def convert(hint: Any, value: Any, text: str | None = None) -> Any:
-    """A value of the hint's type, or TypeError when `value` cannot be read as one.
+    """Return `value` as one of the hint's type; raise TypeError when it cannot be read as one.
 
     Args:
         hint: type hint of the option.
@@ -149,26 +146,13 @@ def convert(hint: Any, value: Any, text: str | None = None) -> Any:
     return value
 
 
-def to_primitive(config: object) -> dict[str, Any]:
-    """A configuration as nested dicts of strings, numbers, booleans, None and lists, fit for a checkpoint."""
-    return {field.name: _primitive(getattr(config, field.name)) for field in fields(config)}  # type: ignore[arg-type]
-
-
-def _primitive(value: Any) -> Any:
-    if is_dataclass(value):
-        return to_primitive(value)
-    if isinstance(value, list | tuple):
-        return [_primitive(each) for each in value]
-    if isinstance(value, dict):
-        return {str(key): _primitive(each) for key, each in value.items()}
-    if isinstance(value, Path):
-        return str(value)
-    assert value is None or isinstance(value, str | bool | int | float), f"{value!r} cannot be stored"
-    return value
+def to_primitive(config: Any) -> dict[str, Any]:
+    """Return a configuration as nested dicts of strings, numbers, booleans, None and lists, fit for a checkpoint."""
+    return asdict(config)
 
 
 def from_primitive(cls: type[T], stored: dict[str, Any], prefix: str = "") -> T:
-    """The configuration that `to_primitive` stored; options it lacks take their defaults.
+    """Return the configuration that `to_primitive` stored; options it lacks take their defaults.
 
     Raises:
         ValueError: an option is unknown to this version or has a value of another type.
@@ -182,34 +166,31 @@ def from_primitive(cls: type[T], stored: dict[str, Any], prefix: str = "") -> T:
                 f"{path}: the stored configuration has an option that this version of nmt does not know; "
                 "use the version that wrote it"
             )
-        default = getattr(config, key)
+        kind: Any = type(getattr(config, key))
         if hints[key] is Any and isinstance(value, dict) and "architecture" in value:
-            setattr(config, key, _model(value, path))
-        elif is_dataclass(default) and isinstance(value, dict):
-            setattr(config, key, from_primitive(type(default), value, path + "."))
-        else:
-            try:
-                if is_dataclass(default):
-                    raise TypeError
-                setattr(config, key, convert(hints[key], value))
-            except TypeError:
-                words = "a mapping of options is needed" if is_dataclass(default) else needed(hints[key])
-                raise ValueError(f"{path}={value!r} in the stored configuration: {words}") from None
+            kind = _model(value["architecture"], path)
+        is_node = is_dataclass(kind)
+        try:
+            if is_node and not isinstance(value, dict):
+                raise TypeError
+            setattr(config, key, from_primitive(kind, value, f"{path}.") if is_node else convert(hints[key], value))
+        except TypeError:
+            words = "a mapping of options is needed" if is_node else needed(hints[key])
+            raise ValueError(f"{path}={value!r} in the stored configuration: {words}") from None
     return config
 
 
-def _model(stored: dict[str, Any], path: str) -> Any:
-    architecture = stored["architecture"]
+def _model(architecture: str, path: str) -> type:
     if architecture not in MODELS:
         raise ValueError(
             f"{path}.architecture={architecture}: the stored configuration names an architecture that this version of "
             f"nmt does not have; it has {', '.join(MODELS)}"
         )
-    return from_primitive(MODELS[architecture].config, stored, path + ".")
+    return MODELS[architecture].config
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict from dotted option to value."""
+    """Return nested dicts as one dict from dotted option to value."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict) and value:
@@ -220,15 +201,16 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What changed between two stored configurations: "model.attention.score: additive → dot"."""
-    before, after = flatten(old), flatten(new)
-    absent = object()
+    """Return what changed between two stored configurations: "model.attention.score: additive → dot"."""
+    return [f"{path}: {' → '.join(values)}" for path, values in differing(old, new).items()]
 
-    def show(value: Any) -> str:
-        return "(none)" if value is absent else "null" if value is None else str(value)
 
-    return [
-        f"{path}: {show(before.get(path, absent))} → {show(after.get(path, absent))}"
-        for path in [*before, *(path for path in after if path not in before)]
-        if before.get(path, absent) != after.get(path, absent)
-    ]
+def differing(*stored: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the options whose values are not the same in all stored configurations, with each value as text."""
+    flat = [flatten(each) for each in stored]
+    values = {path: [each.get(path, ABSENT) for each in flat] for path in dict.fromkeys(itertools.chain(*flat))}
+    return {
+        path: ["null" if value is None else str(value) for value in row]
+        for path, row in values.items()
+        if any(value != row[0] for value in row)
+    }

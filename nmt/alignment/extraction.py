@@ -26,13 +26,13 @@ THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 class AlignmentConfig:
     """How word alignments are read off attention.
 
-    layer: mean (of all layers), the number of one, counted from 1 and without layers that have no attention to the
-        source, or auto.
-    head: mean (of the layer's heads), the number of one, counted from 1, or auto.
+    layer: auto, mean (of all layers) or a number counted from 1; layers without attention to the source do not count.
+    head: auto, mean (of the layer's heads) or a number counted from 1.
     shift: 0 = a word is aligned with the row that predicted it; 1 = with the next one, whose query has seen it (Chen
         et al. 2020); or auto.
-    links: argmax = each target word is linked to the source word it attends to most, so that it has one link at most;
-        threshold = to every source word that it gives at least `threshold`; auto = argmax or one of `THRESHOLDS`.
+    links: auto, argmax or threshold. argmax = each target word is linked to the source word it attends to most, so that
+        it has one link at most; threshold = to every source word that it gives at least `threshold`; auto = argmax or
+        one of `THRESHOLDS`.
     threshold: above 0 and at most 1, for links=threshold.
     null: with argmax: true = a target word that attends more to </s> than to any word has no link; false = </s> does
         not count, and every target word has one; or auto. Some heads rest on </s> where they find nothing to do.

@@ -16,17 +16,18 @@ NONE = "none"
 class AttentionConfig:
     """How one place of a model attends.
 
-    score: a key of `SCORES`; a list of them, one per head; or, for cross-attention, "none": every target position sees
-        one fixed vector, the source's summary.
-    heads: how many; with more than one, values are projected too, and the heads' contexts are joined by a projection.
+    score: compatibility function (see `SCORES`), a list with one per head, or none. With none, which only
+        cross-attention can have, every target position sees one fixed vector, the source's summary.
+    heads: how many compare in parallel; with more than one, values are projected too, and the heads' contexts are
+        joined by a projection.
     dim: width of projected queries and keys, all heads together; 0: as wide as the query.
     project: project queries and keys to `dim` before they are compared. Without it the score sees the states as they
         are (Luong's own "dot"); additive and hybrid need it, because the projections are the W and U of their formula.
     divisor: of scaled and hybrid: "sqrt" (of a head's width), "learned" (one per head), or a number.
     positions: of location: source positions that are told apart; later ones share the last.
-    normaliser: a key of `NORMALISERS`.
+    normaliser: softmax, sparsemax, entmax15 or top_k.
     top: of top_k: how many keys keep a weight.
-    window: a key of `WINDOWS`.
+    window: global, local_m or local_p.
     width: of a window: positions on each side of its centre.
     coverage: additive and hybrid scores see what each source position has received so far; cross-attention only.
     dropout: of weights; recorded weights are those before it.

@@ -2,7 +2,7 @@
 
 The schema is the dataclasses, which lie beside the code they configure and hold the defaults; `configs/` holds named
 sets of values. This is the only module that knows Hydra: it composes the groups and reads the `name=value` grammar,
-while the checks, the messages and the sweep loop are ours, so that a mistake costs the user one line.
+while the checks, the messages and the sweep loop are the project's own: a mistake costs the user one line.
 """
 
 import shlex
@@ -64,7 +64,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def to_yaml(config: object) -> str:
-    """The full configuration as YAML."""
+    """Return the full configuration as YAML."""
     return OmegaConf.to_yaml(OmegaConf.create(to_primitive(config)))
 
 
@@ -116,7 +116,7 @@ def _parse(text: str, known: Sequence[str]) -> _Argument:
 
 
 def _in_quotes(value: str) -> str | None:
-    """A plain text, or a list of them, with the quotes that the grammar wants around letters such as é and #."""
+    """Return a plain text, or a list of them, with the quotes that the grammar wants around letters such as é and #."""
     is_list = value.startswith("[") and value.endswith("]")
     inner = value[1:-1] if is_list else value
     if set(inner) & set("'\"[]{}$\\") or ("(" in inner and "," in inner):
@@ -126,7 +126,7 @@ def _in_quotes(value: str) -> str | None:
 
 
 def _known(name: str, tree: object) -> list[str]:
-    """Groups, nodes and options that may stand before "="; options of every architecture, whichever is chosen."""
+    """Return the groups, nodes and options that may stand before "=", with the options of every architecture."""
     known = dict.fromkeys((*GROUPS[name], *SWEEP_OPTIONS)) | options(tree)
     if hasattr(tree, "model"):
         for kind in MODELS.values():
@@ -139,7 +139,7 @@ def _known(name: str, tree: object) -> list[str]:
 
 
 def _read(name: str, config_class: type[T], arguments: Sequence[str]) -> T:
-    """The configuration that one run's arguments describe, not validated yet."""
+    """Return the configuration that one run's arguments describe, not validated yet."""
     known = _known(name, config_class())
     for text in arguments:
         if _bare(text) in SWEEP_OPTIONS:
@@ -211,7 +211,7 @@ def _assign(tree: DictConfig, typed: object, path: str, value: Any, argument: _A
                 f"{argument.text}: {path} holds several options; did you mean {path}.score={argument.typed}?"
             )
         raise ValueError(f"{argument.text}: {path} holds several options, set one of them: {', '.join(below)}")
-    elif path.startswith("model.") and (others := _architectures(path)):
+    elif others := [name for name, kind in MODELS.items() if is_under(path, list(options(kind.config(), "model.")))]:
         raise ValueError(
             f"{argument.text}: not an option of model={getattr(node(typed, 'model'), 'architecture', '?')}; "
             f"an option of {', '.join(f'model={other}' for other in others)}"
@@ -219,10 +219,6 @@ def _assign(tree: DictConfig, typed: object, path: str, value: Any, argument: _A
     else:
         near = nearest(path, leaves)
         raise ValueError(f"{argument.text}: unknown option {path}" + (f"; did you mean {near}?" if near else ""))
-
-
-def _architectures(path: str) -> list[str]:
-    return [name for name, kind in MODELS.items() if is_under(path, list(options(kind.config(), "model.")))]
 
 
 def command(
@@ -237,15 +233,15 @@ def command(
         arguments: the command line; None: that of the process.
 
     Raises:
-        SystemExit: 1 after an error, told in one line `error: …` (with the environment variable NMT_TRACEBACK=1 after
-            the traceback) or when a run of several failed; 130 when interrupted. Any exception but ValueError and
+        SystemExit: 1 after an error, in one line `error: …` (with the environment variable NMT_TRACEBACK=1 after the
+            traceback) or when a run of several failed; 130 when interrupted. Any exception but ValueError and
             OSError is a defect and passes through.
     """
     follow_parent()
     with telling():
         overrides, flags = read_flags(list(sys.argv[1:] if arguments is None else arguments))
         if "help" in flags:
-            print(usage(name, {group: choices(group) for group in GROUPS[name]}, choices(SWEEP)))
+            print(usage(name, config_class(), {group: choices(group) for group in GROUPS[name]}, choices(SWEEP)))
         elif "cfg" in flags:
             print(to_yaml(_read(name, config_class, overrides)), end="")
         elif "multirun" in flags:
@@ -256,7 +252,7 @@ def command(
 
 
 def _ready(config_class: type[T], name: str, overrides: list[str]) -> T:
-    """What a task is called with."""
+    """Return what a task is called with."""
     config = _read(name, config_class, overrides)
     if isinstance(config, Config):
         validate(config)
@@ -267,12 +263,12 @@ def _ready(config_class: type[T], name: str, overrides: list[str]) -> T:
 
 
 def preset(experiment: str | None = None) -> Config:
-    """The configuration of `python -m nmt.train experiment=NAME`, or without any option."""
+    """Return the configuration of `python -m nmt.train experiment=NAME`, or without any option."""
     return _read("train", Config, [f"experiment={experiment}"] if experiment else [])
 
 
 def _many(task: Callable[[T, list[str]], None], config_class: type[T], name: str, overrides: list[str]) -> None:
-    """Every combination of the values given; see `nmt.cli.sweep`."""
+    """Run every combination of the values given; see `nmt.cli.sweep`."""
     known = _known(name, config_class())
     arguments = []
     for text in overrides:
@@ -286,5 +282,5 @@ def _many(task: Callable[[T, list[str]], None], config_class: type[T], name: str
         except HydraException as error:
             raise ValueError(f"{text}: {one_line(error)}; write the values out: {key}=a,b,c") from None
         arguments.append(Argument(key, text, None, values))
-    given, jobs = plan(arguments, lambda overrides: _ready(config_class, name, overrides))
-    run_sweep(name, jobs, given, lambda job: task(job.config, job.arguments))
+    common, jobs = plan(arguments, lambda overrides: _ready(config_class, name, overrides))
+    run_sweep(name, jobs, common, lambda job: task(job.config, job.arguments))

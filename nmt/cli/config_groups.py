@@ -11,32 +11,34 @@ SWEEP = "sweep"
 
 
 def folders() -> list[Path]:
-    """Folders of named configurations: the project's, then `configs` in the working directory for the user's own."""
-    here = Path(__file__).resolve().parents[1]
-    own = here / "configs" if (here / "configs").is_dir() else here.parent / "configs"
-    if not own.is_dir():
-        raise FileNotFoundError(f"{own}: the folder of configurations is missing; install nmt again")
+    """Return the folders of named configurations: the project's, then `configs` in the working directory."""
+    package = Path(__file__).resolve().parents[1]
+    configs = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+    if not configs.is_dir():
+        raise FileNotFoundError(f"{configs}: the folder of configurations is missing; install nmt again")
     users = Path.cwd() / "configs"
-    return [own] if not users.is_dir() or users.resolve() == own else [own, users]
+    return [configs] if not users.is_dir() or users.resolve() == configs else [configs, users]
 
 
 def choices(group: str) -> list[str]:
-    """The names that may follow `group=`."""
+    """Return the names that may follow `group=`."""
     return sorted({file.stem for folder in folders() for file in (folder / group).glob("*.yaml")})
 
 
+def _file(group: str, choice: str) -> Path | None:
+    files = [folder / group / f"{choice}.yaml" for folder in folders()]
+    return next((file for file in files if file.is_file()), None)
+
+
 def preset_options(group: str, choice: str) -> list[str]:
-    """The options that a named configuration of a group sets."""
-    for folder in folders():
-        file = folder / group / f"{choice}.yaml"
-        if file.is_file():
-            values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-            return [f"{group}.{key}" for key in values if key != "defaults"]
-    return []
+    """Return the options that a named configuration of a group sets."""
+    file = _file(group, choice)
+    values = yaml.safe_load(file.read_text(encoding="utf-8")) if file else None
+    return [f"{group}.{key}" for key in values or {} if key != "defaults"]
 
 
 def sweep_points(choice: str) -> list[list[str]]:
-    """The runs of a named sweep, each as `option=value` arguments.
+    """Return the runs of a named sweep, each as `option=value` arguments.
 
     The file holds a mapping from option to the list of its values, of which every combination is meant; or, where
     several options change together, a list of mappings from option to value, one for each run.
@@ -44,11 +46,8 @@ def sweep_points(choice: str) -> list[list[str]]:
     Raises:
         ValueError: there is none of this name, or it holds something else.
     """
-    for folder in folders():
-        file = folder / SWEEP / f"{choice}.yaml"
-        if file.is_file():
-            break
-    else:
+    file = _file(SWEEP, choice)
+    if file is None:
         raise ValueError(f"sweep={choice}: must be one of {', '.join(choices(SWEEP)) or '(none)'}")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -65,7 +64,7 @@ def sweep_points(choice: str) -> list[list[str]]:
 
 
 def value_text(value: Any) -> str:
-    """A plain value as the command line has it."""
+    """Return a plain value as the command line has it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):

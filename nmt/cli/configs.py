@@ -21,19 +21,23 @@ from nmt.training.trainer import TrainConfig
 
 @dataclass
 class Config:
-    """Everything that `python -m nmt.train` can be told."""
+    """Options of `python -m nmt.train`.
+
+    name: run directory inside `runs`, made from the options when not given.
+    runs: folder of all runs.
+    seed: seed of all random numbers.
+    device: auto, cpu, cuda or cuda:N.
+    threads: processor threads (0 = as many as torch chooses).
+    model: the configuration of one of `MODELS`.
+    """
 
     name: str | None = None
-    """Run directory inside `runs`; None: made from the options given."""
     runs: str = "runs"
     seed: int = 1
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
     threads: int = 0
-    """Processor threads; 0: as many as torch chooses."""
     data: DataConfig = field(default_factory=DataConfig)
     model: Any = field(default_factory=RNNConfig)
-    """The configuration of one of `MODELS`."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
@@ -65,13 +69,13 @@ class Config:
             self._check_without_attention()
 
     def idle(self) -> list[str]:
-        """Options that are set and change nothing, with their values."""
-        found = without_effect(self.model) + self.train.idle()
+        """Return options that are set and change nothing, with their values."""
         unread = self.data.alignment and not self.train.guided_alignment
-        return found + ([f"data.alignment={self.data.alignment}"] if unread else [])
+        alignment = [f"data.alignment={self.data.alignment}"] if unread else []
+        return without_effect(self.model) + self.train.idle() + alignment
 
     def _num_attending(self) -> int:
-        """Layers of the model that attend to the source."""
+        """Return how many layers of the model attend to the source."""
         model = self.model
         has_layers = isinstance(model, TransformerDecoderConfig)  # a recurrent decoder has one attention
         layers = range(model.decoder_layers if has_layers else 1)
@@ -87,7 +91,7 @@ class Config:
             )
 
     def _check_without_attention(self) -> None:
-        """Refuses what needs attention to the source."""
+        """Refuse what needs attention to the source."""
         wanted = {f"train.{option}": getattr(self.train, option) for option in ("coverage_loss", "guided_alignment")}
         wanted |= {"search.coverage_penalty": self.search.coverage_penalty}
         why = "needs a model with attention; set it to {0}, or choose a score other than model.attention.score=none"
@@ -122,19 +126,24 @@ class Config:
 
 @dataclass
 class EvaluateConfig:
-    """What `python -m nmt.evaluate` can be told; whatever is not given comes from the checkpoint."""
+    """Options of `python -m nmt.evaluate`; those not given come from the checkpoint.
+
+    checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], which is an ensemble. The
+        alignments of an ensemble are those of its first model that has attention.
+    output: folder of the report, needed for an ensemble; None: see `report_folder`.
+    hypotheses: file of translations of the test set, one on each line, to judge in the place of the model's own.
+    baselines: runs evaluated on the same test set, or files of translations, to compare with, as a list [a,b].
+    outside: scores that other programs gave to the translations, as a list [NAME:FILE]; see
+        `nmt.evaluation.external_scores`.
+    device: auto, cpu, cuda or cuda:N.
+    threads: processor threads (0 = as many as torch chooses).
+    """
 
     checkpoint: Any = ""
-    """A run directory (its best checkpoint) or a checkpoint file, or a list of them: an ensemble, whose alignments are
-    those of its first model that has attention, and which needs `output`."""
     output: str | None = None
-    """Folder for the report; None: see `report_folder`."""
     hypotheses: str | None = None
-    """A file of translations of the test set, one on each line, to judge in the place of the model's own."""
     baselines: list[str] = field(default_factory=list)
-    """Other systems to compare with: runs that were evaluated on the same test set, or files of their translations."""
     outside: list[str] = field(default_factory=list)
-    """Scores that other programs gave to the translations, as NAME:FILE; see `nmt.evaluation.external_scores`."""
     data: DataConfig = field(default_factory=DataConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
@@ -144,7 +153,7 @@ class EvaluateConfig:
 
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
-        _check_checkpoints(self.checkpoint)
+        _check_checkpoint(self.checkpoint)
         _check_machine(self.device, self.threads)
         if isinstance(self.checkpoint, list) and len(self.checkpoint) > 1 and self.output is None:
             raise ValueError("output: must be given, as output=FOLDER: an ensemble's report belongs to no single run")
@@ -165,22 +174,27 @@ FORMATS = ("text", "jsonl")
 
 @dataclass
 class TranslateConfig:
-    """What `python -m nmt.translate` can be told; whatever is not given comes from the checkpoint."""
+    """Options of `python -m nmt.translate`; those not given come from the checkpoint.
+
+    checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], which is an ensemble.
+    format: text (the best translation of each line) or jsonl (with scores and alignments); see
+        `nmt.inference.line_translator`.
+    max_length: source tokens beyond which a line is translated in parts, cut at sentence marks; 0: data.max_length of
+        training. Never more than the model can take.
+    device: auto, cpu, cuda or cuda:N.
+    threads: processor threads (0 = as many as torch chooses).
+    """
 
     checkpoint: Any = ""
-    """A run directory (its best checkpoint) or a checkpoint file, or a list of them: an ensemble."""
     format: str = "text"
-    """text: the best translation of each line; jsonl: one JSON object for each line."""
     max_length: int = 0
-    """Source tokens beyond which a line is translated in parts, cut at sentence marks; 0: data.max_length of training.
-    Never more than the model can take."""
     search: SearchConfig = field(default_factory=SearchConfig)
     device: str = "auto"
     threads: int = 0
 
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
-        _check_checkpoints(self.checkpoint)
+        _check_checkpoint(self.checkpoint)
         if self.format not in FORMATS:
             raise ValueError(f"format={self.format}: must be one of {', '.join(FORMATS)}")
         if self.max_length < 0:
@@ -190,26 +204,30 @@ class TranslateConfig:
 
 @dataclass
 class AlignConfig:
-    """What `python -m nmt.align` can be told; whatever is not given comes from the checkpoint."""
+    """Options of `python -m nmt.align`; those not given come from the checkpoint.
+
+    checkpoint: run directory (its best checkpoint) or checkpoint file.
+    source: source text, one sentence on each line, or without it the run's test set.
+    target: its translation, line by line.
+    gold: word alignments to compare with, one line for each pair: i-j sure, ipj possible.
+    reverse: run or checkpoint of the other direction, whose links are joined with those of `checkpoint`.
+    symmetrize: how links are joined: intersection, union, grow-diag, grow-diag-final or grow-diag-final-and.
+    output: folder of the files; None: align-<source> in the run directory.
+    formats: kinds of files, as a list [pharaoh,npz,jsonl,parquet].
+    weights: write the attention of every layer and head where the format can (npz, parquet).
+    device: auto, cpu, cuda or cuda:N.
+    threads: processor threads (0 = as many as torch chooses).
+    """
 
     checkpoint: str = ""
-    """A run directory (its best checkpoint) or a checkpoint file."""
     source: str | None = None
-    """Source text, one sentence on each line; with `target` None: the run's test set."""
     target: str | None = None
-    """Its translation, line by line."""
     gold: str | None = None
-    """Word alignments to compare with, one line for each pair: i-j sure, ipj possible."""
     reverse: str | None = None
-    """A run or checkpoint of the other direction; its links are joined with those of `checkpoint`."""
     symmetrize: str = "grow-diag-final-and"
-    """How: intersection, union, grow-diag, grow-diag-final or grow-diag-final-and."""
     output: str | None = None
-    """Folder for the files; None: align-<source> in the run directory."""
     formats: list[str] = field(default_factory=lambda: ["pharaoh", "npz", "jsonl", "parquet"])
-    """Kinds of files."""
     weights: bool = True
-    """Write the attention of every layer and head where the format can (npz, parquet)."""
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     device: str = "auto"
     threads: int = 0
@@ -239,17 +257,20 @@ EXPORTS = ("ctranslate2", "huggingface", "onnx")
 
 @dataclass
 class ExportConfig:
-    """What `python -m nmt.export` can be told; how the exported model searches comes from the checkpoint."""
+    """Options of `python -m nmt.export`; those of the search come from the checkpoint when not given.
+
+    checkpoint: run directory (its best checkpoint) or checkpoint file.
+    format: ctranslate2, huggingface or onnx; what each can carry is shown by --formats.
+    output: folder to be made, in the place of an earlier export.
+    longest: tokens of the longest sentence that ctranslate2 and huggingface can take. These are the rows of their table
+        of sinusoids; a model with learned positions has a table of its own, and onnx has none.
+    threads: processor threads (0 = as many as torch chooses).
+    """
 
     checkpoint: str = ""
-    """A run directory (its best checkpoint) or a checkpoint file."""
     format: str = ""
-    """ctranslate2, huggingface or onnx; what each can carry is shown by --formats."""
     output: str = ""
-    """Folder to be made; an earlier export there is replaced."""
     longest: int = 1024
-    """Tokens of the longest sentence that ctranslate2 and huggingface can take: the rows of their table of sinusoids. A
-    model with learned positions has a table of its own, and onnx has none."""
     search: SearchConfig = field(default_factory=SearchConfig)
     threads: int = 0
 
@@ -267,39 +288,43 @@ class ExportConfig:
 
 @dataclass
 class ServeConfig:
-    """What `python -m nmt.serve` can be told; whatever is not given comes from each checkpoint."""
+    """Options of `python -m nmt.serve`; those not given come from each checkpoint.
+
+    checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], shown side by side.
+    host: address to listen at (any but this machine's own lets others in, without authentication).
+    port: port to listen at (0 = a free one).
+    names: further names under which the server answers; its address, any other number and localhost always work.
+    max_bytes: most bytes of a request.
+    max_lines: most sentences of a request.
+    max_characters: most characters of a sentence.
+    max_beam: most hypotheses kept at every step, and most translations of each sentence.
+    max_weights: most numbers in one answer about attention.
+    max_seconds: most seconds from a request to its answer; a client may take as long to send and to receive.
+    max_waiting: most requests that wait while one is worked on.
+    max_length: see `TranslateConfig`.
+    device: auto, cpu, cuda or cuda:N.
+    threads: processor threads (0 = as many as torch chooses).
+    """
 
     checkpoint: Any = ""
-    """A run directory (its best checkpoint) or a checkpoint file, or a list of them, side by side."""
     host: str = "127.0.0.1"
-    """Address to listen at. Any but this machine's own lets others in, who are not asked who they are."""
     port: int = 8000
-    """0: a free one."""
     names: list[str] = field(default_factory=list)
-    """Further names under which the server may be asked; its address, any other number and localhost always may."""
     max_bytes: int = 262_144
-    """Bytes of a request at most."""
     max_lines: int = 50
-    """Sentences of a request at most."""
     max_characters: int = 2000
-    """Characters of a sentence at most."""
     max_beam: int = 20
-    """Hypotheses kept at every step, and translations of each sentence, at most."""
     max_weights: int = 500_000
-    """Numbers in one answer about attention at most."""
     max_seconds: float = 30.0
-    """Seconds from a request to its answer at most; as long as a client may take to send or to receive."""
     max_waiting: int = 16
-    """Requests that wait while one is worked on, at most."""
     max_length: int = 0
-    """As for `TranslateConfig`."""
     search: SearchConfig = field(default_factory=SearchConfig)
     device: str = "auto"
     threads: int = 0
 
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
-        _check_checkpoints(self.checkpoint)
+        _check_checkpoint(self.checkpoint)
         if not self.host:
             raise ValueError("host=: an address is needed, such as host=127.0.0.1")
         if not 0 <= self.port < 65536:
@@ -315,13 +340,9 @@ class ServeConfig:
         _check_machine(self.device, self.threads)
 
 
-def _check_checkpoints(named: object) -> None:
-    for checkpoint in (named or [""]) if isinstance(named, list) else [named]:
-        _check_checkpoint(checkpoint)
-
-
 def _check_checkpoint(checkpoint: object) -> None:
-    if not isinstance(checkpoint, str) or not checkpoint:
+    names = checkpoint if isinstance(checkpoint, list) else [checkpoint]
+    if not names or not all(isinstance(name, str) and name for name in names):
         raise ValueError("checkpoint: must be given: checkpoint=runs/NAME or checkpoint=FILE.pt")
 
 

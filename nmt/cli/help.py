@@ -1,12 +1,13 @@
-"""What the commands and their users say to each other besides options: help, flags and error lines."""
+"""Help, flags and error lines of the commands."""
 
 import contextlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
 
-from nmt.options import nearest
+from nmt.options import entries, nearest, node
 
 SUMMARIES = {
     "train": "Train a translation model and evaluate it; everything is written to runs/<name>/.",
@@ -24,97 +25,33 @@ GROUP_LINES = {
     "experiment": "languages, model and training of a known task",
 }
 
-_CHECKPOINT = {"checkpoint": "run directory (its best checkpoint) or checkpoint file"}
-_CHECKPOINTS = {"checkpoint": f"{_CHECKPOINT['checkpoint']}; a list [a,b] is an ensemble"}
-_SEARCH = {
-    "search.beam": "hypotheses kept at every step",
-    "search.batch_size": "sentences decoded together",
-}
-_MACHINE = {"device": "auto, cpu, cuda or cuda:N", "threads": "processor threads; 0 is torch's own choice"}
-_FILES = {
-    "data.train": "training text: a prefix, file or split, or a list [a,b]",
-    "data.valid": "validation text",
-    "data.test": "test text",
-    "data.source_lang": "source language, the suffix of its files",
-    "data.target_lang": "target language",
-}
+_SEARCH = ("search.beam", "search.batch_size")
+_MACHINE = ("device", "threads")
 
-OPTIONS = {
-    "train": {
-        "name": "run directory inside runs/; made from the options when not given",
-        "seed": "rules all randomness",
-        **_FILES,
-        "data.tokenizer.kind": "unigram, bpe, word or char",
-        "data.tokenizer.vocab_size": "size of the vocabulary",
-        "model.attention.score": "compatibility function of the attention, a list with one a head, or none",
-        "model.attention.heads": "how many compare at once",
-        "model.attention.normaliser": "softmax, sparsemax, entmax15 or top_k",
-        "model.attention.window": "global, local_m or local_p",
-        "model.match": "parameters or flops: as large as the same model with score=scaled",
-        "optim.learning_rate": "highest learning rate",
-        "train.max_updates": "end after so many updates",
-        "train.max_minutes": "end after so many minutes; 0 is no limit",
-        "train.batch_tokens": "size of a batch in padded tokens, or auto: as large as the memory holds",
-        "train.devices": "processes that share every batch, each on its own device",
-        "train.valid_every": "updates between validations",
-        **_SEARCH,
-        **_MACHINE,
-    },
-    "evaluate": {
-        **_CHECKPOINTS,
-        "data.test": "another test set; its report goes to report-<name>/",
-        "output": "folder of the report; an ensemble needs one",
-        **_SEARCH,
-        "metrics.names": "the metrics, as a list [bleu,chrf]",
-        "hypotheses": "file of translations to judge in the place of the model's own",
-        "baselines": "runs or files of translations to compare with, as a list [a,b]",
-        "outside": "scores of other programs, as a list [comet:FILE]",
-        **_MACHINE,
-    },
-    "translate": {
-        **_CHECKPOINTS,
-        "format": "text, or jsonl with scores, alignments and search.num_best translations",
-        "max_length": "source tokens beyond which a line is translated in parts",
-        **_SEARCH,
-        "search.method": "beam, sample or mbr",
-        "search.num_best": "translations of each line, for format=jsonl",
-        **_MACHINE,
-    },
-    "align": {
-        **_CHECKPOINT,
-        "source": "source text; without it the run's test set",
-        "target": "its translation",
-        "gold": "word alignments to compare with",
-        "reverse": "run of the other direction, whose links are joined with these",
-        "symmetrize": "intersection, union, grow-diag, grow-diag-final or grow-diag-final-and",
-        "output": "folder for the files",
-        "formats": "kinds of files, as a list [pharaoh,npz,jsonl,parquet]",
-        "alignment.layer": "auto, mean or a number counted from 1",
-        "alignment.head": "auto, mean or a number counted from 1",
-        "alignment.links": "auto, argmax or threshold",
-        **_MACHINE,
-    },
-    "export": {
-        **_CHECKPOINT,
-        "format": "ctranslate2, huggingface or onnx",
-        "output": "folder to be made; an earlier export there is replaced",
-        "longest": "tokens of the longest sentence that ctranslate2 and huggingface can take",
-        "search.beam": "hypotheses that the exported model keeps",
-        "threads": _MACHINE["threads"],
-    },
-    "serve": {
-        "checkpoint": "run directory (its best checkpoint) or checkpoint file; a list [a,b] stands side by side",
-        "host": "address to listen at; any but this machine's own lets others in",
-        "port": "0 is a free one",
-        "max_bytes": "size of a request at most",
-        "max_lines": "sentences of a request at most",
-        "max_characters": "characters of a sentence at most",
-        "max_seconds": "seconds from a request to its answer at most",
-        "max_waiting": "requests that wait while one is worked on, at most",
-        "search.beam": _SEARCH["search.beam"],
-        **_MACHINE,
-    },
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "train": (
+        *("name", "seed", "data.train", "data.valid", "data.test", "data.source_lang", "data.target_lang"),
+        *("data.tokenizer.kind", "data.tokenizer.vocab_size", "model.attention.score", "model.attention.heads"),
+        *("model.attention.normaliser", "model.attention.window", "model.match", "optim.learning_rate"),
+        *("train.max_updates", "train.max_minutes", "train.batch_tokens", "train.devices", "train.valid_every"),
+        *(*_SEARCH, *_MACHINE),
+    ),
+    "evaluate": (
+        *("checkpoint", "data.test", "output", *_SEARCH, "metrics.names", "hypotheses", "baselines", "outside"),
+        *_MACHINE,
+    ),
+    "translate": ("checkpoint", "format", "max_length", *_SEARCH, "search.method", "search.num_best", *_MACHINE),
+    "align": (
+        *("checkpoint", "source", "target", "gold", "reverse", "symmetrize", "output", "formats"),
+        *("alignment.layer", "alignment.head", "alignment.links", *_MACHINE),
+    ),
+    "export": ("checkpoint", "format", "output", "longest", "search.beam", "threads"),
+    "serve": (
+        *("checkpoint", "host", "port", "max_bytes", "max_lines", "max_characters", "max_seconds", "max_waiting"),
+        *("search.beam", *_MACHINE),
+    ),
 }
+"""The options most used of every command, which its help lists."""
 
 SWEEP_OPTIONS = {
     "sweep": "a named set of values, or a list [a,b] of them",
@@ -154,11 +91,12 @@ EXAMPLES = {
 }
 
 
-def usage(name: str, choices: dict[str, list[str]], sweeps: list[str]) -> str:
-    """The help text of a command.
+def usage(name: str, config: object, choices: dict[str, list[str]], sweeps: list[str]) -> str:
+    """Return the help text of a command.
 
     Args:
         name: of the command.
+        config: its options; the first clause of what the docstrings say of each is shown.
         choices: for every group of the command, the names that can be chosen.
         sweeps: the names of sweeps.
     """
@@ -170,7 +108,9 @@ def usage(name: str, choices: dict[str, list[str]], sweeps: list[str]) -> str:
             lines.append(f"      {GROUP_LINES[group]}")
     lines += ["", "Options most used (--cfg job prints all of them with their values):"]
     width = max(map(len, OPTIONS[name]))
-    lines += [f"  {option:{width}}  {line}" for option, line in OPTIONS[name].items()]
+    texts = {option: entries(type(node(config, option.rpartition(".")[0]))) for option in OPTIONS[name]}
+    firsts = {option: re.split(r"[.;](?: |$)", text[option.rpartition(".")[2]])[0] for option, text in texts.items()}
+    lines += [f"  {option:{width}}  {line}" for option, line in firsts.items()]
     lines += [
         "",
         "Flags:",
@@ -191,7 +131,7 @@ def usage(name: str, choices: dict[str, list[str]], sweeps: list[str]) -> str:
 
 
 def read_flags(arguments: list[str]) -> tuple[list[str], set[str]]:
-    """The `name=value` arguments and the names of the flags among the command line."""
+    """Return the `name=value` arguments and the names of the flags on a command line."""
     names = {"-h": "help", "--help": "help", "-m": "multirun", "--multirun": "multirun"}
     overrides, flags = [], set()
     rest = iter(arguments)
@@ -215,7 +155,7 @@ def read_flags(arguments: list[str]) -> tuple[list[str], set[str]]:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception as one sentence for the user."""
+    """Return an exception as one sentence for the user."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
         return where + error.strerror
@@ -223,13 +163,13 @@ def one_line(error: BaseException) -> str:
 
 
 def leave_output() -> None:
-    """After BrokenPipeError: the reader of our output, such as `head`, has seen enough, which is no error."""
+    """Discard further output: after BrokenPipeError its reader, such as `head`, has seen enough, which is no error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
 def telling() -> Iterator[None]:
-    """The end of a command: a user's mistake is told in one line.
+    """End a command with one line for a mistake of the user.
 
     Raises:
         SystemExit: 1 after a ValueError or OSError, 130 when interrupted. Any other exception is a defect and passes.
@@ -246,7 +186,7 @@ def telling() -> Iterator[None]:
 
 
 def tell(error: BaseException) -> None:
-    """One line on standard error, after the traceback when the environment variable NMT_TRACEBACK asks for it."""
+    """Print one line on standard error, after the traceback when the environment variable NMT_TRACEBACK is set."""
     if os.environ.get("NMT_TRACEBACK", "0") not in ("", "0"):
         traceback.print_exception(error)
     print(f"error: {one_line(error)}", file=sys.stderr, flush=True)

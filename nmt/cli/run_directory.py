@@ -48,18 +48,18 @@ _NAMED = ["experiment", "model", "data"]
 
 
 def only_kept(config: Config) -> set[str]:
-    """Options that say only which checkpoints stay, and have no part in this run's result: no mean is made of those."""
+    """Return the options that select checkpoints of which no mean is made, so that they do not affect the result."""
     of_last, of_best = {"train.keep_last", "train.save_every"}, {"train.keep_best"}
     return {"none": of_last | of_best, "last": of_best, "best": of_last}[config.train.average]
 
 
 def is_under(path: str, tops: Sequence[str]) -> bool:
-    """Whether an option is one of `tops` or lies below one of them."""
+    """Return whether an option is one of `tops` or lies below one of them."""
     return any(path == top or path.startswith(top + ".") for top in tops)
 
 
 def run_name(overrides: Sequence[str], swept: Sequence[str] = ()) -> str:
-    """A directory name for the run that these `name=value` arguments describe; "default" for none.
+    """Return a directory name for the run that these `name=value` arguments describe; "default" for none.
 
     The same for any order of the arguments. The readable part is cut to 48 characters; a digest of the whole keeps
     different runs apart.
@@ -68,26 +68,26 @@ def run_name(overrides: Sequence[str], swept: Sequence[str] = ()) -> str:
         overrides: the arguments. Options of `FREE` are left out, so a longer run continues a shorter one.
         swept: arguments that tell the runs of a sweep apart; they always count.
     """
-    given: dict[str, str] = {}
+    values: dict[str, str] = {}
     for override in [*overrides, *swept]:
         key, _, value = override.partition("=")
         if override in swept or not is_under(key, FREE):
-            given[key] = value.strip()
-    if not given:
+            values[key] = value.strip()
+    if not values:
         return "default"
     first = dict.fromkeys(override.partition("=")[0] for override in swept)  # what is cut off are the others
-    ordered = [(key, given[key]) for key in dict.fromkeys([*_NAMED, *first]) if key in given]
-    ordered += sorted(item for item in given.items() if item not in ordered)
+    ordered = [(key, values[key]) for key in dict.fromkeys([*_NAMED, *first]) if key in values]
+    ordered += sorted(item for item in values.items() if item not in ordered)
     words = []
     for key, value in ordered:
         value_words = re.sub(r"[^\w.]+", "-", value.rstrip("/").rpartition("/")[2]).strip("-.")
         words.append(value_words if key in _NAMED else f"{key.rpartition('.')[2]}-{value_words}")
-    digest = hashlib.sha256("\n".join(f"{key}={value}" for key, value in sorted(given.items())).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join(f"{key}={value}" for key, value in sorted(values.items())).encode()).hexdigest()
     return f"{'_'.join(words)[:48].strip('-_.')}-{digest[:6]}"
 
 
 def command_line(name: str, overrides: Sequence[str]) -> str:
-    """The command that was given, quoted for a shell: "python -m nmt.train seed=2"."""
+    """Return the command that was given, quoted for a shell: "python -m nmt.train seed=2"."""
     return shlex.join(["python", "-m", f"nmt.{name}", *overrides])
 
 
@@ -111,24 +111,24 @@ def check_continuation(old: dict[str, Any], new: dict[str, Any]) -> None:
 
 
 def texts(config: Config) -> dict[str, list[list[str]]]:
-    """What a run reads while it trains: for each split a list of [file or place, SHA-256]; digests count, not names."""
+    """Return for each split a list of [file or place, SHA-256] that training reads; digests count, not names."""
     data = config.data
-    found: dict[str, list[list[str]]] = {}
+    read: dict[str, list[list[str]]] = {}
     for split in ("train", "valid"):
         files = [path for place in locations(data, split) for path in SOURCES[data.kind].files(data, place)]
         if split == "train" and config.train.guided_alignment:
             files += alignment_files(data)
         elif split == "valid" and (gold := gold_path(data, split)) is not None:
             files.append(gold)
-        found[split] = [[str(path), file_digest(path, Path(data.cache)).hex()] for path in files]
+        read[split] = [[str(path), file_digest(path, Path(data.cache)).hex()] for path in files]
         if data.kind == "hub":
-            found[split].append([f"{data.path} ({', '.join(locations(data, split))})", content_digest(data, split)])
-    return found
+            read[split].append([f"{data.path} ({', '.join(locations(data, split))})", content_digest(data, split)])
+    return read
 
 
 def clean(directory: Path) -> None:
-    """Removes the temporary files that a killed process has left in a run directory, which is this process's own; in
-    its reports, where an evaluation may be writing, only those of processes that are no more."""
+    """Remove the temporary files that a killed process has left in the run directory of this process; in its reports,
+    where an evaluation may be writing, only those of processes that have ended."""
     for folder in (directory, directory / "checkpoints"):
         remove_leftovers(folder, mine=True)
     for report in directory.glob("report*"):
@@ -137,7 +137,7 @@ def clean(directory: Path) -> None:
 
 
 def own_name(fixed: Sequence[str], swept: Sequence[str]) -> list[str]:
-    """The name that keeps a run of a sweep apart from the others; a name given for all becomes a folder of runs.
+    """Return the name that keeps a run of a sweep apart from the others; a name given for all becomes a folder of runs.
 
     Args:
         fixed, swept: the arguments common to all runs, and those of this one.
@@ -148,12 +148,16 @@ def own_name(fixed: Sequence[str], swept: Sequence[str]) -> list[str]:
     if not swept or any(item.startswith("name=") for item in swept):
         return []
     given = [item.partition("=")[2].strip("'\" ") for item in fixed if item.startswith("name=")]
-    own = f"{given[-1]}/{run_name((), swept)}" if given else run_name(fixed, swept)
-    return ["name=" + (own if re.fullmatch(r"[\w./-]+", own) else f"'{own}'")]
+    name = f"{given[-1]}/{run_name((), swept)}" if given else run_name(fixed, swept)
+    return [f"name={_quoted(name)}"]
+
+
+def _quoted(value: str) -> str:
+    return value if re.fullmatch(r"[\w./-]+", value) else f"'{value}'"
 
 
 def own_output(place: Path, swept: Sequence[str], others: Sequence[Sequence[str]], *, given: bool) -> list[str]:
-    """The folder that keeps what one command of a sweep writes apart from the others; one given for all holds them all.
+    """Return the folder that keeps what one command of a sweep writes apart; one given for all holds them all.
 
     Args:
         place: where it would write; see `result_folder`.
@@ -174,10 +178,8 @@ def own_output(place: Path, swept: Sequence[str], others: Sequence[Sequence[str]
             for item in own
             if not is_under(item.partition("=")[0], named) or any(item not in other for other in others)
         ]
-    if not own:
-        return []
-    folder = f"{place}{'/' if given else '-'}{run_name((), own)}"
-    return ["output=" + (folder if re.fullmatch(r"[\w./-]+", folder) else f"'{folder}'")]
+    separator = "/" if given else "-"
+    return [f"output={_quoted(f'{place}{separator}{run_name((), own)}')}"] if own else []
 
 
 def overlay(
@@ -185,7 +187,7 @@ def overlay(
     config: EvaluateConfig | TranslateConfig | ExportConfig | AlignConfig | ServeConfig,
     overrides: Sequence[str],
 ) -> Config:
-    """The configuration a checkpoint was trained with, under what the command line gave.
+    """Return the configuration a checkpoint was trained with, under what the command line gave.
 
     Args:
         trained: the checkpoint's configuration; left as it is.
@@ -196,14 +198,14 @@ def overlay(
     Raises:
         ValueError: an option was given that the checkpoint has fixed (the tokenizer), or values do not fit together.
     """
-    given = ["device", "threads"]
+    paths = ["device", "threads"]
     for override in overrides:
         key, _, value = override.partition("=")
-        given += preset_options(key, value) if key == "data" else [key]
+        paths += preset_options(key, value) if key == "data" else [key]
     merged = copy.deepcopy(trained)
     stored = options(merged)
     for path in options(config):
-        if not is_under(path, given) or path not in stored:  # what only the command has is no part of a run
+        if not is_under(path, paths) or path not in stored:  # what only the command has is no part of a run
             continue
         if path.startswith("data.tokenizer."):
             raise ValueError(
@@ -218,12 +220,12 @@ def overlay(
 
 
 def run_of(file: Path) -> Path:
-    """The run directory that a checkpoint file lies in; its folder, when it lies in none."""
+    """Return the run directory that a checkpoint file lies in; its folder, when it lies in none."""
     return file.parent.parent if file.parent.name == "checkpoints" else file.parent
 
 
 def result_folder(config: EvaluateConfig | AlignConfig | ExportConfig, overrides: Sequence[str]) -> Path:
-    """Where a command writes: `output`, or a folder in the run directory.
+    """Return where a command writes: `output`, or a folder in the run directory.
 
     Args:
         config: what the command composed.
@@ -243,7 +245,7 @@ def result_folder(config: EvaluateConfig | AlignConfig | ExportConfig, overrides
 
 
 def report_folder(run: Path, config: EvaluateConfig, overrides: Sequence[str]) -> Path:
-    """Where an evaluation writes: `output`, else <run>/report-<name> for another test set, else <run>/report.
+    """Return where an evaluation writes: `output`, else <run>/report-<name> for another test set, else <run>/report.
 
     Args:
         run: the run directory of the checkpoint.
@@ -252,8 +254,8 @@ def report_folder(run: Path, config: EvaluateConfig, overrides: Sequence[str]) -
     """
     if config.output is not None:
         return Path(config.output)
-    given = {override.partition("=")[0] for override in overrides}
-    named = config.data.test if "data.test" in given else config.data.path if "data.path" in given else None
+    names = {override.partition("=")[0] for override in overrides}
+    named = config.data.test if "data.test" in names else config.data.path if "data.path" in names else None
     if named is None:
         return run / "report"
     tests = named if isinstance(named, list) else [named]

@@ -60,39 +60,39 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _forms(given: argparse.Namespace) -> list[str]:
+def _forms(options: argparse.Namespace) -> list[str]:
     """The form of each file, or of what is printed."""
     known = {**SUFFIXES, ".html": HTML}
-    return [given.format or known.get(Path(file).suffix, "text") for file in given.output or [""]]
+    return [options.format or known.get(Path(file).suffix, "text") for file in options.output or [""]]
 
 
-def _compared(given: argparse.Namespace) -> list[str]:
+def _compared(options: argparse.Namespace) -> list[str]:
     """The comparison in each form."""
-    if len(given.runs) < 1:
+    if len(options.runs) < 1:
         raise ValueError("name the runs: python -m nmt.compare RUN RUN …, or a folder of runs")
-    sections = given.only.split(",") if given.only else list(SECTIONS)
+    sections = options.only.split(",") if options.only else list(SECTIONS)
     for section in sections:
         if section not in SECTIONS:
-            raise ValueError(f"--only {given.only}: must be some of {','.join(SECTIONS)}")
-    if given.resamples < 0 or given.resamples == 1:
-        raise ValueError(f"--resamples {given.resamples}: must be 0 (no paired test) or at least 2")
-    if given.sentences < 0:
-        raise ValueError(f"--sentences {given.sentences}: must be 0 (none) or more")
-    reports, left_out = find(given.runs, given.test)
+            raise ValueError(f"--only {options.only}: must be some of {','.join(SECTIONS)}")
+    if options.resamples < 0 or options.resamples == 1:
+        raise ValueError(f"--resamples {options.resamples}: must be 0 (no paired test) or at least 2")
+    if options.sentences < 0:
+        raise ValueError(f"--sentences {options.sentences}: must be 0 (none) or more")
+    reports, left_out = find(options.runs, options.test)
     if len(reports) < 2:
         raise ValueError("; ".join([*left_out, f"{len(reports)} evaluated run: two or more are needed to compare"]))
-    found = compare(
+    comparison = compare(
         [read(report) for report in reports],
-        baseline=given.baseline,
-        varied=given.varied.split(",") if given.varied else (),
-        resamples=given.resamples,
-        test=given.paired,
-        target_bleu=given.target_bleu,
+        baseline=options.baseline,
+        varied=options.varied.split(",") if options.varied else (),
+        resamples=options.resamples,
+        test=options.paired,
+        target_bleu=options.target_bleu,
     )
-    found.warnings[:0] = left_out
+    comparison.warnings[:0] = left_out
     return [
-        page(found, sections, given.sentences) if form == HTML else FORMATS[form](found, sections)
-        for form in _forms(given)
+        page(comparison, sections, options.sentences) if form == HTML else FORMATS[form](comparison, sections)
+        for form in _forms(options)
     ]
 
 
@@ -103,16 +103,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: 1 after an error, told in one line; 130 when interrupted.
     """
     with telling():
-        given = _parser().parse_args(arguments)
-        if given.diff and len(given.runs) < 2:
-            raise ValueError(f"--diff {' '.join(given.runs)}: two or more runs are needed, as in --diff RUN RUN")
-        if given.diff:
-            texts = [difference([Run.read(path) for path in given.runs]) + "\n"] * max(len(given.output), 1)
+        options = _parser().parse_args(arguments)
+        if options.diff and len(options.runs) < 2:
+            raise ValueError(f"--diff {' '.join(options.runs)}: two or more runs are needed, as in --diff RUN RUN")
+        if options.diff:
+            texts = [difference([Run.read(path) for path in options.runs]) + "\n"] * max(len(options.output), 1)
         else:
-            texts = _compared(given)
-        for file, text in zip(given.output, texts, strict=False):
+            texts = _compared(options)
+        for file, text in zip(options.output, texts, strict=False):
             write_text(Path(file), text)
-        if not given.output:
+        if not options.output:
             print(texts[0], end="", flush=True)
 
 

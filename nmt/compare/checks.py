@@ -12,7 +12,7 @@ FEW = 3
 
 
 def check_same(outcomes: Sequence[Outcome], varied: Sequence[str] = ()) -> None:
-    """Raises ValueError when scores of these runs do not mean the same: other test sets, signatures or tokenizers."""
+    """Raise ValueError when scores of these runs do not mean the same: other test sets, signatures or tokenizers."""
     first = outcomes[0]
     for other in outcomes[1:]:
         both = f"{first.label} and {other.label}"
@@ -47,8 +47,8 @@ def _where(first: Outcome, other: Outcome) -> str:
 
 
 def confounded(groups: Sequence[Group], values: dict[str, list[Any]], varied: Sequence[str]) -> list[str]:
-    """Warnings about groups that differ from the baseline in more than one option."""
-    found = []
+    """Return warnings about groups that differ from the baseline in more than one option."""
+    warnings = []
     base = groups[0]
     for group in groups[1:]:
         found_by_runs = {option for each in (base, group) for option in derived(each.outcomes[0])}
@@ -58,46 +58,48 @@ def confounded(groups: Sequence[Group], values: dict[str, list[Any]], varied: Se
             listed = ", ".join(f"{o}: {plain(base.options[o])} → {plain(group.options[o])}" for o in others[:6])
             more = f" and {len(others) - 6} more" if len(others) > 6 else ""
             what = "also differs" if varied else f"differs in {len(others)} options"
-            found.append(
+            warnings.append(
                 f"{group.label} {what} from {base.label} ({listed}{more}): what each of them does cannot be told apart"
             )
-    return found
+    return warnings
 
 
 def few_seeds(groups: Sequence[Group]) -> list[str]:
-    found = []
+    warnings = []
     least = min(len(group.outcomes) for group in groups)
     if least == 1:
-        found.append(
+        warnings.append(
             "there are groups of one seed: nothing can be said of their options, only of these very models; train more "
             "seeds (seed=1,2,3)"
         )
     elif least < FEW:
-        found.append(f"{least} seeds in a group are few: intervals are wide and only large differences show")
+        warnings.append(f"{least} seeds in a group are few: intervals are wide and only large differences show")
     if len({tuple(group.seeds) for group in groups}) > 1:
-        found.append("not all groups have the same seeds: pairs are made of those in common, else in their order")
-    return found
+        warnings.append("not all groups have the same seeds: pairs are made of those in common, else in their order")
+    return warnings
 
 
 def not_reached(groups: Sequence[Group], bleu: float | None) -> list[str]:
-    """Warnings about groups whose time to so much BLEU is not known."""
-    found = []
+    """Return warnings about groups whose time to so much BLEU is not known."""
+    warnings = []
     for group in groups if bleu is not None else []:
         minutes = [outcome.minutes_to(bleu or 0.0) for outcome in group.outcomes]
         if None in minutes:
             missed = f"{minutes.count(None)} of {len(minutes)} runs"
-            found.append(f"{group.label}: {missed} had no such BLEU ({bleu:g}) on validation, or do not tell the time")
-    return found
+            warnings.append(
+                f"{group.label}: {missed} had no such BLEU ({bleu:g}) on validation, or do not tell the time"
+            )
+    return warnings
 
 
 def versions(outcomes: Sequence[Outcome]) -> list[str]:
-    """Warnings about what runs were computed with, beside their options."""
+    """Return warnings about what runs were computed with, beside their options."""
     versions = sorted({outcome.version for outcome in outcomes if outcome.version})
-    found = [f"runs were made by different versions of nmt ({', '.join(versions)})"] if len(versions) > 1 else []
+    warnings = [f"runs were made by different versions of nmt ({', '.join(versions)})"] if len(versions) > 1 else []
     precisions = sorted({outcome.precision for outcome in outcomes if outcome.precision})
     if len(precisions) > 1 and len({outcome.config.train.precision for outcome in outcomes}) == 1:
-        found.append(
+        warnings.append(
             f"runs were trained in different precisions ({', '.join(precisions)}): train.precision=auto depends on the "
             "machine and its load; where that matters, name one and train again"
         )
-    return found
+    return warnings

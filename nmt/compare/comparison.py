@@ -12,9 +12,9 @@ from nmt.compare.statistics import ALPHA, Summary, combined, holm, mean_correlat
 from nmt.evaluation.significance import paired
 
 
-@dataclass(frozen=True)
+@dataclass
 class Contrast:
-    """One group beside the baseline in one metric.
+    """One group compared with the baseline in one metric.
 
     difference: over the pairs of runs. per_seed: p-values of sacrebleu's paired test, one for each pair: would these
     two models differ on other sentences? sentences: those combined; None for what is no metric of sacrebleu. seeds: of
@@ -63,7 +63,7 @@ def compare(
     test: str = "bs",
     target_bleu: float | None = None,
 ) -> Comparison:
-    """Groups runs by the options in which they differ, and compares every group with the baseline.
+    """Group runs by the options in which they differ, and compare every group with the baseline.
 
     Args:
         baseline: a group's label, an option=value that only it has, or one of its runs; None: the first run's group.
@@ -76,21 +76,19 @@ def compare(
     """
     check_same(outcomes, varied)
     values = differing(outcomes)
-    unknown = [option for option in varied if not any(option in outcome.options for outcome in outcomes)]
-    if unknown:
-        raise ValueError(f"--varied {','.join(varied)}: {unknown[0]} is no option of these runs")
+    for option in varied:
+        if not any(option in outcome.options for outcome in outcomes):
+            raise ValueError(f"--varied {','.join(varied)}: {option} is no option of these runs")
     warnings: list[str] = []
-    shown = shown_options(values, varied, outcomes)
-    found = groups(outcomes, values, shown, warnings, target_bleu)
-    index = baseline_of(found, baseline)
-    found = [found[index], *found[:index], *found[index + 1 :]]
-    warnings += confounded(found, values, varied) + few_seeds(found) + versions(outcomes)
-    warnings += not_reached(found, target_bleu)
-    contrasts, signatures = _contrasts(found, resamples, test)
+    ranked = groups(outcomes, values, shown_options(values, varied, outcomes), warnings, target_bleu)
+    ranked.insert(0, ranked.pop(baseline_of(ranked, baseline)))
+    warnings += confounded(ranked, values, varied) + few_seeds(ranked) + versions(outcomes)
+    warnings += not_reached(ranked, target_bleu)
+    contrasts, signatures = _contrasts(ranked, resamples, test)
     return Comparison(
         varied={option: list(dict.fromkeys(plain(each) for each in values[option])) for option in values},
-        groups=found,
-        contrasts=_adjusted(contrasts),
+        groups=ranked,
+        contrasts=contrasts,
         signatures=outcomes[0].signatures,
         test_signatures=signatures,
         num_sentences=len(outcomes[0].references),
@@ -99,53 +97,50 @@ def compare(
 
 
 def _pairs(base: Group, group: Group) -> list[tuple[Outcome, Outcome]]:
-    """Runs of one seed each, else in the order of their seeds, which are as good as any other."""
+    """Return pairs of runs of the same seed, else in the order of their seeds, which is as good as any other."""
     by_seed = {outcome.seed: outcome for outcome in base.outcomes}
     common = [(by_seed[outcome.seed], outcome) for outcome in group.outcomes if outcome.seed in by_seed]
     return common or list(zip(base.outcomes, group.outcomes, strict=False))
 
 
 def _contrasts(groups: Sequence[Group], resamples: int, kind: str) -> tuple[list[Contrast], dict[str, str]]:
-    """Every group against the first, in every metric and in AER."""
+    """Compare every group with the first, in every metric and in AER; the signatures of the tests by metric."""
     base = groups[0]
     config = dataclasses.replace(base.outcomes[0].config.metrics, resamples=resamples, paired=kind)
     config.names = [name for name in config.names if name in base.outcomes[0].signatures]
-    found, signatures = [], {}
+    contrasts, signatures = [], {}
     for group in groups[1:]:
         pairs = _pairs(base, group)
-        tested = [
+        tests = [
             paired({"0": one.hypotheses, "1": other.hypotheses}, one.references, config) if resamples else {}
             for one, other in pairs
         ]
-        likeness = mean_correlation(
+        correlation = mean_correlation(
             [[b - a for a, b in zip(one.sentence_chrf, other.sentence_chrf, strict=True)] for one, other in pairs]
         )
         for metric in [*config.names, "aer"]:
             if not all(metric in each.quantities for pair in pairs for each in pair):
                 continue
             differences = [other.quantities[metric] - one.quantities[metric] for one, other in pairs]
-            per_seed = [float(each[metric].systems["1"].p_value or 0.0) for each in tested if metric in each]
-            if tested and metric in tested[0]:
-                signatures[metric] = tested[0][metric].signature
-            over_sentences = combined(per_seed, differences, likeness) if per_seed else None
-            found.append(
+            per_seed = [float(test[metric].systems["1"].p_value or 0.0) for test in tests if metric in test]
+            if per_seed:
+                signatures[metric] = tests[0][metric].signature
+            over_sentences = combined(per_seed, differences, correlation) if per_seed else None
+            contrasts.append(
                 Contrast(metric, group.label, summary(differences), per_seed, over_sentences, t_test(differences))
             )
-    return found, signatures
+    _correct(contrasts)
+    return contrasts, signatures
 
 
-def _adjusted(contrasts: Sequence[Contrast]) -> list[Contrast]:
-    """With p-values corrected for the number of groups, metric by metric, and what follows from them."""
-    found = list(contrasts)
-    for metric in dict.fromkeys(test.metric for test in contrasts):
-        for of, to in (("sentences", "adjusted_sentences"), ("seeds", "adjusted_seeds")):
-            rows = [i for i, test in enumerate(found) if test.metric == metric and getattr(test, of) is not None]
-            for i, value in zip(rows, holm([getattr(found[i], of) for i in rows]), strict=True):
-                changed: dict[str, Any] = {to: value}
-                found[i] = dataclasses.replace(found[i], **changed)
-    for i, test in enumerate(found):
-        if test.adjusted_seeds is not None:
-            both = [p for p in (test.adjusted_sentences, test.adjusted_seeds) if p is not None]
-            if len(both) == 2 or test.metric == "aer":
-                found[i] = dataclasses.replace(test, differs=max(both) < ALPHA)
-    return found
+def _correct(contrasts: Sequence[Contrast]) -> None:
+    """Correct the p-values for the number of groups, metric by metric, and set what follows from them."""
+    for metric in dict.fromkeys(each.metric for each in contrasts):
+        for kind in ("sentences", "seeds"):
+            tested = [each for each in contrasts if each.metric == metric and getattr(each, kind) is not None]
+            for each, p_value in zip(tested, holm([getattr(each, kind) for each in tested]), strict=True):
+                setattr(each, f"adjusted_{kind}", p_value)
+    for each in contrasts:
+        p_values = [p for p in (each.adjusted_sentences, each.adjusted_seeds) if p is not None]
+        if each.adjusted_seeds is not None and (len(p_values) == 2 or each.metric == "aer"):
+            each.differs = max(p_values) < ALPHA

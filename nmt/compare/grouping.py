@@ -1,6 +1,5 @@
 """Runs in groups by the options in which they differ."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from nmt.cli.run_directory import is_under, only_kept
 from nmt.compare.run_diff import NAMES
 from nmt.compare.run_results import Outcome
 from nmt.compare.statistics import Summary, summary
+from nmt.options import ABSENT
 
 NOT_VARIED = (
     *(*NAMES, "seed", "device", "threads", "data.cache", "data.test", "data.more_tests", "data.strict", "metrics"),
@@ -18,7 +18,6 @@ NOT_VARIED = (
     *("search.batch_size", "search.batch_tokens", "alignment.importance_on"),
 )
 """Options (or nodes) that make no other experiment of a run, or whose effect is looked at in the results themselves."""
-ABSENT = "(none)"
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ class Group:
 
 
 def differing(outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
-    """The options in which runs differ, each with its value in every run; `ABSENT` where it has no effect."""
-    found = {}
+    """Return the options in which runs differ, each with its value in every run; `ABSENT` where it has no effect."""
+    options = {}
     for path in dict.fromkeys(path for outcome in outcomes for path in outcome.options):
         has_effect = [path not in only_kept(outcome.config) for outcome in outcomes]
         values = [
@@ -49,27 +48,27 @@ def differing(outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
         ]
         compared = [value for value, has in zip(values, has_effect, strict=True) if has]
         if not is_under(path, NOT_VARIED) and any(value != compared[0] for value in compared):
-            found[path] = values
-    return found
+            options[path] = values
+    return options
 
 
 def derived(outcome: Outcome) -> list[str]:
-    """Options that a run has found itself, so that something else be equal."""
+    """Return options that a run has found itself, so that something else be equal."""
     model = outcome.config.model
     return [] if model.match == NONE else [f"model.{model.match_width}"]
 
 
 def shown_options(values: dict[str, list[Any]], varied: Sequence[str], outcomes: Sequence[Outcome]) -> list[str]:
-    """The options by which groups are named."""
+    """Return the options by which groups are named."""
     found_by_runs = {option for outcome in outcomes for option in derived(outcome)}
-    own = [option for option in values if option not in found_by_runs]
-    own = [option for option in own if not varied or option in varied] or own or list(values)
-    everywhere = [option for option in own if ABSENT not in values[option]]
-    return everywhere if _told_apart(values, everywhere) == _told_apart(values, own) else own
+    options = [option for option in values if option not in found_by_runs]
+    options = [option for option in options if not varied or option in varied] or options or list(values)
+    everywhere = [option for option in options if ABSENT not in values[option]]
+    return everywhere if _told_apart(values, everywhere) == _told_apart(values, options) else options
 
 
 def _told_apart(values: dict[str, list[Any]], options: Sequence[str]) -> int:
-    """How many groups have names of their own when these options name them."""
+    """Return how many groups have distinct names when these options name them."""
     return len({repr(each) for each in zip(*(values[option] for option in options), strict=True)})
 
 
@@ -80,61 +79,53 @@ def groups(
     warnings: list[str],
     target_bleu: float | None,
 ) -> list[Group]:
-    members: dict[str, list[Outcome]] = {}
+    members: dict[str, dict[int, Outcome]] = {}
     settings: dict[str, dict[str, Any]] = {}
     for i, outcome in enumerate(outcomes):
         setting = {option: values[option][i] for option in values}
-        key = repr(setting)
-        settings[key] = setting
-        repeated = [other.label for other in members.get(key, []) if other.seed == outcome.seed]
-        if repeated:
+        settings[key := repr(setting)] = setting
+        same = members.setdefault(key, {})
+        if outcome.seed in same:
             warnings.append(
-                f"{outcome.label} has the options and the seed of {repeated[0]} and is left out: it is no other sample"
+                f"{outcome.label} has the options and the seed of {same[outcome.seed].label} and is left out: it is no "
+                "other sample"
             )
-            continue
-        members.setdefault(key, []).append(outcome)
-    found = []
-    for key, own in members.items():
-        own.sort(key=lambda outcome: outcome.seed)
-        label = ", ".join(
-            plain(settings[key][option])
-            if len(shown) == 1
-            else f"{_leaf(option, shown)}={plain(settings[key][option])}"
-            for option in shown
-        )
-        found.append(Group(label or "all", settings[key], own, _summaries(own, target_bleu)))
-    labels = [group.label for group in found]
-    return [
-        dataclasses.replace(group, label=f"{group.label} #{labels[: i + 1].count(group.label)}")
-        if labels.count(group.label) > 1
-        else group
-        for i, group in enumerate(found)
-    ]
+        else:
+            same[outcome.seed] = outcome
+    labels = [_label(settings[key], shown) for key in members]
+    made = []
+    for i, (key, by_seed) in enumerate(members.items()):
+        runs = [by_seed[seed] for seed in sorted(by_seed)]
+        number = f" #{labels[: i + 1].count(labels[i])}" if labels.count(labels[i]) > 1 else ""
+        made.append(Group(labels[i] + number, settings[key], runs, _summaries(runs, target_bleu)))
+    return made
+
+
+def _label(setting: dict[str, Any], shown: Sequence[str]) -> str:
+    if len(shown) == 1:
+        return plain(setting[shown[0]])
+    return ", ".join(f"{_leaf(option, shown)}={plain(setting[option])}" for option in shown) or "all"
 
 
 def _leaf(option: str, shown: Sequence[str]) -> str:
-    """The shortest end of an option's name that no other one has."""
+    """Return the shortest end of an option's name that no other one has."""
     parts = option.split(".")
-    for length in range(1, len(parts) + 1):
-        end = ".".join(parts[-length:])
-        if sum(other == option or other.endswith(f".{end}") for other in shown) == 1:
-            return end
-    return option
+    ends = (".".join(parts[start:]) for start in range(len(parts) - 1, 0, -1))
+    return next((end for end in ends if sum(other.endswith(f".{end}") for other in shown) == 1), option)
 
 
 def _summaries(outcomes: Sequence[Outcome], target_bleu: float | None) -> dict[str, Summary]:
-    """Of every quantity that all of the runs have."""
-    found = {}
+    """Summarize every quantity that all of the runs have."""
+    summaries = {}
     for name in outcomes[0].quantities:
         if all(name in outcome.quantities for outcome in outcomes):
-            own = outcomes[0].intervals.get(name)
-            found[name] = summary([outcome.quantities[name] for outcome in outcomes], own)
+            interval = outcomes[0].intervals.get(name)
+            summaries[name] = summary([outcome.quantities[name] for outcome in outcomes], interval)
     if target_bleu is not None:
-        minutes = [outcome.minutes_to(target_bleu) for outcome in outcomes]
-        reached = [value for value in minutes if value is not None]
-        if len(reached) == len(minutes):
-            found["minutes_to_bleu"] = summary(reached)
-    return found
+        reached = [value for outcome in outcomes if (value := outcome.minutes_to(target_bleu)) is not None]
+        if len(reached) == len(outcomes):
+            summaries["minutes_to_bleu"] = summary(reached)
+    return summaries
 
 
 def baseline_of(groups: Sequence[Group], name: str | None) -> int:

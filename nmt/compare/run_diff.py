@@ -1,12 +1,14 @@
 """What was different about runs before they were trained: python -m nmt.compare --diff RUN RUN …"""
 
+import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from tabulate import tabulate
 from torch import Tensor
 
 from nmt import checkpoint, models
@@ -14,7 +16,7 @@ from nmt.cli.configs import Config
 from nmt.data import Tokenizer
 from nmt.models import Seq2Seq
 from nmt.models.flops import LENGTH, flops_per_token, parameters, parts
-from nmt.options import flatten, from_primitive, to_primitive
+from nmt.options import differing, from_primitive, to_primitive
 
 NAMES = ("name", "runs")  # options that differ between any two runs
 ERRORS = 5.0  # standard errors within which two means or deviations count as one
@@ -31,7 +33,7 @@ class Run(NamedTuple):
 
     @classmethod
     def read(cls, path: str) -> "Run":
-        """From a run directory or a checkpoint file.
+        """Read a run directory or a checkpoint file.
 
         Raises:
             FileNotFoundError: there is none. ValueError: it cannot be read.
@@ -58,7 +60,7 @@ class Run(NamedTuple):
 
 
 def difference(runs: Sequence[Run]) -> str:
-    """Everything that differs between two or more runs, as text; the first is what the others are compared with."""
+    """Return as text all that differs between two or more runs; the others are compared with the first."""
     sections = [
         _options(runs),
         _vocabularies(runs),
@@ -74,33 +76,24 @@ _CONVENTION = f"forward pass, {LENGTH} source and {LENGTH} target tokens, multip
 
 
 def _options(runs: Sequence[Run]) -> list[str]:
-    flat = [flatten(to_primitive(run.config)) for run in runs]
-    paths = [path for path in dict.fromkeys(path for each in flat for path in each) if path not in NAMES]
-    absent = object()
-
-    def show(value: Any) -> str:
-        return "(none)" if value is absent else "null" if value is None else str(value)
-
-    rows = [
-        [path, *(show(each.get(path, absent)) for each in flat)]
-        for path in paths
-        if any(each.get(path, absent) != flat[0].get(path, absent) for each in flat)
-    ]
-    return ["options that differ", *_table([["", *_labels(runs)], *rows])] if rows else ["identical options"]
+    values = differing(*(to_primitive(run.config) for run in runs))
+    rows = [[path, *row] for path, row in values.items() if path not in NAMES]
+    return (
+        ["options that differ", *_table([["", *(run.label for run in runs)], *rows])] if rows else ["identical options"]
+    )
 
 
 def _vocabularies(runs: Sequence[Run]) -> list[str]:
-    def rows(tokenizer: Tokenizer) -> list[str]:
+    columns = [["", "kind", "entries", "content"]]
+    for run in runs:
+        tokenizer = run.tokenizer
         sizes = f"{tokenizer.source_size:,}"
         sizes += " for both languages" if tokenizer.joint else f" source, {tokenizer.target_size:,} target"
-        return [tokenizer.kind, sizes, tokenizer.digest[:12]]
-
-    all_rows = [rows(run.tokenizer) for run in runs]
+        columns.append([run.label, tokenizer.kind, sizes, tokenizer.digest[:12]])
     if len({run.tokenizer.digest for run in runs}) == 1:
-        kind, sizes, digest = all_rows[0]
+        _, kind, sizes, digest = columns[1]
         return [f"identical vocabulary: {kind}, {sizes} ({digest})"]
-    named = zip(("kind", "entries", "content"), zip(*all_rows, strict=True), strict=True)
-    return ["vocabularies differ", *_table([["", *_labels(runs)], *([name, *values] for name, values in named)])]
+    return ["vocabularies differ", *_table(list(map(list, zip(*columns, strict=True))))]
 
 
 def _parameters(runs: Sequence[Run]) -> list[str]:
@@ -108,38 +101,29 @@ def _parameters(runs: Sequence[Run]) -> list[str]:
     if all(each == counts[0] for each in counts):
         inside = ", ".join(f"{part} {count:,}" for part, count in counts[0].items())
         return [f"identical numbers of parameters: {sum(counts[0].values()):,} ({inside})"]
-    totals = [{**each, "total": sum(each.values())} for each in counts]
-    names = [part for part in dict.fromkeys(part for each in totals for part in each) if part != "total"]
     rows = []
-    for part in [*names, "total"]:
-        first = totals[0].get(part, 0)
+    for part in [*dict.fromkeys(itertools.chain(*counts)), "total"]:
+        first, *others = (sum(each.values()) if part == "total" else each.get(part, 0) for each in counts)
         row = [part, f"{first:,}"]
-        for each in totals[1:]:
-            other = each.get(part, 0)
+        for other in others:
             row += [f"{other:,}", "" if other == first else f"{100 * (other / first - 1):+.2f} %" if first else "new"]
         rows.append(row)
     head = ["", runs[0].label, *(cell for run in runs[1:] for cell in (run.label, ""))]
     return ["parameters (tied ones count once)", *_table([head, *rows], numbers=True)]
 
 
-IDENTICAL, ANOTHER_DRAW, ANOTHER_DISTRIBUTION, ANOTHER_SHAPE, ONE_RUN = (
-    "identical",
-    "another draw",
-    "another distribution",
-    "another shape",
-    "in one run only",
-)
+IDENTICAL, ANOTHER_DRAW, ONE_RUN = "identical", "another draw", "in one run only"
 
 
 def _beginning(first: Tensor | None, other: Tensor | None) -> str:
-    """What became of a parameter as it was before training, from one run to another."""
+    """Compare the initial values of a parameter in two runs."""
     if first is None or other is None:
         return ONE_RUN
     if torch.equal(first, other):
         return IDENTICAL
     if first.shape != other.shape:
-        return ANOTHER_SHAPE
-    return ANOTHER_DRAW if _alike(first, other) else ANOTHER_DISTRIBUTION
+        return "another shape"
+    return ANOTHER_DRAW if _alike(first, other) else "another distribution"
 
 
 def _described(tensors: Sequence[Tensor]) -> str:
@@ -162,23 +146,20 @@ def _beginnings(first: Run, other: Run) -> list[str]:
     """How the parameters of a run began, beside those of the first."""
     before, after = ({name: p.detach() for name, p in run.model.named_parameters()} for run in (first, other))
     part_of = parts(first.model) | parts(other.model)
-    found = {name: _beginning(before.get(name), after.get(name)) for name in dict.fromkeys([*before, *after])}
-    states = Counter(found.values())
-    common = len(found) - states[ONE_RUN]
-    seeds = f"seed {first.config.seed}"
-    seeds += "" if other.config.seed == first.config.seed else f" → {other.config.seed}"
-    head = f"initialisation: {first.label} → {other.label} ({seeds}): "
-    if states[IDENTICAL] == common:
-        head += f"all {common} common parameters start bit-identical"
-    else:
-        head += f"{states[IDENTICAL]} of {common} common parameters start bit-identical"
-    if states[IDENTICAL] == len(found):
+    state_of = {name: _beginning(before.get(name), after.get(name)) for name in dict.fromkeys([*before, *after])}
+    states = Counter(state_of.values())
+    common = len(state_of) - states[ONE_RUN]
+    seeds = " → ".join(str(seed) for seed in dict.fromkeys([first.config.seed, other.config.seed]))
+    identical = f"all {common}" if states[IDENTICAL] == common else f"{states[IDENTICAL]} of {common}"
+    head = f"initialisation: {first.label} → {other.label} (seed {seeds}): "
+    head += f"{identical} common parameters start bit-identical"
+    if states[IDENTICAL] == len(state_of):
         return [head]
     rows = []
-    for part in dict.fromkeys(part_of[name] for name in found):
-        here = Counter(state for name, state in found.items() if part_of[name] == part)
-        rows.append([part, ", ".join(f"{number} {state}" for state, number in here.items())])
-    changed = [name for name, state in found.items() if state in (ANOTHER_DISTRIBUTION, ANOTHER_SHAPE, ONE_RUN)]
+    for part in dict.fromkeys(part_of[name] for name in state_of):
+        counts = Counter(state for name, state in state_of.items() if part_of[name] == part)
+        rows.append([part, ", ".join(f"{number} {state}" for state, number in counts.items())])
+    changed = [name for name, state in state_of.items() if state not in (IDENTICAL, ANOTHER_DRAW)]
     lines = _changes(changed, [before, after], [first.label, other.label])
     return [head, *_table(rows), *([""] if lines else []), *_table(lines)]
 
@@ -206,15 +187,13 @@ def _same_or_table(what: str, values: list[str], runs: Sequence[Run], note: str 
     note = f" ({note})" if note else ""
     if len(set(values)) == 1:
         return [f"identical {what}: {values[0]}{note}"]
-    return [what + note, *_table([_labels(runs), values], numbers=True)]
-
-
-def _labels(runs: Sequence[Run]) -> list[str]:
-    return [run.label for run in runs]
+    return [what + note, *_table([[run.label for run in runs], values], numbers=True)]
 
 
 def _table(rows: list[list[str]], *, numbers: bool = False) -> list[str]:
-    """Aligned lines; with numbers, all but the first column end below each other."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
-    align: list[Callable[[str, int], str]] = [str.ljust, *([str.rjust if numbers else str.ljust] * len(widths))]
-    return ["  " + "  ".join(align[min(i, 1)](cell, widths[i]) for i, cell in enumerate(row)).rstrip() for row in rows]
+    """Return aligned lines; with numbers, all but the first column are aligned at their right ends."""
+    if not rows:
+        return []
+    align = ["left", *["right" if numbers else "left"] * (len(rows[0]) - 1)]
+    grid: str = tabulate(rows, tablefmt="plain", colalign=align, disable_numparse=True)
+    return ["  " + line.rstrip() for line in grid.splitlines()]

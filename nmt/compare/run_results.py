@@ -22,7 +22,7 @@ from nmt.training.config import TrainConfig
 
 
 class Validation(NamedTuple):
-    """What training told of itself: seconds of the run before it, None where nothing tells; values by name, "bleu",
+    """What training recorded: seconds of the run before it, None where unknown; values by name, "bleu",
     "perplexity", "aer" in per cent and others."""
 
     update: int
@@ -66,7 +66,7 @@ class Outcome:
         return self.config.seed
 
     def minutes_to(self, bleu: float) -> float | None:
-        """Training minutes until the first validation that had so much; None when none had, or nothing tells."""
+        """Return the training minutes until the first validation with this BLEU; None without one, or where unknown."""
         for each in self.validations:
             if each.values.get("bleu", -1.0) >= bleu:
                 return None if each.seconds is None else each.seconds / 60
@@ -74,7 +74,7 @@ class Outcome:
 
 
 def find(paths: Iterable[str], test: str) -> tuple[list[Path], list[str]]:
-    """The reports that the paths mean, and a sentence for each run that has none.
+    """Return the reports that the paths mean, and a sentence for each run that has none.
 
     Args:
         paths: runs, folders of runs, or reports.
@@ -85,8 +85,8 @@ def find(paths: Iterable[str], test: str) -> tuple[list[Path], list[str]]:
     """
     reports: dict[Path, None] = {}
     left_out = []
-    for given in paths:
-        path = Path(given)
+    for name in paths:
+        path = Path(name)
         if (path / "scores.json").is_file():
             reports[path / test] = None
             continue
@@ -109,7 +109,7 @@ def _is_run(path: Path) -> bool:
 
 
 def read(report: Path) -> Outcome:
-    """One report, with the run that it belongs to.
+    """Read one report, with the run that it belongs to.
 
     Raises:
         ValueError: a file is damaged, or of a version that did not write what is needed.
@@ -155,21 +155,21 @@ def _read(report: Path, run: Path, model: dict[str, Any]) -> Outcome:
 
 
 def _until_evaluated(history: list[dict[str, Any]], train: TrainConfig) -> list[dict[str, Any]]:
-    """What was recorded until training ended; what comes later, in a run that is being continued, was not evaluated."""
-    stands = [Position(update=row["update"], seconds=row.get("seconds", 0.0)) for row in history]
-    end = next((position.update for position in stands if train.over(position)), math.inf)
+    """Return the records until training ended; later ones, of a run that is being continued, were not evaluated."""
+    positions = [Position(update=row["update"], seconds=row.get("seconds", 0.0)) for row in history]
+    end = next((position.update for position in positions if train.over(position)), math.inf)
     return [row for row in history if row["update"] <= end]
 
 
 def _validations(history: list[dict[str, Any]]) -> list[Validation]:
-    found = []
+    validations = []
     for row in history:
         values = {name.removeprefix("valid_"): row[name] for name in row if name.startswith("valid_")}
         if "aer" in values:
             values["aer"] *= 100
         if values:
-            found.append(Validation(row["update"], row.get("seconds"), values))
-    return found
+            validations.append(Validation(row["update"], row.get("seconds"), values))
+    return validations
 
 
 def _reading(scores: dict[str, Any]) -> tuple[int, int, int]:
@@ -178,43 +178,41 @@ def _reading(scores: dict[str, Any]) -> tuple[int, int, int]:
 
 
 def _quality(report: Path, scores: dict[str, Any], metrics: dict[str, Any]) -> dict[str, float]:
-    found: dict[str, float] = {name: value["score"] for name, value in metrics.items()}
+    quality: dict[str, float | None] = {name: value["score"] for name, value in metrics.items()}
     aligned: dict[str, Any] = scores.get("alignment", {})
     if aligned:
-        found["aer"] = 100 * aligned["aer"]
-    found |= {f"aer {bucket}": 100 * each["aer"] for bucket, each in aligned.get("by_length", {}).items()}
-    by_length = scores.get("buckets", {}).get("length", {})
-    entropies: dict[str, float] = {}
+        quality["aer"] = 100 * aligned["aer"]
+    quality |= {f"aer {bucket}": 100 * each["aer"] for bucket, each in aligned.get("by_length", {}).items()}
+    by_length: dict[str, Any] = {}
     if (report / "diagnostics.json").is_file():
-        told = json.loads((report / "diagnostics.json").read_text(encoding="utf-8"))
-        if (entropy := _mean(told["measures"]["entropy"])) is not None:
-            found["entropy"] = entropy
-        means = {bucket: _mean(each["entropy"]) for bucket, each in told["by_length"].items()}
-        entropies = {bucket: mean for bucket, mean in means.items() if mean is not None}
-    found |= {f"bleu {bucket}": value["bleu"] for bucket, value in by_length.items()}
-    return found | {f"entropy {bucket}": value for bucket, value in entropies.items()}
+        diagnostics = json.loads((report / "diagnostics.json").read_text(encoding="utf-8"))
+        quality["entropy"] = _mean(diagnostics["measures"]["entropy"])
+        by_length = diagnostics["by_length"]
+    quality |= {f"bleu {name}": each["bleu"] for name, each in scores.get("buckets", {}).get("length", {}).items()}
+    quality |= {f"entropy {bucket}": _mean(each["entropy"]) for bucket, each in by_length.items()}
+    return {name: value for name, value in quality.items() if value is not None}
 
 
 def _mean(of_heads: list[list[float | None]]) -> float | None:
-    """Over layers and heads."""
+    """Return the mean over layers and heads."""
     values = [value for layer in of_heads for value in layer if value is not None]
     return statistics.fmean(values) if values else None
 
 
 def _costs(history: list[dict[str, Any]]) -> dict[str, float]:
-    """What the records tell: the middle speed of training, the largest memory of any sitting, and the time it took."""
-    found: dict[str, float] = {}
+    """Return the median speed of training, the largest memory of any sitting, and the time it took, where recorded."""
+    costs: dict[str, float] = {}
     if speeds := [row["tokens_per_second"] for row in history if "tokens_per_second" in row]:
-        found["tokens_per_second"] = statistics.median(speeds)
+        costs["tokens_per_second"] = statistics.median(speeds)
     if memory := [row["peak_memory_mb"] for row in history if "peak_memory_mb" in row]:
-        found["peak_memory_mb"] = max(memory)
+        costs["peak_memory_mb"] = max(memory)
     if seconds := [row["seconds"] for row in history if "seconds" in row]:
-        found["minutes"] = max(seconds) / 60
-    return found
+        costs["minutes"] = max(seconds) / 60
+    return costs
 
 
 def _model(run: Path) -> dict[str, Any]:
-    """Size of the model and name of the vocabulary, from the checkpoint; nothing when that is gone."""
+    """Return the size of the model and name of the vocabulary, from the checkpoint; nothing when that is gone."""
     try:
         content = checkpoint.load(checkpoint.locate(run))
         config = from_primitive(Config, content["config"])
@@ -230,7 +228,7 @@ def _model(run: Path) -> dict[str, Any]:
 
 @functools.cache
 def _sizes(config: str, source_size: int, target_size: int, joint: bool) -> tuple[float, float]:
-    """Parameters, and FLOPs per target token."""
+    """Return the number of parameters, and FLOPs per target token."""
     model = from_primitive(Config, json.loads(config)).model
     count = sum(parameters(on_meta(model, source_size, target_size, joint=joint)).values())
     return float(count), flops_per_token(model, source_size, target_size, joint=joint)

@@ -6,10 +6,10 @@ import io
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nmt.compare.comparison import Comparison, Contrast
-from nmt.compare.grouping import plain
+from nmt.compare.grouping import Group, plain
 from nmt.compare.statistics import Summary
 
 SCORES = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER", "aer": "AER %", "entropy": "entropy"}
@@ -34,73 +34,73 @@ class Table(NamedTuple):
     section: str = "scores"
 
 
-def tables(found: Comparison, sections: Sequence[str] = SECTIONS) -> list[Table]:
-    """The tables of the sections wanted, those that have anything."""
-    made: list[Table] = []
-    if "scores" in sections:
-        made.append(_scores(found))
-    if "significance" in sections and found.contrasts:
-        made.append(_significance(found))
-    if "length" in sections:
-        made += [_by_length(found, name)._replace(section="length") for name in ("bleu", "aer", "entropy")]
-    if "cost" in sections:
-        title = "cost, means over seeds; time and memory depend on machine and load"
-        made.append(_plain_table(found, COSTS, title, _cost)._replace(section="cost"))
-    return [table for table in made if len(table.header) > 1 and table.rows]
+def tables(comparison: Comparison, sections: Sequence[str] = SECTIONS) -> list[Table]:
+    """Return the tables of some sections, without empty ones."""
+    cost = "cost, means over seeds; time and memory depend on machine and load"
+    made = [
+        _scores(comparison),
+        _significance(comparison),
+        *(_by_length(comparison, name) for name in ("bleu", "aer", "entropy")),
+    ]
+    made.append(_plain_table(comparison, COSTS, cost, _cost)._replace(section="cost"))
+    return [table for table in made if table.section in sections and len(table.header) > 1 and table.rows]
 
 
-def _scores(found: Comparison) -> Table:
-    methods = {each.method for group in found.groups for name, each in group.summaries.items() if name in SCORES}
+def _scores(comparison: Comparison) -> Table:
+    methods = {each.method for group in comparison.groups for name, each in group.summaries.items() if name in SCORES}
     known = sorted(method for method in methods if not method.startswith("none"))
-    title = f"scores on {found.num_sentences} sentences: mean ± standard deviation over seeds"
+    title = f"scores on {comparison.num_sentences} sentences: mean ± standard deviation over seeds"
     title += f" [95 % interval: {'; '.join(known)}]" if known else ""
-    table = _plain_table(found, SCORES, title, _interval)
-    rows = [[row[0], str(len(group.outcomes)), *row[1:]] for row, group in zip(table.rows, found.groups, strict=True)]
+    table = _plain_table(comparison, SCORES, title, _interval)
+    rows = [
+        [row[0], str(len(group.outcomes)), *row[1:]] for row, group in zip(table.rows, comparison.groups, strict=True)
+    ]
     return table._replace(header=["", "seeds", *table.header[1:]], rows=rows)
 
 
-def _plain_table(found: Comparison, names: dict[str, str], title: str, cell: Callable[[Summary], str]) -> Table:
-    there = [name for name in names if any(name in group.summaries for group in found.groups)]
+def _plain_table(comparison: Comparison, names: dict[str, str], title: str, cell: Callable[[Summary], str]) -> Table:
+    there = [name for name in names if any(name in group.summaries for group in comparison.groups)]
     rows = [
         [group.label, *(cell(group.summaries[name]) if name in group.summaries else UNKNOWN for name in there)]
-        for group in found.groups
+        for group in comparison.groups
     ]
     return Table(title, ["", *(names[name] for name in there)], rows)
 
 
-def _by_length(found: Comparison, name: str) -> Table:
-    names = dict.fromkeys(each for group in found.groups for each in group.summaries if each.startswith(f"{name} "))
+def _by_length(comparison: Comparison, name: str) -> Table:
+    names = dict.fromkeys(
+        each for group in comparison.groups for each in group.summaries if each.startswith(f"{name} ")
+    )
     ordered = sorted(names, key=lambda each: int(each.split(" ")[1].partition("-")[0]))
     title = f"{SCORES[name]} by words of the source, means over seeds"
     digits = 3 if name == "entropy" else 2
-    return _plain_table(
-        found, {each: each.partition(" ")[2] for each in ordered}, title, lambda summary: f"{summary.mean:.{digits}f}"
-    )
+    heads = {each: each.partition(" ")[2] for each in ordered}
+    table = _plain_table(comparison, heads, title, lambda summary: f"{summary.mean:.{digits}f}")
+    return table._replace(section="length")
 
 
-def _significance(found: Comparison) -> Table:
-    rows = []
-    for each in found.contrasts:
-        rows.append(
-            [
-                f"{SCORES[each.metric]}: {each.group}",
-                _interval(each.difference, sign="+"),
-                ", ".join(_p(p) for p in each.per_seed) or UNKNOWN,
-                *(_p(p) for p in (each.sentences, each.seeds, each.adjusted_sentences, each.adjusted_seeds)),
-                verdict(each),
-            ]
-        )
+def _significance(comparison: Comparison) -> Table:
+    rows = [
+        [
+            f"{SCORES[each.metric]}: {each.group}",
+            _interval(each.difference, sign="+"),
+            ", ".join(_p(p) for p in each.per_seed) or UNKNOWN,
+            *(_p(p) for p in (each.sentences, each.seeds, each.adjusted_sentences, each.adjusted_seeds)),
+            verdict(each),
+        ]
+        for each in comparison.contrasts
+    ]
     title = (
-        f"against {found.baseline.label}. p by seed: sacrebleu's paired test of two models; sentences: those combined "
-        "(Stouffer, dependent tests); seeds: paired t-test over seeds; Holm: corrected for the number of groups; "
-        "differs: both below 0.05 (AER: that over seeds, it has no other)"
+        f"against {comparison.baseline.label}. p by seed: sacrebleu's paired test of two models; sentences: "
+        "those combined (Stouffer, dependent tests); seeds: paired t-test over seeds; Holm: corrected for the number "
+        "of groups; differs: both below 0.05 (AER: that over seeds, it has no other)"
     )
     header = ["", "difference", "p by seed", "sentences", "seeds", "Holm sentences", "Holm seeds", ""]
     return Table(title, header, rows, "significance")
 
 
 def verdict(contrast: Contrast) -> str:
-    """What its tests say, in words."""
+    """Return in words what its tests say."""
     untested = "one pair of models" if contrast.seeds is None else "not tested over sentences"
     return {None: untested, False: "not told apart", True: "differs"}[contrast.differs]
 
@@ -121,51 +121,53 @@ def _p(value: float | None) -> str:
     return UNKNOWN if value is None else "<0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
-def _varied(found: Comparison) -> list[str]:
-    """What differs between the groups, one line for each option."""
-    lines = [f"{option}: {' | '.join(map(plain, values))}" for option, values in found.varied.items()]
+def _varied(comparison: Comparison) -> list[str]:
+    """Return what differs between the groups, one line for each option."""
+    lines = [f"{option}: {' | '.join(map(plain, values))}" for option, values in comparison.varied.items()]
     return lines or ["nothing but the seed"]
 
 
-def signatures(found: Comparison) -> list[str]:
-    """Of the scores and of the tests, one line for each metric."""
-    return [f"{SCORES.get(name, name)}: {signature}" for name, signature in found.signatures.items()] + [
-        f"{SCORES.get(name, name)}, paired: {signature}" for name, signature in found.test_signatures.items()
+def signatures(comparison: Comparison) -> list[str]:
+    """Return the signatures of the scores and of the tests, one line for each metric."""
+    return [
+        f"{SCORES.get(name, name)}{kind}: {signature}"
+        for kind, by_metric in (("", comparison.signatures), (", paired", comparison.test_signatures))
+        for name, signature in by_metric.items()
     ]
 
 
-def text(found: Comparison, sections: Sequence[str]) -> str:
-    """For a terminal."""
-    parts = ["\n".join(["varied", *(f"  {line}" for line in _varied(found))])]
-    parts += [f"{table.title}\n\n{_grid(table, 'simple')}" for table in tables(found, sections)]
-    parts.append("\n".join(["signatures", *(f"  {line}" for line in signatures(found))]))
-    if found.warnings:
-        parts.append("\n".join(["warnings", *(f"  {line}" for line in found.warnings)]))
+def text(comparison: Comparison, sections: Sequence[str]) -> str:
+    """Return a comparison for a terminal."""
+    parts = ["\n".join(["varied", *(f"  {line}" for line in _varied(comparison))])]
+    parts += [f"{table.title}\n\n{_grid(table, 'simple')}" for table in tables(comparison, sections)]
+    parts.append("\n".join(["signatures", *(f"  {line}" for line in signatures(comparison))]))
+    if comparison.warnings:
+        parts.append("\n".join(["warnings", *(f"  {line}" for line in comparison.warnings)]))
     return "\n\n".join(parts) + "\n"
 
 
-def markdown(found: Comparison, sections: Sequence[str]) -> str:
-    """For a document."""
-    parts = ["Varied: " + "; ".join(f"`{line}`" for line in _varied(found)) + "."]
-    parts += [f"{_capital(table.title)}:\n\n{_grid(table, 'github')}" for table in tables(found, sections)]
-    parts.append("Signatures: " + "; ".join(f"`{line}`" for line in signatures(found)) + ".")
-    if found.warnings:
-        parts.append("Warnings:\n\n" + "\n".join(f"* {line}" for line in found.warnings))
+def markdown(comparison: Comparison, sections: Sequence[str]) -> str:
+    """Return a comparison for a document."""
+    parts = ["Varied: " + "; ".join(f"`{line}`" for line in _varied(comparison)) + "."]
+    parts += [f"{_capital(table.title)}:\n\n{_grid(table, 'github')}" for table in tables(comparison, sections)]
+    parts.append("Signatures: " + "; ".join(f"`{line}`" for line in signatures(comparison)) + ".")
+    if comparison.warnings:
+        parts.append("Warnings:\n\n" + "\n".join(f"* {line}" for line in comparison.warnings))
     return "\n\n".join(parts) + "\n"
 
 
-def latex(found: Comparison, sections: Sequence[str]) -> str:
-    """For a paper that uses the package booktabs; what surrounds the tables stands in comments."""
-    lines = [*(f"varied: {line}" for line in _varied(found)), *signatures(found)]
-    lines += [f"warning: {line}" for line in found.warnings]
+def latex(comparison: Comparison, sections: Sequence[str]) -> str:
+    """Return a comparison for a paper that uses the package booktabs; all but the tables is in comments."""
+    lines = [*(f"varied: {line}" for line in _varied(comparison)), *signatures(comparison)]
+    lines += [f"warning: {line}" for line in comparison.warnings]
     parts = ["\n".join(f"% {line}" for line in lines)]
-    parts += [f"% {table.title}\n{_grid(table, 'latex_booktabs')}" for table in tables(found, sections)]
+    parts += [f"% {table.title}\n{_grid(table, 'latex_booktabs')}" for table in tables(comparison, sections)]
     return "\n\n".join(parts).replace("±", r"$\pm$").replace(UNKNOWN, "--") + "\n"
 
 
-def comma_separated(found: Comparison, sections: Sequence[str]) -> str:
-    """One line for each group and quantity, with every number in full."""
-    contrasts = {(each.group, each.metric): each for each in found.contrasts}
+def comma_separated(comparison: Comparison, sections: Sequence[str]) -> str:
+    """Return one line for each group and quantity, with every number in full."""
+    tested = {(each.group, each.metric): each for each in comparison.contrasts if "significance" in sections}
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(
@@ -174,42 +176,37 @@ def comma_separated(found: Comparison, sections: Sequence[str]) -> str:
             *("difference", "p_sentences", "p_seeds", "holm_sentences", "holm_seeds", "differs"),
         ]
     )
-    for group in found.groups:
-        for name, own in group.summaries.items():
-            if not _wanted(name, sections):
-                continue
-            each = contrasts.get((group.label, name)) if "significance" in sections else None
-            tested: list[Any] = [""] * 6
-            if each is not None:
-                tested = [each.difference.mean, each.sentences, each.seeds]
-                tested += [each.adjusted_sentences, each.adjusted_seeds, each.differs]
-            row = [group.label, name, len(own.values), own.mean, own.deviation, own.low, own.high, own.method, *tested]
-            writer.writerow(["" if value is None else value for value in row])
+    for group in comparison.groups:
+        for name, each in _quantities(group, sections).items():
+            row = [group.label, name, len(each.values), each.mean, each.deviation, each.low, each.high, each.method]
+            test = tested.get((group.label, name))
+            p_values = [
+                getattr(test, key, None) for key in ("sentences", "seeds", "adjusted_sentences", "adjusted_seeds")
+            ]
+            writer.writerow([*row, test and test.difference.mean, *p_values, test and test.differs])
     return file.getvalue()
 
 
-def as_json(found: Comparison, sections: Sequence[str]) -> str:
-    """Every number, and where it is from."""
+def as_json(comparison: Comparison, sections: Sequence[str]) -> str:
+    """Return every number, and where it is from."""
     content = {
-        "varied": found.varied,
-        "baseline": found.baseline.label,
-        "num_sentences": found.num_sentences,
+        "varied": comparison.varied,
+        "baseline": comparison.baseline.label,
+        "num_sentences": comparison.num_sentences,
         "groups": [
             {
                 "label": group.label,
                 "options": group.options,
                 "runs": [str(outcome.report) for outcome in group.outcomes],
                 "seeds": group.seeds,
-                "quantities": {
-                    name: dataclasses.asdict(own) for name, own in group.summaries.items() if _wanted(name, sections)
-                },
+                "quantities": {name: dataclasses.asdict(each) for name, each in _quantities(group, sections).items()},
             }
-            for group in found.groups
+            for group in comparison.groups
         ],
-        "contrasts": [dataclasses.asdict(each) for each in found.contrasts] if "significance" in sections else [],
-        "signatures": found.signatures,
-        "test_signatures": found.test_signatures,
-        "warnings": found.warnings,
+        "contrasts": [dataclasses.asdict(each) for each in comparison.contrasts] if "significance" in sections else [],
+        "signatures": comparison.signatures,
+        "test_signatures": comparison.test_signatures,
+        "warnings": comparison.warnings,
     }
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -224,9 +221,10 @@ FORMATS: dict[str, Callable[[Comparison, Sequence[str]], str]] = {
 SUFFIXES = {".txt": "text", ".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
 
 
-def _wanted(name: str, sections: Sequence[str]) -> bool:
-    section = "length" if " " in name else "cost" if name in COSTS else "scores"
-    return section in sections
+def _quantities(group: Group, sections: Sequence[str]) -> dict[str, Summary]:
+    """Return the quantities that belong to the sections."""
+    section_of = {name: "length" if " " in name else "cost" if name in COSTS else "scores" for name in group.summaries}
+    return {name: each for name, each in group.summaries.items() if section_of[name] in sections}
 
 
 def _grid(table: Table, form: str) -> str:

@@ -36,14 +36,18 @@ class DataConfig:
     """Which sentence pairs, and what is made of them.
 
     kind: a key of SOURCES.
-    train, valid, test: one, or a list that is joined. text: a prefix, read from PREFIX.<source_lang> and
-        PREFIX.<target_lang>; tsv, parquet, jsonl: a file; hub: a split's name (default: train, validation, test).
-        builtin: default its own; a prefix is read as with text.
+    train: training text: a prefix, file or split name, or a list [a,b], which is joined. text: a prefix, read from
+        PREFIX.<source_lang> and PREFIX.<target_lang>; tsv, parquet, jsonl: a file; hub: a split's name (default: train,
+        validation, test). builtin: default its own; a prefix is read as with text.
+    valid: validation text; named as `train` is.
+    test: test text; named as `train` is.
+    source_lang: source language, also the suffix of its text files.
+    target_lang: target language, likewise.
     more_tests: further test sets, each evaluated on its own.
     path, config: kind=hub only: a local folder or the dataset's name, and its configuration (such as de-en).
     column: parquet, jsonl, hub: the column of {language: sentence} records; without it, one column for each language.
     columns: tsv: the columns of source and target, counted from 1; others are ignored.
-    builtin_*: sizes and seed of the built-in pair.
+    builtin_pairs, builtin_valid, builtin_test, builtin_long, builtin_seed: sizes and seed of the built-in pair.
     max_length: subwords of a side, the end token not counted; longer pairs are dropped and counted.
     max_ratio: longer side over shorter side in subwords, above which a training pair is dropped; 0 is off.
     alignment: files of the training text's word alignment, as many as `train` has entries, one line of links for each

@@ -26,7 +26,7 @@ _VERSION = 1
 class TokenizerConfig:
     """How text is cut into tokens.
 
-    kind: a key of TOKENIZERS.
+    kind: unigram, bpe, word or char.
     vocab_size: entries of each vocabulary, the four special symbols included. Exact for unigram and bpe; an upper
         bound for word and char.
     joint: one vocabulary for both languages; otherwise one of `vocab_size` for each.

@@ -1,11 +1,12 @@
 """Where a system is good and where it fails: scores of parts of a test set, and rates of known faults."""
 
+import bisect
 import re
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nmt.alignment import AlignmentScore, Gold, Link
 from nmt.alignment import score as alignment_score
@@ -60,12 +61,12 @@ class Breakdown:
 
 
 def words(text: str) -> list[str]:
-    """Words as they are counted here: runs of letters and digits, without regard to case."""
+    """Return words: runs of letters and digits, without regard to case."""
     return _WORD.findall(text.casefold())
 
 
 def frequencies(training: Iterable[str], wanted: Iterable[str]) -> Counter[str]:
-    """How often the words of some texts occur in the training text; memory grows with the former only."""
+    """Return how often the words of some texts occur in the training text; memory grows with the former only."""
     counts: Counter[str] = Counter()
     known = {word for text in wanted for word in words(text)}
     for text in training:
@@ -80,7 +81,7 @@ def breakdown(
     config: MetricsConfig,
     counts: Mapping[str, int] | None = None,
 ) -> Breakdown:
-    """Parts a test set and counts faults.
+    """Divide a test set and count faults.
 
     * length: words of the source, split at spaces.
     * rare_words: how often the rarest word of the source is in the training text; left out without `counts`.
@@ -98,27 +99,24 @@ def breakdown(
         ValueError: lists of different length, or empty.
     """
     check_lengths(hypotheses, references)
-    partings: dict[str, Callable[[int], str]] = {"length": lambda i: length_bucket(sources[i])}
+    partings = {"length": [length_bucket(source) for source in sources]}
     if counts is not None:
-        partings["rare_words"] = lambda i: _frequency_bucket(sources[i], counts)
-    partings["numbers"] = lambda i: "with" if _DIGIT.search(sources[i]) else "without"
-    partings["names"] = lambda i: "with" if _has_name(sources[i], references[i]) else "without"
-    config = replace(config, names=["bleu"])
-    buckets = {}
-    for parting, of in partings.items():
-        members: dict[str, list[int]] = {}
-        for i in range(len(sources)):
-            members.setdefault(of(i), []).append(i)
-        if parting in ("length", "rare_words") or len(members) > 1:
-            buckets[parting] = {
-                name: Bucket(len(members[name]), _bleu(members[name], hypotheses, references, config))
-                for name in sorted(members, key=bucket_order)
-            }
+        partings["rare_words"] = [_frequency_bucket(source, counts) for source in sources]
+    partings["numbers"] = ["with" if _DIGIT.search(source) else "without" for source in sources]
+    partings["names"] = ["with" if named else "without" for named in map(_has_name, sources, references)]
+    buckets = {
+        parting: {
+            name: Bucket(len(members), _bleu(members, hypotheses, references, config))
+            for name, members in _members(of_sentences).items()
+        }
+        for parting, of_sentences in partings.items()
+        if parting in ("length", "rare_words") or len(set(of_sentences)) > 1
+    }
     return Breakdown(buckets, rates(hypotheses, references, config))
 
 
 def rates(hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig) -> Rates:
-    """Rates of faults; tokens are those of BLEU, in lower case where the metrics compare so."""
+    """Return rates of faults; tokens are those of BLEU, in lower case where the metrics compare so."""
     if config.lowercase:
         hypotheses, references = [text.lower() for text in hypotheses], [text.lower() for text in references]
     tokenize = build(replace(config, names=["bleu"]))["bleu"].tokenizer
@@ -139,7 +137,7 @@ def rates(hypotheses: Sequence[str], references: Sequence[str], config: MetricsC
 
 
 def repetitions(tokens: Sequence[str]) -> int:
-    """How many times one to `MAX_REPEATED` tokens are followed by the same again: "a man a man" has one."""
+    """Return how many times one to `MAX_REPEATED` tokens are followed by the same again: "a man a man" has one."""
     return sum(
         tokens[i : i + n] == tokens[i + n : i + 2 * n]
         for n in range(1, MAX_REPEATED + 1)
@@ -148,7 +146,7 @@ def repetitions(tokens: Sequence[str]) -> int:
 
 
 def out_of_order(sources: Sequence[str], references: Sequence[str]) -> float | None:
-    """The correlation of their lengths in characters if it is so low that the two can hardly belong together.
+    """Return the correlation of their lengths in characters if it is so low that the two can hardly belong together.
 
     None where they do, and where there are fewer than 30 or hardly differ in length.
     """
@@ -160,12 +158,12 @@ def out_of_order(sources: Sequence[str], references: Sequence[str]) -> float | N
 
 
 def length_bucket(source: str) -> str:
-    """The bucket of a source by its words: "0-10", …, "61-"."""
+    """Return the bucket of a source by its words: "0-10", …, "61-"."""
     return _between(sum(1 for word in source.split(" ") if word), LENGTHS)
 
 
 def bucket_order(bucket: str) -> tuple[int, str]:
-    """Sorts buckets by their first number."""
+    """Sort buckets by their first number."""
     number = bucket.partition("-")[0]
     return (int(number) if number.isdecimal() else 0), bucket
 
@@ -173,28 +171,31 @@ def bucket_order(bucket: str) -> tuple[int, str]:
 def alignment_by_length(
     sources: Sequence[str], links: Sequence[Sequence[Link]], gold: Sequence[Gold]
 ) -> dict[str, AlignmentScore]:
-    """The alignment error of the sentences in each bucket of source length."""
-    members: dict[str, list[int]] = {}
-    for i, source in enumerate(sources):
-        members.setdefault(length_bucket(source), []).append(i)
+    """Return the alignment error of the sentences in each bucket of source length."""
     return {
-        bucket: alignment_score([links[i] for i in members[bucket]], [gold[i] for i in members[bucket]])
-        for bucket in sorted(members, key=bucket_order)
+        bucket: alignment_score([links[i] for i in members], [gold[i] for i in members])
+        for bucket, members in _members(map(length_bucket, sources)).items()
     }
 
 
+def _members(buckets: Iterable[str]) -> dict[str, list[int]]:
+    """Return the sentences of each bucket, the buckets in their order."""
+    members: dict[str, list[int]] = {}
+    for i, bucket in enumerate(buckets):
+        members.setdefault(bucket, []).append(i)
+    return {bucket: members[bucket] for bucket in sorted(members, key=bucket_order)}
+
+
 def _frequency_bucket(source: str, counts: Mapping[str, int]) -> str:
-    found = [counts.get(word, 0) for word in words(source)]
-    return _between(min(found, default=FREQUENCIES[-1] + 1), FREQUENCIES)
+    return _between(min((counts.get(word, 0) for word in words(source)), default=FREQUENCIES[-1] + 1), FREQUENCIES)
 
 
 def _between(number: int, ends: Sequence[int]) -> str:
-    low = 0
-    for end in ends:
-        if number <= end:
-            return f"{low}-{end}" if low < end else f"{end}"
-        low = end + 1
-    return f"{low}-"
+    i = bisect.bisect_left(ends, number)
+    low = ends[i - 1] + 1 if i else 0
+    if i == len(ends):
+        return f"{low}-"
+    return f"{low}-{ends[i]}" if low < ends[i] else f"{low}"
 
 
 def _has_name(source: str, reference: str) -> bool:
@@ -203,5 +204,5 @@ def _has_name(source: str, reference: str) -> bool:
 
 
 def _bleu(members: list[int], hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig) -> float:
-    found: dict[str, Any] = corpus_score([hypotheses[i] for i in members], [references[i] for i in members], config)
-    return float(found["bleu"].score)
+    config = replace(config, names=["bleu"])
+    return corpus_score([hypotheses[i] for i in members], [references[i] for i in members], config)["bleu"].score

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -28,18 +28,17 @@ class Result(NamedTuple):
 
 @dataclass
 class MetricsConfig:
-    """What is computed.
+    """Which scores are computed, and how.
 
-    Attributes:
-        tokenize: sacrebleu's tokenizer for BLEU, one of `TOKENIZERS`. chrF, chrF++ and TER do not use it.
-        lowercase: compare without regard to case, in every metric.
-        names: the metrics wanted, keys of `METRICS`. Validation while training computes the same ones.
-        resamples: for the confidence intervals and significance tests of an evaluation; 0 = none. sacrebleu's own
-            defaults are 1000 for the bootstrap and 10000 for approximate randomisation. Memory grows with resamples
-            times sentences: 1000 of 10,000 sentences take 0.6 GB for BLEU.
-        paired: how a system is compared with another: "bs" paired bootstrap (Koehn 2004), "ar" approximate
-            randomisation (Riezler & Maxwell 2005).
-        breakdown: also score sentences by length, by rare words, by numbers and by names.
+    tokenize: sacrebleu's tokenizer for BLEU, one of `TOKENIZERS`. chrF, chrF++ and TER do not use it.
+    lowercase: compare without regard to case, in every metric.
+    names: the metrics, as a list of bleu, chrf, chrf++ and ter. Validation while training computes the same ones.
+    resamples: for the confidence intervals and significance tests of an evaluation; 0 = none. sacrebleu's own
+        defaults are 1000 for the bootstrap and 10000 for approximate randomisation. Memory grows with resamples
+        times sentences: 1000 of 10,000 sentences take 0.6 GB for BLEU.
+    paired: how a system is compared with another: "bs" paired bootstrap (Koehn 2004), "ar" approximate
+        randomisation (Riezler & Maxwell 2005).
+    breakdown: also score sentences by length, by rare words, by numbers and by names (see `nmt.evaluation.breakdown`).
     """
 
     tokenize: str = "13a"
@@ -50,7 +49,7 @@ class MetricsConfig:
     breakdown: bool = True
 
     def validate(self) -> None:
-        """Raises ValueError with the option's full name when a value cannot be used."""
+        """Raise ValueError with the option's full name when a value cannot be used."""
         if self.tokenize not in TOKENIZERS:
             raise ValueError(_unknown("metrics.tokenize", self.tokenize, TOKENIZERS))
         modules, package = _EXTRA_PACKAGES.get(self.tokenize, ((), ""))
@@ -65,7 +64,6 @@ class MetricsConfig:
         for name in self.names:
             if name not in METRICS:
                 raise ValueError(_unknown("metrics.names", name, tuple(METRICS)))
-        for name in self.names:
             if self.names.count(name) > 1:
                 raise ValueError(f"metrics.names: {name} is named more than once")
         if self.resamples < 0:
@@ -75,7 +73,7 @@ class MetricsConfig:
 
 
 def score(hypotheses: list[str], references: list[str], config: MetricsConfig) -> dict[str, Result]:
-    """Scores a whole test set, one hypothesis and one reference for each sentence.
+    """Score a whole test set, one hypothesis and one reference for each sentence.
 
     Args:
         hypotheses: detokenized translations.
@@ -90,22 +88,24 @@ def score(hypotheses: list[str], references: list[str], config: MetricsConfig) -
     """
     config.validate()
     check_lengths(hypotheses, references)
-    found = {}
+    results = {}
     for name, metric in build(config).items():
         value = metric.corpus_score(hypotheses, [references])
         # sacrebleu knows the number of references, a part of the signature, only after scoring.
-        found[name] = Result(float(value.score), str(metric.get_signature()))
-    return found
+        results[name] = Result(float(value.score), str(metric.get_signature()))
+    return results
 
 
 def build(config: MetricsConfig) -> dict[str, Any]:
-    """sacrebleu's objects for the metrics wanted, by name."""
-    return {name: METRICS[name](config) for name in config.names}
+    """Return sacrebleu's objects for `config.names`, by name."""
+    from sacrebleu import metrics
+
+    return {name: getattr(metrics, name.rstrip("+").upper())(**METRICS[name](config)) for name in config.names}
 
 
 def sentence_chrf(hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig) -> list[float]:
-    """chrF of each sentence by itself, from 0 to 100."""
-    metric = _chrf(config)
+    """Return chrF of each sentence by itself, from 0 to 100."""
+    metric = build(replace(config, names=["chrf"]))["chrf"]
     return [
         round(float(metric.sentence_score(hypothesis, [reference]).score), 4)
         for hypothesis, reference in zip(hypotheses, references, strict=True)
@@ -113,7 +113,7 @@ def sentence_chrf(hypotheses: Sequence[str], references: Sequence[str], config: 
 
 
 def check_lengths(hypotheses: Sequence[str], references: Sequence[str]) -> None:
-    """Raises ValueError unless there are as many hypotheses as references, and some."""
+    """Raise ValueError unless there are as many hypotheses as references, and some."""
     if len(hypotheses) != len(references):
         raise ValueError(
             f"{len(hypotheses)} hypotheses but {len(references)} references: each sentence needs one of both"
@@ -128,38 +128,14 @@ def _unknown(option: str, value: str, allowed: tuple[str, ...]) -> str:
     return f"{option}={value}: unknown{hint}: must be one of {', '.join(allowed)}"
 
 
-def _bleu(config: MetricsConfig) -> Any:
-    """BLEU, Papineni et al. 2002, with the tokenization of Post 2018."""
-    from sacrebleu.metrics import BLEU
-
-    return BLEU(tokenize=config.tokenize, lowercase=config.lowercase)
-
-
-def _chrf(config: MetricsConfig) -> Any:
-    """chrF2, Popović 2015: F-score of character n-grams up to 6, recall weighted twice."""
-    from sacrebleu.metrics import CHRF
-
-    return CHRF(lowercase=config.lowercase)
-
-
-def _chrf_plus_plus(config: MetricsConfig) -> Any:
-    """chrF2++, Popović 2017: chrF2 with word unigrams and bigrams."""
-    from sacrebleu.metrics import CHRF
-
-    return CHRF(word_order=2, lowercase=config.lowercase)
-
-
-def _ter(config: MetricsConfig) -> Any:
-    """Translation edit rate, Snover et al. 2006; lower is better."""
-    from sacrebleu.metrics import TER
-
-    return TER(case_sensitive=not config.lowercase)
-
-
-METRICS: dict[str, Callable[[MetricsConfig], Any]] = {
-    "bleu": _bleu,
-    "chrf": _chrf,
-    "chrf++": _chrf_plus_plus,
-    "ter": _ter,
+METRICS: dict[str, Callable[[MetricsConfig], dict[str, Any]]] = {
+    "bleu": lambda config: {"tokenize": config.tokenize, "lowercase": config.lowercase},
+    "chrf": lambda config: {"lowercase": config.lowercase},
+    "chrf++": lambda config: {"word_order": 2, "lowercase": config.lowercase},
+    "ter": lambda config: {"case_sensitive": not config.lowercase},
 }
-"""sacrebleu's object for every metric, by name. All but `ter` are better when higher."""
+"""Arguments of sacrebleu's class for every metric, by name. All but `ter` are better when higher.
+
+BLEU: Papineni et al. 2002, with the tokenization of Post 2018. chrF2, Popović 2015: F-score of character n-grams up to
+6, recall weighted twice; chrF2++, Popović 2017: with word unigrams and bigrams. TER: Snover et al. 2006.
+"""

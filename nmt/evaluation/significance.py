@@ -1,8 +1,7 @@
 """How sure a score is, and whether two systems differ: sacrebleu's own resampling."""
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nmt.evaluation.metrics import MetricsConfig, build, check_lengths
@@ -37,25 +36,27 @@ class Comparison(NamedTuple):
 
 
 def intervals(hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig) -> dict[str, Interval]:
-    """Bootstrap confidence intervals of each of `config.names` (Koehn 2004); {} for `config.resamples` below 2.
+    """Return bootstrap confidence intervals of each of `config.names` (Koehn 2004); {} for `config.resamples` below 2.
 
     Raises ValueError when there are not as many hypotheses as references, or none.
     """
     check_lengths(hypotheses, references)
     if config.resamples < 2:
         return {}
-    found = {}
+    measured = {}
     for name, metric in build(config).items():
         if name.startswith("chrf"):
             metric._compute_score_from_stats = _of_one_kind(metric._compute_score_from_stats)
         value = metric.corpus_score(hypotheses, [references], n_bootstrap=config.resamples)
-        found[name] = Interval(float(value._mean), float(value._ci), str(metric.get_signature()))
-    return found
+        measured[name] = Interval(float(value._mean), float(value._ci), str(metric.get_signature()))
+    return measured
 
 
 def _of_one_kind(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """chrF of a resampled text is of numpy's single precision, but Python's 0.0 without any match; Python's statistics,
-    by which sacrebleu takes the mean of all, refuse the two together.
+    """Wrap a metric's function so that its scores of resampled texts have one type.
+
+    chrF is of numpy's single precision, but Python's 0.0 without any match; Python's statistics, by which sacrebleu
+    takes the mean of all, refuse the two together.
     """
 
     def computed(statistics: Any) -> Any:
@@ -70,7 +71,7 @@ def _of_one_kind(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def paired(
     systems: Mapping[str, Sequence[str]], references: Sequence[str], config: MetricsConfig
 ) -> dict[str, Comparison]:
-    """Compares systems with the first one, the baseline, on the same test set.
+    """Compare systems with the first one, the baseline, on the same test set.
 
     Args:
         systems: hypotheses by name, two or more.
@@ -92,37 +93,24 @@ def paired(
             raise ValueError(f"{name}: {error}") from None
     from sacrebleu.significance import PairedTest
 
-    found = {}
-    for name, metric in build(config).items():
-        with _quiet():
-            test = PairedTest(
-                [(system, list(hypotheses)) for system, hypotheses in systems.items()],
-                {name: metric},
-                [list(references)],
-                test_type=config.paired,
-                n_samples=config.resamples,
-            )
-            signatures, columns = test()
-        ((title, signature),) = signatures.items()
+    logging.getLogger("sacrebleu").setLevel(logging.WARNING)  # which logs each of its steps
+    test = PairedTest(
+        [(system, list(hypotheses)) for system, hypotheses in systems.items()],
+        build(config),
+        [list(references)],
+        test_type=config.paired,
+        n_samples=config.resamples,
+    )
+    signatures, columns = test()
+    baseline, *_ = systems.values()
+    comparisons = {}
+    for name, (title, signature) in zip(config.names, signatures.items(), strict=True):
         rows = [
             Paired(float(row.score), *(None if x is None else float(x) for x in (row.mean, row.ci, row.p_value)))
             for row in columns[title]
         ]
-        baseline, *_ = systems.values()
         for i, hypotheses in enumerate(systems.values()):
             if i and list(hypotheses) == list(baseline):  # for which sacrebleu's bootstrap gives its smallest p-value
                 rows[i] = rows[i]._replace(p_value=1.0)
-        found[name] = Comparison(str(signature), dict(zip(systems, rows, strict=True)))
-    return found
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """sacrebleu tells each of its steps."""
-    logger = logging.getLogger("sacrebleu")
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
+        comparisons[name] = Comparison(str(signature), dict(zip(systems, rows, strict=True)))
+    return comparisons

@@ -50,9 +50,10 @@ MATCHES = (NONE, "parameters", "flops")
 
 @dataclass
 class MatchConfig:
-    """How a model is made as large as a reference, so that a comparison of scores is none of sizes.
+    """How a model is made as large as a reference, so that a comparison of scores is none of sizes; see
+    `nmt.models.parameter_matching`.
 
-    match: none; "parameters" or "flops" (of a forward pass) = one width is adjusted until the two models agree.
+    match: none, parameters or flops (of a forward pass): one width is adjusted until the two models agree.
     match_width: the width that gives way, an option of the model such as feed_forward or attention.dim.
     match_score: the reference is the same configuration with this score in `attention`.
     """

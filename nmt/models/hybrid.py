@@ -11,7 +11,11 @@ from nmt.models.transformer_layers import TransformerDecoderConfig, TransformerE
 
 @dataclass
 class TransformerRNNConfig(RecurrentDecoderConfig, TransformerEncoderConfig, MatchConfig):
-    """A Transformer encoder, `width` wide, and a recurrent decoder; options as in the two architectures."""
+    """A Transformer encoder, `width` wide, and a recurrent decoder; options as in the two architectures.
+
+    architecture: transformer_rnn.
+    dropout, tie: as in the two architectures.
+    """
 
     architecture: str = "transformer_rnn"
     tie: str = "output"
@@ -38,7 +42,11 @@ class TransformerRNN(EncoderDecoder):
 
 @dataclass
 class RNNTransformerConfig(TransformerDecoderConfig, RecurrentEncoderConfig, MatchConfig):
-    """A recurrent encoder, `hidden` wide, and a Transformer decoder; options as in the two architectures."""
+    """A recurrent encoder, `hidden` wide, and a Transformer decoder; options as in the two architectures.
+
+    architecture: rnn_transformer.
+    dropout, tie: as in the two architectures.
+    """
 
     architecture: str = "rnn_transformer"
     tie: str = "output"

@@ -9,7 +9,11 @@ from nmt.models.rnn_layers import Encoder
 
 @dataclass
 class RecurrentEncoderConfig(RecurrentPart):
-    """encoder_layers: stacked recurrent layers. bidirectional: read the source both ways."""
+    """Options of a recurrent encoder.
+
+    encoder_layers: stacked recurrent layers.
+    bidirectional: read the source both ways.
+    """
 
     encoder_layers: int = 1
     bidirectional: bool = True
@@ -40,6 +44,7 @@ class RecurrentEncoderConfig(RecurrentPart):
 class RNNConfig(RecurrentDecoderConfig, RecurrentEncoderConfig, MatchConfig):
     """A recurrent encoder-decoder. The defaults suit the built-in language pair; `configs/experiment` has larger ones.
 
+    architecture: rnn.
     dropout: on embeddings, between layers and before the output.
     tie: "none", "output" (target embedding = output matrix), "all" (source embedding too; needs a joint vocabulary).
     """

@@ -149,6 +149,7 @@ def _kept(layers: nn.ModuleList, rate: float) -> Iterator[tuple[int, nn.Module]]
 class TransformerConfig(TransformerDecoderConfig, TransformerEncoderConfig, MatchConfig):
     """A Transformer. The defaults suit the built-in language pair; `configs/experiment` has larger ones.
 
+    architecture: transformer.
     dropout: on embeddings and on what each part adds.
     tie: "none", "output" (target embedding = output matrix), "all" (source embedding too; needs a joint vocabulary).
     """

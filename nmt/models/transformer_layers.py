@@ -70,7 +70,11 @@ class TransformerPart:
 
 @dataclass
 class TransformerEncoderConfig(TransformerPart):
-    """encoder_layers: how many. encoder_self: their attention."""
+    """Options of a Transformer encoder.
+
+    encoder_layers: number of layers.
+    encoder_self: their attention.
+    """
 
     encoder_layers: int = 2
     encoder_self: AttentionConfig = field(default_factory=_multi_head)
@@ -86,7 +90,12 @@ class TransformerEncoderConfig(TransformerPart):
 
 @dataclass
 class TransformerDecoderConfig(TransformerPart):
-    """decoder_layers: how many. decoder_self: their attention to the target. attention: that to the source."""
+    """Options of a Transformer decoder.
+
+    decoder_layers: number of layers.
+    decoder_self: their attention to the target.
+    attention: their attention to the source.
+    """
 
     decoder_layers: int = 2
     decoder_self: AttentionConfig = field(default_factory=_multi_head)

@@ -13,9 +13,9 @@ STOPS = ("bound", "beam")
 class SearchConfig:
     """How a translation is found; the same everywhere (validation, evaluation, translation).
 
-    method: "beam" search; "sample" = num_best translations drawn from the model; "mbr" = of `samples` drawn ones those
-        with the highest expected utility (minimum Bayes risk, Eikema & Aziz 2020).
-    beam: live hypotheses; 1 is greedy search.
+    method: beam, sample or mbr. sample = num_best translations drawn from the model; mbr = of `samples` drawn ones
+        those with the highest expected utility (minimum Bayes risk, Eikema & Aziz 2020).
+    beam: hypotheses kept at every step; 1 is greedy search.
     batch_size: sentences decoded at a time; it does not change what is found.
     batch_tokens: source tokens decoded at a time, padding counted: long sentences come in smaller batches. 0: no limit.
         It does not change what is found either.
@@ -30,7 +30,7 @@ class SearchConfig:
     stop: when a sentence is done: "bound" = when no live hypothesis can become better than the num_best finished ones;
         "beam" = also when `beam` hypotheses have ended that were among the `beam` best continuations of their step,
         which is what other programs do: fewer steps, now and then a worse translation; a group counts its own.
-    num_best: finished hypotheses wanted per sentence. With groups the best of every group come before the second of
+    num_best: translations wanted of each sentence. With groups the best of every group come before the second of
         any, of these the better ones, and what two groups found comes once: 1 gives the best of all, and fewer than
         there are groups the best of theirs. The list is sorted by score.
     groups: diverse beam search (Vijayakumar et al. 2018): the beam in so many groups, one chosen after the other. Each

@@ -20,17 +20,21 @@ class TrainConfig(ObjectiveConfig, KeepConfig, GuardConfig):
     """How long and how to train; what is minimised is in `nmt.training.objective.ObjectiveConfig`, what is kept in
     `nmt.training.checkpointing.KeepConfig`, which updates are skipped in `nmt.training.divergence.GuardConfig`.
 
-    max_updates, max_minutes: whichever comes first ends the run; 0 minutes = no limit. Minutes of all sittings of a run
-        that was interrupted and continued count together.
-    batch_tokens: a batch has at most this many tokens on its longer side, padding counted, over all devices together;
-        auto = the largest that the devices hold (see `nmt.training.auto_batch_size`), measured once for a run.
+    max_updates: end after this many updates.
+    max_minutes: end after this many minutes (0 = no limit). Those of all sittings of a run that was interrupted and
+        continued count together.
+    batch_tokens: tokens of a batch, padding included, or auto. It has at most this many on its longer side, over all
+        devices together; auto = the largest that the devices hold (see `nmt.training.auto_batch_size`), measured once
+        for a run.
     devices: processes that share every batch, each on a device of its own; they change the speed and nothing else.
     accumulate: batches per update.
     ema: decay per update of a moving average of the weights, such as 0.999, for validation and best.pt; 0 = off.
     precision: fp32, bf16, or auto (what is faster on this device).
     compile: layers, and the loop of a recurrent decoder, through torch.compile: for GPUs; on a CPU it takes a minute or
         two and a C++ compiler, and gains nothing.
-    log_every, valid_every, save_every: in updates; besides, a run ends with a validation and is saved.
+    log_every: updates between log lines.
+    valid_every: updates between validations; besides, a run ends with one.
+    save_every: updates between checkpoints; besides, a run is saved at its end.
     valid_sentences: translate only the first sentences of the validation set for BLEU; 0 = all.
     stop_metric: what chooses the best checkpoint: bleu, chrf, loss or aer (where gold exists).
     patience: end after this many validations without a better one; 0 = never.

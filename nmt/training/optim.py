@@ -17,6 +17,8 @@ class OptimConfig:
         the rate at the end of training), plateau (times `decay` after `plateau_patience` validations without a better
         loss). All of them warm up linearly.
     warmup: updates until the highest rate.
+    final_ratio, decay, plateau_patience: see `schedule`.
+    beta1, beta2, epsilon, weight_decay: of AdamW.
     clip_norm: gradients are scaled down to this norm; 0 = off.
     """
 

@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from nmt.cli import compose as config_module
 from nmt.cli.compose import (
     FREE,
     GROUPS,
+    AlignConfig,
     Config,
     EvaluateConfig,
     ExportConfig,
@@ -32,9 +34,9 @@ from nmt.cli.compose import (
     to_primitive,
 )
 from nmt.cli.config_groups import choices, folders
-from nmt.cli.help import EXAMPLES, GROUP_LINES, OPTIONS
+from nmt.cli.help import EXAMPLES, GROUP_LINES, OPTIONS, usage
 from nmt.models import MODELS
-from nmt.options import nearest, options, validate
+from nmt.options import entries, nearest, nodes, options, validate
 
 TREES: dict[str, Any] = {
     "train": Config,
@@ -497,12 +499,25 @@ def test_where_a_report_goes() -> None:
         assert report_folder(run, read(*arguments, name="evaluate"), arguments) == Path(folder)
 
 
+def test_every_option_is_described_in_the_docstring_of_its_class() -> None:
+    trees = [tree() for tree in (*TREES.values(), AlignConfig)] + [kind.config() for kind in MODELS.values()]
+    for each in (part for tree in trees for part in nodes(tree)):
+        names = {field.name for field in fields(each)}  # type: ignore[arg-type]
+        nested = {name for name in names if is_dataclass(getattr(each, name))}
+        described = set(entries(type(each)))
+        assert names - nested <= described <= names, type(each)
+
+
 def test_help_speaks_of_options_that_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/my_run/checkpoints").mkdir(parents=True)
     (tmp_path / "runs/my_run/checkpoints/best.pt").touch()  # a sweep of evaluations looks for it
     for name, tree in TREES.items():
         assert set(OPTIONS[name]) <= set(options(tree()))
+        shown = usage(name, tree(), {}, []).splitlines()
+        for option in OPTIONS[name]:
+            (line,) = [line for line in shown if line.split()[:1] == [option]]
+            assert len(line.split()) > 1
         for example in EXAMPLES[name]:
             arguments = shlex.split(example.partition(" < ")[0])
             assert arguments[:3] == ["python", "-m", f"nmt.{name}"]

@@ -54,7 +54,8 @@ def diagnostics(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return every measure of every layer and head, over length, along the target, and agreement between heads.
 
     Args:
-        content: what diagnostics.json holds (`nmt.evaluation.attention_diagnostics.Diagnostics.primitive`); {} for nothing.
+        content: what diagnostics.json holds (`nmt.evaluation.attention_diagnostics.Diagnostics.primitive`); {} for
+            nothing.
     """
     if not content:
         return {}
