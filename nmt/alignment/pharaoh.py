@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nmt.runtime.files import write_text
 
 Link = tuple[int, int]
 _LINK = re.compile(r"([0-9]+)([-p])([0-9]+)")
+_BLOCK = re.compile(r"(?:[0-9]{1,9}[-p][0-9]{1,9}[ \t\n]|[ \t\n])*")
+_MARK = re.compile("[-p]")
 _SPACES = re.compile(r"[ \t\r]+")
 _T = TypeVar("_T")
 
@@ -62,6 +67,43 @@ def parse_pharaoh(line: str) -> list[Link]:
     return found
 
 
+def parse_block(
+    lines: Sequence[str], num_words: NDArray[np.int64], path: Path, num_before: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Parse many gold lines at once, for files of training text; as `parse_gold`, with numbers of up to 9 digits.
+
+    Args:
+        lines: some consecutive lines of `path`, after `num_before` others.
+        num_words: (R, 2) words of the source and of the target sentence of each line.
+
+    Returns:
+        Of each link, in the order written: its row (M,), its source and target word (M, 2), and whether it is only
+        possible (M,).
+
+    Raises:
+        ValueError: something is not a link or points beyond its sentence; says the file, the line and what was read.
+    """
+    text = "\n".join(lines) + "\n"
+    if not _BLOCK.fullmatch(text):
+        items = ((row, item) for row, line in enumerate(lines) for item in line.replace("\t", " ").split(" "))
+        row, item = next((row, item) for row, item in items if not _BLOCK.fullmatch(item + " "))
+        raise ValueError(
+            f"{path}: line {num_before + row + 1}: {item!r} is not a link: write i-j (or ipj for one that is only "
+            "possible), words counted from 0"
+        )
+    marks = np.array(_MARK.findall(text), "U1")
+    # For text that is only spaces `fromstring` returns one number.
+    numbers = text.replace("-", " ").replace("p", " ") if len(marks) else ""
+    links = np.fromstring(numbers, np.int64, sep=" ").reshape(-1, 2)
+    rows = np.repeat(np.arange(len(lines)), [line.count("-") + line.count("p") for line in lines])
+    beyond = np.flatnonzero((links >= num_words[rows]).any(1))
+    if len(beyond):
+        row = int(rows[beyond[0]])
+        message = _beyond(links[beyond[0]].tolist(), num_words[row].tolist())
+        raise ValueError(f"{path}: line {num_before + row + 1}: {message}")
+    return rows, links, marks == "p"
+
+
 def read_gold(path: str | Path, pairs: Sequence[tuple[str, str]] | None = None) -> list[Gold]:
     """Reads a gold file.
 
@@ -84,11 +126,13 @@ def read_pharaoh(path: str | Path, pairs: Sequence[tuple[str, str]] | None = Non
 
 def write_gold(path: str | Path, gold: Iterable[Gold]) -> None:
     """Writes a gold file, links sorted. The file appears whole or not at all."""
-    lines = []
-    for sentence in gold:
-        marked = [(i, j, "-" if (i, j) in sentence.sure else "p") for i, j in sentence.sure | sentence.possible]
-        lines.append(" ".join(f"{i}{mark}{j}" for i, j, mark in sorted(marked)))
-    write_text(Path(path), "".join(f"{line}\n" for line in lines))
+    write_text(Path(path), "".join(f"{gold_line(*sentence)}\n" for sentence in gold))
+
+
+def gold_line(sure: Collection[Link], possible: Collection[Link]) -> str:
+    """Return the line of a gold file for some links, sorted; those that are both sure and possible are sure."""
+    links = sorted({*sure, *possible})
+    return " ".join(f"{i}{'-' if (i, j) in sure else 'p'}{j}" for i, j in links)
 
 
 def write_pharaoh(path: str | Path, alignments: Iterable[Iterable[Link]]) -> None:
@@ -135,7 +179,11 @@ def _read(
 def _check_inside(found: Iterable[Link], num_source: int, num_target: int) -> None:
     for i, j in found:
         if i >= num_source or j >= num_target:
-            raise ValueError(
-                f"link {i}-{j} points beyond a sentence of {num_source} source and {num_target} target words"
-                " (words are counted from 0)"
-            )
+            raise ValueError(_beyond((i, j), (num_source, num_target)))
+
+
+def _beyond(link: Sequence[int], num_words: Sequence[int]) -> str:
+    return (
+        f"link {link[0]}-{link[1]} points beyond a sentence of {num_words[0]} source and {num_words[1]} target words "
+        "(words are counted from 0)"
+    )

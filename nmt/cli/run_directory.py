@@ -120,7 +120,7 @@ def texts(config: Config) -> dict[str, list[list[str]]]:
             files += alignment_files(data)
         elif split == "valid" and (gold := gold_path(data, split)) is not None:
             files.append(gold)
-        read[split] = [[str(path), file_digest(path, Path(data.cache)).hex()] for path in files]
+        read[split] = [[str(path), file_digest(path).hex()] for path in files]
         if data.kind == "hub":
             read[split].append([f"{data.path} ({', '.join(locations(data, split))})", content_digest(data, split)])
     return read

@@ -1,9 +1,9 @@
 """From text to batches: sources of sentence pairs, tokenizers, the cache of tokenised corpora, and batching."""
 
 from nmt.data.batch_sampler import plan
-from nmt.data.batching import Batch, Batches, SourceBatch, collate, on_device, source_batch, source_batches, take
+from nmt.data.batching import Batch, Batches, collate, on_device, source_batch, take
 from nmt.data.corpus import Corpus, Side, load_tokenizer, prepare
-from nmt.data.sources import SOURCES, DataConfig, Pair, as_dataset, gold_path, locations, more_tests, read_pairs
+from nmt.data.sources import SOURCES, DataConfig, Pair, gold_path, locations, more_tests, read_pairs
 from nmt.data.subword_alignments import Links
 from nmt.data.tokenizer import BOS, EOS, PAD, TOKENIZERS, UNK, Tokenizer, TokenizerConfig
 from nmt.data.word_alignments import attach
@@ -22,10 +22,8 @@ __all__ = [
     "Links",
     "Pair",
     "Side",
-    "SourceBatch",
     "Tokenizer",
     "TokenizerConfig",
-    "as_dataset",
     "attach",
     "collate",
     "gold_path",
@@ -37,6 +35,5 @@ __all__ = [
     "prepare",
     "read_pairs",
     "source_batch",
-    "source_batches",
     "take",
 ]

@@ -73,13 +73,11 @@ def pieces(
     for number, part in enumerate(np.array_split(drawn, num_pieces), start=1):
         segments = np.sort(part)  # files are read forwards; the short segment, the corpus's last, is the piece's last
         lengths = _lengths(source_offsets, segments), _lengths(target_offsets, segments)
-        if first_batch < start and first_batch + (num := num_batches(*lengths, batch_tokens)) <= start:
-            first_batch += num
-            continue
         piece = _piece(*lengths, batch_tokens, np.random.default_rng([seed, epoch, number]))
-        first = (segments * SEGMENT_ROWS).astype(np.int32 if num_rows < 1 << 31 else np.int64)
-        order = first[piece.order // SEGMENT_ROWS] + piece.order % SEGMENT_ROWS
-        yield first_batch, Piece(order, piece.starts, piece.ends)
+        if first_batch + len(piece) > start:
+            first = (segments * SEGMENT_ROWS).astype(np.int32 if num_rows < 1 << 31 else np.int64)
+            order = first[piece.order // SEGMENT_ROWS] + piece.order % SEGMENT_ROWS
+            yield first_batch, Piece(order, piece.starts, piece.ends)
         first_batch += len(piece)
 
 
@@ -102,18 +100,6 @@ def even(source_lengths: Rows, target_lengths: Rows, num: int, rng: np.random.Ge
         ends.insert(largest, ends[largest] - int(sizes[largest]) // 2)
     parts = np.split(order, ends[:-1])
     yield from (parts[i] for i in rng.permutation(num))
-
-
-def num_batches(source_lengths: NDArray[Any], target_lengths: NDArray[Any], batch_tokens: int) -> int:
-    """How many batches `plan` makes, in less than half of its time: equal pairs of lengths need no order among them."""
-    source, target = np.asarray(source_lengths, np.int64) + 1, np.asarray(target_lengths, np.int64) + 1
-    if len(source) == 0:
-        return 0
-    most = int(source.max())
-    key = target * (2 * most + 1) + np.where(target % 2 == 0, source, -source) + most
-    key.sort()
-    target, zigzag = key // (2 * most + 1), key % (2 * most + 1) - most
-    return len(_cut(np.maximum(target, np.abs(zigzag)), batch_tokens))
 
 
 def longest(offsets: NDArray[Any]) -> int:

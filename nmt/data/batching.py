@@ -35,14 +35,6 @@ class Batch(NamedTuple):
     links: Links | None = None  # of a corpus that keeps word alignments
 
 
-class SourceBatch(NamedTuple):
-    """B sources to translate."""
-
-    source: Tensor  # (B, S) int64, each row ends with EOS, then PAD
-    source_mask: Tensor  # (B, S) bool, True at real tokens
-    indices: NDArray[np.int64]  # (B,) their places in the list given
-
-
 def collate(
     sources: Sequence[Sequence[int]],
     targets: Sequence[Sequence[int]],
@@ -87,18 +79,6 @@ def source_batch(sources: Sequence[Sequence[int]], *, multiple: int = 1) -> tupl
     """Source (B, S) and mask (B, S) of id lists (without EOS), in the order given; S is a multiple of `multiple`."""
     source = torch.from_numpy(_with_ends(*flatten(sources), multiple=multiple)[0])
     return source, source != PAD
-
-
-def source_batches(sources: Sequence[Sequence[int]], batch_size: int) -> Iterator[SourceBatch]:
-    """All sources in batches of `batch_size` sentences, the longest first, for decoding.
-
-    The longest come first so that running out of memory shows at once.
-    """
-    lengths = np.fromiter(map(len, sources), np.int64, len(sources))
-    order = np.argsort(-lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
-        yield SourceBatch(*source_batch([sources[index] for index in indices.tolist()]), indices)
 
 
 class Batches:

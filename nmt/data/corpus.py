@@ -1,8 +1,6 @@
 """Tokenised corpora in the cache: flat arrays of ids on disk, mapped into memory, made once for text and tokenizer."""
 
 import base64
-import contextlib
-import ctypes
 import hashlib
 import json
 import logging
@@ -25,6 +23,7 @@ from nmt.data.reservoir_sampling import draw
 from nmt.data.sources import Block, DataConfig, content_digest, locations, read_blocks, read_pairs
 from nmt.data.tokenizer import Tokenizer, training_options
 from nmt.runtime.files import write_text
+from nmt.runtime.memory import malloc_trim
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +59,9 @@ class Corpus:
     """Tokenised pairs, N rows.
 
     source_text and target_text are there only for a training corpus made for subword regularisation, which cuts the
-    text anew in every epoch; links only where `attach` put them. `dropped` and `repaired` count by
-    reason, out of `num_read` pairs; `dropped_rows` are the numbers, from 0, of those left out. `digest` is a name for
+    text anew in every epoch; links only where `nmt.data.word_alignments.attach` put them. `dropped` and `repaired`
+    count by reason, out of `num_read` pairs; `dropped_rows` are the numbers, from 0, of those left out. `digest` is a
+    name for
     text, tokenizer and options together.
     """
 
@@ -78,16 +78,6 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.source.offsets) - 1
-
-    @property
-    def source_lengths(self) -> NDArray[np.int64]:
-        """(N,) subwords of each source, the end token not counted."""
-        return np.diff(self.source.offsets)
-
-    @property
-    def target_lengths(self) -> NDArray[np.int64]:
-        """(N,) subwords of each target, the end token not counted."""
-        return np.diff(self.target.offsets)
 
     @cached_property
     def longest(self) -> int:
@@ -129,7 +119,7 @@ def load_tokenizer(config: DataConfig) -> Tokenizer:
         state = {"digest": tokenizer.digest, "state": tokenizer.state()}
         write_text(path, json.dumps(state, default=_to_base64, ensure_ascii=False))
         del sample
-        _give_back()
+        malloc_trim()  # training a tokenizer takes more memory than all that follows
     tokenizer.sampling = config.tokenizer.sampling
     return tokenizer
 
@@ -156,7 +146,7 @@ def prepare(config: DataConfig, split: str, tokenizer: Tokenizer) -> Corpus:
         writer = Writer(folder, config, tokenizer, training, keep_text, where)
         writer.run(_progress(config, split, writer.repaired, where))
         _check_unchanged(config, split, content)
-        _give_back()
+        malloc_trim()
 
     folder = cached_directory(Path(config.cache) / f"corpus-{digest[:16]}", complete, build)
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
@@ -180,13 +170,6 @@ def prepare(config: DataConfig, split: str, tokenizer: Tokenizer) -> Corpus:
         digest=digest,
         dropped_rows=memory_map(folder / "dropped.bin", np.int64),
     )
-
-
-def _give_back() -> None:
-    """Hands freed memory to the system, which `setup_process` otherwise keeps: a tokenizer's training takes more
-    than all that follows."""
-    with contextlib.suppress(OSError, AttributeError):  # not glibc
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _check_unchanged(config: DataConfig, split: str, content: str) -> None:

@@ -3,9 +3,9 @@
 import json
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import compress
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from nmt.data.prefetch import ahead
 from nmt.data.sources import Block, DataConfig
 from nmt.data.tokenizer import Tokenizer
 from nmt.runtime.files import write_text
@@ -67,7 +68,7 @@ class Writer:
             files["dropped"] = stack.enter_context((self._folder / "dropped.bin").open("wb"))
             for base in names:
                 files[f"{base}_offsets"].write(np.zeros(1, np.int64).tobytes())
-            for block, source, target in self._encoded(blocks):
+            for block, source, target in ahead(self._encoded(blocks), 1):
                 self._write(files, block, source, target)
         if self._num_pairs == 0:
             raise ValueError(
@@ -77,19 +78,12 @@ class Writer:
         self._finish(time.monotonic() - started)
 
     def _encoded(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, Encoded, Encoded]]:
-        """Each block with its sides tokenised, in two threads (the library lets go of the interpreter's lock) that work
-        while this one reads the next block and writes the one before."""
+        """Yield each block with its sides tokenised, in two threads: SentencePiece releases the interpreter's lock."""
+        encoders = self._tokenizer.encode_source_flat, self._tokenizer.encode_target_flat
         with ThreadPoolExecutor(2) as pool:
-            waiting: deque[tuple[Block, Future[Encoded], Future[Encoded]]] = deque()
-            for sources, targets in blocks:
-                source = pool.submit(self._tokenizer.encode_source_flat, sources)
-                target = pool.submit(self._tokenizer.encode_target_flat, targets)
-                waiting.append(((sources, targets), source, target))
-                if len(waiting) > 1:
-                    block, source, target = waiting.popleft()
-                    yield block, source.result(), target.result()
-            for block, source, target in waiting:
-                yield block, source.result(), target.result()
+            for block in blocks:
+                source, target = pool.map(lambda encode, texts: encode(texts), encoders, block)
+                yield block, source, target
 
     def _write(self, files: dict[str, IO[bytes]], block: Block, source: Encoded, target: Encoded) -> None:
         keep = self._keep(source[1], target[1])

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import NamedTuple
 
 
@@ -38,11 +39,8 @@ def draw(pairs: Iterable[tuple[str, str]], max_pairs: int, max_characters: int) 
             characters = sum(map(_characters, sample))
     if 0 < max_characters < characters:
         rng.shuffle(sample)
-        characters = kept = 0
-        while kept < len(sample) and (kept == 0 or characters + _characters(sample[kept]) <= max_characters):
-            characters += _characters(sample[kept])
-            kept += 1
-        del sample[kept:]
+        num_kept = sum(total <= max_characters for total in accumulate(map(_characters, sample)))
+        del sample[max(num_kept, 1) :]
     return Sample(sample, num_read)
 
 

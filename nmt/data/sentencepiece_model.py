@@ -10,7 +10,6 @@ import numpy as np
 import sentencepiece
 from numpy.typing import NDArray
 
-from nmt.data.bpe_cache import WordTable
 from nmt.data.vocabulary import BOS, EOS, PAD, SPECIALS, UNK, printable
 
 # The trainer leaves out, in silence, every sentence with U+2585 (its mark for unknown characters), and takes NUL, tab
@@ -31,7 +30,7 @@ class SentencePiece:
 
     marks_start = True
 
-    def __init__(self, model: bytes, kind: str) -> None:
+    def __init__(self, model: bytes) -> None:
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
@@ -42,8 +41,6 @@ class SentencePiece:
         self.surfaces: list[bytes | None] = [self._surface(index) for index in range(size)]
         self._characters = set("".join(self._pieces))
         self._has_bytes = self._processor.is_byte(self._processor.piece_to_id("<0x00>"))
-        space = self._processor.piece_to_id(_SPACE)
-        self._table = WordTable(self._plain_arrays, space) if self._by_word(kind) else None
 
     @classmethod
     def train(
@@ -83,7 +80,7 @@ class SentencePiece:
             )
         except RuntimeError as error:
             raise ValueError(_explain(str(error), kind, vocab_size, where)) from error
-        return cls(model.getvalue(), kind)
+        return cls(model.getvalue())
 
     @property
     def size(self) -> int:
@@ -93,8 +90,6 @@ class SentencePiece:
         return [array.tolist() for array in self._encode_arrays(texts)]
 
     def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        if self._table is not None and not any(_SPACE in text for text in texts):
-            return self._table(texts)
         arrays = self._encode_arrays(texts)
         lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
         return np.concatenate([np.empty(0, np.int32), *arrays]), lengths
@@ -137,20 +132,10 @@ class SentencePiece:
         prepared, marks = self._replace_spaces(texts)
         if not prepared:
             return []
-        arrays = self._plain_arrays(prepared)
+        arrays: list[NDArray[np.int32]] = self._processor.encode(prepared, return_type="numpy", num_threads=1)
         for index, mark in marks.items():
             arrays[index] = np.array(self._restore_spaces(arrays[index].tolist(), mark), np.int32)
         return arrays
-
-    def _plain_arrays(self, texts: list[str]) -> list[NDArray[np.int32]]:
-        arrays: list[NDArray[np.int32]] = self._processor.encode(texts, return_type="numpy", num_threads=1)
-        return arrays
-
-    def _by_word(self, kind: str) -> bool:
-        """Whether the pieces of a text are those of its words: for BPE, where spaces are kept and begin a piece."""
-        kept = self._processor.normalize(" a  b ") == f"{2 * _SPACE}a{2 * _SPACE}b{_SPACE}"
-        known = self._processor.piece_to_id(_SPACE) != UNK
-        return kind == "bpe" and kept and known and not any(_SPACE in piece[1:] for piece in self._pieces)
 
     def _replace_spaces(self, texts: Sequence[str]) -> tuple[list[str], dict[int, str]]:
         """The texts with a character that the model does not know in place of U+2581, and that character by row."""
@@ -165,20 +150,12 @@ class SentencePiece:
     def _restore_spaces(self, ids: list[int], mark: str) -> list[int]:
         if not self._has_bytes:
             return ids
-        wanted, spelt = self._byte_ids(mark), self._byte_ids(_SPACE)
-        result: list[int] = []
-        position = 0
-        while position < len(ids):
-            if ids[position : position + len(wanted)] == wanted:
-                result += spelt
-                position += len(wanted)
-            else:
-                result.append(ids[position])
-                position += 1
-        return result
-
-    def _byte_ids(self, character: str) -> list[int]:
-        return [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in character.encode()]
+        # As text, one character for each id, so that `replace` finds the runs of byte pieces.
+        before, after = (
+            "".join(chr(self._processor.piece_to_id(f"<0x{byte:02X}>")) for byte in character.encode())
+            for character in (mark, _SPACE)
+        )
+        return list(map(ord, "".join(map(chr, ids)).replace(before, after)))
 
 
 def _explain(message: str, kind: str, vocab_size: int, where: str) -> str:

@@ -9,16 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from nmt.data import table_files
 from nmt.data.fingerprints import file_digest
 from nmt.data.synthetic import dataset
 from nmt.data.text_files import check_file, read_both, read_lines
 from nmt.data.tokenizer import TokenizerConfig
-
-if TYPE_CHECKING:
-    import datasets
 
 
 class Pair(NamedTuple):
@@ -97,7 +94,7 @@ class DataConfig:
         if self.kind == "hub" and not self.path:
             raise ValueError("data.path: not given; data.kind=hub needs a dataset's name or a local folder")
         if self.kind == "builtin":
-            dataset.validate(self)
+            self._validate_builtin()
         if len(self.columns) != 2 or min(self.columns) < 1 or self.columns[0] == self.columns[1]:
             raise ValueError(f"data.columns={self.columns}: must be two different columns, counted from 1")
         if self.max_length < 1:
@@ -105,6 +102,19 @@ class DataConfig:
         if self.max_ratio != 0 and self.max_ratio < 1:
             raise ValueError(f"data.max_ratio={self.max_ratio}: must be 0 (off) or at least 1")
         self.tokenizer.validate()
+
+    def _validate_builtin(self) -> None:
+        for name in ("builtin_pairs", "builtin_valid", "builtin_test", "builtin_long"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data.{name}={getattr(self, name)}: must be at least 1")
+        if self.builtin_seed < 0:
+            raise ValueError(f"data.builtin_seed={self.builtin_seed}: must be 0 or more")
+        languages = {self.source_lang, self.target_lang}
+        if not (self.train and self.valid and self.test) and languages != set(dataset.LANGUAGES):
+            raise ValueError(
+                f"data.source_lang={self.source_lang} and data.target_lang={self.target_lang}: the built-in pair is en "
+                "and de, in either direction"
+            )
 
 
 def read_pairs(config: DataConfig, split: str, repaired: Counter[str] | None = None) -> Iterator[Pair]:
@@ -127,19 +137,6 @@ def read_location(config: DataConfig, location: str, repaired: Counter[str]) -> 
     yield from _kind(config).read(config, location, repaired)
 
 
-def as_dataset(config: DataConfig, split: str) -> "datasets.IterableDataset":
-    """The pairs of a split as a stream of the `datasets` library, with rows {"translation": {language: sentence}}."""
-    import datasets
-
-    def generate() -> Iterator[dict[str, dict[str, str]]]:
-        for pair in read_pairs(config, split):
-            yield {"translation": {config.source_lang: pair.source, config.target_lang: pair.target}}
-
-    languages = [config.source_lang, config.target_lang]
-    features = datasets.Features({"translation": datasets.Translation(languages=languages)})
-    return datasets.IterableDataset.from_generator(generate, features=features)
-
-
 def locations(config: DataConfig, split: str) -> list[str]:
     """The prefixes, files or split names that a split (or an explicitly named place) stands for."""
     if split not in SPLITS:
@@ -147,7 +144,7 @@ def locations(config: DataConfig, split: str) -> list[str]:
     if given := names(f"data.{split}", getattr(config, split)):
         return given
     if config.kind == "builtin":
-        return [str(dataset.directory(config) / split)]
+        return [str(_builtin_folder(config) / split)]
     if config.kind == "hub":
         return [HUB_SPLITS[split]]
     raise ValueError(f"data.{split}: not given; data.kind={config.kind} needs {_kind(config).needs}")
@@ -156,8 +153,15 @@ def locations(config: DataConfig, split: str) -> list[str]:
 def more_tests(config: DataConfig) -> list[str]:
     """The further test sets to evaluate; by default the built-in pair's sentences longer than any in its training."""
     if config.kind == "builtin" and not config.more_tests:
-        return [str(dataset.directory(config) / "test_long")]
+        return [str(_builtin_folder(config) / "test_long")]
     return list(config.more_tests)
+
+
+def _builtin_folder(config: DataConfig) -> Path:
+    config._validate_builtin()
+    sizes = config.builtin_pairs, config.builtin_valid, config.builtin_test, config.builtin_long
+    reverse = config.source_lang != dataset.LANGUAGES[0]
+    return dataset.directory(Path(config.cache), sizes, config.builtin_seed, reverse=reverse)
 
 
 def gold_path(config: DataConfig, split: str) -> Path | None:
@@ -187,7 +191,7 @@ def content_digest(config: DataConfig, split: str) -> str:
     for location in locations(config, split):
         files = _kind(config).files(config, location)
         for path in files:
-            digest.update(file_digest(path, Path(config.cache)))
+            digest.update(file_digest(path))
         if not files:
             for block in _kind(config).read(config, location, Counter()):
                 digest.update(json.dumps(block).encode())
@@ -263,10 +267,6 @@ def _read_rows(config: DataConfig, name: str, repaired: Counter[str]) -> Iterato
     yield from table_files.read(stream, where, config.column, config.source_lang, config.target_lang, repaired)
 
 
-def _no_files(config: DataConfig, name: str) -> list[Path]:
-    return []
-
-
 _TEXT = Source("text", _read_text, _text_files, "a prefix, read from PREFIX.<source_lang> and PREFIX.<target_lang>")
 SOURCES: dict[str, Source] = {
     "builtin": _TEXT,
@@ -274,7 +274,7 @@ SOURCES: dict[str, Source] = {
     "tsv": Source("tsv", _read_tsv, _table_files, "a file with one pair on each line"),
     "parquet": Source("parquet", _read_rows, _table_files, "a .parquet file"),
     "jsonl": Source("jsonl", _read_rows, _table_files, "a file with one JSON object on each line"),
-    "hub": Source("hub", _read_rows, _no_files, "a split's name"),
+    "hub": Source("hub", _read_rows, lambda config, name: [], "a split's name"),
 }
 
 

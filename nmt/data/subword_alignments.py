@@ -1,7 +1,7 @@
 """Word alignments turned into links of subwords, by batch.
 
-Words are what U+0020 separates. A subword belongs to a word as in `nmt.data.word_ids`, which the
-evaluation of alignments uses too. A link between two words links every subword of one with every subword of the other.
+Words are what U+0020 separates. A subword belongs to a word as in `nmt.data.word_ids`, which the evaluation of
+alignments uses too. A link between two words links every subword of one with every subword of the other.
 """
 
 from typing import NamedTuple

@@ -4,13 +4,13 @@ Python's text mode and `str.splitlines` also end lines at a lone carriage return
 others too. All of these occur inside sentences of real corpora, and one extra line puts the two sides out of step.
 """
 
+import codecs
 from collections import Counter
 from collections.abc import Iterator
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 
 BLOCK_LINES = 8192
-_BLOCK_BYTES = 1 << 20
 
 
 def check_file(path: Path, hint: str) -> None:
@@ -29,14 +29,16 @@ def read_lines(path: Path, repaired: Counter[str]) -> Iterator[list[str]]:
     Removed, and counted in `repaired`: a byte-order mark at the start, a carriage return at the end of a line, ASCII
     spaces at both ends of a line. Raises ValueError with line and byte (from 1) where the file is not UTF-8.
     """
-    pending: list[str] = []
-    for lines in _decoded(path, repaired):
-        pending += lines
-        while len(pending) >= BLOCK_LINES:
-            yield pending[:BLOCK_LINES]
-            del pending[:BLOCK_LINES]
-    if pending:
-        yield pending
+    num_lines = 0
+    with path.open("rb") as file:
+        if file.read(3) == codecs.BOM_UTF8:
+            repaired["byte-order mark"] += 1
+        else:
+            file.seek(0)
+        while block := b"".join(islice(file, BLOCK_LINES)):
+            lines = _decode(path, block.removesuffix(b"\n"), num_lines, repaired)
+            num_lines += len(lines)
+            yield lines
 
 
 def read_both(source: Path, target: Path, repaired: Counter[str]) -> Iterator[tuple[list[str], list[str]]]:
@@ -54,27 +56,6 @@ def read_both(source: Path, target: Path, repaired: Counter[str]) -> Iterator[tu
             )
         num_read += len(sources)
         yield sources, targets
-
-
-def _decoded(path: Path, repaired: Counter[str]) -> Iterator[list[str]]:
-    rest = b""
-    num_lines = 0
-    with path.open("rb") as file:
-        if file.read(3) == b"\xef\xbb\xbf":
-            repaired["byte-order mark"] += 1
-        else:
-            file.seek(0)
-        while chunk := file.read(_BLOCK_BYTES):
-            complete, newline, tail = chunk.rpartition(b"\n")
-            if not newline:
-                rest += chunk
-                continue
-            lines = _decode(path, rest + complete, num_lines, repaired)
-            rest = tail
-            num_lines += len(lines)
-            yield lines
-    if rest:
-        yield _decode(path, rest, num_lines, repaired)
 
 
 def _decode(path: Path, block: bytes, num_before: int, repaired: Counter[str]) -> list[str]:

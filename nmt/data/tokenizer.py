@@ -113,24 +113,9 @@ def _train_vocabulary(config: TokenizerConfig, texts: Iterable[str], where: str)
     return vocabulary
 
 
-def _load_unigram(state: dict[str, Any]) -> Model:
-    return SentencePiece(state["model"], "unigram")
-
-
-def _load_bpe(state: dict[str, Any]) -> Model:
-    return SentencePiece(state["model"], "bpe")
-
-
-def _load_vocabulary(state: dict[str, Any]) -> Model:
-    return Vocabulary(state["items"], words=state["words"])
-
-
-TOKENIZERS: dict[str, TokenizerKind] = {
-    "unigram": TokenizerKind(True, _train_subwords, _load_unigram),
-    "bpe": TokenizerKind(True, _train_subwords, _load_bpe),
-    "word": TokenizerKind(False, _train_vocabulary, _load_vocabulary),
-    "char": TokenizerKind(False, _train_vocabulary, _load_vocabulary),
-}
+_SUBWORDS = TokenizerKind(True, _train_subwords, lambda state: SentencePiece(state["model"]))
+_WHOLE = TokenizerKind(False, _train_vocabulary, lambda state: Vocabulary(state["items"], words=state["words"]))
+TOKENIZERS: dict[str, TokenizerKind] = {"unigram": _SUBWORDS, "bpe": _SUBWORDS, "word": _WHOLE, "char": _WHOLE}
 
 
 class Tokenizer:

@@ -3,17 +3,18 @@
 import hashlib
 import json
 import logging
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nmt.alignment.pharaoh import num_words, parse_block
 from nmt.data.cache import cached_directory
 from nmt.data.corpus import Corpus, Side, WordLinks, complete, memory_map
 from nmt.data.fingerprints import file_digest
@@ -27,9 +28,6 @@ from nmt.runtime.files import write_text
 logger = logging.getLogger(__name__)
 
 _VERSION = 1
-_BLOCK = re.compile(r"(?:[0-9]{1,9}[-p][0-9]{1,9}[ \t\n]|[ \t\n])*")
-_LINK = re.compile(r"[0-9]{1,9}[-p][0-9]{1,9}")
-_MARK = re.compile("[-p]")
 
 
 def attach(config: DataConfig, corpus: Corpus, tokenizer: Tokenizer) -> Corpus:
@@ -44,7 +42,7 @@ def attach(config: DataConfig, corpus: Corpus, tokenizer: Tokenizer) -> Corpus:
     paths = alignment_files(config)
     key = hashlib.sha256(f"{_VERSION} {corpus.digest}".encode())
     for path in paths:
-        key.update(file_digest(path, Path(config.cache)))
+        key.update(file_digest(path))
     digest = key.hexdigest()
     dtype = np.dtype(np.uint16 if config.max_length <= 1 << 16 else np.uint32)  # a word has a subword at least
 
@@ -118,101 +116,48 @@ def _write(
 
 
 def _num_words(side: Side, rows: slice, word_map: WordMap) -> NDArray[np.int64]:
-    """(R,) words of some rows of one side."""
+    """(R,) words of some rows of one side of the training text, which has no empty rows."""
     offsets = side.offsets[rows.start : rows.stop + 1]
     ids = side.ids[offsets[0] : offsets[-1]]
-    lengths = np.diff(offsets)
-    starts = np.zeros(len(ids) + 1, np.bool_)
-    starts[offsets[:-1] - offsets[0]] = True
-    words = word_map(ids, starts[:-1])
-    result = np.zeros(len(lengths), np.int64)
-    filled = lengths > 0  # the training text has no empty rows, but nothing here should rest on that
-    if filled.any():
-        result[filled] = np.maximum.reduceat(words, (offsets[:-1] - offsets[0])[filled]) + 1
-    return result
+    firsts = offsets[:-1] - offsets[0]
+    starts = np.zeros(len(ids), np.bool_)
+    starts[firsts] = True
+    return np.maximum.reduceat(word_map(ids, starts), firsts) + 1
 
 
 def _blocks(
     config: DataConfig, location: str, path: Path
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
     """For each block of pairs: the words of both sides (R, 2); the links as rows (M,) and words (M, 2), sorted."""
-    lines = _Lines(path)
+    links = read_lines(path, Counter())
     num_read = 0
-    for sources, targets in read_location(config, location, Counter()):
-        taken = lines.take(len(sources))
-        if len(taken) < len(sources):
-            raise ValueError(_unequal(path, num_read + len(taken), num_read + len(sources), location, more=True))
-        num_words = np.array(
-            [[_count(source), _count(target)] for source, target in zip(sources, targets, strict=True)]
+    for block, lines in zip_longest(read_location(config, location, Counter()), links):  # blocks of as many lines
+        (sources, targets), lines = block or ([], []), lines or []
+        num_lines, num_pairs = num_read + len(lines), num_read + len(sources)
+        if num_lines < num_pairs:
+            raise ValueError(_unequal(path, num_lines, f"{location} has at least {num_pairs} pairs"))
+        if num_lines > num_pairs:
+            raise ValueError(_unequal(path, num_lines + sum(map(len, links)), f"{location} has {num_pairs} pairs"))
+        sizes = np.array(
+            [[num_words(source), num_words(target)] for source, target in zip(sources, targets, strict=True)]
         )
-        yield num_words, *_parsed(taken, num_words, path, num_read)
-        num_read += len(sources)
-    if rest := lines.rest():
-        raise ValueError(_unequal(path, num_read + rest, num_read, location, more=False))
+        yield sizes, *_used(*parse_block(lines, sizes, path, num_read))
+        num_read = num_pairs
 
 
-def _unequal(path: Path, num_lines: int, num_pairs: int, location: str, *, more: bool) -> str:
-    pairs = f"{'at least ' if more else ''}{num_pairs} pairs"
-    return f"{path} has {num_lines} lines and {location} has {pairs}: each pair needs one line of links, empty for none"
+def _unequal(path: Path, num_lines: int, has_pairs: str) -> str:
+    return f"{path} has {num_lines} lines and {has_pairs}: each pair needs one line of links, empty for none"
 
 
-def _count(text: str) -> int:
-    return sum(1 for word in text.split(" ") if word)
-
-
-class _Lines:
-    """The lines of a file, any number at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self._blocks = read_lines(path, Counter())
-        self._pending: list[str] = []
-
-    def take(self, num: int) -> list[str]:
-        """The next `num` lines, fewer at the end."""
-        while len(self._pending) < num and (block := next(self._blocks, None)) is not None:
-            self._pending += block
-        taken, self._pending = self._pending[:num], self._pending[num:]
-        return taken
-
-    def rest(self) -> int:
-        """How many lines are left."""
-        return len(self._pending) + sum(map(len, self._blocks))
-
-
-def _parsed(
-    lines: list[str], num_words: NDArray[np.int64], path: Path, num_before: int
+def _used(
+    rows: NDArray[np.int64], links: NDArray[np.int64], possible: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows (M,) and words (M, 2) of the links in some lines, sorted by row, target and source, each once.
-
-    Raises ValueError with file and line for what is no link or lies beyond its sentence.
-    """
-    text = "\n".join(lines) + "\n"
-    if not _BLOCK.fullmatch(text):
-        items = ((row, item) for row, line in enumerate(lines) for item in re.split("[ \t]+", line) if item)
-        row, item = next((row, item) for row, item in items if not _LINK.fullmatch(item))
-        raise ValueError(
-            f"{path}: line {num_before + row + 1}: {item!r} is not a link: write i-j (or ipj for one that is only "
-            "possible), words counted from 0"
-        )
-    marks = _MARK.findall(text)
-    # Of nothing but spaces the library makes one number.
-    numbers = np.fromstring(text.replace("-", " ").replace("p", " ") if marks else "", np.int64, sep=" ").reshape(-1, 2)
-    row_of = np.repeat(np.arange(len(lines)), [line.count("-") + line.count("p") for line in lines])
-    beyond = np.flatnonzero((numbers >= num_words[row_of]).any(1))
-    if len(beyond):
-        at = row_of[beyond[0]]
-        source, target = numbers[beyond[0]].tolist()
-        raise ValueError(
-            f"{path}: line {num_before + at + 1}: link {source}-{target} points beyond a sentence of "
-            f"{num_words[at, 0]} source and {num_words[at, 1]} target words (words are counted from 0)"
-        )
-    num_source, num_target = (num_words.max(0) + 1).tolist()
-    word = row_of * num_target + numbers[:, 1]  # which target word of which row
-    possible = np.array(marks, "U1") == "p"
+    """Rows (M,) and words (M, 2) of the links that are used, sorted by row, target and source, each once."""
+    num_source, num_target = (links.max(0, initial=0) + 1).tolist()
+    word = rows * num_target + links[:, 1]  # which target word of which row
     if possible.any():
         used = ~possible | ~np.isin(word, word[~possible])
-        word, numbers = word[used], numbers[used]
-    key = np.unique(word * num_source + numbers[:, 0])
-    word, source_word = np.divmod(key, num_source)
+        word, links = word[used], links[used]
+    word, source_word = np.divmod(np.unique(word * num_source + links[:, 0]), num_source)
     rows, target_word = np.divmod(word, num_target)
     return rows, np.stack([source_word, target_word], 1)

@@ -46,6 +46,7 @@ def trim_memory(usual: int) -> int:
 
 
 def malloc_trim() -> None:
+    """Return freed memory to the operating system, which the allocator otherwise keeps (glibc only)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 

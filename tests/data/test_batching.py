@@ -27,7 +27,6 @@ from nmt.data import (
     plan,
     prepare,
     source_batch,
-    source_batches,
     take,
 )
 
@@ -115,18 +114,10 @@ def test_on_device() -> None:
     assert (moved.num_tokens, moved.indices.tolist()) == (4, [0, 1])
 
 
-def test_source_batches() -> None:
+def test_source_batch() -> None:
     sources = [[4] * length for length in (3, 0, 9, 1, 5)]
-    batches = list(source_batches(sources, 2))
-    assert [len(batch.indices) for batch in batches] == [2, 2, 1]
-    assert sorted(np.concatenate([batch.indices for batch in batches]).tolist()) == [0, 1, 2, 3, 4]
-    assert batches[0].source.shape == (2, 10)  # the longest first
-    for batch in batches:
-        for row, index in enumerate(batch.indices):
-            assert batch.source[row][batch.source_mask[row]].tolist() == [*sources[index], EOS]
     source, mask = source_batch(sources)
     assert source[mask].tolist() == [token for ids in sources for token in [*ids, EOS]]
-    assert list(source_batches([], 2)) == []
 
 
 def corpus(folder: Path, **options: object) -> tuple[Corpus, Tokenizer]:

@@ -61,7 +61,7 @@ def test_rows_are_the_encoded_pairs(tmp_path: Path, kind: str) -> None:
     assert corpus.dropped == corpus.repaired == {}
     expected = tokenizer.encode_source([pair.source for pair in pairs])
     assert rows(corpus) == list(zip(expected, tokenizer.encode_target([pair.target for pair in pairs]), strict=True))
-    assert corpus.source_lengths.tolist() == list(map(len, expected))
+    assert np.diff(corpus.source.offsets).tolist() == list(map(len, expected))
     assert isinstance(corpus.source.ids, np.memmap)
     assert corpus.source.ids.dtype == np.uint16
 
@@ -348,7 +348,6 @@ def test_log_says_what_the_tokenizer_has_seen(tmp_path: Path, caplog: pytest.Log
 def test_memory_does_not_grow_with_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing the sample, tokenising, and reading an epoch of batches."""
     monkeypatch.setattr(text_files, "BLOCK_LINES", 128)
-    monkeypatch.setattr(text_files, "_BLOCK_BYTES", 1 << 12)
     monkeypatch.setattr(batch_sampler, "PIECE_ROWS", 512)
     monkeypatch.setattr(batch_sampler, "SEGMENT_ROWS", 32)
     peaks = []

@@ -1,7 +1,6 @@
 """A remembered digest is never that of another content."""
 
 import hashlib
-import json
 import os
 import time
 from pathlib import Path
@@ -36,31 +35,17 @@ def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr(fingerprints.time, "time", lambda: now)
 
 
-def forget() -> None:
-    """As a new process."""
-    fingerprints._known.clear()
-
-
-@pytest.mark.parametrize("large", [False, True])
-def test_a_settled_file_is_read_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[str], large: bool
-) -> None:
-    monkeypatch.setattr(fingerprints, "LARGE_BYTES", 4 if large else 6)
+def test_a_settled_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[str]) -> None:
     later(monkeypatch, 100)
-    path, cache = tmp_path / "a", tmp_path / "cache"
+    path = tmp_path / "a"
     path.write_bytes(b"hello")
     expected = hashlib.sha256(b"hello").digest()
-    assert [file_digest(path, cache) for _ in range(3)] == [expected] * 3
+    assert [file_digest(path) for _ in range(3)] == [expected] * 3
     assert reads == ["a"]
-    forget()
-    assert file_digest(path, cache) == expected
-    assert len(reads) == (1 if large else 2)  # small ones are not remembered on disk
-    assert cache.exists() == large
 
 
 def test_a_young_file_is_always_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[str]) -> None:
     """Two contents of one size within one tick of the clock, and so with the same stamps."""
-    monkeypatch.setattr(fingerprints, "LARGE_BYTES", 0)
     path = tmp_path / "a"
     stamp = time.time_ns()
 
@@ -70,21 +55,19 @@ def test_a_young_file_is_always_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(fingerprints.os, "fstat", lambda _: Stat)
     for content in (b"hello", b"world"):
         path.write_bytes(content)
-        assert file_digest(path, tmp_path / "cache") == hashlib.sha256(content).digest()
+        assert file_digest(path) == hashlib.sha256(content).digest()
     later(monkeypatch, -3600)  # a clock that was set back: the file is from the future
     for content in (b"there", b"again"):
         path.write_bytes(content)
-        assert file_digest(path, tmp_path / "cache") == hashlib.sha256(content).digest()
+        assert file_digest(path) == hashlib.sha256(content).digest()
 
 
-@pytest.mark.parametrize("new_process", [False, True])
 @pytest.mark.parametrize("how", ["content", "size", "stamp put back", "replaced", "other path", "link"])
-def test_every_change_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, new_process: bool) -> None:
-    monkeypatch.setattr(fingerprints, "LARGE_BYTES", 0)
+def test_every_change_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     later(monkeypatch, 100)
-    path, cache = tmp_path / "a", tmp_path / "cache"
+    path = tmp_path / "a"
     path.write_bytes(b"hello")
-    file_digest(path, cache)
+    file_digest(path)
     stat = path.stat()
     time.sleep(0.02)  # another tick
     content = b"world"
@@ -110,17 +93,14 @@ def test_every_change_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         other.write_bytes(content)
         path.unlink()
         path.symlink_to(other)
-    if new_process:
-        forget()
-    assert file_digest(path, cache) == hashlib.sha256(content).digest()
+    assert file_digest(path) == hashlib.sha256(content).digest()
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_remembered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fingerprints, "LARGE_BYTES", 0)
     later(monkeypatch, 100)
-    path, cache = tmp_path / "a", tmp_path / "cache"
+    path = tmp_path / "a"
     path.write_bytes(b"hello")
     real = hashlib.file_digest
 
@@ -131,30 +111,6 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
         return result
 
     monkeypatch.setattr(fingerprints.hashlib, "file_digest", digest)
-    file_digest(path, cache)
+    file_digest(path)
     monkeypatch.setattr(fingerprints.hashlib, "file_digest", real)
-    assert file_digest(path, cache) == hashlib.sha256(b"world").digest()
-
-
-@pytest.mark.parametrize("damage", ["", "[]", "{}", "digest", "null"])
-def test_a_damaged_note_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
-    monkeypatch.setattr(fingerprints, "LARGE_BYTES", 0)
-    later(monkeypatch, 100)
-    path, cache = tmp_path / "a", tmp_path / "cache"
-    path.write_bytes(b"hello")
-    expected = file_digest(path, cache)
-    (note,) = (cache / fingerprints.FOLDER).iterdir()
-    content = json.loads(note.read_text())
-    content["sha256"] = hashlib.sha256(b"other").hexdigest()
-    note.write_text(json.dumps(content) if damage == "digest" else damage)
-    forget()
-    assert file_digest(path, cache) == expected
-
-
-def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fingerprints, "LARGE_BYTES", 0)
-    later(monkeypatch, 100)
-    path = tmp_path / "a"
-    path.write_bytes(b"hello")
-    (tmp_path / "cache").write_text("a file where the folder would be")
-    assert file_digest(path, tmp_path / "cache") == hashlib.sha256(b"hello").digest()
+    assert file_digest(path) == hashlib.sha256(b"world").digest()

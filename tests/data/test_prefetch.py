@@ -12,7 +12,7 @@ from nmt.data.prefetch import ahead
 
 
 def readers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
 @pytest.mark.parametrize("num", [0, 1, 3, 100])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nmt.data import DataConfig, Pair, as_dataset, gold_path, more_tests, read_pairs
+from nmt.data import DataConfig, Pair, gold_path, more_tests, read_pairs
 from nmt.data.text_files import BLOCK_LINES
 
 NEWS = Path(__file__).parents[3] / "shared" / "data" / "wmt_news_ende"
@@ -177,12 +177,6 @@ def test_hub_folder(tmp_path: Path) -> None:
     assert next(read_pairs(config, "test")) == ("train", "x")
     config.test = "dev"
     assert "cannot be opened" in error(config, "test")
-
-
-def test_as_dataset(tmp_path: Path) -> None:
-    config = text(train=write(tmp_path, "a", NASTY, NASTY[::-1]))
-    rows = [row["translation"] for row in as_dataset(config, "train")]
-    assert rows == [{"en": pair.source, "de": pair.target} for pair in read_pairs(config, "train")]
 
 
 def test_gold_path(tmp_path: Path) -> None:

@@ -472,10 +472,10 @@ def test_write_refuses_a_negative_count(tmp_path: Path) -> None:
 
 
 def test_write_leaves_nothing_behind_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(sentence: Sentence) -> str:
+    def fail(*links: object) -> str:
         raise OSError("disk full")
 
-    monkeypatch.setattr("nmt.data.synthetic._gold", fail)
+    monkeypatch.setattr("nmt.data.synthetic.gold_line", fail)
     with pytest.raises(OSError, match="disk full"):
         write(tmp_path, seed=1, num_train=1, num_valid=1, num_test=1, num_long=1)
     assert list(tmp_path.iterdir()) == []

@@ -22,10 +22,12 @@ Possible links, for words that only one of the languages needs:
 import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Final
 
+from nmt.alignment.pharaoh import gold_line
 from nmt.data.synthetic.semantics import Sentence
 from nmt.data.synthetic.sentence_sampler import Speaker
 from nmt.runtime.files import whole
@@ -51,7 +53,7 @@ def generate(num: int, *, seed: int, min_words: int = 3, max_words: int = 30) ->
             f"min_words={min_words}, max_words={max_words}: no sentence has such a length; "
             "max_words must be at least 3 and not below min_words"
         )
-    return _draw(num, Random(f"generate/{seed}"), min_words, max_words)
+    return islice(_endless(Random(f"generate/{seed}"), min_words, max_words), num)
 
 
 def write(directory: Path, *, seed: int, num_train: int, num_valid: int, num_test: int, num_long: int) -> None:
@@ -117,18 +119,7 @@ def _write_corpus(directory: Path, name: str, sentences: Iterator[Sentence]) -> 
         for sentence in sentences:
             source_file.write(sentence.source + "\n")
             target_file.write(sentence.target + "\n")
-            gold_file.write(_gold(sentence) + "\n")
-
-
-def _gold(sentence: Sentence) -> str:
-    links = [(i, j, "-") for i, j in sentence.sure] + [(i, j, "p") for i, j in sentence.possible]
-    return " ".join(f"{i}{mark}{j}" for i, j, mark in sorted(links))
-
-
-def _draw(num: int, random: Random, min_words: int, max_words: int) -> Iterator[Sentence]:
-    stream = _endless(random, min_words, max_words)
-    for _ in range(num):
-        yield next(stream)
+            gold_file.write(gold_line(sentence.sure, sentence.possible) + "\n")
 
 
 def _endless(random: Random, min_words: int, max_words: int) -> Iterator[Sentence]:

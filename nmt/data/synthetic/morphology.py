@@ -269,16 +269,11 @@ def _phrases() -> dict[str, Phrase]:
         fields = german.split()
         linked = [tuple(map(int, links.split(","))) for links in fields[1::2]]
         compiled[english] = Phrase(tuple(english.split()), tuple(zip(fields[::2], linked, strict=True)))
-    compiled["when"] = Phrase(("when",), (("wenn", (0,)),))
     compiled["when (past)"] = Phrase(("when",), (("als", (0,)),))
     return compiled
 
 
 PHRASES: Final = _phrases()
-NUMBER_WORDS: Final = dict(
-    zip(
-        ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"],
-        ["zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn"],
-        strict=True,
-    )
-)
+_ENGLISH_NUMBERS: Final = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_GERMAN_NUMBERS: Final = ("zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn")
+NUMBER_WORDS: Final = dict(zip(_ENGLISH_NUMBERS, _GERMAN_NUMBERS, strict=True))

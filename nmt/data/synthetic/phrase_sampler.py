@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from nmt.data.synthetic.morphology import NOUNS
+from nmt.data.synthetic.morphology import NOUNS, NUMBER_WORDS
 from nmt.data.synthetic.semantics import NounPhrase
 
 _Choice = TypeVar("_Choice")
@@ -19,7 +19,7 @@ _HOMES: Final = ["house", "garden", "kitchen", "room", "office"]
 _OWNED: Final = frozenset([*THINGS, *ANIMALS, *_HOMES])
 _WITHOUT_OWNER: Final = frozenset(PEOPLE) - _RELATED | frozenset(PLACES) - frozenset(_HOMES)
 _POSSESSIVES: Final = ("my", "his", "her", "our", "their")
-_SMALL: Final = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_SMALL: Final = tuple(NUMBER_WORDS)
 SYLLABLES: Final = ("ka", "lo", "mi", "ra", "te", "vu", "ni", "sa", "po", "di", "zu", "gar", "lin", "mor", "tan", "vel")
 _WEEKDAYS: Final = tuple(f"on {day}day" for day in ("Mon", "Tues", "Wednes", "Thurs", "Fri", "Satur", "Sun"))
 TIMES: Final[dict[str, tuple[str, ...]]] = {

@@ -57,19 +57,14 @@ class _Wording(NounWording):
                     german[-1] += ","
                 continue
             position = len(german)
-            for source in certain:
-                sure.append((source, position))
-            for source in perhaps:
-                if source not in certain:
-                    possible.append((source, position))
+            sure += [(source, position) for source in certain]
+            possible += [(source, position) for source in perhaps if source not in certain]
             german.append(form)
         german[-1] = german[-1].rstrip(",") + end
         english[-1] += end
         english[0] = english[0][0].upper() + english[0][1:]
         german[0] = german[0][0].upper() + german[0][1:]
-        sure.sort()
-        possible.sort()
-        return Sentence(" ".join(english), " ".join(german), tuple(sure), tuple(possible))
+        return Sentence(" ".join(english), " ".join(german), tuple(sorted(sure)), tuple(sorted(possible)))
 
     def main(self, clause: Clause, order: int) -> list[Token]:
         """A main clause with the subordinate clauses before and after it."""
@@ -97,11 +92,8 @@ class _Wording(NounWording):
 
     def clause(self, clause: Clause, order: int, *, gap: str = "") -> list[Token]:
         """One clause and its trailing clauses; `gap` names the part that a relative pronoun has taken."""
-        front: list[Token] = []
-        time: list[Token] = []
-        if clause.time_first:
-            front = self.phrase(clause.time)
-            order = _INVERTED
+        front = self.phrase(clause.time) if clause.time_first else _NO_TOKENS
+        order = _INVERTED if front else order
         agreement = _agreement(clause.subject)
         verb = VerbGroup(clause, agreement, order == _QUESTION)
         if order == _QUESTION:
@@ -112,8 +104,7 @@ class _Wording(NounWording):
         indefinite_object = _is_indefinite(clause.object)
         adverb = verb.close(self, swallow_negation=indefinite_object)
         fields = self.complements(clause, verb, indefinite_object, gap)
-        if clause.time and not clause.time_first:
-            time = self.phrase(clause.time)
+        time = self.phrase(clause.time) if clause.time and not clause.time_first else _NO_TOKENS
         finite, ending = verb.german(order == _LAST)
         middle = [*fields.pronouns, *time, *fields.definite, *adverb, *fields.rest]
         if order == _MAIN:
@@ -133,9 +124,8 @@ class _Wording(NounWording):
         fields = _Fields([], [], [], [])
         bare: list[Token] = []
         if clause.recipient:
-            is_pronoun = clause.recipient.noun in PRONOUNS
-            tokens = self.noun_phrase(clause.recipient, DATIVE)
-            (fields.pronouns if is_pronoun else fields.definite).extend(tokens)
+            field = fields.pronouns if clause.recipient.noun in PRONOUNS else fields.definite
+            field += self.noun_phrase(clause.recipient, DATIVE)
         phrase = clause.object
         if phrase is not None and gap != "object":
             is_pronoun = phrase.noun in PRONOUNS
@@ -163,14 +153,10 @@ class _Wording(NounWording):
         return fields
 
     def trailing(self, clause: Clause, relative: list[Token]) -> list[Token]:
-        tokens = relative
-        if clause.complement:
-            tokens = tokens + self.subordinate(clause.complement)
-        if clause.purpose:
-            tokens = tokens + self.infinitive(clause.purpose)
-        if clause.adjunct:
-            tokens = tokens + self.subordinate(clause.adjunct)
-        return tokens
+        complement = self.subordinate(clause.complement) if clause.complement else _NO_TOKENS
+        purpose = self.infinitive(clause.purpose) if clause.purpose else _NO_TOKENS
+        adjunct = self.subordinate(clause.adjunct) if clause.adjunct else _NO_TOKENS
+        return [*relative, *complement, *purpose, *adjunct]
 
     def infinitive(self, clause: Clause) -> list[Token]:
         """ "in order to …": "um … zu", with the "zu" inside a separable verb ("anzurufen")."""

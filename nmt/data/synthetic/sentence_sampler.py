@@ -146,10 +146,9 @@ class Speaker(Choices):
         else:
             subordinate = self.action(self.subject(), inner, 0.3, is_plain=is_plain)
         pair = (conjunction, subordinate._replace(time=""))
-        if is_opening:
-            clause = self.action(self.subject(), tense, 0.3, is_plain=is_plain)
-            return clause._replace(opening=pair, time="" if is_plain else clause.time)
         clause = self.action(self.subject(), tense, 0.3, is_plain=is_plain)
+        if is_opening:
+            return clause._replace(opening=pair, time="" if is_plain else clause.time)
         if clause.time and self.random() < 0.5:
             clause = clause._replace(time_first=True)
         return clause._replace(adjunct=pair)

@@ -298,6 +298,7 @@ alone = allein 0
 because = weil 0
 although = obwohl 0
 if = wenn 0
+when = wenn 0
 before = bevor 0
 after = nachdem 0
 while = während 0
