@@ -1,7 +1,7 @@
 """A trained model in the form that other programs run: CTranslate2, Hugging Face transformers, ONNX.
 
-The result is a folder that needs nothing of this project: the model, its tokenizer, `export.json` that says what it is,
-a README.md, and a translate.py that translates standard input. It is there whole or not at all, and only after its own
+The result is a folder that needs nothing of this project: the model, its tokenizer, `export.json` that describes it,
+a README.md, and a translate.py that translates standard input. It appears whole or not at all, and only after its own
 engine has given the same log-probabilities as ours.
 """
 
@@ -26,8 +26,8 @@ PATIENCE = 2
 """CTranslate2 ends a search when so many times the beam have been finished. With 1, its default, it ends well before
 nothing better can come."""
 
-CARRIED_SEARCH = ("method", "beam", "num_best", "batch_size", "batch_tokens", "length_norm", "length_penalty")
 LENGTHS = ("max_ratio", "max_extra")
+CARRIED_SEARCH = ("beam", "num_best", "batch_size", "batch_tokens", "length_penalty", *LENGTHS)
 
 
 class Exported(NamedTuple):
@@ -41,7 +41,7 @@ class Exported(NamedTuple):
 
 
 def export(translator: Translator, config: Config, name: str, output: Path, longest: int) -> Exported:
-    """Writes a model and what belongs to it into a folder.
+    """Write a model and what belongs to it into a folder.
 
     Args:
         translator: the model, on the CPU, and how it searches.
@@ -56,16 +56,14 @@ def export(translator: Translator, config: Config, name: str, output: Path, long
         OSError: `output` holds other things, or cannot be written.
     """
     formats.check(config, name)
-    output_folder.check(output)
     if config.model.architecture == "transformer" and config.model.positions == "learned":
         longest = config.model.max_positions
     with output_folder.whole(output) as temporary:
         manifest = _manifest(translator, config, name, longest)
         _write_manifest(temporary, manifest)  # the exported tokenizer reads it
         loaded = _write(translator, config, name, temporary, longest, manifest)
-        script = Path(__file__).parent / "scripts"
-        shutil.copyfile(script / f"translate_{name}.py", temporary / "translate.py")
-        shutil.copyfile(script / "text.py", temporary / "text.py")
+        for script, copied in ((f"translate_{name}.py", "translate.py"), ("text.py", "text.py")):
+            shutil.copyfile(Path(__file__).parent / "scripts" / script, temporary / copied)
         difference = verification.difference(translator, loaded, longest)
         manifest["check"] = {"sentences": verification.SENTENCES, "largest difference of a log-probability": difference}
         notes = _notes(translator.config, name, manifest["max_target"])
@@ -79,7 +77,7 @@ def export(translator: Translator, config: Config, name: str, output: Path, long
 def _write(
     translator: Translator, config: Config, name: str, temporary: Path, longest: int, manifest: dict[str, Any]
 ) -> verification.Loaded:
-    """Writes the model, and reads it with its own engine."""
+    """Write the model, and load it with its own engine."""
     if name == "huggingface":
         from nmt.export import to_huggingface
 
@@ -94,7 +92,7 @@ def _write(
         return to_ctranslate2.Loaded(temporary)
     from nmt.export import to_onnx
 
-    manifest["interface"] = to_onnx.write(translator, temporary).described()
+    manifest["interface"] = to_onnx.write(translator, temporary)
     _write_manifest(temporary, manifest)
     return to_onnx.Loaded(temporary)
 
@@ -105,7 +103,7 @@ def _write_manifest(temporary: Path, manifest: dict[str, Any]) -> None:
 
 
 def _manifest(translator: Translator, config: Config, name: str, longest: int) -> dict[str, Any]:
-    """What the folder holds, for people and for the programs in it."""
+    """Describe what the folder holds, for people and for the programs in it."""
     search, tokenizer, model = translator.config, translator.tokenizer, translator.model
     has_table = name != "onnx" and getattr(config.model, "positions", "") != "rotary"
     manifest: dict[str, Any] = {
@@ -130,20 +128,15 @@ def _manifest(translator: Translator, config: Config, name: str, longest: int) -
 
 
 def _notes(search: SearchConfig, name: str, max_target: int | None) -> list[str]:
-    """Options of the search that are set and that the exported model does not have."""
+    """Name the options of the search that are set and that the exported model does not have."""
     default = SearchConfig()
-    carried = CARRIED_SEARCH + LENGTHS
-    found = [
-        f"search.{field.name}={getattr(search, field.name)}"
-        for field in dataclasses.fields(SearchConfig)
-        if field.name not in carried and getattr(search, field.name) != getattr(default, field.name)
+    values = {field.name: getattr(search, field.name) for field in dataclasses.fields(SearchConfig)}
+    notes = [
+        f"search.{option}={value} stays behind: the exported model is searched without it"
+        for option, value in values.items()
+        if option not in CARRIED_SEARCH and value != getattr(default, option)
     ]
-    if search.method != "beam":
-        found.append(f"search.method={search.method}")
-    if search.length_norm != "power":
-        found.append(f"search.length_norm={search.length_norm}")
-    notes = [f"{option} stays behind: the exported model is searched without it" for option in found]
     if name == "huggingface":  # whatever their values: it knows no lengths that depend on the sentence
-        lengths = " and ".join(f"search.{option}={getattr(search, option)}" for option in LENGTHS)
+        lengths = " and ".join(f"search.{option}={values[option]}" for option in LENGTHS)
         notes.append(f"{lengths} stay behind: a translation may have {max_target:,} tokens, however short its sentence")
     return notes

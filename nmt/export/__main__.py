@@ -16,29 +16,28 @@ from nmt.runtime.process import setup_process
 
 
 def main(config: ExportConfig, overrides: list[str]) -> None:
-    """Exports one model and says what was written."""
+    """Export one model and print what was written."""
     setup_process(config.threads)
     path = checkpoint.locate(config.checkpoint)
     content = checkpoint.load(path, "cpu")
     merged = overlay(from_primitive(Config, content["config"]), config, overrides)
     formats.check(merged, config.format)
     translator = Translator.from_checkpoint(content, merged.search, torch.device("cpu"))
-    found = export(translator, merged, config.format, Path(config.output), config.longest)
+    exported = export(translator, merged, config.format, Path(config.output), config.longest)
     parameters = sum(parameter.numel() for parameter in translator.model.parameters())
+    folder, size = exported.folder, sum(exported.files.values()) / 1e6
     print(
-        f"{path}: {merged.model.architecture} with {parameters:,} parameters exported to {found.folder}/ "
-        f"({config.format}, {len(found.files)} files, {sum(found.files.values()) / 1e6:.1f} MB); "
-        f"its log-probabilities differ from ours by at most {found.difference:.1e}"
-    )
-    for note in found.notes:
-        print(note)
-    print(
-        f"to translate: python {found.folder}/translate.py < source.txt > target.txt (more in {found.folder}/README.md)"
+        f"{path}: {merged.model.architecture} with {parameters:,} parameters exported to {folder}/ "
+        f"({config.format}, {len(exported.files)} files, {size:.1f} MB); "
+        f"its log-probabilities differ from ours by at most {exported.difference:.1e}",
+        *exported.notes,
+        f"to translate: python {folder}/translate.py < source.txt > target.txt (more in {folder}/README.md)",
+        sep="\n",
     )
 
 
 def tell_formats() -> None:
-    """What each format can carry, and which of the named configurations can be exported in which."""
+    """Print what each format can carry, and which of the named configurations can be exported in which."""
     presets = {"(the defaults)": preset(), **{f"experiment={name}": preset(name) for name in choices("experiment")}}
     print(formats.overview(presets))
 

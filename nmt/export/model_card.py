@@ -1,4 +1,4 @@
-"""The text that lies in an exported folder."""
+"""The README.md of an exported folder."""
 
 from typing import Any
 
@@ -57,20 +57,13 @@ has its batch first, and nothing else needs to be known for greedy or beam searc
 """,
 }
 
-_NEEDS = {
-    "ctranslate2": "the packages ctranslate2 and sentencepiece",
-    "huggingface": "the packages torch, transformers and sentencepiece",
-    "onnx": "the packages onnxruntime, numpy and sentencepiece",
-}
+_PACKAGES = {"ctranslate2": ["ctranslate2"], "huggingface": ["torch", "transformers"], "onnx": ["onnxruntime", "numpy"]}
 
 
 def readme(name: str, manifest: dict[str, Any], notes: list[str]) -> str:
-    """The text for a format, from what is in the manifest."""
-    needs = _NEEDS[name]
-    if manifest["tokenizer"] in ("word", "char"):
-        needs = needs.replace(", numpy and sentencepiece", " and numpy").replace(
-            "s ctranslate2 and sentencepiece", " ctranslate2"
-        )
+    """Return the text for a format, from what is in the manifest."""
+    *others, last = _PACKAGES[name] + ([] if manifest["tokenizer"] in ("word", "char") else ["sentencepiece"])
+    needs = f"the packages {', '.join(others)} and {last}" if others else f"the package {last}"
     languages = [manifest[f"{side} language"] for side in ("source", "target")]
     pair = f" from {languages[0]} to {languages[1]}" if all(languages) else ""
     values = dict(manifest["search"])

@@ -1,4 +1,4 @@
-"""A folder that is whole or not there, and may replace what an earlier export wrote."""
+"""A folder that appears whole or not at all, and may replace what an earlier export wrote."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ MANIFEST = "export.json"
 
 
 def check(output: Path) -> None:
-    """Raises OSError when something stands at `output` that an export would destroy.
+    """Raise OSError when `output` holds something that an export would destroy.
 
     An empty folder may be there, and an earlier export with nothing added to it: it is replaced.
     """
@@ -20,8 +20,12 @@ def check(output: Path) -> None:
         return
     if not output.is_dir():
         raise FileExistsError(f"output={output}: is a file; give a folder that does not exist yet")
-    present = {path.name for path in output.iterdir()}
-    foreign = sorted(present - _written(output))
+    try:
+        manifest = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
+        written = {MANIFEST, *manifest["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        written = set()
+    foreign = sorted({path.name for path in output.iterdir()} - written)
     if foreign:
         raise FileExistsError(
             f"output={output}: the folder holds what no export wrote ({', '.join(foreign[:3])}"
@@ -29,31 +33,19 @@ def check(output: Path) -> None:
         )
 
 
-def _written(output: Path) -> set[str]:
-    """The names in a folder that are an earlier export's."""
-    try:
-        manifest = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
-        return {MANIFEST, *manifest["files"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
-
-
 @contextmanager
 def whole(output: Path) -> Iterator[Path]:
-    """A temporary folder beside `output`, which takes its name when the block ends and is removed when it fails."""
+    """Yield a temporary folder beside `output`, which takes its name at the end and is removed on an error."""
     check(output)
-    temporary = neighbour(output)
+    temporary, former = neighbour(output), neighbour(output)
     remove_leftovers(output.parent)
     temporary.mkdir()
     try:
         yield temporary
         check(output)
-        if not output.exists():
-            temporary.rename(output)
-            return
-        former = neighbour(output)
-        output.rename(former)
+        if output.exists():
+            output.rename(former)
         temporary.rename(output)
-        shutil.rmtree(former)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(former, ignore_errors=True)

@@ -1,29 +1,34 @@
-"""Is the exported model the same function? Its own engine scores a few sentences, and so do we."""
+"""Whether the exported model is the same function: its own engine scores a few sentences, and so does ours."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from nmt.data import EOS, collate
+from nmt.export.scripts.text import Text
 from nmt.inference.translator import Translator
 
 LIMIT = 1e-3
-"""Largest difference of a token's log-probability that is let through."""
+"""Largest difference of a token's log-probability that is accepted."""
 
 SENTENCES, WORDS = 12, 24
 
 
-class Loaded(Protocol):
-    """An exported model as its own engine reads it."""
+class Loaded:
+    """An exported model, run by its own engine; `text` maps its source language to ids."""
+
+    text: Text
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text, without end token."""
+        """Return the ids of each text, without end token."""
+        return [self.text.encode(text) for text in texts]
 
     def log_probs(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> list[NDArray[Any]]:
-        """Natural logarithms of the probabilities of each target's tokens and its end token."""
+        """Return the natural log-probabilities of each target's tokens and its end token."""
+        raise NotImplementedError
 
 
 class Sentences(NamedTuple):
@@ -35,7 +40,7 @@ class Sentences(NamedTuple):
 
 
 def difference(translator: Translator, loaded: Loaded, longest: int) -> float:
-    """The largest difference between the two models' log-probabilities of a token, in nats.
+    """Return the largest difference between the two models' log-probabilities of a token, in nats.
 
     Args:
         translator: our model.
@@ -43,16 +48,15 @@ def difference(translator: Translator, loaded: Loaded, longest: int) -> float:
         longest: tokens that the exported model can take, end token counted.
 
     Raises:
-        ValueError: the exported tokenizer cuts a text into other tokens, or a difference is beyond `LIMIT`.
+        ValueError: the exported tokenizer segments a text differently, or a difference is beyond `LIMIT`.
     """
     sample = sentences(translator, min(WORDS, longest - 1))
-    for text, one, other in zip(
-        sample.texts, translator.tokenizer.encode_source(sample.texts), loaded.encode(sample.texts), strict=True
-    ):
-        if one != other:
-            raise ValueError(f"the exported tokenizer is not ours: it makes {other} of {text!r}, ours {one}")
-    pairs = zip(log_probs(translator, sample), loaded.log_probs(sample.sources, sample.targets), strict=True)
-    worst = max(float(np.abs(one - other).max()) for one, other in pairs)
+    encoded = translator.tokenizer.encode_source(sample.texts), loaded.encode(sample.texts)
+    for text, ours, theirs in zip(sample.texts, *encoded, strict=True):
+        if ours != theirs:
+            raise ValueError(f"the exported tokenizer is not ours: it makes {theirs} of {text!r}, ours {ours}")
+    scores = zip(log_probs(translator, sample), loaded.log_probs(sample.sources, sample.targets), strict=True)
+    worst = max(float(np.abs(ours - theirs).max()) for ours, theirs in scores)
     if not worst <= LIMIT:
         raise ValueError(
             f"the exported model is not ours: log-probabilities differ by up to {worst:.2g}, more than {LIMIT:g}; "
@@ -62,20 +66,21 @@ def difference(translator: Translator, loaded: Loaded, longest: int) -> float:
 
 
 def sentences(translator: Translator, longest: int) -> Sentences:
-    """Always the same for a tokenizer; at most `longest` tokens each."""
+    """Draw sentences of at most `longest` tokens, always the same for a tokenizer."""
     rng, tokenizer = np.random.default_rng(1), translator.tokenizer
     lengths = rng.integers(1, longest, size=(2, SENTENCES), endpoint=True)
-    lengths[0, 0], lengths[1, 0] = longest, longest
-    drawn = [rng.integers(EOS + 1, tokenizer.source_size, size=length).tolist() for length in lengths[0]]
-    texts = [tokenizer.decode_source(ids).strip(" ") for ids in drawn]
-    targets = [rng.integers(EOS + 1, tokenizer.target_size, size=length).tolist() for length in lengths[1]]
-    return Sentences(texts, drawn, targets)
+    lengths[:, 0] = longest
+    sources, targets = (
+        [rng.integers(EOS + 1, size, size=length).tolist() for length in row]
+        for row, size in zip(lengths, (tokenizer.source_size, tokenizer.target_size), strict=True)
+    )
+    return Sentences([tokenizer.decode_source(ids).strip(" ") for ids in sources], sources, targets)
 
 
 @torch.no_grad()
 def log_probs(translator: Translator, sample: Sentences) -> list[NDArray[Any]]:
-    """Ours, by one teacher-forced pass."""
+    """Score the sentences by one teacher-forced pass of our model."""
     batch = collate(sample.sources, sample.targets)
     logits, _ = translator.model.eval()(batch.source, batch.source_mask, batch.inputs)
-    found = logits.float().log_softmax(-1).gather(2, batch.labels.unsqueeze(2)).squeeze(2).numpy()
-    return [row[: len(target) + 1] for row, target in zip(found, sample.targets, strict=True)]
+    scores = logits.float().log_softmax(-1).gather(2, batch.labels.unsqueeze(2)).squeeze(2).numpy()
+    return [row[: len(target) + 1] for row, target in zip(scores, sample.targets, strict=True)]

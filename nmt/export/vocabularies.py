@@ -1,4 +1,4 @@
-"""A tokenizer as files that need nothing of this project: SentencePiece models, or lists of words or characters."""
+"""Tokenizers as files that need nothing of this project: SentencePiece models, or lists of words or characters."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ SIDES = ("source", "target")
 
 
 def write(tokenizer: Tokenizer, folder: Path) -> None:
-    """Writes source.spm and target.spm, or source.json and target.json (lists of the entries in the order of ids).
+    """Write source.spm and target.spm, or source.json and target.json (lists of the entries in the order of ids).
 
     Both files are there also when the two languages share a vocabulary; they are equal then.
     """
@@ -24,19 +24,18 @@ def write(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def pieces(model: Model) -> list[str]:
-    """What stands for every id: the special symbols, then the library's own pieces, or words, or characters."""
+    """Return a name for every id: the special symbols, then the library's own pieces, or words, or characters."""
     state = model.state()
     if "model" not in state:
         return [*SPECIALS, *state["items"]]
     import sentencepiece
 
     processor = sentencepiece.SentencePieceProcessor(model_proto=state["model"])
-    found: list[str] = processor.id_to_piece(list(range(processor.get_piece_size())))
-    return found
+    return [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
 
 
 def names(model: Model) -> list[str]:
-    """The pieces, with a mark where one would be the same as another: a word of the text may be called "<s>"."""
+    """Return the pieces, with a mark where one would be the same as another: a word of the text may be called "<s>"."""
     taken: dict[str, None] = {}
     for piece in pieces(model):
         while piece in taken:

@@ -152,7 +152,7 @@ def test_search_that_stays_behind_is_told(taught: Any, tmp_path: Path) -> None:
     translator, config = taught("pre")
     translator.config = SearchConfig(beam=4, num_best=2, no_repeat=3, length_norm="gnmt", max_ratio=3.0)
     found = export(translator, config, "ctranslate2", tmp_path / "out", 50)
-    assert [note.partition(" ")[0] for note in found.notes] == ["search.no_repeat=3", "search.length_norm=gnmt"]
+    assert [note.partition(" ")[0] for note in found.notes] == ["search.length_norm=gnmt", "search.no_repeat=3"]
     assert "search.no_repeat=3 stays behind" in (tmp_path / "out" / "README.md").read_text()
     translator.config = SearchConfig()
     assert export(translator, config, "ctranslate2", tmp_path / "out", 50).notes == []

@@ -26,12 +26,14 @@ def test_normalisers_have_their_plain_form() -> None:
 
 @pytest.mark.parametrize("length", [1, 3, 17, 40])
 @pytest.mark.parametrize("name", NORMALISERS)
-def test_plain_normalisers(name: str, length: int) -> None:
+def test_plain_normalisers(name: str, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(length)
     scores = torch.randn(5, 2, 3, length) * 2
     scores[0, ..., length // 2 + 1 :] = -np.inf
     scores[1] = scores[1].round()  # ties
-    assert torch.allclose(PLAIN[name](scores, 3), NORMALISERS[name](scores, 3), atol=1e-6)
+    expected = NORMALISERS[name](scores, 3)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assert torch.allclose(PLAIN[name](scores, 3), expected, atol=1e-6)
 
 
 WAYS = [

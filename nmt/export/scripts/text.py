@@ -29,7 +29,7 @@ class Text:
             self.pieces = self.model.id_to_piece(list(range(self.model.get_piece_size())))
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a sentence, without end token. A U+2581 is read as a space where there are subwords."""
+        """Return the ids of a sentence, without end token. A U+2581 is read as a space where there are subwords."""
         if self.kind == "word":
             return [self.ids.get(word, UNK) for word in text.split(" ") if word]
         if self.kind == "char":
@@ -38,7 +38,7 @@ class Text:
         return ids
 
     def decode(self, ids: list[int]) -> str:
-        """The sentence; special symbols but the unknown one add nothing, and a line break becomes a space."""
+        """Return the sentence; special symbols but the unknown one add nothing, and a line break becomes a space."""
         text = b"".join(self._surface(index) for index in ids if index not in (PAD, BOS, EOS))
         text = text if self.kind == "char" else text.removeprefix(b" ")
         return text.decode("utf-8", errors="replace").replace("\n", " ")
@@ -55,7 +55,7 @@ class Text:
 
 
 def most_tokens(manifest: dict[str, Any], num: int) -> int:
-    """Ids of the longest translation that a sentence of `num` ids may have, without end tokens, by export.json."""
+    """Return how many ids a translation of `num` ids may have at most, without end tokens, by export.json."""
     search, limit = manifest["search"], manifest["max_target"]
     most: int = math.ceil(search["max_ratio"] * num) + search["max_extra"]
     return most if limit is None else min(most, limit - 1)
@@ -67,7 +67,7 @@ def translate_lines(
     max_source: int | None,
     at_once: int,
 ) -> None:
-    """Standard input to standard output: one line for each, in order, whatever is in it; empty for one without words.
+    """Translate standard input to standard output: one line for each, in order; empty for one without words.
 
     Args:
         encode: the ids of a sentence, without end token.
@@ -79,7 +79,7 @@ def translate_lines(
     number = 0
     # as bytes: lines end at line feeds only, whatever the locale, and what is no UTF-8 becomes U+FFFD
     while block := list(islice(sys.stdin.buffer, at_once)):
-        found, sources = [""] * len(block), {}
+        texts, sources = [""] * len(block), {}
         for place, line in enumerate(block):
             number += 1
             text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", errors="replace").strip(" ")
@@ -90,6 +90,6 @@ def translate_lines(
             elif text:
                 sources[place] = ids
         for place, text in zip(sources, translate(list(sources.values())) if sources else [], strict=True):
-            found[place] = text
-        sys.stdout.buffer.write("".join(text + "\n" for text in found).encode("utf-8"))
+            texts[place] = text
+        sys.stdout.buffer.write("".join(text + "\n" for text in texts).encode("utf-8"))
         sys.stdout.buffer.flush()

@@ -1,19 +1,17 @@
-"""Translates standard input, one sentence a line: python translate.py [--beam N] [--int8] < source.txt > target.txt"""
+"""Translate standard input, one sentence a line: python translate.py [--beam N] [--int8] < source.txt > target.txt"""
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 LINES = 1000
 
 
 def main() -> None:
-    """Reads, translates and writes so many lines at a time."""
+    """Read, translate and write `LINES` lines at a time."""
     import ctranslate2
 
     folder = Path(__file__).parent
-    sys.path.insert(0, str(folder))
     from text import Text, most_tokens, translate_lines
 
     manifest = json.loads((folder / "export.json").read_text(encoding="utf-8"))
@@ -31,10 +29,10 @@ def main() -> None:
     ids = {name: index for index, name in enumerate(names[1])}
 
     def translate(sources: list[list[int]]) -> list[str]:
-        found = [""] * len(sources)
+        texts = [""] * len(sources)
         places_of: dict[int, list[int]] = {}
-        for place, own in enumerate(sources):
-            places_of.setdefault(len(own), []).append(place)
+        for place, source_ids in enumerate(sources):
+            places_of.setdefault(len(source_ids), []).append(place)
         # a call for each length: how long a translation may be is an argument of the call
         for num, places in places_of.items():
             most = most_tokens(manifest, num)
@@ -50,14 +48,14 @@ def main() -> None:
                 batch_type="tokens",
             )
             for place, result in zip(places, results, strict=True):
-                found[place] = target.decode([ids[name] for name in result.hypotheses[0][:most]])
-        return found
+                texts[place] = target.decode([ids[name] for name in result.hypotheses[0][:most]])
+        return texts
 
     translate_lines(source.encode, translate, manifest["max_source"], LINES)
 
 
 def vocabulary(folder: Path, side: str) -> list[str]:
-    """The names of ids in CTranslate2's own files."""
+    """Return the names of ids in CTranslate2's own files."""
     file = folder / f"{side}_vocabulary.json"
     shared = folder / "shared_vocabulary.json"
     names: list[str] = json.loads((file if file.exists() else shared).read_text(encoding="utf-8"))

@@ -1,8 +1,7 @@
-"""Translates standard input, one sentence a line: python translate.py [--beam N] < source.txt > target.txt"""
+"""Translate standard input, one sentence a line: python translate.py [--beam N] < source.txt > target.txt"""
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -12,9 +11,8 @@ LINES = 64
 
 
 def main() -> None:
-    """Reads, translates and writes so many lines at a time."""
+    """Read, translate and write `LINES` lines at a time."""
     folder = Path(__file__).parent
-    sys.path.insert(0, str(folder))
     from text import translate_lines
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -33,8 +31,8 @@ def main() -> None:
         ended = {"input_ids": [[*ids, tokenizer.eos_token_id] for ids in sources]}
         batch = tokenizer.pad(ended, return_tensors="pt").to(options.device)
         with torch.inference_mode():
-            found = model.generate(**batch, **chosen)
-        texts: list[str] = tokenizer.batch_decode(found, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            outputs = model.generate(**batch, **chosen)
+        texts: list[str] = tokenizer.batch_decode(outputs, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return texts
 
     manifest = json.loads((folder / "export.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Translates standard input, one sentence a line: python translate.py [--beam N] < source.txt > target.txt
+"""Translate standard input, one sentence a line: python translate.py [--beam N] < source.txt > target.txt
 
 Needs numpy and onnxruntime, and for subwords sentencepiece. `Model` is the whole of what the two graphs can do, as an
 example for other languages and machines.
@@ -7,7 +7,6 @@ example for other languages and machines.
 import argparse
 import json
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,6 @@ class Model:
             for name in ("encoder.onnx", "step.onnx")
         )
         self.interface = json.loads((folder / "export.json").read_text(encoding="utf-8"))["interface"]
-        self.inputs = [port.name for port in self.decoder.get_inputs()]
 
     def start(self, sources: Sequence[Sequence[int]]) -> tuple[Tensors, Tensors]:
         """Ids without end token -> memory, which stays, and the state before the first token."""
@@ -42,36 +40,35 @@ class Model:
         source = np.full((len(sources), longest), PAD, np.int64)
         for row, ids in enumerate(sources):
             source[row, : len(ids) + 1] = [*ids, EOS]
-        found = dict(zip(self._names(self.encoder), self.encoder.run(None, {"source": source}), strict=True))
+        memory = self._run(self.encoder, {"source": source})
         sizes = {"batch": len(sources), "source": longest, "past": 0}
         state = {}
         for port in self.interface["state"]:
             shape = [sizes.get(axis, axis) for axis in port["shape"]]
-            state[port["name"]] = found.pop(port["name"], np.zeros(shape, port["dtype"]))
-        return found, state
+            state[port["name"]] = memory.pop(port["name"], np.zeros(shape, port["dtype"]))
+        return memory, state
 
     def step(self, tokens: Sequence[int], memory: Tensors, state: Tensors) -> tuple[Any, Any, Tensors]:
         """Previous tokens (B,) -> log-probabilities of the next (B, V), weights (B, L, H, 1, S) or None, next state."""
-        given = {"token": np.array(tokens, np.int64), **memory, **state}
-        found = self.decoder.run(None, {name: given[name] for name in self.inputs})
-        named = dict(zip(self._names(self.decoder), found, strict=True))
-        after = {name: named["next." + name.removeprefix("state.")] for name in state}
-        return named["log_probs"], named.get("attention"), after
+        outputs = self._run(self.decoder, {"token": np.array(tokens, np.int64), **memory, **state})
+        after = {name: outputs["next." + name.removeprefix("state.")] for name in state}
+        return outputs["log_probs"], outputs.get("attention"), after
 
     @staticmethod
-    def _names(session: Any) -> list[str]:
-        return [port.name for port in session.get_outputs()]
+    def _run(session: Any, tensors: Tensors) -> Tensors:
+        outputs = session.run(None, {port.name: tensors[port.name] for port in session.get_inputs()})
+        return {port.name: output for port, output in zip(session.get_outputs(), outputs, strict=True)}
 
 
 def rows(tensors: Tensors, chosen: Sequence[int]) -> Tensors:
-    """Some rows of every tensor."""
+    """Return some rows of every tensor."""
     return {name: tensor[list(chosen)] for name, tensor in tensors.items()}
 
 
 def beam_search(
     model: Model, source: Sequence[int], beam: int, length_penalty: float, longest: int
 ) -> tuple[list[int], float]:
-    """The best translation of a sentence, its ids and its score, log p / length^length_penalty; greedy with beam 1.
+    """Return the best translation's ids and its score, log p / length^length_penalty; greedy with beam 1.
 
     Args:
         model: see `Model`.
@@ -112,9 +109,8 @@ def beam_search(
 
 
 def main() -> None:
-    """Reads, translates and writes line by line."""
+    """Read, translate and write line by line."""
     folder = Path(__file__).parent
-    sys.path.insert(0, str(folder))
     from text import Text, most_tokens, translate_lines
 
     manifest = json.loads((folder / "export.json").read_text(encoding="utf-8"))
