@@ -1,53 +1,43 @@
-"""Cutting a text that is too long for a model into parts, where it is least harmful."""
+"""Split a text that is too long for a model where it does least harm."""
 
+import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 MARKS = (
     re.compile(r"""(?:[.!?…]+["'”’»)\]]*[ \t]+|[。！？।؟۔]+["'”’»」』）]*[ \t]*)"""),
     re.compile(r"(?:[,;:)\]–—]+[ \t]+|[、，；：]+[ \t]*)"),
     re.compile(r"[ \t]+"),
 )
-"""Where a text may be cut, behind what is found: ends of sentences, of clauses, of words."""
+"""Where a text may be split, after the match: ends of sentences, of clauses, of words."""
 
 
-def split(text: str, size: Callable[[str], int], longest: int) -> list[str]:
-    """Parts of a text that are not longer than allowed; together they are the text.
+def split(text: str, size: Callable[[str], int], longest: int, level: int = 0) -> list[str]:
+    """Return parts of a text that are not longer than allowed; together they are the text.
 
-    It is cut at the ends of sentences; a sentence that is too long by itself at the ends of clauses, then between
+    It is split at the ends of sentences; a sentence that is too long by itself at the ends of clauses, then between
     words, then anywhere. Parts are as long as they may be.
 
     Args:
         text: anything.
         size: how long a text is.
         longest: what `size` of a part may be, at least 1. A single character may be longer.
+        level: the first of `MARKS` to split at.
     """
-    return list(_split(text, size, longest, 0))
-
-
-def _split(text: str, size: Callable[[str], int], longest: int, level: int) -> Iterator[str]:
     if len(text) <= 1 or size(text) <= longest:
-        yield text
-        return
+        return [text]
     if level == len(MARKS):
         half = len(text) // 2
-        yield from _split(text[:half], size, longest, level)
-        yield from _split(text[half:], size, longest, level)
-        return
-    part, length = "", 0
-    for piece in _pieces(text, MARKS[level]):
-        own = size(piece)
-        if part and length + own > longest:
-            yield from _split(part, size, longest, level + 1)
-            part, length = "", 0
-        part, length = part + piece, length + own
-    yield from _split(part, size, longest, level + 1)
-
-
-def _pieces(text: str, mark: re.Pattern[str]) -> Iterator[str]:
-    start = 0
-    for found in mark.finditer(text):
-        yield text[start : found.end()]
-        start = found.end()
-    if start < len(text):
-        yield text[start:]
+        groups = [text[:half], text[half:]]
+    else:
+        ends = sorted({0, *(match.end() for match in MARKS[level].finditer(text)), len(text)})
+        groups, length = [""], 0
+        for piece in (text[start:end] for start, end in itertools.pairwise(ends)):
+            added = size(piece)
+            if groups[-1] and length + added > longest:
+                groups.append("")
+                length = 0
+            groups[-1] += piece
+            length += added
+        level += 1
+    return [part for group in groups for part in split(group, size, longest, level)]

@@ -1,6 +1,7 @@
 """Device, precision and compilation."""
 
-import time
+import re
+import timeit
 from collections.abc import Callable
 from typing import Any
 
@@ -11,19 +12,16 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that `device=` names; "auto" is the GPU when there is one.
+    """Return the device that `device=` names; "auto" is the GPU when there is one.
 
     Raises:
         ValueError: the name is unknown or the device is not there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device={name}: must be auto, cpu, cuda or cuda:N") from None
-    if chosen.type not in ("cpu", "cuda"):
+    if not re.fullmatch(r"(cpu|cuda)(:\d{1,2})?", name):
         raise ValueError(f"device={name}: must be auto, cpu, cuda or cuda:N")
+    chosen = torch.device(name)
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices; use device=cpu or auto"
@@ -32,7 +30,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(name: str, on: torch.device) -> str:
-    """fp32 or bf16; "auto" takes bf16 where it is faster: on GPUs that have it, on CPUs by a short measurement."""
+    """Return fp32 or bf16; "auto" takes bf16 where it is faster: on GPUs that have it, on CPUs by a measurement."""
     if name != "auto":
         return name
     if on.type == "cuda":
@@ -41,18 +39,13 @@ def resolve_precision(name: str, on: torch.device) -> str:
 
 
 def _seconds(dtype: torch.dtype) -> float:
-    """The best of a few matrix products."""
+    """Return the time of the fastest of a few matrix products."""
     a = torch.ones(512, 512, dtype=dtype)
-    best = float("inf")
-    for _ in range(8):
-        start = time.perf_counter()
-        a @ a
-        best = min(best, time.perf_counter() - start)
-    return best
+    return min(timeit.repeat(lambda: a @ a, number=1, repeat=8))
 
 
 def compile_modules(model: nn.Module) -> None:
-    """Compiles, when they are first called, the methods that modules name in `compiles`: a Transformer's layers, the
+    """Compile, when they are first called, the methods that modules name in `compiles`: layers of a Transformer, the
     body of a recurrent decoder's loop. They are compiled for any batch size and length at once.
 
     The model's names and numbers stay as they are. Without training mode (validation, search) the methods run as they
@@ -73,5 +66,5 @@ class TrainOnlyCompiled:
 
 
 def autocast(precision: str, on: torch.device) -> torch.autocast:
-    """The context in which a model computes in this precision; parameters and optimizer stay fp32."""
+    """Return the context in which a model computes in this precision; parameters and optimizer stay fp32."""
     return torch.autocast(on.type, torch.bfloat16, enabled=precision == "bf16")

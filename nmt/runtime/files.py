@@ -1,6 +1,6 @@
-"""Files that are whole or not there, and a folder that only one process may write to."""
+"""Atomic writes, and a folder that only one process may write to."""
 
-import fcntl
+import errno
 import logging
 import os
 import re
@@ -11,20 +11,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 log = logging.getLogger(__name__)
 
 _TEMPORARY = re.compile(r"\..+@(?P<host>[^@]*)\.(?P<process>\d+)\.[0-9a-f]{8}\.tmp")
 
 
 def neighbour(final: Path) -> Path:
-    """A free temporary name beside `final`, whose folder is made. It tells the machine and process it belongs to."""
+    """Return a free temporary path beside `final`, named after this host and process; make the folder."""
     final.parent.mkdir(parents=True, exist_ok=True)
     return final.parent / f".{final.name}@{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
 
 
 @contextmanager
 def whole(final: Path) -> Iterator[Path]:
-    """A temporary path to write to, which takes the name `final` when the block ends and is removed when it fails."""
+    """Yield a temporary path, which is renamed to `final` when the block ends and removed when it fails."""
     temporary = neighbour(final)
     try:
         yield temporary
@@ -34,16 +36,16 @@ def whole(final: Path) -> Iterator[Path]:
 
 
 def write_text(final: Path, text: str) -> None:
-    r"""Writes the whole text or nothing, in UTF-8, lines ending at "\n"."""
+    r"""Write the whole text or nothing, as UTF-8 with "\n" as the line end."""
     with whole(final) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 class Lines:
-    """A text file that grows by whole lines: what finds no room waits in memory, and no part of a line stays behind.
+    """A text file to which whole lines are appended; lines for which the disk has no room wait in memory.
 
     Args:
-        path: the file; if it holds other lines than `begin`, it is replaced.
+        path: the file; if its lines differ from `begin`, it is replaced.
         begin: its first lines.
     """
 
@@ -57,7 +59,7 @@ class Lines:
         self.size = len(content)
 
     def write(self, line: str) -> None:
-        """Adds a line now, or later when the disk has no room, which is said once."""
+        """Append a line now, or later when the disk is full, which is logged once."""
         is_first = not self.waiting
         self.waiting += line.encode() + b"\n"
         try:
@@ -67,7 +69,7 @@ class Lines:
                 log.warning("%s: could not be written (%s); it waits in memory", self.path, error.strerror)
 
     def sync(self) -> None:
-        """Has every line on the disk. Raises OSError when that cannot be."""
+        """Write every line to the disk. Raise OSError when that fails."""
         try:
             self._flush()
             os.fsync(self.file.fileno())
@@ -75,7 +77,7 @@ class Lines:
             raise OSError(f"{self.path}: could not be written ({error.strerror})") from error
 
     def close(self) -> None:
-        """Tries once more what waits."""
+        """Try once more to write the lines that wait."""
         with suppress(OSError):
             self._flush()
         self.file.close()
@@ -86,14 +88,14 @@ class Lines:
             while written < len(self.waiting):
                 written += self.file.write(self.waiting[written:])
         except OSError:
-            self.file.truncate(self.size)
+            self.file.truncate(self.size)  # no part of a line stays
             raise
         self.size += written
         self.waiting = b""
 
 
 def second_name(existing: Path, final: Path) -> None:
-    """Has `final` hold what `existing` holds: another name of the same file, or a copy where links are unknown."""
+    """Make `final` a hard link to `existing`, or a copy on a disk without links."""
     with whole(final) as temporary:
         try:
             os.link(existing, temporary)
@@ -104,7 +106,7 @@ def second_name(existing: Path, final: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Has the names in a folder survive a loss of power."""
+    """Make the names in a folder survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -113,15 +115,15 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path, *, mine: bool = False) -> None:
-    """Removes the temporary files and folders that killed processes have left in `folder`, not below it.
+    """Remove the temporary files and folders that killed processes left directly in `folder`.
 
     Args:
         folder: need not exist.
-        mine: no other process writes there, so all of them; else those of processes of this machine that are no more.
+        mine: no other process writes there, so remove all of them; otherwise those of ended processes of this host.
     """
     for path in folder.glob(".*.tmp"):
-        found = _TEMPORARY.fullmatch(path.name)
-        if found is None or not (mine or (found["host"] == socket.gethostname() and not _lives(int(found["process"])))):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is None or not (mine or (match["host"] == socket.gethostname() and _ended(int(match["process"])))):
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -129,48 +131,41 @@ def remove_leftovers(folder: Path, *, mine: bool = False) -> None:
             path.unlink(missing_ok=True)
 
 
-def _lives(process: int) -> bool:
+def _ended(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
-        return False
-    except PermissionError:
         return True
-    return True
+    except PermissionError:  # another user's process
+        pass
+    return False
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """`folder`, which is made, belongs to this process while the context lasts.
-
-    The kernel releases the lock when the process ends, however it ends; the file `.lock` that may stay then is nothing.
+    """Make `folder` and reserve it for this process. The lock ends with the process, even if `.lock` stays behind.
 
     Raises:
-        BlockingIOError: it belongs to another process.
+        BlockingIOError: another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(descriptor, 200).decode(errors="replace").strip() or "unknown"
-            os.close(descriptor)
-            raise BlockingIOError(
-                f"{folder}: another process trains there ({owner}); wait until it has ended, or give this run another "
-                "name (name=…)"
-            ) from None
-        except OSError as error:  # a disk that knows no locks
-            log.warning("%s cannot be locked (%s): see to it that no second run uses it", folder, error.strerror)
-            break
-        if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
-            break
-        os.close(descriptor)  # the owner before has just removed the file: it is no lock any more
+    lock = FileLock(path, timeout=0, fallback_to_soft=False)
     try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        lock.acquire()
+    except Timeout:
+        owner = path.read_text(errors="replace") if path.exists() else ""
+        raise BlockingIOError(
+            f"{folder}: another process trains there ({owner or 'unknown'}); wait until it has ended, or give this run "
+            "another name (name=…)"
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        log.warning("%s cannot be locked (%s): make sure that no second run uses it", folder, error.strerror)
+    try:
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+        path.unlink(missing_ok=True)  # before the release, so that it is not another process's lock
+        lock.release()

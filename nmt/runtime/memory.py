@@ -17,7 +17,7 @@ OOM_MESSAGES = ("out of memory", "not enough memory", "can't allocate memory", "
 
 
 def reset_peak_memory() -> None:
-    """Begins to measure `peak_memory` anew, after freed memory was handed back; where the system can do it."""
+    """Reset `peak_memory` after returning freed memory to the system, where the system can do it."""
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
     malloc_trim()
@@ -26,17 +26,18 @@ def reset_peak_memory() -> None:
 
 
 def resident_memory() -> int:
-    """Bytes of memory that the process holds; 0 where the system does not say."""
+    """Return the bytes of memory that the process holds; 0 where the system does not say."""
     with contextlib.suppress(OSError):
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0
 
 
 def trim_memory(usual: int) -> int:
-    """Hands freed memory back when the process holds half as much again as `usual` bytes; returns what is usual, which
-    is what it holds now when `usual` is 0.
+    """Return freed memory to the system when the process holds half as much again as `usual` bytes; return `usual`, or
+    what the process holds now when `usual` is 0.
 
-    What `prepare` keeps falls into ever more pieces when no batch has the shape of another, and none of them is large
+    The memory that `setup_process` keeps falls into ever more pieces when no batch has the shape of another, and none
+    of them is large
     enough for the next one: 9.8 GB instead of 5.8 after 1,000 updates with drawn segmentations.
     """
     held = resident_memory()
@@ -52,15 +53,11 @@ def malloc_trim() -> None:
 
 
 def peak_memory(on: torch.device) -> int:
-    """Bytes at most since the last reset: of the device's tensors on a GPU, else of the whole process."""
+    """Return the most bytes since the last reset: of the device's tensors on a GPU, else of the whole process."""
     if on.type == "cuda":
         return torch.cuda.max_memory_allocated(on)
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+    with contextlib.suppress(OSError, IndexError):  # Linux; unlike getrusage, this can be reset
+        return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,4 +1,4 @@
-"""Several devices: the ranks that train one model together, what they tell each other, and what each one computes.
+"""Training on several devices: the ranks, what they send each other, and what each one computes.
 
 Rank r of N computes rows r, r + N, … of every batch, and the gradients are added up. The number of devices therefore
 changes how fast a run is and nothing else: the same updates from the same data in the same order.
@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
@@ -19,33 +20,29 @@ from torch.nn.parallel import DistributedDataParallel
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=7)
-"""How long ranks wait for words of another one: the first may decode a large validation set in between. A rank that is
-gone is noticed by its closed connection, and by the launcher, not by this limit."""
+"""How long ranks wait for a message: the first rank may decode a large validation set in between. A lost rank is
+noticed by its closed connection, and by the launcher, not by this limit."""
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@dataclass
 class Ranks:
     """The processes of a run, one for each device; a single one by default, for which nothing below costs anything.
 
-    Args:
-        rank, size: the number of this process, from 0, and how many there are.
-        local_rank, local_size: the same on this machine.
-        words: the group for words between processors, which wait for no device.
+    rank, size: the number of this process, from 0, and how many there are.
+    local_rank, local_size: the same on this machine.
+    words: the group for messages between processors, which wait for no device.
     """
 
-    def __init__(
-        self,
-        rank: int = 0,
-        size: int = 1,
-        local_rank: int = 0,
-        local_size: int = 1,
-        words: dist.ProcessGroup | None = None,
-    ) -> None:
-        self.rank, self.size, self.local_rank, self.local_size, self._words = rank, size, local_rank, local_size, words
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    words: dist.ProcessGroup | None = None
 
     @property
     def is_first(self) -> bool:
@@ -53,28 +50,23 @@ class Ranks:
         return self.rank == 0
 
     def threads(self, wanted: int) -> int:
-        """Processor threads of this process; 0: for a single one torch's choice, for several their share of the cores.
-
-        Args:
-            wanted: the option `threads`, which goes before.
-        """
+        """Return the number of threads: the option `threads`; if that is 0, a share of the cores, or 0 for one rank."""
         if wanted or self.local_size == 1:
             return wanted
         return max(1, cores() // self.local_size)
 
     def device(self, chosen: torch.device) -> torch.device:
-        """This process's own device of the kind chosen. Raises ValueError when a certain one was chosen for all."""
+        """Return the device of this rank. Raise ValueError when one certain device was chosen for all ranks."""
         if self.size == 1 or chosen.type != "cuda":
             return chosen
         if chosen.index is not None:
             raise ValueError(f"device={chosen}: each of {self.size} processes has a device of its own; use device=cuda")
-        own = torch.device("cuda", self.local_rank)
-        torch.cuda.set_device(own)
-        return own
+        torch.cuda.set_device(self.local_rank)
+        return torch.device("cuda", self.local_rank)
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """The first rank goes ahead, then the first of each machine, then all others: what one makes the next find."""
+        """Let the first rank go ahead, then the first of each machine, then all others, which find the files made."""
         turn = 0 if self.rank == 0 else 1 if self.local_rank == 0 else 2
         for now in range(3):
             if now == turn:
@@ -82,30 +74,30 @@ class Ranks:
             self.gather(())
 
     def gather(self, numbers: Sequence[float]) -> list[list[float]]:
-        """The numbers of every rank, in the order of the ranks."""
+        """Return the numbers of every rank, in the order of the ranks."""
         if self.size == 1:
             return [list(numbers)]
-        own = torch.tensor([0.0, *numbers], dtype=torch.float64)
-        every = [torch.empty_like(own) for _ in range(self.size)]
-        dist.all_gather(every, own, group=self._words)
+        values = torch.tensor([0.0, *numbers], dtype=torch.float64)
+        every = [torch.empty_like(values) for _ in range(self.size)]
+        dist.all_gather(every, values, group=self.words)
         return [each.tolist()[1:] for each in every]
 
     def tell(self, value: T | None) -> T:
-        """What the first rank has, on every rank."""
+        """Return the value of the first rank, on every rank."""
         if self.size > 1:
             box = [value]
-            dist.broadcast_object_list(box, src=0, group=self._words)
+            dist.broadcast_object_list(box, src=0, group=self.words)
             (value,) = box
         return cast(T, value)
 
     def add_up(self, values: Tensor) -> Tensor:
-        """The sum over all ranks, on the device of the values, in their place."""
+        """Return the sum over all ranks, computed in place on the device of the values."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def network(self, model: nn.Module) -> "Network":
-        """The model as it is called in training."""
+        """Return the model as it is called in training."""
         return Network(model, self) if self.size == 1 else _Parallel(model, self)
 
 
@@ -122,15 +114,15 @@ class Network:
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def backward(self, loss: Tensor) -> None:
-        """Adds the gradient of the loss to that of the pieces before."""
+        """Add the gradient of the loss to that of the pieces before."""
         torch.autograd.backward(loss)
 
     def piece(self, *, is_last: bool) -> AbstractContextManager[None]:
-        """Around forward and backward of a piece of an update; the last piece adds up over the ranks."""
+        """Return the context for forward and backward of a piece; the last piece adds up over the ranks."""
         return nullcontext()
 
     def give_up(self) -> bool:
-        """After a piece that failed: whether the other ranks are already adding up with it, and must start again."""
+        """Return, after a piece that failed, whether other ranks are already adding it up and must start again."""
         return False
 
 
@@ -152,15 +144,15 @@ class _Parallel(Network):
             parameter.register_post_accumulate_grad_hook(self._summed.add)
 
     def _settle(self) -> None:
-        """One empty pass, since DDP orders its buckets anew after the first one.
+        """Make one empty pass, since DDP reorders its buckets after the first one.
 
         Three ranks or more round their sums according to that order, and a continued run is to sum as the uninterrupted
         one does.
         """
-        own, self.ddp.module = self.ddp.module, _Empty()
+        module, self.ddp.module = self.ddp.module, _Empty()
         loss = self.ddp(self.parameters[0].new_zeros((), requires_grad=True))
         torch.autograd.backward(_reaching(loss, self.parameters[::-1]))
-        self.ddp.module = own
+        self.ddp.module = module
         for parameter in self.parameters:
             parameter.grad = None
 
@@ -212,12 +204,12 @@ def _reaching(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
 
 
 def is_rank() -> bool:
-    """Whether a launcher (`nmt.training.launcher`, torchrun) started this process as one of several."""
+    """Return whether a launcher (`nmt.training.launcher`, torchrun) started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def join(devices: int, kind: str) -> Ranks:
-    """The ranks that this process is one of, by what its launcher put into the environment; once joined, they stay.
+    """Join the ranks by the environment variables of the launcher; once joined, they stay.
 
     Args:
         devices: the option `train.devices`.
@@ -242,7 +234,7 @@ def join(devices: int, kind: str) -> Ranks:
 
 
 def check_devices(wanted: int, kind: str) -> None:
-    """Raises ValueError when this machine has fewer CUDA devices than processes to run on them."""
+    """Raise ValueError when this machine has fewer CUDA devices than processes to run on them."""
     if kind == "cuda" and wanted > torch.cuda.device_count():
         raise ValueError(
             f"train.devices={wanted}: this machine has {torch.cuda.device_count()} CUDA devices, and each process "

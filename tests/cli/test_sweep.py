@@ -26,9 +26,9 @@ from nmt.cli.help import SWEEP_OPTIONS
 from nmt.cli.run_directory import result_folder, run_name
 from nmt.cli.sweep import Job, slurm_launcher
 from nmt.cli.sweep.completion import is_finished
-from nmt.cli.sweep.jobs import DONE, FINISHED_BEFORE, SweepOptions
-from nmt.cli.sweep.process_launcher import PARENT, Slot, environment, reason_of, slots
-from nmt.cli.sweep.progress import Progress, duration
+from nmt.cli.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, RUNNING, SweepOptions
+from nmt.cli.sweep.process_launcher import PARENT, Slot, Task, environment, reason_of, slots
+from nmt.cli.sweep.progress import Progress
 from nmt.models import MODELS
 from nmt.options import from_primitive, options
 from nmt.training.launcher import CAUSES
@@ -241,9 +241,20 @@ def test_what_a_run_gets_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None
     for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     slot = Slot(3, ["1", "2"])
-    found = environment(slot, Config())
+    started: list[dict[str, str]] = []
+
+    class Process:
+        def __init__(self, *_: object, env: dict[str, str], **__: object) -> None:
+            self.stderr = started.append(env) or []
+
+        def wait(self) -> int:
+            return 0
+
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    assert Task("train", [], environment(slot, Config()))() == (0, "")
+    (found,) = started
     assert (found["OMP_NUM_THREADS"], found["CUDA_VISIBLE_DEVICES"]) == ("3", "1,2")
-    assert found[PARENT] == str(os.getpid())
+    assert (found[PARENT], found["PATH"]) == (str(os.getpid()), os.environ["PATH"])
     own = environment(slot, Config(threads=1, device="cuda:1"))
     assert "OMP_NUM_THREADS" not in own
     assert "CUDA_VISIBLE_DEVICES" not in own
@@ -258,26 +269,22 @@ def test_reasons() -> None:
     assert reason_of(3, []) == "ended with exit code 3"
 
 
-def test_how_a_sweep_stands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_progress_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    jobs = [Job(i, 4, f"seed={i}", [], Config(name=str(i), runs=str(tmp_path))) for i in (1, 2, 3, 4)]
+    jobs = [Job(i, 4, f"seed={i}", [], Config()) for i in (1, 2, 3, 4)]
     jobs[0].end(FINISHED_BEFORE)
     progress = Progress(jobs)
     assert progress.line() == "sweep: 1 of 4 runs finished (1 of them before)"
-    jobs[1].start()
-    (tmp_path / "2").mkdir()
-    (tmp_path / "2/metrics.jsonl").write_text(json.dumps({"update": 1250}) + "\n")  # half of 2500
+    jobs[1].status = RUNNING
     clock[0] += 60
-    assert progress.line() == "sweep: 1 of 4 runs finished (1 of them before), 1 running; about 5 min left"
+    assert progress.line() == "sweep: 1 of 4 runs finished (1 of them before), 1 running"
     clock[0] += 60
     jobs[1].end(DONE)
-    assert progress.line() == "sweep: 2 of 4 runs finished (1 of them before); about 4 min left"
-    jobs[2].fail("why")
-    jobs[3].start()
+    assert progress.line() == "sweep: 2 of 4 runs finished (1 of them before); about 04:00 left"
+    jobs[2].end(FAILED, "why")
     jobs[3].end(DONE)
-    assert progress.line() == "sweep: 3 of 4 runs finished (1 of them before), 1 failed; took 2 min"
-    assert [duration(seconds) for seconds in (5, 89, 90, 5399, 5400)] == ["5 s", "89 s", "2 min", "90 min", "1.5 h"]
+    assert progress.line() == "sweep: 3 of 4 runs finished (1 of them before), 1 failed; took 02:00"
 
 
 @pytest.fixture(scope="module")
@@ -437,7 +444,7 @@ def test_jobs_in_the_queue_are_not_submitted_again(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(slurm_launcher, "_wait", interrupt)
+    monkeypatch.setattr(time, "sleep", interrupt)
     for again in (False, True):
         with pytest.raises(SystemExit) as stop:
             command(lambda *_: None, Config, "train", ["-m", "seed=1,2", "launcher=slurm"])
@@ -473,7 +480,7 @@ def test_the_jobs_of_several_sweeps_are_known(
             launch(name, *seeds)
         return list(json.loads((tmp_path / "runs/.slurm/jobs.json").read_text()).values())
 
-    monkeypatch.setattr(slurm_launcher, "_wait", interrupt)
+    monkeypatch.setattr(time, "sleep", interrupt)
     assert known("train", 1, 2) == ["77_0", "77_1"]
     assert known("train", 3, 4) == ["77_0", "77_1", "78_0", "78_1"]
     capsys.readouterr()
@@ -537,7 +544,7 @@ def test_without_a_cluster(capsys: pytest.CaptureFixture[str], tmp_path: Path, m
 
 
 def test_a_job_tells_why_its_command_failed(capsys: pytest.CaptureFixture[str]) -> None:
-    code, reason = slurm_launcher.Task("evaluate", ["checkpoint=nowhere"])()
+    code, reason = Task("evaluate", ["checkpoint=nowhere"])()
     assert code == 1
     assert reason == "checkpoint=nowhere: no such file or run directory"
     assert reason in capsys.readouterr().err
@@ -606,7 +613,7 @@ def test_a_job_that_must_go_saves_and_is_submitted_again(finished: Path, tmp_pat
     shutil.copytree(finished / "cache", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
     tiny = [item for item in TINY if not item.startswith("train.max_updates")]
-    task = slurm_launcher.Task("train", ["name=long", *tiny, "train.max_updates=100000"])
+    task = Task("train", ["name=long", *tiny, "train.max_updates=100000"])
     outcome: list[Any] = []
     thread = threading.Thread(target=lambda: outcome.append(task()))
     thread.start()

@@ -483,6 +483,18 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
     assert list((tmp_path / "run").iterdir()) == []
 
 
+def test_a_disk_without_locks_is_used_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with locked(tmp_path / "run"):
+        assert "run cannot be locked (No locks available): make sure that no second run uses it" in said.text
+    assert list((tmp_path / "run").iterdir()) == []
+
+
 def test_leftovers_of_dead_processes_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = files.neighbour(tmp_path / "mine.pt")
     monkeypatch.setattr(os, "getpid", lambda: 2**22 + 1)  # above what Linux gives

@@ -237,10 +237,13 @@ def test_memory_that_runs_out_on_one_rank_neither_hangs_nor_changes_the_gradient
 
 
 def test_what_a_rank_said_itself_is_the_cause() -> None:
-    said = {1: {"kind": "user", "text": "no such file"}, 0: {"kind": "defect", "text": "TypeError: x"}}
-    assert str(_cause({0: 1}, {1: said[1]}, 2)) == "no such file"
-    assert "rank 0 of 2 failed (TypeError: x)" in str(_cause({0: 1}, {0: said[0]}, 2))
-    assert "rank 1 of 2 ended with exit code 3" in str(_cause({1: 3}, {}, 2))
+    def recorded(text: str) -> dict[str, Any]:
+        return {"message": text, "extraInfo": {"py_callstack": "Traceback"}}
+
+    mistake = _cause("rank 1 of 2", 1, recorded("ValueError: no such file"))
+    assert (type(mistake), str(mistake)) == (ValueError, "no such file")
+    assert "rank 0 of 2 failed (TypeError: x)" in str(_cause("rank 0 of 2", 1, recorded("TypeError: x")))
+    assert "rank 1 of 2 ended with exit code 3" in str(_cause("rank 1 of 2", 3, "<NONE>"))
 
 
 def test_another_number_of_devices_than_was_started_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:

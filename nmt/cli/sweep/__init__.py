@@ -1,4 +1,4 @@
-"""Sweeps: many runs by one command, of which those that are finished are passed over and those that fail are listed."""
+"""Sweeps: many runs by one command, which skips the finished ones and lists those that fail."""
 
 from nmt.cli.sweep.grid import Argument, plan
 from nmt.cli.sweep.jobs import Job, SweepOptions

@@ -1,4 +1,4 @@
-"""Whether a run is finished: trained to its end under the options wanted, and evaluated."""
+"""Check whether a run is finished: trained to its end with the options wanted, and evaluated."""
 
 import contextlib
 from pathlib import Path
@@ -16,11 +16,11 @@ from nmt.training.checkpointing import Position
 from nmt.training.config import AUTO
 
 MACHINE = ("runs", "device", "threads", "data.cache", "train.devices", "train.log_every")
-"""Options under which the same run gives the same result, as do those of `only_kept`."""
+"""Options that do not change the result of a run, like those of `only_kept`."""
 
 
 def is_finished(config: Config) -> bool:
-    """Whether the run has nothing left to do: same options, whole reports, nothing left to train, same text as then."""
+    """Return whether nothing is left to do: same options, complete reports, nothing left to train, same text."""
     directory = Path(config.runs) / str(config.name)
     first = directory / "report" if has_test(config.data) else directory
     if not _is_of(config, first / "config.yaml"):
@@ -29,18 +29,18 @@ def is_finished(config: Config) -> bool:
     if not all(_is_of(config, directory / "report" / Path(name).name / "config.yaml") for name in more):
         return False
     try:
-        found = checkpoint.newest(directory / "checkpoints")
+        last = checkpoint.newest(directory / "checkpoints")
     except ValueError:
         return False
-    if found is None or found.path.name != "last.pt" or not (directory / "checkpoints/best.pt").is_file():
+    if last is None or last.path.name != "last.pt" or not (directory / "checkpoints/best.pt").is_file():
         return False
-    position = Position(**found.content["position"])
+    position = Position(**last.content["position"])
     if not config.train.over(position) or position.validated != position.update:
         return False
     if config.train.average != "none" and position.averaged != position.update:
         return False
     with contextlib.suppress(OSError, ValueError):  # text that is gone leaves the result as it is
-        stored = found.content.get("texts", {})
+        stored = last.content.get("texts", {})
         for split, now in texts(config).items():
             if split in stored and [digest for _, digest in stored[split]] != [digest for _, digest in now]:
                 return False
@@ -48,7 +48,7 @@ def is_finished(config: Config) -> bool:
 
 
 def _is_of(config: Config, path: Path) -> bool:
-    """Whether a report was made under these options, and is whole; or, without any, the run was begun under them."""
+    """Return whether a complete report, or the run if it has no test set, was made with these options."""
     if not path.is_file():
         return False
     try:
@@ -56,9 +56,9 @@ def _is_of(config: Config, path: Path) -> bool:
     except (ValueError, yaml.YAMLError, AttributeError):
         return False
     then, now = flatten(to_primitive(stored)), flatten(to_primitive(config))
-    found_by_the_run = [*MACHINE, *only_kept(config)]
+    set_by_the_run = [*MACHINE, *only_kept(config)]
     if config.model.match != NONE:
-        found_by_the_run.append(f"model.{config.model.match_width}")
+        set_by_the_run.append(f"model.{config.model.match_width}")
     if config.train.batch_tokens == AUTO:
-        found_by_the_run.append("train.batch_tokens")
-    return all(then.get(path) == now.get(path) or is_under(path, found_by_the_run) for path in {*then, *now})
+        set_by_the_run.append("train.batch_tokens")
+    return all(then.get(path) == now.get(path) or is_under(path, set_by_the_run) for path in {*then, *now})

@@ -27,38 +27,42 @@ class Argument(NamedTuple):
 
 
 def plan(arguments: Sequence[Argument], ready: Callable[[list[str]], Any]) -> tuple[SweepOptions, list[Job]]:
-    """The options of the sweep itself, and its runs: every combination of the values given.
+    """Return the options of the sweep itself, and its runs: every combination of the values given, each once.
 
     Args:
         arguments: of the command.
-        ready: the configuration that the arguments of one run say; ValueError or OSError when they are wrong, which
-            then is the reason why this run fails.
+        ready: reads the configuration from the arguments of one run; its ValueError or OSError is the reason why this
+            run fails.
 
     Raises:
-        ValueError: the sweep as a whole cannot be.
+        ValueError: the options of the sweep are wrong.
     """
-    given = _options([argument for argument in arguments if argument.key in options(SweepOptions())])
-    own: dict[Job, list[str]] = {}
-    for fixed, swept in combinations([a for a in arguments if a.key not in options(given)], given.sweep):
-        job = Job(0, 0, shlex.join(swept), [*fixed, *swept])
+    known = options(SweepOptions())
+    sweep_options = _options([argument for argument in arguments if argument.key in known])
+    swept: dict[Job, list[str]] = {}
+    jobs: dict[tuple[str, ...], Job] = {}
+    for common, own in _combinations([a for a in arguments if a.key not in known], sweep_options.sweep):
+        job = Job(0, 0, shlex.join(own), [*common, *own])
         try:
-            _prepare(job, fixed, swept, ready)
+            job.config = ready(job.arguments)
+            if isinstance(job.config, Config):
+                _set(job, own_name(common, own))
         except (ValueError, OSError) as error:
-            job.fail(one_line(error))
-        own[job] = swept
-    found = distinct(list(own))
-    _set_apart(found, own)
-    return given, found
+            job.end(FAILED, one_line(error))
+        swept[jobs.setdefault(tuple(job.arguments), job)] = own
+    for number, job in enumerate(jobs.values(), start=1):
+        job.number, job.total = number, len(jobs)
+    _set_apart(swept)
+    return sweep_options, list(jobs.values())
 
 
-def combinations(arguments: Sequence[Argument], sweeps: Sequence[str]) -> list[tuple[list[str], list[str]]]:
-    """For every run of a sweep, the arguments common to all and its own; those of named sweeps change slowest.
+def _combinations(arguments: Sequence[Argument], sweeps: Sequence[str]) -> list[tuple[list[str], list[str]]]:
+    """Return for every run the arguments common to all and its own; those of named sweeps change slowest.
 
     Of an option that is given twice the last one counts, as it does without -m.
     """
-    fixed: list[str] = []
+    common: list[str] = []
     last = {argument.key: argument for argument in arguments}
-    arguments = [argument for argument in arguments if argument is last[argument.key]]
     axes = [sweep_points(sweep) for sweep in sweeps]
     set_by = {
         text.partition("=")[0]: sweep
@@ -67,64 +71,51 @@ def combinations(arguments: Sequence[Argument], sweeps: Sequence[str]) -> list[t
         for text in point
     }
     for argument in arguments:
+        if argument is not last[argument.key]:
+            continue
         if argument.key in set_by:
             sweep = set_by[argument.key]
             raise ValueError(f"{argument.text}: sweep={sweep} sets {argument.key} too; leave one of them out")
         if argument.values is None:
-            fixed.append(argument.text)
+            common.append(argument.text)
         else:
             axes.append([[value] for value in argument.values])
-    return [(fixed, [text for point in points for text in point]) for points in itertools.product(*axes)]
+    return [(common, [text for point in points for text in point]) for points in itertools.product(*axes)]
 
 
-def distinct(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs without those that repeat an earlier one's arguments, numbered anew."""
-    found = list({tuple(job.arguments): job for job in reversed(jobs)}.values())[::-1]
-    for number, job in enumerate(found, start=1):
-        job.number, job.total = number, len(found)
-    return found
-
-
-def _prepare(job: Job, fixed: Sequence[str], swept: Sequence[str], ready: Callable[[list[str]], Any]) -> None:
-    """Reads the configuration of a run; one that trains gets a name of its own."""
-    job.config = ready(job.arguments)
-    if isinstance(job.config, Config):
-        _give(job, own_name(fixed, swept))
-
-
-def _set_apart(jobs: Sequence[Job], swept: Mapping[Job, list[str]]) -> None:
-    """Gives each evaluation, alignment and export a folder of its own."""
+def _set_apart(swept: Mapping[Job, list[str]]) -> None:
+    """Give each evaluation, alignment and export a folder of its own."""
     places: dict[Path, list[Job]] = {}
-    for job in jobs:
+    for job in swept:
         if isinstance(job.config, EvaluateConfig | AlignConfig | ExportConfig) and job.status != FAILED:
             try:
                 places.setdefault(result_folder(job.config, job.arguments), []).append(job)
             except FileNotFoundError as error:
-                job.fail(one_line(error))
+                job.end(FAILED, one_line(error))
     for place, sharing in places.items():
         for job in sharing:
             others = [swept[other] for other in sharing if other is not job]
-            _give(job, own_output(place, swept[job], others, given=bool(job.config.output)))
+            _set(job, own_output(place, swept[job], others, given=bool(job.config.output)))
 
 
-def _give(job: Job, own: Sequence[str]) -> None:
-    """An argument that takes the place of what the job has of that name."""
-    for item in own:
+def _set(job: Job, items: Sequence[str]) -> None:
+    """Set options of a job, in its arguments and its configuration."""
+    for item in items:
         option, _, value = item.partition("=")
         job.arguments = [*(each for each in job.arguments if not each.startswith(f"{option}=")), item]
         setattr(job.config, option, value.strip("'"))
 
 
 def _options(arguments: Sequence[Argument]) -> SweepOptions:
-    given = SweepOptions()
-    hints = options(given)
+    sweep_options = SweepOptions()
+    hints = options(sweep_options)
     for argument in arguments:
         if argument.values is not None:
             raise ValueError(f"{argument.text}: one for the whole sweep; a list is written [a,b]")
         try:
             typed = argument.text.partition("=")[2].strip()
-            setattr(given, argument.key, convert(hints[argument.key], argument.value, typed))
+            setattr(sweep_options, argument.key, convert(hints[argument.key], argument.value, typed))
         except TypeError:
             raise ValueError(f"{argument.text}: {needed(hints[argument.key])}") from None
-    given.validate()
-    return given
+    sweep_options.validate()
+    return sweep_options

@@ -1,12 +1,7 @@
 """The options of a sweep, and its runs."""
 
-import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-from nmt.cli.configs import Config
-from nmt.training import logger
 
 LAUNCHERS = ("serial", "processes", "slurm")
 
@@ -33,7 +28,7 @@ class SweepOptions:
     slurm: dict[str, Any] = field(default_factory=dict)
 
     def validate(self) -> None:
-        """Raises ValueError naming the option, its value and what is allowed."""
+        """Raise ValueError naming the option, its value and what is allowed."""
         if self.launcher not in LAUNCHERS:
             raise ValueError(f"launcher={self.launcher}: must be one of {', '.join(LAUNCHERS)}")
         if self.jobs < 0:
@@ -50,8 +45,8 @@ class SweepOptions:
 class Job:
     """One run of a sweep.
 
-    shown: what tells it from the others. arguments: all of them, as the command gets them. config: what they say; None
-    when they cannot be read, for which there is a reason then.
+    shown: what differs from the other runs. arguments: all of them, as the command gets them. config: what they say;
+    None when they cannot be read, for which there is a reason then.
     """
 
     number: int
@@ -61,38 +56,12 @@ class Job:
     config: Any = None
     status: str = WAITING
     reason: str = ""
-    begun: float = 0.0
-    begun_share: float = 0.0
-    seconds: float = 0.0
 
     @property
     def head(self) -> str:
-        """The run by its number and what it has of its own."""
+        """Its number and what differs from the other runs."""
         return f"run {self.number} of {self.total}: {self.shown}"
 
-    @property
-    def directory(self) -> Path | None:
-        """Of a training run."""
-        return Path(self.config.runs) / str(self.config.name) if isinstance(self.config, Config) else None
-
-    def start(self) -> None:
-        """It runs from now on."""
-        self.status, self.begun, self.begun_share = RUNNING, time.monotonic(), self.share()
-
-    def fail(self, reason: str) -> None:
-        """It is over without a result."""
-        self.end(FAILED, reason)
-
     def end(self, status: str, reason: str = "") -> None:
-        """It is over."""
-        self.seconds = time.monotonic() - self.begun if self.begun else 0.0
+        """Store how the run ended."""
         self.status, self.reason = status, reason
-
-    def share(self) -> float:
-        """How much of its work is done, from 0 to 1, as its records tell."""
-        if self.status not in (WAITING, RUNNING):
-            return 1.0
-        if self.directory is None:
-            return 0.0
-        rows = logger.read(self.directory / "metrics.jsonl")
-        return min(0.95, rows[-1]["update"] / self.config.train.max_updates) if rows else 0.0

@@ -1,7 +1,7 @@
 """Several runs at a time on this machine, each in a process of its own.
 
-A process that dies, for want of memory say, takes no other with it, as it would from a pool; and it has its own
-threads and GPUs, which can be chosen only when a process begins.
+A pool of processes would not do: a process that is killed, for want of memory say, would break the pool, and the number
+of threads and the GPUs can only be chosen when a process begins. So a pool of threads starts one process for each run.
 """
 
 import contextlib
@@ -10,24 +10,24 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import IO, Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import cycle, islice
+from typing import Any, NamedTuple
 
 import torch
 
-from nmt.cli.sweep.jobs import DONE, FAILED, Job, SweepOptions
+from nmt.cli.sweep.jobs import DONE, FAILED, RUNNING, Job, SweepOptions
 from nmt.cli.sweep.progress import Progress
 from nmt.training.distributed import cores
-from nmt.training.launcher import CAUSES
+from nmt.training.launcher import ended_by
 from nmt.training.signals import PassedOn
 
 PARENT = "NMT_SWEEP_PARENT"
 """Environment variable of a run that belongs to a sweep: the process that started it."""
 _PR_SET_PDEATHSIG = 1
-_SHOWN = 40  # lines of a traceback
+_KEPT, _SHOWN = 200, 40  # lines of standard error, and of a traceback
 
 
 class Slot(NamedTuple):
@@ -38,34 +38,88 @@ class Slot(NamedTuple):
 
 
 def slots(jobs: int, wanted: int, devices: int, gpus: Sequence[str], cores: int) -> list[Slot]:
-    """Equal shares of the machine.
+    """Divide the machine into equal shares.
 
     Args:
         jobs: runs at a time; 0: one for every `devices` GPUs, or without a GPU for every core.
-        wanted: runs that there are.
+        wanted: how many runs there are.
         devices: GPUs that a run wants.
+        gpus: names of the GPUs.
+        cores: processor cores.
     """
-    number = jobs or (max(1, len(gpus) // devices) if gpus else cores)
-    number = max(1, min(number, wanted))
-    threads = max(1, cores // number)
-    if not gpus:
-        return [Slot(threads, [])] * number
-    shares = [[gpus[(i * devices + k) % len(gpus)] for k in range(min(devices, len(gpus)))] for i in range(number)]
-    return [Slot(threads, share) for share in shares]
+    number = max(1, min(jobs or (len(gpus) // devices if gpus else cores), wanted))
+    names = cycle(gpus)
+    return [Slot(max(1, cores // number), list(islice(names, min(devices, len(gpus))))) for _ in range(number)]
 
 
 def environment(slot: Slot, config: Any) -> dict[str, str]:
-    """The environment of a run in a slot. Threads and a device that its options name are left to them."""
-    found = dict(os.environ)
+    """Return the environment variables of a run in a slot, except for threads and a device that its options set."""
+    variables: dict[str, str] = {}
     if not config.threads:
-        found |= {"OMP_NUM_THREADS": str(slot.threads), "MKL_NUM_THREADS": str(slot.threads)}
+        variables |= {"OMP_NUM_THREADS": str(slot.threads), "MKL_NUM_THREADS": str(slot.threads)}
     if slot.gpus and getattr(config, "device", "auto") in ("auto", "cuda"):
-        found["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
-    return found | {PARENT: str(os.getpid())}
+        variables["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
+    return variables
+
+
+class Task:
+    """A command in a process of its own. Instances are pickled and called by submitit, too.
+
+    Args:
+        name: of the command.
+        arguments: of the command.
+        variables: environment variables that the process gets besides those of this one.
+        echo: whether standard error is passed on as it comes; otherwise only tracebacks are.
+    """
+
+    def __init__(
+        self, name: str, arguments: list[str], variables: Mapping[str, str] | None = None, *, echo: bool = True
+    ) -> None:
+        self.name, self.arguments, self.variables, self.echo = name, arguments, variables or {}, echo
+        self.process: Any = None
+        self.stopped = False
+
+    def __call__(self) -> tuple[int, str]:
+        """Run the command; return its exit code, and the reason when that is not 0."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", f"nmt.{self.name}", *self.arguments],
+            env={**os.environ, **self.variables, PARENT: str(os.getpid())},
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # a terminal's Ctrl-C goes to this process alone, which passes it on once
+        )
+        if self.stopped:  # in the meantime
+            self.stop()
+        lines: deque[str] = deque(maxlen=_KEPT)
+        for line in self.process.stderr:
+            lines.append(line.rstrip("\n"))
+            if self.echo:
+                print(lines[-1], file=sys.stderr, flush=True)
+        code = self.process.wait()
+        if code and not self.echo and any(line.startswith("Traceback") for line in lines):
+            print("\n".join(list(lines)[-_SHOWN:]), file=sys.stderr, flush=True)
+        return code, reason_of(code, lines) if code else ""
+
+    def stop(self) -> None:
+        """Have the command save and stop."""
+        self.stopped = True
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+
+    def checkpoint(self) -> Any:
+        """Have the process save, and return what submitit submits to continue it. Called before a job is ended."""
+        from submitit.helpers import DelayedSubmission
+
+        self.stop()
+        if self.process is not None:
+            self.process.wait()
+        return DelayedSubmission(Task(self.name, self.arguments))
 
 
 def run(name: str, jobs: Sequence[Job], options: SweepOptions, progress: Progress) -> None:
-    """Runs all of them, as many at a time as there are slots. A signal is passed on, and they save and stop.
+    """Make all runs, as many at a time as there are slots. At a signal they save and stop.
 
     Raises SystemExit with 128 + N when signal N came.
     """
@@ -76,77 +130,48 @@ def run(name: str, jobs: Sequence[Job], options: SweepOptions, progress: Progres
     share = f"{free[0].threads} thread{'s' if free[0].threads > 1 else ''}"
     share += f" and {len(free[0].gpus)} of {len(_gpus())} GPUs" if free[0].gpus else ""
     progress.say(f"sweep: {len(jobs)} runs to make, {len(free)} at a time, each with {share}")
-    waiting, running = deque(jobs), dict[Job, _Child]()
+    tasks: list[Task] = []
 
-    def end(_: int) -> None:
-        for child in running.values():
-            with contextlib.suppress(ProcessLookupError):
-                child.process.send_signal(signal.SIGTERM)
-
-    with PassedOn(end) as signals:
-        while running or (waiting and not signals.received):
-            while waiting and free and not signals.received:
-                job, slot = waiting.popleft(), free.pop()
+    def make(job: Job) -> None:
+        slot = free.pop()
+        task = Task(name, job.arguments, environment(slot, job.config), echo=False)
+        tasks.append(task)
+        try:
+            if not signals.received:
                 progress.say(f"{job.head}: started")
-                job.start()
-                running[job] = _Child.start(name, job, slot)
-            time.sleep(0.1)
-            progress.tick()
-            for job, child in list(running.items()):
-                if child.process.poll() is not None:
-                    del running[job]
-                    free.append(child.slot)
-                    child.judge(job)
-                    progress.ended(job)
-        if signals.received:
-            raise SystemExit(128 + signals.received)
+                job.status = RUNNING
+                code, reason = task()
+                job.end(FAILED if code else DONE, reason)
+        finally:
+            tasks.remove(task)
+            free.append(slot)
 
+    def stop(_: int) -> None:
+        for task in list(tasks):
+            task.stop()
 
-class _Child(NamedTuple):
-    process: "subprocess.Popen[bytes]"
-    slot: Slot
-    said: IO[bytes]
-
-    @classmethod
-    def start(cls, name: str, job: Job, slot: Slot) -> "_Child":
-        said = tempfile.TemporaryFile()  # noqa: SIM115  # closed by judge
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"nmt.{name}", *job.arguments],
-            env=environment(slot, job.config),
-            stdin=subprocess.DEVNULL,
-            stderr=said,
-            start_new_session=True,  # a terminal's Ctrl-C comes to this process, which passes it on once
-        )
-        return cls(process, slot, said)
-
-    def judge(self, job: Job) -> None:
-        """What became of the run."""
-        self.said.seek(0)
-        lines = self.said.read().decode(errors="replace").splitlines()
-        self.said.close()
-        code = self.process.returncode
-        if code == 0:
-            job.end(DONE)
-            return
-        job.end(FAILED, reason_of(code, lines))
-        if any(line.startswith("Traceback") for line in lines):
-            print("\n".join(lines[-_SHOWN:]), file=sys.stderr, flush=True)
+    with PassedOn(stop) as signals, ThreadPoolExecutor(len(free)) as pool:
+        futures = {pool.submit(make, job): job for job in jobs}
+        for future in as_completed(futures):
+            future.result()
+            if futures[future].status in (DONE, FAILED):
+                progress.ended(futures[future])
+    if signals.received:
+        raise SystemExit(128 + signals.received)
 
 
 def reason_of(code: int, said: Iterable[str]) -> str:
-    """Why a command ended with this exit code, in one sentence.
+    """Return in one sentence why a command ended with this exit code.
 
     Args:
         code: negative for a signal that ended the process.
         said: its lines on standard error.
     """
     lines = list(said)
-    stopped = code - 128 if code > 128 else 0
-    if stopped in (signal.SIGINT, signal.SIGTERM):
-        return f"stopped by {signal.Signals(stopped).name}, and saved before; the same command continues it"
+    if code - 128 in (signal.SIGINT, signal.SIGTERM):
+        return f"stopped by {signal.Signals(code - 128).name}, and saved before; the same command continues it"
     if code < 0:
-        number = signal.Signals(-code)
-        return f"ended by {number.name}" + (f" ({CAUSES[number]})" if number in CAUSES else "")
+        return ended_by(-code)
     for line in reversed(lines):
         if line.startswith("error: "):
             return line.removeprefix("error: ")
@@ -154,7 +179,7 @@ def reason_of(code: int, said: Iterable[str]) -> str:
 
 
 def follow_parent() -> None:
-    """In a run of a sweep: SIGTERM comes when the sweep is no more, so that none is left behind. Linux only."""
+    """In a run of a sweep, ask for SIGTERM when the sweep ends, so that no run is left behind. Linux only."""
     parent = os.environ.pop(PARENT, None)
     if parent is None or not sys.platform.startswith("linux"):
         return

@@ -4,42 +4,40 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from nmt.cli.configs import Config
 from nmt.cli.help import one_line, tell
 from nmt.cli.sweep import process_launcher, slurm_launcher
 from nmt.cli.sweep.completion import is_finished
-from nmt.cli.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, WAITING, Job, SweepOptions
+from nmt.cli.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, RUNNING, WAITING, Job, SweepOptions
 from nmt.cli.sweep.progress import Progress
 from nmt.data import attach, load_tokenizer, prepare
 from nmt.options import to_primitive
 
 
 def run(name: str, jobs: Sequence[Job], options: SweepOptions, make: Callable[[Job], None]) -> None:
-    """Makes every run that is not finished yet; one that fails does not stop the rest.
+    """Make every run that is not finished yet; one that fails does not stop the rest.
 
     Args:
         name: of the command.
-        jobs: those that are failed already are only listed.
-        options: who makes them.
+        jobs: those that have failed already are only listed.
+        options: says how they are made.
         make: makes one in this process.
 
     Raises:
-        SystemExit: 1 when some failed, which are listed with their reasons; what a signal asks for.
+        SystemExit: 1 when some failed, which are listed with their reasons; after a signal, its code.
     """
     progress = Progress(jobs)
     for job in jobs:
         if job.status == WAITING and isinstance(job.config, Config) and is_finished(job.config):
             job.end(FINISHED_BEFORE)
             progress.say(f"{job.head}: finished before")
+        elif job.status == FAILED:
+            progress.say(f"{job.head}\nerror: {job.reason}")
     try:
         if options.launcher == "serial":
             _serial(jobs, make, progress)
         else:
-            for job in jobs:
-                if job.status == FAILED:
-                    progress.say(f"{job.head}\nerror: {job.reason}")
             _prepare_data(jobs, progress)
             launch = process_launcher.run if options.launcher == "processes" else slurm_launcher.run
             launch(name, [job for job in jobs if job.status == WAITING], options, progress)
@@ -47,7 +45,7 @@ def run(name: str, jobs: Sequence[Job], options: SweepOptions, make: Callable[[J
         progress.say(progress.line().partition(";")[0] + "; stopped: the same command goes on with the rest")
         raise
     if len(jobs) > 1:
-        progress.stands()
+        progress.say(progress.line())
     if failed := [job for job in jobs if job.status == FAILED]:
         progress.say(f"{len(failed)} of {len(jobs)} runs failed:")
         for job in failed:
@@ -56,15 +54,11 @@ def run(name: str, jobs: Sequence[Job], options: SweepOptions, make: Callable[[J
 
 
 def _serial(jobs: Sequence[Job], make: Callable[[Job], None], progress: Progress) -> None:
-    """One after the other, in this process."""
-    for job in jobs:
-        if job.status == FINISHED_BEFORE:
-            continue
+    """Make the runs one after the other, in this process."""
+    waiting = [job for job in jobs if job.status == WAITING]
+    for job in waiting:
         progress.say(job.head)
-        if job.status == FAILED:
-            progress.say(f"error: {job.reason}")
-            continue
-        job.start()
+        job.status = RUNNING
         try:
             make(job)
             job.end(DONE)
@@ -74,18 +68,18 @@ def _serial(jobs: Sequence[Job], make: Callable[[Job], None], progress: Progress
         except Exception as error:  # a defect: shown in full, and the other runs still go ahead
             traceback.print_exc(file=sys.stderr)
             job.end(FAILED, f"{type(error).__name__}: {one_line(error)}")
-        if any(other.status == WAITING for other in jobs):
-            progress.stands()
+        if job is not waiting[-1]:
+            progress.say(progress.line())
 
 
 def _prepare_data(jobs: Sequence[Job], progress: Progress) -> None:
-    """Makes tokenizers and corpora in the cache, each once, before several processes need them at the same time."""
+    """Put tokenizers and corpora into the cache, each once, before several processes need them at the same time."""
     reasons: dict[str, str] = {}
     waiting = [job for job in jobs if job.status == WAITING and isinstance(job.config, Config)]
     for job in waiting:
         key = _data_key(job.config)
         if key not in reasons:
-            reasons[key] = _prepared(job.config)
+            reasons[key] = _prepare(job.config)
         if reasons[key]:
             job.end(FAILED, reasons[key])
             progress.say(f"{job.head}\nerror: {job.reason}")
@@ -94,14 +88,13 @@ def _prepare_data(jobs: Sequence[Job], progress: Progress) -> None:
 
 
 def _data_key(config: Config) -> str:
-    data: dict[str, Any] = to_primitive(config.data)
-    read_later = ("test", "more_tests")
-    kept = {name: value for name, value in data.items() if name not in read_later}
-    return json.dumps([kept, bool(config.train.guided_alignment)], sort_keys=True)
+    """Return what is prepared for a run, as text; test sets are read later."""
+    data = {name: value for name, value in to_primitive(config.data).items() if name not in ("test", "more_tests")}
+    return json.dumps([data, bool(config.train.guided_alignment)], sort_keys=True)
 
 
-def _prepared(config: Config) -> str:
-    """What is wrong with the data; "" for nothing."""
+def _prepare(config: Config) -> str:
+    """Prepare the data; return what is wrong with it, "" for nothing."""
     try:
         tokenizer = load_tokenizer(config.data)
         corpora = [prepare(config.data, split, tokenizer) for split in ("train", "valid")]

@@ -1,148 +1,97 @@
-"""The runs of a sweep as jobs of a SLURM cluster, written, submitted and watched by submitit.
+"""The runs of a sweep as jobs of a SLURM cluster, submitted and watched through submitit.
 
-A job that reaches its time limit or is pre-empted saves, goes back into the queue, and continues. The scripts and what
-the jobs say lie in `<runs>/.slurm/`.
+A job that reaches its time limit or is pre-empted saves, goes back into the queue, and continues. The job scripts and
+the logs of the jobs lie in `<runs>/.slurm/`.
 """
 
 import contextlib
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nmt.cli.run_directory import command_line
-from nmt.cli.sweep.jobs import DONE, FAILED, Job, SweepOptions
-from nmt.cli.sweep.process_launcher import PARENT, reason_of
+from nmt.cli.sweep.jobs import DONE, FAILED, RUNNING, Job, SweepOptions
+from nmt.cli.sweep.process_launcher import Task
 from nmt.cli.sweep.progress import Progress
 from nmt.runtime.files import write_text
 from nmt.training.distributed import cores
 
 PAUSE = 1.0
 """Seconds between two looks at the jobs; submitit itself asks the cluster less often."""
-_KEPT = 200  # lines
-
-
-class Task:
-    """What a job does: a command in a process of its own. Called and pickled by submitit.
-
-    Args:
-        name: of the command.
-        arguments: its.
-    """
-
-    def __init__(self, name: str, arguments: list[str]) -> None:
-        self.name, self.arguments = name, arguments
-        self.process: Any = None
-
-    def __call__(self) -> tuple[int, str]:
-        """The exit code of the command, and the reason when it is not 0."""
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", f"nmt.{self.name}", *self.arguments],
-            env={**os.environ, PARENT: str(os.getpid())},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        lines: deque[str] = deque(maxlen=_KEPT)
-        for line in self.process.stderr:
-            lines.append(line.rstrip("\n"))
-            print(line, end="", file=sys.stderr, flush=True)
-        code = self.process.wait()
-        return code, reason_of(code, lines) if code else ""
-
-    def checkpoint(self) -> Any:
-        """Called before the cluster ends the job: it saves, and what is submitted next continues it."""
-        import submitit
-
-        if self.process is not None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait()
-        return submitit.helpers.DelayedSubmission(Task(self.name, self.arguments))
 
 
 def run(name: str, jobs: Sequence[Job], options: SweepOptions, progress: Progress) -> None:
-    """Submits all of them and waits. Jobs that an interrupted sweep has left in the queue are waited for as well.
+    """Submit all runs and wait for them. Jobs that an interrupted sweep has left in the queue are waited for as well.
+
+    SLURM gets all jobs at once and limits itself how many run. submitit's local executor starts what it gets, and gives
+    every job the same GPUs, so it gets as many as may run.
 
     Raises:
-        ValueError: submitit or SLURM is not there, or does not know what is asked for.
-        KeyboardInterrupt: the jobs go on.
+        ValueError: submitit or SLURM is missing, or an option is unknown.
+        KeyboardInterrupt: the jobs of a cluster go on.
     """
     if not jobs:
         return
     folder = Path(getattr(jobs[0].config, "runs", "runs")) / ".slurm"
     executor = _executor(folder, options, len(jobs))
-    keys = {job: command_line(name, job.arguments) for job in jobs}
-    left = _left_behind(folder, executor)
-    running = {job: left[key] for job, key in keys.items() if key in left}
-    waiting = deque(job for job in jobs if job not in running)
-    for job, at in running.items():
-        job.start()
-        progress.say(f"{job.head}: is job {at.job_id}")
-    at_once = _at_once(options, executor, len(jobs))
-
-    def submit() -> None:
-        new = [waiting.popleft() for _ in range(min(len(waiting), at_once - len(running)))]
-        if not new:
-            return
-        with executor.batch():
-            submitted = [executor.submit(Task(name, job.arguments)) for job in new]
-        for job, at in zip(new, submitted, strict=True):
-            running[job] = at
-            job.start()
-            progress.say(f"{job.head}: submitted as job {at.job_id}")
-
-    submit()
-    if executor.cluster == "slurm":  # of other sweeps as well, which may be given again after this one
-        known = left | {keys[job]: at for job, at in running.items()}
-        write_text(folder / "jobs.json", json.dumps({key: at.job_id for key, at in known.items()}, indent=2) + "\n")
-    number = f", {at_once} at a time" if waiting else ""
+    on_cluster = executor.cluster == "slurm"
+    at_once = options.jobs or (1 if options.slurm.get("gpus_per_node") else cores())
+    if on_cluster:
+        at_once = len(jobs)
+    commands = {job: command_line(name, job.arguments) for job in jobs}
+    queued = _queued(folder) if on_cluster else {}
+    running = {job: queued[command] for job, command in commands.items() if command in queued}
+    for job, submitted in running.items():
+        job.status = RUNNING
+        progress.say(f"{job.head}: is job {submitted.job_id}")
+    waiting = [job for job in jobs if job not in running]
+    number = f", {at_once} at a time" if len(jobs) > at_once else ""
     progress.say(f"sweep: {len(jobs)} jobs{number}; what they say is in {folder}/")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _wait(running, progress, submit)
+        while waiting or running:
+            if waiting and (room := at_once - len(running)) > 0:
+                new, waiting = waiting[:room], waiting[room:]
+                submissions = executor.submit_array([Task(name, job.arguments) for job in new])
+                for job, submitted in zip(new, submissions, strict=True):
+                    running[job] = queued[commands[job]] = submitted
+                    job.status = RUNNING
+                    progress.say(f"{job.head}: submitted as job {submitted.job_id}")
+                if on_cluster:  # with the jobs of other sweeps, whose commands may be given again
+                    ids = {command: submitted.job_id for command, submitted in queued.items()}
+                    write_text(folder / "jobs.json", json.dumps(ids, indent=2) + "\n")
+            for job in [job for job, submitted in running.items() if submitted.done()]:
+                job.end(*_outcome(running.pop(job)))
+                progress.ended(job)
+            time.sleep(PAUSE)
     except KeyboardInterrupt:
-        if executor.cluster == "slurm":
-            ids = sorted({at.job_id.partition("_")[0] for at in running.values()})
-            progress.say(f"sweep: the jobs go on; scancel {' '.join(ids)} ends them")
+        if on_cluster:
+            numbers = sorted({submitted.job_id.partition("_")[0] for submitted in running.values()})
+            progress.say(f"sweep: the jobs go on; scancel {' '.join(numbers)} ends them")
         else:
-            for at in running.values():
-                at.cancel(check=False)
+            for submitted in running.values():
+                submitted.cancel(check=False)
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _wait(running: dict[Job, Any], progress: Progress, submit: Callable[[], None]) -> None:
-    while running:
-        for job, at in list(running.items()):
-            if at.done():
-                del running[job]
-                _judge(job, at)
-                progress.ended(job)
-        submit()
-        progress.tick()
-        if running:
-            time.sleep(PAUSE)
-
-
-def _judge(job: Job, at: Any) -> None:
-    """What became of a job."""
+def _outcome(submitted: Any) -> tuple[str, str]:
+    """Return the status of a job that has ended, and the reason of a failure."""
     from submitit.core.utils import UncompletedJobError
 
     try:
-        code, reason = at.result()
+        code, reason = submitted.result()
     except UncompletedJobError:
-        job.end(FAILED, f"job {at.job_id} ended as {at.state} without a result; see {at.paths.stderr}")
-    except Exception as error:  # what the job itself raised, told by submitit with its traceback
-        first = str(error).strip().splitlines()
-        job.end(FAILED, f"job {at.job_id}: {first[-1] if first else type(error).__name__}; see {at.paths.stderr}")
-    else:
-        job.end(FAILED if code else DONE, reason)
+        reason = f"job {submitted.job_id} ended as {submitted.state} without a result; see {submitted.paths.stderr}"
+        return FAILED, reason
+    except Exception as error:  # raised in the job; submitit adds the traceback
+        last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        return FAILED, f"job {submitted.job_id}: {last}; see {submitted.paths.stderr}"
+    return FAILED if code else DONE, reason
 
 
 def _executor(folder: Path, options: SweepOptions, num_jobs: int) -> Any:
@@ -150,8 +99,8 @@ def _executor(folder: Path, options: SweepOptions, num_jobs: int) -> Any:
         import submitit
     except ImportError:
         raise ValueError('launcher=slurm: needs submitit: run pip install "nmt-attention[sweep]"') from None
-    asked = dict(options.slurm)
-    cluster = str(asked.pop("cluster", "slurm"))
+    wanted = dict(options.slurm)
+    cluster = str(wanted.pop("cluster", "slurm"))
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
     except RuntimeError:
@@ -160,8 +109,8 @@ def _executor(folder: Path, options: SweepOptions, num_jobs: int) -> Any:
             "slurm={cluster: local}"
         ) from None
     generic = executor._typed_parameters()
-    parameters = {name if name in generic else f"slurm_{name}": each for name, each in asked.items()}
-    parameters = {"name": "nmt", "timeout_min": 24 * 60} | parameters
+    parameters: dict[str, Any] = {"name": "nmt", "timeout_min": 24 * 60}
+    parameters |= {option if option in generic else f"slurm_{option}": value for option, value in wanted.items()}
     if cluster == "slurm":
         parameters["slurm_array_parallelism"] = options.jobs or num_jobs
     try:
@@ -172,24 +121,12 @@ def _executor(folder: Path, options: SweepOptions, num_jobs: int) -> Any:
     return executor
 
 
-def _at_once(options: SweepOptions, executor: Any, num_jobs: int) -> int:
-    """How many jobs are submitted at a time: all to SLURM, which bounds itself how many run.
+def _queued(folder: Path) -> dict[str, Any]:
+    """Return the jobs of earlier sweeps that SLURM still has, by their commands."""
+    from submitit import SlurmJob
 
-    submitit's own executor starts what it is given, and gives every job the same GPUs, if it asks for any.
-    """
-    if executor.cluster == "slurm":
-        return num_jobs
-    return options.jobs or (1 if options.slurm.get("gpus_per_node") else cores())
-
-
-def _left_behind(folder: Path, executor: Any) -> dict[str, Any]:
-    """Jobs of earlier sweeps that SLURM still has, by their commands."""
-    if executor.cluster != "slurm":
-        return {}
     with contextlib.suppress(OSError, ValueError):
-        from submitit import SlurmJob
-
-        stored = json.loads((folder / "jobs.json").read_text(encoding="utf-8"))
-        jobs: dict[str, Any] = {line: SlurmJob(folder=folder, job_id=number) for line, number in stored.items()}
-        return {line: job for line, job in jobs.items() if not job.done(force_check=True)}
+        ids = json.loads((folder / "jobs.json").read_text(encoding="utf-8"))
+        jobs = {command: SlurmJob(folder=folder, job_id=number) for command, number in ids.items()}
+        return {command: job for command, job in jobs.items() if not job.done(force_check=True)}
     return {}
