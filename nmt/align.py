@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 import torch
 
 from nmt import alignment, checkpoint
-from nmt.alignment import AlignmentConfig, Choice, Gold, Link, read_gold, symmetrize, write_pharaoh
-from nmt.alignment.writers import Aligned, writing
-from nmt.cli.compose import command, overlay
+from nmt.alignment import AlignmentConfig, GoldAlignment, HeadSelection, Link, read_gold, symmetrize, write_pharaoh
+from nmt.alignment.writers import AlignedPair, alignment_writers
+from nmt.cli.compose import merge_with_checkpoint, run_command
 from nmt.cli.configs import AlignConfig, Config
 from nmt.cli.run_directory import result_folder
 from nmt.data import DataConfig
-from nmt.data.text_files import check_file, read_both
-from nmt.evaluation.breakdown import out_of_order
+from nmt.data.text_files import check_file, read_parallel
+from nmt.evaluation.breakdown import length_correlation_warning
 from nmt.evaluation.results import EvaluationSet
-from nmt.inference.aligner import Aligner, chosen
+from nmt.inference.aligner import Aligner, aligner_with_selected_head
 from nmt.inference.translator import Translator
-from nmt.options import from_primitive
+from nmt.options import from_dict
 from nmt.runtime.device import resolve_device
 from nmt.runtime.files import write_text
 from nmt.runtime.process import setup_process
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__ if __name__ != "__main__" else "nmt.align")
 Texts = Sequence[tuple[str, str]]
 
 
-class Loaded(NamedTuple):
+class AlignmentModel(NamedTuple):
     """A checkpoint: its model and the data it was trained on."""
 
     translator: Translator
@@ -41,12 +41,12 @@ class Loaded(NamedTuple):
 
 def main(config: AlignConfig, overrides: list[str]) -> None:
     """Aligns `source` and `target`, by default the run's test set, and writes the files into `output`."""
-    setup_process(config.threads)
+    setup_process(config.num_threads)
     device = resolve_device(config.device)
     model = _load(config.checkpoint, config, overrides, device)
     pairs, gold = _texts(config, model.data)
     backward: list[list[Link]] | None = None
-    choices: dict[str, Choice] = {}
+    choices: dict[str, HeadSelection] = {}
     if config.reverse is not None:
         other = _load(config.reverse, config, overrides, device)
         _check_direction(config, model.data, other.data)
@@ -57,7 +57,7 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
     directory = result_folder(config, overrides)
     forward: list[list[Link]] = []
     joined: list[list[Link]] = []
-    with writing(directory, config.formats, weights=config.weights) as write:
+    with alignment_writers(directory, config.formats, weights=config.save_weights) as write:
         for part in aligner.align(pairs):
             forward += [one.links for one in part]
             if backward is not None:
@@ -72,14 +72,14 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
     _report(directory, sets, gold, choices, config)
 
 
-def _load(path: str, config: AlignConfig, overrides: list[str], device: torch.device) -> Loaded:
-    content = checkpoint.load(checkpoint.locate(path), device)
-    trained = from_primitive(Config, content["config"])
-    reading = overlay(trained, config, overrides).alignment
-    return Loaded(Translator.from_checkpoint(content, None, device), trained.data, reading)
+def _load(path: str, config: AlignConfig, overrides: list[str], device: torch.device) -> AlignmentModel:
+    content = checkpoint.load(checkpoint.resolve(path), device)
+    trained = from_dict(Config, content["config"])
+    reading = merge_with_checkpoint(trained, config, overrides).alignment
+    return AlignmentModel(Translator.from_checkpoint(content, None, device), trained.data, reading)
 
 
-def _texts(config: AlignConfig, data: DataConfig) -> tuple[Texts, list[Gold] | None]:
+def _texts(config: AlignConfig, data: DataConfig) -> tuple[Texts, list[GoldAlignment] | None]:
     """The pairs, and their gold links or None."""
     if config.source is None or config.target is None:
         test = EvaluationSet.read(data, "test")
@@ -87,13 +87,13 @@ def _texts(config: AlignConfig, data: DataConfig) -> tuple[Texts, list[Gold] | N
     repaired: Counter[str] = Counter()
     for path in (config.source, config.target):
         check_file(Path(path), "")
-    blocks = read_both(Path(config.source), Path(config.target), repaired)
+    blocks = read_parallel(Path(config.source), Path(config.target), repaired)
     pairs = [pair for block in blocks for pair in zip(*block, strict=True)]
     if not pairs:
         raise ValueError(f"{config.source}: the file is empty")
     if repaired:
         log.info("repaired in the text: %s", ", ".join(f"{num} {what}" for what, num in repaired.items()))
-    correlation = out_of_order(*zip(*pairs, strict=True))
+    correlation = length_correlation_warning(*zip(*pairs, strict=True))
     if correlation is not None:
         log.warning(
             "the lengths of %s and %s hardly go together (correlation %.2f): is one of them in another order?",
@@ -113,8 +113,8 @@ def _check_direction(config: AlignConfig, data: DataConfig, other: DataConfig) -
         )
 
 
-def _aligner(path: str, loaded: Loaded, pairs: Texts) -> tuple[Aligner, Choice]:
-    aligner, choice = chosen(loaded.translator, loaded.reading, loaded.data, pairs)
+def _aligner(path: str, loaded: AlignmentModel, pairs: Texts) -> tuple[Aligner, HeadSelection]:
+    aligner, choice = aligner_with_selected_head(loaded.translator, loaded.reading, loaded.data, pairs)
     if choice is None:
         raise ValueError(
             f"{path}: this model has no attention to the source (model.attention.score=none): there is nothing to read "
@@ -123,7 +123,7 @@ def _aligner(path: str, loaded: Loaded, pairs: Texts) -> tuple[Aligner, Choice]:
     return aligner, choice
 
 
-def _joined(part: Sequence[Aligned], backward: Sequence[list[Link]], method: str) -> list[Aligned]:
+def _joined(part: Sequence[AlignedPair], backward: Sequence[list[Link]], method: str) -> list[AlignedPair]:
     return [
         one._replace(links=symmetrize(one.links, other, method))
         for one, other in zip(part, backward[: len(part)], strict=True)
@@ -133,8 +133,8 @@ def _joined(part: Sequence[Aligned], backward: Sequence[list[Link]], method: str
 def _report(
     directory: Path,
     sets: dict[str, list[list[Link]]],
-    gold: list[Gold] | None,
-    choices: dict[str, Choice],
+    gold: list[GoldAlignment] | None,
+    choices: dict[str, HeadSelection],
     config: AlignConfig,
 ) -> None:
     """scores.json and log lines: how many links, their error where there is gold, and what they were read from."""
@@ -149,7 +149,7 @@ def _report(
             found[name] |= {"symmetrize": config.symmetrize}
         line = f"{found[name]['num_links']} links of {len(links)} sentence pairs"
         if gold is not None:
-            score = alignment.score(links, gold)
+            score = alignment.alignment_error_rate(links, gold)
             found[name] |= score._asdict()
             line += f", AER {100 * score.aer:.1f} %, precision {score.precision:.3f}, recall {score.recall:.3f}"
             line += f", F {score.f1:.3f}"
@@ -159,4 +159,4 @@ def _report(
 
 
 if __name__ == "__main__":
-    command(main, AlignConfig, "align")
+    run_command(main, AlignConfig, "align")

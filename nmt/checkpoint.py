@@ -23,7 +23,7 @@ _SEAL = b"sha256:"
 _END, _END_LENGTH = b"PK\x05\x06", 22  # the last record of a zip file; its last two bytes are the comment's length
 
 
-class DamagedError(ValueError):
+class CorruptCheckpointError(ValueError):
     """The file is not what was written: cut off, or changed."""
 
 
@@ -60,7 +60,7 @@ def save(path: Path, content: dict[str, Any], former: Path | None = None) -> Non
         ) from error
 
 
-def amend(path: Path, more: dict[str, Any]) -> None:
+def update_metadata(path: Path, more: dict[str, Any]) -> None:
     """Adds to a checkpoint that is there; what is the same already is not written again.
 
     Args:
@@ -94,7 +94,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
             _check_parts(path)
         content = torch.load(path, map_location=device, weights_only=True)
     except (zipfile.BadZipFile, EOFError, RuntimeError, pickle.UnpicklingError, KeyError) as error:
-        raise DamagedError(
+        raise CorruptCheckpointError(
             f"{path}: truncated, or not a checkpoint of this project ({_first_line(error)}); "
             "use another one, for example last.pt or best.pt of a run"
         ) from error
@@ -109,11 +109,11 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
             f"({__version__}): use that version, or train again"
         )
     if not sealed and written > 2:
-        raise DamagedError(f"{path}: damaged checkpoint (its checksum is missing)")
+        raise CorruptCheckpointError(f"{path}: damaged checkpoint (its checksum is missing)")
     return content
 
 
-def locate(path: str | Path) -> Path:
+def resolve(path: str | Path) -> Path:
     """The checkpoint file that a user's `checkpoint=` means: a file, or a run directory (its best, else its last one).
 
     Raises:
@@ -131,7 +131,7 @@ def locate(path: str | Path) -> Path:
     raise FileNotFoundError(f"checkpoint={path}: the directory has no checkpoints/best.pt and no checkpoints/last.pt")
 
 
-class Found(NamedTuple):
+class LatestCheckpoint(NamedTuple):
     """The newest whole checkpoint of a run, and the newer ones that are damaged, each with the reason."""
 
     path: Path
@@ -139,20 +139,20 @@ class Found(NamedTuple):
     damaged: list[tuple[Path, str]]
 
 
-def newest(folder: Path, device: torch.device | str = "cpu") -> Found | None:
+def latest_valid(folder: Path, device: torch.device | str = "cpu") -> LatestCheckpoint | None:
     """The checkpoint to continue from, reading only; None when there is none at all.
 
     Raises:
         ValueError: all of them are damaged, or one was written by a version that cannot be continued.
     """
     last = folder / "last.pt"
-    before = [numbered(folder, "update", update) for update in reversed(updates(folder, "update"))]
+    before = [checkpoint_path(folder, "update", update) for update in reversed(saved_updates(folder, "update"))]
     paths = [path for path in (last, *before) if path.exists()]
     damaged: list[tuple[Path, str]] = []
     for path in paths:
         try:
-            return Found(path, load(path, device), damaged)
-        except (DamagedError, OSError) as error:
+            return LatestCheckpoint(path, load(path, device), damaged)
+        except (CorruptCheckpointError, OSError) as error:
             damaged.append((path, str(error).removeprefix(f"{path}: ")))
     if not damaged:
         return None
@@ -163,7 +163,7 @@ def newest(folder: Path, device: torch.device | str = "cpu") -> Found | None:
     )
 
 
-def stamp(folder: Path) -> tuple[int, int, int] | None:
+def signature(folder: Path) -> tuple[int, int, int] | None:
     """Tells one state of last.pt from another without reading it; None when there is none."""
     last = folder / "last.pt"
     if not last.exists():
@@ -172,18 +172,18 @@ def stamp(folder: Path) -> tuple[int, int, int] | None:
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
-def numbered(folder: Path, kind: str, update: int) -> Path:
+def checkpoint_path(folder: Path, kind: str, update: int) -> Path:
     """The file of a kind ("update" or "best") that holds the state of an update."""
     return folder / f"{kind}-{update:06d}.pt"
 
 
-def updates(folder: Path, kind: str) -> list[int]:
+def saved_updates(folder: Path, kind: str) -> list[int]:
     """The updates of the numbered files of a kind, ascending."""
     found = (re.fullmatch(rf"{kind}-(\d{{6,}})\.pt", path.name) for path in folder.glob(f"{kind}-*.pt"))
     return sorted(int(match[1]) for match in found if match)
 
 
-def check_texts(stored: dict[str, Any], now: dict[str, Any]) -> None:
+def check_same_data(stored: dict[str, Any], now: dict[str, Any]) -> None:
     """That a checkpoint was trained on the text and with the tokenizer that there are now.
 
     Args:
@@ -250,7 +250,7 @@ def _check_seal(path: Path) -> bool:
             digest.update(block)
             left -= len(block)
     if digest.hexdigest().encode() != seal[len(_SEAL) :]:
-        raise DamagedError(f"{path}: damaged checkpoint (its checksum is wrong)")
+        raise CorruptCheckpointError(f"{path}: damaged checkpoint (its checksum is wrong)")
     return True
 
 
@@ -258,7 +258,7 @@ def _check_parts(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:
-        raise DamagedError(f"{path}: damaged checkpoint (the checksum of its part {damaged} is wrong)")
+        raise CorruptCheckpointError(f"{path}: damaged checkpoint (the checksum of its part {damaged} is wrong)")
 
 
 def _rename(path: Path, former: Path) -> None:

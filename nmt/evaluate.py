@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nmt import checkpoint
-from nmt.cli.compose import command, overlay, to_yaml
+from nmt.cli.compose import merge_with_checkpoint, run_command, to_yaml
 from nmt.cli.configs import Config, EvaluateConfig
-from nmt.cli.run_directory import command_line, report_folder, run_of
+from nmt.cli.run_directory import command_line, report_folder, run_directory
 from nmt.evaluation import evaluator
-from nmt.evaluation.external_scores import read_outside
-from nmt.evaluation.results import EvaluationSet, Given, evaluation_sets, read_hypotheses
+from nmt.evaluation.external_scores import read_external_scores
+from nmt.evaluation.results import EvaluationInputs, EvaluationSet, load_test_sets, read_hypotheses
 from nmt.inference.translator import Translator
-from nmt.options import from_primitive
+from nmt.options import from_dict
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
 from nmt.training import logger
@@ -19,19 +19,19 @@ from nmt.training import logger
 
 def main(config: EvaluateConfig, overrides: list[str]) -> None:
     """Evaluates `data.test`, by default that of the run, or of an ensemble that of its first run."""
-    setup_process(config.threads)
+    setup_process(config.num_threads)
     device = resolve_device(config.device)
     named = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
-    paths = [checkpoint.locate(path) for path in named]
+    paths = [checkpoint.resolve(path) for path in named]
     contents = [checkpoint.load(path, device) for path in paths]
-    trained = from_primitive(Config, contents[0]["config"])
-    merged = overlay(trained, config, overrides)
-    run = run_of(paths[0])
+    trained = from_dict(Config, contents[0]["config"])
+    merged = merge_with_checkpoint(trained, config, overrides)
+    run = run_directory(paths[0])
     about = evaluator.About(
         name=" + ".join(str(content["config"].get("name") or "") for content in contents),
         command=command_line("evaluate", overrides),
         config=to_yaml(merged),
-        history=logger.read(run / "metrics.jsonl") if len(paths) == 1 else (),
+        history=logger.read_metrics(run / "metrics.jsonl") if len(paths) == 1 else (),
         texts=contents[0].get("texts", {}),
     )
     translator = Translator.from_checkpoints(contents, merged.search, device)
@@ -40,7 +40,7 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
     if "data.test" in given and "data.more_tests" not in given:
         sets = [EvaluationSet.read(merged.data, "test")]  # the run's further test sets were not asked for
     else:
-        sets = evaluation_sets(merged.data)
+        sets = load_test_sets(merged.data)
     if not sets:
         raise ValueError("data.test: not given, and the run has no test set; say which one, as data.test=PREFIX")
     evaluator.evaluate_sets(
@@ -55,17 +55,17 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
     )
 
 
-def _given(config: EvaluateConfig, overrides: Sequence[str], sets: Sequence[EvaluationSet]) -> list[Given]:
+def _given(config: EvaluateConfig, overrides: Sequence[str], sets: Sequence[EvaluationSet]) -> list[EvaluationInputs]:
     """What is given for each test set; all of it is read before anything is translated."""
     one_set = [f"hypotheses={config.hypotheses}"] if config.hypotheses is not None else []
     one_set += [f"baselines={name}" for name in config.baselines if not Path(name).is_dir()]
-    one_set += [f"outside={item}" for item in config.outside]
+    one_set += [f"outside={item}" for item in config.external_scores]
     if len(sets) > 1 and one_set:
         names = ", ".join(test.name for test in sets)
         raise ValueError(f"{one_set[0]}: a file is of one test set and there are {len(sets)} ({names}): give data.test")
     found = []
     for test in sets:
-        own = Given()
+        own = EvaluationInputs()
         if config.hypotheses is not None:
             own.hypotheses = read_hypotheses(config.hypotheses, test)
         for name in config.baselines:
@@ -76,11 +76,11 @@ def _given(config: EvaluateConfig, overrides: Sequence[str], sets: Sequence[Eval
                 if not path.is_file():
                     raise FileNotFoundError(f"{path}: no such file; evaluate {name} on {test.name} first")
             own.baselines[name] = read_hypotheses(path, test)
-        for name, _, file in (item.partition(":") for item in config.outside):
-            own.outside[name] = read_outside(file, len(test.pairs))
+        for name, _, file in (item.partition(":") for item in config.external_scores):
+            own.external_scores[name] = read_external_scores(file, len(test.pairs))
         found.append(own)
     return found
 
 
 if __name__ == "__main__":
-    command(main, EvaluateConfig, "evaluate")
+    run_command(main, EvaluateConfig, "evaluate")

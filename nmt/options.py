@@ -16,18 +16,18 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from nmt.models import MODELS
 
 T = TypeVar("T")
-ABSENT = "(none)"
+MISSING = "(none)"
 """Stands for the value of an option that a configuration does not have."""
 
 
-def options(config: object, prefix: str = "") -> dict[str, Any]:
+def leaves(config: object, prefix: str = "") -> dict[str, Any]:
     """Return every option of a configuration object and its type hint, in the order of the fields."""
     hints = get_type_hints(type(config))
     leaves: dict[str, Any] = {}
     for field in fields(config):  # type: ignore[arg-type]
         value = getattr(config, field.name)
         path = prefix + field.name
-        leaves |= options(value, path + ".") if is_dataclass(value) else {path: hints[field.name]}
+        leaves |= leaves(value, path + ".") if is_dataclass(value) else {path: hints[field.name]}
     return leaves
 
 
@@ -40,14 +40,14 @@ def nodes(config: object) -> Iterator[object]:
             yield from nodes(value)
 
 
-def node(config: object, path: str) -> Any:
+def get_node(config: object, path: str) -> Any:
     """Return the dataclass at a path such as "model.attention"; the whole for ""."""
     for name in path.split(".") if path else []:
         config = getattr(config, name)
     return config
 
 
-def entries(cls: type) -> dict[str, str]:
+def option_docs(cls: type) -> dict[str, str]:
     """Return what the docstrings of a configuration class and its bases say of each option, as "name, name: text"."""
     texts: dict[str, str] = {}
     for base in reversed(cls.__mro__):
@@ -68,7 +68,7 @@ def validate(config: object) -> None:
             check()
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str | None:
+def suggest(name: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate that `name` most likely means, wherever in the tree it lies; None when nothing is near.
 
     A name is compared with the last components of each candidate, however many, so "learning_rate" finds
@@ -95,7 +95,7 @@ def _optional(hint: Any) -> tuple[Any, bool]:
     return hint, hint is Any or hint is type(None)
 
 
-def needed(hint: Any) -> str:
+def describe_type(hint: Any) -> str:
     """Return in words what a value of this type looks like."""
     inner, optional = _optional(hint)
     table = {
@@ -111,7 +111,7 @@ def needed(hint: Any) -> str:
     return f"{words}, or null" if optional and inner is not Any else words
 
 
-def convert(hint: Any, value: Any, text: str | None = None) -> Any:
+def coerce(hint: Any, value: Any, text: str | None = None) -> Any:
     """Return `value` as one of the hint's type; raise TypeError when it cannot be read as one.
 
     Args:
@@ -134,7 +134,7 @@ def convert(hint: Any, value: Any, text: str | None = None) -> Any:
         if value is None:
             raise TypeError
         values = value if isinstance(value, list) else [value]
-        return [convert(item, each, str(each) if isinstance(value, list) else text) for each in values]
+        return [coerce(item, each, str(each) if isinstance(value, list) else text) for each in values]
     if get_origin(inner) is dict and isinstance(value, dict):
         return value
     if inner is int and isinstance(value, float) and value.is_integer():
@@ -146,12 +146,12 @@ def convert(hint: Any, value: Any, text: str | None = None) -> Any:
     return value
 
 
-def to_primitive(config: Any) -> dict[str, Any]:
+def to_dict(config: Any) -> dict[str, Any]:
     """Return a configuration as nested dicts of strings, numbers, booleans, None and lists, fit for a checkpoint."""
     return asdict(config)
 
 
-def from_primitive(cls: type[T], stored: dict[str, Any], prefix: str = "") -> T:
+def from_dict(cls: type[T], stored: dict[str, Any], prefix: str = "") -> T:
     """Return the configuration that `to_primitive` stored; options it lacks take their defaults.
 
     Raises:
@@ -173,9 +173,9 @@ def from_primitive(cls: type[T], stored: dict[str, Any], prefix: str = "") -> T:
         try:
             if is_node and not isinstance(value, dict):
                 raise TypeError
-            setattr(config, key, from_primitive(kind, value, f"{path}.") if is_node else convert(hints[key], value))
+            setattr(config, key, from_dict(kind, value, f"{path}.") if is_node else coerce(hints[key], value))
         except TypeError:
-            words = "a mapping of options is needed" if is_node else needed(hints[key])
+            words = "a mapping of options is needed" if is_node else describe_type(hints[key])
             raise ValueError(f"{path}={value!r} in the stored configuration: {words}") from None
     return config
 
@@ -200,7 +200,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def diff(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Return what changed between two stored configurations: "model.attention.score: additive → dot"."""
     return [f"{path}: {' → '.join(values)}" for path, values in differing(old, new).items()]
 
@@ -208,7 +208,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 def differing(*stored: dict[str, Any]) -> dict[str, list[str]]:
     """Return the options whose values are not the same in all stored configurations, with each value as text."""
     flat = [flatten(each) for each in stored]
-    values = {path: [each.get(path, ABSENT) for each in flat] for path in dict.fromkeys(itertools.chain(*flat))}
+    values = {path: [each.get(path, MISSING) for each in flat] for path in dict.fromkeys(itertools.chain(*flat))}
     return {
         path: ["null" if value is None else str(value) for value in row]
         for path, row in values.items()

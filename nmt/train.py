@@ -13,32 +13,32 @@ import torch
 
 from nmt import checkpoint, models
 from nmt.attention import NONE
-from nmt.cli.compose import command, save_yaml, to_yaml
+from nmt.cli.compose import run_command, save_yaml, to_yaml
 from nmt.cli.configs import Config
-from nmt.cli.run_directory import check_continuation, clean, command_line, texts
+from nmt.cli.run_directory import check_continuation, command_line, data_fingerprints, remove_temp_files
 from nmt.data import (
     SOURCES,
-    Batches,
-    Corpus,
+    BatchLoader,
     DataConfig,
-    Pair,
+    EncodedCorpus,
+    SentencePair,
     Tokenizer,
-    attach,
-    load_tokenizer,
-    locations,
-    more_tests,
-    prepare,
+    attach_alignments,
+    extra_test_sets,
+    load_corpus,
+    resolve_split,
+    train_or_load_tokenizer,
 )
-from nmt.data.batch_sampler import longest
-from nmt.data.preprocessing import counts
-from nmt.data.sources import read_location
+from nmt.data.batch_sampler import max_length
+from nmt.data.preprocessing import format_counts
+from nmt.data.sources import read_split_part
 from nmt.evaluation import evaluator
 from nmt.evaluation.evaluator import EvaluationSet
-from nmt.evaluation.report.page import SplitReport
+from nmt.evaluation.report.page import SplitStats
 from nmt.inference.translator import Translator
-from nmt.models.flops import on_meta
-from nmt.models.parameter_matching import matched
-from nmt.options import to_primitive
+from nmt.models.flops import build_on_meta
+from nmt.models.parameter_matching import match_parameters
+from nmt.options import to_dict
 from nmt.runtime.device import resolve_device
 from nmt.runtime.files import locked, remove_leftovers, write_text
 from nmt.runtime.logs import log_file
@@ -48,17 +48,17 @@ from nmt.training.config import AUTO
 from nmt.training.distributed import Ranks
 from nmt.training.signals import StopSignal
 from nmt.training.trainer import Trainer
-from nmt.training.validation import Validation
+from nmt.training.validation import Validator
 
 log = logging.getLogger("nmt.train")
 
 
-class Prepared(NamedTuple):
+class TrainingSetup(NamedTuple):
     """What a run needs before there is a model."""
 
     config: Config  # with matched widths, and the batch size of the run that is continued
     tokenizer: Tokenizer
-    corpora: dict[str, Corpus]
+    corpora: dict[str, EncodedCorpus]
     valid: EvaluationSet
     tests: list[EvaluationSet]
     notes: list[str]  # sentences about what was chosen for the user
@@ -73,34 +73,38 @@ def main(config: Config, overrides: list[str]) -> None:
         return
     ranks = distributed.join(config.train.devices, kind)
     with launcher.missing_ranks(ranks.size > 1):
-        setup_process(ranks.threads(config.threads))
+        setup_process(ranks.threads(config.num_threads))
         if not ranks.is_first:
             logging.getLogger("nmt").setLevel(logging.CRITICAL)  # the first one speaks for all
         device = ranks.device(resolve_device(config.device))
         directory = Path(config.runs) / str(config.name)
-        begun = checkpoint.stamp(directory / "checkpoints")
+        begun = checkpoint.signature(directory / "checkpoints")
         with ranks.in_turn():
             prepared = _prepare(config)
         config, tokenizer, corpora = prepared.config, prepared.tokenizer, prepared.corpora
         torch.manual_seed(config.seed)
-        model = models.build(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
+        model = models.build_model(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
         model.to(device)
         if config.train.batch_tokens == AUTO:
-            found = auto_batch_size.largest(model, corpora["train"], config.train, device, ranks)
+            found = auto_batch_size.find_batch_tokens(model, corpora["train"], config.train, device, ranks)
             config = dataclasses.replace(config, train=dataclasses.replace(config.train, batch_tokens=found))
             prepared.notes.append(f"train.batch_tokens=auto: {found} tokens, as much as the memory holds")
         given = command_line("train", overrides)
         with _owned(directory, begun, ranks), StopSignal(ranks.size > 1) as stop:
             trainer = Trainer(
                 model,
-                Batches(corpora["train"], tokenizer, config.train.batch_tokens, config.seed, device=device),
+                BatchLoader(corpora["train"], tokenizer, config.train.batch_tokens, config.seed, device=device),
                 _validation(prepared, config, model, device),
                 config.train,
                 config.optim,
                 seed=config.seed,
                 device=device,
                 directory=directory,
-                header={"config": to_primitive(config), "tokenizer": tokenizer.state(), "texts": texts(config)},
+                header={
+                    "config": to_dict(config),
+                    "tokenizer": tokenizer.state_dict(),
+                    "texts": data_fingerprints(config),
+                },
                 ranks=ranks,
             )
             if ranks.is_first:  # and nothing has been refused
@@ -117,29 +121,29 @@ def main(config: Config, overrides: list[str]) -> None:
                 _finish(trainer, prepared._replace(config=config), given)
 
 
-def _prepare(config: Config) -> Prepared:
+def _prepare(config: Config) -> TrainingSetup:
     """Everything but the model; mistakes in any of it show now, not after training."""
-    remove_leftovers(Path(config.data.cache))
+    remove_leftovers(Path(config.data.cache_dir))
     config, tokenizer, how_matched = _sized(config)
-    corpora = {split: prepare(config.data, split, tokenizer) for split in ("train", "valid")}
-    if config.train.guided_alignment:
-        corpora["train"] = attach(config.data, corpora["train"], tokenizer)
-    tests = evaluator.evaluation_sets(config.data)
+    corpora = {split: load_corpus(config.data, split, tokenizer) for split in ("train", "valid")}
+    if config.train.guided_alignment_weight:
+        corpora["train"] = attach_alignments(config.data, corpora["train"], tokenizer)
+    tests = evaluator.load_test_sets(config.data)
     valid = EvaluationSet.read(config.data, "valid")
-    if config.train.stop_metric == "aer" and valid.gold is None:
+    if config.train.early_stopping_metric == "aer" and valid.gold is None:
         raise ValueError(
-            f"train.stop_metric=aer: the validation text {', '.join(locations(config.data, 'valid'))} has no word "
+            f"train.stop_metric=aer: the validation text {', '.join(resolve_split(config.data, 'valid'))} has no word "
             "alignment beside it (PREFIX.gold; for one file, its name with .gold); add it, or choose bleu, chrf or loss"
         )
-    prepared = Prepared(config, tokenizer, corpora, valid, tests, [how_matched] if how_matched else [])
+    prepared = TrainingSetup(config, tokenizer, corpora, valid, tests, [how_matched] if how_matched else [])
     _check_lengths(prepared)
     return prepared
 
 
-def _check_lengths(prepared: Prepared) -> None:
+def _check_lengths(prepared: TrainingSetup) -> None:
     """Raises ValueError when a sentence that the model will be given is longer than its learned positions."""
     config, tokenizer = prepared.config, prepared.tokenizer
-    model = on_meta(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
+    model = build_on_meta(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
     sides = ((model.max_source, tokenizer.encode_source), (model.max_target, tokenizer.encode_target))
     for side, (most, encode) in enumerate(sides):
         if most is None:
@@ -157,8 +161,8 @@ def _check_lengths(prepared: Prepared) -> None:
                 "model.positions=sinusoidal or rotary, or take the sentence out"
             )
         for name, corpus in prepared.corpora.items():
-            length = longest((corpus.source, corpus.target)[side].offsets) + 1
-            corpus.release()
+            length = max_length((corpus.source, corpus.target)[side].offsets) + 1
+            corpus.drop_page_cache()
             if length > most:
                 raise ValueError(
                     f"data.{name}: the longest {('source', 'target')[side]} has {length} tokens, the end token "
@@ -167,26 +171,26 @@ def _check_lengths(prepared: Prepared) -> None:
                 )
 
 
-def _given(prepared: Prepared, side: int) -> Iterator[tuple[str, list[Pair]]]:
+def _given(prepared: TrainingSetup, side: int) -> Iterator[tuple[str, list[SentencePair]]]:
     """The split of each set that is evaluated, and the pairs of it whose sources (0) or targets (1) the model reads."""
     config, valid, tests = prepared.config, prepared.valid, prepared.tests
-    first = config.train.valid_sentences or len(valid.pairs)
-    yield "valid", valid.pairs[: max(first, config.alignment.choose_on)]
-    more = more_tests(config.data)
+    first = config.train.valid_bleu_sentences or len(valid.pairs)
+    yield "valid", valid.pairs[: max(first, config.alignment.selection_pairs)]
+    more = extra_test_sets(config.data)
     for split, test in zip([*["test"][: len(tests) - len(more)], *more], tests, strict=True):
         all_read = side == 0 or test.gold is not None  # else the importance of heads is all that needs references
-        yield split, test.pairs if all_read else test.pairs[: config.alignment.importance_on]
+        yield split, test.pairs if all_read else test.pairs[: config.alignment.head_importance_pairs]
 
 
 def _place(data: DataConfig, split: str, side: int, row: int) -> str:
     """Where a sentence of a split stands: "text/test.de: line 3"."""
-    for place in locations(data, split):
-        num = sum(len(sources) for sources, _ in read_location(data, place, Counter()))
+    for place in resolve_split(data, split):
+        num = sum(len(sources) for sources, _ in read_split_part(data, place, Counter()))
         if row < num:
             break
         row -= num
-    files = SOURCES[data.kind].files(data, place)
-    return f"{files[-side] if files else f'{data.path} ({place})'}: line {row + 1}"
+    files = SOURCES[data.format].files(data, place)
+    return f"{files[-side] if files else f'{data.hf_dataset} ({place})'}: line {row + 1}"
 
 
 @contextlib.contextmanager
@@ -203,15 +207,15 @@ def _owned(directory: Path, begun: object, ranks: Ranks) -> Iterator[None]:
         yield
         return
     with locked(directory), log_file(directory / "train.log"):
-        if checkpoint.stamp(directory / "checkpoints") != begun:
+        if checkpoint.signature(directory / "checkpoints") != begun:
             raise ValueError(f"{directory}: another process has trained there in the meantime; give the command again")
-        clean(directory)
+        remove_temp_files(directory)
         yield
 
 
-def _introduce(trainer: Trainer, prepared: Prepared) -> None:
+def _introduce(trainer: Trainer, prepared: TrainingSetup) -> None:
     """The first lines of the log."""
-    config, corpora, begin = prepared.config, prepared.corpora, trainer.position.update
+    config, corpora, begin = prepared.config, prepared.corpora, trainer.progress.update
     size = trainer.ranks.size
     log.info(
         "%s: %s, %d parameters, %s on %s with %d threads; %s",
@@ -225,24 +229,24 @@ def _introduce(trainer: Trainer, prepared: Prepared) -> None:
     )
     for note in prepared.notes:
         log.info("%s", note)
-    if idle := config.idle():
+    if idle := config.unused_options():
         log.warning("without effect beside the other options: %s", ", ".join(idle))
     for name, corpus in corpora.items():
         # said on standard error when they were prepared; here for the run's own log file
         kept = f"{len(corpus)} of {corpus.num_read} pairs"
-        changed = (counts(corpus.dropped) or "none", counts(corpus.repaired) or "none")
+        changed = (format_counts(corpus.dropped) or "none", format_counts(corpus.repaired) or "none")
         log.debug("%s: %s; dropped: %s; repaired: %s", name, kept, *changed)
 
 
-def _finish(trainer: Trainer, prepared: Prepared, given: str) -> None:
+def _finish(trainer: Trainer, prepared: TrainingSetup, given: str) -> None:
     """The last line, and the evaluation of the best checkpoint."""
-    position, config = trainer.position, prepared.config
+    position, config = trainer.progress, prepared.config
     best = f"best at update {position.best_update}"
-    if position.best_mean:
-        best = f"best is the mean of updates {', '.join(map(str, position.best_mean))}"
+    if position.best_averaged_updates:
+        best = f"best is the mean of updates {', '.join(map(str, position.best_averaged_updates))}"
     minutes = position.seconds / 60
-    log.info("%s after %d updates, %.1f minutes; %s", position.finished, position.update, minutes, best)
-    if unusual := counts(
+    log.info("%s after %d updates, %.1f minutes; %s", position.stop_reason, position.update, minutes, best)
+    if unusual := format_counts(
         {name.replace("_", " "): number for name, number in trainer.anomaly_counts().items() if number}
     ):
         log.info("in the whole run: %s", unusual)
@@ -250,7 +254,7 @@ def _finish(trainer: Trainer, prepared: Prepared, given: str) -> None:
         name=str(config.name),
         command=given,
         config=to_yaml(config),
-        history=logger.read(trainer.directory / "metrics.jsonl"),
+        history=logger.read_metrics(trainer.directory / "metrics.jsonl"),
         data=[_split(name, corpus) for name, corpus in prepared.corpora.items()],
         texts=trainer.header["texts"],
     )
@@ -267,8 +271,8 @@ def _finish(trainer: Trainer, prepared: Prepared, given: str) -> None:
         data=config.data,
         carrier=trainer.best,
     )
-    found = {f"{result.name}/{name}": value for result in results for name, value in result.numbers().items()}
-    logger.log_hparams(trainer.directory, to_primitive(config), found, position.update)
+    found = {f"{result.name}/{name}": value for result in results for name, value in result.flat_scores().items()}
+    logger.log_hparams(trainer.directory, to_dict(config), found, position.update)
 
 
 def _sized(config: Config) -> tuple[Config, Tokenizer, str]:
@@ -277,35 +281,35 @@ def _sized(config: Config) -> tuple[Config, Tokenizer, str]:
     Raises:
         ValueError: it would continue a run that was started with other options, or nothing matches.
     """
-    found = checkpoint.newest(Path(config.runs) / str(config.name) / "checkpoints")
+    found = checkpoint.latest_valid(Path(config.runs) / str(config.name) / "checkpoints")
     begun = found.content["config"] if found is not None else None
     if begun is not None and config.train.batch_tokens == AUTO:  # measured when the run was begun
         train = dataclasses.replace(config.train, batch_tokens=begun["train"]["batch_tokens"])
         config = dataclasses.replace(config, train=train)
     if begun is not None and config.model.match == NONE:
-        check_continuation(begun, to_primitive(config))  # before anything is made
-    tokenizer = load_tokenizer(config.data)
-    model, text = matched(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
+        check_continuation(begun, to_dict(config))  # before anything is made
+    tokenizer = train_or_load_tokenizer(config.data)
+    model, text = match_parameters(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
     config = dataclasses.replace(config, model=model)
     if begun is not None:  # it holds matched widths
-        check_continuation(begun, to_primitive(config))
+        check_continuation(begun, to_dict(config))
     return config, tokenizer, text
 
 
-def _validation(prepared: Prepared, config: Config, model: models.Seq2Seq, device: torch.device) -> Validation:
+def _validation(prepared: TrainingSetup, config: Config, model: models.Seq2Seq, device: torch.device) -> Validator:
     translator = Translator(model, prepared.tokenizer, config.search, device)
     valid = prepared.valid
-    first = config.train.valid_sentences or len(valid.pairs)
+    first = config.train.valid_bleu_sentences or len(valid.pairs)
     gold = valid.gold[:first] if valid.gold is not None else None
-    batches = Batches(
+    batches = BatchLoader(
         prepared.corpora["valid"], prepared.tokenizer, config.train.batch_tokens, config.seed, device=device
     )
-    return Validation(translator, batches, valid.pairs[:first], gold, config.metrics, config.alignment)
+    return Validator(translator, batches, valid.pairs[:first], gold, config.metrics, config.alignment)
 
 
-def _split(name: str, corpus: Corpus) -> SplitReport:
-    return SplitReport(name, corpus.num_read, len(corpus), corpus.dropped, corpus.repaired)
+def _split(name: str, corpus: EncodedCorpus) -> SplitStats:
+    return SplitStats(name, corpus.num_read, len(corpus), corpus.dropped, corpus.repaired)
 
 
 if __name__ == "__main__":
-    command(main, Config, "train")
+    run_command(main, Config, "train")

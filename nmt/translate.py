@@ -4,12 +4,12 @@ import sys
 import time
 
 from nmt import checkpoint
-from nmt.cli.compose import command, overlay
+from nmt.cli.compose import merge_with_checkpoint, run_command
 from nmt.cli.configs import Config, TranslateConfig
 from nmt.inference.line_reader import MOST_BYTES, Lines
-from nmt.inference.line_translator import Answers, json_line
+from nmt.inference.line_translator import LineTranslator, json_line
 from nmt.inference.translator import Translator
-from nmt.options import from_primitive
+from nmt.options import from_dict
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
 
@@ -23,29 +23,29 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
     for name, stream in (("input", sys.stdin), ("output", sys.stdout)):
         if stream is None:  # closed by whoever started the command
             raise ValueError(f"standard {name} is closed; open both, as in < source.txt > target.txt")
-    setup_process(config.threads)
+    setup_process(config.num_threads)
     device = resolve_device(config.device)
     named = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
-    contents = [checkpoint.load(checkpoint.locate(path), device) for path in named]
-    merged = overlay(from_primitive(Config, contents[0]["config"]), config, overrides)
+    contents = [checkpoint.load(checkpoint.resolve(path), device) for path in named]
+    merged = merge_with_checkpoint(from_dict(Config, contents[0]["config"]), config, overrides)
     translator = Translator.from_checkpoints(contents, merged.search, device)
     del contents
-    answers = Answers(translator, config.max_length or merged.data.max_length)
+    answers = LineTranslator(translator, config.max_length or merged.data.max_length)
     _translate(answers, config.format == "jsonl", BATCHES_AT_ONCE * merged.search.batch_size)
 
 
-def _translate(answers: Answers, as_json: bool, at_once: int) -> None:
+def _translate(answers: LineTranslator, as_json: bool, at_once: int) -> None:
     lines, number, started = Lines(sys.stdin.fileno()), 0, time.monotonic()
     odd = {"repaired": 0, "failed": 0}
     shows = sys.stderr.isatty() and not sys.stdin.isatty() and not sys.stdout.isatty()
     while block := lines.take(at_once):
-        for line, answer in zip(block, answers.answer(block), strict=True):
+        for line, answer in zip(block, answers.translate_lines(block), strict=True):
             number += 1
             odd["repaired"] += line is not None and _is_repaired(line)
             if answer.error is not None:
                 odd["failed"] += 1
                 print(f"line {number}: {answer.error}", file=sys.stderr)
-            text = json_line(answers.record(number, answer)) if as_json else answer.ranked()[0].text
+            text = json_line(answers.to_json(number, answer)) if as_json else answer.n_best()[0].text
             sys.stdout.buffer.write(text.encode("utf-8", errors="replace") + b"\n")
         sys.stdout.buffer.flush()
         if shows:
@@ -64,7 +64,7 @@ def _is_repaired(line: bytes) -> bool:
     return False
 
 
-def _tell(answers: Answers, odd: dict[str, int]) -> None:
+def _tell(answers: LineTranslator, odd: dict[str, int]) -> None:
     limits = "search.max_ratio and search.max_extra"
     told = {
         f"lines had no translation and are empty (a line has at most {MOST_BYTES:,} bytes)": odd["failed"],
@@ -80,4 +80,4 @@ def _tell(answers: Answers, odd: dict[str, int]) -> None:
 
 
 if __name__ == "__main__":
-    command(main, TranslateConfig, "translate")
+    run_command(main, TranslateConfig, "translate")

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nmt.alignment import METHODS, Link, read_pharaoh, symmetrize, write_pharaoh
-from nmt.data.text_files import check_file, read_both
+from nmt.data.text_files import check_file, read_parallel
 
 _EDGES = re.compile(r"^\W+|\W+$")
 
@@ -47,7 +47,7 @@ def read(prefixes: Sequence[str], languages: Sequence[str]) -> list[list[tuple[s
         source, target = (Path(f"{prefix}.{language}") for language in languages)
         for path in (source, target):
             check_file(path, "; a prefix is read from one file for each of --languages")
-        blocks = read_both(source, target, Counter())
+        blocks = read_parallel(source, target, Counter())
         corpora.append([pair for block in blocks for pair in zip(*block, strict=True)])
     return corpora
 

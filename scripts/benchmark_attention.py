@@ -13,9 +13,9 @@ import torch
 from benchmark_common import in_subprocess, lengths, parse, report, resident_mebibytes
 from torch import Tensor
 
-from nmt.attention import CROSS, ENCODER, NORMALISERS, SCORES, WINDOWS, Attention, AttentionConfig
+from nmt.attention import CROSS, ENCODER_SELF, NORMALIZERS, SCORES, WINDOWS, Attention, AttentionConfig
 from nmt.attention.scores import Additive, Score
-from nmt.evaluation.evaluator import versions
+from nmt.evaluation.evaluator import package_versions
 from nmt.runtime.process import setup_process
 
 CORE = {"batch": 64, "queries": 64, "keys": 64, "heads": 8, "width": 64}
@@ -37,8 +37,8 @@ def measure(arguments: list[str]) -> dict[str, Any]:
     for row in core:
         report(f"  {row['name']:<20} {row['milliseconds']:>10.1f} {row['mebibytes']:>10.1f}")
     places = [(score, "global", CROSS) for score in SCORES]
-    places += [("scaled", window, kind.sites[0]) for window, kind in WINDOWS.items() if window != "global"]
-    places += [("additive", "sliding", ENCODER), ("scaled", "global", ENCODER)]
+    places += [("scaled", window, kind.attention_types[0]) for window, kind in WINDOWS.items() if window != "global"]
+    places += [("additive", "sliding", ENCODER_SELF), ("scaled", "global", ENCODER_SELF)]
     growth = []
     report(f"growth, {GROWTH}, forward and backward; ms and MiB at lengths {sizes}")
     for score, window, site in places:
@@ -57,7 +57,7 @@ def measure(arguments: list[str]) -> dict[str, Any]:
         "naive_memory_to_scaled": round(core[1]["mebibytes"] / core[0]["mebibytes"], 2),
         "naive_time_to_additive": round(core[1]["milliseconds"] / core[2]["milliseconds"], 2),
     }
-    return {"core": core, **ratios, "growth": growth, **common, "load_before": load, "versions": versions()}
+    return {"core": core, **ratios, "growth": growth, **common, "load_before": load, "versions": package_versions()}
 
 
 def _exponent(lengths: list[int], values: list[float]) -> float:
@@ -79,10 +79,10 @@ def _core(case: dict[str, Any]) -> Callable[[], None]:
     formula: Callable[[Tensor, Tensor], Tensor] = score
     if case["name"].startswith("naive"):
         assert isinstance(score, Additive)
-        formula = score.plain
+        formula = score.reference
 
     def step() -> None:
-        weights = NORMALISERS["softmax"](formula(query, score.prepare(keys)), 0)
+        weights = NORMALIZERS["softmax"](formula(query, score.prepare(keys)), 0)
         (weights.to(values.dtype) @ values).sum().backward()
         for leaf in (query, keys, values):
             leaf.grad = None
@@ -93,14 +93,14 @@ def _core(case: dict[str, Any]) -> Callable[[], None]:
 def _growth(case: dict[str, Any]) -> Callable[[], None]:
     """The whole module with its projections, T = S."""
     dim, length = GROWTH["dim"], case["length"]
-    config = AttentionConfig(score=case["score"], heads=GROWTH["heads"], window=case["window"], width=10)
-    part = Attention(config, dim, dim, site=case["site"], out_dim=dim, bias=True)
+    config = AttentionConfig(score=case["score"], heads=GROWTH["heads"], window=case["window"], window_size=10)
+    part = Attention(config, dim, dim, attention_type=case["site"], out_dim=dim, bias=True)
     states = torch.randn(GROWTH["batch"], length, dim, requires_grad=True)
     query = states if case["site"] != CROSS else torch.randn(GROWTH["batch"], length, dim, requires_grad=True)
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=case["dtype"] == "bf16"):
-            part(query, part.prepare(states), None).context.sum().backward()
+            part(query, part.precompute_keys(states), None).context.sum().backward()
         for tensor in (query, states, *part.parameters()):
             tensor.grad = None
 

@@ -17,7 +17,7 @@ from typing import Any
 import sentencepiece
 from benchmark_common import in_subprocess, parse, report, resident_mebibytes
 
-from nmt.data import Batches, DataConfig, TokenizerConfig, load_tokenizer, prepare
+from nmt.data import BatchLoader, DataConfig, TokenizerConfig, load_corpus, train_or_load_tokenizer
 from nmt.data.sources import read_blocks
 from nmt.runtime.process import setup_process
 
@@ -61,9 +61,9 @@ def measure(arguments: list[str]) -> dict[str, Any]:
             result[step] = in_subprocess(__file__, {**case, "step": step})
             report(f"{step}: {json.dumps(result[step])}")
     result["load_after"] = os.getloadavg()[0]
-    from nmt.evaluation.evaluator import versions  # not in the measured processes
+    from nmt.evaluation.evaluator import package_versions  # not in the measured processes
 
-    result["versions"] = versions()
+    result["versions"] = package_versions()
     if case["output"]:
         Path(case["output"]).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
@@ -107,31 +107,31 @@ def _word(number: int) -> str:
 
 
 def _tokenizer_config(case: dict[str, Any]) -> TokenizerConfig:
-    return TokenizerConfig(kind=case["tokenizer"], vocab_size=case["vocab_size"], max_pairs=case["max_pairs"])
+    return TokenizerConfig(type=case["tokenizer"], vocab_size=case["vocab_size"], max_training_pairs=case["max_pairs"])
 
 
 def _config(case: dict[str, Any]) -> DataConfig:
     folder = Path(case["folder"])
     return DataConfig(
-        kind="text",
+        format="text",
         train=str(folder / "text"),
         source_lang=case["languages"][0],
         target_lang=case["languages"][1],
-        cache=str(folder / "cache"),
+        cache_dir=str(folder / "cache"),
         tokenizer=_tokenizer_config(case),
     )
 
 
 def _tokenizer(case: dict[str, Any]) -> dict[str, Any]:
-    tokenizer = load_tokenizer(_config(case))
+    tokenizer = train_or_load_tokenizer(_config(case))
     return {"size": tokenizer.source_size}
 
 
 def _prepare(case: dict[str, Any]) -> dict[str, Any]:
     config = _config(case)
-    tokenizer = load_tokenizer(config)
+    tokenizer = train_or_load_tokenizer(config)
     begin, cpu = time.perf_counter(), time.process_time()
-    corpus = prepare(config, "train", tokenizer)
+    corpus = load_corpus(config, "train", tokenizer)
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
     return {
         "pairs": corpus.num_read,
@@ -143,7 +143,7 @@ def _prepare(case: dict[str, Any]) -> dict[str, Any]:
 def _floor(case: dict[str, Any]) -> dict[str, Any]:
     """What SentencePiece takes for the same text when it is called directly."""
     config = _config(case)
-    tokenizer = load_tokenizer(config)
+    tokenizer = train_or_load_tokenizer(config)
     if case["tokenizer"] not in ("unigram", "bpe"):
         return {}
     sides = [
@@ -171,9 +171,9 @@ def _blocks(config: DataConfig, num: int) -> Iterator[tuple[list[str], list[str]
 def _start(case: dict[str, Any]) -> dict[str, Any]:
     """From the start of the process, the import of torch included, to the first batch."""
     config = _config(case)
-    tokenizer = load_tokenizer(config)
-    corpus = prepare(config, "train", tokenizer)
-    batches = Batches(corpus, tokenizer, case["batch_tokens"], 1)
+    tokenizer = train_or_load_tokenizer(config)
+    corpus = load_corpus(config, "train", tokenizer)
+    batches = BatchLoader(corpus, tokenizer, case["batch_tokens"], 1)
     next(batches.epoch(0))
     return {"seconds_to_first_batch": round(time.time() - case["started"], 2), "cpu_seconds": time.process_time()}
 
@@ -181,9 +181,9 @@ def _start(case: dict[str, Any]) -> dict[str, Any]:
 def _read(case: dict[str, Any]) -> dict[str, Any]:
     """Shuffled batches, made in the thread that counts them."""
     config = _config(case)
-    tokenizer = load_tokenizer(config)
-    corpus = prepare(config, "train", tokenizer)
-    reader = Batches(corpus, tokenizer, case["batch_tokens"], 1, prefetch=0).epoch(0)
+    tokenizer = train_or_load_tokenizer(config)
+    corpus = load_corpus(config, "train", tokenizer)
+    reader = BatchLoader(corpus, tokenizer, case["batch_tokens"], 1, prefetch=0).epoch(0)
     next(reader)
     num_tokens = num_batches = padded = 0
     begin, cpu = time.perf_counter(), time.process_time()

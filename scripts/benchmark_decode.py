@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nmt import checkpoint, search
 from nmt.data import EOS
-from nmt.evaluation.evaluator import versions
+from nmt.evaluation.evaluator import package_versions
 from nmt.inference.translator import Translator
 from nmt.models.seq2seq import Seq2Seq
 from nmt.runtime.process import setup_process
@@ -73,7 +73,7 @@ def speed(translator: Translator, sources: list[list[int]]) -> dict[str, Any]:
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     counter.remove()
     num_tokens = sum(len(translations[i][0].tokens) + 1 for i in range(len(sources)))
-    rate = matmul_rate(config.batch_size * config.beam, 256)
+    rate = matmul_rate(config.batch_size * config.beam_size, 256)
     return {
         "sentences_per_second": round(len(sources) / wall, 1),
         "tokens_per_second": round(num_tokens / wall, 1),
@@ -119,7 +119,7 @@ def measure(arguments: list[str]) -> dict[str, Any]:
     if not (options["checkpoint"] and options["source"]):
         raise SystemExit("error: decode needs checkpoint=RUN and source=FILE")
     setup_process(options["threads"])
-    content = checkpoint.load(checkpoint.locate(options["checkpoint"]))
+    content = checkpoint.load(checkpoint.resolve(options["checkpoint"]))
     config = search.SearchConfig(
         **{name.removeprefix("search."): value for name, value in options.items() if name.startswith("search.")}
     )
@@ -133,11 +133,11 @@ def measure(arguments: list[str]) -> dict[str, Any]:
         "sentences": len(sources),
         "growth": growth(translator, lengths(options["lengths"]), options["sentences"]),
         "threads": torch.get_num_threads(),
-        "beam": config.beam,
+        "beam": config.beam_size,
         "batch_size": config.batch_size,
         "parameters": sum(parameter.numel() for parameter in translator.model.parameters()),
         "load_before": load,
-        "versions": versions(),
+        "versions": package_versions(),
     }
     floor = result["floor"]
     report(

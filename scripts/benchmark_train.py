@@ -20,8 +20,8 @@ from torch.nn.utils import clip_grad_norm_
 import nmt.cli.compose
 from nmt import models
 from nmt.cli.configs import Config
-from nmt.data import Batch, Batches, load_tokenizer, on_device, prepare
-from nmt.evaluation.evaluator import versions
+from nmt.data import Batch, BatchLoader, batch_to_device, load_corpus, train_or_load_tokenizer
+from nmt.evaluation.evaluator import package_versions
 from nmt.models.flops import flops_per_token
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
@@ -48,15 +48,15 @@ def measure(arguments: list[str]) -> dict[str, Any]:
 
 
 def _measure(config: Config, updates: int, warmup: int) -> dict[str, Any]:
-    setup_process(config.threads)
+    setup_process(config.num_threads)
     device = resolve_device(config.device)
-    tokenizer = load_tokenizer(config.data)
-    corpus = prepare(config.data, "train", tokenizer)
+    tokenizer = train_or_load_tokenizer(config.data)
+    corpus = load_corpus(config.data, "train", tokenizer)
     torch.manual_seed(config.seed)
     sizes = tokenizer.source_size, tokenizer.target_size
-    model = models.build(config.model, *sizes, joint=tokenizer.joint).to(device)
+    model = models.build_model(config.model, *sizes, joint=tokenizer.joint).to(device)
     model.train()
-    batches = Batches(corpus, tokenizer, config.train.batch_tokens, config.seed, device=device)
+    batches = BatchLoader(corpus, tokenizer, config.train.batch_tokens, config.seed, device=device)
     load = os.getloadavg()[0]
     endless = (batch for epoch in count() for batch in batches.epoch(epoch))
     with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +92,7 @@ def _measure(config: Config, updates: int, warmup: int) -> dict[str, Any]:
         "peak_mebibytes": peak,
         "load_before": load,
         "load_after": os.getloadavg()[0],
-        "versions": versions(),
+        "versions": package_versions(),
     }
 
 
@@ -122,7 +122,7 @@ def _phases(trainer: Trainer, batches: Iterator[Batch], updates: int, device: to
         last = now
 
     for _ in range(updates):
-        batch = on_device(next(batches), device)
+        batch = batch_to_device(next(batches), device)
         lap("data")
         loss, _losses = trainer.objective(trainer.model, batch, trainer.precision)
         lap("forward")

@@ -32,7 +32,7 @@ from nmt.cli.run_directory import run_name
 from nmt.cli.sweep.process_launcher import PARENT, reason_of
 from nmt.runtime.files import locked
 from nmt.training import logger
-from nmt.training.config import STOP_METRICS
+from nmt.training.config import EARLY_STOPPING_METRICS
 
 WARM_UP = 3
 """Trials that are never ended early, so that there is something to compare with."""
@@ -113,17 +113,17 @@ def train(trial: Any, arguments: list[str], directory: Path, metric: str) -> flo
     values = [row[key] for row in rows if key in row]
     if not values:
         raise ValueError(missing(metric, rows[-1] if rows else {}))
-    return max(values) if STOP_METRICS[metric] > 0 else min(values)
+    return max(values) if EARLY_STOPPING_METRICS[metric] > 0 else min(values)
 
 
 def validations(directory: Path) -> list[dict[str, Any]]:
     """Return the rows of the validations of a run so far."""
-    return [row for row in logger.read(directory / "metrics.jsonl") if "valid_loss" in row]
+    return [row for row in logger.read_metrics(directory / "metrics.jsonl") if "valid_loss" in row]
 
 
 def missing(metric: str, row: dict[str, Any]) -> str:
     """Return the message that a validation does not have the metric, and what would add it."""
-    there = ", ".join(name for name in STOP_METRICS if f"valid_{name}" in row) or "none"
+    there = ", ".join(name for name in EARLY_STOPPING_METRICS if f"valid_{name}" in row) or "none"
     remedy = "add it to metrics.names, as in metrics.names=[bleu,chrf]"
     if metric == "aer":
         remedy = "it needs a file of gold alignments beside the validation text, and a model with attention"
@@ -164,7 +164,7 @@ def open_study(options: argparse.Namespace, runs: Path) -> Any:
         study_name=options.name,
         storage=optuna.storages.JournalStorage(backend),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=WARM_UP),
-        direction="maximize" if STOP_METRICS[options.metric] > 0 else "minimize",
+        direction="maximize" if EARLY_STOPPING_METRICS[options.metric] > 0 else "minimize",
         load_if_exists=True,
     )
     metric = study.user_attrs.get("metric", options.metric)
@@ -238,7 +238,7 @@ def main() -> None:
     parser.add_argument("name", help="of the study, whose runs lie in runs/NAME/")
     parser.add_argument("arguments", nargs="*", metavar="OPTION=RANGE or name=value")
     parser.add_argument("--trials", type=int, default=20, help="how many in all, those of earlier sittings counted")
-    parser.add_argument("--metric", choices=STOP_METRICS, default="bleu", help="of the validation set")
+    parser.add_argument("--metric", choices=EARLY_STOPPING_METRICS, default="bleu", help="of the validation set")
     parser.add_argument("--seed", type=int, default=1, help="of the proposals")
     try:
         search(parser.parse_intermixed_args())

@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from nmt.alignment import read_pharaoh, score
-from nmt.alignment.pharaoh import Gold
+from nmt.alignment import alignment_error_rate, read_pharaoh
+from nmt.alignment.pharaoh import GoldAlignment
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "align_with_eflomal.py"
 PROGRAM = """#!{python}
@@ -96,4 +96,6 @@ def test_eflomal_itself_finds_a_lexicon(script: ModuleType, tmp_path: Path) -> N
     found = script.align(pairs, "eflomal-align", "grow-diag-final-and")
     truth = frozenset({(0, 1), (1, 2), (2, 0)})
     plain = [number for number in range(len(pairs)) if (number + 1) % 7]
-    assert score([found[number] for number in plain], [Gold(truth, truth)] * len(plain)).aer < 0.1
+    assert (
+        alignment_error_rate([found[number] for number in plain], [GoldAlignment(truth, truth)] * len(plain)).aer < 0.1
+    )

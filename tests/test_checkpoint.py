@@ -57,7 +57,7 @@ def test_a_flipped_bit_anywhere_is_noticed(tmp_path: Path) -> None:
         data = bytearray(whole)
         data[place] ^= 1 << place % 8
         path.write_bytes(data)
-        with pytest.raises(checkpoint.DamagedError, match=r"one.pt: (damaged|truncated)") as error:
+        with pytest.raises(checkpoint.CorruptCheckpointError, match=r"one.pt: (damaged|truncated)") as error:
             checkpoint.load(path)
         assert "\n" not in str(error.value)
     path.write_bytes(whole)
@@ -117,14 +117,16 @@ def test_the_format_before_loads(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x10
     path.write_bytes(data)
-    with pytest.raises(checkpoint.DamagedError, match=r"older.pt: damaged checkpoint \(the checksum of its part"):
+    with pytest.raises(
+        checkpoint.CorruptCheckpointError, match=r"older.pt: damaged checkpoint \(the checksum of its part"
+    ):
         checkpoint.load(path)
 
 
 def test_a_seal_cannot_be_left_out(tmp_path: Path) -> None:
     path = tmp_path / "unsealed.pt"
     torch.save({"format": checkpoint.FORMAT, "format_version": checkpoint.FORMAT_VERSION, "nmt": "x"}, path)
-    with pytest.raises(checkpoint.DamagedError, match=r"its checksum is missing"):
+    with pytest.raises(checkpoint.CorruptCheckpointError, match=r"its checksum is missing"):
         checkpoint.load(path)
 
 
@@ -146,11 +148,11 @@ def test_locate(tmp_path: Path) -> None:
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"has no checkpoints/best.pt and no checkpoints/last.pt"):
-        checkpoint.locate(run)
+        checkpoint.resolve(run)
     checkpoint.save(run / "checkpoints" / "last.pt", {})
-    assert checkpoint.locate(run).name == "last.pt"
+    assert checkpoint.resolve(run).name == "last.pt"
     checkpoint.save(run / "checkpoints" / "best.pt", {})
-    assert checkpoint.locate(str(run)).name == "best.pt"
-    assert checkpoint.locate(run / "checkpoints" / "last.pt").name == "last.pt"
+    assert checkpoint.resolve(str(run)).name == "best.pt"
+    assert checkpoint.resolve(run / "checkpoints" / "last.pt").name == "last.pt"
     with pytest.raises(FileNotFoundError, match=r"checkpoint=.*nowhere: no such file or run directory"):
-        checkpoint.locate(tmp_path / "nowhere")
+        checkpoint.resolve(tmp_path / "nowhere")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from nmt.cli.compose import Config, command
-from nmt.models.flops import on_meta
+from nmt.cli.compose import Config, run_command
+from nmt.models.flops import build_on_meta
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,14 +21,14 @@ def commands(name: str) -> list[str]:
 def test_a_command_names_a_model_that_can_be_built(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     seen: list[Any] = []
-    command(lambda config, _: seen.append(config), Config, "train", shlex.split(line)[3:])
-    on_meta(seen[0].model, 1000, 1000, joint=True)
+    run_command(lambda config, _: seen.append(config), Config, "train", shlex.split(line)[3:])
+    build_on_meta(seen[0].model, 1000, 1000, joint=True)
 
 
 def test_every_part_of_attention_is_explained() -> None:
-    from nmt.attention import NONE, NORMALISERS, SCORES, WINDOWS
+    from nmt.attention import NONE, NORMALIZERS, SCORES, WINDOWS
 
     text = (ROOT / "docs/attention.md").read_text(encoding="utf-8")
-    for name in (*SCORES, NONE, *NORMALISERS, *WINDOWS):
+    for name in (*SCORES, NONE, *NORMALIZERS, *WINDOWS):
         assert f"| `{name}` |" in text, name
     assert len(commands("attention.md")) > 10

@@ -340,7 +340,7 @@ def test_the_trainer_reads_what_was_written(server: Server, tmp_path: Path, run:
     from nmt.data.sources import DataConfig, read_pairs
 
     run("x", x=corpus(server))
-    config = DataConfig(kind="text", train=str(tmp_path / "data/x/train"), source_lang="en", target_lang="de")
+    config = DataConfig(format="text", train=str(tmp_path / "data/x/train"), source_lang="en", target_lang="de")
     assert [pair.target for pair in read_pairs(config, "train")] == ["Eins.", "Zwei zwei.", "Drei"]
 
 
@@ -714,15 +714,15 @@ def test_experiments_build(name: str) -> None:
     import torch
 
     from nmt import models
-    from nmt.cli.compose import command
+    from nmt.cli.compose import run_command
     from nmt.cli.configs import Config
 
     seen: list[Config] = []
-    command(lambda config, overrides: seen.append(config), Config, "train", [f"experiment={name}"])
+    run_command(lambda config, overrides: seen.append(config), Config, "train", [f"experiment={name}"])
     (config,) = seen
     size = config.data.tokenizer.vocab_size
     with torch.device("meta"):
-        model = models.build(config.model, size, size, joint=config.data.tokenizer.joint)
+        model = models.build_model(config.model, size, size, joint=config.data.tokenizer.joint)
     assert max(parameter.shape[0] for parameter in model.parameters() if parameter.dim() == 2) >= size
     source, target = config.data.source_lang, config.data.target_lang
     corpora = {Path(place).parts[1] for place in (config.data.train, config.data.valid, config.data.test)}
@@ -731,7 +731,7 @@ def test_experiments_build(name: str) -> None:
         return  # no recipe: see data/README.md
     corpus = RECIPES[corpora.pop()]
     assert {source, target} <= set(corpus.languages)
-    for place in (config.data.train, config.data.valid, config.data.test, *config.data.more_tests):
+    for place in (config.data.train, config.data.valid, config.data.test, *config.data.extra_tests):
         assert Path(place).parts[0] == "data"
         assert Path(place).name in corpus.lines
 

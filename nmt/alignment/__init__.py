@@ -1,10 +1,19 @@
 """Word alignment read off attention: projection to words, links, files, choice of layer and head, and error."""
 
-from nmt.alignment.aer import AlignmentScore, Tally, score
-from nmt.alignment.extraction import AlignmentConfig, Carried, Choice, Reading, Sentence, candidates, choose, compare
-from nmt.alignment.ibm_model1 import lexical_gold
+from nmt.alignment.aer import AERAccumulator, AlignmentScore, alignment_error_rate
+from nmt.alignment.extraction import (
+    AlignmentConfig,
+    AlignmentExample,
+    AlignmentSource,
+    HeadSelection,
+    StoredAlignmentSource,
+    candidate_sources,
+    score_sources,
+    select_source,
+)
+from nmt.alignment.ibm_model1 import ibm1_alignments
 from nmt.alignment.pharaoh import (
-    Gold,
+    GoldAlignment,
     Link,
     parse_gold,
     parse_pharaoh,
@@ -13,37 +22,37 @@ from nmt.alignment.pharaoh import (
     write_gold,
     write_pharaoh,
 )
-from nmt.alignment.projection import linked, links, nearest, words
+from nmt.alignment.projection import argmax_alignment, hard_alignment, link_mask, to_word_matrix
 from nmt.alignment.symmetrization import METHODS, symmetrize
-from nmt.alignment.writers import FORMATS, writing
+from nmt.alignment.writers import FORMATS, alignment_writers
 
 __all__ = [
     "FORMATS",
     "METHODS",
+    "AERAccumulator",
     "AlignmentConfig",
+    "AlignmentExample",
     "AlignmentScore",
-    "Carried",
-    "Choice",
-    "Gold",
+    "AlignmentSource",
+    "GoldAlignment",
+    "HeadSelection",
     "Link",
-    "Reading",
-    "Sentence",
-    "Tally",
-    "candidates",
-    "choose",
-    "compare",
-    "lexical_gold",
-    "linked",
-    "links",
-    "nearest",
+    "StoredAlignmentSource",
+    "alignment_error_rate",
+    "alignment_writers",
+    "argmax_alignment",
+    "candidate_sources",
+    "hard_alignment",
+    "ibm1_alignments",
+    "link_mask",
     "parse_gold",
     "parse_pharaoh",
     "read_gold",
     "read_pharaoh",
-    "score",
+    "score_sources",
+    "select_source",
     "symmetrize",
-    "words",
+    "to_word_matrix",
     "write_gold",
     "write_pharaoh",
-    "writing",
 ]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nmt.alignment.pharaoh import Gold, Link
+from nmt.alignment.pharaoh import GoldAlignment, Link
 
 
 class AlignmentScore(NamedTuple):
@@ -20,7 +20,7 @@ class AlignmentScore(NamedTuple):
     f1: float
 
 
-def score(predicted: Sequence[Iterable[Link]], gold: Sequence[Gold]) -> AlignmentScore:
+def alignment_error_rate(predicted: Sequence[Iterable[Link]], gold: Sequence[GoldAlignment]) -> AlignmentScore:
     """Alignment error rate over a whole test set (Och & Ney 2003, section 6.1).
 
     With A the predicted, S the sure and P the possible links of all sentences together:
@@ -45,7 +45,7 @@ def score(predicted: Sequence[Iterable[Link]], gold: Sequence[Gold]) -> Alignmen
     return _score(num_predicted, num_sure, num_hit_sure, num_hit_possible)
 
 
-class Tally:
+class AERAccumulator:
     """`score` of C alignments of the same sentences at once.
 
     Args:
@@ -56,7 +56,7 @@ class Tally:
         self._counts = np.zeros((3, num), np.int64)  # predicted, hits among the sure, among the possible
         self._num_sure = 0
 
-    def add(self, linked: npt.NDArray[np.bool_], gold: Gold) -> None:
+    def add(self, linked: npt.NDArray[np.bool_], gold: GoldAlignment) -> None:
         """One sentence.
 
         Args:

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nmt.alignment.aer import AlignmentScore, Tally
-from nmt.alignment.pharaoh import Gold, Link
-from nmt.alignment.projection import linked, links, words
+from nmt.alignment.aer import AERAccumulator, AlignmentScore
+from nmt.alignment.pharaoh import GoldAlignment, Link
+from nmt.alignment.projection import hard_alignment, link_mask, to_word_matrix
 
 AUTO, MEAN = "auto", "mean"
-HARD = (AUTO, "argmax", "threshold")
+DECISIONS = (AUTO, "argmax", "threshold")
 SHIFTS = (0, 1)
-NULLS = {"true": True, "false": False}
+NULL_MODES = {"true": True, "false": False}
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 """Among which links=auto chooses, beside argmax."""
 
@@ -47,11 +47,11 @@ class AlignmentConfig:
     layer: str = AUTO
     head: str = AUTO
     shift: str = AUTO
-    links: str = AUTO
+    decision: str = AUTO
     threshold: float = 0.25
-    null: str = AUTO
-    choose_on: int = 1000
-    importance_on: int = 50
+    allow_null: str = AUTO
+    selection_pairs: int = 1000
+    head_importance_pairs: int = 50
 
     def validate(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
@@ -66,24 +66,24 @@ class AlignmentConfig:
             )
         if self.shift not in (AUTO, *map(str, SHIFTS)):
             raise ValueError(f"alignment.shift={self.shift}: must be auto, 0 or 1")
-        if self.null not in (AUTO, *NULLS):
-            raise ValueError(f"alignment.null={self.null}: must be auto, true or false")
-        if self.links not in HARD:
-            raise ValueError(f"alignment.links={self.links}: must be one of {', '.join(HARD)}")
+        if self.allow_null not in (AUTO, *NULL_MODES):
+            raise ValueError(f"alignment.null={self.allow_null}: must be auto, true or false")
+        if self.decision not in DECISIONS:
+            raise ValueError(f"alignment.links={self.decision}: must be one of {', '.join(DECISIONS)}")
         if not 0 < self.threshold <= 1 or math.isnan(self.threshold):
             raise ValueError(f"alignment.threshold={self.threshold}: must be above 0 and at most 1")
-        if self.choose_on < 1:
-            raise ValueError(f"alignment.choose_on={self.choose_on}: must be at least 1")
-        if self.importance_on < 0:
-            raise ValueError(f"alignment.importance_on={self.importance_on}: must be 0 (off) or more")
+        if self.selection_pairs < 1:
+            raise ValueError(f"alignment.choose_on={self.selection_pairs}: must be at least 1")
+        if self.head_importance_pairs < 0:
+            raise ValueError(f"alignment.importance_on={self.head_importance_pairs}: must be 0 (off) or more")
 
     @property
     def is_open(self) -> bool:
         """Whether everything about the reading is left to be chosen."""
-        return {self.layer, self.head, self.shift, self.links, self.null} == {AUTO}
+        return {self.layer, self.head, self.shift, self.decision, self.allow_null} == {AUTO}
 
 
-class Reading(NamedTuple):
+class AlignmentSource(NamedTuple):
     """One matrix out of (L, H, T, S), and how links are read off it.
 
     layer, head: counted from 1; 0 = the mean of all.
@@ -108,68 +108,68 @@ class Reading(NamedTuple):
             how = "" if self.null else ", </s> not counted"
         return where + (", shifted by one step" if self.shift else "") + how
 
-    def select(self, weights: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    def matrix(self, weights: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """(L, H, T, S) -> (T, S), not shifted: the rows stay where they are."""
         layers = weights[self.layer - 1 : self.layer] if self.layer else weights
         heads = layers[:, self.head - 1 : self.head] if self.head else layers
         selected: npt.NDArray[np.floating] = heads.mean((0, 1))
         return selected
 
-    def rows(self, weights: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    def plot_rows(self, weights: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """(L, H, T, S) -> (T - shift, S), for pictures: row t is the one that target piece t is aligned with.
 
         A target of nothing has one row, which stays.
         """
-        selected = self.select(weights)
+        selected = self.matrix(weights)
         return selected[self.shift :] if len(selected) > self.shift else selected
 
-    def words(
+    def word_matrix(
         self, weights: npt.NDArray[np.floating], target_words: Sequence[int], source_words: Sequence[int]
     ) -> npt.NDArray[np.float64]:
         """(L, H, T, S) -> (Tw, Sw + 1); see `nmt.alignment.words`."""
-        return words(self.select(weights), target_words, source_words, shift=self.shift)
+        return to_word_matrix(self.matrix(weights), target_words, source_words, shift=self.shift)
 
     def links(
         self, weights: npt.NDArray[np.floating], target_words: Sequence[int], source_words: Sequence[int]
     ) -> list[Link]:
         """Hard links of the words."""
-        matrix = self.words(weights, target_words, source_words)
-        return links(matrix, null=self.null, threshold=self.threshold)
+        matrix = self.word_matrix(weights, target_words, source_words)
+        return hard_alignment(matrix, null=self.null, threshold=self.threshold)
 
 
-class Carried(NamedTuple):
+class StoredAlignmentSource(NamedTuple):
     """A reading as a checkpoint carries it.
 
     reading: which. by: how it was chosen; "" for the mean that is read where nothing was.
     """
 
-    reading: Reading = Reading()
+    reading: AlignmentSource = AlignmentSource()
     by: str = ""
 
-    def primitive(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
         return {**self.reading._asdict(), "by": self.by}
 
     @classmethod
-    def of(cls, content: Mapping[str, Any]) -> Carried:
+    def from_dict(cls, content: Mapping[str, Any]) -> StoredAlignmentSource:
         """From the content of a checkpoint; one without a reading, as older versions wrote them, has the mean."""
         stored = content.get("reading")
         if stored is None:
             return cls()
         # None is how argmax was written before it was one of the thresholds.
-        reading = Reading(**{name: stored[name] for name in Reading._fields})
+        reading = AlignmentSource(**{name: stored[name] for name in AlignmentSource._fields})
         return cls(reading._replace(threshold=reading.threshold or 0.0), stored["by"])
 
 
-class Choice(NamedTuple):
+class HeadSelection(NamedTuple):
     """What was chosen, and why: `by` says on what, `scores` what every candidate had there."""
 
-    reading: Reading
+    reading: AlignmentSource
     by: str
-    scores: dict[Reading, AlignmentScore]
+    scores: dict[AlignmentSource, AlignmentScore]
 
 
-def candidates(config: AlignmentConfig, num_layers: int, num_heads: int) -> list[Reading]:
+def candidate_sources(config: AlignmentConfig, num_layers: int, num_heads: int) -> list[AlignmentSource]:
     """What the options leave to choose from: plain ones first.
 
     Raises:
@@ -180,11 +180,11 @@ def candidates(config: AlignmentConfig, num_layers: int, num_heads: int) -> list
             plural = "s" if there > 1 else ""
             raise ValueError(f"alignment.{what}={value}: attention to the source has {there} {what}{plural}")
     shifts = SHIFTS if config.shift == AUTO else (int(config.shift),)
-    nulls = NULLS.values() if config.null == AUTO else (NULLS[config.null],)
-    thresholds = {AUTO: THRESHOLDS, "argmax": (), "threshold": (config.threshold,)}[config.links]
-    argmax = [] if config.links == "threshold" else [(null, 0.0) for null in nulls]
+    nulls = NULL_MODES.values() if config.allow_null == AUTO else (NULL_MODES[config.allow_null],)
+    thresholds = {AUTO: THRESHOLDS, "argmax": (), "threshold": (config.threshold,)}[config.decision]
+    argmax = [] if config.decision == "threshold" else [(null, 0.0) for null in nulls]
     return [
-        Reading(layer, head, shift, null, threshold)
+        AlignmentSource(layer, head, shift, null, threshold)
         for layer in _choices(config.layer, num_layers)
         for head in (_choices(config.head, num_heads) if layer else [0])
         for shift in shifts
@@ -201,33 +201,33 @@ def _choices(value: str, num: int) -> list[int]:
     return [0, *range(1, num + 1)] if num > 1 else [1]
 
 
-class Sentence(NamedTuple):
+class AlignmentExample(NamedTuple):
     """Attention of one pair: weights (L, H, T, S), the word of each row and column, -1 for none, and gold links."""
 
     weights: npt.NDArray[np.floating]
     target_words: Sequence[int]
     source_words: Sequence[int]
-    gold: Gold
+    gold: GoldAlignment
 
 
-def compare(sentences: Iterable[Sentence], readings: Sequence[Reading]) -> list[AlignmentScore]:
+def score_sources(sentences: Iterable[AlignmentExample], readings: Sequence[AlignmentSource]) -> list[AlignmentScore]:
     """The alignment error of many readings of the same sentences, in memory that does not grow with them."""
-    tally = Tally(len(readings))
+    tally = AERAccumulator(len(readings))
     matrices = list(dict.fromkeys((reading.layer, reading.head) for reading in readings))
     hows = list(dict.fromkeys(reading[2:] for reading in readings))
     place = [hows.index(reading[2:]) * len(matrices) + matrices.index(reading[:2]) for reading in readings]
     for weights, target_words, source_words, gold in sentences:
-        stacked = np.stack([Reading(*matrix).select(weights) for matrix in matrices])
-        projected = {shift: words(stacked, target_words, source_words, shift=shift) for shift, *_ in hows}
+        stacked = np.stack([AlignmentSource(*matrix).matrix(weights) for matrix in matrices])
+        projected = {shift: to_word_matrix(stacked, target_words, source_words, shift=shift) for shift, *_ in hows}
         found = np.concatenate(
-            [linked(projected[shift], null=null, threshold=threshold) for shift, null, threshold in hows]
+            [link_mask(projected[shift], null=null, threshold=threshold) for shift, null, threshold in hows]
         )
         tally.add(found[place], gold)
     return tally.scores()
 
 
-def choose(sentences: Iterable[Sentence], readings: Sequence[Reading], by: str) -> Choice:
+def select_source(sentences: Iterable[AlignmentExample], readings: Sequence[AlignmentSource], by: str) -> HeadSelection:
     """The reading with the lowest error; of equal ones the first, which is the plainest."""
-    scores = compare(sentences, readings)
+    scores = score_sources(sentences, readings)
     best = min(range(len(readings)), key=lambda number: scores[number].aer)
-    return Choice(readings[best], by, dict(zip(readings, scores, strict=True)))
+    return HeadSelection(readings[best], by, dict(zip(readings, scores, strict=True)))

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nmt.alignment.pharaoh import Gold
+from nmt.alignment.pharaoh import GoldAlignment
 
 ITERATIONS = 5
 
 
-def lexical_gold(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> list[Gold]:
+def ibm1_alignments(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> list[GoldAlignment]:
     """Links of words that translate each other, by IBM Model 1 (Brown et al. 1993, section 4.2) in both directions.
 
     The model is trained on the very pairs, by `ITERATIONS` rounds of expectation maximisation. It knows nothing of
@@ -30,7 +30,7 @@ def lexical_gold(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> list[G
     for i_of_j, j_of_i in zip(forward, backward, strict=True):
         one = {(int(i), j) for j, i in enumerate(i_of_j) if i >= 0}
         other = {(i, int(j)) for i, j in enumerate(j_of_i) if j >= 0}
-        result.append(Gold(frozenset(one & other), frozenset(one | other)))
+        result.append(GoldAlignment(frozenset(one & other), frozenset(one | other)))
     return result
 
 

@@ -25,14 +25,14 @@ _SPACES = re.compile(r"[ \t\r]+")
 _T = TypeVar("_T")
 
 
-class Gold(NamedTuple):
+class GoldAlignment(NamedTuple):
     """Links of one sentence pair set by people. Every sure link is possible too."""
 
     sure: frozenset[Link]
     possible: frozenset[Link]
 
 
-def parse_gold(line: str) -> Gold:
+def parse_gold(line: str) -> GoldAlignment:
     """Reads one gold line, such as `0-0 1-2 1p3`. An empty line has no links.
 
     Raises:
@@ -48,7 +48,7 @@ def parse_gold(line: str) -> Gold:
         possible.add(link)
         if match[2] == "-":
             sure.add(link)
-    return Gold(frozenset(sure), frozenset(possible))
+    return GoldAlignment(frozenset(sure), frozenset(possible))
 
 
 def parse_pharaoh(line: str) -> list[Link]:
@@ -104,7 +104,7 @@ def parse_block(
     return rows, links, marks == "p"
 
 
-def read_gold(path: str | Path, pairs: Sequence[tuple[str, str]] | None = None) -> list[Gold]:
+def read_gold(path: str | Path, pairs: Sequence[tuple[str, str]] | None = None) -> list[GoldAlignment]:
     """Reads a gold file.
 
     Args:
@@ -124,7 +124,7 @@ def read_pharaoh(path: str | Path, pairs: Sequence[tuple[str, str]] | None = Non
     return _read(Path(path), pairs, parse_pharaoh, lambda sentence: sentence)
 
 
-def write_gold(path: str | Path, gold: Iterable[Gold]) -> None:
+def write_gold(path: str | Path, gold: Iterable[GoldAlignment]) -> None:
     """Writes a gold file, links sorted. The file appears whole or not at all."""
     write_text(Path(path), "".join(f"{gold_line(*sentence)}\n" for sentence in gold))
 

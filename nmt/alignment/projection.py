@@ -10,7 +10,7 @@ import numpy.typing as npt
 from nmt.alignment.pharaoh import Link
 
 
-def words(
+def to_word_matrix(
     matrix: npt.ArrayLike, target_words: Sequence[int], source_words: Sequence[int], *, shift: int = 0
 ) -> npt.NDArray[np.float64]:
     """Turns attention between subwords into attention between words.
@@ -49,7 +49,7 @@ def words(
     return projected
 
 
-def nearest(word_matrix: npt.ArrayLike, *, null: bool = True) -> npt.NDArray[np.int64]:
+def argmax_alignment(word_matrix: npt.ArrayLike, *, null: bool = True) -> npt.NDArray[np.int64]:
     """The source word that each target word attends to most.
 
     Args:
@@ -71,7 +71,7 @@ def nearest(word_matrix: npt.ArrayLike, *, null: bool = True) -> npt.NDArray[np.
     return np.where(found & (best != none), best, -1)
 
 
-def linked(word_matrix: npt.ArrayLike, *, null: bool = True, threshold: float = 0.0) -> npt.NDArray[np.bool_]:
+def link_mask(word_matrix: npt.ArrayLike, *, null: bool = True, threshold: float = 0.0) -> npt.NDArray[np.bool_]:
     """Which words are linked.
 
     Args:
@@ -90,13 +90,13 @@ def linked(word_matrix: npt.ArrayLike, *, null: bool = True, threshold: float = 
     if threshold:
         found: npt.NDArray[np.bool_] = weights[..., :-1] >= threshold
         return found
-    best: npt.NDArray[np.bool_] = nearest(weights, null=null)[..., None] == np.arange(weights.shape[-1] - 1)
+    best: npt.NDArray[np.bool_] = argmax_alignment(weights, null=null)[..., None] == np.arange(weights.shape[-1] - 1)
     return best
 
 
-def links(word_matrix: npt.ArrayLike, *, null: bool = True, threshold: float = 0.0) -> list[Link]:
+def hard_alignment(word_matrix: npt.ArrayLike, *, null: bool = True, threshold: float = 0.0) -> list[Link]:
     """The links of one matrix (Tw, Sw + 1), see `linked`: (source word, target word), in target order."""
-    rows, columns = linked(word_matrix, null=null, threshold=threshold).nonzero()
+    rows, columns = link_mask(word_matrix, null=null, threshold=threshold).nonzero()
     return list(zip(columns.tolist(), rows.tolist(), strict=True))
 
 

@@ -21,13 +21,13 @@ DECIMALS = 4
 _FLOAT = np.float16
 
 
-def counted_as_in(text: str, words: Sequence[int]) -> bool:
+def word_counts_match(text: str, words: Sequence[int]) -> bool:
     """Whether these words of subwords are those of the text; a tokenizer that normalises may make others of them, as
     NFKC does of U+00A0."""
     return max(words, default=-1) + 1 == num_words(text)
 
 
-class Aligned(NamedTuple):
+class AlignedPair(NamedTuple):
     """A sentence pair, its attention and its links.
 
     source, target: texts; their words are what U+0020 separates.
@@ -49,15 +49,15 @@ class Aligned(NamedTuple):
     links: list[Link]
 
     @property
-    def is_numbered(self) -> bool:
+    def words_match(self) -> bool:
         """Whether the words are those of the texts; if not, there is no telling what a link would link."""
-        return counted_as_in(self.source, self.source_words) and counted_as_in(self.target, self.target_words)
+        return word_counts_match(self.source, self.source_words) and word_counts_match(self.target, self.target_words)
 
 
-class Writer(Protocol):
+class AlignmentWriter(Protocol):
     """Writes some pairs, numbered from `first`."""
 
-    def write(self, first: int, pairs: Sequence[Aligned]) -> None: ...
+    def write(self, first: int, pairs: Sequence[AlignedPair]) -> None: ...
 
     def close(self) -> None: ...
 
@@ -70,7 +70,7 @@ class PharaohWriter:
     def __init__(self, path: Path, weights: bool) -> None:
         self.file: IO[str] = path.open("w", encoding="utf-8", newline="\n")
 
-    def write(self, first: int, pairs: Sequence[Aligned]) -> None:
+    def write(self, first: int, pairs: Sequence[AlignedPair]) -> None:
         self.file.writelines(" ".join(f"{i}-{j}" for i, j in pair.links) + "\n" for pair in pairs)
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class NpzWriter:
         self.weights = weights
         self._add("schema", np.array(SCHEMA))
 
-    def write(self, first: int, pairs: Sequence[Aligned]) -> None:
+    def write(self, first: int, pairs: Sequence[AlignedPair]) -> None:
         for i, pair in enumerate(pairs, start=first):
             self._add(f"{i}.source", np.array(pair.source_pieces))
             self._add(f"{i}.target", np.array(pair.target_pieces))
@@ -121,7 +121,7 @@ class JsonlWriter:
     def __init__(self, path: Path, weights: bool) -> None:
         self.file: IO[str] = path.open("w", encoding="utf-8", newline="\n")
 
-    def write(self, first: int, pairs: Sequence[Aligned]) -> None:
+    def write(self, first: int, pairs: Sequence[AlignedPair]) -> None:
         for i, pair in enumerate(pairs, start=first):
             row = {**_row(i, pair), "matrix": pair.matrix.round(DECIMALS).tolist()}
             self.file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -165,7 +165,7 @@ class ParquetWriter:
         self.weights = weights
         self.writer = pyarrow.parquet.ParquetWriter(path, self.schema, compression="zstd")
 
-    def write(self, first: int, pairs: Sequence[Aligned]) -> None:
+    def write(self, first: int, pairs: Sequence[AlignedPair]) -> None:
         import pyarrow
 
         rows = [_row(i, pair) for i, pair in enumerate(pairs, start=first)]
@@ -183,7 +183,7 @@ class ParquetWriter:
         self.writer.close()
 
 
-FORMATS: dict[str, Callable[[Path, bool], Writer]] = {
+FORMATS: dict[str, Callable[[Path, bool], AlignmentWriter]] = {
     "pharaoh": PharaohWriter,
     "npz": NpzWriter,
     "jsonl": JsonlWriter,
@@ -193,7 +193,9 @@ FORMATS: dict[str, Callable[[Path, bool], Writer]] = {
 
 
 @contextmanager
-def writing(directory: Path, formats: Sequence[str], *, weights: bool) -> Iterator[Callable[[Sequence[Aligned]], None]]:
+def alignment_writers(
+    directory: Path, formats: Sequence[str], *, weights: bool
+) -> Iterator[Callable[[Sequence[AlignedPair]], None]]:
     """A function that writes the next pairs to alignments.<format> of each kind.
 
     The files appear together when the block ends, or not at all.
@@ -212,7 +214,7 @@ def writing(directory: Path, formats: Sequence[str], *, weights: bool) -> Iterat
             writers.append(writer)
         num = 0
 
-        def write(pairs: Sequence[Aligned]) -> None:
+        def write(pairs: Sequence[AlignedPair]) -> None:
             nonlocal num
             for writer in writers:
                 writer.write(num, pairs)
@@ -221,7 +223,7 @@ def writing(directory: Path, formats: Sequence[str], *, weights: bool) -> Iterat
         yield write
 
 
-def _row(number: int, pair: Aligned) -> dict[str, Any]:
+def _row(number: int, pair: AlignedPair) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA,
         "id": number,

@@ -1,23 +1,23 @@
 """Attention: how well queries fit keys, weights made of that, and the values summed with them."""
 
 from nmt.attention.config import NONE, AttentionConfig
-from nmt.attention.layer import Attended, Attention, Memory
-from nmt.attention.normalizers import NORMALISERS
+from nmt.attention.layer import Attention, AttentionOutput, KeyValueCache
+from nmt.attention.normalizers import NORMALIZERS
 from nmt.attention.scores import SCORES, Score
-from nmt.attention.windows import CROSS, DECODER, ENCODER, SITES, WINDOWS
+from nmt.attention.windows import ATTENTION_TYPES, CROSS, DECODER_SELF, ENCODER_SELF, WINDOWS
 
 __all__ = [
+    "ATTENTION_TYPES",
     "CROSS",
-    "DECODER",
-    "ENCODER",
+    "DECODER_SELF",
+    "ENCODER_SELF",
     "NONE",
-    "NORMALISERS",
+    "NORMALIZERS",
     "SCORES",
-    "SITES",
     "WINDOWS",
-    "Attended",
     "Attention",
     "AttentionConfig",
-    "Memory",
+    "AttentionOutput",
+    "KeyValueCache",
     "Score",
 ]

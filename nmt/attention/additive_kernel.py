@@ -19,12 +19,12 @@ from torch.autograd.function import once_differentiable
 
 # Elements of a block, measured with 1 MiB of L2 per core and 32 MiB of L3: smaller blocks spend their time on
 # starting operations and waking threads, larger ones leave the cache. A GPU has to be filled.
-CHUNK = 1 << 21
-CUDA_CHUNK = 1 << 24
+BLOCK_ELEMENTS = 1 << 21
+CUDA_BLOCK_ELEMENTS = 1 << 24
 # Up to so many elements the formula as it stands is faster: a step of decoding for a few sentences.
-PLAIN = 1 << 16
+DIRECT_MAX_ELEMENTS = 1 << 16
 # Pairs per position from which exponentials pay; with a single query, say, there is one pair for every key.
-PAIRS = 5
+EXP_MIN_PAIRS = 5
 # Up to here exp(2x) and exp(-2x) are normal float32 numbers; a product of two may overflow, and is rightly infinite.
 EXPONENTIAL_RANGE = 40.0
 
@@ -52,7 +52,7 @@ def additive_scores(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
     assert query.shape[:-2] == keys.shape[:-2], (query.shape, keys.shape)
     assert query.shape[-1] == keys.shape[-1], (query.shape, keys.shape)
     assert v.shape == (query.shape[1], query.shape[-1]), (query.shape, v.shape)
-    if query.numel() * keys.shape[-2] <= PLAIN:
+    if query.numel() * keys.shape[-2] <= DIRECT_MAX_ELEMENTS:
         return _plain(query, keys, v)
     scores: Tensor = _AdditiveScores.apply(query, keys, v)  # type: ignore[no-untyped-call]
     return scores
@@ -106,7 +106,7 @@ def _has_triton() -> bool:
 def _many_pairs(query: Tensor, keys: Tensor) -> bool:
     """Whether exponentials per position cost less than a sigmoid per pair."""
     length, source = query.shape[-2], keys.shape[-2]
-    return length * source >= PAIRS * (length + source)
+    return length * source >= EXP_MIN_PAIRS * (length + source)
 
 
 def _within_range(x: Tensor) -> bool:
@@ -126,7 +126,7 @@ def _blocks(query: Tensor, keys: Tensor) -> Iterator[tuple[slice, ...]]:
     An outer dimension is cut only if all inner ones are whole, so a block is one piece of memory of the scores.
     """
     sizes = query.shape[:4]
-    rows = max(1, (CHUNK if query.is_cpu else CUDA_CHUNK) // (keys.shape[-2] * keys.shape[-1]))
+    rows = max(1, (BLOCK_ELEMENTS if query.is_cpu else CUDA_BLOCK_ELEMENTS) // (keys.shape[-2] * keys.shape[-1]))
     cuts: list[list[slice]] = []
     for size in reversed(sizes):
         step = max(1, min(size, rows))

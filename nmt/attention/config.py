@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from nmt.attention.normalizers import NORMALISERS
+from nmt.attention.normalizers import NORMALIZERS
 from nmt.attention.scores import SCORES
 from nmt.attention.windows import CROSS, WINDOWS
 
@@ -37,37 +37,37 @@ class AttentionConfig:
     score: Any = "scaled"
     heads: int = 1
     dim: int = 0
-    project: bool = True
+    project_qk: bool = True
     divisor: Any = "sqrt"
-    positions: int = 512
-    normaliser: str = "softmax"
-    top: int = 8
+    max_positions: int = 512
+    normalizer: str = "softmax"
+    top_k: int = 8
     window: str = "global"
-    width: int = 10
+    window_size: int = 10
     coverage: bool = False
     dropout: float = 0.0
-    layers: list[dict[str, Any]] = field(default_factory=list)
+    per_layer: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def scores(self) -> list[str]:
         """The score of every head."""
         return list(self.score) if isinstance(self.score, list | tuple) else [self.score] * self.heads
 
-    def layer(self, number: int) -> "AttentionConfig":
+    def for_layer(self, number: int) -> "AttentionConfig":
         """The setting of one layer."""
-        changes = self.layers[number] if self.layers else {}
+        changes = self.per_layer[number] if self.per_layer else {}
         return dataclasses.replace(self, **{**changes, "layers": []})
 
-    def without_effect(self, default: "AttentionConfig") -> list[str]:
+    def unused_options(self, default: "AttentionConfig") -> list[str]:
         """Options that differ from `default` and change nothing, such as `top` without top_k."""
-        layers = [self.layer(number) for number in range(len(self.layers))] or [self]
+        layers = [self.for_layer(number) for number in range(len(self.per_layer))] or [self]
         scores = {score for layer in layers for score in layer.scores}
         matters = {
-            "top": any(layer.normaliser == "top_k" for layer in layers),
+            "top": any(layer.normalizer == "top_k" for layer in layers),
             "width": any(layer.window != "global" for layer in layers),
             "divisor": bool(scores & {"scaled", "hybrid"}),
             "positions": "location" in scores,
-            "dim": any(layer.project for layer in layers),
+            "dim": any(layer.project_qk for layer in layers),
         }
         if scores == {NONE}:
             matters = dict.fromkeys(
@@ -75,7 +75,7 @@ class AttentionConfig:
             )
         return [name for name, used in matters.items() if not used and getattr(self, name) != getattr(default, name)]
 
-    def check(self, path: str, site: str, num_layers: int = 1) -> None:
+    def validate(self, path: str, site: str, num_layers: int = 1) -> None:
         """Raises ValueError for a value that is not allowed or a combination that cannot be.
 
         Args:
@@ -83,28 +83,28 @@ class AttentionConfig:
             site: one of `SITES`.
             num_layers: how many layers attend here.
         """
-        if self.layers and len(self.layers) != num_layers:
+        if self.per_layer and len(self.per_layer) != num_layers:
             raise ValueError(
-                f"{path}.layers has {len(self.layers)} entries: {num_layers} layers attend here; give one mapping for "
+                f"{path}.layers has {len(self.per_layer)} entries: {num_layers} layers attend here; give one mapping for "
                 "each, {} where nothing differs"
             )
-        for number, changes in enumerate(self.layers):
+        for number, changes in enumerate(self.per_layer):
             known = {f.name for f in dataclasses.fields(self)} - {"layers", "heads"}
             for option in changes:
                 if option not in known:
                     why = "all layers have the same number" if option == "heads" else "no option of an attention"
                     raise ValueError(f"{path}.layers: {option} cannot differ by layer ({why})")
-            self.layer(number)._check(f"{path}.layers[{number}]", site)
-        if not self.layers:
-            self._check(path, site)
+            self.for_layer(number)._validate_layer(f"{path}.layers[{number}]", site)
+        if not self.per_layer:
+            self._validate_layer(path, site)
 
-    def _check(self, path: str, site: str) -> None:
-        self._check_values(path)
-        for option, allowed in (("normaliser", NORMALISERS), ("window", WINDOWS)):
+    def _validate_layer(self, path: str, site: str) -> None:
+        self._validate_values(path)
+        for option, allowed in (("normaliser", NORMALIZERS), ("window", WINDOWS)):
             if getattr(self, option) not in tuple(allowed):  # a value from `layers` may be anything, a list as well
                 raise ValueError(f"{path}.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")
-        self._check_score(path, site)
-        if site not in WINDOWS[self.window].sites:
+        self._validate_score(path, site)
+        if site not in WINDOWS[self.window].attention_types:
             here, works = ("cross-attention", "local_m or local_p") if site == CROSS else ("self-attention", "sliding")
             why = (
                 "it needs queries and keys of one sentence"
@@ -113,7 +113,7 @@ class AttentionConfig:
             )
             raise ValueError(f"{path}.window={self.window} does not work in {here}: {why}; use {works}, or global")
 
-    def _check_values(self, path: str) -> None:
+    def _validate_values(self, path: str) -> None:
         for option, least in (("heads", 1), ("dim", 0), ("positions", 1), ("top", 1), ("width", 1)):
             value = getattr(self, option)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -134,7 +134,7 @@ class AttentionConfig:
         if self.dim % self.heads:
             raise ValueError(f"{path}.dim={self.dim}: must be a multiple of {path}.heads={self.heads}")
 
-    def _check_score(self, path: str, site: str) -> None:
+    def _validate_score(self, path: str, site: str) -> None:
         names = self.scores
         allowed = [*SCORES, NONE] if site == CROSS and not isinstance(self.score, list) else [*SCORES]
         for name in names:
@@ -147,7 +147,9 @@ class AttentionConfig:
                 f"{path}.score=[{','.join(names)}]: {len(names)} scores for {path}.heads={self.heads}; give one a head"
             )
         chosen = set(names) - {NONE}
-        if not self.project and (needy := [name for name in names if name in SCORES and SCORES[name].needs_projection]):
+        if not self.project_qk and (
+            needy := [name for name in names if name in SCORES and SCORES[name].needs_projection]
+        ):
             raise ValueError(
                 f"{path}.project=false: the {needy[0]} score needs its projections (the W and U of vᵀ tanh(Wq + Uk)); "
                 "use project=true, or score=general for unprojected states of different widths"

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Dropout(nn.Module):
+class ByteMaskDropout(nn.Module):
     """Dropout whose mask, on a CPU, comes from 8 random bits per element.
 
     Drawing the mask is the dear part of dropout on a CPU; 8 bits cost a third of torch's own. The rate is rounded to

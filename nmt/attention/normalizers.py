@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-Normaliser = Callable[[Tensor, int], Tensor]
+Normalizer = Callable[[Tensor, int], Tensor]
 
-VECTOR = 16
+SIMD_WIDTH = 16
 """float32 numbers in a vector register. torch's softmax on a CPU is slow for rows that do not fill one: a few times
 slower than the same in separate operations, which take all rows together."""
 
@@ -31,9 +31,9 @@ def softmax(scores: Tensor, top: int = 0) -> Tensor:
     """pᵢ = exp(zᵢ) / Σⱼ exp(zⱼ): Bahdanau et al. 2015, equation 6. (..., S) -> (..., S); `top` is not used."""
     length = scores.shape[-1]
     if scores.device.type == "cpu" and scores.dtype != torch.float64:
-        if length < VECTOR:
+        if length < SIMD_WIDTH:
             return _apply(_ShortSoftmax, scores)
-        if scores.dtype in _HALF and length < 2 * VECTOR:
+        if scores.dtype in _HALF and length < 2 * SIMD_WIDTH:
             return torch.softmax(scores.float(), dim=-1).to(scores.dtype)
     return torch.softmax(scores, dim=-1)
 
@@ -170,7 +170,7 @@ class _Entmax15(torch.autograd.Function):
         return scaled.addcmul_(slope, mean, value=-1)
 
 
-NORMALISERS: dict[str, Normaliser] = {
+NORMALIZERS: dict[str, Normalizer] = {
     "softmax": softmax,
     "sparsemax": sparsemax,
     "entmax15": entmax15,

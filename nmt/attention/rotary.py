@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def rotate(x: Tensor, start: int, base: float = 10000.0) -> Tensor:
+def apply_rotary(x: Tensor, start: int, base: float = 10000.0) -> Tensor:
     """Turns each pair of coordinates (i, i + D/2) of position p by p · base^(-2i/D): Su et al. 2021, equation 34.
 
     Inner products of turned vectors depend on the distance of their positions only.

@@ -52,20 +52,20 @@ class Score(nn.Module):
         """Scores of every query against every prepared key: (B, H, *, T, D), (B, H, *, S, any) -> (B, H, *, T, S)."""
         raise NotImplementedError
 
-    def quantities(self) -> dict[str, Tensor]:
+    def learned_scalars(self) -> dict[str, Tensor]:
         """Learned numbers worth watching, one per head: name -> (H,)."""
         return {}
 
 
-class Product(Score):
+class DotProductScore(Score):
     """A score that is an inner product of something made of the query and something made of the key."""
 
-    def queries(self, query: Tensor) -> Tensor:
+    def transform_query(self, query: Tensor) -> Tensor:
         """(B, H, *, T, query_dim) -> (B, H, *, T, as wide as prepared keys)."""
         return query
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
-        return self.queries(query) @ keys.transpose(-2, -1)
+        return self.transform_query(query) @ keys.transpose(-2, -1)
 
 
 def _per_head(parameter: Tensor, like: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class Additive(Score):
         """Gives the formula its w, one vector per head."""
         self.coverage = nn.Parameter(torch.empty(self.heads, self.key_dim).uniform_(-1, 1) / math.sqrt(self.key_dim))
 
-    def plain(self, query: Tensor, keys: Tensor, covered: Tensor | None = None) -> Tensor:
+    def reference(self, query: Tensor, keys: Tensor, covered: Tensor | None = None) -> Tensor:
         """The formula as it stands, holding (B, H, *, T, S, D); `covered`, C, is (B, H, *, T, S)."""
         hidden = query.unsqueeze(-2) + keys.unsqueeze(-3)  # (B, H, *, T, S, D)
         if covered is not None:
@@ -105,14 +105,14 @@ class Additive(Score):
         return (torch.tanh(hidden).to(self.v.dtype) * _per_head(self.v, hidden)).sum(-1)
 
     def forward(self, query: Tensor, keys: Tensor, covered: Tensor | None = None) -> Tensor:
-        return additive_scores(query, keys, self.v) if covered is None else self.plain(query, keys, covered)
+        return additive_scores(query, keys, self.v) if covered is None else self.reference(query, keys, covered)
 
 
-class Dot(Product):
+class Dot(DotProductScore):
     """score(q, k) = qᵀk: Luong et al. 2015, equation 8 ("dot")."""
 
 
-class Scaled(Product):
+class ScaledDot(DotProductScore):
     """score(q, k) = qᵀk / √d: Vaswani et al. 2017, equation 1; or another divisor, see `Score`."""
 
     def __init__(
@@ -131,11 +131,11 @@ class Scaled(Product):
             return keys / self.divisor
         return (keys * _per_head((-self.learned).exp()[:, None, None], keys)).to(keys.dtype)
 
-    def quantities(self) -> dict[str, Tensor]:
+    def learned_scalars(self) -> dict[str, Tensor]:
         return {} if self.learned is None else {"divisor": self.learned.exp()}
 
 
-class General(Product):
+class General(DotProductScore):
     """score(q, k) = qᵀWk: Luong et al. 2015, equation 8 ("general"). Wk is computed once per source sentence.
 
     W = I + V/d, d the key's width, V zero at first: it begins as the dot product and moves d times slower than a matrix
@@ -151,16 +151,16 @@ class General(Product):
         super().__init__(heads, query_dim, key_dim)
         self.v = nn.Parameter(torch.zeros(heads, query_dim, key_dim))
 
-    def matrix(self) -> Tensor:
+    def weight(self) -> Tensor:
         """W, (H, query_dim, key_dim)."""
         identity = torch.eye(self.query_dim, self.key_dim, dtype=self.v.dtype, device=self.v.device)
         return identity + self.v / self.key_dim
 
     def prepare(self, keys: Tensor, start: int = 0) -> Tensor:
-        return torch.einsum("bhsk,hqk->bhsq", keys, self.matrix().to(keys.dtype))
+        return torch.einsum("bhsk,hqk->bhsq", keys, self.weight().to(keys.dtype))
 
 
-class Cosine(Product):
+class Cosine(DotProductScore):
     """score(q, k) = g · qᵀk / (|q| |k|): Henry et al. 2020 (QK-norm), with one learned g per head."""
 
     begin = 10.0  # about the paper's log2(L² - L) for L = 30, a usual sentence
@@ -174,11 +174,11 @@ class Cosine(Product):
     def prepare(self, keys: Tensor, start: int = 0) -> Tensor:
         return _direction(keys).to(keys.dtype)
 
-    def queries(self, query: Tensor) -> Tensor:
+    def transform_query(self, query: Tensor) -> Tensor:
         scale = self.log_scale.exp()[:, None, None]
         return (_direction(query) * _per_head(scale, query)).to(query.dtype)
 
-    def quantities(self) -> dict[str, Tensor]:
+    def learned_scalars(self) -> dict[str, Tensor]:
         return {"scale": self.log_scale.exp()}
 
 
@@ -188,7 +188,7 @@ def _direction(x: Tensor) -> Tensor:
     return nn.functional.normalize(x, dim=-1, eps=1e-6)
 
 
-class Location(Product):
+class Location(DotProductScore):
     """score(q, k at position s) = (W q)_s: Luong et al. 2015, equation after 8 ("location"): where, not what.
 
     W has one row per position; positions past its last row share that row.
@@ -219,29 +219,29 @@ class Hybrid(Additive):
     ) -> None:
         super().__init__(heads, query_dim, key_dim)
         self.gate = nn.Parameter(torch.zeros(heads))
-        self.scaled = Scaled(heads, query_dim, key_dim, divisor=divisor)
+        self.scaled = ScaledDot(heads, query_dim, key_dim, divisor=divisor)
 
     def _mix(self, additive: Tensor, query: Tensor, keys: Tensor) -> Tensor:
         scaled = query @ self.scaled.prepare(keys).transpose(-2, -1)
         gate = _per_head(torch.sigmoid(self.gate)[:, None, None], additive)
         return gate * additive + (1 - gate) * scaled
 
-    def plain(self, query: Tensor, keys: Tensor, covered: Tensor | None = None) -> Tensor:
-        return self._mix(super().plain(query, keys, covered), query, keys)
+    def reference(self, query: Tensor, keys: Tensor, covered: Tensor | None = None) -> Tensor:
+        return self._mix(super().reference(query, keys, covered), query, keys)
 
     def forward(self, query: Tensor, keys: Tensor, covered: Tensor | None = None) -> Tensor:
         if covered is not None:
-            return self.plain(query, keys, covered)
+            return self.reference(query, keys, covered)
         return self._mix(additive_scores(query, keys, self.v), query, keys)
 
-    def quantities(self) -> dict[str, Tensor]:
-        return {"gate": torch.sigmoid(self.gate), **self.scaled.quantities()}
+    def learned_scalars(self) -> dict[str, Tensor]:
+        return {"gate": torch.sigmoid(self.gate), **self.scaled.learned_scalars()}
 
 
 SCORES: dict[str, type[Score]] = {
     "additive": Additive,
     "dot": Dot,
-    "scaled": Scaled,
+    "scaled": ScaledDot,
     "general": General,
     "cosine": Cosine,
     "location": Location,

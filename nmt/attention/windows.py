@@ -10,15 +10,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-CROSS, ENCODER, DECODER = "cross", "encoder_self", "decoder_self"
-SITES = (CROSS, ENCODER, DECODER)
+CROSS, ENCODER_SELF, DECODER_SELF = "cross", "encoder_self", "decoder_self"
+ATTENTION_TYPES = (CROSS, ENCODER_SELF, DECODER_SELF)
 """Where an attention stands: target to source, source to source, target to earlier target."""
 
-Compare = Callable[[Tensor, Tensor], Tensor]  # queries (B, H, *, T, D), keys (B, H, *, S, D) -> (B, H, *, T, S)
-Weigh = Callable[[Tensor], Tensor]  # scores with -inf where hidden -> weights, dropout applied
+ScoreFn = Callable[[Tensor, Tensor], Tensor]  # queries (B, H, *, T, D), keys (B, H, *, S, D) -> (B, H, *, T, S)
+NormalizeFn = Callable[[Tensor], Tensor]  # scores with -inf where hidden -> weights, dropout applied
 
 
-class Asked(NamedTuple):
+class QueryContext(NamedTuple):
     """Who asks, and whom.
 
     query: (B, T, query_dim), not projected.
@@ -39,14 +39,14 @@ class Asked(NamedTuple):
             return steps + self.start.unsqueeze(-1)
         return (steps + self.start).unsqueeze(0)
 
-    def lengths(self, num_keys: int) -> Tensor:
+    def key_lengths(self, num_keys: int) -> Tensor:
         """Number of real keys per row, (B,)."""
         if self.mask is None:
             return torch.full((self.query.size(0),), num_keys, device=self.query.device)
         return self.mask.sum(-1)
 
 
-class Projected(NamedTuple):
+class ProjectedQKV(NamedTuple):
     """queries (B, H, T, D), keys (B, H, S, any) as the score prepared them, values (B, H, S, D)."""
 
     queries: Tensor
@@ -64,18 +64,18 @@ class Window(nn.Module):
         site: one of `SITES`; in decoder self-attention a query sees no position after its own.
     """
 
-    sites: tuple[str, ...] = SITES
+    attention_types: tuple[str, ...] = ATTENTION_TYPES
     counts_steps = False  # whether it must know how many queries came before
 
     def __init__(self, heads: int, query_dim: int, width: int, site: str) -> None:
         super().__init__()
         self.heads, self.width, self.site = heads, width, site
 
-    def saves(self, num_queries: int, num_keys: int) -> bool:
+    def is_cheaper(self, num_queries: int, num_keys: int) -> bool:
         """Whether touching the window only is less work than the dense form."""
         return False
 
-    def bias(self, asked: Asked, num_keys: int) -> Tensor | None:
+    def attention_bias(self, asked: QueryContext, num_keys: int) -> Tensor | None:
         """What is added to the scores: 0 or less where a key may be attended, -inf elsewhere.
 
         Returns:
@@ -83,13 +83,15 @@ class Window(nn.Module):
         """
         query, mask, _ = asked
         bias = None if mask is None else _bias(mask[:, None, None], query)
-        if self.site != DECODER or query.size(1) == 1:
+        if self.site != DECODER_SELF or query.size(1) == 1:
             return bias
         queries, keys = asked.positions()[:, None, :, None], torch.arange(num_keys, device=query.device)
         future = _bias(keys <= queries, query)  # (B or 1, 1, T, S)
         return future if bias is None else bias + future
 
-    def attend(self, asked: Asked, projected: Projected, heads: list[int], compare: Compare, weigh: Weigh) -> Tensor:
+    def banded_attention(
+        self, asked: QueryContext, projected: ProjectedQKV, heads: list[int], compare: ScoreFn, weigh: NormalizeFn
+    ) -> Tensor:
         """Attention that touches the window only.
 
         Args:
@@ -107,34 +109,36 @@ class Window(nn.Module):
 class Local(Window):
     """2D + 1 keys around a centre p_t: Luong et al. 2015, section 3.2. `centres` says where that is."""
 
-    sites: tuple[str, ...] = (CROSS,)
+    attention_types: tuple[str, ...] = (CROSS,)
 
-    def saves(self, num_queries: int, num_keys: int) -> bool:
+    def is_cheaper(self, num_queries: int, num_keys: int) -> bool:
         return num_keys > 2 * (2 * self.width + 1)
 
-    def centres(self, asked: Asked, num_keys: int) -> Tensor:
+    def window_centers(self, asked: QueryContext, num_keys: int) -> Tensor:
         """p_t as a real number of source positions, (B, H or 1, T), between 0 and the last real key."""
         raise NotImplementedError
 
-    def gaussian(self, distance: Tensor) -> Tensor:
+    def log_gaussian(self, distance: Tensor) -> Tensor:
         """What is added to the score of a key at this distance from p_t."""
         return torch.zeros_like(distance)
 
-    def bias(self, asked: Asked, num_keys: int) -> Tensor:
-        centres = self.centres(asked, num_keys).unsqueeze(-1)  # (B, H or 1, T, 1)
+    def attention_bias(self, asked: QueryContext, num_keys: int) -> Tensor:
+        centres = self.window_centers(asked, num_keys).unsqueeze(-1)  # (B, H or 1, T, 1)
         places = torch.arange(num_keys, device=centres.device)
-        real = places < asked.lengths(num_keys).view(-1, 1, 1, 1)
+        real = places < asked.key_lengths(num_keys).view(-1, 1, 1, 1)
         inside = ((places - centres.round()).abs() <= self.width) & real
-        return self.gaussian(places - centres).masked_fill(~inside, float("-inf"))
+        return self.log_gaussian(places - centres).masked_fill(~inside, float("-inf"))
 
-    def attend(self, asked: Asked, projected: Projected, heads: list[int], compare: Compare, weigh: Weigh) -> Tensor:
+    def banded_attention(
+        self, asked: QueryContext, projected: ProjectedQKV, heads: list[int], compare: ScoreFn, weigh: NormalizeFn
+    ) -> Tensor:
         queries, keys, values = projected
-        centres = self.centres(asked, keys.size(2))  # (B, H or 1, T)
+        centres = self.window_centers(asked, keys.size(2))  # (B, H or 1, T)
         centres = centres[:, heads] if centres.size(1) > 1 else centres
         offsets = torch.arange(-self.width, self.width + 1, device=keys.device)
         places = centres.round().long().unsqueeze(-1) + offsets  # (B, H or 1, T, W)
-        inside = (places >= 0) & (places < asked.lengths(keys.size(2)).view(-1, 1, 1, 1))
-        bias = self.gaussian(places - centres.unsqueeze(-1)).masked_fill(~inside, float("-inf"))
+        inside = (places >= 0) & (places < asked.key_lengths(keys.size(2)).view(-1, 1, 1, 1))
+        bias = self.log_gaussian(places - centres.unsqueeze(-1)).masked_fill(~inside, float("-inf"))
         places = places.clamp(0, keys.size(2) - 1).expand(-1, keys.size(1), -1, -1)
         scores = compare(queries.unsqueeze(-2), _gather(keys, places)).squeeze(-2)  # (B, H, T, W)
         weights = weigh(scores + bias.to(scores.dtype))
@@ -146,8 +150,8 @@ class LocalM(Local):
 
     counts_steps = True
 
-    def centres(self, asked: Asked, num_keys: int) -> Tensor:
-        places = torch.minimum(asked.positions(), asked.lengths(num_keys).unsqueeze(-1) - 1)  # (B, T)
+    def window_centers(self, asked: QueryContext, num_keys: int) -> Tensor:
+        places = torch.minimum(asked.positions(), asked.key_lengths(num_keys).unsqueeze(-1) - 1)  # (B, T)
         return places.unsqueeze(1).to(_real(asked.query))
 
 
@@ -163,12 +167,12 @@ class LocalP(Local):
         self.hidden = nn.Linear(query_dim, query_dim, bias=False)
         self.place = nn.Linear(query_dim, heads, bias=False)
 
-    def centres(self, asked: Asked, num_keys: int) -> Tensor:
+    def window_centers(self, asked: QueryContext, num_keys: int) -> Tensor:
         share = torch.sigmoid(self.place(torch.tanh(self.hidden(asked.query))).to(_real(asked.query)))  # (B, T, H)
-        lengths = asked.lengths(num_keys).view(-1, 1, 1).to(share.dtype)
+        lengths = asked.key_lengths(num_keys).view(-1, 1, 1).to(share.dtype)
         return torch.minimum(lengths * share, lengths - 1).transpose(1, 2)
 
-    def gaussian(self, distance: Tensor) -> Tensor:
+    def log_gaussian(self, distance: Tensor) -> Tensor:
         return -2 * (distance / self.width).square()  # σ = D/2, so 2σ² = D²/2
 
 
@@ -178,12 +182,12 @@ class Sliding(Window):
     Queries go in blocks of `width`, each against its own and the neighbouring blocks of keys.
     """
 
-    sites: tuple[str, ...] = (ENCODER, DECODER)
+    attention_types: tuple[str, ...] = (ENCODER_SELF, DECODER_SELF)
 
-    def saves(self, num_queries: int, num_keys: int) -> bool:
+    def is_cheaper(self, num_queries: int, num_keys: int) -> bool:
         return num_keys > 4 * self.width if num_queries > 1 else num_keys > self.width + 1
 
-    def bias(self, asked: Asked, num_keys: int) -> Tensor:
+    def attention_bias(self, asked: QueryContext, num_keys: int) -> Tensor:
         query, mask, _ = asked
         distance = asked.positions()[:, None, :, None] - torch.arange(num_keys, device=query.device)
         inside = self._near(distance)  # (B or 1, 1, T, S)
@@ -192,9 +196,11 @@ class Sliding(Window):
 
     def _near(self, distance: Tensor) -> Tensor:
         """Whether a key that lies `distance` before a query is seen."""
-        return (distance <= self.width) & (distance >= (0 if self.site == DECODER else -self.width))
+        return (distance <= self.width) & (distance >= (0 if self.site == DECODER_SELF else -self.width))
 
-    def attend(self, asked: Asked, projected: Projected, heads: list[int], compare: Compare, weigh: Weigh) -> Tensor:
+    def banded_attention(
+        self, asked: QueryContext, projected: ProjectedQKV, heads: list[int], compare: ScoreFn, weigh: NormalizeFn
+    ) -> Tensor:
         (queries, keys, values), mask = projected, asked.mask
         num = queries.size(2)
         if num == 1:  # a decoding step: the last keys
@@ -202,7 +208,7 @@ class Sliding(Window):
             return weigh(compare(queries, keys[:, :, recent])) @ values[:, :, recent]
         assert num == keys.size(2), "blocks need queries and keys of one sequence"
         size = max(self.width, 1)
-        after = 0 if self.site == DECODER else size
+        after = 0 if self.site == DECODER_SELF else size
         blocks = -(-num // size)
         short = blocks * size - num
         queries = nn.functional.pad(queries, (0, 0, 0, short)).unflatten(2, (blocks, size))  # (B, H, N, C, D)

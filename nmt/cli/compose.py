@@ -20,18 +20,26 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from nmt.cli.config_groups import SWEEP, choices, folders
+from nmt.cli.config_groups import SWEEP, group_choices, search_path
 from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
-from nmt.cli.help import SWEEP_OPTIONS, one_line, read_flags, telling, usage
-from nmt.cli.run_directory import FREE, check_continuation, command_line, is_under, overlay, report_folder, run_name
+from nmt.cli.help import SWEEP_OPTIONS, error_message, help_text, read_flags, report_errors
+from nmt.cli.run_directory import (
+    RESUMABLE_OPTIONS,
+    check_continuation,
+    command_line,
+    has_prefix,
+    merge_with_checkpoint,
+    report_folder,
+    run_name,
+)
 from nmt.cli.sweep import Argument, follow_parent, plan
 from nmt.cli.sweep import run as run_sweep
 from nmt.models import MODELS
-from nmt.options import convert, differences, from_primitive, nearest, needed, node, options, to_primitive, validate
+from nmt.options import coerce, describe_type, diff, from_dict, get_node, leaves, suggest, to_dict, validate
 from nmt.runtime.files import write_text
 
 __all__ = [
-    "FREE",
+    "RESUMABLE_OPTIONS",
     "AlignConfig",
     "Config",
     "EvaluateConfig",
@@ -39,16 +47,16 @@ __all__ = [
     "ServeConfig",
     "TranslateConfig",
     "check_continuation",
-    "command",
     "command_line",
-    "differences",
-    "from_primitive",
-    "overlay",
-    "preset",
+    "diff",
+    "from_dict",
+    "load_experiment",
+    "merge_with_checkpoint",
     "report_folder",
+    "run_command",
     "run_name",
     "save_yaml",
-    "to_primitive",
+    "to_dict",
 ]
 
 T = TypeVar("T")
@@ -65,7 +73,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 def to_yaml(config: object) -> str:
     """Return the full configuration as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.create(to_primitive(config)))
+    return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
 
 
 def save_yaml(config: object, path: Path) -> None:
@@ -78,7 +86,7 @@ def _quoted(path: Path) -> str:
     return f"'file://{escaped}'"
 
 
-class _Argument(NamedTuple):
+class _ParsedOverride(NamedTuple):
     key: str
     parsed: Override
     text: str  # key=value, as typed
@@ -92,10 +100,10 @@ def _bare(text: str) -> str:
     return text.partition("=")[0].lstrip("+~").partition("@")[0].strip()
 
 
-def _parse(text: str, known: Sequence[str]) -> _Argument:
+def _parse(text: str, known: Sequence[str]) -> _ParsedOverride:
     key, equals, value = text.partition("=")
     bare = _bare(text)
-    near = nearest(bare, known)
+    near = suggest(bare, known)
     hint = f"; did you mean {near}?" if near else "; --help shows the options"
     if not equals:
         likely = f"; did you mean {near}=…?" if near else ", such as seed=2"
@@ -112,7 +120,7 @@ def _parse(text: str, known: Sequence[str]) -> _Argument:
         bare_value = value.strip("'\"").replace("\\", "\\\\").replace('"', '\\"')
         quoted = shlex.quote(f'{key}="{bare_value}"')
         raise ValueError(f"{text}: the value cannot be read; quote it twice, as in {quoted}") from None
-    return _Argument(bare, parsed, text)
+    return _ParsedOverride(bare, parsed, text)
 
 
 def _in_quotes(value: str) -> str | None:
@@ -127,10 +135,10 @@ def _in_quotes(value: str) -> str | None:
 
 def _known(name: str, tree: object) -> list[str]:
     """Return the groups, nodes and options that may stand before "=", with the options of every architecture."""
-    known = dict.fromkeys((*GROUPS[name], *SWEEP_OPTIONS)) | options(tree)
+    known = dict.fromkeys((*GROUPS[name], *SWEEP_OPTIONS)) | leaves(tree)
     if hasattr(tree, "model"):
         for kind in MODELS.values():
-            known |= options(kind.config(), "model.")
+            known |= leaves(kind.config(), "model.")
     for path in list(known):
         while "." in path:
             path = path.rpartition(".")[0]
@@ -166,12 +174,12 @@ def _read(name: str, config_class: type[T], arguments: Sequence[str]) -> T:
     return config
 
 
-def _compose(name: str, config_class: type[T], groups: list[_Argument]) -> DictConfig:
+def _compose(name: str, config_class: type[T], groups: list[_ParsedOverride]) -> DictConfig:
     for key, parsed, text in groups:
-        allowed = choices(key)
+        allowed = group_choices(key)
         value = parsed.value()
         if value not in allowed and not (key == "experiment" and value is None):
-            near = nearest(str(value), allowed)
+            near = suggest(str(value), allowed)
             likely = f"; did you mean {key}={near}?" if near else ""
             raise ValueError(f"{text}: must be one of {', '.join(allowed) or '(none)'}{likely}")
     store = ConfigStore.instance()
@@ -181,26 +189,26 @@ def _compose(name: str, config_class: type[T], groups: list[_Argument]) -> DictC
     store.store(name=f"{name}_schema", node=schema)
     for architecture, kind in MODELS.items():
         store.store(group="model", name=f"{architecture}_schema", node=kind.config)
-    searched = folders()
+    searched = search_path()
     overrides = [f"{key}={'null' if parsed.value() is None else parsed.value()}" for key, parsed, _ in groups]
     overrides += [f"hydra.searchpath=[{_quoted(folder)}]" for folder in searched[1:]]
     try:
         with initialize_config_dir(config_dir=str(searched[0]), version_base="1.3"):
             return compose(config_name=name, overrides=overrides)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise ValueError(f"configs: {one_line(error)}") from error
+        raise ValueError(f"configs: {error_message(error)}") from error
 
 
-def _assign(tree: DictConfig, typed: object, path: str, value: Any, argument: _Argument) -> None:
+def _assign(tree: DictConfig, typed: object, path: str, value: Any, argument: _ParsedOverride) -> None:
     """Set one option, or those of a mapping given for a node, in the composed tree."""
-    leaves = options(typed)
+    leaves = leaves(typed)
     below = [leaf for leaf in leaves if leaf.startswith(path + ".")]
     if path in leaves:
         if not (isinstance(value, str) and "${" in value):
             try:
-                value = convert(leaves[path], value, argument.typed if path == argument.key else str(value))
+                value = coerce(leaves[path], value, argument.typed if path == argument.key else str(value))
             except TypeError:
-                raise ValueError(f"{argument.text}: {needed(leaves[path])}") from None
+                raise ValueError(f"{argument.text}: {describe_type(leaves[path])}") from None
         OmegaConf.update(tree, path, value, merge=True)
     elif below and isinstance(value, dict):
         for key, each in value.items():
@@ -211,17 +219,17 @@ def _assign(tree: DictConfig, typed: object, path: str, value: Any, argument: _A
                 f"{argument.text}: {path} holds several options; did you mean {path}.score={argument.typed}?"
             )
         raise ValueError(f"{argument.text}: {path} holds several options, set one of them: {', '.join(below)}")
-    elif others := [name for name, kind in MODELS.items() if is_under(path, list(options(kind.config(), "model.")))]:
+    elif others := [name for name, kind in MODELS.items() if has_prefix(path, list(leaves(kind.config(), "model.")))]:
         raise ValueError(
-            f"{argument.text}: not an option of model={getattr(node(typed, 'model'), 'architecture', '?')}; "
+            f"{argument.text}: not an option of model={getattr(get_node(typed, 'model'), 'architecture', '?')}; "
             f"an option of {', '.join(f'model={other}' for other in others)}"
         )
     else:
-        near = nearest(path, leaves)
+        near = suggest(path, leaves)
         raise ValueError(f"{argument.text}: unknown option {path}" + (f"; did you mean {near}?" if near else ""))
 
 
-def command(
+def run_command(
     task: Callable[[T, list[str]], None], config_class: type[T], name: str, arguments: Sequence[str] | None = None
 ) -> None:
     """Entry point of `python -m nmt.<name>`: read the command line, check it, and call the task.
@@ -238,10 +246,14 @@ def command(
             OSError is a defect and passes through.
     """
     follow_parent()
-    with telling():
+    with report_errors():
         overrides, flags = read_flags(list(sys.argv[1:] if arguments is None else arguments))
         if "help" in flags:
-            print(usage(name, config_class(), {group: choices(group) for group in GROUPS[name]}, choices(SWEEP)))
+            print(
+                help_text(
+                    name, config_class(), {group: group_choices(group) for group in GROUPS[name]}, group_choices(SWEEP)
+                )
+            )
         elif "cfg" in flags:
             print(to_yaml(_read(name, config_class, overrides)), end="")
         elif "multirun" in flags:
@@ -262,7 +274,7 @@ def _ready(config_class: type[T], name: str, overrides: list[str]) -> T:
     return config
 
 
-def preset(experiment: str | None = None) -> Config:
+def load_experiment(experiment: str | None = None) -> Config:
     """Return the configuration of `python -m nmt.train experiment=NAME`, or without any option."""
     return _read("train", Config, [f"experiment={experiment}"] if experiment else [])
 
@@ -280,7 +292,7 @@ def _many(task: Callable[[T, list[str]], None], config_class: type[T], name: str
         try:
             values = [f"{key}={value}" for value in parsed.sweep_string_iterator()]
         except HydraException as error:
-            raise ValueError(f"{text}: {one_line(error)}; write the values out: {key}=a,b,c") from None
+            raise ValueError(f"{text}: {error_message(error)}; write the values out: {key}=a,b,c") from None
         arguments.append(Argument(key, text, None, values))
     common, jobs = plan(arguments, lambda overrides: _ready(config_class, name, overrides))
     run_sweep(name, jobs, common, lambda job: task(job.config, job.arguments))

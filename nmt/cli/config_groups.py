@@ -10,7 +10,7 @@ SWEEP = "sweep"
 """The group of named sweeps."""
 
 
-def folders() -> list[Path]:
+def search_path() -> list[Path]:
     """Return the folders of named configurations: the project's, then `configs` in the working directory."""
     package = Path(__file__).resolve().parents[1]
     configs = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
@@ -20,24 +20,24 @@ def folders() -> list[Path]:
     return [configs] if not users.is_dir() or users.resolve() == configs else [configs, users]
 
 
-def choices(group: str) -> list[str]:
+def group_choices(group: str) -> list[str]:
     """Return the names that may follow `group=`."""
-    return sorted({file.stem for folder in folders() for file in (folder / group).glob("*.yaml")})
+    return sorted({file.stem for folder in search_path() for file in (folder / group).glob("*.yaml")})
 
 
 def _file(group: str, choice: str) -> Path | None:
-    files = [folder / group / f"{choice}.yaml" for folder in folders()]
+    files = [folder / group / f"{choice}.yaml" for folder in search_path()]
     return next((file for file in files if file.is_file()), None)
 
 
-def preset_options(group: str, choice: str) -> list[str]:
+def group_options(group: str, choice: str) -> list[str]:
     """Return the options that a named configuration of a group sets."""
     file = _file(group, choice)
     values = yaml.safe_load(file.read_text(encoding="utf-8")) if file else None
     return [f"{group}.{key}" for key in values or {} if key != "defaults"]
 
 
-def sweep_points(choice: str) -> list[list[str]]:
+def load_sweep(choice: str) -> list[list[str]]:
     """Return the runs of a named sweep, each as `option=value` arguments.
 
     The file holds a mapping from option to the list of its values, of which every combination is meant; or, where
@@ -48,7 +48,7 @@ def sweep_points(choice: str) -> list[list[str]]:
     """
     file = _file(SWEEP, choice)
     if file is None:
-        raise ValueError(f"sweep={choice}: must be one of {', '.join(choices(SWEEP)) or '(none)'}")
+        raise ValueError(f"sweep={choice}: must be one of {', '.join(group_choices(SWEEP)) or '(none)'}")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -60,15 +60,15 @@ def sweep_points(choice: str) -> list[list[str]]:
         points = content
     else:
         raise ValueError(f"{file}: needs a mapping {{option: [values]}}, or a list of mappings {{option: value}}")
-    return [[f"{option}={value_text(value)}" for option, value in point.items()] for point in points]
+    return [[f"{option}={format_override(value)}" for option, value in point.items()] for point in points]
 
 
-def value_text(value: Any) -> str:
+def format_override(value: Any) -> str:
     """Return a plain value as the command line has it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):
-        return f"[{','.join(map(value_text, value))}]"
+        return f"[{','.join(map(format_override, value))}]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {value_text(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {format_override(each)}" for key, each in value.items()) + "}"
     return str(value)

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nmt.alignment import FORMATS as ALIGNMENT_FORMATS
-from nmt.alignment import METHODS, AlignmentConfig, candidates
+from nmt.alignment import METHODS, AlignmentConfig, candidate_sources
 from nmt.attention import NONE
 from nmt.data.sources import DataConfig
 from nmt.evaluation.metrics import METRICS, MetricsConfig
-from nmt.models import without_effect
+from nmt.models import unused_options
 from nmt.models.rnn import RNNConfig
 from nmt.models.transformer_layers import TransformerDecoderConfig
 from nmt.search import SearchConfig
-from nmt.training.config import STOP_METRICS
+from nmt.training.config import EARLY_STOPPING_METRICS
 from nmt.training.optim import OptimConfig
 from nmt.training.trainer import TrainConfig
 
@@ -35,7 +35,7 @@ class Config:
     runs: str = "runs"
     seed: int = 1
     device: str = "auto"
-    threads: int = 0
+    num_threads: int = 0
     data: DataConfig = field(default_factory=DataConfig)
     model: Any = field(default_factory=RNNConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -46,7 +46,7 @@ class Config:
 
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed (of this node, or of two of its parts together)."""
-        _check_machine(self.device, self.threads)
+        _check_machine(self.device, self.num_threads)
         if self.seed < 0:
             raise ValueError(f"seed={self.seed}: must be 0 or more")
         if not self.runs:
@@ -68,11 +68,11 @@ class Config:
         else:
             self._check_without_attention()
 
-    def idle(self) -> list[str]:
+    def unused_options(self) -> list[str]:
         """Return options that are set and change nothing, with their values."""
-        unread = self.data.alignment and not self.train.guided_alignment
-        alignment = [f"data.alignment={self.data.alignment}"] if unread else []
-        return without_effect(self.model) + self.train.idle() + alignment
+        unread = self.data.train_alignments and not self.train.guided_alignment_weight
+        alignment = [f"data.alignment={self.data.train_alignments}"] if unread else []
+        return unused_options(self.model) + self.train.unused_options() + alignment
 
     def _num_attending(self) -> int:
         """Return how many layers of the model attend to the source."""
@@ -82,9 +82,9 @@ class Config:
         return sum(model.attention.layer(layer).score != NONE for layer in layers)
 
     def _check_stop_metric(self) -> None:
-        metric, names = self.train.stop_metric, self.metrics.names
+        metric, names = self.train.early_stopping_metric, self.metrics.names
         if metric in METRICS and metric not in names:
-            other = next((name for name in names if name in STOP_METRICS), "loss")
+            other = next((name for name in names if name in EARLY_STOPPING_METRICS), "loss")
             raise ValueError(
                 f"train.stop_metric={metric}: metrics.names=[{','.join(names)}] leaves it out; add it there, or let "
                 f"another choose the best checkpoint, as train.stop_metric={other}"
@@ -98,12 +98,12 @@ class Config:
         for option, value in wanted.items():
             if value:
                 raise ValueError(f"{option}={value:g}: {why.format('0')}")
-        if self.train.stop_metric == "aer":
+        if self.train.early_stopping_metric == "aer":
             raise ValueError(f"train.stop_metric=aer: {why.format('bleu, chrf or loss')}")
 
     def _check_guided(self) -> None:
         model, train = self.model, self.train
-        if not train.guided_alignment:
+        if not train.guided_alignment_weight:
             return
         for what, there in (("layer", self._num_attending()), ("head", model.attention.heads)):
             if getattr(train, f"guided_{what}") > there:
@@ -111,15 +111,15 @@ class Config:
                     f"train.guided_{what}={getattr(train, f'guided_{what}')}: attention to the source has {there} "
                     f"{what}{'s' if there > 1 else ''}; give one of them, or 0 for the mean of all"
                 )
-        if train.guided_layer and isinstance(model, TransformerDecoderConfig) and model.layer_drop:
+        if train.guided_layer and isinstance(model, TransformerDecoderConfig) and model.layerdrop:
             raise ValueError(
-                f"train.guided_layer={train.guided_layer}: model.layer_drop={model.layer_drop:g} leaves out layers of "
+                f"train.guided_layer={train.guided_layer}: model.layer_drop={model.layerdrop:g} leaves out layers of "
                 "which it may be one; set either to 0"
             )
 
     def _check_reading(self) -> None:
         try:
-            candidates(self.alignment, self._num_attending(), self.model.attention.heads)
+            candidate_sources(self.alignment, self._num_attending(), self.model.attention.heads)
         except ValueError as error:
             raise ValueError(f"{error}; give one of them, or auto") from None
 
@@ -143,25 +143,25 @@ class EvaluateConfig:
     output: str | None = None
     hypotheses: str | None = None
     baselines: list[str] = field(default_factory=list)
-    outside: list[str] = field(default_factory=list)
+    external_scores: list[str] = field(default_factory=list)
     data: DataConfig = field(default_factory=DataConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     device: str = "auto"
-    threads: int = 0
+    num_threads: int = 0
 
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
-        _check_machine(self.device, self.threads)
+        _check_machine(self.device, self.num_threads)
         if isinstance(self.checkpoint, list) and len(self.checkpoint) > 1 and self.output is None:
             raise ValueError("output: must be given, as output=FOLDER: an ensemble's report belongs to no single run")
         if self.output == "":
             raise ValueError(
                 "output=: the report needs a folder; leave the option out for the one in the run directory"
             )
-        for item in self.outside:
+        for item in self.external_scores:
             name, _, file = item.partition(":")
             if name in METRICS or not (name.isidentifier() and file):
                 raise ValueError(
@@ -190,7 +190,7 @@ class TranslateConfig:
     max_length: int = 0
     search: SearchConfig = field(default_factory=SearchConfig)
     device: str = "auto"
-    threads: int = 0
+    num_threads: int = 0
 
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
@@ -199,7 +199,7 @@ class TranslateConfig:
             raise ValueError(f"format={self.format}: must be one of {', '.join(FORMATS)}")
         if self.max_length < 0:
             raise ValueError(f"max_length={self.max_length}: must be 0 (as in training) or more")
-        _check_machine(self.device, self.threads)
+        _check_machine(self.device, self.num_threads)
 
 
 @dataclass
@@ -227,15 +227,15 @@ class AlignConfig:
     symmetrize: str = "grow-diag-final-and"
     output: str | None = None
     formats: list[str] = field(default_factory=lambda: ["pharaoh", "npz", "jsonl", "parquet"])
-    weights: bool = True
+    save_weights: bool = True
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     device: str = "auto"
-    threads: int = 0
+    num_threads: int = 0
 
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
-        _check_machine(self.device, self.threads)
+        _check_machine(self.device, self.num_threads)
         if (self.source is None) != (self.target is None):
             given, missing = ("source", "target") if self.target is None else ("target", "source")
             raise ValueError(f"{missing}: must be given beside {given}, or neither, for the run's own test set")
@@ -270,20 +270,20 @@ class ExportConfig:
     checkpoint: str = ""
     format: str = ""
     output: str = ""
-    longest: int = 1024
+    max_length: int = 1024
     search: SearchConfig = field(default_factory=SearchConfig)
-    threads: int = 0
+    num_threads: int = 0
 
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
-        _check_machine("cpu", self.threads)
+        _check_machine("cpu", self.num_threads)
         if self.format not in EXPORTS:
             raise ValueError(f"format={self.format}: must be one of {', '.join(EXPORTS)}; --formats tells them apart")
         if not self.output:
             raise ValueError("output=: must be given: output=FOLDER")
-        if self.longest < 2:
-            raise ValueError(f"longest={self.longest}: must be at least 2")
+        if self.max_length < 2:
+            raise ValueError(f"longest={self.max_length}: must be at least 2")
 
 
 @dataclass
@@ -309,18 +309,18 @@ class ServeConfig:
     checkpoint: Any = ""
     host: str = "127.0.0.1"
     port: int = 8000
-    names: list[str] = field(default_factory=list)
+    allowed_hosts: list[str] = field(default_factory=list)
     max_bytes: int = 262_144
-    max_lines: int = 50
-    max_characters: int = 2000
+    max_sentences: int = 50
+    max_sentence_chars: int = 2000
     max_beam: int = 20
     max_weights: int = 500_000
-    max_seconds: float = 30.0
-    max_waiting: int = 16
+    timeout: float = 30.0
+    queue_size: int = 16
     max_length: int = 0
     search: SearchConfig = field(default_factory=SearchConfig)
     device: str = "auto"
-    threads: int = 0
+    num_threads: int = 0
 
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
@@ -332,12 +332,12 @@ class ServeConfig:
         for option in ("bytes", "lines", "characters", "beam", "weights"):
             if getattr(self, f"max_{option}") < 1:
                 raise ValueError(f"max_{option}={getattr(self, f'max_{option}')}: must be at least 1")
-        if not 0 < self.max_seconds < math.inf:
-            raise ValueError(f"max_seconds={self.max_seconds}: must be a number above 0")
+        if not 0 < self.timeout < math.inf:
+            raise ValueError(f"max_seconds={self.timeout}: must be a number above 0")
         for option in ("waiting", "length"):
             if getattr(self, f"max_{option}") < 0:
                 raise ValueError(f"max_{option}={getattr(self, f'max_{option}')}: must be 0 or more")
-        _check_machine(self.device, self.threads)
+        _check_machine(self.device, self.num_threads)
 
 
 def _check_checkpoint(checkpoint: object) -> None:

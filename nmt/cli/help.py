@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 
-from nmt.options import entries, nearest, node
+from nmt.options import get_node, option_docs, suggest
 
 SUMMARIES = {
     "train": "Train a translation model and evaluate it; everything is written to runs/<name>/.",
@@ -91,7 +91,7 @@ EXAMPLES = {
 }
 
 
-def usage(name: str, config: object, choices: dict[str, list[str]], sweeps: list[str]) -> str:
+def help_text(name: str, config: object, choices: dict[str, list[str]], sweeps: list[str]) -> str:
     """Return the help text of a command.
 
     Args:
@@ -108,7 +108,7 @@ def usage(name: str, config: object, choices: dict[str, list[str]], sweeps: list
             lines.append(f"      {GROUP_LINES[group]}")
     lines += ["", "Options most used (--cfg job prints all of them with their values):"]
     width = max(map(len, OPTIONS[name]))
-    texts = {option: entries(type(node(config, option.rpartition(".")[0]))) for option in OPTIONS[name]}
+    texts = {option: option_docs(type(get_node(config, option.rpartition(".")[0]))) for option in OPTIONS[name]}
     firsts = {option: re.split(r"[.;](?: |$)", text[option.rpartition(".")[2]])[0] for option, text in texts.items()}
     lines += [f"  {option:{width}}  {line}" for option, line in firsts.items()]
     lines += [
@@ -144,7 +144,7 @@ def read_flags(arguments: list[str]) -> tuple[list[str], set[str]]:
                 raise ValueError(f"{argument}: only --cfg job is known, which prints the whole configuration")
             flags.add("cfg")
         elif argument.startswith("-"):
-            near = nearest(argument, [*names, "--cfg"])
+            near = suggest(argument, [*names, "--cfg"])
             raise ValueError(
                 f"{argument}: unknown flag; "
                 + (f"did you mean {near}?" if near else "there are --help, --cfg job and -m")
@@ -154,7 +154,7 @@ def read_flags(arguments: list[str]) -> tuple[list[str], set[str]]:
     return overrides, flags
 
 
-def one_line(error: BaseException) -> str:
+def error_message(error: BaseException) -> str:
     """Return an exception as one sentence for the user."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
@@ -162,13 +162,13 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def leave_output() -> None:
+def silence_broken_pipe() -> None:
     """Discard further output: after BrokenPipeError its reader, such as `head`, has seen enough, which is no error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
-def telling() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """End a command with one line for a mistake of the user.
 
     Raises:
@@ -179,14 +179,14 @@ def telling() -> Iterator[None]:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except BrokenPipeError:
-        leave_output()
+        silence_broken_pipe()
     except (ValueError, OSError) as error:
-        tell(error)
+        print_error(error)
         raise SystemExit(1) from None
 
 
-def tell(error: BaseException) -> None:
+def print_error(error: BaseException) -> None:
     """Print one line on standard error, after the traceback when the environment variable NMT_TRACEBACK is set."""
     if os.environ.get("NMT_TRACEBACK", "0") not in ("", "0"):
         traceback.print_exception(error)
-    print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
+    print(f"error: {error_message(error)}", file=sys.stderr, flush=True)

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from nmt import checkpoint
-from nmt.cli.config_groups import preset_options
+from nmt.cli.config_groups import group_options
 from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
-from nmt.data import SOURCES, gold_path, locations
-from nmt.data.fingerprints import file_digest
-from nmt.data.sources import content_digest
-from nmt.data.word_alignments import alignment_files
-from nmt.options import differences, from_primitive, node, options, to_primitive, validate
+from nmt.data import SOURCES, alignment_path, resolve_split
+from nmt.data.fingerprints import file_fingerprint
+from nmt.data.sources import dataset_fingerprint
+from nmt.data.word_alignments import training_alignment_paths
+from nmt.options import diff, from_dict, get_node, leaves, to_dict, validate
 from nmt.runtime.files import remove_leftovers
 
 # Options (or nodes) that do not make another run of a run: they may change when it is continued, and are no part of
 # its name.
-FREE = (
+RESUMABLE_OPTIONS = (
     "name",
     "runs",
     "device",
@@ -47,13 +47,13 @@ FREE = (
 _NAMED = ["experiment", "model", "data"]
 
 
-def only_kept(config: Config) -> set[str]:
+def retention_only_options(config: Config) -> set[str]:
     """Return the options that select checkpoints of which no mean is made, so that they do not affect the result."""
     of_last, of_best = {"train.keep_last", "train.save_every"}, {"train.keep_best"}
-    return {"none": of_last | of_best, "last": of_best, "best": of_last}[config.train.average]
+    return {"none": of_last | of_best, "last": of_best, "best": of_last}[config.train.average_checkpoints]
 
 
-def is_under(path: str, tops: Sequence[str]) -> bool:
+def has_prefix(path: str, tops: Sequence[str]) -> bool:
     """Return whether an option is one of `tops` or lies below one of them."""
     return any(path == top or path.startswith(top + ".") for top in tops)
 
@@ -71,7 +71,7 @@ def run_name(overrides: Sequence[str], swept: Sequence[str] = ()) -> str:
     values: dict[str, str] = {}
     for override in [*overrides, *swept]:
         key, _, value = override.partition("=")
-        if override in swept or not is_under(key, FREE):
+        if override in swept or not has_prefix(key, RESUMABLE_OPTIONS):
             values[key] = value.strip()
     if not values:
         return "default"
@@ -101,8 +101,8 @@ def check_continuation(old: dict[str, Any], new: dict[str, Any]) -> None:
         ValueError: options outside `FREE` differ, or are unknown to this version; the message lists them and says what
             to do.
     """
-    old = to_primitive(from_primitive(Config, old))
-    changed = [line for line in differences(old, new) if not is_under(line.partition(":")[0], FREE)]
+    old = to_dict(from_dict(Config, old))
+    changed = [line for line in diff(old, new) if not has_prefix(line.partition(":")[0], RESUMABLE_OPTIONS)]
     if changed:
         raise ValueError(
             f"the run {new.get('name')} was started with other options ({'; '.join(changed)}): give this one another "
@@ -110,23 +110,25 @@ def check_continuation(old: dict[str, Any], new: dict[str, Any]) -> None:
         )
 
 
-def texts(config: Config) -> dict[str, list[list[str]]]:
+def data_fingerprints(config: Config) -> dict[str, list[list[str]]]:
     """Return for each split a list of [file or place, SHA-256] that training reads; digests count, not names."""
     data = config.data
     read: dict[str, list[list[str]]] = {}
     for split in ("train", "valid"):
-        files = [path for place in locations(data, split) for path in SOURCES[data.kind].files(data, place)]
-        if split == "train" and config.train.guided_alignment:
-            files += alignment_files(data)
-        elif split == "valid" and (gold := gold_path(data, split)) is not None:
+        files = [path for place in resolve_split(data, split) for path in SOURCES[data.format].files(data, place)]
+        if split == "train" and config.train.guided_alignment_weight:
+            files += training_alignment_paths(data)
+        elif split == "valid" and (gold := alignment_path(data, split)) is not None:
             files.append(gold)
-        read[split] = [[str(path), file_digest(path).hex()] for path in files]
-        if data.kind == "hub":
-            read[split].append([f"{data.path} ({', '.join(locations(data, split))})", content_digest(data, split)])
+        read[split] = [[str(path), file_fingerprint(path).hex()] for path in files]
+        if data.format == "hub":
+            read[split].append(
+                [f"{data.hf_dataset} ({', '.join(resolve_split(data, split))})", dataset_fingerprint(data, split)]
+            )
     return read
 
 
-def clean(directory: Path) -> None:
+def remove_temp_files(directory: Path) -> None:
     """Remove the temporary files that a killed process has left in the run directory of this process; in its reports,
     where an evaluation may be writing, only those of processes that have ended."""
     for folder in (directory, directory / "checkpoints"):
@@ -136,7 +138,7 @@ def clean(directory: Path) -> None:
             remove_leftovers(folder)
 
 
-def own_name(fixed: Sequence[str], swept: Sequence[str]) -> list[str]:
+def job_name(fixed: Sequence[str], swept: Sequence[str]) -> list[str]:
     """Return the name that keeps a run of a sweep apart from the others; a name given for all becomes a folder of runs.
 
     Args:
@@ -156,7 +158,7 @@ def _quoted(value: str) -> str:
     return value if re.fullmatch(r"[\w./-]+", value) else f"'{value}'"
 
 
-def own_output(place: Path, swept: Sequence[str], others: Sequence[Sequence[str]], *, given: bool) -> list[str]:
+def job_output(place: Path, swept: Sequence[str], others: Sequence[Sequence[str]], *, given: bool) -> list[str]:
     """Return the folder that keeps what one command of a sweep writes apart; one given for all holds them all.
 
     Args:
@@ -176,13 +178,13 @@ def own_output(place: Path, swept: Sequence[str], others: Sequence[Sequence[str]
         own = [
             item
             for item in own
-            if not is_under(item.partition("=")[0], named) or any(item not in other for other in others)
+            if not has_prefix(item.partition("=")[0], named) or any(item not in other for other in others)
         ]
     separator = "/" if given else "-"
     return [f"output={_quoted(f'{place}{separator}{run_name((), own)}')}"] if own else []
 
 
-def overlay(
+def merge_with_checkpoint(
     trained: Config,
     config: EvaluateConfig | TranslateConfig | ExportConfig | AlignConfig | ServeConfig,
     overrides: Sequence[str],
@@ -201,25 +203,25 @@ def overlay(
     paths = ["device", "threads"]
     for override in overrides:
         key, _, value = override.partition("=")
-        paths += preset_options(key, value) if key == "data" else [key]
+        paths += group_options(key, value) if key == "data" else [key]
     merged = copy.deepcopy(trained)
-    stored = options(merged)
-    for path in options(config):
-        if not is_under(path, paths) or path not in stored:  # what only the command has is no part of a run
+    stored = leaves(merged)
+    for path in leaves(config):
+        if not has_prefix(path, paths) or path not in stored:  # what only the command has is no part of a run
             continue
         if path.startswith("data.tokenizer."):
             raise ValueError(
                 f"{path}: the tokenizer comes from the checkpoint and cannot be changed; leave the option out"
             )
         parent, _, name = path.rpartition(".")
-        setattr(node(merged, parent), name, getattr(node(config, parent), name))
+        setattr(get_node(merged, parent), name, getattr(get_node(config, parent), name))
     for field in fields(config):
         if is_dataclass(getattr(config, field.name)):
             validate(getattr(merged, field.name))
     return merged
 
 
-def run_of(file: Path) -> Path:
+def run_directory(file: Path) -> Path:
     """Return the run directory that a checkpoint file lies in; its folder, when it lies in none."""
     return file.parent.parent if file.parent.name == "checkpoints" else file.parent
 
@@ -237,7 +239,7 @@ def result_folder(config: EvaluateConfig | AlignConfig | ExportConfig, overrides
     if config.output:
         return Path(config.output)
     first = config.checkpoint[0] if isinstance(config.checkpoint, list) else config.checkpoint
-    run = run_of(checkpoint.locate(first))
+    run = run_directory(checkpoint.resolve(first))
     if isinstance(config, AlignConfig):
         return run / f"align-{'test' if config.source is None else Path(config.source).stem}"
     assert isinstance(config, EvaluateConfig), "the output of an export must be given"
@@ -255,7 +257,7 @@ def report_folder(run: Path, config: EvaluateConfig, overrides: Sequence[str]) -
     if config.output is not None:
         return Path(config.output)
     names = {override.partition("=")[0] for override in overrides}
-    named = config.data.test if "data.test" in names else config.data.path if "data.path" in names else None
+    named = config.data.test if "data.test" in names else config.data.hf_dataset if "data.path" in names else None
     if named is None:
         return run / "report"
     tests = named if isinstance(named, list) else [named]

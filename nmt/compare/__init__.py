@@ -1,8 +1,8 @@
 """Comparing runs: what was different about them, what came out, what is certain about it, and what it cost."""
 
-from nmt.compare.comparison import Comparison, Contrast, compare
-from nmt.compare.grouping import Group
-from nmt.compare.run_diff import Run, difference
-from nmt.compare.run_results import Outcome
+from nmt.compare.comparison import GroupContrast, RunComparison, compare_runs
+from nmt.compare.grouping import RunGroup
+from nmt.compare.run_diff import RunSnapshot, diff_runs
+from nmt.compare.run_results import RunResult
 
-__all__ = ["Comparison", "Contrast", "Group", "Outcome", "Run", "compare", "difference"]
+__all__ = ["GroupContrast", "RunComparison", "RunGroup", "RunResult", "RunSnapshot", "compare_runs", "diff_runs"]

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from nmt.cli.help import SUMMARIES, telling
-from nmt.compare.comparison import compare
+from nmt.cli.help import SUMMARIES, report_errors
+from nmt.compare.comparison import compare_runs
 from nmt.compare.page import page
-from nmt.compare.run_diff import Run, difference
-from nmt.compare.run_results import find, read
-from nmt.compare.sentences import NUM
+from nmt.compare.run_diff import RunSnapshot, diff_runs
+from nmt.compare.run_results import find_reports, read_run_result
+from nmt.compare.sentences import NUM_SENTENCES
 from nmt.compare.tables import FORMATS, SECTIONS, SUFFIXES
-from nmt.evaluation.metrics import PAIRED
+from nmt.evaluation.metrics import SIGNIFICANCE_TESTS
 from nmt.runtime.files import write_text
 
 HTML = "html"
@@ -41,9 +41,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--target-bleu", type=float, metavar="X", help="tell the minutes until a validation had so much")
     add("--only", metavar="SECTIONS", help=f"some of {','.join(SECTIONS)}")
-    add("--paired", default="bs", choices=PAIRED, help="paired test: bs bootstrap, ar approximate randomisation")
+    add(
+        "--paired",
+        default="bs",
+        choices=SIGNIFICANCE_TESTS,
+        help="paired test: bs bootstrap, ar approximate randomisation",
+    )
     add("--resamples", type=int, default=1000, metavar="N", help="of the paired test; 0 leaves it out")
-    add("--sentences", type=int, default=NUM, metavar="N", help="shown in a page, with every group's attention")
+    add(
+        "--sentences",
+        type=int,
+        default=NUM_SENTENCES,
+        metavar="N",
+        help="shown in a page, with every group's attention",
+    )
     add("--format", choices=[*FORMATS, HTML], help="default: what --output ends in, else text")
     add(
         "--output",
@@ -78,11 +89,11 @@ def _compared(options: argparse.Namespace) -> list[str]:
         raise ValueError(f"--resamples {options.resamples}: must be 0 (no paired test) or at least 2")
     if options.sentences < 0:
         raise ValueError(f"--sentences {options.sentences}: must be 0 (none) or more")
-    reports, left_out = find(options.runs, options.test)
+    reports, left_out = find_reports(options.runs, options.test)
     if len(reports) < 2:
         raise ValueError("; ".join([*left_out, f"{len(reports)} evaluated run: two or more are needed to compare"]))
-    comparison = compare(
-        [read(report) for report in reports],
+    comparison = compare_runs(
+        [read_run_result(report) for report in reports],
         baseline=options.baseline,
         varied=options.varied.split(",") if options.varied else (),
         resamples=options.resamples,
@@ -102,12 +113,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: 1 after an error, told in one line; 130 when interrupted.
     """
-    with telling():
+    with report_errors():
         options = _parser().parse_args(arguments)
         if options.diff and len(options.runs) < 2:
             raise ValueError(f"--diff {' '.join(options.runs)}: two or more runs are needed, as in --diff RUN RUN")
         if options.diff:
-            texts = [difference([Run.read(path) for path in options.runs]) + "\n"] * max(len(options.output), 1)
+            texts = [diff_runs([RunSnapshot.read(path) for path in options.runs]) + "\n"] * max(len(options.output), 1)
         else:
             texts = _compared(options)
         for file, text in zip(options.output, texts, strict=False):

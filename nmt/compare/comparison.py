@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nmt.compare.checks import check_same, confounded, few_seeds, not_reached, versions
-from nmt.compare.grouping import Group, baseline_of, differing, groups, plain, shown_options
-from nmt.compare.run_results import Outcome
-from nmt.compare.statistics import ALPHA, Summary, combined, holm, mean_correlation, summary, t_test
-from nmt.evaluation.significance import paired
+from nmt.compare.checks import check_comparable, confounded, few_seeds, target_not_reached, versions
+from nmt.compare.grouping import RunGroup, find_baseline, format_value, groups, label_options, varying_options
+from nmt.compare.run_results import RunResult
+from nmt.compare.statistics import ALPHA, SampleSummary, holm, mean_correlation, stouffer, summary, t_test
+from nmt.evaluation.significance import paired_test
 
 
 @dataclass
-class Contrast:
+class GroupContrast:
     """One group compared with the baseline in one metric.
 
     difference: over the pairs of runs. per_seed: p-values of sacrebleu's paired test, one for each pair: would these
@@ -28,7 +28,7 @@ class Contrast:
 
     metric: str
     group: str
-    difference: Summary
+    difference: SampleSummary
     per_seed: list[float]
     sentences: float | None
     seeds: float | None
@@ -38,31 +38,31 @@ class Contrast:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """Everything about some runs. varied: for each option that differs its values. groups: the baseline first."""
 
     varied: dict[str, list[Any]]
-    groups: list[Group]
-    contrasts: list[Contrast]
+    groups: list[RunGroup]
+    contrasts: list[GroupContrast]
     signatures: dict[str, str]
     test_signatures: dict[str, str]
     num_sentences: int
     warnings: list[str] = field(default_factory=list)
 
     @property
-    def baseline(self) -> Group:
+    def baseline(self) -> RunGroup:
         return self.groups[0]
 
 
-def compare(
-    outcomes: Sequence[Outcome],
+def compare_runs(
+    outcomes: Sequence[RunResult],
     *,
     baseline: str | None = None,
     varied: Sequence[str] = (),
     resamples: int = 1000,
     test: str = "bs",
     target_bleu: float | None = None,
-) -> Comparison:
+) -> RunComparison:
     """Group runs by the options in which they differ, and compare every group with the baseline.
 
     Args:
@@ -74,19 +74,19 @@ def compare(
     Raises:
         ValueError: the runs cannot be ranked, or there is no such baseline.
     """
-    check_same(outcomes, varied)
-    values = differing(outcomes)
+    check_comparable(outcomes, varied)
+    values = varying_options(outcomes)
     for option in varied:
         if not any(option in outcome.options for outcome in outcomes):
             raise ValueError(f"--varied {','.join(varied)}: {option} is no option of these runs")
     warnings: list[str] = []
-    ranked = groups(outcomes, values, shown_options(values, varied, outcomes), warnings, target_bleu)
-    ranked.insert(0, ranked.pop(baseline_of(ranked, baseline)))
+    ranked = groups(outcomes, values, label_options(values, varied, outcomes), warnings, target_bleu)
+    ranked.insert(0, ranked.pop(find_baseline(ranked, baseline)))
     warnings += confounded(ranked, values, varied) + few_seeds(ranked) + versions(outcomes)
-    warnings += not_reached(ranked, target_bleu)
+    warnings += target_not_reached(ranked, target_bleu)
     contrasts, signatures = _contrasts(ranked, resamples, test)
-    return Comparison(
-        varied={option: list(dict.fromkeys(plain(each) for each in values[option])) for option in values},
+    return RunComparison(
+        varied={option: list(dict.fromkeys(format_value(each) for each in values[option])) for option in values},
         groups=ranked,
         contrasts=contrasts,
         signatures=outcomes[0].signatures,
@@ -96,23 +96,23 @@ def compare(
     )
 
 
-def _pairs(base: Group, group: Group) -> list[tuple[Outcome, Outcome]]:
+def _pairs(base: RunGroup, group: RunGroup) -> list[tuple[RunResult, RunResult]]:
     """Return pairs of runs of the same seed, else in the order of their seeds, which is as good as any other."""
-    by_seed = {outcome.seed: outcome for outcome in base.outcomes}
-    common = [(by_seed[outcome.seed], outcome) for outcome in group.outcomes if outcome.seed in by_seed]
-    return common or list(zip(base.outcomes, group.outcomes, strict=False))
+    by_seed = {outcome.seed: outcome for outcome in base.results}
+    common = [(by_seed[outcome.seed], outcome) for outcome in group.results if outcome.seed in by_seed]
+    return common or list(zip(base.results, group.results, strict=False))
 
 
-def _contrasts(groups: Sequence[Group], resamples: int, kind: str) -> tuple[list[Contrast], dict[str, str]]:
+def _contrasts(groups: Sequence[RunGroup], resamples: int, kind: str) -> tuple[list[GroupContrast], dict[str, str]]:
     """Compare every group with the first, in every metric and in AER; the signatures of the tests by metric."""
     base = groups[0]
-    config = dataclasses.replace(base.outcomes[0].config.metrics, resamples=resamples, paired=kind)
-    config.names = [name for name in config.names if name in base.outcomes[0].signatures]
+    config = dataclasses.replace(base.results[0].config.metrics, resamples=resamples, paired=kind)
+    config.names = [name for name in config.names if name in base.results[0].signatures]
     contrasts, signatures = [], {}
     for group in groups[1:]:
         pairs = _pairs(base, group)
         tests = [
-            paired({"0": one.hypotheses, "1": other.hypotheses}, one.references, config) if resamples else {}
+            paired_test({"0": one.hypotheses, "1": other.hypotheses}, one.references, config) if resamples else {}
             for one, other in pairs
         ]
         correlation = mean_correlation(
@@ -125,15 +125,15 @@ def _contrasts(groups: Sequence[Group], resamples: int, kind: str) -> tuple[list
             per_seed = [float(test[metric].systems["1"].p_value or 0.0) for test in tests if metric in test]
             if per_seed:
                 signatures[metric] = tests[0][metric].signature
-            over_sentences = combined(per_seed, differences, correlation) if per_seed else None
+            over_sentences = stouffer(per_seed, differences, correlation) if per_seed else None
             contrasts.append(
-                Contrast(metric, group.label, summary(differences), per_seed, over_sentences, t_test(differences))
+                GroupContrast(metric, group.label, summary(differences), per_seed, over_sentences, t_test(differences))
             )
     _correct(contrasts)
     return contrasts, signatures
 
 
-def _correct(contrasts: Sequence[Contrast]) -> None:
+def _correct(contrasts: Sequence[GroupContrast]) -> None:
     """Correct the p-values for the number of groups, metric by metric, and set what follows from them."""
     for metric in dict.fromkeys(each.metric for each in contrasts):
         for kind in ("sentences", "seeds"):

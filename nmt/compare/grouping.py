@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from nmt.attention import NONE
-from nmt.cli.run_directory import is_under, only_kept
+from nmt.cli.run_directory import has_prefix, retention_only_options
 from nmt.compare.run_diff import NAMES
-from nmt.compare.run_results import Outcome
-from nmt.compare.statistics import Summary, summary
-from nmt.options import ABSENT
+from nmt.compare.run_results import RunResult
+from nmt.compare.statistics import SampleSummary, summary
+from nmt.options import MISSING
 
-NOT_VARIED = (
+NON_EXPERIMENTAL_OPTIONS = (
     *(*NAMES, "seed", "device", "threads", "data.cache", "data.test", "data.more_tests", "data.strict", "metrics"),
     *("train.devices", "train.log_every"),
     *("search.batch_size", "search.batch_tokens", "alignment.importance_on"),
@@ -21,7 +21,7 @@ NOT_VARIED = (
 
 
 @dataclass(frozen=True)
-class Group:
+class RunGroup:
     """Runs that differ in their seed only.
 
     label: what tells it from the others. options: the varied ones. summaries: each quantity over the seeds.
@@ -29,41 +29,41 @@ class Group:
 
     label: str
     options: dict[str, Any]
-    outcomes: list[Outcome]
-    summaries: dict[str, Summary]
+    results: list[RunResult]
+    summaries: dict[str, SampleSummary]
 
     @property
     def seeds(self) -> list[int]:
-        return [outcome.seed for outcome in self.outcomes]
+        return [outcome.seed for outcome in self.results]
 
 
-def differing(outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
+def varying_options(outcomes: Sequence[RunResult]) -> dict[str, list[Any]]:
     """Return the options in which runs differ, each with its value in every run; `ABSENT` where it has no effect."""
     options = {}
     for path in dict.fromkeys(path for outcome in outcomes for path in outcome.options):
-        has_effect = [path not in only_kept(outcome.config) for outcome in outcomes]
+        has_effect = [path not in retention_only_options(outcome.config) for outcome in outcomes]
         values = [
-            outcome.options.get(path, ABSENT) if has else ABSENT
+            outcome.options.get(path, MISSING) if has else MISSING
             for outcome, has in zip(outcomes, has_effect, strict=True)
         ]
         compared = [value for value, has in zip(values, has_effect, strict=True) if has]
-        if not is_under(path, NOT_VARIED) and any(value != compared[0] for value in compared):
+        if not has_prefix(path, NON_EXPERIMENTAL_OPTIONS) and any(value != compared[0] for value in compared):
             options[path] = values
     return options
 
 
-def derived(outcome: Outcome) -> list[str]:
+def auto_set_options(outcome: RunResult) -> list[str]:
     """Return options that a run has found itself, so that something else be equal."""
     model = outcome.config.model
     return [] if model.match == NONE else [f"model.{model.match_width}"]
 
 
-def shown_options(values: dict[str, list[Any]], varied: Sequence[str], outcomes: Sequence[Outcome]) -> list[str]:
+def label_options(values: dict[str, list[Any]], varied: Sequence[str], outcomes: Sequence[RunResult]) -> list[str]:
     """Return the options by which groups are named."""
-    found_by_runs = {option for outcome in outcomes for option in derived(outcome)}
+    found_by_runs = {option for outcome in outcomes for option in auto_set_options(outcome)}
     options = [option for option in values if option not in found_by_runs]
     options = [option for option in options if not varied or option in varied] or options or list(values)
-    everywhere = [option for option in options if ABSENT not in values[option]]
+    everywhere = [option for option in options if MISSING not in values[option]]
     return everywhere if _told_apart(values, everywhere) == _told_apart(values, options) else options
 
 
@@ -73,13 +73,13 @@ def _told_apart(values: dict[str, list[Any]], options: Sequence[str]) -> int:
 
 
 def groups(
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[RunResult],
     values: dict[str, list[Any]],
     shown: Sequence[str],
     warnings: list[str],
     target_bleu: float | None,
-) -> list[Group]:
-    members: dict[str, dict[int, Outcome]] = {}
+) -> list[RunGroup]:
+    members: dict[str, dict[int, RunResult]] = {}
     settings: dict[str, dict[str, Any]] = {}
     for i, outcome in enumerate(outcomes):
         setting = {option: values[option][i] for option in values}
@@ -97,14 +97,14 @@ def groups(
     for i, (key, by_seed) in enumerate(members.items()):
         runs = [by_seed[seed] for seed in sorted(by_seed)]
         number = f" #{labels[: i + 1].count(labels[i])}" if labels.count(labels[i]) > 1 else ""
-        made.append(Group(labels[i] + number, settings[key], runs, _summaries(runs, target_bleu)))
+        made.append(RunGroup(labels[i] + number, settings[key], runs, _summaries(runs, target_bleu)))
     return made
 
 
 def _label(setting: dict[str, Any], shown: Sequence[str]) -> str:
     if len(shown) == 1:
-        return plain(setting[shown[0]])
-    return ", ".join(f"{_leaf(option, shown)}={plain(setting[option])}" for option in shown) or "all"
+        return format_value(setting[shown[0]])
+    return ", ".join(f"{_leaf(option, shown)}={format_value(setting[option])}" for option in shown) or "all"
 
 
 def _leaf(option: str, shown: Sequence[str]) -> str:
@@ -114,7 +114,7 @@ def _leaf(option: str, shown: Sequence[str]) -> str:
     return next((end for end in ends if sum(other.endswith(f".{end}") for other in shown) == 1), option)
 
 
-def _summaries(outcomes: Sequence[Outcome], target_bleu: float | None) -> dict[str, Summary]:
+def _summaries(outcomes: Sequence[RunResult], target_bleu: float | None) -> dict[str, SampleSummary]:
     """Summarize every quantity that all of the runs have."""
     summaries = {}
     for name in outcomes[0].quantities:
@@ -128,12 +128,12 @@ def _summaries(outcomes: Sequence[Outcome], target_bleu: float | None) -> dict[s
     return summaries
 
 
-def baseline_of(groups: Sequence[Group], name: str | None) -> int:
+def find_baseline(groups: Sequence[RunGroup], name: str | None) -> int:
     if name is None:
         return 0
     option, _, value = name.partition("=")
     for i, group in enumerate(groups):
-        runs = {str(outcome.run) for outcome in group.outcomes} | {outcome.label for outcome in group.outcomes}
+        runs = {str(outcome.run) for outcome in group.results} | {outcome.label for outcome in group.results}
         if name == group.label or name.rstrip("/") in runs or str(Path(name)) in runs:
             return i
     matching = [
@@ -142,7 +142,7 @@ def baseline_of(groups: Sequence[Group], name: str | None) -> int:
         if any(
             path == option or path.endswith(f".{option}")
             for path in group.options
-            if plain(group.options[path]) == value
+            if format_value(group.options[path]) == value
         )
     ]
     if len(matching) == 1:
@@ -150,7 +150,7 @@ def baseline_of(groups: Sequence[Group], name: str | None) -> int:
     raise ValueError(f"--baseline {name}: must be one of {'; '.join(group.label for group in groups)}")
 
 
-def plain(value: Any) -> str:
+def format_value(value: Any) -> str:
     if isinstance(value, list):
-        return f"[{','.join(map(plain, value))}]"
+        return f"[{','.join(map(format_value, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from nmt.compare import plots, sentences
-from nmt.compare.comparison import Comparison
-from nmt.compare.grouping import plain
+from nmt.compare.comparison import RunComparison
+from nmt.compare.grouping import format_value
 from nmt.compare.tables import SCORES, Table, signatures, tables, verdict
 from nmt.evaluation.report.html import macros
-from nmt.evaluation.report.html_page import document, own
+from nmt.evaluation.report.html_page import html_document, read_resource
 
 
-def page(comparison: Comparison, sections: Sequence[str], num_sentences: int = sentences.NUM) -> str:
+def page(comparison: RunComparison, sections: Sequence[str], num_sentences: int = sentences.NUM_SENTENCES) -> str:
     """Return the page as text.
 
     Args:
@@ -27,7 +27,7 @@ def page(comparison: Comparison, sections: Sequence[str], num_sentences: int = s
     made = macros("compare/templates/compare.html")
     bands = "Means over seeds; bands reach from the lowest to the highest seed. Point at a mark to read it."
     whiskers = "Marks are means over seeds, the lines through them reach from the lowest to the highest."
-    cost = plots.against_cost(comparison) + made.tables(groups["cost"]) if groups["cost"] else ""
+    cost = plots.score_vs_cost(comparison) + made.tables(groups["cost"]) if groups["cost"] else ""
     length = plots.by_length(comparison) + made.tables(groups["length"]) if groups["length"] else ""
     parts = {
         "Summary": (made.summary(comparison, _verdicts(comparison), plots.style), ""),
@@ -36,17 +36,17 @@ def page(comparison: Comparison, sections: Sequence[str], num_sentences: int = s
         "Cost": (cost, whiskers),
         "Length": (length, bands),
         "Sentences": (sentences.section(comparison, num_sentences), ""),
-        "Options": (made.options(comparison, signatures(comparison), plain), ""),
+        "Options": (made.options(comparison, signatures(comparison), format_value), ""),
     }
-    num_runs = sum(len(group.outcomes) for group in comparison.groups)
+    num_runs = sum(len(group.results) for group in comparison.groups)
     title = f"{num_runs} runs in {len(comparison.groups)} group{'s' * (len(comparison.groups) > 1)}"
     about = f"on {comparison.num_sentences:,} sentences; baseline: {comparison.baseline.label}"
-    styles = own("page.css") + own("compare.css", package="nmt.compare")
-    script = own("matrix.js") + own("compare.js", package="nmt.compare")
-    return document(title, "comparison", about, parts, styles=styles, script=script)
+    styles = read_resource("page.css") + read_resource("compare.css", package="nmt.compare")
+    script = read_resource("matrix.js") + read_resource("compare.js", package="nmt.compare")
+    return html_document(title, "comparison", about, parts, styles=styles, script=script)
 
 
-def _verdicts(comparison: Comparison) -> list[str]:
+def _verdicts(comparison: RunComparison) -> list[str]:
     """Return what the tests say of each metric, in a sentence."""
     lines = []
     for metric in dict.fromkeys(each.metric for each in comparison.contrasts):

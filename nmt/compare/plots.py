@@ -8,10 +8,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from nmt.compare.comparison import Comparison
-from nmt.compare.grouping import Group
+from nmt.compare.comparison import RunComparison
+from nmt.compare.grouping import RunGroup
 from nmt.compare.tables import COSTS, SCORES
-from nmt.evaluation.report.charts import Drawn, Frame, figure, path, tick_label
+from nmt.evaluation.report.charts import Axes, Drawn, figure, path, tick_label
 from nmt.evaluation.report.html import macros
 
 STYLES = 8
@@ -30,13 +30,13 @@ MARKS = (
 )
 CURVES = {"bleu": "validation BLEU", "perplexity": "validation perplexity", "aer": "validation AER %"}
 AXES = {"updates": "updates", "minutes": "minutes of training"}
-WEIGHED = ("bleu", "chrf", "aer")
+COST_METRICS = ("bleu", "chrf", "aer")
 """Scores that are drawn against costs."""
 _MILLIONS = ("parameters", "flops")
 _LETTER = 6.6  # width of a letter in units of the viewBox
 
 
-class Place(NamedTuple):
+class DataPoint(NamedTuple):
     """A point of a line: where, the lowest and highest value of the seeds there, and what is told of it."""
 
     x: float
@@ -51,7 +51,7 @@ def style(group: int) -> tuple[str, str]:
     return f"g{group % STYLES}", MARKS[group % STYLES]
 
 
-def curves(comparison: Comparison) -> str:
+def curves(comparison: RunComparison) -> str:
     """Return each quantity of the validations over updates and over time; "" when there is none."""
     figures = []
     for axis, unit in AXES.items():
@@ -61,9 +61,9 @@ def curves(comparison: Comparison) -> str:
     return _charts(figures, {"axis": ("Over", AXES)})
 
 
-def _over_training(group: Group, name: str, axis: str) -> list[Place]:
+def _over_training(group: RunGroup, name: str, axis: str) -> list[DataPoint]:
     """Return a place for each update at which every seed was validated."""
-    runs = [{each.update: each for each in outcome.validations if name in each.values} for outcome in group.outcomes]
+    runs = [{each.update: each for each in outcome.validations if name in each.values} for outcome in group.results]
     places = []
     for update in sorted(set.intersection(*map(set, runs))):
         validations = [run[update] for run in runs]
@@ -79,9 +79,9 @@ def _over_training(group: Group, name: str, axis: str) -> list[Place]:
     return places
 
 
-def by_length(comparison: Comparison) -> str:
+def by_length(comparison: RunComparison) -> str:
     """Return BLEU and alignment error by words of the source; "" when there is none."""
-    sizes = comparison.groups[0].outcomes[0].buckets
+    sizes = comparison.groups[0].results[0].buckets
     figures = []
     for name in ("bleu", "aer"):
         summaries = [
@@ -103,16 +103,16 @@ def by_length(comparison: Comparison) -> str:
     return _charts(figures)
 
 
-def against_cost(comparison: Comparison) -> str:
+def score_vs_cost(comparison: RunComparison) -> str:
     """Return each score against each cost, a mark for each group; "" when no cost is known."""
     known = {name for group in comparison.groups for name in group.summaries}
     costs = {name: title for name, title in COSTS.items() if name in known}
-    scores = {name: SCORES[name] for name in WEIGHED if name in known}
+    scores = {name: SCORES[name] for name in COST_METRICS if name in known}
     figures = [_scatter(comparison, score, cost) for cost in costs for score in scores]
     return _charts(figures, {"score": ("Score", scores), "cost": ("against", costs)}, "charts wide")
 
 
-def _scatter(comparison: Comparison, score: str, cost: str) -> str:
+def _scatter(comparison: RunComparison, score: str, cost: str) -> str:
     scale = 1e6 if cost in _MILLIONS else 1.0
     unit = f"{COSTS[cost]} (millions)" if scale > 1 else COSTS[cost]
     points = []
@@ -123,12 +123,12 @@ def _scatter(comparison: Comparison, score: str, cost: str) -> str:
             points.append((i, group.label, xs, [min(got.values), max(got.values)], paid.mean / scale, got.mean))
     if not points:
         return ""
-    frame = Frame([(x, y) for _, _, xs, ys, *_ in points for x in xs for y in ys], margin=0.08)
-    taken = [(*frame.place(x, y), 8.0, 8.0) for *_, x, y in points]
+    frame = Axes([(x, y) for _, _, xs, ys, *_ in points for x in xs for y in ys], margin=0.08)
+    taken = [(*frame.to_pixels(x, y), 8.0, 8.0) for *_, x, y in points]
     drawn = []
     for i, label, xs, ys, x, y in points:
-        at, (color, shape) = frame.place(x, y), style(i)
-        whisker = path([frame.place(end, y) for end in xs]) + path([frame.place(x, end) for end in ys])
+        at, (color, shape) = frame.to_pixels(x, y), style(i)
+        whisker = path([frame.to_pixels(end, y) for end in xs]) + path([frame.to_pixels(x, end) for end in ys])
         about = f"{label}: {SCORES[score]} {y:.2f}, {unit} {tick_label(x)}"
         name = _label(label, at, taken)
         drawn.append(Drawn(color, whisker=whisker, marks=[(*at, about)], shape=shape, label=name, group=i))
@@ -142,7 +142,7 @@ def _label(
     width, height = len(text) * _LETTER, 12.0
     for dx, dy in ((9 + width / 2, 0), (-9 - width / 2, 0), (0, -13), (0, 13)):
         x, y = at[0] + dx, at[1] + dy
-        inside = width / 2 < x < Frame.width - width / 2 and height < y < Frame.height - 34
+        inside = width / 2 < x < Axes.width - width / 2 and height < y < Axes.height - 34
         if inside and all(
             abs(x - other[0]) > (width + other[2]) / 2 or abs(y - other[1]) > (height + other[3]) / 2 for other in taken
         ):
@@ -151,15 +151,15 @@ def _label(
     return ()
 
 
-def _place(x: float, values: Sequence[float], what: str, where: str) -> Place:
+def _place(x: float, values: Sequence[float], what: str, where: str) -> DataPoint:
     low, high = min(values), max(values)
     between = f" ({low:.4g} to {high:.4g} of {len(values)} seeds)" if len(values) > 1 else ""
-    return Place(x, statistics.fmean(values), low, high, f"{what}{between} at {where}")
+    return DataPoint(x, statistics.fmean(values), low, high, f"{what}{between} at {where}")
 
 
 def _figure(
     title: str,
-    lines: Sequence[list[Place]],
+    lines: Sequence[list[DataPoint]],
     attributes: Mapping[str, str],
     names: Sequence[str] = (),
     caption: str = "",
@@ -168,14 +168,16 @@ def _figure(
     ends = [(place.x, value) for line in lines for place in line for value in (place.low, place.high)]
     if not ends:
         return ""
-    frame = Frame(ends, names, margin=0.07 if names else 0.0)
+    frame = Axes(ends, names, margin=0.07 if names else 0.0)
     drawn = [_line(i, line, frame) for i, line in enumerate(lines) if line]
     return figure(title, frame, drawn, attributes, caption)
 
 
-def _line(group: int, line: list[Place], frame: Frame) -> Drawn:
-    means = [frame.place(each.x, each.mean) for each in line]
-    edge = [frame.place(each.x, each.high) for each in line] + [frame.place(each.x, each.low) for each in line[::-1]]
+def _line(group: int, line: list[DataPoint], frame: Axes) -> Drawn:
+    means = [frame.to_pixels(each.x, each.mean) for each in line]
+    edge = [frame.to_pixels(each.x, each.high) for each in line] + [
+        frame.to_pixels(each.x, each.low) for each in line[::-1]
+    ]
     marks = [(*place, each.about) for place, each in zip(means, line, strict=True)]
     color, shape = style(group)
     return Drawn(

@@ -15,14 +15,14 @@ from nmt import checkpoint, models
 from nmt.cli.configs import Config
 from nmt.data import Tokenizer
 from nmt.models import Seq2Seq
-from nmt.models.flops import LENGTH, flops_per_token, parameters, parts
-from nmt.options import differing, from_primitive, to_primitive
+from nmt.models.flops import FLOPS_SEQUENCE_LENGTH, flops_per_token, parameter_counts, parameter_groups
+from nmt.options import differing, from_dict, to_dict
 
 NAMES = ("name", "runs")  # options that differ between any two runs
 ERRORS = 5.0  # standard errors within which two means or deviations count as one
 
 
-class Run(NamedTuple):
+class RunSnapshot(NamedTuple):
     """What a checkpoint tells of a run, and its model as it was before training."""
 
     label: str
@@ -32,25 +32,27 @@ class Run(NamedTuple):
     version: str
 
     @classmethod
-    def read(cls, path: str) -> "Run":
+    def read(cls, path: str) -> "RunSnapshot":
         """Read a run directory or a checkpoint file.
 
         Raises:
             FileNotFoundError: there is none. ValueError: it cannot be read.
         """
         try:
-            file = checkpoint.locate(path)
+            file = checkpoint.resolve(path)
         except FileNotFoundError as error:
             raise FileNotFoundError(str(error).removeprefix("checkpoint=")) from None
         content = checkpoint.load(file)
         try:
-            config = from_primitive(Config, content["config"])
-            tokenizer = Tokenizer.from_state(content["tokenizer"])
+            config = from_dict(Config, content["config"])
+            tokenizer = Tokenizer.from_state_dict(content["tokenizer"])
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)  # as `nmt.train` does
-            model = models.build(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
+            model = models.build_model(
+                config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint
+            )
         return cls(path.rstrip("/"), config, tokenizer, model, str(content["nmt"]))
 
     def flops(self) -> float:
@@ -59,7 +61,7 @@ class Run(NamedTuple):
         return flops_per_token(self.config.model, *sizes, joint=self.tokenizer.joint)
 
 
-def difference(runs: Sequence[Run]) -> str:
+def diff_runs(runs: Sequence[RunSnapshot]) -> str:
     """Return as text all that differs between two or more runs; the others are compared with the first."""
     sections = [
         _options(runs),
@@ -72,18 +74,20 @@ def difference(runs: Sequence[Run]) -> str:
     return "\n\n".join("\n".join(section) for section in sections)
 
 
-_CONVENTION = f"forward pass, {LENGTH} source and {LENGTH} target tokens, multiply-add = 2"
+_CONVENTION = (
+    f"forward pass, {FLOPS_SEQUENCE_LENGTH} source and {FLOPS_SEQUENCE_LENGTH} target tokens, multiply-add = 2"
+)
 
 
-def _options(runs: Sequence[Run]) -> list[str]:
-    values = differing(*(to_primitive(run.config) for run in runs))
+def _options(runs: Sequence[RunSnapshot]) -> list[str]:
+    values = differing(*(to_dict(run.config) for run in runs))
     rows = [[path, *row] for path, row in values.items() if path not in NAMES]
     return (
         ["options that differ", *_table([["", *(run.label for run in runs)], *rows])] if rows else ["identical options"]
     )
 
 
-def _vocabularies(runs: Sequence[Run]) -> list[str]:
+def _vocabularies(runs: Sequence[RunSnapshot]) -> list[str]:
     columns = [["", "kind", "entries", "content"]]
     for run in runs:
         tokenizer = run.tokenizer
@@ -96,8 +100,8 @@ def _vocabularies(runs: Sequence[Run]) -> list[str]:
     return ["vocabularies differ", *_table(list(map(list, zip(*columns, strict=True))))]
 
 
-def _parameters(runs: Sequence[Run]) -> list[str]:
-    counts = [parameters(run.model) for run in runs]
+def _parameters(runs: Sequence[RunSnapshot]) -> list[str]:
+    counts = [parameter_counts(run.model) for run in runs]
     if all(each == counts[0] for each in counts):
         inside = ", ".join(f"{part} {count:,}" for part, count in counts[0].items())
         return [f"identical numbers of parameters: {sum(counts[0].values()):,} ({inside})"]
@@ -142,10 +146,10 @@ def _alike(first: Tensor, other: Tensor) -> bool:
     return error > 0 and off <= ERRORS * error
 
 
-def _beginnings(first: Run, other: Run) -> list[str]:
+def _beginnings(first: RunSnapshot, other: RunSnapshot) -> list[str]:
     """How the parameters of a run began, beside those of the first."""
     before, after = ({name: p.detach() for name, p in run.model.named_parameters()} for run in (first, other))
-    part_of = parts(first.model) | parts(other.model)
+    part_of = parameter_groups(first.model) | parameter_groups(other.model)
     state_of = {name: _beginning(before.get(name), after.get(name)) for name in dict.fromkeys([*before, *after])}
     states = Counter(state_of.values())
     common = len(state_of) - states[ONE_RUN]
@@ -183,7 +187,7 @@ def _changes(names: list[str], tensors: Sequence[dict[str, Tensor]], labels: Seq
     return lines
 
 
-def _same_or_table(what: str, values: list[str], runs: Sequence[Run], note: str = "") -> list[str]:
+def _same_or_table(what: str, values: list[str], runs: Sequence[RunSnapshot], note: str = "") -> list[str]:
     note = f" ({note})" if note else ""
     if len(set(values)) == 1:
         return [f"identical {what}: {values[0]}{note}"]

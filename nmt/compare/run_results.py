@@ -14,14 +14,14 @@ import yaml  # type: ignore[import-untyped]
 from nmt import checkpoint
 from nmt.cli.configs import Config
 from nmt.data import Tokenizer
-from nmt.models.flops import flops_per_token, on_meta, parameters
-from nmt.options import flatten, from_primitive, to_primitive
+from nmt.models.flops import build_on_meta, flops_per_token, parameter_counts
+from nmt.options import flatten, from_dict, to_dict
 from nmt.training import logger
-from nmt.training.checkpointing import Position
+from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import TrainConfig
 
 
-class Validation(NamedTuple):
+class ValidationRecord(NamedTuple):
     """What training recorded: seconds of the run before it, None where unknown; values by name, "bleu",
     "perplexity", "aer" in per cent and others."""
 
@@ -31,7 +31,7 @@ class Validation(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """One run on one test set.
 
     label: as the user named it. options: by their dotted names. vocabulary: digest of the tokenizer, "" without a
@@ -58,8 +58,8 @@ class Outcome:
     intervals: dict[str, tuple[float, float]]
     quantities: dict[str, float]
     buckets: dict[str, int] = field(default_factory=dict)
-    validations: list[Validation] = field(default_factory=list)
-    reading: tuple[int, int, int] = (0, 0, 0)
+    validations: list[ValidationRecord] = field(default_factory=list)
+    alignment_source: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def seed(self) -> int:
@@ -73,7 +73,7 @@ class Outcome:
         return None
 
 
-def find(paths: Iterable[str], test: str) -> tuple[list[Path], list[str]]:
+def find_reports(paths: Iterable[str], test: str) -> tuple[list[Path], list[str]]:
     """Return the reports that the paths mean, and a sentence for each run that has none.
 
     Args:
@@ -108,7 +108,7 @@ def _is_run(path: Path) -> bool:
     return (path / "config.yaml").is_file() and not (path / "scores.json").is_file()
 
 
-def read(report: Path) -> Outcome:
+def read_run_result(report: Path) -> RunResult:
     """Read one report, with the run that it belongs to.
 
     Raises:
@@ -125,19 +125,19 @@ def read(report: Path) -> Outcome:
         raise ValueError(f"{report}: damaged, or of another version ({reason}); evaluate the run again") from None
 
 
-def _read(report: Path, run: Path, model: dict[str, Any]) -> Outcome:
-    config = from_primitive(Config, yaml.safe_load((report / "config.yaml").read_text(encoding="utf-8")))
+def _read(report: Path, run: Path, model: dict[str, Any]) -> RunResult:
+    config = from_dict(Config, yaml.safe_load((report / "config.yaml").read_text(encoding="utf-8")))
     scores = json.loads((report / "scores.json").read_text(encoding="utf-8"))
     lines = (report / "sentences.jsonl").read_text(encoding="utf-8").split("\n")
     rows = [json.loads(line) for line in lines if line]
     metrics = {name: value for name, value in scores.items() if isinstance(value, dict) and "signature" in value}
-    history = _until_evaluated(logger.read(run / "metrics.jsonl"), config.train)
-    return Outcome(
+    history = _until_evaluated(logger.read_metrics(run / "metrics.jsonl"), config.train)
+    return RunResult(
         label=str(run if report in (run / "report", run) else report),
         run=run,
         report=report,
         config=config,
-        options=flatten(to_primitive(config)),
+        options=flatten(to_dict(config)),
         vocabulary=str(model.pop("vocabulary", "")),
         version=str(model.pop("version", "")),
         precision=str(model.pop("precision", "")),
@@ -150,25 +150,25 @@ def _read(report: Path, run: Path, model: dict[str, Any]) -> Outcome:
         quantities={**_quality(report, scores, metrics), **model, **_costs(history)},
         buckets={name: each["num_sentences"] for name, each in scores.get("buckets", {}).get("length", {}).items()},
         validations=_validations(history),
-        reading=_reading(scores),
+        alignment_source=_reading(scores),
     )
 
 
 def _until_evaluated(history: list[dict[str, Any]], train: TrainConfig) -> list[dict[str, Any]]:
     """Return the records until training ended; later ones, of a run that is being continued, were not evaluated."""
-    positions = [Position(update=row["update"], seconds=row.get("seconds", 0.0)) for row in history]
-    end = next((position.update for position in positions if train.over(position)), math.inf)
+    positions = [TrainProgress(update=row["update"], seconds=row.get("seconds", 0.0)) for row in history]
+    end = next((position.update for position in positions if train.stop_reason(position)), math.inf)
     return [row for row in history if row["update"] <= end]
 
 
-def _validations(history: list[dict[str, Any]]) -> list[Validation]:
+def _validations(history: list[dict[str, Any]]) -> list[ValidationRecord]:
     validations = []
     for row in history:
         values = {name.removeprefix("valid_"): row[name] for name in row if name.startswith("valid_")}
         if "aer" in values:
             values["aer"] *= 100
         if values:
-            validations.append(Validation(row["update"], row.get("seconds"), values))
+            validations.append(ValidationRecord(row["update"], row.get("seconds"), values))
     return validations
 
 
@@ -214,14 +214,14 @@ def _costs(history: list[dict[str, Any]]) -> dict[str, float]:
 def _model(run: Path) -> dict[str, Any]:
     """Return the size of the model and name of the vocabulary, from the checkpoint; nothing when that is gone."""
     try:
-        content = checkpoint.load(checkpoint.locate(run))
-        config = from_primitive(Config, content["config"])
-        tokenizer = Tokenizer.from_state(content["tokenizer"])
+        content = checkpoint.load(checkpoint.resolve(run))
+        config = from_dict(Config, content["config"])
+        tokenizer = Tokenizer.from_state_dict(content["tokenizer"])
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise ValueError(f"{run}: {str(error).removeprefix(f'{run}: ')}") from None
-    sizes = _sizes(json.dumps(to_primitive(config)), tokenizer.source_size, tokenizer.target_size, tokenizer.joint)
+    sizes = _sizes(json.dumps(to_dict(config)), tokenizer.source_size, tokenizer.target_size, tokenizer.joint)
     names = {"vocabulary": tokenizer.digest, "version": content["nmt"], "precision": content.get("precision", "")}
     return {**names, "parameters": sizes[0], "flops": sizes[1]}
 
@@ -229,6 +229,6 @@ def _model(run: Path) -> dict[str, Any]:
 @functools.cache
 def _sizes(config: str, source_size: int, target_size: int, joint: bool) -> tuple[float, float]:
     """Return the number of parameters, and FLOPs per target token."""
-    model = from_primitive(Config, json.loads(config)).model
-    count = sum(parameters(on_meta(model, source_size, target_size, joint=joint)).values())
+    model = from_dict(Config, json.loads(config)).model
+    count = sum(parameter_counts(build_on_meta(model, source_size, target_size, joint=joint)).values())
     return float(count), flops_per_token(model, source_size, target_size, joint=joint)

@@ -14,7 +14,7 @@ _NORMAL = statistics.NormalDist()
 
 
 @dataclass(frozen=True)
-class Summary:
+class SampleSummary:
     """A quantity over the seeds of a group.
 
     values: by seed. deviation: standard deviation over seeds, n − 1 in the denominator; None for one seed. low, high:
@@ -29,7 +29,7 @@ class Summary:
     method: str
 
 
-def summary(values: Sequence[float], interval: tuple[float, float] | None = None) -> Summary:
+def summary(values: Sequence[float], interval: tuple[float, float] | None = None) -> SampleSummary:
     """Return mean, deviation and 95 % interval of the mean, by Student's t over the values.
 
     Args:
@@ -42,11 +42,11 @@ def summary(values: Sequence[float], interval: tuple[float, float] | None = None
 
         deviation = statistics.stdev(values)
         half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
-        return Summary(tuple(values), mean, deviation, mean - half, mean + half, f"t over {len(values)} seeds")
+        return SampleSummary(tuple(values), mean, deviation, mean - half, mean + half, f"t over {len(values)} seeds")
     if interval is not None:
         low, high = interval[0] - interval[1], interval[0] + interval[1]
-        return Summary(tuple(values), mean, None, low, high, "bootstrap over sentences, 1 seed")
-    return Summary(tuple(values), mean, None, None, None, "none: 1 seed")
+        return SampleSummary(tuple(values), mean, None, low, high, "bootstrap over sentences, 1 seed")
+    return SampleSummary(tuple(values), mean, None, None, None, "none: 1 seed")
 
 
 def t_test(differences: Sequence[float]) -> float | None:
@@ -60,7 +60,7 @@ def t_test(differences: Sequence[float]) -> float | None:
     return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 
-def combined(p_values: Sequence[float], signs: Sequence[float], correlation: float) -> float:
+def stouffer(p_values: Sequence[float], signs: Sequence[float], correlation: float) -> float:
     """Return one two-sided p-value of several tests of the same difference that are not independent of each other.
 
     Stouffer's method for dependent tests (Strube 1985): Σ z / √(n + n (n − 1) r), each z with the sign of its

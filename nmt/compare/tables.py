@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from nmt.compare.comparison import Comparison, Contrast
-from nmt.compare.grouping import Group, plain
-from nmt.compare.statistics import Summary
+from nmt.compare.comparison import GroupContrast, RunComparison
+from nmt.compare.grouping import RunGroup, format_value
+from nmt.compare.statistics import SampleSummary
 
 SCORES = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER", "aer": "AER %", "entropy": "entropy"}
 COSTS = {
@@ -34,7 +34,7 @@ class Table(NamedTuple):
     section: str = "scores"
 
 
-def tables(comparison: Comparison, sections: Sequence[str] = SECTIONS) -> list[Table]:
+def tables(comparison: RunComparison, sections: Sequence[str] = SECTIONS) -> list[Table]:
     """Return the tables of some sections, without empty ones."""
     cost = "cost, means over seeds; time and memory depend on machine and load"
     made = [
@@ -46,19 +46,21 @@ def tables(comparison: Comparison, sections: Sequence[str] = SECTIONS) -> list[T
     return [table for table in made if table.section in sections and len(table.header) > 1 and table.rows]
 
 
-def _scores(comparison: Comparison) -> Table:
+def _scores(comparison: RunComparison) -> Table:
     methods = {each.method for group in comparison.groups for name, each in group.summaries.items() if name in SCORES}
     known = sorted(method for method in methods if not method.startswith("none"))
     title = f"scores on {comparison.num_sentences} sentences: mean ± standard deviation over seeds"
     title += f" [95 % interval: {'; '.join(known)}]" if known else ""
     table = _plain_table(comparison, SCORES, title, _interval)
     rows = [
-        [row[0], str(len(group.outcomes)), *row[1:]] for row, group in zip(table.rows, comparison.groups, strict=True)
+        [row[0], str(len(group.results)), *row[1:]] for row, group in zip(table.rows, comparison.groups, strict=True)
     ]
     return table._replace(header=["", "seeds", *table.header[1:]], rows=rows)
 
 
-def _plain_table(comparison: Comparison, names: dict[str, str], title: str, cell: Callable[[Summary], str]) -> Table:
+def _plain_table(
+    comparison: RunComparison, names: dict[str, str], title: str, cell: Callable[[SampleSummary], str]
+) -> Table:
     there = [name for name in names if any(name in group.summaries for group in comparison.groups)]
     rows = [
         [group.label, *(cell(group.summaries[name]) if name in group.summaries else UNKNOWN for name in there)]
@@ -67,7 +69,7 @@ def _plain_table(comparison: Comparison, names: dict[str, str], title: str, cell
     return Table(title, ["", *(names[name] for name in there)], rows)
 
 
-def _by_length(comparison: Comparison, name: str) -> Table:
+def _by_length(comparison: RunComparison, name: str) -> Table:
     names = dict.fromkeys(
         each for group in comparison.groups for each in group.summaries if each.startswith(f"{name} ")
     )
@@ -79,7 +81,7 @@ def _by_length(comparison: Comparison, name: str) -> Table:
     return table._replace(section="length")
 
 
-def _significance(comparison: Comparison) -> Table:
+def _significance(comparison: RunComparison) -> Table:
     rows = [
         [
             f"{SCORES[each.metric]}: {each.group}",
@@ -99,13 +101,13 @@ def _significance(comparison: Comparison) -> Table:
     return Table(title, header, rows, "significance")
 
 
-def verdict(contrast: Contrast) -> str:
+def verdict(contrast: GroupContrast) -> str:
     """Return in words what its tests say."""
     untested = "one pair of models" if contrast.seeds is None else "not tested over sentences"
     return {None: untested, False: "not told apart", True: "differs"}[contrast.differs]
 
 
-def _interval(summary: Summary, sign: str = "") -> str:
+def _interval(summary: SampleSummary, sign: str = "") -> str:
     said = f"{summary.mean:{sign}.2f}"
     said += f" ± {summary.deviation:.2f}" if summary.deviation is not None else ""
     if summary.low is None or summary.high is None:
@@ -113,7 +115,7 @@ def _interval(summary: Summary, sign: str = "") -> str:
     return f"{said} [{summary.low:.2f}, {summary.high:.2f}]"
 
 
-def _cost(summary: Summary) -> str:
+def _cost(summary: SampleSummary) -> str:
     return f"{summary.mean:,.0f}" if summary.mean >= 100 else f"{summary.mean:.2f}"
 
 
@@ -121,13 +123,13 @@ def _p(value: float | None) -> str:
     return UNKNOWN if value is None else "<0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
-def _varied(comparison: Comparison) -> list[str]:
+def _varied(comparison: RunComparison) -> list[str]:
     """Return what differs between the groups, one line for each option."""
-    lines = [f"{option}: {' | '.join(map(plain, values))}" for option, values in comparison.varied.items()]
+    lines = [f"{option}: {' | '.join(map(format_value, values))}" for option, values in comparison.varied.items()]
     return lines or ["nothing but the seed"]
 
 
-def signatures(comparison: Comparison) -> list[str]:
+def signatures(comparison: RunComparison) -> list[str]:
     """Return the signatures of the scores and of the tests, one line for each metric."""
     return [
         f"{SCORES.get(name, name)}{kind}: {signature}"
@@ -136,7 +138,7 @@ def signatures(comparison: Comparison) -> list[str]:
     ]
 
 
-def text(comparison: Comparison, sections: Sequence[str]) -> str:
+def text(comparison: RunComparison, sections: Sequence[str]) -> str:
     """Return a comparison for a terminal."""
     parts = ["\n".join(["varied", *(f"  {line}" for line in _varied(comparison))])]
     parts += [f"{table.title}\n\n{_grid(table, 'simple')}" for table in tables(comparison, sections)]
@@ -146,7 +148,7 @@ def text(comparison: Comparison, sections: Sequence[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def markdown(comparison: Comparison, sections: Sequence[str]) -> str:
+def markdown(comparison: RunComparison, sections: Sequence[str]) -> str:
     """Return a comparison for a document."""
     parts = ["Varied: " + "; ".join(f"`{line}`" for line in _varied(comparison)) + "."]
     parts += [f"{_capital(table.title)}:\n\n{_grid(table, 'github')}" for table in tables(comparison, sections)]
@@ -156,7 +158,7 @@ def markdown(comparison: Comparison, sections: Sequence[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def latex(comparison: Comparison, sections: Sequence[str]) -> str:
+def latex(comparison: RunComparison, sections: Sequence[str]) -> str:
     """Return a comparison for a paper that uses the package booktabs; all but the tables is in comments."""
     lines = [*(f"varied: {line}" for line in _varied(comparison)), *signatures(comparison)]
     lines += [f"warning: {line}" for line in comparison.warnings]
@@ -165,7 +167,7 @@ def latex(comparison: Comparison, sections: Sequence[str]) -> str:
     return "\n\n".join(parts).replace("±", r"$\pm$").replace(UNKNOWN, "--") + "\n"
 
 
-def comma_separated(comparison: Comparison, sections: Sequence[str]) -> str:
+def to_csv(comparison: RunComparison, sections: Sequence[str]) -> str:
     """Return one line for each group and quantity, with every number in full."""
     tested = {(each.group, each.metric): each for each in comparison.contrasts if "significance" in sections}
     file = io.StringIO()
@@ -187,7 +189,7 @@ def comma_separated(comparison: Comparison, sections: Sequence[str]) -> str:
     return file.getvalue()
 
 
-def as_json(comparison: Comparison, sections: Sequence[str]) -> str:
+def as_json(comparison: RunComparison, sections: Sequence[str]) -> str:
     """Return every number, and where it is from."""
     content = {
         "varied": comparison.varied,
@@ -197,7 +199,7 @@ def as_json(comparison: Comparison, sections: Sequence[str]) -> str:
             {
                 "label": group.label,
                 "options": group.options,
-                "runs": [str(outcome.report) for outcome in group.outcomes],
+                "runs": [str(outcome.report) for outcome in group.results],
                 "seeds": group.seeds,
                 "quantities": {name: dataclasses.asdict(each) for name, each in _quantities(group, sections).items()},
             }
@@ -211,17 +213,17 @@ def as_json(comparison: Comparison, sections: Sequence[str]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-FORMATS: dict[str, Callable[[Comparison, Sequence[str]], str]] = {
+FORMATS: dict[str, Callable[[RunComparison, Sequence[str]], str]] = {
     "text": text,
     "markdown": markdown,
     "latex": latex,
-    "csv": comma_separated,
+    "csv": to_csv,
     "json": as_json,
 }
 SUFFIXES = {".txt": "text", ".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
 
 
-def _quantities(group: Group, sections: Sequence[str]) -> dict[str, Summary]:
+def _quantities(group: RunGroup, sections: Sequence[str]) -> dict[str, SampleSummary]:
     """Return the quantities that belong to the sections."""
     section_of = {name: "length" if " " in name else "cost" if name in COSTS else "scores" for name in group.summaries}
     return {name: each for name, each in group.summaries.items() if section_of[name] in sections}

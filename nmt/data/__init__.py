@@ -1,12 +1,20 @@
 """From text to batches: sources of sentence pairs, tokenizers, the cache of tokenised corpora, and batching."""
 
-from nmt.data.batch_sampler import plan
-from nmt.data.batching import Batch, Batches, collate, on_device, source_batch, take
-from nmt.data.corpus import Corpus, Side, load_tokenizer, prepare
-from nmt.data.sources import SOURCES, DataConfig, Pair, gold_path, locations, more_tests, read_pairs
-from nmt.data.subword_alignments import Links
+from nmt.data.batch_sampler import make_batches
+from nmt.data.batching import Batch, BatchLoader, batch_to_device, collate, select_rows, source_batch
+from nmt.data.corpus import EncodedCorpus, TokenColumn, load_corpus, train_or_load_tokenizer
+from nmt.data.sources import (
+    SOURCES,
+    DataConfig,
+    SentencePair,
+    alignment_path,
+    extra_test_sets,
+    read_pairs,
+    resolve_split,
+)
+from nmt.data.subword_alignments import AlignmentTargets
 from nmt.data.tokenizer import BOS, EOS, PAD, TOKENIZERS, UNK, Tokenizer, TokenizerConfig
-from nmt.data.word_alignments import attach
+from nmt.data.word_alignments import attach_alignments
 
 __all__ = [
     "BOS",
@@ -15,25 +23,25 @@ __all__ = [
     "SOURCES",
     "TOKENIZERS",
     "UNK",
+    "AlignmentTargets",
     "Batch",
-    "Batches",
-    "Corpus",
+    "BatchLoader",
     "DataConfig",
-    "Links",
-    "Pair",
-    "Side",
+    "EncodedCorpus",
+    "SentencePair",
+    "TokenColumn",
     "Tokenizer",
     "TokenizerConfig",
-    "attach",
+    "alignment_path",
+    "attach_alignments",
+    "batch_to_device",
     "collate",
-    "gold_path",
-    "load_tokenizer",
-    "locations",
-    "more_tests",
-    "on_device",
-    "plan",
-    "prepare",
+    "extra_test_sets",
+    "load_corpus",
+    "make_batches",
     "read_pairs",
+    "resolve_split",
+    "select_rows",
     "source_batch",
-    "take",
+    "train_or_load_tokenizer",
 ]

@@ -8,34 +8,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PIECE_ROWS = 1 << 20
+EPOCH_CHUNK_ROWS = 1 << 20
 """A larger corpus is planned in pieces of about this many rows: a fifth of a second and 50 MB each."""
 SEGMENT_ROWS = 1 << 10
 """A piece is made of runs of so many consecutive rows, drawn at random from the whole corpus: a thousand of them show
 all parts of it, and each is a few pages of the files."""
 
-Rows = NDArray[np.int64]
+RowIndices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Piece:
+class EpochChunk:
     """Part of an epoch's batches: batch i is the rows `order[starts[i]:ends[i]]`."""
 
     order: NDArray[Any]  # int32 or int64, rows of the corpus
-    starts: Rows
-    ends: Rows
+    starts: RowIndices
+    ends: RowIndices
 
     def __len__(self) -> int:
         return len(self.starts)
 
-    def rows(self, batch: int) -> Rows:
+    def rows(self, batch: int) -> RowIndices:
         """(B,) the rows of one batch."""
         return self.order[self.starts[batch] : self.ends[batch]].astype(np.int64)
 
 
-def plan(
+def make_batches(
     source_lengths: NDArray[Any], target_lengths: NDArray[Any], batch_tokens: int, *, seed: int, epoch: int
-) -> list[Rows]:
+) -> list[RowIndices]:
     """Rows of the corpus in batches, every row once: pairs of like lengths together, the batches in random order.
 
     For each batch B * max(longest source, longest target) <= batch_tokens, end tokens counted; the lengths given do not
@@ -46,7 +46,7 @@ def plan(
     return [piece.rows(batch) for batch in range(len(piece))]
 
 
-def pieces(
+def epoch_chunks(
     source_offsets: NDArray[Any],
     target_offsets: NDArray[Any],
     batch_tokens: int,
@@ -54,7 +54,7 @@ def pieces(
     seed: int,
     epoch: int,
     start: int = 0,
-) -> Iterator[tuple[int, Piece]]:
+) -> Iterator[tuple[int, EpochChunk]]:
     """As `plan`, of a corpus by its offsets (N + 1,), one piece after another, each with the number of its first batch;
     those that end before batch `start` are left out.
 
@@ -62,12 +62,12 @@ def pieces(
     random, anew in each epoch; how many batches they make together can then differ a little from epoch to epoch.
     """
     num_rows = len(source_offsets) - 1
-    if num_rows <= PIECE_ROWS:
+    if num_rows <= EPOCH_CHUNK_ROWS:
         lengths = np.diff(source_offsets), np.diff(target_offsets)
         yield 0, _piece(*lengths, batch_tokens, np.random.default_rng([seed, epoch]))
         return
     num_segments = -(-num_rows // SEGMENT_ROWS)
-    num_pieces = -(-num_segments // max(1, PIECE_ROWS // SEGMENT_ROWS))
+    num_pieces = -(-num_segments // max(1, EPOCH_CHUNK_ROWS // SEGMENT_ROWS))
     drawn = np.random.default_rng([seed, epoch]).permutation(num_segments)
     first_batch = 0
     for number, part in enumerate(np.array_split(drawn, num_pieces), start=1):
@@ -77,11 +77,13 @@ def pieces(
         if first_batch + len(piece) > start:
             first = (segments * SEGMENT_ROWS).astype(np.int32 if num_rows < 1 << 31 else np.int64)
             order = first[piece.order // SEGMENT_ROWS] + piece.order % SEGMENT_ROWS
-            yield first_batch, Piece(order, piece.starts, piece.ends)
+            yield first_batch, EpochChunk(order, piece.starts, piece.ends)
         first_batch += len(piece)
 
 
-def even(source_lengths: Rows, target_lengths: Rows, num: int, rng: np.random.Generator) -> Iterator[Rows]:
+def rebalance(
+    source_lengths: RowIndices, target_lengths: RowIndices, num: int, rng: np.random.Generator
+) -> Iterator[RowIndices]:
     """Every index of the lengths once, in `num` batches of much the same size with padding, in random order; pairs of
     like lengths together.
 
@@ -102,16 +104,16 @@ def even(source_lengths: Rows, target_lengths: Rows, num: int, rng: np.random.Ge
     yield from (parts[i] for i in rng.permutation(num))
 
 
-def longest(offsets: NDArray[Any]) -> int:
+def max_length(offsets: NDArray[Any]) -> int:
     """The length of the longest row, read block by block; 0 when there are none."""
-    block = PIECE_ROWS
+    block = EPOCH_CHUNK_ROWS
     return max(
         (int(np.diff(offsets[start : start + block + 1]).max()) for start in range(0, len(offsets) - 1, block)),
         default=0,
     )
 
 
-def check_longest(length: int, batch_tokens: int) -> None:
+def check_max_length(length: int, batch_tokens: int) -> None:
     """Raises ValueError when a sentence of `length` tokens and its end do not fit into a batch."""
     if length + 1 > batch_tokens:
         raise ValueError(
@@ -120,21 +122,21 @@ def check_longest(length: int, batch_tokens: int) -> None:
         )
 
 
-def _lengths(offsets: NDArray[Any], segments: Rows) -> NDArray[Any]:
+def _lengths(offsets: NDArray[Any], segments: RowIndices) -> NDArray[Any]:
     starts = (segments * SEGMENT_ROWS).tolist()
     return np.concatenate([np.diff(offsets[start : start + SEGMENT_ROWS + 1]) for start in starts])
 
 
-def _piece(source: NDArray[Any], target: NDArray[Any], batch_tokens: int, rng: np.random.Generator) -> Piece:
+def _piece(source: NDArray[Any], target: NDArray[Any], batch_tokens: int, rng: np.random.Generator) -> EpochChunk:
     """The batches of rows of the given lengths, numbered from 0."""
     if len(source) == 0:
-        return Piece(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
-    check_longest(max(int(source.max()), int(target.max())), batch_tokens)
+        return EpochChunk(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
+    check_max_length(max(int(source.max()), int(target.max())), batch_tokens)
     order, longer = _ordered(source, target, rng)
     ends = _cut(longer, batch_tokens)
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
     turn = rng.permutation(len(ends))
-    return Piece(order, starts[turn], ends[turn])
+    return EpochChunk(order, starts[turn], ends[turn])
 
 
 def _ordered(source: NDArray[Any], target: NDArray[Any], rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -154,7 +156,7 @@ def _ordered(source: NDArray[Any], target: NDArray[Any], rng: np.random.Generato
     return order, np.maximum(source, target)[order]
 
 
-def _cut(longer: NDArray[Any], batch_tokens: int) -> Rows:
+def _cut(longer: NDArray[Any], batch_tokens: int) -> RowIndices:
     """Where batches end, each as large as `batch_tokens` allows."""
     ends = []
     start = 0

@@ -8,17 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nmt.data.batch_sampler import Piece, check_longest, even, pieces
-from nmt.data.corpus import Corpus, Side
-from nmt.data.prefetch import ahead
-from nmt.data.subword_alignments import Links, project
+from nmt.data.batch_sampler import EpochChunk, check_max_length, epoch_chunks, rebalance
+from nmt.data.corpus import EncodedCorpus, TokenColumn
+from nmt.data.prefetch import prefetch
+from nmt.data.subword_alignments import AlignmentTargets, project_to_subwords
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.vocabulary import BOS, EOS, PAD, flatten
 
-SAMPLED_MULTIPLE = 4
+LENGTH_MULTIPLE = 4
 """Lengths of batches with drawn segmentations are padded to this: oneDNN compiles for each new shape, and every draw
 would bring one."""
-POOL = 64
+SAMPLED_BATCH_GROUP = 64
 """So many planned batches are drawn at a time and put together anew: sentences that had one length no longer do."""
 
 
@@ -29,10 +29,12 @@ class Batch(NamedTuple):
     source_mask: Tensor  # (B, S) bool
     inputs: Tensor  # (B, T) int64, BOS and the target
     labels: Tensor  # (B, T) int64, the target and EOS
-    places: Tensor  # (N,) int64, b * T + t of the labels that are not PAD: looking for them would wait for the device
+    label_indices: (
+        Tensor  # (N,) int64, b * T + t of the labels that are not PAD: looking for them would wait for the device
+    )
     num_tokens: int  # labels that are not PAD; those of all shares, where this is one rank's share of a batch
     indices: NDArray[np.int64]  # (B,) rows of the corpus
-    links: Links | None = None  # of a corpus that keeps word alignments
+    links: AlignmentTargets | None = None  # of a corpus that keeps word alignments
 
 
 def collate(
@@ -51,14 +53,14 @@ def collate(
     return _batch(source, labels, indices, num_tokens)
 
 
-def on_device(batch: Batch, device: torch.device) -> Batch:
+def batch_to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on the device."""
     if device.type == "cpu":
         return batch
     return _changed(batch, lambda tensor: tensor.to(device, non_blocking=True))
 
 
-def take(batch: Batch, rows: slice | Sequence[int] | NDArray[np.int64]) -> Batch:
+def select_rows(batch: Batch, rows: slice | Sequence[int] | NDArray[np.int64]) -> Batch:
     """Some rows of a batch on the CPU, in the order given and as wide as before; perhaps none. Such as
     `slice(rank, None, size)`."""
     chosen = np.arange(len(batch.indices))[rows]
@@ -70,7 +72,7 @@ def take(batch: Batch, rows: slice | Sequence[int] | NDArray[np.int64]) -> Batch
         places[index] = torch.arange(len(chosen))
         row, target, column = links.indices
         kept = places[row] >= 0
-        links = Links(torch.stack([places[row], target, column])[:, kept], links.weights[kept])
+        links = AlignmentTargets(torch.stack([places[row], target, column])[:, kept], links.weights[kept])
     places = (labels != PAD).flatten().nonzero().squeeze(1)
     return Batch(source, source_mask, inputs, labels, places, len(places), batch.indices[chosen], links)
 
@@ -81,7 +83,7 @@ def source_batch(sources: Sequence[Sequence[int]], *, multiple: int = 1) -> tupl
     return source, source != PAD
 
 
-class Batches:
+class BatchLoader:
     """The batches of a corpus, epoch by epoch.
 
     With subword regularisation (a tokenizer with `sampling` and a corpus that keeps its text) each sentence is cut
@@ -96,7 +98,7 @@ class Batches:
 
     def __init__(
         self,
-        corpus: Corpus,
+        corpus: EncodedCorpus,
         tokenizer: Tokenizer,
         batch_tokens: int,
         seed: int,
@@ -121,24 +123,24 @@ class Batches:
         Raises:
             ValueError: a pair is longer than `batch_tokens`.
         """
-        return ahead(self._epoch(epoch, start, share), self._prefetch)
+        return prefetch(self._epoch(epoch, start, share), self._prefetch)
 
     def _epoch(self, epoch: int, start: int, share: tuple[int, int]) -> Iterator[Batch]:
         offsets = self._corpus.source.offsets, self._corpus.target.offsets
-        check_longest(self._corpus.longest, self._batch_tokens)
-        for first, piece in pieces(*offsets, self._batch_tokens, seed=self._seed, epoch=epoch, start=start):
+        check_max_length(self._corpus.longest, self._batch_tokens)
+        for first, piece in epoch_chunks(*offsets, self._batch_tokens, seed=self._seed, epoch=epoch, start=start):
             made = self._drawn if self._samples else self._plain
             for batch in made(piece, epoch, first, max(0, start - first), share):
                 batch = self._linked(batch)
                 yield batch if self._device is None else _pinned(batch, self._device)
             if len(piece.order) < len(self._corpus):
-                self._corpus.release()
+                self._corpus.drop_page_cache()
 
     @property
     def _samples(self) -> bool:
         return self._tokenizer.sampling > 0 and self._corpus.source_text is not None
 
-    def _plain(self, piece: Piece, epoch: int, first: int, start: int, share: tuple[int, int]) -> Iterator[Batch]:
+    def _plain(self, piece: EpochChunk, epoch: int, first: int, start: int, share: tuple[int, int]) -> Iterator[Batch]:
         """The batches of a piece from its batch `start` on."""
         part = slice(share[0], None, share[1])
         for number in range(start, len(piece)):
@@ -147,36 +149,36 @@ class Batches:
             labels, num_tokens = _gather(self._corpus.target, rows, part)
             yield _batch(source, labels, rows[part], num_tokens)
 
-    def _drawn(self, piece: Piece, epoch: int, first: int, start: int, share: tuple[int, int]) -> Iterator[Batch]:
+    def _drawn(self, piece: EpochChunk, epoch: int, first: int, start: int, share: tuple[int, int]) -> Iterator[Batch]:
         """As `_plain`, of drawn segmentations; `first` is the number of the piece's first batch in the epoch."""
         corpus, part = self._corpus, slice(share[0], None, share[1])
         assert corpus.source_text is not None
         assert corpus.target_text is not None
-        for begin in range(start // POOL * POOL, len(piece), POOL):
-            num = min(POOL, len(piece) - begin)
+        for begin in range(start // SAMPLED_BATCH_GROUP * SAMPLED_BATCH_GROUP, len(piece), SAMPLED_BATCH_GROUP):
+            num = min(SAMPLED_BATCH_GROUP, len(piece) - begin)
             rows = np.concatenate([piece.rows(begin + i) for i in range(num)])
             seeds = np.random.SeedSequence([self._seed, epoch, first + begin]).generate_state(3).tolist()
-            sources = self._tokenizer.sample_source(corpus.source_text.rows(rows), seeds[0])
-            targets = self._tokenizer.sample_target(corpus.target_text.rows(rows), seeds[1])
+            sources = self._tokenizer.encode_source_sampled(corpus.source_text.rows(rows), seeds[0])
+            targets = self._tokenizer.encode_target_sampled(corpus.target_text.rows(rows), seeds[1])
             lengths, target_lengths = (np.fromiter(map(len, side), np.int64, len(rows)) for side in (sources, targets))
-            parts = even(lengths, target_lengths, num, np.random.default_rng(seeds[2]))
+            parts = rebalance(lengths, target_lengths, num, np.random.default_rng(seeds[2]))
             for number, own in enumerate(parts, start=begin):
                 if number >= start:
                     chosen = [sources[i] for i in own], [targets[i] for i in own]
-                    whole = collate(*chosen, rows[own], multiple=SAMPLED_MULTIPLE)
-                    yield whole if share[1] == 1 else take(whole, part)._replace(num_tokens=whole.num_tokens)
+                    whole = collate(*chosen, rows[own], multiple=LENGTH_MULTIPLE)
+                    yield whole if share[1] == 1 else select_rows(whole, part)._replace(num_tokens=whole.num_tokens)
 
     def _linked(self, batch: Batch) -> Batch:
         """With the links of its subwords, where the corpus has a word alignment."""
         words = self._corpus.links
         if words is None:
             return batch
-        links = project(words, batch.indices, batch.source.numpy(), batch.labels.numpy(), self._tokenizer)
+        links = project_to_subwords(words, batch.indices, batch.source.numpy(), batch.labels.numpy(), self._tokenizer)
         return batch._replace(links=links)
 
 
 def _gather(
-    side: Side, rows: NDArray[np.int64], part: slice = slice(None), multiple: int = 1
+    side: TokenColumn, rows: NDArray[np.int64], part: slice = slice(None), multiple: int = 1
 ) -> tuple[NDArray[np.int64], int]:
     """(B, L + 1, rounded up to a multiple) the given rows of one side, EOS after each, then PAD; of a part of them, as
     wide as for all. And the number of tokens of all, EOS counted."""
@@ -198,7 +200,7 @@ def _gather(
 def _with_ends(ids: NDArray[np.int32], lengths: NDArray[np.int64], multiple: int = 1) -> tuple[NDArray[np.int64], int]:
     """As `_gather`, for sequences written one after another."""
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    return _gather(Side(ids, offsets), np.arange(len(lengths)), multiple=multiple)
+    return _gather(TokenColumn(ids, offsets), np.arange(len(lengths)), multiple=multiple)
 
 
 def _batch(source: NDArray[np.int64], labels: NDArray[np.int64], indices: NDArray[np.int64], num_tokens: int) -> Batch:
@@ -211,7 +213,7 @@ def _batch(source: NDArray[np.int64], labels: NDArray[np.int64], indices: NDArra
         source_mask=torch.from_numpy(source != PAD),
         inputs=torch.from_numpy(inputs),
         labels=torch.from_numpy(labels),
-        places=torch.from_numpy(np.flatnonzero(labels != PAD)),
+        label_indices=torch.from_numpy(np.flatnonzero(labels != PAD)),
         num_tokens=num_tokens,
         indices=indices,
     )
@@ -224,5 +226,5 @@ def _pinned(batch: Batch, device: torch.device) -> Batch:
 
 def _changed(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
     source, source_mask, inputs, labels, places = map(change, batch[:5])
-    links = None if batch.links is None else Links(*map(change, batch.links))
+    links = None if batch.links is None else AlignmentTargets(*map(change, batch.links))
     return Batch(source, source_mask, inputs, labels, places, batch.num_tokens, batch.indices, links)

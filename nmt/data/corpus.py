@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nmt.data.batch_sampler import longest
+from nmt.data.batch_sampler import max_length
 from nmt.data.cache import cached_directory
-from nmt.data.preprocessing import META, VERSION, Writer, counts
-from nmt.data.reservoir_sampling import draw
-from nmt.data.sources import Block, DataConfig, content_digest, locations, read_blocks, read_pairs
+from nmt.data.preprocessing import META, VERSION, CorpusWriter, format_counts
+from nmt.data.reservoir_sampling import reservoir_sample
+from nmt.data.sources import Block, DataConfig, dataset_fingerprint, read_blocks, read_pairs, resolve_split
 from nmt.data.tokenizer import Tokenizer, training_options
 from nmt.runtime.files import write_text
 from nmt.runtime.memory import malloc_trim
@@ -28,14 +28,14 @@ from nmt.runtime.memory import malloc_trim
 logger = logging.getLogger(__name__)
 
 
-class Side(NamedTuple):
+class TokenColumn(NamedTuple):
     """One language: row i is `ids[offsets[i]:offsets[i + 1]]`, without BOS and EOS."""
 
     ids: NDArray[Any]  # uint16 or uint32, mapped from disk
     offsets: NDArray[np.int64]  # (N + 1,)
 
 
-class Text(NamedTuple):
+class TextColumn(NamedTuple):
     """One language's sentences in UTF-8: row i is `content[offsets[i]:offsets[i + 1]]`."""
 
     content: NDArray[np.uint8]
@@ -47,7 +47,7 @@ class Text(NamedTuple):
         return [self.content[start:end].tobytes().decode() for start, end in zip(starts, ends, strict=True)]
 
 
-class WordLinks(NamedTuple):
+class AlignmentColumn(NamedTuple):
     """Word alignment: row i has the links `pairs[offsets[i]:offsets[i + 1]]`, each once."""
 
     pairs: NDArray[Any]  # (M, 2) uint16 or uint32, mapped from disk: source word, target word, counted from 0
@@ -55,7 +55,7 @@ class WordLinks(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Corpus:
+class EncodedCorpus:
     """Tokenised pairs, N rows.
 
     source_text and target_text are there only for a training corpus made for subword regularisation, which cuts the
@@ -65,16 +65,16 @@ class Corpus:
     text, tokenizer and options together.
     """
 
-    source: Side
-    target: Side
-    source_text: Text | None
-    target_text: Text | None
+    source: TokenColumn
+    target: TokenColumn
+    source_text: TextColumn | None
+    target_text: TextColumn | None
     dropped: dict[str, int]
     repaired: dict[str, int]
     num_read: int
     digest: str
     dropped_rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    links: WordLinks | None = None
+    links: AlignmentColumn | None = None
 
     def __len__(self) -> int:
         return len(self.source.offsets) - 1
@@ -82,11 +82,11 @@ class Corpus:
     @cached_property
     def longest(self) -> int:
         """Subwords of the longest sentence on either side, the end token not counted."""
-        most = max(longest(self.source.offsets), longest(self.target.offsets))
-        self.release()
+        most = max(max_length(self.source.offsets), max_length(self.target.offsets))
+        self.drop_page_cache()
         return most
 
-    def release(self) -> None:
+    def drop_page_cache(self) -> None:
         """Lets go of the pages of its files that are resident in this process; they are mapped again when read."""
         sides = (self.source, self.target, self.source_text, self.target_text, self.links)
         for array in (array for side in sides if side is not None for array in side):
@@ -95,20 +95,20 @@ class Corpus:
                 mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def load_tokenizer(config: DataConfig) -> Tokenizer:
+def train_or_load_tokenizer(config: DataConfig) -> Tokenizer:
     """The tokenizer trained on the training text, and on nothing else; from the cache when text and options are known.
 
     Raises ValueError or FileNotFoundError for an unusable text or a vocabulary size it cannot give.
     """
-    content = content_digest(config, "train")
+    content = dataset_fingerprint(config, "train")
     key = hashlib.sha256(json.dumps([VERSION, training_options(config.tokenizer)]).encode())
     key.update(content.encode())
-    path = Path(config.cache) / f"tokenizer-{key.hexdigest()[:16]}.json"
+    path = Path(config.cache_dir) / f"tokenizer-{key.hexdigest()[:16]}.json"
     tokenizer = _read_tokenizer(path)
     if tokenizer is None:
         started = time.monotonic()
-        limits = config.tokenizer.max_pairs, config.tokenizer.max_characters
-        sample = draw(read_pairs(config, "train"), *limits)
+        limits = config.tokenizer.max_training_pairs, config.tokenizer.max_training_characters
+        sample = reservoir_sample(read_pairs(config, "train"), *limits)
         _check_unchanged(config, "train", content)
         tokenizer = Tokenizer.train(config.tokenizer, sample.pairs)
         seconds = time.monotonic() - started
@@ -116,15 +116,15 @@ def load_tokenizer(config: DataConfig) -> Tokenizer:
         drawn = "all" if len(sample.pairs) == sample.num_read else f"{len(sample.pairs)} random ones of"
         said = "trained a %s tokenizer with %s entries on %s %d pairs in %.1f s"
         logger.info(said, tokenizer.kind, sizes, drawn, sample.num_read, seconds)
-        state = {"digest": tokenizer.digest, "state": tokenizer.state()}
+        state = {"digest": tokenizer.digest, "state": tokenizer.state_dict()}
         write_text(path, json.dumps(state, default=_to_base64, ensure_ascii=False))
         del sample
         malloc_trim()  # training a tokenizer takes more memory than all that follows
-    tokenizer.sampling = config.tokenizer.sampling
+    tokenizer.sampling = config.tokenizer.subword_regularization
     return tokenizer
 
 
-def prepare(config: DataConfig, split: str, tokenizer: Tokenizer) -> Corpus:
+def load_corpus(config: DataConfig, split: str, tokenizer: Tokenizer) -> EncodedCorpus:
     """The tokenised pairs of a split, or of an explicitly named place; from the cache when text, tokenizer and options
     are known, else tokenised in blocks in bounded memory.
 
@@ -134,34 +134,36 @@ def prepare(config: DataConfig, split: str, tokenizer: Tokenizer) -> Corpus:
     """
     training = split == "train"
     keep_text = training and tokenizer.sampling > 0
-    options = [VERSION, config.max_length, config.max_ratio if training else 0, training, keep_text]
+    options = [VERSION, config.max_length, config.max_length_ratio if training else 0, training, keep_text]
     key = hashlib.sha256(json.dumps(options).encode())
     key.update(tokenizer.digest.encode())
-    content = content_digest(config, split)
+    content = dataset_fingerprint(config, split)
     key.update(content.encode())
     digest = key.hexdigest()
-    where = ", ".join(locations(config, split))
+    where = ", ".join(resolve_split(config, split))
 
     def build(folder: Path) -> None:
-        writer = Writer(folder, config, tokenizer, training, keep_text, where)
+        writer = CorpusWriter(folder, config, tokenizer, training, keep_text, where)
         writer.run(_progress(config, split, writer.repaired, where))
         _check_unchanged(config, split, content)
         malloc_trim()
 
-    folder = cached_directory(Path(config.cache) / f"corpus-{digest[:16]}", complete, build)
+    folder = cached_directory(Path(config.cache_dir) / f"corpus-{digest[:16]}", is_complete, build)
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
-    if config.strict and meta["dropped"]:
+    if config.error_on_dropped and meta["dropped"]:
         raise ValueError(
             f"data.strict=true: {where}: pair {meta['first_dropped']} and {sum(meta['dropped'].values()) - 1} others "
-            f"cannot be used ({counts(meta['dropped'])})"
+            f"cannot be used ({format_counts(meta['dropped'])})"
         )
     num_pairs = meta["num_read"] - sum(meta["dropped"].values())
-    reasons = [f"{title}: {counts(meta[title])}" for title in ("dropped", "repaired") if meta[title]]
+    reasons = [f"{title}: {format_counts(meta[title])}" for title in ("dropped", "repaired") if meta[title]]
     logger.info("%s: %s", where, "; ".join([f"{num_pairs} of {meta['num_read']} pairs", *reasons]))
-    texts = [Text(*_mapped(folder, f"{side}_text", np.uint8)) if keep_text else None for side in ("source", "target")]
-    return Corpus(
-        source=Side(*_mapped(folder, "source", np.dtype(meta["dtype"]["source"]))),
-        target=Side(*_mapped(folder, "target", np.dtype(meta["dtype"]["target"]))),
+    texts = [
+        TextColumn(*_mapped(folder, f"{side}_text", np.uint8)) if keep_text else None for side in ("source", "target")
+    ]
+    return EncodedCorpus(
+        source=TokenColumn(*_mapped(folder, "source", np.dtype(meta["dtype"]["source"]))),
+        target=TokenColumn(*_mapped(folder, "target", np.dtype(meta["dtype"]["target"]))),
         source_text=texts[0],
         target_text=texts[1],
         dropped=meta["dropped"],
@@ -173,8 +175,8 @@ def prepare(config: DataConfig, split: str, tokenizer: Tokenizer) -> Corpus:
 
 
 def _check_unchanged(config: DataConfig, split: str, content: str) -> None:
-    if content_digest(config, split) != content:
-        where = ", ".join(locations(config, split))
+    if dataset_fingerprint(config, split) != content:
+        where = ", ".join(resolve_split(config, split))
         raise ValueError(f"{where}: the text was changed while it was read; start again when it is complete")
 
 
@@ -188,7 +190,7 @@ def _progress(config: DataConfig, split: str, repaired: Counter[str], where: str
             bar.update(len(block[0]))
 
 
-def complete(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
     """Whether the folder holds the files that its META lists, in their sizes."""
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
@@ -214,7 +216,7 @@ def memory_map(path: Path, dtype: Any) -> NDArray[Any]:
 def _read_tokenizer(path: Path) -> Tokenizer | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"), object_hook=_from_base64)
-        tokenizer = Tokenizer.from_state(content["state"])
+        tokenizer = Tokenizer.from_state_dict(content["state"])
         if tokenizer.digest == content["digest"]:
             return tokenizer
     except FileNotFoundError:

@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-SETTLED_SECONDS = 60
+MIN_MTIME_AGE = 60
 """A file with more recent time stamps is always read. Stamps have the resolution of a clock tick (seconds on some file
 systems), so a file can change twice within one; and pages written through a memory map get their stamp up to half a
 minute before they are written for the last time."""
@@ -13,7 +13,7 @@ minute before they are written for the last time."""
 _known: dict[Path, tuple[tuple[int, ...], bytes]] = {}
 
 
-def file_digest(path: Path) -> bytes:
+def file_fingerprint(path: Path) -> bytes:
     """Return the SHA-256 of a file's content.
 
     It is remembered together with the file's size, device, inode, and times of change (of content, and of the inode,
@@ -26,7 +26,7 @@ def file_digest(path: Path) -> bytes:
         known = _known.get(resolved)
         if known is not None and known[0] == state:
             return known[1]
-        settled = time.time() - max(state[-2:]) / 1e9 > SETTLED_SECONDS
+        settled = time.time() - max(state[-2:]) / 1e9 > MIN_MTIME_AGE
         digest = hashlib.file_digest(file, "sha256").digest()
         if settled and _state(file.fileno()) == state:
             _known[resolved] = state, digest

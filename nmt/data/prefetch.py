@@ -12,7 +12,7 @@ class _End:
     """What follows the last item."""
 
 
-def ahead(items: Iterator[T], num: int) -> Iterator[T]:
+def prefetch(items: Iterator[T], num: int) -> Iterator[T]:
     """Yield the same items in the same order, up to `num` of them computed in a thread in advance; 0: no thread.
 
     An exception of `items` is raised where the item would have come. The thread ends with the items, when this

@@ -14,7 +14,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from nmt.data.prefetch import ahead
+from nmt.data.prefetch import prefetch
 from nmt.data.sources import Block, DataConfig
 from nmt.data.tokenizer import Tokenizer
 from nmt.runtime.files import write_text
@@ -24,15 +24,15 @@ logger = logging.getLogger(__name__)
 VERSION = 3  # of the files; another version is another cache entry
 META = "meta.json"
 
-Encoded = tuple[NDArray[np.int32], NDArray[np.int64]]  # all ids of a block, and the number of each row's
+EncodedBlock = tuple[NDArray[np.int32], NDArray[np.int64]]  # all ids of a block, and the number of each row's
 
 
-def counts(numbers: Mapping[str, int]) -> str:
+def format_counts(numbers: Mapping[str, int]) -> str:
     """Counts by reason in words."""
     return ", ".join(f"{reason}: {num}" for reason, num in numbers.items())
 
 
-class Writer:
+class CorpusWriter:
     """Tokenises blocks of pairs into the files of one cache entry."""
 
     def __init__(
@@ -68,16 +68,16 @@ class Writer:
             files["dropped"] = stack.enter_context((self._folder / "dropped.bin").open("wb"))
             for base in names:
                 files[f"{base}_offsets"].write(np.zeros(1, np.int64).tobytes())
-            for block, source, target in ahead(self._encoded(blocks), 1):
+            for block, source, target in prefetch(self._encoded(blocks), 1):
                 self._write(files, block, source, target)
         if self._num_pairs == 0:
             raise ValueError(
-                f"{self._where}: none of the {self._num_read} pairs can be used ({counts(self._dropped)}); "
-                f"data.max_length={self._config.max_length}, data.max_ratio={self._config.max_ratio}"
+                f"{self._where}: none of the {self._num_read} pairs can be used ({format_counts(self._dropped)}); "
+                f"data.max_length={self._config.max_length}, data.max_ratio={self._config.max_length_ratio}"
             )
         self._finish(time.monotonic() - started)
 
-    def _encoded(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, Encoded, Encoded]]:
+    def _encoded(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, EncodedBlock, EncodedBlock]]:
         """Yield each block with its sides tokenised, in two threads: SentencePiece releases the interpreter's lock."""
         encoders = self._tokenizer.encode_source_flat, self._tokenizer.encode_target_flat
         with ThreadPoolExecutor(2) as pool:
@@ -85,7 +85,7 @@ class Writer:
                 source, target = pool.map(lambda encode, texts: encode(texts), encoders, block)
                 yield block, source, target
 
-    def _write(self, files: dict[str, IO[bytes]], block: Block, source: Encoded, target: Encoded) -> None:
+    def _write(self, files: dict[str, IO[bytes]], block: Block, source: EncodedBlock, target: EncodedBlock) -> None:
         keep = self._keep(source[1], target[1])
         for name, (ids, lengths) in (("source", source), ("target", target)):
             kept = ids if keep.all() else ids[np.repeat(keep, lengths)]
@@ -111,9 +111,9 @@ class Writer:
         reasons = {"source too long": source > config.max_length, "target too long": target > config.max_length}
         if self._training:
             reasons = {"empty source": source == 0, "empty target": target == 0, **reasons}
-            if config.max_ratio > 0:
+            if config.max_length_ratio > 0:
                 longer, shorter = np.maximum(source, target), np.minimum(source, target)
-                reasons["length ratio"] = longer > config.max_ratio * shorter
+                reasons["length ratio"] = longer > config.max_length_ratio * shorter
         keep = np.ones(len(source), np.bool_)
         for reason, holds in reasons.items():
             if num := int((keep & holds).sum()):

@@ -6,12 +6,12 @@ from itertools import accumulate
 from typing import NamedTuple
 
 
-class Sample(NamedTuple):
+class ReservoirSample(NamedTuple):
     pairs: list[tuple[str, str]]
     num_read: int  # pairs it was drawn from
 
 
-def draw(pairs: Iterable[tuple[str, str]], max_pairs: int, max_characters: int) -> Sample:
+def reservoir_sample(pairs: Iterable[tuple[str, str]], max_pairs: int, max_characters: int) -> ReservoirSample:
     """At most `max_pairs` of the pairs, with at most about `max_characters` on both sides together (0: no limit).
 
     Each pair is as likely as any other (reservoir sampling); all of them, in order, when they are within the limits.
@@ -41,7 +41,7 @@ def draw(pairs: Iterable[tuple[str, str]], max_pairs: int, max_characters: int) 
         rng.shuffle(sample)
         num_kept = sum(total <= max_characters for total in accumulate(map(_characters, sample)))
         del sample[max(num_kept, 1) :]
-    return Sample(sample, num_read)
+    return ReservoirSample(sample, num_read)
 
 
 def _characters(pair: tuple[str, str]) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import sentencepiece
 from numpy.typing import NDArray
 
-from nmt.data.vocabulary import BOS, EOS, PAD, SPECIALS, UNK, printable
+from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, displayable
 
 # The trainer leaves out, in silence, every sentence with U+2585 (its mark for unknown characters), and takes NUL, tab
 # and U+2581 for marks of its own. They become spaces in the training text only; encoding keeps them.
@@ -73,7 +73,7 @@ class SentencePiece:
                 unk_id=UNK,
                 bos_id=BOS,
                 eos_id=EOS,
-                unk_surface=SPECIALS[UNK],
+                unk_surface=SPECIAL_TOKENS[UNK],
                 max_sentence_length=1 << 30,  # longer lines would be left out without a word
                 num_threads=_TRAINER_THREADS,
                 minloglevel=2,
@@ -113,14 +113,14 @@ class SentencePiece:
         return sequences
 
     def piece(self, index: int) -> str:
-        return SPECIALS[index] if index < len(SPECIALS) else printable(self._pieces[index])
+        return SPECIAL_TOKENS[index] if index < len(SPECIAL_TOKENS) else displayable(self._pieces[index])
 
     def state(self) -> dict[str, Any]:
         return {"model": self._model}
 
     def _surface(self, index: int) -> bytes | None:
         if index == UNK:
-            return SPECIALS[UNK].encode()
+            return SPECIAL_TOKENS[UNK].encode()
         if self._processor.is_control(index):
             return None
         piece = self._pieces[index]

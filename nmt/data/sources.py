@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt.data import table_files
-from nmt.data.fingerprints import file_digest
+from nmt.data.fingerprints import file_fingerprint
 from nmt.data.synthetic import dataset
-from nmt.data.text_files import check_file, read_both, read_lines
+from nmt.data.text_files import check_file, read_lines, read_parallel
 from nmt.data.tokenizer import TokenizerConfig
 
 
-class Pair(NamedTuple):
+class SentencePair(NamedTuple):
     source: str
     target: str
 
@@ -55,15 +55,15 @@ class DataConfig:
     cache: folder for prepared corpora and tokenizers.
     """
 
-    kind: str = "builtin"
+    format: str = "builtin"
     train: Any = None
     valid: Any = None
     test: Any = None
-    more_tests: list[str] = field(default_factory=list)
+    extra_tests: list[str] = field(default_factory=list)
     source_lang: str = "en"
     target_lang: str = "de"
-    path: str | None = None
-    config: str | None = None
+    hf_dataset: str | None = None
+    hf_config: str | None = None
     column: str = "translation"
     columns: list[int] = field(default_factory=lambda: [1, 2])
     builtin_pairs: int = 40_000
@@ -72,35 +72,35 @@ class DataConfig:
     builtin_long: int = 200
     builtin_seed: int = 0
     max_length: int = 256
-    max_ratio: float = 0.0
-    alignment: Any = None
-    strict: bool = False
-    cache: str = "cache"
+    max_length_ratio: float = 0.0
+    train_alignments: Any = None
+    error_on_dropped: bool = False
+    cache_dir: str = "cache"
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
 
     def validate(self) -> None:
         """Raises ValueError, naming the option, for values that cannot work."""
-        if self.kind not in SOURCES:
-            raise ValueError(f"data.kind={self.kind}: must be one of {', '.join(SOURCES)}")
+        if self.format not in SOURCES:
+            raise ValueError(f"data.kind={self.format}: must be one of {', '.join(SOURCES)}")
         for name in SPLITS:
-            names(f"data.{name}", getattr(self, name))
-        names("data.more_tests", self.more_tests)
-        names("data.alignment", self.alignment)
+            as_name_list(f"data.{name}", getattr(self, name))
+        as_name_list("data.more_tests", self.extra_tests)
+        as_name_list("data.alignment", self.train_alignments)
         for name in ("source_lang", "target_lang", "column", "cache"):
             if not getattr(self, name):
                 raise ValueError(f"data.{name}: must not be empty")
         if self.source_lang == self.target_lang:
             raise ValueError(f"data.target_lang={self.target_lang}: must differ from data.source_lang")
-        if self.kind == "hub" and not self.path:
+        if self.format == "hub" and not self.hf_dataset:
             raise ValueError("data.path: not given; data.kind=hub needs a dataset's name or a local folder")
-        if self.kind == "builtin":
+        if self.format == "builtin":
             self._validate_builtin()
         if len(self.columns) != 2 or min(self.columns) < 1 or self.columns[0] == self.columns[1]:
             raise ValueError(f"data.columns={self.columns}: must be two different columns, counted from 1")
         if self.max_length < 1:
             raise ValueError(f"data.max_length={self.max_length}: must be at least 1")
-        if self.max_ratio != 0 and self.max_ratio < 1:
-            raise ValueError(f"data.max_ratio={self.max_ratio}: must be 0 (off) or at least 1")
+        if self.max_length_ratio != 0 and self.max_length_ratio < 1:
+            raise ValueError(f"data.max_ratio={self.max_length_ratio}: must be 0 (off) or at least 1")
         self.tokenizer.validate()
 
     def _validate_builtin(self) -> None:
@@ -117,88 +117,88 @@ class DataConfig:
             )
 
 
-def read_pairs(config: DataConfig, split: str, repaired: Counter[str] | None = None) -> Iterator[Pair]:
+def read_pairs(config: DataConfig, split: str, repaired: Counter[str] | None = None) -> Iterator[SentencePair]:
     """All pairs of a split (train, valid, test) or of an explicitly named place (as in `more_tests`), blank ones too.
 
     Raises ValueError or FileNotFoundError naming file and line. What was repaired is counted in `repaired`.
     """
     for sources, targets in read_blocks(config, split, Counter() if repaired is None else repaired):
-        yield from map(Pair, sources, targets)
+        yield from map(SentencePair, sources, targets)
 
 
 def read_blocks(config: DataConfig, split: str, repaired: Counter[str]) -> Iterator[Block]:
     """As `read_pairs`, in blocks."""
-    for location in locations(config, split):
-        yield from read_location(config, location, repaired)
+    for location in resolve_split(config, split):
+        yield from read_split_part(config, location, repaired)
 
 
-def read_location(config: DataConfig, location: str, repaired: Counter[str]) -> Iterator[Block]:
+def read_split_part(config: DataConfig, location: str, repaired: Counter[str]) -> Iterator[Block]:
     """The blocks of one of the `locations`."""
     yield from _kind(config).read(config, location, repaired)
 
 
-def locations(config: DataConfig, split: str) -> list[str]:
+def resolve_split(config: DataConfig, split: str) -> list[str]:
     """The prefixes, files or split names that a split (or an explicitly named place) stands for."""
     if split not in SPLITS:
         return [split]
-    if given := names(f"data.{split}", getattr(config, split)):
+    if given := as_name_list(f"data.{split}", getattr(config, split)):
         return given
-    if config.kind == "builtin":
+    if config.format == "builtin":
         return [str(_builtin_folder(config) / split)]
-    if config.kind == "hub":
+    if config.format == "hub":
         return [HUB_SPLITS[split]]
-    raise ValueError(f"data.{split}: not given; data.kind={config.kind} needs {_kind(config).needs}")
+    raise ValueError(f"data.{split}: not given; data.kind={config.format} needs {_kind(config).needs}")
 
 
-def more_tests(config: DataConfig) -> list[str]:
+def extra_test_sets(config: DataConfig) -> list[str]:
     """The further test sets to evaluate; by default the built-in pair's sentences longer than any in its training."""
-    if config.kind == "builtin" and not config.more_tests:
+    if config.format == "builtin" and not config.extra_tests:
         return [str(_builtin_folder(config) / "test_long")]
-    return list(config.more_tests)
+    return list(config.extra_tests)
 
 
 def _builtin_folder(config: DataConfig) -> Path:
     config._validate_builtin()
     sizes = config.builtin_pairs, config.builtin_valid, config.builtin_test, config.builtin_long
     reverse = config.source_lang != dataset.LANGUAGES[0]
-    return dataset.directory(Path(config.cache), sizes, config.builtin_seed, reverse=reverse)
+    return dataset.dataset_directory(Path(config.cache_dir), sizes, config.builtin_seed, reverse=reverse)
 
 
-def gold_path(config: DataConfig, split: str) -> Path | None:
+def alignment_path(config: DataConfig, split: str) -> Path | None:
     """The file of true word alignments beside a text (PREFIX.gold; for one file, its name with .gold), if there is one.
 
     None for joined texts too: their alignments are in several files.
     """
-    if config.kind == "hub":
+    if config.format == "hub":
         return None
-    places = locations(config, split)
+    places = resolve_split(config, split)
     if len(places) != 1:
         return None
-    path = gold_beside(config, places[0])
+    path = default_alignment_path(config, places[0])
     return path if path.is_file() else None
 
 
-def gold_beside(config: DataConfig, place: str) -> Path:
+def default_alignment_path(config: DataConfig, place: str) -> Path:
     """The file of word alignments that belongs to one of the `locations`, whether it exists or not."""
     return Path(f"{place}.gold") if _kind(config).read is _read_text else Path(place).with_suffix(".gold")
 
 
-def content_digest(config: DataConfig, split: str) -> str:
+def dataset_fingerprint(config: DataConfig, split: str) -> str:
     """A digest of the text of a split and of the options that decide how it is read."""
     digest = hashlib.sha256()
     options = [_kind(config).name, config.source_lang, config.target_lang, config.column, config.columns]
     digest.update(json.dumps(options).encode())
-    for location in locations(config, split):
+    for location in resolve_split(config, split):
         files = _kind(config).files(config, location)
         for path in files:
-            digest.update(file_digest(path))
+            digest.update(file_fingerprint(path))
         if not files:
             for block in _kind(config).read(config, location, Counter()):
                 digest.update(json.dumps(block).encode())
     return digest.hexdigest()
 
 
-def names(option: str, value: Any) -> list[str]:
+def as_name_list(option: str, value: Any) -> list[str]:
     """An option that takes a name, a list of them, or nothing. Raises ValueError for anything else."""
     names = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
@@ -206,7 +206,7 @@ def names(option: str, value: Any) -> list[str]:
     return names
 
 
-class Source(NamedTuple):
+class DataSource(NamedTuple):
     name: str
     read: Callable[[DataConfig, str, Counter[str]], Iterator[Block]]
     files: Callable[[DataConfig, str], list[Path]]  # what decides the text's content; none: the text itself
@@ -231,11 +231,11 @@ def _suffix_hint(prefix: str, path: Path) -> str:
 
 def _read_text(config: DataConfig, prefix: str, repaired: Counter[str]) -> Iterator[Block]:
     source, target = _text_files(config, prefix)
-    yield from read_both(source, target, repaired)
+    yield from read_parallel(source, target, repaired)
 
 
 def _table_files(config: DataConfig, name: str) -> list[Path]:
-    check_file(Path(name), f"; data.kind={config.kind} reads one file for both languages")
+    check_file(Path(name), f"; data.kind={config.format} reads one file for both languages")
     return [Path(name)]
 
 
@@ -257,28 +257,28 @@ def _read_tsv(config: DataConfig, name: str, repaired: Counter[str]) -> Iterator
 
 
 def _read_rows(config: DataConfig, name: str, repaired: Counter[str]) -> Iterator[Block]:
-    if config.kind == "hub":
-        assert config.path is not None
-        where = f"{config.path} ({name})"
-        stream = table_files.open_hub(config.path, config.config, name)
+    if config.format == "hub":
+        assert config.hf_dataset is not None
+        where = f"{config.hf_dataset} ({name})"
+        stream = table_files.load_hub_dataset(config.hf_dataset, config.hf_config, name)
     else:
         where = name
-        stream = table_files.open_file(config.kind, _table_files(config, name)[0])
-    yield from table_files.read(stream, where, config.column, config.source_lang, config.target_lang, repaired)
+        stream = table_files.open_file(config.format, _table_files(config, name)[0])
+    yield from table_files.iter_pairs(stream, where, config.column, config.source_lang, config.target_lang, repaired)
 
 
-_TEXT = Source("text", _read_text, _text_files, "a prefix, read from PREFIX.<source_lang> and PREFIX.<target_lang>")
-SOURCES: dict[str, Source] = {
+_TEXT = DataSource("text", _read_text, _text_files, "a prefix, read from PREFIX.<source_lang> and PREFIX.<target_lang>")
+SOURCES: dict[str, DataSource] = {
     "builtin": _TEXT,
     "text": _TEXT,
-    "tsv": Source("tsv", _read_tsv, _table_files, "a file with one pair on each line"),
-    "parquet": Source("parquet", _read_rows, _table_files, "a .parquet file"),
-    "jsonl": Source("jsonl", _read_rows, _table_files, "a file with one JSON object on each line"),
-    "hub": Source("hub", _read_rows, lambda config, name: [], "a split's name"),
+    "tsv": DataSource("tsv", _read_tsv, _table_files, "a file with one pair on each line"),
+    "parquet": DataSource("parquet", _read_rows, _table_files, "a .parquet file"),
+    "jsonl": DataSource("jsonl", _read_rows, _table_files, "a file with one JSON object on each line"),
+    "hub": DataSource("hub", _read_rows, lambda config, name: [], "a split's name"),
 }
 
 
-def _kind(config: DataConfig) -> Source:
-    if config.kind not in SOURCES:
-        raise ValueError(f"data.kind={config.kind}: must be one of {', '.join(SOURCES)}")
-    return SOURCES[config.kind]
+def _kind(config: DataConfig) -> DataSource:
+    if config.format not in SOURCES:
+        raise ValueError(f"data.kind={config.format}: must be one of {', '.join(SOURCES)}")
+    return SOURCES[config.format]

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nmt.data.corpus import WordLinks
+from nmt.data.corpus import AlignmentColumn
 from nmt.data.tokenizer import Tokenizer
-from nmt.data.word_ids import WordMap
+from nmt.data.word_ids import WordIds
 
 
-class Links(NamedTuple):
+class AlignmentTargets(NamedTuple):
     """Which source subwords belong to the target subwords of a batch, and how much: K entries.
 
     The weights of one target subword sum to 1; one without links has no entry and does not count.
@@ -26,13 +26,13 @@ class Links(NamedTuple):
     weights: Tensor  # (K,) float32
 
 
-def project(
-    links: WordLinks,
+def project_to_subwords(
+    links: AlignmentColumn,
     rows: NDArray[np.int64],
     source: NDArray[np.int64],
     labels: NDArray[np.int64],
     tokenizer: Tokenizer,
-) -> Links:
+) -> AlignmentTargets:
     """The links of a batch's subwords, for whatever way its words were cut.
 
     A target subword's reference distribution is uniform over the source subwords of the words that its own word is
@@ -48,8 +48,8 @@ def project(
     row = np.repeat(np.arange(len(rows)), ends - starts)
     within = np.arange(len(row)) - np.repeat(np.cumsum(ends - starts) - (ends - starts), ends - starts)
     pairs = links.pairs[np.repeat(starts, ends - starts) + within].astype(np.int64)
-    first, num = _pieces(tokenizer.source_word_map, source, row, pairs[:, 0])
-    target_first, target_num = _pieces(tokenizer.target_word_map, labels, row, pairs[:, 1])
+    first, num = _pieces(tokenizer.source_word_ids_map, source, row, pairs[:, 0])
+    target_first, target_num = _pieces(tokenizer.target_word_ids_map, labels, row, pairs[:, 1])
     # Source subwords of all words linked to the same target word.
     word = row * labels.shape[1] + target_first
     total = np.bincount(word, num, minlength=1)[word] if len(word) else np.empty(0)
@@ -60,11 +60,11 @@ def project(
     column = first[link] + inside % np.maximum(num[link], 1)
     indices = np.stack([row[link], target, column])
     weights = (1 / np.maximum(total, 1))[link].astype(np.float32)
-    return Links(torch.from_numpy(indices), torch.from_numpy(weights))
+    return AlignmentTargets(torch.from_numpy(indices), torch.from_numpy(weights))
 
 
 def _pieces(
-    word_map: WordMap, ids: NDArray[np.int64], row: NDArray[np.int64], word: NDArray[np.int64]
+    word_map: WordIds, ids: NDArray[np.int64], row: NDArray[np.int64], word: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Place of the first subword of the given words of the given rows, and how many subwords they have."""
     length = ids.shape[1]

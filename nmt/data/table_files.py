@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nmt.data.text_files import BLOCK_LINES, clean
+from nmt.data.text_files import BLOCK_LINES, strip_lines
 
 
 def open_file(kind: str, path: Path) -> Any:
@@ -13,17 +13,17 @@ def open_file(kind: str, path: Path) -> Any:
     return _load("json" if kind == "jsonl" else kind, str(path), data_files=str(path), split="train", streaming=True)
 
 
-class UnreachableError(ValueError, OSError):
+class DatasetUnavailableError(ValueError, OSError):
     """A data set that is not there, or whose hub is out of reach."""
 
 
-def open_hub(path: str, config: str | None, split: str) -> Any:
+def load_hub_dataset(path: str, config: str | None, split: str) -> Any:
     """The rows of a split of a dataset. A local folder is streamed; anything else is kept in the library's own cache,
     where reading it again costs no second download. Raises UnreachableError."""
     try:
         return _load(path, f"{path} ({split})", name=config, split=split, streaming=Path(path).is_dir())
     except ValueError as error:
-        raise UnreachableError(str(error)) from error
+        raise DatasetUnavailableError(str(error)) from error
 
 
 def _load(path: str, where: str, **options: Any) -> Any:
@@ -35,7 +35,7 @@ def _load(path: str, where: str, **options: Any) -> Any:
         raise ValueError(f"{where}: cannot be opened: {_one_line(error)}") from error
 
 
-def read(
+def iter_pairs(
     stream: Any, where: str, column: str, source_lang: str, target_lang: str, repaired: Counter[str]
 ) -> Iterator[tuple[list[str], list[str]]]:
     """Blocks of sources and targets from a column of {language: sentence} records, or else from one column for each
@@ -88,7 +88,7 @@ def _texts(cells: list[Any], where: str, num_before: int, repaired: Counter[str]
     if num := sum("\n" in text for text in texts):
         repaired["line break in a cell"] += num
         texts = [text.replace("\r\n", " ").replace("\n", " ") for text in texts]
-    return clean(texts, repaired)
+    return strip_lines(texts, repaired)
 
 
 def _listed(names: Any) -> str:

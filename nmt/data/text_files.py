@@ -41,7 +41,7 @@ def read_lines(path: Path, repaired: Counter[str]) -> Iterator[list[str]]:
             yield lines
 
 
-def read_both(source: Path, target: Path, repaired: Counter[str]) -> Iterator[tuple[list[str], list[str]]]:
+def read_parallel(source: Path, target: Path, repaired: Counter[str]) -> Iterator[tuple[list[str], list[str]]]:
     """Blocks of as many source as target lines. Raises ValueError when the files have not the same number of lines."""
     num_read = 0
     sides = read_lines(source, repaired), read_lines(target, repaired)
@@ -67,10 +67,10 @@ def _decode(path: Path, block: bytes, num_before: int, repaired: Counter[str]) -
         raise ValueError(
             f"{path}: line {line}, byte {byte} (0x{block[error.start]:02x}): the file is not UTF-8; convert it first"
         ) from None
-    return clean(lines, repaired)
+    return strip_lines(lines, repaired)
 
 
-def clean(lines: list[str], repaired: Counter[str]) -> list[str]:
+def strip_lines(lines: list[str], repaired: Counter[str]) -> list[str]:
     """The lines without a carriage return at the end and without ASCII spaces at both ends, counted in `repaired`."""
     joined = "\n".join(lines)
     if "\r" in joined:

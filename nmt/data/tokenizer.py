@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nmt.data.reservoir_sampling import draw
+from nmt.data.reservoir_sampling import reservoir_sample
 from nmt.data.sentencepiece_model import SentencePiece
-from nmt.data.vocabulary import BOS, EOS, PAD, SPECIALS, UNK, Model, Vocabulary
-from nmt.data.word_ids import WordMap
+from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, TokenizerModel, Vocabulary
+from nmt.data.word_ids import WordIds
 
-__all__ = ["BOS", "EOS", "PAD", "SPECIALS", "TOKENIZERS", "UNK", "Tokenizer", "TokenizerConfig"]
+__all__ = ["BOS", "EOS", "PAD", "SPECIAL_TOKENS", "TOKENIZERS", "UNK", "Tokenizer", "TokenizerConfig"]
 
 NORMALIZATIONS = ("identity", "nfkc", "nmt_nfkc")
 _VERSION = 1
@@ -47,22 +47,22 @@ class TokenizerConfig:
         alignments stay with their words, however these are cut.
     """
 
-    kind: str = "unigram"
+    type: str = "unigram"
     vocab_size: int = 8000
     joint: bool = True
     byte_fallback: bool = True
     character_coverage: float | None = None
     normalization: str = "identity"
     lowercase: bool = False
-    max_pairs: int = 500_000
-    max_characters: int = 60_000_000
-    sampling: float = 0.0
+    max_training_pairs: int = 500_000
+    max_training_characters: int = 60_000_000
+    subword_regularization: float = 0.0
 
     def validate(self) -> None:
         """Raises ValueError, naming the option, for values that cannot work."""
         name = "data.tokenizer"
-        if self.kind not in TOKENIZERS:
-            raise ValueError(f"{name}.kind={self.kind}: must be one of {', '.join(TOKENIZERS)}")
+        if self.type not in TOKENIZERS:
+            raise ValueError(f"{name}.kind={self.type}: must be one of {', '.join(TOKENIZERS)}")
         if self.vocab_size < 8:
             raise ValueError(f"{name}.vocab_size={self.vocab_size}: must be at least 8")
         if self.character_coverage is not None and not 0.9 <= self.character_coverage <= 1:
@@ -73,11 +73,13 @@ class TokenizerConfig:
         for option in ("max_pairs", "max_characters"):
             if getattr(self, option) < 0:
                 raise ValueError(f"{name}.{option}={getattr(self, option)}: must be 0 (all) or more")
-        if not 0 <= self.sampling <= 1:
-            raise ValueError(f"{name}.sampling={self.sampling}: must be between 0 (off) and 1")
-        subwords = TOKENIZERS[self.kind].subwords
-        if self.sampling > 0 and not subwords:
-            raise ValueError(f"{name}.sampling={self.sampling}: needs {name}.kind=unigram or bpe, not {self.kind}")
+        if not 0 <= self.subword_regularization <= 1:
+            raise ValueError(f"{name}.sampling={self.subword_regularization}: must be between 0 (off) and 1")
+        subwords = TOKENIZERS[self.type].subwords
+        if self.subword_regularization > 0 and not subwords:
+            raise ValueError(
+                f"{name}.sampling={self.subword_regularization}: needs {name}.kind=unigram or bpe, not {self.type}"
+            )
         if self.normalization != "identity" and not subwords:
             raise ValueError(f"{name}.normalization={self.normalization}: needs {name}.kind=unigram or bpe")
 
@@ -88,16 +90,16 @@ class TokenizerConfig:
         return 0.9999 if self.byte_fallback else 1.0
 
 
-class TokenizerKind(NamedTuple):
+class TokenizerSpec(NamedTuple):
     subwords: bool
-    train: Callable[[TokenizerConfig, Iterable[str], str], Model]
-    load: Callable[[dict[str, Any]], Model]
+    train: Callable[[TokenizerConfig, Iterable[str], str], TokenizerModel]
+    load: Callable[[dict[str, Any]], TokenizerModel]
 
 
-def _train_subwords(config: TokenizerConfig, texts: Iterable[str], where: str) -> Model:
+def _train_subwords(config: TokenizerConfig, texts: Iterable[str], where: str) -> TokenizerModel:
     return SentencePiece.train(
         texts,
-        kind=config.kind,
+        kind=config.type,
         vocab_size=config.vocab_size,
         byte_fallback=config.byte_fallback,
         character_coverage=config.coverage(),
@@ -106,16 +108,16 @@ def _train_subwords(config: TokenizerConfig, texts: Iterable[str], where: str) -
     )
 
 
-def _train_vocabulary(config: TokenizerConfig, texts: Iterable[str], where: str) -> Model:
-    vocabulary = Vocabulary.train(texts, config.vocab_size, words=config.kind == "word")
+def _train_vocabulary(config: TokenizerConfig, texts: Iterable[str], where: str) -> TokenizerModel:
+    vocabulary = Vocabulary.train(texts, config.vocab_size, words=config.type == "word")
     if not vocabulary.items:
         raise ValueError(f"{where} is empty: there is nothing to train a tokenizer on")
     return vocabulary
 
 
-_SUBWORDS = TokenizerKind(True, _train_subwords, lambda state: SentencePiece(state["model"]))
-_WHOLE = TokenizerKind(False, _train_vocabulary, lambda state: Vocabulary(state["items"], words=state["words"]))
-TOKENIZERS: dict[str, TokenizerKind] = {"unigram": _SUBWORDS, "bpe": _SUBWORDS, "word": _WHOLE, "char": _WHOLE}
+_SUBWORDS = TokenizerSpec(True, _train_subwords, lambda state: SentencePiece(state["model"]))
+_WHOLE = TokenizerSpec(False, _train_vocabulary, lambda state: Vocabulary(state["items"], words=state["words"]))
+TOKENIZERS: dict[str, TokenizerSpec] = {"unigram": _SUBWORDS, "bpe": _SUBWORDS, "word": _WHOLE, "char": _WHOLE}
 
 
 class Tokenizer:
@@ -128,7 +130,13 @@ class Tokenizer:
     """
 
     def __init__(
-        self, kind: str, source: Model, target: Model, *, sampling: float = 0.0, lowercase: bool = False
+        self,
+        kind: str,
+        source: TokenizerModel,
+        target: TokenizerModel,
+        *,
+        sampling: float = 0.0,
+        lowercase: bool = False,
     ) -> None:
         self.kind = kind
         self.joint = source is target
@@ -145,16 +153,16 @@ class Tokenizer:
 
         Raises ValueError when there is no text or the vocabulary size cannot be reached.
         """
-        sample = draw(pairs, config.max_pairs, config.max_characters).pairs
+        sample = reservoir_sample(pairs, config.max_training_pairs, config.max_training_characters).pairs
         if config.lowercase:
             sample = [(source.lower(), target.lower()) for source, target in sample]
-        train = TOKENIZERS[config.kind].train
+        train = TOKENIZERS[config.type].train
         if config.joint:
             model = train(config, chain.from_iterable(sample), "the training text")
-            return cls(config.kind, model, model, sampling=config.sampling, lowercase=config.lowercase)
+            return cls(config.type, model, model, sampling=config.subword_regularization, lowercase=config.lowercase)
         source = train(config, (source for source, _ in sample), "the source side of the training text")
         target = train(config, (target for _, target in sample), "the target side of the training text")
-        return cls(config.kind, source, target, sampling=config.sampling, lowercase=config.lowercase)
+        return cls(config.type, source, target, sampling=config.subword_regularization, lowercase=config.lowercase)
 
     @property
     def source_size(self) -> int:
@@ -180,11 +188,11 @@ class Tokenizer:
         """As `encode_target`, but all ids in one array, and the number of ids of each text."""
         return self.target.encode_flat(self._read(texts))
 
-    def sample_source(self, texts: Sequence[str], seed: int) -> list[list[int]]:
+    def encode_source_sampled(self, texts: Sequence[str], seed: int) -> list[list[int]]:
         """As `encode_source`, with segmentations drawn at random (subword regularisation)."""
         return self.source.sample(self._read(texts), self.sampling, seed)
 
-    def sample_target(self, texts: Sequence[str], seed: int) -> list[list[int]]:
+    def encode_target_sampled(self, texts: Sequence[str], seed: int) -> list[list[int]]:
         """As `encode_target`, with segmentations drawn at random (subword regularisation)."""
         return self.target.sample(self._read(texts), self.sampling, seed)
 
@@ -199,34 +207,34 @@ class Tokenizer:
         """The text of the ids; PAD, BOS and EOS are left out, and a line break becomes a space."""
         return _decode(self.target, ids)
 
-    def source_pieces(self, ids: Sequence[int]) -> list[str]:
+    def source_subwords(self, ids: Sequence[int]) -> list[str]:
         """A printable name for each id."""
         return [self.source.piece(index) for index in ids]
 
-    def target_pieces(self, ids: Sequence[int]) -> list[str]:
+    def target_subwords(self, ids: Sequence[int]) -> list[str]:
         """A printable name for each id."""
         return [self.target.piece(index) for index in ids]
 
-    def source_words(self, ids: Sequence[int]) -> list[int]:
+    def source_word_ids(self, ids: Sequence[int]) -> list[int]:
         """For each id the index of its word in the decoded text, words being maximal runs of characters other than
         U+0020; -1 for PAD, BOS and EOS. An id of spaces alone belongs to the word that follows it (-1 at the end)."""
-        return _words(self.source_word_map, ids)
+        return _words(self.source_word_ids_map, ids)
 
-    def target_words(self, ids: Sequence[int]) -> list[int]:
+    def target_word_ids(self, ids: Sequence[int]) -> list[int]:
         """As `source_words`, for the target side."""
-        return _words(self.target_word_map, ids)
+        return _words(self.target_word_ids_map, ids)
 
     @cached_property
-    def source_word_map(self) -> WordMap:
+    def source_word_ids_map(self) -> WordIds:
         """`source_words` for many sequences at once."""
-        return WordMap(self.source.surfaces)
+        return WordIds(self.source.surfaces)
 
     @cached_property
-    def target_word_map(self) -> WordMap:
+    def target_word_ids_map(self) -> WordIds:
         """`target_words` for many sequences at once."""
-        return self.source_word_map if self.joint else WordMap(self.target.surfaces)
+        return self.source_word_ids_map if self.joint else WordIds(self.target.surfaces)
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """All there is to it, in plain values (fit for a file read without pickle)."""
         return {
             "version": _VERSION,
@@ -238,7 +246,7 @@ class Tokenizer:
         }
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> "Tokenizer":
+    def from_state_dict(cls, state: dict[str, Any]) -> "Tokenizer":
         """The tokenizer whose `state()` this is. Raises ValueError for anything else."""
         try:
             if state["version"] != _VERSION:
@@ -252,7 +260,7 @@ class Tokenizer:
             raise ValueError(f"this is not a tokenizer's state: {error!r}") from error
 
 
-def _decode(model: Model, ids: Sequence[int]) -> str:
+def _decode(model: TokenizerModel, ids: Sequence[int]) -> str:
     text = b"".join([model.surfaces[index] or b"" for index in ids])
     if model.marks_start:
         text = text.removeprefix(b" ")
@@ -260,7 +268,7 @@ def _decode(model: Model, ids: Sequence[int]) -> str:
     return text.decode("utf-8", errors="replace").replace("\n", " ")
 
 
-def _words(word_map: WordMap, ids: Sequence[int]) -> list[int]:
+def _words(word_map: WordIds, ids: Sequence[int]) -> list[int]:
     words: list[int] = word_map(np.array(ids, np.int64), np.arange(len(ids)) == 0).tolist()
     return words
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
-SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
+SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")
 
 
-class Model(Protocol):
+class TokenizerModel(Protocol):
     """One side's mapping between text and ids.
 
     `surfaces[i]` holds the UTF-8 bytes that id i adds to the decoded text (None for PAD, BOS and EOS, which add
@@ -42,7 +42,7 @@ def flatten(sequences: Sequence[Sequence[int]]) -> tuple[NDArray[np.int32], NDAr
     return np.fromiter(chain.from_iterable(sequences), np.int32, int(lengths.sum())), lengths
 
 
-def printable(piece: str) -> str:
+def displayable(piece: str) -> str:
     """A piece as a report can show it: spaces as U+2581, other unprintable characters as escapes."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
@@ -60,9 +60,9 @@ class Vocabulary:
         self.items = list(items)
         self.marks_start = words
         self._words = words
-        self._ids = {item: index for index, item in enumerate(self.items, start=len(SPECIALS))}
+        self._ids = {item: index for index, item in enumerate(self.items, start=len(SPECIAL_TOKENS))}
         start = b" " if words else b""
-        self.surfaces: list[bytes | None] = [None, start + SPECIALS[UNK].encode(), None, None]
+        self.surfaces: list[bytes | None] = [None, start + SPECIAL_TOKENS[UNK].encode(), None, None]
         self.surfaces += [start + item.encode() for item in self.items]
 
     @classmethod
@@ -72,7 +72,7 @@ class Vocabulary:
         for text in texts:
             counts.update(filter(None, text.split(" ")) if words else text)
         ranked = sorted(counts, key=lambda item: (-counts[item], item))
-        return cls(ranked[: vocab_size - len(SPECIALS)], words=words)
+        return cls(ranked[: vocab_size - len(SPECIAL_TOKENS)], words=words)
 
     @property
     def size(self) -> int:
@@ -92,7 +92,11 @@ class Vocabulary:
         return self.encode(texts)
 
     def piece(self, index: int) -> str:
-        return SPECIALS[index] if index < len(SPECIALS) else printable(self.items[index - len(SPECIALS)])
+        return (
+            SPECIAL_TOKENS[index]
+            if index < len(SPECIAL_TOKENS)
+            else displayable(self.items[index - len(SPECIAL_TOKENS)])
+        )
 
     def state(self) -> dict[str, Any]:
         return {"items": self.items, "words": self._words}

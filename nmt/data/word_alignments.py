@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from nmt.alignment.pharaoh import num_words, parse_block
 from nmt.data.cache import cached_directory
-from nmt.data.corpus import Corpus, Side, WordLinks, complete, memory_map
-from nmt.data.fingerprints import file_digest
-from nmt.data.preprocessing import META, counts
-from nmt.data.sources import DataConfig, gold_beside, locations, names, read_location
+from nmt.data.corpus import AlignmentColumn, EncodedCorpus, TokenColumn, is_complete, memory_map
+from nmt.data.fingerprints import file_fingerprint
+from nmt.data.preprocessing import META, format_counts
+from nmt.data.sources import DataConfig, as_name_list, default_alignment_path, read_split_part, resolve_split
 from nmt.data.text_files import check_file, read_lines
 from nmt.data.tokenizer import Tokenizer
-from nmt.data.word_ids import WordMap
+from nmt.data.word_ids import WordIds
 from nmt.runtime.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 _VERSION = 1
 
 
-def attach(config: DataConfig, corpus: Corpus, tokenizer: Tokenizer) -> Corpus:
+def attach_alignments(config: DataConfig, corpus: EncodedCorpus, tokenizer: Tokenizer) -> EncodedCorpus:
     """The training corpus with its word alignment, from the cache when text and alignment are known.
 
     Of links that are only possible those are used whose target word has no sure one. Pairs whose words the tokenizer's
@@ -39,37 +39,37 @@ def attach(config: DataConfig, corpus: Corpus, tokenizer: Tokenizer) -> Corpus:
     Raises ValueError or FileNotFoundError for a missing file, another number of lines than pairs, a line that holds
     something other than links, or a link beyond its sentence, with file and line.
     """
-    paths = alignment_files(config)
+    paths = training_alignment_paths(config)
     key = hashlib.sha256(f"{_VERSION} {corpus.digest}".encode())
     for path in paths:
-        key.update(file_digest(path))
+        key.update(file_fingerprint(path))
     digest = key.hexdigest()
     dtype = np.dtype(np.uint16 if config.max_length <= 1 << 16 else np.uint32)  # a word has a subword at least
 
     def build(folder: Path) -> None:
         _write(folder, config, corpus, tokenizer, paths, dtype)
 
-    folder = cached_directory(Path(config.cache) / f"links-{digest[:16]}", complete, build)
+    folder = cached_directory(Path(config.cache_dir) / f"links-{digest[:16]}", is_complete, build)
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
-    logger.info("%s: %s", ", ".join(map(str, paths)), counts(meta["counts"]))
+    logger.info("%s: %s", ", ".join(map(str, paths)), format_counts(meta["counts"]))
     pairs = memory_map(folder / "links.bin", dtype).reshape(-1, 2)
     offsets = memory_map(folder / "links_offsets.bin", np.int64)
-    return replace(corpus, links=WordLinks(pairs, offsets), digest=digest)
+    return replace(corpus, links=AlignmentColumn(pairs, offsets), digest=digest)
 
 
-def alignment_files(config: DataConfig) -> list[Path]:
+def training_alignment_paths(config: DataConfig) -> list[Path]:
     """The files of the training text's word alignment, one for each of its `locations`.
 
     Raises ValueError or FileNotFoundError when there are not as many, or one is missing or empty.
     """
-    places = locations(config, "train")
-    given = names("data.alignment", config.alignment)
-    if not given and config.kind == "hub":
+    places = resolve_split(config, "train")
+    given = as_name_list("data.alignment", config.train_alignments)
+    if not given and config.format == "hub":
         raise ValueError("data.alignment: not given; data.kind=hub needs a file with one line of links for each pair")
-    paths = [Path(name) for name in given] or [gold_beside(config, place) for place in places]
+    paths = [Path(name) for name in given] or [default_alignment_path(config, place) for place in places]
     if len(paths) != len(places):
         raise ValueError(
-            f"data.alignment={config.alignment}: {len(paths)} files for the {len(places)} entries of data.train; give "
+            f"data.alignment={config.train_alignments}: {len(paths)} files for the {len(places)} entries of data.train; give "
             "one for each"
         )
     hint = "" if given else "; word alignments of the training text are needed: data.alignment=FILE names them"
@@ -79,14 +79,19 @@ def alignment_files(config: DataConfig) -> list[Path]:
 
 
 def _write(
-    folder: Path, config: DataConfig, corpus: Corpus, tokenizer: Tokenizer, paths: list[Path], dtype: np.dtype[Any]
+    folder: Path,
+    config: DataConfig,
+    corpus: EncodedCorpus,
+    tokenizer: Tokenizer,
+    paths: list[Path],
+    dtype: np.dtype[Any],
 ) -> None:
     started = time.monotonic()
     found: Counter[str] = Counter()
     num_read = num_kept = end = 0
     with (folder / "links.bin").open("wb") as links_file, (folder / "links_offsets.bin").open("wb") as offsets_file:
         offsets_file.write(np.zeros(1, np.int64).tobytes())
-        for location, path in zip(locations(config, "train"), paths, strict=True):
+        for location, path in zip(resolve_split(config, "train"), paths, strict=True):
             for block, row, pairs in _blocks(config, location, path):
                 # Rows of the block that are in the corpus, and their numbers there.
                 inside = np.searchsorted(corpus.dropped_rows, [num_read, num_read + len(block)])
@@ -96,8 +101,8 @@ def _write(
                 here = slice(num_kept, num_kept + int(kept.sum()))
                 same = np.ones(len(block), np.bool_)
                 for side, word_map, column in (
-                    (corpus.source, tokenizer.source_word_map, 0),
-                    (corpus.target, tokenizer.target_word_map, 1),
+                    (corpus.source, tokenizer.source_word_ids_map, 0),
+                    (corpus.target, tokenizer.target_word_ids_map, 1),
                 ):
                     same[kept] &= _num_words(side, here, word_map) == block[kept, column]
                 found["pairs whose words the tokenizer changes"] += int((kept & ~same).sum())
@@ -115,7 +120,7 @@ def _write(
     logger.info("read word alignments of %d pairs in %.1f s (%.0f pairs/s)", num_read, seconds, num_read / seconds)
 
 
-def _num_words(side: Side, rows: slice, word_map: WordMap) -> NDArray[np.int64]:
+def _num_words(side: TokenColumn, rows: slice, word_map: WordIds) -> NDArray[np.int64]:
     """(R,) words of some rows of one side of the training text, which has no empty rows."""
     offsets = side.offsets[rows.start : rows.stop + 1]
     ids = side.ids[offsets[0] : offsets[-1]]
@@ -131,7 +136,7 @@ def _blocks(
     """For each block of pairs: the words of both sides (R, 2); the links as rows (M,) and words (M, 2), sorted."""
     links = read_lines(path, Counter())
     num_read = 0
-    for block, lines in zip_longest(read_location(config, location, Counter()), links):  # blocks of as many lines
+    for block, lines in zip_longest(read_split_part(config, location, Counter()), links):  # blocks of as many lines
         (sources, targets), lines = block or ([], []), lines or []
         num_lines, num_pairs = num_read + len(lines), num_read + len(sources)
         if num_lines < num_pairs:

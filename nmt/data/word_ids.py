@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 _AS_SPACE = bytes.maketrans(b" \n", b"  ")
 
 
-class WordMap:
+class WordIds:
     """Finds the words of token sequences: the same maximal runs of characters other than U+0020 as in the decoded text.
 
     A token belongs to the word of its first character that is no space. A token of spaces alone belongs to the word

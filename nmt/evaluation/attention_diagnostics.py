@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nmt.attention import CROSS, Attention
-from nmt.data import Tokenizer, collate, on_device
-from nmt.evaluation.breakdown import bucket_order, length_bucket
+from nmt.data import Tokenizer, batch_to_device, collate
+from nmt.evaluation.breakdown import bucket_sort_key, length_bucket
 from nmt.inference.translator import Translator
 from nmt.models import Seq2Seq
 from nmt.training.losses import cross_entropy
 
 SCHEMA = 1
-PARTS = 5
+TARGET_SEGMENTS = 5
 """Into how many parts a target is cut to see how entropy drifts along it."""
 UNDER, OVER = 0.2, 3.0
 """A source subword is attended too little or too much below or above so many times the mean of its sentence."""
@@ -42,7 +42,7 @@ TRACKED = ("effective", "under", "over", "forward", "jump", "end", "punctuation"
 """Those that validations write down too, beside entropy."""
 
 
-def spread(weights: NDArray[np.floating], is_punctuation: NDArray[np.bool_]) -> tuple[dict[str, _Array], _Array]:
+def head_measures(weights: NDArray[np.floating], is_punctuation: NDArray[np.bool_]) -> tuple[dict[str, _Array], _Array]:
     """Measures one sentence.
 
     Args:
@@ -57,10 +57,10 @@ def spread(weights: NDArray[np.floating], is_punctuation: NDArray[np.bool_]) -> 
     num_rows, num_columns = rows.shape[2], rows.shape[3] - 1
     nothing = np.full(rows.shape[:2], np.nan)
     found = dict.fromkeys(MEASURES, nothing)
-    along = np.full((PARTS, *rows.shape[:2]), np.nan)
+    along = np.full((TARGET_SEGMENTS, *rows.shape[:2]), np.nan)
     if num_rows == 0:
         return found, along
-    entropy = entropies(rows)  # (L, H, T - 1)
+    entropy = row_entropies(rows)  # (L, H, T - 1)
     found |= {"entropy": entropy.mean(-1), "effective": np.exp(entropy).mean(-1)}
     found |= {"end": rows[..., -1].mean(-1), "punctuation": rows[..., is_punctuation].sum(-1).mean(-1)}
     if num_columns:
@@ -70,22 +70,22 @@ def spread(weights: NDArray[np.floating], is_punctuation: NDArray[np.bool_]) -> 
         if num_rows > 1:
             step = np.diff(rows[..., :-1].argmax(-1), axis=-1)
             found |= {"forward": (step >= 0).mean(-1), "jump": np.abs(step - 1).mean(-1)}
-    if num_rows >= PARTS:
-        edges = np.arange(PARTS) * num_rows // PARTS
+    if num_rows >= TARGET_SEGMENTS:
+        edges = np.arange(TARGET_SEGMENTS) * num_rows // TARGET_SEGMENTS
         sizes = np.diff([*edges, num_rows])
         along = np.moveaxis(np.add.reduceat(entropy, edges, axis=-1) / sizes, -1, 0)
         found["drift"] = along[-1] - along[0]
     return found, along
 
 
-def entropies(rows: _Array) -> _Array:
+def row_entropies(rows: _Array) -> _Array:
     """Entropy in nats of each row of weights: (..., S) -> (...)."""
     found: _Array = -(rows * np.log(np.maximum(rows, np.finfo(np.float64).tiny))).sum(-1)
     return found
 
 
 @dataclass
-class Diagnostics:
+class AttentionDiagnostics:
     """Numbers of every layer and head over a test set; means over sentences, NaN where no sentence has any.
 
     num_sentences: how many were measured.
@@ -107,7 +107,7 @@ class Diagnostics:
     importance: _Array | None = None
     num_importance: int = 0
 
-    def primitive(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file; NaN becomes None."""
         return {
             "schema": SCHEMA,
@@ -127,21 +127,21 @@ class Diagnostics:
             "num_importance": self.num_importance,
         }
 
-    def agreement_with_others(self) -> _Array:
+    def mean_head_agreement(self) -> _Array:
         """(L, H) the mean of a head's agreement with every other one; NaN where there is no other."""
         num = len(self.agreement)
         with_others: _Array = self.agreement.sum(1) - self.agreement.diagonal()
         return (with_others / (num - 1) if num > 1 else np.full(1, np.nan)).reshape(self.along.shape[1:])
 
-    def tracked(self) -> dict[str, Any]:
+    def tensorboard_measures(self) -> dict[str, Any]:
         """What is written down while a model trains: plain (L, H) values of each of `TRACKED`, and "agreement"."""
-        found = {name: self.measures[name] for name in TRACKED} | {"agreement": self.agreement_with_others()}
+        found = {name: self.measures[name] for name in TRACKED} | {"agreement": self.mean_head_agreement()}
         return {name: _plain(values, 4) for name, values in found.items() if not np.isnan(values).all()}
 
     def table(self) -> list[str]:
         """Aligned lines, one for each layer and head."""
         measures = {**self.measures, **({} if self.importance is None else {"importance": self.importance})}
-        measures["agreement"] = self.agreement_with_others()
+        measures["agreement"] = self.mean_head_agreement()
         rows = [["layer", "head", *measures]]
         for layer, head in np.ndindex(self.along.shape[1:]):
             cells = [values[layer, head] for values in measures.values()]
@@ -152,7 +152,7 @@ class Diagnostics:
 
 
 @dataclass
-class Collector:
+class DiagnosticsAccumulator:
     """Gathers sentence after sentence; memory does not grow with their length."""
 
     rows: list[_Array] = field(default_factory=list)
@@ -169,7 +169,7 @@ class Collector:
             weights: (L, H, T, S). source_pieces: S names, the end token last. source: the text.
         """
         marks = np.array([_is_punctuation(piece) for piece in source_pieces[:-1]] + [False], np.bool_)
-        measured, along = spread(weights, marks)
+        measured, along = head_measures(weights, marks)
         self.rows.append(np.stack([measured[name] for name in MEASURES]))
         self.along.append(along)
         self.buckets.append(length_bucket(source))
@@ -180,16 +180,16 @@ class Collector:
         self.same = same if self.same is None else self.same + same
         self.num_rows += best.shape[1]
 
-    def result(self) -> Diagnostics | None:
+    def result(self) -> AttentionDiagnostics | None:
         """What was measured; None when nothing was."""
         if self.same is None:
             return None
         rows, names = np.stack(self.rows), np.array(self.buckets)  # (N, K, L, H), (N,)
         buckets = {}
-        for name in sorted(set(self.buckets), key=bucket_order):
+        for name in sorted(set(self.buckets), key=bucket_sort_key):
             inside = rows[names == name]
             buckets[name] = (len(inside), dict(zip(MEASURES, _mean(inside), strict=True)))
-        return Diagnostics(
+        return AttentionDiagnostics(
             len(rows),
             dict(zip(MEASURES, _mean(rows), strict=True)),
             buckets,
@@ -199,7 +199,7 @@ class Collector:
         )
 
 
-def importance(translator: Translator, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64] | None:
+def head_importance(translator: Translator, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64] | None:
     """What each head of the attention to the source is worth: the rise of the loss when it is silenced.
 
     A silenced head gives a context of zeros (Michel et al. 2019, equation 1 with ξ = 0); all else stays.
@@ -210,7 +210,7 @@ def importance(translator: Translator, pairs: Sequence[tuple[str, str]]) -> NDAr
     Returns:
         (L, H) nats per target token; None for a model without attention, or no pairs.
     """
-    attentions = cross_attentions(translator.attentive)
+    attentions = cross_attention_modules(translator.attention_model)
     if not attentions or not pairs:
         return None
     batches = _batches(translator, pairs)
@@ -218,18 +218,18 @@ def importance(translator: Translator, pairs: Sequence[tuple[str, str]]) -> NDAr
     found = np.zeros((len(attentions), attentions[0].heads))
     for layer, attention in enumerate(attentions):
         for head in range(attention.heads):
-            with silenced(attention, head):
+            with masked_head(attention, head):
                 found[layer, head] = _loss(translator, batches) - whole
     return found
 
 
-def cross_attentions(model: Seq2Seq) -> list[Attention]:
+def cross_attention_modules(model: Seq2Seq) -> list[Attention]:
     """The attentions to the source, in the order of the layers of an `AttentionRecord`."""
-    return [module for module in model.modules() if isinstance(module, Attention) and module.site == CROSS]
+    return [module for module in model.modules() if isinstance(module, Attention) and module.attention_type == CROSS]
 
 
 @contextlib.contextmanager
-def silenced(attention: Attention, head: int) -> Iterator[None]:
+def masked_head(attention: Attention, head: int) -> Iterator[None]:
     """While the context lasts, one head (from 0) contributes nothing: its context is zero."""
 
     def zero(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -251,7 +251,7 @@ def _batches(translator: Translator, pairs: Sequence[tuple[str, str]], size: int
     order = sorted(range(len(pairs)), key=lambda i: (len(sources[i]), len(targets[i])))
     groups = [order[begin : begin + size] for begin in range(0, len(order), size)]
     return [
-        on_device(collate([sources[i] for i in group], [targets[i] for i in group]), translator.device)
+        batch_to_device(collate([sources[i] for i in group], [targets[i] for i in group]), translator.device)
         for group in groups
     ]
 
@@ -259,7 +259,7 @@ def _batches(translator: Translator, pairs: Sequence[tuple[str, str]], size: int
 def _loss(translator: Translator, batches: Sequence[Any]) -> float:
     """Mean negative log-likelihood per token, in nats."""
     total, num_tokens = 0.0, 0
-    model = translator.attentive
+    model = translator.attention_model
     was_training = model.training
     model.eval()
     with torch.no_grad():

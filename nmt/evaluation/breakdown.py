@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from nmt.alignment import AlignmentScore, Gold, Link
-from nmt.alignment import score as alignment_score
-from nmt.evaluation.metrics import MetricsConfig, build, check_lengths
-from nmt.evaluation.metrics import score as corpus_score
+from nmt.alignment import AlignmentScore, GoldAlignment, Link
+from nmt.alignment import alignment_error_rate as alignment_score
+from nmt.evaluation.metrics import MetricsConfig, build_metrics, check_lengths
+from nmt.evaluation.metrics import corpus_score as corpus_score
 
 LENGTHS = (10, 20, 30, 40, 50, 60)
 """Upper ends of the buckets of source length, in words; a last one has what is longer."""
@@ -20,7 +20,7 @@ FREQUENCIES = (0, 9, 99, 999)
 SHORT, LONG = 0.7, 1.5
 """A hypothesis is too short or too long below or above so many times the length of its reference."""
 MAX_REPEATED = 4
-UNLIKE_ORDER = 0.3
+MIN_LENGTH_CORRELATION = 0.3
 """Lengths of sources and references of a test set that correlate less than this are hardly of the same sentences."""
 _WORD = re.compile(r"\w+")
 _DIGIT = re.compile(r"\d")
@@ -33,7 +33,7 @@ class Bucket(NamedTuple):
     bleu: float
 
 
-class Rates(NamedTuple):
+class ErrorRates(NamedTuple):
     """Shares of the sentences, and a ratio.
 
     length_ratio: tokens of all hypotheses over tokens of all references, as in BLEU's brevity penalty.
@@ -57,20 +57,20 @@ class Breakdown:
     """BLEU by bucket for each way of parting the test set ("length", "rare_words", "numbers", "names")."""
 
     buckets: dict[str, dict[str, Bucket]]
-    rates: Rates
+    rates: ErrorRates
 
 
-def words(text: str) -> list[str]:
+def word_tokens(text: str) -> list[str]:
     """Return words: runs of letters and digits, without regard to case."""
     return _WORD.findall(text.casefold())
 
 
-def frequencies(training: Iterable[str], wanted: Iterable[str]) -> Counter[str]:
+def word_frequencies(training: Iterable[str], wanted: Iterable[str]) -> Counter[str]:
     """Return how often the words of some texts occur in the training text; memory grows with the former only."""
     counts: Counter[str] = Counter()
-    known = {word for text in wanted for word in words(text)}
+    known = {word for text in wanted for word in word_tokens(text)}
     for text in training:
-        counts.update(word for word in words(text) if word in known)
+        counts.update(word for word in word_tokens(text) if word in known)
     return counts
 
 
@@ -115,18 +115,18 @@ def breakdown(
     return Breakdown(buckets, rates(hypotheses, references, config))
 
 
-def rates(hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig) -> Rates:
+def rates(hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig) -> ErrorRates:
     """Return rates of faults; tokens are those of BLEU, in lower case where the metrics compare so."""
     if config.lowercase:
         hypotheses, references = [text.lower() for text in hypotheses], [text.lower() for text in references]
-    tokenize = build(replace(config, names=["bleu"]))["bleu"].tokenizer
+    tokenize = build_metrics(replace(config, names=["bleu"]))["bleu"].tokenizer
     pairs = [(tokenize(h).split(), tokenize(r).split()) for h, r in zip(hypotheses, references, strict=True)]
     num_reference = sum(len(reference) for _, reference in pairs)
 
     def share(of: Callable[[list[str], list[str]], bool]) -> float:
         return sum(of(*pair) for pair in pairs) / len(pairs)
 
-    return Rates(
+    return ErrorRates(
         length_ratio=sum(len(hypothesis) for hypothesis, _ in pairs) / max(num_reference, 1),
         exact_match=sum(h.strip() == r.strip() for h, r in zip(hypotheses, references, strict=True)) / len(pairs),
         empty=share(lambda h, r: not h and bool(r)),
@@ -145,7 +145,7 @@ def repetitions(tokens: Sequence[str]) -> int:
     )
 
 
-def out_of_order(sources: Sequence[str], references: Sequence[str]) -> float | None:
+def length_correlation_warning(sources: Sequence[str], references: Sequence[str]) -> float | None:
     """Return the correlation of their lengths in characters if it is so low that the two can hardly belong together.
 
     None where they do, and where there are fewer than 30 or hardly differ in length.
@@ -154,7 +154,7 @@ def out_of_order(sources: Sequence[str], references: Sequence[str]) -> float | N
     if len(sources) < 30 or any(statistics.pstdev(side) < 0.15 * statistics.fmean(side) for side in lengths):
         return None
     correlation = statistics.correlation(*lengths)
-    return correlation if correlation < UNLIKE_ORDER else None
+    return correlation if correlation < MIN_LENGTH_CORRELATION else None
 
 
 def length_bucket(source: str) -> str:
@@ -162,14 +162,14 @@ def length_bucket(source: str) -> str:
     return _between(sum(1 for word in source.split(" ") if word), LENGTHS)
 
 
-def bucket_order(bucket: str) -> tuple[int, str]:
+def bucket_sort_key(bucket: str) -> tuple[int, str]:
     """Sort buckets by their first number."""
     number = bucket.partition("-")[0]
     return (int(number) if number.isdecimal() else 0), bucket
 
 
 def alignment_by_length(
-    sources: Sequence[str], links: Sequence[Sequence[Link]], gold: Sequence[Gold]
+    sources: Sequence[str], links: Sequence[Sequence[Link]], gold: Sequence[GoldAlignment]
 ) -> dict[str, AlignmentScore]:
     """Return the alignment error of the sentences in each bucket of source length."""
     return {
@@ -183,11 +183,13 @@ def _members(buckets: Iterable[str]) -> dict[str, list[int]]:
     members: dict[str, list[int]] = {}
     for i, bucket in enumerate(buckets):
         members.setdefault(bucket, []).append(i)
-    return {bucket: members[bucket] for bucket in sorted(members, key=bucket_order)}
+    return {bucket: members[bucket] for bucket in sorted(members, key=bucket_sort_key)}
 
 
 def _frequency_bucket(source: str, counts: Mapping[str, int]) -> str:
-    return _between(min((counts.get(word, 0) for word in words(source)), default=FREQUENCIES[-1] + 1), FREQUENCIES)
+    return _between(
+        min((counts.get(word, 0) for word in word_tokens(source)), default=FREQUENCIES[-1] + 1), FREQUENCIES
+    )
 
 
 def _between(number: int, ends: Sequence[int]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 
-class Outside(NamedTuple):
+class ExternalScore(NamedTuple):
     """A corpus score, what the file says of how it was computed, and the scores of the sentences where it has them."""
 
     score: float
@@ -14,7 +14,7 @@ class Outside(NamedTuple):
     sentences: list[float] | None
 
 
-def read_outside(path: str | Path, num_sentences: int) -> Outside:
+def read_external_scores(path: str | Path, num_sentences: int) -> ExternalScore:
     """Reads a file of scores that another program has written for the hypotheses of a test set.
 
     Either one number on each line, one line for each sentence, in order: the score is their mean. Or one JSON object
@@ -40,7 +40,7 @@ def read_outside(path: str | Path, num_sentences: int) -> Outside:
     return _checked(path, None, "", numbers, num_sentences)
 
 
-def _object(path: str | Path, text: str, num_sentences: int) -> Outside:
+def _object(path: str | Path, text: str, num_sentences: int) -> ExternalScore:
     try:
         found: dict[str, Any] = json.loads(text)
     except json.JSONDecodeError as error:
@@ -58,7 +58,7 @@ def _object(path: str | Path, text: str, num_sentences: int) -> Outside:
 
 def _checked(
     path: str | Path, score: float | None, signature: str, sentences: list[float] | None, num_sentences: int
-) -> Outside:
+) -> ExternalScore:
     if sentences is not None and len(sentences) != num_sentences:
         raise ValueError(f"{path}: {len(sentences)} scores for {num_sentences} sentences: each needs one")
     for number, value in enumerate(sentences or [], start=1):
@@ -69,4 +69,4 @@ def _checked(
         score = sum(sentences) / len(sentences)
     if not math.isfinite(score):
         raise ValueError(f"{path}: {score} is not a finite number")
-    return Outside(float(score), signature, sentences)
+    return ExternalScore(float(score), signature, sentences)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 TOKENIZERS = ("13a", "intl", "zh", "char", "none", "ja-mecab", "ko-mecab")
 """sacrebleu's tokenizers for BLEU that work without a download."""
 
-PAIRED = ("bs", "ar")
+SIGNIFICANCE_TESTS = ("bs", "ar")
 
 _EXTRA_PACKAGES = {
     "ja-mecab": (("MeCab", "ipadic"), "sacrebleu[ja]"),
@@ -19,7 +19,7 @@ _EXTRA_PACKAGES = {
 }
 
 
-class Result(NamedTuple):
+class MetricScore(NamedTuple):
     """A corpus score from 0 to 100 (TER may exceed 100) and sacrebleu's signature, which says how it was computed."""
 
     score: float
@@ -44,8 +44,8 @@ class MetricsConfig:
     tokenize: str = "13a"
     lowercase: bool = False
     names: list[str] = field(default_factory=lambda: ["bleu", "chrf"])
-    resamples: int = 1000
-    paired: str = "bs"
+    num_resamples: int = 1000
+    significance_test: str = "bs"
     breakdown: bool = True
 
     def validate(self) -> None:
@@ -66,13 +66,13 @@ class MetricsConfig:
                 raise ValueError(_unknown("metrics.names", name, tuple(METRICS)))
             if self.names.count(name) > 1:
                 raise ValueError(f"metrics.names: {name} is named more than once")
-        if self.resamples < 0:
-            raise ValueError(f"metrics.resamples={self.resamples}: must be 0 (no intervals) or more")
-        if self.paired not in PAIRED:
-            raise ValueError(_unknown("metrics.paired", self.paired, PAIRED))
+        if self.num_resamples < 0:
+            raise ValueError(f"metrics.resamples={self.num_resamples}: must be 0 (no intervals) or more")
+        if self.significance_test not in SIGNIFICANCE_TESTS:
+            raise ValueError(_unknown("metrics.paired", self.significance_test, SIGNIFICANCE_TESTS))
 
 
-def score(hypotheses: list[str], references: list[str], config: MetricsConfig) -> dict[str, Result]:
+def corpus_score(hypotheses: list[str], references: list[str], config: MetricsConfig) -> dict[str, MetricScore]:
     """Score a whole test set, one hypothesis and one reference for each sentence.
 
     Args:
@@ -89,14 +89,14 @@ def score(hypotheses: list[str], references: list[str], config: MetricsConfig) -
     config.validate()
     check_lengths(hypotheses, references)
     results = {}
-    for name, metric in build(config).items():
+    for name, metric in build_metrics(config).items():
         value = metric.corpus_score(hypotheses, [references])
         # sacrebleu knows the number of references, a part of the signature, only after scoring.
-        results[name] = Result(float(value.score), str(metric.get_signature()))
+        results[name] = MetricScore(float(value.score), str(metric.get_signature()))
     return results
 
 
-def build(config: MetricsConfig) -> dict[str, Any]:
+def build_metrics(config: MetricsConfig) -> dict[str, Any]:
     """Return sacrebleu's objects for `config.names`, by name."""
     from sacrebleu import metrics
 
@@ -105,7 +105,7 @@ def build(config: MetricsConfig) -> dict[str, Any]:
 
 def sentence_chrf(hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig) -> list[float]:
     """Return chrF of each sentence by itself, from 0 to 100."""
-    metric = build(replace(config, names=["chrf"]))["chrf"]
+    metric = build_metrics(replace(config, names=["chrf"]))["chrf"]
     return [
         round(float(metric.sentence_score(hypothesis, [reference]).score), 4)
         for hypothesis, reference in zip(hypotheses, references, strict=True)

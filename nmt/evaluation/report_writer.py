@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from nmt import __version__, alignment
-from nmt.alignment.writers import Aligned, writing
-from nmt.data import Pair
-from nmt.evaluation.attention_diagnostics import Collector, importance
-from nmt.evaluation.report import Browser, Report, ReportSentence, heatmap, write_page
-from nmt.evaluation.results import Evaluation
-from nmt.inference.aligner import CHANGED, CHUNK, Aligner
+from nmt.alignment.writers import AlignedPair, alignment_writers
+from nmt.data import SentencePair
+from nmt.evaluation.attention_diagnostics import DiagnosticsAccumulator, head_importance
+from nmt.evaluation.report import ReportData, ReportSentence, SentenceBrowser, heatmap, write_page
+from nmt.evaluation.results import EvaluationResult
+from nmt.inference.aligner import ALIGN_CHUNK_PAIRS, WORDS_CHANGED, Aligner
 from nmt.runtime.files import write_text
 
 log = logging.getLogger(__name__)
 
 NUM_HEATMAPS = 10
 FILES = ("pharaoh", "npz")
-About = Report
+About = ReportData
 """What a report says beside the results: names of run and test set, how the run was made, and its history."""
 
 
-def write(result: Evaluation, aligner: Aligner | None, directory: Path, about: About) -> None:
+def write_report(result: EvaluationResult, aligner: Aligner | None, directory: Path, about: About) -> None:
     """Write everything; the diagnostics of the hypotheses are measured on the way and added to the result.
 
     Args:
@@ -41,8 +41,8 @@ def write(result: Evaluation, aligner: Aligner | None, directory: Path, about: A
         (directory / name).unlink(missing_ok=True)
     write_text(directory / "hypotheses.txt", "".join(f"{t.text}\n" for t in result.translations))
     browser = _write_attention(result, aligner, directory)
-    scores, readings = result.primitive(), result.readings()
-    diagnostics = result.diagnostics.primitive() if result.diagnostics is not None else {}
+    scores, readings = result.to_dict(), result.head_scores()
+    diagnostics = result.diagnostics.to_dict() if result.diagnostics is not None else {}
     if result.alignment is not None:
         alignment.write_pharaoh(directory / "reference_alignments.pharaoh", result.alignment.links)
         _write_json(directory / "readings.json", readings)
@@ -62,7 +62,7 @@ def write(result: Evaluation, aligner: Aligner | None, directory: Path, about: A
         readings=readings,
         diagnostics=diagnostics,
         texts={**about.texts, about.test: _digests(result.pairs)},
-        versions=versions(),
+        versions=package_versions(),
         notes=result.notes,
         browser=browser,
     )
@@ -70,7 +70,7 @@ def write(result: Evaluation, aligner: Aligner | None, directory: Path, about: A
     write_text(directory / "config.yaml", about.config)  # comes last: who finds it has a whole report
 
 
-def _write_attention(result: Evaluation, aligner: Aligner | None, directory: Path) -> Browser:
+def _write_attention(result: EvaluationResult, aligner: Aligner | None, directory: Path) -> SentenceBrowser:
     """Write links, weights, heat maps and diagnostics of the hypotheses; return what the page shows of them."""
     pairs, translations, rows = result.pairs, result.translations, result.sentences()
     for picture in (directory / "heatmaps").glob("[0-9]*.png"):
@@ -78,47 +78,47 @@ def _write_attention(result: Evaluation, aligner: Aligner | None, directory: Pat
     if aligner is None:
         for name in FILES:
             (directory / f"alignments.{name}").unlink(missing_ok=True)
-        browser = Browser()
+        browser = SentenceBrowser()
         for row in rows:
             browser.add(_sentence(row))
         return browser
     reading, changed = aligner.reading, 0
     assert reading is not None, "it was chosen"
-    read_from = aligner.translator.in_words(reading)
-    browser, collector = Browser(*reading[:3], read_from), Collector()
-    with writing(directory, FILES, weights=True) as add:
-        for begin in range(0, len(pairs), CHUNK):
-            part = slice(begin, begin + CHUNK)
+    read_from = aligner.translator.describe(reading)
+    browser, collector = SentenceBrowser(*reading[:3], read_from), DiagnosticsAccumulator()
+    with alignment_writers(directory, FILES, weights=True) as add:
+        for begin in range(0, len(pairs), ALIGN_CHUNK_PAIRS):
+            part = slice(begin, begin + ALIGN_CHUNK_PAIRS)
             texts = [(pair.source, t.text) for pair, t in zip(pairs[part], translations[part], strict=True)]
             sources = aligner.tokenizer.encode_source([pair.source for pair in pairs[part]])
             aligned = aligner.align_ids(texts, sources, [t.tokens for t in translations[part]])
             add(aligned)
             for i, (one, row) in enumerate(zip(aligned, rows[part], strict=True), start=begin):
-                changed += not one.is_numbered
+                changed += not one.words_match
                 collector.add(one.weights, one.source_pieces, one.source)
                 browser.add(_sentence(row, one), one.weights)
                 if i < NUM_HEATMAPS:
-                    picture, weights = directory / "heatmaps" / f"{i + 1:04d}.png", reading.rows(one.weights)
+                    picture, weights = directory / "heatmaps" / f"{i + 1:04d}.png", reading.plot_rows(one.weights)
                     labels = one.source_pieces, one.target_pieces[: len(weights)]
                     notes = heatmap.draw(picture, weights, *labels, title=read_from)
                     result.notes += [f"{picture.name}: {note}" for note in notes]
     if changed:
-        result.notes.append(f"{changed} of {len(pairs)} sentences have no links: {CHANGED}.")
+        result.notes.append(f"{changed} of {len(pairs)} sentences have no links: {WORDS_CHANGED}.")
     result.diagnostics = collector.result()
-    if result.diagnostics is not None and aligner.config.importance_on:
-        some = pairs[: aligner.config.importance_on]
-        result.diagnostics.importance = importance(aligner.translator, some)
+    if result.diagnostics is not None and aligner.config.head_importance_pairs:
+        some = pairs[: aligner.config.head_importance_pairs]
+        result.diagnostics.importance = head_importance(aligner.translator, some)
         result.diagnostics.num_importance = len(some)
     return browser
 
 
-def _digests(pairs: Sequence[Pair]) -> list[list[str]]:
+def _digests(pairs: Sequence[SentencePair]) -> list[list[str]]:
     """Return the SHA-256 of each side of a test set, as of a file of its lines."""
     sides = {name: "".join(f"{pair[side]}\n" for pair in pairs) for side, name in enumerate(("sources", "references"))}
     return [[name, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()] for name, text in sides.items()]
 
 
-def _sentence(row: dict[str, Any], one: Aligned | None = None) -> ReportSentence:
+def _sentence(row: dict[str, Any], one: AlignedPair | None = None) -> ReportSentence:
     """Return a row of sentences.jsonl for the page, with the names of its subwords and their links."""
     others = row.keys() - {"id", "source", "reference", "hypothesis", "cut", "chrf"}
     values = {"chrF": row["chrf"], **{name.replace("_", " "): row[name] for name in row if name in others}}
@@ -132,7 +132,7 @@ def _write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Return the versions of what a result depends on."""
     packages = ("torch", "sentencepiece", "sacrebleu", "numpy", "datasets")
     return {"nmt": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}

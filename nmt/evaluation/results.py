@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nmt.alignment import AlignmentScore, Choice, Gold, Link, Reading, read_gold
-from nmt.data import DataConfig, Pair, gold_path, more_tests, read_pairs
+from nmt.alignment import AlignmentScore, AlignmentSource, GoldAlignment, HeadSelection, Link, read_gold
+from nmt.data import DataConfig, SentencePair, alignment_path, extra_test_sets, read_pairs
 from nmt.data.text_files import check_file, read_lines
-from nmt.evaluation.attention_diagnostics import Diagnostics
-from nmt.evaluation.breakdown import Breakdown, frequencies
-from nmt.evaluation.external_scores import Outside
-from nmt.evaluation.metrics import Result
-from nmt.evaluation.significance import Comparison, Interval
+from nmt.evaluation.attention_diagnostics import AttentionDiagnostics
+from nmt.evaluation.breakdown import Breakdown, word_frequencies
+from nmt.evaluation.external_scores import ExternalScore
+from nmt.evaluation.metrics import MetricScore
+from nmt.evaluation.significance import ConfidenceInterval, PairedTestResult
 from nmt.inference.translator import Translation
 
 log = logging.getLogger(__name__)
 
-MAX_NAMED = 5
+MAX_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class EvaluationSet:
 
     name: str
     folder: str  # inside the report; "" for the report itself
-    pairs: list[Pair]
-    gold: list[Gold] | None
+    pairs: list[SentencePair]
+    gold: list[GoldAlignment] | None
     repaired: dict[str, int]
 
     @classmethod
@@ -38,24 +38,24 @@ class EvaluationSet:
         """Reads all of it. Raises ValueError or FileNotFoundError where the text or the gold file is at fault."""
         repaired: Counter[str] = Counter()
         pairs = list(read_pairs(config, split, repaired))
-        path = gold_path(config, split)
+        path = alignment_path(config, split)
         gold = read_gold(path, pairs) if path is not None else None
         return cls(folder or split, folder, pairs, gold, dict(repaired))
 
 
-def has_test(config: DataConfig) -> bool:
+def has_test_set(config: DataConfig) -> bool:
     """Whether there is a first test set."""
-    return config.test is not None or config.kind in ("builtin", "hub")
+    return config.test is not None or config.format in ("builtin", "hub")
 
 
-def evaluation_sets(config: DataConfig) -> list[EvaluationSet]:
+def load_test_sets(config: DataConfig) -> list[EvaluationSet]:
     """`data.test`, and each of `data.more_tests` under its own name."""
-    first = [EvaluationSet.read(config, "test")] if has_test(config) else []
-    return first + [EvaluationSet.read(config, name, Path(name).name) for name in more_tests(config)]
+    first = [EvaluationSet.read(config, "test")] if has_test_set(config) else []
+    return first + [EvaluationSet.read(config, name, Path(name).name) for name in extra_test_sets(config)]
 
 
 @dataclass
-class Given:
+class EvaluationInputs:
     """What an evaluation is given beside model and test set.
 
     hypotheses: translations to judge in the place of the model's own.
@@ -66,12 +66,12 @@ class Given:
 
     hypotheses: list[str] | None = None
     baselines: dict[str, list[str]] = field(default_factory=dict)
-    outside: dict[str, Outside] = field(default_factory=dict)
+    external_scores: dict[str, ExternalScore] = field(default_factory=dict)
     frequencies: Mapping[str, int] | None = None
 
 
 @dataclass
-class Aligned:
+class ReferenceAlignment:
     """The alignment of the references.
 
     score: of the reading chosen. choice: which, and what there was to choose from on the validation set. links: by
@@ -80,14 +80,14 @@ class Aligned:
     """
 
     score: AlignmentScore
-    choice: Choice
+    selection: HeadSelection
     links: list[list[Link]]
-    readings: dict[Reading, AlignmentScore]
+    head_scores: dict[AlignmentSource, AlignmentScore]
     by_length: dict[str, AlignmentScore] = field(default_factory=dict)
 
 
 @dataclass
-class Evaluation:
+class EvaluationResult:
     """Everything about one test set.
 
     scores: of the whole, by metric; `intervals` beside them. sentence_chrf: chrF of each sentence. comparisons: with
@@ -97,26 +97,26 @@ class Evaluation:
     """
 
     name: str
-    pairs: Sequence[Pair]
+    pairs: Sequence[SentencePair]
     translations: Sequence[Translation]
-    scores: dict[str, Result]
-    intervals: dict[str, Interval] = field(default_factory=dict)
+    scores: dict[str, MetricScore]
+    intervals: dict[str, ConfidenceInterval] = field(default_factory=dict)
     sentence_chrf: list[float] = field(default_factory=list)
-    comparisons: dict[str, Comparison] = field(default_factory=dict)
-    outside: Mapping[str, Outside] = field(default_factory=dict)
+    comparisons: dict[str, PairedTestResult] = field(default_factory=dict)
+    external_scores: Mapping[str, ExternalScore] = field(default_factory=dict)
     breakdown: Breakdown | None = None
-    reading: Reading | None = None
-    alignment: Aligned | None = None
-    diagnostics: Diagnostics | None = None
+    alignment_source: AlignmentSource | None = None
+    alignment: ReferenceAlignment | None = None
+    diagnostics: AttentionDiagnostics | None = None
     notes: list[str] = field(default_factory=list)
 
-    def numbers(self) -> dict[str, float]:
+    def flat_scores(self) -> dict[str, float]:
         """The scores of the whole by name: those of `scores`, "aer" from 0 to 1, and outside ones."""
         found = {name: result.score for name, result in self.scores.items()}
-        found |= {name: one.score for name, one in self.outside.items()}
+        found |= {name: one.score for name, one in self.external_scores.items()}
         return found if self.alignment is None else {**found, "aer": self.alignment.score.aer}
 
-    def primitive(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """scores.json: each metric under its name, and what else there is under names that are no metric's."""
         found: dict[str, Any] = {name: result._asdict() for name, result in self.scores.items()}
         if self.intervals:
@@ -129,9 +129,9 @@ class Evaluation:
                 }
                 for name, comparison in self.comparisons.items()
             }
-        if self.outside:
+        if self.external_scores:
             found["outside"] = {
-                name: {"score": one.score, "signature": one.signature} for name, one in self.outside.items()
+                name: {"score": one.score, "signature": one.signature} for name, one in self.external_scores.items()
             }
         if self.breakdown is not None:
             found["rates"] = self.breakdown.rates._asdict()
@@ -139,31 +139,31 @@ class Evaluation:
                 parting: {name: bucket._asdict() for name, bucket in buckets.items()}
                 for parting, buckets in self.breakdown.buckets.items()
             }
-        if self.reading is not None:
-            found["reading"] = self.reading._asdict()
+        if self.alignment_source is not None:
+            found["reading"] = self.alignment_source._asdict()
         if self.alignment is not None:
-            reading = self.alignment.choice.reading
+            reading = self.alignment.selection.reading
             found["alignment"] = {
                 **self.alignment.score._asdict(),
                 "reading": reading._asdict(),
                 "read_from": str(reading),
-                "chosen_by": self.alignment.choice.by,
+                "chosen_by": self.alignment.selection.by,
                 "by_length": {bucket: score._asdict() for bucket, score in self.alignment.by_length.items()},
             }
         return found
 
-    def readings(self) -> list[dict[str, Any]]:
+    def head_scores(self) -> list[dict[str, Any]]:
         """What every layer, head, shift and null scores on the references, for readings.json."""
-        found = {} if self.alignment is None else self.alignment.readings
+        found = {} if self.alignment is None else self.alignment.head_scores
         return [{**reading._asdict(), **score._asdict()} for reading, score in found.items()]
 
-    def lines(self) -> Iterator[str]:
+    def summary_lines(self) -> Iterator[str]:
         """The main numbers, for the log."""
         for name, value in self.scores.items():
             interval = self.intervals.get(name)
             shown = f" (95 %: {interval.mean:.2f} ± {interval.half_width:.2f})" if interval is not None else ""
             yield f"{name} {value.score:.2f}{shown} ({value.signature})"
-        for name, outside in self.outside.items():
+        for name, outside in self.external_scores.items():
             yield f"{name} {outside.score:.4f} ({outside.signature or 'from a file'})"
         for name, comparison in self.comparisons.items():
             (baseline, *_), (this, *_) = comparison.systems.items(), reversed(comparison.systems.items())
@@ -173,7 +173,7 @@ class Evaluation:
             rates = self.breakdown.rates._asdict().items()
             yield ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in rates)
         if self.alignment is not None:
-            yield f"AER {100 * self.alignment.score.aer:.1f} % (read from {self.alignment.choice.reading})"
+            yield f"AER {100 * self.alignment.score.aer:.1f} % (read from {self.alignment.selection.reading})"
 
     def sentences(self) -> list[dict[str, Any]]:
         """One plain value for each sentence, for sentences.jsonl."""
@@ -185,10 +185,10 @@ class Evaluation:
                 "reference": pair.target,
                 "hypothesis": translation.text,
                 "model_score": None if math.isnan(translation.score) else translation.score,
-                "cut": translation.cut,
+                "cut": translation.truncated,
                 "chrf": self.sentence_chrf[i],
             }
-            for name, one in self.outside.items():
+            for name, one in self.external_scores.items():
                 if one.sentences is not None:
                     row[name] = one.sentences[i]
             rows.append(row)
@@ -210,7 +210,7 @@ def read_hypotheses(path: str | Path, test: EvaluationSet) -> list[str]:
             "empty for none"
         )
     if empty := [number for number, line in enumerate(found, start=1) if not line.strip()]:
-        where = ", ".join(map(str, empty[:MAX_NAMED])) + (", …" if len(empty) > MAX_NAMED else "")
+        where = ", ".join(map(str, empty[:MAX_LISTED])) + (", …" if len(empty) > MAX_LISTED else "")
         log.warning("%s: %d of %d hypotheses are empty (line %s)", path, len(empty), len(found), where)
     return found
 
@@ -219,7 +219,7 @@ def training_frequencies(config: DataConfig, sets: Sequence[EvaluationSet]) -> C
     """How often the words of the test sources occur in the training sources; None when that text is not there."""
     try:
         training = (pair.source for pair in read_pairs(config, "train"))
-        return frequencies(training, (pair.source for test in sets for pair in test.pairs))
+        return word_frequencies(training, (pair.source for test in sets for pair in test.pairs))
     except (OSError, ValueError) as error:
         log.info("no scores by rare words: the training text cannot be read (%s)", error)
         return None

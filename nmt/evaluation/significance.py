@@ -4,10 +4,10 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nmt.evaluation.metrics import MetricsConfig, build, check_lengths
+from nmt.evaluation.metrics import MetricsConfig, build_metrics, check_lengths
 
 
-class Interval(NamedTuple):
+class ConfidenceInterval(NamedTuple):
     """A 95 % confidence interval: mean ± half_width of the scores of resampled test sets, and sacrebleu's signature."""
 
     mean: float
@@ -15,7 +15,7 @@ class Interval(NamedTuple):
     signature: str
 
 
-class Paired(NamedTuple):
+class PairedTestRow(NamedTuple):
     """One system beside the baseline.
 
     score: of the system. mean, half_width: its interval, None where the test gives none. p_value: the probability of a
@@ -28,27 +28,29 @@ class Paired(NamedTuple):
     p_value: float | None
 
 
-class Comparison(NamedTuple):
+class PairedTestResult(NamedTuple):
     """One metric: its signature, which names the test, and every system by name, the baseline first."""
 
     signature: str
-    systems: dict[str, Paired]
+    systems: dict[str, PairedTestRow]
 
 
-def intervals(hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig) -> dict[str, Interval]:
+def bootstrap_intervals(
+    hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig
+) -> dict[str, ConfidenceInterval]:
     """Return bootstrap confidence intervals of each of `config.names` (Koehn 2004); {} for `config.resamples` below 2.
 
     Raises ValueError when there are not as many hypotheses as references, or none.
     """
     check_lengths(hypotheses, references)
-    if config.resamples < 2:
+    if config.num_resamples < 2:
         return {}
     measured = {}
-    for name, metric in build(config).items():
+    for name, metric in build_metrics(config).items():
         if name.startswith("chrf"):
             metric._compute_score_from_stats = _of_one_kind(metric._compute_score_from_stats)
-        value = metric.corpus_score(hypotheses, [references], n_bootstrap=config.resamples)
-        measured[name] = Interval(float(value._mean), float(value._ci), str(metric.get_signature()))
+        value = metric.corpus_score(hypotheses, [references], n_bootstrap=config.num_resamples)
+        measured[name] = ConfidenceInterval(float(value._mean), float(value._ci), str(metric.get_signature()))
     return measured
 
 
@@ -68,9 +70,9 @@ def _of_one_kind(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return computed
 
 
-def paired(
+def paired_test(
     systems: Mapping[str, Sequence[str]], references: Sequence[str], config: MetricsConfig
-) -> dict[str, Comparison]:
+) -> dict[str, PairedTestResult]:
     """Compare systems with the first one, the baseline, on the same test set.
 
     Args:
@@ -96,21 +98,21 @@ def paired(
     logging.getLogger("sacrebleu").setLevel(logging.WARNING)  # which logs each of its steps
     test = PairedTest(
         [(system, list(hypotheses)) for system, hypotheses in systems.items()],
-        build(config),
+        build_metrics(config),
         [list(references)],
-        test_type=config.paired,
-        n_samples=config.resamples,
+        test_type=config.significance_test,
+        n_samples=config.num_resamples,
     )
     signatures, columns = test()
     baseline, *_ = systems.values()
     comparisons = {}
     for name, (title, signature) in zip(config.names, signatures.items(), strict=True):
         rows = [
-            Paired(float(row.score), *(None if x is None else float(x) for x in (row.mean, row.ci, row.p_value)))
+            PairedTestRow(float(row.score), *(None if x is None else float(x) for x in (row.mean, row.ci, row.p_value)))
             for row in columns[title]
         ]
         for i, hypotheses in enumerate(systems.values()):
             if i and list(hypotheses) == list(baseline):  # for which sacrebleu's bootstrap gives its smallest p-value
                 rows[i] = rows[i]._replace(p_value=1.0)
-        comparisons[name] = Comparison(str(signature), dict(zip(systems, rows, strict=True)))
+        comparisons[name] = PairedTestResult(str(signature), dict(zip(systems, rows, strict=True)))
     return comparisons

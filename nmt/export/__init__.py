@@ -17,20 +17,20 @@ from nmt.data import BOS, EOS, PAD, UNK
 from nmt.export import formats, output_folder, verification, vocabularies
 from nmt.export.model_card import readme
 from nmt.inference.translator import Translator
-from nmt.options import to_primitive
+from nmt.options import to_dict
 from nmt.search import SearchConfig
 
-__all__ = ["Exported", "export"]
+__all__ = ["ExportResult", "export"]
 
-PATIENCE = 2
+CT2_PATIENCE = 2
 """CTranslate2 ends a search when so many times the beam have been finished. With 1, its default, it ends well before
 nothing better can come."""
 
 LENGTHS = ("max_ratio", "max_extra")
-CARRIED_SEARCH = ("beam", "num_best", "batch_size", "batch_tokens", "length_penalty", *LENGTHS)
+EXPORTED_SEARCH_OPTIONS = ("beam", "num_best", "batch_size", "batch_tokens", "length_penalty", *LENGTHS)
 
 
-class Exported(NamedTuple):
+class ExportResult(NamedTuple):
     """folder: what was written. files: sizes in bytes. difference: see `check.difference`. notes: what the user should
     know of options that the exported model does not have."""
 
@@ -40,7 +40,7 @@ class Exported(NamedTuple):
     notes: list[str]
 
 
-def export(translator: Translator, config: Config, name: str, output: Path, longest: int) -> Exported:
+def export(translator: Translator, config: Config, name: str, output: Path, longest: int) -> ExportResult:
     """Write a model and what belongs to it into a folder.
 
     Args:
@@ -55,46 +55,46 @@ def export(translator: Translator, config: Config, name: str, output: Path, long
             same function as ours.
         OSError: `output` holds other things, or cannot be written.
     """
-    formats.check(config, name)
+    formats.ensure_supported(config, name)
     if config.model.architecture == "transformer" and config.model.positions == "learned":
         longest = config.model.max_positions
-    with output_folder.whole(output) as temporary:
+    with output_folder.atomic_directory(output) as temporary:
         manifest = _manifest(translator, config, name, longest)
         _write_manifest(temporary, manifest)  # the exported tokenizer reads it
         loaded = _write(translator, config, name, temporary, longest, manifest)
         for script, copied in ((f"translate_{name}.py", "translate.py"), ("text.py", "text.py")):
             shutil.copyfile(Path(__file__).parent / "scripts" / script, temporary / copied)
-        difference = verification.difference(translator, loaded, longest)
+        difference = verification.max_log_prob_difference(translator, loaded, longest)
         manifest["check"] = {"sentences": verification.SENTENCES, "largest difference of a log-probability": difference}
         notes = _notes(translator.config, name, manifest["max_target"])
         (temporary / "README.md").write_text(readme(name, manifest, notes), encoding="utf-8")
         files = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
         manifest["files"] = {file: size for file, size in files.items() if file != output_folder.MANIFEST}
         _write_manifest(temporary, manifest)
-    return Exported(output, files, difference, notes)
+    return ExportResult(output, files, difference, notes)
 
 
 def _write(
     translator: Translator, config: Config, name: str, temporary: Path, longest: int, manifest: dict[str, Any]
-) -> verification.Loaded:
+) -> verification.ExportedModel:
     """Write the model, and load it with its own engine."""
     if name == "huggingface":
         from nmt.export import to_huggingface
 
         languages = (config.data.source_lang or "", config.data.target_lang or "")
         to_huggingface.write(translator, temporary, longest, languages)
-        return to_huggingface.Loaded(temporary)
+        return to_huggingface.HFRunner(temporary)
     vocabularies.write(translator.tokenizer, temporary)
     if name == "ctranslate2":
         from nmt.export import to_ctranslate2
 
         to_ctranslate2.write(translator, temporary, longest)
-        return to_ctranslate2.Loaded(temporary)
+        return to_ctranslate2.CTranslate2Runner(temporary)
     from nmt.export import to_onnx
 
     manifest["interface"] = to_onnx.write(translator, temporary)
     _write_manifest(temporary, manifest)
-    return to_onnx.Loaded(temporary)
+    return to_onnx.OnnxRunner(temporary)
 
 
 def _write_manifest(temporary: Path, manifest: dict[str, Any]) -> None:
@@ -120,10 +120,10 @@ def _manifest(translator: Translator, config: Config, name: str, longest: int) -
         # the longest sentences in tokens, the end token counted; null: any
         "max_source": longest if has_table else model.max_source,
         "max_target": longest if has_table else model.max_target,
-        "model": to_primitive(config.model),
+        "model": to_dict(config.model),
     }
     if name == "ctranslate2":
-        manifest["search"]["patience"] = PATIENCE
+        manifest["search"]["patience"] = CT2_PATIENCE
     return manifest
 
 
@@ -134,7 +134,7 @@ def _notes(search: SearchConfig, name: str, max_target: int | None) -> list[str]
     notes = [
         f"search.{option}={value} stays behind: the exported model is searched without it"
         for option, value in values.items()
-        if option not in CARRIED_SEARCH and value != getattr(default, option)
+        if option not in EXPORTED_SEARCH_OPTIONS and value != getattr(default, option)
     ]
     if name == "huggingface":  # whatever their values: it knows no lengths that depend on the sentence
         lengths = " and ".join(f"search.{option}={values[option]}" for option in LENGTHS)

@@ -6,24 +6,24 @@ from pathlib import Path
 import torch
 
 from nmt import checkpoint
-from nmt.cli.compose import command, overlay, preset
-from nmt.cli.config_groups import choices
+from nmt.cli.compose import load_experiment, merge_with_checkpoint, run_command
+from nmt.cli.config_groups import group_choices
 from nmt.cli.configs import Config, ExportConfig
 from nmt.export import export, formats
 from nmt.inference.translator import Translator
-from nmt.options import from_primitive
+from nmt.options import from_dict
 from nmt.runtime.process import setup_process
 
 
 def main(config: ExportConfig, overrides: list[str]) -> None:
     """Export one model and print what was written."""
-    setup_process(config.threads)
-    path = checkpoint.locate(config.checkpoint)
+    setup_process(config.num_threads)
+    path = checkpoint.resolve(config.checkpoint)
     content = checkpoint.load(path, "cpu")
-    merged = overlay(from_primitive(Config, content["config"]), config, overrides)
-    formats.check(merged, config.format)
+    merged = merge_with_checkpoint(from_dict(Config, content["config"]), config, overrides)
+    formats.ensure_supported(merged, config.format)
     translator = Translator.from_checkpoint(content, merged.search, torch.device("cpu"))
-    exported = export(translator, merged, config.format, Path(config.output), config.longest)
+    exported = export(translator, merged, config.format, Path(config.output), config.max_length)
     parameters = sum(parameter.numel() for parameter in translator.model.parameters())
     folder, size = exported.folder, sum(exported.files.values()) / 1e6
     print(
@@ -36,14 +36,17 @@ def main(config: ExportConfig, overrides: list[str]) -> None:
     )
 
 
-def tell_formats() -> None:
+def print_formats() -> None:
     """Print what each format can carry, and which of the named configurations can be exported in which."""
-    presets = {"(the defaults)": preset(), **{f"experiment={name}": preset(name) for name in choices("experiment")}}
-    print(formats.overview(presets))
+    presets = {
+        "(the defaults)": load_experiment(),
+        **{f"experiment={name}": load_experiment(name) for name in group_choices("experiment")},
+    }
+    print(formats.format_support_table(presets))
 
 
 if __name__ == "__main__":
     if "--formats" in sys.argv[1:]:
-        tell_formats()
+        print_formats()
     else:
-        command(main, ExportConfig, "export")
+        run_command(main, ExportConfig, "export")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nmt.attention import Attention
-from nmt.attention.scores import Dot, General, Scaled
+from nmt.attention.scores import Dot, General, ScaledDot
 from nmt.models.transformer_layers import DecoderLayer
 
 Linear = dict[str, Tensor]
@@ -41,7 +41,9 @@ def self_attention(attention: Attention, width: int) -> Projections:
     heads, head_width = attention.heads, width // attention.heads
     query, key = (_augmented(part, width).unflatten(0, (heads, -1)) for part in (attention.query, attention.key))
     for group, score in zip(attention.groups, attention.scores, strict=True):
-        assert isinstance(score, Dot | Scaled | General), f"{type(score).__name__} is no inner product of projections"
+        assert isinstance(score, Dot | ScaledDot | General), (
+            f"{type(score).__name__} is no inner product of projections"
+        )
         key[group] = score.prepare(key[group].transpose(1, 2).unsqueeze(0)).squeeze(0).transpose(1, 2)
     missing = head_width - query.size(1)
     assert missing >= 0, "a head is wider than the engine's"

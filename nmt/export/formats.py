@@ -8,7 +8,7 @@ from nmt.attention import NONE, AttentionConfig
 from nmt.cli.configs import Config
 
 
-class Format(NamedTuple):
+class ExportFormat(NamedTuple):
     """modules: what must be installed, which the project's extra of the format's name does; about: one line."""
 
     modules: tuple[str, ...]
@@ -16,9 +16,9 @@ class Format(NamedTuple):
 
 
 FORMATS = {
-    "ctranslate2": Format(("ctranslate2",), "fast translation on CPU and GPU, int8 too"),
-    "huggingface": Format(("transformers", "safetensors"), "AutoModelForSeq2SeqLM, AutoTokenizer"),
-    "onnx": Format(("onnx", "onnxscript", "onnxruntime"), "encoder and one step, for any runtime"),
+    "ctranslate2": ExportFormat(("ctranslate2",), "fast translation on CPU and GPU, int8 too"),
+    "huggingface": ExportFormat(("transformers", "safetensors"), "AutoModelForSeq2SeqLM, AutoTokenizer"),
+    "onnx": ExportFormat(("onnx", "onnxscript", "onnxruntime"), "encoder and one step, for any runtime"),
 }
 
 _FIXED = ("ctranslate2", "huggingface")
@@ -45,7 +45,7 @@ those that say how many or how wide, are not here: every format carries them, bu
 SITES = ("encoder_self", "decoder_self", "attention")
 
 
-def obstacles(config: Config, name: str) -> list[str]:
+def unsupported_options(config: Config, name: str) -> list[str]:
     """Name each option that keeps a model of this configuration from being exported in a format, and what would do."""
     reasons = []
     for option, allowed in CARRIED.items():
@@ -74,7 +74,7 @@ def _word(value: object) -> str:
 
 
 def _layers(attention: AttentionConfig) -> list[AttentionConfig]:
-    return [attention.layer(number) for number in range(len(attention.layers))] or [attention]
+    return [attention.for_layer(number) for number in range(len(attention.per_layer))] or [attention]
 
 
 def _of_attention(attention: AttentionConfig, path: str, name: str) -> Iterator[str]:
@@ -96,7 +96,7 @@ def _combinations(model: Any, name: str) -> Iterator[str]:
     for site in SITES:
         turned = model.positions == "rotary" and site != "attention"
         for layer in _layers(getattr(model, site)):
-            width = (layer.dim or model.width) if layer.project else model.width
+            width = (layer.dim or model.width) if layer.project_qk else model.width
             if layer.scores[0] != NONE and (width > model.width or (turned and width != model.width)):
                 limit = f"model.width={model.width}"
                 yield _obstacle(f"model.{site}.dim", layer.dim, limit if turned else f"at most {limit}")
@@ -106,15 +106,15 @@ def _combinations(model: Any, name: str) -> Iterator[str]:
         yield _obstacle("model.positions", "learned", "sinusoidal with model.norm_position=post")
 
 
-def able(config: Config) -> list[str]:
+def supported_formats(config: Config) -> list[str]:
     """Return the formats that can carry a model of this configuration."""
-    return [name for name in FORMATS if not obstacles(config, name)]
+    return [name for name in FORMATS if not unsupported_options(config, name)]
 
 
-def check(config: Config, name: str) -> None:
+def ensure_supported(config: Config, name: str) -> None:
     """Raise ValueError when the format cannot carry the model or the packages it needs are not installed."""
-    if reasons := obstacles(config, name):
-        others = " or ".join(f"format={other}" for other in able(config))
+    if reasons := unsupported_options(config, name):
+        others = " or ".join(f"format={other}" for other in supported_formats(config))
         raise ValueError(
             f"format={name}: in the way is {', and '.join(reasons)}; this model can be exported "
             f"{f'with {others}' if others else 'in no format'}"
@@ -127,7 +127,7 @@ def check(config: Config, name: str) -> None:
         )
 
 
-def overview(presets: dict[str, Config]) -> str:
+def format_support_table(presets: dict[str, Config]) -> str:
     """Tabulate what each format can carry, and which formats can carry the models of named configurations.
 
     Args:
@@ -147,4 +147,6 @@ def overview(presets: dict[str, Config]) -> str:
         "",
     ]
     width = max(map(len, presets), default=0)
-    return "\n".join([*lines, *(f"{label:{width}}  {', '.join(able(config))}" for label, config in presets.items())])
+    return "\n".join(
+        [*lines, *(f"{label:{width}}  {', '.join(supported_formats(config))}" for label, config in presets.items())]
+    )

@@ -34,7 +34,7 @@ def check(output: Path) -> None:
 
 
 @contextmanager
-def whole(output: Path) -> Iterator[Path]:
+def atomic_directory(output: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `output`, which takes its name at the end and is removed on an error."""
     check(output)
     temporary, former = neighbour(output), neighbour(output)

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nmt.data.vocabulary import BOS, EOS, SPECIALS, UNK
+from nmt.data.vocabulary import BOS, EOS, SPECIAL_TOKENS, UNK
 from nmt.export import verification, vocabularies
 from nmt.export.attention_folding import Linear, cross_attention, self_attention
-from nmt.export.scripts.text import Text
+from nmt.export.scripts.text import TextCodec
 from nmt.export.scripts.translate_ctranslate2 import vocabulary
 from nmt.inference.translator import Translator
-from nmt.models.layers import sinusoids
+from nmt.models.layers import sinusoidal_embedding
 from nmt.models.transformer_layers import DecoderLayer
 
 
@@ -42,8 +42,12 @@ def write(translator: Translator, folder: Path, longest: int) -> None:
     _set_half(spec.encoder, spec.encoder.embeddings[0], model.source_embedding.weight, model.encoder, longest)
     _set_half(spec.decoder, spec.decoder.embeddings, model.target_embedding.weight, model.decoder, longest)
     _set_linear(spec.decoder.projection, model.output.state_dict())
-    spec.config.decoder_start_token = SPECIALS[BOS]
-    spec.config.bos_token, spec.config.eos_token, spec.config.unk_token = SPECIALS[BOS], SPECIALS[EOS], SPECIALS[UNK]
+    spec.config.decoder_start_token = SPECIAL_TOKENS[BOS]
+    spec.config.bos_token, spec.config.eos_token, spec.config.unk_token = (
+        SPECIAL_TOKENS[BOS],
+        SPECIAL_TOKENS[EOS],
+        SPECIAL_TOKENS[UNK],
+    )
     spec.config.add_source_eos = True
     spec.config.layer_norm_epsilon = encoder[0].fed.norm.eps
     spec.register_source_vocabulary(vocabularies.names(translator.tokenizer.source))
@@ -53,14 +57,14 @@ def write(translator: Translator, folder: Path, longest: int) -> None:
     spec.save(str(folder))
 
 
-class Loaded(verification.Loaded):
+class CTranslate2Runner(verification.ExportedModel):
     """The exported model, run by CTranslate2."""
 
     def __init__(self, folder: Path) -> None:
         import ctranslate2
 
         self.engine = ctranslate2.Translator(str(folder), device="cpu", compute_type="float32", intra_threads=1)
-        self.text = Text(folder, "source")
+        self.text = TextCodec(folder, "source")
         self.names = [vocabulary(folder, side) for side in vocabularies.SIDES]
 
     def log_probs(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> list[NDArray[Any]]:
@@ -92,7 +96,9 @@ def _set_half(spec: Any, embeddings: Any, weight: Tensor, half: Any, longest: in
     embeddings.multiply_by_sqrt_depth = True
     spec.scale_embeddings = np.float32(half.dim**0.5)
     if half.positions.kind != "rotary":
-        table = sinusoids(0, longest, half.dim, weight) if half.positions.table is None else half.positions.table
+        table = (
+            sinusoidal_embedding(0, longest, half.dim, weight) if half.positions.table is None else half.positions.table
+        )
         spec.position_encodings.encodings = _array(table)
     elif hasattr(spec, "position_encodings"):
         del spec.position_encodings

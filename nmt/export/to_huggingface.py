@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nmt.data import Tokenizer
-from nmt.data.vocabulary import BOS, EOS, PAD, SPECIALS, UNK
+from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 from nmt.export import verification, vocabularies
 from nmt.export.attention_folding import Projections, cross_attention, self_attention
 from nmt.export.quiet import quiet
@@ -44,7 +44,7 @@ def write(translator: Translator, folder: Path, longest: int, languages: tuple[s
         _model(model, longest).save_pretrained(folder)
         GenerationConfig(
             max_length=longest,
-            num_beams=translator.config.beam,
+            num_beams=translator.config.beam_size,
             length_penalty=translator.config.length_penalty,
             decoder_start_token_id=BOS,
             forced_eos_token_id=EOS,
@@ -54,7 +54,7 @@ def write(translator: Translator, folder: Path, longest: int, languages: tuple[s
         _write_tokenizer(translator.tokenizer, folder, longest, languages)
 
 
-class Loaded(verification.Loaded):
+class HFRunner(verification.ExportedModel):
     """The exported model, run by transformers."""
 
     def __init__(self, folder: Path) -> None:
@@ -179,9 +179,9 @@ def _write_tokenizer(tokenizer: Tokenizer, folder: Path, longest: int, languages
         separate_vocabs=not tokenizer.joint,
         source_lang=languages[0],
         target_lang=languages[1],
-        pad_token=SPECIALS[PAD],
-        unk_token=SPECIALS[UNK],
-        eos_token=SPECIALS[EOS],
+        pad_token=SPECIAL_TOKENS[PAD],
+        unk_token=SPECIAL_TOKENS[UNK],
+        eos_token=SPECIAL_TOKENS[EOS],
         model_max_length=longest,
         split_special_tokens=True,  # a text that says "</s>" means these four characters
     ).save_pretrained(folder)

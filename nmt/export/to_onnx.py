@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from nmt.data.vocabulary import BOS, EOS, PAD
 from nmt.export import verification
 from nmt.export.quiet import quiet
-from nmt.export.scripts.text import Text
-from nmt.export.scripts.translate_onnx import Model
+from nmt.export.scripts.text import TextCodec
+from nmt.export.scripts.translate_onnx import OnnxModel
 from nmt.export.tracing import traceable
 from nmt.inference.translator import Translator
-from nmt.models import Seq2Seq, State
+from nmt.models import DecoderState, Seq2Seq
 
 ENCODER, STEP = "encoder.onnx", "step.onnx"
 AXES = ("batch", "source", "past")
@@ -46,7 +46,7 @@ class _Encoder(nn.Module):
 
     def forward(self, source: Tensor) -> tuple[Tensor, ...]:
         memory = self.model.encode(source, source != PAD)
-        state = self.model.start(memory)
+        state = self.model.init_state(memory)
         return tuple([memory[name] for name in self.memory] + [state[name] for name in self.state])
 
 
@@ -57,17 +57,17 @@ class _Step(nn.Module):
         super().__init__()
         self.model, self.state = model, state
 
-    def forward(self, token: Tensor, memory: State, state: State) -> tuple[Tensor, ...]:
+    def forward(self, token: Tensor, memory: DecoderState, state: DecoderState) -> tuple[Tensor, ...]:
         logits, record, after = self.model.step(token, state, memory, attention=True)
         weights = [] if record is None else [record.cross]
         return (torch.log_softmax(logits.float(), dim=-1), *weights, *(after[name] for name in self.state))
 
 
-class Loaded(verification.Loaded):
+class OnnxRunner(verification.ExportedModel):
     """The exported model, run by onnxruntime."""
 
     def __init__(self, folder: Path) -> None:
-        self.model, self.text = Model(folder, threads=1), Text(folder, "source")
+        self.model, self.text = OnnxModel(folder, threads=1), TextCodec(folder, "source")
 
     def log_probs(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> list[NDArray[Any]]:
         memory, state = self.model.start(sources)
@@ -125,11 +125,11 @@ def write(translator: Translator, folder: Path) -> dict[str, Any]:
     }
 
 
-def _example(model: Seq2Seq, batch: int, source: int, past: int) -> tuple[State, dict[str, State]]:
+def _example(model: Seq2Seq, batch: int, source: int, past: int) -> tuple[DecoderState, dict[str, DecoderState]]:
     """Return the first state of a translation, and what the graphs exchange in the middle of it."""
     ids = torch.full((batch, source), EOS)
     memory = model.encode(ids, ids != PAD)
-    first = state = model.start(memory)
+    first = state = model.init_state(memory)
     record = None
     for _ in range(past):
         _, record, state = model.step(ids[:, 0], state, memory, attention=True)
@@ -137,7 +137,7 @@ def _example(model: Seq2Seq, batch: int, source: int, past: int) -> tuple[State,
     return first, {"memory": memory, "state": state, "attention": attention}
 
 
-def _ports(tensors: State, others: State) -> Ports:
+def _ports(tensors: DecoderState, others: DecoderState) -> Ports:
     """Describe tensors; an axis where two examples differ is free."""
     names = dict(zip(zip(*EXAMPLES, strict=True), AXES, strict=True))
     return {

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from nmt.attention import NORMALISERS, Attention
-from nmt.attention.normalizers import Normaliser
+from nmt.attention import NORMALIZERS, Attention
+from nmt.attention.normalizers import Normalizer
 from nmt.attention.scores import Additive
 from nmt.models import Seq2Seq
 
@@ -24,13 +24,13 @@ def traceable(model: Seq2Seq) -> Seq2Seq:
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.LSTM | nn.GRU):
-                setattr(module, name, Recurrent(child))
+                setattr(module, name, OnnxRNN(child))
         if isinstance(module, Attention):
             _set(module, "_weigh", lambda scores, of=module: PLAIN[of.normaliser](scores, of.top))
             _set(module, "_fuses", lambda *_: False)
             _set(module.window, "saves", lambda *_: False)
         elif isinstance(module, Additive):
-            _set(module, "forward", module.plain)
+            _set(module, "forward", module.reference)
     return model
 
 
@@ -50,11 +50,11 @@ def _top_k(scores: Tensor, top: int) -> Tensor:
     return torch.softmax(scores.masked_fill(scores < last, NONE), dim=-1)
 
 
-PLAIN: dict[str, Normaliser] = NORMALISERS | {"softmax": _softmax, "top_k": _top_k}
+PLAIN: dict[str, Normalizer] = NORMALIZERS | {"softmax": _softmax, "top_k": _top_k}
 """The normalisers without a choice by size."""
 
 
-class Recurrent(nn.Module):
+class OnnxRNN(nn.Module):
     """One recurrent layer in one direction as ONNX's operator LSTM or GRU, which takes any length.
 
     torch would trace the layer itself as one step after another, as many as the example is long.

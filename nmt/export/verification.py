@@ -8,19 +8,19 @@ import torch
 from numpy.typing import NDArray
 
 from nmt.data import EOS, collate
-from nmt.export.scripts.text import Text
+from nmt.export.scripts.text import TextCodec
 from nmt.inference.translator import Translator
 
-LIMIT = 1e-3
+MAX_LOG_PROB_DIFFERENCE = 1e-3
 """Largest difference of a token's log-probability that is accepted."""
 
 SENTENCES, WORDS = 12, 24
 
 
-class Loaded:
+class ExportedModel:
     """An exported model, run by its own engine; `text` maps its source language to ids."""
 
-    text: Text
+    text: TextCodec
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, without end token."""
@@ -31,7 +31,7 @@ class Loaded:
         raise NotImplementedError
 
 
-class Sentences(NamedTuple):
+class VerificationSample(NamedTuple):
     """Texts of random pieces, their ids, and random ids to be scored as their translations."""
 
     texts: list[str]
@@ -39,7 +39,7 @@ class Sentences(NamedTuple):
     targets: list[list[int]]
 
 
-def difference(translator: Translator, loaded: Loaded, longest: int) -> float:
+def max_log_prob_difference(translator: Translator, loaded: ExportedModel, longest: int) -> float:
     """Return the largest difference between the two models' log-probabilities of a token, in nats.
 
     Args:
@@ -57,15 +57,15 @@ def difference(translator: Translator, loaded: Loaded, longest: int) -> float:
             raise ValueError(f"the exported tokenizer is not ours: it makes {theirs} of {text!r}, ours {ours}")
     scores = zip(log_probs(translator, sample), loaded.log_probs(sample.sources, sample.targets), strict=True)
     worst = max(float(np.abs(ours - theirs).max()) for ours, theirs in scores)
-    if not worst <= LIMIT:
+    if not worst <= MAX_LOG_PROB_DIFFERENCE:
         raise ValueError(
-            f"the exported model is not ours: log-probabilities differ by up to {worst:.2g}, more than {LIMIT:g}; "
+            f"the exported model is not ours: log-probabilities differ by up to {worst:.2g}, more than {MAX_LOG_PROB_DIFFERENCE:g}; "
             "nothing was written"
         )
     return worst
 
 
-def sentences(translator: Translator, longest: int) -> Sentences:
+def sentences(translator: Translator, longest: int) -> VerificationSample:
     """Draw sentences of at most `longest` tokens, always the same for a tokenizer."""
     rng, tokenizer = np.random.default_rng(1), translator.tokenizer
     lengths = rng.integers(1, longest, size=(2, SENTENCES), endpoint=True)
@@ -74,11 +74,11 @@ def sentences(translator: Translator, longest: int) -> Sentences:
         [rng.integers(EOS + 1, size, size=length).tolist() for length in row]
         for row, size in zip(lengths, (tokenizer.source_size, tokenizer.target_size), strict=True)
     )
-    return Sentences([tokenizer.decode_source(ids).strip(" ") for ids in sources], sources, targets)
+    return VerificationSample([tokenizer.decode_source(ids).strip(" ") for ids in sources], sources, targets)
 
 
 @torch.no_grad()
-def log_probs(translator: Translator, sample: Sentences) -> list[NDArray[Any]]:
+def log_probs(translator: Translator, sample: VerificationSample) -> list[NDArray[Any]]:
     """Score the sentences by one teacher-forced pass of our model."""
     batch = collate(sample.sources, sample.targets)
     logits, _ = translator.model.eval()(batch.source, batch.source_mask, batch.inputs)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from nmt.data import Tokenizer
-from nmt.data.vocabulary import SPECIALS, Model
+from nmt.data.vocabulary import SPECIAL_TOKENS, TokenizerModel
 
 SIDES = ("source", "target")
 
@@ -23,18 +23,18 @@ def write(tokenizer: Tokenizer, folder: Path) -> None:
             (folder / f"{side}.json").write_text(entries, encoding="utf-8")
 
 
-def pieces(model: Model) -> list[str]:
+def pieces(model: TokenizerModel) -> list[str]:
     """Return a name for every id: the special symbols, then the library's own pieces, or words, or characters."""
     state = model.state()
     if "model" not in state:
-        return [*SPECIALS, *state["items"]]
+        return [*SPECIAL_TOKENS, *state["items"]]
     import sentencepiece
 
     processor = sentencepiece.SentencePieceProcessor(model_proto=state["model"])
     return [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
 
 
-def names(model: Model) -> list[str]:
+def names(model: TokenizerModel) -> list[str]:
     """Return the pieces, with a mark where one would be the same as another: a word of the text may be called "<s>"."""
     taken: dict[str, None] = {}
     for piece in pieces(model):

@@ -7,38 +7,38 @@ from typing import NamedTuple
 
 from nmt.alignment import (
     AlignmentConfig,
+    AlignmentExample,
     AlignmentScore,
-    Choice,
-    Gold,
+    AlignmentSource,
+    GoldAlignment,
+    HeadSelection,
     Link,
-    Reading,
-    Sentence,
-    candidates,
-    choose,
-    compare,
-    lexical_gold,
+    alignment_error_rate,
+    candidate_sources,
+    ibm1_alignments,
     read_gold,
-    score,
+    score_sources,
+    select_source,
 )
-from nmt.alignment.writers import Aligned, counted_as_in
-from nmt.data import EOS, DataConfig, Pair, gold_path, read_pairs
+from nmt.alignment.writers import AlignedPair, word_counts_match
+from nmt.data import EOS, DataConfig, SentencePair, alignment_path, read_pairs
 from nmt.inference.translator import Translator
 
 log = logging.getLogger(__name__)
 
-CHUNK = 1000
+ALIGN_CHUNK_PAIRS = 1000
 """Pairs whose attention is in memory at a time."""
-CHANGED = "the tokenizer's normalisation changes their words"
+WORDS_CHANGED = "the tokenizer's normalisation changes their words"
 
 Texts = Sequence[tuple[str, str]]
 
 
-class Against(NamedTuple):
+class AlignmentEvaluation(NamedTuple):
     """Links beside gold: their score, the links, and what every layer, head, shift and null would score by argmax."""
 
     score: AlignmentScore
     links: list[list[Link]]
-    readings: dict[Reading, AlignmentScore]
+    readings: dict[AlignmentSource, AlignmentScore]
 
 
 class Aligner:
@@ -50,11 +50,11 @@ class Aligner:
         reading: which layer and head; None until `choose` was called.
     """
 
-    def __init__(self, translator: Translator, config: AlignmentConfig, reading: Reading | None = None) -> None:
+    def __init__(self, translator: Translator, config: AlignmentConfig, reading: AlignmentSource | None = None) -> None:
         self.translator, self.config, self.reading = translator, config, reading
         self.tokenizer = translator.tokenizer
 
-    def choose(self, pairs: Texts, gold: Sequence[Gold] | None, where: str) -> Choice | None:
+    def select_head(self, pairs: Texts, gold: Sequence[GoldAlignment] | None, where: str) -> HeadSelection | None:
         """Chooses what the options leave open, by the lowest error on these pairs, and keeps it as `reading`.
 
         Args:
@@ -70,23 +70,23 @@ class Aligner:
         """
         by = f"AER on {where}" if gold is not None else f"agreement with a lexical aligner on {where}"
         if gold is None:
-            gold = lexical_gold([(_split(source), _split(target)) for source, target in pairs])
+            gold = ibm1_alignments([(_split(source), _split(target)) for source, target in pairs])
         shape = self._shape()
         if shape is None:
             return None
-        readings = candidates(self.config, *shape)
+        readings = candidate_sources(self.config, *shape)
         if len(readings) == 1:
             by = "the options"
         sentences = (one for _, one in self._sentences(pairs, gold))
         first = next(sentences, None)
         if first is None:
-            choice = Choice(readings[0], "nothing, since there was no pair to choose on", {})
+            choice = HeadSelection(readings[0], "nothing, since there was no pair to choose on", {})
         else:
-            choice = choose(chain([first], sentences), readings, by)
+            choice = select_source(chain([first], sentences), readings, by)
         self.reading = choice.reading
         return choice
 
-    def against(self, pairs: Texts, gold: Sequence[Gold]) -> Against | None:
+    def evaluate(self, pairs: Texts, gold: Sequence[GoldAlignment]) -> AlignmentEvaluation | None:
         """Links of given pairs, and the error of every reading that there is; None for a model without attention.
 
         A pair whose words the tokenizer changes has no links, and no part in what the readings have.
@@ -95,7 +95,7 @@ class Aligner:
         links: list[list[Link]] = [[] for _ in pairs]
         reading = self.reading
 
-        def noting(found: Iterable[tuple[int, Sentence]]) -> Iterator[Sentence]:
+        def noting(found: Iterable[tuple[int, AlignmentExample]]) -> Iterator[AlignmentExample]:
             for i, one in found:
                 links[i] = reading.links(one.weights, one.target_words, one.source_words)
                 yield one
@@ -103,73 +103,73 @@ class Aligner:
         shape = self._shape()
         if shape is None:
             return None
-        readings = candidates(AlignmentConfig(links="argmax"), *shape)
-        scores = compare(noting(self._sentences(pairs, gold)), readings)
-        return Against(score(links, gold), links, dict(zip(readings, scores, strict=True)))
+        readings = candidate_sources(AlignmentConfig(decision="argmax"), *shape)
+        scores = score_sources(noting(self._sentences(pairs, gold)), readings)
+        return AlignmentEvaluation(alignment_error_rate(links, gold), links, dict(zip(readings, scores, strict=True)))
 
-    def _sentences(self, pairs: Texts, gold: Sequence[Gold]) -> Iterator[tuple[int, Sentence]]:
+    def _sentences(self, pairs: Texts, gold: Sequence[GoldAlignment]) -> Iterator[tuple[int, AlignmentExample]]:
         sources = self.tokenizer.encode_source([source for source, _ in pairs])
         targets = self.tokenizer.encode_target([target for _, target in pairs])
         changed = 0
-        for i, weights in self.translator.attention(sources, targets):
+        for i, weights in self.translator.attention_weights(sources, targets):
             target_words, source_words = self._words(sources[i], targets[i])
-            if counted_as_in(pairs[i][0], source_words) and counted_as_in(pairs[i][1], target_words):
-                yield i, Sentence(weights, target_words, source_words, gold[i])
+            if word_counts_match(pairs[i][0], source_words) and word_counts_match(pairs[i][1], target_words):
+                yield i, AlignmentExample(weights, target_words, source_words, gold[i])
             else:
                 changed += 1
         if changed:
-            log.warning("%d of %d pairs are not compared with their links: %s", changed, len(pairs), CHANGED)
+            log.warning("%d of %d pairs are not compared with their links: %s", changed, len(pairs), WORDS_CHANGED)
 
     def _shape(self) -> tuple[int, int] | None:
         """Layers and heads; None for a model without attention."""
-        found = next(self.translator.attention([[]], [[]]), None)
+        found = next(self.translator.attention_weights([[]], [[]]), None)
         return None if found is None else (found[1].shape[0], found[1].shape[1])
 
     def _words(self, source: Sequence[int], target: Sequence[int]) -> tuple[list[int], list[int]]:
-        return self.tokenizer.target_words([*target, EOS]), self.tokenizer.source_words([*source, EOS])
+        return self.tokenizer.target_word_ids([*target, EOS]), self.tokenizer.source_word_ids([*source, EOS])
 
-    def align(self, pairs: Texts) -> Iterator[list[Aligned]]:
+    def align(self, pairs: Texts) -> Iterator[list[AlignedPair]]:
         """The pairs in order, aligned, `CHUNK` at a time; nothing for a model without attention.
 
         Where the tokenizer's normalisation makes other words of a text (as NFKC does of one with U+00A0), the pair has
         no links: there would be no telling what words they link. How many is logged.
         """
         changed = 0
-        for begin in range(0, len(pairs), CHUNK):
-            part = pairs[begin : begin + CHUNK]
+        for begin in range(0, len(pairs), ALIGN_CHUNK_PAIRS):
+            part = pairs[begin : begin + ALIGN_CHUNK_PAIRS]
             sources = self.tokenizer.encode_source([source for source, _ in part])
             targets = self.tokenizer.encode_target([target for _, target in part])
             found = self.align_ids(part, sources, targets)
             if not found:
                 return
-            changed += sum(not one.is_numbered for one in found)
+            changed += sum(not one.words_match for one in found)
             yield found
         if changed:
-            log.warning("%d of %d pairs have no links: %s", changed, len(pairs), CHANGED)
+            log.warning("%d of %d pairs have no links: %s", changed, len(pairs), WORDS_CHANGED)
 
     def align_ids(
         self, texts: Texts, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
-    ) -> list[Aligned]:
+    ) -> list[AlignedPair]:
         """As `align`, of token ids without end tokens, whose texts are given; [] for a model without attention."""
         assert self.reading is not None, "choose first"
-        found: list[Aligned | None] = [None] * len(texts)
-        for i, weights in self.translator.attention(sources, targets):
+        found: list[AlignedPair | None] = [None] * len(texts)
+        for i, weights in self.translator.attention_weights(sources, targets):
             target_words, source_words = self._words(sources[i], targets[i])
-            one = Aligned(
+            one = AlignedPair(
                 *texts[i],
-                [*self.tokenizer.source_pieces(sources[i]), "</s>"],
-                [*self.tokenizer.target_pieces(targets[i]), "</s>"],
+                [*self.tokenizer.source_subwords(sources[i]), "</s>"],
+                [*self.tokenizer.target_subwords(targets[i]), "</s>"],
                 source_words,
                 target_words,
                 weights,
-                self.reading.words(weights, target_words, source_words),
+                self.reading.word_matrix(weights, target_words, source_words),
                 self.reading.links(weights, target_words, source_words),
             )
-            found[i] = one if one.is_numbered else one._replace(links=[])
+            found[i] = one if one.words_match else one._replace(links=[])
         return [one for one in found if one is not None]
 
 
-def validation_texts(config: DataConfig, num: int) -> tuple[list[Pair], list[Gold] | None] | None:
+def load_validation_pairs(config: DataConfig, num: int) -> tuple[list[SentencePair], list[GoldAlignment] | None] | None:
     """The first pairs of the validation set and their gold links, if they are still where they were.
 
     Raises ValueError when they are there and cannot be read.
@@ -179,14 +179,14 @@ def validation_texts(config: DataConfig, num: int) -> tuple[list[Pair], list[Gol
     except OSError as error:
         log.info("the validation set is not there any more (%s)", error)
         return None
-    path = gold_path(config, "valid")
+    path = alignment_path(config, "valid")
     gold = read_gold(path, pairs) if path is not None else None
     return pairs[:num], gold[:num] if gold is not None else None
 
 
-def chosen(
+def aligner_with_selected_head(
     translator: Translator, config: AlignmentConfig, data: DataConfig | None, pairs: Texts
-) -> tuple[Aligner, Choice | None]:
+) -> tuple[Aligner, HeadSelection | None]:
     """An aligner whose layer and head were chosen on the validation set of `data`.
 
     Args:
@@ -203,15 +203,18 @@ def chosen(
         ValueError: as `Aligner.choose`, or the validation set cannot be read.
     """
     aligner = Aligner(translator, config)
-    found = validation_texts(data, config.choose_on) if data is not None else None
+    found = load_validation_pairs(data, config.selection_pairs) if data is not None else None
     carried = translator.carried
-    choice: Choice | None
+    choice: HeadSelection | None
     if found is None and carried.by and config.is_open:
-        aligner.reading, choice = carried.reading, Choice(carried.reading, f"{carried.by}, when it was trained", {})
+        aligner.reading, choice = (
+            carried.reading,
+            HeadSelection(carried.reading, f"{carried.by}, when it was trained", {}),
+        )
     elif found is None:
-        choice = aligner.choose(pairs[: config.choose_on], None, "the text itself")
+        choice = aligner.select_head(pairs[: config.selection_pairs], None, "the text itself")
     else:
-        choice = aligner.choose(*found, "the validation set")
+        choice = aligner.select_head(*found, "the validation set")
     if choice is not None:
         log.info("alignments are read from %s; chosen by %s", choice.reading, choice.by)
     return aligner, choice

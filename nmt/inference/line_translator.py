@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from nmt.alignment.pharaoh import num_words
 from nmt.inference.sentence_splitter import MARKS, split
-from nmt.inference.translator import EMPTY, Translation, Translator
+from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator
 
 
-class Answer(NamedTuple):
+class LineTranslation(NamedTuple):
     """What became of a line.
 
     source: the line as it was read, bytes that are not UTF-8 replaced; "" for one that was too long to be kept.
@@ -24,7 +24,7 @@ class Answer(NamedTuple):
     best: list[list[Translation]]
     error: str | None = None
 
-    def ranked(self) -> list[Translation]:
+    def n_best(self) -> list[Translation]:
         """The whole line's translations, the best first: the best ones of its parts put together, then the second ones.
 
         In parts, `log_prob` is their sum, and `score` their mean, each part weighted by the tokens (with the end token)
@@ -33,7 +33,7 @@ class Answer(NamedTuple):
         log p / length, as in one piece.
         """
         if not self.best:
-            return [EMPTY]
+            return [EMPTY_TRANSLATION]
         if len(self.best) == 1:
             return self.best[0]
         # a part of spaces has no translation and no score
@@ -46,11 +46,13 @@ class Answer(NamedTuple):
             text = _joined([t.text for t in chosen], self.parts).text.strip(" ")
             score = sum(num * t.score for num, t in zip(nums, chosen, strict=True)) / sum(nums)
             tokens = [token for t in chosen for token in t.tokens]
-            found.append(Translation(text, tokens, score, any(t.cut for t in chosen), sum(t.log_prob for t in chosen)))
+            found.append(
+                Translation(text, tokens, score, any(t.truncated for t in chosen), sum(t.log_prob for t in chosen))
+            )
         return found
 
 
-class Answers:
+class LineTranslator:
     """Answers lines, and counts what was out of the ordinary in `counts`.
 
     Args:
@@ -60,10 +62,10 @@ class Answers:
 
     def __init__(self, translator: Translator, longest: int) -> None:
         self.translator = translator
-        self.longest = longest if translator.longest is None else min(longest, translator.longest)
+        self.longest = longest if translator.max_source_length is None else min(longest, translator.max_source_length)
         self.counts: Counter[str] = Counter()
 
-    def answer(self, lines: Sequence[bytes | None]) -> list[Answer]:
+    def translate_lines(self, lines: Sequence[bytes | None]) -> list[LineTranslation]:
         """One answer for each line, in order. A line that fails has an answer that says so, and harms no other."""
         read = [self._read(line) for line in lines]
         parts = [[] if error else self._parts(text) for text, error in read]
@@ -71,14 +73,14 @@ class Answers:
         try:
             translated = iter(self.translator.n_best(texts))
             answers = [
-                Answer(text, found, [next(translated) for _ in found], error)
+                LineTranslation(text, found, [next(translated) for _ in found], error)
                 for (text, error), found in zip(read, parts, strict=True)
             ]
         except (ValueError, RuntimeError) as failure:  # out of memory, above all: fewer at a time may do
             if len(lines) > 1:
-                return [self.answer([line])[0] for line in lines]
+                return [self.translate_lines([line])[0] for line in lines]
             reason = " ".join(str(failure).split())[:200]
-            return [Answer(read[0][0], [], [], f"not translated: {reason}")]
+            return [LineTranslation(read[0][0], [], [], f"not translated: {reason}")]
         for answer in answers:
             self._count(answer)
         return answers
@@ -99,37 +101,37 @@ class Answers:
             return [text]
         return split(text, lambda piece: len(encode([piece])[0]), self.longest)
 
-    def _count(self, answer: Answer) -> None:
+    def _count(self, answer: LineTranslation) -> None:
         self.counts["split"] += len(answer.parts) > 1
-        self.counts["cut"] += any(best[0].cut for best in answer.best)
+        self.counts["cut"] += any(best[0].truncated for best in answer.best)
 
-    def record(self, number: int, answer: Answer) -> dict[str, Any]:
+    def to_json(self, number: int, answer: LineTranslation) -> dict[str, Any]:
         """What is known of an answer, as JSON can hold it. Links are (source, target) from 0, of words and subwords."""
-        ranked = answer.ranked()
+        ranked = answer.n_best()
         best = ranked[0]
         found: dict[str, Any] = {"line": number, "source": answer.source, "translation": best.text}
         if answer.error is not None:
             return {**found, "error": answer.error}
-        found |= {"score": best.score, "log_prob": best.log_prob, "cut": best.cut, "parts": len(answer.parts)}
-        if self.translator.config.num_best > 1:
+        found |= {"score": best.score, "log_prob": best.log_prob, "cut": best.truncated, "parts": len(answer.parts)}
+        if self.translator.config.n_best > 1:
             keys = ("text", "score", "log_prob", "cut")
-            found["n_best"] = [dict(zip(keys, (t.text, t.score, t.log_prob, t.cut), strict=True)) for t in ranked]
+            found["n_best"] = [dict(zip(keys, (t.text, t.score, t.log_prob, t.truncated), strict=True)) for t in ranked]
         return {**found, **self._alignment(answer)}
 
-    def _alignment(self, answer: Answer) -> dict[str, Any]:
+    def _alignment(self, answer: LineTranslation) -> dict[str, Any]:
         """Subwords of both sides, the links between them and between words, and which layer and head they are read
         from; None without attention."""
         tokenizer = self.translator.tokenizer
         sources = tokenizer.encode_source(answer.parts)
         targets = [best[0].tokens for best in answer.best]
         found: dict[str, Any] = {
-            "source_pieces": [piece for ids in sources for piece in tokenizer.source_pieces(ids)],
-            "target_pieces": [piece for ids in targets for piece in tokenizer.target_pieces(ids)],
+            "source_pieces": [piece for ids in sources for piece in tokenizer.source_subwords(ids)],
+            "target_pieces": [piece for ids in targets for piece in tokenizer.target_subwords(ids)],
             "links": [],
             "piece_links": [],
-            "read_from": self.translator.in_words(self.translator.carried.reading),
+            "read_from": self.translator.describe(self.translator.carried.reading),
         }
-        weights = dict(self.translator.attention(sources, targets))
+        weights = dict(self.translator.attention_weights(sources, targets))
         if sources and not weights:
             return {**found, "links": None, "piece_links": None, "read_from": None}
         first_source = _joined(answer.parts).first
@@ -139,14 +141,14 @@ class Answers:
         for i, (source, target) in enumerate(zip(sources, targets, strict=True)):
             words = self.translator.word_alignment(weights[i], source, target)
             links |= dict.fromkeys((first_source[i] + s, first_target[i] + t) for s, t in words.links)
-            pieces = self.translator.piece_links(weights[i], source, target)
+            pieces = self.translator.subword_links(weights[i], source, target)
             found["piece_links"] += [[before[0] + s, before[1] + t] for s, t in pieces]
             before = [before[0] + len(source), before[1] + len(target)]
         found["links"] = [list(link) for link in links]
         return found
 
 
-class _Joined(NamedTuple):
+class _JoinedText(NamedTuple):
     """Texts one behind the other.
 
     first: the number of each one's first word; that may be the last word of the one before, which goes on.
@@ -156,7 +158,7 @@ class _Joined(NamedTuple):
     first: list[int]
 
 
-def _joined(texts: Sequence[str], parts: Sequence[str] = ()) -> _Joined:
+def _joined(texts: Sequence[str], parts: Sequence[str] = ()) -> _JoinedText:
     """Joins texts; those that translate `parts` with a space where a part was not cut off inside a word."""
     pieces: list[str] = []
     first: list[int] = []
@@ -170,7 +172,7 @@ def _joined(texts: Sequence[str], parts: Sequence[str] = ()) -> _Joined:
         if parts and inside and _ends_at_mark(parts[number]):
             pieces.append(" ")
             inside = False
-    return _Joined("".join(pieces), first)
+    return _JoinedText("".join(pieces), first)
 
 
 def _ends_at_mark(part: str) -> bool:

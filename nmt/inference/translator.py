@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from nmt import alignment, search
-from nmt.alignment import Carried, Reading
+from nmt.alignment import AlignmentSource, StoredAlignmentSource
 from nmt.attention import CROSS, Attention
-from nmt.data import EOS, Tokenizer, collate, on_device
-from nmt.models import MODELS, Seq2Seq, build
-from nmt.options import from_primitive
+from nmt.data import EOS, Tokenizer, batch_to_device, collate
+from nmt.models import MODELS, Seq2Seq, build_model
+from nmt.options import from_dict
 from nmt.search import SearchConfig
 
 BATCH_TOKENS = 4096
@@ -31,11 +31,11 @@ class Translation(NamedTuple):
     text: str
     tokens: list[int]
     score: float
-    cut: bool
+    truncated: bool
     log_prob: float = 0.0
 
 
-EMPTY = Translation("", [], 0.0, False)
+EMPTY_TRANSLATION = Translation("", [], 0.0, False)
 
 
 class WordAlignment(NamedTuple):
@@ -68,12 +68,12 @@ class Translator:
         config: SearchConfig,
         device: torch.device,
         *,
-        carried: Carried | None = None,
+        carried: StoredAlignmentSource | None = None,
         member: int | None = None,
         on_sample: Callable[[], None] | None = None,
     ) -> None:
         self.model, self.tokenizer, self.config, self.device = model, tokenizer, config, device
-        self.carried, self.member, self.on_sample = carried or Carried(), member, on_sample
+        self.carried, self.member, self.on_sample = carried or StoredAlignmentSource(), member, on_sample
         if config.coverage_penalty and not _attends(model):
             raise ValueError(
                 f"search.coverage_penalty={config.coverage_penalty}: the model has no attention; set it to 0"
@@ -92,7 +92,7 @@ class Translator:
         """
         if len(contents) == 1:
             return cls.from_checkpoint(contents[0], config, device)
-        first, *others = tokenizers = [Tokenizer.from_state(content["tokenizer"]) for content in contents]
+        first, *others = tokenizers = [Tokenizer.from_state_dict(content["tokenizer"]) for content in contents]
         for number, other in enumerate(others, 2):
             if other.digest != first.digest:
                 raise ValueError(
@@ -103,19 +103,32 @@ class Translator:
         member = next((number for number, model in enumerate(models, 1) if _attends(model)), 1)
         ensemble = search.Ensemble(models).to(device).eval()
         config = config or _search_config(contents[0])
-        return cls(ensemble, first, config, device, carried=Carried.of(contents[member - 1]), member=member)
+        return cls(
+            ensemble,
+            first,
+            config,
+            device,
+            carried=StoredAlignmentSource.from_dict(contents[member - 1]),
+            member=member,
+        )
 
     @classmethod
     def from_checkpoint(
         cls, content: dict[str, Any], config: SearchConfig | None, device: torch.device
     ) -> "Translator":
         """From what `checkpoint.load` returned; `config` None: search as in training."""
-        tokenizer = Tokenizer.from_state(content["tokenizer"])
+        tokenizer = Tokenizer.from_state_dict(content["tokenizer"])
         model = _model(content, tokenizer).to(device).eval()
-        return cls(model, tokenizer, config or _search_config(content), device, carried=Carried.of(content))
+        return cls(
+            model,
+            tokenizer,
+            config or _search_config(content),
+            device,
+            carried=StoredAlignmentSource.from_dict(content),
+        )
 
     @property
-    def attentive(self) -> Seq2Seq:
+    def attention_model(self) -> Seq2Seq:
         """The model whose attention is read: of an ensemble one member, else the model itself."""
         if self.member is None:
             return self.model
@@ -124,7 +137,7 @@ class Translator:
         assert isinstance(found, Seq2Seq)
         return found
 
-    def in_words(self, reading: Reading) -> str:
+    def describe(self, reading: AlignmentSource) -> str:
         """Where alignments are read from; of an ensemble also of which model."""
         return str(reading) + ("" if self.member is None else f", of model {self.member} of the ensemble")
 
@@ -173,7 +186,7 @@ class Translator:
                 found[wanted[index]] = self._ranked(hypotheses)
                 if on_batch is not None and len(found) % self.config.batch_size == 0:
                     on_batch(len(found))
-        return [found.get(index, [EMPTY]) for index in range(len(sources))]
+        return [found.get(index, [EMPTY_TRANSLATION]) for index in range(len(sources))]
 
     def stream(self, text: str, *, prefix: str = "") -> Iterator[Translation]:
         """The translation of one text as it comes: the most promising one after every step, at last the translation.
@@ -181,13 +194,13 @@ class Translator:
         Raises:
             ValueError: as `translate`.
         """
-        for found in self.growing(text, prefix=prefix):
+        for found in self.stream_n_best(text, prefix=prefix):
             yield found[0]
 
-    def growing(self, text: str, *, prefix: str = "") -> Iterator[list[Translation]]:
+    def stream_n_best(self, text: str, *, prefix: str = "") -> Iterator[list[Translation]]:
         """As `stream`; what comes last are the `num_best` translations, the best first, as `n_best` gives them."""
         if self.config.method == "beam" and text.strip(" "):
-            source, mask = search.batch(self.model, self.tokenizer.encode_source([text]))
+            source, mask = search.make_source_batch(self.model, self.tokenizer.encode_source([text]))
             begun = self.tokenizer.encode_target([prefix])
             with _evaluating(self.model), torch.no_grad():
                 beam = search.BeamSearch(
@@ -195,31 +208,33 @@ class Translator:
                 )
                 while not beam.done:
                     beam.step()
-                    (tokens,) = beam.leading()
+                    (tokens,) = beam.best_so_far()
                     yield [Translation(self.tokenizer.decode_target(tokens), tokens, 0.0, False)]
                 yield self._ranked(beam.results()[0])
         else:
             yield self.n_best([text], prefixes=[prefix])[0]
 
     @property
-    def longest(self) -> int | None:
+    def max_source_length(self) -> int | None:
         """The longest source that the model can take, in tokens without end token; None: any."""
         return None if self.model.max_source is None else self.model.max_source - 1
 
     def _ranked(self, hypotheses: Sequence[search.Hypothesis]) -> list[Translation]:
         """The translations wanted of what was found for one sentence; drawn ones by expected utility for mbr."""
         found = [
-            Translation(self.tokenizer.decode_target(h.tokens), h.tokens, h.score, h.cut, h.log_prob)
+            Translation(self.tokenizer.decode_target(h.tokens), h.tokens, h.score, h.truncated, h.log_prob)
             for h in hypotheses
         ]
         if self.config.method == "mbr":
-            scores = search.expected_utilities([t.text for t in found], self.config.utility, on_sample=self.on_sample)
+            scores = search.expected_utilities(
+                [t.text for t in found], self.config.mbr_utility, on_sample=self.on_sample
+            )
             found = [t._replace(score=float(score)) for t, score in zip(found, scores, strict=True)]
             distinct = {t.text: t for t in reversed(found)}  # of equal texts the most probable
             found = sorted(distinct.values(), key=lambda t: (-t.score, -t.log_prob, t.tokens))
-        return found[: self.config.num_best]
+        return found[: self.config.n_best]
 
-    def attention(
+    def attention_weights(
         self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """One teacher-forced pass of `attentive` over given pairs of ids (without end tokens).
@@ -228,11 +243,11 @@ class Translator:
             (index, weights (L, H, T, S)) with T and S counting the end token; nothing for a model without attention.
         """
         order = sorted(range(len(sources)), key=lambda i: (len(sources[i]), len(targets[i])))
-        model = self.attentive
+        model = self.attention_model
         with _evaluating(model), torch.no_grad():
             for rows in _batches(order, sources, targets):
-                batch = on_device(collate([sources[i] for i in rows], [targets[i] for i in rows]), self.device)
-                nowhere = batch.places[:0]  # no logits are wanted
+                batch = batch_to_device(collate([sources[i] for i in rows], [targets[i] for i in rows]), self.device)
+                nowhere = batch.label_indices[:0]  # no logits are wanted
                 _, record = model(batch.source, batch.source_mask, batch.inputs, attention=True, positions=nowhere)
                 if record is None:
                     return
@@ -244,13 +259,13 @@ class Translator:
         self, weights: NDArray[np.float32], source: Sequence[int], target: Sequence[int]
     ) -> WordAlignment:
         """What alignments are read from of weights (L, H, T, S), projected from subwords to words."""
-        source_words = self.tokenizer.source_words([*source, EOS])
-        target_words = self.tokenizer.target_words([*target, EOS])
+        source_words = self.tokenizer.source_word_ids([*source, EOS])
+        target_words = self.tokenizer.target_word_ids([*target, EOS])
         reading = self.carried.reading
-        matrix = reading.words(weights, target_words, source_words)
-        return WordAlignment(matrix, alignment.links(matrix, null=reading.null, threshold=reading.threshold))
+        matrix = reading.word_matrix(weights, target_words, source_words)
+        return WordAlignment(matrix, alignment.hard_alignment(matrix, null=reading.null, threshold=reading.threshold))
 
-    def piece_links(
+    def subword_links(
         self, weights: NDArray[np.float32], source: Sequence[int], target: Sequence[int]
     ) -> list[tuple[int, int]]:
         """Links (source, target) of subwords, read as `word_alignment` is: where each target subword attends to most,
@@ -258,32 +273,34 @@ class Translator:
         reading, num = self.carried.reading, len(source)
         if not num:
             return []
-        rows = reading.select(weights)[reading.shift :][: len(target), : None if reading.null else num]
+        rows = reading.matrix(weights)[reading.shift :][: len(target), : None if reading.null else num]
         return [(int(s), t) for t, s in enumerate(rows.argmax(-1)) if s < num]
 
     def links(self, pairs: Sequence[tuple[str, str]]) -> list[list[tuple[int, int]]] | None:
         """Word links of given pairs of texts, from attention; None for a model without attention."""
         sources = self.tokenizer.encode_source([source for source, _ in pairs])
         targets = self.tokenizer.encode_target([target for _, target in pairs])
-        found = {i: self.word_alignment(w, sources[i], targets[i]).links for i, w in self.attention(sources, targets)}
+        found = {
+            i: self.word_alignment(w, sources[i], targets[i]).links for i, w in self.attention_weights(sources, targets)
+        }
         return [found[i] for i in range(len(pairs))] if found else None
 
 
 def _model(content: dict[str, Any], tokenizer: Tokenizer) -> Seq2Seq:
     stored = content["config"]["model"]
-    config = from_primitive(MODELS[stored["architecture"]].config, stored, "model.")
-    model = build(config, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
+    config = from_dict(MODELS[stored["architecture"]].config, stored, "model.")
+    model = build_model(config, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
     model.load_state_dict(content["model"])
     return model
 
 
 def _search_config(content: dict[str, Any]) -> SearchConfig:
-    return from_primitive(SearchConfig, content["config"]["search"], "search.")
+    return from_dict(SearchConfig, content["config"]["search"], "search.")
 
 
 def _attends(model: Seq2Seq) -> bool:
     """Whether it has attention to the source."""
-    return any(isinstance(module, Attention) and module.site == CROSS for module in model.modules())
+    return any(isinstance(module, Attention) and module.attention_type == CROSS for module in model.modules())
 
 
 @contextlib.contextmanager

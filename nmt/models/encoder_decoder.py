@@ -6,11 +6,11 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from nmt.attention import NONE, SCORES
-from nmt.models.layers import TIES, embedding, lowered
-from nmt.models.seq2seq import AttentionRecord, Seq2Seq, State
+from nmt.models.layers import TIES, make_embedding, to_autocast_dtype
+from nmt.models.seq2seq import AttentionWeights, DecoderState, Seq2Seq
 
 
-class EncoderPart(Protocol):
+class EncoderProtocol(Protocol):
     """dim: width of its outputs. longest: the longest source it can read; None: any."""
 
     dim: int
@@ -20,28 +20,30 @@ class EncoderPart(Protocol):
         """Embedded source (B, S, E) and mask (B, S) -> outputs (B, S, dim) and a summary (B, dim)."""
 
 
-class DecoderPart(Protocol):
+class DecoderProtocol(Protocol):
     """dim: width of embedded inputs and of finished features. longest: the longest target; None: any."""
 
     dim: int
     longest: int | None
 
-    def prepare(self, values: Tensor) -> State:
+    def precompute(self, values: Tensor) -> DecoderState:
         """Encoder outputs (B, S, D) -> what attention needs of them, once per sentence."""
 
-    def start(self, memory: State) -> State:
+    def init_state(self, memory: DecoderState) -> DecoderState:
         """The state before the first token; memory holds "summary" and "mask" too."""
 
-    def reserve(self, state: State, steps: int) -> State:
+    def allocate_cache(self, state: DecoderState, steps: int) -> DecoderState:
         """See `Seq2Seq.reserve`."""
 
-    def fork(self, state: State, to: Tensor, of: Tensor, since: Tensor) -> None:
+    def reorder_state(self, state: DecoderState, to: Tensor, of: Tensor, since: Tensor) -> None:
         """See `Seq2Seq.fork`."""
 
-    def unroll(self, x: Tensor, state: State, memory: State, *, record: bool) -> tuple[Tensor, Tensor | None, State]:
+    def unroll(
+        self, x: Tensor, state: DecoderState, memory: DecoderState, *, record: bool
+    ) -> tuple[Tensor, Tensor | None, DecoderState]:
         """Embedded inputs (B, T, E) -> features (B, T, any), weights (B, L, H, T, S) or None, the state after them."""
 
-    def finish(self, features: Tensor) -> Tensor:
+    def output_features(self, features: Tensor) -> Tensor:
         """Features where logits are wanted (..., any) -> what is compared with the output matrix (..., dim)."""
 
 
@@ -49,7 +51,7 @@ MATCHES = (NONE, "parameters", "flops")
 
 
 @dataclass
-class MatchConfig:
+class ParameterMatchingConfig:
     """How a model is made as large as a reference, so that a comparison of scores is none of sizes; see
     `nmt.models.parameter_matching`.
 
@@ -62,7 +64,7 @@ class MatchConfig:
     match_width: str = "feed_forward"
     match_score: str = "scaled"
 
-    def check_match(self) -> None:
+    def validate_matching(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
         if self.match not in MATCHES:
             raise ValueError(f"model.match={self.match}: must be one of {', '.join(MATCHES)}")
@@ -78,13 +80,13 @@ class MatchConfig:
             )
 
 
-def check_tie(tie: str) -> None:
+def validate_tie(tie: str) -> None:
     """Raises ValueError for an unknown degree."""
     if tie not in TIES:
         raise ValueError(f"model.tie={tie}: must be one of {', '.join(TIES)}")
 
 
-def check_dropout(rate: float) -> None:
+def validate_dropout(rate: float) -> None:
     """Raises ValueError for a rate that is none."""
     if not 0 <= rate < 1:
         raise ValueError(f"model.dropout={rate}: must be at least 0 and below 1")
@@ -107,8 +109,8 @@ class EncoderDecoder(Seq2Seq):
 
     def __init__(
         self,
-        encoder: EncoderPart,
-        decoder: DecoderPart,
+        encoder: EncoderProtocol,
+        decoder: DecoderProtocol,
         source_width: int,
         source_size: int,
         target_size: int,
@@ -128,8 +130,8 @@ class EncoderDecoder(Seq2Seq):
                 f"model.tie=all: source embeddings are {source_width} wide and target embeddings {decoder.dim}; "
                 "make the widths equal or set model.tie=output"
             )
-        self.source_embedding = embedding(source_size, source_width, pad)
-        self.target_embedding = self.source_embedding if tie == "all" else embedding(target_size, decoder.dim, pad)
+        self.source_embedding = make_embedding(source_size, source_width, pad)
+        self.target_embedding = self.source_embedding if tie == "all" else make_embedding(target_size, decoder.dim, pad)
         self.encoder, self.decoder = encoder, decoder
         self.max_source, self.max_target = encoder.longest, decoder.longest
         self.output = nn.Linear(decoder.dim, target_size)
@@ -137,26 +139,26 @@ class EncoderDecoder(Seq2Seq):
         if tie != "none":
             self.output.weight = self.target_embedding.weight
 
-    def encode(self, source: Tensor, source_mask: Tensor) -> State:
+    def encode(self, source: Tensor, source_mask: Tensor) -> DecoderState:
         values, summary = self.encoder(self.source_embedding(source), source_mask)
-        return {"mask": source_mask, "summary": summary, **self.decoder.prepare(lowered(values))}
+        return {"mask": source_mask, "summary": summary, **self.decoder.precompute(to_autocast_dtype(values))}
 
-    def start(self, memory: State) -> State:
-        return self.decoder.start(memory)
+    def init_state(self, memory: DecoderState) -> DecoderState:
+        return self.decoder.init_state(memory)
 
-    def reserve(self, state: State, steps: int) -> State:
-        return self.decoder.reserve(state, steps)
+    def allocate_cache(self, state: DecoderState, steps: int) -> DecoderState:
+        return self.decoder.allocate_cache(state, steps)
 
-    def fork(self, state: State, to: Tensor, of: Tensor, since: Tensor) -> None:
-        self.decoder.fork(state, to, of, since)
+    def reorder_state(self, state: DecoderState, to: Tensor, of: Tensor, since: Tensor) -> None:
+        self.decoder.reorder_state(state, to, of, since)
 
     def step(
-        self, token: Tensor, state: State, memory: State, *, attention: bool = False
-    ) -> tuple[Tensor, AttentionRecord | None, State]:
+        self, token: Tensor, state: DecoderState, memory: DecoderState, *, attention: bool = False
+    ) -> tuple[Tensor, AttentionWeights | None, DecoderState]:
         x = self.target_embedding(token).unsqueeze(1)  # (B, 1, E)
         features, weights, state = self.decoder.unroll(x, state, memory, record=attention)
-        logits: Tensor = self.output(self.decoder.finish(features.squeeze(1)))
-        return logits, None if weights is None else AttentionRecord(weights), state
+        logits: Tensor = self.output(self.decoder.output_features(features.squeeze(1)))
+        return logits, None if weights is None else AttentionWeights(weights), state
 
     def forward(
         self,
@@ -166,9 +168,11 @@ class EncoderDecoder(Seq2Seq):
         *,
         attention: bool = False,
         positions: Tensor | None = None,
-    ) -> tuple[Tensor, AttentionRecord | None]:
+    ) -> tuple[Tensor, AttentionWeights | None]:
         memory = self.encode(source, source_mask)
         x = self.target_embedding(inputs)  # (B, T, E)
-        features, weights, _ = self.decoder.unroll(x, self.start(memory), memory, record=attention)
+        features, weights, _ = self.decoder.unroll(x, self.init_state(memory), memory, record=attention)
         features = features if positions is None else features.flatten(0, 1)[positions]  # (B, T, any) or (N, any)
-        return self.output(self.decoder.finish(features)), None if weights is None else AttentionRecord(weights)
+        return self.output(self.decoder.output_features(features)), None if weights is None else AttentionWeights(
+            weights
+        )

@@ -17,29 +17,29 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nmt.attention import CROSS, Attention
 from nmt.attention.scores import Additive
-from nmt.models import Seq2Seq, build
+from nmt.models import Seq2Seq, build_model
 
-LENGTH = 32
+FLOPS_SEQUENCE_LENGTH = 32
 """Tokens on each side of the sentence pair whose FLOPs are counted."""
 
 _ADDITIVE = 4  # for each query, key and coordinate: q + k, tanh, and one multiply-add with v
 _COVERAGE = 2  # and with coverage: one more multiply-add
 
 
-def on_meta(config: Any, source_size: int, target_size: int, *, joint: bool) -> Seq2Seq:
+def build_on_meta(config: Any, source_size: int, target_size: int, *, joint: bool) -> Seq2Seq:
     """The model of a configuration without its numbers; arguments and errors are those of `nmt.models.build`."""
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        return build(config, source_size, target_size, joint=joint)
+        return build_model(config, source_size, target_size, joint=joint)
 
 
-def parts(model: nn.Module) -> dict[str, str]:
+def parameter_groups(model: nn.Module) -> dict[str, str]:
     """For every parameter, each once under its first name, the part of the model that it is counted with.
 
     A part is a child of the model, such as "encoder" or "output", or one of its attentions together, named by the
     option that configures them: "attention" (cross-attention), "encoder_self", "decoder_self".
     """
     owners = {
-        f"{path}.": "attention" if module.site == CROSS else module.site
+        f"{path}.": "attention" if module.attention_type == CROSS else module.attention_type
         for path, module in model.named_modules()
         if isinstance(module, Attention)
     }
@@ -49,10 +49,10 @@ def parts(model: nn.Module) -> dict[str, str]:
     }
 
 
-def parameters(model: nn.Module) -> dict[str, int]:
+def parameter_counts(model: nn.Module) -> dict[str, int]:
     """Number of parameters by part (see `parts`); tied ones count once, where they first appear."""
     found: dict[str, int] = {}
-    part_of = parts(model)
+    part_of = parameter_groups(model)
     for name, parameter in model.named_parameters():
         found[part_of[name]] = found.get(part_of[name], 0) + parameter.numel()
     return found
@@ -69,13 +69,13 @@ def flops_per_token(config: Any, source_size: int, target_size: int, *, joint: b
     Raises:
         ValueError: the model cannot be built.
     """
-    model = on_meta(config, source_size, target_size, joint=joint).eval()
+    model = build_on_meta(config, source_size, target_size, joint=joint).eval()
     hidden: list[int] = []
-    ids = torch.zeros(1, LENGTH, dtype=torch.long, device="meta")
+    ids = torch.zeros(1, FLOPS_SEQUENCE_LENGTH, dtype=torch.long, device="meta")
     counter = FlopCounterMode(display=False)
     with _countable(model, hidden.append), counter, torch.no_grad(), torch.device("meta"):
         model(ids, torch.ones_like(ids, dtype=torch.bool), ids)
-    return float((counter.get_total_flops() + sum(hidden)) / LENGTH)
+    return float((counter.get_total_flops() + sum(hidden)) / FLOPS_SEQUENCE_LENGTH)
 
 
 @contextmanager
@@ -122,6 +122,6 @@ def _counted(score: Additive, count: Callable[[int], None]) -> Callable[..., Ten
     def forward(query: Tensor, keys: Tensor, covered: Tensor | None = None) -> Tensor:
         pairs = query.shape[:-1].numel() * keys.size(-2)
         count(pairs * query.size(-1) * (_ADDITIVE if covered is None else _ADDITIVE + _COVERAGE))
-        return score.plain(query, keys, covered)
+        return score.reference(query, keys, covered)
 
     return forward

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from nmt.models.encoder_decoder import EncoderDecoder, MatchConfig, check_dropout, check_tie
-from nmt.models.rnn import RecurrentEncoderConfig
-from nmt.models.rnn_decoder import WIRINGS, RecurrentDecoderConfig
+from nmt.models.encoder_decoder import EncoderDecoder, ParameterMatchingConfig, validate_dropout, validate_tie
+from nmt.models.rnn import RNNEncoderConfig
+from nmt.models.rnn_decoder import DECODERS, RNNDecoderConfig
 from nmt.models.transformer import TransformerDecoder, TransformerEncoder
 from nmt.models.transformer_layers import TransformerDecoderConfig, TransformerEncoderConfig
 
 
 @dataclass
-class TransformerRNNConfig(RecurrentDecoderConfig, TransformerEncoderConfig, MatchConfig):
+class TransformerRNNConfig(RNNDecoderConfig, TransformerEncoderConfig, ParameterMatchingConfig):
     """A Transformer encoder, `width` wide, and a recurrent decoder; options as in the two architectures.
 
     architecture: transformer_rnn.
@@ -18,17 +18,17 @@ class TransformerRNNConfig(RecurrentDecoderConfig, TransformerEncoderConfig, Mat
     """
 
     architecture: str = "transformer_rnn"
-    tie: str = "output"
+    tie_embeddings: str = "output"
 
     def validate(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
-        self.check_transformer()
-        self.check_encoder()
-        self.check_recurrent()
-        self.check_decoder()
-        check_tie(self.tie)
-        check_dropout(self.dropout)
-        self.check_match()
+        self.validate_transformer()
+        self.validate_encoder()
+        self.validate_recurrent()
+        self.validate_decoder()
+        validate_tie(self.tie_embeddings)
+        validate_dropout(self.dropout)
+        self.validate_matching()
 
 
 class TransformerRNN(EncoderDecoder):
@@ -36,12 +36,14 @@ class TransformerRNN(EncoderDecoder):
 
     def __init__(self, config: TransformerRNNConfig, source_size: int, target_size: int, *, joint: bool) -> None:
         encoder = TransformerEncoder(config)
-        decoder = WIRINGS[config.wiring](config, encoder.dim)
-        super().__init__(encoder, decoder, config.width, source_size, target_size, tie=config.tie, joint=joint)
+        decoder = DECODERS[config.decoder](config, encoder.dim)
+        super().__init__(
+            encoder, decoder, config.d_model, source_size, target_size, tie=config.tie_embeddings, joint=joint
+        )
 
 
 @dataclass
-class RNNTransformerConfig(TransformerDecoderConfig, RecurrentEncoderConfig, MatchConfig):
+class RNNTransformerConfig(TransformerDecoderConfig, RNNEncoderConfig, ParameterMatchingConfig):
     """A recurrent encoder, `hidden` wide, and a Transformer decoder; options as in the two architectures.
 
     architecture: rnn_transformer.
@@ -49,23 +51,25 @@ class RNNTransformerConfig(TransformerDecoderConfig, RecurrentEncoderConfig, Mat
     """
 
     architecture: str = "rnn_transformer"
-    tie: str = "output"
+    tie_embeddings: str = "output"
 
     def validate(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
-        self.check_recurrent()
-        self.check_encoder()
-        self.check_transformer()
-        self.check_decoder()
-        check_tie(self.tie)
-        check_dropout(self.dropout)
-        self.check_match()
+        self.validate_recurrent()
+        self.validate_encoder()
+        self.validate_transformer()
+        self.validate_decoder()
+        validate_tie(self.tie_embeddings)
+        validate_dropout(self.dropout)
+        self.validate_matching()
 
 
 class RNNTransformer(EncoderDecoder):
     """Built from `RNNTransformerConfig`; the arguments and errors are those of `EncoderDecoder`."""
 
     def __init__(self, config: RNNTransformerConfig, source_size: int, target_size: int, *, joint: bool) -> None:
-        encoder = config.build_encoder(config.embedding)
+        encoder = config.build_encoder(config.embedding_dim)
         decoder = TransformerDecoder(config, encoder.dim)
-        super().__init__(encoder, decoder, config.embedding, source_size, target_size, tie=config.tie, joint=joint)
+        super().__init__(
+            encoder, decoder, config.embedding_dim, source_size, target_size, tie=config.tie_embeddings, joint=joint
+        )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from nmt.attention.dropout import Dropout
+from nmt.attention.dropout import ByteMaskDropout
 
 TIES = ("none", "output", "all")
 NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "rms": lambda width: nn.RMSNorm(width, eps=1e-6)}
@@ -20,7 +20,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 """Of a feed-forward layer; "swiglu" multiplies it with a second projection (Shazeer 2020, equation 6)."""
 
 
-def embedding(num: int, dim: int, pad: int) -> nn.Embedding:
+def make_embedding(num: int, dim: int, pad: int) -> nn.Embedding:
     """An embedding table N(0, 1/dim) whose padding row is zero, suited to be the output matrix as well."""
     table = nn.Embedding(num, dim, padding_idx=pad)
     with torch.no_grad():
@@ -29,7 +29,7 @@ def embedding(num: int, dim: int, pad: int) -> nn.Embedding:
     return table
 
 
-def lowered(x: Tensor) -> Tensor:
+def to_autocast_dtype(x: Tensor) -> Tensor:
     """x in the precision of autocast, where that is on: projections that read the same x then share one copy of it."""
     kind = x.device.type
     lower = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
@@ -52,7 +52,7 @@ class FeedForward(nn.Module):
         self.activation = ACTIVATIONS[activation]
         self.inner = nn.Linear(width, 2 * hidden if self.is_gated else hidden)
         self.outer = nn.Linear(hidden, width)
-        self.dropout = Dropout(dropout)
+        self.dropout = ByteMaskDropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., width)."""
@@ -66,7 +66,7 @@ class FeedForward(nn.Module):
         return outer
 
 
-def sinusoids(start: int, num: int, width: int, like: Tensor) -> Tensor:
+def sinusoidal_embedding(start: int, num: int, width: int, like: Tensor) -> Tensor:
     """Rows [sin | cos] of p · 10000^(-2i/width) for `num` positions p from `start` on, (num, width).
 
     Vaswani et al. 2017, section 3.5, sines and cosines not interleaved.
@@ -77,7 +77,7 @@ def sinusoids(start: int, num: int, width: int, like: Tensor) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
-class Positions(nn.Module):
+class PositionalEmbedding(nn.Module):
     """Embeddings times √width plus their positions (Vaswani et al. 2017, 3.4 and 3.5).
 
     Args:
@@ -101,7 +101,7 @@ class Positions(nn.Module):
         num, width = x.shape[1:]
         x = x * math.sqrt(width)
         if self.table is None:
-            return x + sinusoids(start, num, width, x) if self.kind == "sinusoidal" else x
+            return x + sinusoidal_embedding(start, num, width, x) if self.kind == "sinusoidal" else x
         if start + num > self.table.size(0):
             raise ValueError(
                 f"a sentence of {start + num} tokens is longer than model.max_positions={self.table.size(0)}, the "

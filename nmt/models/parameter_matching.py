@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from nmt.attention import NONE, SCORES
-from nmt.models.flops import flops_per_token, on_meta, parameters
-from nmt.options import node, options
+from nmt.models.flops import build_on_meta, flops_per_token, parameter_counts
+from nmt.options import get_node, leaves
 
 TOLERANCE = 0.005
 """How far from the reference a matched model may be, as a share."""
@@ -37,7 +37,7 @@ class _Fit(NamedTuple):
     off: float
 
 
-def matched(config: Any, source_size: int, target_size: int, *, joint: bool) -> tuple[Any, str]:
+def match_parameters(config: Any, source_size: int, target_size: int, *, joint: bool) -> tuple[Any, str]:
     """The configuration with its `match_width` adjusted, and a sentence about it; as it is, and "", for match=none.
 
     A width that attention takes from another (`dim=0`) follows that one; nothing else changes.
@@ -101,7 +101,7 @@ def _cost(config: Any, sizes: _Sizes) -> float:
     """What is matched, of the model of a configuration; ValueError when it cannot be built."""
     if config.match == "flops":
         return flops_per_token(config, sizes.source, sizes.target, joint=sizes.joint)
-    return sum(parameters(on_meta(config, sizes.source, sizes.target, joint=sizes.joint)).values())
+    return sum(parameter_counts(build_on_meta(config, sizes.source, sizes.target, joint=sizes.joint)).values())
 
 
 def _fit(config: Any, option: str, target: float, sizes: _Sizes) -> _Fit:
@@ -155,7 +155,7 @@ def _step(config: Any, option: str, sizes: _Sizes) -> int:
         changed = _with(config, option, _get(config, option) + step)
         try:
             changed.validate()
-            on_meta(changed, sizes.source, sizes.target, joint=sizes.joint)
+            build_on_meta(changed, sizes.source, sizes.target, joint=sizes.joint)
         except ValueError as error:
             why = error
             continue
@@ -167,7 +167,7 @@ def _others(config: Any, target: float, sizes: _Sizes) -> str:
     """Which widths come near enough, for the end of an error."""
     able = []
     for option in WIDTHS:
-        if option == config.match_width or option not in options(config):
+        if option == config.match_width or option not in leaves(config):
             continue
         try:
             fit = _fit(config, option, target, sizes)
@@ -180,7 +180,7 @@ def _others(config: Any, target: float, sizes: _Sizes) -> str:
 
 def _get(config: Any, option: str) -> int:
     parent, _, name = option.rpartition(".")
-    value: int = getattr(node(config, parent), name)
+    value: int = getattr(get_node(config, parent), name)
     return value
 
 
@@ -188,5 +188,5 @@ def _with(config: Any, option: str, value: int) -> Any:
     """A copy with another value of the option."""
     changed = copy.deepcopy(config)
     parent, _, name = option.rpartition(".")
-    setattr(node(changed, parent), name, value)
+    setattr(get_node(changed, parent), name, value)
     return changed

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from nmt.models.encoder_decoder import EncoderDecoder, MatchConfig, check_dropout, check_tie
-from nmt.models.rnn_decoder import WIRINGS, RecurrentDecoderConfig, RecurrentPart
-from nmt.models.rnn_layers import Encoder
+from nmt.models.encoder_decoder import EncoderDecoder, ParameterMatchingConfig, validate_dropout, validate_tie
+from nmt.models.rnn_decoder import DECODERS, RNNConfigBase, RNNDecoderConfig
+from nmt.models.rnn_layers import RNNEncoder
 
 
 @dataclass
-class RecurrentEncoderConfig(RecurrentPart):
+class RNNEncoderConfig(RNNConfigBase):
     """Options of a recurrent encoder.
 
     encoder_layers: stacked recurrent layers.
@@ -19,21 +19,21 @@ class RecurrentEncoderConfig(RecurrentPart):
     bidirectional: bool = True
     dropout: float = 0.1
 
-    def check_encoder(self) -> None:
+    def validate_encoder(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
         if self.encoder_layers < 1:
             raise ValueError(f"model.encoder_layers={self.encoder_layers}: must be at least 1")
-        if self.bidirectional and self.hidden % 2:
+        if self.bidirectional and self.hidden_size % 2:
             raise ValueError(
-                f"model.hidden={self.hidden}: must be even, a bidirectional encoder has half of it each way"
+                f"model.hidden={self.hidden_size}: must be even, a bidirectional encoder has half of it each way"
             )
 
-    def build_encoder(self, width: int) -> Encoder:
+    def build_encoder(self, width: int) -> RNNEncoder:
         """The encoder of embeddings this wide."""
-        return Encoder(
+        return RNNEncoder(
             self.cell,
             width,
-            self.hidden,
+            self.hidden_size,
             layers=self.encoder_layers,
             bidirectional=self.bidirectional,
             dropout=self.dropout,
@@ -41,7 +41,7 @@ class RecurrentEncoderConfig(RecurrentPart):
 
 
 @dataclass
-class RNNConfig(RecurrentDecoderConfig, RecurrentEncoderConfig, MatchConfig):
+class RNNConfig(RNNDecoderConfig, RNNEncoderConfig, ParameterMatchingConfig):
     """A recurrent encoder-decoder. The defaults suit the built-in language pair; `configs/experiment` has larger ones.
 
     architecture: rnn.
@@ -50,23 +50,25 @@ class RNNConfig(RecurrentDecoderConfig, RecurrentEncoderConfig, MatchConfig):
     """
 
     architecture: str = "rnn"
-    tie: str = "output"
+    tie_embeddings: str = "output"
     match_width: str = "embedding"
 
     def validate(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
-        self.check_recurrent()
-        self.check_encoder()
-        self.check_decoder()
-        check_tie(self.tie)
-        check_dropout(self.dropout)
-        self.check_match()
+        self.validate_recurrent()
+        self.validate_encoder()
+        self.validate_decoder()
+        validate_tie(self.tie_embeddings)
+        validate_dropout(self.dropout)
+        self.validate_matching()
 
 
-class RNN(EncoderDecoder):
+class RNNSeq2Seq(EncoderDecoder):
     """A recurrent encoder-decoder, built from `RNNConfig`; the arguments and errors are those of `EncoderDecoder`."""
 
     def __init__(self, config: RNNConfig, source_size: int, target_size: int, *, joint: bool) -> None:
-        encoder = config.build_encoder(config.embedding)
-        decoder = WIRINGS[config.wiring](config, encoder.dim)
-        super().__init__(encoder, decoder, config.embedding, source_size, target_size, tie=config.tie, joint=joint)
+        encoder = config.build_encoder(config.embedding_dim)
+        decoder = DECODERS[config.decoder](config, encoder.dim)
+        super().__init__(
+            encoder, decoder, config.embedding_dim, source_size, target_size, tie=config.tie_embeddings, joint=joint
+        )

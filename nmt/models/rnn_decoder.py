@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from nmt.attention import CROSS, NONE, Attention, AttentionConfig
-from nmt.attention.dropout import Dropout
-from nmt.models.rnn_layers import CELLS, GATES, FeedCell
-from nmt.models.seq2seq import State, copy_rows, per_row
+from nmt.attention.dropout import ByteMaskDropout
+from nmt.models.rnn_layers import CELLS, GATES, StackedRNNCell
+from nmt.models.seq2seq import DecoderState, copy_rows, expand_to_rows
 
 BRIDGES = ("linear", "zero")
 
 
 @dataclass
-class RecurrentPart:
+class RNNConfigBase:
     """What recurrent encoders and decoders share.
 
     cell: gru or lstm.
@@ -32,10 +32,10 @@ class RecurrentPart:
     """
 
     cell: str = "lstm"
-    embedding: int = 128
-    hidden: int = 256
+    embedding_dim: int = 128
+    hidden_size: int = 256
 
-    def check_recurrent(self) -> None:
+    def validate_recurrent(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
         if self.cell not in CELLS:
             raise ValueError(f"model.cell={self.cell}: must be one of {', '.join(CELLS)}")
@@ -49,7 +49,7 @@ def _one_head() -> AttentionConfig:
 
 
 @dataclass
-class RecurrentDecoderConfig(RecurrentPart):
+class RNNDecoderConfig(RNNConfigBase):
     """What a recurrent decoder can be told.
 
     decoder_layers: stacked recurrent layers.
@@ -59,22 +59,22 @@ class RecurrentDecoderConfig(RecurrentPart):
     """
 
     decoder_layers: int = 1
-    wiring: str = "luong"
+    decoder: str = "luong"
     bridge: str = "linear"
     dropout: float = 0.1
     attention: AttentionConfig = field(default_factory=_one_head)
 
-    def check_decoder(self) -> None:
+    def validate_decoder(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
-        for option, allowed in (("wiring", tuple(WIRINGS)), ("bridge", BRIDGES)):
+        for option, allowed in (("wiring", tuple(DECODERS)), ("bridge", BRIDGES)):
             if getattr(self, option) not in allowed:
                 raise ValueError(f"model.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")
         if self.decoder_layers < 1:
             raise ValueError(f"model.decoder_layers={self.decoder_layers}: must be at least 1")
-        self.attention.check("model.attention", CROSS)
+        self.attention.validate("model.attention", CROSS)
 
 
-class Decoder(nn.Module):
+class RNNDecoder(nn.Module):
     """What the wirings have in common: how they start, where the context comes from, and the readout.
 
     The readout is h̃ = tanh(W [s; c]) (Luong 2015, equation 5), as wide as an embedding.
@@ -87,26 +87,26 @@ class Decoder(nn.Module):
     longest: int | None = None
     readout_inputs = 0  # width, in embeddings, of what the readout sees beside [s; c]
 
-    def __init__(self, config: RecurrentDecoderConfig, memory_dim: int) -> None:
+    def __init__(self, config: RNNDecoderConfig, memory_dim: int) -> None:
         super().__init__()
-        self.dim, self.hidden, self.num_layers = config.embedding, config.hidden, config.decoder_layers
+        self.dim, self.hidden, self.num_layers = config.embedding_dim, config.hidden_size, config.decoder_layers
         self.is_lstm = config.cell == "lstm"
         self.bridge = (
-            nn.Linear(memory_dim, config.decoder_layers * config.hidden) if config.bridge == "linear" else None
+            nn.Linear(memory_dim, config.decoder_layers * config.hidden_size) if config.bridge == "linear" else None
         )
         self.attention: Attention | None = None
-        own = config.attention.layer(0)
+        own = config.attention.for_layer(0)
         if own.score != NONE:
-            self.attention = Attention(own, query_dim=config.hidden, key_dim=memory_dim)
-        self.dropout = Dropout(config.dropout)
-        readout_dim = config.hidden + memory_dim + self.readout_inputs * config.embedding
-        self.readout = nn.Linear(readout_dim, config.embedding, bias=False)
+            self.attention = Attention(own, query_dim=config.hidden_size, key_dim=memory_dim)
+        self.dropout = ByteMaskDropout(config.dropout)
+        readout_dim = config.hidden_size + memory_dim + self.readout_inputs * config.embedding_dim
+        self.readout = nn.Linear(readout_dim, config.embedding_dim, bias=False)
 
-    def prepare(self, values: Tensor) -> State:
+    def precompute(self, values: Tensor) -> DecoderState:
         """Encoder outputs (B, S, D) -> keys and values of the attention."""
-        return {} if self.attention is None else self.attention.prepare(values)
+        return {} if self.attention is None else self.attention.precompute_keys(values)
 
-    def start(self, memory: State) -> State:
+    def init_state(self, memory: DecoderState) -> DecoderState:
         """The state before the first token."""
         summary = memory["summary"]
         shape = (summary.size(0), self.num_layers, self.hidden)
@@ -116,21 +116,23 @@ class Decoder(nn.Module):
             state["position"] = torch.zeros(summary.size(0), dtype=torch.long, device=summary.device)
         return state
 
-    def reserve(self, state: State, steps: int) -> State:
+    def allocate_cache(self, state: DecoderState, steps: int) -> DecoderState:
         """The state as it is: it does not grow."""
         return state
 
-    def fork(self, state: State, to: Tensor, of: Tensor, since: Tensor) -> None:
+    def reorder_state(self, state: DecoderState, to: Tensor, of: Tensor, since: Tensor) -> None:
         """Rows `to` become those of `of`, whole: a step replaces all of a row."""
         copy_rows(state, to, of)
 
-    def context(self, query: Tensor, state: State, memory: State, record: bool) -> tuple[Tensor, Tensor | None, State]:
+    def attend(
+        self, query: Tensor, state: DecoderState, memory: DecoderState, record: bool
+    ) -> tuple[Tensor, Tensor | None, DecoderState]:
         """query (B, T, hidden) -> context (B, T, D), weights (B, H, T, S) or None, what attention carries on.
 
         Without attention the context is the source's summary.
         """
         if self.attention is None:
-            return per_row(memory["summary"], query.size(0)).unsqueeze(1).expand(-1, query.size(1), -1), None, {}
+            return expand_to_rows(memory["summary"], query.size(0)).unsqueeze(1).expand(-1, query.size(1), -1), None, {}
         position = state.get("position")
         attended = self.attention(
             query,
@@ -145,41 +147,47 @@ class Decoder(nn.Module):
             carried["covered"] = attended.covered
         return attended.context, attended.weights, carried
 
-    def unroll(self, x: Tensor, state: State, memory: State, *, record: bool) -> tuple[Tensor, Tensor | None, State]:
+    def unroll(
+        self, x: Tensor, state: DecoderState, memory: DecoderState, *, record: bool
+    ) -> tuple[Tensor, Tensor | None, DecoderState]:
         """Embedded inputs (B, T, E) -> readouts (B, T, E), weights (B, 1, H, T, S) or None, the last state."""
         features, weights, state = self._unroll(self.dropout(x), state, memory, record)
         return features, None if weights is None else weights.unsqueeze(1), state
 
-    def _unroll(self, x: Tensor, state: State, memory: State, record: bool) -> tuple[Tensor, Tensor | None, State]:
+    def _unroll(
+        self, x: Tensor, state: DecoderState, memory: DecoderState, record: bool
+    ) -> tuple[Tensor, Tensor | None, DecoderState]:
         raise NotImplementedError
 
-    def finish(self, features: Tensor) -> Tensor:
+    def output_features(self, features: Tensor) -> Tensor:
         """Readouts where logits are wanted, with dropout."""
         dropped: Tensor = self.dropout(features)
         return dropped
 
 
-class LuongDecoder(Decoder):
+class LuongDecoder(RNNDecoder):
     """No feeding: the recurrence does not depend on attention, so it runs in one call (Luong et al. 2015, 3.1)."""
 
-    def __init__(self, config: RecurrentDecoderConfig, memory_dim: int) -> None:
+    def __init__(self, config: RNNDecoderConfig, memory_dim: int) -> None:
         super().__init__(config, memory_dim)
-        widths = [config.embedding] + [config.hidden] * (config.decoder_layers - 1)
-        self.layers = nn.ModuleList(CELLS[config.cell](width, config.hidden, batch_first=True) for width in widths)
+        widths = [config.embedding_dim] + [config.hidden_size] * (config.decoder_layers - 1)
+        self.layers = nn.ModuleList(CELLS[config.cell](width, config.hidden_size, batch_first=True) for width in widths)
 
-    def _unroll(self, x: Tensor, state: State, memory: State, record: bool) -> tuple[Tensor, Tensor | None, State]:
+    def _unroll(
+        self, x: Tensor, state: DecoderState, memory: DecoderState, record: bool
+    ) -> tuple[Tensor, Tensor | None, DecoderState]:
         after: list[tuple[Tensor, ...]] = []
         for number, layer in enumerate(self.layers):
             x = self.dropout(x) if number else x
             before = tuple(tensor.unsqueeze(0).contiguous() for tensor in _layer_state(state, number, self.is_lstm))
             x, last = layer(x, before if self.is_lstm else before[0])
             after.append(tuple(tensor.squeeze(0) for tensor in (last if self.is_lstm else (last,))))
-        context, weights, carried = self.context(x, state, memory, record)
+        context, weights, carried = self.attend(x, state, memory, record)
         readout = torch.tanh(self.readout(torch.cat([x, context], dim=-1)))
         return readout, weights, {**_stack_state(after), **carried}
 
 
-class FeedingDecoder(Decoder):
+class RecurrentAttentionDecoder(RNNDecoder):
     """A loop over positions, because each step needs what attention gave before.
 
     `advance` is the body of the loop, apart so that it can be compiled (see `nmt.runtime.device.compile_modules`).
@@ -187,19 +195,19 @@ class FeedingDecoder(Decoder):
 
     compiles = "advance"
 
-    def __init__(self, config: RecurrentDecoderConfig, memory_dim: int) -> None:
+    def __init__(self, config: RNNDecoderConfig, memory_dim: int) -> None:
         super().__init__(config, memory_dim)
-        feeds = [self.feed_dim(config, memory_dim)] + [config.hidden] * (config.decoder_layers - 1)
-        self.layers = nn.ModuleList(FeedCell(config.cell, feed, config.hidden) for feed in feeds)
+        feeds = [self.input_dim(config, memory_dim)] + [config.hidden_size] * (config.decoder_layers - 1)
+        self.layers = nn.ModuleList(StackedRNNCell(config.cell, feed, config.hidden_size) for feed in feeds)
         # The embedded tokens of all steps go through their part of the first cell in one product, outside the loop.
-        self.input = nn.Linear(config.embedding, GATES[config.cell] * config.hidden, bias=False)
-        nn.init.uniform_(self.input.weight, -(config.hidden**-0.5), config.hidden**-0.5)
+        self.input = nn.Linear(config.embedding_dim, GATES[config.cell] * config.hidden_size, bias=False)
+        nn.init.uniform_(self.input.weight, -(config.hidden_size**-0.5), config.hidden_size**-0.5)
 
-    def feed_dim(self, config: RecurrentDecoderConfig, memory_dim: int) -> int:
+    def input_dim(self, config: RNNDecoderConfig, memory_dim: int) -> int:
         """Width of what is fed back."""
         raise NotImplementedError
 
-    def cells(self, known: Tensor, feed: Tensor, layers: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
+    def run_cells(self, known: Tensor, feed: Tensor, layers: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
         """One step of the whole stack."""
         after: list[tuple[Tensor, ...]] = []
         for number, (cell, before) in enumerate(zip(self.layers, layers, strict=True)):
@@ -207,7 +215,7 @@ class FeedingDecoder(Decoder):
         return after
 
 
-class BahdanauDecoder(FeedingDecoder):
+class BahdanauDecoder(RecurrentAttentionDecoder):
     """The query is the previous state, the context enters the cell (Bahdanau et al. 2015, A.1.2 and A.2.2).
 
     The readout also sees the previous token, as the paper's deep output does (tanh in the place of its maxout).
@@ -215,17 +223,19 @@ class BahdanauDecoder(FeedingDecoder):
 
     readout_inputs = 1
 
-    def feed_dim(self, config: RecurrentDecoderConfig, memory_dim: int) -> int:
+    def input_dim(self, config: RNNDecoderConfig, memory_dim: int) -> int:
         return memory_dim
 
     def advance(
-        self, known: Tensor, layers: list[tuple[Tensor, ...]], carried: State, memory: State, record: bool
-    ) -> tuple[list[tuple[Tensor, ...]], Tensor, Tensor | None, State]:
+        self, known: Tensor, layers: list[tuple[Tensor, ...]], carried: DecoderState, memory: DecoderState, record: bool
+    ) -> tuple[list[tuple[Tensor, ...]], Tensor, Tensor | None, DecoderState]:
         """One step: states before it -> states after it, context (B, 1, D), weights, what attention carries on."""
-        context, row, carried = self.context(layers[-1][0].unsqueeze(1), carried, memory, record)
-        return self.cells(known, context.squeeze(1), layers), context, row, carried
+        context, row, carried = self.attend(layers[-1][0].unsqueeze(1), carried, memory, record)
+        return self.run_cells(known, context.squeeze(1), layers), context, row, carried
 
-    def _unroll(self, x: Tensor, state: State, memory: State, record: bool) -> tuple[Tensor, Tensor | None, State]:
+    def _unroll(
+        self, x: Tensor, state: DecoderState, memory: DecoderState, record: bool
+    ) -> tuple[Tensor, Tensor | None, DecoderState]:
         layers = _unstack_state(state, self.is_lstm)
         states, contexts, weights, carried = [], [], [], state
         for known in self.input(x).unbind(1):
@@ -237,26 +247,34 @@ class BahdanauDecoder(FeedingDecoder):
         return readout, _join(weights), {**_stack_state(layers), **carried}
 
 
-class InputFeedingDecoder(FeedingDecoder):
+class InputFeedingDecoder(RecurrentAttentionDecoder):
     """The attentional vector h̃ is fed into the next step (Luong et al. 2015, 3.3)."""
 
-    def feed_dim(self, config: RecurrentDecoderConfig, memory_dim: int) -> int:
-        return config.embedding
+    def input_dim(self, config: RNNDecoderConfig, memory_dim: int) -> int:
+        return config.embedding_dim
 
-    def start(self, memory: State) -> State:
-        state = super().start(memory)
+    def init_state(self, memory: DecoderState) -> DecoderState:
+        state = super().init_state(memory)
         return {**state, "feed": state["hidden"].new_zeros(state["hidden"].size(0), self.dim)}
 
     def advance(
-        self, known: Tensor, feed: Tensor, layers: list[tuple[Tensor, ...]], carried: State, memory: State, record: bool
-    ) -> tuple[list[tuple[Tensor, ...]], Tensor, Tensor | None, State]:
+        self,
+        known: Tensor,
+        feed: Tensor,
+        layers: list[tuple[Tensor, ...]],
+        carried: DecoderState,
+        memory: DecoderState,
+        record: bool,
+    ) -> tuple[list[tuple[Tensor, ...]], Tensor, Tensor | None, DecoderState]:
         """One step: states before it -> states after it, readout (B, 1, E), weights, what attention carries on."""
-        layers = self.cells(known, feed, layers)
+        layers = self.run_cells(known, feed, layers)
         top = layers[-1][0].unsqueeze(1)  # (B, 1, hidden)
-        context, row, carried = self.context(top, carried, memory, record)
+        context, row, carried = self.attend(top, carried, memory, record)
         return layers, torch.tanh(self.readout(torch.cat([top, context], dim=-1))), row, carried
 
-    def _unroll(self, x: Tensor, state: State, memory: State, record: bool) -> tuple[Tensor, Tensor | None, State]:
+    def _unroll(
+        self, x: Tensor, state: DecoderState, memory: DecoderState, record: bool
+    ) -> tuple[Tensor, Tensor | None, DecoderState]:
         layers, feed = _unstack_state(state, self.is_lstm), state["feed"]
         readouts, weights, carried = [], [], state
         for known in self.input(x).unbind(1):
@@ -267,7 +285,7 @@ class InputFeedingDecoder(FeedingDecoder):
         return torch.cat(readouts, dim=1), _join(weights), {**_stack_state(layers), "feed": feed, **carried}
 
 
-WIRINGS: dict[str, type[Decoder]] = {
+DECODERS: dict[str, type[RNNDecoder]] = {
     "bahdanau": BahdanauDecoder,
     "input_feeding": InputFeedingDecoder,
     "luong": LuongDecoder,
@@ -280,15 +298,15 @@ def _join(rows: list[Tensor | None]) -> Tensor | None:
     return torch.cat(present, dim=2) if present else None
 
 
-def _layer_state(state: State, layer: int, is_lstm: bool) -> tuple[Tensor, ...]:
+def _layer_state(state: DecoderState, layer: int, is_lstm: bool) -> tuple[Tensor, ...]:
     return tuple(state[name][:, layer] for name in (("hidden", "cell") if is_lstm else ("hidden",)))
 
 
-def _unstack_state(state: State, is_lstm: bool) -> list[tuple[Tensor, ...]]:
+def _unstack_state(state: DecoderState, is_lstm: bool) -> list[tuple[Tensor, ...]]:
     return [_layer_state(state, layer, is_lstm) for layer in range(state["hidden"].size(1))]
 
 
-def _stack_state(layers: list[tuple[Tensor, ...]]) -> State:
+def _stack_state(layers: list[tuple[Tensor, ...]]) -> DecoderState:
     """One tuple per layer of (B, hidden) -> {"hidden": (B, L, hidden), "cell": …}."""
     return {
         name: torch.stack(parts, dim=1)

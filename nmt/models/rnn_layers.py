@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from nmt.attention.dropout import Dropout
+from nmt.attention.dropout import ByteMaskDropout
 
 CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 GATES = {"gru": 3, "lstm": 4}
 
 
-class Encoder(nn.Module):
+class RNNEncoder(nn.Module):
     """Stacked recurrent layers, each optionally in both directions.
 
     The backward direction runs over sentences that are reversed within their own length, so that padding is always read
@@ -35,7 +35,7 @@ class Encoder(nn.Module):
             cells = [CELLS[cell](width, hidden // directions, batch_first=True) for _ in range(directions)]
             self.layers.append(nn.ModuleList(cells))
             width = hidden
-        self.dropout = Dropout(dropout)
+        self.dropout = ByteMaskDropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Embedded source (B, S, D) and mask (B, S) -> outputs (B, S, hidden) and last states (B, hidden)."""
@@ -62,7 +62,7 @@ def _take(x: Tensor, index: Tensor) -> Tensor:
     return x.gather(1, index.expand(-1, -1, x.size(-1)))
 
 
-class FeedCell(nn.Module):
+class StackedRNNCell(nn.Module):
     """A GRU or LSTM cell for loops: `feed` is only known inside the loop, `known` was multiplied before it."""
 
     def __init__(self, cell: str, feed_dim: int, hidden: int) -> None:

@@ -6,22 +6,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-State = dict[str, Tensor]
+DecoderState = dict[str, Tensor]
 """Named tensors, each with its batch first, so that search can reorder rows without knowing the model."""
 
 
-def per_row(tensor: Tensor, rows: int) -> Tensor:
+def expand_to_rows(tensor: Tensor, rows: int) -> Tensor:
     """What each of B sentences has (B, ...), once for each of its rows (rows, ...)."""
     return tensor if tensor.size(0) == rows else tensor.repeat_interleave(rows // tensor.size(0), 0)
 
 
-def copy_rows(state: State, to: Tensor, of: Tensor) -> None:
+def copy_rows(state: DecoderState, to: Tensor, of: Tensor) -> None:
     """Writes rows `of` (N,) of every tensor over its rows `to` (N,)."""
     for tensor in state.values():
         tensor.index_copy_(0, to, tensor.index_select(0, of))
 
 
-class AttentionRecord(NamedTuple):
+class AttentionWeights(NamedTuple):
     """Attention weights as distributions, before any dropout.
 
     cross: (B, L, H, T, S), decoder layers with their heads; exactly 0 in padded source columns. Row t is the
@@ -42,17 +42,17 @@ class Seq2Seq(nn.Module, ABC):
     max_target: int | None = None
 
     @abstractmethod
-    def encode(self, source: Tensor, source_mask: Tensor) -> State:
+    def encode(self, source: Tensor, source_mask: Tensor) -> DecoderState:
         """Source ids (B, S) and their mask (B, S) -> memory, which stays fixed while decoding."""
 
     @abstractmethod
-    def start(self, memory: State) -> State:
+    def init_state(self, memory: DecoderState) -> DecoderState:
         """The decoder's state before the first token."""
 
     @abstractmethod
     def step(
-        self, token: Tensor, state: State, memory: State, *, attention: bool = False
-    ) -> tuple[Tensor, AttentionRecord | None, State]:
+        self, token: Tensor, state: DecoderState, memory: DecoderState, *, attention: bool = False
+    ) -> tuple[Tensor, AttentionWeights | None, DecoderState]:
         """One more token.
 
         Args:
@@ -67,7 +67,7 @@ class Seq2Seq(nn.Module, ABC):
             attention; the next state.
         """
 
-    def reserve(self, state: State, steps: int) -> State:
+    def allocate_cache(self, state: DecoderState, steps: int) -> DecoderState:
         """The same state with room for `steps` more tokens.
 
         `step` then writes into it instead of making a longer copy: a state given to `step` is used up. When the room
@@ -75,7 +75,7 @@ class Seq2Seq(nn.Module, ABC):
         """
         return state
 
-    def fork(self, state: State, to: Tensor, of: Tensor, since: Tensor) -> None:
+    def reorder_state(self, state: DecoderState, to: Tensor, of: Tensor, since: Tensor) -> None:
         """Makes rows `to` (N,) of a state copies of its rows `of` (N,), none of which is in `to`, in place.
 
         The two rows of each pair were given the same tokens before step `since` (N,), the first step being 0: what a
@@ -91,7 +91,7 @@ class Seq2Seq(nn.Module, ABC):
         *,
         attention: bool = False,
         positions: Tensor | None = None,
-    ) -> tuple[Tensor, AttentionRecord | None]:
+    ) -> tuple[Tensor, AttentionWeights | None]:
         """Teacher forcing.
 
         Args:
@@ -103,7 +103,7 @@ class Seq2Seq(nn.Module, ABC):
             logits (B, T, V), or (N, V) in the order of `positions`; the record or None.
         """
         memory = self.encode(source, source_mask)
-        state = self.start(memory)
+        state = self.init_state(memory)
         all_logits, records = [], []
         for token in inputs.unbind(1):
             logits, record, state = self.step(token, state, memory, attention=attention)
@@ -111,10 +111,10 @@ class Seq2Seq(nn.Module, ABC):
             if record is not None:
                 records.append(record.cross)
         stacked = torch.stack(all_logits, dim=1)  # (B, T, V)
-        cross = AttentionRecord(torch.cat(records, dim=3)) if records else None
+        cross = AttentionWeights(torch.cat(records, dim=3)) if records else None
         return (stacked if positions is None else stacked.flatten(0, 1)[positions]), cross
 
-    def quantities(self) -> dict[str, list[float]]:
+    def learned_scalars(self) -> dict[str, list[float]]:
         """Learned numbers worth watching, such as gates and temperatures of attention, one for each head.
 
         They are those of the sub-modules that have a method `quantities() -> dict[str, Tensor (H,)]`, named by the

@@ -6,20 +6,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nmt.attention import Memory
-from nmt.attention.dropout import Dropout
-from nmt.models.encoder_decoder import EncoderDecoder, MatchConfig, check_dropout, check_tie
-from nmt.models.layers import NORMS, Positions
-from nmt.models.seq2seq import State, copy_rows
+from nmt.attention import KeyValueCache
+from nmt.attention.dropout import ByteMaskDropout
+from nmt.models.encoder_decoder import EncoderDecoder, ParameterMatchingConfig, validate_dropout, validate_tie
+from nmt.models.layers import NORMS, PositionalEmbedding
+from nmt.models.seq2seq import DecoderState, copy_rows
 from nmt.models.transformer_layers import (
     DecoderLayer,
     EncoderLayer,
     TransformerDecoderConfig,
     TransformerEncoderConfig,
-    longer,
+    grow_cache,
 )
 
-ROOM = 8
+CACHE_GROWTH = 8
 """Positions by which a full cache grows at least."""
 
 
@@ -28,13 +28,13 @@ class TransformerEncoder(nn.Module):
 
     def __init__(self, config: TransformerEncoderConfig) -> None:
         super().__init__()
-        self.dim = config.width
-        self.positions = Positions(config.positions, config.width, config.max_positions)
+        self.dim = config.d_model
+        self.positions = PositionalEmbedding(config.positions, config.d_model, config.max_positions)
         self.longest = config.max_positions if config.positions == "learned" else None
-        self.dropout = Dropout(config.dropout)
+        self.dropout = ByteMaskDropout(config.dropout)
         self.layers = nn.ModuleList(EncoderLayer(config, number) for number in range(config.encoder_layers))
-        self.norm = NORMS[config.norm](config.width) if config.norm_position == "pre" else nn.Identity()
-        self.layer_drop = config.layer_drop
+        self.norm = NORMS[config.norm](config.d_model) if config.norm_position == "pre" else nn.Identity()
+        self.layer_drop = config.layerdrop
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Embedded source (B, S, D) and mask (B, S) -> outputs (B, S, D) and their mean (B, D)."""
@@ -51,34 +51,34 @@ class TransformerDecoder(nn.Module):
 
     def __init__(self, config: TransformerDecoderConfig, memory_dim: int) -> None:
         super().__init__()
-        self.dim = config.width
-        self.positions = Positions(config.positions, config.width, config.max_positions)
+        self.dim = config.d_model
+        self.positions = PositionalEmbedding(config.positions, config.d_model, config.max_positions)
         self.longest = config.max_positions if config.positions == "learned" else None
-        self.dropout = Dropout(config.dropout)
+        self.dropout = ByteMaskDropout(config.dropout)
         self.layers = nn.ModuleList(DecoderLayer(config, number, memory_dim) for number in range(config.decoder_layers))
-        self.norm = NORMS[config.norm](config.width) if config.norm_position == "pre" else nn.Identity()
-        self.layer_drop = config.layer_drop
+        self.norm = NORMS[config.norm](config.d_model) if config.norm_position == "pre" else nn.Identity()
+        self.layer_drop = config.layerdrop
 
-    def prepare(self, values: Tensor) -> State:
+    def precompute(self, values: Tensor) -> DecoderState:
         """Encoder outputs (B, S, D) -> the prepared keys and values of every layer's cross-attention."""
         return {
             f"{number}.{name}": tensor
             for number, layer in enumerate(self.layers)
             if isinstance(layer, DecoderLayer) and layer.cross is not None
-            for name, tensor in layer.cross.prepare(values).items()
+            for name, tensor in layer.cross.precompute_keys(values).items()
         }
 
-    def start(self, memory: State) -> State:
+    def init_state(self, memory: DecoderState) -> DecoderState:
         """A cache of no tokens, (B, H, 0, any) each."""
         nothing = memory["summary"].new_zeros(memory["summary"].size(0), 0, self.dim)
         return {
             f"{number}.{name}": tensor
             for number, layer in enumerate(self.layers)
             if isinstance(layer, DecoderLayer)
-            for name, tensor in layer.attention.prepare(nothing).items()
+            for name, tensor in layer.attention.precompute_keys(nothing).items()
         }
 
-    def reserve(self, state: State, steps: int) -> State:
+    def allocate_cache(self, state: DecoderState, steps: int) -> DecoderState:
         """Keys and values with room for more. "past" (B, T) then says by its width how many positions are taken."""
         past = state.get("past")
         num, start = state["0.keys.0"].size(0), _taken(state)
@@ -87,10 +87,10 @@ class TransformerDecoder(nn.Module):
         for name, tensor in state.items():
             if name != "past":
                 grows = not name.endswith("covered")
-                after[name] = longer(tensor[:, :, :start], start + steps) if grows else tensor
+                after[name] = grow_cache(tensor[:, :, :start], start + steps) if grows else tensor
         return after
 
-    def fork(self, state: State, to: Tensor, of: Tensor, since: Tensor) -> None:
+    def reorder_state(self, state: DecoderState, to: Tensor, of: Tensor, since: Tensor) -> None:
         """Rows `to` become those of `of`: of keys and values only the positions that may differ."""
         taken = _taken(state)
         counts = taken - since
@@ -101,14 +101,16 @@ class TransformerDecoder(nn.Module):
         for name in state.keys() - whole.keys():
             state[name][to[pairs], :, steps] = state[name][of[pairs], :, steps]
 
-    def unroll(self, x: Tensor, state: State, memory: State, *, record: bool) -> tuple[Tensor, Tensor | None, State]:
+    def unroll(
+        self, x: Tensor, state: DecoderState, memory: DecoderState, *, record: bool
+    ) -> tuple[Tensor, Tensor | None, DecoderState]:
         """Embedded inputs (B, T, D) -> features (B, T, D), weights (B, L, H, T, S) or None, the state after them."""
         start = _taken(state)
         if "past" in state and start + x.size(1) > state["0.keys.0"].size(2):
-            state = self.reserve(state, x.size(1) + max(ROOM, start // 2))
+            state = self.allocate_cache(state, x.size(1) + max(CACHE_GROWTH, start // 2))
         x = self.dropout(self.positions(x, start))
         all_weights: list[Tensor] = []
-        after: State = {}
+        after: DecoderState = {}
         if "past" in state:
             after["past"] = torch.ones(x.size(0), start + x.size(1), dtype=torch.bool, device=x.device)
         for number, layer in _kept(self.layers, self.layer_drop if self.training else 0.0):
@@ -120,18 +122,18 @@ class TransformerDecoder(nn.Module):
                 all_weights.append(weights)
         return x, torch.stack(all_weights, dim=1) if all_weights and record else None, after
 
-    def finish(self, features: Tensor) -> Tensor:
+    def output_features(self, features: Tensor) -> Tensor:
         """Features at the positions whose logits are wanted -> what is compared with the output matrix."""
         finished: Tensor = self.norm(features)
         return finished
 
 
-def _taken(state: State) -> int:
+def _taken(state: DecoderState) -> int:
     """Positions in a cache."""
     return state["past"].size(1) if "past" in state else state["0.keys.0"].size(2)
 
 
-def _of(number: int, state: State) -> Memory:
+def _of(number: int, state: DecoderState) -> KeyValueCache:
     """The entries of one layer, without its number."""
     prefix = f"{number}."
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
@@ -146,7 +148,7 @@ def _kept(layers: nn.ModuleList, rate: float) -> Iterator[tuple[int, nn.Module]]
 
 
 @dataclass
-class TransformerConfig(TransformerDecoderConfig, TransformerEncoderConfig, MatchConfig):
+class TransformerConfig(TransformerDecoderConfig, TransformerEncoderConfig, ParameterMatchingConfig):
     """A Transformer. The defaults suit the built-in language pair; `configs/experiment` has larger ones.
 
     architecture: transformer.
@@ -155,16 +157,16 @@ class TransformerConfig(TransformerDecoderConfig, TransformerEncoderConfig, Matc
     """
 
     architecture: str = "transformer"
-    tie: str = "output"
+    tie_embeddings: str = "output"
 
     def validate(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
-        self.check_transformer()
-        self.check_encoder()
-        self.check_decoder()
-        check_tie(self.tie)
-        check_dropout(self.dropout)
-        self.check_match()
+        self.validate_transformer()
+        self.validate_encoder()
+        self.validate_decoder()
+        validate_tie(self.tie_embeddings)
+        validate_dropout(self.dropout)
+        self.validate_matching()
 
 
 class Transformer(EncoderDecoder):
@@ -173,4 +175,6 @@ class Transformer(EncoderDecoder):
     def __init__(self, config: TransformerConfig, source_size: int, target_size: int, *, joint: bool) -> None:
         encoder = TransformerEncoder(config)
         decoder = TransformerDecoder(config, encoder.dim)
-        super().__init__(encoder, decoder, config.width, source_size, target_size, tie=config.tie, joint=joint)
+        super().__init__(
+            encoder, decoder, config.d_model, source_size, target_size, tie=config.tie_embeddings, joint=joint
+        )

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from nmt.attention import CROSS, DECODER, ENCODER, NONE, Attention, AttentionConfig, Memory
-from nmt.attention.dropout import Dropout
-from nmt.models.layers import ACTIVATIONS, NORMS, POSITIONS, FeedForward, lowered
-from nmt.models.seq2seq import per_row
+from nmt.attention import CROSS, DECODER_SELF, ENCODER_SELF, NONE, Attention, AttentionConfig, KeyValueCache
+from nmt.attention.dropout import ByteMaskDropout
+from nmt.models.layers import ACTIVATIONS, NORMS, POSITIONS, FeedForward, to_autocast_dtype
+from nmt.models.seq2seq import expand_to_rows
 
 HEADS = 4
 
@@ -18,7 +18,7 @@ def _multi_head() -> AttentionConfig:
 
 
 @dataclass
-class TransformerPart:
+class TransformerConfigBase:
     """What Transformer encoders and decoders share.
 
     width: of embeddings and of every layer's output.
@@ -32,17 +32,17 @@ class TransformerPart:
     layer_drop: in training each layer is left out with this probability (Fan et al. 2020).
     """
 
-    width: int = 128
-    feed_forward: int = 256
+    d_model: int = 128
+    ffn_dim: int = 256
     norm: str = "layer"
     norm_position: str = "pre"
     positions: str = "sinusoidal"
     max_positions: int = 1024
     activation: str = "relu"
     activation_dropout: float = 0.0
-    layer_drop: float = 0.0
+    layerdrop: float = 0.0
 
-    def check_transformer(self) -> None:
+    def validate_transformer(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
         choices = (
             ("norm", tuple(NORMS)),
@@ -59,17 +59,17 @@ class TransformerPart:
         for option in ("activation_dropout", "layer_drop"):
             if not 0 <= getattr(self, option) < 1:
                 raise ValueError(f"model.{option}={getattr(self, option)}: must be at least 0 and below 1")
-        if self.width % 2:
-            raise ValueError(f"model.width={self.width}: must be even")
+        if self.d_model % 2:
+            raise ValueError(f"model.width={self.d_model}: must be even")
 
-    def check_heads(self, path: str, attention: AttentionConfig) -> None:
+    def validate_heads(self, path: str, attention: AttentionConfig) -> None:
         """Raises ValueError when the widths of a layer do not divide by its heads."""
-        if self.width % attention.heads:
-            raise ValueError(f"{path}.heads={attention.heads}: model.width={self.width} is no multiple of it")
+        if self.d_model % attention.heads:
+            raise ValueError(f"{path}.heads={attention.heads}: model.width={self.d_model} is no multiple of it")
 
 
 @dataclass
-class TransformerEncoderConfig(TransformerPart):
+class TransformerEncoderConfig(TransformerConfigBase):
     """Options of a Transformer encoder.
 
     encoder_layers: number of layers.
@@ -77,19 +77,19 @@ class TransformerEncoderConfig(TransformerPart):
     """
 
     encoder_layers: int = 2
-    encoder_self: AttentionConfig = field(default_factory=_multi_head)
+    encoder_self_attention: AttentionConfig = field(default_factory=_multi_head)
     dropout: float = 0.1
 
-    def check_encoder(self) -> None:
+    def validate_encoder(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
         if self.encoder_layers < 1:
             raise ValueError(f"model.encoder_layers={self.encoder_layers}: must be at least 1")
-        self.encoder_self.check("model.encoder_self", ENCODER, self.encoder_layers)
-        self.check_heads("model.encoder_self", self.encoder_self)
+        self.encoder_self_attention.validate("model.encoder_self", ENCODER_SELF, self.encoder_layers)
+        self.validate_heads("model.encoder_self", self.encoder_self_attention)
 
 
 @dataclass
-class TransformerDecoderConfig(TransformerPart):
+class TransformerDecoderConfig(TransformerConfigBase):
     """Options of a Transformer decoder.
 
     decoder_layers: number of layers.
@@ -98,32 +98,32 @@ class TransformerDecoderConfig(TransformerPart):
     """
 
     decoder_layers: int = 2
-    decoder_self: AttentionConfig = field(default_factory=_multi_head)
+    decoder_self_attention: AttentionConfig = field(default_factory=_multi_head)
     attention: AttentionConfig = field(default_factory=_multi_head)
     dropout: float = 0.1
 
-    def check_decoder(self) -> None:
+    def validate_decoder(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
         if self.decoder_layers < 1:
             raise ValueError(f"model.decoder_layers={self.decoder_layers}: must be at least 1")
-        self.attention.check("model.attention", CROSS, self.decoder_layers)
-        self.decoder_self.check("model.decoder_self", DECODER, self.decoder_layers)
-        self.check_heads("model.attention", self.attention)
-        self.check_heads("model.decoder_self", self.decoder_self)
+        self.attention.validate("model.attention", CROSS, self.decoder_layers)
+        self.decoder_self_attention.validate("model.decoder_self", DECODER_SELF, self.decoder_layers)
+        self.validate_heads("model.attention", self.attention)
+        self.validate_heads("model.decoder_self", self.decoder_self_attention)
 
 
-class Residual(nn.Module):
+class SublayerConnection(nn.Module):
     """The norm, dropout and sum around each part of a layer, the norm before the part or after the sum."""
 
-    def __init__(self, config: TransformerPart, dropout: float) -> None:
+    def __init__(self, config: TransformerConfigBase, dropout: float) -> None:
         super().__init__()
-        self.norm = NORMS[config.norm](config.width)
-        self.dropout = Dropout(dropout)
+        self.norm = NORMS[config.norm](config.d_model)
+        self.dropout = ByteMaskDropout(dropout)
         self.is_pre = config.norm_position == "pre"
 
     def before(self, x: Tensor) -> Tensor:
         """What the part sees of x."""
-        return lowered(self.norm(x) if self.is_pre else x)
+        return to_autocast_dtype(self.norm(x) if self.is_pre else x)
 
     def after(self, x: Tensor, part: Tensor) -> Tensor:
         """x and what the part made of it."""
@@ -132,9 +132,9 @@ class Residual(nn.Module):
         return summed
 
 
-def _self_attention(config: TransformerPart, own: AttentionConfig, site: str) -> Attention:
-    width, rotary = config.width, config.positions == "rotary"
-    return Attention(own, width, width, site=site, out_dim=width, bias=True, rotary=rotary)
+def _self_attention(config: TransformerConfigBase, own: AttentionConfig, site: str) -> Attention:
+    width, rotary = config.d_model, config.positions == "rotary"
+    return Attention(own, width, width, attention_type=site, out_dim=width, bias=True, rotary=rotary)
 
 
 class EncoderLayer(nn.Module):
@@ -144,15 +144,15 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, config: TransformerEncoderConfig, number: int) -> None:
         super().__init__()
-        self.attention = _self_attention(config, config.encoder_self.layer(number), ENCODER)
-        self.attended = Residual(config, config.dropout)
-        self.feed_forward = FeedForward(config.width, config.feed_forward, config.activation, config.activation_dropout)
-        self.fed = Residual(config, config.dropout)
+        self.attention = _self_attention(config, config.encoder_self_attention.for_layer(number), ENCODER_SELF)
+        self.attended = SublayerConnection(config, config.dropout)
+        self.feed_forward = FeedForward(config.d_model, config.ffn_dim, config.activation, config.activation_dropout)
+        self.fed = SublayerConnection(config, config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, S, D) and mask (B, S) -> (B, S, D)."""
         seen = self.attended.before(x)
-        x = self.attended.after(x, self.attention(seen, self.attention.prepare(seen), mask).context)
+        x = self.attended.after(x, self.attention(seen, self.attention.precompute_keys(seen), mask).context)
         return self.fed.after(x, self.feed_forward(self.fed.before(x)))
 
 
@@ -166,32 +166,40 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, config: TransformerDecoderConfig, number: int, memory_dim: int) -> None:
         super().__init__()
-        self.attention = _self_attention(config, config.decoder_self.layer(number), DECODER)
-        self.attended = Residual(config, config.dropout)
-        own = config.attention.layer(number)
+        self.attention = _self_attention(config, config.decoder_self_attention.for_layer(number), DECODER_SELF)
+        self.attended = SublayerConnection(config, config.dropout)
+        own = config.attention.for_layer(number)
         self.cross: Attention | None = None
         if own.score == NONE:
-            self.summary = nn.Linear(memory_dim, config.width)
+            self.summary = nn.Linear(memory_dim, config.d_model)
         else:
-            self.cross = Attention(own, config.width, memory_dim, out_dim=config.width, bias=True)
-        self.crossed = Residual(config, config.dropout)
+            self.cross = Attention(own, config.d_model, memory_dim, out_dim=config.d_model, bias=True)
+        self.crossed = SublayerConnection(config, config.dropout)
         if self.cross is None and self.crossed.is_pre:
             self.crossed.norm = nn.Identity()  # nothing asks x where to look
-        self.feed_forward = FeedForward(config.width, config.feed_forward, config.activation, config.activation_dropout)
-        self.fed = Residual(config, config.dropout)
+        self.feed_forward = FeedForward(config.d_model, config.ffn_dim, config.activation, config.activation_dropout)
+        self.fed = SublayerConnection(config, config.dropout)
 
     def forward(
-        self, x: Tensor, cache: Memory, start: int, memory: Memory, mask: Tensor, summary: Tensor, *, record: bool
-    ) -> tuple[Tensor, Tensor | None, Memory]:
+        self,
+        x: Tensor,
+        cache: KeyValueCache,
+        start: int,
+        memory: KeyValueCache,
+        mask: Tensor,
+        summary: Tensor,
+        *,
+        record: bool,
+    ) -> tuple[Tensor, Tensor | None, KeyValueCache]:
         """x (B, T, D) after the `start` positions of the cache -> (B, T, D), weights (B, H, T, S) or None, the longer
         cache. A cache with room for them takes the new positions in."""
         seen = self.attended.before(x)
-        new = self.attention.prepare(seen, start)
-        grown = {name: append(cache[name], tensor, start) for name, tensor in new.items()}
+        new = self.attention.precompute_keys(seen, start)
+        grown = {name: append_cache(cache[name], tensor, start) for name, tensor in new.items()}
         seen_keys = {name: tensor[:, :, : start + x.size(1)] for name, tensor in grown.items()}
         x = self.attended.after(x, self.attention(seen, seen_keys, None, start=start).context)
         if self.cross is None:
-            x = self.crossed.after(x, per_row(self.summary(summary), x.size(0)).unsqueeze(1).expand_as(x))
+            x = self.crossed.after(x, expand_to_rows(self.summary(summary), x.size(0)).unsqueeze(1).expand_as(x))
             return self.fed.after(x, self.feed_forward(self.fed.before(x))), None, grown
         seen = self.crossed.before(x)
         attended = self.cross(seen, memory, mask, start=start, covered=cache.get("covered"), record=record)
@@ -200,7 +208,7 @@ class DecoderLayer(nn.Module):
         return self.fed.after(x, self.feed_forward(self.fed.before(x))), attended.weights, after
 
 
-def append(cache: Tensor, new: Tensor, start: int) -> Tensor:
+def append_cache(cache: Tensor, new: Tensor, start: int) -> Tensor:
     """A cache (B, H, C, D) whose first `start` positions are taken, and new ones (B, H, T, D) after them.
 
     They are written into a cache that has room for them; one that has none is copied.
@@ -211,7 +219,7 @@ def append(cache: Tensor, new: Tensor, start: int) -> Tensor:
     return cache
 
 
-def longer(cache: Tensor, room: int) -> Tensor:
+def grow_cache(cache: Tensor, room: int) -> Tensor:
     """A copy of (B, H, T, D) with room for as many positions."""
     longer = cache.new_empty(cache.size(0), cache.size(1), room, cache.size(3))
     longer[:, :, : cache.size(2)] = cache

@@ -8,7 +8,7 @@ no product has fewer rows than `rows.least_rows`.
 
 from nmt.search.beam_search import BeamSearch
 from nmt.search.config import SearchConfig
-from nmt.search.decode import batch, decode, plan, search
+from nmt.search.decode import decode, make_decode_batches, make_source_batch, translate_batch
 from nmt.search.ensemble import Ensemble
 from nmt.search.mbr import expected_utilities
 from nmt.search.sampling import sample
@@ -19,10 +19,10 @@ __all__ = [
     "Ensemble",
     "Hypothesis",
     "SearchConfig",
-    "batch",
     "decode",
     "expected_utilities",
-    "plan",
+    "make_decode_batches",
+    "make_source_batch",
     "sample",
-    "search",
+    "translate_batch",
 ]

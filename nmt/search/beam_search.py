@@ -10,10 +10,10 @@ from torch import Tensor
 from nmt.data import BOS, EOS
 from nmt.models.seq2seq import Seq2Seq
 from nmt.search.config import SearchConfig
-from nmt.search.decoder_state import Rows
+from nmt.search.decoder_state import DecoderRows
 from nmt.search.scoring import Floats, Hypothesis, Ints, coverage_penalty, length_norm
 
-BLOCKS = (100, 96, 80, 64, 125, 128, 120, 75, 50, 32)
+TOPK_BLOCK_WIDTHS = (100, 96, 80, 64, 125, 128, 120, 75, 50, 32)
 """Widths of blocks in which the best tokens of a large vocabulary are looked for, those preferred first."""
 
 
@@ -22,11 +22,11 @@ class Candidates(NamedTuple):
     hypotheses that they continue, and their tokens, (N, C) each; `ends` where the token is the end token."""
 
     log_probs: Floats
-    places: Ints
+    slots: Ints
     tokens: Ints
 
     @property
-    def ends(self) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
+    def is_eos(self) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
         ended: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = (self.tokens == EOS) & (self.log_probs > -np.inf)
         return ended
 
@@ -70,19 +70,21 @@ class BeamSearch:
         prefixes: Sequence[Sequence[int]] | None = None,
     ) -> None:
         self.config, self.attention = config, attention
-        self.rows = Rows(model, source, source_mask, config, prefixes)
-        num, self.groups = len(self.rows.sentences), config.groups
-        self.size = config.beam // self.groups
-        self.wanted = config.num_best if self.groups == 1 else config.beam  # finished hypotheses of a lane
+        self.rows = DecoderRows(model, source, source_mask, config, prefixes)
+        num, self.groups = len(self.rows.sentences), config.diverse_groups
+        self.size = config.beam_size // self.groups
+        self.wanted = config.n_best if self.groups == 1 else config.beam_size  # finished hypotheses of a lane
         self.log_probs: Floats = np.full((num * self.groups, self.size), -np.inf)  # (N lanes, slots)
-        self.log_probs[:, 0] = np.where(np.repeat(self.rows.real, self.groups), 0.0, -np.inf)
-        self.last: Ints = np.full(num * config.beam, BOS)
-        self.covered: Floats | None = np.zeros((num * config.beam, source.size(1))) if config.coverage_penalty else None
+        self.log_probs[:, 0] = np.where(np.repeat(self.rows.is_real_sentence, self.groups), 0.0, -np.inf)
+        self.last: Ints = np.full(num * config.beam_size, BOS)
+        self.coverage: Floats | None = (
+            np.zeros((num * config.beam_size, source.size(1))) if config.coverage_penalty else None
+        )
         self.source_mask = source_mask.cpu().numpy()
         self.weights: Tensor | None = None  # (R, L, H, t, S)
         # finished hypotheses of every lane of the call, the best first
         self.pools: list[list[Hypothesis]] = [[] for _ in range(self.rows.num * self.groups)]
-        self.worst: Floats = np.full(num * self.groups, -np.inf)  # the score to beat, of present lanes
+        self.score_to_beat: Floats = np.full(num * self.groups, -np.inf)  # the score to beat, of present lanes
         self.ended: Ints = np.zeros(num * self.groups, np.int64)  # how many were among the best of their step
 
     @property
@@ -92,15 +94,15 @@ class BeamSearch:
 
     def step(self) -> None:
         """One more token of every live hypothesis."""
-        wants_weights = self.attention or self.covered is not None
+        wants_weights = self.attention or self.coverage is not None
         log_probs, weights = self.rows.step(self.last, attention=wants_weights)
         if wants_weights:
-            self._collect(weights)
-        values, tokens = self._best(log_probs)
-        chosen = self._choose(values, tokens)
-        self._finish(chosen)
-        self._advance(chosen)
-        self._leave()
+            self._record_attention(weights)
+        values, tokens = self._top_tokens(log_probs)
+        chosen = self._select_candidates(values, tokens)
+        self._finish_hypotheses(chosen)
+        self._advance_beams(chosen)
+        self._compact_batch()
 
     def results(self) -> list[list[Hypothesis]]:
         """The finished hypotheses of every sentence of the call, best first, at most `num_best`.
@@ -111,14 +113,14 @@ class BeamSearch:
         for sentence in range(self.rows.num):
             pools = self.pools[sentence * self.groups : (sentence + 1) * self.groups]
             distinct: dict[tuple[int, ...], Hypothesis] = {}
-            for rank in range(self.config.num_best):
+            for rank in range(self.config.n_best):
                 best = [pool[rank] for pool in pools if rank < len(pool)]
-                for hypothesis in sorted(best, key=_falling):
+                for hypothesis in sorted(best, key=_by_score):
                     distinct.setdefault(tuple(hypothesis.tokens), hypothesis)
-            found.append(sorted(list(distinct.values())[: self.config.num_best], key=_falling))
+            found.append(sorted(list(distinct.values())[: self.config.n_best], key=_by_score))
         return found
 
-    def leading(self) -> list[list[int]]:
+    def best_so_far(self) -> list[list[int]]:
         """The tokens of the most promising hypothesis of every sentence of the call, live or finished, so far."""
         found = [pools[0].tokens if pools else [] for pools in self.pools[:: self.groups]]
         norm = float(length_norm(self.config, self.rows.position + 1))
@@ -127,34 +129,34 @@ class BeamSearch:
             slot = int(self.log_probs[lane].argmax())
             live = float(self.log_probs[lane, slot]) / norm
             if sentence < self.rows.num and live > (pool[0].score if pool else -np.inf):
-                row = present * self.config.beam + slot
+                row = present * self.config.beam_size + slot
                 found[sentence] = self.rows.tokens[row, : self.rows.position].tolist()
         return found
 
-    def _collect(self, weights: Tensor | None) -> None:
+    def _record_attention(self, weights: Tensor | None) -> None:
         if weights is None:
-            if self.covered is not None:
+            if self.coverage is not None:
                 raise ValueError(
                     f"search.coverage_penalty={self.config.coverage_penalty}: the model has no attention; set it to 0"
                 )
             return
         if self.attention:
             self.weights = weights if self.weights is None else torch.cat([self.weights, weights], dim=3)
-        if self.covered is not None:
-            self.covered += weights.mean((1, 2))[:, 0].double().cpu().numpy()
+        if self.coverage is not None:
+            self.coverage += weights.mean((1, 2))[:, 0].double().cpu().numpy()
 
-    def _best(self, log_probs: Tensor) -> tuple[Floats, Ints]:
+    def _top_tokens(self, log_probs: Tensor) -> tuple[Floats, Ints]:
         """Log-probabilities and ids of the best tokens of each row, (R, C) each."""
         # of a row's candidates at most K - K/G can lose their place to what earlier groups chose
-        wanted = 1 if self.config.beam == 1 else self.config.beam + self.size
-        values, tokens = _top(log_probs, min(wanted, log_probs.size(1)))
+        wanted = 1 if self.config.beam_size == 1 else self.config.beam_size + self.size
+        values, tokens = _blocked_topk(log_probs, min(wanted, log_probs.size(1)))
         both = torch.stack([values.double(), tokens.double()]).cpu().numpy()  # one transfer
         return both[0], both[1].astype(np.int64)
 
-    def _choose(self, values: Floats, tokens: Ints) -> Candidates:
+    def _select_candidates(self, values: Floats, tokens: Ints) -> Candidates:
         """The candidates of every lane."""
         num, width = len(self.rows.sentences), values.shape[1]
-        wanted = 1 if self.config.beam == 1 else min(2 * self.size, self.size * width)
+        wanted = 1 if self.config.beam_size == 1 else min(2 * self.size, self.size * width)
         shape = (num, self.groups, self.size * width)
         totals = (self.log_probs[:, :, None] + values.reshape(-1, self.size, width)).reshape(shape)
         by_lane = tokens.reshape(shape)
@@ -164,7 +166,7 @@ class BeamSearch:
             worth = totals[:, group]
             if group:
                 times = (by_lane[:, group, :, None] == taken[:, None]).sum(-1)
-                worth = worth - self.config.diversity * times
+                worth = worth - self.config.diversity_penalty * times
             best = np.argsort(-worth, axis=1, kind="stable")[:, :wanted]
             order[:, group] = best
             if group < self.groups - 1:
@@ -181,35 +183,35 @@ class BeamSearch:
             np.take_along_axis(by_lane.reshape(lanes), flat, 1),
         )
 
-    def _finish(self, chosen: Candidates) -> None:
+    def _finish_hypotheses(self, chosen: Candidates) -> None:
         """Takes candidates that end into the finished hypotheses."""
-        ends = chosen.ends
+        ends = chosen.is_eos
         if not ends.any():
             return
         self.ended += ends[:, : self.size].sum(1)
         position = self.rows.position
         lanes, columns = np.nonzero(ends)
-        log_probs, places = chosen.log_probs[lanes, columns], chosen.places[lanes, columns]
+        log_probs, places = chosen.log_probs[lanes, columns], chosen.slots[lanes, columns]
         scores = log_probs / length_norm(self.config, position + 1)
         rows = lanes * self.size + places
         present = lanes // self.groups
         sentences = self.rows.sentences[present]
-        if self.covered is not None:
+        if self.coverage is not None:
             real = self.source_mask[sentences]
-            scores = scores + coverage_penalty(self.config, np.where(real, self.covered[rows], 1.0))
-        cut = position >= self.rows.rules.most[present]
-        for i in np.nonzero(scores > self.worst[lanes])[0].tolist():
+            scores = scores + coverage_penalty(self.config, np.where(real, self.coverage[rows], 1.0))
+        cut = position >= self.rows.constraints.most[present]
+        for i in np.nonzero(scores > self.score_to_beat[lanes])[0].tolist():
             lane, row = int(lanes[i]), int(rows[i])
             pool = self.pools[int(sentences[i]) * self.groups + lane % self.groups]
             weights = None if self.weights is None else self.weights[row].clone()
             tokens = self.rows.tokens[row, :position].tolist()
             pool.append(Hypothesis(tokens, float(scores[i]), float(log_probs[i]), weights, bool(cut[i])))
-            pool.sort(key=_falling)
+            pool.sort(key=_by_score)
             del pool[self.wanted :]
             if len(pool) == self.wanted:
-                self.worst[lane] = pool[-1].score
+                self.score_to_beat[lane] = pool[-1].score
 
-    def _advance(self, chosen: Candidates) -> None:
+    def _advance_beams(self, chosen: Candidates) -> None:
         """The K best candidates that do not end take the slots; a hypothesis with one continuation keeps its own."""
         ended = chosen.tokens == EOS
         order = np.argsort(ended, axis=1, kind="stable")[:, : self.size]
@@ -219,56 +221,60 @@ class BeamSearch:
         log_probs = np.take_along_axis(chosen.log_probs, index, 1)
         gone = (order < 0) | np.take_along_axis(ended, index, 1)
         log_probs = np.where(gone, -np.inf, log_probs)
-        longest = np.repeat(self.rows.rules.most + 1, self.groups)[:, None]
-        hopeless = log_probs / length_norm(self.config, longest) <= self.worst[:, None]
+        longest = np.repeat(self.rows.constraints.most + 1, self.groups)[:, None]
+        hopeless = log_probs / length_norm(self.config, longest) <= self.score_to_beat[:, None]
         log_probs = np.where(hopeless, -np.inf, log_probs)
-        if self.config.beam == 1:  # greedy search ends with its best token
-            log_probs[self.worst > -np.inf] = -np.inf
-        if self.config.stop == "beam":
+        if self.config.beam_size == 1:  # greedy search ends with its best token
+            log_probs[self.score_to_beat > -np.inf] = -np.inf
+        if self.config.early_stopping == "beam":
             log_probs[self.ended >= self.size] = -np.inf
-        places = np.take_along_axis(chosen.places, index, 1)
+        places = np.take_along_axis(chosen.slots, index, 1)
         tokens = np.take_along_axis(chosen.tokens, index, 1)
-        slots, copied = _slots(places, log_probs > -np.inf)
+        slots, copied = _assign_slots(places, log_probs > -np.inf)
         lanes = np.arange(len(places))[:, None]
         lane, column = np.nonzero(copied)
         to, of = lane * self.size + slots[lane, column], lane * self.size + places[lane, column]
-        self.rows.copy(to, of)
+        self.rows.reorder(to, of)
         if self.weights is not None:
             self.weights[torch.from_numpy(to)] = self.weights[torch.from_numpy(of)]
-        if self.covered is not None:
-            self.covered[to] = self.covered[of]
+        if self.coverage is not None:
+            self.coverage[to] = self.coverage[of]
         self.log_probs[lanes, slots] = log_probs
         last = np.empty_like(tokens)
         last[lanes, slots] = tokens
         self.last = last.ravel()
         self.rows.append(self.last)
 
-    def _leave(self) -> None:
+    def _compact_batch(self) -> None:
         """Sentences without live hypotheses leave the batch, when that pays."""
-        live = (self.log_probs > -np.inf).reshape(-1, self.config.beam).any(1)
-        stay = self.rows.leave(np.nonzero(live)[0])
+        live = (self.log_probs > -np.inf).reshape(-1, self.config.beam_size).any(1)
+        stay = self.rows.compact(np.nonzero(live)[0])
         if stay is None:
             return
         lanes = (stay[:, None] * self.groups + np.arange(self.groups)).ravel()
-        rows = (stay[:, None] * self.config.beam + np.arange(self.config.beam)).ravel()
-        self.log_probs, self.worst, self.ended = self.log_probs[lanes], self.worst[lanes], self.ended[lanes]
+        rows = (stay[:, None] * self.config.beam_size + np.arange(self.config.beam_size)).ravel()
+        self.log_probs, self.score_to_beat, self.ended = (
+            self.log_probs[lanes],
+            self.score_to_beat[lanes],
+            self.ended[lanes],
+        )
         self.last = self.last[rows]
-        self.covered = None if self.covered is None else self.covered[rows]
+        self.coverage = None if self.coverage is None else self.coverage[rows]
         self.weights = None if self.weights is None else self.weights[torch.from_numpy(rows)]
 
 
-def _falling(hypothesis: Hypothesis) -> float:
+def _by_score(hypothesis: Hypothesis) -> float:
     """A key that puts the best first."""
     return -hypothesis.score
 
 
-def _top(log_probs: Tensor, num: int) -> tuple[Tensor, Tensor]:
+def _blocked_topk(log_probs: Tensor, num: int) -> tuple[Tensor, Tensor]:
     """The `num` best of each row (R, V) and their ids.
 
     On a CPU torch moves indices along with all values; the best blocks of a row are found faster, and hold its best.
     """
     size = log_probs.size(1)
-    block = next((width for width in BLOCKS if size % width == 0), 0)
+    block = next((width for width in TOPK_BLOCK_WIDTHS if size % width == 0), 0)
     if log_probs.device.type != "cpu" or not block or size < 2048 or size // block < num:
         values, ids = log_probs.topk(num, dim=-1)
         return values, ids
@@ -279,7 +285,7 @@ def _top(log_probs: Tensor, num: int) -> tuple[Tensor, Tensor]:
     return values, best.gather(1, places // block) * block + places % block
 
 
-def _slots(places: Ints, live: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]") -> tuple[Ints, Ints]:
+def _assign_slots(places: Ints, live: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]") -> tuple[Ints, Ints]:
     """Where the K continuations of a lane go, and which of them need a copy of what they continue.
 
     The first live continuation of a hypothesis takes its slot. Every other takes the slot of a hypothesis that has no

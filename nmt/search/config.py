@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 
 METHODS = ("beam", "sample", "mbr")
-NORMS = ("power", "gnmt")
+LENGTH_NORMALIZATIONS = ("power", "gnmt")
 UTILITIES = ("chrf", "bleu")
-STOPS = ("bound", "beam")
+EARLY_STOPPING = ("bound", "beam")
 
 
 @dataclass
@@ -47,31 +47,36 @@ class SearchConfig:
     """
 
     method: str = "beam"
-    beam: int = 5
+    beam_size: int = 5
     batch_size: int = 64
     batch_tokens: int = 8192
-    length_norm: str = "power"
+    length_normalization: str = "power"
     length_penalty: float = 1.0
     coverage_penalty: float = 0.0
-    min_ratio: float = 0.0
-    min_extra: int = 0
-    max_ratio: float = 2.0
-    max_extra: int = 10
-    stop: str = "bound"
-    num_best: int = 1
-    groups: int = 1
-    diversity: float = 0.5
-    no_repeat: int = 0
+    min_length_ratio: float = 0.0
+    min_length_offset: int = 0
+    max_length_ratio: float = 2.0
+    max_length_offset: int = 10
+    early_stopping: str = "bound"
+    n_best: int = 1
+    diverse_groups: int = 1
+    diversity_penalty: float = 0.5
+    no_repeat_ngram_size: int = 0
     seed: int = 1
-    samples: int = 32
+    mbr_samples: int = 32
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
-    utility: str = "chrf"
+    mbr_utility: str = "chrf"
 
     def validate(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
-        choices = (("method", METHODS), ("length_norm", NORMS), ("utility", UTILITIES), ("stop", STOPS))
+        choices = (
+            ("method", METHODS),
+            ("length_norm", LENGTH_NORMALIZATIONS),
+            ("utility", UTILITIES),
+            ("stop", EARLY_STOPPING),
+        )
         for option, allowed in choices:
             if getattr(self, option) not in allowed:
                 raise ValueError(f"search.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")
@@ -91,21 +96,21 @@ class SearchConfig:
             raise ValueError(f"search.temperature={self.temperature}: must be above 0; search.beam=1 takes the best")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"search.top_p={self.top_p}: must be above 0 and at most 1")
-        if self.method == "beam" and self.num_best > self.beam:
-            raise ValueError(f"search.num_best={self.num_best}: cannot be more than search.beam={self.beam}")
-        if self.method == "mbr" and self.num_best > self.samples:
-            raise ValueError(f"search.num_best={self.num_best}: cannot be more than search.samples={self.samples}")
-        if self.beam % self.groups:
-            raise ValueError(f"search.groups={self.groups}: search.beam={self.beam} is no multiple of it")
-        if (self.min_ratio, self.min_extra) > (0.0, 0) and (
-            self.min_ratio > self.max_ratio or self.min_extra > self.max_extra
+        if self.method == "beam" and self.n_best > self.beam_size:
+            raise ValueError(f"search.num_best={self.n_best}: cannot be more than search.beam={self.beam_size}")
+        if self.method == "mbr" and self.n_best > self.mbr_samples:
+            raise ValueError(f"search.num_best={self.n_best}: cannot be more than search.samples={self.mbr_samples}")
+        if self.beam_size % self.diverse_groups:
+            raise ValueError(f"search.groups={self.diverse_groups}: search.beam={self.beam_size} is no multiple of it")
+        if (self.min_length_ratio, self.min_length_offset) > (0.0, 0) and (
+            self.min_length_ratio > self.max_length_ratio or self.min_length_offset > self.max_length_offset
         ):
             raise ValueError(
-                f"search.min_ratio={self.min_ratio}, search.min_extra={self.min_extra}: cannot be more than "
-                f"search.max_ratio={self.max_ratio} and search.max_extra={self.max_extra}"
+                f"search.min_ratio={self.min_length_ratio}, search.min_extra={self.min_length_offset}: cannot be more than "
+                f"search.max_ratio={self.max_length_ratio} and search.max_extra={self.max_length_offset}"
             )
 
     @property
-    def rows(self) -> int:
+    def num_hypotheses(self) -> int:
         """Hypotheses of a sentence that are decoded side by side."""
-        return {"beam": self.beam, "sample": self.num_best, "mbr": self.samples}[self.method]
+        return {"beam": self.beam_size, "sample": self.n_best, "mbr": self.mbr_samples}[self.method]

@@ -12,7 +12,7 @@ from nmt.search.config import SearchConfig
 from nmt.search.scoring import Ints
 
 
-class Rules:
+class DecodingConstraints:
     """Which tokens may follow: lengths, forced prefixes, no n-gram twice. One entry per sentence.
 
     Args:
@@ -29,10 +29,10 @@ class Rules:
         self, config: SearchConfig, lengths: Ints, prefixes: Sequence[Sequence[int]] | None, longest: int | None
     ) -> None:
         self.config = config
-        self.most: Ints = np.ceil(config.max_ratio * lengths).astype(np.int64) + config.max_extra
+        self.most: Ints = np.ceil(config.max_length_ratio * lengths).astype(np.int64) + config.max_length_offset
         if longest is not None:
             self.most = np.minimum(self.most, longest - 1)
-        least = np.ceil(config.min_ratio * lengths).astype(np.int64) + config.min_extra
+        least = np.ceil(config.min_length_ratio * lengths).astype(np.int64) + config.min_length_offset
         width = max(map(len, prefixes or [[]]), default=0)
         self.forced: Ints = np.full((len(lengths), width), -1, np.int64)
         for row, prefix in enumerate(prefixes or []):
@@ -43,11 +43,11 @@ class Rules:
             self.most[row] = max(self.most[row], len(prefix))
         self.least: Ints = np.minimum(least, self.most)
 
-    def keep(self, sentences: Ints) -> None:
+    def select(self, sentences: Ints) -> None:
         """Only these sentences stay."""
         self.most, self.least, self.forced = self.most[sentences], self.least[sentences], self.forced[sentences]
 
-    def hide(self, log_probs: Tensor, tokens: Ints, position: int) -> None:
+    def mask_forbidden(self, log_probs: Tensor, tokens: Ints, position: int) -> None:
         """Sets the log_probs (R, V) of tokens that may not come at `position` to -inf.
 
         `tokens` (R, position) came before.
@@ -62,13 +62,13 @@ class Rules:
         if (forced >= 0).any():
             target = _spread(forced, rows, log_probs.device)
             kept = log_probs.gather(1, target.clamp(0, size - 1).unsqueeze(1))
-        if self.config.no_repeat and position >= self.config.no_repeat:
+        if self.config.no_repeat_ngram_size and position >= self.config.no_repeat_ngram_size:
             self._hide_repeated(log_probs, tokens, ends)
         if early.any():
             only_end = early & (position < self.most)
             mask = _spread(only_end, rows, log_probs.device)
             log_probs[mask, EOS] = float("-inf")
-            if self.config.no_repeat:  # nothing else may be left: then the end must do
+            if self.config.no_repeat_ngram_size:  # nothing else may be left: then the end must do
                 stuck = mask & (log_probs == float("-inf")).all(1)
                 log_probs[stuck, EOS] = ends[stuck]
         full = position >= self.most
@@ -82,7 +82,7 @@ class Rules:
             log_probs[mask, target[mask]] = kept[mask, 0]
 
     def _hide_repeated(self, log_probs: Tensor, tokens: Ints, ends: Tensor) -> None:
-        num = self.config.no_repeat
+        num = self.config.no_repeat_ngram_size
         windows = np.lib.stride_tricks.sliding_window_view(tokens, num, axis=1)  # (R, t - num + 1, num)
         last = tokens[:, None, tokens.shape[1] - num + 1 :]  # (R, 1, num - 1)
         row, place = np.nonzero((windows[:, :, :-1] == last).all(-1))

@@ -13,12 +13,12 @@ from nmt.search.config import SearchConfig
 from nmt.search.sampling import sample
 from nmt.search.scoring import Hypothesis
 
-MULTIPLE = 4
+LENGTH_MULTIPLE = 4
 """Sources are padded to a multiple of this, and only those of one padded length share a batch."""
 
 
 @torch.no_grad()
-def search(
+def translate_batch(
     model: Seq2Seq,
     source: Tensor,
     source_mask: Tensor,
@@ -52,15 +52,15 @@ def search(
     return beam.results()
 
 
-def batch(model: Seq2Seq, sources: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def make_source_batch(model: Seq2Seq, sources: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Sources (B, S) with end token and their mask (B, S), of ids without end token that `plan` has put together."""
-    source, mask = source_batch(sources, multiple=MULTIPLE)
+    source, mask = source_batch(sources, multiple=LENGTH_MULTIPLE)
     longest = max(map(len, sources)) + 1
     width = source.size(1) if model.max_source is None else max(min(source.size(1), model.max_source), longest)
     return source[:, :width], mask[:, :width]
 
 
-def plan(lengths: Sequence[int], config: SearchConfig) -> Iterator[list[int]]:
+def make_decode_batches(lengths: Sequence[int], config: SearchConfig) -> Iterator[list[int]]:
     """Sentences in batches, the longest first so that running out of memory shows at once.
 
     A batch has at most `batch_size` sentences, at most `batch_tokens` padded source tokens (but always one sentence),
@@ -69,12 +69,16 @@ def plan(lengths: Sequence[int], config: SearchConfig) -> Iterator[list[int]]:
     Args:
         lengths: of the sources, without end token.
     """
-    padded = -(-(np.asarray(lengths, np.int64) + 1) // MULTIPLE) * MULTIPLE
+    padded = -(-(np.asarray(lengths, np.int64) + 1) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
     order = np.argsort(-padded, kind="stable")
     start = 0
     while start < len(order):
         width = int(padded[order[start]])
-        most = config.batch_size * config.beam // config.rows if config.method != "beam" else config.batch_size
+        most = (
+            config.batch_size * config.beam_size // config.num_hypotheses
+            if config.method != "beam"
+            else config.batch_size
+        )
         if config.batch_tokens:
             most = min(most, config.batch_tokens // width)
         end = start + 1
@@ -102,7 +106,9 @@ def decode(
     Yields:
         (index in `sources`, hypotheses), longest sources first.
     """
-    for indices in plan([len(source) for source in sources], config):
-        source, mask = batch(model, [sources[i] for i in indices])
+    for indices in make_decode_batches([len(source) for source in sources], config):
+        source, mask = make_source_batch(model, [sources[i] for i in indices])
         own = None if prefixes is None else [prefixes[i] for i in indices]
-        yield from zip(indices, search(model, source.to(device), mask.to(device), config, prefixes=own), strict=True)
+        yield from zip(
+            indices, translate_batch(model, source.to(device), mask.to(device), config, prefixes=own), strict=True
+        )

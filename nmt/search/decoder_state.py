@@ -7,19 +7,19 @@ import torch
 from torch import Tensor
 
 from nmt.data import PAD
-from nmt.models.seq2seq import Seq2Seq, State
+from nmt.models.seq2seq import DecoderState, Seq2Seq
 from nmt.search.config import SearchConfig
-from nmt.search.constraints import Rules
+from nmt.search.constraints import DecodingConstraints
 from nmt.search.scoring import Ints
 
-ROOM = 12
+INITIAL_CACHE_LENGTH = 12
 """Target positions for which room is made at first."""
 
-KEPT = 0.9
+COMPACT_BELOW = 0.9
 """Sentences leave the batch when fewer than this share of it are unfinished: leaving costs a copy of all states."""
 
 
-def least_rows(device: torch.device) -> int:
+def min_rows_for_determinism(device: torch.device) -> int:
     """Rows below which a matrix product may round in another way than with more rows.
 
     Libraries have special routines for few rows. With at least this many, each row's result was found to be the same
@@ -28,7 +28,7 @@ def least_rows(device: torch.device) -> int:
     return max(16, 2 * torch.get_num_threads()) if device.type == "cpu" else 16
 
 
-class Rows:
+class DecoderRows:
     """K rows of hypotheses for every sentence, one sentence's after the other.
 
     Args:
@@ -48,31 +48,31 @@ class Rows:
         config: SearchConfig,
         prefixes: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        self.model, self.num, self.width = model, source.size(0), config.rows
-        least = least_rows(source.device)
+        self.model, self.num, self.width = model, source.size(0), config.num_hypotheses
+        least = min_rows_for_determinism(source.device)
         padding = max(least - self.num, 0)
         memory = model.encode(_repeat_last(source, padding), _repeat_last(source_mask, padding))
         self.least = -(-least // self.width)
         num = max(self.num, self.least)  # the last are there to fill up
-        self.memory: State = {name: tensor[:num] for name, tensor in memory.items()}
+        self.memory: DecoderState = {name: tensor[:num] for name, tensor in memory.items()}
         every = torch.arange(num, device=source.device).repeat_interleave(self.width)
-        start = {name: tensor.index_select(0, every) for name, tensor in model.start(self.memory).items()}
-        self.state = model.reserve(start, ROOM)
+        start = {name: tensor.index_select(0, every) for name, tensor in model.init_state(self.memory).items()}
+        self.state = model.allocate_cache(start, INITIAL_CACHE_LENGTH)
         self.sentences: Ints = np.arange(num)
         lengths = (source_mask.sum(1) - 1).cpu().numpy()
         fill = [0] * (num - self.num)
-        self.rules = Rules(
+        self.constraints = DecodingConstraints(
             config,
             np.concatenate([lengths, np.array(fill, np.int64)]),
             None if prefixes is None else [*prefixes, *([] for _ in fill)],
             model.max_target,
         )
-        self.tokens: Ints = np.full((num * self.width, ROOM), PAD, np.int64)
+        self.tokens: Ints = np.full((num * self.width, INITIAL_CACHE_LENGTH), PAD, np.int64)
         self.position = 0
         self.device = source.device
 
     @property
-    def real(self) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
+    def is_real_sentence(self) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
         """Which of the present sentences belong to the call."""
         return self.sentences < self.num
 
@@ -83,10 +83,10 @@ class Rows:
         logits, record, self.state = self.model.step(token, self.state, self.memory, attention=attention)
         logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
         log_probs = torch.log_softmax(logits, dim=-1)
-        self.rules.hide(log_probs, self.tokens[:, : self.position], self.position)
+        self.constraints.mask_forbidden(log_probs, self.tokens[:, : self.position], self.position)
         return log_probs, None if record is None else record.cross
 
-    def copy(self, to: Ints, of: Ints) -> None:
+    def reorder(self, to: Ints, of: Ints) -> None:
         """Rows `to` go on from rows `of`, none of which is in `to`."""
         if len(to) == 0:
             return
@@ -94,7 +94,7 @@ class Rows:
         differ = np.concatenate([wanted != self.tokens[to, : self.position], np.ones((len(to), 1), bool)], axis=1)
         since = differ.argmax(1) + 1  # step 0 reads the begin token, step i + 1 token i
         self.tokens[to, : self.position] = wanted
-        self.model.fork(self.state, *(torch.from_numpy(rows).to(self.device) for rows in (to, of, since)))
+        self.model.reorder_state(self.state, *(torch.from_numpy(rows).to(self.device) for rows in (to, of, since)))
 
     def append(self, tokens: Ints) -> None:
         """The token of every row (R,)."""
@@ -103,11 +103,11 @@ class Rows:
         self.tokens[:, self.position] = tokens
         self.position += 1
 
-    def leave(self, unfinished: Ints) -> Ints | None:
+    def compact(self, unfinished: Ints) -> Ints | None:
         """Of the present sentences only these are needed: the rows that stay, in order, when enough can leave."""
         num = len(self.sentences)
         wanted = max(len(unfinished), self.least)
-        if wanted > KEPT * num:
+        if wanted > COMPACT_BELOW * num:
             return None
         others = np.setdiff1d(np.arange(num), unfinished)
         stay = np.concatenate([unfinished, others[: wanted - len(unfinished)]])
@@ -116,7 +116,7 @@ class Rows:
         self.memory = {name: tensor.index_select(0, index) for name, tensor in self.memory.items()}
         self.state = {name: tensor.index_select(0, row_index) for name, tensor in self.state.items()}
         self.tokens, self.sentences = self.tokens[rows], self.sentences[stay]
-        self.rules.keep(stay)
+        self.constraints.select(stay)
         return stay
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nmt.models.seq2seq import AttentionRecord, Seq2Seq, State
+from nmt.models.seq2seq import AttentionWeights, DecoderState, Seq2Seq
 
 
 class Ensemble(Seq2Seq):
@@ -29,22 +29,24 @@ class Ensemble(Seq2Seq):
     def _each(self) -> list[Seq2Seq]:
         return [member for member in self.members if isinstance(member, Seq2Seq)]
 
-    def encode(self, source: Tensor, source_mask: Tensor) -> State:
+    def encode(self, source: Tensor, source_mask: Tensor) -> DecoderState:
         return _joined([member.encode(source, source_mask) for member in self._each()])
 
-    def start(self, memory: State) -> State:
-        return _joined([member.start(_part(memory, number)) for number, member in enumerate(self._each())])
+    def init_state(self, memory: DecoderState) -> DecoderState:
+        return _joined([member.init_state(_part(memory, number)) for number, member in enumerate(self._each())])
 
-    def reserve(self, state: State, steps: int) -> State:
-        return _joined([member.reserve(_part(state, number), steps) for number, member in enumerate(self._each())])
+    def allocate_cache(self, state: DecoderState, steps: int) -> DecoderState:
+        return _joined(
+            [member.allocate_cache(_part(state, number), steps) for number, member in enumerate(self._each())]
+        )
 
-    def fork(self, state: State, to: Tensor, of: Tensor, since: Tensor) -> None:
+    def reorder_state(self, state: DecoderState, to: Tensor, of: Tensor, since: Tensor) -> None:
         for number, member in enumerate(self._each()):
-            member.fork(_part(state, number), to, of, since)
+            member.reorder_state(_part(state, number), to, of, since)
 
     def step(
-        self, token: Tensor, state: State, memory: State, *, attention: bool = False
-    ) -> tuple[Tensor, AttentionRecord | None, State]:
+        self, token: Tensor, state: DecoderState, memory: DecoderState, *, attention: bool = False
+    ) -> tuple[Tensor, AttentionWeights | None, DecoderState]:
         said, records, states = [], [], []
         for number, member in enumerate(self._each()):
             logits, record, after = member.step(token, _part(state, number), _part(memory, number), attention=attention)
@@ -52,14 +54,14 @@ class Ensemble(Seq2Seq):
             records += [] if record is None else [record.cross.mean((1, 2), keepdim=True)]
             states.append(after)
         mean = said[0] if len(said) == 1 else torch.stack(said).logsumexp(0) - torch.tensor(float(len(said))).log()
-        cross = AttentionRecord(torch.stack(records).mean(0)) if records else None
+        cross = AttentionWeights(torch.stack(records).mean(0)) if records else None
         return mean, cross, _joined(states)
 
 
-def _joined(states: Sequence[State]) -> State:
+def _joined(states: Sequence[DecoderState]) -> DecoderState:
     return {f"{number}/{name}": tensor for number, state in enumerate(states) for name, tensor in state.items()}
 
 
-def _part(state: State, number: int) -> State:
+def _part(state: DecoderState, number: int) -> DecoderState:
     prefix = f"{number}/"
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

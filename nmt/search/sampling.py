@@ -10,7 +10,7 @@ from torch import Tensor
 from nmt.data import BOS, EOS
 from nmt.models.seq2seq import Seq2Seq
 from nmt.search.config import SearchConfig
-from nmt.search.decoder_state import Rows
+from nmt.search.decoder_state import DecoderRows
 from nmt.search.scoring import Floats, Hypothesis, Ints, coverage_penalty, length_norm
 
 
@@ -38,11 +38,11 @@ def sample(
     Raises:
         ValueError: a coverage penalty for a model without attention.
     """
-    rows = Rows(model, source, source_mask, config, prefixes)
-    width, covering = config.rows, config.coverage_penalty > 0
+    rows = DecoderRows(model, source, source_mask, config, prefixes)
+    width, covering = config.num_hypotheses, config.coverage_penalty > 0
     num = len(rows.sentences)
-    numbers = _numbers(source, source_mask, config, rows.rules.most[: rows.num])
-    live = np.repeat(rows.real, width)
+    numbers = _numbers(source, source_mask, config, rows.constraints.most[: rows.num])
+    live = np.repeat(rows.is_real_sentence, width)
     log_probs, last = np.zeros(num * width), np.full(num * width, BOS)
     covered: Floats = np.zeros((num * width, source.size(1)))
     mask = source_mask.cpu().numpy()
@@ -62,14 +62,14 @@ def sample(
             score = float(log_probs[row] / length_norm(config, position + 1))
             if covering:
                 score += float(coverage_penalty(config, covered[row, mask[sentence]]))
-            cut = position >= int(rows.rules.most[row // width])
+            cut = position >= int(rows.constraints.most[row // width])
             found[sentence][number] = Hypothesis(
                 rows.tokens[row, :position].tolist(), score, float(log_probs[row]), None, cut
             )
         live &= drawn != EOS
         last = drawn
         rows.append(drawn)
-        stay = rows.leave(np.nonzero(live.reshape(-1, width).any(1))[0])
+        stay = rows.compact(np.nonzero(live.reshape(-1, width).any(1))[0])
         if stay is not None:
             kept = (stay[:, None] * width + np.arange(width)).ravel()
             live, log_probs, last, covered = live[kept], log_probs[kept], last[kept], covered[kept]
@@ -82,7 +82,7 @@ def _numbers(source: Tensor, source_mask: Tensor, config: SearchConfig, most: In
     for ids, mask, longest in zip(source.cpu(), source_mask.cpu(), most.tolist(), strict=True):
         digest = hashlib.sha256(ids[mask].numpy().astype("<i8").tobytes()).digest()
         words = np.frombuffer(digest, "<u4").tolist()
-        streams = [np.random.default_rng([config.seed, *words, number]) for number in range(config.rows)]
+        streams = [np.random.default_rng([config.seed, *words, number]) for number in range(config.num_hypotheses)]
         found.append(np.stack([stream.random(longest + 1) for stream in streams]))
     return found
 

@@ -11,7 +11,7 @@ from nmt.search.config import SearchConfig
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-LEAST_COVERED = 1e-6
+MIN_COVERAGE = 1e-6
 
 
 class Hypothesis(NamedTuple):
@@ -28,18 +28,18 @@ class Hypothesis(NamedTuple):
     score: float
     log_prob: float
     weights: Tensor | None = None
-    cut: bool = False
+    truncated: bool = False
 
 
 def length_norm(config: SearchConfig, length: Ints | int) -> Floats:
     """What log p is divided by, for lengths with end token."""
     lengths = np.asarray(length, np.float64)
-    base = lengths if config.length_norm == "power" else (5 + lengths) / 6
+    base = lengths if config.length_normalization == "power" else (5 + lengths) / 6
     norm: Floats = np.asarray(base**config.length_penalty)
     return norm
 
 
 def coverage_penalty(config: SearchConfig, covered: Floats) -> Floats:
     """covered (..., S), what each source token received in all -> (...), at most 0."""
-    logs: Floats = np.log(np.clip(covered, LEAST_COVERED, 1.0)).sum(-1)
+    logs: Floats = np.log(np.clip(covered, MIN_COVERAGE, 1.0)).sum(-1)
     return config.coverage_penalty * logs

@@ -3,7 +3,7 @@
 import ipaddress
 import logging
 
-from nmt.cli.compose import command
+from nmt.cli.compose import run_command
 from nmt.cli.configs import ServeConfig
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
@@ -14,10 +14,10 @@ log = logging.getLogger("nmt.serve")
 
 def main(config: ServeConfig, overrides: list[str]) -> None:
     """Serve until it is stopped."""
-    setup_process(config.threads)
+    setup_process(config.num_threads)
     try:
         from nmt.serve.app import make_app
-        from nmt.serve.model_thread import Worker
+        from nmt.serve.model_thread import ModelWorker
         from nmt.serve.server import listen, make_server
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("nmt"):
@@ -28,7 +28,7 @@ def main(config: ServeConfig, overrides: list[str]) -> None:
     listening = listen(config.host, config.port)
     with listening:
         served = load(config, overrides, resolve_device(config.device))
-        worker = Worker(config.max_waiting, config.max_seconds)
+        worker = ModelWorker(config.queue_size, config.timeout)
         host, port = listening.getsockname()[:2]
         if not ipaddress.ip_address(host).is_loopback:
             log.warning(
@@ -37,10 +37,10 @@ def main(config: ServeConfig, overrides: list[str]) -> None:
         log.info("http://%s:%d/ – stop with Ctrl-C", f"[{host}]" if ":" in host else host, port)
         try:
             app = make_app(served, config, worker)
-            make_server(app, config.max_seconds, worker.give_up).run(sockets=[listening])
+            make_server(app, config.timeout, worker.give_up).run(sockets=[listening])
         finally:
             worker.close()
 
 
 if __name__ == "__main__":
-    command(main, ServeConfig, "serve")
+    run_command(main, ServeConfig, "serve")

@@ -15,22 +15,22 @@ from starlette.routing import Route
 
 from nmt import __version__
 from nmt.cli.configs import ServeConfig
-from nmt.options import nearest
+from nmt.options import suggest
 from nmt.serve import handlers
-from nmt.serve.model_thread import Job, Worker
-from nmt.serve.models import Served
+from nmt.serve.model_thread import InferenceJob, ModelWorker
+from nmt.serve.models import ServedModel
 from nmt.serve.schemas import (
-    Attention,
     AttentionRequest,
-    Failed,
+    AttentionResponse,
+    ErrorResponse,
     Limits,
-    Model,
-    Models,
-    Streamed,
-    Translated,
+    ModelInfo,
+    ModelsResponse,
+    StreamEvent,
     TranslateRequest,
+    TranslateResponse,
 )
-from nmt.serve.security import Guard, refusal
+from nmt.serve.security import SecurityMiddleware, refusal
 
 FILES = {
     "": ("nmt.serve", "page.html"),
@@ -43,7 +43,7 @@ FILES = {
 """The files of the page, each with its package and name; the last ones are shared with the report."""
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Failed, "description": description}
+    status: {"model": ErrorResponse, "description": description}
     for status, description in {
         400: "the body is not JSON",
         403: "a page of another origin, or an unknown Host",
@@ -57,7 +57,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def make_app(served: Sequence[Served], config: ServeConfig, worker: Worker) -> FastAPI:
+def make_app(served: Sequence[ServedModel], config: ServeConfig, worker: ModelWorker) -> FastAPI:
     """Return the application.
 
     Args:
@@ -67,34 +67,34 @@ def make_app(served: Sequence[Served], config: ServeConfig, worker: Worker) -> F
     """
     app = FastAPI(title="nmt.serve", version=__version__, docs_url=None, redoc_url=None)
     app.exception_handlers |= {RequestValidationError: _invalid, HTTPException: _refused, Exception: _defect}
-    app.add_middleware(Guard, config=config, ended=worker.ended)
-    about = Models(
+    app.add_middleware(SecurityMiddleware, config=config, ended=worker.ended)
+    about = ModelsResponse(
         version=__version__,
-        models=[Model(**one.about()) for one in served],
+        models=[ModelInfo(**one.info()) for one in served],
         limits=Limits.model_validate(config, from_attributes=True),
     )
-    tasks = Tasks(served, config, worker)
+    tasks = RequestHandlers(served, config, worker)
 
     @app.get("/api/models")
-    async def models() -> Models:
+    async def models() -> ModelsResponse:
         """The models, and what a request may be at most."""
         return about
 
-    @app.post("/api/translate", response_model=Translated, responses=ERRORS)
+    @app.post("/api/translate", response_model=TranslateResponse, responses=ERRORS)
     async def translate(body: TranslateRequest, request: Request) -> Response:
         """Translations with their scores, subwords and alignments."""
         return await tasks.answer(request, tasks.translation(body))
 
     @app.post(
         "/api/stream",
-        response_model=Streamed,
+        response_model=StreamEvent,
         responses={**ERRORS, 200: {"description": "lines of JSON (application/x-ndjson), each a `Streamed`"}},
     )
     async def stream(body: TranslateRequest) -> Response:
         """The same as it comes: one line of JSON for each step; the last holds `result`, or `error`."""
         return tasks.stream(body)
 
-    @app.post("/api/attention", response_model=Attention, responses=ERRORS)
+    @app.post("/api/attention", response_model=AttentionResponse, responses=ERRORS)
     async def attention(body: AttentionRequest, request: Request) -> Response:
         """The attention to the source with which a given translation is predicted, of all layers and heads or one."""
         return await tasks.answer(request, tasks.attention(body))
@@ -105,37 +105,37 @@ def make_app(served: Sequence[Served], config: ServeConfig, worker: Worker) -> F
     return app
 
 
-class Tasks:
+class RequestHandlers:
     """Turns requests into work for the model's thread, and its results into answers."""
 
-    def __init__(self, served: Sequence[Served], config: ServeConfig, worker: Worker) -> None:
+    def __init__(self, served: Sequence[ServedModel], config: ServeConfig, worker: ModelWorker) -> None:
         self.served, self.config, self.worker = served, config, worker
 
-    def translation(self, body: TranslateRequest, tell: handlers.Tell | None = None) -> Callable[[Job], bytes]:
+    def translation(self, body: TranslateRequest, tell: handlers.Tell | None = None) -> Callable[[InferenceJob], bytes]:
         """Return the work of a request for translations; raise HTTPException for one that cannot be answered."""
         one = self._named(body.model)
         self._check(one, body)
         return lambda job: handlers.as_json(handlers.translate(one, body, job, tell))
 
-    def attention(self, body: AttentionRequest) -> Callable[[Job], bytes]:
+    def attention(self, body: AttentionRequest) -> Callable[[InferenceJob], bytes]:
         """Return the work of a request for attention; raise HTTPException for one that cannot be answered."""
         one = self._named(body.model)
         for name in ("source", "target"):
             self._check_characters(name, getattr(body, name) or "")
-        return lambda job: handlers.as_json(handlers.attend(one, body, self.config.max_weights))
+        return lambda job: handlers.as_json(handlers.attention_response(one, body, self.config.max_weights))
 
-    def _named(self, name: str | None) -> Served:
+    def _named(self, name: str | None) -> ServedModel:
         for one in self.served:
             if name is None or one.name == name:
                 return one
         raise HTTPException(422, f"model={str(name)[:100]}: there is {', '.join(one.name for one in self.served)}")
 
-    def _check(self, one: Served, body: TranslateRequest) -> None:
+    def _check(self, one: ServedModel, body: TranslateRequest) -> None:
         if (body.text is None) == (body.lines is None):
             raise HTTPException(422, "text or lines must be given, and not both")
-        lines = handlers.lines_of(body)
-        if len(lines) > self.config.max_lines:
-            raise HTTPException(413, f"{len(lines)} sentences are more than {self.config.max_lines} (max_lines)")
+        lines = handlers.request_sentences(body)
+        if len(lines) > self.config.max_sentences:
+            raise HTTPException(413, f"{len(lines)} sentences are more than {self.config.max_sentences} (max_lines)")
         for number, line in enumerate(lines):
             self._check_characters(f"lines.{number}", line)
             if "\n" in line:
@@ -149,11 +149,11 @@ class Tasks:
             raise HTTPException(422, str(error).replace("search.", "")) from None
 
     def _check_characters(self, name: str, text: str) -> None:
-        limit = self.config.max_characters
+        limit = self.config.max_sentence_chars
         if len(text) > limit:
             raise HTTPException(413, f"{name}: {len(text):,} characters are more than {limit:,} (max_characters)")
 
-    async def answer(self, request: Request, run: Callable[[Job], bytes]) -> Response:
+    async def answer(self, request: Request, run: Callable[[InferenceJob], bytes]) -> Response:
         """Answer with what comes of the work; it is given up when the client leaves or its time is over."""
         job = self.worker.submit(run)
         gone = asyncio.ensure_future(_gone(request))
@@ -219,7 +219,7 @@ def _status_and_text(error: RequestValidationError) -> tuple[int, str]:
         return 422, f"{place}: must be given"
     if first["type"] == "extra_forbidden":
         known = [*TranslateRequest.model_fields, *AttentionRequest.model_fields]
-        near = nearest(str(first["loc"][-1]), known)
+        near = suggest(str(first["loc"][-1]), known)
         return 422, f"{place}: unknown" + (f"; did you mean {near}?" if near else "; see /openapi.json")
     shown = json.dumps(first.get("input"), default=str)
     value = f"={shown}" if len(shown) <= 40 else ""

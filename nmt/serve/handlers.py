@@ -10,12 +10,12 @@ import numpy as np
 from starlette.exceptions import HTTPException
 
 from nmt.data import EOS
-from nmt.inference.line_translator import Answer, Answers
-from nmt.inference.translator import EMPTY, Translation, Translator
+from nmt.inference.line_translator import LineTranslation, LineTranslator
+from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator
 from nmt.models import Seq2Seq
 from nmt.search import SearchConfig
-from nmt.serve.model_thread import Job
-from nmt.serve.models import Served
+from nmt.serve.model_thread import InferenceJob
+from nmt.serve.models import ServedModel
 from nmt.serve.schemas import AttentionRequest, TranslateRequest
 
 Tell = Callable[[int, str], None]
@@ -28,7 +28,7 @@ DECIMALS = 5
 class _WatchedModel:
     """A model that ends before a step when its job was given up, whatever the way to search."""
 
-    def __init__(self, model: Seq2Seq, job: Job) -> None:
+    def __init__(self, model: Seq2Seq, job: InferenceJob) -> None:
         self._model, self._job = model, job
 
     def __getattr__(self, name: str) -> Any:
@@ -43,7 +43,7 @@ class _WatchedModel:
 class _Watched(Translator):
     """A translator that ends when its job was given up, and reports the translation after every step."""
 
-    def __init__(self, of: Translator, config: SearchConfig, job: Job) -> None:
+    def __init__(self, of: Translator, config: SearchConfig, job: InferenceJob) -> None:
         super().__init__(of.model, of.tokenizer, config, of.device, carried=of.carried)
         model = cast(Seq2Seq, _WatchedModel(of.model, job))
         self.inner = Translator(model, of.tokenizer, config, of.device, carried=of.carried, on_sample=job.check)
@@ -53,14 +53,14 @@ class _Watched(Translator):
         translations: list[list[Translation]] = []
         for text in texts:
             before = "".join(f"{best[0].text} " for best in translations)
-            best = [EMPTY]
-            for best in self.inner.growing(text):
+            best = [EMPTY_TRANSLATION]
+            for best in self.inner.stream_n_best(text):
                 self.tell(before + best[0].text)
             translations.append(best)
         return translations
 
 
-def search_config(served: Served, request: TranslateRequest) -> SearchConfig:
+def search_config(served: ServedModel, request: TranslateRequest) -> SearchConfig:
     """Return how a request wants to search.
 
     Raises:
@@ -69,12 +69,12 @@ def search_config(served: Served, request: TranslateRequest) -> SearchConfig:
     options = request.model_dump(include={"beam", "num_best", "length_penalty"}, exclude_none=True)
     config = dataclasses.replace(served.translator.config, **options)
     if request.beam is not None and request.num_best is None and config.method == "beam":
-        config.num_best = min(config.num_best, config.beam)
+        config.n_best = min(config.n_best, config.beam_size)
     config.validate()
     return config
 
 
-def lines_of(request: TranslateRequest) -> list[str]:
+def request_sentences(request: TranslateRequest) -> list[str]:
     """Return the sentences of a request; they end at line feeds only."""
     if request.lines is not None:
         return request.lines
@@ -82,37 +82,39 @@ def lines_of(request: TranslateRequest) -> list[str]:
     return text.removesuffix("\n").split("\n")
 
 
-def translate(served: Served, request: TranslateRequest, job: Job, tell: Tell | None = None) -> dict[str, Any]:
+def translate(
+    served: ServedModel, request: TranslateRequest, job: InferenceJob, tell: Tell | None = None
+) -> dict[str, Any]:
     """Return what `nmt.serve.schemas.Translated` says.
 
     Raises:
         StoppedError: see `Job.check`.
     """
     translator = _Watched(served.translator, search_config(served, request), job)
-    answers = Answers(translator, served.longest)
+    answers = LineTranslator(translator, served.longest)
     sentences = []
-    for number, line in enumerate(lines_of(request), 1):
+    for number, line in enumerate(request_sentences(request), 1):
         if tell is not None:
             translator.tell = partial(tell, number)
-        (answer,) = answers.answer([line.encode("utf-8")])
-        sentences.append(answers.record(number, answer) | {"details": _details(served, answer, job)})
+        (answer,) = answers.translate_lines([line.encode("utf-8")])
+        sentences.append(answers.to_json(number, answer) | {"details": _details(served, answer, job)})
     return {"model": served.name, "sentences": sentences}
 
 
-def _details(served: Served, answer: Answer, job: Job) -> list[dict[str, Any]]:
+def _details(served: ServedModel, answer: LineTranslation, job: InferenceJob) -> list[dict[str, Any]]:
     translator, tokenizer = served.translator, served.translator.tokenizer
     details = []
     for text, source, best in zip(answer.parts, tokenizer.encode_source(answer.parts), answer.best, strict=True):
         job.check()
         links = {
             rank: translator.word_alignment(weights, source, best[rank].tokens).links
-            for rank, weights in translator.attention([source] * len(best), [one.tokens for one in best])
+            for rank, weights in translator.attention_weights([source] * len(best), [one.tokens for one in best])
         }
         hypotheses = [
             {
                 **one._asdict(),
-                "pieces": tokenizer.target_pieces(one.tokens),
-                "words": tokenizer.target_words(one.tokens),
+                "pieces": tokenizer.target_subwords(one.tokens),
+                "words": tokenizer.target_word_ids(one.tokens),
                 "links": links.get(rank),
             }
             for rank, one in enumerate(best)
@@ -120,15 +122,15 @@ def _details(served: Served, answer: Answer, job: Job) -> list[dict[str, Any]]:
         details.append(
             {
                 "source": text,
-                "pieces": tokenizer.source_pieces(source),
-                "words": tokenizer.source_words(source),
+                "pieces": tokenizer.source_subwords(source),
+                "words": tokenizer.source_word_ids(source),
                 "hypotheses": hypotheses,
             }
         )
     return details
 
 
-def _ids(served: Served, request: AttentionRequest, max_weights: int) -> tuple[list[int], list[int]]:
+def _ids(served: ServedModel, request: AttentionRequest, max_weights: int) -> tuple[list[int], list[int]]:
     """Return the ids of both sides.
 
     Raises:
@@ -148,7 +150,7 @@ def _ids(served: Served, request: AttentionRequest, max_weights: int) -> tuple[l
     for place, token in enumerate(target):
         if not 0 <= token < tokenizer.target_size:
             raise HTTPException(422, f"tokens.{place}={token}: must be an id from 0 to {tokenizer.target_size - 1}")
-    for name, ids, most in (("source", source, served.longest), ("tokens", target, served.most_target)):
+    for name, ids, most in (("source", source, served.longest), ("tokens", target, served.max_target_tokens)):
         if len(ids) > most:
             raise HTTPException(413, f"{name}: has {len(ids)} tokens; at most {most} go into the model in one piece")
     num = (num_layers if request.layer is None else 1) * (num_heads if request.head is None else 1)
@@ -160,7 +162,7 @@ def _ids(served: Served, request: AttentionRequest, max_weights: int) -> tuple[l
     return source, target
 
 
-def attend(served: Served, request: AttentionRequest, max_weights: int) -> dict[str, Any]:
+def attention_response(served: ServedModel, request: AttentionRequest, max_weights: int) -> dict[str, Any]:
     """Return what `nmt.serve.schemas.Attention` says.
 
     Raises:
@@ -168,7 +170,7 @@ def attend(served: Served, request: AttentionRequest, max_weights: int) -> dict[
     """
     source, target = _ids(served, request, max_weights)
     tokenizer = served.translator.tokenizer
-    ((_, weights),) = served.translator.attention([source], [target])
+    ((_, weights),) = served.translator.attention_weights([source], [target])
     kept = weights.astype(np.float64)  # (L, H, T, S)
     for axis, value in ((0, request.layer), (1, request.head)):
         if value == 0:
@@ -179,10 +181,10 @@ def attend(served: Served, request: AttentionRequest, max_weights: int) -> dict[
         "model": served.name,
         "layers": list(range(1, kept.shape[0] + 1)) if request.layer is None else [request.layer],
         "heads": list(range(1, kept.shape[1] + 1)) if request.head is None else [request.head],
-        "source_pieces": [*tokenizer.source_pieces(source), "</s>"],
-        "target_pieces": [*tokenizer.target_pieces(target), "</s>"],
-        "source_words": tokenizer.source_words([*source, EOS]),
-        "target_words": tokenizer.target_words([*target, EOS]),
+        "source_pieces": [*tokenizer.source_subwords(source), "</s>"],
+        "target_pieces": [*tokenizer.target_subwords(target), "</s>"],
+        "source_words": tokenizer.source_word_ids([*source, EOS]),
+        "target_words": tokenizer.target_word_ids([*target, EOS]),
         "weights": kept.round(DECIMALS).tolist(),
     }
 

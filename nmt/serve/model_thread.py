@@ -14,11 +14,11 @@ AGAIN = {"Retry-After": "1"}
 """The header of a refusal after which the client may ask again."""
 
 
-class StoppedError(Exception):
+class CancelledError(Exception):
     """Ends the work of a job that was given up."""
 
 
-class Job:
+class InferenceJob:
     """Work that was taken on. When it is given up, `future` is cancelled at once, though the thread notices at its next
     check only."""
 
@@ -32,7 +32,7 @@ class Job:
     def check(self) -> None:
         """Raise StoppedError when the job was given up; to be called often."""
         if self._stopped.is_set():
-            raise StoppedError
+            raise CancelledError
 
     def stop(self, *, late: bool = False) -> None:
         """Give the job up: it ends at its next check, or is never begun."""
@@ -42,7 +42,7 @@ class Job:
         self.turn.cancel()
 
 
-class Worker:
+class ModelWorker:
     """Does one job after the other, in the order in which they came.
 
     Args:
@@ -56,9 +56,9 @@ class Worker:
         self.most_waiting, self.seconds = most_waiting, seconds
         self.ended = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._jobs: set[Job] = set()
+        self._jobs: set[InferenceJob] = set()
 
-    def submit(self, work: Callable[[Job], bytes]) -> Job:
+    def submit(self, work: Callable[[InferenceJob], bytes]) -> InferenceJob:
         """Take a job on. To be called from the event loop.
 
         Raises:
@@ -68,7 +68,7 @@ class Worker:
             raise HTTPException(503, STOPPING)
         if len(self._jobs) > self.most_waiting:
             raise HTTPException(503, "too many requests wait already: ask again in 1 s", AGAIN)
-        job = Job()
+        job = InferenceJob()
         self._jobs.add(job)
         job.turn = self._thread.submit(work, job)
         job.turn.add_done_callback(lambda _: self._jobs.discard(job))  # first: who is answered may ask again
@@ -77,7 +77,7 @@ class Worker:
         job.future.add_done_callback(lambda _: timer.cancel())
         return job
 
-    def result(self, job: Job) -> bytes:
+    def result(self, job: InferenceJob) -> bytes:
         """Return the answer of a job that has ended.
 
         Raises:

@@ -13,9 +13,9 @@ import torch
 
 from nmt import checkpoint
 from nmt.cli.configs import Config, ServeConfig
-from nmt.cli.run_directory import overlay, run_of
+from nmt.cli.run_directory import merge_with_checkpoint, run_directory
 from nmt.inference.translator import Translator
-from nmt.options import from_primitive
+from nmt.options import from_dict
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ LONGEST_EXAMPLE = 20  # words
 
 
 @dataclass
-class Served:
+class ServedModel:
     """One model.
 
     name: what requests call it.
@@ -43,12 +43,12 @@ class Served:
     examples: list[str]
 
     @property
-    def most_target(self) -> int:
+    def max_target_tokens(self) -> int:
         """Tokens of a translation that may be asked about."""
         limit = self.translator.model.max_target
         return 4 * self.longest if limit is None else limit - 1
 
-    def about(self) -> dict[str, Any]:
+    def info(self) -> dict[str, Any]:
         """Return what `nmt.serve.schemas.Model` says."""
         attention = self.config.model.attention
         scores = [layer.get("score", attention.score) for layer in attention.layers]
@@ -73,30 +73,32 @@ class Served:
         }
 
 
-def load(config: ServeConfig, overrides: Sequence[str], device: torch.device) -> list[Served]:
+def load(config: ServeConfig, overrides: Sequence[str], device: torch.device) -> list[ServedModel]:
     """Load the models of `checkpoint`, in order.
 
     Raises:
         ValueError, OSError: one of them cannot be read, or is named twice.
     """
     paths = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
-    served: list[Served] = []
+    served: list[ServedModel] = []
     for path, name in zip(paths, _names(paths), strict=True):
-        file = checkpoint.locate(path)
+        file = checkpoint.resolve(path)
         content = checkpoint.load(file, device)
-        trained = overlay(from_primitive(Config, content["config"]), config, overrides)
+        trained = merge_with_checkpoint(from_dict(Config, content["config"]), config, overrides)
         translator = Translator.from_checkpoint(content, trained.search, device)
         longest = config.max_length or trained.data.max_length
-        if translator.longest is not None:
-            longest = min(longest, translator.longest)
-        served.append(Served(name, translator, trained, longest, _shape(translator), _examples(run_of(file))))
+        if translator.max_source_length is not None:
+            longest = min(longest, translator.max_source_length)
+        served.append(
+            ServedModel(name, translator, trained, longest, _shape(translator), _examples(run_directory(file)))
+        )
         log.info("%s: %s", name, file)
     return served
 
 
 def _names(paths: Sequence[str]) -> list[str]:
     """Return the names of runs; where two have the same, their paths."""
-    names = [os.path.basename(os.path.abspath(run_of(checkpoint.locate(path)))) for path in paths]  # noqa: PTH100, PTH119
+    names = [os.path.basename(os.path.abspath(run_directory(checkpoint.resolve(path)))) for path in paths]  # noqa: PTH100, PTH119
     names = [path if names.count(name) > 1 else name for name, path in zip(names, paths, strict=True)]
     for name in names:
         if names.count(name) > 1:
@@ -105,7 +107,7 @@ def _names(paths: Sequence[str]) -> list[str]:
 
 
 def _shape(translator: Translator) -> tuple[int, int]:
-    for _, weights in translator.attention([[]], [[]]):
+    for _, weights in translator.attention_weights([[]], [[]]):
         return int(weights.shape[0]), int(weights.shape[1])
     return 0, 0
 

@@ -5,28 +5,28 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Asked(BaseModel):
+class RequestModel(BaseModel):
     """The base of requests: they hold nothing but the fields named, of the types named."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Answered(BaseModel):
+class ResponseModel(BaseModel):
     """The base of answers."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-Text = Annotated[str, Field(min_length=0)]
+PlainText = Annotated[str, Field(min_length=0)]
 """Text that UTF-8 can hold: pydantic lets half of a surrogate pair pass where nothing is required of a text."""
 
 
-class TranslateRequest(Asked):
+class TranslateRequest(RequestModel):
     """`text` or `lines`, and how to search; what is not given is as the model was trained, see `Model`."""
 
     model: str | None = Field(None, description="a name of /api/models; null: the first")
-    text: Text | None = Field(None, description="text; every line of it, ended by a line feed, is one sentence")
-    lines: list[Text] | None = Field(None, description="sentences, none of which holds a line feed")
+    text: PlainText | None = Field(None, description="text; every line of it, ended by a line feed, is one sentence")
+    lines: list[PlainText] | None = Field(None, description="sentences, none of which holds a line feed")
     beam: int | None = Field(None, ge=1, description="hypotheses kept at every step; 1 is greedy")
     num_best: int | None = Field(None, ge=1, description="translations of each sentence")
     length_penalty: float | None = Field(
@@ -34,18 +34,18 @@ class TranslateRequest(Asked):
     )
 
 
-class AttentionRequest(Asked):
+class AttentionRequest(RequestModel):
     """A source, and a translation of it as token ids or as text."""
 
     model: str | None = Field(None, description="a name of /api/models; null: the first")
-    source: Text = Field(description="one part, as /api/translate has cut it")
+    source: PlainText = Field(description="one part, as /api/translate has cut it")
     tokens: list[int] | None = Field(None, description="ids of the translation, without end token")
-    target: Text | None = Field(None, description="a translation as text, in the place of `tokens`")
+    target: PlainText | None = Field(None, description="a translation as text, in the place of `tokens`")
     layer: int | None = Field(None, description="counted from 1; 0: the mean of all; null: every one")
     head: int | None = Field(None, description="counted from 1; 0: the mean of all; null: every one")
 
 
-class Reading(Answered):
+class AlignmentSourceSchema(ResponseModel):
     """Where links are read from: layer and head counted from 1, 0 = the mean; shift 1 = the row of the next token;
     null = a word whose attention is on the end token has no link; threshold = what a source word must receive to be
     linked, 0 = a word is linked to the one it attends to most."""
@@ -57,7 +57,7 @@ class Reading(Answered):
     threshold: float
 
 
-class Model(Answered):
+class ModelInfo(ResponseModel):
     """A model, and how it searches when nothing else is asked for."""
 
     name: str
@@ -75,13 +75,13 @@ class Model(Answered):
     beam: int
     num_best: int
     length_penalty: float
-    reading: Reading | None
+    reading: AlignmentSourceSchema | None
     read_from: str = Field(description="the reading in words")
     chosen_by: str = Field(description="on what the reading was chosen; empty for the mean, which none was chosen for")
     examples: list[str]
 
 
-class Limits(Answered):
+class Limits(ResponseModel):
     """What a request may be at most."""
 
     max_bytes: int
@@ -93,15 +93,15 @@ class Limits(Answered):
     max_waiting: int
 
 
-class Models(Answered):
+class ModelsResponse(ResponseModel):
     """The answer of /api/models."""
 
     version: str
-    models: list[Model]
+    models: list[ModelInfo]
     limits: Limits
 
 
-class Best(Answered):
+class NBestItem(ResponseModel):
     """One of the translations of a line."""
 
     text: str
@@ -110,7 +110,7 @@ class Best(Answered):
     cut: bool = Field(description="the longest length allowed ended it")
 
 
-class Hypothesis(Best):
+class HypothesisResult(NBestItem):
     """One of the translations of a part, with its alignment."""
 
     tokens: list[int]
@@ -121,16 +121,16 @@ class Hypothesis(Best):
     )
 
 
-class Part(Answered):
+class Segment(ResponseModel):
     """A line, or a part of one that was too long for the model."""
 
     source: str
     pieces: list[str]
     words: list[int] = Field(description="the word of each piece")
-    hypotheses: list[Hypothesis] = Field(description="the best first")
+    hypotheses: list[HypothesisResult] = Field(description="the best first")
 
 
-class Sentence(BaseModel):
+class SentenceResult(BaseModel):
     """A line: the fields of `nmt.translate format=jsonl`, and its parts."""
 
     line: int = Field(description="counted from 1")
@@ -141,32 +141,32 @@ class Sentence(BaseModel):
     log_prob: float | None = None
     cut: bool | None = None
     parts: int | None = None
-    n_best: list[Best] | None = Field(None, description="where num_best is above 1")
+    n_best: list[NBestItem] | None = Field(None, description="where num_best is above 1")
     source_pieces: list[str] | None = None
     target_pieces: list[str] | None = None
     links: list[tuple[int, int]] | None = Field(None, description="of words")
     piece_links: list[tuple[int, int]] | None = None
     read_from: str | None = Field(None, description="where these links are read from, in words")
-    details: list[Part]
+    details: list[Segment]
 
 
-class Translated(Answered):
+class TranslateResponse(ResponseModel):
     """The answer of /api/translate."""
 
     model: str
-    sentences: list[Sentence]
+    sentences: list[SentenceResult]
 
 
-class Streamed(Answered):
+class StreamEvent(ResponseModel):
     """A line of what /api/stream answers: the translation of a line so far; at last the result, or an error."""
 
     line: int | None = None
     text: str | None = None
-    result: Translated | None = None
+    result: TranslateResponse | None = None
     error: str | None = None
 
 
-class Attention(Answered):
+class AttentionResponse(ResponseModel):
     """The answer of /api/attention: one teacher-forced pass over the translation given."""
 
     model: str
@@ -181,7 +181,7 @@ class Attention(Answered):
     )
 
 
-class Failed(Answered):
+class ErrorResponse(ResponseModel):
     """The answer to a request that could not be answered."""
 
     error: str

@@ -13,7 +13,7 @@ from nmt.cli.configs import ServeConfig
 from nmt.serve.handlers import as_json
 from nmt.serve.model_thread import AGAIN, STOPPING
 
-MOST_REQUESTS = 400
+MAX_REQUESTS = 400
 """Requests that are answered at the same time, those that have only begun to come included."""
 
 CLOSE = {"Connection": "close"}
@@ -25,7 +25,7 @@ def refusal(error: HTTPException) -> Response:
     return Response(content, error.status_code, error.headers, media_type="application/json")
 
 
-class Guard:
+class SecurityMiddleware:
     """ASGI middleware that refuses pages of other origins: those that this machine's browser shows, and those whose
     name was made to lead here (DNS rebinding). Starlette's TrustedHostMiddleware cannot allow every number.
 
@@ -40,14 +40,14 @@ class Guard:
     """
 
     def __init__(self, app: ASGIApp, config: ServeConfig, ended: asyncio.Event) -> None:
-        self.app, self.max_bytes, self.seconds, self.ended = app, config.max_bytes, config.max_seconds, ended
-        self.names = {"localhost", config.host.lower(), *(name.lower() for name in config.names)}
+        self.app, self.max_bytes, self.seconds, self.ended = app, config.max_bytes, config.timeout, ended
+        self.names = {"localhost", config.host.lower(), *(name.lower() for name in config.allowed_hosts)}
         self.num_requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.num_requests += 1
         try:
-            if self.num_requests > MOST_REQUESTS:
+            if self.num_requests > MAX_REQUESTS:
                 raise HTTPException(503, "too many requests at once: ask again in 1 s", {**AGAIN, **CLOSE})
             self._check_origin(scope["path"], Headers(scope=scope))
             await self.app(scope, self._limited(receive), send)

@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MOST_CONNECTIONS = 800
+MAX_CONNECTIONS = 800
 """More than the requests that are answered at once: those beyond are told so, connections beyond these are closed."""
 
 GRACE_SECONDS = 3
@@ -28,12 +28,12 @@ HEADERS = {
 """Of every answer: the page runs no script and fetches nothing but its own, and no other page may hold it."""
 
 
-class Protocol(H11Protocol):
+class LimitedProtocol(H11Protocol):
     """uvicorn's, with a limit of connections; `limit_concurrency` would leave idle ones open and refuse the others."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
 
 
@@ -65,7 +65,7 @@ class Server(uvicorn.Server):
         """Close the connections of clients that are too slow; called every tenth of a second."""
         now, before, self._since = time.monotonic(), self._since, {}
         for connection in list(self.server_state.connections):
-            assert isinstance(connection, Protocol)
+            assert isinstance(connection, LimitedProtocol)
             cycle = connection.cycle
             if cycle is None or cycle.response_complete or connection.flow.write_paused:
                 since = self._since[connection, cycle] = before.get((connection, cycle), now)
@@ -101,7 +101,7 @@ def make_server(app: FastAPI, seconds: float, give_up: Callable[[], None]) -> Se
     """
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=LimitedProtocol,
         loop="asyncio",
         ws="none",
         lifespan="off",

@@ -9,21 +9,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from nmt.data import BOS, EOS, Batch, Corpus, Links, on_device
-from nmt.data.vocabulary import SPECIALS
+from nmt.data import BOS, EOS, AlignmentTargets, Batch, EncodedCorpus, batch_to_device
+from nmt.data.vocabulary import SPECIAL_TOKENS
 from nmt.runtime.device import resolve_precision
 from nmt.runtime.memory import available_memory, is_oom_error, peak_memory
 from nmt.training.config import TrainConfig
 from nmt.training.distributed import Ranks
-from nmt.training.objective import Objective
+from nmt.training.objective import TrainingObjective
 
-SHARE = 0.85
+MEMORY_FRACTION = 0.85
 """Of the memory that is there; the rest is for fragments, for what other processes take, and for validation."""
-SECONDS = 10.0
+MAX_CPU_STEP_SECONDS = 10.0
 """On a CPU a step that takes longer than this is not doubled any more; memory beyond it is computed."""
 
 
-def largest(model: nn.Module, corpus: Corpus, config: TrainConfig, device: torch.device, ranks: Ranks) -> int:
+def find_batch_tokens(
+    model: nn.Module, corpus: EncodedCorpus, config: TrainConfig, device: torch.device, ranks: Ranks
+) -> int:
     """Tokens of the largest batch for all ranks together; the smallest of what they find, times their number.
 
     Every pair is as long as the longest of the corpus, which takes the most memory for a number of tokens. On a GPU
@@ -40,12 +42,14 @@ def largest(model: nn.Module, corpus: Corpus, config: TrainConfig, device: torch
     """
     length = 1 + corpus.longest
     everything = -(-len(corpus) // ranks.size)
-    objective = Objective(config)
+    objective = TrainingObjective(config)
     precision = resolve_precision(config.precision, device)
     generator = torch.Generator().manual_seed(0)
 
     def step(rows: int) -> None:
-        batch = on_device(_made_up(rows, length, _vocabulary(model), generator, config.guided_alignment > 0), device)
+        batch = batch_to_device(
+            _made_up(rows, length, _vocabulary(model), generator, config.guided_alignment_weight > 0), device
+        )
         try:
             loss, _ = objective(model, batch, precision)  # type: ignore[arg-type]
             loss.backward()
@@ -54,7 +58,7 @@ def largest(model: nn.Module, corpus: Corpus, config: TrainConfig, device: torch
 
     # The optimiser's two moments, an average of the weights, and the buckets in which several devices add up.
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    reserved = weights * (2 + (config.ema > 0) + (ranks.size > 1))
+    reserved = weights * (2 + (config.ema_decay > 0) + (ranks.size > 1))
     state = torch.get_rng_state()
     try:
         find = _on_gpu if device.type == "cuda" else _on_cpu
@@ -74,7 +78,9 @@ def _on_gpu(step: Callable[[int], None], most: int, reserved: int, device: torch
     """Rows that fit, besides `reserved` bytes; a share of the memory is kept free while trying."""
     index = device.index if device.index is not None else torch.cuda.current_device()
     free, total = torch.cuda.mem_get_info(index)
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(index) + SHARE * free) / total, index)
+    torch.cuda.set_per_process_memory_fraction(
+        (torch.cuda.memory_reserved(index) + MEMORY_FRACTION * free) / total, index
+    )
     held = torch.empty(reserved, dtype=torch.uint8, device=device)
 
     def fits(rows: int) -> bool:
@@ -105,7 +111,7 @@ def _on_gpu(step: Callable[[int], None], most: int, reserved: int, device: torch
 
 def _on_cpu(step: Callable[[int], None], most: int, reserved: int, _: torch.device, processes: int) -> int:
     """Rows whose step would take a share of the memory that is available to this one of `processes`."""
-    budget = SHARE * (available_memory() / processes) - reserved
+    budget = MEMORY_FRACTION * (available_memory() / processes) - reserved
     step(1)
     start = _peak(reset=True)
     rows, measured = min(8, most), [(0, 0)]
@@ -113,7 +119,7 @@ def _on_cpu(step: Callable[[int], None], most: int, reserved: int, _: torch.devi
         begin = time.monotonic()
         step(rows)
         measured.append((rows, _peak() - start))
-        is_long = time.monotonic() - begin > SECONDS or 4 * measured[-1][1] > budget
+        is_long = time.monotonic() - begin > MAX_CPU_STEP_SECONDS or 4 * measured[-1][1] > budget
         # What the process already has is used first, so one size alone says too little, unless it takes too much.
         if 2 * rows > most or (is_long and (measured[-2][1] > 0 or 2 * measured[-1][1] > budget)):
             break
@@ -142,7 +148,7 @@ def _vocabulary(model: nn.Module) -> tuple[int, int]:
 def _made_up(rows: int, length: int, sizes: tuple[int, int], generator: torch.Generator, linked: bool) -> Batch:
     """`rows` pairs of `length` tokens, end tokens counted."""
     source, labels = (
-        torch.randint(min(len(SPECIALS), size - 1), size, (rows, length), generator=generator) for size in sizes
+        torch.randint(min(len(SPECIAL_TOKENS), size - 1), size, (rows, length), generator=generator) for size in sizes
     )
     source[:, -1] = labels[:, -1] = EOS
     inputs = labels.roll(1, 1)
@@ -150,6 +156,8 @@ def _made_up(rows: int, length: int, sizes: tuple[int, int], generator: torch.Ge
     links = None
     if linked:
         row, place = torch.meshgrid(torch.arange(rows), torch.arange(length), indexing="ij")
-        links = Links(torch.stack([row.flatten(), place.flatten(), place.flatten()]), torch.ones(rows * length))
+        links = AlignmentTargets(
+            torch.stack([row.flatten(), place.flatten(), place.flatten()]), torch.ones(rows * length)
+        )
     mask = torch.ones(rows, length, dtype=torch.bool)
     return Batch(source, mask, inputs, labels, torch.arange(rows * length), rows * length, np.arange(rows), links)

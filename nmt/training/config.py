@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from nmt.runtime.device import PRECISIONS
-from nmt.training.checkpointing import KeepConfig, Position
-from nmt.training.divergence import GuardConfig
-from nmt.training.objective import ObjectiveConfig
+from nmt.training.checkpointing import CheckpointConfig, TrainProgress
+from nmt.training.divergence import DivergenceConfig
+from nmt.training.objective import LossConfig
 
-STOP_METRICS = {"bleu": 1, "chrf": 1, "loss": -1, "aer": -1}
+EARLY_STOPPING_METRICS = {"bleu": 1, "chrf": 1, "loss": -1, "aer": -1}
 """What may choose the best checkpoint: 1 = higher is better."""
 
 AUTO = "auto"
 
 
 @dataclass
-class TrainConfig(ObjectiveConfig, KeepConfig, GuardConfig):
+class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
     """How long and how to train; what is minimised is in `nmt.training.objective.ObjectiveConfig`, what is kept in
     `nmt.training.checkpointing.KeepConfig`, which updates are skipped in `nmt.training.divergence.GuardConfig`.
 
@@ -44,15 +44,15 @@ class TrainConfig(ObjectiveConfig, KeepConfig, GuardConfig):
     max_minutes: float = 0.0
     batch_tokens: Any = 1536
     devices: int = 1
-    accumulate: int = 1
-    ema: float = 0.0
+    gradient_accumulation: int = 1
+    ema_decay: float = 0.0
     precision: str = "auto"
     compile: bool = False
     log_every: int = 100
     valid_every: int = 500
     save_every: int = 500
-    valid_sentences: int = 0
-    stop_metric: str = "bleu"
+    valid_bleu_sentences: int = 0
+    early_stopping_metric: str = "bleu"
     patience: int = 0
 
     def __post_init__(self) -> None:
@@ -60,20 +60,20 @@ class TrainConfig(ObjectiveConfig, KeepConfig, GuardConfig):
         if isinstance(self.batch_tokens, str) and self.batch_tokens.strip().isdecimal():
             self.batch_tokens = int(self.batch_tokens)
 
-    def over(self, position: Position) -> str:
+    def stop_reason(self, position: TrainProgress) -> str:
         """Why a run that stands there is over under these options; "" when it is not."""
         if position.update >= self.max_updates:
             return f"train.max_updates={self.max_updates} reached"
         if self.max_minutes and position.seconds >= 60 * self.max_minutes:
             return f"train.max_minutes={self.max_minutes:g} reached"
-        if self.patience and position.bad >= self.patience:
-            return f"no better valid {self.stop_metric} in train.patience={self.patience} validations"
+        if self.patience and position.validations_without_improvement >= self.patience:
+            return f"no better valid {self.early_stopping_metric} in train.patience={self.patience} validations"
         return ""
 
     def validate(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
-        KeepConfig.validate(self)
-        self.check_guard()
+        CheckpointConfig.validate(self)
+        self.validate_divergence()
         if self.batch_tokens != AUTO and (type(self.batch_tokens) is not int or self.batch_tokens < 1):
             raise ValueError(f"train.batch_tokens={self.batch_tokens}: must be a whole number of at least 1, or {AUTO}")
         for option in ("max_updates", "devices", "accumulate", "log_every", "valid_every", "save_every"):
@@ -82,9 +82,9 @@ class TrainConfig(ObjectiveConfig, KeepConfig, GuardConfig):
         for option in ("max_minutes", "valid_sentences", "patience"):
             if not 0 <= getattr(self, option) < math.inf:
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be a number of at least 0")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"train.ema={self.ema}: must be at least 0 and below 1")
-        self.check_objective()
-        for option, allowed in (("precision", PRECISIONS), ("stop_metric", tuple(STOP_METRICS))):
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"train.ema={self.ema_decay}: must be at least 0 and below 1")
+        self.validate_loss()
+        for option, allowed in (("precision", PRECISIONS), ("stop_metric", tuple(EARLY_STOPPING_METRICS))):
             if getattr(self, option) not in allowed:
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")

@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 
 MODES = ("off", "skip", "rollback")
-SETTLED = 50
+WARMUP_UPDATES = 50
 """Updates until the running mean of the gradient's norm is trusted."""
-MEMORY = 0.99
+NORM_EMA_DECAY = 0.99
 """Share of the running mean that stays from one update to the next."""
-IN_A_ROW = 10
+MAX_CONSECUTIVE_SKIPS = 10
 """Skipped updates, one after the other, that a run does not go on from by itself."""
-ROLLBACKS = 5
+MAX_ROLLBACKS = 5
 """How often a run returns to its last checkpoint."""
 
 
 @dataclass
-class GuardConfig:
+class DivergenceConfig:
     """What happens to an update whose loss or gradient would spoil the model.
 
     guard: off; skip = it is left out, and counted; rollback = besides, when 10 updates in a row had to be left out, the
@@ -28,18 +28,18 @@ class GuardConfig:
         = only one that is not finite.
     """
 
-    guard: str = "skip"
-    guard_factor: float = 0.0
+    on_divergence: str = "skip"
+    max_grad_norm_ratio: float = 0.0
 
-    def check_guard(self) -> None:
+    def validate_divergence(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
-        if self.guard not in MODES:
-            raise ValueError(f"train.guard={self.guard}: must be one of {', '.join(MODES)}")
-        if self.guard_factor and not 1 < self.guard_factor < math.inf:
-            raise ValueError(f"train.guard_factor={self.guard_factor}: must be a number above 1, or 0 (off)")
+        if self.on_divergence not in MODES:
+            raise ValueError(f"train.guard={self.on_divergence}: must be one of {', '.join(MODES)}")
+        if self.max_grad_norm_ratio and not 1 < self.max_grad_norm_ratio < math.inf:
+            raise ValueError(f"train.guard_factor={self.max_grad_norm_ratio}: must be a number above 1, or 0 (off)")
 
 
-class Guard:
+class DivergenceGuard:
     """Judges every update on the device, so that nothing waits for it; the optimiser then passes over a bad one.
 
     Args:
@@ -59,16 +59,16 @@ class Guard:
         self._counts = torch.zeros(4, dtype=torch.float64, device=device)
 
     @property
-    def is_on(self) -> bool:
+    def enabled(self) -> bool:
         """Whether the optimiser listens to it."""
         return self.mode != "off"
 
     @property
-    def may_roll_back(self) -> bool:
+    def can_roll_back(self) -> bool:
         """Whether the run may return to a checkpoint once more."""
-        return self.mode == "rollback" and self.rollbacks < ROLLBACKS
+        return self.mode == "rollback" and self.rollbacks < MAX_ROLLBACKS
 
-    def judge(self, norm: Tensor, losses: Tensor) -> Tensor:
+    def check(self, norm: Tensor, losses: Tensor) -> Tensor:
         """Takes in an update that is about to be made.
 
         Args:
@@ -78,32 +78,32 @@ class Guard:
         Returns:
             1 when it must not be made, else 0: a float32 scalar on the device, as `optimizer.found_inf` wants it.
         """
-        if not self.is_on:
+        if not self.enabled:
             return torch.zeros((), device=norm.device)
         mean, made, skipped, in_a_row = self._counts.unbind()
-        large = (norm > self.factor * mean) & (made >= SETTLED)
+        large = (norm > self.factor * mean) & (made >= WARMUP_UPDATES)
         good = norm.isfinite() & losses.isfinite().all() & ~large
-        share = torch.clamp(made / (made + 1), max=MEMORY)
+        share = torch.clamp(made / (made + 1), max=NORM_EMA_DECAY)
         after = torch.stack([share * mean + (1 - share) * norm, made + 1, skipped, torch.zeros_like(mean)])
         before = torch.stack([mean, made, skipped + 1, in_a_row + 1])
         self._counts = torch.where(good, after, before)
         return (~good).float()
 
-    def skipped(self) -> tuple[int, int]:
+    def skip_counts(self) -> tuple[int, int]:
         """Updates skipped in all, and those since the last one that was made; waits for the device."""
         _, _, skipped, in_a_row = self._counts.tolist()
         return int(skipped), int(in_a_row)
 
-    def rolled_back(self) -> None:
+    def on_rollback(self) -> None:
         """The run is at its last checkpoint again: the updates skipped in a row no longer count as such."""
         self.rollbacks += 1
         self._counts[3] = 0
 
-    def state(self) -> list[float]:
+    def state_dict(self) -> list[float]:
         """For a checkpoint."""
         return [*self._counts.tolist(), float(self.rollbacks)]
 
-    def load(self, state: list[float]) -> None:
+    def load_state_dict(self, state: list[float]) -> None:
         """From a checkpoint; from one without a guard's state, which is an empty list, the guard begins anew."""
         if state:
             self._counts = torch.tensor(state[:4], dtype=torch.float64, device=self._counts.device)

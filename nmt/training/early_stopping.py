@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 
-from nmt.training.checkpointing import Position
-from nmt.training.config import STOP_METRICS, TrainConfig
+from nmt.training.checkpointing import TrainProgress
+from nmt.training.config import EARLY_STOPPING_METRICS, TrainConfig
 
 
 class EarlyStopping:
@@ -18,8 +18,8 @@ class EarlyStopping:
     """
 
     def __init__(self, config: TrainConfig) -> None:
-        self.metric = config.stop_metric
-        self.sign = STOP_METRICS[self.metric]
+        self.metric = config.early_stopping_metric
+        self.sign = EARLY_STOPPING_METRICS[self.metric]
 
     def score(self, scores: Mapping[str, float]) -> float:
         """Return the value of the metric.
@@ -31,23 +31,31 @@ class EarlyStopping:
             raise ValueError(f"train.stop_metric={self.metric}: validation gives only {', '.join(scores)}")
         return scores[self.metric]
 
-    def is_better(self, score: float, position: Position) -> bool:
+    def is_better(self, score: float, position: TrainProgress) -> bool:
         """Return whether a score beats the best one so far."""
-        return math.isnan(position.best) or self.sign * (score - position.best) > 0
+        return math.isnan(position.best_score) or self.sign * (score - position.best_score) > 0
 
-    def update(self, score: float, position: Position) -> None:
+    def update(self, score: float, position: TrainProgress) -> None:
         """Record the score of the validation at the current update."""
-        position.validated = position.update
+        position.last_validated = position.update
         if self.is_better(score, position):
-            position.best, position.best_update, position.bad = score, position.update, 0
-            position.best_mean = []
+            position.best_score, position.best_update, position.validations_without_improvement = (
+                score,
+                position.update,
+                0,
+            )
+            position.best_averaged_updates = []
         else:
-            position.bad += 1
+            position.validations_without_improvement += 1
 
-    def update_averaged(self, score: float, averaged_updates: list[int], position: Position) -> bool:
+    def update_averaged(self, score: float, averaged_updates: list[int], position: TrainProgress) -> bool:
         """Record the score of the mean of the checkpoints of `averaged_updates`; return whether it is the best."""
-        position.averaged = position.update
+        position.last_averaged = position.update
         is_best = self.is_better(score, position)
         if is_best:
-            position.best, position.best_update, position.best_mean = score, position.update, averaged_updates
+            position.best_score, position.best_update, position.best_averaged_updates = (
+                score,
+                position.update,
+                averaged_updates,
+            )
         return is_best

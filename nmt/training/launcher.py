@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nmt.cli.help import one_line
+from nmt.cli.help import error_message
 from nmt.training.signals import PassedOn
 
 CAUSES = {
@@ -87,7 +87,7 @@ def _cause(rank: str, code: int, recorded: Any) -> Exception:
             mistake.add_note(stack)
             return mistake
         print(stack, file=sys.stderr)
-        return ChildProcessError(f"{rank} failed ({one_line(recorded['message'])}), {others}")
+        return ChildProcessError(f"{rank} failed ({error_message(recorded['message'])}), {others}")
     how = f"was {ended_by(-code)}" if code < 0 else f"ended with exit code {code}"
     return ChildProcessError(f"{rank} {how}, {others}; the same command continues the run from its last checkpoint")
 
@@ -110,7 +110,7 @@ def _rank(task: Callable[..., None], arguments: tuple[Any, ...]) -> int:
     except ConnectionError:
         raise SystemExit(1) from None  # another rank is gone, which the launcher reports
     except (ValueError, OSError) as error:
-        raise ValueError(one_line(error)) from error
+        raise ValueError(error_message(error)) from error
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
         sys.stderr.flush()

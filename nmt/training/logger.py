@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CLOCK = ("tokens_per_second", "peak_memory_mb", "seconds")
+MACHINE_DEPENDENT_KEYS = ("tokens_per_second", "peak_memory_mb", "seconds")
 """What a row says of the machine: it differs when the same run is made again."""
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl; a last line that was cut off by a crash is left out."""
     if not path.exists():
         return []
@@ -41,7 +41,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-class Tally:
+class MetricAccumulator:
     """What is counted from one log line to the next. A rank that is not the first one counts and writes nothing.
 
     Args:
@@ -67,7 +67,7 @@ class Tally:
         self.tokens_here = 0
         self.begin = time.monotonic()
 
-    def count(self, losses: Tensor, norm: Tensor, skipped: Tensor, *, num_tokens: int) -> None:
+    def log_update(self, losses: Tensor, norm: Tensor, skipped: Tensor, *, num_tokens: int) -> None:
         """One update.
 
         Args:
@@ -81,7 +81,7 @@ class Tally:
         self.norm = norm
         self.tokens_here += num_tokens
 
-    def pending(self) -> list[float]:
+    def unlogged_sums(self) -> list[float]:
         """What was counted since the last log line, for a checkpoint."""
         sums: list[float] = self.sums.tolist()
         return sums if sums[-1] else []
@@ -94,7 +94,7 @@ class Tally:
         """Begins to count anew."""
         self._reset()
 
-    def validated(
+    def log_validation(
         self,
         update: int,
         outcome: dict[str, float],
@@ -106,7 +106,7 @@ class Tally:
         self.tokens_here, self.begin = 0, time.monotonic()
 
 
-class Records(Tally):
+class RunLogger(MetricAccumulator):
     """The open records of a run, continued from `update`: what a run that was killed wrote after it is removed.
 
     Args:
@@ -138,7 +138,7 @@ class Records(Tally):
         known = {"valid_loss": validated, "mean_loss": averaged}
         rows = [
             row
-            for row in read(self.path)
+            for row in read_metrics(self.path)
             if row["update"] <= next((known[name] for name in known if name in row), update)
         ]
         self.file = Lines(self.path, [json.dumps(row) for row in rows])
@@ -156,8 +156,8 @@ class Records(Tally):
                 self.board.close()
         threading.excepthook = self.hook
 
-    def count(self, losses: Tensor, norm: Tensor, skipped: Tensor, *, num_tokens: int) -> None:
-        super().count(losses, norm, skipped, num_tokens=num_tokens)
+    def log_update(self, losses: Tensor, norm: Tensor, skipped: Tensor, *, num_tokens: int) -> None:
+        super().log_update(losses, norm, skipped, num_tokens=num_tokens)
         self.bar.update(1)
 
     def log(self, update: int, epoch: int, learning_rate: float, counts: Mapping[str, int]) -> None:
@@ -190,7 +190,7 @@ class Records(Tally):
         self.bar.set_postfix_str(text)
         self._reset()
 
-    def validated(
+    def log_validation(
         self,
         update: int,
         outcome: dict[str, float],
@@ -207,24 +207,28 @@ class Records(Tally):
         more = {"quantities": quantities, "entropy": self.entropy, "attention": self.attended}
         self.write({**row, **{name: values for name, values in more.items() if values}}, "valid")
         self.entropy, self.attended = [], {}
-        self.say(f"valid at update {update}: {_shown(outcome)}{'  (best so far)' if best_update == update else ''}")
+        self.log_message(
+            f"valid at update {update}: {_shown(outcome)}{'  (best so far)' if best_update == update else ''}"
+        )
         for name, values in quantities.items():
             log.debug("%s at update %d: %s", name, update, "  ".join(f"{value:.3f}" for value in values))
-        super().validated(update, outcome, quantities, best_update, seconds)
+        super().log_validation(update, outcome, quantities, best_update, seconds)
 
-    def validated_mean(self, update: int, outcome: dict[str, float], updates: Sequence[int], *, is_best: bool) -> None:
+    def log_averaged_validation(
+        self, update: int, outcome: dict[str, float], updates: Sequence[int], *, is_best: bool
+    ) -> None:
         """A row of validation results of the mean of the checkpoints of `updates`."""
         row = {"update": update, "mean_of": list(updates), **{f"mean_{name}": v for name, v in outcome.items()}}
         self.file.write(json.dumps(row))
         self.entropy, self.attended = [], {}
         judged = "the best so far, and now best.pt" if is_best else "not better than best.pt, which stays"
-        self.say(f"valid of the mean of updates {', '.join(map(str, updates))}: {_shown(outcome)}  ({judged})")
+        self.log_message(f"valid of the mean of updates {', '.join(map(str, updates))}: {_shown(outcome)}  ({judged})")
 
     def sync(self) -> None:
         """Has every row on the disk. Raises OSError when that cannot be."""
         self.file.sync()
 
-    def say(self, text: str) -> None:
+    def log_message(self, text: str) -> None:
         """A log line that does not tear the progress bar."""
         self.bar.clear()
         log.info("%s", text)
@@ -251,15 +255,15 @@ class Records(Tally):
             elif name not in ("update", "epoch", "seconds"):
                 self._add("scalar", f"{group}/{name.removeprefix('valid_')}", value, row["update"])
 
-    def text(self, tag: str, text: str, update: int) -> None:
+    def add_text(self, tag: str, text: str, update: int) -> None:
         """A text for TensorBoard."""
         self._add("text", tag, text, update)
 
-    def figure(self, tag: str, figure: "Figure", update: int) -> None:
+    def add_figure(self, tag: str, figure: "Figure", update: int) -> None:
         """A picture for TensorBoard."""
         self._add("figure", tag, figure, update)
 
-    def attention(
+    def log_attention(
         self, rows: "NDArray[np.float64]", measures: Mapping[str, list[list[float | None]]], update: int
     ) -> None:
         """Histograms of the entropy of attention for TensorBoard; its mean, and what else was measured, for the row of

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 64
+LOSS_CHUNK_ROWS = 64
 """Rows of logits that are brought to fp32 at a time."""
 
 
@@ -18,7 +18,9 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
         wants_gradient: bool = ctx.needs_input_grad[0]
         result = torch.empty_like(logits) if wants_gradient else logits
         losses, nlls = [], []
-        for rows, wanted, out in zip(logits.split(CHUNK), labels.split(CHUNK), result.split(CHUNK), strict=True):
+        for rows, wanted, out in zip(
+            logits.split(LOSS_CHUNK_ROWS), labels.split(LOSS_CHUNK_ROWS), result.split(LOSS_CHUNK_ROWS), strict=True
+        ):
             rows = rows if rows.dtype == torch.float64 else rows.float()
             wanted = wanted.unsqueeze(1)
             highest = rows.amax(-1, keepdim=True)
@@ -68,8 +70,8 @@ class _Divergence(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor) -> Tensor:
         sums, gradient = [], torch.empty_like(logits)
         halves = zip(
-            *(part.split(CHUNK) for part in logits.chunk(2)),
-            *(part.split(CHUNK) for part in gradient.chunk(2)),
+            *(part.split(LOSS_CHUNK_ROWS) for part in logits.chunk(2)),
+            *(part.split(LOSS_CHUNK_ROWS) for part in gradient.chunk(2)),
             strict=True,
         )
         for one, other, one_out, other_out in halves:
@@ -90,7 +92,7 @@ class _Divergence(torch.autograd.Function):
         return gradient
 
 
-def divergence(logits: Tensor) -> Tensor:
+def symmetric_kl(logits: Tensor) -> Tensor:
     """KL(p || q) + KL(q || p), p and q being the predictions of row n and of row N + n: Liang et al. 2021, equation 2.
 
     Args:
@@ -123,7 +125,7 @@ def coverage_loss(weights: Tensor, wanted: Tensor) -> Tensor:
     return repeated.masked_fill(~wanted, 0.0).sum()  # no indexing by `wanted`, which would wait for the device
 
 
-TINY = 1e-30
+MIN_ATTENTION = 1e-30
 """Attention below this counts as none: its logarithm would have no finite gradient in fp32."""
 
 
@@ -143,6 +145,6 @@ def alignment_loss(weights: Tensor, indices: Tensor, shares: Tensor) -> tuple[Te
     """
     given = weights[indices[0], indices[1], indices[2]]
     given = given if given.dtype == torch.float64 else given.float()
-    nothing = given.detach() < TINY
-    terms = shares * given.clamp_min(TINY).log()
+    nothing = given.detach() < MIN_ATTENTION
+    terms = shares * given.clamp_min(MIN_ATTENTION).log()
     return -terms.masked_fill(nothing, 0.0).sum(), (shares * nothing).sum().to(given.dtype)

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nmt.data import PAD, UNK, Batch, Links
-from nmt.data.vocabulary import SPECIALS
+from nmt.data import PAD, UNK, AlignmentTargets, Batch
+from nmt.data.vocabulary import SPECIAL_TOKENS
 from nmt.models import Seq2Seq
 from nmt.runtime.device import autocast
-from nmt.training.losses import alignment_loss, coverage_loss, cross_entropy, divergence
+from nmt.training.losses import alignment_loss, coverage_loss, cross_entropy, symmetric_kl
 
 
 @dataclass
-class ObjectiveConfig:
+class LossConfig:
     """What is minimised.
 
     label_smoothing: ε of the smoothed cross-entropy.
@@ -33,15 +33,15 @@ class ObjectiveConfig:
     """
 
     label_smoothing: float = 0.1
-    coverage_loss: float = 0.0
-    r_drop: float = 0.0
-    guided_alignment: float = 0.0
+    coverage_loss_weight: float = 0.0
+    r_drop_alpha: float = 0.0
+    guided_alignment_weight: float = 0.0
     guided_layer: int = 0
     guided_head: int = 0
     word_dropout: float = 0.0
     target_word_dropout: float = 0.0
 
-    def check_objective(self) -> None:
+    def validate_loss(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
         for option in ("coverage_loss", "r_drop", "guided_alignment"):
             if not 0 <= getattr(self, option) < math.inf:
@@ -54,13 +54,13 @@ class ObjectiveConfig:
                 what = option.removeprefix("guided_")
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be 0 (all) or the number of a {what}")
 
-    def idle(self) -> list[str]:
+    def unused_options(self) -> list[str]:
         """Options that are set and change nothing, with their values."""
-        names = [] if self.guided_alignment else ["guided_layer", "guided_head"]
+        names = [] if self.guided_alignment_weight else ["guided_layer", "guided_head"]
         return [f"train.{name}={getattr(self, name)}" for name in names if getattr(self, name)]
 
 
-class Objective:
+class TrainingObjective:
     """The sum over target tokens that is differentiated, and the sums that are logged.
 
     What is asked of attention is 0 in a step in which `layer_drop` has left out every layer that attends to the source.
@@ -70,7 +70,7 @@ class Objective:
         exactly 0 (outside a window, or because the normaliser is sparse): nothing draws attention there.
     """
 
-    def __init__(self, config: ObjectiveConfig) -> None:
+    def __init__(self, config: LossConfig) -> None:
         self.config = config
         parts = {
             "coverage_loss": ["coverage_loss"],
@@ -86,33 +86,40 @@ class Objective:
         With guided alignment the batch needs links.
         """
         config = self.config
-        twice = 2 if config.r_drop else 1
+        twice = 2 if config.r_drop_alpha else 1
         # R-Drop sends every sentence through the model twice; dropout makes the two differ.
         source, mask, inputs, labels = (torch.cat([part] * twice) if twice > 1 else part for part in batch[:4])
         if model.training:
-            source, inputs = drop_words(source, config.word_dropout), drop_words(inputs, config.target_word_dropout)
-        places = torch.cat([batch.places, batch.places + batch.labels.numel()]) if twice > 1 else batch.places
+            source, inputs = (
+                apply_word_dropout(source, config.word_dropout),
+                apply_word_dropout(inputs, config.target_word_dropout),
+            )
+        places = (
+            torch.cat([batch.label_indices, batch.label_indices + batch.labels.numel()])
+            if twice > 1
+            else batch.label_indices
+        )
         with autocast(precision, labels.device):
-            recording = config.coverage_loss > 0 or config.guided_alignment > 0
+            recording = config.coverage_loss_weight > 0 or config.guided_alignment_weight > 0
             logits, record = model(source, mask, inputs, attention=recording, positions=places)
             loss, nll = cross_entropy(logits, labels.flatten()[places], smoothing=config.label_smoothing)
             total, logged = loss / twice, [loss.detach() / twice, nll / twice]
-            if config.coverage_loss:
+            if config.coverage_loss_weight:
                 repeated = nll.new_zeros(()) if record is None else coverage_loss(record.cross, labels != PAD) / twice
-                total = total + config.coverage_loss * repeated
+                total = total + config.coverage_loss_weight * repeated
                 logged.append(repeated.detach())
-            if config.guided_alignment:
+            if config.guided_alignment_weight:
                 terms = nll.new_zeros(2).unbind() if record is None else self._guided(record.cross, batch.links, twice)
                 apart, missed = terms
-                total = total + config.guided_alignment * apart
+                total = total + config.guided_alignment_weight * apart
                 logged += [apart.detach(), missed]
-            if config.r_drop:
-                apart = divergence(logits)
-                total = total + config.r_drop / 4 * apart
+            if config.r_drop_alpha:
+                apart = symmetric_kl(logits)
+                total = total + config.r_drop_alpha / 4 * apart
                 logged.append(apart.detach())
         return total, torch.stack(logged)
 
-    def _guided(self, weights: Tensor, links: Links | None, twice: int) -> tuple[Tensor, Tensor]:
+    def _guided(self, weights: Tensor, links: AlignmentTargets | None, twice: int) -> tuple[Tensor, Tensor]:
         """The loss of the chosen layer and head of weights (B, L, H, T, S), and how much of the reference they miss."""
         assert links is not None, "guided alignment needs a corpus with links"
         layer, head = self.config.guided_layer, self.config.guided_head
@@ -123,9 +130,9 @@ class Objective:
         return torch.stack(loss).mean(), torch.stack(missed).mean()
 
 
-def drop_words(ids: Tensor, rate: float) -> Tensor:
+def apply_word_dropout(ids: Tensor, rate: float) -> Tensor:
     """The ids with each token replaced by UNK with probability `rate`; never PAD, BOS or EOS."""
     if not rate:
         return ids
     drawn = torch.rand(ids.shape, device=ids.device) < rate
-    return ids.masked_fill(drawn & (ids >= len(SPECIALS)), UNK)
+    return ids.masked_fill(drawn & (ids >= len(SPECIAL_TOKENS)), UNK)

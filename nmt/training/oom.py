@@ -7,20 +7,20 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from nmt.data import Batch, on_device, take
+from nmt.data import Batch, batch_to_device, select_rows
 from nmt.runtime.memory import is_oom_error
 from nmt.training.distributed import Network
 
 log = logging.getLogger(__name__)
 
 
-def halves(batch: Batch) -> list[Batch]:
+def split_batch(batch: Batch) -> list[Batch]:
     """The batch, of two rows or more, in two by rows."""
     middle = (len(batch.indices) + 1) // 2
-    return [take(batch, slice(middle)), take(batch, slice(middle, None))]
+    return [select_rows(batch, slice(middle)), select_rows(batch, slice(middle, None))]
 
 
-def share(batch: Batch, rank: int, size: int) -> Batch:
+def shard_batch(batch: Batch, rank: int, size: int) -> Batch:
     """Every size-th row, which are alike in all shares, since rows are sorted by length.
 
     An empty share is a row without labels: it adds nothing to the gradient, but passes through the model.
@@ -28,17 +28,17 @@ def share(batch: Batch, rank: int, size: int) -> Batch:
     if size == 1:
         return batch
     if rank < len(batch.indices):
-        return take(batch, slice(rank, None, size))
-    one = take(batch, slice(1))
+        return select_rows(batch, slice(rank, None, size))
+    one = select_rows(batch, slice(1))
     links = (
         None
         if one.links is None
         else one.links._replace(indices=one.links.indices[:, :0], weights=one.links.weights[:0])
     )
-    return one._replace(labels=torch.zeros_like(one.labels), places=one.places[:0], num_tokens=0, links=links)
+    return one._replace(labels=torch.zeros_like(one.labels), places=one.label_indices[:0], num_tokens=0, links=links)
 
 
-class Pieces:
+class MicroBatches:
     """The batches of one update as this rank computes them: its rows, in halves where memory ran out.
 
     Iterating begins again from the first piece when one did not fit, here or on another rank, because a backward pass
@@ -58,7 +58,7 @@ class Pieces:
         self, batches: Sequence[Batch], network: Network, begin: Callable[[], None], device: torch.device
     ) -> None:
         ranks = network.ranks
-        self._pieces = [share(batch, ranks.rank, ranks.size) for batch in batches]
+        self._pieces = [shard_batch(batch, ranks.rank, ranks.size) for batch in batches]
         self._num_tokens = sum(batch.num_tokens for batch in batches)
         self._network, self._begin, self._device = network, begin, device
         self._error: str | None = None
@@ -78,7 +78,7 @@ class Pieces:
             for number, piece in enumerate(self._pieces):
                 self._is_last = number == len(self._pieces) - 1
                 self._error = None
-                yield on_device(piece, self._device)
+                yield batch_to_device(piece, self._device)
                 if self._error is not None:
                     others_wait = self._network.give_up()
                     self._split(number)
@@ -90,7 +90,7 @@ class Pieces:
             self.num_split = int(sum(num for _, num in heard))
 
     @contextmanager
-    def fitting(self) -> Iterator[None]:
+    def catch_oom(self) -> Iterator[None]:
         """Around forward and backward of a piece; running out of memory inside ends the block without an error."""
         try:
             with self._network.piece(is_last=self._is_last):
@@ -100,7 +100,7 @@ class Pieces:
                 raise
             self._error = str(error).split("\n")[0]  # and not the error itself, which holds on to what it ran through
 
-    def add(self, loss: Tensor, losses: Tensor) -> None:
+    def backward(self, loss: Tensor, losses: Tensor) -> None:
         """Differentiates a piece's share of the mean loss over all tokens, and keeps what is logged of it."""
         self._network.backward(loss / self._num_tokens)
         self.losses.append(losses)
@@ -117,5 +117,5 @@ class Pieces:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         log.warning("out of memory on %s: computed in two halves (%s)", size, self._error)
-        self._pieces[number : number + 1] = halves(piece)
+        self._pieces[number : number + 1] = split_batch(piece)
         self._num_split_here += 1

@@ -24,9 +24,9 @@ class OptimConfig:
 
     learning_rate: float = 3e-3
     schedule: str = "cosine"
-    warmup: int = 200
-    final_ratio: float = 0.05
-    decay: float = 0.5
+    warmup_updates: int = 200
+    min_lr_ratio: float = 0.05
+    plateau_factor: float = 0.5
     plateau_patience: int = 2
     beta1: float = 0.9
     beta2: float = 0.98
@@ -55,11 +55,11 @@ def _constant(config: OptimConfig, update: int, progress: float) -> float:
 
 
 def _inverse_sqrt(config: OptimConfig, update: int, progress: float) -> float:
-    return math.sqrt(max(config.warmup, 1) / max(update, config.warmup, 1))
+    return math.sqrt(max(config.warmup_updates, 1) / max(update, config.warmup_updates, 1))
 
 
 def _cosine(config: OptimConfig, update: int, progress: float) -> float:
-    return config.final_ratio + (1 - config.final_ratio) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return config.min_lr_ratio + (1 - config.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
 SCHEDULES: dict[str, Callable[[OptimConfig, int, float], float]] = {
@@ -71,39 +71,39 @@ SCHEDULES: dict[str, Callable[[OptimConfig, int, float], float]] = {
 """(config, update counted from 1, progress of the whole training in [0, 1]) -> factor after warm-up."""
 
 
-class Plateau:
+class ReduceOnPlateau:
     """Multiplies the rate by `decay` when the validation loss stops falling."""
 
     def __init__(self, config: OptimConfig) -> None:
         self.config = config
         self.factor, self.best, self.bad = 1.0, math.inf, 0
 
-    def observe(self, loss: float) -> None:
+    def step(self, loss: float) -> None:
         """One validation loss."""
         if loss < self.best:
             self.best, self.bad = loss, 0
             return
         self.bad += 1
         if self.bad > self.config.plateau_patience:
-            self.factor, self.bad = self.factor * self.config.decay, 0
+            self.factor, self.bad = self.factor * self.config.plateau_factor, 0
 
-    def state(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, float]:
         """For a checkpoint."""
         return {"factor": self.factor, "best": self.best, "bad": self.bad}
 
-    def load(self, state: dict[str, float]) -> None:
+    def load_state_dict(self, state: dict[str, float]) -> None:
         """From a checkpoint."""
         self.factor, self.best, self.bad = state["factor"], state["best"], int(state["bad"])
 
 
-def learning_rate(config: OptimConfig, update: int, progress: float, plateau: Plateau | None = None) -> float:
+def learning_rate(config: OptimConfig, update: int, progress: float, plateau: ReduceOnPlateau | None = None) -> float:
     """The rate of an update (counted from 1), given the share of training that has passed."""
-    warm = min(1.0, update / config.warmup) if config.warmup else 1.0
+    warm = min(1.0, update / config.warmup_updates) if config.warmup_updates else 1.0
     factor = plateau.factor if plateau is not None and config.schedule == "plateau" else 1.0
     return config.learning_rate * warm * factor * SCHEDULES[config.schedule](config, update, progress)
 
 
-def optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.AdamW:
+def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.AdamW:
     """Fused AdamW; weight decay on matrices only, not on biases and vectors."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [

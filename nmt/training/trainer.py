@@ -13,25 +13,25 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from nmt.data import Batch, Batches
+from nmt.data import Batch, BatchLoader
 from nmt.models import Seq2Seq
 from nmt.runtime.device import compile_modules, resolve_precision
 from nmt.runtime.memory import trim_memory
 from nmt.training import divergence, optim
-from nmt.training.checkpointing import Checkpoints, Position, State
+from nmt.training.checkpointing import CheckpointManager, TrainingObjects, TrainProgress
 from nmt.training.config import TrainConfig
 from nmt.training.distributed import Ranks
-from nmt.training.divergence import Guard
+from nmt.training.divergence import DivergenceGuard
 from nmt.training.early_stopping import EarlyStopping
-from nmt.training.logger import Records, Tally
-from nmt.training.objective import Objective
-from nmt.training.oom import Pieces
+from nmt.training.logger import MetricAccumulator, RunLogger
+from nmt.training.objective import TrainingObjective
+from nmt.training.oom import MicroBatches
 from nmt.training.optim import OptimConfig
 from nmt.training.signals import StopSignal
-from nmt.training.validation import Validation
-from nmt.training.weight_averaging import Average, holding
+from nmt.training.validation import Validator
+from nmt.training.weight_averaging import ExponentialMovingAverage, temporarily_loaded
 
-__all__ = ["Position", "TrainConfig", "Trainer"]
+__all__ = ["TrainConfig", "TrainProgress", "Trainer"]
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,8 @@ class Trainer:
     def __init__(
         self,
         model: Seq2Seq,
-        batches: Batches,
-        validation: Validation | None,
+        batches: BatchLoader,
+        validation: Validator | None,
         config: TrainConfig,
         optim_config: OptimConfig,
         *,
@@ -69,37 +69,39 @@ class Trainer:
         self.config, self.optim_config = config, optim_config
         self.seed, self.device, self.directory, self.header = seed, device, directory, header
         self.ranks = ranks or Ranks()
-        self.objective = Objective(config)
-        self.optimizer = optim.optimizer(optim_config, model)
-        self.plateau = optim.Plateau(optim_config)
-        self.average = Average(model, config.ema) if config.ema else None
-        self.guard = Guard(config.guard, config.guard_factor, device)
-        self.position = Position()
+        self.objective = TrainingObjective(config)
+        self.optimizer = optim.build_optimizer(optim_config, model)
+        self.plateau = optim.ReduceOnPlateau(optim_config)
+        self.ema = ExponentialMovingAverage(model, config.ema_decay) if config.ema_decay else None
+        self.guard = DivergenceGuard(config.on_divergence, config.max_grad_norm_ratio, device)
+        self.progress = TrainProgress()
         self.precision = resolve_precision(config.precision, device)
         if config.compile:
             compile_modules(model)
-        self.network = self.ranks.network(model)
-        state = State(model, self.optimizer, self.plateau, self.average)
+        self.grad_sync = self.ranks.network(model)
+        state = TrainingObjects(model, self.optimizer, self.plateau, self.ema)
         self.early_stopping = EarlyStopping(config)
-        self.checkpoints = Checkpoints(
+        self.checkpoints = CheckpointManager(
             directory / "checkpoints", header, state, config, config.save_every, self.early_stopping.sign
         )
         self.last, self.best = self.checkpoints.last, self.checkpoints.best
         self._start = math.nan  # when the run would have begun if it had never been interrupted (monotonic seconds)
         self.resume()
 
-    def fit(self, stop: StopSignal) -> Position:
+    def fit(self, stop: StopSignal) -> TrainProgress:
         """Train until a limit, early stopping, or `stop` (which saves first).
 
         Raises:
             ValueError: the loss or a weight is no longer a finite number.
         """
-        position, config, usual_memory = self.position, self.config, 0
+        position, config, usual_memory = self.progress, self.config, 0
         with self._open_logger() as logger:
             self._start = time.monotonic() - position.seconds
             proceed = not self._missed_validation() or self._end_update(logger, stop)
             for micro_batches in self._updates() if proceed else ():
-                logger.count(*self.step(micro_batches), num_tokens=sum(batch.num_tokens for batch in micro_batches))
+                logger.log_update(
+                    *self.step(micro_batches), num_tokens=sum(batch.num_tokens for batch in micro_batches)
+                )
                 self._sync_ranks(stop)
                 if position.update % config.log_every == 0:
                     usual_memory = trim_memory(usual_memory)
@@ -107,13 +109,13 @@ class Trainer:
                     logger.log(position.update, position.epoch, self._learning_rate(), self.anomaly_counts())
                 if not self._end_update(logger, stop):
                     break
-            if position.finished and position.validated < position.update and not stop.requested:
+            if position.stop_reason and position.last_validated < position.update and not stop.requested:
                 # Already saved as finished: after a kill in this validation the same command validates again.
                 self._validate(logger, stop)
                 self._sync_ranks(stop)
                 self.save(logger)
-            averages = config.average != "none" and position.averaged != position.update
-            if position.finished and averages and not stop.requested:
+            averages = config.average_checkpoints != "none" and position.last_averaged != position.update
+            if position.stop_reason and averages and not stop.requested:
                 self._validate_averaged(logger, stop)
                 self.save(logger)
         return position
@@ -125,49 +127,49 @@ class Trainer:
             the losses as `Objective` sums them, over all ranks; the norm of the gradient before clipping; and 1 if the
             update was skipped, else 0.
         """
-        self.position.update += 1
-        pieces = Pieces(micro_batches, self.network, self._seed_update, self.device)
+        self.progress.update += 1
+        pieces = MicroBatches(micro_batches, self.grad_sync, self._seed_update, self.device)
         for batch in pieces:
-            with pieces.fitting():
-                loss, losses = self.objective(self.network.call, batch, self.precision)
-                pieces.add(loss, losses)
-        self.position.split += pieces.num_split
+            with pieces.catch_oom():
+                loss, losses = self.objective(self.grad_sync.call, batch, self.precision)
+                pieces.backward(loss, losses)
+        self.progress.oom_splits += pieces.num_split
         losses = self.ranks.add_up(torch.stack(pieces.losses).sum(0))
         norm = clip_grad_norm_(self.model.parameters(), self.optim_config.clip_norm or math.inf, foreach=True)
-        skipped = self.guard.judge(norm, losses)
+        skipped = self.guard.check(norm, losses)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        if self.guard.is_on:
+        if self.guard.enabled:
             self.optimizer.found_inf = skipped  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update(self.position.update)
+        if self.ema is not None:
+            self.ema.update(self.progress.update)
         return losses, norm, skipped
 
     def anomaly_counts(self) -> dict[str, int]:
         """Count skipped updates, rollbacks and batches split for want of memory in the whole run; waits for the
         device."""
         return {
-            "updates_skipped": self.guard.skipped()[0],
+            "updates_skipped": self.guard.skip_counts()[0],
             "rollbacks": self.guard.rollbacks,
-            "batches_split": self.position.split,
+            "batches_split": self.progress.oom_splits,
         }
 
-    def save(self, logger: Tally, *, must: bool = True) -> None:
+    def save(self, logger: MetricAccumulator, *, must: bool = True) -> None:
         """Write last.pt after the log that it presumes; see `Checkpoints.save_last`."""
-        self.position.guard = self.guard.state()
-        if isinstance(logger, Records):
-            self.checkpoints.save_last(self.position, self.precision, logger.sync, must=must)
+        self.progress.divergence_state = self.guard.state_dict()
+        if isinstance(logger, RunLogger):
+            self.checkpoints.save_last(self.progress, self.precision, logger.sync, must=must)
 
     def resume(self) -> None:
         """Continue from the run's last checkpoint, if there is one; raises as `Checkpoints.resume`."""
         resumed = self.checkpoints.resume(self.device)
         if resumed is not None:
-            self.position, self.precision = resumed
-            self.guard.load(self.position.guard)
-            self.position.finished = self._stop_reason()  # the limits may have been raised
-        updates = {update for (update,) in self.ranks.gather((self.position.update,))}
+            self.progress, self.precision = resumed
+            self.guard.load_state_dict(self.progress.divergence_state)
+            self.progress.stop_reason = self._stop_reason()  # the limits may have been raised
+        updates = {update for (update,) in self.ranks.gather((self.progress.update,))}
         if len(updates) > 1:
             raise ValueError(
                 f"{self.directory}: not all ranks see the same checkpoints; "
@@ -176,108 +178,108 @@ class Trainer:
 
     def _updates(self) -> Iterator[list[Batch]]:
         """Yield the batches of each update, from the current position; an update never spans two epochs."""
-        position = self.position
-        while not position.finished:
+        position = self.progress
+        while not position.stop_reason:
             batches = iter(self.batches.epoch(position.epoch, position.batch))
-            while group := list(islice(batches, self.config.accumulate)):
+            while group := list(islice(batches, self.config.gradient_accumulation)):
                 position.batch += len(group)
                 yield group
             position.epoch, position.batch = position.epoch + 1, 0
 
     def _learning_rate(self) -> float:
-        update = self.position.update
+        update = self.progress.update
         return optim.learning_rate(self.optim_config, update, update / self.config.max_updates, self.plateau)
 
     def _seed_update(self) -> None:
         """Seed the random numbers of this update and rank."""
-        torch.manual_seed((self.seed * 1_000_003 + self.position.update + self.ranks.rank * 2**48) % 2**63)
+        torch.manual_seed((self.seed * 1_000_003 + self.progress.update + self.ranks.rank * 2**48) % 2**63)
 
     def _stop_reason(self) -> str:
-        return self.config.over(self.position)
+        return self.config.stop_reason(self.progress)
 
-    def _open_logger(self) -> Tally:
-        position, names = self.position, self.objective.names
+    def _open_logger(self) -> MetricAccumulator:
+        position, names = self.progress, self.objective.names
         if not self.ranks.is_first:
-            return Tally(names, position.pending)
-        last = (position.update, position.validated, position.averaged)
-        return Records(self.directory, names, *last, self.config.max_updates, position.pending)
+            return MetricAccumulator(names, position.unlogged_sums)
+        last = (position.update, position.last_validated, position.last_averaged)
+        return RunLogger(self.directory, names, *last, self.config.max_updates, position.unlogged_sums)
 
     def _sync_ranks(self, stop: StopSignal) -> None:
         """Share what one rank alone knows: the signals it received, and how long the run has taken (the first one)."""
         gathered = self.ranks.gather((stop.received, time.monotonic() - self._start))
-        self.position.seconds = gathered[0][1]
+        self.progress.seconds = gathered[0][1]
         stop.agree(max(int(received) for received, _ in gathered))
 
     def _missed_validation(self) -> bool:
         """Return whether the run was stopped between an update and the validation due after it."""
-        position = self.position
+        position = self.progress
         due = position.update % self.config.valid_every == 0
-        return due and position.validated < position.update and not position.finished
+        return due and position.last_validated < position.update and not position.stop_reason
 
-    def _end_update(self, logger: Tally, stop: StopSignal) -> bool:
+    def _end_update(self, logger: MetricAccumulator, stop: StopSignal) -> bool:
         """Validate and save where it is due; return whether another update follows."""
-        position, config = self.position, self.config
+        position, config = self.progress, self.config
         if position.update % config.valid_every == 0 and not stop.requested:
             self._check_finite(logger)
             self._validate(logger, stop)
             self._sync_ranks(stop)
-        position.finished = self._stop_reason()
-        is_last = bool(position.finished) or stop.requested  # read once: a later signal waits for the next update
+        position.stop_reason = self._stop_reason()
+        is_last = bool(position.stop_reason) or stop.requested  # read once: a later signal waits for the next update
         if is_last or position.update % config.save_every == 0:
             self._check_finite(logger)
-            position.pending = logger.pending()
+            position.unlogged_sums = logger.unlogged_sums()
             self.save(logger, must=is_last)
         return not is_last
 
-    def _validate(self, logger: Tally, stop: StopSignal) -> None:
+    def _validate(self, logger: MetricAccumulator, stop: StopSignal) -> None:
         """Validate, keep the best checkpoint and inform the schedule; do nothing when `stop` interrupts it."""
-        position = self.position
-        with self.average.applied() if self.average is not None else nullcontext():
+        position = self.progress
+        with self.ema.swapped_in() if self.ema is not None else nullcontext():
             scores = None
-            if isinstance(logger, Records):
+            if isinstance(logger, RunLogger):
                 assert self.validation is not None
                 scores = self.validation(self.model, logger, position.update, self.precision, stop)
             scores = self.ranks.tell(scores)  # the other ranks wait here, however long the first one decodes
             if scores is None:
                 return
             # As they are now, not as last saved: a run stopped before its validation has the same.
-            position.guard, position.pending = self.guard.state(), logger.pending()
+            position.divergence_state, position.unlogged_sums = self.guard.state_dict(), logger.unlogged_sums()
             score = self.early_stopping.score(scores)
-            self.plateau.observe(scores["loss"])
+            self.plateau.step(scores["loss"])
             self.early_stopping.update(score, position)
             if self.ranks.is_first:
                 self.checkpoints.save_best(position, self.precision, score)
-            quantities = self.model.quantities()
-            logger.validated(position.update, scores, quantities, position.best_update, position.seconds)
+            quantities = self.model.learned_scalars()
+            logger.log_validation(position.update, scores, quantities, position.best_update, position.seconds)
 
-    def _validate_averaged(self, logger: Tally, stop: StopSignal) -> None:
+    def _validate_averaged(self, logger: MetricAccumulator, stop: StopSignal) -> None:
         """Validate the mean of the kept checkpoints; it becomes best.pt when it is the best."""
-        if not isinstance(logger, Records):
+        if not isinstance(logger, RunLogger):
             return  # no collective follows
-        position = self.position
-        averaged = self.checkpoints.mean(position)
+        position = self.progress
+        averaged = self.checkpoints.average(position)
         if averaged is None:
-            position.averaged = position.update
+            position.last_averaged = position.update
             return
         weights, updates = averaged
         assert self.validation is not None
-        with holding(self.model, weights):
+        with temporarily_loaded(self.model, weights):
             scores = self.validation(self.model, logger, position.update, self.precision, stop)
             if scores is None:
                 return
             is_best = self.early_stopping.update_averaged(self.early_stopping.score(scores), updates, position)
             if is_best:
-                self.checkpoints.save_mean(position, self.precision)
-        logger.validated_mean(position.update, scores, updates, is_best=is_best)
+                self.checkpoints.save_averaged(position, self.precision)
+        logger.log_averaged_validation(position.update, scores, updates, is_best=is_best)
 
-    def _check_divergence(self, logger: Tally) -> None:
+    def _check_divergence(self, logger: MetricAccumulator) -> None:
         """Look, with each log line, where the run waits for the device anyway, whether skipping updates helps."""
-        _, consecutive = self.guard.skipped()
-        if consecutive >= divergence.IN_A_ROW:
+        _, consecutive = self.guard.skip_counts()
+        if consecutive >= divergence.MAX_CONSECUTIVE_SKIPS:
             self._handle_divergence(f"{consecutive} updates in a row had to be skipped")
         self._check_finite(logger)
 
-    def _check_finite(self, logger: Tally) -> None:
+    def _check_finite(self, logger: MetricAccumulator) -> None:
         """Check loss and weights; waits for the device, so only where something is written anyway."""
         weights = torch.stack([parameter.isfinite().all() for parameter in self.model.parameters()])
         if not logger.is_finite():
@@ -287,11 +289,11 @@ class Trainer:
 
     def _handle_divergence(self, reason: str) -> None:
         """Roll back to a checkpoint and go on with the next data, where the guard allows it; else end the run."""
-        update, config = self.position.update, self.optim_config
-        if self.guard.may_roll_back:
-            restored = self.checkpoints.return_to_regular(self.device)
+        update, config = self.progress.update, self.optim_config
+        if self.guard.can_roll_back:
+            restored = self.checkpoints.rollback(self.device)
             if restored is not None:
-                self.guard.rolled_back()
+                self.guard.on_rollback()
                 log.warning("%s by update %d: back to the weights of update %d", reason, update, restored)
                 return
         again = f" again, after {self.guard.rollbacks} returns to a checkpoint" if self.guard.rollbacks else ""

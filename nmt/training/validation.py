@@ -6,16 +6,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from nmt.alignment import AlignmentConfig, Gold, Reading
-from nmt.data import Batches, Pair, on_device
+from nmt.alignment import AlignmentConfig, AlignmentSource, GoldAlignment
+from nmt.data import BatchLoader, SentencePair, batch_to_device
 from nmt.evaluation import evaluator
-from nmt.evaluation.attention_diagnostics import Collector, entropies
+from nmt.evaluation.attention_diagnostics import DiagnosticsAccumulator, row_entropies
 from nmt.evaluation.metrics import MetricsConfig
 from nmt.evaluation.report import heatmap
 from nmt.inference.translator import Translator
 from nmt.models import Seq2Seq
 from nmt.runtime.device import autocast
-from nmt.training.logger import Records
+from nmt.training.logger import RunLogger
 from nmt.training.losses import cross_entropy
 from nmt.training.signals import StopSignal
 
@@ -28,7 +28,7 @@ class _StopRequestedError(Exception):
     """A stop was asked for in the middle of a validation."""
 
 
-class Validation:
+class Validator:
     """What happens every `valid_every` updates. It uses the code and the search of the final evaluation.
 
     Args:
@@ -43,9 +43,9 @@ class Validation:
     def __init__(
         self,
         translator: Translator,
-        batches: Batches,
-        pairs: Sequence[Pair],
-        gold: Sequence[Gold] | None,
+        batches: BatchLoader,
+        pairs: Sequence[SentencePair],
+        gold: Sequence[GoldAlignment] | None,
         metrics: MetricsConfig,
         reading: AlignmentConfig | None = None,
     ) -> None:
@@ -53,7 +53,7 @@ class Validation:
         self.reading = reading
 
     def __call__(
-        self, model: Seq2Seq, records: Records, update: int, precision: str, stop: StopSignal
+        self, model: Seq2Seq, records: RunLogger, update: int, precision: str, stop: StopSignal
     ) -> dict[str, float] | None:
         """Loss in nats per token, perplexity, scores by name, and "aer"; None when `stop` came in between."""
 
@@ -63,12 +63,14 @@ class Validation:
 
         try:
             loss = self.loss(model, precision)
-            scored = evaluator.score(self.translator, self.pairs, self.gold, self.metrics, self.reading, on_batch=check)
+            scored = evaluator.translate_and_score(
+                self.translator, self.pairs, self.gold, self.metrics, self.reading, on_batch=check
+            )
         except _StopRequestedError:
             return None
         self._show(scored, records, update)
         self._measure(records, update)
-        return {"loss": loss, "perplexity": math.exp(min(loss, 100.0)), **scored.numbers()}
+        return {"loss": loss, "perplexity": math.exp(min(loss, 100.0)), **scored.flat_scores()}
 
     def loss(self, model: Seq2Seq, precision: str) -> float:
         """Mean negative log-likelihood per token, in nats, without smoothing."""
@@ -77,14 +79,14 @@ class Validation:
         model.eval()
         with torch.no_grad(), autocast(precision, device):
             for batch in self.batches.epoch(0):
-                batch = on_device(batch, device)
-                logits, _ = model(batch.source, batch.source_mask, batch.inputs, positions=batch.places)
-                total += float(cross_entropy(logits, batch.labels.flatten()[batch.places])[1])
+                batch = batch_to_device(batch, device)
+                logits, _ = model(batch.source, batch.source_mask, batch.inputs, positions=batch.label_indices)
+                total += float(cross_entropy(logits, batch.labels.flatten()[batch.label_indices])[1])
                 num_tokens += batch.num_tokens
         model.train()
         return total / max(num_tokens, 1)
 
-    def _show(self, scored: evaluator.Scored, records: Records, update: int) -> None:
+    def _show(self, scored: evaluator.ValidationResult, records: RunLogger, update: int) -> None:
         """Sample translations and their attention for TensorBoard."""
         samples = list(range(min(NUM_SAMPLES, len(self.pairs))))
         tokenizer = self.translator.tokenizer
@@ -95,23 +97,28 @@ class Validation:
             text = "  \n".join(
                 f"{name}: {line}" for name, line in zip(("source", "reference", "hypothesis"), lines, strict=True)
             )
-            records.text(f"sample/{i + 1}", text, update)
-        reading = scored.reading or Reading()  # without gold nothing was chosen
-        for i, weights in self.translator.attention(sources, targets):
-            rows = reading.rows(weights)
-            labels = ([*tokenizer.source_pieces(sources[i]), "</s>"], [*tokenizer.target_pieces(targets[i]), "</s>"])
-            figure = heatmap.figure(rows, labels[0], labels[1][: len(rows)], title=self.translator.in_words(reading))
-            records.figure(f"attention/{i + 1}", figure, update)
+            records.add_text(f"sample/{i + 1}", text, update)
+        reading = scored.alignment_source or AlignmentSource()  # without gold nothing was chosen
+        for i, weights in self.translator.attention_weights(sources, targets):
+            rows = reading.plot_rows(weights)
+            labels = (
+                [*tokenizer.source_subwords(sources[i]), "</s>"],
+                [*tokenizer.target_subwords(targets[i]), "</s>"],
+            )
+            figure = heatmap.figure(rows, labels[0], labels[1][: len(rows)], title=self.translator.describe(reading))
+            records.add_figure(f"attention/{i + 1}", figure, update)
 
-    def _measure(self, records: Records, update: int) -> None:
+    def _measure(self, records: RunLogger, update: int) -> None:
         """What the attention of every layer and head does over the same few references each time."""
         tokenizer, some = self.translator.tokenizer, self.pairs[:NUM_MEASURED]
         sources = tokenizer.encode_source([pair.source for pair in some])
         targets = tokenizer.encode_target([pair.target for pair in some])
-        collector, found = Collector(), []
-        for i, weights in self.translator.attention(sources, targets):
-            found.append(entropies(weights[:, :, :-1].astype(np.float64)))  # the row of the end token predicts no word
-            collector.add(weights, [*tokenizer.source_pieces(sources[i]), "</s>"], some[i].source)
+        collector, found = DiagnosticsAccumulator(), []
+        for i, weights in self.translator.attention_weights(sources, targets):
+            found.append(
+                row_entropies(weights[:, :, :-1].astype(np.float64))
+            )  # the row of the end token predicts no word
+            collector.add(weights, [*tokenizer.source_subwords(sources[i]), "</s>"], some[i].source)
         result = collector.result()
         if result is not None and collector.num_rows:
-            records.attention(np.concatenate(found, -1), result.tracked(), update)
+            records.log_attention(np.concatenate(found, -1), result.tensorboard_measures(), update)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Average:
+class ExponentialMovingAverage:
     """Weights averaged over updates, in the style of Polyak & Juditsky 1992, with exponentially falling shares.
 
     average <- d · average + (1 - d) · weights, d = min(decay, (1 + n) / (10 + n)) after update n: the smaller decay of
@@ -34,7 +34,7 @@ class Average:
         torch._foreach_lerp_(self.weights, self.parameters, 1 - decay)
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def swapped_in(self) -> Iterator[None]:
         """The model holds the average while the context lasts, and exactly its own weights afterwards.
 
         Values are copied and the tensors stay where they are, since recurrent layers on a GPU keep theirs in one block.
@@ -50,11 +50,11 @@ class Average:
     def _fill(self, values: list[Tensor]) -> None:
         torch._foreach_copy_(self.parameters, values)
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """For a checkpoint: the averaged parameters by name."""
         return dict(zip(self.names, self.weights, strict=True))
 
-    def load(self, state: dict[str, Tensor] | None) -> None:
+    def load_state_dict(self, state: dict[str, Tensor] | None) -> None:
         """From a checkpoint of the same model.
 
         Raises:
@@ -70,7 +70,7 @@ class Average:
 
 
 @contextmanager
-def holding(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]:
+def temporarily_loaded(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]:
     """The model holds another state while the context lasts, and exactly its own afterwards."""
     own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     try:
@@ -80,7 +80,7 @@ def holding(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]:
         model.load_state_dict(own)
 
 
-def mean(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def average_state_dicts(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """The mean of several states of one model, one of which is in memory at a time; summed in fp64.
 
     What is not a floating-point number is that of the last state.

@@ -10,27 +10,27 @@ from nmt.alignment import (
     FORMATS,
     METHODS,
     AlignmentConfig,
-    Gold,
-    Reading,
-    Sentence,
-    candidates,
-    choose,
-    compare,
-    lexical_gold,
-    links,
-    nearest,
+    AlignmentExample,
+    AlignmentSource,
+    GoldAlignment,
+    alignment_error_rate,
+    alignment_writers,
+    argmax_alignment,
+    candidate_sources,
+    hard_alignment,
+    ibm1_alignments,
     parse_gold,
     read_gold,
     read_pharaoh,
-    score,
+    score_sources,
+    select_source,
     symmetrize,
-    words,
+    to_word_matrix,
     write_gold,
     write_pharaoh,
-    writing,
 )
 from nmt.alignment.extraction import THRESHOLDS
-from nmt.alignment.writers import Aligned
+from nmt.alignment.writers import AlignedPair
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "word_alignment"
 SETS = {
@@ -47,14 +47,14 @@ def gold(line):
 
 def test_sure_links_are_possible_too():
     parsed = parse_gold("0-0 2p1 10-3 2p1")
-    assert parsed == Gold(frozenset({(0, 0), (10, 3)}), frozenset({(0, 0), (10, 3), (2, 1)}))
-    assert parse_gold("1p1 1-1") == Gold(frozenset({(1, 1)}), frozenset({(1, 1)}))
-    assert parse_gold("") == Gold(frozenset(), frozenset())
+    assert parsed == GoldAlignment(frozenset({(0, 0), (10, 3)}), frozenset({(0, 0), (10, 3), (2, 1)}))
+    assert parse_gold("1p1 1-1") == GoldAlignment(frozenset({(1, 1)}), frozenset({(1, 1)}))
+    assert parse_gold("") == GoldAlignment(frozenset(), frozenset())
 
 
 def test_score_of_a_worked_example():
     # A = {00, 11, 22, 31}, S = {00, 11}, P = S + {22}: |A∩S| = 2, |A∩P| = 3.
-    result = score([[(0, 0), (1, 1), (2, 2), (3, 1)]], [gold("0-0 1-1 2p2")])
+    result = alignment_error_rate([[(0, 0), (1, 1), (2, 2), (3, 1)]], [gold("0-0 1-1 2p2")])
     assert result.precision == pytest.approx(3 / 4)
     assert result.recall == pytest.approx(2 / 2)
     assert result.f1 == pytest.approx(2 * 0.75 / 1.75)
@@ -63,7 +63,7 @@ def test_score_of_a_worked_example():
 
 def test_score_adds_up_the_corpus_rather_than_averaging_sentences():
     # Together A has 4 links, S 3; both sure hits are in the first sentence.
-    result = score([[(0, 0), (1, 1), (2, 0)], [(0, 1)]], [gold("0-0 1-1"), gold("0-0")])
+    result = alignment_error_rate([[(0, 0), (1, 1), (2, 0)], [(0, 1)]], [gold("0-0 1-1"), gold("0-0")])
     assert result.precision == pytest.approx(2 / 4)
     assert result.recall == pytest.approx(2 / 3)
     assert result.aer == pytest.approx(1 - 4 / 7)
@@ -73,7 +73,7 @@ def test_with_sure_links_only_aer_is_one_minus_f1():
     generator = random.Random(1)
     everything = [(i, j) for i in range(6) for j in range(6)]
     sets = [[frozenset(generator.sample(everything, 8)) for _ in range(20)] for _ in range(2)]
-    result = score(sets[0], [Gold(sure, sure) for sure in sets[1]])
+    result = alignment_error_rate(sets[0], [GoldAlignment(sure, sure) for sure in sets[1]])
     assert result.aer == pytest.approx(1 - result.f1)
     assert 0 < result.f1 < 1
 
@@ -90,14 +90,14 @@ def test_with_sure_links_only_aer_is_one_minus_f1():
     ],
 )
 def test_score_where_a_quotient_has_nothing_below(predicted, line, expected):
-    assert tuple(score([predicted], [gold(line)])) == pytest.approx(expected)
+    assert tuple(alignment_error_rate([predicted], [gold(line)])) == pytest.approx(expected)
 
 
 def test_score_refuses_lists_that_do_not_match():
     with pytest.raises(ValueError, match="1 predicted alignments but 2 gold ones"):
-        score([[]], [gold(""), gold("")])
+        alignment_error_rate([[]], [gold(""), gold("")])
     with pytest.raises(ValueError, match="no sentences"):
-        score([], [])
+        alignment_error_rate([], [])
 
 
 def test_words_by_hand():
@@ -110,9 +110,9 @@ def test_words_by_hand():
         [0.0, 0.0, 0.0, 1.0],
     ]
     expected = [[(0.7 + 0.6 + 0.4) / 3, (0.2 + 0.1 + 0.3) / 3, (0.1 + 0.3 + 0.3) / 3], [0.1, 0.2, 0.7]]
-    result = words(matrix, [0, 0, 0, 1, -1], [0, 0, 1, -1])
+    result = to_word_matrix(matrix, [0, 0, 0, 1, -1], [0, 0, 1, -1])
     np.testing.assert_allclose(result, expected)
-    assert links(result) == [(0, 0)]
+    assert hard_alignment(result) == [(0, 0)]
 
 
 def test_words_equals_plain_loops_and_keeps_the_mass():
@@ -124,7 +124,7 @@ def test_words_equals_plain_loops_and_keeps_the_mass():
         rows = [t for t, word in enumerate(target_words) if word == j]
         for s, word in enumerate(source_words):
             expected[j, word if word >= 0 else 5] += sum(matrix[t, s] for t in rows) / len(rows)
-    result = words(matrix, target_words, source_words)
+    result = to_word_matrix(matrix, target_words, source_words)
     np.testing.assert_allclose(result, expected)
     np.testing.assert_allclose(result.sum(axis=1), 1.0)
     assert not result[:, 3].any()
@@ -132,15 +132,15 @@ def test_words_equals_plain_loops_and_keeps_the_mass():
 
 def test_words_refuses_shapes_that_do_not_fit():
     with pytest.raises(ValueError, match=r"\(2, 3\) does not fit 2 target pieces and 2 source pieces"):
-        words(np.zeros((2, 3)), [0, 1], [0, 1])
+        to_word_matrix(np.zeros((2, 3)), [0, 1], [0, 1])
 
 
 def test_links_leave_out_words_that_attend_to_no_word():
-    assert links([[0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.0, 0.0, 0.0], [0.4, 0.4, 0.2]]) == [(1, 0), (0, 3)]
-    assert links(np.zeros((0, 3))) == []
-    assert links([[1.0]]) == []
+    assert hard_alignment([[0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.0, 0.0, 0.0], [0.4, 0.4, 0.2]]) == [(1, 0), (0, 3)]
+    assert hard_alignment(np.zeros((0, 3))) == []
+    assert hard_alignment([[1.0]]) == []
     with pytest.raises(ValueError, match="not finite"):
-        links([[0.5, float("nan")]])
+        hard_alignment([[0.5, float("nan")]])
 
 
 def test_files_come_back_as_written(tmp_path):
@@ -194,31 +194,31 @@ def test_published_gold_against_itself(name):
     texts = [(SHARED / name / f"test.{lang}").read_bytes().decode().split("\n")[:-1] for lang in (source, target)]
     golds = read_gold(SHARED / name / "test.gold", list(zip(*texts, strict=True)))
     sure = [sorted(sentence.sure) for sentence in golds]
-    assert score(sure, golds) == (0.0, 1.0, 1.0, 1.0)
+    assert alignment_error_rate(sure, golds) == (0.0, 1.0, 1.0, 1.0)
     shuffled = sure.copy()
     random.Random(1).shuffle(shuffled)
-    assert score(shuffled, golds).aer > 0.6
+    assert alignment_error_rate(shuffled, golds).aer > 0.6
     diagonal = [[(i, i) for i in range(min(map(len, map(str.split, pair))))] for pair in zip(*texts, strict=True)]
-    assert 0.2 < score(diagonal, golds).aer < 0.95
+    assert 0.2 < alignment_error_rate(diagonal, golds).aer < 0.95
 
 
 def test_a_shift_reads_the_next_row():
     # Pieces "a", "b", "</s>" on both sides: row t + 1 says where piece t is from.
     matrix = [[0.2, 0.2, 0.6], [0.9, 0.1, 0.0], [0.1, 0.8, 0.1]]
-    np.testing.assert_allclose(words(matrix, [0, 1, -1], [0, 1, -1], shift=1), matrix[1:])
-    np.testing.assert_allclose(words(matrix, [0, 1, -1], [0, 1, -1]), matrix[:2])
+    np.testing.assert_allclose(to_word_matrix(matrix, [0, 1, -1], [0, 1, -1], shift=1), matrix[1:])
+    np.testing.assert_allclose(to_word_matrix(matrix, [0, 1, -1], [0, 1, -1]), matrix[:2])
     # Two pieces of one word: the mean of the rows after them.
-    np.testing.assert_allclose(words(matrix, [0, 0, -1], [0, 1, -1], shift=1), [[0.5, 0.45, 0.05]])
+    np.testing.assert_allclose(to_word_matrix(matrix, [0, 0, -1], [0, 1, -1], shift=1), [[0.5, 0.45, 0.05]])
 
 
 def test_null_and_threshold_by_hand():
     matrix = [[0.2, 0.3, 0.5], [0.6, 0.4, 0.0], [0.0, 0.0, 1.0]]
-    assert links(matrix) == [(0, 1)]
-    assert links(matrix, null=False) == [(1, 0), (0, 1)]
-    assert links(matrix, threshold=0.3) == [(1, 0), (0, 1), (1, 1)]
-    assert links(matrix, threshold=0.61) == []
-    assert nearest(np.stack([matrix, matrix]), null=False).tolist() == [[1, 0, -1]] * 2
-    assert nearest([[1.0]], null=False).tolist() == [-1]  # a source of no words
+    assert hard_alignment(matrix) == [(0, 1)]
+    assert hard_alignment(matrix, null=False) == [(1, 0), (0, 1)]
+    assert hard_alignment(matrix, threshold=0.3) == [(1, 0), (0, 1), (1, 1)]
+    assert hard_alignment(matrix, threshold=0.61) == []
+    assert argmax_alignment(np.stack([matrix, matrix]), null=False).tolist() == [[1, 0, -1]] * 2
+    assert argmax_alignment([[1.0]], null=False).tolist() == [-1]  # a source of no words
 
 
 # The forward and backward links of a pair of 4 and 4 words, and what each method makes of them, worked by hand:
@@ -289,15 +289,17 @@ def test_many_readings_at_once_score_as_each_alone():
         target_words = [*np.sort(generator.integers(0, 4, num_target - 1)).tolist(), -1]
         source_words = [*np.sort(generator.integers(0, 4, num_source - 1)).tolist(), -1]
         some = gold(" ".join(f"{i}{mark}{j}" for i, j, mark in ((0, 0, "-"), (1, 2, "p"), (2, 1, "-"), (3, 3, "-"))))
-        sentences.append(Sentence(attention(generator, num_target, num_source), target_words, source_words, some))
-    readings = candidates(AlignmentConfig(), 2, 3)
+        sentences.append(
+            AlignmentExample(attention(generator, num_target, num_source), target_words, source_words, some)
+        )
+    readings = candidate_sources(AlignmentConfig(), 2, 3)
     assert len(readings) == len(set(readings)) == (1 + 2 * (1 + 3)) * 2 * (2 + len(THRESHOLDS))
-    together = compare(sentences, readings)
+    together = score_sources(sentences, readings)
     for reading, found in zip(readings, together, strict=True):
         alone = [reading.links(s.weights, s.target_words, s.source_words) for s in sentences]
-        assert found == pytest.approx(score(alone, [s.gold for s in sentences])), reading
+        assert found == pytest.approx(alignment_error_rate(alone, [s.gold for s in sentences])), reading
     assert len(set(together)) > len(THRESHOLDS)
-    best = choose(sentences, readings, "test")
+    best = select_source(sentences, readings, "test")
     assert best.scores[best.reading].aer == min(found.aer for found in together)
 
 
@@ -321,14 +323,14 @@ def test_many_readings_at_once_score_as_each_alone():
 def test_the_options_leave_these_readings(options, shape, expected):
     config = AlignmentConfig(**{"links": "argmax", **options})
     config.validate()
-    assert candidates(config, *shape) == [Reading(*values) for values in expected]
+    assert candidate_sources(config, *shape) == [AlignmentSource(*values) for values in expected]
 
 
 def test_a_reading_takes_its_layer_and_head():
     weights = np.arange(24.0).reshape(2, 3, 2, 2)
-    np.testing.assert_array_equal(Reading(2, 3).select(weights), weights[1, 2])
-    np.testing.assert_array_equal(Reading(2, 0).select(weights), weights[1].mean(0))
-    np.testing.assert_array_equal(Reading().select(weights), weights.mean((0, 1)))
+    np.testing.assert_array_equal(AlignmentSource(2, 3).matrix(weights), weights[1, 2])
+    np.testing.assert_array_equal(AlignmentSource(2, 0).matrix(weights), weights[1].mean(0))
+    np.testing.assert_array_equal(AlignmentSource().matrix(weights), weights.mean((0, 1)))
 
 
 @pytest.mark.parametrize(
@@ -352,9 +354,9 @@ def test_a_wrong_option_is_named(options, message):
 
 def test_a_layer_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match=r"alignment\.layer=3: attention to the source has 2 layers"):
-        candidates(AlignmentConfig(layer="3"), 2, 4)
+        candidate_sources(AlignmentConfig(layer="3"), 2, 4)
     with pytest.raises(ValueError, match=r"alignment\.head=2: attention to the source has 1 head$"):
-        candidates(AlignmentConfig(head="2"), 2, 1)
+        candidate_sources(AlignmentConfig(head="2"), 2, 1)
 
 
 def test_the_lexical_aligner_finds_a_one_to_one_lexicon_in_any_order():
@@ -365,8 +367,8 @@ def test_the_lexical_aligner_finds_a_one_to_one_lexicon_in_any_order():
         order = generator.sample(range(len(numbers)), len(numbers))
         pairs.append(([f"s{n}" for n in numbers], [f"t{numbers[i]}" for i in order]))
         truth.append([(i, j) for j, i in enumerate(order)])
-    assert score(truth, lexical_gold(pairs)).aer < 0.02
-    assert lexical_gold([([], ["a"]), (["a"], [])]) == [gold(""), gold("")]
+    assert alignment_error_rate(truth, ibm1_alignments(pairs)).aer < 0.02
+    assert ibm1_alignments([([], ["a"]), (["a"], [])]) == [gold(""), gold("")]
 
 
 def test_equal_readings_are_told_apart_by_lexical_agreement_as_by_gold():
@@ -378,11 +380,11 @@ def test_equal_readings_are_told_apart_by_lexical_agreement_as_by_gold():
         pairs.append(([f"s{n}" for n in numbers], [f"t{n}" for n in numbers]))
         own = np.eye(6)
         weights = np.stack([own, np.vstack([own[-1:], own[:-1]])])[None].astype(np.float32)
-        sentences.append(Sentence(weights, [0, 1, 2, 3, 4, -1], [0, 1, 2, 3, 4, -1], gold("")))
-    compared = [s._replace(gold=g) for s, g in zip(sentences, lexical_gold(pairs), strict=True)]
+        sentences.append(AlignmentExample(weights, [0, 1, 2, 3, 4, -1], [0, 1, 2, 3, 4, -1], gold("")))
+    compared = [s._replace(gold=g) for s, g in zip(sentences, ibm1_alignments(pairs), strict=True)]
     for head, shift in (("1", 0), ("2", 1)):
-        readings = candidates(AlignmentConfig(head=head), 1, 2)
-        assert choose(compared, readings, "lexicon").reading.shift == shift
+        readings = candidate_sources(AlignmentConfig(head=head), 1, 2)
+        assert select_source(compared, readings, "lexicon").reading.shift == shift
 
 
 def record(generator, source, target):
@@ -390,9 +392,9 @@ def record(generator, source, target):
     num_source, num_target = (len(list(filter(None, text.split(" ")))) for text in (source, target))
     weights = attention(generator, num_target + 1, num_source + 1)
     source_words, target_words = [*range(num_source), -1], [*range(num_target), -1]
-    matrix = Reading().words(weights, target_words, source_words)
+    matrix = AlignmentSource().word_matrix(weights, target_words, source_words)
     pieces = [[*filter(None, text.split(" ")), "</s>"] for text in (source, target)]
-    return Aligned(source, target, *pieces, source_words, target_words, weights, matrix, links(matrix))
+    return AlignedPair(source, target, *pieces, source_words, target_words, weights, matrix, hard_alignment(matrix))
 
 
 TEXTS = [("ein\u00a0Haus steht", "a house 🏠 , stands ."), ("", ""), ("東京\u3000都 は", "Tokyo")]
@@ -403,7 +405,7 @@ def test_aligned_pairs_come_back_from_every_kind_of_file(tmp_path):
 
     generator = np.random.default_rng(1)
     pairs = [record(generator, *text) for text in TEXTS]
-    with writing(tmp_path, list(FORMATS), weights=True) as write:
+    with alignment_writers(tmp_path, list(FORMATS), weights=True) as write:
         write(pairs[:2])
         write(pairs[2:])
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"alignments.{name}" for name in FORMATS)
@@ -433,7 +435,7 @@ def test_aligned_pairs_come_back_from_every_kind_of_file(tmp_path):
 
 def test_files_appear_together_or_not_at_all(tmp_path):
     def fails():
-        with writing(tmp_path, list(FORMATS), weights=False) as write:
+        with alignment_writers(tmp_path, list(FORMATS), weights=False) as write:
             write([record(np.random.default_rng(1), *TEXTS[0])])
             raise KeyboardInterrupt
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nmt.attention import CROSS, DECODER, ENCODER, Attended, Attention, AttentionConfig
+from nmt.attention import CROSS, DECODER_SELF, ENCODER_SELF, Attention, AttentionConfig, AttentionOutput
 
 B, T, S, WIDTH, HEADS = 3, 5, 7, 16, 4
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
@@ -15,8 +15,8 @@ def make(
     score: str = "scaled", *, key_dim: int = WIDTH, site: str = CROSS, heads: int = HEADS, normaliser: str = "softmax"
 ) -> Attention:
     torch.manual_seed(0)
-    config = AttentionConfig(score=score, heads=heads, normaliser=normaliser)
-    attention = Attention(config, WIDTH, key_dim, site=site, out_dim=WIDTH, bias=True).double()
+    config = AttentionConfig(score=score, heads=heads, normalizer=normaliser)
+    attention = Attention(config, WIDTH, key_dim, attention_type=site, out_dim=WIDTH, bias=True).double()
     with torch.no_grad():  # far from uniform weights
         for parameter in attention.parameters():
             parameter.normal_(0, 0.5)
@@ -30,8 +30,10 @@ def sequences(key_dim: int = WIDTH) -> tuple[Tensor, Tensor, Tensor]:
     return torch.randn(B, T, WIDTH).double(), torch.randn(B, S, key_dim).double(), mask
 
 
-def attend(ours: Attention, query: Tensor, states: Tensor, mask: Tensor | None, record: bool = False) -> Attended:
-    return ours(query, ours.prepare(states), mask, record=record)
+def attend(
+    ours: Attention, query: Tensor, states: Tensor, mask: Tensor | None, record: bool = False
+) -> AttentionOutput:
+    return ours(query, ours.precompute_keys(states), mask, record=record)
 
 
 def multihead(ours: Attention, key_dim: int = WIDTH) -> nn.MultiheadAttention:
@@ -70,7 +72,7 @@ def test_cross_attention_is_torchs_multihead_attention(key_dim: int) -> None:
 
 @pytest.mark.parametrize("record", [False, True])
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("site", [ENCODER, DECODER])
+@pytest.mark.parametrize("site", [ENCODER_SELF, DECODER_SELF])
 def test_self_attention_is_torchs_multihead_attention(site: str, padded: bool, record: bool) -> None:
     ours, (_, states, mask) = make(site=site), sequences()
     expected, per_head = multihead(ours)(
@@ -78,7 +80,7 @@ def test_self_attention_is_torchs_multihead_attention(site: str, padded: bool, r
         states,
         states,
         key_padding_mask=~mask if padded else None,
-        attn_mask=hidden_future(S) if site == DECODER else None,
+        attn_mask=hidden_future(S) if site == DECODER_SELF else None,
         average_attn_weights=False,
     )
     found = attend(ours, states, states, mask if padded else None, record)
@@ -88,11 +90,11 @@ def test_self_attention_is_torchs_multihead_attention(site: str, padded: bool, r
 
 
 def test_self_attention_by_steps_is_torchs_with_a_causal_mask() -> None:
-    ours, (_, states, _) = make(site=DECODER), sequences()
+    ours, (_, states, _) = make(site=DECODER_SELF), sequences()
     expected, _ = multihead(ours)(states, states, states, attn_mask=hidden_future(S))
     for step in range(S):
         seen = states[:, : step + 1]
-        found = ours(states[:, step : step + 1], ours.prepare(seen), None, start=step)
+        found = ours(states[:, step : step + 1], ours.precompute_keys(seen), None, start=step)
         torch.testing.assert_close(found.context[:, 0], expected[:, step], **EXACT)
 
 
@@ -129,7 +131,7 @@ def test_product_scores_are_torchs_scaled_dot_product(score: str, scale: float |
 @pytest.mark.parametrize("record", [False, True])
 @pytest.mark.parametrize(("score", "scale"), [("scaled", None), ("dot", 1.0)])
 def test_causal_product_scores_are_torchs(score: str, scale: float | None, record: bool) -> None:
-    ours, (_, states, _) = make(score, site=DECODER), sequences()
+    ours, (_, states, _) = make(score, site=DECODER_SELF), sequences()
     expected = functional.scaled_dot_product_attention(*projected(ours, states, states), is_causal=True, scale=scale)
     found = attend(ours, states, states, None, record)
     torch.testing.assert_close(found.context, ours.output(expected.transpose(1, 2).flatten(2)), **EXACT)
@@ -137,28 +139,28 @@ def test_causal_product_scores_are_torchs(score: str, scale: float | None, recor
 
 @pytest.mark.parametrize("record", [False, True])
 def test_dot_of_unprojected_states_is_torchs_without_a_scale(record: bool) -> None:
-    ours, (query, states, mask) = Attention(AttentionConfig("dot", project=False), WIDTH, WIDTH), sequences()
+    ours, (query, states, mask) = Attention(AttentionConfig("dot", project_qk=False), WIDTH, WIDTH), sequences()
     expected = functional.scaled_dot_product_attention(query, states, states, attn_mask=mask[:, None], scale=1.0)
     torch.testing.assert_close(attend(ours, query, states, mask, record).context, expected, **EXACT)
 
 
-@pytest.mark.parametrize("site", [CROSS, DECODER])
+@pytest.mark.parametrize("site", [CROSS, DECODER_SELF])
 @pytest.mark.parametrize("score", ["scaled", "dot"])
 @pytest.mark.parametrize("normaliser", ["sparsemax", "entmax15"])
 def test_sparse_weights_are_those_of_the_entmax_package(normaliser: str, score: str, site: str) -> None:
     entmax = pytest.importorskip("entmax")
     ours, (query, states, mask) = make(score, site=site, normaliser=normaliser), sequences()
-    query = states if site == DECODER else query
+    query = states if site == DECODER_SELF else query
     queries, keys, values = projected(ours, query, states)
     scores = queries @ keys.transpose(-2, -1) / (keys.size(-1) ** 0.5 if score == "scaled" else 1.0)
-    hidden = hidden_future(S) if site == DECODER else ~mask[:, None, None]
+    hidden = hidden_future(S) if site == DECODER_SELF else ~mask[:, None, None]
     # A large finite number, because the package's sums would make NaN of -inf.
     weights = getattr(entmax, normaliser)(scores.masked_fill(hidden, -1e4), dim=-1)
-    found = attend(ours, query, states, None if site == DECODER else mask, record=True)
+    found = attend(ours, query, states, None if site == DECODER_SELF else mask, record=True)
     assert 0.2 < float((found.weights == 0).double().mean()) < 0.9  # neither softmax nor one key each
     torch.testing.assert_close(found.weights, weights, rtol=1e-8, atol=1e-10)
     expected = ours.output((weights @ values).transpose(1, 2).flatten(2))
     torch.testing.assert_close(found.context, expected, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(
-        attend(ours, query, states, None if site == DECODER else mask).context, found.context, **EXACT
+        attend(ours, query, states, None if site == DECODER_SELF else mask).context, found.context, **EXACT
     )

@@ -11,22 +11,22 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nmt.attention import (
+    ATTENTION_TYPES,
     CROSS,
-    DECODER,
-    NORMALISERS,
+    DECODER_SELF,
+    NORMALIZERS,
     SCORES,
-    SITES,
     WINDOWS,
     Attention,
     AttentionConfig,
-    Memory,
+    KeyValueCache,
 )
-from nmt.attention.windows import Asked
+from nmt.attention.windows import QueryContext
 
 B, T, S, D, H = 3, 9, 26, 6, 2
 MIXED = ["additive", "dot", "scaled", "general"]
-PLACES = [(window, site) for window, kind in WINDOWS.items() for site in kind.sites]
-CASES = [(score, normaliser, *place) for score, normaliser, place in product(SCORES, NORMALISERS, PLACES)]
+PLACES = [(window, site) for window, kind in WINDOWS.items() for site in kind.attention_types]
+CASES = [(score, normaliser, *place) for score, normaliser, place in product(SCORES, NORMALIZERS, PLACES)]
 
 
 def make(
@@ -40,11 +40,11 @@ def make(
     torch.manual_seed(0)
     heads = len(score) if isinstance(score, list) else H
     config = AttentionConfig(
-        score=score, heads=heads, dim=4 * heads, normaliser=normaliser, top=3, window=window, width=2
+        score=score, heads=heads, dim=4 * heads, normalizer=normaliser, top_k=3, window=window, window_size=2
     )
     config = dataclasses.replace(config, **options)
-    config.check("model.attention", site)
-    part = Attention(config, D, D, site=site, out_dim=4 * heads, bias=True)
+    config.validate("model.attention", site)
+    part = Attention(config, D, D, attention_type=site, out_dim=4 * heads, bias=True)
     with torch.no_grad():  # away from the first values, some of which are zero
         for parameter in part.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -56,7 +56,7 @@ def inputs(site: str = CROSS, dtype: torch.dtype = torch.float64) -> tuple[Tenso
     torch.manual_seed(1)
     states = torch.randn(B, S, D, dtype=dtype)
     query = torch.randn(B, T, D, dtype=dtype) if site == CROSS else states
-    if site == DECODER:
+    if site == DECODER_SELF:
         return query, states, None
     mask = torch.ones(B, S, dtype=torch.bool)
     mask[1, 15:] = False
@@ -67,7 +67,7 @@ def inputs(site: str = CROSS, dtype: torch.dtype = torch.float64) -> tuple[Tenso
 def allowed(part: Attention, site: str, mask: Tensor | None, num_queries: int) -> Tensor:
     """(B, T, S): which keys a query may attend as far as padding and the future go."""
     seen = torch.ones(B, num_queries, S, dtype=torch.bool) if mask is None else mask[:, None].expand(B, num_queries, S)
-    return seen.tril() if site == DECODER else seen
+    return seen.tril() if site == DECODER_SELF else seen
 
 
 def real(site: str, mask: Tensor | None, num_queries: int) -> Tensor:
@@ -78,7 +78,7 @@ def real(site: str, mask: Tensor | None, num_queries: int) -> Tensor:
 @pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
 def test_weights_are_distributions_over_the_allowed_keys(score: str, normaliser: str, window: str, site: str) -> None:
     part, (query, states, mask) = make(score, normaliser, window, site), inputs(site)
-    weights = part(query, part.prepare(states), mask, record=True).weights
+    weights = part(query, part.precompute_keys(states), mask, record=True).weights
     assert weights.shape == (B, H, query.size(1), S)
     rows = real(site, mask, query.size(1))[:, None].expand(weights.shape[:3])
     torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3], dtype=torch.float64))
@@ -96,7 +96,7 @@ def test_fast_path_equals_plain_in_value_and_gradient(score: str, normaliser: st
     for record in (False, True):
         part, (query, states, mask) = make(score, normaliser, window, site), inputs(site)
         query, states = query.clone().requires_grad_(), states.clone().requires_grad_()
-        context = part(query, part.prepare(states), mask, record=record).context
+        context = part(query, part.precompute_keys(states), mask, record=record).context
         context = context * real(site, mask, query.size(1)).unsqueeze(-1)
         context.square().sum().backward()
         zeros = torch.zeros(1, dtype=torch.float64)
@@ -110,11 +110,11 @@ def test_fast_path_equals_plain_in_value_and_gradient(score: str, normaliser: st
 @pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
 def test_padding_and_neighbours_change_nothing(score: str, normaliser: str, window: str, site: str) -> None:
     part, (query, states, mask) = make(score, normaliser, window, site), inputs(site)
-    together = part(query, part.prepare(states), mask).context
+    together = part(query, part.precompute_keys(states), mask).context
     for row in range(B):
         length = S if mask is None else int(mask[row].sum())
         own = query[row : row + 1] if site == CROSS else query[row : row + 1, :length]
-        alone = part(own, part.prepare(states[row : row + 1, :length]), None).context
+        alone = part(own, part.precompute_keys(states[row : row + 1, :length]), None).context
         torch.testing.assert_close(alone[0], together[row, : own.size(1)])
 
 
@@ -122,15 +122,15 @@ def test_padding_and_neighbours_change_nothing(score: str, normaliser: str, wind
 def test_one_query_at_a_time_equals_all_at_once(score: str, normaliser: str, window: str, site: str) -> None:
     """As a decoder does it: earlier keys are kept, the new one is prepared at its position."""
     part, (query, states, mask) = make(score, normaliser, window, site), inputs(site)
-    if site not in (CROSS, DECODER):
+    if site not in (CROSS, DECODER_SELF):
         return
-    together = part(query, part.prepare(states), mask, record=True)
-    kept: Memory = {}
+    together = part(query, part.precompute_keys(states), mask, record=True)
+    kept: KeyValueCache = {}
     for t in range(query.size(1)):
         if site == CROSS:
-            kept = part.prepare(states)
+            kept = part.precompute_keys(states)
         else:
-            new = part.prepare(states[:, t : t + 1], t)
+            new = part.precompute_keys(states[:, t : t + 1], t)
             kept = {name: torch.cat([kept[name], tensor], 2) if kept else tensor for name, tensor in new.items()}
         for record in (False, True):
             starts = (t, torch.full((B,), t)) if site == CROSS else (t,)
@@ -140,24 +140,24 @@ def test_one_query_at_a_time_equals_all_at_once(score: str, normaliser: str, win
         torch.testing.assert_close(one.weights[:, :, 0], together.weights[:, :, t, : one.weights.size(-1)])
 
 
-@pytest.mark.parametrize(("score", "normaliser"), list(product(SCORES, NORMALISERS)))
+@pytest.mark.parametrize(("score", "normaliser"), list(product(SCORES, NORMALIZERS)))
 def test_permuting_keys_permutes_weights(score: str, normaliser: str) -> None:
     if SCORES[score].positional:
         return
     part, (query, states, _) = make(score, normaliser), inputs()
     order = torch.randperm(S)
-    before = part(query, part.prepare(states), None, record=True)
-    after = part(query, part.prepare(states[:, order]), None, record=True)
+    before = part(query, part.precompute_keys(states), None, record=True)
+    after = part(query, part.precompute_keys(states[:, order]), None, record=True)
     torch.testing.assert_close(after.weights, before.weights[..., order])
     torch.testing.assert_close(after.context, before.context)
 
 
-@pytest.mark.parametrize(("score", "normaliser", "window"), [case[:3] for case in CASES if case[3] == DECODER])
+@pytest.mark.parametrize(("score", "normaliser", "window"), [case[:3] for case in CASES if case[3] == DECODER_SELF])
 def test_the_future_is_hidden(score: str, normaliser: str, window: str) -> None:
-    part, (_, states, _) = make(score, normaliser, window, DECODER), inputs(DECODER)
+    part, (_, states, _) = make(score, normaliser, window, DECODER_SELF), inputs(DECODER_SELF)
     changed = states.clone()
     changed[:, 12:] += 1.0
-    before, after = (part(x, part.prepare(x), None).context for x in (states, changed))
+    before, after = (part(x, part.precompute_keys(x), None).context for x in (states, changed))
     torch.testing.assert_close(after[:, :12], before[:, :12], rtol=0, atol=1e-12)
     assert not torch.allclose(after[:, 12:], before[:, 12:])
 
@@ -168,18 +168,18 @@ def test_gradients(score: str, normaliser: str, window: str, site: str) -> None:
     torch.manual_seed(2)
     states = torch.randn(1, 8, D, dtype=torch.float64, requires_grad=True)
     query = torch.randn(1, 3, D, dtype=torch.float64, requires_grad=True) if site == CROSS else states
-    attend = lambda q, s: part(q, part.prepare(s), None).context  # noqa: E731
+    attend = lambda q, s: part(q, part.precompute_keys(s), None).context  # noqa: E731
     assert torch.autograd.gradcheck(attend, (query, states), fast_mode=True)
 
 
 @pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
 def test_bf16_stays_near_fp32(score: str, normaliser: str, window: str, site: str) -> None:
     part, (query, states, mask) = make(score, normaliser, window, site, torch.float32), inputs(site, torch.float32)
-    exact = part(query, part.prepare(states), mask, record=True)
+    exact = part(query, part.precompute_keys(states), mask, record=True)
     rows = real(site, mask, query.size(1))
     for record in (False, True):
         with torch.autocast("cpu", torch.bfloat16):
-            half = part(query, part.prepare(states), mask, record=record)
+            half = part(query, part.precompute_keys(states), mask, record=record)
         assert torch.isfinite(half.context).all()
         if normaliser == "softmax":  # a small change of a score may move a key in or out of a sparse support
             assert (half.context.float() - exact.context)[rows].abs().mean() < 0.03 * exact.context.abs().mean() + 0.01
@@ -195,7 +195,7 @@ def test_no_nan_with_extreme_or_identical_scores(
     for record in (False, True):
         states = (torch.ones_like(states) if size == 0 else states * size).requires_grad_()
         own = torch.full_like(query, size).requires_grad_() if site == CROSS else states
-        attended = part(own, part.prepare(states), mask, record=record)
+        attended = part(own, part.precompute_keys(states), mask, record=record)
         attended.context.sum().backward()
         assert torch.isfinite(attended.context).all()
         assert torch.isfinite(states.grad).all()
@@ -207,7 +207,7 @@ def test_no_nan_with_extreme_or_identical_scores(
 def test_a_list_gives_every_head_its_own_score(window: str, site: str) -> None:
     """Head h of the mix is head h of an attention whose heads all have that score and the same parameters."""
     mixed, (query, states, mask) = make(MIXED, window=window, site=site), inputs(site)
-    found = mixed(query, mixed.prepare(states), mask, record=True).weights
+    found = mixed(query, mixed.precompute_keys(states), mask, record=True).weights
     for head, name in enumerate(MIXED):
         single = make([name] * len(MIXED), window=window, site=site)
         common = {key: value for key, value in mixed.state_dict().items() if not key.startswith("scores")}
@@ -215,15 +215,15 @@ def test_a_list_gives_every_head_its_own_score(window: str, site: str) -> None:
         own = dict(mixed.scores[mixed.names.index(name)].named_parameters())
         for key, parameter in single.scores[0].named_parameters():
             parameter.data[head] = own[key].data[0]
-        expected = single(query, single.prepare(states), mask, record=True).weights
+        expected = single(query, single.precompute_keys(states), mask, record=True).weights
         torch.testing.assert_close(found[:, head], expected[:, head])
 
 
 def test_heads_of_one_score_may_stand_apart() -> None:
     part, (query, states, mask) = make(["dot", "additive", "dot"], window="local_p"), inputs()
-    fast, plain = (part(query, part.prepare(states), mask, record=record) for record in (False, True))
+    fast, plain = (part(query, part.precompute_keys(states), mask, record=record) for record in (False, True))
     torch.testing.assert_close(fast.context, plain.context)
-    changed = part.prepare(states)
+    changed = part.precompute_keys(states)
     changed["keys.1"] = changed["keys.1"] + 1  # the keys of the additive head only
     moved = (part(query, changed, mask, record=True).weights - plain.weights).abs().amax((0, 2, 3)) > 1e-6
     assert moved.tolist() == [False, True, False]
@@ -248,17 +248,17 @@ def test_every_option_changes_the_weights(change: dict[str, object]) -> None:
     weights = []
     for options in ({}, change):
         part = make(**options)
-        weights.append(part(query, part.prepare(states), mask, record=True).weights)
+        weights.append(part(query, part.precompute_keys(states), mask, record=True).weights)
     assert weights[0].shape != weights[1].shape or not torch.allclose(*weights)
 
 
 @pytest.mark.parametrize("window", [window for window in WINDOWS if window != "global"])
 def test_width_is_the_reach_of_a_window(window: str) -> None:
-    site = WINDOWS[window].sites[0]
+    site = WINDOWS[window].attention_types[0]
     query, states, _ = inputs(site)
     for width in (1, 4):
         part = make(window=window, site=site, width=width)
-        weights = part(query, part.prepare(states), None, record=True).weights
+        weights = part(query, part.precompute_keys(states), None, record=True).weights
         assert int((weights[:, :, 4] > 0).sum(-1).max()) == 2 * width + 1
 
 
@@ -266,7 +266,7 @@ def test_top_is_the_number_of_keys_kept() -> None:
     query, states, _ = inputs()
     for top in (1, 5):
         part = make(normaliser="top_k", top=top)
-        assert ((part(query, part.prepare(states), None, record=True).weights > 0).sum(-1) == top).all()
+        assert ((part(query, part.precompute_keys(states), None, record=True).weights > 0).sum(-1) == top).all()
 
 
 class Elements(TorchDispatchMode):
@@ -293,7 +293,7 @@ def test_work_grows_with_the_window_and_not_with_the_square_of_the_length(
         states = torch.randn(1, length, D, dtype=torch.float64, requires_grad=True)
         query = torch.randn(1, length, D, dtype=torch.float64, requires_grad=True) if site == CROSS else states
         with Elements() as elements:
-            part(query, part.prepare(states), None, record=dense).context.sum().backward()
+            part(query, part.precompute_keys(states), None, record=dense).context.sum().backward()
         work.append(elements.num)
     growth = (work[2] - work[1]) / (work[1] - work[0])  # 2 for linear, 4 for quadratic
     assert (growth > 3.5) if dense else (growth < 2.1)
@@ -302,12 +302,12 @@ def test_work_grows_with_the_window_and_not_with_the_square_of_the_length(
 def test_local_m_follows_the_query_and_local_p_its_prediction() -> None:
     query, states, _ = inputs()
     part = make(window="local_m")
-    weights = part(query, part.prepare(states), None, record=True).weights
+    weights = part(query, part.precompute_keys(states), None, record=True).weights
     for t in range(T):
         assert weights[0, 0, t].nonzero().flatten().tolist() == list(range(max(0, t - 2), t + 3))
     part = make(window="local_p")
-    weights = part(query, part.prepare(states), None, record=True).weights
-    centres = part.window.centres(Asked(query, None, 0), S)  # (B, H, T)
+    weights = part(query, part.precompute_keys(states), None, record=True).weights
+    centres = part.window.centres(QueryContext(query, None, 0), S)  # (B, H, T)
     hidden = torch.tanh(part.window.hidden(query))
     by_hand = S * torch.sigmoid(part.window.place(hidden)).transpose(1, 2)
     torch.testing.assert_close(centres, by_hand.clamp(max=S - 1))
@@ -320,8 +320,8 @@ def test_local_p_weighs_by_its_gaussian() -> None:
     for module in (part.query, part.key):
         for parameter in module.parameters():
             torch.nn.init.zeros_(parameter)  # all scores equal: the Gaussian alone remains
-    weights = part(query, part.prepare(states), None, record=True).weights
-    centres = part.window.centres(Asked(query, None, 0), S).unsqueeze(-1)
+    weights = part(query, part.precompute_keys(states), None, record=True).weights
+    centres = part.window.centres(QueryContext(query, None, 0), S).unsqueeze(-1)
     places = torch.arange(S)
     gaussian = torch.exp(-((places - centres) ** 2) / (2 * 1.0**2))  # width 2, so σ = 1
     gaussian = gaussian * ((places - centres.round()).abs() <= 2)
@@ -331,10 +331,10 @@ def test_local_p_weighs_by_its_gaussian() -> None:
 def test_recorded_weights_are_those_before_dropout() -> None:
     part, (query, states, mask) = make(dropout=0.5), inputs()
     part.eval()
-    expected = part(query, part.prepare(states), mask, record=True)
+    expected = part(query, part.precompute_keys(states), mask, record=True)
     part.train()
     torch.manual_seed(0)
-    dropped = part(query, part.prepare(states), mask, record=True)
+    dropped = part(query, part.precompute_keys(states), mask, record=True)
     torch.testing.assert_close(dropped.weights, expected.weights)
     assert not torch.allclose(dropped.context, expected.context)
 
@@ -342,7 +342,7 @@ def test_recorded_weights_are_those_before_dropout() -> None:
 @pytest.mark.parametrize("score", [name for name, score in SCORES.items() if score.has_coverage])
 def test_coverage_is_the_sum_of_earlier_weights(score: str) -> None:
     part, (query, states, mask) = make(score, coverage=True), inputs()
-    memory = part.prepare(states)
+    memory = part.precompute_keys(states)
     together = part(query, memory, mask, record=True)
     torch.testing.assert_close(together.covered, together.weights.sum(2))
     covered, rows = None, []
@@ -362,7 +362,7 @@ def test_coverage_can_teach_not_to_look_twice() -> None:
     with torch.no_grad():
         score = part.scores[0]
         score.coverage.copy_(-50 * score.v.sign())  # what is covered gets the lowest score there can be
-    memory, query = part.prepare(states), query[:, :1]
+    memory, query = part.precompute_keys(states), query[:, :1]
     first = part(query, memory, None, record=True).weights.squeeze(2).argmax(-1)  # (B, H)
     covered = torch.nn.functional.one_hot(first, S).double()
     again = part(query, memory, None, covered=covered, record=True).weights.squeeze(2)
@@ -371,29 +371,29 @@ def test_coverage_can_teach_not_to_look_twice() -> None:
 
 
 def test_without_projections_the_score_sees_the_states() -> None:
-    part = Attention(AttentionConfig(score="dot", project=False), D, D)
+    part = Attention(AttentionConfig(score="dot", project_qk=False), D, D)
     assert list(part.parameters()) == []
     query, states, _ = inputs()
-    attended = part(query, part.prepare(states), None, record=True)
+    attended = part(query, part.precompute_keys(states), None, record=True)
     expected = torch.softmax(query @ states.transpose(1, 2), -1)
     torch.testing.assert_close(attended.weights[:, 0], expected)
     torch.testing.assert_close(attended.context, expected @ states)
 
 
 def test_general_joins_different_widths() -> None:
-    part = Attention(AttentionConfig(score="general", project=False), 4, 6)
+    part = Attention(AttentionConfig(score="general", project_qk=False), 4, 6)
     keys = torch.randn(2, 3, 6)
-    assert part(torch.randn(2, 5, 4), part.prepare(keys), None, record=True).weights.shape == (2, 1, 5, 3)
+    assert part(torch.randn(2, 5, 4), part.precompute_keys(keys), None, record=True).weights.shape == (2, 1, 5, 3)
 
 
-@pytest.mark.parametrize("site", [site for site in SITES if site != CROSS])
+@pytest.mark.parametrize("site", [site for site in ATTENTION_TYPES if site != CROSS])
 @pytest.mark.parametrize("score", ["dot", "scaled", "cosine"])
 def test_rotary_scores_depend_on_distance_only(site: str, score: str) -> None:
     torch.manual_seed(0)
     config = AttentionConfig(score=score, heads=1, dim=8)
-    part = Attention(config, D, D, site=site, out_dim=8, rotary=True).double()
+    part = Attention(config, D, D, attention_type=site, out_dim=8, rotary=True).double()
     one = torch.randn(1, 1, D, dtype=torch.float64).expand(1, 12, D)  # the same word everywhere
-    weights = part(one, part.prepare(one), None, record=True).weights[0, 0]
+    weights = part(one, part.precompute_keys(one), None, record=True).weights[0, 0]
     ratios = weights.diagonal(-3) / weights.diagonal()[3:]
     torch.testing.assert_close(ratios, ratios[0].expand_as(ratios))
     assert not torch.allclose(weights.diagonal(-3)[5:], weights.diagonal()[3:][5:])
@@ -406,7 +406,7 @@ def test_rotary_scores_depend_on_distance_only(site: str, score: str) -> None:
         ({"score": ["dot", "x"], "heads": 2}, CROSS, r"model.attention.score=x: must be one of"),
         ({"score": ["dot", "none"], "heads": 2}, CROSS, r"score=none: must be one of"),
         ({"score": ["dot"] * 3, "heads": 2}, CROSS, r"3 scores for model.attention.heads=2; give one a head"),
-        ({"score": "none"}, DECODER, r"score=none: only cross-attention can be left out"),
+        ({"score": "none"}, DECODER_SELF, r"score=none: only cross-attention can be left out"),
         ({"score": "additive", "project": False}, CROSS, r"project=false: the additive score needs its projections"),
         ({"score": "hybrid", "project": False}, CROSS, r"project=false: the hybrid score needs its projections"),
         ({"dim": -1}, CROSS, r"dim=-1: must be a whole number of at least 0"),
@@ -414,7 +414,11 @@ def test_rotary_scores_depend_on_distance_only(site: str, score: str) -> None:
         ({"heads": 3, "dim": 8}, CROSS, r"dim=8: must be a multiple of model.attention.heads=3"),
         ({"normaliser": "hard"}, CROSS, r"normaliser=hard: must be one of softmax, sparsemax"),
         ({"window": "round"}, CROSS, r"window=round: must be one of global, local_m, local_p, sliding"),
-        ({"window": "local_p"}, DECODER, r"window=local_p does not work in self-attention: it looks .*use sliding"),
+        (
+            {"window": "local_p"},
+            DECODER_SELF,
+            r"window=local_p does not work in self-attention: it looks .*use sliding",
+        ),
         ({"window": "local_m"}, "encoder_self", r"window=local_m does not work in self-attention: .*use sliding"),
         ({"window": "sliding"}, CROSS, r"window=sliding does not work in cross-attention: .*use local_m or local_p"),
         ({"divisor": "zero"}, CROSS, r"divisor=zero: must be sqrt, learned or a number above 0"),
@@ -422,7 +426,7 @@ def test_rotary_scores_depend_on_distance_only(site: str, score: str) -> None:
         ({"divisor": "inf"}, CROSS, r"divisor=inf: must be sqrt, learned or a number above 0"),
         ({"dropout": 1.0}, CROSS, r"dropout=1.0: must be at least 0 and below 1"),
         ({"score": "dot", "coverage": True}, CROSS, r"coverage=true does not work with .*score=dot: .*coverage_loss"),
-        ({"score": "additive", "coverage": True}, DECODER, r"coverage=true does not work with self-attention"),
+        ({"score": "additive", "coverage": True}, DECODER_SELF, r"coverage=true does not work with self-attention"),
         ({"layers": [{"score": "dot"}]}, CROSS, r"layers has 1 entries: 2 layers attend here"),
         ({"layers": [{}, {"heads": 2}]}, CROSS, r"layers: heads cannot differ by layer"),
         ({"layers": [{}, {"scores": "dot"}]}, CROSS, r"layers: scores cannot differ by layer \(no option"),
@@ -440,15 +444,15 @@ def test_rotary_scores_depend_on_distance_only(site: str, score: str) -> None:
 )
 def test_impossible_configurations(options: dict[str, object], site: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        AttentionConfig(**options).check("model.attention", site, num_layers=2)
+        AttentionConfig(**options).validate("model.attention", site, num_layers=2)
 
 
 def test_layers_change_what_they_name() -> None:
-    config = AttentionConfig(score="dot", heads=2, layers=[{"score": "additive", "dropout": 0.1}, {}])
-    config.check("model.attention", CROSS, num_layers=2)
-    assert [config.layer(n).score for n in (0, 1)] == ["additive", "dot"]
-    assert [config.layer(n).dropout for n in (0, 1)] == [0.1, 0.0]
-    assert config.layer(0).heads == 2
+    config = AttentionConfig(score="dot", heads=2, per_layer=[{"score": "additive", "dropout": 0.1}, {}])
+    config.validate("model.attention", CROSS, num_layers=2)
+    assert [config.for_layer(n).score for n in (0, 1)] == ["additive", "dot"]
+    assert [config.for_layer(n).dropout for n in (0, 1)] == [0.1, 0.0]
+    assert config.for_layer(0).heads == 2
 
 
 def test_widths_that_heads_do_not_divide_are_refused() -> None:

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from nmt.attention.normalizers import NORMALISERS, entmax15, softmax, sparsemax, top_k
+from nmt.attention.normalizers import NORMALIZERS, entmax15, softmax, sparsemax, top_k
 
 TOP = 3
 INFINITY = float("inf")
 PACKAGE = {"sparsemax": entmax.sparsemax, "entmax15": entmax.entmax15}
-SPARSE = [name for name in NORMALISERS if name != "softmax"]
-every = pytest.mark.parametrize("name", NORMALISERS)
+SPARSE = [name for name in NORMALIZERS if name != "softmax"]
+every = pytest.mark.parametrize("name", NORMALIZERS)
 dtypes = pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 
 
@@ -43,7 +43,7 @@ def with_gradient(function: Callable[[Tensor], Tensor], scores: Tensor, upstream
 def test_values_and_gradients_are_the_packages(name: str, shape: tuple[int, ...], scale: float) -> None:
     scores = rows(*shape, scale=scale)
     upstream = torch.randn(shape, dtype=torch.float64)
-    ours = with_gradient(lambda z: NORMALISERS[name](z, 0), scores, upstream)
+    ours = with_gradient(lambda z: NORMALIZERS[name](z, 0), scores, upstream)
     theirs = with_gradient(lambda z: PACKAGE[name](z, dim=-1), scores, upstream)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
 
@@ -58,7 +58,7 @@ def test_is_the_nearest_point_under_its_entropy(name: str) -> None:
 
     torch.manual_seed(0)
     scores = torch.randn(50, 6, dtype=torch.float64)
-    weights = NORMALISERS[name](scores, 0)
+    weights = NORMALIZERS[name](scores, 0)
     for spread in (0.0, 0.9, 0.999):
         others = torch.distributions.Dirichlet(torch.ones(6, dtype=torch.float64)).sample((200, 50))
         moved = spread * weights + (1 - spread) * others
@@ -71,7 +71,7 @@ def test_gradcheck(name: str) -> None:
     masked = scores.isinf()
 
     def function(z: Tensor) -> Tensor:
-        return NORMALISERS[name](z.masked_fill(masked, -INFINITY), TOP)
+        return NORMALIZERS[name](z.masked_fill(masked, -INFINITY), TOP)
 
     finite = scores.detach().masked_fill(masked, 0.5).requires_grad_()  # -inf has no neighbours to take differences
     assert torch.autograd.gradcheck(function, (finite,))
@@ -153,7 +153,7 @@ def test_top_k_needs_a_key(top: int) -> None:
 def test_is_a_distribution_over_unmasked_keys(name: str, dtype: torch.dtype, scale: float) -> None:
     scores = rows(3, 4, 10, 23, scale=scale, dtype=dtype)
     upstream = torch.randn(scores.shape)
-    weights, gradient = with_gradient(lambda z: NORMALISERS[name](z, TOP), scores, upstream)
+    weights, gradient = with_gradient(lambda z: NORMALIZERS[name](z, TOP), scores, upstream)
     assert weights.dtype == dtype
     assert (weights >= 0).all()
     tolerance = {torch.float64: 1e-12, torch.float32: 3e-6, torch.bfloat16: 2e-2}[dtype]
@@ -169,8 +169,8 @@ def test_is_a_distribution_over_unmasked_keys(name: str, dtype: torch.dtype, sca
 def test_ignores_a_constant(name: str) -> None:
     scores = rows(20, 9)
     for constant in (-7.0, 0.25, 1e4):
-        shifted = NORMALISERS[name](scores + constant, TOP)
-        torch.testing.assert_close(shifted, NORMALISERS[name](scores, TOP), rtol=0, atol=1e-10)
+        shifted = NORMALIZERS[name](scores + constant, TOP)
+        torch.testing.assert_close(shifted, NORMALIZERS[name](scores, TOP), rtol=0, atol=1e-10)
 
 
 @every
@@ -180,7 +180,7 @@ def test_single_key_gets_everything(name: str, dtype: torch.dtype) -> None:
         scores = torch.full((4, 6), -INFINITY, dtype=dtype)
         scores[:, 2] = score
         for single in (scores, scores[:, 2:3]):
-            weights, gradient = with_gradient(lambda z: NORMALISERS[name](z, TOP), single, torch.randn(single.shape))
+            weights, gradient = with_gradient(lambda z: NORMALIZERS[name](z, TOP), single, torch.randn(single.shape))
             assert torch.equal(weights, single.isfinite().to(dtype))
             assert gradient.eq(0).all()
 
@@ -191,16 +191,16 @@ def test_identical_keys_share_equally(name: str, dtype: torch.dtype) -> None:
     for size in (2, 5, 64):
         for score in (-1e4, 0.0, 1e4):
             scores = torch.full((3, size), score, dtype=dtype)
-            torch.testing.assert_close(NORMALISERS[name](scores, TOP), torch.full_like(scores, 1 / size))
+            torch.testing.assert_close(NORMALIZERS[name](scores, TOP), torch.full_like(scores, 1 / size))
     pairs = torch.tensor([[0.3, 0.1, 0.3, -0.2, 0.1]], dtype=dtype)
-    weights = NORMALISERS[name](pairs, TOP)[0]
+    weights = NORMALIZERS[name](pairs, TOP)[0]
     assert weights[0] == weights[2] > weights[1] == weights[4]
 
 
 @every
 def test_better_keys_get_no_less(name: str) -> None:
     scores = rows(200, 12)
-    weights = NORMALISERS[name](scores, TOP)
+    weights = NORMALIZERS[name](scores, TOP)
     ordered = weights.gather(-1, scores.argsort(dim=-1, descending=True))
     assert (ordered.diff(dim=-1) <= 0).all()
 
@@ -209,7 +209,7 @@ def test_better_keys_get_no_less(name: str) -> None:
 def test_follows_the_order_of_the_keys(name: str) -> None:
     scores = (rows(50, 12) * 2).round()  # many ties
     order = torch.randperm(12)
-    torch.testing.assert_close(NORMALISERS[name](scores[:, order], TOP), NORMALISERS[name](scores, TOP)[:, order])
+    torch.testing.assert_close(NORMALIZERS[name](scores[:, order], TOP), NORMALIZERS[name](scores, TOP)[:, order])
 
 
 @every
@@ -217,7 +217,7 @@ def test_follows_the_order_of_the_keys(name: str) -> None:
 def test_extreme_scores(name: str, dtype: torch.dtype) -> None:
     extremes = [[1e4, -1e4, 0, 0, 0], [1e4, 1e4, -1e4, -1e4, -1e4], [-1e4] * 5, [1e4, 1e4, 1e4, 1e4, -INFINITY]]
     scores = torch.tensor(extremes, dtype=dtype)
-    weights, gradient = with_gradient(lambda z: NORMALISERS[name](z, 2), scores, torch.randn(scores.shape))
+    weights, gradient = with_gradient(lambda z: NORMALIZERS[name](z, 2), scores, torch.randn(scores.shape))
     fifth, quarter = 1 / 5, 1 / 4
     expected = [[1, 0, 0, 0, 0], [0.5, 0.5, 0, 0, 0], [fifth] * 5, [quarter] * 4 + [0]]
     torch.testing.assert_close(weights, torch.tensor(expected, dtype=dtype))
@@ -227,9 +227,9 @@ def test_extreme_scores(name: str, dtype: torch.dtype) -> None:
 @every
 def test_nan_stays_in_its_row(name: str) -> None:
     scores = rows(3, 6)
-    expected = NORMALISERS[name](scores, TOP)
+    expected = NORMALIZERS[name](scores, TOP)
     scores[1, 4] = float("nan")
-    weights, gradient = with_gradient(lambda z: NORMALISERS[name](z, TOP), scores, torch.randn(3, 6))
+    weights, gradient = with_gradient(lambda z: NORMALIZERS[name](z, TOP), scores, torch.randn(3, 6))
     assert weights[1].isnan().any()  # a diverged model is seen, not hidden
     assert gradient[1].isnan().any()
     assert torch.equal(weights[[0, 2]], expected[[0, 2]])
@@ -239,13 +239,13 @@ def test_nan_stays_in_its_row(name: str) -> None:
 def test_gives_exact_zeros_where_softmax_does_not(name: str) -> None:
     scores = torch.tensor([0.0, -0.1, -0.2, -2.5, -3.0])
     assert (softmax(scores, 0) > 0).all()
-    assert NORMALISERS[name](scores, TOP)[3:].tolist() == [0.0, 0.0]
-    assert (NORMALISERS[name](scores, TOP)[:3] > 0).all()
+    assert NORMALIZERS[name](scores, TOP)[3:].tolist() == [0.0, 0.0]
+    assert (NORMALIZERS[name](scores, TOP)[:3] > 0).all()
 
 
 def test_entmax15_is_sparser_than_softmax_and_denser_than_sparsemax() -> None:
     scores = torch.randn(100, 30, generator=torch.Generator().manual_seed(0))
-    sizes = [(NORMALISERS[name](scores, 0) > 0).sum().item() for name in ("sparsemax", "entmax15", "softmax")]
+    sizes = [(NORMALIZERS[name](scores, 0) > 0).sum().item() for name in ("sparsemax", "entmax15", "softmax")]
     assert sizes == sorted(set(sizes))
 
 
@@ -253,15 +253,15 @@ def test_entmax15_is_sparser_than_softmax_and_denser_than_sparsemax() -> None:
 def test_strides_do_not_matter_and_scores_stay_as_they_are(name: str) -> None:
     scores = rows(4, 5, 6)
     before = scores.clone()
-    expected = NORMALISERS[name](scores, TOP)
+    expected = NORMALIZERS[name](scores, TOP)
     transposed = scores.transpose(-1, -2).contiguous().transpose(-1, -2)
     upstream = torch.randn(4, 5, 6, dtype=torch.float64)
     torch.testing.assert_close(
-        with_gradient(lambda z: NORMALISERS[name](z, TOP), transposed, upstream),
-        with_gradient(lambda z: NORMALISERS[name](z, TOP), scores, upstream),
+        with_gradient(lambda z: NORMALIZERS[name](z, TOP), transposed, upstream),
+        with_gradient(lambda z: NORMALIZERS[name](z, TOP), scores, upstream),
     )
-    torch.testing.assert_close(NORMALISERS[name](scores[1:2].expand(3, 5, 6), TOP), expected[1:2].expand(3, 5, 6))
-    torch.testing.assert_close(NORMALISERS[name](scores[2, 3], TOP), expected[2, 3])
+    torch.testing.assert_close(NORMALIZERS[name](scores[1:2].expand(3, 5, 6), TOP), expected[1:2].expand(3, 5, 6))
+    torch.testing.assert_close(NORMALIZERS[name](scores[2, 3], TOP), expected[2, 3])
     assert torch.equal(scores, before)
 
 
@@ -271,10 +271,10 @@ def test_strides_do_not_matter_and_scores_stay_as_they_are(name: str) -> None:
 def test_dtypes_are_those_of_softmax(name: str, dtype: torch.dtype, autocast: bool) -> None:
     scores = rows(5, 601, scale=1e-3, dtype=dtype).requires_grad_()  # half types cannot count that far
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        weights, expected = NORMALISERS[name](scores, TOP), torch.softmax(scores, -1)
+        weights, expected = NORMALIZERS[name](scores, TOP), torch.softmax(scores, -1)
     assert weights.dtype == expected.dtype
     wide = scores.detach() if dtype == torch.float64 else scores.detach().float()
-    assert torch.equal(weights, NORMALISERS[name](wide, TOP).to(weights.dtype))
+    assert torch.equal(weights, NORMALIZERS[name](wide, TOP).to(weights.dtype))
     weights.square().sum().backward()
     assert scores.grad is not None
     assert scores.grad.dtype == dtype
@@ -285,11 +285,11 @@ def test_dtypes_are_those_of_softmax(name: str, dtype: torch.dtype, autocast: bo
 @dtypes
 def test_gpu_agrees_with_cpu(name: str, dtype: torch.dtype) -> None:
     scores, upstream = rows(4, 5, 33, dtype=dtype), torch.randn(4, 5, 33)
-    here = with_gradient(lambda z: NORMALISERS[name](z, TOP), scores, upstream)
-    there = with_gradient(lambda z: NORMALISERS[name](z, TOP), scores.cuda(), upstream.cuda())
+    here = with_gradient(lambda z: NORMALIZERS[name](z, TOP), scores, upstream)
+    there = with_gradient(lambda z: NORMALIZERS[name](z, TOP), scores.cuda(), upstream.cuda())
     torch.testing.assert_close([part.cpu() for part in there], list(here))
     with torch.autocast("cuda", torch.bfloat16):
-        assert NORMALISERS[name](scores.cuda(), TOP).dtype == torch.softmax(scores.cuda(), -1).dtype
+        assert NORMALIZERS[name](scores.cuda(), TOP).dtype == torch.softmax(scores.cuda(), -1).dtype
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 15, 16, 23, 31, 32, 50])
@@ -301,7 +301,7 @@ def test_softmax_is_torchs_at_every_length(length: int, dtype: torch.dtype) -> N
     scores[..., length // 2 + 1 :] = float("-inf")
     gradient = torch.randn(scores.shape).to(dtype)
     found = []
-    for function in (lambda x: NORMALISERS["softmax"](x, 0), lambda x: torch.softmax(x, -1)):
+    for function in (lambda x: NORMALIZERS["softmax"](x, 0), lambda x: torch.softmax(x, -1)):
         leaf = scores.clone().requires_grad_()
         weights = function(leaf)
         weights.backward(gradient)

@@ -73,7 +73,7 @@ def test_hybrid() -> None:
         hybrid.gate.data.fill_(gate)
         expected = [share * a + (1 - share) * s for a, s in zip(additive, scaled, strict=True)]
         assert scores_of(hybrid) == pytest.approx(expected, rel=1e-6)
-        assert hybrid.quantities()["gate"].item() == pytest.approx(share)
+        assert hybrid.learned_scalars()["gate"].item() == pytest.approx(share)
 
 
 def by_hand(name: str, head: int, q: Tensor, k: Tensor, place: int, score: Score) -> float:

@@ -21,7 +21,7 @@ import yaml
 
 import nmt
 from nmt import checkpoint, evaluate, train, translate
-from nmt.cli.compose import Config, EvaluateConfig, TranslateConfig, command, from_primitive, to_primitive
+from nmt.cli.compose import Config, EvaluateConfig, TranslateConfig, from_dict, run_command, to_dict
 
 MAINS: dict[str, tuple[Any, Any]] = {
     "train": (train.main, Config),
@@ -53,7 +53,7 @@ def call(name: str, arguments: list[str]) -> tuple[int, str]:
     code = 0
     with contextlib.redirect_stderr(io.StringIO()) as err:
         try:
-            command(*MAINS[name], name, arguments)
+            run_command(*MAINS[name], name, arguments)
         except SystemExit as stop:
             code = int(stop.code or 0)
         finally:
@@ -98,7 +98,7 @@ def test_a_run_is_complete(here: Path) -> None:
     }
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.pt", "update-000120.pt", "best.pt"}
     stored = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    assert to_primitive(from_primitive(Config, stored)) == checkpoint.load(run / "checkpoints/best.pt")["config"]
+    assert to_dict(from_dict(Config, stored)) == checkpoint.load(run / "checkpoints/best.pt")["config"]
     assert (run / "command.txt").read_text().split()[:4] == ["python", "-m", "nmt.train", "name=tiny"]
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = {row["update"]: row["loss"] for row in rows if "loss" in row}

@@ -14,8 +14,8 @@ import pytest
 
 from nmt.cli import compose as config_module
 from nmt.cli.compose import (
-    FREE,
     GROUPS,
+    RESUMABLE_OPTIONS,
     AlignConfig,
     Config,
     EvaluateConfig,
@@ -23,20 +23,20 @@ from nmt.cli.compose import (
     ServeConfig,
     TranslateConfig,
     check_continuation,
-    command,
     command_line,
-    differences,
-    from_primitive,
-    overlay,
+    diff,
+    from_dict,
+    merge_with_checkpoint,
     report_folder,
+    run_command,
     run_name,
     save_yaml,
-    to_primitive,
+    to_dict,
 )
-from nmt.cli.config_groups import choices, folders
-from nmt.cli.help import EXAMPLES, GROUP_LINES, OPTIONS, usage
+from nmt.cli.config_groups import group_choices, search_path
+from nmt.cli.help import EXAMPLES, GROUP_LINES, OPTIONS, help_text
 from nmt.models import MODELS
-from nmt.options import entries, nearest, nodes, options, validate
+from nmt.options import leaves, nodes, option_docs, suggest, validate
 
 TREES: dict[str, Any] = {
     "train": Config,
@@ -46,7 +46,7 @@ TREES: dict[str, Any] = {
     "serve": ServeConfig,
 }
 COMPOSED: dict[tuple[str, ...], Any] = {}
-PRESETS = [(group, choice) for group in GROUPS["train"] for choice in choices(group)]
+PRESETS = [(group, choice) for group in GROUPS["train"] for choice in group_choices(group)]
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def _composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def read(*arguments: str, name: str = "train") -> Any:
     """The configuration that a task is called with."""
     seen: list[Any] = []
-    command(lambda config, overrides: seen.append(config), TREES[name], name, list(arguments))
+    run_command(lambda config, overrides: seen.append(config), TREES[name], name, list(arguments))
     (found,) = seen
     return found
 
@@ -75,7 +75,7 @@ def read(*arguments: str, name: str = "train") -> Any:
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str, name: str = "train") -> str:
     """The error line of a command line that must not reach the task, without its "error: "."""
     with pytest.raises(SystemExit) as stop:
-        command(lambda config, overrides: pytest.fail("the task was called"), TREES[name], name, list(arguments))
+        run_command(lambda config, overrides: pytest.fail("the task was called"), TREES[name], name, list(arguments))
     out, err = capsys.readouterr()
     assert stop.value.code == 1
     assert out == ""
@@ -98,14 +98,14 @@ def test_every_named_configuration_composes(group: str, choice: str) -> None:
 def test_no_arguments_give_the_defaults_of_the_code() -> None:
     expected = Config(name="default")
     expected.data.tokenizer.vocab_size = 2000  # what the built-in pair needs (configs/data/builtin.yaml)
-    assert to_primitive(read()) == to_primitive(expected)
+    assert to_dict(read()) == to_dict(expected)
 
 
 def test_every_architecture_and_source_has_a_named_configuration() -> None:
     from nmt.data.sources import SOURCES
 
-    assert set(choices("model")) == set(MODELS)
-    assert set(choices("data")) == set(SOURCES)
+    assert set(group_choices("model")) == set(MODELS)
+    assert set(group_choices("data")) == set(SOURCES)
 
 
 def test_experiment_takes_other_files_and_limits() -> None:
@@ -254,12 +254,12 @@ def test_the_quoting_that_an_error_proposes_works(capsys: pytest.CaptureFixture[
 
 
 def test_every_option_is_its_own_nearest_and_survives_a_typing_error() -> None:
-    known = list(options(Config()))
+    known = list(leaves(Config()))
     for option in known:
-        assert nearest(option, known) == option
+        assert suggest(option, known) == option
         leaf = option.rpartition(".")[2]
         if len(leaf) > 5:
-            assert nearest(option[:-2] + option[-1], known) == option
+            assert suggest(option[:-2] + option[-1], known) == option
 
 
 def test_evaluate_and_translate_need_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
@@ -299,17 +299,17 @@ def test_errors_of_the_task(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
         (OSError("no reason"), "error: no reason\n"),
     ]:
         with pytest.raises(SystemExit) as stop:
-            command(raising(error), Config, "train", [])
+            run_command(raising(error), Config, "train", [])
         assert stop.value.code == 1
         assert capsys.readouterr().err == line
     with pytest.raises(SystemExit) as stop:
-        command(raising(KeyboardInterrupt()), Config, "train", [])
+        run_command(raising(KeyboardInterrupt()), Config, "train", [])
     assert stop.value.code == 130
     with pytest.raises(ZeroDivisionError):
-        command(raising(ZeroDivisionError()), Config, "train", [])
+        run_command(raising(ZeroDivisionError()), Config, "train", [])
     monkeypatch.setenv("NMT_TRACEBACK", "1")
     with pytest.raises(SystemExit):
-        command(raising(ValueError("why")), Config, "train", [])
+        run_command(raising(ValueError("why")), Config, "train", [])
     shown = capsys.readouterr().err
     assert "Traceback" in shown
     assert shown.endswith("error: why\n")
@@ -328,7 +328,7 @@ def test_several_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkey
         assert read(*overrides) == config
 
     with pytest.raises(SystemExit) as stop:
-        command(
+        run_command(
             task, Config, "train", ["-m", "model.attention.score=dot,additive,nonsense", "seed=1,2,3,4", "threads=1"]
         )
     assert stop.value.code == 1
@@ -349,9 +349,9 @@ def test_several_runs_have_their_own_directories() -> None:
     def task(config: Config, overrides: list[str]) -> None:
         names.append(config.name)
 
-    command(task, Config, "train", ["--multirun", "name=study", "train.max_updates=1,2"])
-    command(task, Config, "train", ["-m", "name=a,b"])
-    command(task, Config, "train", ["-m", "data.train='x,y','x,z'"])
+    run_command(task, Config, "train", ["--multirun", "name=study", "train.max_updates=1,2"])
+    run_command(task, Config, "train", ["-m", "name=a,b"])
+    run_command(task, Config, "train", ["-m", "data.train='x,y','x,z'"])
     assert len(set(names)) == 6
     assert all(name is not None and name.startswith("study/") for name in names[:2])
     assert names[2:4] == ["a", "b"]
@@ -387,17 +387,17 @@ def test_command_line_is_quoted_for_the_shell() -> None:
 )
 def test_stored_configurations_come_back(arguments: list[str]) -> None:
     config = read(*arguments)
-    stored = to_primitive(config)
-    assert from_primitive(Config, stored) == config
-    assert to_primitive(from_primitive(Config, stored)) == stored
-    assert differences(stored, to_primitive(from_primitive(Config, stored))) == []
+    stored = to_dict(config)
+    assert from_dict(Config, stored) == config
+    assert to_dict(from_dict(Config, stored)) == stored
+    assert diff(stored, to_dict(from_dict(Config, stored))) == []
 
 
 def test_stored_configurations_of_another_version() -> None:
-    assert from_primitive(Config, {}) == Config()
-    assert from_primitive(Config, {"data": {"tokenizer": {"vocab_size": 99}}}).data.tokenizer.vocab_size == 99
+    assert from_dict(Config, {}) == Config()
+    assert from_dict(Config, {"data": {"tokenizer": {"vocab_size": 99}}}).data.tokenizer.vocab_size == 99
     assert (
-        from_primitive(Config, {"model": {"architecture": "rnn", "attention": {"score": "dot"}}}).model.attention.score
+        from_dict(Config, {"model": {"architecture": "rnn", "attention": {"score": "dot"}}}).model.attention.score
         == "dot"
     )
     for stored, message in [
@@ -408,7 +408,7 @@ def test_stored_configurations_of_another_version() -> None:
         ({"train": 3}, "train=3 in the stored configuration: a mapping of options is needed"),
     ]:
         with pytest.raises(ValueError, match=message.replace(".", r"\.")):
-            from_primitive(Config, stored)
+            from_dict(Config, stored)
 
 
 def test_saved_yaml_reads_back(tmp_path: Path) -> None:
@@ -417,21 +417,21 @@ def test_saved_yaml_reads_back(tmp_path: Path) -> None:
     config = read("experiment=multi30k_rnn", "data.train=[a:b,日本]", "name=true")
     save_yaml(config, tmp_path / "config.yaml")
     stored = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
-    assert from_primitive(Config, stored) == config
+    assert from_dict(Config, stored) == config
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
 def test_the_whole_configuration_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     import yaml
 
-    command(lambda config, overrides: pytest.fail("called"), Config, "train", ["--cfg", "job", "seed=5"])
+    run_command(lambda config, overrides: pytest.fail("called"), Config, "train", ["--cfg", "job", "seed=5"])
     expected = Config(seed=5)
     expected.data.tokenizer.vocab_size = 2000
-    assert from_primitive(Config, yaml.safe_load(capsys.readouterr().out)) == expected
+    assert from_dict(Config, yaml.safe_load(capsys.readouterr().out)) == expected
 
 
 def test_continuing_a_run() -> None:
-    old = to_primitive(read("name=a"))
+    old = to_dict(read("name=a"))
     for allowed in (
         "train.max_updates=7",
         "device=cpu",
@@ -440,16 +440,16 @@ def test_continuing_a_run() -> None:
         "train.log_every=3",
         "data.test=x",
     ):
-        check_continuation(old, to_primitive(read("name=a", allowed)))
+        check_continuation(old, to_dict(read("name=a", allowed)))
     with pytest.raises(ValueError, match="the run a was started with other options") as refused:
-        check_continuation(old, to_primitive(read("name=a", "model.attention.score=dot", "seed=2", "search.beam=2")))
+        check_continuation(old, to_dict(read("name=a", "model.attention.score=dot", "seed=2", "search.beam=2")))
     message = str(refused.value)
     assert "(seed: 1 → 2; model.attention.score: additive → dot)" in message
     assert "name=" in message
     assert "runs/a" in message
-    assert differences({"a": {"b": 1}}, {"a": {"c": None}}) == ["a.b: 1 → (none)", "a.c: (none) → null"]
-    known = {*options(Config()), *to_primitive(Config())}
-    assert set(FREE) <= known
+    assert diff({"a": {"b": 1}}, {"a": {"c": None}}) == ["a.b: 1 → (none)", "a.c: (none) → null"]
+    known = {*leaves(Config()), *to_dict(Config())}
+    assert set(RESUMABLE_OPTIONS) <= known
 
 
 def test_what_is_not_given_comes_from_the_checkpoint() -> None:
@@ -457,32 +457,32 @@ def test_what_is_not_given_comes_from_the_checkpoint() -> None:
         "experiment=enja_rnn", "name=a", "search.beam=7", "search.batch_size=3", "device=cuda", "data.max_length=50"
     )
     given = ["checkpoint=runs/a", "search.beam=5", "data.test=D/x", "threads=2"]  # 5 is also the default: it was given
-    merged = overlay(trained, read(*given, name="evaluate"), given)
-    assert (merged.search.beam, merged.search.batch_size) == (5, 3)
-    assert (merged.data.kind, merged.data.test, merged.data.target_lang, merged.data.max_length) == (
+    merged = merge_with_checkpoint(trained, read(*given, name="evaluate"), given)
+    assert (merged.search.beam_size, merged.search.batch_size) == (5, 3)
+    assert (merged.data.format, merged.data.test, merged.data.target_lang, merged.data.max_length) == (
         "text",
         "D/x",
         "ja",
         50,
     )
     assert (merged.metrics, merged.model, merged.name) == (trained.metrics, trained.model, "a")
-    assert (merged.device, merged.threads) == ("auto", 2)
+    assert (merged.device, merged.num_threads) == ("auto", 2)
     assert trained.search.beam == 7
     given = ["checkpoint=runs/a", "data=tsv", "data.test=x.tsv", "data.columns=[3,2]"]
-    merged = overlay(trained, read(*given, name="evaluate"), given)
-    assert (merged.data.kind, merged.data.columns, merged.data.train) == (
+    merged = merge_with_checkpoint(trained, read(*given, name="evaluate"), given)
+    assert (merged.data.format, merged.data.columns, merged.data.train) == (
         "tsv",
         [3, 2],
         "data/small_parallel_enja/train",
     )
     given = ["checkpoint=runs/a", "search={beam: 2}"]
-    assert overlay(trained, read(*given, name="translate"), given).search.beam == 2
+    assert merge_with_checkpoint(trained, read(*given, name="translate"), given).search.beam_size == 2
     given = ["checkpoint=runs/a", "data.source_lang=de"]  # impossible beside the default target, possible beside "ja"
-    assert overlay(trained, read(*given, name="evaluate"), given).data.source_lang == "de"
+    assert merge_with_checkpoint(trained, read(*given, name="evaluate"), given).data.source_lang == "de"
     for given in (["data.tokenizer.kind=bpe"], ["search.beam=0"], ["data.target_lang=en"]):
         given = ["checkpoint=runs/a", *given]
         with pytest.raises(ValueError, match=given[1].partition("=")[0].replace(".", r"\.")):
-            overlay(trained, read(*given, name="evaluate"), given)
+            merge_with_checkpoint(trained, read(*given, name="evaluate"), given)
 
 
 def test_where_a_report_goes() -> None:
@@ -504,7 +504,7 @@ def test_every_option_is_described_in_the_docstring_of_its_class() -> None:
     for each in (part for tree in trees for part in nodes(tree)):
         names = {field.name for field in fields(each)}  # type: ignore[arg-type]
         nested = {name for name in names if is_dataclass(getattr(each, name))}
-        described = set(entries(type(each)))
+        described = set(option_docs(type(each)))
         assert names - nested <= described <= names, type(each)
 
 
@@ -513,8 +513,8 @@ def test_help_speaks_of_options_that_exist(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "runs/my_run/checkpoints").mkdir(parents=True)
     (tmp_path / "runs/my_run/checkpoints/best.pt").touch()  # a sweep of evaluations looks for it
     for name, tree in TREES.items():
-        assert set(OPTIONS[name]) <= set(options(tree()))
-        shown = usage(name, tree(), {}, []).splitlines()
+        assert set(OPTIONS[name]) <= set(leaves(tree()))
+        shown = help_text(name, tree(), {}, []).splitlines()
         for option in OPTIONS[name]:
             (line,) = [line for line in shown if line.split()[:1] == [option]]
             assert len(line.split()) > 1
@@ -523,7 +523,7 @@ def test_help_speaks_of_options_that_exist(tmp_path: Path, monkeypatch: pytest.M
             assert arguments[:3] == ["python", "-m", f"nmt.{name}"]
             # in this process, where nothing is trained
             given = [argument for argument in arguments[3:] if argument not in ("launcher=processes", "jobs=2")]
-            command(lambda config, overrides: None, tree, name, given)
+            run_command(lambda config, overrides: None, tree, name, given)
     assert set(GROUP_LINES) == set(GROUPS["train"])
 
 
@@ -531,13 +531,13 @@ def test_groups_are_those_of_the_defaults_lists() -> None:
     import yaml
 
     for name, groups in GROUPS.items():
-        defaults = yaml.safe_load((folders()[0] / f"{name}.yaml").read_text(encoding="utf-8"))["defaults"]
+        defaults = yaml.safe_load((search_path()[0] / f"{name}.yaml").read_text(encoding="utf-8"))["defaults"]
         assert tuple(key for entry in defaults if isinstance(entry, dict) for key in entry) == groups
 
 
 def test_options_hold_what_a_checkpoint_can_store() -> None:
     for tree in TREES.values():
-        assert from_primitive(tree, to_primitive(tree())) == tree()
+        assert from_dict(tree, to_dict(tree())) == tree()
     validate(Config())
 
 
@@ -554,7 +554,7 @@ def test_help_lists_every_group_and_choice(name: str, tmp_path: Path) -> None:
         check=True,
     )
     for group in GROUPS[name]:
-        assert f"  {group}={{{','.join(choices(group))}}}" in done.stdout
+        assert f"  {group}={{{','.join(group_choices(group))}}}" in done.stdout
     assert done.stdout.rstrip().splitlines()[-1].strip().startswith(f"python -m nmt.{name}")
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == []

@@ -20,8 +20,8 @@ from submitit.slurm.slurm import SlurmInfoWatcher
 
 import nmt
 from nmt import checkpoint, train
-from nmt.cli.compose import AlignConfig, Config, EvaluateConfig, ExportConfig, command, save_yaml
-from nmt.cli.config_groups import choices, sweep_points, value_text
+from nmt.cli.compose import AlignConfig, Config, EvaluateConfig, ExportConfig, run_command, save_yaml
+from nmt.cli.config_groups import format_override, group_choices, load_sweep
 from nmt.cli.help import SWEEP_OPTIONS
 from nmt.cli.run_directory import result_folder, run_name
 from nmt.cli.sweep import Job, slurm_launcher
@@ -30,7 +30,7 @@ from nmt.cli.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, RUNNING, SweepOpti
 from nmt.cli.sweep.process_launcher import PARENT, Slot, Task, environment, reason_of, slots
 from nmt.cli.sweep.progress import Progress
 from nmt.models import MODELS
-from nmt.options import from_primitive, options
+from nmt.options import from_dict, leaves
 from nmt.training.launcher import CAUSES
 
 NUM_TEST = 12
@@ -64,13 +64,13 @@ def sweep(*arguments: str, name: str = "train") -> list[tuple[str | None, list[s
     seen: list[tuple[str | None, list[str]]] = []
     tree: Any = Config if name == "train" else EvaluateConfig
     place = "name" if name == "train" else "output"
-    command(lambda config, given: seen.append((getattr(config, place), given)), tree, name, ["-m", *arguments])
+    run_command(lambda config, given: seen.append((getattr(config, place), given)), tree, name, ["-m", *arguments])
     return seen
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     with pytest.raises(SystemExit) as stop:
-        command(lambda config, given: pytest.fail("the task was called"), Config, "train", list(arguments))
+        run_command(lambda config, given: pytest.fail("the task was called"), Config, "train", list(arguments))
     out, err = capsys.readouterr()
     assert (stop.value.code, out) == (1, "")
     return err
@@ -105,15 +105,15 @@ def test_a_named_sweep_and_seeds_are_combined(tmp_path: Path, monkeypatch: pytes
     assert len(sweep("seed=1,1,2")) == 2  # the same run twice is one run
 
 
-@pytest.mark.parametrize("name", choices("sweep"))
+@pytest.mark.parametrize("name", group_choices("sweep"))
 def test_every_named_sweep_changes_a_valid_model(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    points = sweep_points(name)
+    points = load_sweep(name)
     model = "transformer" if name in ("placement", "norm") else "rnn"
     runs = sweep(f"sweep={name}", f"model={model}")
     assert [given[1 : 1 + len(point)] for (_, given), point in zip(runs, points, strict=True)] == points
     assert len({tuple(point) for point in points}) == len(points) > 1
-    known = options(MODELS[model].config(), "model.") | options(Config())
+    known = leaves(MODELS[model].config(), "model.") | leaves(Config())
     assert {text.partition("=")[0] for point in points for text in point} <= set(known)
 
 
@@ -134,7 +134,7 @@ def test_the_users_own_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         assert "needs a mapping {option: [values]}, or a list of mappings" in failure(capsys, "-m", "sweep=mine")
     mine.write_text("{seed: [")
     assert "mine.yaml" in failure(capsys, "-m", "sweep=mine")
-    assert value_text({"a": [None, True, 1e-5]}) == "{a: [null,true,1e-05]}"
+    assert format_override({"a": [None, True, 1e-5]}) == "{a: [null,true,1e-05]}"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_mistake_costs_one_line(
 
 
 def test_the_options_of_a_sweep_are_in_the_help() -> None:
-    assert list(SWEEP_OPTIONS) == list(options(SweepOptions()))
+    assert list(SWEEP_OPTIONS) == list(leaves(SweepOptions()))
 
 
 def test_evaluations_of_a_sweep_lie_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +216,7 @@ def test_no_command_of_a_sweep_overwrites_another(
             (tmp_path / f"runs/{run}/checkpoints" / file).touch()
     folders: list[Path] = []
     tree = {"evaluate": EvaluateConfig, "align": AlignConfig, "export": ExportConfig}[name]
-    command(lambda config, told: folders.append(result_folder(config, told)), tree, name, ["-m", *given])
+    run_command(lambda config, told: folders.append(result_folder(config, told)), tree, name, ["-m", *given])
     assert len(set(folders)) == len(folders) > 1
 
 
@@ -255,7 +255,7 @@ def test_what_a_run_gets_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None
     (found,) = started
     assert (found["OMP_NUM_THREADS"], found["CUDA_VISIBLE_DEVICES"]) == ("3", "1,2")
     assert (found[PARENT], found["PATH"]) == (str(os.getpid()), os.environ["PATH"])
-    own = environment(slot, Config(threads=1, device="cuda:1"))
+    own = environment(slot, Config(num_threads=1, device="cuda:1"))
     assert "OMP_NUM_THREADS" not in own
     assert "CUDA_VISIBLE_DEVICES" not in own
     assert "CUDA_VISIBLE_DEVICES" not in environment(Slot(3, []), Config())
@@ -294,7 +294,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     before = Path.cwd()
     os.chdir(work)
     try:
-        command(train.main, Config, "train", ["name=run", *TINY])
+        run_command(train.main, Config, "train", ["name=run", *TINY])
     finally:
         os.chdir(before)
     return work
@@ -319,8 +319,8 @@ def test_a_run_without_a_test_set_is_finished_too(
     work = tmp_path / "work"
     shutil.copytree(finished, work)
     monkeypatch.chdir(work)
-    config = from_primitive(Config, yaml.safe_load((work / "runs/run/config.yaml").read_text()))
-    config.data.kind, config.data.more_tests = "text", []
+    config = from_dict(Config, yaml.safe_load((work / "runs/run/config.yaml").read_text()))
+    config.data.format, config.data.extra_tests = "text", []
     assert not is_finished(config)
     save_yaml(config, work / "runs/run/config.yaml")
     shutil.rmtree(work / "runs/run/report")
@@ -336,7 +336,7 @@ def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pyt
 
     def is_done(*changes: str) -> bool:
         seen: list[Config] = []
-        command(lambda config, _: seen.append(config), Config, "train", ["name=run", *TINY, *changes])
+        run_command(lambda config, _: seen.append(config), Config, "train", ["name=run", *TINY, *changes])
         return is_finished(seen[0])
 
     assert is_done()
@@ -374,7 +374,7 @@ def test_processes_make_what_is_left_and_list_what_fails(
     tiny = [item for item in TINY if not item.startswith("optim.learning_rate")]
     arguments = ["-m", "name=s", "seed=1,-1", "optim.learning_rate=1e-2,1e38", *tiny, "launcher=processes", "jobs=2"]
     with pytest.raises(SystemExit) as stop:
-        command(lambda *_: pytest.fail("not in this process"), Config, "train", arguments)
+        run_command(lambda *_: pytest.fail("not in this process"), Config, "train", arguments)
     err = capfd.readouterr().err
     assert stop.value.code == 1
     assert "sweep: data prepared, 1 kind of it" in err
@@ -447,7 +447,7 @@ def test_jobs_in_the_queue_are_not_submitted_again(
     monkeypatch.setattr(time, "sleep", interrupt)
     for again in (False, True):
         with pytest.raises(SystemExit) as stop:
-            command(lambda *_: None, Config, "train", ["-m", "seed=1,2", "launcher=slurm"])
+            run_command(lambda *_: None, Config, "train", ["-m", "seed=1,2", "launcher=slurm"])
         err = capsys.readouterr().err
         assert stop.value.code == 130
         assert script.exists() is not again

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nmt.alignment.writers import Aligned, writing
+from nmt.alignment.writers import AlignedPair, alignment_writers
 from nmt.cli.configs import Config
-from nmt.compare import Comparison, Outcome, compare
-from nmt.compare.run_results import Validation
-from nmt.options import flatten, to_primitive
+from nmt.compare import RunComparison, RunResult, compare_runs
+from nmt.compare.run_results import ValidationRecord
+from nmt.options import flatten, to_dict
 
 SOURCES = [
     "the small house stands beside the old church",
@@ -28,7 +28,7 @@ REFERENCES = [
     " ".join(f"Wort{i}" for i in range(38)),
 ]
 LAYERS, HEADS = 2, 3
-Study = Callable[..., Comparison]
+Study = Callable[..., RunComparison]
 
 
 def pieces(text: str) -> tuple[list[str], list[int]]:
@@ -41,15 +41,15 @@ def pieces(text: str) -> tuple[list[str], list[int]]:
     return [*names, "</s>"], [*words, -1]
 
 
-def _aligned(source: str, target: str, rng: np.random.Generator) -> Aligned:
+def _aligned(source: str, target: str, rng: np.random.Generator) -> AlignedPair:
     (source_pieces, source_words), (target_pieces, target_words) = pieces(source), pieces(target)
     logits = rng.normal(size=(LAYERS, HEADS, len(target_pieces), len(source_pieces))) * 2
     weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     sides = (source_pieces, target_pieces, source_words, target_words)
-    return Aligned(source, target, *sides, weights.astype(np.float32), np.zeros((1, 1)), [(0, 0), (1, 1)])
+    return AlignedPair(source, target, *sides, weights.astype(np.float32), np.zeros((1, 1)), [(0, 0), (1, 1)])
 
 
-def made(folder: Path, score: str, seed: int, draw: random.Random) -> Outcome:
+def made(folder: Path, score: str, seed: int, draw: random.Random) -> RunResult:
     """One run of a score; `none` has no attention."""
     config = Config(name=f"{score}-{seed}", seed=seed)
     config.model.attention.score = score
@@ -66,25 +66,25 @@ def made(folder: Path, score: str, seed: int, draw: random.Random) -> Outcome:
     }
     if score != "none":
         rng = np.random.default_rng(draw.randrange(1000))
-        with writing(report, ["npz"], weights=True) as write:
+        with alignment_writers(report, ["npz"], weights=True) as write:
             write([_aligned(*texts, rng) for texts in zip(SOURCES, hypotheses, strict=True)])
         quality |= {"aer": draw.uniform(10, 30)}
         lengths |= {f"aer {bucket}": draw.uniform(10, 30) for bucket in ("0-10", "31-40")}
     aer = {} if score == "none" else {"aer": 40.0}
     curve = [
-        Validation(
+        ValidationRecord(
             update,
             update * draw.uniform(0.1, 0.12),
             {"bleu": update / 20 + draw.random(), "perplexity": 3000 / update, **aer},
         )
         for update in (200, 400, 600)
     ]
-    return Outcome(
+    return RunResult(
         label=str(folder / config.name),
         run=folder / config.name,
         report=report,
         config=config,
-        options=flatten(to_primitive(config)),
+        options=flatten(to_dict(config)),
         vocabulary="v",
         version="1",
         precision="fp32",
@@ -97,7 +97,7 @@ def made(folder: Path, score: str, seed: int, draw: random.Random) -> Outcome:
         quantities={**quality, **lengths, **costs},
         buckets={"0-10": 4, "31-40": 1},
         validations=curve,
-        reading=(0, 0, 0) if score == "none" else (2, 1, 0),
+        alignment_source=(0, 0, 0) if score == "none" else (2, 1, 0),
     )
 
 
@@ -105,9 +105,9 @@ def made(folder: Path, score: str, seed: int, draw: random.Random) -> Outcome:
 def comparison(tmp_path: Path) -> Study:
     """Makes one of runs of some scores and seeds."""
 
-    def study(scores: tuple[str, ...] = ("additive", "scaled", "none"), seeds: int = 2) -> Comparison:
+    def study(scores: tuple[str, ...] = ("additive", "scaled", "none"), seeds: int = 2) -> RunComparison:
         draw = random.Random(3)
         outcomes = [made(tmp_path, score, seed, draw) for score in scores for seed in range(1, seeds + 1)]
-        return compare(outcomes, resamples=0)
+        return compare_runs(outcomes, resamples=0)
 
     return study

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmt.alignment import words
+from nmt.alignment import to_word_matrix
 from nmt.compare.page import page
 from nmt.compare.plots import MARKS, STYLES
-from nmt.compare.sentences import choose, section
+from nmt.compare.sentences import sample_sentences, section
 from nmt.compare.tables import SECTIONS
-from nmt.evaluation.report.html_page import own
-from nmt.evaluation.report.weight_encoding import LARGEST_ERROR
+from nmt.evaluation.report.html_page import read_resource
+from nmt.evaluation.report.weight_encoding import MAX_QUANTIZATION_ERROR
 
-ATOL = LARGEST_ERROR + 0.001
+ATOL = MAX_QUANTIZATION_ERROR + 0.001
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_the_page_is_whole_and_holds_the_numbers_of_the_tables(comparison) -> No
 
 def test_half_of_the_sentences_are_spread_over_the_lengths(comparison) -> None:
     found = comparison()
-    chosen = choose(found.groups, 4)
+    chosen = sample_sentences(found.groups, 4)
     assert [each.number for each in chosen[:2]] == [3, 4]  # the shortest and the longest
     assert len({each.number for each in chosen}) == 4
     spread = {
@@ -99,7 +99,7 @@ def test_half_of_the_sentences_are_spread_over_the_lengths(comparison) -> None:
     }
     rest = sorted(set(range(5)) - {3, 4}, key=lambda i: -spread[i])
     assert [each.number for each in chosen[2:]] == rest[:2]
-    assert len(choose(found.groups, 100)) == 5
+    assert len(sample_sentences(found.groups, 100)) == 5
 
 
 def test_matrices_that_are_too_many_are_fewer(comparison) -> None:
@@ -121,7 +121,7 @@ def test_damaged_alignments_are_one_sentence(comparison) -> None:
 
 def test_groups_are_told_apart_without_colour() -> None:
     assert len(set(MARKS)) == STYLES
-    css = own("compare.css", package="nmt.compare")
+    css = read_resource("compare.css", package="nmt.compare")
     dashes = re.findall(r"--dash: ([\d ]+);", css)
     assert len(set(dashes)) == STYLES - 1  # the baseline's line is whole
 
@@ -238,7 +238,9 @@ def test_a_sentence_shows_every_models_matrix(show, comparison) -> None:
                 opened.select_option(f"{card} [data-of=head]", head)
                 layers = weights[int(layer) - 1 : int(layer)] if layer != "0" else weights
                 chosen = layers[:, int(head) - 1].mean(0)
-                expected = words(chosen.astype(np.float64), target_words.tolist(), source_words.tolist(), shift=0)
+                expected = to_word_matrix(
+                    chosen.astype(np.float64), target_words.tolist(), source_words.tolist(), shift=0
+                )
                 np.testing.assert_allclose(shades(opened, f"{card} .heat tbody tr"), expected, atol=4 * ATOL)
             opened.select_option(f"{card} [data-of=layer]", "2")
             opened.select_option(f"{card} [data-of=head]", "1")

@@ -13,13 +13,13 @@ import nmt
 from nmt import checkpoint, models
 from nmt.attention import SCORES
 from nmt.cli.configs import Config
-from nmt.compare import Run, run_diff
+from nmt.compare import RunSnapshot, run_diff
 from nmt.compare.__main__ import main
 from nmt.compare.run_diff import _alike
 from nmt.data import Tokenizer
 from nmt.data.tokenizer import TokenizerConfig
-from nmt.models.flops import parameters
-from nmt.options import node, to_primitive
+from nmt.models.flops import parameter_counts
+from nmt.options import get_node, to_dict
 
 TEXTS = [(f"some words {i}", f"einige Wörter {i}") for i in range(20)]
 
@@ -27,7 +27,7 @@ TEXTS = [(f"some words {i}", f"einige Wörter {i}") for i in range(20)]
 def write(folder: Path, name: str, architecture: str = "rnn", *, num_texts: int = 20, **changes: Any) -> str:
     """A run directory as training leaves it, its model not trained; option names have "__" for dots."""
     config = Config(name=name, seed=changes.pop("seed", 1))
-    config.data.tokenizer = TokenizerConfig(kind="word", vocab_size=50)
+    config.data.tokenizer = TokenizerConfig(type="word", vocab_size=50)
     if architecture == "rnn":
         config.model = models.MODELS["rnn"].config(embedding=12, hidden=16)
         config.model.attention.dim = 8
@@ -35,18 +35,18 @@ def write(folder: Path, name: str, architecture: str = "rnn", *, num_texts: int 
         config.model = models.MODELS[architecture].config()
     for option, value in changes.items():
         parent, _, leaf = option.replace("__", ".").rpartition(".")
-        setattr(node(config, parent), leaf, value)
+        setattr(get_node(config, parent), leaf, value)
     tokenizer = Tokenizer.train(config.data.tokenizer, TEXTS[:num_texts])
     torch.manual_seed(config.seed)
-    model = models.build(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
-    content = {"config": to_primitive(config), "tokenizer": tokenizer.state(), "model": model.state_dict()}
+    model = models.build_model(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
+    content = {"config": to_dict(config), "tokenizer": tokenizer.state_dict(), "model": model.state_dict()}
     (folder / name / "checkpoints").mkdir(parents=True)
     checkpoint.save(folder / name / "checkpoints/best.pt", content)
     return str(folder / name)
 
 
 def told(*paths: str) -> str:
-    return run_diff([Run.read(path) for path in paths])
+    return run_diff([RunSnapshot.read(path) for path in paths])
 
 
 def rows(text: str, heading: str) -> dict[str, list[str]]:
@@ -72,7 +72,7 @@ def test_a_model_is_rebuilt_as_training_began_it(tmp_path: Path) -> None:
     torch.manual_seed(9)
     expected = torch.rand(3)
     torch.manual_seed(9)
-    run = Run.read(path)
+    run = RunSnapshot.read(path)
     assert torch.equal(torch.rand(3), expected)
     stored = checkpoint.load(Path(path) / "checkpoints/best.pt")["model"]
     assert all(torch.equal(stored[name], tensor) for name, tensor in run.model.state_dict().items())
@@ -87,15 +87,15 @@ def test_two_runs_with_different_scores(tmp_path: Path, capsys: pytest.CaptureFi
     assert rows(text, "options that differ")["model.attention.score"] == ["scaled", "additive"]
     assert len(rows(text, "options that differ")) == 2  # with the head: the run's name is no difference
     table = rows(text, "parameters")
-    counts = parameters(Run.read(one).model)
+    counts = parameter_counts(RunSnapshot.read(one).model)
     assert table["encoder"] == [f"{counts['encoder']:,}"] * 2
     assert table["attention"] == ["256", "264", "+3.12", "%"]  # two projections of 16 × 8; v
     total = sum(counts.values())
     assert table["total"] == [f"{total:,}", f"{total + 8:,}", f"+{100 * 8 / total:.2f}", "%"]
     assert f"decoder.attention.scores.*.v  only in {two}: (1, 8), mean " in text
     assert "identical vocabulary: word, " in text
-    common = dict(Run.read(one).model.named_parameters())
-    others = dict(Run.read(two).model.named_parameters())
+    common = dict(RunSnapshot.read(one).model.named_parameters())
+    others = dict(RunSnapshot.read(two).model.named_parameters())
     assert all(torch.equal(common[name], others[name]) for name in common)
     assert f"(seed 1): all {len(common)} common parameters start bit-identical" in text
     flops = text[text.index("FLOPs per target token") :].splitlines()[2].split()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nmt.compare.statistics import combined, holm, mean_correlation, summary, t_test
+from nmt.compare.statistics import holm, mean_correlation, stouffer, summary, t_test
 
 
 def test_means_intervals_and_tests_are_those_of_scipy() -> None:
@@ -37,12 +37,12 @@ def test_combining_independent_tests_is_stouffers_method_of_scipy() -> None:
     p_values, signs = [0.04, 0.3, 0.2], [1.0, 1.0, -1.0]
     one_sided = [p / 2 if sign > 0 else 1 - p / 2 for p, sign in zip(p_values, signs, strict=True)]
     z = stats.combine_pvalues(one_sided, method="stouffer").statistic
-    assert combined(p_values, signs, 0.0) == pytest.approx(2 * stats.norm.sf(abs(z)))
-    assert combined([0.03], [-2.0], 0.5) == pytest.approx(0.03)
-    assert combined([0.03] * 4, [1.0] * 4, 1.0) == pytest.approx(0.03)  # four times the same test is one test
-    assert combined([0.03] * 4, [1.0] * 4, 0.0) < 0.001
-    assert combined([0.01, 0.01], [1.0, -1.0], 0.0) == pytest.approx(1.0)
-    assert combined([0.01, 0.01], [0.0, 0.0], 0.0) == pytest.approx(1.0)
+    assert stouffer(p_values, signs, 0.0) == pytest.approx(2 * stats.norm.sf(abs(z)))
+    assert stouffer([0.03], [-2.0], 0.5) == pytest.approx(0.03)
+    assert stouffer([0.03] * 4, [1.0] * 4, 1.0) == pytest.approx(0.03)  # four times the same test is one test
+    assert stouffer([0.03] * 4, [1.0] * 4, 0.0) < 0.001
+    assert stouffer([0.01, 0.01], [1.0, -1.0], 0.0) == pytest.approx(1.0)
+    assert stouffer([0.01, 0.01], [0.0, 0.0], 0.0) == pytest.approx(1.0)
 
 
 def test_holm_by_its_definition() -> None:
@@ -85,9 +85,9 @@ def test_sentences_without_a_difference_give_five_percent_of_false_alarms(likene
     shared, own = draw.normal(size=(4000, 1)), draw.normal(size=(4000, 3))
     scores = np.sqrt(likeness) * shared + np.sqrt(1 - likeness) * own
     p_values = 2 * stats.norm.sf(np.abs(scores))
-    alarms = [combined(list(p), list(z), likeness) < 0.05 for p, z in zip(p_values, scores, strict=True)]
+    alarms = [stouffer(list(p), list(z), likeness) < 0.05 for p, z in zip(p_values, scores, strict=True)]
     assert 0.04 < rate(alarms) < 0.06
-    naive = [combined(list(p), list(z), 0.0) < 0.05 for p, z in zip(p_values, scores, strict=True)]
+    naive = [stouffer(list(p), list(z), 0.0) < 0.05 for p, z in zip(p_values, scores, strict=True)]
     assert likeness == 0 or rate(naive) > 0.08
 
 
@@ -97,7 +97,7 @@ def test_the_sentences_alone_would_find_differences_between_mere_seeds() -> None
     true = draw.normal(0, 1.0, (2000, 3))  # of each pair of seeds, no difference on average
     measured = true + draw.normal(0, 0.5, (2000, 3))  # sentences blur it
     p_values = 2 * stats.norm.sf(np.abs(measured) / 0.5)
-    over_sentences = [combined(list(p), list(d), 0.0) < 0.05 for p, d in zip(p_values, measured, strict=True)]
+    over_sentences = [stouffer(list(p), list(d), 0.0) < 0.05 for p, d in zip(p_values, measured, strict=True)]
     both = [alarm and (t_test(list(d)) or 0.0) < 0.05 for alarm, d in zip(over_sentences, measured, strict=True)]
     assert rate(over_sentences) > 0.3
     assert 0.02 < rate(both) < 0.06

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from nmt.data import batch_sampler, plan
-from nmt.data.batch_sampler import Piece, even, longest
+from nmt.data import batch_sampler, make_batches
+from nmt.data.batch_sampler import EpochChunk, max_length, rebalance
 
 
 def lengths(num: int, seed: int = 0, most: int = 10**6) -> tuple[np.ndarray, np.ndarray]:
@@ -17,12 +17,12 @@ def offsets(values: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(values)])
 
 
-def pieces(source: np.ndarray, target: np.ndarray, budget: int, seed: int = 1, epoch: int = 0) -> list[Piece]:
-    found = list(batch_sampler.pieces(offsets(source), offsets(target), budget, seed=seed, epoch=epoch))
+def pieces(source: np.ndarray, target: np.ndarray, budget: int, seed: int = 1, epoch: int = 0) -> list[EpochChunk]:
+    found = list(batch_sampler.epoch_chunks(offsets(source), offsets(target), budget, seed=seed, epoch=epoch))
     firsts = np.cumsum([0, *(len(piece) for _, piece in found)])
     assert [first for first, _ in found] == firsts[:-1].tolist()
     for start in (1, firsts[-1] // 2, firsts[-1] - 1, *firsts.tolist()):  # what is left out when one begins later
-        late = batch_sampler.pieces(offsets(source), offsets(target), budget, seed=seed, epoch=epoch, start=start)
+        late = batch_sampler.epoch_chunks(offsets(source), offsets(target), budget, seed=seed, epoch=epoch, start=start)
         expected = [first for first, piece in found if first + len(piece) > start or len(found) == 1]
         assert [first for first, _ in late] == expected
     return [piece for _, piece in found]
@@ -50,14 +50,14 @@ def written_down(source: np.ndarray, target: np.ndarray, budget: int, seed: int,
 @pytest.mark.parametrize("factor", [1, 3000])  # lengths beyond 16 bits take another way
 def test_plan_is_its_definition(seed: int, factor: int) -> None:
     source, target = (factor * side for side in lengths(700, seed))
-    planned = plan(source, target, 300 * factor, seed=seed, epoch=seed + 1)
+    planned = make_batches(source, target, 300 * factor, seed=seed, epoch=seed + 1)
     assert [rows.tolist() for rows in planned] == written_down(source, target, 300 * factor, seed, seed + 1)
 
 
 def test_one_piece_is_the_plan() -> None:
     source, target = lengths(3000)
     (piece,) = pieces(source, target, 512, seed=1, epoch=2)
-    planned = plan(source, target, 512, seed=1, epoch=2)
+    planned = make_batches(source, target, 512, seed=1, epoch=2)
     assert [piece.rows(batch).tolist() for batch in range(len(piece))] == [rows.tolist() for rows in planned]
 
 
@@ -104,7 +104,7 @@ def test_pieces_show_all_of_the_corpus_and_differ_by_epoch() -> None:
 def test_pieces_are_as_full_as_one() -> None:
     source, target = lengths(20_000)
     together = sum(len(piece) for piece in pieces(source, target, 100))
-    assert together < 1.05 * len(plan(source, target, 100, seed=1, epoch=0))
+    assert together < 1.05 * len(make_batches(source, target, 100, seed=1, epoch=0))
 
 
 def test_longest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,15 +113,15 @@ def test_longest(monkeypatch: pytest.MonkeyPatch) -> None:
         for place in range(num):
             values = np.ones(num, np.int64)
             values[place] = 7
-            assert longest(offsets(values)) == 7
-    assert longest(np.zeros(1, np.int64)) == 0
+            assert max_length(offsets(values)) == 7
+    assert max_length(np.zeros(1, np.int64)) == 0
 
 
 @pytest.mark.parametrize("num", [1, 2, 7, 40])
 def test_even_makes_the_number_of_batches_asked_for(num: int) -> None:
     rng = np.random.default_rng(num)
     source, target = rng.integers(1, 30, 40), rng.integers(1, 30, 40)
-    parts = list(even(source, target, num, np.random.default_rng(0)))
+    parts = list(rebalance(source, target, num, np.random.default_rng(0)))
     assert len(parts) == num
     assert all(len(part) for part in parts)
     assert sorted(np.concatenate(parts).tolist()) == list(range(40))

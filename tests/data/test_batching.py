@@ -15,19 +15,19 @@ from nmt.data import (
     EOS,
     PAD,
     Batch,
-    Batches,
-    Corpus,
+    BatchLoader,
     DataConfig,
+    EncodedCorpus,
     Tokenizer,
     TokenizerConfig,
     batch_sampler,
+    batch_to_device,
     collate,
-    load_tokenizer,
-    on_device,
-    plan,
-    prepare,
+    load_corpus,
+    make_batches,
+    select_rows,
     source_batch,
-    take,
+    train_or_load_tokenizer,
 )
 
 
@@ -42,17 +42,17 @@ def lengths(num: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("budget", [80, 1024, 10**6])
 def test_plan_keeps_every_row_within_the_budget(num: int, budget: int) -> None:
     source, target = lengths(num)
-    batches = plan(source, target, budget, seed=1, epoch=2)
+    batches = make_batches(source, target, budget, seed=1, epoch=2)
     assert sorted(np.concatenate(batches).tolist()) == list(range(num))
     for rows in batches:
         assert len(rows) * (max(source[rows].max(), target[rows].max()) + 1) <= budget
-    assert plan(source[:0], target[:0], budget, seed=1, epoch=0) == []
+    assert make_batches(source[:0], target[:0], budget, seed=1, epoch=0) == []
 
 
 def test_plan_fills_batches() -> None:
     """No batch could take the pair that comes next in order of length: there are few more batches than needed."""
     source, target = lengths(20_000)
-    batches = plan(source, target, 2048, seed=1, epoch=0)
+    batches = make_batches(source, target, 2048, seed=1, epoch=0)
     needed = (np.maximum(source, target) + 1).sum() / 2048
     assert len(batches) < 1.05 * needed
     padded = sum(len(rows) * (source[rows].max() + target[rows].max() + 2) for rows in batches)
@@ -63,7 +63,7 @@ def test_plan_depends_on_seed_and_epoch_alone() -> None:
     source, target = lengths(3000)
 
     def flat(seed: int, epoch: int) -> list[list[int]]:
-        return [rows.tolist() for rows in plan(source, target, 512, seed=seed, epoch=epoch)]
+        return [rows.tolist() for rows in make_batches(source, target, 512, seed=seed, epoch=epoch)]
 
     first = flat(1, 0)
     np.random.seed(3)  # noqa: NPY002 - the global state must not matter
@@ -73,21 +73,21 @@ def test_plan_depends_on_seed_and_epoch_alone() -> None:
         assert other != first
         together = {tuple(sorted(rows)) for rows in first} & {tuple(sorted(rows)) for rows in other}
         assert len(together) < len(first) / 2  # not the same batches in another order
-    means = [source[rows].mean() for rows in plan(source, target, 512, seed=1, epoch=0)]
+    means = [source[rows].mean() for rows in make_batches(source, target, 512, seed=1, epoch=0)]
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3  # nor in order of length
 
 
 def test_plan_names_the_option_when_a_pair_does_not_fit() -> None:
     with pytest.raises(ValueError, match=r"train\.batch_tokens=20: the longest sentence has 31 tokens"):
-        plan(np.array([3, 30]), np.array([4, 4]), 20, seed=0, epoch=0)
-    assert len(plan(np.array([3, 30]), np.array([4, 4]), 31, seed=0, epoch=0)) == 2
+        make_batches(np.array([3, 30]), np.array([4, 4]), 20, seed=0, epoch=0)
+    assert len(make_batches(np.array([3, 30]), np.array([4, 4]), 31, seed=0, epoch=0)) == 2
 
 
 @pytest.mark.slow
 def test_plan_of_a_million_pairs_takes_about_a_second() -> None:
     source, target = lengths(1_000_000)
     started = time.perf_counter()
-    plan(source, target, 2048, seed=0, epoch=0)
+    make_batches(source, target, 2048, seed=0, epoch=0)
     assert time.perf_counter() - started < 4
 
 
@@ -107,7 +107,7 @@ def test_collate() -> None:
 
 def test_on_device() -> None:
     batch = collate([[5, 6], [7]], [[8], [9]])
-    moved = on_device(batch, torch.device("meta"))
+    moved = batch_to_device(batch, torch.device("meta"))
     tensors = [value for value in moved if isinstance(value, torch.Tensor)]
     assert [tensor.device.type for tensor in tensors] == ["meta"] * 5
     assert [tensor.shape for tensor in tensors] == [value.shape for value in batch if isinstance(value, torch.Tensor)]
@@ -120,16 +120,16 @@ def test_source_batch() -> None:
     assert source[mask].tolist() == [token for ids in sources for token in [*ids, EOS]]
 
 
-def corpus(folder: Path, **options: object) -> tuple[Corpus, Tokenizer]:
+def corpus(folder: Path, **options: object) -> tuple[EncodedCorpus, Tokenizer]:
     rng = np.random.default_rng(0)
     for language in ("en", "de"):
         words = [rng.integers(0, 60, rng.integers(1, 15)) for _ in range(400)]
         lines = ["".join(f"wo{'rt' * (word % 3)}{word} " for word in line) + "\n" for line in words]
         (folder / f"a.{language}").write_text("".join(lines))
     tokenizer = TokenizerConfig(**{"kind": "bpe", "vocab_size": 320, **options})
-    config = DataConfig(kind="text", train=str(folder / "a"), cache=str(folder / "cache"), tokenizer=tokenizer)
-    loaded = load_tokenizer(config)
-    return prepare(config, "train", loaded), loaded
+    config = DataConfig(format="text", train=str(folder / "a"), cache_dir=str(folder / "cache"), tokenizer=tokenizer)
+    loaded = train_or_load_tokenizer(config)
+    return load_corpus(config, "train", loaded), loaded
 
 
 def same(first: Batch, second: Batch) -> bool:
@@ -139,7 +139,7 @@ def same(first: Batch, second: Batch) -> bool:
 def test_batches_hold_the_rows_of_the_corpus(tmp_path: Path) -> None:
     """The vectorised way from the mapped arrays agrees with collating lists."""
     pairs, tokenizer = corpus(tmp_path)
-    batches = Batches(pairs, tokenizer, 256, seed=1)
+    batches = BatchLoader(pairs, tokenizer, 256, seed=1)
     seen = []
     num_batches = 0
     for batch in batches.epoch(0):
@@ -162,8 +162,8 @@ def test_resumed_epoch_goes_on_where_it_stopped(
 ) -> None:
     monkeypatch.setattr("nmt.data.batching.POOL", pool)
     pairs, tokenizer = corpus(tmp_path, kind=kind, vocab_size=300, sampling=sampling)
-    whole = list(Batches(pairs, tokenizer, 256, seed=1).epoch(3))
-    resumed = list(Batches(pairs, tokenizer, 256, seed=1).epoch(3, start=5))
+    whole = list(BatchLoader(pairs, tokenizer, 256, seed=1).epoch(3))
+    resumed = list(BatchLoader(pairs, tokenizer, 256, seed=1).epoch(3, start=5))
     assert len(resumed) == len(whole) - 5
     assert all(same(one, other) for one, other in zip(whole[5:], resumed, strict=True))
 
@@ -171,7 +171,7 @@ def test_resumed_epoch_goes_on_where_it_stopped(
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_sampling_cuts_anew_in_every_epoch(tmp_path: Path, kind: str) -> None:
     pairs, tokenizer = corpus(tmp_path, kind=kind, vocab_size=300, sampling=0.3)
-    batches = Batches(pairs, tokenizer, 256, seed=1)
+    batches = BatchLoader(pairs, tokenizer, 256, seed=1)
 
     def segmentations(epoch: int) -> dict[int, tuple[list[int], list[int]]]:
         found = {}
@@ -195,8 +195,8 @@ def test_drawn_segmentations_make_as_many_batches_with_little_padding(
 ) -> None:
     monkeypatch.setattr("nmt.data.batching.SAMPLED_MULTIPLE", 1)
     pairs, tokenizer = corpus(tmp_path, kind="bpe", vocab_size=300, sampling=0.1)
-    plain = list(Batches(pairs, corpus(tmp_path, kind="bpe", vocab_size=300)[1], 256, seed=1).epoch(0))
-    drawn = list(Batches(pairs, tokenizer, 256, seed=1).epoch(0))
+    plain = list(BatchLoader(pairs, corpus(tmp_path, kind="bpe", vocab_size=300)[1], 256, seed=1).epoch(0))
+    drawn = list(BatchLoader(pairs, tokenizer, 256, seed=1).epoch(0))
     assert len(drawn) == len(plain)
     assert sorted(i for batch in drawn for i in batch.indices.tolist()) == list(range(len(pairs)))
     tokens = np.array([int(batch.source_mask.sum()) + batch.num_tokens for batch in drawn])
@@ -232,9 +232,9 @@ def test_padding_to_a_multiple_adds_padding_only() -> None:
 @pytest.mark.parametrize("sampling", [0.0, 0.3])
 def test_prefetched_batches_are_the_same(tmp_path: Path, sampling: float) -> None:
     pairs, tokenizer = corpus(tmp_path, sampling=sampling)
-    plain = Batches(pairs, tokenizer, 256, seed=1, prefetch=0)
+    plain = BatchLoader(pairs, tokenizer, 256, seed=1, prefetch=0)
     for prefetch, epoch, start in ((1, 0, 0), (4, 1, 0), (4, 1, 7)):
-        ahead = Batches(pairs, tokenizer, 256, seed=1, prefetch=prefetch)
+        ahead = BatchLoader(pairs, tokenizer, 256, seed=1, prefetch=prefetch)
         both = islice(zip(plain.epoch(epoch, start), ahead.epoch(epoch, start), strict=True), 12)
         assert all(same(one, other) for one, other in both)
 
@@ -243,19 +243,19 @@ def test_prefetching_passes_errors_on(tmp_path: Path) -> None:
     pairs, tokenizer = corpus(tmp_path)
     for prefetch in (0, 4):
         with pytest.raises(ValueError, match=r"train\.batch_tokens=5: the longest sentence has"):
-            next(Batches(pairs, tokenizer, 5, seed=1, prefetch=prefetch).epoch(0))
+            next(BatchLoader(pairs, tokenizer, 5, seed=1, prefetch=prefetch).epoch(0))
 
 
 @pytest.mark.parametrize("sampling", [0.0, 0.3])
 @pytest.mark.parametrize("size", [2, 9])
 def test_shares_make_up_the_whole_batch(tmp_path: Path, sampling: float, size: int) -> None:
     pairs, tokenizer = corpus(tmp_path, sampling=sampling)
-    batches = Batches(pairs, tokenizer, 256, seed=1)
+    batches = BatchLoader(pairs, tokenizer, 256, seed=1)
     for epoch in (0, 3):
         shares = [batches.epoch(epoch, 2, share=(rank, size)) for rank in range(size)]
         for whole, *parts in islice(zip(batches.epoch(epoch, 2), *shares, strict=True), 8):
             for rank, part in enumerate(parts):
-                assert same(part, take(whole, slice(rank, None, size))._replace(num_tokens=whole.num_tokens))
+                assert same(part, select_rows(whole, slice(rank, None, size))._replace(num_tokens=whole.num_tokens))
     rank = max(len(batch.indices) for batch in batches.epoch(0))  # one more than the largest batch has rows
     empty = next(batches.epoch(0, share=(rank, rank + 1)))
     assert (len(empty.indices), len(empty.source), empty.num_tokens > 0) == (0, 0, True)
@@ -266,7 +266,7 @@ def test_a_corpus_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(batch_sampler, "PIECE_ROWS", 100)
     monkeypatch.setattr(batch_sampler, "SEGMENT_ROWS", 16)
     pairs, tokenizer = corpus(tmp_path)
-    batches = Batches(pairs, tokenizer, 128, seed=1)
+    batches = BatchLoader(pairs, tokenizer, 128, seed=1)
     whole = list(batches.epoch(2))
     assert sorted(np.concatenate([batch.indices for batch in whole]).tolist()) == list(range(len(pairs)))
     for batch in whole:
@@ -285,9 +285,9 @@ def test_memory_is_pinned_for_cuda_only(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(devices.append(device)))
     pinned: list[torch.Tensor] = []
     devices: list[torch.device] = []
-    plain = list(Batches(pairs, tokenizer, 256, seed=1, device=torch.device("cpu")).epoch(0))
+    plain = list(BatchLoader(pairs, tokenizer, 256, seed=1, device=torch.device("cpu")).epoch(0))
     assert (pinned, devices) == ([], [])
-    batches = list(Batches(pairs, tokenizer, 256, seed=1, device=torch.device("cuda:1")).epoch(0))
+    batches = list(BatchLoader(pairs, tokenizer, 256, seed=1, device=torch.device("cuda:1")).epoch(0))
     assert all(same(one, other) for one, other in zip(plain, batches, strict=True))
     assert len(pinned) == 5 * len(batches)
     assert set(devices) == {torch.device("cuda:1")}

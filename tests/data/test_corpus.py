@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 
 from nmt.data import (
-    Batches,
-    Corpus,
+    BatchLoader,
     DataConfig,
+    EncodedCorpus,
     Tokenizer,
     TokenizerConfig,
     batch_sampler,
-    load_tokenizer,
-    prepare,
+    load_corpus,
     read_pairs,
     sources,
     text_files,
+    train_or_load_tokenizer,
 )
 
 SENTENCES = [f"word{row % 7} and number {row}" for row in range(40)]
@@ -35,14 +35,14 @@ def make(folder: Path, sources: list[str], targets: list[str], **options: object
     for language, texts in (("en", sources), ("de", targets)):
         (folder / f"a.{language}").write_bytes("".join(f"{line}\n" for line in texts).encode())
     prefix = str(folder / "a")
-    tokenizer = TokenizerConfig(kind="word", vocab_size=100)
+    tokenizer = TokenizerConfig(type="word", vocab_size=100)
     places = {"train": prefix, "valid": prefix, "test": prefix, "cache": str(folder / "cache")}
     config = DataConfig(**{"kind": "text", "tokenizer": tokenizer, **places, **options})
     config.validate()
     return config
 
 
-def rows(corpus: Corpus) -> list[tuple[list[int], list[int]]]:
+def rows(corpus: EncodedCorpus) -> list[tuple[list[int], list[int]]]:
     sides = []
     for ids, offsets in (corpus.source, corpus.target):
         sides.append([ids[start:end].tolist() for start, end in pairwise(offsets)])
@@ -53,9 +53,11 @@ def rows(corpus: Corpus) -> list[tuple[list[int], list[int]]]:
 def test_rows_are_the_encoded_pairs(tmp_path: Path, kind: str) -> None:
     """Through the files, over several blocks, as one by one in memory."""
     sources = [f"{row} a\0b\u2028c d\u0085 🙂" + " x" * (row % 30) for row in range(9000)]
-    config = make(tmp_path, sources, sources[::-1], tokenizer=TokenizerConfig(kind=kind, vocab_size=300, max_pairs=200))
-    tokenizer = load_tokenizer(config)
-    corpus = prepare(config, "train", tokenizer)
+    config = make(
+        tmp_path, sources, sources[::-1], tokenizer=TokenizerConfig(type=kind, vocab_size=300, max_training_pairs=200)
+    )
+    tokenizer = train_or_load_tokenizer(config)
+    corpus = load_corpus(config, "train", tokenizer)
     pairs = list(read_pairs(config, "train"))
     assert len(corpus) == corpus.num_read == 9000
     assert corpus.dropped == corpus.repaired == {}
@@ -68,9 +70,9 @@ def test_rows_are_the_encoded_pairs(tmp_path: Path, kind: str) -> None:
 
 def test_large_vocabularies_need_wider_numbers(tmp_path: Path) -> None:
     words = [f"w{row}" for row in range(70_000)]
-    config = make(tmp_path, words, ["x"] * len(words), tokenizer=TokenizerConfig(kind="word", vocab_size=80_000))
-    tokenizer = load_tokenizer(config)
-    corpus = prepare(config, "train", tokenizer)
+    config = make(tmp_path, words, ["x"] * len(words), tokenizer=TokenizerConfig(type="word", vocab_size=80_000))
+    tokenizer = train_or_load_tokenizer(config)
+    corpus = load_corpus(config, "train", tokenizer)
     assert corpus.source.ids.dtype == np.uint32
     assert tokenizer.decode_source(corpus.source.ids[[0, -1]].tolist()) == "w0 w69999"
 
@@ -79,18 +81,18 @@ def test_what_is_dropped_is_counted(tmp_path: Path) -> None:
     sources = ["one", "", "two", "word " * 10_000, "a b", "a b c d e f g", "...", "   ", "a"]
     targets = ["eins", "leer", "", "kurz", "c " * 6, "x", "!?", "", "x y z"]
     config = make(tmp_path, sources, targets, max_length=5)
-    tokenizer = load_tokenizer(config)
-    corpus = prepare(config, "train", tokenizer)
+    tokenizer = train_or_load_tokenizer(config)
+    corpus = load_corpus(config, "train", tokenizer)
     assert corpus.dropped == {"empty source": 2, "empty target": 1, "source too long": 2, "target too long": 1}
     assert corpus.num_read == 9 == len(corpus) + sum(corpus.dropped.values())
     assert [tokenizer.decode_source(source) for source, _ in rows(corpus)] == ["one", "...", "a"]
     assert [tokenizer.decode_target(target) for _, target in rows(corpus)] == ["eins", "!?", "x y z"]
 
-    strange = prepare(replace(config, max_ratio=2.5), "train", tokenizer)
+    strange = load_corpus(replace(config, max_ratio=2.5), "train", tokenizer)
     assert strange.dropped == {**corpus.dropped, "length ratio": 1}
-    assert len(prepare(replace(config, max_ratio=3.0), "train", tokenizer)) == len(corpus)
+    assert len(load_corpus(replace(config, max_ratio=3.0), "train", tokenizer)) == len(corpus)
 
-    valid = prepare(replace(config, max_ratio=2.5), "valid", tokenizer)  # blank lines and odd ratios stay
+    valid = load_corpus(replace(config, max_ratio=2.5), "valid", tokenizer)  # blank lines and odd ratios stay
     assert valid.dropped == {"source too long": 2, "target too long": 1}
     assert len(valid) == 6
     assert len(list(read_pairs(config, "valid"))) == 9
@@ -98,17 +100,17 @@ def test_what_is_dropped_is_counted(tmp_path: Path) -> None:
 
 def test_repaired_is_kept_with_the_corpus(tmp_path: Path) -> None:
     config = make(tmp_path, ["\ufeffone\r", " two"], ["eins", "zwei"])
-    tokenizer = load_tokenizer(config)
+    tokenizer = train_or_load_tokenizer(config)
     for _ in range(2):
-        corpus = prepare(config, "train", tokenizer)
+        corpus = load_corpus(config, "train", tokenizer)
         assert corpus.repaired == {"byte-order mark": 1, "carriage return at the end": 1, "spaces at the ends": 1}
 
 
 def test_blank_side_can_be_mapped(tmp_path: Path) -> None:
     config = make(tmp_path, ["one", "two"], ["eins", "zwei"])
-    tokenizer = load_tokenizer(config)
+    tokenizer = train_or_load_tokenizer(config)
     blank = make(tmp_path / "blank", ["", ""], ["eins", "zwei"])
-    assert rows(prepare(blank, "test", tokenizer))[1][0] == []
+    assert rows(load_corpus(blank, "test", tokenizer))[1][0] == []
 
 
 def test_nothing_left(tmp_path: Path) -> None:
@@ -118,70 +120,70 @@ def test_nothing_left(tmp_path: Path) -> None:
         "none of the 3 pairs can be used .empty source: 1, source too long: 1, target too long: 1.; data.max_length=2"
     )
     with pytest.raises(ValueError, match=message):
-        prepare(config, "train", tokenizer)
-    assert list(Path(config.cache).iterdir()) == []
+        load_corpus(config, "train", tokenizer)
+    assert list(Path(config.cache_dir).iterdir()) == []
 
 
 def test_strict(tmp_path: Path) -> None:
     config = make(tmp_path, ["a", "a b c", ""], ["a", "b", "c"], max_length=2)
-    tokenizer = load_tokenizer(config)
-    prepare(config, "train", tokenizer)
+    tokenizer = train_or_load_tokenizer(config)
+    load_corpus(config, "train", tokenizer)
     with pytest.raises(
         ValueError, match=r"data\.strict=true: .*a: pair 2 and 1 others .*empty source: 1, source too long: 1"
     ):
-        prepare(replace(config, strict=True), "train", tokenizer)
-    prepare(replace(config, strict=True, max_length=3), "test", tokenizer)
+        load_corpus(replace(config, strict=True), "train", tokenizer)
+    load_corpus(replace(config, strict=True, max_length=3), "test", tokenizer)
 
 
 def test_counts_are_logged_from_the_cache_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = make(tmp_path, ["a", ""], ["a", "b"])
-    tokenizer = load_tokenizer(config)
+    tokenizer = train_or_load_tokenizer(config)
     with caplog.at_level(logging.INFO):
         for _ in range(2):
             caplog.clear()
-            prepare(config, "train", tokenizer)
+            load_corpus(config, "train", tokenizer)
             assert "1 of 2 pairs; dropped: empty source: 1" in caplog.text
     assert "tokenised" not in caplog.text
 
 
 def entries(config: DataConfig, pattern: str) -> set[str]:
-    return {path.name for path in Path(config.cache).glob(pattern)}
+    return {path.name for path in Path(config.cache_dir).glob(pattern)}
 
 
 def test_cache_knows_what_matters(tmp_path: Path) -> None:
     config = make(tmp_path, SENTENCES, SENTENCES)
-    tokenizer = load_tokenizer(config)
-    corpus = prepare(config, "train", tokenizer)
-    assert prepare(config, "train", load_tokenizer(config)).digest == corpus.digest
-    assert prepare(replace(config, strict=True), "train", tokenizer).digest == corpus.digest
+    tokenizer = train_or_load_tokenizer(config)
+    corpus = load_corpus(config, "train", tokenizer)
+    assert load_corpus(config, "train", train_or_load_tokenizer(config)).digest == corpus.digest
+    assert load_corpus(replace(config, strict=True), "train", tokenizer).digest == corpus.digest
     assert len(entries(config, "corpus-*")) == len(entries(config, "tokenizer-*")) == 1
     others = [
-        prepare(replace(config, max_length=9), "train", tokenizer),
-        prepare(replace(config, max_ratio=2.0), "train", tokenizer),
-        prepare(config, "test", tokenizer),
-        prepare(config, "train", load_tokenizer(replace(config, tokenizer=TokenizerConfig(kind="char")))),
+        load_corpus(replace(config, max_length=9), "train", tokenizer),
+        load_corpus(replace(config, max_ratio=2.0), "train", tokenizer),
+        load_corpus(config, "test", tokenizer),
+        load_corpus(config, "train", train_or_load_tokenizer(replace(config, tokenizer=TokenizerConfig(type="char")))),
     ]
     (tmp_path / "a.de").write_text((tmp_path / "a.de").read_text().replace("word3", "word4"))
-    others += [prepare(config, "train", tokenizer), prepare(config, "train", load_tokenizer(config))]
+    others += [load_corpus(config, "train", tokenizer), load_corpus(config, "train", train_or_load_tokenizer(config))]
     assert len({corpus.digest, *(other.digest for other in others)}) == 7
     assert not entries(config, ".*")
 
 
 def test_same_text_elsewhere_is_known(tmp_path: Path) -> None:
     config = make(tmp_path, SENTENCES, SENTENCES)
-    other = make(tmp_path / "other", SENTENCES, SENTENCES, cache=config.cache)
-    assert load_tokenizer(config).digest == load_tokenizer(other).digest
-    tokenizer = load_tokenizer(config)
-    assert prepare(config, "train", tokenizer).digest == prepare(other, "train", tokenizer).digest
+    other = make(tmp_path / "other", SENTENCES, SENTENCES, cache=config.cache_dir)
+    assert train_or_load_tokenizer(config).digest == train_or_load_tokenizer(other).digest
+    tokenizer = train_or_load_tokenizer(config)
+    assert load_corpus(config, "train", tokenizer).digest == load_corpus(other, "train", tokenizer).digest
     assert len(entries(config, "*")) == 2
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "meta", "no meta", "list"])
 def test_damaged_entries_are_made_anew(tmp_path: Path, damage: str) -> None:
     config = make(tmp_path, SENTENCES, SENTENCES)
-    tokenizer = load_tokenizer(config)
-    expected = rows(prepare(config, "train", tokenizer))
-    (folder,) = Path(config.cache).glob("corpus-*")
+    tokenizer = train_or_load_tokenizer(config)
+    expected = rows(load_corpus(config, "train", tokenizer))
+    (folder,) = Path(config.cache_dir).glob("corpus-*")
     if damage == "truncate":
         (folder / "target.bin").write_bytes((folder / "target.bin").read_bytes()[:-2])
     elif damage == "remove":
@@ -190,26 +192,26 @@ def test_damaged_entries_are_made_anew(tmp_path: Path, damage: str) -> None:
         (folder / "meta.json").unlink()
     else:
         (folder / "meta.json").write_text("[]" if damage == "list" else '{"files": ')
-    assert rows(prepare(config, "train", tokenizer)) == expected
+    assert rows(load_corpus(config, "train", tokenizer)) == expected
     assert len(entries(config, "*")) == 2
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"digest": "x", "state": {"version": 1}}', None])
 def test_damaged_tokenizer_is_made_anew(tmp_path: Path, content: str | None) -> None:
-    config = make(tmp_path, SENTENCES, SENTENCES, tokenizer=TokenizerConfig(kind="bpe", vocab_size=300))
-    tokenizer = load_tokenizer(config)
-    (path,) = Path(config.cache).glob("tokenizer-*")
+    config = make(tmp_path, SENTENCES, SENTENCES, tokenizer=TokenizerConfig(type="bpe", vocab_size=300))
+    tokenizer = train_or_load_tokenizer(config)
+    (path,) = Path(config.cache_dir).glob("tokenizer-*")
     whole = path.read_text()
     path.write_text(whole.replace("bpe", "unigram") if content is None else content)
-    assert load_tokenizer(config).digest == tokenizer.digest
+    assert train_or_load_tokenizer(config).digest == tokenizer.digest
     assert path.read_text() == whole
 
 
 def test_tokenizer_comes_from_the_cache_with_the_sampling_asked_for(tmp_path: Path) -> None:
-    config = make(tmp_path, SENTENCES, SENTENCES, tokenizer=TokenizerConfig(kind="bpe", vocab_size=300))
-    trained = load_tokenizer(config)
-    config.tokenizer.sampling = 0.2
-    cached = load_tokenizer(config)
+    config = make(tmp_path, SENTENCES, SENTENCES, tokenizer=TokenizerConfig(type="bpe", vocab_size=300))
+    trained = train_or_load_tokenizer(config)
+    config.tokenizer.subword_regularization = 0.2
+    cached = train_or_load_tokenizer(config)
     assert (cached.digest, cached.sampling, trained.sampling) == (trained.digest, 0.2, 0.0)
     assert cached.encode_source(SENTENCES) == trained.encode_source(SENTENCES)
     assert len(entries(config, "tokenizer-*")) == 1
@@ -219,30 +221,30 @@ def test_tokenizer_sees_the_training_text_only(tmp_path: Path) -> None:
     config = make(tmp_path, ["a"] * 3, ["b"] * 3)
     other = make(tmp_path / "other", ["secret"], ["geheim"])
     config.valid, config.test = other.valid, other.test
-    tokenizer = load_tokenizer(config)
-    assert tokenizer.source_pieces(range(4, tokenizer.source_size)) == ["a", "b"]
+    tokenizer = train_or_load_tokenizer(config)
+    assert tokenizer.source_subwords(range(4, tokenizer.source_size)) == ["a", "b"]
 
 
 def test_text_is_kept_for_sampling_of_the_training_split(tmp_path: Path) -> None:
     texts = ["one 🙂", "", "x" * 30, "three\u2028"]
-    subwords = TokenizerConfig(kind="bpe", vocab_size=270, sampling=0.1)
+    subwords = TokenizerConfig(type="bpe", vocab_size=270, subword_regularization=0.1)
     config = make(tmp_path, texts, texts, tokenizer=subwords, max_length=20)
-    tokenizer = load_tokenizer(config)
-    corpus = prepare(config, "train", tokenizer)
+    tokenizer = train_or_load_tokenizer(config)
+    corpus = load_corpus(config, "train", tokenizer)
     assert corpus.source_text is not None
     assert corpus.target_text is not None
     kept = [tokenizer.decode_source(source) for source, _ in rows(corpus)]
     assert 0 < len(kept) < 4
     assert corpus.source_text.rows(np.arange(len(kept))) == kept == corpus.target_text.rows(np.arange(len(kept)))
-    assert prepare(config, "valid", tokenizer).source_text is None
-    config.tokenizer.sampling = 0.0
-    assert prepare(config, "train", load_tokenizer(config)).source_text is None
+    assert load_corpus(config, "valid", tokenizer).source_text is None
+    config.tokenizer.subword_regularization = 0.0
+    assert load_corpus(config, "train", train_or_load_tokenizer(config)).source_text is None
 
 
 def _prepare(config: DataConfig, start: object, results: object) -> None:
     start.wait()  # type: ignore[attr-defined]
-    tokenizer = load_tokenizer(config)
-    results.put(rows(prepare(config, "train", tokenizer)))  # type: ignore[attr-defined]
+    tokenizer = train_or_load_tokenizer(config)
+    results.put(rows(load_corpus(config, "train", tokenizer)))  # type: ignore[attr-defined]
 
 
 def test_several_processes_at_once(tmp_path: Path) -> None:
@@ -281,11 +283,11 @@ def test_loser_of_a_race_takes_the_winners_entry(tmp_path: Path) -> None:
 
 def test_failure_leaves_nothing(tmp_path: Path) -> None:
     config = make(tmp_path, SENTENCES, SENTENCES)
-    tokenizer = load_tokenizer(config)
+    tokenizer = train_or_load_tokenizer(config)
     with (tmp_path / "a.de").open("a") as file:
         file.write("one more\n")
     with pytest.raises(ValueError, match=r"has 40 lines and .* has 41"):
-        prepare(config, "train", tokenizer)
+        load_corpus(config, "train", tokenizer)
     assert len(entries(config, "*")) == 1
 
 
@@ -295,16 +297,16 @@ def test_jsonl_corpus(tmp_path: Path) -> None:
     folder.mkdir()
     path = folder / "train.jsonl"
     config = make(tmp_path, SENTENCES, SENTENCES)
-    tokenizer = load_tokenizer(config)
+    tokenizer = train_or_load_tokenizer(config)
     path.write_text("".join(json.dumps({"translation": {"en": line, "de": line}}) + "\n" for line in SENTENCES))
-    expected = rows(prepare(config, "train", tokenizer))
+    expected = rows(load_corpus(config, "train", tokenizer))
     for other in (
         replace(config, kind="jsonl", train=str(path)),
         replace(config, kind="hub", path=str(folder), train="train"),
     ):
-        corpus = prepare(other, "train", tokenizer)
+        corpus = load_corpus(other, "train", tokenizer)
         assert rows(corpus) == expected
-        assert prepare(other, "train", tokenizer).digest == corpus.digest
+        assert load_corpus(other, "train", tokenizer).digest == corpus.digest
     assert len(entries(config, "corpus-*")) == 3
 
 
@@ -313,7 +315,7 @@ def test_text_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.
     """It would stay in the cache under the name of the text that was there before."""
     config = make(tmp_path, SENTENCES, SENTENCES)
     tokenizer = Tokenizer.train(config.tokenizer, read_pairs(config, "train"))
-    real = sources.read_both
+    real = sources.read_parallel
 
     def change(*arguments: object) -> object:
         yield from real(*arguments)  # type: ignore[arg-type]
@@ -322,13 +324,15 @@ def test_text_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(sources, "read_both", change)
     read = (
-        partial(prepare, config, "train", tokenizer) if when == "while tokenising" else partial(load_tokenizer, config)
+        partial(load_corpus, config, "train", tokenizer)
+        if when == "while tokenising"
+        else partial(train_or_load_tokenizer, config)
     )
     with pytest.raises(ValueError, match=r"a: the text was changed while it was read"):
         read()
     assert entries(config, "*") == set()
     monkeypatch.undo()
-    assert len(prepare(config, "train", load_tokenizer(config))) == len(SENTENCES)
+    assert len(load_corpus(config, "train", train_or_load_tokenizer(config))) == len(SENTENCES)
 
 
 def test_log_says_what_the_tokenizer_has_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -341,7 +345,7 @@ def test_log_says_what_the_tokenizer_has_seen(tmp_path: Path, caplog: pytest.Log
     ):
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            load_tokenizer(replace(config, tokenizer=replace(config.tokenizer, **options)))
+            train_or_load_tokenizer(replace(config, tokenizer=replace(config.tokenizer, **options)))
         assert re.search(f"trained a word tokenizer with .* entries {said} in", caplog.text)
 
 
@@ -354,11 +358,11 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path, monkeypatch: pytes
     for num in (2000, 16_000):
         texts = [f"word{row % 7} and number {row % 11}" for row in range(num)]
         config = make(tmp_path / str(num), texts, texts)
-        config.tokenizer.max_characters = 10_000
+        config.tokenizer.max_training_characters = 10_000
         tracemalloc.start()
-        tokenizer = load_tokenizer(config)
-        corpus = prepare(config, "train", tokenizer)
-        read = sum(len(batch.indices) for batch in Batches(corpus, tokenizer, 256, 1).epoch(0))
+        tokenizer = train_or_load_tokenizer(config)
+        corpus = load_corpus(config, "train", tokenizer)
+        read = sum(len(batch.indices) for batch in BatchLoader(corpus, tokenizer, 256, 1).epoch(0))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert read == num

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nmt.data import fingerprints
-from nmt.data.fingerprints import file_digest
+from nmt.data.fingerprints import file_fingerprint
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def test_a_settled_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = tmp_path / "a"
     path.write_bytes(b"hello")
     expected = hashlib.sha256(b"hello").digest()
-    assert [file_digest(path) for _ in range(3)] == [expected] * 3
+    assert [file_fingerprint(path) for _ in range(3)] == [expected] * 3
     assert reads == ["a"]
 
 
@@ -55,11 +55,11 @@ def test_a_young_file_is_always_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(fingerprints.os, "fstat", lambda _: Stat)
     for content in (b"hello", b"world"):
         path.write_bytes(content)
-        assert file_digest(path) == hashlib.sha256(content).digest()
+        assert file_fingerprint(path) == hashlib.sha256(content).digest()
     later(monkeypatch, -3600)  # a clock that was set back: the file is from the future
     for content in (b"there", b"again"):
         path.write_bytes(content)
-        assert file_digest(path) == hashlib.sha256(content).digest()
+        assert file_fingerprint(path) == hashlib.sha256(content).digest()
 
 
 @pytest.mark.parametrize("how", ["content", "size", "stamp put back", "replaced", "other path", "link"])
@@ -67,7 +67,7 @@ def test_every_change_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     later(monkeypatch, 100)
     path = tmp_path / "a"
     path.write_bytes(b"hello")
-    file_digest(path)
+    file_fingerprint(path)
     stat = path.stat()
     time.sleep(0.02)  # another tick
     content = b"world"
@@ -93,7 +93,7 @@ def test_every_change_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         other.write_bytes(content)
         path.unlink()
         path.symlink_to(other)
-    assert file_digest(path) == hashlib.sha256(content).digest()
+    assert file_fingerprint(path) == hashlib.sha256(content).digest()
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_remembered(
@@ -111,6 +111,6 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
         return result
 
     monkeypatch.setattr(fingerprints.hashlib, "file_digest", digest)
-    file_digest(path)
+    file_fingerprint(path)
     monkeypatch.setattr(fingerprints.hashlib, "file_digest", real)
-    assert file_digest(path) == hashlib.sha256(b"world").digest()
+    assert file_fingerprint(path) == hashlib.sha256(b"world").digest()

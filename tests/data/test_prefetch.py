@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nmt.data.prefetch import ahead
+from nmt.data.prefetch import prefetch
 
 
 def readers() -> list[threading.Thread]:
@@ -17,9 +17,9 @@ def readers() -> list[threading.Thread]:
 
 @pytest.mark.parametrize("num", [0, 1, 3, 100])
 def test_same_items_in_the_same_order(num: int) -> None:
-    assert list(ahead(iter(range(50)), num)) == list(range(50))
-    assert list(ahead(iter([]), num)) == []
-    assert list(ahead(iter([None, None]), num)) == [None, None]
+    assert list(prefetch(iter(range(50)), num)) == list(range(50))
+    assert list(prefetch(iter([]), num)) == []
+    assert list(prefetch(iter([None, None]), num)) == [None, None]
     assert readers() == []
 
 
@@ -32,7 +32,7 @@ def test_bounded() -> None:
             made.append(number)
             yield number
 
-    reader = ahead(items(), 3)
+    reader = prefetch(items(), 3)
     assert next(reader) == 0
     deadline = time.monotonic() + 10
     while len(made) < 4 and time.monotonic() < deadline:
@@ -50,7 +50,7 @@ def test_errors_come_where_the_item_would_have_come(num: int, error: BaseExcepti
         yield from range(5)
         raise error
 
-    reader = ahead(items(), num)
+    reader = prefetch(items(), num)
     assert [next(reader) for _ in range(5)] == list(range(5))
     with pytest.raises(type(error)) as caught:
         next(reader)
@@ -65,7 +65,7 @@ def test_ends_when_closed_or_dropped(taken: int) -> None:
             yield 1
 
     for close in (True, False):
-        reader = ahead(endless(), 2)
+        reader = prefetch(endless(), 2)
         for _ in range(taken):
             next(reader)
         assert len(readers()) == min(taken, 1)

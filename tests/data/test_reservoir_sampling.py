@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nmt.data.reservoir_sampling import draw
+from nmt.data.reservoir_sampling import reservoir_sample
 
 
 def pairs(num: int, length: int = 8) -> list[tuple[str, str]]:
@@ -16,25 +16,25 @@ def pairs(num: int, length: int = 8) -> list[tuple[str, str]]:
 def test_all_of_a_small_text_in_order() -> None:
     text = pairs(50)
     for limits in ((0, 0), (50, 0), (0, 800), (50, 800)):
-        assert draw(iter(text), *limits) == (text, 50)
+        assert reservoir_sample(iter(text), *limits) == (text, 50)
 
 
 @pytest.mark.parametrize("limits", [(100, 0), (0, 1600), (130, 1600), (100, 2000)])
 def test_limits_hold_and_all_parts_of_the_text_are_drawn_from(limits: tuple[int, int]) -> None:
     text = pairs(1000)
-    sample, num_read = draw(text, *limits)
+    sample, num_read = reservoir_sample(text, *limits)
     assert num_read == 1000
     assert 90 <= len(sample) <= 100
     assert set(sample) <= set(text)
     assert len(set(sample)) == len(sample)
     quarters = Counter(int(source) // 250 for source, _ in sample)
     assert min(quarters[quarter] for quarter in range(4)) > 10  # 25 each are expected
-    assert draw(text, *limits).pairs == sample  # the same one every time
+    assert reservoir_sample(text, *limits).pairs == sample  # the same one every time
 
 
 def test_one_pair_at_least() -> None:
     text = pairs(3, 1000)
-    assert len(draw(text, 0, 10).pairs) == 1
+    assert len(reservoir_sample(text, 0, 10).pairs) == 1
 
 
 def test_memory_is_bounded() -> None:
@@ -45,7 +45,7 @@ def test_memory_is_bounded() -> None:
     peaks = []
     for num in (1000, 8000):
         tracemalloc.start()
-        draw(endless(num), 0, 200_000)
+        reservoir_sample(endless(num), 0, 200_000)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0] < 1_000_000

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nmt.data import DataConfig, Pair, gold_path, more_tests, read_pairs
+from nmt.data import DataConfig, SentencePair, alignment_path, extra_test_sets, read_pairs
 from nmt.data.text_files import BLOCK_LINES
 
 NEWS = Path(__file__).parents[3] / "shared" / "data" / "wmt_news_ende"
@@ -31,14 +31,14 @@ def write(folder: Path, name: str, sources: list[str], targets: list[str]) -> st
 
 
 def text(**options: object) -> DataConfig:
-    config = DataConfig(kind="text", **options)
+    config = DataConfig(format="text", **options)
     config.validate()
     return config
 
 
 def test_lines_end_at_line_feeds_only(tmp_path: Path) -> None:
     prefix = write(tmp_path, "a", NASTY, NASTY[::-1])
-    assert list(read_pairs(text(train=prefix), "train")) == list(map(Pair, NASTY, NASTY[::-1]))
+    assert list(read_pairs(text(train=prefix), "train")) == list(map(SentencePair, NASTY, NASTY[::-1]))
 
 
 def test_repairs_are_counted(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_missing_empty_directory(tmp_path: Path) -> None:
 def test_tsv(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_bytes('one \teins\tnote\r\n\n" two\tzwei\tNA\n\tdrei\nfour\u2028\tvier'.encode())
-    config = DataConfig(kind="tsv", train=str(path))
+    config = DataConfig(format="tsv", train=str(path))
     rows = [("one", "eins"), ("", ""), ('" two', "zwei"), ("", "drei"), ("four\u2028", "vier")]
     assert [*read_pairs(config, "train")] == rows
     config.columns = [2, 1]
@@ -148,28 +148,28 @@ def write_table(path: Path, records: list[dict[str, object]]) -> str:
 def test_tables(tmp_path: Path, kind: str) -> None:
     repaired: Counter[str] = Counter()
     path = write_table(tmp_path / f"a.{kind}", nested(RECORDS))
-    assert [*read_pairs(DataConfig(kind=kind, train=path), "train", repaired)] == READ
+    assert [*read_pairs(DataConfig(format=kind, train=path), "train", repaired)] == READ
     assert repaired == {"line break in a cell": 1}
     flat = write_table(tmp_path / f"b.{kind}", [{"de": de, "en": en, "id": 1} for en, de in RECORDS])
-    assert [*read_pairs(DataConfig(kind=kind, train=[path, flat]), "train")] == READ + READ
+    assert [*read_pairs(DataConfig(format=kind, train=[path, flat]), "train")] == READ + READ
 
     missing = write_table(tmp_path / f"c.{kind}", nested([("a", "b"), (None, "c")]))
-    assert [*read_pairs(DataConfig(kind=kind, train=missing), "train", repaired)] == [("a", "b"), ("", "c")]
+    assert [*read_pairs(DataConfig(format=kind, train=missing), "train", repaired)] == [("a", "b"), ("", "c")]
     assert repaired["empty cell"] == 1
     numbers = write_table(tmp_path / f"d.{kind}", nested([("a", 1), ("b", 2)]))
-    assert f"{numbers}: de: row 1 holds 1, which is not text" in error(DataConfig(kind=kind, train=numbers))
-    message = error(DataConfig(kind=kind, train=path, target_lang="fr"))
+    assert f"{numbers}: de: row 1 holds 1, which is not text" in error(DataConfig(format=kind, train=numbers))
+    message = error(DataConfig(format=kind, train=path, target_lang="fr"))
     assert "column translation has no language fr; it has de, en" in message
-    message = error(DataConfig(kind=kind, train=flat, target_lang="fr", column="text"))
+    message = error(DataConfig(format=kind, train=flat, target_lang="fr", column="text"))
     assert "no column text (data.column) and no column fr; it has de, en, id" in message
     (tmp_path / f"e.{kind}").write_text("nonsense {\n")
-    assert f"e.{kind}: cannot be" in error(DataConfig(kind=kind, train=str(tmp_path / f"e.{kind}")))
+    assert f"e.{kind}: cannot be" in error(DataConfig(format=kind, train=str(tmp_path / f"e.{kind}")))
 
 
 def test_hub_folder(tmp_path: Path) -> None:
     for split in ("train", "validation", "test"):
         write_table(tmp_path / f"{split}.parquet", nested([(split, "x"), *RECORDS]))
-    config = DataConfig(kind="hub", path=str(tmp_path))
+    config = DataConfig(format="hub", hf_dataset=str(tmp_path))
     config.validate()
     for split, name in (("train", "train"), ("valid", "validation"), ("test", "test")):
         assert [*read_pairs(config, split)] == [(name, "x"), *READ]
@@ -181,12 +181,12 @@ def test_hub_folder(tmp_path: Path) -> None:
 
 def test_gold_path(tmp_path: Path) -> None:
     prefix = write(tmp_path, "a.tok", ["x"], ["x"])
-    assert gold_path(text(test=prefix), "test") is None
+    assert alignment_path(text(test=prefix), "test") is None
     gold = Path(f"{prefix}.gold")
     gold.write_text("0-0\n")
-    assert gold_path(text(test=prefix), "test") == gold
-    assert gold_path(text(), prefix) == gold
-    assert gold_path(text(test=[prefix, prefix]), "test") is None
+    assert alignment_path(text(test=prefix), "test") == gold
+    assert alignment_path(text(), prefix) == gold
+    assert alignment_path(text(test=[prefix, prefix]), "test") is None
     assert "suffixes that exist: .de, .en" in error(text(test=prefix, source_lang="xx"), "test")
 
 
@@ -195,14 +195,14 @@ def test_builtin(tmp_path: Path, source: str) -> None:
     pytest.importorskip("nmt.data.synthetic")
     target = {"en": "de", "de": "en"}[source]
     sizes = {"builtin_pairs": 50, "builtin_valid": 10, "builtin_test": 20, "builtin_long": 5}
-    config = DataConfig(cache=str(tmp_path), source_lang=source, target_lang=target, **sizes)
+    config = DataConfig(cache_dir=str(tmp_path), source_lang=source, target_lang=target, **sizes)
     config.validate()
     assert [len(list(read_pairs(config, split))) for split in ("train", "valid", "test")] == [50, 10, 20]
-    (long,) = more_tests(config)
+    (long,) = extra_test_sets(config)
     assert Path(long).name == "test_long"
     for split in ("train", "test", long):
         pairs = list(read_pairs(config, split))
-        gold = gold_path(config, split)
+        gold = alignment_path(config, split)
         assert gold is not None
         lines = gold.read_text().splitlines()
         assert len(lines) == len(pairs)
@@ -223,10 +223,10 @@ def test_builtin(tmp_path: Path, source: str) -> None:
 def test_builtin_directions_agree(tmp_path: Path) -> None:
     pytest.importorskip("nmt.data.synthetic")
     sizes = {"builtin_pairs": 5, "builtin_valid": 5, "builtin_test": 30, "builtin_long": 5}
-    forward = DataConfig(cache=str(tmp_path), **sizes)
-    backward = DataConfig(cache=str(tmp_path), source_lang="de", target_lang="en", **sizes)
+    forward = DataConfig(cache_dir=str(tmp_path), **sizes)
+    backward = DataConfig(cache_dir=str(tmp_path), source_lang="de", target_lang="en", **sizes)
     assert [pair[::-1] for pair in read_pairs(forward, "test")] == [*read_pairs(backward, "test")]
-    paths = gold_path(forward, "test"), gold_path(backward, "test")
+    paths = alignment_path(forward, "test"), alignment_path(backward, "test")
     assert paths[0] is not None
     assert paths[1] is not None
     for line, other in zip(*(path.read_text().splitlines() for path in paths), strict=True):  # type: ignore[union-attr]

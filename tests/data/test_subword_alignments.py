@@ -17,19 +17,19 @@ from nmt.data import (
     EOS,
     PAD,
     Batch,
-    Batches,
-    Corpus,
+    BatchLoader,
     DataConfig,
+    EncodedCorpus,
     Tokenizer,
     TokenizerConfig,
-    attach,
-    load_tokenizer,
-    on_device,
-    prepare,
-    take,
+    attach_alignments,
+    batch_to_device,
+    load_corpus,
+    select_rows,
+    train_or_load_tokenizer,
 )
-from nmt.data.corpus import WordLinks
-from nmt.data.subword_alignments import project
+from nmt.data.corpus import AlignmentColumn
+from nmt.data.subword_alignments import project_to_subwords
 
 KINDS = ["unigram", "bpe", "word", "char"]
 WORDS = ["a", "house", "houses", "tree", "trees", "sleeps", "sleeping", "under", "underneath", "schoolbook", "ümläut,"]
@@ -85,18 +85,18 @@ def written(folder: Path, pairs: Sequence[tuple[str, str, object]], name: str = 
     for number, suffix in enumerate(("en", "de", "links")):
         (folder / f"{name}.{suffix}").write_text("".join(f"{line[number]}\n" for line in lines), encoding="utf-8")
     places = {"train": str(folder / name), "alignment": str(folder / f"{name}.links"), "cache": str(folder / "cache")}
-    tokenizer = TokenizerConfig(kind="word", vocab_size=100)
+    tokenizer = TokenizerConfig(type="word", vocab_size=100)
     config = DataConfig(**{"kind": "text", "tokenizer": tokenizer, **places, **options})
     config.validate()
     return config
 
 
-def read(config: DataConfig) -> tuple[Corpus, Tokenizer]:
-    tokenizer = load_tokenizer(config)
-    return attach(config, prepare(config, "train", tokenizer), tokenizer), tokenizer
+def read(config: DataConfig) -> tuple[EncodedCorpus, Tokenizer]:
+    tokenizer = train_or_load_tokenizer(config)
+    return attach_alignments(config, load_corpus(config, "train", tokenizer), tokenizer), tokenizer
 
 
-def stored(corpus: Corpus) -> list[set[Link]]:
+def stored(corpus: EncodedCorpus) -> list[set[Link]]:
     assert corpus.links is not None
     pairs, offsets = corpus.links
     return [set(map(tuple, pairs[start:end].tolist())) for start, end in pairwise(offsets)]
@@ -147,18 +147,18 @@ def entries(batch: Batch, row: int) -> list[tuple[int, int, float]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_words_of_a_batch_are_those_of_its_text_byte_by_byte(kind: str, tmp_path: Path) -> None:
-    config = written(tmp_path, random_pairs(300), tokenizer=TokenizerConfig(kind=kind, vocab_size=290))
-    tokenizer = load_tokenizer(config)
+    config = written(tmp_path, random_pairs(300), tokenizer=TokenizerConfig(type=kind, vocab_size=290))
+    tokenizer = train_or_load_tokenizer(config)
     texts = NASTY + [source for source, _, _ in random_pairs(40, seed=1)]
     rows = [[BOS, *ids, EOS, PAD, PAD] for ids in tokenizer.encode_source(texts)]
-    if config.tokenizer.kind in ("unigram", "bpe"):
+    if config.tokenizer.type in ("unigram", "bpe"):
         tokenizer.sampling = 0.5
-        rows += [[*ids, EOS] for seed in range(5) for ids in tokenizer.sample_source(texts, seed)]
+        rows += [[*ids, EOS] for seed in range(5) for ids in tokenizer.encode_source_sampled(texts, seed)]
     expected = [words_by_byte(tokenizer.source.surfaces, ids) for ids in rows]
     flat = np.concatenate([np.array(ids) for ids in rows])
     starts = np.concatenate([np.arange(len(ids)) == 0 for ids in rows])
-    assert tokenizer.source_word_map(flat, starts).tolist() == [word for words in expected for word in words]
-    assert [tokenizer.source_words(ids) for ids in rows] == expected
+    assert tokenizer.source_word_ids_map(flat, starts).tolist() == [word for words in expected for word in words]
+    assert [tokenizer.source_word_ids(ids) for ids in rows] == expected
 
 
 def test_words_of_pieces_with_spaces_anywhere() -> None:
@@ -171,7 +171,7 @@ def test_words_of_pieces_with_spaces_anywhere() -> None:
         flat = np.array([index for ids in rows for index in ids], np.int64)
         starts = np.array([position == 0 for ids in rows for position in range(len(ids))], np.bool_)
         expected = [word for ids in rows for word in words_by_byte(pieces.surfaces, ids)]
-        assert tokenizer.source_word_map(flat, starts).tolist() == expected
+        assert tokenizer.source_word_ids_map(flat, starts).tolist() == expected
 
 
 def test_projection_worked_by_hand() -> None:
@@ -185,8 +185,8 @@ def test_projection_worked_by_hand() -> None:
     # rows 1 and 0 of a corpus of 3: "unfoldable map s" and "s mapfold"; "Faltkarte un s" and "s un"
     links = [[(1, 0)], [(0, 0), (1, 0), (0, 1)], [(0, 0), (1, 1)]]
     pairs = np.array([link for row in links for link in row], np.uint16)
-    words = WordLinks(pairs, np.array([0, 1, 4, 6]))
-    found = project(words, np.array([1, 2]), source_ids, labels, tokenizer)
+    words = AlignmentColumn(pairs, np.array([0, 1, 4, 6]))
+    found = project_to_subwords(words, np.array([1, 2]), source_ids, labels, tokenizer)
     batch = Batch(*([torch.empty(0)] * 5), 0, np.array([1, 2]), found)
     # "Faltkarte" has "unfoldable" and "map", four subwords; "un" has "unfoldable"; "s" and </s> have none
     quarter = [(t, s, 0.25) for t in (0, 1) for s in (0, 1, 2, 3)]
@@ -201,7 +201,9 @@ def test_projection_worked_by_hand() -> None:
 @pytest.mark.parametrize("joint", [True, False])
 def test_batches_hold_what_each_sentence_has_alone(kind: str, sampling: float, joint: bool, tmp_path: Path) -> None:
     pairs = random_pairs(150)
-    options = TokenizerConfig(kind=kind, vocab_size=34, sampling=sampling, joint=joint, byte_fallback=False)
+    options = TokenizerConfig(
+        type=kind, vocab_size=34, subword_regularization=sampling, joint=joint, byte_fallback=False
+    )
     config = written(tmp_path, pairs, tokenizer=options, max_length=30)
     corpus, tokenizer = read(config)
     kept = [pair for number, pair in enumerate(pairs) if number not in set(corpus.dropped_rows.tolist())]
@@ -211,7 +213,7 @@ def test_batches_hold_what_each_sentence_has_alone(kind: str, sampling: float, j
     seen = set()
     drawn = 0
     for epoch in range(2):
-        for batch in Batches(corpus, tokenizer, 400, 1).epoch(epoch):
+        for batch in BatchLoader(corpus, tokenizer, 400, 1).epoch(epoch):
             for row, number in enumerate(batch.indices.tolist()):
                 source, labels = batch.source[row].tolist(), batch.labels[row].tolist()
                 words = (
@@ -228,9 +230,9 @@ def test_batches_hold_what_each_sentence_has_alone(kind: str, sampling: float, j
 
 def test_a_corpus_without_links_makes_batches_without(tmp_path: Path) -> None:
     config = written(tmp_path, random_pairs(20))
-    tokenizer = load_tokenizer(config)
-    corpus = prepare(config, "train", tokenizer)
-    assert all(batch.links is None for batch in Batches(corpus, tokenizer, 100, 1).epoch(0))
+    tokenizer = train_or_load_tokenizer(config)
+    corpus = load_corpus(config, "train", tokenizer)
+    assert all(batch.links is None for batch in BatchLoader(corpus, tokenizer, 100, 1).epoch(0))
     assert not list((tmp_path / "cache").glob("links-*"))
 
 
@@ -240,7 +242,9 @@ def test_links_follow_their_pairs_through_blocks_drops_and_joined_corpora(tmp_pa
     pairs[10] = pairs[8191] = pairs[8192] = ("house " * 40, "tree", {(39, 0)})
     first = written(tmp_path, pairs, "a", max_length=30)
     second = written(tmp_path, random_pairs(50, seed=5), "b", max_length=30)
-    joined = replace(first, train=[first.train, second.train], alignment=[first.alignment, second.alignment])
+    joined = replace(
+        first, train=[first.train, second.train], alignment=[first.train_alignments, second.train_alignments]
+    )
     corpus, tokenizer = read(joined)
     expected = [links for source, _, links in pairs if 0 < len(source.split()) <= 30]
     assert stored(corpus) == expected + [links for _, _, links in random_pairs(50, seed=5)]
@@ -248,7 +252,7 @@ def test_links_follow_their_pairs_through_blocks_drops_and_joined_corpora(tmp_pa
     assert isinstance(corpus.links.pairs, np.memmap)
     assert corpus.links.pairs.dtype == np.uint16
     with pytest.raises(ValueError, match=r"1 files for the 2 entries of data\.train"):
-        attach(replace(joined, alignment=first.alignment), corpus, tokenizer)
+        attach_alignments(replace(joined, alignment=first.train_alignments), corpus, tokenizer)
 
 
 def test_a_possible_link_counts_where_there_is_no_sure_one(tmp_path: Path) -> None:
@@ -259,20 +263,20 @@ def test_a_possible_link_counts_where_there_is_no_sure_one(tmp_path: Path) -> No
 
 def test_gold_beside_the_text_is_read_where_no_file_is_named(tmp_path: Path) -> None:
     config = replace(written(tmp_path, [("a b", "x y", {(0, 1)})]), alignment=None)
-    tokenizer = load_tokenizer(config)
-    corpus = prepare(config, "train", tokenizer)
+    tokenizer = train_or_load_tokenizer(config)
+    corpus = load_corpus(config, "train", tokenizer)
     with pytest.raises(FileNotFoundError, match=r"a\.gold: no such file; .* data\.alignment=FILE names them"):
-        attach(config, corpus, tokenizer)
+        attach_alignments(config, corpus, tokenizer)
     (tmp_path / "a.links").rename(tmp_path / "a.gold")
-    assert stored(attach(config, corpus, tokenizer)) == [{(0, 1)}]
+    assert stored(attach_alignments(config, corpus, tokenizer)) == [{(0, 1)}]
 
 
 def test_the_built_in_pair_brings_its_links(tmp_path: Path) -> None:
     sizes = {"builtin_pairs": 60, "builtin_valid": 2, "builtin_test": 2, "builtin_long": 1}
     for languages in (("en", "de"), ("de", "en")):
-        options = TokenizerConfig(kind="word", vocab_size=1000)
+        options = TokenizerConfig(type="word", vocab_size=1000)
         config = DataConfig(
-            **sizes, source_lang=languages[0], target_lang=languages[1], cache=str(tmp_path), tokenizer=options
+            **sizes, source_lang=languages[0], target_lang=languages[1], cache_dir=str(tmp_path), tokenizer=options
         )
         corpus, _ = read(config)
         found = stored(corpus)
@@ -299,17 +303,17 @@ def test_the_built_in_pair_brings_its_links(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_named_with_its_line(lines: list[str], message: str, tmp_path: Path) -> None:
     config = written(tmp_path, [("a b", "x y", set())] * 3)
     (tmp_path / "a.links").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    tokenizer = load_tokenizer(config)
-    corpus = prepare(config, "train", tokenizer)
+    tokenizer = train_or_load_tokenizer(config)
+    corpus = load_corpus(config, "train", tokenizer)
     with pytest.raises(ValueError, match=message):
-        attach(config, corpus, tokenizer)
+        attach_alignments(config, corpus, tokenizer)
     assert not list((tmp_path / "cache").glob("*links*"))
 
 
 def test_words_that_normalisation_changes_lose_their_links(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """NFKC makes a space of U+00A0: the text that attention is read from has one word more than the links count."""
     pairs = [("a\u00a0house sleeps", "x y", {(1, 0)}), ("a house", "x y", {(1, 1)}), ("tree", "x", set())] * 20
-    options = TokenizerConfig(kind="bpe", vocab_size=290, normalization="nfkc")
+    options = TokenizerConfig(type="bpe", vocab_size=290, normalization="nfkc")
     config = written(tmp_path, pairs, tokenizer=options)
     with caplog.at_level("INFO", "nmt"):
         corpus, _ = read(config)
@@ -323,12 +327,12 @@ def test_links_come_from_the_cache_until_the_file_changes(tmp_path: Path) -> Non
     first, tokenizer = read(config)
     made = next((tmp_path / "cache").glob("links-*"))
     before = made.stat().st_mtime_ns
-    again = attach(config, prepare(config, "train", tokenizer), tokenizer)
+    again = attach_alignments(config, load_corpus(config, "train", tokenizer), tokenizer)
     assert made.stat().st_mtime_ns == before
     assert stored(again) == stored(first)
-    assert again.digest == first.digest != prepare(config, "train", tokenizer).digest
+    assert again.digest == first.digest != load_corpus(config, "train", tokenizer).digest
     written(tmp_path, [(source, target, set()) for source, target, _ in pairs])
-    other = attach(config, prepare(config, "train", tokenizer), tokenizer)
+    other = attach_alignments(config, load_corpus(config, "train", tokenizer), tokenizer)
     assert not any(stored(other))
     assert other.digest != first.digest
 
@@ -336,8 +340,8 @@ def test_links_come_from_the_cache_until_the_file_changes(tmp_path: Path) -> Non
 @pytest.mark.parametrize("size", [1, 2, 3, 50])
 def test_the_parts_of_a_batch_are_the_batch(size: int, tmp_path: Path) -> None:
     corpus, tokenizer = read(written(tmp_path, random_pairs(40)))
-    for batch in Batches(corpus, tokenizer, 120, 1).epoch(0):
-        parts = [take(batch, slice(rank, None, size)) for rank in range(size)]
+    for batch in BatchLoader(corpus, tokenizer, 120, 1).epoch(0):
+        parts = [select_rows(batch, slice(rank, None, size)) for rank in range(size)]
         assert sum(part.num_tokens for part in parts) == batch.num_tokens
         for rank, part in enumerate(parts):
             rows = range(rank, len(batch.indices), size)
@@ -347,7 +351,7 @@ def test_the_parts_of_a_batch_are_the_batch(size: int, tmp_path: Path) -> None:
             assert part.indices.tolist() == batch.indices[rank::size].tolist()
             for row, whole in enumerate(rows):
                 assert entries(part, row) == entries(batch, whole)
-        assert on_device(batch, torch.device("cpu")) is batch
-        turned = take(batch, [len(batch.indices) - 1, 0])
+        assert batch_to_device(batch, torch.device("cpu")) is batch
+        turned = select_rows(batch, [len(batch.indices) - 1, 0])
         assert entries(turned, 1) == entries(batch, 0)
-        assert take(batch._replace(links=None), [0]).links is None
+        assert select_rows(batch._replace(links=None), [0]).links is None

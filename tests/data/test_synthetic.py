@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nmt.data.synthetic import Sentence, generate, write
+from nmt.data.synthetic import SyntheticPair, generate, write
 from nmt.data.synthetic.morphology import ADJECTIVES, DETERMINERS, NOUNS, VERBS
 from nmt.data.synthetic.phrase_sampler import SYLLABLES
 from nmt.data.synthetic.realization import translate
@@ -318,17 +318,17 @@ def test_conjugation(key: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def sample() -> list[Sentence]:
+def sample() -> list[SyntheticPair]:
     return list(generate(50_000, seed=11))
 
 
-def test_one_translation_per_source(sample: list[Sentence]) -> None:
-    targets: dict[str, Sentence] = {}
+def test_one_translation_per_source(sample: list[SyntheticPair]) -> None:
+    targets: dict[str, SyntheticPair] = {}
     for sentence in sample:
         assert targets.setdefault(sentence.source, sentence) == sentence
 
 
-def test_lengths_links_and_shape(sample: list[Sentence]) -> None:
+def test_lengths_links_and_shape(sample: list[SyntheticPair]) -> None:
     uncontracted = re.compile(r"\b(zu dem|in dem|an dem|bei dem|von dem|zu der|in das)\b")
     for sentence in sample[:15_000]:
         source, target = sentence.source.split(" "), sentence.target.split(" ")
@@ -346,7 +346,7 @@ def test_lengths_links_and_shape(sample: list[Sentence]) -> None:
     assert 10 <= sum(sentence.source.count(" ") + 1 for sentence in sample) / len(sample) <= 12.5
 
 
-def test_copied_words(sample: list[Sentence]) -> None:
+def test_copied_words(sample: list[SyntheticPair]) -> None:
     """Names and numbers arrive unchanged, in the share of sentences that was planned."""
     name = re.compile(f"((?:{'|'.join(SYLLABLES)}){{3}})('?s)?", re.IGNORECASE)
     num_names = num_numbers = 0
@@ -364,7 +364,7 @@ def test_copied_words(sample: list[Sentence]) -> None:
     assert 0.07 <= num_numbers / len(sample) <= 0.13
 
 
-def test_vocabulary_is_large(sample: list[Sentence]) -> None:
+def test_vocabulary_is_large(sample: list[SyntheticPair]) -> None:
     name = re.compile(f"(?:{'|'.join(SYLLABLES)}){{3}}(?:'?s)?", re.IGNORECASE)
     for side in (0, 1):
         words = {word.strip(",.?").lower() for sentence in sample for word in sentence[side].split(" ")}
@@ -418,7 +418,7 @@ def test_generate_refuses_impossible_lengths(low: int, high: int) -> None:
         generate(1, seed=1, min_words=low, max_words=high)
 
 
-def test_verbs_go_to_the_end_over_a_long_distance(sample: list[Sentence]) -> None:
+def test_verbs_go_to_the_end_over_a_long_distance(sample: list[SyntheticPair]) -> None:
     far = sum(max(abs(i - j) for i, j in sentence.sure) >= 4 for sentence in sample)
     assert far / len(sample) > 0.25
 

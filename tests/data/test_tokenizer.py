@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nmt.data import BOS, EOS, PAD, UNK, Pair, Tokenizer, TokenizerConfig
+from nmt.data import BOS, EOS, PAD, UNK, SentencePair, Tokenizer, TokenizerConfig
 
 WORDS = [
     "the",
@@ -61,13 +61,13 @@ NASTY += [
 KINDS = ["unigram", "bpe", "word", "char"]
 
 
-def pairs(num: int = 300) -> list[Pair]:
+def pairs(num: int = 300) -> list[SentencePair]:
     rng = random.Random(3)
 
     def line() -> str:
         return " ".join(rng.choice(WORDS) + rng.choice(["", "s", "en", "."]) for _ in range(rng.randint(1, 9)))
 
-    return [Pair(line(), line()) for _ in range(num)]
+    return [SentencePair(line(), line()) for _ in range(num)]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def tokenizers() -> dict[str, Tokenizer]:
     return {kind: train(kind=kind) for kind in KINDS}
 
 
-def train(data: list[Pair] | None = None, **options: object) -> Tokenizer:
+def train(data: list[SentencePair] | None = None, **options: object) -> Tokenizer:
     config = TokenizerConfig(**{"vocab_size": 340, **options})
     config.validate()
     return Tokenizer.train(config, iter(pairs() if data is None else data))
@@ -111,7 +111,7 @@ def test_decoding_agrees_with_the_library(tokenizers: dict[str, Tokenizer], kind
     import sentencepiece
 
     tokenizer = tokenizers[kind]
-    library = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.state()["source"]["model"])
+    library = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.state_dict()["source"]["model"])
     rng = random.Random(1)
     for _ in range(300):
         ids = [rng.randrange(260, tokenizer.source_size) for _ in range(8)] + [UNK]
@@ -129,8 +129,8 @@ def test_words_are_those_of_the_decoded_text(tokenizers: dict[str, Tokenizer], k
     texts = NASTY if kind in ("unigram", "bpe") else []
     texts = texts + [pair.source for pair in pairs(100)] + ["dog  the   cat", " dog", "dog "]
     for ids in tokenizer.encode_source(texts):
-        indices = tokenizer.source_words([BOS, *ids, EOS, PAD])[1:-2]
-        assert tokenizer.source_words([BOS, *ids, EOS, PAD])[-2:] == [-1, -1]
+        indices = tokenizer.source_word_ids([BOS, *ids, EOS, PAD])[1:-2]
+        assert tokenizer.source_word_ids([BOS, *ids, EOS, PAD])[-2:] == [-1, -1]
         words = [word for word in tokenizer.decode_source(ids).split(" ") if word]
         for number, word in enumerate(words):
             own = [index for index, owner in zip(ids, indices, strict=True) if owner == number]
@@ -147,24 +147,32 @@ def test_words_of_any_output_match_its_text(tokenizers: dict[str, Tokenizer]) ->
             ids = [rng.randrange(tokenizer.target_size) for _ in range(rng.randint(0, 12))]
             text = tokenizer.decode_target(ids)
             assert "\n" not in text
-            assert max(tokenizer.target_words(ids), default=-1) + 1 == len([word for word in text.split(" ") if word])
+            assert max(tokenizer.target_word_ids(ids), default=-1) + 1 == len(
+                [word for word in text.split(" ") if word]
+            )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pieces_can_be_printed(tokenizers: dict[str, Tokenizer], kind: str) -> None:
     tokenizer = tokenizers[kind]
-    pieces = tokenizer.target_pieces(range(tokenizer.target_size))
+    pieces = tokenizer.target_subwords(range(tokenizer.target_size))
     assert pieces[:4] == ["<pad>", "<unk>", "<s>", "</s>"]
     assert len(set(pieces)) == len(pieces)
     assert all(piece.isprintable() and " " not in piece for piece in pieces)
-    assert train([Pair("a\tb\0", "c")], kind="char").source_pieces(range(4, 9)) == ["\\x00", "\\t", "a", "b", "c"]
+    assert train([SentencePair("a\tb\0", "c")], kind="char").source_subwords(range(4, 9)) == [
+        "\\x00",
+        "\\t",
+        "a",
+        "b",
+        "c",
+    ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("joint", [True, False])
 def test_state_round_trip(kind: str, joint: bool) -> None:
     tokenizer = train(kind=kind, joint=joint, vocab_size=330)
-    again = Tokenizer.from_state(tokenizer.state())
+    again = Tokenizer.from_state_dict(tokenizer.state_dict())
     assert again.digest == tokenizer.digest
     assert again.joint == joint == (tokenizer.source is tokenizer.target)
     texts = [*NASTY, *WORDS]
@@ -174,7 +182,7 @@ def test_state_round_trip(kind: str, joint: bool) -> None:
 
 
 def test_separate_models_know_their_own_side() -> None:
-    data = [Pair("aaa aba", "xxx xyx")] * 20
+    data = [SentencePair("aaa aba", "xxx xyx")] * 20
     tokenizer = train(data, kind="char", joint=False)
     assert UNK not in tokenizer.encode_source(["ab a"])[0]
     assert UNK not in tokenizer.encode_target(["xy x"])[0]
@@ -187,15 +195,15 @@ def test_state_survives_a_checkpoint(tmp_path: Path) -> None:
 
     for kind in ("bpe", "word"):
         tokenizer = train(kind=kind)
-        torch.save(tokenizer.state(), tmp_path / "state.pt")
+        torch.save(tokenizer.state_dict(), tmp_path / "state.pt")
         state = torch.load(tmp_path / "state.pt", weights_only=True)
-        assert Tokenizer.from_state(state).digest == tokenizer.digest
+        assert Tokenizer.from_state_dict(state).digest == tokenizer.digest
 
 
 @pytest.mark.parametrize("change", [{"version": 0}, {"kind": "syllable"}, {"source": {}}, {"source": {"model": b"x"}}])
 def test_foreign_state(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"state|format version|damaged"):
-        Tokenizer.from_state({**train(kind="bpe").state(), **change})
+        Tokenizer.from_state_dict({**train(kind="bpe").state_dict(), **change})
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
@@ -216,7 +224,7 @@ def test_vocabulary_size_out_of_reach(kind: str, joint: bool) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_text(kind: str) -> None:
-    for data in ([], [Pair("", "")]):
+    for data in ([], [SentencePair("", "")]):
         with pytest.raises(ValueError, match="the training text is empty"):
             train(data, kind=kind)
 
@@ -225,12 +233,12 @@ def test_no_text(kind: str) -> None:
 @pytest.mark.parametrize("line", ["漢\0x", "漢\tx", "漢▁x", "漢▅x", "漢 " * 10_000])
 def test_training_uses_every_line(kind: str, line: str) -> None:
     """Also lines that the trainer would leave out in silence: reserved characters, great length."""
-    tokenizer = train([*pairs(), Pair(line, "x")], kind=kind, character_coverage=1.0)
-    assert "漢" in tokenizer.source_pieces(tokenizer.encode_source(["漢"])[0])[-1]
+    tokenizer = train([*pairs(), SentencePair(line, "x")], kind=kind, character_coverage=1.0)
+    assert "漢" in tokenizer.source_subwords(tokenizer.encode_source(["漢"])[0])[-1]
 
 
 def test_character_coverage_and_byte_fallback() -> None:
-    data = [*pairs(400), Pair("漢", "字")]
+    data = [*pairs(400), SentencePair("漢", "字")]
     rare = train(data, character_coverage=0.999).encode_source(["漢"])[0]
     assert train(data).decode_source(rare) != ""
     assert len(rare) > len(train(data, character_coverage=1.0).encode_source(["漢"])[0])
@@ -250,9 +258,9 @@ def test_normalization() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_lower_case(kind: str) -> None:
     """The same ids as of a text that is in lower case already, and a vocabulary that knows nothing else."""
-    data = [Pair(f"The DOG {row % 7}", f"Der ÄRGER {row % 5}") for row in range(60)]
+    data = [SentencePair(f"The DOG {row % 7}", f"Der ÄRGER {row % 5}") for row in range(60)]
     size = {"vocab_size": 278 if kind in ("unigram", "bpe") else 100, "kind": kind}
-    lower = train([Pair(source.lower(), target.lower()) for source, target in data], **size)
+    lower = train([SentencePair(source.lower(), target.lower()) for source, target in data], **size)
     tokenizer = train(data, lowercase=True, **size)
     assert tokenizer.source.state() == lower.source.state()
     assert tokenizer.digest != lower.digest
@@ -262,16 +270,16 @@ def test_lower_case(kind: str) -> None:
     assert tokenizer.encode_source_flat(texts)[0].tolist() == [index for row in expected for index in row]
     assert tokenizer.encode_target_flat(texts)[1].tolist() == list(map(len, expected))
     assert tokenizer.decode_target(expected[0]) == "the dog"
-    again = Tokenizer.from_state(tokenizer.state())
+    again = Tokenizer.from_state_dict(tokenizer.state_dict())
     assert again.encode_source(texts) == expected
     assert again.digest == tokenizer.digest
     if kind in ("unigram", "bpe"):
-        drawn = train(data, lowercase=True, sampling=0.3, **size).sample_source(["The DOG"], 1)
+        drawn = train(data, lowercase=True, sampling=0.3, **size).encode_source_sampled(["The DOG"], 1)
         assert tokenizer.decode_source(drawn[0]) == "the dog"
 
 
 def test_sample_of_the_pairs() -> None:
-    data = [Pair(f"w{row}", f"w{row}") for row in range(1000)]
+    data = [SentencePair(f"w{row}", f"w{row}") for row in range(1000)]
     tokenizer = train(data, kind="word", vocab_size=5000, max_pairs=100)
     known = [pair for pair in data if UNK not in tokenizer.encode_source([pair.source])[0]]
     assert len(known) == 100 == tokenizer.source_size - 4
@@ -281,10 +289,10 @@ def test_sample_of_the_pairs() -> None:
 
 
 def test_word_vocabulary() -> None:
-    tokenizer = train([Pair("b b a", "c c b")], kind="word", vocab_size=10)
-    assert tokenizer.source_pieces(range(4, 7)) == ["b", "c", "a"]
-    assert train([Pair("b b a", "c c b")], kind="word", vocab_size=8).source_size == 7
-    assert train([Pair("b b a", "c d e f")], kind="word", vocab_size=8).source_size == 8
+    tokenizer = train([SentencePair("b b a", "c c b")], kind="word", vocab_size=10)
+    assert tokenizer.source_subwords(range(4, 7)) == ["b", "c", "a"]
+    assert train([SentencePair("b b a", "c c b")], kind="word", vocab_size=8).source_size == 7
+    assert train([SentencePair("b b a", "c d e f")], kind="word", vocab_size=8).source_size == 8
     ids = tokenizer.encode_source(["a  b zz c"])[0]
     assert ids == [6, 4, UNK, 5]
     assert tokenizer.decode_source(ids) == "a b <unk> c"
@@ -294,13 +302,13 @@ def test_word_vocabulary() -> None:
 def test_sampling(kind: str) -> None:
     tokenizer = train(kind=kind, sampling=0.3)
     texts = [*NASTY, *(pair.source for pair in pairs(60))]
-    first = tokenizer.sample_source(texts, 7)
-    tokenizer.sample_source(texts, 8)
-    assert tokenizer.sample_source(texts, 7) == first
-    assert tokenizer.sample_source(texts, 8) != first
+    first = tokenizer.encode_source_sampled(texts, 7)
+    tokenizer.encode_source_sampled(texts, 8)
+    assert tokenizer.encode_source_sampled(texts, 7) == first
+    assert tokenizer.encode_source_sampled(texts, 8) != first
     assert first != tokenizer.encode_source(texts)
     assert [tokenizer.decode_source(ids) for ids in first] == texts
-    assert Tokenizer.from_state(tokenizer.state()).sample_target(texts, 7) == first
+    assert Tokenizer.from_state_dict(tokenizer.state_dict()).encode_target_sampled(texts, 7) == first
 
 
 def test_strength_of_sampling() -> None:
@@ -308,7 +316,7 @@ def test_strength_of_sampling() -> None:
     lengths = []
     for sampling in (0.0, 0.1, 0.5, 1.0):
         tokenizer = train(kind="bpe", sampling=sampling)
-        lengths.append(sum(map(len, tokenizer.sample_source([pair.source for pair in pairs()], 1))))
+        lengths.append(sum(map(len, tokenizer.encode_source_sampled([pair.source for pair in pairs()], 1))))
     assert lengths == sorted(set(lengths))
     assert lengths[-1] == sum(len(pair.source) + 1 for pair in pairs())
 

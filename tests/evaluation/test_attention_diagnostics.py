@@ -14,13 +14,13 @@ from nmt.data import PAD, collate
 from nmt.evaluation.attention_diagnostics import (
     MEASURES,
     OVER,
-    PARTS,
+    TARGET_SEGMENTS,
     UNDER,
-    Collector,
-    cross_attentions,
-    importance,
-    silenced,
-    spread,
+    DiagnosticsAccumulator,
+    cross_attention_modules,
+    head_importance,
+    head_measures,
+    masked_head,
 )
 from nmt.models import MODELS
 
@@ -33,7 +33,7 @@ def loops(rows: Any, is_punctuation: Any) -> dict[str, float]:
     mean = sum(received) / num_columns
     best = [max(range(num_columns), key=lambda s: row[s]) for row in rows]
     steps = [after - before for before, after in itertools.pairwise(best)]
-    edges = [part * num_rows // PARTS for part in range(PARTS)] + [num_rows]
+    edges = [part * num_rows // TARGET_SEGMENTS for part in range(TARGET_SEGMENTS)] + [num_rows]
     first, last = entropy[: edges[1]], entropy[edges[-2] :]
     return {
         "entropy": sum(entropy) / num_rows,
@@ -53,7 +53,7 @@ def test_measures_equal_plain_loops() -> None:
     for num_target, num_source in ((7, 5), (12, 30), (6, 2)):
         weights = generator.dirichlet(np.full(num_source, 0.2), (2, 3, num_target))
         marks = generator.random(num_source) < 0.3
-        found, along = spread(weights, marks)
+        found, along = head_measures(weights, marks)
         assert set(found) == set(MEASURES)
         for layer in range(2):
             for head in range(3):
@@ -67,7 +67,7 @@ def identity(size: int) -> np.ndarray:
 
 
 def test_known_heads_have_known_numbers() -> None:
-    collector = Collector()
+    collector = DiagnosticsAccumulator()
     uniform = np.full((1, 1, 11, 11), 1 / 11)
     both = np.concatenate([identity(11), uniform], 1)
     collector.add(both, [*"abcdefghi", ".", "</s>"], "a b c d e f g h i .")
@@ -87,13 +87,13 @@ def test_known_heads_have_known_numbers() -> None:
 
 def test_a_test_set_is_the_mean_of_its_sentences_and_of_its_buckets() -> None:
     generator = np.random.default_rng(4)
-    collector, rows = Collector(), []
+    collector, rows = DiagnosticsAccumulator(), []
     lengths = [1, 3, 8, 12, 25, 70]
     for length in lengths:
         weights = generator.dirichlet(np.ones(length + 1), (1, 2, length + 1))
         marks = np.zeros(length + 1, np.bool_)
         collector.add(weights, ["a"] * length + ["</s>"], " ".join("a" * length))
-        rows.append(spread(weights, marks)[0])
+        rows.append(head_measures(weights, marks)[0])
     result = collector.result()
     assert result is not None
     assert {name: num for name, (num, _) in result.by_length.items()} == {"0-10": 3, "11-20": 1, "21-30": 1, "61-": 1}
@@ -102,25 +102,25 @@ def test_a_test_set_is_the_mean_of_its_sentences_and_of_its_buckets() -> None:
         np.testing.assert_allclose(result.measures[name], np.nanmean(values, axis=0))
         np.testing.assert_allclose(result.by_length["0-10"][1][name], np.nanmean(values[:3], axis=0))
     assert np.isnan(rows[0]["drift"]).all()
-    plain = result.primitive()
+    plain = result.to_dict()
     assert plain["measures"]["entropy"] == np.round(result.measures["entropy"], 6).tolist()
     assert (plain["layers"], plain["heads"], plain["num_sentences"]) == (1, 2, 6)
     assert [line.split()[:2] for line in result.table()] == [["layer", "head"], ["1", "1"], ["1", "2"]]
 
 
 def test_sentences_of_nothing_have_no_numbers() -> None:
-    collector = Collector()
+    collector = DiagnosticsAccumulator()
     collector.add(np.ones((1, 1, 1, 1)), ["</s>"], "")
     result = collector.result()
     assert result is not None
-    assert result.primitive()["measures"]["entropy"] == [[None]]
-    assert Collector().result() is None
+    assert result.to_dict()["measures"]["entropy"] == [[None]]
+    assert DiagnosticsAccumulator().result() is None
 
 
 @pytest.mark.parametrize("architecture", MODELS)
 def test_a_silenced_head_gives_nothing_and_the_others_what_they_gave(architecture: str) -> None:
     made = translator(architecture)
-    attentions = cross_attentions(made.model)
+    attentions = cross_attention_modules(made.model)
     batch = collate([[5, 6, 7]], [[8, 9]])
     record = made.model(batch.source, batch.source_mask, batch.inputs, attention=True)[1]
     assert len(attentions) == record.cross.size(1)
@@ -130,7 +130,7 @@ def test_a_silenced_head_gives_nothing_and_the_others_what_they_gave(architectur
         made.model(batch.source, batch.source_mask, batch.inputs)
         num = len(seen)
         handle.remove()
-        with silenced(attention, 1):
+        with masked_head(attention, 1):
             handle = attention.output.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
             made.model(batch.source, batch.source_mask, batch.inputs)
             handle.remove()
@@ -146,7 +146,7 @@ def test_a_silenced_head_gives_nothing_and_the_others_what_they_gave(architectur
 def test_importance_is_what_the_loss_rises_by(architecture: str) -> None:
     made = translator(architecture)
     pairs = [pair for pair in TEXTS if pair[1]]
-    found = importance(made, pairs)
+    found = head_importance(made, pairs)
     assert found is not None
     sources = made.tokenizer.encode_source([source for source, _ in pairs])
     targets = made.tokenizer.encode_target([target for _, target in pairs])
@@ -159,7 +159,7 @@ def test_importance_is_what_the_loss_rises_by(architecture: str) -> None:
         return float(lost)
 
     whole = loss()
-    attentions = cross_attentions(made.model)
+    attentions = cross_attention_modules(made.model)
     assert found.shape == (len(attentions), 2)
     # The weights of the second head's part of the output projection, zeroed, do the same as silencing it.
     attention = attentions[-1]
@@ -175,11 +175,11 @@ def test_one_head_without_projections_can_be_silenced_too() -> None:
     config = MODELS["rnn"].config()
     made.model = type(made.model)(config, made.tokenizer.source_size, made.tokenizer.target_size, joint=True)
     assert isinstance(config.attention, AttentionConfig)
-    found = importance(made, TEXTS[:3])
+    found = head_importance(made, TEXTS[:3])
     assert found is not None
     assert found.shape == (1, 1)
     assert found[0, 0] != 0
 
 
 def test_without_attention_there_is_no_importance() -> None:
-    assert importance(translator(score="none"), TEXTS) is None
+    assert head_importance(translator(score="none"), TEXTS) is None

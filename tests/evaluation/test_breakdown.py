@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from nmt.alignment import Gold
-from nmt.alignment import score as alignment_score
+from nmt.alignment import GoldAlignment
+from nmt.alignment import alignment_error_rate as alignment_score
 from nmt.evaluation.breakdown import (
     alignment_by_length,
     breakdown,
-    frequencies,
     length_bucket,
-    out_of_order,
+    length_correlation_warning,
     rates,
     repetitions,
-    words,
+    word_frequencies,
+    word_tokens,
 )
-from nmt.evaluation.external_scores import read_outside
-from nmt.evaluation.metrics import MetricsConfig, score
+from nmt.evaluation.external_scores import read_external_scores
+from nmt.evaluation.metrics import MetricsConfig, corpus_score
 
 SOURCES = ["Anna sees 3 dogs .", "She sleeps .", "Where does Anna live ?", "word " * 25, "a tiger", ""]
 REFERENCES = ["Hunde : 3 sieht Anna .", "Sie schläft .", "Wo wohnt Anna ?", "Wort " * 25, "ein Tiger", ""]
@@ -39,7 +39,7 @@ COUNTS |= {"live": 10, "word": 4000}
 
 def bleu(rows: list[int]) -> float:
     config = MetricsConfig(names=["bleu"])
-    return score([HYPOTHESES[i] for i in rows], [REFERENCES[i] for i in rows], config)["bleu"].score
+    return corpus_score([HYPOTHESES[i] for i in rows], [REFERENCES[i] for i in rows], config)["bleu"].score
 
 
 def test_each_bucket_is_the_corpus_score_of_its_sentences() -> None:
@@ -62,7 +62,7 @@ def test_each_bucket_is_the_corpus_score_of_its_sentences() -> None:
 def test_alignment_error_by_length_is_that_of_the_sentences_of_each_bucket() -> None:
     draw = random.Random(2)
     links = [[(draw.randrange(4), j) for j in range(4)] for _ in SOURCES]
-    gold = [Gold({(j, j) for j in range(4)}, set()) for _ in SOURCES]
+    gold = [GoldAlignment({(j, j) for j in range(4)}, set()) for _ in SOURCES]
     found = alignment_by_length(SOURCES, links, gold)
     rows = {"0-10": [0, 1, 2, 4, 5], "21-30": [3]}
     assert list(found) == list(rows)
@@ -78,8 +78,8 @@ def test_a_parting_that_parts_nothing_is_left_out() -> None:
 
 def test_frequencies_are_those_of_the_training_text() -> None:
     training = ["The dog, the DOG!", "a Dog 3", ""]
-    assert frequencies(training, ["Dog the", "cat 3."]) == {"dog": 3, "the": 2, "3": 1}
-    assert words("U.S. 東京は 3,5") == ["u", "s", "東京は", "3", "5"]
+    assert word_frequencies(training, ["Dog the", "cat 3."]) == {"dog": 3, "the": 2, "3": 1}
+    assert word_tokens("U.S. 東京は 3,5") == ["u", "s", "東京は", "3", "5"]
 
 
 @pytest.mark.parametrize(
@@ -126,24 +126,24 @@ def test_another_order_is_noticed() -> None:
     draw = random.Random(1)
     sources = ["x" * draw.randint(10, 90) for _ in range(200)]
     references = ["y" * max(1, round(len(text) * draw.uniform(0.8, 1.5))) for text in sources]
-    assert out_of_order(sources, references) is None
+    assert length_correlation_warning(sources, references) is None
     shuffled = draw.sample(references, len(references))
-    correlation = out_of_order(sources, shuffled)
+    correlation = length_correlation_warning(sources, shuffled)
     assert correlation is not None
     assert abs(correlation) < 0.3
-    assert out_of_order(sources, references[1:] + references[:1]) is not None
-    assert out_of_order(["x" * 40] * 100, ["y" * draw.randint(39, 41) for _ in range(100)]) is None
-    assert out_of_order(sources[:20], shuffled[:20]) is None
+    assert length_correlation_warning(sources, references[1:] + references[:1]) is not None
+    assert length_correlation_warning(["x" * 40] * 100, ["y" * draw.randint(39, 41) for _ in range(100)]) is None
+    assert length_correlation_warning(sources[:20], shuffled[:20]) is None
 
 
 def test_scores_of_other_programs(tmp_path: Path) -> None:
     lines, whole, parts = tmp_path / "lines", tmp_path / "whole", tmp_path / "parts"
     lines.write_text("0.5\n1\n-2e-1\n")
-    assert read_outside(lines, 3) == (pytest.approx(1.3 / 3), "", [0.5, 1.0, -0.2])
+    assert read_external_scores(lines, 3) == (pytest.approx(1.3 / 3), "", [0.5, 1.0, -0.2])
     whole.write_text('{"score": 0.83, "signature": "wmt22-comet-da"}')
-    assert read_outside(whole, 3) == (0.83, "wmt22-comet-da", None)
+    assert read_external_scores(whole, 3) == (0.83, "wmt22-comet-da", None)
     parts.write_text('{"sentences": [1, 2, 3]}')
-    assert read_outside(parts, 3) == (2.0, "", [1, 2, 3])
+    assert read_external_scores(parts, 3) == (2.0, "", [1, 2, 3])
 
 
 @pytest.mark.parametrize(
@@ -164,5 +164,5 @@ def test_a_bad_file_of_scores_is_refused(tmp_path: Path, text: str | bytes, mess
     path = tmp_path / "comet"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=message) as error:
-        read_outside(path, 3)
+        read_external_scores(path, 3)
     assert str(path) in str(error.value)

@@ -16,15 +16,23 @@ import pytest
 import torch
 
 from nmt import align, checkpoint, evaluate, models
-from nmt.alignment import AlignmentConfig, Carried, Reading, read_gold, read_pharaoh, score, symmetrize
-from nmt.cli.compose import AlignConfig, Config, EvaluateConfig, command, to_primitive
-from nmt.data import EOS, DataConfig, gold_path, load_tokenizer, read_pairs
-from nmt.evaluation.breakdown import alignment_by_length, breakdown, frequencies
+from nmt.alignment import (
+    AlignmentConfig,
+    AlignmentSource,
+    StoredAlignmentSource,
+    alignment_error_rate,
+    read_gold,
+    read_pharaoh,
+    symmetrize,
+)
+from nmt.cli.compose import AlignConfig, Config, EvaluateConfig, run_command, to_dict
+from nmt.data import EOS, DataConfig, alignment_path, read_pairs, train_or_load_tokenizer
+from nmt.evaluation.breakdown import alignment_by_length, breakdown, word_frequencies
 from nmt.evaluation.evaluator import About, evaluate_sets
 from nmt.evaluation.metrics import MetricsConfig
-from nmt.evaluation.metrics import score as corpus_score
-from nmt.evaluation.results import Given, evaluation_sets
-from nmt.evaluation.significance import intervals, paired
+from nmt.evaluation.metrics import corpus_score as corpus_score
+from nmt.evaluation.results import EvaluationInputs, load_test_sets
+from nmt.evaluation.significance import bootstrap_intervals, paired_test
 from nmt.inference.translator import Translator
 from nmt.search import SearchConfig
 
@@ -40,7 +48,7 @@ def call(name: str, *arguments: str) -> tuple[int, str]:
     code = 0
     with contextlib.redirect_stderr(io.StringIO()) as said:
         try:
-            command(*MAINS[name], name, list(arguments))
+            run_command(*MAINS[name], name, list(arguments))
         except SystemExit as stop:
             code = int(stop.code or 0)
         finally:
@@ -50,7 +58,7 @@ def call(name: str, *arguments: str) -> tuple[int, str]:
 
 def data(folder: Path, *, reverse: bool = False) -> DataConfig:
     config = DataConfig(builtin_pairs=300, builtin_valid=20, builtin_test=NUM_TEST, builtin_long=NUM_LONG)
-    config.cache, config.tokenizer.kind, config.tokenizer.vocab_size = str(folder / "cache"), "word", 500
+    config.cache_dir, config.tokenizer.type, config.tokenizer.vocab_size = str(folder / "cache"), "word", 500
     if reverse:
         config.source_lang, config.target_lang = "de", "en"
     return config
@@ -68,18 +76,18 @@ def make(
 ) -> None:
     """A run directory with a random model, which says one word again and again, or nothing for "", where told to."""
     config = Config(name=name, data=data(folder, reverse=reverse), model=models.MODELS[architecture].config())
-    config.search.max_ratio, config.search.max_extra = 1.0, 0
+    config.search.max_length_ratio, config.search.max_length_offset = 1.0, 0
     for width in ("embedding", "hidden", "width", "feed_forward"):
         if hasattr(config.model, width):
             setattr(config.model, width, 32)
     config.model.attention.score, config.model.attention.heads = score, 1 if score == "none" else 2
-    tokenizer = load_tokenizer(config.data)
+    tokenizer = train_or_load_tokenizer(config.data)
     torch.manual_seed(seed)
-    model = models.build(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
+    model = models.build_model(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
     if says is not None:
         with torch.no_grad():
             model.get_parameter("output.bias")[[*tokenizer.encode_target([says])[0], EOS][0]] = 100
-    content = {"config": to_primitive(config), "tokenizer": tokenizer.state(), "model": model.state_dict()}
+    content = {"config": to_dict(config), "tokenizer": tokenizer.state_dict(), "model": model.state_dict()}
     path = folder / "runs" / name / "checkpoints/best.pt"
     path.parent.mkdir(parents=True)
     checkpoint.save(path, content)
@@ -100,7 +108,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make(folder, "b", seed=2, score="dot")
     make(folder, "back", reverse=True)
     make(folder, "blind", score="none")
-    gold = gold_path(data(folder), "test")
+    gold = alignment_path(data(folder), "test")
     assert gold is not None
     for suffix in ("en", "de", "gold"):
         (folder / f"t.{suffix}").write_bytes(gold.with_suffix(f".{suffix}").read_bytes())
@@ -140,17 +148,17 @@ def test_every_number_of_an_evaluation_is_that_of_its_own_function(here: Path) -
     scores = json.loads((here / "out/scores.json").read_text("utf-8"))
     sources, references = map(list, zip(*pairs(here), strict=True))
     hypotheses = (here / "out/hypotheses.txt").read_text("utf-8").split("\n")[:-1]
-    config = MetricsConfig(names=["bleu", "chrf", "chrf++", "ter"], resamples=50)
+    config = MetricsConfig(names=["bleu", "chrf", "chrf++", "ter"], num_resamples=50)
     for name, result in corpus_score(hypotheses, references, config).items():
         assert scores[name] == result._asdict()
-    for name, interval in intervals(hypotheses, references, config).items():
+    for name, interval in bootstrap_intervals(hypotheses, references, config).items():
         assert scores["intervals"][name] == interval._asdict()
     other = (here / "runs/b/report/hypotheses.txt").read_text("utf-8").split("\n")[:-1]
     baseline = "runs/b/report/hypotheses.txt"
-    for name, compared in paired({baseline: other, "a": hypotheses}, references, config).items():
+    for name, compared in paired_test({baseline: other, "a": hypotheses}, references, config).items():
         systems = {system: row._asdict() for system, row in compared.systems.items()}
         assert scores["significance"][name] == {"signature": compared.signature, "systems": systems}
-    counts = frequencies((pair.source for pair in read_pairs(data(here), "train")), sources)
+    counts = word_frequencies((pair.source for pair in read_pairs(data(here), "train")), sources)
     parts = breakdown(sources, hypotheses, references, config, counts)
     assert scores["rates"] == parts.rates._asdict()
     assert {parting: list(buckets) for parting, buckets in scores["buckets"].items()} == {
@@ -159,7 +167,7 @@ def test_every_number_of_an_evaluation_is_that_of_its_own_function(here: Path) -
     assert "rare_words" in scores["buckets"]
     assert scores["outside"]["comet"]["score"] == pytest.approx((NUM_TEST - 1) / 2 / NUM_TEST)
     aligned = read_pharaoh(here / "out/reference_alignments.pharaoh", pairs(here))
-    assert {name: scores["alignment"][name] for name in ("aer", "precision", "recall", "f1")} == score(
+    assert {name: scores["alignment"][name] for name in ("aer", "precision", "recall", "f1")} == alignment_error_rate(
         aligned, read_gold(here / "t.gold")
     )._asdict()
     gold = read_gold(here / "t.gold")
@@ -301,21 +309,21 @@ def test_a_checkpoint_carries_what_its_alignments_are_read_from(
     path, also, content = folder / "best.pt", folder / "best-000010.pt", checkpoint.load(folder / "best.pt")
     os.link(path, also)
     own = Translator.from_checkpoint(content, None, torch.device("cpu"))
-    assert own.carried == Carried()
+    assert own.carried == StoredAlignmentSource()
     config = data(here)
-    sets = evaluation_sets(config)[:1]
-    options = AlignmentConfig(layer="1", head="2", links="threshold", threshold=0.05, importance_on=0)
+    sets = load_test_sets(config)[:1]
+    options = AlignmentConfig(layer="1", head="2", decision="threshold", threshold=0.05, head_importance_pairs=0)
     drawn: list[tuple[Any, str]] = []
     monkeypatch.setattr(
         "nmt.evaluation.report_writer.heatmap.draw", lambda _, rows, *names, title: drawn.append((rows, title)) or []
     )
-    given = [Given(hypotheses=[pair.target for pair in sets[0].pairs])]
-    quick = MetricsConfig(resamples=0, breakdown=False)
+    given = [EvaluationInputs(hypotheses=[pair.target for pair in sets[0].pairs])]
+    quick = MetricsConfig(num_resamples=0, breakdown=False)
     (result,) = evaluate_sets(
         own, quick, sets, folder / "out", About(), reading=options, data=config, given=given, carrier=path
     )
     assert result.alignment is not None
-    chosen = result.alignment.choice
+    chosen = result.alignment.selection
     assert also.samefile(path)
     found = checkpoint.load(path)
     assert chosen.reading.threshold == 0.05
@@ -329,16 +337,16 @@ def test_a_checkpoint_carries_what_its_alignments_are_read_from(
     assert title == str(chosen.reading)
     sources, targets = ([pair[side] for pair in sets[0].pairs[:1]] for side in (0, 1))
     ids = own.tokenizer.encode_source(sources), own.tokenizer.encode_target(targets)
-    ((_, weights),) = own.attention(*ids)
+    ((_, weights),) = own.attention_weights(*ids)
     np.testing.assert_allclose(rows, weights[0, 1, chosen.reading.shift :], atol=1e-6)
     # and where the validation set is gone, an evaluation reads what the checkpoint says
     stamp = path.stat().st_mtime_ns
     gone = dataclasses.replace(config, kind="text", valid=str(folder / "gone"))
     (again,) = evaluate_sets(carrying, quick, sets, folder / "out", About(), data=gone, given=given, carrier=None)
     assert again.alignment is not None
-    assert again.alignment.choice.reading == chosen.reading
-    assert again.alignment.choice.by == f"{chosen.by}, when it was trained"
-    checkpoint.amend(path, {"reading": Carried(chosen.reading, chosen.by).primitive()})
+    assert again.alignment.selection.reading == chosen.reading
+    assert again.alignment.selection.by == f"{chosen.by}, when it was trained"
+    checkpoint.update_metadata(path, {"reading": StoredAlignmentSource(chosen.reading, chosen.by).to_dict()})
     assert path.stat().st_mtime_ns == stamp
 
 
@@ -351,7 +359,7 @@ def test_an_ensemble_is_evaluated_with_the_attention_of_its_first_model_that_has
         code, said = call("evaluate", *given, *TEST, *QUICK, "search.beam=2")
         assert code == 0, said
     contents = [checkpoint.load(here / f"runs/{name}/checkpoints/best.pt") for name in ("blind", "a")]
-    search = SearchConfig(beam=2, max_ratio=1.0, max_extra=0)
+    search = SearchConfig(beam_size=2, max_length_ratio=1.0, max_length_offset=0)
     ensemble = Translator.from_checkpoints(contents, search, torch.device("cpu"))
     texts = [translation.text for translation in ensemble.translate([source for source, _ in pairs(here)])]
     assert (here / "both/hypotheses.txt").read_text("utf-8").split("\n")[:-1] == texts
@@ -360,7 +368,7 @@ def test_an_ensemble_is_evaluated_with_the_attention_of_its_first_model_that_has
     page = (here / "both/report.html").read_text("utf-8")
     assert "Alignments and everything about attention are those of model 2 of the ensemble." in page
     assert "blind + a" in page
-    assert ensemble.in_words(Reading(1, 2)) == "layer 1, head 2, of model 2 of the ensemble"
+    assert ensemble.describe(AlignmentSource(1, 2)) == "layer 1, head 2, of model 2 of the ensemble"
 
 
 def test_references_in_another_order_are_warned_of(here: Path, tmp_path: Path) -> None:
@@ -385,7 +393,7 @@ def test_alignments_of_given_text(here: Path) -> None:
         "scores.json",
     }
     found = read_pharaoh(here / "aligned/alignments.pharaoh", pairs(here))
-    expected = score(found, read_gold(here / "t.gold"))
+    expected = alignment_error_rate(found, read_gold(here / "t.gold"))
     scores = json.loads((here / "aligned/scores.json").read_text("utf-8"))["alignments"]
     assert {name: scores[name] for name in expected._fields} == expected._asdict()
     assert f"AER {100 * expected.aer:.1f} %, precision {expected.precision:.3f}" in said
@@ -412,7 +420,7 @@ def test_both_directions_are_joined(here: Path, method: str) -> None:
         assert joined == symmetrize(one, other, method)
     scores = json.loads((here / "both/scores.json").read_text("utf-8"))
     for name, found in files.items():
-        assert scores[name]["aer"] == score(found, read_gold(here / "t.gold")).aer
+        assert scores[name]["aer"] == alignment_error_rate(found, read_gold(here / "t.gold")).aer
 
 
 def without_validation_set(folder: Path) -> Path:

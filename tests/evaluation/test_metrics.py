@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from nmt.evaluation.metrics import METRICS, MetricsConfig, score
+from nmt.evaluation.metrics import METRICS, MetricsConfig, corpus_score
 
 REFERENCES = ["Der alte Mann liest einen Brief.", "Die Katze schläft, der Hund nicht.", "Es regnet seit 3,5 Tagen!"]
 HYPOTHESES = ["der alte Mann liest ein Brief.", "Die Katze schläft und der Hund nicht.", "Es regnet seit drei Tagen!"]
@@ -43,7 +43,7 @@ def command_line(tmp_path, metric, options):
 )
 def test_equals_the_command_line_of_sacrebleu(tmp_path, metric, options, config):
     config.names = [metric]
-    result = score(HYPOTHESES, REFERENCES, config)[metric]
+    result = corpus_score(HYPOTHESES, REFERENCES, config)[metric]
     expected = command_line(tmp_path, metric, options)
     assert result.score == pytest.approx(expected["score"], abs=1e-9)
     assert result.signature == expected["signature"]
@@ -51,11 +51,11 @@ def test_equals_the_command_line_of_sacrebleu(tmp_path, metric, options, config)
 
 def test_the_results_come_in_the_order_asked_for():
     names = list(reversed(METRICS))
-    assert list(score(HYPOTHESES, REFERENCES, MetricsConfig(names=names))) == names
+    assert list(corpus_score(HYPOTHESES, REFERENCES, MetricsConfig(names=names))) == names
 
 
 def test_a_perfect_translation_has_perfect_scores():
-    results = score(REFERENCES, REFERENCES, MetricsConfig(names=list(METRICS)))
+    results = corpus_score(REFERENCES, REFERENCES, MetricsConfig(names=list(METRICS)))
     assert {name: round(result.score, 6) for name, result in results.items()} == {
         "bleu": 100.0,
         "chrf": 100.0,
@@ -66,12 +66,12 @@ def test_a_perfect_translation_has_perfect_scores():
 
 def test_lists_of_different_length_are_refused_with_both_counts():
     with pytest.raises(ValueError, match=r"2 hypotheses but 3 references"):
-        score(HYPOTHESES[:2], REFERENCES, MetricsConfig())
+        corpus_score(HYPOTHESES[:2], REFERENCES, MetricsConfig())
 
 
 def test_nothing_to_score_is_refused():
     with pytest.raises(ValueError, match="no sentences to score"):
-        score([], [], MetricsConfig())
+        corpus_score([], [], MetricsConfig())
 
 
 @pytest.mark.parametrize(

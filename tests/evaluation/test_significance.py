@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmt.evaluation.metrics import METRICS, MetricsConfig, score
-from nmt.evaluation.significance import intervals, paired
+from nmt.evaluation.metrics import METRICS, MetricsConfig, corpus_score
+from nmt.evaluation.significance import bootstrap_intervals, paired_test
 
 NAMES = {"bleu": "BLEU", "chrf": "chrF2", "chrf++": "chrF2++", "ter": "TER"}
 OPTIONS: dict[str, list[str]] = {"bleu": [], "chrf": [], "chrf++": ["--chrf-word-order", "2"]}
@@ -43,30 +43,33 @@ def sacrebleu(folder: Path, systems: list[str], metric: str, *options: str) -> A
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_intervals_are_those_of_sacrebleu(tmp_path: Path, metric: str) -> None:
-    config = MetricsConfig(names=[metric], resamples=300)
-    found = intervals(SYSTEMS["better"], REFERENCES, config)[metric]
+    config = MetricsConfig(names=[metric], num_resamples=300)
+    found = bootstrap_intervals(SYSTEMS["better"], REFERENCES, config)[metric]
     expected = sacrebleu(tmp_path, ["better"], metric, "--confidence", "--confidence-n", "300")
     assert found.mean == pytest.approx(expected["confidence_mean"], abs=1e-9)
     assert found.half_width == pytest.approx(expected["confidence_var"], abs=1e-9)
     assert found.signature == expected["signature"]
-    assert score(SYSTEMS["better"], REFERENCES, config)[metric].score == pytest.approx(expected["score"], abs=1e-9)
+    assert corpus_score(SYSTEMS["better"], REFERENCES, config)[metric].score == pytest.approx(
+        expected["score"], abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_samples_without_any_match_count_too(metric: str) -> None:
     hypotheses, references = ["the", "the", "dog"], ["the cat sat", "a bird ran off", "our dog"]
-    config = MetricsConfig(names=[metric], resamples=50)
+    config = MetricsConfig(names=[metric], num_resamples=50)
     samples = np.random.default_rng(12345).choice(3, size=(50, 3))  # sacrebleu's own draws
     scores = [
-        score([hypotheses[i] for i in draw], [references[i] for i in draw], config)[metric].score for draw in samples
+        corpus_score([hypotheses[i] for i in draw], [references[i] for i in draw], config)[metric].score
+        for draw in samples
     ]
-    assert intervals(hypotheses, references, config)[metric].mean == pytest.approx(sum(scores) / 50, abs=1e-4)
+    assert bootstrap_intervals(hypotheses, references, config)[metric].mean == pytest.approx(sum(scores) / 50, abs=1e-4)
 
 
 @pytest.mark.parametrize(("metric", "test"), [("bleu", "bs"), ("bleu", "ar"), ("chrf++", "ar"), ("ter", "ar")])
 def test_paired_tests_are_those_of_sacrebleu(tmp_path: Path, metric: str, test: str) -> None:
-    config = MetricsConfig(names=[metric], resamples=200, paired=test)
-    found = paired(SYSTEMS, REFERENCES, config)[metric]
+    config = MetricsConfig(names=[metric], num_resamples=200, significance_test=test)
+    found = paired_test(SYSTEMS, REFERENCES, config)[metric]
     rows = sacrebleu(tmp_path, list(SYSTEMS), metric, f"--paired-{test}", f"--paired-{test}-n", "200", "-f", "json")
     assert [Path(row["system"].removeprefix("Baseline: ")).name for row in rows] == list(SYSTEMS)
     for row, system in zip(rows, found.systems.values(), strict=True):
@@ -81,18 +84,18 @@ def test_paired_tests_are_those_of_sacrebleu(tmp_path: Path, metric: str, test: 
 
 @pytest.mark.parametrize("test", ["bs", "ar"])
 def test_a_difference_is_told_from_none(test: str) -> None:
-    systems = paired(SYSTEMS, REFERENCES, MetricsConfig(resamples=200, paired=test))["bleu"].systems
+    systems = paired_test(SYSTEMS, REFERENCES, MetricsConfig(num_resamples=200, significance_test=test))["bleu"].systems
     assert systems["better"].p_value is not None
     assert systems["same"].p_value is not None
     assert systems["better"].p_value < 0.05 < systems["same"].p_value
 
 
 def test_no_resamples_no_intervals() -> None:
-    assert intervals(REFERENCES, REFERENCES, MetricsConfig(resamples=0)) == {}
+    assert bootstrap_intervals(REFERENCES, REFERENCES, MetricsConfig(num_resamples=0)) == {}
 
 
 def test_systems_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match="short: 1 hypotheses but 40 references"):
-        paired({"baseline": REFERENCES, "short": REFERENCES[:1]}, REFERENCES, MetricsConfig())
+        paired_test({"baseline": REFERENCES, "short": REFERENCES[:1]}, REFERENCES, MetricsConfig())
     with pytest.raises(ValueError, match="1 systems: a comparison needs two"):
-        paired({"baseline": REFERENCES}, REFERENCES, MetricsConfig())
+        paired_test({"baseline": REFERENCES}, REFERENCES, MetricsConfig())

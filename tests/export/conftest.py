@@ -10,7 +10,7 @@ import torch
 from nmt.cli.configs import Config
 from nmt.data import BOS, PAD, Tokenizer, TokenizerConfig, collate
 from nmt.inference.translator import Translator
-from nmt.models import MODELS, Seq2Seq, build
+from nmt.models import MODELS, Seq2Seq, build_model
 from nmt.search import SearchConfig
 
 TEXT = (
@@ -46,7 +46,7 @@ _tokenizers: dict[tuple[str, bool], Tokenizer] = {}
 def tokenizer_of(kind: str, joint: bool) -> Tokenizer:
     if (kind, joint) not in _tokenizers:
         size = (330 if joint else 300) if kind in ("unigram", "bpe") else 60
-        _tokenizers[kind, joint] = Tokenizer.train(TokenizerConfig(kind=kind, vocab_size=size, joint=joint), TEXT)
+        _tokenizers[kind, joint] = Tokenizer.train(TokenizerConfig(type=kind, vocab_size=size, joint=joint), TEXT)
     return _tokenizers[kind, joint]
 
 
@@ -82,15 +82,15 @@ def make() -> Make:
         **options: Any,
     ) -> Made:
         config = config_of(architecture, {name.replace("__", "."): value for name, value in options.items()})
-        config.data.tokenizer.kind, config.data.tokenizer.joint = kind, joint
+        config.data.tokenizer.type, config.data.tokenizer.joint = kind, joint
         config.data.source_lang, config.data.target_lang = "en", "de"
         tokenizer = tokenizer_of(kind, joint)
         torch.manual_seed(seed)
-        model = build(config.model, tokenizer.source_size, tokenizer.target_size, joint=joint).eval()
+        model = build_model(config.model, tokenizer.source_size, tokenizer.target_size, joint=joint).eval()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter), alpha=noise)
-        return Translator(model, tokenizer, SearchConfig(beam=1), torch.device("cpu")), config
+        return Translator(model, tokenizer, SearchConfig(beam_size=1), torch.device("cpu")), config
 
     return made
 

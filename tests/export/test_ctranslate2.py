@@ -10,7 +10,7 @@ import pytest
 
 from nmt.data import Tokenizer, TokenizerConfig
 from nmt.export import verification, vocabularies
-from nmt.export.to_ctranslate2 import Loaded, write
+from nmt.export.to_ctranslate2 import CTranslate2Runner, write
 from nmt.inference.translator import Translator
 from nmt.search import SearchConfig
 
@@ -25,11 +25,11 @@ EVERYTHING = list(
 )
 
 
-def exported(translator: Translator, folder: Path) -> Loaded:
+def exported(translator: Translator, folder: Path) -> CTranslate2Runner:
     (folder / "export.json").write_text(json.dumps({"tokenizer": translator.tokenizer.kind}))
     vocabularies.write(translator.tokenizer, folder)
     write(translator, folder, LONGEST)
-    return Loaded(folder)
+    return CTranslate2Runner(folder)
 
 
 @pytest.mark.parametrize("number", range(len(EVERYTHING)))
@@ -48,7 +48,7 @@ def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Pat
         encoder_layers=1 + number % 2,
         decoder_layers=2 - number % 2,
     )
-    assert verification.difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
+    assert verification.max_log_prob_difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
 
 
 ATTENTIONS: dict[str, dict[str, Any]] = {
@@ -70,7 +70,7 @@ ATTENTIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_inner_products_become_plain_attention(name: str, norm_position: str, make: Make, tmp_path: Path) -> None:
     translator, _ = make(norm_position=norm_position, tie="all", **ATTENTIONS[name])
-    assert verification.difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
+    assert verification.max_log_prob_difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
 
 
 @pytest.mark.parametrize("beam", [1, 4])
@@ -82,7 +82,7 @@ def test_translations_and_their_scores(
     loaded = exported(translator, tmp_path)
     pieces = vocabularies.names(translator.tokenizer.source)
     given = [[pieces[index] for index in ids] for ids in translator.tokenizer.encode_source(rows)]
-    translator.config = SearchConfig(beam=beam, max_ratio=0, max_extra=40)
+    translator.config = SearchConfig(beam_size=beam, max_length_ratio=0, max_length_offset=40)
     ours = translator.translate(rows)
     theirs = loaded.engine.translate_batch(
         given,
@@ -108,7 +108,7 @@ def test_translations_and_their_scores(
 
 def test_names_are_distinct_though_a_word_is_called_as_a_symbol() -> None:
     pairs = [("<s> <s> a </s> b", "<unk> a <pad> b")]
-    tokenizer = Tokenizer.train(TokenizerConfig(kind="word", vocab_size=20), pairs)
+    tokenizer = Tokenizer.train(TokenizerConfig(type="word", vocab_size=20), pairs)
     names = vocabularies.names(tokenizer.source)
     assert len(set(names)) == len(names) == tokenizer.source_size
     assert names[:4] == ["<pad>", "<unk>", "<s>", "</s>"]

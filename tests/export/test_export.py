@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from nmt import checkpoint
-from nmt.cli.compose import ExportConfig, command, to_primitive
+from nmt.cli.compose import ExportConfig, run_command, to_dict
 from nmt.cli.configs import EXPORTS
 from nmt.data import BOS, EOS, PAD
 from nmt.export import export, output_folder, verification
-from nmt.export.__main__ import main, tell_formats
+from nmt.export.__main__ import main, print_formats
 from nmt.export.formats import FORMATS
 from nmt.search import SearchConfig
 
@@ -25,9 +25,9 @@ RUNNABLE = ("ctranslate2", "huggingface")
 
 
 def saved(translator: Any, config: Any, path: Path) -> Path:
-    config.search = SearchConfig(beam=3)
+    config.search = SearchConfig(beam_size=3)
     content = {
-        "config": to_primitive(config),
+        "config": to_dict(config),
         "model": translator.model.state_dict(),
         "tokenizer": translator.tokenizer.state(),
     }
@@ -68,7 +68,9 @@ def test_folder_translates_as_ours(
     translator, config = taught("pre")
     file = saved(translator, config, tmp_path / "runs" / "small" / "checkpoints" / "best.pt")
     output = tmp_path / "out"
-    command(main, ExportConfig, "export", [f"checkpoint={file}", f"format={name}", f"output={output}", "longest=99"])
+    run_command(
+        main, ExportConfig, "export", [f"checkpoint={file}", f"format={name}", f"output={output}", "longest=99"]
+    )
     said = capsys.readouterr().out
     assert f"({name}, " in said
     assert "log-probabilities differ from ours by at most" in said
@@ -79,7 +81,7 @@ def test_folder_translates_as_ours(
     assert {*manifest["files"], "export.json"} == {path.name for path in output.iterdir()}
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     text = "".join(row + "\n" for row in rows)
-    translator.config = SearchConfig(beam=3)
+    translator.config = SearchConfig(beam_size=3)
     ours = translator.translate(rows)
     theirs, _ = isolated(output / "translate.py", text.encode())
     ended = [number for number, translation in enumerate(ours) if not translation.cut]
@@ -95,7 +97,7 @@ def test_whatever_is_in_a_line_there_is_one_for_it(name: str, make: Make, tmp_pa
     translator, config = make(tie="all", seed=1, positions="learned")  # of which there are 64
     with torch.no_grad():
         translator.model.output.bias[[PAD, BOS, EOS]] = -30.0  # no sentence ends by itself
-    translator.config = SearchConfig(beam=1, max_ratio=2.0, max_extra=3)
+    translator.config = SearchConfig(beam_size=1, max_length_ratio=2.0, max_length_offset=3)
     export(translator, config, name, tmp_path / "out", 1024)
     lines = ["the old man", "", "  ", b"gr\xff\xc3\xbcn", "a\rb", "a " * 64, "dog " * 12, "ball\r", "a " * 31 + "red"]
     data = b"\n".join(line if isinstance(line, bytes) else line.encode() for line in lines)
@@ -117,7 +119,7 @@ def test_whatever_is_in_a_line_there_is_one_for_it(name: str, make: Make, tmp_pa
 def test_what_is_behind_the_1024th_token_is_read(make: Make, tmp_path: Path) -> None:
     pytest.importorskip("ctranslate2")
     translator, config = make(tie="all", seed=1)
-    translator.config = SearchConfig(beam=1, max_ratio=0, max_extra=20)
+    translator.config = SearchConfig(beam_size=1, max_length_ratio=0, max_length_offset=20)
     export(translator, config, "ctranslate2", tmp_path / "out", 3000)
     text = "the old man " * 210 + "sees seven red apples " * 60
     (ids,) = translator.tokenizer.encode_source([text.strip(" ")])
@@ -130,7 +132,7 @@ def test_what_is_behind_the_1024th_token_is_read(make: Make, tmp_path: Path) -> 
 def test_a_model_without_a_table_of_positions_has_no_longest_sentence(make: Make, tmp_path: Path) -> None:
     pytest.importorskip("ctranslate2")
     translator, config = make(tie="all", positions="rotary")
-    translator.config = SearchConfig(beam=1, max_ratio=0, max_extra=5)
+    translator.config = SearchConfig(beam_size=1, max_length_ratio=0, max_length_offset=5)
     export(translator, config, "ctranslate2", tmp_path / "out", 50)
     manifest = json.loads((tmp_path / "out" / "export.json").read_text())
     assert (manifest["max_source"], manifest["max_target"]) == (None, None)
@@ -150,7 +152,9 @@ def test_lengths_that_stay_behind_are_told_whatever_they_are(taught: Any, tmp_pa
 def test_search_that_stays_behind_is_told(taught: Any, tmp_path: Path) -> None:
     pytest.importorskip("ctranslate2")
     translator, config = taught("pre")
-    translator.config = SearchConfig(beam=4, num_best=2, no_repeat=3, length_norm="gnmt", max_ratio=3.0)
+    translator.config = SearchConfig(
+        beam_size=4, n_best=2, no_repeat_ngram_size=3, length_normalization="gnmt", max_length_ratio=3.0
+    )
     found = export(translator, config, "ctranslate2", tmp_path / "out", 50)
     assert [note.partition(" ")[0] for note in found.notes] == ["search.length_norm=gnmt", "search.no_repeat=3"]
     assert "search.no_repeat=3 stays behind" in (tmp_path / "out" / "README.md").read_text()
@@ -174,10 +178,10 @@ def test_a_model_that_is_not_ours_is_refused(make: Make, tmp_path: Path, monkeyp
 
 def test_a_tokenizer_that_is_not_ours_is_refused(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ctranslate2")
-    from nmt.export.to_ctranslate2 import Loaded
+    from nmt.export.to_ctranslate2 import CTranslate2Runner
 
     translator, config = make()
-    monkeypatch.setattr(Loaded, "encode", lambda self, texts: [[4] for _ in texts])
+    monkeypatch.setattr(CTranslate2Runner, "encode", lambda self, texts: [[4] for _ in texts])
     with pytest.raises(ValueError, match="the exported tokenizer is not ours"):
         export(translator, config, "ctranslate2", tmp_path / "out", 50)
     assert list(tmp_path.iterdir()) == []
@@ -185,11 +189,11 @@ def test_a_tokenizer_that_is_not_ours_is_refused(make: Make, tmp_path: Path, mon
 
 def test_longest_is_the_table(make: Make, tmp_path: Path) -> None:
     pytest.importorskip("ctranslate2")
-    from nmt.export.to_ctranslate2 import Loaded
+    from nmt.export.to_ctranslate2 import CTranslate2Runner
 
     translator, config = make()
     export(translator, config, "ctranslate2", tmp_path / "out", 10)
-    loaded = Loaded(tmp_path / "out")
+    loaded = CTranslate2Runner(tmp_path / "out")
     assert loaded.log_probs([[5] * 9], [[5] * 9])
     with pytest.raises(RuntimeError, match="position encodings are defined for positions >= 10"):
         loaded.log_probs([[5] * 10], [[5]])
@@ -197,23 +201,23 @@ def test_longest_is_the_table(make: Make, tmp_path: Path) -> None:
 
 class TestFolder:
     def test_appears_whole(self, tmp_path: Path) -> None:
-        with output_folder.whole(tmp_path / "a" / "out") as temporary:
+        with output_folder.atomic_directory(tmp_path / "a" / "out") as temporary:
             (temporary / "x").write_text("1")
             assert not (tmp_path / "a" / "out").exists()
         assert (tmp_path / "a" / "out" / "x").read_text() == "1"
 
     def test_or_not_at_all(self, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError), output_folder.whole(tmp_path / "out") as temporary:
+        with pytest.raises(FileNotFoundError), output_folder.atomic_directory(tmp_path / "out") as temporary:
             (temporary / "x" / "y").write_text("1")
         assert list(tmp_path.iterdir()) == []
 
     def test_an_earlier_export_is_replaced_and_kept_when_it_fails(self, tmp_path: Path) -> None:
         output = tmp_path / "out"
         for content in ("1", "2"):
-            with output_folder.whole(output) as temporary:
+            with output_folder.atomic_directory(output) as temporary:
                 (temporary / f"x{content}").write_text(content)
                 (temporary / output_folder.MANIFEST).write_text(json.dumps({"files": {f"x{content}": 1}}))
-        with pytest.raises(KeyError), output_folder.whole(output) as temporary:
+        with pytest.raises(KeyError), output_folder.atomic_directory(output) as temporary:
             raise KeyError
         assert sorted(path.name for path in output.iterdir()) == [output_folder.MANIFEST, "x2"]
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -225,7 +229,7 @@ class TestFolder:
         (output / "thesis.txt").write_text("mine")
         with (
             pytest.raises(FileExistsError, match=r"holds what no export wrote \(thesis.txt\)"),
-            output_folder.whole(output),
+            output_folder.atomic_directory(output),
         ):
             pass
         (output / output_folder.MANIFEST).write_text(json.dumps({"files": {}}))
@@ -248,14 +252,14 @@ class TestFolder:
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        command(main, ExportConfig, "export", arguments)
+        run_command(main, ExportConfig, "export", arguments)
     said = capsys.readouterr().err
     assert said.startswith(f"error: {message}")
     assert said.count("\n") == 1
 
 
 def test_formats_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    tell_formats()
+    print_formats()
     said = capsys.readouterr().out
     assert "experiment=multi30k_rnn" in said
     assert "every attention's score" in said

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from nmt.cli.compose import preset
-from nmt.cli.config_groups import choices, folders
+from nmt.cli.compose import load_experiment
+from nmt.cli.config_groups import group_choices, search_path
 from nmt.cli.configs import EXPORTS, Config
 from nmt.export import formats
-from nmt.export.formats import CARRIED, FORMATS, able, obstacles, overview
+from nmt.export.formats import CARRIED, FORMATS, format_support_table, supported_formats, unsupported_options
 from nmt.models import MODELS
-from nmt.options import options
+from nmt.options import leaves
 
 Make = Any  # see conftest.py
 
@@ -59,13 +59,13 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
 def test_what_is_in_the_way_is_named(values: dict[str, Any], name: str, option: str, allowed: str) -> None:
     config = configured(**values)
     with pytest.raises(ValueError, match="in the way is") as error:
-        formats.check(config, name)
+        formats.ensure_supported(config, name)
     message = str(error.value)
     assert f"{option} (it can carry " in message
     assert allowed in message
     assert "this model can be exported with format=" in message
     assert "format=onnx" in message
-    assert len(obstacles(config, name)) == 1
+    assert len(unsupported_options(config, name)) == 1
 
 
 def test_no_program_reads_in_lower_case() -> None:
@@ -73,12 +73,13 @@ def test_no_program_reads_in_lower_case() -> None:
     config.data.tokenizer.lowercase = True
     for name in FORMATS:
         with pytest.raises(ValueError, match=r"tokenizer\.lowercase=true \(it can carry false\); .* in no format"):
-            formats.check(config, name)
+            formats.ensure_supported(config, name)
 
 
 def test_coverage_comes_with_a_score_that_is_in_the_way_too() -> None:
     found = [
-        str(one) for one in obstacles(configured(attention__score="additive", attention__coverage=True), "ctranslate2")
+        str(one)
+        for one in unsupported_options(configured(attention__score="additive", attention__coverage=True), "ctranslate2")
     ]
     assert any(one.startswith("model.attention.coverage=true (it can carry false") for one in found)
 
@@ -86,42 +87,42 @@ def test_coverage_comes_with_a_score_that_is_in_the_way_too() -> None:
 @pytest.mark.parametrize("architecture", [name for name in MODELS if name != "transformer"])
 def test_recurrent_models_go_to_onnx_only(architecture: str) -> None:
     config = configured(architecture)
-    assert able(config) == ["onnx"]
+    assert supported_formats(config) == ["onnx"]
     with pytest.raises(ValueError, match=f"model.architecture={architecture} .it can carry transformer.*format=onnx$"):
-        formats.check(config, "huggingface")
+        formats.ensure_supported(config, "huggingface")
 
 
 def test_without_attention_its_other_options_are_in_nobodys_way() -> None:
     config = configured(attention__score="none", attention__normaliser="sparsemax", attention__heads=2)
-    assert able(config) == list(FORMATS)
+    assert supported_formats(config) == list(FORMATS)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"ctranslate2 is not installed; .*nmt-attention\[ctranslate2\]"):
-        formats.check(configured(), "ctranslate2")
+        formats.ensure_supported(configured(), "ctranslate2")
 
 
 def test_words_cannot_go_to_huggingface() -> None:
     config = configured()
-    config.data.tokenizer.kind = "word"
-    assert able(config) == ["ctranslate2", "onnx"]
+    config.data.tokenizer.type = "word"
+    assert supported_formats(config) == ["ctranslate2", "onnx"]
 
 
 def test_table_names_options_that_exist() -> None:
-    known = options(configured())
+    known = leaves(configured())
     for option in CARRIED:
         assert option in known or f"model.attention.{option}" in known
 
 
-@pytest.mark.parametrize("name", choices("experiment"))
+@pytest.mark.parametrize("name", group_choices("experiment"))
 def test_claims_for_experiments(name: str, make: Make, tmp_path: Any) -> None:
     """The overview's line is true of a small model of the same kind, and stands at the head of the experiment."""
-    config = preset(name)
-    line = next(line for line in overview({name: config}).splitlines() if line.startswith(name))
+    config = load_experiment(name)
+    line = next(line for line in format_support_table({name: config}).splitlines() if line.startswith(name))
     claimed = line.removeprefix(name).strip().split(", ")
     assert "onnx" in claimed
-    head = (folders()[0] / f"experiment/{name}.yaml").read_text("utf-8").split("\n")[:3]
+    head = (search_path()[0] / f"experiment/{name}.yaml").read_text("utf-8").split("\n")[:3]
     assert head[2] == f"# Export: {', '.join(claimed)}."
     small = {"width": 16, "feed_forward": 24, "embedding": 16, "hidden": 16}
     values = {
@@ -130,8 +131,8 @@ def test_claims_for_experiments(name: str, make: Make, tmp_path: Any) -> None:
         if option not in small and option != "architecture" and not option.startswith("match")
     }
     values |= {option: 8 for option in values if option.endswith(".dim") and values[option]}
-    translator, smaller = make(config.model.architecture, kind=config.data.tokenizer.kind, **_underscored(values))
-    smaller.data.tokenizer.kind = config.data.tokenizer.kind
+    translator, smaller = make(config.model.architecture, kind=config.data.tokenizer.type, **_underscored(values))
+    smaller.data.tokenizer.kind = config.data.tokenizer.type
     for kind in ("ctranslate2", "huggingface"):
         pytest.importorskip(FORMATS[kind].modules[0])
         from nmt.export import export
@@ -146,7 +147,7 @@ def test_claims_for_experiments(name: str, make: Make, tmp_path: Any) -> None:
 
 def _flat(config: Any) -> dict[str, Any]:
     found = {}
-    for option in options(config):
+    for option in leaves(config):
         node = config
         for part in option.split("."):
             node = getattr(node, part)

@@ -10,7 +10,7 @@ import torch
 
 from nmt.data import EOS, PAD
 from nmt.export import verification
-from nmt.export.to_huggingface import Loaded, write
+from nmt.export.to_huggingface import HFRunner, write
 from nmt.inference.translator import Translator
 from nmt.search import SearchConfig
 
@@ -28,9 +28,9 @@ PRODUCT = [
 ]
 
 
-def exported(translator: Translator, folder: Path) -> Loaded:
+def exported(translator: Translator, folder: Path) -> HFRunner:
     write(translator, folder, LONGEST, ("en", "de"))
-    return Loaded(folder)
+    return HFRunner(folder)
 
 
 @pytest.mark.parametrize("number", range(len(PRODUCT)))
@@ -49,7 +49,7 @@ def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Pat
         decoder_layers=2 - number % 2,
     )
     loaded = exported(translator, tmp_path)
-    assert verification.difference(translator, loaded, LONGEST) < 1e-4
+    assert verification.max_log_prob_difference(translator, loaded, LONGEST) < 1e-4
     assert (
         type(loaded.model).__name__
         == {
@@ -74,7 +74,7 @@ ATTENTIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_inner_products_become_plain_attention(name: str, norm_position: str, make: Make, tmp_path: Path) -> None:
     translator, _ = make(norm_position=norm_position, tie="all", **ATTENTIONS[name])
-    assert verification.difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
+    assert verification.max_log_prob_difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
 
 
 @pytest.mark.parametrize(("beam", "length_penalty"), [(1, 1.0), (4, 1.0), (5, 0.6), (3, 0.0)])
@@ -83,7 +83,9 @@ def test_generate_gives_our_translations(
     norm_position: str, beam: int, length_penalty: float, taught: Any, tmp_path: Path, rows: list[str]
 ) -> None:
     translator, _ = taught(norm_position)
-    translator.config = SearchConfig(beam=beam, length_penalty=length_penalty, max_ratio=0, max_extra=40)
+    translator.config = SearchConfig(
+        beam_size=beam, length_penalty=length_penalty, max_length_ratio=0, max_length_offset=40
+    )
     loaded = exported(translator, tmp_path)
     batch = loaded.tokenizer(rows, return_tensors="pt", padding=True)
     settings = loaded.model.generation_config

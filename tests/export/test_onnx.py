@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from nmt.attention import NORMALISERS, SCORES
+from nmt.attention import NORMALIZERS, SCORES
 from nmt.export import verification
-from nmt.export.scripts.translate_onnx import Model, beam_search
+from nmt.export.scripts.translate_onnx import OnnxModel, beam_search
 from nmt.export.tracing import PLAIN, traceable
 from nmt.inference.translator import Translator
 from nmt.search import SearchConfig
@@ -21,17 +21,17 @@ Make = Any  # see conftest.py
 
 
 def test_normalisers_have_their_plain_form() -> None:
-    assert PLAIN.keys() == NORMALISERS.keys()
+    assert PLAIN.keys() == NORMALIZERS.keys()
 
 
 @pytest.mark.parametrize("length", [1, 3, 17, 40])
-@pytest.mark.parametrize("name", NORMALISERS)
+@pytest.mark.parametrize("name", NORMALIZERS)
 def test_plain_normalisers(name: str, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(length)
     scores = torch.randn(5, 2, 3, length) * 2
     scores[0, ..., length // 2 + 1 :] = -np.inf
     scores[1] = scores[1].round()  # ties
-    expected = NORMALISERS[name](scores, 3)
+    expected = NORMALIZERS[name](scores, 3)
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
     assert torch.allclose(PLAIN[name](scores, 3), expected, atol=1e-6)
 
@@ -52,7 +52,7 @@ WAYS = [
         "attention__coverage": score in ("additive", "hybrid") and number % 2 == 0,
         "positions": ("sinusoidal", "rotary", "learned")[number % 3],
     }
-    for number, (score, normaliser) in enumerate(itertools.product(SCORES, NORMALISERS))
+    for number, (score, normaliser) in enumerate(itertools.product(SCORES, NORMALIZERS))
 ]
 
 
@@ -147,10 +147,10 @@ def is_the_same(make: Make, architecture: str, options: dict[str, Any], folder: 
         translator.model.max_target,
     )
     has_attention(translator, folder / "out", sources)
-    model = Model(folder / "out", 1)
+    model = OnnxModel(folder / "out", 1)
     ids = translator.tokenizer.encode_source(sources)
     for beam in (1, 3):
-        translator.config = SearchConfig(beam=beam, max_ratio=1, max_extra=5)
+        translator.config = SearchConfig(beam_size=beam, max_length_ratio=1, max_length_offset=5)
         for our, source in zip(translator.translate(sources), ids, strict=True):
             tokens, score = beam_search(model, source, beam, 1.0, len(source) + 5)
             assert score == pytest.approx(our.score, abs=1e-4)
@@ -159,9 +159,9 @@ def is_the_same(make: Make, architecture: str, options: dict[str, Any], folder: 
 
 def has_attention(translator: Translator, folder: Path, sources: list[str]) -> None:
     """Sentences of different lengths in one batch, with the weights."""
-    model = Model(folder, 1)
+    model = OnnxModel(folder, 1)
     sample = verification.sentences(translator, 12)
-    expected = dict(translator.attention(sample.sources, sample.targets))
+    expected = dict(translator.attention_weights(sample.sources, sample.targets))
     interface = json.loads((folder / "export.json").read_text())["interface"]
     assert bool(expected) == bool(interface["attention"])
     memory, state = model.start(sample.sources)

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from nmt import search
-from nmt.alignment import AlignmentConfig, Gold, Reading, lexical_gold, score
+from nmt.alignment import AlignmentConfig, AlignmentSource, GoldAlignment, alignment_error_rate, ibm1_alignments
 from nmt.attention import AttentionConfig
 from nmt.data import Tokenizer, TokenizerConfig, source_batch
 from nmt.inference.aligner import Aligner
 from nmt.inference.translator import Translator
-from nmt.models import MODELS, build
+from nmt.models import MODELS, build_model
 from nmt.search import SearchConfig
 
 TEXTS = [
@@ -52,17 +52,17 @@ def translator(
     config = dataclasses.replace(config, attention=AttentionConfig(score=score, heads=2, dim=8, dropout=dropout))
     if score == "none":
         config = dataclasses.replace(config, attention=AttentionConfig(score="none"))
-    tokenizer = Tokenizer.train(TokenizerConfig(kind=kind, vocab_size=300), plain_text())
+    tokenizer = Tokenizer.train(TokenizerConfig(type=kind, vocab_size=300), plain_text())
     torch.manual_seed(1)
-    model = build(config, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint).eval()
+    model = build_model(config, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2.0)
-    return Translator(model, tokenizer, SearchConfig(beam=3, max_extra=5), torch.device("cpu"))
+    return Translator(model, tokenizer, SearchConfig(beam_size=3, max_length_offset=5), torch.device("cpu"))
 
 
-def aligner(made: Translator, reading: Reading | None = None) -> Aligner:
-    return Aligner(made, AlignmentConfig(), reading or Reading())
+def aligner(made: Translator, reading: AlignmentSource | None = None) -> Aligner:
+    return Aligner(made, AlignmentConfig(), reading or AlignmentSource())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -104,7 +104,7 @@ def test_weights_of_a_translation_are_those_collected_along_the_beam(architectur
     sources = made.tokenizer.encode_source(texts)
     for text, ids in zip(texts, sources, strict=True):
         source, mask = source_batch([ids])
-        (best, *_) = search.search(made.model, source, mask, made.config, attention=True)[0]
+        (best, *_) = search.translate_batch(made.model, source, mask, made.config, attention=True)[0]
         (forced,) = aligner(made).align_ids([(text, "")], [ids], [best.tokens])
         assert best.weights is not None
         np.testing.assert_allclose(forced.weights, best.weights[..., : len(ids) + 1].numpy(), atol=1e-4)
@@ -125,11 +125,11 @@ def test_weights_are_those_before_dropout(architecture: str) -> None:
 
 def test_pairs_whose_words_the_tokenizer_changes_have_no_links(caplog: pytest.LogCaptureFixture) -> None:
     made = translator()
-    config = TokenizerConfig(kind="unigram", vocab_size=300, normalization="nfkc")
+    config = TokenizerConfig(type="unigram", vocab_size=300, normalization="nfkc")
     made.tokenizer = Tokenizer.train(config, plain_text())
-    made.model = build(MODELS["rnn"].config(), made.tokenizer.source_size, made.tokenizer.target_size, joint=True)
+    made.model = build_model(MODELS["rnn"].config(), made.tokenizer.source_size, made.tokenizer.target_size, joint=True)
     with caplog.at_level("WARNING"):
-        ((kept, changed),) = aligner(made, Reading(null=False)).align([("a b", "c d"), ("a\u00a0b", "c d")])
+        ((kept, changed),) = aligner(made, AlignmentSource(null=False)).align([("a b", "c d"), ("a\u00a0b", "c d")])
     assert len(kept.links) == 2
     assert changed.links == []
     assert "1 of 2 pairs have no links" in caplog.text
@@ -137,26 +137,26 @@ def test_pairs_whose_words_the_tokenizer_changes_have_no_links(caplog: pytest.Lo
 
 def test_pairs_whose_words_the_tokenizer_changes_are_not_compared_with_gold(caplog: pytest.LogCaptureFixture) -> None:
     made = translator()
-    config = TokenizerConfig(kind="unigram", vocab_size=300, normalization="nfkc")
+    config = TokenizerConfig(type="unigram", vocab_size=300, normalization="nfkc")
     made.tokenizer = Tokenizer.train(config, plain_text())
     torch.manual_seed(2)
-    made.model = build(
+    made.model = build_model(
         MODELS["transformer"].config(), made.tokenizer.source_size, made.tokenizer.target_size, joint=True
     )
     kept = [("a b c", "c d"), ("d e f", "b c a")]
     changed = ("a\u00a0b c", "x y")
-    gold = [Gold(frozenset({(0, 0), (1, 1)}), frozenset({(0, 0), (1, 1)}))] * 3
+    gold = [GoldAlignment(frozenset({(0, 0), (1, 1)}), frozenset({(0, 0), (1, 1)}))] * 3
     own, other = (Aligner(made, AlignmentConfig()) for _ in range(2))
-    expected = own.choose(kept, gold[:2], "these")
+    expected = own.select_head(kept, gold[:2], "these")
     with caplog.at_level("WARNING"):
-        assert other.choose([kept[0], changed, kept[1]], gold, "these") == expected
+        assert other.select_head([kept[0], changed, kept[1]], gold, "these") == expected
     assert "1 of 3 pairs are not compared with their links" in caplog.text
-    against = other.against([kept[0], changed, kept[1]], gold)
+    against = other.evaluate([kept[0], changed, kept[1]], gold)
     assert against is not None
     assert expected is not None
     assert against.links[1] == []
     assert against.readings == {reading: found for reading, found in expected.scores.items() if not reading.threshold}
-    nothing = Aligner(made, AlignmentConfig()).choose([changed], gold[:1], "these")
+    nothing = Aligner(made, AlignmentConfig()).select_head([changed], gold[:1], "these")
     assert nothing is not None
     assert nothing.by.startswith("nothing")
     (found,) = other.align_ids([changed], made.tokenizer.encode_source([changed[0]]), [[5, 6]])
@@ -166,33 +166,35 @@ def test_pairs_whose_words_the_tokenizer_changes_are_not_compared_with_gold(capl
 def test_choosing_is_the_best_of_all_that_could_be_chosen() -> None:
     made = translator()
     pairs = TEXTS[:4]
-    gold = [Gold(frozenset({(0, 0), (1, 1)}), frozenset({(0, 0), (1, 1)}))] * 4
+    gold = [GoldAlignment(frozenset({(0, 0), (1, 1)}), frozenset({(0, 0), (1, 1)}))] * 4
     own = Aligner(made, AlignmentConfig())
-    choice = own.choose(pairs, gold, "these")
+    choice = own.select_head(pairs, gold, "these")
     assert choice is not None
     assert own.reading == choice.reading
     assert choice.by == "AER on these"
     for reading, expected in choice.scores.items():
         (found,) = aligner(made, reading).align(pairs)
-        assert score([one.links for one in found], gold) == pytest.approx(expected)
+        assert alignment_error_rate([one.links for one in found], gold) == pytest.approx(expected)
         assert expected.aer >= choice.scores[choice.reading].aer
-    against = own.against(pairs, gold)
+    against = own.evaluate(pairs, gold)
     assert against is not None
     assert against.score == pytest.approx(choice.scores[choice.reading])
     assert against.readings == {reading: found for reading, found in choice.scores.items() if not reading.threshold}
-    lexical = own.choose(pairs, None, "these")
+    lexical = own.select_head(pairs, None, "these")
     assert lexical is not None
     assert lexical.by == "agreement with a lexical aligner on these"
-    assert lexical.scores == own.choose(pairs, lexical_gold([(split(s), split(t)) for s, t in pairs]), "x").scores  # type: ignore[union-attr]
+    assert (
+        lexical.scores == own.select_head(pairs, ibm1_alignments([(split(s), split(t)) for s, t in pairs]), "x").scores
+    )  # type: ignore[union-attr]
 
 
 def test_an_option_fixes_what_is_read() -> None:
     made = translator()
-    fixed = AlignmentConfig(layer="2", head="1", shift="1", null="false", links="threshold", threshold=0.05)
+    fixed = AlignmentConfig(layer="2", head="1", shift="1", allow_null="false", decision="threshold", threshold=0.05)
     own = Aligner(made, fixed)
-    choice = own.choose(TEXTS, None, "these")
+    choice = own.select_head(TEXTS, None, "these")
     assert choice is not None
-    assert (choice.reading, choice.by) == (Reading(2, 1, 1, threshold=0.05), "the options")
+    assert (choice.reading, choice.by) == (AlignmentSource(2, 1, 1, threshold=0.05), "the options")
     (found,) = own.align(TEXTS)
     for one in found:
         # By hand: the rows after those of each word, the columns of each word.
@@ -206,7 +208,7 @@ def test_an_option_fixes_what_is_read() -> None:
 
 def test_a_model_without_attention_has_no_alignment() -> None:
     own = Aligner(translator(score="none"), AlignmentConfig())
-    assert own.choose(TEXTS, None, "these") is None
+    assert own.select_head(TEXTS, None, "these") is None
 
 
 def test_many_pairs_are_aligned_in_order_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:

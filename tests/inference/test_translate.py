@@ -19,15 +19,15 @@ import torch
 
 import nmt
 from nmt import checkpoint
-from nmt.alignment import Carried, Reading
+from nmt.alignment import AlignmentSource, StoredAlignmentSource
 from nmt.attention import AttentionConfig
-from nmt.cli.compose import Config, ServeConfig, to_primitive
+from nmt.cli.compose import Config, ServeConfig, to_dict
 from nmt.data import EOS, Tokenizer, TokenizerConfig
 from nmt.inference.line_reader import CHUNK_BYTES, Lines
-from nmt.inference.line_translator import Answer, Answers, json_line
+from nmt.inference.line_translator import LineTranslation, LineTranslator, json_line
 from nmt.inference.sentence_splitter import split
-from nmt.inference.translator import EMPTY, Translation, Translator, WordAlignment
-from nmt.models import build
+from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator, WordAlignment
+from nmt.models import build_model
 from nmt.models.rnn import RNNConfig
 from nmt.models.transformer import TransformerConfig
 from nmt.search import SearchConfig
@@ -47,12 +47,12 @@ def translator(tokenizer: Tokenizer, *, learned: bool = False, score: str = "sca
     attention = AttentionConfig(score=score, heads=2)
     if learned:
         own = AttentionConfig(heads=2)
-        config = TransformerConfig(width=8, feed_forward=8, positions="learned", max_positions=22)
+        config = TransformerConfig(d_model=8, ffn_dim=8, positions="learned", max_positions=22)
         config = dataclasses.replace(config, attention=attention, encoder_self=own, decoder_self=own)
     else:
-        config = RNNConfig(embedding=8, hidden=8, attention=dataclasses.replace(attention, dim=8))
-    model = build(config, tokenizer.source_size, tokenizer.target_size, joint=True).eval()
-    chosen = dataclasses.replace(SearchConfig(beam=2, max_ratio=0.5, max_extra=3), **search)
+        config = RNNConfig(embedding_dim=8, hidden_size=8, attention=dataclasses.replace(attention, dim=8))
+    model = build_model(config, tokenizer.source_size, tokenizer.target_size, joint=True).eval()
+    chosen = dataclasses.replace(SearchConfig(beam_size=2, max_length_ratio=0.5, max_length_offset=3), **search)
     return Translator(model, tokenizer, chosen, CPU)
 
 
@@ -62,10 +62,10 @@ def saved(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> dic
     found = {}
     for score in ("scaled", "none"):
         own = translator(tokenizer, score=score)
-        model = RNNConfig(embedding=8, hidden=8, attention=AttentionConfig(score=score, heads=2, dim=8))
-        stored = to_primitive(Config(model=model, search=own.config))
+        model = RNNConfig(embedding_dim=8, hidden_size=8, attention=AttentionConfig(score=score, heads=2, dim=8))
+        stored = to_dict(Config(model=model, search=own.config))
         found[score] = tmp_path_factory.mktemp("saved") / f"{score}.pt"
-        content = {"config": stored, "tokenizer": tokenizer.state(), "model": own.model.state_dict()}
+        content = {"config": stored, "tokenizer": tokenizer.state_dict(), "model": own.model.state_dict()}
         checkpoint.save(found[score], content)
     return found
 
@@ -168,7 +168,7 @@ def test_what_the_model_cannot_do_is_told_once(tokenizer: Tokenizer, saved: dict
         with pytest.raises(ValueError, match=message):
             translator(tokenizer, score="none", coverage_penalty=0.2, method=method)
     contents = {score: checkpoint.load(path) for score, path in saved.items()}
-    wanted = SearchConfig(beam=2, max_extra=3, coverage_penalty=0.2)
+    wanted = SearchConfig(beam_size=2, max_length_offset=3, coverage_penalty=0.2)
     both = Translator.from_checkpoints([contents["none"], contents["scaled"]], wanted, CPU)
     assert (both.member, len(both.translate(["a dog"]))) == (2, 1)
     with pytest.raises(ValueError, match=message):
@@ -198,16 +198,16 @@ def test_texts_are_cut_where_it_harms_least() -> None:
 def test_a_long_line_is_translated_in_parts(tokenizer: Tokenizer, learned: bool) -> None:
     own = translator(tokenizer, learned=learned, num_best=2)
     line = " ".join(TEXT[:5])
-    answers = Answers(own, 20)
-    (answer,) = answers.answer([line.encode()])
+    answers = LineTranslator(own, 20)
+    (answer,) = answers.translate_lines([line.encode()])
     assert len(answer.parts) > 3
     assert answers.counts["split"] == 1
     assert all(len(tokenizer.encode_source([part])[0]) <= 20 for part in answer.parts)
     alone = own.n_best(answer.parts)
     assert answer.best == alone
-    best = answer.ranked()[0]
+    best = answer.n_best()[0]
     assert best.log_prob == pytest.approx(sum(found[0].log_prob for found in alone))
-    record = answers.record(1, answer)
+    record = answers.to_json(1, answer)
     assert record["parts"] == len(answer.parts)
     num_source, num_target = len(record["source_pieces"]), len(record["target_pieces"])
     assert num_source == sum(len(ids) for ids in tokenizer.encode_source(answer.parts))
@@ -235,7 +235,9 @@ def test_a_long_line_is_translated_in_parts(tokenizer: Tokenizer, learned: bool)
     ],
 )
 def test_what_stands_between_parts(parts: list[str], texts: list[str], whole: str) -> None:
-    assert Answer("", parts, [[Translation(text, [7], -1.0, False)] for text in texts]).ranked()[0].text == whole
+    assert (
+        LineTranslation("", parts, [[Translation(text, [7], -1.0, False)] for text in texts]).n_best()[0].text == whole
+    )
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -247,7 +249,7 @@ def test_links_stay_inside_both_texts_wherever_a_line_is_cut(
     real = own.word_alignment
 
     def all_links(weights: Any, source: list[int], target: list[int]) -> WordAlignment:
-        words = tokenizer.source_words([*source, EOS]), tokenizer.target_words([*target, EOS])
+        words = tokenizer.source_word_ids([*source, EOS]), tokenizer.target_word_ids([*target, EOS])
         sources, targets = ({word for word in side if word >= 0} for side in words)
         return real(weights, source, target)._replace(links=[(s, t) for s in sources for t in targets])
 
@@ -255,16 +257,16 @@ def test_links_stay_inside_both_texts_wherever_a_line_is_cut(
     kinds = ["a", "bc ", " ", ". ", "字", "字。", "、", "\t", "   ", "\u00a0", "dogdogdogdog", "é"]
     lines = ["".join(rng.choices(kinds, k=rng.randrange(1, 60))) for _ in range(20)]
     for longest in (3, 9, 24):
-        answers = Answers(own, longest)
-        for line, answer in zip(lines, answers.answer([line.encode() for line in lines]), strict=True):
+        answers = LineTranslator(own, longest)
+        for line, answer in zip(lines, answers.translate_lines([line.encode() for line in lines]), strict=True):
             num_cut += len(answer.parts) > 1
-            record = answers.record(1, answer)
+            record = answers.to_json(1, answer)
             words = [len([word for word in record[side].split(" ") if word]) for side in ("source", "translation")]
             assert all(0 <= s < words[0] and 0 <= t < words[1] for s, t in record["links"]), line
             assert len({tuple(link) for link in record["links"]}) == len(record["links"])
             with monkeypatch.context() as patch:
                 patch.setattr(own, "word_alignment", all_links)
-                links = answers.record(1, answer)["links"]
+                links = answers.to_json(1, answer)["links"]
             assert {t for _, t in links} <= set(range(words[1]))
             if all(best[0].text.strip(" ") for best in answer.best):
                 assert {s for s, _ in links} == set(range(words[0])), line
@@ -286,15 +288,18 @@ def test_scores_of_lines_in_parts(tokenizer: Tokenizer, search: dict[str, Any]) 
     """They are of the kind that the parts have, and the best comes first."""
     own = translator(tokenizer, **{"beam": 4, "num_best": 4, "max_ratio": 1.0, **search})
     line = " ".join(TEXT[:6]).replace("things .", "things.") + " " * 60 + "the cat"
-    answers = Answers(own, 20)
-    (answer,) = answers.answer([line.encode()])
+    answers = LineTranslator(own, 20)
+    (answer,) = answers.translate_lines([line.encode()])
     assert len(answer.parts) > 4
-    ranked, scores = answer.ranked(), np.array([[t.score for t in best] for best in answer.best if best != [EMPTY]])
+    ranked, scores = (
+        answer.n_best(),
+        np.array([[t.score for t in best] for best in answer.best if best != [EMPTY_TRANSLATION]]),
+    )
     assert len(ranked) == 4
     found = [t.score for t in ranked]
     assert found == sorted(found, reverse=True)
-    assert [each["score"] for each in answers.record(1, answer)["n_best"]] == found
-    nums = [len(best[0].tokens) + 1 for best in answer.best if best != [EMPTY]]
+    assert [each["score"] for each in answers.to_json(1, answer)["n_best"]] == found
+    nums = [len(best[0].tokens) + 1 for best in answer.best if best != [EMPTY_TRANSLATION]]
     np.testing.assert_allclose(found, np.average(scores, axis=0, weights=nums))
     if not search:
         assert found[0] == pytest.approx(ranked[0].log_prob / sum(nums))
@@ -304,9 +309,9 @@ def test_scores_of_lines_in_parts(tokenizer: Tokenizer, search: dict[str, Any]) 
 
 def test_records(tokenizer: Tokenizer) -> None:
     own = translator(tokenizer, num_best=2)
-    answers = Answers(own, 100)
-    good, blank, bad = answers.answer([TEXT[0].encode(), b"  ", None])
-    found = json.loads(json_line(answers.record(7, good)))
+    answers = LineTranslator(own, 100)
+    good, blank, bad = answers.translate_lines([TEXT[0].encode(), b"  ", None])
+    found = json.loads(json_line(answers.to_json(7, good)))
     assert list(found) == [
         *("line", "source", "translation", "score", "log_prob", "cut", "parts", "n_best"),
         *("source_pieces", "target_pieces", "links", "piece_links", "read_from"),
@@ -316,30 +321,30 @@ def test_records(tokenizer: Tokenizer) -> None:
     assert [each["text"] for each in found["n_best"]] == [t.text for t in ranked]
     assert (found["translation"], found["score"]) == (ranked[0].text, ranked[0].score)
     source = tokenizer.encode_source([TEXT[0]])[0]
-    ((_, weights),) = own.attention([source], [ranked[0].tokens])
+    ((_, weights),) = own.attention_weights([source], [ranked[0].tokens])
     assert found["links"] == [list(link) for link in own.word_alignment(weights, source, ranked[0].tokens).links]
     assert found["read_from"] == "mean of all layers and heads"
-    assert answers.record(8, blank)["translation"] == ""
-    assert "longer than a line may be" in answers.record(9, bad)["error"]
-    plain = Answers(translator(tokenizer, score="none"), 100)
-    (answer,) = plain.answer([b"a dog"])
-    assert plain.record(1, answer)["links"] is plain.record(1, answer)["read_from"] is None
+    assert answers.to_json(8, blank)["translation"] == ""
+    assert "longer than a line may be" in answers.to_json(9, bad)["error"]
+    plain = LineTranslator(translator(tokenizer, score="none"), 100)
+    (answer,) = plain.translate_lines([b"a dog"])
+    assert plain.to_json(1, answer)["links"] is plain.to_json(1, answer)["read_from"] is None
     assert json_line({"a": "x\u2028y\x85z\n\u2029"}).splitlines() == ['{"a": "x\\u2028y\\u0085z\\n\\u2029"}']
 
 
 @pytest.mark.parametrize("shift", [0, 1])
 def test_links_are_read_from_what_the_checkpoint_says(tokenizer: Tokenizer, shift: int) -> None:
     own = translator(tokenizer, learned=True, max_extra=8)
-    answers, seen = Answers(own, 100), set()
-    (answer,) = answers.answer([b"the dog sees"])
-    source, target = tokenizer.encode_source(["the dog sees"])[0], answer.ranked()[0].tokens
+    answers, seen = LineTranslator(own, 100), set()
+    (answer,) = answers.translate_lines([b"the dog sees"])
+    source, target = tokenizer.encode_source(["the dog sees"])[0], answer.n_best()[0].tokens
     assert len(target) > 2
-    ((_, weights),) = own.attention([source], [target])
-    words = tokenizer.target_words([*target, EOS]), tokenizer.source_words([*source, EOS])
+    ((_, weights),) = own.attention_weights([source], [target])
+    words = tokenizer.target_word_ids([*target, EOS]), tokenizer.source_word_ids([*source, EOS])
     for head in (1, 2):
-        reading = Reading(2, head, shift, null=False)
-        own.carried = Carried(reading, "hand")
-        found = answers.record(1, answer)
+        reading = AlignmentSource(2, head, shift, null=False)
+        own.carried = StoredAlignmentSource(reading, "hand")
+        found = answers.to_json(1, answer)
         assert found["read_from"] == str(reading)
         rows = weights[1, head - 1, shift:]
         best = [[int(rows[t, : len(source)].argmax()), t] for t in range(len(target))]
@@ -347,9 +352,9 @@ def test_links_are_read_from_what_the_checkpoint_says(tokenizer: Tokenizer, shif
         assert found["links"] == [list(link) for link in reading.links(weights, *words)]
         seen.add(str(best))
     assert len(seen) == 2
-    reading = Reading(2, 1, threshold=0.02)
-    own.carried = Carried(reading, "hand")
-    links = answers.record(1, answer)["links"]
+    reading = AlignmentSource(2, 1, threshold=0.02)
+    own.carried = StoredAlignmentSource(reading, "hand")
+    links = answers.to_json(1, answer)["links"]
     assert links == [list(link) for link in reading.links(weights, *words)]
     assert len(links) > max(words[0]) + 1
 
@@ -365,10 +370,10 @@ def test_a_line_that_fails_harms_no_other(tokenizer: Tokenizer, monkeypatch: pyt
         return real(texts)
 
     monkeypatch.setattr(own, "n_best", fragile)
-    first, second, third = Answers(own, 100).answer([b"a dog", b"bomb", b"the cat"])
+    first, second, third = LineTranslator(own, 100).translate_lines([b"a dog", b"bomb", b"the cat"])
     assert [first.best, third.best] == [[[t]] for t in expected]
     assert second.error == "not translated: not enough memory: you tried to allocate 4 GB"
-    assert second.ranked() == [EMPTY]
+    assert second.n_best() == [EMPTY_TRANSLATION]
 
 
 def hostile(rng: random.Random) -> bytes:
@@ -392,21 +397,21 @@ def hostile(rng: random.Random) -> bytes:
 def check_hostile(own: Translator, num: int, seed: int) -> None:
     rng = random.Random(seed)
     lines = [hostile(rng) for _ in range(num)]
-    answers = Answers(own, 24)
-    found = [answer for start in range(0, num, 500) for answer in answers.answer(lines[start : start + 500])]
+    answers = LineTranslator(own, 24)
+    found = [answer for start in range(0, num, 500) for answer in answers.translate_lines(lines[start : start + 500])]
     assert len(found) == num
     for number, (line, answer) in enumerate(zip(lines, found, strict=True)):
         assert answer.error is None, line
         assert answer.source == line.removesuffix(b"\r").decode("utf-8", errors="replace")
-        text = answer.ranked()[0].text
+        text = answer.n_best()[0].text
         assert "\n" not in text
         text.encode("utf-8")
         if not line.removesuffix(b"\r").strip(b" "):
             assert text == ""
         if number % 50 == 0:
-            assert json.loads(json_line(answers.record(number, answer)))["translation"] == text
+            assert json.loads(json_line(answers.to_json(number, answer)))["translation"] == text
     sample = rng.sample(range(num), 20)
-    alone = [Answers(own, 24).answer([lines[i]])[0] for i in sample]
+    alone = [LineTranslator(own, 24).translate_lines([lines[i]])[0] for i in sample]
     assert [answer.best for answer in alone] == [found[i].best for i in sample]
 
 
@@ -443,12 +448,12 @@ def test_an_ensemble_from_files_needs_one_vocabulary(tokenizer: Tokenizer, tmp_p
     other = Tokenizer.train(TokenizerConfig(vocab_size=308), [(line.upper(), line) for line in TEXT])
     contents = []
     for name, vocabulary in (("a", tokenizer), ("b", tokenizer), ("c", other)):
-        config = RNNConfig(embedding=8, hidden=8, attention=AttentionConfig(heads=2, dim=8))
+        config = RNNConfig(embedding_dim=8, hidden_size=8, attention=AttentionConfig(heads=2, dim=8))
         torch.manual_seed(1)
-        model = build(config, vocabulary.source_size, vocabulary.target_size, joint=True)
+        model = build_model(config, vocabulary.source_size, vocabulary.target_size, joint=True)
         stored = {"model": dataclasses.asdict(config), "search": {}}
         checkpoint.save(
-            tmp_path / name, {"config": stored, "tokenizer": vocabulary.state(), "model": model.state_dict()}
+            tmp_path / name, {"config": stored, "tokenizer": vocabulary.state_dict(), "model": model.state_dict()}
         )
         contents.append(checkpoint.load(tmp_path / name))
     both = Translator.from_checkpoints(contents[:2], own.config, CPU)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from nmt.attention import AttentionConfig
-from nmt.models import TransformerConfig, build
-from nmt.models.layers import sinusoids
+from nmt.models import TransformerConfig, build_model
+from nmt.models.layers import sinusoidal_embedding
 from nmt.models.transformer import Transformer
 from nmt.models.transformer_layers import EncoderLayer, TransformerEncoderConfig
 
@@ -25,18 +25,18 @@ def make(norm_position: str, activation: str, positions: str = "sinusoidal", tie
     """A small model whose parameters, norms and biases too, are all far from their initial values."""
     heads = {site: AttentionConfig(heads=HEADS) for site in ("encoder_self", "decoder_self", "attention")}
     config = TransformerConfig(
-        width=WIDTH,
-        feed_forward=FEED_FORWARD,
+        d_model=WIDTH,
+        ffn_dim=FEED_FORWARD,
         norm_position=norm_position,
         activation=activation,
         positions=positions,
         max_positions=LONGEST,
-        tie=tie,
+        tie_embeddings=tie,
         **LAYERS,
         **heads,
     )
     torch.manual_seed(0)
-    model = build(config, VOCAB, VOCAB, joint=True)
+    model = build_model(config, VOCAB, VOCAB, joint=True)
     assert isinstance(model, Transformer)
     return scrambled(model).double().eval()
 
@@ -147,7 +147,7 @@ HUGGING_FACE = {
 
 
 def hugging_face_state(ours: Transformer) -> dict[str, Tensor]:
-    table = sinusoids(0, LONGEST, WIDTH, ours.output.weight)
+    table = sinusoidal_embedding(0, LONGEST, WIDTH, ours.output.weight)
     return {
         "model.encoder.embed_positions.weight": table,
         "model.decoder.embed_positions.weight": table,
@@ -222,7 +222,9 @@ def test_swiglu_with_an_open_gate_is_their_swish(transformers: Any, name: str, n
 
 def test_position_table_is_theirs(transformers: Any) -> None:
     theirs = hugging_face(transformers, "Marian", "relu").model.encoder.embed_positions.weight
-    torch.testing.assert_close(sinusoids(0, LONGEST, WIDTH, theirs), theirs, rtol=0, atol=1e-7)  # theirs is float32
+    torch.testing.assert_close(
+        sinusoidal_embedding(0, LONGEST, WIDTH, theirs), theirs, rtol=0, atol=1e-7
+    )  # theirs is float32
 
 
 def test_one_step_after_the_other_is_their_generation(transformers: Any) -> None:
@@ -231,7 +233,7 @@ def test_one_step_after_the_other_is_their_generation(transformers: Any) -> None
     theirs = hugging_face(transformers, "Marian", "relu")
     theirs.load_state_dict(hugging_face_state(ours))
     memory = ours.encode(source, mask)
-    state, cache = ours.start(memory), None
+    state, cache = ours.init_state(memory), None
     for token in inputs.unbind(1):
         logits, _, state = ours.step(token, state, memory)
         expected = theirs(
@@ -277,12 +279,12 @@ def test_rms_norm_rotary_and_swiglu_are_llamas(transformers: Any) -> None:
     ours = scrambled(
         EncoderLayer(
             TransformerEncoderConfig(
-                width=WIDTH,
-                feed_forward=FEED_FORWARD,
+                d_model=WIDTH,
+                ffn_dim=FEED_FORWARD,
                 norm="rms",
                 positions="rotary",
                 activation="swiglu",
-                encoder_self=AttentionConfig(heads=HEADS),
+                encoder_self_attention=AttentionConfig(heads=HEADS),
             ),
             0,
         )

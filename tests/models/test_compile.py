@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from nmt.models import MODELS, Seq2Seq, build
+from nmt.models import MODELS, Seq2Seq, build_model
 from nmt.runtime.device import compile_modules
 
 WIRINGS = ("bahdanau", "input_feeding", "luong")
@@ -30,7 +30,7 @@ def pair(config: Any) -> tuple[Seq2Seq, Seq2Seq]:
 
 def build_seeded(config: Any) -> Seq2Seq:
     torch.manual_seed(0)
-    return build(config, 20, 20, joint=False)
+    return build_model(config, 20, 20, joint=False)
 
 
 def run(model: Seq2Seq, lengths: tuple[int, int]) -> tuple[torch.Tensor, list[torch.Tensor]]:

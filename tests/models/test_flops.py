@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nmt.models import MODELS, build
-from nmt.models.flops import LENGTH, flops_per_token, on_meta, parameters, parts
+from nmt.models import MODELS, build_model
+from nmt.models.flops import FLOPS_SEQUENCE_LENGTH, build_on_meta, flops_per_token, parameter_counts, parameter_groups
 
 V = 20
-S = LENGTH
+S = FLOPS_SEQUENCE_LENGTH
 
 
 def small_transformer(score: str) -> Any:
@@ -44,7 +44,7 @@ def test_parameters_of_a_small_transformer() -> None:
         "decoder": feed_forward + 3 * norm + norm,
         "output": V,  # its bias
     }
-    assert parameters(build(small_transformer("additive"), V, V, joint=True)) == expected
+    assert parameter_counts(build_model(small_transformer("additive"), V, V, joint=True)) == expected
 
 
 def test_parameters_of_a_small_rnn() -> None:
@@ -56,7 +56,7 @@ def test_parameters_of_a_small_rnn() -> None:
         "decoder": (8 * 8 + 8) + (4 * 8 * (6 + 8) + 2 * 4 * 8) + (8 + 8) * 6,  # bridge, cell, readout
         "output": V,
     }
-    assert parameters(build(small_rnn("additive"), V, V, joint=True)) == expected
+    assert parameter_counts(build_model(small_rnn("additive"), V, V, joint=True)) == expected
 
 
 @pytest.mark.parametrize(("score", "scores"), [("scaled", 2 * S * 8), ("additive", 4 * S * 8)])
@@ -95,7 +95,7 @@ def test_coverage_costs_one_more_product_and_a_window_saves() -> None:
 def test_recurrent_layers_cost_what_torch_counts_step_by_step(cell: str, wiring: str) -> None:
     config = small_rnn("dot")
     config.cell, config.wiring, config.encoder_layers, config.decoder_layers = cell, wiring, 2, 2
-    model = on_meta(config, V, V, joint=True).eval()
+    model = build_on_meta(config, V, V, joint=True).eval()
     ids = torch.zeros(1, S, dtype=torch.long, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
         model(ids, torch.ones_like(ids, dtype=torch.bool), ids)
@@ -107,13 +107,13 @@ def test_recurrent_layers_cost_what_torch_counts_step_by_step(cell: str, wiring:
 @pytest.mark.parametrize("tie", ["none", "output", "all"])
 def test_every_parameter_is_counted_once(architecture: str, tie: str) -> None:
     config = MODELS[architecture].config(tie=tie)
-    model = build(config, V, V, joint=True)
+    model = build_model(config, V, V, joint=True)
     total = sum(parameter.numel() for parameter in model.parameters())
-    counted = parameters(model)
+    counted = parameter_counts(model)
     assert sum(counted.values()) == total
     assert ("target_embedding" in counted) is (tie != "all")
-    assert set(parts(model)) == {name for name, _ in model.named_parameters()}
-    assert parameters(on_meta(config, V, V, joint=True)) == counted
+    assert set(parameter_groups(model)) == {name for name, _ in model.named_parameters()}
+    assert parameter_counts(build_on_meta(config, V, V, joint=True)) == counted
 
 
 def test_counting_leaves_the_generator_alone_and_numbers_finite() -> None:

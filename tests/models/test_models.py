@@ -8,23 +8,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from nmt.attention import CROSS, NORMALISERS, SCORES, WINDOWS, AttentionConfig
-from nmt.models import MODELS, Seq2Seq, build, without_effect
+from nmt.attention import CROSS, NORMALIZERS, SCORES, WINDOWS, AttentionConfig
+from nmt.models import MODELS, Seq2Seq, build_model, unused_options
 
 VOCAB = 19
 MIX = ["additive", "cosine"]
 CASES = list(product(MODELS, [*SCORES, MIX, "none"]))
-COMBINED = list(product(MODELS, NORMALISERS, [w for w, kind in WINDOWS.items() if CROSS in kind.sites]))
+COMBINED = list(product(MODELS, NORMALIZERS, [w for w, kind in WINDOWS.items() if CROSS in kind.attention_types]))
 SIZES = {"width": 8, "embedding": 8, "hidden": 8, "feed_forward": 12, "encoder_layers": 2, "decoder_layers": 2}
 
 
 def config(architecture: str, score: object = "scaled", attention: dict[str, Any] | None = None, **changes: Any) -> Any:
     base = MODELS[architecture].config()
     names = {field.name for field in dataclasses.fields(base)}
-    cross = AttentionConfig(score=score, heads=2, dim=4, width=2, top=2)
+    cross = AttentionConfig(score=score, heads=2, dim=4, window_size=2, top_k=2)
     base = dataclasses.replace(base, **{key: value for key, value in SIZES.items() if key in names})
     for site in {"encoder_self", "decoder_self"} & names:
-        changes.setdefault(site, AttentionConfig(score="scaled", heads=2, width=2))
+        changes.setdefault(site, AttentionConfig(score="scaled", heads=2, window_size=2))
     base = dataclasses.replace(base, attention=dataclasses.replace(cross, **(attention or {})), **changes)
     base.validate()
     return base
@@ -32,7 +32,7 @@ def config(architecture: str, score: object = "scaled", attention: dict[str, Any
 
 def make(chosen: Any, *, source: int = VOCAB, target: int = VOCAB) -> Seq2Seq:
     torch.manual_seed(0)
-    model = build(chosen, source, target, joint=True).double().eval()
+    model = build_model(chosen, source, target, joint=True).double().eval()
     with torch.no_grad():  # away from the first values, so that every part matters
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -134,7 +134,7 @@ def test_states_are_batch_first(architecture: str) -> None:
     """Search reorders rows without knowing the model: swapping all states swaps the results."""
     model, (source, mask, inputs) = make(config(architecture, MIX, {"window": "local_m"})), batch()
     memory = model.encode(source, mask)
-    state = model.start(memory)
+    state = model.init_state(memory)
     for t in range(3):
         _, _, state = model.step(inputs[:, t], state, memory)
     order = torch.tensor([2, 0, 1])
@@ -158,12 +158,12 @@ def test_a_forked_row_goes_on_as_what_it_was_forked_from(architecture: str, rese
     same[to] = same[of]
 
     def last_logits(told: Tensor, *, fork: bool) -> Tensor:
-        start = {name: tensor.expand(6, *tensor.shape[1:]).clone() for name, tensor in model.start(memory).items()}
-        state = model.reserve(start, reserved) if reserved else start
+        start = {name: tensor.expand(6, *tensor.shape[1:]).clone() for name, tensor in model.init_state(memory).items()}
+        state = model.allocate_cache(start, reserved) if reserved else start
         for step in range(5):
             _, _, state = model.step(told[:, step], state, memory)
         if fork:
-            model.fork(state, to, of, since)
+            model.reorder_state(state, to, of, since)
         return model.step(tokens[:, 0], state, memory)[0]
 
     torch.testing.assert_close(last_logits(tokens, fork=True), last_logits(same, fork=False))
@@ -175,7 +175,9 @@ def test_scores_and_windows_change_their_own_parameters_only(architecture: str) 
     found = []
     for score, window in [*((score, "global") for score in SCORES), (MIX, "global"), ("dot", "local_p")]:
         torch.manual_seed(0)
-        parameters = build(config(architecture, score, {"window": window}), VOCAB, VOCAB, joint=True).named_parameters()
+        parameters = build_model(
+            config(architecture, score, {"window": window}), VOCAB, VOCAB, joint=True
+        ).named_parameters()
         found.append({name: p for name, p in parameters if ".scores." not in name and ".window." not in name})
     for other in found[1:]:
         assert other.keys() == found[0].keys()
@@ -210,13 +212,13 @@ def test_ties(architecture: str, tie: str) -> None:
 @pytest.mark.parametrize("architecture", MODELS)
 def test_tying_all_needs_one_vocabulary(architecture: str) -> None:
     with pytest.raises(ValueError, match=r"model.tie=all: needs one vocabulary.*data.tokenizer.joint=true"):
-        build(config(architecture, tie="all"), 5, 6, joint=False)
+        build_model(config(architecture, tie="all"), 5, 6, joint=False)
 
 
 def test_tying_all_needs_one_width() -> None:
     for architecture, change in (("transformer_rnn", {"embedding": 6}), ("rnn_transformer", {"embedding": 6})):
         with pytest.raises(ValueError, match=r"model.tie=all: source embeddings are . wide and target embeddings ."):
-            build(config(architecture, tie="all", **change), 5, 5, joint=True)
+            build_model(config(architecture, tie="all", **change), 5, 5, joint=True)
 
 
 @pytest.mark.parametrize("architecture", MODELS)
@@ -240,9 +242,9 @@ def test_attention_dropout_acts_in_training_and_not_on_the_record(architecture: 
 
 
 def test_options_without_effect_are_named() -> None:
-    assert without_effect(MODELS["transformer"].config()) == []
+    assert unused_options(MODELS["transformer"].config()) == []
     chosen = config("transformer", "dot", {"top": 4, "width": 3, "divisor": "2", "positions": 9})
-    found = without_effect(chosen)
+    found = unused_options(chosen)
     assert {line for line in found if "model.attention." in line} == {
         "model.attention.top=4",
         "model.attention.width=3",
@@ -250,18 +252,18 @@ def test_options_without_effect_are_named() -> None:
         "model.attention.positions=9",
     }
     used = {"top": 4, "width": 3, "normaliser": "top_k", "window": "local_m"}
-    assert not any("model.attention." in line for line in without_effect(config("transformer", "dot", used)))
+    assert not any("model.attention." in line for line in unused_options(config("transformer", "dot", used)))
     in_a_layer = {"top": 4, "width": 10, "layers": [{}, {"normaliser": "top_k"}]}
-    assert not any("model.attention.top" in line for line in without_effect(config("transformer", "dot", in_a_layer)))
-    assert "model.attention.heads=2" in without_effect(config("rnn", "none"))
+    assert not any("model.attention.top" in line for line in unused_options(config("transformer", "dot", in_a_layer)))
+    assert "model.attention.heads=2" in unused_options(config("rnn", "none"))
 
 
 @pytest.mark.parametrize("architecture", MODELS)
 def test_learned_scalars_are_reported_per_head(architecture: str) -> None:
     model = make(config(architecture, ["hybrid", "cosine"]))
-    found = model.quantities()
+    found = model.learned_scalars()
     assert {name.rpartition(".")[0].rpartition(".")[2] for name in found} == {"hybrid", "cosine"}
     gates = [values for name, values in found.items() if name.endswith("hybrid.gate")]
     assert gates
     assert all(len(values) == 1 and 0 < values[0] < 1 for values in gates)
-    assert make(config(architecture, "dot")).quantities() == {}
+    assert make(config(architecture, "dot")).learned_scalars() == {}

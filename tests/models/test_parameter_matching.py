@@ -11,12 +11,12 @@ import torch
 
 from nmt import checkpoint, models, train
 from nmt.attention import NONE, SCORES
-from nmt.cli.compose import Config, command
+from nmt.cli.compose import Config, run_command
 from nmt.inference.translator import Translator
 from nmt.models import MODELS
 from nmt.models.flops import flops_per_token
-from nmt.models.parameter_matching import matched
-from nmt.options import differences, node, to_primitive
+from nmt.models.parameter_matching import match_parameters
+from nmt.options import diff, get_node, to_dict
 
 VOCABULARY = 2000  # of the built-in pair
 CHOICES = (*SCORES, NONE)
@@ -31,25 +31,25 @@ def config_of(architecture: str, score: str, **changes: Any) -> Any:
 
 
 def number_of_parameters(config: Any) -> int:
-    model = models.build(config, VOCABULARY, VOCABULARY, joint=True)
+    model = models.build_model(config, VOCABULARY, VOCABULARY, joint=True)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def match(config: Any) -> tuple[Any, str]:
-    return matched(config, VOCABULARY, VOCABULARY, joint=True)
+    return match_parameters(config, VOCABULARY, VOCABULARY, joint=True)
 
 
 @pytest.mark.parametrize("score", CHOICES)
 @pytest.mark.parametrize("architecture", MODELS)
 def test_every_score_gets_the_parameters_of_the_reference(architecture: str, score: str) -> None:
     config = config_of(architecture, score, match="parameters")
-    before = to_primitive(config)
+    before = to_dict(config)
     found, text = match(config)
     reference = number_of_parameters(config_of(architecture, "scaled"))
     number = number_of_parameters(found)
     assert abs(number / reference - 1) <= 0.005
-    assert to_primitive(config) == before
-    changed = differences(before, to_primitive(found))
+    assert to_dict(config) == before
+    changed = diff(before, to_dict(found))
     assert all(line.startswith(f"{config.match_width}: ") for line in changed)
     off = 100 * (number / reference - 1)
     ending = f", {number:,} parameters, reference (scaled) {reference:,}: {off:+.2f} %"
@@ -162,7 +162,7 @@ def test_what_cannot_be_matched(architecture: str, score: str, changes: dict[str
     config = config_of(architecture, score, match="parameters")
     for path, value in changes.items():
         parent, _, name = path.rpartition(".")
-        setattr(node(config, parent), name, value)
+        setattr(get_node(config, parent), name, value)
     with pytest.raises(ValueError, match="match") as refused:
         match(config)
     assert all(message in str(refused.value) for message in messages), str(refused.value)
@@ -200,7 +200,7 @@ def run(*arguments: str) -> tuple[int, str]:
     code = 0
     with contextlib.redirect_stderr(io.StringIO()) as err:
         try:
-            command(train.main, Config, "train", [*TINY, *arguments])
+            run_command(train.main, Config, "train", [*TINY, *arguments])
         except SystemExit as stop:
             code = int(stop.code or 0)
         finally:

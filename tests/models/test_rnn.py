@@ -7,21 +7,21 @@ import pytest
 import torch
 
 from nmt.attention import SCORES, AttentionConfig
-from nmt.models import Seq2Seq, build
+from nmt.models import Seq2Seq, build_model
 from nmt.models.rnn import RNNConfig
-from nmt.models.rnn_decoder import WIRINGS
+from nmt.models.rnn_decoder import DECODERS
 from nmt.models.rnn_layers import CELLS
 
 VOCAB = 19
-CASES = list(product(WIRINGS, CELLS, [*SCORES, "none"]))
+CASES = list(product(DECODERS, CELLS, [*SCORES, "none"]))
 
 
 def config(wiring: str = "input_feeding", cell: str = "lstm", score: str = "additive", **changes: object) -> RNNConfig:
     base = RNNConfig(
         cell=cell,
-        wiring=wiring,
-        embedding=6,
-        hidden=8,
+        decoder=wiring,
+        embedding_dim=6,
+        hidden_size=8,
         encoder_layers=2,
         decoder_layers=2,
         attention=AttentionConfig(score=score, dim=5),
@@ -31,7 +31,7 @@ def config(wiring: str = "input_feeding", cell: str = "lstm", score: str = "addi
 
 def make(chosen: RNNConfig, seed: int = 0, **sizes: int) -> Seq2Seq:
     torch.manual_seed(seed)
-    model = build(chosen, sizes.get("source", VOCAB), sizes.get("target", VOCAB), joint=True).double().eval()
+    model = build_model(chosen, sizes.get("source", VOCAB), sizes.get("target", VOCAB), joint=True).double().eval()
     with torch.no_grad():  # away from the small initial values, so that every part matters
         for parameter in model.parameters():
             parameter.mul_(2.0)
@@ -63,18 +63,18 @@ def test_forward_equals_its_definition_by_steps(wiring: str, cell: str, score: s
         assert record.cross.shape == (3, 1, 1, 6, 7)
 
 
-@pytest.mark.parametrize("wiring", WIRINGS)
+@pytest.mark.parametrize("wiring", DECODERS)
 def test_without_attention_the_source_is_one_vector(wiring: str) -> None:
     """The memory holds nothing else, and the decoder follows it."""
     model, (source, mask, inputs) = make(config(wiring, score="none")), batch()
     memory = model.encode(source, mask)
     assert set(memory) == {"mask", "summary"}
     swapped = {**memory, "summary": memory["summary"].flip(0)}
-    found = [model.step(inputs[:1, 0].expand(3), model.start(one), one)[0] for one in (memory, swapped)]
+    found = [model.step(inputs[:1, 0].expand(3), model.init_state(one), one)[0] for one in (memory, swapped)]
     torch.testing.assert_close(found[0], found[1].flip(0))
 
 
-@pytest.mark.parametrize(("wiring", "cell"), list(product(WIRINGS, CELLS)))
+@pytest.mark.parametrize(("wiring", "cell"), list(product(DECODERS, CELLS)))
 def test_scores_change_their_own_parameters_only(wiring: str, cell: str) -> None:
     """The shapes of all parameters outside the attention are the same for every score, and for none."""
     shapes = []
@@ -109,8 +109,8 @@ def test_every_option_changes_the_model(change: dict[str, object]) -> None:
 
 def test_bridge_zero_starts_without_the_source() -> None:
     model, (source, mask, _) = make(config(bridge="zero")), batch()
-    assert all((tensor == 0).all() for tensor in model.start(model.encode(source, mask)).values())
-    assert make(config()).start(make(config()).encode(source, mask))["hidden"].abs().sum() > 0
+    assert all((tensor == 0).all() for tensor in model.init_state(model.encode(source, mask)).values())
+    assert make(config()).init_state(make(config()).encode(source, mask))["hidden"].abs().sum() > 0
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,6 @@ def test_impossible_configurations(change: dict[str, object], message: str) -> N
 
 
 def test_none_as_the_setting_of_the_one_layer_is_none() -> None:
-    chosen = config(attention=AttentionConfig(score="dot", layers=[{"score": "none"}]))
+    chosen = config(attention=AttentionConfig(score="dot", per_layer=[{"score": "none"}]))
     chosen.validate()
     assert make(chosen)(*batch(), attention=True)[1] is None

@@ -7,25 +7,30 @@ import pytest
 import torch
 from torch import Tensor
 
-from nmt.attention import DECODER, ENCODER, NORMALISERS, SCORES, WINDOWS, AttentionConfig
-from nmt.models import Seq2Seq, build
-from nmt.models.layers import ACTIVATIONS, NORMS, POSITIONS, FeedForward, Positions, sinusoids
+from nmt.attention import DECODER_SELF, ENCODER_SELF, NORMALIZERS, SCORES, WINDOWS, AttentionConfig
+from nmt.models import Seq2Seq, build_model
+from nmt.models.layers import ACTIVATIONS, NORMS, POSITIONS, FeedForward, PositionalEmbedding, sinusoidal_embedding
 from nmt.models.transformer import TransformerConfig, _kept
 
 VOCAB = 19
-SELF = [(window, site) for window, kind in WINDOWS.items() for site in kind.sites if site in (ENCODER, DECODER)]
+SELF = [
+    (window, site)
+    for window, kind in WINDOWS.items()
+    for site in kind.attention_types
+    if site in (ENCODER_SELF, DECODER_SELF)
+]
 
 
 def config(**changes: object) -> TransformerConfig:
     heads = AttentionConfig(score="scaled", heads=2)
     base = TransformerConfig(
-        width=8,
-        feed_forward=12,
+        d_model=8,
+        ffn_dim=12,
         encoder_layers=2,
         decoder_layers=2,
         attention=heads,
-        encoder_self=heads,
-        decoder_self=heads,
+        encoder_self_attention=heads,
+        decoder_self_attention=heads,
     )
     base = dataclasses.replace(base, **changes)
     base.validate()
@@ -34,7 +39,7 @@ def config(**changes: object) -> TransformerConfig:
 
 def make(chosen: TransformerConfig) -> Seq2Seq:
     torch.manual_seed(0)
-    model = build(chosen, VOCAB, VOCAB, joint=True).double().eval()
+    model = build_model(chosen, VOCAB, VOCAB, joint=True).double().eval()
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -63,10 +68,10 @@ def test_cached_steps_equal_the_whole(norm: str, norm_position: str, positions: 
 
 @pytest.mark.parametrize(
     ("score", "normaliser", "window", "site"),
-    [(score, normaliser, *place) for score, normaliser, place in product(SCORES, NORMALISERS, SELF)],
+    [(score, normaliser, *place) for score, normaliser, place in product(SCORES, NORMALIZERS, SELF)],
 )
 def test_self_attention_of_every_kind_by_steps(score: str, normaliser: str, window: str, site: str) -> None:
-    own = AttentionConfig(score=score, heads=2, normaliser=normaliser, top=3, window=window, width=2)
+    own = AttentionConfig(score=score, heads=2, normalizer=normaliser, top_k=3, window=window, window_size=2)
     model, (source, mask, inputs) = make(config(positions="rotary", **{site: own})), batch()
     whole, _ = model(source, mask, inputs)
     torch.testing.assert_close(Seq2Seq.forward(model, source, mask, inputs)[0], whole)
@@ -97,9 +102,9 @@ def test_self_attention_of_every_kind_by_steps(score: str, normaliser: str, wind
         {"tie": "all"},
         {"attention": AttentionConfig(score="none")},
         {"attention": AttentionConfig(score="scaled", heads=4)},
-        {"attention": AttentionConfig(score="scaled", heads=2, layers=[{"score": "additive"}, {"score": "dot"}])},
+        {"attention": AttentionConfig(score="scaled", heads=2, per_layer=[{"score": "additive"}, {"score": "dot"}])},
         {"encoder_self": AttentionConfig(score="cosine", heads=2)},
-        {"decoder_self": AttentionConfig(score="scaled", heads=2, window="sliding", width=1)},
+        {"decoder_self": AttentionConfig(score="scaled", heads=2, window="sliding", window_size=1)},
     ],
 )
 def test_every_option_changes_the_model(change: dict[str, object]) -> None:
@@ -110,7 +115,7 @@ def test_every_option_changes_the_model(change: dict[str, object]) -> None:
 
 def test_settings_of_single_layers() -> None:
     low_high = [{"score": "additive"}, {"score": "dot", "normaliser": "sparsemax"}]
-    own = AttentionConfig(score="scaled", heads=2, layers=low_high)
+    own = AttentionConfig(score="scaled", heads=2, per_layer=low_high)
     model = make(config(attention=own, encoder_self=own, decoder_self=own))
     for part in ("encoder.layers", "decoder.layers"):
         found = [layer.attention.names for layer in model.get_submodule(part)]
@@ -131,13 +136,13 @@ def test_without_cross_attention_the_source_is_one_vector() -> None:
     values, _ = model.encoder(model.source_embedding(source), mask)
     torch.testing.assert_close(memory["summary"][1], values[1, :6].mean(0))
     swapped = {**memory, "summary": memory["summary"].flip(0)}
-    found = [model.step(inputs[:1, 0].expand(2), model.start(one), one)[0] for one in (memory, swapped)]
+    found = [model.step(inputs[:1, 0].expand(2), model.init_state(one), one)[0] for one in (memory, swapped)]
     torch.testing.assert_close(found[0], found[1].flip(0))
     assert not torch.allclose(*found)
 
 
 def test_a_layer_without_attention_beside_one_with_it() -> None:
-    own = AttentionConfig(score="scaled", heads=2, layers=[{"score": "none"}, {}])
+    own = AttentionConfig(score="scaled", heads=2, per_layer=[{"score": "none"}, {}])
     model, given = make(config(attention=own)), batch()
     logits, record = model(*given, attention=True)
     assert record.cross.shape == (2, 1, 2, 13, 15)
@@ -145,7 +150,7 @@ def test_a_layer_without_attention_beside_one_with_it() -> None:
 
 
 def test_sinusoids_follow_the_paper() -> None:
-    table = sinusoids(3, 2, 6, torch.zeros(1, dtype=torch.float64))
+    table = sinusoidal_embedding(3, 2, 6, torch.zeros(1, dtype=torch.float64))
     for row, position in enumerate((3, 4)):
         for i in range(3):
             angle = torch.tensor(position / 10000 ** (2 * i / 6), dtype=torch.float64)
@@ -158,7 +163,7 @@ def test_sentences_longer_than_the_learned_table_are_refused() -> None:
     model, (source, mask, inputs) = make(chosen), batch()
     with pytest.raises(ValueError, match=r"15 tokens is longer than model.max_positions=14.*sinusoidal or rotary"):
         model(source, mask, inputs)
-    positions = Positions("learned", 8, 14)
+    positions = PositionalEmbedding("learned", 8, 14)
     torch.testing.assert_close(positions(torch.zeros(1, 2, 8), start=12)[0], positions.table[12:])
 
 

@@ -12,8 +12,8 @@ import torch
 
 from nmt.attention import AttentionConfig
 from nmt.data import BOS, EOS, PAD, source_batch
-from nmt.models import MODELS, Seq2Seq, build
-from nmt.search import SearchConfig, decode, expected_utilities, sample, search
+from nmt.models import MODELS, Seq2Seq, build_model
+from nmt.search import SearchConfig, decode, expected_utilities, sample, translate_batch
 
 CPU = torch.device("cpu")
 VOCAB, LONGEST = 7, 2
@@ -27,7 +27,7 @@ def make(seed: int, kind: str = "rnn", vocab: int = VOCAB) -> Seq2Seq:
     config = dataclasses.replace(base, tie="none", attention=AttentionConfig(heads=2, dim=4), **sizes)
     for site in {"encoder_self", "decoder_self"} & names:
         setattr(config, site, AttentionConfig(heads=2))
-    model = build(config, vocab, vocab, joint=True).double().eval()
+    model = build_model(config, vocab, vocab, joint=True).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.4)
@@ -74,10 +74,12 @@ def test_frequencies_are_the_models_probabilities(seed: int, changes: dict[str, 
     """Pearson's chi-square test at one in a million."""
     num = 3000
     model = make(seed, list(MODELS)[seed % 4])
-    config = SearchConfig(method="sample", num_best=num, max_ratio=0.0, max_extra=LONGEST, seed=seed, **changes)
+    config = SearchConfig(
+        method="sample", n_best=num, max_length_ratio=0.0, max_length_offset=LONGEST, seed=seed, **changes
+    )
     config.validate()
     source, mask = source_batch([[4, 5, 6]])
-    (found,) = search(model, source, mask, config)
+    (found,) = translate_batch(model, source, mask, config)
     counts = Counter(tuple(h.tokens) for h in found)
     expected = probabilities(model, [4, 5, 6], config)
     assert sum(expected.values()) == pytest.approx(1.0)
@@ -99,7 +101,7 @@ def test_samples_have_the_models_probability_and_do_not_depend_on_the_batch(kind
     model = make(1, kind, 20).float()
     rng = random.Random(2)
     sources = [[rng.randrange(4, 20) for _ in range(length)] for length in [5, 1, 9, 3, 7, 7, 2, 0, 12, 4]]
-    config = SearchConfig(method="sample", num_best=3, max_ratio=1.0, top_p=0.9)
+    config = SearchConfig(method="sample", n_best=3, max_length_ratio=1.0, top_p=0.9)
     results = []
     for size in (1, 4, 64):
         order = list(range(len(sources)))
@@ -124,7 +126,7 @@ def test_samples_have_the_models_probability_and_do_not_depend_on_the_batch(kind
 def test_a_draw_does_not_depend_on_how_many_others_there_are(seed: int) -> None:
     model = make(seed, list(MODELS)[seed % 4], 20)
     source, mask = source_batch([[4, 9, 6], [8]])
-    few = SearchConfig(method="sample", num_best=1, max_ratio=0.0, max_extra=3, seed=seed)
+    few = SearchConfig(method="sample", n_best=1, max_length_ratio=0.0, max_length_offset=3, seed=seed)
     found = [[h.tokens for h in drawn] for drawn in sample(model, source, mask, few)]
     for changes in ({"num_best": 3}, {"method": "mbr", "samples": 40}, {"num_best": 2, "max_extra": 9}):
         other = sample(model, source, mask, dataclasses.replace(few, **changes))
@@ -138,12 +140,12 @@ def test_a_cold_sample_is_greedy_and_a_prefix_appears() -> None:
         model = make(seed, vocab=20)
         source, mask = source_batch([[4, 9, 6], [8]])
         limits = {"max_ratio": 1.0, "max_extra": 3}
-        cold = search(model, source, mask, SearchConfig(method="sample", temperature=1e-7, num_best=2, **limits))
-        greedy = search(model, source, mask, SearchConfig(beam=1, **limits))
+        cold = translate_batch(model, source, mask, SearchConfig(method="sample", temperature=1e-7, n_best=2, **limits))
+        greedy = translate_batch(model, source, mask, SearchConfig(beam_size=1, **limits))
         for drawn, (best,) in zip(cold, greedy, strict=True):
             assert [h.tokens for h in drawn] == [best.tokens] * 2
-        config = SearchConfig(method="sample", num_best=4, **limits)
-        for found in search(model, source, mask, config, prefixes=[[7, 7], [5, 6]]):
+        config = SearchConfig(method="sample", n_best=4, **limits)
+        for found in translate_batch(model, source, mask, config, prefixes=[[7, 7], [5, 6]]):
             assert {tuple(h.tokens[:2]) for h in found} in ({(7, 7)}, {(5, 6)})
 
 

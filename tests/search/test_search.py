@@ -14,11 +14,11 @@ from torch import Tensor
 
 from nmt.attention import SCORES, AttentionConfig
 from nmt.data import BOS, EOS, PAD, source_batch
-from nmt.models import MODELS, Seq2Seq, build
-from nmt.models.rnn_decoder import WIRINGS
-from nmt.search import BeamSearch, Ensemble, Hypothesis, SearchConfig, decode, plan, search
-from nmt.search.beam_search import _slots, _top
-from nmt.search.decoder_state import Rows
+from nmt.models import MODELS, Seq2Seq, build_model
+from nmt.models.rnn_decoder import DECODERS
+from nmt.search import BeamSearch, Ensemble, Hypothesis, SearchConfig, decode, make_decode_batches, translate_batch
+from nmt.search.beam_search import _assign_slots, _blocked_topk
+from nmt.search.decoder_state import DecoderRows
 
 CPU = torch.device("cpu")
 KINDS = list(itertools.product(MODELS, [*SCORES, ["additive", "cosine"], "none"]))
@@ -41,7 +41,7 @@ def make(
         changes.setdefault(site, AttentionConfig(heads=2))
     changes.setdefault("attention", AttentionConfig(score=score, heads=2, dim=4))
     config = dataclasses.replace(base, tie="none", **{**sizes, **changes})
-    model = build(config, vocab, vocab, joint=True).double().eval()
+    model = build_model(config, vocab, vocab, joint=True).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(sharpness**0.5)
@@ -67,14 +67,14 @@ def log_prob(model: Seq2Seq, ids: Sequence[int], tokens: Sequence[int]) -> float
 
 
 def norm(config: SearchConfig, length: int) -> float:
-    base = length if config.length_norm == "power" else (5 + length) / 6
+    base = length if config.length_normalization == "power" else (5 + length) / 6
     return float(base**config.length_penalty)
 
 
 def limits(config: SearchConfig, length: int) -> tuple[int, int]:
     """Fewest and most tokens of a translation."""
-    most = math.ceil(config.max_ratio * length) + config.max_extra
-    return min(math.ceil(config.min_ratio * length) + config.min_extra, most), most
+    most = math.ceil(config.max_length_ratio * length) + config.max_length_offset
+    return min(math.ceil(config.min_length_ratio * length) + config.min_length_offset, most), most
 
 
 def plain_beam(model: Seq2Seq, ids: Sequence[int], config: SearchConfig) -> Scored:
@@ -93,17 +93,17 @@ def plain_beam(model: Seq2Seq, ids: Sequence[int], config: SearchConfig) -> Scor
                     continue
                 found.append((total + value, tokens, token))
         found.sort(key=lambda entry: -entry[0])
-        found = found[: 2 * config.beam if config.beam > 1 else 1]
+        found = found[: 2 * config.beam_size if config.beam_size > 1 else 1]
         finished += [(t / norm(config, length + 1), t, tokens) for t, tokens, token in found if token == EOS]
-        live = [(t, [*tokens, token]) for t, tokens, token in found if token != EOS][: config.beam]
-        if config.stop == "beam":
-            ended += sum(token == EOS for _, _, token in found[: config.beam])
-            best = sorted((score for score, _, _ in finished), reverse=True)[: config.num_best]
-            worst = best[-1] if len(best) == config.num_best else -math.inf
-            live = [one for one in live if one[0] / norm(config, most + 1) > worst and ended < config.beam]
+        live = [(t, [*tokens, token]) for t, tokens, token in found if token != EOS][: config.beam_size]
+        if config.early_stopping == "beam":
+            ended += sum(token == EOS for _, _, token in found[: config.beam_size])
+            best = sorted((score for score, _, _ in finished), reverse=True)[: config.n_best]
+            worst = best[-1] if len(best) == config.n_best else -math.inf
+            live = [one for one in live if one[0] / norm(config, most + 1) > worst and ended < config.beam_size]
         if not live:
             break
-    return sorted(finished, key=lambda entry: -entry[0])[: config.num_best]
+    return sorted(finished, key=lambda entry: -entry[0])[: config.n_best]
 
 
 def every(model: Seq2Seq, ids: Sequence[int], vocab: int, config: SearchConfig) -> Scored:
@@ -119,12 +119,27 @@ def every(model: Seq2Seq, ids: Sequence[int], vocab: int, config: SearchConfig) 
 
 
 CONFIGS = [
-    SearchConfig(beam=2, num_best=2, length_penalty=0.0, max_ratio=0.0, max_extra=5),
-    SearchConfig(beam=3, num_best=1, length_penalty=1.0, max_ratio=1.0, max_extra=3),
-    SearchConfig(beam=3, num_best=3, length_penalty=0.8, length_norm="gnmt", max_ratio=0.0, max_extra=6),
-    SearchConfig(beam=4, num_best=2, length_penalty=2.0, max_ratio=0.0, max_extra=6, min_ratio=0.5, min_extra=1),
-    SearchConfig(beam=1, max_ratio=1.0, max_extra=3),
-    SearchConfig(beam=3, num_best=2, stop="beam", max_ratio=1.0, max_extra=6),
+    SearchConfig(beam_size=2, n_best=2, length_penalty=0.0, max_length_ratio=0.0, max_length_offset=5),
+    SearchConfig(beam_size=3, n_best=1, length_penalty=1.0, max_length_ratio=1.0, max_length_offset=3),
+    SearchConfig(
+        beam_size=3,
+        n_best=3,
+        length_penalty=0.8,
+        length_normalization="gnmt",
+        max_length_ratio=0.0,
+        max_length_offset=6,
+    ),
+    SearchConfig(
+        beam_size=4,
+        n_best=2,
+        length_penalty=2.0,
+        max_length_ratio=0.0,
+        max_length_offset=6,
+        min_length_ratio=0.5,
+        min_length_offset=1,
+    ),
+    SearchConfig(beam_size=1, max_length_ratio=1.0, max_length_offset=3),
+    SearchConfig(beam_size=3, n_best=2, early_stopping="beam", max_length_ratio=1.0, max_length_offset=6),
 ]
 
 
@@ -132,7 +147,7 @@ def check_plain(seed: int, kind: str, score: Any, config: SearchConfig) -> None:
     """The batched search with caches, shared memory and its stopping rule finds what the plain one finds."""
     model = make(seed, 9, kind, score)
     source, mask = source_batch(SOURCES)
-    for ids, found in zip(SOURCES, search(model, source, mask, config), strict=True):
+    for ids, found in zip(SOURCES, translate_batch(model, source, mask, config), strict=True):
         expected = plain_beam(model, ids, config)
         assert [h.tokens for h in found] == [tokens for _, _, tokens in expected]
         np.testing.assert_allclose([h.score for h in found], [value for value, _, _ in expected], atol=1e-9)
@@ -146,7 +161,7 @@ def check_wide(seed: int, kind: str, score: Any, config: SearchConfig) -> None:
     limits = {"max_ratio": 0.0, "max_extra": 2, "min_ratio": 0.0, "min_extra": 0}
     config = dataclasses.replace(config, beam=16, num_best=8, stop="bound", **limits)
     source, mask = source_batch(SOURCES[:2])
-    for ids, found in zip(SOURCES[:2], search(model, source, mask, config), strict=True):
+    for ids, found in zip(SOURCES[:2], translate_batch(model, source, mask, config), strict=True):
         expected = every(model, ids, vocab, config)[:8]
         assert [h.tokens for h in found] == [tokens for _, _, tokens in expected]
         np.testing.assert_allclose([h.score for h in found], [value for value, _, _ in expected], atol=1e-9)
@@ -156,7 +171,7 @@ def check_twice(seed: int, kind: str, score: Any, config: SearchConfig) -> None:
     """An ensemble of one model twice is that model."""
     model = make(seed, 9, kind, score)
     source, mask = source_batch(SOURCES)
-    once, twice = (search(m, source, mask, config) for m in (model, Ensemble([model, model])))
+    once, twice = (translate_batch(m, source, mask, config) for m in (model, Ensemble([model, model])))
     assert [[h.tokens for h in found] for found in once] == [[h.tokens for h in found] for found in twice]
     for one, two in zip(once, twice, strict=True):
         np.testing.assert_allclose([h.score for h in one], [h.score for h in two], atol=1e-9)
@@ -167,8 +182,8 @@ def check_prefix(seed: int, kind: str, score: Any, config: SearchConfig) -> None
     model = make(seed, 9, kind, score)
     source, mask = source_batch(SOURCES)
     prefixes = [[7, 1], [], [4, 6, 8, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5], [8]]
-    found = search(model, source, mask, config, prefixes=prefixes)
-    free = search(model, source, mask, config)
+    found = translate_batch(model, source, mask, config, prefixes=prefixes)
+    free = translate_batch(model, source, mask, config)
     assert [h.tokens for h in found[1]] == [h.tokens for h in free[1]]
     for ids, prefix, hypotheses in zip(SOURCES, prefixes, found, strict=True):
         assert hypotheses
@@ -198,12 +213,12 @@ def test_equalities_of_every_model_with_many_seeds(check: Any, kind: str, score:
 @pytest.mark.parametrize("kind", MODELS)
 def test_long_translations(kind: str) -> None:
     """Beyond the room that a cache has at first."""
-    config = SearchConfig(beam=2, max_ratio=0.0, max_extra=45)
+    config = SearchConfig(beam_size=2, max_length_ratio=0.0, max_length_offset=45)
     for seed in range(2):
         model = make(seed, 9, kind, "scaled")
         model.output.bias.data[EOS] = -1e4
         source, mask = source_batch(SOURCES[:2])
-        for ids, found in zip(SOURCES, search(model, source, mask, config), strict=False):
+        for ids, found in zip(SOURCES, translate_batch(model, source, mask, config), strict=False):
             assert [h.tokens for h in found] == [tokens for _, _, tokens in plain_beam(model, ids, config)]
             assert len(found[0].tokens) == 45
 
@@ -218,14 +233,17 @@ def test_the_plain_search_finds_the_same(seed: int, config: SearchConfig) -> Non
 @pytest.mark.parametrize(
     ("kind", "changes"),
     [
-        *(("rnn", {"wiring": wiring, "cell": cell}) for wiring in WIRINGS for cell in ("gru", "lstm")),
+        *(("rnn", {"wiring": wiring, "cell": cell}) for wiring in DECODERS for cell in ("gru", "lstm")),
         ("transformer", {"positions": "rotary", "norm_position": "post"}),
-        ("transformer", {"positions": "learned", "decoder_self": AttentionConfig(heads=2, window="sliding", width=1)}),
+        (
+            "transformer",
+            {"positions": "learned", "decoder_self": AttentionConfig(heads=2, window="sliding", window_size=1)},
+        ),
         ("transformer", {"attention": AttentionConfig(score="additive", heads=2, coverage=True)}),
-        ("rnn", {"attention": AttentionConfig(score="hybrid", heads=2, dim=4, coverage=True, normaliser="sparsemax")}),
-        ("transformer", {"attention": AttentionConfig(score="dot", heads=2, window="local_m", width=1)}),
-        ("rnn", {"attention": AttentionConfig(score="dot", heads=2, dim=4, window="local_m", width=1)}),
-        ("rnn_transformer", {"attention": AttentionConfig(heads=2, window="local_p", width=1)}),
+        ("rnn", {"attention": AttentionConfig(score="hybrid", heads=2, dim=4, coverage=True, normalizer="sparsemax")}),
+        ("transformer", {"attention": AttentionConfig(score="dot", heads=2, window="local_m", window_size=1)}),
+        ("rnn", {"attention": AttentionConfig(score="dot", heads=2, dim=4, window="local_m", window_size=1)}),
+        ("rnn_transformer", {"attention": AttentionConfig(heads=2, window="local_p", window_size=1)}),
     ],
 )
 def test_wirings_windows_and_coverage(kind: str, changes: dict[str, Any]) -> None:
@@ -235,7 +253,7 @@ def test_wirings_windows_and_coverage(kind: str, changes: dict[str, Any]) -> Non
         model = make(seed, 9, kind, **changes)
         source, mask = source_batch(SOURCES)
         config = CONFIGS[seed % len(CONFIGS)]
-        for ids, found in zip(SOURCES, search(model, source, mask, config), strict=True):
+        for ids, found in zip(SOURCES, translate_batch(model, source, mask, config), strict=True):
             assert [h.tokens for h in found] == [tokens for _, _, tokens in plain_beam(model, ids, config)]
 
 
@@ -244,8 +262,8 @@ def test_weights_are_those_of_forced_decoding(seed: int) -> None:
     kind, score = [case for case in KINDS if case[1] != "none"][seed * 5 % 32]
     model = make(seed, 15, kind, score)
     source, mask = source_batch(SOURCES)
-    config = SearchConfig(beam=4, num_best=3, length_penalty=0.7, max_ratio=1.0, max_extra=4)
-    for ids, hypotheses in zip(SOURCES, search(model, source, mask, config, attention=True), strict=True):
+    config = SearchConfig(beam_size=4, n_best=3, length_penalty=0.7, max_length_ratio=1.0, max_length_offset=4)
+    for ids, hypotheses in zip(SOURCES, translate_batch(model, source, mask, config, attention=True), strict=True):
         alone, alone_mask = source_batch([ids])
         assert len(hypotheses) == 3
         for hypothesis in hypotheses:
@@ -259,8 +277,8 @@ def test_coverage_penalty(seed: int) -> None:
     """β Σ log min(Σ a, 1) of the forced weights is what the option adds."""
     model = make(seed, 9, "transformer", "scaled")
     source, mask = source_batch(SOURCES)
-    config = SearchConfig(beam=16, num_best=16, max_ratio=0.0, max_extra=3, coverage_penalty=0.4)
-    for ids, found in zip(SOURCES, search(model, source, mask, config), strict=True):
+    config = SearchConfig(beam_size=16, n_best=16, max_length_ratio=0.0, max_length_offset=3, coverage_penalty=0.4)
+    for ids, found in zip(SOURCES, translate_batch(model, source, mask, config), strict=True):
         alone, alone_mask = source_batch([ids])
         for h in found:
             _, record = model(alone, alone_mask, torch.tensor([[BOS, *h.tokens]]), attention=True)
@@ -269,7 +287,7 @@ def test_coverage_penalty(seed: int) -> None:
             assert h.score == pytest.approx(forced, abs=1e-9)
         assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
     with pytest.raises(ValueError, match=r"search.coverage_penalty=0.4: the model has no attention"):
-        search(make(seed, 9, "rnn", "none"), source, mask, config)
+        translate_batch(make(seed, 9, "rnn", "none"), source, mask, config)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -279,8 +297,12 @@ def test_no_sequence_comes_twice(seed: int) -> None:
     limits = {"max_ratio": 0.0, "max_extra": 14, "min_extra": 12, "beam": 3, "num_best": 3}
     repeated = 0
     for size in (1, 2, 3):
-        free = search(model, source, mask, SearchConfig(**limits))
-        for h in (h for found in search(model, source, mask, SearchConfig(**limits, no_repeat=size)) for h in found):
+        free = translate_batch(model, source, mask, SearchConfig(**limits))
+        for h in (
+            h
+            for found in translate_batch(model, source, mask, SearchConfig(**limits, no_repeat_ngram_size=size))
+            for h in found
+        ):
             grams = [tuple(h.tokens[i : i + size]) for i in range(len(h.tokens) - size + 1)]
             assert len(grams) == len(set(grams))
         for h in (h for found in free for h in found):
@@ -292,8 +314,8 @@ def test_no_sequence_comes_twice(seed: int) -> None:
 def test_a_repeat_guard_that_leaves_nothing_ends_the_sentence() -> None:
     model = make(0, 6)  # three tokens besides PAD, BOS and EOS
     source, mask = source_batch([[4]])
-    config = SearchConfig(beam=3, no_repeat=1, min_extra=9, max_extra=12)
-    (found,) = search(model, source, mask, config)
+    config = SearchConfig(beam_size=3, no_repeat_ngram_size=1, min_length_offset=9, max_length_offset=12)
+    (found,) = translate_batch(model, source, mask, config)
     assert found
     assert len(found[0].tokens) <= 3
 
@@ -303,14 +325,24 @@ def test_a_repeat_guard_that_leaves_nothing_ends_the_sentence() -> None:
 def test_diverse_groups(stop: str, seed: int) -> None:
     model = make(seed, 9, sharpness=3.0)
     source, mask = source_batch([[4, 7, 6], [8]])
-    base = SearchConfig(beam=6, num_best=2, stop=stop, length_penalty=2.0, min_extra=1, max_ratio=1.0, max_extra=12)
-    lone = search(model, source, mask, dataclasses.replace(base, beam=2))
-    apart = search(model, source, mask, dataclasses.replace(base, groups=3, diversity=0.0))
+    base = SearchConfig(
+        beam_size=6,
+        n_best=2,
+        early_stopping=stop,
+        length_penalty=2.0,
+        min_length_offset=1,
+        max_length_ratio=1.0,
+        max_length_offset=12,
+    )
+    lone = translate_batch(model, source, mask, dataclasses.replace(base, beam=2))
+    apart = translate_batch(model, source, mask, dataclasses.replace(base, groups=3, diversity=0.0))
     # without a penalty every group is the beam of its own size
     assert [[h.tokens for h in found] for found in apart] == [[h.tokens for h in found] for found in lone]
 
     def firsts(diversity: float) -> int:
-        found = search(model, source, mask, dataclasses.replace(base, groups=6, num_best=6, diversity=diversity))
+        found = translate_batch(
+            model, source, mask, dataclasses.replace(base, groups=6, num_best=6, diversity=diversity)
+        )
         assert all(len({tuple(h.tokens) for h in each}) == len(each) for each in found)
         return sum(len({tuple(h.tokens[:1]) for h in each}) for each in found)
 
@@ -331,7 +363,7 @@ def test_diverse_groups(stop: str, seed: int) -> None:
 def test_lists_of_groups(pools: list[str], lists: list[str]) -> None:
     source, mask = source_batch([[4]])
     for num_best, expected in enumerate(lists, 1):
-        config = SearchConfig(beam=6, groups=3, num_best=num_best)
+        config = SearchConfig(beam_size=6, diverse_groups=3, n_best=num_best)
         beam = BeamSearch(make(0, 9), source, mask, config)
         beam.pools = [[Hypothesis([ord(name)], -float(ord(name)), 0.0) for name in pool] for pool in pools]
         (found,) = beam.results()
@@ -345,7 +377,14 @@ def test_lists_of_groups(pools: list[str], lists: list[str]) -> None:
 def test_lists_of_groups_only_get_longer(groups: int, diversity: float, sharpness: float, stop: str, seed: int) -> None:
     model = make(seed, 12, sharpness=sharpness)
     source, mask = source_batch([[4, 7, 6], [8], [9, 10, 4, 5]])
-    base = SearchConfig(beam=6, groups=groups, diversity=diversity, stop=stop, max_ratio=1.0, max_extra=8)
+    base = SearchConfig(
+        beam_size=6,
+        diverse_groups=groups,
+        diversity_penalty=diversity,
+        early_stopping=stop,
+        max_length_ratio=1.0,
+        max_length_offset=8,
+    )
     lists = []  # by number of hypotheses, then by sentence
     for num_best in range(1, 7):
         beam = BeamSearch(model, source, mask, dataclasses.replace(base, num_best=num_best))
@@ -378,14 +417,14 @@ def test_dead_hypotheses_cost_later_groups_nothing() -> None:
     source, mask = source_batch([[4]])
     chosen = {}
     for diversity in (0.0, 5.0):
-        config = SearchConfig(beam=6, groups=3, diversity=diversity)
+        config = SearchConfig(beam_size=6, diverse_groups=3, diversity_penalty=diversity)
         beam = BeamSearch(make(0, 12), source, mask, config)
         beam.log_probs[::3] = -np.inf  # of the first groups nothing is left
         num, width = len(beam.last), 8
         rng = np.random.default_rng(0)
         values = -np.sort(rng.random((num, width)))
         tokens = np.stack([rng.permutation(np.arange(4, 12)) for _ in range(num)])
-        found = beam._choose(values, tokens)
+        found = beam._select_candidates(values, tokens)
         chosen[diversity] = found.tokens.reshape(-1, 3, 4)
     np.testing.assert_array_equal(chosen[0.0][:, 1], chosen[5.0][:, 1])
     assert (chosen[0.0][:, 2] != chosen[5.0][:, 2]).any(), "those of the second group live and do cost"
@@ -395,10 +434,10 @@ def test_dead_hypotheses_cost_later_groups_nothing() -> None:
 def test_one_beam_is_greedy(seed: int) -> None:
     model = make(seed, 12)
     source, mask = source_batch([[4, 9, 6], [8]])
-    config = SearchConfig(beam=1, max_ratio=1.0, max_extra=3)
-    for row, (hypothesis,) in enumerate(search(model, source, mask, config)):
+    config = SearchConfig(beam_size=1, max_length_ratio=1.0, max_length_offset=3)
+    for row, (hypothesis,) in enumerate(translate_batch(model, source, mask, config)):
         memory = model.encode(source[row : row + 1], mask[row : row + 1])
-        state, token, tokens = model.start(memory), torch.tensor([BOS]), []
+        state, token, tokens = model.init_state(memory), torch.tensor([BOS]), []
         limit = int(mask[row].sum()) - 1 + 3
         while len(tokens) < limit:
             logits, _, state = model.step(token, state, memory)
@@ -416,7 +455,7 @@ def test_batches_do_not_matter(case: int) -> None:
     model = make(case, 20, *KINDS[case]).float()
     rng = random.Random(case)
     sources = [[rng.randrange(4, 20) for _ in range(length)] for length in [5, 1, 9, 3, 7, 7, 2, 0, 12, 17]]
-    config = SearchConfig(beam=3, num_best=2, max_ratio=0.5, max_extra=3)
+    config = SearchConfig(beam_size=3, n_best=2, max_length_ratio=0.5, max_length_offset=3)
     results = []
     for changes in ({"batch_size": 1}, {"batch_size": 4}, {}, {"batch_tokens": 16}, {"batch_tokens": 0}):
         order = list(range(len(sources)))
@@ -430,15 +469,19 @@ def test_batches_do_not_matter(case: int) -> None:
 def test_batches_keep_their_bounds() -> None:
     rng = random.Random(0)
     lengths = [rng.randrange(60) for _ in range(500)] + [9000]
-    for config in (SearchConfig(batch_size=7), SearchConfig(batch_tokens=300), SearchConfig(method="mbr", samples=80)):
-        batches = list(plan(lengths, config))
+    for config in (
+        SearchConfig(batch_size=7),
+        SearchConfig(batch_tokens=300),
+        SearchConfig(method="mbr", mbr_samples=80),
+    ):
+        batches = list(make_decode_batches(lengths, config))
         assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
         for batch in batches:
             padded = {-(-(lengths[i] + 1) // 4) for i in batch}
             assert len(padded) == 1
             assert len(batch) <= config.batch_size
             assert len(batch) == 1 or len(batch) * 4 * padded.pop() <= config.batch_tokens
-            assert config.method == "beam" or len(batch) * config.samples <= config.batch_size * config.beam
+            assert config.method == "beam" or len(batch) * config.mbr_samples <= config.batch_size * config.beam_size
         longest = [max(lengths[i] for i in batch) // 4 for batch in batches]
         assert longest == sorted(longest, reverse=True)
 
@@ -447,17 +490,17 @@ def test_finished_sentences_leave_the_batch(monkeypatch: pytest.MonkeyPatch) -> 
     """And memory is there once per sentence."""
     model = make(3, 12)
     seen = []
-    step = Rows.step
+    step = DecoderRows.step
 
-    def watched(rows: Rows, last: Any, *, attention: bool) -> Any:
+    def watched(rows: DecoderRows, last: Any, *, attention: bool) -> Any:
         seen.append((len(last), {tensor.size(0) for tensor in rows.memory.values()}))
         return step(rows, last, attention=attention)
 
-    monkeypatch.setattr(Rows, "step", watched)
+    monkeypatch.setattr(DecoderRows, "step", watched)
     rng = random.Random(0)
     sources = [[rng.randrange(4, 12) for _ in range(1 + i % 30)] for i in range(60)]
     source, mask = source_batch(sources)
-    search(model, source, mask, SearchConfig(beam=3, max_ratio=1.0, max_extra=0))
+    translate_batch(model, source, mask, SearchConfig(beam_size=3, max_length_ratio=1.0, max_length_offset=0))
     assert seen[0] == (180, {60})
     sizes = [rows for rows, _ in seen]
     assert sizes == sorted(sizes, reverse=True)
@@ -471,7 +514,7 @@ def test_the_best_of_a_row(size: int) -> None:
     rows[::3, ::2] = -math.inf
     rows[1, 1:] = -math.inf  # fewer that may follow than are asked for
     for num in (1, 2, 9):
-        values, ids = _top(rows, num)
+        values, ids = _blocked_topk(rows, num)
         torch.testing.assert_close(values, rows.topk(num).values, rtol=0, atol=0)
         torch.testing.assert_close(rows.gather(1, ids), values, rtol=0, atol=0)
         assert all(len(set(row)) == num for row in ids.tolist())
@@ -480,7 +523,7 @@ def test_the_best_of_a_row(size: int) -> None:
 def test_slots_are_a_permutation_and_copies_come_from_slots_that_stay() -> None:
     rng = np.random.default_rng(0)
     places, live = rng.integers(0, 5, (500, 5)), rng.random((500, 5)) < 0.8
-    slots, copied = _slots(places, live)
+    slots, copied = _assign_slots(places, live)
     assert (np.sort(slots, 1) == np.arange(5)).all()
     for lane in range(500):
         to = {int(slots[lane, i]) for i in range(5) if copied[lane, i]}
@@ -496,22 +539,22 @@ def test_length_limits() -> None:
     model.output.bias.data[EOS] = -1e4  # it never wants to end
     source, mask = source_batch([[4, 5, 6], [4]])
     for beam in (1, 3):
-        config = SearchConfig(beam=beam, max_ratio=1.5, max_extra=2)
-        found = [h[0] for h in search(model, source, mask, config)]
+        config = SearchConfig(beam_size=beam, max_length_ratio=1.5, max_length_offset=2)
+        found = [h[0] for h in translate_batch(model, source, mask, config)]
         assert [len(h.tokens) for h in found] == [7, 4]
-        assert all(h.cut for h in found)
+        assert all(h.truncated for h in found)
     model.output.bias.data[EOS] = 1e4  # it ends at once
-    assert not any(h[0].cut for h in search(model, source, mask, config))
+    assert not any(h[0].truncated for h in translate_batch(model, source, mask, config))
     least = dataclasses.replace(config, min_ratio=1.0, min_extra=1)
-    assert [len(h[0].tokens) for h in search(model, source, mask, least)] == [4, 2]
+    assert [len(h[0].tokens) for h in translate_batch(model, source, mask, least)] == [4, 2]
 
 
 def test_learned_positions_bound_the_translation() -> None:
     model = make(0, 10, "transformer", "scaled", positions="learned", max_positions=6)
     model.output.bias.data[EOS] = -1e4
     source, mask = source_batch([[4, 5, 6]])
-    (found,) = search(model, source, mask, SearchConfig(beam=2, max_ratio=3.0))
-    assert (len(found[0].tokens), found[0].cut) == (5, True)
+    (found,) = translate_batch(model, source, mask, SearchConfig(beam_size=2, max_length_ratio=3.0))
+    assert (len(found[0].tokens), found[0].truncated) == (5, True)
 
 
 def test_length_penalty_prefers_longer() -> None:
@@ -521,11 +564,17 @@ def test_length_penalty_prefers_longer() -> None:
             total = 0
             for seed in range(6):
                 source, mask = source_batch([[4, 9, 6, 7]])
-                config = SearchConfig(beam=20, length_penalty=penalty, length_norm=name, max_ratio=0.0, max_extra=6)
+                config = SearchConfig(
+                    beam_size=20,
+                    length_penalty=penalty,
+                    length_normalization=name,
+                    max_length_ratio=0.0,
+                    max_length_offset=6,
+                )
                 model = make(seed, 10, sharpness=3.0)
                 model.output.bias.data.zero_()
                 model.output.weight.data.mul_(0.25)
-                total += len(search(model, source, mask, config)[0][0].tokens)
+                total += len(translate_batch(model, source, mask, config)[0][0].tokens)
             lengths.append(total)
         assert lengths == sorted(lengths)
         assert lengths[0] < lengths[-1]
@@ -535,14 +584,14 @@ def test_ensembles_of_different_architectures_average_probabilities() -> None:
     members = [make(seed, 9, kind, score) for seed, (kind, score) in enumerate(KINDS[::7])]
     ensemble = Ensemble(members)
     source, mask = source_batch(SOURCES)
-    config = SearchConfig(beam=3, max_ratio=1.0, max_extra=3)
+    config = SearchConfig(beam_size=3, max_length_ratio=1.0, max_length_offset=3)
     inputs = torch.randint(4, 9, (len(SOURCES), 5))
     inputs[:, 0] = BOS
     logits, record = ensemble(source, mask, inputs, attention=True)
     mean = torch.stack([torch.softmax(member(source, mask, inputs)[0], -1) for member in members]).mean(0)
     torch.testing.assert_close(torch.softmax(logits, -1), mean)
     torch.testing.assert_close(record.cross.sum(-1), torch.ones_like(record.cross.sum(-1)))
-    for ids, found in zip(SOURCES, search(ensemble, source, mask, config), strict=True):
+    for ids, found in zip(SOURCES, translate_batch(ensemble, source, mask, config), strict=True):
         assert found[0].tokens == plain_beam(ensemble, ids, config)[0][2]
 
 
@@ -550,7 +599,7 @@ def test_ensembles_of_different_architectures_average_probabilities() -> None:
 def test_impossible_prefixes(token: int) -> None:
     source, mask = source_batch([[4]])
     with pytest.raises(ValueError, match=f"a prefix holds the id {token}"):
-        search(make(0, 9), source, mask, SearchConfig(), prefixes=[[token]])
+        translate_batch(make(0, 9), source, mask, SearchConfig(), prefixes=[[token]])
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from nmt import checkpoint
-from nmt.alignment import Carried, Reading
+from nmt.alignment import AlignmentSource, StoredAlignmentSource
 from nmt.cli.configs import Config, ServeConfig
 from nmt.data import PAD, Tokenizer, TokenizerConfig, collate
-from nmt.models import MODELS, build
-from nmt.options import to_primitive
+from nmt.models import MODELS, build_model
+from nmt.options import to_dict
 
 pytest.importorskip("fastapi", reason="FastAPI is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")
@@ -34,7 +34,9 @@ def sentences(num: int, seed: int) -> list[str]:
     return [" ".join(rng.choices(WORDS, k=rng.randint(2, 7))) for _ in range(num)]
 
 
-def make_run(folder: Path, tokenizer: Tokenizer, architecture: str, carried: Carried, **options: Any) -> None:
+def make_run(
+    folder: Path, tokenizer: Tokenizer, architecture: str, carried: StoredAlignmentSource, **options: Any
+) -> None:
     """A run whose model has begun to learn to write in capitals."""
     config = Config()
     config.model = MODELS[architecture].config()
@@ -45,11 +47,11 @@ def make_run(folder: Path, tokenizer: Tokenizer, architecture: str, carried: Car
         if hasattr(target, last):
             setattr(target, last, value)
     config.data.source_lang, config.data.target_lang, config.data.max_length = "en", "de", 40
-    config.search.max_ratio, config.search.max_extra = 0.7, 6  # lines that nobody taught have no end
-    config.search.min_extra = 3
+    config.search.max_length_ratio, config.search.max_length_offset = 0.7, 6  # lines that nobody taught have no end
+    config.search.min_length_offset = 3
     config.model.validate()
     torch.manual_seed(3)
-    model = build(config.model, tokenizer.source_size, tokenizer.target_size, joint=True)
+    model = build_model(config.model, tokenizer.source_size, tokenizer.target_size, joint=True)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     for update in range(60):
         rows = sentences(8, update)
@@ -61,10 +63,10 @@ def make_run(folder: Path, tokenizer: Tokenizer, architecture: str, carried: Car
         loss.backward()
         optimiser.step()
     content = {
-        "config": to_primitive(config),
-        "tokenizer": tokenizer.state(),
+        "config": to_dict(config),
+        "tokenizer": tokenizer.state_dict(),
         "model": model.state_dict(),
-        "reading": carried.primitive(),
+        "reading": carried.to_dict(),
     }
     (folder / "checkpoints").mkdir(parents=True)
     checkpoint.save(folder / "checkpoints" / "best.pt", content)
@@ -78,12 +80,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs: a Transformer of two layers with two heads, an RNN with one head, and one without attention."""
     folder = tmp_path_factory.mktemp("runs")
     rows = [(row, row.upper()) for row in sentences(200, -1)]
-    tokenizer = Tokenizer.train(TokenizerConfig(kind="bpe", vocab_size=400), rows)
-    chosen = Carried(Reading(2, 1, 0, False), "AER on the validation set")
+    tokenizer = Tokenizer.train(TokenizerConfig(type="bpe", vocab_size=400), rows)
+    chosen = StoredAlignmentSource(AlignmentSource(2, 1, 0, False), "AER on the validation set")
     heads = {f"{node}__heads": 2 for node in ("attention", "encoder_self", "decoder_self")}
     make_run(folder / "deep", tokenizer, "transformer", chosen, **heads)
-    make_run(folder / "plain", tokenizer, "rnn", Carried(), attention__score="additive", attention__dim=16)
-    make_run(folder / "none", tokenizer, "rnn", Carried(), attention__score="none")
+    make_run(
+        folder / "plain", tokenizer, "rnn", StoredAlignmentSource(), attention__score="additive", attention__dim=16
+    )
+    make_run(folder / "none", tokenizer, "rnn", StoredAlignmentSource(), attention__score="none")
     return folder
 
 
@@ -137,7 +141,7 @@ Serve = Callable[..., Client]
 @contextmanager
 def serving(runs: Path, models: list[str], change: Callable[[Any], None], **options: Any) -> Iterator[Client]:
     from nmt.serve.app import make_app
-    from nmt.serve.model_thread import Worker
+    from nmt.serve.model_thread import ModelWorker
     from nmt.serve.models import load
     from nmt.serve.server import listen, make_server
 
@@ -146,8 +150,8 @@ def serving(runs: Path, models: list[str], change: Callable[[Any], None], **opti
     served = load(config, [f"{name}=" for name in options], CPU)
     change(served)
     listening = listen(config.host, config.port)
-    worker = Worker(config.max_waiting, config.max_seconds)
-    server = make_server(make_app(served, config, worker), config.max_seconds, worker.give_up)
+    worker = ModelWorker(config.queue_size, config.timeout)
+    server = make_server(make_app(served, config, worker), config.timeout, worker.give_up)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:

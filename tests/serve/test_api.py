@@ -15,9 +15,9 @@ import torch
 import nmt
 from nmt import checkpoint
 from nmt.data import EOS
-from nmt.inference.line_translator import Answers, json_line
+from nmt.inference.line_translator import LineTranslator, json_line
 from nmt.inference.translator import Translator
-from nmt.serve.schemas import Attention, Models, Streamed, Translated
+from nmt.serve.schemas import AttentionResponse, ModelsResponse, StreamEvent, TranslateResponse
 
 CPU = torch.device("cpu")
 LINES = [
@@ -43,7 +43,7 @@ def translator(runs: Path, name: str, **search: object) -> Translator:
 
 def test_models(client, runs):
     reply = client.get("/api/models")
-    found = Models.model_validate(reply.json)
+    found = ModelsResponse.model_validate(reply.json)
     assert reply.status == 200
     assert [one.name for one in found.models] == ["deep", "plain", "none"]
     assert [(one.layers, one.heads) for one in found.models] == [(2, 2), (1, 1), (0, 0)]
@@ -75,14 +75,14 @@ def test_answers_are_those_of_the_command(client, runs, name, tmp_path):
     if name == "deep":
         expected = by_command(runs / name, told, tmp_path)
     else:
-        answers = Answers(translator(runs, name, beam=3, num_best=2), 40)
-        found = answers.answer([line.encode() for line in LINES])
-        expected = [json.loads(json_line(answers.record(number, one))) for number, one in enumerate(found, 1)]
+        answers = LineTranslator(translator(runs, name, beam=3, num_best=2), 40)
+        found = answers.translate_lines([line.encode() for line in LINES])
+        expected = [json.loads(json_line(answers.to_json(number, one))) for number, one in enumerate(found, 1)]
     asked = {"model": name, "beam": 3, "num_best": 2}
     by_lines = client.post("/api/translate", {**asked, "lines": LINES}).json
     by_text = client.post("/api/translate", {**asked, "text": told[: told.index("unbekannte")]}).json
     assert by_lines["sentences"][:4] == by_text["sentences"]
-    found = Translated.model_validate(by_lines)
+    found = TranslateResponse.model_validate(by_lines)
     assert found.model == name
     assert len(by_lines["sentences"]) == len(expected) == len(LINES)
     for one, other in zip(by_lines["sentences"], expected, strict=True):
@@ -99,15 +99,15 @@ def test_hypotheses_and_their_links(client, runs):
     tokenizer = own.tokenizer
     (source,) = tokenizer.encode_source([LINES[0]])
     assert part["source"] == LINES[0]
-    assert part["pieces"] == tokenizer.source_pieces(source)
+    assert part["pieces"] == tokenizer.source_subwords(source)
     assert [one["tokens"] for one in part["hypotheses"]] == [t.tokens for t in ranked]
     assert len({tuple(one["tokens"]) for one in part["hypotheses"]}) == 4
     for one, t in zip(part["hypotheses"], ranked, strict=True):
         assert (one["text"], one["score"], one["log_prob"]) == (t.text, t.score, t.log_prob)
-        assert one["pieces"] == tokenizer.target_pieces(t.tokens)
-        ((_, weights),) = own.attention([source], [t.tokens])
-        expected = own.carried.reading.words(
-            weights, tokenizer.target_words([*t.tokens, EOS]), tokenizer.source_words([*source, EOS])
+        assert one["pieces"] == tokenizer.target_subwords(t.tokens)
+        ((_, weights),) = own.attention_weights([source], [t.tokens])
+        expected = own.carried.reading.word_matrix(
+            weights, tokenizer.target_word_ids([*t.tokens, EOS]), tokenizer.source_word_ids([*source, EOS])
         )
         best = expected[:, :-1].argmax(-1)  # of this reading </s> does not count
         assert one["links"] == [[int(s), j] for j, s in enumerate(best)]
@@ -130,8 +130,8 @@ def test_attention_is_one_forced_pass(client, runs, name):
     part = sentence["details"][0]
     (hypothesis, *_) = part["hypotheses"]
     asked = {"model": name, "source": part["source"], "tokens": hypothesis["tokens"]}
-    found = Attention.model_validate(client.post("/api/attention", asked).json)
-    ((_, weights),) = own.attention(own.tokenizer.encode_source([LINES[3]]), [hypothesis["tokens"]])
+    found = AttentionResponse.model_validate(client.post("/api/attention", asked).json)
+    ((_, weights),) = own.attention_weights(own.tokenizer.encode_source([LINES[3]]), [hypothesis["tokens"]])
     np.testing.assert_allclose(found.weights, weights, atol=6e-6)
     assert (found.layers, found.heads) == (list(range(1, len(weights) + 1)), list(range(1, len(weights[0]) + 1)))
     assert found.source_pieces == [*part["pieces"], "</s>"]
@@ -146,15 +146,19 @@ def test_attention_is_one_forced_pass(client, runs, name):
             np.testing.assert_allclose(np.array(one["weights"])[0, 0], kept.mean((0, 1)), atol=6e-6)
             assert (one["layers"], one["heads"]) == ([layer], [head])
     own_text = client.post("/api/attention", {"model": name, "source": LINES[3], "target": "SEVEN DOGS"}).json
-    assert own_text["target_pieces"][:-1] == own.tokenizer.target_pieces(own.tokenizer.encode_target(["SEVEN DOGS"])[0])
+    assert own_text["target_pieces"][:-1] == own.tokenizer.target_subwords(
+        own.tokenizer.encode_target(["SEVEN DOGS"])[0]
+    )
 
 
 @pytest.mark.parametrize("name", ["deep", "none"])
 def test_a_stream_grows_and_ends_with_the_answer(client, name):
     asked = {"model": name, "lines": LINES[:4], "num_best": 2}
-    lines = [Streamed.model_validate_json(line) for line in client.post("/api/stream", asked).body.splitlines()]
+    lines = [StreamEvent.model_validate_json(line) for line in client.post("/api/stream", asked).body.splitlines()]
     whole = client.post("/api/translate", asked).json
-    assert json.loads(lines[-1].model_dump_json())["result"] == Translated.model_validate(whole).model_dump(mode="json")
+    assert json.loads(lines[-1].model_dump_json())["result"] == TranslateResponse.model_validate(whole).model_dump(
+        mode="json"
+    )
     partial = [one for one in lines[:-1] if one.line == 1]
     assert len(partial) > 3
     assert len({one.text for one in partial}) > 3

@@ -15,10 +15,10 @@ import pytest
 from starlette.exceptions import HTTPException
 
 import nmt
-from nmt.cli.compose import ServeConfig, command
+from nmt.cli.compose import ServeConfig, run_command
 from nmt.search import mbr
 from nmt.serve import security, server
-from nmt.serve.model_thread import Worker
+from nmt.serve.model_thread import ModelWorker
 from nmt.serve.server import listen, make_server
 
 STOPPED = "the server is being stopped"
@@ -234,7 +234,7 @@ def test_a_request_that_comes_after_all_was_given_up(serve):
     for path in ("translate", "stream"):
         reply = client.post(f"/api/{path}", GOOD)
         assert (reply.status, reply.error) == (503, STOPPED)
-    worker = Worker(1, 60.0)
+    worker = ModelWorker(1, 60.0)
     worker.close()
     with pytest.raises(HTTPException) as raised:
         worker.submit(lambda job: b"")
@@ -459,7 +459,7 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     from nmt.serve.__main__ import main
 
     with pytest.raises(SystemExit):
-        command(main, ServeConfig, "serve", list(arguments))
+        run_command(main, ServeConfig, "serve", list(arguments))
     return capsys.readouterr().err
 
 

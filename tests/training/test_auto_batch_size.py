@@ -14,10 +14,10 @@ import torch
 import yaml
 
 from nmt import train
-from nmt.cli.compose import Config, command
-from nmt.data import PAD, plan
+from nmt.cli.compose import Config, run_command
+from nmt.data import PAD, make_batches
 from nmt.training import auto_batch_size
-from nmt.training.auto_batch_size import SHARE
+from nmt.training.auto_batch_size import MEMORY_FRACTION
 from nmt.training.config import AUTO, TrainConfig
 
 CPU = torch.device("cpu")
@@ -37,7 +37,7 @@ def test_memory_of_larger_batches_is_computed(available: int, processes: int, mo
                 taken[page] = 1
 
     found = auto_batch_size._on_cpu(step, 10**6, 40 * MB, CPU, processes)
-    assert found == pytest.approx((SHARE * available / processes - 40) / 2, rel=0.15)
+    assert found == pytest.approx((MEMORY_FRACTION * available / processes - 40) / 2, rel=0.15)
     assert max(steps) <= found  # it never tried more than it then allows
 
 
@@ -62,7 +62,7 @@ def test_a_gpu_is_filled_until_a_step_fails(limit: int, low: int, monkeypatch: p
 
     found = auto_batch_size._on_gpu(step, 5000, 8, CPU, 1)
     assert low <= found <= min(limit, 5000)
-    assert fractions == [pytest.approx((10 + SHARE * 60) / 100), 1.0]
+    assert fractions == [pytest.approx((10 + MEMORY_FRACTION * 60) / 100), 1.0]
 
 
 def test_available_memory_is_what_the_system_says() -> None:
@@ -86,7 +86,7 @@ def call(arguments: list[str]) -> tuple[int, str]:
     code = 0
     with contextlib.redirect_stderr(io.StringIO()) as err:
         try:
-            command(train.main, Config, "train", arguments)
+            run_command(train.main, Config, "train", arguments)
         except SystemExit as stop:
             code = int(stop.code or 0)
         finally:
@@ -111,7 +111,7 @@ def test_a_run_keeps_the_size_that_was_found(tmp_path: Path, monkeypatch: pytest
     assert Path("runs/run/train.log").read_text().count(f"train.batch_tokens=auto: {found} tokens") == 1
     assert lengths == [60]  # measured once, and not for the run that was continued
     rows = np.full(20, found // 5 - 1)
-    assert [len(batch) for batch in plan(rows, rows, found, seed=1, epoch=0)] == [5] * 4  # of the longest pairs
+    assert [len(batch) for batch in make_batches(rows, rows, found, seed=1, epoch=0)] == [5] * 4  # of the longest pairs
     monkeypatch.setattr(auto_batch_size, "_on_cpu", lambda *_: 0)
     code, err = call([*TINY, "name=other"])
     assert code == 1

@@ -20,13 +20,13 @@ from nmt import checkpoint
 from nmt.cli.configs import Config
 from nmt.cli.run_directory import check_continuation
 from nmt.models import Seq2Seq
-from nmt.options import to_primitive
+from nmt.options import to_dict
 from nmt.runtime import files
 from nmt.runtime.files import Lines, locked, remove_leftovers
 from nmt.training import logger
-from nmt.training.checkpointing import Checkpoints, KeepConfig, Position, State
-from nmt.training.optim import OptimConfig, Plateau
-from nmt.training.weight_averaging import holding, mean
+from nmt.training.checkpointing import CheckpointConfig, CheckpointManager, TrainingObjects, TrainProgress
+from nmt.training.optim import OptimConfig, ReduceOnPlateau
+from nmt.training.weight_averaging import average_state_dicts, temporarily_loaded
 
 CPU = torch.device("cpu")
 
@@ -37,12 +37,12 @@ class Run:
     def __init__(self, folder: Path, *, save_every: int = 10, sign: int = 1, **policy: Any) -> None:
         self.model = nn.Linear(1, 1, bias=False)
         optimizer = torch.optim.SGD(self.model.parameters(), 0.1)
-        state = State(cast(Seq2Seq, self.model), optimizer, Plateau(OptimConfig()), None)
+        state = TrainingObjects(cast(Seq2Seq, self.model), optimizer, ReduceOnPlateau(OptimConfig()), None)
         self.header: dict[str, Any] = {"config": {}, "tokenizer": {"kind": "none"}}
-        config = KeepConfig(**policy)
+        config = CheckpointConfig(**policy)
         config.validate()
-        self.checkpoints = Checkpoints(folder, self.header, state, config, save_every, sign)
-        self.position = Position()
+        self.checkpoints = CheckpointManager(folder, self.header, state, config, save_every, sign)
+        self.position = TrainProgress()
 
     def at(self, update: int) -> None:
         self.position.update = update
@@ -57,13 +57,13 @@ class Run:
     def judge(self, update: int, score: float) -> None:
         self.at(update)
         position, sign = self.position, self.checkpoints.sign
-        if not sign * (score - position.best) <= 0:
-            position.best, position.best_update, position.best_mean = score, update, []
+        if not sign * (score - position.best_score) <= 0:
+            position.best_score, position.best_update, position.best_averaged_updates = score, update, []
         self.checkpoints.save_best(position, "fp32", score)
 
     def resume(self) -> int:
         found = self.checkpoints.resume(CPU)
-        self.position = found[0] if found is not None else Position()
+        self.position = found[0] if found is not None else TrainProgress()
         return int(self.model.weight.item()) if found is not None else 0
 
 
@@ -175,7 +175,7 @@ def test_a_run_of_an_older_version_goes_on(tmp_path: Path) -> None:
 
 
 def test_options_that_an_older_version_did_not_have_are_their_defaults() -> None:
-    now = to_primitive(Config(name="a"))
+    now = to_dict(Config(name="a"))
     older = copy.deepcopy(now)
     for option in ("r_drop", "keep_best", "accumulate"):
         del older["train"][option]
@@ -245,7 +245,7 @@ def test_the_mean_of_what_is_kept(tmp_path: Path, policy: dict[str, Any], expect
     for update, score in SCORES.items():
         run.judge(update, score)
         run.save(update)
-    found = run.checkpoints.mean(run.position)
+    found = run.checkpoints.average(run.position)
     assert found is not None
     assert found[1] == expected
     assert found[0]["weight"].item() == pytest.approx(sum(expected) / len(expected))
@@ -255,10 +255,10 @@ def test_the_mean_takes_the_place_of_the_best_until_it_is_beaten(tmp_path: Path)
     run = Run(tmp_path, average="best", keep_best=2)
     run.judge(10, 1.0)
     run.judge(20, 3.0)
-    run.position.best, run.position.best_mean = 9.0, [10, 20]
+    run.position.best_score, run.position.best_averaged_updates = 9.0, [10, 20]
     with torch.no_grad():
         run.model.weight.fill_(15)
-    run.checkpoints.save_mean(run.position, "fp32")
+    run.checkpoints.save_averaged(run.position, "fp32")
     run.save(20)
     assert held(tmp_path) == {"last.pt": 20, "best.pt": 15, "best-000010.pt": 10, "best-000020.pt": 20}
     run.judge(30, 5.0)
@@ -272,8 +272,8 @@ def test_the_mean_takes_the_place_of_the_best_until_it_is_beaten(tmp_path: Path)
 def test_a_mean_stays_where_one_best_is_kept(tmp_path: Path) -> None:
     run = Run(tmp_path, average="last")
     run.judge(10, 1.0)
-    run.position.best, run.position.best_mean = 9.0, [5, 10]
-    run.checkpoints.save_mean(run.position, "fp32")
+    run.position.best_score, run.position.best_averaged_updates = 9.0, [5, 10]
+    run.checkpoints.save_averaged(run.position, "fp32")
     run.judge(20, 5.0)
     assert held(tmp_path) == {"best.pt": 10}
 
@@ -281,23 +281,23 @@ def test_a_mean_stays_where_one_best_is_kept(tmp_path: Path) -> None:
 def test_a_mean_of_too_few(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
     run = Run(tmp_path, average="last")
     run.save(10)
-    assert run.checkpoints.mean(run.position) is None
+    assert run.checkpoints.average(run.position) is None
     assert "train.average=last: 1 checkpoint is too few for a mean" in said.text
 
 
 def test_mean_against_torch() -> None:
     torch.manual_seed(0)
     states = [{"a": torch.randn(5, 3), "b": torch.randn(2).bfloat16(), "n": torch.tensor(i)} for i in range(4)]
-    found = mean(iter(states))
+    found = average_state_dicts(iter(states))
     torch.testing.assert_close(found["a"], torch.stack([state["a"] for state in states]).mean(0))
     torch.testing.assert_close(found["b"], torch.stack([state["b"].float() for state in states]).mean(0).bfloat16())
     assert found["n"] == 3
     model = nn.Linear(3, 5, bias=False)
     own = model.weight.detach().clone()
-    with holding(model, {"weight": found["a"]}):
+    with temporarily_loaded(model, {"weight": found["a"]}):
         assert torch.equal(model.weight, found["a"])
     assert torch.equal(model.weight, own)
-    context = holding(model, {"weight": found["a"]})
+    context = temporarily_loaded(model, {"weight": found["a"]})
     context.__enter__()
     assert not context.__exit__(ValueError, ValueError("inside"), None)
     assert torch.equal(model.weight, own)
@@ -314,7 +314,7 @@ def test_mean_against_torch() -> None:
 )
 def test_impossible_policies(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        KeepConfig(**options).validate()
+        CheckpointConfig(**options).validate()
 
 
 class Full:
@@ -387,18 +387,18 @@ def test_records_come_before_the_checkpoint(tmp_path: Path) -> None:
 
 def test_other_text_is_refused() -> None:
     stored = {"texts": {"train": [["a.en", "1"], ["a.de", "2"]], "valid": [["v.en", "3"]]}, "tokenizer": {"x": b"1"}}
-    checkpoint.check_texts(stored, stored)
+    checkpoint.check_same_data(stored, stored)
     moved = {**stored, "texts": {**stored["texts"], "train": [["b/a.en", "1"], ["b/a.de", "2"]]}}
-    checkpoint.check_texts(stored, moved)
+    checkpoint.check_same_data(stored, moved)
     changed = {**stored, "texts": {**stored["texts"], "train": [["a.en", "1"], ["a.de", "9"]]}}
     with pytest.raises(ValueError, match=r"^data.train: a.de has changed since"):
-        checkpoint.check_texts(stored, changed)
+        checkpoint.check_same_data(stored, changed)
     with pytest.raises(ValueError, match=r"^data.valid: v.en"):
-        checkpoint.check_texts(
+        checkpoint.check_same_data(
             {**stored, "texts": {**stored["texts"], "valid": [["v.en", "3"], ["v.gold", "4"]]}}, stored
         )
     with pytest.raises(ValueError, match=r"^data.tokenizer: "):
-        checkpoint.check_texts(stored, {**stored, "tokenizer": {"x": b"2"}})
+        checkpoint.check_same_data(stored, {**stored, "tokenizer": {"x": b"2"}})
 
 
 @pytest.fixture
@@ -440,22 +440,22 @@ def test_a_cut_line_is_removed_and_whole_ones_stay(tmp_path: Path) -> None:
     rows = [{"update": update, "loss": 1.0} for update in range(1, 8)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "metrics.jsonl").write_text(text[:-10])
-    with logger.Records(tmp_path, ["loss", "nll"], 5, 0, 0, 10):
+    with logger.RunLogger(tmp_path, ["loss", "nll"], 5, 0, 0, 10):
         pass
-    assert logger.read(tmp_path / "metrics.jsonl") == rows[:5]
+    assert logger.read_metrics(tmp_path / "metrics.jsonl") == rows[:5]
 
 
 def test_a_row_of_a_mean_that_is_made_again_is_not_doubled(tmp_path: Path) -> None:
     outcome = {"loss": 1.0, "bleu": 2.0}
     for _ in range(2):  # the second time after a kill before the checkpoint knew of it
-        with logger.Records(tmp_path, ["loss", "nll"], 5, 5, 0, 10) as log:
-            log.validated_mean(5, outcome, [3, 5], is_best=True)
+        with logger.RunLogger(tmp_path, ["loss", "nll"], 5, 5, 0, 10) as log:
+            log.log_averaged_validation(5, outcome, [3, 5], is_best=True)
             log.sync()
     rows = [{"update": 5, "mean_of": [3, 5], "mean_loss": 1.0, "mean_bleu": 2.0}]
-    assert logger.read(tmp_path / "metrics.jsonl") == rows
-    with logger.Records(tmp_path, ["loss", "nll"], 5, 5, 5, 10):
+    assert logger.read_metrics(tmp_path / "metrics.jsonl") == rows
+    with logger.RunLogger(tmp_path, ["loss", "nll"], 5, 5, 5, 10):
         pass
-    assert logger.read(tmp_path / "metrics.jsonl") == rows
+    assert logger.read_metrics(tmp_path / "metrics.jsonl") == rows
 
 
 def test_a_folder_belongs_to_one_process(tmp_path: Path) -> None:
@@ -515,6 +515,8 @@ def test_leftovers_of_dead_processes_are_removed(tmp_path: Path, monkeypatch: py
 def test_what_is_kept_is_an_option_of_training() -> None:
     from nmt.training.trainer import TrainConfig
 
-    assert {field.name for field in dataclasses.fields(KeepConfig)} < {f.name for f in dataclasses.fields(TrainConfig)}
+    assert {field.name for field in dataclasses.fields(CheckpointConfig)} < {
+        f.name for f in dataclasses.fields(TrainConfig)
+    }
     with pytest.raises(ValueError, match=r"train.keep_last=0"):
-        TrainConfig(keep_last=0).validate()
+        TrainConfig(keep_last_checkpoints=0).validate()

@@ -14,7 +14,7 @@ import torch
 
 import nmt
 from nmt import checkpoint, train
-from nmt.cli.compose import Config, command
+from nmt.cli.compose import Config, run_command
 from nmt.training.distributed import Ranks, join
 from nmt.training.launcher import _cause
 from nmt.training.signals import StopSignal
@@ -82,7 +82,7 @@ def losses(run: Path) -> list[tuple[int, float | None, float | None]]:
 @pytest.mark.parametrize("model", ["rnn", "transformer"])
 def test_two_ranks_make_the_updates_of_one(work: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(work)
-    command(train.main, Config, "train", [f"experiment=small_{model}", f"name=one_{model}", *TINY])
+    run_command(train.main, Config, "train", [f"experiment=small_{model}", f"name=one_{model}", *TINY])
     one, two = weights(work / f"runs/one_{model}"), weights(of_torchrun(work, model))
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-6
     for a, b in zip(losses(work / f"runs/one_{model}"), losses(of_torchrun(work, model)), strict=True):

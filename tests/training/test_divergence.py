@@ -5,14 +5,20 @@ import math
 import pytest
 import torch
 
-from nmt.training.divergence import IN_A_ROW, ROLLBACKS, SETTLED, Guard, GuardConfig
-from nmt.training.optim import OptimConfig, optimizer
+from nmt.training.divergence import (
+    MAX_CONSECUTIVE_SKIPS,
+    MAX_ROLLBACKS,
+    WARMUP_UPDATES,
+    DivergenceConfig,
+    DivergenceGuard,
+)
+from nmt.training.optim import OptimConfig, build_optimizer
 
 CPU = torch.device("cpu")
 
 
-def judged(guard: Guard, norms: list[float]) -> list[float]:
-    return [float(guard.judge(torch.tensor(norm), torch.ones(2))) for norm in norms]
+def judged(guard: DivergenceGuard, norms: list[float]) -> list[float]:
+    return [float(guard.check(torch.tensor(norm), torch.ones(2))) for norm in norms]
 
 
 def test_the_optimiser_passes_over_what_is_judged_bad() -> None:
@@ -22,14 +28,14 @@ def test_the_optimiser_passes_over_what_is_judged_bad() -> None:
     for sequence in ([gradients[0], torch.full((3, 2), math.nan), gradients[1], gradients[2]], gradients):
         torch.manual_seed(0)
         model = torch.nn.Linear(2, 3, bias=False)
-        adam, guard = optimizer(OptimConfig(weight_decay=0.1), model), Guard("skip", 0.0, CPU)
+        adam, guard = build_optimizer(OptimConfig(weight_decay=0.1), model), DivergenceGuard("skip", 0.0, CPU)
         for gradient in sequence:
             model.weight.grad = gradient.clone()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            adam.found_inf = guard.judge(norm, torch.zeros(1))  # type: ignore[attr-defined]
+            adam.found_inf = guard.check(norm, torch.zeros(1))  # type: ignore[attr-defined]
             adam.step()
         found.append([model.weight.detach(), *adam.state[model.weight].values()])
-        assert guard.skipped() == (len(sequence) - 3, 0)
+        assert guard.skip_counts() == (len(sequence) - 3, 0)
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
@@ -38,11 +44,11 @@ def test_a_guard_that_has_nothing_to_skip_changes_nothing() -> None:
     for mode in ("off", "skip"):
         torch.manual_seed(0)
         model = torch.nn.Linear(2, 3)
-        adam, guard = optimizer(OptimConfig(), model), Guard(mode, 5.0, CPU)
+        adam, guard = build_optimizer(OptimConfig(), model), DivergenceGuard(mode, 5.0, CPU)
         for _ in range(3):
             model(torch.randn(4, 2)).sum().backward()
-            skipped = guard.judge(torch.tensor(1.0), torch.zeros(1))
-            if guard.is_on:
+            skipped = guard.check(torch.tensor(1.0), torch.zeros(1))
+            if guard.enabled:
                 adam.found_inf = skipped  # type: ignore[attr-defined]
             adam.step()
         found.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
@@ -50,54 +56,56 @@ def test_a_guard_that_has_nothing_to_skip_changes_nothing() -> None:
 
 
 def test_what_is_not_finite_is_skipped() -> None:
-    guard = Guard("skip", 0.0, CPU)
+    guard = DivergenceGuard("skip", 0.0, CPU)
     assert judged(guard, [1.0, math.inf, math.nan, 1e30]) == [0, 1, 1, 0]
-    assert float(guard.judge(torch.tensor(1.0), torch.tensor([1.0, math.nan]))) == 1
-    assert guard.skipped() == (3, 1)
-    assert judged(Guard("off", 2.0, CPU), [1.0] * SETTLED + [math.nan, 1e30]) == [0] * (SETTLED + 2)
+    assert float(guard.check(torch.tensor(1.0), torch.tensor([1.0, math.nan]))) == 1
+    assert guard.skip_counts() == (3, 1)
+    assert judged(DivergenceGuard("off", 2.0, CPU), [1.0] * WARMUP_UPDATES + [math.nan, 1e30]) == [0] * (
+        WARMUP_UPDATES + 2
+    )
 
 
 def test_what_is_far_beyond_the_usual_is_skipped() -> None:
-    guard = Guard("skip", 3.0, CPU)
-    assert judged(guard, [50.0, *[1.0] * (SETTLED - 1)]) == [0] * SETTLED  # not before the mean is known
-    mean = (50 + SETTLED - 1) / SETTLED
+    guard = DivergenceGuard("skip", 3.0, CPU)
+    assert judged(guard, [50.0, *[1.0] * (WARMUP_UPDATES - 1)]) == [0] * WARMUP_UPDATES  # not before the mean is known
+    mean = (50 + WARMUP_UPDATES - 1) / WARMUP_UPDATES
     assert judged(guard, [3 * mean + 0.01, 3 * mean - 0.01]) == [1, 0]
-    assert guard.skipped() == (1, 0)
+    assert guard.skip_counts() == (1, 0)
     assert judged(guard, [1.0] * 600 + [3.2]) == [0] * 600 + [1]  # early norms are forgotten
 
 
 def test_its_state_is_all_of_it() -> None:
-    norms = torch.rand(3 * SETTLED, generator=torch.Generator().manual_seed(1)).mul(4).tolist()
-    whole, pieces = Guard("rollback", 1.5, CPU), Guard("rollback", 1.5, CPU)
+    norms = torch.rand(3 * WARMUP_UPDATES, generator=torch.Generator().manual_seed(1)).mul(4).tolist()
+    whole, pieces = DivergenceGuard("rollback", 1.5, CPU), DivergenceGuard("rollback", 1.5, CPU)
     expected = judged(whole, norms)
     found = []
     for start in range(0, len(norms), 7):
-        again = Guard("rollback", 1.5, CPU)
-        again.load(pieces.state())
+        again = DivergenceGuard("rollback", 1.5, CPU)
+        again.load_state_dict(pieces.state_dict())
         found += judged(again, norms[start : start + 7])
         pieces = again
     assert found == expected
     assert sum(expected) > 3
-    assert pieces.state() == whole.state()
-    whole.load([])
-    assert whole.state() == pieces.state()
+    assert pieces.state_dict() == whole.state_dict()
+    whole.load_state_dict([])
+    assert whole.state_dict() == pieces.state_dict()
 
 
 def test_it_returns_to_a_checkpoint_only_so_often() -> None:
-    guard = Guard("rollback", 0.0, CPU)
-    for number in range(ROLLBACKS):
-        assert guard.may_roll_back
-        judged(guard, [math.nan] * IN_A_ROW)
-        assert guard.skipped() == (IN_A_ROW * (number + 1), IN_A_ROW)
-        guard.rolled_back()
-        assert guard.skipped()[1] == 0
-    assert not guard.may_roll_back
-    assert not Guard("skip", 0.0, CPU).may_roll_back
+    guard = DivergenceGuard("rollback", 0.0, CPU)
+    for number in range(MAX_ROLLBACKS):
+        assert guard.can_roll_back
+        judged(guard, [math.nan] * MAX_CONSECUTIVE_SKIPS)
+        assert guard.skip_counts() == (MAX_CONSECUTIVE_SKIPS * (number + 1), MAX_CONSECUTIVE_SKIPS)
+        guard.on_rollback()
+        assert guard.skip_counts()[1] == 0
+    assert not guard.can_roll_back
+    assert not DivergenceGuard("skip", 0.0, CPU).can_roll_back
 
 
 @pytest.mark.parametrize(("option", "value"), [("guard", "on"), ("guard_factor", 0.5), ("guard_factor", math.inf)])
 def test_impossible_configurations(option: str, value: object) -> None:
-    config = GuardConfig()
+    config = DivergenceConfig()
     setattr(config, option, value)
     with pytest.raises(ValueError, match=f"train.{option}={value}: must be"):
-        config.check_guard()
+        config.validate_divergence()

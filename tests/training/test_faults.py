@@ -23,7 +23,7 @@ import torch
 
 import nmt
 from nmt import checkpoint, train
-from nmt.cli.compose import Config, command
+from nmt.cli.compose import Config, run_command
 from nmt.runtime.files import locked
 from nmt.training import logger
 
@@ -52,7 +52,7 @@ def call(folder: Path, *more: str) -> tuple[int, str]:
     code = 0
     with contextlib.chdir(folder), contextlib.redirect_stderr(io.StringIO()) as err:
         try:
-            command(train.main, Config, "train", [*RUN, *more])
+            run_command(train.main, Config, "train", [*RUN, *more])
         except SystemExit as stop:
             code = int(stop.code or 0)
         finally:
@@ -91,8 +91,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def same(found: Path, expected: Path) -> None:
     """Checkpoints, records and hypotheses are equal, apart from time; nothing else lies about."""
-    both = [logger.read(run / "metrics.jsonl") for run in (found, expected)]
-    rows = [[{key: value for key, value in row.items() if key not in logger.CLOCK} for row in of] for of in both]
+    both = [logger.read_metrics(run / "metrics.jsonl") for run in (found, expected)]
+    rows = [
+        [{key: value for key, value in row.items() if key not in logger.MACHINE_DEPENDENT_KEYS} for row in of]
+        for of in both
+    ]
     assert rows[0] == rows[1]
     names = [sorted(path.name for path in (run / "checkpoints").iterdir()) for run in (found, expected)]
     assert [name for name in names[0] if not name.endswith(".damaged")] == names[1]
@@ -124,7 +127,7 @@ def leftovers(folder: Path) -> list[str]:
 
 def updates(folder: Path) -> int:
     """How far the records of the run are."""
-    rows = logger.read(folder / "runs/run/metrics.jsonl")
+    rows = logger.read_metrics(folder / "runs/run/metrics.jsonl")
     return max((row["update"] for row in rows), default=0)
 
 

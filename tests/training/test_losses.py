@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from nmt.training.losses import CHUNK, coverage_loss, cross_entropy, divergence
+from nmt.training.losses import LOSS_CHUNK_ROWS, coverage_loss, cross_entropy, symmetric_kl
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_equals_torch_in_value_and_gradient(smoothing: float) -> None:
     torch.manual_seed(0)
-    logits = torch.randn(CHUNK + 30, 11, dtype=torch.float64, requires_grad=True)
-    labels = torch.randint(0, 11, (CHUNK + 30,))
+    logits = torch.randn(LOSS_CHUNK_ROWS + 30, 11, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(0, 11, (LOSS_CHUNK_ROWS + 30,))
     loss, nll = cross_entropy(logits, labels, smoothing=smoothing)
     expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="sum")
     torch.testing.assert_close(loss, expected)
@@ -87,16 +87,16 @@ def test_coverage_loss_never_waits_for_the_device() -> None:
 
 def test_divergence_is_the_symmetric_kl() -> None:
     torch.manual_seed(0)
-    logits = torch.randn(2 * (CHUNK + 3), 7, dtype=torch.float64, requires_grad=True)
+    logits = torch.randn(2 * (LOSS_CHUNK_ROWS + 3), 7, dtype=torch.float64, requires_grad=True)
     p, q = logits.detach().softmax(-1).chunk(2)
     expected = torch.nn.functional.kl_div(q.log(), p, reduction="sum") + torch.nn.functional.kl_div(
         p.log(), q, reduction="sum"
     )
-    torch.testing.assert_close(divergence(logits), expected)
-    assert divergence(logits[:3].repeat(2, 1)).item() == pytest.approx(0, abs=1e-12)
-    assert torch.autograd.gradcheck(divergence, (logits[:12].detach().requires_grad_(),))
+    torch.testing.assert_close(symmetric_kl(logits), expected)
+    assert symmetric_kl(logits[:3].repeat(2, 1)).item() == pytest.approx(0, abs=1e-12)
+    assert torch.autograd.gradcheck(symmetric_kl, (logits[:12].detach().requires_grad_(),))
     halves = [part.log_softmax(-1) for part in logits.chunk(2)]
     by_autograd = ((halves[0].exp() - halves[1].exp()) * (halves[0] - halves[1])).sum()
     (plain,) = torch.autograd.grad(by_autograd, logits)
-    (fast,) = torch.autograd.grad(divergence(logits) * 1.0, logits)
+    (fast,) = torch.autograd.grad(symmetric_kl(logits) * 1.0, logits)
     torch.testing.assert_close(fast, plain)

@@ -12,41 +12,41 @@ import torch
 from torch import Tensor
 
 from nmt import alignment
-from nmt.attention import CROSS, NORMALISERS, SCORES, WINDOWS, AttentionConfig
+from nmt.attention import CROSS, NORMALIZERS, SCORES, WINDOWS, AttentionConfig
 from nmt.cli.configs import Config
 from nmt.data import (
     BOS,
     EOS,
     PAD,
     UNK,
+    AlignmentTargets,
     Batch,
-    Batches,
-    Corpus,
+    BatchLoader,
     DataConfig,
-    Links,
+    EncodedCorpus,
     Tokenizer,
     TokenizerConfig,
-    attach,
+    attach_alignments,
     collate,
-    load_tokenizer,
-    prepare,
-    take,
+    load_corpus,
+    select_rows,
+    train_or_load_tokenizer,
 )
 from nmt.evaluation.evaluator import EvaluationSet
 from nmt.evaluation.metrics import MetricsConfig
 from nmt.inference.translator import Translator
-from nmt.models import MODELS, Seq2Seq, build
+from nmt.models import MODELS, Seq2Seq, build_model
 from nmt.models.rnn import RNNConfig
-from nmt.models.rnn_decoder import WIRINGS
+from nmt.models.rnn_decoder import DECODERS
 from nmt.models.transformer import TransformerConfig
 from nmt.search import SearchConfig
-from nmt.training.logger import CLOCK
+from nmt.training.logger import MACHINE_DEPENDENT_KEYS
 from nmt.training.losses import alignment_loss, cross_entropy
-from nmt.training.objective import Objective, ObjectiveConfig, drop_words
+from nmt.training.objective import LossConfig, TrainingObjective, apply_word_dropout
 from nmt.training.optim import OptimConfig
 from nmt.training.signals import StopSignal
 from nmt.training.trainer import TrainConfig, Trainer
-from nmt.training.validation import Validation
+from nmt.training.validation import Validator
 
 CPU = torch.device("cpu")
 
@@ -58,19 +58,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
         builtin_valid=6,
         builtin_test=2,
         builtin_long=1,
-        cache=str(tmp_path_factory.mktemp("cache")),
-        tokenizer=TokenizerConfig(kind="bpe", vocab_size=400, sampling=0.1),
+        cache_dir=str(tmp_path_factory.mktemp("cache")),
+        tokenizer=TokenizerConfig(type="bpe", vocab_size=400, subword_regularization=0.1),
     )
 
 
 @pytest.fixture(scope="module")
 def tokenizer(data: DataConfig) -> Tokenizer:
-    return load_tokenizer(data)
+    return train_or_load_tokenizer(data)
 
 
 @pytest.fixture(scope="module")
-def corpus(data: DataConfig, tokenizer: Tokenizer) -> Corpus:
-    return attach(data, prepare(data, "train", tokenizer), tokenizer)
+def corpus(data: DataConfig, tokenizer: Tokenizer) -> EncodedCorpus:
+    return attach_alignments(data, load_corpus(data, "train", tokenizer), tokenizer)
 
 
 def linked_batch(seed: int = 0, rows: int = 3, vocabulary: int = 20) -> Batch:
@@ -88,26 +88,29 @@ def linked_batch(seed: int = 0, rows: int = 3, vocabulary: int = 20) -> Batch:
             if t == 0 or draw(0, 3)[0]:
                 entries += [(row, t, s, 1 / len(near)) for s in near]
     indices = torch.tensor([entry[:3] for entry in entries]).T
-    links = Links(indices.contiguous(), torch.tensor([entry[3] for entry in entries]))
+    links = AlignmentTargets(indices.contiguous(), torch.tensor([entry[3] for entry in entries]))
     return collate(sources, targets)._replace(links=links)
 
 
 def model_of(config: Any, dropout: float = 0.0, vocabulary: int = 20) -> Seq2Seq:
     torch.manual_seed(1)
-    return build(dataclasses.replace(config, dropout=dropout), vocabulary, vocabulary, joint=True)
+    return build_model(dataclasses.replace(config, dropout=dropout), vocabulary, vocabulary, joint=True)
 
 
 def small_transformer(**options: Any) -> TransformerConfig:
-    return TransformerConfig(width=8, feed_forward=8, attention=AttentionConfig(heads=2, **options))
+    return TransformerConfig(d_model=8, ffn_dim=8, attention=AttentionConfig(heads=2, **options))
 
 
 def small_rnn(wiring: str = "luong", **options: Any) -> RNNConfig:
     return RNNConfig(
-        embedding=8, hidden=8, wiring=wiring, attention=AttentionConfig(**{"score": "additive", "dim": 8, **options})
+        embedding_dim=8,
+        hidden_size=8,
+        decoder=wiring,
+        attention=AttentionConfig(**{"score": "additive", "dim": 8, **options}),
     )
 
 
-def by_formula(weights: Tensor, links: Links) -> Tensor:
+def by_formula(weights: Tensor, links: AlignmentTargets) -> Tensor:
     """-Σ_t Σ_s p(s | t) log a_t(s), one term after the other."""
     total = weights.new_zeros(())
     for (row, t, s), share in zip(links.indices.T.tolist(), links.weights.tolist(), strict=True):
@@ -174,7 +177,7 @@ def test_the_chosen_layer_and_head_are_guided(layer: int, head: int) -> None:
     batch = linked_batch()
     assert batch.links is not None
     model = model_of(small_transformer()).double()
-    objective = Objective(ObjectiveConfig(guided_alignment=0.7, guided_layer=layer, guided_head=head))
+    objective = TrainingObjective(LossConfig(guided_alignment_weight=0.7, guided_layer=layer, guided_head=head))
     total, logged = objective(model, batch, "fp32")
     logits, record = model(batch.source, batch.source_mask, batch.inputs, attention=True)
     assert record is not None
@@ -196,11 +199,14 @@ def test_the_chosen_layer_and_head_are_guided(layer: int, head: int) -> None:
             torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
 
 
-PLACES = [small_rnn(wiring) for wiring in WIRINGS]
+PLACES = [small_rnn(wiring) for wiring in DECODERS]
 PLACES += [
-    small_rnn(score=score, window=window) for score in SCORES for window in WINDOWS if CROSS in WINDOWS[window].sites
+    small_rnn(score=score, window=window)
+    for score in SCORES
+    for window in WINDOWS
+    if CROSS in WINDOWS[window].attention_types
 ]
-PLACES += [small_rnn(normaliser=name, top=2) for name in NORMALISERS] + [small_rnn(coverage=True)]
+PLACES += [small_rnn(normaliser=name, top=2) for name in NORMALIZERS] + [small_rnn(coverage=True)]
 PLACES += [small_transformer(score=score) for score in SCORES]
 PLACES += [small_transformer(score=["additive", "dot"], normaliser="entmax15", window="local_m", width=1)]
 PLACES += [small_transformer(layers=[{"score": "none"}, {"score": "general"}])]
@@ -216,7 +222,7 @@ def test_guided_alignment_works_in_every_place(config: Any) -> None:
     gradients = []
     for weight in (0.0, 1.0):
         model = model_of(config)
-        total, logged = Objective(ObjectiveConfig(guided_alignment=weight))(model, batch, "fp32")
+        total, logged = TrainingObjective(LossConfig(guided_alignment_weight=weight))(model, batch, "fp32")
         total.backward()
         parts = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
         gradients.append(torch.cat(parts))
@@ -238,7 +244,7 @@ def test_links_outside_a_window_are_counted() -> None:
     outside = (source - torch.minimum(target, lengths - 1)).abs() > 1
     assert 0 < int(outside.sum()) < len(row)
     config = small_rnn(window="local_m", width=1)
-    _, logged = Objective(ObjectiveConfig(guided_alignment=1.0))(model_of(config), batch, "fp32")
+    _, logged = TrainingObjective(LossConfig(guided_alignment_weight=1.0))(model_of(config), batch, "fp32")
     assert float(logged[3]) == pytest.approx(float(batch.links.weights[outside].sum()))
 
 
@@ -246,10 +252,10 @@ def test_r_drop_guides_both_passes() -> None:
     batch = linked_batch()
     values = {}
     for r_drop in (0.0, 1.0):
-        objective = Objective(ObjectiveConfig(guided_alignment=1.0, r_drop=r_drop))
+        objective = TrainingObjective(LossConfig(guided_alignment_weight=1.0, r_drop_alpha=r_drop))
         values[r_drop] = objective(model_of(small_rnn()), batch, "fp32")[1]
     torch.testing.assert_close(values[1.0][:4], values[0.0])  # without dropout the passes are equal
-    noisy = [Objective(ObjectiveConfig(guided_alignment=1.0, r_drop=1.0))] * 2
+    noisy = [TrainingObjective(LossConfig(guided_alignment_weight=1.0, r_drop_alpha=1.0))] * 2
     seen = []
     for objective in noisy:
         model = model_of(small_rnn(), dropout=0.5)
@@ -267,8 +273,8 @@ def test_a_step_without_its_attention_has_nothing_of_its_loss(options: dict[str,
     """Layer drop may leave only layers that do not attend to the source."""
     config = small_transformer(layers=[{"score": "none"}, {"score": "dot"}])
     model, batch = model_of(dataclasses.replace(config, layer_drop=0.3)), linked_batch()
-    objective = Objective(ObjectiveConfig(r_drop=r_drop, **options))
-    plain = Objective(ObjectiveConfig(r_drop=r_drop))
+    objective = TrainingObjective(LossConfig(r_drop_alpha=r_drop, **options))
+    plain = TrainingObjective(LossConfig(r_drop_alpha=r_drop))
     num_without = 0
     for seed in range(30):
         found = []
@@ -289,10 +295,10 @@ def test_a_step_without_its_attention_has_nothing_of_its_loss(options: dict[str,
 
 
 def test_the_parts_of_a_batch_sum_to_it() -> None:
-    batch, objective = linked_batch(rows=5), Objective(ObjectiveConfig(guided_alignment=0.3))
+    batch, objective = linked_batch(rows=5), TrainingObjective(LossConfig(guided_alignment_weight=0.3))
     model = model_of(small_transformer()).double()
     whole, logged = objective(model, batch, "fp32")
-    parts = [objective(model, take(batch, slice(rank, None, 2)), "fp32") for rank in range(2)]
+    parts = [objective(model, select_rows(batch, slice(rank, None, 2)), "fp32") for rank in range(2)]
     torch.testing.assert_close(sum(part for part, _ in parts), whole)
     torch.testing.assert_close(torch.stack([part for _, part in parts]).sum(0), logged)
 
@@ -303,7 +309,7 @@ def test_words_are_dropped_as_often_as_asked_and_never_the_special_ones() -> Non
     ids[:, 0], ids[:, 40], ids[:, 41:] = BOS, EOS, PAD
     words = ids > EOS
     for rate in (0.05, 0.3):
-        dropped = drop_words(ids, rate)
+        dropped = apply_word_dropout(ids, rate)
         changed = dropped != ids
         assert (dropped[changed] == UNK).all()
         assert not changed[~words].any()
@@ -311,7 +317,7 @@ def test_words_are_dropped_as_often_as_asked_and_never_the_special_ones() -> Non
         assert abs(share - rate) < 4 * (rate * (1 - rate) / int(words.sum())) ** 0.5
         by_place = changed[:, 1:40].float().mean(0)
         assert float((by_place - rate).abs().max()) < 5 * (rate * (1 - rate) / 400) ** 0.5
-    assert drop_words(ids, 0.0) is ids
+    assert apply_word_dropout(ids, 0.0) is ids
 
 
 class Seen(torch.nn.Module):
@@ -330,7 +336,7 @@ class Seen(torch.nn.Module):
 def test_words_are_dropped_on_the_side_asked_for_and_in_training_only(source: float, target: float) -> None:
     batch = linked_batch(rows=8)
     seen = Seen(model_of(small_rnn()))
-    objective = Objective(ObjectiveConfig(word_dropout=source, target_word_dropout=target))
+    objective = TrainingObjective(LossConfig(word_dropout=source, target_word_dropout=target))
     draws = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -348,30 +354,38 @@ def test_words_are_dropped_on_the_side_asked_for_and_in_training_only(source: fl
 
 Make = Callable[..., Trainer]
 BASE = TrainConfig(
-    max_updates=7, batch_tokens=400, log_every=2, valid_every=100, save_every=4, precision="fp32", valid_sentences=2
+    max_updates=7,
+    batch_tokens=400,
+    log_every=2,
+    valid_every=100,
+    save_every=4,
+    precision="fp32",
+    valid_bleu_sentences=2,
 )
 
 
 @pytest.fixture
-def make(data: DataConfig, corpus: Corpus, tokenizer: Tokenizer, tmp_path: Path) -> Make:
+def make(data: DataConfig, corpus: EncodedCorpus, tokenizer: Tokenizer, tmp_path: Path) -> Make:
     """A trainer of a tiny model in its own run directory, on the built-in pair with its links, subwords drawn anew."""
 
-    def make(name: str, training: Corpus = corpus, rate: float = 0.01, dropout: float = 0.2, **changes: Any) -> Trainer:
+    def make(
+        name: str, training: EncodedCorpus = corpus, rate: float = 0.01, dropout: float = 0.2, **changes: Any
+    ) -> Trainer:
         config = dataclasses.replace(BASE, **changes)
         model = model_of(small_rnn(), dropout, tokenizer.source_size)
-        translator = Translator(model, tokenizer, SearchConfig(beam=1, max_extra=2), CPU)
+        translator = Translator(model, tokenizer, SearchConfig(beam_size=1, max_length_offset=2), CPU)
         valid = EvaluationSet.read(data, "valid")
-        valid_batches = Batches(prepare(data, "valid", tokenizer), tokenizer, config.batch_tokens, 3)
+        valid_batches = BatchLoader(load_corpus(data, "valid", tokenizer), tokenizer, config.batch_tokens, 3)
         return Trainer(
             model,
-            Batches(training, tokenizer, config.batch_tokens, 3),
-            Validation(translator, valid_batches, valid.pairs[:2], valid.gold and valid.gold[:2], MetricsConfig()),
+            BatchLoader(training, tokenizer, config.batch_tokens, 3),
+            Validator(translator, valid_batches, valid.pairs[:2], valid.gold and valid.gold[:2], MetricsConfig()),
             config,
-            OptimConfig(warmup=2, learning_rate=rate),
+            OptimConfig(warmup_updates=2, learning_rate=rate),
             seed=3,
             device=CPU,
             directory=tmp_path / name,
-            header={"config": {}, "tokenizer": tokenizer.state()},
+            header={"config": {}, "tokenizer": tokenizer.state_dict()},
         )
 
     return make
@@ -386,7 +400,7 @@ class StopAfter(StopSignal):
 
     @property
     def requested(self) -> bool:
-        return self.trainer.position.update >= self.updates
+        return self.trainer.progress.update >= self.updates
 
 
 def fit(trainer: Trainer, updates: int = 10**9) -> Trainer:
@@ -398,9 +412,9 @@ def fit(trainer: Trainer, updates: int = 10**9) -> Trainer:
 def stepped(trainer: Trainer, updates: int) -> Trainer:
     """After some updates, without validation and records."""
     epoch = 0
-    while trainer.position.update < updates:
+    while trainer.progress.update < updates:
         for batch in trainer.batches.epoch(epoch):
-            if trainer.position.update < updates:
+            if trainer.progress.update < updates:
                 trainer.step([batch])
         epoch += 1
     return trainer
@@ -409,7 +423,9 @@ def stepped(trainer: Trainer, updates: int) -> Trainer:
 def rows(trainer: Trainer) -> list[dict[str, Any]]:
     """metrics.jsonl without what depends on the clock."""
     lines = (trainer.directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{key: value for key, value in json.loads(line).items() if key not in CLOCK} for line in lines]
+    return [
+        {key: value for key, value in json.loads(line).items() if key not in MACHINE_DEPENDENT_KEYS} for line in lines
+    ]
 
 
 def test_continued_equals_uninterrupted_with_links_and_drawn_words(make: Make) -> None:
@@ -418,7 +434,7 @@ def test_continued_equals_uninterrupted_with_links_and_drawn_words(make: Make) -
     for update in (2, 5):
         fit(make("pieces", **changes), update)
     pieces = fit(make("pieces", **changes))
-    assert pieces.position.update == whole.position.update == 7
+    assert pieces.progress.update == whole.progress.update == 7
     assert rows(pieces) == rows(whole)
     assert [row["update"] for row in rows(whole) if "guided_alignment" in row and "guided_missed" in row] == [2, 4, 6]
     for name, tensor in whole.model.state_dict().items():
@@ -444,10 +460,10 @@ def error_rate(trainer: Trainer, data: DataConfig) -> float:
     assert validation is not None
     links = validation.translator.links(train.pairs)
     assert links is not None
-    return alignment.score(links, train.gold).aer
+    return alignment.alignment_error_rate(links, train.gold).aer
 
 
-def mirrored(corpus: Corpus, pairs: Sequence[tuple[str, str]]) -> Corpus:
+def mirrored(corpus: EncodedCorpus, pairs: Sequence[tuple[str, str]]) -> EncodedCorpus:
     """With every link at the other end of the source sentence."""
     assert corpus.links is not None
     words, offsets = corpus.links.pairs.copy(), corpus.links.offsets
@@ -457,7 +473,7 @@ def mirrored(corpus: Corpus, pairs: Sequence[tuple[str, str]]) -> Corpus:
     return dataclasses.replace(corpus, links=corpus.links._replace(pairs=words))
 
 
-def test_right_alignments_help_and_wrong_ones_harm(make: Make, data: DataConfig, corpus: Corpus) -> None:
+def test_right_alignments_help_and_wrong_ones_harm(make: Make, data: DataConfig, corpus: EncodedCorpus) -> None:
     pairs = EvaluationSet.read(data, "train").pairs
     options = {"rate": 0.05, "dropout": 0.0, "max_updates": 200}
     trainers = {
@@ -501,7 +517,7 @@ def test_impossible_values_are_refused(options: dict[str, Any], message: str) ->
     ],
 )
 def test_a_layer_or_head_that_is_not_there_is_refused(model: Any, train: dict[str, Any], message: str) -> None:
-    config = Config(model=model, train=TrainConfig(guided_alignment=1.0, **train))
+    config = Config(model=model, train=TrainConfig(guided_alignment_weight=1.0, **train))
     with pytest.raises(ValueError, match=message):
         config.validate()
     Config(model=model, train=TrainConfig(**train)).validate()
@@ -509,7 +525,7 @@ def test_a_layer_or_head_that_is_not_there_is_refused(model: Any, train: dict[st
 
 def test_options_without_effect_are_named() -> None:
     config = Config(model=small_transformer(), train=TrainConfig(guided_layer=1, guided_head=2))
-    config.data.alignment = "FILE"
-    assert config.idle() == ["train.guided_layer=1", "train.guided_head=2", "data.alignment=FILE"]
-    config.train.guided_alignment = 0.1
-    assert config.idle() == []
+    config.data.train_alignments = "FILE"
+    assert config.unused_options() == ["train.guided_layer=1", "train.guided_head=2", "data.alignment=FILE"]
+    config.train.guided_alignment_weight = 0.1
+    assert config.unused_options() == []

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from nmt.training.optim import SCHEDULES, OptimConfig, Plateau, learning_rate, optimizer
-from nmt.training.weight_averaging import Average
+from nmt.training.optim import SCHEDULES, OptimConfig, ReduceOnPlateau, build_optimizer, learning_rate
+from nmt.training.weight_averaging import ExponentialMovingAverage
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_warm_up_is_linear(schedule: str) -> None:
-    config = OptimConfig(schedule=schedule, learning_rate=1.0, warmup=10)
+    config = OptimConfig(schedule=schedule, learning_rate=1.0, warmup_updates=10)
     rates = [learning_rate(config, update, 0.0) for update in range(1, 11)]
     assert rates == pytest.approx([update / 10 for update in range(1, 11)])
 
@@ -29,20 +29,24 @@ def test_warm_up_is_linear(schedule: str) -> None:
     ],
 )
 def test_schedules_by_hand(schedule: str, update: int, progress: float, expected: float) -> None:
-    config = OptimConfig(schedule=schedule, learning_rate=1.0, warmup=400, final_ratio=0.1)
+    config = OptimConfig(schedule=schedule, learning_rate=1.0, warmup_updates=400, min_lr_ratio=0.1)
     assert learning_rate(config, update, progress) == pytest.approx(expected)
 
 
 def test_plateau_lowers_the_rate_and_survives_a_checkpoint() -> None:
-    config = OptimConfig(schedule="plateau", learning_rate=1.0, warmup=0, decay=0.5, plateau_patience=1)
-    plateau = Plateau(config)
+    config = OptimConfig(
+        schedule="plateau", learning_rate=1.0, warmup_updates=0, plateau_factor=0.5, plateau_patience=1
+    )
+    plateau = ReduceOnPlateau(config)
     for loss, factor in [(3.0, 1.0), (2.0, 1.0), (2.0, 1.0), (2.5, 0.5), (1.0, 0.5), (1.0, 0.5), (1.0, 0.25)]:
-        plateau.observe(loss)
+        plateau.step(loss)
         assert learning_rate(config, 100, 0.0, plateau) == factor
-        copy = Plateau(config)
-        copy.load(plateau.state())
+        copy = ReduceOnPlateau(config)
+        copy.load_state_dict(plateau.state_dict())
         plateau = copy
-    assert learning_rate(OptimConfig(learning_rate=1.0, schedule="constant", warmup=0), 100, 0.0, plateau) == 1.0
+    assert (
+        learning_rate(OptimConfig(learning_rate=1.0, schedule="constant", warmup_updates=0), 100, 0.0, plateau) == 1.0
+    )
 
 
 def test_weight_decay_spares_vectors() -> None:
@@ -50,7 +54,7 @@ def test_weight_decay_spares_vectors() -> None:
     with torch.no_grad():
         model.weight.fill_(1.0)
         model.bias.fill_(1.0)
-    chosen = optimizer(OptimConfig(learning_rate=0.1, weight_decay=0.5), model)
+    chosen = build_optimizer(OptimConfig(learning_rate=0.1, weight_decay=0.5), model)
     (0.0 * (model.weight.sum() + model.bias.sum())).backward()
     chosen.step()
     assert (model.weight == 0.95).all()
@@ -83,7 +87,7 @@ def test_average_by_hand() -> None:
     """Every weight has the share (1 - d_n) · d_{n+1} · … · d_N, the first weights what is left."""
     decay, updates = 0.4, 12
     model = torch.nn.Linear(2, 1)
-    average = Average(model, decay)
+    average = ExponentialMovingAverage(model, decay)
     seen = [model.weight.detach().clone()]
     for number in range(1, updates + 1):
         with torch.no_grad():
@@ -96,19 +100,19 @@ def test_average_by_hand() -> None:
     shares = [(1 - decays[n]) * math.prod(decays[n + 1 :]) for n in range(updates + 1)]
     assert sum(shares) == pytest.approx(1)
     expected = sum(share * weight for share, weight in zip(shares, seen, strict=True))
-    torch.testing.assert_close(average.state()["weight"], expected)
-    assert torch.equal(average.state()["bias"], model.bias)
+    torch.testing.assert_close(average.state_dict()["weight"], expected)
+    assert torch.equal(average.state_dict()["bias"], model.bias)
 
 
 def test_tied_weights_are_averaged_once() -> None:
     model = Tied()
-    average = Average(model, 0.9)
-    assert list(average.state()) == ["embedding.weight", "output.bias"]
+    average = ExponentialMovingAverage(model, 0.9)
+    assert list(average.state_dict()) == ["embedding.weight", "output.bias"]
     before = model.embedding.weight.detach().clone()
     with torch.no_grad():
         model.embedding.weight += 1
     average.update(1)
-    with average.applied():
+    with average.swapped_in():
         torch.testing.assert_close(model.output.weight, before + 9 / 11)
         assert model.output.weight is model.embedding.weight
         assert model.table == 7
@@ -116,36 +120,36 @@ def test_tied_weights_are_averaged_once() -> None:
 
 def test_weights_come_back_bit_for_bit_after_an_error() -> None:
     model = Tied()
-    average = Average(model, 0.9)
+    average = ExponentialMovingAverage(model, 0.9)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += torch.randn_like(parameter) / 3
     average.update(1)
     places = [parameter.data_ptr() for parameter in model.parameters()]
-    own, averaged = ({n: t.clone() for n, t in state.items()} for state in (model.state_dict(), average.state()))
+    own, averaged = ({n: t.clone() for n, t in state.items()} for state in (model.state_dict(), average.state_dict()))
 
     def fail() -> None:
-        with average.applied():
+        with average.swapped_in():
             assert not torch.equal(model.output.bias, own["output.bias"])
             raise KeyError("in the middle")
 
     with pytest.raises(KeyError):
         fail()
     assert all(torch.equal(tensor, own[name]) for name, tensor in model.state_dict().items())
-    assert all(torch.equal(tensor, averaged[name]) for name, tensor in average.state().items())
+    assert all(torch.equal(tensor, averaged[name]) for name, tensor in average.state_dict().items())
     assert [parameter.data_ptr() for parameter in model.parameters()] == places
 
 
 def test_averaging_never_waits_for_the_device() -> None:
     """Tensors without values have none to wait for: whatever asks for one fails."""
     model = torch.nn.Linear(2, 2, device="meta")
-    average = Average(model, 0.9)
+    average = ExponentialMovingAverage(model, 0.9)
     for number in (1, 1000):
         average.update(number)
-    with average.applied():
+    with average.swapped_in():
         pass
 
 
 def test_a_checkpoint_without_an_average_is_named() -> None:
     with pytest.raises(ValueError, match=r"train.ema=0.9: the run was begun without an average"):
-        Average(torch.nn.Linear(2, 2), 0.9).load(None)
+        ExponentialMovingAverage(torch.nn.Linear(2, 2), 0.9).load_state_dict(None)

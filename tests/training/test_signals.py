@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from nmt.cli.help import telling
+from nmt.cli.help import report_errors
 from nmt.training.signals import PassedOn
 
 
@@ -53,11 +53,11 @@ def test_a_mistake_ends_a_command_in_one_line(
     error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NMT_TRACEBACK", raising=False)
-    with pytest.raises(SystemExit) as stop, telling():
+    with pytest.raises(SystemExit) as stop, report_errors():
         raise error
     assert (stop.value.code, capsys.readouterr().err) == (code, said)
 
 
 def test_a_defect_passes() -> None:
-    with pytest.raises(ZeroDivisionError), telling():
+    with pytest.raises(ZeroDivisionError), report_errors():
         sys.exit(1 // 0)

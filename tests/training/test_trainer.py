@@ -16,16 +16,25 @@ import pytest
 import torch
 
 from nmt import checkpoint
-from nmt.alignment import AlignmentConfig, Reading
+from nmt.alignment import AlignmentConfig, AlignmentSource
 from nmt.attention import AttentionConfig
-from nmt.data import PAD, Batches, DataConfig, Pair, Tokenizer, TokenizerConfig, load_tokenizer, prepare
-from nmt.evaluation.attention_diagnostics import TRACKED, Collector
+from nmt.data import (
+    PAD,
+    BatchLoader,
+    DataConfig,
+    SentencePair,
+    Tokenizer,
+    TokenizerConfig,
+    load_corpus,
+    train_or_load_tokenizer,
+)
+from nmt.evaluation.attention_diagnostics import TRACKED, DiagnosticsAccumulator
 from nmt.evaluation.evaluator import EvaluationSet
 from nmt.evaluation.metrics import MetricsConfig
-from nmt.evaluation.report.charts import charts
+from nmt.evaluation.report.charts import training_curves
 from nmt.inference.aligner import Aligner
 from nmt.inference.translator import Translator
-from nmt.models import build
+from nmt.models import build_model
 from nmt.models.rnn import RNNConfig
 from nmt.runtime.logs import log_file
 from nmt.runtime.process import setup_process
@@ -34,11 +43,11 @@ from nmt.training import logger
 from nmt.training.optim import OptimConfig
 from nmt.training.signals import StopSignal
 from nmt.training.trainer import TrainConfig, Trainer
-from nmt.training.validation import NUM_MEASURED, Validation
+from nmt.training.validation import NUM_MEASURED, Validator
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(
-    max_updates=14, batch_tokens=600, log_every=5, valid_every=4, save_every=7, precision="fp32", valid_sentences=4
+    max_updates=14, batch_tokens=600, log_every=5, valid_every=4, save_every=7, precision="fp32", valid_bleu_sentences=4
 )
 
 
@@ -61,8 +70,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
         builtin_valid=6,
         builtin_test=3,
         builtin_long=2,
-        cache=str(tmp_path_factory.mktemp("cache")),
-        tokenizer=TokenizerConfig(kind="word", vocab_size=3000),
+        cache_dir=str(tmp_path_factory.mktemp("cache")),
+        tokenizer=TokenizerConfig(type="word", vocab_size=3000),
     )
 
 
@@ -72,7 +81,7 @@ Make = Callable[..., Trainer]
 @pytest.fixture
 def make(data: DataConfig, tmp_path: Path) -> Make:
     """A trainer of a tiny model in its own run directory."""
-    tokenizer = load_tokenizer(data)
+    tokenizer = train_or_load_tokenizer(data)
 
     def make(
         name: str = "run",
@@ -84,21 +93,25 @@ def make(data: DataConfig, tmp_path: Path) -> Make:
     ) -> Trainer:
         config = dataclasses.replace(CONFIG, **changes)
         torch.manual_seed(3)
-        model_config = RNNConfig(embedding=8, hidden=8, dropout=dropout, attention=AttentionConfig(score=score, dim=8))
-        model = build(model_config, tokenizer.source_size, tokenizer.target_size, joint=True)
-        translator = Translator(model, tokenizer, SearchConfig(beam=2, max_extra=2), CPU)
+        model_config = RNNConfig(
+            embedding_dim=8, hidden_size=8, dropout=dropout, attention=AttentionConfig(score=score, dim=8)
+        )
+        model = build_model(model_config, tokenizer.source_size, tokenizer.target_size, joint=True)
+        translator = Translator(model, tokenizer, SearchConfig(beam_size=2, max_length_offset=2), CPU)
         valid = EvaluationSet.read(data, "valid")
-        batches = [Batches(prepare(data, s, tokenizer), tokenizer, config.batch_tokens, 3) for s in ("train", "valid")]
+        batches = [
+            BatchLoader(load_corpus(data, s, tokenizer), tokenizer, config.batch_tokens, 3) for s in ("train", "valid")
+        ]
         return Trainer(
             model,
             batches[0],
-            Validation(translator, batches[1], valid.pairs, valid.gold, MetricsConfig()),
+            Validator(translator, batches[1], valid.pairs, valid.gold, MetricsConfig()),
             config,
-            optim or OptimConfig(warmup=4, learning_rate=0.01),
+            optim or OptimConfig(warmup_updates=4, learning_rate=0.01),
             seed=3,
             device=CPU,
             directory=tmp_path / name,
-            header={"config": {}, "tokenizer": tokenizer.state()},
+            header={"config": {}, "tokenizer": tokenizer.state_dict()},
         )
 
     return make
@@ -115,8 +128,8 @@ def fit(trainer: Trainer, stop: StopSignal | None = None) -> Trainer:
 
 def rows(trainer: Trainer) -> list[dict[str, Any]]:
     """metrics.jsonl without what depends on the clock."""
-    found = logger.read(trainer.directory / "metrics.jsonl")
-    return [{key: value for key, value in row.items() if key not in logger.CLOCK} for row in found]
+    found = logger.read_metrics(trainer.directory / "metrics.jsonl")
+    return [{key: value for key, value in row.items() if key not in logger.MACHINE_DEPENDENT_KEYS} for row in found]
 
 
 @pytest.mark.parametrize(
@@ -135,12 +148,12 @@ def rows(trainer: Trainer) -> list[dict[str, Any]]:
 def test_continued_equals_uninterrupted(make: Make, stops: list[int], changes: dict[str, float]) -> None:
     whole = fit(make("whole", **changes))
     for update in stops:
-        stopped = fit(make("pieces", **changes), StopAfter(update)).position
+        stopped = fit(make("pieces", **changes), StopAfter(update)).progress
         assert stopped.update == update
-        assert bool(stopped.finished) == (update == 14)
-        assert stopped.validated < 14
+        assert bool(stopped.stop_reason) == (update == 14)
+        assert stopped.last_validated < 14
     pieces = fit(make("pieces", **changes))
-    assert pieces.position.update == whole.position.update == 14
+    assert pieces.progress.update == whole.progress.update == 14
     assert rows(pieces) == rows(whole)
     assert [row["update"] for row in rows(whole) if "loss" in row] == [5, 10]
     assert [row["update"] for row in rows(whole) if "valid_loss" in row] == [4, 8, 12, 14]
@@ -186,7 +199,7 @@ def test_killed_equals_uninterrupted(make: Make) -> None:
     kill(killed, "step", lambda trainer, _: trainer.position.update == 11)
     assert rows(killed)[-1]["update"] == 10
     again = make("killed", ema=0.9)
-    assert again.position.update == 7
+    assert again.progress.update == 7
     fit(again)
     assert rows(again) == rows(whole)
     assert_same_checkpoints(again, whole)
@@ -216,7 +229,7 @@ def test_killed_around_a_validation_equals_uninterrupted(
     again = fit(make("killed"))
     assert rows(again) == rows(whole)
     assert_same_checkpoints(again, whole)
-    assert fit(make("killed")).position == again.position  # nothing is left to do
+    assert fit(make("killed")).progress == again.progress  # nothing is left to do
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -239,10 +252,10 @@ def test_a_validation_that_was_cut_short_is_made_up_for_before_anything_else(
     options = {"max_updates": 10, "stop_metric": "loss", "save_every": 3, "ema": 0.9, **changes}
     whole = fit(never_better(make("whole", **options)))
     for _ in range(times):
-        stopped = fit(never_better(make("pieces", **options), cut=True)).position
-        assert (stopped.update, stopped.validated, stopped.finished) == (8, 4, "")
+        stopped = fit(never_better(make("pieces", **options), cut=True)).progress
+        assert (stopped.update, stopped.last_validated, stopped.stop_reason) == (8, 4, "")
     pieces = fit(never_better(make("pieces", **options)))
-    assert whole.position.update == (8 if "patience" in changes else 10)
+    assert whole.progress.update == (8 if "patience" in changes else 10)
     assert rows(pieces) == rows(whole)
     assert_same_checkpoints(pieces, whole)
 
@@ -255,7 +268,7 @@ def test_best_checkpoint_is_the_average(make: Make) -> None:
 
     def observed(batches: Any) -> Any:
         result = step(batches)
-        decay = min(0.5, (1 + trainer.position.update) / (10 + trainer.position.update))
+        decay = min(0.5, (1 + trainer.progress.update) / (10 + trainer.progress.update))
         for name, tensor in trainer.model.state_dict().items():
             expected[name] = decay * expected[name] + (1 - decay) * tensor
         return result
@@ -310,21 +323,21 @@ def test_accumulated_batches_equal_a_whole_one(make: Make) -> None:
 
 def test_limits_end_a_run_and_raising_them_continues_it(make: Make) -> None:
     first = fit(make(max_updates=3))
-    assert first.position.finished == "train.max_updates=3 reached"
+    assert first.progress.stop_reason == "train.max_updates=3 reached"
     assert first.best.exists()  # shorter than a validation: it validates at the end
-    assert fit(make(max_updates=3)).position.update == 3
-    assert fit(make(max_updates=5)).position.update == 5
+    assert fit(make(max_updates=3)).progress.update == 3
+    assert fit(make(max_updates=5)).progress.update == 5
     assert [row["update"] for row in rows(make()) if "valid_loss" in row] == [3, 4, 5]
     timed = fit(make("timed", max_minutes=1e-9, max_updates=1000))
-    assert timed.position.finished == "train.max_minutes=1e-09 reached"
-    assert timed.position.update == timed.position.validated == 1
+    assert timed.progress.stop_reason == "train.max_minutes=1e-09 reached"
+    assert timed.progress.update == timed.progress.last_validated == 1
 
 
 def test_the_last_updates_can_be_the_best(make: Make) -> None:
     trainer = make(max_updates=5, valid_every=4, stop_metric="loss")
     outcomes = iter([2.0, 1.0])
     trainer.validation = lambda *_: {"loss": next(outcomes)}  # type: ignore[assignment]
-    assert fit(trainer).position.best_update == 5
+    assert fit(trainer).progress.best_update == 5
     assert checkpoint.load(trainer.best)["position"]["update"] == 5
 
 
@@ -348,9 +361,9 @@ def test_patience(make: Make) -> None:
     trainer = make(max_updates=100, valid_every=2, patience=3, stop_metric="loss")
     outcomes = iter([5.0, 4.0, 4.5, 4.2, 4.1, 1.0])
     trainer.validation = lambda *_: {"loss": next(outcomes)}  # type: ignore[assignment]
-    position = fit(trainer).position
-    assert position.finished == "no better valid loss in train.patience=3 validations"
-    assert (position.update, position.best_update, position.best) == (10, 4, 4.0)
+    position = fit(trainer).progress
+    assert position.stop_reason == "no better valid loss in train.patience=3 validations"
+    assert (position.update, position.best_update, position.best_score) == (10, 4, 4.0)
     assert checkpoint.load(trainer.best)["position"]["update"] == 4
 
 
@@ -359,7 +372,7 @@ def test_stop_metric_chooses_the_best(make: Make, metric: str, best: int) -> Non
     trainer = make(max_updates=6, valid_every=2, stop_metric=metric)
     values = iter([(9.0, 1.0, 0.1), (8.0, 3.0, 0.3), (7.0, 2.0, 0.2)])
     trainer.validation = lambda *_: dict(zip(("loss", "bleu", "aer"), next(values), strict=True))  # type: ignore[assignment]
-    assert fit(trainer).position.best_update == best
+    assert fit(trainer).progress.best_update == best
 
 
 def test_a_missing_stop_metric_is_named(make: Make) -> None:
@@ -391,7 +404,7 @@ class Poisoned:
         self.names = trainer.objective.names
 
     def __call__(self, model: Any, batch: Any, precision: str) -> tuple[torch.Tensor, torch.Tensor]:
-        update = self.trainer.position.update
+        update = self.trainer.progress.update
         if update == self.spoilt:
             with torch.no_grad():
                 for parameter in self.trainer.model.parameters():
@@ -432,20 +445,20 @@ def test_a_run_that_diverges_returns_to_its_last_checkpoint(make: Make) -> None:
     options: dict[str, Any] = {"guard": "rollback", "max_updates": 21, "save_every": 5, "valid_every": 100, "ema": 0.9}
     poison = (range(6, 17), 11)
     whole = poisoned(make("whole", **options), *poison)
-    restore, seen = whole.checkpoints.return_to_regular, []
+    restore, seen = whole.checkpoints.rollback, []
 
     def returned(device: torch.device) -> int | None:
         found = restore(device)
         kept = checkpoint.load(whole.last)
-        seen.append((found, whole.position.update, whole.position.epoch, whole.position.batch))
+        seen.append((found, whole.progress.update, whole.progress.epoch, whole.progress.batch))
         assert all(torch.equal(tensor, kept["model"][name]) for name, tensor in whole.model.state_dict().items())
         return found
 
-    whole.checkpoints.return_to_regular = returned  # type: ignore[method-assign]
+    whole.checkpoints.rollback = returned  # type: ignore[method-assign]
     fit(whole)
     ((update, *position),) = seen
     assert update == 10
-    plain = fit(make("plain", max_updates=15, valid_every=100)).position
+    plain = fit(make("plain", max_updates=15, valid_every=100)).progress
     assert position == [15, plain.epoch, plain.batch]  # the data goes on
     assert [row.get("rollbacks") for row in rows(whole) if "learning_rate" in row] == [None, None, 1, 1]
     killed = poisoned(make("killed", **options), *poison)
@@ -491,9 +504,9 @@ def test_batches_that_do_not_fit_are_split(
     """The smallest of pieces change no update, whatever they are pieces of."""
     monkeypatch.setattr(logging.getLogger("nmt"), "propagate", True)
     options: dict[str, Any] = {"max_updates": 5, "dropout": 0.0, "accumulate": 2, "valid_every": 100}
-    options["optim"] = OptimConfig(learning_rate=1e-3, warmup=2, epsilon=1e-6)
+    options["optim"] = OptimConfig(learning_rate=1e-3, warmup_updates=2, epsilon=1e-6)
     whole, split = make("whole", **options), make("split", **options)
-    split.network.call = Small(split.model, 9, error)
+    split.grad_sync.call = Small(split.model, 9, error)
     fit(whole)
     with caplog.at_level("WARNING"):
         fit(split)
@@ -502,20 +515,20 @@ def test_batches_that_do_not_fit_are_split(
     (row,) = [row for row in rows(split) if "loss" in row]
     # A set: a logger that does not propagate is listened to twice once it does.
     told = [record for record in set(caplog.records) if "computed in two halves" in record.getMessage()]
-    assert row["batches_split"] == split.position.split == len(told) > 5
+    assert row["batches_split"] == split.progress.oom_splits == len(told) > 5
     assert row["loss"] == pytest.approx(next(row["loss"] for row in rows(whole) if "loss" in row), abs=1e-5)
 
 
 def test_a_single_pair_that_does_not_fit_is_an_error(make: Make) -> None:
     trainer = make()
-    trainer.network.call = Small(trainer.model, 0, MemoryError("no memory"))
+    trainer.grad_sync.call = Small(trainer.model, 0, MemoryError("no memory"))
     with pytest.raises(ValueError, match=r"out of memory on a single pair of \d+ and \d+ tokens .*data.max_length"):
         fit(trainer)
 
 
 def test_other_errors_pass_through(make: Make) -> None:
     trainer = make()
-    trainer.network.call = Small(trainer.model, 0, RuntimeError("a defect"))
+    trainer.grad_sync.call = Small(trainer.model, 0, RuntimeError("a defect"))
     with pytest.raises(RuntimeError, match="a defect"):
         fit(trainer)
 
@@ -527,7 +540,7 @@ def test_a_weight_that_is_not_finite_stops_the_run(make: Make) -> None:
 
     def step(batches: Any) -> Any:
         result = steps(batches)
-        if trainer.position.update == 3:
+        if trainer.progress.update == 3:
             with torch.no_grad():
                 next(trainer.model.parameters())[0] = math.nan
         return result
@@ -541,7 +554,7 @@ def test_a_weight_that_is_not_finite_stops_the_run(make: Make) -> None:
 
 
 def test_every_optim_option_reaches_the_update(make: Make) -> None:
-    base = OptimConfig(warmup=2, learning_rate=0.01)
+    base = OptimConfig(warmup_updates=2, learning_rate=0.01)
     changes = {
         "learning_rate": 0.02,
         "schedule": "inverse_sqrt",
@@ -598,7 +611,7 @@ def test_coverage_loss_spreads_attention(make: Make) -> None:
                     num_tokens += 1
         return total / num_tokens
 
-    fast = OptimConfig(learning_rate=0.1, warmup=4, schedule="constant")
+    fast = OptimConfig(learning_rate=0.1, warmup_updates=4, schedule="constant")
     options = {"optim": fast, "dropout": 0.0, "max_updates": 60, "valid_every": 1000, "log_every": 1}
     without, trainer = (fit(make(name, coverage_loss=weight, **options)) for name, weight in (("a", 0.0), ("b", 5.0)))
     assert repeated(trainer) < 0.7 * repeated(without)
@@ -623,12 +636,12 @@ def test_quantities_are_recorded_at_validations(make: Make) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     trainer = make(max_updates=5, ema=0.5)
-    assert trainer.model.quantities() == {}
+    assert trainer.model.learned_scalars() == {}
     trainer.model.decoder.add_module("one", Gated([0.0, 50.0], inner=Gated([1.0])))
     trainer.model.decoder.add_module("oneness", Gated([0.0]))
     fit(trainer)
     expected = {"decoder.one.gate": [0.5, 1.0], "decoder.oneness.gate": [0.5]}
-    assert trainer.model.quantities() == expected
+    assert trainer.model.learned_scalars() == expected
     assert [row["quantities"] for row in rows(trainer) if "valid_loss" in row] == [expected] * 2
     assert not any("quantities" in row for row in rows(trainer) if "loss" in row)
     events = EventAccumulator(str(trainer.directory / "tensorboard"))
@@ -636,7 +649,9 @@ def test_quantities_are_recorded_at_validations(make: Make) -> None:
     scalars = {f"quantities/{name}/{head}" for name, head in (("decoder.one.gate", 1), ("decoder.one.gate", 2))}
     assert scalars < set(events.Tags()["scalars"])
     assert [(e.step, e.value) for e in events.Scalars("quantities/decoder.one.gate/2")] == [(4, 1.0), (5, 1.0)]
-    assert "svg" in charts(logger.read(trainer.directory / "metrics.jsonl"))  # the report passes over them
+    assert "svg" in training_curves(
+        logger.read_metrics(trainer.directory / "metrics.jsonl")
+    )  # the report passes over them
 
 
 def test_bf16_follows_fp32(make: Make) -> None:
@@ -659,15 +674,15 @@ def test_tensorboard_gets_scalars_texts_and_pictures(make: Make) -> None:
     assert {f"attention/{i}" for i in (1, 2, 3)} == set(tags["images"])
     measured = [row["update"] for row in rows(trainer) if "entropy" in row]
     # the model is as it was at the last validation
-    validation, collector = trainer.validation, Collector()
+    validation, collector = trainer.validation, DiagnosticsAccumulator()
     assert validation is not None
     some = validation.pairs[:NUM_MEASURED]
-    for one in next(Aligner(validation.translator, AlignmentConfig(), Reading()).align(some)):
+    for one in next(Aligner(validation.translator, AlignmentConfig(), AlignmentSource()).align(some)):
         collector.add(one.weights, one.source_pieces, one.source)
     result = collector.result()
     assert result is not None
     last = [row for row in rows(trainer) if "attention" in row][-1]
-    assert last["update"] == trainer.position.update
+    assert last["update"] == trainer.progress.update
     assert set(last["attention"]) == set(TRACKED)  # a single head agrees with nobody
     for name in TRACKED:
         np.testing.assert_allclose(last["attention"][name], result.measures[name], atol=1e-4)
@@ -706,39 +721,41 @@ def test_copying_is_learned(tmp_path: Path) -> None:
         links = (" ".join(f"{i}-{i}" for i in range(len(line.split()))) for line in chosen)
         (tmp_path / f"{split}.gold").write_text("".join(f"{line}\n" for line in links))
     config = DataConfig(
-        kind="text",
+        format="text",
         train=str(tmp_path / "train"),
         valid=str(tmp_path / "valid"),
-        cache=str(tmp_path / "cache"),
-        tokenizer=TokenizerConfig(kind="word", vocab_size=50),
+        cache_dir=str(tmp_path / "cache"),
+        tokenizer=TokenizerConfig(type="word", vocab_size=50),
     )
-    tokenizer: Tokenizer = load_tokenizer(config)
+    tokenizer: Tokenizer = train_or_load_tokenizer(config)
     torch.manual_seed(1)
-    model_config = RNNConfig(embedding=32, hidden=64, dropout=0.0, attention=AttentionConfig(score="scaled", dim=32))
-    model = build(model_config, tokenizer.source_size, tokenizer.target_size, joint=True)
-    translator = Translator(model, tokenizer, SearchConfig(beam=2), CPU)
+    model_config = RNNConfig(
+        embedding_dim=32, hidden_size=64, dropout=0.0, attention=AttentionConfig(score="scaled", dim=32)
+    )
+    model = build_model(model_config, tokenizer.source_size, tokenizer.target_size, joint=True)
+    translator = Translator(model, tokenizer, SearchConfig(beam_size=2), CPU)
     valid = EvaluationSet.read(config, "valid")
     train = TrainConfig(
         max_updates=500, batch_tokens=600, valid_every=500, log_every=100, label_smoothing=0.0, precision="fp32"
     )
-    batches = [Batches(prepare(config, s, tokenizer), tokenizer, 600, 1) for s in ("train", "valid")]
+    batches = [BatchLoader(load_corpus(config, s, tokenizer), tokenizer, 600, 1) for s in ("train", "valid")]
     trainer = Trainer(
         model,
         batches[0],
-        Validation(translator, batches[1], valid.pairs, valid.gold, MetricsConfig(tokenize="none")),
+        Validator(translator, batches[1], valid.pairs, valid.gold, MetricsConfig(tokenize="none")),
         train,
-        OptimConfig(learning_rate=0.01, warmup=20, schedule="cosine"),
+        OptimConfig(learning_rate=0.01, warmup_updates=20, schedule="cosine"),
         seed=1,
         device=CPU,
         directory=tmp_path / "run",
-        header={"config": {}, "tokenizer": tokenizer.state()},
+        header={"config": {}, "tokenizer": tokenizer.state_dict()},
     )
     fit(trainer)
     (outcome,) = [row for row in rows(trainer) if "valid_bleu" in row]
     assert outcome["valid_bleu"] > 95
     assert outcome["valid_aer"] < 0.1
     assert outcome["valid_perplexity"] < 1.1
-    assert valid.pairs[0] == Pair(lines[450], lines[450])
+    assert valid.pairs[0] == SentencePair(lines[450], lines[450])
 
 
 def test_a_terminal_shows_a_bar_and_the_log_file_keeps_the_lines(

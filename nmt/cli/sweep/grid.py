@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nmt.cli.config_groups import sweep_points
+from nmt.cli.config_groups import load_sweep
 from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig
-from nmt.cli.help import one_line
-from nmt.cli.run_directory import own_name, own_output, result_folder
+from nmt.cli.help import error_message
+from nmt.cli.run_directory import job_name, job_output, result_folder
 from nmt.cli.sweep.jobs import FAILED, Job, SweepOptions
-from nmt.options import convert, needed, options
+from nmt.options import coerce, describe_type, leaves
 
 
 class Argument(NamedTuple):
@@ -37,7 +37,7 @@ def plan(arguments: Sequence[Argument], ready: Callable[[list[str]], Any]) -> tu
     Raises:
         ValueError: the options of the sweep are wrong.
     """
-    known = options(SweepOptions())
+    known = leaves(SweepOptions())
     sweep_options = _options([argument for argument in arguments if argument.key in known])
     swept: dict[Job, list[str]] = {}
     jobs: dict[tuple[str, ...], Job] = {}
@@ -46,9 +46,9 @@ def plan(arguments: Sequence[Argument], ready: Callable[[list[str]], Any]) -> tu
         try:
             job.config = ready(job.arguments)
             if isinstance(job.config, Config):
-                _set(job, own_name(common, own))
+                _set(job, job_name(common, own))
         except (ValueError, OSError) as error:
-            job.end(FAILED, one_line(error))
+            job.end(FAILED, error_message(error))
         swept[jobs.setdefault(tuple(job.arguments), job)] = own
     for number, job in enumerate(jobs.values(), start=1):
         job.number, job.total = number, len(jobs)
@@ -63,7 +63,7 @@ def _combinations(arguments: Sequence[Argument], sweeps: Sequence[str]) -> list[
     """
     common: list[str] = []
     last = {argument.key: argument for argument in arguments}
-    axes = [sweep_points(sweep) for sweep in sweeps]
+    axes = [load_sweep(sweep) for sweep in sweeps]
     set_by = {
         text.partition("=")[0]: sweep
         for sweep, axis in zip(sweeps, axes, strict=True)
@@ -91,11 +91,11 @@ def _set_apart(swept: Mapping[Job, list[str]]) -> None:
             try:
                 places.setdefault(result_folder(job.config, job.arguments), []).append(job)
             except FileNotFoundError as error:
-                job.end(FAILED, one_line(error))
+                job.end(FAILED, error_message(error))
     for place, sharing in places.items():
         for job in sharing:
             others = [swept[other] for other in sharing if other is not job]
-            _set(job, own_output(place, swept[job], others, given=bool(job.config.output)))
+            _set(job, job_output(place, swept[job], others, given=bool(job.config.output)))
 
 
 def _set(job: Job, items: Sequence[str]) -> None:
@@ -108,14 +108,14 @@ def _set(job: Job, items: Sequence[str]) -> None:
 
 def _options(arguments: Sequence[Argument]) -> SweepOptions:
     sweep_options = SweepOptions()
-    hints = options(sweep_options)
+    hints = leaves(sweep_options)
     for argument in arguments:
         if argument.values is not None:
             raise ValueError(f"{argument.text}: one for the whole sweep; a list is written [a,b]")
         try:
             typed = argument.text.partition("=")[2].strip()
-            setattr(sweep_options, argument.key, convert(hints[argument.key], argument.value, typed))
+            setattr(sweep_options, argument.key, coerce(hints[argument.key], argument.value, typed))
         except TypeError:
-            raise ValueError(f"{argument.text}: {needed(hints[argument.key])}") from None
+            raise ValueError(f"{argument.text}: {describe_type(hints[argument.key])}") from None
     sweep_options.validate()
     return sweep_options

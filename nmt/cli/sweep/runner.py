@@ -6,13 +6,13 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from nmt.cli.configs import Config
-from nmt.cli.help import one_line, tell
+from nmt.cli.help import error_message, print_error
 from nmt.cli.sweep import process_launcher, slurm_launcher
 from nmt.cli.sweep.completion import is_finished
 from nmt.cli.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, RUNNING, WAITING, Job, SweepOptions
 from nmt.cli.sweep.progress import Progress
-from nmt.data import attach, load_tokenizer, prepare
-from nmt.options import to_primitive
+from nmt.data import attach_alignments, load_corpus, train_or_load_tokenizer
+from nmt.options import to_dict
 
 
 def run(name: str, jobs: Sequence[Job], options: SweepOptions, make: Callable[[Job], None]) -> None:
@@ -63,11 +63,11 @@ def _serial(jobs: Sequence[Job], make: Callable[[Job], None], progress: Progress
             make(job)
             job.end(DONE)
         except (ValueError, OSError) as error:
-            tell(error)
-            job.end(FAILED, one_line(error))
+            print_error(error)
+            job.end(FAILED, error_message(error))
         except Exception as error:  # a defect: shown in full, and the other runs still go ahead
             traceback.print_exc(file=sys.stderr)
-            job.end(FAILED, f"{type(error).__name__}: {one_line(error)}")
+            job.end(FAILED, f"{type(error).__name__}: {error_message(error)}")
         if job is not waiting[-1]:
             progress.say(progress.line())
 
@@ -89,17 +89,17 @@ def _prepare_data(jobs: Sequence[Job], progress: Progress) -> None:
 
 def _data_key(config: Config) -> str:
     """Return what is prepared for a run, as text; test sets are read later."""
-    data = {name: value for name, value in to_primitive(config.data).items() if name not in ("test", "more_tests")}
-    return json.dumps([data, bool(config.train.guided_alignment)], sort_keys=True)
+    data = {name: value for name, value in to_dict(config.data).items() if name not in ("test", "more_tests")}
+    return json.dumps([data, bool(config.train.guided_alignment_weight)], sort_keys=True)
 
 
 def _prepare(config: Config) -> str:
     """Prepare the data; return what is wrong with it, "" for nothing."""
     try:
-        tokenizer = load_tokenizer(config.data)
-        corpora = [prepare(config.data, split, tokenizer) for split in ("train", "valid")]
-        if config.train.guided_alignment:
-            attach(config.data, corpora[0], tokenizer)
+        tokenizer = train_or_load_tokenizer(config.data)
+        corpora = [load_corpus(config.data, split, tokenizer) for split in ("train", "valid")]
+        if config.train.guided_alignment_weight:
+            attach_alignments(config.data, corpora[0], tokenizer)
     except (ValueError, OSError) as error:
-        return one_line(error)
+        return error_message(error)
     return ""

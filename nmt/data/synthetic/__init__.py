@@ -28,18 +28,18 @@ from random import Random
 from typing import Final
 
 from nmt.alignment.pharaoh import gold_line
-from nmt.data.synthetic.semantics import Sentence
-from nmt.data.synthetic.sentence_sampler import Speaker
+from nmt.data.synthetic.semantics import SyntheticPair
+from nmt.data.synthetic.sentence_sampler import SentenceSampler
 from nmt.runtime.files import whole
 
-__all__ = ["Sentence", "digest", "generate", "write"]
+__all__ = ["SyntheticPair", "digest", "generate", "write"]
 
 _LONG: Final = 16  # from this minimum on, clauses are joined until the sentence is long enough
 _SHOWN: Final = 8  # sentences at the head of valid and test in which a word and its counterpart lie far apart
 _MAX_REPEATS: Final = 200_000
 
 
-def generate(num: int, *, seed: int, min_words: int = 3, max_words: int = 30) -> Iterator[Sentence]:
+def generate(num: int, *, seed: int, min_words: int = 3, max_words: int = 30) -> Iterator[SyntheticPair]:
     """Yield `num` sentences whose two sides both have `min_words` to `max_words` words; sources may repeat.
 
     The sentences are a function of the arguments alone. The shortest sentence has 3 words; a `min_words` of 16 or
@@ -89,7 +89,7 @@ def digest() -> str:
     return code.hexdigest()
 
 
-def _distinct(stream: Iterator[Sentence], num: int, seen: set[int], *, num_shown: int) -> Iterator[Sentence]:
+def _distinct(stream: Iterator[SyntheticPair], num: int, seen: set[int], *, num_shown: int) -> Iterator[SyntheticPair]:
     found = repeats = 0
     while found < num:
         sentence = next(stream)
@@ -106,11 +106,11 @@ def _distinct(stream: Iterator[Sentence], num: int, seen: set[int], *, num_shown
         yield sentence
 
 
-def _is_showy(sentence: Sentence) -> bool:
+def _is_showy(sentence: SyntheticPair) -> bool:
     return sentence.source.count(" ") < 15 and max(abs(i - j) for i, j in sentence.sure) >= 5
 
 
-def _write_corpus(directory: Path, name: str, sentences: Iterator[Sentence]) -> None:
+def _write_corpus(directory: Path, name: str, sentences: Iterator[SyntheticPair]) -> None:
     with ExitStack() as stack:
         paths = [stack.enter_context(whole(directory / f"{name}.{suffix}")) for suffix in ("en", "de", "gold")]
         source_file, target_file, gold_file = (
@@ -122,8 +122,8 @@ def _write_corpus(directory: Path, name: str, sentences: Iterator[Sentence]) -> 
             gold_file.write(gold_line(sentence.sure, sentence.possible) + "\n")
 
 
-def _endless(random: Random, min_words: int, max_words: int) -> Iterator[Sentence]:
-    speaker = Speaker(random.random)
+def _endless(random: Random, min_words: int, max_words: int) -> Iterator[SyntheticPair]:
+    speaker = SentenceSampler(random.random)
     while True:
         if min_words >= _LONG:
             goal = min_words + int(random.random() * (max_words - min_words + 1))

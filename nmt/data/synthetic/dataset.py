@@ -4,14 +4,14 @@ import hashlib
 import json
 from pathlib import Path
 
-from nmt.alignment.pharaoh import Gold, Link, read_gold, write_gold
+from nmt.alignment.pharaoh import GoldAlignment, Link, read_gold, write_gold
 from nmt.data.cache import cached_directory
 
 LANGUAGES = ("en", "de")
 SETS = ("train", "valid", "test", "test_long")
 
 
-def directory(cache: Path, sizes: tuple[int, int, int, int], seed: int, *, reverse: bool) -> Path:
+def dataset_directory(cache: Path, sizes: tuple[int, int, int, int], seed: int, *, reverse: bool) -> Path:
     """Return the folder with train, valid, test and test_long as PREFIX.en, PREFIX.de and PREFIX.gold; write it if it
     does not exist.
 
@@ -33,7 +33,9 @@ def directory(cache: Path, sizes: tuple[int, int, int, int], seed: int, *, rever
         )
         if reverse:
             for path in folder.glob("*.gold"):
-                write_gold(path, [Gold(_turned(gold.sure), _turned(gold.possible)) for gold in read_gold(path)])
+                write_gold(
+                    path, [GoldAlignment(_turned(gold.sure), _turned(gold.possible)) for gold in read_gold(path)]
+                )
 
     return cached_directory(cache / f"builtin-{key.hexdigest()[:16]}", _complete, build)
 

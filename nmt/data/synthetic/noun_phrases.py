@@ -25,7 +25,7 @@ Token = tuple[str, tuple[int, ...], tuple[int, ...]]  # a German word, its sure 
 COMMA: Final[Token] = (",", (), ())
 
 
-class NounWording:
+class NounPhraseRealizer:
     """Lays down English words in `english` and returns the German words that stand for them."""
 
     def __init__(self) -> None:

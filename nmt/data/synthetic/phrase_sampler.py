@@ -31,7 +31,7 @@ TIMES: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-class Choices:
+class PhraseSampler:
     """Everything random comes from `random`, which returns floats in [0, 1)."""
 
     def __init__(self, random: Callable[[], float]) -> None:

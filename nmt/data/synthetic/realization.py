@@ -22,17 +22,17 @@ from nmt.data.synthetic.morphology import (
     THIRD,
     VERBS,
 )
-from nmt.data.synthetic.noun_phrases import COMMA, NounWording, Token
-from nmt.data.synthetic.semantics import Clause, NounPhrase, Sentence
-from nmt.data.synthetic.verb_phrases import VerbGroup
+from nmt.data.synthetic.noun_phrases import COMMA, NounPhraseRealizer, Token
+from nmt.data.synthetic.semantics import Clause, NounPhrase, SyntheticPair
+from nmt.data.synthetic.verb_phrases import VerbPhraseRealizer
 
 _MAIN, _INVERTED, _QUESTION, _LAST = range(4)  # where the German finite verb stands
 _NO_TOKENS: Final[list[Token]] = []
 
 
-def translate(clauses: list[Clause], conjunctions: list[str] | None = None, *, question: bool = False) -> Sentence:
+def translate(clauses: list[Clause], conjunctions: list[str] | None = None, *, question: bool = False) -> SyntheticPair:
     """Word `clauses` in both languages, joined by the coordinating `conjunctions` ("and", "but") between them."""
-    wording = _Wording()
+    wording = ClauseRealizer()
     tokens: list[Token] = []
     for index, clause in enumerate(clauses):
         if index:
@@ -45,8 +45,8 @@ def translate(clauses: list[Clause], conjunctions: list[str] | None = None, *, q
     return wording.finish(tokens, "?" if question else ".")
 
 
-class _Wording(NounWording):
-    def finish(self, tokens: list[Token], end: str) -> Sentence:
+class ClauseRealizer(NounPhraseRealizer):
+    def finish(self, tokens: list[Token], end: str) -> SyntheticPair:
         english = self.english
         german: list[str] = []
         sure: list[tuple[int, int]] = []
@@ -64,7 +64,7 @@ class _Wording(NounWording):
         english[-1] += end
         english[0] = english[0][0].upper() + english[0][1:]
         german[0] = german[0][0].upper() + german[0][1:]
-        return Sentence(" ".join(english), " ".join(german), tuple(sorted(sure)), tuple(sorted(possible)))
+        return SyntheticPair(" ".join(english), " ".join(german), tuple(sorted(sure)), tuple(sorted(possible)))
 
     def main(self, clause: Clause, order: int) -> list[Token]:
         """A main clause with the subordinate clauses before and after it."""
@@ -95,14 +95,14 @@ class _Wording(NounWording):
         front = self.phrase(clause.time) if clause.time_first else _NO_TOKENS
         order = _INVERTED if front else order
         agreement = _agreement(clause.subject)
-        verb = VerbGroup(clause, agreement, order == _QUESTION)
+        verb = VerbPhraseRealizer(clause, agreement, order == _QUESTION)
         if order == _QUESTION:
-            verb.open(self)
+            verb.english_before_subject(self)
         subject = self.subject(clause.subject) if gap != "subject" else _NO_TOKENS
         if order != _QUESTION:
-            verb.open(self)
+            verb.english_before_subject(self)
         indefinite_object = _is_indefinite(clause.object)
-        adverb = verb.close(self, swallow_negation=indefinite_object)
+        adverb = verb.english_after_subject(self, swallow_negation=indefinite_object)
         fields = self.complements(clause, verb, indefinite_object, gap)
         time = self.phrase(clause.time) if clause.time and not clause.time_first else _NO_TOKENS
         finite, ending = verb.german(order == _LAST)
@@ -119,7 +119,7 @@ class _Wording(NounWording):
         tokens = self.noun_phrase(phrase, NOMINATIVE)
         return tokens + self.relative(phrase) if phrase.relative else tokens
 
-    def complements(self, clause: Clause, verb: VerbGroup, indefinite: bool, gap: str) -> "_Fields":
+    def complements(self, clause: Clause, verb: VerbPhraseRealizer, indefinite: bool, gap: str) -> "_Fields":
         """The English words after the verb, in their order, and the German fields of the clause."""
         fields = _Fields([], [], [], [])
         bare: list[Token] = []
@@ -161,7 +161,7 @@ class _Wording(NounWording):
     def infinitive(self, clause: Clause) -> list[Token]:
         """ "in order to …": "um … zu", with the "zu" inside a separable verb ("anzurufen")."""
         opening = self.phrase("in order")
-        verb = VerbGroup(clause, MANY)
+        verb = VerbPhraseRealizer(clause, MANY)
         to = self.word("to")
         verb.main_verb(self, VERBS[clause.verb].english[0])
         fields = self.complements(clause, verb, _is_indefinite(clause.object), "")

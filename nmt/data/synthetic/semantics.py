@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Sentence(NamedTuple):
+class SyntheticPair(NamedTuple):
     """A pair and its links (source word, target word), 0-based and sorted; `possible` holds those that are not sure."""
 
     source: str

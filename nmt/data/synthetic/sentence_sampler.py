@@ -3,9 +3,9 @@
 from typing import Final
 
 from nmt.data.synthetic.morphology import ADJECTIVES, NOUNS, PRONOUNS, VERBS
-from nmt.data.synthetic.phrase_sampler import ANIMALS, PEOPLE, PLACES, THINGS, TIMES, Choices
+from nmt.data.synthetic.phrase_sampler import ANIMALS, PEOPLE, PLACES, THINGS, TIMES, PhraseSampler
 from nmt.data.synthetic.realization import translate
-from nmt.data.synthetic.semantics import Clause, NounPhrase, Sentence
+from nmt.data.synthetic.semantics import Clause, NounPhrase, SyntheticPair
 
 
 def _verbs(*frames: str) -> tuple[list[str], list[str]]:
@@ -32,10 +32,10 @@ _FREQUENCIES: Final = ("often", "always", "never", "sometimes")
 _TEMPORAL: Final = ("when", "when", "before", "after", "while", "until", "as soon as")
 
 
-class Speaker(Choices):
+class SentenceSampler(PhraseSampler):
     """Makes up sentences. A tense is one of those of `Clause`, or "modal" (present) and "modal past"."""
 
-    def sentence(self) -> Sentence:
+    def sentence(self) -> SyntheticPair:
         kind = self.random()
         if kind < 0.05:
             tense = self.choose(("present", "past", "perfect", "future", "modal", "modal past"))
@@ -46,41 +46,41 @@ class Speaker(Choices):
         if kind < 0.12:
             tense = self.tense()
             return translate([self.main(tense), self.main(tense)], [self.choose(("and", "but"))])
-        return translate([self.full()])
+        return translate([self.main_clause_with_adjuncts()])
 
-    def long_sentence(self, goal: int) -> Sentence:
+    def long_sentence(self, goal: int) -> SyntheticPair:
         """Main clauses with their subordinate clauses, joined until the longer side has about `goal` words."""
-        clauses = [self.full()]
+        clauses = [self.main_clause_with_adjuncts()]
         conjunctions: list[str] = []
         while True:
             sentence = translate(clauses, conjunctions)
             if max(sentence.source.count(" "), sentence.target.count(" ")) >= goal - 6:
                 return sentence
             conjunctions.append(self.choose(("and", "but")))
-            clauses.append(self.full())
+            clauses.append(self.main_clause_with_adjuncts())
 
     def tense(self) -> str:
         tenses = ("present", "present", "past", "past", "past", "perfect", "perfect", "future", "modal", "modal past")
         return self.choose(tenses)
 
-    def full(self) -> Clause:
+    def main_clause_with_adjuncts(self) -> Clause:
         """A main clause, alone or with a subordinate one before or after it."""
         kind = self.random()
         if kind < 0.38:
             return self.main(self.tense())
         if kind < 0.57:
-            return self.saying()
+            return self.reported_speech()
         if kind < 0.63:
-            return self.purposeful()
+            return self.purpose_clause()
         if kind < 0.8:
-            return self.temporal(is_opening=kind < 0.73)
-        return self.causal(is_opening=kind < 0.86)
+            return self.temporal_clause(is_opening=kind < 0.73)
+        return self.causal_clause(is_opening=kind < 0.86)
 
     def main(self, tense: str, extras: float = 0.5) -> Clause:
         clause = self.clause(tense, extras)
         return clause._replace(time_first=True) if clause.time and self.random() < 0.55 else clause
 
-    def saying(self) -> Clause:
+    def reported_speech(self) -> Clause:
         """ "He says that …", "she asks whether …"."""
         tense = self.choose(("present", "past", "past"))
         subject = self.subject(must_be_person=True)
@@ -95,7 +95,7 @@ class Speaker(Choices):
         negated = verb in ("think", "believe", "know") and subject.determiner in ("the", "my") and self.random() < 0.3
         return Clause(subject, verb, tense, negated=negated, complement=("that", clause))
 
-    def purposeful(self) -> Clause:
+    def purpose_clause(self) -> Clause:
         """ "She goes to the market in order to buy bread", or "so that …"."""
         tense = self.choose(("present", "past"))
         subject = self.subject()
@@ -103,41 +103,41 @@ class Speaker(Choices):
         if self.random() < 0.65 or is_animal:
             clause = self.motion(Clause(subject, "", tense), is_animal)
         else:
-            clause = self.transitive(Clause(subject, "", tense), self.willed(), extras=0.0)
+            clause = self.transitive(Clause(subject, "", tense), self.volitional_clause(), extras=0.0)
         if clause.time == "" and self.random() < 0.2:
             clause = clause._replace(time=self.choose(TIMES[tense]))
         if tense == "present" and self.random() < 0.35:
             return clause._replace(adjunct=("so that", self.action(self.subject(), "can", 0.2, is_plain=True)))
-        verb = "eat" if is_animal else self.willed()
+        verb = "eat" if is_animal else self.volitional_clause()
         place = self.location() if self.random() < 0.2 and not clause.place else None
         target = self.object(self.choose(VERBS[verb].objects))
         return clause._replace(purpose=Clause(NounPhrase("they"), verb, object=target, place=place))
 
-    def willed(self) -> str:
+    def volitional_clause(self) -> str:
         """A transitive verb for something one does on purpose."""
         while True:
             verb = self.choose(_TRANSITIVE[0])
             if verb not in _NOT_WILLED:
                 return verb
 
-    def temporal(self, *, is_opening: bool) -> Clause:
+    def temporal_clause(self, *, is_opening: bool) -> Clause:
         conjunction = self.choose(_TEMPORAL)
         if conjunction == "after":
             tense, inner = self.choose((("past", "pluperfect"), ("future", "perfect")))
         else:
             tense = self.choose(("present", "past", "past", "future"))
             inner = "present" if tense == "future" else tense
-        return self.joined(conjunction, tense, inner, is_opening and conjunction != "until")
+        return self.coordination(conjunction, tense, inner, is_opening and conjunction != "until")
 
-    def causal(self, *, is_opening: bool) -> Clause:
+    def causal_clause(self, *, is_opening: bool) -> Clause:
         conjunction = self.choose(("because", "because", "although", "if"))
         if conjunction == "if":
-            return self.joined("if", self.choose(("present", "future", "modal")), "present", is_opening)
+            return self.coordination("if", self.choose(("present", "future", "modal")), "present", is_opening)
         tense = self.tense()
         inner = {"future": "present", "modal past": "past"}.get(tense, tense)
-        return self.joined(conjunction, tense, inner, is_opening)
+        return self.coordination(conjunction, tense, inner, is_opening)
 
-    def joined(self, conjunction: str, tense: str, inner: str, is_opening: bool) -> Clause:
+    def coordination(self, conjunction: str, tense: str, inner: str, is_opening: bool) -> Clause:
         is_plain = conjunction not in ("because", "although", "if")
         if not is_plain and self.random() < 0.3:
             subordinate = self.clause(inner, 0.2)
@@ -184,7 +184,7 @@ class Speaker(Choices):
             clause = Clause(subject, "", "past", self.choose(("can", "must", "want", "may")))
         kind = self.random()
         if kind < 0.52:
-            verb = self.willed() if clause.modal and not is_animal else self.choose(_TRANSITIVE[is_animal])
+            verb = self.volitional_clause() if clause.modal and not is_animal else self.choose(_TRANSITIVE[is_animal])
             clause = self.transitive(clause, verb, extras)
         elif kind < 0.64 and not is_animal:
             verb = self.choose(_GIVING)

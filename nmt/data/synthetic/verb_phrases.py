@@ -3,13 +3,13 @@
 from typing import Final
 
 from nmt.data.synthetic.morphology import HABEN, MODALS, SEIN, THIRD, VERBS, WERDEN
-from nmt.data.synthetic.noun_phrases import NounWording, Token
+from nmt.data.synthetic.noun_phrases import NounPhraseRealizer, Token
 from nmt.data.synthetic.semantics import Clause
 
 TO_BE: Final = (("am", "is", "are"), ("was", "was", "were"))
 
 
-class VerbGroup:
+class VerbPhraseRealizer:
     """The verb words of one clause: in English in two steps, around the subject of a question, then in German."""
 
     def __init__(self, clause: Clause, agreement: int, is_question: bool = False) -> None:
@@ -26,7 +26,7 @@ class VerbGroup:
         self.swallowed: tuple[int, ...] = ()  # a "not" that became "kein"
         self.particle = "" if clause.verb == "be" else VERBS[clause.verb].particle
 
-    def open(self, wording: NounWording) -> None:
+    def english_before_subject(self, wording: NounPhraseRealizer) -> None:
         """The English auxiliary, which comes before the subject in a question."""
         clause, agreement = self.clause, self.agreement
         tense = clause.tense
@@ -56,7 +56,7 @@ class VerbGroup:
         elif clause.verb == "be":
             self.links = (wording.word(TO_BE[is_past][agreement]),)
 
-    def close(self, wording: NounWording, *, swallow_negation: bool) -> list[Token]:
+    def english_after_subject(self, wording: NounPhraseRealizer, *, swallow_negation: bool) -> list[Token]:
         """The other English verb words; returns the German adverbs, "nicht" among them unless "kein" swallows it."""
         clause = self.clause
         adverbs: list[Token] = []
@@ -86,13 +86,13 @@ class VerbGroup:
         self.main_verb(wording, form)
         return adverbs
 
-    def main_verb(self, wording: NounWording, form: str) -> None:
+    def main_verb(self, wording: NounPhraseRealizer, form: str) -> None:
         """Lay down the main verb in `form`, with the preposition that belongs to it."""
         self.links = (wording.word(form),)
         if self.particle and VERBS[self.clause.verb].particle_stays:
             self.place_particle(wording)
 
-    def place_particle(self, wording: NounWording) -> None:
+    def place_particle(self, wording: NounPhraseRealizer) -> None:
         """Lay down the particle, before or after the object, unless it stands already."""
         if self.particle:
             self.links += (wording.word(self.particle),)

@@ -1,7 +1,7 @@
 """What a test set leaves for its reader: heat maps of attention and one self-contained page."""
 
 from nmt.evaluation.report.heatmap import draw, figure
-from nmt.evaluation.report.page import Report, SplitReport, write_page
-from nmt.evaluation.report.sentence_browser import Browser, ReportSentence
+from nmt.evaluation.report.page import ReportData, SplitStats, write_page
+from nmt.evaluation.report.sentence_browser import ReportSentence, SentenceBrowser
 
-__all__ = ["Browser", "Report", "ReportSentence", "SplitReport", "draw", "figure", "write_page"]
+__all__ = ["ReportData", "ReportSentence", "SentenceBrowser", "SplitStats", "draw", "figure", "write_page"]

@@ -44,7 +44,7 @@ ATTENTION = {
 _DASHES = ("solid", "dashed", "dotted")
 
 
-class Line(NamedTuple):
+class Series(NamedTuple):
     """One curve: its name in the legend and (update, value) in order of updates."""
 
     name: str
@@ -73,16 +73,16 @@ class Drawn(NamedTuple):
     group: int | None = None
 
 
-def read_line(name: str, rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> Line:
+def read_line(name: str, rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> Series:
     """Return the rows that have an update and a finite value under one of `keys`."""
     points = [(_number(row, ("update",)), _number(row, keys)) for row in rows]
-    return Line(name, sorted((x, y) for x, y in points if x is not None and y is not None))
+    return Series(name, sorted((x, y) for x, y in points if x is not None and y is not None))
 
 
-def charts(rows: Sequence[Mapping[str, Any]]) -> str:
+def training_curves(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return loss (nats per token), scores and alignment error of the validation set, entropy and other measures of
     attention over updates, a chart each; "" when no row holds any."""
-    wanted: list[tuple[list[Line], Any, str]] = [
+    wanted: list[tuple[list[Series], Any, str]] = [
         ([read_line("training loss", rows, TRAIN_LOSS), read_line("validation loss", rows, VALID_LOSS)], min, ""),
         ([read_line("validation BLEU", rows, VALID_BLEU), read_line("validation chrF", rows, VALID_CHRF)], max, ""),
         ([read_line("validation alignment error", rows, VALID_AER)], min, ""),
@@ -96,7 +96,7 @@ def charts(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def figure(
-    title: str, frame: Frame, lines: Sequence[Drawn], attributes: Mapping[str, str] | None = None, caption: str = ""
+    title: str, frame: Axes, lines: Sequence[Drawn], attributes: Mapping[str, str] | None = None, caption: str = ""
 ) -> Markup:
     """Return a chart as HTML."""
     drawn: Markup = macros("evaluation/report/templates/parts.html").figure(
@@ -110,7 +110,7 @@ def path(points: Iterable[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x} {y}" for x, y in points)
 
 
-def _of_heads(grids: Sequence[tuple[Mapping[str, Any], Any]]) -> list[Line]:
+def _of_heads(grids: Sequence[tuple[Mapping[str, Any], Any]]) -> list[Series]:
     """Return a line for each of `HEADS`; one line for a single head."""
     flat = [(row, [value for layer in grid or () for value in layer if value is not None]) for row, grid in grids]
     rows = [
@@ -159,7 +159,7 @@ def tick_label(value: float, beside: Sequence[float] = ()) -> str:
     return f"{value:.4g}"
 
 
-class Frame:
+class Axes:
     """The axes of a chart: a grid, the numbers beside it, and where a point stands. Sizes are of the SVG's viewBox.
 
     Args:
@@ -184,7 +184,7 @@ class Frame:
         self.low_y = max(min(ys) - room, 0.0) if min(ys) >= 0 else min(ys) - room
         self.high_y = max(ys) + room
 
-    def place(self, x: float, y: float) -> tuple[float, float]:
+    def to_pixels(self, x: float, y: float) -> tuple[float, float]:
         """Return where a point stands in the SVG."""
         return (
             round(_LEFT + (x - self.low_x) / (self.high_x - self.low_x) * (self.right - _LEFT), 1),
@@ -194,22 +194,22 @@ class Frame:
     def rows(self) -> list[tuple[float, str]]:
         """Return the height of each line of the grid, and its number."""
         values = ticks(self.low_y, self.high_y)
-        return [(self.place(self.low_x, value)[1], tick_label(value, values)) for value in values]
+        return [(self.to_pixels(self.low_x, value)[1], tick_label(value, values)) for value in values]
 
     def columns(self) -> list[tuple[float, str]]:
         """Return the place of each name or number below the chart."""
         values = ticks(self.low_x, self.high_x) if self.is_wide else [self.low_x]
         named = {float(i): name for i, name in enumerate(self.names)} or {x: tick_label(x, values) for x in values}
-        return [(self.place(x, self.low_y)[0], name) for x, name in named.items()]
+        return [(self.to_pixels(x, self.low_y)[0], name) for x, name in named.items()]
 
 
-def _chart(lines: list[Line], best: Any, title: str) -> Markup:
+def _chart(lines: list[Series], best: Any, title: str) -> Markup:
     lines = [line for line in lines if line.points]
-    frame = Frame(point for line in lines for point in line.points)
+    frame = Axes(point for line in lines for point in line.points)
     drawn, captions = [], []
     for line, style, dash in zip(lines, "abc", _DASHES, strict=False):
         points, group = _thin(line.points)
-        places = [frame.place(*point) for point in points]
+        places = [frame.to_pixels(*point) for point in points]
         marks = [
             (*place, f"{line.name} {value:.4g} at update {update:,.0f}")
             for place, (update, value) in zip(places, points, strict=True)
@@ -221,7 +221,7 @@ def _chart(lines: list[Line], best: Any, title: str) -> Markup:
     return figure(heading, frame, drawn, caption=Markup("<br>").join(captions))
 
 
-def _caption(line: Line, style: str, dash: str, best: Any, group: int) -> Markup:
+def _caption(line: Series, style: str, dash: str, best: Any, group: int) -> Markup:
     """Return the legend of a line, with its best and its last value."""
     text = f" {line.name} ({dash}): "
     if best is not None:

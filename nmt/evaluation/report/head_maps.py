@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nmt.evaluation.report.html import number
+from nmt.evaluation.report.html import format_number
 
 MAX_HEADS = 64
 """With more heads than this in all layers together, the map of agreement shows layers."""
@@ -75,7 +75,7 @@ def diagnostics(content: Mapping[str, Any]) -> dict[str, Any]:
         "measures": list(content["measures"]),
         "by_length": [
             [bucket.replace("-", "–"), f"{values['num_sentences']:,}"]
-            + [number(_mean(values[name])) for name in content["measures"]]
+            + [format_number(_mean(values[name])) for name in content["measures"]]
             for bucket, values in content["by_length"].items()
         ],
         "along": _along(content),
@@ -103,7 +103,7 @@ def _of_heads(
             return "", {}
         chosen = {"data-chosen": ""} if mark == (layer, head) else {}
         place = {"tabindex": "-1", "data-layer": layer, "data-head": head, "data-shift": shift}
-        return number(value, digits), place | chosen
+        return format_number(value, digits), place | chosen
 
     names = [[str(each) if each else "mean" for each in side] for side in (layers, heads)]
     return _map(name, about, names[0], names[1], grid, cell, most)
@@ -143,7 +143,7 @@ def _along(content: Mapping[str, Any]) -> Map | None:
     if np.isnan(grid).all():
         return None
     rows, heads = [f"layer {layer + 1}" for layer in layers], [f"part {part + 1}" for part in range(len(parts))]
-    return _map(None, "", rows, heads, grid, lambda row, column, value: (number(value, 2), {}))
+    return _map(None, "", rows, heads, grid, lambda row, column, value: (format_number(value, 2), {}))
 
 
 def _agreement(content: Mapping[str, Any]) -> Map | None:

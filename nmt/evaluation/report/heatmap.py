@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAX_POSITIONS = 100
 """Rows and columns drawn at most; longer sentences are cut, with a note."""
 MAX_LABEL = 28
-END = "</s>"
+EOS_LABEL = "</s>"
 FAMILIES = [
     "DejaVu Sans",  # comes with matplotlib: Latin, Greek, Cyrillic, Arabic, Hebrew and many symbols
     *("Noto Sans CJK JP", "IPAGothic", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Hiragino Sans", "PingFang SC"),
@@ -80,7 +80,7 @@ def figure(
     return _compose(matrix, source_labels, target_labels, title)[0]
 
 
-def colour_map() -> Colormap:
+def colormap() -> Colormap:
     """Return a map from white for 0 to deep blue for 1, readable without color vision and in print.
 
     Lightness falls evenly, along a curve in Oklab.
@@ -145,7 +145,7 @@ def _drawn(weights: npt.NDArray[np.float64], sides: list[list[str]], title: str,
         picture = Figure(dpi=_DPI, facecolor="white", layout="constrained")
         canvas: Any = FigureCanvasAgg(picture)
         axes = picture.add_subplot()
-        image = axes.imshow(weights, cmap=colour_map(), vmin=0.0, vmax=1.0, interpolation="nearest")
+        image = axes.imshow(weights, cmap=colormap(), vmin=0.0, vmax=1.0, interpolation="nearest")
         _label(axes, source, target)
         axes.set_anchor("NW")
         # Cells have one size in all pictures: room for the labels around them is measured.
@@ -179,12 +179,12 @@ def _label(axes: Any, source: list[str], target: list[str]) -> None:
     axes.xaxis.set_label_position("top")
     axes.tick_params(which="both", length=0, pad=4, top=True, bottom=False, labeltop=True, labelbottom=False)
     for label, name in zip([*axes.get_xticklabels(), *axes.get_yticklabels()], source + target, strict=True):
-        if name == END:
+        if name == EOS_LABEL:
             label.set(color="0.45", style="italic")
     # Faint lines part the cells; a dark one sets the end token apart.
     for line, names in ((axes.axvline, source), (axes.axhline, target)):
         for position in range(1, len(names)):
-            last = position == len(names) - 1 and names[position] == END
+            last = position == len(names) - 1 and names[position] == EOS_LABEL
             line(position - 0.5, color="0.45" if last else "0.9", linewidth=1.0 if last else 0.6)
     for spine in axes.spines.values():
         spine.set(color="0.6", linewidth=0.8)

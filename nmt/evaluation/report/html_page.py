@@ -12,7 +12,7 @@ from markupsafe import Markup
 from nmt.evaluation.report.html import environment, printable
 
 
-def document(
+def html_document(
     title: str, name: str, about: str, sections: Mapping[str, tuple[str, str]], *, styles: str, script: str
 ) -> str:
     """Return the page as text.
@@ -40,6 +40,6 @@ def document(
     return printable(page)
 
 
-def own(*names: str, package: str = "nmt.evaluation.report") -> str:
+def read_resource(*names: str, package: str = "nmt.evaluation.report") -> str:
     """Return files that belong to a package, one after the other."""
     return "".join(files(package).joinpath(name).read_text(encoding="utf-8") for name in names)

@@ -10,15 +10,15 @@ from typing import Any
 from markupsafe import Markup
 
 from nmt.evaluation.report import head_maps
-from nmt.evaluation.report.charts import charts
+from nmt.evaluation.report.charts import training_curves
 from nmt.evaluation.report.html import macros
-from nmt.evaluation.report.html_page import document, own
-from nmt.evaluation.report.sentence_browser import Browser
+from nmt.evaluation.report.html_page import html_document, read_resource
+from nmt.evaluation.report.sentence_browser import SentenceBrowser
 from nmt.runtime.files import write_text
 
 
 @dataclass
-class SplitReport:
+class SplitStats:
     """What became of one part of the data: pairs read and kept, dropped and repaired by reason."""
 
     name: str
@@ -29,7 +29,7 @@ class SplitReport:
 
 
 @dataclass
-class Report:
+class ReportData:
     """Everything the page shows; what is empty is left out.
 
     Attributes:
@@ -56,21 +56,21 @@ class Report:
     readings: Sequence[Mapping[str, Any]] = ()
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
-    data: Sequence[SplitReport] = ()
+    data: Sequence[SplitStats] = ()
     texts: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     config: str = ""
     notes: Sequence[str] = ()
-    browser: Browser = field(default_factory=Browser)
+    browser: SentenceBrowser = field(default_factory=SentenceBrowser)
 
 
-def write_page(path: str | Path, report: Report) -> None:
+def write_page(path: str | Path, report: ReportData) -> None:
     """Write the page; its folder is made. It needs no network and appears whole or not at all."""
     write_text(Path(path), render(report))
 
 
-def render(report: Report) -> str:
+def render(report: ReportData) -> str:
     """Return the page as text."""
     scores, made = report.scores, macros("evaluation/report/templates/report.html")
     choose = "Choosing a cell shows that layer and head in the sentences below."
@@ -78,7 +78,7 @@ def render(report: Report) -> str:
     errors = head_maps.alignment_error(scores, report.readings)
     sections = {
         "Summary": (made.summary(scores, report.notes), ""),
-        "Training": (charts(report.history), ""),
+        "Training": (training_curves(report.history), ""),
         "Learned": (made.learned(quantities), "Quantities that the attention has learned."),
         "Parts": (made.parted(scores.get("buckets"), scores.get("rates")), "Where it is good, and where not."),
         "Alignment": (made.alignment(errors, scores.get("alignment")), f"Of every layer and head. {choose}"),
@@ -91,6 +91,11 @@ def render(report: Report) -> str:
         "Provenance": (made.provenance(report), ""),
     }
     run = Markup("run <code>{}</code>").format(report.name)
-    return document(
-        report.title, report.name, run, sections, styles=own("page.css"), script=own("matrix.js", "page.js")
+    return html_document(
+        report.title,
+        report.name,
+        run,
+        sections,
+        styles=read_resource("page.css"),
+        script=read_resource("matrix.js", "page.js"),
     )

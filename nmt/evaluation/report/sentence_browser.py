@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmt.evaluation.report.html import macros, printable
-from nmt.evaluation.report.weight_encoding import LARGEST_ERROR, LEVELS, MAX_BYTES, Matrices
+from nmt.evaluation.report.weight_encoding import LEVELS, MAX_BYTES, MAX_QUANTIZATION_ERROR, AttentionPacker
 
 MAX_SENTENCES = 3000
 """Sentences that a page holds at most: the first ones."""
@@ -41,7 +41,7 @@ class ReportSentence:
     links: Sequence[tuple[int, int]] = ()
 
 
-class Browser:
+class SentenceBrowser:
     """Gathers the sentences of a page, in order.
 
     Args:
@@ -54,7 +54,7 @@ class Browser:
         self.num = 0
         self.shape = (0, 0)
         self._rows: list[dict[str, Any]] = []
-        self._matrices = Matrices(layer, head)
+        self._matrices = AttentionPacker(layer, head)
 
     def add(self, sentence: ReportSentence, weights: npt.NDArray[np.floating[Any]] | None = None) -> None:
         """Add the next sentence; beyond `MAX_SENTENCES` it is counted only.
@@ -128,5 +128,5 @@ class Browser:
             matrices = f"The first {num_full:,} with their {each}, the next {num_one:,} with one"
             matrices += f" ({self.read_from or 'the mean'})" + ", the rest with none" * (num_full + num_one < shown)
             matrices += ", to keep the page small; alignments.npz holds all"
-        rounded = f"weights are rounded to {LEVELS} levels and off by {LARGEST_ERROR:.3f} at most."
+        rounded = f"weights are rounded to {LEVELS} levels and off by {MAX_QUANTIZATION_ERROR:.3f} at most."
         return f"{sentences} {matrices}; {rounded}"

@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 LEVELS = 64
 """Number of levels that a weight is rounded to."""
-LARGEST_ERROR = (LEVELS - 1.25) / (LEVELS - 1) ** 2
+MAX_QUANTIZATION_ERROR = (LEVELS - 1.25) / (LEVELS - 1) ** 2
 """How far a weight is off at most, which is near 1. One of 0.1 is off by a third as much."""
 MAX_BYTES = 12_000_000
 """All matrices of a page together, compressed; they take a third more as base64."""
 
 
-class Packed(NamedTuple):
+class PackedAttention(NamedTuple):
     """Matrices as text, one line for each sentence: base64 of zlib of one byte for each weight, "" for no matrix.
 
     The first `num_full` sentences have every layer and head, the next `num_one` the matrix that was chosen, of shape
@@ -29,18 +29,18 @@ class Packed(NamedTuple):
     num_one: int
 
 
-def quantise(weights: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint8]:
+def quantize(weights: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint8]:
     """Return weights from 0 to 1 as 0 … LEVELS - 1, even in the square root, so that small weights differ."""
     rounded: npt.NDArray[np.uint8] = np.rint(np.sqrt(np.clip(weights, 0.0, 1.0)) * (LEVELS - 1)).astype(np.uint8)
     return rounded
 
 
-def restore(rounded: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+def dequantize(rounded: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     """Return the weights that `quantise` rounded."""
     return np.square(rounded.astype(np.float64) / (LEVELS - 1))
 
 
-class Matrices:
+class AttentionPacker:
     """Gathers the attention of a page's sentences; memory holds it compressed.
 
     Args:
@@ -67,10 +67,10 @@ class Matrices:
             raise ValueError(f"sentence {number}: attention holds values that are negative or not finite numbers")
         layers = weights[self.layer - 1 : self.layer] if self.layer else weights
         one = (layers[:, self.head - 1 : self.head] if self.head else layers).mean((0, 1))
-        self._full.append(zlib.compress(quantise(weights).tobytes()))
-        self._one.append(zlib.compress(quantise(one).tobytes()))
+        self._full.append(zlib.compress(quantize(weights).tobytes()))
+        self._one.append(zlib.compress(quantize(one).tobytes()))
 
-    def pack(self, max_bytes: int = MAX_BYTES) -> Packed:
+    def pack(self, max_bytes: int = MAX_BYTES) -> PackedAttention:
         """Return as many sentences with one matrix as fit, and of those as many as fit with every layer and head."""
         num_one = _count([len(item) for item in self._one], max_bytes)
         num_full = 0
@@ -78,7 +78,7 @@ class Matrices:
             room = max_bytes - sum(map(len, self._one))
             num_full = _count([len(a) - len(b) for a, b in zip(self._full, self._one, strict=True)], room)
         kept = [*self._full[:num_full], *self._one[num_full:num_one], *[b""] * (len(self._one) - num_one)]
-        return Packed([base64.b64encode(item).decode() for item in kept], num_full, num_one - num_full)
+        return PackedAttention([base64.b64encode(item).decode() for item in kept], num_full, num_one - num_full)
 
 
 def _count(sizes: list[int], limit: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 
 
-class Text:
+class TextCodec:
     """One language's mapping between text and ids, from source.* or target.* of an exported folder.
 
     pieces: what stands for each id, in the model's own spelling.
@@ -54,7 +54,7 @@ class Text:
         return piece.replace("▁", " ").encode()
 
 
-def most_tokens(manifest: dict[str, Any], num: int) -> int:
+def max_tokens(manifest: dict[str, Any], num: int) -> int:
     """Return how many ids a translation of `num` ids may have at most, without end tokens, by export.json."""
     search, limit = manifest["search"], manifest["max_target"]
     most: int = math.ceil(search["max_ratio"] * num) + search["max_extra"]

@@ -12,7 +12,7 @@ def main() -> None:
     import ctranslate2
 
     folder = Path(__file__).parent
-    from text import Text, most_tokens, translate_lines
+    from text import TextCodec, max_tokens, translate_lines
 
     manifest = json.loads((folder / "export.json").read_text(encoding="utf-8"))
     search = manifest["search"]
@@ -24,7 +24,7 @@ def main() -> None:
     translator = ctranslate2.Translator(
         str(folder), device=options.device, compute_type="int8" if options.int8 else "default"
     )
-    source, target = Text(folder, "source"), Text(folder, "target")
+    source, target = TextCodec(folder, "source"), TextCodec(folder, "target")
     names = [vocabulary(folder, side) for side in ("source", "target")]
     ids = {name: index for index, name in enumerate(names[1])}
 
@@ -35,7 +35,7 @@ def main() -> None:
             places_of.setdefault(len(source_ids), []).append(place)
         # a call for each length: how long a translation may be is an argument of the call
         for num, places in places_of.items():
-            most = most_tokens(manifest, num)
+            most = max_tokens(manifest, num)
             results = translator.translate_batch(
                 [[names[0][index] for index in sources[place]] for place in places],
                 beam_size=options.beam,

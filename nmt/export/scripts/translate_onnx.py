@@ -18,7 +18,7 @@ Tensors = dict[str, Any]
 """Arrays by name, each with its batch first."""
 
 
-class Model:
+class OnnxModel:
     """encoder.onnx and step.onnx of a folder, called as export.json describes them."""
 
     def __init__(self, folder: Path, threads: int = 0) -> None:
@@ -66,7 +66,7 @@ def rows(tensors: Tensors, chosen: Sequence[int]) -> Tensors:
 
 
 def beam_search(
-    model: Model, source: Sequence[int], beam: int, length_penalty: float, longest: int
+    model: OnnxModel, source: Sequence[int], beam: int, length_penalty: float, longest: int
 ) -> tuple[list[int], float]:
     """Return the best translation's ids and its score, log p / length^length_penalty; greedy with beam 1.
 
@@ -111,7 +111,7 @@ def beam_search(
 def main() -> None:
     """Read, translate and write line by line."""
     folder = Path(__file__).parent
-    from text import Text, most_tokens, translate_lines
+    from text import TextCodec, max_tokens, translate_lines
 
     manifest = json.loads((folder / "export.json").read_text(encoding="utf-8"))
     search = manifest["search"]
@@ -119,11 +119,11 @@ def main() -> None:
     parser.add_argument("--beam", type=int, default=search["beam"])
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
-    model, source, target = Model(folder, options.threads), Text(folder, "source"), Text(folder, "target")
+    model, source, target = OnnxModel(folder, options.threads), TextCodec(folder, "source"), TextCodec(folder, "target")
 
     def translate(sources: list[list[int]]) -> list[str]:
         (ids,) = sources
-        longest = most_tokens(manifest, len(ids))
+        longest = max_tokens(manifest, len(ids))
         tokens, _ = beam_search(model, ids, options.beam, search["length_penalty"], longest)
         return [target.decode(tokens)]
 

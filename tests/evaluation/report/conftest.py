@@ -6,11 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from nmt.evaluation.report import Browser, Report, ReportSentence, SplitReport
+from nmt.evaluation.report import ReportData, ReportSentence, SentenceBrowser, SplitStats
 
 MEASURES = ("entropy", "effective", "drift")
 
-Example = Callable[..., Report]
+Example = Callable[..., ReportData]
 
 
 def attention(rng: np.random.Generator, layers: int, heads: int, num_target: int, num_source: int) -> np.ndarray:
@@ -42,10 +42,12 @@ TEXTS = [
 ]
 
 
-def reports(num: int = len(TEXTS), layers: int = 2, heads: int = 3, *, shift: int = 0) -> Report:
+def reports(num: int = len(TEXTS), layers: int = 2, heads: int = 3, *, shift: int = 0) -> ReportData:
     """A report of `num` sentences with `layers` × `heads` matrices each."""
     rng = np.random.default_rng(7)
-    browser = Browser(2, 1, shift, "layer 2, head 1") if layers > 1 else Browser(read_from="the only head")
+    browser = (
+        SentenceBrowser(2, 1, shift, "layer 2, head 1") if layers > 1 else SentenceBrowser(read_from="the only head")
+    )
     for number in range(num):
         source, reference = TEXTS[number % len(TEXTS)]
         hypothesis = reference.replace("kleine", "große").replace(" steht", "")
@@ -97,14 +99,14 @@ def reports(num: int = len(TEXTS), layers: int = 2, heads: int = 3, *, shift: in
         "buckets": {"length": by_length},
         "alignment": {**found, "reading": reading, "read_from": "layer 2, head 1", "chosen_by": "AER"},
     }
-    return Report(
+    return ReportData(
         title="Test, German to English",
         name="gru-1",
         scores=scores,
         readings=readings,
         diagnostics=diagnostics,
         history=history,
-        data=[SplitReport("train", 12345, 12340, {"too long": 5, "never": 0}, {"byte-order mark": 1})],
+        data=[SplitStats("train", 12345, 12340, {"too long": 5, "never": 0}, {"byte-order mark": 1})],
         texts={"train": [["a/train.en", "0123abcd"]]},
         command="python -m nmt.train model=rnn",
         versions={"torch": "2.10.0"},

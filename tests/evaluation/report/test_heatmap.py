@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nmt.evaluation.report import heatmap
-from nmt.evaluation.report.heatmap import MAX_POSITIONS, colour_map, draw, figure
+from nmt.evaluation.report.heatmap import MAX_POSITIONS, colormap, draw, figure
 
 WEIGHTS = np.array([[0.0, 0.25, 0.75], [1.0, 0.0, 0.0]])
 SOURCE, TARGET = ["▁das", "▁Haus", "</s>"], ["▁house", "</s>"]
@@ -28,7 +28,7 @@ def test_each_cell_has_the_colour_of_its_weight():
     for target in range(2):
         for source in range(3):
             x, y = picture.axes[0].transData.transform((source, target))
-            expected = colour_map()(WEIGHTS[target, source], bytes=True)
+            expected = colormap()(WEIGHTS[target, source], bytes=True)
             assert tuple(image[image.shape[0] - 1 - int(y), int(x)]) == tuple(expected), (target, source)
 
 
@@ -45,7 +45,7 @@ def test_source_is_across_and_target_down():
 
 
 def test_the_colours_darken_evenly_from_white():
-    linear = colour_map()(range(256))[:, :3]
+    linear = colormap()(range(256))[:, :3]
     linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
     luminance = linear @ [0.2126, 0.7152, 0.0722]
     lightness = np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmt.evaluation.report import Browser, Report, ReportSentence, SplitReport, write_page
-from nmt.evaluation.report.charts import ATTENTION, MAX_POINTS, TRAIN_LOSS, charts, read_line, ticks
+from nmt.evaluation.report import ReportData, ReportSentence, SentenceBrowser, SplitStats, write_page
+from nmt.evaluation.report.charts import ATTENTION, MAX_POINTS, TRAIN_LOSS, read_line, ticks, training_curves
 from nmt.evaluation.report.html import environment
 from nmt.evaluation.report.page import render
 
@@ -125,12 +125,12 @@ def test_agreement_of_very_many_heads_is_shown_by_layer(example):
 
 
 def test_hostile_text_stays_text_everywhere(example):
-    browser = Browser(read_from=HOSTILE)
+    browser = SentenceBrowser(read_from=HOSTILE)
     pieces = ([HOSTILE], [HOSTILE], [0], [0], [(0, 0)])
     browser.add(ReportSentence(HOSTILE, HOSTILE, HOSTILE, {HOSTILE: 1.0}, *pieces), np.ones((1, 1, 1, 1)))
     score = {"score": 1.0, "signature": HOSTILE}
     system = {"score": 1.0, "mean": None, "half_width": None, "p_value": None}
-    hostile = Report(
+    hostile = ReportData(
         title=HOSTILE,
         name=HOSTILE,
         scores={
@@ -142,7 +142,7 @@ def test_hostile_text_stays_text_everywhere(example):
             "buckets": {HOSTILE: {HOSTILE: {"num_sentences": 1, "bleu": 1.0}}},
         },
         history=[{"update": 1, "loss": 1.0, "quantities": {HOSTILE: [1.0]}}],
-        data=[SplitReport(HOSTILE, 1, 1, {HOSTILE: 1}, {HOSTILE: 1})],
+        data=[SplitStats(HOSTILE, 1, 1, {HOSTILE: 1}, {HOSTILE: 1})],
         texts={HOSTILE: [[HOSTILE, HOSTILE]]},
         command=HOSTILE,
         versions={HOSTILE: HOSTILE},
@@ -179,14 +179,14 @@ def test_nothing_is_fetched(example):
 
 
 def test_an_empty_report_has_no_empty_sections():
-    page = Page(render(Report("Nothing", "none")))
+    page = Page(render(ReportData("Nothing", "none")))
     assert page.all("section") == []
     assert page.all("a") == []
     assert page.all("h1")[0]["text"] == "Nothing"
 
 
 def test_the_curves_span_the_charts(example):
-    page = Page(charts(example().history))
+    page = Page(training_curves(example().history))
     drawings = [e for e in page.all("svg") if e["attributes"].get("class") != "key"]
     assert [e["attributes"]["aria-label"] for e in drawings] == [
         "Training loss and validation loss over updates",
@@ -211,7 +211,7 @@ def test_the_curves_span_the_charts(example):
 def test_measures_of_attention_over_training_have_a_chart_each():
     grid = [[0.5, 0.25, None], [0.75, 0.25, 0.5]]
     rows = [{"update": u, "entropy": grid, "attention": dict.fromkeys(ATTENTION, grid)} for u in (10, 20, 30)]
-    page = Page(charts([{"update": 5, "loss": 1.0}, *rows]))
+    page = Page(training_curves([{"update": 5, "loss": 1.0}, *rows]))
     drawings = [e["attributes"]["aria-label"] for e in page.all("svg") if e["attributes"].get("class") != "key"]
     assert drawings[1:] == [
         "Entropy of attention (nats) over updates",
@@ -223,14 +223,14 @@ def test_measures_of_attention_over_training_have_a_chart_each():
         assert "mean of all heads (solid): last 0.45 at update 30" in caption
         assert "lowest head (dashed): last 0.25" in caption
         assert "highest head (dotted): last 0.75" in caption
-    page = Page(charts([{"update": u, "attention": {"jump": [[2.0]], "end": [[None]]}} for u in (1, 2)]))
+    page = Page(training_curves([{"update": u, "attention": {"jump": [[2.0]], "end": [[None]]}} for u in (1, 2)]))
     (caption,) = page.all("figcaption")
     assert "the only head (solid): last 2 at update 2" in caption["text"]
 
 
 def test_many_rows_are_averaged_and_the_caption_says_so():
     rows = [{"update": u, "loss": 2.0 + (-1) ** u} for u in range(2 * MAX_POINTS)]
-    page = Page(charts(rows))
+    page = Page(training_curves(rows))
     path = page.all("path")[0]["attributes"]["d"]
     assert path.count("L") == MAX_POINTS - 1
     assert len({point.split()[1] for point in path.removeprefix("M").split("L")}) == 1
@@ -240,7 +240,7 @@ def test_many_rows_are_averaged_and_the_caption_says_so():
 def test_rows_without_a_finite_number_are_not_points():
     rows = [{"update": 2, "loss": 1}, {"update": 1, "loss": 3.0}, {"update": 3, "loss": math.nan}, {"loss": 1.0}, {}]
     assert read_line("loss", rows, ("loss",)).points == [(1.0, 3.0), (2.0, 1.0)]
-    assert Page(charts([{"update": 1, "loss": 0.0}])).all("circle")
+    assert Page(training_curves([{"update": 1, "loss": 0.0}])).all("circle")
 
 
 def test_a_perplexity_is_drawn_as_the_loss_without_smoothing():
@@ -259,9 +259,9 @@ def test_ticks_are_few_round_and_inside(low, high):
 
 
 def test_a_model_without_attention_has_sentences_and_no_maps():
-    browser = Browser()
+    browser = SentenceBrowser()
     browser.add(ReportSentence("a", "b", "c", {"chrF": 1.0}))
-    page = Page(render(Report("t", "n", browser=browser)))
+    page = Page(render(ReportData("t", "n", browser=browser)))
     assert [e["attributes"]["id"] for e in page.all("section")] == ["sentences"]
     assert "All 1 sentences." in page.all("section")[0]["text"]
     assert page.all("script")[1]["text"] == ""
@@ -273,6 +273,6 @@ def test_learned_quantities_are_shown_as_they_were_last():
         {"update": 9, "valid_loss": 1.0, "quantities": {"decoder.attention.hybrid.gate": [0.25, 0.875]}},
         {"update": 10, "loss": 1.0},
     ]
-    cells = Page(render(Report("t", "n", history=rows))).cells("Learned by the attention")
+    cells = Page(render(ReportData("t", "n", history=rows))).cells("Learned by the attention")
     assert cells[1] == ["decoder.attention.hybrid.gate", "0.250  0.875"]
-    assert "have learned" not in render(Report("t", "n", history=rows[2:]))
+    assert "have learned" not in render(ReportData("t", "n", history=rows[2:]))

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmt.alignment import words
-from nmt.evaluation.report import Report, write_page
-from nmt.evaluation.report.weight_encoding import LARGEST_ERROR
+from nmt.alignment import to_word_matrix
+from nmt.evaluation.report import ReportData, write_page
+from nmt.evaluation.report.weight_encoding import MAX_QUANTIZATION_ERROR
 
 Open = Callable[..., Any]
 
@@ -17,7 +17,7 @@ Open = Callable[..., Any]
 def show(open_file, tmp_path) -> Open:
     """Opens a report."""
 
-    def opened(report: Report, address: str = "", **context: Any) -> Any:
+    def opened(report: ReportData, address: str = "", **context: Any) -> Any:
         write_page(tmp_path / "report.html", report)
         return open_file(tmp_path / "report.html", address, **context)
 
@@ -47,15 +47,15 @@ def given(example, monkeypatch):
     weights = []
 
     def make(*arguments, **options):
-        from nmt.evaluation.report.sentence_browser import Browser
+        from nmt.evaluation.report.sentence_browser import SentenceBrowser
 
-        add = Browser.add
+        add = SentenceBrowser.add
 
         def noting(browser, sentence, attention=None):
             weights.append(attention)
             add(browser, sentence, attention)
 
-        monkeypatch.setattr(Browser, "add", noting)
+        monkeypatch.setattr(SentenceBrowser, "add", noting)
         return example(*arguments, **options), weights
 
     return make
@@ -96,7 +96,7 @@ def test_the_matrix_is_the_mean_of_the_layers_and_heads_chosen(show, given, shif
         chosen = layers[:, int(head) - 1 : int(head)] if head != "0" else layers
         expected = chosen.mean((0, 1))[shift:]
         seen.append(shades(page))
-        np.testing.assert_allclose(seen[-1], expected, atol=LARGEST_ERROR + 0.001)
+        np.testing.assert_allclose(seen[-1], expected, atol=MAX_QUANTIZATION_ERROR + 0.001)
     assert all(np.abs(a - b).max() > 0.1 for i, a in enumerate(seen) for b in seen[:i])
     page.set_checked("#shift", not shift)
     assert len(shades(page)) == weights[0].shape[2] - (not shift)
@@ -113,8 +113,8 @@ def test_words_are_projected_as_they_are_for_links(show, given, shift):
         source, target = row["s"].split(" "), row["h"].split(" ")
         page.click(f"#option-{number}")
         page.wait_for_selector(f"#matrix tbody th[title='{target[0]}']")
-        expected = words(weights[number][1, 2], row["tw"], row["sw"], shift=shift)
-        np.testing.assert_allclose(shades(page), expected, atol=3 * LARGEST_ERROR)
+        expected = to_word_matrix(weights[number][1, 2], row["tw"], row["sw"], shift=shift)
+        np.testing.assert_allclose(shades(page), expected, atol=3 * MAX_QUANTIZATION_ERROR)
         assert page.locator("#matrix tbody th").all_inner_texts() == target
         assert page.locator("#matrix thead th").all_text_contents() == [*source, "</s>"]
         assert page.locator("#matrix td.link").count() == 2
@@ -311,12 +311,12 @@ def test_sentences_without_their_own_heads_say_so(show, example, monkeypatch):
 
 
 def test_without_attention_there_is_no_matrix(show):
-    from nmt.evaluation.report import Browser, ReportSentence
+    from nmt.evaluation.report import ReportSentence, SentenceBrowser
 
-    browser = Browser()
+    browser = SentenceBrowser()
     for _ in range(2):
         browser.add(ReportSentence("a b", "c d", "c e", {"chrF": 1.0}))
-    page = show(Report("t", "n", browser=browser))
+    page = show(ReportData("t", "n", browser=browser))
     assert page.inner_text("#name") == "Sentence 1"
     assert not page.is_visible("#attention")
     page.click("#next")
@@ -325,13 +325,13 @@ def test_without_attention_there_is_no_matrix(show):
 
 
 def test_hostile_sentences_do_nothing(show):
-    from nmt.evaluation.report import Browser, ReportSentence
+    from nmt.evaluation.report import ReportSentence, SentenceBrowser
 
     text = "</script><img src=http://a.example/x onerror=alert(1)><!-- <script>"
-    browser = Browser(read_from=text)
+    browser = SentenceBrowser(read_from=text)
     sentence = ReportSentence(text, text, text, {text: 1.0}, [text, "</s>"], [text, "</s>"], [0, -1], [0, -1], [(0, 0)])
     browser.add(sentence, np.full((1, 1, 2, 2), 0.5))
-    page = show(Report(text, text, notes=[text], browser=browser))
+    page = show(ReportData(text, text, notes=[text], browser=browser))
     page.wait_for_selector("#matrix tbody td")
     assert page.inner_text(".source p") == text
     assert page.locator("img").count() == 0

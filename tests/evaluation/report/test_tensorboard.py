@@ -22,10 +22,10 @@ def read(folder):
 def test_entropies_are_histograms_scalars_and_a_part_of_the_row_of_their_validation(tmp_path):
     rows = np.random.default_rng(1).uniform(0, 3, (LAYERS, HEADS, ROWS))
     measures = {"jump": [[0.5, 1.5, 2.5], [3.5, None, 5.5]]}
-    with logger.Records(tmp_path, ("loss", "nll"), 0, 0, 0, 10) as written:
-        written.attention(rows, measures, 5)
-        written.validated(5, {"loss": 1.0}, {}, 5)
-        written.validated(6, {"loss": 1.0}, {}, 5)  # of a validation that measured nothing
+    with logger.RunLogger(tmp_path, ("loss", "nll"), 0, 0, 0, 10) as written:
+        written.log_attention(rows, measures, 5)
+        written.log_validation(5, {"loss": 1.0}, {}, 5)
+        written.log_validation(6, {"loss": 1.0}, {}, 5)  # of a validation that measured nothing
     events = read(tmp_path)
     for layer in range(LAYERS):
         for head in range(HEADS):
@@ -37,7 +37,7 @@ def test_entropies_are_histograms_scalars_and_a_part_of_the_row_of_their_validat
             assert [event.value for event in events.Scalars(name)] == [
                 pytest.approx(rows[layer, head].mean(), abs=1e-5)
             ]
-    found = logger.read(tmp_path / "metrics.jsonl")
+    found = logger.read_metrics(tmp_path / "metrics.jsonl")
     np.testing.assert_allclose(found[0]["entropy"], rows.mean(-1), atol=1e-6)
     assert found[0]["attention"] == measures
     assert not {"entropy", "attention"} & set(found[1])

@@ -6,9 +6,9 @@ import zlib
 import numpy as np
 import pytest
 
-from nmt.evaluation.report import Browser, ReportSentence
+from nmt.evaluation.report import ReportSentence, SentenceBrowser
 from nmt.evaluation.report import sentence_browser as browser_module
-from nmt.evaluation.report.weight_encoding import LARGEST_ERROR, Matrices, restore
+from nmt.evaluation.report.weight_encoding import MAX_QUANTIZATION_ERROR, AttentionPacker, dequantize
 
 
 def weights(seed, shape=(2, 3, 7, 5)):
@@ -18,25 +18,25 @@ def weights(seed, shape=(2, 3, 7, 5)):
 
 
 def unpacked(line, shape):
-    return restore(np.frombuffer(zlib.decompress(base64.b64decode(line)), np.uint8)).reshape(shape)
+    return dequantize(np.frombuffer(zlib.decompress(base64.b64decode(line)), np.uint8)).reshape(shape)
 
 
 def test_rounded_weights_are_as_near_as_is_said():
     every = np.random.default_rng(1).permutation(np.linspace(0, 1, 100_001)).reshape(1, 1, 1, -1)
-    gathered = Matrices()
+    gathered = AttentionPacker()
     gathered.add(every)
     packed = gathered.pack()
     assert packed.num_full == 1
     found = unpacked(packed.lines[0], every.shape)
     error = np.abs(found - every)
-    assert error.max() == pytest.approx(LARGEST_ERROR, rel=0.01)
-    assert error.max() <= LARGEST_ERROR
-    assert error[every < 0.1].max() < 0.4 * LARGEST_ERROR
+    assert error.max() == pytest.approx(MAX_QUANTIZATION_ERROR, rel=0.01)
+    assert error.max() <= MAX_QUANTIZATION_ERROR
+    assert error[every < 0.1].max() < 0.4 * MAX_QUANTIZATION_ERROR
     assert found[every == 0].tolist() + found[every == 1].tolist() == [0, 1]
 
 
 def test_what_fits_is_whole():
-    gathered = Matrices(2, 3)
+    gathered = AttentionPacker(2, 3)
     for seed in range(4):
         gathered.add(weights(seed))
     gathered.add(None)
@@ -45,12 +45,12 @@ def test_what_fits_is_whole():
     assert packed.lines[4] == ""
     for seed in range(4):
         found = unpacked(packed.lines[seed], (2, 3, 7, 5))
-        assert np.abs(found - weights(seed)).max() <= LARGEST_ERROR
+        assert np.abs(found - weights(seed)).max() <= MAX_QUANTIZATION_ERROR
 
 
 @pytest.mark.parametrize("limit", [30_000, 22_000, 16_000, 9_000, 3_000, 1_000, 300, 0])
 def test_less_room_makes_fewer_matrices(limit):
-    gathered, shape = Matrices(1, 0), (2, 3, 20, 20)
+    gathered, shape = AttentionPacker(1, 0), (2, 3, 20, 20)
     for seed in range(12):
         gathered.add(weights(seed, shape))
     packed = gathered.pack(limit)
@@ -59,14 +59,14 @@ def test_less_room_makes_fewer_matrices(limit):
     assert [bool(line) for line in packed.lines] == [i < packed.num_full + packed.num_one for i in range(12)]
     assert packed.num_full == 0 or packed.num_full + packed.num_one == 12
     for seed in range(packed.num_full):
-        assert np.abs(unpacked(packed.lines[seed], shape) - weights(seed, shape)).max() <= LARGEST_ERROR
+        assert np.abs(unpacked(packed.lines[seed], shape) - weights(seed, shape)).max() <= MAX_QUANTIZATION_ERROR
     for seed in range(packed.num_full, packed.num_full + packed.num_one):
         one = weights(seed, shape)[0].mean(0)
-        assert np.abs(unpacked(packed.lines[seed], (20, 20)) - one).max() <= LARGEST_ERROR
+        assert np.abs(unpacked(packed.lines[seed], (20, 20)) - one).max() <= MAX_QUANTIZATION_ERROR
 
 
 def test_the_room_is_used_in_all_ways():
-    gathered = Matrices(1, 0)
+    gathered = AttentionPacker(1, 0)
     for seed in range(12):
         gathered.add(weights(seed, (2, 3, 20, 20)))
     outcomes = {gathered.pack(limit)[1:] for limit in range(0, 60_000, 500)}
@@ -83,7 +83,7 @@ def sentence(pieces=("a", "</s>")):
 
 
 def test_the_page_says_what_it_holds_of_the_attention():
-    browser = Browser(1, 2, 1, "layer 1, head 2")
+    browser = SentenceBrowser(1, 2, 1, "layer 1, head 2")
     for seed in range(9):
         browser.add(sentence(), weights(seed, (2, 2, 2, 2)))
     whole = browser.render()
@@ -101,7 +101,7 @@ def test_the_page_says_what_it_holds_of_the_attention():
 
 def test_more_sentences_than_a_page_holds_are_counted(monkeypatch):
     monkeypatch.setattr(browser_module, "MAX_SENTENCES", 3)
-    browser = Browser()
+    browser = SentenceBrowser()
     for seed in range(5):
         browser.add(sentence(), weights(seed, (1, 1, 2, 2)))
     rendered = browser.render()
@@ -110,7 +110,7 @@ def test_more_sentences_than_a_page_holds_are_counted(monkeypatch):
 
 
 def test_a_matrix_that_does_not_fit_is_refused():
-    browser = Browser()
+    browser = SentenceBrowser()
     browser.add(sentence(), weights(0, (1, 1, 2, 2)))
     with pytest.raises(ValueError, match=r"sentence 2: attention of shape \(1, 1, 2, 2\) does not fit 2 target and 3"):
         browser.add(sentence(("a", "b", "</s>")), weights(0, (1, 1, 2, 2)))
