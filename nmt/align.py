@@ -21,7 +21,6 @@ from nmt.evaluation.breakdown import length_correlation_warning
 from nmt.evaluation.results import EvaluationSet
 from nmt.inference.aligner import Aligner, aligner_with_selected_head
 from nmt.inference.translator import Translator
-from nmt.options import from_dict
 from nmt.runtime.device import resolve_device
 from nmt.runtime.files import write_text
 from nmt.runtime.process import setup_process
@@ -74,7 +73,7 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
 
 def _load(path: str, config: AlignConfig, overrides: list[str], device: torch.device) -> AlignmentModel:
     content = checkpoint.load(checkpoint.resolve(path), device)
-    trained = from_dict(Config, content["config"])
+    trained = Config.from_dict(content["config"])
     reading = merge_with_checkpoint(trained, config, overrides).alignment
     return AlignmentModel(Translator.from_checkpoint(content, None, device), trained.data, reading)
 

@@ -11,7 +11,6 @@ from nmt.evaluation import evaluator
 from nmt.evaluation.external_scores import read_external_scores
 from nmt.evaluation.results import EvaluationInputs, EvaluationSet, load_test_sets, read_hypotheses
 from nmt.inference.translator import Translator
-from nmt.options import from_dict
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
 from nmt.training import logger
@@ -24,7 +23,7 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
     named = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
     paths = [checkpoint.resolve(path) for path in named]
     contents = [checkpoint.load(path, device) for path in paths]
-    trained = from_dict(Config, contents[0]["config"])
+    trained = Config.from_dict(contents[0]["config"])
     merged = merge_with_checkpoint(trained, config, overrides)
     run = run_directory(paths[0])
     about = evaluator.About(
@@ -37,7 +36,7 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
     translator = Translator.from_checkpoints(contents, merged.search, device)
     del contents
     given = {override.partition("=")[0] for override in overrides}
-    if "data.test" in given and "data.more_tests" not in given:
+    if "data.test" in given and "data.extra_tests" not in given:
         sets = [EvaluationSet.read(merged.data, "test")]  # the run's further test sets were not asked for
     else:
         sets = load_test_sets(merged.data)
@@ -59,7 +58,7 @@ def _given(config: EvaluateConfig, overrides: Sequence[str], sets: Sequence[Eval
     """What is given for each test set; all of it is read before anything is translated."""
     one_set = [f"hypotheses={config.hypotheses}"] if config.hypotheses is not None else []
     one_set += [f"baselines={name}" for name in config.baselines if not Path(name).is_dir()]
-    one_set += [f"outside={item}" for item in config.external_scores]
+    one_set += [f"external_scores={item}" for item in config.external_scores]
     if len(sets) > 1 and one_set:
         names = ", ".join(test.name for test in sets)
         raise ValueError(f"{one_set[0]}: a file is of one test set and there are {len(sets)} ({names}): give data.test")

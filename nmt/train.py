@@ -16,6 +16,7 @@ from nmt.attention import NONE
 from nmt.cli.compose import run_command, save_yaml, to_yaml
 from nmt.cli.configs import Config
 from nmt.cli.run_directory import check_continuation, command_line, data_fingerprints, remove_temp_files
+from nmt.config import to_dict
 from nmt.data import (
     SOURCES,
     BatchLoader,
@@ -38,7 +39,6 @@ from nmt.evaluation.report.page import SplitStats
 from nmt.inference.translator import Translator
 from nmt.models.flops import build_on_meta
 from nmt.models.parameter_matching import match_parameters
-from nmt.options import to_dict
 from nmt.runtime.device import resolve_device
 from nmt.runtime.files import locked, remove_leftovers, write_text
 from nmt.runtime.logs import log_file
@@ -132,7 +132,8 @@ def _prepare(config: Config) -> TrainingSetup:
     valid = EvaluationSet.read(config.data, "valid")
     if config.train.early_stopping_metric == "aer" and valid.gold is None:
         raise ValueError(
-            f"train.stop_metric=aer: the validation text {', '.join(resolve_split(config.data, 'valid'))} has no word "
+            f"train.early_stopping_metric=aer: the validation text {', '.join(resolve_split(config.data, 'valid'))} "
+            "has no word "
             "alignment beside it (PREFIX.gold; for one file, its name with .gold); add it, or choose bleu, chrf or loss"
         )
     prepared = TrainingSetup(config, tokenizer, corpora, valid, tests, [how_matched] if how_matched else [])

@@ -9,7 +9,6 @@ from nmt.cli.configs import Config, TranslateConfig
 from nmt.inference.line_reader import MOST_BYTES, Lines
 from nmt.inference.line_translator import LineTranslator, json_line
 from nmt.inference.translator import Translator
-from nmt.options import from_dict
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
 
@@ -27,7 +26,7 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
     device = resolve_device(config.device)
     named = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
     contents = [checkpoint.load(checkpoint.resolve(path), device) for path in named]
-    merged = merge_with_checkpoint(from_dict(Config, contents[0]["config"]), config, overrides)
+    merged = merge_with_checkpoint(Config.from_dict(contents[0]["config"]), config, overrides)
     translator = Translator.from_checkpoints(contents, merged.search, device)
     del contents
     answers = LineTranslator(translator, config.max_length or merged.data.max_length)
@@ -65,7 +64,7 @@ def _is_repaired(line: bytes) -> bool:
 
 
 def _tell(answers: LineTranslator, odd: dict[str, int]) -> None:
-    limits = "search.max_ratio and search.max_extra"
+    limits = "search.max_length_ratio and search.max_length_offset"
     told = {
         f"lines had no translation and are empty (a line has at most {MOST_BYTES:,} bytes)": odd["failed"],
         "lines were not valid UTF-8: the bytes in question became U+FFFD": odd["repaired"],

@@ -9,8 +9,8 @@ case $part in
   rnn) options=() ;;
   transformer) options=(model=transformer train.max_updates=1200 train.valid_every=400 train.save_every=400) ;;
   multi30k)
-    options=(experiment=multi30k_rnn model.wiring=luong
-      optim.warmup=200 train.max_updates=1000 train.valid_every=500 train.save_every=500)
+    options=(experiment=multi30k_rnn model.decoder=luong
+      optim.warmup_updates=200 train.max_updates=1000 train.valid_every=500 train.save_every=500)
     ;;
   *)
     echo "error: $part: must be rnn, transformer or multi30k" >&2
@@ -26,16 +26,16 @@ for option in "$@"; do
 done
 # A run that fails is listed and does not stop the rest; what has a report is compared all the same.
 failed=0
-"$python" -m nmt.train -m name="$name" sweep=attention seed="${SEEDS:-1,2,3}" model.match=parameters threads=1 \
+"$python" -m nmt.train -m name="$name" sweep=attention seed="${SEEDS:-1,2,3}" model.match=parameters num_threads=1 \
   launcher=processes jobs=2 "${options[@]}" "$@" || failed=$?
 [ "$failed" -gt 1 ] && exit "$failed" # stopped by a signal
 folder=$runs/$name
 compare() {
   local file=$folder/$1
   shift
-  "$python" -m nmt.compare "$folder" --baseline scaled --varied model.attention.score "$@" \
+  "$python" -m nmt.compare "$folder" --baseline scaled --factors model.attention.score "$@" \
     --output "$file.html" --output "$file.md" --output "$file.csv"
 }
 compare compare
-[ "$part" = multi30k ] || compare compare_long --test test_long
+[ "$part" = multi30k ] || compare compare_long --test-set test_long
 exit "$failed"

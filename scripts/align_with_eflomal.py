@@ -4,7 +4,7 @@
 
 reads PREFIX.en and PREFIX.de, aligns all the text together in both directions, joins these, and writes
 DIR/<name>.pharaoh for each prefix: one line of links i-j for each pair, words being what spaces separate. The files fit
-`gold=` of `python -m nmt.align` and `data.alignment=` of a training with `train.guided_alignment`.
+`gold=` of `python -m nmt.align` and `data.train_alignments=` of a training with `train.guided_alignment_weight`.
 
 eflomal (Östling & Tiedemann 2016) is under the GPL and no part of this project; it is called as a program. Install it
 in an environment of its own, for example; it needs a C compiler:

@@ -1,9 +1,10 @@
 """Measures speed and memory, and prints one JSON object.
 
 usage: python scripts/benchmark.py train [name=value …] [updates=N] [warmup=N]
-       python scripts/benchmark.py attention [threads=N] [dtype=fp32|bf16] [lengths=64-128-256] [repeats=N]
-       python scripts/benchmark.py decode checkpoint=RUN source=FILE [threads=N] [lengths=16-500] [search.beam=N] …
-       python scripts/benchmark.py data [pairs=N] [tokenizer=unigram|bpe|word|char] [text=PREFIX] [output=FILE] …
+       python scripts/benchmark.py attention [num_threads=N] [dtype=fp32|bf16] [lengths=64-128-256] [repeats=N]
+       python scripts/benchmark.py decode checkpoint=RUN source=FILE [num_threads=N] [lengths=16-500]
+       [search.beam_size=N] … python scripts/benchmark.py data [pairs=N] [tokenizer=unigram|bpe|word|char] [text=PREFIX]
+       [output=FILE] …
 
 train: target tokens per second of training updates (end tokens counted, padding not), the share of the device's
     measured matrix rate that they use, and where the time goes. The options are those of `python -m nmt.train`.

@@ -113,7 +113,7 @@ def measure(arguments: list[str]) -> dict[str, Any]:
     """Return the measurements; a table goes to standard error.
 
     Options: checkpoint; source, a file, and the limit of its lines; threads; lengths and the number of sentences of
-    each for the growth; those of search as search.beam=5.
+    each for the growth; those of search as search.beam_size=5.
     """
     options = parse("decode", arguments, DEFAULTS)
     if not (options["checkpoint"] and options["source"]):

@@ -16,7 +16,6 @@ import yaml
 
 from nmt.cli.configs import Config
 from nmt.evaluation.report import heatmap
-from nmt.options import from_dict
 from nmt.runtime.files import whole
 
 
@@ -27,7 +26,7 @@ def draw(report: Path, number: int, layer: int, output: Path) -> None:
         ValueError: there is no such sentence or layer.
         OSError: a file is not there.
     """
-    config = from_dict(Config, yaml.safe_load((report / "config.yaml").read_text(encoding="utf-8")))
+    config = Config.from_dict(yaml.safe_load((report / "config.yaml").read_text(encoding="utf-8")))
     with np.load(report / "alignments.npz", allow_pickle=False) as stored:
         if f"{number - 1}.weights" not in stored:
             raise ValueError(f"{report / 'alignments.npz'}: has no sentence {number}")

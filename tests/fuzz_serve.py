@@ -144,7 +144,7 @@ class Server:
 
     def __init__(self, checkpoint: str, options: list[str]) -> None:
         self.process = subprocess.Popen(
-            command("serve", checkpoint, "port=0", "max_waiting=50", "max_seconds=600", *options),
+            command("serve", checkpoint, "port=0", "queue_size=50", "timeout=600", *options),
             stderr=subprocess.PIPE,
             env=environment(),
         )
@@ -272,7 +272,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=5_000, help="for serve")
     parser.add_argument("--clients", type=int, default=100, help="of serve, at once")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--options", nargs="*", default=["search.beam=1"], help="for both commands, as name=value")
+    parser.add_argument("--options", nargs="*", default=["search.beam_size=1"], help="for both commands, as name=value")
     options = parser.parse_args()
     wrong = fuzz_translate(options.checkpoint, options.lines, options.seed, options.options) if options.lines else []
     if options.requests:

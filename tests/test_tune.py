@@ -186,10 +186,10 @@ def test_the_script_has_a_help() -> None:
 @pytest.mark.slow
 def test_trials_are_runs(tmp_path: Path) -> None:
     tiny = """
-        data.builtin_pairs=300 data.builtin_valid=4 data.builtin_test=4 data.builtin_long=2
-        data.tokenizer.kind=word data.tokenizer.vocab_size=500 model.embedding=16 model.hidden=16
-        train.valid_every=5 train.log_every=5 train.batch_tokens=256 train.precision=fp32 search.beam=1
-        metrics.resamples=0 threads=1 device=cpu
+        data.synthetic.train=300 data.synthetic.valid=4 data.synthetic.test=4 data.synthetic.long=2
+        data.tokenizer.type=word data.tokenizer.vocab_size=500 model.embedding_dim=16 model.hidden_size=16
+        train.valid_every=5 train.log_every=5 train.batch_tokens=256 train.precision=fp32 search.beam_size=1
+        metrics.num_resamples=0 num_threads=1 device=cpu
     """
     line = ["rates", "optim.learning_rate=1e-5..1e-2:log", "--trials", "4", "--metric", "loss", "train.max_updates=20"]
     done = subprocess.run(

@@ -30,15 +30,16 @@ class AlignmentConfig:
     head: auto, mean (of the layer's heads) or a number counted from 1.
     shift: 0 = a word is aligned with the row that predicted it; 1 = with the next one, whose query has seen it (Chen
         et al. 2020); or auto.
-    links: auto, argmax or threshold. argmax = each target word is linked to the source word it attends to most, so that
-        it has one link at most; threshold = to every source word that it gives at least `threshold`; auto = argmax or
+    decision: auto, argmax or threshold. argmax = each target word is linked to the source word it attends to most, so
+        that it has one link at most; threshold = to every source word that it gives at least `threshold`; auto = argmax
+        or
         one of `THRESHOLDS`.
     threshold: above 0 and at most 1, for links=threshold.
-    null: with argmax: true = a target word that attends more to </s> than to any word has no link; false = </s> does
-        not count, and every target word has one; or auto. Some heads rest on </s> where they find nothing to do.
-    choose_on: sentence pairs of the validation set on which auto chooses.
-    importance_on: sentence pairs of a test set on which an evaluation measures what the loss rises by when a head is
-        silenced, one pass for each head; 0 = it does not.
+    allow_null: with argmax: true = a target word that attends more to </s> than to any word has no link; false = </s>
+        does not count, and every target word has one; or auto. Some heads rest on </s> where they find nothing to do.
+    selection_pairs: sentence pairs of the validation set on which auto chooses.
+    head_importance_pairs: sentence pairs of a test set on which an evaluation measures what the loss rises by when a
+        head is silenced, one pass for each head; 0 = it does not.
 
     What is auto is chosen on the validation set: lowest error against its gold alignment where there is one (see
     `nmt.data.gold_path`), else best agreement with a lexical aligner (`nmt.alignment.ibm_model1`).
@@ -67,15 +68,15 @@ class AlignmentConfig:
         if self.shift not in (AUTO, *map(str, SHIFTS)):
             raise ValueError(f"alignment.shift={self.shift}: must be auto, 0 or 1")
         if self.allow_null not in (AUTO, *NULL_MODES):
-            raise ValueError(f"alignment.null={self.allow_null}: must be auto, true or false")
+            raise ValueError(f"alignment.allow_null={self.allow_null}: must be auto, true or false")
         if self.decision not in DECISIONS:
-            raise ValueError(f"alignment.links={self.decision}: must be one of {', '.join(DECISIONS)}")
+            raise ValueError(f"alignment.decision={self.decision}: must be one of {', '.join(DECISIONS)}")
         if not 0 < self.threshold <= 1 or math.isnan(self.threshold):
             raise ValueError(f"alignment.threshold={self.threshold}: must be above 0 and at most 1")
         if self.selection_pairs < 1:
-            raise ValueError(f"alignment.choose_on={self.selection_pairs}: must be at least 1")
+            raise ValueError(f"alignment.selection_pairs={self.selection_pairs}: must be at least 1")
         if self.head_importance_pairs < 0:
-            raise ValueError(f"alignment.importance_on={self.head_importance_pairs}: must be 0 (off) or more")
+            raise ValueError(f"alignment.head_importance_pairs={self.head_importance_pairs}: must be 0 (off) or more")
 
     @property
     def is_open(self) -> bool:

@@ -21,17 +21,17 @@ class AttentionConfig:
     heads: how many compare in parallel; with more than one, values are projected too, and the heads' contexts are
         joined by a projection.
     dim: width of projected queries and keys, all heads together; 0: as wide as the query.
-    project: project queries and keys to `dim` before they are compared. Without it the score sees the states as they
+    project_qk: project queries and keys to `dim` before they are compared. Without it the score sees the states as they
         are (Luong's own "dot"); additive and hybrid need it, because the projections are the W and U of their formula.
     divisor: of scaled and hybrid: "sqrt" (of a head's width), "learned" (one per head), or a number.
-    positions: of location: source positions that are told apart; later ones share the last.
-    normaliser: softmax, sparsemax, entmax15 or top_k.
-    top: of top_k: how many keys keep a weight.
+    max_positions: of location: source positions that are told apart; later ones share the last.
+    normalizer: softmax, sparsemax, entmax15 or top_k.
+    top_k: of top_k: how many keys keep a weight.
     window: global, local_m or local_p.
-    width: of a window: positions on each side of its centre.
+    window_size: of a window: positions on each side of its centre.
     coverage: additive and hybrid scores see what each source position has received so far; cross-attention only.
     dropout: of weights; recorded weights are those before it.
-    layers: one mapping per layer with the options that differ there, as [{score: additive}, {}, {score: dot}].
+    per_layer: one mapping per layer with the options that differ there, as [{score: additive}, {}, {score: dot}].
     """
 
     score: Any = "scaled"
@@ -56,22 +56,22 @@ class AttentionConfig:
     def for_layer(self, number: int) -> "AttentionConfig":
         """The setting of one layer."""
         changes = self.per_layer[number] if self.per_layer else {}
-        return dataclasses.replace(self, **{**changes, "layers": []})
+        return dataclasses.replace(self, **{**changes, "per_layer": []})
 
     def unused_options(self, default: "AttentionConfig") -> list[str]:
-        """Options that differ from `default` and change nothing, such as `top` without top_k."""
+        """Options that differ from `default` and change nothing, such as `top_k` without top_k."""
         layers = [self.for_layer(number) for number in range(len(self.per_layer))] or [self]
         scores = {score for layer in layers for score in layer.scores}
         matters = {
-            "top": any(layer.normalizer == "top_k" for layer in layers),
-            "width": any(layer.window != "global" for layer in layers),
+            "top_k": any(layer.normalizer == "top_k" for layer in layers),
+            "window_size": any(layer.window != "global" for layer in layers),
             "divisor": bool(scores & {"scaled", "hybrid"}),
-            "positions": "location" in scores,
+            "max_positions": "location" in scores,
             "dim": any(layer.project_qk for layer in layers),
         }
         if scores == {NONE}:
             matters = dict.fromkeys(
-                (f.name for f in dataclasses.fields(self) if f.name not in ("score", "layers")), False
+                (f.name for f in dataclasses.fields(self) if f.name not in ("score", "per_layer")), False
             )
         return [name for name, used in matters.items() if not used and getattr(self, name) != getattr(default, name)]
 
@@ -85,11 +85,12 @@ class AttentionConfig:
         """
         if self.per_layer and len(self.per_layer) != num_layers:
             raise ValueError(
-                f"{path}.layers has {len(self.per_layer)} entries: {num_layers} layers attend here; give one mapping for "
+                f"{path}.layers has {len(self.per_layer)} entries: {num_layers} layers attend here; give one mapping "
+                "for "
                 "each, {} where nothing differs"
             )
         for number, changes in enumerate(self.per_layer):
-            known = {f.name for f in dataclasses.fields(self)} - {"layers", "heads"}
+            known = {f.name for f in dataclasses.fields(self)} - {"per_layer", "heads"}
             for option in changes:
                 if option not in known:
                     why = "all layers have the same number" if option == "heads" else "no option of an attention"
@@ -100,8 +101,8 @@ class AttentionConfig:
 
     def _validate_layer(self, path: str, site: str) -> None:
         self._validate_values(path)
-        for option, allowed in (("normaliser", NORMALIZERS), ("window", WINDOWS)):
-            if getattr(self, option) not in tuple(allowed):  # a value from `layers` may be anything, a list as well
+        for option, allowed in (("normalizer", NORMALIZERS), ("window", WINDOWS)):
+            if getattr(self, option) not in tuple(allowed):  # a value from `per_layer` may be anything, a list as well
                 raise ValueError(f"{path}.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")
         self._validate_score(path, site)
         if site not in WINDOWS[self.window].attention_types:
@@ -114,14 +115,14 @@ class AttentionConfig:
             raise ValueError(f"{path}.window={self.window} does not work in {here}: {why}; use {works}, or global")
 
     def _validate_values(self, path: str) -> None:
-        for option, least in (("heads", 1), ("dim", 0), ("positions", 1), ("top", 1), ("width", 1)):
+        for option, least in (("heads", 1), ("dim", 0), ("max_positions", 1), ("top_k", 1), ("window_size", 1)):
             value = getattr(self, option)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{path}.{option}={value}: must be a whole number of at least {least}")
         number = isinstance(self.dropout, int | float) and not isinstance(self.dropout, bool)
         if not number or not 0 <= self.dropout < 1:
             raise ValueError(f"{path}.dropout={self.dropout}: must be at least 0 and below 1")
-        for option in ("project", "coverage"):
+        for option in ("project_qk", "coverage"):
             if not isinstance(getattr(self, option), bool):
                 raise ValueError(f"{path}.{option}={getattr(self, option)}: must be true or false")
         if self.divisor not in ("sqrt", "learned"):
@@ -159,5 +160,5 @@ class AttentionConfig:
             where = f"{path}.score={','.join(dict.fromkeys(names))}" if site == CROSS else "self-attention"
             raise ValueError(
                 f"{path}.coverage=true does not work with {where}: coverage enters the formula of {able} "
-                "in cross-attention; for any other score use train.coverage_loss"
+                "in cross-attention; for any other score use train.coverage_loss_weight"
             )

@@ -66,7 +66,7 @@ def top_k(scores: Tensor, top: int) -> Tensor:
         ValueError: `top` is below 1.
     """
     if top < 1:
-        raise ValueError(f"model.attention.top={top}: must be at least 1, so that top_k has a key to attend to")
+        raise ValueError(f"model.attention.top_k={top}: must be at least 1, so that top_k has a key to attend to")
     if top >= scores.shape[-1]:
         return torch.softmax(scores, dim=-1)
     last = _descending(scores)[..., top - 1 : top].to(scores.dtype)  # (..., 1), -inf where fewer keys are unmasked

@@ -34,8 +34,8 @@ from nmt.cli.run_directory import (
 )
 from nmt.cli.sweep import Argument, follow_parent, plan
 from nmt.cli.sweep import run as run_sweep
+from nmt.config import coerce, describe_type, diff, from_dict, get_node, leaves, suggest, to_dict, validate
 from nmt.models import MODELS
-from nmt.options import coerce, describe_type, diff, from_dict, get_node, leaves, suggest, to_dict, validate
 from nmt.runtime.files import write_text
 
 __all__ = [
@@ -201,14 +201,14 @@ def _compose(name: str, config_class: type[T], groups: list[_ParsedOverride]) ->
 
 def _assign(tree: DictConfig, typed: object, path: str, value: Any, argument: _ParsedOverride) -> None:
     """Set one option, or those of a mapping given for a node, in the composed tree."""
-    leaves = leaves(typed)
-    below = [leaf for leaf in leaves if leaf.startswith(path + ".")]
-    if path in leaves:
+    hints = leaves(typed)
+    below = [leaf for leaf in hints if leaf.startswith(path + ".")]
+    if path in hints:
         if not (isinstance(value, str) and "${" in value):
             try:
-                value = coerce(leaves[path], value, argument.typed if path == argument.key else str(value))
+                value = coerce(hints[path], value, argument.typed if path == argument.key else str(value))
             except TypeError:
-                raise ValueError(f"{argument.text}: {describe_type(leaves[path])}") from None
+                raise ValueError(f"{argument.text}: {describe_type(hints[path])}") from None
         OmegaConf.update(tree, path, value, merge=True)
     elif below and isinstance(value, dict):
         for key, each in value.items():
@@ -225,7 +225,7 @@ def _assign(tree: DictConfig, typed: object, path: str, value: Any, argument: _P
             f"an option of {', '.join(f'model={other}' for other in others)}"
         )
     else:
-        near = suggest(path, leaves)
+        near = suggest(path, hints)
         raise ValueError(f"{argument.text}: unknown option {path}" + (f"; did you mean {near}?" if near else ""))
 
 

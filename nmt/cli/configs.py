@@ -2,15 +2,17 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from nmt.alignment import FORMATS as ALIGNMENT_FORMATS
 from nmt.alignment import METHODS, AlignmentConfig, candidate_sources
 from nmt.attention import NONE
+from nmt.config import from_dict
 from nmt.data.sources import DataConfig
 from nmt.evaluation.metrics import METRICS, MetricsConfig
-from nmt.models import unused_options
+from nmt.models import MODELS, unused_options
 from nmt.models.rnn import RNNConfig
 from nmt.models.transformer_layers import TransformerDecoderConfig
 from nmt.search import SearchConfig
@@ -27,7 +29,7 @@ class Config:
     runs: folder of all runs.
     seed: seed of all random numbers.
     device: auto, cpu, cuda or cuda:N.
-    threads: processor threads (0 = as many as torch chooses).
+    num_threads: processor threads (0 = as many as torch chooses).
     model: the configuration of one of `MODELS`.
     """
 
@@ -43,6 +45,11 @@ class Config:
     search: SearchConfig = field(default_factory=SearchConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Config":
+        """Return a stored configuration; raises as `nmt.config.from_dict`."""
+        return from_dict(cls, stored, models={name: spec.config for name, spec in MODELS.items()})
 
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed (of this node, or of two of its parts together)."""
@@ -71,7 +78,7 @@ class Config:
     def unused_options(self) -> list[str]:
         """Return options that are set and change nothing, with their values."""
         unread = self.data.train_alignments and not self.train.guided_alignment_weight
-        alignment = [f"data.alignment={self.data.train_alignments}"] if unread else []
+        alignment = [f"data.train_alignments={self.data.train_alignments}"] if unread else []
         return unused_options(self.model) + self.train.unused_options() + alignment
 
     def _num_attending(self) -> int:
@@ -86,20 +93,24 @@ class Config:
         if metric in METRICS and metric not in names:
             other = next((name for name in names if name in EARLY_STOPPING_METRICS), "loss")
             raise ValueError(
-                f"train.stop_metric={metric}: metrics.names=[{','.join(names)}] leaves it out; add it there, or let "
-                f"another choose the best checkpoint, as train.stop_metric={other}"
+                f"train.early_stopping_metric={metric}: metrics.names=[{','.join(names)}] leaves it out; add it there, "
+                "or let "
+                f"another choose the best checkpoint, as train.early_stopping_metric={other}"
             )
 
     def _check_without_attention(self) -> None:
         """Refuse what needs attention to the source."""
-        wanted = {f"train.{option}": getattr(self.train, option) for option in ("coverage_loss", "guided_alignment")}
+        wanted = {
+            f"train.{option}": getattr(self.train, option)
+            for option in ("coverage_loss_weight", "guided_alignment_weight")
+        }
         wanted |= {"search.coverage_penalty": self.search.coverage_penalty}
         why = "needs a model with attention; set it to {0}, or choose a score other than model.attention.score=none"
         for option, value in wanted.items():
             if value:
                 raise ValueError(f"{option}={value:g}: {why.format('0')}")
         if self.train.early_stopping_metric == "aer":
-            raise ValueError(f"train.stop_metric=aer: {why.format('bleu, chrf or loss')}")
+            raise ValueError(f"train.early_stopping_metric=aer: {why.format('bleu, chrf or loss')}")
 
     def _check_guided(self) -> None:
         model, train = self.model, self.train
@@ -113,7 +124,7 @@ class Config:
                 )
         if train.guided_layer and isinstance(model, TransformerDecoderConfig) and model.layerdrop:
             raise ValueError(
-                f"train.guided_layer={train.guided_layer}: model.layer_drop={model.layerdrop:g} leaves out layers of "
+                f"train.guided_layer={train.guided_layer}: model.layerdrop={model.layerdrop:g} leaves out layers of "
                 "which it may be one; set either to 0"
             )
 
@@ -133,10 +144,10 @@ class EvaluateConfig:
     output: folder of the report, needed for an ensemble; None: see `report_folder`.
     hypotheses: file of translations of the test set, one on each line, to judge in the place of the model's own.
     baselines: runs evaluated on the same test set, or files of translations, to compare with, as a list [a,b].
-    outside: scores that other programs gave to the translations, as a list [NAME:FILE]; see
+    external_scores: scores that other programs gave to the translations, as a list [NAME:FILE]; see
         `nmt.evaluation.external_scores`.
     device: auto, cpu, cuda or cuda:N.
-    threads: processor threads (0 = as many as torch chooses).
+    num_threads: processor threads (0 = as many as torch chooses).
     """
 
     checkpoint: Any = ""
@@ -165,7 +176,8 @@ class EvaluateConfig:
             name, _, file = item.partition(":")
             if name in METRICS or not (name.isidentifier() and file):
                 raise ValueError(
-                    f"outside={item}: must be NAME:FILE, with a name that is no metric's of ours, as in comet:FILE"
+                    f"external_scores={item}: must be NAME:FILE, with a name that is no metric's of ours, as in "
+                    "comet:FILE"
                 )
 
 
@@ -182,7 +194,7 @@ class TranslateConfig:
     max_length: source tokens beyond which a line is translated in parts, cut at sentence marks; 0: data.max_length of
         training. Never more than the model can take.
     device: auto, cpu, cuda or cuda:N.
-    threads: processor threads (0 = as many as torch chooses).
+    num_threads: processor threads (0 = as many as torch chooses).
     """
 
     checkpoint: Any = ""
@@ -214,9 +226,9 @@ class AlignConfig:
     symmetrize: how links are joined: intersection, union, grow-diag, grow-diag-final or grow-diag-final-and.
     output: folder of the files; None: align-<source> in the run directory.
     formats: kinds of files, as a list [pharaoh,npz,jsonl,parquet].
-    weights: write the attention of every layer and head where the format can (npz, parquet).
+    save_weights: write the attention of every layer and head where the format can (npz, parquet).
     device: auto, cpu, cuda or cuda:N.
-    threads: processor threads (0 = as many as torch chooses).
+    num_threads: processor threads (0 = as many as torch chooses).
     """
 
     checkpoint: str = ""
@@ -262,9 +274,9 @@ class ExportConfig:
     checkpoint: run directory (its best checkpoint) or checkpoint file.
     format: ctranslate2, huggingface or onnx; what each can carry is shown by --formats.
     output: folder to be made, in the place of an earlier export.
-    longest: tokens of the longest sentence that ctranslate2 and huggingface can take. These are the rows of their table
-        of sinusoids; a model with learned positions has a table of its own, and onnx has none.
-    threads: processor threads (0 = as many as torch chooses).
+    max_length: tokens of the longest sentence that ctranslate2 and huggingface can take. These are the rows of their
+        table of sinusoids; a model with learned positions has a table of its own, and onnx has none.
+    num_threads: processor threads (0 = as many as torch chooses).
     """
 
     checkpoint: str = ""
@@ -283,7 +295,7 @@ class ExportConfig:
         if not self.output:
             raise ValueError("output=: must be given: output=FOLDER")
         if self.max_length < 2:
-            raise ValueError(f"longest={self.max_length}: must be at least 2")
+            raise ValueError(f"max_length={self.max_length}: must be at least 2")
 
 
 @dataclass
@@ -293,17 +305,18 @@ class ServeConfig:
     checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], shown side by side.
     host: address to listen at (any but this machine's own lets others in, without authentication).
     port: port to listen at (0 = a free one).
-    names: further names under which the server answers; its address, any other number and localhost always work.
+    allowed_hosts: further names under which the server answers; its address, any other number and localhost always
+        work.
     max_bytes: most bytes of a request.
-    max_lines: most sentences of a request.
-    max_characters: most characters of a sentence.
+    max_sentences: most sentences of a request.
+    max_sentence_chars: most characters of a sentence.
     max_beam: most hypotheses kept at every step, and most translations of each sentence.
     max_weights: most numbers in one answer about attention.
-    max_seconds: most seconds from a request to its answer; a client may take as long to send and to receive.
-    max_waiting: most requests that wait while one is worked on.
+    timeout: most seconds from a request to its answer; a client may take as long to send and to receive.
+    queue_size: most requests that wait while one is worked on.
     max_length: see `TranslateConfig`.
     device: auto, cpu, cuda or cuda:N.
-    threads: processor threads (0 = as many as torch chooses).
+    num_threads: processor threads (0 = as many as torch chooses).
     """
 
     checkpoint: Any = ""
@@ -333,7 +346,7 @@ class ServeConfig:
             if getattr(self, f"max_{option}") < 1:
                 raise ValueError(f"max_{option}={getattr(self, f'max_{option}')}: must be at least 1")
         if not 0 < self.timeout < math.inf:
-            raise ValueError(f"max_seconds={self.timeout}: must be a number above 0")
+            raise ValueError(f"timeout={self.timeout}: must be a number above 0")
         for option in ("waiting", "length"):
             if getattr(self, f"max_{option}") < 0:
                 raise ValueError(f"max_{option}={getattr(self, f'max_{option}')}: must be 0 or more")
@@ -350,4 +363,4 @@ def _check_machine(device: str, threads: int) -> None:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise ValueError(f"device={device}: must be auto, cpu, cuda or cuda:N")
     if threads < 0:
-        raise ValueError(f"threads={threads}: must be 0 (torch's own choice) or more")
+        raise ValueError(f"num_threads={threads}: must be 0 (torch's own choice) or more")

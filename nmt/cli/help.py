@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 
-from nmt.options import get_node, option_docs, suggest
+from nmt.config import get_node, option_docs, suggest
 
 SUMMARIES = {
     "train": "Train a translation model and evaluate it; everything is written to runs/<name>/.",
@@ -25,14 +25,14 @@ GROUP_LINES = {
     "experiment": "languages, model and training of a known task",
 }
 
-_SEARCH = ("search.beam", "search.batch_size")
+_SEARCH = ("search.beam_size", "search.batch_size")
 _MACHINE = ("device", "threads")
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "train": (
         *("name", "seed", "data.train", "data.valid", "data.test", "data.source_lang", "data.target_lang"),
-        *("data.tokenizer.kind", "data.tokenizer.vocab_size", "model.attention.score", "model.attention.heads"),
-        *("model.attention.normaliser", "model.attention.window", "model.match", "optim.learning_rate"),
+        *("data.tokenizer.type", "data.tokenizer.vocab_size", "model.attention.score", "model.attention.heads"),
+        *("model.attention.normalizer", "model.attention.window", "model.match", "optim.learning_rate"),
         *("train.max_updates", "train.max_minutes", "train.batch_tokens", "train.devices", "train.valid_every"),
         *(*_SEARCH, *_MACHINE),
     ),
@@ -40,15 +40,15 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         *("checkpoint", "data.test", "output", *_SEARCH, "metrics.names", "hypotheses", "baselines", "outside"),
         *_MACHINE,
     ),
-    "translate": ("checkpoint", "format", "max_length", *_SEARCH, "search.method", "search.num_best", *_MACHINE),
+    "translate": ("checkpoint", "format", "max_length", *_SEARCH, "search.method", "search.n_best", *_MACHINE),
     "align": (
         *("checkpoint", "source", "target", "gold", "reverse", "symmetrize", "output", "formats"),
-        *("alignment.layer", "alignment.head", "alignment.links", *_MACHINE),
+        *("alignment.layer", "alignment.head", "alignment.decision", *_MACHINE),
     ),
-    "export": ("checkpoint", "format", "output", "longest", "search.beam", "threads"),
+    "export": ("checkpoint", "format", "output", "longest", "search.beam_size", "threads"),
     "serve": (
         *("checkpoint", "host", "port", "max_bytes", "max_lines", "max_characters", "max_seconds", "max_waiting"),
-        *("search.beam", *_MACHINE),
+        *("search.beam_size", *_MACHINE),
     ),
 }
 """The options most used of every command, which its help lists."""
@@ -71,7 +71,7 @@ EXAMPLES = {
     ),
     "evaluate": (
         "python -m nmt.evaluate checkpoint=runs/my_run",
-        "python -m nmt.evaluate checkpoint=runs/my_run data.test=DIR/other_set search.beam=10",
+        "python -m nmt.evaluate checkpoint=runs/my_run data.test=DIR/other_set search.beam_size=10",
         "python -m nmt.evaluate -m sweep=beam checkpoint=runs/my_run",
         "python -m nmt.evaluate checkpoint=runs/my_run baselines=[runs/other] metrics.names=[bleu,chrf,ter]",
     ),
@@ -82,7 +82,7 @@ EXAMPLES = {
     ),
     "export": (
         "python -m nmt.export checkpoint=runs/my_run format=ctranslate2 output=exported",
-        "python -m nmt.export checkpoint=runs/my_run format=onnx output=graphs search.beam=8",
+        "python -m nmt.export checkpoint=runs/my_run format=onnx output=graphs search.beam_size=8",
     ),
     "serve": (
         "python -m nmt.serve checkpoint=runs/my_run",

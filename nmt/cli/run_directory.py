@@ -12,11 +12,11 @@ from typing import Any
 from nmt import checkpoint
 from nmt.cli.config_groups import group_options
 from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
+from nmt.config import diff, get_node, leaves, to_dict, validate
 from nmt.data import SOURCES, alignment_path, resolve_split
 from nmt.data.fingerprints import file_fingerprint
 from nmt.data.sources import dataset_fingerprint
 from nmt.data.word_alignments import training_alignment_paths
-from nmt.options import diff, from_dict, get_node, leaves, to_dict, validate
 from nmt.runtime.files import remove_leftovers
 
 # Options (or nodes) that do not make another run of a run: they may change when it is continued, and are no part of
@@ -26,9 +26,9 @@ RESUMABLE_OPTIONS = (
     "runs",
     "device",
     "threads",
-    "data.cache",
+    "data.cache_dir",
     "data.test",
-    "data.more_tests",
+    "data.extra_tests",
     "train.devices",
     "train.max_updates",
     "train.max_minutes",
@@ -36,9 +36,9 @@ RESUMABLE_OPTIONS = (
     "train.valid_every",
     "train.save_every",
     "train.patience",
-    "train.keep_last",
-    "train.keep_best",
-    "train.average",
+    "train.keep_last_checkpoints",
+    "train.keep_best_checkpoints",
+    "train.average_checkpoints",
     "search",
     "metrics",
     "alignment",
@@ -49,7 +49,7 @@ _NAMED = ["experiment", "model", "data"]
 
 def retention_only_options(config: Config) -> set[str]:
     """Return the options that select checkpoints of which no mean is made, so that they do not affect the result."""
-    of_last, of_best = {"train.keep_last", "train.save_every"}, {"train.keep_best"}
+    of_last, of_best = {"train.keep_last_checkpoints", "train.save_every"}, {"train.keep_best_checkpoints"}
     return {"none": of_last | of_best, "last": of_best, "best": of_last}[config.train.average_checkpoints]
 
 
@@ -101,7 +101,7 @@ def check_continuation(old: dict[str, Any], new: dict[str, Any]) -> None:
         ValueError: options outside `FREE` differ, or are unknown to this version; the message lists them and says what
             to do.
     """
-    old = to_dict(from_dict(Config, old))
+    old = to_dict(Config.from_dict(old))
     changed = [line for line in diff(old, new) if not has_prefix(line.partition(":")[0], RESUMABLE_OPTIONS)]
     if changed:
         raise ValueError(
@@ -257,7 +257,7 @@ def report_folder(run: Path, config: EvaluateConfig, overrides: Sequence[str]) -
     if config.output is not None:
         return Path(config.output)
     names = {override.partition("=")[0] for override in overrides}
-    named = config.data.test if "data.test" in names else config.data.hf_dataset if "data.path" in names else None
+    named = config.data.test if "data.test" in names else config.data.hf_dataset if "data.hf_dataset" in names else None
     if named is None:
         return run / "report"
     tests = named if isinstance(named, list) else [named]

@@ -35,21 +35,24 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("runs", nargs="*", metavar="RUN", help="run directory, folder of runs, or report folder")
     add("--baseline", metavar="GROUP", help="what the others are compared with: its label, option=value, or a run")
-    add("--varied", metavar="OPTIONS", help="options varied on purpose, a,b; without it, whatever differs")
+    add("--factors", metavar="OPTIONS", help="options varied on purpose, a,b; without it, whatever differs")
     add(
-        "--test", default="", metavar="NAME", help="a further test set, by its folder in the reports, such as test_long"
+        "--test-set",
+        default="",
+        metavar="NAME",
+        help="a further test set, by its folder in the reports, such as test_long",
     )
     add("--target-bleu", type=float, metavar="X", help="tell the minutes until a validation had so much")
-    add("--only", metavar="SECTIONS", help=f"some of {','.join(SECTIONS)}")
+    add("--sections", metavar="SECTIONS", help=f"some of {','.join(SECTIONS)}")
     add(
-        "--paired",
-        default="bs",
+        "--significance-test",
+        default="bootstrap",
         choices=SIGNIFICANCE_TESTS,
-        help="paired test: bs bootstrap, ar approximate randomisation",
+        help="paired test: bootstrap, or approximate randomization",
     )
-    add("--resamples", type=int, default=1000, metavar="N", help="of the paired test; 0 leaves it out")
+    add("--num-resamples", type=int, default=1000, metavar="N", help="of the paired test; 0 leaves it out")
     add(
-        "--sentences",
+        "--num-sentences",
         type=int,
         default=NUM_SENTENCES,
         metavar="N",
@@ -81,28 +84,28 @@ def _compared(options: argparse.Namespace) -> list[str]:
     """The comparison in each form."""
     if len(options.runs) < 1:
         raise ValueError("name the runs: python -m nmt.compare RUN RUN …, or a folder of runs")
-    sections = options.only.split(",") if options.only else list(SECTIONS)
+    sections = options.sections.split(",") if options.sections else list(SECTIONS)
     for section in sections:
         if section not in SECTIONS:
-            raise ValueError(f"--only {options.only}: must be some of {','.join(SECTIONS)}")
-    if options.resamples < 0 or options.resamples == 1:
-        raise ValueError(f"--resamples {options.resamples}: must be 0 (no paired test) or at least 2")
-    if options.sentences < 0:
-        raise ValueError(f"--sentences {options.sentences}: must be 0 (none) or more")
-    reports, left_out = find_reports(options.runs, options.test)
+            raise ValueError(f"--sections {options.sections}: must be some of {','.join(SECTIONS)}")
+    if options.num_resamples < 0 or options.num_resamples == 1:
+        raise ValueError(f"--num-resamples {options.num_resamples}: must be 0 (no paired test) or at least 2")
+    if options.num_sentences < 0:
+        raise ValueError(f"--num-sentences {options.num_sentences}: must be 0 (none) or more")
+    reports, left_out = find_reports(options.runs, options.test_set)
     if len(reports) < 2:
         raise ValueError("; ".join([*left_out, f"{len(reports)} evaluated run: two or more are needed to compare"]))
     comparison = compare_runs(
         [read_run_result(report) for report in reports],
         baseline=options.baseline,
-        varied=options.varied.split(",") if options.varied else (),
-        resamples=options.resamples,
-        test=options.paired,
+        varied=options.factors.split(",") if options.factors else (),
+        resamples=options.num_resamples,
+        test=options.significance_test,
         target_bleu=options.target_bleu,
     )
     comparison.warnings[:0] = left_out
     return [
-        page(comparison, sections, options.sentences) if form == HTML else FORMATS[form](comparison, sections)
+        page(comparison, sections, options.num_sentences) if form == HTML else FORMATS[form](comparison, sections)
         for form in _forms(options)
     ]
 

@@ -34,7 +34,7 @@ def check_comparable(outcomes: Sequence[RunResult], varied: Sequence[str] = ()) 
         if known and first.vocabulary != other.vocabulary and not on_purpose:
             raise ValueError(
                 f"not ranked: {both} have different vocabularies (nmt.compare --diff tells more); if that is what was "
-                "studied, say so: --varied data.tokenizer.vocab_size, or what it was"
+                "studied, say so: --factors data.tokenizer.vocab_size, or what it was"
             )
 
 

@@ -60,7 +60,7 @@ def compare_runs(
     baseline: str | None = None,
     varied: Sequence[str] = (),
     resamples: int = 1000,
-    test: str = "bs",
+    test: str = "bootstrap",
     target_bleu: float | None = None,
 ) -> RunComparison:
     """Group runs by the options in which they differ, and compare every group with the baseline.
@@ -68,7 +68,7 @@ def compare_runs(
     Args:
         baseline: a group's label, an option=value that only it has, or one of its runs; None: the first run's group.
         varied: options that were varied on purpose; empty: whatever differs.
-        resamples, test: of sacrebleu's paired test, "bs" or "ar".
+        resamples, test: of sacrebleu's paired test, a key of `SIGNIFICANCE_TESTS`.
         target_bleu: adds the minutes that each run took to so much on the validation set.
 
     Raises:
@@ -78,7 +78,7 @@ def compare_runs(
     values = varying_options(outcomes)
     for option in varied:
         if not any(option in outcome.options for outcome in outcomes):
-            raise ValueError(f"--varied {','.join(varied)}: {option} is no option of these runs")
+            raise ValueError(f"--factors {','.join(varied)}: {option} is no option of these runs")
     warnings: list[str] = []
     ranked = groups(outcomes, values, label_options(values, varied, outcomes), warnings, target_bleu)
     ranked.insert(0, ranked.pop(find_baseline(ranked, baseline)))
@@ -106,7 +106,7 @@ def _pairs(base: RunGroup, group: RunGroup) -> list[tuple[RunResult, RunResult]]
 def _contrasts(groups: Sequence[RunGroup], resamples: int, kind: str) -> tuple[list[GroupContrast], dict[str, str]]:
     """Compare every group with the first, in every metric and in AER; the signatures of the tests by metric."""
     base = groups[0]
-    config = dataclasses.replace(base.results[0].config.metrics, resamples=resamples, paired=kind)
+    config = dataclasses.replace(base.results[0].config.metrics, num_resamples=resamples, significance_test=kind)
     config.names = [name for name in config.names if name in base.results[0].signatures]
     contrasts, signatures = [], {}
     for group in groups[1:]:

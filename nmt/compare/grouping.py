@@ -10,12 +10,22 @@ from nmt.cli.run_directory import has_prefix, retention_only_options
 from nmt.compare.run_diff import NAMES
 from nmt.compare.run_results import RunResult
 from nmt.compare.statistics import SampleSummary, summary
-from nmt.options import MISSING
+from nmt.config import MISSING
 
 NON_EXPERIMENTAL_OPTIONS = (
-    *(*NAMES, "seed", "device", "threads", "data.cache", "data.test", "data.more_tests", "data.strict", "metrics"),
+    *(
+        *NAMES,
+        "seed",
+        "device",
+        "threads",
+        "data.cache_dir",
+        "data.test",
+        "data.extra_tests",
+        "data.error_on_dropped",
+        "metrics",
+    ),
     *("train.devices", "train.log_every"),
-    *("search.batch_size", "search.batch_tokens", "alignment.importance_on"),
+    *("search.batch_size", "search.batch_tokens", "alignment.head_importance_pairs"),
 )
 """Options (or nodes) that make no other experiment of a run, or whose effect is looked at in the results themselves."""
 

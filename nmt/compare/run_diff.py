@@ -13,10 +13,10 @@ from torch import Tensor
 
 from nmt import checkpoint, models
 from nmt.cli.configs import Config
+from nmt.config import differing, to_dict
 from nmt.data import Tokenizer
 from nmt.models import Seq2Seq
 from nmt.models.flops import FLOPS_SEQUENCE_LENGTH, flops_per_token, parameter_counts, parameter_groups
-from nmt.options import differing, from_dict, to_dict
 
 NAMES = ("name", "runs")  # options that differ between any two runs
 ERRORS = 5.0  # standard errors within which two means or deviations count as one
@@ -44,7 +44,7 @@ class RunSnapshot(NamedTuple):
             raise FileNotFoundError(str(error).removeprefix("checkpoint=")) from None
         content = checkpoint.load(file)
         try:
-            config = from_dict(Config, content["config"])
+            config = Config.from_dict(content["config"])
             tokenizer = Tokenizer.from_state_dict(content["tokenizer"])
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None

@@ -13,9 +13,9 @@ import yaml  # type: ignore[import-untyped]
 
 from nmt import checkpoint
 from nmt.cli.configs import Config
+from nmt.config import flatten, to_dict
 from nmt.data import Tokenizer
 from nmt.models.flops import build_on_meta, flops_per_token, parameter_counts
-from nmt.options import flatten, from_dict, to_dict
 from nmt.training import logger
 from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import TrainConfig
@@ -126,7 +126,7 @@ def read_run_result(report: Path) -> RunResult:
 
 
 def _read(report: Path, run: Path, model: dict[str, Any]) -> RunResult:
-    config = from_dict(Config, yaml.safe_load((report / "config.yaml").read_text(encoding="utf-8")))
+    config = Config.from_dict(yaml.safe_load((report / "config.yaml").read_text(encoding="utf-8")))
     scores = json.loads((report / "scores.json").read_text(encoding="utf-8"))
     lines = (report / "sentences.jsonl").read_text(encoding="utf-8").split("\n")
     rows = [json.loads(line) for line in lines if line]
@@ -215,7 +215,7 @@ def _model(run: Path) -> dict[str, Any]:
     """Return the size of the model and name of the vocabulary, from the checkpoint; nothing when that is gone."""
     try:
         content = checkpoint.load(checkpoint.resolve(run))
-        config = from_dict(Config, content["config"])
+        config = Config.from_dict(content["config"])
         tokenizer = Tokenizer.from_state_dict(content["tokenizer"])
     except FileNotFoundError:
         return {}
@@ -229,6 +229,6 @@ def _model(run: Path) -> dict[str, Any]:
 @functools.cache
 def _sizes(config: str, source_size: int, target_size: int, joint: bool) -> tuple[float, float]:
     """Return the number of parameters, and FLOPs per target token."""
-    model = from_dict(Config, json.loads(config)).model
+    model = Config.from_dict(json.loads(config)).model
     count = sum(parameter_counts(build_on_meta(model, source_size, target_size, joint=joint)).values())
     return float(count), flops_per_token(model, source_size, target_size, joint=joint)

@@ -152,7 +152,7 @@ def load_corpus(config: DataConfig, split: str, tokenizer: Tokenizer) -> Encoded
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
     if config.error_on_dropped and meta["dropped"]:
         raise ValueError(
-            f"data.strict=true: {where}: pair {meta['first_dropped']} and {sum(meta['dropped'].values()) - 1} others "
+            f"data.error_on_dropped=true: {where}: pair {meta['first_dropped']} and {sum(meta['dropped'].values()) - 1} others "
             f"cannot be used ({format_counts(meta['dropped'])})"
         )
     num_pairs = meta["num_read"] - sum(meta["dropped"].values())

@@ -73,7 +73,7 @@ class CorpusWriter:
         if self._num_pairs == 0:
             raise ValueError(
                 f"{self._where}: none of the {self._num_read} pairs can be used ({format_counts(self._dropped)}); "
-                f"data.max_length={self._config.max_length}, data.max_ratio={self._config.max_length_ratio}"
+                f"data.max_length={self._config.max_length}, data.max_length_ratio={self._config.max_length_ratio}"
             )
         self._finish(time.monotonic() - started)
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from nmt.data import table_files
 from nmt.data.fingerprints import file_fingerprint
 from nmt.data.synthetic import dataset
+from nmt.data.synthetic.dataset import SyntheticConfig
 from nmt.data.text_files import check_file, read_lines, read_parallel
 from nmt.data.tokenizer import TokenizerConfig
 
@@ -32,7 +33,7 @@ SPLITS = tuple(HUB_SPLITS)
 class DataConfig:
     """Which sentence pairs, and what is made of them.
 
-    kind: a key of SOURCES.
+    format: a key of SOURCES.
     train: training text: a prefix, file or split name, or a list [a,b], which is joined. text: a prefix, read from
         PREFIX.<source_lang> and PREFIX.<target_lang>; tsv, parquet, jsonl: a file; hub: a split's name (default: train,
         validation, test). builtin: default its own; a prefix is read as with text.
@@ -40,19 +41,19 @@ class DataConfig:
     test: test text; named as `train` is.
     source_lang: source language, also the suffix of its text files.
     target_lang: target language, likewise.
-    more_tests: further test sets, each evaluated on its own.
-    path, config: kind=hub only: a local folder or the dataset's name, and its configuration (such as de-en).
+    extra_tests: further test sets, each evaluated on its own.
+    hf_dataset, hf_config: kind=hub only: a local folder or the dataset's name, and its configuration (such as de-en).
     column: parquet, jsonl, hub: the column of {language: sentence} records; without it, one column for each language.
     columns: tsv: the columns of source and target, counted from 1; others are ignored.
-    builtin_pairs, builtin_valid, builtin_test, builtin_long, builtin_seed: sizes and seed of the built-in pair.
     max_length: subwords of a side, the end token not counted; longer pairs are dropped and counted.
-    max_ratio: longer side over shorter side in subwords, above which a training pair is dropped; 0 is off.
-    alignment: files of the training text's word alignment, as many as `train` has entries, one line of links for each
+    max_length_ratio: longer side over shorter side in subwords, above which a training pair is dropped; 0 is off.
+    train_alignments: files of the training text's word alignment, as many as `train` has entries, one line of links for
+        each
         pair: i-j, or ipj for one that is only possible; source word first, counted from 0, words being what spaces
         separate. Default: PREFIX.gold beside the text (which the built-in pair has), for one file its name with .gold.
-        Read only where something uses it: `train.guided_alignment`.
-    strict: a dropped pair is an error.
-    cache: folder for prepared corpora and tokenizers.
+        Read only where something uses it: `train.guided_alignment_weight`.
+    error_on_dropped: a dropped pair is an error.
+    cache_dir: folder for prepared corpora and tokenizers.
     """
 
     format: str = "builtin"
@@ -66,11 +67,7 @@ class DataConfig:
     hf_config: str | None = None
     column: str = "translation"
     columns: list[int] = field(default_factory=lambda: [1, 2])
-    builtin_pairs: int = 40_000
-    builtin_valid: int = 500
-    builtin_test: int = 1000
-    builtin_long: int = 200
-    builtin_seed: int = 0
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     max_length: int = 256
     max_length_ratio: float = 0.0
     train_alignments: Any = None
@@ -81,18 +78,18 @@ class DataConfig:
     def validate(self) -> None:
         """Raises ValueError, naming the option, for values that cannot work."""
         if self.format not in SOURCES:
-            raise ValueError(f"data.kind={self.format}: must be one of {', '.join(SOURCES)}")
+            raise ValueError(f"data.format={self.format}: must be one of {', '.join(SOURCES)}")
         for name in SPLITS:
             as_name_list(f"data.{name}", getattr(self, name))
-        as_name_list("data.more_tests", self.extra_tests)
-        as_name_list("data.alignment", self.train_alignments)
-        for name in ("source_lang", "target_lang", "column", "cache"):
+        as_name_list("data.extra_tests", self.extra_tests)
+        as_name_list("data.train_alignments", self.train_alignments)
+        for name in ("source_lang", "target_lang", "column", "cache_dir"):
             if not getattr(self, name):
                 raise ValueError(f"data.{name}: must not be empty")
         if self.source_lang == self.target_lang:
             raise ValueError(f"data.target_lang={self.target_lang}: must differ from data.source_lang")
         if self.format == "hub" and not self.hf_dataset:
-            raise ValueError("data.path: not given; data.kind=hub needs a dataset's name or a local folder")
+            raise ValueError("data.hf_dataset: not given; data.format=hub needs a dataset's name or a local folder")
         if self.format == "builtin":
             self._validate_builtin()
         if len(self.columns) != 2 or min(self.columns) < 1 or self.columns[0] == self.columns[1]:
@@ -100,15 +97,11 @@ class DataConfig:
         if self.max_length < 1:
             raise ValueError(f"data.max_length={self.max_length}: must be at least 1")
         if self.max_length_ratio != 0 and self.max_length_ratio < 1:
-            raise ValueError(f"data.max_ratio={self.max_length_ratio}: must be 0 (off) or at least 1")
+            raise ValueError(f"data.max_length_ratio={self.max_length_ratio}: must be 0 (off) or at least 1")
         self.tokenizer.validate()
 
     def _validate_builtin(self) -> None:
-        for name in ("builtin_pairs", "builtin_valid", "builtin_test", "builtin_long"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"data.{name}={getattr(self, name)}: must be at least 1")
-        if self.builtin_seed < 0:
-            raise ValueError(f"data.builtin_seed={self.builtin_seed}: must be 0 or more")
+        self.synthetic.validate()
         languages = {self.source_lang, self.target_lang}
         if not (self.train and self.valid and self.test) and languages != set(dataset.LANGUAGES):
             raise ValueError(
@@ -147,7 +140,7 @@ def resolve_split(config: DataConfig, split: str) -> list[str]:
         return [str(_builtin_folder(config) / split)]
     if config.format == "hub":
         return [HUB_SPLITS[split]]
-    raise ValueError(f"data.{split}: not given; data.kind={config.format} needs {_kind(config).needs}")
+    raise ValueError(f"data.{split}: not given; data.format={config.format} needs {_kind(config).needs}")
 
 
 def extra_test_sets(config: DataConfig) -> list[str]:
@@ -159,9 +152,8 @@ def extra_test_sets(config: DataConfig) -> list[str]:
 
 def _builtin_folder(config: DataConfig) -> Path:
     config._validate_builtin()
-    sizes = config.builtin_pairs, config.builtin_valid, config.builtin_test, config.builtin_long
     reverse = config.source_lang != dataset.LANGUAGES[0]
-    return dataset.dataset_directory(Path(config.cache_dir), sizes, config.builtin_seed, reverse=reverse)
+    return dataset.dataset_directory(Path(config.cache_dir), config.synthetic, reverse=reverse)
 
 
 def alignment_path(config: DataConfig, split: str) -> Path | None:
@@ -235,7 +227,7 @@ def _read_text(config: DataConfig, prefix: str, repaired: Counter[str]) -> Itera
 
 
 def _table_files(config: DataConfig, name: str) -> list[Path]:
-    check_file(Path(name), f"; data.kind={config.format} reads one file for both languages")
+    check_file(Path(name), f"; data.format={config.format} reads one file for both languages")
     return [Path(name)]
 
 
@@ -280,5 +272,5 @@ SOURCES: dict[str, DataSource] = {
 
 def _kind(config: DataConfig) -> DataSource:
     if config.format not in SOURCES:
-        raise ValueError(f"data.kind={config.format}: must be one of {', '.join(SOURCES)}")
+        raise ValueError(f"data.format={config.format}: must be one of {', '.join(SOURCES)}")
     return SOURCES[config.format]

@@ -26,7 +26,7 @@ _VERSION = 1
 class TokenizerConfig:
     """How text is cut into tokens.
 
-    kind: unigram, bpe, word or char.
+    type: unigram, bpe, word or char.
     vocab_size: entries of each vocabulary, the four special symbols included. Exact for unigram and bpe; an upper
         bound for word and char.
     joint: one vocabulary for both languages; otherwise one of `vocab_size` for each.
@@ -39,11 +39,13 @@ class TokenizerConfig:
         equivalent characters and runs of spaces, in the references' favour or not: the default keeps all.
     lowercase: everything is read in lower case, in training and afterwards, so translations have no capitals either;
         for comparison with figures of that kind, with metrics.lowercase=true. Such a model is not exported.
-    max_pairs, max_characters: train on a random sample of at most this many pairs of the training text, with at most
-        this many characters on both sides together (0: no limit). Unigram needs about a second for 6,000 sentences,
+    max_training_pairs, max_training_characters: train on a random sample of at most this many pairs of the training
+        text, with at most this many characters on both sides together (0: no limit). Unigram needs about a second for
+        6,000 sentences,
         and 25 bytes of memory for a character.
-    sampling: subword regularisation while training; 0 is off. unigram: the smoothing exponent (usually 0.1 to 0.5,
-        smaller is more random); bpe: the probability of leaving out a merge (usually 0.1), known as BPE dropout. Word
+    subword_regularization: subword regularisation while training; 0 is off. unigram: the smoothing exponent (usually
+        0.1 to 0.5, smaller is more random); bpe: the probability of leaving out a merge (usually 0.1), known as BPE
+        dropout. Word
         alignments stay with their words, however these are cut.
     """
 
@@ -70,7 +72,7 @@ class TokenizerConfig:
         if self.normalization not in NORMALIZATIONS:
             allowed = ", ".join(NORMALIZATIONS)
             raise ValueError(f"{name}.normalization={self.normalization}: must be one of {allowed}")
-        for option in ("max_pairs", "max_characters"):
+        for option in ("max_training_pairs", "max_training_characters"):
             if getattr(self, option) < 0:
                 raise ValueError(f"{name}.{option}={getattr(self, option)}: must be 0 (all) or more")
         if not 0 <= self.subword_regularization <= 1:

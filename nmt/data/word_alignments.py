@@ -63,16 +63,19 @@ def training_alignment_paths(config: DataConfig) -> list[Path]:
     Raises ValueError or FileNotFoundError when there are not as many, or one is missing or empty.
     """
     places = resolve_split(config, "train")
-    given = as_name_list("data.alignment", config.train_alignments)
+    given = as_name_list("data.train_alignments", config.train_alignments)
     if not given and config.format == "hub":
-        raise ValueError("data.alignment: not given; data.kind=hub needs a file with one line of links for each pair")
+        raise ValueError(
+            "data.train_alignments: not given; data.format=hub needs a file with one line of links for each pair"
+        )
     paths = [Path(name) for name in given] or [default_alignment_path(config, place) for place in places]
     if len(paths) != len(places):
         raise ValueError(
-            f"data.alignment={config.train_alignments}: {len(paths)} files for the {len(places)} entries of data.train; give "
+            f"data.train_alignments={config.train_alignments}: {len(paths)} files for the {len(places)} entries of "
+            "data.train; give "
             "one for each"
         )
-    hint = "" if given else "; word alignments of the training text are needed: data.alignment=FILE names them"
+    hint = "" if given else "; word alignments of the training text are needed: data.train_alignments=FILE names them"
     for path in paths:
         check_file(path, hint)
     return paths

@@ -161,7 +161,7 @@ def _notes(
     if num_cut := sum(translation.truncated for translation in translations):
         notes.append(
             f"{num_cut} of {len(translations)} translations reached the longest length allowed and end there: "
-            "raise search.max_ratio or search.max_extra if they should not."
+            "raise search.max_length_ratio or search.max_length_offset if they should not."
         )
     correlation = length_correlation_warning(sources, references)
     if correlation is not None:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 TOKENIZERS = ("13a", "intl", "zh", "char", "none", "ja-mecab", "ko-mecab")
 """sacrebleu's tokenizers for BLEU that work without a download."""
 
-SIGNIFICANCE_TESTS = ("bs", "ar")
+SIGNIFICANCE_TESTS = {"bootstrap": "bs", "randomization": "ar"}
+"""Tests that compare two systems, and sacreBLEU's names of them."""
 
 _EXTRA_PACKAGES = {
     "ja-mecab": (("MeCab", "ipadic"), "sacrebleu[ja]"),
@@ -33,11 +34,11 @@ class MetricsConfig:
     tokenize: sacrebleu's tokenizer for BLEU, one of `TOKENIZERS`. chrF, chrF++ and TER do not use it.
     lowercase: compare without regard to case, in every metric.
     names: the metrics, as a list of bleu, chrf, chrf++ and ter. Validation while training computes the same ones.
-    resamples: for the confidence intervals and significance tests of an evaluation; 0 = none. sacrebleu's own
+    num_resamples: for the confidence intervals and significance tests of an evaluation; 0 = none. sacrebleu's own
         defaults are 1000 for the bootstrap and 10000 for approximate randomisation. Memory grows with resamples
         times sentences: 1000 of 10,000 sentences take 0.6 GB for BLEU.
-    paired: how a system is compared with another: "bs" paired bootstrap (Koehn 2004), "ar" approximate
-        randomisation (Riezler & Maxwell 2005).
+    significance_test: how a system is compared with another: bootstrap (paired, Koehn 2004) or
+        randomization (approximate, Riezler & Maxwell 2005).
     breakdown: also score sentences by length, by rare words, by numbers and by names (see `nmt.evaluation.breakdown`).
     """
 
@@ -45,7 +46,7 @@ class MetricsConfig:
     lowercase: bool = False
     names: list[str] = field(default_factory=lambda: ["bleu", "chrf"])
     num_resamples: int = 1000
-    significance_test: str = "bs"
+    significance_test: str = "bootstrap"
     breakdown: bool = True
 
     def validate(self) -> None:
@@ -67,9 +68,9 @@ class MetricsConfig:
             if self.names.count(name) > 1:
                 raise ValueError(f"metrics.names: {name} is named more than once")
         if self.num_resamples < 0:
-            raise ValueError(f"metrics.resamples={self.num_resamples}: must be 0 (no intervals) or more")
+            raise ValueError(f"metrics.num_resamples={self.num_resamples}: must be 0 (no intervals) or more")
         if self.significance_test not in SIGNIFICANCE_TESTS:
-            raise ValueError(_unknown("metrics.paired", self.significance_test, SIGNIFICANCE_TESTS))
+            raise ValueError(_unknown("metrics.significance_test", self.significance_test, tuple(SIGNIFICANCE_TESTS)))
 
 
 def corpus_score(hypotheses: list[str], references: list[str], config: MetricsConfig) -> dict[str, MetricScore]:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nmt.evaluation.metrics import MetricsConfig, build_metrics, check_lengths
+from nmt.evaluation.metrics import SIGNIFICANCE_TESTS, MetricsConfig, build_metrics, check_lengths
 
 
 class ConfidenceInterval(NamedTuple):
@@ -100,7 +100,7 @@ def paired_test(
         [(system, list(hypotheses)) for system, hypotheses in systems.items()],
         build_metrics(config),
         [list(references)],
-        test_type=config.significance_test,
+        test_type=SIGNIFICANCE_TESTS[config.significance_test],
         n_samples=config.num_resamples,
     )
     signatures, columns = test()

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from nmt import __version__
 from nmt.cli.configs import Config
+from nmt.config import to_dict
 from nmt.data import BOS, EOS, PAD, UNK
 from nmt.export import formats, output_folder, verification, vocabularies
 from nmt.export.model_card import readme
 from nmt.inference.translator import Translator
-from nmt.options import to_dict
 from nmt.search import SearchConfig
 
 __all__ = ["ExportResult", "export"]

@@ -11,7 +11,6 @@ from nmt.cli.config_groups import group_choices
 from nmt.cli.configs import Config, ExportConfig
 from nmt.export import export, formats
 from nmt.inference.translator import Translator
-from nmt.options import from_dict
 from nmt.runtime.process import setup_process
 
 
@@ -20,7 +19,7 @@ def main(config: ExportConfig, overrides: list[str]) -> None:
     setup_process(config.num_threads)
     path = checkpoint.resolve(config.checkpoint)
     content = checkpoint.load(path, "cpu")
-    merged = merge_with_checkpoint(from_dict(Config, content["config"]), config, overrides)
+    merged = merge_with_checkpoint(Config.from_dict(content["config"]), config, overrides)
     formats.ensure_supported(merged, config.format)
     translator = Translator.from_checkpoint(content, merged.search, torch.device("cpu"))
     exported = export(translator, merged, config.format, Path(config.output), config.max_length)

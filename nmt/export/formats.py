@@ -31,7 +31,7 @@ CARRIED: dict[str, dict[str, tuple[object, ...]]] = {
     "model.norm": {"huggingface": ("layer",)},
     "model.positions": {"huggingface": ("sinusoidal", "learned")},
     "model.activation": {"huggingface": ("relu", "gelu")},
-    "data.tokenizer.kind": {"huggingface": ("unigram", "bpe")},
+    "data.tokenizer.type": {"huggingface": ("unigram", "bpe")},
     "data.tokenizer.lowercase": dict.fromkeys(FORMATS, (False,)),
     "score": dict.fromkeys(_FIXED, _PRODUCTS),
     "normaliser": dict.fromkeys(_FIXED, ("softmax",)),
@@ -39,7 +39,8 @@ CARRIED: dict[str, dict[str, tuple[object, ...]]] = {
     "coverage": dict.fromkeys(_FIXED, (False,)),
 }
 """For each option the values that a format can carry; a format that is not named carries all. The last four are of
-every attention: model.attention, model.encoder_self and model.decoder_self. Options that matter in training only, and
+every attention: model.attention, model.encoder_self_attention and model.decoder_self_attention. Options that matter in
+training only, and
 those that say how many or how wide, are not here: every format carries them, but see `_combinations`."""
 
 SITES = ("encoder_self", "decoder_self", "attention")
@@ -90,15 +91,17 @@ def _of_attention(attention: AttentionConfig, path: str, name: str) -> Iterator[
 
 def _combinations(model: Any, name: str) -> Iterator[str]:
     """Yield values that a fixed format can carry, but not together."""
-    heads = model.decoder_self.heads
+    heads = model.decoder_self_attention.heads
     if any(layer.heads != heads for layer in _layers(model.attention) if layer.scores[0] != NONE):
-        yield _obstacle("model.attention.heads", model.attention.heads, f"as many as model.decoder_self.heads={heads}")
+        yield _obstacle(
+            "model.attention.heads", model.attention.heads, f"as many as model.decoder_self_attention.heads={heads}"
+        )
     for site in SITES:
         turned = model.positions == "rotary" and site != "attention"
         for layer in _layers(getattr(model, site)):
             width = (layer.dim or model.width) if layer.project_qk else model.width
             if layer.scores[0] != NONE and (width > model.width or (turned and width != model.width)):
-                limit = f"model.width={model.width}"
+                limit = f"model.d_model={model.d_model}"
                 yield _obstacle(f"model.{site}.dim", layer.dim, limit if turned else f"at most {limit}")
             if turned and "general" in layer.scores:
                 yield _obstacle(f"model.{site}.score", "general", "dot or scaled with model.positions=rotary")
@@ -141,9 +144,9 @@ def format_support_table(presets: dict[str, Config]) -> str:
         lines.append(f"{label:30}{cells[0]:34}{cells[1]:34}{cells[2]}")
     lines += [
         "",
-        "ctranslate2 and huggingface moreover need model.attention.heads = model.decoder_self.heads, and attentions no",
-        "wider than the model (as wide, and no score=general, with positions=rotary); huggingface has learned",
-        "positions with norm_position=pre only. Everything else can be any value.",
+        "ctranslate2 and huggingface moreover need model.attention.heads = model.decoder_self_attention.heads,",
+        "and attentions no wider than the model (as wide, and no score=general, with positions=rotary);",
+        "huggingface has learned positions with norm_position=pre only. Everything else can be any value.",
         "",
     ]
     width = max(map(len, presets), default=0)

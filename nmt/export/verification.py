@@ -59,7 +59,8 @@ def max_log_prob_difference(translator: Translator, loaded: ExportedModel, longe
     worst = max(float(np.abs(ours - theirs).max()) for ours, theirs in scores)
     if not worst <= MAX_LOG_PROB_DIFFERENCE:
         raise ValueError(
-            f"the exported model is not ours: log-probabilities differ by up to {worst:.2g}, more than {MAX_LOG_PROB_DIFFERENCE:g}; "
+            f"the exported model is not ours: log-probabilities differ by up to {worst:.2g}, more than "
+            f"{MAX_LOG_PROB_DIFFERENCE:g}; "
             "nothing was written"
         )
     return worst

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from nmt import alignment, search
 from nmt.alignment import AlignmentSource, StoredAlignmentSource
 from nmt.attention import CROSS, Attention
+from nmt.config import from_dict
 from nmt.data import EOS, Tokenizer, batch_to_device, collate
 from nmt.models import MODELS, Seq2Seq, build_model
-from nmt.options import from_dict
 from nmt.search import SearchConfig
 
 BATCH_TOKENS = 4096

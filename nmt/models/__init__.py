@@ -27,7 +27,7 @@ MODELS: dict[str, ModelSpec] = {
 
 
 def unused_options(config: Any) -> list[str]:
-    """Options of a model's attentions that are set and change nothing, with their values: "model.attention.top=4"."""
+    """Options of a model's attentions that are set and change nothing, with their values: "model.attention.top_k=4"."""
     default, found = type(config)(), []
     for site in ("attention", "encoder_self", "decoder_self"):
         own = getattr(config, site, None)

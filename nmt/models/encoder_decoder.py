@@ -56,12 +56,12 @@ class ParameterMatchingConfig:
     `nmt.models.parameter_matching`.
 
     match: none, parameters or flops (of a forward pass): one width is adjusted until the two models agree.
-    match_width: the width that gives way, an option of the model such as feed_forward or attention.dim.
+    match_width: the width that gives way, an option of the model such as ffn_dim or attention.dim.
     match_score: the reference is the same configuration with this score in `attention`.
     """
 
     match: str = NONE
-    match_width: str = "feed_forward"
+    match_width: str = "ffn_dim"
     match_score: str = "scaled"
 
     def validate_matching(self) -> None:
@@ -83,7 +83,7 @@ class ParameterMatchingConfig:
 def validate_tie(tie: str) -> None:
     """Raises ValueError for an unknown degree."""
     if tie not in TIES:
-        raise ValueError(f"model.tie={tie}: must be one of {', '.join(TIES)}")
+        raise ValueError(f"model.tie_embeddings={tie}: must be one of {', '.join(TIES)}")
 
 
 def validate_dropout(rate: float) -> None:
@@ -122,13 +122,14 @@ class EncoderDecoder(Seq2Seq):
         super().__init__()
         if tie == "all" and not joint:
             raise ValueError(
-                "model.tie=all: needs one vocabulary for both languages; "
-                "set data.tokenizer.joint=true or model.tie=output"
+                "model.tie_embeddings=all: needs one vocabulary for both languages; "
+                "set data.tokenizer.joint=true or model.tie_embeddings=output"
             )
         if tie == "all" and source_width != decoder.dim:
             raise ValueError(
-                f"model.tie=all: source embeddings are {source_width} wide and target embeddings {decoder.dim}; "
-                "make the widths equal or set model.tie=output"
+                f"model.tie_embeddings=all: source embeddings are {source_width} wide and target embeddings "
+                f"{decoder.dim}; "
+                "make the widths equal or set model.tie_embeddings=output"
             )
         self.source_embedding = make_embedding(source_size, source_width, pad)
         self.target_embedding = self.source_embedding if tie == "all" else make_embedding(target_size, decoder.dim, pad)

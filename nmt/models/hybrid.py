@@ -14,7 +14,7 @@ class TransformerRNNConfig(RNNDecoderConfig, TransformerEncoderConfig, Parameter
     """A Transformer encoder, `width` wide, and a recurrent decoder; options as in the two architectures.
 
     architecture: transformer_rnn.
-    dropout, tie: as in the two architectures.
+    dropout, tie_embeddings: as in the two architectures.
     """
 
     architecture: str = "transformer_rnn"
@@ -47,7 +47,7 @@ class RNNTransformerConfig(TransformerDecoderConfig, RNNEncoderConfig, Parameter
     """A recurrent encoder, `hidden` wide, and a Transformer decoder; options as in the two architectures.
 
     architecture: rnn_transformer.
-    dropout, tie: as in the two architectures.
+    dropout, tie_embeddings: as in the two architectures.
     """
 
     architecture: str = "rnn_transformer"

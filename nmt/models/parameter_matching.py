@@ -10,13 +10,21 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from nmt.attention import NONE, SCORES
+from nmt.config import get_node, leaves
 from nmt.models.flops import build_on_meta, flops_per_token, parameter_counts
-from nmt.options import get_node, leaves
 
 TOLERANCE = 0.005
 """How far from the reference a matched model may be, as a share."""
 
-WIDTHS = ("embedding", "feed_forward", "hidden", "width", "attention.dim", "encoder_self.dim", "decoder_self.dim")
+WIDTHS = (
+    "embedding_dim",
+    "ffn_dim",
+    "hidden_size",
+    "d_model",
+    "attention.dim",
+    "encoder_self_attention.dim",
+    "decoder_self_attention.dim",
+)
 """Options that an error proposes as `match_width`."""
 
 _LONGEST_STEP = 64

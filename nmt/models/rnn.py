@@ -25,7 +25,7 @@ class RNNEncoderConfig(RNNConfigBase):
             raise ValueError(f"model.encoder_layers={self.encoder_layers}: must be at least 1")
         if self.bidirectional and self.hidden_size % 2:
             raise ValueError(
-                f"model.hidden={self.hidden_size}: must be even, a bidirectional encoder has half of it each way"
+                f"model.hidden_size={self.hidden_size}: must be even, a bidirectional encoder has half of it each way"
             )
 
     def build_encoder(self, width: int) -> RNNEncoder:
@@ -46,12 +46,13 @@ class RNNConfig(RNNDecoderConfig, RNNEncoderConfig, ParameterMatchingConfig):
 
     architecture: rnn.
     dropout: on embeddings, between layers and before the output.
-    tie: "none", "output" (target embedding = output matrix), "all" (source embedding too; needs a joint vocabulary).
+    tie_embeddings: "none", "output" (target embedding = output matrix), "all" (source embedding too; needs a joint
+        vocabulary).
     """
 
     architecture: str = "rnn"
     tie_embeddings: str = "output"
-    match_width: str = "embedding"
+    match_width: str = "embedding_dim"
 
     def validate(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""

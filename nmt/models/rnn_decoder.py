@@ -27,8 +27,8 @@ class RNNConfigBase:
     """What recurrent encoders and decoders share.
 
     cell: gru or lstm.
-    hidden: width of decoder states and of encoder outputs (a bidirectional encoder has half of it each way).
-    embedding: width of embeddings and of the vector that is compared with the output matrix.
+    hidden_size: width of decoder states and of encoder outputs (a bidirectional encoder has half of it each way).
+    embedding_dim: width of embeddings and of the vector that is compared with the output matrix.
     """
 
     cell: str = "lstm"
@@ -39,7 +39,7 @@ class RNNConfigBase:
         """Raises ValueError naming the option, its value and what is allowed."""
         if self.cell not in CELLS:
             raise ValueError(f"model.cell={self.cell}: must be one of {', '.join(CELLS)}")
-        for option in ("embedding", "hidden"):
+        for option in ("embedding_dim", "hidden_size"):
             if getattr(self, option) < 1:
                 raise ValueError(f"model.{option}={getattr(self, option)}: must be at least 1")
 
@@ -53,7 +53,7 @@ class RNNDecoderConfig(RNNConfigBase):
     """What a recurrent decoder can be told.
 
     decoder_layers: stacked recurrent layers.
-    wiring: bahdanau, input_feeding or luong (see the module).
+    decoder: bahdanau, input_feeding or luong (see the module).
     bridge: how the decoder starts: "linear" = tanh of a projection of the source's summary, "zero" = zeros.
     attention: see `nmt.attention.AttentionConfig`.
     """
@@ -66,7 +66,7 @@ class RNNDecoderConfig(RNNConfigBase):
 
     def validate_decoder(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
-        for option, allowed in (("wiring", tuple(DECODERS)), ("bridge", BRIDGES)):
+        for option, allowed in (("decoder", tuple(DECODERS)), ("bridge", BRIDGES)):
             if getattr(self, option) not in allowed:
                 raise ValueError(f"model.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")
         if self.decoder_layers < 1:

@@ -153,7 +153,8 @@ class TransformerConfig(TransformerDecoderConfig, TransformerEncoderConfig, Para
 
     architecture: transformer.
     dropout: on embeddings and on what each part adds.
-    tie: "none", "output" (target embedding = output matrix), "all" (source embedding too; needs a joint vocabulary).
+    tie_embeddings: "none", "output" (target embedding = output matrix), "all" (source embedding too; needs a joint
+        vocabulary).
     """
 
     architecture: str = "transformer"

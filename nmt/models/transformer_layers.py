@@ -21,15 +21,15 @@ def _multi_head() -> AttentionConfig:
 class TransformerConfigBase:
     """What Transformer encoders and decoders share.
 
-    width: of embeddings and of every layer's output.
-    feed_forward: width inside the feed-forward layers.
+    d_model: of embeddings and of every layer's output.
+    ffn_dim: width inside the feed-forward layers.
     norm: layer or rms.
     norm_position: "pre" = x + f(norm(x)) and a last norm; "post" = norm(x + f(x)), as first published.
     positions: sinusoidal, learned or rotary.
     max_positions: rows of the learned table.
     activation: relu, gelu or swiglu.
     activation_dropout: inside the feed-forward layers.
-    layer_drop: in training each layer is left out with this probability (Fan et al. 2020).
+    layerdrop: in training each layer is left out with this probability (Fan et al. 2020).
     """
 
     d_model: int = 128
@@ -53,19 +53,19 @@ class TransformerConfigBase:
         for option, allowed in choices:
             if getattr(self, option) not in allowed:
                 raise ValueError(f"model.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")
-        for option in ("width", "feed_forward", "max_positions"):
+        for option in ("d_model", "ffn_dim", "max_positions"):
             if getattr(self, option) < 1:
                 raise ValueError(f"model.{option}={getattr(self, option)}: must be at least 1")
-        for option in ("activation_dropout", "layer_drop"):
+        for option in ("activation_dropout", "layerdrop"):
             if not 0 <= getattr(self, option) < 1:
                 raise ValueError(f"model.{option}={getattr(self, option)}: must be at least 0 and below 1")
         if self.d_model % 2:
-            raise ValueError(f"model.width={self.d_model}: must be even")
+            raise ValueError(f"model.d_model={self.d_model}: must be even")
 
     def validate_heads(self, path: str, attention: AttentionConfig) -> None:
         """Raises ValueError when the widths of a layer do not divide by its heads."""
         if self.d_model % attention.heads:
-            raise ValueError(f"{path}.heads={attention.heads}: model.width={self.d_model} is no multiple of it")
+            raise ValueError(f"{path}.heads={attention.heads}: model.d_model={self.d_model} is no multiple of it")
 
 
 @dataclass
@@ -73,7 +73,7 @@ class TransformerEncoderConfig(TransformerConfigBase):
     """Options of a Transformer encoder.
 
     encoder_layers: number of layers.
-    encoder_self: their attention.
+    encoder_self_attention: their attention.
     """
 
     encoder_layers: int = 2
@@ -84,8 +84,8 @@ class TransformerEncoderConfig(TransformerConfigBase):
         """Raises ValueError naming the option, its value and what is allowed."""
         if self.encoder_layers < 1:
             raise ValueError(f"model.encoder_layers={self.encoder_layers}: must be at least 1")
-        self.encoder_self_attention.validate("model.encoder_self", ENCODER_SELF, self.encoder_layers)
-        self.validate_heads("model.encoder_self", self.encoder_self_attention)
+        self.encoder_self_attention.validate("model.encoder_self_attention", ENCODER_SELF, self.encoder_layers)
+        self.validate_heads("model.encoder_self_attention", self.encoder_self_attention)
 
 
 @dataclass
@@ -93,7 +93,7 @@ class TransformerDecoderConfig(TransformerConfigBase):
     """Options of a Transformer decoder.
 
     decoder_layers: number of layers.
-    decoder_self: their attention to the target.
+    decoder_self_attention: their attention to the target.
     attention: their attention to the source.
     """
 
@@ -107,9 +107,9 @@ class TransformerDecoderConfig(TransformerConfigBase):
         if self.decoder_layers < 1:
             raise ValueError(f"model.decoder_layers={self.decoder_layers}: must be at least 1")
         self.attention.validate("model.attention", CROSS, self.decoder_layers)
-        self.decoder_self_attention.validate("model.decoder_self", DECODER_SELF, self.decoder_layers)
+        self.decoder_self_attention.validate("model.decoder_self_attention", DECODER_SELF, self.decoder_layers)
         self.validate_heads("model.attention", self.attention)
-        self.validate_heads("model.decoder_self", self.decoder_self_attention)
+        self.validate_heads("model.decoder_self_attention", self.decoder_self_attention)
 
 
 class SublayerConnection(nn.Module):

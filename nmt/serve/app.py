@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from nmt import __version__
 from nmt.cli.configs import ServeConfig
-from nmt.options import suggest
+from nmt.config import suggest
 from nmt.serve import handlers
 from nmt.serve.model_thread import InferenceJob, ModelWorker
 from nmt.serve.models import ServedModel

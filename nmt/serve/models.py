@@ -15,7 +15,6 @@ from nmt import checkpoint
 from nmt.cli.configs import Config, ServeConfig
 from nmt.cli.run_directory import merge_with_checkpoint, run_directory
 from nmt.inference.translator import Translator
-from nmt.options import from_dict
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +83,7 @@ def load(config: ServeConfig, overrides: Sequence[str], device: torch.device) ->
     for path, name in zip(paths, _names(paths), strict=True):
         file = checkpoint.resolve(path)
         content = checkpoint.load(file, device)
-        trained = merge_with_checkpoint(from_dict(Config, content["config"]), config, overrides)
+        trained = merge_with_checkpoint(Config.from_dict(content["config"]), config, overrides)
         translator = Translator.from_checkpoint(content, trained.search, device)
         longest = config.max_length or trained.data.max_length
         if translator.max_source_length is not None:

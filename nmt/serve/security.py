@@ -61,7 +61,8 @@ class SecurityMiddleware:
         if not self._is_own(host):
             raise HTTPException(
                 403,
-                f"Host {host[:100]!r} is not a name of this server; it is added with names=[…] where it should be",
+                f"Host {host[:100]!r} is not a name of this server; it is added with allowed_hosts=[…] where it should "
+                "be",
                 CLOSE,
             )
         elsewhere = headers.get("origin", f"http://{host}") not in (f"http://{host}", f"https://{host}")

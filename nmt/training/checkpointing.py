@@ -34,10 +34,11 @@ AVERAGES = ("none", "last", "best")
 class CheckpointConfig:
     """Which checkpoints of a run are kept, and what is made of them at its end.
 
-    keep_last: how many of the newest states, last.pt counted; a damaged last.pt falls back to the one before.
-    keep_best: how many of the best models, best.pt counted.
-    average: at the end, the mean of the weights of the kept checkpoints (`last` or `best` ones) is validated, and
-        becomes best.pt when it is better (Vaswani et al. 2017, section 6.1); none = off.
+    keep_last_checkpoints: how many of the newest states, last.pt counted; a damaged last.pt falls back to the one
+        before.
+    keep_best_checkpoints: how many of the best models, best.pt counted.
+    average_checkpoints: at the end, the mean of the weights of the kept checkpoints (`last` or `best` ones) is
+        validated, and becomes best.pt when it is better (Vaswani et al. 2017, section 6.1); none = off.
     """
 
     keep_last_checkpoints: int = 2
@@ -48,14 +49,20 @@ class CheckpointConfig:
         """Raises ValueError naming the option, its value and what is allowed."""
         if self.keep_last_checkpoints < 2:
             raise ValueError(
-                f"train.keep_last={self.keep_last_checkpoints}: must be at least 2, since a damaged last.pt falls back to another"
+                f"train.keep_last_checkpoints={self.keep_last_checkpoints}: must be at least 2, since a damaged "
+                "last.pt falls back to another"
             )
         if self.keep_best_checkpoints < 1:
-            raise ValueError(f"train.keep_best={self.keep_best_checkpoints}: must be at least 1")
+            raise ValueError(f"train.keep_best_checkpoints={self.keep_best_checkpoints}: must be at least 1")
         if self.average_checkpoints not in AVERAGES:
-            raise ValueError(f"train.average={self.average_checkpoints}: must be one of {', '.join(AVERAGES)}")
+            raise ValueError(
+                f"train.average_checkpoints={self.average_checkpoints}: must be one of {', '.join(AVERAGES)}"
+            )
         if self.average_checkpoints == "best" and self.keep_best_checkpoints < 2:
-            raise ValueError("train.average=best: needs several checkpoints to average; set train.keep_best=5")
+            raise ValueError(
+                "train.average_checkpoints=best: needs several checkpoints to average; set "
+                "train.keep_best_checkpoints=5"
+            )
 
 
 @dataclass
@@ -195,7 +202,9 @@ class CheckpointManager:
                 log.warning("%s is not there and is left out of the mean", path)
         if len(models) < 2:
             log.warning(
-                "train.average=%s: %d checkpoint is too few for a mean", self.config.average_checkpoints, len(models)
+                "train.average_checkpoints=%s: %d checkpoint is too few for a mean",
+                self.config.average_checkpoints,
+                len(models),
             )
             return None
 

@@ -27,16 +27,16 @@ class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
         devices together; auto = the largest that the devices hold (see `nmt.training.auto_batch_size`), measured once
         for a run.
     devices: processes that share every batch, each on a device of its own; they change the speed and nothing else.
-    accumulate: batches per update.
-    ema: decay per update of a moving average of the weights, such as 0.999, for validation and best.pt; 0 = off.
+    gradient_accumulation: batches per update.
+    ema_decay: decay per update of a moving average of the weights, such as 0.999, for validation and best.pt; 0 = off.
     precision: fp32, bf16, or auto (what is faster on this device).
     compile: layers, and the loop of a recurrent decoder, through torch.compile: for GPUs; on a CPU it takes a minute or
         two and a C++ compiler, and gains nothing.
     log_every: updates between log lines.
     valid_every: updates between validations; besides, a run ends with one.
     save_every: updates between checkpoints; besides, a run is saved at its end.
-    valid_sentences: translate only the first sentences of the validation set for BLEU; 0 = all.
-    stop_metric: what chooses the best checkpoint: bleu, chrf, loss or aer (where gold exists).
+    valid_bleu_sentences: translate only the first sentences of the validation set for BLEU; 0 = all.
+    early_stopping_metric: what chooses the best checkpoint: bleu, chrf, loss or aer (where gold exists).
     patience: end after this many validations without a better one; 0 = never.
     """
 
@@ -76,15 +76,15 @@ class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
         self.validate_divergence()
         if self.batch_tokens != AUTO and (type(self.batch_tokens) is not int or self.batch_tokens < 1):
             raise ValueError(f"train.batch_tokens={self.batch_tokens}: must be a whole number of at least 1, or {AUTO}")
-        for option in ("max_updates", "devices", "accumulate", "log_every", "valid_every", "save_every"):
+        for option in ("max_updates", "devices", "gradient_accumulation", "log_every", "valid_every", "save_every"):
             if getattr(self, option) < 1:
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be at least 1")
-        for option in ("max_minutes", "valid_sentences", "patience"):
+        for option in ("max_minutes", "valid_bleu_sentences", "patience"):
             if not 0 <= getattr(self, option) < math.inf:
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be a number of at least 0")
         if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"train.ema={self.ema_decay}: must be at least 0 and below 1")
+            raise ValueError(f"train.ema_decay={self.ema_decay}: must be at least 0 and below 1")
         self.validate_loss()
-        for option, allowed in (("precision", PRECISIONS), ("stop_metric", tuple(EARLY_STOPPING_METRICS))):
+        for option, allowed in (("precision", PRECISIONS), ("early_stopping_metric", tuple(EARLY_STOPPING_METRICS))):
             if getattr(self, option) not in allowed:
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")

@@ -21,11 +21,12 @@ MAX_ROLLBACKS = 5
 class DivergenceConfig:
     """What happens to an update whose loss or gradient would spoil the model.
 
-    guard: off; skip = it is left out, and counted; rollback = besides, when 10 updates in a row had to be left out, the
-        run goes on with the weights and the optimiser of its last regular checkpoint and with the next data, up to 5
+    on_divergence: off; skip = it is left out, and counted; rollback = besides, when 10 updates in a row had to be left
+        out, the run goes on with the weights and the optimiser of its last regular checkpoint and with the next data,
+        up to 5
         times. With `skip`, and after that, the run ends with an error. In a row is looked at with each log line.
-    guard_factor: a gradient whose norm is above this many times the running mean of the norms before is left out too; 0
-        = only one that is not finite.
+    max_grad_norm_ratio: a gradient whose norm is above this many times the running mean of the norms before is left out
+        too; 0 = only one that is not finite.
     """
 
     on_divergence: str = "skip"
@@ -34,9 +35,11 @@ class DivergenceConfig:
     def validate_divergence(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
         if self.on_divergence not in MODES:
-            raise ValueError(f"train.guard={self.on_divergence}: must be one of {', '.join(MODES)}")
+            raise ValueError(f"train.on_divergence={self.on_divergence}: must be one of {', '.join(MODES)}")
         if self.max_grad_norm_ratio and not 1 < self.max_grad_norm_ratio < math.inf:
-            raise ValueError(f"train.guard_factor={self.max_grad_norm_ratio}: must be a number above 1, or 0 (off)")
+            raise ValueError(
+                f"train.max_grad_norm_ratio={self.max_grad_norm_ratio}: must be a number above 1, or 0 (off)"
+            )
 
 
 class DivergenceGuard:

@@ -8,7 +8,7 @@ from nmt.training.config import EARLY_STOPPING_METRICS, TrainConfig
 
 
 class EarlyStopping:
-    """Keep the best validation of a run in its `Position`, by the metric `train.stop_metric`.
+    """Keep the best validation of a run in its `Position`, by the metric `train.early_stopping_metric`.
 
     A tie keeps the earlier validation. `TrainConfig.over` ends the run after `train.patience` validations without a
     better one.
@@ -28,7 +28,7 @@ class EarlyStopping:
             ValueError: the validation set does not give it.
         """
         if self.metric not in scores:
-            raise ValueError(f"train.stop_metric={self.metric}: validation gives only {', '.join(scores)}")
+            raise ValueError(f"train.early_stopping_metric={self.metric}: validation gives only {', '.join(scores)}")
         return scores[self.metric]
 
     def is_better(self, score: float, position: TrainProgress) -> bool:

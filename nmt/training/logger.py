@@ -307,7 +307,7 @@ def _bar(initial: int, total: int) -> Any:
     )
 
 
-EXCLUDED_HPARAMS = ("name", "runs", "data.cache", "threads", "device")
+EXCLUDED_HPARAMS = ("name", "runs", "data.cache_dir", "threads", "device")
 """Options that do not change the model."""
 
 

@@ -18,12 +18,13 @@ class LossConfig:
     """What is minimised.
 
     label_smoothing: ε of the smoothed cross-entropy.
-    coverage_loss: λ of the coverage loss (See et al. 2017, equation 13), against attending to the same source tokens
-        again and again; 0 = off.
-    r_drop: α of R-Drop (Liang et al. 2021, equation 4): every sentence goes through the model twice, and the two
+    coverage_loss_weight: λ of the coverage loss (See et al. 2017, equation 13), against attending to the same source
+        tokens again and again; 0 = off.
+    r_drop_alpha: α of R-Drop (Liang et al. 2021, equation 4): every sentence goes through the model twice, and the two
         predictions are drawn together; 0 = off, 5 is the paper's for translation.
-    guided_alignment: λ of guided alignment (Liu et al. 2016; Chen et al. 2016; Garg et al. 2019): attention to the
-        source is drawn towards the training text's word alignment (see `data.alignment`) by their cross-entropy,
+    guided_alignment_weight: λ of guided alignment (Liu et al. 2016; Chen et al. 2016; Garg et al. 2019): attention to
+        the source is drawn towards the training text's word alignment (see `data.train_alignments`) by their
+        cross-entropy,
         summed over the target subwords that have links; 0 = off.
     guided_layer, guided_head: the layer and the head that learn it, counted from 1, layers without attention to the
         source left out; 0 = the mean of all. `alignment` chooses again from which one alignments are read.
@@ -43,7 +44,7 @@ class LossConfig:
 
     def validate_loss(self) -> None:
         """Raises ValueError naming the option, its value and what is allowed."""
-        for option in ("coverage_loss", "r_drop", "guided_alignment"):
+        for option in ("coverage_loss_weight", "r_drop_alpha", "guided_alignment_weight"):
             if not 0 <= getattr(self, option) < math.inf:
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be a number of at least 0")
         for option in ("label_smoothing", "word_dropout", "target_word_dropout"):

@@ -35,7 +35,9 @@ def shard_batch(batch: Batch, rank: int, size: int) -> Batch:
         if one.links is None
         else one.links._replace(indices=one.links.indices[:, :0], weights=one.links.weights[:0])
     )
-    return one._replace(labels=torch.zeros_like(one.labels), places=one.label_indices[:0], num_tokens=0, links=links)
+    return one._replace(
+        labels=torch.zeros_like(one.labels), label_indices=one.label_indices[:0], num_tokens=0, links=links
+    )
 
 
 class MicroBatches:

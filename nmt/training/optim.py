@@ -13,11 +13,11 @@ class OptimConfig:
     """AdamW (Loshchilov & Hutter 2019) and a schedule.
 
     learning_rate: the highest rate of the schedule.
-    schedule: constant, inverse_sqrt (after warm-up ~ 1/√update, Vaswani et al. 2017), cosine (down to `final_ratio` of
-        the rate at the end of training), plateau (times `decay` after `plateau_patience` validations without a better
-        loss). All of them warm up linearly.
-    warmup: updates until the highest rate.
-    final_ratio, decay, plateau_patience: see `schedule`.
+    schedule: constant, inverse_sqrt (after warm-up ~ 1/√update, Vaswani et al. 2017), cosine (down to `min_lr_ratio` of
+        the rate at the end of training), plateau (times `plateau_factor` after `plateau_patience` validations without a
+        better loss). All of them warm up linearly.
+    warmup_updates: updates until the highest rate.
+    min_lr_ratio, plateau_factor, plateau_patience: see `schedule`.
     beta1, beta2, epsilon, weight_decay: of AdamW.
     clip_norm: gradients are scaled down to this norm; 0 = off.
     """
@@ -40,10 +40,10 @@ class OptimConfig:
             raise ValueError(f"optim.schedule={self.schedule}: must be one of {', '.join(SCHEDULES)}")
         if not self.learning_rate > 0:
             raise ValueError(f"optim.learning_rate={self.learning_rate}: must be above 0")
-        for option in ("warmup", "weight_decay", "clip_norm", "plateau_patience"):
+        for option in ("warmup_updates", "weight_decay", "clip_norm", "plateau_patience"):
             if getattr(self, option) < 0:
                 raise ValueError(f"optim.{option}={getattr(self, option)}: must be at least 0")
-        for option in ("beta1", "beta2", "final_ratio", "decay"):
+        for option in ("beta1", "beta2", "min_lr_ratio", "plateau_factor"):
             if not 0 <= getattr(self, option) < 1:
                 raise ValueError(f"optim.{option}={getattr(self, option)}: must be at least 0 and below 1")
         if not self.epsilon > 0:

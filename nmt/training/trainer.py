@@ -300,5 +300,5 @@ class Trainer:
         kept = f"; {self.last} holds the last good state" if self.last.exists() else ""
         raise ValueError(
             f"{reason} by update {update}{again}: lower optim.learning_rate={config.learning_rate:g}, raise "
-            f"optim.warmup, lower optim.clip_norm, or set train.precision=fp32{kept}"
+            f"optim.warmup_updates, lower optim.clip_norm, or set train.precision=fp32{kept}"
         )

@@ -62,8 +62,9 @@ class ExponentialMovingAverage:
         """
         if state is None:
             raise ValueError(
-                f"train.ema={self.decay:g}: the run was begun without an average of its weights; continue it with "
-                "train.ema=0, or start one with another name"
+                f"train.ema_decay={self.decay:g}: the run was begun without an average of its weights; continue it "
+                "with "
+                "train.ema_decay=0, or start one with another name"
             )
         for name, weight in zip(self.names, self.weights, strict=True):
             weight.copy_(state[name])

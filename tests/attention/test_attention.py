@@ -430,7 +430,7 @@ def test_rotary_scores_depend_on_distance_only(site: str, score: str) -> None:
         ({"layers": [{"score": "dot"}]}, CROSS, r"layers has 1 entries: 2 layers attend here"),
         ({"layers": [{}, {"heads": 2}]}, CROSS, r"layers: heads cannot differ by layer"),
         ({"layers": [{}, {"scores": "dot"}]}, CROSS, r"layers: scores cannot differ by layer \(no option"),
-        ({"layers": [{}, {"score": "cubic"}]}, CROSS, r"model.attention.layers\[1\].score=cubic: must be one of"),
+        ({"layers": [{}, {"score": "cubic"}]}, CROSS, r"model.attention.per_layer\[1\].score=cubic: must be one of"),
         ({"layers": [{}, {"width": "x"}]}, CROSS, r"layers\[1\].width=x: must be a whole number"),
         ({"layers": [{"dropout": None}, {}]}, CROSS, r"layers\[0\].dropout=None: must be at least 0 and below 1"),
         ({"layers": [{"dropout": [1]}, {}]}, CROSS, r"layers\[0\].dropout=\[1\]: must be at least 0 and below 1"),

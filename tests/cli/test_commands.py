@@ -21,7 +21,7 @@ import yaml
 
 import nmt
 from nmt import checkpoint, evaluate, train, translate
-from nmt.cli.compose import Config, EvaluateConfig, TranslateConfig, from_dict, run_command, to_dict
+from nmt.cli.compose import Config, EvaluateConfig, TranslateConfig, run_command, to_dict
 
 MAINS: dict[str, tuple[Any, Any]] = {
     "train": (train.main, Config),
@@ -31,13 +31,14 @@ MAINS: dict[str, tuple[Any, Any]] = {
 NUM_TEST = 3
 UPDATES = 150
 TINY = f"""
-    data.builtin_pairs=300 data.builtin_valid=4 data.builtin_test={NUM_TEST} data.builtin_long=2
-    data.tokenizer.kind=word data.tokenizer.vocab_size=500 model.embedding=32 model.hidden=32 model.attention.dim=16
-    train.valid_every=60 train.save_every=40 train.log_every=5 train.batch_tokens=512 train.max_updates={UPDATES}
-    train.precision=fp32 train.stop_metric=loss optim.learning_rate=1e-2 optim.warmup=10
-    search.beam=2 search.max_ratio=1 search.max_extra=2 threads=1 device=cpu
+    data.synthetic.train=300 data.synthetic.valid=4 data.synthetic.test={NUM_TEST} data.synthetic.long=2
+    data.tokenizer.type=word data.tokenizer.vocab_size=500 model.embedding_dim=32 model.hidden_size=32
+    model.attention.dim=16 train.valid_every=60 train.save_every=40 train.log_every=5 train.batch_tokens=512
+    train.max_updates={UPDATES}
+    train.precision=fp32 train.early_stopping_metric=loss optim.learning_rate=1e-2 optim.warmup_updates=10
+    search.beam_size=2 search.max_length_ratio=1 search.max_length_offset=2 num_threads=1 device=cpu
 """.split()
-MACHINE = ["threads=1", "device=cpu"]
+MACHINE = ["num_threads=1", "device=cpu"]
 
 
 def start(name: str, arguments: list[str], folder: Path, **streams: Any) -> "subprocess.Popen[bytes]":
@@ -98,7 +99,7 @@ def test_a_run_is_complete(here: Path) -> None:
     }
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.pt", "update-000120.pt", "best.pt"}
     stored = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    assert to_dict(from_dict(Config, stored)) == checkpoint.load(run / "checkpoints/best.pt")["config"]
+    assert to_dict(Config.from_dict(stored)) == checkpoint.load(run / "checkpoints/best.pt")["config"]
     assert (run / "command.txt").read_text().split()[:4] == ["python", "-m", "nmt.train", "name=tiny"]
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = {row["update"]: row["loss"] for row in rows if "loss" in row}
@@ -130,7 +131,7 @@ def test_another_test_set_gets_its_own_report(here: Path) -> None:
         "checkpoint=runs/tiny",
         f"data.test={prefix(here, 'test_long')}",
         "data=text",
-        "search.beam=1",
+        "search.beam_size=1",
         *MACHINE,
     ]
     code, err = call("evaluate", arguments)
@@ -282,7 +283,7 @@ def file_for_runs(folder: Path) -> list[str]:
 
 def file_for_cache(folder: Path) -> list[str]:
     (folder / "taken").write_bytes(b"")
-    return [f"data.cache={folder / 'taken'}"]
+    return [f"data.cache_dir={folder / 'taken'}"]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from nmt.cli.compose import (
 from nmt.cli.config_groups import group_choices, search_path
 from nmt.cli.help import EXAMPLES, GROUP_LINES, OPTIONS, help_text
 from nmt.models import MODELS
-from nmt.options import leaves, nodes, option_docs, suggest, validate
+from nmt.config import leaves, nodes, option_docs, suggest, validate
 
 TREES: dict[str, Any] = {
     "train": Config,
@@ -86,7 +86,7 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str, name: str = "tr
 
 @pytest.mark.parametrize(("group", "choice"), PRESETS)
 def test_every_named_configuration_composes(group: str, choice: str) -> None:
-    needs = ["data.path=somewhere"] if choice == "hub" else []
+    needs = ["data.hf_dataset=somewhere"] if choice == "hub" else []
     config = read(f"{group}={choice}", *needs)
     assert isinstance(config.model, MODELS[config.model.architecture].config)
     if group == "data":
@@ -140,11 +140,11 @@ def test_experiment_takes_other_files_and_limits() -> None:
         ("data.train=日本語/列", "train", "日本語/列"),
         ("data.train=~/x(1)#2", "train", "~/x(1)#2"),
         ("data.train=null", "train", None),
-        ("data.more_tests=a", "more_tests", ["a"]),
-        ("data.more_tests=[a,b]", "more_tests", ["a", "b"]),
-        ("data.max_ratio=2", "max_ratio", 2.0),
+        ("data.extra_tests=a", "more_tests", ["a"]),
+        ("data.extra_tests=[a,b]", "more_tests", ["a", "b"]),
+        ("data.max_length_ratio=2", "max_ratio", 2.0),
         ("data.max_length=1e2", "max_length", 100),
-        ("data.strict=true", "strict", True),
+        ("data.error_on_dropped=true", "strict", True),
         ("data.train=[é/a:b,日本]", "train", ["é/a:b", "日本"]),
     ],
 )
@@ -197,7 +197,7 @@ def test_values_may_refer_to_the_environment(monkeypatch: pytest.MonkeyPatch) ->
         ("train.max_updates=true", "train.max_updates=true: a whole number is needed"),
         ("train.max_updates=", "train.max_updates=: a whole number is needed"),
         ("optim.learning_rate=fast", "optim.learning_rate=fast: a number is needed"),
-        ("data.strict=1", "data.strict=1: true or false is needed"),
+        ("data.error_on_dropped=1", "data.error_on_dropped=1: true or false is needed"),
         ("runs=[a]", "runs=[a]: text is needed"),
         ("name=[a]", "name=[a]: text is needed, or null"),
         ("data.train={a: 1}", "data.train={a: 1}: text or a list [a,b] is needed"),
@@ -236,7 +236,7 @@ def test_a_mistake_costs_one_line(capsys: pytest.CaptureFixture[str], argument: 
         "data.tokenizer.vocab_size=-3",
         "optim.schedule=line",
         "train.max_updates=0",
-        "search.beam=0",
+        "search.beam_size=0",
         "metrics.tokenize=14a",
         "model.attention.score=dott",
         "model.cell=rnn",
@@ -329,7 +329,10 @@ def test_several_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkey
 
     with pytest.raises(SystemExit) as stop:
         run_command(
-            task, Config, "train", ["-m", "model.attention.score=dot,additive,nonsense", "seed=1,2,3,4", "threads=1"]
+            task,
+            Config,
+            "train",
+            ["-m", "model.attention.score=dot,additive,nonsense", "seed=1,2,3,4", "num_threads=1"],
         )
     assert stop.value.code == 1
     assert [(score, seed) for _, score, seed in done] == [("dot", 1), ("dot", 4), ("additive", 1), ("additive", 4)]
@@ -361,11 +364,11 @@ def test_run_names() -> None:
     assert run_name([]) == "default"
     assert run_name(["seed=2", "model.attention.score=dot"]) == run_name(["model.attention.score=dot", "seed=2"])
     assert run_name(["seed=1", "seed=2"]) == run_name(["seed=2"])
-    assert run_name(["train.max_updates=9", "device=cpu", "search.beam=2"]) == "default"
+    assert run_name(["train.max_updates=9", "device=cpu", "search.beam_size=2"]) == "default"
     assert run_name(["seed=2"]) == "seed-2-e70e6b"  # a name that changes orphans every existing run
     variants = [
         ["seed=2"],
-        ["data.builtin_seed=2"],
+        ["data.synthetic.seed=2"],
         ["data.train=a/x"],
         ["data.train=b/x"],
         ["data=text"],
@@ -388,16 +391,16 @@ def test_command_line_is_quoted_for_the_shell() -> None:
 def test_stored_configurations_come_back(arguments: list[str]) -> None:
     config = read(*arguments)
     stored = to_dict(config)
-    assert from_dict(Config, stored) == config
-    assert to_dict(from_dict(Config, stored)) == stored
-    assert diff(stored, to_dict(from_dict(Config, stored))) == []
+    assert Config.from_dict(stored) == config
+    assert to_dict(Config.from_dict(stored)) == stored
+    assert diff(stored, to_dict(Config.from_dict(stored))) == []
 
 
 def test_stored_configurations_of_another_version() -> None:
-    assert from_dict(Config, {}) == Config()
-    assert from_dict(Config, {"data": {"tokenizer": {"vocab_size": 99}}}).data.tokenizer.vocab_size == 99
+    assert Config.from_dict({}) == Config()
+    assert Config.from_dict({"data": {"tokenizer": {"vocab_size": 99}}}).data.tokenizer.vocab_size == 99
     assert (
-        from_dict(Config, {"model": {"architecture": "rnn", "attention": {"score": "dot"}}}).model.attention.score
+        Config.from_dict({"model": {"architecture": "rnn", "attention": {"score": "dot"}}}).model.attention.score
         == "dot"
     )
     for stored, message in [
@@ -408,7 +411,7 @@ def test_stored_configurations_of_another_version() -> None:
         ({"train": 3}, "train=3 in the stored configuration: a mapping of options is needed"),
     ]:
         with pytest.raises(ValueError, match=message.replace(".", r"\.")):
-            from_dict(Config, stored)
+            Config.from_dict(stored)
 
 
 def test_saved_yaml_reads_back(tmp_path: Path) -> None:
@@ -417,7 +420,7 @@ def test_saved_yaml_reads_back(tmp_path: Path) -> None:
     config = read("experiment=multi30k_rnn", "data.train=[a:b,日本]", "name=true")
     save_yaml(config, tmp_path / "config.yaml")
     stored = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
-    assert from_dict(Config, stored) == config
+    assert Config.from_dict(stored) == config
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
@@ -427,7 +430,7 @@ def test_the_whole_configuration_is_printed(capsys: pytest.CaptureFixture[str]) 
     run_command(lambda config, overrides: pytest.fail("called"), Config, "train", ["--cfg", "job", "seed=5"])
     expected = Config(seed=5)
     expected.data.tokenizer.vocab_size = 2000
-    assert from_dict(Config, yaml.safe_load(capsys.readouterr().out)) == expected
+    assert Config.from_dict(yaml.safe_load(capsys.readouterr().out)) == expected
 
 
 def test_continuing_a_run() -> None:
@@ -435,14 +438,14 @@ def test_continuing_a_run() -> None:
     for allowed in (
         "train.max_updates=7",
         "device=cpu",
-        "threads=1",
-        "search.beam=2",
+        "num_threads=1",
+        "search.beam_size=2",
         "train.log_every=3",
         "data.test=x",
     ):
         check_continuation(old, to_dict(read("name=a", allowed)))
     with pytest.raises(ValueError, match="the run a was started with other options") as refused:
-        check_continuation(old, to_dict(read("name=a", "model.attention.score=dot", "seed=2", "search.beam=2")))
+        check_continuation(old, to_dict(read("name=a", "model.attention.score=dot", "seed=2", "search.beam_size=2")))
     message = str(refused.value)
     assert "(seed: 1 → 2; model.attention.score: additive → dot)" in message
     assert "name=" in message
@@ -454,9 +457,11 @@ def test_continuing_a_run() -> None:
 
 def test_what_is_not_given_comes_from_the_checkpoint() -> None:
     trained = read(
-        "experiment=enja_rnn", "name=a", "search.beam=7", "search.batch_size=3", "device=cuda", "data.max_length=50"
+        *("experiment=enja_rnn", "name=a", "search.beam_size=7", "search.batch_size=3"),
+        *("device=cuda", "data.max_length=50"),
     )
-    given = ["checkpoint=runs/a", "search.beam=5", "data.test=D/x", "threads=2"]  # 5 is also the default: it was given
+    # 5 is also the default: it was given
+    given = ["checkpoint=runs/a", "search.beam_size=5", "data.test=D/x", "num_threads=2"]
     merged = merge_with_checkpoint(trained, read(*given, name="evaluate"), given)
     assert (merged.search.beam_size, merged.search.batch_size) == (5, 3)
     assert (merged.data.format, merged.data.test, merged.data.target_lang, merged.data.max_length) == (
@@ -479,7 +484,7 @@ def test_what_is_not_given_comes_from_the_checkpoint() -> None:
     assert merge_with_checkpoint(trained, read(*given, name="translate"), given).search.beam_size == 2
     given = ["checkpoint=runs/a", "data.source_lang=de"]  # impossible beside the default target, possible beside "ja"
     assert merge_with_checkpoint(trained, read(*given, name="evaluate"), given).data.source_lang == "de"
-    for given in (["data.tokenizer.kind=bpe"], ["search.beam=0"], ["data.target_lang=en"]):
+    for given in (["data.tokenizer.type=bpe"], ["search.beam_size=0"], ["data.target_lang=en"]):
         given = ["checkpoint=runs/a", *given]
         with pytest.raises(ValueError, match=given[1].partition("=")[0].replace(".", r"\.")):
             merge_with_checkpoint(trained, read(*given, name="evaluate"), given)
@@ -489,10 +494,10 @@ def test_where_a_report_goes() -> None:
     run = Path("runs/a")
     for given, folder in [
         ([], "runs/a/report"),
-        (["search.beam=2"], "runs/a/report"),
+        (["search.beam_size=2"], "runs/a/report"),
         (["data.test=D/other"], "runs/a/report-other"),
         (["data.test=[D/x,E/y]"], "runs/a/report-x+y"),
-        (["data=hub", "data.path=some/set"], "runs/a/report-set"),
+        (["data=hub", "data.hf_dataset=some/set"], "runs/a/report-set"),
         (["data.test=D/other", "output=here"], "here"),
     ]:
         arguments = ["checkpoint=runs/a", *given]
@@ -564,44 +569,55 @@ def test_help_lists_every_group_and_choice(name: str, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (
-            ["train.coverage_loss=1", "model.attention.score=none"],
-            "train.coverage_loss=1: needs a model with attention; set it to 0, or choose a score other than",
+            ["train.coverage_loss_weight=1", "model.attention.score=none"],
+            "train.coverage_loss_weight=1: needs a model with attention; set it to 0, or choose a score other than",
         ),
         (
-            ["model=rnn", "train.coverage_loss=1", "model.attention.layers=[{score: none}]"],
-            "train.coverage_loss=1: needs a model with attention",
+            ["model=rnn", "train.coverage_loss_weight=1", "model.attention.per_layer=[{score: none}]"],
+            "train.coverage_loss_weight=1: needs a model with attention",
         ),
         (
-            ["model=transformer", "model.decoder_self.window=local_p"],
-            "model.decoder_self.window=local_p does not work in self-attention",
+            ["model=transformer", "model.decoder_self_attention.window=local_p"],
+            "model.decoder_self_attention.window=local_p does not work in self-attention",
         ),
-        (["model=transformer", "model.attention.heads=3"], "model.attention.heads=3: model.width=128 is no multiple"),
-        (["model.encoder_self.score=dot"], "not an option of model=rnn; an option of model=transformer"),
-        (["model.attention.normalizer=sparsemax"], "did you mean model.attention.normaliser?"),
-        (["model=transformer", "model.attention.layers=[{score: dot}]"], "layers has 1 entries: 2 layers attend here"),
-        (["model=transformer", "model.attention.layers=[{heads: 2}, {}]"], "heads cannot differ by layer"),
+        (["model=transformer", "model.attention.heads=3"], "model.attention.heads=3: model.d_model=128 is no multiple"),
+        (["model.encoder_self_attention.score=dot"], "not an option of model=rnn; an option of model=transformer"),
+        (["model.attention.normalizer=sparsemax"], "did you mean model.attention.normalizer?"),
+        (
+            ["model=transformer", "model.attention.per_layer=[{score: dot}]"],
+            "layers has 1 entries: 2 layers attend here",
+        ),
+        (["model=transformer", "model.attention.per_layer=[{heads: 2}, {}]"], "heads cannot differ by layer"),
         (["model.attention.score=[additive,dot]"], "2 scores for model.attention.heads=1; give one a head"),
         (
-            ["model=transformer", "model.attention.layers=[{score: dot}]", "train.guided_alignment=1"],
+            ["model=transformer", "model.attention.per_layer=[{score: dot}]", "train.guided_alignment_weight=1"],
             "layers has 1 entries: 2 layers attend here",
         ),
         (
-            ["model=transformer", "model.attention.layers=[{scor: dot},{}]", "train.guided_alignment=1"],
-            "model.attention.layers: scor cannot differ by layer (no option of an attention)",
+            ["model=transformer", "model.attention.per_layer=[{scor: dot},{}]", "train.guided_alignment_weight=1"],
+            "model.attention.per_layer: scor cannot differ by layer (no option of an attention)",
         ),
         (
-            ["model=transformer", "model.attention.layers=[{dropout: null},{}]"],
-            "model.attention.layers[0].dropout=None: must be at least 0 and below 1",
+            ["model=transformer", "model.attention.per_layer=[{dropout: null},{}]"],
+            "model.attention.per_layer[0].dropout=None: must be at least 0 and below 1",
         ),
         (
             ["metrics.names=[chrf]"],
-            "train.stop_metric=bleu: metrics.names=[chrf] leaves it out; add it there, or let another choose the best",
+            "train.early_stopping_metric=bleu: metrics.names=[chrf] leaves it out; add it there, or let another choose "
+            "the best",
         ),
-        (["metrics.names=[ter,chrf]"], "or let another choose the best checkpoint, as train.stop_metric=chrf"),
-        (["metrics.names=[ter]", "train.stop_metric=chrf"], "metrics.names=[ter] leaves it out; add it there, or let"),
         (
-            ["train.stop_metric=aer", "model.attention.score=none"],
-            "train.stop_metric=aer: needs a model with attention; set it to bleu, chrf or loss, or choose a score",
+            ["metrics.names=[ter,chrf]"],
+            "or let another choose the best checkpoint, as train.early_stopping_metric=chrf",
+        ),
+        (
+            ["metrics.names=[ter]", "train.early_stopping_metric=chrf"],
+            "metrics.names=[ter] leaves it out; add it there, or let",
+        ),
+        (
+            ["train.early_stopping_metric=aer", "model.attention.score=none"],
+            "train.early_stopping_metric=aer: needs a model with attention; set it to bleu, chrf or loss, or choose a "
+            "score",
         ),
         (
             ["search.coverage_penalty=0.2", "model.attention.score=none"],
@@ -609,13 +625,13 @@ def test_help_lists_every_group_and_choice(name: str, tmp_path: Path) -> None:
         ),
         (["alignment.layer=2"], "alignment.layer=2: attention to the source has 1 layer; give one of them, or auto"),
         (
-            ["model=transformer", "model.attention.layers=[{score: none},{}]", "alignment.layer=2"],
+            ["model=transformer", "model.attention.per_layer=[{score: none},{}]", "alignment.layer=2"],
             "alignment.layer=2: attention to the source has 1 layer;",
         ),
         (["model=transformer", "alignment.head=9"], "alignment.head=9: attention to the source has 4 heads; give one"),
         (["alignment.layer=first"], "alignment.layer=first: must be auto, mean, or a number counted from 1"),
         (["model.match=size"], "model.match=size: must be one of none, parameters, flops"),
-        (["train.ema=1"], "train.ema=1.0: must be at least 0 and below 1"),
+        (["train.ema_decay=1"], "train.ema_decay=1.0: must be at least 0 and below 1"),
     ],
 )
 def test_impossible_models_cost_one_line(
@@ -627,11 +643,11 @@ def test_impossible_models_cost_one_line(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["metrics.names=[ter]", "train.stop_metric=loss"],
-        ["metrics.names=[ter]", "train.stop_metric=aer"],
+        ["metrics.names=[ter]", "train.early_stopping_metric=loss"],
+        ["metrics.names=[ter]", "train.early_stopping_metric=aer"],
         ["model.attention.score=none", "alignment.layer=3"],  # nothing is read: a sweep of scores may have it
         ["model=transformer", "model.decoder_layers=3", "alignment.layer=3", "alignment.head=4"],
-        ["model=transformer", "model.attention.layers=[{score: none},{}]", "search.coverage_penalty=0.2"],
+        ["model=transformer", "model.attention.per_layer=[{score: none},{}]", "search.coverage_penalty=0.2"],
     ],
 )
 def test_what_fits_together_is_accepted(arguments: list[str]) -> None:

@@ -29,17 +29,19 @@ from nmt.cli.sweep.completion import is_finished
 from nmt.cli.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, RUNNING, SweepOptions
 from nmt.cli.sweep.process_launcher import PARENT, Slot, Task, environment, reason_of, slots
 from nmt.cli.sweep.progress import Progress
+from nmt.config import leaves
 from nmt.models import MODELS
-from nmt.options import from_dict, leaves
 from nmt.training.launcher import CAUSES
 
 NUM_TEST = 12
 TINY = f"""
-    data.builtin_pairs=300 data.builtin_valid=4 data.builtin_test={NUM_TEST} data.builtin_long=2
-    data.tokenizer.kind=word data.tokenizer.vocab_size=500 model.embedding=16 model.hidden=16 model.attention.dim=8
-    train.valid_every=10 train.save_every=5 train.log_every=5 train.batch_tokens=256 train.max_updates=20
-    train.precision=fp32 train.stop_metric=loss optim.learning_rate=1e-2 optim.warmup=5 metrics.resamples=20
-    search.beam=1 search.max_ratio=1 search.max_extra=2 threads=1 device=cpu
+    data.synthetic.train=300 data.synthetic.valid=4 data.synthetic.test={NUM_TEST} data.synthetic.long=2
+    data.tokenizer.type=word data.tokenizer.vocab_size=500 model.embedding_dim=16 model.hidden_size=16
+    model.attention.dim=8 train.valid_every=10 train.save_every=5 train.log_every=5 train.batch_tokens=256
+    train.max_updates=20
+    train.precision=fp32 train.early_stopping_metric=loss optim.learning_rate=1e-2 optim.warmup_updates=5
+    metrics.num_resamples=20 search.beam_size=1 search.max_length_ratio=1 search.max_length_offset=2 num_threads=1
+    device=cpu
 """.split()
 
 
@@ -90,16 +92,16 @@ def test_a_named_sweep_and_seeds_are_combined(tmp_path: Path, monkeypatch: pytes
         for seed in (1, 2)
     ]
     for named in ("sweep=attention", "+sweep=attention"):
-        runs = sweep(named, "seed=1,2", "threads=1")
+        runs = sweep(named, "seed=1,2", "num_threads=1")
         assert [given[1:3] for _, given in runs] == expected
         assert len({name for name, _ in runs}) == 14
-    by_hand = sweep("model.attention.score=none,additive,dot,scaled,general,cosine,hybrid", "seed=1,2", "threads=1")
+    by_hand = sweep("model.attention.score=none,additive,dot,scaled,general,cosine,hybrid", "seed=1,2", "num_threads=1")
     assert [name for name, _ in by_hand] == [name for name, _ in runs]
     assert str(runs[0][0]).startswith("score-none_seed-1-")
     both = sweep("sweep=[wiring,label_smoothing]")
     assert [given[:2] for _, given in both][:2] == [
-        ["model.wiring=luong", "train.label_smoothing=0.0"],
-        ["model.wiring=luong", "train.label_smoothing=0.05"],
+        ["model.decoder=luong", "train.label_smoothing=0.0"],
+        ["model.decoder=luong", "train.label_smoothing=0.05"],
     ]
     assert len(both) == 12
     assert len(sweep("seed=1,1,2")) == 2  # the same run twice is one run
@@ -122,12 +124,12 @@ def test_the_users_own_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     mine = tmp_path / "configs/sweep/mine.yaml"
     mine.parent.mkdir(parents=True)
     mine.write_text(
-        "- {model.attention.score: [additive, dot], model.attention.heads: 2}\n- {seed: 7, data.strict: true}\n"
+        "- {model.attention.score: [additive, dot], model.attention.heads: 2}\n- {seed: 7, data.error_on_dropped: true}\n"
     )
     runs = sweep("sweep=mine")
     assert [given[:2] for _, given in runs] == [
         ["model.attention.score=[additive,dot]", "model.attention.heads=2"],
-        ["seed=7", "data.strict=true"],
+        ["seed=7", "data.error_on_dropped=true"],
     ]
     for content in ("[]", "{}", "- 3\n", "text"):
         mine.write_text(content)
@@ -178,18 +180,18 @@ def test_evaluations_of_a_sweep_lie_apart(tmp_path: Path, monkeypatch: pytest.Mo
     for name in ("a", "b"):
         (tmp_path / f"runs/{name}/checkpoints").mkdir(parents=True)
         (tmp_path / f"runs/{name}/checkpoints/best.pt").touch()
-    own = run_name((), ["search.beam=5"])
+    own = run_name((), ["search.beam_size=5"])
     assert own.startswith("beam-5-")
-    given = ["checkpoint=runs/a", "search.beam=1,5"]
+    given = ["checkpoint=runs/a", "search.beam_size=1,5"]
     assert [folder for folder, _ in sweep(*given, name="evaluate")][1] == f"runs/a/report-{own}"
     assert [folder for folder, _ in sweep(*given, "data.test=D/x", name="evaluate")][1] == f"runs/a/report-x-{own}"
     folders = [
-        folder for folder, _ in sweep("checkpoint=runs/a,runs/b", "search.beam=1,5", "output=o", name="evaluate")
+        folder for folder, _ in sweep("checkpoint=runs/a,runs/b", "search.beam_size=1,5", "output=o", name="evaluate")
     ]
     assert len(set(folders)) == 4
     assert all(folder is not None and folder.startswith("o/") for folder in folders)
     assert [folder for folder, _ in sweep("checkpoint=runs/a,runs/b", name="evaluate")] == [None, None]
-    assert [folder for folder, _ in sweep("checkpoint=[runs/a]", "search.beam=1,5", name="evaluate")][1] == (
+    assert [folder for folder, _ in sweep("checkpoint=[runs/a]", "search.beam_size=1,5", name="evaluate")][1] == (
         f"runs/a/report-{own}"
     )
 
@@ -199,7 +201,7 @@ def test_evaluations_of_a_sweep_lie_apart(tmp_path: Path, monkeypatch: pytest.Mo
     [
         ("evaluate", ["checkpoint=runs/a/checkpoints/best.pt,runs/a/checkpoints/last.pt"]),
         ("evaluate", ["checkpoint=runs/a", "data.test=D1/test,D2/test"]),
-        ("evaluate", ["checkpoint=runs/a,runs/b", "search.beam=1,5"]),
+        ("evaluate", ["checkpoint=runs/a,runs/b", "search.beam_size=1,5"]),
         ("evaluate", ["checkpoint=runs/a,runs/b", "output=x,y"]),
         ("align", ["checkpoint=runs/a", "alignment.layer=1,2"]),
         ("align", ["checkpoint=runs/a", "source=D1/t.en,D2/t.en", "target=D/t.de"]),
@@ -222,7 +224,7 @@ def test_no_command_of_a_sweep_overwrites_another(
 
 def test_the_last_value_of_an_option_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert sweep("name=s", "seed=1,2,3", "threads=1", "seed=5") == [("s", ["name=s", "threads=1", "seed=5"])]
+    assert sweep("name=s", "seed=1,2,3", "num_threads=1", "seed=5") == [("s", ["name=s", "num_threads=1", "seed=5"])]
     assert [given[0] for _, given in sweep("seed=1,2", "seed=4,5")] == ["seed=4", "seed=5"]
     assert [given[0] for _, given in sweep("seed=1", "seed=4,5")] == ["seed=4", "seed=5"]
 
@@ -310,7 +312,7 @@ def _averaged(work: Path, how: str) -> list[str]:
     content = checkpoint.load(last)
     position = {**content["position"], "averaged": content["position"]["update"]}
     checkpoint.save(last, {**content, "position": position})
-    return [f"train.average={how}", "train.keep_last=5", "train.keep_best=5"]
+    return [f"train.average_checkpoints={how}", "train.keep_last_checkpoints=5", "train.keep_best_checkpoints=5"]
 
 
 def test_a_run_without_a_test_set_is_finished_too(
@@ -319,7 +321,7 @@ def test_a_run_without_a_test_set_is_finished_too(
     work = tmp_path / "work"
     shutil.copytree(finished, work)
     monkeypatch.chdir(work)
-    config = from_dict(Config, yaml.safe_load((work / "runs/run/config.yaml").read_text()))
+    config = Config.from_dict(yaml.safe_load((work / "runs/run/config.yaml").read_text()))
     config.data.format, config.data.extra_tests = "text", []
     assert not is_finished(config)
     save_yaml(config, work / "runs/run/config.yaml")
@@ -340,12 +342,18 @@ def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pyt
         return is_finished(seen[0])
 
     assert is_done()
-    same = ("threads=2", "train.log_every=1", "train.keep_last=7", "train.keep_best=7", "train.save_every=7")
+    same = (
+        "num_threads=2",
+        "train.log_every=1",
+        "train.keep_last_checkpoints=7",
+        "train.keep_best_checkpoints=7",
+        "train.save_every=7",
+    )
     assert is_done(*same)  # which change nothing of the result
-    for change in ("train.max_updates=21", "search.beam=2", "seed=2", "data.builtin_test=13", "name=other"):
+    for change in ("train.max_updates=21", "search.beam_size=2", "seed=2", "data.synthetic.test=13", "name=other"):
         assert not is_done(change), change
     report = work / "runs/run/report"
-    for change in ("train.keep_last=7", "train.save_every=7", "train.keep_best=7"):
+    for change in ("train.keep_last_checkpoints=7", "train.save_every=7", "train.keep_best_checkpoints=7"):
         averaged = _averaged(work, "best" if "best" in change else "last")
         assert is_done(*averaged)
         assert not is_done(*averaged, change), change  # the mean is of other checkpoints
@@ -555,7 +563,7 @@ TWELVE = ["model.attention.score=additive,dot,none", "seed=1,2,3,4", "name=study
 
 def table(folder: Path) -> str:
     """The comparison of a sweep, without what depends on the clock."""
-    line = ["study", "--only", "scores,significance,length", "--resamples", "50", "--format", "json"]
+    line = ["study", "--sections", "scores,significance,length", "--num-resamples", "50", "--format", "json"]
     environment = {**os.environ, "PYTHONPATH": str(Path(nmt.__file__).parent.parent)}
     return subprocess.run(
         [sys.executable, "-m", "nmt.compare", *line],

@@ -11,7 +11,7 @@ from nmt.alignment.writers import AlignedPair, alignment_writers
 from nmt.cli.configs import Config
 from nmt.compare import RunComparison, RunResult, compare_runs
 from nmt.compare.run_results import ValidationRecord
-from nmt.options import flatten, to_dict
+from nmt.config import flatten, to_dict
 
 SOURCES = [
     "the small house stands beside the old church",

@@ -17,11 +17,11 @@ from nmt.compare import RunComparison, RunResult, compare_runs
 from nmt.compare.__main__ import main
 from nmt.compare.run_results import find_reports, read_run_result
 from nmt.compare.tables import SECTIONS, latex, text
+from nmt.config import get_node, to_dict
 from nmt.evaluation import metrics
 from nmt.evaluation.breakdown import breakdown
 from nmt.evaluation.metrics import MetricsConfig
 from nmt.models.transformer import TransformerConfig
-from nmt.options import get_node, to_dict
 
 WORDS = [f"w{letter}" for letter in "abcdefghijklmnopqr"]
 
@@ -141,7 +141,7 @@ def test_groups_over_seeds_and_their_numbers(tmp_path: Path) -> None:
     assert compare_runs(outcomes, resamples=0).contrasts[0].sentences is None
 
 
-@pytest.mark.parametrize("kind", ["bs", "ar"])
+@pytest.mark.parametrize("kind", ["bootstrap", "randomization"])
 def test_p_values_by_seed_are_those_of_sacrebleu(tmp_path: Path, kind: str) -> None:
     from sacrebleu.metrics import BLEU, CHRF
     from sacrebleu.significance import PairedTest
@@ -249,7 +249,7 @@ def test_which_group_is_the_baseline(tmp_path: Path) -> None:
 def test_every_format_has_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outcomes = study(tmp_path / "runs", {"additive": 0.3, "dot": 0.5})
     mean = f"{statistics.fmean(each.quantities['bleu'] for each in outcomes[3:]):.2f}"
-    arguments = [str(tmp_path / "runs"), "--resamples", "100"]
+    arguments = [str(tmp_path / "runs"), "--num-resamples", "100"]
     main(arguments)
     text = capsys.readouterr().out
     for suffix, sign in (
@@ -277,7 +277,7 @@ def test_every_format_has_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixt
         assert told["groups"][i]["quantities"]["bleu"]["high"] == group.summaries["bleu"].high
     assert float(rows["dot", "bleu"]["p_seeds"]) == told["contrasts"][0]["seeds"] == contrast(found, "dot").seeds
     assert rows["dot", "bleu"]["differs"] == str(contrast(found, "dot").differs)
-    main([*arguments, "--only", "scores,length"])
+    main([*arguments, "--sections", "scores,length"])
     shorter = capsys.readouterr().out
     assert "tokens/s" not in shorter
     assert "paired t-test" not in shorter
@@ -290,16 +290,18 @@ def test_runs_reports_and_folders_of_runs(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "runs/begun/config.yaml").write_text("seed: 1\n")
     other = write(tmp_path, "other", seed=2)
     assert find_reports([str(tmp_path / "runs"), str(other / "report")], "")[0] == [run / "report", other / "report"]
-    main([str(tmp_path / "runs"), str(other), "--resamples", "0"])
+    main([str(tmp_path / "runs"), str(other), "--num-resamples", "0"])
     assert "runs/begun has no whole report (not finished, or failed) and is left out" in capsys.readouterr().out
     assert "begun has no whole report" in failure(capsys, str(tmp_path / "runs"))
     assert f"{tmp_path / 'nothing'}: no such run" in failure(capsys, str(tmp_path / "nothing"), str(run))
     assert "name the runs" in failure(capsys)
-    assert "--only all: must be some of scores," in failure(capsys, str(run), str(other), "--only", "all")
-    assert "--sentences -1: must be 0" in failure(capsys, str(run), str(other), "--sentences", "-1")
-    assert "--varied wings: wings is no option" in failure(capsys, str(run), str(other), "--varied", "wings")
-    assert "of test_long" in failure(capsys, str(run), str(other), "--test", "test_long")
-    assert "--resamples 1: must be 0 (no paired test) or at least 2" in failure(capsys, str(run), "--resamples", "1")
+    assert "--sections all: must be some of scores," in failure(capsys, str(run), str(other), "--sections", "all")
+    assert "--num-sentences -1: must be 0" in failure(capsys, str(run), str(other), "--num-sentences", "-1")
+    assert "--factors wings: wings is no option" in failure(capsys, str(run), str(other), "--factors", "wings")
+    assert "of test_long" in failure(capsys, str(run), str(other), "--test-set", "test_long")
+    assert "--num-resamples 1: must be 0 (no paired test) or at least 2" in failure(
+        capsys, str(run), "--num-resamples", "1"
+    )
     whole = {path: path.read_text() for path in (run / "report").iterdir()}
     for name, content in [
         *(("sentences.jsonl", content) for content in ("{", '{"source": "a"}', "3")),

@@ -16,10 +16,10 @@ from nmt.cli.configs import Config
 from nmt.compare import RunSnapshot, run_diff
 from nmt.compare.__main__ import main
 from nmt.compare.run_diff import _alike
+from nmt.config import get_node, to_dict
 from nmt.data import Tokenizer
 from nmt.data.tokenizer import TokenizerConfig
 from nmt.models.flops import parameter_counts
-from nmt.options import get_node, to_dict
 
 TEXTS = [(f"some words {i}", f"einige Wörter {i}") for i in range(20)]
 
@@ -127,7 +127,7 @@ def test_other_shapes_vocabularies_and_architectures(tmp_path: Path) -> None:
     two = write(tmp_path, "two", num_texts=5, model__hidden=20)
     three = write(tmp_path, "three", "transformer")
     text = told(one, two, three)
-    assert rows(text, "options that differ")["model.hidden"] == ["16", "20", "(none)"]
+    assert rows(text, "options that differ")["model.hidden_size"] == ["16", "20", "(none)"]
     assert set(rows(text, "vocabularies differ")) >= {"kind", "entries", "content"}
     assert "(80, 12), mean" in text  # four gates of 20 from embeddings of 12
     assert rows(text, "parameters")["encoder_self"][:2] == ["0", "0"]

@@ -324,13 +324,13 @@ def test_strength_of_sampling() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "spm"}, "data.tokenizer.kind=spm: must be one of unigram, bpe, word, char"),
+        ({"kind": "spm"}, "data.tokenizer.type=spm: must be one of unigram, bpe, word, char"),
         ({"vocab_size": -3}, "data.tokenizer.vocab_size=-3: must be at least 8"),
         ({"character_coverage": 2.0}, "data.tokenizer.character_coverage=2.0"),
         ({"normalization": "nfd"}, "data.tokenizer.normalization=nfd"),
-        ({"max_pairs": -1}, "data.tokenizer.max_pairs=-1"),
-        ({"sampling": 1.5}, "data.tokenizer.sampling=1.5"),
-        ({"sampling": 0.1, "kind": "char"}, "data.tokenizer.sampling=0.1: needs"),
+        ({"max_pairs": -1}, "data.tokenizer.max_training_pairs=-1"),
+        ({"sampling": 1.5}, "data.tokenizer.subword_regularization=1.5"),
+        ({"sampling": 0.1, "kind": "char"}, "data.tokenizer.subword_regularization=0.1: needs"),
         ({"normalization": "nfkc", "kind": "word"}, "data.tokenizer.normalization=nfkc: needs"),
     ],
 )

@@ -37,7 +37,13 @@ from nmt.inference.translator import Translator
 from nmt.search import SearchConfig
 
 NUM_TEST, NUM_LONG = 40, 5
-QUICK = ["threads=1", "device=cpu", "metrics.resamples=50", "alignment.importance_on=4", "search.beam=1"]
+QUICK = [
+    "num_threads=1",
+    "device=cpu",
+    "metrics.num_resamples=50",
+    "alignment.head_importance_pairs=4",
+    "search.beam_size=1",
+]
 MAINS: dict[str, tuple[Any, Any]] = {"evaluate": (evaluate.main, EvaluateConfig), "align": (align.main, AlignConfig)}
 
 
@@ -125,7 +131,7 @@ def here(work: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 TEST = ["data=text", "data.test=t"]
-ALIGN = ["checkpoint=runs/a", "source=t.en", "target=t.de", "threads=1", "device=cpu"]
+ALIGN = ["checkpoint=runs/a", "source=t.en", "target=t.de", "num_threads=1", "device=cpu"]
 
 
 def pairs(folder: Path) -> list[tuple[str, str]]:
@@ -136,8 +142,8 @@ def pairs(folder: Path) -> list[tuple[str, str]]:
 def test_every_number_of_an_evaluation_is_that_of_its_own_function(here: Path) -> None:
     (here / "comet").write_text("\n".join(str(i / NUM_TEST) for i in range(NUM_TEST)))
     names = "metrics.names=[bleu,chrf,chrf++,ter]"
-    given = ["baselines=[runs/b]", "outside=[comet:comet]", names, "data.test=t", "data=text"]
-    given += ["alignment.links=argmax"]  # as readings.json has it of every layer and head
+    given = ["baselines=[runs/b]", "external_scores=[comet:comet]", names, "data.test=t", "data=text"]
+    given += ["alignment.decision=argmax"]  # as readings.json has it of every layer and head
     code, said = call("evaluate", "checkpoint=runs/a", "output=out", *given, *QUICK)
     # b was evaluated on its own test set, which is not called t
     assert code == 1
@@ -209,8 +215,13 @@ def test_given_hypotheses_are_judged_in_the_place_of_the_models_own(here: Path) 
 
 
 def test_options_change_what_they_say(here: Path) -> None:
-    options = ["metrics.resamples=0", "metrics.breakdown=false", "alignment.importance_on=0", "alignment.layer=1"]
-    options += ["alignment.head=2", "alignment.shift=1", "alignment.links=argmax", "alignment.null=false"]
+    options = [
+        "metrics.num_resamples=0",
+        "metrics.breakdown=false",
+        "alignment.head_importance_pairs=0",
+        "alignment.layer=1",
+    ]
+    options += ["alignment.head=2", "alignment.shift=1", "alignment.decision=argmax", "alignment.allow_null=false"]
     code, said = call("evaluate", "checkpoint=runs/a", "output=plain", *TEST, *QUICK, *options)
     assert code == 0, said
     scores = json.loads((here / "plain/scores.json").read_text("utf-8"))
@@ -294,7 +305,7 @@ def test_what_links_are_read_from_is_told_without_gold_too(here: Path) -> None:
 
 
 def test_further_test_sets_that_are_asked_for(here: Path) -> None:
-    code, said = call("evaluate", "checkpoint=runs/a", *TEST, "data.more_tests=[t]", "output=two", *QUICK)
+    code, said = call("evaluate", "checkpoint=runs/a", *TEST, "data.extra_tests=[t]", "output=two", *QUICK)
     assert code == 0, said
     assert (here / "two/t/scores.json").read_bytes() == (here / "two/scores.json").read_bytes()
     assert call("evaluate", "checkpoint=runs/a", *TEST, "output=one", *QUICK)[0] == 0
@@ -356,7 +367,7 @@ def test_an_ensemble_is_evaluated_with_the_attention_of_its_first_model_that_has
     assert "output: must be given, as output=FOLDER: an ensemble's report belongs to no single run" in said
     both = ["checkpoint=[runs/blind,runs/a]", "output=both"]
     for given in (both, ["checkpoint=runs/a", "output=alone"]):
-        code, said = call("evaluate", *given, *TEST, *QUICK, "search.beam=2")
+        code, said = call("evaluate", *given, *TEST, *QUICK, "search.beam_size=2")
         assert code == 0, said
     contents = [checkpoint.load(here / f"runs/{name}/checkpoints/best.pt") for name in ("blind", "a")]
     search = SearchConfig(beam_size=2, max_length_ratio=1.0, max_length_offset=0)
@@ -398,7 +409,7 @@ def test_alignments_of_given_text(here: Path) -> None:
     assert {name: scores[name] for name in expected._fields} == expected._asdict()
     assert f"AER {100 * expected.aer:.1f} %, precision {expected.precision:.3f}" in said
     # the same command without files takes the run's test set, which is t
-    code, said = call("align", "checkpoint=runs/a", "formats=[pharaoh]", "threads=1", "device=cpu")
+    code, said = call("align", "checkpoint=runs/a", "formats=[pharaoh]", "num_threads=1", "device=cpu")
     assert code == 0, said
     assert (here / "runs/a/align-test/alignments.pharaoh").read_bytes() == (
         here / "aligned/alignments.pharaoh"
@@ -413,7 +424,7 @@ def test_both_directions_are_joined(here: Path, method: str) -> None:
     texts = pairs(here)
     files = {name: read_pharaoh(here / f"both/{name}.pharaoh", texts) for name in ("forward", "reverse", "alignments")}
     swapped = ["checkpoint=runs/back", "source=t.de", "target=t.en", "output=swapped", "formats=[pharaoh]"]
-    assert call("align", *swapped, "threads=1", "device=cpu")[0] == 0
+    assert call("align", *swapped, "num_threads=1", "device=cpu")[0] == 0
     alone = read_pharaoh(here / "swapped/alignments.pharaoh")
     assert [[(i, j) for j, i in links] for links in alone] == files["reverse"]
     for one, other, joined in zip(files["forward"], files["reverse"], files["alignments"], strict=True):
@@ -496,11 +507,15 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], list[str]], list[str]]] = {
     ),
     "an empty file": ("evaluate", lambda folder: [f"hypotheses={_empty(folder)}"], ["the file is empty"]),
     "no hypotheses": ("evaluate", lambda folder: ["hypotheses=none"], ["none: no such file"]),
-    "scores of another length": ("evaluate", lambda folder: ["outside=[comet:t.gold]"], ["t.gold, line 1", "number"]),
+    "scores of another length": (
+        "evaluate",
+        lambda folder: ["external_scores=[comet:t.gold]"],
+        ["t.gold, line 1", "number"],
+    ),
     "a name that is taken": (
         "evaluate",
-        lambda folder: ["outside=[bleu:t.gold]"],
-        ["outside=bleu:t.gold: must be NAME:FILE"],
+        lambda folder: ["external_scores=[bleu:t.gold]"],
+        ["external_scores=bleu:t.gold: must be NAME:FILE"],
     ),
     "a baseline never evaluated": ("evaluate", lambda folder: ["baselines=[runs/back]"], ["evaluate runs/back on"]),
 }

@@ -66,7 +66,10 @@ def test_samples_without_any_match_count_too(metric: str) -> None:
     assert bootstrap_intervals(hypotheses, references, config)[metric].mean == pytest.approx(sum(scores) / 50, abs=1e-4)
 
 
-@pytest.mark.parametrize(("metric", "test"), [("bleu", "bs"), ("bleu", "ar"), ("chrf++", "ar"), ("ter", "ar")])
+@pytest.mark.parametrize(
+    ("metric", "test"),
+    [("bleu", "bootstrap"), ("bleu", "randomization"), ("chrf++", "randomization"), ("ter", "randomization")],
+)
 def test_paired_tests_are_those_of_sacrebleu(tmp_path: Path, metric: str, test: str) -> None:
     config = MetricsConfig(names=[metric], num_resamples=200, significance_test=test)
     found = paired_test(SYSTEMS, REFERENCES, config)[metric]
@@ -82,7 +85,7 @@ def test_paired_tests_are_those_of_sacrebleu(tmp_path: Path, metric: str, test: 
     assert "seed:12345" in found.signature
 
 
-@pytest.mark.parametrize("test", ["bs", "ar"])
+@pytest.mark.parametrize("test", ["bootstrap", "randomization"])
 def test_a_difference_is_told_from_none(test: str) -> None:
     systems = paired_test(SYSTEMS, REFERENCES, MetricsConfig(num_resamples=200, significance_test=test))["bleu"].systems
     assert systems["better"].p_value is not None

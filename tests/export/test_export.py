@@ -69,7 +69,7 @@ def test_folder_translates_as_ours(
     file = saved(translator, config, tmp_path / "runs" / "small" / "checkpoints" / "best.pt")
     output = tmp_path / "out"
     run_command(
-        main, ExportConfig, "export", [f"checkpoint={file}", f"format={name}", f"output={output}", "longest=99"]
+        main, ExportConfig, "export", [f"checkpoint={file}", f"format={name}", f"output={output}", "max_length=99"]
     )
     said = capsys.readouterr().out
     assert f"({name}, " in said
@@ -145,7 +145,9 @@ def test_lengths_that_stay_behind_are_told_whatever_they_are(taught: Any, tmp_pa
     translator, config = taught("pre")
     translator.config = SearchConfig()
     (note,) = export(translator, config, "huggingface", tmp_path / "out", 2000).notes
-    assert note.startswith("search.max_ratio=2.0 and search.max_extra=10 stay behind: a translation may have 2,000 tok")
+    assert note.startswith(
+        "search.max_length_ratio=2.0 and search.max_length_offset=10 stay behind: a translation may have 2,000 tok"
+    )
     assert note in (tmp_path / "out" / "README.md").read_text()
 
 
@@ -156,8 +158,11 @@ def test_search_that_stays_behind_is_told(taught: Any, tmp_path: Path) -> None:
         beam_size=4, n_best=2, no_repeat_ngram_size=3, length_normalization="gnmt", max_length_ratio=3.0
     )
     found = export(translator, config, "ctranslate2", tmp_path / "out", 50)
-    assert [note.partition(" ")[0] for note in found.notes] == ["search.length_norm=gnmt", "search.no_repeat=3"]
-    assert "search.no_repeat=3 stays behind" in (tmp_path / "out" / "README.md").read_text()
+    assert [note.partition(" ")[0] for note in found.notes] == [
+        "search.length_normalization=gnmt",
+        "search.no_repeat_ngram_size=3",
+    ]
+    assert "search.no_repeat_ngram_size=3 stays behind" in (tmp_path / "out" / "README.md").read_text()
     translator.config = SearchConfig()
     assert export(translator, config, "ctranslate2", tmp_path / "out", 50).notes == []
 
@@ -246,7 +251,7 @@ class TestFolder:
         (["checkpoint=x"], "format=: must be one of ctranslate2, huggingface, onnx"),
         (["checkpoint=x", "format=onxx"], "format=onxx: must be one of"),
         (["checkpoint=x", "format=onnx"], "output=: must be given"),
-        (["checkpoint=x", "format=onnx", "output=y", "longest=1"], "longest=1: must be at least 2"),
+        (["checkpoint=x", "format=onnx", "output=y", "max_length=1"], "max_length=1: must be at least 2"),
         (["checkpoint=x", "format=onnx", "output=y"], "checkpoint=x: no such file or run directory"),
     ],
 )

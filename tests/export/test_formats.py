@@ -8,10 +8,10 @@ import pytest
 from nmt.cli.compose import load_experiment
 from nmt.cli.config_groups import group_choices, search_path
 from nmt.cli.configs import EXPORTS, Config
+from nmt.config import leaves
 from nmt.export import formats
 from nmt.export.formats import CARRIED, FORMATS, format_support_table, supported_formats, unsupported_options
 from nmt.models import MODELS
-from nmt.options import leaves
 
 Make = Any  # see conftest.py
 
@@ -39,17 +39,37 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"positions": "learned", "norm_position": "post"}, "huggingface", "model.positions=learned", "sinusoidal"),
     ({"activation": "swiglu"}, "huggingface", "model.activation=swiglu", "relu or gelu"),
     ({"attention__score": "additive"}, "ctranslate2", "model.attention.score=additive", "dot or scaled or general"),
-    ({"encoder_self__score": ["dot", "dot", "cosine", "dot"]}, "huggingface", "model.encoder_self.score=cosine", "dot"),
-    ({"decoder_self__normaliser": "entmax15"}, "ctranslate2", "model.decoder_self.normaliser=entmax15", "softmax"),
-    ({"encoder_self__window": "sliding"}, "ctranslate2", "model.encoder_self.window=sliding", "global"),
+    (
+        {"encoder_self__score": ["dot", "dot", "cosine", "dot"]},
+        "huggingface",
+        "model.encoder_self_attention.score=cosine",
+        "dot",
+    ),
+    (
+        {"decoder_self__normaliser": "entmax15"},
+        "ctranslate2",
+        "model.decoder_self_attention.normalizer=entmax15",
+        "softmax",
+    ),
+    ({"encoder_self__window": "sliding"}, "ctranslate2", "model.encoder_self_attention.window=sliding", "global"),
     ({"attention__layers": [{}, {"window": "local_m"}]}, "ctranslate2", "model.attention.window=local_m", "global"),
-    ({"attention__heads": 2}, "ctranslate2", "model.attention.heads=2", "as many as model.decoder_self.heads=4"),
-    ({"attention__dim": 256}, "huggingface", "model.attention.dim=256", "at most model.width=128"),
-    ({"positions": "rotary", "encoder_self__dim": 64}, "ctranslate2", "model.encoder_self.dim=64", "model.width=128"),
+    (
+        {"attention__heads": 2},
+        "ctranslate2",
+        "model.attention.heads=2",
+        "as many as model.decoder_self_attention.heads=4",
+    ),
+    ({"attention__dim": 256}, "huggingface", "model.attention.dim=256", "at most model.d_model=128"),
+    (
+        {"positions": "rotary", "encoder_self__dim": 64},
+        "ctranslate2",
+        "model.encoder_self_attention.dim=64",
+        "model.d_model=128",
+    ),
     (
         {"positions": "rotary", "decoder_self__score": "general"},
         "ctranslate2",
-        "model.decoder_self.score=general",
+        "model.decoder_self_attention.score=general",
         "dot",
     ),
 ]

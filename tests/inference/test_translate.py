@@ -72,7 +72,7 @@ def saved(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 def run(path: Path, *options: str, text: bytes = b"", closed: str = "") -> "subprocess.CompletedProcess[bytes]":
     """The command in a process of its own; `closed` is what a shell calls a stream that it closes."""
-    arguments = ["-m", "nmt.translate", f"checkpoint={path}", "device=cpu", "threads=1", *options]
+    arguments = ["-m", "nmt.translate", f"checkpoint={path}", "device=cpu", "num_threads=1", *options]
     environment = {**os.environ, "PYTHONPATH": str(Path(nmt.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
     shell = ["sh", "-c", f'exec "$0" "$@" {closed}', sys.executable, *arguments]
     return subprocess.run(shell, input=text, capture_output=True, cwd=path.parent, env=environment, check=False)

@@ -211,13 +211,15 @@ def test_ties(architecture: str, tie: str) -> None:
 
 @pytest.mark.parametrize("architecture", MODELS)
 def test_tying_all_needs_one_vocabulary(architecture: str) -> None:
-    with pytest.raises(ValueError, match=r"model.tie=all: needs one vocabulary.*data.tokenizer.joint=true"):
+    with pytest.raises(ValueError, match=r"model.tie_embeddings=all: needs one vocabulary.*data.tokenizer.joint=true"):
         build_model(config(architecture, tie="all"), 5, 6, joint=False)
 
 
 def test_tying_all_needs_one_width() -> None:
     for architecture, change in (("transformer_rnn", {"embedding": 6}), ("rnn_transformer", {"embedding": 6})):
-        with pytest.raises(ValueError, match=r"model.tie=all: source embeddings are . wide and target embeddings ."):
+        with pytest.raises(
+            ValueError, match=r"model.tie_embeddings=all: source embeddings are . wide and target embeddings ."
+        ):
             build_model(config(architecture, tie="all", **change), 5, 5, joint=True)
 
 
@@ -246,15 +248,15 @@ def test_options_without_effect_are_named() -> None:
     chosen = config("transformer", "dot", {"top": 4, "width": 3, "divisor": "2", "positions": 9})
     found = unused_options(chosen)
     assert {line for line in found if "model.attention." in line} == {
-        "model.attention.top=4",
-        "model.attention.width=3",
+        "model.attention.top_k=4",
+        "model.attention.window_size=3",
         "model.attention.divisor=2",
-        "model.attention.positions=9",
+        "model.attention.max_positions=9",
     }
     used = {"top": 4, "width": 3, "normaliser": "top_k", "window": "local_m"}
     assert not any("model.attention." in line for line in unused_options(config("transformer", "dot", used)))
     in_a_layer = {"top": 4, "width": 10, "layers": [{}, {"normaliser": "top_k"}]}
-    assert not any("model.attention.top" in line for line in unused_options(config("transformer", "dot", in_a_layer)))
+    assert not any("model.attention.top_k" in line for line in unused_options(config("transformer", "dot", in_a_layer)))
     assert "model.attention.heads=2" in unused_options(config("rnn", "none"))
 
 

@@ -12,11 +12,11 @@ import torch
 from nmt import checkpoint, models, train
 from nmt.attention import NONE, SCORES
 from nmt.cli.compose import Config, run_command
+from nmt.config import diff, get_node, to_dict
 from nmt.inference.translator import Translator
 from nmt.models import MODELS
 from nmt.models.flops import flops_per_token
 from nmt.models.parameter_matching import match_parameters
-from nmt.options import diff, get_node, to_dict
 
 VOCABULARY = 2000  # of the built-in pair
 CHOICES = (*SCORES, NONE)
@@ -134,7 +134,7 @@ def test_the_reference_has_its_score_in_every_layer_and_no_coverage_it_cannot_us
             "location",
             {"match_width": "width"},
             [
-                "model.match=parameters: nothing comes within 0.5 % of the reference, the nearest is model.width 128",
+                "model.match=parameters: nothing comes within 0.5 % of the reference, the nearest is model.d_model 128",
                 " %; model.match_width=feed_forward or model.match_width=attention.dim would do",
             ],
         ),
@@ -142,7 +142,10 @@ def test_the_reference_has_its_score_in_every_layer_and_no_coverage_it_cannot_us
             "transformer_rnn",
             "location",
             {"match_width": "embedding", "tie": "all"},
-            ["embedding cannot be adjusted (model.tie=all: source embeddings are 128 wide", "match_width=feed_forward"],
+            [
+                "embedding cannot be adjusted (model.tie_embeddings=all: source embeddings are 128 wide",
+                "match_width=feed_forward",
+            ],
         ),
         (
             "rnn",
@@ -154,7 +157,7 @@ def test_the_reference_has_its_score_in_every_layer_and_no_coverage_it_cannot_us
             "transformer",
             "location",
             {"attention.positions": 1_000_000},
-            ["the nearest is model.feed_forward 256 → 1,", "no other width comes near enough either"],
+            ["the nearest is model.ffn_dim 256 → 1,", "no other width comes near enough either"],
         ),
     ],
 )
@@ -186,10 +189,11 @@ def test_options_are_checked(architecture: str, option: str, value: str) -> None
 
 
 TINY = f"""
-    name=matched data.builtin_pairs=200 data.builtin_valid=2 data.builtin_test=2 data.builtin_long=1
-    data.tokenizer.kind=word data.tokenizer.vocab_size=300 model.embedding={WIDTH} model.hidden=32
+    name=matched data.synthetic.train=200 data.synthetic.valid=2 data.synthetic.test=2 data.synthetic.long=1
+    data.tokenizer.type=word data.tokenizer.vocab_size=300 model.embedding_dim={WIDTH} model.hidden_size=32
     model.attention.dim=16 model.match=parameters train.valid_every=4 train.batch_tokens=256 train.precision=fp32
-    train.stop_metric=loss search.beam=1 search.max_ratio=1 search.max_extra=1 threads=1 device=cpu
+    train.early_stopping_metric=loss search.beam_size=1 search.max_length_ratio=1 search.max_length_offset=1
+    num_threads=1 device=cpu
 """.split()
 
 
@@ -218,8 +222,10 @@ def test_a_matched_run_is_stored_continued_and_loaded(tmp_path: Path, monkeypatc
     assert width < WIDTH
     assert (stored["match"], stored["match_width"], stored["match_score"]) == ("parameters", "embedding", "scaled")
     assert f"embedding: {width}\n" in (tmp_path / "runs/matched/config.yaml").read_text(encoding="utf-8")
-    assert f"model.match=parameters: model.embedding {WIDTH} → {width}, " in said
-    assert f"model.embedding {WIDTH} → {width}, " in (tmp_path / "runs/matched/train.log").read_text(encoding="utf-8")
+    assert f"model.match=parameters: model.embedding_dim {WIDTH} → {width}, " in said
+    assert f"model.embedding_dim {WIDTH} → {width}, " in (tmp_path / "runs/matched/train.log").read_text(
+        encoding="utf-8"
+    )
     model = Translator.from_checkpoint(checkpoint.load(last), None, torch.device("cpu")).model
     assert model.target_embedding.embedding_dim == width  # not matched again
 
@@ -228,9 +234,9 @@ def test_a_matched_run_is_stored_continued_and_loaded(tmp_path: Path, monkeypatc
     assert "continues at update 4" in said
     assert checkpoint.load(last)["config"]["model"] == stored
 
-    code, said = run("model.attention.score=location", "train.max_updates=6", "model.embedding=250")
+    code, said = run("model.attention.score=location", "train.max_updates=6", "model.embedding_dim=250")
     assert code == 1
-    assert f"model.embedding: {width} → " in said
+    assert f"model.embedding_dim: {width} → " in said
     code, said = run("model.attention.score=location", "train.max_updates=6", "model.match=none")
     assert code == 1
-    assert f"(model.match: parameters → none; model.embedding: {width} → {WIDTH})" in said
+    assert f"(model.match: parameters → none; model.embedding_dim: {width} → {WIDTH})" in said

@@ -117,10 +117,10 @@ def test_bridge_zero_starts_without_the_source() -> None:
     ("change", "message"),
     [
         ({"cell": "rnn"}, "model.cell=rnn: must be one of gru, lstm"),
-        ({"wiring": "other"}, "model.wiring=other: must be one of bahdanau, input_feeding, luong"),
+        ({"wiring": "other"}, "model.decoder=other: must be one of bahdanau, input_feeding, luong"),
         ({"bridge": "x"}, "model.bridge=x: must be one of linear, zero"),
-        ({"tie": "x"}, "model.tie=x: must be one of none, output, all"),
-        ({"hidden": 7}, "model.hidden=7: must be even"),
+        ({"tie": "x"}, "model.tie_embeddings=x: must be one of none, output, all"),
+        ({"hidden": 7}, "model.hidden_size=7: must be even"),
         ({"decoder_layers": 0}, "model.decoder_layers=0: must be at least 1"),
         ({"dropout": 1.0}, "model.dropout=1.0: must be at least 0 and below 1"),
     ],

@@ -17,9 +17,9 @@ import torch
 from nmt import checkpoint
 from nmt.alignment import AlignmentSource, StoredAlignmentSource
 from nmt.cli.configs import Config, ServeConfig
+from nmt.config import to_dict
 from nmt.data import PAD, Tokenizer, TokenizerConfig, collate
 from nmt.models import MODELS, build_model
-from nmt.options import to_dict
 
 pytest.importorskip("fastapi", reason="FastAPI is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")

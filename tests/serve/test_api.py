@@ -60,7 +60,7 @@ def test_models(client, runs):
 
 def by_command(run: Path, text: str, folder: Path) -> list[Any]:
     """What `nmt.translate` prints in a process of its own."""
-    arguments = [f"checkpoint={run}", "format=jsonl", "search.beam=3", "search.num_best=2", "threads=1"]
+    arguments = [f"checkpoint={run}", "format=jsonl", "search.beam_size=3", "search.n_best=2", "num_threads=1"]
     environment = {**os.environ, "PYTHONPATH": str(Path(nmt.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "nmt.translate", *arguments, "device=cpu"],

@@ -468,12 +468,12 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     [
         ("host=", "host=: an address is needed"),
         ("port=70000", "port=70000: must be 0 (a free one) to 65535"),
-        ("max_lines=0", "max_lines=0: must be at least 1"),
-        ("max_seconds=0", "max_seconds=0.0: must be a number above 0"),
+        ("max_sentences=0", "max_sentences=0: must be at least 1"),
+        ("timeout=0", "timeout=0.0: must be a number above 0"),
         ("max_waiting=-1", "max_waiting=-1: must be 0 or more"),
         ("host=203.0.113.7", "host=203.0.113.7 port=8000: Cannot assign requested address"),
         ("host=no.such.host.invalid", "host=no.such.host.invalid port=8000: "),
-        ("serch.beam=2", "did you mean search.beam?"),
+        ("serch.beam=2", "did you mean search.beam_size?"),
     ],
 )
 def test_options_that_cannot_be(capsys, runs, argument, message):
@@ -497,7 +497,7 @@ def test_the_command_serves_until_it_is_stopped(runs, tmp_path):
         "port=0",
         "host=0.0.0.0",
         "device=cpu",
-        "search.beam=3",
+        "search.beam_size=3",
     ]
     process = subprocess.Popen(
         [sys.executable, "-m", "nmt.serve", *arguments], stderr=subprocess.PIPE, cwd=tmp_path, env=environment

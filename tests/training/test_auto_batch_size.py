@@ -73,9 +73,11 @@ def test_available_memory_is_what_the_system_says() -> None:
 
 VOCABULARY = 300
 TINY = f"""
-    data.builtin_pairs=60 data.builtin_valid=2 data.builtin_test=1 data.builtin_long=1 data.tokenizer.kind=word
-    data.tokenizer.vocab_size={VOCABULARY} model.embedding=8 model.hidden=8 model.attention.dim=8 train.precision=fp32
-    search.max_ratio=1 search.max_extra=1 search.beam=1 threads=1 device=cpu train.batch_tokens=auto name=run
+    data.synthetic.train=60 data.synthetic.valid=2 data.synthetic.test=1 data.synthetic.long=1 data.tokenizer.type=word
+    data.tokenizer.vocab_size={VOCABULARY} model.embedding_dim=8 model.hidden_size=8 model.attention.dim=8
+    train.precision=fp32 search.max_length_ratio=1 search.max_length_offset=1 search.beam_size=1 num_threads=1
+    device=cpu
+    train.batch_tokens=auto name=run
 """.split()
 
 

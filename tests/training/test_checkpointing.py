@@ -19,8 +19,8 @@ from torch import nn
 from nmt import checkpoint
 from nmt.cli.configs import Config
 from nmt.cli.run_directory import check_continuation
+from nmt.config import to_dict
 from nmt.models import Seq2Seq
-from nmt.options import to_dict
 from nmt.runtime import files
 from nmt.runtime.files import Lines, locked, remove_leftovers
 from nmt.training import logger
@@ -181,7 +181,7 @@ def test_options_that_an_older_version_did_not_have_are_their_defaults() -> None
         del older["train"][option]
     check_continuation(older, now)
     now["train"]["accumulate"] = 2
-    with pytest.raises(ValueError, match=r"other options \(train.accumulate: 1 → 2\)"):
+    with pytest.raises(ValueError, match=r"other options \(train.gradient_accumulation: 1 → 2\)"):
         check_continuation(older, now)
     older["train"]["gone"] = 1
     with pytest.raises(ValueError, match=r"train.gone: .* does not know; use the version that wrote it"):
@@ -282,7 +282,7 @@ def test_a_mean_of_too_few(tmp_path: Path, said: pytest.LogCaptureFixture) -> No
     run = Run(tmp_path, average="last")
     run.save(10)
     assert run.checkpoints.average(run.position) is None
-    assert "train.average=last: 1 checkpoint is too few for a mean" in said.text
+    assert "train.average_checkpoints=last: 1 checkpoint is too few for a mean" in said.text
 
 
 def test_mean_against_torch() -> None:
@@ -306,10 +306,10 @@ def test_mean_against_torch() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"keep_last": 1}, r"train.keep_last=1: must be at least 2"),
-        ({"keep_best": 0}, r"train.keep_best=0: must be at least 1"),
-        ({"average": "all"}, r"train.average=all: must be one of none, last, best"),
-        ({"average": "best"}, r"train.average=best: needs several .*train.keep_best"),
+        ({"keep_last": 1}, r"train.keep_last_checkpoints=1: must be at least 2"),
+        ({"keep_best": 0}, r"train.keep_best_checkpoints=0: must be at least 1"),
+        ({"average": "all"}, r"train.average_checkpoints=all: must be one of none, last, best"),
+        ({"average": "best"}, r"train.average_checkpoints=best: needs several .*train.keep_best_checkpoints"),
     ],
 )
 def test_impossible_policies(options: dict[str, Any], words: str) -> None:
@@ -518,5 +518,5 @@ def test_what_is_kept_is_an_option_of_training() -> None:
     assert {field.name for field in dataclasses.fields(CheckpointConfig)} < {
         f.name for f in dataclasses.fields(TrainConfig)
     }
-    with pytest.raises(ValueError, match=r"train.keep_last=0"):
+    with pytest.raises(ValueError, match=r"train.keep_last_checkpoints=0"):
         TrainConfig(keep_last_checkpoints=0).validate()

@@ -30,11 +30,13 @@ from nmt.training import logger
 UPDATES = 30
 WORDS = ["one", "two", "three", "four", "five", "six", "seven"]
 RUN = f"""
-    name=run data=text data.train=text/train data.valid=text/valid data.test=text/test data.tokenizer.kind=char
-    data.tokenizer.vocab_size=100 model.embedding=256 model.hidden=256 model.attention.score=none
+    name=run data=text data.train=text/train data.valid=text/valid data.test=text/test data.tokenizer.type=char
+    data.tokenizer.vocab_size=100 model.embedding_dim=256 model.hidden_size=256 model.attention.score=none
     train.batch_tokens=300 train.max_updates={UPDATES} train.log_every=1 train.save_every=4 train.valid_every=14
-    train.stop_metric=loss train.precision=fp32 train.ema=0.9 train.keep_last=3 train.keep_best=2 train.average=last
-    optim.warmup=4 search.beam=1 search.max_ratio=1 search.max_extra=2 threads=1 device=cpu
+    train.early_stopping_metric=loss train.precision=fp32 train.ema_decay=0.9 train.keep_last_checkpoints=3
+    train.keep_best_checkpoints=2 train.average_checkpoints=last optim.warmup_updates=4 search.beam_size=1
+    search.max_length_ratio=1 search.max_length_offset=2 num_threads=1
+    device=cpu
 """.split()
 """A run whose checkpoints (about 15 MB) take long enough to be killed in."""
 
@@ -273,13 +275,17 @@ def lengthen(folder: Path, name: str, row: int) -> None:
         (("test.en", 3), READS, ["text/test.en: line 3: ", " more than model.max_positions=60, ", "raise it to 1"]),
         (("test.de", 2), WRITES, ["text/test.de: line 2: ", " more than model.max_positions=60, "]),
         (("test.en", 3), [*READS, "data.test=[text/valid,text/test]"], ["text/test.en: line 3: "]),
-        (("test.en", 1), [*READS, "data.more_tests=[text/test]", "data.test=text/valid"], ["text/test.en: line 1: "]),
+        (("test.en", 1), [*READS, "data.extra_tests=[text/test]", "data.test=text/valid"], ["text/test.en: line 1: "]),
         (("valid.en", 4), READS, ["text/valid.en: line 4: ", "take the sentence out"]),
         (("train.de", 9), WRITES, ["data.train: the longest target has 1", "data.max_length=59"]),
         (
             None,
-            ["train.stop_metric=aer", "model.attention.score=additive"],
-            ["train.stop_metric=aer: the validation text text/valid has no word alignment beside it", "choose", "loss"],
+            ["train.early_stopping_metric=aer", "model.attention.score=additive"],
+            [
+                "train.early_stopping_metric=aer: the validation text text/valid has no word alignment beside it",
+                "choose",
+                "loss",
+            ],
         ),
     ],
 )
@@ -301,8 +307,8 @@ def test_what_would_end_a_run_later_keeps_it_from_beginning(
     ("name", "options"),
     [
         ("test.de", READS),  # a recurrent decoder writes any length
-        ("test.de", [*WRITES, "alignment.importance_on=2"]),  # references are not read
-        ("valid.en", [*READS, "train.valid_sentences=1", "alignment.choose_on=2", "data.max_length=59"]),
+        ("test.de", [*WRITES, "alignment.head_importance_pairs=2"]),  # references are not read
+        ("valid.en", [*READS, "train.valid_bleu_sentences=1", "alignment.selection_pairs=2", "data.max_length=59"]),
     ],
 )
 def test_what_the_model_is_not_given_may_be_longer_than_its_positions(

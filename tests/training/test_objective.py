@@ -489,7 +489,7 @@ def test_right_alignments_help_and_wrong_ones_harm(make: Make, data: DataConfig,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"guided_alignment": -1.0}, "train.guided_alignment=-1.0: must be a number of at least 0"),
+        ({"guided_alignment": -1.0}, "train.guided_alignment_weight=-1.0: must be a number of at least 0"),
         ({"guided_layer": -1}, "train.guided_layer=-1: must be 0 (all) or the number of a layer"),
         ({"word_dropout": 1.0}, "train.word_dropout=1.0: must be at least 0 and below 1"),
         ({"target_word_dropout": -0.1}, "train.target_word_dropout=-0.1: must be at least 0 and below 1"),
@@ -526,6 +526,6 @@ def test_a_layer_or_head_that_is_not_there_is_refused(model: Any, train: dict[st
 def test_options_without_effect_are_named() -> None:
     config = Config(model=small_transformer(), train=TrainConfig(guided_layer=1, guided_head=2))
     config.data.train_alignments = "FILE"
-    assert config.unused_options() == ["train.guided_layer=1", "train.guided_head=2", "data.alignment=FILE"]
+    assert config.unused_options() == ["train.guided_layer=1", "train.guided_head=2", "data.train_alignments=FILE"]
     config.train.guided_alignment_weight = 0.1
     assert config.unused_options() == []

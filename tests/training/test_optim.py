@@ -151,5 +151,5 @@ def test_averaging_never_waits_for_the_device() -> None:
 
 
 def test_a_checkpoint_without_an_average_is_named() -> None:
-    with pytest.raises(ValueError, match=r"train.ema=0.9: the run was begun without an average"):
+    with pytest.raises(ValueError, match=r"train.ema_decay=0.9: the run was begun without an average"):
         ExponentialMovingAverage(torch.nn.Linear(2, 2), 0.9).load_state_dict(None)

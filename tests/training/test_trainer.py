@@ -295,7 +295,7 @@ def test_best_checkpoint_is_the_average(make: Make) -> None:
 
 def test_an_average_cannot_begin_in_the_middle(make: Make) -> None:
     fit(make(max_updates=2))
-    with pytest.raises(ValueError, match=r"train.ema=0.9: the run was begun without an average"):
+    with pytest.raises(ValueError, match=r"train.ema_decay=0.9: the run was begun without an average"):
         make(ema=0.9)
 
 
@@ -378,7 +378,7 @@ def test_stop_metric_chooses_the_best(make: Make, metric: str, best: int) -> Non
 def test_a_missing_stop_metric_is_named(make: Make) -> None:
     trainer = make(stop_metric="aer")
     trainer.validation = lambda *_: {"loss": 1.0, "bleu": 2.0}  # type: ignore[assignment]
-    with pytest.raises(ValueError, match=r"train.stop_metric=aer: validation gives only loss, bleu"):
+    with pytest.raises(ValueError, match=r"train.early_stopping_metric=aer: validation gives only loss, bleu"):
         fit(trainer)
 
 

@@ -9,13 +9,13 @@ from nmt import checkpoint
 from nmt.attention import NONE
 from nmt.cli.configs import Config
 from nmt.cli.run_directory import data_fingerprints, has_prefix, retention_only_options
+from nmt.config import flatten, to_dict
 from nmt.data import extra_test_sets
 from nmt.evaluation.results import has_test_set
-from nmt.options import flatten, from_dict, to_dict
 from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import AUTO
 
-MACHINE = ("runs", "device", "threads", "data.cache", "train.devices", "train.log_every")
+MACHINE = ("runs", "device", "threads", "data.cache_dir", "train.devices", "train.log_every")
 """Options that do not change the result of a run, like those of `only_kept`."""
 
 
@@ -52,7 +52,7 @@ def _is_of(config: Config, path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        stored = from_dict(Config, yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        stored = Config.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except (ValueError, yaml.YAMLError, AttributeError):
         return False
     then, now = flatten(to_dict(stored)), flatten(to_dict(config))

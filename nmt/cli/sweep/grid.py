@@ -11,7 +11,7 @@ from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig
 from nmt.cli.help import error_message
 from nmt.cli.run_directory import job_name, job_output, result_folder
 from nmt.cli.sweep.jobs import FAILED, Job, SweepOptions
-from nmt.options import coerce, describe_type, leaves
+from nmt.config import coerce, describe_type, leaves
 
 
 class Argument(NamedTuple):

@@ -11,8 +11,8 @@ from nmt.cli.sweep import process_launcher, slurm_launcher
 from nmt.cli.sweep.completion import is_finished
 from nmt.cli.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, RUNNING, WAITING, Job, SweepOptions
 from nmt.cli.sweep.progress import Progress
+from nmt.config import to_dict
 from nmt.data import attach_alignments, load_corpus, train_or_load_tokenizer
-from nmt.options import to_dict
 
 
 def run(name: str, jobs: Sequence[Job], options: SweepOptions, make: Callable[[Job], None]) -> None:

@@ -56,7 +56,12 @@ def test_the_table_of_runs_has_options_and_final_scores(tmp_path):
     content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
     started = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
     found = {name: getattr(value, value.WhichOneof("kind")) for name, value in started.hparams.items()}
-    assert found == {"seed": 3.0, "model.width": 64.0, "model.heads": json.dumps([1, 2]), "model.tie": "null"}
+    assert found == {
+        "seed": 3.0,
+        "model.d_model": 64.0,
+        "model.heads": json.dumps([1, 2]),
+        "model.tie_embeddings": "null",
+    }
     content = events.PluginTagToContent("hparams")["_hparams_/experiment"]
     infos = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
     assert {info.name.tag for info in infos} == {"final/test/bleu", "final/long/aer"}

@@ -9,26 +9,145 @@ import inspect
 import itertools
 import re
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
-
-from nmt.models import MODELS
 
 T = TypeVar("T")
 MISSING = "(none)"
 """Stands for the value of an option that a configuration does not have."""
 
+_RENAMED_ATTENTION = {
+    "project": "project_qk",
+    "positions": "max_positions",
+    "normaliser": "normalizer",
+    "top": "top_k",
+    "width": "window_size",
+    "layers": "per_layer",
+}
+_RENAMED_NODES = {
+    "attention": "attention",
+    "encoder_self": "encoder_self_attention",
+    "decoder_self": "decoder_self_attention",
+}
+RENAMED_OPTIONS = {
+    "threads": "num_threads",
+    **{
+        f"data.builtin_{old}": f"data.synthetic.{new}"
+        for old, new in {"pairs": "train", "valid": "valid", "test": "test", "long": "long", "seed": "seed"}.items()
+    },
+    "data.kind": "data.format",
+    "data.more_tests": "data.extra_tests",
+    "data.path": "data.hf_dataset",
+    "data.config": "data.hf_config",
+    "data.max_ratio": "data.max_length_ratio",
+    "data.alignment": "data.train_alignments",
+    "data.strict": "data.error_on_dropped",
+    "data.cache": "data.cache_dir",
+    "data.tokenizer.kind": "data.tokenizer.type",
+    "data.tokenizer.sampling": "data.tokenizer.subword_regularization",
+    "data.tokenizer.max_pairs": "data.tokenizer.max_training_pairs",
+    "data.tokenizer.max_characters": "data.tokenizer.max_training_characters",
+    "search.beam": "search.beam_size",
+    "search.num_best": "search.n_best",
+    "search.no_repeat": "search.no_repeat_ngram_size",
+    "search.groups": "search.diverse_groups",
+    "search.diversity": "search.diversity_penalty",
+    "search.stop": "search.early_stopping",
+    "search.min_ratio": "search.min_length_ratio",
+    "search.min_extra": "search.min_length_offset",
+    "search.max_ratio": "search.max_length_ratio",
+    "search.max_extra": "search.max_length_offset",
+    "search.length_norm": "search.length_normalization",
+    "search.samples": "search.mbr_samples",
+    "search.utility": "search.mbr_utility",
+    "metrics.resamples": "metrics.num_resamples",
+    "metrics.paired": "metrics.significance_test",
+    "alignment.links": "alignment.decision",
+    "alignment.null": "alignment.allow_null",
+    "alignment.choose_on": "alignment.selection_pairs",
+    "alignment.importance_on": "alignment.head_importance_pairs",
+    "optim.warmup": "optim.warmup_updates",
+    "optim.final_ratio": "optim.min_lr_ratio",
+    "optim.decay": "optim.plateau_factor",
+    "train.coverage_loss": "train.coverage_loss_weight",
+    "train.guided_alignment": "train.guided_alignment_weight",
+    "train.r_drop": "train.r_drop_alpha",
+    "train.keep_last": "train.keep_last_checkpoints",
+    "train.keep_best": "train.keep_best_checkpoints",
+    "train.average": "train.average_checkpoints",
+    "train.guard": "train.on_divergence",
+    "train.guard_factor": "train.max_grad_norm_ratio",
+    "train.accumulate": "train.gradient_accumulation",
+    "train.ema": "train.ema_decay",
+    "train.stop_metric": "train.early_stopping_metric",
+    "train.valid_sentences": "train.valid_bleu_sentences",
+    "model.width": "model.d_model",
+    "model.feed_forward": "model.ffn_dim",
+    "model.layer_drop": "model.layerdrop",
+    "model.tie": "model.tie_embeddings",
+    "model.embedding": "model.embedding_dim",
+    "model.hidden": "model.hidden_size",
+    "model.wiring": "model.decoder",
+    **{f"model.{old}": f"model.{new}" for old, new in _RENAMED_NODES.items() if old != new},
+    **{
+        f"model.{node}.{old}": f"model.{new_node}.{new}"
+        for node, new_node in _RENAMED_NODES.items()
+        for old, new in _RENAMED_ATTENTION.items()
+    },
+}
+"""Options of version 0.3 and their names since: stored configurations are read with it, command lines are corrected."""
+
+RENAMED_VALUES = {
+    ("search.early_stopping", "bound"): "never",
+    ("metrics.significance_test", "bs"): "bootstrap",
+    ("metrics.significance_test", "ar"): "randomization",
+    **{
+        ("model.match_width", old): new
+        for old, new in {
+            "embedding": "embedding_dim",
+            "hidden": "hidden_size",
+            "width": "d_model",
+            "feed_forward": "ffn_dim",
+            "encoder_self.dim": "encoder_self_attention.dim",
+            "decoder_self.dim": "decoder_self_attention.dim",
+        }.items()
+    },
+}
+
+
+def upgrade(stored: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a stored configuration under today's option names and values.
+
+    Args:
+        stored: nested dict, as `to_dict` made it in this version or in 0.3.
+        prefix: path of `stored` in the whole tree, with a dot at its end.
+    """
+    upgraded: dict[str, Any] = {}
+    for path, value in flatten(stored, prefix).items():
+        node, _, leaf = path.rpartition(".")
+        name = RENAMED_OPTIONS.get(path) or f"{RENAMED_OPTIONS.get(node, node)}.{leaf}".lstrip(".")
+        if name.endswith(".per_layer") and isinstance(value, list):
+            value = [{_RENAMED_ATTENTION.get(key, key): each for key, each in layer.items()} for layer in value]
+        if isinstance(value, str):
+            value = RENAMED_VALUES.get((name, value), value)
+        *parents, leaf = name.removeprefix(prefix).split(".")
+        branch = upgraded
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[leaf] = value
+    return upgraded
+
 
 def leaves(config: object, prefix: str = "") -> dict[str, Any]:
     """Return every option of a configuration object and its type hint, in the order of the fields."""
     hints = get_type_hints(type(config))
-    leaves: dict[str, Any] = {}
+    hints_by_option: dict[str, Any] = {}
     for field in fields(config):  # type: ignore[arg-type]
         value = getattr(config, field.name)
         path = prefix + field.name
-        leaves |= leaves(value, path + ".") if is_dataclass(value) else {path: hints[field.name]}
-    return leaves
+        hints_by_option |= leaves(value, path + ".") if is_dataclass(value) else {path: hints[field.name]}
+    return hints_by_option
 
 
 def nodes(config: object) -> Iterator[object]:
@@ -151,12 +270,25 @@ def to_dict(config: Any) -> dict[str, Any]:
     return asdict(config)
 
 
-def from_dict(cls: type[T], stored: dict[str, Any], prefix: str = "") -> T:
-    """Return the configuration that `to_primitive` stored; options it lacks take their defaults.
+def from_dict(
+    cls: type[T], stored: Mapping[str, Any], prefix: str = "", *, models: Mapping[str, type] | None = None
+) -> T:
+    """Return the configuration that `to_dict` stored; options it lacks take their defaults, and option names of version
+    0.3 are read as today's (`RENAMED_OPTIONS`).
+
+    Args:
+        cls: dataclass of the configuration.
+        stored: nested dict.
+        prefix: path of `cls` in the whole tree, with a dot at its end.
+        models: configuration class of each architecture, for a tree that contains a model.
 
     Raises:
         ValueError: an option is unknown to this version or has a value of another type.
     """
+    return _from_dict(cls, upgrade(stored, prefix), prefix, models or {})
+
+
+def _from_dict(cls: type[T], stored: Mapping[str, Any], prefix: str, models: Mapping[str, type]) -> T:
     config = cls()
     hints = get_type_hints(cls)
     for key, value in stored.items():
@@ -168,28 +300,28 @@ def from_dict(cls: type[T], stored: dict[str, Any], prefix: str = "") -> T:
             )
         kind: Any = type(getattr(config, key))
         if hints[key] is Any and isinstance(value, dict) and "architecture" in value:
-            kind = _model(value["architecture"], path)
+            kind = _model(value["architecture"], path, models)
         is_node = is_dataclass(kind)
         try:
             if is_node and not isinstance(value, dict):
                 raise TypeError
-            setattr(config, key, from_dict(kind, value, f"{path}.") if is_node else coerce(hints[key], value))
+            setattr(config, key, _from_dict(kind, value, f"{path}.", models) if is_node else coerce(hints[key], value))
         except TypeError:
             words = "a mapping of options is needed" if is_node else describe_type(hints[key])
             raise ValueError(f"{path}={value!r} in the stored configuration: {words}") from None
     return config
 
 
-def _model(architecture: str, path: str) -> type:
-    if architecture not in MODELS:
+def _model(architecture: str, path: str, models: Mapping[str, type]) -> type:
+    if architecture not in models:
         raise ValueError(
             f"{path}.architecture={architecture}: the stored configuration names an architecture that this version of "
-            f"nmt does not have; it has {', '.join(MODELS)}"
+            f"nmt does not have; it has {', '.join(models)}"
         )
-    return MODELS[architecture].config
+    return models[architecture]
 
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested dicts as one dict from dotted option to value."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
