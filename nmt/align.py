@@ -142,8 +142,8 @@ def _report(
         found[name] = {"num_sentences": len(links), "num_links": sum(map(len, links))}
         if name in choices or config.reverse is None:
             choice = choices["forward" if name == "alignments" else name]
-            found[name] |= {"reading": choice.reading._asdict(), "read_from": str(choice.reading)}
-            found[name] |= {"chosen_by": choice.by}
+            found[name] |= {"alignment_source": choice.reading._asdict(), "alignment_source_text": str(choice.reading)}
+            found[name] |= {"selected_by": choice.by}
         else:
             found[name] |= {"symmetrize": config.symmetrize}
         line = f"{found[name]['num_links']} links of {len(links)} sentence pairs"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from nmt import __version__
-from nmt.runtime.files import second_name, sync_folder, whole
+from nmt.runtime.files import atomic_write, fsync_directory, hard_link
 
 FORMAT = "nmt-checkpoint"
 FORMAT_VERSION = 3
@@ -43,13 +43,13 @@ def save(path: Path, content: dict[str, Any], former: Path | None = None) -> Non
     """
     try:
         _require_space(path)
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             with temporary.open("wb") as file:
                 torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, "nmt": __version__, **content}, file)
             _seal(temporary)
             if former is not None and path.exists():
                 _rename(path, former)
-        sync_folder(path.parent)
+        fsync_directory(path.parent)
     except (OSError, RuntimeError) as error:
         # torch's own writer tells of a full disk as a RuntimeError about positions in the file
         if isinstance(error, RuntimeError) and "unexpected pos" not in str(error):
@@ -75,7 +75,7 @@ def update_metadata(path: Path, more: dict[str, Any]) -> None:
     others = [other for other in path.parent.glob("*.pt") if other != path and other.samefile(path)]
     save(path, {**content, **more})
     for other in others:
-        second_name(path, other)
+        hard_link(path, other)
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -9,7 +9,7 @@ import inspect
 import itertools
 import re
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -98,6 +98,18 @@ RENAMED_OPTIONS = {
 }
 """Options of version 0.3 and their names since: stored configurations are read with it, command lines are corrected."""
 
+RENAMED_COMMAND_OPTIONS = {
+    "outside": "external_scores",
+    "weights": "save_weights",
+    "longest": "max_length",
+    "names": "allowed_hosts",
+    "max_lines": "max_sentences",
+    "max_characters": "max_sentence_chars",
+    "max_waiting": "queue_size",
+    "max_seconds": "timeout",
+}
+"""The same for options that are not stored."""
+
 RENAMED_VALUES = {
     ("search.early_stopping", "bound"): "never",
     ("metrics.significance_test", "bs"): "bootstrap",
@@ -114,6 +126,40 @@ RENAMED_VALUES = {
         }.items()
     },
 }
+
+
+def renamed_option(path: str, known: Collection[str]) -> str | None:
+    """Return today's name of an option of version 0.3, if it is one of `known`."""
+    node, _, leaf = path.rpartition(".")
+    new = RENAMED_OPTIONS.get(path) or RENAMED_COMMAND_OPTIONS.get(path)
+    if new is None and node in RENAMED_OPTIONS:
+        new = f"{RENAMED_OPTIONS[node]}.{leaf}"
+    return new if new in known else None
+
+
+RENAMED_KEYS = {
+    "quantities": "learned_scalars",
+    "batches_split": "oom_splits",
+    "mean_of": "averaged_updates",
+    **{f"mean_{name}": f"averaged_{name}" for name in ("loss", "perplexity", "bleu", "chrf", "chrf++", "ter", "aer")},
+    "reading": "alignment_source",
+    "read_from": "alignment_source_text",
+    "chosen_by": "selected_by",
+    "outside": "external",
+    "under": "under_attended",
+    "over": "over_attended",
+    "forward": "monotonic",
+    "jump": "jump_length",
+    "end": "eos_weight",
+}
+"""Keys in the files of a run of version 0.3 (metrics.jsonl, scores.json), and their names since."""
+
+
+def upgrade_keys(record: Any) -> Any:
+    """Return what a JSON file of a run holds, under today's keys."""
+    if isinstance(record, dict):
+        return {RENAMED_KEYS.get(key, key): upgrade_keys(value) for key, value in record.items()}
+    return [upgrade_keys(each) for each in record] if isinstance(record, list) else record
 
 
 def upgrade(stored: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

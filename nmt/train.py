@@ -15,7 +15,8 @@ from nmt import checkpoint, models
 from nmt.attention import NONE
 from nmt.cli.compose import run_command, save_yaml, to_yaml
 from nmt.cli.configs import Config
-from nmt.cli.run_directory import check_continuation, command_line, data_fingerprints, remove_temp_files
+from nmt.cli.continuation import check_continuation, data_fingerprints
+from nmt.cli.run_directory import command_line, remove_temp_files
 from nmt.config import to_dict
 from nmt.data import (
     SOURCES,
@@ -40,13 +41,13 @@ from nmt.inference.translator import Translator
 from nmt.models.flops import build_on_meta
 from nmt.models.parameter_matching import match_parameters
 from nmt.runtime.device import resolve_device
-from nmt.runtime.files import locked, remove_leftovers, write_text
+from nmt.runtime.files import directory_lock, remove_stale_temp_files, write_text
 from nmt.runtime.logs import log_file
 from nmt.runtime.process import setup_process
 from nmt.training import auto_batch_size, distributed, launcher, logger
 from nmt.training.config import AUTO
-from nmt.training.distributed import Ranks
-from nmt.training.signals import StopSignal
+from nmt.training.distributed import DistributedContext
+from nmt.training.signals import GracefulShutdown
 from nmt.training.trainer import Trainer
 from nmt.training.validation import Validator
 
@@ -67,19 +68,19 @@ class TrainingSetup(NamedTuple):
 def main(config: Config, overrides: list[str]) -> None:
     """Trains and evaluates; continues a run that was interrupted. Exits with 128 + N when signal N stopped it."""
     kind = resolve_device(config.device).type
-    if config.train.devices > 1 and not distributed.is_rank():
+    if config.train.devices > 1 and not distributed.is_launched():
         distributed.check_devices(config.train.devices, kind)
-        launcher.run(main, (config, overrides), config.train.devices)
+        launcher.launch_ranks(main, (config, overrides), config.train.devices)
         return
-    ranks = distributed.join(config.train.devices, kind)
-    with launcher.missing_ranks(ranks.size > 1):
+    ranks = distributed.init_distributed(config.train.devices, kind)
+    with launcher.report_lost_rank(ranks.size > 1):
         setup_process(ranks.threads(config.num_threads))
-        if not ranks.is_first:
+        if not ranks.is_main:
             logging.getLogger("nmt").setLevel(logging.CRITICAL)  # the first one speaks for all
         device = ranks.device(resolve_device(config.device))
         directory = Path(config.runs) / str(config.name)
         begun = checkpoint.signature(directory / "checkpoints")
-        with ranks.in_turn():
+        with ranks.main_process_first():
             prepared = _prepare(config)
         config, tokenizer, corpora = prepared.config, prepared.tokenizer, prepared.corpora
         torch.manual_seed(config.seed)
@@ -90,7 +91,7 @@ def main(config: Config, overrides: list[str]) -> None:
             config = dataclasses.replace(config, train=dataclasses.replace(config.train, batch_tokens=found))
             prepared.notes.append(f"train.batch_tokens=auto: {found} tokens, as much as the memory holds")
         given = command_line("train", overrides)
-        with _owned(directory, begun, ranks), StopSignal(ranks.size > 1) as stop:
+        with _owned(directory, begun, ranks), GracefulShutdown(ranks.size > 1) as stop:
             trainer = Trainer(
                 model,
                 BatchLoader(corpora["train"], tokenizer, config.train.batch_tokens, config.seed, device=device),
@@ -107,7 +108,7 @@ def main(config: Config, overrides: list[str]) -> None:
                 },
                 ranks=ranks,
             )
-            if ranks.is_first:  # and nothing has been refused
+            if ranks.is_main:  # and nothing has been refused
                 save_yaml(config, directory / "config.yaml")
                 write_text(directory / "command.txt", given + "\n")
             _introduce(trainer, prepared)
@@ -117,13 +118,13 @@ def main(config: Config, overrides: list[str]) -> None:
                 saved = "%s: saved at update %d (%s); the same command continues: %s"
                 log.info(saved, name, position.update, trainer.last, given)
                 raise SystemExit(128 + stop.received)
-            if ranks.is_first:
+            if ranks.is_main:
                 _finish(trainer, prepared._replace(config=config), given)
 
 
 def _prepare(config: Config) -> TrainingSetup:
     """Everything but the model; mistakes in any of it show now, not after training."""
-    remove_leftovers(Path(config.data.cache_dir))
+    remove_stale_temp_files(Path(config.data.cache_dir))
     config, tokenizer, how_matched = _sized(config)
     corpora = {split: load_corpus(config.data, split, tokenizer) for split in ("train", "valid")}
     if config.train.guided_alignment_weight:
@@ -195,7 +196,7 @@ def _place(data: DataConfig, split: str, side: int, row: int) -> str:
 
 
 @contextlib.contextmanager
-def _owned(directory: Path, begun: object, ranks: Ranks) -> Iterator[None]:
+def _owned(directory: Path, begun: object, ranks: DistributedContext) -> Iterator[None]:
     """The run directory is this run's own, in which the first rank writes.
 
     Args:
@@ -204,10 +205,10 @@ def _owned(directory: Path, begun: object, ranks: Ranks) -> Iterator[None]:
     Raises:
         ValueError: it is another's, or was in the meantime.
     """
-    if not ranks.is_first:
+    if not ranks.is_main:
         yield
         return
-    with locked(directory), log_file(directory / "train.log"):
+    with directory_lock(directory), log_file(directory / "train.log"):
         if checkpoint.signature(directory / "checkpoints") != begun:
             raise ValueError(f"{directory}: another process has trained there in the meantime; give the command again")
         remove_temp_files(directory)
@@ -217,7 +218,7 @@ def _owned(directory: Path, begun: object, ranks: Ranks) -> Iterator[None]:
 def _introduce(trainer: Trainer, prepared: TrainingSetup) -> None:
     """The first lines of the log."""
     config, corpora, begin = prepared.config, prepared.corpora, trainer.progress.update
-    size = trainer.ranks.size
+    size = trainer.distributed.size
     log.info(
         "%s: %s, %d parameters, %s on %s with %d threads; %s",
         trainer.directory,

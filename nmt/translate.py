@@ -6,7 +6,7 @@ import time
 from nmt import checkpoint
 from nmt.cli.compose import merge_with_checkpoint, run_command
 from nmt.cli.configs import Config, TranslateConfig
-from nmt.inference.line_reader import MOST_BYTES, Lines
+from nmt.inference.line_reader import MAX_LINE_BYTES, LineReader
 from nmt.inference.line_translator import LineTranslator, json_line
 from nmt.inference.translator import Translator
 from nmt.runtime.device import resolve_device
@@ -34,10 +34,10 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
 
 
 def _translate(answers: LineTranslator, as_json: bool, at_once: int) -> None:
-    lines, number, started = Lines(sys.stdin.fileno()), 0, time.monotonic()
+    lines, number, started = LineReader(sys.stdin.fileno()), 0, time.monotonic()
     odd = {"repaired": 0, "failed": 0}
     shows = sys.stderr.isatty() and not sys.stdin.isatty() and not sys.stdout.isatty()
-    while block := lines.take(at_once):
+    while block := lines.read_batch(at_once):
         for line, answer in zip(block, answers.translate_lines(block), strict=True):
             number += 1
             odd["repaired"] += line is not None and _is_repaired(line)
@@ -66,12 +66,12 @@ def _is_repaired(line: bytes) -> bool:
 def _tell(answers: LineTranslator, odd: dict[str, int]) -> None:
     limits = "search.max_length_ratio and search.max_length_offset"
     told = {
-        f"lines had no translation and are empty (a line has at most {MOST_BYTES:,} bytes)": odd["failed"],
+        f"lines had no translation and are empty (a line has at most {MAX_LINE_BYTES:,} bytes)": odd["failed"],
         "lines were not valid UTF-8: the bytes in question became U+FFFD": odd["repaired"],
         f"lines have more than {answers.longest} tokens and were translated in parts (max_length)": answers.counts[
             "split"
         ],
-        f"translations reached the longest length that {limits} allow, and end there": answers.counts["cut"],
+        f"translations reached the longest length that {limits} allow, and end there": answers.counts["truncated"],
     }
     for text, num in told.items():
         if num:

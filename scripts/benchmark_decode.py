@@ -90,7 +90,7 @@ def speed(translator: Translator, sources: list[list[int]]) -> dict[str, Any]:
 def growth(translator: Translator, sizes: list[int], num: int) -> list[dict[str, float]]:
     """Return the processor time of a sentence whose translation is as long as itself, for each length."""
     model, rows = translator.model, []
-    config = dataclasses.replace(translator.config, max_ratio=1.0, max_extra=0)
+    config = dataclasses.replace(translator.config, max_length_ratio=1.0, max_length_offset=0)
     _force_length(model, True)
     generator = torch.Generator().manual_seed(1)
     for length in sizes:

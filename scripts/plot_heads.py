@@ -16,7 +16,7 @@ import yaml
 
 from nmt.cli.configs import Config
 from nmt.evaluation.report import heatmap
-from nmt.runtime.files import whole
+from nmt.runtime.files import atomic_write
 
 
 def draw(report: Path, number: int, layer: int, output: Path) -> None:
@@ -44,7 +44,7 @@ def draw(report: Path, number: int, layer: int, output: Path) -> None:
             pictures.append(matplotlib.image.imread(file)[..., :3])
     height = max(len(picture) for picture in pictures)
     padded = [np.pad(each, ((height - len(each), 0), (0, 0), (0, 0)), constant_values=1.0) for each in pictures]
-    with whole(output) as temporary:
+    with atomic_write(output) as temporary:
         matplotlib.image.imsave(temporary, np.concatenate(padded, axis=1), format="png")
 
 

@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from nmt.cli.run_directory import run_name
-from nmt.cli.sweep.process_launcher import PARENT, reason_of
-from nmt.runtime.files import locked
+from nmt.cli.sweep.process_launcher import PARENT, failure_reason
+from nmt.runtime.files import directory_lock
 from nmt.training import logger
 from nmt.training.config import EARLY_STOPPING_METRICS
 
@@ -108,7 +108,7 @@ def train(trial: Any, arguments: list[str], directory: Path, metric: str) -> flo
     if is_pruned:
         raise optuna.TrialPruned
     if process.returncode:
-        raise ChildProcessError(reason_of(process.returncode, lines))
+        raise ChildProcessError(failure_reason(process.returncode, lines))
     rows = validations(directory)
     values = [row[key] for row in rows if key in row]
     if not values:
@@ -144,7 +144,7 @@ def search(options: argparse.Namespace) -> None:
     runs = Path(next((text.partition("=")[2] for text in fixed if text.startswith("runs=")), "runs"))
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(locked(runs / options.name))
+            stack.enter_context(directory_lock(runs / options.name))
         except BlockingIOError as error:
             owner = str(error).partition(";")[0]
             raise BlockingIOError(f"{owner}; wait until it has ended, or give this study another NAME") from None

@@ -221,7 +221,7 @@ def _exchange(server: Server, seed: int, number: int) -> str:
             status, answer = server.post(path, body)
         except (OSError, http.client.HTTPException) as error:
             return f"WRONG {path}: no answer ({type(error).__name__})"
-        late = status == 200 and path == "/api/stream" and b"(max_seconds)" in answer.splitlines()[-1]
+        late = status == 200 and path == "/api/stream" and b"(timeout)" in answer.splitlines()[-1]
         if not (status == 503 or late) or time.monotonic() > deadline:
             break
         time.sleep(rng.random())

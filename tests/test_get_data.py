@@ -43,7 +43,8 @@ def sha256(content: bytes) -> str:
 class Server(ThreadingHTTPServer):
     """Serves `files` with ranges; each request uses up one of the `faults` of its path, then all is well.
 
-    Faults: ("status", code, headers), ("cut", bytes sent), ("stall", bytes sent). `ranges` False: none are honored.
+    Faults: ("status", code, headers), ("truncated", bytes sent), ("stall", bytes sent). `ranges` False: none are
+        honored.
     """
 
     daemon_threads = True
@@ -136,7 +137,7 @@ def test_a_file_is_downloaded_once(server: Server, tmp_path: Path) -> None:
 
 def test_a_broken_download_continues(server: Server, tmp_path: Path) -> None:
     server.files["/f"] = BODY
-    server.faults["/f"] = [("cut", 100_000), ("cut", 50_000)]
+    server.faults["/f"] = [("truncated", 100_000), ("truncated", 50_000)]
     path = Downloads(tmp_path).get(server.url("/f"), sha256(BODY))
     assert path.read_bytes() == BODY
     assert [wanted for _, wanted in server.requests] == [None, "bytes=100000-", "bytes=150000-"]
@@ -144,7 +145,7 @@ def test_a_broken_download_continues(server: Server, tmp_path: Path) -> None:
 
 def test_the_next_command_continues_too(server: Server, tmp_path: Path) -> None:
     server.files["/f"] = BODY
-    server.faults["/f"] = [("cut", 1000), ("status", 503, {})]
+    server.faults["/f"] = [("truncated", 1000), ("status", 503, {})]
     with pytest.raises(OSError, match=r"503 .*the same command, which continues after 1,000 bytes, or put the file at"):
         Downloads(tmp_path).get(server.url("/f"), sha256(BODY))
     assert names(tmp_path) == ["f.part"]
@@ -154,7 +155,7 @@ def test_the_next_command_continues_too(server: Server, tmp_path: Path) -> None:
 
 def test_a_server_without_ranges(server: Server, tmp_path: Path) -> None:
     server.files["/f"], server.ranges = BODY, False
-    server.faults["/f"] = [("cut", 100_000), ("cut", 90_000)]
+    server.faults["/f"] = [("truncated", 100_000), ("truncated", 90_000)]
     assert Downloads(tmp_path).get(server.url("/f"), sha256(BODY)).read_bytes() == BODY
 
 
@@ -212,7 +213,7 @@ def test_a_dead_link(server: Server, tmp_path: Path, code: int) -> None:
 def test_redirections(server: Server, tmp_path: Path, code: int) -> None:
     server.files["/new"] = BODY
     server.faults["/old"] = [("status", code, {"Location": "/new"})] * 2
-    server.faults["/new"] = [("cut", 5000)]
+    server.faults["/new"] = [("truncated", 5000)]
     assert Downloads(tmp_path).get(server.url("/old"), sha256(BODY)).read_bytes() == BODY
     assert server.requests[-1] == ("/new", "bytes=5000-")
 

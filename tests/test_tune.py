@@ -13,7 +13,7 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from nmt.runtime.files import locked
+from nmt.runtime.files import directory_lock
 
 SCRIPT = Path(__file__).parent.parent / "scripts/tune.py"
 
@@ -173,7 +173,7 @@ def test_what_was_validated_under_other_metrics_is_passed_over(
 def test_a_study_belongs_to_one_process(tune: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     told = rf"error: runs/study: another process .*\(process {os.getpid()} on .*\); .* give this study another NAME"
-    with locked(Path("runs/study")), pytest.raises(SystemExit, match=told):
+    with directory_lock(Path("runs/study")), pytest.raises(SystemExit, match=told):
         call(tune, monkeypatch, "study", "seed=1..9")
     assert not Path("runs/study/optuna.log").exists()
 

@@ -42,7 +42,7 @@ class AlignmentConfig:
         head is silenced, one pass for each head; 0 = it does not.
 
     What is auto is chosen on the validation set: lowest error against its gold alignment where there is one (see
-    `nmt.data.gold_path`), else best agreement with a lexical aligner (`nmt.alignment.ibm_model1`).
+    `nmt.data.alignment_path`), else best agreement with a lexical aligner (`nmt.alignment.ibm_model1`).
     """
 
     layer: str = AUTO
@@ -154,7 +154,7 @@ class StoredAlignmentSource(NamedTuple):
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> StoredAlignmentSource:
         """From the content of a checkpoint; one without a reading, as older versions wrote them, has the mean."""
-        stored = content.get("reading")
+        stored = content.get("alignment_source", content.get("reading"))  # "reading" in version 0.3
         if stored is None:
             return cls()
         # None is how argmax was written before it was one of the thresholds.

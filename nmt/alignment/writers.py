@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmt.alignment.pharaoh import Link, num_words
-from nmt.runtime.files import whole
+from nmt.runtime.files import atomic_write
 
 SCHEMA = 2
 """Version of the layout of npz, JSONL and Parquet files. 2: the words of the pieces were added."""
@@ -31,7 +31,7 @@ class AlignedPair(NamedTuple):
     """A sentence pair, its attention and its links.
 
     source, target: texts; their words are what U+0020 separates.
-    source_pieces, target_pieces: names of the S and T subwords, the end token among them.
+    source_subwords, target_subwords: names of the S and T subwords, the end token among them.
     source_words, target_words: the word of each subword, -1 for the end token.
     weights: (L, H, T, S) attention before dropout, every row summing to 1.
     matrix: (Tw, Sw + 1) the same between words, of one layer and head; the last column is what went to no word.
@@ -40,8 +40,8 @@ class AlignedPair(NamedTuple):
 
     source: str
     target: str
-    source_pieces: list[str]
-    target_pieces: list[str]
+    source_subwords: list[str]
+    target_subwords: list[str]
     source_words: list[int]
     target_words: list[int]
     weights: npt.NDArray[np.float32]
@@ -80,8 +80,9 @@ class PharaohWriter:
 class NpzWriter:
     """Arrays of pair number i (from 0), to be read with `numpy.load`.
 
-    `i.source` (S,) and `i.target` (T,) pieces, `i.source_words` and `i.target_words` the word of each, -1 for none,
-    `i.links` (N, 2), and `i.weights` (L, H, T, S) in float16, or without every layer and head `i.matrix` (Tw, Sw + 1);
+    `i.source` (S,) and `i.target` (T,) pieces, `i.source_word_ids` and `i.target_word_ids` the word of each, -1 for
+    none, `i.links` (N, 2), and `i.weights` (L, H, T, S) in float16, or without every layer and head `i.matrix` (Tw, Sw
+    + 1);
     `schema` is the version of this layout.
     """
 
@@ -94,8 +95,8 @@ class NpzWriter:
 
     def write(self, first: int, pairs: Sequence[AlignedPair]) -> None:
         for i, pair in enumerate(pairs, start=first):
-            self._add(f"{i}.source", np.array(pair.source_pieces))
-            self._add(f"{i}.target", np.array(pair.target_pieces))
+            self._add(f"{i}.source", np.array(pair.source_subwords))
+            self._add(f"{i}.target", np.array(pair.target_subwords))
             self._add(f"{i}.source_words", np.array(pair.source_words, np.int32))
             self._add(f"{i}.target_words", np.array(pair.target_words, np.int32))
             self._add(f"{i}.links", np.array(pair.links, np.int32).reshape(-1, 2))
@@ -134,7 +135,7 @@ class ParquetWriter:
     """A table that `datasets.load_dataset("parquet", data_files=…)` reads, one row for each pair.
 
     Columns: schema_version; id, from 0; source and target texts; source_words and target_words, the texts split at
-    spaces; source_pieces and target_pieces; source_word_of_piece and target_word_of_piece, -1 for none; links, pairs
+    spaces; source_subwords and target_subwords; source_word_ids and target_word_ids, -1 for none; links, pairs
     (source word, target word); matrix (Tw, Sw + 1) in float32; with every layer and head weights (L, H, T, S) in
     float16.
     """
@@ -153,10 +154,10 @@ class ParquetWriter:
             "target": text,
             "source_words": texts,
             "target_words": texts,
-            "source_pieces": texts,
-            "target_pieces": texts,
-            "source_word_of_piece": numbers,
-            "target_word_of_piece": numbers,
+            "source_subwords": texts,
+            "target_subwords": texts,
+            "source_word_ids": numbers,
+            "target_word_ids": numbers,
             "links": pyarrow.list_(numbers),
             "matrix": _list_of(pyarrow.float32(), 2),
             **({"weights": _list_of(pyarrow.float16(), 4)} if weights else {}),
@@ -208,7 +209,7 @@ def alignment_writers(
     with ExitStack() as stack:
         writers = []
         for name in formats:
-            temporary = stack.enter_context(whole(directory / f"alignments.{name}"))
+            temporary = stack.enter_context(atomic_write(directory / f"alignments.{name}"))
             writer = FORMATS[name](temporary, weights)
             stack.callback(writer.close)
             writers.append(writer)
@@ -231,10 +232,10 @@ def _row(number: int, pair: AlignedPair) -> dict[str, Any]:
         "target": pair.target,
         "source_words": [word for word in pair.source.split(" ") if word],
         "target_words": [word for word in pair.target.split(" ") if word],
-        "source_pieces": pair.source_pieces,
-        "target_pieces": pair.target_pieces,
-        "source_word_of_piece": pair.source_words,
-        "target_word_of_piece": pair.target_words,
+        "source_subwords": pair.source_subwords,
+        "target_subwords": pair.target_subwords,
+        "source_word_ids": pair.source_words,
+        "target_word_ids": pair.target_words,
         "links": [list(link) for link in pair.links],
     }
 

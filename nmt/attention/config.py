@@ -80,7 +80,7 @@ class AttentionConfig:
 
         Args:
             path: of this node, such as "model.attention", for messages.
-            site: one of `SITES`.
+            site: one of `ATTENTION_TYPES`.
             num_layers: how many layers attend here.
         """
         if self.per_layer and len(self.per_layer) != num_layers:

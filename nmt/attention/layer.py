@@ -39,7 +39,7 @@ class Attention(nn.Module):
         config: of this layer.
         query_dim: width of a query.
         key_dim: width of a key's state.
-        site: one of `SITES`.
+        site: one of `ATTENTION_TYPES`.
         out_dim: width of the context; None: values stay as they are with one head, and are projected, joined and
             projected back to key_dim with several (Vaswani et al. 2017, 3.2.2).
         bias: whether projections have one.
@@ -93,7 +93,7 @@ class Attention(nn.Module):
             self.window = WINDOWS[config.window](config.heads, query_dim, config.window_size, attention_type)
         order = [head for group in self.groups for head in group]
         self.order = None if order == sorted(order) else sorted(range(len(order)), key=order.__getitem__)
-        self.normaliser, self.top = config.normalizer, config.top_k
+        self.normalizer, self.top_k = config.normalizer, config.top_k
         self.dropout = ByteMaskDropout(config.dropout)
 
     def precompute_keys(self, states: Tensor, start: int = 0) -> KeyValueCache:
@@ -204,7 +204,7 @@ class Attention(nn.Module):
         return joined if self.order is None else joined[:, self.order]
 
     def _normalize(self, scores: Tensor) -> Tensor:
-        return NORMALIZERS[self.normaliser](scores, self.top)
+        return NORMALIZERS[self.normalizer](scores, self.top_k)
 
     def _normalize_and_drop(self, scores: Tensor) -> Tensor:
         dropped: Tensor = self.dropout(self._normalize(scores))
@@ -235,7 +235,7 @@ class Attention(nn.Module):
     def _can_use_sdpa(self, score: nn.Module, queries: Tensor, values: Tensor, bias: Tensor | None) -> bool:
         """Whether torch's own attention does it, and fast: not for bf16 on a CPU, nor for a few queries there."""
         if (
-            self.normaliser != "softmax"
+            self.normalizer != "softmax"
             or not isinstance(score, DotProductScore)
             or (bias is not None and bias.requires_grad)
         ):
@@ -247,7 +247,7 @@ class Attention(nn.Module):
         return not (half or dropping or queries.size(2) <= SDPA_MIN_QUERIES or queries.size(3) != values.size(3))
 
     def _attend_windowed(self, asked: QueryContext, queries: Tensor, memory: KeyValueCache) -> Tensor:
-        """The same as `_dense` from the keys inside the window only."""
+        """The same as `_attend_dense` from the keys inside the window only."""
         contexts = []
         for number, (group, score) in enumerate(zip(self.groups, self.scores, strict=True)):
             own = ProjectedQKV(self._heads(queries, group), memory[f"keys.{number}"], memory[f"values.{number}"])

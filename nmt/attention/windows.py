@@ -61,7 +61,7 @@ class Window(nn.Module):
         heads: of the attention.
         query_dim: width of an unprojected query.
         width: D of the local windows: positions on each side of the centre.
-        site: one of `SITES`; in decoder self-attention a query sees no position after its own.
+        site: one of `ATTENTION_TYPES`; in decoder self-attention a query sees no position after its own.
     """
 
     attention_types: tuple[str, ...] = ATTENTION_TYPES

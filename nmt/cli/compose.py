@@ -22,20 +22,25 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from nmt.cli.config_groups import SWEEP, group_choices, search_path
 from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
-from nmt.cli.help import SWEEP_OPTIONS, error_message, help_text, read_flags, report_errors
-from nmt.cli.run_directory import (
-    RESUMABLE_OPTIONS,
-    check_continuation,
-    command_line,
-    has_prefix,
-    merge_with_checkpoint,
-    report_folder,
-    run_name,
+from nmt.cli.continuation import RESUMABLE_OPTIONS, check_continuation, has_prefix, merge_with_checkpoint
+from nmt.cli.help import SWEEP_OPTIONS, help_text, read_flags
+from nmt.cli.run_directory import command_line, report_folder, run_name
+from nmt.cli.sweep import SweepOverride, exit_with_parent, expand_grid
+from nmt.cli.sweep import run_sweep as run_sweep
+from nmt.config import (
+    coerce,
+    describe_type,
+    diff,
+    from_dict,
+    get_node,
+    leaves,
+    renamed_option,
+    suggest,
+    to_dict,
+    validate,
 )
-from nmt.cli.sweep import Argument, follow_parent, plan
-from nmt.cli.sweep import run as run_sweep
-from nmt.config import coerce, describe_type, diff, from_dict, get_node, leaves, suggest, to_dict, validate
 from nmt.models import MODELS
+from nmt.runtime.errors import error_message, report_errors
 from nmt.runtime.files import write_text
 
 __all__ = [
@@ -111,6 +116,8 @@ def _parse(text: str, known: Sequence[str]) -> _ParsedOverride:
     if bare in known and key != bare:
         raise ValueError(f"{text}: write it as {bare}={value}")
     if bare not in known:
+        if new := renamed_option(bare, known):
+            raise ValueError(f"{text}: {bare} is called {new} since version 0.4; write {new}={value}")
         raise ValueError(f"{text}: unknown option{hint}")
     try:
         parsed = OverridesParser.create().parse_override(text)
@@ -137,13 +144,17 @@ def _known(name: str, tree: object) -> list[str]:
     """Return the groups, nodes and options that may stand before "=", with the options of every architecture."""
     known = dict.fromkeys((*GROUPS[name], *SWEEP_OPTIONS)) | leaves(tree)
     if hasattr(tree, "model"):
-        for kind in MODELS.values():
-            known |= leaves(kind.config(), "model.")
+        known |= _model_options()
     for path in list(known):
         while "." in path:
             path = path.rpartition(".")[0]
             known.setdefault(path)
     return list(known)
+
+
+def _model_options() -> dict[str, Any]:
+    """Return the options of every architecture."""
+    return {option: hint for spec in MODELS.values() for option, hint in leaves(spec.config(), "model.").items()}
 
 
 def _read(name: str, config_class: type[T], arguments: Sequence[str]) -> T:
@@ -196,7 +207,10 @@ def _compose(name: str, config_class: type[T], groups: list[_ParsedOverride]) ->
         with initialize_config_dir(config_dir=str(searched[0]), version_base="1.3"):
             return compose(config_name=name, overrides=overrides)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise ValueError(f"configs: {error_message(error)}") from error
+        option = str(getattr(error.__cause__ or error, "full_key", ""))
+        new = renamed_option(option, leaves(config_class()) | dict.fromkeys(_model_options()))
+        hint = f"; {option} is called {new} since version 0.4" if new else ""
+        raise ValueError(f"configs: {error_message(error)}{hint}") from error
 
 
 def _assign(tree: DictConfig, typed: object, path: str, value: Any, argument: _ParsedOverride) -> None:
@@ -224,6 +238,8 @@ def _assign(tree: DictConfig, typed: object, path: str, value: Any, argument: _P
             f"{argument.text}: not an option of model={getattr(get_node(typed, 'model'), 'architecture', '?')}; "
             f"an option of {', '.join(f'model={other}' for other in others)}"
         )
+    elif new := renamed_option(path, hints):
+        raise ValueError(f"{argument.text}: {path} is called {new} since version 0.4")
     else:
         near = suggest(path, hints)
         raise ValueError(f"{argument.text}: unknown option {path}" + (f"; did you mean {near}?" if near else ""))
@@ -245,7 +261,7 @@ def run_command(
             traceback) or when a run of several failed; 130 when interrupted. Any exception but ValueError and
             OSError is a defect and passes through.
     """
-    follow_parent()
+    exit_with_parent()
     with report_errors():
         overrides, flags = read_flags(list(sys.argv[1:] if arguments is None else arguments))
         if "help" in flags:
@@ -287,12 +303,12 @@ def _many(task: Callable[[T, list[str]], None], config_class: type[T], name: str
         sweeps = _bare(text) in SWEEP_OPTIONS
         key, parsed, _ = _parse(text.lstrip("+") if sweeps else text, known)
         if not parsed.is_sweep_override():
-            arguments.append(Argument(key, text, parsed.value(), None))
+            arguments.append(SweepOverride(key, text, parsed.value(), None))
             continue
         try:
             values = [f"{key}={value}" for value in parsed.sweep_string_iterator()]
         except HydraException as error:
             raise ValueError(f"{text}: {error_message(error)}; write the values out: {key}=a,b,c") from None
-        arguments.append(Argument(key, text, None, values))
-    common, jobs = plan(arguments, lambda overrides: _ready(config_class, name, overrides))
+        arguments.append(SweepOverride(key, text, None, values))
+    common, jobs = expand_grid(arguments, lambda overrides: _ready(config_class, name, overrides))
     run_sweep(name, jobs, common, lambda job: task(job.config, job.arguments))

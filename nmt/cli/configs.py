@@ -342,7 +342,7 @@ class ServeConfig:
             raise ValueError("host=: an address is needed, such as host=127.0.0.1")
         if not 0 <= self.port < 65536:
             raise ValueError(f"port={self.port}: must be 0 (a free one) to 65535")
-        for option in ("bytes", "lines", "characters", "beam", "weights"):
+        for option in ("bytes", "sentences", "sentence_chars", "beam", "weights"):
             if getattr(self, f"max_{option}") < 1:
                 raise ValueError(f"max_{option}={getattr(self, f'max_{option}')}: must be at least 1")
         if not 0 < self.timeout < math.inf:

@@ -1,11 +1,6 @@
 """Help, flags and error lines of the commands."""
 
-import contextlib
-import os
 import re
-import sys
-import traceback
-from collections.abc import Iterator
 
 from nmt.config import get_node, option_docs, suggest
 
@@ -26,7 +21,7 @@ GROUP_LINES = {
 }
 
 _SEARCH = ("search.beam_size", "search.batch_size")
-_MACHINE = ("device", "threads")
+_MACHINE = ("device", "num_threads")
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "train": (
@@ -37,7 +32,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         *(*_SEARCH, *_MACHINE),
     ),
     "evaluate": (
-        *("checkpoint", "data.test", "output", *_SEARCH, "metrics.names", "hypotheses", "baselines", "outside"),
+        *("checkpoint", "data.test", "output", *_SEARCH, "metrics.names", "hypotheses", "baselines", "external_scores"),
         *_MACHINE,
     ),
     "translate": ("checkpoint", "format", "max_length", *_SEARCH, "search.method", "search.n_best", *_MACHINE),
@@ -45,9 +40,9 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         *("checkpoint", "source", "target", "gold", "reverse", "symmetrize", "output", "formats"),
         *("alignment.layer", "alignment.head", "alignment.decision", *_MACHINE),
     ),
-    "export": ("checkpoint", "format", "output", "longest", "search.beam_size", "threads"),
+    "export": ("checkpoint", "format", "output", "max_length", "search.beam_size", "num_threads"),
     "serve": (
-        *("checkpoint", "host", "port", "max_bytes", "max_lines", "max_characters", "max_seconds", "max_waiting"),
+        *("checkpoint", "host", "port", "max_bytes", "max_sentences", "max_sentence_chars", "timeout", "queue_size"),
         *("search.beam_size", *_MACHINE),
     ),
 }
@@ -152,41 +147,3 @@ def read_flags(arguments: list[str]) -> tuple[list[str], set[str]]:
         else:
             overrides.append(argument)
     return overrides, flags
-
-
-def error_message(error: BaseException) -> str:
-    """Return an exception as one sentence for the user."""
-    if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename is not None else ""
-        return where + error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def silence_broken_pipe() -> None:
-    """Discard further output: after BrokenPipeError its reader, such as `head`, has seen enough, which is no error."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextlib.contextmanager
-def report_errors() -> Iterator[None]:
-    """End a command with one line for a mistake of the user.
-
-    Raises:
-        SystemExit: 1 after a ValueError or OSError, 130 when interrupted. Any other exception is a defect and passes.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        silence_broken_pipe()
-    except (ValueError, OSError) as error:
-        print_error(error)
-        raise SystemExit(1) from None
-
-
-def print_error(error: BaseException) -> None:
-    """Print one line on standard error, after the traceback when the environment variable NMT_TRACEBACK is set."""
-    if os.environ.get("NMT_TRACEBACK", "0") not in ("", "0"):
-        traceback.print_exception(error)
-    print(f"error: {error_message(error)}", file=sys.stderr, flush=True)

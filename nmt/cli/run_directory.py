@@ -1,61 +1,18 @@
 """Runs: their names, the commands that repeat them, where reports go, and when a run may be continued."""
 
-import copy
 import hashlib
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
 
 from nmt import checkpoint
-from nmt.cli.config_groups import group_options
-from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
-from nmt.config import diff, get_node, leaves, to_dict, validate
-from nmt.data import SOURCES, alignment_path, resolve_split
-from nmt.data.fingerprints import file_fingerprint
-from nmt.data.sources import dataset_fingerprint
-from nmt.data.word_alignments import training_alignment_paths
-from nmt.runtime.files import remove_leftovers
+from nmt.cli.configs import AlignConfig, EvaluateConfig, ExportConfig
 
-# Options (or nodes) that do not make another run of a run: they may change when it is continued, and are no part of
-# its name.
-RESUMABLE_OPTIONS = (
-    "name",
-    "runs",
-    "device",
-    "threads",
-    "data.cache_dir",
-    "data.test",
-    "data.extra_tests",
-    "train.devices",
-    "train.max_updates",
-    "train.max_minutes",
-    "train.log_every",
-    "train.valid_every",
-    "train.save_every",
-    "train.patience",
-    "train.keep_last_checkpoints",
-    "train.keep_best_checkpoints",
-    "train.average_checkpoints",
-    "search",
-    "metrics",
-    "alignment",
-)
+from nmt.cli.continuation import RESUMABLE_OPTIONS, has_prefix
+from nmt.runtime.files import remove_stale_temp_files
 
 _NAMED = ["experiment", "model", "data"]
-
-
-def retention_only_options(config: Config) -> set[str]:
-    """Return the options that select checkpoints of which no mean is made, so that they do not affect the result."""
-    of_last, of_best = {"train.keep_last_checkpoints", "train.save_every"}, {"train.keep_best_checkpoints"}
-    return {"none": of_last | of_best, "last": of_best, "best": of_last}[config.train.average_checkpoints]
-
-
-def has_prefix(path: str, tops: Sequence[str]) -> bool:
-    """Return whether an option is one of `tops` or lies below one of them."""
-    return any(path == top or path.startswith(top + ".") for top in tops)
 
 
 def run_name(overrides: Sequence[str], swept: Sequence[str] = ()) -> str:
@@ -65,7 +22,7 @@ def run_name(overrides: Sequence[str], swept: Sequence[str] = ()) -> str:
     different runs apart.
 
     Args:
-        overrides: the arguments. Options of `FREE` are left out, so a longer run continues a shorter one.
+        overrides: the arguments. Options of `RESUMABLE_OPTIONS` are left out, so a longer run continues a shorter one.
         swept: arguments that tell the runs of a sweep apart; they always count.
     """
     values: dict[str, str] = {}
@@ -91,51 +48,14 @@ def command_line(name: str, overrides: Sequence[str]) -> str:
     return shlex.join(["python", "-m", f"nmt.{name}", *overrides])
 
 
-def check_continuation(old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Refuse to continue a run under a configuration that would make it another run.
-
-    Args:
-        old, new: stored configurations (`to_primitive`). What an older version did not know is taken for its default.
-
-    Raises:
-        ValueError: options outside `FREE` differ, or are unknown to this version; the message lists them and says what
-            to do.
-    """
-    old = to_dict(Config.from_dict(old))
-    changed = [line for line in diff(old, new) if not has_prefix(line.partition(":")[0], RESUMABLE_OPTIONS)]
-    if changed:
-        raise ValueError(
-            f"the run {new.get('name')} was started with other options ({'; '.join(changed)}): give this one another "
-            f"name (name=…), or delete the folder {new.get('runs')}/{new.get('name')} to start again"
-        )
-
-
-def data_fingerprints(config: Config) -> dict[str, list[list[str]]]:
-    """Return for each split a list of [file or place, SHA-256] that training reads; digests count, not names."""
-    data = config.data
-    read: dict[str, list[list[str]]] = {}
-    for split in ("train", "valid"):
-        files = [path for place in resolve_split(data, split) for path in SOURCES[data.format].files(data, place)]
-        if split == "train" and config.train.guided_alignment_weight:
-            files += training_alignment_paths(data)
-        elif split == "valid" and (gold := alignment_path(data, split)) is not None:
-            files.append(gold)
-        read[split] = [[str(path), file_fingerprint(path).hex()] for path in files]
-        if data.format == "hub":
-            read[split].append(
-                [f"{data.hf_dataset} ({', '.join(resolve_split(data, split))})", dataset_fingerprint(data, split)]
-            )
-    return read
-
-
 def remove_temp_files(directory: Path) -> None:
     """Remove the temporary files that a killed process has left in the run directory of this process; in its reports,
     where an evaluation may be writing, only those of processes that have ended."""
     for folder in (directory, directory / "checkpoints"):
-        remove_leftovers(folder, mine=True)
+        remove_stale_temp_files(folder, mine=True)
     for report in directory.glob("report*"):
         for folder in (report, *(path for path in report.rglob("*") if path.is_dir())):
-            remove_leftovers(folder)
+            remove_stale_temp_files(folder)
 
 
 def job_name(fixed: Sequence[str], swept: Sequence[str]) -> list[str]:
@@ -182,43 +102,6 @@ def job_output(place: Path, swept: Sequence[str], others: Sequence[Sequence[str]
         ]
     separator = "/" if given else "-"
     return [f"output={_quoted(f'{place}{separator}{run_name((), own)}')}"] if own else []
-
-
-def merge_with_checkpoint(
-    trained: Config,
-    config: EvaluateConfig | TranslateConfig | ExportConfig | AlignConfig | ServeConfig,
-    overrides: Sequence[str],
-) -> Config:
-    """Return the configuration a checkpoint was trained with, under what the command line gave.
-
-    Args:
-        trained: the checkpoint's configuration; left as it is.
-        config: what the command composed.
-        overrides: the arguments it was given; only the options they name replace those of the checkpoint. `device` and
-            `threads` belong to the machine and always come from the command.
-
-    Raises:
-        ValueError: an option was given that the checkpoint has fixed (the tokenizer), or values do not fit together.
-    """
-    paths = ["device", "threads"]
-    for override in overrides:
-        key, _, value = override.partition("=")
-        paths += group_options(key, value) if key == "data" else [key]
-    merged = copy.deepcopy(trained)
-    stored = leaves(merged)
-    for path in leaves(config):
-        if not has_prefix(path, paths) or path not in stored:  # what only the command has is no part of a run
-            continue
-        if path.startswith("data.tokenizer."):
-            raise ValueError(
-                f"{path}: the tokenizer comes from the checkpoint and cannot be changed; leave the option out"
-            )
-        parent, _, name = path.rpartition(".")
-        setattr(get_node(merged, parent), name, getattr(get_node(config, parent), name))
-    for field in fields(config):
-        if is_dataclass(getattr(config, field.name)):
-            validate(getattr(merged, field.name))
-    return merged
 
 
 def run_directory(file: Path) -> Path:

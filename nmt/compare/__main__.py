@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from nmt.cli.help import SUMMARIES, report_errors
+from nmt.cli.help import SUMMARIES
 from nmt.compare.comparison import compare_runs
 from nmt.compare.page import page
 from nmt.compare.run_diff import RunSnapshot, diff_runs
@@ -14,6 +14,7 @@ from nmt.compare.run_results import find_reports, read_run_result
 from nmt.compare.sentences import NUM_SENTENCES
 from nmt.compare.tables import FORMATS, SECTIONS, SUFFIXES
 from nmt.evaluation.metrics import SIGNIFICANCE_TESTS
+from nmt.runtime.errors import report_errors
 from nmt.runtime.files import write_text
 
 HTML = "html"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from nmt.cli.run_directory import has_prefix
+from nmt.cli.continuation import has_prefix
 from nmt.compare.grouping import RunGroup, auto_set_options, format_value
 from nmt.compare.run_results import RunResult
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.attention import NONE
-from nmt.cli.run_directory import has_prefix, retention_only_options
+from nmt.cli.continuation import has_prefix, retention_only_options
 from nmt.compare.run_diff import NAMES
 from nmt.compare.run_results import RunResult
 from nmt.compare.statistics import SampleSummary, summary
@@ -17,7 +17,7 @@ NON_EXPERIMENTAL_OPTIONS = (
         *NAMES,
         "seed",
         "device",
-        "threads",
+        "num_threads",
         "data.cache_dir",
         "data.test",
         "data.extra_tests",
@@ -48,7 +48,7 @@ class RunGroup:
 
 
 def varying_options(outcomes: Sequence[RunResult]) -> dict[str, list[Any]]:
-    """Return the options in which runs differ, each with its value in every run; `ABSENT` where it has no effect."""
+    """Return the options in which runs differ, each with its value in every run; `MISSING` where it has no effect."""
     options = {}
     for path in dict.fromkeys(path for outcome in outcomes for path in outcome.options):
         has_effect = [path not in retention_only_options(outcome.config) for outcome in outcomes]

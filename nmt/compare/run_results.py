@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped]
 
 from nmt import checkpoint
 from nmt.cli.configs import Config
-from nmt.config import flatten, to_dict
+from nmt.config import flatten, to_dict, upgrade_keys
 from nmt.data import Tokenizer
 from nmt.models.flops import build_on_meta, flops_per_token, parameter_counts
 from nmt.training import logger
@@ -127,7 +127,7 @@ def read_run_result(report: Path) -> RunResult:
 
 def _read(report: Path, run: Path, model: dict[str, Any]) -> RunResult:
     config = Config.from_dict(yaml.safe_load((report / "config.yaml").read_text(encoding="utf-8")))
-    scores = json.loads((report / "scores.json").read_text(encoding="utf-8"))
+    scores = upgrade_keys(json.loads((report / "scores.json").read_text(encoding="utf-8")))
     lines = (report / "sentences.jsonl").read_text(encoding="utf-8").split("\n")
     rows = [json.loads(line) for line in lines if line]
     metrics = {name: value for name, value in scores.items() if isinstance(value, dict) and "signature" in value}
@@ -173,7 +173,7 @@ def _validations(history: list[dict[str, Any]]) -> list[ValidationRecord]:
 
 
 def _reading(scores: dict[str, Any]) -> tuple[int, int, int]:
-    reading = scores.get("reading") or scores.get("alignment", {}).get("reading", {})
+    reading = scores.get("alignment_source") or scores.get("alignment", {}).get("alignment_source", {})
     return reading.get("layer", 0), reading.get("head", 0), reading.get("shift", 0)
 
 

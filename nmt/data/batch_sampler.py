@@ -58,8 +58,9 @@ def epoch_chunks(
     """As `plan`, of a corpus by its offsets (N + 1,), one piece after another, each with the number of its first batch;
     those that end before batch `start` are left out.
 
-    One piece up to `PIECE_ROWS` rows, and then the batches are those of `plan`. A larger corpus is split into pieces at
-    random, anew in each epoch; how many batches they make together can then differ a little from epoch to epoch.
+    One piece up to `EPOCH_CHUNK_ROWS` rows, and then the batches are those of `plan`. A larger corpus is split into
+    pieces at random, anew in each epoch; how many batches they make together can then differ a little from epoch to
+    epoch.
     """
     num_rows = len(source_offsets) - 1
     if num_rows <= EPOCH_CHUNK_ROWS:

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from nmt.runtime.files import neighbour
+from nmt.runtime.files import temp_path
 
 
 def cached_directory(final: Path, complete: Callable[[Path], bool], build: Callable[[Path], None]) -> Path:
@@ -15,12 +15,12 @@ def cached_directory(final: Path, complete: Callable[[Path], bool], build: Calla
     """
     if complete(final):
         return final
-    temporary = neighbour(final)
+    temporary = temp_path(final)
     temporary.mkdir()
     try:
         build(temporary)
         if final.exists() and not complete(final):
-            damaged = neighbour(final)
+            damaged = temp_path(final)
             final.rename(damaged)
             shutil.rmtree(damaged)
         try:

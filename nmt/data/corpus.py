@@ -129,8 +129,8 @@ def load_corpus(config: DataConfig, split: str, tokenizer: Tokenizer) -> Encoded
     are known, else tokenised in blocks in bounded memory.
 
     Left out and counted: pairs with more than `max_length` subwords on a side and, of the training split, pairs with an
-    empty side or a length ratio above `max_ratio`. Other splits keep empty sentences. Raises ValueError when nothing is
-    left, and with `strict` when anything is left out.
+    empty side or a length ratio above `max_length_ratio`. Other splits keep empty sentences. Raises ValueError when
+    nothing is left, and with `strict` when anything is left out.
     """
     training = split == "train"
     keep_text = training and tokenizer.sampling > 0

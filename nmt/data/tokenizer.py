@@ -127,8 +127,8 @@ class Tokenizer:
 
     Ids carry no BOS or EOS of their own. `decode(encode(text)) == text` for every text without a line break, with
     unigram and bpe, byte fallback and the identity normalisation, unless `lowercase` takes its capitals away. `digest`
-    names the models' content; `sampling` is the strength of subword regularisation, which `sample_source` and
-    `sample_target` use.
+    names the models' content; `sampling` is the strength of subword regularisation, which `encode_source_sampled` and
+    `encode_target_sampled` use.
     """
 
     def __init__(
@@ -223,17 +223,17 @@ class Tokenizer:
         return _words(self.source_word_ids_map, ids)
 
     def target_word_ids(self, ids: Sequence[int]) -> list[int]:
-        """As `source_words`, for the target side."""
+        """As `source_word_ids`, for the target side."""
         return _words(self.target_word_ids_map, ids)
 
     @cached_property
     def source_word_ids_map(self) -> WordIds:
-        """`source_words` for many sequences at once."""
+        """`source_word_ids` for many sequences at once."""
         return WordIds(self.source.surfaces)
 
     @cached_property
     def target_word_ids_map(self) -> WordIds:
-        """`target_words` for many sequences at once."""
+        """`target_word_ids` for many sequences at once."""
         return self.source_word_ids_map if self.joint else WordIds(self.target.surfaces)
 
     def state_dict(self) -> dict[str, Any]:
@@ -285,4 +285,4 @@ def _digest(kind: str, states: list[dict[str, Any]]) -> str:
 
 def training_options(config: TokenizerConfig) -> dict[str, Any]:
     """The options that decide what `Tokenizer.train` makes of a text."""
-    return {name: value for name, value in asdict(config).items() if name != "sampling"}
+    return {name: value for name, value in asdict(config).items() if name != "subword_regularization"}

@@ -16,7 +16,6 @@ from nmt.data import Tokenizer, batch_to_device, collate
 from nmt.evaluation.breakdown import bucket_sort_key, length_bucket
 from nmt.inference.translator import Translator
 from nmt.models import Seq2Seq
-from nmt.training.losses import cross_entropy
 
 SCHEMA = 1
 TARGET_SEGMENTS = 5
@@ -29,16 +28,16 @@ _Array = NDArray[np.float64]
 MEASURES = {
     "entropy": "of a row's weights, in nats",
     "effective": "number of source subwords that a row attends to: exp(entropy)",
-    "under": f"share of source subwords that receive less than {UNDER} of their sentence's mean",
-    "over": f"share of source subwords that receive more than {OVER} times their sentence's mean",
-    "forward": "share of steps from row to row on which the place attended to most does not go back",
-    "jump": "subwords between the places that neighbouring rows attend to most, beyond one step forward",
-    "end": "weight on </s>",
+    "under_attended": f"share of source subwords that receive less than {UNDER} of their sentence's mean",
+    "over_attended": f"share of source subwords that receive more than {OVER} times their sentence's mean",
+    "monotonic": "share of steps from row to row on which the place attended to most does not go back",
+    "jump_length": "subwords between the places that neighbouring rows attend to most, beyond one step forward",
+    "eos_weight": "weight on </s>",
     "punctuation": "weight on source subwords of punctuation alone",
-    "drift": "entropy of the last part of a target less that of its first, in nats",
+    "entropy_drift": "entropy of the last part of a target less that of its first, in nats",
 }
 """Every number: what it is, a mean over the rows, columns or steps that it counts."""
-TRACKED = ("effective", "under", "over", "forward", "jump", "end", "punctuation")
+TRACKED = ("effective", "under_attended", "over_attended", "monotonic", "jump_length", "eos_weight", "punctuation")
 """Those that validations write down too, beside entropy."""
 
 
@@ -51,7 +50,7 @@ def head_measures(weights: NDArray[np.floating], is_punctuation: NDArray[np.bool
 
     Returns:
         each of `MEASURES`, (L, H), NaN where a sentence is too short to have it; the entropy of rows in each of
-        `PARTS` parts of the target, (PARTS, L, H).
+        `TARGET_SEGMENTS` parts of the target, (PARTS, L, H).
     """
     rows = weights[:, :, :-1].astype(np.float64)  # (L, H, T - 1, S)
     num_rows, num_columns = rows.shape[2], rows.shape[3] - 1
@@ -62,19 +61,22 @@ def head_measures(weights: NDArray[np.floating], is_punctuation: NDArray[np.bool
         return found, along
     entropy = row_entropies(rows)  # (L, H, T - 1)
     found |= {"entropy": entropy.mean(-1), "effective": np.exp(entropy).mean(-1)}
-    found |= {"end": rows[..., -1].mean(-1), "punctuation": rows[..., is_punctuation].sum(-1).mean(-1)}
+    found |= {"eos_weight": rows[..., -1].mean(-1), "punctuation": rows[..., is_punctuation].sum(-1).mean(-1)}
     if num_columns:
         received = rows[..., :-1].sum(2)  # (L, H, S - 1)
         mean = received.mean(-1, keepdims=True)
-        found |= {"under": (received < UNDER * mean).mean(-1), "over": (received > OVER * mean).mean(-1)}
+        found |= {
+            "under_attended": (received < UNDER * mean).mean(-1),
+            "over_attended": (received > OVER * mean).mean(-1),
+        }
         if num_rows > 1:
             step = np.diff(rows[..., :-1].argmax(-1), axis=-1)
-            found |= {"forward": (step >= 0).mean(-1), "jump": np.abs(step - 1).mean(-1)}
+            found |= {"monotonic": (step >= 0).mean(-1), "jump_length": np.abs(step - 1).mean(-1)}
     if num_rows >= TARGET_SEGMENTS:
         edges = np.arange(TARGET_SEGMENTS) * num_rows // TARGET_SEGMENTS
         sizes = np.diff([*edges, num_rows])
         along = np.moveaxis(np.add.reduceat(entropy, edges, axis=-1) / sizes, -1, 0)
-        found["drift"] = along[-1] - along[0]
+        found["entropy_drift"] = along[-1] - along[0]
     return found, along
 
 
@@ -162,13 +164,13 @@ class DiagnosticsAccumulator:
     num_rows: int = 0
     uniform: list[float] = field(default_factory=list)
 
-    def add(self, weights: NDArray[np.floating], source_pieces: Sequence[str], source: str) -> None:
+    def add(self, weights: NDArray[np.floating], source_subwords: Sequence[str], source: str) -> None:
         """One sentence.
 
         Args:
-            weights: (L, H, T, S). source_pieces: S names, the end token last. source: the text.
+            weights: (L, H, T, S). source_subwords: S names, the end token last. source: the text.
         """
-        marks = np.array([_is_punctuation(piece) for piece in source_pieces[:-1]] + [False], np.bool_)
+        marks = np.array([_is_punctuation(piece) for piece in source_subwords[:-1]] + [False], np.bool_)
         measured, along = head_measures(weights, marks)
         self.rows.append(np.stack([measured[name] for name in MEASURES]))
         self.along.append(along)
@@ -224,7 +226,7 @@ def head_importance(translator: Translator, pairs: Sequence[tuple[str, str]]) ->
 
 
 def cross_attention_modules(model: Seq2Seq) -> list[Attention]:
-    """The attentions to the source, in the order of the layers of an `AttentionRecord`."""
+    """The attentions to the source, in the order of the layers of an `AttentionWeights`."""
     return [module for module in model.modules() if isinstance(module, Attention) and module.attention_type == CROSS]
 
 
@@ -264,8 +266,9 @@ def _loss(translator: Translator, batches: Sequence[Any]) -> float:
     model.eval()
     with torch.no_grad():
         for batch in batches:
-            logits, _ = model(batch.source, batch.source_mask, batch.inputs, positions=batch.places)
-            total += float(cross_entropy(logits, batch.labels.flatten()[batch.places])[1])
+            logits, _ = model(batch.source, batch.source_mask, batch.inputs, positions=batch.label_indices)
+            labels = batch.labels.flatten()[batch.label_indices]
+            total += float(nn.functional.cross_entropy(logits.float(), labels, reduction="sum"))
             num_tokens += batch.num_tokens
     model.train(was_training)
     return total / max(num_tokens, 1)

@@ -218,6 +218,6 @@ def evaluate_sets(
 def _carry(path: Path, carried: StoredAlignmentSource) -> None:
     """Has a checkpoint say where its alignments are read from."""
     try:
-        checkpoint.update_metadata(path, {"reading": carried.to_dict()})
+        checkpoint.update_metadata(path, {"alignment_source": carried.to_dict()})
     except OSError as error:
         log.warning("where alignments are read from is not kept in the checkpoint: %s", error)

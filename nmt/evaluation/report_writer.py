@@ -37,7 +37,7 @@ def write_report(result: EvaluationResult, aligner: Aligner | None, directory: P
         about: what else the page says.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    for name in ("config.yaml", "reference_alignments.pharaoh", "readings.json", "diagnostics.json"):
+    for name in ("config.yaml", "reference_alignments.pharaoh", "head_alignment_scores.json", "diagnostics.json"):
         (directory / name).unlink(missing_ok=True)
     write_text(directory / "hypotheses.txt", "".join(f"{t.text}\n" for t in result.translations))
     browser = _write_attention(result, aligner, directory)
@@ -45,7 +45,7 @@ def write_report(result: EvaluationResult, aligner: Aligner | None, directory: P
     diagnostics = result.diagnostics.to_dict() if result.diagnostics is not None else {}
     if result.alignment is not None:
         alignment.write_pharaoh(directory / "reference_alignments.pharaoh", result.alignment.links)
-        _write_json(directory / "readings.json", readings)
+        _write_json(directory / "head_alignment_scores.json", readings)
     _write_json(directory / "scores.json", scores)
     if result.diagnostics is not None:
         _write_json(directory / "diagnostics.json", diagnostics)
@@ -84,8 +84,8 @@ def _write_attention(result: EvaluationResult, aligner: Aligner | None, director
         return browser
     reading, changed = aligner.reading, 0
     assert reading is not None, "it was chosen"
-    read_from = aligner.translator.describe(reading)
-    browser, collector = SentenceBrowser(*reading[:3], read_from), DiagnosticsAccumulator()
+    alignment_source_text = aligner.translator.describe(reading)
+    browser, collector = SentenceBrowser(*reading[:3], alignment_source_text), DiagnosticsAccumulator()
     with alignment_writers(directory, FILES, weights=True) as add:
         for begin in range(0, len(pairs), ALIGN_CHUNK_PAIRS):
             part = slice(begin, begin + ALIGN_CHUNK_PAIRS)
@@ -95,12 +95,12 @@ def _write_attention(result: EvaluationResult, aligner: Aligner | None, director
             add(aligned)
             for i, (one, row) in enumerate(zip(aligned, rows[part], strict=True), start=begin):
                 changed += not one.words_match
-                collector.add(one.weights, one.source_pieces, one.source)
+                collector.add(one.weights, one.source_subwords, one.source)
                 browser.add(_sentence(row, one), one.weights)
                 if i < NUM_HEATMAPS:
                     picture, weights = directory / "heatmaps" / f"{i + 1:04d}.png", reading.plot_rows(one.weights)
-                    labels = one.source_pieces, one.target_pieces[: len(weights)]
-                    notes = heatmap.draw(picture, weights, *labels, title=read_from)
+                    labels = one.source_subwords, one.target_subwords[: len(weights)]
+                    notes = heatmap.draw(picture, weights, *labels, title=alignment_source_text)
                     result.notes += [f"{picture.name}: {note}" for note in notes]
     if changed:
         result.notes.append(f"{changed} of {len(pairs)} sentences have no links: {WORDS_CHANGED}.")
@@ -120,12 +120,14 @@ def _digests(pairs: Sequence[SentencePair]) -> list[list[str]]:
 
 def _sentence(row: dict[str, Any], one: AlignedPair | None = None) -> ReportSentence:
     """Return a row of sentences.jsonl for the page, with the names of its subwords and their links."""
-    others = row.keys() - {"id", "source", "reference", "hypothesis", "cut", "chrf"}
+    others = row.keys() - {"id", "source", "reference", "hypothesis", "truncated", "chrf"}
     values = {"chrF": row["chrf"], **{name.replace("_", " "): row[name] for name in row if name in others}}
     shown = row["source"], row["reference"], row["hypothesis"], values
     if one is None:
         return ReportSentence(*shown)
-    return ReportSentence(*shown, one.source_pieces, one.target_pieces, one.source_words, one.target_words, one.links)
+    return ReportSentence(
+        *shown, one.source_subwords, one.target_subwords, one.source_words, one.target_words, one.links
+    )
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -130,7 +130,7 @@ class EvaluationResult:
                 for name, comparison in self.comparisons.items()
             }
         if self.external_scores:
-            found["outside"] = {
+            found["external"] = {
                 name: {"score": one.score, "signature": one.signature} for name, one in self.external_scores.items()
             }
         if self.breakdown is not None:
@@ -140,20 +140,20 @@ class EvaluationResult:
                 for parting, buckets in self.breakdown.buckets.items()
             }
         if self.alignment_source is not None:
-            found["reading"] = self.alignment_source._asdict()
+            found["alignment_source"] = self.alignment_source._asdict()
         if self.alignment is not None:
             reading = self.alignment.selection.reading
             found["alignment"] = {
                 **self.alignment.score._asdict(),
-                "reading": reading._asdict(),
-                "read_from": str(reading),
-                "chosen_by": self.alignment.selection.by,
+                "alignment_source": reading._asdict(),
+                "alignment_source_text": str(reading),
+                "selected_by": self.alignment.selection.by,
                 "by_length": {bucket: score._asdict() for bucket, score in self.alignment.by_length.items()},
             }
         return found
 
     def head_scores(self) -> list[dict[str, Any]]:
-        """What every layer, head, shift and null scores on the references, for readings.json."""
+        """What every layer, head, shift and null scores on the references, for head_alignment_scores.json."""
         found = {} if self.alignment is None else self.alignment.head_scores
         return [{**reading._asdict(), **score._asdict()} for reading, score in found.items()]
 
@@ -185,7 +185,7 @@ class EvaluationResult:
                 "reference": pair.target,
                 "hypothesis": translation.text,
                 "model_score": None if math.isnan(translation.score) else translation.score,
-                "cut": translation.truncated,
+                "truncated": translation.truncated,
                 "chrf": self.sentence_chrf[i],
             }
             for name, one in self.external_scores.items():

@@ -26,8 +26,8 @@ CT2_PATIENCE = 2
 """CTranslate2 ends a search when so many times the beam have been finished. With 1, its default, it ends well before
 nothing better can come."""
 
-LENGTHS = ("max_ratio", "max_extra")
-EXPORTED_SEARCH_OPTIONS = ("beam", "num_best", "batch_size", "batch_tokens", "length_penalty", *LENGTHS)
+LENGTHS = ("max_length_ratio", "max_length_offset")
+EXPORTED_SEARCH_OPTIONS = ("beam_size", "n_best", "batch_size", "batch_tokens", "length_penalty", *LENGTHS)
 
 
 class ExportResult(NamedTuple):
@@ -116,7 +116,7 @@ def _manifest(translator: Translator, config: Config, name: str, longest: int) -
         "one vocabulary for both languages": tokenizer.joint,
         "vocabulary": {"source": tokenizer.source_size, "target": tokenizer.target_size},
         "special": {"pad": PAD, "unk": UNK, "bos": BOS, "eos": EOS},
-        "search": {option: getattr(search, option) for option in ("beam", "length_penalty", *LENGTHS)},
+        "search": {option: getattr(search, option) for option in ("beam_size", "length_penalty", *LENGTHS)},
         # the longest sentences in tokens, the end token counted; null: any
         "max_source": longest if has_table else model.max_source,
         "max_target": longest if has_table else model.max_target,

@@ -34,7 +34,7 @@ CARRIED: dict[str, dict[str, tuple[object, ...]]] = {
     "data.tokenizer.type": {"huggingface": ("unigram", "bpe")},
     "data.tokenizer.lowercase": dict.fromkeys(FORMATS, (False,)),
     "score": dict.fromkeys(_FIXED, _PRODUCTS),
-    "normaliser": dict.fromkeys(_FIXED, ("softmax",)),
+    "normalizer": dict.fromkeys(_FIXED, ("softmax",)),
     "window": dict.fromkeys(_FIXED, ("global",)),
     "coverage": dict.fromkeys(_FIXED, (False,)),
 }
@@ -43,7 +43,7 @@ every attention: model.attention, model.encoder_self_attention and model.decoder
 training only, and
 those that say how many or how wide, are not here: every format carries them, but see `_combinations`."""
 
-SITES = ("encoder_self", "decoder_self", "attention")
+ATTENTION_NODES = ("encoder_self_attention", "decoder_self_attention", "attention")
 
 
 def unsupported_options(config: Config, name: str) -> list[str]:
@@ -58,7 +58,7 @@ def unsupported_options(config: Config, name: str) -> list[str]:
                 reasons.append(_obstacle(option, value, allowed[name]))
     # the other options of the table are a Transformer's only
     if name in _FIXED and config.model.architecture == "transformer":
-        for site in SITES:
+        for site in ATTENTION_NODES:
             reasons += _of_attention(getattr(config.model, site), f"model.{site}", name)
         reasons += _combinations(config.model, name)
     return list(dict.fromkeys(reasons))
@@ -83,7 +83,7 @@ def _of_attention(attention: AttentionConfig, path: str, name: str) -> Iterator[
     for layer in _layers(attention):
         values = {"score": layer.scores}
         if layer.scores[0] != NONE:
-            values |= {option: [getattr(layer, option)] for option in ("normaliser", "window", "coverage")}
+            values |= {option: [getattr(layer, option)] for option in ("normalizer", "window", "coverage")}
         for option, each in values.items():
             allowed = CARRIED[option][name]
             yield from (_obstacle(f"{path}.{option}", value, allowed) for value in each if value not in allowed)
@@ -96,10 +96,10 @@ def _combinations(model: Any, name: str) -> Iterator[str]:
         yield _obstacle(
             "model.attention.heads", model.attention.heads, f"as many as model.decoder_self_attention.heads={heads}"
         )
-    for site in SITES:
+    for site in ATTENTION_NODES:
         turned = model.positions == "rotary" and site != "attention"
         for layer in _layers(getattr(model, site)):
-            width = (layer.dim or model.width) if layer.project_qk else model.width
+            width = (layer.dim or model.d_model) if layer.project_qk else model.d_model
             if layer.scores[0] != NONE and (width > model.width or (turned and width != model.width)):
                 limit = f"model.d_model={model.d_model}"
                 yield _obstacle(f"model.{site}.dim", layer.dim, limit if turned else f"at most {limit}")

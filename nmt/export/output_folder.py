@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nmt.runtime.files import neighbour, remove_leftovers
+from nmt.runtime.files import remove_stale_temp_files, temp_path
 
 MANIFEST = "export.json"
 
@@ -37,8 +37,8 @@ def check(output: Path) -> None:
 def atomic_directory(output: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `output`, which takes its name at the end and is removed on an error."""
     check(output)
-    temporary, former = neighbour(output), neighbour(output)
-    remove_leftovers(output.parent)
+    temporary, former = temp_path(output), temp_path(output)
+    remove_stale_temp_files(output.parent)
     temporary.mkdir()
     try:
         yield temporary

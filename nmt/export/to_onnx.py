@@ -82,7 +82,7 @@ class OnnxRunner(verification.ExportedModel):
 
 @torch.no_grad()
 def write(translator: Translator, folder: Path) -> dict[str, Any]:
-    """Write `ENCODER` and `STEP` into an existing folder.
+    """Write `ENCODER_SELF` and `STEP` into an existing folder.
 
     Returns:
         what goes into the graphs and comes out, and how a translation is made of it, for the manifest.

@@ -26,9 +26,9 @@ def traceable(model: Seq2Seq) -> Seq2Seq:
             if isinstance(child, nn.LSTM | nn.GRU):
                 setattr(module, name, OnnxRNN(child))
         if isinstance(module, Attention):
-            _set(module, "_weigh", lambda scores, of=module: PLAIN[of.normaliser](scores, of.top))
-            _set(module, "_fuses", lambda *_: False)
-            _set(module.window, "saves", lambda *_: False)
+            _set(module, "_normalize", lambda scores, of=module: PLAIN[of.normalizer](scores, of.top_k))
+            _set(module, "_can_use_sdpa", lambda *_: False)
+            _set(module.window, "is_cheaper", lambda *_: False)
         elif isinstance(module, Additive):
             _set(module, "forward", module.reference)
     return model

@@ -48,9 +48,10 @@ def max_log_prob_difference(translator: Translator, loaded: ExportedModel, longe
         longest: tokens that the exported model can take, end token counted.
 
     Raises:
-        ValueError: the exported tokenizer segments a text differently, or a difference is beyond `LIMIT`.
+        ValueError: the exported tokenizer segments a text differently, or a difference is beyond
+            `MAX_LOG_PROB_DIFFERENCE`.
     """
-    sample = sentences(translator, min(WORDS, longest - 1))
+    sample = sample_sentences(translator, min(WORDS, longest - 1))
     encoded = translator.tokenizer.encode_source(sample.texts), loaded.encode(sample.texts)
     for text, ours, theirs in zip(sample.texts, *encoded, strict=True):
         if ours != theirs:
@@ -66,7 +67,7 @@ def max_log_prob_difference(translator: Translator, loaded: ExportedModel, longe
     return worst
 
 
-def sentences(translator: Translator, longest: int) -> VerificationSample:
+def sample_sentences(translator: Translator, longest: int) -> VerificationSample:
     """Draw sentences of at most `longest` tokens, always the same for a tokenizer."""
     rng, tokenizer = np.random.default_rng(1), translator.tokenizer
     lengths = rng.integers(1, longest, size=(2, SENTENCES), endpoint=True)

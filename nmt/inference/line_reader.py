@@ -7,7 +7,7 @@ from collections import deque
 PAUSE = 0.02
 """Seconds without input after which the lines read so far are returned."""
 
-MOST_BYTES = 1 << 20
+MAX_LINE_BYTES = 1 << 20
 """Longest line, so that a stream without line ends does not fill the memory."""
 
 READ_BYTES = 1 << 16
@@ -15,7 +15,7 @@ CHUNK_BYTES = 1 << 22
 """How much is read at a time, once there is a line to return."""
 
 
-class Lines:
+class LineReader:
     r"""The lines of a file descriptor; they end at "\n" only, which the last may lack.
 
     Args:
@@ -23,13 +23,13 @@ class Lines:
         most_bytes: a longer line is given as None.
     """
 
-    def __init__(self, descriptor: int, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, descriptor: int, most_bytes: int = MAX_LINE_BYTES) -> None:
         self.descriptor, self.most_bytes = descriptor, most_bytes
         self._ready: deque[bytes | None] = deque()
         self._begun: bytes | None = b""  # of the line that has not ended yet; None: too long
         self._ended = False
 
-    def take(self, most: int) -> list[bytes | None]:
+    def read_batch(self, most: int) -> list[bytes | None]:
         """Return the next lines without their ends: at least one, at most `most`; none at the end of the input.
 
         Wait for the first; for further ones only as long as input keeps coming.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nmt.alignment.pharaoh import num_words
-from nmt.inference.sentence_splitter import MARKS, split
+from nmt.inference.sentence_splitter import SEGMENT_BOUNDARIES, split_sentence
 from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator
 
 
@@ -99,11 +99,11 @@ class LineTranslator:
         # no piece is shorter than nothing: a text of few characters needs no counting, except of spelt bytes
         if 4 * len(text) + 1 <= self.longest:
             return [text]
-        return split(text, lambda piece: len(encode([piece])[0]), self.longest)
+        return split_sentence(text, lambda piece: len(encode([piece])[0]), self.longest)
 
     def _count(self, answer: LineTranslation) -> None:
         self.counts["split"] += len(answer.parts) > 1
-        self.counts["cut"] += any(best[0].truncated for best in answer.best)
+        self.counts["truncated"] += any(best[0].truncated for best in answer.best)
 
     def to_json(self, number: int, answer: LineTranslation) -> dict[str, Any]:
         """What is known of an answer, as JSON can hold it. Links are (source, target) from 0, of words and subwords."""
@@ -112,9 +112,14 @@ class LineTranslator:
         found: dict[str, Any] = {"line": number, "source": answer.source, "translation": best.text}
         if answer.error is not None:
             return {**found, "error": answer.error}
-        found |= {"score": best.score, "log_prob": best.log_prob, "cut": best.truncated, "parts": len(answer.parts)}
+        found |= {
+            "score": best.score,
+            "log_prob": best.log_prob,
+            "truncated": best.truncated,
+            "parts": len(answer.parts),
+        }
         if self.translator.config.n_best > 1:
-            keys = ("text", "score", "log_prob", "cut")
+            keys = ("text", "score", "log_prob", "truncated")
             found["n_best"] = [dict(zip(keys, (t.text, t.score, t.log_prob, t.truncated), strict=True)) for t in ranked]
         return {**found, **self._alignment(answer)}
 
@@ -125,15 +130,15 @@ class LineTranslator:
         sources = tokenizer.encode_source(answer.parts)
         targets = [best[0].tokens for best in answer.best]
         found: dict[str, Any] = {
-            "source_pieces": [piece for ids in sources for piece in tokenizer.source_subwords(ids)],
-            "target_pieces": [piece for ids in targets for piece in tokenizer.target_subwords(ids)],
+            "source_subwords": [piece for ids in sources for piece in tokenizer.source_subwords(ids)],
+            "target_subwords": [piece for ids in targets for piece in tokenizer.target_subwords(ids)],
             "links": [],
-            "piece_links": [],
-            "read_from": self.translator.describe(self.translator.carried.reading),
+            "subword_links": [],
+            "alignment_source_text": self.translator.describe(self.translator.carried.reading),
         }
         weights = dict(self.translator.attention_weights(sources, targets))
         if sources and not weights:
-            return {**found, "links": None, "piece_links": None, "read_from": None}
+            return {**found, "links": None, "subword_links": None, "alignment_source_text": None}
         first_source = _joined(answer.parts).first
         first_target = _joined([best[0].text for best in answer.best], answer.parts).first
         links: dict[tuple[int, int], None] = {}  # words that were cut may be linked in both their halves
@@ -142,7 +147,7 @@ class LineTranslator:
             words = self.translator.word_alignment(weights[i], source, target)
             links |= dict.fromkeys((first_source[i] + s, first_target[i] + t) for s, t in words.links)
             pieces = self.translator.subword_links(weights[i], source, target)
-            found["piece_links"] += [[before[0] + s, before[1] + t] for s, t in pieces]
+            found["subword_links"] += [[before[0] + s, before[1] + t] for s, t in pieces]
             before = [before[0] + len(source), before[1] + len(target)]
         found["links"] = [list(link) for link in links]
         return found
@@ -177,7 +182,7 @@ def _joined(texts: Sequence[str], parts: Sequence[str] = ()) -> _JoinedText:
 
 def _ends_at_mark(part: str) -> bool:
     """Whether it was cut off behind a space or a mark, and not inside a word."""
-    return any(found.end() == len(part) for mark in MARKS for found in mark.finditer(part))
+    return any(found.end() == len(part) for mark in SEGMENT_BOUNDARIES for found in mark.finditer(part))
 
 
 def json_line(record: dict[str, Any]) -> str:

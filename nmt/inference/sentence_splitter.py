@@ -4,7 +4,7 @@ import itertools
 import re
 from collections.abc import Callable
 
-MARKS = (
+SEGMENT_BOUNDARIES = (
     re.compile(r"""(?:[.!?…]+["'”’»)\]]*[ \t]+|[。！？।؟۔]+["'”’»」』）]*[ \t]*)"""),
     re.compile(r"(?:[,;:)\]–—]+[ \t]+|[、，；：]+[ \t]*)"),
     re.compile(r"[ \t]+"),
@@ -12,7 +12,7 @@ MARKS = (
 """Where a text may be split, after the match: ends of sentences, of clauses, of words."""
 
 
-def split(text: str, size: Callable[[str], int], longest: int, level: int = 0) -> list[str]:
+def split_sentence(text: str, size: Callable[[str], int], longest: int, level: int = 0) -> list[str]:
     """Return parts of a text that are not longer than allowed; together they are the text.
 
     It is split at the ends of sentences; a sentence that is too long by itself at the ends of clauses, then between
@@ -22,15 +22,15 @@ def split(text: str, size: Callable[[str], int], longest: int, level: int = 0) -
         text: anything.
         size: how long a text is.
         longest: what `size` of a part may be, at least 1. A single character may be longer.
-        level: the first of `MARKS` to split at.
+        level: the first of `SEGMENT_BOUNDARIES` to split at.
     """
     if len(text) <= 1 or size(text) <= longest:
         return [text]
-    if level == len(MARKS):
+    if level == len(SEGMENT_BOUNDARIES):
         half = len(text) // 2
         groups = [text[:half], text[half:]]
     else:
-        ends = sorted({0, *(match.end() for match in MARKS[level].finditer(text)), len(text)})
+        ends = sorted({0, *(match.end() for match in SEGMENT_BOUNDARIES[level].finditer(text)), len(text)})
         groups, length = [""], 0
         for piece in (text[start:end] for start, end in itertools.pairwise(ends)):
             added = size(piece)
@@ -40,4 +40,4 @@ def split(text: str, size: Callable[[str], int], longest: int, level: int = 0) -
             groups[-1] += piece
             length += added
         level += 1
-    return [part for group in groups for part in split(group, size, longest, level)]
+    return [part for group in groups for part in split_sentence(group, size, longest, level)]

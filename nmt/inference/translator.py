@@ -160,7 +160,7 @@ class Translator:
         prefixes: Sequence[str] | None = None,
         on_batch: Callable[[int], None] | None = None,
     ) -> list[list[Translation]]:
-        """The `num_best` translations of each text, the best first; there may be fewer.
+        """The `n_best` translations of each text, the best first; there may be fewer.
 
         Args:
             texts: source sentences.
@@ -198,7 +198,7 @@ class Translator:
             yield found[0]
 
     def stream_n_best(self, text: str, *, prefix: str = "") -> Iterator[list[Translation]]:
-        """As `stream`; what comes last are the `num_best` translations, the best first, as `n_best` gives them."""
+        """As `stream`; what comes last are the `n_best` translations, the best first, as `n_best` gives them."""
         if self.config.method == "beam" and text.strip(" "):
             source, mask = search.make_source_batch(self.model, self.tokenizer.encode_source([text]))
             begun = self.tokenizer.encode_target([prefix])

@@ -29,7 +29,7 @@ MODELS: dict[str, ModelSpec] = {
 def unused_options(config: Any) -> list[str]:
     """Options of a model's attentions that are set and change nothing, with their values: "model.attention.top_k=4"."""
     default, found = type(config)(), []
-    for site in ("attention", "encoder_self", "decoder_self"):
+    for site in ("attention", "encoder_self_attention", "decoder_self_attention"):
         own = getattr(config, site, None)
         if isinstance(own, AttentionConfig):
             names = own.unused_options(getattr(default, site))

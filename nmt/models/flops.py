@@ -59,7 +59,8 @@ def parameter_counts(model: nn.Module) -> dict[str, int]:
 
 
 def flops_per_token(config: Any, source_size: int, target_size: int, *, joint: bool) -> float:
-    """FLOPs of one forward pass, teacher forcing, per target token, for a pair of `LENGTH` tokens on each side.
+    """FLOPs of one forward pass, teacher forcing, per target token, for a pair of `FLOPS_SEQUENCE_LENGTH` tokens on
+    each side.
 
     Args:
         config: of a model, see `nmt.models.MODELS`.

@@ -117,13 +117,13 @@ class Seq2Seq(nn.Module, ABC):
     def learned_scalars(self) -> dict[str, list[float]]:
         """Learned numbers worth watching, such as gates and temperatures of attention, one for each head.
 
-        They are those of the sub-modules that have a method `quantities() -> dict[str, Tensor (H,)]`, named by the
+        They are those of the sub-modules that have a method `learned_scalars() -> dict[str, Tensor (H,)]`, named by the
         sub-module's path: "decoder.attention.gate". One that has the method also speaks for the modules inside it.
         """
         found: dict[str, list[float]] = {}
         taken: tuple[str, ...] = ()
         for path, module in self.named_modules():
-            own = getattr(module, "quantities", None)
+            own = getattr(module, "learned_scalars", None)
             if module is not self and callable(own) and not path.startswith(taken):
                 taken += (f"{path}.",)
                 found |= {f"{path}.{name}": values.tolist() for name, values in own().items()}

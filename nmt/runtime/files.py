@@ -18,16 +18,16 @@ log = logging.getLogger(__name__)
 _TEMPORARY = re.compile(r"\..+@(?P<host>[^@]*)\.(?P<process>\d+)\.[0-9a-f]{8}\.tmp")
 
 
-def neighbour(final: Path) -> Path:
+def temp_path(final: Path) -> Path:
     """Return a free temporary path beside `final`, named after this host and process; make the folder."""
     final.parent.mkdir(parents=True, exist_ok=True)
     return final.parent / f".{final.name}@{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
 
 
 @contextmanager
-def whole(final: Path) -> Iterator[Path]:
+def atomic_write(final: Path) -> Iterator[Path]:
     """Yield a temporary path, which is renamed to `final` when the block ends and removed when it fails."""
-    temporary = neighbour(final)
+    temporary = temp_path(final)
     try:
         yield temporary
         temporary.replace(final)
@@ -37,11 +37,11 @@ def whole(final: Path) -> Iterator[Path]:
 
 def write_text(final: Path, text: str) -> None:
     r"""Write the whole text or nothing, as UTF-8 with "\n" as the line end."""
-    with whole(final) as temporary:
+    with atomic_write(final) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-class Lines:
+class JsonlLog:
     """A text file to which whole lines are appended; lines for which the disk has no room wait in memory.
 
     Args:
@@ -53,7 +53,7 @@ class Lines:
         content = "".join(line + "\n" for line in begin).encode()
         self.path, self.waiting = path, b""
         if not path.exists() or path.read_bytes() != content:
-            with whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_bytes(content)
         self.file = path.open("ab", buffering=0)
         self.size = len(content)
@@ -94,9 +94,9 @@ class Lines:
         self.waiting = b""
 
 
-def second_name(existing: Path, final: Path) -> None:
+def hard_link(existing: Path, final: Path) -> None:
     """Make `final` a hard link to `existing`, or a copy on a disk without links."""
-    with whole(final) as temporary:
+    with atomic_write(final) as temporary:
         try:
             os.link(existing, temporary)
         except OSError:
@@ -105,7 +105,7 @@ def second_name(existing: Path, final: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def sync_folder(folder: Path) -> None:
+def fsync_directory(folder: Path) -> None:
     """Make the names in a folder survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -114,7 +114,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def remove_leftovers(folder: Path, *, mine: bool = False) -> None:
+def remove_stale_temp_files(folder: Path, *, mine: bool = False) -> None:
     """Remove the temporary files and folders that killed processes left directly in `folder`.
 
     Args:
@@ -142,7 +142,7 @@ def _ended(process: int) -> bool:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def directory_lock(folder: Path) -> Iterator[None]:
     """Make `folder` and reserve it for this process. The lock ends with the process, even if `.lock` stays behind.
 
     Raises:

@@ -3,7 +3,7 @@
 A translation is a function of the sentence, the model and the configuration. Rounding would let a sentence's neighbours
 in: libraries multiply matrices in another order when their shape changes. `decode` therefore keeps to shapes with which
 a row's result was found not to depend on the others: sentences meet only others that are padded to the same length, and
-no product has fewer rows than `rows.least_rows`.
+no product has fewer rows than `rows.min_rows_for_determinism`.
 """
 
 from nmt.search.beam_search import BeamSearch

@@ -40,12 +40,12 @@ class BeamSearch:
 
     A live hypothesis with log p cannot score above log p / norm(longest length), because log-probabilities only fall,
     norms only grow with length, and the coverage penalty is at most 0. One that cannot score above the worst of
-    `num_best` finished ones is dropped; what the beam would hold in its place is less probable still. A sentence is
+    `n_best` finished ones is dropped; what the beam would hold in its place is less probable still. A sentence is
     done when no live hypothesis is left, and the finished ones are then the best that this beam could find. With
     `stop=beam` a lane is also done when K of its hypotheses have ended that were among the K best of their step.
 
     With groups the K hypotheses are G *lanes* of K / G, each with a beam of its own (Vijayakumar et al. 2018). A lane
-    looks for K finished ones whatever `num_best` is: later groups keep clear of what earlier ones still hold, so the
+    looks for K finished ones whatever `n_best` is: later groups keep clear of what earlier ones still hold, so the
     best translation would depend on how many are wanted. Where groups agree there are enough others.
 
     Args:
@@ -105,7 +105,7 @@ class BeamSearch:
         self._compact_batch()
 
     def results(self) -> list[list[Hypothesis]]:
-        """The finished hypotheses of every sentence of the call, best first, at most `num_best`.
+        """The finished hypotheses of every sentence of the call, best first, at most `n_best`.
 
         With groups the best of every group come before the second of any, and of these the better ones.
         """

@@ -28,7 +28,7 @@ class SearchConfig:
     min_length_ratio, min_length_offset: a hypothesis has at least min_length_ratio · (source length) +
         min_length_offset tokens before its end token.
     max_length_ratio, max_length_offset: and at most max_length_ratio · (source length) + max_length_offset.
-    early_stopping: when a sentence is done: "never" = when no live hypothesis can become better than the num_best
+    early_stopping: when a sentence is done: "never" = when no live hypothesis can become better than the n_best
         finished ones; "beam" = also when `beam_size` hypotheses have ended that were among the `beam_size` best
         continuations of
         their step,

@@ -37,7 +37,7 @@ def translate_batch(
         prefixes: ids that each translation must begin with.
 
     Returns:
-        for each sentence its finished hypotheses, best first, at most `num_best`; samples in the order of their score,
+        for each sentence its finished hypotheses, best first, at most `n_best`; samples in the order of their score,
         and all of them for mbr, which `Translator` ranks by their text.
 
     Raises:

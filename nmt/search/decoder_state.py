@@ -35,7 +35,7 @@ class DecoderRows:
         model: in evaluation mode.
         source: (B, S) ids with end token. source_mask: (B, S).
         config: see `SearchConfig`.
-        prefixes: see `Rules`.
+        prefixes: see `DecodingConstraints`.
 
     `sentences` says which sentence of the call each of the present ones is.
     """

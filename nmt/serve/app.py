@@ -52,7 +52,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         415: "Content-Type is not application/json",
         422: "a value that is not allowed",
         503: "too many wait: ask again after the seconds of Retry-After; or it is stopped",
-        504: "it would have taken longer than max_seconds",
+        504: "it would have taken longer than timeout",
     }.items()
 }
 
@@ -88,7 +88,7 @@ def make_app(served: Sequence[ServedModel], config: ServeConfig, worker: ModelWo
     @app.post(
         "/api/stream",
         response_model=StreamEvent,
-        responses={**ERRORS, 200: {"description": "lines of JSON (application/x-ndjson), each a `Streamed`"}},
+        responses={**ERRORS, 200: {"description": "lines of JSON (application/x-ndjson), each a `StreamEvent`"}},
     )
     async def stream(body: TranslateRequest) -> Response:
         """The same as it comes: one line of JSON for each step; the last holds `result`, or `error`."""
@@ -135,12 +135,14 @@ class RequestHandlers:
             raise HTTPException(422, "text or lines must be given, and not both")
         lines = handlers.request_sentences(body)
         if len(lines) > self.config.max_sentences:
-            raise HTTPException(413, f"{len(lines)} sentences are more than {self.config.max_sentences} (max_lines)")
+            raise HTTPException(
+                413, f"{len(lines)} sentences are more than {self.config.max_sentences} (max_sentences)"
+            )
         for number, line in enumerate(lines):
             self._check_characters(f"lines.{number}", line)
             if "\n" in line:
                 raise HTTPException(422, f"lines.{number}: holds a line feed; text is cut there, lines are not")
-        for name in ("beam", "num_best"):
+        for name in ("beam_size", "n_best"):
             if (getattr(body, name) or 1) > self.config.max_beam:
                 raise HTTPException(422, f"{name}={getattr(body, name)}: at most {self.config.max_beam} (max_beam)")
         try:
@@ -151,7 +153,7 @@ class RequestHandlers:
     def _check_characters(self, name: str, text: str) -> None:
         limit = self.config.max_sentence_chars
         if len(text) > limit:
-            raise HTTPException(413, f"{name}: {len(text):,} characters are more than {limit:,} (max_characters)")
+            raise HTTPException(413, f"{name}: {len(text):,} characters are more than {limit:,} (max_sentence_chars)")
 
     async def answer(self, request: Request, run: Callable[[InferenceJob], bytes]) -> Response:
         """Answer with what comes of the work; it is given up when the client leaves or its time is over."""

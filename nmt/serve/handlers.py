@@ -66,9 +66,9 @@ def search_config(served: ServedModel, request: TranslateRequest) -> SearchConfi
     Raises:
         ValueError: values that do not go together.
     """
-    options = request.model_dump(include={"beam", "num_best", "length_penalty"}, exclude_none=True)
+    options = request.model_dump(include={"beam_size", "n_best", "length_penalty"}, exclude_none=True)
     config = dataclasses.replace(served.translator.config, **options)
-    if request.beam is not None and request.num_best is None and config.method == "beam":
+    if request.beam_size is not None and request.n_best is None and config.method == "beam":
         config.n_best = min(config.n_best, config.beam_size)
     config.validate()
     return config
@@ -85,7 +85,7 @@ def request_sentences(request: TranslateRequest) -> list[str]:
 def translate(
     served: ServedModel, request: TranslateRequest, job: InferenceJob, tell: Tell | None = None
 ) -> dict[str, Any]:
-    """Return what `nmt.serve.schemas.Translated` says.
+    """Return what `nmt.serve.schemas.TranslateResponse` says.
 
     Raises:
         StoppedError: see `Job.check`.
@@ -113,7 +113,7 @@ def _details(served: ServedModel, answer: LineTranslation, job: InferenceJob) ->
         hypotheses = [
             {
                 **one._asdict(),
-                "pieces": tokenizer.target_subwords(one.tokens),
+                "subwords": tokenizer.target_subwords(one.tokens),
                 "words": tokenizer.target_word_ids(one.tokens),
                 "links": links.get(rank),
             }
@@ -122,7 +122,7 @@ def _details(served: ServedModel, answer: LineTranslation, job: InferenceJob) ->
         details.append(
             {
                 "source": text,
-                "pieces": tokenizer.source_subwords(source),
+                "subwords": tokenizer.source_subwords(source),
                 "words": tokenizer.source_word_ids(source),
                 "hypotheses": hypotheses,
             }
@@ -181,8 +181,8 @@ def attention_response(served: ServedModel, request: AttentionRequest, max_weigh
         "model": served.name,
         "layers": list(range(1, kept.shape[0] + 1)) if request.layer is None else [request.layer],
         "heads": list(range(1, kept.shape[1] + 1)) if request.head is None else [request.head],
-        "source_pieces": [*tokenizer.source_subwords(source), "</s>"],
-        "target_pieces": [*tokenizer.target_subwords(target), "</s>"],
+        "source_subwords": [*tokenizer.source_subwords(source), "</s>"],
+        "target_subwords": [*tokenizer.target_subwords(target), "</s>"],
         "source_words": tokenizer.source_word_ids([*source, EOS]),
         "target_words": tokenizer.target_word_ids([*target, EOS]),
         "weights": kept.round(DECIMALS).tolist(),

@@ -92,7 +92,7 @@ class ModelWorker:
                 raise
         if not job.late:
             raise HTTPException(503, STOPPING)
-        limit = f"{self.seconds:g} s (max_seconds)"
+        limit = f"{self.seconds:g} s (timeout)"
         if job.turn.cancelled():
             raise HTTPException(503, f"others were served for {limit}: ask again", AGAIN)
         raise HTTPException(504, f"not done within {limit}: ask for fewer or shorter sentences or a smaller beam")

@@ -13,7 +13,8 @@ import torch
 
 from nmt import checkpoint
 from nmt.cli.configs import Config, ServeConfig
-from nmt.cli.run_directory import merge_with_checkpoint, run_directory
+from nmt.cli.continuation import merge_with_checkpoint
+from nmt.cli.run_directory import run_directory
 from nmt.inference.translator import Translator
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class ServedModel:
             "name": self.name,
             "architecture": self.config.model.architecture,
             "score": scores if len(set(map(str, scores))) > 1 else (scores or [attention.score])[0],
-            "normaliser": attention.normaliser,
+            "normalizer": attention.normalizer,
             "layers": self.shape[0],
             "heads": self.shape[1],
             "source_lang": self.config.data.source_lang,
@@ -64,10 +65,10 @@ class ServedModel:
             "parameters": sum(parameter.numel() for parameter in self.translator.model.parameters()),
             "vocabulary": self.translator.tokenizer.target_size,
             "longest": self.longest,
-            **{name: getattr(search, name) for name in ("method", "beam", "num_best", "length_penalty")},
-            "reading": None if carried is None else carried.reading._asdict(),
-            "read_from": "" if carried is None else str(carried.reading),
-            "chosen_by": "" if carried is None else carried.by,
+            **{name: getattr(search, name) for name in ("method", "beam_size", "n_best", "length_penalty")},
+            "alignment_source": None if carried is None else carried.reading._asdict(),
+            "alignment_source_text": "" if carried is None else str(carried.reading),
+            "selected_by": "" if carried is None else carried.by,
             "examples": self.examples,
         }
 

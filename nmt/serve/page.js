@@ -49,7 +49,7 @@ const column = (model, limits) => {
   // --- attention -----------------------------------------------------------------------------------------------------
   const reading = () => ({ layer: Number(layer.value), head: Number(head.value) });
   const sole = ({ layer: l, head: h }) => [model.layers === 1 ? 1 : l, model.heads === 1 ? 1 : h].join();
-  const isChosen = () => sole(reading()) === sole(model.reading) && Number(shift.checked) === model.reading.shift;
+  const isChosen = () => sole(reading()) === sole(model.alignment_source) && Number(shift.checked) === model.alignment_source.shift;
   const setReading = (to) => {
     layer.value = model.layers === 1 ? "1" : String(to.layer);
     head.value = model.heads === 1 ? "1" : String(to.head);
@@ -63,8 +63,8 @@ const column = (model, limits) => {
     return all[0].map((row, t) => row.map((_, s) => all.reduce((sum, one) => sum + one[t][s], 0) / all.length));
   };
   const fits = () => {
-    const { pieces, hypotheses } = state.parts[state.now];
-    return model.layers * model.heads * (pieces.length + 1) * (hypotheses[state.rank].pieces.length + 1) <= limits.max_weights;
+    const { subwords, hypotheses } = state.parts[state.now];
+    return model.layers * model.heads * (subwords.length + 1) * (hypotheses[state.rank].subwords.length + 1) <= limits.max_weights;
   };
 
   const look = async () => {
@@ -117,7 +117,7 @@ const column = (model, limits) => {
 
   const draw = () => {
     const segment = state.parts[state.now], hypothesis = segment.hypotheses[state.rank], { attention } = state;
-    const sentence = { s: segment.source, h: hypothesis.text, sp: attention.source_pieces, tp: attention.target_pieces,
+    const sentence = { s: segment.source, h: hypothesis.text, sp: attention.source_subwords, tp: attention.target_subwords,
       sw: attention.source_words, tw: attention.target_words };
     const rows = matrixOf(attention, reading()), view = projected(sentence, shift.checked ? rows.slice(1) : rows, units.value);
     state.view = view;
@@ -134,7 +134,7 @@ const column = (model, limits) => {
     part("chosen").hidden = isChosen();
     weight.textContent = "Point at a word or a cell, or move to one with Tab and the arrow keys.";
     part("legend").textContent = "Rows are the translation, columns the source." + (numbers ? " Numbers are hundredths." : "")
-      + (isChosen() && model.chosen_by ? ` This is where links are read from, chosen by ${model.chosen_by}.` : "")
+      + (isChosen() && model.selected_by ? ` This is where links are read from, chosen by ${model.selected_by}.` : "")
       + (state.links.size ? " Outlined and drawn in orange: links." : "")
       + (view.target.length ? "" : " The translation has no words; its subwords can be shown.")
       + (cut ? ` Only the first ${MAX} rows and columns are drawn.` : "");
@@ -182,7 +182,7 @@ const column = (model, limits) => {
   const changed = () => (fits() ? draw() : look());
   for (const input of [layer, head]) input.addEventListener("change", changed);
   for (const input of [units, shift]) input.addEventListener("change", draw);
-  part("chosen").addEventListener("click", () => { setReading(model.reading); changed(); });
+  part("chosen").addEventListener("click", () => { setReading(model.alignment_source); changed(); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (state.attention) { drawHeads(); draw(); } });
 
   // --- translations --------------------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ const column = (model, limits) => {
       if (!one.text) text.append(element("i", "(empty)", { class: "soft" }));
       else if (!rank || words.length * best.length > 1e6) text.append(one.text);
       else marked(text, words, common(best, words)[1], "extra", "not in the best");
-      if (one.cut) text.append(element("span", " (cut at the longest length)", { class: "soft small" }));
+      if (one.truncated) text.append(element("span", " (cut at the longest length)", { class: "soft small" }));
       tr.append(first, element("td", numeral(one.score)), element("td", numeral(one.log_prob)), text);
       tr.addEventListener("click", () => { if (state.rank !== rank) choose(rank); });
       first.firstChild.addEventListener("change", () => choose(rank));
@@ -263,7 +263,7 @@ const column = (model, limits) => {
   part("translation").lang = model.target_lang;
   fill(layer, counted("layer", model.layers), "1");
   fill(head, counted("head", model.heads), "1");
-  if (model.reading) setReading(model.reading);
+  if (model.alignment_source) setReading(model.alignment_source);
   for (const [select, count] of [[layer, model.layers], [head, model.heads]]) select.parentNode.hidden = count === 1;
   return { root, translate, stop: () => { translating.abort(); looking.abort(); } };
 };
@@ -274,8 +274,8 @@ const start = async () => {
   const columns = new Map();
   byId("about").textContent = `${first.source_lang} → ${first.target_lang} · nmt ${version}`;
   for (const input of [beam, numBest]) input.max = limits.max_beam;
-  beam.value = first.beam;
-  numBest.value = Math.min(Math.max(first.num_best, 3), first.beam);
+  beam.value = first.beam_size;
+  numBest.value = Math.min(Math.max(first.n_best, 3), first.beam_size);
   text.lang = first.source_lang;
   const examples = models.map((model) => model.examples).find((some) => some.length) ?? [];
   for (const example of examples) {
@@ -308,7 +308,7 @@ const start = async () => {
     const status = byId("status"), mine = ++latest;
     if (!text.value.trim()) { status.textContent = "Write something first."; return; }
     if (!chosen().length) { status.textContent = "Choose a model first."; return; }
-    const begun = performance.now(), content = { text: text.value, beam: Number(beam.value), num_best: Number(numBest.value) };
+    const begun = performance.now(), content = { text: text.value, beam_size: Number(beam.value), n_best: Number(numBest.value) };
     arrange();
     status.textContent = "Translating …";
     await Promise.all([...columns.values()].map((one) => one.translate(content)));

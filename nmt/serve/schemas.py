@@ -27,8 +27,8 @@ class TranslateRequest(RequestModel):
     model: str | None = Field(None, description="a name of /api/models; null: the first")
     text: PlainText | None = Field(None, description="text; every line of it, ended by a line feed, is one sentence")
     lines: list[PlainText] | None = Field(None, description="sentences, none of which holds a line feed")
-    beam: int | None = Field(None, ge=1, description="hypotheses kept at every step; 1 is greedy")
-    num_best: int | None = Field(None, ge=1, description="translations of each sentence")
+    beam_size: int | None = Field(None, ge=1, description="hypotheses kept at every step; 1 is greedy")
+    n_best: int | None = Field(None, ge=1, description="translations of each sentence")
     length_penalty: float | None = Field(
         None, ge=0, le=10, description="exponent of the length by which log-probabilities are divided"
     )
@@ -63,7 +63,7 @@ class ModelInfo(ResponseModel):
     name: str
     architecture: str
     score: Any = Field(description="of the attention to the source: a name; a list of one a head, or one a layer")
-    normaliser: str
+    normalizer: str
     layers: int = Field(description="with attention to the source; 0: none")
     heads: int
     source_lang: str
@@ -72,12 +72,14 @@ class ModelInfo(ResponseModel):
     vocabulary: int = Field(description="entries of the target vocabulary; ids are below")
     longest: int = Field(description="source tokens beyond which a line is translated in parts")
     method: str
-    beam: int
-    num_best: int
+    beam_size: int
+    n_best: int
     length_penalty: float
-    reading: AlignmentSourceSchema | None
-    read_from: str = Field(description="the reading in words")
-    chosen_by: str = Field(description="on what the reading was chosen; empty for the mean, which none was chosen for")
+    alignment_source: AlignmentSourceSchema | None
+    alignment_source_text: str = Field(description="the reading in words")
+    selected_by: str = Field(
+        description="on what the reading was chosen; empty for the mean, which none was chosen for"
+    )
     examples: list[str]
 
 
@@ -85,12 +87,12 @@ class Limits(ResponseModel):
     """What a request may be at most."""
 
     max_bytes: int
-    max_lines: int
-    max_characters: int
+    max_sentences: int
+    max_sentence_chars: int
     max_beam: int
     max_weights: int
-    max_seconds: float
-    max_waiting: int
+    timeout: float
+    queue_size: int
 
 
 class ModelsResponse(ResponseModel):
@@ -107,17 +109,17 @@ class NBestItem(ResponseModel):
     text: str
     score: float
     log_prob: float
-    cut: bool = Field(description="the longest length allowed ended it")
+    truncated: bool = Field(description="the longest length allowed ended it")
 
 
 class HypothesisResult(NBestItem):
     """One of the translations of a part, with its alignment."""
 
     tokens: list[int]
-    pieces: list[str] = Field(description="its subwords")
+    subwords: list[str] = Field(description="its subwords")
     words: list[int] = Field(description="the word of each piece")
     links: list[tuple[int, int]] | None = Field(
-        description="(source word, target word), read from the model's `reading`; null without attention"
+        description="(source word, target word), read from the model's `alignment_source`; null without attention"
     )
 
 
@@ -125,7 +127,7 @@ class Segment(ResponseModel):
     """A line, or a part of one that was too long for the model."""
 
     source: str
-    pieces: list[str]
+    subwords: list[str]
     words: list[int] = Field(description="the word of each piece")
     hypotheses: list[HypothesisResult] = Field(description="the best first")
 
@@ -139,14 +141,14 @@ class SentenceResult(BaseModel):
     error: str | None = Field(None, description="why there is no translation; then nothing but `details` follows")
     score: float | None = None
     log_prob: float | None = None
-    cut: bool | None = None
+    truncated: bool | None = None
     parts: int | None = None
-    n_best: list[NBestItem] | None = Field(None, description="where num_best is above 1")
-    source_pieces: list[str] | None = None
-    target_pieces: list[str] | None = None
+    n_best: list[NBestItem] | None = Field(None, description="where n_best is above 1")
+    source_subwords: list[str] | None = None
+    target_subwords: list[str] | None = None
     links: list[tuple[int, int]] | None = Field(None, description="of words")
-    piece_links: list[tuple[int, int]] | None = None
-    read_from: str | None = Field(None, description="where these links are read from, in words")
+    subword_links: list[tuple[int, int]] | None = None
+    alignment_source_text: str | None = Field(None, description="where these links are read from, in words")
     details: list[Segment]
 
 
@@ -172,8 +174,8 @@ class AttentionResponse(ResponseModel):
     model: str
     layers: list[int] = Field(description="which the matrices are of, counted from 1; [0]: the mean of all")
     heads: list[int] = Field(description="likewise")
-    source_pieces: list[str] = Field(description="S subwords, the end token among them")
-    target_pieces: list[str] = Field(description="T subwords, the end token among them")
+    source_subwords: list[str] = Field(description="S subwords, the end token among them")
+    target_subwords: list[str] = Field(description="T subwords, the end token among them")
     source_words: list[int] = Field(description="the word of each piece, -1 for none")
     target_words: list[int] = Field(description="likewise")
     weights: list[list[list[list[float]]]] = Field(

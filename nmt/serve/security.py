@@ -105,7 +105,7 @@ class SecurityMiddleware:
                 return message.result()
             if ended.done():
                 raise HTTPException(503, STOPPING, CLOSE)
-            raise HTTPException(408, f"the request did not come within {self.seconds:g} s (max_seconds)", CLOSE)
+            raise HTTPException(408, f"the request did not come within {self.seconds:g} s (timeout)", CLOSE)
         finally:
             message.cancel()
             ended.cancel()

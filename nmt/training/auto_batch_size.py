@@ -14,7 +14,7 @@ from nmt.data.vocabulary import SPECIAL_TOKENS
 from nmt.runtime.device import resolve_precision
 from nmt.runtime.memory import available_memory, is_oom_error, peak_memory
 from nmt.training.config import TrainConfig
-from nmt.training.distributed import Ranks
+from nmt.training.distributed import DistributedContext
 from nmt.training.objective import TrainingObjective
 
 MEMORY_FRACTION = 0.85
@@ -24,7 +24,7 @@ MAX_CPU_STEP_SECONDS = 10.0
 
 
 def find_batch_tokens(
-    model: nn.Module, corpus: EncodedCorpus, config: TrainConfig, device: torch.device, ranks: Ranks
+    model: nn.Module, corpus: EncodedCorpus, config: TrainConfig, device: torch.device, ranks: DistributedContext
 ) -> int:
     """Tokens of the largest batch for all ranks together; the smallest of what they find, times their number.
 
@@ -65,7 +65,7 @@ def find_batch_tokens(
         rows = find(step, everything, reserved, device, ranks.local_size)
     finally:
         torch.set_rng_state(state)
-    rows = int(min(own for (own,) in ranks.gather((rows,))))
+    rows = int(min(own for (own,) in ranks.all_gather((rows,))))
     if rows == 0:
         raise ValueError(
             f"train.batch_tokens=auto: not even one pair of {length} tokens fits: lower data.max_length, or make the "

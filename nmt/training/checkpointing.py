@@ -1,16 +1,16 @@
 """The checkpoints of a run: what they hold, which are kept, and taking a run up again.
 
 last.pt            the newest state, to continue from
-update-000500.pt   the states before it, also to continue from: `keep_last` with last.pt, at least one
+update-000500.pt   the states before it, also to continue from: `keep_last_checkpoints` with last.pt, at least one
 best.pt            the model with the best validation
-best-000500.pt     with `keep_best` above 1 the best models, best.pt being another name of the first
-*.damaged          what was found damaged and passed over
+best-000500.pt     with `keep_best_checkpoints` above 1 the best models, best.pt being another name of the first
+*.corrupt          what was found damaged and passed over
 """
 
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from torch import Tensor
 from nmt import checkpoint
 from nmt.checkpoint import check_same_data, checkpoint_path, saved_updates
 from nmt.models import Seq2Seq
-from nmt.runtime.files import second_name
+from nmt.runtime.files import hard_link
 from nmt.training.optim import ReduceOnPlateau
 from nmt.training.weight_averaging import ExponentialMovingAverage, average_state_dicts
 
@@ -85,6 +85,25 @@ class TrainProgress:
     divergence_state: list[float] = field(default_factory=list)  # see `nmt.training.divergence.Guard.state`
     stop_reason: str = ""  # why the run is over
 
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "TrainProgress":
+        """Return the progress that a checkpoint of this version or of 0.3 holds."""
+        return cls(**{_RENAMED_PROGRESS.get(name, name): value for name, value in stored.items()})
+
+
+_RENAMED_PROGRESS = {
+    "validated": "last_validated",
+    "best": "best_score",
+    "best_mean": "best_averaged_updates",
+    "averaged": "last_averaged",
+    "bad": "validations_without_improvement",
+    "pending": "unlogged_sums",
+    "split": "oom_splits",
+    "guard": "divergence_state",
+    "finished": "stop_reason",
+}
+"""Fields of `TrainProgress` in version 0.3 and their names since."""
+
 
 class TrainingObjects(NamedTuple):
     """What changes while a run trains, besides its position."""
@@ -100,7 +119,7 @@ class CheckpointManager:
 
     Args:
         folder: of the checkpoints; made when it is needed.
-        header: goes into every checkpoint ("config", "tokenizer", and "texts" as `check_texts` reads it).
+        header: goes into every checkpoint ("config", "tokenizer", and "texts" as `check_same_data` reads it).
         state: what is saved, and what `resume` fills.
         save_every: the states of these updates are the ones that are kept, wherever else a run was stopped.
         sign: 1 where a higher score is better, else -1.
@@ -145,7 +164,7 @@ class CheckpointManager:
                 self.waiting[0]()
                 del self.waiting[0]
             for path in self.damaged:
-                path.replace(path.with_suffix(".damaged"))
+                path.replace(path.with_suffix(".corrupt"))
             self.damaged.clear()
             former = (
                 None
@@ -235,7 +254,7 @@ class CheckpointManager:
         state.plateau.load_state_dict(content["plateau"])
         if state.average is not None:
             state.average.load_state_dict(content.get("average"))
-        position = TrainProgress(**content["position"])
+        position = TrainProgress.from_dict(content["position"])
         self.last_saved_update = position.update
         self.damaged = [path for path, _ in found.damaged]
         for path, reason in found.damaged:
@@ -279,7 +298,7 @@ class CheckpointManager:
             path = checkpoint_path(self.folder, "best", update)
             checkpoint.save(path, content)
             if is_first:
-                second_name(path, self.best)
+                hard_link(path, self.best)
 
         try:
             write()

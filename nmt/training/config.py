@@ -17,8 +17,9 @@ AUTO = "auto"
 
 @dataclass
 class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
-    """How long and how to train; what is minimised is in `nmt.training.objective.ObjectiveConfig`, what is kept in
-    `nmt.training.checkpointing.KeepConfig`, which updates are skipped in `nmt.training.divergence.GuardConfig`.
+    """How long and how to train; what is minimised is in `nmt.training.objective.LossConfig`, what is kept in
+    `nmt.training.checkpointing.CheckpointConfig`, which updates are skipped in
+    `nmt.training.divergence.DivergenceConfig`.
 
     max_updates: end after this many updates.
     max_minutes: end after this many minutes (0 = no limit). Those of all sittings of a run that was interrupted and

@@ -19,18 +19,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(days=7)
+COLLECTIVE_TIMEOUT = timedelta(days=7)
 """How long ranks wait for a message: the first rank may decode a large validation set in between. A lost rank is
 noticed by its closed connection, and by the launcher, not by this limit."""
 
 
-def cores() -> int:
+def cpu_count() -> int:
     """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass
-class Ranks:
+class DistributedContext:
     """The processes of a run, one for each device; a single one by default, for which nothing below costs anything.
 
     rank, size: the number of this process, from 0, and how many there are.
@@ -45,7 +45,7 @@ class Ranks:
     words: dist.ProcessGroup | None = None
 
     @property
-    def is_first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one that writes, validates and evaluates."""
         return self.rank == 0
 
@@ -53,7 +53,7 @@ class Ranks:
         """Return the number of threads: the option `threads`; if that is 0, a share of the cores, or 0 for one rank."""
         if wanted or self.local_size == 1:
             return wanted
-        return max(1, cores() // self.local_size)
+        return max(1, cpu_count() // self.local_size)
 
     def device(self, chosen: torch.device) -> torch.device:
         """Return the device of this rank. Raise ValueError when one certain device was chosen for all ranks."""
@@ -65,15 +65,15 @@ class Ranks:
         return torch.device("cuda", self.local_rank)
 
     @contextmanager
-    def in_turn(self) -> Iterator[None]:
+    def main_process_first(self) -> Iterator[None]:
         """Let the first rank go ahead, then the first of each machine, then all others, which find the files made."""
         turn = 0 if self.rank == 0 else 1 if self.local_rank == 0 else 2
         for now in range(3):
             if now == turn:
                 yield
-            self.gather(())
+            self.all_gather(())
 
-    def gather(self, numbers: Sequence[float]) -> list[list[float]]:
+    def all_gather(self, numbers: Sequence[float]) -> list[list[float]]:
         """Return the numbers of every rank, in the order of the ranks."""
         if self.size == 1:
             return [list(numbers)]
@@ -82,7 +82,7 @@ class Ranks:
         dist.all_gather(every, values, group=self.words)
         return [each.tolist()[1:] for each in every]
 
-    def tell(self, value: T | None) -> T:
+    def broadcast(self, value: T | None) -> T:
         """Return the value of the first rank, on every rank."""
         if self.size > 1:
             box = [value]
@@ -90,25 +90,25 @@ class Ranks:
             (value,) = box
         return cast(T, value)
 
-    def add_up(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """Return the sum over all ranks, computed in place on the device of the values."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
-    def network(self, model: nn.Module) -> "Network":
+    def wrap(self, model: nn.Module) -> "GradientSync":
         """Return the model as it is called in training."""
-        return Network(model, self) if self.size == 1 else _Parallel(model, self)
+        return GradientSync(model, self) if self.size == 1 else DDPGradientSync(model, self)
 
 
-class Network:
+class GradientSync:
     """A model whose gradients are added up over all ranks; with one rank, the model and its gradients as they are.
 
     Args:
         model: on this rank's device; the ranks begin with the weights of the first.
     """
 
-    def __init__(self, model: nn.Module, ranks: Ranks) -> None:
+    def __init__(self, model: nn.Module, ranks: DistributedContext) -> None:
         self.call: Any = model
         self.ranks = ranks
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -117,75 +117,75 @@ class Network:
         """Add the gradient of the loss to that of the pieces before."""
         torch.autograd.backward(loss)
 
-    def piece(self, *, is_last: bool) -> AbstractContextManager[None]:
+    def no_sync_context(self, *, is_last: bool) -> AbstractContextManager[None]:
         """Return the context for forward and backward of a piece; the last piece adds up over the ranks."""
         return nullcontext()
 
-    def give_up(self) -> bool:
+    def abort(self) -> bool:
         """Return, after a piece that failed, whether other ranks are already adding it up and must start again."""
         return False
 
 
-class _Parallel(Network):
+class DDPGradientSync(GradientSync):
     """Through torch's DDP, which sends gradients while the rest of them is still being computed."""
 
-    def __init__(self, model: nn.Module, ranks: Ranks) -> None:
+    def __init__(self, model: nn.Module, ranks: DistributedContext) -> None:
         super().__init__(model, ranks)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # newer versions have another name for broadcast_buffers
             # Buffers are constants. Sending them would be a collective in the forward pass, which one rank alone may
             # have to repeat.
             self.ddp = DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
-        self._settle()
+        self._warm_up_buckets()
         self.call = self.ddp
         self._summing = False
         self._summed: set[Tensor] = set()
         for parameter in self.parameters:
             parameter.register_post_accumulate_grad_hook(self._summed.add)
 
-    def _settle(self) -> None:
+    def _warm_up_buckets(self) -> None:
         """Make one empty pass, since DDP reorders its buckets after the first one.
 
         Three ranks or more round their sums according to that order, and a continued run is to sum as the uninterrupted
         one does.
         """
-        module, self.ddp.module = self.ddp.module, _Empty()
+        module, self.ddp.module = self.ddp.module, _NoOp()
         loss = self.ddp(self.parameters[0].new_zeros((), requires_grad=True))
-        torch.autograd.backward(_reaching(loss, self.parameters[::-1]))
+        torch.autograd.backward(_touch_parameters(loss, self.parameters[::-1]))
         self.ddp.module = module
         for parameter in self.parameters:
             parameter.grad = None
 
     def backward(self, loss: Tensor) -> None:
         # DDP averages, and waits for every parameter: also for those that this piece has no use for.
-        torch.autograd.backward(_reaching(loss * self.ranks.size, self.parameters))
+        torch.autograd.backward(_touch_parameters(loss * self.ranks.size, self.parameters))
 
     @contextmanager
-    def piece(self, *, is_last: bool) -> Iterator[None]:
+    def no_sync_context(self, *, is_last: bool) -> Iterator[None]:
         self._summed.clear()
         self._summing = is_last
         with nullcontext() if is_last else self.ddp.no_sync():
             yield
 
-    def give_up(self) -> bool:
+    def abort(self) -> bool:
         if not self._summing or not self._summed:
             return False
         # The others wait for sums that this rank's backward pass will not reach any more: it has nothing to add.
         rest = [parameter for parameter in self.parameters if parameter not in self._summed]
         if rest:
             zero = torch.zeros((), device=rest[0].device, requires_grad=True)
-            torch.autograd.backward(_reaching(zero, rest))
+            torch.autograd.backward(_touch_parameters(zero, rest))
         return True
 
 
-class _Empty(nn.Module):
+class _NoOp(nn.Module):
     """A model that computes nothing."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * 1
 
 
-class _Reaching(torch.autograd.Function):
+class _TouchParameters(torch.autograd.Function):
     """The loss itself, whose backward pass also arrives at parameters that it does not depend on, with no gradient."""
 
     @staticmethod
@@ -198,17 +198,17 @@ class _Reaching(torch.autograd.Function):
         return (grads[0], *[None] * ctx.num)
 
 
-def _reaching(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    reaching: Tensor = _Reaching.apply(loss, *parameters)  # type: ignore[no-untyped-call]
+def _touch_parameters(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    reaching: Tensor = _TouchParameters.apply(loss, *parameters)  # type: ignore[no-untyped-call]
     return reaching
 
 
-def is_rank() -> bool:
+def is_launched() -> bool:
     """Return whether a launcher (`nmt.training.launcher`, torchrun) started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def join(devices: int, kind: str) -> Ranks:
+def init_distributed(devices: int, kind: str) -> DistributedContext:
     """Join the ranks by the environment variables of the launcher; once joined, they stay.
 
     Args:
@@ -218,8 +218,8 @@ def join(devices: int, kind: str) -> Ranks:
     Raises:
         ValueError: the launcher started another number, or there are not as many devices.
     """
-    if not is_rank():
-        return Ranks()
+    if not is_launched():
+        return DistributedContext()
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local_rank, local_size = int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size))
     if devices not in (1, size):
@@ -229,8 +229,8 @@ def join(devices: int, kind: str) -> Ranks:
         if kind == "cuda":
             torch.cuda.set_device(local_rank)
         dist.init_process_group("nccl" if kind == "cuda" else "gloo")
-    words = dist.new_group(backend="gloo", timeout=PATIENCE)
-    return Ranks(rank, size, local_rank, local_size, words)
+    words = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
+    return DistributedContext(rank, size, local_rank, local_size, words)
 
 
 def check_devices(wanted: int, kind: str) -> None:

@@ -8,7 +8,7 @@ from nmt.training.config import EARLY_STOPPING_METRICS, TrainConfig
 
 
 class EarlyStopping:
-    """Keep the best validation of a run in its `Position`, by the metric `train.early_stopping_metric`.
+    """Keep the best validation of a run in its `TrainProgress`, by the metric `train.early_stopping_metric`.
 
     A tie keeps the earlier validation. `TrainConfig.over` ends the run after `train.patience` validations without a
     better one.

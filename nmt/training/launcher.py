@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nmt.cli.help import error_message
-from nmt.training.signals import PassedOn
+from nmt.runtime.errors import error_message
+from nmt.training.signals import SignalForwarder
 
-CAUSES = {
+SIGNAL_HINTS = {
     signal.SIGKILL: "a process is often killed because the machine has run out of memory",
     signal.SIGSEGV: "a defect in a library or in the machine",
     signal.SIGBUS: "often a full /dev/shm or a disk that is gone",
@@ -22,13 +22,21 @@ CAUSES = {
 GRACE = 5.0
 """Seconds that a rank which misses another one waits to be ended, so that the launcher reports the first cause."""
 
-LOST = ("connection closed", "connection reset", "connection refused", "broken pipe", "gloo", "nccl", "tcpstore")
+LOST_RANK_MESSAGES = (
+    "connection closed",
+    "connection reset",
+    "connection refused",
+    "broken pipe",
+    "gloo",
+    "nccl",
+    "tcpstore",
+)
 """Signs, in the errors of torch's backends, that another rank is gone."""
 
 log = logging.getLogger("nmt.training.launcher")
 
 
-def run(task: Callable[..., None], arguments: tuple[Any, ...], devices: int) -> None:
+def launch_ranks(task: Callable[..., None], arguments: tuple[Any, ...], devices: int) -> None:
     """Run the task in `devices` processes and wait for all of them.
 
     Signals are passed on to the task. When one rank dies the others are ended.
@@ -51,7 +59,7 @@ def run(task: Callable[..., None], arguments: tuple[Any, ...], devices: int) -> 
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     logging.disable()  # the launcher's own log, whose errors are raised here in one sentence
     try:
-        with tempfile.TemporaryDirectory(prefix="nmt-ranks-") as folder, PassedOn(_to_ranks) as signals:
+        with tempfile.TemporaryDirectory(prefix="nmt-ranks-") as folder, SignalForwarder(_to_ranks) as signals:
             config = LaunchConfig(
                 min_nodes=1,
                 max_nodes=1,
@@ -95,7 +103,7 @@ def _cause(rank: str, code: int, recorded: Any) -> Exception:
 def ended_by(number: int) -> str:
     """Say which signal ended a process, and what that often means."""
     name = signal.Signals(number)
-    return f"ended by {name.name}" + (f" ({CAUSES[name]})" if name in CAUSES else "")
+    return f"ended by {name.name}" + (f" ({SIGNAL_HINTS[name]})" if name in SIGNAL_HINTS else "")
 
 
 def _rank(task: Callable[..., None], arguments: tuple[Any, ...]) -> int:
@@ -119,7 +127,7 @@ def _rank(task: Callable[..., None], arguments: tuple[Any, ...]) -> int:
 
 
 @contextlib.contextmanager
-def missing_ranks(several: bool) -> Iterator[None]:
+def report_lost_rank(several: bool) -> Iterator[None]:
     """Turn the error of a connection to a rank that is gone into a sentence.
 
     Raises:
@@ -128,7 +136,7 @@ def missing_ranks(several: bool) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not several or not any(sign in str(error).lower() for sign in LOST):
+        if not several or not any(sign in str(error).lower() for sign in LOST_RANK_MESSAGES):
             raise
         # Whoever started this rank ends it when it sees the cause; without one, it ends itself.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

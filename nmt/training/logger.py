@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
-from nmt.runtime.files import Lines
+from nmt.config import upgrade_keys
+from nmt.runtime.files import JsonlLog
 from nmt.runtime.memory import peak_memory, reset_peak_memory
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ MACHINE_DEPENDENT_KEYS = ("tokens_per_second", "peak_memory_mb", "seconds")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl; a last line that was cut off by a crash is left out."""
+    """Return the rows of a metrics.jsonl, under today's keys; a last line that a crash cut off is left out."""
     if not path.exists():
         return []
     rows = []
     for line in path.read_text(encoding="utf-8").split("\n"):
         try:
-            rows.append(json.loads(line))
+            rows.append(upgrade_keys(json.loads(line)))
         except json.JSONDecodeError:
             break
     return rows
@@ -135,13 +136,13 @@ class RunLogger(MetricAccumulator):
         reset_peak_memory()
         self.path = directory / "metrics.jsonl"
         # a validation may have come after the checkpoint of its own update; it will be done again
-        known = {"valid_loss": validated, "mean_loss": averaged}
+        known = {"valid_loss": validated, "averaged_loss": averaged}
         rows = [
             row
             for row in read_metrics(self.path)
             if row["update"] <= next((known[name] for name in known if name in row), update)
         ]
-        self.file = Lines(self.path, [json.dumps(row) for row in rows])
+        self.file = JsonlLog(self.path, [json.dumps(row) for row in rows])
         self.hook, threading.excepthook = threading.excepthook, self._thread_failed
         self.board: Any = SummaryWriter(str(directory / "tensorboard"), purge_step=update + 1)
         self.bar = _bar(update, max_updates)
@@ -204,7 +205,7 @@ class RunLogger(MetricAccumulator):
         """
         row = {"update": update, **{f"valid_{name}": value for name, value in outcome.items()}}
         row["seconds"] = round(seconds, 2)
-        more = {"quantities": quantities, "entropy": self.entropy, "attention": self.attended}
+        more = {"learned_scalars": quantities, "entropy": self.entropy, "attention": self.attended}
         self.write({**row, **{name: values for name, values in more.items() if values}}, "valid")
         self.entropy, self.attended = [], {}
         self.log_message(
@@ -218,7 +219,11 @@ class RunLogger(MetricAccumulator):
         self, update: int, outcome: dict[str, float], updates: Sequence[int], *, is_best: bool
     ) -> None:
         """A row of validation results of the mean of the checkpoints of `updates`."""
-        row = {"update": update, "mean_of": list(updates), **{f"mean_{name}": v for name, v in outcome.items()}}
+        row = {
+            "update": update,
+            "averaged_updates": list(updates),
+            **{f"averaged_{name}": v for name, v in outcome.items()},
+        }
         self.file.write(json.dumps(row))
         self.entropy, self.attended = [], {}
         judged = "the best so far, and now best.pt" if is_best else "not better than best.pt, which stays"
@@ -238,10 +243,10 @@ class RunLogger(MetricAccumulator):
         """A row of metrics.jsonl, and its numbers as TensorBoard scalars."""
         self.file.write(json.dumps(row))
         for name, value in row.items():
-            if name == "quantities":
+            if name == "learned_scalars":
                 for quantity, heads in value.items():
                     for head, number in enumerate(heads, start=1):
-                        self._add("scalar", f"quantities/{quantity}/{head}", number, row["update"])
+                        self._add("scalar", f"learned_scalars/{quantity}/{head}", number, row["update"])
             elif name == "entropy":
                 for layer, heads in enumerate(value, start=1):
                     for head, number in enumerate(heads, start=1):
@@ -307,7 +312,7 @@ def _bar(initial: int, total: int) -> Any:
     )
 
 
-EXCLUDED_HPARAMS = ("name", "runs", "data.cache_dir", "threads", "device")
+EXCLUDED_HPARAMS = ("name", "runs", "data.cache_dir", "num_threads", "device")
 """Options that do not change the model."""
 
 

@@ -141,7 +141,7 @@ def alignment_loss(weights: Tensor, indices: Tensor, shares: Tensor) -> tuple[Te
         shares: (K,), p there.
 
     Returns:
-        the sum over target positions, and the sum of p where attention is below `TINY`; both in fp32 or fp64.
+        the sum over target positions, and the sum of p where attention is below `MIN_ATTENTION`; both in fp32 or fp64.
     """
     given = weights[indices[0], indices[1], indices[2]]
     given = given if given.dtype == torch.float64 else given.float()

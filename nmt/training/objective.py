@@ -64,7 +64,7 @@ class LossConfig:
 class TrainingObjective:
     """The sum over target tokens that is differentiated, and the sums that are logged.
 
-    What is asked of attention is 0 in a step in which `layer_drop` has left out every layer that attends to the source.
+    What is asked of attention is 0 in a step in which `layerdrop` has left out every layer that attends to the source.
 
     names: of the logged sums: "loss", "nll", then whichever of "coverage_loss", "guided_alignment" and "r_drop" is on.
         After "guided_alignment" comes "guided_missed", how much of the reference alignment lies where attention is
@@ -74,9 +74,9 @@ class TrainingObjective:
     def __init__(self, config: LossConfig) -> None:
         self.config = config
         parts = {
-            "coverage_loss": ["coverage_loss"],
-            "guided_alignment": ["guided_alignment", "guided_missed"],
-            "r_drop": ["r_drop"],
+            "coverage_loss_weight": ["coverage_loss"],
+            "guided_alignment_weight": ["guided_alignment", "guided_missed"],
+            "r_drop_alpha": ["r_drop"],
         }
         extra = [name for option, names in parts.items() if getattr(config, option) for name in names]
         self.names = ("loss", "nll", *extra)

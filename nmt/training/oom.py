@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nmt.data import Batch, batch_to_device, select_rows
 from nmt.runtime.memory import is_oom_error
-from nmt.training.distributed import Network
+from nmt.training.distributed import GradientSync
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class MicroBatches:
     """
 
     def __init__(
-        self, batches: Sequence[Batch], network: Network, begin: Callable[[], None], device: torch.device
+        self, batches: Sequence[Batch], network: GradientSync, begin: Callable[[], None], device: torch.device
     ) -> None:
         ranks = network.ranks
         self._pieces = [shard_batch(batch, ranks.rank, ranks.size) for batch in batches]
@@ -82,12 +82,12 @@ class MicroBatches:
                 self._error = None
                 yield batch_to_device(piece, self._device)
                 if self._error is not None:
-                    others_wait = self._network.give_up()
+                    others_wait = self._network.abort()
                     self._split(number)
                     break
             if self._error is not None and not others_wait:
                 continue  # nothing of this was seen by the other ranks
-            heard = self._network.ranks.gather((others_wait, self._num_split_here))
+            heard = self._network.ranks.all_gather((others_wait, self._num_split_here))
             again = any(restart for restart, _ in heard)
             self.num_split = int(sum(num for _, num in heard))
 
@@ -95,7 +95,7 @@ class MicroBatches:
     def catch_oom(self) -> Iterator[None]:
         """Around forward and backward of a piece; running out of memory inside ends the block without an error."""
         try:
-            with self._network.piece(is_last=self._is_last):
+            with self._network.no_sync_context(is_last=self._is_last):
                 yield
         except (RuntimeError, MemoryError) as error:
             if not is_oom_error(error):

@@ -11,7 +11,7 @@ from typing import Self
 log = logging.getLogger(__name__)
 
 
-TWICE = 3.0
+DUPLICATE_SIGNAL_WINDOW = 3.0
 """Seconds in which a repeated signal counts once: a launcher passes on what the terminal has already sent."""
 
 
@@ -36,7 +36,7 @@ class _Handler:
         raise NotImplementedError
 
 
-class StopSignal(_Handler):
+class GracefulShutdown(_Handler):
     """Store the first signal in `received`, and raise KeyboardInterrupt at the second.
 
     Args:
@@ -52,21 +52,21 @@ class StopSignal(_Handler):
         """Whether to stop."""
         return (self.agreed if self.several else self.received) != 0
 
-    def agree(self, received: int) -> None:
+    def synchronize(self, received: int) -> None:
         """Take over the signal that any rank received, after an update that all of them have made."""
         if received and not self.agreed:
             self.received, self.agreed, self._time = received, received, time.monotonic()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received:
-            if self.several and time.monotonic() - self._time < TWICE:
+            if self.several and time.monotonic() - self._time < DUPLICATE_SIGNAL_WINDOW:
                 return
             raise KeyboardInterrupt
         self.received, self._time = number, time.monotonic()
         log.info("%s: saving and stopping (once more: stop at once)", signal.Signals(number).name)
 
 
-class PassedOn(_Handler):
+class SignalForwarder(_Handler):
     """Pass signals on to child processes, and store the last one in `received`.
 
     In any thread but the main one, to which no signal comes, it does nothing.

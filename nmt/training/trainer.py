@@ -20,14 +20,14 @@ from nmt.runtime.memory import trim_memory
 from nmt.training import divergence, optim
 from nmt.training.checkpointing import CheckpointManager, TrainingObjects, TrainProgress
 from nmt.training.config import TrainConfig
-from nmt.training.distributed import Ranks
+from nmt.training.distributed import DistributedContext
 from nmt.training.divergence import DivergenceGuard
 from nmt.training.early_stopping import EarlyStopping
 from nmt.training.logger import MetricAccumulator, RunLogger
 from nmt.training.objective import TrainingObjective
 from nmt.training.oom import MicroBatches
 from nmt.training.optim import OptimConfig
-from nmt.training.signals import StopSignal
+from nmt.training.signals import GracefulShutdown
 from nmt.training.validation import Validator
 from nmt.training.weight_averaging import ExponentialMovingAverage, temporarily_loaded
 
@@ -63,12 +63,12 @@ class Trainer:
         device: torch.device,
         directory: Path,
         header: dict[str, Any],
-        ranks: Ranks | None = None,
+        ranks: DistributedContext | None = None,
     ) -> None:
         self.model, self.batches, self.validation = model, batches, validation
         self.config, self.optim_config = config, optim_config
         self.seed, self.device, self.directory, self.header = seed, device, directory, header
-        self.ranks = ranks or Ranks()
+        self.distributed = ranks or DistributedContext()
         self.objective = TrainingObjective(config)
         self.optimizer = optim.build_optimizer(optim_config, model)
         self.plateau = optim.ReduceOnPlateau(optim_config)
@@ -78,7 +78,7 @@ class Trainer:
         self.precision = resolve_precision(config.precision, device)
         if config.compile:
             compile_modules(model)
-        self.grad_sync = self.ranks.network(model)
+        self.grad_sync = self.distributed.wrap(model)
         state = TrainingObjects(model, self.optimizer, self.plateau, self.ema)
         self.early_stopping = EarlyStopping(config)
         self.checkpoints = CheckpointManager(
@@ -88,7 +88,7 @@ class Trainer:
         self._start = math.nan  # when the run would have begun if it had never been interrupted (monotonic seconds)
         self.resume()
 
-    def fit(self, stop: StopSignal) -> TrainProgress:
+    def fit(self, stop: GracefulShutdown) -> TrainProgress:
         """Train until a limit, early stopping, or `stop` (which saves first).
 
         Raises:
@@ -124,8 +124,8 @@ class Trainer:
         """Make one update, of which this rank computes its share of every batch.
 
         Returns:
-            the losses as `Objective` sums them, over all ranks; the norm of the gradient before clipping; and 1 if the
-            update was skipped, else 0.
+            the losses as `TrainingObjective` sums them, over all ranks; the norm of the gradient before clipping; and 1
+            if the update was skipped, else 0.
         """
         self.progress.update += 1
         pieces = MicroBatches(micro_batches, self.grad_sync, self._seed_update, self.device)
@@ -134,7 +134,7 @@ class Trainer:
                 loss, losses = self.objective(self.grad_sync.call, batch, self.precision)
                 pieces.backward(loss, losses)
         self.progress.oom_splits += pieces.num_split
-        losses = self.ranks.add_up(torch.stack(pieces.losses).sum(0))
+        losses = self.distributed.all_reduce(torch.stack(pieces.losses).sum(0))
         norm = clip_grad_norm_(self.model.parameters(), self.optim_config.clip_norm or math.inf, foreach=True)
         skipped = self.guard.check(norm, losses)
         for group in self.optimizer.param_groups:
@@ -153,23 +153,23 @@ class Trainer:
         return {
             "updates_skipped": self.guard.skip_counts()[0],
             "rollbacks": self.guard.rollbacks,
-            "batches_split": self.progress.oom_splits,
+            "oom_splits": self.progress.oom_splits,
         }
 
     def save(self, logger: MetricAccumulator, *, must: bool = True) -> None:
-        """Write last.pt after the log that it presumes; see `Checkpoints.save_last`."""
+        """Write last.pt after the log that it presumes; see `CheckpointManager.save_last`."""
         self.progress.divergence_state = self.guard.state_dict()
         if isinstance(logger, RunLogger):
             self.checkpoints.save_last(self.progress, self.precision, logger.sync, must=must)
 
     def resume(self) -> None:
-        """Continue from the run's last checkpoint, if there is one; raises as `Checkpoints.resume`."""
+        """Continue from the run's last checkpoint, if there is one; raises as `CheckpointManager.resume`."""
         resumed = self.checkpoints.resume(self.device)
         if resumed is not None:
             self.progress, self.precision = resumed
             self.guard.load_state_dict(self.progress.divergence_state)
             self.progress.stop_reason = self._stop_reason()  # the limits may have been raised
-        updates = {update for (update,) in self.ranks.gather((self.progress.update,))}
+        updates = {update for (update,) in self.distributed.all_gather((self.progress.update,))}
         if len(updates) > 1:
             raise ValueError(
                 f"{self.directory}: not all ranks see the same checkpoints; "
@@ -192,23 +192,23 @@ class Trainer:
 
     def _seed_update(self) -> None:
         """Seed the random numbers of this update and rank."""
-        torch.manual_seed((self.seed * 1_000_003 + self.progress.update + self.ranks.rank * 2**48) % 2**63)
+        torch.manual_seed((self.seed * 1_000_003 + self.progress.update + self.distributed.rank * 2**48) % 2**63)
 
     def _stop_reason(self) -> str:
         return self.config.stop_reason(self.progress)
 
     def _open_logger(self) -> MetricAccumulator:
         position, names = self.progress, self.objective.names
-        if not self.ranks.is_first:
+        if not self.distributed.is_main:
             return MetricAccumulator(names, position.unlogged_sums)
         last = (position.update, position.last_validated, position.last_averaged)
         return RunLogger(self.directory, names, *last, self.config.max_updates, position.unlogged_sums)
 
-    def _sync_ranks(self, stop: StopSignal) -> None:
+    def _sync_ranks(self, stop: GracefulShutdown) -> None:
         """Share what one rank alone knows: the signals it received, and how long the run has taken (the first one)."""
-        gathered = self.ranks.gather((stop.received, time.monotonic() - self._start))
+        gathered = self.distributed.all_gather((stop.received, time.monotonic() - self._start))
         self.progress.seconds = gathered[0][1]
-        stop.agree(max(int(received) for received, _ in gathered))
+        stop.synchronize(max(int(received) for received, _ in gathered))
 
     def _missed_validation(self) -> bool:
         """Return whether the run was stopped between an update and the validation due after it."""
@@ -216,7 +216,7 @@ class Trainer:
         due = position.update % self.config.valid_every == 0
         return due and position.last_validated < position.update and not position.stop_reason
 
-    def _end_update(self, logger: MetricAccumulator, stop: StopSignal) -> bool:
+    def _end_update(self, logger: MetricAccumulator, stop: GracefulShutdown) -> bool:
         """Validate and save where it is due; return whether another update follows."""
         position, config = self.progress, self.config
         if position.update % config.valid_every == 0 and not stop.requested:
@@ -231,7 +231,7 @@ class Trainer:
             self.save(logger, must=is_last)
         return not is_last
 
-    def _validate(self, logger: MetricAccumulator, stop: StopSignal) -> None:
+    def _validate(self, logger: MetricAccumulator, stop: GracefulShutdown) -> None:
         """Validate, keep the best checkpoint and inform the schedule; do nothing when `stop` interrupts it."""
         position = self.progress
         with self.ema.swapped_in() if self.ema is not None else nullcontext():
@@ -239,7 +239,7 @@ class Trainer:
             if isinstance(logger, RunLogger):
                 assert self.validation is not None
                 scores = self.validation(self.model, logger, position.update, self.precision, stop)
-            scores = self.ranks.tell(scores)  # the other ranks wait here, however long the first one decodes
+            scores = self.distributed.broadcast(scores)  # the other ranks wait here, however long the first one decodes
             if scores is None:
                 return
             # As they are now, not as last saved: a run stopped before its validation has the same.
@@ -247,12 +247,12 @@ class Trainer:
             score = self.early_stopping.score(scores)
             self.plateau.step(scores["loss"])
             self.early_stopping.update(score, position)
-            if self.ranks.is_first:
+            if self.distributed.is_main:
                 self.checkpoints.save_best(position, self.precision, score)
             quantities = self.model.learned_scalars()
             logger.log_validation(position.update, scores, quantities, position.best_update, position.seconds)
 
-    def _validate_averaged(self, logger: MetricAccumulator, stop: StopSignal) -> None:
+    def _validate_averaged(self, logger: MetricAccumulator, stop: GracefulShutdown) -> None:
         """Validate the mean of the kept checkpoints; it becomes best.pt when it is the best."""
         if not isinstance(logger, RunLogger):
             return  # no collective follows

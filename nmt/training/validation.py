@@ -17,7 +17,7 @@ from nmt.models import Seq2Seq
 from nmt.runtime.device import autocast
 from nmt.training.logger import RunLogger
 from nmt.training.losses import cross_entropy
-from nmt.training.signals import StopSignal
+from nmt.training.signals import GracefulShutdown
 
 NUM_SAMPLES = 3
 NUM_MEASURED = 50
@@ -53,7 +53,7 @@ class Validator:
         self.reading = reading
 
     def __call__(
-        self, model: Seq2Seq, records: RunLogger, update: int, precision: str, stop: StopSignal
+        self, model: Seq2Seq, records: RunLogger, update: int, precision: str, stop: GracefulShutdown
     ) -> dict[str, float] | None:
         """Loss in nats per token, perplexity, scores by name, and "aer"; None when `stop` came in between."""
 

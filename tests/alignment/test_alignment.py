@@ -427,8 +427,8 @@ def test_aligned_pairs_come_back_from_every_kind_of_file(tmp_path):
             assert row == stored
             assert (row["schema_version"], row["id"], row["source"], row["target"]) == (2, i, pair.source, pair.target)
             assert row["source_words"] == [word for word in pair.source.split(" ") if word]
-            assert row["target_pieces"] == arrays[f"{i}.target"].tolist() == pair.target_pieces
-            assert row["source_word_of_piece"] == arrays[f"{i}.source_words"].tolist() == pair.source_words
+            assert row["target_subwords"] == arrays[f"{i}.target"].tolist() == pair.target_subwords
+            assert row["source_word_ids"] == arrays[f"{i}.source_words"].tolist() == pair.source_words
             assert list(map(tuple, row["links"])) == list(map(tuple, arrays[f"{i}.links"].tolist())) == pair.links
             np.testing.assert_allclose(arrays[f"{i}.weights"], pair.weights, atol=1e-3)
 

@@ -110,7 +110,7 @@ def test_a_run_is_complete(here: Path) -> None:
     assert set(scores["bleu"]) == {"score", "signature"}
     carried = checkpoint.load(run / "checkpoints/best.pt")["reading"]
     assert scores["alignment"]["reading"].items() <= carried.items()
-    assert carried["by"] == scores["alignment"]["chosen_by"] == "AER on the validation set"
+    assert carried["by"] == scores["alignment"]["selected_by"] == "AER on the validation set"
     for name in ("hypotheses.txt", "alignments.pharaoh"):
         assert (run / "report" / name).read_bytes().count(b"\n") == NUM_TEST
     with np.load(run / "report/alignments.npz") as arrays:

@@ -35,8 +35,8 @@ from nmt.cli.compose import (
 )
 from nmt.cli.config_groups import group_choices, search_path
 from nmt.cli.help import EXAMPLES, GROUP_LINES, OPTIONS, help_text
-from nmt.models import MODELS
 from nmt.config import leaves, nodes, option_docs, suggest, validate
+from nmt.models import MODELS
 
 TREES: dict[str, Any] = {
     "train": Config,

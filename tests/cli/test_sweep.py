@@ -24,14 +24,21 @@ from nmt.cli.compose import AlignConfig, Config, EvaluateConfig, ExportConfig, r
 from nmt.cli.config_groups import format_override, group_choices, load_sweep
 from nmt.cli.help import SWEEP_OPTIONS
 from nmt.cli.run_directory import result_folder, run_name
-from nmt.cli.sweep import Job, slurm_launcher
-from nmt.cli.sweep.completion import is_finished
+from nmt.cli.sweep import SweepJob, slurm_launcher
+from nmt.cli.sweep.completion import is_complete
 from nmt.cli.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, RUNNING, SweepOptions
-from nmt.cli.sweep.process_launcher import PARENT, Slot, Task, environment, reason_of, slots
-from nmt.cli.sweep.progress import Progress
+from nmt.cli.sweep.process_launcher import (
+    PARENT,
+    JobProcess,
+    ResourceSlot,
+    allocate_slots,
+    failure_reason,
+    job_environment,
+)
+from nmt.cli.sweep.progress import SweepProgress
 from nmt.config import leaves
 from nmt.models import MODELS
-from nmt.training.launcher import CAUSES
+from nmt.training.launcher import SIGNAL_HINTS
 
 NUM_TEST = 12
 TINY = f"""
@@ -230,19 +237,27 @@ def test_the_last_value_of_an_option_counts(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_machine_is_shared_out() -> None:
-    assert slots(0, 9, 1, [], 8) == [Slot(1, [])] * 8
-    assert slots(3, 9, 1, [], 8) == [Slot(2, [])] * 3
-    assert slots(0, 2, 1, [], 8) == [Slot(4, [])] * 2
-    assert slots(0, 9, 1, ["0", "1"], 8) == [Slot(4, ["0"]), Slot(4, ["1"])]
-    assert slots(4, 9, 1, ["0", "1"], 8) == [Slot(2, ["0"]), Slot(2, ["1"]), Slot(2, ["0"]), Slot(2, ["1"])]
-    assert slots(0, 9, 2, ["0", "1", "2", "3"], 8) == [Slot(4, ["0", "1"]), Slot(4, ["2", "3"])]
-    assert slots(9, 9, 1, [], 2)[0].threads == 1
+    assert allocate_slots(0, 9, 1, [], 8) == [ResourceSlot(1, [])] * 8
+    assert allocate_slots(3, 9, 1, [], 8) == [ResourceSlot(2, [])] * 3
+    assert allocate_slots(0, 2, 1, [], 8) == [ResourceSlot(4, [])] * 2
+    assert allocate_slots(0, 9, 1, ["0", "1"], 8) == [ResourceSlot(4, ["0"]), ResourceSlot(4, ["1"])]
+    assert allocate_slots(4, 9, 1, ["0", "1"], 8) == [
+        ResourceSlot(2, ["0"]),
+        ResourceSlot(2, ["1"]),
+        ResourceSlot(2, ["0"]),
+        ResourceSlot(2, ["1"]),
+    ]
+    assert allocate_slots(0, 9, 2, ["0", "1", "2", "3"], 8) == [
+        ResourceSlot(4, ["0", "1"]),
+        ResourceSlot(4, ["2", "3"]),
+    ]
+    assert allocate_slots(9, 9, 1, [], 2)[0].threads == 1
 
 
 def test_what_a_run_gets_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
-    slot = Slot(3, ["1", "2"])
+    slot = ResourceSlot(3, ["1", "2"])
     started: list[dict[str, str]] = []
 
     class Process:
@@ -253,30 +268,33 @@ def test_what_a_run_gets_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None
             return 0
 
     monkeypatch.setattr(subprocess, "Popen", Process)
-    assert Task("train", [], environment(slot, Config()))() == (0, "")
+    assert JobProcess("train", [], job_environment(slot, Config()))() == (0, "")
     (found,) = started
     assert (found["OMP_NUM_THREADS"], found["CUDA_VISIBLE_DEVICES"]) == ("3", "1,2")
     assert (found[PARENT], found["PATH"]) == (str(os.getpid()), os.environ["PATH"])
-    own = environment(slot, Config(num_threads=1, device="cuda:1"))
+    own = job_environment(slot, Config(num_threads=1, device="cuda:1"))
     assert "OMP_NUM_THREADS" not in own
     assert "CUDA_VISIBLE_DEVICES" not in own
-    assert "CUDA_VISIBLE_DEVICES" not in environment(Slot(3, []), Config())
+    assert "CUDA_VISIBLE_DEVICES" not in job_environment(ResourceSlot(3, []), Config())
 
 
 def test_reasons() -> None:
-    assert reason_of(1, ["12:00:00 update 3", "error: no such file", "12:00:01 last"]) == "no such file"
-    assert reason_of(1, ["Traceback (most recent call last):", "  x", "ZeroDivisionError: y"]) == "ZeroDivisionError: y"
-    assert reason_of(-9, []) == f"ended by SIGKILL ({CAUSES[signal.SIGKILL]})"
-    assert reason_of(143, ["12:00:00 saved"]).startswith("stopped by SIGTERM, and saved before")
-    assert reason_of(3, []) == "ended with exit code 3"
+    assert failure_reason(1, ["12:00:00 update 3", "error: no such file", "12:00:01 last"]) == "no such file"
+    assert (
+        failure_reason(1, ["Traceback (most recent call last):", "  x", "ZeroDivisionError: y"])
+        == "ZeroDivisionError: y"
+    )
+    assert failure_reason(-9, []) == f"ended by SIGKILL ({SIGNAL_HINTS[signal.SIGKILL]})"
+    assert failure_reason(143, ["12:00:00 saved"]).startswith("stopped by SIGTERM, and saved before")
+    assert failure_reason(3, []) == "ended with exit code 3"
 
 
 def test_the_progress_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    jobs = [Job(i, 4, f"seed={i}", [], Config()) for i in (1, 2, 3, 4)]
+    jobs = [SweepJob(i, 4, f"seed={i}", [], Config()) for i in (1, 2, 3, 4)]
     jobs[0].end(FINISHED_BEFORE)
-    progress = Progress(jobs)
+    progress = SweepProgress(jobs)
     assert progress.line() == "sweep: 1 of 4 runs finished (1 of them before)"
     jobs[1].status = RUNNING
     clock[0] += 60
@@ -323,12 +341,12 @@ def test_a_run_without_a_test_set_is_finished_too(
     monkeypatch.chdir(work)
     config = Config.from_dict(yaml.safe_load((work / "runs/run/config.yaml").read_text()))
     config.data.format, config.data.extra_tests = "text", []
-    assert not is_finished(config)
+    assert not is_complete(config)
     save_yaml(config, work / "runs/run/config.yaml")
     shutil.rmtree(work / "runs/run/report")
-    assert is_finished(config)
+    assert is_complete(config)
     config.data.test = "D/test"
-    assert not is_finished(config)
+    assert not is_complete(config)
 
 
 def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,7 +357,7 @@ def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pyt
     def is_done(*changes: str) -> bool:
         seen: list[Config] = []
         run_command(lambda config, _: seen.append(config), Config, "train", ["name=run", *TINY, *changes])
-        return is_finished(seen[0])
+        return is_complete(seen[0])
 
     assert is_done()
     same = (
@@ -464,10 +482,12 @@ def test_jobs_in_the_queue_are_not_submitted_again(
         script.unlink(missing_ok=True)
 
 
-def launch(name: str, *seeds: int, **asked: Any) -> list[Job]:
+def launch(name: str, *seeds: int, **asked: Any) -> list[SweepJob]:
     """Runs of several seeds as jobs of a cluster; what there is before, such as their data, is left out."""
-    jobs = [Job(i, len(seeds), f"seed={seed}", [f"seed={seed}"], Config()) for i, seed in enumerate(seeds, start=1)]
-    slurm_launcher.run(name, jobs, SweepOptions(launcher="slurm", **asked), Progress(jobs))
+    jobs = [
+        SweepJob(i, len(seeds), f"seed={seed}", [f"seed={seed}"], Config()) for i, seed in enumerate(seeds, start=1)
+    ]
+    slurm_launcher.run_on_slurm(name, jobs, SweepOptions(launcher="slurm", **asked), SweepProgress(jobs))
     return jobs
 
 
@@ -552,7 +572,7 @@ def test_without_a_cluster(capsys: pytest.CaptureFixture[str], tmp_path: Path, m
 
 
 def test_a_job_tells_why_its_command_failed(capsys: pytest.CaptureFixture[str]) -> None:
-    code, reason = Task("evaluate", ["checkpoint=nowhere"])()
+    code, reason = JobProcess("evaluate", ["checkpoint=nowhere"])()
     assert code == 1
     assert reason == "checkpoint=nowhere: no such file or run directory"
     assert reason in capsys.readouterr().err
@@ -621,7 +641,7 @@ def test_a_job_that_must_go_saves_and_is_submitted_again(finished: Path, tmp_pat
     shutil.copytree(finished / "cache", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
     tiny = [item for item in TINY if not item.startswith("train.max_updates")]
-    task = Task("train", ["name=long", *tiny, "train.max_updates=100000"])
+    task = JobProcess("train", ["name=long", *tiny, "train.max_updates=100000"])
     outcome: list[Any] = []
     thread = threading.Thread(target=lambda: outcome.append(task()))
     thread.start()

@@ -42,10 +42,10 @@ def pieces(text: str) -> tuple[list[str], list[int]]:
 
 
 def _aligned(source: str, target: str, rng: np.random.Generator) -> AlignedPair:
-    (source_pieces, source_words), (target_pieces, target_words) = pieces(source), pieces(target)
-    logits = rng.normal(size=(LAYERS, HEADS, len(target_pieces), len(source_pieces))) * 2
+    (source_subwords, source_words), (target_subwords, target_words) = pieces(source), pieces(target)
+    logits = rng.normal(size=(LAYERS, HEADS, len(target_subwords), len(source_subwords))) * 2
     weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    sides = (source_pieces, target_pieces, source_words, target_words)
+    sides = (source_subwords, target_subwords, source_words, target_words)
     return AlignedPair(source, target, *sides, weights.astype(np.float32), np.zeros((1, 1)), [(0, 0), (1, 1)])
 
 

@@ -274,7 +274,7 @@ def test_every_format_has_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixt
     found = compare_runs(outcomes, resamples=100)
     for i, group in enumerate(found.groups):
         assert float(rows[group.label, "bleu"]["mean"]) == group.summaries["bleu"].mean
-        assert told["groups"][i]["quantities"]["bleu"]["high"] == group.summaries["bleu"].high
+        assert told["groups"][i]["learned_scalars"]["bleu"]["high"] == group.summaries["bleu"].high
     assert float(rows["dot", "bleu"]["p_seeds"]) == told["contrasts"][0]["seeds"] == contrast(found, "dot").seeds
     assert rows["dot", "bleu"]["differs"] == str(contrast(found, "dot").differs)
     main([*arguments, "--sections", "scores,length"])

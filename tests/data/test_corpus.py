@@ -88,11 +88,11 @@ def test_what_is_dropped_is_counted(tmp_path: Path) -> None:
     assert [tokenizer.decode_source(source) for source, _ in rows(corpus)] == ["one", "...", "a"]
     assert [tokenizer.decode_target(target) for _, target in rows(corpus)] == ["eins", "!?", "x y z"]
 
-    strange = load_corpus(replace(config, max_ratio=2.5), "train", tokenizer)
+    strange = load_corpus(replace(config, max_length_ratio=2.5), "train", tokenizer)
     assert strange.dropped == {**corpus.dropped, "length ratio": 1}
-    assert len(load_corpus(replace(config, max_ratio=3.0), "train", tokenizer)) == len(corpus)
+    assert len(load_corpus(replace(config, max_length_ratio=3.0), "train", tokenizer)) == len(corpus)
 
-    valid = load_corpus(replace(config, max_ratio=2.5), "valid", tokenizer)  # blank lines and odd ratios stay
+    valid = load_corpus(replace(config, max_length_ratio=2.5), "valid", tokenizer)  # blank lines and odd ratios stay
     assert valid.dropped == {"source too long": 2, "target too long": 1}
     assert len(valid) == 6
     assert len(list(read_pairs(config, "valid"))) == 9
@@ -131,8 +131,8 @@ def test_strict(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"data\.strict=true: .*a: pair 2 and 1 others .*empty source: 1, source too long: 1"
     ):
-        load_corpus(replace(config, strict=True), "train", tokenizer)
-    load_corpus(replace(config, strict=True, max_length=3), "test", tokenizer)
+        load_corpus(replace(config, error_on_dropped=True), "train", tokenizer)
+    load_corpus(replace(config, error_on_dropped=True, max_length=3), "test", tokenizer)
 
 
 def test_counts_are_logged_from_the_cache_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -155,11 +155,11 @@ def test_cache_knows_what_matters(tmp_path: Path) -> None:
     tokenizer = train_or_load_tokenizer(config)
     corpus = load_corpus(config, "train", tokenizer)
     assert load_corpus(config, "train", train_or_load_tokenizer(config)).digest == corpus.digest
-    assert load_corpus(replace(config, strict=True), "train", tokenizer).digest == corpus.digest
+    assert load_corpus(replace(config, error_on_dropped=True), "train", tokenizer).digest == corpus.digest
     assert len(entries(config, "corpus-*")) == len(entries(config, "tokenizer-*")) == 1
     others = [
         load_corpus(replace(config, max_length=9), "train", tokenizer),
-        load_corpus(replace(config, max_ratio=2.0), "train", tokenizer),
+        load_corpus(replace(config, max_length_ratio=2.0), "train", tokenizer),
         load_corpus(config, "test", tokenizer),
         load_corpus(config, "train", train_or_load_tokenizer(replace(config, tokenizer=TokenizerConfig(type="char")))),
     ]
@@ -301,8 +301,8 @@ def test_jsonl_corpus(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps({"translation": {"en": line, "de": line}}) + "\n" for line in SENTENCES))
     expected = rows(load_corpus(config, "train", tokenizer))
     for other in (
-        replace(config, kind="jsonl", train=str(path)),
-        replace(config, kind="hub", path=str(folder), train="train"),
+        replace(config, format="jsonl", train=str(path)),
+        replace(config, format="hub", hf_dataset=str(folder), train="train"),
     ):
         corpus = load_corpus(other, "train", tokenizer)
         assert rows(corpus) == expected
@@ -341,7 +341,7 @@ def test_log_says_what_the_tokenizer_has_seen(tmp_path: Path, caplog: pytest.Log
     for options, said in (
         ({}, "on all 40 pairs"),
         ({"max_pairs": 30}, "on 30 random ones of 40 pairs"),
-        ({"max_characters": characters // 2}, r"on (19|20) random ones of 40 pairs"),
+        ({"max_sentence_chars": characters // 2}, r"on (19|20) random ones of 40 pairs"),
     ):
         caplog.clear()
         with caplog.at_level(logging.INFO):

@@ -243,7 +243,7 @@ def test_links_follow_their_pairs_through_blocks_drops_and_joined_corpora(tmp_pa
     first = written(tmp_path, pairs, "a", max_length=30)
     second = written(tmp_path, random_pairs(50, seed=5), "b", max_length=30)
     joined = replace(
-        first, train=[first.train, second.train], alignment=[first.train_alignments, second.train_alignments]
+        first, train=[first.train, second.train], train_alignments=[first.train_alignments, second.train_alignments]
     )
     corpus, tokenizer = read(joined)
     expected = [links for source, _, links in pairs if 0 < len(source.split()) <= 30]
@@ -252,7 +252,7 @@ def test_links_follow_their_pairs_through_blocks_drops_and_joined_corpora(tmp_pa
     assert isinstance(corpus.links.pairs, np.memmap)
     assert corpus.links.pairs.dtype == np.uint16
     with pytest.raises(ValueError, match=r"1 files for the 2 entries of data\.train"):
-        attach_alignments(replace(joined, alignment=first.train_alignments), corpus, tokenizer)
+        attach_alignments(replace(joined, train_alignments=first.train_alignments), corpus, tokenizer)
 
 
 def test_a_possible_link_counts_where_there_is_no_sure_one(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_a_possible_link_counts_where_there_is_no_sure_one(tmp_path: Path) -> No
 
 
 def test_gold_beside_the_text_is_read_where_no_file_is_named(tmp_path: Path) -> None:
-    config = replace(written(tmp_path, [("a b", "x y", {(0, 1)})]), alignment=None)
+    config = replace(written(tmp_path, [("a b", "x y", {(0, 1)})]), train_alignments=None)
     tokenizer = train_or_load_tokenizer(config)
     corpus = load_corpus(config, "train", tokenizer)
     with pytest.raises(FileNotFoundError, match=r"a\.gold: no such file; .* data\.alignment=FILE names them"):

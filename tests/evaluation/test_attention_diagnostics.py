@@ -38,13 +38,13 @@ def loops(rows: Any, is_punctuation: Any) -> dict[str, float]:
     return {
         "entropy": sum(entropy) / num_rows,
         "effective": sum(math.exp(e) for e in entropy) / num_rows,
-        "under": sum(c < UNDER * mean for c in received) / num_columns,
-        "over": sum(c > OVER * mean for c in received) / num_columns,
-        "forward": sum(step >= 0 for step in steps) / len(steps),
-        "jump": sum(abs(step - 1) for step in steps) / len(steps),
-        "end": sum(row[-1] for row in rows) / num_rows,
+        "under_attended": sum(c < UNDER * mean for c in received) / num_columns,
+        "over_attended": sum(c > OVER * mean for c in received) / num_columns,
+        "monotonic": sum(step >= 0 for step in steps) / len(steps),
+        "jump_length": sum(abs(step - 1) for step in steps) / len(steps),
+        "eos_weight": sum(row[-1] for row in rows) / num_rows,
         "punctuation": sum(w for row in rows for w, mark in zip(row, is_punctuation, strict=True) if mark) / num_rows,
-        "drift": sum(last) / len(last) - sum(first) / len(first),
+        "entropy_drift": sum(last) / len(last) - sum(first) / len(first),
     }
 
 
@@ -59,7 +59,9 @@ def test_measures_equal_plain_loops() -> None:
             for head in range(3):
                 expected = loops(weights[layer, head, :-1].tolist(), marks.tolist())
                 assert {name: values[layer, head] for name, values in found.items()} == pytest.approx(expected)
-                assert found["drift"][layer, head] == pytest.approx(along[-1, layer, head] - along[0, layer, head])
+                assert found["entropy_drift"][layer, head] == pytest.approx(
+                    along[-1, layer, head] - along[0, layer, head]
+                )
 
 
 def identity(size: int) -> np.ndarray:
@@ -75,12 +77,21 @@ def test_known_heads_have_known_numbers() -> None:
     assert result is not None
     one, other = ({name: values[0, head] for name, values in result.measures.items()} for head in (0, 1))
     assert one == pytest.approx(
-        {"entropy": 0, "effective": 1, "under": 0, "over": 0, "forward": 1, "jump": 0, "end": 0, "punctuation": 0.1}
-        | {"drift": 0},
+        {
+            "entropy": 0,
+            "effective": 1,
+            "under_attended": 0,
+            "over_attended": 0,
+            "monotonic": 1,
+            "jump_length": 0,
+            "eos_weight": 0,
+            "punctuation": 0.1,
+        }
+        | {"entropy_drift": 0},
         abs=1e-9,
     )
     assert other["effective"] == pytest.approx(11)
-    assert other["end"] == other["punctuation"] == pytest.approx(1 / 11) == result.uniform_punctuation
+    assert other["eos_weight"] == other["punctuation"] == pytest.approx(1 / 11) == result.uniform_punctuation
     assert result.agreement[0, 1] == pytest.approx(0.1)  # a uniform row is taken to look at the first subword
     np.testing.assert_allclose(result.agreement.diagonal(), 1)
 
@@ -101,7 +112,7 @@ def test_a_test_set_is_the_mean_of_its_sentences_and_of_its_buckets() -> None:
         values = np.stack([row[name] for row in rows])
         np.testing.assert_allclose(result.measures[name], np.nanmean(values, axis=0))
         np.testing.assert_allclose(result.by_length["0-10"][1][name], np.nanmean(values[:3], axis=0))
-    assert np.isnan(rows[0]["drift"]).all()
+    assert np.isnan(rows[0]["entropy_drift"]).all()
     plain = result.to_dict()
     assert plain["measures"]["entropy"] == np.round(result.measures["entropy"], 6).tolist()
     assert (plain["layers"], plain["heads"], plain["num_sentences"]) == (1, 2, 6)

@@ -143,7 +143,7 @@ def test_every_number_of_an_evaluation_is_that_of_its_own_function(here: Path) -
     (here / "comet").write_text("\n".join(str(i / NUM_TEST) for i in range(NUM_TEST)))
     names = "metrics.names=[bleu,chrf,chrf++,ter]"
     given = ["baselines=[runs/b]", "external_scores=[comet:comet]", names, "data.test=t", "data=text"]
-    given += ["alignment.decision=argmax"]  # as readings.json has it of every layer and head
+    given += ["alignment.decision=argmax"]  # as head_alignment_scores.json has it of every layer and head
     code, said = call("evaluate", "checkpoint=runs/a", "output=out", *given, *QUICK)
     # b was evaluated on its own test set, which is not called t
     assert code == 1
@@ -171,7 +171,7 @@ def test_every_number_of_an_evaluation_is_that_of_its_own_function(here: Path) -
         parting: list(buckets) for parting, buckets in parts.buckets.items()
     }
     assert "rare_words" in scores["buckets"]
-    assert scores["outside"]["comet"]["score"] == pytest.approx((NUM_TEST - 1) / 2 / NUM_TEST)
+    assert scores["external"]["comet"]["score"] == pytest.approx((NUM_TEST - 1) / 2 / NUM_TEST)
     aligned = read_pharaoh(here / "out/reference_alignments.pharaoh", pairs(here))
     assert {name: scores["alignment"][name] for name in ("aer", "precision", "recall", "f1")} == alignment_error_rate(
         aligned, read_gold(here / "t.gold")
@@ -179,9 +179,9 @@ def test_every_number_of_an_evaluation_is_that_of_its_own_function(here: Path) -
     gold = read_gold(here / "t.gold")
     by_length = alignment_by_length(sources, aligned, gold)
     assert scores["alignment"]["by_length"] == {bucket: each._asdict() for bucket, each in by_length.items()}
-    assert scores["alignment"]["chosen_by"] == "AER on the validation set"
+    assert scores["alignment"]["selected_by"] == "AER on the validation set"
     chosen = scores["alignment"]["reading"]
-    readings = json.loads((here / "out/readings.json").read_text("utf-8"))
+    readings = json.loads((here / "out/head_alignment_scores.json").read_text("utf-8"))
     (same,) = [row for row in readings if {**row, **chosen} == row]
     assert same["aer"] == scores["alignment"]["aer"]
     rows = [json.loads(line) for line in (here / "out/sentences.jsonl").read_text("utf-8").split("\n")[:-1]]
@@ -231,7 +231,7 @@ def test_options_change_what_they_say(here: Path) -> None:
         == scores["alignment"]["reading"]
         == {"layer": 1, "head": 2, "shift": 1, "null": False, "threshold": 0}
     )
-    assert scores["alignment"]["chosen_by"] == "the options"
+    assert scores["alignment"]["selected_by"] == "the options"
     assert json.loads((here / "plain/diagnostics.json").read_text("utf-8"))["importance"] is None
 
 
@@ -352,7 +352,7 @@ def test_a_checkpoint_carries_what_its_alignments_are_read_from(
     np.testing.assert_allclose(rows, weights[0, 1, chosen.reading.shift :], atol=1e-6)
     # and where the validation set is gone, an evaluation reads what the checkpoint says
     stamp = path.stat().st_mtime_ns
-    gone = dataclasses.replace(config, kind="text", valid=str(folder / "gone"))
+    gone = dataclasses.replace(config, format="text", valid=str(folder / "gone"))
     (again,) = evaluate_sets(carrying, quick, sets, folder / "out", About(), data=gone, given=given, carrier=None)
     assert again.alignment is not None
     assert again.alignment.selection.reading == chosen.reading
@@ -374,7 +374,7 @@ def test_an_ensemble_is_evaluated_with_the_attention_of_its_first_model_that_has
     ensemble = Translator.from_checkpoints(contents, search, torch.device("cpu"))
     texts = [translation.text for translation in ensemble.translate([source for source, _ in pairs(here)])]
     assert (here / "both/hypotheses.txt").read_text("utf-8").split("\n")[:-1] == texts
-    for name in ("reference_alignments.pharaoh", "readings.json"):
+    for name in ("reference_alignments.pharaoh", "head_alignment_scores.json"):
         assert (here / "both" / name).read_bytes() == (here / "alone" / name).read_bytes()
     page = (here / "both/report.html").read_text("utf-8")
     assert "Alignments and everything about attention are those of model 2 of the ensemble." in page
@@ -453,7 +453,7 @@ def test_without_its_validation_set_a_run_chooses_by_agreement_and_never_by_the_
     code, said = call("align", f"checkpoint={here / 'hub.pt'}", *ALIGN[1:], "gold=t.gold", "output=moved")
     assert code == 0, said
     assert "the validation set is not there any more" in said
-    chosen = json.loads((here / "moved/scores.json").read_text("utf-8"))["alignments"]["chosen_by"]
+    chosen = json.loads((here / "moved/scores.json").read_text("utf-8"))["alignments"]["selected_by"]
     assert chosen == "agreement with a lexical aligner on the text itself"
     code, said = call("evaluate", f"checkpoint={path}", "output=moved_too", *TEST, *QUICK)
     assert code == 0, said

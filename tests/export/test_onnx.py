@@ -60,7 +60,7 @@ WAYS = [
 def test_the_form_that_is_recorded_is_the_same_function(number: int, make: Make) -> None:
     translator, _ = make(seed=number, **WAYS[number])
     plain = traceable(translator.model)
-    sample = verification.sentences(translator, 20)
+    sample = verification.sample_sentences(translator, 20)
     ours = verification.log_probs(translator, sample)
     theirs = verification.log_probs(
         Translator(plain, translator.tokenizer, translator.config, translator.device), sample
@@ -160,7 +160,7 @@ def is_the_same(make: Make, architecture: str, options: dict[str, Any], folder: 
 def has_attention(translator: Translator, folder: Path, sources: list[str]) -> None:
     """Sentences of different lengths in one batch, with the weights."""
     model = OnnxModel(folder, 1)
-    sample = verification.sentences(translator, 12)
+    sample = verification.sample_sentences(translator, 12)
     expected = dict(translator.attention_weights(sample.sources, sample.targets))
     interface = json.loads((folder / "export.json").read_text())["interface"]
     assert bool(expected) == bool(interface["attention"])

@@ -72,9 +72,9 @@ def test_matrices_are_of_the_words_of_the_text(architecture: str, kind: str) -> 
     ((found),) = aligner(made).align(TEXTS)
     for (source, target), one in zip(TEXTS, found, strict=True):
         assert (one.source, one.target) == (source, target)
-        assert one.source_pieces[-1] == one.target_pieces[-1] == "</s>"
+        assert one.source_subwords[-1] == one.target_subwords[-1] == "</s>"
         assert one.source_words[-1] == one.target_words[-1] == -1
-        assert one.weights.shape[2:] == (len(one.target_pieces), len(one.source_pieces))
+        assert one.weights.shape[2:] == (len(one.target_subwords), len(one.source_subwords))
         assert one.matrix.shape == (len(split(target)), len(split(source)) + 1)
         np.testing.assert_allclose(one.weights.sum(-1), 1, atol=1e-5)
         np.testing.assert_allclose(one.matrix.sum(-1), 1, atol=1e-5)

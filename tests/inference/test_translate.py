@@ -23,9 +23,9 @@ from nmt.alignment import AlignmentSource, StoredAlignmentSource
 from nmt.attention import AttentionConfig
 from nmt.cli.compose import Config, ServeConfig, to_dict
 from nmt.data import EOS, Tokenizer, TokenizerConfig
-from nmt.inference.line_reader import CHUNK_BYTES, Lines
+from nmt.inference.line_reader import CHUNK_BYTES, LineReader
 from nmt.inference.line_translator import LineTranslation, LineTranslator, json_line
-from nmt.inference.sentence_splitter import split
+from nmt.inference.sentence_splitter import split_sentence
 from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator, WordAlignment
 from nmt.models import build_model
 from nmt.models.rnn import RNNConfig
@@ -48,7 +48,9 @@ def translator(tokenizer: Tokenizer, *, learned: bool = False, score: str = "sca
     if learned:
         own = AttentionConfig(heads=2)
         config = TransformerConfig(d_model=8, ffn_dim=8, positions="learned", max_positions=22)
-        config = dataclasses.replace(config, attention=attention, encoder_self=own, decoder_self=own)
+        config = dataclasses.replace(
+            config, attention=attention, encoder_self_attention=own, decoder_self_attention=own
+        )
     else:
         config = RNNConfig(embedding_dim=8, hidden_size=8, attention=dataclasses.replace(attention, dim=8))
     model = build_model(config, tokenizer.source_size, tokenizer.target_size, joint=True).eval()
@@ -102,8 +104,8 @@ def test_lines_come_whole_and_in_order(pipe: tuple[int, int]) -> None:
 
     thread = threading.Thread(target=feed)
     thread.start()
-    lines, found = Lines(read), []
-    while block := lines.take(100):
+    lines, found = LineReader(read), []
+    while block := lines.read_batch(100):
         assert len(block) <= 100
         found += block
     thread.join()
@@ -112,13 +114,13 @@ def test_lines_come_whole_and_in_order(pipe: tuple[int, int]) -> None:
 
 def test_a_line_is_answered_when_the_input_pauses(pipe: tuple[int, int]) -> None:
     read, write = pipe
-    lines = Lines(read)
+    lines = LineReader(read)
     os.write(write, b"one\ntwo\nhalf a li")
-    assert lines.take(1000) == [b"one", b"two"]  # it would block for ever if it waited for more
+    assert lines.read_batch(1000) == [b"one", b"two"]  # it would block for ever if it waited for more
     os.write(write, b"ne\n")
-    assert lines.take(1000) == [b"half a line"]
+    assert lines.read_batch(1000) == [b"half a line"]
     os.close(write)
-    assert lines.take(1000) == []
+    assert lines.read_batch(1000) == []
 
 
 def test_a_line_without_end_does_not_fill_the_memory(pipe: tuple[int, int]) -> None:
@@ -132,8 +134,8 @@ def test_a_line_without_end_does_not_fill_the_memory(pipe: tuple[int, int]) -> N
 
     thread = threading.Thread(target=feed)
     thread.start()
-    lines, found = Lines(read, most_bytes=10), []
-    while block := lines.take(5):
+    lines, found = LineReader(read, most_bytes=10), []
+    while block := lines.read_batch(5):
         found += block
         assert len(lines._begun or b"") <= 10
     thread.join()
@@ -180,23 +182,27 @@ def test_parts_are_the_text_and_short_enough(seed: int) -> None:
     rng = random.Random(seed)
     text = "".join(rng.choice(["a", "bc ", " ", ". ", "? ", ", ", "。", "、", "字", "\t", "!"]) for _ in range(400))
     for longest in (1, 5, 23, 1000):
-        parts = split(text, len, longest)
+        parts = split_sentence(text, len, longest)
         assert "".join(parts) == text
         assert all(0 < len(part) <= longest for part in parts)
 
 
 def test_texts_are_cut_where_it_harms_least() -> None:
-    assert split("One two. Three four! Five", len, 16) == ["One two. ", "Three four! Five"]
-    assert split("One two. Three four, five six seven.", len, 16) == ["One two. ", "Three four, ", "five six seven."]
-    assert split("one two three four", len, 9) == ["one two ", "three ", "four"]
-    assert split("字字。字字、字。", len, 5) == ["字字。", "字字、字。"]
-    assert split("3.14 is 3.14", len, 100) == ["3.14 is 3.14"]
-    assert split("aaaaaaaa", len, 3) == ["aa", "aa", "aa", "aa"]
+    assert split_sentence("One two. Three four! Five", len, 16) == ["One two. ", "Three four! Five"]
+    assert split_sentence("One two. Three four, five six seven.", len, 16) == [
+        "One two. ",
+        "Three four, ",
+        "five six seven.",
+    ]
+    assert split_sentence("one two three four", len, 9) == ["one two ", "three ", "four"]
+    assert split_sentence("字字。字字、字。", len, 5) == ["字字。", "字字、字。"]
+    assert split_sentence("3.14 is 3.14", len, 100) == ["3.14 is 3.14"]
+    assert split_sentence("aaaaaaaa", len, 3) == ["aa", "aa", "aa", "aa"]
 
 
 @pytest.mark.parametrize("learned", [False, True])
 def test_a_long_line_is_translated_in_parts(tokenizer: Tokenizer, learned: bool) -> None:
-    own = translator(tokenizer, learned=learned, num_best=2)
+    own = translator(tokenizer, learned=learned, n_best=2)
     line = " ".join(TEXT[:5])
     answers = LineTranslator(own, 20)
     (answer,) = answers.translate_lines([line.encode()])
@@ -209,11 +215,11 @@ def test_a_long_line_is_translated_in_parts(tokenizer: Tokenizer, learned: bool)
     assert best.log_prob == pytest.approx(sum(found[0].log_prob for found in alone))
     record = answers.to_json(1, answer)
     assert record["parts"] == len(answer.parts)
-    num_source, num_target = len(record["source_pieces"]), len(record["target_pieces"])
+    num_source, num_target = len(record["source_subwords"]), len(record["target_subwords"])
     assert num_source == sum(len(ids) for ids in tokenizer.encode_source(answer.parts))
-    assert all(0 <= s < num_source and 0 <= t < num_target for s, t in record["piece_links"])
+    assert all(0 <= s < num_source and 0 <= t < num_target for s, t in record["subword_links"])
     assert all(0 <= s < len(line.split()) for s, _ in record["links"])
-    assert [t for _, t in record["piece_links"]] == sorted({t for _, t in record["piece_links"]})
+    assert [t for _, t in record["subword_links"]] == sorted({t for _, t in record["subword_links"]})
     if learned:
         with pytest.raises(ValueError, match="max_positions=22"):
             own.translate([line])
@@ -286,7 +292,7 @@ def test_links_stay_inside_both_texts_wherever_a_line_is_cut(
 )
 def test_scores_of_lines_in_parts(tokenizer: Tokenizer, search: dict[str, Any]) -> None:
     """They are of the kind that the parts have, and the best comes first."""
-    own = translator(tokenizer, **{"beam": 4, "num_best": 4, "max_ratio": 1.0, **search})
+    own = translator(tokenizer, **{"beam": 4, "n_best": 4, "max_ratio": 1.0, **search})
     line = " ".join(TEXT[:6]).replace("things .", "things.") + " " * 60 + "the cat"
     answers = LineTranslator(own, 20)
     (answer,) = answers.translate_lines([line.encode()])
@@ -308,13 +314,13 @@ def test_scores_of_lines_in_parts(tokenizer: Tokenizer, search: dict[str, Any]) 
 
 
 def test_records(tokenizer: Tokenizer) -> None:
-    own = translator(tokenizer, num_best=2)
+    own = translator(tokenizer, n_best=2)
     answers = LineTranslator(own, 100)
     good, blank, bad = answers.translate_lines([TEXT[0].encode(), b"  ", None])
     found = json.loads(json_line(answers.to_json(7, good)))
     assert list(found) == [
-        *("line", "source", "translation", "score", "log_prob", "cut", "parts", "n_best"),
-        *("source_pieces", "target_pieces", "links", "piece_links", "read_from"),
+        *("line", "source", "translation", "score", "log_prob", "truncated", "parts", "n_best"),
+        *("source_subwords", "target_subwords", "links", "subword_links", "alignment_source_text"),
     ]
     (ranked,) = own.n_best([TEXT[0]])
     assert found["line"] == 7
@@ -323,12 +329,12 @@ def test_records(tokenizer: Tokenizer) -> None:
     source = tokenizer.encode_source([TEXT[0]])[0]
     ((_, weights),) = own.attention_weights([source], [ranked[0].tokens])
     assert found["links"] == [list(link) for link in own.word_alignment(weights, source, ranked[0].tokens).links]
-    assert found["read_from"] == "mean of all layers and heads"
+    assert found["alignment_source_text"] == "mean of all layers and heads"
     assert answers.to_json(8, blank)["translation"] == ""
     assert "longer than a line may be" in answers.to_json(9, bad)["error"]
     plain = LineTranslator(translator(tokenizer, score="none"), 100)
     (answer,) = plain.translate_lines([b"a dog"])
-    assert plain.to_json(1, answer)["links"] is plain.to_json(1, answer)["read_from"] is None
+    assert plain.to_json(1, answer)["links"] is plain.to_json(1, answer)["alignment_source_text"] is None
     assert json_line({"a": "x\u2028y\x85z\n\u2029"}).splitlines() == ['{"a": "x\\u2028y\\u0085z\\n\\u2029"}']
 
 
@@ -345,10 +351,10 @@ def test_links_are_read_from_what_the_checkpoint_says(tokenizer: Tokenizer, shif
         reading = AlignmentSource(2, head, shift, null=False)
         own.carried = StoredAlignmentSource(reading, "hand")
         found = answers.to_json(1, answer)
-        assert found["read_from"] == str(reading)
+        assert found["alignment_source_text"] == str(reading)
         rows = weights[1, head - 1, shift:]
         best = [[int(rows[t, : len(source)].argmax()), t] for t in range(len(target))]
-        assert found["piece_links"] == best
+        assert found["subword_links"] == best
         assert found["links"] == [list(link) for link in reading.links(weights, *words)]
         seen.add(str(best))
     assert len(seen) == 2
@@ -426,7 +432,7 @@ def test_many_hostile_lines(tokenizer: Tokenizer) -> None:
 
 
 def test_mbr_and_prefixes_and_streams(tokenizer: Tokenizer) -> None:
-    own = translator(tokenizer, method="mbr", samples=8, num_best=3)
+    own = translator(tokenizer, method="mbr", samples=8, n_best=3)
     (found,) = own.n_best(["the dog"])
     assert [t.score for t in found] == sorted((t.score for t in found), reverse=True)
     assert len({t.text for t in found}) == len(found) <= 3
@@ -467,7 +473,7 @@ def test_time_is_not_spent_waiting_for_a_full_pipe(pipe: tuple[int, int]) -> Non
     """Lines that are there are taken together, as many as are asked for."""
     read, write = pipe
     os.write(write, b"a\n" * 2000)
-    lines = Lines(read)
+    lines = LineReader(read)
     begin = time.monotonic()
-    assert [len(lines.take(900)) for _ in range(3)] == [900, 900, 200]
+    assert [len(lines.read_batch(900)) for _ in range(3)] == [900, 900, 200]
     assert time.monotonic() - begin < 60

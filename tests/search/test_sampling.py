@@ -128,10 +128,10 @@ def test_a_draw_does_not_depend_on_how_many_others_there_are(seed: int) -> None:
     source, mask = source_batch([[4, 9, 6], [8]])
     few = SearchConfig(method="sample", n_best=1, max_length_ratio=0.0, max_length_offset=3, seed=seed)
     found = [[h.tokens for h in drawn] for drawn in sample(model, source, mask, few)]
-    for changes in ({"num_best": 3}, {"method": "mbr", "samples": 40}, {"num_best": 2, "max_extra": 9}):
+    for changes in ({"n_best": 3}, {"method": "mbr", "samples": 40}, {"n_best": 2, "max_extra": 9}):
         other = sample(model, source, mask, dataclasses.replace(few, **changes))
         assert [[h.tokens[:3] for h in drawn[:1]] for drawn in other] == found
-    many = sample(model, source, mask, dataclasses.replace(few, num_best=40))
+    many = sample(model, source, mask, dataclasses.replace(few, n_best=40))
     assert all(len({tuple(h.tokens) for h in drawn}) > 5 for drawn in many)
 
 

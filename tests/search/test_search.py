@@ -159,7 +159,7 @@ def check_wide(seed: int, kind: str, score: Any, config: SearchConfig) -> None:
     """A beam that holds everything finds the best of everything."""
     model, vocab = make(seed, 6, kind, score), 6
     limits = {"max_ratio": 0.0, "max_extra": 2, "min_ratio": 0.0, "min_extra": 0}
-    config = dataclasses.replace(config, beam=16, num_best=8, stop="bound", **limits)
+    config = dataclasses.replace(config, beam_size=16, n_best=8, early_stopping="bound", **limits)
     source, mask = source_batch(SOURCES[:2])
     for ids, found in zip(SOURCES[:2], translate_batch(model, source, mask, config), strict=True):
         expected = every(model, ids, vocab, config)[:8]
@@ -294,7 +294,7 @@ def test_coverage_penalty(seed: int) -> None:
 def test_no_sequence_comes_twice(seed: int) -> None:
     model = make(seed, 7, sharpness=12.0)
     source, mask = source_batch(SOURCES)
-    limits = {"max_ratio": 0.0, "max_extra": 14, "min_extra": 12, "beam": 3, "num_best": 3}
+    limits = {"max_ratio": 0.0, "max_extra": 14, "min_extra": 12, "beam": 3, "n_best": 3}
     repeated = 0
     for size in (1, 2, 3):
         free = translate_batch(model, source, mask, SearchConfig(**limits))
@@ -334,14 +334,14 @@ def test_diverse_groups(stop: str, seed: int) -> None:
         max_length_ratio=1.0,
         max_length_offset=12,
     )
-    lone = translate_batch(model, source, mask, dataclasses.replace(base, beam=2))
-    apart = translate_batch(model, source, mask, dataclasses.replace(base, groups=3, diversity=0.0))
+    lone = translate_batch(model, source, mask, dataclasses.replace(base, beam_size=2))
+    apart = translate_batch(model, source, mask, dataclasses.replace(base, diverse_groups=3, diversity_penalty=0.0))
     # without a penalty every group is the beam of its own size
     assert [[h.tokens for h in found] for found in apart] == [[h.tokens for h in found] for found in lone]
 
     def firsts(diversity: float) -> int:
         found = translate_batch(
-            model, source, mask, dataclasses.replace(base, groups=6, num_best=6, diversity=diversity)
+            model, source, mask, dataclasses.replace(base, diverse_groups=6, n_best=6, diversity_penalty=diversity)
         )
         assert all(len({tuple(h.tokens) for h in each}) == len(each) for each in found)
         return sum(len({tuple(h.tokens[:1]) for h in each}) for each in found)
@@ -362,8 +362,8 @@ def test_diverse_groups(stop: str, seed: int) -> None:
 )
 def test_lists_of_groups(pools: list[str], lists: list[str]) -> None:
     source, mask = source_batch([[4]])
-    for num_best, expected in enumerate(lists, 1):
-        config = SearchConfig(beam_size=6, diverse_groups=3, n_best=num_best)
+    for n_best, expected in enumerate(lists, 1):
+        config = SearchConfig(beam_size=6, diverse_groups=3, n_best=n_best)
         beam = BeamSearch(make(0, 9), source, mask, config)
         beam.pools = [[Hypothesis([ord(name)], -float(ord(name)), 0.0) for name in pool] for pool in pools]
         (found,) = beam.results()
@@ -386,8 +386,8 @@ def test_lists_of_groups_only_get_longer(groups: int, diversity: float, sharpnes
         max_length_offset=8,
     )
     lists = []  # by number of hypotheses, then by sentence
-    for num_best in range(1, 7):
-        beam = BeamSearch(model, source, mask, dataclasses.replace(base, num_best=num_best))
+    for n_best in range(1, 7):
+        beam = BeamSearch(model, source, mask, dataclasses.replace(base, n_best=n_best))
         while not beam.done:
             beam.step()
         lists.append(beam.results())
@@ -397,11 +397,11 @@ def test_lists_of_groups_only_get_longer(groups: int, diversity: float, sharpnes
             tops = [pool[0] for pool in beam.pools[groups * row : groups * (row + 1)]]
             assert hypotheses[0].tokens in [top.tokens for top in tops]
             assert hypotheses[0].score == pytest.approx(max(top.score for top in tops), abs=1e-9)
-            if num_best >= groups:
+            if n_best >= groups:
                 _assert_contains(hypotheses, tops)
-    for num_best, (shorter, longer) in enumerate(itertools.pairwise(lists), 1):
+    for n_best, (shorter, longer) in enumerate(itertools.pairwise(lists), 1):
         for few, many, all_there_are in zip(shorter, longer, lists[-1], strict=True):
-            assert len(few) == min(num_best, len(all_there_are))
+            assert len(few) == min(n_best, len(all_there_are))
             assert few[0].tokens == many[0].tokens
             _assert_contains(many, few)
 
@@ -545,7 +545,7 @@ def test_length_limits() -> None:
         assert all(h.truncated for h in found)
     model.output.bias.data[EOS] = 1e4  # it ends at once
     assert not any(h[0].truncated for h in translate_batch(model, source, mask, config))
-    least = dataclasses.replace(config, min_ratio=1.0, min_extra=1)
+    least = dataclasses.replace(config, min_length_ratio=1.0, min_length_offset=1)
     assert [len(h[0].tokens) for h in translate_batch(model, source, mask, least)] == [4, 2]
 
 
@@ -606,7 +606,7 @@ def test_impossible_prefixes(token: int) -> None:
     ("changes", "message"),
     [
         ({"beam": 0}, "search.beam_size=0: must be at least 1"),
-        ({"num_best": 6}, "search.n_best=6: cannot be more than search.beam_size=5"),
+        ({"n_best": 6}, "search.n_best=6: cannot be more than search.beam_size=5"),
         ({"length_penalty": -1.0}, "search.length_penalty=-1.0: must be a number of at least 0"),
         ({"max_ratio": math.inf}, "search.max_length_ratio=inf: must be a number"),
         ({"method": "beams"}, "search.method=beams: must be one of beam, sample, mbr"),
@@ -617,7 +617,7 @@ def test_impossible_prefixes(token: int) -> None:
         ({"temperature": 0.0}, "search.temperature=0.0: must be above 0"),
         ({"top_p": 0.0}, "search.top_p=0.0: must be above 0 and at most 1"),
         ({"min_ratio": 3.0}, "search.min_length_ratio=3.0, search.min_length_offset=0: cannot be more than"),
-        ({"method": "mbr", "num_best": 33}, "search.n_best=33: cannot be more than search.mbr_samples=32"),
+        ({"method": "mbr", "n_best": 33}, "search.n_best=33: cannot be more than search.mbr_samples=32"),
         ({"batch_tokens": -1}, "search.batch_tokens=-1: must be 0 or more"),
         ({"no_repeat": -1}, "search.no_repeat_ngram_size=-1: must be 0 or more"),
         ({"coverage_penalty": -0.1}, "search.coverage_penalty=-0.1: must be a number of at least 0"),

@@ -55,7 +55,7 @@ def test_models(client, runs):
     model = translator(runs, "plain").model
     assert found.models[1].parameters == sum(parameter.numel() for parameter in model.parameters())
     assert (found.models[0].source_lang, found.models[0].target_lang) == ("en", "de")
-    assert found.limits.max_lines == 50
+    assert found.limits.max_sentences == 50
 
 
 def by_command(run: Path, text: str, folder: Path) -> list[Any]:
@@ -75,10 +75,10 @@ def test_answers_are_those_of_the_command(client, runs, name, tmp_path):
     if name == "deep":
         expected = by_command(runs / name, told, tmp_path)
     else:
-        answers = LineTranslator(translator(runs, name, beam=3, num_best=2), 40)
+        answers = LineTranslator(translator(runs, name, beam=3, n_best=2), 40)
         found = answers.translate_lines([line.encode() for line in LINES])
         expected = [json.loads(json_line(answers.to_json(number, one))) for number, one in enumerate(found, 1)]
-    asked = {"model": name, "beam": 3, "num_best": 2}
+    asked = {"model": name, "beam": 3, "n_best": 2}
     by_lines = client.post("/api/translate", {**asked, "lines": LINES}).json
     by_text = client.post("/api/translate", {**asked, "text": told[: told.index("unbekannte")]}).json
     assert by_lines["sentences"][:4] == by_text["sentences"]
@@ -92,8 +92,8 @@ def test_answers_are_those_of_the_command(client, runs, name, tmp_path):
 
 
 def test_hypotheses_and_their_links(client, runs):
-    own = translator(runs, "deep", beam=4, num_best=4)
-    (sentence,) = client.post("/api/translate", {"text": LINES[0], "beam": 4, "num_best": 4}).json["sentences"]
+    own = translator(runs, "deep", beam=4, n_best=4)
+    (sentence,) = client.post("/api/translate", {"text": LINES[0], "beam": 4, "n_best": 4}).json["sentences"]
     (part,) = sentence["details"]
     (ranked,) = own.n_best([LINES[0]])
     tokenizer = own.tokenizer
@@ -115,7 +115,7 @@ def test_hypotheses_and_their_links(client, runs):
 
 def test_options_change_what_is_found(client, runs):
     lines = LINES[:1] + LINES[3:5]
-    for given in ({"beam": 1}, {"beam": 6, "num_best": 3}, {"beam": 4, "length_penalty": 0.0}):
+    for given in ({"beam": 1}, {"beam": 6, "n_best": 3}, {"beam": 4, "length_penalty": 0.0}):
         found = client.post("/api/translate", {"model": "plain", "lines": lines, **given}).json["sentences"]
         ranked = translator(runs, "plain", **given).n_best(lines)
         for one, expected in zip(found, ranked, strict=True):
@@ -134,8 +134,8 @@ def test_attention_is_one_forced_pass(client, runs, name):
     ((_, weights),) = own.attention_weights(own.tokenizer.encode_source([LINES[3]]), [hypothesis["tokens"]])
     np.testing.assert_allclose(found.weights, weights, atol=6e-6)
     assert (found.layers, found.heads) == (list(range(1, len(weights) + 1)), list(range(1, len(weights[0]) + 1)))
-    assert found.source_pieces == [*part["pieces"], "</s>"]
-    assert found.target_pieces == [*hypothesis["pieces"], "</s>"]
+    assert found.source_subwords == [*part["pieces"], "</s>"]
+    assert found.target_subwords == [*hypothesis["pieces"], "</s>"]
     assert found.source_words == [*part["words"], -1]
     assert found.target_words == [*hypothesis["words"], -1]
     for layer in range(len(weights) + 1):
@@ -146,14 +146,14 @@ def test_attention_is_one_forced_pass(client, runs, name):
             np.testing.assert_allclose(np.array(one["weights"])[0, 0], kept.mean((0, 1)), atol=6e-6)
             assert (one["layers"], one["heads"]) == ([layer], [head])
     own_text = client.post("/api/attention", {"model": name, "source": LINES[3], "target": "SEVEN DOGS"}).json
-    assert own_text["target_pieces"][:-1] == own.tokenizer.target_subwords(
+    assert own_text["target_subwords"][:-1] == own.tokenizer.target_subwords(
         own.tokenizer.encode_target(["SEVEN DOGS"])[0]
     )
 
 
 @pytest.mark.parametrize("name", ["deep", "none"])
 def test_a_stream_grows_and_ends_with_the_answer(client, name):
-    asked = {"model": name, "lines": LINES[:4], "num_best": 2}
+    asked = {"model": name, "lines": LINES[:4], "n_best": 2}
     lines = [StreamEvent.model_validate_json(line) for line in client.post("/api/stream", asked).body.splitlines()]
     whole = client.post("/api/translate", asked).json
     assert json.loads(lines[-1].model_dump_json())["result"] == TranslateResponse.model_validate(whole).model_dump(
@@ -170,7 +170,7 @@ def test_the_schema_names_every_address_and_field(client):
     schema = client.get("/openapi.json").json
     assert set(schema["paths"]) == {"/api/models", "/api/translate", "/api/stream", "/api/attention"}
     fields = schema["components"]["schemas"]["TranslateRequest"]["properties"]
-    assert set(fields) == {"model", "text", "lines", "beam", "num_best", "length_penalty"}
+    assert set(fields) == {"model", "text", "lines", "beam", "n_best", "length_penalty"}
     for name in ("/docs", "/redoc"):
         assert client.get(name).status == 404
 

@@ -47,10 +47,10 @@ def alive(client) -> bool:
         ("translate", {"text": "a", "beam": 10**30}, 422, "beam="),
         ("translate", {"text": "a", "beam": "5"}, 422, "valid integer"),
         ("translate", {"text": "a", "beam": True}, 422, "valid integer"),
-        ("translate", {"text": "a", "beam": 2, "num_best": 3}, 422, "num_best=3: cannot be more than beam=2"),
+        ("translate", {"text": "a", "beam": 2, "n_best": 3}, 422, "n_best=3: cannot be more than beam=2"),
         ("translate", {"text": "a", "length_penalty": -1}, 422, "length_penalty=-1"),
         ("translate", {"text": "a", "length_penalty": float("nan")}, 422, "length_penalty"),
-        ("translate", {"text": "a\n" * 51}, 413, "51 sentences are more than 50 (max_lines)"),
+        ("translate", {"text": "a\n" * 51}, 413, "51 sentences are more than 50 (max_sentences)"),
         ("translate", {"lines": ["a", "a" * 2001]}, 413, "lines.1: 2,001 characters are more than 2,000"),
         ("translate", ["text"], 422, "the body"),
         ("stream", {"text": "a", "beam": 21}, 422, "max_beam"),
@@ -163,11 +163,11 @@ def test_a_request_of_too_many_bytes(serve):
 
 
 def test_limits_are_options(serve):
-    client = serve("plain", "deep", max_lines=2, max_characters=10, max_beam=3, max_weights=40)
-    assert client.get("/api/models").json["limits"]["max_lines"] == 2
-    assert "(max_lines)" in client.post("/api/translate", {"lines": ["a"] * 3}).error
-    assert "(max_characters)" in client.post("/api/stream", {"lines": ["a" * 11]}).error
-    assert "(max_characters)" in client.post("/api/attention", {"source": "a", "target": "a" * 11}).error
+    client = serve("plain", "deep", max_sentences=2, max_sentence_chars=10, max_beam=3, max_weights=40)
+    assert client.get("/api/models").json["limits"]["max_sentences"] == 2
+    assert "(max_sentences)" in client.post("/api/translate", {"lines": ["a"] * 3}).error
+    assert "(max_sentence_chars)" in client.post("/api/stream", {"lines": ["a" * 11]}).error
+    assert "(max_sentence_chars)" in client.post("/api/attention", {"source": "a", "target": "a" * 11}).error
     assert "(max_beam)" in client.post("/api/translate", {"text": "a", "beam": 4}).error
     asked = {"model": "deep", "source": "red dogs", "tokens": [5, 6, 7, 8]}
     assert "weights are more than one answer may hold (40)" in client.post("/api/attention", asked).error
@@ -175,19 +175,19 @@ def test_limits_are_options(serve):
 
 
 def test_the_time_of_a_request(serve, slow):
-    client = serve("deep", change=slow, max_seconds=1.0)
+    client = serve("deep", change=slow, timeout=1.0)
     begun = time.monotonic()
     reply = client.post("/api/translate", {"lines": ["the old man reads a book"] * 50})
     assert reply.status == 504
-    assert "1 s (max_seconds)" in reply.error
+    assert "1 s (timeout)" in reply.error
     assert time.monotonic() - begun < 30  # of its 50 lines it has not done one
     lines = client.post("/api/stream", {"lines": ["the old man reads a book"] * 50}).body.splitlines()
     assert "text" in json.loads(lines[0])
-    assert "(max_seconds)" in json.loads(lines[-1])["error"]
+    assert "(timeout)" in json.loads(lines[-1])["error"]
 
 
 def test_who_waits_when_the_server_is_stopped(serve, slow, caplog):
-    client = serve("deep", change=slow, max_seconds=60.0)
+    client = serve("deep", change=slow, timeout=60.0)
     long = {"lines": ["the old man reads a book"] * 50}
     with ThreadPoolExecutor(3) as pool:
         told = [pool.submit(client.post, f"/api/{path}", long) for path in ("translate", "translate", "stream")]
@@ -218,7 +218,7 @@ def answer(one: socket.socket) -> bytes:
 
 def test_a_request_that_comes_slowly_when_the_server_is_stopped(serve, monkeypatch, caplog):
     monkeypatch.setattr(server, "GRACE_SECONDS", 0.5)
-    client = serve("plain", max_seconds=60.0)
+    client = serve("plain", timeout=60.0)
     slow = begun(client)
     assert alive(client)
     client.stop()
@@ -248,7 +248,7 @@ def test_a_step_that_takes_long_when_the_server_is_stopped(serve, monkeypatch, c
         model.step = lambda *arguments, **named: [time.sleep(4), step(*arguments, **named)][1]
 
     monkeypatch.setattr(server, "GRACE_SECONDS", 0.5)
-    client = serve("deep", change=change, max_seconds=60.0)
+    client = serve("deep", change=change, timeout=60.0)
     with ThreadPoolExecutor(3) as pool:
         told = [pool.submit(client.post, f"/api/{path}", {"text": "the old man"}) for path in ("translate", "stream")]
         assert wait_for(lambda: any(job.turn.running() for job in list(client.jobs)) and len(client.jobs) == 2)
@@ -317,7 +317,7 @@ def test_sampling_ends_with_its_time(serve, monkeypatch, where):
     if where == "comparisons":
         chrf = mbr.UTILITIES["chrf"]()
         monkeypatch.setitem(mbr.UTILITIES, "chrf", lambda: lambda *texts: slowly(chrf, *texts))
-    client = serve("deep", change=change, max_seconds=2.0)
+    client = serve("deep", change=change, timeout=2.0)
     reply = client.post("/api/translate", {"text": "the old man"})
     assert reply.status == 504
     assert wait_for(lambda: not client.jobs, 5)
@@ -326,7 +326,7 @@ def test_sampling_ends_with_its_time(serve, monkeypatch, where):
 
 def test_too_many_requests_at_once(serve, monkeypatch):
     monkeypatch.setattr(security, "MOST_REQUESTS", 5)
-    client = serve("plain", max_seconds=60.0)
+    client = serve("plain", timeout=60.0)
     idle = [socket.create_connection(("127.0.0.1", client.port), timeout=30) for _ in range(20)]
     waiting = [begun(client) for _ in range(5)]
     assert wait_for(lambda: client.get("/api/models").status == 503)
@@ -340,7 +340,7 @@ def test_too_many_requests_at_once(serve, monkeypatch):
 
 def test_too_many_connections(serve, monkeypatch):
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 20)
-    client = serve("plain", max_seconds=60.0)
+    client = serve("plain", timeout=60.0)
     idle = [socket.create_connection(("127.0.0.1", client.port), timeout=30) for _ in range(19)]
     assert alive(client)
     last = [socket.create_connection(("127.0.0.1", client.port), timeout=30) for _ in range(3)]
@@ -359,7 +359,7 @@ def client_is_let_in(client) -> bool:
 
 
 def test_many_at_once_are_answered_or_sent_away(serve, slow):
-    client = serve("plain", change=slow, max_waiting=3, max_seconds=60.0)
+    client = serve("plain", change=slow, queue_size=3, timeout=60.0)
     with ThreadPoolExecutor(20) as pool:
         replies = list(pool.map(lambda _: client.post("/api/translate", GOOD | {"beam": 1}), range(20)))
     assert sorted({reply.status for reply in replies}) == [200, 503]
@@ -372,7 +372,7 @@ def test_many_at_once_are_answered_or_sent_away(serve, slow):
 
 
 def test_a_hundred_clients_get_their_own_answers(serve):
-    client = serve("plain", max_waiting=100)
+    client = serve("plain", queue_size=100)
     lines = [f"{'red ' * (number % 7)}dogs {number}" for number in range(100)]
     alone = [client.post("/api/translate", {"text": line, "beam": 1}).json for line in lines[:5]]
     with ThreadPoolExecutor(100) as pool:
@@ -383,7 +383,7 @@ def test_a_hundred_clients_get_their_own_answers(serve):
 
 
 def test_who_leaves_holds_nobody_up(serve, slow):
-    client = serve("deep", change=slow, max_waiting=0, max_seconds=60.0)
+    client = serve("deep", change=slow, queue_size=0, timeout=60.0)
     for path in ("translate", "stream"):
         body = json.dumps({"lines": ["the old man reads a book"] * 50}).encode()
         raw = socket.create_connection(("127.0.0.1", client.port), timeout=30)
@@ -405,7 +405,7 @@ def wait_for(condition, seconds: float = 40.0) -> bool:
 
 
 def test_who_is_slow_holds_nobody_up_and_is_cut_off(serve):
-    client = serve("plain", max_seconds=2.0)
+    client = serve("plain", timeout=2.0)
     head = (
         b"POST /api/translate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
     )
@@ -470,7 +470,7 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("port=70000", "port=70000: must be 0 (a free one) to 65535"),
         ("max_sentences=0", "max_sentences=0: must be at least 1"),
         ("timeout=0", "timeout=0.0: must be a number above 0"),
-        ("max_waiting=-1", "max_waiting=-1: must be 0 or more"),
+        ("queue_size=-1", "queue_size=-1: must be 0 or more"),
         ("host=203.0.113.7", "host=203.0.113.7 port=8000: Cannot assign requested address"),
         ("host=no.such.host.invalid", "host=no.such.host.invalid port=8000: "),
         ("serch.beam=2", "did you mean search.beam_size?"),

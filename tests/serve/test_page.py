@@ -59,7 +59,7 @@ def shades(column) -> np.ndarray:
 
 def attention(client, name, text=TEXT, rank=0, beam=5, num=3):
     """The API's numbers for a hypothesis: (L, H, T, S)."""
-    asked = {"model": name, "text": text, "beam": beam, "num_best": num}
+    asked = {"model": name, "text": text, "beam": beam, "n_best": num}
     (sentence,) = client.post("/api/translate", asked).json["sentences"]
     (part,) = sentence["details"]
     tokens = part["hypotheses"][rank]["tokens"]
@@ -71,7 +71,7 @@ def test_a_sentence_is_translated_and_its_heads_are_looked_at(show, client):
     page = show(client)
     column = model(page, "deep")
     translate(page)
-    asked = {"model": "deep", "text": TEXT, "beam": 5, "num_best": 3}
+    asked = {"model": "deep", "text": TEXT, "beam": 5, "n_best": 3}
     (sentence,) = client.post("/api/translate", asked).json["sentences"]
     assert column.locator(".translation").inner_text() == sentence["translation"]
     assert column.locator(".translation").get_attribute("aria-busy") == "false"
@@ -231,11 +231,11 @@ def test_nothing_is_wider_than_the_window(show, client, width, scheme):
 
 
 def test_errors_are_shown_and_go_away(show, serve):
-    page = show(serve("plain", max_characters=50))
+    page = show(serve("plain", max_sentence_chars=50))
     page.fill("#text", "red " * 30)
     page.click("#translate")
     page.locator(".error:visible").wait_for()
-    assert "(max_characters)" in page.inner_text(".error")
+    assert "(max_sentence_chars)" in page.inner_text(".error")
     translate(page, "red dogs")
     assert not page.is_visible(".error")
     page.fill("#text", "  ")

@@ -18,11 +18,11 @@ from torch import nn
 
 from nmt import checkpoint
 from nmt.cli.configs import Config
-from nmt.cli.run_directory import check_continuation
+from nmt.cli.continuation import check_continuation
 from nmt.config import to_dict
 from nmt.models import Seq2Seq
 from nmt.runtime import files
-from nmt.runtime.files import Lines, locked, remove_leftovers
+from nmt.runtime.files import JsonlLog, directory_lock, remove_stale_temp_files
 from nmt.training import logger
 from nmt.training.checkpointing import CheckpointConfig, CheckpointManager, TrainingObjects, TrainProgress
 from nmt.training.optim import OptimConfig, ReduceOnPlateau
@@ -417,7 +417,7 @@ def test_lines_survive_a_full_disk(small_disk: Path, said: pytest.LogCaptureFixt
     path = small_disk / "metrics.jsonl"
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"x" * 40_000)
-    lines = Lines(path, ["first"])
+    lines = JsonlLog(path, ["first"])
     written = ["first", *(f"{number} {'-' * 1000}" for number in range(60))]
     for line in written[1:]:
         lines.write(line)
@@ -451,7 +451,7 @@ def test_a_row_of_a_mean_that_is_made_again_is_not_doubled(tmp_path: Path) -> No
         with logger.RunLogger(tmp_path, ["loss", "nll"], 5, 5, 0, 10) as log:
             log.log_averaged_validation(5, outcome, [3, 5], is_best=True)
             log.sync()
-    rows = [{"update": 5, "mean_of": [3, 5], "mean_loss": 1.0, "mean_bleu": 2.0}]
+    rows = [{"update": 5, "averaged_of": [3, 5], "mean_loss": 1.0, "mean_bleu": 2.0}]
     assert logger.read_metrics(tmp_path / "metrics.jsonl") == rows
     with logger.RunLogger(tmp_path, ["loss", "nll"], 5, 5, 5, 10):
         pass
@@ -459,14 +459,14 @@ def test_a_row_of_a_mean_that_is_made_again_is_not_doubled(tmp_path: Path) -> No
 
 
 def test_a_folder_belongs_to_one_process(tmp_path: Path) -> None:
-    with locked(tmp_path / "run"):
+    with directory_lock(tmp_path / "run"):
         assert (tmp_path / "run/.lock").exists()
         with pytest.raises(
             BlockingIOError, match=rf"run: another process trains there \(process {os.getpid()} on .*name="
         ):
-            locked(tmp_path / "run").__enter__()
+            directory_lock(tmp_path / "run").__enter__()
     assert list((tmp_path / "run").iterdir()) == []
-    with locked(tmp_path / "run"):
+    with directory_lock(tmp_path / "run"):
         pass
 
 
@@ -478,7 +478,7 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "run"], env=environment, check=False)
     assert done.returncode == 9
     assert (tmp_path / "run/.lock").exists()
-    with locked(tmp_path / "run"):
+    with directory_lock(tmp_path / "run"):
         pass
     assert list((tmp_path / "run").iterdir()) == []
 
@@ -490,26 +490,26 @@ def test_a_disk_without_locks_is_used_with_a_warning(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", no_locks)
-    with locked(tmp_path / "run"):
+    with directory_lock(tmp_path / "run"):
         assert "run cannot be locked (No locks available): make sure that no second run uses it" in said.text
     assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_leftovers_of_dead_processes_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = files.neighbour(tmp_path / "mine.pt")
+    mine = files.temp_path(tmp_path / "mine.pt")
     monkeypatch.setattr(os, "getpid", lambda: 2**22 + 1)  # above what Linux gives
-    dead, folder = files.neighbour(tmp_path / "dead.pt"), files.neighbour(tmp_path / "folder")
+    dead, folder = files.temp_path(tmp_path / "dead.pt"), files.temp_path(tmp_path / "folder")
     monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
-    elsewhere = files.neighbour(tmp_path / "elsewhere.pt")
+    elsewhere = files.temp_path(tmp_path / "elsewhere.pt")
     monkeypatch.undo()
     folder.mkdir()
     for path in (mine, dead, elsewhere, folder / "inside", tmp_path / "users.tmp", tmp_path / ".users.tmp"):
         path.write_bytes(b"")
-    remove_leftovers(tmp_path)
+    remove_stale_temp_files(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {mine.name, elsewhere.name, "users.tmp", ".users.tmp"}
-    remove_leftovers(tmp_path, mine=True)
+    remove_stale_temp_files(tmp_path, mine=True)
     assert {path.name for path in tmp_path.iterdir()} == {"users.tmp", ".users.tmp"}
-    remove_leftovers(tmp_path / "nowhere")
+    remove_stale_temp_files(tmp_path / "nowhere")
 
 
 def test_what_is_kept_is_an_option_of_training() -> None:

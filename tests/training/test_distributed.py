@@ -15,9 +15,9 @@ import torch
 import nmt
 from nmt import checkpoint, train
 from nmt.cli.compose import Config, run_command
-from nmt.training.distributed import Ranks, join
+from nmt.training.distributed import DistributedContext, init_distributed
 from nmt.training.launcher import _cause
-from nmt.training.signals import StopSignal
+from nmt.training.signals import GracefulShutdown
 
 ROOT = str(Path(nmt.__file__).parent.parent)
 UPDATES = 20
@@ -250,29 +250,29 @@ def test_another_number_of_devices_than_was_started_is_a_mistake(monkeypatch: py
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=r"train.devices=4: the launcher started 2 processes; leave train.devices out"):
-        join(4, "cpu")
+        init_distributed(4, "cpu")
     with pytest.raises(ValueError, match=r"train.devices=2: this machine has \d CUDA devices"):
-        join(2, "cuda")
+        init_distributed(2, "cuda")
     with pytest.raises(ValueError, match=r"device=cuda:1: each of 2 processes has a device of its own"):
-        Ranks(1, 2, 1, 2).device(torch.device("cuda:1"))
+        DistributedContext(1, 2, 1, 2).device(torch.device("cuda:1"))
 
 
 def test_ranks_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    assert [Ranks(0, size, 0, size).threads(0) for size in (1, 2, 3, 16)] == [0, 4, 2, 1]
-    assert Ranks(0, 2, 0, 2).threads(3) == 3
+    assert [DistributedContext(0, size, 0, size).threads(0) for size in (1, 2, 3, 16)] == [0, 4, 2, 1]
+    assert DistributedContext(0, 2, 0, 2).threads(3) == 3
 
 
 def test_a_signal_that_a_launcher_repeats_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    with StopSignal(several=True) as stop:
+    with GracefulShutdown(several=True) as stop:
         signal.raise_signal(signal.SIGINT)
         now[0] += 1
         signal.raise_signal(signal.SIGINT)
         assert stop.received == signal.SIGINT
         assert not stop.requested  # before the other ranks know
-        stop.agree(stop.received)
+        stop.synchronize(stop.received)
         assert stop.requested
         now[0] += 10
         with pytest.raises(KeyboardInterrupt):

@@ -24,7 +24,7 @@ import torch
 import nmt
 from nmt import checkpoint, train
 from nmt.cli.compose import Config, run_command
-from nmt.runtime.files import locked
+from nmt.runtime.files import directory_lock
 from nmt.training import logger
 
 UPDATES = 30
@@ -100,7 +100,7 @@ def same(found: Path, expected: Path) -> None:
     ]
     assert rows[0] == rows[1]
     names = [sorted(path.name for path in (run / "checkpoints").iterdir()) for run in (found, expected)]
-    assert [name for name in names[0] if not name.endswith(".damaged")] == names[1]
+    assert [name for name in names[0] if not name.endswith(".corrupt")] == names[1]
     for name in names[1]:
         same_tensors(*(checkpoint.load(run / "checkpoints" / name) for run in (found, expected)), f"{name}:")
     for name in ("hypotheses.txt", "scores.json"):
@@ -254,7 +254,7 @@ def test_a_clock_that_jumps(work: Path, whole: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_two_runs_in_one_directory(work: Path) -> None:
-    with locked(work / "runs/run"):
+    with directory_lock(work / "runs/run"):
         refused(work, "runs/run: another process trains there (process ", "name=")
 
 

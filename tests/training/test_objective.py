@@ -44,7 +44,7 @@ from nmt.training.logger import MACHINE_DEPENDENT_KEYS
 from nmt.training.losses import alignment_loss, cross_entropy
 from nmt.training.objective import LossConfig, TrainingObjective, apply_word_dropout
 from nmt.training.optim import OptimConfig
-from nmt.training.signals import StopSignal
+from nmt.training.signals import GracefulShutdown
 from nmt.training.trainer import TrainConfig, Trainer
 from nmt.training.validation import Validator
 
@@ -272,7 +272,7 @@ def test_r_drop_guides_both_passes() -> None:
 def test_a_step_without_its_attention_has_nothing_of_its_loss(options: dict[str, float], r_drop: float) -> None:
     """Layer drop may leave only layers that do not attend to the source."""
     config = small_transformer(layers=[{"score": "none"}, {"score": "dot"}])
-    model, batch = model_of(dataclasses.replace(config, layer_drop=0.3)), linked_batch()
+    model, batch = model_of(dataclasses.replace(config, layerdrop=0.3)), linked_batch()
     objective = TrainingObjective(LossConfig(r_drop_alpha=r_drop, **options))
     plain = TrainingObjective(LossConfig(r_drop_alpha=r_drop))
     num_without = 0
@@ -391,7 +391,7 @@ def make(data: DataConfig, corpus: EncodedCorpus, tokenizer: Tokenizer, tmp_path
     return make
 
 
-class StopAfter(StopSignal):
+class StopAfter(GracefulShutdown):
     """Asks for a stop once `updates` have been made."""
 
     def __init__(self, updates: int, trainer: Trainer) -> None:
@@ -510,7 +510,7 @@ def test_impossible_values_are_refused(options: dict[str, Any], message: str) ->
         (small_transformer(layers=[{"score": "none"}, {}]), {"guided_layer": 2}, r"guided_layer=2: .* has 1 layer;"),
         (small_rnn(score="none"), {}, r"train\.guided_alignment=1: needs a model with attention"),
         (
-            dataclasses.replace(small_transformer(), layer_drop=0.1),
+            dataclasses.replace(small_transformer(), layerdrop=0.1),
             {"guided_layer": 1},
             r"train\.guided_layer=1: model\.layer_drop=0\.1 leaves out layers",
         ),

@@ -7,14 +7,14 @@ import threading
 
 import pytest
 
-from nmt.cli.help import report_errors
-from nmt.training.signals import PassedOn
+from nmt.runtime.errors import report_errors
+from nmt.training.signals import SignalForwarder
 
 
 def test_signals_are_passed_on_while_the_context_lasts() -> None:
     sent: list[int] = []
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with PassedOn(sent.append) as signals:
+    with SignalForwarder(sent.append) as signals:
         assert signals.received == 0
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGINT):
             os.kill(os.getpid(), number)
@@ -28,7 +28,7 @@ def test_a_thread_takes_no_signals() -> None:
 
     def enter() -> None:
         try:
-            with PassedOn(lambda number: None):
+            with SignalForwarder(lambda number: None):
                 pass
         except BaseException as error:
             failed.append(error)

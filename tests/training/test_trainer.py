@@ -41,7 +41,7 @@ from nmt.runtime.process import setup_process
 from nmt.search import SearchConfig
 from nmt.training import logger
 from nmt.training.optim import OptimConfig
-from nmt.training.signals import StopSignal
+from nmt.training.signals import GracefulShutdown
 from nmt.training.trainer import TrainConfig, Trainer
 from nmt.training.validation import NUM_MEASURED, Validator
 
@@ -51,7 +51,7 @@ CONFIG = TrainConfig(
 )
 
 
-class StopAfter(StopSignal):
+class StopAfter(GracefulShutdown):
     """Asks for a stop once `updates` have been made, as a signal would."""
 
     def __init__(self, updates: int) -> None:
@@ -117,9 +117,9 @@ def make(data: DataConfig, tmp_path: Path) -> Make:
     return make
 
 
-def fit(trainer: Trainer, stop: StopSignal | None = None) -> Trainer:
+def fit(trainer: Trainer, stop: GracefulShutdown | None = None) -> Trainer:
     trainer.directory.mkdir(parents=True, exist_ok=True)
-    stop = stop or StopSignal()
+    stop = stop or GracefulShutdown()
     if isinstance(stop, StopAfter):
         stop.trainer = trainer
     trainer.fit(stop)
@@ -240,7 +240,7 @@ def test_a_validation_that_was_cut_short_is_made_up_for_before_anything_else(
     """By a stop, `times` times over: the run may end with that validation, and else makes no update before it."""
 
     def never_better(trainer: Trainer, *, cut: bool = False) -> Trainer:
-        def validation(model: Any, records: Any, update: int, precision: str, stop: StopSignal) -> Any:
+        def validation(model: Any, records: Any, update: int, precision: str, stop: GracefulShutdown) -> Any:
             if cut and update == 8:
                 stop.received = signal.SIGTERM
                 return None
@@ -424,7 +424,7 @@ def test_skipped_updates_are_counted_and_do_no_harm(make: Make) -> None:
     assert all(tensor.isfinite().all() for tensor in whole.model.state_dict().values())
     logged = {row["update"]: row for row in rows(whole) if "loss" in row}
     assert {update: row["updates_skipped"] for update, row in logged.items()} == {5: 1, 10: 3}
-    assert whole.anomaly_counts() == {"updates_skipped": 3, "rollbacks": 0, "batches_split": 0}
+    assert whole.anomaly_counts() == {"updates_skipped": 3, "rollbacks": 0, "oom_splits": 0}
     for update in (4, 7):
         fit(poisoned(make("pieces"), [3, 7, 8]), StopAfter(update))
     pieces = fit(poisoned(make("pieces"), [3, 7, 8]))
@@ -515,7 +515,7 @@ def test_batches_that_do_not_fit_are_split(
     (row,) = [row for row in rows(split) if "loss" in row]
     # A set: a logger that does not propagate is listened to twice once it does.
     told = [record for record in set(caplog.records) if "computed in two halves" in record.getMessage()]
-    assert row["batches_split"] == split.progress.oom_splits == len(told) > 5
+    assert row["oom_splits"] == split.progress.oom_splits == len(told) > 5
     assert row["loss"] == pytest.approx(next(row["loss"] for row in rows(whole) if "loss" in row), abs=1e-5)
 
 
@@ -642,8 +642,8 @@ def test_quantities_are_recorded_at_validations(make: Make) -> None:
     fit(trainer)
     expected = {"decoder.one.gate": [0.5, 1.0], "decoder.oneness.gate": [0.5]}
     assert trainer.model.learned_scalars() == expected
-    assert [row["quantities"] for row in rows(trainer) if "valid_loss" in row] == [expected] * 2
-    assert not any("quantities" in row for row in rows(trainer) if "loss" in row)
+    assert [row["learned_scalars"] for row in rows(trainer) if "valid_loss" in row] == [expected] * 2
+    assert not any("learned_scalars" in row for row in rows(trainer) if "loss" in row)
     events = EventAccumulator(str(trainer.directory / "tensorboard"))
     events.Reload()
     scalars = {f"quantities/{name}/{head}" for name, head in (("decoder.one.gate", 1), ("decoder.one.gate", 2))}
@@ -678,7 +678,7 @@ def test_tensorboard_gets_scalars_texts_and_pictures(make: Make) -> None:
     assert validation is not None
     some = validation.pairs[:NUM_MEASURED]
     for one in next(Aligner(validation.translator, AlignmentConfig(), AlignmentSource()).align(some)):
-        collector.add(one.weights, one.source_pieces, one.source)
+        collector.add(one.weights, one.source_subwords, one.source)
     result = collector.result()
     assert result is not None
     last = [row for row in rows(trainer) if "attention" in row][-1]

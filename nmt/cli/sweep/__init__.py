@@ -1,8 +1,8 @@
 """Sweeps: many runs by one command, which skips the finished ones and lists those that fail."""
 
-from nmt.cli.sweep.grid import Argument, plan
-from nmt.cli.sweep.jobs import Job, SweepOptions
-from nmt.cli.sweep.process_launcher import follow_parent
-from nmt.cli.sweep.runner import run
+from nmt.cli.sweep.grid import SweepOverride, expand_grid
+from nmt.cli.sweep.jobs import SweepJob, SweepOptions
+from nmt.cli.sweep.process_launcher import exit_with_parent
+from nmt.cli.sweep.runner import run_sweep
 
-__all__ = ["Argument", "Job", "SweepOptions", "follow_parent", "plan", "run"]
+__all__ = ["SweepJob", "SweepOptions", "SweepOverride", "exit_with_parent", "expand_grid", "run_sweep"]

@@ -8,18 +8,18 @@ import yaml  # type: ignore[import-untyped]
 from nmt import checkpoint
 from nmt.attention import NONE
 from nmt.cli.configs import Config
-from nmt.cli.run_directory import data_fingerprints, has_prefix, retention_only_options
+from nmt.cli.continuation import data_fingerprints, has_prefix, retention_only_options
 from nmt.config import flatten, to_dict
 from nmt.data import extra_test_sets
 from nmt.evaluation.results import has_test_set
 from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import AUTO
 
-MACHINE = ("runs", "device", "threads", "data.cache_dir", "train.devices", "train.log_every")
-"""Options that do not change the result of a run, like those of `only_kept`."""
+MACHINE_OPTIONS = ("runs", "device", "num_threads", "data.cache_dir", "train.devices", "train.log_every")
+"""Options that do not change the result of a run, like those of `retention_only_options`."""
 
 
-def is_finished(config: Config) -> bool:
+def is_complete(config: Config) -> bool:
     """Return whether nothing is left to do: same options, complete reports, nothing left to train, same text."""
     directory = Path(config.runs) / str(config.name)
     first = directory / "report" if has_test_set(config.data) else directory
@@ -34,7 +34,7 @@ def is_finished(config: Config) -> bool:
         return False
     if last is None or last.path.name != "last.pt" or not (directory / "checkpoints/best.pt").is_file():
         return False
-    position = TrainProgress(**last.content["position"])
+    position = TrainProgress.from_dict(last.content["position"])
     if not config.train.stop_reason(position) or position.last_validated != position.update:
         return False
     if config.train.average_checkpoints != "none" and position.last_averaged != position.update:
@@ -56,7 +56,7 @@ def _is_of(config: Config, path: Path) -> bool:
     except (ValueError, yaml.YAMLError, AttributeError):
         return False
     then, now = flatten(to_dict(stored)), flatten(to_dict(config))
-    set_by_the_run = [*MACHINE, *retention_only_options(config)]
+    set_by_the_run = [*MACHINE_OPTIONS, *retention_only_options(config)]
     if config.model.match != NONE:
         set_by_the_run.append(f"model.{config.model.match_width}")
     if config.train.batch_tokens == AUTO:

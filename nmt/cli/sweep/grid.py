@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from nmt.cli.config_groups import load_sweep
 from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig
-from nmt.cli.help import error_message
 from nmt.cli.run_directory import job_name, job_output, result_folder
-from nmt.cli.sweep.jobs import FAILED, Job, SweepOptions
+from nmt.cli.sweep.jobs import FAILED, SweepJob, SweepOptions
 from nmt.config import coerce, describe_type, leaves
+from nmt.runtime.errors import error_message
 
 
-class Argument(NamedTuple):
+class SweepOverride(NamedTuple):
     """One argument of the command line: what stands before and after "=", as it was typed.
 
     value: what that means. values: when there are several, each as `option=value`; else None.
@@ -26,7 +26,9 @@ class Argument(NamedTuple):
     values: list[str] | None
 
 
-def plan(arguments: Sequence[Argument], ready: Callable[[list[str]], Any]) -> tuple[SweepOptions, list[Job]]:
+def expand_grid(
+    arguments: Sequence[SweepOverride], ready: Callable[[list[str]], Any]
+) -> tuple[SweepOptions, list[SweepJob]]:
     """Return the options of the sweep itself, and its runs: every combination of the values given, each once.
 
     Args:
@@ -39,10 +41,10 @@ def plan(arguments: Sequence[Argument], ready: Callable[[list[str]], Any]) -> tu
     """
     known = leaves(SweepOptions())
     sweep_options = _options([argument for argument in arguments if argument.key in known])
-    swept: dict[Job, list[str]] = {}
-    jobs: dict[tuple[str, ...], Job] = {}
+    swept: dict[SweepJob, list[str]] = {}
+    jobs: dict[tuple[str, ...], SweepJob] = {}
     for common, own in _combinations([a for a in arguments if a.key not in known], sweep_options.sweep):
-        job = Job(0, 0, shlex.join(own), [*common, *own])
+        job = SweepJob(0, 0, shlex.join(own), [*common, *own])
         try:
             job.config = ready(job.arguments)
             if isinstance(job.config, Config):
@@ -56,7 +58,7 @@ def plan(arguments: Sequence[Argument], ready: Callable[[list[str]], Any]) -> tu
     return sweep_options, list(jobs.values())
 
 
-def _combinations(arguments: Sequence[Argument], sweeps: Sequence[str]) -> list[tuple[list[str], list[str]]]:
+def _combinations(arguments: Sequence[SweepOverride], sweeps: Sequence[str]) -> list[tuple[list[str], list[str]]]:
     """Return for every run the arguments common to all and its own; those of named sweeps change slowest.
 
     Of an option that is given twice the last one counts, as it does without -m.
@@ -83,9 +85,9 @@ def _combinations(arguments: Sequence[Argument], sweeps: Sequence[str]) -> list[
     return [(common, [text for point in points for text in point]) for points in itertools.product(*axes)]
 
 
-def _set_apart(swept: Mapping[Job, list[str]]) -> None:
+def _set_apart(swept: Mapping[SweepJob, list[str]]) -> None:
     """Give each evaluation, alignment and export a folder of its own."""
-    places: dict[Path, list[Job]] = {}
+    places: dict[Path, list[SweepJob]] = {}
     for job in swept:
         if isinstance(job.config, EvaluateConfig | AlignConfig | ExportConfig) and job.status != FAILED:
             try:
@@ -98,7 +100,7 @@ def _set_apart(swept: Mapping[Job, list[str]]) -> None:
             _set(job, job_output(place, swept[job], others, given=bool(job.config.output)))
 
 
-def _set(job: Job, items: Sequence[str]) -> None:
+def _set(job: SweepJob, items: Sequence[str]) -> None:
     """Set options of a job, in its arguments and its configuration."""
     for item in items:
         option, _, value = item.partition("=")
@@ -106,7 +108,7 @@ def _set(job: Job, items: Sequence[str]) -> None:
         setattr(job.config, option, value.strip("'"))
 
 
-def _options(arguments: Sequence[Argument]) -> SweepOptions:
+def _options(arguments: Sequence[SweepOverride]) -> SweepOptions:
     sweep_options = SweepOptions()
     hints = leaves(sweep_options)
     for argument in arguments:

@@ -42,7 +42,7 @@ class SweepOptions:
 
 
 @dataclass(eq=False)
-class Job:
+class SweepJob:
     """One run of a sweep.
 
     shown: what differs from the other runs. arguments: all of them, as the command gets them. config: what they say;

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from nmt.cli.sweep.jobs import DONE, FAILED, RUNNING, Job, SweepOptions
-from nmt.cli.sweep.progress import Progress
-from nmt.training.distributed import cores
+from nmt.cli.sweep.jobs import DONE, FAILED, RUNNING, SweepJob, SweepOptions
+from nmt.cli.sweep.progress import SweepProgress
+from nmt.training.distributed import cpu_count
 from nmt.training.launcher import ended_by
-from nmt.training.signals import PassedOn
+from nmt.training.signals import SignalForwarder
 
 PARENT = "NMT_SWEEP_PARENT"
 """Environment variable of a run that belongs to a sweep: the process that started it."""
@@ -30,14 +30,14 @@ _PR_SET_PDEATHSIG = 1
 _KEPT, _SHOWN = 200, 40  # lines of standard error, and of a traceback
 
 
-class Slot(NamedTuple):
+class ResourceSlot(NamedTuple):
     """A share of the machine: processor threads, and GPUs by the names that CUDA_VISIBLE_DEVICES has for them."""
 
     threads: int
     gpus: list[str]
 
 
-def slots(jobs: int, wanted: int, devices: int, gpus: Sequence[str], cores: int) -> list[Slot]:
+def allocate_slots(jobs: int, wanted: int, devices: int, gpus: Sequence[str], cores: int) -> list[ResourceSlot]:
     """Divide the machine into equal shares.
 
     Args:
@@ -49,10 +49,10 @@ def slots(jobs: int, wanted: int, devices: int, gpus: Sequence[str], cores: int)
     """
     number = max(1, min(jobs or (len(gpus) // devices if gpus else cores), wanted))
     names = cycle(gpus)
-    return [Slot(max(1, cores // number), list(islice(names, min(devices, len(gpus))))) for _ in range(number)]
+    return [ResourceSlot(max(1, cores // number), list(islice(names, min(devices, len(gpus))))) for _ in range(number)]
 
 
-def environment(slot: Slot, config: Any) -> dict[str, str]:
+def job_environment(slot: ResourceSlot, config: Any) -> dict[str, str]:
     """Return the environment variables of a run in a slot, except for threads and a device that its options set."""
     variables: dict[str, str] = {}
     if not config.threads:
@@ -62,7 +62,7 @@ def environment(slot: Slot, config: Any) -> dict[str, str]:
     return variables
 
 
-class Task:
+class JobProcess:
     """A command in a process of its own. Instances are pickled and called by submitit, too.
 
     Args:
@@ -100,7 +100,7 @@ class Task:
         code = self.process.wait()
         if code and not self.echo and any(line.startswith("Traceback") for line in lines):
             print("\n".join(list(lines)[-_SHOWN:]), file=sys.stderr, flush=True)
-        return code, reason_of(code, lines) if code else ""
+        return code, failure_reason(code, lines) if code else ""
 
     def stop(self) -> None:
         """Have the command save and stop."""
@@ -115,10 +115,10 @@ class Task:
         self.stop()
         if self.process is not None:
             self.process.wait()
-        return DelayedSubmission(Task(self.name, self.arguments))
+        return DelayedSubmission(JobProcess(self.name, self.arguments))
 
 
-def run(name: str, jobs: Sequence[Job], options: SweepOptions, progress: Progress) -> None:
+def run_in_processes(name: str, jobs: Sequence[SweepJob], options: SweepOptions, progress: SweepProgress) -> None:
     """Make all runs, as many at a time as there are slots. At a signal they save and stop.
 
     Raises SystemExit with 128 + N when signal N came.
@@ -126,15 +126,15 @@ def run(name: str, jobs: Sequence[Job], options: SweepOptions, progress: Progres
     if not jobs:
         return
     devices = max(getattr(getattr(job.config, "train", None), "devices", 1) for job in jobs)
-    free = slots(options.jobs, len(jobs), devices, _gpus(), cores())
+    free = allocate_slots(options.jobs, len(jobs), devices, _gpus(), cpu_count())
     share = f"{free[0].threads} thread{'s' if free[0].threads > 1 else ''}"
     share += f" and {len(free[0].gpus)} of {len(_gpus())} GPUs" if free[0].gpus else ""
     progress.say(f"sweep: {len(jobs)} runs to make, {len(free)} at a time, each with {share}")
-    tasks: list[Task] = []
+    tasks: list[JobProcess] = []
 
-    def make(job: Job) -> None:
+    def make(job: SweepJob) -> None:
         slot = free.pop()
-        task = Task(name, job.arguments, environment(slot, job.config), echo=False)
+        task = JobProcess(name, job.arguments, job_environment(slot, job.config), echo=False)
         tasks.append(task)
         try:
             if not signals.received:
@@ -150,7 +150,7 @@ def run(name: str, jobs: Sequence[Job], options: SweepOptions, progress: Progres
         for task in list(tasks):
             task.stop()
 
-    with PassedOn(stop) as signals, ThreadPoolExecutor(len(free)) as pool:
+    with SignalForwarder(stop) as signals, ThreadPoolExecutor(len(free)) as pool:
         futures = {pool.submit(make, job): job for job in jobs}
         for future in as_completed(futures):
             future.result()
@@ -160,7 +160,7 @@ def run(name: str, jobs: Sequence[Job], options: SweepOptions, progress: Progres
         raise SystemExit(128 + signals.received)
 
 
-def reason_of(code: int, said: Iterable[str]) -> str:
+def failure_reason(code: int, said: Iterable[str]) -> str:
     """Return in one sentence why a command ended with this exit code.
 
     Args:
@@ -178,7 +178,7 @@ def reason_of(code: int, said: Iterable[str]) -> str:
     return lines[-1].strip() if lines else f"ended with exit code {code}"
 
 
-def follow_parent() -> None:
+def exit_with_parent() -> None:
     """In a run of a sweep, ask for SIGTERM when the sweep ends, so that no run is left behind. Linux only."""
     parent = os.environ.pop(PARENT, None)
     if parent is None or not sys.platform.startswith("linux"):

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from nmt.cli.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, RUNNING, WAITING, Job
+from nmt.cli.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, RUNNING, WAITING, SweepJob
 
 
-class Progress:
+class SweepProgress:
     """Prints the progress of a sweep on standard error."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[SweepJob]) -> None:
         self.jobs, self.begin = jobs, time.monotonic()
 
     def line(self) -> str:
@@ -31,7 +31,7 @@ class Progress:
         """Print a line."""
         print(text, file=sys.stderr, flush=True)
 
-    def ended(self, job: Job) -> None:
+    def ended(self, job: SweepJob) -> None:
         """Print how a run of another process ended, and the line about the sweep."""
         self.say(f"{job.head}: failed: {job.reason}" if job.status == FAILED else f"{job.head}: finished")
         self.say(self.line())

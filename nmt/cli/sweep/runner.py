@@ -6,16 +6,16 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from nmt.cli.configs import Config
-from nmt.cli.help import error_message, print_error
 from nmt.cli.sweep import process_launcher, slurm_launcher
-from nmt.cli.sweep.completion import is_finished
-from nmt.cli.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, RUNNING, WAITING, Job, SweepOptions
-from nmt.cli.sweep.progress import Progress
+from nmt.cli.sweep.completion import is_complete
+from nmt.cli.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, RUNNING, WAITING, SweepJob, SweepOptions
+from nmt.cli.sweep.progress import SweepProgress
 from nmt.config import to_dict
 from nmt.data import attach_alignments, load_corpus, train_or_load_tokenizer
+from nmt.runtime.errors import error_message, print_error
 
 
-def run(name: str, jobs: Sequence[Job], options: SweepOptions, make: Callable[[Job], None]) -> None:
+def run_sweep(name: str, jobs: Sequence[SweepJob], options: SweepOptions, make: Callable[[SweepJob], None]) -> None:
     """Make every run that is not finished yet; one that fails does not stop the rest.
 
     Args:
@@ -27,9 +27,9 @@ def run(name: str, jobs: Sequence[Job], options: SweepOptions, make: Callable[[J
     Raises:
         SystemExit: 1 when some failed, which are listed with their reasons; after a signal, its code.
     """
-    progress = Progress(jobs)
+    progress = SweepProgress(jobs)
     for job in jobs:
-        if job.status == WAITING and isinstance(job.config, Config) and is_finished(job.config):
+        if job.status == WAITING and isinstance(job.config, Config) and is_complete(job.config):
             job.end(FINISHED_BEFORE)
             progress.say(f"{job.head}: finished before")
         elif job.status == FAILED:
@@ -39,7 +39,9 @@ def run(name: str, jobs: Sequence[Job], options: SweepOptions, make: Callable[[J
             _serial(jobs, make, progress)
         else:
             _prepare_data(jobs, progress)
-            launch = process_launcher.run if options.launcher == "processes" else slurm_launcher.run
+            launch = (
+                process_launcher.run_in_processes if options.launcher == "processes" else slurm_launcher.run_on_slurm
+            )
             launch(name, [job for job in jobs if job.status == WAITING], options, progress)
     except (SystemExit, KeyboardInterrupt):
         progress.say(progress.line().partition(";")[0] + "; stopped: the same command goes on with the rest")
@@ -53,7 +55,7 @@ def run(name: str, jobs: Sequence[Job], options: SweepOptions, make: Callable[[J
         raise SystemExit(1)
 
 
-def _serial(jobs: Sequence[Job], make: Callable[[Job], None], progress: Progress) -> None:
+def _serial(jobs: Sequence[SweepJob], make: Callable[[SweepJob], None], progress: SweepProgress) -> None:
     """Make the runs one after the other, in this process."""
     waiting = [job for job in jobs if job.status == WAITING]
     for job in waiting:
@@ -72,7 +74,7 @@ def _serial(jobs: Sequence[Job], make: Callable[[Job], None], progress: Progress
             progress.say(progress.line())
 
 
-def _prepare_data(jobs: Sequence[Job], progress: Progress) -> None:
+def _prepare_data(jobs: Sequence[SweepJob], progress: SweepProgress) -> None:
     """Put tokenizers and corpora into the cache, each once, before several processes need them at the same time."""
     reasons: dict[str, str] = {}
     waiting = [job for job in jobs if job.status == WAITING and isinstance(job.config, Config)]
@@ -89,7 +91,7 @@ def _prepare_data(jobs: Sequence[Job], progress: Progress) -> None:
 
 def _data_key(config: Config) -> str:
     """Return what is prepared for a run, as text; test sets are read later."""
-    data = {name: value for name, value in to_dict(config.data).items() if name not in ("test", "more_tests")}
+    data = {name: value for name, value in to_dict(config.data).items() if name not in ("test", "extra_tests")}
     return json.dumps([data, bool(config.train.guided_alignment_weight)], sort_keys=True)
 
 

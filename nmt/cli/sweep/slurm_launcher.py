@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from nmt.cli.run_directory import command_line
-from nmt.cli.sweep.jobs import DONE, FAILED, RUNNING, Job, SweepOptions
-from nmt.cli.sweep.process_launcher import Task
-from nmt.cli.sweep.progress import Progress
+from nmt.cli.sweep.jobs import DONE, FAILED, RUNNING, SweepJob, SweepOptions
+from nmt.cli.sweep.process_launcher import JobProcess
+from nmt.cli.sweep.progress import SweepProgress
 from nmt.runtime.files import write_text
-from nmt.training.distributed import cores
+from nmt.training.distributed import cpu_count
 
 PAUSE = 1.0
 """Seconds between two looks at the jobs; submitit itself asks the cluster less often."""
 
 
-def run(name: str, jobs: Sequence[Job], options: SweepOptions, progress: Progress) -> None:
+def run_on_slurm(name: str, jobs: Sequence[SweepJob], options: SweepOptions, progress: SweepProgress) -> None:
     """Submit all runs and wait for them. Jobs that an interrupted sweep has left in the queue are waited for as well.
 
     SLURM gets all jobs at once and limits itself how many run. submitit's local executor starts what it gets, and gives
@@ -38,7 +38,7 @@ def run(name: str, jobs: Sequence[Job], options: SweepOptions, progress: Progres
     folder = Path(getattr(jobs[0].config, "runs", "runs")) / ".slurm"
     executor = _executor(folder, options, len(jobs))
     on_cluster = executor.cluster == "slurm"
-    at_once = options.jobs or (1 if options.slurm.get("gpus_per_node") else cores())
+    at_once = options.jobs or (1 if options.slurm.get("gpus_per_node") else cpu_count())
     if on_cluster:
         at_once = len(jobs)
     commands = {job: command_line(name, job.arguments) for job in jobs}
@@ -55,7 +55,7 @@ def run(name: str, jobs: Sequence[Job], options: SweepOptions, progress: Progres
         while waiting or running:
             if waiting and (room := at_once - len(running)) > 0:
                 new, waiting = waiting[:room], waiting[room:]
-                submissions = executor.submit_array([Task(name, job.arguments) for job in new])
+                submissions = executor.submit_array([JobProcess(name, job.arguments) for job in new])
                 for job, submitted in zip(new, submissions, strict=True):
                     running[job] = queued[commands[job]] = submitted
                     job.status = RUNNING

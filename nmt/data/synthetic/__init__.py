@@ -30,7 +30,7 @@ from typing import Final
 from nmt.alignment.pharaoh import gold_line
 from nmt.data.synthetic.semantics import SyntheticPair
 from nmt.data.synthetic.sentence_sampler import SentenceSampler
-from nmt.runtime.files import whole
+from nmt.runtime.files import atomic_write
 
 __all__ = ["SyntheticPair", "digest", "generate", "write"]
 
@@ -112,7 +112,7 @@ def _is_showy(sentence: SyntheticPair) -> bool:
 
 def _write_corpus(directory: Path, name: str, sentences: Iterator[SyntheticPair]) -> None:
     with ExitStack() as stack:
-        paths = [stack.enter_context(whole(directory / f"{name}.{suffix}")) for suffix in ("en", "de", "gold")]
+        paths = [stack.enter_context(atomic_write(directory / f"{name}.{suffix}")) for suffix in ("en", "de", "gold")]
         source_file, target_file, gold_file = (
             stack.enter_context(path.open("w", encoding="utf-8", newline="\n")) for path in paths
         )

@@ -32,11 +32,11 @@ HEADS: dict[str, Callable[[list[float]], float]] = {
 """What is drawn of a measure that every layer and head has."""
 ATTENTION = {
     "effective": "Source subwords attended to",
-    "under": "Share of source subwords attended to too little",
-    "over": "Share of source subwords attended to too much",
-    "forward": "Share of steps that do not go back",
-    "jump": "Length of jumps, in subwords",
-    "end": "Weight on the end of the sentence",
+    "under_attended": "Share of source subwords attended to too little",
+    "over_attended": "Share of source subwords attended to too much",
+    "monotonic": "Share of steps that do not go back",
+    "jump_length": "Length of jumps, in subwords",
+    "eos_weight": "Weight on the end of the sentence",
     "punctuation": "Weight on punctuation",
     "agreement": "Agreement with the other heads",
 }

@@ -27,11 +27,11 @@ def alignment_error(scores: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 
     Args:
         scores: what scores.json holds.
-        rows: what readings.json holds.
+        rows: what head_alignment_scores.json holds.
     """
     if not rows or "alignment" not in scores:
         return []
-    chosen = scores["alignment"]["reading"]
+    chosen = scores["alignment"]["alignment_source"]
     layers, heads = sorted({row["layer"] for row in rows}), sorted({row["head"] for row in rows})
     maps = []
     for shift in sorted({row["shift"] for row in rows}):
@@ -54,8 +54,8 @@ def diagnostics(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return every measure of every layer and head, over length, along the target, and agreement between heads.
 
     Args:
-        content: what diagnostics.json holds (`nmt.evaluation.attention_diagnostics.Diagnostics.primitive`); {} for
-            nothing.
+        content: what diagnostics.json holds (`nmt.evaluation.attention_diagnostics.AttentionDiagnostics.primitive`); {}
+            for nothing.
     """
     if not content:
         return {}

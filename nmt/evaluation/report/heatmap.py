@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmt.evaluation.report.html import printable
-from nmt.runtime.files import whole
+from nmt.runtime.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -68,7 +68,7 @@ def draw(
         ValueError: the labels do not fit the matrix, or a weight is negative or not a finite number.
     """
     picture, notes = _compose(matrix, source_labels, target_labels, title)
-    with whole(Path(path)) as temporary:
+    with atomic_write(Path(path)) as temporary:
         picture.savefig(temporary, format="png", dpi=_DPI)
     return notes
 

@@ -18,7 +18,7 @@ const browse = (data) => {
     byId("weight").textContent = "Point at a word or a cell, or move to one with Tab and the arrow keys.";
     const cut = view.source.length > MAX || view.target.length > MAX;
     byId("legend").textContent = "Rows are the hypothesis, columns the source." + (numbers ? " Numbers are hundredths." : "")
-      + (links.size ? ` Outlined: links, read from ${data.read_from}.` : "")
+      + (links.size ? ` Outlined: links, read from ${data.alignment_source_text}.` : "")
       + (cut ? ` Only the first ${MAX} rows and columns are drawn; the two lines above have them all.` : "");
     for (const td of document.querySelectorAll(".map td[data-layer]"))
       td.classList.toggle("here", td.dataset.layer === layer.value && td.dataset.head === head.value

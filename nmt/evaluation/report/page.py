@@ -37,7 +37,7 @@ class ReportData:
         name: the run's name.
         test: the test set's name.
         scores: what scores.json holds.
-        readings: what readings.json holds.
+        readings: what head_alignment_scores.json holds.
         diagnostics: what diagnostics.json holds.
         history: rows of metrics.jsonl; `nmt.evaluation.report.charts` says which names are read.
         data: one entry for each part of the data.
@@ -74,7 +74,7 @@ def render(report: ReportData) -> str:
     """Return the page as text."""
     scores, made = report.scores, macros("evaluation/report/templates/report.html")
     choose = "Choosing a cell shows that layer and head in the sentences below."
-    quantities = next((row["quantities"] for row in reversed(report.history) if row.get("quantities")), None)
+    quantities = next((row["learned_scalars"] for row in reversed(report.history) if row.get("learned_scalars")), None)
     errors = head_maps.alignment_error(scores, report.readings)
     sections = {
         "Summary": (made.summary(scores, report.notes), ""),

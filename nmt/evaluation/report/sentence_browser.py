@@ -25,7 +25,7 @@ class ReportSentence:
         reference: the translation by people; None when there is none.
         hypothesis: the model's translation.
         values: numbers by which sentences can be sorted, such as chrF; None where this one has none.
-        source_pieces, target_pieces: names of the S columns and T rows of its attention; () for none.
+        source_subwords, target_subwords: names of the S columns and T rows of its attention; () for none.
         source_words, target_words: the word of each of them, -1 for none.
         links: (source word, target word), the hard alignment.
     """
@@ -34,8 +34,8 @@ class ReportSentence:
     reference: str | None
     hypothesis: str
     values: Mapping[str, float | None] = field(default_factory=dict)
-    source_pieces: Sequence[str] = ()
-    target_pieces: Sequence[str] = ()
+    source_subwords: Sequence[str] = ()
+    target_subwords: Sequence[str] = ()
     source_words: Sequence[int] = ()
     target_words: Sequence[int] = ()
     links: Sequence[tuple[int, int]] = ()
@@ -46,11 +46,11 @@ class SentenceBrowser:
 
     Args:
         layer, head, shift: where links were read from, counted from 1; 0 = the mean. It is what is shown first.
-        read_from: the same in words.
+        alignment_source_text: the same in words.
     """
 
-    def __init__(self, layer: int = 0, head: int = 0, shift: int = 0, read_from: str = "") -> None:
-        self.layer, self.head, self.shift, self.read_from = layer, head, shift, read_from
+    def __init__(self, layer: int = 0, head: int = 0, shift: int = 0, alignment_source_text: str = "") -> None:
+        self.layer, self.head, self.shift, self.alignment_source_text = layer, head, shift, alignment_source_text
         self.num = 0
         self.shape = (0, 0)
         self._rows: list[dict[str, Any]] = []
@@ -68,7 +68,7 @@ class SentenceBrowser:
         self.num += 1
         if len(self._rows) == MAX_SENTENCES:
             return
-        source, target = sentence.source_pieces, sentence.target_pieces
+        source, target = sentence.source_subwords, sentence.target_subwords
         if weights is not None:
             if weights.ndim != 4 or weights.shape[2:] != (len(target), len(source)):
                 raise ValueError(
@@ -102,7 +102,7 @@ class SentenceBrowser:
             "layer": self.layer,
             "head": self.head,
             "shift": self.shift,
-            "read_from": printable(self.read_from),
+            "alignment_source_text": printable(self.alignment_source_text),
             "levels": LEVELS,
             "full": packed.num_full,
             "one": packed.num_one,
@@ -126,7 +126,9 @@ class SentenceBrowser:
             matrices = f"Each with its {each}"
         else:
             matrices = f"The first {num_full:,} with their {each}, the next {num_one:,} with one"
-            matrices += f" ({self.read_from or 'the mean'})" + ", the rest with none" * (num_full + num_one < shown)
+            matrices += f" ({self.alignment_source_text or 'the mean'})" + ", the rest with none" * (
+                num_full + num_one < shown
+            )
             matrices += ", to keep the page small; alignments.npz holds all"
         rounded = f"weights are rounded to {LEVELS} levels and off by {MAX_QUANTIZATION_ERROR:.3f} at most."
         return f"{sentences} {matrices}; {rounded}"

@@ -57,7 +57,7 @@ class TextCodec:
 def max_tokens(manifest: dict[str, Any], num: int) -> int:
     """Return how many ids a translation of `num` ids may have at most, without end tokens, by export.json."""
     search, limit = manifest["search"], manifest["max_target"]
-    most: int = math.ceil(search["max_ratio"] * num) + search["max_extra"]
+    most: int = math.ceil(search["max_length_ratio"] * num) + search["max_length_offset"]
     return most if limit is None else min(most, limit - 1)
 
 

@@ -17,7 +17,7 @@ def main() -> None:
     manifest = json.loads((folder / "export.json").read_text(encoding="utf-8"))
     search = manifest["search"]
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--beam", type=int, default=search["beam"])
+    parser.add_argument("--beam", type=int, default=search["beam_size"])
     parser.add_argument("--int8", action="store_true", help="faster, and slightly less exact")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()

@@ -116,7 +116,7 @@ def main() -> None:
     manifest = json.loads((folder / "export.json").read_text(encoding="utf-8"))
     search = manifest["search"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--beam", type=int, default=search["beam"])
+    parser.add_argument("--beam", type=int, default=search["beam_size"])
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     model, source, target = OnnxModel(folder, options.threads), TextCodec(folder, "source"), TextCodec(folder, "target")

@@ -8,7 +8,7 @@ import pytest
 
 from nmt.evaluation.report import ReportData, ReportSentence, SentenceBrowser, SplitStats
 
-MEASURES = ("entropy", "effective", "drift")
+MEASURES = ("entropy", "effective", "entropy_drift")
 
 Example = Callable[..., ReportData]
 
@@ -46,17 +46,19 @@ def reports(num: int = len(TEXTS), layers: int = 2, heads: int = 3, *, shift: in
     """A report of `num` sentences with `layers` × `heads` matrices each."""
     rng = np.random.default_rng(7)
     browser = (
-        SentenceBrowser(2, 1, shift, "layer 2, head 1") if layers > 1 else SentenceBrowser(read_from="the only head")
+        SentenceBrowser(2, 1, shift, "layer 2, head 1")
+        if layers > 1
+        else SentenceBrowser(alignment_source_text="the only head")
     )
     for number in range(num):
         source, reference = TEXTS[number % len(TEXTS)]
         hypothesis = reference.replace("kleine", "große").replace(" steht", "")
-        (source_pieces, source_words), (target_pieces, target_words) = pieces(source), pieces(hypothesis)
+        (source_subwords, source_words), (target_subwords, target_words) = pieces(source), pieces(hypothesis)
         if not hypothesis:
-            target_pieces, target_words = ["</s>"], [-1]
+            target_subwords, target_words = ["</s>"], [-1]
         values = {"chrF": 100 * math.cos(number) ** 2, "model score": -0.1 * number if number != 1 else None}
-        row = (values, source_pieces, target_pieces, source_words, target_words, [(0, 0), (1, 1)])
-        weights = attention(rng, layers, heads, len(target_pieces), len(source_pieces))
+        row = (values, source_subwords, target_subwords, source_words, target_words, [(0, 0), (1, 1)])
+        weights = attention(rng, layers, heads, len(target_subwords), len(source_subwords))
         browser.add(ReportSentence(source, reference, hypothesis, *row), weights)
     history = [{"update": u, "loss": 5 * math.exp(-u / 300)} for u in range(10, 1001, 10)]
     entropy = [[[2 - u / 1000 + 0.1 * head for head in range(heads)]] * layers for u in range(200, 1001, 200)]
@@ -91,13 +93,13 @@ def reports(num: int = len(TEXTS), layers: int = 2, heads: int = 3, *, shift: in
         "bleu": {"score": 31.4159, "signature": "nrefs:1|tok:13a"},
         "chrf": {"score": 52.5, "signature": "nrefs:1|nc:6"},
         "intervals": {"bleu": {"mean": 31.38, "half_width": 1.5, "signature": "nrefs:1|bs:1000"}},
-        "outside": {"comet": {"score": 0.8125, "signature": "wmt22"}},
+        "external": {"comet": {"score": 0.8125, "signature": "wmt22"}},
         "significance": {
             "bleu": {"signature": "bs:1000|sig", "systems": {"old": system, "new": {**system, "p_value": 0.012}}}
         },
         "rates": {"length_ratio": 1.01, "exact_match": 0.05},
         "buckets": {"length": by_length},
-        "alignment": {**found, "reading": reading, "read_from": "layer 2, head 1", "chosen_by": "AER"},
+        "alignment": {**found, "reading": reading, "alignment_source_text": "layer 2, head 1", "selected_by": "AER"},
     }
     return ReportData(
         title="Test, German to English",

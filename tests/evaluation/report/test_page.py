@@ -125,7 +125,7 @@ def test_agreement_of_very_many_heads_is_shown_by_layer(example):
 
 
 def test_hostile_text_stays_text_everywhere(example):
-    browser = SentenceBrowser(read_from=HOSTILE)
+    browser = SentenceBrowser(alignment_source_text=HOSTILE)
     pieces = ([HOSTILE], [HOSTILE], [0], [0], [(0, 0)])
     browser.add(ReportSentence(HOSTILE, HOSTILE, HOSTILE, {HOSTILE: 1.0}, *pieces), np.ones((1, 1, 1, 1)))
     score = {"score": 1.0, "signature": HOSTILE}
@@ -135,13 +135,13 @@ def test_hostile_text_stays_text_everywhere(example):
         name=HOSTILE,
         scores={
             HOSTILE: score,
-            "outside": {HOSTILE: score},
+            "external": {HOSTILE: score},
             "intervals": {HOSTILE: {"mean": 1.0, "half_width": 1.0, "signature": HOSTILE}},
             "significance": {HOSTILE: {"signature": HOSTILE, "systems": {HOSTILE: system}}},
             "rates": {HOSTILE: 1.0},
             "buckets": {HOSTILE: {HOSTILE: {"num_sentences": 1, "bleu": 1.0}}},
         },
-        history=[{"update": 1, "loss": 1.0, "quantities": {HOSTILE: [1.0]}}],
+        history=[{"update": 1, "loss": 1.0, "learned_scalars": {HOSTILE: [1.0]}}],
         data=[SplitStats(HOSTILE, 1, 1, {HOSTILE: 1}, {HOSTILE: 1})],
         texts={HOSTILE: [[HOSTILE, HOSTILE]]},
         command=HOSTILE,
@@ -223,7 +223,9 @@ def test_measures_of_attention_over_training_have_a_chart_each():
         assert "mean of all heads (solid): last 0.45 at update 30" in caption
         assert "lowest head (dashed): last 0.25" in caption
         assert "highest head (dotted): last 0.75" in caption
-    page = Page(training_curves([{"update": u, "attention": {"jump": [[2.0]], "end": [[None]]}} for u in (1, 2)]))
+    page = Page(
+        training_curves([{"update": u, "attention": {"jump_length": [[2.0]], "eos_weight": [[None]]}} for u in (1, 2)])
+    )
     (caption,) = page.all("figcaption")
     assert "the only head (solid): last 2 at update 2" in caption["text"]
 
@@ -269,8 +271,8 @@ def test_a_model_without_attention_has_sentences_and_no_maps():
 
 def test_learned_quantities_are_shown_as_they_were_last():
     rows = [
-        {"update": 5, "valid_loss": 2.0, "quantities": {"decoder.attention.hybrid.gate": [0.5, 0.5]}},
-        {"update": 9, "valid_loss": 1.0, "quantities": {"decoder.attention.hybrid.gate": [0.25, 0.875]}},
+        {"update": 5, "valid_loss": 2.0, "learned_scalars": {"decoder.attention.hybrid.gate": [0.5, 0.5]}},
+        {"update": 9, "valid_loss": 1.0, "learned_scalars": {"decoder.attention.hybrid.gate": [0.25, 0.875]}},
         {"update": 10, "loss": 1.0},
     ]
     cells = Page(render(ReportData("t", "n", history=rows))).cells("Learned by the attention")

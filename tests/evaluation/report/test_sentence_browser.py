@@ -328,7 +328,7 @@ def test_hostile_sentences_do_nothing(show):
     from nmt.evaluation.report import ReportSentence, SentenceBrowser
 
     text = "</script><img src=http://a.example/x onerror=alert(1)><!-- <script>"
-    browser = SentenceBrowser(read_from=text)
+    browser = SentenceBrowser(alignment_source_text=text)
     sentence = ReportSentence(text, text, text, {text: 1.0}, [text, "</s>"], [text, "</s>"], [0, -1], [0, -1], [(0, 0)])
     browser.add(sentence, np.full((1, 1, 2, 2), 0.5))
     page = show(ReportData(text, text, notes=[text], browser=browser))

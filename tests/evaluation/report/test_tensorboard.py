@@ -21,7 +21,7 @@ def read(folder):
 
 def test_entropies_are_histograms_scalars_and_a_part_of_the_row_of_their_validation(tmp_path):
     rows = np.random.default_rng(1).uniform(0, 3, (LAYERS, HEADS, ROWS))
-    measures = {"jump": [[0.5, 1.5, 2.5], [3.5, None, 5.5]]}
+    measures = {"jump_length": [[0.5, 1.5, 2.5], [3.5, None, 5.5]]}
     with logger.RunLogger(tmp_path, ("loss", "nll"), 0, 0, 0, 10) as written:
         written.log_attention(rows, measures, 5)
         written.log_validation(5, {"loss": 1.0}, {}, 5)
