@@ -33,7 +33,7 @@ def draw(report: Path, number: int, layer: int, output: Path) -> None:
         weights, source, target = (stored[f"{number - 1}.{name}"] for name in ("weights", "source", "target"))
     if not 1 <= layer <= len(weights):
         raise ValueError(f"--layer {layer}: the model has {len(weights)} layers with attention to the source")
-    scores = config.model.attention.layer(layer - 1).scores
+    scores = config.model.attention.for_layer(layer - 1).scores
     import matplotlib.image
 
     with tempfile.TemporaryDirectory() as folder:

@@ -86,7 +86,7 @@ class Config:
         model = self.model
         has_layers = isinstance(model, TransformerDecoderConfig)  # a recurrent decoder has one attention
         layers = range(model.decoder_layers if has_layers else 1)
-        return sum(model.attention.layer(layer).score != NONE for layer in layers)
+        return sum(model.attention.for_layer(layer).score != NONE for layer in layers)
 
     def _check_stop_metric(self) -> None:
         metric, names = self.train.early_stopping_metric, self.metrics.names

@@ -100,7 +100,7 @@ def _combinations(model: Any, name: str) -> Iterator[str]:
         turned = model.positions == "rotary" and site != "attention"
         for layer in _layers(getattr(model, site)):
             width = (layer.dim or model.d_model) if layer.project_qk else model.d_model
-            if layer.scores[0] != NONE and (width > model.width or (turned and width != model.width)):
+            if layer.scores[0] != NONE and (width > model.d_model or (turned and width != model.d_model)):
                 limit = f"model.d_model={model.d_model}"
                 yield _obstacle(f"model.{site}.dim", layer.dim, limit if turned else f"at most {limit}")
             if turned and "general" in layer.scores:
