@@ -75,7 +75,7 @@ class AttentionConfig:
             )
         return [name for name, used in matters.items() if not used and getattr(self, name) != getattr(default, name)]
 
-    def validate(self, path: str, site: str, num_layers: int = 1) -> None:
+    def validate_at(self, path: str, site: str, num_layers: int = 1) -> None:
         """Raises ValueError for a value that is not allowed or a combination that cannot be.
 
         Args:

@@ -71,7 +71,7 @@ class RNNDecoderConfig(RNNConfigBase):
                 raise ValueError(f"model.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")
         if self.decoder_layers < 1:
             raise ValueError(f"model.decoder_layers={self.decoder_layers}: must be at least 1")
-        self.attention.validate("model.attention", CROSS)
+        self.attention.validate_at("model.attention", CROSS)
 
 
 class RNNDecoder(nn.Module):

@@ -84,7 +84,7 @@ class TransformerEncoderConfig(TransformerConfigBase):
         """Raises ValueError naming the option, its value and what is allowed."""
         if self.encoder_layers < 1:
             raise ValueError(f"model.encoder_layers={self.encoder_layers}: must be at least 1")
-        self.encoder_self_attention.validate("model.encoder_self_attention", ENCODER_SELF, self.encoder_layers)
+        self.encoder_self_attention.validate_at("model.encoder_self_attention", ENCODER_SELF, self.encoder_layers)
         self.validate_heads("model.encoder_self_attention", self.encoder_self_attention)
 
 
@@ -106,8 +106,8 @@ class TransformerDecoderConfig(TransformerConfigBase):
         """Raises ValueError naming the option, its value and what is allowed."""
         if self.decoder_layers < 1:
             raise ValueError(f"model.decoder_layers={self.decoder_layers}: must be at least 1")
-        self.attention.validate("model.attention", CROSS, self.decoder_layers)
-        self.decoder_self_attention.validate("model.decoder_self_attention", DECODER_SELF, self.decoder_layers)
+        self.attention.validate_at("model.attention", CROSS, self.decoder_layers)
+        self.decoder_self_attention.validate_at("model.decoder_self_attention", DECODER_SELF, self.decoder_layers)
         self.validate_heads("model.attention", self.attention)
         self.validate_heads("model.decoder_self_attention", self.decoder_self_attention)
 

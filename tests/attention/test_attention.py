@@ -43,7 +43,7 @@ def make(
         score=score, heads=heads, dim=4 * heads, normalizer=normaliser, top_k=3, window=window, window_size=2
     )
     config = dataclasses.replace(config, **options)
-    config.validate("model.attention", site)
+    config.validate_at("model.attention", site)
     part = Attention(config, D, D, attention_type=site, out_dim=4 * heads, bias=True)
     with torch.no_grad():  # away from the first values, some of which are zero
         for parameter in part.parameters():
@@ -444,12 +444,12 @@ def test_rotary_scores_depend_on_distance_only(site: str, score: str) -> None:
 )
 def test_impossible_configurations(options: dict[str, object], site: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        AttentionConfig(**options).validate("model.attention", site, num_layers=2)
+        AttentionConfig(**options).validate_at("model.attention", site, num_layers=2)
 
 
 def test_layers_change_what_they_name() -> None:
     config = AttentionConfig(score="dot", heads=2, per_layer=[{"score": "additive", "dropout": 0.1}, {}])
-    config.validate("model.attention", CROSS, num_layers=2)
+    config.validate_at("model.attention", CROSS, num_layers=2)
     assert [config.for_layer(n).score for n in (0, 1)] == ["additive", "dot"]
     assert [config.for_layer(n).dropout for n in (0, 1)] == [0.1, 0.0]
     assert config.for_layer(0).heads == 2
