@@ -39,7 +39,7 @@ class DecoderProtocol(Protocol):
         """See `Seq2Seq.fork`."""
 
     def unroll(
-        self, x: Tensor, state: DecoderState, memory: DecoderState, *, record: bool
+        self, x: Tensor, state: DecoderState, memory: DecoderState, *, need_weights: bool
     ) -> tuple[Tensor, Tensor | None, DecoderState]:
         """Embedded inputs (B, T, E) -> features (B, T, any), weights (B, L, H, T, S) or None, the state after them."""
 
@@ -157,7 +157,7 @@ class EncoderDecoder(Seq2Seq):
         self, token: Tensor, state: DecoderState, memory: DecoderState, *, attention: bool = False
     ) -> tuple[Tensor, AttentionWeights | None, DecoderState]:
         x = self.target_embedding(token).unsqueeze(1)  # (B, 1, E)
-        features, weights, state = self.decoder.unroll(x, state, memory, record=attention)
+        features, weights, state = self.decoder.unroll(x, state, memory, need_weights=attention)
         logits: Tensor = self.output(self.decoder.output_features(features.squeeze(1)))
         return logits, None if weights is None else AttentionWeights(weights), state
 
@@ -172,7 +172,7 @@ class EncoderDecoder(Seq2Seq):
     ) -> tuple[Tensor, AttentionWeights | None]:
         memory = self.encode(source, source_mask)
         x = self.target_embedding(inputs)  # (B, T, E)
-        features, weights, _ = self.decoder.unroll(x, self.init_state(memory), memory, record=attention)
+        features, weights, _ = self.decoder.unroll(x, self.init_state(memory), memory, need_weights=attention)
         features = features if positions is None else features.flatten(0, 1)[positions]  # (B, T, any) or (N, any)
         return self.output(self.decoder.output_features(features)), None if weights is None else AttentionWeights(
             weights

@@ -125,7 +125,7 @@ class RNNDecoder(nn.Module):
         copy_rows(state, to, of)
 
     def attend(
-        self, query: Tensor, state: DecoderState, memory: DecoderState, record: bool
+        self, query: Tensor, state: DecoderState, memory: DecoderState, need_weights: bool
     ) -> tuple[Tensor, Tensor | None, DecoderState]:
         """query (B, T, hidden) -> context (B, T, D), weights (B, H, T, S) or None, what attention carries on.
 
@@ -139,23 +139,23 @@ class RNNDecoder(nn.Module):
             memory,
             memory["mask"],
             start=0 if position is None else position,
-            covered=state.get("covered"),
-            record=record,
+            coverage=state.get("covered"),
+            need_weights=need_weights,
         )
         carried = {} if position is None else {"position": position + query.size(1)}
-        if attended.covered is not None:
-            carried["covered"] = attended.covered
+        if attended.coverage is not None:
+            carried["covered"] = attended.coverage
         return attended.context, attended.weights, carried
 
     def unroll(
-        self, x: Tensor, state: DecoderState, memory: DecoderState, *, record: bool
+        self, x: Tensor, state: DecoderState, memory: DecoderState, *, need_weights: bool
     ) -> tuple[Tensor, Tensor | None, DecoderState]:
         """Embedded inputs (B, T, E) -> readouts (B, T, E), weights (B, 1, H, T, S) or None, the last state."""
-        features, weights, state = self._unroll(self.dropout(x), state, memory, record)
+        features, weights, state = self._unroll(self.dropout(x), state, memory, need_weights)
         return features, None if weights is None else weights.unsqueeze(1), state
 
     def _unroll(
-        self, x: Tensor, state: DecoderState, memory: DecoderState, record: bool
+        self, x: Tensor, state: DecoderState, memory: DecoderState, need_weights: bool
     ) -> tuple[Tensor, Tensor | None, DecoderState]:
         raise NotImplementedError
 
@@ -174,7 +174,7 @@ class LuongDecoder(RNNDecoder):
         self.layers = nn.ModuleList(CELLS[config.cell](width, config.hidden_size, batch_first=True) for width in widths)
 
     def _unroll(
-        self, x: Tensor, state: DecoderState, memory: DecoderState, record: bool
+        self, x: Tensor, state: DecoderState, memory: DecoderState, need_weights: bool
     ) -> tuple[Tensor, Tensor | None, DecoderState]:
         after: list[tuple[Tensor, ...]] = []
         for number, layer in enumerate(self.layers):
@@ -182,7 +182,7 @@ class LuongDecoder(RNNDecoder):
             before = tuple(tensor.unsqueeze(0).contiguous() for tensor in _layer_state(state, number, self.is_lstm))
             x, last = layer(x, before if self.is_lstm else before[0])
             after.append(tuple(tensor.squeeze(0) for tensor in (last if self.is_lstm else (last,))))
-        context, weights, carried = self.attend(x, state, memory, record)
+        context, weights, carried = self.attend(x, state, memory, need_weights)
         readout = torch.tanh(self.readout(torch.cat([x, context], dim=-1)))
         return readout, weights, {**_stack_state(after), **carried}
 
@@ -227,19 +227,24 @@ class BahdanauDecoder(RecurrentAttentionDecoder):
         return memory_dim
 
     def advance(
-        self, known: Tensor, layers: list[tuple[Tensor, ...]], carried: DecoderState, memory: DecoderState, record: bool
+        self,
+        known: Tensor,
+        layers: list[tuple[Tensor, ...]],
+        carried: DecoderState,
+        memory: DecoderState,
+        need_weights: bool,
     ) -> tuple[list[tuple[Tensor, ...]], Tensor, Tensor | None, DecoderState]:
         """One step: states before it -> states after it, context (B, 1, D), weights, what attention carries on."""
-        context, row, carried = self.attend(layers[-1][0].unsqueeze(1), carried, memory, record)
+        context, row, carried = self.attend(layers[-1][0].unsqueeze(1), carried, memory, need_weights)
         return self.run_cells(known, context.squeeze(1), layers), context, row, carried
 
     def _unroll(
-        self, x: Tensor, state: DecoderState, memory: DecoderState, record: bool
+        self, x: Tensor, state: DecoderState, memory: DecoderState, need_weights: bool
     ) -> tuple[Tensor, Tensor | None, DecoderState]:
         layers = _unstack_state(state, self.is_lstm)
         states, contexts, weights, carried = [], [], [], state
         for known in self.input(x).unbind(1):
-            layers, context, row, carried = self.advance(known, layers, carried, memory, record)
+            layers, context, row, carried = self.advance(known, layers, carried, memory, need_weights)
             states.append(layers[-1][0])
             contexts.append(context)
             weights.append(row)
@@ -264,21 +269,21 @@ class InputFeedingDecoder(RecurrentAttentionDecoder):
         layers: list[tuple[Tensor, ...]],
         carried: DecoderState,
         memory: DecoderState,
-        record: bool,
+        need_weights: bool,
     ) -> tuple[list[tuple[Tensor, ...]], Tensor, Tensor | None, DecoderState]:
         """One step: states before it -> states after it, readout (B, 1, E), weights, what attention carries on."""
         layers = self.run_cells(known, feed, layers)
         top = layers[-1][0].unsqueeze(1)  # (B, 1, hidden)
-        context, row, carried = self.attend(top, carried, memory, record)
+        context, row, carried = self.attend(top, carried, memory, need_weights)
         return layers, torch.tanh(self.readout(torch.cat([top, context], dim=-1))), row, carried
 
     def _unroll(
-        self, x: Tensor, state: DecoderState, memory: DecoderState, record: bool
+        self, x: Tensor, state: DecoderState, memory: DecoderState, need_weights: bool
     ) -> tuple[Tensor, Tensor | None, DecoderState]:
         layers, feed = _unstack_state(state, self.is_lstm), state["feed"]
         readouts, weights, carried = [], [], state
         for known in self.input(x).unbind(1):
-            layers, readout, row, carried = self.advance(known, feed, layers, carried, memory, record)
+            layers, readout, row, carried = self.advance(known, feed, layers, carried, memory, need_weights)
             feed = readout.squeeze(1)
             readouts.append(readout)
             weights.append(row)

@@ -102,7 +102,7 @@ class TransformerDecoder(nn.Module):
             state[name][to[pairs], :, steps] = state[name][of[pairs], :, steps]
 
     def unroll(
-        self, x: Tensor, state: DecoderState, memory: DecoderState, *, record: bool
+        self, x: Tensor, state: DecoderState, memory: DecoderState, *, need_weights: bool
     ) -> tuple[Tensor, Tensor | None, DecoderState]:
         """Embedded inputs (B, T, D) -> features (B, T, D), weights (B, L, H, T, S) or None, the state after them."""
         start = _taken(state)
@@ -115,12 +115,18 @@ class TransformerDecoder(nn.Module):
             after["past"] = torch.ones(x.size(0), start + x.size(1), dtype=torch.bool, device=x.device)
         for number, layer in _kept(self.layers, self.layer_drop if self.training else 0.0):
             x, weights, cache = layer(
-                x, _of(number, state), start, _of(number, memory), memory["mask"], memory["summary"], record=record
+                x,
+                _of(number, state),
+                start,
+                _of(number, memory),
+                memory["mask"],
+                memory["summary"],
+                need_weights=need_weights,
             )
             after |= {f"{number}.{name}": tensor for name, tensor in cache.items()}
             if weights is not None:
                 all_weights.append(weights)
-        return x, torch.stack(all_weights, dim=1) if all_weights and record else None, after
+        return x, torch.stack(all_weights, dim=1) if all_weights and need_weights else None, after
 
     def output_features(self, features: Tensor) -> Tensor:
         """Features at the positions whose logits are wanted -> what is compared with the output matrix."""

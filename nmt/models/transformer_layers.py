@@ -189,7 +189,7 @@ class DecoderLayer(nn.Module):
         mask: Tensor,
         summary: Tensor,
         *,
-        record: bool,
+        need_weights: bool,
     ) -> tuple[Tensor, Tensor | None, KeyValueCache]:
         """x (B, T, D) after the `start` positions of the cache -> (B, T, D), weights (B, H, T, S) or None, the longer
         cache. A cache with room for them takes the new positions in."""
@@ -202,9 +202,9 @@ class DecoderLayer(nn.Module):
             x = self.crossed.after(x, expand_to_rows(self.summary(summary), x.size(0)).unsqueeze(1).expand_as(x))
             return self.fed.after(x, self.feed_forward(self.fed.before(x))), None, grown
         seen = self.crossed.before(x)
-        attended = self.cross(seen, memory, mask, start=start, covered=cache.get("covered"), record=record)
+        attended = self.cross(seen, memory, mask, start=start, coverage=cache.get("covered"), need_weights=need_weights)
         x = self.crossed.after(x, attended.context)
-        after = grown if attended.covered is None else {**grown, "covered": attended.covered}
+        after = grown if attended.coverage is None else {**grown, "covered": attended.coverage}
         return self.fed.after(x, self.feed_forward(self.fed.before(x))), attended.weights, after
 
 

@@ -33,7 +33,7 @@ def sequences(key_dim: int = WIDTH) -> tuple[Tensor, Tensor, Tensor]:
 def attend(
     ours: Attention, query: Tensor, states: Tensor, mask: Tensor | None, record: bool = False
 ) -> AttentionOutput:
-    return ours(query, ours.precompute_keys(states), mask, record=record)
+    return ours(query, ours.precompute_keys(states), mask, need_weights=record)
 
 
 def multihead(ours: Attention, key_dim: int = WIDTH) -> nn.MultiheadAttention:
@@ -63,7 +63,7 @@ def test_cross_attention_is_torchs_multihead_attention(key_dim: int) -> None:
     theirs = multihead(ours, key_dim)
     expected, per_head = theirs(query, states, states, key_padding_mask=~mask, average_attn_weights=False)
     _, averaged = theirs(query, states, states, key_padding_mask=~mask)
-    found = attend(ours, query, states, mask, record=True)
+    found = attend(ours, query, states, mask, need_weights=True)
     torch.testing.assert_close(found.context, expected, **EXACT)
     torch.testing.assert_close(found.weights, per_head, **EXACT)
     torch.testing.assert_close(found.weights.mean(1), averaged, **EXACT)
@@ -156,7 +156,7 @@ def test_sparse_weights_are_those_of_the_entmax_package(normaliser: str, score: 
     hidden = hidden_future(S) if site == DECODER_SELF else ~mask[:, None, None]
     # A large finite number, because the package's sums would make NaN of -inf.
     weights = getattr(entmax, normaliser)(scores.masked_fill(hidden, -1e4), dim=-1)
-    found = attend(ours, query, states, None if site == DECODER_SELF else mask, record=True)
+    found = attend(ours, query, states, None if site == DECODER_SELF else mask, need_weights=True)
     assert 0.2 < float((found.weights == 0).double().mean()) < 0.9  # neither softmax nor one key each
     torch.testing.assert_close(found.weights, weights, rtol=1e-8, atol=1e-10)
     expected = ours.output((weights @ values).transpose(1, 2).flatten(2))

@@ -78,7 +78,7 @@ def real(site: str, mask: Tensor | None, num_queries: int) -> Tensor:
 @pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
 def test_weights_are_distributions_over_the_allowed_keys(score: str, normaliser: str, window: str, site: str) -> None:
     part, (query, states, mask) = make(score, normaliser, window, site), inputs(site)
-    weights = part(query, part.precompute_keys(states), mask, record=True).weights
+    weights = part(query, part.precompute_keys(states), mask, need_weights=True).weights
     assert weights.shape == (B, H, query.size(1), S)
     rows = real(site, mask, query.size(1))[:, None].expand(weights.shape[:3])
     torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3], dtype=torch.float64))
@@ -96,7 +96,7 @@ def test_fast_path_equals_plain_in_value_and_gradient(score: str, normaliser: st
     for record in (False, True):
         part, (query, states, mask) = make(score, normaliser, window, site), inputs(site)
         query, states = query.clone().requires_grad_(), states.clone().requires_grad_()
-        context = part(query, part.precompute_keys(states), mask, record=record).context
+        context = part(query, part.precompute_keys(states), mask, need_weights=record).context
         context = context * real(site, mask, query.size(1)).unsqueeze(-1)
         context.square().sum().backward()
         zeros = torch.zeros(1, dtype=torch.float64)
@@ -124,7 +124,7 @@ def test_one_query_at_a_time_equals_all_at_once(score: str, normaliser: str, win
     part, (query, states, mask) = make(score, normaliser, window, site), inputs(site)
     if site not in (CROSS, DECODER_SELF):
         return
-    together = part(query, part.precompute_keys(states), mask, record=True)
+    together = part(query, part.precompute_keys(states), mask, need_weights=True)
     kept: KeyValueCache = {}
     for t in range(query.size(1)):
         if site == CROSS:
@@ -135,7 +135,7 @@ def test_one_query_at_a_time_equals_all_at_once(score: str, normaliser: str, win
         for record in (False, True):
             starts = (t, torch.full((B,), t)) if site == CROSS else (t,)
             for start in starts:
-                one = part(query[:, t : t + 1], kept, mask, start=start, record=record)
+                one = part(query[:, t : t + 1], kept, mask, start=start, need_weights=record)
                 torch.testing.assert_close(one.context, together.context[:, t : t + 1])
         torch.testing.assert_close(one.weights[:, :, 0], together.weights[:, :, t, : one.weights.size(-1)])
 
@@ -146,8 +146,8 @@ def test_permuting_keys_permutes_weights(score: str, normaliser: str) -> None:
         return
     part, (query, states, _) = make(score, normaliser), inputs()
     order = torch.randperm(S)
-    before = part(query, part.precompute_keys(states), None, record=True)
-    after = part(query, part.precompute_keys(states[:, order]), None, record=True)
+    before = part(query, part.precompute_keys(states), None, need_weights=True)
+    after = part(query, part.precompute_keys(states[:, order]), None, need_weights=True)
     torch.testing.assert_close(after.weights, before.weights[..., order])
     torch.testing.assert_close(after.context, before.context)
 
@@ -175,11 +175,11 @@ def test_gradients(score: str, normaliser: str, window: str, site: str) -> None:
 @pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
 def test_bf16_stays_near_fp32(score: str, normaliser: str, window: str, site: str) -> None:
     part, (query, states, mask) = make(score, normaliser, window, site, torch.float32), inputs(site, torch.float32)
-    exact = part(query, part.precompute_keys(states), mask, record=True)
+    exact = part(query, part.precompute_keys(states), mask, need_weights=True)
     rows = real(site, mask, query.size(1))
     for record in (False, True):
         with torch.autocast("cpu", torch.bfloat16):
-            half = part(query, part.precompute_keys(states), mask, record=record)
+            half = part(query, part.precompute_keys(states), mask, need_weights=record)
         assert torch.isfinite(half.context).all()
         if normaliser == "softmax":  # a small change of a score may move a key in or out of a sparse support
             assert (half.context.float() - exact.context)[rows].abs().mean() < 0.03 * exact.context.abs().mean() + 0.01
@@ -195,7 +195,7 @@ def test_no_nan_with_extreme_or_identical_scores(
     for record in (False, True):
         states = (torch.ones_like(states) if size == 0 else states * size).requires_grad_()
         own = torch.full_like(query, size).requires_grad_() if site == CROSS else states
-        attended = part(own, part.precompute_keys(states), mask, record=record)
+        attended = part(own, part.precompute_keys(states), mask, need_weights=record)
         attended.context.sum().backward()
         assert torch.isfinite(attended.context).all()
         assert torch.isfinite(states.grad).all()
@@ -207,7 +207,7 @@ def test_no_nan_with_extreme_or_identical_scores(
 def test_a_list_gives_every_head_its_own_score(window: str, site: str) -> None:
     """Head h of the mix is head h of an attention whose heads all have that score and the same parameters."""
     mixed, (query, states, mask) = make(MIXED, window=window, site=site), inputs(site)
-    found = mixed(query, mixed.precompute_keys(states), mask, record=True).weights
+    found = mixed(query, mixed.precompute_keys(states), mask, need_weights=True).weights
     for head, name in enumerate(MIXED):
         single = make([name] * len(MIXED), window=window, site=site)
         common = {key: value for key, value in mixed.state_dict().items() if not key.startswith("scores")}
@@ -215,17 +215,17 @@ def test_a_list_gives_every_head_its_own_score(window: str, site: str) -> None:
         own = dict(mixed.scores[mixed.names.index(name)].named_parameters())
         for key, parameter in single.scores[0].named_parameters():
             parameter.data[head] = own[key].data[0]
-        expected = single(query, single.precompute_keys(states), mask, record=True).weights
+        expected = single(query, single.precompute_keys(states), mask, need_weights=True).weights
         torch.testing.assert_close(found[:, head], expected[:, head])
 
 
 def test_heads_of_one_score_may_stand_apart() -> None:
     part, (query, states, mask) = make(["dot", "additive", "dot"], window="local_p"), inputs()
-    fast, plain = (part(query, part.precompute_keys(states), mask, record=record) for record in (False, True))
+    fast, plain = (part(query, part.precompute_keys(states), mask, need_weights=record) for record in (False, True))
     torch.testing.assert_close(fast.context, plain.context)
     changed = part.precompute_keys(states)
     changed["keys.1"] = changed["keys.1"] + 1  # the keys of the additive head only
-    moved = (part(query, changed, mask, record=True).weights - plain.weights).abs().amax((0, 2, 3)) > 1e-6
+    moved = (part(query, changed, mask, need_weights=True).weights - plain.weights).abs().amax((0, 2, 3)) > 1e-6
     assert moved.tolist() == [False, True, False]
 
 
@@ -248,7 +248,7 @@ def test_every_option_changes_the_weights(change: dict[str, object]) -> None:
     weights = []
     for options in ({}, change):
         part = make(**options)
-        weights.append(part(query, part.precompute_keys(states), mask, record=True).weights)
+        weights.append(part(query, part.precompute_keys(states), mask, need_weights=True).weights)
     assert weights[0].shape != weights[1].shape or not torch.allclose(*weights)
 
 
@@ -258,7 +258,7 @@ def test_width_is_the_reach_of_a_window(window: str) -> None:
     query, states, _ = inputs(site)
     for width in (1, 4):
         part = make(window=window, site=site, width=width)
-        weights = part(query, part.precompute_keys(states), None, record=True).weights
+        weights = part(query, part.precompute_keys(states), None, need_weights=True).weights
         assert int((weights[:, :, 4] > 0).sum(-1).max()) == 2 * width + 1
 
 
@@ -266,7 +266,7 @@ def test_top_is_the_number_of_keys_kept() -> None:
     query, states, _ = inputs()
     for top in (1, 5):
         part = make(normaliser="top_k", top=top)
-        assert ((part(query, part.precompute_keys(states), None, record=True).weights > 0).sum(-1) == top).all()
+        assert ((part(query, part.precompute_keys(states), None, need_weights=True).weights > 0).sum(-1) == top).all()
 
 
 class Elements(TorchDispatchMode):
@@ -293,7 +293,7 @@ def test_work_grows_with_the_window_and_not_with_the_square_of_the_length(
         states = torch.randn(1, length, D, dtype=torch.float64, requires_grad=True)
         query = torch.randn(1, length, D, dtype=torch.float64, requires_grad=True) if site == CROSS else states
         with Elements() as elements:
-            part(query, part.precompute_keys(states), None, record=dense).context.sum().backward()
+            part(query, part.precompute_keys(states), None, need_weights=dense).context.sum().backward()
         work.append(elements.num)
     growth = (work[2] - work[1]) / (work[1] - work[0])  # 2 for linear, 4 for quadratic
     assert (growth > 3.5) if dense else (growth < 2.1)
@@ -302,11 +302,11 @@ def test_work_grows_with_the_window_and_not_with_the_square_of_the_length(
 def test_local_m_follows_the_query_and_local_p_its_prediction() -> None:
     query, states, _ = inputs()
     part = make(window="local_m")
-    weights = part(query, part.precompute_keys(states), None, record=True).weights
+    weights = part(query, part.precompute_keys(states), None, need_weights=True).weights
     for t in range(T):
         assert weights[0, 0, t].nonzero().flatten().tolist() == list(range(max(0, t - 2), t + 3))
     part = make(window="local_p")
-    weights = part(query, part.precompute_keys(states), None, record=True).weights
+    weights = part(query, part.precompute_keys(states), None, need_weights=True).weights
     centres = part.window.centres(QueryContext(query, None, 0), S)  # (B, H, T)
     hidden = torch.tanh(part.window.hidden(query))
     by_hand = S * torch.sigmoid(part.window.place(hidden)).transpose(1, 2)
@@ -320,7 +320,7 @@ def test_local_p_weighs_by_its_gaussian() -> None:
     for module in (part.query, part.key):
         for parameter in module.parameters():
             torch.nn.init.zeros_(parameter)  # all scores equal: the Gaussian alone remains
-    weights = part(query, part.precompute_keys(states), None, record=True).weights
+    weights = part(query, part.precompute_keys(states), None, need_weights=True).weights
     centres = part.window.centres(QueryContext(query, None, 0), S).unsqueeze(-1)
     places = torch.arange(S)
     gaussian = torch.exp(-((places - centres) ** 2) / (2 * 1.0**2))  # width 2, so σ = 1
@@ -331,10 +331,10 @@ def test_local_p_weighs_by_its_gaussian() -> None:
 def test_recorded_weights_are_those_before_dropout() -> None:
     part, (query, states, mask) = make(dropout=0.5), inputs()
     part.eval()
-    expected = part(query, part.precompute_keys(states), mask, record=True)
+    expected = part(query, part.precompute_keys(states), mask, need_weights=True)
     part.train()
     torch.manual_seed(0)
-    dropped = part(query, part.precompute_keys(states), mask, record=True)
+    dropped = part(query, part.precompute_keys(states), mask, need_weights=True)
     torch.testing.assert_close(dropped.weights, expected.weights)
     assert not torch.allclose(dropped.context, expected.context)
 
@@ -343,16 +343,16 @@ def test_recorded_weights_are_those_before_dropout() -> None:
 def test_coverage_is_the_sum_of_earlier_weights(score: str) -> None:
     part, (query, states, mask) = make(score, coverage=True), inputs()
     memory = part.precompute_keys(states)
-    together = part(query, memory, mask, record=True)
-    torch.testing.assert_close(together.covered, together.weights.sum(2))
+    together = part(query, memory, mask, need_weights=True)
+    torch.testing.assert_close(together.coverage, together.weights.sum(2))
     covered, rows = None, []
     for t in range(T):
-        one = part(query[:, t : t + 1], memory, mask, start=t, covered=covered, record=True)
-        covered = one.covered
+        one = part(query[:, t : t + 1], memory, mask, start=t, coverage=covered, need_weights=True)
+        covered = one.coverage
         rows.append(one.weights)
     torch.testing.assert_close(torch.cat(rows, 2), together.weights)
     part.coverage = False  # the same parameters without it
-    without = part(query, memory, mask, record=True)
+    without = part(query, memory, mask, need_weights=True)
     torch.testing.assert_close(without.weights[:, :, 0], together.weights[:, :, 0])  # nothing is covered yet
     assert not torch.allclose(without.weights[:2, :, 1:], together.weights[:2, :, 1:])
 
@@ -363,9 +363,9 @@ def test_coverage_can_teach_not_to_look_twice() -> None:
         score = part.scores[0]
         score.coverage.copy_(-50 * score.v.sign())  # what is covered gets the lowest score there can be
     memory, query = part.precompute_keys(states), query[:, :1]
-    first = part(query, memory, None, record=True).weights.squeeze(2).argmax(-1)  # (B, H)
+    first = part(query, memory, None, need_weights=True).weights.squeeze(2).argmax(-1)  # (B, H)
     covered = torch.nn.functional.one_hot(first, S).double()
-    again = part(query, memory, None, covered=covered, record=True).weights.squeeze(2)
+    again = part(query, memory, None, coverage=covered, need_weights=True).weights.squeeze(2)
     assert (again.argmax(-1) != first).all()
     assert torch.equal(again.argmin(-1), first)
 
@@ -374,7 +374,7 @@ def test_without_projections_the_score_sees_the_states() -> None:
     part = Attention(AttentionConfig(score="dot", project_qk=False), D, D)
     assert list(part.parameters()) == []
     query, states, _ = inputs()
-    attended = part(query, part.precompute_keys(states), None, record=True)
+    attended = part(query, part.precompute_keys(states), None, need_weights=True)
     expected = torch.softmax(query @ states.transpose(1, 2), -1)
     torch.testing.assert_close(attended.weights[:, 0], expected)
     torch.testing.assert_close(attended.context, expected @ states)
@@ -383,7 +383,7 @@ def test_without_projections_the_score_sees_the_states() -> None:
 def test_general_joins_different_widths() -> None:
     part = Attention(AttentionConfig(score="general", project_qk=False), 4, 6)
     keys = torch.randn(2, 3, 6)
-    assert part(torch.randn(2, 5, 4), part.precompute_keys(keys), None, record=True).weights.shape == (2, 1, 5, 3)
+    assert part(torch.randn(2, 5, 4), part.precompute_keys(keys), None, need_weights=True).weights.shape == (2, 1, 5, 3)
 
 
 @pytest.mark.parametrize("site", [site for site in ATTENTION_TYPES if site != CROSS])
@@ -393,7 +393,7 @@ def test_rotary_scores_depend_on_distance_only(site: str, score: str) -> None:
     config = AttentionConfig(score=score, heads=1, dim=8)
     part = Attention(config, D, D, attention_type=site, out_dim=8, rotary=True).double()
     one = torch.randn(1, 1, D, dtype=torch.float64).expand(1, 12, D)  # the same word everywhere
-    weights = part(one, part.precompute_keys(one), None, record=True).weights[0, 0]
+    weights = part(one, part.precompute_keys(one), None, need_weights=True).weights[0, 0]
     ratios = weights.diagonal(-3) / weights.diagonal()[3:]
     torch.testing.assert_close(ratios, ratios[0].expand_as(ratios))
     assert not torch.allclose(weights.diagonal(-3)[5:], weights.diagonal()[3:][5:])
