@@ -64,7 +64,7 @@ class TokenizerConfig:
         """Raises ValueError, naming the option, for values that cannot work."""
         name = "data.tokenizer"
         if self.type not in TOKENIZERS:
-            raise ValueError(f"{name}.kind={self.type}: must be one of {', '.join(TOKENIZERS)}")
+            raise ValueError(f"{name}.type={self.type}: must be one of {', '.join(TOKENIZERS)}")
         if self.vocab_size < 8:
             raise ValueError(f"{name}.vocab_size={self.vocab_size}: must be at least 8")
         if self.character_coverage is not None and not 0.9 <= self.character_coverage <= 1:
@@ -76,14 +76,14 @@ class TokenizerConfig:
             if getattr(self, option) < 0:
                 raise ValueError(f"{name}.{option}={getattr(self, option)}: must be 0 (all) or more")
         if not 0 <= self.subword_regularization <= 1:
-            raise ValueError(f"{name}.sampling={self.subword_regularization}: must be between 0 (off) and 1")
+            raise ValueError(f"{name}.subword_regularization={self.subword_regularization}: must be between 0 (off) and 1")
         subwords = TOKENIZERS[self.type].subwords
         if self.subword_regularization > 0 and not subwords:
             raise ValueError(
-                f"{name}.sampling={self.subword_regularization}: needs {name}.kind=unigram or bpe, not {self.type}"
+                f"{name}.subword_regularization={self.subword_regularization}: needs {name}.type=unigram or bpe, not {self.type}"
             )
         if self.normalization != "identity" and not subwords:
-            raise ValueError(f"{name}.normalization={self.normalization}: needs {name}.kind=unigram or bpe")
+            raise ValueError(f"{name}.normalization={self.normalization}: needs {name}.type=unigram or bpe")
 
     def coverage(self) -> float:
         """The share of characters that get an entry of their own, the default worked out."""

@@ -63,7 +63,7 @@ def test_one_piece_is_the_plan() -> None:
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_sampler, "PIECE_ROWS", 1000)
+    monkeypatch.setattr(batch_sampler, "EPOCH_CHUNK_ROWS", 1000)
     monkeypatch.setattr(batch_sampler, "SEGMENT_ROWS", 32)
 
 
@@ -108,7 +108,7 @@ def test_pieces_are_as_full_as_one() -> None:
 
 
 def test_longest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_sampler, "PIECE_ROWS", 3)
+    monkeypatch.setattr(batch_sampler, "EPOCH_CHUNK_ROWS", 3)
     for num in range(9):
         for place in range(num):
             values = np.ones(num, np.int64)

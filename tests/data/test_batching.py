@@ -126,7 +126,7 @@ def corpus(folder: Path, **options: object) -> tuple[EncodedCorpus, Tokenizer]:
         words = [rng.integers(0, 60, rng.integers(1, 15)) for _ in range(400)]
         lines = ["".join(f"wo{'rt' * (word % 3)}{word} " for word in line) + "\n" for line in words]
         (folder / f"a.{language}").write_text("".join(lines))
-    tokenizer = TokenizerConfig(**{"kind": "bpe", "vocab_size": 320, **options})
+    tokenizer = TokenizerConfig(**{"type": "bpe", "vocab_size": 320, **options})
     config = DataConfig(format="text", train=str(folder / "a"), cache_dir=str(folder / "cache"), tokenizer=tokenizer)
     loaded = train_or_load_tokenizer(config)
     return load_corpus(config, "train", loaded), loaded
@@ -160,8 +160,8 @@ def test_batches_hold_the_rows_of_the_corpus(tmp_path: Path) -> None:
 def test_resumed_epoch_goes_on_where_it_stopped(
     tmp_path: Path, kind: str, sampling: float, pool: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nmt.data.batching.POOL", pool)
-    pairs, tokenizer = corpus(tmp_path, kind=kind, vocab_size=300, sampling=sampling)
+    monkeypatch.setattr("nmt.data.batching.SAMPLED_BATCH_GROUP", pool)
+    pairs, tokenizer = corpus(tmp_path, type=kind, vocab_size=300, subword_regularization=sampling)
     whole = list(BatchLoader(pairs, tokenizer, 256, seed=1).epoch(3))
     resumed = list(BatchLoader(pairs, tokenizer, 256, seed=1).epoch(3, start=5))
     assert len(resumed) == len(whole) - 5
@@ -170,7 +170,7 @@ def test_resumed_epoch_goes_on_where_it_stopped(
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_sampling_cuts_anew_in_every_epoch(tmp_path: Path, kind: str) -> None:
-    pairs, tokenizer = corpus(tmp_path, kind=kind, vocab_size=300, sampling=0.3)
+    pairs, tokenizer = corpus(tmp_path, type=kind, vocab_size=300, subword_regularization=0.3)
     batches = BatchLoader(pairs, tokenizer, 256, seed=1)
 
     def segmentations(epoch: int) -> dict[int, tuple[list[int], list[int]]]:
@@ -193,9 +193,9 @@ def test_sampling_cuts_anew_in_every_epoch(tmp_path: Path, kind: str) -> None:
 def test_drawn_segmentations_make_as_many_batches_with_little_padding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nmt.data.batching.SAMPLED_MULTIPLE", 1)
-    pairs, tokenizer = corpus(tmp_path, kind="bpe", vocab_size=300, sampling=0.1)
-    plain = list(BatchLoader(pairs, corpus(tmp_path, kind="bpe", vocab_size=300)[1], 256, seed=1).epoch(0))
+    monkeypatch.setattr("nmt.data.batching.LENGTH_MULTIPLE", 1)
+    pairs, tokenizer = corpus(tmp_path, type="bpe", vocab_size=300, subword_regularization=0.1)
+    plain = list(BatchLoader(pairs, corpus(tmp_path, type="bpe", vocab_size=300)[1], 256, seed=1).epoch(0))
     drawn = list(BatchLoader(pairs, tokenizer, 256, seed=1).epoch(0))
     assert len(drawn) == len(plain)
     assert sorted(i for batch in drawn for i in batch.indices.tolist()) == list(range(len(pairs)))
@@ -231,7 +231,7 @@ def test_padding_to_a_multiple_adds_padding_only() -> None:
 
 @pytest.mark.parametrize("sampling", [0.0, 0.3])
 def test_prefetched_batches_are_the_same(tmp_path: Path, sampling: float) -> None:
-    pairs, tokenizer = corpus(tmp_path, sampling=sampling)
+    pairs, tokenizer = corpus(tmp_path, subword_regularization=sampling)
     plain = BatchLoader(pairs, tokenizer, 256, seed=1, prefetch=0)
     for prefetch, epoch, start in ((1, 0, 0), (4, 1, 0), (4, 1, 7)):
         ahead = BatchLoader(pairs, tokenizer, 256, seed=1, prefetch=prefetch)
@@ -249,7 +249,7 @@ def test_prefetching_passes_errors_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sampling", [0.0, 0.3])
 @pytest.mark.parametrize("size", [2, 9])
 def test_shares_make_up_the_whole_batch(tmp_path: Path, sampling: float, size: int) -> None:
-    pairs, tokenizer = corpus(tmp_path, sampling=sampling)
+    pairs, tokenizer = corpus(tmp_path, subword_regularization=sampling)
     batches = BatchLoader(pairs, tokenizer, 256, seed=1)
     for epoch in (0, 3):
         shares = [batches.epoch(epoch, 2, share=(rank, size)) for rank in range(size)]
@@ -263,7 +263,7 @@ def test_shares_make_up_the_whole_batch(tmp_path: Path, sampling: float, size: i
 
 def test_a_corpus_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row once, resumed anywhere as uninterrupted, with the same tokens after pages were let go."""
-    monkeypatch.setattr(batch_sampler, "PIECE_ROWS", 100)
+    monkeypatch.setattr(batch_sampler, "EPOCH_CHUNK_ROWS", 100)
     monkeypatch.setattr(batch_sampler, "SEGMENT_ROWS", 16)
     pairs, tokenizer = corpus(tmp_path)
     batches = BatchLoader(pairs, tokenizer, 128, seed=1)

@@ -36,8 +36,8 @@ def make(folder: Path, sources: list[str], targets: list[str], **options: object
         (folder / f"a.{language}").write_bytes("".join(f"{line}\n" for line in texts).encode())
     prefix = str(folder / "a")
     tokenizer = TokenizerConfig(type="word", vocab_size=100)
-    places = {"train": prefix, "valid": prefix, "test": prefix, "cache": str(folder / "cache")}
-    config = DataConfig(**{"kind": "text", "tokenizer": tokenizer, **places, **options})
+    places = {"train": prefix, "valid": prefix, "test": prefix, "cache_dir": str(folder / "cache")}
+    config = DataConfig(**{"format": "text", "tokenizer": tokenizer, **places, **options})
     config.validate()
     return config
 
@@ -129,7 +129,7 @@ def test_strict(tmp_path: Path) -> None:
     tokenizer = train_or_load_tokenizer(config)
     load_corpus(config, "train", tokenizer)
     with pytest.raises(
-        ValueError, match=r"data\.strict=true: .*a: pair 2 and 1 others .*empty source: 1, source too long: 1"
+        ValueError, match=r"data\.error_on_dropped=true: .*a: pair 2 and 1 others .*empty source: 1, source too long: 1"
     ):
         load_corpus(replace(config, error_on_dropped=True), "train", tokenizer)
     load_corpus(replace(config, error_on_dropped=True, max_length=3), "test", tokenizer)
@@ -171,7 +171,7 @@ def test_cache_knows_what_matters(tmp_path: Path) -> None:
 
 def test_same_text_elsewhere_is_known(tmp_path: Path) -> None:
     config = make(tmp_path, SENTENCES, SENTENCES)
-    other = make(tmp_path / "other", SENTENCES, SENTENCES, cache=config.cache_dir)
+    other = make(tmp_path / "other", SENTENCES, SENTENCES, cache_dir=config.cache_dir)
     assert train_or_load_tokenizer(config).digest == train_or_load_tokenizer(other).digest
     tokenizer = train_or_load_tokenizer(config)
     assert load_corpus(config, "train", tokenizer).digest == load_corpus(other, "train", tokenizer).digest
@@ -322,7 +322,7 @@ def test_text_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.
         path = tmp_path / "a.en"
         path.write_bytes(path.read_bytes().replace(b"word", b"WORD"))
 
-    monkeypatch.setattr(sources, "read_both", change)
+    monkeypatch.setattr(sources, "read_parallel", change)
     read = (
         partial(load_corpus, config, "train", tokenizer)
         if when == "while tokenising"
@@ -340,8 +340,8 @@ def test_log_says_what_the_tokenizer_has_seen(tmp_path: Path, caplog: pytest.Log
     characters = 2 * sum(map(len, SENTENCES))
     for options, said in (
         ({}, "on all 40 pairs"),
-        ({"max_pairs": 30}, "on 30 random ones of 40 pairs"),
-        ({"max_sentence_chars": characters // 2}, r"on (19|20) random ones of 40 pairs"),
+        ({"max_training_pairs": 30}, "on 30 random ones of 40 pairs"),
+        ({"max_training_characters": characters // 2}, r"on (19|20) random ones of 40 pairs"),
     ):
         caplog.clear()
         with caplog.at_level(logging.INFO):
@@ -352,7 +352,7 @@ def test_log_says_what_the_tokenizer_has_seen(tmp_path: Path, caplog: pytest.Log
 def test_memory_does_not_grow_with_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing the sample, tokenising, and reading an epoch of batches."""
     monkeypatch.setattr(text_files, "BLOCK_LINES", 128)
-    monkeypatch.setattr(batch_sampler, "PIECE_ROWS", 512)
+    monkeypatch.setattr(batch_sampler, "EPOCH_CHUNK_ROWS", 512)
     monkeypatch.setattr(batch_sampler, "SEGMENT_ROWS", 32)
     peaks = []
     for num in (2000, 16_000):

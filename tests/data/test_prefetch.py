@@ -79,8 +79,8 @@ def test_ends_when_closed_or_dropped(taken: int) -> None:
 def test_the_program_can_end_while_a_reader_waits() -> None:
     program = """
 import itertools, sys
-from nmt.data.prefetch import ahead
-kept = ahead(iter(itertools.count()), 2)
+from nmt.data.prefetch import prefetch
+kept = prefetch(iter(itertools.count()), 2)
 assert next(kept) == 0
 sys.exit(7)
 """

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nmt.data import DataConfig, SentencePair, alignment_path, extra_test_sets, read_pairs
+from nmt.data.synthetic.dataset import SyntheticConfig
 from nmt.data.text_files import BLOCK_LINES
 
 NEWS = Path(__file__).parents[3] / "shared" / "data" / "wmt_news_ende"
@@ -194,8 +195,8 @@ def test_gold_path(tmp_path: Path) -> None:
 def test_builtin(tmp_path: Path, source: str) -> None:
     pytest.importorskip("nmt.data.synthetic")
     target = {"en": "de", "de": "en"}[source]
-    sizes = {"builtin_pairs": 50, "builtin_valid": 10, "builtin_test": 20, "builtin_long": 5}
-    config = DataConfig(cache_dir=str(tmp_path), source_lang=source, target_lang=target, **sizes)
+    sizes = SyntheticConfig(train=50, valid=10, test=20, long=5)
+    config = DataConfig(cache_dir=str(tmp_path), source_lang=source, target_lang=target, synthetic=sizes)
     config.validate()
     assert [len(list(read_pairs(config, split))) for split in ("train", "valid", "test")] == [50, 10, 20]
     (long,) = extra_test_sets(config)
@@ -216,15 +217,15 @@ def test_builtin(tmp_path: Path, source: str) -> None:
     (folder,) = tmp_path.glob("builtin-*")
     (folder / "train.de").unlink()
     assert list(read_pairs(config, "train")) == before
-    config.builtin_seed = 1
+    config.synthetic.seed = 1
     assert list(read_pairs(config, "train")) != before
 
 
 def test_builtin_directions_agree(tmp_path: Path) -> None:
     pytest.importorskip("nmt.data.synthetic")
-    sizes = {"builtin_pairs": 5, "builtin_valid": 5, "builtin_test": 30, "builtin_long": 5}
-    forward = DataConfig(cache_dir=str(tmp_path), **sizes)
-    backward = DataConfig(cache_dir=str(tmp_path), source_lang="de", target_lang="en", **sizes)
+    sizes = SyntheticConfig(train=5, valid=5, test=30, long=5)
+    forward = DataConfig(cache_dir=str(tmp_path), synthetic=sizes)
+    backward = DataConfig(cache_dir=str(tmp_path), source_lang="de", target_lang="en", synthetic=sizes)
     assert [pair[::-1] for pair in read_pairs(forward, "test")] == [*read_pairs(backward, "test")]
     paths = alignment_path(forward, "test"), alignment_path(backward, "test")
     assert paths[0] is not None
@@ -238,18 +239,18 @@ def test_builtin_directions_agree(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "txt"}, "data.format=txt: must be one of builtin, text"),
-        ({"kind": "text", "train": 3}, "data.train=3"),
-        ({"kind": "text", "valid": ["a", ""]}, "data.valid"),
+        ({"format": "txt"}, "data.format=txt: must be one of builtin, text"),
+        ({"format": "text", "train": 3}, "data.train=3"),
+        ({"format": "text", "valid": ["a", ""]}, "data.valid"),
         ({"source_lang": "de"}, "data.target_lang=de"),
         ({"source_lang": "fr"}, "the built-in pair is en and de"),
-        ({"kind": "hub"}, "data.hf_dataset: not given"),
-        ({"builtin_pairs": 0}, "data.synthetic.train=0"),
-        ({"builtin_seed": -1}, "data.synthetic.seed=-1"),
+        ({"format": "hub"}, "data.hf_dataset: not given"),
+        ({"synthetic": SyntheticConfig(train=0)}, "data.synthetic.train=0"),
+        ({"synthetic": SyntheticConfig(seed=-1)}, "data.synthetic.seed=-1"),
         ({"columns": [1]}, "data.columns=[1]"),
         ({"max_length": 0}, "data.max_length=0"),
-        ({"max_ratio": 0.5}, "data.max_length_ratio=0.5"),
-        ({"cache": ""}, "data.cache_dir"),
+        ({"max_length_ratio": 0.5}, "data.max_length_ratio=0.5"),
+        ({"cache_dir": ""}, "data.cache_dir"),
         ({"column": ""}, "data.column"),
     ],
 )

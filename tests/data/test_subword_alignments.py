@@ -30,6 +30,7 @@ from nmt.data import (
 )
 from nmt.data.corpus import AlignmentColumn
 from nmt.data.subword_alignments import project_to_subwords
+from nmt.data.synthetic.dataset import SyntheticConfig
 
 KINDS = ["unigram", "bpe", "word", "char"]
 WORDS = ["a", "house", "houses", "tree", "trees", "sleeps", "sleeping", "under", "underneath", "schoolbook", "ümläut,"]
@@ -84,9 +85,9 @@ def written(folder: Path, pairs: Sequence[tuple[str, str, object]], name: str = 
     lines = [(s, t, pharaoh(links) if isinstance(links, set) else str(links)) for s, t, links in pairs]
     for number, suffix in enumerate(("en", "de", "links")):
         (folder / f"{name}.{suffix}").write_text("".join(f"{line[number]}\n" for line in lines), encoding="utf-8")
-    places = {"train": str(folder / name), "alignment": str(folder / f"{name}.links"), "cache": str(folder / "cache")}
+    places = {"train": str(folder / name), "train_alignments": str(folder / f"{name}.links"), "cache_dir": str(folder / "cache")}
     tokenizer = TokenizerConfig(type="word", vocab_size=100)
-    config = DataConfig(**{"kind": "text", "tokenizer": tokenizer, **places, **options})
+    config = DataConfig(**{"format": "text", "tokenizer": tokenizer, **places, **options})
     config.validate()
     return config
 
@@ -265,18 +266,18 @@ def test_gold_beside_the_text_is_read_where_no_file_is_named(tmp_path: Path) -> 
     config = replace(written(tmp_path, [("a b", "x y", {(0, 1)})]), train_alignments=None)
     tokenizer = train_or_load_tokenizer(config)
     corpus = load_corpus(config, "train", tokenizer)
-    with pytest.raises(FileNotFoundError, match=r"a\.gold: no such file; .* data\.alignment=FILE names them"):
+    with pytest.raises(FileNotFoundError, match=r"a\.gold: no such file; .* data\.train_alignments=FILE names them"):
         attach_alignments(config, corpus, tokenizer)
     (tmp_path / "a.links").rename(tmp_path / "a.gold")
     assert stored(attach_alignments(config, corpus, tokenizer)) == [{(0, 1)}]
 
 
 def test_the_built_in_pair_brings_its_links(tmp_path: Path) -> None:
-    sizes = {"builtin_pairs": 60, "builtin_valid": 2, "builtin_test": 2, "builtin_long": 1}
+    sizes = SyntheticConfig(train=60, valid=2, test=2, long=1)
     for languages in (("en", "de"), ("de", "en")):
         options = TokenizerConfig(type="word", vocab_size=1000)
         config = DataConfig(
-            **sizes, source_lang=languages[0], target_lang=languages[1], cache_dir=str(tmp_path), tokenizer=options
+            synthetic=sizes, source_lang=languages[0], target_lang=languages[1], cache_dir=str(tmp_path), tokenizer=options
         )
         corpus, _ = read(config)
         found = stored(corpus)
