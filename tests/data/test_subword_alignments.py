@@ -85,7 +85,11 @@ def written(folder: Path, pairs: Sequence[tuple[str, str, object]], name: str = 
     lines = [(s, t, pharaoh(links) if isinstance(links, set) else str(links)) for s, t, links in pairs]
     for number, suffix in enumerate(("en", "de", "links")):
         (folder / f"{name}.{suffix}").write_text("".join(f"{line[number]}\n" for line in lines), encoding="utf-8")
-    places = {"train": str(folder / name), "train_alignments": str(folder / f"{name}.links"), "cache_dir": str(folder / "cache")}
+    places = {
+        "train": str(folder / name),
+        "train_alignments": str(folder / f"{name}.links"),
+        "cache_dir": str(folder / "cache"),
+    }
     tokenizer = TokenizerConfig(type="word", vocab_size=100)
     config = DataConfig(**{"format": "text", "tokenizer": tokenizer, **places, **options})
     config.validate()
@@ -277,7 +281,11 @@ def test_the_built_in_pair_brings_its_links(tmp_path: Path) -> None:
     for languages in (("en", "de"), ("de", "en")):
         options = TokenizerConfig(type="word", vocab_size=1000)
         config = DataConfig(
-            synthetic=sizes, source_lang=languages[0], target_lang=languages[1], cache_dir=str(tmp_path), tokenizer=options
+            synthetic=sizes,
+            source_lang=languages[0],
+            target_lang=languages[1],
+            cache_dir=str(tmp_path),
+            tokenizer=options,
         )
         corpus, _ = read(config)
         found = stored(corpus)
