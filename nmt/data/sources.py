@@ -110,7 +110,7 @@ class DataConfig:
 
 
 def read_pairs(config: DataConfig, split: str, repaired: Counter[str] | None = None) -> Iterator[SentencePair]:
-    """Yield all pairs of a split (train, valid, test) or of a named prefix or file (as in `extra_tests`), blank ones too.
+    """Yield all pairs, blank ones too, of a split (train, valid, test) or of a location (as in `extra_tests`).
 
     Repairs are counted in `repaired`. Raises ValueError or FileNotFoundError naming file and line.
     """

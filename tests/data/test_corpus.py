@@ -143,7 +143,7 @@ def test_counts_are_logged_from_the_cache_too(tmp_path: Path, caplog: pytest.Log
             caplog.clear()
             load_corpus(config, "train", tokenizer)
             assert "1 of 2 pairs; dropped: empty source: 1" in caplog.text
-    assert "tokenised" not in caplog.text
+    assert "encoded" not in caplog.text
 
 
 def entries(config: DataConfig, pattern: str) -> set[str]:

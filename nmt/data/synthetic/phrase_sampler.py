@@ -1,4 +1,4 @@
-"""Decides who and what the sentences of the built-in language pair are about: noun phrases and places."""
+"""Sampling of the noun phrases and places in the sentences of the synthetic language pair."""
 
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
@@ -32,7 +32,7 @@ TIMES: Final[dict[str, tuple[str, ...]]] = {
 
 
 class PhraseSampler:
-    """Everything random comes from `random`, which returns floats in [0, 1)."""
+    """Sampler of phrases; all randomness comes from `random`, which returns floats in [0, 1)."""
 
     def __init__(self, random: Callable[[], float]) -> None:
         self.random = random
@@ -44,7 +44,7 @@ class PhraseSampler:
         return (self.choose(SYLLABLES) + self.choose(SYLLABLES) + self.choose(SYLLABLES)).capitalize()
 
     def number(self) -> str:
-        """A numeral of two or three digits."""
+        """Sample a numeral of two or three digits."""
         return str(10 + int(self.random() * (90 if self.random() < 0.6 else 990)))
 
     def subject(self, *, must_be_person: bool = False) -> NounPhrase:
@@ -70,11 +70,11 @@ class PhraseSampler:
         return NounPhrase(first, determiner, other=NounPhrase(second, determiner))
 
     def person(self, subject: NounPhrase, pronoun: float = 0.3) -> NounPhrase:
-        """Somebody other than `subject`."""
+        """Sample somebody other than `subject`."""
         chance = self.random()
         if chance < pronoun:
-            others = ("he", "she", "they") if subject.noun in ("I", "we") else ("I", "he", "she", "we", "they")
-            return NounPhrase(self.choose(others))
+            pronouns = ("he", "she", "they") if subject.noun in ("I", "we") else ("I", "he", "she", "we", "they")
+            return NounPhrase(self.choose(pronouns))
         if chance < pronoun + 0.07:
             return NounPhrase(self.name(), is_name=True)
         return self.thing(self.choose(PEOPLE), indefinite=0.0)
@@ -83,28 +83,28 @@ class PhraseSampler:
         return self.thing(noun, indefinite=0.5, adjective=adjective)
 
     def thing(self, noun: str, indefinite: float, adjective: float = 0.25) -> NounPhrase:
-        """A phrase around `noun`; `indefinite` and `adjective` are probabilities."""
+        """Sample a phrase around `noun`; `indefinite` and `adjective` are probabilities."""
         entry = NOUNS[noun]
-        chosen = self.choose(entry.adjectives) if self.random() < adjective else ""
+        attribute = self.choose(entry.adjectives) if self.random() < adjective else ""
         is_indefinite = self.random() < indefinite
         if not entry.countable:
-            return NounPhrase(noun, "" if is_indefinite else self.choose(("the", "the", "my", "his", "our")), chosen)
+            return NounPhrase(noun, "" if is_indefinite else self.choose(("the", "the", "my", "his", "our")), attribute)
         plural = self.random() < (0.33 if is_indefinite else 0.25)
         chance = self.random()
         if not is_indefinite:
             determiner = "the" if chance < 0.6 else "this" if chance < 0.7 else self.choose(_POSSESSIVES)
             if determiner in _POSSESSIVES and noun in _WITHOUT_OWNER:
                 determiner = "the"
-            return NounPhrase(noun, determiner, chosen, plural=plural)
+            return NounPhrase(noun, determiner, attribute, plural=plural)
         if not plural:
-            return NounPhrase(noun, "no" if chance < 0.06 else "a", chosen)
+            return NounPhrase(noun, "no" if chance < 0.06 else "a", attribute)
         if chance > 0.94:
-            return NounPhrase(noun, "no", chosen, plural=True)
+            return NounPhrase(noun, "no", attribute, plural=True)
         number = self.number() if chance < 0.62 else self.choose(_SMALL) if chance < 0.8 else ""
-        return NounPhrase(noun, "", chosen, plural=True, number=number)
+        return NounPhrase(noun, "", attribute, plural=True, number=number)
 
     def with_owner(self, noun: str) -> NounPhrase:
-        """ "the teacher's house", "Kalino's house"."""
+        """Sample "the teacher's house" or "Kalino's house"."""
         entry = NOUNS[noun]
         if noun not in _OWNED:
             return self.thing(noun, indefinite=0.0)
@@ -129,7 +129,7 @@ class PhraseSampler:
         return NOUNS[noun].at, self.place(noun)
 
     def goal(self, *, is_far: bool, is_animal: bool) -> tuple[str, NounPhrase]:
-        """Where somebody goes; `is_far` leaves out the rooms of a house."""
+        """Sample a destination; `is_far` leaves out the rooms of a house."""
         chance = self.random()
         if chance < 0.1 and not is_animal:
             return "to", NounPhrase(self.name(), is_name=True)
@@ -146,10 +146,10 @@ class PhraseSampler:
         return "out of" if is_inside else "from", self.place(noun)
 
     def place(self, noun: str, adjective: float = 0.15) -> NounPhrase:
-        chosen = self.choose(NOUNS[noun].adjectives) if self.random() < adjective else ""
+        attribute = self.choose(NOUNS[noun].adjectives) if self.random() < adjective else ""
         chance = self.random()
         if chance < 0.86:
-            return NounPhrase(noun, "the", chosen)
+            return NounPhrase(noun, "the", attribute)
         if noun in _RELATED or noun in _HOMES:
-            return NounPhrase(noun, self.choose(_POSSESSIVES), chosen)
-        return NounPhrase(noun, "a" if chance < 0.93 else "this", chosen)
+            return NounPhrase(noun, self.choose(_POSSESSIVES), attribute)
+        return NounPhrase(noun, "a" if chance < 0.93 else "this", attribute)

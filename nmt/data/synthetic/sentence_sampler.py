@@ -1,4 +1,4 @@
-"""Decides what the sentences of the built-in language pair say: who does what, when and where."""
+"""Sampling of the content of the sentences of the synthetic language pair: who does what, when and where."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from nmt.data.synthetic.semantics import Clause, NounPhrase, SyntheticPair
 
 
 def _verbs(*frames: str) -> tuple[list[str], list[str]]:
-    """The verbs with one of `frames`: those of people, and those of animals."""
+    """Return the verbs with one of `frames`: those of people, and those of animals."""
     keys = [key for key, verb in VERBS.items() if verb.frame in frames]
     return keys, [key for key in keys if "A" in VERBS[key].subjects]
 
@@ -33,7 +33,7 @@ _TEMPORAL: Final = ("when", "when", "before", "after", "while", "until", "as soo
 
 
 class SentenceSampler(PhraseSampler):
-    """Makes up sentences. A tense is one of those of `Clause`, or "modal" (present) and "modal past"."""
+    """Sampler of sentences. A tense is one of those of `Clause`, or "modal" (present) and "modal past"."""
 
     def sentence(self) -> SyntheticPair:
         kind = self.random()
@@ -49,7 +49,7 @@ class SentenceSampler(PhraseSampler):
         return translate([self.main_clause_with_adjuncts()])
 
     def long_sentence(self, goal: int) -> SyntheticPair:
-        """Main clauses with their subordinate clauses, joined until the longer side has about `goal` words."""
+        """Join main clauses with their subordinate clauses until the longer side has about `goal` words."""
         clauses = [self.main_clause_with_adjuncts()]
         conjunctions: list[str] = []
         while True:
@@ -64,7 +64,7 @@ class SentenceSampler(PhraseSampler):
         return self.choose(tenses)
 
     def main_clause_with_adjuncts(self) -> Clause:
-        """A main clause, alone or with a subordinate one before or after it."""
+        """Sample a main clause, alone or with a subordinate one before or after it."""
         kind = self.random()
         if kind < 0.38:
             return self.main(self.tense())
@@ -81,7 +81,7 @@ class SentenceSampler(PhraseSampler):
         return clause._replace(time_first=True) if clause.time and self.random() < 0.55 else clause
 
     def reported_speech(self) -> Clause:
-        """ "He says that …", "she asks whether …"."""
+        """Sample "he says that …" or "she asks whether …"."""
         tense = self.choose(("present", "past", "past"))
         subject = self.subject(must_be_person=True)
         if self.random() < 0.25:
@@ -96,7 +96,7 @@ class SentenceSampler(PhraseSampler):
         return Clause(subject, verb, tense, negated=negated, complement=("that", clause))
 
     def purpose_clause(self) -> Clause:
-        """ "She goes to the market in order to buy bread", or "so that …"."""
+        """Sample "she goes to the market in order to buy bread", or "so that …"."""
         tense = self.choose(("present", "past"))
         subject = self.subject()
         is_animal = subject.noun in ANIMALS
@@ -114,7 +114,7 @@ class SentenceSampler(PhraseSampler):
         return clause._replace(purpose=Clause(NounPhrase("they"), verb, object=target, place=place))
 
     def volitional_clause(self) -> str:
-        """A transitive verb for something one does on purpose."""
+        """Sample a transitive verb for something one does on purpose."""
         while True:
             verb = self.choose(_TRANSITIVE[0])
             if verb not in _NOT_WILLED:
@@ -154,13 +154,13 @@ class SentenceSampler(PhraseSampler):
         return clause._replace(adjunct=pair)
 
     def clause(self, tense: str, extras: float = 0.5) -> Clause:
-        """`extras` scales the probability of what a clause could do without."""
+        """Sample a clause; `extras` scales the probability of its optional parts."""
         if self.random() < 0.12 and "modal" not in tense:
             return self.description(tense)
         return self.action(self.subject(), tense, extras)
 
     def description(self, tense: str) -> Clause:
-        """Something is old, or somebody tired."""
+        """Sample a clause with a predicate: something is old, or somebody tired."""
         if self.random() < 0.5:
             subject = self.subject(must_be_person=True)
             predicate = self.choose(_PREDICATES)
@@ -173,7 +173,7 @@ class SentenceSampler(PhraseSampler):
         return Clause(subject, "be", tense, negated=negated, predicate=predicate, frequency=frequency)
 
     def action(self, subject: NounPhrase, tense: str, extras: float, *, is_plain: bool = False) -> Clause:
-        """Somebody does something; `is_plain` is for one that tells when: no negation, no "often"."""
+        """Sample somebody doing something; `is_plain` is for temporal clauses: no negation, no "often"."""
         is_animal = subject.noun in ANIMALS
         clause = Clause(subject, "", tense)
         if tense == "can":
@@ -188,8 +188,8 @@ class SentenceSampler(PhraseSampler):
             clause = self.transitive(clause, verb, extras)
         elif kind < 0.64 and not is_animal:
             verb = self.choose(_GIVING)
-            given = self.object(self.choose(VERBS[verb].objects))
-            clause = clause._replace(verb=verb, recipient=self.person(subject), object=given)
+            gift = self.object(self.choose(VERBS[verb].objects))
+            clause = clause._replace(verb=verb, recipient=self.person(subject), object=gift)
         elif kind < 0.76:
             clause = self.motion(clause, is_animal)
         elif kind < 0.86:
@@ -242,7 +242,7 @@ class SentenceSampler(PhraseSampler):
         return clause
 
     def circumstances(self, clause: Clause, tense: str, extras: float, is_plain: bool) -> Clause:
-        """Negation, frequency, time, and a relative clause on the object where nothing follows it."""
+        """Add negation, frequency, time, and a relative clause on the object where nothing follows it."""
         chance = self.random()
         subject, target = clause.subject, clause.object
         if (
@@ -273,7 +273,7 @@ class SentenceSampler(PhraseSampler):
         return clause._replace(object=self.with_relative(target, relative))
 
     def with_relative(self, phrase: NounPhrase, tense: str) -> NounPhrase:
-        """ "the man who …", "the book that …"."""
+        """Add a relative clause: "the man who …", "the book that …"."""
         noun = NOUNS[phrase.noun]
         head = NounPhrase(phrase.noun, plural=phrase.plural)
         is_animal = "A" in noun.kinds
@@ -297,5 +297,5 @@ class SentenceSampler(PhraseSampler):
 
 
 def _is_counted(phrase: NounPhrase) -> bool:
-    """Whether "not" or "never" would have to be put differently beside this object."""
+    """Return whether "not" or "never" would have to be expressed differently beside this object."""
     return bool(phrase.number) or phrase.determiner == "no"

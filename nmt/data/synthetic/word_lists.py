@@ -1,10 +1,10 @@
-"""The word tables of the built-in language pair; `lexicon` turns them into inflected forms."""
+"""The word tables of the synthetic language pair; `morphology` derives the inflected forms."""
 
 from typing import Final
 
-# Kinds decide which words meet: P person, G somebody's relative or the like, A animal, H domestic animal, N nature, T
-# thing, O can be opened, W clothing, V vehicle, U furniture, B machine or building one can make, R something written,
-# F food, K food one cooks, M food without a plural, D drink, L place, Z room one can tidy up.
+# Kinds determine which words combine: P person, G somebody's relative or the like, A animal, H domestic animal, N
+# nature, T thing, O can be opened, W clothing, V vehicle, U furniture, B machine or building one can make, R something
+# written, F food, K food one cooks, M food without a plural, D drink, L place, Z room one can tidy up.
 NOUNS: Final = """
 man men : Mann Mannes Männer : m : P
 woman women : Frau Frauen : f : P
@@ -264,7 +264,7 @@ ask : fragen : h : P : w
 """
 
 
-# Adverbs and conjunctions: the German words, each followed by the positions of the English words it stands for.
+# Adverbs and conjunctions: the German words, each followed by the positions of the English words it translates.
 PHRASES: Final = """
 today = heute 0
 now = jetzt 0
