@@ -1,6 +1,7 @@
 """Batches of about equal cost, made anew for each epoch; the same seed and epoch always give the same batches."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -82,6 +83,7 @@ def source_batch(sources: Sequence[Sequence[int]], *, multiple: int = 1) -> tupl
     return source, source != PAD
 
 
+@dataclass(eq=False)
 class BatchLoader:
     """The batches of a corpus, epoch by epoch.
 
@@ -95,22 +97,13 @@ class BatchLoader:
         device: where they will be used; for CUDA their memory is pinned, so that copying overlaps with computation.
     """
 
-    def __init__(
-        self,
-        corpus: EncodedCorpus,
-        tokenizer: Tokenizer,
-        batch_tokens: int,
-        seed: int,
-        *,
-        prefetch: int = 4,
-        device: torch.device | None = None,
-    ) -> None:
-        self._corpus = corpus
-        self._tokenizer = tokenizer
-        self._batch_tokens = batch_tokens
-        self._seed = seed
-        self._prefetch = prefetch
-        self._device = device if device is not None and device.type == "cuda" else None
+    corpus: EncodedCorpus
+    tokenizer: Tokenizer
+    batch_tokens: int
+    seed: int
+    _: KW_ONLY
+    prefetch: int = 4
+    device: torch.device | None = None
 
     def epoch(self, epoch: int, start: int = 0, *, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
         """Yield the batches of an epoch from number `start` on; those before it are not computed.
@@ -122,19 +115,20 @@ class BatchLoader:
         Raises:
             ValueError: a pair is longer than `batch_tokens`.
         """
-        return prefetch(self._make_epoch(epoch, start, share), self._prefetch)
+        return prefetch(self._make_epoch(epoch, start, share), self.prefetch)
 
     def _make_epoch(self, epoch: int, start: int, share: tuple[int, int]) -> Iterator[Batch]:
-        offsets = self._corpus.source.offsets, self._corpus.target.offsets
-        check_max_length(self._corpus.longest, self._batch_tokens)
-        is_sampled = self._tokenizer.sampling > 0 and self._corpus.source_text is not None
+        offsets = self.corpus.source.offsets, self.corpus.target.offsets
+        check_max_length(self.corpus.longest, self.batch_tokens)
+        is_sampled = self.tokenizer.sampling > 0 and self.corpus.source_text is not None
+        cuda = self.device if self.device is not None and self.device.type == "cuda" else None
         make = self._sampled_batches if is_sampled else self._batches
-        for first, chunk in epoch_chunks(*offsets, self._batch_tokens, seed=self._seed, epoch=epoch, start=start):
+        for first, chunk in epoch_chunks(*offsets, self.batch_tokens, seed=self.seed, epoch=epoch, start=start):
             for batch in make(chunk, epoch, first, max(0, start - first), share):
                 batch = self._with_links(batch)
-                yield batch if self._device is None else _pin_memory(batch, self._device)
-            if len(chunk.order) < len(self._corpus):
-                self._corpus.drop_page_cache()
+                yield batch if cuda is None else _pin_memory(batch, cuda)
+            if len(chunk.order) < len(self.corpus):
+                self.corpus.drop_page_cache()
 
     def _batches(
         self, chunk: EpochChunk, epoch: int, first: int, start: int, share: tuple[int, int]
@@ -143,23 +137,23 @@ class BatchLoader:
         shard = slice(share[0], None, share[1])
         for number in range(start, len(chunk)):
             rows = chunk.rows(number)
-            source, _ = _gather(self._corpus.source, rows, shard)
-            labels, num_tokens = _gather(self._corpus.target, rows, shard)
+            source, _ = _gather(self.corpus.source, rows, shard)
+            labels, num_tokens = _gather(self.corpus.target, rows, shard)
             yield _make_batch(source, labels, rows[shard], num_tokens)
 
     def _sampled_batches(
         self, chunk: EpochChunk, epoch: int, first: int, start: int, share: tuple[int, int]
     ) -> Iterator[Batch]:
         """As `_batches`, with sampled segmentations; `first` is the number of the chunk's first batch in the epoch."""
-        corpus, shard = self._corpus, slice(share[0], None, share[1])
+        corpus, shard = self.corpus, slice(share[0], None, share[1])
         assert corpus.source_text is not None
         assert corpus.target_text is not None
         for group in range(start // SAMPLED_BATCH_GROUP * SAMPLED_BATCH_GROUP, len(chunk), SAMPLED_BATCH_GROUP):
             num = min(SAMPLED_BATCH_GROUP, len(chunk) - group)
             rows = np.concatenate([chunk.rows(group + i) for i in range(num)])
-            seeds = np.random.SeedSequence([self._seed, epoch, first + group]).generate_state(3).tolist()
-            sources = self._tokenizer.encode_source_sampled(corpus.source_text.rows(rows), seeds[0])
-            targets = self._tokenizer.encode_target_sampled(corpus.target_text.rows(rows), seeds[1])
+            seeds = np.random.SeedSequence([self.seed, epoch, first + group]).generate_state(3).tolist()
+            sources = self.tokenizer.encode_source_sampled(corpus.source_text.rows(rows), seeds[0])
+            targets = self.tokenizer.encode_target_sampled(corpus.target_text.rows(rows), seeds[1])
             lengths, target_lengths = (np.fromiter(map(len, side), np.int64, len(rows)) for side in (sources, targets))
             batches = rebalance(lengths, target_lengths, num, np.random.default_rng(seeds[2]))
             for number, members in enumerate(batches, start=group):
@@ -169,10 +163,10 @@ class BatchLoader:
                     yield whole if share[1] == 1 else select_rows(whole, shard)._replace(num_tokens=whole.num_tokens)
 
     def _with_links(self, batch: Batch) -> Batch:
-        words = self._corpus.links
+        words = self.corpus.links
         if words is None:
             return batch
-        links = project_to_subwords(words, batch.indices, batch.source.numpy(), batch.labels.numpy(), self._tokenizer)
+        links = project_to_subwords(words, batch.indices, batch.source.numpy(), batch.labels.numpy(), self.tokenizer)
         return batch._replace(links=links)
 
 

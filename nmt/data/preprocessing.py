@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
 from typing import IO
@@ -33,48 +34,48 @@ def format_counts(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{reason}: {num}" for reason, num in numbers.items())
 
 
+@dataclass(eq=False)
 class CorpusWriter:
     """Writer of one cache entry: encodes blocks of pairs, drops those that are not used, and counts them."""
 
-    def __init__(
-        self, folder: Path, config: DataConfig, tokenizer: Tokenizer, training: bool, keep_text: bool, where: str
-    ) -> None:
-        self._folder = folder
-        self._config = config
-        self._tokenizer = tokenizer
-        self._training = training
-        self._keep_text = keep_text
-        self._where = where
-        sizes = {"source": tokenizer.source_size, "target": tokenizer.target_size}
+    folder: Path
+    config: DataConfig
+    tokenizer: Tokenizer
+    training: bool
+    keep_text: bool
+    where: str
+    repaired: Counter[str] = field(default_factory=Counter)
+    _dropped: Counter[str] = field(default_factory=Counter)
+    _ends: Counter[str] = field(default_factory=Counter)  # offsets of the files' ends
+    _first_dropped: int | None = None
+    _num_read: int = 0
+    _num_pairs: int = 0
+
+    def __post_init__(self) -> None:
+        sizes = {"source": self.tokenizer.source_size, "target": self.tokenizer.target_size}
         self._dtypes = {name: np.dtype(np.uint16 if size <= 1 << 16 else np.uint32) for name, size in sizes.items()}
-        self._ends: Counter[str] = Counter()
-        self._dropped: Counter[str] = Counter()
-        self._first_dropped: int | None = None
-        self._num_read = 0
-        self._num_pairs = 0
-        self.repaired: Counter[str] = Counter()
 
     def run(self, blocks: Iterable[Block]) -> None:
         """Write all files. Raises ValueError when no pair is left."""
         started = time.monotonic()
-        columns = ["source", "target"] + (["source_text", "target_text"] if self._keep_text else [])
+        columns = ["source", "target"] + (["source_text", "target_text"] if self.keep_text else [])
         names = ["dropped", *columns, *(f"{column}_offsets" for column in columns)]
         with ExitStack() as stack:
-            files = {name: stack.enter_context((self._folder / f"{name}.bin").open("wb")) for name in names}
+            files = {name: stack.enter_context((self.folder / f"{name}.bin").open("wb")) for name in names}
             for column in columns:
                 files[f"{column}_offsets"].write(np.zeros(1, np.int64).tobytes())
             for block, source, target in prefetch(self._encode(blocks), 1):
                 self._write(files, block, source, target)
         if self._num_pairs == 0:
             raise ValueError(
-                f"{self._where}: none of the {self._num_read} pairs can be used ({format_counts(self._dropped)}); "
-                f"data.max_length={self._config.max_length}, data.max_length_ratio={self._config.max_length_ratio}"
+                f"{self.where}: none of the {self._num_read} pairs can be used ({format_counts(self._dropped)}); "
+                f"data.max_length={self.config.max_length}, data.max_length_ratio={self.config.max_length_ratio}"
             )
         self._finish(time.monotonic() - started)
 
     def _encode(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, FlatIds, FlatIds]]:
         """Yield each block with its encoded sides, in two threads: SentencePiece releases the interpreter lock."""
-        encoders = self._tokenizer.encode_source_flat, self._tokenizer.encode_target_flat
+        encoders = self.tokenizer.encode_source_flat, self.tokenizer.encode_target_flat
         with ThreadPoolExecutor(2) as pool:
             for block in blocks:
                 source, target = pool.map(lambda encode, texts: encode(texts), encoders, block)
@@ -86,7 +87,7 @@ class CorpusWriter:
             kept_ids = ids if keep.all() else ids[np.repeat(keep, lengths)]
             files[name].write(kept_ids.astype(self._dtypes[name]).tobytes())
             self._write_offsets(files, name, lengths[keep])
-        if self._keep_text:
+        if self.keep_text:
             for name, texts in zip(("source_text", "target_text"), block, strict=True):
                 rows = [text.encode() for text in compress(texts, keep.tolist())]
                 files[name].write(b"".join(rows))
@@ -102,9 +103,9 @@ class CorpusWriter:
 
     def _select(self, source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which rows of a block are kept; count the others, each under the first reason that holds."""
-        config = self._config
+        config = self.config
         reasons = {"source too long": source > config.max_length, "target too long": target > config.max_length}
-        if self._training:
+        if self.training:
             reasons = {"empty source": source == 0, "empty target": target == 0, **reasons}
             if config.max_length_ratio > 0:
                 longer, shorter = np.maximum(source, target), np.minimum(source, target)
@@ -119,7 +120,7 @@ class CorpusWriter:
         return keep
 
     def _finish(self, seconds: float) -> None:
-        sizes = {path.name: path.stat().st_size for path in self._folder.iterdir()}
+        sizes = {path.name: path.stat().st_size for path in self.folder.iterdir()}
         meta = {
             "version": VERSION,
             "files": sizes,
@@ -129,6 +130,6 @@ class CorpusWriter:
             "repaired": dict(self.repaired),
             "first_dropped": self._first_dropped,
         }
-        write_text(self._folder / META, json.dumps(meta, indent=1))
+        write_text(self.folder / META, json.dumps(meta, indent=1))
         speed = self._num_read / max(seconds, 1e-9)
-        logger.info("encoded %s in %.1f s (%.0f pairs/s)", self._where, seconds, speed)
+        logger.info("encoded %s in %.1f s (%.0f pairs/s)", self.where, seconds, speed)

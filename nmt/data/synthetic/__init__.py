@@ -1,8 +1,8 @@
 """The built-in synthetic language pair: correct English and German with known word alignments, from a synchronous
 grammar.
 
-`generate` yields sentence pairs, `write` writes corpora of them. `word_lists` holds the words, `morphology` their
-inflected forms; `sentence_sampler` samples the content of a sentence (`semantics`), and `realization`, with
+`generate` yields sentence pairs, `write` writes corpora of them. `words/` holds the words, `morphology` their inflected
+forms; `sentence_sampler` samples the content of a sentence (`semantics`), and `realization`, with
 `noun_phrases` and `verb_phrases`, expresses it in both languages. The German is a function of the English: a source
 sentence has one target sentence, so a perfect model reaches a perfect score.
 
@@ -83,9 +83,10 @@ def write(directory: Path, *, seed: int, num_train: int, num_valid: int, num_tes
 
 
 def digest() -> str:
-    """Return a hash of the grammar's source, which changes whenever the output of `write` might."""
+    """Return a hash of the grammar's code and words, which changes whenever the output of `write` might."""
     code = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    directory = Path(__file__).parent
+    for path in sorted([*directory.glob("*.py"), *directory.glob("words/*.txt")]):
         code.update(path.read_bytes())
     return code.hexdigest()
 

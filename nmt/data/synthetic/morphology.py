@@ -1,14 +1,13 @@
 """The words of the synthetic language pair, with every inflected form.
 
-The tables in `word_lists` are compact rows, compiled once, at import. A row gives the principal parts; the regular
+The tables in `words/` are compact rows, compiled once, at import. A row gives the principal parts; the regular
 forms follow by rule: an English plural or past tense, the weak German conjugation, the dative plural in "-n",
 the oblique cases of the weak masculine nouns ("der Junge, den Jungen"). Every English word has one German counterpart
 in its construction, so the German side is a function of the English one.
 """
 
+from pathlib import Path
 from typing import Final, NamedTuple
-
-from nmt.data.synthetic import word_lists
 
 NOMINATIVE, ACCUSATIVE, DATIVE, GENITIVE = range(4)
 MASCULINE, FEMININE, NEUTER, PLURAL = range(4)
@@ -101,13 +100,15 @@ def _plural(word: str) -> str:
     return word + "s"
 
 
-def _rows(table: str) -> list[list[str]]:
-    return [[field.strip() for field in line.split(" : ")] for line in table.strip().split("\n")]
+def _read_table(name: str, separator: str = " : ") -> list[list[str]]:
+    """Return the fields of each row of a word table; lines that begin with "#" are comments."""
+    lines = (Path(__file__).parent / "words" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return [[field.strip() for field in line.split(separator)] for line in lines if not line.startswith("#")]
 
 
 def _adjectives() -> dict[str, Adjective]:
     compiled = {}
-    for english, german, kinds in _rows(word_lists.ADJECTIVES):
+    for english, german, kinds in _read_table("adjectives"):
         base, *stem = german.split()
         inflected = tuple(_paradigm((stem or [base])[0], rows) for rows in _ENDINGS)
         compiled[english] = Adjective(base, inflected, kinds)
@@ -116,7 +117,7 @@ def _adjectives() -> dict[str, Adjective]:
 
 def _nouns(adjectives: dict[str, Adjective]) -> dict[str, Noun]:
     compiled = {}
-    for english, german, gender_letter, kinds_and_prepositions in _rows(word_lists.NOUNS):
+    for english, german, gender_letter, kinds_and_prepositions in _read_table("nouns"):
         singular, *plural = english.split()
         *modifier, head = singular.split("_")
         english_forms = (*modifier, head), (*modifier, plural[0] if plural else _plural(head))
@@ -154,7 +155,7 @@ def _english_verb(field: str) -> tuple[tuple[str, str, str, str], str, bool]:
 
 def _verbs(nouns: dict[str, Noun]) -> dict[str, Verb]:
     compiled = {}
-    for english, german, auxiliary, subjects, frame_and_objects in _rows(word_lists.VERBS):
+    for english, german, auxiliary, subjects, frame_and_objects in _read_table("verbs"):
         forms, particle, particle_stays = _english_verb(english)
         principal_parts, *irregular = german.split()
         prefix, _, infinitive = principal_parts.rpartition("+")
@@ -250,8 +251,7 @@ class Phrase(NamedTuple):
 
 def _phrases() -> dict[str, Phrase]:
     compiled = {}
-    for line in word_lists.PHRASES.strip().split("\n"):
-        english, _, german = line.partition(" = ")
+    for english, german in _read_table("phrases", " = "):
         fields = german.split()
         links = [tuple(map(int, positions.split(","))) for positions in fields[1::2]]
         compiled[english] = Phrase(tuple(english.split()), tuple(zip(fields[::2], links, strict=True)))

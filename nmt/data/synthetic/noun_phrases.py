@@ -2,23 +2,7 @@
 
 from typing import Final
 
-from nmt.data.synthetic.morphology import (
-    ADJECTIVES,
-    CONTRACTIONS,
-    DETERMINERS,
-    GENITIVE,
-    MIXED,
-    NOMINATIVE,
-    NOUNS,
-    NUMBER_WORDS,
-    PHRASES,
-    PLURAL,
-    PREPOSITIONS,
-    PRONOUNS,
-    STRONG,
-    WEAK,
-    WITH_AUF,
-)
+from nmt.data.synthetic import morphology
 from nmt.data.synthetic.semantics import NounPhrase
 
 Token = tuple[str, tuple[int, ...], tuple[int, ...]]  # a German word, its sure and its possible English positions
@@ -37,9 +21,9 @@ class NounPhraseRealizer:
         return len(self.english) - 1
 
     def phrase(self, key: str) -> list[Token]:
-        """Realize an entry of PHRASES."""
+        """Realize an entry of morphology.PHRASES."""
         start = len(self.english)
-        phrase = PHRASES[key]
+        phrase = morphology.PHRASES[key]
         self.english += phrase.english
         return [(form, tuple([start + link for link in links]), ()) for form, links in phrase.german]
 
@@ -48,9 +32,9 @@ class NounPhraseRealizer:
         noun = phrase.noun
         if phrase.is_name:
             return [(noun, (self.word(noun),), ())]
-        if noun in PRONOUNS:
-            pronoun = PRONOUNS[noun]
-            return [(pronoun.german[case], (self.word(pronoun.english[case != NOMINATIVE]),), ())]
+        if noun in morphology.PRONOUNS:
+            pronoun = morphology.PRONOUNS[noun]
+            return [(pronoun.german[case], (self.word(pronoun.english[case != morphology.NOMINATIVE]),), ())]
         tokens = self.common_noun(phrase, case, negation)
         if phrase.other:
             tokens += self.phrase("and")
@@ -58,8 +42,8 @@ class NounPhraseRealizer:
         return tokens
 
     def common_noun(self, phrase: NounPhrase, case: int, negation: tuple[int, ...]) -> list[Token]:
-        noun = NOUNS[phrase.noun]
-        gender = PLURAL if phrase.plural else noun.gender
+        noun = morphology.NOUNS[phrase.noun]
+        gender = morphology.PLURAL if phrase.plural else noun.gender
         after: list[Token] = []
         if phrase.owner is not None:
             tokens, after, endings = self.owner(phrase.owner, gender, case)
@@ -67,9 +51,9 @@ class NounPhraseRealizer:
             tokens, endings = self.determiner(phrase, gender, case, negation)
         number = phrase.number
         if number and not phrase.is_label:
-            tokens.append((NUMBER_WORDS.get(number, number), (self.word(number),), ()))
+            tokens.append((morphology.NUMBER_WORDS.get(number, number), (self.word(number),), ()))
         if phrase.adjective:
-            form = ADJECTIVES[phrase.adjective].inflected[endings][gender][case]
+            form = morphology.ADJECTIVES[phrase.adjective].inflected[endings][gender][case]
             tokens.append((form, (self.word(phrase.adjective),), ()))
         links = tuple([self.word(word) for word in noun.english[phrase.plural]])
         tokens.append((noun.german[phrase.plural][case], links, ()))
@@ -81,7 +65,7 @@ class NounPhraseRealizer:
         self, phrase: NounPhrase, gender: int, case: int, negation: tuple[int, ...]
     ) -> tuple[list[Token], int]:
         """Realize the determiner; also return the class of adjective endings after it."""
-        determiner = DETERMINERS[phrase.determiner]
+        determiner = morphology.DETERMINERS[phrase.determiner]
         endings = determiner.endings
         links = negation
         if english := determiner.english[phrase.plural]:
@@ -89,30 +73,30 @@ class NounPhraseRealizer:
                 english = "an"
             links = (*negation, self.word(english))
         if negation:
-            determiner = DETERMINERS["no"]
-            endings = MIXED
+            determiner = morphology.DETERMINERS["no"]
+            endings = morphology.MIXED
         german = determiner.german[gender][case]
         return ([(german, links, ())] if german else []), endings
 
     def owner(self, owner: NounPhrase, gender: int, case: int) -> tuple[list[Token], list[Token], int]:
         """Realize "the teacher's"; return the tokens before and after the German noun, and the adjective endings."""
-        tokens = self.noun_phrase(owner, GENITIVE)
+        tokens = self.noun_phrase(owner, morphology.GENITIVE)
         self.english[-1] += "'s"
         form, links, _ = tokens[-1]
         if owner.is_name:  # "Kalinos Hund" has no article
-            return [(form + "s", links, ())], [], STRONG
-        return [(DETERMINERS["the"].german[gender][case], (), links)], tokens, WEAK
+            return [(form + "s", links, ())], [], morphology.STRONG
+        return [(morphology.DETERMINERS["the"].german[gender][case], (), links)], tokens, morphology.WEAK
 
     def prepositional(self, preposition: str, phrase: NounPhrase) -> list[Token]:
         """Realize a preposition and its phrase, contracted where German does so ("zum")."""
         links = tuple([self.word(word) for word in preposition.split()])
-        german, case = PREPOSITIONS[preposition]
-        if (preposition, phrase.noun) in WITH_AUF:
+        german, case = morphology.PREPOSITIONS[preposition]
+        if (preposition, phrase.noun) in morphology.WITH_AUF:
             german = "auf"
         elif phrase.is_name:
             german = {"to": "nach", "from": "aus"}.get(preposition, german)
         tokens = self.noun_phrase(phrase, case)
         form, sure, possible = tokens[0]
-        if contraction := CONTRACTIONS.get((german, form)):
+        if contraction := morphology.CONTRACTIONS.get((german, form)):
             return [(contraction, links + sure, possible), *tokens[1:]]
         return [(german, links, ()), *tokens]

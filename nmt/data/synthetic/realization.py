@@ -7,20 +7,7 @@ one, and between them pronouns, time, definite objects, negation, manner, indefi
 
 from typing import Final, NamedTuple
 
-from nmt.data.synthetic.morphology import (
-    ACCUSATIVE,
-    ADJECTIVES,
-    DATIVE,
-    DETERMINERS,
-    MANY,
-    NOMINATIVE,
-    NOUNS,
-    PLURAL,
-    PRONOUNS,
-    RELATIVE,
-    THIRD,
-    VERBS,
-)
+from nmt.data.synthetic import morphology
 from nmt.data.synthetic.noun_phrases import COMMA, NounPhraseRealizer, Token
 from nmt.data.synthetic.semantics import Clause, NounPhrase, SyntheticPair
 from nmt.data.synthetic.verb_phrases import VerbPhraseRealizer
@@ -84,10 +71,10 @@ class ClauseRealizer(NounPhraseRealizer):
     def relative(self, phrase: NounPhrase) -> list[Token]:
         clause = phrase.relative
         assert clause is not None
-        noun = NOUNS[phrase.noun]
-        gender = PLURAL if phrase.plural else noun.gender
+        noun = morphology.NOUNS[phrase.noun]
+        gender = morphology.PLURAL if phrase.plural else noun.gender
         link = self.word("who" if "P" in noun.kinds else "that")
-        pronoun: Token = (RELATIVE[gender][phrase.gap == "object"], (link,), ())
+        pronoun: Token = (morphology.RELATIVE[gender][phrase.gap == "object"], (link,), ())
         return [COMMA, pronoun, *self.clause(clause, _LAST, gap=phrase.gap), COMMA]
 
     def clause(self, clause: Clause, order: int, *, gap: str = "") -> list[Token]:
@@ -116,7 +103,7 @@ class ClauseRealizer(NounPhraseRealizer):
         return tokens + self.trailing(clause, fields.relative)
 
     def subject(self, phrase: NounPhrase) -> list[Token]:
-        tokens = self.noun_phrase(phrase, NOMINATIVE)
+        tokens = self.noun_phrase(phrase, morphology.NOMINATIVE)
         return tokens + self.relative(phrase) if phrase.relative else tokens
 
     def complements(self, clause: Clause, verb: VerbPhraseRealizer, indefinite: bool, gap: str) -> "_Fields":
@@ -124,15 +111,17 @@ class ClauseRealizer(NounPhraseRealizer):
         fields = _Fields([], [], [], [])
         bare: list[Token] = []
         if clause.recipient:
-            field = fields.pronouns if clause.recipient.noun in PRONOUNS else fields.definite
-            field += self.noun_phrase(clause.recipient, DATIVE)
+            field = fields.pronouns if clause.recipient.noun in morphology.PRONOUNS else fields.definite
+            field += self.noun_phrase(clause.recipient, morphology.DATIVE)
         phrase = clause.object
         if phrase is not None and gap != "object":
-            is_pronoun = phrase.noun in PRONOUNS
-            frame = VERBS[clause.verb].frame
+            is_pronoun = phrase.noun in morphology.PRONOUNS
+            frame = morphology.VERBS[clause.verb].frame
             if not is_pronoun:
                 verb.place_particle(self)
-            tokens = self.noun_phrase(phrase, DATIVE if frame == "d" else ACCUSATIVE, verb.absorbed_negation)
+            tokens = self.noun_phrase(
+                phrase, morphology.DATIVE if frame == "d" else morphology.ACCUSATIVE, verb.absorbed_negation
+            )
             if is_pronoun:
                 fields.pronouns.extend(tokens)
             elif indefinite:
@@ -143,7 +132,7 @@ class ClauseRealizer(NounPhraseRealizer):
                 fields.relative.extend(self.relative(phrase))
         verb.place_particle(self)
         if clause.predicate:
-            adjective = ADJECTIVES[clause.predicate].german
+            adjective = morphology.ADJECTIVES[clause.predicate].german
             bare = [(adjective, (self.word(clause.predicate),), ())]
         beneficiary = self.prepositional("for", clause.beneficiary) if clause.beneficiary else _NO_TOKENS
         place = self.prepositional(*clause.place) if clause.place else _NO_TOKENS
@@ -162,11 +151,11 @@ class ClauseRealizer(NounPhraseRealizer):
     def infinitive(self, clause: Clause) -> list[Token]:
         """Realize "in order to …" as "um … zu", with the "zu" inside a separable verb ("anzurufen")."""
         opening = self.phrase("in order")
-        verb = VerbPhraseRealizer(clause, MANY)
+        verb = VerbPhraseRealizer(clause, morphology.MANY)
         to = self.word("to")
-        verb.main_verb(self, VERBS[clause.verb].english[0])
+        verb.main_verb(self, morphology.VERBS[clause.verb].english[0])
         fields = self.complements(clause, verb, _is_indefinite(clause.object), "")
-        entry, links = VERBS[clause.verb], verb.verb_links
+        entry, links = morphology.VERBS[clause.verb], verb.verb_links
         ending: list[Token] = [("zu", (to,), ()), (entry.infinitive, links, ())]
         if entry.prefix:
             ending = [(f"{entry.prefix}zu{entry.infinitive}", (to, *links), ())]
@@ -183,12 +172,12 @@ class _Fields(NamedTuple):
 
 
 def _agreement(subject: NounPhrase) -> int:
-    if subject.noun in PRONOUNS:
-        return PRONOUNS[subject.noun].agreement
-    return MANY if subject.plural or subject.other else THIRD
+    if subject.noun in morphology.PRONOUNS:
+        return morphology.PRONOUNS[subject.noun].agreement
+    return morphology.MANY if subject.plural or subject.other else morphology.THIRD
 
 
 def _is_indefinite(phrase: NounPhrase | None) -> bool:
-    if phrase is None or phrase.is_name or phrase.owner or phrase.noun in PRONOUNS:
+    if phrase is None or phrase.is_name or phrase.owner or phrase.noun in morphology.PRONOUNS:
         return False
-    return not DETERMINERS[phrase.determiner].definite
+    return not morphology.DETERMINERS[phrase.determiner].definite
