@@ -144,7 +144,7 @@ class BatchLoader:
     def _sampled_batches(
         self, chunk: EpochChunk, epoch: int, first: int, start: int, share: tuple[int, int]
     ) -> Iterator[Batch]:
-        """As `_batches`, with sampled segmentations; `first` is the number of the chunk's first batch in the epoch."""
+        """Yield them with sampled segmentations; `first` is the number of the chunk's first batch in the epoch."""
         corpus, shard = self.corpus, slice(share[0], None, share[1])
         assert corpus.source_text is not None
         assert corpus.target_text is not None
@@ -194,7 +194,7 @@ def _gather(
 
 
 def _pad(ids: NDArray[np.int32], lengths: NDArray[np.int64], multiple: int = 1) -> tuple[NDArray[np.int64], int]:
-    """As `_gather`, for sequences written one after another."""
+    """Pad concatenated sequences; return what `_gather` does."""
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     return _gather(TokenColumn(ids, offsets), np.arange(len(lengths)), multiple=multiple)
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 
 class ReservoirSample(NamedTuple):
+    """A random sample of sentence pairs."""
+
     pairs: list[tuple[str, str]]
     num_read: int  # pairs it was sampled from
 

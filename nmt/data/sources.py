@@ -20,6 +20,8 @@ from nmt.data.tokenizer import TokenizerConfig
 
 
 class SentencePair(NamedTuple):
+    """A source sentence and its translation."""
+
     source: str
     target: str
 

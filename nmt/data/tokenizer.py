@@ -23,7 +23,7 @@ _VERSION = 1
 
 @dataclass
 class TokenizerConfig:
-    """How text is segmented into tokens.
+    """Segmentation of text into tokens.
 
     type: unigram, bpe, word or char.
     vocab_size: entries of each vocabulary, the four special symbols included. Exact for unigram and bpe; an upper
@@ -85,6 +85,8 @@ class TokenizerConfig:
 
 
 class TokenizerSpec(NamedTuple):
+    """A tokenizer type: how its model of one side is trained and loaded."""
+
     is_subword: bool
     train: Callable[[TokenizerConfig, Iterable[str], str], TokenizerModel]
     load: Callable[[dict[str, Any]], TokenizerModel]
@@ -174,19 +176,19 @@ class Tokenizer:
         return self.target.encode(self._normalize(texts))
 
     def encode_source_flat(self, texts: Sequence[str]) -> FlatIds:
-        """As `encode_source`, with all ids in one array, and the number of ids of each text."""
+        """Return the ids of all source texts in one array, and the number of ids of each."""
         return self.source.encode_flat(self._normalize(texts))
 
     def encode_target_flat(self, texts: Sequence[str]) -> FlatIds:
-        """As `encode_target`, with all ids in one array, and the number of ids of each text."""
+        """Return the ids of all target texts in one array, and the number of ids of each."""
         return self.target.encode_flat(self._normalize(texts))
 
     def encode_source_sampled(self, texts: Sequence[str], seed: int) -> list[list[int]]:
-        """As `encode_source`, with random segmentations (subword regularization)."""
+        """Return the ids of random segmentations of each source text (subword regularization)."""
         return self.source.sample(self._normalize(texts), self.sampling, seed)
 
     def encode_target_sampled(self, texts: Sequence[str], seed: int) -> list[list[int]]:
-        """As `encode_target`, with random segmentations (subword regularization)."""
+        """Return the ids of random segmentations of each target text (subword regularization)."""
         return self.target.sample(self._normalize(texts), self.sampling, seed)
 
     def _normalize(self, texts: Sequence[str]) -> Sequence[str]:
@@ -197,7 +199,7 @@ class Tokenizer:
         return _decode(self.source, ids)
 
     def decode_target(self, ids: Sequence[int]) -> str:
-        """As `decode_source`, for the target side."""
+        """Return the text of the ids; PAD, BOS and EOS are left out, and a line break becomes a space."""
         return _decode(self.target, ids)
 
     def source_subwords(self, ids: Sequence[int]) -> list[str]:
@@ -213,17 +215,17 @@ class Tokenizer:
         return _word_ids(self.source_word_ids_map, ids)
 
     def target_word_ids(self, ids: Sequence[int]) -> list[int]:
-        """As `source_word_ids`, for the target side."""
+        """Return for each id the index of its word in the decoded text, as `WordIds` defines it; -1 for none."""
         return _word_ids(self.target_word_ids_map, ids)
 
     @cached_property
     def source_word_ids_map(self) -> WordIds:
-        """`source_word_ids` for many sequences at once."""
+        """The map behind `source_word_ids`, for many sequences at once."""
         return WordIds(self.source.surfaces)
 
     @cached_property
     def target_word_ids_map(self) -> WordIds:
-        """`target_word_ids` for many sequences at once."""
+        """The map behind `target_word_ids`, for many sequences at once."""
         return self.source_word_ids_map if self.joint else WordIds(self.target.surfaces)
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Sentence pairs come out of every kind of source whole, in order and in step."""
+"""Every data source yields its sentence pairs complete, in order and with their partners."""
 
 import json
 from collections import Counter
@@ -11,7 +11,7 @@ from nmt.data.synthetic.dataset import SyntheticConfig
 from nmt.data.text_files import BLOCK_LINES
 
 NEWS = Path(__file__).parents[3] / "shared" / "data" / "wmt_news_ende"
-# Everything that some reader takes for the end of a line, and other text that is easily lost.
+# Everything that some reader treats as the end of a line, and text that is easily lost.
 NASTY = [
     "a\rb",
     "a\u0085b",
@@ -57,7 +57,7 @@ def test_last_line_with_or_without_line_feed(tmp_path: Path, end: str) -> None:
     assert [*read_pairs(text(train=str(tmp_path / "a")), "train")] == [("one", "eins"), ("two", "zwei")]
 
 
-def test_blocks_keep_step_when_lines_are_of_very_different_length(tmp_path: Path) -> None:
+def test_blocks_stay_parallel_when_lines_are_of_very_different_length(tmp_path: Path) -> None:
     num = 2 * BLOCK_LINES + 3
     sources = [f"s{row}" * (1 + row % 3) for row in range(num)]
     targets = [f"t{row} " + "x" * (300 if row % 2 else 0) + "." for row in range(num)]
@@ -72,7 +72,7 @@ def test_lists_are_joined(tmp_path: Path) -> None:
     assert [*read_pairs(text(), second)] == [("two", "zwei")]
 
 
-def test_languages_decide_direction(tmp_path: Path) -> None:
+def test_languages_determine_direction(tmp_path: Path) -> None:
     prefix = write(tmp_path, "a", ["one"], ["eins"])
     config = text(train=prefix, source_lang="de", target_lang="en")
     assert [*read_pairs(config, "train")] == [("eins", "one")]
@@ -180,7 +180,7 @@ def test_hub_folder(tmp_path: Path) -> None:
     assert "cannot be opened" in error(config, "test")
 
 
-def test_gold_path(tmp_path: Path) -> None:
+def test_alignment_path(tmp_path: Path) -> None:
     prefix = write(tmp_path, "a.tok", ["x"], ["x"])
     assert alignment_path(text(test=prefix), "test") is None
     gold = Path(f"{prefix}.gold")
@@ -230,10 +230,10 @@ def test_builtin_directions_agree(tmp_path: Path) -> None:
     paths = alignment_path(forward, "test"), alignment_path(backward, "test")
     assert paths[0] is not None
     assert paths[1] is not None
-    for line, other in zip(*(path.read_text().splitlines() for path in paths), strict=True):  # type: ignore[union-attr]
+    for line, reverse_line in zip(*(path.read_text().splitlines() for path in paths), strict=True):  # type: ignore[union-attr]
         links = {tuple(link.replace("p", "-").split("-")) for link in line.split()}
-        assert {tuple(link.replace("p", "-").split("-")[::-1]) for link in other.split()} == links
-        assert line.count("p") == other.count("p")
+        assert {tuple(link.replace("p", "-").split("-")[::-1]) for link in reverse_line.split()} == links
+        assert line.count("p") == reverse_line.count("p")
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_validate(options: dict[str, object], message: str) -> None:
 
 
 @pytest.mark.skipif(not NEWS.is_dir(), reason="needs the WMT news sets")
-def test_newstest2009_keeps_step() -> None:
+def test_newstest2009_stays_parallel() -> None:
     pairs = list(read_pairs(text(test=str(NEWS / "newstest2009")), "test"))
     assert len(pairs) == 2525
     assert sum("\u0085" in pair.target for pair in pairs) > 0

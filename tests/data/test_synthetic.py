@@ -1,4 +1,4 @@
-"""The built-in language pair: its sentences against a table typed by hand, its promises against what it writes."""
+"""The synthetic language pair agrees with examples typed by hand and has its documented properties."""
 
 import itertools
 import re
@@ -210,7 +210,7 @@ PAIRS = [
         "Der Mann, der das Buch kauft, lacht.",
     ),
     (
-        [C(N("man", "the", other=WOMAN), "dance", "past")],
+        [C(N("man", "the", conjunct=WOMAN), "dance", "past")],
         "The man and the woman danced.",
         "Der Mann und die Frau tanzten.",
     ),
@@ -218,7 +218,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("clauses", "source", "target"), PAIRS, ids=[row[1] for row in PAIRS])
-def test_wording_agrees_with_hand_typed_pairs(clauses: list[Clause], source: str, target: str) -> None:
+def test_realization_agrees_with_hand_typed_pairs(clauses: list[Clause], source: str, target: str) -> None:
     assert translate(clauses)[:2] == (source, target)
 
 
@@ -228,10 +228,10 @@ def test_coordination_and_questions() -> None:
     assert translate(clauses, ["but"])[:2] == ("He slept, but she worked.", "Er schlief, aber sie arbeitete.")
     late = C(WE, "sleep", opening=("if", C(HE, "call", object=SHE)))
     assert translate([clauses[0], late], ["but"]).target == "Er schlief, aber wenn er sie anruft, schlafen wir."
-    said = [C(HE, "say", complement=("that", C(SHE, "work"))), C(WE, "sleep")]
-    assert translate(said, ["and"]).target == "Er sagt, dass sie arbeitet, und wir schlafen."
-    asked = translate([C(N("dog", "the"), "eat", object=N("bread"), frequency="often")], question=True)
-    assert asked[:2] == ("Does the dog often eat bread?", "Isst der Hund oft Brot?")
+    reported = [C(HE, "say", complement=("that", C(SHE, "work"))), C(WE, "sleep")]
+    assert translate(reported, ["and"]).target == "Er sagt, dass sie arbeitet, und wir schlafen."
+    question = translate([C(N("dog", "the"), "eat", object=N("bread"), frequency="often")], question=True)
+    assert question[:2] == ("Does the dog often eat bread?", "Isst der Hund oft Brot?")
     assert translate([C(SHE, "be", "past", predicate="tired")], question=True)[:2] == (
         "Was she tired?",
         "War sie müde?",
@@ -267,12 +267,12 @@ LINKS = [
 def test_links_agree_with_hand_typed_ones(clause: Clause, links: str) -> None:
     sentence = translate([clause])
     source, target = sentence.source.split(" "), sentence.target.split(" ")
-    found = [f"{source[i]}={target[j]}" for i, j in sentence.sure]
-    found += [f"{source[i]}~{target[j]}" for i, j in sentence.possible]
-    assert sorted(found) == sorted(links.split())
+    actual = [f"{source[i]}={target[j]}" for i, j in sentence.sure]
+    actual += [f"{source[i]}~{target[j]}" for i, j in sentence.possible]
+    assert sorted(actual) == sorted(links.split())
 
 
-# A native reader's table of what the rules must yield: nominative, accusative, dative singular, then the dative plural.
+# The expected result of the rules, by a native reader: nominative, accusative, dative singular, then the dative plural.
 DECLENSIONS = {
     ("the", "old", "man"): "der alte Mann, den alten Mann, dem alten Mann, den alten Männern",
     ("the", "old", "woman"): "die alte Frau, die alte Frau, der alten Frau, den alten Frauen",
@@ -287,13 +287,13 @@ DECLENSIONS = {
 @pytest.mark.parametrize("key", DECLENSIONS, ids=" ".join)
 def test_declension(key: tuple[str, str, str]) -> None:
     determiner, adjective, noun = key
-    found = []
+    forms = []
     for plural, case in ((False, 0), (False, 1), (False, 2), (True, 2)):
         gender = 3 if plural else NOUNS[noun].gender
         article = DETERMINERS[determiner]
         inflected = ADJECTIVES[adjective].inflected[article.endings][gender][case]
-        found.append(f"{article.german[gender][case]} {inflected} {NOUNS[noun].german[plural][case]}")
-    assert ", ".join(found) == DECLENSIONS[key]
+        forms.append(f"{article.german[gender][case]} {inflected} {NOUNS[noun].german[plural][case]}")
+    assert ", ".join(forms) == DECLENSIONS[key]
 
 
 CONJUGATIONS = {
@@ -313,8 +313,8 @@ CONJUGATIONS = {
 @pytest.mark.parametrize("key", CONJUGATIONS)
 def test_conjugation(key: str) -> None:
     verb = VERBS[key]
-    found = f"{' '.join(verb.present)}, {verb.past[1]} {verb.past[2]}, {verb.participle}"
-    assert found == CONJUGATIONS[key]
+    forms = f"{' '.join(verb.present)}, {verb.past[1]} {verb.past[2]}, {verb.participle}"
+    assert forms == CONJUGATIONS[key]
 
 
 @pytest.fixture(scope="module")
@@ -347,7 +347,7 @@ def test_lengths_links_and_shape(sample: list[SyntheticPair]) -> None:
 
 
 def test_copied_words(sample: list[SyntheticPair]) -> None:
-    """Names and numbers arrive unchanged, in the share of sentences that was planned."""
+    """Names and numbers are copied unchanged, in the intended share of sentences."""
     name = re.compile(f"((?:{'|'.join(SYLLABLES)}){{3}})('?s)?", re.IGNORECASE)
     num_names = num_numbers = 0
     for sentence in sample:
@@ -380,21 +380,21 @@ def test_there_are_more_than_a_billion_pairs() -> None:
 
     people = [key for key, noun in NOUNS.items() if "P" in noun.kinds]
     animals = [key for key, noun in NOUNS.items() if "A" in noun.kinds]
-    told = sum(
+    verb_phrases = sum(
         phrases([key for key in verb.objects if NOUNS[key].countable]) for verb in VERBS.values() if verb.frame == "a"
     )
-    assert phrases(people) * told * phrases(animals) >= 10**9
+    assert phrases(people) * verb_phrases * phrases(animals) >= 10**9
 
     def pattern(adjectives: tuple[str, ...], nouns: tuple[str, ...], verb: str) -> str:
-        who, what, other = (N(n, "the", a, plural=True) for a, n in zip(adjectives, nouns, strict=True))
-        return translate([C(who, verb, object=what, adjunct=("because", C(other, "sleep")))]).source
+        subject, object_, animal = (N(n, "the", a, plural=True) for a, n in zip(adjectives, nouns, strict=True))
+        return translate([C(subject, verb, object=object_, adjunct=("because", C(animal, "sleep")))]).source
 
-    drawn = itertools.product(
+    choices = itertools.product(
         itertools.product(("old", "young"), ("big", "old"), ("big", "sad")),
         itertools.product(("man", "child"), ("cow", "tree"), ("dog", "cat")),
         ("draw", "look at"),
     )
-    sources = [pattern(*choice) for choice in drawn]
+    sources = [pattern(*choice) for choice in choices]
     assert len(set(sources)) == len(sources) == 128
 
 
@@ -406,7 +406,7 @@ def test_generate_is_deterministic() -> None:
 
 
 @pytest.mark.parametrize(("low", "high"), [(3, 3), (3, 5), (12, 14), (20, 25), (31, 70)])
-def test_generate_keeps_to_the_lengths_asked_for(low: int, high: int) -> None:
+def test_generate_keeps_to_the_requested_lengths(low: int, high: int) -> None:
     for sentence in generate(30, seed=2, min_words=low, max_words=high):
         assert low <= len(sentence.source.split(" ")) <= high
         assert low <= len(sentence.target.split(" ")) <= high

@@ -1,4 +1,4 @@
-"""Text survives tokenizing, whatever is in it."""
+"""Encoding and decoding restores the text, whatever is in it."""
 
 import random
 from itertools import chain
@@ -123,7 +123,7 @@ def test_decoding_agrees_with_the_library(tokenizers: dict[str, Tokenizer], kind
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_words_are_those_of_the_decoded_text(tokenizers: dict[str, Tokenizer], kind: str) -> None:
-    """The pieces of word k, decoded on their own, give the k-th run of characters other than spaces."""
+    """The subwords of word k, decoded on their own, give the k-th run of characters other than spaces."""
     tokenizer = tokenizers[kind]
     # The character vocabulary knows no others, and an unknown word is one word but many unknown characters.
     texts = NASTY if kind in ("unigram", "bpe") else []
@@ -133,13 +133,13 @@ def test_words_are_those_of_the_decoded_text(tokenizers: dict[str, Tokenizer], k
         assert tokenizer.source_word_ids([BOS, *ids, EOS, PAD])[-2:] == [-1, -1]
         words = [word for word in tokenizer.decode_source(ids).split(" ") if word]
         for number, word in enumerate(words):
-            own = [index for index, owner in zip(ids, indices, strict=True) if owner == number]
-            assert tokenizer.decode_source(own).strip(" ") == word
+            word_ids = [index for index, owner in zip(ids, indices, strict=True) if owner == number]
+            assert tokenizer.decode_source(word_ids).strip(" ") == word
         assert max(indices, default=-1) == len(words) - 1
 
 
 def test_words_of_any_output_match_its_text(tokenizers: dict[str, Tokenizer]) -> None:
-    """Also for ids that no text gives: broken characters, line breaks in byte pieces."""
+    """Also for ids that no text is encoded to: broken characters, line breaks spelled in bytes."""
     rng = random.Random(2)
     for kind in KINDS:
         tokenizer = tokenizers[kind]
@@ -153,12 +153,12 @@ def test_words_of_any_output_match_its_text(tokenizers: dict[str, Tokenizer]) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pieces_can_be_printed(tokenizers: dict[str, Tokenizer], kind: str) -> None:
+def test_subwords_are_printable(tokenizers: dict[str, Tokenizer], kind: str) -> None:
     tokenizer = tokenizers[kind]
-    pieces = tokenizer.target_subwords(range(tokenizer.target_size))
-    assert pieces[:4] == ["<pad>", "<unk>", "<s>", "</s>"]
-    assert len(set(pieces)) == len(pieces)
-    assert all(piece.isprintable() and " " not in piece for piece in pieces)
+    subwords = tokenizer.target_subwords(range(tokenizer.target_size))
+    assert subwords[:4] == ["<pad>", "<unk>", "<s>", "</s>"]
+    assert len(set(subwords)) == len(subwords)
+    assert all(subword.isprintable() and " " not in subword for subword in subwords)
     assert train([SentencePair("a\tb\0", "c")], type="char").source_subwords(range(4, 9)) == [
         "\\x00",
         "\\t",
@@ -181,7 +181,7 @@ def test_state_round_trip(kind: str, joint: bool) -> None:
     assert train(type=kind, joint=joint, vocab_size=330).digest == tokenizer.digest  # training is deterministic
 
 
-def test_separate_models_know_their_own_side() -> None:
+def test_separate_models_are_trained_on_one_side() -> None:
     data = [SentencePair("aaa aba", "xxx xyx")] * 20
     tokenizer = train(data, type="char", joint=False)
     assert UNK not in tokenizer.encode_source(["ab a"])[0]
@@ -232,7 +232,7 @@ def test_no_text(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 @pytest.mark.parametrize("line", ["漢\0x", "漢\tx", "漢▁x", "漢▅x", "漢 " * 10_000])
 def test_training_uses_every_line(kind: str, line: str) -> None:
-    """Also lines that the trainer would leave out in silence: reserved characters, great length."""
+    """Also lines that the trainer would drop silently: reserved characters, great length."""
     tokenizer = train([*pairs(), SentencePair(line, "x")], type=kind, character_coverage=1.0)
     assert "漢" in tokenizer.source_subwords(tokenizer.encode_source(["漢"])[0])[-1]
 
@@ -244,7 +244,7 @@ def test_character_coverage_and_byte_fallback() -> None:
     assert len(rare) > len(train(data, character_coverage=1.0).encode_source(["漢"])[0])
     plain = {"byte_fallback": False, "vocab_size": 120}
     assert UNK in train(data, **plain, character_coverage=0.999).encode_source(["漢"])[0]
-    assert UNK not in train(data, **plain).encode_source(["漢"])[0]  # all characters, unless told otherwise
+    assert UNK not in train(data, **plain).encode_source(["漢"])[0]  # all characters by default
     tokenizer = train(data, **plain)
     assert tokenizer.decode_source(tokenizer.encode_source(["dog 🙂▁"])[0]) == "dog <unk>"
 
@@ -256,8 +256,8 @@ def test_normalization() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_lower_case(kind: str) -> None:
-    """The same ids as of a text that is in lower case already, and a vocabulary that knows nothing else."""
+def test_lowercase(kind: str) -> None:
+    """The ids and the vocabulary are those of the lowercased text."""
     data = [SentencePair(f"The DOG {row % 7}", f"Der ÄRGER {row % 5}") for row in range(60)]
     size = {"vocab_size": 278 if kind in ("unigram", "bpe") else 100, "type": kind}
     lower = train([SentencePair(source.lower(), target.lower()) for source, target in data], **size)
@@ -274,8 +274,8 @@ def test_lower_case(kind: str) -> None:
     assert again.encode_source(texts) == expected
     assert again.digest == tokenizer.digest
     if kind in ("unigram", "bpe"):
-        drawn = train(data, lowercase=True, subword_regularization=0.3, **size).encode_source_sampled(["The DOG"], 1)
-        assert tokenizer.decode_source(drawn[0]) == "the dog"
+        sampled = train(data, lowercase=True, subword_regularization=0.3, **size).encode_source_sampled(["The DOG"], 1)
+        assert tokenizer.decode_source(sampled[0]) == "the dog"
 
 
 def test_sample_of_the_pairs() -> None:
@@ -312,7 +312,7 @@ def test_sampling(kind: str) -> None:
 
 
 def test_strength_of_sampling() -> None:
-    """More dropout cuts into more pieces; all of it leaves single characters."""
+    """More dropout gives more subwords; a probability of 1 leaves single characters."""
     lengths = []
     for sampling in (0.0, 0.1, 0.5, 1.0):
         tokenizer = train(type="bpe", subword_regularization=sampling)

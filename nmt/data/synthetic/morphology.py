@@ -18,16 +18,16 @@ WEAK, MIXED, STRONG = range(3)  # adjective endings after "der", after "ein", an
 class Noun(NamedTuple):
     """A noun: `english` holds the words of the singular and of the plural, `german[plural][case]` the German form.
 
-    `at` and `to` are the English prepositions of location and of direction, empty for nouns that are no places;
-    `countable` is false for nouns without a plural. `adjectives` are the ones that go with the noun.
+    `location_preposition` and `goal_preposition` are English, and empty for nouns that are no places; `countable` is
+    false for nouns without a plural. `adjectives` are the ones that go with the noun.
     """
 
     english: tuple[tuple[str, ...], tuple[str, ...]]
     german: tuple[tuple[str, ...], tuple[str, ...]]
     gender: int
     kinds: str
-    at: str
-    to: str
+    location_preposition: str
+    goal_preposition: str
     countable: bool
     adjectives: tuple[str, ...]
 
@@ -130,9 +130,9 @@ def _nouns(adjectives: dict[str, Adjective]) -> dict[str, Noun]:
         oblique = genitive if gender == MASCULINE and genitive.endswith("n") else nominative
         dative = many if many.endswith(("n", "s")) else many + "n"
         german_forms = (nominative, oblique, oblique, genitive), (many, many, dative, many)
-        kinds, at, to = [*kinds_and_prepositions.split(), "", ""][:3]
+        kinds, location, goal = [*kinds_and_prepositions.split(), "", ""][:3]
         fitting = tuple(key for key, adjective in adjectives.items() if set(adjective.kinds) & set(kinds))
-        noun = Noun(english_forms, german_forms, gender, kinds, at, to, many != "-", fitting)
+        noun = Noun(english_forms, german_forms, gender, kinds, location, goal, many != "-", fitting)
         compiled[" ".join(noun.english[0])] = noun
     return compiled
 
@@ -243,7 +243,7 @@ CONTRACTIONS: Final = {
 
 
 class Phrase(NamedTuple):
-    """Words translated as a whole: the English ones, and each German one with the English positions it stands for."""
+    """Words translated as a whole: the English ones, and each German one with the English positions it translates."""
 
     english: tuple[str, ...]
     german: tuple[tuple[str, tuple[int, ...]], ...]

@@ -36,9 +36,9 @@ class NounPhraseRealizer:
             pronoun = morphology.PRONOUNS[noun]
             return [(pronoun.german[case], (self.word(pronoun.english[case != morphology.NOMINATIVE]),), ())]
         tokens = self.common_noun(phrase, case, negation)
-        if phrase.other:
+        if phrase.conjunct:
             tokens += self.phrase("and")
-            tokens += self.noun_phrase(phrase.other, case)
+            tokens += self.noun_phrase(phrase.conjunct, case)
         return tokens
 
     def common_noun(self, phrase: NounPhrase, case: int, negation: tuple[int, ...]) -> list[Token]:

@@ -11,8 +11,8 @@ _Choice = TypeVar("_Choice")
 PEOPLE: Final = [key for key, noun in NOUNS.items() if "P" in noun.kinds]
 ANIMALS: Final = [key for key, noun in NOUNS.items() if "A" in noun.kinds]
 THINGS: Final = [key for key, noun in NOUNS.items() if set(noun.kinds) & set("TWUVO")]
-PLACES: Final = [key for key, noun in NOUNS.items() if noun.at]
-_TO: Final = [key for key in PLACES if NOUNS[key].to == "to"]
+PLACES: Final = [key for key, noun in NOUNS.items() if noun.location_preposition]
+_GOALS_WITH_TO: Final = [key for key in PLACES if NOUNS[key].goal_preposition == "to"]
 _RELATED: Final = frozenset(key for key, noun in NOUNS.items() if "G" in noun.kinds)
 _RELATIVES: Final = sorted(_RELATED)
 _HOMES: Final = ["house", "garden", "kitchen", "room", "office"]
@@ -67,7 +67,7 @@ class PhraseSampler:
         first, second = self.choose(options), self.choose(options)
         while first == second:
             second = self.choose(options)
-        return NounPhrase(first, determiner, other=NounPhrase(second, determiner))
+        return NounPhrase(first, determiner, conjunct=NounPhrase(second, determiner))
 
     def person(self, subject: NounPhrase, pronoun: float = 0.3) -> NounPhrase:
         """Sample somebody other than `subject`."""
@@ -124,9 +124,9 @@ class PhraseSampler:
         if chance < 0.19:
             return "in", NounPhrase("room", number=self.number(), is_label=True)
         if chance < 0.3:
-            return "near", self.place(self.choose(_TO))
+            return "near", self.place(self.choose(_GOALS_WITH_TO))
         noun = self.choose(PLACES)
-        return NOUNS[noun].at, self.place(noun)
+        return NOUNS[noun].location_preposition, self.place(noun)
 
     def goal(self, *, is_far: bool, is_animal: bool) -> tuple[str, NounPhrase]:
         """Sample a destination; `is_far` leaves out the rooms of a house."""
@@ -135,14 +135,20 @@ class PhraseSampler:
             return "to", NounPhrase(self.name(), is_name=True)
         if chance < 0.2 and not is_animal:
             return "to", self.place(self.choose(_RELATIVES), adjective=0.0)
-        noun = self.choose(_TO if is_far else PLACES)
-        return NOUNS[noun].to, self.place(noun)
+        noun = self.choose(_GOALS_WITH_TO if is_far else PLACES)
+        return NOUNS[noun].goal_preposition, self.place(noun)
 
     def origin(self) -> tuple[str, NounPhrase]:
         if self.random() < 0.15:
             return "from", NounPhrase(self.name(), is_name=True)
         noun = self.choose(PLACES)
-        is_inside = NOUNS[noun].at == "in" and noun not in ("field", "village", "city", "hotel", "castle")
+        is_inside = NOUNS[noun].location_preposition == "in" and noun not in (
+            "field",
+            "village",
+            "city",
+            "hotel",
+            "castle",
+        )
         return "out of" if is_inside else "from", self.place(noun)
 
     def place(self, noun: str, adjective: float = 0.15) -> NounPhrase:

@@ -152,13 +152,13 @@ class ClauseRealizer(NounPhraseRealizer):
         """Realize "in order to …" as "um … zu", with the "zu" inside a separable verb ("anzurufen")."""
         opening = self.phrase("in order")
         verb = VerbPhraseRealizer(clause, morphology.MANY)
-        to = self.word("to")
+        to_link = self.word("to")
         verb.main_verb(self, morphology.VERBS[clause.verb].english[0])
         fields = self.complements(clause, verb, _is_indefinite(clause.object), "")
         entry, links = morphology.VERBS[clause.verb], verb.verb_links
-        ending: list[Token] = [("zu", (to,), ()), (entry.infinitive, links, ())]
+        ending: list[Token] = [("zu", (to_link,), ()), (entry.infinitive, links, ())]
         if entry.prefix:
-            ending = [(f"{entry.prefix}zu{entry.infinitive}", (to, *links), ())]
+            ending = [(f"{entry.prefix}zu{entry.infinitive}", (to_link, *links), ())]
         return [COMMA, *opening, *fields.pronouns, *fields.definite, *fields.rest, *ending, COMMA]
 
 
@@ -174,7 +174,7 @@ class _Fields(NamedTuple):
 def _agreement(subject: NounPhrase) -> int:
     if subject.noun in morphology.PRONOUNS:
         return morphology.PRONOUNS[subject.noun].agreement
-    return morphology.MANY if subject.plural or subject.other else morphology.THIRD
+    return morphology.MANY if subject.plural or subject.conjunct else morphology.THIRD
 
 
 def _is_indefinite(phrase: NounPhrase | None) -> bool:

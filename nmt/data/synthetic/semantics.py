@@ -17,7 +17,7 @@ class NounPhrase(NamedTuple):
 
     `number` is a numeral in digits or a key of NUMBER_WORDS and needs `plural`; with `is_label` it follows the noun
     ("room 217"). An `owner` takes the place of the determiner ("the teacher's house"). `relative` is a clause whose
-    subject or object, as `gap` says, is this phrase. `other` makes the phrase a plural "the man and the woman".
+    subject or object, according to `gap`, is this phrase. `conjunct` is "the woman" in "the man and the woman".
     """
 
     noun: str
@@ -30,7 +30,7 @@ class NounPhrase(NamedTuple):
     owner: "NounPhrase | None" = None
     relative: "Clause | None" = None
     gap: str = "subject"
-    other: "NounPhrase | None" = None
+    conjunct: "NounPhrase | None" = None
 
 
 class Clause(NamedTuple):

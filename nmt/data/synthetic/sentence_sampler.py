@@ -196,7 +196,7 @@ class SentenceSampler(PhraseSampler):
             clause = clause._replace(verb=self.choose(_RESTING[is_animal]), place=self.location())
         else:
             clause = self.intransitive(clause, self.choose(_BARE[is_animal]), extras)
-        if subject.noun in PEOPLE and subject.determiner == "the" and not subject.other and self.random() < 0.06:
+        if subject.noun in PEOPLE and subject.determiner == "the" and not subject.conjunct and self.random() < 0.06:
             relative = "past" if clause.tense in ("past", "pluperfect") else "present"
             clause = clause._replace(subject=self.with_relative(subject, relative))
         return self.circumstances(clause, tense, extras, is_plain)
