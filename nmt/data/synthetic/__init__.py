@@ -2,9 +2,9 @@
 grammar.
 
 `generate` yields sentence pairs, `write` writes corpora of them. `words/` holds the words, `morphology` their inflected
-forms; `sentence_sampler` samples the content of a sentence (`semantics`), and `realization`, with
-`noun_phrases` and `verb_phrases`, expresses it in both languages. The German is a function of the English: a source
-sentence has one target sentence, so a perfect model reaches a perfect score.
+forms; `sentence_sampler`, with `clause_sampler` and `phrase_sampler`, samples the content of a sentence (`semantics`),
+and `realization`, with `noun_phrases` and `verb_phrases`, expresses it in both languages. The German is a function of
+the English: a source sentence has one target sentence, so a perfect model reaches a perfect score.
 
 Alignment convention. Words are runs of non-space characters; punctuation belongs to the word it touches. Every target
 word has a link. Sure links:

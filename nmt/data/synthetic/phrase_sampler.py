@@ -38,9 +38,11 @@ class PhraseSampler:
         self.random = random
 
     def choose(self, options: Sequence[_Choice]) -> _Choice:
+        """Choose one of the options uniformly."""
         return options[int(self.random() * len(options))]
 
     def name(self) -> str:
+        """Sample a name of three syllables."""
         return (self.choose(SYLLABLES) + self.choose(SYLLABLES) + self.choose(SYLLABLES)).capitalize()
 
     def number(self) -> str:
@@ -48,6 +50,7 @@ class PhraseSampler:
         return str(10 + int(self.random() * (90 if self.random() < 0.6 else 990)))
 
     def subject(self, *, must_be_person: bool = False) -> NounPhrase:
+        """Sample the subject of a sentence."""
         chance = self.random()
         if chance < 0.3:
             return NounPhrase(self.choose(("I", "he", "she", "we", "they")))
@@ -118,6 +121,7 @@ class PhraseSampler:
         return NounPhrase(noun, adjective=adjective, owner=owner, plural=self.random() < 0.2)
 
     def location(self) -> tuple[str, NounPhrase]:
+        """Sample a location with its preposition."""
         chance = self.random()
         if chance < 0.06:
             return "in", NounPhrase(self.name(), is_name=True)
@@ -129,7 +133,7 @@ class PhraseSampler:
         return NOUNS[noun].location_preposition, self.place(noun)
 
     def goal(self, *, is_far: bool, is_animal: bool) -> tuple[str, NounPhrase]:
-        """Sample a destination; `is_far` leaves out the rooms of a house."""
+        """Sample a destination with its preposition; `is_far` leaves out the rooms of a house."""
         chance = self.random()
         if chance < 0.1 and not is_animal:
             return "to", NounPhrase(self.name(), is_name=True)
@@ -139,6 +143,7 @@ class PhraseSampler:
         return NOUNS[noun].goal_preposition, self.place(noun)
 
     def origin(self) -> tuple[str, NounPhrase]:
+        """Sample an origin with its preposition."""
         if self.random() < 0.15:
             return "from", NounPhrase(self.name(), is_name=True)
         noun = self.choose(PLACES)

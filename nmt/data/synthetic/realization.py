@@ -63,12 +63,14 @@ class ClauseRealizer(NounPhraseRealizer):
         return tokens + self.clause(clause, order)
 
     def subordinate(self, pair: tuple[str, Clause]) -> list[Token]:
+        """Realize a subordinate clause with its conjunction."""
         conjunction, clause = pair
         if conjunction == "when" and clause.tense == "past":
             conjunction = "when (past)"
         return [COMMA, *self.phrase(conjunction), *self.clause(clause, _LAST), COMMA]
 
     def relative(self, phrase: NounPhrase) -> list[Token]:
+        """Realize the relative clause of a noun phrase."""
         clause = phrase.relative
         assert clause is not None
         noun = morphology.NOUNS[phrase.noun]
