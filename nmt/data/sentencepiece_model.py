@@ -37,9 +37,9 @@ class SentencePiece:
             raise ValueError("the subword model is damaged: SentencePiece cannot read it") from error
         self._model = model
         size = self._processor.get_piece_size()
-        self._pieces: list[str] = self._processor.id_to_piece(list(range(size)))
+        self._subwords: list[str] = self._processor.id_to_piece(list(range(size)))
         self.surfaces: list[bytes | None] = [self._surface(index) for index in range(size)]
-        self._characters = set("".join(self._pieces))
+        self._characters = set("".join(self._subwords))
         self._has_bytes = self._processor.is_byte(self._processor.piece_to_id("<0x00>"))
 
     @classmethod
@@ -84,7 +84,7 @@ class SentencePiece:
 
     @property
     def size(self) -> int:
-        return len(self._pieces)
+        return len(self._subwords)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [array.tolist() for array in self._encode_arrays(texts)]
@@ -100,7 +100,7 @@ class SentencePiece:
         unigram: each segmentation x with probability proportional to P(x)^strength (Kudo, 2018, eq. 8, over all
         segmentations); bpe: each merge is left out with probability `strength` (Provilkov et al., 2020).
         """
-        prepared, marks = self._replace_spaces(texts)
+        prepared, marks = self._mask_space_symbol(texts)
         # The generator is global to the library and each call's worker starts from the seed: one seed for each call,
         # and one thread, or the result would depend on the split among threads.
         with _SEED_LOCK:
@@ -109,11 +109,11 @@ class SentencePiece:
                 prepared, enable_sampling=True, alpha=strength, nbest_size=-1, num_threads=1
             )
         for index, mark in marks.items():
-            sequences[index] = self._restore_spaces(sequences[index], mark)
+            sequences[index] = self._restore_space_symbol(sequences[index], mark)
         return sequences
 
-    def piece(self, index: int) -> str:
-        return SPECIAL_TOKENS[index] if index < len(SPECIAL_TOKENS) else displayable(self._pieces[index])
+    def subword(self, index: int) -> str:
+        return SPECIAL_TOKENS[index] if index < len(SPECIAL_TOKENS) else displayable(self._subwords[index])
 
     def state(self) -> dict[str, Any]:
         return {"model": self._model}
@@ -123,21 +123,21 @@ class SentencePiece:
             return SPECIAL_TOKENS[UNK].encode()
         if self._processor.is_control(index):
             return None
-        piece = self._pieces[index]
+        subword = self._subwords[index]
         if self._processor.is_byte(index):
-            return bytes([int(piece[3:5], 16)])
-        return piece.replace(_SPACE, " ").encode()
+            return bytes([int(subword[3:5], 16)])
+        return subword.replace(_SPACE, " ").encode()
 
     def _encode_arrays(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        prepared, marks = self._replace_spaces(texts)
+        prepared, marks = self._mask_space_symbol(texts)
         if not prepared:
             return []
         arrays: list[NDArray[np.int32]] = self._processor.encode(prepared, return_type="numpy", num_threads=1)
         for index, mark in marks.items():
-            arrays[index] = np.array(self._restore_spaces(arrays[index].tolist(), mark), np.int32)
+            arrays[index] = np.array(self._restore_space_symbol(arrays[index].tolist(), mark), np.int32)
         return arrays
 
-    def _replace_spaces(self, texts: Sequence[str]) -> tuple[list[str], dict[int, str]]:
+    def _mask_space_symbol(self, texts: Sequence[str]) -> tuple[list[str], dict[int, str]]:
         """Replace U+2581 in the texts by an unknown character; also return that character by row."""
         prepared, marks = list(texts), {}
         for index, text in enumerate(prepared):
@@ -147,7 +147,7 @@ class SentencePiece:
                 prepared[index] = text.replace(_SPACE, marks[index])
         return prepared, marks
 
-    def _restore_spaces(self, ids: list[int], mark: str) -> list[int]:
+    def _restore_space_symbol(self, ids: list[int], mark: str) -> list[int]:
         if not self._has_bytes:
             return ids
         # As text, one character for each id, so that `replace` finds the runs of byte ids.

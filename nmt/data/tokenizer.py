@@ -204,11 +204,11 @@ class Tokenizer:
 
     def source_subwords(self, ids: Sequence[int]) -> list[str]:
         """Return a printable name for each id."""
-        return [self.source.piece(index) for index in ids]
+        return [self.source.subword(index) for index in ids]
 
     def target_subwords(self, ids: Sequence[int]) -> list[str]:
         """Return a printable name for each id."""
-        return [self.target.piece(index) for index in ids]
+        return [self.target.subword(index) for index in ids]
 
     def source_word_ids(self, ids: Sequence[int]) -> list[int]:
         """Return for each id the index of its word in the decoded text, as `WordIds` defines it; -1 for none."""

@@ -33,7 +33,7 @@ class TokenizerModel(Protocol):
 
     def sample(self, texts: Sequence[str], strength: float, seed: int) -> list[list[int]]: ...
 
-    def piece(self, index: int) -> str: ...
+    def subword(self, index: int) -> str: ...
 
     def state(self) -> dict[str, Any]: ...
 
@@ -44,11 +44,11 @@ def flatten(sequences: Sequence[Sequence[int]]) -> FlatIds:
     return np.fromiter(chain.from_iterable(sequences), np.int32, int(lengths.sum())), lengths
 
 
-def displayable(piece: str) -> str:
+def displayable(subword: str) -> str:
     """Return a subword in printable form: spaces as U+2581, other unprintable characters as escapes."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in piece.replace(" ", "▁")
+        for character in subword.replace(" ", "▁")
     )
 
 
@@ -93,7 +93,7 @@ class Vocabulary:
         """Encode: words and characters have one segmentation only."""
         return self.encode(texts)
 
-    def piece(self, index: int) -> str:
+    def subword(self, index: int) -> str:
         if index < len(SPECIAL_TOKENS):
             return SPECIAL_TOKENS[index]
         return displayable(self.items[index - len(SPECIAL_TOKENS)])
