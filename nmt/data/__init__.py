@@ -1,4 +1,9 @@
-"""From text to batches: sources of sentence pairs, tokenizers, the cache of tokenised corpora, and batching."""
+"""The data pipeline, from text to batches: SentencePair -> EncodedCorpus -> Batch.
+
+`read_pairs` yields the sentence pairs of a data source; `train_or_load_tokenizer` trains the tokenizer on them and
+`load_corpus` encodes them, both once, into the cache; `attach_alignments` adds word alignments to the training corpus;
+`BatchLoader.epoch` yields padded batches, ready for the loss.
+"""
 
 from nmt.data.batch_sampler import make_batches
 from nmt.data.batching import Batch, BatchLoader, batch_to_device, collate, select_rows, source_batch

@@ -1,4 +1,4 @@
-"""Tokenised corpora in the cache: flat arrays of ids on disk, mapped into memory, made once for text and tokenizer."""
+"""Encoded corpora in the cache: flat arrays of ids on disk, memory-mapped, made once for each text and tokenizer."""
 
 import base64
 import hashlib
@@ -6,7 +6,6 @@ import json
 import logging
 import mmap
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -42,7 +41,7 @@ class TextColumn(NamedTuple):
     offsets: NDArray[np.int64]  # (N + 1,)
 
     def rows(self, indices: NDArray[Any]) -> list[str]:
-        """The sentences of some rows."""
+        """Return the sentences of some rows."""
         starts, ends = self.offsets[indices].tolist(), self.offsets[indices + 1].tolist()
         return [self.content[start:end].tobytes().decode() for start, end in zip(starts, ends, strict=True)]
 
@@ -56,13 +55,12 @@ class AlignmentColumn(NamedTuple):
 
 @dataclass(frozen=True)
 class EncodedCorpus:
-    """Tokenised pairs, N rows.
+    """Encoded sentence pairs, N rows.
 
-    source_text and target_text are there only for a training corpus made for subword regularisation, which cuts the
-    text anew in every epoch; links only where `nmt.data.word_alignments.attach` put them. `dropped` and `repaired`
-    count by reason, out of `num_read` pairs; `dropped_rows` are the numbers, from 0, of those left out. `digest` is a
-    name for
-    text, tokenizer and options together.
+    `source_text` and `target_text` are kept for a training corpus with subword regularization only, which segments the
+    text anew in every epoch; `links` come from `attach_alignments`. `dropped` and `repaired` count pairs by reason, out
+    of `num_read`; `dropped_rows` are the indices, from 0, of the dropped ones. `digest` identifies text, tokenizer and
+    options together.
     """
 
     source: TokenColumn
@@ -81,41 +79,42 @@ class EncodedCorpus:
 
     @cached_property
     def longest(self) -> int:
-        """Subwords of the longest sentence on either side, the end token not counted."""
-        most = max(max_length(self.source.offsets), max_length(self.target.offsets))
+        """Number of subwords of the longest sentence on either side, the end token not counted."""
+        longest = max(max_length(self.source.offsets), max_length(self.target.offsets))
         self.drop_page_cache()
-        return most
+        return longest
 
     def drop_page_cache(self) -> None:
-        """Lets go of the pages of its files that are resident in this process; they are mapped again when read."""
-        sides = (self.source, self.target, self.source_text, self.target_text, self.links)
-        for array in (array for side in sides if side is not None for array in side):
+        """Release the pages of its files that are resident in this process; they are mapped again when read."""
+        columns = (self.source, self.target, self.source_text, self.target_text, self.links)
+        for array in (array for column in columns if column is not None for array in column):
             mapped = getattr(array, "_mmap", None)
             if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
                 mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def train_or_load_tokenizer(config: DataConfig) -> Tokenizer:
-    """The tokenizer trained on the training text, and on nothing else; from the cache when text and options are known.
+    """Return the tokenizer trained on the training text alone, from the cache where text and options are unchanged.
 
-    Raises ValueError or FileNotFoundError for an unusable text or a vocabulary size it cannot give.
+    Raises ValueError or FileNotFoundError for an unusable text or an unreachable vocabulary size.
     """
-    content = dataset_fingerprint(config, "train")
+    fingerprint = dataset_fingerprint(config, "train")
     key = hashlib.sha256(json.dumps([VERSION, training_options(config.tokenizer)]).encode())
-    key.update(content.encode())
+    key.update(fingerprint.encode())
     path = Path(config.cache_dir) / f"tokenizer-{key.hexdigest()[:16]}.json"
     tokenizer = _read_tokenizer(path)
     if tokenizer is None:
         started = time.monotonic()
         limits = config.tokenizer.max_training_pairs, config.tokenizer.max_training_characters
         sample = reservoir_sample(read_pairs(config, "train"), *limits)
-        _check_unchanged(config, "train", content)
+        _check_unchanged(config, "train", fingerprint)
         tokenizer = Tokenizer.train(config.tokenizer, sample.pairs)
-        seconds = time.monotonic() - started
         sizes = f"{tokenizer.source_size}" if tokenizer.joint else f"{tokenizer.source_size}+{tokenizer.target_size}"
-        drawn = "all" if len(sample.pairs) == sample.num_read else f"{len(sample.pairs)} random ones of"
-        said = "trained a %s tokenizer with %s entries on %s %d pairs in %.1f s"
-        logger.info(said, tokenizer.kind, sizes, drawn, sample.num_read, seconds)
+        sampled = "all" if len(sample.pairs) == sample.num_read else f"{len(sample.pairs)} random ones of"
+        logger.info(
+            "trained a %s tokenizer with %s entries on %s %d pairs in %.1f s",
+            *(tokenizer.kind, sizes, sampled, sample.num_read, time.monotonic() - started),
+        )
         state = {"digest": tokenizer.digest, "state": tokenizer.state_dict()}
         write_text(path, json.dumps(state, default=_to_base64, ensure_ascii=False))
         del sample
@@ -125,47 +124,49 @@ def train_or_load_tokenizer(config: DataConfig) -> Tokenizer:
 
 
 def load_corpus(config: DataConfig, split: str, tokenizer: Tokenizer) -> EncodedCorpus:
-    """The tokenised pairs of a split, or of an explicitly named place; from the cache when text, tokenizer and options
-    are known, else tokenised in blocks in bounded memory.
+    """Return the encoded pairs of a split (or of an explicitly named prefix, file or split), from the cache where text,
+    tokenizer and options are unchanged; else encode them block by block in bounded memory.
 
-    Left out and counted: pairs with more than `max_length` subwords on a side and, of the training split, pairs with an
+    Dropped and counted: pairs with more than `max_length` subwords on a side and, of the training split, pairs with an
     empty side or a length ratio above `max_length_ratio`. Other splits keep empty sentences. Raises ValueError when
-    nothing is left, and with `strict` when anything is left out.
+    nothing is left, and with `error_on_dropped` when anything is dropped.
     """
     training = split == "train"
     keep_text = training and tokenizer.sampling > 0
     options = [VERSION, config.max_length, config.max_length_ratio if training else 0, training, keep_text]
     key = hashlib.sha256(json.dumps(options).encode())
     key.update(tokenizer.digest.encode())
-    content = dataset_fingerprint(config, split)
-    key.update(content.encode())
+    fingerprint = dataset_fingerprint(config, split)
+    key.update(fingerprint.encode())
     digest = key.hexdigest()
     where = ", ".join(resolve_split(config, split))
 
     def build(folder: Path) -> None:
         writer = CorpusWriter(folder, config, tokenizer, training, keep_text, where)
-        writer.run(_progress(config, split, writer.repaired, where))
-        _check_unchanged(config, split, content)
+        writer.run(_show_progress(read_blocks(config, split, writer.repaired), where))
+        _check_unchanged(config, split, fingerprint)
         malloc_trim()
 
     folder = cached_directory(Path(config.cache_dir) / f"corpus-{digest[:16]}", is_complete, build)
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
-    if config.error_on_dropped and meta["dropped"]:
+    num_dropped = sum(meta["dropped"].values())
+    if config.error_on_dropped and num_dropped:
         raise ValueError(
-            f"data.error_on_dropped=true: {where}: pair {meta['first_dropped']} and {sum(meta['dropped'].values()) - 1} others "
-            f"cannot be used ({format_counts(meta['dropped'])})"
+            f"data.error_on_dropped=true: {where}: pair {meta['first_dropped']} and {num_dropped - 1} others cannot be "
+            f"used ({format_counts(meta['dropped'])})"
         )
-    num_pairs = meta["num_read"] - sum(meta["dropped"].values())
     reasons = [f"{title}: {format_counts(meta[title])}" for title in ("dropped", "repaired") if meta[title]]
-    logger.info("%s: %s", where, "; ".join([f"{num_pairs} of {meta['num_read']} pairs", *reasons]))
-    texts = [
-        TextColumn(*_mapped(folder, f"{side}_text", np.uint8)) if keep_text else None for side in ("source", "target")
-    ]
+    num_pairs = f"{meta['num_read'] - num_dropped} of {meta['num_read']} pairs"
+    logger.info("%s: %s", where, "; ".join([num_pairs, *reasons]))
+
+    def column(name: str, dtype: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        return memory_map(folder / f"{name}.bin", dtype), memory_map(folder / f"{name}_offsets.bin", np.int64)
+
     return EncodedCorpus(
-        source=TokenColumn(*_mapped(folder, "source", np.dtype(meta["dtype"]["source"]))),
-        target=TokenColumn(*_mapped(folder, "target", np.dtype(meta["dtype"]["target"]))),
-        source_text=texts[0],
-        target_text=texts[1],
+        source=TokenColumn(*column("source", meta["dtype"]["source"])),
+        target=TokenColumn(*column("target", meta["dtype"]["target"])),
+        source_text=TextColumn(*column("source_text", "uint8")) if keep_text else None,
+        target_text=TextColumn(*column("target_text", "uint8")) if keep_text else None,
         dropped=meta["dropped"],
         repaired=meta["repaired"],
         num_read=meta["num_read"],
@@ -174,24 +175,24 @@ def load_corpus(config: DataConfig, split: str, tokenizer: Tokenizer) -> Encoded
     )
 
 
-def _check_unchanged(config: DataConfig, split: str, content: str) -> None:
-    if dataset_fingerprint(config, split) != content:
+def _check_unchanged(config: DataConfig, split: str, fingerprint: str) -> None:
+    if dataset_fingerprint(config, split) != fingerprint:
         where = ", ".join(resolve_split(config, split))
         raise ValueError(f"{where}: the text was changed while it was read; start again when it is complete")
 
 
-def _progress(config: DataConfig, split: str, repaired: Counter[str], where: str) -> Iterator[Block]:
-    """The blocks of a split, with a bar when the error stream is a terminal."""
+def _show_progress(blocks: Iterator[Block], where: str) -> Iterator[Block]:
+    """Yield the blocks, with a progress bar when the error stream is a terminal."""
     from tqdm import tqdm
 
     with tqdm(desc=where, unit=" pairs", unit_scale=True, disable=None, leave=False) as bar:
-        for block in read_blocks(config, split, repaired):
+        for block in blocks:
             yield block
             bar.update(len(block[0]))
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the folder holds the files that its META lists, in their sizes."""
+    """Return whether the folder holds the files that its META lists, in their sizes."""
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         return all((folder / name).stat().st_size == size for name, size in meta["files"].items())
@@ -202,13 +203,9 @@ def is_complete(folder: Path) -> bool:
         return False
 
 
-def _mapped(folder: Path, name: str, dtype: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    return memory_map(folder / f"{name}.bin", dtype), memory_map(folder / f"{name}_offsets.bin", np.int64)
-
-
 def memory_map(path: Path, dtype: Any) -> NDArray[Any]:
-    """A file of numbers, mapped; an empty one as well."""
-    if path.stat().st_size == 0:  # which cannot be mapped
+    """Map a file of numbers, or return an empty array for an empty file, which cannot be mapped."""
+    if path.stat().st_size == 0:
         return np.empty(0, dtype)
     return np.memmap(path, dtype, mode="r")
 
@@ -222,7 +219,7 @@ def _read_tokenizer(path: Path) -> Tokenizer | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
-        pass  # not a tokenizer any more: the warning below, and a new one
+        pass  # damaged: warn below, and train a new one
     logger.warning("%s is damaged and is made anew", path)
     return None
 

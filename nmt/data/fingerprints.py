@@ -1,4 +1,4 @@
-"""Digests of files, remembered in the process as long as a file cannot have changed unnoticed."""
+"""Fingerprints of files, cached in the process as long as a file cannot have changed unnoticed."""
 
 import hashlib
 import os
@@ -16,16 +16,16 @@ _known: dict[Path, tuple[tuple[int, ...], bytes]] = {}
 def file_fingerprint(path: Path) -> bytes:
     """Return the SHA-256 of a file's content.
 
-    It is remembered together with the file's size, device, inode, and times of change (of content, and of the inode,
-    which a program cannot set). Whenever one of them differs, or was less than a minute old when the file was read, the
-    file is read again.
+    It is cached with the file's size, device, inode, and times of change (of content, and of the inode, which a program
+    cannot set). Whenever one of them differs, or was less than a minute old when the file was read, the file is read
+    again.
     """
     resolved = path.resolve()
     with path.open("rb") as file:
         state = _state(file.fileno())
-        known = _known.get(resolved)
-        if known is not None and known[0] == state:
-            return known[1]
+        cached_state, digest = _known.get(resolved, (None, b""))
+        if cached_state == state:
+            return digest
         settled = time.time() - max(state[-2:]) / 1e9 > MIN_MTIME_AGE
         digest = hashlib.file_digest(file, "sha256").digest()
         if settled and _state(file.fileno()) == state:

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class _End:
-    """What follows the last item."""
+    """The sentinel after the last item."""
 
 
 def prefetch(items: Iterator[T], num: int) -> Iterator[T]:
@@ -23,10 +23,12 @@ def prefetch(items: Iterator[T], num: int) -> Iterator[T]:
         return
     end = _End()
     pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
+    pending = deque(pool.submit(next, items, end) for _ in range(num))
     try:
-        pending = deque(pool.submit(next, items, end) for _ in range(num))
         while not isinstance(item := pending.popleft().result(), _End):
             pending.append(pool.submit(next, items, end))
             yield item
     finally:
-        pool.shutdown(cancel_futures=True)
+        for future in pending:  # shutdown(cancel_futures=True) fails when the interpreter is ending
+            future.cancel()
+        pool.shutdown()

@@ -1,4 +1,4 @@
-"""Tokenises pairs into the files of one cache entry."""
+"""Encoding of sentence pairs into the files of one cache entry."""
 
 import json
 import logging
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
 from typing import IO
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from nmt.data.prefetch import prefetch
 from nmt.data.sources import Block, DataConfig
 from nmt.data.tokenizer import Tokenizer
+from nmt.data.vocabulary import FlatIds
 from nmt.runtime.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -24,74 +26,68 @@ logger = logging.getLogger(__name__)
 VERSION = 3  # of the files; another version is another cache entry
 META = "meta.json"
 
-EncodedBlock = tuple[NDArray[np.int32], NDArray[np.int64]]  # all ids of a block, and the number of each row's
+Files = Mapping[str, IO[bytes]]
 
 
 def format_counts(numbers: Mapping[str, int]) -> str:
-    """Counts by reason in words."""
+    """Format counts by reason for messages."""
     return ", ".join(f"{reason}: {num}" for reason, num in numbers.items())
 
 
+@dataclass(eq=False)
 class CorpusWriter:
-    """Tokenises blocks of pairs into the files of one cache entry."""
+    """Writer of one cache entry: encodes blocks of pairs, drops those that are not used, and counts them."""
 
-    def __init__(
-        self, folder: Path, config: DataConfig, tokenizer: Tokenizer, training: bool, keep_text: bool, where: str
-    ) -> None:
-        self._folder = folder
-        self._config = config
-        self._tokenizer = tokenizer
-        self._training = training
-        self._keep_text = keep_text
-        self._where = where
-        self._dtypes = {
-            "source": np.dtype(np.uint16 if tokenizer.source_size <= 1 << 16 else np.uint32),
-            "target": np.dtype(np.uint16 if tokenizer.target_size <= 1 << 16 else np.uint32),
-        }
-        self._ends: Counter[str] = Counter()
-        self._dropped: Counter[str] = Counter()
-        self._first_dropped: int | None = None
-        self._num_read = 0
-        self._num_pairs = 0
-        self.repaired: Counter[str] = Counter()
+    folder: Path
+    config: DataConfig
+    tokenizer: Tokenizer
+    training: bool
+    keep_text: bool
+    where: str
+    repaired: Counter[str] = field(default_factory=Counter)
+    _dropped: Counter[str] = field(default_factory=Counter)
+    _ends: Counter[str] = field(default_factory=Counter)  # offsets of the files' ends
+    _first_dropped: int | None = None
+    _num_read: int = 0
+    _num_pairs: int = 0
+
+    def __post_init__(self) -> None:
+        sizes = {"source": self.tokenizer.source_size, "target": self.tokenizer.target_size}
+        self._dtypes = {name: np.dtype(np.uint16 if size <= 1 << 16 else np.uint32) for name, size in sizes.items()}
 
     def run(self, blocks: Iterable[Block]) -> None:
-        """Writes everything. Raises ValueError when no pair is left."""
+        """Write all files. Raises ValueError when no pair is left."""
         started = time.monotonic()
-        names = ["source", "target"] + (["source_text", "target_text"] if self._keep_text else [])
+        columns = ["source", "target"] + (["source_text", "target_text"] if self.keep_text else [])
+        names = ["dropped", *columns, *(f"{column}_offsets" for column in columns)]
         with ExitStack() as stack:
-            files: dict[str, IO[bytes]] = {
-                name: stack.enter_context((self._folder / f"{name}.bin").open("wb"))
-                for base in names
-                for name in (base, f"{base}_offsets")
-            }
-            files["dropped"] = stack.enter_context((self._folder / "dropped.bin").open("wb"))
-            for base in names:
-                files[f"{base}_offsets"].write(np.zeros(1, np.int64).tobytes())
-            for block, source, target in prefetch(self._encoded(blocks), 1):
+            files = {name: stack.enter_context((self.folder / f"{name}.bin").open("wb")) for name in names}
+            for column in columns:
+                files[f"{column}_offsets"].write(np.zeros(1, np.int64).tobytes())
+            for block, source, target in prefetch(self._encode(blocks), 1):
                 self._write(files, block, source, target)
         if self._num_pairs == 0:
             raise ValueError(
-                f"{self._where}: none of the {self._num_read} pairs can be used ({format_counts(self._dropped)}); "
-                f"data.max_length={self._config.max_length}, data.max_length_ratio={self._config.max_length_ratio}"
+                f"{self.where}: none of the {self._num_read} pairs can be used ({format_counts(self._dropped)}); "
+                f"data.max_length={self.config.max_length}, data.max_length_ratio={self.config.max_length_ratio}"
             )
         self._finish(time.monotonic() - started)
 
-    def _encoded(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, EncodedBlock, EncodedBlock]]:
-        """Yield each block with its sides tokenised, in two threads: SentencePiece releases the interpreter's lock."""
-        encoders = self._tokenizer.encode_source_flat, self._tokenizer.encode_target_flat
+    def _encode(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, FlatIds, FlatIds]]:
+        """Yield each block with its encoded sides, in two threads: SentencePiece releases the interpreter lock."""
+        encoders = self.tokenizer.encode_source_flat, self.tokenizer.encode_target_flat
         with ThreadPoolExecutor(2) as pool:
             for block in blocks:
                 source, target = pool.map(lambda encode, texts: encode(texts), encoders, block)
                 yield block, source, target
 
-    def _write(self, files: dict[str, IO[bytes]], block: Block, source: EncodedBlock, target: EncodedBlock) -> None:
-        keep = self._keep(source[1], target[1])
+    def _write(self, files: Files, block: Block, source: FlatIds, target: FlatIds) -> None:
+        keep = self._select(source[1], target[1])
         for name, (ids, lengths) in (("source", source), ("target", target)):
-            kept = ids if keep.all() else ids[np.repeat(keep, lengths)]
-            files[name].write(kept.astype(self._dtypes[name]).tobytes())
+            kept_ids = ids if keep.all() else ids[np.repeat(keep, lengths)]
+            files[name].write(kept_ids.astype(self._dtypes[name]).tobytes())
             self._write_offsets(files, name, lengths[keep])
-        if self._keep_text:
+        if self.keep_text:
             for name, texts in zip(("source_text", "target_text"), block, strict=True):
                 rows = [text.encode() for text in compress(texts, keep.tolist())]
                 files[name].write(b"".join(rows))
@@ -100,16 +96,16 @@ class CorpusWriter:
         self._num_read += len(keep)
         self._num_pairs += int(keep.sum())
 
-    def _write_offsets(self, files: dict[str, IO[bytes]], name: str, lengths: NDArray[np.int64]) -> None:
+    def _write_offsets(self, files: Files, name: str, lengths: NDArray[np.int64]) -> None:
         offsets = np.cumsum(lengths) + self._ends[name]
         files[f"{name}_offsets"].write(offsets.tobytes())
         self._ends[name] += int(lengths.sum())
 
-    def _keep(self, source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which rows of a block are used; the others are counted, each under the first reason that holds."""
-        config = self._config
+    def _select(self, source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which rows of a block are kept; count the others, each under the first reason that holds."""
+        config = self.config
         reasons = {"source too long": source > config.max_length, "target too long": target > config.max_length}
-        if self._training:
+        if self.training:
             reasons = {"empty source": source == 0, "empty target": target == 0, **reasons}
             if config.max_length_ratio > 0:
                 longer, shorter = np.maximum(source, target), np.minimum(source, target)
@@ -124,7 +120,7 @@ class CorpusWriter:
         return keep
 
     def _finish(self, seconds: float) -> None:
-        sizes = {path.name: path.stat().st_size for path in self._folder.iterdir()}
+        sizes = {path.name: path.stat().st_size for path in self.folder.iterdir()}
         meta = {
             "version": VERSION,
             "files": sizes,
@@ -134,6 +130,6 @@ class CorpusWriter:
             "repaired": dict(self.repaired),
             "first_dropped": self._first_dropped,
         }
-        write_text(self._folder / META, json.dumps(meta, indent=1))
+        write_text(self.folder / META, json.dumps(meta, indent=1))
         speed = self._num_read / max(seconds, 1e-9)
-        logger.info("tokenised %s in %.1f s (%.0f pairs/s)", self._where, seconds, speed)
+        logger.info("encoded %s in %.1f s (%.0f pairs/s)", self.where, seconds, speed)

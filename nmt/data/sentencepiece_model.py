@@ -10,13 +10,13 @@ import numpy as np
 import sentencepiece
 from numpy.typing import NDArray
 
-from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, displayable
+from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, FlatIds, displayable
 
-# The trainer leaves out, in silence, every sentence with U+2585 (its mark for unknown characters), and takes NUL, tab
-# and U+2581 for marks of its own. They become spaces in the training text only; encoding keeps them.
+# The trainer silently drops every sentence with U+2585 (its mark for unknown characters), and treats NUL, tab and
+# U+2581 as marks of its own. They become spaces in the training text only; encoding keeps them.
 _RESERVED = str.maketrans(dict.fromkeys("\0\t▁▅", " "))
 _SPACE = "▁"
-_SEED = threading.Lock()  # no other thread may set the seed between setting and using it
+_SEED_LOCK = threading.Lock()  # no other thread may set the seed between setting and using it
 # The sums over sentences are split by thread, so another number of threads may round to another vocabulary.
 _TRAINER_THREADS = 4
 
@@ -24,8 +24,8 @@ _TRAINER_THREADS = 4
 class SentencePiece:
     """One trained SentencePiece model.
 
-    The library writes U+2581 for a space, so a real U+2581 in a text would come back as a space; here it is spelt in
-    byte pieces, and decoding gives it back (without byte fallback it becomes UNK).
+    The library writes U+2581 for a space, so a real U+2581 in a text would be decoded to a space; here it is spelled in
+    bytes, which decode to it (without byte fallback it becomes UNK).
     """
 
     marks_start = True
@@ -37,9 +37,9 @@ class SentencePiece:
             raise ValueError("the subword model is damaged: SentencePiece cannot read it") from error
         self._model = model
         size = self._processor.get_piece_size()
-        self._pieces: list[str] = self._processor.id_to_piece(list(range(size)))
+        self._subwords: list[str] = self._processor.id_to_piece(list(range(size)))
         self.surfaces: list[bytes | None] = [self._surface(index) for index in range(size)]
-        self._characters = set("".join(self._pieces))
+        self._characters = set("".join(self._subwords))
         self._has_bytes = self._processor.is_byte(self._processor.piece_to_id("<0x00>"))
 
     @classmethod
@@ -54,9 +54,9 @@ class SentencePiece:
         normalization: str,
         where: str = "the training text",
     ) -> "SentencePiece":
-        """Trains a model; the same texts always give the same model.
+        """Train a model; the same texts always give the same model.
 
-        Raises ValueError when the text cannot give `vocab_size` pieces, or holds more characters than that.
+        Raises ValueError when the text cannot yield `vocab_size` subwords, or holds more characters than that.
         """
         model = io.BytesIO()
         try:
@@ -74,46 +74,46 @@ class SentencePiece:
                 bos_id=BOS,
                 eos_id=EOS,
                 unk_surface=SPECIAL_TOKENS[UNK],
-                max_sentence_length=1 << 30,  # longer lines would be left out without a word
+                max_sentence_length=1 << 30,  # longer lines would be dropped silently
                 num_threads=_TRAINER_THREADS,
                 minloglevel=2,
             )
         except RuntimeError as error:
-            raise ValueError(_explain(str(error), kind, vocab_size, where)) from error
+            raise ValueError(_explain_failure(str(error), kind, vocab_size, where)) from error
         return cls(model.getvalue())
 
     @property
     def size(self) -> int:
-        return len(self._pieces)
+        return len(self._subwords)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [array.tolist() for array in self._encode_arrays(texts)]
 
-    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def encode_flat(self, texts: Sequence[str]) -> FlatIds:
         arrays = self._encode_arrays(texts)
         lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
         return np.concatenate([np.empty(0, np.int32), *arrays]), lengths
 
     def sample(self, texts: Sequence[str], strength: float, seed: int) -> list[list[int]]:
-        """Random segmentations, a function of the texts and the seed alone.
+        """Sample segmentations, a function of the texts and the seed alone.
 
         unigram: each segmentation x with probability proportional to P(x)^strength (Kudo, 2018, eq. 8, over all
         segmentations); bpe: each merge is left out with probability `strength` (Provilkov et al., 2020).
         """
-        prepared, marks = self._replace_spaces(texts)
+        prepared, marks = self._mask_space_symbol(texts)
         # The generator is global to the library and each call's worker starts from the seed: one seed for each call,
-        # and one thread, or the split among threads would decide.
-        with _SEED:
+        # and one thread, or the result would depend on the split among threads.
+        with _SEED_LOCK:
             sentencepiece.set_random_generator_seed(seed)
             sequences: list[list[int]] = self._processor.encode(
                 prepared, enable_sampling=True, alpha=strength, nbest_size=-1, num_threads=1
             )
         for index, mark in marks.items():
-            sequences[index] = self._restore_spaces(sequences[index], mark)
+            sequences[index] = self._restore_space_symbol(sequences[index], mark)
         return sequences
 
-    def piece(self, index: int) -> str:
-        return SPECIAL_TOKENS[index] if index < len(SPECIAL_TOKENS) else displayable(self._pieces[index])
+    def subword(self, index: int) -> str:
+        return SPECIAL_TOKENS[index] if index < len(SPECIAL_TOKENS) else displayable(self._subwords[index])
 
     def state(self) -> dict[str, Any]:
         return {"model": self._model}
@@ -123,22 +123,22 @@ class SentencePiece:
             return SPECIAL_TOKENS[UNK].encode()
         if self._processor.is_control(index):
             return None
-        piece = self._pieces[index]
+        subword = self._subwords[index]
         if self._processor.is_byte(index):
-            return bytes([int(piece[3:5], 16)])
-        return piece.replace(_SPACE, " ").encode()
+            return bytes([int(subword[3:5], 16)])
+        return subword.replace(_SPACE, " ").encode()
 
     def _encode_arrays(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        prepared, marks = self._replace_spaces(texts)
+        prepared, marks = self._mask_space_symbol(texts)
         if not prepared:
             return []
         arrays: list[NDArray[np.int32]] = self._processor.encode(prepared, return_type="numpy", num_threads=1)
         for index, mark in marks.items():
-            arrays[index] = np.array(self._restore_spaces(arrays[index].tolist(), mark), np.int32)
+            arrays[index] = np.array(self._restore_space_symbol(arrays[index].tolist(), mark), np.int32)
         return arrays
 
-    def _replace_spaces(self, texts: Sequence[str]) -> tuple[list[str], dict[int, str]]:
-        """The texts with a character that the model does not know in place of U+2581, and that character by row."""
+    def _mask_space_symbol(self, texts: Sequence[str]) -> tuple[list[str], dict[int, str]]:
+        """Replace U+2581 in the texts by an unknown character; also return that character by row."""
         prepared, marks = list(texts), {}
         for index, text in enumerate(prepared):
             if _SPACE in text:
@@ -147,10 +147,10 @@ class SentencePiece:
                 prepared[index] = text.replace(_SPACE, marks[index])
         return prepared, marks
 
-    def _restore_spaces(self, ids: list[int], mark: str) -> list[int]:
+    def _restore_space_symbol(self, ids: list[int], mark: str) -> list[int]:
         if not self._has_bytes:
             return ids
-        # As text, one character for each id, so that `replace` finds the runs of byte pieces.
+        # As text, one character for each id, so that `replace` finds the runs of byte ids.
         before, after = (
             "".join(chr(self._processor.piece_to_id(f"<0x{byte:02X}>")) for byte in character.encode())
             for character in (mark, _SPACE)
@@ -158,13 +158,13 @@ class SentencePiece:
         return list(map(ord, "".join(map(chr, ids)).replace(before, after)))
 
 
-def _explain(message: str, kind: str, vocab_size: int, where: str) -> str:
+def _explain_failure(message: str, kind: str, vocab_size: int, where: str) -> str:
     option = f"data.tokenizer.vocab_size={vocab_size}"
-    if found := re.search(r"too high.*<= (\d+)", message):
-        return f"{option}: more {kind} pieces than {where} can give, at most {found[1]}"
-    if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
+    if match := re.search(r"too high.*<= (\d+)", message):
+        return f"{option}: more {kind} subwords than {where} can give, at most {match[1]}"
+    if match := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
         return (
-            f"{option}: too small for the characters of {where}, at least {found[1]} "
+            f"{option}: too small for the characters of {where}, at least {match[1]} "
             "(or lower data.tokenizer.character_coverage)"
         )
     if "sentences_.empty()" in message:

@@ -1,4 +1,4 @@
-"""Where sentence pairs come from: text files, tables, the `datasets` library, or the built-in language pair.
+"""Data sources of sentence pairs: text files, tables, the `datasets` library, or the built-in synthetic language pair.
 
 Every source is read in blocks, so memory does not grow with the corpus.
 """
@@ -20,6 +20,8 @@ from nmt.data.tokenizer import TokenizerConfig
 
 
 class SentencePair(NamedTuple):
+    """A source sentence and its translation."""
+
     source: str
     target: str
 
@@ -31,27 +33,26 @@ SPLITS = tuple(HUB_SPLITS)
 
 @dataclass
 class DataConfig:
-    """Which sentence pairs, and what is made of them.
+    """Sentence pairs and their preparation.
 
     format: a key of SOURCES.
     train: training text: a prefix, file or split name, or a list [a,b], which is joined. text: a prefix, read from
         PREFIX.<source_lang> and PREFIX.<target_lang>; tsv, parquet, jsonl: a file; hub: a split's name (default: train,
-        validation, test). builtin: default its own; a prefix is read as with text.
+        validation, test). builtin: the synthetic pair by default; a prefix is read as with text.
     valid: validation text; named as `train` is.
     test: test text; named as `train` is.
     source_lang: source language, also the suffix of its text files.
     target_lang: target language, likewise.
     extra_tests: further test sets, each evaluated on its own.
-    hf_dataset, hf_config: kind=hub only: a local folder or the dataset's name, and its configuration (such as de-en).
+    hf_dataset, hf_config: format=hub only: a local folder or the dataset's name, and its configuration (such as de-en).
     column: parquet, jsonl, hub: the column of {language: sentence} records; without it, one column for each language.
     columns: tsv: the columns of source and target, counted from 1; others are ignored.
     max_length: subwords of a side, the end token not counted; longer pairs are dropped and counted.
     max_length_ratio: longer side over shorter side in subwords, above which a training pair is dropped; 0 is off.
     train_alignments: files of the training text's word alignment, as many as `train` has entries, one line of links for
-        each
-        pair: i-j, or ipj for one that is only possible; source word first, counted from 0, words being what spaces
-        separate. Default: PREFIX.gold beside the text (which the built-in pair has), for one file its name with .gold.
-        Read only where something uses it: `train.guided_alignment_weight`.
+        each pair: i-j, or ipj for a possible link; source word first, counted from 0, words being separated by spaces.
+        Default: PREFIX.gold beside the text (which the built-in pair has), for one file its name with .gold. Read only
+        with `train.guided_alignment_weight`.
     error_on_dropped: a dropped pair is an error.
     cache_dir: folder for prepared corpora and tokenizers.
     """
@@ -76,28 +77,28 @@ class DataConfig:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
 
     def validate(self) -> None:
-        """Raises ValueError, naming the option, for values that cannot work."""
-        if self.format not in SOURCES:
-            raise ValueError(f"data.format={self.format}: must be one of {', '.join(SOURCES)}")
-        for name in SPLITS:
+        """Raise ValueError naming the option, its value and what is allowed."""
+        _data_source(self)
+        for name in (*SPLITS, "extra_tests", "train_alignments"):
             as_name_list(f"data.{name}", getattr(self, name))
-        as_name_list("data.extra_tests", self.extra_tests)
-        as_name_list("data.train_alignments", self.train_alignments)
         for name in ("source_lang", "target_lang", "column", "cache_dir"):
             if not getattr(self, name):
                 raise ValueError(f"data.{name}: must not be empty")
-        if self.source_lang == self.target_lang:
-            raise ValueError(f"data.target_lang={self.target_lang}: must differ from data.source_lang")
         if self.format == "hub" and not self.hf_dataset:
             raise ValueError("data.hf_dataset: not given; data.format=hub needs a dataset's name or a local folder")
+        two_columns = len(self.columns) == len(set(self.columns)) == 2 and min(self.columns) >= 1
+        ratio = self.max_length_ratio
+        rules = (
+            ("target_lang", self.target_lang != self.source_lang, "must differ from data.source_lang"),
+            ("columns", two_columns, "must be two different columns, counted from 1"),
+            ("max_length", self.max_length >= 1, "must be at least 1"),
+            ("max_length_ratio", ratio == 0 or ratio >= 1, "must be 0 (off) or at least 1"),
+        )
+        for name, is_valid, requirement in rules:
+            if not is_valid:
+                raise ValueError(f"data.{name}={getattr(self, name)}: {requirement}")
         if self.format == "builtin":
             self._validate_builtin()
-        if len(self.columns) != 2 or min(self.columns) < 1 or self.columns[0] == self.columns[1]:
-            raise ValueError(f"data.columns={self.columns}: must be two different columns, counted from 1")
-        if self.max_length < 1:
-            raise ValueError(f"data.max_length={self.max_length}: must be at least 1")
-        if self.max_length_ratio != 0 and self.max_length_ratio < 1:
-            raise ValueError(f"data.max_length_ratio={self.max_length_ratio}: must be 0 (off) or at least 1")
         self.tokenizer.validate()
 
     def _validate_builtin(self) -> None:
@@ -111,40 +112,40 @@ class DataConfig:
 
 
 def read_pairs(config: DataConfig, split: str, repaired: Counter[str] | None = None) -> Iterator[SentencePair]:
-    """All pairs of a split (train, valid, test) or of an explicitly named place (as in `more_tests`), blank ones too.
+    """Yield all pairs, blank ones too, of a split (train, valid, test) or of a location (as in `extra_tests`).
 
-    Raises ValueError or FileNotFoundError naming file and line. What was repaired is counted in `repaired`.
+    Repairs are counted in `repaired`. Raises ValueError or FileNotFoundError naming file and line.
     """
     for sources, targets in read_blocks(config, split, Counter() if repaired is None else repaired):
         yield from map(SentencePair, sources, targets)
 
 
 def read_blocks(config: DataConfig, split: str, repaired: Counter[str]) -> Iterator[Block]:
-    """As `read_pairs`, in blocks."""
+    """Yield the pairs of a split in blocks."""
     for location in resolve_split(config, split):
         yield from read_split_part(config, location, repaired)
 
 
 def read_split_part(config: DataConfig, location: str, repaired: Counter[str]) -> Iterator[Block]:
-    """The blocks of one of the `locations`."""
-    yield from _kind(config).read(config, location, repaired)
+    """Yield the blocks of one of the locations of `resolve_split`."""
+    yield from _data_source(config).read(config, location, repaired)
 
 
 def resolve_split(config: DataConfig, split: str) -> list[str]:
-    """The prefixes, files or split names that a split (or an explicitly named place) stands for."""
+    """Return the locations of a split (train, valid, test, or a named location): prefixes, files or split names."""
     if split not in SPLITS:
         return [split]
-    if given := as_name_list(f"data.{split}", getattr(config, split)):
-        return given
+    if names := as_name_list(f"data.{split}", getattr(config, split)):
+        return names
     if config.format == "builtin":
         return [str(_builtin_folder(config) / split)]
     if config.format == "hub":
         return [HUB_SPLITS[split]]
-    raise ValueError(f"data.{split}: not given; data.format={config.format} needs {_kind(config).needs}")
+    raise ValueError(f"data.{split}: not given; data.format={config.format} needs {_data_source(config).needs}")
 
 
 def extra_test_sets(config: DataConfig) -> list[str]:
-    """The further test sets to evaluate; by default the built-in pair's sentences longer than any in its training."""
+    """Return the further test sets; by default the built-in pair's sentences longer than any of its training text."""
     if config.format == "builtin" and not config.extra_tests:
         return [str(_builtin_folder(config) / "test_long")]
     return list(config.extra_tests)
@@ -157,41 +158,42 @@ def _builtin_folder(config: DataConfig) -> Path:
 
 
 def alignment_path(config: DataConfig, split: str) -> Path | None:
-    """The file of true word alignments beside a text (PREFIX.gold; for one file, its name with .gold), if there is one.
+    """Return the gold alignments beside a text (PREFIX.gold; for one file, its name with .gold), if there are any.
 
     None for joined texts too: their alignments are in several files.
     """
     if config.format == "hub":
         return None
-    places = resolve_split(config, split)
-    if len(places) != 1:
+    locations = resolve_split(config, split)
+    if len(locations) != 1:
         return None
-    path = default_alignment_path(config, places[0])
+    path = default_alignment_path(config, locations[0])
     return path if path.is_file() else None
 
 
-def default_alignment_path(config: DataConfig, place: str) -> Path:
-    """The file of word alignments that belongs to one of the `locations`, whether it exists or not."""
-    return Path(f"{place}.gold") if _kind(config).read is _read_text else Path(place).with_suffix(".gold")
+def default_alignment_path(config: DataConfig, location: str) -> Path:
+    """Return the path of the word alignments that belong to a location, whether the file exists or not."""
+    return Path(f"{location}.gold") if _data_source(config) is _TEXT else Path(location).with_suffix(".gold")
 
 
 def dataset_fingerprint(config: DataConfig, split: str) -> str:
-    """A digest of the text of a split and of the options that decide how it is read."""
+    """Return a digest of the text of a split and of the options that determine how it is read."""
+    source = _data_source(config)
     digest = hashlib.sha256()
-    options = [_kind(config).name, config.source_lang, config.target_lang, config.column, config.columns]
+    options = [source.name, config.source_lang, config.target_lang, config.column, config.columns]
     digest.update(json.dumps(options).encode())
     for location in resolve_split(config, split):
-        files = _kind(config).files(config, location)
+        files = source.files(config, location)
         for path in files:
             digest.update(file_fingerprint(path))
         if not files:
-            for block in _kind(config).read(config, location, Counter()):
+            for block in source.read(config, location, Counter()):
                 digest.update(json.dumps(block).encode())
     return digest.hexdigest()
 
 
 def as_name_list(option: str, value: Any) -> list[str]:
-    """An option that takes a name, a list of them, or nothing. Raises ValueError for anything else."""
+    """Return an option's value (a name, a list of names, or None) as a list. Raises ValueError for anything else."""
     names = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"{option}={value!r}: must be a name or a list of names")
@@ -199,9 +201,11 @@ def as_name_list(option: str, value: Any) -> list[str]:
 
 
 class DataSource(NamedTuple):
+    """A data format and its reader; `needs` describes the value of the options train, valid and test."""
+
     name: str
     read: Callable[[DataConfig, str, Counter[str]], Iterator[Block]]
-    files: Callable[[DataConfig, str], list[Path]]  # what decides the text's content; none: the text itself
+    files: Callable[[DataConfig, str], list[Path]]  # to fingerprint; none: the text itself is
     needs: str
 
 
@@ -213,12 +217,11 @@ def _text_files(config: DataConfig, prefix: str) -> list[Path]:
 
 
 def _suffix_hint(prefix: str, path: Path) -> str:
-    name = Path(prefix).name
-    parent = path.parent
-    found = sorted(file.name[len(name) :] for file in parent.glob("*") if file.name.startswith(f"{name}."))
-    found = [suffix for suffix in found if suffix != ".gold"]
-    reads = f"{prefix} is read from one file for each language, set by data.source_lang and data.target_lang"
-    return f"{reads}; suffixes that exist: {', '.join(found)}" if found else reads
+    hint = f"{prefix} is read from one file for each language, set by data.source_lang and data.target_lang"
+    start = f"{Path(prefix).name}."
+    names = sorted(file.name for file in path.parent.glob("*") if file.name.startswith(start))
+    suffixes = [f".{name.removeprefix(start)}" for name in names if name != f"{start}gold"]
+    return f"{hint}; suffixes that exist: {', '.join(suffixes)}" if suffixes else hint
 
 
 def _read_text(config: DataConfig, prefix: str, repaired: Counter[str]) -> Iterator[Block]:
@@ -233,19 +236,19 @@ def _table_files(config: DataConfig, name: str) -> list[Path]:
 
 def _read_tsv(config: DataConfig, name: str, repaired: Counter[str]) -> Iterator[Block]:
     (path,) = _table_files(config, name)
-    first, second = (column - 1 for column in config.columns)
-    needed = max(config.columns)
+    source_column, target_column = (column - 1 for column in config.columns)
+    num_columns = max(config.columns)
     num_read = 0
     for lines in read_lines(path, repaired):
-        fields = [line.split("\t") if line else [""] * needed for line in lines]
-        if min(map(len, fields)) < needed:
-            row = next(index for index, cells in enumerate(fields) if len(cells) < needed)
-            raise ValueError(
-                f"{path}: line {num_read + row + 1}: {len(fields[row])} tab-separated columns, "
-                f"data.columns={config.columns} needs {needed}"
-            )
+        rows = [line.split("\t") if line else [""] * num_columns for line in lines]
+        for number, cells in enumerate(rows, start=num_read + 1):
+            if len(cells) < num_columns:
+                raise ValueError(
+                    f"{path}: line {number}: {len(cells)} tab-separated columns, data.columns={config.columns} needs "
+                    f"{num_columns}"
+                )
         num_read += len(lines)
-        yield [cells[first].strip(" ") for cells in fields], [cells[second].strip(" ") for cells in fields]
+        yield [cells[source_column].strip(" ") for cells in rows], [cells[target_column].strip(" ") for cells in rows]
 
 
 def _read_rows(config: DataConfig, name: str, repaired: Counter[str]) -> Iterator[Block]:
@@ -260,7 +263,7 @@ def _read_rows(config: DataConfig, name: str, repaired: Counter[str]) -> Iterato
 
 
 _TEXT = DataSource("text", _read_text, _text_files, "a prefix, read from PREFIX.<source_lang> and PREFIX.<target_lang>")
-SOURCES: dict[str, DataSource] = {
+SOURCES = {
     "builtin": _TEXT,
     "text": _TEXT,
     "tsv": DataSource("tsv", _read_tsv, _table_files, "a file with one pair on each line"),
@@ -270,7 +273,7 @@ SOURCES: dict[str, DataSource] = {
 }
 
 
-def _kind(config: DataConfig) -> DataSource:
+def _data_source(config: DataConfig) -> DataSource:
     if config.format not in SOURCES:
         raise ValueError(f"data.format={config.format}: must be one of {', '.join(SOURCES)}")
     return SOURCES[config.format]

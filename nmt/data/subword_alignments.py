@@ -1,7 +1,7 @@
-"""Word alignments turned into links of subwords, by batch.
+"""Projection of word alignments to subwords, batch by batch.
 
-Words are what U+0020 separates. A subword belongs to a word as in `nmt.data.word_ids`, which the evaluation of
-alignments uses too. A link between two words links every subword of one with every subword of the other.
+Words are separated by U+0020. A subword belongs to a word as in `nmt.data.word_ids`, as in the evaluation of
+alignments. A link between two words links every subword of one with every subword of the other.
 """
 
 from typing import NamedTuple
@@ -17,12 +17,12 @@ from nmt.data.word_ids import WordIds
 
 
 class AlignmentTargets(NamedTuple):
-    """Which source subwords belong to the target subwords of a batch, and how much: K entries.
+    """Reference attention of the target subwords of a batch: K entries.
 
-    The weights of one target subword sum to 1; one without links has no entry and does not count.
+    The weights of one target subword sum to 1; those without links have no entries and do not count.
     """
 
-    indices: Tensor  # (3, K) int64: row of the batch, place in its labels, place in its source
+    indices: Tensor  # (3, K) int64: row of the batch, position in its labels, position in its source
     weights: Tensor  # (K,) float32
 
 
@@ -33,48 +33,50 @@ def project_to_subwords(
     labels: NDArray[np.int64],
     tokenizer: Tokenizer,
 ) -> AlignmentTargets:
-    """The links of a batch's subwords, for whatever way its words were cut.
+    """Return the links of a batch's subwords, for any segmentation of its words.
 
     A target subword's reference distribution is uniform over the source subwords of the words that its own word is
     linked to. </s> has no links on either side.
 
     Args:
-        links: of the corpus.
-        rows: (B,) of the corpus.
+        links: the corpus's links.
+        rows: (B,) the batch's rows of the corpus.
         source, labels: (B, S) and (B, T) ids, each row with EOS, then PAD.
-        tokenizer: that made them.
+        tokenizer: the tokenizer that encoded them.
     """
-    starts, ends = links.offsets[rows], links.offsets[rows + 1]
-    row = np.repeat(np.arange(len(rows)), ends - starts)
-    within = np.arange(len(row)) - np.repeat(np.cumsum(ends - starts) - (ends - starts), ends - starts)
-    pairs = links.pairs[np.repeat(starts, ends - starts) + within].astype(np.int64)
-    first, num = _pieces(tokenizer.source_word_ids_map, source, row, pairs[:, 0])
-    target_first, target_num = _pieces(tokenizer.target_word_ids_map, labels, row, pairs[:, 1])
-    # Source subwords of all words linked to the same target word.
+    starts, num_links = links.offsets[rows], links.offsets[rows + 1] - links.offsets[rows]
+    row, index = _enumerate_groups(num_links)
+    pairs = links.pairs[starts[row] + index].astype(np.int64)
+    first, num = _subword_spans(tokenizer.source_word_ids_map, source, row, pairs[:, 0])
+    target_first, target_num = _subword_spans(tokenizer.target_word_ids_map, labels, row, pairs[:, 1])
+    # Number of source subwords of all words linked to the same target word.
     word = row * labels.shape[1] + target_first
     total = np.bincount(word, num, minlength=1)[word] if len(word) else np.empty(0)
-    size = num * target_num  # entries that a link becomes
-    link = np.repeat(np.arange(len(row)), size)
-    inside = np.arange(len(link)) - np.repeat(np.cumsum(size) - size, size)
-    target = target_first[link] + inside // np.maximum(num[link], 1)
-    column = first[link] + inside % np.maximum(num[link], 1)
+    link, index = _enumerate_groups(num * target_num)
+    target = target_first[link] + index // np.maximum(num[link], 1)
+    column = first[link] + index % np.maximum(num[link], 1)
     indices = np.stack([row[link], target, column])
     weights = (1 / np.maximum(total, 1))[link].astype(np.float32)
     return AlignmentTargets(torch.from_numpy(indices), torch.from_numpy(weights))
 
 
-def _pieces(
+def _enumerate_groups(sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return for each member of groups of these sizes the group's number, and the member's number in the group."""
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    return group, np.arange(len(group)) - (np.cumsum(sizes) - sizes)[group]
+
+
+def _subword_spans(
     word_map: WordIds, ids: NDArray[np.int64], row: NDArray[np.int64], word: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Place of the first subword of the given words of the given rows, and how many subwords they have."""
+    """Return the position of the first subword and the number of subwords of each word in its row."""
     length = ids.shape[1]
     starts = np.zeros(ids.shape, np.bool_)
     starts[:, 0] = True
     words = word_map(ids.ravel(), starts.ravel())
     key = np.repeat(np.arange(len(ids)) * length, length) + words  # a row has no more words than subwords
-    places = np.flatnonzero(words >= 0)
-    num = np.bincount(key[places], minlength=ids.size)
+    positions = np.flatnonzero(words >= 0)
+    num = np.bincount(key[positions], minlength=ids.size)
     first = np.zeros(ids.size, np.int64)
-    first[key[places[::-1]]] = places[::-1] % length  # the first one is written last
-    wanted = row * length + word
-    return first[wanted], num[wanted]
+    first[key[positions[::-1]]] = positions[::-1] % length  # the first one is written last
+    return first[row * length + word], num[row * length + word]

@@ -1,4 +1,4 @@
-"""Rows of tables (Parquet, JSON lines, datasets of a hub or a local folder), read through the `datasets` library."""
+"""Tables (Parquet, JSON lines, datasets of a hub or a local folder), read through the `datasets` library."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ from nmt.data.text_files import BLOCK_LINES, strip_lines
 
 
 def open_file(kind: str, path: Path) -> Any:
-    """A stream of the rows of one .parquet or JSON lines file."""
+    """Open a stream of the rows of one .parquet or JSON lines file."""
     return _load("json" if kind == "jsonl" else kind, str(path), data_files=str(path), split="train", streaming=True)
 
 
 class DatasetUnavailableError(ValueError, OSError):
-    """A data set that is not there, or whose hub is out of reach."""
+    """A dataset that does not exist, or whose hub is unreachable."""
 
 
 def load_hub_dataset(path: str, config: str | None, split: str) -> Any:
-    """The rows of a split of a dataset. A local folder is streamed; anything else is kept in the library's own cache,
-    where reading it again costs no second download. Raises UnreachableError."""
+    """Load the rows of a split of a dataset. A local folder is streamed; anything else is kept in the library's own
+    cache, so that it is downloaded once. Raises DatasetUnavailableError."""
     try:
         return _load(path, f"{path} ({split})", name=config, split=split, streaming=Path(path).is_dir())
     except ValueError as error:
@@ -38,11 +38,11 @@ def _load(path: str, where: str, **options: Any) -> Any:
 def iter_pairs(
     stream: Any, where: str, column: str, source_lang: str, target_lang: str, repaired: Counter[str]
 ) -> Iterator[tuple[list[str], list[str]]]:
-    """Blocks of sources and targets from a column of {language: sentence} records, or else from one column for each
-    language.
+    """Yield blocks of sources and targets from a column of {language: sentence} records, or else from one column for
+    each language.
 
-    A line break inside a cell becomes a space and an empty (null) cell an empty text, both counted in `repaired`.
-    Raises ValueError with the row (from 1) for a cell that is not text, and for columns that are not there.
+    A line break inside a cell becomes a space and a null cell an empty text, both counted in `repaired`. Raises
+    ValueError with the row (from 1) for a cell that is not text, and for missing columns.
     """
     num_read = 0
     for batch in _batches(stream, where):
@@ -69,13 +69,13 @@ def _batches(stream: Any, where: str) -> Iterator[dict[str, list[Any]]]:
 def _cells(batch: dict[str, list[Any]], column: str, language: str, where: str) -> list[Any]:
     if column in batch:
         records = batch[column]
-        known = {name for record in records if isinstance(record, dict) for name in record}
-        if language not in known:
-            raise ValueError(f"{where}: column {column} has no language {language}; it has {_listed(known)}")
+        languages = {name for record in records if isinstance(record, dict) for name in record}
+        if language not in languages:
+            raise ValueError(f"{where}: column {column} has no language {language}; it has {_join_names(languages)}")
         return [record.get(language) if isinstance(record, dict) else record for record in records]
     if language in batch:
         return batch[language]
-    raise ValueError(f"{where}: no column {column} (data.column) and no column {language}; it has {_listed(batch)}")
+    raise ValueError(f"{where}: no column {column} (data.column) and no column {language}; it has {_join_names(batch)}")
 
 
 def _texts(cells: list[Any], where: str, num_before: int, repaired: Counter[str]) -> list[str]:
@@ -91,7 +91,7 @@ def _texts(cells: list[Any], where: str, num_before: int, repaired: Counter[str]
     return strip_lines(texts, repaired)
 
 
-def _listed(names: Any) -> str:
+def _join_names(names: Any) -> str:
     return ", ".join(sorted(map(str, names))) or "none"
 
 

@@ -1,7 +1,7 @@
 """Lines of text files in bounded memory; a line ends at "\\n" and nowhere else.
 
 Python's text mode and `str.splitlines` also end lines at a lone carriage return, the latter at U+0085, U+2028 and
-others too. All of these occur inside sentences of real corpora, and one extra line puts the two sides out of step.
+others too. All of these occur inside sentences of real corpora, and one extra line misaligns the two sides.
 """
 
 import codecs
@@ -14,7 +14,7 @@ BLOCK_LINES = 8192
 
 
 def check_file(path: Path, hint: str) -> None:
-    """Raises an error, which ends in `hint`, unless `path` is a file with something in it."""
+    """Raise an error, which ends in `hint`, unless `path` is a file that is not empty."""
     if path.is_dir():
         raise ValueError(f"{path}: is a directory, a file is needed{hint}")
     if not path.exists():
@@ -24,7 +24,7 @@ def check_file(path: Path, hint: str) -> None:
 
 
 def read_lines(path: Path, repaired: Counter[str]) -> Iterator[list[str]]:
-    """The file's lines, `BLOCK_LINES` at a time (the last block may have fewer).
+    """Yield the file's lines, `BLOCK_LINES` at a time (the last block may have fewer).
 
     Removed, and counted in `repaired`: a byte-order mark at the start, a carriage return at the end of a line, ASCII
     spaces at both ends of a line. Raises ValueError with line and byte (from 1) where the file is not UTF-8.
@@ -42,7 +42,7 @@ def read_lines(path: Path, repaired: Counter[str]) -> Iterator[list[str]]:
 
 
 def read_parallel(source: Path, target: Path, repaired: Counter[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """Blocks of as many source as target lines. Raises ValueError when the files have not the same number of lines."""
+    """Yield blocks of as many source as target lines. Raises ValueError when the files differ in number of lines."""
     num_read = 0
     sides = read_lines(source, repaired), read_lines(target, repaired)
     for sources, targets in zip_longest(*sides, fillvalue=list[str]()):
@@ -71,13 +71,10 @@ def _decode(path: Path, block: bytes, num_before: int, repaired: Counter[str]) -
 
 
 def strip_lines(lines: list[str], repaired: Counter[str]) -> list[str]:
-    """The lines without a carriage return at the end and without ASCII spaces at both ends, counted in `repaired`."""
-    joined = "\n".join(lines)
-    if "\r" in joined:
-        num = sum(line.endswith("\r") for line in lines)
-        if num:
-            repaired["carriage return at the end"] += num
-            lines = [line.removesuffix("\r") for line in lines]
+    """Strip a carriage return at the end and ASCII spaces at both ends of the lines, counted in `repaired`."""
+    if num := sum(line.endswith("\r") for line in lines):
+        repaired["carriage return at the end"] += num
+        lines = [line.removesuffix("\r") for line in lines]
     trimmed = [line.strip(" ") for line in lines]
     if num := sum(len(before) != len(after) for before, after in zip(lines, trimmed, strict=True)):
         repaired["spaces at the ends"] += num

@@ -1,4 +1,4 @@
-"""Text to ids and back: subwords, words or characters, with one vocabulary for both languages or one for each."""
+"""Tokenizers: text to ids and back, by subwords, words or characters, with a joint vocabulary or one per language."""
 
 import hashlib
 import json
@@ -9,11 +9,10 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nmt.data.reservoir_sampling import reservoir_sample
 from nmt.data.sentencepiece_model import SentencePiece
-from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, TokenizerModel, Vocabulary
+from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, FlatIds, TokenizerModel, Vocabulary
 from nmt.data.word_ids import WordIds
 
 __all__ = ["BOS", "EOS", "PAD", "SPECIAL_TOKENS", "TOKENIZERS", "UNK", "Tokenizer", "TokenizerConfig"]
@@ -24,7 +23,7 @@ _VERSION = 1
 
 @dataclass
 class TokenizerConfig:
-    """How text is cut into tokens.
+    """Segmentation of text into tokens.
 
     type: unigram, bpe, word or char.
     vocab_size: entries of each vocabulary, the four special symbols included. Exact for unigram and bpe; an upper
@@ -35,18 +34,16 @@ class TokenizerConfig:
     character_coverage: share of the characters of the training text that get an entry of their own (unigram, bpe).
         Below 1 the rarest characters of a large, noisy text do not use up the vocabulary. None: 0.9999 with
         byte_fallback, 1 without.
-    normalization: identity, nfkc or nmt_nfkc (unigram, bpe). Everything but identity loses the difference between
-        equivalent characters and runs of spaces, in the references' favour or not: the default keeps all.
-    lowercase: everything is read in lower case, in training and afterwards, so translations have no capitals either;
-        for comparison with figures of that kind, with metrics.lowercase=true. Such a model is not exported.
+    normalization: identity, nfkc or nmt_nfkc (unigram, bpe). All but identity lose the difference between equivalent
+        characters and runs of spaces, which can raise or lower scores: the default keeps the text as it is.
+    lowercase: lowercase all text, in training and afterwards, so translations are lowercase too; for comparison with
+        published lowercase scores, with metrics.lowercase=true. Such a model cannot be exported.
     max_training_pairs, max_training_characters: train on a random sample of at most this many pairs of the training
         text, with at most this many characters on both sides together (0: no limit). Unigram needs about a second for
-        6,000 sentences,
-        and 25 bytes of memory for a character.
-    subword_regularization: subword regularisation while training; 0 is off. unigram: the smoothing exponent (usually
-        0.1 to 0.5, smaller is more random); bpe: the probability of leaving out a merge (usually 0.1), known as BPE
-        dropout. Word
-        alignments stay with their words, however these are cut.
+        6,000 sentences, and 25 bytes of memory for a character.
+    subword_regularization: sample segmentations while training; 0 is off. unigram: the smoothing exponent (usually 0.1
+        to 0.5, smaller is more random); bpe: the probability of leaving out a merge (usually 0.1), known as BPE
+        dropout. Word alignments are unaffected by the segmentation.
     """
 
     type: str = "unigram"
@@ -61,44 +58,41 @@ class TokenizerConfig:
     subword_regularization: float = 0.0
 
     def validate(self) -> None:
-        """Raises ValueError, naming the option, for values that cannot work."""
-        name = "data.tokenizer"
-        if self.type not in TOKENIZERS:
-            raise ValueError(f"{name}.kind={self.type}: must be one of {', '.join(TOKENIZERS)}")
-        if self.vocab_size < 8:
-            raise ValueError(f"{name}.vocab_size={self.vocab_size}: must be at least 8")
-        if self.character_coverage is not None and not 0.9 <= self.character_coverage <= 1:
-            raise ValueError(f"{name}.character_coverage={self.character_coverage}: must be between 0.9 and 1")
-        if self.normalization not in NORMALIZATIONS:
-            allowed = ", ".join(NORMALIZATIONS)
-            raise ValueError(f"{name}.normalization={self.normalization}: must be one of {allowed}")
-        for option in ("max_training_pairs", "max_training_characters"):
-            if getattr(self, option) < 0:
-                raise ValueError(f"{name}.{option}={getattr(self, option)}: must be 0 (all) or more")
-        if not 0 <= self.subword_regularization <= 1:
-            raise ValueError(f"{name}.sampling={self.subword_regularization}: must be between 0 (off) and 1")
-        subwords = TOKENIZERS[self.type].subwords
-        if self.subword_regularization > 0 and not subwords:
-            raise ValueError(
-                f"{name}.sampling={self.subword_regularization}: needs {name}.kind=unigram or bpe, not {self.type}"
-            )
-        if self.normalization != "identity" and not subwords:
-            raise ValueError(f"{name}.normalization={self.normalization}: needs {name}.kind=unigram or bpe")
+        """Raise ValueError naming the option, its value and what is allowed."""
+        is_subword = self.type in TOKENIZERS and TOKENIZERS[self.type].is_subword
+        coverage = self.character_coverage
+        needs_subwords = f"needs data.tokenizer.type=unigram or bpe, not {self.type}"
+        rules = (
+            ("type", self.type in TOKENIZERS, f"must be one of {', '.join(TOKENIZERS)}"),
+            ("vocab_size", self.vocab_size >= 8, "must be at least 8"),
+            ("character_coverage", coverage is None or 0.9 <= coverage <= 1, "must be between 0.9 and 1"),
+            ("normalization", self.normalization in NORMALIZATIONS, f"must be one of {', '.join(NORMALIZATIONS)}"),
+            ("max_training_pairs", self.max_training_pairs >= 0, "must be 0 (all) or more"),
+            ("max_training_characters", self.max_training_characters >= 0, "must be 0 (all) or more"),
+            ("subword_regularization", 0 <= self.subword_regularization <= 1, "must be between 0 (off) and 1"),
+            ("subword_regularization", is_subword or not self.subword_regularization, needs_subwords),
+            ("normalization", is_subword or self.normalization == "identity", needs_subwords),
+        )
+        for name, is_valid, requirement in rules:
+            if not is_valid:
+                raise ValueError(f"data.tokenizer.{name}={getattr(self, name)}: {requirement}")
 
     def coverage(self) -> float:
-        """The share of characters that get an entry of their own, the default worked out."""
+        """Return `character_coverage` with its default resolved."""
         if self.character_coverage is not None:
             return self.character_coverage
         return 0.9999 if self.byte_fallback else 1.0
 
 
 class TokenizerSpec(NamedTuple):
-    subwords: bool
+    """A tokenizer type: how its model of one side is trained and loaded."""
+
+    is_subword: bool
     train: Callable[[TokenizerConfig, Iterable[str], str], TokenizerModel]
     load: Callable[[dict[str, Any]], TokenizerModel]
 
 
-def _train_subwords(config: TokenizerConfig, texts: Iterable[str], where: str) -> TokenizerModel:
+def _train_sentencepiece(config: TokenizerConfig, texts: Iterable[str], where: str) -> TokenizerModel:
     return SentencePiece.train(
         texts,
         kind=config.type,
@@ -117,18 +111,17 @@ def _train_vocabulary(config: TokenizerConfig, texts: Iterable[str], where: str)
     return vocabulary
 
 
-_SUBWORDS = TokenizerSpec(True, _train_subwords, lambda state: SentencePiece(state["model"]))
-_WHOLE = TokenizerSpec(False, _train_vocabulary, lambda state: Vocabulary(state["items"], words=state["words"]))
-TOKENIZERS: dict[str, TokenizerSpec] = {"unigram": _SUBWORDS, "bpe": _SUBWORDS, "word": _WHOLE, "char": _WHOLE}
+_SUBWORDS = TokenizerSpec(True, _train_sentencepiece, lambda state: SentencePiece(state["model"]))
+_VOCABULARY = TokenizerSpec(False, _train_vocabulary, lambda state: Vocabulary(state["items"], words=state["words"]))
+TOKENIZERS = {"unigram": _SUBWORDS, "bpe": _SUBWORDS, "word": _VOCABULARY, "char": _VOCABULARY}
 
 
 class Tokenizer:
     """Both languages' mappings between text and ids; one and the same when `joint`.
 
-    Ids carry no BOS or EOS of their own. `decode(encode(text)) == text` for every text without a line break, with
-    unigram and bpe, byte fallback and the identity normalisation, unless `lowercase` takes its capitals away. `digest`
-    names the models' content; `sampling` is the strength of subword regularisation, which `encode_source_sampled` and
-    `encode_target_sampled` use.
+    Ids are without BOS and EOS. `decode(encode(text)) == text` for every text without a line break, with unigram and
+    bpe, byte fallback and the identity normalization, unless `lowercase`. `digest` identifies the models' content;
+    `sampling` is the strength of subword regularization in `encode_source_sampled` and `encode_target_sampled`.
     """
 
     def __init__(
@@ -150,8 +143,8 @@ class Tokenizer:
         self.digest = _digest(f"{kind} lowercase" if lowercase else kind, states)
 
     @classmethod
-    def train(cls, config: TokenizerConfig, pairs: "Iterable[tuple[str, str]]") -> "Tokenizer":
-        """Trains on the pairs, or on a random sample within the limits of the options, the same one every time.
+    def train(cls, config: TokenizerConfig, pairs: Iterable[tuple[str, str]]) -> "Tokenizer":
+        """Train on the pairs, or on a random sample within the limits of the options, the same one every time.
 
         Raises ValueError when there is no text or the vocabulary size cannot be reached.
         """
@@ -160,10 +153,10 @@ class Tokenizer:
             sample = [(source.lower(), target.lower()) for source, target in sample]
         train = TOKENIZERS[config.type].train
         if config.joint:
-            model = train(config, chain.from_iterable(sample), "the training text")
-            return cls(config.type, model, model, sampling=config.subword_regularization, lowercase=config.lowercase)
-        source = train(config, (source for source, _ in sample), "the source side of the training text")
-        target = train(config, (target for _, target in sample), "the target side of the training text")
+            source = target = train(config, chain.from_iterable(sample), "the training text")
+        else:
+            source = train(config, (source for source, _ in sample), "the source side of the training text")
+            target = train(config, (target for _, target in sample), "the target side of the training text")
         return cls(config.type, source, target, sampling=config.subword_regularization, lowercase=config.lowercase)
 
     @property
@@ -175,69 +168,68 @@ class Tokenizer:
         return self.target.size
 
     def encode_source(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text, without BOS and EOS."""
-        return self.source.encode(self._read(texts))
+        """Return the ids of each source text."""
+        return self.source.encode(self._normalize(texts))
 
     def encode_target(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text, without BOS and EOS."""
-        return self.target.encode(self._read(texts))
+        """Return the ids of each target text."""
+        return self.target.encode(self._normalize(texts))
 
-    def encode_source_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """As `encode_source`, but all ids in one array, and the number of ids of each text."""
-        return self.source.encode_flat(self._read(texts))
+    def encode_source_flat(self, texts: Sequence[str]) -> FlatIds:
+        """Return the ids of all source texts in one array, and the number of ids of each."""
+        return self.source.encode_flat(self._normalize(texts))
 
-    def encode_target_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """As `encode_target`, but all ids in one array, and the number of ids of each text."""
-        return self.target.encode_flat(self._read(texts))
+    def encode_target_flat(self, texts: Sequence[str]) -> FlatIds:
+        """Return the ids of all target texts in one array, and the number of ids of each."""
+        return self.target.encode_flat(self._normalize(texts))
 
     def encode_source_sampled(self, texts: Sequence[str], seed: int) -> list[list[int]]:
-        """As `encode_source`, with segmentations drawn at random (subword regularisation)."""
-        return self.source.sample(self._read(texts), self.sampling, seed)
+        """Return the ids of random segmentations of each source text (subword regularization)."""
+        return self.source.sample(self._normalize(texts), self.sampling, seed)
 
     def encode_target_sampled(self, texts: Sequence[str], seed: int) -> list[list[int]]:
-        """As `encode_target`, with segmentations drawn at random (subword regularisation)."""
-        return self.target.sample(self._read(texts), self.sampling, seed)
+        """Return the ids of random segmentations of each target text (subword regularization)."""
+        return self.target.sample(self._normalize(texts), self.sampling, seed)
 
-    def _read(self, texts: Sequence[str]) -> Sequence[str]:
+    def _normalize(self, texts: Sequence[str]) -> Sequence[str]:
         return [text.lower() for text in texts] if self.lowercase else texts
 
     def decode_source(self, ids: Sequence[int]) -> str:
-        """The text of the ids; PAD, BOS and EOS are left out, and a line break becomes a space."""
+        """Return the text of the ids; PAD, BOS and EOS are left out, and a line break becomes a space."""
         return _decode(self.source, ids)
 
     def decode_target(self, ids: Sequence[int]) -> str:
-        """The text of the ids; PAD, BOS and EOS are left out, and a line break becomes a space."""
+        """Return the text of the ids; PAD, BOS and EOS are left out, and a line break becomes a space."""
         return _decode(self.target, ids)
 
     def source_subwords(self, ids: Sequence[int]) -> list[str]:
-        """A printable name for each id."""
-        return [self.source.piece(index) for index in ids]
+        """Return a printable name for each id."""
+        return [self.source.subword(index) for index in ids]
 
     def target_subwords(self, ids: Sequence[int]) -> list[str]:
-        """A printable name for each id."""
-        return [self.target.piece(index) for index in ids]
+        """Return a printable name for each id."""
+        return [self.target.subword(index) for index in ids]
 
     def source_word_ids(self, ids: Sequence[int]) -> list[int]:
-        """For each id the index of its word in the decoded text, words being maximal runs of characters other than
-        U+0020; -1 for PAD, BOS and EOS. An id of spaces alone belongs to the word that follows it (-1 at the end)."""
-        return _words(self.source_word_ids_map, ids)
+        """Return for each id the index of its word in the decoded text, as `WordIds` defines it; -1 for none."""
+        return _word_ids(self.source_word_ids_map, ids)
 
     def target_word_ids(self, ids: Sequence[int]) -> list[int]:
-        """As `source_word_ids`, for the target side."""
-        return _words(self.target_word_ids_map, ids)
+        """Return for each id the index of its word in the decoded text, as `WordIds` defines it; -1 for none."""
+        return _word_ids(self.target_word_ids_map, ids)
 
     @cached_property
     def source_word_ids_map(self) -> WordIds:
-        """`source_word_ids` for many sequences at once."""
+        """The map behind `source_word_ids`, for many sequences at once."""
         return WordIds(self.source.surfaces)
 
     @cached_property
     def target_word_ids_map(self) -> WordIds:
-        """`target_word_ids` for many sequences at once."""
+        """The map behind `target_word_ids`, for many sequences at once."""
         return self.source_word_ids_map if self.joint else WordIds(self.target.surfaces)
 
     def state_dict(self) -> dict[str, Any]:
-        """All there is to it, in plain values (fit for a file read without pickle)."""
+        """Return the whole tokenizer in plain values (fit for a file read without pickle)."""
         return {
             "version": _VERSION,
             "kind": self.kind,
@@ -249,7 +241,7 @@ class Tokenizer:
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> "Tokenizer":
-        """The tokenizer whose `state()` this is. Raises ValueError for anything else."""
+        """Return the tokenizer of a `state_dict`. Raises ValueError for anything else."""
         try:
             if state["version"] != _VERSION:
                 raise ValueError(f"the tokenizer has format version {state['version']}, this program reads {_VERSION}")
@@ -266,11 +258,11 @@ def _decode(model: TokenizerModel, ids: Sequence[int]) -> str:
     text = b"".join([model.surfaces[index] or b"" for index in ids])
     if model.marks_start:
         text = text.removeprefix(b" ")
-    # A model can put byte pieces together that are no character, or a line break, which would shift a file's lines.
+    # A model can put bytes together that are no character, or a line break, which would shift a file's lines.
     return text.decode("utf-8", errors="replace").replace("\n", " ")
 
 
-def _words(word_map: WordIds, ids: Sequence[int]) -> list[int]:
+def _word_ids(word_map: WordIds, ids: Sequence[int]) -> list[int]:
     words: list[int] = word_map(np.array(ids, np.int64), np.arange(len(ids)) == 0).tolist()
     return words
 
@@ -284,5 +276,5 @@ def _digest(kind: str, states: list[dict[str, Any]]) -> str:
 
 
 def training_options(config: TokenizerConfig) -> dict[str, Any]:
-    """The options that decide what `Tokenizer.train` makes of a text."""
+    """Return the options that determine the result of `Tokenizer.train` on a text."""
     return {name: value for name, value in asdict(config).items() if name != "subword_regularization"}

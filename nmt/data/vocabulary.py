@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")
 
+FlatIds = tuple[NDArray[np.int32], NDArray[np.int64]]  # the ids of all texts, and the number of ids of each
+
 
 class TokenizerModel(Protocol):
     """One side's mapping between text and ids.
 
-    `surfaces[i]` holds the UTF-8 bytes that id i adds to the decoded text (None for PAD, BOS and EOS, which add
-    nothing); `marks_start` says that the decoded text begins with one space which is not part of the sentence.
+    `surfaces[i]` holds the UTF-8 bytes that id i adds to the decoded text (None for PAD, BOS and EOS); with
+    `marks_start` the decoded text begins with one space that is not part of the sentence.
     """
 
     surfaces: list[bytes | None]
@@ -27,26 +29,26 @@ class TokenizerModel(Protocol):
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
 
-    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]: ...
+    def encode_flat(self, texts: Sequence[str]) -> FlatIds: ...
 
     def sample(self, texts: Sequence[str], strength: float, seed: int) -> list[list[int]]: ...
 
-    def piece(self, index: int) -> str: ...
+    def subword(self, index: int) -> str: ...
 
     def state(self) -> dict[str, Any]: ...
 
 
-def flatten(sequences: Sequence[Sequence[int]]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """All ids one after another, and the length of each sequence."""
+def flatten(sequences: Sequence[Sequence[int]]) -> FlatIds:
+    """Concatenate the ids of all sequences; also return the length of each."""
     lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
     return np.fromiter(chain.from_iterable(sequences), np.int32, int(lengths.sum())), lengths
 
 
-def displayable(piece: str) -> str:
-    """A piece as a report can show it: spaces as U+2581, other unprintable characters as escapes."""
+def displayable(subword: str) -> str:
+    """Return a subword in printable form: spaces as U+2581, other unprintable characters as escapes."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in piece.replace(" ", "▁")
+        for character in subword.replace(" ", "▁")
     )
 
 
@@ -67,7 +69,7 @@ class Vocabulary:
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, *, words: bool) -> "Vocabulary":
-        """The `vocab_size - 4` most frequent items of the texts (all, when there are fewer); ties by code point."""
+        """Keep the `vocab_size - 4` most frequent items of the texts (or all, if fewer); ties by code point."""
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(filter(None, text.split(" ")) if words else text)
@@ -84,19 +86,17 @@ class Vocabulary:
             return [[get(word, UNK) for word in text.split(" ") if word] for text in texts]
         return [[get(character, UNK) for character in text] for text in texts]
 
-    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def encode_flat(self, texts: Sequence[str]) -> FlatIds:
         return flatten(self.encode(texts))
 
     def sample(self, texts: Sequence[str], strength: float, seed: int) -> list[list[int]]:
-        """Words and characters have one segmentation only, so sampling is encoding."""
+        """Encode: words and characters have one segmentation only."""
         return self.encode(texts)
 
-    def piece(self, index: int) -> str:
-        return (
-            SPECIAL_TOKENS[index]
-            if index < len(SPECIAL_TOKENS)
-            else displayable(self.items[index - len(SPECIAL_TOKENS)])
-        )
+    def subword(self, index: int) -> str:
+        if index < len(SPECIAL_TOKENS):
+            return SPECIAL_TOKENS[index]
+        return displayable(self.items[index - len(SPECIAL_TOKENS)])
 
     def state(self) -> dict[str, Any]:
         return {"items": self.items, "words": self._words}

@@ -1,4 +1,4 @@
-"""Word alignments of the training text, from Pharaoh or gold files: read once, kept in the cache beside the corpus."""
+"""Word alignments of the training text, from Pharaoh or gold files: read once, cached beside the corpus."""
 
 import hashlib
 import json
@@ -31,10 +31,10 @@ _VERSION = 1
 
 
 def attach_alignments(config: DataConfig, corpus: EncodedCorpus, tokenizer: Tokenizer) -> EncodedCorpus:
-    """The training corpus with its word alignment, from the cache when text and alignment are known.
+    """Return the training corpus with its word alignments, from the cache where text and alignments are unchanged.
 
-    Of links that are only possible those are used whose target word has no sure one. Pairs whose words the tokenizer's
-    normalisation changes lose their links; these are counted and logged. Memory does not grow with the corpus.
+    Possible links are used only for target words without a sure link. Pairs whose words the tokenizer's normalization
+    changes lose their links; these are counted and logged. Memory does not grow with the corpus.
 
     Raises ValueError or FileNotFoundError for a missing file, another number of lines than pairs, a line that holds
     something other than links, or a link beyond its sentence, with file and line.
@@ -44,10 +44,10 @@ def attach_alignments(config: DataConfig, corpus: EncodedCorpus, tokenizer: Toke
     for path in paths:
         key.update(file_fingerprint(path))
     digest = key.hexdigest()
-    dtype = np.dtype(np.uint16 if config.max_length <= 1 << 16 else np.uint32)  # a word has a subword at least
+    dtype = np.dtype(np.uint16 if config.max_length <= 1 << 16 else np.uint32)  # a word has at least one subword
 
     def build(folder: Path) -> None:
-        _write(folder, config, corpus, tokenizer, paths, dtype)
+        _write_links(folder, config, corpus, tokenizer, paths, dtype)
 
     folder = cached_directory(Path(config.cache_dir) / f"links-{digest[:16]}", is_complete, build)
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
@@ -58,30 +58,29 @@ def attach_alignments(config: DataConfig, corpus: EncodedCorpus, tokenizer: Toke
 
 
 def training_alignment_paths(config: DataConfig) -> list[Path]:
-    """The files of the training text's word alignment, one for each of its `locations`.
+    """Return the files of the training text's word alignments, one for each of its locations.
 
     Raises ValueError or FileNotFoundError when there are not as many, or one is missing or empty.
     """
-    places = resolve_split(config, "train")
-    given = as_name_list("data.train_alignments", config.train_alignments)
-    if not given and config.format == "hub":
+    locations = resolve_split(config, "train")
+    names = as_name_list("data.train_alignments", config.train_alignments)
+    if not names and config.format == "hub":
         raise ValueError(
             "data.train_alignments: not given; data.format=hub needs a file with one line of links for each pair"
         )
-    paths = [Path(name) for name in given] or [default_alignment_path(config, place) for place in places]
-    if len(paths) != len(places):
+    paths = [Path(name) for name in names] or [default_alignment_path(config, location) for location in locations]
+    if len(paths) != len(locations):
         raise ValueError(
-            f"data.train_alignments={config.train_alignments}: {len(paths)} files for the {len(places)} entries of "
-            "data.train; give "
-            "one for each"
+            f"data.train_alignments={config.train_alignments}: {len(paths)} files for the {len(locations)} entries of "
+            "data.train; give one for each"
         )
-    hint = "" if given else "; word alignments of the training text are needed: data.train_alignments=FILE names them"
+    hint = "" if names else "; word alignments of the training text are needed: data.train_alignments=FILE names them"
     for path in paths:
         check_file(path, hint)
     return paths
 
 
-def _write(
+def _write_links(
     folder: Path,
     config: DataConfig,
     corpus: EncodedCorpus,
@@ -90,41 +89,39 @@ def _write(
     dtype: np.dtype[Any],
 ) -> None:
     started = time.monotonic()
-    found: Counter[str] = Counter()
-    num_read = num_kept = end = 0
+    counts = {"links": 0, "pairs whose words the tokenizer changes": 0, "pairs without links": 0}
+    sides = (corpus.source, tokenizer.source_word_ids_map), (corpus.target, tokenizer.target_word_ids_map)
+    num_read = num_kept = 0
     with (folder / "links.bin").open("wb") as links_file, (folder / "links_offsets.bin").open("wb") as offsets_file:
         offsets_file.write(np.zeros(1, np.int64).tobytes())
         for location, path in zip(resolve_split(config, "train"), paths, strict=True):
-            for block, row, pairs in _blocks(config, location, path):
-                # Rows of the block that are in the corpus, and their numbers there.
-                inside = np.searchsorted(corpus.dropped_rows, [num_read, num_read + len(block)])
-                kept = np.ones(len(block), np.bool_)
-                kept[corpus.dropped_rows[slice(*inside)] - num_read] = False
-                number = np.cumsum(kept) - 1
-                here = slice(num_kept, num_kept + int(kept.sum()))
-                same = np.ones(len(block), np.bool_)
-                for side, word_map, column in (
-                    (corpus.source, tokenizer.source_word_ids_map, 0),
-                    (corpus.target, tokenizer.target_word_ids_map, 1),
-                ):
-                    same[kept] &= _num_words(side, here, word_map) == block[kept, column]
-                found["pairs whose words the tokenizer changes"] += int((kept & ~same).sum())
-                pairs, row = pairs[(kept & same)[row]], row[(kept & same)[row]]
-                num_links = np.bincount(number[row], minlength=here.stop - here.start)
-                links_file.write(pairs.astype(dtype).tobytes())
-                offsets_file.write((np.cumsum(num_links) + end).tobytes())
-                found["links"] += len(pairs)
-                found["pairs without links"] += int((num_links == 0).sum())
-                num_read, num_kept, end = num_read + len(block), here.stop, end + len(pairs)
-    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-    ordered = {"links": found.pop("links"), **{reason: num for reason, num in found.items() if num}}
-    write_text(folder / META, json.dumps({"files": sizes, "counts": ordered}, indent=1))
+            for sizes, row, links in _read_blocks(config, location, path):
+                # Rows of the block that are in the corpus, and their indices there.
+                dropped = np.searchsorted(corpus.dropped_rows, [num_read, num_read + len(sizes)])
+                kept = np.ones(len(sizes), np.bool_)
+                kept[corpus.dropped_rows[slice(*dropped)] - num_read] = False
+                corpus_rows = slice(num_kept, num_kept + int(kept.sum()))
+                unchanged = np.ones(len(sizes), np.bool_)
+                for column, (side, word_map) in enumerate(sides):
+                    unchanged[kept] &= _num_words(side, corpus_rows, word_map) == sizes[kept, column]
+                used = (kept & unchanged)[row]
+                links, row = links[used], row[used]
+                num_links = np.bincount((np.cumsum(kept) - 1)[row], minlength=corpus_rows.stop - corpus_rows.start)
+                links_file.write(links.astype(dtype).tobytes())
+                offsets_file.write((np.cumsum(num_links) + counts["links"]).tobytes())
+                counts["links"] += len(links)
+                counts["pairs whose words the tokenizer changes"] += int((kept & ~unchanged).sum())
+                counts["pairs without links"] += int((num_links == 0).sum())
+                num_read, num_kept = num_read + len(sizes), corpus_rows.stop
+    files = {path.name: path.stat().st_size for path in folder.iterdir()}
+    counts = {reason: num for reason, num in counts.items() if num or reason == "links"}
+    write_text(folder / META, json.dumps({"files": files, "counts": counts}, indent=1))
     seconds = max(time.monotonic() - started, 1e-9)
     logger.info("read word alignments of %d pairs in %.1f s (%.0f pairs/s)", num_read, seconds, num_read / seconds)
 
 
 def _num_words(side: TokenColumn, rows: slice, word_map: WordIds) -> NDArray[np.int64]:
-    """(R,) words of some rows of one side of the training text, which has no empty rows."""
+    """Count the words (R,) of some rows of one side of the training text, which has no empty rows."""
     offsets = side.offsets[rows.start : rows.stop + 1]
     ids = side.ids[offsets[0] : offsets[-1]]
     firsts = offsets[:-1] - offsets[0]
@@ -133,39 +130,41 @@ def _num_words(side: TokenColumn, rows: slice, word_map: WordIds) -> NDArray[np.
     return np.maximum.reduceat(word_map(ids, starts), firsts) + 1
 
 
-def _blocks(
+def _read_blocks(
     config: DataConfig, location: str, path: Path
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-    """For each block of pairs: the words of both sides (R, 2); the links as rows (M,) and words (M, 2), sorted."""
+    """Yield for each block of pairs the number of words of both sides (R, 2), and the links as `_used_links` does."""
     links = read_lines(path, Counter())
     num_read = 0
     for block, lines in zip_longest(read_split_part(config, location, Counter()), links):  # blocks of as many lines
         (sources, targets), lines = block or ([], []), lines or []
         num_lines, num_pairs = num_read + len(lines), num_read + len(sources)
         if num_lines < num_pairs:
-            raise ValueError(_unequal(path, num_lines, f"{location} has at least {num_pairs} pairs"))
+            raise ValueError(_line_mismatch(path, num_lines, f"{location} has at least {num_pairs} pairs"))
         if num_lines > num_pairs:
-            raise ValueError(_unequal(path, num_lines + sum(map(len, links)), f"{location} has {num_pairs} pairs"))
+            raise ValueError(
+                _line_mismatch(path, num_lines + sum(map(len, links)), f"{location} has {num_pairs} pairs")
+            )
         sizes = np.array(
             [[num_words(source), num_words(target)] for source, target in zip(sources, targets, strict=True)]
         )
-        yield sizes, *_used(*parse_block(lines, sizes, path, num_read))
+        yield sizes, *_used_links(*parse_block(lines, sizes, path, num_read))
         num_read = num_pairs
 
 
-def _unequal(path: Path, num_lines: int, has_pairs: str) -> str:
+def _line_mismatch(path: Path, num_lines: int, has_pairs: str) -> str:
     return f"{path} has {num_lines} lines and {has_pairs}: each pair needs one line of links, empty for none"
 
 
-def _used(
+def _used_links(
     rows: NDArray[np.int64], links: NDArray[np.int64], possible: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows (M,) and words (M, 2) of the links that are used, sorted by row, target and source, each once."""
+    """Return rows (M,) and words (M, 2) of the links that are used, sorted by row, target and source, each once."""
     num_source, num_target = (links.max(0, initial=0) + 1).tolist()
-    word = rows * num_target + links[:, 1]  # which target word of which row
+    word = rows * num_target + links[:, 1]  # one number for each target word of each row
     if possible.any():
-        used = ~possible | ~np.isin(word, word[~possible])
-        word, links = word[used], links[used]
+        is_used = ~possible | ~np.isin(word, word[~possible])
+        word, links = word[is_used], links[is_used]
     word, source_word = np.divmod(np.unique(word * num_source + links[:, 0]), num_source)
     rows, target_word = np.divmod(word, num_target)
     return rows, np.stack([source_word, target_word], 1)

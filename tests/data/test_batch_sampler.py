@@ -1,4 +1,4 @@
-"""A corpus planned in pieces is planned as well as in one, and nothing is in two batches or in none."""
+"""Batches of a corpus in chunks are as good as those of a corpus in one, and every row is in exactly one batch."""
 
 import numpy as np
 import pytest
@@ -7,29 +7,31 @@ from nmt.data import batch_sampler, make_batches
 from nmt.data.batch_sampler import EpochChunk, max_length, rebalance
 
 
-def lengths(num: int, seed: int = 0, most: int = 10**6) -> tuple[np.ndarray, np.ndarray]:
+def lengths(num: int, seed: int = 0, longest: int = 10**6) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    source = np.minimum(rng.gamma(8, 1.8, num).astype(np.int64), most)
-    return source, np.clip(source + rng.normal(0, 2.5, num).astype(np.int64), 0, most)
+    source = np.minimum(rng.gamma(8, 1.8, num).astype(np.int64), longest)
+    return source, np.clip(source + rng.normal(0, 2.5, num).astype(np.int64), 0, longest)
 
 
 def offsets(values: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(values)])
 
 
-def pieces(source: np.ndarray, target: np.ndarray, budget: int, seed: int = 1, epoch: int = 0) -> list[EpochChunk]:
-    found = list(batch_sampler.epoch_chunks(offsets(source), offsets(target), budget, seed=seed, epoch=epoch))
-    firsts = np.cumsum([0, *(len(piece) for _, piece in found)])
-    assert [first for first, _ in found] == firsts[:-1].tolist()
-    for start in (1, firsts[-1] // 2, firsts[-1] - 1, *firsts.tolist()):  # what is left out when one begins later
+def chunks_of(source: np.ndarray, target: np.ndarray, budget: int, seed: int = 1, epoch: int = 0) -> list[EpochChunk]:
+    numbered = list(batch_sampler.epoch_chunks(offsets(source), offsets(target), budget, seed=seed, epoch=epoch))
+    firsts = np.cumsum([0, *(len(chunk) for _, chunk in numbered)])
+    assert [first for first, _ in numbered] == firsts[:-1].tolist()
+    for start in (1, firsts[-1] // 2, firsts[-1] - 1, *firsts.tolist()):  # chunks before the start are left out
         late = batch_sampler.epoch_chunks(offsets(source), offsets(target), budget, seed=seed, epoch=epoch, start=start)
-        expected = [first for first, piece in found if first + len(piece) > start or len(found) == 1]
+        expected = [first for first, chunk in numbered if first + len(chunk) > start or len(numbered) == 1]
         assert [first for first, _ in late] == expected
-    return [piece for _, piece in found]
+    return [chunk for _, chunk in numbered]
 
 
-def written_down(source: np.ndarray, target: np.ndarray, budget: int, seed: int, epoch: int) -> list[list[int]]:
-    """The definition: sort all rows by target length, then zigzag source length, then chance; fill batches greedily."""
+def batches_by_definition(
+    source: np.ndarray, target: np.ndarray, budget: int, seed: int, epoch: int
+) -> list[list[int]]:
+    """Sort all rows by target length, then zigzag source length, then at random, and fill batches greedily."""
     rng = np.random.default_rng([seed, epoch])
     place = {row: number for number, row in enumerate(rng.permutation(len(source)).tolist())}
 
@@ -47,68 +49,68 @@ def written_down(source: np.ndarray, target: np.ndarray, budget: int, seed: int,
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("factor", [1, 3000])  # lengths beyond 16 bits take another way
-def test_plan_is_its_definition(seed: int, factor: int) -> None:
+@pytest.mark.parametrize("factor", [1, 3000])  # lengths beyond 16 bits use another dtype
+def test_batches_follow_the_definition(seed: int, factor: int) -> None:
     source, target = (factor * side for side in lengths(700, seed))
     planned = make_batches(source, target, 300 * factor, seed=seed, epoch=seed + 1)
-    assert [rows.tolist() for rows in planned] == written_down(source, target, 300 * factor, seed, seed + 1)
+    assert [rows.tolist() for rows in planned] == batches_by_definition(source, target, 300 * factor, seed, seed + 1)
 
 
-def test_one_piece_is_the_plan() -> None:
+def test_one_chunk_has_the_batches_of_make_batches() -> None:
     source, target = lengths(3000)
-    (piece,) = pieces(source, target, 512, seed=1, epoch=2)
+    (chunk,) = chunks_of(source, target, 512, seed=1, epoch=2)
     planned = make_batches(source, target, 512, seed=1, epoch=2)
-    assert [piece.rows(batch).tolist() for batch in range(len(piece))] == [rows.tolist() for rows in planned]
+    assert [chunk.rows(batch).tolist() for batch in range(len(chunk))] == [rows.tolist() for rows in planned]
 
 
 @pytest.fixture
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_sampler, "PIECE_ROWS", 1000)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_sampler, "EPOCH_CHUNK_ROWS", 1000)
     monkeypatch.setattr(batch_sampler, "SEGMENT_ROWS", 32)
 
 
-@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("num", [1001, 1024, 5000, 20_011])
-def test_pieces_hold_every_row_once_within_the_budget(num: int) -> None:
+def test_chunks_hold_every_row_once_within_the_budget(num: int) -> None:
     source, target = lengths(num)
-    found = pieces(source, target, 512, seed=1, epoch=2)
-    assert len(found) > 1
-    batches = [piece.rows(batch) for piece in found for batch in range(len(piece))]
+    chunks = chunks_of(source, target, 512, seed=1, epoch=2)
+    assert len(chunks) > 1
+    batches = [chunk.rows(batch) for chunk in chunks for batch in range(len(chunk))]
     assert sorted(np.concatenate(batches).tolist()) == list(range(num))
     for rows in batches:
         assert rows.dtype == np.int64
         assert len(rows) * (max(source[rows].max(), target[rows].max()) + 1) <= 512
-    sizes = [len(piece.order) for piece in found]
+    sizes = [len(chunk.order) for chunk in chunks]
     assert max(sizes) <= 1000
     assert max(sizes) - min(sizes) < 64  # no small one at the end
 
 
-@pytest.mark.usefixtures("small_pieces")
-def test_pieces_show_all_of_the_corpus_and_differ_by_epoch() -> None:
+@pytest.mark.usefixtures("small_chunks")
+def test_chunks_cover_the_whole_corpus_and_differ_by_epoch() -> None:
     source, target = lengths(20_000)
 
     def epoch(seed: int, number: int) -> list[np.ndarray]:
-        return [piece.order for piece in pieces(source, target, 512, seed=seed, epoch=number)]
+        return [chunk.order for chunk in chunks_of(source, target, 512, seed=seed, epoch=number)]
 
     first = epoch(1, 0)
     for rows in first:  # of each twentieth of the corpus about as much as of any other
         assert abs(rows.mean() / 10_000 - 1) < 0.25
         assert len(set((rows // 1000).tolist())) > 10
-    again, other, seeded = epoch(1, 0), epoch(1, 1), epoch(2, 0)
-    assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
-    for different in (other, seeded):
+    again, next_epoch, reseeded = epoch(1, 0), epoch(1, 1), epoch(2, 0)
+    assert all(map(np.array_equal, first, again))
+    for different in (next_epoch, reseeded):
         assert len(set(first[0].tolist()) & set(different[0].tolist())) < 200  # of 1,000; by chance 50
 
 
-@pytest.mark.usefixtures("small_pieces")
-def test_pieces_are_as_full_as_one() -> None:
+@pytest.mark.usefixtures("small_chunks")
+def test_batches_of_chunks_are_as_full_as_those_of_one() -> None:
     source, target = lengths(20_000)
-    together = sum(len(piece) for piece in pieces(source, target, 100))
+    together = sum(len(chunk) for chunk in chunks_of(source, target, 100))
     assert together < 1.05 * len(make_batches(source, target, 100, seed=1, epoch=0))
 
 
-def test_longest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_sampler, "PIECE_ROWS", 3)
+def test_max_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_sampler, "EPOCH_CHUNK_ROWS", 3)
     for num in range(9):
         for place in range(num):
             values = np.ones(num, np.int64)
@@ -118,7 +120,7 @@ def test_longest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("num", [1, 2, 7, 40])
-def test_even_makes_the_number_of_batches_asked_for(num: int) -> None:
+def test_rebalance_makes_the_requested_number_of_batches(num: int) -> None:
     rng = np.random.default_rng(num)
     source, target = rng.integers(1, 30, 40), rng.integers(1, 30, 40)
     parts = list(rebalance(source, target, num, np.random.default_rng(0)))

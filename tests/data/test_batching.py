@@ -1,4 +1,4 @@
-"""Batches hold every pair once, within the budget, padded as the masks say, the same for the same seed and epoch."""
+"""Batches hold every pair once, within the budget, padded as masked, the same for the same seed and epoch."""
 
 import time
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def lengths(num: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("num", [1, 2, 37, 5000])
 @pytest.mark.parametrize("budget", [80, 1024, 10**6])
-def test_plan_keeps_every_row_within_the_budget(num: int, budget: int) -> None:
+def test_make_batches_keeps_every_row_within_the_budget(num: int, budget: int) -> None:
     source, target = lengths(num)
     batches = make_batches(source, target, budget, seed=1, epoch=2)
     assert sorted(np.concatenate(batches).tolist()) == list(range(num))
@@ -49,7 +49,7 @@ def test_plan_keeps_every_row_within_the_budget(num: int, budget: int) -> None:
     assert make_batches(source[:0], target[:0], budget, seed=1, epoch=0) == []
 
 
-def test_plan_fills_batches() -> None:
+def test_batches_are_full() -> None:
     """No batch could take the pair that comes next in order of length: there are few more batches than needed."""
     source, target = lengths(20_000)
     batches = make_batches(source, target, 2048, seed=1, epoch=0)
@@ -59,7 +59,7 @@ def test_plan_fills_batches() -> None:
     assert 1 - (source + target + 2).sum() / padded < 0.06
 
 
-def test_plan_depends_on_seed_and_epoch_alone() -> None:
+def test_make_batches_depends_on_seed_and_epoch_alone() -> None:
     source, target = lengths(3000)
 
     def flat(seed: int, epoch: int) -> list[list[int]]:
@@ -68,23 +68,23 @@ def test_plan_depends_on_seed_and_epoch_alone() -> None:
     first = flat(1, 0)
     np.random.seed(3)  # noqa: NPY002 - the global state must not matter
     assert flat(1, 0) == first
-    for other in (flat(1, 1), flat(2, 0)):
-        assert len(other) == len(first)
-        assert other != first
-        together = {tuple(sorted(rows)) for rows in first} & {tuple(sorted(rows)) for rows in other}
-        assert len(together) < len(first) / 2  # not the same batches in another order
+    for different in (flat(1, 1), flat(2, 0)):
+        assert len(different) == len(first)
+        assert different != first
+        common = {tuple(sorted(rows)) for rows in first} & {tuple(sorted(rows)) for rows in different}
+        assert len(common) < len(first) / 2  # not the same batches in another order
     means = [source[rows].mean() for rows in make_batches(source, target, 512, seed=1, epoch=0)]
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3  # nor in order of length
 
 
-def test_plan_names_the_option_when_a_pair_does_not_fit() -> None:
+def test_make_batches_names_the_option_when_a_pair_does_not_fit() -> None:
     with pytest.raises(ValueError, match=r"train\.batch_tokens=20: the longest sentence has 31 tokens"):
         make_batches(np.array([3, 30]), np.array([4, 4]), 20, seed=0, epoch=0)
     assert len(make_batches(np.array([3, 30]), np.array([4, 4]), 31, seed=0, epoch=0)) == 2
 
 
 @pytest.mark.slow
-def test_plan_of_a_million_pairs_takes_about_a_second() -> None:
+def test_batches_of_a_million_pairs_take_about_a_second() -> None:
     source, target = lengths(1_000_000)
     started = time.perf_counter()
     make_batches(source, target, 2048, seed=0, epoch=0)
@@ -126,18 +126,18 @@ def corpus(folder: Path, **options: object) -> tuple[EncodedCorpus, Tokenizer]:
         words = [rng.integers(0, 60, rng.integers(1, 15)) for _ in range(400)]
         lines = ["".join(f"wo{'rt' * (word % 3)}{word} " for word in line) + "\n" for line in words]
         (folder / f"a.{language}").write_text("".join(lines))
-    tokenizer = TokenizerConfig(**{"kind": "bpe", "vocab_size": 320, **options})
+    tokenizer = TokenizerConfig(**{"type": "bpe", "vocab_size": 320, **options})
     config = DataConfig(format="text", train=str(folder / "a"), cache_dir=str(folder / "cache"), tokenizer=tokenizer)
     loaded = train_or_load_tokenizer(config)
     return load_corpus(config, "train", loaded), loaded
 
 
 def same(first: Batch, second: Batch) -> bool:
-    return all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+    return all(map(np.array_equal, first, second))
 
 
 def test_batches_hold_the_rows_of_the_corpus(tmp_path: Path) -> None:
-    """The vectorised way from the mapped arrays agrees with collating lists."""
+    """Vectorized gathering from the mapped arrays agrees with collating lists."""
     pairs, tokenizer = corpus(tmp_path)
     batches = BatchLoader(pairs, tokenizer, 256, seed=1)
     seen = []
@@ -157,30 +157,30 @@ def test_batches_hold_the_rows_of_the_corpus(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 @pytest.mark.parametrize("sampling", [0.0, 0.3])
 @pytest.mark.parametrize("pool", [3, 5, 64])
-def test_resumed_epoch_goes_on_where_it_stopped(
+def test_resumed_epoch_continues_where_it_stopped(
     tmp_path: Path, kind: str, sampling: float, pool: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nmt.data.batching.POOL", pool)
-    pairs, tokenizer = corpus(tmp_path, kind=kind, vocab_size=300, sampling=sampling)
+    monkeypatch.setattr("nmt.data.batching.SAMPLED_BATCH_GROUP", pool)
+    pairs, tokenizer = corpus(tmp_path, type=kind, vocab_size=300, subword_regularization=sampling)
     whole = list(BatchLoader(pairs, tokenizer, 256, seed=1).epoch(3))
     resumed = list(BatchLoader(pairs, tokenizer, 256, seed=1).epoch(3, start=5))
     assert len(resumed) == len(whole) - 5
-    assert all(same(one, other) for one, other in zip(whole[5:], resumed, strict=True))
+    assert all(map(same, whole[5:], resumed))
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
-def test_sampling_cuts_anew_in_every_epoch(tmp_path: Path, kind: str) -> None:
-    pairs, tokenizer = corpus(tmp_path, kind=kind, vocab_size=300, sampling=0.3)
+def test_every_epoch_samples_new_segmentations(tmp_path: Path, kind: str) -> None:
+    pairs, tokenizer = corpus(tmp_path, type=kind, vocab_size=300, subword_regularization=0.3)
     batches = BatchLoader(pairs, tokenizer, 256, seed=1)
 
     def segmentations(epoch: int) -> dict[int, tuple[list[int], list[int]]]:
-        found = {}
+        by_index = {}
         for batch in batches.epoch(epoch):
             assert batch.num_tokens == int((batch.labels != PAD).sum())
             for row, index in enumerate(batch.indices.tolist()):
                 source = batch.source[row][batch.source_mask[row]].tolist()
-                found[index] = (source, batch.labels[row][batch.labels[row] != PAD].tolist())
-        return found
+                by_index[index] = (source, batch.labels[row][batch.labels[row] != PAD].tolist())
+        return by_index
 
     first, second = segmentations(0), segmentations(1)
     for row in range(len(pairs)):
@@ -190,28 +190,28 @@ def test_sampling_cuts_anew_in_every_epoch(tmp_path: Path, kind: str) -> None:
     assert sum(first[row][0] == first[row][1] for row in first) == 0
 
 
-def test_drawn_segmentations_make_as_many_batches_with_little_padding(
+def test_sampled_segmentations_make_as_many_batches_with_little_padding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nmt.data.batching.SAMPLED_MULTIPLE", 1)
-    pairs, tokenizer = corpus(tmp_path, kind="bpe", vocab_size=300, sampling=0.1)
-    plain = list(BatchLoader(pairs, corpus(tmp_path, kind="bpe", vocab_size=300)[1], 256, seed=1).epoch(0))
-    drawn = list(BatchLoader(pairs, tokenizer, 256, seed=1).epoch(0))
-    assert len(drawn) == len(plain)
-    assert sorted(i for batch in drawn for i in batch.indices.tolist()) == list(range(len(pairs)))
-    tokens = np.array([int(batch.source_mask.sum()) + batch.num_tokens for batch in drawn])
-    padded = np.array([batch.source.numel() + batch.labels.numel() for batch in drawn])
-    as_planned = [  # the same segmentations, in the batches of the usual ones
-        max(len(drawn_row) for drawn_row in rows) * len(rows)
+    monkeypatch.setattr("nmt.data.batching.LENGTH_MULTIPLE", 1)
+    pairs, tokenizer = corpus(tmp_path, type="bpe", vocab_size=300, subword_regularization=0.1)
+    plain = list(BatchLoader(pairs, corpus(tmp_path, type="bpe", vocab_size=300)[1], 256, seed=1).epoch(0))
+    sampled = list(BatchLoader(pairs, tokenizer, 256, seed=1).epoch(0))
+    assert len(sampled) == len(plain)
+    assert sorted(i for batch in sampled for i in batch.indices.tolist()) == list(range(len(pairs)))
+    tokens = np.array([int(batch.source_mask.sum()) + batch.num_tokens for batch in sampled])
+    padded = np.array([batch.source.numel() + batch.labels.numel() for batch in sampled])
+    not_rebalanced = [  # the same segmentations, in the batches of the deterministic ones
+        max(len(sampled_row) for sampled_row in rows) * len(rows)
         for batch in plain
-        for rows in _rows_of(batch.indices.tolist(), drawn)
+        for rows in _rows_of(batch.indices.tolist(), sampled)
     ]
-    assert padded.sum() - tokens.sum() < 0.85 * (sum(as_planned) - tokens.sum())
+    assert padded.sum() - tokens.sum() < 0.85 * (sum(not_rebalanced) - tokens.sum())
     assert padded.max() < 1.5 * padded.mean()
 
 
 def _rows_of(indices: list[int], batches: list[Batch]) -> Iterator[list[list[int]]]:
-    """Source rows of the sentences, then target rows, without padding."""
+    """Yield the source rows of the sentences, then their target rows, without padding."""
     where = {index: (batch, row) for batch in batches for row, index in enumerate(batch.indices.tolist())}
     for side in ("source", "labels"):
         rows = [getattr(where[index][0], side)[where[index][1]] for index in indices]
@@ -231,15 +231,15 @@ def test_padding_to_a_multiple_adds_padding_only() -> None:
 
 @pytest.mark.parametrize("sampling", [0.0, 0.3])
 def test_prefetched_batches_are_the_same(tmp_path: Path, sampling: float) -> None:
-    pairs, tokenizer = corpus(tmp_path, sampling=sampling)
+    pairs, tokenizer = corpus(tmp_path, subword_regularization=sampling)
     plain = BatchLoader(pairs, tokenizer, 256, seed=1, prefetch=0)
     for prefetch, epoch, start in ((1, 0, 0), (4, 1, 0), (4, 1, 7)):
-        ahead = BatchLoader(pairs, tokenizer, 256, seed=1, prefetch=prefetch)
-        both = islice(zip(plain.epoch(epoch, start), ahead.epoch(epoch, start), strict=True), 12)
-        assert all(same(one, other) for one, other in both)
+        prefetched = BatchLoader(pairs, tokenizer, 256, seed=1, prefetch=prefetch)
+        pairs_of_batches = islice(zip(plain.epoch(epoch, start), prefetched.epoch(epoch, start), strict=True), 12)
+        assert all(same(*pair) for pair in pairs_of_batches)
 
 
-def test_prefetching_passes_errors_on(tmp_path: Path) -> None:
+def test_prefetching_propagates_errors(tmp_path: Path) -> None:
     pairs, tokenizer = corpus(tmp_path)
     for prefetch in (0, 4):
         with pytest.raises(ValueError, match=r"train\.batch_tokens=5: the longest sentence has"):
@@ -248,22 +248,22 @@ def test_prefetching_passes_errors_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sampling", [0.0, 0.3])
 @pytest.mark.parametrize("size", [2, 9])
-def test_shares_make_up_the_whole_batch(tmp_path: Path, sampling: float, size: int) -> None:
-    pairs, tokenizer = corpus(tmp_path, sampling=sampling)
+def test_shards_make_up_the_whole_batch(tmp_path: Path, sampling: float, size: int) -> None:
+    pairs, tokenizer = corpus(tmp_path, subword_regularization=sampling)
     batches = BatchLoader(pairs, tokenizer, 256, seed=1)
     for epoch in (0, 3):
-        shares = [batches.epoch(epoch, 2, share=(rank, size)) for rank in range(size)]
-        for whole, *parts in islice(zip(batches.epoch(epoch, 2), *shares, strict=True), 8):
-            for rank, part in enumerate(parts):
-                assert same(part, select_rows(whole, slice(rank, None, size))._replace(num_tokens=whole.num_tokens))
+        shards = [batches.epoch(epoch, 2, share=(rank, size)) for rank in range(size)]
+        for whole, *rank_shards in islice(zip(batches.epoch(epoch, 2), *shards, strict=True), 8):
+            for rank, shard in enumerate(rank_shards):
+                assert same(shard, select_rows(whole, slice(rank, None, size))._replace(num_tokens=whole.num_tokens))
     rank = max(len(batch.indices) for batch in batches.epoch(0))  # one more than the largest batch has rows
     empty = next(batches.epoch(0, share=(rank, rank + 1)))
     assert (len(empty.indices), len(empty.source), empty.num_tokens > 0) == (0, 0, True)
 
 
-def test_a_corpus_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every row once, resumed anywhere as uninterrupted, with the same tokens after pages were let go."""
-    monkeypatch.setattr(batch_sampler, "PIECE_ROWS", 100)
+def test_a_corpus_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row once, resumed anywhere as uninterrupted, with the same tokens after its pages were released."""
+    monkeypatch.setattr(batch_sampler, "EPOCH_CHUNK_ROWS", 100)
     monkeypatch.setattr(batch_sampler, "SEGMENT_ROWS", 16)
     pairs, tokenizer = corpus(tmp_path)
     batches = BatchLoader(pairs, tokenizer, 128, seed=1)
@@ -276,7 +276,7 @@ def test_a_corpus_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ]
         assert same(batch, collate(rows[0], rows[1], batch.indices))
     for start in range(0, len(whole) + 1, 7):
-        assert all(same(one, two) for one, two in zip(whole[start:], batches.epoch(2, start), strict=True))
+        assert all(map(same, whole[start:], batches.epoch(2, start)))
 
 
 def test_memory_is_pinned_for_cuda_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,6 +288,6 @@ def test_memory_is_pinned_for_cuda_only(tmp_path: Path, monkeypatch: pytest.Monk
     plain = list(BatchLoader(pairs, tokenizer, 256, seed=1, device=torch.device("cpu")).epoch(0))
     assert (pinned, devices) == ([], [])
     batches = list(BatchLoader(pairs, tokenizer, 256, seed=1, device=torch.device("cuda:1")).epoch(0))
-    assert all(same(one, other) for one, other in zip(plain, batches, strict=True))
+    assert all(map(same, plain, batches))
     assert len(pinned) == 5 * len(batches)
     assert set(devices) == {torch.device("cuda:1")}

@@ -1,4 +1,4 @@
-"""A prepared corpus is the text, tokenised: nothing lost uncounted, and never half a corpus."""
+"""An encoded corpus is the whole text: what is dropped is counted, and there is never half a corpus."""
 
 import json
 import logging
@@ -36,8 +36,8 @@ def make(folder: Path, sources: list[str], targets: list[str], **options: object
         (folder / f"a.{language}").write_bytes("".join(f"{line}\n" for line in texts).encode())
     prefix = str(folder / "a")
     tokenizer = TokenizerConfig(type="word", vocab_size=100)
-    places = {"train": prefix, "valid": prefix, "test": prefix, "cache": str(folder / "cache")}
-    config = DataConfig(**{"kind": "text", "tokenizer": tokenizer, **places, **options})
+    places = {"train": prefix, "valid": prefix, "test": prefix, "cache_dir": str(folder / "cache")}
+    config = DataConfig(**{"format": "text", "tokenizer": tokenizer, **places, **options})
     config.validate()
     return config
 
@@ -51,7 +51,7 @@ def rows(corpus: EncodedCorpus) -> list[tuple[list[int], list[int]]]:
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "word", "char"])
 def test_rows_are_the_encoded_pairs(tmp_path: Path, kind: str) -> None:
-    """Through the files, over several blocks, as one by one in memory."""
+    """The files, written in several blocks, hold what encoding in memory gives."""
     sources = [f"{row} a\0b\u2028c d\u0085 🙂" + " x" * (row % 30) for row in range(9000)]
     config = make(
         tmp_path, sources, sources[::-1], tokenizer=TokenizerConfig(type=kind, vocab_size=300, max_training_pairs=200)
@@ -124,12 +124,12 @@ def test_nothing_left(tmp_path: Path) -> None:
     assert list(Path(config.cache_dir).iterdir()) == []
 
 
-def test_strict(tmp_path: Path) -> None:
+def test_error_on_dropped(tmp_path: Path) -> None:
     config = make(tmp_path, ["a", "a b c", ""], ["a", "b", "c"], max_length=2)
     tokenizer = train_or_load_tokenizer(config)
     load_corpus(config, "train", tokenizer)
     with pytest.raises(
-        ValueError, match=r"data\.strict=true: .*a: pair 2 and 1 others .*empty source: 1, source too long: 1"
+        ValueError, match=r"data\.error_on_dropped=true: .*a: pair 2 and 1 others .*empty source: 1, source too long: 1"
     ):
         load_corpus(replace(config, error_on_dropped=True), "train", tokenizer)
     load_corpus(replace(config, error_on_dropped=True, max_length=3), "test", tokenizer)
@@ -143,38 +143,38 @@ def test_counts_are_logged_from_the_cache_too(tmp_path: Path, caplog: pytest.Log
             caplog.clear()
             load_corpus(config, "train", tokenizer)
             assert "1 of 2 pairs; dropped: empty source: 1" in caplog.text
-    assert "tokenised" not in caplog.text
+    assert "encoded" not in caplog.text
 
 
 def entries(config: DataConfig, pattern: str) -> set[str]:
     return {path.name for path in Path(config.cache_dir).glob(pattern)}
 
 
-def test_cache_knows_what_matters(tmp_path: Path) -> None:
+def test_every_relevant_change_makes_a_new_entry(tmp_path: Path) -> None:
     config = make(tmp_path, SENTENCES, SENTENCES)
     tokenizer = train_or_load_tokenizer(config)
     corpus = load_corpus(config, "train", tokenizer)
     assert load_corpus(config, "train", train_or_load_tokenizer(config)).digest == corpus.digest
     assert load_corpus(replace(config, error_on_dropped=True), "train", tokenizer).digest == corpus.digest
     assert len(entries(config, "corpus-*")) == len(entries(config, "tokenizer-*")) == 1
-    others = [
+    changed = [
         load_corpus(replace(config, max_length=9), "train", tokenizer),
         load_corpus(replace(config, max_length_ratio=2.0), "train", tokenizer),
         load_corpus(config, "test", tokenizer),
         load_corpus(config, "train", train_or_load_tokenizer(replace(config, tokenizer=TokenizerConfig(type="char")))),
     ]
     (tmp_path / "a.de").write_text((tmp_path / "a.de").read_text().replace("word3", "word4"))
-    others += [load_corpus(config, "train", tokenizer), load_corpus(config, "train", train_or_load_tokenizer(config))]
-    assert len({corpus.digest, *(other.digest for other in others)}) == 7
+    changed += [load_corpus(config, "train", tokenizer), load_corpus(config, "train", train_or_load_tokenizer(config))]
+    assert len({corpus.digest, *(variant.digest for variant in changed)}) == 7
     assert not entries(config, ".*")
 
 
-def test_same_text_elsewhere_is_known(tmp_path: Path) -> None:
+def test_same_text_elsewhere_comes_from_the_cache(tmp_path: Path) -> None:
     config = make(tmp_path, SENTENCES, SENTENCES)
-    other = make(tmp_path / "other", SENTENCES, SENTENCES, cache=config.cache_dir)
-    assert train_or_load_tokenizer(config).digest == train_or_load_tokenizer(other).digest
+    copy = make(tmp_path / "other", SENTENCES, SENTENCES, cache_dir=config.cache_dir)
+    assert train_or_load_tokenizer(config).digest == train_or_load_tokenizer(copy).digest
     tokenizer = train_or_load_tokenizer(config)
-    assert load_corpus(config, "train", tokenizer).digest == load_corpus(other, "train", tokenizer).digest
+    assert load_corpus(config, "train", tokenizer).digest == load_corpus(copy, "train", tokenizer).digest
     assert len(entries(config, "*")) == 2
 
 
@@ -207,7 +207,7 @@ def test_damaged_tokenizer_is_made_anew(tmp_path: Path, content: str | None) -> 
     assert path.read_text() == whole
 
 
-def test_tokenizer_comes_from_the_cache_with_the_sampling_asked_for(tmp_path: Path) -> None:
+def test_tokenizer_comes_from_the_cache_with_the_requested_sampling(tmp_path: Path) -> None:
     config = make(tmp_path, SENTENCES, SENTENCES, tokenizer=TokenizerConfig(type="bpe", vocab_size=300))
     trained = train_or_load_tokenizer(config)
     config.tokenizer.subword_regularization = 0.2
@@ -217,10 +217,10 @@ def test_tokenizer_comes_from_the_cache_with_the_sampling_asked_for(tmp_path: Pa
     assert len(entries(config, "tokenizer-*")) == 1
 
 
-def test_tokenizer_sees_the_training_text_only(tmp_path: Path) -> None:
+def test_tokenizer_is_trained_on_the_training_text_only(tmp_path: Path) -> None:
     config = make(tmp_path, ["a"] * 3, ["b"] * 3)
-    other = make(tmp_path / "other", ["secret"], ["geheim"])
-    config.valid, config.test = other.valid, other.test
+    unseen = make(tmp_path / "other", ["secret"], ["geheim"])
+    config.valid, config.test = unseen.valid, unseen.test
     tokenizer = train_or_load_tokenizer(config)
     assert tokenizer.source_subwords(range(4, tokenizer.source_size)) == ["a", "b"]
 
@@ -254,16 +254,16 @@ def test_several_processes_at_once(tmp_path: Path) -> None:
     processes = [context.Process(target=_prepare, args=(config, start, results)) for _ in range(3)]
     for process in processes:
         process.start()
-    first, *others = [results.get(timeout=30) for _ in processes]
+    first, *later = [results.get(timeout=30) for _ in processes]
     for process in processes:
         process.join()
         assert process.exitcode == 0
     assert len(first) == 2000
-    assert others == [first, first]
+    assert later == [first, first]
     assert len(entries(config, "*")) == 2
 
 
-def test_loser_of_a_race_takes_the_winners_entry(tmp_path: Path) -> None:
+def test_a_process_that_is_too_late_uses_the_existing_entry(tmp_path: Path) -> None:
     from nmt.data.cache import cached_directory
 
     final = tmp_path / "entry"
@@ -292,7 +292,7 @@ def test_failure_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_jsonl_corpus(tmp_path: Path) -> None:
-    """A source without a digest of its own files is cached by its content."""
+    """A source without files to fingerprint is cached by its content."""
     folder = tmp_path / "hub"
     folder.mkdir()
     path = folder / "train.jsonl"
@@ -300,19 +300,19 @@ def test_jsonl_corpus(tmp_path: Path) -> None:
     tokenizer = train_or_load_tokenizer(config)
     path.write_text("".join(json.dumps({"translation": {"en": line, "de": line}}) + "\n" for line in SENTENCES))
     expected = rows(load_corpus(config, "train", tokenizer))
-    for other in (
+    for variant in (
         replace(config, format="jsonl", train=str(path)),
         replace(config, format="hub", hf_dataset=str(folder), train="train"),
     ):
-        corpus = load_corpus(other, "train", tokenizer)
+        corpus = load_corpus(variant, "train", tokenizer)
         assert rows(corpus) == expected
-        assert load_corpus(other, "train", tokenizer).digest == corpus.digest
+        assert load_corpus(variant, "train", tokenizer).digest == corpus.digest
     assert len(entries(config, "corpus-*")) == 3
 
 
-@pytest.mark.parametrize("when", ["before training the tokenizer", "while tokenising"])
+@pytest.mark.parametrize("when", ["before training the tokenizer", "while encoding"])
 def test_text_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
-    """It would stay in the cache under the name of the text that was there before."""
+    """The cache must not keep the new text under the fingerprint of the old one."""
     config = make(tmp_path, SENTENCES, SENTENCES)
     tokenizer = Tokenizer.train(config.tokenizer, read_pairs(config, "train"))
     real = sources.read_parallel
@@ -322,10 +322,10 @@ def test_text_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.
         path = tmp_path / "a.en"
         path.write_bytes(path.read_bytes().replace(b"word", b"WORD"))
 
-    monkeypatch.setattr(sources, "read_both", change)
+    monkeypatch.setattr(sources, "read_parallel", change)
     read = (
         partial(load_corpus, config, "train", tokenizer)
-        if when == "while tokenising"
+        if when == "while encoding"
         else partial(train_or_load_tokenizer, config)
     )
     with pytest.raises(ValueError, match=r"a: the text was changed while it was read"):
@@ -335,24 +335,24 @@ def test_text_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.
     assert len(load_corpus(config, "train", train_or_load_tokenizer(config))) == len(SENTENCES)
 
 
-def test_log_says_what_the_tokenizer_has_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_has_the_number_of_training_pairs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = make(tmp_path, SENTENCES, SENTENCES)
     characters = 2 * sum(map(len, SENTENCES))
-    for options, said in (
+    for options, message in (
         ({}, "on all 40 pairs"),
-        ({"max_pairs": 30}, "on 30 random ones of 40 pairs"),
-        ({"max_sentence_chars": characters // 2}, r"on (19|20) random ones of 40 pairs"),
+        ({"max_training_pairs": 30}, "on 30 random ones of 40 pairs"),
+        ({"max_training_characters": characters // 2}, r"on (19|20) random ones of 40 pairs"),
     ):
         caplog.clear()
         with caplog.at_level(logging.INFO):
             train_or_load_tokenizer(replace(config, tokenizer=replace(config.tokenizer, **options)))
-        assert re.search(f"trained a word tokenizer with .* entries {said} in", caplog.text)
+        assert re.search(f"trained a word tokenizer with .* entries {message} in", caplog.text)
 
 
 def test_memory_does_not_grow_with_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing the sample, tokenising, and reading an epoch of batches."""
+    """Neither while sampling, nor while encoding, nor while reading an epoch of batches."""
     monkeypatch.setattr(text_files, "BLOCK_LINES", 128)
-    monkeypatch.setattr(batch_sampler, "PIECE_ROWS", 512)
+    monkeypatch.setattr(batch_sampler, "EPOCH_CHUNK_ROWS", 512)
     monkeypatch.setattr(batch_sampler, "SEGMENT_ROWS", 32)
     peaks = []
     for num in (2000, 16_000):

@@ -1,4 +1,4 @@
-"""A remembered digest is never that of another content."""
+"""A cached fingerprint is never that of another content."""
 
 import hashlib
 import os
@@ -12,22 +12,22 @@ from nmt.data.fingerprints import file_fingerprint
 
 
 @pytest.fixture(autouse=True)
-def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def empty_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprints, "_known", {})
 
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The files that are read."""
-    found: list[str] = []
+    """Record the names of the files that are read."""
+    names: list[str] = []
     real = hashlib.file_digest
 
     def digest(file: object, name: str) -> object:
-        found.append(Path(file.name).name)  # type: ignore[attr-defined]
+        names.append(Path(file.name).name)  # type: ignore[attr-defined]
         return real(file, name)  # type: ignore[arg-type]
 
     monkeypatch.setattr(fingerprints.hashlib, "file_digest", digest)
-    return found
+    return names
 
 
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -56,7 +56,7 @@ def test_a_young_file_is_always_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for content in (b"hello", b"world"):
         path.write_bytes(content)
         assert file_fingerprint(path) == hashlib.sha256(content).digest()
-    later(monkeypatch, -3600)  # a clock that was set back: the file is from the future
+    later(monkeypatch, -3600)  # the clock was set back: the file is from the future
     for content in (b"there", b"again"):
         path.write_bytes(content)
         assert file_fingerprint(path) == hashlib.sha256(content).digest()
@@ -80,25 +80,23 @@ def test_every_change_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         path.write_bytes(content)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     elif how == "replaced":
-        other = tmp_path / "b"
-        other.write_bytes(content)
-        os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-        other.replace(path)
+        second = tmp_path / "b"
+        second.write_bytes(content)
+        os.utime(second, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        second.replace(path)
     elif how == "other path":
-        other = tmp_path / "b"
-        other.write_bytes(content)
-        path = other
+        second = tmp_path / "b"
+        second.write_bytes(content)
+        path = second
     else:
-        other = tmp_path / "b"
-        other.write_bytes(content)
+        second = tmp_path / "b"
+        second.write_bytes(content)
         path.unlink()
-        path.symlink_to(other)
+        path.symlink_to(second)
     assert file_fingerprint(path) == hashlib.sha256(content).digest()
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_remembered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_changes_while_it_is_read_is_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     later(monkeypatch, 100)
     path = tmp_path / "a"
     path.write_bytes(b"hello")

@@ -1,4 +1,4 @@
-"""A reader ahead gives the same items, passes errors on, and ends with whoever reads."""
+"""Prefetching yields the same items, propagates errors, and ends with its consumer."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ import pytest
 from nmt.data.prefetch import prefetch
 
 
-def readers() -> list[threading.Thread]:
+def prefetch_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
@@ -20,11 +20,11 @@ def test_same_items_in_the_same_order(num: int) -> None:
     assert list(prefetch(iter(range(50)), num)) == list(range(50))
     assert list(prefetch(iter([]), num)) == []
     assert list(prefetch(iter([None, None]), num)) == [None, None]
-    assert readers() == []
+    assert prefetch_threads() == []
 
 
 def test_bounded() -> None:
-    """Items are made while none is asked for, but not more than agreed."""
+    """Items are made in advance, but not more than the given number."""
     made = []
 
     def items() -> Iterator[int]:
@@ -32,14 +32,14 @@ def test_bounded() -> None:
             made.append(number)
             yield number
 
-    reader = prefetch(items(), 3)
-    assert next(reader) == 0
+    items_ahead = prefetch(items(), 3)
+    assert next(items_ahead) == 0
     deadline = time.monotonic() + 10
     while len(made) < 4 and time.monotonic() < deadline:
         time.sleep(0.001)
     time.sleep(0.05)
     assert made == [0, 1, 2, 3]
-    reader.close()
+    items_ahead.close()
     assert len(made) == 4
 
 
@@ -50,12 +50,12 @@ def test_errors_come_where_the_item_would_have_come(num: int, error: BaseExcepti
         yield from range(5)
         raise error
 
-    reader = prefetch(items(), num)
-    assert [next(reader) for _ in range(5)] == list(range(5))
+    items_ahead = prefetch(items(), num)
+    assert [next(items_ahead) for _ in range(5)] == list(range(5))
     with pytest.raises(type(error)) as caught:
-        next(reader)
+        next(items_ahead)
     assert caught.value is error
-    assert readers() == []
+    assert prefetch_threads() == []
 
 
 @pytest.mark.parametrize("taken", [0, 1, 4])
@@ -65,24 +65,24 @@ def test_ends_when_closed_or_dropped(taken: int) -> None:
             yield 1
 
     for close in (True, False):
-        reader = prefetch(endless(), 2)
+        items_ahead = prefetch(endless(), 2)
         for _ in range(taken):
-            next(reader)
-        assert len(readers()) == min(taken, 1)
+            next(items_ahead)
+        assert len(prefetch_threads()) == min(taken, 1)
         if close:
-            reader.close()
+            items_ahead.close()
         else:
-            del reader
-        assert readers() == []
+            del items_ahead
+        assert prefetch_threads() == []
 
 
-def test_the_program_can_end_while_a_reader_waits() -> None:
+def test_the_program_can_end_while_a_thread_waits() -> None:
     program = """
 import itertools, sys
-from nmt.data.prefetch import ahead
-kept = ahead(iter(itertools.count()), 2)
-assert next(kept) == 0
+from nmt.data.prefetch import prefetch
+items_ahead = prefetch(iter(itertools.count()), 2)
+assert next(items_ahead) == 0
 sys.exit(7)
 """
-    done = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (7, "")
+    process = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stderr) == (7, "")

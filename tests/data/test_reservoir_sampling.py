@@ -1,4 +1,4 @@
-"""What a tokenizer is trained on: all of a small text, a fair and bounded part of a large one."""
+"""The sample of a small text is all of it, that of a large one is fair and bounded."""
 
 import tracemalloc
 from collections import Counter
@@ -20,7 +20,7 @@ def test_all_of_a_small_text_in_order() -> None:
 
 
 @pytest.mark.parametrize("limits", [(100, 0), (0, 1600), (130, 1600), (100, 2000)])
-def test_limits_hold_and_all_parts_of_the_text_are_drawn_from(limits: tuple[int, int]) -> None:
+def test_limits_hold_and_all_parts_of_the_text_are_sampled(limits: tuple[int, int]) -> None:
     text = pairs(1000)
     sample, num_read = reservoir_sample(text, *limits)
     assert num_read == 1000

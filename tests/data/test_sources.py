@@ -1,4 +1,4 @@
-"""Sentence pairs come out of every kind of source whole, in order and in step."""
+"""Every data source yields its sentence pairs complete, in order and with their partners."""
 
 import json
 from collections import Counter
@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from nmt.data import DataConfig, SentencePair, alignment_path, extra_test_sets, read_pairs
+from nmt.data.synthetic.dataset import SyntheticConfig
 from nmt.data.text_files import BLOCK_LINES
 
 NEWS = Path(__file__).parents[3] / "shared" / "data" / "wmt_news_ende"
-# Everything that some reader takes for the end of a line, and other text that is easily lost.
+# Everything that some reader treats as the end of a line, and text that is easily lost.
 NASTY = [
     "a\rb",
     "a\u0085b",
@@ -56,7 +57,7 @@ def test_last_line_with_or_without_line_feed(tmp_path: Path, end: str) -> None:
     assert [*read_pairs(text(train=str(tmp_path / "a")), "train")] == [("one", "eins"), ("two", "zwei")]
 
 
-def test_blocks_keep_step_when_lines_are_of_very_different_length(tmp_path: Path) -> None:
+def test_blocks_stay_parallel_when_lines_are_of_very_different_length(tmp_path: Path) -> None:
     num = 2 * BLOCK_LINES + 3
     sources = [f"s{row}" * (1 + row % 3) for row in range(num)]
     targets = [f"t{row} " + "x" * (300 if row % 2 else 0) + "." for row in range(num)]
@@ -71,7 +72,7 @@ def test_lists_are_joined(tmp_path: Path) -> None:
     assert [*read_pairs(text(), second)] == [("two", "zwei")]
 
 
-def test_languages_decide_direction(tmp_path: Path) -> None:
+def test_languages_determine_direction(tmp_path: Path) -> None:
     prefix = write(tmp_path, "a", ["one"], ["eins"])
     config = text(train=prefix, source_lang="de", target_lang="en")
     assert [*read_pairs(config, "train")] == [("eins", "one")]
@@ -179,7 +180,7 @@ def test_hub_folder(tmp_path: Path) -> None:
     assert "cannot be opened" in error(config, "test")
 
 
-def test_gold_path(tmp_path: Path) -> None:
+def test_alignment_path(tmp_path: Path) -> None:
     prefix = write(tmp_path, "a.tok", ["x"], ["x"])
     assert alignment_path(text(test=prefix), "test") is None
     gold = Path(f"{prefix}.gold")
@@ -194,8 +195,8 @@ def test_gold_path(tmp_path: Path) -> None:
 def test_builtin(tmp_path: Path, source: str) -> None:
     pytest.importorskip("nmt.data.synthetic")
     target = {"en": "de", "de": "en"}[source]
-    sizes = {"builtin_pairs": 50, "builtin_valid": 10, "builtin_test": 20, "builtin_long": 5}
-    config = DataConfig(cache_dir=str(tmp_path), source_lang=source, target_lang=target, **sizes)
+    sizes = SyntheticConfig(train=50, valid=10, test=20, long=5)
+    config = DataConfig(cache_dir=str(tmp_path), source_lang=source, target_lang=target, synthetic=sizes)
     config.validate()
     assert [len(list(read_pairs(config, split))) for split in ("train", "valid", "test")] == [50, 10, 20]
     (long,) = extra_test_sets(config)
@@ -216,40 +217,40 @@ def test_builtin(tmp_path: Path, source: str) -> None:
     (folder,) = tmp_path.glob("builtin-*")
     (folder / "train.de").unlink()
     assert list(read_pairs(config, "train")) == before
-    config.builtin_seed = 1
+    config.synthetic.seed = 1
     assert list(read_pairs(config, "train")) != before
 
 
 def test_builtin_directions_agree(tmp_path: Path) -> None:
     pytest.importorskip("nmt.data.synthetic")
-    sizes = {"builtin_pairs": 5, "builtin_valid": 5, "builtin_test": 30, "builtin_long": 5}
-    forward = DataConfig(cache_dir=str(tmp_path), **sizes)
-    backward = DataConfig(cache_dir=str(tmp_path), source_lang="de", target_lang="en", **sizes)
+    sizes = SyntheticConfig(train=5, valid=5, test=30, long=5)
+    forward = DataConfig(cache_dir=str(tmp_path), synthetic=sizes)
+    backward = DataConfig(cache_dir=str(tmp_path), source_lang="de", target_lang="en", synthetic=sizes)
     assert [pair[::-1] for pair in read_pairs(forward, "test")] == [*read_pairs(backward, "test")]
     paths = alignment_path(forward, "test"), alignment_path(backward, "test")
     assert paths[0] is not None
     assert paths[1] is not None
-    for line, other in zip(*(path.read_text().splitlines() for path in paths), strict=True):  # type: ignore[union-attr]
+    for line, reverse_line in zip(*(path.read_text().splitlines() for path in paths), strict=True):  # type: ignore[union-attr]
         links = {tuple(link.replace("p", "-").split("-")) for link in line.split()}
-        assert {tuple(link.replace("p", "-").split("-")[::-1]) for link in other.split()} == links
-        assert line.count("p") == other.count("p")
+        assert {tuple(link.replace("p", "-").split("-")[::-1]) for link in reverse_line.split()} == links
+        assert line.count("p") == reverse_line.count("p")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "txt"}, "data.format=txt: must be one of builtin, text"),
-        ({"kind": "text", "train": 3}, "data.train=3"),
-        ({"kind": "text", "valid": ["a", ""]}, "data.valid"),
+        ({"format": "txt"}, "data.format=txt: must be one of builtin, text"),
+        ({"format": "text", "train": 3}, "data.train=3"),
+        ({"format": "text", "valid": ["a", ""]}, "data.valid"),
         ({"source_lang": "de"}, "data.target_lang=de"),
         ({"source_lang": "fr"}, "the built-in pair is en and de"),
-        ({"kind": "hub"}, "data.hf_dataset: not given"),
-        ({"builtin_pairs": 0}, "data.synthetic.train=0"),
-        ({"builtin_seed": -1}, "data.synthetic.seed=-1"),
+        ({"format": "hub"}, "data.hf_dataset: not given"),
+        ({"synthetic": SyntheticConfig(train=0)}, "data.synthetic.train=0"),
+        ({"synthetic": SyntheticConfig(seed=-1)}, "data.synthetic.seed=-1"),
         ({"columns": [1]}, "data.columns=[1]"),
         ({"max_length": 0}, "data.max_length=0"),
-        ({"max_ratio": 0.5}, "data.max_length_ratio=0.5"),
-        ({"cache": ""}, "data.cache_dir"),
+        ({"max_length_ratio": 0.5}, "data.max_length_ratio=0.5"),
+        ({"cache_dir": ""}, "data.cache_dir"),
         ({"column": ""}, "data.column"),
     ],
 )
@@ -261,7 +262,7 @@ def test_validate(options: dict[str, object], message: str) -> None:
 
 
 @pytest.mark.skipif(not NEWS.is_dir(), reason="needs the WMT news sets")
-def test_newstest2009_keeps_step() -> None:
+def test_newstest2009_stays_parallel() -> None:
     pairs = list(read_pairs(text(test=str(NEWS / "newstest2009")), "test"))
     assert len(pairs) == 2525
     assert sum("\u0085" in pair.target for pair in pairs) > 0

@@ -1,4 +1,4 @@
-"""Word alignments reach the subwords that they are about, whatever is dropped, joined, cut or drawn on the way."""
+"""Word alignments reach the subwords of their words, with dropped pairs, joined corpora and any segmentation."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -30,6 +30,7 @@ from nmt.data import (
 )
 from nmt.data.corpus import AlignmentColumn
 from nmt.data.subword_alignments import project_to_subwords
+from nmt.data.synthetic.dataset import SyntheticConfig
 
 KINDS = ["unigram", "bpe", "word", "char"]
 WORDS = ["a", "house", "houses", "tree", "trees", "sleeps", "sleeping", "under", "underneath", "schoolbook", "ümläut,"]
@@ -47,8 +48,8 @@ NASTY = [
 ]
 
 
-class Pieces:
-    """A model of given surfaces."""
+class SurfaceModel:
+    """A tokenizer model with the given surfaces."""
 
     marks_start = True
 
@@ -64,14 +65,14 @@ class Pieces:
 
 
 def random_pairs(num: int, seed: int = 0) -> list[tuple[str, str, set[Link]]]:
-    """Sentences of a few words and any links between them."""
+    """Sample sentences of a few words with random links between them."""
     rng = random.Random(seed)
-    found = []
+    pairs = []
     for _ in range(num):
         source, target = ([rng.choice(WORDS) for _ in range(rng.randint(1, 7))] for _ in range(2))
         links = [link for link in product(range(len(source)), range(len(target))) if rng.random() < 0.3]
-        found.append((" ".join(source), " ".join(target), set(links)))
-    return found
+        pairs.append((" ".join(source), " ".join(target), set(links)))
+    return pairs
 
 
 def pharaoh(links: set[Link]) -> str:
@@ -79,14 +80,18 @@ def pharaoh(links: set[Link]) -> str:
 
 
 def written(folder: Path, pairs: Sequence[tuple[str, str, object]], name: str = "a", **options: object) -> DataConfig:
-    """The pairs as files and a configuration that reads them; links are written as they are, or as Pharaoh lines."""
+    """Write the pairs to files and return a configuration that reads them; links are Pharaoh lines or sets."""
     folder.mkdir(exist_ok=True)
     lines = [(s, t, pharaoh(links) if isinstance(links, set) else str(links)) for s, t, links in pairs]
     for number, suffix in enumerate(("en", "de", "links")):
         (folder / f"{name}.{suffix}").write_text("".join(f"{line[number]}\n" for line in lines), encoding="utf-8")
-    places = {"train": str(folder / name), "alignment": str(folder / f"{name}.links"), "cache": str(folder / "cache")}
+    places = {
+        "train": str(folder / name),
+        "train_alignments": str(folder / f"{name}.links"),
+        "cache_dir": str(folder / "cache"),
+    }
     tokenizer = TokenizerConfig(type="word", vocab_size=100)
-    config = DataConfig(**{"kind": "text", "tokenizer": tokenizer, **places, **options})
+    config = DataConfig(**{"format": "text", "tokenizer": tokenizer, **places, **options})
     config.validate()
     return config
 
@@ -103,7 +108,7 @@ def stored(corpus: EncodedCorpus) -> list[set[Link]]:
 
 
 def words_by_byte(surfaces: Sequence[bytes | None], ids: Sequence[int]) -> list[int]:
-    """What the word of a token is, by going through the text byte by byte."""
+    """Find the word of each token by going through the text byte by byte."""
     result = [-1] * len(ids)
     word, inside = -1, False
     waiting: list[int] = []
@@ -130,18 +135,18 @@ def words_by_byte(surfaces: Sequence[bytes | None], ids: Sequence[int]) -> list[
 def by_definition(
     source_words: Sequence[int], target_words: Sequence[int], links: set[Link]
 ) -> Iterator[tuple[int, int, float]]:
-    """(target, source, weight) of one sentence: uniform over the source subwords of all linked words."""
+    """Yield (target, source, weight) of one sentence: uniform over the source subwords of all linked words."""
     for t, word in enumerate(target_words):
-        near = [s for s, other in enumerate(source_words) if word >= 0 and other >= 0 and (other, word) in links]
-        yield from ((t, s, round(1 / len(near), 5)) for s in near)
+        linked = [s for s, source in enumerate(source_words) if word >= 0 and source >= 0 and (source, word) in links]
+        yield from ((t, s, round(1 / len(linked), 5)) for s in linked)
 
 
 def entries(batch: Batch, row: int) -> list[tuple[int, int, float]]:
-    """The links of one row, sorted, weights to five digits."""
+    """Return the links of one row, sorted, with weights to five digits."""
     assert batch.links is not None
-    here = batch.links.indices[0] == row
-    _, target, source = batch.links.indices[:, here].tolist()
-    weights = [round(weight, 5) for weight in batch.links.weights[here].tolist()]
+    in_row = batch.links.indices[0] == row
+    _, target, source = batch.links.indices[:, in_row].tolist()
+    weights = [round(weight, 5) for weight in batch.links.weights[in_row].tolist()]
     return sorted(zip(target, source, weights, strict=True))
 
 
@@ -161,22 +166,22 @@ def test_words_of_a_batch_are_those_of_its_text_byte_by_byte(kind: str, tmp_path
     assert [tokenizer.source_word_ids(ids) for ids in rows] == expected
 
 
-def test_words_of_pieces_with_spaces_anywhere() -> None:
-    """Such as a subword model may have that does not split at spaces."""
-    pieces = Pieces("a", " a", "a ", " ", "  ", "a b", " a b ", "b  c d", "\n", "ab")
-    tokenizer = Tokenizer("word", pieces, pieces)
+def test_words_of_subwords_with_spaces_anywhere() -> None:
+    """A subword model that does not split at spaces may have such subwords."""
+    model = SurfaceModel("a", " a", "a ", " ", "  ", "a b", " a b ", "b  c d", "\n", "ab")
+    tokenizer = Tokenizer("word", model, model)
     rng = random.Random(0)
     for _ in range(500):
-        rows = [[rng.randrange(pieces.size) for _ in range(rng.randint(0, 9))] for _ in range(4)]
+        rows = [[rng.randrange(model.size) for _ in range(rng.randint(0, 9))] for _ in range(4)]
         flat = np.array([index for ids in rows for index in ids], np.int64)
         starts = np.array([position == 0 for ids in rows for position in range(len(ids))], np.bool_)
-        expected = [word for ids in rows for word in words_by_byte(pieces.surfaces, ids)]
+        expected = [word for ids in rows for word in words_by_byte(model.surfaces, ids)]
         assert tokenizer.source_word_ids_map(flat, starts).tolist() == expected
 
 
-def test_projection_worked_by_hand() -> None:
-    source = Pieces(" un", "fold", "able", " map", " s")  # ids 4 to 8
-    target = Pieces(" Falt", "karte", " un", " s")
+def test_projection_agrees_with_a_manual_example() -> None:
+    source = SurfaceModel(" un", "fold", "able", " map", " s")  # ids 4 to 8
+    target = SurfaceModel(" Falt", "karte", " un", " s")
     tokenizer = Tokenizer("word", source, target)
     #                    0    1     2     3     4     5              0      1      2    3     4
     #                    un   fold  able  map   s     </s>           Falt   karte  un   s     </s>
@@ -186,13 +191,13 @@ def test_projection_worked_by_hand() -> None:
     links = [[(1, 0)], [(0, 0), (1, 0), (0, 1)], [(0, 0), (1, 1)]]
     pairs = np.array([link for row in links for link in row], np.uint16)
     words = AlignmentColumn(pairs, np.array([0, 1, 4, 6]))
-    found = project_to_subwords(words, np.array([1, 2]), source_ids, labels, tokenizer)
-    batch = Batch(*([torch.empty(0)] * 5), 0, np.array([1, 2]), found)
+    targets = project_to_subwords(words, np.array([1, 2]), source_ids, labels, tokenizer)
+    batch = Batch(*([torch.empty(0)] * 5), 0, np.array([1, 2]), targets)
     # "Faltkarte" has "unfoldable" and "map", four subwords; "un" has "unfoldable"; "s" and </s> have none
     quarter = [(t, s, 0.25) for t in (0, 1) for s in (0, 1, 2, 3)]
     assert entries(batch, 0) == [*quarter, *((2, s, 0.33333) for s in (0, 1, 2))]
     assert entries(batch, 1) == [(0, 0, 1.0), (1, 1, 0.5), (1, 2, 0.5)]
-    assert found.weights.dtype == torch.float32
+    assert targets.weights.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -209,9 +214,9 @@ def test_batches_hold_what_each_sentence_has_alone(kind: str, sampling: float, j
     kept = [pair for number, pair in enumerate(pairs) if number not in set(corpus.dropped_rows.tolist())]
     assert stored(corpus) == [links for _, _, links in kept]
     assert len(kept) == len(corpus) == 150 - sum(corpus.dropped.values())
-    usual = tokenizer.encode_source([source for source, _, _ in kept])
+    deterministic = tokenizer.encode_source([source for source, _, _ in kept])
     seen = set()
-    drawn = 0
+    num_sampled = 0
     for epoch in range(2):
         for batch in BatchLoader(corpus, tokenizer, 400, 1).epoch(epoch):
             for row, number in enumerate(batch.indices.tolist()):
@@ -223,9 +228,9 @@ def test_batches_hold_what_each_sentence_has_alone(kind: str, sampling: float, j
                 expected = sorted(by_definition(*words, kept[number][2]))
                 assert entries(batch, row) == expected
                 seen.add(number)
-                drawn += source[: source.index(EOS)] != usual[number]
+                num_sampled += source[: source.index(EOS)] != deterministic[number]
     assert len(seen) == len(corpus)
-    assert (drawn > 20) == (sampling > 0)
+    assert (num_sampled > 20) == (sampling > 0)
 
 
 def test_a_corpus_without_links_makes_batches_without(tmp_path: Path) -> None:
@@ -265,26 +270,30 @@ def test_gold_beside_the_text_is_read_where_no_file_is_named(tmp_path: Path) -> 
     config = replace(written(tmp_path, [("a b", "x y", {(0, 1)})]), train_alignments=None)
     tokenizer = train_or_load_tokenizer(config)
     corpus = load_corpus(config, "train", tokenizer)
-    with pytest.raises(FileNotFoundError, match=r"a\.gold: no such file; .* data\.alignment=FILE names them"):
+    with pytest.raises(FileNotFoundError, match=r"a\.gold: no such file; .* data\.train_alignments=FILE names them"):
         attach_alignments(config, corpus, tokenizer)
     (tmp_path / "a.links").rename(tmp_path / "a.gold")
     assert stored(attach_alignments(config, corpus, tokenizer)) == [{(0, 1)}]
 
 
-def test_the_built_in_pair_brings_its_links(tmp_path: Path) -> None:
-    sizes = {"builtin_pairs": 60, "builtin_valid": 2, "builtin_test": 2, "builtin_long": 1}
+def test_the_synthetic_pair_has_links(tmp_path: Path) -> None:
+    sizes = SyntheticConfig(train=60, valid=2, test=2, long=1)
     for languages in (("en", "de"), ("de", "en")):
         options = TokenizerConfig(type="word", vocab_size=1000)
         config = DataConfig(
-            **sizes, source_lang=languages[0], target_lang=languages[1], cache_dir=str(tmp_path), tokenizer=options
+            synthetic=sizes,
+            source_lang=languages[0],
+            target_lang=languages[1],
+            cache_dir=str(tmp_path),
+            tokenizer=options,
         )
         corpus, _ = read(config)
-        found = stored(corpus)
-        numbers = zip(found, np.diff(corpus.target.offsets).tolist(), strict=True)
+        backward = stored(corpus)
+        numbers = zip(backward, np.diff(corpus.target.offsets).tolist(), strict=True)
         if languages[0] == "en":  # every German word has a link
             assert all({j for _, j in links} == set(range(num)) for links, num in numbers)
-            forward = found
-    assert sum({(j, i) for i, j in links} <= back for links, back in zip(forward, found, strict=True)) > 40
+            forward = backward
+    assert sum({(j, i) for i, j in links} <= back for links, back in zip(forward, backward, strict=True)) > 40
 
 
 @pytest.mark.parametrize(
@@ -300,7 +309,7 @@ def test_the_built_in_pair_brings_its_links(tmp_path: Path) -> None:
         (["99999999999999999999-0", "", ""], r"line 1: '99999999999999999999-0' is not a link"),
     ],
 )
-def test_what_does_not_fit_is_named_with_its_line(lines: list[str], message: str, tmp_path: Path) -> None:
+def test_errors_name_the_line(lines: list[str], message: str, tmp_path: Path) -> None:
     config = written(tmp_path, [("a b", "x y", set())] * 3)
     (tmp_path / "a.links").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     tokenizer = train_or_load_tokenizer(config)
@@ -310,8 +319,8 @@ def test_what_does_not_fit_is_named_with_its_line(lines: list[str], message: str
     assert not list((tmp_path / "cache").glob("*links*"))
 
 
-def test_words_that_normalisation_changes_lose_their_links(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """NFKC makes a space of U+00A0: the text that attention is read from has one word more than the links count."""
+def test_words_that_normalization_changes_lose_their_links(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """NFKC turns U+00A0 into a space: the encoded text has one word more than the text of the links."""
     pairs = [("a\u00a0house sleeps", "x y", {(1, 0)}), ("a house", "x y", {(1, 1)}), ("tree", "x", set())] * 20
     options = TokenizerConfig(type="bpe", vocab_size=290, normalization="nfkc")
     config = written(tmp_path, pairs, tokenizer=options)
@@ -325,20 +334,20 @@ def test_links_come_from_the_cache_until_the_file_changes(tmp_path: Path) -> Non
     pairs = random_pairs(30)
     config = written(tmp_path, pairs)
     first, tokenizer = read(config)
-    made = next((tmp_path / "cache").glob("links-*"))
-    before = made.stat().st_mtime_ns
+    folder = next((tmp_path / "cache").glob("links-*"))
+    before = folder.stat().st_mtime_ns
     again = attach_alignments(config, load_corpus(config, "train", tokenizer), tokenizer)
-    assert made.stat().st_mtime_ns == before
+    assert folder.stat().st_mtime_ns == before
     assert stored(again) == stored(first)
     assert again.digest == first.digest != load_corpus(config, "train", tokenizer).digest
     written(tmp_path, [(source, target, set()) for source, target, _ in pairs])
-    other = attach_alignments(config, load_corpus(config, "train", tokenizer), tokenizer)
-    assert not any(stored(other))
-    assert other.digest != first.digest
+    changed = attach_alignments(config, load_corpus(config, "train", tokenizer), tokenizer)
+    assert not any(stored(changed))
+    assert changed.digest != first.digest
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 50])
-def test_the_parts_of_a_batch_are_the_batch(size: int, tmp_path: Path) -> None:
+def test_the_shards_of_a_batch_make_up_the_batch(size: int, tmp_path: Path) -> None:
     corpus, tokenizer = read(written(tmp_path, random_pairs(40)))
     for batch in BatchLoader(corpus, tokenizer, 120, 1).epoch(0):
         parts = [select_rows(batch, slice(rank, None, size)) for rank in range(size)]

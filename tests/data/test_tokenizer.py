@@ -1,4 +1,4 @@
-"""Text survives tokenizing, whatever is in it."""
+"""Encoding and decoding restores the text, whatever is in it."""
 
 import random
 from itertools import chain
@@ -72,7 +72,7 @@ def pairs(num: int = 300) -> list[SentencePair]:
 
 @pytest.fixture(scope="module")
 def tokenizers() -> dict[str, Tokenizer]:
-    return {kind: train(kind=kind) for kind in KINDS}
+    return {kind: train(type=kind) for kind in KINDS}
 
 
 def train(data: list[SentencePair] | None = None, **options: object) -> Tokenizer:
@@ -123,7 +123,7 @@ def test_decoding_agrees_with_the_library(tokenizers: dict[str, Tokenizer], kind
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_words_are_those_of_the_decoded_text(tokenizers: dict[str, Tokenizer], kind: str) -> None:
-    """The pieces of word k, decoded on their own, give the k-th run of characters other than spaces."""
+    """The subwords of word k, decoded on their own, give the k-th run of characters other than spaces."""
     tokenizer = tokenizers[kind]
     # The character vocabulary knows no others, and an unknown word is one word but many unknown characters.
     texts = NASTY if kind in ("unigram", "bpe") else []
@@ -133,13 +133,13 @@ def test_words_are_those_of_the_decoded_text(tokenizers: dict[str, Tokenizer], k
         assert tokenizer.source_word_ids([BOS, *ids, EOS, PAD])[-2:] == [-1, -1]
         words = [word for word in tokenizer.decode_source(ids).split(" ") if word]
         for number, word in enumerate(words):
-            own = [index for index, owner in zip(ids, indices, strict=True) if owner == number]
-            assert tokenizer.decode_source(own).strip(" ") == word
+            word_ids = [index for index, owner in zip(ids, indices, strict=True) if owner == number]
+            assert tokenizer.decode_source(word_ids).strip(" ") == word
         assert max(indices, default=-1) == len(words) - 1
 
 
 def test_words_of_any_output_match_its_text(tokenizers: dict[str, Tokenizer]) -> None:
-    """Also for ids that no text gives: broken characters, line breaks in byte pieces."""
+    """Also for ids that no text is encoded to: broken characters, line breaks spelled in bytes."""
     rng = random.Random(2)
     for kind in KINDS:
         tokenizer = tokenizers[kind]
@@ -153,13 +153,13 @@ def test_words_of_any_output_match_its_text(tokenizers: dict[str, Tokenizer]) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pieces_can_be_printed(tokenizers: dict[str, Tokenizer], kind: str) -> None:
+def test_subwords_are_printable(tokenizers: dict[str, Tokenizer], kind: str) -> None:
     tokenizer = tokenizers[kind]
-    pieces = tokenizer.target_subwords(range(tokenizer.target_size))
-    assert pieces[:4] == ["<pad>", "<unk>", "<s>", "</s>"]
-    assert len(set(pieces)) == len(pieces)
-    assert all(piece.isprintable() and " " not in piece for piece in pieces)
-    assert train([SentencePair("a\tb\0", "c")], kind="char").source_subwords(range(4, 9)) == [
+    subwords = tokenizer.target_subwords(range(tokenizer.target_size))
+    assert subwords[:4] == ["<pad>", "<unk>", "<s>", "</s>"]
+    assert len(set(subwords)) == len(subwords)
+    assert all(subword.isprintable() and " " not in subword for subword in subwords)
+    assert train([SentencePair("a\tb\0", "c")], type="char").source_subwords(range(4, 9)) == [
         "\\x00",
         "\\t",
         "a",
@@ -171,30 +171,30 @@ def test_pieces_can_be_printed(tokenizers: dict[str, Tokenizer], kind: str) -> N
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("joint", [True, False])
 def test_state_round_trip(kind: str, joint: bool) -> None:
-    tokenizer = train(kind=kind, joint=joint, vocab_size=330)
+    tokenizer = train(type=kind, joint=joint, vocab_size=330)
     again = Tokenizer.from_state_dict(tokenizer.state_dict())
     assert again.digest == tokenizer.digest
     assert again.joint == joint == (tokenizer.source is tokenizer.target)
     texts = [*NASTY, *WORDS]
     assert again.encode_source(texts) == tokenizer.encode_source(texts)
     assert again.encode_target(texts) == tokenizer.encode_target(texts)
-    assert train(kind=kind, joint=joint, vocab_size=330).digest == tokenizer.digest  # training is deterministic
+    assert train(type=kind, joint=joint, vocab_size=330).digest == tokenizer.digest  # training is deterministic
 
 
-def test_separate_models_know_their_own_side() -> None:
+def test_separate_models_are_trained_on_one_side() -> None:
     data = [SentencePair("aaa aba", "xxx xyx")] * 20
-    tokenizer = train(data, kind="char", joint=False)
+    tokenizer = train(data, type="char", joint=False)
     assert UNK not in tokenizer.encode_source(["ab a"])[0]
     assert UNK not in tokenizer.encode_target(["xy x"])[0]
     assert UNK in tokenizer.encode_target(["ab a"])[0]
-    assert train(data, kind="char").encode_source(["ab xy"]) == train(data, kind="char").encode_target(["ab xy"])
+    assert train(data, type="char").encode_source(["ab xy"]) == train(data, type="char").encode_target(["ab xy"])
 
 
 def test_state_survives_a_checkpoint(tmp_path: Path) -> None:
     import torch
 
     for kind in ("bpe", "word"):
-        tokenizer = train(kind=kind)
+        tokenizer = train(type=kind)
         torch.save(tokenizer.state_dict(), tmp_path / "state.pt")
         state = torch.load(tmp_path / "state.pt", weights_only=True)
         assert Tokenizer.from_state_dict(state).digest == tokenizer.digest
@@ -203,37 +203,37 @@ def test_state_survives_a_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [{"version": 0}, {"kind": "syllable"}, {"source": {}}, {"source": {"model": b"x"}}])
 def test_foreign_state(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"state|format version|damaged"):
-        Tokenizer.from_state_dict({**train(kind="bpe").state_dict(), **change})
+        Tokenizer.from_state_dict({**train(type="bpe").state_dict(), **change})
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 @pytest.mark.parametrize("joint", [True, False])
 def test_vocabulary_size_out_of_reach(kind: str, joint: bool) -> None:
     with pytest.raises(ValueError, match=r"data\.tokenizer\.vocab_size=8000: .*at most (\d+)$") as info:
-        train(kind=kind, joint=joint, vocab_size=8000)
+        train(type=kind, joint=joint, vocab_size=8000)
     assert "\n" not in str(info.value)
     assert ("source side" in str(info.value)) == (not joint)
     largest = int(str(info.value).split()[-1])
     if joint:
-        assert train(kind=kind, vocab_size=largest).source_size == largest
+        assert train(type=kind, vocab_size=largest).source_size == largest
         with pytest.raises(ValueError, match="at most"):
-            train(kind=kind, vocab_size=largest + 1)
+            train(type=kind, vocab_size=largest + 1)
     with pytest.raises(ValueError, match=r"data\.tokenizer\.vocab_size=20: too small .* at least \d+") as info:
-        train(kind=kind, vocab_size=20)
+        train(type=kind, vocab_size=20)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_text(kind: str) -> None:
     for data in ([], [SentencePair("", "")]):
         with pytest.raises(ValueError, match="the training text is empty"):
-            train(data, kind=kind)
+            train(data, type=kind)
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 @pytest.mark.parametrize("line", ["漢\0x", "漢\tx", "漢▁x", "漢▅x", "漢 " * 10_000])
 def test_training_uses_every_line(kind: str, line: str) -> None:
-    """Also lines that the trainer would leave out in silence: reserved characters, great length."""
-    tokenizer = train([*pairs(), SentencePair(line, "x")], kind=kind, character_coverage=1.0)
+    """Also lines that the trainer would drop silently: reserved characters, great length."""
+    tokenizer = train([*pairs(), SentencePair(line, "x")], type=kind, character_coverage=1.0)
     assert "漢" in tokenizer.source_subwords(tokenizer.encode_source(["漢"])[0])[-1]
 
 
@@ -244,7 +244,7 @@ def test_character_coverage_and_byte_fallback() -> None:
     assert len(rare) > len(train(data, character_coverage=1.0).encode_source(["漢"])[0])
     plain = {"byte_fallback": False, "vocab_size": 120}
     assert UNK in train(data, **plain, character_coverage=0.999).encode_source(["漢"])[0]
-    assert UNK not in train(data, **plain).encode_source(["漢"])[0]  # all characters, unless told otherwise
+    assert UNK not in train(data, **plain).encode_source(["漢"])[0]  # all characters by default
     tokenizer = train(data, **plain)
     assert tokenizer.decode_source(tokenizer.encode_source(["dog 🙂▁"])[0]) == "dog <unk>"
 
@@ -256,10 +256,10 @@ def test_normalization() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_lower_case(kind: str) -> None:
-    """The same ids as of a text that is in lower case already, and a vocabulary that knows nothing else."""
+def test_lowercase(kind: str) -> None:
+    """The ids and the vocabulary are those of the lowercased text."""
     data = [SentencePair(f"The DOG {row % 7}", f"Der ÄRGER {row % 5}") for row in range(60)]
-    size = {"vocab_size": 278 if kind in ("unigram", "bpe") else 100, "kind": kind}
+    size = {"vocab_size": 278 if kind in ("unigram", "bpe") else 100, "type": kind}
     lower = train([SentencePair(source.lower(), target.lower()) for source, target in data], **size)
     tokenizer = train(data, lowercase=True, **size)
     assert tokenizer.source.state() == lower.source.state()
@@ -274,25 +274,25 @@ def test_lower_case(kind: str) -> None:
     assert again.encode_source(texts) == expected
     assert again.digest == tokenizer.digest
     if kind in ("unigram", "bpe"):
-        drawn = train(data, lowercase=True, sampling=0.3, **size).encode_source_sampled(["The DOG"], 1)
-        assert tokenizer.decode_source(drawn[0]) == "the dog"
+        sampled = train(data, lowercase=True, subword_regularization=0.3, **size).encode_source_sampled(["The DOG"], 1)
+        assert tokenizer.decode_source(sampled[0]) == "the dog"
 
 
 def test_sample_of_the_pairs() -> None:
     data = [SentencePair(f"w{row}", f"w{row}") for row in range(1000)]
-    tokenizer = train(data, kind="word", vocab_size=5000, max_pairs=100)
+    tokenizer = train(data, type="word", vocab_size=5000, max_training_pairs=100)
     known = [pair for pair in data if UNK not in tokenizer.encode_source([pair.source])[0]]
     assert len(known) == 100 == tokenizer.source_size - 4
     assert 300 < sum(int(pair.source[1:]) for pair in known) / 100 < 700  # from everywhere, not from the start
-    assert train(data, kind="word", vocab_size=5000, max_pairs=100).digest == tokenizer.digest
-    assert train(data, kind="word", vocab_size=5000, max_pairs=0).source_size == 1004
+    assert train(data, type="word", vocab_size=5000, max_training_pairs=100).digest == tokenizer.digest
+    assert train(data, type="word", vocab_size=5000, max_training_pairs=0).source_size == 1004
 
 
 def test_word_vocabulary() -> None:
-    tokenizer = train([SentencePair("b b a", "c c b")], kind="word", vocab_size=10)
+    tokenizer = train([SentencePair("b b a", "c c b")], type="word", vocab_size=10)
     assert tokenizer.source_subwords(range(4, 7)) == ["b", "c", "a"]
-    assert train([SentencePair("b b a", "c c b")], kind="word", vocab_size=8).source_size == 7
-    assert train([SentencePair("b b a", "c d e f")], kind="word", vocab_size=8).source_size == 8
+    assert train([SentencePair("b b a", "c c b")], type="word", vocab_size=8).source_size == 7
+    assert train([SentencePair("b b a", "c d e f")], type="word", vocab_size=8).source_size == 8
     ids = tokenizer.encode_source(["a  b zz c"])[0]
     assert ids == [6, 4, UNK, 5]
     assert tokenizer.decode_source(ids) == "a b <unk> c"
@@ -300,7 +300,7 @@ def test_word_vocabulary() -> None:
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_sampling(kind: str) -> None:
-    tokenizer = train(kind=kind, sampling=0.3)
+    tokenizer = train(type=kind, subword_regularization=0.3)
     texts = [*NASTY, *(pair.source for pair in pairs(60))]
     first = tokenizer.encode_source_sampled(texts, 7)
     tokenizer.encode_source_sampled(texts, 8)
@@ -312,10 +312,10 @@ def test_sampling(kind: str) -> None:
 
 
 def test_strength_of_sampling() -> None:
-    """More dropout cuts into more pieces; all of it leaves single characters."""
+    """More dropout gives more subwords; a probability of 1 leaves single characters."""
     lengths = []
     for sampling in (0.0, 0.1, 0.5, 1.0):
-        tokenizer = train(kind="bpe", sampling=sampling)
+        tokenizer = train(type="bpe", subword_regularization=sampling)
         lengths.append(sum(map(len, tokenizer.encode_source_sampled([pair.source for pair in pairs()], 1))))
     assert lengths == sorted(set(lengths))
     assert lengths[-1] == sum(len(pair.source) + 1 for pair in pairs())
@@ -324,14 +324,14 @@ def test_strength_of_sampling() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "spm"}, "data.tokenizer.type=spm: must be one of unigram, bpe, word, char"),
+        ({"type": "spm"}, "data.tokenizer.type=spm: must be one of unigram, bpe, word, char"),
         ({"vocab_size": -3}, "data.tokenizer.vocab_size=-3: must be at least 8"),
         ({"character_coverage": 2.0}, "data.tokenizer.character_coverage=2.0"),
         ({"normalization": "nfd"}, "data.tokenizer.normalization=nfd"),
-        ({"max_pairs": -1}, "data.tokenizer.max_training_pairs=-1"),
-        ({"sampling": 1.5}, "data.tokenizer.subword_regularization=1.5"),
-        ({"sampling": 0.1, "kind": "char"}, "data.tokenizer.subword_regularization=0.1: needs"),
-        ({"normalization": "nfkc", "kind": "word"}, "data.tokenizer.normalization=nfkc: needs"),
+        ({"max_training_pairs": -1}, "data.tokenizer.max_training_pairs=-1"),
+        ({"subword_regularization": 1.5}, "data.tokenizer.subword_regularization=1.5"),
+        ({"subword_regularization": 0.1, "type": "char"}, "data.tokenizer.subword_regularization=0.1: needs"),
+        ({"normalization": "nfkc", "type": "word"}, "data.tokenizer.normalization=nfkc: needs"),
     ],
 )
 def test_validate(options: dict[str, object], message: str) -> None:

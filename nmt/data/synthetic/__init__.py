@@ -1,9 +1,10 @@
-"""The built-in language pair: correct English and German with known word alignments, written by a synchronous grammar.
+"""The built-in synthetic language pair: correct English and German with known word alignments, from a synchronous
+grammar.
 
-`generate` draws sentences, `write` makes a corpus of them. The word tables are in `words`, their forms in
-`lexicon`; `speaker` decides what is said (`meaning`), and `syntax`, with `nouns` and `verbs`, words it in both
-languages. The German is a function of the English: a source sentence has one target sentence, so a perfect model
-reaches a perfect score.
+`generate` yields sentence pairs, `write` writes corpora of them. `words/` holds the words, `morphology` their inflected
+forms; `sentence_sampler`, with `clause_sampler` and `phrase_sampler`, samples the content of a sentence (`semantics`),
+and `realization`, with `noun_phrases` and `verb_phrases`, expresses it in both languages. The German is a function of
+the English: a source sentence has one target sentence, so a perfect model reaches a perfect score.
 
 Alignment convention. Words are runs of non-space characters; punctuation belongs to the word it touches. Every target
 word has a link. Sure links:
@@ -12,7 +13,7 @@ word has a link. Sure links:
     the "zu" inside "anzurufen" adds "to";
   * a contraction to preposition and article ("zum" to "to the"), a compound to both nouns ("Apfelbaum" to "apple
     tree");
-  * "kein" to "no", or to "not" and the article it takes up; "kann" and "nicht" both to "cannot"; "nicht" to "not".
+  * "kein" to "no", or to "not" and the article it absorbs; "kann" and "nicht" both to "cannot"; "nicht" to "not".
 Possible links, for words that only one of the languages needs:
   * the finite verb to the "do" that supports it;
   * an infinitive to the "to" of "wants to", "had to", "was able to", "is allowed to";
@@ -35,12 +36,12 @@ from nmt.runtime.files import atomic_write
 __all__ = ["SyntheticPair", "digest", "generate", "write"]
 
 _LONG: Final = 16  # from this minimum on, clauses are joined until the sentence is long enough
-_SHOWN: Final = 8  # sentences at the head of valid and test in which a word and its counterpart lie far apart
+_NUM_NON_MONOTONE: Final = 8  # non-monotone examples at the head of valid and test
 _MAX_REPEATS: Final = 200_000
 
 
 def generate(num: int, *, seed: int, min_words: int = 3, max_words: int = 30) -> Iterator[SyntheticPair]:
-    """Yield `num` sentences whose two sides both have `min_words` to `max_words` words; sources may repeat.
+    """Yield `num` sentence pairs whose two sides both have `min_words` to `max_words` words; sources may repeat.
 
     The sentences are a function of the arguments alone. The shortest sentence has 3 words; a `min_words` of 16 or
     more is reached by joining main clauses.
@@ -53,7 +54,7 @@ def generate(num: int, *, seed: int, min_words: int = 3, max_words: int = 30) ->
             f"min_words={min_words}, max_words={max_words}: no sentence has such a length; "
             "max_words must be at least 3 and not below min_words"
         )
-    return islice(_endless(Random(f"generate/{seed}"), min_words, max_words), num)
+    return islice(_sample_pairs(Random(f"generate/{seed}"), min_words, max_words), num)
 
 
 def write(directory: Path, *, seed: int, num_train: int, num_valid: int, num_test: int, num_long: int) -> None:
@@ -65,7 +66,7 @@ def write(directory: Path, *, seed: int, num_train: int, num_valid: int, num_tes
     their names when complete.
 
     Raises:
-        ValueError: a count is negative, or larger than the number of sentences the grammar can be expected to find.
+        ValueError: a count is negative, or larger than the number of distinct sentences that sampling can reach.
     """
     counts = {"test_long": num_long, "test": num_test, "valid": num_valid, "train": num_train}
     for name, num in counts.items():
@@ -76,60 +77,63 @@ def write(directory: Path, *, seed: int, num_train: int, num_valid: int, num_tes
     seen: set[int] = set()  # hashes, not sentences: a large training corpus must fit in memory
     for name, num in counts.items():
         min_words, max_words = (31, 70) if name == "test_long" else (3, 30)
-        stream = _endless(Random(f"{name}/{seed}"), min_words, max_words)
-        num_shown = _SHOWN if name in ("valid", "test") else 0
-        _write_corpus(directory, name, _distinct(stream, num, seen, num_shown=num_shown))
+        pairs = _sample_pairs(Random(f"{name}/{seed}"), min_words, max_words)
+        num_non_monotone = _NUM_NON_MONOTONE if name in ("valid", "test") else 0
+        _write_corpus(directory / name, _distinct(pairs, num, seen, num_non_monotone))
 
 
 def digest() -> str:
-    """A hash of the grammar's own source: it changes whenever `write` might write something else."""
+    """Return a hash of the grammar's code and words, which changes whenever the output of `write` might."""
     code = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    directory = Path(__file__).parent
+    for path in sorted([*directory.glob("*.py"), *directory.glob("words/*.txt")]):
         code.update(path.read_bytes())
     return code.hexdigest()
 
 
-def _distinct(stream: Iterator[SyntheticPair], num: int, seen: set[int], *, num_shown: int) -> Iterator[SyntheticPair]:
-    found = repeats = 0
-    while found < num:
-        sentence = next(stream)
-        if found < num_shown and not _is_showy(sentence):
+def _distinct(
+    pairs: Iterator[SyntheticPair], num: int, seen: set[int], num_non_monotone: int
+) -> Iterator[SyntheticPair]:
+    """Yield `num` pairs whose sources are not in `seen`; the first `num_non_monotone` are non-monotone examples."""
+    num_pairs = num_repeats = 0
+    while num_pairs < num:
+        pair = next(pairs)
+        if num_pairs < num_non_monotone and not _is_non_monotone(pair):
             continue
-        key = int.from_bytes(hashlib.blake2b(sentence.source.encode(), digest_size=8).digest(), "big")
+        key = int.from_bytes(hashlib.blake2b(pair.source.encode(), digest_size=8).digest(), "big")
         if key in seen:
-            repeats += 1
-            if repeats > _MAX_REPEATS + 10 * num:
-                raise ValueError(f"the built-in grammar found only {found} of {num} new sentences; ask for fewer pairs")
+            num_repeats += 1
+            if num_repeats > _MAX_REPEATS + 10 * num:
+                raise ValueError(
+                    f"the built-in grammar found only {num_pairs} of {num} new sentences; ask for fewer pairs"
+                )
             continue
         seen.add(key)
-        found += 1
-        yield sentence
+        num_pairs += 1
+        yield pair
 
 
-def _is_showy(sentence: SyntheticPair) -> bool:
-    return sentence.source.count(" ") < 15 and max(abs(i - j) for i, j in sentence.sure) >= 5
+def _is_non_monotone(pair: SyntheticPair) -> bool:
+    """Return whether a word and its counterpart lie far apart in a sentence that is not long."""
+    return pair.source.count(" ") < 15 and max(abs(i - j) for i, j in pair.sure) >= 5
 
 
-def _write_corpus(directory: Path, name: str, sentences: Iterator[SyntheticPair]) -> None:
+def _write_corpus(prefix: Path, pairs: Iterator[SyntheticPair]) -> None:
     with ExitStack() as stack:
-        paths = [stack.enter_context(atomic_write(directory / f"{name}.{suffix}")) for suffix in ("en", "de", "gold")]
-        source_file, target_file, gold_file = (
-            stack.enter_context(path.open("w", encoding="utf-8", newline="\n")) for path in paths
-        )
-        for sentence in sentences:
-            source_file.write(sentence.source + "\n")
-            target_file.write(sentence.target + "\n")
-            gold_file.write(gold_line(sentence.sure, sentence.possible) + "\n")
+        paths = [stack.enter_context(atomic_write(Path(f"{prefix}.{suffix}"))) for suffix in ("en", "de", "gold")]
+        files = [stack.enter_context(path.open("w", encoding="utf-8", newline="\n")) for path in paths]
+        for pair in pairs:
+            for file, line in zip(files, (pair.source, pair.target, gold_line(pair.sure, pair.possible)), strict=True):
+                file.write(line + "\n")
 
 
-def _endless(random: Random, min_words: int, max_words: int) -> Iterator[SyntheticPair]:
-    speaker = SentenceSampler(random.random)
+def _sample_pairs(random: Random, min_words: int, max_words: int) -> Iterator[SyntheticPair]:
+    sampler = SentenceSampler(random.random)
     while True:
         if min_words >= _LONG:
-            goal = min_words + int(random.random() * (max_words - min_words + 1))
-            sentence = speaker.long_sentence(goal)
+            pair = sampler.long_sentence(min_words + int(random.random() * (max_words - min_words + 1)))
         else:
-            sentence = speaker.sentence()
-        lengths = sentence.source.count(" ") + 1, sentence.target.count(" ") + 1
+            pair = sampler.sentence()
+        lengths = pair.source.count(" ") + 1, pair.target.count(" ") + 1
         if min_words <= min(lengths) and max(lengths) <= max_words:
-            yield sentence
+            yield pair

@@ -1,4 +1,4 @@
-"""The built-in language pair as files in the cache."""
+"""The synthetic language pair as files in the cache."""
 
 import dataclasses
 import hashlib
@@ -40,11 +40,11 @@ class SyntheticConfig:
 
 
 def dataset_directory(cache: Path, config: SyntheticConfig, *, reverse: bool) -> Path:
-    """Return the folder with train, valid, test and test_long as PREFIX.en, PREFIX.de and PREFIX.gold; write it if it
-    does not exist.
+    """Return the directory with train, valid, test and test_long as PREFIX.en, PREFIX.de and PREFIX.gold; write it if
+    it does not exist.
 
     Args:
-        cache: the folder it is in.
+        cache: its parent directory.
         config: number of pairs in each of SETS, and the seed.
         reverse: whether German is the source of the links.
     """
@@ -54,27 +54,24 @@ def dataset_directory(cache: Path, config: SyntheticConfig, *, reverse: bool) ->
     key.update(synthetic.digest().encode())
 
     def build(folder: Path) -> None:
-        synthetic.write(
-            folder,
-            seed=config.seed,
-            num_train=config.train,
-            num_valid=config.valid,
-            num_test=config.test,
-            num_long=config.long,
-        )
-        if reverse:
-            for path in folder.glob("*.gold"):
-                write_gold(
-                    path, [GoldAlignment(_turned(gold.sure), _turned(gold.possible)) for gold in read_gold(path)]
-                )
+        counts = {
+            "num_train": config.train,
+            "num_valid": config.valid,
+            "num_test": config.test,
+            "num_long": config.long,
+        }
+        synthetic.write(folder, seed=config.seed, **counts)
+        for path in folder.glob("*.gold") if reverse else ():
+            gold = [GoldAlignment(_reverse(links.sure), _reverse(links.possible)) for links in read_gold(path)]
+            write_gold(path, gold)
 
-    return cached_directory(cache / f"builtin-{key.hexdigest()[:16]}", _complete, build)
+    return cached_directory(cache / f"builtin-{key.hexdigest()[:16]}", _is_complete, build)
 
 
-def _complete(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     files = [folder / f"{name}.{suffix}" for name in SETS for suffix in (*LANGUAGES, "gold")]
     return all(path.is_file() and path.stat().st_size > 0 for path in files)
 
 
-def _turned(links: frozenset[Link]) -> frozenset[Link]:
+def _reverse(links: frozenset[Link]) -> frozenset[Link]:
     return frozenset((target, source) for source, target in links)

@@ -1,40 +1,39 @@
-"""The words of the built-in English-German pair, with every inflected form.
+"""The words of the synthetic language pair, with every inflected form.
 
-The tables in `words` are written as compact rows and compiled once, at import. A row gives the principal parts; the
-regular forms follow by rule: an English plural or past tense, the weak German conjugation, the dative plural in "-n",
+The tables in `words/` are compact rows, compiled once, at import. A row gives the principal parts; the regular
+forms follow by rule: an English plural or past tense, the weak German conjugation, the dative plural in "-n",
 the oblique cases of the weak masculine nouns ("der Junge, den Jungen"). Every English word has one German counterpart
 in its construction, so the German side is a function of the English one.
 """
 
+from pathlib import Path
 from typing import Final, NamedTuple
-
-from nmt.data.synthetic import word_lists
 
 NOMINATIVE, ACCUSATIVE, DATIVE, GENITIVE = range(4)
 MASCULINE, FEMININE, NEUTER, PLURAL = range(4)
-FIRST, THIRD, MANY = range(3)  # agreement of the verb: "I", one third person, more than one
+FIRST, THIRD, MANY = range(3)  # agreement of the verb: first or third person singular, plural
 WEAK, MIXED, STRONG = range(3)  # adjective endings after "der", after "ein", and without a determiner
 
 
 class Noun(NamedTuple):
-    """`english` holds the words of the singular and of the plural, `german[plural][case]` the German form.
+    """A noun: `english` holds the words of the singular and of the plural, `german[plural][case]` the German form.
 
-    `at` and `to` name the English prepositions of place and of direction, empty for what is not a place; `countable`
-    is false for what has no plural.
+    `location_preposition` and `goal_preposition` are English, and empty for nouns that are no places; `countable` is
+    false for nouns without a plural. `adjectives` are the ones that go with the noun.
     """
 
     english: tuple[tuple[str, ...], tuple[str, ...]]
     german: tuple[tuple[str, ...], tuple[str, ...]]
     gender: int
     kinds: str
-    at: str
-    to: str
+    location_preposition: str
+    goal_preposition: str
     countable: bool
     adjectives: tuple[str, ...]
 
 
 class Adjective(NamedTuple):
-    """`german` is the predicative form, `inflected[endings][gender][case]` the attributive ones."""
+    """An adjective: `german` is the predicative form, `inflected[endings][gender][case]` the attributive ones."""
 
     german: str
     inflected: tuple[tuple[tuple[str, ...], ...], ...]
@@ -62,7 +61,7 @@ class Verb(NamedTuple):
 
 
 class Determiner(NamedTuple):
-    """`german[gender][case]`; `endings` is the adjective class that follows; `definite` decides the word order."""
+    """A determiner: `german[gender][case]`; the adjective `endings` after it; `definite` determines the word order."""
 
     english: tuple[str, str]
     german: tuple[tuple[str, ...], ...]
@@ -101,13 +100,15 @@ def _plural(word: str) -> str:
     return word + "s"
 
 
-def _rows(table: str) -> list[list[str]]:
-    return [[field.strip() for field in line.split(" : ")] for line in table.strip().split("\n")]
+def _read_table(name: str, separator: str = " : ") -> list[list[str]]:
+    """Return the fields of each row of a word table; lines that begin with "#" are comments."""
+    lines = (Path(__file__).parent / "words" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return [[field.strip() for field in line.split(separator)] for line in lines if not line.startswith("#")]
 
 
 def _adjectives() -> dict[str, Adjective]:
     compiled = {}
-    for english, german, kinds in _rows(word_lists.ADJECTIVES):
+    for english, german, kinds in _read_table("adjectives"):
         base, *stem = german.split()
         inflected = tuple(_paradigm((stem or [base])[0], rows) for rows in _ENDINGS)
         compiled[english] = Adjective(base, inflected, kinds)
@@ -116,10 +117,10 @@ def _adjectives() -> dict[str, Adjective]:
 
 def _nouns(adjectives: dict[str, Adjective]) -> dict[str, Noun]:
     compiled = {}
-    for english, german, gender_letter, what in _rows(word_lists.NOUNS):
+    for english, german, gender_letter, kinds_and_prepositions in _read_table("nouns"):
         singular, *plural = english.split()
         *modifier, head = singular.split("_")
-        heads = plural[0] if plural else _plural(head)
+        english_forms = (*modifier, head), (*modifier, plural[0] if plural else _plural(head))
         forms = german.split()
         gender = "mfn".index(gender_letter)
         if gender == FEMININE:
@@ -128,24 +129,17 @@ def _nouns(adjectives: dict[str, Adjective]) -> dict[str, Noun]:
         # A masculine noun with a genitive in "-n" is weak: the ending stays in every case but the nominative.
         oblique = genitive if gender == MASCULINE and genitive.endswith("n") else nominative
         dative = many if many.endswith(("n", "s")) else many + "n"
-        kinds, at, to = [*what.split(), "", ""][:3]
+        german_forms = (nominative, oblique, oblique, genitive), (many, many, dative, many)
+        kinds, location, goal = [*kinds_and_prepositions.split(), "", ""][:3]
         fitting = tuple(key for key, adjective in adjectives.items() if set(adjective.kinds) & set(kinds))
-        compiled[" ".join([*modifier, head])] = Noun(
-            ((*modifier, head), (*modifier, heads)),
-            ((nominative, oblique, oblique, genitive), (many, many, dative, many)),
-            gender,
-            kinds,
-            at,
-            to,
-            many != "-",
-            fitting,
-        )
+        noun = Noun(english_forms, german_forms, gender, kinds, location, goal, many != "-", fitting)
+        compiled[" ".join(noun.english[0])] = noun
     return compiled
 
 
 def _english_verb(field: str) -> tuple[tuple[str, str, str, str], str, bool]:
     base, *irregular = field.split()
-    stays = "~" in base
+    particle_stays = "~" in base
     base, _, particle = base.replace("~", "+").partition("+")
     if irregular:
         past, participle = irregular
@@ -156,36 +150,29 @@ def _english_verb(field: str) -> tuple[tuple[str, str, str, str], str, bool]:
     else:
         past = participle = base + "ed"
     third = "goes" if base == "go" else _plural(base)
-    return (base, third, past, participle), particle, stays
+    return (base, third, past, participle), particle, particle_stays
 
 
 def _verbs(nouns: dict[str, Noun]) -> dict[str, Verb]:
     compiled = {}
-    for english, german, auxiliary, subjects, frame_field in _rows(word_lists.VERBS):
-        forms, particle, stays = _english_verb(english)
-        prefix, separated, rest = german.partition("+")
-        infinitive, *strong = (rest if separated else german).split()
+    for english, german, auxiliary, subjects, frame_and_objects in _read_table("verbs"):
+        forms, particle, particle_stays = _english_verb(english)
+        principal_parts, *irregular = german.split()
+        prefix, _, infinitive = principal_parts.rpartition("+")
         stem = infinitive.removesuffix("n").removesuffix("e")
-        if strong:
-            third, past, participle = strong
+        if irregular:
+            third, past, participle = irregular
         else:
             linking = "e" if stem.endswith(("t", "d", "chn")) else ""
             third, past, participle = f"{stem}{linking}t", f"{stem}{linking}te", f"ge{stem}{linking}t"
-        frame, _, kinds = frame_field.partition(":")
-        compiled[" ".join(filter(None, (forms[0], particle)))] = Verb(
-            forms,
-            particle,
-            stays,
-            prefix if separated else "",
-            infinitive,
-            (stem + "e" if third.endswith("t") else third, third, infinitive),
-            (past, past, past + ("n" if past.endswith("e") else "en")),
-            (prefix if separated else "") + participle,
-            auxiliary == "s",
-            subjects,
-            frame,
-            tuple(key for key, noun in nouns.items() if set(noun.kinds) & set(kinds)),
-        )
+        presents = stem + "e" if third.endswith("t") else third, third, infinitive
+        pasts = past, past, past + ("n" if past.endswith("e") else "en")
+        participle = prefix + participle
+        frame, _, kinds = frame_and_objects.partition(":")
+        objects = tuple(key for key, noun in nouns.items() if set(noun.kinds) & set(kinds))
+        german_forms = infinitive, presents, pasts, participle, auxiliary == "s"
+        verb = Verb(forms, particle, particle_stays, prefix, *german_forms, subjects, frame, objects)
+        compiled[f"{forms[0]} {particle}".strip()] = verb
     return compiled
 
 
@@ -220,7 +207,7 @@ SEIN: Final = (("bin", "ist", "sind"), ("war", "war", "waren"))
 WERDEN: Final = ("werde", "wird", "werden")
 RELATIVE: Final = (("der", "den"), ("die", "die"), ("das", "das"), ("die", "die"))  # [gender][case]
 
-# English present and past, German present and past. A form of "to be" stands for the one that agrees.
+# English present and past, German present and past. "be" is replaced by the form that agrees.
 _Forms = tuple[str, str, str]
 MODALS: Final[dict[str, tuple[str, str, _Forms, _Forms]]] = {
     "can": ("can", "be able to", ("kann", "kann", "können"), ("konnte", "konnte", "konnten")),
@@ -256,7 +243,7 @@ CONTRACTIONS: Final = {
 
 
 class Phrase(NamedTuple):
-    """Words translated as a whole: the English ones, and each German one with the English positions it stands for."""
+    """Words translated as a whole: the English ones, and each German one with the English positions it translates."""
 
     english: tuple[str, ...]
     german: tuple[tuple[str, tuple[int, ...]], ...]
@@ -264,11 +251,10 @@ class Phrase(NamedTuple):
 
 def _phrases() -> dict[str, Phrase]:
     compiled = {}
-    for line in word_lists.PHRASES.strip().split("\n"):
-        english, _, german = line.partition(" = ")
+    for english, german in _read_table("phrases", " = "):
         fields = german.split()
-        linked = [tuple(map(int, links.split(","))) for links in fields[1::2]]
-        compiled[english] = Phrase(tuple(english.split()), tuple(zip(fields[::2], linked, strict=True)))
+        links = [tuple(map(int, positions.split(","))) for positions in fields[1::2]]
+        compiled[english] = Phrase(tuple(english.split()), tuple(zip(fields[::2], links, strict=True)))
     compiled["when (past)"] = Phrase(("when",), (("als", (0,)),))
     return compiled
 

@@ -1,24 +1,8 @@
-"""Noun phrases of the built-in language pair, worded in both languages at once."""
+"""Realization of the noun phrases of the synthetic language pair in both languages at once."""
 
 from typing import Final
 
-from nmt.data.synthetic.morphology import (
-    ADJECTIVES,
-    CONTRACTIONS,
-    DETERMINERS,
-    GENITIVE,
-    MIXED,
-    NOMINATIVE,
-    NOUNS,
-    NUMBER_WORDS,
-    PHRASES,
-    PLURAL,
-    PREPOSITIONS,
-    PRONOUNS,
-    STRONG,
-    WEAK,
-    WITH_AUF,
-)
+from nmt.data.synthetic import morphology
 from nmt.data.synthetic.semantics import NounPhrase
 
 Token = tuple[str, tuple[int, ...], tuple[int, ...]]  # a German word, its sure and its possible English positions
@@ -26,100 +10,93 @@ COMMA: Final[Token] = (",", (), ())
 
 
 class NounPhraseRealizer:
-    """Lays down English words in `english` and returns the German words that stand for them."""
+    """Realizer of noun phrases: appends English words to `english` and returns the German words that translate them."""
 
     def __init__(self) -> None:
         self.english: list[str] = []
 
     def word(self, word: str) -> int:
-        """Lay down one English word; returns its position."""
+        """Append one English word; return its position."""
         self.english.append(word)
         return len(self.english) - 1
 
     def phrase(self, key: str) -> list[Token]:
-        """Word an entry of PHRASES."""
+        """Realize an entry of morphology.PHRASES."""
         start = len(self.english)
-        phrase = PHRASES[key]
+        phrase = morphology.PHRASES[key]
         self.english += phrase.english
         return [(form, tuple([start + link for link in links]), ()) for form, links in phrase.german]
 
     def noun_phrase(self, phrase: NounPhrase, case: int, negation: tuple[int, ...] = ()) -> list[Token]:
-        """`negation`: the position of a "not" that the German phrase takes up as "kein"."""
+        """Realize a noun phrase; `negation` is the position of a "not" that the German phrase absorbs as "kein"."""
         noun = phrase.noun
         if phrase.is_name:
             return [(noun, (self.word(noun),), ())]
-        if noun in PRONOUNS:
-            pronoun = PRONOUNS[noun]
-            return [(pronoun.german[case], (self.word(pronoun.english[case != NOMINATIVE]),), ())]
+        if noun in morphology.PRONOUNS:
+            pronoun = morphology.PRONOUNS[noun]
+            return [(pronoun.german[case], (self.word(pronoun.english[case != morphology.NOMINATIVE]),), ())]
         tokens = self.common_noun(phrase, case, negation)
-        if phrase.other:
+        if phrase.conjunct:
             tokens += self.phrase("and")
-            tokens += self.noun_phrase(phrase.other, case)
+            tokens += self.noun_phrase(phrase.conjunct, case)
         return tokens
 
     def common_noun(self, phrase: NounPhrase, case: int, negation: tuple[int, ...]) -> list[Token]:
-        noun = NOUNS[phrase.noun]
-        plural = phrase.plural
-        gender = PLURAL if plural else noun.gender
+        noun = morphology.NOUNS[phrase.noun]
+        gender = morphology.PLURAL if phrase.plural else noun.gender
+        after: list[Token] = []
         if phrase.owner is not None:
-            tokens, owner, endings = self.owner(phrase.owner, gender, case)
+            tokens, after, endings = self.owner(phrase.owner, gender, case)
         else:
             tokens, endings = self.determiner(phrase, gender, case, negation)
-            owner = []
         number = phrase.number
         if number and not phrase.is_label:
-            tokens.append((NUMBER_WORDS.get(number, number), (self.word(number),), ()))
+            tokens.append((morphology.NUMBER_WORDS.get(number, number), (self.word(number),), ()))
         if phrase.adjective:
-            form = ADJECTIVES[phrase.adjective].inflected[endings][gender][case]
+            form = morphology.ADJECTIVES[phrase.adjective].inflected[endings][gender][case]
             tokens.append((form, (self.word(phrase.adjective),), ()))
-        start = len(self.english)
-        self.english += noun.english[plural]
-        tokens.append((noun.german[plural][case], tuple(range(start, len(self.english))), ()))
+        links = tuple([self.word(word) for word in noun.english[phrase.plural]])
+        tokens.append((noun.german[phrase.plural][case], links, ()))
         if phrase.is_label:
             tokens.append((number, (self.word(number),), ()))
-        return tokens + owner
+        return tokens + after
 
     def determiner(
         self, phrase: NounPhrase, gender: int, case: int, negation: tuple[int, ...]
     ) -> tuple[list[Token], int]:
-        """The determiner and the class of adjective endings that it calls for."""
-        determiner = DETERMINERS[phrase.determiner]
+        """Realize the determiner; also return the class of adjective endings after it."""
+        determiner = morphology.DETERMINERS[phrase.determiner]
         endings = determiner.endings
         links = negation
-        english = determiner.english[phrase.plural]
-        if english:
+        if english := determiner.english[phrase.plural]:
             if english == "a" and (phrase.adjective or phrase.noun)[0] in "aeiou":
                 english = "an"
             links = (*negation, self.word(english))
         if negation:
-            determiner = DETERMINERS["no"]
-            endings = MIXED
+            determiner = morphology.DETERMINERS["no"]
+            endings = morphology.MIXED
         german = determiner.german[gender][case]
         return ([(german, links, ())] if german else []), endings
 
     def owner(self, owner: NounPhrase, gender: int, case: int) -> tuple[list[Token], list[Token], int]:
-        """ "the teacher's": what goes before the German noun, what goes after it, and the adjective endings."""
-        tokens = self.noun_phrase(owner, GENITIVE)
+        """Realize "the teacher's"; return the tokens before and after the German noun, and the adjective endings."""
+        tokens = self.noun_phrase(owner, morphology.GENITIVE)
         self.english[-1] += "'s"
         form, links, _ = tokens[-1]
         if owner.is_name:  # "Kalinos Hund" has no article
-            return [(form + "s", links, ())], [], STRONG
-        return [(DETERMINERS["the"].german[gender][case], (), links)], tokens, WEAK
+            return [(form + "s", links, ())], [], morphology.STRONG
+        return [(morphology.DETERMINERS["the"].german[gender][case], (), links)], tokens, morphology.WEAK
 
     def prepositional(self, preposition: str, phrase: NounPhrase) -> list[Token]:
-        """A preposition and its phrase, contracted where German does so ("zum")."""
-        start = len(self.english)
-        self.english += preposition.split()
-        links = tuple(range(start, len(self.english)))
-        german, case = PREPOSITIONS[preposition]
-        if (preposition, phrase.noun) in WITH_AUF:
+        """Realize a preposition and its phrase, contracted where German does so ("zum")."""
+        links = tuple([self.word(word) for word in preposition.split()])
+        german, case = morphology.PREPOSITIONS[preposition]
+        if (preposition, phrase.noun) in morphology.WITH_AUF:
             german = "auf"
         elif phrase.is_name:
             german = {"to": "nach", "from": "aus"}.get(preposition, german)
         tokens = self.noun_phrase(phrase, case)
         form, sure, possible = tokens[0]
-        contracted = CONTRACTIONS.get((german, form))
-        if contracted:
-            tokens[0] = (contracted, links + sure, possible)
-            return tokens
+        if contraction := morphology.CONTRACTIONS.get((german, form)):
+            return [(contraction, links + sure, possible), *tokens[1:]]
         return [(german, links, ()), *tokens]

@@ -1,4 +1,4 @@
-"""Decides who and what the sentences of the built-in language pair are about: noun phrases and places."""
+"""Sampling of the noun phrases and places in the sentences of the synthetic language pair."""
 
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
@@ -11,8 +11,8 @@ _Choice = TypeVar("_Choice")
 PEOPLE: Final = [key for key, noun in NOUNS.items() if "P" in noun.kinds]
 ANIMALS: Final = [key for key, noun in NOUNS.items() if "A" in noun.kinds]
 THINGS: Final = [key for key, noun in NOUNS.items() if set(noun.kinds) & set("TWUVO")]
-PLACES: Final = [key for key, noun in NOUNS.items() if noun.at]
-_TO: Final = [key for key in PLACES if NOUNS[key].to == "to"]
+PLACES: Final = [key for key, noun in NOUNS.items() if noun.location_preposition]
+_GOALS_WITH_TO: Final = [key for key in PLACES if NOUNS[key].goal_preposition == "to"]
 _RELATED: Final = frozenset(key for key, noun in NOUNS.items() if "G" in noun.kinds)
 _RELATIVES: Final = sorted(_RELATED)
 _HOMES: Final = ["house", "garden", "kitchen", "room", "office"]
@@ -32,22 +32,25 @@ TIMES: Final[dict[str, tuple[str, ...]]] = {
 
 
 class PhraseSampler:
-    """Everything random comes from `random`, which returns floats in [0, 1)."""
+    """Sampler of phrases; all randomness comes from `random`, which returns floats in [0, 1)."""
 
     def __init__(self, random: Callable[[], float]) -> None:
         self.random = random
 
     def choose(self, options: Sequence[_Choice]) -> _Choice:
+        """Choose one of the options uniformly."""
         return options[int(self.random() * len(options))]
 
     def name(self) -> str:
+        """Sample a name of three syllables."""
         return (self.choose(SYLLABLES) + self.choose(SYLLABLES) + self.choose(SYLLABLES)).capitalize()
 
     def number(self) -> str:
-        """A numeral of two or three digits."""
+        """Sample a numeral of two or three digits."""
         return str(10 + int(self.random() * (90 if self.random() < 0.6 else 990)))
 
     def subject(self, *, must_be_person: bool = False) -> NounPhrase:
+        """Sample the subject of a sentence."""
         chance = self.random()
         if chance < 0.3:
             return NounPhrase(self.choose(("I", "he", "she", "we", "they")))
@@ -67,14 +70,14 @@ class PhraseSampler:
         first, second = self.choose(options), self.choose(options)
         while first == second:
             second = self.choose(options)
-        return NounPhrase(first, determiner, other=NounPhrase(second, determiner))
+        return NounPhrase(first, determiner, conjunct=NounPhrase(second, determiner))
 
     def person(self, subject: NounPhrase, pronoun: float = 0.3) -> NounPhrase:
-        """Somebody other than `subject`."""
+        """Sample somebody other than `subject`."""
         chance = self.random()
         if chance < pronoun:
-            others = ("he", "she", "they") if subject.noun in ("I", "we") else ("I", "he", "she", "we", "they")
-            return NounPhrase(self.choose(others))
+            pronouns = ("he", "she", "they") if subject.noun in ("I", "we") else ("I", "he", "she", "we", "they")
+            return NounPhrase(self.choose(pronouns))
         if chance < pronoun + 0.07:
             return NounPhrase(self.name(), is_name=True)
         return self.thing(self.choose(PEOPLE), indefinite=0.0)
@@ -83,28 +86,28 @@ class PhraseSampler:
         return self.thing(noun, indefinite=0.5, adjective=adjective)
 
     def thing(self, noun: str, indefinite: float, adjective: float = 0.25) -> NounPhrase:
-        """A phrase around `noun`; `indefinite` and `adjective` are probabilities."""
+        """Sample a phrase around `noun`; `indefinite` and `adjective` are probabilities."""
         entry = NOUNS[noun]
-        chosen = self.choose(entry.adjectives) if self.random() < adjective else ""
+        attribute = self.choose(entry.adjectives) if self.random() < adjective else ""
         is_indefinite = self.random() < indefinite
         if not entry.countable:
-            return NounPhrase(noun, "" if is_indefinite else self.choose(("the", "the", "my", "his", "our")), chosen)
+            return NounPhrase(noun, "" if is_indefinite else self.choose(("the", "the", "my", "his", "our")), attribute)
         plural = self.random() < (0.33 if is_indefinite else 0.25)
         chance = self.random()
         if not is_indefinite:
             determiner = "the" if chance < 0.6 else "this" if chance < 0.7 else self.choose(_POSSESSIVES)
             if determiner in _POSSESSIVES and noun in _WITHOUT_OWNER:
                 determiner = "the"
-            return NounPhrase(noun, determiner, chosen, plural=plural)
+            return NounPhrase(noun, determiner, attribute, plural=plural)
         if not plural:
-            return NounPhrase(noun, "no" if chance < 0.06 else "a", chosen)
+            return NounPhrase(noun, "no" if chance < 0.06 else "a", attribute)
         if chance > 0.94:
-            return NounPhrase(noun, "no", chosen, plural=True)
+            return NounPhrase(noun, "no", attribute, plural=True)
         number = self.number() if chance < 0.62 else self.choose(_SMALL) if chance < 0.8 else ""
-        return NounPhrase(noun, "", chosen, plural=True, number=number)
+        return NounPhrase(noun, "", attribute, plural=True, number=number)
 
     def with_owner(self, noun: str) -> NounPhrase:
-        """ "the teacher's house", "Kalino's house"."""
+        """Sample "the teacher's house" or "Kalino's house"."""
         entry = NOUNS[noun]
         if noun not in _OWNED:
             return self.thing(noun, indefinite=0.0)
@@ -118,38 +121,46 @@ class PhraseSampler:
         return NounPhrase(noun, adjective=adjective, owner=owner, plural=self.random() < 0.2)
 
     def location(self) -> tuple[str, NounPhrase]:
+        """Sample a location with its preposition."""
         chance = self.random()
         if chance < 0.06:
             return "in", NounPhrase(self.name(), is_name=True)
         if chance < 0.19:
             return "in", NounPhrase("room", number=self.number(), is_label=True)
         if chance < 0.3:
-            return "near", self.place(self.choose(_TO))
+            return "near", self.place(self.choose(_GOALS_WITH_TO))
         noun = self.choose(PLACES)
-        return NOUNS[noun].at, self.place(noun)
+        return NOUNS[noun].location_preposition, self.place(noun)
 
     def goal(self, *, is_far: bool, is_animal: bool) -> tuple[str, NounPhrase]:
-        """Where somebody goes; `is_far` leaves out the rooms of a house."""
+        """Sample a destination with its preposition; `is_far` leaves out the rooms of a house."""
         chance = self.random()
         if chance < 0.1 and not is_animal:
             return "to", NounPhrase(self.name(), is_name=True)
         if chance < 0.2 and not is_animal:
             return "to", self.place(self.choose(_RELATIVES), adjective=0.0)
-        noun = self.choose(_TO if is_far else PLACES)
-        return NOUNS[noun].to, self.place(noun)
+        noun = self.choose(_GOALS_WITH_TO if is_far else PLACES)
+        return NOUNS[noun].goal_preposition, self.place(noun)
 
     def origin(self) -> tuple[str, NounPhrase]:
+        """Sample an origin with its preposition."""
         if self.random() < 0.15:
             return "from", NounPhrase(self.name(), is_name=True)
         noun = self.choose(PLACES)
-        is_inside = NOUNS[noun].at == "in" and noun not in ("field", "village", "city", "hotel", "castle")
+        is_inside = NOUNS[noun].location_preposition == "in" and noun not in (
+            "field",
+            "village",
+            "city",
+            "hotel",
+            "castle",
+        )
         return "out of" if is_inside else "from", self.place(noun)
 
     def place(self, noun: str, adjective: float = 0.15) -> NounPhrase:
-        chosen = self.choose(NOUNS[noun].adjectives) if self.random() < adjective else ""
+        attribute = self.choose(NOUNS[noun].adjectives) if self.random() < adjective else ""
         chance = self.random()
         if chance < 0.86:
-            return NounPhrase(noun, "the", chosen)
+            return NounPhrase(noun, "the", attribute)
         if noun in _RELATED or noun in _HOMES:
-            return NounPhrase(noun, self.choose(_POSSESSIVES), chosen)
-        return NounPhrase(noun, "a" if chance < 0.93 else "this", chosen)
+            return NounPhrase(noun, self.choose(_POSSESSIVES), attribute)
+        return NounPhrase(noun, "a" if chance < 0.93 else "this", attribute)

@@ -1,73 +1,60 @@
-"""Clauses and sentences of the built-in language pair, worded in both languages at once, with their links.
+"""Surface realization of the clauses and sentences of the synthetic language pair in both languages, with their links.
 
-The English words are laid down from left to right, so that the position of each is known when the German word that
-stands for it is made; the German words are put in order afterwards: verb second in a main clause, verb last in a
-subordinate one, and between them pronouns, time, what is definite, negation, manner, what is indefinite, company,
-place.
+The English words are appended from left to right, so that the position of each is known when the German word that
+translates it is made; the German words are ordered afterwards: verb second in a main clause, verb last in a subordinate
+one, and between them pronouns, time, definite objects, negation, manner, indefinite objects, company, place.
 """
 
 from typing import Final, NamedTuple
 
-from nmt.data.synthetic.morphology import (
-    ACCUSATIVE,
-    ADJECTIVES,
-    DATIVE,
-    DETERMINERS,
-    MANY,
-    NOMINATIVE,
-    NOUNS,
-    PLURAL,
-    PRONOUNS,
-    RELATIVE,
-    THIRD,
-    VERBS,
-)
+from nmt.data.synthetic import morphology
 from nmt.data.synthetic.noun_phrases import COMMA, NounPhraseRealizer, Token
 from nmt.data.synthetic.semantics import Clause, NounPhrase, SyntheticPair
 from nmt.data.synthetic.verb_phrases import VerbPhraseRealizer
 
-_MAIN, _INVERTED, _QUESTION, _LAST = range(4)  # where the German finite verb stands
+_MAIN, _INVERTED, _QUESTION, _LAST = range(4)  # position of the German finite verb
 _NO_TOKENS: Final[list[Token]] = []
 
 
 def translate(clauses: list[Clause], conjunctions: list[str] | None = None, *, question: bool = False) -> SyntheticPair:
-    """Word `clauses` in both languages, joined by the coordinating `conjunctions` ("and", "but") between them."""
-    wording = ClauseRealizer()
+    """Realize `clauses` in both languages, joined by the coordinating `conjunctions` ("and", "but") between them."""
+    realizer = ClauseRealizer()
     tokens: list[Token] = []
     for index, clause in enumerate(clauses):
         if index:
             conjunction = (conjunctions or [])[index - 1]
-            wording.english[-1] += ","
+            realizer.english[-1] += ","
             if conjunction != "and":
                 tokens.append(COMMA)
-            tokens += wording.phrase(conjunction)
-        tokens += wording.main(clause, _QUESTION if question else _MAIN)
-    return wording.finish(tokens, "?" if question else ".")
+            tokens += realizer.phrase(conjunction)
+        tokens += realizer.main(clause, _QUESTION if question else _MAIN)
+    return realizer.finish(tokens, "?" if question else ".")
 
 
 class ClauseRealizer(NounPhraseRealizer):
+    """Realizer of clauses with all their parts."""
+
     def finish(self, tokens: list[Token], end: str) -> SyntheticPair:
+        """Return the sentence pair of the German `tokens`, with its punctuation and capitals."""
         english = self.english
         german: list[str] = []
         sure: list[tuple[int, int]] = []
         possible: list[tuple[int, int]] = []
-        for form, certain, perhaps in tokens:
+        for form, sure_sources, possible_sources in tokens:
             if form == ",":
-                if german[-1][-1] != ",":
-                    german[-1] += ","
+                german[-1] = german[-1].removesuffix(",") + ","
                 continue
-            position = len(german)
-            sure += [(source, position) for source in certain]
-            possible += [(source, position) for source in perhaps if source not in certain]
+            sure += [(source, len(german)) for source in sure_sources]
+            possible += [(source, len(german)) for source in possible_sources if source not in sure_sources]
             german.append(form)
         german[-1] = german[-1].rstrip(",") + end
         english[-1] += end
-        english[0] = english[0][0].upper() + english[0][1:]
-        german[0] = german[0][0].upper() + german[0][1:]
+        for words in (english, german):
+            words[0] = words[0][0].upper() + words[0][1:]
         return SyntheticPair(" ".join(english), " ".join(german), tuple(sorted(sure)), tuple(sorted(possible)))
 
     def main(self, clause: Clause, order: int) -> list[Token]:
-        """A main clause with the subordinate clauses before and after it."""
+        """Realize a main clause with the subordinate clauses before and after it."""
         tokens: list[Token] = []
         if clause.opening:
             tokens = self.subordinate(clause.opening)[1:]  # no comma before an opening clause, nor after "und"
@@ -76,22 +63,24 @@ class ClauseRealizer(NounPhraseRealizer):
         return tokens + self.clause(clause, order)
 
     def subordinate(self, pair: tuple[str, Clause]) -> list[Token]:
+        """Realize a subordinate clause with its conjunction."""
         conjunction, clause = pair
         if conjunction == "when" and clause.tense == "past":
             conjunction = "when (past)"
         return [COMMA, *self.phrase(conjunction), *self.clause(clause, _LAST), COMMA]
 
     def relative(self, phrase: NounPhrase) -> list[Token]:
+        """Realize the relative clause of a noun phrase."""
         clause = phrase.relative
         assert clause is not None
-        noun = NOUNS[phrase.noun]
-        gender = PLURAL if phrase.plural else noun.gender
+        noun = morphology.NOUNS[phrase.noun]
+        gender = morphology.PLURAL if phrase.plural else noun.gender
         link = self.word("who" if "P" in noun.kinds else "that")
-        pronoun: Token = (RELATIVE[gender][phrase.gap == "object"], (link,), ())
+        pronoun: Token = (morphology.RELATIVE[gender][phrase.gap == "object"], (link,), ())
         return [COMMA, pronoun, *self.clause(clause, _LAST, gap=phrase.gap), COMMA]
 
     def clause(self, clause: Clause, order: int, *, gap: str = "") -> list[Token]:
-        """One clause and its trailing clauses; `gap` names the part that a relative pronoun has taken."""
+        """Realize a clause and its trailing clauses; `gap` names the part that a relative pronoun replaces."""
         front = self.phrase(clause.time) if clause.time_first else _NO_TOKENS
         order = _INVERTED if front else order
         agreement = _agreement(clause.subject)
@@ -102,7 +91,7 @@ class ClauseRealizer(NounPhraseRealizer):
         if order != _QUESTION:
             verb.english_before_subject(self)
         indefinite_object = _is_indefinite(clause.object)
-        adverb = verb.english_after_subject(self, swallow_negation=indefinite_object)
+        adverb = verb.english_after_subject(self, absorb_negation=indefinite_object)
         fields = self.complements(clause, verb, indefinite_object, gap)
         time = self.phrase(clause.time) if clause.time and not clause.time_first else _NO_TOKENS
         finite, ending = verb.german(order == _LAST)
@@ -116,23 +105,25 @@ class ClauseRealizer(NounPhraseRealizer):
         return tokens + self.trailing(clause, fields.relative)
 
     def subject(self, phrase: NounPhrase) -> list[Token]:
-        tokens = self.noun_phrase(phrase, NOMINATIVE)
+        tokens = self.noun_phrase(phrase, morphology.NOMINATIVE)
         return tokens + self.relative(phrase) if phrase.relative else tokens
 
     def complements(self, clause: Clause, verb: VerbPhraseRealizer, indefinite: bool, gap: str) -> "_Fields":
-        """The English words after the verb, in their order, and the German fields of the clause."""
+        """Realize the English words after the verb, in their order; return the German fields of the clause."""
         fields = _Fields([], [], [], [])
         bare: list[Token] = []
         if clause.recipient:
-            field = fields.pronouns if clause.recipient.noun in PRONOUNS else fields.definite
-            field += self.noun_phrase(clause.recipient, DATIVE)
+            field = fields.pronouns if clause.recipient.noun in morphology.PRONOUNS else fields.definite
+            field += self.noun_phrase(clause.recipient, morphology.DATIVE)
         phrase = clause.object
         if phrase is not None and gap != "object":
-            is_pronoun = phrase.noun in PRONOUNS
-            frame = VERBS[clause.verb].frame
+            is_pronoun = phrase.noun in morphology.PRONOUNS
+            frame = morphology.VERBS[clause.verb].frame
             if not is_pronoun:
                 verb.place_particle(self)
-            tokens = self.noun_phrase(phrase, DATIVE if frame == "d" else ACCUSATIVE, verb.swallowed)
+            tokens = self.noun_phrase(
+                phrase, morphology.DATIVE if frame == "d" else morphology.ACCUSATIVE, verb.absorbed_negation
+            )
             if is_pronoun:
                 fields.pronouns.extend(tokens)
             elif indefinite:
@@ -143,7 +134,7 @@ class ClauseRealizer(NounPhraseRealizer):
                 fields.relative.extend(self.relative(phrase))
         verb.place_particle(self)
         if clause.predicate:
-            adjective = ADJECTIVES[clause.predicate].german
+            adjective = morphology.ADJECTIVES[clause.predicate].german
             bare = [(adjective, (self.word(clause.predicate),), ())]
         beneficiary = self.prepositional("for", clause.beneficiary) if clause.beneficiary else _NO_TOKENS
         place = self.prepositional(*clause.place) if clause.place else _NO_TOKENS
@@ -153,28 +144,29 @@ class ClauseRealizer(NounPhraseRealizer):
         return fields
 
     def trailing(self, clause: Clause, relative: list[Token]) -> list[Token]:
+        """Realize the clauses after a clause, behind the relative clause of its object."""
         complement = self.subordinate(clause.complement) if clause.complement else _NO_TOKENS
         purpose = self.infinitive(clause.purpose) if clause.purpose else _NO_TOKENS
         adjunct = self.subordinate(clause.adjunct) if clause.adjunct else _NO_TOKENS
         return [*relative, *complement, *purpose, *adjunct]
 
     def infinitive(self, clause: Clause) -> list[Token]:
-        """ "in order to …": "um … zu", with the "zu" inside a separable verb ("anzurufen")."""
+        """Realize "in order to …" as "um … zu", with the "zu" inside a separable verb ("anzurufen")."""
         opening = self.phrase("in order")
-        verb = VerbPhraseRealizer(clause, MANY)
-        to = self.word("to")
-        verb.main_verb(self, VERBS[clause.verb].english[0])
+        verb = VerbPhraseRealizer(clause, morphology.MANY)
+        to_link = self.word("to")
+        verb.main_verb(self, morphology.VERBS[clause.verb].english[0])
         fields = self.complements(clause, verb, _is_indefinite(clause.object), "")
-        entry = VERBS[clause.verb]
-        links = verb.links
+        entry, links = morphology.VERBS[clause.verb], verb.verb_links
+        ending: list[Token] = [("zu", (to_link,), ()), (entry.infinitive, links, ())]
         if entry.prefix:
-            ending: list[Token] = [(f"{entry.prefix}zu{entry.infinitive}", (to, *links), ())]
-        else:
-            ending = [("zu", (to,), ()), (entry.infinitive, links, ())]
+            ending = [(f"{entry.prefix}zu{entry.infinitive}", (to_link, *links), ())]
         return [COMMA, *opening, *fields.pronouns, *fields.definite, *fields.rest, *ending, COMMA]
 
 
 class _Fields(NamedTuple):
+    """The German words of a clause by their position in it."""
+
     pronouns: list[Token]
     definite: list[Token]
     rest: list[Token]
@@ -182,12 +174,12 @@ class _Fields(NamedTuple):
 
 
 def _agreement(subject: NounPhrase) -> int:
-    if subject.noun in PRONOUNS:
-        return PRONOUNS[subject.noun].agreement
-    return MANY if subject.plural or subject.other else THIRD
+    if subject.noun in morphology.PRONOUNS:
+        return morphology.PRONOUNS[subject.noun].agreement
+    return morphology.MANY if subject.plural or subject.conjunct else morphology.THIRD
 
 
 def _is_indefinite(phrase: NounPhrase | None) -> bool:
-    if phrase is None or phrase.is_name or phrase.owner or phrase.noun in PRONOUNS:
+    if phrase is None or phrase.is_name or phrase.owner or phrase.noun in morphology.PRONOUNS:
         return False
-    return not DETERMINERS[phrase.determiner].definite
+    return not morphology.DETERMINERS[phrase.determiner].definite

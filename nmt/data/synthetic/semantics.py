@@ -1,10 +1,10 @@
-"""What a sentence of the built-in language pair says, before it is worded, and the sentence itself."""
+"""The content of a sentence of the synthetic language pair before its realization, and the sentence pair itself."""
 
 from typing import NamedTuple
 
 
 class SyntheticPair(NamedTuple):
-    """A pair and its links (source word, target word), 0-based and sorted; `possible` holds those that are not sure."""
+    """A sentence pair and its links (source word, target word), 0-based and sorted, sure and possible."""
 
     source: str
     target: str
@@ -13,11 +13,11 @@ class SyntheticPair(NamedTuple):
 
 
 class NounPhrase(NamedTuple):
-    """`noun` is a key of NOUNS or PRONOUNS, or a name with `is_name`.
+    """A noun phrase: `noun` is a key of NOUNS or PRONOUNS, or a name with `is_name`.
 
     `number` is a numeral in digits or a key of NUMBER_WORDS and needs `plural`; with `is_label` it follows the noun
     ("room 217"). An `owner` takes the place of the determiner ("the teacher's house"). `relative` is a clause whose
-    subject or object, as `gap` says, is this phrase. `other` makes the phrase a plural "the man and the woman".
+    subject or object, according to `gap`, is this phrase. `conjunct` is "the woman" in "the man and the woman".
     """
 
     noun: str
@@ -30,17 +30,16 @@ class NounPhrase(NamedTuple):
     owner: "NounPhrase | None" = None
     relative: "Clause | None" = None
     gap: str = "subject"
-    other: "NounPhrase | None" = None
+    conjunct: "NounPhrase | None" = None
 
 
 class Clause(NamedTuple):
-    """`verb` is a key of VERBS, or "be" with `predicate`, an adjective. `tense`: present, past, perfect, pluperfect,
-    future.
+    """A clause: `verb` is a key of VERBS, or "be" with `predicate`, an adjective.
 
-    `modal` is a key of MODALS and takes the present or the past tense. `place` is a pair (English preposition, phrase);
-    `beneficiary` is the phrase after "for", `company` is the phrase after "with". `time_first` puts `time` at the
-    front. `complement`, `adjunct` and `opening` are pairs (conjunction, clause); `purpose` is a clause without
-    subject of its own ("in order to").
+    `tense`: present, past, perfect, pluperfect, future. `modal` is a key of MODALS and takes the present or the past
+    tense. `place` is a pair (English preposition, phrase); `beneficiary` is the phrase after "for", `company` the one
+    after "with". `time_first` puts `time` at the front. `complement`, `adjunct` and `opening` are pairs (conjunction,
+    clause); `purpose` is a clause without a subject ("in order to").
     """
 
     subject: NounPhrase

@@ -1,41 +1,21 @@
-"""Decides what the sentences of the built-in language pair say: who does what, when and where."""
+"""Sampling of the sentences of the synthetic language pair: main clauses with their subordinate clauses."""
 
 from typing import Final
 
-from nmt.data.synthetic.morphology import ADJECTIVES, NOUNS, PRONOUNS, VERBS
-from nmt.data.synthetic.phrase_sampler import ANIMALS, PEOPLE, PLACES, THINGS, TIMES, PhraseSampler
+from nmt.data.synthetic.clause_sampler import ClauseSampler
+from nmt.data.synthetic.morphology import VERBS
+from nmt.data.synthetic.phrase_sampler import ANIMALS, TIMES
 from nmt.data.synthetic.realization import translate
 from nmt.data.synthetic.semantics import Clause, NounPhrase, SyntheticPair
 
-
-def _verbs(*frames: str) -> tuple[list[str], list[str]]:
-    """The verbs with one of `frames`: those of people, and those of animals."""
-    keys = [key for key, verb in VERBS.items() if verb.frame in frames]
-    return keys, [key for key in keys if "A" in VERBS[key].subjects]
-
-
-_TRANSITIVE: Final = _verbs("a", "d")
-_GIVING: Final = _verbs("g")[0]
-_BARE: Final = _verbs("i", "m")
-_MOVING: Final = _verbs("to", "to", "from")
-_RESTING: Final = _verbs("at")
-_FAR: Final = frozenset({"drive", "return", "hurry"})
-_FOR_SOMEONE: Final = frozenset({"buy", "cook", "build", "draw", "repair", "carry", "open", "close"})
-_NOT_WILLED: Final = frozenset({"see", "hear", "love", "lose", "find", "forget", "understand", "follow", "meet"})
-_BUSY: Final = frozenset({"open", "close", "clean", "repair", "build", "draw", "write", "eat", "drink", "cook", "wash"})
-_ABOUT_THINGS: Final = ("buy", "sell", "look for", "find", "steal", "lose", "clean", "bring along", "cook", "repair")
-_PREDICATES: Final = [key for key, adjective in ADJECTIVES.items() if "P" in adjective.kinds]
-
-_UNDATED: Final = ("in the morning", "in the evening")  # goes with "often", and with no other time in the sentence
-_UNNEGATED: Final = ("every day", "soon")  # "nicht jeden Tag" would need another order
-_FREQUENCIES: Final = ("often", "always", "never", "sometimes")
 _TEMPORAL: Final = ("when", "when", "before", "after", "while", "until", "as soon as")
 
 
-class SentenceSampler(PhraseSampler):
-    """Makes up sentences. A tense is one of those of `Clause`, or "modal" (present) and "modal past"."""
+class SentenceSampler(ClauseSampler):
+    """Sampler of sentences."""
 
     def sentence(self) -> SyntheticPair:
+        """Sample a sentence: a question, two coordinated clauses, or a main clause with its subordinate clauses."""
         kind = self.random()
         if kind < 0.05:
             tense = self.choose(("present", "past", "perfect", "future", "modal", "modal past"))
@@ -49,7 +29,7 @@ class SentenceSampler(PhraseSampler):
         return translate([self.main_clause_with_adjuncts()])
 
     def long_sentence(self, goal: int) -> SyntheticPair:
-        """Main clauses with their subordinate clauses, joined until the longer side has about `goal` words."""
+        """Join main clauses with their subordinate clauses until the longer side has about `goal` words."""
         clauses = [self.main_clause_with_adjuncts()]
         conjunctions: list[str] = []
         while True:
@@ -64,7 +44,7 @@ class SentenceSampler(PhraseSampler):
         return self.choose(tenses)
 
     def main_clause_with_adjuncts(self) -> Clause:
-        """A main clause, alone or with a subordinate one before or after it."""
+        """Sample a main clause, alone or with a subordinate one before or after it."""
         kind = self.random()
         if kind < 0.38:
             return self.main(self.tense())
@@ -77,11 +57,12 @@ class SentenceSampler(PhraseSampler):
         return self.causal_clause(is_opening=kind < 0.86)
 
     def main(self, tense: str, extras: float = 0.5) -> Clause:
+        """Sample a main clause; its time can be at the front."""
         clause = self.clause(tense, extras)
         return clause._replace(time_first=True) if clause.time and self.random() < 0.55 else clause
 
     def reported_speech(self) -> Clause:
-        """ "He says that …", "she asks whether …"."""
+        """Sample "he says that …" or "she asks whether …"."""
         tense = self.choose(("present", "past", "past"))
         subject = self.subject(must_be_person=True)
         if self.random() < 0.25:
@@ -96,48 +77,44 @@ class SentenceSampler(PhraseSampler):
         return Clause(subject, verb, tense, negated=negated, complement=("that", clause))
 
     def purpose_clause(self) -> Clause:
-        """ "She goes to the market in order to buy bread", or "so that …"."""
+        """Sample "she goes to the market in order to buy bread", or "so that …"."""
         tense = self.choose(("present", "past"))
         subject = self.subject()
         is_animal = subject.noun in ANIMALS
         if self.random() < 0.65 or is_animal:
             clause = self.motion(Clause(subject, "", tense), is_animal)
         else:
-            clause = self.transitive(Clause(subject, "", tense), self.volitional_clause(), extras=0.0)
+            clause = self.transitive(Clause(subject, "", tense), self.volitional_verb(), extras=0.0)
         if clause.time == "" and self.random() < 0.2:
             clause = clause._replace(time=self.choose(TIMES[tense]))
         if tense == "present" and self.random() < 0.35:
             return clause._replace(adjunct=("so that", self.action(self.subject(), "can", 0.2, is_plain=True)))
-        verb = "eat" if is_animal else self.volitional_clause()
+        verb = "eat" if is_animal else self.volitional_verb()
         place = self.location() if self.random() < 0.2 and not clause.place else None
         target = self.object(self.choose(VERBS[verb].objects))
         return clause._replace(purpose=Clause(NounPhrase("they"), verb, object=target, place=place))
 
-    def volitional_clause(self) -> str:
-        """A transitive verb for something one does on purpose."""
-        while True:
-            verb = self.choose(_TRANSITIVE[0])
-            if verb not in _NOT_WILLED:
-                return verb
-
     def temporal_clause(self, *, is_opening: bool) -> Clause:
+        """Sample a main clause with a temporal clause."""
         conjunction = self.choose(_TEMPORAL)
         if conjunction == "after":
             tense, inner = self.choose((("past", "pluperfect"), ("future", "perfect")))
         else:
             tense = self.choose(("present", "past", "past", "future"))
             inner = "present" if tense == "future" else tense
-        return self.coordination(conjunction, tense, inner, is_opening and conjunction != "until")
+        return self.subordination(conjunction, tense, inner, is_opening and conjunction != "until")
 
     def causal_clause(self, *, is_opening: bool) -> Clause:
+        """Sample a main clause with a causal, concessive or conditional clause."""
         conjunction = self.choose(("because", "because", "although", "if"))
         if conjunction == "if":
-            return self.coordination("if", self.choose(("present", "future", "modal")), "present", is_opening)
+            return self.subordination("if", self.choose(("present", "future", "modal")), "present", is_opening)
         tense = self.tense()
         inner = {"future": "present", "modal past": "past"}.get(tense, tense)
-        return self.coordination(conjunction, tense, inner, is_opening)
+        return self.subordination(conjunction, tense, inner, is_opening)
 
-    def coordination(self, conjunction: str, tense: str, inner: str, is_opening: bool) -> Clause:
+    def subordination(self, conjunction: str, tense: str, inner: str, is_opening: bool) -> Clause:
+        """Sample a main clause in `tense`, and its subordinate clause in the tense `inner` before or after it."""
         is_plain = conjunction not in ("because", "although", "if")
         if not is_plain and self.random() < 0.3:
             subordinate = self.clause(inner, 0.2)
@@ -152,150 +129,3 @@ class SentenceSampler(PhraseSampler):
         if clause.time and self.random() < 0.5:
             clause = clause._replace(time_first=True)
         return clause._replace(adjunct=pair)
-
-    def clause(self, tense: str, extras: float = 0.5) -> Clause:
-        """`extras` scales the probability of what a clause could do without."""
-        if self.random() < 0.12 and "modal" not in tense:
-            return self.description(tense)
-        return self.action(self.subject(), tense, extras)
-
-    def description(self, tense: str) -> Clause:
-        """Something is old, or somebody tired."""
-        if self.random() < 0.5:
-            subject = self.subject(must_be_person=True)
-            predicate = self.choose(_PREDICATES)
-        else:
-            noun = self.choose(THINGS if self.random() < 0.6 else PLACES)
-            subject = self.with_owner(noun) if self.random() < 0.3 else self.thing(noun, indefinite=0.0, adjective=0.0)
-            predicate = self.choose(NOUNS[noun].adjectives)
-        negated = self.random() < 0.2 and subject.determiner not in ("every", "no", "a", "")
-        frequency = "always" if not negated and self.random() < 0.1 and tense in ("present", "past") else ""
-        return Clause(subject, "be", tense, negated=negated, predicate=predicate, frequency=frequency)
-
-    def action(self, subject: NounPhrase, tense: str, extras: float, *, is_plain: bool = False) -> Clause:
-        """Somebody does something; `is_plain` is for one that tells when: no negation, no "often"."""
-        is_animal = subject.noun in ANIMALS
-        clause = Clause(subject, "", tense)
-        if tense == "can":
-            clause = Clause(subject, "", "present", "can")
-        elif tense == "modal":
-            clause = Clause(subject, "", "present", self.choose(("can", "must", "want", "should", "may")))
-        elif tense == "modal past":
-            clause = Clause(subject, "", "past", self.choose(("can", "must", "want", "may")))
-        kind = self.random()
-        if kind < 0.52:
-            verb = self.volitional_clause() if clause.modal and not is_animal else self.choose(_TRANSITIVE[is_animal])
-            clause = self.transitive(clause, verb, extras)
-        elif kind < 0.64 and not is_animal:
-            verb = self.choose(_GIVING)
-            given = self.object(self.choose(VERBS[verb].objects))
-            clause = clause._replace(verb=verb, recipient=self.person(subject), object=given)
-        elif kind < 0.76:
-            clause = self.motion(clause, is_animal)
-        elif kind < 0.86:
-            clause = clause._replace(verb=self.choose(_RESTING[is_animal]), place=self.location())
-        else:
-            clause = self.intransitive(clause, self.choose(_BARE[is_animal]), extras)
-        if subject.noun in PEOPLE and subject.determiner == "the" and not subject.other and self.random() < 0.06:
-            relative = "past" if clause.tense in ("past", "pluperfect") else "present"
-            clause = clause._replace(subject=self.with_relative(subject, relative))
-        return self.circumstances(clause, tense, extras, is_plain)
-
-    def motion(self, clause: Clause, is_animal: bool) -> Clause:
-        verb = self.choose(_MOVING[is_animal])
-        place = self.origin() if verb == "come" else self.goal(is_far=verb in _FAR, is_animal=is_animal)
-        return clause._replace(verb=verb, place=place)
-
-    def transitive(self, clause: Clause, verb: str, extras: float) -> Clause:
-        is_animal = clause.subject.noun in ANIMALS
-        noun = self.choose(("water", "milk") if is_animal and verb == "drink" else VERBS[verb].objects)
-        if noun in PEOPLE:
-            target = self.person(clause.subject)
-        elif self.random() < 0.1:
-            target = self.with_owner(noun)
-        else:
-            target = self.object(noun)
-        clause = clause._replace(verb=verb, object=target)
-        chance = self.random()
-        if verb in _FOR_SOMEONE and chance < 0.5 * extras and target.noun not in PRONOUNS:
-            return clause._replace(beneficiary=self.person(clause.subject, pronoun=0.2))
-        if chance < 0.3 * extras and verb not in ("love", "understand", "tidy up"):
-            return clause._replace(place=self.location())
-        if chance < 0.5 * extras and verb in _BUSY and target.determiner != "no":
-            return clause._replace(
-                manner=self.choose(("quickly", "slowly") if is_animal else ("quickly", "slowly", "alone"))
-            )
-        return clause
-
-    def intransitive(self, clause: Clause, verb: str, extras: float) -> Clause:
-        clause = clause._replace(verb=verb)
-        if VERBS[verb].frame == "i":
-            return clause
-        chance = self.random()
-        if chance < 0.3:
-            manners = ("loudly", "quietly", "alone") if verb in ("sing", "laugh", "cry") else ("alone",)
-            return clause._replace(manner=self.choose(manners))
-        if chance < 0.3 + extras:
-            clause = clause._replace(place=self.location())
-        if chance > 0.75:
-            clause = clause._replace(company=self.person(clause.subject))
-        return clause
-
-    def circumstances(self, clause: Clause, tense: str, extras: float, is_plain: bool) -> Clause:
-        """Negation, frequency, time, and a relative clause on the object where nothing follows it."""
-        chance = self.random()
-        subject, target = clause.subject, clause.object
-        if (
-            not is_plain
-            and chance < 0.34
-            and subject.determiner not in ("every", "no")
-            and not (target and _is_counted(target))
-        ):
-            if chance < 0.2:
-                definite = subject.determiner not in ("a", "") or subject.is_name or subject.noun in PRONOUNS
-                if definite and clause.modal != "must" and not (clause.manner and target):
-                    clause = clause._replace(negated=True)
-            elif not (clause.modal or clause.manner or tense == "pluperfect" or clause.verb in ("love", "live")):
-                usual = ("already", "already", "never", "often") if tense == "perfect" else _FREQUENCIES
-                clause = clause._replace(frequency=self.choose(usual))
-        key = tense if tense in TIMES else clause.tense
-        if tense not in ("can", "pluperfect") and self.random() < 0.6 * extras + 0.05:
-            time = self.choose(TIMES[key])
-            if clause.frequency and key in ("present", "past") and not (target and target.determiner not in ("a", "")):
-                time = self.choose(_UNDATED)
-            if not ((clause.frequency and time not in _UNDATED) or (clause.negated and time in _UNNEGATED)):
-                clause = clause._replace(time=time)
-        if target is None or target.determiner not in ("the", "a") or self.random() > 0.16:
-            return clause
-        if clause.place or clause.beneficiary or clause.manner or clause.time or clause.negated:
-            return clause
-        relative = "past" if clause.tense in ("past", "pluperfect") else "present"
-        return clause._replace(object=self.with_relative(target, relative))
-
-    def with_relative(self, phrase: NounPhrase, tense: str) -> NounPhrase:
-        """ "the man who …", "the book that …"."""
-        noun = NOUNS[phrase.noun]
-        head = NounPhrase(phrase.noun, plural=phrase.plural)
-        is_animal = "A" in noun.kinds
-        if is_animal or "P" in noun.kinds:
-            chance = self.random()
-            if chance < 0.55:
-                clause = self.transitive(Clause(head, "", tense), self.choose(_TRANSITIVE[is_animal]), extras=0.0)
-            elif chance < 0.85:
-                clause = Clause(head, self.choose(_RESTING[is_animal]), tense, place=self.location())
-            else:
-                predicate = self.choose(noun.adjectives)
-                if predicate == phrase.adjective:
-                    return phrase
-                clause = Clause(head, "be", tense, predicate=predicate)
-            return phrase._replace(relative=clause)
-        fitting = [key for key in _ABOUT_THINGS if phrase.noun in VERBS[key].objects]
-        if not fitting:
-            return phrase
-        clause = Clause(self.subject(must_be_person=True), self.choose(fitting), tense, object=head)
-        return phrase._replace(relative=clause, gap="object")
-
-
-def _is_counted(phrase: NounPhrase) -> bool:
-    """Whether "not" or "never" would have to be put differently beside this object."""
-    return bool(phrase.number) or phrase.determiner == "no"
