@@ -32,7 +32,7 @@ from nmt.alignment import (
 from nmt.alignment.extraction import THRESHOLDS
 from nmt.alignment.writers import AlignedPair
 
-SHARED = Path(__file__).parents[2] / "shared" / "data" / "word_alignment"
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "word_alignment"
 SETS = {
     "hansards_en_fr": ("en", "fr"),
     "wpt03_ro_en": ("ro", "en"),
@@ -307,21 +307,21 @@ def test_many_readings_at_once_score_as_each_alone():
     ("options", "shape", "expected"),
     [
         ({}, (1, 1), [(1, 1, s, n) for s in (0, 1) for n in (True, False)]),
-        ({"shift": "0", "null": "true"}, (1, 2), [(1, 0), (1, 1), (1, 2)]),
-        ({"shift": "0", "null": "true"}, (2, 1), [(0, 0), (1, 1), (2, 1)]),
-        ({"layer": "mean", "shift": "1", "null": "true"}, (2, 4), [(0, 0, 1)]),
-        ({"layer": "2", "head": "3", "shift": "0", "null": "false"}, (2, 4), [(2, 3, 0, False)]),
-        ({"layer": "2", "head": "mean", "shift": "0", "null": "true"}, (2, 4), [(2, 0)]),
+        ({"shift": "0", "allow_null": "true"}, (1, 2), [(1, 0), (1, 1), (1, 2)]),
+        ({"shift": "0", "allow_null": "true"}, (2, 1), [(0, 0), (1, 1), (2, 1)]),
+        ({"layer": "mean", "shift": "1", "allow_null": "true"}, (2, 4), [(0, 0, 1)]),
+        ({"layer": "2", "head": "3", "shift": "0", "allow_null": "false"}, (2, 4), [(2, 3, 0, False)]),
+        ({"layer": "2", "head": "mean", "shift": "0", "allow_null": "true"}, (2, 4), [(2, 0)]),
         (
-            {"layer": "mean", "shift": "0", "links": "auto"},
+            {"layer": "mean", "shift": "0", "decision": "auto"},
             (2, 4),
             [(0, 0, 0, True), (0, 0, 0, False), *((0, 0, 0, True, threshold) for threshold in THRESHOLDS)],
         ),
-        ({"layer": "mean", "shift": "0", "links": "threshold", "threshold": 0.3}, (2, 4), [(0, 0, 0, True, 0.3)]),
+        ({"layer": "mean", "shift": "0", "decision": "threshold", "threshold": 0.3}, (2, 4), [(0, 0, 0, True, 0.3)]),
     ],
 )
 def test_the_options_leave_these_readings(options, shape, expected):
-    config = AlignmentConfig(**{"links": "argmax", **options})
+    config = AlignmentConfig(**{"decision": "argmax", **options})
     config.validate()
     assert candidate_sources(config, *shape) == [AlignmentSource(*values) for values in expected]
 
@@ -340,11 +340,11 @@ def test_a_reading_takes_its_layer_and_head():
         ({"head": "first"}, r"alignment\.head=first"),
         ({"layer": "mean", "head": "2"}, r"alignment\.head=2: the mean of all layers has no heads"),
         ({"shift": "2"}, r"alignment\.shift=2"),
-        ({"null": "no"}, r"alignment\.null=no"),
-        ({"links": "best"}, r"alignment\.links=best: must be one of auto, argmax, threshold"),
+        ({"allow_null": "no"}, r"alignment\.allow_null=no"),
+        ({"decision": "best"}, r"alignment\.decision=best: must be one of auto, argmax, threshold"),
         ({"threshold": 0.0}, r"alignment\.threshold=0"),
-        ({"choose_on": 0}, r"alignment\.choose_on=0"),
-        ({"importance_on": -1}, r"alignment\.importance_on=-1"),
+        ({"selection_pairs": 0}, r"alignment\.selection_pairs=0"),
+        ({"head_importance_pairs": -1}, r"alignment\.head_importance_pairs=-1"),
     ],
 )
 def test_a_wrong_option_is_named(options, message):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.test_aligner import TEXTS, translator
+from tests.inference.test_aligner import TEXTS, translator
 
 from nmt.attention import AttentionConfig
 from nmt.data import PAD, collate

@@ -27,6 +27,7 @@ from nmt.alignment import (
 )
 from nmt.cli.compose import AlignConfig, Config, EvaluateConfig, run_command, to_dict
 from nmt.data import EOS, DataConfig, alignment_path, read_pairs, train_or_load_tokenizer
+from nmt.data.synthetic.dataset import SyntheticConfig
 from nmt.evaluation.breakdown import alignment_by_length, breakdown, word_frequencies
 from nmt.evaluation.evaluator import About, evaluate_sets
 from nmt.evaluation.metrics import MetricsConfig
@@ -63,7 +64,7 @@ def call(name: str, *arguments: str) -> tuple[int, str]:
 
 
 def data(folder: Path, *, reverse: bool = False) -> DataConfig:
-    config = DataConfig(builtin_pairs=300, builtin_valid=20, builtin_test=NUM_TEST, builtin_long=NUM_LONG)
+    config = DataConfig(synthetic=SyntheticConfig(train=300, valid=20, test=NUM_TEST, long=NUM_LONG))
     config.cache_dir, config.tokenizer.type, config.tokenizer.vocab_size = str(folder / "cache"), "word", 500
     if reverse:
         config.source_lang, config.target_lang = "de", "en"
@@ -83,7 +84,7 @@ def make(
     """A run directory with a random model, which says one word again and again, or nothing for "", where told to."""
     config = Config(name=name, data=data(folder, reverse=reverse), model=models.MODELS[architecture].config())
     config.search.max_length_ratio, config.search.max_length_offset = 1.0, 0
-    for width in ("embedding", "hidden", "width", "feed_forward"):
+    for width in ("embedding_dim", "hidden_size", "d_model", "ffn_dim"):
         if hasattr(config.model, width):
             setattr(config.model, width, 32)
     config.model.attention.score, config.model.attention.heads = score, 1 if score == "none" else 2
@@ -180,7 +181,7 @@ def test_every_number_of_an_evaluation_is_that_of_its_own_function(here: Path) -
     by_length = alignment_by_length(sources, aligned, gold)
     assert scores["alignment"]["by_length"] == {bucket: each._asdict() for bucket, each in by_length.items()}
     assert scores["alignment"]["selected_by"] == "AER on the validation set"
-    chosen = scores["alignment"]["reading"]
+    chosen = scores["alignment"]["alignment_source"]
     readings = json.loads((here / "out/head_alignment_scores.json").read_text("utf-8"))
     (same,) = [row for row in readings if {**row, **chosen} == row]
     assert same["aer"] == scores["alignment"]["aer"]
@@ -225,10 +226,10 @@ def test_options_change_what_they_say(here: Path) -> None:
     code, said = call("evaluate", "checkpoint=runs/a", "output=plain", *TEST, *QUICK, *options)
     assert code == 0, said
     scores = json.loads((here / "plain/scores.json").read_text("utf-8"))
-    assert set(scores) == {"bleu", "chrf", "reading", "alignment"}
+    assert set(scores) == {"bleu", "chrf", "alignment_source", "alignment"}
     assert (
-        scores["reading"]
-        == scores["alignment"]["reading"]
+        scores["alignment_source"]
+        == scores["alignment"]["alignment_source"]
         == {"layer": 1, "head": 2, "shift": 1, "null": False, "threshold": 0}
     )
     assert scores["alignment"]["selected_by"] == "the options"
@@ -301,7 +302,7 @@ def test_what_links_are_read_from_is_told_without_gold_too(here: Path) -> None:
     assert call("evaluate", "checkpoint=runs/a", *given, "alignment.layer=1", "alignment.head=2")[0] == 0
     scores = json.loads((here / "no_gold/scores.json").read_text("utf-8"))
     assert "alignment" not in scores
-    assert (scores["reading"]["layer"], scores["reading"]["head"]) == (1, 2)
+    assert (scores["alignment_source"]["layer"], scores["alignment_source"]["head"]) == (1, 2)
 
 
 def test_further_test_sets_that_are_asked_for(here: Path) -> None:
@@ -338,7 +339,7 @@ def test_a_checkpoint_carries_what_its_alignments_are_read_from(
     assert also.samefile(path)
     found = checkpoint.load(path)
     assert chosen.reading.threshold == 0.05
-    assert found.pop("reading") == {**chosen.reading._asdict(), "by": chosen.by}
+    assert found.pop("alignment_source") == {**chosen.reading._asdict(), "by": chosen.by}
     assert found.keys() == content.keys()
     assert all(torch.equal(tensor, found["model"][name]) for name, tensor in content["model"].items())
     # what is read from the checkpoint now on is what the evaluation has read
@@ -357,7 +358,7 @@ def test_a_checkpoint_carries_what_its_alignments_are_read_from(
     assert again.alignment is not None
     assert again.alignment.selection.reading == chosen.reading
     assert again.alignment.selection.by == f"{chosen.by}, when it was trained"
-    checkpoint.update_metadata(path, {"reading": StoredAlignmentSource(chosen.reading, chosen.by).to_dict()})
+    checkpoint.update_metadata(path, {"alignment_source": StoredAlignmentSource(chosen.reading, chosen.by).to_dict()})
     assert path.stat().st_mtime_ns == stamp
 
 
@@ -437,7 +438,7 @@ def test_both_directions_are_joined(here: Path, method: str) -> None:
 def without_validation_set(folder: Path) -> Path:
     """A run whose validation set is gone."""
     content = checkpoint.load(folder / "runs/a/checkpoints/best.pt")
-    content["config"]["data"] |= {"kind": "text", "valid": str(folder / "gone"), "train": str(folder / "gone")}
+    content["config"]["data"] |= {"format": "text", "valid": str(folder / "gone"), "train": str(folder / "gone")}
     checkpoint.save(folder / "moved.pt", content)
     return folder / "moved.pt"
 
@@ -448,7 +449,7 @@ def test_without_its_validation_set_a_run_chooses_by_agreement_and_never_by_the_
     assert code == 0, said
     assert "the validation set is not there any more" in said
     content = checkpoint.load(path)
-    content["config"]["data"] |= {"kind": "hub", "path": str(here / "gone"), "train": "train", "valid": "validation"}
+    content["config"]["data"] |= {"format": "hub", "hf_dataset": str(here / "gone"), "train": "train", "valid": "validation"}
     checkpoint.save(here / "hub.pt", content)
     code, said = call("align", f"checkpoint={here / 'hub.pt'}", *ALIGN[1:], "gold=t.gold", "output=moved")
     assert code == 0, said
@@ -562,7 +563,7 @@ def test_help_and_configuration_name_every_option(capsys: pytest.CaptureFixture[
     assert "python -m nmt.align checkpoint=" in said
     assert call("align", "--cfg", "job")[0] == 0
     shown = capsys.readouterr().out
-    for name in ("symmetrize: grow-diag-final-and", "choose_on: 1000", "layer: auto", "formats:", "gold: null"):
+    for name in ("symmetrize: grow-diag-final-and", "selection_pairs: 1000", "layer: auto", "formats:", "gold: null"):
         assert name in shown
 
 

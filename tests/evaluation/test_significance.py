@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmt.evaluation.metrics import METRICS, MetricsConfig, corpus_score
+from nmt.evaluation.metrics import METRICS, SIGNIFICANCE_TESTS, MetricsConfig, corpus_score
 from nmt.evaluation.significance import bootstrap_intervals, paired_test
 
 NAMES = {"bleu": "BLEU", "chrf": "chrF2", "chrf++": "chrF2++", "ter": "TER"}
@@ -73,7 +73,9 @@ def test_samples_without_any_match_count_too(metric: str) -> None:
 def test_paired_tests_are_those_of_sacrebleu(tmp_path: Path, metric: str, test: str) -> None:
     config = MetricsConfig(names=[metric], num_resamples=200, significance_test=test)
     found = paired_test(SYSTEMS, REFERENCES, config)[metric]
-    rows = sacrebleu(tmp_path, list(SYSTEMS), metric, f"--paired-{test}", f"--paired-{test}-n", "200", "-f", "json")
+    short = SIGNIFICANCE_TESTS[test]
+    flags = [f"--paired-{short}", f"--paired-{short}-n", "200", "-f", "json"]
+    rows = sacrebleu(tmp_path, list(SYSTEMS), metric, *flags)
     assert [Path(row["system"].removeprefix("Baseline: ")).name for row in rows] == list(SYSTEMS)
     for row, system in zip(rows, found.systems.values(), strict=True):
         expected = row[NAMES[metric]]
@@ -81,7 +83,7 @@ def test_paired_tests_are_those_of_sacrebleu(tmp_path: Path, metric: str, test: 
         for name, value in (("p_value", system.p_value), ("mean", system.mean), ("ci", system.half_width)):
             assert value == (None if expected[name] is None else pytest.approx(expected[name], abs=1e-9)), name
     assert found.systems["baseline"].p_value is None
-    assert f"{test}:200" in found.signature
+    assert f"{short}:200" in found.signature
     assert "seed:12345" in found.signature
 
 
