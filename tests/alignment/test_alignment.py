@@ -15,11 +15,9 @@ from nmt.alignment import (
     GoldAlignment,
     alignment_error_rate,
     alignment_writers,
-    argmax_alignment,
     candidate_sources,
     hard_alignment,
     ibm1_alignments,
-    parse_gold,
     read_gold,
     read_pharaoh,
     score_sources,
@@ -30,6 +28,8 @@ from nmt.alignment import (
     write_pharaoh,
 )
 from nmt.alignment.extraction import THRESHOLDS
+from nmt.alignment.pharaoh import parse_gold
+from nmt.alignment.projection import link_mask
 from nmt.alignment.writers import AlignedPair
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "word_alignment"
@@ -131,7 +131,7 @@ def test_words_equals_plain_loops_and_keeps_the_mass():
 
 
 def test_words_refuses_shapes_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"\(2, 3\) does not fit 2 target pieces and 2 source pieces"):
+    with pytest.raises(ValueError, match=r"\(2, 3\) does not fit 2 target subwords and 2 source subwords"):
         to_word_matrix(np.zeros((2, 3)), [0, 1], [0, 1])
 
 
@@ -217,8 +217,10 @@ def test_null_and_threshold_by_hand():
     assert hard_alignment(matrix, null=False) == [(1, 0), (0, 1)]
     assert hard_alignment(matrix, threshold=0.3) == [(1, 0), (0, 1), (1, 1)]
     assert hard_alignment(matrix, threshold=0.61) == []
-    assert argmax_alignment(np.stack([matrix, matrix]), null=False).tolist() == [[1, 0, -1]] * 2
-    assert argmax_alignment([[1.0]], null=False).tolist() == [-1]  # a source of no words
+    masks = link_mask(np.stack([matrix, matrix]), null=False)
+    assert masks.tolist() == [[[False, True], [True, False], [False, False]]] * 2
+    assert link_mask([[1.0]], null=False).shape == (1, 0)  # a source of no words
+    assert hard_alignment([[1.0]], null=False) == []
 
 
 # The forward and backward links of a pair of 4 and 4 words, and what each method makes of them, worked by hand:
