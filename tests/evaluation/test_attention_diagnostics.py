@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.inference.test_aligner import TEXTS, translator
 
 from nmt.attention import AttentionConfig
 from nmt.data import PAD, collate
 from nmt.evaluation.attention_diagnostics import (
     MEASURES,
-    OVER,
+    OVER_ATTENDED,
     TARGET_SEGMENTS,
-    UNDER,
+    UNDER_ATTENDED,
     DiagnosticsAccumulator,
     cross_attention_modules,
     head_importance,
@@ -23,6 +22,7 @@ from nmt.evaluation.attention_diagnostics import (
     masked_head,
 )
 from nmt.models import MODELS
+from tests.inference.test_aligner import TEXTS, translator
 
 
 def loops(rows: Any, is_punctuation: Any) -> dict[str, float]:
@@ -38,8 +38,8 @@ def loops(rows: Any, is_punctuation: Any) -> dict[str, float]:
     return {
         "entropy": sum(entropy) / num_rows,
         "effective": sum(math.exp(e) for e in entropy) / num_rows,
-        "under_attended": sum(c < UNDER * mean for c in received) / num_columns,
-        "over_attended": sum(c > OVER * mean for c in received) / num_columns,
+        "under_attended": sum(c < UNDER_ATTENDED * mean for c in received) / num_columns,
+        "over_attended": sum(c > OVER_ATTENDED * mean for c in received) / num_columns,
         "monotonic": sum(step >= 0 for step in steps) / len(steps),
         "jump_length": sum(abs(step - 1) for step in steps) / len(steps),
         "eos_weight": sum(row[-1] for row in rows) / num_rows,

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nmt.alignment import GoldAlignment
-from nmt.alignment import alignment_error_rate as alignment_score
+from nmt.alignment import GoldAlignment, alignment_error_rate
 from nmt.evaluation.breakdown import (
     alignment_by_length,
     breakdown,
@@ -67,7 +66,7 @@ def test_alignment_error_by_length_is_that_of_the_sentences_of_each_bucket() -> 
     rows = {"0-10": [0, 1, 2, 4, 5], "21-30": [3]}
     assert list(found) == list(rows)
     for bucket, members in rows.items():
-        assert found[bucket] == alignment_score([links[i] for i in members], [gold[i] for i in members])
+        assert found[bucket] == alignment_error_rate([links[i] for i in members], [gold[i] for i in members])
     assert found["0-10"] != found["21-30"]
 
 

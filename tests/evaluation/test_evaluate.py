@@ -29,9 +29,9 @@ from nmt.cli.compose import AlignConfig, Config, EvaluateConfig, run_command, to
 from nmt.data import EOS, DataConfig, alignment_path, read_pairs, train_or_load_tokenizer
 from nmt.data.synthetic.dataset import SyntheticConfig
 from nmt.evaluation.breakdown import alignment_by_length, breakdown, word_frequencies
-from nmt.evaluation.evaluator import About, evaluate_sets
-from nmt.evaluation.metrics import MetricsConfig
-from nmt.evaluation.metrics import corpus_score as corpus_score
+from nmt.evaluation.evaluator import Evaluator
+from nmt.evaluation.metrics import MetricsConfig, corpus_score
+from nmt.evaluation.report import ReportData
 from nmt.evaluation.results import EvaluationInputs, load_test_sets
 from nmt.evaluation.significance import bootstrap_intervals, paired_test
 from nmt.inference.translator import Translator
@@ -331,8 +331,8 @@ def test_a_checkpoint_carries_what_its_alignments_are_read_from(
     )
     given = [EvaluationInputs(hypotheses=[pair.target for pair in sets[0].pairs])]
     quick = MetricsConfig(num_resamples=0, breakdown=False)
-    (result,) = evaluate_sets(
-        own, quick, sets, folder / "out", About(), reading=options, data=config, given=given, carrier=path
+    (result,) = Evaluator(own, quick, options, config).evaluate_sets(
+        sets, folder / "out", ReportData(), given, checkpoint_path=path
     )
     assert result.alignment is not None
     chosen = result.alignment.selection
@@ -354,7 +354,7 @@ def test_a_checkpoint_carries_what_its_alignments_are_read_from(
     # and where the validation set is gone, an evaluation reads what the checkpoint says
     stamp = path.stat().st_mtime_ns
     gone = dataclasses.replace(config, format="text", valid=str(folder / "gone"))
-    (again,) = evaluate_sets(carrying, quick, sets, folder / "out", About(), data=gone, given=given, carrier=None)
+    (again,) = Evaluator(carrying, quick, data=gone).evaluate_sets(sets, folder / "out", ReportData(), given)
     assert again.alignment is not None
     assert again.alignment.selection.reading == chosen.reading
     assert again.alignment.selection.by == f"{chosen.by}, when it was trained"
@@ -449,7 +449,12 @@ def test_without_its_validation_set_a_run_chooses_by_agreement_and_never_by_the_
     assert code == 0, said
     assert "the validation set is not there any more" in said
     content = checkpoint.load(path)
-    content["config"]["data"] |= {"format": "hub", "hf_dataset": str(here / "gone"), "train": "train", "valid": "validation"}
+    content["config"]["data"] |= {
+        "format": "hub",
+        "hf_dataset": str(here / "gone"),
+        "train": "train",
+        "valid": "validation",
+    }
     checkpoint.save(here / "hub.pt", content)
     code, said = call("align", f"checkpoint={here / 'hub.pt'}", *ALIGN[1:], "gold=t.gold", "output=moved")
     assert code == 0, said
