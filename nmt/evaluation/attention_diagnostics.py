@@ -156,11 +156,8 @@ class AttentionDiagnostics:
 class DiagnosticsAccumulator:
     """Accumulates the diagnostics of sentences; memory does not grow with their length."""
 
-    measures: list[_Array] = field(default_factory=list)
-    along_target: list[_Array] = field(default_factory=list)
-    buckets: list[str] = field(default_factory=list)
-    uniform_punctuation: list[float] = field(default_factory=list)
-    num_agreeing: _Array | None = None
+    sentences: list[tuple[str, _Array, _Array, float]] = field(default_factory=list)
+    num_agreeing: Any = 0
     num_rows: int = 0
 
     def add(self, weights: NDArray[np.floating], source_subwords: Sequence[str], source: str) -> None:
@@ -171,32 +168,30 @@ class DiagnosticsAccumulator:
         """
         is_punctuation = np.array([*map(_is_punctuation, source_subwords[:-1]), False], np.bool_)
         measures, along_target = head_measures(weights, is_punctuation)
-        self.measures.append(np.stack([measures[name] for name in MEASURES]))
-        self.along_target.append(along_target)
-        self.buckets.append(length_bucket(source))
-        self.uniform_punctuation.append(float(is_punctuation.mean()))
+        stacked = np.stack([measures[name] for name in MEASURES])
+        self.sentences.append((length_bucket(source), stacked, along_target, float(is_punctuation.mean())))
         best = weights[:, :, :-1].argmax(-1)  # (L, H, T - 1)
         best = best.reshape(best.shape[0] * best.shape[1], best.shape[2])
-        num_agreeing = (best[:, None] == best[None]).sum(-1).astype(np.float64)
-        self.num_agreeing = num_agreeing if self.num_agreeing is None else self.num_agreeing + num_agreeing
+        self.num_agreeing += (best[:, None] == best[None]).sum(-1).astype(np.float64)
         self.num_rows += best.shape[1]
 
     def result(self) -> AttentionDiagnostics | None:
         """Return the diagnostics; None without any sentence."""
-        if self.num_agreeing is None:
+        if not self.sentences:
             return None
-        measures, buckets = np.stack(self.measures), np.array(self.buckets)  # (N, K, L, H), (N,)
+        buckets, stacked, along_target, uniform_punctuation = zip(*self.sentences, strict=True)
+        measures = np.stack(stacked)  # (N, K, L, H)
         by_length = {}
-        for bucket in sorted(set(self.buckets), key=bucket_sort_key):
-            members = measures[buckets == bucket]
+        for bucket in sorted(set(buckets), key=bucket_sort_key):
+            members = measures[np.array(buckets) == bucket]
             by_length[bucket] = (len(members), dict(zip(MEASURES, _nan_mean(members), strict=True)))
         return AttentionDiagnostics(
             len(measures),
             dict(zip(MEASURES, _nan_mean(measures), strict=True)),
             by_length,
-            _nan_mean(np.stack(self.along_target)),
+            _nan_mean(np.stack(along_target)),
             self.num_agreeing / max(self.num_rows, 1),
-            float(np.mean(self.uniform_punctuation)),
+            float(np.mean(uniform_punctuation)),
         )
 
 

@@ -7,17 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nmt import checkpoint
-from nmt.alignment import (
-    AlignmentConfig,
-    AlignmentScore,
-    AlignmentSource,
-    GoldAlignment,
-    HeadSelection,
-    StoredAlignmentSource,
-)
+from nmt.alignment import AlignmentConfig, GoldAlignment, HeadSelection, StoredAlignmentSource
 from nmt.data import DataConfig, SentencePair
 from nmt.evaluation.breakdown import alignment_by_length, breakdown, length_correlation_warning
-from nmt.evaluation.metrics import MetricsConfig, MetricScore, corpus_score, sentence_chrf
+from nmt.evaluation.metrics import MetricsConfig, corpus_score, sentence_chrf
 from nmt.evaluation.report import ReportData, SplitStats
 from nmt.evaluation.report_writer import write_report
 from nmt.evaluation.results import (
@@ -34,24 +27,6 @@ from nmt.inference.translator import Translation, Translator
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class ValidationResult:
-    """Translations of a test set and their scores.
-
-    alignment: of the references, None without gold. alignment_source: the one with that score.
-    """
-
-    translations: list[Translation]
-    scores: dict[str, MetricScore]
-    alignment: AlignmentScore | None
-    alignment_source: AlignmentSource | None = None
-
-    def flat_scores(self) -> dict[str, float]:
-        """Return scores by name: sacreBLEU's from 0 to 100, alignment error from 0 to 1."""
-        scores = {name: result.score for name, result in self.scores.items()}
-        return scores if self.alignment is None else {**scores, "aer": self.alignment.aer}
-
-
 def translate_and_score(
     translator: Translator,
     pairs: Sequence[SentencePair],
@@ -60,7 +35,7 @@ def translate_and_score(
     alignment: AlignmentConfig | None = None,
     *,
     on_batch: Callable[[int], None] | None = None,
-) -> ValidationResult:
+) -> EvaluationResult:
     """Translate and score during training, with the code and the search of an evaluation.
 
     Where there is gold, the references are aligned by the layer and head that are best on these very sentences, unless
@@ -71,12 +46,13 @@ def translate_and_score(
     """
     translations = translator.translate([pair.source for pair in pairs], on_batch=on_batch)
     scores = corpus_score([t.text for t in translations], [pair.target for pair in pairs], config)
-    result = ValidationResult(translations, scores, alignment=None)
+    result = EvaluationResult("valid", pairs, translations, scores)
     if gold is not None:
         aligner = Aligner(translator, alignment or AlignmentConfig())
         selection = aligner.select_head(pairs, gold, "the sentences themselves")
         if selection is not None:
-            result.alignment, result.alignment_source = selection.scores[selection.reading], selection.reading
+            result.alignment_source = selection.reading
+            result.alignment = ReferenceAlignment(selection.scores[selection.reading], selection)
     return result
 
 

@@ -81,14 +81,14 @@ class ReferenceAlignment:
 
     score: AlignmentScore
     selection: HeadSelection
-    links: list[list[Link]]
-    head_scores: dict[AlignmentSource, AlignmentScore]
+    links: list[list[Link]] = field(default_factory=list)
+    head_scores: dict[AlignmentSource, AlignmentScore] = field(default_factory=dict)
     by_length: dict[str, AlignmentScore] = field(default_factory=dict)
 
 
 @dataclass
 class EvaluationResult:
-    """Results of one test set.
+    """Results of one test set; of the validation set, scores and `alignment.score` only.
 
     scores: of the whole, by metric; `intervals` likewise. sentence_chrf: chrF of each sentence. comparisons: with the
     baselines, by metric. alignment_source: None without attention. alignment: None without gold or attention.
