@@ -225,7 +225,7 @@ def test_null_and_threshold_of_a_worked_example():
 
 # Forward and backward links of a pair of 4 and 4 words, and the result of each method, worked by hand:
 # the intersection is 0-0 and 2-2. 1-1 is a diagonal neighbour of 0-0 with both words free, 2-1 then is one of 2-2 whose
-# words are taken, 3-2 has a free source word. 3-0 is far from all_links: its source word is taken by then.
+# words are taken, 3-2 has a free source word. 3-0 is far from every other link: its source word is taken by then.
 FORWARD = [(0, 0), (1, 1), (2, 2), (3, 2)]
 BACKWARD = [(0, 0), (2, 1), (2, 2), (3, 0), (0, 3)]
 JOINED = {
