@@ -113,14 +113,13 @@ def sentence_chrf(hypotheses: Sequence[str], references: Sequence[str], config: 
     ]
 
 
-def check_lengths(hypotheses: Sequence[str], references: Sequence[str]) -> None:
+def check_lengths(hypotheses: Sequence[str], references: Sequence[str], prefix: str = "") -> None:
     """Raise ValueError unless there are as many hypotheses as references, and at least one."""
     if len(hypotheses) != len(references):
-        raise ValueError(
-            f"{len(hypotheses)} hypotheses but {len(references)} references: each sentence needs one of both"
-        )
+        counts = f"{prefix}{len(hypotheses)} hypotheses but {len(references)} references"
+        raise ValueError(f"{counts}: each sentence needs one of both")
     if not hypotheses:
-        raise ValueError("no sentences to score: 0 hypotheses and 0 references")
+        raise ValueError(f"{prefix}no sentences to score: 0 hypotheses and 0 references")
 
 
 METRICS: dict[str, Callable[[MetricsConfig], dict[str, Any]]] = {

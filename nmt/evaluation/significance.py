@@ -90,10 +90,7 @@ def paired_test(
     if len(systems) < 2:
         raise ValueError(f"{len(systems)} systems: a comparison needs two or more")
     for name, hypotheses in systems.items():
-        try:
-            check_lengths(hypotheses, references)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+        check_lengths(hypotheses, references, f"{name}: ")
     from sacrebleu.significance import PairedTest
 
     logging.getLogger("sacrebleu").setLevel(logging.WARNING)  # it logs each of its steps
