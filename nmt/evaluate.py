@@ -7,8 +7,9 @@ from nmt import checkpoint
 from nmt.cli.compose import merge_with_checkpoint, run_command, to_yaml
 from nmt.cli.configs import Config, EvaluateConfig
 from nmt.cli.run_directory import command_line, report_folder, run_directory
-from nmt.evaluation import evaluator
+from nmt.evaluation.evaluator import Evaluator
 from nmt.evaluation.external_scores import read_external_scores
+from nmt.evaluation.report import ReportData
 from nmt.evaluation.results import EvaluationInputs, EvaluationSet, load_test_sets, read_hypotheses
 from nmt.inference.translator import Translator
 from nmt.runtime.device import resolve_device
@@ -26,7 +27,7 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
     trained = Config.from_dict(contents[0]["config"])
     merged = merge_with_checkpoint(trained, config, overrides)
     run = run_directory(paths[0])
-    about = evaluator.About(
+    about = ReportData(
         name=" + ".join(str(content["config"].get("name") or "") for content in contents),
         command=command_line("evaluate", overrides),
         config=to_yaml(merged),
@@ -42,16 +43,8 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
         sets = load_test_sets(merged.data)
     if not sets:
         raise ValueError("data.test: not given, and the run has no test set; say which one, as data.test=PREFIX")
-    evaluator.evaluate_sets(
-        translator,
-        merged.metrics,
-        sets,
-        report_folder(run, config, overrides),
-        about,
-        reading=merged.alignment,
-        data=trained.data,
-        given=_given(config, overrides, sets),
-    )
+    directory, inputs = report_folder(run, config, overrides), _given(config, overrides, sets)
+    Evaluator(translator, merged.metrics, merged.alignment, trained.data).evaluate_sets(sets, directory, about, inputs)
 
 
 def _given(config: EvaluateConfig, overrides: Sequence[str], sets: Sequence[EvaluationSet]) -> list[EvaluationInputs]:

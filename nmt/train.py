@@ -35,8 +35,8 @@ from nmt.data.batch_sampler import max_length
 from nmt.data.preprocessing import format_counts
 from nmt.data.sources import read_split_part
 from nmt.evaluation import evaluator
-from nmt.evaluation.evaluator import EvaluationSet
-from nmt.evaluation.report.page import SplitStats
+from nmt.evaluation.report.page import ReportData, SplitStats
+from nmt.evaluation.results import EvaluationSet, load_test_sets
 from nmt.inference.translator import Translator
 from nmt.models.flops import build_on_meta
 from nmt.models.parameter_matching import match_parameters
@@ -129,7 +129,7 @@ def _prepare(config: Config) -> TrainingSetup:
     corpora = {split: load_corpus(config.data, split, tokenizer) for split in ("train", "valid")}
     if config.train.guided_alignment_weight:
         corpora["train"] = attach_alignments(config.data, corpora["train"], tokenizer)
-    tests = evaluator.load_test_sets(config.data)
+    tests = load_test_sets(config.data)
     valid = EvaluationSet.read(config.data, "valid")
     if config.train.early_stopping_metric == "aer" and valid.gold is None:
         raise ValueError(
@@ -252,7 +252,7 @@ def _finish(trainer: Trainer, prepared: TrainingSetup, given: str) -> None:
         {name.replace("_", " "): number for name, number in trainer.anomaly_counts().items() if number}
     ):
         log.info("in the whole run: %s", unusual)
-    about = evaluator.About(
+    about = ReportData(
         name=str(config.name),
         command=given,
         config=to_yaml(config),
@@ -263,15 +263,8 @@ def _finish(trainer: Trainer, prepared: TrainingSetup, given: str) -> None:
     translator = Translator.from_checkpoint(
         checkpoint.load(trainer.best, trainer.device), config.search, trainer.device
     )
-    results = evaluator.evaluate_sets(
-        translator,
-        config.metrics,
-        prepared.tests,
-        trainer.directory / "report",
-        about,
-        reading=config.alignment,
-        data=config.data,
-        carrier=trainer.best,
+    results = evaluator.Evaluator(translator, config.metrics, config.alignment, config.data).evaluate_sets(
+        prepared.tests, trainer.directory / "report", about, checkpoint_path=trainer.best
     )
     found = {f"{result.name}/{name}": value for result in results for name, value in result.flat_scores().items()}
     logger.log_hparams(trainer.directory, to_dict(config), found, position.update)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nmt.attention import CROSS, ENCODER_SELF, NORMALIZERS, SCORES, WINDOWS, Attention, AttentionConfig
 from nmt.attention.scores import Additive, Score
-from nmt.evaluation.evaluator import package_versions
+from nmt.evaluation.report_writer import package_versions
 from nmt.runtime.process import setup_process
 
 CORE = {"batch": 64, "queries": 64, "keys": 64, "heads": 8, "width": 64}

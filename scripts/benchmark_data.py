@@ -61,7 +61,7 @@ def measure(arguments: list[str]) -> dict[str, Any]:
             result[step] = in_subprocess(__file__, {**case, "step": step})
             report(f"{step}: {json.dumps(result[step])}")
     result["load_after"] = os.getloadavg()[0]
-    from nmt.evaluation.evaluator import package_versions  # not in the measured processes
+    from nmt.evaluation.report_writer import package_versions  # not in the measured processes
 
     result["versions"] = package_versions()
     if case["output"]:

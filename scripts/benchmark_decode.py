@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nmt import checkpoint, search
 from nmt.data import EOS
-from nmt.evaluation.evaluator import package_versions
+from nmt.evaluation.report_writer import package_versions
 from nmt.inference.translator import Translator
 from nmt.models.seq2seq import Seq2Seq
 from nmt.runtime.process import setup_process

@@ -21,7 +21,7 @@ import nmt.cli.compose
 from nmt import models
 from nmt.cli.configs import Config
 from nmt.data import Batch, BatchLoader, batch_to_device, load_corpus, train_or_load_tokenizer
-from nmt.evaluation.evaluator import package_versions
+from nmt.evaluation.report_writer import package_versions
 from nmt.models.flops import flops_per_token
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process

@@ -1,6 +1,6 @@
-"""Word alignment read off attention: projection to words, links, files, choice of layer and head, and error."""
+"""Word alignment from attention: projection to words, links, files, selection of layer and head, and error rate."""
 
-from nmt.alignment.aer import AERAccumulator, AlignmentScore, alignment_error_rate
+from nmt.alignment.aer import AlignmentScore, alignment_error_rate
 from nmt.alignment.extraction import (
     AlignmentConfig,
     AlignmentExample,
@@ -12,24 +12,14 @@ from nmt.alignment.extraction import (
     select_source,
 )
 from nmt.alignment.ibm_model1 import ibm1_alignments
-from nmt.alignment.pharaoh import (
-    GoldAlignment,
-    Link,
-    parse_gold,
-    parse_pharaoh,
-    read_gold,
-    read_pharaoh,
-    write_gold,
-    write_pharaoh,
-)
-from nmt.alignment.projection import argmax_alignment, hard_alignment, link_mask, to_word_matrix
+from nmt.alignment.pharaoh import GoldAlignment, Link, read_gold, read_pharaoh, write_gold, write_pharaoh
+from nmt.alignment.projection import hard_alignment, to_word_matrix
 from nmt.alignment.symmetrization import METHODS, symmetrize
 from nmt.alignment.writers import FORMATS, alignment_writers
 
 __all__ = [
     "FORMATS",
     "METHODS",
-    "AERAccumulator",
     "AlignmentConfig",
     "AlignmentExample",
     "AlignmentScore",
@@ -40,13 +30,9 @@ __all__ = [
     "StoredAlignmentSource",
     "alignment_error_rate",
     "alignment_writers",
-    "argmax_alignment",
     "candidate_sources",
     "hard_alignment",
     "ibm1_alignments",
-    "link_mask",
-    "parse_gold",
-    "parse_pharaoh",
     "read_gold",
     "read_pharaoh",
     "score_sources",

@@ -1,6 +1,4 @@
-"""A lexical aligner of our own, small and quick: what attention is compared with where nobody has set links."""
-
-from __future__ import annotations
+"""A small lexical aligner: the reference for attention where there is no gold alignment."""
 
 from collections.abc import Sequence
 
@@ -13,56 +11,54 @@ ITERATIONS = 5
 
 
 def ibm1_alignments(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> list[GoldAlignment]:
-    """Links of words that translate each other, by IBM Model 1 (Brown et al. 1993, section 4.2) in both directions.
+    """Align words by IBM Model 1 in both directions (Brown et al. 1993, section 4.2).
 
-    The model is trained on the very pairs, by `ITERATIONS` rounds of expectation maximisation. It knows nothing of
-    order, so that it favours no layer, head or shift of attention for where it looks.
+    The model is trained on `pairs` themselves with `ITERATIONS` rounds of expectation maximization. It ignores word
+    order, so its links favor no layer, head or shift of attention because of the positions it attends to.
 
     Args:
         pairs: words of source and target.
 
     Returns:
-        for each pair as sure what both directions say, as possible what either says.
+        for each pair, as sure links those of both directions, as possible links those of either.
     """
-    source, target = (_numbers([pair[side] for pair in pairs]) for side in (0, 1))
-    forward, backward = _links(source, target), _links(target, source)
-    result = []
-    for i_of_j, j_of_i in zip(forward, backward, strict=True):
-        one = {(int(i), j) for j, i in enumerate(i_of_j) if i >= 0}
-        other = {(i, int(j)) for i, j in enumerate(j_of_i) if j >= 0}
-        result.append(GoldAlignment(frozenset(one & other), frozenset(one | other)))
-    return result
+    source, target = (_word_ids([pair[side] for pair in pairs]) for side in (0, 1))
+    alignments = []
+    for source_of_target, target_of_source in zip(_links(source, target), _links(target, source), strict=True):
+        forward = {(int(i), j) for j, i in enumerate(source_of_target) if i >= 0}
+        backward = {(i, int(j)) for i, j in enumerate(target_of_source) if j >= 0}
+        alignments.append(GoldAlignment(frozenset(forward & backward), frozenset(forward | backward)))
+    return alignments
 
 
-def _numbers(sentences: Sequence[Sequence[str]]) -> list[npt.NDArray[np.int64]]:
-    """Every word as a number from 1."""
-    known: dict[str, int] = {}
-    return [np.array([known.setdefault(word, len(known) + 1) for word in words], np.int64) for words in sentences]
+def _word_ids(sentences: Sequence[Sequence[str]]) -> list[npt.NDArray[np.int64]]:
+    """Number the words from 1."""
+    ids: dict[str, int] = {}
+    return [np.array([ids.setdefault(word, len(ids) + 1) for word in words], np.int64) for words in sentences]
 
 
 def _links(
     source: Sequence[npt.NDArray[np.int64]], target: Sequence[npt.NDArray[np.int64]]
 ) -> list[npt.NDArray[np.int64]]:
-    """For each target word of each pair its most likely source word, -1 for none (word 0, which is everywhere)."""
-    full = [np.concatenate([[0], words]) for words in source]
+    """Return the most likely source word of each target word of each pair; -1 for the empty word."""
+    with_null = [np.concatenate([[0], words]) for words in source]  # word 0 is the empty word of every sentence
+    pairs = list(zip(with_null, target, strict=True))
     size = max((int(words.max(initial=0)) for words in target), default=0) + 1
-    # One cell for each source word beside each target word of its pair, target by target.
-    cells = [(s[None, :] * size + t[:, None]).ravel() for s, t in zip(full, target, strict=True)]
-    kinds, kind = np.unique(np.concatenate([np.empty(0, np.int64), *cells]), return_inverse=True)
-    lengths = np.concatenate(
-        [np.empty(0, np.int64), *(np.full(len(t), len(s)) for s, t in zip(full, target, strict=True))]
-    )
+    # One cell for each combination of a source and a target word of the same pair, target by target.
+    cells = [(s[None, :] * size + t[:, None]).ravel() for s, t in pairs]
+    types, type_of_cell = np.unique(np.concatenate([np.empty(0, np.int64), *cells]), return_inverse=True)
+    lengths = np.concatenate([np.empty(0, np.int64), *(np.full(len(t), len(s)) for s, t in pairs)])
     starts = np.cumsum(lengths) - lengths
-    source_of_kind = kinds // size
-    table = np.ones(len(kinds))
+    source_of_type = types // size
+    probabilities = np.ones(len(types))
     for _ in range(ITERATIONS):
-        cell = table[kind]
-        cell /= np.repeat(np.add.reduceat(cell, starts), lengths) if len(starts) else 1
-        counts = np.bincount(kind, cell, minlength=len(kinds))
-        table = counts / np.bincount(source_of_kind, counts)[source_of_kind]
-    result, begin = [], 0
-    for s, t in zip(full, target, strict=True):
+        posteriors = probabilities[type_of_cell]
+        posteriors /= np.repeat(np.add.reduceat(posteriors, starts), lengths) if len(starts) else 1
+        counts = np.bincount(type_of_cell, posteriors, minlength=len(types))
+        probabilities = counts / np.bincount(source_of_type, counts)[source_of_type]
+    links, begin = [], 0
+    for s, t in pairs:
         end = begin + len(s) * len(t)
-        result.append(table[kind[begin:end]].reshape(len(t), len(s)).argmax(1) - 1)
+        links.append(probabilities[type_of_cell[begin:end]].reshape(len(t), len(s)).argmax(1) - 1)
         begin = end
-    return result
+    return links

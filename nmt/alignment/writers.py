@@ -1,6 +1,4 @@
-"""Aligned sentence pairs and the files they are written to, one pair after the other."""
-
-from __future__ import annotations
+"""Aligned sentence pairs, and writers of the files that hold them."""
 
 import json
 import zipfile
@@ -12,29 +10,31 @@ from typing import IO, Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nmt.alignment.pharaoh import Link, num_words
+from nmt.alignment.pharaoh import Link, num_words, pharaoh_line
 from nmt.runtime.files import atomic_write
 
 SCHEMA = 2
-"""Version of the layout of npz, JSONL and Parquet files. 2: the words of the pieces were added."""
+"""Version of the layout of npz, JSONL and Parquet files; 2 added the words of the subwords."""
 DECIMALS = 4
-_FLOAT = np.float16
+_WEIGHTS_TYPE = np.float16
 
 
 def word_counts_match(text: str, words: Sequence[int]) -> bool:
-    """Whether these words of subwords are those of the text; a tokenizer that normalises may make others of them, as
-    NFKC does of U+00A0."""
+    """Return whether a text has as many words as its subwords (`words`: the word of each) belong to.
+
+    It has not where the tokenizer's normalization splits a word, as NFKC does at U+00A0.
+    """
     return max(words, default=-1) + 1 == num_words(text)
 
 
 class AlignedPair(NamedTuple):
     """A sentence pair, its attention and its links.
 
-    source, target: texts; their words are what U+0020 separates.
-    source_subwords, target_subwords: names of the S and T subwords, the end token among them.
+    source, target: texts; their words are separated by U+0020.
+    source_subwords, target_subwords: names of the S and T subwords, the end token included.
     source_words, target_words: the word of each subword, -1 for the end token.
     weights: (L, H, T, S) attention before dropout, every row summing to 1.
-    matrix: (Tw, Sw + 1) the same between words, of one layer and head; the last column is what went to no word.
+    matrix: (Tw, Sw + 1) attention between words, of one alignment source; the last column is the weight on no word.
     links: (source word, target word).
     """
 
@@ -50,46 +50,61 @@ class AlignedPair(NamedTuple):
 
     @property
     def words_match(self) -> bool:
-        """Whether the words are those of the texts; if not, there is no telling what a link would link."""
+        """Whether the words are those of the texts; if not, links have no meaning."""
         return word_counts_match(self.source, self.source_words) and word_counts_match(self.target, self.target_words)
 
 
 class AlignmentWriter(Protocol):
-    """Writes some pairs, numbered from `first`."""
+    """Writes pairs, numbered from `first`."""
 
     def write(self, first: int, pairs: Sequence[AlignedPair]) -> None: ...
 
     def close(self) -> None: ...
 
 
-class PharaohWriter:
-    """One line of links `i-j` for each pair."""
-
-    name = "alignments.pharaoh"
+class _LineWriter:
+    """Base of the writers of one line per pair."""
 
     def __init__(self, path: Path, weights: bool) -> None:
         self.file: IO[str] = path.open("w", encoding="utf-8", newline="\n")
+        self.close = self.file.close
 
     def write(self, first: int, pairs: Sequence[AlignedPair]) -> None:
-        self.file.writelines(" ".join(f"{i}-{j}" for i, j in pair.links) + "\n" for pair in pairs)
+        self.file.writelines(f"{self.line(i, pair)}\n" for i, pair in enumerate(pairs, start=first))
 
-    def close(self) -> None:
-        self.file.close()
+    def line(self, number: int, pair: AlignedPair) -> str:
+        raise NotImplementedError
+
+
+class PharaohWriter(_LineWriter):
+    """One line of links `i-j` for each pair."""
+
+    def line(self, number: int, pair: AlignedPair) -> str:
+        return pharaoh_line(pair.links)
+
+
+class JsonlWriter(_LineWriter):
+    """One JSON object for each pair, without the weights of every layer and head, which are too large as text.
+
+    Keys as in `ParquetWriter`; `matrix` is rounded to `DECIMALS` decimals.
+    """
+
+    def line(self, number: int, pair: AlignedPair) -> str:
+        row = {**_row(number, pair), "matrix": pair.matrix.round(DECIMALS).tolist()}
+        return json.dumps(row, ensure_ascii=False)
 
 
 class NpzWriter:
     """Arrays of pair number i (from 0), to be read with `numpy.load`.
 
-    `i.source` (S,) and `i.target` (T,) pieces, `i.source_word_ids` and `i.target_word_ids` the word of each, -1 for
-    none, `i.links` (N, 2), and `i.weights` (L, H, T, S) in float16, or without every layer and head `i.matrix` (Tw, Sw
-    + 1);
+    `i.source` (S,) and `i.target` (T,) subwords; `i.source_words` and `i.target_words` the word of each, -1 for none;
+    `i.links` (N, 2); and in float16 `i.weights` (L, H, T, S), or without every layer and head `i.matrix` (Tw, Sw + 1).
     `schema` is the version of this layout.
     """
 
-    name = "alignments.npz"
-
     def __init__(self, path: Path, weights: bool) -> None:
         self.archive = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
+        self.close = self.archive.close
         self.weights = weights
         self._add("schema", np.array(SCHEMA))
 
@@ -100,53 +115,30 @@ class NpzWriter:
             self._add(f"{i}.source_words", np.array(pair.source_words, np.int32))
             self._add(f"{i}.target_words", np.array(pair.target_words, np.int32))
             self._add(f"{i}.links", np.array(pair.links, np.int32).reshape(-1, 2))
-            shown = ("weights", pair.weights) if self.weights else ("matrix", pair.matrix)
-            self._add(f"{i}.{shown[0]}", shown[1].astype(_FLOAT))
+            if self.weights:
+                self._add(f"{i}.weights", pair.weights.astype(_WEIGHTS_TYPE))
+            else:
+                self._add(f"{i}.matrix", pair.matrix.astype(_WEIGHTS_TYPE))
 
     def _add(self, name: str, array: npt.NDArray[Any]) -> None:
         with self.archive.open(f"{name}.npy", "w", force_zip64=True) as file:
             np.lib.format.write_array(file, array, allow_pickle=False)
 
-    def close(self) -> None:
-        self.archive.close()
-
-
-class JsonlWriter:
-    """One JSON object for each pair; weights of every layer and head are too many for text and left out.
-
-    Keys as in `ParquetWriter`; `matrix` is rounded to `DECIMALS` decimals.
-    """
-
-    name = "alignments.jsonl"
-
-    def __init__(self, path: Path, weights: bool) -> None:
-        self.file: IO[str] = path.open("w", encoding="utf-8", newline="\n")
-
-    def write(self, first: int, pairs: Sequence[AlignedPair]) -> None:
-        for i, pair in enumerate(pairs, start=first):
-            row = {**_row(i, pair), "matrix": pair.matrix.round(DECIMALS).tolist()}
-            self.file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-    def close(self) -> None:
-        self.file.close()
-
 
 class ParquetWriter:
     """A table that `datasets.load_dataset("parquet", data_files=…)` reads, one row for each pair.
 
-    Columns: schema_version; id, from 0; source and target texts; source_words and target_words, the texts split at
+    Columns: schema_version; id, from 0; source and target, texts; source_words and target_words, the texts split at
     spaces; source_subwords and target_subwords; source_word_ids and target_word_ids, -1 for none; links, pairs
     (source word, target word); matrix (Tw, Sw + 1) in float32; with every layer and head weights (L, H, T, S) in
     float16.
     """
 
-    name = "alignments.parquet"
-
     def __init__(self, path: Path, weights: bool) -> None:
         import pyarrow
         import pyarrow.parquet
 
-        text, texts, numbers = pyarrow.string(), pyarrow.list_(pyarrow.string()), pyarrow.list_(pyarrow.int32())
+        text, texts, integers = pyarrow.string(), pyarrow.list_(pyarrow.string()), pyarrow.list_(pyarrow.int32())
         columns = {
             "schema_version": pyarrow.int32(),
             "id": pyarrow.int64(),
@@ -156,15 +148,16 @@ class ParquetWriter:
             "target_words": texts,
             "source_subwords": texts,
             "target_subwords": texts,
-            "source_word_ids": numbers,
-            "target_word_ids": numbers,
-            "links": pyarrow.list_(numbers),
+            "source_word_ids": integers,
+            "target_word_ids": integers,
+            "links": pyarrow.list_(integers),
             "matrix": _list_of(pyarrow.float32(), 2),
             **({"weights": _list_of(pyarrow.float16(), 4)} if weights else {}),
         }
         self.schema = pyarrow.schema(list(columns.items()), metadata={"nmt_alignment_schema": str(SCHEMA)})
         self.weights = weights
         self.writer = pyarrow.parquet.ParquetWriter(path, self.schema, compression="zstd")
+        self.close = self.writer.close
 
     def write(self, first: int, pairs: Sequence[AlignedPair]) -> None:
         import pyarrow
@@ -177,11 +170,8 @@ class ParquetWriter:
         }
         columns["matrix"] = _nested([pair.matrix.astype(np.float32) for pair in pairs])
         if self.weights:
-            columns["weights"] = _nested([pair.weights.astype(_FLOAT) for pair in pairs])
+            columns["weights"] = _nested([pair.weights.astype(_WEIGHTS_TYPE) for pair in pairs])
         self.writer.write_table(pyarrow.table(columns, schema=self.schema))
-
-    def close(self) -> None:
-        self.writer.close()
 
 
 FORMATS: dict[str, Callable[[Path, bool], AlignmentWriter]] = {
@@ -190,36 +180,36 @@ FORMATS: dict[str, Callable[[Path, bool], AlignmentWriter]] = {
     "jsonl": JsonlWriter,
     "parquet": ParquetWriter,
 }
-"""Each opens a file; the second argument says whether the weights of every layer and head are wanted."""
+"""Writers by format; the second argument is whether to write the weights of every layer and head."""
 
 
 @contextmanager
 def alignment_writers(
     directory: Path, formats: Sequence[str], *, weights: bool
 ) -> Iterator[Callable[[Sequence[AlignedPair]], None]]:
-    """A function that writes the next pairs to alignments.<format> of each kind.
+    """Yield a function that writes the next pairs to alignments.<format> of every format.
 
     The files appear together when the block ends, or not at all.
 
     Args:
-        directory: made if need be.
+        directory: created if it does not exist.
         formats: keys of `FORMATS`.
-        weights: write every layer and head, where the format can.
+        weights: whether to write every layer and head, where the format can.
     """
     with ExitStack() as stack:
         writers = []
         for name in formats:
-            temporary = stack.enter_context(atomic_write(directory / f"alignments.{name}"))
-            writer = FORMATS[name](temporary, weights)
+            temp_path = stack.enter_context(atomic_write(directory / f"alignments.{name}"))
+            writer = FORMATS[name](temp_path, weights)
             stack.callback(writer.close)
             writers.append(writer)
-        num = 0
+        num_written = 0
 
         def write(pairs: Sequence[AlignedPair]) -> None:
-            nonlocal num
+            nonlocal num_written
             for writer in writers:
-                writer.write(num, pairs)
-            num += len(pairs)
+                writer.write(num_written, pairs)
+            num_written += len(pairs)
 
         yield write
 
@@ -230,8 +220,8 @@ def _row(number: int, pair: AlignedPair) -> dict[str, Any]:
         "id": number,
         "source": pair.source,
         "target": pair.target,
-        "source_words": [word for word in pair.source.split(" ") if word],
-        "target_words": [word for word in pair.target.split(" ") if word],
+        "source_words": list(filter(None, pair.source.split(" "))),
+        "target_words": list(filter(None, pair.target.split(" "))),
         "source_subwords": pair.source_subwords,
         "target_subwords": pair.target_subwords,
         "source_word_ids": pair.source_words,
@@ -247,14 +237,12 @@ def _list_of(item: Any, depth: int) -> Any:
 
 
 def _nested(arrays: Sequence[npt.NDArray[Any]]) -> Any:
-    """Arrays of any number of dimensions as lists of lists, without a Python object for each number."""
+    """Convert arrays of the same number of dimensions to nested lists, without a Python object for each number."""
     import pyarrow
 
     flat = pyarrow.array(np.concatenate([array.ravel() for array in arrays]))
     for axis in reversed(range(arrays[0].ndim)):
-        lengths = np.concatenate(
-            [np.full(int(np.prod(array.shape[:axis])), array.shape[axis], np.int32) for array in arrays]
-        )
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        lengths = [np.full(int(np.prod(array.shape[:axis])), array.shape[axis], np.int32) for array in arrays]
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int32)
         flat = pyarrow.ListArray.from_arrays(pyarrow.array(offsets), flat)
     return flat

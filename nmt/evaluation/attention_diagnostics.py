@@ -1,4 +1,4 @@
-"""What the attention of each layer and head does, as numbers, and what the model loses without a head."""
+"""Diagnostics of the attention of each layer and head, and the importance of each head to the model."""
 
 import contextlib
 import unicodedata
@@ -12,199 +12,193 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nmt.attention import CROSS, Attention
-from nmt.data import Tokenizer, batch_to_device, collate
+from nmt.data import Batch, batch_to_device, collate
 from nmt.evaluation.breakdown import bucket_sort_key, length_bucket
 from nmt.inference.translator import Translator
 from nmt.models import Seq2Seq
 
 SCHEMA = 1
 TARGET_SEGMENTS = 5
-"""Into how many parts a target is cut to see how entropy drifts along it."""
-UNDER, OVER = 0.2, 3.0
-"""A source subword is attended too little or too much below or above so many times the mean of its sentence."""
+"""Number of segments of a target in which the drift of entropy is measured."""
+UNDER_ATTENDED, OVER_ATTENDED = 0.2, 3.0
+"""Bounds of the attention that a source subword receives, in multiples of the mean of its sentence."""
 
 _Array = NDArray[np.float64]
 
 MEASURES = {
     "entropy": "of a row's weights, in nats",
     "effective": "number of source subwords that a row attends to: exp(entropy)",
-    "under_attended": f"share of source subwords that receive less than {UNDER} of their sentence's mean",
-    "over_attended": f"share of source subwords that receive more than {OVER} times their sentence's mean",
-    "monotonic": "share of steps from row to row on which the place attended to most does not go back",
-    "jump_length": "subwords between the places that neighbouring rows attend to most, beyond one step forward",
+    "under_attended": f"share of source subwords that receive less than {UNDER_ATTENDED} of their sentence's mean",
+    "over_attended": f"share of source subwords that receive more than {OVER_ATTENDED} times their sentence's mean",
+    "monotonic": "share of steps from row to row on which the position attended to most does not go back",
+    "jump_length": "subwords between the positions that adjacent rows attend to most, beyond one step forward",
     "eos_weight": "weight on </s>",
     "punctuation": "weight on source subwords of punctuation alone",
-    "entropy_drift": "entropy of the last part of a target less that of its first, in nats",
+    "entropy_drift": "entropy of the last segment of a target less that of its first, in nats",
 }
-"""Every number: what it is, a mean over the rows, columns or steps that it counts."""
+"""Description of each measure, a mean over the rows, columns or steps that it counts."""
 TRACKED = ("effective", "under_attended", "over_attended", "monotonic", "jump_length", "eos_weight", "punctuation")
-"""Those that validations write down too, beside entropy."""
+"""Measures that validations record, beside entropy."""
 
 
 def head_measures(weights: NDArray[np.floating], is_punctuation: NDArray[np.bool_]) -> tuple[dict[str, _Array], _Array]:
-    """Measures one sentence.
+    """Compute the measures of one sentence.
 
     Args:
         weights: (L, H, T, S) attention, the end token last on both sides. Its row is left out: it predicts no word.
-        is_punctuation: (S,) source subwords that hold nothing else.
+        is_punctuation: (S,) source subwords of punctuation alone.
 
     Returns:
-        each of `MEASURES`, (L, H), NaN where a sentence is too short to have it; the entropy of rows in each of
-        `TARGET_SEGMENTS` parts of the target, (PARTS, L, H).
+        each of `MEASURES`, (L, H), NaN where a sentence is too short for it; the entropy of rows in each segment of the
+        target, (TARGET_SEGMENTS, L, H).
     """
     rows = weights[:, :, :-1].astype(np.float64)  # (L, H, T - 1, S)
     num_rows, num_columns = rows.shape[2], rows.shape[3] - 1
-    nothing = np.full(rows.shape[:2], np.nan)
-    found = dict.fromkeys(MEASURES, nothing)
-    along = np.full((TARGET_SEGMENTS, *rows.shape[:2]), np.nan)
+    measures: dict[str, _Array] = dict.fromkeys(MEASURES, np.full(rows.shape[:2], np.nan))
+    along_target = np.full((TARGET_SEGMENTS, *rows.shape[:2]), np.nan)
     if num_rows == 0:
-        return found, along
+        return measures, along_target
     entropy = row_entropies(rows)  # (L, H, T - 1)
-    found |= {"entropy": entropy.mean(-1), "effective": np.exp(entropy).mean(-1)}
-    found |= {"eos_weight": rows[..., -1].mean(-1), "punctuation": rows[..., is_punctuation].sum(-1).mean(-1)}
+    measures["entropy"], measures["effective"] = entropy.mean(-1), np.exp(entropy).mean(-1)
+    measures["eos_weight"] = rows[..., -1].mean(-1)
+    measures["punctuation"] = rows[..., is_punctuation].sum(-1).mean(-1)
     if num_columns:
         received = rows[..., :-1].sum(2)  # (L, H, S - 1)
         mean = received.mean(-1, keepdims=True)
-        found |= {
-            "under_attended": (received < UNDER * mean).mean(-1),
-            "over_attended": (received > OVER * mean).mean(-1),
-        }
+        measures["under_attended"] = (received < UNDER_ATTENDED * mean).mean(-1)
+        measures["over_attended"] = (received > OVER_ATTENDED * mean).mean(-1)
         if num_rows > 1:
             step = np.diff(rows[..., :-1].argmax(-1), axis=-1)
-            found |= {"monotonic": (step >= 0).mean(-1), "jump_length": np.abs(step - 1).mean(-1)}
+            measures["monotonic"], measures["jump_length"] = (step >= 0).mean(-1), np.abs(step - 1).mean(-1)
     if num_rows >= TARGET_SEGMENTS:
         edges = np.arange(TARGET_SEGMENTS) * num_rows // TARGET_SEGMENTS
         sizes = np.diff([*edges, num_rows])
-        along = np.moveaxis(np.add.reduceat(entropy, edges, axis=-1) / sizes, -1, 0)
-        found["entropy_drift"] = along[-1] - along[0]
-    return found, along
+        along_target = np.moveaxis(np.add.reduceat(entropy, edges, axis=-1) / sizes, -1, 0)
+        measures["entropy_drift"] = along_target[-1] - along_target[0]
+    return measures, along_target
 
 
 def row_entropies(rows: _Array) -> _Array:
-    """Entropy in nats of each row of weights: (..., S) -> (...)."""
-    found: _Array = -(rows * np.log(np.maximum(rows, np.finfo(np.float64).tiny))).sum(-1)
-    return found
+    """Return the entropy in nats of each row of weights: (..., S) -> (...)."""
+    entropies: _Array = -(rows * np.log(np.maximum(rows, np.finfo(np.float64).tiny))).sum(-1)
+    return entropies
 
 
 @dataclass
 class AttentionDiagnostics:
-    """Numbers of every layer and head over a test set; means over sentences, NaN where no sentence has any.
+    """Measures of every layer and head over a test set; means over sentences, NaN where no sentence has any.
 
-    num_sentences: how many were measured.
+    num_sentences: of the test set.
     measures: (L, H) for each of `MEASURES`.
     by_length: the same for each bucket of source length in words, with its number of sentences.
-    along: (PARTS, L, H) entropy along the target, from its first to its last part.
+    entropy_along_target: (TARGET_SEGMENTS, L, H), from the first to the last segment.
     agreement: (L·H, L·H) share of rows in which two heads attend most to the same subword.
-    importance: (L, H) what the loss, in nats per token, rises by when the head is silenced; None: not measured.
-    num_importance: sentences that it was measured on.
-    uniform_punctuation: what a head that attends everywhere alike gives to punctuation.
+    uniform_punctuation: weight on punctuation of a uniform head.
+    importance: (L, H) rise of the loss, in nats per token, when the head is masked; None: not measured.
+    num_importance: sentences on which importance was measured.
     """
 
     num_sentences: int
     measures: dict[str, _Array]
     by_length: dict[str, tuple[int, dict[str, _Array]]]
-    along: _Array
+    entropy_along_target: _Array
     agreement: _Array
     uniform_punctuation: float
     importance: _Array | None = None
     num_importance: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for a JSON file; NaN becomes None."""
+        """Return plain values for a JSON file, with None for NaN."""
+        layers, heads = self.entropy_along_target.shape[1:]
         return {
             "schema": SCHEMA,
             "about": MEASURES,
             "num_sentences": self.num_sentences,
-            "layers": self.along.shape[1],
-            "heads": self.along.shape[2],
-            "measures": {name: _plain(values) for name, values in self.measures.items()},
+            "layers": layers,
+            "heads": heads,
+            "measures": {name: _to_lists(values) for name, values in self.measures.items()},
             "by_length": {
-                bucket: {"num_sentences": num, **{name: _plain(values) for name, values in measures.items()}}
+                bucket: {"num_sentences": num, **{name: _to_lists(values) for name, values in measures.items()}}
                 for bucket, (num, measures) in self.by_length.items()
             },
-            "entropy_along_target": _plain(self.along),
-            "agreement": _plain(self.agreement),
+            "entropy_along_target": _to_lists(self.entropy_along_target),
+            "agreement": _to_lists(self.agreement),
             "uniform_punctuation": self.uniform_punctuation,
-            "importance": None if self.importance is None else _plain(self.importance),
+            "importance": None if self.importance is None else _to_lists(self.importance),
             "num_importance": self.num_importance,
         }
 
     def mean_head_agreement(self) -> _Array:
-        """(L, H) the mean of a head's agreement with every other one; NaN where there is no other."""
-        num = len(self.agreement)
+        """Return (L, H), the mean agreement of a head with each of the others; NaN where there is no other."""
+        num_others = len(self.agreement) - 1
         with_others: _Array = self.agreement.sum(1) - self.agreement.diagonal()
-        return (with_others / (num - 1) if num > 1 else np.full(1, np.nan)).reshape(self.along.shape[1:])
+        means = with_others / num_others if num_others else np.full(1, np.nan)
+        return means.reshape(self.entropy_along_target.shape[1:])
 
     def tensorboard_measures(self) -> dict[str, Any]:
-        """What is written down while a model trains: plain (L, H) values of each of `TRACKED`, and "agreement"."""
-        found = {name: self.measures[name] for name in TRACKED} | {"agreement": self.mean_head_agreement()}
-        return {name: _plain(values, 4) for name, values in found.items() if not np.isnan(values).all()}
+        """Return what is recorded during training: plain (L, H) values of each of `TRACKED`, and "agreement"."""
+        measures = {name: self.measures[name] for name in TRACKED} | {"agreement": self.mean_head_agreement()}
+        return {name: _to_lists(values, 4) for name, values in measures.items() if not np.isnan(values).all()}
 
     def table(self) -> list[str]:
-        """Aligned lines, one for each layer and head."""
-        measures = {**self.measures, **({} if self.importance is None else {"importance": self.importance})}
-        measures["agreement"] = self.mean_head_agreement()
-        rows = [["layer", "head", *measures]]
-        for layer, head in np.ndindex(self.along.shape[1:]):
-            cells = [values[layer, head] for values in measures.values()]
-            shown = ["–" if np.isnan(cell) else f"{cell:.3f}" for cell in cells]
-            rows.append([str(layer + 1), str(head + 1), *shown])
+        """Return aligned lines, one for each layer and head."""
+        importance = {} if self.importance is None else {"importance": self.importance}
+        columns = {**self.measures, **importance, "agreement": self.mean_head_agreement()}
+        rows = [["layer", "head", *columns]]
+        for layer, head in np.ndindex(self.entropy_along_target.shape[1:]):
+            cells = [values[layer, head] for values in columns.values()]
+            rows.append([str(layer + 1), str(head + 1), *("–" if np.isnan(x) else f"{x:.3f}" for x in cells)])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
 @dataclass
 class DiagnosticsAccumulator:
-    """Gathers sentence after sentence; memory does not grow with their length."""
+    """Accumulates the diagnostics of sentences; memory does not grow with their length."""
 
-    rows: list[_Array] = field(default_factory=list)
-    along: list[_Array] = field(default_factory=list)
-    buckets: list[str] = field(default_factory=list)
-    same: _Array | None = None
+    sentences: list[tuple[str, _Array, _Array, float]] = field(default_factory=list)
+    num_agreeing: Any = 0
     num_rows: int = 0
-    uniform: list[float] = field(default_factory=list)
 
     def add(self, weights: NDArray[np.floating], source_subwords: Sequence[str], source: str) -> None:
-        """One sentence.
+        """Add one sentence.
 
         Args:
             weights: (L, H, T, S). source_subwords: S names, the end token last. source: the text.
         """
-        marks = np.array([_is_punctuation(piece) for piece in source_subwords[:-1]] + [False], np.bool_)
-        measured, along = head_measures(weights, marks)
-        self.rows.append(np.stack([measured[name] for name in MEASURES]))
-        self.along.append(along)
-        self.buckets.append(length_bucket(source))
-        self.uniform.append(float(marks.mean()))
+        is_punctuation = np.array([*map(_is_punctuation, source_subwords[:-1]), False], np.bool_)
+        measures, along_target = head_measures(weights, is_punctuation)
+        stacked = np.stack([measures[name] for name in MEASURES])
+        self.sentences.append((length_bucket(source), stacked, along_target, float(is_punctuation.mean())))
         best = weights[:, :, :-1].argmax(-1)  # (L, H, T - 1)
-        best = best.reshape(best.shape[0] * best.shape[1], -1 if best.size else 0)
-        same = (best[:, None] == best[None]).sum(-1).astype(np.float64)
-        self.same = same if self.same is None else self.same + same
+        best = best.reshape(best.shape[0] * best.shape[1], best.shape[2])
+        self.num_agreeing += (best[:, None] == best[None]).sum(-1).astype(np.float64)
         self.num_rows += best.shape[1]
 
     def result(self) -> AttentionDiagnostics | None:
-        """What was measured; None when nothing was."""
-        if self.same is None:
+        """Return the diagnostics; None without any sentence."""
+        if not self.sentences:
             return None
-        rows, names = np.stack(self.rows), np.array(self.buckets)  # (N, K, L, H), (N,)
-        buckets = {}
-        for name in sorted(set(self.buckets), key=bucket_sort_key):
-            inside = rows[names == name]
-            buckets[name] = (len(inside), dict(zip(MEASURES, _mean(inside), strict=True)))
+        buckets, stacked, along_target, uniform_punctuation = zip(*self.sentences, strict=True)
+        measures = np.stack(stacked)  # (N, K, L, H)
+        by_length = {}
+        for bucket in sorted(set(buckets), key=bucket_sort_key):
+            members = measures[np.array(buckets) == bucket]
+            by_length[bucket] = (len(members), dict(zip(MEASURES, _nan_mean(members), strict=True)))
         return AttentionDiagnostics(
-            len(rows),
-            dict(zip(MEASURES, _mean(rows), strict=True)),
-            buckets,
-            _mean(np.stack(self.along)),
-            self.same / max(self.num_rows, 1),
-            float(np.mean(self.uniform)),
+            len(measures),
+            dict(zip(MEASURES, _nan_mean(measures), strict=True)),
+            by_length,
+            _nan_mean(np.stack(along_target)),
+            self.num_agreeing / max(self.num_rows, 1),
+            float(np.mean(uniform_punctuation)),
         )
 
 
-def head_importance(translator: Translator, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64] | None:
-    """What each head of the attention to the source is worth: the rise of the loss when it is silenced.
+def head_importance(translator: Translator, pairs: Sequence[tuple[str, str]]) -> _Array | None:
+    """Measure the rise of the loss when each head of the attention to the source is masked.
 
-    A silenced head gives a context of zeros (Michel et al. 2019, equation 1 with ξ = 0); all else stays.
+    A masked head has a context of zeros (Michel et al. 2019, equation 1 with ξ = 0); the rest is unchanged.
 
     Args:
         translator: the model. pairs: source and target texts.
@@ -216,50 +210,48 @@ def head_importance(translator: Translator, pairs: Sequence[tuple[str, str]]) ->
     if not attentions or not pairs:
         return None
     batches = _batches(translator, pairs)
-    whole = _loss(translator, batches)
-    found = np.zeros((len(attentions), attentions[0].heads))
+    full_loss = _loss(translator, batches)
+    importance = np.zeros((len(attentions), attentions[0].heads))
     for layer, attention in enumerate(attentions):
         for head in range(attention.heads):
             with masked_head(attention, head):
-                found[layer, head] = _loss(translator, batches) - whole
-    return found
+                importance[layer, head] = _loss(translator, batches) - full_loss
+    return importance
 
 
 def cross_attention_modules(model: Seq2Seq) -> list[Attention]:
-    """The attentions to the source, in the order of the layers of an `AttentionWeights`."""
+    """Return the attentions to the source, in the order of the layers of `AttentionWeights`."""
     return [module for module in model.modules() if isinstance(module, Attention) and module.attention_type == CROSS]
 
 
 @contextlib.contextmanager
 def masked_head(attention: Attention, head: int) -> Iterator[None]:
-    """While the context lasts, one head (from 0) contributes nothing: its context is zero."""
+    """Replace the context of one head (from 0) by zeros while the block runs."""
 
-    def zero(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def zero_context(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         contexts = inputs[0].unflatten(-1, (attention.heads, -1)).clone()  # (B, T, H, D)
         contexts[..., head, :] = 0
         return contexts.flatten(-2), *inputs[1:]
 
-    handle = attention.output.register_forward_pre_hook(zero)
+    handle = attention.output.register_forward_pre_hook(zero_context)
     try:
         yield
     finally:
         handle.remove()
 
 
-def _batches(translator: Translator, pairs: Sequence[tuple[str, str]], size: int = 32) -> list[Any]:
-    tokenizer: Tokenizer = translator.tokenizer
-    sources = tokenizer.encode_source([source for source, _ in pairs])
-    targets = tokenizer.encode_target([target for _, target in pairs])
+def _batches(translator: Translator, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[Batch]:
+    sources = translator.tokenizer.encode_source([source for source, _ in pairs])
+    targets = translator.tokenizer.encode_target([target for _, target in pairs])
     order = sorted(range(len(pairs)), key=lambda i: (len(sources[i]), len(targets[i])))
-    groups = [order[begin : begin + size] for begin in range(0, len(order), size)]
     return [
-        batch_to_device(collate([sources[i] for i in group], [targets[i] for i in group]), translator.device)
-        for group in groups
+        batch_to_device(collate([sources[i] for i in indices], [targets[i] for i in indices]), translator.device)
+        for indices in (order[begin : begin + batch_size] for begin in range(0, len(order), batch_size))
     ]
 
 
-def _loss(translator: Translator, batches: Sequence[Any]) -> float:
-    """Mean negative log-likelihood per token, in nats."""
+def _loss(translator: Translator, batches: Sequence[Batch]) -> float:
+    """Return the mean negative log-likelihood per token, in nats."""
     total, num_tokens = 0.0, 0
     model = translator.attention_model
     was_training = model.training
@@ -274,19 +266,19 @@ def _loss(translator: Translator, batches: Sequence[Any]) -> float:
     return total / max(num_tokens, 1)
 
 
-def _is_punctuation(piece: str) -> bool:
-    text = piece.replace("▁", "")
+def _is_punctuation(subword: str) -> bool:
+    text = subword.replace("▁", "")
     return bool(text) and all(unicodedata.category(character)[0] in "PS" for character in text)
 
 
-def _mean(stacked: _Array) -> _Array:
-    """Over the first axis, leaving out NaN; NaN where nothing is left."""
+def _nan_mean(stacked: _Array) -> _Array:
+    """Average over the first axis, ignoring NaN; NaN where nothing is left, without a warning."""
     counts = (~np.isnan(stacked)).sum(0)
-    summed: _Array = np.nansum(stacked, axis=0)
-    return np.where(counts > 0, summed / np.maximum(counts, 1), np.nan)
+    sums: _Array = np.nansum(stacked, axis=0)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def _plain(values: _Array, decimals: int = 6) -> Any:
+def _to_lists(values: _Array, decimals: int = 6) -> Any:
     rounded = np.round(values, decimals).astype(object)
     rounded[np.isnan(values)] = None
     return rounded.tolist()

@@ -1,4 +1,4 @@
-"""The report folder of an evaluation: its files, the attention of its hypotheses, pictures and a page."""
+"""Report directory of an evaluation: its files, the attention of its hypotheses, heat maps and a page."""
 
 import hashlib
 import json
@@ -22,52 +22,48 @@ from nmt.runtime.files import write_text
 log = logging.getLogger(__name__)
 
 NUM_HEATMAPS = 10
-FILES = ("pharaoh", "npz")
-About = ReportData
-"""What a report says beside the results: names of run and test set, how the run was made, and its history."""
+ALIGNMENT_FORMATS = ("pharaoh", "npz")
 
 
-def write_report(result: EvaluationResult, aligner: Aligner | None, directory: Path, about: About) -> None:
-    """Write everything; the diagnostics of the hypotheses are measured on the way and added to the result.
+def write_report(result: EvaluationResult, aligner: Aligner | None, directory: Path, metadata: ReportData) -> None:
+    """Write a report, each file atomically; add the diagnostics of the hypotheses' attention to the result.
 
     Args:
-        result: everything that was measured.
+        result: everything else that was measured.
         aligner: holds the model; None for a model without attention.
-        directory: the report folder; what it held under the same names is replaced.
-        about: what else the page says.
+        directory: the report directory; files of the same names are replaced.
+        metadata: names of run and test set, how the run was made, and its history.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for name in ("config.yaml", "reference_alignments.pharaoh", "head_alignment_scores.json", "diagnostics.json"):
         (directory / name).unlink(missing_ok=True)
     write_text(directory / "hypotheses.txt", "".join(f"{t.text}\n" for t in result.translations))
     browser = _write_attention(result, aligner, directory)
-    scores, readings = result.to_dict(), result.head_scores()
-    diagnostics = result.diagnostics.to_dict() if result.diagnostics is not None else {}
+    scores, head_scores, diagnostics = result.to_dict(), result.head_scores(), {}
     if result.alignment is not None:
         alignment.write_pharaoh(directory / "reference_alignments.pharaoh", result.alignment.links)
-        _write_json(directory / "head_alignment_scores.json", readings)
+        _write_json(directory / "head_alignment_scores.json", head_scores)
     _write_json(directory / "scores.json", scores)
     if result.diagnostics is not None:
+        diagnostics = result.diagnostics.to_dict()
         _write_json(directory / "diagnostics.json", diagnostics)
-        for line in result.diagnostics.table():
-            log.info("%s", line)
     rows = (json.dumps(row, ensure_ascii=False) for row in result.sentences())
     write_text(directory / "sentences.jsonl", "".join(f"{row}\n" for row in rows))
-    for note in result.notes:
-        log.info("%s", note)
+    for line in [*(result.diagnostics.table() if result.diagnostics is not None else ()), *result.notes]:
+        log.info("%s", line)
     page = replace(
-        about,
-        title=f"{about.test}: {len(result.pairs)} sentences",
+        metadata,
+        title=f"{metadata.test}: {len(result.pairs)} sentences",
         scores=scores,
-        readings=readings,
+        readings=head_scores,
         diagnostics=diagnostics,
-        texts={**about.texts, about.test: _digests(result.pairs)},
+        texts={**metadata.texts, metadata.test: _fingerprints(result.pairs)},
         versions=package_versions(),
         notes=result.notes,
         browser=browser,
     )
     write_page(directory / "report.html", page)
-    write_text(directory / "config.yaml", about.config)  # comes last: who finds it has a whole report
+    write_text(directory / "config.yaml", metadata.config)  # last: its presence marks a complete report
 
 
 def _write_attention(result: EvaluationResult, aligner: Aligner | None, directory: Path) -> SentenceBrowser:
@@ -76,58 +72,57 @@ def _write_attention(result: EvaluationResult, aligner: Aligner | None, director
     for picture in (directory / "heatmaps").glob("[0-9]*.png"):
         picture.unlink()
     if aligner is None:
-        for name in FILES:
+        for name in ALIGNMENT_FORMATS:
             (directory / f"alignments.{name}").unlink(missing_ok=True)
         browser = SentenceBrowser()
         for row in rows:
-            browser.add(_sentence(row))
+            browser.add(_report_sentence(row))
         return browser
-    reading, changed = aligner.reading, 0
-    assert reading is not None, "it was chosen"
-    alignment_source_text = aligner.translator.describe(reading)
-    browser, collector = SentenceBrowser(*reading[:3], alignment_source_text), DiagnosticsAccumulator()
-    with alignment_writers(directory, FILES, weights=True) as add:
+    source, num_changed = aligner.reading, 0
+    assert source is not None, "selected before"
+    source_text = aligner.translator.describe(source)
+    browser, accumulator = SentenceBrowser(*source[:3], source_text), DiagnosticsAccumulator()
+    with alignment_writers(directory, ALIGNMENT_FORMATS, weights=True) as write:
         for begin in range(0, len(pairs), ALIGN_CHUNK_PAIRS):
-            part = slice(begin, begin + ALIGN_CHUNK_PAIRS)
-            texts = [(pair.source, t.text) for pair, t in zip(pairs[part], translations[part], strict=True)]
-            sources = aligner.tokenizer.encode_source([pair.source for pair in pairs[part]])
-            aligned = aligner.align_ids(texts, sources, [t.tokens for t in translations[part]])
-            add(aligned)
-            for i, (one, row) in enumerate(zip(aligned, rows[part], strict=True), start=begin):
-                changed += not one.words_match
-                collector.add(one.weights, one.source_subwords, one.source)
-                browser.add(_sentence(row, one), one.weights)
+            chunk = slice(begin, begin + ALIGN_CHUNK_PAIRS)
+            texts = [(pair.source, t.text) for pair, t in zip(pairs[chunk], translations[chunk], strict=True)]
+            source_ids = aligner.tokenizer.encode_source([text for text, _ in texts])
+            aligned = aligner.align_ids(texts, source_ids, [t.tokens for t in translations[chunk]])
+            write(aligned)
+            for i, (pair, row) in enumerate(zip(aligned, rows[chunk], strict=True), start=begin):
+                num_changed += not pair.words_match
+                accumulator.add(pair.weights, pair.source_subwords, pair.source)
+                browser.add(_report_sentence(row, pair), pair.weights)
                 if i < NUM_HEATMAPS:
-                    picture, weights = directory / "heatmaps" / f"{i + 1:04d}.png", reading.plot_rows(one.weights)
-                    labels = one.source_subwords, one.target_subwords[: len(weights)]
-                    notes = heatmap.draw(picture, weights, *labels, title=alignment_source_text)
+                    picture, weights = directory / "heatmaps" / f"{i + 1:04d}.png", source.plot_rows(pair.weights)
+                    labels = pair.source_subwords, pair.target_subwords[: len(weights)]
+                    notes = heatmap.draw(picture, weights, *labels, title=source_text)
                     result.notes += [f"{picture.name}: {note}" for note in notes]
-    if changed:
-        result.notes.append(f"{changed} of {len(pairs)} sentences have no links: {WORDS_CHANGED}.")
-    result.diagnostics = collector.result()
+    if num_changed:
+        result.notes.append(f"{num_changed} of {len(pairs)} sentences have no links: {WORDS_CHANGED}.")
+    result.diagnostics = accumulator.result()
     if result.diagnostics is not None and aligner.config.head_importance_pairs:
-        some = pairs[: aligner.config.head_importance_pairs]
-        result.diagnostics.importance = head_importance(aligner.translator, some)
-        result.diagnostics.num_importance = len(some)
+        sample = pairs[: aligner.config.head_importance_pairs]
+        result.diagnostics.importance = head_importance(aligner.translator, sample)
+        result.diagnostics.num_importance = len(sample)
     return browser
 
 
-def _digests(pairs: Sequence[SentencePair]) -> list[list[str]]:
+def _fingerprints(pairs: Sequence[SentencePair]) -> list[list[str]]:
     """Return the SHA-256 of each side of a test set, as of a file of its lines."""
-    sides = {name: "".join(f"{pair[side]}\n" for pair in pairs) for side, name in enumerate(("sources", "references"))}
-    return [[name, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()] for name, text in sides.items()]
+    texts = {name: "".join(f"{pair[side]}\n" for pair in pairs) for side, name in enumerate(("sources", "references"))}
+    return [[name, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()] for name, text in texts.items()]
 
 
-def _sentence(row: dict[str, Any], one: AlignedPair | None = None) -> ReportSentence:
-    """Return a row of sentences.jsonl for the page, with the names of its subwords and their links."""
-    others = row.keys() - {"id", "source", "reference", "hypothesis", "truncated", "chrf"}
-    values = {"chrF": row["chrf"], **{name.replace("_", " "): row[name] for name in row if name in others}}
-    shown = row["source"], row["reference"], row["hypothesis"], values
-    if one is None:
-        return ReportSentence(*shown)
-    return ReportSentence(
-        *shown, one.source_subwords, one.target_subwords, one.source_words, one.target_words, one.links
-    )
+def _report_sentence(row: dict[str, Any], pair: AlignedPair | None = None) -> ReportSentence:
+    """Convert a row of sentences.jsonl for the page, with its subwords and links."""
+    fixed = {"id", "source", "reference", "hypothesis", "truncated", "chrf"}
+    values = {"chrF": row["chrf"], **{name.replace("_", " "): row[name] for name in row if name not in fixed}}
+    texts = row["source"], row["reference"], row["hypothesis"], values
+    if pair is None:
+        return ReportSentence(*texts)
+    subwords, words = (pair.source_subwords, pair.target_subwords), (pair.source_words, pair.target_words)
+    return ReportSentence(*texts, *subwords, *words, pair.links)
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -135,6 +130,6 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of what a result depends on."""
+    """Return the versions of nmt, Python, and the packages that results depend on."""
     packages = ("torch", "sentencepiece", "sacrebleu", "numpy", "datasets")
     return {"nmt": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}

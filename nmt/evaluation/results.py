@@ -1,4 +1,4 @@
-"""What is evaluated, and everything that came out: the values from which files and pages are made."""
+"""Inputs and results of an evaluation, from which its files and its page are made."""
 
 import logging
 import math
@@ -28,14 +28,14 @@ class EvaluationSet:
     """Texts to translate, their references, and word alignments when there is a gold file beside them."""
 
     name: str
-    folder: str  # inside the report; "" for the report itself
+    folder: str  # inside the report directory; "" for that directory itself
     pairs: list[SentencePair]
     gold: list[GoldAlignment] | None
     repaired: dict[str, int]
 
     @classmethod
     def read(cls, config: DataConfig, split: str, folder: str = "") -> "EvaluationSet":
-        """Reads all of it. Raises ValueError or FileNotFoundError where the text or the gold file is at fault."""
+        """Read a test set; raise ValueError or FileNotFoundError if the text or the gold file is at fault."""
         repaired: Counter[str] = Counter()
         pairs = list(read_pairs(config, split, repaired))
         path = alignment_path(config, split)
@@ -44,24 +44,24 @@ class EvaluationSet:
 
 
 def has_test_set(config: DataConfig) -> bool:
-    """Whether there is a first test set."""
+    """Return whether there is a first test set."""
     return config.test is not None or config.format in ("builtin", "hub")
 
 
 def load_test_sets(config: DataConfig) -> list[EvaluationSet]:
-    """`data.test`, and each of `data.extra_tests` under its own name."""
+    """Load `data.test`, and each of `data.extra_tests` under its own name."""
     first = [EvaluationSet.read(config, "test")] if has_test_set(config) else []
     return first + [EvaluationSet.read(config, name, Path(name).name) for name in extra_test_sets(config)]
 
 
 @dataclass
 class EvaluationInputs:
-    """What an evaluation is given beside model and test set.
+    """Inputs of an evaluation beside model and test set.
 
-    hypotheses: translations to judge in the place of the model's own.
+    hypotheses: translations to evaluate instead of the model's own.
     baselines: hypotheses of other systems by name, to compare with.
-    outside: scores of other programs by metric.
-    frequencies: of the sources' words in the training text; None: not known.
+    external_scores: scores of other programs by metric.
+    frequencies: of the sources' words in the training text; None: unknown.
     """
 
     hypotheses: list[str] | None = None
@@ -72,28 +72,27 @@ class EvaluationInputs:
 
 @dataclass
 class ReferenceAlignment:
-    """The alignment of the references.
+    """Alignment of the references.
 
-    score: of the reading chosen. choice: which, and what there was to choose from on the validation set. links: by
-    sentence. readings: what every layer, head, shift and null scores here, by argmax; nothing was chosen by it.
+    score: of the selected source. selection: how that was chosen on the validation set. links: for each sentence.
+    head_scores: of every layer, head, shift and null on this test set, by argmax; not used for the selection.
     by_length: `score` in each bucket of source length.
     """
 
     score: AlignmentScore
     selection: HeadSelection
-    links: list[list[Link]]
-    head_scores: dict[AlignmentSource, AlignmentScore]
+    links: list[list[Link]] = field(default_factory=list)
+    head_scores: dict[AlignmentSource, AlignmentScore] = field(default_factory=dict)
     by_length: dict[str, AlignmentScore] = field(default_factory=dict)
 
 
 @dataclass
 class EvaluationResult:
-    """Everything about one test set.
+    """Results of one test set; of the validation set, scores and `alignment.score` only.
 
-    scores: of the whole, by metric; `intervals` beside them. sentence_chrf: chrF of each sentence. comparisons: with
-    the baselines, by metric. reading: where links are read from, None without attention. alignment: None without gold
-    or attention. diagnostics: of the hypotheses' attention, None without. notes: what a reader should know, one
-    sentence each.
+    scores: of the whole, by metric; `intervals` likewise. sentence_chrf: chrF of each sentence. comparisons: with the
+    baselines, by metric. alignment_source: None without attention. alignment: None without gold or attention.
+    diagnostics: of the hypotheses' attention, None without. notes: sentences for the reader of the report.
     """
 
     name: str
@@ -111,64 +110,57 @@ class EvaluationResult:
     notes: list[str] = field(default_factory=list)
 
     def flat_scores(self) -> dict[str, float]:
-        """The scores of the whole by name: those of `scores`, "aer" from 0 to 1, and outside ones."""
-        found = {name: result.score for name, result in self.scores.items()}
-        found |= {name: one.score for name, one in self.external_scores.items()}
-        return found if self.alignment is None else {**found, "aer": self.alignment.score.aer}
+        """Return the corpus scores by name: those of `scores`, external ones, and "aer" from 0 to 1."""
+        scores = {name: result.score for name, result in self.scores.items()}
+        scores |= {name: result.score for name, result in self.external_scores.items()}
+        return scores if self.alignment is None else {**scores, "aer": self.alignment.score.aer}
 
     def to_dict(self) -> dict[str, Any]:
-        """scores.json: each metric under its name, and what else there is under names that are no metric's."""
-        found: dict[str, Any] = {name: result._asdict() for name, result in self.scores.items()}
-        if self.intervals:
-            found["intervals"] = {name: interval._asdict() for name, interval in self.intervals.items()}
-        if self.comparisons:
-            found["significance"] = {
-                name: {
-                    "signature": comparison.signature,
-                    "systems": {system: row._asdict() for system, row in comparison.systems.items()},
-                }
+        """Return scores.json: each metric under its name, the rest under names that are no metric's."""
+        sections: dict[str, Any] = {
+            "intervals": _as_dicts(self.intervals),
+            "significance": {
+                name: {"signature": comparison.signature, "systems": _as_dicts(comparison.systems)}
                 for name, comparison in self.comparisons.items()
-            }
-        if self.external_scores:
-            found["external"] = {
-                name: {"score": one.score, "signature": one.signature} for name, one in self.external_scores.items()
-            }
+            },
+            "external": {
+                name: {"score": result.score, "signature": result.signature}
+                for name, result in self.external_scores.items()
+            },
+        }
         if self.breakdown is not None:
-            found["rates"] = self.breakdown.rates._asdict()
-            found["buckets"] = {
-                parting: {name: bucket._asdict() for name, bucket in buckets.items()}
-                for parting, buckets in self.breakdown.buckets.items()
-            }
+            sections["rates"] = self.breakdown.rates._asdict()
+            sections["buckets"] = {name: _as_dicts(buckets) for name, buckets in self.breakdown.buckets.items()}
         if self.alignment_source is not None:
-            found["alignment_source"] = self.alignment_source._asdict()
+            sections["alignment_source"] = self.alignment_source._asdict()
         if self.alignment is not None:
-            reading = self.alignment.selection.reading
-            found["alignment"] = {
+            selection = self.alignment.selection
+            sections["alignment"] = {
                 **self.alignment.score._asdict(),
-                "alignment_source": reading._asdict(),
-                "alignment_source_text": str(reading),
-                "selected_by": self.alignment.selection.by,
-                "by_length": {bucket: score._asdict() for bucket, score in self.alignment.by_length.items()},
+                "alignment_source": selection.reading._asdict(),
+                "alignment_source_text": str(selection.reading),
+                "selected_by": selection.by,
+                "by_length": _as_dicts(self.alignment.by_length),
             }
-        return found
+        return _as_dicts(self.scores) | {name: section for name, section in sections.items() if section}
 
     def head_scores(self) -> list[dict[str, Any]]:
-        """What every layer, head, shift and null scores on the references, for head_alignment_scores.json."""
-        found = {} if self.alignment is None else self.alignment.head_scores
-        return [{**reading._asdict(), **score._asdict()} for reading, score in found.items()]
+        """Return head_alignment_scores.json: the score of every layer, head, shift and null on the references."""
+        scores = {} if self.alignment is None else self.alignment.head_scores
+        return [{**source._asdict(), **score._asdict()} for source, score in scores.items()]
 
     def summary_lines(self) -> Iterator[str]:
-        """The main numbers, for the log."""
-        for name, value in self.scores.items():
+        """Yield the main numbers, for the log."""
+        for name, result in self.scores.items():
             interval = self.intervals.get(name)
             shown = f" (95 %: {interval.mean:.2f} ± {interval.half_width:.2f})" if interval is not None else ""
-            yield f"{name} {value.score:.2f}{shown} ({value.signature})"
-        for name, outside in self.external_scores.items():
-            yield f"{name} {outside.score:.4f} ({outside.signature or 'from a file'})"
+            yield f"{name} {result.score:.2f}{shown} ({result.signature})"
+        for name, external in self.external_scores.items():
+            yield f"{name} {external.score:.4f} ({external.signature or 'from a file'})"
         for name, comparison in self.comparisons.items():
-            (baseline, *_), (this, *_) = comparison.systems.items(), reversed(comparison.systems.items())
-            difference = this[1].score - baseline[1].score
-            yield f"{name} {difference:+.2f} over {baseline[0]}, p = {this[1].p_value:.4f} ({comparison.signature})"
+            (baseline_name, baseline), *_, (_, system) = comparison.systems.items()
+            difference = system.score - baseline.score
+            yield f"{name} {difference:+.2f} over {baseline_name}, p = {system.p_value:.4f} ({comparison.signature})"
         if self.breakdown is not None:
             rates = self.breakdown.rates._asdict().items()
             yield ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in rates)
@@ -176,10 +168,10 @@ class EvaluationResult:
             yield f"AER {100 * self.alignment.score.aer:.1f} % (read from {self.alignment.selection.reading})"
 
     def sentences(self) -> list[dict[str, Any]]:
-        """One plain value for each sentence, for sentences.jsonl."""
-        rows = []
-        for i, (pair, translation) in enumerate(zip(self.pairs, self.translations, strict=True)):
-            row = {
+        """Return one record for each sentence, for sentences.jsonl."""
+        by_metric = {name: ext.sentences for name, ext in self.external_scores.items() if ext.sentences is not None}
+        return [
+            {
                 "id": i,
                 "source": pair.source,
                 "reference": pair.target,
@@ -187,36 +179,39 @@ class EvaluationResult:
                 "model_score": None if math.isnan(translation.score) else translation.score,
                 "truncated": translation.truncated,
                 "chrf": self.sentence_chrf[i],
+                **{name: scores[i] for name, scores in by_metric.items()},
             }
-            for name, one in self.external_scores.items():
-                if one.sentences is not None:
-                    row[name] = one.sentences[i]
-            rows.append(row)
-        return rows
+            for i, (pair, translation) in enumerate(zip(self.pairs, self.translations, strict=True))
+        ]
+
+
+def _as_dicts(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Convert named tuples, by name."""
+    return {name: value._asdict() for name, value in values.items()}
 
 
 def read_hypotheses(path: str | Path, test: EvaluationSet) -> list[str]:
-    """The translations of a test set from a file, one on each line; empty ones are counted in the log.
+    """Read the translations of a test set from a file, one per line, and log how many are empty.
 
     Raises:
-        ValueError: another number of lines than sentences, or the file cannot be read.
-        FileNotFoundError: there is none.
+        ValueError: the number of lines is not that of the sentences, or the file cannot be read.
+        FileNotFoundError: no such file.
     """
     check_file(Path(path), "")
-    found = [line for block in read_lines(Path(path), Counter()) for line in block]
-    if len(found) != len(test.pairs):
+    hypotheses = [line for block in read_lines(Path(path), Counter()) for line in block]
+    if len(hypotheses) != len(test.pairs):
         raise ValueError(
-            f"{path}: {len(found)} lines for the {len(test.pairs)} sentences of {test.name}: each needs one line, "
+            f"{path}: {len(hypotheses)} lines for the {len(test.pairs)} sentences of {test.name}: each needs one line, "
             "empty for none"
         )
-    if empty := [number for number, line in enumerate(found, start=1) if not line.strip()]:
-        where = ", ".join(map(str, empty[:MAX_LISTED])) + (", …" if len(empty) > MAX_LISTED else "")
-        log.warning("%s: %d of %d hypotheses are empty (line %s)", path, len(empty), len(found), where)
-    return found
+    if empty := [number for number, line in enumerate(hypotheses, start=1) if not line.strip()]:
+        numbers = ", ".join(map(str, empty[:MAX_LISTED])) + (", …" if len(empty) > MAX_LISTED else "")
+        log.warning("%s: %d of %d hypotheses are empty (line %s)", path, len(empty), len(hypotheses), numbers)
+    return hypotheses
 
 
 def training_frequencies(config: DataConfig, sets: Sequence[EvaluationSet]) -> Counter[str] | None:
-    """How often the words of the test sources occur in the training sources; None when that text is not there."""
+    """Count the words of the test sources in the training sources; None when that text cannot be read."""
     try:
         training = (pair.source for pair in read_pairs(config, "train"))
         return word_frequencies(training, (pair.source for test in sets for pair in test.pairs))

@@ -1,4 +1,4 @@
-"""How sure a score is, and whether two systems differ: sacrebleu's own resampling."""
+"""Confidence intervals of scores, and significance tests between systems, by sacreBLEU's own resampling."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,7 @@ from nmt.evaluation.metrics import SIGNIFICANCE_TESTS, MetricsConfig, build_metr
 
 
 class ConfidenceInterval(NamedTuple):
-    """A 95 % confidence interval: mean ± half_width of the scores of resampled test sets, and sacrebleu's signature."""
+    """A 95 % confidence interval: mean ± half_width of the scores of resampled test sets, and sacreBLEU's signature."""
 
     mean: float
     half_width: float
@@ -16,10 +16,10 @@ class ConfidenceInterval(NamedTuple):
 
 
 class PairedTestRow(NamedTuple):
-    """One system beside the baseline.
+    """One system compared with the baseline.
 
-    score: of the system. mean, half_width: its interval, None where the test gives none. p_value: the probability of a
-    difference as large if the two were alike, None for the baseline itself.
+    score: of the system. mean, half_width: its confidence interval, None where the test has none. p_value: the
+    probability of a difference as large under the null hypothesis, None for the baseline itself.
     """
 
     score: float
@@ -29,7 +29,7 @@ class PairedTestRow(NamedTuple):
 
 
 class PairedTestResult(NamedTuple):
-    """One metric: its signature, which names the test, and every system by name, the baseline first."""
+    """Test of one metric: its signature, which names the test, and every system by name, the baseline first."""
 
     signature: str
     systems: dict[str, PairedTestRow]
@@ -38,27 +38,28 @@ class PairedTestResult(NamedTuple):
 def bootstrap_intervals(
     hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig
 ) -> dict[str, ConfidenceInterval]:
-    """Return bootstrap confidence intervals of each of `config.names` (Koehn 2004); {} for `config.resamples` below 2.
+    """Compute bootstrap confidence intervals of each of `config.names` (Koehn 2004); {} for fewer than 2 resamples.
 
-    Raises ValueError when there are not as many hypotheses as references, or none.
+    Raises:
+        ValueError: there are not as many hypotheses as references, or none.
     """
     check_lengths(hypotheses, references)
     if config.num_resamples < 2:
         return {}
-    measured = {}
+    intervals = {}
     for name, metric in build_metrics(config).items():
         if name.startswith("chrf"):
-            metric._compute_score_from_stats = _of_one_kind(metric._compute_score_from_stats)
-        value = metric.corpus_score(hypotheses, [references], n_bootstrap=config.num_resamples)
-        measured[name] = ConfidenceInterval(float(value._mean), float(value._ci), str(metric.get_signature()))
-    return measured
+            metric._compute_score_from_stats = _with_numpy_scores(metric._compute_score_from_stats)
+        result = metric.corpus_score(hypotheses, [references], n_bootstrap=config.num_resamples)
+        intervals[name] = ConfidenceInterval(float(result._mean), float(result._ci), str(metric.get_signature()))
+    return intervals
 
 
-def _of_one_kind(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _with_numpy_scores(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Wrap a metric's function so that its scores of resampled texts have one type.
 
-    chrF is of numpy's single precision, but Python's 0.0 without any match; Python's statistics, by which sacrebleu
-    takes the mean of all, refuse the two together.
+    chrF is a single-precision NumPy number, but Python's 0.0 without any match; Python's `statistics.mean`, which
+    sacreBLEU uses, does not accept both together.
     """
 
     def computed(statistics: Any) -> Any:
@@ -78,32 +79,28 @@ def paired_test(
     Args:
         systems: hypotheses by name, two or more.
         references: in the same order.
-        config: names of the metrics, `paired` for the test, and `resamples` (0: sacrebleu's default).
+        config: the metrics, the test, and the number of resamples (0: sacreBLEU's default).
 
     Returns:
-        for each metric by name.
+        the result of each metric by name.
 
     Raises:
-        ValueError: fewer than two systems, or another number of hypotheses than references.
+        ValueError: fewer than two systems, or one without as many hypotheses as references.
     """
     if len(systems) < 2:
         raise ValueError(f"{len(systems)} systems: a comparison needs two or more")
     for name, hypotheses in systems.items():
-        try:
-            check_lengths(hypotheses, references)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+        check_lengths(hypotheses, references, f"{name}: ")
     from sacrebleu.significance import PairedTest
 
-    logging.getLogger("sacrebleu").setLevel(logging.WARNING)  # which logs each of its steps
-    test = PairedTest(
+    logging.getLogger("sacrebleu").setLevel(logging.WARNING)  # it logs each of its steps
+    signatures, columns = PairedTest(
         [(system, list(hypotheses)) for system, hypotheses in systems.items()],
         build_metrics(config),
         [list(references)],
         test_type=SIGNIFICANCE_TESTS[config.significance_test],
         n_samples=config.num_resamples,
-    )
-    signatures, columns = test()
+    )()
     baseline, *_ = systems.values()
     comparisons = {}
     for name, (title, signature) in zip(config.names, signatures.items(), strict=True):
@@ -112,7 +109,7 @@ def paired_test(
             for row in columns[title]
         ]
         for i, hypotheses in enumerate(systems.values()):
-            if i and list(hypotheses) == list(baseline):  # for which sacrebleu's bootstrap gives its smallest p-value
+            if i and list(hypotheses) == list(baseline):  # sacreBLEU's bootstrap returns its smallest p-value for it
                 rows[i] = rows[i]._replace(p_value=1.0)
         comparisons[name] = PairedTestResult(str(signature), dict(zip(systems, rows, strict=True)))
     return comparisons

@@ -12,6 +12,7 @@ from nmt.evaluation import evaluator
 from nmt.evaluation.attention_diagnostics import DiagnosticsAccumulator, row_entropies
 from nmt.evaluation.metrics import MetricsConfig
 from nmt.evaluation.report import heatmap
+from nmt.evaluation.results import EvaluationResult
 from nmt.inference.translator import Translator
 from nmt.models import Seq2Seq
 from nmt.runtime.device import autocast
@@ -86,7 +87,7 @@ class Validator:
         model.train()
         return total / max(num_tokens, 1)
 
-    def _show(self, scored: evaluator.ValidationResult, records: RunLogger, update: int) -> None:
+    def _show(self, scored: EvaluationResult, records: RunLogger, update: int) -> None:
         """Sample translations and their attention for TensorBoard."""
         samples = list(range(min(NUM_SAMPLES, len(self.pairs))))
         tokenizer = self.translator.tokenizer

@@ -15,11 +15,9 @@ from nmt.alignment import (
     GoldAlignment,
     alignment_error_rate,
     alignment_writers,
-    argmax_alignment,
     candidate_sources,
     hard_alignment,
     ibm1_alignments,
-    parse_gold,
     read_gold,
     read_pharaoh,
     score_sources,
@@ -30,9 +28,11 @@ from nmt.alignment import (
     write_pharaoh,
 )
 from nmt.alignment.extraction import THRESHOLDS
+from nmt.alignment.pharaoh import parse_gold
+from nmt.alignment.projection import link_mask
 from nmt.alignment.writers import AlignedPair
 
-SHARED = Path(__file__).parents[2] / "shared" / "data" / "word_alignment"
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "word_alignment"
 SETS = {
     "hansards_en_fr": ("en", "fr"),
     "wpt03_ro_en": ("ro", "en"),
@@ -61,7 +61,7 @@ def test_score_of_a_worked_example():
     assert result.aer == pytest.approx(1 - (2 + 3) / (4 + 2))
 
 
-def test_score_adds_up_the_corpus_rather_than_averaging_sentences():
+def test_score_sums_counts_over_the_corpus_rather_than_averaging_sentences():
     # Together A has 4 links, S 3; both sure hits are in the first sentence.
     result = alignment_error_rate([[(0, 0), (1, 1), (2, 0)], [(0, 1)]], [gold("0-0 1-1"), gold("0-0")])
     assert result.precision == pytest.approx(2 / 4)
@@ -71,8 +71,8 @@ def test_score_adds_up_the_corpus_rather_than_averaging_sentences():
 
 def test_with_sure_links_only_aer_is_one_minus_f1():
     generator = random.Random(1)
-    everything = [(i, j) for i in range(6) for j in range(6)]
-    sets = [[frozenset(generator.sample(everything, 8)) for _ in range(20)] for _ in range(2)]
+    all_links = [(i, j) for i in range(6) for j in range(6)]
+    sets = [[frozenset(generator.sample(all_links, 8)) for _ in range(20)] for _ in range(2)]
     result = alignment_error_rate(sets[0], [GoldAlignment(sure, sure) for sure in sets[1]])
     assert result.aer == pytest.approx(1 - result.f1)
     assert 0 < result.f1 < 1
@@ -89,19 +89,19 @@ def test_with_sure_links_only_aer_is_one_minus_f1():
         ([(0, 0), (0, 0)], "0-0", (0.0, 1.0, 1.0, 1.0)),
     ],
 )
-def test_score_where_a_quotient_has_nothing_below(predicted, line, expected):
+def test_score_with_a_zero_denominator(predicted, line, expected):
     assert tuple(alignment_error_rate([predicted], [gold(line)])) == pytest.approx(expected)
 
 
-def test_score_refuses_lists_that_do_not_match():
+def test_score_rejects_lists_of_different_length():
     with pytest.raises(ValueError, match="1 predicted alignments but 2 gold ones"):
         alignment_error_rate([[]], [gold(""), gold("")])
     with pytest.raises(ValueError, match="no sentences"):
         alignment_error_rate([], [])
 
 
-def test_words_by_hand():
-    # Source pieces "▁un", "fair", "▁game", "</s>"; target pieces "▁un", "fair", "es", "▁Spiel", "</s>".
+def test_word_matrix_of_a_worked_example():
+    # Source subwords "▁un", "fair", "▁game", "</s>"; target subwords "▁un", "fair", "es", "▁Spiel", "</s>".
     matrix = [
         [0.5, 0.2, 0.2, 0.1],
         [0.3, 0.3, 0.1, 0.3],
@@ -115,7 +115,7 @@ def test_words_by_hand():
     assert hard_alignment(result) == [(0, 0)]
 
 
-def test_words_equals_plain_loops_and_keeps_the_mass():
+def test_word_matrix_equals_plain_loops_and_keeps_the_mass():
     generator = np.random.default_rng(3)
     matrix = generator.dirichlet(np.ones(9), size=7)
     target_words, source_words = [0, 0, 1, 2, 2, 2, -1], [0, 1, 1, 2, -1, 4, 4, 4, -1]
@@ -130,8 +130,8 @@ def test_words_equals_plain_loops_and_keeps_the_mass():
     assert not result[:, 3].any()
 
 
-def test_words_refuses_shapes_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"\(2, 3\) does not fit 2 target pieces and 2 source pieces"):
+def test_word_matrix_rejects_shapes_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"\(2, 3\) does not fit 2 target subwords and 2 source subwords"):
         to_word_matrix(np.zeros((2, 3)), [0, 1], [0, 1])
 
 
@@ -143,7 +143,7 @@ def test_links_leave_out_words_that_attend_to_no_word():
         hard_alignment([[0.5, float("nan")]])
 
 
-def test_files_come_back_as_written(tmp_path):
+def test_files_round_trip(tmp_path):
     sentences = [gold("0-0 1p2 10-3"), gold(""), gold("2-2")]
     write_gold(tmp_path / "new" / "test.gold", sentences)
     assert read_gold(tmp_path / "new" / "test.gold") == sentences
@@ -157,7 +157,7 @@ def test_files_come_back_as_written(tmp_path):
 def test_a_link_inside_every_sentence_is_accepted(tmp_path):
     path = tmp_path / "test.gold"
     path.write_bytes(b"\xef\xbb\xbf1-0\r\n0p1")
-    # U+00A0 does not part words: each sentence has two on one side.
+    # U+00A0 does not separate words: each pair has a sentence of two words.
     pairs = [("ein\u00a0Haus  steht", "standing"), ("one", "zwei Worte")]
     assert read_gold(path, pairs) == [gold("1-0"), gold("0p1")]
 
@@ -174,14 +174,14 @@ def test_a_link_inside_every_sentence_is_accepted(tmp_path):
         (b"0-0\n\xff\n", None, r"line 2: not UTF-8 text"),
     ],
 )
-def test_a_bad_gold_file_is_refused_with_its_place(tmp_path, text, pairs, message):
+def test_a_bad_gold_file_is_rejected_with_file_and_line(tmp_path, text, pairs, message):
     path = tmp_path / "test.gold"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=message):
         read_gold(path, pairs)
 
 
-def test_a_possible_link_in_a_pharaoh_file_is_refused(tmp_path):
+def test_a_possible_link_in_a_pharaoh_file_is_rejected(tmp_path):
     (tmp_path / "out").write_text("0-0 1p1\n")
     with pytest.raises(ValueError, match=r"out, line 1: '1p1' is not a link \(possible links belong in a gold file\)"):
         read_pharaoh(tmp_path / "out")
@@ -202,28 +202,30 @@ def test_published_gold_against_itself(name):
     assert 0.2 < alignment_error_rate(diagonal, golds).aer < 0.95
 
 
-def test_a_shift_reads_the_next_row():
-    # Pieces "a", "b", "</s>" on both sides: row t + 1 says where piece t is from.
+def test_shift_selects_the_next_row():
+    # Subwords "a", "b", "</s>" on both sides: row t + 1 aligns subword t.
     matrix = [[0.2, 0.2, 0.6], [0.9, 0.1, 0.0], [0.1, 0.8, 0.1]]
     np.testing.assert_allclose(to_word_matrix(matrix, [0, 1, -1], [0, 1, -1], shift=1), matrix[1:])
     np.testing.assert_allclose(to_word_matrix(matrix, [0, 1, -1], [0, 1, -1]), matrix[:2])
-    # Two pieces of one word: the mean of the rows after them.
+    # Two subwords of one word: the mean of the rows after them.
     np.testing.assert_allclose(to_word_matrix(matrix, [0, 0, -1], [0, 1, -1], shift=1), [[0.5, 0.45, 0.05]])
 
 
-def test_null_and_threshold_by_hand():
+def test_null_and_threshold_of_a_worked_example():
     matrix = [[0.2, 0.3, 0.5], [0.6, 0.4, 0.0], [0.0, 0.0, 1.0]]
     assert hard_alignment(matrix) == [(0, 1)]
     assert hard_alignment(matrix, null=False) == [(1, 0), (0, 1)]
     assert hard_alignment(matrix, threshold=0.3) == [(1, 0), (0, 1), (1, 1)]
     assert hard_alignment(matrix, threshold=0.61) == []
-    assert argmax_alignment(np.stack([matrix, matrix]), null=False).tolist() == [[1, 0, -1]] * 2
-    assert argmax_alignment([[1.0]], null=False).tolist() == [-1]  # a source of no words
+    masks = link_mask(np.stack([matrix, matrix]), null=False)
+    assert masks.tolist() == [[[False, True], [True, False], [False, False]]] * 2
+    assert link_mask([[1.0]], null=False).shape == (1, 0)  # a source of no words
+    assert hard_alignment([[1.0]], null=False) == []
 
 
-# The forward and backward links of a pair of 4 and 4 words, and what each method makes of them, worked by hand:
+# Forward and backward links of a pair of 4 and 4 words, and the result of each method, worked by hand:
 # the intersection is 0-0 and 2-2. 1-1 is a diagonal neighbour of 0-0 with both words free, 2-1 then is one of 2-2 whose
-# words are taken, 3-2 has a free source word. 3-0 is far from everything: its source word is taken by then.
+# words are taken, 3-2 has a free source word. 3-0 is far from every other link: its source word is taken by then.
 FORWARD = [(0, 0), (1, 1), (2, 2), (3, 2)]
 BACKWARD = [(0, 0), (2, 1), (2, 2), (3, 0), (0, 3)]
 JOINED = {
@@ -236,17 +238,17 @@ JOINED = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_symmetrisation_of_a_worked_example(method):
+def test_symmetrization_of_a_worked_example(method):
     assert symmetrize(FORWARD, BACKWARD, method) == JOINED[method]
 
 
-def by_the_book(forward, backward, *, both):
-    """grow-diag-final(-and) over matrices, as the published pseudo-code has it (Koehn et al. 2005, figure 1)."""
+def published_procedure(forward, backward, *, both):
+    """Compute grow-diag-final(-and) over matrices, following the pseudocode of Koehn et al. (2005, figure 1)."""
     size = 1 + max(max(link) for link in forward | backward)
     current = {link: link in forward & backward for link in itertools.product(range(size), repeat=2)}
 
-    def free(i, j):
-        return not any(current[i, other] for other in range(size)), not any(current[k, j] for k in range(size))
+    def unlinked(i, j):
+        return not any(current[i, k] for k in range(size)), not any(current[k, j] for k in range(size))
 
     steps = [(-1, 0), (0, -1), (1, 0), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1)]
     while True:
@@ -255,26 +257,28 @@ def by_the_book(forward, backward, *, both):
             for j in range(size):
                 for di, dj in steps if current[i, j] else ():
                     new = (i + di, j + dj)
-                    if new in forward | backward and not current[new] and any(free(*new)):
+                    if new in forward | backward and not current[new] and any(unlinked(*new)):
                         current[new] = True
         if current == before:
             break
     for direction in (forward, backward):
         for new in itertools.product(range(size), repeat=2):
-            if new in direction and (all if both else any)(free(*new)):
+            if new in direction and (all if both else any)(unlinked(*new)):
                 current[new] = True
-    return sorted(link for link, there in current.items() if there)
+    return sorted(link for link, is_linked in current.items() if is_linked)
 
 
-def test_symmetrisation_agrees_with_the_published_procedure():
+def test_symmetrization_agrees_with_the_published_procedure():
     generator = random.Random(5)
-    everything = list(itertools.product(range(7), repeat=2))
+    all_links = list(itertools.product(range(7), repeat=2))
     for _ in range(300):
-        forward, backward = (set(generator.sample(everything, generator.randint(1, 12))) for _ in range(2))
-        made = {method: symmetrize(forward, backward, method) for method in METHODS}
-        assert made["grow-diag-final"] == by_the_book(forward, backward, both=False)
-        assert made["grow-diag-final-and"] == by_the_book(forward, backward, both=True)
-        assert forward & backward <= set(made["grow-diag"]) <= set(made["grow-diag-final-and"]) <= forward | backward
+        forward, backward = (set(generator.sample(all_links, generator.randint(1, 12))) for _ in range(2))
+        results = {method: symmetrize(forward, backward, method) for method in METHODS}
+        assert results["grow-diag-final"] == published_procedure(forward, backward, both=False)
+        assert results["grow-diag-final-and"] == published_procedure(forward, backward, both=True)
+        assert (
+            forward & backward <= set(results["grow-diag"]) <= set(results["grow-diag-final-and"]) <= forward | backward
+        )
         assert {tuple(link[::-1]) for link in symmetrize([(j, i) for i, j in forward], [], "union")} == forward
 
 
@@ -282,51 +286,51 @@ def attention(generator, num_target, num_source):
     return generator.dirichlet(np.full(num_source, 0.3), (2, 3, num_target)).astype(np.float32)
 
 
-def test_many_readings_at_once_score_as_each_alone():
+def test_many_sources_at_once_score_as_each_alone():
     generator = np.random.default_rng(7)
     sentences = []
     for num_target, num_source in ((5, 6), (3, 4), (9, 2), (1, 1)):
         target_words = [*np.sort(generator.integers(0, 4, num_target - 1)).tolist(), -1]
         source_words = [*np.sort(generator.integers(0, 4, num_source - 1)).tolist(), -1]
-        some = gold(" ".join(f"{i}{mark}{j}" for i, j, mark in ((0, 0, "-"), (1, 2, "p"), (2, 1, "-"), (3, 3, "-"))))
+        links = gold(" ".join(f"{i}{mark}{j}" for i, j, mark in ((0, 0, "-"), (1, 2, "p"), (2, 1, "-"), (3, 3, "-"))))
         sentences.append(
-            AlignmentExample(attention(generator, num_target, num_source), target_words, source_words, some)
+            AlignmentExample(attention(generator, num_target, num_source), target_words, source_words, links)
         )
-    readings = candidate_sources(AlignmentConfig(), 2, 3)
-    assert len(readings) == len(set(readings)) == (1 + 2 * (1 + 3)) * 2 * (2 + len(THRESHOLDS))
-    together = score_sources(sentences, readings)
-    for reading, found in zip(readings, together, strict=True):
-        alone = [reading.links(s.weights, s.target_words, s.source_words) for s in sentences]
-        assert found == pytest.approx(alignment_error_rate(alone, [s.gold for s in sentences])), reading
+    sources = candidate_sources(AlignmentConfig(), 2, 3)
+    assert len(sources) == len(set(sources)) == (1 + 2 * (1 + 3)) * 2 * (2 + len(THRESHOLDS))
+    together = score_sources(sentences, sources)
+    for source, score in zip(sources, together, strict=True):
+        alone = [source.links(s.weights, s.target_words, s.source_words) for s in sentences]
+        assert score == pytest.approx(alignment_error_rate(alone, [s.gold for s in sentences])), source
     assert len(set(together)) > len(THRESHOLDS)
-    best = select_source(sentences, readings, "test")
-    assert best.scores[best.reading].aer == min(found.aer for found in together)
+    best = select_source(sentences, sources, "test")
+    assert best.scores[best.reading].aer == min(score.aer for score in together)
 
 
 @pytest.mark.parametrize(
     ("options", "shape", "expected"),
     [
         ({}, (1, 1), [(1, 1, s, n) for s in (0, 1) for n in (True, False)]),
-        ({"shift": "0", "null": "true"}, (1, 2), [(1, 0), (1, 1), (1, 2)]),
-        ({"shift": "0", "null": "true"}, (2, 1), [(0, 0), (1, 1), (2, 1)]),
-        ({"layer": "mean", "shift": "1", "null": "true"}, (2, 4), [(0, 0, 1)]),
-        ({"layer": "2", "head": "3", "shift": "0", "null": "false"}, (2, 4), [(2, 3, 0, False)]),
-        ({"layer": "2", "head": "mean", "shift": "0", "null": "true"}, (2, 4), [(2, 0)]),
+        ({"shift": "0", "allow_null": "true"}, (1, 2), [(1, 0), (1, 1), (1, 2)]),
+        ({"shift": "0", "allow_null": "true"}, (2, 1), [(0, 0), (1, 1), (2, 1)]),
+        ({"layer": "mean", "shift": "1", "allow_null": "true"}, (2, 4), [(0, 0, 1)]),
+        ({"layer": "2", "head": "3", "shift": "0", "allow_null": "false"}, (2, 4), [(2, 3, 0, False)]),
+        ({"layer": "2", "head": "mean", "shift": "0", "allow_null": "true"}, (2, 4), [(2, 0)]),
         (
-            {"layer": "mean", "shift": "0", "links": "auto"},
+            {"layer": "mean", "shift": "0", "decision": "auto"},
             (2, 4),
             [(0, 0, 0, True), (0, 0, 0, False), *((0, 0, 0, True, threshold) for threshold in THRESHOLDS)],
         ),
-        ({"layer": "mean", "shift": "0", "links": "threshold", "threshold": 0.3}, (2, 4), [(0, 0, 0, True, 0.3)]),
+        ({"layer": "mean", "shift": "0", "decision": "threshold", "threshold": 0.3}, (2, 4), [(0, 0, 0, True, 0.3)]),
     ],
 )
-def test_the_options_leave_these_readings(options, shape, expected):
-    config = AlignmentConfig(**{"links": "argmax", **options})
+def test_options_determine_the_candidate_sources(options, shape, expected):
+    config = AlignmentConfig(**{"decision": "argmax", **options})
     config.validate()
     assert candidate_sources(config, *shape) == [AlignmentSource(*values) for values in expected]
 
 
-def test_a_reading_takes_its_layer_and_head():
+def test_a_source_selects_its_layer_and_head():
     weights = np.arange(24.0).reshape(2, 3, 2, 2)
     np.testing.assert_array_equal(AlignmentSource(2, 3).matrix(weights), weights[1, 2])
     np.testing.assert_array_equal(AlignmentSource(2, 0).matrix(weights), weights[1].mean(0))
@@ -340,26 +344,26 @@ def test_a_reading_takes_its_layer_and_head():
         ({"head": "first"}, r"alignment\.head=first"),
         ({"layer": "mean", "head": "2"}, r"alignment\.head=2: the mean of all layers has no heads"),
         ({"shift": "2"}, r"alignment\.shift=2"),
-        ({"null": "no"}, r"alignment\.null=no"),
-        ({"links": "best"}, r"alignment\.links=best: must be one of auto, argmax, threshold"),
+        ({"allow_null": "no"}, r"alignment\.allow_null=no"),
+        ({"decision": "best"}, r"alignment\.decision=best: must be one of auto, argmax, threshold"),
         ({"threshold": 0.0}, r"alignment\.threshold=0"),
-        ({"choose_on": 0}, r"alignment\.choose_on=0"),
-        ({"importance_on": -1}, r"alignment\.importance_on=-1"),
+        ({"selection_pairs": 0}, r"alignment\.selection_pairs=0"),
+        ({"head_importance_pairs": -1}, r"alignment\.head_importance_pairs=-1"),
     ],
 )
-def test_a_wrong_option_is_named(options, message):
+def test_an_invalid_option_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         AlignmentConfig(**options).validate()
 
 
-def test_a_layer_that_is_not_there_is_refused():
+def test_a_layer_that_does_not_exist_is_rejected():
     with pytest.raises(ValueError, match=r"alignment\.layer=3: attention to the source has 2 layers"):
         candidate_sources(AlignmentConfig(layer="3"), 2, 4)
     with pytest.raises(ValueError, match=r"alignment\.head=2: attention to the source has 1 head$"):
         candidate_sources(AlignmentConfig(head="2"), 2, 1)
 
 
-def test_the_lexical_aligner_finds_a_one_to_one_lexicon_in_any_order():
+def test_the_lexical_aligner_learns_a_one_to_one_lexicon_in_any_order():
     generator = random.Random(3)
     pairs, truth = [], []
     for _ in range(200):
@@ -371,40 +375,40 @@ def test_the_lexical_aligner_finds_a_one_to_one_lexicon_in_any_order():
     assert ibm1_alignments([([], ["a"]), (["a"], [])]) == [gold(""), gold("")]
 
 
-def test_equal_readings_are_told_apart_by_lexical_agreement_as_by_gold():
-    # One head looks at the word it predicts, one at the word before: only the shift makes the second right.
+def test_lexical_agreement_distinguishes_shifts_as_gold_does():
+    # One head attends to the word it predicts, one to the word before: only with the shift is the second right.
     generator = random.Random(11)
     pairs, sentences = [], []
     for _ in range(150):
         numbers = generator.sample(range(40), 5)
         pairs.append(([f"s{n}" for n in numbers], [f"t{n}" for n in numbers]))
-        own = np.eye(6)
-        weights = np.stack([own, np.vstack([own[-1:], own[:-1]])])[None].astype(np.float32)
+        diagonal = np.eye(6)
+        weights = np.stack([diagonal, np.vstack([diagonal[-1:], diagonal[:-1]])])[None].astype(np.float32)
         sentences.append(AlignmentExample(weights, [0, 1, 2, 3, 4, -1], [0, 1, 2, 3, 4, -1], gold("")))
     compared = [s._replace(gold=g) for s, g in zip(sentences, ibm1_alignments(pairs), strict=True)]
     for head, shift in (("1", 0), ("2", 1)):
-        readings = candidate_sources(AlignmentConfig(head=head), 1, 2)
-        assert select_source(compared, readings, "lexicon").reading.shift == shift
+        sources = candidate_sources(AlignmentConfig(head=head), 1, 2)
+        assert select_source(compared, sources, "lexicon").reading.shift == shift
 
 
-def record(generator, source, target):
-    """A pair whose pieces are its words."""
+def aligned_pair(generator, source, target):
+    """Return a pair whose subwords are its words."""
     num_source, num_target = (len(list(filter(None, text.split(" ")))) for text in (source, target))
     weights = attention(generator, num_target + 1, num_source + 1)
     source_words, target_words = [*range(num_source), -1], [*range(num_target), -1]
     matrix = AlignmentSource().word_matrix(weights, target_words, source_words)
-    pieces = [[*filter(None, text.split(" ")), "</s>"] for text in (source, target)]
-    return AlignedPair(source, target, *pieces, source_words, target_words, weights, matrix, hard_alignment(matrix))
+    subwords = [[*filter(None, text.split(" ")), "</s>"] for text in (source, target)]
+    return AlignedPair(source, target, *subwords, source_words, target_words, weights, matrix, hard_alignment(matrix))
 
 
 TEXTS = [("ein\u00a0Haus steht", "a house 🏠 , stands ."), ("", ""), ("東京\u3000都 は", "Tokyo")]
 
 
-def test_aligned_pairs_come_back_from_every_kind_of_file(tmp_path):
+def test_aligned_pairs_round_trip_in_every_format(tmp_path):
     import datasets
 
     generator = np.random.default_rng(1)
-    pairs = [record(generator, *text) for text in TEXTS]
+    pairs = [aligned_pair(generator, *text) for text in TEXTS]
     with alignment_writers(tmp_path, list(FORMATS), weights=True) as write:
         write(pairs[:2])
         write(pairs[2:])
@@ -433,12 +437,12 @@ def test_aligned_pairs_come_back_from_every_kind_of_file(tmp_path):
             np.testing.assert_allclose(arrays[f"{i}.weights"], pair.weights, atol=1e-3)
 
 
-def test_files_appear_together_or_not_at_all(tmp_path):
-    def fails():
+def test_files_are_written_all_or_none(tmp_path):
+    def interrupt():
         with alignment_writers(tmp_path, list(FORMATS), weights=False) as write:
-            write([record(np.random.default_rng(1), *TEXTS[0])])
+            write([aligned_pair(np.random.default_rng(1), *TEXTS[0])])
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fails()
+        interrupt()
     assert list(tmp_path.iterdir()) == []

@@ -28,8 +28,8 @@ def command_line(tmp_path, metric, options):
         "-w",
         "10",
     ]
-    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    completed = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=True)
+    return json.loads(completed.stdout)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_equals_the_command_line_of_sacrebleu(tmp_path, metric, options, config)
     assert result.signature == expected["signature"]
 
 
-def test_the_results_come_in_the_order_asked_for():
+def test_scores_are_in_the_order_of_the_names():
     names = list(reversed(METRICS))
     assert list(corpus_score(HYPOTHESES, REFERENCES, MetricsConfig(names=names))) == names
 
@@ -64,12 +64,12 @@ def test_a_perfect_translation_has_perfect_scores():
     }
 
 
-def test_lists_of_different_length_are_refused_with_both_counts():
+def test_lists_of_different_length_are_rejected_with_both_counts():
     with pytest.raises(ValueError, match=r"2 hypotheses but 3 references"):
         corpus_score(HYPOTHESES[:2], REFERENCES, MetricsConfig())
 
 
-def test_nothing_to_score_is_refused():
+def test_empty_lists_are_rejected():
     with pytest.raises(ValueError, match="no sentences to score"):
         corpus_score([], [], MetricsConfig())
 
@@ -87,14 +87,14 @@ def test_nothing_to_score_is_refused():
         (MetricsConfig(tokenize="flores200"), r"metrics\.tokenize=flores200: unknown.*must be one of 13a, intl"),
     ],
 )
-def test_a_wrong_option_is_named_with_what_is_allowed(config, message):
+def test_an_invalid_option_is_named_with_the_allowed_values(config, message):
     with pytest.raises(ValueError, match=message) as error:
         config.validate()
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("tokenize", "extra"), [("ja-mecab", "ja"), ("ko-mecab", "ko")])
-def test_a_tokenizer_without_its_package_says_what_to_install(monkeypatch, tokenize, extra):
+def test_a_tokenizer_without_its_package_names_what_to_install(monkeypatch, tokenize, extra):
     monkeypatch.setattr("nmt.evaluation.metrics.find_spec", lambda module: None)
     with pytest.raises(ValueError, match=rf'pip install "sacrebleu\[{extra}\]"'):
         MetricsConfig(tokenize=tokenize).validate()

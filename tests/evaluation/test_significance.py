@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmt.evaluation.metrics import METRICS, MetricsConfig, corpus_score
+from nmt.evaluation.metrics import METRICS, SIGNIFICANCE_TESTS, MetricsConfig, corpus_score
 from nmt.evaluation.significance import bootstrap_intervals, paired_test
 
 NAMES = {"bleu": "BLEU", "chrf": "chrF2", "chrf++": "chrF2++", "ter": "TER"}
@@ -19,12 +19,12 @@ OPTIONS["ter"] = ["--ter-case-sensitive"]
 
 
 def texts(seed: int, mistakes: float) -> list[str]:
-    """The same 40 sentences for each seed of mistakes, with as many words as asked for replaced."""
-    draw = random.Random(0)
+    """Return the same 40 sentences for each seed, with a share of `mistakes` of their words replaced."""
+    generator = random.Random(0)
     words = ["the", "a", "man", "woman", "dog", "sits", "stands", "in", "front", "of", "red", "street", ",", "3"]
-    sentences = [[draw.choice(words) for _ in range(draw.randint(4, 15))] for _ in range(40)]
-    draw.seed(seed)
-    return [" ".join("x" if draw.random() < mistakes else word for word in sentence) for sentence in sentences]
+    sentences = [[generator.choice(words) for _ in range(generator.randint(4, 15))] for _ in range(40)]
+    generator.seed(seed)
+    return [" ".join("x" if generator.random() < mistakes else word for word in sentence) for sentence in sentences]
 
 
 REFERENCES = texts(0, 0.0)
@@ -37,18 +37,18 @@ def sacrebleu(folder: Path, systems: list[str], metric: str, *options: str) -> A
         (folder / name).write_text("\n".join(SYSTEMS[name]) + "\n", encoding="utf-8")
     command = [sys.executable, "-m", "sacrebleu", "references", "-i", *systems, "-m", metric.rstrip("+"), "-w", "10"]
     command += [*OPTIONS[metric], *options]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    completed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return json.loads(completed.stdout)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_intervals_are_those_of_sacrebleu(tmp_path: Path, metric: str) -> None:
     config = MetricsConfig(names=[metric], num_resamples=300)
-    found = bootstrap_intervals(SYSTEMS["better"], REFERENCES, config)[metric]
+    result = bootstrap_intervals(SYSTEMS["better"], REFERENCES, config)[metric]
     expected = sacrebleu(tmp_path, ["better"], metric, "--confidence", "--confidence-n", "300")
-    assert found.mean == pytest.approx(expected["confidence_mean"], abs=1e-9)
-    assert found.half_width == pytest.approx(expected["confidence_var"], abs=1e-9)
-    assert found.signature == expected["signature"]
+    assert result.mean == pytest.approx(expected["confidence_mean"], abs=1e-9)
+    assert result.half_width == pytest.approx(expected["confidence_var"], abs=1e-9)
+    assert result.signature == expected["signature"]
     assert corpus_score(SYSTEMS["better"], REFERENCES, config)[metric].score == pytest.approx(
         expected["score"], abs=1e-9
     )
@@ -58,10 +58,10 @@ def test_intervals_are_those_of_sacrebleu(tmp_path: Path, metric: str) -> None:
 def test_samples_without_any_match_count_too(metric: str) -> None:
     hypotheses, references = ["the", "the", "dog"], ["the cat sat", "a bird ran off", "our dog"]
     config = MetricsConfig(names=[metric], num_resamples=50)
-    samples = np.random.default_rng(12345).choice(3, size=(50, 3))  # sacrebleu's own draws
+    samples = np.random.default_rng(12345).choice(3, size=(50, 3))  # sacreBLEU's own samples
     scores = [
-        corpus_score([hypotheses[i] for i in draw], [references[i] for i in draw], config)[metric].score
-        for draw in samples
+        corpus_score([hypotheses[i] for i in indices], [references[i] for i in indices], config)[metric].score
+        for indices in samples
     ]
     assert bootstrap_intervals(hypotheses, references, config)[metric].mean == pytest.approx(sum(scores) / 50, abs=1e-4)
 
@@ -72,21 +72,23 @@ def test_samples_without_any_match_count_too(metric: str) -> None:
 )
 def test_paired_tests_are_those_of_sacrebleu(tmp_path: Path, metric: str, test: str) -> None:
     config = MetricsConfig(names=[metric], num_resamples=200, significance_test=test)
-    found = paired_test(SYSTEMS, REFERENCES, config)[metric]
-    rows = sacrebleu(tmp_path, list(SYSTEMS), metric, f"--paired-{test}", f"--paired-{test}-n", "200", "-f", "json")
+    result = paired_test(SYSTEMS, REFERENCES, config)[metric]
+    sacrebleu_name = SIGNIFICANCE_TESTS[test]
+    flags = [f"--paired-{sacrebleu_name}", f"--paired-{sacrebleu_name}-n", "200", "-f", "json"]
+    rows = sacrebleu(tmp_path, list(SYSTEMS), metric, *flags)
     assert [Path(row["system"].removeprefix("Baseline: ")).name for row in rows] == list(SYSTEMS)
-    for row, system in zip(rows, found.systems.values(), strict=True):
+    for row, system in zip(rows, result.systems.values(), strict=True):
         expected = row[NAMES[metric]]
         assert system.score == pytest.approx(expected["score"], abs=1e-9)
         for name, value in (("p_value", system.p_value), ("mean", system.mean), ("ci", system.half_width)):
             assert value == (None if expected[name] is None else pytest.approx(expected[name], abs=1e-9)), name
-    assert found.systems["baseline"].p_value is None
-    assert f"{test}:200" in found.signature
-    assert "seed:12345" in found.signature
+    assert result.systems["baseline"].p_value is None
+    assert f"{sacrebleu_name}:200" in result.signature
+    assert "seed:12345" in result.signature
 
 
 @pytest.mark.parametrize("test", ["bootstrap", "randomization"])
-def test_a_difference_is_told_from_none(test: str) -> None:
+def test_a_difference_is_significant_and_no_difference_is_not(test: str) -> None:
     systems = paired_test(SYSTEMS, REFERENCES, MetricsConfig(num_resamples=200, significance_test=test))["bleu"].systems
     assert systems["better"].p_value is not None
     assert systems["same"].p_value is not None
@@ -97,7 +99,7 @@ def test_no_resamples_no_intervals() -> None:
     assert bootstrap_intervals(REFERENCES, REFERENCES, MetricsConfig(num_resamples=0)) == {}
 
 
-def test_systems_that_do_not_fit_are_named() -> None:
+def test_a_system_of_another_length_is_named() -> None:
     with pytest.raises(ValueError, match="short: 1 hypotheses but 40 references"):
         paired_test({"baseline": REFERENCES, "short": REFERENCES[:1]}, REFERENCES, MetricsConfig())
     with pytest.raises(ValueError, match="1 systems: a comparison needs two"):

@@ -32,8 +32,8 @@ from nmt.data import (
     select_rows,
     train_or_load_tokenizer,
 )
-from nmt.evaluation.evaluator import EvaluationSet
 from nmt.evaluation.metrics import MetricsConfig
+from nmt.evaluation.results import EvaluationSet
 from nmt.inference.translator import Translator
 from nmt.models import MODELS, Seq2Seq, build_model
 from nmt.models.rnn import RNNConfig

@@ -29,9 +29,9 @@ from nmt.data import (
     train_or_load_tokenizer,
 )
 from nmt.evaluation.attention_diagnostics import TRACKED, DiagnosticsAccumulator
-from nmt.evaluation.evaluator import EvaluationSet
 from nmt.evaluation.metrics import MetricsConfig
 from nmt.evaluation.report.charts import training_curves
+from nmt.evaluation.results import EvaluationSet
 from nmt.inference.aligner import Aligner
 from nmt.inference.translator import Translator
 from nmt.models import build_model
