@@ -226,7 +226,7 @@ def test_warnings(tmp_path: Path) -> None:
 
 def test_matched_widths_are_no_second_difference(tmp_path: Path) -> None:
     for score, hidden in (("scaled", 256), ("additive", 250)):
-        changes = {"model__match": "parameters", "model__match_width": "hidden", "model__hidden": hidden}
+        changes = {"model__match": "parameters", "model__match_width": "hidden_size", "model__hidden_size": hidden}
         write(tmp_path, score, model__attention__score=score, **changes)
     found = compare_runs([read_run_result(tmp_path / name / "report") for name in ("scaled", "additive")], resamples=0)
     assert [group.label for group in found.groups] == ["scaled", "additive"]
@@ -274,7 +274,7 @@ def test_every_format_has_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixt
     found = compare_runs(outcomes, resamples=100)
     for i, group in enumerate(found.groups):
         assert float(rows[group.label, "bleu"]["mean"]) == group.summaries["bleu"].mean
-        assert told["groups"][i]["learned_scalars"]["bleu"]["high"] == group.summaries["bleu"].high
+        assert told["groups"][i]["quantities"]["bleu"]["high"] == group.summaries["bleu"].high
     assert float(rows["dot", "bleu"]["p_seeds"]) == told["contrasts"][0]["seeds"] == contrast(found, "dot").seeds
     assert rows["dot", "bleu"]["differs"] == str(contrast(found, "dot").differs)
     main([*arguments, "--sections", "scores,length"])
@@ -291,8 +291,8 @@ def test_runs_reports_and_folders_of_runs(tmp_path: Path, capsys: pytest.Capture
     other = write(tmp_path, "other", seed=2)
     assert find_reports([str(tmp_path / "runs"), str(other / "report")], "")[0] == [run / "report", other / "report"]
     main([str(tmp_path / "runs"), str(other), "--num-resamples", "0"])
-    assert "runs/begun has no whole report (not finished, or failed) and is left out" in capsys.readouterr().out
-    assert "begun has no whole report" in failure(capsys, str(tmp_path / "runs"))
+    assert "runs/begun has no complete report (not finished, or failed) and is left out" in capsys.readouterr().out
+    assert "begun has no complete report" in failure(capsys, str(tmp_path / "runs"))
     assert f"{tmp_path / 'nothing'}: no such run" in failure(capsys, str(tmp_path / "nothing"), str(run))
     assert "name the runs" in failure(capsys)
     assert "--sections all: must be some of scores," in failure(capsys, str(run), str(other), "--sections", "all")
@@ -315,7 +315,7 @@ def test_runs_reports_and_folders_of_runs(tmp_path: Path, capsys: pytest.Capture
         assert "evaluate the run again" in told
         (run / "report" / name).write_text(whole[run / "report" / name])
     (run / "report/config.yaml").unlink()  # as while it is being evaluated again
-    assert "has no whole report" in failure(capsys, str(run))
+    assert "has no complete report" in failure(capsys, str(run))
 
 
 def test_a_run_that_goes_on_is_compared_as_it_was_evaluated(tmp_path: Path) -> None:
@@ -331,14 +331,14 @@ def test_checkpoints_that_are_kept_matter_where_the_mean_is_made_of_them(tmp_pat
     for seed in (1, 2):
         for average in ("none", "last"):
             for keep in (5, 40):
-                changes = {"train__average": average, "train__keep_last": keep}
+                changes = {"train__average_checkpoints": average, "train__keep_last_checkpoints": keep}
                 write(tmp_path, f"{average}-{keep}-{seed}", seed=seed, **changes)
     outcomes = [read_run_result(report) for report in find_reports([str(tmp_path)], "")[0]]
     found = compare_runs(outcomes, resamples=0)
     assert {group.label for group in found.groups} == {
-        "keep_last=5, average=last",
-        "keep_last=40, average=last",
-        "keep_last=(none), average=none",
+        "keep_last_checkpoints=5, average_checkpoints=last",
+        "keep_last_checkpoints=40, average_checkpoints=last",
+        "keep_last_checkpoints=(none), average_checkpoints=none",
     }
     assert sum("is left out" in warning for warning in found.warnings) == 2
 

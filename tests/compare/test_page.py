@@ -95,7 +95,7 @@ def test_half_of_the_sentences_are_spread_over_the_lengths(comparison) -> None:
     spread = {
         i: max(map(np.mean, values)) - min(map(np.mean, values))
         for i in range(5)
-        for values in [[[run.sentence_chrf[i] for run in group.outcomes] for group in found.groups]]
+        for values in [[[run.sentence_chrf[i] for run in group.results] for group in found.groups]]
     }
     rest = sorted(set(range(5)) - {3, 4}, key=lambda i: -spread[i])
     assert [each.number for each in chosen[2:]] == rest[:2]
@@ -112,7 +112,7 @@ def test_matrices_that_are_too_many_are_fewer(comparison) -> None:
 
 def test_damaged_alignments_are_one_sentence(comparison) -> None:
     found = comparison()
-    file = found.groups[0].outcomes[0].report / "alignments.npz"
+    file = found.groups[0].results[0].report / "alignments.npz"
     for content in (b"no archive", file.read_bytes()[:-200]):
         file.write_bytes(content)
         with pytest.raises(ValueError, match=r"alignments\.npz: .*; evaluate the run again$"):
@@ -225,7 +225,7 @@ def test_a_sentence_shows_every_models_matrix(show, comparison) -> None:
         opened.click(f"#option-{option}")
         number = wait(opened, option)
         for m, group in enumerate(found.groups):
-            run = group.outcomes[0]
+            run = group.results[0]
             card = f"#models article[data-group='{m}']"
             assert opened.inner_text(f"{card} .translation") == run.hypotheses[number - 1]
             if group.label == "none":

@@ -13,7 +13,7 @@ import nmt
 from nmt import checkpoint, models
 from nmt.attention import SCORES
 from nmt.cli.configs import Config
-from nmt.compare import RunSnapshot, run_diff
+from nmt.compare import RunSnapshot, diff_runs
 from nmt.compare.__main__ import main
 from nmt.compare.run_diff import _alike
 from nmt.config import get_node, to_dict
@@ -29,7 +29,7 @@ def write(folder: Path, name: str, architecture: str = "rnn", *, num_texts: int 
     config = Config(name=name, seed=changes.pop("seed", 1))
     config.data.tokenizer = TokenizerConfig(type="word", vocab_size=50)
     if architecture == "rnn":
-        config.model = models.MODELS["rnn"].config(embedding=12, hidden=16)
+        config.model = models.MODELS["rnn"].config(embedding_dim=12, hidden_size=16)
         config.model.attention.dim = 8
     else:
         config.model = models.MODELS[architecture].config()
@@ -46,7 +46,7 @@ def write(folder: Path, name: str, architecture: str = "rnn", *, num_texts: int 
 
 
 def told(*paths: str) -> str:
-    return run_diff([RunSnapshot.read(path) for path in paths])
+    return diff_runs([RunSnapshot.read(path) for path in paths])
 
 
 def rows(text: str, heading: str) -> dict[str, list[str]]:
@@ -124,7 +124,7 @@ def test_another_seed_draws_other_numbers_of_the_same_distribution(tmp_path: Pat
 
 def test_other_shapes_vocabularies_and_architectures(tmp_path: Path) -> None:
     one = write(tmp_path, "one")
-    two = write(tmp_path, "two", num_texts=5, model__hidden=20)
+    two = write(tmp_path, "two", num_texts=5, model__hidden_size=20)
     three = write(tmp_path, "three", "transformer")
     text = told(one, two, three)
     assert rows(text, "options that differ")["model.hidden_size"] == ["16", "20", "(none)"]

@@ -99,7 +99,7 @@ def reports(num: int = len(TEXTS), layers: int = 2, heads: int = 3, *, shift: in
         },
         "rates": {"length_ratio": 1.01, "exact_match": 0.05},
         "buckets": {"length": by_length},
-        "alignment": {**found, "reading": reading, "alignment_source_text": "layer 2, head 1", "selected_by": "AER"},
+        "alignment": {**found, "alignment_source": reading, "alignment_source_text": "layer 2, head 1", "selected_by": "AER"},
     }
     return ReportData(
         title="Test, German to English",

@@ -300,7 +300,7 @@ def test_right_to_left_text_runs_that_way(show, example):
 
 
 def test_sentences_without_their_own_heads_say_so(show, example, monkeypatch):
-    monkeypatch.setattr("nmt.evaluation.report.sentence_browser.Browser.render.__defaults__", (6_000,))
+    monkeypatch.setattr("nmt.evaluation.report.sentence_browser.SentenceBrowser.render.__defaults__", (6_000,))
     page = show(example(6, 4, 4))
     assert "with one (layer 2, head 1)" in page.inner_text("#sentences")
     assert page.is_enabled("#layer")
