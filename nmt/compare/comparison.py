@@ -130,9 +130,7 @@ def _contrasts(
                 signatures[metric] = tests[0][metric].signature
             combined = stouffer(per_seed, differences, correlation) if per_seed else None
             seeds = t_test(differences)
-            contrasts.append(
-                GroupContrast(metric, group.label, summarize(differences), per_seed, combined, seeds)
-            )
+            contrasts.append(GroupContrast(metric, group.label, summarize(differences), per_seed, combined, seeds))
     _adjust(contrasts)
     return contrasts, signatures
 

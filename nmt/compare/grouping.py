@@ -142,7 +142,9 @@ def find_baseline(groups: Sequence[RunGroup], name: str | None) -> int:
     matching = [
         i
         for i, group in enumerate(groups)
-        if any(f".{path}".endswith(f".{option}") and format_value(group.options[path]) == value for path in group.options)
+        if any(
+            f".{path}".endswith(f".{option}") and format_value(group.options[path]) == value for path in group.options
+        )
     ]
     if len(matching) == 1:
         return matching[0]

@@ -108,6 +108,6 @@ def comparison(tmp_path: Path) -> Study:
     def study(scores: tuple[str, ...] = ("additive", "scaled", "none"), seeds: int = 2) -> RunComparison:
         draw = random.Random(3)
         outcomes = [made(tmp_path, score, seed, draw) for score in scores for seed in range(1, seeds + 1)]
-        return compare_runs(outcomes, resamples=0)
+        return compare_runs(outcomes, num_resamples=0)
 
     return study

@@ -16,11 +16,11 @@ from nmt.cli.configs import Config
 from nmt.compare import RunComparison, RunResult, compare_runs
 from nmt.compare.__main__ import main
 from nmt.compare.run_results import find_reports, read_run_result
-from nmt.compare.tables import SECTIONS, latex, text
+from nmt.compare.tables import SECTIONS, to_latex, to_text
 from nmt.config import get_node, to_dict
 from nmt.evaluation import metrics
 from nmt.evaluation.breakdown import breakdown
-from nmt.evaluation.metrics import MetricsConfig
+from nmt.evaluation.metrics import SIGNIFICANCE_TESTS, MetricsConfig
 from nmt.models.transformer import TransformerConfig
 
 WORDS = [f"w{letter}" for letter in "abcdefghijklmnopqr"]
@@ -113,7 +113,7 @@ def contrast(found: RunComparison, group: str, metric: str = "bleu") -> Any:
 
 def test_groups_over_seeds_and_their_numbers(tmp_path: Path) -> None:
     outcomes = study(tmp_path, {"additive": 0.3, "dot": 0.3, "scaled": 0.6})
-    found = compare_runs(outcomes, baseline="dot", resamples=200, target_bleu=15.0)
+    found = compare_runs(outcomes, baseline="dot", num_resamples=200, target_bleu=15.0)
     assert found.varied == {"model.attention.score": ["additive", "dot", "scaled"]}
     assert [group.label for group in found.groups] == ["dot", "additive", "scaled"]
     for group in found.groups:
@@ -138,7 +138,7 @@ def test_groups_over_seeds_and_their_numbers(tmp_path: Path) -> None:
     assert (contrast(found, "scaled").differs, contrast(found, "additive").differs) == (True, False)
     assert contrast(found, "scaled").difference.mean < -10
     assert found.warnings == []
-    assert compare_runs(outcomes, resamples=0).contrasts[0].sentences is None
+    assert compare_runs(outcomes, num_resamples=0).contrasts[0].sentences is None
 
 
 @pytest.mark.parametrize("kind", ["bootstrap", "randomization"])
@@ -147,10 +147,10 @@ def test_p_values_by_seed_are_those_of_sacrebleu(tmp_path: Path, kind: str) -> N
     from sacrebleu.significance import PairedTest
 
     outcomes = study(tmp_path, {"additive": 0.30, "dot": 0.34}, seeds=2)
-    found = compare_runs(outcomes, resamples=300, test=kind)
+    found = compare_runs(outcomes, num_resamples=300, significance_test=kind)
     for i, (one, other) in enumerate(zip(outcomes[:2], outcomes[2:], strict=True)):
         systems = [("additive", list(one.hypotheses)), ("dot", list(other.hypotheses))]
-        test = PairedTest(systems, {"bleu": BLEU(), "chrf": CHRF()}, [list(one.references)], kind, 300)
+        test = PairedTest(systems, {"bleu": BLEU(), "chrf": CHRF()}, [list(one.references)], SIGNIFICANCE_TESTS[kind], 300)
         _, expected = test()
         for metric, title in (("bleu", "BLEU"), ("chrf", "chrF2")):
             assert contrast(found, "dot", metric).per_seed[i] == expected[title][1].p_value
@@ -161,12 +161,12 @@ def test_identical_translations_do_not_differ(tmp_path: Path) -> None:
     lines = corrupted(texts(60, 0), 0.3, random.Random(0))
     for score in ("additive", "dot"):
         write(tmp_path, score, hypotheses=lines, model__attention__score=score)
-    found = compare_runs([read_run_result(tmp_path / name / "report") for name in ("additive", "dot")], resamples=100)
+    found = compare_runs([read_run_result(tmp_path / name / "report") for name in ("additive", "dot")], num_resamples=100)
     assert contrast(found, "dot").per_seed == [1.0]
 
 
 def test_one_seed_allows_no_claim(tmp_path: Path) -> None:
-    found = compare_runs(study(tmp_path, {"additive": 0.1, "dot": 0.6}, seeds=1), resamples=100)
+    found = compare_runs(study(tmp_path, {"additive": 0.1, "dot": 0.6}, seeds=1), num_resamples=100)
     one = contrast(found, "dot")
     assert one.sentences < 0.05
     assert (one.seeds, one.differs) == (None, None)
@@ -202,8 +202,8 @@ def test_other_vocabularies_are_not_ranked_unless_they_were_studied(
         for seed in (1, 2)
     ]
     with pytest.raises(ValueError, match=r"not ranked: .* have different vocabularies"):
-        compare_runs(outcomes, resamples=0)
-    found = compare_runs(outcomes, varied=["data.max_length"], resamples=0)
+        compare_runs(outcomes, num_resamples=0)
+    found = compare_runs(outcomes, factors=["data.max_length"], num_resamples=0)
     assert [group.label for group in found.groups] == ["100", "200"]
 
 
@@ -212,14 +212,14 @@ def test_warnings(tmp_path: Path) -> None:
     copy = write(tmp_path, "copy", model__attention__score="dot")
     two = write(tmp_path, "two", seed=2, model__attention__score="scaled", optim__learning_rate=0.5)
     outcomes = [read_run_result(run / "report") for run in (one, copy, two)]
-    found = compare_runs(outcomes, resamples=0)
+    found = compare_runs(outcomes, num_resamples=0)
     told = " | ".join(found.warnings)
     assert f"{copy} has the options and the seed of {one} and is left out" in told
     assert "differs in 2 options from score=dot" in told
     assert "optim.learning_rate: " in told
     assert "not all groups have the same seeds" in told
     assert [len(group.results) for group in found.groups] == [1, 1]
-    told = " | ".join(compare_runs(outcomes, varied=["model.attention.score"], resamples=0, target_bleu=30.0).warnings)
+    told = " | ".join(compare_runs(outcomes, factors=["model.attention.score"], num_resamples=0, target_bleu=30.0).warnings)
     assert "scaled also differs from dot (optim.learning_rate: " in told
     assert "dot: 1 of 1 runs had no such BLEU (30)" in told
 
@@ -228,7 +228,7 @@ def test_matched_widths_are_no_second_difference(tmp_path: Path) -> None:
     for score, hidden in (("scaled", 256), ("additive", 250)):
         changes = {"model__match": "parameters", "model__match_width": "hidden_size", "model__hidden_size": hidden}
         write(tmp_path, score, model__attention__score=score, **changes)
-    found = compare_runs([read_run_result(tmp_path / name / "report") for name in ("scaled", "additive")], resamples=0)
+    found = compare_runs([read_run_result(tmp_path / name / "report") for name in ("scaled", "additive")], num_resamples=0)
     assert [group.label for group in found.groups] == ["scaled", "additive"]
     assert not any("options" in warning and "differs" in warning for warning in found.warnings)
 
@@ -239,11 +239,11 @@ def test_which_group_is_the_baseline(tmp_path: Path) -> None:
             write(tmp_path, f"{score}{heads}", model__attention__score=score, model__attention__heads=heads)
     outcomes = [read_run_result(tmp_path / name / "report") for name in ("dot1", "dot2", "scaled1", "scaled2")]
     for name in ("score=dot, heads=2", str(tmp_path / "dot2")):
-        assert compare_runs(outcomes, baseline=name, resamples=0).baseline.label == "score=dot, heads=2"
-    assert compare_runs(outcomes[:3], baseline="score=scaled", resamples=0).baseline.label == "score=scaled, heads=1"
+        assert compare_runs(outcomes, baseline=name, num_resamples=0).baseline.label == "score=dot, heads=2"
+    assert compare_runs(outcomes[:3], baseline="score=scaled", num_resamples=0).baseline.label == "score=scaled, heads=1"
     for name in ("score=dot", "nothing"):
         with pytest.raises(ValueError, match=f"--baseline {name}: must be one of score=dot, heads=1; "):
-            compare_runs(outcomes, baseline=name, resamples=0)
+            compare_runs(outcomes, baseline=name, num_resamples=0)
 
 
 def test_every_format_has_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -271,7 +271,7 @@ def test_every_format_has_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixt
         (row["group"], row["quantity"]): row for row in csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text()))
     }
     told = json.loads((tmp_path / "out.json").read_text())
-    found = compare_runs(outcomes, resamples=100)
+    found = compare_runs(outcomes, num_resamples=100)
     for i, group in enumerate(found.groups):
         assert float(rows[group.label, "bleu"]["mean"]) == group.summaries["bleu"].mean
         assert told["groups"][i]["quantities"]["bleu"]["high"] == group.summaries["bleu"].high
@@ -334,7 +334,7 @@ def test_checkpoints_that_are_kept_matter_where_the_mean_is_made_of_them(tmp_pat
                 changes = {"train__average_checkpoints": average, "train__keep_last_checkpoints": keep}
                 write(tmp_path, f"{average}-{keep}-{seed}", seed=seed, **changes)
     outcomes = [read_run_result(report) for report in find_reports([str(tmp_path)], "")[0]]
-    found = compare_runs(outcomes, resamples=0)
+    found = compare_runs(outcomes, num_resamples=0)
     assert {group.label for group in found.groups} == {
         "keep_last_checkpoints=5, average_checkpoints=last",
         "keep_last_checkpoints=40, average_checkpoints=last",
@@ -349,17 +349,17 @@ def test_the_baseline_and_what_was_varied_may_be_any_of_the_runs(tmp_path: Path)
         read_run_result(report)
         for report in find_reports([f"{tmp_path}/./{name}" for name in ("additive-1", "dot-1")], "")[0]
     ]
-    assert compare_runs(outcomes, baseline=f"{tmp_path}/./dot-1/", resamples=0).baseline.label == "dot"
+    assert compare_runs(outcomes, baseline=f"{tmp_path}/./dot-1/", num_resamples=0).baseline.label == "dot"
     other = write(tmp_path, "other", model=TransformerConfig())
-    found = compare_runs([*outcomes, read_run_result(other / "report")], varied=["model.norm_position"], resamples=0)
+    found = compare_runs([*outcomes, read_run_result(other / "report")], factors=["model.norm_position"], num_resamples=0)
     assert len(found.groups) == 3
 
 
 def test_a_list_of_scores_in_latex(tmp_path: Path) -> None:
     for name, score in (("a", "dot"), ("b", ["additive", "dot"])):
         write(tmp_path, name, model__attention__score=score)
-    rows = latex(
-        compare_runs([read_run_result(report) for report in find_reports([str(tmp_path)], "")[0]], resamples=0),
+    rows = to_latex(
+        compare_runs([read_run_result(report) for report in find_reports([str(tmp_path)], "")[0]], num_resamples=0),
         SECTIONS,
     )
     assert " {}[additive,dot] &" in rows
@@ -373,19 +373,19 @@ def test_runs_of_other_versions_and_precisions_are_warned_of(tmp_path: Path) -> 
         ({"precision": "bf16"}, "different precisions (bf16, fp32)"),
     ):
         outcomes = [dataclasses.replace(each, version="0.3.0", precision="fp32") for each in (one, two)]
-        warned = compare_runs([outcomes[0], dataclasses.replace(outcomes[1], **changes)], resamples=0).warnings
-        assert [warning for warning in compare_runs(outcomes, resamples=0).warnings if "different" in warning] == []
+        warned = compare_runs([outcomes[0], dataclasses.replace(outcomes[1], **changes)], num_resamples=0).warnings
+        assert [warning for warning in compare_runs(outcomes, num_resamples=0).warnings if "different" in warning] == []
         assert [said in warning for warning in warned if "different" in warning] == [True]
 
 
 def test_without_a_test_over_sentences_nothing_differs(tmp_path: Path) -> None:
     outcomes = study(tmp_path, {"additive": 0.1, "dot": 0.8})
-    found = compare_runs(outcomes, resamples=0)
+    found = compare_runs(outcomes, num_resamples=0)
     assert contrast(found, "dot").seeds < 0.01
     assert contrast(found, "dot").differs is None
     assert contrast(found, "dot", "aer").differs is False
-    assert "not tested over sentences" in text(found, SECTIONS)
-    assert compare_runs(outcomes, resamples=100).contrasts[0].differs
+    assert "not tested over sentences" in to_text(found, SECTIONS)
+    assert compare_runs(outcomes, num_resamples=100).contrasts[0].differs
 
 
 @pytest.mark.slow
@@ -401,7 +401,7 @@ def test_seeds_without_a_difference_raise_few_alarms(tmp_path: Path) -> None:
                 share = 0.4 + draw.gauss(0, 0.06)
                 lines = corrupted(texts(60, 0), share, draw)
                 write(folder, f"{score}{seed}", seed=seed, hypotheses=lines, model__attention__score=score)
-        found = compare_runs([read_run_result(report) for report in find_reports([str(folder)], "")[0]], resamples=200)
+        found = compare_runs([read_run_result(report) for report in find_reports([str(folder)], "")[0]], num_resamples=200)
         one = contrast(found, "dot")
         alarms["t"] += one.seeds < 0.05
         alarms["sentences"] += one.sentences < 0.05

@@ -15,7 +15,7 @@ from nmt.attention import SCORES
 from nmt.cli.configs import Config
 from nmt.compare import RunSnapshot, diff_runs
 from nmt.compare.__main__ import main
-from nmt.compare.run_diff import _alike
+from nmt.compare.run_diff import _same_distribution
 from nmt.config import get_node, to_dict
 from nmt.data import Tokenizer
 from nmt.data.tokenizer import TokenizerConfig
@@ -111,14 +111,14 @@ def test_identical_runs_are_told_of_in_a_few_lines(tmp_path: Path) -> None:
     assert "common parameters start bit-identical" in text
     assert ": all " in text
     assert "differ" not in text
-    assert all(line.startswith(("identical ", "initialisation: ")) for line in lines)
+    assert all(line.startswith(("identical ", "initialization: ")) for line in lines)
 
 
 def test_another_seed_draws_other_numbers_of_the_same_distribution(tmp_path: Path) -> None:
     text = told(write(tmp_path, "one", "transformer"), write(tmp_path, "two", "transformer", seed=2))
     assert rows(text, "options that differ")["seed"] == ["1", "2"]
     assert "(seed 1 → 2): " in text
-    for state in ("another distribution", "another shape", "in one run only"):
+    for state in ("different distribution", "different shape", "in one run only"):
         assert state not in text
 
 
@@ -153,7 +153,7 @@ def test_every_score_can_be_compared(tmp_path: Path, score: str) -> None:
     ],
 )
 def test_distributions_are_told_apart(first: torch.Tensor, other: Any, alike: bool) -> None:
-    assert _alike(first, other(first)) is alike
+    assert _same_distribution(first, other(first)) is alike
 
 
 def test_wrong_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,8 +197,8 @@ def test_the_command_has_a_help(tmp_path: Path) -> None:
 def test_other_seeds_are_another_draw(tmp_path: Path) -> None:
     text = told(write(tmp_path, "one"), write(tmp_path, "two", seed=2))
     assert "(seed 1 → 2): " in text
-    assert "another draw" in text
-    assert "another distribution" not in text
+    assert "different sample" in text
+    assert "different distribution" not in text
     assert "identical numbers of parameters" in text
 
 

@@ -6,31 +6,31 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nmt.compare.statistics import holm, mean_correlation, stouffer, summary, t_test
+from nmt.compare.statistics import holm, mean_correlation, stouffer, summarize, t_test
 
 
 def test_means_intervals_and_tests_are_those_of_scipy() -> None:
     draw = np.random.default_rng(0)
     for n in (2, 3, 5, 9):
         one, other = draw.normal(30, 2, n), draw.normal(31, 2, n)
-        found = summary(list(one))
+        found = summarize(list(one))
         expected = stats.t.interval(0.95, n - 1, loc=one.mean(), scale=stats.sem(one))
         assert (found.low, found.high) == pytest.approx(expected)
         assert (found.mean, found.deviation) == pytest.approx((one.mean(), one.std(ddof=1)))
         assert found.method == f"t over {n} seeds"
         assert t_test(list(other - one)) == pytest.approx(stats.ttest_rel(other, one).pvalue)
-    assert summary([1.0, 2.0, 3.0]).high == pytest.approx(2 + 4.302653 / 3**0.5)  # t of 2 degrees, from a table
+    assert summarize([1.0, 2.0, 3.0]).high == pytest.approx(2 + 4.302653 / 3**0.5)  # t of 2 degrees, from a table
     assert t_test([1.0, 3.0]) == pytest.approx(1 - 2 / np.pi * np.arctan(2))  # of 1 degree, a Cauchy distribution
     assert t_test([1.0]) is None
     assert (t_test([0.0, 0.0]), t_test([2.0, 2.0])) == (1.0, 0.0)
 
 
 def test_one_seed_has_the_interval_over_sentences_and_no_deviation() -> None:
-    alone, told = summary([3.0]), summary([3.0], (3.1, 0.5))
+    alone, told = summarize([3.0]), summarize([3.0], (3.1, 0.5))
     assert (alone.deviation, alone.low, alone.high, alone.method) == (None, None, None, "none: 1 seed")
     assert (told.low, told.high, told.deviation) == (2.6, 3.6, None)
     assert "bootstrap" in told.method
-    assert summary([3.0, 4.0], (3.1, 0.5)).method.startswith("t ")
+    assert summarize([3.0, 4.0], (3.1, 0.5)).method.startswith("t ")
 
 
 def test_combining_independent_tests_is_stouffers_method_of_scipy() -> None:
