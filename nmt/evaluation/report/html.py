@@ -1,4 +1,4 @@
-"""The templates of the pages, and how texts and numbers are put into them."""
+"""Templates of the pages, and the formatting of texts and numbers in them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def printable(text: str) -> str:
-    """Return `text` with a placeholder for what HTML cannot hold."""
+    """Return `text` with a replacement character for what HTML does not allow."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """Return a number for a table: with a true minus sign, a dash for none."""
+    """Return a number for a table: with a minus sign, a dash for none."""
     if value is None or math.isnan(value):
         return "–"
     text = f"{value:.{digits}f}"
@@ -25,16 +25,11 @@ def format_number(value: float | None, digits: int = 3) -> str:
 
 
 environment = Environment(
-    loader=PackageLoader("nmt", "."),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
+    loader=PackageLoader("nmt", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-environment.filters["number"] = format_number
 environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
 
 
 def macros(template: str) -> Any:
-    """Return the macros of a template, which can be called as functions and return HTML."""
+    """Return the macros of a template as functions that return HTML."""
     return environment.get_template(template).module

@@ -1,4 +1,4 @@
-"""The frame of a self-contained page: head, navigation, sections, styles and script in one file."""
+"""Skeleton of a self-contained page: head, navigation, sections, styles and script in one file."""
 
 from __future__ import annotations
 
@@ -15,31 +15,23 @@ from nmt.evaluation.report.html import environment, printable
 def html_document(
     title: str, name: str, about: str, sections: Mapping[str, tuple[str, str]], *, styles: str, script: str
 ) -> str:
-    """Return the page as text.
+    """Return the page as HTML.
 
     Args:
         title: its heading.
-        name: what it is about, for the title of the window.
+        name: its subject, for the title of the window.
         about: HTML or text below the heading.
-        sections: by heading its HTML (`Markup`) and a sentence above it; one without HTML is left out.
-        styles: CSS.
-        script: JavaScript.
+        sections: by heading its HTML (`Markup`) and an introduction; one without HTML is left out.
+        styles, script: CSS and JavaScript.
     """
-    # The template allows no script but this one to run and nothing to be fetched, whatever the sentences hold.
+    # The Content-Security-Policy allows only this script and no requests, whatever the sentences contain.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    filled = {heading: (body.strip(), intro) for heading, (body, intro) in sections.items() if body.strip()}
-    page = environment.get_template("evaluation/report/templates/document.html").render(
-        title=title,
-        name=name,
-        about=about,
-        sections=filled,
-        styles=Markup(styles),
-        script=Markup(script),
-        digest=digest,
-    )
-    return printable(page)
+    nonempty = {heading: (body.strip(), intro) for heading, (body, intro) in sections.items() if body.strip()}
+    template = environment.get_template("evaluation/report/templates/document.html")
+    content = {"title": title, "name": name, "about": about, "sections": nonempty, "digest": digest}
+    return printable(template.render(content, styles=Markup(styles), script=Markup(script)))
 
 
 def read_resource(*names: str, package: str = "nmt.evaluation.report") -> str:
-    """Return files that belong to a package, one after the other."""
+    """Return the concatenated text of files in a package."""
     return "".join(files(package).joinpath(name).read_text(encoding="utf-8") for name in names)

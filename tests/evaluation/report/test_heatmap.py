@@ -110,7 +110,7 @@ def test_long_sentences_are_cut_with_a_note(tmp_path):
     notes = draw(tmp_path / "picture.png", np.zeros((1, count)), [str(i) for i in range(count)], ["y" * 99])
     assert notes == [
         f"only the first {MAX_POSITIONS} of {count} source positions are drawn",
-        "1 label is cut to 28 characters",
+        "1 label is truncated to 28 characters",
     ]
 
 

@@ -67,7 +67,7 @@ def test_the_page_holds_what_the_report_says(example, tmp_path):
     assert "comet0.8125wmt22" in cards[2]
     assert "23.4 %" in cards[3]
     assert "precision 0.700, recall 0.800, F1 0.750" in cards[3]
-    assert page.cells("Beside other systems")[1:] == [
+    assert page.cells("Comparison with other systems")[1:] == [
         ["BLEU", "old", "31.42", "31.40 ± 1.50", "", "baseline", "bs:1000|sig"],
         ["BLEU", "new", "31.42", "31.40 ± 1.50", "+0.00", "0.0120", "bs:1000|sig"],
     ]
@@ -277,4 +277,4 @@ def test_learned_quantities_are_shown_as_they_were_last():
     ]
     cells = Page(render(ReportData("t", "n", history=rows))).cells("Learned by the attention")
     assert cells[1] == ["decoder.attention.hybrid.gate", "0.250  0.875"]
-    assert "have learned" not in render(ReportData("t", "n", history=rows[2:]))
+    assert "Learned scalars" not in render(ReportData("t", "n", history=rows[2:]))
