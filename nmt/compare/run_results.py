@@ -4,7 +4,7 @@ import functools
 import json
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,12 @@ from nmt.models.flops import build_on_meta, flops_per_token, parameter_counts
 from nmt.training import logger
 from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import TrainConfig
+
+_COSTS: dict[str, tuple[str, Callable[[list[float]], float]]] = {
+    "tokens_per_second": ("tokens_per_second", statistics.median),
+    "peak_memory_mb": ("peak_memory_mb", max),
+    "seconds": ("minutes", lambda seconds: max(seconds) / 60),
+}
 
 
 class ValidationRecord(NamedTuple):
@@ -190,17 +196,8 @@ def _entropies(path: Path) -> dict[str, float]:
 
 def _costs(history: list[dict[str, Any]]) -> dict[str, float]:
     """Return the median training speed, the peak memory and the training time, where recorded."""
-    values = {
-        key: [row[key] for row in history if key in row] for key in ("tokens_per_second", "peak_memory_mb", "seconds")
-    }
-    costs: dict[str, float] = {}
-    if values["tokens_per_second"]:
-        costs["tokens_per_second"] = statistics.median(values["tokens_per_second"])
-    if values["peak_memory_mb"]:
-        costs["peak_memory_mb"] = max(values["peak_memory_mb"])
-    if values["seconds"]:
-        costs["minutes"] = max(values["seconds"]) / 60
-    return costs
+    values = {key: [row[key] for row in history if key in row] for key in _COSTS}
+    return {name: reduce(values[key]) for key, (name, reduce) in _COSTS.items() if values[key]}
 
 
 def _model_info(run: Path) -> dict[str, Any]:

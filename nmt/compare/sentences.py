@@ -11,7 +11,8 @@ from nmt.compare.comparison import RunComparison
 from nmt.compare.grouping import RunGroup
 from nmt.compare.run_results import RunResult
 from nmt.evaluation.report.html import macros, printable
-from nmt.evaluation.report.weight_encoding import LEVELS, MAX_QUANTIZATION_ERROR, AttentionPacker
+from nmt.evaluation.report.sentence_browser import subword_row
+from nmt.evaluation.report.weight_encoding import MAX_QUANTIZATION_ERROR, AttentionPacker
 
 NUM_SENTENCES = 20
 """Default number of sentences in a page."""
@@ -54,37 +55,23 @@ def section(comparison: RunComparison, num: int = NUM_SENTENCES, max_bytes: int 
         return ""
     chosen = sample_sentences(comparison.groups, num)
     runs = [group.results[0] for group in comparison.groups]
+    sources, references = runs[0].sources, runs[0].references
     sentences: list[dict[str, Any]] = [
-        {
-            "n": i + 1,
-            "why": reason,
-            "s": printable(runs[0].sources[i]),
-            "r": printable(runs[0].references[i]),
-            "of": [],
-        }
+        {"n": i + 1, "why": reason, "s": printable(sources[i]), "r": printable(references[i]), "of": []}
         for i, reason in chosen
     ]
     models, lines = [], []
     for group, run in zip(comparison.groups, runs, strict=True):
-        packer, shape = AttentionPacker(*run.alignment_source[:2]), (0, 0)
+        layer, head, shift = run.alignment_source
+        packer = AttentionPacker(layer, head)
         for (i, _), sentence, (weights, subwords) in zip(chosen, sentences, _attention(run, chosen), strict=True):
-            if weights is not None:
-                shape = weights.shape[0], weights.shape[1]
             packer.add(weights)
             chrf = round(run.sentence_chrf[i], 2)
             sentence["of"].append({"h": printable(run.hypotheses[i]), "v": chrf, **subwords})
         packed = packer.pack(max_bytes // len(runs))
         lines += packed.lines
-        model = {
-            "name": printable(group.label),
-            "about": printable(f"seed {run.seed}, {run.label}"),
-            "layers": shape[0],
-            "heads": shape[1],
-            **dict(zip(("layer", "head", "shift"), run.alignment_source, strict=True)),
-            "levels": LEVELS,
-            "full": packed.num_full,
-        }
-        models.append(model)
+        about = printable(f"seed {run.seed}, {run.label}")
+        models.append({"name": printable(group.label), "about": about, "shift": shift, **packer.header(packed)})
     content = {"models": models, "sentences": sentences}
     html: str = macros("compare/templates/compare.html").sentences(_about(comparison, chosen), content, lines)
     return html
@@ -114,11 +101,10 @@ def _attention(
             for i, _ in chosen:
                 weights = stored[f"{i}.weights"].astype(np.float64)
                 arrays = ("source", "target", "source_words", "target_words", "links")
-                source, target, *word_ids = (stored[f"{i}.{name}"].tolist() for name in arrays)
-                if weights.shape[2:] != (len(target), len(source)):
+                subwords = subword_row(*(stored[f"{i}.{name}"].tolist() for name in arrays))
+                if weights.shape[2:] != (len(subwords["tp"]), len(subwords["sp"])):
                     raise ValueError(f"the matrix of sentence {i + 1} does not fit its subwords")
-                subwords = {"sp": list(map(printable, source)), "tp": list(map(printable, target))}
-                yield weights, {**subwords, **dict(zip(("sw", "tw", "k"), word_ids, strict=True))}
+                yield weights, subwords
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: {reason}; evaluate the run again") from None

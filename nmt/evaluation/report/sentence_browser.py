@@ -20,12 +20,9 @@ MAX_SENTENCES = 3000
 class ReportSentence:
     """One test sentence.
 
-    Attributes:
-        reference: None when there is none.
-        values: numbers to sort by, such as chrF; None where this one has none.
-        source_subwords, target_subwords: names of the S columns and T rows of its attention; () for none.
-        source_words, target_words: the word index of each of them, -1 for none.
-        links: (source word, target word), the hard alignment.
+    reference: None when there is none. values: numbers to sort by, such as chrF; None where this one has none.
+    source_subwords, target_subwords: names of the S columns and T rows of its attention; () for none. source_words,
+    target_words: the word index of each of them, -1 for none. links: (source word, target word), the hard alignment.
     """
 
     source: str
@@ -39,6 +36,18 @@ class ReportSentence:
     links: Sequence[tuple[int, int]] = ()
 
 
+def subword_row(
+    source: Sequence[str],
+    target: Sequence[str],
+    source_words: Sequence[int],
+    target_words: Sequence[int],
+    links: Sequence[Sequence[int]],
+) -> dict[str, list[Any]]:
+    """Return the subwords of a sentence, the words they belong to and its links, under the script's keys."""
+    subwords = {"sp": list(map(printable, source)), "tp": list(map(printable, target))}
+    return {**subwords, "sw": list(source_words), "tw": list(target_words), "k": list(map(list, links))}
+
+
 class SentenceBrowser:
     """Collects the sentences of a page, in order.
 
@@ -50,7 +59,6 @@ class SentenceBrowser:
     def __init__(self, layer: int = 0, head: int = 0, shift: int = 0, alignment_source_text: str = "") -> None:
         self.layer, self.head, self.shift, self.alignment_source_text = layer, head, shift, alignment_source_text
         self.num_added = 0
-        self.shape = (0, 0)
         self._rows: list[dict[str, Any]] = []
         self._packer = AttentionPacker(layer, head)
 
@@ -67,27 +75,20 @@ class SentenceBrowser:
         if len(self._rows) == MAX_SENTENCES:
             return
         source, target = sentence.source_subwords, sentence.target_subwords
-        if weights is not None:
-            if weights.ndim != 4 or weights.shape[2:] != (len(target), len(source)):
-                raise ValueError(
-                    f"sentence {self.num_added}: attention of shape {weights.shape} does not fit"
-                    f" {len(target)} target and {len(source)} source subwords"
-                )
-            self.shape = weights.shape[0], weights.shape[1]
+        if weights is not None and (weights.ndim != 4 or weights.shape[2:] != (len(target), len(source))):
+            raise ValueError(
+                f"sentence {self.num_added}: attention of shape {weights.shape} does not fit {len(target)} target and "
+                f"{len(source)} source subwords"
+            )
         self._packer.add(weights)
-        self._rows.append(
-            {
-                "s": printable(sentence.source),
-                "r": None if sentence.reference is None else printable(sentence.reference),
-                "h": printable(sentence.hypothesis),
-                "v": [None if value is None else round(value, 4) for value in sentence.values.values()],
-                "sp": [printable(subword) for subword in source],
-                "tp": [printable(subword) for subword in target],
-                "sw": list(sentence.source_words),
-                "tw": list(sentence.target_words),
-                "k": [list(link) for link in sentence.links],
-            }
-        )
+        row = {
+            "s": printable(sentence.source),
+            "r": None if sentence.reference is None else printable(sentence.reference),
+            "h": printable(sentence.hypothesis),
+            "v": [None if value is None else round(value, 4) for value in sentence.values.values()],
+        }
+        words = sentence.source_words, sentence.target_words
+        self._rows.append({**row, **subword_row(source, target, *words, sentence.links)})
         self.names = list(sentence.values)
 
     def render(self, max_bytes: int = MAX_BYTES) -> str:
@@ -96,26 +97,21 @@ class SentenceBrowser:
             return ""
         packed = self._packer.pack(max_bytes)
         content = {
-            "layers": self.shape[0],
-            "heads": self.shape[1],
-            "layer": self.layer,
-            "head": self.head,
+            **self._packer.header(packed),
             "shift": self.shift,
             "alignment_source_text": printable(self.alignment_source_text),
-            "levels": LEVELS,
-            "full": packed.num_full,
             "one": packed.num_one,
-            "values": [printable(name) for name in self.names],
+            "values": list(map(printable, self.names)),
             "sentences": self._rows,
         }
-        weights = packed.lines if self.shape[0] else ()
+        weights = packed.lines if content["layers"] else ()
         about = self._about(packed.num_full, packed.num_one)
         html: str = macros("evaluation/report/templates/report.html").sentences(about, content, weights)
         return html
 
     def _about(self, num_full: int, num_one: int) -> str:
         """Return a description of the sentences and matrices in the page, and of their precision."""
-        shown, (num_layers, num_heads) = len(self._rows), self.shape
+        shown, (num_layers, num_heads) = len(self._rows), self._packer.shape
         all_shown = shown == self.num_added
         sentences = f"All {shown:,} sentences." if all_shown else f"The first {shown:,} of {self.num_added:,}."
         if not num_layers:

@@ -49,6 +49,7 @@ class AttentionPacker:
 
     def __init__(self, layer: int = 0, head: int = 0) -> None:
         self.layer, self.head = layer, head
+        self.shape = (0, 0)
         self._full: list[bytes] = []
         self._one: list[bytes] = []
 
@@ -63,6 +64,7 @@ class AttentionPacker:
             if not np.isfinite(weights).all() or weights.min() < 0:
                 number = len(self._full) + 1
                 raise ValueError(f"sentence {number}: attention holds values that are negative or not finite numbers")
+            self.shape = weights.shape[0], weights.shape[1]
             layers = weights[self.layer - 1 : self.layer] if self.layer else weights
             selected = (layers[:, self.head - 1 : self.head] if self.head else layers).mean((0, 1))
             full, one = (zlib.compress(quantize(matrix).tobytes()) for matrix in (weights, selected))
@@ -78,6 +80,11 @@ class AttentionPacker:
             num_full = _count(extra, max_bytes - sum(sizes))
         kept = [*self._full[:num_full], *self._one[num_full:num_one], *[b""] * (len(sizes) - num_one)]
         return PackedAttention([base64.b64encode(item).decode() for item in kept], num_full, num_one - num_full)
+
+    def header(self, packed: PackedAttention) -> dict[str, int]:
+        """Return what the script of a page needs to decode and select the matrices."""
+        sizes = dict(zip(("layers", "heads"), self.shape, strict=True))
+        return {**sizes, "layer": self.layer, "head": self.head, "levels": LEVELS, "full": packed.num_full}
 
 
 def _count(sizes: list[int], limit: int) -> int:
