@@ -50,13 +50,8 @@ class Series(NamedTuple):
 class PlotElement(NamedTuple):
     """One curve or group of a chart, in units of the SVG's viewBox.
 
-    Attributes:
-        style: the class that sets color and dash.
-        line, band, whisker: paths; "" for none.
-        marks: (x, y, title).
-        shape: the path of a mark around its center; "" for a circle.
-        label: (x, y, text); () for none.
-        group: the number of its group.
+    style: the class that sets color and dash. line, band, whisker: paths; "" for none. marks: (x, y, title). shape: the
+    path of a mark around its center; "" for a circle. label: (x, y, text); () for none. group: number of its group.
     """
 
     style: str
