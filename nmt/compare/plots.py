@@ -4,6 +4,7 @@ Every group has a color, a dash and a mark, so that groups can be distinguished 
 all in the page; its script shows the selected one.
 """
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -44,6 +45,9 @@ class DataPoint(NamedTuple):
     low: float
     high: float
     description: str
+
+
+_Lines = Sequence[list[DataPoint]]
 
 
 def style(group: int) -> tuple[str, str]:
@@ -115,25 +119,22 @@ def score_vs_cost(comparison: RunComparison) -> str:
 def _scatter(comparison: RunComparison, score: str, cost: str) -> str:
     scale = 1e6 if cost in _MILLIONS else 1.0
     unit = f"{COSTS[cost]} (millions)" if scale > 1 else COSTS[cost]
-    points = []
-    for i, group in enumerate(comparison.groups):
-        if score in group.summaries and cost in group.summaries:
-            costs, scores = group.summaries[cost], group.summaries[score]
-            xs = [value / scale for value in (min(costs.values), max(costs.values))]
-            points.append(
-                (i, group.label, xs, [min(scores.values), max(scores.values)], costs.mean / scale, scores.mean)
-            )
-    if not points:
+    groups = [(i, group) for i, group in enumerate(comparison.groups) if {score, cost} <= group.summaries.keys()]
+    if not groups:
         return ""
-    axes = Axes([(x, y) for _, _, xs, ys, *_ in points for x in xs for y in ys], margin=0.08)
-    occupied = [(*axes.to_pixels(x, y), 8.0, 8.0) for *_, x, y in points]
+    xs = [[value / scale for value in group.summaries[cost].values] for _, group in groups]
+    ys = [group.summaries[score].values for _, group in groups]
+    means = [(group.summaries[cost].mean / scale, group.summaries[score].mean) for _, group in groups]
+    axes = Axes([point for pair in zip(xs, ys, strict=True) for point in itertools.product(*pair)], margin=0.08)
+    occupied = [(*axes.to_pixels(*mean), 8.0, 8.0) for mean in means]
     elements = []
-    for i, label, xs, ys, x, y in points:
+    for (i, group), costs, scores, (x, y) in zip(groups, xs, ys, means, strict=True):
         center, (color, shape) = axes.to_pixels(x, y), style(i)
-        whisker = path([axes.to_pixels(end, y) for end in xs]) + path([axes.to_pixels(x, end) for end in ys])
-        marks = [(*center, f"{label}: {SCORES[score]} {y:.2f}, {unit} {tick_label(x)}")]
-        name = _place_label(label, center, occupied)
-        elements.append(PlotElement(color, whisker=whisker, marks=marks, shape=shape, label=name, group=i))
+        whisker = path(axes.to_pixels(end, y) for end in (min(costs), max(costs)))
+        whisker += path(axes.to_pixels(x, end) for end in (min(scores), max(scores)))
+        marks = [(*center, f"{group.label}: {SCORES[score]} {y:.2f}, {unit} {tick_label(x)}")]
+        label = _place_label(group.label, center, occupied)
+        elements.append(PlotElement(color, whisker=whisker, marks=marks, shape=shape, label=label, group=i))
     return figure(f"{SCORES[score]} against {unit}", axes, elements, {"data-score": score, "data-cost": cost})
 
 
@@ -158,11 +159,7 @@ def _point(x: float, values: Sequence[float], text: str, position: str) -> DataP
 
 
 def _figure(
-    title: str,
-    lines: Sequence[list[DataPoint]],
-    attributes: Mapping[str, str],
-    names: Sequence[str] = (),
-    caption: str = "",
+    title: str, lines: _Lines, attributes: Mapping[str, str], names: Sequence[str] = (), caption: str = ""
 ) -> str:
     """Return a chart of lines with their bands; "" when there is no point."""
     ends = [(point.x, value) for line in lines for point in line for value in (point.low, point.high)]
@@ -173,15 +170,16 @@ def _figure(
 
 
 def _line(group: int, line: list[DataPoint], axes: Axes) -> PlotElement:
-    means = [axes.to_pixels(point.x, point.mean) for point in line]
-    upper = [axes.to_pixels(point.x, point.high) for point in line]
-    lower = [axes.to_pixels(point.x, point.low) for point in line]
+    means, upper, lower = (
+        [axes.to_pixels(point.x, getattr(point, name)) for point in line] for name in ("mean", "high", "low")
+    )
     marks = [(*mean, point.description) for mean, point in zip(means, line, strict=True)]
     color, shape = style(group)
+    is_band = len(line) > 1 and any(point.high > point.low for point in line)
     return PlotElement(
         color,
         line=path(means) if len(line) > 1 else "",
-        band=f"{path(upper + lower[::-1])}Z" if len(line) > 1 and any(p.high > p.low for p in line) else "",
+        band=f"{path(upper + lower[::-1])}Z" if is_band else "",
         marks=marks if len(marks) <= MAX_MARKS else marks[-1:],
         shape=shape,
         group=group,

@@ -34,6 +34,7 @@ class RunSnapshot(NamedTuple):
     config: Config
     tokenizer: Tokenizer
     model: Seq2Seq
+    flops: float
     version: str
 
     @classmethod
@@ -53,16 +54,12 @@ class RunSnapshot(NamedTuple):
             tokenizer = Tokenizer.from_state_dict(content["tokenizer"])
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
-        sizes = (tokenizer.source_size, tokenizer.target_size)
+        sizes = tokenizer.source_size, tokenizer.target_size
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)  # as `nmt.train` does
             model = models.build_model(config.model, *sizes, joint=tokenizer.joint)
-        return cls(path.rstrip("/"), config, tokenizer, model, str(content["nmt"]))
-
-    def flops(self) -> float:
-        """See `nmt.models.flops.flops_per_token`."""
-        sizes = (self.tokenizer.source_size, self.tokenizer.target_size)
-        return flops_per_token(self.config.model, *sizes, joint=self.tokenizer.joint)
+        flops = flops_per_token(config.model, *sizes, joint=tokenizer.joint)
+        return cls(path.rstrip("/"), config, tokenizer, model, flops, str(content["nmt"]))
 
 
 def diff_runs(runs: Sequence[RunSnapshot]) -> str:
@@ -72,7 +69,7 @@ def diff_runs(runs: Sequence[RunSnapshot]) -> str:
         _vocabularies(runs),
         _parameters(runs),
         *(_initialization(runs[0], run) for run in runs[1:]),
-        _same_or_table(f"FLOPs per target token ({_CONVENTION})", [f"{run.flops():,.0f}" for run in runs], runs),
+        _same_or_table(f"FLOPs per target token ({_CONVENTION})", [f"{run.flops:,.0f}" for run in runs], runs),
         _same_or_table("nmt version", [run.version for run in runs], runs),
     ]
     return "\n\n".join("\n".join(section) for section in sections)

@@ -35,11 +35,6 @@ def quantize(weights: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint8]:
     return rounded
 
 
-def dequantize(rounded: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Return the weights that `quantize` rounded."""
-    return np.square(rounded.astype(np.float64) / (LEVELS - 1))
-
-
 class AttentionPacker:
     """Collects the attention of a page's sentences, compressed.
 

@@ -8,7 +8,7 @@ import pytest
 
 from nmt.evaluation.report import ReportSentence, SentenceBrowser
 from nmt.evaluation.report import sentence_browser as browser_module
-from nmt.evaluation.report.weight_encoding import MAX_QUANTIZATION_ERROR, AttentionPacker, dequantize
+from nmt.evaluation.report.weight_encoding import LEVELS, MAX_QUANTIZATION_ERROR, AttentionPacker
 
 
 def weights(seed, shape=(2, 3, 7, 5)):
@@ -18,7 +18,8 @@ def weights(seed, shape=(2, 3, 7, 5)):
 
 
 def unpacked(line, shape):
-    return dequantize(np.frombuffer(zlib.decompress(base64.b64decode(line)), np.uint8)).reshape(shape)
+    levels = np.frombuffer(zlib.decompress(base64.b64decode(line)), np.uint8).astype(np.float64)
+    return np.square(levels / (LEVELS - 1)).reshape(shape)
 
 
 def test_rounded_weights_are_as_near_as_is_said():
