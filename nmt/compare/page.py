@@ -41,8 +41,7 @@ def page(comparison: RunComparison, sections: Sequence[str], num_sentences: int 
     num_runs = sum(len(group.results) for group in comparison.groups)
     title = f"{num_runs} runs in {len(comparison.groups)} group{'s' * (len(comparison.groups) > 1)}"
     about = f"on {comparison.num_sentences:,} sentences; baseline: {comparison.baseline.label}"
-    styles = read_resource("page.css") + read_resource("compare.css", package="nmt.compare")
-    script = read_resource("matrix.js") + read_resource("compare.js", package="nmt.compare")
+    styles, script = (read_resource(name, "nmt.compare") for name in ("compare.css", "compare.js"))
     return html_document(title, "comparison", about, parts, styles=styles, script=script)
 
 

@@ -12,7 +12,7 @@ from nmt.compare.grouping import RunGroup
 from nmt.compare.run_results import RunResult
 from nmt.evaluation.report.html import macros, printable
 from nmt.evaluation.report.sentence_browser import subword_row
-from nmt.evaluation.report.weight_encoding import MAX_QUANTIZATION_ERROR, AttentionPacker
+from nmt.evaluation.report.weight_encoding import MAX_QUANTIZATION_ERROR, AttentionPacker, check_weights
 
 NUM_SENTENCES = 20
 """Default number of sentences in a page."""
@@ -102,8 +102,7 @@ def _attention(
                 weights = stored[f"{i}.weights"].astype(np.float64)
                 arrays = ("source", "target", "source_words", "target_words", "links")
                 subwords = subword_row(*(stored[f"{i}.{name}"].tolist() for name in arrays))
-                if weights.shape[2:] != (len(subwords["tp"]), len(subwords["sp"])):
-                    raise ValueError(f"the matrix of sentence {i + 1} does not fit its subwords")
+                check_weights(weights, (len(subwords["tp"]), len(subwords["sp"])), f"sentence {i + 1}: ")
                 yield weights, subwords
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())

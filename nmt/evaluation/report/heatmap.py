@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmt.evaluation.report.html import printable
+from nmt.evaluation.report.weight_encoding import check_weights
 from nmt.runtime.files import atomic_write
 
 if TYPE_CHECKING:
@@ -86,22 +87,13 @@ def colormap() -> Colormap:
     return LinearSegmentedColormap.from_list("attention", _COLORS.split())
 
 
-def _validate(matrix: npt.ArrayLike, num_source: int, num_target: int) -> npt.NDArray[np.float64]:
-    weights = np.asarray(matrix, dtype=np.float64)
-    if weights.shape != (num_target, num_source) or not weights.size:
-        raise ValueError(
-            f"attention of shape {weights.shape} does not fit {num_target} target and {num_source} source labels"
-        )
-    if not np.isfinite(weights).all() or weights.min() < 0:
-        raise ValueError("attention to draw holds values that are negative or not finite numbers")
-    return weights
-
-
 def _compose(
     matrix: npt.ArrayLike, source_labels: Sequence[str], target_labels: Sequence[str], title: str
 ) -> tuple[Figure, list[str]]:
     """Return the picture and its notes. Glyphs that no font has are found by drawing once, then replaced."""
-    weights = _validate(matrix, len(source_labels), len(target_labels))[:MAX_POSITIONS, :MAX_POSITIONS]
+    weights = np.asarray(matrix, dtype=np.float64)
+    check_weights(weights, (len(target_labels), len(source_labels)), leading=0, unit="labels")
+    weights = weights[:MAX_POSITIONS, :MAX_POSITIONS]
     notes = [
         f"only the first {MAX_POSITIONS} of {len(side)} {name} positions are drawn"
         for name, side in (("source", source_labels), ("target", target_labels))

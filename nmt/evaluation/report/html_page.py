@@ -13,7 +13,7 @@ from nmt.evaluation.report.html import environment, printable
 
 
 def html_document(
-    title: str, name: str, about: str, sections: Mapping[str, tuple[str, str]], *, styles: str, script: str
+    title: str, name: str, about: str, sections: Mapping[str, tuple[str, str]], *, styles: str = "", script: str = ""
 ) -> str:
     """Return the page as HTML.
 
@@ -22,8 +22,9 @@ def html_document(
         name: its subject, for the title of the window.
         about: HTML or text below the heading.
         sections: by heading its HTML (`Markup`) and an introduction; one without HTML is left out.
-        styles, script: CSS and JavaScript.
+        styles, script: CSS and JavaScript after that of all pages, page.css and matrix.js.
     """
+    styles, script = read_resource("page.css") + styles, read_resource("matrix.js") + script
     # The Content-Security-Policy allows only this script and no requests, whatever the sentences contain.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     nonempty = {heading: (body.strip(), intro) for heading, (body, intro) in sections.items() if body.strip()}
@@ -32,6 +33,6 @@ def html_document(
     return printable(template.render(content, styles=Markup(styles), script=Markup(script)))
 
 
-def read_resource(*names: str, package: str = "nmt.evaluation.report") -> str:
-    """Return the concatenated text of files in a package."""
-    return "".join(files(package).joinpath(name).read_text(encoding="utf-8") for name in names)
+def read_resource(name: str, package: str = "nmt.evaluation.report") -> str:
+    """Return the text of a file in a package."""
+    return files(package).joinpath(name).read_text(encoding="utf-8")

@@ -80,5 +80,4 @@ def render(report: ReportData) -> str:
         "Provenance": (html.provenance(report), ""),
     }
     run = Markup("run <code>{}</code>").format(report.name)
-    styles, script = read_resource("page.css"), read_resource("matrix.js", "page.js")
-    return html_document(report.title, report.name, run, sections, styles=styles, script=script)
+    return html_document(report.title, report.name, run, sections, script=read_resource("page.js"))

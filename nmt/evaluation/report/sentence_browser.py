@@ -10,7 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nmt.evaluation.report.html import macros, printable
-from nmt.evaluation.report.weight_encoding import LEVELS, MAX_BYTES, MAX_QUANTIZATION_ERROR, AttentionPacker
+from nmt.evaluation.report.weight_encoding import (
+    LEVELS,
+    MAX_BYTES,
+    MAX_QUANTIZATION_ERROR,
+    AttentionPacker,
+    check_weights,
+)
 
 MAX_SENTENCES = 3000
 """Sentences in a page; further ones are left out."""
@@ -75,11 +81,8 @@ class SentenceBrowser:
         if len(self._rows) == MAX_SENTENCES:
             return
         source, target = sentence.source_subwords, sentence.target_subwords
-        if weights is not None and (weights.ndim != 4 or weights.shape[2:] != (len(target), len(source))):
-            raise ValueError(
-                f"sentence {self.num_added}: attention of shape {weights.shape} does not fit {len(target)} target and "
-                f"{len(source)} source subwords"
-            )
+        if weights is not None:
+            check_weights(weights, (len(target), len(source)), f"sentence {self.num_added}: ")
         self._packer.add(weights)
         row = {
             "s": printable(sentence.source),

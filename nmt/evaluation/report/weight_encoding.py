@@ -29,6 +29,18 @@ class PackedAttention(NamedTuple):
     num_one: int
 
 
+def check_weights(
+    weights: npt.NDArray[Any], shape: tuple[int, int], prefix: str = "", *, leading: int = 2, unit: str = "subwords"
+) -> None:
+    """Raise ValueError when the shape after `leading` dimensions is wrong, or a weight is negative or not finite."""
+    if weights.shape[leading:] != shape or not weights.size:
+        raise ValueError(
+            f"{prefix}attention of shape {weights.shape} does not fit {shape[0]} target and {shape[1]} source {unit}"
+        )
+    if not np.isfinite(weights).all() or weights.min() < 0:
+        raise ValueError(f"{prefix}attention holds values that are negative or not finite numbers")
+
+
 def quantize(weights: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint8]:
     """Return weights from 0 to 1 as 0 … LEVELS - 1, uniform in the square root: small weights have finer steps."""
     rounded: npt.NDArray[np.uint8] = np.rint(np.sqrt(np.clip(weights, 0.0, 1.0)) * (LEVELS - 1)).astype(np.uint8)
@@ -49,16 +61,9 @@ class AttentionPacker:
         self._one: list[bytes] = []
 
     def add(self, weights: npt.NDArray[np.floating[Any]] | None) -> None:
-        """Add the next sentence, (L, H, T, S), or None: it has no attention.
-
-        Raises:
-            ValueError: a weight is negative or not a finite number.
-        """
+        """Add the next sentence, (L, H, T, S) weights that `check_weights` accepts, or None: it has no attention."""
         full = one = b""
-        if weights is not None and weights.size:
-            if not np.isfinite(weights).all() or weights.min() < 0:
-                number = len(self._full) + 1
-                raise ValueError(f"sentence {number}: attention holds values that are negative or not finite numbers")
+        if weights is not None:
             self.shape = weights.shape[0], weights.shape[1]
             layers = weights[self.layer - 1 : self.layer] if self.layer else weights
             selected = (layers[:, self.head - 1 : self.head] if self.head else layers).mean((0, 1))
