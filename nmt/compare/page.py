@@ -6,8 +6,7 @@ from nmt.compare import plots, sentences
 from nmt.compare.comparison import RunComparison
 from nmt.compare.grouping import format_value
 from nmt.compare.tables import SCORES, SECTIONS, Table, signatures, tables, verdict
-from nmt.evaluation.report.html import macros
-from nmt.evaluation.report.html_page import html_document, read_resource
+from nmt.evaluation.report.html import html_document, macros, read_resource
 
 
 def page(comparison: RunComparison, sections: Sequence[str], num_sentences: int = sentences.NUM_SENTENCES) -> str:

@@ -189,5 +189,4 @@ def _line(group: int, line: list[DataPoint], axes: Axes) -> PlotElement:
 def _charts(
     figures: Sequence[str], choices: Mapping[str, tuple[str, Mapping[str, str]]] | None = None, classes: str = "charts"
 ) -> str:
-    html: str = macros("compare/templates/compare.html").charts(list(filter(None, figures)), choices or {}, classes)
-    return html
+    return macros("compare/templates/compare.html").charts(list(filter(None, figures)), choices or {}, classes)

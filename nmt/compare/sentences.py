@@ -73,8 +73,7 @@ def section(comparison: RunComparison, num: int = NUM_SENTENCES, max_bytes: int 
         about = printable(f"seed {run.seed}, {run.label}")
         models.append({"name": printable(group.label), "about": about, "shift": shift, **packer.header(packed)})
     content = {"models": models, "sentences": sentences}
-    html: str = macros("compare/templates/compare.html").sentences(_about(comparison, chosen), content, lines)
-    return html
+    return macros("compare/templates/compare.html").sentences(_about(comparison, chosen), content, lines)
 
 
 def _about(comparison: RunComparison, chosen: Sequence[SampledSentence]) -> str:

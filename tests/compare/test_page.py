@@ -13,7 +13,7 @@ from nmt.compare.page import page
 from nmt.compare.plots import MARKS, STYLES
 from nmt.compare.sentences import sample_sentences, section
 from nmt.compare.tables import SECTIONS
-from nmt.evaluation.report.html_page import read_resource
+from nmt.evaluation.report.html import read_resource
 from nmt.evaluation.report.weight_encoding import MAX_QUANTIZATION_ERROR
 
 ATOL = MAX_QUANTIZATION_ERROR + 0.001

@@ -100,10 +100,7 @@ def figure(
     caption: str = "",
 ) -> Markup:
     """Return a chart as HTML."""
-    html: Markup = macros("evaluation/report/templates/parts.html").figure(
-        title, axes, elements, attributes or {}, caption
-    )
-    return html
+    return macros("evaluation/report/templates/parts.html").figure(title, axes, elements, attributes or {}, caption)
 
 
 def path(points: Iterable[tuple[float, float]]) -> str:
@@ -230,5 +227,4 @@ def _caption(line: Series, style: str, dash: str, best: Any, group_size: int) ->
         text += f"{'lowest' if best is min else 'highest'} {y:.4g} at update {x:,.0f}, "
     text += f"last {line.points[-1][1]:.4g} at update {line.points[-1][0]:,.0f}"
     text += f"; each point is the mean of {group_size} rows" if group_size > 1 else ""
-    key: Markup = macros("evaluation/report/templates/parts.html").key(style)
-    return key + text
+    return macros("evaluation/report/templates/parts.html").key(style) + text

@@ -11,8 +11,7 @@ from markupsafe import Markup
 
 from nmt.evaluation.report import head_maps
 from nmt.evaluation.report.charts import training_curves
-from nmt.evaluation.report.html import format_number, macros
-from nmt.evaluation.report.html_page import html_document, read_resource
+from nmt.evaluation.report.html import format_number, html_document, macros, read_resource
 from nmt.evaluation.report.sentence_browser import SentenceBrowser
 from nmt.runtime.files import write_text
 
@@ -63,8 +62,9 @@ def render(report: ReportData) -> str:
     """Return the page as HTML."""
     scores, html = report.scores, macros("evaluation/report/templates/report.html")
     choose = "Click a cell to show that layer and head in the sentences below."
-    last_scalars = next((row["learned_scalars"] for row in report.history[::-1] if row.get("learned_scalars")), {})
-    scalars = [(name, "  ".join(map(format_number, values))) for name, values in last_scalars.items()]
+    validations = [row["learned_scalars"] for row in report.history if row.get("learned_scalars")]
+    last_scalars = validations[-1].items() if validations else ()
+    scalars = [(name, "  ".join(map(format_number, values))) for name, values in last_scalars]
     errors = head_maps.alignment_error(scores, report.readings)
     diagnostics = head_maps.diagnostics(report.diagnostics)
     attention = f"Measures of each layer and head over the hypotheses. {choose}"

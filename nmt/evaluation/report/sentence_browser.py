@@ -109,8 +109,7 @@ class SentenceBrowser:
         }
         weights = packed.lines if content["layers"] else ()
         about = self._about(packed.num_full, packed.num_one)
-        html: str = macros("evaluation/report/templates/report.html").sentences(about, content, weights)
-        return html
+        return macros("evaluation/report/templates/report.html").sentences(about, content, weights)
 
     def _about(self, num_full: int, num_one: int) -> str:
         """Return a description of the sentences and matrices in the page, and of their precision."""
