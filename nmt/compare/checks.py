@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from nmt.cli.config_groups import format_override
 from nmt.cli.continuation import has_prefix
-from nmt.compare.grouping import RunGroup, auto_set_options, format_value
+from nmt.compare.grouping import RunGroup, auto_set_options
 from nmt.compare.run_results import RunResult
 
 MIN_SEEDS = 3
@@ -50,17 +51,17 @@ def confounded(groups: Sequence[RunGroup], values: dict[str, list[Any]], factors
     base = groups[0]
     for group in groups[1:]:
         auto_set = {option for member in (base, group) for option in auto_set_options(member.results[0])}
-        options = [o for o in values if group.options[o] != base.options[o] and o not in auto_set | set(factors)]
-        if len(options) > (0 if factors else 1):
-            listed = ", ".join(
-                f"{o}: {format_value(base.options[o])} → {format_value(group.options[o])}"
-                for o in options[:_MAX_LISTED]
-            )
-            more = f" and {len(options) - _MAX_LISTED} more" if len(options) > _MAX_LISTED else ""
-            relation = "also differs" if factors else f"differs in {len(options)} options"
-            warnings.append(
-                f"{group.label} {relation} from {base.label} ({listed}{more}): their effects cannot be separated"
-            )
+        changes = [
+            f"{option}: {format_override(base.options[option])} → {format_override(group.options[option])}"
+            for option in values
+            if group.options[option] != base.options[option] and option not in auto_set | set(factors)
+        ]
+        if len(changes) > (0 if factors else 1):
+            listed = ", ".join(changes[:_MAX_LISTED])
+            more = f" and {len(changes) - _MAX_LISTED} more" if len(changes) > _MAX_LISTED else ""
+            relation = "also differs" if factors else f"differs in {len(changes)} options"
+            where = f"{group.label} {relation} from {base.label} ({listed}{more})"
+            warnings.append(f"{where}: their effects cannot be separated")
     return warnings
 
 

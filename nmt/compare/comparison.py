@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nmt.cli.config_groups import format_override
 from nmt.compare.checks import check_comparable, confounded, few_seeds, target_not_reached, version_warnings
-from nmt.compare.grouping import RunGroup, find_baseline, format_value, group_runs, label_options, varying_options
+from nmt.compare.grouping import RunGroup, find_baseline, group_runs, varying_options
 from nmt.compare.run_results import RunResult
 from nmt.compare.statistics import ALPHA, SampleSummary, holm, mean_correlation, stouffer, summarize, t_test
 from nmt.evaluation.significance import paired_test
@@ -80,13 +81,13 @@ def compare_runs(
         if not any(option in result.options for result in results):
             raise ValueError(f"--factors {','.join(factors)}: {option} is no option of these runs")
     warnings: list[str] = []
-    groups = group_runs(results, values, label_options(values, factors, results), warnings, target_bleu)
+    groups = group_runs(results, values, factors, warnings, target_bleu)
     groups.insert(0, groups.pop(find_baseline(groups, baseline)))
     warnings += confounded(groups, values, factors) + few_seeds(groups) + version_warnings(results)
     warnings += target_not_reached(groups, target_bleu)
     contrasts, test_signatures = _contrasts(groups, num_resamples, significance_test)
     return RunComparison(
-        varied={option: list(dict.fromkeys(map(format_value, column))) for option, column in values.items()},
+        varied={option: list(dict.fromkeys(map(format_override, column))) for option, column in values.items()},
         groups=groups,
         contrasts=contrasts,
         signatures=results[0].signatures,

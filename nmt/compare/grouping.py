@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.attention import NONE
+from nmt.cli.config_groups import format_override
 from nmt.cli.continuation import has_prefix, retention_only_options
 from nmt.compare.run_diff import NAMES
 from nmt.compare.run_results import RunResult
@@ -18,6 +19,8 @@ NON_EXPERIMENTAL_OPTIONS = (
     *("search.batch_size", "search.batch_tokens", "alignment.head_importance_pairs"),
 )
 """Options (or nodes) that do not change the experiment, or whose effect shows in the results themselves."""
+
+Values = dict[str, list[Any]]  # of each varying option, in every run
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class RunGroup:
         return [result.seed for result in self.results]
 
 
-def varying_options(results: Sequence[RunResult]) -> dict[str, list[Any]]:
+def varying_options(results: Sequence[RunResult]) -> Values:
     """Return the options in which runs differ, each with its value in every run; `MISSING` where it has no effect."""
     unused = [retention_only_options(result.config) for result in results]
     options = {}
@@ -58,7 +61,7 @@ def auto_set_options(result: RunResult) -> list[str]:
     return [] if model.match == NONE else [f"model.{model.match_width}"]
 
 
-def label_options(values: dict[str, list[Any]], factors: Sequence[str], results: Sequence[RunResult]) -> list[str]:
+def label_options(values: Values, factors: Sequence[str], results: Sequence[RunResult]) -> list[str]:
     """Return the options that make up the labels of the groups."""
     auto_set = {option for result in results for option in auto_set_options(result)}
     options = [option for option in values if option not in auto_set]
@@ -67,16 +70,12 @@ def label_options(values: dict[str, list[Any]], factors: Sequence[str], results:
     return everywhere if _num_distinct(values, everywhere) == _num_distinct(values, options) else options
 
 
-def _num_distinct(values: dict[str, list[Any]], options: Sequence[str]) -> int:
+def _num_distinct(values: Values, options: Sequence[str]) -> int:
     return len({repr(setting) for setting in zip(*(values[option] for option in options), strict=True)})
 
 
 def group_runs(
-    results: Sequence[RunResult],
-    values: dict[str, list[Any]],
-    labeled_by: Sequence[str],
-    warnings: list[str],
-    target_bleu: float | None,
+    results: Sequence[RunResult], values: Values, factors: Sequence[str], warnings: list[str], target_bleu: float | None
 ) -> list[RunGroup]:
     """Return the groups in the order of their first runs; runs that repeat a seed are left out with a warning."""
     members: dict[str, dict[int, RunResult]] = {}
@@ -90,7 +89,8 @@ def group_runs(
                 f"{result.label} has the options and the seed of {first.label} and is left out: it is no "
                 "independent sample"
             )
-    labels = [_label(settings[key], labeled_by) for key in members]
+    options = label_options(values, factors, results)
+    labels = [_label(settings[key], options) for key in members]
     groups = []
     for i, (key, by_seed) in enumerate(members.items()):
         runs = [by_seed[seed] for seed in sorted(by_seed)]
@@ -101,8 +101,10 @@ def group_runs(
 
 def _label(setting: dict[str, Any], options: Sequence[str]) -> str:
     if len(options) == 1:
-        return format_value(setting[options[0]])
-    return ", ".join(f"{_short_name(option, options)}={format_value(setting[option])}" for option in options) or "all"
+        return format_override(setting[options[0]])
+    return (
+        ", ".join(f"{_short_name(option, options)}={format_override(setting[option])}" for option in options) or "all"
+    )
 
 
 def _short_name(option: str, options: Sequence[str]) -> str:
@@ -143,16 +145,10 @@ def find_baseline(groups: Sequence[RunGroup], name: str | None) -> int:
         i
         for i, group in enumerate(groups)
         if any(
-            f".{path}".endswith(f".{option}") and format_value(group.options[path]) == value for path in group.options
+            f".{path}".endswith(f".{option}") and format_override(group.options[path]) == value
+            for path in group.options
         )
     ]
     if len(matching) == 1:
         return matching[0]
     raise ValueError(f"--baseline {name}: must be one of {'; '.join(group.label for group in groups)}")
-
-
-def format_value(value: Any) -> str:
-    """Return the value of an option as it is written on a command line."""
-    if isinstance(value, list):
-        return f"[{','.join(map(format_value, value))}]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

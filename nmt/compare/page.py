@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from nmt.cli.config_groups import format_override
 from nmt.compare import plots, sentences
 from nmt.compare.comparison import RunComparison
-from nmt.compare.grouping import format_value
 from nmt.compare.tables import SCORES, SECTIONS, Table, signatures, tables, verdict
 from nmt.evaluation.report.html import html_document, macros, read_resource
 
@@ -35,7 +35,7 @@ def page(comparison: RunComparison, sections: Sequence[str], num_sentences: int 
         "Cost": (cost, whiskers),
         "Length": (length, bands),
         "Sentences": (sentences.section(comparison, num_sentences), ""),
-        "Options": (html.options(comparison, signatures(comparison), format_value), ""),
+        "Options": (html.options(comparison, signatures(comparison), format_override), ""),
     }
     num_runs = sum(len(group.results) for group in comparison.groups)
     title = f"{num_runs} runs in {len(comparison.groups)} group{'s' * (len(comparison.groups) > 1)}"

@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from nmt.cli.config_groups import format_override
 from nmt.compare.comparison import GroupContrast, RunComparison
-from nmt.compare.grouping import RunGroup, format_value
+from nmt.compare.grouping import RunGroup
 from nmt.compare.statistics import SampleSummary
 
 SCORES = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER", "aer": "AER %", "entropy": "entropy"}
@@ -122,7 +123,7 @@ def _p(value: float | None) -> str:
 
 def _varied(comparison: RunComparison) -> list[str]:
     """Return the options that differ between the groups with their values, one line for each."""
-    lines = [f"{option}: {' | '.join(map(format_value, values))}" for option, values in comparison.varied.items()]
+    lines = [f"{option}: {' | '.join(map(format_override, values))}" for option, values in comparison.varied.items()]
     return lines or ["nothing but the seed"]
 
 

@@ -1,7 +1,5 @@
 """Training curves, and axes and lines of all charts, as inline SVG; the page's style sheet sets the colors."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -90,17 +88,6 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> str:
         charts.append((_over_heads(grids), None, f"{heading} over updates"))
     figures = [_chart(lines, best, title) for lines, best, title in charts if any(line.points for line in lines)]
     return Markup('<div class="charts">{}</div>').format(Markup("").join(figures)) if figures else ""
-
-
-def figure(
-    title: str,
-    axes: Axes,
-    elements: Sequence[PlotElement],
-    attributes: Mapping[str, str] | None = None,
-    caption: str = "",
-) -> Markup:
-    """Return a chart as HTML."""
-    return macros("evaluation/report/templates/parts.html").figure(title, axes, elements, attributes or {}, caption)
 
 
 def path(points: Iterable[tuple[float, float]]) -> str:
@@ -198,6 +185,17 @@ class Axes:
         values = ticks(self.low_x, self.high_x) if self.is_wide else [self.low_x]
         labels = {float(i): name for i, name in enumerate(self.names)} or {x: tick_label(x, values) for x in values}
         return [(self.to_pixels(x, self.low_y)[0], label) for x, label in labels.items()]
+
+
+def figure(
+    title: str,
+    axes: Axes,
+    elements: Sequence[PlotElement],
+    attributes: Mapping[str, str] | None = None,
+    caption: str = "",
+) -> Markup:
+    """Return a chart as HTML."""
+    return macros("evaluation/report/templates/parts.html").figure(title, axes, elements, attributes or {}, caption)
 
 
 def _chart(lines: list[Series], best: Any, title: str) -> Markup:

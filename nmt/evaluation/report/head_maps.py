@@ -1,7 +1,5 @@
 """Heat maps of layers × heads: alignment error and attention measures, as tables with shaded cells."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +9,11 @@ from nmt.evaluation.report.html import format_number
 
 MAX_HEADS = 64
 """With more heads than this in all layers together, the map of agreement shows layers."""
+
+
+_Grid = Sequence[Sequence[float | None]]
+_Cell = tuple[str, Mapping[str, Any]]  # text and attributes
+_CellOf = Callable[[int, int, float], _Cell]  # by row, column and number
 
 
 class Map(NamedTuple):
@@ -80,18 +83,18 @@ def diagnostics(content: Mapping[str, Any]) -> dict[str, Any]:
 def _head_map(
     name: str,
     about: str,
-    grid: Sequence[Sequence[float | None]],
+    grid: _Grid,
     layers: Sequence[int],
     heads: Sequence[int],
     *,
     digits: int = 2,
     mark: tuple[int, int] | None = None,
     shift: int | None = None,
-    maximum: float | None = None,
+    maximum: float = 0.0,
 ) -> Map:
     """Return a map of layers × heads. Rows and columns numbered 0 are means, and empty where there is none."""
 
-    def cell(row: int, column: int, value: float) -> tuple[str, Mapping[str, Any]]:
+    def cell(row: int, column: int, value: float) -> _Cell:
         layer, head = layers[row], heads[column]
         if np.isnan(value) and not (layer and head):
             return "", {}
@@ -99,24 +102,18 @@ def _head_map(
         return format_number(value, digits), attributes | ({"data-chosen": ""} if mark == (layer, head) else {})
 
     row_names, column_names = ([str(number) if number else "mean" for number in side] for side in (layers, heads))
-    return _map(name, about, row_names, column_names, grid, cell, maximum)
+    return _map(about, row_names, column_names, grid, cell, name, maximum)
 
 
 def _map(
-    name: str | None,
-    about: str,
-    rows: Sequence[str],
-    heads: list[str],
-    grid: Sequence[Sequence[float | None]],
-    cell: Callable[[int, int, float], tuple[str, Mapping[str, Any]]],
-    maximum: float | None = None,
+    about: str, rows: Sequence[str], heads: list[str], grid: _Grid, cell: _CellOf, name: str = "", maximum: float = 0.0
 ) -> Map:
-    """Return a grid shaded by the size of its numbers; `cell` returns text and attributes of a cell."""
+    """Return a grid shaded by the size of its numbers relative to `maximum`, by default the largest of them."""
     values = np.array(grid, dtype=float)
     sizes = np.nan_to_num(np.abs(values))
     shades = np.minimum(sizes / (maximum or sizes.max() or 1.0), 1.0)
     cells = [[(*cell(i, j, value), float(shades[i, j])) for j, value in enumerate(values[i])] for i in range(len(rows))]
-    return Map(name, about, heads, list(zip(rows, cells, strict=True)))
+    return Map(name or None, about, heads, list(zip(rows, cells, strict=True)))
 
 
 def _mean(grid: Any) -> float:
@@ -133,7 +130,7 @@ def _along(content: Mapping[str, Any]) -> Map | None:
     if np.isnan(grid).all():
         return None
     rows, heads = [f"layer {layer + 1}" for layer in layers], [f"part {i + 1}" for i in range(len(segments))]
-    return _map(None, "", rows, heads, grid, lambda row, column, value: (format_number(value, 2), {}))
+    return _map("", rows, heads, grid, lambda row, column, value: (format_number(value, 2), {}))
 
 
 def _agreement(content: Mapping[str, Any]) -> Map | None:
@@ -146,7 +143,7 @@ def _agreement(content: Mapping[str, Any]) -> Map | None:
         grid = np.reshape(grid, (len(layers), num_heads, len(layers), num_heads)).mean((1, 3))
         names, unit = [str(layer) for layer in layers], "layer"
 
-    def cell(row: int, column: int, value: float) -> tuple[str, Mapping[str, Any]]:
+    def cell(row: int, column: int, value: float) -> _Cell:
         return f"{100 * value:.0f}", {"title": f"{names[row]} and {names[column]}"}
 
-    return _map(None, unit, names, names, grid, cell, maximum=1.0)
+    return _map(unit, names, names, grid, cell, maximum=1.0)

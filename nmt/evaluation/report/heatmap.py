@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
+Labels = Sequence[str]
 MAX_POSITIONS = 100
 """Rows and columns drawn; longer sentences are truncated, with a note."""
 MAX_LABEL = 28
@@ -46,12 +47,7 @@ _STYLE = {
 
 
 def draw(
-    path: str | Path,
-    matrix: npt.ArrayLike,
-    source_labels: Sequence[str],
-    target_labels: Sequence[str],
-    *,
-    title: str = "",
+    path: str | Path, matrix: npt.ArrayLike, source_labels: Labels, target_labels: Labels, *, title: str = ""
 ) -> list[str]:
     """Write a heat map of attention atomically as a PNG file.
 
@@ -73,9 +69,7 @@ def draw(
     return notes
 
 
-def figure(
-    matrix: npt.ArrayLike, source_labels: Sequence[str], target_labels: Sequence[str], *, title: str = ""
-) -> Figure:
+def figure(matrix: npt.ArrayLike, source_labels: Labels, target_labels: Labels, *, title: str = "") -> Figure:
     """Return the picture of `draw` as a matplotlib figure that is not registered with pyplot, notes in its footer."""
     return _compose(matrix, source_labels, target_labels, title)[0]
 
@@ -88,7 +82,7 @@ def colormap() -> Colormap:
 
 
 def _compose(
-    matrix: npt.ArrayLike, source_labels: Sequence[str], target_labels: Sequence[str], title: str
+    matrix: npt.ArrayLike, source_labels: Labels, target_labels: Labels, title: str
 ) -> tuple[Figure, list[str]]:
     """Return the picture and its notes. Glyphs that no font has are found by drawing once, then replaced."""
     weights = np.asarray(matrix, dtype=np.float64)

@@ -1,7 +1,5 @@
 """Self-contained HTML pages: templates, resources, and the formatting of texts and numbers."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import math

@@ -91,7 +91,7 @@ const browse = (data) => {
     list.replaceChildren(...state.order.map((i) => listed(i, i + 1, sentences[i].s,
       ...(values.length ? [element("span", number(sentences[i].v[column]), { class: "number" })] : []))));
     const total = sentences.length.toLocaleString("en"), count = state.order.length.toLocaleString("en");
-    byId("found").textContent = (query ? `${count} of ${total} found` : `${total} sentences`)
+    byId("match-count").textContent = (query ? `${count} of ${total} found` : `${total} sentences`)
       + (values.length ? `; right: ${values[column]}` : "");
     if (state.order.length) show(state.order.includes(state.index) ? state.index : state.order[0]);
   };

@@ -1,7 +1,5 @@
 """Self-contained HTML page about a test set: scores, curves, alignment, attention, data, and every sentence."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

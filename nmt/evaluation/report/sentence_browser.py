@@ -1,7 +1,5 @@
 """Sentences of a page: texts as JSON, attention as compressed bytes, and the HTML around them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Compact encoding of attention weights of all layers and heads for a page."""
 
-from __future__ import annotations
-
 import base64
 import zlib
 from typing import Any, NamedTuple
