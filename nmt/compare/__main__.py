@@ -37,19 +37,15 @@ def _parser() -> argparse.ArgumentParser:
     add("runs", nargs="*", metavar="RUN", help="run directory, folder of runs, or report folder")
     add("--baseline", metavar="GROUP", help="group to compare with: its label, option=value, or a run")
     add("--factors", metavar="OPTIONS", help="options varied on purpose, a,b; default: whatever differs")
-    text = "a further test set, by its folder in the reports, such as test_long"
-    add("--test-set", default="", metavar="NAME", help=text)
+    add("--test-set", default="", metavar="NAME", help="folder of a further test set in the reports, as test_long")
     add("--target-bleu", type=float, metavar="X", help="show the minutes until validation BLEU reached X")
     add("--sections", metavar="SECTIONS", help=f"some of {','.join(SECTIONS)}")
-    text = "paired test: bootstrap, or approximate randomization"
-    add("--significance-test", default="bootstrap", choices=SIGNIFICANCE_TESTS, help=text)
+    add("--significance-test", default="bootstrap", choices=SIGNIFICANCE_TESTS, help="paired test of two systems")
     add("--num-resamples", type=int, default=1000, metavar="N", help="of the paired test; 0 leaves it out")
-    text = "sentences in a page, with every group's attention"
-    add("--num-sentences", type=int, default=NUM_SENTENCES, metavar="N", help=text)
+    add("--num-sentences", type=int, default=NUM_SENTENCES, metavar="N", help="with attention, in a page")
     add("--format", choices=[*FORMATS, HTML], help="default: by the suffix of --output, else text")
-    text = "file to write, its format by its suffix; may be repeated; default: standard output"
-    add("--output", action="append", default=[], metavar="FILE", help=text)
-    text = "print what differs: options, vocabularies, parameters, initialization, FLOPs and versions"
+    add("--output", action="append", default=[], metavar="FILE", help="file, format by suffix; may be repeated")
+    text = "print differences in options, vocabularies, parameters, initialization, FLOPs and versions"
     add("--diff", action="store_true", help=text)
     return parser
 

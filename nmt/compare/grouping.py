@@ -102,9 +102,8 @@ def group_runs(
 def _label(setting: dict[str, Any], options: Sequence[str]) -> str:
     if len(options) == 1:
         return format_override(setting[options[0]])
-    return (
-        ", ".join(f"{_short_name(option, options)}={format_override(setting[option])}" for option in options) or "all"
-    )
+    values = {_short_name(option, options): format_override(setting[option]) for option in options}
+    return ", ".join(f"{name}={value}" for name, value in values.items()) or "all"
 
 
 def _short_name(option: str, options: Sequence[str]) -> str:
