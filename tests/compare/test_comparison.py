@@ -159,7 +159,7 @@ def test_p_values_by_seed_are_those_of_sacrebleu(tmp_path: Path, kind: str) -> N
 
 
 def test_identical_translations_do_not_differ(tmp_path: Path) -> None:
-    """For which sacrebleu's bootstrap gives the smallest p-value there is."""
+    """sacrebleu's bootstrap gives its smallest p-value for them."""
     lines = corrupted(texts(60, 0), 0.3, random.Random(0))
     for score in ("additive", "dot"):
         write(tmp_path, score, hypotheses=lines, model__attention__score=score)
@@ -178,7 +178,7 @@ def test_one_seed_allows_no_claim(tmp_path: Path) -> None:
     assert any("groups of one seed" in warning for warning in comparison.warnings)
 
 
-def test_scores_that_do_not_mean_the_same_are_not_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_incomparable_scores_are_not_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = str(write(tmp_path, "first"))
     shorter = str(write(tmp_path, "shorter", references=texts(60, 0)[:50]))
     other = str(write(tmp_path, "other", references=[*texts(60, 0)[:59], "another last line"]))
@@ -328,7 +328,7 @@ def test_runs_reports_and_folders_of_runs(tmp_path: Path, capsys: pytest.Capture
     assert "has no complete report" in failure(capsys, str(run))
 
 
-def test_a_run_that_goes_on_is_compared_as_it_was_evaluated(tmp_path: Path) -> None:
+def test_a_continued_run_is_compared_as_it_was_evaluated(tmp_path: Path) -> None:
     run = write(tmp_path, "a", train__max_updates=20)
     before = read_run_result(run / "report")
     with (run / "metrics.jsonl").open("a") as file:
@@ -337,7 +337,7 @@ def test_a_run_that_goes_on_is_compared_as_it_was_evaluated(tmp_path: Path) -> N
     assert before.minutes_to(50.0) is None
 
 
-def test_checkpoints_that_are_kept_matter_where_the_mean_is_made_of_them(tmp_path: Path) -> None:
+def test_kept_checkpoints_matter_only_for_averaging(tmp_path: Path) -> None:
     for seed in (1, 2):
         for average in ("none", "last"):
             for keep in (5, 40):
@@ -378,7 +378,7 @@ def test_a_list_of_scores_in_latex(tmp_path: Path) -> None:
     assert not [line for line in rows.split("\n") if line.strip().startswith("[")]
 
 
-def test_runs_of_other_versions_and_precisions_are_warned_of(tmp_path: Path) -> None:
+def test_other_versions_and_precisions_give_a_warning(tmp_path: Path) -> None:
     one, two = study(tmp_path, {"additive": 0.3, "dot": 0.3}, seeds=1)
     for changes, warning_text in (
         ({"version": "0.2.0"}, "different versions of nmt (0.2.0, 0.3.0)"),
@@ -402,7 +402,7 @@ def test_without_a_test_over_sentences_nothing_differs(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_seeds_without_a_difference_raise_few_alarms(tmp_path: Path) -> None:
-    """The whole way, sacrebleu included. A run is as good as its seed happens to make it, whatever its score."""
+    """Test the whole comparison, sacrebleu included. The quality of a run depends on its seed, not on its score."""
     rng = random.Random(5)
     alarms = {"t": 0, "verdict": 0, "sentences": 0}
     rounds = 120

@@ -21,7 +21,7 @@ ATOL = MAX_QUANTIZATION_ERROR + 0.001
 
 @pytest.fixture
 def show(open_file, tmp_path):
-    """Opens a comparison."""
+    """Return a function that opens a comparison."""
 
     def opened(comparison, address="", **context):
         (tmp_path / "compare.html").write_text(page(comparison, SECTIONS), encoding="utf-8")
@@ -33,7 +33,7 @@ def show(open_file, tmp_path):
 
 
 def attention(result, number: int) -> Any:
-    """(L, H, T, S) of a sentence, and the words of rows and columns."""
+    """Return (L, H, T, S) weights of a sentence, and the words of rows and columns."""
     with np.load(result.report / "alignments.npz") as stored:
         return [stored[f"{number}.{name}"] for name in ("weights", "target_words", "source_words")]
 
@@ -136,7 +136,7 @@ def test_groups_are_distinguishable_without_color() -> None:
         return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
 
     def lab(color: str, seen: list[list[float]]) -> np.ndarray:
-        """CIELAB (D65) of a color as somebody sees it."""
+        """Return CIELAB (D65) of a color under a color vision."""
         to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
         xyz = to_xyz @ np.clip(np.array(seen) @ linear(color), 0, 1) / [0.9505, 1, 1.089]
         x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
@@ -194,7 +194,7 @@ def test_charts_are_drawn_and_a_choice_changes_them(show, make_comparison) -> No
     assert len(marks()) == 2  # the model without attention has none
 
 
-def test_bands_and_marks_stand_where_the_numbers_say(show, make_comparison) -> None:
+def test_bands_and_marks_match_the_numbers(show, make_comparison) -> None:
     comparison = make_comparison()
     opened = show(comparison)
     script = (

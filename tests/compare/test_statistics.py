@@ -80,7 +80,7 @@ def test_seeds_without_a_difference_give_five_percent_of_false_alarms(seeds: int
 
 @pytest.mark.parametrize("likeness", [0.0, 0.4, 1.0])
 def test_sentences_without_a_difference_give_five_percent_of_false_alarms(likeness: float) -> None:
-    """Tests of several seeds on the same sentences, as alike as they are said to be."""
+    """Combine tests of several seeds on the same sentences with a known correlation."""
     rng = np.random.default_rng(7)
     shared, individual = rng.normal(size=(4000, 1)), rng.normal(size=(4000, 3))
     scores = np.sqrt(likeness) * shared + np.sqrt(1 - likeness) * individual
@@ -91,8 +91,8 @@ def test_sentences_without_a_difference_give_five_percent_of_false_alarms(likene
     assert likeness == 0 or rate(naive) > 0.08
 
 
-def test_the_sentences_alone_would_find_differences_between_mere_seeds() -> None:
-    """Why a difference must hold over seeds too: models of two seeds differ more than sentences can explain."""
+def test_sentences_alone_would_find_differences_between_seeds() -> None:
+    """A difference must hold over seeds too: models of two seeds differ more than sentences can explain."""
     rng = np.random.default_rng(8)
     true = rng.normal(0, 1.0, (2000, 3))  # of each pair of seeds, no difference on average
     measured = true + rng.normal(0, 0.5, (2000, 3))  # sentences blur it

@@ -15,7 +15,7 @@ Open = Callable[..., Any]
 
 @pytest.fixture
 def show(open_file, tmp_path) -> Open:
-    """Opens a report."""
+    """Return a function that opens a report."""
 
     def opened(report: ReportData, address: str = "", **context: Any) -> Any:
         write_page(tmp_path / "report.html", report)
@@ -25,7 +25,7 @@ def show(open_file, tmp_path) -> Open:
 
 
 def shades(page, rows="#matrix tbody tr") -> np.ndarray:
-    """The matrix as it is drawn."""
+    """Return the matrix as it is drawn."""
     script = (
         "rows => rows.map(r => [...r.querySelectorAll('td')].map(c => Number(c.style.getPropertyValue('--w')) || 0))"
     )
@@ -43,7 +43,7 @@ def choose(page, **values):
 
 @pytest.fixture
 def recorded(example, monkeypatch):
-    """A report, and the attention that went into it."""
+    """Return a function that makes a report, and the attention that went into it."""
     weights = []
 
     def make(*arguments, **options):
@@ -159,7 +159,7 @@ def test_sentences_are_sorted_by_any_number_and_those_without_come_last(show, ex
     assert options(page)[0] == "6"
 
 
-def test_differences_are_marked_by_more_than_colour(show, example):
+def test_differences_are_marked_by_more_than_color(show, example):
     page = show(example())
     assert page.locator("mark.missing").all_inner_texts() == ["kleine", "steht "]
     assert page.locator("mark.extra").all_inner_texts() == ["große"]
@@ -299,7 +299,7 @@ def test_right_to_left_text_runs_that_way(show, example):
     assert page.evaluate("[...document.activeElement.parentNode.children].indexOf(document.activeElement)") == 1
 
 
-def test_sentences_without_their_own_heads_say_so(show, example, monkeypatch):
+def test_sentences_with_one_matrix_are_described(show, example, monkeypatch):
     monkeypatch.setattr("nmt.evaluation.report.sentence_browser.SentenceBrowser.render.__defaults__", (6_000,))
     page = show(example(6, 4, 4))
     assert "with one (layer 2, head 1)" in page.inner_text("#sentences")

@@ -22,7 +22,7 @@ def unpacked(line, shape):
     return np.square(levels / (LEVELS - 1)).reshape(shape)
 
 
-def test_rounded_weights_are_as_near_as_is_said():
+def test_rounded_weights_are_within_the_stated_error():
     every = np.random.default_rng(1).permutation(np.linspace(0, 1, 100_001)).reshape(1, 1, 1, -1)
     packer = AttentionPacker()
     packer.add(every)
