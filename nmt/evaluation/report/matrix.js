@@ -95,10 +95,10 @@ const projected = (sentence, rows, units) => {
   return { source, target, rows: words };
 };
 
+const endClass = (text) => (text === "</s>" ? { class: "end" } : {});
 const label = (text, scope) => {
-  const th = element("th", undefined, { scope, title: text }), span = element("span", text, { dir: "auto" });
-  if (text === "</s>") th.className = "end";
-  th.append(span);
+  const th = element("th", undefined, { scope, title: text, ...endClass(text) });
+  th.append(element("span", text, { dir: "auto" }));
   return th;
 };
 
@@ -131,11 +131,8 @@ const drawMatrix = (table, view, links) => {
 // Fills a line with words or subwords, of which one is in the tab order.
 const tokens = (line, names) => {
   line.dir = "auto";
-  line.replaceChildren(...names.map((name, i) => {
-    const span = element("span", name, { tabindex: i ? "-1" : "0" });
-    if (name === "</s>") span.className = "end";
-    return span;
-  }));
+  const spans = names.map((name, i) => element("span", name, { tabindex: i ? "-1" : "0", ...endClass(name) }));
+  line.replaceChildren(...spans);
 };
 
 // Calls `reach` with the index of the token under the pointer or with the focus. The arrow keys, Home and End move along

@@ -5,7 +5,7 @@ const browse = (data) => {
   const table = weightsOf(levels), list = byId("list");
   const state = { order: [], index: -1, bytes: null, layers: 0, heads: 0, view: null };
   const { enter: enterMatrix } = traced({ sourceLine, targetLine, matrix, weight }, () => state.view);
-  let lines = null;
+  const lines = byId("weights").textContent.split("\n");
 
   // --- attention -----------------------------------------------------------------------------------------------------
   const draw = () => {
@@ -61,14 +61,10 @@ const browse = (data) => {
     showTexts(sentence);
     byId("attention").hidden = true;
     if (!data.layers) return;
-    let bytes = null;
-    try {
-      lines ??= byId("weights").textContent.split("\n");
-      bytes = await unpacked(lines[index]);
-    } catch (error) {
-      byId("values").textContent += " · this browser cannot unpack its attention";
-    }
-    if (state.index !== index || !bytes) return;
+    const bytes = await unpacked(lines[index]).catch(() => undefined);
+    if (state.index !== index) return;
+    if (bytes === undefined) byId("values").textContent += " · this browser cannot unpack its attention";
+    if (!bytes) return;
     const full = index < data.full;
     Object.assign(state, { bytes, layers: full ? data.layers : 1, heads: full ? data.heads : 1 });
     layer.disabled = state.layers === 1;
