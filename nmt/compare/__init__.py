@@ -1,4 +1,4 @@
-"""Comparing runs: what was different about them, what came out, what is certain about it, and what it cost."""
+"""Comparison of runs: their differences, results, statistical significance and costs."""
 
 from nmt.compare.comparison import GroupContrast, RunComparison, compare_runs
 from nmt.compare.grouping import RunGroup

@@ -1,4 +1,4 @@
-"""python -m nmt.compare RUN RUN …: what came out of runs, and with --diff what was different about them."""
+"""python -m nmt.compare RUN RUN …: compare the results of runs, or with --diff their options and models."""
 
 import argparse
 import sys
@@ -22,7 +22,7 @@ HTML = "html"
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; python -m nmt.compare --help says more")
+        raise ValueError(f"{message}; python -m nmt.compare --help shows the options")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,60 +35,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("runs", nargs="*", metavar="RUN", help="run directory, folder of runs, or report folder")
-    add("--baseline", metavar="GROUP", help="what the others are compared with: its label, option=value, or a run")
-    add("--factors", metavar="OPTIONS", help="options varied on purpose, a,b; without it, whatever differs")
-    add(
-        "--test-set",
-        default="",
-        metavar="NAME",
-        help="a further test set, by its folder in the reports, such as test_long",
-    )
-    add("--target-bleu", type=float, metavar="X", help="tell the minutes until a validation had so much")
+    add("--baseline", metavar="GROUP", help="group to compare with: its label, option=value, or a run")
+    add("--factors", metavar="OPTIONS", help="options varied on purpose, a,b; default: whatever differs")
+    add("--test-set", default="", metavar="NAME", help="folder of a further test set in the reports, as test_long")
+    add("--target-bleu", type=float, metavar="X", help="show the minutes until validation BLEU reached X")
     add("--sections", metavar="SECTIONS", help=f"some of {','.join(SECTIONS)}")
-    add(
-        "--significance-test",
-        default="bootstrap",
-        choices=SIGNIFICANCE_TESTS,
-        help="paired test: bootstrap, or approximate randomization",
-    )
+    add("--significance-test", default="bootstrap", choices=SIGNIFICANCE_TESTS, help="paired test of two systems")
     add("--num-resamples", type=int, default=1000, metavar="N", help="of the paired test; 0 leaves it out")
-    add(
-        "--num-sentences",
-        type=int,
-        default=NUM_SENTENCES,
-        metavar="N",
-        help="shown in a page, with every group's attention",
-    )
-    add("--format", choices=[*FORMATS, HTML], help="default: what --output ends in, else text")
-    add(
-        "--output",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="file to write, in the form that it ends in; several --output make several; without, it is printed",
-    )
-    add(
-        "--diff",
-        action="store_true",
-        help="print what differs: options, vocabularies, parameters, initialisation, FLOPs and versions",
-    )
+    add("--num-sentences", type=int, default=NUM_SENTENCES, metavar="N", help="with attention, in a page")
+    add("--format", choices=[*FORMATS, HTML], help="default: by the suffix of --output, else text")
+    add("--output", action="append", default=[], metavar="FILE", help="file, format by suffix; may be repeated")
+    text = "print differences in options, vocabularies, parameters, initialization, FLOPs and versions"
+    add("--diff", action="store_true", help=text)
     return parser
 
 
-def _forms(options: argparse.Namespace) -> list[str]:
-    """The form of each file, or of what is printed."""
-    known = {**SUFFIXES, ".html": HTML}
-    return [options.format or known.get(Path(file).suffix, "text") for file in options.output or [""]]
-
-
-def _compared(options: argparse.Namespace) -> list[str]:
-    """The comparison in each form."""
-    if len(options.runs) < 1:
+def _compare(options: argparse.Namespace) -> list[str]:
+    """Return the comparison in the format of each output file, or of standard output."""
+    if not options.runs:
         raise ValueError("name the runs: python -m nmt.compare RUN RUN …, or a folder of runs")
     sections = options.sections.split(",") if options.sections else list(SECTIONS)
-    for section in sections:
-        if section not in SECTIONS:
-            raise ValueError(f"--sections {options.sections}: must be some of {','.join(SECTIONS)}")
+    if not set(sections) <= set(SECTIONS):
+        raise ValueError(f"--sections {options.sections}: must be some of {','.join(SECTIONS)}")
     if options.num_resamples < 0 or options.num_resamples == 1:
         raise ValueError(f"--num-resamples {options.num_resamples}: must be 0 (no paired test) or at least 2")
     if options.num_sentences < 0:
@@ -99,23 +67,25 @@ def _compared(options: argparse.Namespace) -> list[str]:
     comparison = compare_runs(
         [read_run_result(report) for report in reports],
         baseline=options.baseline,
-        varied=options.factors.split(",") if options.factors else (),
-        resamples=options.num_resamples,
-        test=options.significance_test,
+        factors=options.factors.split(",") if options.factors else (),
+        num_resamples=options.num_resamples,
+        significance_test=options.significance_test,
         target_bleu=options.target_bleu,
     )
     comparison.warnings[:0] = left_out
+    suffixes = {**SUFFIXES, ".html": HTML}
+    formats = [options.format or suffixes.get(Path(file).suffix, "text") for file in options.output or [""]]
     return [
-        page(comparison, sections, options.num_sentences) if form == HTML else FORMATS[form](comparison, sections)
-        for form in _forms(options)
+        page(comparison, sections, options.num_sentences) if name == HTML else FORMATS[name](comparison, sections)
+        for name in formats
     ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point.
+    """Run the command.
 
     Raises:
-        SystemExit: 1 after an error, told in one line; 130 when interrupted.
+        SystemExit: 1 after an error, which is printed in one line; 130 when interrupted.
     """
     with report_errors():
         options = _parser().parse_args(arguments)
@@ -124,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.diff:
             texts = [diff_runs([RunSnapshot.read(path) for path in options.runs]) + "\n"] * max(len(options.output), 1)
         else:
-            texts = _compared(options)
+            texts = _compare(options)
         for file, text in zip(options.output, texts, strict=False):
             write_text(Path(file), text)
         if not options.output:

@@ -1,14 +1,15 @@
-"""How sure the differences between groups of runs are."""
+"""Compare groups of runs with a baseline: differences, paired tests and their correction."""
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nmt.compare.checks import check_comparable, confounded, few_seeds, target_not_reached, versions
-from nmt.compare.grouping import RunGroup, find_baseline, format_value, groups, label_options, varying_options
+from nmt.cli.config_groups import format_override
+from nmt.compare.checks import check_comparable, confounded, few_seeds, target_not_reached, version_warnings
+from nmt.compare.grouping import RunGroup, find_baseline, group_runs, varying_options
 from nmt.compare.run_results import RunResult
-from nmt.compare.statistics import ALPHA, SampleSummary, holm, mean_correlation, stouffer, summary, t_test
+from nmt.compare.statistics import ALPHA, SampleSummary, holm, mean_correlation, stouffer, summarize, t_test
 from nmt.evaluation.significance import paired_test
 
 
@@ -17,10 +18,10 @@ class GroupContrast:
     """One group compared with the baseline in one metric.
 
     difference: over the pairs of runs. per_seed: p-values of sacrebleu's paired test, one for each pair: would these
-    two models differ on other sentences? sentences: those combined; None for what is no metric of sacrebleu. seeds: of
-    a paired t-test over the pairs: would models of other seeds differ on these sentences? None for one pair. The
-    adjusted ones are corrected by Holm's method over all groups. differs: both adjusted are below 0.05, of AER that
-    over seeds; None for one pair, and where sacrebleu's test was not wanted.
+    two models differ on other sentences? sentences: those combined; None for metrics that sacrebleu does not have.
+    seeds: of a paired t-test over the pairs: would models of other seeds differ on these sentences? None for one pair.
+    The adjusted ones are corrected by Holm's method over all groups. differs: both adjusted are below 0.05 (AER: only
+    that over seeds); None for one pair, and without sacrebleu's test.
 
     Models of one configuration and two seeds often differ on any sentences, so the first question alone would find
     differences between configurations where there are none.
@@ -39,7 +40,7 @@ class GroupContrast:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Everything about some runs. varied: for each option that differs its values. groups: the baseline first."""
+    """A comparison of runs. varied: values of each option that differs. groups: the baseline first."""
 
     varied: dict[str, list[Any]]
     groups: list[RunGroup]
@@ -55,92 +56,94 @@ class RunComparison:
 
 
 def compare_runs(
-    outcomes: Sequence[RunResult],
+    results: Sequence[RunResult],
     *,
     baseline: str | None = None,
-    varied: Sequence[str] = (),
-    resamples: int = 1000,
-    test: str = "bootstrap",
+    factors: Sequence[str] = (),
+    num_resamples: int = 1000,
+    significance_test: str = "bootstrap",
     target_bleu: float | None = None,
 ) -> RunComparison:
     """Group runs by the options in which they differ, and compare every group with the baseline.
 
     Args:
         baseline: a group's label, an option=value that only it has, or one of its runs; None: the first run's group.
-        varied: options that were varied on purpose; empty: whatever differs.
-        resamples, test: of sacrebleu's paired test, a key of `SIGNIFICANCE_TESTS`.
-        target_bleu: adds the minutes that each run took to so much on the validation set.
+        factors: options that were varied on purpose; empty: whatever differs.
+        num_resamples, significance_test: of sacrebleu's paired test, a key of `SIGNIFICANCE_TESTS`.
+        target_bleu: adds the minutes that each run took to this BLEU on the validation set.
 
     Raises:
         ValueError: the runs cannot be ranked, or there is no such baseline.
     """
-    check_comparable(outcomes, varied)
-    values = varying_options(outcomes)
-    for option in varied:
-        if not any(option in outcome.options for outcome in outcomes):
-            raise ValueError(f"--factors {','.join(varied)}: {option} is no option of these runs")
+    check_comparable(results, factors)
+    values = varying_options(results)
+    for option in factors:
+        if not any(option in result.options for result in results):
+            raise ValueError(f"--factors {','.join(factors)}: {option} is no option of these runs")
     warnings: list[str] = []
-    ranked = groups(outcomes, values, label_options(values, varied, outcomes), warnings, target_bleu)
-    ranked.insert(0, ranked.pop(find_baseline(ranked, baseline)))
-    warnings += confounded(ranked, values, varied) + few_seeds(ranked) + versions(outcomes)
-    warnings += target_not_reached(ranked, target_bleu)
-    contrasts, signatures = _contrasts(ranked, resamples, test)
+    groups = group_runs(results, values, factors, warnings, target_bleu)
+    groups.insert(0, groups.pop(find_baseline(groups, baseline)))
+    warnings += confounded(groups, values, factors) + few_seeds(groups) + version_warnings(results)
+    warnings += target_not_reached(groups, target_bleu)
+    contrasts, test_signatures = _contrasts(groups, num_resamples, significance_test)
     return RunComparison(
-        varied={option: list(dict.fromkeys(format_value(each) for each in values[option])) for option in values},
-        groups=ranked,
+        varied={option: list(dict.fromkeys(map(format_override, column))) for option, column in values.items()},
+        groups=groups,
         contrasts=contrasts,
-        signatures=outcomes[0].signatures,
-        test_signatures=signatures,
-        num_sentences=len(outcomes[0].references),
+        signatures=results[0].signatures,
+        test_signatures=test_signatures,
+        num_sentences=len(results[0].references),
         warnings=warnings,
     )
 
 
 def _pairs(base: RunGroup, group: RunGroup) -> list[tuple[RunResult, RunResult]]:
-    """Return pairs of runs of the same seed, else in the order of their seeds, which is as good as any other."""
-    by_seed = {outcome.seed: outcome for outcome in base.results}
-    common = [(by_seed[outcome.seed], outcome) for outcome in group.results if outcome.seed in by_seed]
+    """Pair runs by seed, else in the order of their seeds, which is as good as any other."""
+    by_seed = {result.seed: result for result in base.results}
+    common = [(by_seed[result.seed], result) for result in group.results if result.seed in by_seed]
     return common or list(zip(base.results, group.results, strict=False))
 
 
-def _contrasts(groups: Sequence[RunGroup], resamples: int, kind: str) -> tuple[list[GroupContrast], dict[str, str]]:
-    """Compare every group with the first, in every metric and in AER; the signatures of the tests by metric."""
+def _contrasts(
+    groups: Sequence[RunGroup], num_resamples: int, significance_test: str
+) -> tuple[list[GroupContrast], dict[str, str]]:
+    """Compare every group with the first, in every metric and in AER; return the tests' signatures by metric too."""
     base = groups[0]
-    config = dataclasses.replace(base.results[0].config.metrics, num_resamples=resamples, significance_test=kind)
+    config = dataclasses.replace(
+        base.results[0].config.metrics, num_resamples=num_resamples, significance_test=significance_test
+    )
     config.names = [name for name in config.names if name in base.results[0].signatures]
     contrasts, signatures = [], {}
     for group in groups[1:]:
         pairs = _pairs(base, group)
         tests = [
-            paired_test({"0": one.hypotheses, "1": other.hypotheses}, one.references, config) if resamples else {}
-            for one, other in pairs
+            paired_test({"0": first.hypotheses, "1": second.hypotheses}, first.references, config)
+            for first, second in (pairs if num_resamples else [])
         ]
-        correlation = mean_correlation(
-            [[b - a for a, b in zip(one.sentence_chrf, other.sentence_chrf, strict=True)] for one, other in pairs]
-        )
+        chrf_pairs = [zip(first.sentence_chrf, second.sentence_chrf, strict=True) for first, second in pairs]
+        correlation = mean_correlation([[b - a for a, b in sentences] for sentences in chrf_pairs])
         for metric in [*config.names, "aer"]:
-            if not all(metric in each.quantities for pair in pairs for each in pair):
+            if not all(metric in result.quantities for pair in pairs for result in pair):
                 continue
-            differences = [other.quantities[metric] - one.quantities[metric] for one, other in pairs]
+            differences = [second.quantities[metric] - first.quantities[metric] for first, second in pairs]
             per_seed = [float(test[metric].systems["1"].p_value or 0.0) for test in tests if metric in test]
             if per_seed:
                 signatures[metric] = tests[0][metric].signature
-            over_sentences = stouffer(per_seed, differences, correlation) if per_seed else None
-            contrasts.append(
-                GroupContrast(metric, group.label, summary(differences), per_seed, over_sentences, t_test(differences))
-            )
-    _correct(contrasts)
+            combined = stouffer(per_seed, differences, correlation) if per_seed else None
+            seeds = t_test(differences)
+            contrasts.append(GroupContrast(metric, group.label, summarize(differences), per_seed, combined, seeds))
+    _adjust(contrasts)
     return contrasts, signatures
 
 
-def _correct(contrasts: Sequence[GroupContrast]) -> None:
-    """Correct the p-values for the number of groups, metric by metric, and set what follows from them."""
-    for metric in dict.fromkeys(each.metric for each in contrasts):
+def _adjust(contrasts: Sequence[GroupContrast]) -> None:
+    """Correct the p-values for the number of groups, metric by metric, and decide which groups differ."""
+    for metric in dict.fromkeys(contrast.metric for contrast in contrasts):
         for kind in ("sentences", "seeds"):
-            tested = [each for each in contrasts if each.metric == metric and getattr(each, kind) is not None]
-            for each, p_value in zip(tested, holm([getattr(each, kind) for each in tested]), strict=True):
-                setattr(each, f"adjusted_{kind}", p_value)
-    for each in contrasts:
-        p_values = [p for p in (each.adjusted_sentences, each.adjusted_seeds) if p is not None]
-        if each.adjusted_seeds is not None and (len(p_values) == 2 or each.metric == "aer"):
-            each.differs = max(p_values) < ALPHA
+            tested = [c for c in contrasts if c.metric == metric and getattr(c, kind) is not None]
+            for contrast, p_value in zip(tested, holm([getattr(c, kind) for c in tested]), strict=True):
+                setattr(contrast, f"adjusted_{kind}", p_value)
+    for contrast in contrasts:
+        p_values = [p for p in (contrast.adjusted_sentences, contrast.adjusted_seeds) if p is not None]
+        if contrast.adjusted_seeds is not None and (len(p_values) == 2 or contrast.metric == "aer"):
+            contrast.differs = max(p_values) < ALPHA

@@ -1,9 +1,10 @@
-"""Charts of a comparison as inline SVG: groups over training, against what they cost, and over length.
+"""Charts of a comparison as inline SVG: learning curves, score against cost, and scores by source length.
 
-Every group has a color, a dash and a mark, so that color is never needed to tell two of them apart. Charts
-that stand for one another are all in the page; its script shows the one that is chosen.
+Every group has a color, a dash and a mark, so that groups can be distinguished without color. Alternative charts are
+all in the page; its script shows the selected one.
 """
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -11,13 +12,13 @@ from typing import NamedTuple
 from nmt.compare.comparison import RunComparison
 from nmt.compare.grouping import RunGroup
 from nmt.compare.tables import COSTS, SCORES
-from nmt.evaluation.report.charts import Axes, Drawn, figure, path, tick_label
+from nmt.evaluation.report.charts import Axes, PlotElement, figure, path, tick_label
 from nmt.evaluation.report.html import macros
 
 STYLES = 8
-"""Groups that look different; those after them begin again."""
+"""Number of distinct styles; further groups reuse them."""
 MAX_MARKS = 40
-"""Points of a line that are marked; of more only the last."""
+"""Points of a line that are marked; of a longer line only the last one is."""
 MARKS = (
     "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0",
     "M-3.6 -3.6H3.6V3.6H-3.6Z",
@@ -33,17 +34,20 @@ AXES = {"updates": "updates", "minutes": "minutes of training"}
 COST_METRICS = ("bleu", "chrf", "aer")
 """Scores that are drawn against costs."""
 _MILLIONS = ("parameters", "flops")
-_LETTER = 6.6  # width of a letter in units of the viewBox
+_CHARACTER_WIDTH = 6.6  # in units of the viewBox
 
 
 class DataPoint(NamedTuple):
-    """A point of a line: where, the lowest and highest value of the seeds there, and what is told of it."""
+    """A point of a line: x, mean, lowest and highest value over the seeds, and its description."""
 
     x: float
     mean: float
     low: float
     high: float
-    about: str
+    description: str
+
+
+_Lines = Sequence[list[DataPoint]]
 
 
 def style(group: int) -> tuple[str, str]:
@@ -52,59 +56,59 @@ def style(group: int) -> tuple[str, str]:
 
 
 def curves(comparison: RunComparison) -> str:
-    """Return each quantity of the validations over updates and over time; "" when there is none."""
+    """Return charts of the validation results over updates and over time; "" when there are none."""
     figures = []
     for axis, unit in AXES.items():
         for name, title in CURVES.items():
-            lines = [_over_training(group, name, axis) for group in comparison.groups]
+            lines = [_learning_curve(group, name, axis) for group in comparison.groups]
             figures.append(_figure(f"{title} over {unit}", lines, {"data-curve": name, "data-axis": axis}))
     return _charts(figures, {"axis": ("Over", AXES)})
 
 
-def _over_training(group: RunGroup, name: str, axis: str) -> list[DataPoint]:
-    """Return a place for each update at which every seed was validated."""
-    runs = [{each.update: each for each in outcome.validations if name in each.values} for outcome in group.results]
-    places = []
+def _learning_curve(group: RunGroup, name: str, axis: str) -> list[DataPoint]:
+    """Return a point for each update at which every seed was validated."""
+    runs = [{v.update: v for v in result.validations if name in v.values} for result in group.results]
+    points = []
     for update in sorted(set.intersection(*map(set, runs))):
         validations = [run[update] for run in runs]
-        values = [each.values[name] for each in validations]
-        at, when = float(update), f"update {update:,}"
+        values = [validation.values[name] for validation in validations]
+        x, position = float(update), f"update {update:,}"
         if axis == "minutes":
-            seconds = [each.seconds for each in validations if each.seconds is not None]
+            seconds = [validation.seconds for validation in validations if validation.seconds is not None]
             if len(seconds) < len(validations):
                 continue
-            at = statistics.fmean(seconds) / 60
-            when = f"{at:.2f} minutes, {when}"
-        places.append(_place(at, values, f"{group.label}: {statistics.fmean(values):.4g}", when))
-    return places
+            x = statistics.fmean(seconds) / 60
+            position = f"{x:.2f} minutes, {position}"
+        points.append(_point(x, values, f"{group.label}: {statistics.fmean(values):.4g}", position))
+    return points
 
 
 def by_length(comparison: RunComparison) -> str:
-    """Return BLEU and alignment error by words of the source; "" when there is none."""
+    """Return charts of BLEU and alignment error by words of the source; "" when there are none."""
     sizes = comparison.groups[0].results[0].buckets
     figures = []
-    for name in ("bleu", "aer"):
+    for metric in ("bleu", "aer"):
         summaries = [
-            {each.partition(" ")[2]: value for each, value in group.summaries.items() if each.startswith(f"{name} ")}
+            {name.partition(" ")[2]: value for name, value in group.summaries.items() if name.startswith(f"{metric} ")}
             for group in comparison.groups
         ]
         buckets = sorted(set().union(*summaries), key=lambda bucket: int(bucket.partition("-")[0]))
         lines = [
             [
-                _place(i, own[bucket].values, f"{group.label}: {own[bucket].mean:.2f}", f"{bucket} words")
+                _point(i, by_bucket[bucket].values, f"{group.label}: {by_bucket[bucket].mean:.2f}", f"{bucket} words")
                 for i, bucket in enumerate(buckets)
-                if bucket in own
+                if bucket in by_bucket
             ]
-            for group, own in zip(comparison.groups, summaries, strict=True)
+            for group, by_bucket in zip(comparison.groups, summaries, strict=True)
         ]
-        about = ", ".join(f"{bucket}: {sizes[bucket]}" for bucket in buckets if bucket in sizes)
-        title, caption = f"{SCORES[name]} by words of the source", f"Sentences: {about}." if about else ""
-        figures.append(_figure(title, lines, {"data-length": name}, buckets, caption))
+        counts = ", ".join(f"{bucket}: {sizes[bucket]}" for bucket in buckets if bucket in sizes)
+        title, caption = f"{SCORES[metric]} by words of the source", f"Sentences: {counts}." if counts else ""
+        figures.append(_figure(title, lines, {"data-length": metric}, buckets, caption))
     return _charts(figures)
 
 
 def score_vs_cost(comparison: RunComparison) -> str:
-    """Return each score against each cost, a mark for each group; "" when no cost is known."""
+    """Return charts of each score against each cost, a mark for each group; "" when no cost is known."""
     known = {name for group in comparison.groups for name in group.summaries}
     costs = {name: title for name, title in COSTS.items() if name in known}
     scores = {name: SCORES[name] for name in COST_METRICS if name in known}
@@ -115,75 +119,67 @@ def score_vs_cost(comparison: RunComparison) -> str:
 def _scatter(comparison: RunComparison, score: str, cost: str) -> str:
     scale = 1e6 if cost in _MILLIONS else 1.0
     unit = f"{COSTS[cost]} (millions)" if scale > 1 else COSTS[cost]
-    points = []
-    for i, group in enumerate(comparison.groups):
-        if score in group.summaries and cost in group.summaries:
-            paid, got = group.summaries[cost], group.summaries[score]
-            xs = [value / scale for value in (min(paid.values), max(paid.values))]
-            points.append((i, group.label, xs, [min(got.values), max(got.values)], paid.mean / scale, got.mean))
-    if not points:
+    groups = [(i, group) for i, group in enumerate(comparison.groups) if {score, cost} <= group.summaries.keys()]
+    if not groups:
         return ""
-    frame = Axes([(x, y) for _, _, xs, ys, *_ in points for x in xs for y in ys], margin=0.08)
-    taken = [(*frame.to_pixels(x, y), 8.0, 8.0) for *_, x, y in points]
-    drawn = []
-    for i, label, xs, ys, x, y in points:
-        at, (color, shape) = frame.to_pixels(x, y), style(i)
-        whisker = path([frame.to_pixels(end, y) for end in xs]) + path([frame.to_pixels(x, end) for end in ys])
-        about = f"{label}: {SCORES[score]} {y:.2f}, {unit} {tick_label(x)}"
-        name = _label(label, at, taken)
-        drawn.append(Drawn(color, whisker=whisker, marks=[(*at, about)], shape=shape, label=name, group=i))
-    return figure(f"{SCORES[score]} against {unit}", frame, drawn, {"data-score": score, "data-cost": cost})
+    xs = [[value / scale for value in group.summaries[cost].values] for _, group in groups]
+    ys = [group.summaries[score].values for _, group in groups]
+    means = [(group.summaries[cost].mean / scale, group.summaries[score].mean) for _, group in groups]
+    axes = Axes([point for pair in zip(xs, ys, strict=True) for point in itertools.product(*pair)], margin=0.08)
+    occupied = [(*axes.to_pixels(*mean), 8.0, 8.0) for mean in means]
+    elements = []
+    for (i, group), costs, scores, (x, y) in zip(groups, xs, ys, means, strict=True):
+        center, (color, shape) = axes.to_pixels(x, y), style(i)
+        whisker = path(axes.to_pixels(end, y) for end in (min(costs), max(costs)))
+        whisker += path(axes.to_pixels(x, end) for end in (min(scores), max(scores)))
+        marks = [(*center, f"{group.label}: {SCORES[score]} {y:.2f}, {unit} {tick_label(x)}")]
+        label = _place_label(group.label, center, occupied)
+        elements.append(PlotElement(color, whisker=whisker, marks=marks, shape=shape, label=label, group=i))
+    return figure(f"{SCORES[score]} against {unit}", axes, elements, {"data-score": score, "data-cost": cost})
 
 
-def _label(
-    text: str, at: tuple[float, float], taken: list[tuple[float, float, float, float]]
+def _place_label(
+    text: str, center: tuple[float, float], occupied: list[tuple[float, float, float, float]]
 ) -> tuple[float, float, str] | tuple[()]:
-    """Return the name of a mark where nothing else is, right, left, above or below of it; () where it has no room."""
-    width, height = len(text) * _LETTER, 12.0
+    """Place the label of a mark right, left, above or below of it without overlap; () where there is no room."""
+    width, height = len(text) * _CHARACTER_WIDTH, 12.0
     for dx, dy in ((9 + width / 2, 0), (-9 - width / 2, 0), (0, -13), (0, 13)):
-        x, y = at[0] + dx, at[1] + dy
+        x, y = center[0] + dx, center[1] + dy
         inside = width / 2 < x < Axes.width - width / 2 and height < y < Axes.height - 34
-        if inside and all(
-            abs(x - other[0]) > (width + other[2]) / 2 or abs(y - other[1]) > (height + other[3]) / 2 for other in taken
-        ):
-            taken.append((x, y, width, height))
+        if inside and all(abs(x - x2) > (width + w) / 2 or abs(y - y2) > (height + h) / 2 for x2, y2, w, h in occupied):
+            occupied.append((x, y, width, height))
             return x, y, text
     return ()
 
 
-def _place(x: float, values: Sequence[float], what: str, where: str) -> DataPoint:
+def _point(x: float, values: Sequence[float], text: str, position: str) -> DataPoint:
     low, high = min(values), max(values)
     between = f" ({low:.4g} to {high:.4g} of {len(values)} seeds)" if len(values) > 1 else ""
-    return DataPoint(x, statistics.fmean(values), low, high, f"{what}{between} at {where}")
+    return DataPoint(x, statistics.fmean(values), low, high, f"{text}{between} at {position}")
 
 
 def _figure(
-    title: str,
-    lines: Sequence[list[DataPoint]],
-    attributes: Mapping[str, str],
-    names: Sequence[str] = (),
-    caption: str = "",
+    title: str, lines: _Lines, attributes: Mapping[str, str], names: Sequence[str] = (), caption: str = ""
 ) -> str:
-    """Return lines with their bands; "" when there is no point."""
-    ends = [(place.x, value) for line in lines for place in line for value in (place.low, place.high)]
+    """Return a chart of lines with their bands; "" when there is no point."""
+    ends = [(point.x, value) for line in lines for point in line for value in (point.low, point.high)]
     if not ends:
         return ""
-    frame = Axes(ends, names, margin=0.07 if names else 0.0)
-    drawn = [_line(i, line, frame) for i, line in enumerate(lines) if line]
-    return figure(title, frame, drawn, attributes, caption)
+    axes = Axes(ends, names, margin=0.07 if names else 0.0)
+    return figure(title, axes, [_line(i, line, axes) for i, line in enumerate(lines) if line], attributes, caption)
 
 
-def _line(group: int, line: list[DataPoint], frame: Axes) -> Drawn:
-    means = [frame.to_pixels(each.x, each.mean) for each in line]
-    edge = [frame.to_pixels(each.x, each.high) for each in line] + [
-        frame.to_pixels(each.x, each.low) for each in line[::-1]
-    ]
-    marks = [(*place, each.about) for place, each in zip(means, line, strict=True)]
+def _line(group: int, line: list[DataPoint], axes: Axes) -> PlotElement:
+    means, upper, lower = (
+        [axes.to_pixels(point.x, getattr(point, name)) for point in line] for name in ("mean", "high", "low")
+    )
+    marks = [(*mean, point.description) for mean, point in zip(means, line, strict=True)]
     color, shape = style(group)
-    return Drawn(
+    is_band = len(line) > 1 and any(point.high > point.low for point in line)
+    return PlotElement(
         color,
         line=path(means) if len(line) > 1 else "",
-        band=f"{path(edge)}Z" if len(line) > 1 and any(each.high > each.low for each in line) else "",
+        band=f"{path(upper + lower[::-1])}Z" if is_band else "",
         marks=marks if len(marks) <= MAX_MARKS else marks[-1:],
         shape=shape,
         group=group,
@@ -193,7 +189,4 @@ def _line(group: int, line: list[DataPoint], frame: Axes) -> Drawn:
 def _charts(
     figures: Sequence[str], choices: Mapping[str, tuple[str, Mapping[str, str]]] | None = None, classes: str = "charts"
 ) -> str:
-    made: str = macros("compare/templates/compare.html").charts(
-        [each for each in figures if each], choices or {}, classes
-    )
-    return made
+    return macros("compare/templates/compare.html").charts(list(filter(None, figures)), choices or {}, classes)

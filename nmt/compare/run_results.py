@@ -1,10 +1,10 @@
-"""What a run has left that can be compared: its options, its evaluation on one test set, and what it cost."""
+"""Read the results of a run: its options, its evaluation on one test set, and its training cost."""
 
 import functools
 import json
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +20,16 @@ from nmt.training import logger
 from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import TrainConfig
 
+_COSTS: dict[str, tuple[str, Callable[[list[float]], float]]] = {
+    "tokens_per_second": ("tokens_per_second", statistics.median),
+    "peak_memory_mb": ("peak_memory_mb", max),
+    "seconds": ("minutes", lambda seconds: max(seconds) / 60),
+}
+
 
 class ValidationRecord(NamedTuple):
-    """What training recorded: seconds of the run before it, None where unknown; values by name, "bleu",
-    "perplexity", "aer" in per cent and others."""
+    """One validation. seconds: of training before it, None where unknown. values: by name, such as "bleu",
+    "perplexity", and "aer" in per cent."""
 
     update: int
     seconds: float | None
@@ -36,10 +42,10 @@ class RunResult:
 
     label: as the user named it. options: by their dotted names. vocabulary: digest of the tokenizer, "" without a
     checkpoint. version, precision: that it was trained with, "" likewise. signatures, intervals: by metric; an interval
-    is mean and half width. quantities: everything that is one number, by name: metrics, "aer" and "entropy", "bleu
-    0-10", "aer 0-10" and "entropy 0-10" for each bucket of source length, and costs. buckets: sentences in each.
-    validations: in their order. reading: the layer, head and shift that alignments were read from, counted from 1; 0 is
-    the mean.
+    is mean and half width. quantities: all scalar results by name: metrics, "aer" and "entropy", "bleu 0-10", "aer
+    0-10" and "entropy 0-10" for each bucket of source length, and costs. buckets: number of sentences in each.
+    validations: in order. alignment_source: layer, head and shift that alignments were extracted from, counted from 1;
+    0 is the mean.
     """
 
     label: str
@@ -66,41 +72,38 @@ class RunResult:
         return self.config.seed
 
     def minutes_to(self, bleu: float) -> float | None:
-        """Return the training minutes until the first validation with this BLEU; None without one, or where unknown."""
-        for each in self.validations:
-            if each.values.get("bleu", -1.0) >= bleu:
-                return None if each.seconds is None else each.seconds / 60
-        return None
+        """Return the training minutes until the first validation with this BLEU; None without one, or if unknown."""
+        first = next((record for record in self.validations if record.values.get("bleu", -1.0) >= bleu), None)
+        return None if first is None or first.seconds is None else first.seconds / 60
 
 
-def find_reports(paths: Iterable[str], test: str) -> tuple[list[Path], list[str]]:
-    """Return the reports that the paths mean, and a sentence for each run that has none.
+def find_reports(paths: Iterable[str], test_set: str) -> tuple[list[Path], list[str]]:
+    """Return the reports in the paths, and a message for each run without one.
 
     Args:
         paths: runs, folders of runs, or reports.
-        test: the folder of a further test set inside each report; "" for the first one.
+        test_set: the folder of a further test set inside each report; "" for the first one.
 
     Raises:
         FileNotFoundError: a path is none of these.
     """
     reports: dict[Path, None] = {}
     left_out = []
-    for name in paths:
-        path = Path(name)
+    for path in map(Path, paths):
         if (path / "scores.json").is_file():
-            reports[path / test] = None
+            reports[path / test_set] = None
             continue
-        runs = [path] if _is_run(path) else sorted(each for each in path.glob("*") if _is_run(each))
+        runs = [path] if _is_run(path) else sorted(filter(_is_run, path.glob("*")))
         if not runs:
-            what = "the folder holds no run and no report" if path.is_dir() else "no such run directory"
-            raise FileNotFoundError(f"{path}: {what}")
+            reason = "the folder holds no run and no report" if path.is_dir() else "no such run directory"
+            raise FileNotFoundError(f"{path}: {reason}")
         for run in runs:
-            report = run / "report" / test
+            report = run / "report" / test_set
             if (report / "scores.json").is_file() and (report / "config.yaml").is_file():
                 reports[report] = None
             else:
-                where = f" of {test}" if test else ""
-                left_out.append(f"{run} has no whole report{where} (not finished, or failed) and is left out")
+                where = f" of {test_set}" if test_set else ""
+                left_out.append(f"{run} has no complete report{where} (not finished, or failed) and is left out")
     return list(reports), left_out
 
 
@@ -112,10 +115,10 @@ def read_run_result(report: Path) -> RunResult:
     """Read one report, with the run that it belongs to.
 
     Raises:
-        ValueError: a file is damaged, or of a version that did not write what is needed.
+        ValueError: a file is damaged, or written by an incompatible version.
     """
-    run = next((each for each in report.parents if (each / "metrics.jsonl").is_file()), report.parent)
-    model = _model(run)
+    run = next((folder for folder in report.parents if (folder / "metrics.jsonl").is_file()), report.parent)
+    model = _model_info(run)
     try:
         return _read(report, run, model)
     except FileNotFoundError as error:
@@ -131,26 +134,34 @@ def _read(report: Path, run: Path, model: dict[str, Any]) -> RunResult:
     lines = (report / "sentences.jsonl").read_text(encoding="utf-8").split("\n")
     rows = [json.loads(line) for line in lines if line]
     metrics = {name: value for name, value in scores.items() if isinstance(value, dict) and "signature" in value}
+    by_length = scores.get("buckets", {}).get("length", {})
     history = _until_evaluated(logger.read_metrics(run / "metrics.jsonl"), config.train)
+    alignment = scores.get("alignment", {})
+    source = scores.get("alignment_source") or alignment.get("alignment_source", {})
+    quantities = {name: value["score"] for name, value in metrics.items()}
+    if alignment:
+        quantities["aer"] = 100 * alignment["aer"]
+    quantities |= {f"aer {bucket}": 100 * part["aer"] for bucket, part in alignment.get("by_length", {}).items()}
+    entropies = _entropies(report / "diagnostics.json")
+    quantities |= {name: value for name, value in entropies.items() if name == "entropy"}
+    quantities |= {f"bleu {bucket}": part["bleu"] for bucket, part in by_length.items()}
     return RunResult(
         label=str(run if report in (run / "report", run) else report),
         run=run,
         report=report,
         config=config,
         options=flatten(to_dict(config)),
-        vocabulary=str(model.pop("vocabulary", "")),
-        version=str(model.pop("version", "")),
-        precision=str(model.pop("precision", "")),
+        **{key: str(model.pop(key, "")) for key in ("vocabulary", "version", "precision")},
         sources=tuple(row["source"] for row in rows),
         references=tuple(row["reference"] for row in rows),
         hypotheses=tuple(row["hypothesis"] for row in rows),
         sentence_chrf=tuple(row["chrf"] for row in rows),
         signatures={name: value["signature"] for name, value in metrics.items()},
-        intervals={name: (each["mean"], each["half_width"]) for name, each in scores.get("intervals", {}).items()},
-        quantities={**_quality(report, scores, metrics), **model, **_costs(history)},
-        buckets={name: each["num_sentences"] for name, each in scores.get("buckets", {}).get("length", {}).items()},
+        intervals={name: (part["mean"], part["half_width"]) for name, part in scores.get("intervals", {}).items()},
+        quantities={**quantities, **entropies, **model, **_costs(history)},
+        buckets={bucket: part["num_sentences"] for bucket, part in by_length.items()},
         validations=_validations(history),
-        alignment_source=_reading(scores),
+        alignment_source=(source.get("layer", 0), source.get("head", 0), source.get("shift", 0)),
     )
 
 
@@ -172,47 +183,25 @@ def _validations(history: list[dict[str, Any]]) -> list[ValidationRecord]:
     return validations
 
 
-def _reading(scores: dict[str, Any]) -> tuple[int, int, int]:
-    reading = scores.get("alignment_source") or scores.get("alignment", {}).get("alignment_source", {})
-    return reading.get("layer", 0), reading.get("head", 0), reading.get("shift", 0)
-
-
-def _quality(report: Path, scores: dict[str, Any], metrics: dict[str, Any]) -> dict[str, float]:
-    quality: dict[str, float | None] = {name: value["score"] for name, value in metrics.items()}
-    aligned: dict[str, Any] = scores.get("alignment", {})
-    if aligned:
-        quality["aer"] = 100 * aligned["aer"]
-    quality |= {f"aer {bucket}": 100 * each["aer"] for bucket, each in aligned.get("by_length", {}).items()}
-    by_length: dict[str, Any] = {}
-    if (report / "diagnostics.json").is_file():
-        diagnostics = json.loads((report / "diagnostics.json").read_text(encoding="utf-8"))
-        quality["entropy"] = _mean(diagnostics["measures"]["entropy"])
-        by_length = diagnostics["by_length"]
-    quality |= {f"bleu {name}": each["bleu"] for name, each in scores.get("buckets", {}).get("length", {}).items()}
-    quality |= {f"entropy {bucket}": _mean(each["entropy"]) for bucket, each in by_length.items()}
-    return {name: value for name, value in quality.items() if value is not None}
-
-
-def _mean(of_heads: list[list[float | None]]) -> float | None:
-    """Return the mean over layers and heads."""
-    values = [value for layer in of_heads for value in layer if value is not None]
-    return statistics.fmean(values) if values else None
+def _entropies(path: Path) -> dict[str, float]:
+    """Return the mean entropy over layers and heads, of all sentences and by length, where it was measured."""
+    if not path.is_file():
+        return {}
+    diagnostics = json.loads(path.read_text(encoding="utf-8"))
+    grids = {"entropy": diagnostics["measures"]["entropy"]}
+    grids |= {f"entropy {bucket}": part["entropy"] for bucket, part in diagnostics["by_length"].items()}
+    values = {name: [value for layer in grid for value in layer if value is not None] for name, grid in grids.items()}
+    return {name: statistics.fmean(numbers) for name, numbers in values.items() if numbers}
 
 
 def _costs(history: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the median speed of training, the largest memory of any sitting, and the time it took, where recorded."""
-    costs: dict[str, float] = {}
-    if speeds := [row["tokens_per_second"] for row in history if "tokens_per_second" in row]:
-        costs["tokens_per_second"] = statistics.median(speeds)
-    if memory := [row["peak_memory_mb"] for row in history if "peak_memory_mb" in row]:
-        costs["peak_memory_mb"] = max(memory)
-    if seconds := [row["seconds"] for row in history if "seconds" in row]:
-        costs["minutes"] = max(seconds) / 60
-    return costs
+    """Return the median training speed, the peak memory and the training time, where recorded."""
+    values = {key: [row[key] for row in history if key in row] for key in _COSTS}
+    return {name: reduce(values[key]) for key, (name, reduce) in _COSTS.items() if values[key]}
 
 
-def _model(run: Path) -> dict[str, Any]:
-    """Return the size of the model and name of the vocabulary, from the checkpoint; nothing when that is gone."""
+def _model_info(run: Path) -> dict[str, Any]:
+    """Return size, vocabulary, version and precision of the model from the checkpoint; {} when there is none."""
     try:
         content = checkpoint.load(checkpoint.resolve(run))
         config = Config.from_dict(content["config"])

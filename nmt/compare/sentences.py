@@ -1,7 +1,7 @@
-"""The same sentences, translated by every group: texts as JSON, attention as compressed bytes, and their frame."""
+"""Sentences translated by every group: texts as JSON, attention as compressed bytes, and the HTML around them."""
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,36 +11,38 @@ from nmt.compare.comparison import RunComparison
 from nmt.compare.grouping import RunGroup
 from nmt.compare.run_results import RunResult
 from nmt.evaluation.report.html import macros, printable
-from nmt.evaluation.report.weight_encoding import LEVELS, MAX_QUANTIZATION_ERROR, AttentionPacker
+from nmt.evaluation.report.sentence_browser import subword_row
+from nmt.evaluation.report.weight_encoding import MAX_QUANTIZATION_ERROR, AttentionPacker, check_weights
 
 NUM_SENTENCES = 20
-"""Sentences that a page shows."""
+"""Default number of sentences in a page."""
 MAX_BYTES = 6_000_000
 """All matrices of a page together, compressed."""
+_BY_LENGTH = "by length"
 
 
 class SampledSentence(NamedTuple):
-    """A sentence of the test set, counted from 0, and why it was chosen."""
+    """A sentence of the test set, counted from 0, and the reason of its choice."""
 
     number: int
-    why: str
+    reason: str
 
 
 def sample_sentences(groups: Sequence[RunGroup], num: int) -> list[SampledSentence]:
-    """Return half of them spread evenly over the lengths of the sources, half those whose chrF differs most."""
+    """Return half of them spread evenly over the source lengths, half those whose chrF differs most."""
     sources = groups[0].results[0].sources
     by_length = sorted(range(len(sources)), key=lambda i: (len(sources[i].split(" ")), i))
     num = min(num, len(sources))
     num_even = -(-num // 2) if len(groups) > 1 else num
     step = (len(by_length) - 1) / max(num_even - 1, 1)
-    reasons = {by_length[round(k * step)]: "by length" for k in range(num_even)}
+    reasons = {by_length[round(k * step)]: _BY_LENGTH for k in range(num_even)}
     means = [np.mean([run.sentence_chrf for run in group.results], axis=0) for group in groups]
     spread = np.ptp(means, axis=0)
     for i in sorted(range(len(sources)), key=lambda i: (-spread[i], i)):
         if len(reasons) == num:
             break
         reasons.setdefault(i, f"chrF differs by {spread[i]:.0f}")
-    return [SampledSentence(i, why) for i, why in reasons.items()]
+    return [SampledSentence(i, reason) for i, reason in reasons.items()]
 
 
 def section(comparison: RunComparison, num: int = NUM_SENTENCES, max_bytes: int = MAX_BYTES) -> str:
@@ -53,77 +55,54 @@ def section(comparison: RunComparison, num: int = NUM_SENTENCES, max_bytes: int 
         return ""
     chosen = sample_sentences(comparison.groups, num)
     runs = [group.results[0] for group in comparison.groups]
+    sources, references = runs[0].sources, runs[0].references
     sentences: list[dict[str, Any]] = [
-        {
-            "n": each.number + 1,
-            "why": each.why,
-            "s": printable(runs[0].sources[each.number]),
-            "r": printable(runs[0].references[each.number]),
-            "of": [],
-        }
-        for each in chosen
+        {"n": i + 1, "why": reason, "s": printable(sources[i]), "r": printable(references[i]), "of": []}
+        for i, reason in chosen
     ]
     models, lines = [], []
     for group, run in zip(comparison.groups, runs, strict=True):
-        matrices, shape = AttentionPacker(*run.alignment_source[:2]), (0, 0)
-        attention = _attention(run, chosen)
-        for (index, _), sentence, (weights, words) in zip(chosen, sentences, attention, strict=True):
-            if weights is not None:
-                shape = weights.shape[0], weights.shape[1]
-            matrices.add(weights)
-            chrf = round(run.sentence_chrf[index], 2)
-            sentence["of"].append({"h": printable(run.hypotheses[index]), "v": chrf, **words})
-        packed = matrices.pack(max_bytes // len(runs))
+        layer, head, shift = run.alignment_source
+        packer = AttentionPacker(layer, head)
+        for (i, _), sentence, (weights, subwords) in zip(chosen, sentences, _attention(run, chosen), strict=True):
+            packer.add(weights)
+            chrf = round(run.sentence_chrf[i], 2)
+            sentence["of"].append({"h": printable(run.hypotheses[i]), "v": chrf, **subwords})
+        packed = packer.pack(max_bytes // len(runs))
         lines += packed.lines
-        model = {
-            "name": printable(group.label),
-            "about": printable(f"seed {run.seed}, {run.label}"),
-            "layers": shape[0],
-            "heads": shape[1],
-            **dict(zip(("layer", "head", "shift"), run.alignment_source, strict=True)),
-            "levels": LEVELS,
-            "full": packed.num_full,
-        }
-        models.append(model)
+        about = printable(f"seed {run.seed}, {run.label}")
+        models.append({"name": printable(group.label), "about": about, "shift": shift, **packer.header(packed)})
     content = {"models": models, "sentences": sentences}
-    made: str = macros("compare/templates/compare.html").sentences(_about(comparison, chosen), content, lines)
-    return made
+    return macros("compare/templates/compare.html").sentences(_about(comparison, chosen), content, lines)
 
 
 def _about(comparison: RunComparison, chosen: Sequence[SampledSentence]) -> str:
-    even = sum(each.why == "by length" for each in chosen)
-    text = (
-        f"{len(chosen)} of {comparison.num_sentences:,} sentences: {even} spread evenly over the lengths of the sources"
-    )
-    if even < len(chosen):
-        text += f", {len(chosen) - even} whose chrF differs most between groups, which is no fair sample"
-    one = all(len(group.results) == 1 for group in comparison.groups)
-    return f"{text}. {'' if one else 'Of each group the first seed. '}Weights are off by {MAX_QUANTIZATION_ERROR:.3f} at most."
+    """Return a description of the sample and of the precision of its weights."""
+    num_even = sum(sentence.reason == _BY_LENGTH for sentence in chosen)
+    text = f"{len(chosen)} of {comparison.num_sentences:,} sentences: {num_even} spread evenly over the source lengths"
+    if num_even < len(chosen):
+        text += f", {len(chosen) - num_even} whose chrF differs most between groups, which is no representative sample"
+    if any(len(group.results) > 1 for group in comparison.groups):
+        text += ". Of each group the first seed is shown"
+    return f"{text}. Weights are off by {MAX_QUANTIZATION_ERROR:.3f} at most."
 
 
 def _attention(
     run: RunResult, chosen: Sequence[SampledSentence]
-) -> list[tuple[npt.NDArray[np.float64] | None, dict[str, Any]]]:
-    """Return (L, H, T, S) weights of each sentence and what their rows and columns are; None and {} without."""
+) -> Iterator[tuple[npt.NDArray[np.float64] | None, dict[str, Any]]]:
+    """Yield (L, H, T, S) weights of each sentence and the subwords of their rows and columns; None and {} without."""
     path = run.report / "alignments.npz"
     if not path.is_file():
-        return [(None, {})] * len(chosen)
-    rows: list[tuple[npt.NDArray[np.float64] | None, dict[str, Any]]] = []
+        yield from [(None, {})] * len(chosen)
+        return
     try:
         with np.load(path, allow_pickle=False) as stored:
-            for index, _ in chosen:
-                weights = stored[f"{index}.weights"].astype(np.float64)
-                words = {
-                    "sp": [printable(piece) for piece in stored[f"{index}.source"].tolist()],
-                    "tp": [printable(piece) for piece in stored[f"{index}.target"].tolist()],
-                    "sw": stored[f"{index}.source_words"].tolist(),
-                    "tw": stored[f"{index}.target_words"].tolist(),
-                    "k": stored[f"{index}.links"].tolist(),
-                }
-                if weights.shape[2:] != (len(words["tp"]), len(words["sp"])):
-                    raise ValueError(f"the matrix of sentence {index + 1} does not fit its subwords")
-                rows.append((weights, words))
+            for i, _ in chosen:
+                weights = stored[f"{i}.weights"].astype(np.float64)
+                arrays = ("source", "target", "source_words", "target_words", "links")
+                subwords = subword_row(*(stored[f"{i}.{name}"].tolist() for name in arrays))
+                check_weights(weights, (len(subwords["tp"]), len(subwords["sp"])), f"sentence {i + 1}: ")
+                yield weights, subwords
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: {reason}; evaluate the run again") from None
-    return rows

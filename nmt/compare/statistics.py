@@ -1,4 +1,4 @@
-"""Inference from few numbers: intervals over seeds, tests of a difference, and corrections for many tests."""
+"""Statistical inference from few seeds: confidence intervals, paired tests, and corrections for multiple tests."""
 
 import math
 import statistics
@@ -17,36 +17,36 @@ _NORMAL = statistics.NormalDist()
 class SampleSummary:
     """A quantity over the seeds of a group.
 
-    values: by seed. deviation: standard deviation over seeds, n − 1 in the denominator; None for one seed. low, high:
-    the ends of a 95 % interval, None where there is none; method: what it is.
+    values: by seed. deviation: sample standard deviation (n − 1); None for one seed. low, high: the ends of a 95 %
+    confidence interval, None where there is none; method: how the interval was computed.
     """
 
     values: tuple[float, ...]
     mean: float
-    deviation: float | None
-    low: float | None
-    high: float | None
-    method: str
+    deviation: float | None = None
+    low: float | None = None
+    high: float | None = None
+    method: str = "none: 1 seed"
 
 
-def summary(values: Sequence[float], interval: tuple[float, float] | None = None) -> SampleSummary:
-    """Return mean, deviation and 95 % interval of the mean, by Student's t over the values.
+def summarize(values: Sequence[float], interval: tuple[float, float] | None = None) -> SampleSummary:
+    """Return the mean, the standard deviation and a 95 % confidence interval of the mean by Student's t.
 
     Args:
         values: one for each seed.
-        interval: mean and half width of a bootstrap over the sentences of one run, which is used for one value.
+        interval: mean and half width of a bootstrap over the sentences of one run, used when there is one seed.
     """
-    mean = statistics.fmean(values)
-    if len(values) > 1:
-        from scipy import stats  # takes a while
+    sample, mean = tuple(values), statistics.fmean(values)
+    if len(sample) > 1:
+        from scipy import stats  # slow to import
 
-        deviation = statistics.stdev(values)
-        half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
-        return SampleSummary(tuple(values), mean, deviation, mean - half, mean + half, f"t over {len(values)} seeds")
+        deviation = statistics.stdev(sample)
+        half = float(stats.t.ppf((1 + LEVEL) / 2, len(sample) - 1)) * deviation / math.sqrt(len(sample))
+        return SampleSummary(sample, mean, deviation, mean - half, mean + half, f"t over {len(sample)} seeds")
     if interval is not None:
-        low, high = interval[0] - interval[1], interval[0] + interval[1]
-        return SampleSummary(tuple(values), mean, None, low, high, "bootstrap over sentences, 1 seed")
-    return SampleSummary(tuple(values), mean, None, None, None, "none: 1 seed")
+        center, half = interval
+        return SampleSummary(sample, mean, None, center - half, center + half, "bootstrap over sentences, 1 seed")
+    return SampleSummary(sample, mean)
 
 
 def t_test(differences: Sequence[float]) -> float | None:
@@ -61,10 +61,10 @@ def t_test(differences: Sequence[float]) -> float | None:
 
 
 def stouffer(p_values: Sequence[float], signs: Sequence[float], correlation: float) -> float:
-    """Return one two-sided p-value of several tests of the same difference that are not independent of each other.
+    """Combine the p-values of several dependent tests of the same difference into one.
 
     Stouffer's method for dependent tests (Strube 1985): Σ z / √(n + n (n − 1) r), each z with the sign of its
-    difference. Models of several seeds are tested on the same sentences; r says how alike their differences are there.
+    difference. Models of several seeds are tested on the same sentences; r is the correlation of their differences.
 
     Args:
         p_values: two-sided.
@@ -81,7 +81,7 @@ def stouffer(p_values: Sequence[float], signs: Sequence[float], correlation: flo
 
 
 def mean_correlation(rows: Sequence[Sequence[float]]) -> float:
-    """Return the mean correlation of every two rows; 0 for fewer than two. A row that does not vary correlates by 0."""
+    """Return the mean correlation of all pairs of rows; 0 for fewer than two. A constant row has correlation 0."""
     if len(rows) < 2:
         return 0.0
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -90,7 +90,7 @@ def mean_correlation(rows: Sequence[Sequence[float]]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected so that the chance of any false alarm among them stays below α (Holm 1979)."""
+    """Return p-values adjusted to control the family-wise error rate (Holm 1979)."""
     values = np.asarray(p_values, dtype=float)
     order = values.argsort()
     adjusted = np.empty_like(values)

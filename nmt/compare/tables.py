@@ -1,4 +1,4 @@
-"""A comparison as tables, and the tables as text, Markdown, LaTeX, CSV and JSON."""
+"""Tables of a comparison, as text, Markdown, LaTeX, CSV and JSON."""
 
 import csv
 import dataclasses
@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from nmt.cli.config_groups import format_override
 from nmt.compare.comparison import GroupContrast, RunComparison
-from nmt.compare.grouping import RunGroup, format_value
+from nmt.compare.grouping import RunGroup
 from nmt.compare.statistics import SampleSummary
 
 SCORES = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER", "aer": "AER %", "entropy": "entropy"}
@@ -23,96 +24,93 @@ COSTS = {
 }
 SECTIONS = ("scores", "significance", "length", "cost")
 UNKNOWN = "–"
+_P_VALUES = ("sentences", "seeds", "adjusted_sentences", "adjusted_seeds")
 
 
 class Table(NamedTuple):
-    """A heading, the names of the columns, and the rows, whose first column is text; one of `SECTIONS`."""
+    """A heading, column names and rows, whose first column is text. section: one of `SECTIONS`."""
 
     title: str
     header: list[str]
     rows: list[list[str]]
-    section: str = "scores"
+    section: str
 
 
 def tables(comparison: RunComparison, sections: Sequence[str] = SECTIONS) -> list[Table]:
     """Return the tables of some sections, without empty ones."""
     cost = "cost, means over seeds; time and memory depend on machine and load"
-    made = [
+    candidates = [
         _scores(comparison),
         _significance(comparison),
         *(_by_length(comparison, name) for name in ("bleu", "aer", "entropy")),
+        _table(comparison, COSTS, cost, _cost, "cost"),
     ]
-    made.append(_plain_table(comparison, COSTS, cost, _cost)._replace(section="cost"))
-    return [table for table in made if table.section in sections and len(table.header) > 1 and table.rows]
+    return [table for table in candidates if table.section in sections and len(table.header) > 1 and table.rows]
+
+
+def _table(
+    comparison: RunComparison, names: dict[str, str], title: str, cell: Callable[[SampleSummary], str], section: str
+) -> Table:
+    """Return a row for each group and a column for each quantity that any group has."""
+    columns = [name for name in names if any(name in group.summaries for group in comparison.groups)]
+    rows = [
+        [group.label, *(cell(group.summaries[name]) if name in group.summaries else UNKNOWN for name in columns)]
+        for group in comparison.groups
+    ]
+    return Table(title, ["", *(names[name] for name in columns)], rows, section)
 
 
 def _scores(comparison: RunComparison) -> Table:
-    methods = {each.method for group in comparison.groups for name, each in group.summaries.items() if name in SCORES}
-    known = sorted(method for method in methods if not method.startswith("none"))
+    methods = {s.method for group in comparison.groups for name, s in group.summaries.items() if name in SCORES}
+    intervals = sorted(method for method in methods if not method.startswith("none"))
     title = f"scores on {comparison.num_sentences} sentences: mean ± standard deviation over seeds"
-    title += f" [95 % interval: {'; '.join(known)}]" if known else ""
-    table = _plain_table(comparison, SCORES, title, _interval)
-    rows = [
-        [row[0], str(len(group.results)), *row[1:]] for row, group in zip(table.rows, comparison.groups, strict=True)
-    ]
-    return table._replace(header=["", "seeds", *table.header[1:]], rows=rows)
+    title += f" [95 % interval: {'; '.join(intervals)}]" if intervals else ""
+    table = _table(comparison, SCORES, title, _interval, "scores")
+    for row, group in zip(table.rows, comparison.groups, strict=True):
+        row.insert(1, str(len(group.results)))
+    table.header.insert(1, "seeds")
+    return table
 
 
-def _plain_table(
-    comparison: RunComparison, names: dict[str, str], title: str, cell: Callable[[SampleSummary], str]
-) -> Table:
-    there = [name for name in names if any(name in group.summaries for group in comparison.groups)]
-    rows = [
-        [group.label, *(cell(group.summaries[name]) if name in group.summaries else UNKNOWN for name in there)]
-        for group in comparison.groups
-    ]
-    return Table(title, ["", *(names[name] for name in there)], rows)
-
-
-def _by_length(comparison: RunComparison, name: str) -> Table:
-    names = dict.fromkeys(
-        each for group in comparison.groups for each in group.summaries if each.startswith(f"{name} ")
-    )
-    ordered = sorted(names, key=lambda each: int(each.split(" ")[1].partition("-")[0]))
-    title = f"{SCORES[name]} by words of the source, means over seeds"
-    digits = 3 if name == "entropy" else 2
-    heads = {each: each.partition(" ")[2] for each in ordered}
-    table = _plain_table(comparison, heads, title, lambda summary: f"{summary.mean:.{digits}f}")
-    return table._replace(section="length")
+def _by_length(comparison: RunComparison, metric: str) -> Table:
+    names = dict.fromkeys(name for group in comparison.groups for name in group.summaries)
+    buckets = {name: name.partition(" ")[2] for name in names if name.startswith(f"{metric} ")}
+    ordered = dict(sorted(buckets.items(), key=lambda item: int(item[1].partition("-")[0])))
+    title = f"{SCORES[metric]} by words of the source, means over seeds"
+    digits = 3 if metric == "entropy" else 2
+    return _table(comparison, ordered, title, lambda summary: f"{summary.mean:.{digits}f}", "length")
 
 
 def _significance(comparison: RunComparison) -> Table:
     rows = [
         [
-            f"{SCORES[each.metric]}: {each.group}",
-            _interval(each.difference, sign="+"),
-            ", ".join(_p(p) for p in each.per_seed) or UNKNOWN,
-            *(_p(p) for p in (each.sentences, each.seeds, each.adjusted_sentences, each.adjusted_seeds)),
-            verdict(each),
+            f"{SCORES[contrast.metric]}: {contrast.group}",
+            _interval(contrast.difference, sign="+"),
+            ", ".join(map(_p, contrast.per_seed)) or UNKNOWN,
+            *(_p(getattr(contrast, name)) for name in _P_VALUES),
+            verdict(contrast),
         ]
-        for each in comparison.contrasts
+        for contrast in comparison.contrasts
     ]
     title = (
         f"against {comparison.baseline.label}. p by seed: sacrebleu's paired test of two models; sentences: "
         "those combined (Stouffer, dependent tests); seeds: paired t-test over seeds; Holm: corrected for the number "
-        "of groups; differs: both below 0.05 (AER: that over seeds, it has no other)"
+        "of groups; differs: both below 0.05 (AER: only that over seeds)"
     )
     header = ["", "difference", "p by seed", "sentences", "seeds", "Holm sentences", "Holm seeds", ""]
     return Table(title, header, rows, "significance")
 
 
 def verdict(contrast: GroupContrast) -> str:
-    """Return in words what its tests say."""
+    """Return the result of a contrast's tests in words."""
     untested = "one pair of models" if contrast.seeds is None else "not tested over sentences"
     return {None: untested, False: "not told apart", True: "differs"}[contrast.differs]
 
 
 def _interval(summary: SampleSummary, sign: str = "") -> str:
-    said = f"{summary.mean:{sign}.2f}"
-    said += f" ± {summary.deviation:.2f}" if summary.deviation is not None else ""
-    if summary.low is None or summary.high is None:
-        return said
-    return f"{said} [{summary.low:.2f}, {summary.high:.2f}]"
+    text = f"{summary.mean:{sign}.2f}"
+    text += f" ± {summary.deviation:.2f}" if summary.deviation is not None else ""
+    return text if summary.low is None else f"{text} [{summary.low:.2f}, {summary.high:.2f}]"
 
 
 def _cost(summary: SampleSummary) -> str:
@@ -124,8 +122,8 @@ def _p(value: float | None) -> str:
 
 
 def _varied(comparison: RunComparison) -> list[str]:
-    """Return what differs between the groups, one line for each option."""
-    lines = [f"{option}: {' | '.join(map(format_value, values))}" for option, values in comparison.varied.items()]
+    """Return the options that differ between the groups with their values, one line for each."""
+    lines = [f"{option}: {' | '.join(map(format_override, values))}" for option, values in comparison.varied.items()]
     return lines or ["nothing but the seed"]
 
 
@@ -138,27 +136,32 @@ def signatures(comparison: RunComparison) -> list[str]:
     ]
 
 
-def text(comparison: RunComparison, sections: Sequence[str]) -> str:
+def to_text(comparison: RunComparison, sections: Sequence[str]) -> str:
     """Return a comparison for a terminal."""
-    parts = ["\n".join(["varied", *(f"  {line}" for line in _varied(comparison))])]
+
+    def block(heading: str, lines: Sequence[str]) -> str:
+        return "\n".join([heading, *(f"  {line}" for line in lines)])
+
+    parts = [block("varied", _varied(comparison))]
     parts += [f"{table.title}\n\n{_grid(table, 'simple')}" for table in tables(comparison, sections)]
-    parts.append("\n".join(["signatures", *(f"  {line}" for line in signatures(comparison))]))
+    parts.append(block("signatures", signatures(comparison)))
     if comparison.warnings:
-        parts.append("\n".join(["warnings", *(f"  {line}" for line in comparison.warnings)]))
+        parts.append(block("warnings", comparison.warnings))
     return "\n\n".join(parts) + "\n"
 
 
-def markdown(comparison: RunComparison, sections: Sequence[str]) -> str:
-    """Return a comparison for a document."""
+def to_markdown(comparison: RunComparison, sections: Sequence[str]) -> str:
+    """Return a comparison for a Markdown document."""
     parts = ["Varied: " + "; ".join(f"`{line}`" for line in _varied(comparison)) + "."]
-    parts += [f"{_capital(table.title)}:\n\n{_grid(table, 'github')}" for table in tables(comparison, sections)]
+    for table in tables(comparison, sections):
+        parts.append(f"{table.title[:1].upper()}{table.title[1:]}:\n\n{_grid(table, 'github')}")
     parts.append("Signatures: " + "; ".join(f"`{line}`" for line in signatures(comparison)) + ".")
     if comparison.warnings:
         parts.append("Warnings:\n\n" + "\n".join(f"* {line}" for line in comparison.warnings))
     return "\n\n".join(parts) + "\n"
 
 
-def latex(comparison: RunComparison, sections: Sequence[str]) -> str:
+def to_latex(comparison: RunComparison, sections: Sequence[str]) -> str:
     """Return a comparison for a paper that uses the package booktabs; all but the tables is in comments."""
     lines = [*(f"varied: {line}" for line in _varied(comparison)), *signatures(comparison)]
     lines += [f"warning: {line}" for line in comparison.warnings]
@@ -169,28 +172,25 @@ def latex(comparison: RunComparison, sections: Sequence[str]) -> str:
 
 def to_csv(comparison: RunComparison, sections: Sequence[str]) -> str:
     """Return one line for each group and quantity, with every number in full."""
-    tested = {(each.group, each.metric): each for each in comparison.contrasts if "significance" in sections}
+    contrasts = {(c.group, c.metric): c for c in comparison.contrasts if "significance" in sections}
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(
-        [
-            *("group", "quantity", "seeds", "mean", "deviation", "low", "high", "interval"),
-            *("difference", "p_sentences", "p_seeds", "holm_sentences", "holm_seeds", "differs"),
-        ]
-    )
+    fields = ("mean", "deviation", "low", "high")
+    tests = ("difference", "p_sentences", "p_seeds", "holm_sentences", "holm_seeds", "differs")
+    writer.writerow(["group", "quantity", "seeds", *fields, "interval", *tests])
     for group in comparison.groups:
-        for name, each in _quantities(group, sections).items():
-            row = [group.label, name, len(each.values), each.mean, each.deviation, each.low, each.high, each.method]
-            test = tested.get((group.label, name))
-            p_values = [
-                getattr(test, key, None) for key in ("sentences", "seeds", "adjusted_sentences", "adjusted_seeds")
-            ]
-            writer.writerow([*row, test and test.difference.mean, *p_values, test and test.differs])
+        for name, summary in _quantities(group, sections).items():
+            row = [group.label, name, len(summary.values), *(getattr(summary, field) for field in fields)]
+            contrast = contrasts.get((group.label, name))
+            p_values = [getattr(contrast, key, None) for key in _P_VALUES]
+            difference = contrast and contrast.difference.mean
+            writer.writerow([*row, summary.method, difference, *p_values, contrast and contrast.differs])
     return file.getvalue()
 
 
-def as_json(comparison: RunComparison, sections: Sequence[str]) -> str:
-    """Return every number, and where it is from."""
+def to_json(comparison: RunComparison, sections: Sequence[str]) -> str:
+    """Return every number in full, with the reports that it comes from."""
+    contrasts = comparison.contrasts if "significance" in sections else []
     content = {
         "varied": comparison.varied,
         "baseline": comparison.baseline.label,
@@ -199,13 +199,13 @@ def as_json(comparison: RunComparison, sections: Sequence[str]) -> str:
             {
                 "label": group.label,
                 "options": group.options,
-                "runs": [str(outcome.report) for outcome in group.results],
+                "runs": [str(result.report) for result in group.results],
                 "seeds": group.seeds,
-                "quantities": {name: dataclasses.asdict(each) for name, each in _quantities(group, sections).items()},
+                "quantities": {name: dataclasses.asdict(s) for name, s in _quantities(group, sections).items()},
             }
             for group in comparison.groups
         ],
-        "contrasts": [dataclasses.asdict(each) for each in comparison.contrasts] if "significance" in sections else [],
+        "contrasts": [dataclasses.asdict(contrast) for contrast in contrasts],
         "signatures": comparison.signatures,
         "test_signatures": comparison.test_signatures,
         "warnings": comparison.warnings,
@@ -214,11 +214,11 @@ def as_json(comparison: RunComparison, sections: Sequence[str]) -> str:
 
 
 FORMATS: dict[str, Callable[[RunComparison, Sequence[str]], str]] = {
-    "text": text,
-    "markdown": markdown,
-    "latex": latex,
+    "text": to_text,
+    "markdown": to_markdown,
+    "latex": to_latex,
     "csv": to_csv,
-    "json": as_json,
+    "json": to_json,
 }
 SUFFIXES = {".txt": "text", ".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
 
@@ -226,7 +226,7 @@ SUFFIXES = {".txt": "text", ".md": "markdown", ".tex": "latex", ".csv": "csv", "
 def _quantities(group: RunGroup, sections: Sequence[str]) -> dict[str, SampleSummary]:
     """Return the quantities that belong to the sections."""
     section_of = {name: "length" if " " in name else "cost" if name in COSTS else "scores" for name in group.summaries}
-    return {name: each for name, each in group.summaries.items() if section_of[name] in sections}
+    return {name: summary for name, summary in group.summaries.items() if section_of[name] in sections}
 
 
 def _grid(table: Table, form: str) -> str:
@@ -236,7 +236,3 @@ def _grid(table: Table, form: str) -> str:
     grid: str = tabulate(table.rows, headers=table.header, tablefmt=form, colalign=align, disable_numparse=True)
     # after the end of a row LaTeX would take brackets for the space to leave
     return re.sub(r"(?m)^( *)\[", r"\1{}[", grid) if form.startswith("latex") else grid
-
-
-def _capital(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]

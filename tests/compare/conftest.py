@@ -1,4 +1,4 @@
-"""Comparisons made up for tests of their page: attention, curves, costs and scores by length, without a model."""
+"""Synthetic comparisons for tests of their page: attention, curves, costs and scores by length, without a model."""
 
 import random
 from collections.abc import Callable
@@ -31,8 +31,8 @@ LAYERS, HEADS = 2, 3
 Study = Callable[..., RunComparison]
 
 
-def pieces(text: str) -> tuple[list[str], list[int]]:
-    """Words of more than five letters in two pieces, then the end."""
+def split_subwords(text: str) -> tuple[list[str], list[int]]:
+    """Split words of more than five letters in two subwords, then append the end token."""
     names, words = [], []
     for number, word in enumerate(text.split(" ")):
         halves = [word[:4], word[4:]] if len(word) > 5 else [word]
@@ -42,40 +42,40 @@ def pieces(text: str) -> tuple[list[str], list[int]]:
 
 
 def _aligned(source: str, target: str, rng: np.random.Generator) -> AlignedPair:
-    (source_subwords, source_words), (target_subwords, target_words) = pieces(source), pieces(target)
+    (source_subwords, source_words), (target_subwords, target_words) = split_subwords(source), split_subwords(target)
     logits = rng.normal(size=(LAYERS, HEADS, len(target_subwords), len(source_subwords))) * 2
     weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     sides = (source_subwords, target_subwords, source_words, target_words)
     return AlignedPair(source, target, *sides, weights.astype(np.float32), np.zeros((1, 1)), [(0, 0), (1, 1)])
 
 
-def made(folder: Path, score: str, seed: int, draw: random.Random) -> RunResult:
-    """One run of a score; `none` has no attention."""
+def make_result(folder: Path, score: str, seed: int, draws: random.Random) -> RunResult:
+    """Return the result of a run of a score; `none` has no attention."""
     config = Config(name=f"{score}-{seed}", seed=seed)
     config.model.attention.score = score
     report = folder / config.name / "report"
     report.mkdir(parents=True)
-    hypotheses = [" ".join(draw.sample(text.split(" "), len(text.split(" ")))) for text in REFERENCES]
-    quality = {"bleu": draw.uniform(20, 40), "chrf": draw.uniform(40, 60)}
-    lengths = {f"bleu {bucket}": draw.uniform(10, 40) for bucket in ("0-10", "31-40")}
+    hypotheses = [" ".join(draws.sample(text.split(" "), len(text.split(" ")))) for text in REFERENCES]
+    quality = {"bleu": draws.uniform(20, 40), "chrf": draws.uniform(40, 60)}
+    lengths = {f"bleu {bucket}": draws.uniform(10, 40) for bucket in ("0-10", "31-40")}
     costs = {
         "parameters": 1.5e6,
-        "flops": draw.uniform(1e6, 2e6),
-        "tokens_per_second": draw.uniform(9e3, 2e4),
+        "flops": draws.uniform(1e6, 2e6),
+        "tokens_per_second": draws.uniform(9e3, 2e4),
         "minutes": 3.0,
     }
     if score != "none":
-        rng = np.random.default_rng(draw.randrange(1000))
+        rng = np.random.default_rng(draws.randrange(1000))
         with alignment_writers(report, ["npz"], weights=True) as write:
             write([_aligned(*texts, rng) for texts in zip(SOURCES, hypotheses, strict=True)])
-        quality |= {"aer": draw.uniform(10, 30)}
-        lengths |= {f"aer {bucket}": draw.uniform(10, 30) for bucket in ("0-10", "31-40")}
+        quality |= {"aer": draws.uniform(10, 30)}
+        lengths |= {f"aer {bucket}": draws.uniform(10, 30) for bucket in ("0-10", "31-40")}
     aer = {} if score == "none" else {"aer": 40.0}
     curve = [
         ValidationRecord(
             update,
-            update * draw.uniform(0.1, 0.12),
-            {"bleu": update / 20 + draw.random(), "perplexity": 3000 / update, **aer},
+            update * draws.uniform(0.1, 0.12),
+            {"bleu": update / 20 + draws.random(), "perplexity": 3000 / update, **aer},
         )
         for update in (200, 400, 600)
     ]
@@ -91,7 +91,7 @@ def made(folder: Path, score: str, seed: int, draw: random.Random) -> RunResult:
         sources=tuple(SOURCES),
         references=tuple(REFERENCES),
         hypotheses=tuple(hypotheses),
-        sentence_chrf=tuple(draw.uniform(0, 100) for _ in SOURCES),
+        sentence_chrf=tuple(draws.uniform(0, 100) for _ in SOURCES),
         signatures={"bleu": "nrefs:1|tok:13a", "chrf": "nrefs:1|nc:6"},
         intervals={},
         quantities={**quality, **lengths, **costs},
@@ -102,12 +102,12 @@ def made(folder: Path, score: str, seed: int, draw: random.Random) -> RunResult:
 
 
 @pytest.fixture
-def comparison(tmp_path: Path) -> Study:
-    """Makes one of runs of some scores and seeds."""
+def make_comparison(tmp_path: Path) -> Study:
+    """Return a function that compares runs of some scores and seeds."""
 
     def study(scores: tuple[str, ...] = ("additive", "scaled", "none"), seeds: int = 2) -> RunComparison:
-        draw = random.Random(3)
-        outcomes = [made(tmp_path, score, seed, draw) for score in scores for seed in range(1, seeds + 1)]
-        return compare_runs(outcomes, resamples=0)
+        draws = random.Random(3)
+        results = [make_result(tmp_path, score, seed, draws) for score in scores for seed in range(1, seeds + 1)]
+        return compare_runs(results, num_resamples=0)
 
     return study

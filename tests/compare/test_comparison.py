@@ -1,4 +1,4 @@
-"""python -m nmt.compare RUNS: groups, numbers, what is refused, what is warned of, and every form of output."""
+"""python -m nmt.compare RUNS: groups, numbers, errors, warnings, and every output format."""
 
 import csv
 import dataclasses
@@ -16,24 +16,24 @@ from nmt.cli.configs import Config
 from nmt.compare import RunComparison, RunResult, compare_runs
 from nmt.compare.__main__ import main
 from nmt.compare.run_results import find_reports, read_run_result
-from nmt.compare.tables import SECTIONS, latex, text
+from nmt.compare.tables import SECTIONS, to_latex, to_text
 from nmt.config import get_node, to_dict
 from nmt.evaluation import metrics
 from nmt.evaluation.breakdown import breakdown
-from nmt.evaluation.metrics import MetricsConfig
+from nmt.evaluation.metrics import SIGNIFICANCE_TESTS, MetricsConfig
 from nmt.models.transformer import TransformerConfig
 
 WORDS = [f"w{letter}" for letter in "abcdefghijklmnopqr"]
 
 
 def texts(num: int, seed: int) -> list[str]:
-    draw = random.Random(seed)
-    return [" ".join(draw.choices(WORDS, k=draw.randint(4, 25))) for _ in range(num)]
+    rng = random.Random(seed)
+    return [" ".join(rng.choices(WORDS, k=rng.randint(4, 25))) for _ in range(num)]
 
 
-def corrupted(references: list[str], share: float, draw: random.Random) -> list[str]:
-    """Each word is replaced with this probability."""
-    return [" ".join(draw.choice(WORDS) if draw.random() < share else w for w in line.split()) for line in references]
+def corrupted(references: list[str], share: float, rng: random.Random) -> list[str]:
+    """Replace each word with this probability."""
+    return [" ".join(rng.choice(WORDS) if rng.random() < share else w for w in line.split()) for line in references]
 
 
 def write(
@@ -47,7 +47,7 @@ def write(
     entropy: float | None = 1.5,
     **changes: Any,
 ) -> Path:
-    """What a finished run leaves, without a model: translations are references with a share of wrong words."""
+    """Write the files of a finished run without a model: translations are references with a share of wrong words."""
     references = references or texts(60, 0)
     sources = [line[::-1] for line in references]
     hypotheses = hypotheses or corrupted(references, share, random.Random(f"{name} {seed}"))
@@ -61,16 +61,16 @@ def write(
     stored = yaml.safe_dump(to_dict(config))
     (run / "config.yaml").write_text(stored)
     (report / "config.yaml").write_text(stored)
-    found = metrics.corpus_score(hypotheses, references, config.metrics)
+    corpus_scores = metrics.corpus_score(hypotheses, references, config.metrics)
     parts = breakdown(sources, hypotheses, references, config.metrics)
-    scores: dict[str, Any] = {metric: result._asdict() for metric, result in found.items()}
-    scores["intervals"] = {metric: {"mean": 50.0, "half_width": 2.0, "signature": ""} for metric in found}
+    scores: dict[str, Any] = {metric: score._asdict() for metric, score in corpus_scores.items()}
+    scores["intervals"] = {metric: {"mean": 50.0, "half_width": 2.0, "signature": ""} for metric in corpus_scores}
     scores["buckets"] = {"length": {bucket: each._asdict() for bucket, each in parts.buckets["length"].items()}}
     if entropy is not None:
         scores["alignment"] = {"aer": 0.1 + seed / 100}
         by_length = {"0-10": {"entropy": [[entropy, None]]}}
-        told = {"measures": {"entropy": [[entropy, entropy + 1]]}, "by_length": by_length}
-        (report / "diagnostics.json").write_text(json.dumps(told))
+        diagnostics = {"measures": {"entropy": [[entropy, entropy + 1]]}, "by_length": by_length}
+        (report / "diagnostics.json").write_text(json.dumps(diagnostics))
     (report / "scores.json").write_text(json.dumps(scores))
     chrf = metrics.sentence_chrf(hypotheses, references, config.metrics)
     rows = zip(sources, references, hypotheses, chrf, strict=True)
@@ -89,7 +89,7 @@ def write(
 
 
 def study(folder: Path, shares: dict[str, float], seeds: int = 3, **changes: Any) -> list[RunResult]:
-    """Runs of several scores, each with as many wrong words as said."""
+    """Write runs of several scores, each with its share of wrong words, and read their results."""
     for score, share in shares.items():
         for seed in range(1, seeds + 1):
             write(folder, f"{score}-{seed}", seed=seed, share=share, model__attention__score=score, **changes)
@@ -106,20 +106,20 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return err.removeprefix("error: ").rstrip("\n")
 
 
-def contrast(found: RunComparison, group: str, metric: str = "bleu") -> Any:
-    (one,) = [each for each in found.contrasts if (each.group, each.metric) == (group, metric)]
-    return one
+def contrast(comparison: RunComparison, group: str, metric: str = "bleu") -> Any:
+    (match,) = [c for c in comparison.contrasts if (c.group, c.metric) == (group, metric)]
+    return match
 
 
 def test_groups_over_seeds_and_their_numbers(tmp_path: Path) -> None:
-    outcomes = study(tmp_path, {"additive": 0.3, "dot": 0.3, "scaled": 0.6})
-    found = compare_runs(outcomes, baseline="dot", resamples=200, target_bleu=15.0)
-    assert found.varied == {"model.attention.score": ["additive", "dot", "scaled"]}
-    assert [group.label for group in found.groups] == ["dot", "additive", "scaled"]
-    for group in found.groups:
+    results = study(tmp_path, {"additive": 0.3, "dot": 0.3, "scaled": 0.6})
+    comparison = compare_runs(results, baseline="dot", num_resamples=200, target_bleu=15.0)
+    assert comparison.varied == {"model.attention.score": ["additive", "dot", "scaled"]}
+    assert [group.label for group in comparison.groups] == ["dot", "additive", "scaled"]
+    for group in comparison.groups:
         assert group.seeds == [1, 2, 3]
         values = [
-            outcome.quantities["bleu"] for outcome in outcomes if outcome.label.split("/")[-1].startswith(group.label)
+            result.quantities["bleu"] for result in results if result.label.split("/")[-1].startswith(group.label)
         ]
         assert group.summaries["bleu"].values == tuple(values)
         assert group.summaries["bleu"].mean == pytest.approx(statistics.fmean(values))
@@ -135,10 +135,10 @@ def test_groups_over_seeds_and_their_numbers(tmp_path: Path) -> None:
         assert group.summaries["peak_memory_mb"].mean == 70.0
         assert group.summaries["minutes"].values == (2.0, 2.5, 3.0)
         assert group.summaries["minutes_to_bleu"].values == (2.0, 2.5, 3.0)
-    assert (contrast(found, "scaled").differs, contrast(found, "additive").differs) == (True, False)
-    assert contrast(found, "scaled").difference.mean < -10
-    assert found.warnings == []
-    assert compare_runs(outcomes, resamples=0).contrasts[0].sentences is None
+    assert (contrast(comparison, "scaled").differs, contrast(comparison, "additive").differs) == (True, False)
+    assert contrast(comparison, "scaled").difference.mean < -10
+    assert comparison.warnings == []
+    assert compare_runs(results, num_resamples=0).contrasts[0].sentences is None
 
 
 @pytest.mark.parametrize("kind", ["bootstrap", "randomization"])
@@ -146,35 +146,39 @@ def test_p_values_by_seed_are_those_of_sacrebleu(tmp_path: Path, kind: str) -> N
     from sacrebleu.metrics import BLEU, CHRF
     from sacrebleu.significance import PairedTest
 
-    outcomes = study(tmp_path, {"additive": 0.30, "dot": 0.34}, seeds=2)
-    found = compare_runs(outcomes, resamples=300, test=kind)
-    for i, (one, other) in enumerate(zip(outcomes[:2], outcomes[2:], strict=True)):
-        systems = [("additive", list(one.hypotheses)), ("dot", list(other.hypotheses))]
-        test = PairedTest(systems, {"bleu": BLEU(), "chrf": CHRF()}, [list(one.references)], kind, 300)
+    results = study(tmp_path, {"additive": 0.30, "dot": 0.34}, seeds=2)
+    comparison = compare_runs(results, num_resamples=300, significance_test=kind)
+    for i, (first, second) in enumerate(zip(results[:2], results[2:], strict=True)):
+        systems = [("additive", list(first.hypotheses)), ("dot", list(second.hypotheses))]
+        test = PairedTest(
+            systems, {"bleu": BLEU(), "chrf": CHRF()}, [list(first.references)], SIGNIFICANCE_TESTS[kind], 300
+        )
         _, expected = test()
         for metric, title in (("bleu", "BLEU"), ("chrf", "chrF2")):
-            assert contrast(found, "dot", metric).per_seed[i] == expected[title][1].p_value
+            assert contrast(comparison, "dot", metric).per_seed[i] == expected[title][1].p_value
 
 
 def test_identical_translations_do_not_differ(tmp_path: Path) -> None:
-    """For which sacrebleu's bootstrap gives the smallest p-value there is."""
+    """sacrebleu's bootstrap gives its smallest p-value for them."""
     lines = corrupted(texts(60, 0), 0.3, random.Random(0))
     for score in ("additive", "dot"):
         write(tmp_path, score, hypotheses=lines, model__attention__score=score)
-    found = compare_runs([read_run_result(tmp_path / name / "report") for name in ("additive", "dot")], resamples=100)
-    assert contrast(found, "dot").per_seed == [1.0]
+    comparison = compare_runs(
+        [read_run_result(tmp_path / name / "report") for name in ("additive", "dot")], num_resamples=100
+    )
+    assert contrast(comparison, "dot").per_seed == [1.0]
 
 
 def test_one_seed_allows_no_claim(tmp_path: Path) -> None:
-    found = compare_runs(study(tmp_path, {"additive": 0.1, "dot": 0.6}, seeds=1), resamples=100)
-    one = contrast(found, "dot")
-    assert one.sentences < 0.05
-    assert (one.seeds, one.differs) == (None, None)
-    assert found.groups[0].summaries["bleu"].method.startswith("bootstrap over sentences")
-    assert any("groups of one seed" in warning for warning in found.warnings)
+    comparison = compare_runs(study(tmp_path, {"additive": 0.1, "dot": 0.6}, seeds=1), num_resamples=100)
+    dot = contrast(comparison, "dot")
+    assert dot.sentences < 0.05
+    assert (dot.seeds, dot.differs) == (None, None)
+    assert comparison.groups[0].summaries["bleu"].method.startswith("bootstrap over sentences")
+    assert any("groups of one seed" in warning for warning in comparison.warnings)
 
 
-def test_scores_that_do_not_mean_the_same_are_not_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_incomparable_scores_are_not_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = str(write(tmp_path, "first"))
     shorter = str(write(tmp_path, "shorter", references=texts(60, 0)[:50]))
     other = str(write(tmp_path, "other", references=[*texts(60, 0)[:59], "another last line"]))
@@ -193,7 +197,7 @@ def test_scores_that_do_not_mean_the_same_are_not_ranked(tmp_path: Path, capsys:
 def test_other_vocabularies_are_not_ranked_unless_they_were_studied(
     tmp_path: Path,
 ) -> None:
-    outcomes = [
+    results = [
         dataclasses.replace(
             read_run_result(write(tmp_path, f"{size}-{seed}", seed=seed, data__max_length=size) / "report"),
             vocabulary=str(size),
@@ -202,53 +206,57 @@ def test_other_vocabularies_are_not_ranked_unless_they_were_studied(
         for seed in (1, 2)
     ]
     with pytest.raises(ValueError, match=r"not ranked: .* have different vocabularies"):
-        compare_runs(outcomes, resamples=0)
-    found = compare_runs(outcomes, varied=["data.max_length"], resamples=0)
-    assert [group.label for group in found.groups] == ["100", "200"]
+        compare_runs(results, num_resamples=0)
+    comparison = compare_runs(results, factors=["data.max_length"], num_resamples=0)
+    assert [group.label for group in comparison.groups] == ["100", "200"]
 
 
 def test_warnings(tmp_path: Path) -> None:
     one = write(tmp_path, "one", model__attention__score="dot")
     copy = write(tmp_path, "copy", model__attention__score="dot")
     two = write(tmp_path, "two", seed=2, model__attention__score="scaled", optim__learning_rate=0.5)
-    outcomes = [read_run_result(run / "report") for run in (one, copy, two)]
-    found = compare_runs(outcomes, resamples=0)
-    told = " | ".join(found.warnings)
-    assert f"{copy} has the options and the seed of {one} and is left out" in told
-    assert "differs in 2 options from score=dot" in told
-    assert "optim.learning_rate: " in told
-    assert "not all groups have the same seeds" in told
-    assert [len(group.results) for group in found.groups] == [1, 1]
-    told = " | ".join(compare_runs(outcomes, varied=["model.attention.score"], resamples=0, target_bleu=30.0).warnings)
-    assert "scaled also differs from dot (optim.learning_rate: " in told
-    assert "dot: 1 of 1 runs had no such BLEU (30)" in told
+    results = [read_run_result(run / "report") for run in (one, copy, two)]
+    comparison = compare_runs(results, num_resamples=0)
+    warnings = " | ".join(comparison.warnings)
+    assert f"{copy} has the options and the seed of {one} and is left out" in warnings
+    assert "differs in 2 options from score=dot" in warnings
+    assert "optim.learning_rate: " in warnings
+    assert "not all groups have the same seeds" in warnings
+    assert [len(group.results) for group in comparison.groups] == [1, 1]
+    warnings = " | ".join(
+        compare_runs(results, factors=["model.attention.score"], num_resamples=0, target_bleu=30.0).warnings
+    )
+    assert "scaled also differs from dot (optim.learning_rate: " in warnings
+    assert "dot: 1 of 1 runs had no such BLEU (30)" in warnings
 
 
 def test_matched_widths_are_no_second_difference(tmp_path: Path) -> None:
     for score, hidden in (("scaled", 256), ("additive", 250)):
-        changes = {"model__match": "parameters", "model__match_width": "hidden", "model__hidden": hidden}
+        changes = {"model__match": "parameters", "model__match_width": "hidden_size", "model__hidden_size": hidden}
         write(tmp_path, score, model__attention__score=score, **changes)
-    found = compare_runs([read_run_result(tmp_path / name / "report") for name in ("scaled", "additive")], resamples=0)
-    assert [group.label for group in found.groups] == ["scaled", "additive"]
-    assert not any("options" in warning and "differs" in warning for warning in found.warnings)
+    comparison = compare_runs(
+        [read_run_result(tmp_path / name / "report") for name in ("scaled", "additive")], num_resamples=0
+    )
+    assert [group.label for group in comparison.groups] == ["scaled", "additive"]
+    assert not any("options" in warning and "differs" in warning for warning in comparison.warnings)
 
 
 def test_which_group_is_the_baseline(tmp_path: Path) -> None:
     for score in ("dot", "scaled"):
         for heads in (1, 2):
             write(tmp_path, f"{score}{heads}", model__attention__score=score, model__attention__heads=heads)
-    outcomes = [read_run_result(tmp_path / name / "report") for name in ("dot1", "dot2", "scaled1", "scaled2")]
+    results = [read_run_result(tmp_path / name / "report") for name in ("dot1", "dot2", "scaled1", "scaled2")]
     for name in ("score=dot, heads=2", str(tmp_path / "dot2")):
-        assert compare_runs(outcomes, baseline=name, resamples=0).baseline.label == "score=dot, heads=2"
-    assert compare_runs(outcomes[:3], baseline="score=scaled", resamples=0).baseline.label == "score=scaled, heads=1"
+        assert compare_runs(results, baseline=name, num_resamples=0).baseline.label == "score=dot, heads=2"
+    assert compare_runs(results[:3], baseline="score=scaled", num_resamples=0).baseline.label == "score=scaled, heads=1"
     for name in ("score=dot", "nothing"):
         with pytest.raises(ValueError, match=f"--baseline {name}: must be one of score=dot, heads=1; "):
-            compare_runs(outcomes, baseline=name, resamples=0)
+            compare_runs(results, baseline=name, num_resamples=0)
 
 
 def test_every_format_has_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    outcomes = study(tmp_path / "runs", {"additive": 0.3, "dot": 0.5})
-    mean = f"{statistics.fmean(each.quantities['bleu'] for each in outcomes[3:]):.2f}"
+    results = study(tmp_path / "runs", {"additive": 0.3, "dot": 0.5})
+    mean = f"{statistics.fmean(each.quantities['bleu'] for each in results[3:]):.2f}"
     arguments = [str(tmp_path / "runs"), "--num-resamples", "100"]
     main(arguments)
     text = capsys.readouterr().out
@@ -270,13 +278,15 @@ def test_every_format_has_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixt
     rows = {
         (row["group"], row["quantity"]): row for row in csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text()))
     }
-    told = json.loads((tmp_path / "out.json").read_text())
-    found = compare_runs(outcomes, resamples=100)
-    for i, group in enumerate(found.groups):
+    content = json.loads((tmp_path / "out.json").read_text())
+    comparison = compare_runs(results, num_resamples=100)
+    for i, group in enumerate(comparison.groups):
         assert float(rows[group.label, "bleu"]["mean"]) == group.summaries["bleu"].mean
-        assert told["groups"][i]["learned_scalars"]["bleu"]["high"] == group.summaries["bleu"].high
-    assert float(rows["dot", "bleu"]["p_seeds"]) == told["contrasts"][0]["seeds"] == contrast(found, "dot").seeds
-    assert rows["dot", "bleu"]["differs"] == str(contrast(found, "dot").differs)
+        assert content["groups"][i]["quantities"]["bleu"]["high"] == group.summaries["bleu"].high
+    assert (
+        float(rows["dot", "bleu"]["p_seeds"]) == content["contrasts"][0]["seeds"] == contrast(comparison, "dot").seeds
+    )
+    assert rows["dot", "bleu"]["differs"] == str(contrast(comparison, "dot").differs)
     main([*arguments, "--sections", "scores,length"])
     shorter = capsys.readouterr().out
     assert "tokens/s" not in shorter
@@ -291,8 +301,8 @@ def test_runs_reports_and_folders_of_runs(tmp_path: Path, capsys: pytest.Capture
     other = write(tmp_path, "other", seed=2)
     assert find_reports([str(tmp_path / "runs"), str(other / "report")], "")[0] == [run / "report", other / "report"]
     main([str(tmp_path / "runs"), str(other), "--num-resamples", "0"])
-    assert "runs/begun has no whole report (not finished, or failed) and is left out" in capsys.readouterr().out
-    assert "begun has no whole report" in failure(capsys, str(tmp_path / "runs"))
+    assert "runs/begun has no complete report (not finished, or failed) and is left out" in capsys.readouterr().out
+    assert "begun has no complete report" in failure(capsys, str(tmp_path / "runs"))
     assert f"{tmp_path / 'nothing'}: no such run" in failure(capsys, str(tmp_path / "nothing"), str(run))
     assert "name the runs" in failure(capsys)
     assert "--sections all: must be some of scores," in failure(capsys, str(run), str(other), "--sections", "all")
@@ -310,15 +320,15 @@ def test_runs_reports_and_folders_of_runs(tmp_path: Path, capsys: pytest.Capture
         *(("config.yaml", content) for content in ("{", "seed: many", "unknown: 1")),
     ]:
         (run / "report" / name).write_text(content)
-        told = failure(capsys, str(run), str(other))
-        assert str(run / "report") in told, (name, content, told)
-        assert "evaluate the run again" in told
+        message = failure(capsys, str(run), str(other))
+        assert str(run / "report") in message, (name, content, message)
+        assert "evaluate the run again" in message
         (run / "report" / name).write_text(whole[run / "report" / name])
     (run / "report/config.yaml").unlink()  # as while it is being evaluated again
-    assert "has no whole report" in failure(capsys, str(run))
+    assert "has no complete report" in failure(capsys, str(run))
 
 
-def test_a_run_that_goes_on_is_compared_as_it_was_evaluated(tmp_path: Path) -> None:
+def test_a_continued_run_is_compared_as_it_was_evaluated(tmp_path: Path) -> None:
     run = write(tmp_path, "a", train__max_updates=20)
     before = read_run_result(run / "report")
     with (run / "metrics.jsonl").open("a") as file:
@@ -327,85 +337,89 @@ def test_a_run_that_goes_on_is_compared_as_it_was_evaluated(tmp_path: Path) -> N
     assert before.minutes_to(50.0) is None
 
 
-def test_checkpoints_that_are_kept_matter_where_the_mean_is_made_of_them(tmp_path: Path) -> None:
+def test_kept_checkpoints_matter_only_for_averaging(tmp_path: Path) -> None:
     for seed in (1, 2):
         for average in ("none", "last"):
             for keep in (5, 40):
-                changes = {"train__average": average, "train__keep_last": keep}
+                changes = {"train__average_checkpoints": average, "train__keep_last_checkpoints": keep}
                 write(tmp_path, f"{average}-{keep}-{seed}", seed=seed, **changes)
-    outcomes = [read_run_result(report) for report in find_reports([str(tmp_path)], "")[0]]
-    found = compare_runs(outcomes, resamples=0)
-    assert {group.label for group in found.groups} == {
-        "keep_last=5, average=last",
-        "keep_last=40, average=last",
-        "keep_last=(none), average=none",
+    results = [read_run_result(report) for report in find_reports([str(tmp_path)], "")[0]]
+    comparison = compare_runs(results, num_resamples=0)
+    assert {group.label for group in comparison.groups} == {
+        "keep_last_checkpoints=5, average_checkpoints=last",
+        "keep_last_checkpoints=40, average_checkpoints=last",
+        "keep_last_checkpoints=(none), average_checkpoints=none",
     }
-    assert sum("is left out" in warning for warning in found.warnings) == 2
+    assert sum("is left out" in warning for warning in comparison.warnings) == 2
 
 
 def test_the_baseline_and_what_was_varied_may_be_any_of_the_runs(tmp_path: Path) -> None:
     study(tmp_path, {"additive": 0.3, "dot": 0.3}, seeds=1)
-    outcomes = [
+    results = [
         read_run_result(report)
         for report in find_reports([f"{tmp_path}/./{name}" for name in ("additive-1", "dot-1")], "")[0]
     ]
-    assert compare_runs(outcomes, baseline=f"{tmp_path}/./dot-1/", resamples=0).baseline.label == "dot"
+    assert compare_runs(results, baseline=f"{tmp_path}/./dot-1/", num_resamples=0).baseline.label == "dot"
     other = write(tmp_path, "other", model=TransformerConfig())
-    found = compare_runs([*outcomes, read_run_result(other / "report")], varied=["model.norm_position"], resamples=0)
-    assert len(found.groups) == 3
+    comparison = compare_runs(
+        [*results, read_run_result(other / "report")], factors=["model.norm_position"], num_resamples=0
+    )
+    assert len(comparison.groups) == 3
 
 
 def test_a_list_of_scores_in_latex(tmp_path: Path) -> None:
     for name, score in (("a", "dot"), ("b", ["additive", "dot"])):
         write(tmp_path, name, model__attention__score=score)
-    rows = latex(
-        compare_runs([read_run_result(report) for report in find_reports([str(tmp_path)], "")[0]], resamples=0),
+    rows = to_latex(
+        compare_runs([read_run_result(report) for report in find_reports([str(tmp_path)], "")[0]], num_resamples=0),
         SECTIONS,
     )
     assert " {}[additive,dot] &" in rows
     assert not [line for line in rows.split("\n") if line.strip().startswith("[")]
 
 
-def test_runs_of_other_versions_and_precisions_are_warned_of(tmp_path: Path) -> None:
+def test_other_versions_and_precisions_give_a_warning(tmp_path: Path) -> None:
     one, two = study(tmp_path, {"additive": 0.3, "dot": 0.3}, seeds=1)
-    for changes, said in (
+    for changes, warning_text in (
         ({"version": "0.2.0"}, "different versions of nmt (0.2.0, 0.3.0)"),
         ({"precision": "bf16"}, "different precisions (bf16, fp32)"),
     ):
-        outcomes = [dataclasses.replace(each, version="0.3.0", precision="fp32") for each in (one, two)]
-        warned = compare_runs([outcomes[0], dataclasses.replace(outcomes[1], **changes)], resamples=0).warnings
-        assert [warning for warning in compare_runs(outcomes, resamples=0).warnings if "different" in warning] == []
-        assert [said in warning for warning in warned if "different" in warning] == [True]
+        results = [dataclasses.replace(each, version="0.3.0", precision="fp32") for each in (one, two)]
+        warned = compare_runs([results[0], dataclasses.replace(results[1], **changes)], num_resamples=0).warnings
+        assert [warning for warning in compare_runs(results, num_resamples=0).warnings if "different" in warning] == []
+        assert [warning_text in warning for warning in warned if "different" in warning] == [True]
 
 
 def test_without_a_test_over_sentences_nothing_differs(tmp_path: Path) -> None:
-    outcomes = study(tmp_path, {"additive": 0.1, "dot": 0.8})
-    found = compare_runs(outcomes, resamples=0)
-    assert contrast(found, "dot").seeds < 0.01
-    assert contrast(found, "dot").differs is None
-    assert contrast(found, "dot", "aer").differs is False
-    assert "not tested over sentences" in text(found, SECTIONS)
-    assert compare_runs(outcomes, resamples=100).contrasts[0].differs
+    results = study(tmp_path, {"additive": 0.1, "dot": 0.8})
+    comparison = compare_runs(results, num_resamples=0)
+    assert contrast(comparison, "dot").seeds < 0.01
+    assert contrast(comparison, "dot").differs is None
+    assert contrast(comparison, "dot", "aer").differs is False
+    assert "not tested over sentences" in to_text(comparison, SECTIONS)
+    assert compare_runs(results, num_resamples=100).contrasts[0].differs
 
 
 @pytest.mark.slow
 def test_seeds_without_a_difference_raise_few_alarms(tmp_path: Path) -> None:
-    """The whole way, sacrebleu included. A run is as good as its seed happens to make it, whatever its score."""
-    draw = random.Random(5)
+    """Test the whole comparison, sacrebleu included. The quality of a run depends on its seed, not on its score."""
+    rng = random.Random(5)
     alarms = {"t": 0, "verdict": 0, "sentences": 0}
     rounds = 120
     for number in range(rounds):
         folder = tmp_path / str(number)
         for score in ("additive", "dot"):
             for seed in (1, 2, 3):
-                share = 0.4 + draw.gauss(0, 0.06)
-                lines = corrupted(texts(60, 0), share, draw)
+                share = 0.4 + rng.gauss(0, 0.06)
+                lines = corrupted(texts(60, 0), share, rng)
                 write(folder, f"{score}{seed}", seed=seed, hypotheses=lines, model__attention__score=score)
-        found = compare_runs([read_run_result(report) for report in find_reports([str(folder)], "")[0]], resamples=200)
-        one = contrast(found, "dot")
-        alarms["t"] += one.seeds < 0.05
-        alarms["sentences"] += one.sentences < 0.05
-        alarms["verdict"] += bool(one.differs)
+        comparison = compare_runs(
+            [read_run_result(report) for report in find_reports([str(folder)], "")[0]], num_resamples=200
+        )
+        dot = contrast(comparison, "dot")
+        alarms["t"] += dot.seeds < 0.05
+        alarms["sentences"] += dot.sentences < 0.05
+        alarms["verdict"] += bool(dot.differs)
     assert alarms["t"] <= 14  # of 120 at 5 %, binomial: above with a probability of 0.001
     assert alarms["verdict"] <= alarms["t"]
     assert alarms["sentences"] > 20  # which is why it alone is no verdict

@@ -13,7 +13,7 @@ from nmt.compare.page import page
 from nmt.compare.plots import MARKS, STYLES
 from nmt.compare.sentences import sample_sentences, section
 from nmt.compare.tables import SECTIONS
-from nmt.evaluation.report.html_page import read_resource
+from nmt.evaluation.report.html import read_resource
 from nmt.evaluation.report.weight_encoding import MAX_QUANTIZATION_ERROR
 
 ATOL = MAX_QUANTIZATION_ERROR + 0.001
@@ -21,10 +21,10 @@ ATOL = MAX_QUANTIZATION_ERROR + 0.001
 
 @pytest.fixture
 def show(open_file, tmp_path):
-    """Opens a comparison."""
+    """Return a function that opens a comparison."""
 
-    def opened(found, address="", **context):
-        (tmp_path / "compare.html").write_text(page(found, SECTIONS), encoding="utf-8")
+    def opened(comparison, address="", **context):
+        (tmp_path / "compare.html").write_text(page(comparison, SECTIONS), encoding="utf-8")
         opened_page = open_file(tmp_path / "compare.html", address, **context)
         opened_page.wait_for_selector("#models .heat tbody td")
         return opened_page
@@ -32,9 +32,9 @@ def show(open_file, tmp_path):
     return opened
 
 
-def attention(outcome, number: int) -> Any:
-    """(L, H, T, S) of a sentence, and the words of rows and columns."""
-    with np.load(outcome.report / "alignments.npz") as stored:
+def attention(result, number: int) -> Any:
+    """Return (L, H, T, S) weights of a sentence, and the words of rows and columns."""
+    with np.load(result.report / "alignments.npz") as stored:
         return [stored[f"{number}.{name}"] for name in ("weights", "target_words", "source_words")]
 
 
@@ -46,7 +46,10 @@ def shades(opened_page, selector: str) -> np.ndarray:
 
 
 def wait(opened_page, option: int) -> int:
-    """Until the sentence of an option is shown; its number. (A page's own policy allows no script to be waited for.)"""
+    """Wait until the sentence of an option is shown; return its number.
+
+    The page's Content-Security-Policy does not allow to wait for a script.
+    """
     number = int(opened_page.inner_text(f"#option-{option} .number"))
     opened_page.locator("#name", has_text=re.compile(f"^Sentence {number}$")).wait_for()
     return number
@@ -60,9 +63,9 @@ def visible(opened_page, attribute: str) -> list[str]:
 # --- without a browser ---
 
 
-def test_the_page_is_whole_and_holds_the_numbers_of_the_tables(comparison) -> None:
-    found = comparison()
-    text = page(found, SECTIONS)
+def test_the_page_is_whole_and_holds_the_numbers_of_the_tables(make_comparison) -> None:
+    comparison = make_comparison()
+    text = page(comparison, SECTIONS)
     ends: list[str] = []
 
     class Balanced(HTMLParser):
@@ -76,63 +79,66 @@ def test_the_page_is_whole_and_holds_the_numbers_of_the_tables(comparison) -> No
     Balanced().feed(text)
     assert ends == []
     assert "http://a.example" not in re.sub(r'<script type="application/json".*?</script>', "", text, flags=re.DOTALL)
-    for group in found.groups:
+    for group in comparison.groups:
         assert f"{group.summaries['bleu'].mean:.2f} ± {group.summaries['bleu'].deviation:.2f}" in text
         assert f"{group.summaries['bleu 31-40'].mean:.2f}" in text
     assert "2 seeds in a group are few" in text
     assert "model.attention.score" in text
-    shorter = page(found, ["scores"], 0)
+    shorter = page(comparison, ["scores"], 0)
     assert 'id="browser"' not in shorter
     assert '<figure class="card" data-score' not in shorter
     assert '<figure class="card" data-length' not in shorter
 
 
-def test_half_of_the_sentences_are_spread_over_the_lengths(comparison) -> None:
-    found = comparison()
-    chosen = sample_sentences(found.groups, 4)
+def test_half_of_the_sentences_are_spread_over_the_lengths(make_comparison) -> None:
+    comparison = make_comparison()
+    chosen = sample_sentences(comparison.groups, 4)
     assert [each.number for each in chosen[:2]] == [3, 4]  # the shortest and the longest
     assert len({each.number for each in chosen}) == 4
     spread = {
         i: max(map(np.mean, values)) - min(map(np.mean, values))
         for i in range(5)
-        for values in [[[run.sentence_chrf[i] for run in group.outcomes] for group in found.groups]]
+        for values in [[[run.sentence_chrf[i] for run in group.results] for group in comparison.groups]]
     }
     rest = sorted(set(range(5)) - {3, 4}, key=lambda i: -spread[i])
     assert [each.number for each in chosen[2:]] == rest[:2]
-    assert len(sample_sentences(found.groups, 100)) == 5
+    assert len(sample_sentences(comparison.groups, 100)) == 5
 
 
-def test_matrices_that_are_too_many_are_fewer(comparison) -> None:
-    whole, small = section(comparison(("additive", "scaled")), 5), section(comparison(("dot", "general")), 5, 6000)
+def test_matrices_that_are_too_many_are_fewer(make_comparison) -> None:
+    whole, small = (
+        section(make_comparison(("additive", "scaled")), 5),
+        section(make_comparison(("dot", "general")), 5, 6000),
+    )
     models = [json.loads(re.search(r'id="texts">(.*?)</script>', text).group(1))["models"] for text in (whole, small)]
     assert [model["full"] for model in models[0]] == [5, 5]
     assert max(model["full"] for model in models[1]) < 5
     assert len(small) < len(whole)
 
 
-def test_damaged_alignments_are_one_sentence(comparison) -> None:
-    found = comparison()
-    file = found.groups[0].outcomes[0].report / "alignments.npz"
+def test_damaged_alignments_are_one_sentence(make_comparison) -> None:
+    comparison = make_comparison()
+    file = comparison.groups[0].results[0].report / "alignments.npz"
     for content in (b"no archive", file.read_bytes()[:-200]):
         file.write_bytes(content)
         with pytest.raises(ValueError, match=r"alignments\.npz: .*; evaluate the run again$"):
-            page(found, SECTIONS)
+            page(comparison, SECTIONS)
 
 
-def test_groups_are_told_apart_without_colour() -> None:
+def test_groups_are_distinguishable_without_color() -> None:
     assert len(set(MARKS)) == STYLES
     css = read_resource("compare.css", package="nmt.compare")
     dashes = re.findall(r"--dash: ([\d ]+);", css)
     assert len(set(dashes)) == STYLES - 1  # the baseline's line is whole
 
-    def linear(colour: str) -> np.ndarray:
-        parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    def linear(color: str) -> np.ndarray:
+        parts = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
         return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
 
-    def lab(colour: str, seen: list[list[float]]) -> np.ndarray:
-        """CIELAB (D65) of a colour as somebody sees it."""
+    def lab(color: str, seen: list[list[float]]) -> np.ndarray:
+        """Return CIELAB (D65) of a color under a color vision."""
         to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-        xyz = to_xyz @ np.clip(np.array(seen) @ linear(colour), 0, 1) / [0.9505, 1, 1.089]
+        xyz = to_xyz @ np.clip(np.array(seen) @ linear(color), 0, 1) / [0.9505, 1, 1.089]
         x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
         return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
@@ -143,21 +149,21 @@ def test_groups_are_told_apart_without_colour() -> None:
         [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
     ]
     for scheme, card in zip(re.findall(r":root {[^}]*}", css), ("#ffffff", "#1b2027"), strict=True):
-        colours = re.findall(r"--g\d: (#[0-9a-f]{6})", scheme)
-        assert len(colours) == STYLES
-        for i, colour in enumerate(colours):
-            pair = sorted(float(linear(each) @ [0.2126, 0.7152, 0.0722]) for each in (colour, card))
-            assert (pair[1] + 0.05) / (pair[0] + 0.05) > 3, (colour, card)
-            for other in colours[:i]:
+        colors = re.findall(r"--g\d: (#[0-9a-f]{6})", scheme)
+        assert len(colors) == STYLES
+        for i, color in enumerate(colors):
+            pair = sorted(float(linear(each) @ [0.2126, 0.7152, 0.0722]) for each in (color, card))
+            assert (pair[1] + 0.05) / (pair[0] + 0.05) > 3, (color, card)
+            for other in colors[:i]:
                 for seen in everyone:
-                    assert np.linalg.norm(lab(colour, seen) - lab(other, seen)) > 18, (colour, other)
+                    assert np.linalg.norm(lab(color, seen) - lab(other, seen)) > 18, (color, other)
 
 
 # --- in a browser ---
 
 
-def test_charts_are_drawn_and_a_choice_changes_them(show, comparison) -> None:
-    opened = show(comparison())
+def test_charts_are_drawn_and_a_choice_changes_them(show, make_comparison) -> None:
+    opened = show(make_comparison())
     assert visible(opened, "data-axis") == ["updates"] * 3
     inside = """svgs => svgs.filter(svg => !svg.closest("figure").hidden).flatMap(svg => {
         const box = svg.getBoundingClientRect();
@@ -188,26 +194,26 @@ def test_charts_are_drawn_and_a_choice_changes_them(show, comparison) -> None:
     assert len(marks()) == 2  # the model without attention has none
 
 
-def test_bands_and_marks_stand_where_the_numbers_say(show, comparison) -> None:
-    found = comparison()
-    opened = show(found)
+def test_bands_and_marks_match_the_numbers(show, make_comparison) -> None:
+    comparison = make_comparison()
+    opened = show(comparison)
     script = (
         """paths => paths.map(p => [...p.getAttribute("d").matchAll(/([\\d.]+) ([\\d.]+)/g)].map(m => Number(m[2])))"""
     )
     bands = opened.eval_on_selector_all('figure[data-length="bleu"] .band', script)
     titles = opened.locator('figure[data-length="bleu"] .mark title').all_text_contents()
     heights, values = [], []
-    for i, group in enumerate(found.groups):
+    for i, group in enumerate(comparison.groups):
         for k, bucket in enumerate(("0-10", "31-40")):
-            own_values = group.summaries[f"bleu {bucket}"].values
+            by_seed = group.summaries[f"bleu {bucket}"].values
             heights += [bands[i][k], bands[i][3 - k]]
-            values += [max(own_values), min(own_values)]
-            assert titles[2 * i + k].startswith(f"{group.label}: {np.mean(own_values):.2f} (")
+            values += [max(by_seed), min(by_seed)]
+            assert titles[2 * i + k].startswith(f"{group.label}: {np.mean(by_seed):.2f} (")
     assert np.corrcoef(heights, values)[0, 1] == pytest.approx(-1, abs=1e-3)
 
 
-def test_a_group_is_hidden_everywhere_and_shown_again(show, comparison) -> None:
-    opened = show(comparison())
+def test_a_group_is_hidden_everywhere_and_shown_again(show, make_comparison) -> None:
+    opened = show(make_comparison())
     shown = "all => all.filter(e => getComputedStyle(e).display !== 'none').length"
     before = opened.eval_on_selector_all("[data-group='1']", shown)
     opened.focus("[data-toggle='1']")
@@ -218,14 +224,14 @@ def test_a_group_is_hidden_everywhere_and_shown_again(show, comparison) -> None:
     assert opened.eval_on_selector_all("[data-group='1']", shown) == before > 5
 
 
-def test_a_sentence_shows_every_models_matrix(show, comparison) -> None:
-    found = comparison()
-    opened = show(found)
+def test_a_sentence_shows_every_models_matrix(show, make_comparison) -> None:
+    comparison = make_comparison()
+    opened = show(comparison)
     for option in (0, 2, 3):
         opened.click(f"#option-{option}")
         number = wait(opened, option)
-        for m, group in enumerate(found.groups):
-            run = group.outcomes[0]
+        for m, group in enumerate(comparison.groups):
+            run = group.results[0]
             card = f"#models article[data-group='{m}']"
             assert opened.inner_text(f"{card} .translation") == run.hypotheses[number - 1]
             if group.label == "none":
@@ -249,9 +255,9 @@ def test_a_sentence_shows_every_models_matrix(show, comparison) -> None:
     assert shades(opened, "#models article[data-group='0'] .heat tbody tr").shape == weights.shape[2:]
 
 
-def test_a_word_is_traced_through_every_model(show, comparison) -> None:
-    found = comparison()
-    opened = show(found, "#sentence-1")
+def test_a_word_is_traced_through_every_model(show, make_comparison) -> None:
+    comparison = make_comparison()
+    opened = show(comparison, "#sentence-1")
     line = "spans => spans.map(s => Number(s.style.getPropertyValue('--w')) || 0)"
     opened.hover("#source-line span:nth-child(3)")
     for m in (0, 1):
@@ -268,9 +274,9 @@ def test_a_word_is_traced_through_every_model(show, comparison) -> None:
     opened.focus("#models article[data-group='0'] td[tabindex='0']")
     opened.keyboard.press("ArrowDown")
     opened.keyboard.press("ArrowRight")
-    told = opened.inner_text("#models article[data-group='0'] output").rpartition(" ")[2]
+    output = opened.inner_text("#models article[data-group='0'] output").rpartition(" ")[2]
     expected = shades(opened, "#models article[data-group='0'] .heat tbody tr")[1, 1]
-    assert float(told) == pytest.approx(expected, abs=0.006)
+    assert float(output) == pytest.approx(expected, abs=0.006)
     opened.keyboard.press("Tab")
     opened.focus("#source-line span[tabindex='0']")
     opened.keyboard.press("Escape")
@@ -284,9 +290,9 @@ def test_a_word_is_traced_through_every_model(show, comparison) -> None:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark")])
-def test_nothing_is_wider_than_the_window_or_the_paper(show, comparison, width: int, scheme: str) -> None:
+def test_nothing_is_wider_than_the_window_or_the_paper(show, make_comparison, width: int, scheme: str) -> None:
     scores = ("additive", "scaled", "none", "dot", "general", "cosine", "hybrid")
-    opened = show(comparison(scores), viewport={"width": width, "height": 900}, color_scheme=scheme)
+    opened = show(make_comparison(scores), viewport={"width": width, "height": 900}, color_scheme=scheme)
     for option in (0, 1):  # the shortest and the longest
         opened.click(f"#option-{option}")
         wait(opened, option)

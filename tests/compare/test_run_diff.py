@@ -1,4 +1,4 @@
-"""python -m nmt.compare --diff: what it says of runs that differ, of runs that do not, and of what is no run."""
+"""python -m nmt.compare --diff: runs that differ, runs that do not, and wrong inputs."""
 
 import subprocess
 import sys
@@ -13,9 +13,9 @@ import nmt
 from nmt import checkpoint, models
 from nmt.attention import SCORES
 from nmt.cli.configs import Config
-from nmt.compare import RunSnapshot, run_diff
+from nmt.compare import RunSnapshot, diff_runs
 from nmt.compare.__main__ import main
-from nmt.compare.run_diff import _alike
+from nmt.compare.run_diff import _same_distribution
 from nmt.config import get_node, to_dict
 from nmt.data import Tokenizer
 from nmt.data.tokenizer import TokenizerConfig
@@ -25,11 +25,11 @@ TEXTS = [(f"some words {i}", f"einige Wörter {i}") for i in range(20)]
 
 
 def write(folder: Path, name: str, architecture: str = "rnn", *, num_texts: int = 20, **changes: Any) -> str:
-    """A run directory as training leaves it, its model not trained; option names have "__" for dots."""
+    """Write a run directory with an untrained model; option names have "__" for dots."""
     config = Config(name=name, seed=changes.pop("seed", 1))
     config.data.tokenizer = TokenizerConfig(type="word", vocab_size=50)
     if architecture == "rnn":
-        config.model = models.MODELS["rnn"].config(embedding=12, hidden=16)
+        config.model = models.MODELS["rnn"].config(embedding_dim=12, hidden_size=16)
         config.model.attention.dim = 8
     else:
         config.model = models.MODELS[architecture].config()
@@ -45,12 +45,12 @@ def write(folder: Path, name: str, architecture: str = "rnn", *, num_texts: int 
     return str(folder / name)
 
 
-def told(*paths: str) -> str:
-    return run_diff([RunSnapshot.read(path) for path in paths])
+def diff_of(*paths: str) -> str:
+    return diff_runs([RunSnapshot.read(path) for path in paths])
 
 
 def rows(text: str, heading: str) -> dict[str, list[str]]:
-    """The table below a heading: first cell -> further cells."""
+    """Return the table below a heading: first cell -> further cells."""
     (section,) = [section for section in text.split("\n\n") if section.startswith(heading)]
     cells = [line.split() for line in section.splitlines()[1:]]
     return {row[0]: row[1:] for row in cells}
@@ -103,30 +103,30 @@ def test_two_runs_with_different_scores(tmp_path: Path, capsys: pytest.CaptureFi
     assert int(flops[1].replace(",", "")) - int(flops[0].replace(",", "")) == 2 * 32 * 8
 
 
-def test_identical_runs_are_told_of_in_a_few_lines(tmp_path: Path) -> None:
-    text = told(write(tmp_path, "one"), write(tmp_path, "two"))
+def test_identical_runs_are_described_in_a_few_lines(tmp_path: Path) -> None:
+    text = diff_of(write(tmp_path, "one"), write(tmp_path, "two"))
     assert text.startswith("identical options\n")
     lines = [line for line in text.splitlines() if line]
     assert len(lines) == 6
     assert "common parameters start bit-identical" in text
     assert ": all " in text
     assert "differ" not in text
-    assert all(line.startswith(("identical ", "initialisation: ")) for line in lines)
+    assert all(line.startswith(("identical ", "initialization: ")) for line in lines)
 
 
-def test_another_seed_draws_other_numbers_of_the_same_distribution(tmp_path: Path) -> None:
-    text = told(write(tmp_path, "one", "transformer"), write(tmp_path, "two", "transformer", seed=2))
+def test_another_seed_samples_other_numbers_of_the_same_distribution(tmp_path: Path) -> None:
+    text = diff_of(write(tmp_path, "one", "transformer"), write(tmp_path, "two", "transformer", seed=2))
     assert rows(text, "options that differ")["seed"] == ["1", "2"]
     assert "(seed 1 → 2): " in text
-    for state in ("another distribution", "another shape", "in one run only"):
+    for state in ("different distribution", "different shape", "in one run only"):
         assert state not in text
 
 
 def test_other_shapes_vocabularies_and_architectures(tmp_path: Path) -> None:
     one = write(tmp_path, "one")
-    two = write(tmp_path, "two", num_texts=5, model__hidden=20)
+    two = write(tmp_path, "two", num_texts=5, model__hidden_size=20)
     three = write(tmp_path, "three", "transformer")
-    text = told(one, two, three)
+    text = diff_of(one, two, three)
     assert rows(text, "options that differ")["model.hidden_size"] == ["16", "20", "(none)"]
     assert set(rows(text, "vocabularies differ")) >= {"kind", "entries", "content"}
     assert "(80, 12), mean" in text  # four gates of 20 from embeddings of 12
@@ -138,7 +138,7 @@ def test_other_shapes_vocabularies_and_architectures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("score", SCORES)
 def test_every_score_can_be_compared(tmp_path: Path, score: str) -> None:
-    text = told(write(tmp_path, "one"), write(tmp_path, "two", model__attention__score=score))
+    text = diff_of(write(tmp_path, "one"), write(tmp_path, "two", model__attention__score=score))
     assert ("identical options" in text) is (score == "additive")
 
 
@@ -152,8 +152,8 @@ def test_every_score_can_be_compared(tmp_path: Path, score: str) -> None:
         (torch.zeros(10), lambda x: x + 1, False),
     ],
 )
-def test_distributions_are_told_apart(first: torch.Tensor, other: Any, alike: bool) -> None:
-    assert _alike(first, other(first)) is alike
+def test_distributions_are_distinguished(first: torch.Tensor, other: Any, alike: bool) -> None:
+    assert _same_distribution(first, other(first)) is alike
 
 
 def test_wrong_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,15 +194,15 @@ def test_the_command_has_a_help(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_other_seeds_are_another_draw(tmp_path: Path) -> None:
-    text = told(write(tmp_path, "one"), write(tmp_path, "two", seed=2))
+def test_other_seeds_are_a_different_sample(tmp_path: Path) -> None:
+    text = diff_of(write(tmp_path, "one"), write(tmp_path, "two", seed=2))
     assert "(seed 1 → 2): " in text
-    assert "another draw" in text
-    assert "another distribution" not in text
+    assert "different sample" in text
+    assert "different distribution" not in text
     assert "identical numbers of parameters" in text
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     runs = [write(tmp_path, "one"), write(tmp_path, "two", seed=2)]
     line = f"set -o pipefail; {sys.executable} -m nmt.compare --diff {' '.join(runs)} | true"
     result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What a test set leaves for its reader: heat maps of attention and one self-contained page."""
+"""Reports about a test set: heat maps of attention and one self-contained page."""
 
 from nmt.evaluation.report.heatmap import draw, figure
 from nmt.evaluation.report.page import ReportData, SplitStats, write_page

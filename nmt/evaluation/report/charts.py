@@ -1,6 +1,4 @@
-"""Curves over training, and the axes and lines of all charts, as inline SVG: colors come from the page."""
-
-from __future__ import annotations
+"""Training curves, and axes and lines of all charts, as inline SVG; the page's style sheet sets the colors."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,10 +15,7 @@ MAX_POINTS = 300
 
 TRAIN_LOSS = ("perplexity", "loss")
 VALID_LOSS = ("valid_perplexity", "valid_loss")
-VALID_BLEU = ("valid_bleu",)
-VALID_CHRF = ("valid_chrf",)
-VALID_AER = ("valid_aer",)
-"""Names under which a row of metrics.jsonl may hold each value, beside its `update`; the first one present is taken.
+"""Keys of metrics.jsonl that may hold the value beside `update`; the first one present is taken.
 
 A perplexity is drawn as its logarithm, the loss without label smoothing, so that training and validation compare.
 """
@@ -29,7 +24,7 @@ HEADS: dict[str, Callable[[list[float]], float]] = {
     "lowest head": min,
     "highest head": max,
 }
-"""What is drawn of a measure that every layer and head has."""
+"""Lines drawn for a measure that every layer and head has."""
 ATTENTION = {
     "effective": "Source subwords attended to",
     "under_attended": "Share of source subwords attended to too little",
@@ -40,8 +35,7 @@ ATTENTION = {
     "punctuation": "Weight on punctuation",
     "agreement": "Agreement with the other heads",
 }
-"""Headings of what a validation measures of attention, over the same sentences each time."""
-_DASHES = ("solid", "dashed", "dotted")
+"""Headings of the attention measures of a validation, over the same sentences each time."""
 
 
 class Series(NamedTuple):
@@ -51,16 +45,11 @@ class Series(NamedTuple):
     points: list[tuple[float, float]]
 
 
-class Drawn(NamedTuple):
-    """What is drawn in a chart for one curve or group, in units of the SVG's viewBox.
+class PlotElement(NamedTuple):
+    """One curve or group of a chart, in units of the SVG's viewBox.
 
-    Attributes:
-        style: the class that gives it color and dash.
-        line, band, whisker: paths; "" for none.
-        marks: (x, y, title).
-        shape: the path of a mark around its place; "" for a circle.
-        label: (x, y, text); () for none.
-        group: the number of its group.
+    style: the class that sets color and dash. line, band, whisker: paths; "" for none. marks: (x, y, title). shape: the
+    path of a mark around its center; "" for a circle. label: (x, y, text); () for none. group: number of its group.
     """
 
     style: str
@@ -80,29 +69,25 @@ def read_line(name: str, rows: Iterable[Mapping[str, Any]], keys: Sequence[str])
 
 
 def training_curves(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return loss (nats per token), scores and alignment error of the validation set, entropy and other measures of
-    attention over updates, a chart each; "" when no row holds any."""
-    wanted: list[tuple[list[Series], Any, str]] = [
-        ([read_line("training loss", rows, TRAIN_LOSS), read_line("validation loss", rows, VALID_LOSS)], min, ""),
-        ([read_line("validation BLEU", rows, VALID_BLEU), read_line("validation chrF", rows, VALID_CHRF)], max, ""),
-        ([read_line("validation alignment error", rows, VALID_AER)], min, ""),
-        (_of_heads([(row, row.get("entropy")) for row in rows]), None, "Entropy of attention (nats) over updates"),
+    """Return charts over updates of loss (nats per token), validation scores, alignment error and attention measures;
+    "" when no row holds any."""
+
+    def valid(name: str, metric: str) -> Series:
+        return read_line(f"validation {name}", rows, (f"valid_{metric}",))
+
+    losses = [read_line("training loss", rows, TRAIN_LOSS), read_line("validation loss", rows, VALID_LOSS)]
+    entropies = _over_heads([(row, row.get("entropy")) for row in rows])
+    charts: list[tuple[list[Series], Any, str]] = [
+        (losses, min, ""),
+        ([valid("BLEU", "bleu"), valid("chrF", "chrf")], max, ""),
+        ([valid("alignment error", "aer")], min, ""),
+        (entropies, None, "Entropy of attention (nats) over updates"),
     ]
     for measure, heading in ATTENTION.items():
         grids = [(row, row.get("attention", {}).get(measure)) for row in rows]
-        wanted.append((_of_heads(grids), None, f"{heading} over updates"))
-    figures = [_chart(lines, best, title) for lines, best, title in wanted if any(line.points for line in lines)]
+        charts.append((_over_heads(grids), None, f"{heading} over updates"))
+    figures = [_chart(lines, best, title) for lines, best, title in charts if any(line.points for line in lines)]
     return Markup('<div class="charts">{}</div>').format(Markup("").join(figures)) if figures else ""
-
-
-def figure(
-    title: str, frame: Axes, lines: Sequence[Drawn], attributes: Mapping[str, str] | None = None, caption: str = ""
-) -> Markup:
-    """Return a chart as HTML."""
-    drawn: Markup = macros("evaluation/report/templates/parts.html").figure(
-        title, frame, lines, attributes or {}, caption
-    )
-    return drawn
 
 
 def path(points: Iterable[tuple[float, float]]) -> str:
@@ -110,11 +95,11 @@ def path(points: Iterable[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x} {y}" for x, y in points)
 
 
-def _of_heads(grids: Sequence[tuple[Mapping[str, Any], Any]]) -> list[Series]:
+def _over_heads(grids: Sequence[tuple[Mapping[str, Any], Any]]) -> list[Series]:
     """Return a line for each of `HEADS`; one line for a single head."""
     flat = [(row, [value for layer in grid or () for value in layer if value is not None]) for row, grid in grids]
     rows = [
-        {"update": row.get("update"), **{name: of(values) for name, of in HEADS.items()}}
+        {"update": row.get("update"), **{name: reduce(values) for name, reduce in HEADS.items()}}
         for row, values in flat
         if values and all(map(math.isfinite, values))
     ]
@@ -133,9 +118,9 @@ def _number(row: Mapping[str, Any], keys: Sequence[str]) -> float | None:
 
 def _thin(points: list[tuple[float, float]]) -> tuple[list[tuple[float, float]], int]:
     """Return at most `MAX_POINTS` points, and how many were averaged for each."""
-    group = max(math.ceil(len(points) / MAX_POINTS), 1)
-    parts = [points[start : start + group] for start in range(0, len(points), group)]
-    return [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts], group
+    size = max(math.ceil(len(points) / MAX_POINTS), 1)
+    chunks = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(chunk[-1][0], sum(value for _, value in chunk) / len(chunk)) for chunk in chunks], size
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -149,22 +134,21 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def tick_label(value: float, beside: Sequence[float] = ()) -> str:
-    """Return the text of a number on an axis, with as many digits as tell it from those beside it."""
-    if value == int(value) and abs(value) < 1e7:
+def tick_label(value: float, values: Sequence[float] = ()) -> str:
+    """Return the text of a number on an axis, with enough digits to distinguish the `values` of all ticks."""
+    if abs(value) < 1e7 and value == int(value):
         return f"{value:,.0f}"
-    if len(beside) > 1 and abs(value) < 1e7:
-        step = beside[1] - beside[0]
-        return f"{value:,.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"
+    if abs(value) < 1e7 and len(values) > 1:
+        return f"{value:,.{max(0, -math.floor(math.log10(values[1] - values[0]) + 1e-9))}f}"
     return f"{value:.4g}"
 
 
 class Axes:
-    """The axes of a chart: a grid, the numbers beside it, and where a point stands. Sizes are of the SVG's viewBox.
+    """The axes of a chart: grid, tick labels, and the position of a point. Sizes are in units of the SVG's viewBox.
 
     Args:
         points: all that is drawn, at least one.
-        names: of places 0, 1, … on the x axis, in the place of numbers.
+        names: of positions 0, 1, … on the x axis, in the place of numbers.
         margin: room on both sides of the x axis, as a share of its length.
     """
 
@@ -185,49 +169,60 @@ class Axes:
         self.high_y = max(ys) + room
 
     def to_pixels(self, x: float, y: float) -> tuple[float, float]:
-        """Return where a point stands in the SVG."""
+        """Return the position of a point in the SVG."""
         return (
             round(_LEFT + (x - self.low_x) / (self.high_x - self.low_x) * (self.right - _LEFT), 1),
             round(_HEIGHT - _BOTTOM - (y - self.low_y) / (self.high_y - self.low_y) * (_HEIGHT - _TOP - _BOTTOM), 1),
         )
 
     def rows(self) -> list[tuple[float, str]]:
-        """Return the height of each line of the grid, and its number."""
+        """Return the height of each grid line, and its label."""
         values = ticks(self.low_y, self.high_y)
         return [(self.to_pixels(self.low_x, value)[1], tick_label(value, values)) for value in values]
 
     def columns(self) -> list[tuple[float, str]]:
-        """Return the place of each name or number below the chart."""
+        """Return the position of each name or number below the chart."""
         values = ticks(self.low_x, self.high_x) if self.is_wide else [self.low_x]
-        named = {float(i): name for i, name in enumerate(self.names)} or {x: tick_label(x, values) for x in values}
-        return [(self.to_pixels(x, self.low_y)[0], name) for x, name in named.items()]
+        labels = {float(i): name for i, name in enumerate(self.names)} or {x: tick_label(x, values) for x in values}
+        return [(self.to_pixels(x, self.low_y)[0], label) for x, label in labels.items()]
+
+
+def figure(
+    title: str,
+    axes: Axes,
+    elements: Sequence[PlotElement],
+    attributes: Mapping[str, str] | None = None,
+    caption: str = "",
+) -> Markup:
+    """Return a chart as HTML."""
+    return macros("evaluation/report/templates/parts.html").figure(title, axes, elements, attributes or {}, caption)
 
 
 def _chart(lines: list[Series], best: Any, title: str) -> Markup:
     lines = [line for line in lines if line.points]
-    frame = Axes(point for line in lines for point in line.points)
-    drawn, captions = [], []
-    for line, style, dash in zip(lines, "abc", _DASHES, strict=False):
-        points, group = _thin(line.points)
-        places = [frame.to_pixels(*point) for point in points]
+    axes = Axes(point for line in lines for point in line.points)
+    elements, captions = [], []
+    for line, style, dash in zip(lines, "abc", ("solid", "dashed", "dotted"), strict=False):
+        points, group_size = _thin(line.points)
+        positions = [axes.to_pixels(*point) for point in points]
         marks = [
-            (*place, f"{line.name} {value:.4g} at update {update:,.0f}")
-            for place, (update, value) in zip(places, points, strict=True)
+            (*position, f"{line.name} {value:.4g} at update {update:,.0f}")
+            for position, (update, value) in zip(positions, points, strict=True)
         ]
-        drawn.append(Drawn(style, path(places) if len(places) > 1 else "", marks=marks if len(marks) <= 60 else ()))
-        captions.append(_caption(line, style, dash, best, group))
+        drawn = path(positions) if len(positions) > 1 else ""
+        elements.append(PlotElement(style, drawn, marks=marks if len(marks) <= 60 else ()))
+        captions.append(_caption(line, style, dash, best, group_size))
     names = " and ".join(line.name for line in lines)
     heading = title or f"{names[0].upper()}{names[1:]} over updates"
-    return figure(heading, frame, drawn, caption=Markup("<br>").join(captions))
+    return figure(heading, axes, elements, caption=Markup("<br>").join(captions))
 
 
-def _caption(line: Series, style: str, dash: str, best: Any, group: int) -> Markup:
+def _caption(line: Series, style: str, dash: str, best: Any, group_size: int) -> Markup:
     """Return the legend of a line, with its best and its last value."""
     text = f" {line.name} ({dash}): "
     if best is not None:
         x, y = best(line.points, key=lambda point: point[1])
         text += f"{'lowest' if best is min else 'highest'} {y:.4g} at update {x:,.0f}, "
-    averaged = f"; each point is the mean of {group} rows" if group > 1 else ""
-    text += f"last {line.points[-1][1]:.4g} at update {line.points[-1][0]:,.0f}{averaged}"
-    key: Markup = macros("evaluation/report/templates/parts.html").key(style)
-    return key + text
+    text += f"last {line.points[-1][1]:.4g} at update {line.points[-1][0]:,.0f}"
+    text += f"; each point is the mean of {group_size} rows" if group_size > 1 else ""
+    return macros("evaluation/report/templates/parts.html").key(style) + text

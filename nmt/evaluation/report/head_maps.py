@@ -1,6 +1,4 @@
-"""Maps of layers × heads: alignment error and what else is measured of each, as tables that are shaded."""
-
-from __future__ import annotations
+"""Heat maps of layers × heads: alignment error and attention measures, as tables with shaded cells."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,40 +11,40 @@ MAX_HEADS = 64
 """With more heads than this in all layers together, the map of agreement shows layers."""
 
 
+_Grid = Sequence[Sequence[float | None]]
+_Cell = tuple[str, Mapping[str, Any]]  # text and attributes
+_CellOf = Callable[[int, int, float], _Cell]  # by row, column and number
+
+
 class Map(NamedTuple):
-    """A grid of cells, each (text, how far it is shaded from 0 to 1, attributes)."""
+    """A grid of cells, each (text, attributes, intensity of its shade from 0 to 1)."""
 
     name: str | None
     about: str
     heads: list[str]
-    rows: list[tuple[str, list[tuple[str, float, Mapping[str, Any]]]]]
+    rows: list[tuple[str, list[tuple[str, Mapping[str, Any], float]]]]
 
 
 def alignment_error(scores: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Map]:
-    """Return the alignment error of every layer and head, for each shift; what was chosen is marked.
+    """Return the alignment error of every layer and head, for each shift; the alignment source is marked.
 
     Args:
-        scores: what scores.json holds.
-        rows: what head_alignment_scores.json holds.
+        scores: content of scores.json.
+        rows: content of head_alignment_scores.json.
     """
     if not rows or "alignment" not in scores:
         return []
     chosen = scores["alignment"]["alignment_source"]
     layers, heads = sorted({row["layer"] for row in rows}), sorted({row["head"] for row in rows})
+    rows = [row for row in rows if row["null"] == chosen["null"]]
     maps = []
     for shift in sorted({row["shift"] for row in rows}):
-        errors = {
-            (row["layer"], row["head"]): 100 * row["aer"]
-            for row in rows
-            if row["shift"] == shift and row["null"] == chosen["null"]
-        }
-        if not errors:
-            continue
+        errors = {(row["layer"], row["head"]): 100 * row["aer"] for row in rows if row["shift"] == shift}
         grid = [[errors.get((layer, head)) for head in heads] for layer in layers]
         mark = (chosen["layer"], chosen["head"]) if shift == chosen["shift"] else None
         name = "read one step later" if shift else "read where a word is predicted"
         about = f"lowest {min(errors.values()):.1f} %"
-        maps.append(_of_heads(name, about, grid, layers, heads, digits=1, mark=mark, shift=shift, most=100.0))
+        maps.append(_head_map(name, about, grid, layers, heads, digits=1, mark=mark, shift=shift, maximum=100.0))
     return maps
 
 
@@ -54,8 +52,8 @@ def diagnostics(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return every measure of every layer and head, over length, along the target, and agreement between heads.
 
     Args:
-        content: what diagnostics.json holds (`nmt.evaluation.attention_diagnostics.AttentionDiagnostics.primitive`); {}
-            for nothing.
+        content: of diagnostics.json (`nmt.evaluation.attention_diagnostics.AttentionDiagnostics.to_dict`); {} for
+            nothing.
     """
     if not content:
         return {}
@@ -63,15 +61,14 @@ def diagnostics(content: Mapping[str, Any]) -> dict[str, Any]:
     if content["importance"] is not None:
         measures["importance"] = content["importance"]
         about["importance"] = (
-            f"what the loss rises by, in nats per token, when the head is silenced (on {content['num_importance']} "
-            "sentences)"
+            "increase of the loss, in nats per token, when the head is silenced "
+            f"(on {content['num_importance']} sentences)"
         )
     if "punctuation" in about:
-        share = content["uniform_punctuation"]
-        about["punctuation"] += f" (a head that attends everywhere alike gives it {share:.3f})"
+        about["punctuation"] += f" (uniform attention gives it {content['uniform_punctuation']:.3f})"
     layers, heads = range(1, content["layers"] + 1), range(1, content["heads"] + 1)
     return {
-        "maps": [_of_heads(name, about.get(name, ""), grid, layers, heads) for name, grid in measures.items()],
+        "maps": [_head_map(name, about.get(name, ""), grid, layers, heads) for name, grid in measures.items()],
         "measures": list(content["measures"]),
         "by_length": [
             [bucket.replace("-", "–"), f"{values['num_sentences']:,}"]
@@ -83,50 +80,40 @@ def diagnostics(content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _of_heads(
+def _head_map(
     name: str,
     about: str,
-    grid: Sequence[Sequence[float | None]],
+    grid: _Grid,
     layers: Sequence[int],
     heads: Sequence[int],
     *,
     digits: int = 2,
     mark: tuple[int, int] | None = None,
     shift: int | None = None,
-    most: float | None = None,
+    maximum: float = 0.0,
 ) -> Map:
     """Return a map of layers × heads. Rows and columns numbered 0 are means, and empty where there is none."""
 
-    def cell(row: int, column: int, value: float) -> tuple[str, Mapping[str, Any]]:
+    def cell(row: int, column: int, value: float) -> _Cell:
         layer, head = layers[row], heads[column]
         if np.isnan(value) and not (layer and head):
             return "", {}
-        chosen = {"data-chosen": ""} if mark == (layer, head) else {}
-        place = {"tabindex": "-1", "data-layer": layer, "data-head": head, "data-shift": shift}
-        return format_number(value, digits), place | chosen
+        attributes = {"tabindex": "-1", "data-layer": layer, "data-head": head, "data-shift": shift}
+        return format_number(value, digits), attributes | ({"data-chosen": ""} if mark == (layer, head) else {})
 
-    names = [[str(each) if each else "mean" for each in side] for side in (layers, heads)]
-    return _map(name, about, names[0], names[1], grid, cell, most)
+    row_names, column_names = ([str(number) if number else "mean" for number in side] for side in (layers, heads))
+    return _map(about, row_names, column_names, grid, cell, name, maximum)
 
 
 def _map(
-    name: str | None,
-    about: str,
-    rows: Sequence[str],
-    heads: list[str],
-    grid: Sequence[Sequence[float | None]],
-    cell: Callable[[int, int, float], tuple[str, Mapping[str, Any]]],
-    most: float | None = None,
+    about: str, rows: Sequence[str], heads: list[str], grid: _Grid, cell: _CellOf, name: str = "", maximum: float = 0.0
 ) -> Map:
-    """Return a grid shaded by the size of its numbers; `cell` gives text and attributes of one."""
+    """Return a grid shaded by the size of its numbers relative to `maximum`, by default the largest of them."""
     values = np.array(grid, dtype=float)
     sizes = np.nan_to_num(np.abs(values))
-    shares = np.minimum(sizes / (most or sizes.max() or 1.0), 1.0)
-    made = []
-    for i, row in enumerate(rows):
-        cells = [(cell(i, j, value), shares[i, j]) for j, value in enumerate(values[i])]
-        made.append((row, [(text, float(share), attributes) for (text, attributes), share in cells]))
-    return Map(name, about, heads, made)
+    shades = np.minimum(sizes / (maximum or sizes.max() or 1.0), 1.0)
+    cells = [[(*cell(i, j, value), float(shades[i, j])) for j, value in enumerate(values[i])] for i in range(len(rows))]
+    return Map(name or None, about, heads, list(zip(rows, cells, strict=True)))
 
 
 def _mean(grid: Any) -> float:
@@ -137,16 +124,17 @@ def _mean(grid: Any) -> float:
 
 
 def _along(content: Mapping[str, Any]) -> Map | None:
-    """Return the entropy from the first to the last part of a target, by layer."""
-    parts, layers = content["entropy_along_target"], range(content["layers"])
-    grid = [[_mean(part[layer]) for part in parts] for layer in layers]
+    """Return the entropy from the first to the last segment of a target, by layer."""
+    segments, layers = content["entropy_along_target"], range(content["layers"])
+    grid = [[_mean(segment[layer]) for segment in segments] for layer in layers]
     if np.isnan(grid).all():
         return None
-    rows, heads = [f"layer {layer + 1}" for layer in layers], [f"part {part + 1}" for part in range(len(parts))]
-    return _map(None, "", rows, heads, grid, lambda row, column, value: (format_number(value, 2), {}))
+    rows, heads = [f"layer {layer + 1}" for layer in layers], [f"part {i + 1}" for i in range(len(segments))]
+    return _map("", rows, heads, grid, lambda row, column, value: (format_number(value, 2), {}))
 
 
 def _agreement(content: Mapping[str, Any]) -> Map | None:
+    """Return the agreement of every two heads, or of every two layers when there are many heads."""
     grid, layers, num_heads = content["agreement"], range(1, content["layers"] + 1), content["heads"]
     if len(grid) < 2:
         return None
@@ -155,7 +143,7 @@ def _agreement(content: Mapping[str, Any]) -> Map | None:
         grid = np.reshape(grid, (len(layers), num_heads, len(layers), num_heads)).mean((1, 3))
         names, unit = [str(layer) for layer in layers], "layer"
 
-    def cell(row: int, column: int, value: float) -> tuple[str, Mapping[str, Any]]:
+    def cell(row: int, column: int, value: float) -> _Cell:
         return f"{100 * value:.0f}", {"title": f"{names[row]} and {names[column]}"}
 
-    return _map(None, unit, names, names, grid, cell, most=1.0)
+    return _map(unit, names, names, grid, cell, maximum=1.0)

@@ -1,4 +1,4 @@
-"""Attention drawn as a picture: source across, target down, darker for more weight."""
+"""Heat maps of attention as pictures: source across, target down, darker for more weight."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from nmt.evaluation.report.html import printable
+from nmt.evaluation.report.weight_encoding import check_weights
 from nmt.runtime.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
+Labels = Sequence[str]
 MAX_POSITIONS = 100
-"""Rows and columns drawn at most; longer sentences are cut, with a note."""
+"""Rows and columns drawn; longer sentences are truncated, with a note."""
 MAX_LABEL = 28
 EOS_LABEL = "</s>"
 FAMILIES = [
@@ -29,12 +31,12 @@ FAMILIES = [
     *("Yu Gothic", "Microsoft YaHei", "Malgun Gothic", "Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Tamil"),
     *("Noto Sans Telugu", "Noto Sans Thai", "Nirmala UI", "Noto Emoji", "Symbola", "FreeSans", "Arial Unicode MS"),
 ]
-"""Font families in the order in which a glyph is looked for; those that are not installed are passed over."""
+"""Font families in the order in which glyphs are searched; those that are not installed are skipped."""
 
 _DPI = 110
 _CELL = 0.27  # inches
 _COLORS = "#ffffff #cfe1fc #a4c3f1 #7da4e0 #5d86c9 #4168ad #2c4c8d #1c3269 #111a45"
-# The user's own matplotlib settings must not change the picture.
+# Overrides the user's matplotlib settings.
 _STYLE = {
     "text.usetex": False,
     "text.parse_math": False,
@@ -45,24 +47,18 @@ _STYLE = {
 
 
 def draw(
-    path: str | Path,
-    matrix: npt.ArrayLike,
-    source_labels: Sequence[str],
-    target_labels: Sequence[str],
-    *,
-    title: str = "",
+    path: str | Path, matrix: npt.ArrayLike, source_labels: Labels, target_labels: Labels, *, title: str = ""
 ) -> list[str]:
-    """Write a heat map of attention as a PNG file, which appears whole or not at all.
+    """Write a heat map of attention atomically as a PNG file.
 
     Args:
-        path: where to; its folder is made.
+        path: of the file; its folder is created.
         matrix: (T, S) weights between 0 and 1.
-        source_labels: S labels, drawn on top.
-        target_labels: T labels, drawn on the left.
+        source_labels, target_labels: S labels on top and T labels on the left.
         title: a line above the picture.
 
     Returns:
-        What a reader should know about the picture: glyphs that no font has, parts cut off. Empty when it is complete.
+        notes about missing glyphs and truncated labels or sentences; empty for a complete picture.
 
     Raises:
         ValueError: the labels do not fit the matrix, or a weight is negative or not a finite number.
@@ -73,39 +69,25 @@ def draw(
     return notes
 
 
-def figure(
-    matrix: npt.ArrayLike, source_labels: Sequence[str], target_labels: Sequence[str], *, title: str = ""
-) -> Figure:
-    """Return the picture that `draw` writes as a matplotlib figure, with its notes in the footer, unknown to pyplot."""
+def figure(matrix: npt.ArrayLike, source_labels: Labels, target_labels: Labels, *, title: str = "") -> Figure:
+    """Return the picture of `draw` as a matplotlib figure that is not registered with pyplot, notes in its footer."""
     return _compose(matrix, source_labels, target_labels, title)[0]
 
 
 def colormap() -> Colormap:
-    """Return a map from white for 0 to deep blue for 1, readable without color vision and in print.
-
-    Lightness falls evenly, along a curve in Oklab.
-    """
+    """Return a perceptually uniform map from white for 0 to deep blue for 1, a curve in Oklab."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("attention", _COLORS.split())
 
 
-def _checked(matrix: npt.ArrayLike, num_source: int, num_target: int) -> npt.NDArray[np.float64]:
-    weights = np.asarray(matrix, dtype=np.float64)
-    if weights.shape != (num_target, num_source) or not weights.size:
-        raise ValueError(
-            f"attention of shape {weights.shape} does not fit {num_target} target and {num_source} source labels"
-        )
-    if not np.isfinite(weights).all() or weights.min() < 0:
-        raise ValueError("attention to draw holds values that are negative or not finite numbers")
-    return weights
-
-
 def _compose(
-    matrix: npt.ArrayLike, source_labels: Sequence[str], target_labels: Sequence[str], title: str
+    matrix: npt.ArrayLike, source_labels: Labels, target_labels: Labels, title: str
 ) -> tuple[Figure, list[str]]:
-    """Return the picture and its notes. Glyphs that no font has are known, and replaced, after a first drawing."""
-    weights = _checked(matrix, len(source_labels), len(target_labels))[:MAX_POSITIONS, :MAX_POSITIONS]
+    """Return the picture and its notes. Glyphs that no font has are found by drawing once, then replaced."""
+    weights = np.asarray(matrix, dtype=np.float64)
+    check_weights(weights, (len(target_labels), len(source_labels)), leading=0, unit="labels")
+    weights = weights[:MAX_POSITIONS, :MAX_POSITIONS]
     notes = [
         f"only the first {MAX_POSITIONS} of {len(side)} {name} positions are drawn"
         for name, side in (("source", source_labels), ("target", target_labels))
@@ -114,13 +96,13 @@ def _compose(
     sides = [[printable(label) for label in side[:MAX_POSITIONS]] for side in (source_labels, target_labels)]
     num_long = sum(len(label) > MAX_LABEL for side in sides for label in side)
     if num_long:
-        notes.append(f"{num_long} {'label is' if num_long == 1 else 'labels are'} cut to {MAX_LABEL} characters")
-    # It would warn of every family that is not installed, and of every font without the exact weight.
+        notes.append(f"{num_long} {'label is' if num_long == 1 else 'labels are'} truncated to {MAX_LABEL} characters")
+    # matplotlib warns of every family that is not installed, and of every font without the exact weight
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        picture = _drawn(weights, sides, printable(title), notes)
-    missing = sorted({int(code) for each in caught for code in re.findall(r"^Glyph (\d+)", str(each.message))})
+        picture = _render(weights, sides, printable(title), notes)
+    missing = sorted({int(code) for warning in caught for code in re.findall(r"^Glyph (\d+)", str(warning.message))})
     if not missing:
         return picture, notes
     characters = "".join(map(chr, missing[:12])) + "…" * (len(missing) > 12)
@@ -132,10 +114,10 @@ def _compose(
     placeholders = dict.fromkeys(missing, "\N{REPLACEMENT CHARACTER}")
     sides = [[label.translate(placeholders) for label in side] for side in sides]
     footer = [note.translate(placeholders) for note in notes]
-    return _drawn(weights, sides, printable(title).translate(placeholders), footer), notes
+    return _render(weights, sides, printable(title).translate(placeholders), footer), notes
 
 
-def _drawn(weights: npt.NDArray[np.float64], sides: list[list[str]], title: str, notes: list[str]) -> Figure:
+def _render(weights: npt.NDArray[np.float64], sides: list[list[str]], title: str, notes: list[str]) -> Figure:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -148,7 +130,7 @@ def _drawn(weights: npt.NDArray[np.float64], sides: list[list[str]], title: str,
         image = axes.imshow(weights, cmap=colormap(), vmin=0.0, vmax=1.0, interpolation="nearest")
         _label(axes, source, target)
         axes.set_anchor("NW")
-        # Cells have one size in all pictures: room for the labels around them is measured.
+        # cells have the same size in all pictures, so the room for labels must be measured
         renderer = canvas.get_renderer()
         left = max(text.get_window_extent(renderer).width for text in axes.get_yticklabels()) / _DPI + 0.45
         top = max(text.get_window_extent(renderer).height for text in axes.get_xticklabels()) / _DPI + 0.45
@@ -171,9 +153,11 @@ def _drawn(weights: npt.NDArray[np.float64], sides: list[list[str]], title: str,
 
 
 def _label(axes: Any, source: list[str], target: list[str]) -> None:
-    short = [[x if len(x) <= MAX_LABEL else x[: MAX_LABEL - 1] + "…" for x in side] for side in (source, target)]
-    axes.set_xticks(range(len(source)), short[0], rotation=90, size=10)
-    axes.set_yticks(range(len(target)), short[1], size=10)
+    columns, rows = (
+        [x if len(x) <= MAX_LABEL else x[: MAX_LABEL - 1] + "…" for x in side] for side in (source, target)
+    )
+    axes.set_xticks(range(len(source)), columns, rotation=90, size=10)
+    axes.set_yticks(range(len(target)), rows, size=10)
     axes.set_xlabel("source", size=8.5, color="0.35")
     axes.set_ylabel("target", size=8.5, color="0.35")
     axes.xaxis.set_label_position("top")
@@ -181,7 +165,7 @@ def _label(axes: Any, source: list[str], target: list[str]) -> None:
     for label, name in zip([*axes.get_xticklabels(), *axes.get_yticklabels()], source + target, strict=True):
         if name == EOS_LABEL:
             label.set(color="0.45", style="italic")
-    # Faint lines part the cells; a dark one sets the end token apart.
+    # faint lines between the cells, a dark one before the end token
     for line, names in ((axes.axvline, source), (axes.axhline, target)):
         for position in range(1, len(names)):
             last = position == len(names) - 1 and names[position] == EOS_LABEL

@@ -1,23 +1,26 @@
-"""The templates of the pages, and how texts and numbers are put into them."""
+"""Self-contained HTML pages: templates, resources, and the formatting of texts and numbers."""
 
-from __future__ import annotations
-
+import base64
+import hashlib
 import math
 import re
-from typing import Any
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from typing import Any, Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def printable(text: str) -> str:
-    """Return `text` with a placeholder for what HTML cannot hold."""
+    """Return `text` with a replacement character for what HTML does not allow."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """Return a number for a table: with a true minus sign, a dash for none."""
+    """Return a number for a table: with a minus sign, a dash for none."""
     if value is None or math.isnan(value):
         return "–"
     text = f"{value:.{digits}f}"
@@ -25,16 +28,44 @@ def format_number(value: float | None, digits: int = 3) -> str:
 
 
 environment = Environment(
-    loader=PackageLoader("nmt", "."),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
+    loader=PackageLoader("nmt", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-environment.filters["number"] = format_number
 environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
 
 
-def macros(template: str) -> Any:
-    """Return the macros of a template, which can be called as functions and return HTML."""
-    return environment.get_template(template).module
+class Macros(Protocol):
+    """The macros of a template as functions."""
+
+    def __getattr__(self, name: str) -> Callable[..., Markup]: ...
+
+
+def macros(template: str) -> Macros:
+    """Return the macros of a template."""
+    module: Any = environment.get_template(template).module
+    return module  # type: ignore[no-any-return]
+
+
+def html_document(
+    title: str, name: str, about: str, sections: Mapping[str, tuple[str, str]], *, styles: str = "", script: str = ""
+) -> str:
+    """Return the page as HTML.
+
+    Args:
+        title: its heading.
+        name: its subject, for the title of the window.
+        about: HTML or text below the heading.
+        sections: by heading its HTML (`Markup`) and an introduction; one without HTML is left out.
+        styles, script: CSS and JavaScript after that of all pages, page.css and matrix.js.
+    """
+    styles, script = read_resource("page.css") + styles, read_resource("matrix.js") + script
+    # The Content-Security-Policy allows only this script and no requests, whatever the sentences contain.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    nonempty = {heading: (body.strip(), intro) for heading, (body, intro) in sections.items() if body.strip()}
+    template = environment.get_template("evaluation/report/templates/document.html")
+    content = {"title": title, "name": name, "about": about, "sections": nonempty, "digest": digest}
+    return printable(template.render(content, styles=Markup(styles), script=Markup(script)))
+
+
+def read_resource(name: str, package: str = "nmt.evaluation.report") -> str:
+    """Return the text of a file in a package."""
+    return files(package).joinpath(name).read_text(encoding="utf-8")

@@ -1,16 +1,16 @@
-// What all pages with matrices share: cells and tables, weights as they are packed (matrices.py), and marked texts.
+// Shared by all pages with matrices: cells and tables, packed weights (weight_encoding.py), and marked texts.
 "use strict";
 const byId = (id) => document.getElementById(id);
 const within = (value, low, high) => Math.max(low, Math.min(value, high));
-const isolated = (text) => "\u2068" + text + "\u2069"; // a text of either direction keeps to itself
+const isolated = (text) => "\u2068" + text + "\u2069"; // bidirectional isolate
 const element = (tag, text, attributes = {}) => {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
+  const node = document.createElement(tag);
+  if (text !== undefined) node.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  return node;
 };
 
-// Shades a cell; the classes keep its text readable, see markup.py.
+// Shades a cell; the classes keep its text readable, as in the macro `grid` of parts.html.
 const shade = (cell, share) => {
   cell.classList.toggle("hi", share >= 0.64);
   cell.classList.toggle("mid", share >= 0.5 && share < 0.64);
@@ -18,40 +18,41 @@ const shade = (cell, share) => {
   else cell.style.setProperty("--w", Math.min(share, 1).toFixed(3));
 };
 
-// One cell of a table is in the tab order; the arrow keys, Home and End move from there.
+// Keyboard navigation of a table, of which one cell is in the tab order. `show` gets a cell, its row and column, `choose`
+// a cell that is clicked or entered. Returns a function that makes the first cell the current one.
 const grid = (table, show, choose) => {
-  const cells = () => [...table.tBodies[0].rows].map((row) => [...row.querySelectorAll("td")]);
-  const place = (td) => [td.parentNode.sectionRowIndex, td.cellIndex - 1];
+  const position = (td) => [td.parentNode.sectionRowIndex, td.cellIndex - 1];
   let current = null;
   const enter = (td) => { if (current) current.tabIndex = -1; current = td; td.tabIndex = 0; };
   const move = (row, column) => {
-    const rows = cells(), r = within(row, 0, rows.length - 1), c = within(column, 0, rows[r].length - 1);
-    enter(rows[r][c]);
-    rows[r][c].focus();
+    const { rows } = table.tBodies[0], { cells } = rows[within(row, 0, rows.length - 1)];
+    const td = cells[within(column + 1, 1, cells.length - 1)];
+    enter(td);
+    td.focus();
   };
-  const cellOf = (event) => (event.target.closest("tbody") ? event.target.closest("td") : null);
-  table.addEventListener("mouseover", (e) => { const td = cellOf(e); if (td) show(td, ...place(td)); });
-  table.addEventListener("focusin", (e) => { const td = cellOf(e); if (td) { enter(td); show(td, ...place(td)); } });
-  table.addEventListener("click", (e) => {
-    const td = cellOf(e);
-    if (td) { move(...place(td)); choose(td); }
+  const on = (type, act) => table.addEventListener(type, (event) => {
+    const td = event.target.closest("tbody td");
+    if (td) act(td, event);
   });
-  table.addEventListener("keydown", (e) => {
-    const td = cellOf(e);
-    if (!td) return;
-    const [r, c] = place(td);
-    const to = { ArrowUp: [r - 1, c], ArrowDown: [r + 1, c], ArrowLeft: [r, c - 1], ArrowRight: [r, c + 1],
-      Home: [r, 0], End: [r, Infinity] }[e.key];
-    if (to) { e.preventDefault(); move(...to); }
-    else if (e.key === "Enter" || e.key === " ") { e.preventDefault(); choose(td); }
+  on("mouseover", (td) => show(td, ...position(td)));
+  on("focusin", (td) => { enter(td); show(td, ...position(td)); });
+  on("click", (td) => { move(...position(td)); choose(td); });
+  on("keydown", (td, event) => {
+    const [r, c] = position(td);
+    const target = { ArrowUp: [r - 1, c], ArrowDown: [r + 1, c], ArrowLeft: [r, c - 1], ArrowRight: [r, c + 1],
+      Home: [r, 0], End: [r, Infinity] }[event.key];
+    if (!target && event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    if (target) move(...target);
+    else choose(td);
   });
   return () => { current = null; const first = table.querySelector("tbody td"); if (first) enter(first); };
 };
 
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((details) => { details.open = true; }));
 
 // --- weights ---------------------------------------------------------------------------------------------------------
-// What the bytes of matrices.py stand for.
+// The weight of each quantization level (weight_encoding.py).
 const weightsOf = (levels) => Float64Array.from({ length: levels }, (_, i) => (i / (levels - 1)) ** 2);
 
 const unpacked = async (line) => {
@@ -61,7 +62,7 @@ const unpacked = async (line) => {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 };
 
-// Rows of weights between subwords: the mean of the layers and heads chosen, counted from 1; 0 is all of them.
+// Rows of weights between subwords: the mean over the selected layers and heads, counted from 1; 0 is all of them.
 const meanRows = (bytes, weights, [numLayers, numHeads, T, S], layer, head) => {
   const pick = (chosen, count) => (count === 1 ? [0] : chosen ? [chosen - 1] : [...Array(count).keys()]);
   const layers = pick(layer, numLayers), heads = pick(head, numHeads), size = T * S, sum = new Float64Array(size);
@@ -72,40 +73,38 @@ const meanRows = (bytes, weights, [numLayers, numHeads, T, S], layer, head) => {
   return Array.from({ length: T }, (_, t) => sum.slice(t * S, (t + 1) * S).map((x) => x / layers.length / heads.length));
 };
 
-// Names of words, and the subwords of each; a source's last one is what belongs to no word.
-const wordsOf = (text, pieces, of, last) => {
-  const num = Math.max(-1, ...of) + 1, groups = Array.from({ length: num + 1 }, () => []);
-  of.forEach((word, piece) => groups[word < 0 ? num : word].push(piece));
+// Names of words, and the subwords of each; with `rest` also those that belong to no word.
+const wordsOf = (text, subwords, wordIds, rest) => {
+  const count = Math.max(-1, ...wordIds) + 1, groups = Array.from({ length: count + 1 }, () => []);
+  wordIds.forEach((word, i) => groups[word < 0 ? count : word].push(i));
+  const joined = groups.map((group) => group.map((i) => subwords[i]).join("")), none = joined.pop() || "–";
   const split = text.split(" ").filter((word) => word);
-  const names = split.length === num ? split
-    : groups.slice(0, num).map((group) => group.map((piece) => pieces[piece]).join("").replaceAll("▁", ""));
-  if (!last) return [names, groups.slice(0, num)];
-  return [[...names, groups[num].map((piece) => pieces[piece]).join("") || "–"], groups];
+  const names = split.length === count ? split : joined.map((name) => name.replaceAll("▁", ""));
+  return rest ? [[...names, none], groups] : [names, groups.slice(0, count)];
 };
 
-// What is shown: labels, and a row of weights for each of the target's. A source word receives the sum of its
-// subwords, a target word the mean over its own.
+// A matrix between subwords or words: labels, and a row of weights for each target label. A source word receives the sum
+// over its subwords, a target word the mean.
 const projected = (sentence, rows, units) => {
   if (units === "pieces") return { source: sentence.sp, target: sentence.tp.slice(0, rows.length), rows };
   const [source, columns] = wordsOf(sentence.s, sentence.sp, sentence.sw, true);
   const [target, groups] = wordsOf(sentence.h, sentence.tp, sentence.tw, false);
-  const found = groups.map((group) => {
-    const inside = group.filter((t) => t < rows.length);
-    return columns.map((column) => inside.reduce((a, t) => a + column.reduce((b, s) => b + rows[t][s], 0), 0) / Math.max(inside.length, 1));
-  });
-  return { source, target, rows: found };
+  const sum = (indices, weight) => indices.reduce((total, i) => total + weight(i), 0);
+  const words = groups.map((group) => group.filter((t) => t < rows.length)).map((group) =>
+    columns.map((column) => sum(group, (t) => sum(column, (s) => rows[t][s])) / Math.max(group.length, 1)));
+  return { source, target, rows: words };
 };
 
+const endClass = (text) => (text === "</s>" ? { class: "end" } : {});
 const label = (text, scope) => {
-  const th = element("th", undefined, { scope, title: text }), span = element("span", text, { dir: "auto" });
-  if (text === "</s>") th.className = "end";
-  th.append(span);
+  const th = element("th", undefined, { scope, title: text, ...endClass(text) });
+  th.append(element("span", text, { dir: "auto" }));
   return th;
 };
 
-const MAX = 150; // rows and columns of a matrix that are drawn
+const MAX = 150; // largest number of rows and columns that are drawn
 
-// Fills a table with a matrix, whose rows are the target's; links are outlined. Tells whether it has numbers.
+// Fills a table with a matrix, its rows those of the target, links outlined; returns whether it shows numbers.
 const drawMatrix = (table, view, links) => {
   const source = view.source.slice(0, MAX), target = view.target.slice(0, MAX), numbers = source.length <= 26;
   const top = element("tr"), body = element("tbody"), thead = element("thead");
@@ -129,80 +128,77 @@ const drawMatrix = (table, view, links) => {
   return numbers;
 };
 
-// A line of words or subwords, of which one is in the tab order.
+// Fills a line with words or subwords, of which one is in the tab order.
 const tokens = (line, names) => {
   line.dir = "auto";
-  line.replaceChildren(...names.map((name, i) => {
-    const span = element("span", name, { tabindex: i ? "-1" : "0" });
-    if (name === "</s>") span.className = "end";
-    return span;
-  }));
+  const spans = names.map((name, i) => element("span", name, { tabindex: i ? "-1" : "0", ...endClass(name) }));
+  line.replaceChildren(...spans);
 };
 
-// The place of the token that is pointed at or has the focus is told to `reach`. The arrow keys, Home and End move along
+// Calls `reach` with the index of the token under the pointer or with the focus. The arrow keys, Home and End move along
 // the line, up and down to the line `across` where there is one; Escape calls `leave`.
 const walk = (line, reach, across, leave) => {
-  const indexOf = (span) => [...line.children].indexOf(span);
-  const told = (e) => { if (e.target.parentNode === line) reach(indexOf(e.target)); };
-  line.addEventListener("mouseover", told);
-  line.addEventListener("focusin", (e) => {
-    for (const span of line.children) span.tabIndex = span === e.target ? 0 : -1;
-    told(e);
+  const on = (type, act) => line.addEventListener(type, (event) => {
+    if (event.target.parentNode === line) act([...line.children].indexOf(event.target), event);
   });
-  line.addEventListener("click", (e) => { if (e.target.parentNode === line) e.target.focus(); });
-  line.addEventListener("keydown", (e) => {
-    const step = getComputedStyle(line).direction === "rtl" ? -1 : 1, i = indexOf(e.target), last = line.children.length - 1;
-    const to = { ArrowLeft: i - step, ArrowRight: i + step, Home: 0, End: last }[e.key];
-    if (to !== undefined) { e.preventDefault(); line.children[within(to, 0, last)].focus(); }
-    else if (across && (e.key === "ArrowUp" || e.key === "ArrowDown")) {
-      e.preventDefault();
-      across.children[within(i, 0, across.children.length - 1)]?.focus();
-    } else if (e.key === "Escape") leave();
+  on("mouseover", reach);
+  on("focusin", (i, { target }) => {
+    for (const span of line.children) span.tabIndex = span === target ? 0 : -1;
+    reach(i);
+  });
+  on("click", (i, { target }) => target.focus());
+  on("keydown", (i, event) => {
+    const step = getComputedStyle(line).direction === "rtl" ? -1 : 1;
+    const [to, index] = { ArrowLeft: [line, i - step], ArrowRight: [line, i + step], Home: [line, 0], End: [line, Infinity],
+      ArrowUp: [across, i], ArrowDown: [across, i] }[event.key] ?? [];
+    if (event.key === "Escape") leave();
+    if (!to) return;
+    event.preventDefault();
+    to.children[within(index, 0, to.children.length - 1)]?.focus();
   });
 };
 
 // --- tracing ---------------------------------------------------------------------------------------------------------
-// A line of source words, one of target words, their matrix and the weight that is told: pointing at a word or a cell,
-// or moving to one with the keyboard, marks it and shades the other side by its weights. `viewOf` gives what is shown.
+// A line of source words, one of target words, their matrix and the text of a weight: pointing at a word or a cell, or
+// moving to one with the keyboard, marks it and shades the other side by its weights. `viewOf` returns the matrix shown.
 const unmark = (lines, matrices) => {
   for (const line of lines) for (const span of line.children) { shade(span, 0); span.classList.remove("on"); }
   for (const matrix of matrices) for (const th of matrix.querySelectorAll("th.on")) th.classList.remove("on");
 };
-// Marks a target row or a source column, or the cell of it `at` an index across; `isShared` tells whether the source line
-// shows the source of this matrix.
-const marker = ({ sourceLine, targetLine, matrix, weight }, viewOf, isShared = () => true) => (isTarget, index, at) => {
+// Marks a target row or a source column, or its cell `cell`; `isShared` returns whether the source line shows the source
+// of this matrix.
+const marker = ({ sourceLine, targetLine, matrix, weight }, viewOf, isShared = () => true) => (isTarget, index, cell) => {
   const shared = isShared();
   if (!isTarget && !shared) return;
-  const { source, target, rows } = viewOf();
-  const [own, other] = (isTarget ? [targetLine, sourceLine] : [sourceLine, targetLine]).map((line) => line.children);
-  const mine = isTarget ? target : source, theirs = isTarget ? source : target;
+  const { source, target, rows } = viewOf(), sides = [[targetLine, target], [sourceLine, source]];
+  const [[line, labels], [acrossLine, acrossLabels]] = isTarget ? sides : sides.reverse();
   const weights = isTarget ? rows[index] : rows.map((row) => row[index]);
-  own[index].classList.add("on");
-  if (shared) theirs.forEach((_, i) => shade(other[i], weights[i]));
+  line.children[index].classList.add("on");
+  if (shared) acrossLabels.forEach((_, i) => shade(acrossLine.children[i], weights[i]));
   const heads = matrix.tHead.rows[0].cells, bodyRows = matrix.tBodies[0].rows;
   (isTarget ? bodyRows[index]?.cells[0] : heads[index + 1])?.classList.add("on");
-  if (at !== undefined) {
-    heads[at + 1]?.classList.add("on");
-    if (shared) other[at].classList.add("on");
-    weight.textContent = `${isolated(mine[index])} ← ${isolated(theirs[at])}: ${weights[at].toFixed(2)}`;
+  if (cell !== undefined) {
+    heads[cell + 1]?.classList.add("on");
+    if (shared) acrossLine.children[cell].classList.add("on");
+    weight.textContent = `${isolated(labels[index])} ← ${isolated(acrossLabels[cell])}: ${weights[cell].toFixed(2)}`;
     return;
   }
-  const best = [...theirs.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, 3).filter((i) => weights[i] >= 0.01);
-  const shown = best.map((i) => `${isolated(theirs[i])} ${weights[i].toFixed(2)}`).join(", ") || "nothing";
-  weight.textContent = `${isolated(mine[index])} ${isTarget ? "←" : "→"} ${shown}`;
+  const best = [...weights.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, 3).filter((i) => weights[i] >= 0.01);
+  const shown = best.map((i) => `${isolated(acrossLabels[i])} ${weights[i].toFixed(2)}`).join(", ") || "nothing";
+  weight.textContent = `${isolated(labels[index])} ${isTarget ? "←" : "→"} ${shown}`;
 };
-// `told` hears (isTarget, index) of a word, also the index across for a cell, and nothing when the marks are gone.
-const traced = (parts, viewOf, told = () => {}) => {
+// `onTrace` gets (isTarget, index) of a word, for a cell also the index across, and nothing when the marks are removed.
+const traced = (parts, viewOf, onTrace = () => {}) => {
   const { sourceLine, targetLine, matrix } = parts, mark = marker(parts, viewOf);
-  const trace = (...which) => { unmark([sourceLine, targetLine], [matrix]); mark(...which); told(...which); };
-  const clear = () => { unmark([sourceLine, targetLine], [matrix]); told(); };
+  const clear = () => { unmark([sourceLine, targetLine], [matrix]); onTrace(); };
+  const trace = (...place) => { unmark([sourceLine, targetLine], [matrix]); mark(...place); onTrace(...place); };
   walk(targetLine, (t) => trace(true, t), sourceLine, clear);
   walk(sourceLine, (s) => trace(false, s), targetLine, clear);
   return { enter: grid(matrix, (td, row, column) => trace(true, row, column), () => {}), clear };
 };
 
 // --- texts -----------------------------------------------------------------------------------------------------------
-// Words, and single characters where words are not set apart.
+// Words, and single characters in scripts without spaces.
 const parts = (text) => text.match(
   /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Khmer}\p{Script=Lao}]|[\p{L}\p{M}\p{N}]+|\s+|[^]/gu) ?? [];
 // For each part of both texts, whether it is in a longest common subsequence.
@@ -218,31 +214,32 @@ const common = (a, b) => {
   }
   return [inA, inB];
 };
-const marked = (dd, all, kept, className, title) => {
+// Appends a text to `node`, those of its parts that are not `kept` as marks.
+const marked = (node, all, kept, className, title) => {
   let run = null;
   all.forEach((text, i) => {
-    if (kept[i]) { run = null; dd.append(text); return; }
-    if (!run) { run = element("mark", "", { class: className, title }); dd.append(run); }
+    if (kept[i]) { run = null; node.append(text); return; }
+    if (!run) { run = element("mark", "", { class: className, title }); node.append(run); }
     run.append(text);
   });
 };
 
 // --- a list of sentences ---------------------------------------------------------------------------------------------
-// `show` gets the number of the sentence that is clicked, `go` the steps of a key or of the buttons beside the list.
+// `show` gets the index of the sentence that is clicked, `go` the steps of a key or of the buttons beside the list.
 const steered = (list, show, go) => {
   byId("previous").addEventListener("click", () => go(-1));
   byId("next").addEventListener("click", () => go(1));
-  list.addEventListener("click", (e) => {
-    const row = e.target.closest("[role=option]");
+  list.addEventListener("click", (event) => {
+    const row = event.target.closest("[role=option]");
     if (row) show(Number(row.id.slice("option-".length)));
   });
-  list.addEventListener("keydown", (e) => {
-    const steps = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity }[e.key];
-    if (steps !== undefined) { e.preventDefault(); go(steps); }
+  list.addEventListener("keydown", (event) => {
+    const steps = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity }[event.key];
+    if (steps !== undefined) { event.preventDefault(); go(steps); }
   });
 };
 
-// Marks a sentence in the list and scrolls to it; scrollIntoView would have Tab go on from there.
+// Selects a sentence in the list and scrolls to it; scrollIntoView would move the start of Tab navigation.
 const select = (list, index) => {
   list.querySelector("[aria-selected=true]")?.setAttribute("aria-selected", "false");
   list.setAttribute("aria-activedescendant", "option-" + index);
@@ -257,7 +254,7 @@ const listed = (index, number, text, ...more) => {
   row.append(element("span", String(number), { class: "number" }), element("span", text, { class: "text", dir: "auto" }), ...more);
   return row;
 };
-// The number of the sentence that the page's address asks for; 0 for none.
+// The number of the sentence in the page's address; 0 for none.
 const addressed = () => Number(/^#sentence-(\d+)$/.exec(location.hash)?.[1] ?? 0);
 
 // --- choices ---------------------------------------------------------------------------------------------------------

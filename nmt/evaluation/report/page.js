@@ -1,114 +1,107 @@
 const browse = (data) => {
   const { sentences, values, levels } = data;
   const [layer, head, units, shift] = ["layer", "head", "units", "shift"].map(byId);
-  const table = weightsOf(levels);
-  const state = { order: [], now: -1, bytes: null, layers: 0, heads: 0, view: null };
-  let lines = null;
+  const [sourceLine, targetLine, matrix, weight] = ["source-line", "target-line", "matrix", "weight"].map(byId);
+  const table = weightsOf(levels), list = byId("list");
+  const state = { order: [], index: -1, bytes: null, layers: 0, heads: 0, view: null };
+  const { enter: enterMatrix } = traced({ sourceLine, targetLine, matrix, weight }, () => state.view);
+  const lines = byId("weights").textContent.split("\n");
 
   // --- attention -----------------------------------------------------------------------------------------------------
   const draw = () => {
-    const sentence = sentences[state.now], shape = [state.layers, state.heads, sentence.tp.length, sentence.sp.length];
-    const weights = meanRows(state.bytes, table, shape, Number(layer.value), Number(head.value));
-    const view = state.view = projected(sentence, shift.checked ? weights.slice(1) : weights, units.value);
+    const sentence = sentences[state.index], shape = [state.layers, state.heads, sentence.tp.length, sentence.sp.length];
+    const rows = meanRows(state.bytes, table, shape, Number(layer.value), Number(head.value));
+    const view = state.view = projected(sentence, shift.checked ? rows.slice(1) : rows, units.value);
     const links = new Set(units.value === "words" ? sentence.k.map(([i, j]) => j + "," + i) : []);
-    const numbers = drawMatrix(byId("matrix"), view, links);
+    const numbers = drawMatrix(matrix, view, links);
     enterMatrix();
-    tokens(byId("source-line"), view.source);
-    tokens(byId("target-line"), view.target);
-    byId("weight").textContent = "Point at a word or a cell, or move to one with Tab and the arrow keys.";
-    const cut = view.source.length > MAX || view.target.length > MAX;
+    tokens(sourceLine, view.source);
+    tokens(targetLine, view.target);
+    weight.textContent = "Point at a word or a cell, or move to one with Tab and the arrow keys.";
+    const truncated = view.source.length > MAX || view.target.length > MAX;
     byId("legend").textContent = "Rows are the hypothesis, columns the source." + (numbers ? " Numbers are hundredths." : "")
-      + (links.size ? ` Outlined: links, read from ${data.alignment_source_text}.` : "")
-      + (cut ? ` Only the first ${MAX} rows and columns are drawn; the two lines above have them all.` : "");
-    for (const td of document.querySelectorAll(".map td[data-layer]"))
-      td.classList.toggle("here", td.dataset.layer === layer.value && td.dataset.head === head.value
-        && (td.dataset.shift ?? String(Number(shift.checked))) === String(Number(shift.checked)));
+      + (links.size ? ` Outlined: links, from ${data.alignment_source_text}.` : "")
+      + (truncated ? ` Only the first ${MAX} rows and columns are drawn; the two lines above have them all.` : "");
+    const step = shift.checked ? "1" : "0";
+    for (const { classList, dataset } of document.querySelectorAll(".map td[data-layer]"))
+      classList.toggle("here", dataset.layer === layer.value && dataset.head === head.value && (dataset.shift ?? step) === step);
   };
-
-  const { enter: enterMatrix } = traced({ sourceLine: byId("source-line"), targetLine: byId("target-line"),
-    matrix: byId("matrix"), weight: byId("weight") }, () => state.view);
 
   // --- texts ---------------------------------------------------------------------------------------------------------
-  const showTexts = (sentence) => {
-    const box = byId("texts-shown"), texts = [["source", sentence.s], ["reference", sentence.r], ["hypothesis", sentence.h]];
-    const made = texts.filter(([, text]) => text !== null).map(([name, text]) => {
-      const div = element("div", undefined, { class: name }), p = element("p", text, { dir: "auto" });
+  const showTexts = ({ s, r, h }) => {
+    const texts = { source: s, reference: r, hypothesis: h }, paragraphs = {};
+    const names = Object.keys(texts).filter((name) => texts[name] !== null);
+    byId("texts-shown").replaceChildren(...names.map((name) => {
+      const div = element("div", undefined, { class: name }), p = element("p", texts[name], { dir: "auto" });
+      if (!texts[name]) p.append(element("i", "(empty)", { class: "soft" }));
       div.append(element("span", name, { class: "soft small" }), p);
-      if (!text) p.append(element("i", "(empty)", { class: "soft" }));
-      return [div, p];
-    });
-    box.replaceChildren(...made.map(([div]) => div));
-    if (sentence.r === null) return;
-    const [r, h] = [parts(sentence.r), parts(sentence.h)];
-    if (!r.length || !h.length || r.length * h.length > 1e6) return;
-    const [inR, inH] = common(r, h);
-    made[1][1].replaceChildren();
-    made[2][1].replaceChildren();
-    marked(made[1][1], r, inR, "missing", "only in the reference");
-    marked(made[2][1], h, inH, "extra", "only in the hypothesis");
+      paragraphs[name] = p;
+      return div;
+    }));
+    const [reference, hypothesis] = [parts(r ?? ""), parts(h)], size = reference.length * hypothesis.length;
+    if (!size || size > 1e6) return;
+    const [inReference, inHypothesis] = common(reference, hypothesis);
+    paragraphs.reference.replaceChildren();
+    paragraphs.hypothesis.replaceChildren();
+    marked(paragraphs.reference, reference, inReference, "missing", "only in the reference");
+    marked(paragraphs.hypothesis, hypothesis, inHypothesis, "extra", "only in the hypothesis");
   };
 
-  // --- choosing ------------------------------------------------------------------------------------------------------
-  const list = byId("list");
+  // --- selection -----------------------------------------------------------------------------------------------------
   const number = (value) => (value === null ? "–" : value.toFixed(2).replace("-", "−"));
-  const first = (count, chosen) => (count === 1 ? "1" : String(chosen));
 
   const show = async (index) => {
     const sentence = sentences[index];
     select(list, index);
-    if (state.now === index) return;
-    state.now = index;
+    if (state.index === index) return;
+    state.index = index;
     history.replaceState(null, "", "#sentence-" + (index + 1));
     byId("name").textContent = `Sentence ${index + 1}`;
     byId("values").textContent = values.map((name, i) => `${name} ${number(sentence.v[i])}`).join(" · ");
     showTexts(sentence);
     byId("attention").hidden = true;
     if (!data.layers) return;
-    let bytes = null;
-    try {
-      lines ??= byId("weights").textContent.split("\n");
-      bytes = await unpacked(lines[index]);
-    } catch (error) {
-      byId("values").textContent += " · this browser cannot unpack its attention";
-    }
-    if (state.now !== index || !bytes) return;
-    const whole = index < data.full;
-    Object.assign(state, { bytes, layers: whole ? data.layers : 1, heads: whole ? data.heads : 1 });
-    layer.disabled = !whole || data.layers === 1;
-    head.disabled = !whole || data.heads === 1;
+    const bytes = await unpacked(lines[index]).catch(() => undefined);
+    if (state.index !== index) return;
+    if (bytes === undefined) byId("values").textContent += " · this browser cannot unpack its attention";
+    if (!bytes) return;
+    const full = index < data.full;
+    Object.assign(state, { bytes, layers: full ? data.layers : 1, heads: full ? data.heads : 1 });
+    layer.disabled = state.layers === 1;
+    head.disabled = state.heads === 1;
     byId("attention").hidden = false;
     draw();
   };
 
   const update = () => {
-    const wanted = byId("search").value.toLowerCase(), [key, direction] = byId("sort").value.split(" ");
-    const has = (text) => text !== null && text.toLowerCase().includes(wanted);
-    state.order = [...sentences.keys()].filter((i) => !wanted || has(sentences[i].s) || has(sentences[i].r) || has(sentences[i].h));
-    const of = (i) => (key === "length" ? sentences[i].s.length : sentences[i].v[Number(key)]);
+    const query = byId("search").value.toLowerCase(), [key, direction] = byId("sort").value.split(" ");
+    const matches = ({ s, r, h }) => [s, r ?? "", h].some((text) => text.toLowerCase().includes(query));
+    state.order = [...sentences.keys()].filter((i) => !query || matches(sentences[i]));
+    const valueOf = (i) => (key === "length" ? sentences[i].s.length : sentences[i].v[Number(key)]);
     if (key !== "order") state.order.sort((a, b) => {
-      const [x, y] = [of(a), of(b)];
+      const [x, y] = [valueOf(a), valueOf(b)];
       if (x === null || y === null) return (x === null) - (y === null) || a - b;
       return (direction === "down" ? y - x : x - y) || a - b;
     });
-    const shown = /^\d+$/.test(key) ? Number(key) : 0;
+    const column = /^\d+$/.test(key) ? Number(key) : 0;
     list.replaceChildren(...state.order.map((i) => listed(i, i + 1, sentences[i].s,
-      ...(values.length ? [element("span", number(sentences[i].v[shown]), { class: "number" })] : []))));
-    const total = sentences.length.toLocaleString("en");
-    byId("found").textContent = wanted ? `${state.order.length.toLocaleString("en")} of ${total} found` : `${total} sentences`;
-    if (values.length) byId("found").textContent += `; right: ${values[shown]}`;
-    if (state.order.length) show(state.order.includes(state.now) ? state.now : state.order[0]);
+      ...(values.length ? [element("span", number(sentences[i].v[column]), { class: "number" })] : []))));
+    const total = sentences.length.toLocaleString("en"), count = state.order.length.toLocaleString("en");
+    byId("match-count").textContent = (query ? `${count} of ${total} found` : `${total} sentences`)
+      + (values.length ? `; right: ${values[column]}` : "");
+    if (state.order.length) show(state.order.includes(state.index) ? state.index : state.order[0]);
   };
   const go = (steps) => {
-    const at = state.order.indexOf(state.now);
-    if (state.order.length) show(state.order[within(at + steps, 0, state.order.length - 1)]);
+    const position = state.order.indexOf(state.index) + steps;
+    if (state.order.length) show(state.order[within(position, 0, state.order.length - 1)]);
   };
 
   byId("browser").hidden = false;
   fill(byId("sort"), [["order", "order in the file"],
     ...values.flatMap((name, i) => [[`${i} up`, `${name}, lowest first`], [`${i} down`, `${name}, highest first`]]),
     ["length up", "shortest source first"], ["length down", "longest source first"]], "order");
-  fill(layer, counted("layer", data.layers), first(data.layers, data.layer));
-  fill(head, counted("head", data.heads), first(data.heads, data.head));
+  for (const [input, name] of [[layer, "layer"], [head, "head"]])
+    fill(input, counted(name, data[name + "s"]), data[name + "s"] === 1 ? "1" : String(data[name]));
   shift.checked = Boolean(data.shift);
   for (const input of [layer, head, units, shift]) input.addEventListener("change", draw);
   byId("search").addEventListener("input", update);
@@ -123,10 +116,9 @@ const browse = (data) => {
       if (state.bytes) draw();
       byId("sentence").scrollIntoView();
     })();
-  const asked = addressed();
-  if (asked) state.now = -1;
+  const requested = sentences[addressed() - 1] ? addressed() - 1 : -1;
   update();
-  if (sentences[asked - 1]) show(asked - 1);
+  if (requested >= 0) show(requested);
 };
 
 if (byId("texts")) browse(JSON.parse(byId("texts").textContent));

@@ -1,6 +1,4 @@
-"""One self-contained HTML page about a test set: scores, curves, alignment, diagnostics, data, and every sentence."""
-
-from __future__ import annotations
+"""Self-contained HTML page about a test set: scores, curves, alignment, attention, data, and every sentence."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +9,14 @@ from markupsafe import Markup
 
 from nmt.evaluation.report import head_maps
 from nmt.evaluation.report.charts import training_curves
-from nmt.evaluation.report.html import macros
-from nmt.evaluation.report.html_page import html_document, read_resource
+from nmt.evaluation.report.html import format_number, html_document, macros, read_resource
 from nmt.evaluation.report.sentence_browser import SentenceBrowser
 from nmt.runtime.files import write_text
 
 
 @dataclass
 class SplitStats:
-    """What became of one part of the data: pairs read and kept, dropped and repaired by reason."""
+    """Statistics of one split of the data: pairs read and kept, dropped and repaired by reason."""
 
     name: str
     num_read: int
@@ -30,23 +27,12 @@ class SplitStats:
 
 @dataclass
 class ReportData:
-    """Everything the page shows; what is empty is left out.
+    """Content of the page; empty parts are left out.
 
-    Attributes:
-        title: the heading.
-        name: the run's name.
-        test: the test set's name.
-        scores: what scores.json holds.
-        readings: what head_alignment_scores.json holds.
-        diagnostics: what diagnostics.json holds.
-        history: rows of metrics.jsonl; `nmt.evaluation.report.charts` says which names are read.
-        data: one entry for each part of the data.
-        texts: for each part what was read, [file or text, SHA-256].
-        command: the command line, exactly as given.
-        versions: version by package.
-        config: the composed configuration as text.
-        notes: what a reader should know, one sentence each.
-        browser: the sentences and their attention.
+    title: heading. name: of the run. test: name of the test set. scores, readings, diagnostics: content of scores.json,
+    head_alignment_scores.json and diagnostics.json. history: rows of metrics.jsonl. data: one entry for each split.
+    texts: for each split its files or texts, [name, SHA-256]. command: the command line. versions: by package. config:
+    the composed configuration as text. notes: for the reader, one sentence each. browser: sentences and attention.
     """
 
     title: str = ""
@@ -66,36 +52,30 @@ class ReportData:
 
 
 def write_page(path: str | Path, report: ReportData) -> None:
-    """Write the page; its folder is made. It needs no network and appears whole or not at all."""
+    """Write the page atomically, creating its folder. It needs no network."""
     write_text(Path(path), render(report))
 
 
 def render(report: ReportData) -> str:
-    """Return the page as text."""
-    scores, made = report.scores, macros("evaluation/report/templates/report.html")
-    choose = "Choosing a cell shows that layer and head in the sentences below."
-    quantities = next((row["learned_scalars"] for row in reversed(report.history) if row.get("learned_scalars")), None)
+    """Return the page as HTML."""
+    scores, html = report.scores, macros("evaluation/report/templates/report.html")
+    choose = "Click a cell to show that layer and head in the sentences below."
+    validations = [row["learned_scalars"] for row in report.history if row.get("learned_scalars")]
+    last_scalars = validations[-1].items() if validations else ()
+    scalars = [(name, "  ".join(map(format_number, values))) for name, values in last_scalars]
     errors = head_maps.alignment_error(scores, report.readings)
+    diagnostics = head_maps.diagnostics(report.diagnostics)
+    attention = f"Measures of each layer and head over the hypotheses. {choose}"
     sections = {
-        "Summary": (made.summary(scores, report.notes), ""),
+        "Summary": (html.summary(scores, report.notes), ""),
         "Training": (training_curves(report.history), ""),
-        "Learned": (made.learned(quantities), "Quantities that the attention has learned."),
-        "Parts": (made.parted(scores.get("buckets"), scores.get("rates")), "Where it is good, and where not."),
-        "Alignment": (made.alignment(errors, scores.get("alignment")), f"Of every layer and head. {choose}"),
-        "Attention": (
-            made.attention(head_maps.diagnostics(report.diagnostics)),
-            f"What each layer and head does over the hypotheses. {choose}",
-        ),
+        "Learned": (html.learned(scalars), "Learned scalars of the attention."),
+        "Parts": (html.breakdown(scores.get("buckets"), scores.get("rates")), "Quality by category of sentences."),
+        "Alignment": (html.alignment(errors, scores.get("alignment")), f"Of every layer and head. {choose}"),
+        "Attention": (html.attention(diagnostics), attention),
         "Sentences": (report.browser.render(), ""),
-        "Data": (made.data(report.data), ""),
-        "Provenance": (made.provenance(report), ""),
+        "Data": (html.data(report.data), ""),
+        "Provenance": (html.provenance(report), ""),
     }
     run = Markup("run <code>{}</code>").format(report.name)
-    return html_document(
-        report.title,
-        report.name,
-        run,
-        sections,
-        styles=read_resource("page.css"),
-        script=read_resource("matrix.js", "page.js"),
-    )
+    return html_document(report.title, report.name, run, sections, script=read_resource("page.js"))

@@ -1,6 +1,4 @@
-"""The sentences of a page: texts as JSON, attention as compressed bytes, and the frame they are shown in."""
-
-from __future__ import annotations
+"""Sentences of a page: texts as JSON, attention as compressed bytes, and the HTML around them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,24 +8,25 @@ import numpy as np
 import numpy.typing as npt
 
 from nmt.evaluation.report.html import macros, printable
-from nmt.evaluation.report.weight_encoding import LEVELS, MAX_BYTES, MAX_QUANTIZATION_ERROR, AttentionPacker
+from nmt.evaluation.report.weight_encoding import (
+    LEVELS,
+    MAX_BYTES,
+    MAX_QUANTIZATION_ERROR,
+    AttentionPacker,
+    check_weights,
+)
 
 MAX_SENTENCES = 3000
-"""Sentences that a page holds at most: the first ones."""
+"""Sentences in a page; further ones are left out."""
 
 
 @dataclass
 class ReportSentence:
     """One test sentence.
 
-    Attributes:
-        source: the text translated.
-        reference: the translation by people; None when there is none.
-        hypothesis: the model's translation.
-        values: numbers by which sentences can be sorted, such as chrF; None where this one has none.
-        source_subwords, target_subwords: names of the S columns and T rows of its attention; () for none.
-        source_words, target_words: the word of each of them, -1 for none.
-        links: (source word, target word), the hard alignment.
+    reference: None when there is none. values: numbers to sort by, such as chrF; None where this one has none.
+    source_subwords, target_subwords: names of the S columns and T rows of its attention; () for none. source_words,
+    target_words: the word index of each of them, -1 for none. links: (source word, target word), the hard alignment.
     """
 
     source: str
@@ -41,94 +40,90 @@ class ReportSentence:
     links: Sequence[tuple[int, int]] = ()
 
 
+def subword_row(
+    source: Sequence[str],
+    target: Sequence[str],
+    source_words: Sequence[int],
+    target_words: Sequence[int],
+    links: Sequence[Sequence[int]],
+) -> dict[str, list[Any]]:
+    """Return the subwords of a sentence, the words they belong to and its links, under the script's keys."""
+    subwords = {"sp": list(map(printable, source)), "tp": list(map(printable, target))}
+    return {**subwords, "sw": list(source_words), "tw": list(target_words), "k": list(map(list, links))}
+
+
 class SentenceBrowser:
-    """Gathers the sentences of a page, in order.
+    """Collects the sentences of a page, in order.
 
     Args:
-        layer, head, shift: where links were read from, counted from 1; 0 = the mean. It is what is shown first.
-        alignment_source_text: the same in words.
+        layer, head, shift: the alignment source, counted from 1; 0 = the mean. It is shown first.
+        alignment_source_text: its description.
     """
 
     def __init__(self, layer: int = 0, head: int = 0, shift: int = 0, alignment_source_text: str = "") -> None:
         self.layer, self.head, self.shift, self.alignment_source_text = layer, head, shift, alignment_source_text
-        self.num = 0
-        self.shape = (0, 0)
+        self.num_added = 0
         self._rows: list[dict[str, Any]] = []
-        self._matrices = AttentionPacker(layer, head)
+        self._packer = AttentionPacker(layer, head)
 
     def add(self, sentence: ReportSentence, weights: npt.NDArray[np.floating[Any]] | None = None) -> None:
-        """Add the next sentence; beyond `MAX_SENTENCES` it is counted only.
+        """Add the next sentence; those beyond `MAX_SENTENCES` are only counted.
 
         Args:
             weights: (L, H, T, S) attention between 0 and 1; None for a model without attention.
 
         Raises:
-            ValueError: pieces do not fit the weights, or a weight is negative or not a finite number.
+            ValueError: the subwords do not fit the weights, or a weight is negative or not a finite number.
         """
-        self.num += 1
+        self.num_added += 1
         if len(self._rows) == MAX_SENTENCES:
             return
         source, target = sentence.source_subwords, sentence.target_subwords
         if weights is not None:
-            if weights.ndim != 4 or weights.shape[2:] != (len(target), len(source)):
-                raise ValueError(
-                    f"sentence {self.num}: attention of shape {weights.shape} does not fit"
-                    f" {len(target)} target and {len(source)} source pieces"
-                )
-            self.shape = weights.shape[0], weights.shape[1]
-        self._matrices.add(weights)
+            check_weights(weights, (len(target), len(source)), f"sentence {self.num_added}: ")
+        self._packer.add(weights)
         row = {
             "s": printable(sentence.source),
             "r": None if sentence.reference is None else printable(sentence.reference),
             "h": printable(sentence.hypothesis),
             "v": [None if value is None else round(value, 4) for value in sentence.values.values()],
-            "sp": [printable(piece) for piece in source],
-            "tp": [printable(piece) for piece in target],
-            "sw": list(sentence.source_words),
-            "tw": list(sentence.target_words),
-            "k": [list(link) for link in sentence.links],
         }
-        self._rows.append(row)
+        words = sentence.source_words, sentence.target_words
+        self._rows.append({**row, **subword_row(source, target, *words, sentence.links)})
         self.names = list(sentence.values)
 
     def render(self, max_bytes: int = MAX_BYTES) -> str:
         """Return the HTML of the section; "" without sentences."""
         if not self._rows:
             return ""
-        packed = self._matrices.pack(max_bytes)
+        packed = self._packer.pack(max_bytes)
         content = {
-            "layers": self.shape[0],
-            "heads": self.shape[1],
-            "layer": self.layer,
-            "head": self.head,
+            **self._packer.header(packed),
             "shift": self.shift,
             "alignment_source_text": printable(self.alignment_source_text),
-            "levels": LEVELS,
-            "full": packed.num_full,
             "one": packed.num_one,
-            "values": [printable(name) for name in self.names],
+            "values": list(map(printable, self.names)),
             "sentences": self._rows,
         }
-        weights = packed.lines if self.shape[0] else ()
+        weights = packed.lines if content["layers"] else ()
         about = self._about(packed.num_full, packed.num_one)
-        made: str = macros("evaluation/report/templates/report.html").sentences(about, content, weights)
-        return made
+        return macros("evaluation/report/templates/report.html").sentences(about, content, weights)
 
     def _about(self, num_full: int, num_one: int) -> str:
-        """Say which sentences and matrices the page has, how exactly, and what it lacks."""
-        shown, (num_layers, num_heads) = len(self._rows), self.shape
-        sentences = f"All {self.num:,} sentences." if shown == self.num else f"The first {shown:,} of {self.num:,}."
+        """Return a description of the sentences and matrices in the page, and of their precision."""
+        shown, (num_layers, num_heads) = len(self._rows), self._packer.shape
+        all_shown = shown == self.num_added
+        sentences = f"All {shown:,} sentences." if all_shown else f"The first {shown:,} of {self.num_added:,}."
         if not num_layers:
             return sentences
-        each = f"{num_layers * num_heads} matri{'x' if num_layers * num_heads == 1 else 'ces'}"
-        each += f" ({num_layers} layer{'s' * (num_layers > 1)} × {num_heads} head{'s' * (num_heads > 1)})"
+        full = f"{num_layers * num_heads} matri{'x' if num_layers * num_heads == 1 else 'ces'}"
+        full += f" ({num_layers} layer{'s' * (num_layers > 1)} × {num_heads} head{'s' * (num_heads > 1)})"
         if num_full == shown:
-            matrices = f"Each with its {each}"
+            matrices = f"Each with its {full}"
         else:
-            matrices = f"The first {num_full:,} with their {each}, the next {num_one:,} with one"
-            matrices += f" ({self.alignment_source_text or 'the mean'})" + ", the rest with none" * (
-                num_full + num_one < shown
-            )
+            matrices = f"The first {num_full:,} with their {full}, the next {num_one:,} with one"
+            matrices += f" ({self.alignment_source_text or 'the mean'})"
+            matrices += ", the rest with none" * (num_full + num_one < shown)
             matrices += ", to keep the page small; alignments.npz holds all"
         rounded = f"weights are rounded to {LEVELS} levels and off by {MAX_QUANTIZATION_ERROR:.3f} at most."
         return f"{sentences} {matrices}; {rounded}"

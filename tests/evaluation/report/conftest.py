@@ -1,4 +1,4 @@
-"""Reports made up for tests: every section filled, in several scripts."""
+"""Synthetic reports for tests: every section filled, in several scripts."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Example = Callable[..., ReportData]
 
 
 def attention(rng: np.random.Generator, layers: int, heads: int, num_target: int, num_source: int) -> np.ndarray:
-    """(L, H, T, S): heads from broad to sharp about the diagonal."""
+    """Return (L, H, T, S) weights of heads from broad to sharp about the diagonal."""
     places, rows = np.arange(num_source), np.arange(num_target) * num_source / max(num_target, 1)
     sharp = rng.uniform(0, 3, (layers, heads, 1, 1))
     logits = rng.normal(size=(layers, heads, num_target, num_source)) - sharp * np.abs(places - rows[:, None])
@@ -22,8 +22,8 @@ def attention(rng: np.random.Generator, layers: int, heads: int, num_target: int
     return (weights / weights.sum(-1, keepdims=True)).astype(np.float32)
 
 
-def pieces(text: str) -> tuple[list[str], list[int]]:
-    """Words of more than five letters in two pieces, then the end."""
+def split_subwords(text: str) -> tuple[list[str], list[int]]:
+    """Split words of more than five letters in two subwords, then append the end token."""
     names, words = [], []
     for number, word in enumerate(text.split(" ")):
         halves = [word[:4], word[4:]] if len(word) > 5 else [word]
@@ -42,8 +42,8 @@ TEXTS = [
 ]
 
 
-def reports(num: int = len(TEXTS), layers: int = 2, heads: int = 3, *, shift: int = 0) -> ReportData:
-    """A report of `num` sentences with `layers` × `heads` matrices each."""
+def make_report(num: int = len(TEXTS), layers: int = 2, heads: int = 3, *, shift: int = 0) -> ReportData:
+    """Return a report of `num` sentences with `layers` × `heads` matrices each."""
     rng = np.random.default_rng(7)
     browser = (
         SentenceBrowser(2, 1, shift, "layer 2, head 1")
@@ -53,7 +53,10 @@ def reports(num: int = len(TEXTS), layers: int = 2, heads: int = 3, *, shift: in
     for number in range(num):
         source, reference = TEXTS[number % len(TEXTS)]
         hypothesis = reference.replace("kleine", "große").replace(" steht", "")
-        (source_subwords, source_words), (target_subwords, target_words) = pieces(source), pieces(hypothesis)
+        (source_subwords, source_words), (target_subwords, target_words) = (
+            split_subwords(source),
+            split_subwords(hypothesis),
+        )
         if not hypothesis:
             target_subwords, target_words = ["</s>"], [-1]
         values = {"chrF": 100 * math.cos(number) ** 2, "model score": -0.1 * number if number != 1 else None}
@@ -68,7 +71,7 @@ def reports(num: int = len(TEXTS), layers: int = 2, heads: int = 3, *, shift: in
     ]
     grid = rng.uniform(0, 2, (layers, heads)).round(3).tolist()
     diagnostics = {
-        "about": dict.fromkeys(MEASURES, "what it is"),
+        "about": dict.fromkeys(MEASURES, "description"),
         "layers": layers,
         "heads": heads,
         "measures": dict.fromkeys(MEASURES, grid),
@@ -85,8 +88,8 @@ def reports(num: int = len(TEXTS), layers: int = 2, heads: int = 3, *, shift: in
         for layer in range(layers + 1)
         for head in (range(heads + 1) if layer else [0])
     ]
-    found = {"aer": 0.2345, "precision": 0.7, "recall": 0.8, "f1": 0.75}
-    reading = {"layer": browser.layer, "head": browser.head, "shift": 0, "null": True}
+    alignment_scores = {"aer": 0.2345, "precision": 0.7, "recall": 0.8, "f1": 0.75}
+    alignment_source = {"layer": browser.layer, "head": browser.head, "shift": 0, "null": True}
     by_length = {"0-10": {"num_sentences": 3, "bleu": 31.5}, "61-": {"num_sentences": 1, "bleu": 12.25}}
     system = {"score": 31.4159, "mean": 31.4, "half_width": 1.5, "p_value": None}
     scores = {
@@ -99,7 +102,12 @@ def reports(num: int = len(TEXTS), layers: int = 2, heads: int = 3, *, shift: in
         },
         "rates": {"length_ratio": 1.01, "exact_match": 0.05},
         "buckets": {"length": by_length},
-        "alignment": {**found, "reading": reading, "alignment_source_text": "layer 2, head 1", "selected_by": "AER"},
+        "alignment": {
+            **alignment_scores,
+            "alignment_source": alignment_source,
+            "alignment_source_text": "layer 2, head 1",
+            "selected_by": "AER",
+        },
     }
     return ReportData(
         title="Test, German to English",
@@ -120,4 +128,4 @@ def reports(num: int = len(TEXTS), layers: int = 2, heads: int = 3, *, shift: in
 
 @pytest.fixture
 def example() -> Example:
-    return reports
+    return make_report

@@ -22,7 +22,7 @@ def text_of(picture):
     return "\n".join(text.get_text() for text in picture.texts)
 
 
-def test_each_cell_has_the_colour_of_its_weight():
+def test_each_cell_has_the_color_of_its_weight():
     picture = figure(WEIGHTS, SOURCE, TARGET)
     image = pixels(picture)
     for target in range(2):
@@ -44,7 +44,7 @@ def test_source_is_across_and_target_down():
     assert axes.transData.transform((0, 0))[1] > axes.transData.transform((0, 1))[1]
 
 
-def test_the_colours_darken_evenly_from_white():
+def test_the_colors_darken_evenly_from_white():
     linear = colormap()(range(256))[:, :3]
     linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
     luminance = linear @ [0.2126, 0.7152, 0.0722]
@@ -105,12 +105,12 @@ def test_an_installed_font_draws_what_the_base_font_cannot(monkeypatch):
     assert not np.array_equal(pixels(covered)[:80, :], pixels(marked)[:80, :])
 
 
-def test_long_sentences_are_cut_with_a_note(tmp_path):
+def test_long_sentences_are_truncated_with_a_note(tmp_path):
     count = MAX_POSITIONS + 7
     notes = draw(tmp_path / "picture.png", np.zeros((1, count)), [str(i) for i in range(count)], ["y" * 99])
     assert notes == [
         f"only the first {MAX_POSITIONS} of {count} source positions are drawn",
-        "1 label is cut to 28 characters",
+        "1 label is truncated to 28 characters",
     ]
 
 

@@ -43,7 +43,7 @@ class Page(HTMLParser):
         return [e for e in self.elements if e["tag"] == tag and style in (None, e["attributes"].get("class"))]
 
     def cells(self, label):
-        """The texts of a table by its label, row by row."""
+        """Return the texts of a table by its label, row by row."""
         start = next(i for i, e in enumerate(self.elements) if e["attributes"].get("aria-label") == label)
         rows = []
         for element in self.elements[start + 1 :]:
@@ -56,7 +56,7 @@ class Page(HTMLParser):
         return rows
 
 
-def test_the_page_holds_what_the_report_says(example, tmp_path):
+def test_the_page_holds_the_content_of_the_report(example, tmp_path):
     write_page(tmp_path / "new" / "report.html", example())
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["report.html"]
     page = Page((tmp_path / "new" / "report.html").read_text(encoding="utf-8"))
@@ -67,7 +67,7 @@ def test_the_page_holds_what_the_report_says(example, tmp_path):
     assert "comet0.8125wmt22" in cards[2]
     assert "23.4 %" in cards[3]
     assert "precision 0.700, recall 0.800, F1 0.750" in cards[3]
-    assert page.cells("Beside other systems")[1:] == [
+    assert page.cells("Comparison with other systems")[1:] == [
         ["BLEU", "old", "31.42", "31.40 ± 1.50", "", "baseline", "bs:1000|sig"],
         ["BLEU", "new", "31.42", "31.40 ± 1.50", "+0.00", "0.0120", "bs:1000|sig"],
     ]
@@ -91,7 +91,7 @@ def test_bars_are_as_long_as_their_numbers(example):
     assert {"0–10", "61 or more", "31.5 in 3 sentences", "12.2 in 1 sentence"} <= set(texts)
 
 
-def test_maps_show_every_layer_and_head_and_mark_what_was_chosen(example):
+def test_maps_show_every_layer_and_head_and_mark_the_source(example):
     report = example()
     page = Page(render(report))
     for shift, name in enumerate(("read where a word is predicted", "read one step later")):
@@ -269,7 +269,7 @@ def test_a_model_without_attention_has_sentences_and_no_maps():
     assert page.all("script")[1]["text"] == ""
 
 
-def test_learned_quantities_are_shown_as_they_were_last():
+def test_learned_scalars_are_shown_as_they_were_last():
     rows = [
         {"update": 5, "valid_loss": 2.0, "learned_scalars": {"decoder.attention.hybrid.gate": [0.5, 0.5]}},
         {"update": 9, "valid_loss": 1.0, "learned_scalars": {"decoder.attention.hybrid.gate": [0.25, 0.875]}},
@@ -277,4 +277,4 @@ def test_learned_quantities_are_shown_as_they_were_last():
     ]
     cells = Page(render(ReportData("t", "n", history=rows))).cells("Learned by the attention")
     assert cells[1] == ["decoder.attention.hybrid.gate", "0.250  0.875"]
-    assert "have learned" not in render(ReportData("t", "n", history=rows[2:]))
+    assert "Learned scalars" not in render(ReportData("t", "n", history=rows[2:]))

@@ -15,7 +15,7 @@ Open = Callable[..., Any]
 
 @pytest.fixture
 def show(open_file, tmp_path) -> Open:
-    """Opens a report."""
+    """Return a function that opens a report."""
 
     def opened(report: ReportData, address: str = "", **context: Any) -> Any:
         write_page(tmp_path / "report.html", report)
@@ -25,7 +25,7 @@ def show(open_file, tmp_path) -> Open:
 
 
 def shades(page, rows="#matrix tbody tr") -> np.ndarray:
-    """The matrix as it is drawn."""
+    """Return the matrix as it is drawn."""
     script = (
         "rows => rows.map(r => [...r.querySelectorAll('td')].map(c => Number(c.style.getPropertyValue('--w')) || 0))"
     )
@@ -42,8 +42,8 @@ def choose(page, **values):
 
 
 @pytest.fixture
-def given(example, monkeypatch):
-    """A report, and the attention that went into it."""
+def recorded(example, monkeypatch):
+    """Return a function that makes a report, and the attention that went into it."""
     weights = []
 
     def make(*arguments, **options):
@@ -51,11 +51,11 @@ def given(example, monkeypatch):
 
         add = SentenceBrowser.add
 
-        def noting(browser, sentence, attention=None):
+        def recording(browser, sentence, attention=None):
             weights.append(attention)
             add(browser, sentence, attention)
 
-        monkeypatch.setattr(SentenceBrowser, "add", noting)
+        monkeypatch.setattr(SentenceBrowser, "add", recording)
         return example(*arguments, **options), weights
 
     return make
@@ -66,7 +66,7 @@ def test_charts_are_drawn_with_their_text_inside(show, example):
     assert page.locator("svg:not(.key)").count() == 5
     script = """svgs => svgs.flatMap(svg => {
         const box = svg.getBoundingClientRect();
-        return [...svg.querySelectorAll("text, path, rect, circle")].map(one => one.getBoundingClientRect())
+        return [...svg.querySelectorAll("text, path, rect, circle")].map(node => node.getBoundingClientRect())
             .map(r => r.width + r.height > 0 && r.left >= box.left - 1 && r.right <= box.right + 1
                 && r.top >= box.top - 1 && r.bottom <= box.bottom + 1);
     })"""
@@ -83,8 +83,8 @@ def test_charts_are_drawn_with_their_text_inside(show, example):
 
 
 @pytest.mark.parametrize("shift", [0, 1])
-def test_the_matrix_is_the_mean_of_the_layers_and_heads_chosen(show, given, shift):
-    report, weights = given(shift=shift)
+def test_the_matrix_is_the_mean_of_the_layers_and_heads_chosen(show, recorded, shift):
+    report, weights = recorded(shift=shift)
     page = show(report)
     page.wait_for_selector("#matrix tbody td")
     assert page.is_checked("#shift") == bool(shift)
@@ -103,8 +103,8 @@ def test_the_matrix_is_the_mean_of_the_layers_and_heads_chosen(show, given, shif
 
 
 @pytest.mark.parametrize("shift", [0, 1])
-def test_words_are_projected_as_they_are_for_links(show, given, shift):
-    report, weights = given(shift=shift)
+def test_words_are_projected_as_they_are_for_links(show, recorded, shift):
+    report, weights = recorded(shift=shift)
     page = show(report)
     page.wait_for_selector("#matrix tbody td")
     choose(page, layer="2", head="3", units="words")
@@ -137,7 +137,7 @@ def test_search_finds_in_all_three_texts_whatever_the_case(show, example):
     for text, found in (("CHURCH", [1, 7]), ("kleine", [1, 7]), ("große", [1, 7]), ("猫", [3, 9]), ("القصر", [4, 10])):
         page.fill("#search", text)
         assert options(page) == [str(number) for number in found]
-        assert page.inner_text("#found").startswith("2 of 12 found")
+        assert page.inner_text("#match-count").startswith("2 of 12 found")
     assert page.inner_text("#name") == "Sentence 4"
     page.fill("#search", "no such text")
     assert options(page) == []
@@ -159,7 +159,7 @@ def test_sentences_are_sorted_by_any_number_and_those_without_come_last(show, ex
     assert options(page)[0] == "6"
 
 
-def test_differences_are_marked_by_more_than_colour(show, example):
+def test_differences_are_marked_by_more_than_color(show, example):
     page = show(example())
     assert page.locator("mark.missing").all_inner_texts() == ["kleine", "steht "]
     assert page.locator("mark.extra").all_inner_texts() == ["große"]
@@ -244,7 +244,7 @@ def test_everything_is_reached_by_keyboard(show, example):
 
 CONTRAST = """cells => cells.map(cell => {
     const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-    const over = colours => { colours.forEach(c => { canvas.fillStyle = c; canvas.fillRect(0, 0, 1, 1); });
+    const over = colors => { colors.forEach(c => { canvas.fillStyle = c; canvas.fillRect(0, 0, 1, 1); });
         return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3); };
     const light = rgb => rgb.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
         .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
@@ -276,7 +276,7 @@ def test_nothing_is_wider_than_the_window(show, example, width):
         page.wait_for_selector(f"#matrix tbody th[title={title}]")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         labels = "all => all.map(e => [e.scrollWidth <= e.clientWidth + 1, e.title === e.textContent])"
-        assert all(fits or told for fits, told in page.eval_on_selector_all("#matrix th", labels))
+        assert all(fits or titled for fits, titled in page.eval_on_selector_all("#matrix th", labels))
 
 
 def test_a_page_printed_is_no_wider_than_the_paper(show, example):
@@ -286,7 +286,7 @@ def test_a_page_printed_is_no_wider_than_the_paper(show, example):
     assert page.evaluate("document.documentElement.scrollWidth") <= 720
     assert not page.is_visible("#list")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert all(page.eval_on_selector_all("details", "all => all.map(one => one.open)"))
+    assert all(page.eval_on_selector_all("details", "all => all.map(node => node.open)"))
 
 
 def test_right_to_left_text_runs_that_way(show, example):
@@ -299,8 +299,8 @@ def test_right_to_left_text_runs_that_way(show, example):
     assert page.evaluate("[...document.activeElement.parentNode.children].indexOf(document.activeElement)") == 1
 
 
-def test_sentences_without_their_own_heads_say_so(show, example, monkeypatch):
-    monkeypatch.setattr("nmt.evaluation.report.sentence_browser.Browser.render.__defaults__", (6_000,))
+def test_sentences_with_one_matrix_are_described(show, example, monkeypatch):
+    monkeypatch.setattr("nmt.evaluation.report.sentence_browser.SentenceBrowser.render.__defaults__", (6_000,))
     page = show(example(6, 4, 4))
     assert "with one (layer 2, head 1)" in page.inner_text("#sentences")
     assert page.is_enabled("#layer")

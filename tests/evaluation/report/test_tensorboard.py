@@ -1,4 +1,4 @@
-"""What TensorBoard gets beside the page, read back with its own reader."""
+"""TensorBoard summaries, read back with its own reader."""
 
 import json
 
@@ -37,26 +37,33 @@ def test_entropies_are_histograms_scalars_and_a_part_of_the_row_of_their_validat
             assert [event.value for event in events.Scalars(name)] == [
                 pytest.approx(rows[layer, head].mean(), abs=1e-5)
             ]
-    found = logger.read_metrics(tmp_path / "metrics.jsonl")
-    np.testing.assert_allclose(found[0]["entropy"], rows.mean(-1), atol=1e-6)
-    assert found[0]["attention"] == measures
-    assert not {"entropy", "attention"} & set(found[1])
-    scalars = {tag for tag in events.Tags()["scalars"] if tag.startswith("jump/")}
-    assert scalars == {f"jump/layer_{i}/head_{j}" for i in (1, 2) for j in (1, 2, 3)} - {"jump/layer_2/head_2"}
-    assert [(e.step, e.value) for e in events.Scalars("jump/layer_2/head_1")] == [(5, 3.5)]
+    rows_read = logger.read_metrics(tmp_path / "metrics.jsonl")
+    np.testing.assert_allclose(rows_read[0]["entropy"], rows.mean(-1), atol=1e-6)
+    assert rows_read[0]["attention"] == measures
+    assert not {"entropy", "attention"} & set(rows_read[1])
+    scalars = {tag for tag in events.Tags()["scalars"] if tag.startswith("jump_length/")}
+    assert scalars == {f"jump_length/layer_{i}/head_{j}" for i in (1, 2) for j in (1, 2, 3)} - {
+        "jump_length/layer_2/head_2"
+    }
+    assert [(e.step, e.value) for e in events.Scalars("jump_length/layer_2/head_1")] == [(5, 3.5)]
 
 
 def test_the_table_of_runs_has_options_and_final_scores(tmp_path):
     from tensorboard.plugins.hparams import plugin_data_pb2
 
-    options = {"name": "a", "seed": 3, "model": {"width": 64, "heads": [1, 2], "tie": None}, "data": {"cache": "x"}}
+    options = {
+        "name": "a",
+        "seed": 3,
+        "model": {"d_model": 64, "heads": [1, 2], "tie_embeddings": None},
+        "data": {"cache_dir": "x"},
+    }
     log_hparams(tmp_path, options, {"test/bleu": 31.5, "long/aer": 0.25}, 70)
     events = read(tmp_path)
     assert [(e.step, e.value) for e in events.Scalars("final/test/bleu")] == [(70, 31.5)]
     content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
     started = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
-    found = {name: getattr(value, value.WhichOneof("kind")) for name, value in started.hparams.items()}
-    assert found == {
+    hparams = {name: getattr(value, value.WhichOneof("kind")) for name, value in started.hparams.items()}
+    assert hparams == {
         "seed": 3.0,
         "model.d_model": 64.0,
         "model.heads": json.dumps([1, 2]),

@@ -8,52 +8,53 @@ import pytest
 
 from nmt.evaluation.report import ReportSentence, SentenceBrowser
 from nmt.evaluation.report import sentence_browser as browser_module
-from nmt.evaluation.report.weight_encoding import MAX_QUANTIZATION_ERROR, AttentionPacker, dequantize
+from nmt.evaluation.report.weight_encoding import LEVELS, MAX_QUANTIZATION_ERROR, AttentionPacker
 
 
 def weights(seed, shape=(2, 3, 7, 5)):
     logits = np.random.default_rng(seed).normal(scale=3, size=shape)
-    found = np.exp(logits)
-    return found / found.sum(-1, keepdims=True)
+    decoded = np.exp(logits)
+    return decoded / decoded.sum(-1, keepdims=True)
 
 
 def unpacked(line, shape):
-    return dequantize(np.frombuffer(zlib.decompress(base64.b64decode(line)), np.uint8)).reshape(shape)
+    levels = np.frombuffer(zlib.decompress(base64.b64decode(line)), np.uint8).astype(np.float64)
+    return np.square(levels / (LEVELS - 1)).reshape(shape)
 
 
-def test_rounded_weights_are_as_near_as_is_said():
+def test_rounded_weights_are_within_the_stated_error():
     every = np.random.default_rng(1).permutation(np.linspace(0, 1, 100_001)).reshape(1, 1, 1, -1)
-    gathered = AttentionPacker()
-    gathered.add(every)
-    packed = gathered.pack()
+    packer = AttentionPacker()
+    packer.add(every)
+    packed = packer.pack()
     assert packed.num_full == 1
-    found = unpacked(packed.lines[0], every.shape)
-    error = np.abs(found - every)
+    decoded = unpacked(packed.lines[0], every.shape)
+    error = np.abs(decoded - every)
     assert error.max() == pytest.approx(MAX_QUANTIZATION_ERROR, rel=0.01)
     assert error.max() <= MAX_QUANTIZATION_ERROR
     assert error[every < 0.1].max() < 0.4 * MAX_QUANTIZATION_ERROR
-    assert found[every == 0].tolist() + found[every == 1].tolist() == [0, 1]
+    assert decoded[every == 0].tolist() + decoded[every == 1].tolist() == [0, 1]
 
 
 def test_what_fits_is_whole():
-    gathered = AttentionPacker(2, 3)
+    packer = AttentionPacker(2, 3)
     for seed in range(4):
-        gathered.add(weights(seed))
-    gathered.add(None)
-    packed = gathered.pack()
+        packer.add(weights(seed))
+    packer.add(None)
+    packed = packer.pack()
     assert (packed.num_full, packed.num_one) == (5, 0)
     assert packed.lines[4] == ""
     for seed in range(4):
-        found = unpacked(packed.lines[seed], (2, 3, 7, 5))
-        assert np.abs(found - weights(seed)).max() <= MAX_QUANTIZATION_ERROR
+        decoded = unpacked(packed.lines[seed], (2, 3, 7, 5))
+        assert np.abs(decoded - weights(seed)).max() <= MAX_QUANTIZATION_ERROR
 
 
 @pytest.mark.parametrize("limit", [30_000, 22_000, 16_000, 9_000, 3_000, 1_000, 300, 0])
 def test_less_room_makes_fewer_matrices(limit):
-    gathered, shape = AttentionPacker(1, 0), (2, 3, 20, 20)
+    packer, shape = AttentionPacker(1, 0), (2, 3, 20, 20)
     for seed in range(12):
-        gathered.add(weights(seed, shape))
-    packed = gathered.pack(limit)
+        packer.add(weights(seed, shape))
+    packed = packer.pack(limit)
     assert sum(len(base64.b64decode(line)) for line in packed.lines) <= limit
     assert len(packed.lines) == 12
     assert [bool(line) for line in packed.lines] == [i < packed.num_full + packed.num_one for i in range(12)]
@@ -66,12 +67,12 @@ def test_less_room_makes_fewer_matrices(limit):
 
 
 def test_the_room_is_used_in_all_ways():
-    gathered = AttentionPacker(1, 0)
+    packer = AttentionPacker(1, 0)
     for seed in range(12):
-        gathered.add(weights(seed, (2, 3, 20, 20)))
-    outcomes = {gathered.pack(limit)[1:] for limit in range(0, 60_000, 500)}
-    assert {0, 12} < {num_full for num_full, _ in outcomes}
-    assert {0, 12} < {num_one for _, num_one in outcomes}
+        packer.add(weights(seed, (2, 3, 20, 20)))
+    sizes = {packer.pack(limit)[1:] for limit in range(0, 60_000, 500)}
+    assert {0, 12} < {num_full for num_full, _ in sizes}
+    assert {0, 12} < {num_one for _, num_one in sizes}
 
 
 def texts(rendered):
@@ -92,9 +93,9 @@ def test_the_page_says_what_it_holds_of_the_attention():
     assert (content["layer"], content["head"], content["shift"], content["full"], content["one"]) == (1, 2, 1, 9, 0)
     assert content["sentences"][0]["v"] == [50.1235]
     part = browser.render(max_bytes=150)
-    found = texts(part)
-    assert 0 < found["full"] < 9
-    assert f"The first {found['full']} with their 4 matrices (2 layers × 2 heads), the next {found['one']}" in part
+    decoded = texts(part)
+    assert 0 < decoded["full"] < 9
+    assert f"The first {decoded['full']} with their 4 matrices (2 layers × 2 heads), the next {decoded['one']}" in part
     assert "with one (layer 1, head 2), to keep the page small; alignments.npz holds all" in part
     assert "the rest with none" in browser.render(max_bytes=60)
 
