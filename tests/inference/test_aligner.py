@@ -46,7 +46,7 @@ def translator(
     architecture: str = "transformer", kind: str = "unigram", *, dropout: float = 0.0, score: Any = "scaled"
 ) -> Translator:
     config = MODELS[architecture].config()
-    sizes = {"width": 16, "embedding": 16, "hidden": 16, "feed_forward": 16, "dropout": 0.0}
+    sizes = {"d_model": 16, "embedding_dim": 16, "hidden_size": 16, "ffn_dim": 16, "dropout": 0.0}
     names = {field.name for field in dataclasses.fields(config)}
     config = dataclasses.replace(config, **{name: size for name, size in sizes.items() if name in names})
     config = dataclasses.replace(config, attention=AttentionConfig(score=score, heads=2, dim=8, dropout=dropout))
@@ -214,7 +214,7 @@ def test_a_model_without_attention_has_no_alignment() -> None:
 def test_many_pairs_are_aligned_in_order_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     made = translator()
     (whole,) = aligner(made).align(TEXTS)
-    monkeypatch.setattr("nmt.inference.aligner.CHUNK", 2)
+    monkeypatch.setattr("nmt.inference.aligner.ALIGN_CHUNK_PAIRS", 2)
     parts = list(aligner(made).align(TEXTS))
     assert [len(part) for part in parts] == [2, 2, 2, 2, 1]
     assert [one.links for part in parts for one in part] == [one.links for one in whole]

@@ -251,7 +251,7 @@ def test_links_stay_inside_both_texts_wherever_a_line_is_cut(
     tokenizer: Tokenizer, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every word of both sides has a link, and nothing else, when every word of a part is linked to every other."""
-    own = translator(tokenizer, max_extra=4)
+    own = translator(tokenizer, max_length_offset=4)
     real = own.word_alignment
 
     def all_links(weights: Any, source: list[int], target: list[int]) -> WordAlignment:
@@ -285,14 +285,14 @@ def test_links_stay_inside_both_texts_wherever_a_line_is_cut(
     [
         {},
         {"length_penalty": 0.0},
-        {"length_penalty": 0.6, "length_norm": "gnmt", "coverage_penalty": 0.3},
+        {"length_penalty": 0.6, "length_normalization": "gnmt", "coverage_penalty": 0.3},
         {"method": "sample"},
-        {"method": "mbr", "samples": 12},
+        {"method": "mbr", "mbr_samples": 12},
     ],
 )
 def test_scores_of_lines_in_parts(tokenizer: Tokenizer, search: dict[str, Any]) -> None:
     """They are of the kind that the parts have, and the best comes first."""
-    own = translator(tokenizer, **{"beam": 4, "n_best": 4, "max_ratio": 1.0, **search})
+    own = translator(tokenizer, **{"beam_size": 4, "n_best": 4, "max_length_ratio": 1.0, **search})
     line = " ".join(TEXT[:6]).replace("things .", "things.") + " " * 60 + "the cat"
     answers = LineTranslator(own, 20)
     (answer,) = answers.translate_lines([line.encode()])
@@ -340,7 +340,7 @@ def test_records(tokenizer: Tokenizer) -> None:
 
 @pytest.mark.parametrize("shift", [0, 1])
 def test_links_are_read_from_what_the_checkpoint_says(tokenizer: Tokenizer, shift: int) -> None:
-    own = translator(tokenizer, learned=True, max_extra=8)
+    own = translator(tokenizer, learned=True, max_length_offset=8)
     answers, seen = LineTranslator(own, 100), set()
     (answer,) = answers.translate_lines([b"the dog sees"])
     source, target = tokenizer.encode_source(["the dog sees"])[0], answer.n_best()[0].tokens
@@ -428,16 +428,16 @@ def test_hostile_lines(tokenizer: Tokenizer) -> None:
 
 @pytest.mark.slow
 def test_many_hostile_lines(tokenizer: Tokenizer) -> None:
-    check_hostile(translator(tokenizer, beam=1), 100_000, 2)
+    check_hostile(translator(tokenizer, beam_size=1), 100_000, 2)
 
 
 def test_mbr_and_prefixes_and_streams(tokenizer: Tokenizer) -> None:
-    own = translator(tokenizer, method="mbr", samples=8, n_best=3)
+    own = translator(tokenizer, method="mbr", mbr_samples=8, n_best=3)
     (found,) = own.n_best(["the dog"])
     assert [t.score for t in found] == sorted((t.score for t in found), reverse=True)
     assert len({t.text for t in found}) == len(found) <= 3
     assert all(0 <= t.score <= 100 for t in found)
-    beam = translator(tokenizer, max_extra=8)
+    beam = translator(tokenizer, max_length_offset=8)
     (begun,) = beam.n_best(["the dog"], prefixes=["THE C"])
     assert begun[0].text.startswith("THE C")
     assert beam.n_best([" "], prefixes=["A"])[0][0].text.startswith("A")

@@ -23,9 +23,9 @@ def make(seed: int, kind: str = "rnn", vocab: int = VOCAB) -> Seq2Seq:
     torch.manual_seed(seed)
     base = MODELS[kind].config()
     names = {field.name for field in dataclasses.fields(base)}
-    sizes = {key: 8 for key in ("width", "embedding", "hidden", "feed_forward") if key in names}
-    config = dataclasses.replace(base, tie="none", attention=AttentionConfig(heads=2, dim=4), **sizes)
-    for site in {"encoder_self", "decoder_self"} & names:
+    sizes = {key: 8 for key in ("d_model", "embedding_dim", "hidden_size", "ffn_dim") if key in names}
+    config = dataclasses.replace(base, tie_embeddings="none", attention=AttentionConfig(heads=2, dim=4), **sizes)
+    for site in {"encoder_self_attention", "decoder_self_attention"} & names:
         setattr(config, site, AttentionConfig(heads=2))
     model = build_model(config, vocab, vocab, joint=True).double().eval()
     with torch.no_grad():
@@ -128,7 +128,7 @@ def test_a_draw_does_not_depend_on_how_many_others_there_are(seed: int) -> None:
     source, mask = source_batch([[4, 9, 6], [8]])
     few = SearchConfig(method="sample", n_best=1, max_length_ratio=0.0, max_length_offset=3, seed=seed)
     found = [[h.tokens for h in drawn] for drawn in sample(model, source, mask, few)]
-    for changes in ({"n_best": 3}, {"method": "mbr", "samples": 40}, {"n_best": 2, "max_extra": 9}):
+    for changes in ({"n_best": 3}, {"method": "mbr", "mbr_samples": 40}, {"n_best": 2, "max_length_offset": 9}):
         other = sample(model, source, mask, dataclasses.replace(few, **changes))
         assert [[h.tokens[:3] for h in drawn[:1]] for drawn in other] == found
     many = sample(model, source, mask, dataclasses.replace(few, n_best=40))
@@ -139,7 +139,7 @@ def test_a_cold_sample_is_greedy_and_a_prefix_appears() -> None:
     for seed in range(10):
         model = make(seed, vocab=20)
         source, mask = source_batch([[4, 9, 6], [8]])
-        limits = {"max_ratio": 1.0, "max_extra": 3}
+        limits = {"max_length_ratio": 1.0, "max_length_offset": 3}
         cold = translate_batch(model, source, mask, SearchConfig(method="sample", temperature=1e-7, n_best=2, **limits))
         greedy = translate_batch(model, source, mask, SearchConfig(beam_size=1, **limits))
         for drawn, (best,) in zip(cold, greedy, strict=True):

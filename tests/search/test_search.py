@@ -22,7 +22,7 @@ from nmt.search.decoder_state import DecoderRows
 
 CPU = torch.device("cpu")
 KINDS = list(itertools.product(MODELS, [*SCORES, ["additive", "cosine"], "none"]))
-SIZES = {"width": 8, "embedding": 8, "hidden": 8, "feed_forward": 12}
+SIZES = {"d_model": 8, "embedding_dim": 8, "hidden_size": 8, "ffn_dim": 12}
 SEEDS = range(12)
 SOURCES = [[4, 5, 4], [5], [4, 4, 5, 5, 4], []]
 
@@ -37,10 +37,10 @@ def make(
     base = MODELS[kind].config()
     names = {field.name for field in dataclasses.fields(base)}
     sizes = {key: value for key, value in SIZES.items() if key in names}
-    for site in {"encoder_self", "decoder_self"} & names:
+    for site in {"encoder_self_attention", "decoder_self_attention"} & names:
         changes.setdefault(site, AttentionConfig(heads=2))
     changes.setdefault("attention", AttentionConfig(score=score, heads=2, dim=4))
-    config = dataclasses.replace(base, tie="none", **{**sizes, **changes})
+    config = dataclasses.replace(base, tie_embeddings="none", **{**sizes, **changes})
     model = build_model(config, vocab, vocab, joint=True).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -158,8 +158,8 @@ def check_plain(seed: int, kind: str, score: Any, config: SearchConfig) -> None:
 def check_wide(seed: int, kind: str, score: Any, config: SearchConfig) -> None:
     """A beam that holds everything finds the best of everything."""
     model, vocab = make(seed, 6, kind, score), 6
-    limits = {"max_ratio": 0.0, "max_extra": 2, "min_ratio": 0.0, "min_extra": 0}
-    config = dataclasses.replace(config, beam_size=16, n_best=8, early_stopping="bound", **limits)
+    limits = {"max_length_ratio": 0.0, "max_length_offset": 2, "min_length_ratio": 0.0, "min_length_offset": 0}
+    config = dataclasses.replace(config, beam_size=16, n_best=8, early_stopping="never", **limits)
     source, mask = source_batch(SOURCES[:2])
     for ids, found in zip(SOURCES[:2], translate_batch(model, source, mask, config), strict=True):
         expected = every(model, ids, vocab, config)[:8]
@@ -233,11 +233,11 @@ def test_the_plain_search_finds_the_same(seed: int, config: SearchConfig) -> Non
 @pytest.mark.parametrize(
     ("kind", "changes"),
     [
-        *(("rnn", {"wiring": wiring, "cell": cell}) for wiring in DECODERS for cell in ("gru", "lstm")),
+        *(("rnn", {"decoder": decoder, "cell": cell}) for decoder in DECODERS for cell in ("gru", "lstm")),
         ("transformer", {"positions": "rotary", "norm_position": "post"}),
         (
             "transformer",
-            {"positions": "learned", "decoder_self": AttentionConfig(heads=2, window="sliding", window_size=1)},
+            {"positions": "learned", "decoder_self_attention": AttentionConfig(heads=2, window="sliding", window_size=1)},
         ),
         ("transformer", {"attention": AttentionConfig(score="additive", heads=2, coverage=True)}),
         ("rnn", {"attention": AttentionConfig(score="hybrid", heads=2, dim=4, coverage=True, normalizer="sparsemax")}),
@@ -294,7 +294,7 @@ def test_coverage_penalty(seed: int) -> None:
 def test_no_sequence_comes_twice(seed: int) -> None:
     model = make(seed, 7, sharpness=12.0)
     source, mask = source_batch(SOURCES)
-    limits = {"max_ratio": 0.0, "max_extra": 14, "min_extra": 12, "beam": 3, "n_best": 3}
+    limits = {"max_length_ratio": 0.0, "max_length_offset": 14, "min_length_offset": 12, "beam_size": 3, "n_best": 3}
     repeated = 0
     for size in (1, 2, 3):
         free = translate_batch(model, source, mask, SearchConfig(**limits))
@@ -321,14 +321,14 @@ def test_a_repeat_guard_that_leaves_nothing_ends_the_sentence() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("stop", ["bound", "beam"])
-def test_diverse_groups(stop: str, seed: int) -> None:
+@pytest.mark.parametrize("early_stopping", ["never", "beam"])
+def test_diverse_groups(early_stopping: str, seed: int) -> None:
     model = make(seed, 9, sharpness=3.0)
     source, mask = source_batch([[4, 7, 6], [8]])
     base = SearchConfig(
         beam_size=6,
         n_best=2,
-        early_stopping=stop,
+        early_stopping=early_stopping,
         length_penalty=2.0,
         min_length_offset=1,
         max_length_ratio=1.0,
@@ -371,17 +371,17 @@ def test_lists_of_groups(pools: list[str], lists: list[str]) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("stop", ["bound", "beam"])
+@pytest.mark.parametrize("early_stopping", ["never", "beam"])
 @pytest.mark.parametrize(("groups", "diversity", "sharpness"), [(3, 0.5, 3.0), (6, 2.0, 9.0)])
 @torch.no_grad()
-def test_lists_of_groups_only_get_longer(groups: int, diversity: float, sharpness: float, stop: str, seed: int) -> None:
+def test_lists_of_groups_only_get_longer(groups: int, diversity: float, sharpness: float, early_stopping: str, seed: int) -> None:
     model = make(seed, 12, sharpness=sharpness)
     source, mask = source_batch([[4, 7, 6], [8], [9, 10, 4, 5]])
     base = SearchConfig(
         beam_size=6,
         diverse_groups=groups,
         diversity_penalty=diversity,
-        early_stopping=stop,
+        early_stopping=early_stopping,
         max_length_ratio=1.0,
         max_length_offset=8,
     )
@@ -605,21 +605,21 @@ def test_impossible_prefixes(token: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"beam": 0}, "search.beam_size=0: must be at least 1"),
+        ({"beam_size": 0}, "search.beam_size=0: must be at least 1"),
         ({"n_best": 6}, "search.n_best=6: cannot be more than search.beam_size=5"),
         ({"length_penalty": -1.0}, "search.length_penalty=-1.0: must be a number of at least 0"),
-        ({"max_ratio": math.inf}, "search.max_length_ratio=inf: must be a number"),
+        ({"max_length_ratio": math.inf}, "search.max_length_ratio=inf: must be a number"),
         ({"method": "beams"}, "search.method=beams: must be one of beam, sample, mbr"),
-        ({"length_norm": "mean"}, "search.length_normalization=mean: must be one of power, gnmt"),
-        ({"utility": "ter"}, "search.mbr_utility=ter: must be one of chrf, bleu"),
-        ({"stop": "first"}, "search.early_stopping=first: must be one of bound, beam"),
-        ({"groups": 2}, "search.diverse_groups=2: search.beam_size=5 is no multiple of it"),
+        ({"length_normalization": "mean"}, "search.length_normalization=mean: must be one of power, gnmt"),
+        ({"mbr_utility": "ter"}, "search.mbr_utility=ter: must be one of chrf, bleu"),
+        ({"early_stopping": "first"}, "search.early_stopping=first: must be one of never, beam"),
+        ({"diverse_groups": 2}, "search.diverse_groups=2: search.beam_size=5 is no multiple of it"),
         ({"temperature": 0.0}, "search.temperature=0.0: must be above 0"),
         ({"top_p": 0.0}, "search.top_p=0.0: must be above 0 and at most 1"),
-        ({"min_ratio": 3.0}, "search.min_length_ratio=3.0, search.min_length_offset=0: cannot be more than"),
+        ({"min_length_ratio": 3.0}, "search.min_length_ratio=3.0, search.min_length_offset=0: cannot be more than"),
         ({"method": "mbr", "n_best": 33}, "search.n_best=33: cannot be more than search.mbr_samples=32"),
         ({"batch_tokens": -1}, "search.batch_tokens=-1: must be 0 or more"),
-        ({"no_repeat": -1}, "search.no_repeat_ngram_size=-1: must be 0 or more"),
+        ({"no_repeat_ngram_size": -1}, "search.no_repeat_ngram_size=-1: must be 0 or more"),
         ({"coverage_penalty": -0.1}, "search.coverage_penalty=-0.1: must be a number of at least 0"),
     ],
 )
