@@ -365,7 +365,7 @@ def test_lists_of_groups(pools: list[str], lists: list[str]) -> None:
     for n_best, expected in enumerate(lists, 1):
         config = SearchConfig(beam_size=6, diverse_groups=3, n_best=n_best)
         beam = BeamSearch(make(0, 9), source, mask, config)
-        beam.pools = [[Hypothesis([ord(name)], -float(ord(name)), 0.0) for name in pool] for pool in pools]
+        beam.finished = [[Hypothesis([ord(name)], -float(ord(name)), 0.0) for name in pool] for pool in pools]
         (found,) = beam.results()
         assert "".join(chr(h.tokens[0]) for h in found) == expected
 
@@ -394,7 +394,7 @@ def test_lists_of_groups_only_get_longer(groups: int, diversity: float, sharpnes
         for row, hypotheses in enumerate(lists[-1]):
             scores = [hypothesis.score for hypothesis in hypotheses]
             assert scores == sorted(scores, reverse=True)
-            tops = [pool[0] for pool in beam.pools[groups * row : groups * (row + 1)]]
+            tops = [pool[0] for pool in beam.finished[groups * row : groups * (row + 1)]]
             assert hypotheses[0].tokens in [top.tokens for top in tops]
             assert hypotheses[0].score == pytest.approx(max(top.score for top in tops), abs=1e-9)
             if n_best >= groups:
@@ -420,7 +420,7 @@ def test_dead_hypotheses_cost_later_groups_nothing() -> None:
         config = SearchConfig(beam_size=6, diverse_groups=3, diversity_penalty=diversity)
         beam = BeamSearch(make(0, 12), source, mask, config)
         beam.log_probs[::3] = -np.inf  # of the first groups nothing is left
-        num, width = len(beam.last), 8
+        num, width = len(beam.rows.tokens), 8
         rng = np.random.default_rng(0)
         values = -np.sort(rng.random((num, width)))
         tokens = np.stack([rng.permutation(np.arange(4, 12)) for _ in range(num)])
@@ -492,11 +492,11 @@ def test_finished_sentences_leave_the_batch(monkeypatch: pytest.MonkeyPatch) -> 
     seen = []
     step = DecoderRows.step
 
-    def watched(rows: DecoderRows, last: Any, *, attention: bool) -> Any:
-        seen.append((len(last), {tensor.size(0) for tensor in rows.memory.values()}))
-        return step(rows, last, attention=attention)
+    def recording_step(rows: DecoderRows) -> Any:
+        seen.append((len(rows.tokens), {tensor.size(0) for tensor in rows.memory.values()}))
+        return step(rows)
 
-    monkeypatch.setattr(DecoderRows, "step", watched)
+    monkeypatch.setattr(DecoderRows, "step", recording_step)
     rng = random.Random(0)
     sources = [[rng.randrange(4, 12) for _ in range(1 + i % 30)] for i in range(60)]
     source, mask = source_batch(sources)
