@@ -134,10 +134,10 @@ def test_a_line_without_end_does_not_fill_the_memory(pipe: tuple[int, int]) -> N
 
     thread = threading.Thread(target=feed)
     thread.start()
-    lines, found = LineReader(read, most_bytes=10), []
+    lines, found = LineReader(read, max_line_bytes=10), []
     while block := lines.read_batch(5):
         found += block
-        assert len(lines._begun or b"") <= 10
+        assert len(lines._partial or b"") <= 10
     thread.join()
     assert found == [None, b"y" * 10, None]
 

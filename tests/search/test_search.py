@@ -237,7 +237,10 @@ def test_the_plain_search_finds_the_same(seed: int, config: SearchConfig) -> Non
         ("transformer", {"positions": "rotary", "norm_position": "post"}),
         (
             "transformer",
-            {"positions": "learned", "decoder_self_attention": AttentionConfig(heads=2, window="sliding", window_size=1)},
+            {
+                "positions": "learned",
+                "decoder_self_attention": AttentionConfig(heads=2, window="sliding", window_size=1),
+            },
         ),
         ("transformer", {"attention": AttentionConfig(score="additive", heads=2, coverage=True)}),
         ("rnn", {"attention": AttentionConfig(score="hybrid", heads=2, dim=4, coverage=True, normalizer="sparsemax")}),
@@ -374,7 +377,9 @@ def test_lists_of_groups(pools: list[str], lists: list[str]) -> None:
 @pytest.mark.parametrize("early_stopping", ["never", "beam"])
 @pytest.mark.parametrize(("groups", "diversity", "sharpness"), [(3, 0.5, 3.0), (6, 2.0, 9.0)])
 @torch.no_grad()
-def test_lists_of_groups_only_get_longer(groups: int, diversity: float, sharpness: float, early_stopping: str, seed: int) -> None:
+def test_lists_of_groups_only_get_longer(
+    groups: int, diversity: float, sharpness: float, early_stopping: str, seed: int
+) -> None:
     model = make(seed, 12, sharpness=sharpness)
     source, mask = source_batch([[4, 7, 6], [8], [9, 10, 4, 5]])
     base = SearchConfig(
