@@ -56,10 +56,9 @@ class LineReader:
             self._lines.append(self._partial)
             self._partial = b""
         self._extend(beginning)
-        if not data:
-            self._at_end = True
-            if self._partial != b"":
-                self._lines.append(self._partial)
+        self._at_end = not data
+        if self._at_end and self._partial != b"":
+            self._lines.append(self._partial)
         return len(data)
 
     def _extend(self, data: bytes) -> None:
