@@ -1,6 +1,5 @@
-"""python -m nmt.evaluate: evaluates a trained model on a test set into a report folder."""
+"""python -m nmt.evaluate: evaluate a trained model on test sets and write reports."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from nmt import checkpoint
@@ -18,11 +17,11 @@ from nmt.training import logger
 
 
 def main(config: EvaluateConfig, overrides: list[str]) -> None:
-    """Evaluates `data.test`, by default that of the run, or of an ensemble that of its first run."""
+    """Evaluate on `data.test`, by default the test set of the run, or of the first run of an ensemble."""
     setup_process(config.num_threads)
     device = resolve_device(config.device)
-    named = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
-    paths = [checkpoint.resolve(path) for path in named]
+    checkpoints = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
+    paths = [checkpoint.resolve(path) for path in checkpoints]
     contents = [checkpoint.load(path, device) for path in paths]
     trained = Config.from_dict(contents[0]["config"])
     merged = merge_with_checkpoint(trained, config, overrides)
@@ -36,42 +35,43 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
     )
     translator = Translator.from_checkpoints(contents, merged.search, device)
     del contents
-    given = {override.partition("=")[0] for override in overrides}
-    if "data.test" in given and "data.extra_tests" not in given:
-        sets = [EvaluationSet.read(merged.data, "test")]  # the run's further test sets were not asked for
+    overridden = {override.partition("=")[0] for override in overrides}
+    if "data.test" in overridden and "data.extra_tests" not in overridden:
+        sets = [EvaluationSet.read(merged.data, "test")]  # without the extra test sets of the run
     else:
         sets = load_test_sets(merged.data)
     if not sets:
         raise ValueError("data.test: not given, and the run has no test set; say which one, as data.test=PREFIX")
-    directory, inputs = report_folder(run, config, overrides), _given(config, overrides, sets)
-    Evaluator(translator, merged.metrics, merged.alignment, trained.data).evaluate_sets(sets, directory, about, inputs)
+    report = report_folder(run, config, overrides)
+    inputs = _read_inputs(config, overrides, sets)  # before anything is translated
+    Evaluator(translator, merged.metrics, merged.alignment, trained.data).evaluate_sets(sets, report, about, inputs)
 
 
-def _given(config: EvaluateConfig, overrides: Sequence[str], sets: Sequence[EvaluationSet]) -> list[EvaluationInputs]:
-    """What is given for each test set; all of it is read before anything is translated."""
-    one_set = [f"hypotheses={config.hypotheses}"] if config.hypotheses is not None else []
-    one_set += [f"baselines={name}" for name in config.baselines if not Path(name).is_dir()]
-    one_set += [f"external_scores={item}" for item in config.external_scores]
-    if len(sets) > 1 and one_set:
+def _read_inputs(config: EvaluateConfig, overrides: list[str], sets: list[EvaluationSet]) -> list[EvaluationInputs]:
+    """Read the hypotheses, baselines and external scores for each test set."""
+    files = [f"hypotheses={config.hypotheses}"] if config.hypotheses is not None else []
+    files += [f"baselines={name}" for name in config.baselines if not Path(name).is_dir()]
+    files += [f"external_scores={item}" for item in config.external_scores]
+    if len(sets) > 1 and files:
         names = ", ".join(test.name for test in sets)
-        raise ValueError(f"{one_set[0]}: a file is of one test set and there are {len(sets)} ({names}): give data.test")
-    found = []
+        raise ValueError(f"{files[0]}: a file is of one test set and there are {len(sets)} ({names}): give data.test")
+    all_inputs = []
     for test in sets:
-        own = EvaluationInputs()
+        inputs = EvaluationInputs()
         if config.hypotheses is not None:
-            own.hypotheses = read_hypotheses(config.hypotheses, test)
+            inputs.hypotheses = read_hypotheses(config.hypotheses, test)
         for name in config.baselines:
             path = Path(name)
             if path.is_dir():
-                elsewhere = EvaluateConfig(checkpoint=name, data=config.data)
-                path = report_folder(path, elsewhere, overrides) / test.folder / "hypotheses.txt"
+                report = report_folder(path, EvaluateConfig(checkpoint=name, data=config.data), overrides)
+                path = report / test.folder / "hypotheses.txt"
                 if not path.is_file():
                     raise FileNotFoundError(f"{path}: no such file; evaluate {name} on {test.name} first")
-            own.baselines[name] = read_hypotheses(path, test)
+            inputs.baselines[name] = read_hypotheses(path, test)
         for name, _, file in (item.partition(":") for item in config.external_scores):
-            own.external_scores[name] = read_external_scores(file, len(test.pairs))
-        found.append(own)
-    return found
+            inputs.external_scores[name] = read_external_scores(file, len(test.pairs))
+        all_inputs.append(inputs)
+    return all_inputs
 
 
 if __name__ == "__main__":

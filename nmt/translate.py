@@ -1,4 +1,4 @@
-"""python -m nmt.translate: standard input to standard output, one line for each line, in order."""
+"""python -m nmt.translate: translate standard input to standard output, line by line, in order."""
 
 import sys
 import time
@@ -13,69 +13,54 @@ from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
 
 BATCHES_AT_ONCE = 16
-"""Batches of lines that are sorted by length and translated together, where so many are there."""
+"""Batches of lines that are sorted by length and translated together, if so many lines are available."""
 
 
 def main(config: TranslateConfig, overrides: list[str]) -> None:
-    """Translates until the input ends. Whatever is in a line, there is one line for it; what was odd is told at the
-    end on standard error."""
+    """Translate until the input ends, with one output line for each; problems are summarized on standard error."""
     for name, stream in (("input", sys.stdin), ("output", sys.stdout)):
         if stream is None:  # closed by whoever started the command
             raise ValueError(f"standard {name} is closed; open both, as in < source.txt > target.txt")
     setup_process(config.num_threads)
     device = resolve_device(config.device)
-    named = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
-    contents = [checkpoint.load(checkpoint.resolve(path), device) for path in named]
+    paths = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
+    contents = [checkpoint.load(checkpoint.resolve(path), device) for path in paths]
     merged = merge_with_checkpoint(Config.from_dict(contents[0]["config"]), config, overrides)
     translator = Translator.from_checkpoints(contents, merged.search, device)
     del contents
-    answers = LineTranslator(translator, config.max_length or merged.data.max_length)
-    _translate(answers, config.format == "jsonl", BATCHES_AT_ONCE * merged.search.batch_size)
+    line_translator = LineTranslator(translator, config.max_length or merged.data.max_length)
+    _translate(line_translator, config.format == "jsonl", BATCHES_AT_ONCE * merged.search.batch_size)
 
 
-def _translate(answers: LineTranslator, as_json: bool, at_once: int) -> None:
-    lines, number, started = LineReader(sys.stdin.fileno()), 0, time.monotonic()
-    odd = {"repaired": 0, "failed": 0}
-    shows = sys.stderr.isatty() and not sys.stdin.isatty() and not sys.stdout.isatty()
-    while block := lines.read_batch(at_once):
-        for line, answer in zip(block, answers.translate_lines(block), strict=True):
-            number += 1
-            odd["repaired"] += line is not None and _is_repaired(line)
-            if answer.error is not None:
-                odd["failed"] += 1
-                print(f"line {number}: {answer.error}", file=sys.stderr)
-            text = json_line(answers.to_json(number, answer)) if as_json else answer.n_best()[0].text
+def _translate(translator: LineTranslator, as_json: bool, max_lines: int) -> None:
+    reader, num_lines, started = LineReader(sys.stdin.fileno()), 0, time.monotonic()
+    num_failed = num_repaired = 0
+    shows_progress = sys.stderr.isatty() and not sys.stdin.isatty() and not sys.stdout.isatty()
+    while lines := reader.read_batch(max_lines):
+        for line, result in zip(lines, translator.translate_lines(lines), strict=True):
+            num_lines += 1
+            num_repaired += line is not None and line.decode(errors="replace") != line.decode(errors="ignore")
+            if result.error is not None:
+                num_failed += 1
+                print(f"line {num_lines}: {result.error}", file=sys.stderr)
+            text = json_line(translator.to_json(num_lines, result)) if as_json else result.n_best()[0].text
             sys.stdout.buffer.write(text.encode("utf-8", errors="replace") + b"\n")
         sys.stdout.buffer.flush()
-        if shows:
-            rate = number / (time.monotonic() - started)
-            print(f"\r{number:,} lines, {rate:.1f} a second", end="", file=sys.stderr, flush=True)
-    if shows and number:
+        if shows_progress:
+            rate = num_lines / (time.monotonic() - started)
+            print(f"\r{num_lines:,} lines, {rate:.1f} a second", end="", file=sys.stderr, flush=True)
+    if shows_progress and num_lines:
         print(file=sys.stderr)
-    _tell(answers, odd)
-
-
-def _is_repaired(line: bytes) -> bool:
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError:
-        return True
-    return False
-
-
-def _tell(answers: LineTranslator, odd: dict[str, int]) -> None:
+    counts, max_length = translator.counts, translator.max_length
     limits = "search.max_length_ratio and search.max_length_offset"
-    told = {
-        f"lines had no translation and are empty (a line has at most {MAX_LINE_BYTES:,} bytes)": odd["failed"],
-        "lines were not valid UTF-8: the bytes in question became U+FFFD": odd["repaired"],
-        f"lines have more than {answers.longest} tokens and were translated in parts (max_length)": answers.counts[
-            "split"
-        ],
-        f"translations reached the longest length that {limits} allow, and end there": answers.counts["truncated"],
-    }
-    for text, num in told.items():
-        if num:
-            print(f"{num} {text}", file=sys.stderr)
+    for count, problem in (
+        (num_failed, f"lines had no translation and are empty (a line has at most {MAX_LINE_BYTES:,} bytes)"),
+        (num_repaired, "lines were not valid UTF-8: the bytes in question became U+FFFD"),
+        (counts["split"], f"lines have more than {max_length} tokens and were translated in parts (max_length)"),
+        (counts["truncated"], f"translations reached the longest length that {limits} allow, and end there"),
+    ):
+        if count:
+            print(f"{count} {problem}", file=sys.stderr)
 
 
 if __name__ == "__main__":

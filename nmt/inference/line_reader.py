@@ -1,4 +1,4 @@
-"""Read lines from a file, a pipe or a terminal: many at a time if they are there, at once if they come slowly."""
+"""Read lines from a file, a pipe or a terminal: many at a time if they are available, at once if they come slowly."""
 
 import os
 import select
@@ -12,56 +12,55 @@ MAX_LINE_BYTES = 1 << 20
 
 READ_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 22
-"""How much is read at a time, once there is a line to return."""
+"""Bytes after which reading stops, once there is a line to return."""
 
 
 class LineReader:
-    r"""The lines of a file descriptor; they end at "\n" only, which the last may lack.
+    r"""The lines of a file descriptor; they end at "\n" only, which may be missing from the last.
 
     Args:
-        descriptor: of what is read.
-        most_bytes: a longer line is given as None.
+        descriptor: open for reading.
+        max_line_bytes: a longer line is returned as None.
     """
 
-    def __init__(self, descriptor: int, most_bytes: int = MAX_LINE_BYTES) -> None:
-        self.descriptor, self.most_bytes = descriptor, most_bytes
-        self._ready: deque[bytes | None] = deque()
-        self._begun: bytes | None = b""  # of the line that has not ended yet; None: too long
-        self._ended = False
+    def __init__(self, descriptor: int, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+        self.descriptor, self.max_line_bytes = descriptor, max_line_bytes
+        self._lines: deque[bytes | None] = deque()
+        self._partial: bytes | None = b""  # beginning of the next line; None: too long
+        self._at_end = False
 
-    def read_batch(self, most: int) -> list[bytes | None]:
-        """Return the next lines without their ends: at least one, at most `most`; none at the end of the input.
+    def read_batch(self, max_lines: int) -> list[bytes | None]:
+        """Return the next lines without their ends: at least one, at most `max_lines`; none at the end of the input.
 
         Wait for the first; for further ones only as long as input keeps coming.
         """
         size = 0
-        # without a line it reads on, however much that is: "none" would say that the input has ended
-        while not self._ended and len(self._ready) < most and (size < CHUNK_BYTES or not self._ready):
-            if self._ready and not self._more_soon():
+        # without a line, read on however much that is: an empty list means the end of the input
+        while not self._at_end and len(self._lines) < max_lines and (size < CHUNK_BYTES or not self._lines):
+            if self._lines and not self._has_input():
                 break
             size += self._read()
-        return [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
+        return [self._lines.popleft() for _ in range(min(max_lines, len(self._lines)))]
 
-    def _more_soon(self) -> bool:
+    def _has_input(self) -> bool:
         try:
             return bool(select.select([self.descriptor], [], [], PAUSE)[0])
-        except (OSError, ValueError):  # what cannot be waited for, such as a pipe on some systems
+        except (OSError, ValueError):  # select does not support the descriptor, as for a pipe on some systems
             return False
 
     def _read(self) -> int:
         data = os.read(self.descriptor, READ_BYTES)
-        *pieces, rest = data.split(b"\n")
-        for piece in pieces:
-            self._extend(piece)
-            self._ready.append(self._begun)
-            self._begun = b""
-        self._extend(rest)
-        if not data:
-            self._ended = True
-            if self._begun != b"":
-                self._ready.append(self._begun)
+        *ends, beginning = data.split(b"\n")
+        for end in ends:
+            self._extend(end)
+            self._lines.append(self._partial)
+            self._partial = b""
+        self._extend(beginning)
+        self._at_end = not data
+        if self._at_end and self._partial != b"":
+            self._lines.append(self._partial)
         return len(data)
 
-    def _extend(self, piece: bytes) -> None:
-        if self._begun is not None:
-            self._begun = self._begun + piece if len(self._begun) + len(piece) <= self.most_bytes else None
+    def _extend(self, data: bytes) -> None:
+        if self._partial is not None:
+            self._partial = self._partial + data if len(self._partial) + len(data) <= self.max_line_bytes else None

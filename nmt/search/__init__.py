@@ -1,9 +1,9 @@
-"""From a model to translations: beam search, sampling, ensembles; over `encode`, `start`, `step` and `reserve` only.
+"""From a model to translations: beam search, sampling and ensembles, for any model with the methods of `Seq2Seq`.
 
-A translation is a function of the sentence, the model and the configuration. Rounding would let a sentence's neighbours
-in: libraries multiply matrices in another order when their shape changes. `decode` therefore keeps to shapes with which
-a row's result was found not to depend on the others: sentences meet only others that are padded to the same length, and
-no product has fewer rows than `rows.min_rows_for_determinism`.
+A translation depends only on the sentence, the model and the configuration. Rounding could make it depend on the rest
+of the batch, because libraries multiply matrices in another order when their shape changes. `decode` therefore uses
+only shapes with which a row's result was found not to depend on the others: all sentences of a batch are padded to the
+same length, and no product has fewer rows than `decoder_state.min_rows_for_determinism`.
 """
 
 from nmt.search.beam_search import BeamSearch
@@ -14,15 +14,5 @@ from nmt.search.mbr import expected_utilities
 from nmt.search.sampling import sample
 from nmt.search.scoring import Hypothesis
 
-__all__ = [
-    "BeamSearch",
-    "Ensemble",
-    "Hypothesis",
-    "SearchConfig",
-    "decode",
-    "expected_utilities",
-    "make_decode_batches",
-    "make_source_batch",
-    "sample",
-    "translate_batch",
-]
+__all__ = ["BeamSearch", "Ensemble", "Hypothesis", "SearchConfig", "decode", "expected_utilities"]
+__all__ += ["make_decode_batches", "make_source_batch", "sample", "translate_batch"]

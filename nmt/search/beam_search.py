@@ -1,4 +1,4 @@
-"""Beam search: the best of what the beam can see."""
+"""Beam search, greedy search and diverse beam search."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,56 +7,49 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmt.data import BOS, EOS
+from nmt.data import EOS
 from nmt.models.seq2seq import Seq2Seq
 from nmt.search.config import SearchConfig
-from nmt.search.decoder_state import DecoderRows
-from nmt.search.scoring import Floats, Hypothesis, Ints, coverage_penalty, length_norm
+from nmt.search.decoder_state import DecoderRows, expand_indices
+from nmt.search.scoring import Bools, Floats, Hypothesis, Ints, coverage_penalty, length_norm
 
 TOPK_BLOCK_WIDTHS = (100, 96, 80, 64, 125, 128, 120, 75, 50, 32)
-"""Widths of blocks in which the best tokens of a large vocabulary are looked for, those preferred first."""
+"""Widths of the blocks into which a large vocabulary is split to select its best tokens, in order of preference."""
 
 
 class Candidates(NamedTuple):
-    """C continuations of each lane, the best first: log-probabilities of the whole, places (slots in the lane) of the
-    hypotheses that they continue, and their tokens, (N, C) each; `ends` where the token is the end token."""
+    """C continuations of the hypotheses of each beam group, best first, (N, C) each.
+
+    log_probs: of the whole continued hypothesis.
+    slots: beam slot of the hypothesis that is continued.
+    tokens: the token appended.
+    """
 
     log_probs: Floats
     slots: Ints
     tokens: Ints
 
-    @property
-    def is_eos(self) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
-        ended: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = (self.tokens == EOS) & (self.log_probs > -np.inf)
-        return ended
-
 
 class BeamSearch:
     """Beam search over a batch, step by step.
 
-    In each step the 2K best continuations of a sentence are looked at: those that end are finished hypotheses, the K
-    best others live on. 2K of them hold K that do not end, so the beam is always full. With K = 1 only the best is
-    looked at: greedy search.
+    Each step considers the 2K best continuations of a sentence: those that end become finished hypotheses, the K best
+    others stay live. At least K of the 2K do not end, so the beam is always full. With K = 1 only the best continuation
+    is considered: greedy search.
 
-    A live hypothesis with log p cannot score above log p / norm(longest length), because log-probabilities only fall,
-    norms only grow with length, and the coverage penalty is at most 0. One that cannot score above the worst of
-    `n_best` finished ones is dropped; what the beam would hold in its place is less probable still. A sentence is
-    done when no live hypothesis is left, and the finished ones are then the best that this beam could find. With
-    `stop=beam` a lane is also done when K of its hypotheses have ended that were among the K best of their step.
+    A live hypothesis with log p cannot score above log p / norm(maximum length), because log-probabilities only fall,
+    norms only grow with length, and the coverage penalty is at most 0. One that cannot beat the score threshold, the
+    worst of `n_best` finished hypotheses, is dropped; the beam would only fill its slot with a less probable one. A
+    sentence is done when no live hypothesis is left, and its finished hypotheses are then the best that this beam can
+    find. With `early_stopping=beam` it is also done when K hypotheses have ended that were among the K best of their
+    step.
 
-    With groups the K hypotheses are G *lanes* of K / G, each with a beam of its own (Vijayakumar et al. 2018). A lane
-    looks for K finished ones whatever `n_best` is: later groups keep clear of what earlier ones still hold, so the
-    best translation would depend on how many are wanted. Where groups agree there are enough others.
+    Diverse beam search splits the K slots of a sentence into G beam groups of K / G slots (Vijayakumar et al. 2018),
+    searched one after the other. A group collects K finished hypotheses whatever `n_best` is: later groups avoid the
+    tokens of the live hypotheses of earlier ones, so the best translation would otherwise depend on `n_best`. It also
+    leaves enough distinct ones where groups agree.
 
-    Args:
-        model: in evaluation mode.
-        source: (B, S) ids with end token. source_mask: (B, S).
-        config: see `SearchConfig`.
-        attention: collect the weights along the beam.
-        prefixes: ids that each translation must begin with.
-
-    Raises:
-        ValueError: a coverage penalty for a model without attention, or ids that no prefix can hold.
+    Arguments and errors are those of `translate_batch`.
     """
 
     def __init__(
@@ -69,23 +62,19 @@ class BeamSearch:
         attention: bool = False,
         prefixes: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        self.config, self.attention = config, attention
-        self.rows = DecoderRows(model, source, source_mask, config, prefixes)
-        num, self.groups = len(self.rows.sentences), config.diverse_groups
-        self.size = config.beam_size // self.groups
-        self.wanted = config.n_best if self.groups == 1 else config.beam_size  # finished hypotheses of a lane
-        self.log_probs: Floats = np.full((num * self.groups, self.size), -np.inf)  # (N lanes, slots)
-        self.log_probs[:, 0] = np.where(np.repeat(self.rows.is_real_sentence, self.groups), 0.0, -np.inf)
-        self.last: Ints = np.full(num * config.beam_size, BOS)
-        self.coverage: Floats | None = (
-            np.zeros((num * config.beam_size, source.size(1))) if config.coverage_penalty else None
-        )
-        self.source_mask = source_mask.cpu().numpy()
-        self.weights: Tensor | None = None  # (R, L, H, t, S)
-        # finished hypotheses of every lane of the call, the best first
-        self.pools: list[list[Hypothesis]] = [[] for _ in range(self.rows.num * self.groups)]
-        self.score_to_beat: Floats = np.full(num * self.groups, -np.inf)  # the score to beat, of present lanes
-        self.ended: Ints = np.zeros(num * self.groups, np.int64)  # how many were among the best of their step
+        self.config = config
+        self.rows = DecoderRows(model, source, source_mask, config, prefixes, collect_attention=attention)
+        self.num_groups = config.diverse_groups
+        self.group_size = config.beam_size // self.num_groups
+        self.max_finished = config.n_best if self.num_groups == 1 else config.beam_size  # of a group
+        # finished hypotheses of every group of every sentence of the call, best first
+        self.finished: list[list[Hypothesis]] = [[] for _ in range(self.rows.num_sentences * self.num_groups)]
+        # of the N groups that are still in the batch: log-probabilities of live hypotheses, -inf in free slots
+        is_real_group = np.repeat(self.rows.is_real_sentence, self.num_groups)
+        self.log_probs: Floats = np.full((len(is_real_group), self.group_size), -np.inf)
+        self.log_probs[:, 0] = np.where(is_real_group, 0.0, -np.inf)
+        self.score_threshold: Floats = np.full(len(is_real_group), -np.inf)
+        self.num_ended: Ints = np.zeros(len(is_real_group), np.int64)  # among the best of their step
 
     @property
     def done(self) -> bool:
@@ -93,217 +82,169 @@ class BeamSearch:
         return not (self.log_probs > -np.inf).any()
 
     def step(self) -> None:
-        """One more token of every live hypothesis."""
-        wants_weights = self.attention or self.coverage is not None
-        log_probs, weights = self.rows.step(self.last, attention=wants_weights)
-        if wants_weights:
-            self._record_attention(weights)
-        values, tokens = self._top_tokens(log_probs)
-        chosen = self._select_candidates(values, tokens)
-        self._finish_hypotheses(chosen)
-        self._advance_beams(chosen)
+        """Extend every live hypothesis by one token."""
+        log_probs, weights = self.rows.step()
+        self.rows.record_attention(weights)
+        best_log_probs, best_tokens = self._best_tokens(log_probs)
+        candidates = self._select_candidates(best_log_probs, best_tokens)
+        self._finish_hypotheses(candidates)
+        self._advance_beams(candidates)
         self._compact_batch()
 
     def results(self) -> list[list[Hypothesis]]:
-        """The finished hypotheses of every sentence of the call, best first, at most `n_best`.
+        """Return the finished hypotheses of every sentence of the call, best first, at most `n_best`.
 
-        With groups the best of every group come before the second of any, and of these the better ones.
+        With groups, the best of every group come before the second of any, and of these the better ones first.
         """
-        found = []
-        for sentence in range(self.rows.num):
-            pools = self.pools[sentence * self.groups : (sentence + 1) * self.groups]
+        results = []
+        for start in range(0, len(self.finished), self.num_groups):
+            groups = self.finished[start : start + self.num_groups]
             distinct: dict[tuple[int, ...], Hypothesis] = {}
             for rank in range(self.config.n_best):
-                best = [pool[rank] for pool in pools if rank < len(pool)]
-                for hypothesis in sorted(best, key=_by_score):
+                same_rank = [finished[rank] for finished in groups if rank < len(finished)]
+                for hypothesis in sorted(same_rank, key=_by_score):
                     distinct.setdefault(tuple(hypothesis.tokens), hypothesis)
-            found.append(sorted(list(distinct.values())[: self.config.n_best], key=_by_score))
-        return found
+            results.append(sorted(list(distinct.values())[: self.config.n_best], key=_by_score))
+        return results
 
     def best_so_far(self) -> list[list[int]]:
-        """The tokens of the most promising hypothesis of every sentence of the call, live or finished, so far."""
-        found = [pools[0].tokens if pools else [] for pools in self.pools[:: self.groups]]
+        """Return the tokens of the most promising hypothesis, live or finished, of every sentence of the call."""
+        best = [finished[0].tokens if finished else [] for finished in self.finished[:: self.num_groups]]
         norm = float(length_norm(self.config, self.rows.position + 1))
-        for present, sentence in enumerate(self.rows.sentences.tolist()):
-            lane, pool = present * self.groups, self.pools[sentence * self.groups] if sentence < self.rows.num else []
-            slot = int(self.log_probs[lane].argmax())
-            live = float(self.log_probs[lane, slot]) / norm
-            if sentence < self.rows.num and live > (pool[0].score if pool else -np.inf):
-                row = present * self.config.beam_size + slot
-                found[sentence] = self.rows.tokens[row, : self.rows.position].tolist()
-        return found
+        for index, sentence in enumerate(self.rows.sentences[self.rows.is_real_sentence].tolist()):
+            group, finished = index * self.num_groups, self.finished[sentence * self.num_groups]
+            slot = int(self.log_probs[group].argmax())
+            if float(self.log_probs[group, slot]) / norm > (finished[0].score if finished else -np.inf):
+                row = index * self.config.beam_size + slot
+                best[sentence] = self.rows.tokens[row, : self.rows.position].tolist()
+        return best
 
-    def _record_attention(self, weights: Tensor | None) -> None:
-        if weights is None:
-            if self.coverage is not None:
-                raise ValueError(
-                    f"search.coverage_penalty={self.config.coverage_penalty}: the model has no attention; set it to 0"
-                )
-            return
-        if self.attention:
-            self.weights = weights if self.weights is None else torch.cat([self.weights, weights], dim=3)
-        if self.coverage is not None:
-            self.coverage += weights.mean((1, 2))[:, 0].double().cpu().numpy()
+    def _best_tokens(self, log_probs: Tensor) -> tuple[Floats, Ints]:
+        """Return the log-probabilities and ids of the best tokens of each row, (R, C) each."""
+        # diversity penalties can push aside at most K - K/G of a row's tokens
+        num = 1 if self.config.beam_size == 1 else self.config.beam_size + self.group_size
+        values, tokens = _blocked_topk(log_probs, min(num, log_probs.size(1)))
+        stacked = torch.stack([values.double(), tokens.double()]).cpu().numpy()  # one transfer
+        return stacked[0], stacked[1].astype(np.int64)
 
-    def _top_tokens(self, log_probs: Tensor) -> tuple[Floats, Ints]:
-        """Log-probabilities and ids of the best tokens of each row, (R, C) each."""
-        # of a row's candidates at most K - K/G can lose their place to what earlier groups chose
-        wanted = 1 if self.config.beam_size == 1 else self.config.beam_size + self.size
-        values, tokens = _blocked_topk(log_probs, min(wanted, log_probs.size(1)))
-        both = torch.stack([values.double(), tokens.double()]).cpu().numpy()  # one transfer
-        return both[0], both[1].astype(np.int64)
-
-    def _select_candidates(self, values: Floats, tokens: Ints) -> Candidates:
-        """The candidates of every lane."""
-        num, width = len(self.rows.sentences), values.shape[1]
-        wanted = 1 if self.config.beam_size == 1 else min(2 * self.size, self.size * width)
-        shape = (num, self.groups, self.size * width)
-        totals = (self.log_probs[:, :, None] + values.reshape(-1, self.size, width)).reshape(shape)
-        by_lane = tokens.reshape(shape)
-        order: Ints = np.empty((num, self.groups, wanted), np.int64)
-        taken: Ints = np.empty((num, 0), np.int64)
-        for group in range(self.groups):
-            worth = totals[:, group]
+    def _select_candidates(self, best_log_probs: Floats, best_tokens: Ints) -> Candidates:
+        """Return the candidates of every group, chosen group after group with the diversity penalty."""
+        size, width = self.group_size, best_log_probs.shape[1]
+        num = 1 if self.config.beam_size == 1 else min(2 * size, size * width)
+        shape = (len(self.rows.sentences), self.num_groups, size * width)
+        log_probs = (self.log_probs[:, :, None] + best_log_probs.reshape(-1, size, width)).reshape(shape)
+        tokens = best_tokens.reshape(shape)
+        order: Ints = np.empty((*shape[:2], num), np.int64)
+        penalized: Ints = np.empty((shape[0], 0), np.int64)  # tokens of earlier groups
+        for group in range(self.num_groups):
+            scores = log_probs[:, group]
             if group:
-                times = (by_lane[:, group, :, None] == taken[:, None]).sum(-1)
-                worth = worth - self.config.diversity_penalty * times
-            best = np.argsort(-worth, axis=1, kind="stable")[:, :wanted]
+                counts = (tokens[:, group, :, None] == penalized[:, None]).sum(-1)
+                scores = scores - self.config.diversity_penalty * counts
+            best = np.argsort(-scores, axis=1, kind="stable")[:, :num]
             order[:, group] = best
-            if group < self.groups - 1:
-                mine = np.take_along_axis(by_lane[:, group], best, 1)
-                gone = (mine == EOS) | (np.take_along_axis(worth, best, 1) == -np.inf)
-                going = np.argsort(gone, axis=1, kind="stable")[:, : self.size]
-                mine = np.where(gone, -1, mine)  # what no hypothesis goes on with costs nobody anything
-                taken = np.concatenate([taken, np.take_along_axis(mine, going, 1)], axis=1)
-        flat = order.reshape(num * self.groups, wanted)
-        lanes = (num * self.groups, shape[2])
+            if group < self.num_groups - 1:
+                chosen = np.take_along_axis(tokens[:, group], best, 1)
+                dead = (chosen == EOS) | (np.take_along_axis(scores, best, 1) == -np.inf)
+                live_first = np.argsort(dead, axis=1, kind="stable")[:, :size]
+                chosen = np.where(dead, -1, chosen)  # a token with which no hypothesis lives on is not penalized
+                penalized = np.concatenate([penalized, np.take_along_axis(chosen, live_first, 1)], axis=1)
         return Candidates(
-            np.take_along_axis(totals.reshape(lanes), flat, 1),
-            flat // width,
-            np.take_along_axis(by_lane.reshape(lanes), flat, 1),
+            np.take_along_axis(log_probs, order, 2).reshape(-1, num),
+            (order // width).reshape(-1, num),
+            np.take_along_axis(tokens, order, 2).reshape(-1, num),
         )
 
-    def _finish_hypotheses(self, chosen: Candidates) -> None:
-        """Takes candidates that end into the finished hypotheses."""
-        ends = chosen.is_eos
-        if not ends.any():
+    def _finish_hypotheses(self, candidates: Candidates) -> None:
+        """Add the candidates that end to the finished hypotheses of their groups, and raise the score thresholds."""
+        is_eos = (candidates.tokens == EOS) & (candidates.log_probs > -np.inf)
+        if not is_eos.any():
             return
-        self.ended += ends[:, : self.size].sum(1)
-        position = self.rows.position
-        lanes, columns = np.nonzero(ends)
-        log_probs, places = chosen.log_probs[lanes, columns], chosen.slots[lanes, columns]
-        scores = log_probs / length_norm(self.config, position + 1)
-        rows = lanes * self.size + places
-        present = lanes // self.groups
-        sentences = self.rows.sentences[present]
-        if self.coverage is not None:
-            real = self.source_mask[sentences]
-            scores = scores + coverage_penalty(self.config, np.where(real, self.coverage[rows], 1.0))
-        cut = position >= self.rows.constraints.most[present]
-        for i in np.nonzero(scores > self.score_to_beat[lanes])[0].tolist():
-            lane, row = int(lanes[i]), int(rows[i])
-            pool = self.pools[int(sentences[i]) * self.groups + lane % self.groups]
-            weights = None if self.weights is None else self.weights[row].clone()
-            tokens = self.rows.tokens[row, :position].tolist()
-            pool.append(Hypothesis(tokens, float(scores[i]), float(log_probs[i]), weights, bool(cut[i])))
-            pool.sort(key=_by_score)
-            del pool[self.wanted :]
-            if len(pool) == self.wanted:
-                self.score_to_beat[lane] = pool[-1].score
+        self.num_ended += is_eos[:, : self.group_size].sum(1)
+        groups, ranks = np.nonzero(is_eos)
+        rows = groups * self.group_size + candidates.slots[groups, ranks]
+        sentences = self.rows.sentences[groups // self.num_groups]
+        log_probs = candidates.log_probs[groups, ranks]
+        scores = log_probs / length_norm(self.config, self.rows.position + 1)
+        if self.rows.coverage is not None:
+            coverage = np.where(self.rows.source_mask[sentences], self.rows.coverage[rows], 1.0)
+            scores = scores + coverage_penalty(self.config, coverage)
+        for i in np.nonzero(scores > self.score_threshold[groups])[0].tolist():
+            group = int(groups[i])
+            finished = self.finished[int(sentences[i]) * self.num_groups + group % self.num_groups]
+            finished.append(self.rows.hypothesis(int(rows[i]), float(scores[i]), float(log_probs[i])))
+            finished.sort(key=_by_score)
+            del finished[self.max_finished :]
+            if len(finished) == self.max_finished:
+                self.score_threshold[group] = finished[-1].score
 
-    def _advance_beams(self, chosen: Candidates) -> None:
-        """The K best candidates that do not end take the slots; a hypothesis with one continuation keeps its own."""
-        ended = chosen.tokens == EOS
-        order = np.argsort(ended, axis=1, kind="stable")[:, : self.size]
-        if order.shape[1] < self.size:  # fewer candidates than slots: only with tiny vocabularies
-            order = np.pad(order, ((0, 0), (0, self.size - order.shape[1])), constant_values=-1)
-        index = np.maximum(order, 0)
-        log_probs = np.take_along_axis(chosen.log_probs, index, 1)
-        gone = (order < 0) | np.take_along_axis(ended, index, 1)
-        log_probs = np.where(gone, -np.inf, log_probs)
-        longest = np.repeat(self.rows.constraints.most + 1, self.groups)[:, None]
-        hopeless = log_probs / length_norm(self.config, longest) <= self.score_to_beat[:, None]
-        log_probs = np.where(hopeless, -np.inf, log_probs)
+    def _advance_beams(self, candidates: Candidates) -> None:
+        """Move the K best candidates that do not end into the beam slots, except those that cannot win."""
+        best = np.argsort(candidates.tokens == EOS, axis=1, kind="stable")[:, : self.group_size]
+        log_probs = np.take_along_axis(candidates.log_probs, best, 1)
+        parents = np.take_along_axis(candidates.slots, best, 1)
+        tokens = np.take_along_axis(candidates.tokens, best, 1)
+        log_probs[tokens == EOS] = -np.inf
+        final_norm = length_norm(self.config, np.repeat(self.rows.constraints.max_lengths + 1, self.num_groups))
+        log_probs[log_probs / final_norm[:, None] <= self.score_threshold[:, None]] = -np.inf
         if self.config.beam_size == 1:  # greedy search ends with its best token
-            log_probs[self.score_to_beat > -np.inf] = -np.inf
+            log_probs[self.score_threshold > -np.inf] = -np.inf
         if self.config.early_stopping == "beam":
-            log_probs[self.ended >= self.size] = -np.inf
-        places = np.take_along_axis(chosen.slots, index, 1)
-        tokens = np.take_along_axis(chosen.tokens, index, 1)
-        slots, copied = _assign_slots(places, log_probs > -np.inf)
-        lanes = np.arange(len(places))[:, None]
-        lane, column = np.nonzero(copied)
-        to, of = lane * self.size + slots[lane, column], lane * self.size + places[lane, column]
-        self.rows.reorder(to, of)
-        if self.weights is not None:
-            self.weights[torch.from_numpy(to)] = self.weights[torch.from_numpy(of)]
-        if self.coverage is not None:
-            self.coverage[to] = self.coverage[of]
-        self.log_probs[lanes, slots] = log_probs
-        last = np.empty_like(tokens)
-        last[lanes, slots] = tokens
-        self.last = last.ravel()
-        self.rows.append(self.last)
+            log_probs[self.num_ended >= self.group_size] = -np.inf
+        slots, copied = _assign_slots(parents, log_probs > -np.inf)
+        group, rank = np.nonzero(copied)
+        first_row = group * self.group_size
+        self.rows.reorder(first_row + slots[group, rank], first_row + parents[group, rank])
+        np.put_along_axis(self.log_probs, slots, log_probs, 1)
+        next_tokens = np.empty_like(tokens)
+        np.put_along_axis(next_tokens, slots, tokens, 1)
+        self.rows.append(next_tokens.ravel())
 
     def _compact_batch(self) -> None:
-        """Sentences without live hypotheses leave the batch, when that pays."""
-        live = (self.log_probs > -np.inf).reshape(-1, self.config.beam_size).any(1)
-        stay = self.rows.compact(np.nonzero(live)[0])
-        if stay is None:
-            return
-        lanes = (stay[:, None] * self.groups + np.arange(self.groups)).ravel()
-        rows = (stay[:, None] * self.config.beam_size + np.arange(self.config.beam_size)).ravel()
-        self.log_probs, self.score_to_beat, self.ended = (
-            self.log_probs[lanes],
-            self.score_to_beat[lanes],
-            self.ended[lanes],
-        )
-        self.last = self.last[rows]
-        self.coverage = None if self.coverage is None else self.coverage[rows]
-        self.weights = None if self.weights is None else self.weights[torch.from_numpy(rows)]
+        """Remove sentences without live hypotheses from the batch, when that pays."""
+        is_live = (self.log_probs > -np.inf).reshape(-1, self.config.beam_size).any(1)
+        kept = self.rows.compact(np.nonzero(is_live)[0])
+        if kept is not None:
+            groups = expand_indices(kept, self.num_groups)
+            self.log_probs, self.num_ended = self.log_probs[groups], self.num_ended[groups]
+            self.score_threshold = self.score_threshold[groups]
 
 
 def _by_score(hypothesis: Hypothesis) -> float:
-    """A key that puts the best first."""
+    """Return a sort key that puts the best first."""
     return -hypothesis.score
 
 
 def _blocked_topk(log_probs: Tensor, num: int) -> tuple[Tensor, Tensor]:
-    """The `num` best of each row (R, V) and their ids.
+    """Return the `num` best values of each row (R, V) and their ids.
 
-    On a CPU torch moves indices along with all values; the best blocks of a row are found faster, and hold its best.
+    On a CPU, `topk` moves indices along with all values; selecting the best blocks of a row first is faster, and they
+    contain its best values.
     """
     size = log_probs.size(1)
-    block = next((width for width in TOPK_BLOCK_WIDTHS if size % width == 0), 0)
-    if log_probs.device.type != "cpu" or not block or size < 2048 or size // block < num:
+    width = next((width for width in TOPK_BLOCK_WIDTHS if size % width == 0), 0)
+    if log_probs.device.type != "cpu" or not width or size < 2048 or size // width < num:
         values, ids = log_probs.topk(num, dim=-1)
         return values, ids
-    blocks = log_probs.view(log_probs.size(0), -1, block)
-    best = blocks.amax(-1).topk(num, dim=-1, sorted=False).indices  # (R, num)
-    inside = blocks.gather(1, best.unsqueeze(-1).expand(-1, -1, block)).flatten(1)
-    values, places = inside.topk(num, dim=-1)
-    return values, best.gather(1, places // block) * block + places % block
+    blocks = log_probs.view(log_probs.size(0), -1, width)
+    best_blocks = blocks.amax(-1).topk(num, dim=-1, sorted=False).indices  # (R, num)
+    block_values = blocks.gather(1, best_blocks.unsqueeze(-1).expand(-1, -1, width)).flatten(1)
+    values, places = block_values.topk(num, dim=-1)
+    return values, best_blocks.gather(1, places // width) * width + places % width
 
 
-def _assign_slots(places: Ints, live: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]") -> tuple[Ints, Ints]:
-    """Where the K continuations of a lane go, and which of them need a copy of what they continue.
+def _assign_slots(parents: Ints, live: Bools) -> tuple[Ints, Bools]:
+    """Assign beam slots to continuations (N, K) of hypotheses in the slots `parents`.
 
-    The first live continuation of a hypothesis takes its slot. Every other takes the slot of a hypothesis that has no
-    live continuation.
-
-    Args:
-        places: (N, K) slots of the hypotheses that are continued. live: (N, K).
-
-    Returns:
-        slots (N, K), a permutation in each row, and booleans (N, K).
+    The first live continuation of a hypothesis stays in its slot. Every other one goes to the slot of a hypothesis
+    without live continuation. Return the slots, a permutation in each row, and where the parent must be copied.
     """
-    size = places.shape[1]
-    same = (places[:, :, None] == places[:, None, :]) & live[:, None, :] & np.tri(size, k=-1, dtype=bool)
-    first = live & ~same.any(2)
-    lanes = np.arange(len(places))[:, None]
-    taken = np.zeros(places.shape, bool)
-    taken[np.nonzero(first)[0], places[first]] = True
-    free = np.argsort(taken, axis=1, kind="stable")
-    rank = np.cumsum(~first, axis=1) - 1
-    slots = np.where(first, places, free[lanes, np.maximum(rank, 0)])
-    return slots, live & ~first
+    size = parents.shape[1]
+    earlier = (parents[:, :, None] == parents[:, None, :]) & live[:, None, :] & np.tri(size, k=-1, dtype=bool)
+    stays = live & ~earlier.any(2)
+    taken = np.zeros(parents.shape, bool)
+    taken[np.nonzero(stays)[0], parents[stays]] = True
+    free_slots = np.argsort(taken, axis=1, kind="stable")
+    rank = np.cumsum(~stays, axis=1) - 1
+    slots = np.where(stays, parents, np.take_along_axis(free_slots, np.maximum(rank, 0), 1))
+    return slots, live & ~stays

@@ -1,54 +1,52 @@
-"""How a translation is found."""
+"""Options of the search."""
 
 import math
 from dataclasses import dataclass
 
-METHODS = ("beam", "sample", "mbr")
-LENGTH_NORMALIZATIONS = ("power", "gnmt")
-UTILITIES = ("chrf", "bleu")
-EARLY_STOPPING = ("never", "beam")
+CHOICES = {
+    "method": ("beam", "sample", "mbr"),
+    "length_normalization": ("power", "gnmt"),
+    "mbr_utility": ("chrf", "bleu"),
+    "early_stopping": ("never", "beam"),
+}
 
 
 @dataclass
 class SearchConfig:
-    """How a translation is found; the same everywhere (validation, evaluation, translation).
+    """How translations are searched for; the same everywhere (validation, evaluation, translation).
 
-    method: beam, sample or mbr. sample = n_best translations drawn from the model; mbr = of `mbr_samples` drawn ones
-        those with the highest expected utility (minimum Bayes risk, Eikema & Aziz 2020).
+    method: beam, sample or mbr. sample = n_best translations sampled from the model; mbr = of `mbr_samples` sampled
+        ones those with the highest expected utility (minimum Bayes risk, Eikema & Aziz 2020).
     beam_size: hypotheses kept at every step; 1 is greedy search.
-    batch_size: sentences decoded at a time; it does not change what is found.
-    batch_tokens: source tokens decoded at a time, padding counted: long sentences come in smaller batches. 0: no limit.
-        It does not change what is found either.
+    batch_size: sentences decoded at a time; it does not change the result.
+    batch_tokens: source tokens decoded at a time, padding counted; it does not change the result. 0: no limit.
     length_normalization, length_penalty: a finished hypothesis y with log p scores log p / |y|^length_penalty ("power")
         or log p / ((5 + |y|) / 6)^length_penalty ("gnmt": Wu et al. 2016, equation 14), end token counted. 0 = plain
         log p; power 1 = mean log p per token.
     coverage_penalty: β of Wu et al. 2016, equation 14: β Σ_i log min(Σ_j a_ij, 1) is added to the score of a finished
         hypothesis, a_ij the mean weight of all layers and heads that target token j gives to source token i (end tokens
         among them, and a sum below 1e-6 counting as that).
-    min_length_ratio, min_length_offset: a hypothesis has at least min_length_ratio · (source length) +
-        min_length_offset tokens before its end token.
-    max_length_ratio, max_length_offset: and at most max_length_ratio · (source length) + max_length_offset.
-    early_stopping: when a sentence is done: "never" = when no live hypothesis can become better than the n_best
-        finished ones; "beam" = also when `beam_size` hypotheses have ended that were among the `beam_size` best
-        continuations of
-        their step,
-        which is what other programs do: fewer steps, now and then a worse translation; a group counts its own.
-    n_best: translations wanted of each sentence. With groups the best of every group come before the second of
-        any, of these the better ones, and what two groups found comes once: 1 gives the best of all, and fewer than
-        there are groups the best of theirs. The list is sorted by score.
-    diverse_groups: diverse beam search (Vijayakumar et al. 2018): the beam in so many groups, one chosen after the
-        other. Each goes on until none of its live hypotheses can become better than `beam_size` finished ones, so that
-        what is
-        found does not depend on n_best.
-    diversity_penalty: λ there: what a token costs in a group for each earlier group's hypothesis that has it at this
-        place.
-    no_repeat_ngram_size: no sequence of so many tokens comes twice in a hypothesis; 0: anything may.
-    seed: of samples. A sentence's draws depend on it and the sentence alone, and the first ones not on how many follow.
-    mbr_samples: of mbr: how many are drawn.
-    temperature: of samples: log-probabilities are divided by it.
-    top_k: of samples: only the best so many tokens are drawn from (Fan et al. 2018); 0: all.
-    top_p: of samples: only the best tokens that have this probability together (Holtzman et al. 2020).
-    mbr_utility: of mbr: chrf or bleu of sentences, of sacreBLEU.
+    min_length_ratio, min_length_offset: a translation has at least ratio · (source length) + offset tokens.
+    max_length_ratio, max_length_offset: a translation has at most ratio · (source length) + offset tokens.
+    early_stopping: when a sentence is done: never = when no live hypothesis can become better than the n_best finished
+        ones; beam = also when `beam_size` hypotheses have ended that were among the `beam_size` best continuations of
+        their step, which is what other programs do: fewer steps, now and then a worse translation. A group counts its
+        own.
+    n_best: translations wanted of each sentence, sorted by score. With groups the best of every group come before the
+        second of any, of these the better ones, without duplicates: 1 gives the best of all, and fewer than there are
+        groups the best of theirs.
+    diverse_groups: groups of diverse beam search (Vijayakumar et al. 2018) into which the beam is divided, searched one
+        after the other. Each continues until none of its live hypotheses can become better than `beam_size` finished
+        ones, so that the result does not depend on n_best.
+    diversity_penalty: λ there: subtracted from the score of a token in a group for each hypothesis of earlier groups
+        that has it at this position.
+    no_repeat_ngram_size: no n-gram of this size occurs twice in a hypothesis; 0: no such constraint.
+    seed: of samples. Those of a sentence depend only on it and the sentence, and the first not on how many follow.
+    mbr_samples: translations sampled for mbr.
+    temperature: log-probabilities are divided by it before sampling.
+    top_k: sampling is limited to this many best tokens (Fan et al. 2018); 0: all.
+    top_p: sampling is limited to the best tokens that together have this probability (Holtzman et al. 2020).
+    mbr_utility: utility of mbr: chrf or bleu of sentences, as in sacreBLEU.
     """
 
     method: str = "beam"
@@ -75,52 +73,38 @@ class SearchConfig:
     mbr_utility: str = "chrf"
 
     def validate(self) -> None:
-        """Raises ValueError naming the option, its value and what is allowed."""
-        choices = (
-            ("method", METHODS),
-            ("length_normalization", LENGTH_NORMALIZATIONS),
-            ("mbr_utility", UTILITIES),
-            ("early_stopping", EARLY_STOPPING),
-        )
-        for option, allowed in choices:
-            if getattr(self, option) not in allowed:
-                raise ValueError(f"search.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")
+        """Raise ValueError naming the option, its value and what is allowed."""
+
+        def check(is_valid: bool, option: str, rule: str) -> None:
+            if not is_valid:
+                raise ValueError(f"search.{option}={getattr(self, option)}: {rule}")
+
+        for option, allowed in CHOICES.items():
+            check(getattr(self, option) in allowed, option, f"must be one of {', '.join(allowed)}")
         for option in ("beam_size", "batch_size", "n_best", "diverse_groups", "mbr_samples"):
-            if getattr(self, option) < 1:
-                raise ValueError(f"search.{option}={getattr(self, option)}: must be at least 1")
+            check(getattr(self, option) >= 1, option, "must be at least 1")
         for option in ("batch_tokens", "no_repeat_ngram_size", "seed", "top_k", "min_length_offset"):
-            if getattr(self, option) < 0:
-                raise ValueError(f"search.{option}={getattr(self, option)}: must be 0 or more")
-        for option in (
-            *("length_penalty", "coverage_penalty", "diversity_penalty"),
-            *("min_length_ratio", "max_length_ratio", "max_length_offset"),
-        ):
-            if not 0 <= getattr(self, option) < math.inf:
-                raise ValueError(f"search.{option}={getattr(self, option)}: must be a number of at least 0")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(
-                f"search.temperature={self.temperature}: must be above 0; search.beam_size=1 takes the best"
-            )
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"search.top_p={self.top_p}: must be above 0 and at most 1")
-        if self.method == "beam" and self.n_best > self.beam_size:
-            raise ValueError(f"search.n_best={self.n_best}: cannot be more than search.beam_size={self.beam_size}")
-        if self.method == "mbr" and self.n_best > self.mbr_samples:
-            raise ValueError(f"search.n_best={self.n_best}: cannot be more than search.mbr_samples={self.mbr_samples}")
-        if self.beam_size % self.diverse_groups:
-            raise ValueError(
-                f"search.diverse_groups={self.diverse_groups}: search.beam_size={self.beam_size} is no multiple of it"
-            )
-        if (self.min_length_ratio, self.min_length_offset) > (0.0, 0) and (
-            self.min_length_ratio > self.max_length_ratio or self.min_length_offset > self.max_length_offset
-        ):
+            check(getattr(self, option) >= 0, option, "must be 0 or more")
+        ratios = ("min_length_ratio", "max_length_ratio", "max_length_offset")
+        for option in ("length_penalty", "coverage_penalty", "diversity_penalty", *ratios):
+            check(0 <= getattr(self, option) < math.inf, option, "must be a number of at least 0")
+        check(0 < self.temperature < math.inf, "temperature", "must be above 0; search.beam_size=1 takes the best")
+        check(0 < self.top_p <= 1, "top_p", "must be above 0 and at most 1")
+        limit = {"beam": "beam_size", "mbr": "mbr_samples"}.get(self.method, "n_best")
+        value = getattr(self, limit)
+        check(self.n_best <= value, "n_best", f"cannot be more than search.{limit}={value}")
+        divides = self.beam_size % self.diverse_groups == 0
+        check(divides, "diverse_groups", f"search.beam_size={self.beam_size} is no multiple of it")
+        has_minimum = (self.min_length_ratio, self.min_length_offset) > (0.0, 0)
+        too_long = self.min_length_ratio > self.max_length_ratio or self.min_length_offset > self.max_length_offset
+        if has_minimum and too_long:
             raise ValueError(
                 f"search.min_length_ratio={self.min_length_ratio}, search.min_length_offset={self.min_length_offset}: "
-                "cannot be more than "
-                f"search.max_length_ratio={self.max_length_ratio} and search.max_length_offset={self.max_length_offset}"
+                f"cannot be more than search.max_length_ratio={self.max_length_ratio} and "
+                f"search.max_length_offset={self.max_length_offset}"
             )
 
     @property
     def num_hypotheses(self) -> int:
-        """Hypotheses of a sentence that are decoded side by side."""
+        """Number of hypotheses of a sentence that are decoded side by side."""
         return {"beam": self.beam_size, "sample": self.n_best, "mbr": self.mbr_samples}[self.method]

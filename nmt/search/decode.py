@@ -1,4 +1,4 @@
-"""One batch of sentences, and any number of them in batches."""
+"""Translate one batch of sentences, or any number of sentences in batches."""
 
 from collections.abc import Iterator, Sequence
 
@@ -27,25 +27,25 @@ def translate_batch(
     attention: bool = False,
     prefixes: Sequence[Sequence[int]] | None = None,
 ) -> list[list[Hypothesis]]:
-    """The translations of a batch.
+    """Translate a batch.
 
     Args:
         model: in evaluation mode.
         source: (B, S) ids with end token. source_mask: (B, S).
         config: see `SearchConfig`; batch_size and batch_tokens are not used here.
-        attention: collect the weights along the beam.
+        attention: collect the attention weights along the beam.
         prefixes: ids that each translation must begin with.
 
     Returns:
-        for each sentence its finished hypotheses, best first, at most `n_best`; samples in the order of their score,
-        and all of them for mbr, which `Translator` ranks by their text.
+        for each sentence its finished hypotheses, best first, at most `n_best`; all samples for mbr, which `Translator`
+        ranks by their text.
 
     Raises:
-        ValueError: a coverage penalty for a model without attention, a prefix with impossible ids.
+        ValueError: a coverage penalty for a model without attention, or a prefix with ids that are not allowed.
     """
     if config.method != "beam":
-        drawn = sample(model, source, source_mask, config, prefixes=prefixes)
-        return [sorted(found, key=lambda hypothesis: -hypothesis.score) for found in drawn]
+        samples = sample(model, source, source_mask, config, prefixes=prefixes)
+        return [sorted(hypotheses, key=lambda hypothesis: -hypothesis.score) for hypotheses in samples]
     beam = BeamSearch(model, source, source_mask, config, attention=attention, prefixes=prefixes)
     while not beam.done:
         beam.step()
@@ -53,7 +53,7 @@ def translate_batch(
 
 
 def make_source_batch(model: Seq2Seq, sources: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Sources (B, S) with end token and their mask (B, S), of ids without end token that `plan` has put together."""
+    """Return padded sources (B, S) with end token and their mask (B, S), of a batch from `make_decode_batches`."""
     source, mask = source_batch(sources, multiple=LENGTH_MULTIPLE)
     longest = max(map(len, sources)) + 1
     width = source.size(1) if model.max_source is None else max(min(source.size(1), model.max_source), longest)
@@ -61,28 +61,21 @@ def make_source_batch(model: Seq2Seq, sources: Sequence[Sequence[int]]) -> tuple
 
 
 def make_decode_batches(lengths: Sequence[int], config: SearchConfig) -> Iterator[list[int]]:
-    """Sentences in batches, the longest first so that running out of memory shows at once.
+    """Yield batches of sentences, the longest first so that running out of memory shows at once.
 
-    A batch has at most `batch_size` sentences, at most `batch_tokens` padded source tokens (but always one sentence),
-    and one padded length.
-
-    Args:
-        lengths: of the sources, without end token.
+    A batch has one padded length, at most `batch_size` sentences and at most `batch_tokens` padded source tokens (but
+    always one sentence). `lengths` are those of the sources without end token.
     """
     padded = -(-(np.asarray(lengths, np.int64) + 1) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
     order = np.argsort(-padded, kind="stable")
     start = 0
     while start < len(order):
         width = int(padded[order[start]])
-        most = (
-            config.batch_size * config.beam_size // config.num_hypotheses
-            if config.method != "beam"
-            else config.batch_size
-        )
+        max_sentences = config.batch_size * config.beam_size // config.num_hypotheses
         if config.batch_tokens:
-            most = min(most, config.batch_tokens // width)
+            max_sentences = min(max_sentences, config.batch_tokens // width)
         end = start + 1
-        while end < len(order) and end - start < most and padded[order[end]] == width:
+        while end < len(order) and end - start < max_sentences and padded[order[end]] == width:
             end += 1
         yield order[start:end].tolist()
         start = end
@@ -96,19 +89,16 @@ def decode(
     *,
     prefixes: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[tuple[int, list[Hypothesis]]]:
-    """Translates any number of sentences, sorted by length and in batches; the batches do not change what is found.
+    """Translate any number of sentences, sorted by length and in batches that do not change the result.
 
     Args:
         model: in evaluation mode, on `device`.
-        sources: ids without end token.
-        prefixes: ids that each translation must begin with.
+        sources, prefixes: ids without end token; each translation begins with its prefix.
 
     Yields:
         (index in `sources`, hypotheses), longest sources first.
     """
     for indices in make_decode_batches([len(source) for source in sources], config):
-        source, mask = make_source_batch(model, [sources[i] for i in indices])
-        own = None if prefixes is None else [prefixes[i] for i in indices]
-        yield from zip(
-            indices, translate_batch(model, source.to(device), mask.to(device), config, prefixes=own), strict=True
-        )
+        source, mask = (tensor.to(device) for tensor in make_source_batch(model, [sources[i] for i in indices]))
+        batch_prefixes = None if prefixes is None else [prefixes[i] for i in indices]
+        yield from zip(indices, translate_batch(model, source, mask, config, prefixes=batch_prefixes), strict=True)

@@ -1,6 +1,7 @@
-"""Several models that speak as one."""
+"""Ensembles of models."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -9,59 +10,55 @@ from nmt.models.seq2seq import AttentionWeights, DecoderState, Seq2Seq
 
 
 class Ensemble(Seq2Seq):
-    """The mean of the probabilities that several models give, of any architectures with one vocabulary.
+    """The mean of the probabilities of several models, of any architectures with one vocabulary.
 
-    Its attention is the mean of all layers and heads of each member that has attention, and the mean of those.
-
-    Args:
-        members: at least one.
+    Its attention is the mean over the members with attention, each averaged over all layers and heads.
     """
 
     def __init__(self, members: Sequence[Seq2Seq]) -> None:
         super().__init__()
         assert members
         self.members = nn.ModuleList(members)
-        limits = [member.max_target for member in members if member.max_target is not None]
-        self.max_target = min(limits) if limits else None
-        limits = [member.max_source for member in members if member.max_source is not None]
-        self.max_source = min(limits) if limits else None
+        self.max_target = min((m.max_target for m in members if m.max_target is not None), default=None)
+        self.max_source = min((m.max_source for m in members if m.max_source is not None), default=None)
 
-    def _each(self) -> list[Seq2Seq]:
-        return [member for member in self.members if isinstance(member, Seq2Seq)]
+    def _split(self, state: DecoderState) -> list[tuple[Seq2Seq, DecoderState]]:
+        """Return each member with its part of a joined state."""
+        parts: list[DecoderState] = [{} for _ in self.members]
+        for name, tensor in state.items():
+            number, _, member_name = name.partition("/")
+            parts[int(number)][member_name] = tensor
+        return list(zip(cast(Iterable[Seq2Seq], self.members), parts, strict=True))
 
     def encode(self, source: Tensor, source_mask: Tensor) -> DecoderState:
-        return _joined([member.encode(source, source_mask) for member in self._each()])
+        return _join(member.encode(source, source_mask) for member, _ in self._split({}))
 
     def init_state(self, memory: DecoderState) -> DecoderState:
-        return _joined([member.init_state(_part(memory, number)) for number, member in enumerate(self._each())])
+        return _join(member.init_state(part) for member, part in self._split(memory))
 
     def allocate_cache(self, state: DecoderState, steps: int) -> DecoderState:
-        return _joined(
-            [member.allocate_cache(_part(state, number), steps) for number, member in enumerate(self._each())]
-        )
+        return _join(member.allocate_cache(part, steps) for member, part in self._split(state))
 
     def reorder_state(self, state: DecoderState, to: Tensor, of: Tensor, since: Tensor) -> None:
-        for number, member in enumerate(self._each()):
-            member.reorder_state(_part(state, number), to, of, since)
+        for member, part in self._split(state):
+            member.reorder_state(part, to, of, since)
 
     def step(
         self, token: Tensor, state: DecoderState, memory: DecoderState, *, attention: bool = False
     ) -> tuple[Tensor, AttentionWeights | None, DecoderState]:
-        said, records, states = [], [], []
-        for number, member in enumerate(self._each()):
-            logits, record, after = member.step(token, _part(state, number), _part(memory, number), attention=attention)
-            said.append(torch.log_softmax(logits.float() if logits.dtype.itemsize == 2 else logits, dim=-1))
-            records += [] if record is None else [record.cross.mean((1, 2), keepdim=True)]
-            states.append(after)
-        mean = said[0] if len(said) == 1 else torch.stack(said).logsumexp(0) - torch.tensor(float(len(said))).log()
-        cross = AttentionWeights(torch.stack(records).mean(0)) if records else None
-        return mean, cross, _joined(states)
+        log_probs, weights, states = [], [], []
+        for (member, part), (_, member_memory) in zip(self._split(state), self._split(memory), strict=True):
+            logits, member_weights, next_state = member.step(token, part, member_memory, attention=attention)
+            logits = logits.float() if logits.dtype.itemsize == 2 else logits
+            log_probs.append(torch.log_softmax(logits, dim=-1))
+            states.append(next_state)
+            if member_weights is not None:
+                weights.append(member_weights.cross.mean((1, 2), keepdim=True))
+        mean = log_probs[0]
+        if len(log_probs) > 1:
+            mean = torch.stack(log_probs).logsumexp(0) - torch.tensor(float(len(log_probs))).log()
+        return mean, AttentionWeights(torch.stack(weights).mean(0)) if weights else None, _join(states)
 
 
-def _joined(states: Sequence[DecoderState]) -> DecoderState:
+def _join(states: Iterable[DecoderState]) -> DecoderState:
     return {f"{number}/{name}": tensor for number, state in enumerate(states) for name, tensor in state.items()}
-
-
-def _part(state: DecoderState, number: int) -> DecoderState:
-    prefix = f"{number}/"
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

@@ -1,7 +1,9 @@
-"""Minimum Bayes risk: the translation that is most like all that the model might have said."""
+"""Minimum Bayes risk decoding: the translation that is most similar to all that the model may give."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -9,36 +11,30 @@ from nmt.search.scoring import Floats
 
 
 def expected_utilities(samples: Sequence[str], utility: str, *, on_sample: Callable[[], None] | None = None) -> Floats:
-    """For each sample the mean utility with all samples as references: Eikema & Aziz 2020, equation 5.
+    """Return the mean utility of each sample with all samples as references: Eikema & Aziz 2020, equation 5.
 
     Args:
-        samples: texts drawn from the model.
         utility: "chrf" (Popović 2015) or "bleu" (of a sentence, with exponential smoothing), from 0 to 100.
         on_sample: called before each text is compared with all; it may raise to stop.
     """
-    times = Counter(samples)
-    texts = list(times)
+    counts = Counter(samples)
     compare = UTILITIES[utility]()
-    mean: dict[str, float] = {}
-    for text in texts:
+    expected: dict[str, float] = {}
+    for text in counts:
         if on_sample is not None:
             on_sample()
-        mean[text] = sum(times[other] * compare(text, other) for other in texts) / len(samples)
-    return np.array([mean[text] for text in samples])
+        expected[text] = sum(num * compare(text, reference) for reference, num in counts.items()) / len(samples)
+    return np.array([expected[text] for text in samples])
 
 
-def _chrf() -> Callable[[str, str], float]:
-    from sacrebleu.metrics import CHRF
+def _sentence_metric(name: str, **options: Any) -> Callable[[str, str], float]:
+    from sacrebleu import metrics
 
-    metric = CHRF()
+    metric = getattr(metrics, name)(**options)
     return lambda hypothesis, reference: float(metric.sentence_score(hypothesis, [reference]).score)
 
 
-def _bleu() -> Callable[[str, str], float]:
-    from sacrebleu.metrics import BLEU
-
-    metric = BLEU(effective_order=True)
-    return lambda hypothesis, reference: float(metric.sentence_score(hypothesis, [reference]).score)
-
-
-UTILITIES: dict[str, Callable[[], Callable[[str, str], float]]] = {"chrf": _chrf, "bleu": _bleu}
+UTILITIES: dict[str, Callable[[], Callable[[str, str], float]]] = {
+    "chrf": partial(_sentence_metric, "CHRF"),
+    "bleu": partial(_sentence_metric, "BLEU", effective_order=True),
+}

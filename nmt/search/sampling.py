@@ -1,4 +1,4 @@
-"""Translations drawn from the model."""
+"""Sample translations from the model's distribution."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmt.data import BOS, EOS
+from nmt.data import EOS
 from nmt.models.seq2seq import Seq2Seq
 from nmt.search.config import SearchConfig
-from nmt.search.decoder_state import DecoderRows
+from nmt.search.decoder_state import DecoderRows, expand_indices
 from nmt.search.scoring import Floats, Hypothesis, Ints, coverage_penalty, length_norm
 
 
@@ -22,88 +22,70 @@ def sample(
     *,
     prefixes: Sequence[Sequence[int]] | None = None,
 ) -> list[list[Hypothesis]]:
-    """`config.rows` translations of each sentence, in the order in which they were drawn.
+    """Return `config.num_hypotheses` sampled translations of each sentence, in the order in which they were sampled.
 
-    A token is drawn from softmax(logits / temperature) over the top_k best tokens, and of these over the fewest best
-    that have probability top_p together. Every draw inverts the distribution at a number that depends on the seed, the
-    sentence, the sample and the position alone, so that batches do not matter. `log_prob` is that of the model,
-    without temperature and limits.
+    A token is sampled from softmax(logits / temperature) over the top_k best tokens, and of these over the fewest best
+    that together have probability top_p. Every sample inverts the cumulative distribution at a number that depends only
+    on the seed, the sentence, the number of the sample and the position, so batching does not matter. `log_prob` is
+    that of the model, without temperature and truncation.
 
-    Args:
-        model: in evaluation mode.
-        source: (B, S) ids with end token. source_mask: (B, S).
-        config: see `SearchConfig`.
-        prefixes: ids that each translation must begin with.
-
-    Raises:
-        ValueError: a coverage penalty for a model without attention.
+    Arguments and errors are those of `translate_batch`.
     """
     rows = DecoderRows(model, source, source_mask, config, prefixes)
-    width, covering = config.num_hypotheses, config.coverage_penalty > 0
-    num = len(rows.sentences)
-    numbers = _numbers(source, source_mask, config, rows.constraints.most[: rows.num])
+    width = config.num_hypotheses
+    uniform = _uniform_numbers(source, source_mask, config, rows.constraints.max_lengths[: rows.num_sentences])
     live = np.repeat(rows.is_real_sentence, width)
-    log_probs, last = np.zeros(num * width), np.full(num * width, BOS)
-    covered: Floats = np.zeros((num * width, source.size(1)))
-    mask = source_mask.cpu().numpy()
-    found: list[list[Hypothesis]] = [[Hypothesis([], 0.0, 0.0)] * width for _ in range(rows.num)]
+    log_probs = np.zeros(len(live))
+    samples: list[list[Hypothesis]] = [[Hypothesis([], 0.0, 0.0)] * width for _ in uniform]
     while live.any():
-        position = rows.position
-        allowed, weights = rows.step(last, attention=covering)
-        if covering:
-            if weights is None:
-                raise ValueError(f"search.coverage_penalty={config.coverage_penalty}: the model has no attention")
-            covered += weights.mean((1, 2))[:, 0].double().cpu().numpy()
-        at = np.array([numbers[s][:, min(position, numbers[s].shape[1] - 1)] for s in rows.sentences % rows.num])
-        drawn, own = _draw(allowed, config, at.ravel())
-        log_probs = np.where(live, log_probs + own, log_probs)
-        for row in np.nonzero(live & (drawn == EOS))[0].tolist():
-            sentence, number = int(rows.sentences[row // width]), row % width
-            score = float(log_probs[row] / length_norm(config, position + 1))
-            if covering:
-                score += float(coverage_penalty(config, covered[row, mask[sentence]]))
-            cut = position >= int(rows.constraints.most[row // width])
-            found[sentence][number] = Hypothesis(
-                rows.tokens[row, :position].tolist(), score, float(log_probs[row]), None, cut
-            )
-        live &= drawn != EOS
-        last = drawn
-        rows.append(drawn)
-        stay = rows.compact(np.nonzero(live.reshape(-1, width).any(1))[0])
-        if stay is not None:
-            kept = (stay[:, None] * width + np.arange(width)).ravel()
-            live, log_probs, last, covered = live[kept], log_probs[kept], last[kept], covered[kept]
-    return found
+        step_log_probs, weights = rows.step()
+        rows.record_attention(weights)
+        streams = [uniform[sentence] for sentence in rows.sentences % rows.num_sentences]
+        numbers = np.array([stream[:, min(rows.position, stream.shape[1] - 1)] for stream in streams])
+        tokens, token_log_probs = _sample_tokens(step_log_probs, config, numbers.ravel())
+        log_probs = np.where(live, log_probs + token_log_probs, log_probs)
+        for row in np.nonzero(live & (tokens == EOS))[0].tolist():
+            sentence = int(rows.sentences[row // width])
+            score = float(log_probs[row] / length_norm(config, rows.position + 1))
+            if rows.coverage is not None:
+                score += float(coverage_penalty(config, rows.coverage[row, rows.source_mask[sentence]]))
+            samples[sentence][row % width] = rows.hypothesis(row, score, float(log_probs[row]))
+        live &= tokens != EOS
+        rows.append(tokens)
+        kept = rows.compact(np.nonzero(live.reshape(-1, width).any(1))[0])
+        if kept is not None:
+            kept_rows = expand_indices(kept, width)
+            live, log_probs = live[kept_rows], log_probs[kept_rows]
+    return samples
 
 
-def _numbers(source: Tensor, source_mask: Tensor, config: SearchConfig, most: Ints) -> list[Floats]:
-    """Uniform numbers (samples, positions) of every sentence; the first are the same however many there are."""
-    found = []
-    for ids, mask, longest in zip(source.cpu(), source_mask.cpu(), most.tolist(), strict=True):
+def _uniform_numbers(source: Tensor, source_mask: Tensor, config: SearchConfig, max_lengths: Ints) -> list[Floats]:
+    """Return uniform numbers (samples, positions) for every sentence; the first do not depend on how many there are."""
+    numbers = []
+    for ids, mask, max_length in zip(source.cpu(), source_mask.cpu(), max_lengths.tolist(), strict=True):
         digest = hashlib.sha256(ids[mask].numpy().astype("<i8").tobytes()).digest()
         words = np.frombuffer(digest, "<u4").tolist()
-        streams = [np.random.default_rng([config.seed, *words, number]) for number in range(config.num_hypotheses)]
-        found.append(np.stack([stream.random(longest + 1) for stream in streams]))
-    return found
+        generators = [np.random.default_rng([config.seed, *words, number]) for number in range(config.num_hypotheses)]
+        numbers.append(np.stack([generator.random(max_length + 1) for generator in generators]))
+    return numbers
 
 
-def _draw(log_probs: Tensor, config: SearchConfig, numbers: Floats) -> tuple[Ints, Floats]:
-    """A token of each row (R,) of log-probabilities (R, V), and what it has there."""
+def _sample_tokens(log_probs: Tensor, config: SearchConfig, numbers: Floats) -> tuple[Ints, Floats]:
+    """Return a token for each row of log-probabilities (R, V) and its log-probability, (R,) each."""
     size = log_probs.size(1)
-    top = min(config.top_k or size, size)
-    if top < size or config.top_p < 1:
-        values, ids = log_probs.topk(top, dim=-1)
+    top_k = min(config.top_k or size, size)
+    if top_k < size or config.top_p < 1:
+        values, ids = log_probs.topk(top_k, dim=-1)
     else:
         values, ids = log_probs, torch.arange(size, device=log_probs.device).expand_as(log_probs)
-    weights = torch.softmax(values.double() / config.temperature, dim=-1)
+    probs = torch.softmax(values.double() / config.temperature, dim=-1)
     if config.top_p < 1:
-        before = weights.cumsum(-1) - weights
-        weights = weights.masked_fill(before >= config.top_p, 0.0)
-    sums = weights.cumsum(-1)
-    wanted = torch.from_numpy(numbers).to(log_probs.device).unsqueeze(1) * sums[:, -1:]
-    place = torch.searchsorted(sums, wanted, right=True)
-    # rounding may point behind the last token that has any weight
-    largest = (weights > 0).to(torch.int64).mul(torch.arange(weights.size(1), device=weights.device)).amax(1, True)
-    place = torch.minimum(place, largest)
-    own = values.gather(1, place)
-    return ids.gather(1, place).squeeze(1).cpu().numpy(), own.squeeze(1).double().cpu().numpy()
+        probs = probs.masked_fill(probs.cumsum(-1) - probs >= config.top_p, 0.0)
+    cumulative = probs.cumsum(-1)
+    thresholds = torch.from_numpy(numbers).to(log_probs.device).unsqueeze(1) * cumulative[:, -1:]
+    index = torch.searchsorted(cumulative, thresholds, right=True)
+    # rounding may lead beyond the last token with any probability
+    last = (probs > 0).to(torch.int64).mul(torch.arange(probs.size(1), device=probs.device)).amax(1, True)
+    index = torch.minimum(index, last)
+    chosen = values.gather(1, index)
+    return ids.gather(1, index).squeeze(1).cpu().numpy(), chosen.squeeze(1).double().cpu().numpy()

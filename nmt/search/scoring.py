@@ -10,6 +10,7 @@ from nmt.search.config import SearchConfig
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 MIN_COVERAGE = 1e-6
 
@@ -18,10 +19,10 @@ class Hypothesis(NamedTuple):
     """A finished translation.
 
     tokens: ids without begin and end token.
-    score: log_prob over the length normaliser, and the coverage penalty: see `SearchConfig`. Of mbr: expected utility.
+    score: log_prob divided by the length norm, plus the coverage penalty: see `SearchConfig`. Of mbr: expected utility.
     log_prob: natural logarithm of its probability, end token included.
-    weights: (L, H, T, S) attention weights collected along the beam when asked for, T = len(tokens) + 1.
-    cut: it ended because it had reached the longest length allowed.
+    weights: (L, H, T, S) attention weights collected along the beam, T = len(tokens) + 1, or None.
+    truncated: it ended because it had reached the maximum length.
     """
 
     tokens: list[int]
@@ -32,14 +33,13 @@ class Hypothesis(NamedTuple):
 
 
 def length_norm(config: SearchConfig, length: Ints | int) -> Floats:
-    """What log p is divided by, for lengths with end token."""
+    """Return the divisor of log p for lengths that count the end token."""
     lengths = np.asarray(length, np.float64)
     base = lengths if config.length_normalization == "power" else (5 + lengths) / 6
-    norm: Floats = np.asarray(base**config.length_penalty)
-    return norm
+    return np.asarray(base**config.length_penalty, np.float64)
 
 
-def coverage_penalty(config: SearchConfig, covered: Floats) -> Floats:
-    """covered (..., S), what each source token received in all -> (...), at most 0."""
-    logs: Floats = np.log(np.clip(covered, MIN_COVERAGE, 1.0)).sum(-1)
+def coverage_penalty(config: SearchConfig, coverage: Floats) -> Floats:
+    """Return the penalty (...), at most 0, for the attention that each source token received in all (..., S)."""
+    logs: Floats = np.log(np.clip(coverage, MIN_COVERAGE, 1.0)).sum(-1)
     return config.coverage_penalty * logs

@@ -1,4 +1,4 @@
-"""Attention of texts as matrices of words: whatever the text, the model, the batch."""
+"""Word alignments of any texts, by any model, in any batch."""
 
 import dataclasses
 import random
@@ -36,17 +36,17 @@ def split(text: str) -> list[str]:
 
 
 def plain_text() -> list[tuple[str, str]]:
-    """What tokenizers are trained on here."""
-    draw = random.Random(1)
-    words = ["".join(draw.choices("abcdefghij", k=draw.randint(1, 6))) for _ in range(300)]
-    return [(" ".join(draw.choices(words, k=6)) + " .", " ".join(draw.choices(words, k=6))) for _ in range(100)]
+    """Return sentence pairs to train tokenizers on."""
+    rng = random.Random(1)
+    words = ["".join(rng.choices("abcdefghij", k=rng.randint(1, 6))) for _ in range(300)]
+    return [(" ".join(rng.choices(words, k=6)) + " .", " ".join(rng.choices(words, k=6))) for _ in range(100)]
 
 
 def translator(
     architecture: str = "transformer", kind: str = "unigram", *, dropout: float = 0.0, score: Any = "scaled"
 ) -> Translator:
     config = MODELS[architecture].config()
-    sizes = {"width": 16, "embedding": 16, "hidden": 16, "feed_forward": 16, "dropout": 0.0}
+    sizes = {"d_model": 16, "embedding_dim": 16, "hidden_size": 16, "ffn_dim": 16, "dropout": 0.0}
     names = {field.name for field in dataclasses.fields(config)}
     config = dataclasses.replace(config, **{name: size for name, size in sizes.items() if name in names})
     config = dataclasses.replace(config, attention=AttentionConfig(score=score, heads=2, dim=8, dropout=dropout))
@@ -61,51 +61,53 @@ def translator(
     return Translator(model, tokenizer, SearchConfig(beam_size=3, max_length_offset=5), torch.device("cpu"))
 
 
-def aligner(made: Translator, reading: AlignmentSource | None = None) -> Aligner:
-    return Aligner(made, AlignmentConfig(), reading or AlignmentSource())
+def aligner(model: Translator, reading: AlignmentSource | None = None) -> Aligner:
+    return Aligner(model, AlignmentConfig(), reading or AlignmentSource())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("architecture", MODELS)
-def test_matrices_are_of_the_words_of_the_text(architecture: str, kind: str) -> None:
-    made = translator(architecture, kind)
-    ((found),) = aligner(made).align(TEXTS)
-    for (source, target), one in zip(TEXTS, found, strict=True):
-        assert (one.source, one.target) == (source, target)
-        assert one.source_subwords[-1] == one.target_subwords[-1] == "</s>"
-        assert one.source_words[-1] == one.target_words[-1] == -1
-        assert one.weights.shape[2:] == (len(one.target_subwords), len(one.source_subwords))
-        assert one.matrix.shape == (len(split(target)), len(split(source)) + 1)
-        np.testing.assert_allclose(one.weights.sum(-1), 1, atol=1e-5)
-        np.testing.assert_allclose(one.matrix.sum(-1), 1, atol=1e-5)
-        for i, j in one.links:
-            assert one.matrix[j].argmax() == i < len(split(source))
-        # Everything that is no word of the text is in the last column.
-        none = [s for s, word in enumerate(one.source_words) if word < 0]
-        rows = [t for t, word in enumerate(one.target_words) if word == 0]
+def test_word_matrices_have_the_words_of_the_texts(architecture: str, kind: str) -> None:
+    model = translator(architecture, kind)
+    ((aligned),) = aligner(model).align(TEXTS)
+    for (source, target), pair in zip(TEXTS, aligned, strict=True):
+        assert (pair.source, pair.target) == (source, target)
+        assert pair.source_subwords[-1] == pair.target_subwords[-1] == "</s>"
+        assert pair.source_words[-1] == pair.target_words[-1] == -1
+        assert pair.weights.shape[2:] == (len(pair.target_subwords), len(pair.source_subwords))
+        assert pair.matrix.shape == (len(split(target)), len(split(source)) + 1)
+        np.testing.assert_allclose(pair.weights.sum(-1), 1, atol=1e-5)
+        np.testing.assert_allclose(pair.matrix.sum(-1), 1, atol=1e-5)
+        for i, j in pair.links:
+            assert pair.matrix[j].argmax() == i < len(split(source))
+        # the last column holds what is no word of the text
+        no_word = [s for s, word in enumerate(pair.source_words) if word < 0]
+        rows = [t for t, word in enumerate(pair.target_words) if word == 0]
         if rows:
-            assert one.matrix[0, -1] == pytest.approx(one.weights.mean((0, 1))[rows][:, none].sum(1).mean(), abs=1e-5)
+            assert pair.matrix[0, -1] == pytest.approx(
+                pair.weights.mean((0, 1))[rows][:, no_word].sum(1).mean(), abs=1e-5
+            )
 
 
 @pytest.mark.parametrize("architecture", MODELS)
-def test_padding_never_appears(architecture: str) -> None:
-    made = translator(architecture)
-    (together,) = aligner(made).align(TEXTS)
-    for text, one in zip(TEXTS, together, strict=True):
-        ((alone,),) = aligner(made).align([text])
-        np.testing.assert_allclose(one.weights, alone.weights, atol=1e-5)
-        assert one.links == alone.links
+def test_padding_does_not_matter(architecture: str) -> None:
+    model = translator(architecture)
+    (together,) = aligner(model).align(TEXTS)
+    for text, pair in zip(TEXTS, together, strict=True):
+        ((alone,),) = aligner(model).align([text])
+        np.testing.assert_allclose(pair.weights, alone.weights, atol=1e-5)
+        assert pair.links == alone.links
 
 
 @pytest.mark.parametrize("architecture", MODELS)
 def test_weights_of_a_translation_are_those_collected_along_the_beam(architecture: str) -> None:
-    made = translator(architecture)
+    model = translator(architecture)
     texts = [source for source, _ in TEXTS if source.strip()]
-    sources = made.tokenizer.encode_source(texts)
+    sources = model.tokenizer.encode_source(texts)
     for text, ids in zip(texts, sources, strict=True):
         source, mask = source_batch([ids])
-        (best, *_) = search.translate_batch(made.model, source, mask, made.config, attention=True)[0]
-        (forced,) = aligner(made).align_ids([(text, "")], [ids], [best.tokens])
+        (best, *_) = search.translate_batch(model.model, source, mask, model.config, attention=True)[0]
+        (forced,) = aligner(model).align_ids([(text, "")], [ids], [best.tokens])
         assert best.weights is not None
         np.testing.assert_allclose(forced.weights, best.weights[..., : len(ids) + 1].numpy(), atol=1e-4)
 
@@ -115,7 +117,7 @@ def test_weights_are_those_before_dropout(architecture: str) -> None:
     plain, dropping = (translator(architecture, dropout=rate) for rate in (0.0, 0.9))
     dropping.model.load_state_dict(plain.model.state_dict())
     source, mask = source_batch([[5, 6, 7, 8, 9, 10]])
-    inputs = torch.tensor([[2]])  # later rows see what the dropped ones gave
+    inputs = torch.tensor([[2]])  # later rows would depend on the dropped weights
     dropping.model.train()
     weights = dropping.model(source, mask, inputs, attention=True)[1].cross
     expected = plain.model(source, mask, inputs, attention=True)[1].cross
@@ -124,97 +126,100 @@ def test_weights_are_those_before_dropout(architecture: str) -> None:
 
 
 def test_pairs_whose_words_the_tokenizer_changes_have_no_links(caplog: pytest.LogCaptureFixture) -> None:
-    made = translator()
+    model = translator()
     config = TokenizerConfig(type="unigram", vocab_size=300, normalization="nfkc")
-    made.tokenizer = Tokenizer.train(config, plain_text())
-    made.model = build_model(MODELS["rnn"].config(), made.tokenizer.source_size, made.tokenizer.target_size, joint=True)
+    model.tokenizer = Tokenizer.train(config, plain_text())
+    model.model = build_model(
+        MODELS["rnn"].config(), model.tokenizer.source_size, model.tokenizer.target_size, joint=True
+    )
     with caplog.at_level("WARNING"):
-        ((kept, changed),) = aligner(made, AlignmentSource(null=False)).align([("a b", "c d"), ("a\u00a0b", "c d")])
+        ((kept, changed),) = aligner(model, AlignmentSource(null=False)).align([("a b", "c d"), ("a\u00a0b", "c d")])
     assert len(kept.links) == 2
     assert changed.links == []
     assert "1 of 2 pairs have no links" in caplog.text
 
 
 def test_pairs_whose_words_the_tokenizer_changes_are_not_compared_with_gold(caplog: pytest.LogCaptureFixture) -> None:
-    made = translator()
+    model = translator()
     config = TokenizerConfig(type="unigram", vocab_size=300, normalization="nfkc")
-    made.tokenizer = Tokenizer.train(config, plain_text())
+    model.tokenizer = Tokenizer.train(config, plain_text())
     torch.manual_seed(2)
-    made.model = build_model(
-        MODELS["transformer"].config(), made.tokenizer.source_size, made.tokenizer.target_size, joint=True
+    model.model = build_model(
+        MODELS["transformer"].config(), model.tokenizer.source_size, model.tokenizer.target_size, joint=True
     )
     kept = [("a b c", "c d"), ("d e f", "b c a")]
     changed = ("a\u00a0b c", "x y")
     gold = [GoldAlignment(frozenset({(0, 0), (1, 1)}), frozenset({(0, 0), (1, 1)}))] * 3
-    own, other = (Aligner(made, AlignmentConfig()) for _ in range(2))
-    expected = own.select_head(kept, gold[:2], "these")
+    first, second = (Aligner(model, AlignmentConfig()) for _ in range(2))
+    expected = first.select_head(kept, gold[:2], "these")
     with caplog.at_level("WARNING"):
-        assert other.select_head([kept[0], changed, kept[1]], gold, "these") == expected
+        assert second.select_head([kept[0], changed, kept[1]], gold, "these") == expected
     assert "1 of 3 pairs are not compared with their links" in caplog.text
-    against = other.evaluate([kept[0], changed, kept[1]], gold)
-    assert against is not None
+    evaluation = second.evaluate([kept[0], changed, kept[1]], gold)
+    assert evaluation is not None
     assert expected is not None
-    assert against.links[1] == []
-    assert against.readings == {reading: found for reading, found in expected.scores.items() if not reading.threshold}
-    nothing = Aligner(made, AlignmentConfig()).select_head([changed], gold[:1], "these")
+    assert evaluation.links[1] == []
+    assert evaluation.readings == {source: score for source, score in expected.scores.items() if not source.threshold}
+    nothing = Aligner(model, AlignmentConfig()).select_head([changed], gold[:1], "these")
     assert nothing is not None
     assert nothing.by.startswith("nothing")
-    (found,) = other.align_ids([changed], made.tokenizer.encode_source([changed[0]]), [[5, 6]])
-    assert found.links == []
+    (aligned,) = second.align_ids([changed], model.tokenizer.encode_source([changed[0]]), [[5, 6]])
+    assert aligned.links == []
 
 
-def test_choosing_is_the_best_of_all_that_could_be_chosen() -> None:
-    made = translator()
+def test_the_selected_head_is_the_best_of_all_candidates() -> None:
+    model = translator()
     pairs = TEXTS[:4]
     gold = [GoldAlignment(frozenset({(0, 0), (1, 1)}), frozenset({(0, 0), (1, 1)}))] * 4
-    own = Aligner(made, AlignmentConfig())
-    choice = own.select_head(pairs, gold, "these")
+    fresh = Aligner(model, AlignmentConfig())
+    choice = fresh.select_head(pairs, gold, "these")
     assert choice is not None
-    assert own.reading == choice.reading
+    assert fresh.reading == choice.reading
     assert choice.by == "AER on these"
     for reading, expected in choice.scores.items():
-        (found,) = aligner(made, reading).align(pairs)
-        assert alignment_error_rate([one.links for one in found], gold) == pytest.approx(expected)
+        (aligned,) = aligner(model, reading).align(pairs)
+        assert alignment_error_rate([pair.links for pair in aligned], gold) == pytest.approx(expected)
         assert expected.aer >= choice.scores[choice.reading].aer
-    against = own.evaluate(pairs, gold)
-    assert against is not None
-    assert against.score == pytest.approx(choice.scores[choice.reading])
-    assert against.readings == {reading: found for reading, found in choice.scores.items() if not reading.threshold}
-    lexical = own.select_head(pairs, None, "these")
+    evaluation = fresh.evaluate(pairs, gold)
+    assert evaluation is not None
+    assert evaluation.score == pytest.approx(choice.scores[choice.reading])
+    assert evaluation.readings == {source: score for source, score in choice.scores.items() if not source.threshold}
+    lexical = fresh.select_head(pairs, None, "these")
     assert lexical is not None
     assert lexical.by == "agreement with a lexical aligner on these"
     assert (
-        lexical.scores == own.select_head(pairs, ibm1_alignments([(split(s), split(t)) for s, t in pairs]), "x").scores
+        lexical.scores
+        == fresh.select_head(pairs, ibm1_alignments([(split(s), split(t)) for s, t in pairs]), "x").scores
     )  # type: ignore[union-attr]
 
 
-def test_an_option_fixes_what_is_read() -> None:
-    made = translator()
+def test_options_fix_the_alignment_source() -> None:
+    model = translator()
     fixed = AlignmentConfig(layer="2", head="1", shift="1", allow_null="false", decision="threshold", threshold=0.05)
-    own = Aligner(made, fixed)
-    choice = own.select_head(TEXTS, None, "these")
+    fresh = Aligner(model, fixed)
+    choice = fresh.select_head(TEXTS, None, "these")
     assert choice is not None
     assert (choice.reading, choice.by) == (AlignmentSource(2, 1, 1, threshold=0.05), "the options")
-    (found,) = own.align(TEXTS)
-    for one in found:
-        # By hand: the rows after those of each word, the columns of each word.
-        rows = one.weights[1, 0, 1:]
-        for j in range(len(split(one.target))):
-            of_word = rows[[t for t, word in enumerate(one.target_words[:-1]) if word == j]].mean(0)
-            for i in range(len(split(one.source))):
-                weight = of_word[[s for s, word in enumerate(one.source_words) if word == i]].sum()
-                assert ((i, j) in one.links) == (weight >= 0.05)
+    (aligned,) = fresh.align(TEXTS)
+    for pair in aligned:
+        # computed directly: the rows after those of each word, the columns of each word
+        rows = pair.weights[1, 0, 1:]
+        for j in range(len(split(pair.target))):
+            of_word = rows[[t for t, word in enumerate(pair.target_words[:-1]) if word == j]].mean(0)
+            for i in range(len(split(pair.source))):
+                weight = of_word[[s for s, word in enumerate(pair.source_words) if word == i]].sum()
+                assert ((i, j) in pair.links) == (weight >= 0.05)
 
 
 def test_a_model_without_attention_has_no_alignment() -> None:
-    own = Aligner(translator(score="none"), AlignmentConfig())
-    assert own.select_head(TEXTS, None, "these") is None
+    fresh = Aligner(translator(score="none"), AlignmentConfig())
+    assert fresh.select_head(TEXTS, None, "these") is None
 
 
-def test_many_pairs_are_aligned_in_order_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = translator()
-    (whole,) = aligner(made).align(TEXTS)
-    monkeypatch.setattr("nmt.inference.aligner.CHUNK", 2)
-    parts = list(aligner(made).align(TEXTS))
-    assert [len(part) for part in parts] == [2, 2, 2, 2, 1]
-    assert [one.links for part in parts for one in part] == [one.links for one in whole]
+def test_many_pairs_are_aligned_in_order_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = translator()
+    (whole,) = aligner(model).align(TEXTS)
+    monkeypatch.setattr("nmt.inference.aligner.ALIGN_CHUNK_PAIRS", 2)
+    chunks = list(aligner(model).align(TEXTS))
+    assert [len(chunk) for chunk in chunks] == [2, 2, 2, 2, 1]
+    assert [pair.links for chunk in chunks for pair in chunk] == [pair.links for pair in whole]

@@ -1,4 +1,4 @@
-"""Lines in, lines out: reading, cutting what is too long, and answers to anything at all."""
+"""Reading lines, splitting those that are too long, and translating anything at all."""
 
 import contextlib
 import dataclasses
@@ -46,10 +46,10 @@ def translator(tokenizer: Tokenizer, *, learned: bool = False, score: str = "sca
     torch.manual_seed(1)
     attention = AttentionConfig(score=score, heads=2)
     if learned:
-        own = AttentionConfig(heads=2)
+        self_attention = AttentionConfig(heads=2)
         config = TransformerConfig(d_model=8, ffn_dim=8, positions="learned", max_positions=22)
         config = dataclasses.replace(
-            config, attention=attention, encoder_self_attention=own, decoder_self_attention=own
+            config, attention=attention, encoder_self_attention=self_attention, decoder_self_attention=self_attention
         )
     else:
         config = RNNConfig(embedding_dim=8, hidden_size=8, attention=dataclasses.replace(attention, dim=8))
@@ -60,20 +60,20 @@ def translator(tokenizer: Tokenizer, *, learned: bool = False, score: str = "sca
 
 @pytest.fixture(scope="module")
 def saved(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Checkpoints of models with and without attention, under their scores."""
-    found = {}
+    """Checkpoints of models with and without attention, by their score functions."""
+    paths = {}
     for score in ("scaled", "none"):
-        own = translator(tokenizer, score=score)
-        model = RNNConfig(embedding_dim=8, hidden_size=8, attention=AttentionConfig(score=score, heads=2, dim=8))
-        stored = to_dict(Config(model=model, search=own.config))
-        found[score] = tmp_path_factory.mktemp("saved") / f"{score}.pt"
-        content = {"config": stored, "tokenizer": tokenizer.state_dict(), "model": own.model.state_dict()}
-        checkpoint.save(found[score], content)
-    return found
+        model = translator(tokenizer, score=score)
+        config = RNNConfig(embedding_dim=8, hidden_size=8, attention=AttentionConfig(score=score, heads=2, dim=8))
+        stored = to_dict(Config(model=config, search=model.config))
+        paths[score] = tmp_path_factory.mktemp("saved") / f"{score}.pt"
+        content = {"config": stored, "tokenizer": tokenizer.state_dict(), "model": model.model.state_dict()}
+        checkpoint.save(paths[score], content)
+    return paths
 
 
 def run(path: Path, *options: str, text: bytes = b"", closed: str = "") -> "subprocess.CompletedProcess[bytes]":
-    """The command in a process of its own; `closed` is what a shell calls a stream that it closes."""
+    """Run the command in a process; `closed` is the shell's redirection that closes a stream."""
     arguments = ["-m", "nmt.translate", f"checkpoint={path}", "device=cpu", "num_threads=1", *options]
     environment = {**os.environ, "PYTHONPATH": str(Path(nmt.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
     shell = ["sh", "-c", f'exec "$0" "$@" {closed}', sys.executable, *arguments]
@@ -89,7 +89,7 @@ def pipe() -> Iterator[tuple[int, int]]:
             os.close(descriptor)
 
 
-def test_lines_come_whole_and_in_order(pipe: tuple[int, int]) -> None:
+def test_lines_are_complete_and_in_order(pipe: tuple[int, int]) -> None:
     read, write = pipe
     rng = random.Random(0)
     content = [bytes(rng.choice(b"ab \r\x00\xff") for _ in range(rng.randrange(30))) for _ in range(3000)]
@@ -104,19 +104,19 @@ def test_lines_come_whole_and_in_order(pipe: tuple[int, int]) -> None:
 
     thread = threading.Thread(target=feed)
     thread.start()
-    lines, found = LineReader(read), []
+    lines, received = LineReader(read), []
     while block := lines.read_batch(100):
         assert len(block) <= 100
-        found += block
+        received += block
     thread.join()
-    assert found == (content if content[-1] else content[:-1])
+    assert received == (content if content[-1] else content[:-1])
 
 
-def test_a_line_is_answered_when_the_input_pauses(pipe: tuple[int, int]) -> None:
+def test_lines_are_returned_when_the_input_pauses(pipe: tuple[int, int]) -> None:
     read, write = pipe
     lines = LineReader(read)
     os.write(write, b"one\ntwo\nhalf a li")
-    assert lines.read_batch(1000) == [b"one", b"two"]  # it would block for ever if it waited for more
+    assert lines.read_batch(1000) == [b"one", b"two"]  # waiting for more would block forever
     os.write(write, b"ne\n")
     assert lines.read_batch(1000) == [b"half a line"]
     os.close(write)
@@ -134,16 +134,16 @@ def test_a_line_without_end_does_not_fill_the_memory(pipe: tuple[int, int]) -> N
 
     thread = threading.Thread(target=feed)
     thread.start()
-    lines, found = LineReader(read, most_bytes=10), []
+    lines, received = LineReader(read, max_line_bytes=10), []
     while block := lines.read_batch(5):
-        found += block
-        assert len(lines._begun or b"") <= 10
+        received += block
+        assert len(lines._partial or b"") <= 10
     thread.join()
-    assert found == [None, b"y" * 10, None]
+    assert received == [None, b"y" * 10, None]
 
 
-def test_a_line_longer_than_what_is_read_at_a_time_ends_nothing(tokenizer: Tokenizer, saved: dict[str, Path]) -> None:
-    huge = b"x" * (3 * CHUNK_BYTES)  # wherever a reading begins, one finds nothing but it
+def test_lines_longer_than_a_chunk_do_not_end_the_input(tokenizer: Tokenizer, saved: dict[str, Path]) -> None:
+    huge = b"x" * (3 * CHUNK_BYTES)  # longer than any chunk
     done = run(saved["scaled"], text=b"the dog\n" + huge + b"\n" + huge + b"\nthe cat\n\na dog")
     assert done.returncode == 0
     assert done.stderr.startswith(b"line 2: not translated: longer than a line may be\nline 3: not translated: ")
@@ -152,33 +152,33 @@ def test_a_line_longer_than_what_is_read_at_a_time_ends_nothing(tokenizer: Token
 
 
 @pytest.mark.parametrize(("closed", "name"), [("<&-", "input"), (">&-", "output")])
-def test_a_closed_stream_is_told(saved: dict[str, Path], closed: str, name: str) -> None:
+def test_a_closed_stream_is_an_error(saved: dict[str, Path], closed: str, name: str) -> None:
     done = run(saved["scaled"], closed=closed)
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.decode() == f"error: standard {name} is closed; open both, as in < source.txt > target.txt\n"
 
 
-def test_what_the_model_cannot_do_is_told_once(tokenizer: Tokenizer, saved: dict[str, Path]) -> None:
-    """Before any line is read, by whatever makes a translator; an ensemble needs one model that can."""
+def test_options_that_the_model_does_not_support_are_one_error(tokenizer: Tokenizer, saved: dict[str, Path]) -> None:
+    """The error comes before any line is read; an ensemble needs one model with attention."""
     message = "search.coverage_penalty=0.2: the model has no attention; set it to 0"
     done = run(saved["none"], "search.coverage_penalty=0.2", text=b"a dog\nthe cat\n")
     assert (done.returncode, done.stdout, done.stderr.decode()) == (1, b"", f"error: {message}\n")
-    asked = ServeConfig(checkpoint=str(saved["none"]), search=SearchConfig(coverage_penalty=0.2))
+    config = ServeConfig(checkpoint=str(saved["none"]), search=SearchConfig(coverage_penalty=0.2))
     with pytest.raises(ValueError, match=message):
-        load(asked, ["search.coverage_penalty=0.2"], CPU)
+        load(config, ["search.coverage_penalty=0.2"], CPU)
     for method in ("beam", "sample", "mbr"):
         with pytest.raises(ValueError, match=message):
             translator(tokenizer, score="none", coverage_penalty=0.2, method=method)
     contents = {score: checkpoint.load(path) for score, path in saved.items()}
-    wanted = SearchConfig(beam_size=2, max_length_offset=3, coverage_penalty=0.2)
-    both = Translator.from_checkpoints([contents["none"], contents["scaled"]], wanted, CPU)
+    config = SearchConfig(beam_size=2, max_length_offset=3, coverage_penalty=0.2)
+    both = Translator.from_checkpoints([contents["none"], contents["scaled"]], config, CPU)
     assert (both.member, len(both.translate(["a dog"]))) == (2, 1)
     with pytest.raises(ValueError, match=message):
-        Translator.from_checkpoints([contents["none"]] * 2, wanted, CPU)
+        Translator.from_checkpoints([contents["none"]] * 2, config, CPU)
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_parts_are_the_text_and_short_enough(seed: int) -> None:
+def test_segments_are_the_text_and_short_enough(seed: int) -> None:
     rng = random.Random(seed)
     text = "".join(rng.choice(["a", "bc ", " ", ". ", "? ", ", ", "。", "、", "字", "\t", "!"]) for _ in range(400))
     for longest in (1, 5, 23, 1000):
@@ -187,7 +187,7 @@ def test_parts_are_the_text_and_short_enough(seed: int) -> None:
         assert all(0 < len(part) <= longest for part in parts)
 
 
-def test_texts_are_cut_where_it_harms_least() -> None:
+def test_texts_are_split_where_it_does_least_harm() -> None:
     assert split_sentence("One two. Three four! Five", len, 16) == ["One two. ", "Three four! Five"]
     assert split_sentence("One two. Three four, five six seven.", len, 16) == [
         "One two. ",
@@ -202,17 +202,17 @@ def test_texts_are_cut_where_it_harms_least() -> None:
 
 @pytest.mark.parametrize("learned", [False, True])
 def test_a_long_line_is_translated_in_parts(tokenizer: Tokenizer, learned: bool) -> None:
-    own = translator(tokenizer, learned=learned, n_best=2)
+    model = translator(tokenizer, learned=learned, n_best=2)
     line = " ".join(TEXT[:5])
-    answers = LineTranslator(own, 20)
+    answers = LineTranslator(model, 20)
     (answer,) = answers.translate_lines([line.encode()])
     assert len(answer.parts) > 3
     assert answers.counts["split"] == 1
     assert all(len(tokenizer.encode_source([part])[0]) <= 20 for part in answer.parts)
-    alone = own.n_best(answer.parts)
+    alone = model.n_best(answer.parts)
     assert answer.best == alone
     best = answer.n_best()[0]
-    assert best.log_prob == pytest.approx(sum(found[0].log_prob for found in alone))
+    assert best.log_prob == pytest.approx(sum(n_best[0].log_prob for n_best in alone))
     record = answers.to_json(1, answer)
     assert record["parts"] == len(answer.parts)
     num_source, num_target = len(record["source_subwords"]), len(record["target_subwords"])
@@ -222,7 +222,7 @@ def test_a_long_line_is_translated_in_parts(tokenizer: Tokenizer, learned: bool)
     assert [t for _, t in record["subword_links"]] == sorted({t for _, t in record["subword_links"]})
     if learned:
         with pytest.raises(ValueError, match="max_positions=22"):
-            own.translate([line])
+            model.translate([line])
 
 
 @pytest.mark.parametrize(
@@ -240,44 +240,44 @@ def test_a_long_line_is_translated_in_parts(tokenizer: Tokenizer, learned: bool)
         (["雨雨", "雨。", "雪"], ["", "Rain ", ""], "Rain"),
     ],
 )
-def test_what_stands_between_parts(parts: list[str], texts: list[str], whole: str) -> None:
+def test_translations_of_parts_are_joined(parts: list[str], texts: list[str], whole: str) -> None:
     assert (
         LineTranslation("", parts, [[Translation(text, [7], -1.0, False)] for text in texts]).n_best()[0].text == whole
     )
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_links_stay_inside_both_texts_wherever_a_line_is_cut(
+def test_links_stay_inside_both_texts_wherever_a_line_is_split(
     tokenizer: Tokenizer, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every word of both sides has a link, and nothing else, when every word of a part is linked to every other."""
-    own = translator(tokenizer, max_extra=4)
-    real = own.word_alignment
+    """All words of both sides have links, and nothing else has, if the words of each part are linked completely."""
+    model = translator(tokenizer, max_length_offset=4)
+    real = model.word_alignment
 
     def all_links(weights: Any, source: list[int], target: list[int]) -> WordAlignment:
         words = tokenizer.source_word_ids([*source, EOS]), tokenizer.target_word_ids([*target, EOS])
         sources, targets = ({word for word in side if word >= 0} for side in words)
         return real(weights, source, target)._replace(links=[(s, t) for s in sources for t in targets])
 
-    rng, num_cut = random.Random(seed), 0
+    rng, num_split = random.Random(seed), 0
     kinds = ["a", "bc ", " ", ". ", "字", "字。", "、", "\t", "   ", "\u00a0", "dogdogdogdog", "é"]
     lines = ["".join(rng.choices(kinds, k=rng.randrange(1, 60))) for _ in range(20)]
     for longest in (3, 9, 24):
-        answers = LineTranslator(own, longest)
+        answers = LineTranslator(model, longest)
         for line, answer in zip(lines, answers.translate_lines([line.encode() for line in lines]), strict=True):
-            num_cut += len(answer.parts) > 1
+            num_split += len(answer.parts) > 1
             record = answers.to_json(1, answer)
             words = [len([word for word in record[side].split(" ") if word]) for side in ("source", "translation")]
             assert all(0 <= s < words[0] and 0 <= t < words[1] for s, t in record["links"]), line
             assert len({tuple(link) for link in record["links"]}) == len(record["links"])
             with monkeypatch.context() as patch:
-                patch.setattr(own, "word_alignment", all_links)
+                patch.setattr(model, "word_alignment", all_links)
                 links = answers.to_json(1, answer)["links"]
             assert {t for _, t in links} <= set(range(words[1]))
             if all(best[0].text.strip(" ") for best in answer.best):
                 assert {s for s, _ in links} == set(range(words[0])), line
                 assert {t for _, t in links} == set(range(words[1])), line
-    assert num_cut > 20
+    assert num_split > 20
 
 
 @pytest.mark.parametrize(
@@ -285,16 +285,16 @@ def test_links_stay_inside_both_texts_wherever_a_line_is_cut(
     [
         {},
         {"length_penalty": 0.0},
-        {"length_penalty": 0.6, "length_norm": "gnmt", "coverage_penalty": 0.3},
+        {"length_penalty": 0.6, "length_normalization": "gnmt", "coverage_penalty": 0.3},
         {"method": "sample"},
-        {"method": "mbr", "samples": 12},
+        {"method": "mbr", "mbr_samples": 12},
     ],
 )
 def test_scores_of_lines_in_parts(tokenizer: Tokenizer, search: dict[str, Any]) -> None:
-    """They are of the kind that the parts have, and the best comes first."""
-    own = translator(tokenizer, **{"beam": 4, "n_best": 4, "max_ratio": 1.0, **search})
+    """They are means of the scores of the parts, and the best comes first."""
+    model = translator(tokenizer, **{"beam_size": 4, "n_best": 4, "max_length_ratio": 1.0, **search})
     line = " ".join(TEXT[:6]).replace("things .", "things.") + " " * 60 + "the cat"
-    answers = LineTranslator(own, 20)
+    answers = LineTranslator(model, 20)
     (answer,) = answers.translate_lines([line.encode()])
     assert len(answer.parts) > 4
     ranked, scores = (
@@ -302,34 +302,34 @@ def test_scores_of_lines_in_parts(tokenizer: Tokenizer, search: dict[str, Any]) 
         np.array([[t.score for t in best] for best in answer.best if best != [EMPTY_TRANSLATION]]),
     )
     assert len(ranked) == 4
-    found = [t.score for t in ranked]
-    assert found == sorted(found, reverse=True)
-    assert [each["score"] for each in answers.to_json(1, answer)["n_best"]] == found
+    joined_scores = [t.score for t in ranked]
+    assert joined_scores == sorted(joined_scores, reverse=True)
+    assert [item["score"] for item in answers.to_json(1, answer)["n_best"]] == joined_scores
     nums = [len(best[0].tokens) + 1 for best in answer.best if best != [EMPTY_TRANSLATION]]
-    np.testing.assert_allclose(found, np.average(scores, axis=0, weights=nums))
+    np.testing.assert_allclose(joined_scores, np.average(scores, axis=0, weights=nums))
     if not search:
-        assert found[0] == pytest.approx(ranked[0].log_prob / sum(nums))
+        assert joined_scores[0] == pytest.approx(ranked[0].log_prob / sum(nums))
     if search.get("method") == "mbr":
-        assert all(0 <= score <= 100 for score in found)
+        assert all(0 <= score <= 100 for score in joined_scores)
 
 
-def test_records(tokenizer: Tokenizer) -> None:
-    own = translator(tokenizer, n_best=2)
-    answers = LineTranslator(own, 100)
+def test_json_records(tokenizer: Tokenizer) -> None:
+    model = translator(tokenizer, n_best=2)
+    answers = LineTranslator(model, 100)
     good, blank, bad = answers.translate_lines([TEXT[0].encode(), b"  ", None])
-    found = json.loads(json_line(answers.to_json(7, good)))
-    assert list(found) == [
+    record = json.loads(json_line(answers.to_json(7, good)))
+    assert list(record) == [
         *("line", "source", "translation", "score", "log_prob", "truncated", "parts", "n_best"),
         *("source_subwords", "target_subwords", "links", "subword_links", "alignment_source_text"),
     ]
-    (ranked,) = own.n_best([TEXT[0]])
-    assert found["line"] == 7
-    assert [each["text"] for each in found["n_best"]] == [t.text for t in ranked]
-    assert (found["translation"], found["score"]) == (ranked[0].text, ranked[0].score)
+    (ranked,) = model.n_best([TEXT[0]])
+    assert record["line"] == 7
+    assert [item["text"] for item in record["n_best"]] == [t.text for t in ranked]
+    assert (record["translation"], record["score"]) == (ranked[0].text, ranked[0].score)
     source = tokenizer.encode_source([TEXT[0]])[0]
-    ((_, weights),) = own.attention_weights([source], [ranked[0].tokens])
-    assert found["links"] == [list(link) for link in own.word_alignment(weights, source, ranked[0].tokens).links]
-    assert found["alignment_source_text"] == "mean of all layers and heads"
+    ((_, weights),) = model.attention_weights([source], [ranked[0].tokens])
+    assert record["links"] == [list(link) for link in model.word_alignment(weights, source, ranked[0].tokens).links]
+    assert record["alignment_source_text"] == "mean of all layers and heads"
     assert answers.to_json(8, blank)["translation"] == ""
     assert "longer than a line may be" in answers.to_json(9, bad)["error"]
     plain = LineTranslator(translator(tokenizer, score="none"), 100)
@@ -339,44 +339,44 @@ def test_records(tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("shift", [0, 1])
-def test_links_are_read_from_what_the_checkpoint_says(tokenizer: Tokenizer, shift: int) -> None:
-    own = translator(tokenizer, learned=True, max_extra=8)
-    answers, seen = LineTranslator(own, 100), set()
+def test_links_come_from_the_stored_alignment_source(tokenizer: Tokenizer, shift: int) -> None:
+    model = translator(tokenizer, learned=True, max_length_offset=8)
+    answers, seen = LineTranslator(model, 100), set()
     (answer,) = answers.translate_lines([b"the dog sees"])
     source, target = tokenizer.encode_source(["the dog sees"])[0], answer.n_best()[0].tokens
     assert len(target) > 2
-    ((_, weights),) = own.attention_weights([source], [target])
+    ((_, weights),) = model.attention_weights([source], [target])
     words = tokenizer.target_word_ids([*target, EOS]), tokenizer.source_word_ids([*source, EOS])
     for head in (1, 2):
         reading = AlignmentSource(2, head, shift, null=False)
-        own.carried = StoredAlignmentSource(reading, "hand")
-        found = answers.to_json(1, answer)
-        assert found["alignment_source_text"] == str(reading)
+        model.carried = StoredAlignmentSource(reading, "hand")
+        record = answers.to_json(1, answer)
+        assert record["alignment_source_text"] == str(reading)
         rows = weights[1, head - 1, shift:]
         best = [[int(rows[t, : len(source)].argmax()), t] for t in range(len(target))]
-        assert found["subword_links"] == best
-        assert found["links"] == [list(link) for link in reading.links(weights, *words)]
+        assert record["subword_links"] == best
+        assert record["links"] == [list(link) for link in reading.links(weights, *words)]
         seen.add(str(best))
     assert len(seen) == 2
     reading = AlignmentSource(2, 1, threshold=0.02)
-    own.carried = StoredAlignmentSource(reading, "hand")
+    model.carried = StoredAlignmentSource(reading, "hand")
     links = answers.to_json(1, answer)["links"]
     assert links == [list(link) for link in reading.links(weights, *words)]
     assert len(links) > max(words[0]) + 1
 
 
-def test_a_line_that_fails_harms_no_other(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = translator(tokenizer)
-    expected = own.translate(["a dog", "the cat"])
-    real = own.n_best
+def test_a_line_that_fails_does_not_affect_others(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = translator(tokenizer)
+    expected = model.translate(["a dog", "the cat"])
+    real = model.n_best
 
     def fragile(texts: list[str]) -> list[list[Translation]]:
         if "bomb" in texts:
             raise RuntimeError("not enough memory:\n you tried to allocate 4 GB")
         return real(texts)
 
-    monkeypatch.setattr(own, "n_best", fragile)
-    first, second, third = LineTranslator(own, 100).translate_lines([b"a dog", b"bomb", b"the cat"])
+    monkeypatch.setattr(model, "n_best", fragile)
+    first, second, third = LineTranslator(model, 100).translate_lines([b"a dog", b"bomb", b"the cat"])
     assert [first.best, third.best] == [[[t]] for t in expected]
     assert second.error == "not translated: not enough memory: you tried to allocate 4 GB"
     assert second.n_best() == [EMPTY_TRANSLATION]
@@ -400,13 +400,13 @@ def hostile(rng: random.Random) -> bytes:
     return rng.choice(kinds)()
 
 
-def check_hostile(own: Translator, num: int, seed: int) -> None:
+def check_hostile(model: Translator, num: int, seed: int) -> None:
     rng = random.Random(seed)
     lines = [hostile(rng) for _ in range(num)]
-    answers = LineTranslator(own, 24)
-    found = [answer for start in range(0, num, 500) for answer in answers.translate_lines(lines[start : start + 500])]
-    assert len(found) == num
-    for number, (line, answer) in enumerate(zip(lines, found, strict=True)):
+    answers = LineTranslator(model, 24)
+    results = [answer for start in range(0, num, 500) for answer in answers.translate_lines(lines[start : start + 500])]
+    assert len(results) == num
+    for number, (line, answer) in enumerate(zip(lines, results, strict=True)):
         assert answer.error is None, line
         assert answer.source == line.removesuffix(b"\r").decode("utf-8", errors="replace")
         text = answer.n_best()[0].text
@@ -417,8 +417,8 @@ def check_hostile(own: Translator, num: int, seed: int) -> None:
         if number % 50 == 0:
             assert json.loads(json_line(answers.to_json(number, answer)))["translation"] == text
     sample = rng.sample(range(num), 20)
-    alone = [LineTranslator(own, 24).translate_lines([lines[i]])[0] for i in sample]
-    assert [answer.best for answer in alone] == [found[i].best for i in sample]
+    alone = [LineTranslator(model, 24).translate_lines([lines[i]])[0] for i in sample]
+    assert [answer.best for answer in alone] == [results[i].best for i in sample]
 
 
 def test_hostile_lines(tokenizer: Tokenizer) -> None:
@@ -428,16 +428,16 @@ def test_hostile_lines(tokenizer: Tokenizer) -> None:
 
 @pytest.mark.slow
 def test_many_hostile_lines(tokenizer: Tokenizer) -> None:
-    check_hostile(translator(tokenizer, beam=1), 100_000, 2)
+    check_hostile(translator(tokenizer, beam_size=1), 100_000, 2)
 
 
 def test_mbr_and_prefixes_and_streams(tokenizer: Tokenizer) -> None:
-    own = translator(tokenizer, method="mbr", samples=8, n_best=3)
-    (found,) = own.n_best(["the dog"])
-    assert [t.score for t in found] == sorted((t.score for t in found), reverse=True)
-    assert len({t.text for t in found}) == len(found) <= 3
-    assert all(0 <= t.score <= 100 for t in found)
-    beam = translator(tokenizer, max_extra=8)
+    model = translator(tokenizer, method="mbr", mbr_samples=8, n_best=3)
+    (translations,) = model.n_best(["the dog"])
+    assert [t.score for t in translations] == sorted((t.score for t in translations), reverse=True)
+    assert len({t.text for t in translations}) == len(translations) <= 3
+    assert all(0 <= t.score <= 100 for t in translations)
+    beam = translator(tokenizer, max_length_offset=8)
     (begun,) = beam.n_best(["the dog"], prefixes=["THE C"])
     assert begun[0].text.startswith("THE C")
     assert beam.n_best([" "], prefixes=["A"])[0][0].text.startswith("A")
@@ -450,10 +450,10 @@ def test_mbr_and_prefixes_and_streams(tokenizer: Tokenizer) -> None:
 
 
 def test_an_ensemble_from_files_needs_one_vocabulary(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    own = translator(tokenizer)
-    other = Tokenizer.train(TokenizerConfig(vocab_size=308), [(line.upper(), line) for line in TEXT])
+    single = translator(tokenizer)
+    other_tokenizer = Tokenizer.train(TokenizerConfig(vocab_size=308), [(line.upper(), line) for line in TEXT])
     contents = []
-    for name, vocabulary in (("a", tokenizer), ("b", tokenizer), ("c", other)):
+    for name, vocabulary in (("a", tokenizer), ("b", tokenizer), ("c", other_tokenizer)):
         config = RNNConfig(embedding_dim=8, hidden_size=8, attention=AttentionConfig(heads=2, dim=8))
         torch.manual_seed(1)
         model = build_model(config, vocabulary.source_size, vocabulary.target_size, joint=True)
@@ -462,15 +462,15 @@ def test_an_ensemble_from_files_needs_one_vocabulary(tokenizer: Tokenizer, tmp_p
             tmp_path / name, {"config": stored, "tokenizer": vocabulary.state_dict(), "model": model.state_dict()}
         )
         contents.append(checkpoint.load(tmp_path / name))
-    both = Translator.from_checkpoints(contents[:2], own.config, CPU)
+    both = Translator.from_checkpoints(contents[:2], single.config, CPU)
     lines = TEXT[:6]
-    assert [t.text for t in both.translate(lines)] == [t.text for t in own.translate(lines)]
+    assert [t.text for t in both.translate(lines)] == [t.text for t in single.translate(lines)]
     with pytest.raises(ValueError, match="number 3 of the list has another vocabulary"):
-        Translator.from_checkpoints(contents, own.config, CPU)
+        Translator.from_checkpoints(contents, single.config, CPU)
 
 
-def test_time_is_not_spent_waiting_for_a_full_pipe(pipe: tuple[int, int]) -> None:
-    """Lines that are there are taken together, as many as are asked for."""
+def test_reading_does_not_wait_while_a_pipe_is_full(pipe: tuple[int, int]) -> None:
+    """Available lines are returned together, as many as requested."""
     read, write = pipe
     os.write(write, b"a\n" * 2000)
     lines = LineReader(read)
