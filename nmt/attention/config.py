@@ -85,7 +85,7 @@ class AttentionConfig:
         """
         if self.per_layer and len(self.per_layer) != num_layers:
             raise ValueError(
-                f"{path}.layers has {len(self.per_layer)} entries: {num_layers} layers attend here; give one mapping "
+                f"{path}.per_layer has {len(self.per_layer)} entries: {num_layers} layers attend here; give one mapping "
                 "for "
                 "each, {} where nothing differs"
             )
@@ -94,8 +94,8 @@ class AttentionConfig:
             for option in changes:
                 if option not in known:
                     why = "all layers have the same number" if option == "heads" else "no option of an attention"
-                    raise ValueError(f"{path}.layers: {option} cannot differ by layer ({why})")
-            self.for_layer(number)._validate_layer(f"{path}.layers[{number}]", site)
+                    raise ValueError(f"{path}.per_layer: {option} cannot differ by layer ({why})")
+            self.for_layer(number)._validate_layer(f"{path}.per_layer[{number}]", site)
         if not self.per_layer:
             self._validate_layer(path, site)
 
@@ -152,8 +152,8 @@ class AttentionConfig:
             needy := [name for name in names if name in SCORES and SCORES[name].needs_projection]
         ):
             raise ValueError(
-                f"{path}.project=false: the {needy[0]} score needs its projections (the W and U of vᵀ tanh(Wq + Uk)); "
-                "use project=true, or score=general for unprojected states of different widths"
+                f"{path}.project_qk=false: the {needy[0]} score needs its projections (the W and U of vᵀ tanh(Wq + Uk)); "
+                "use project_qk=true, or score=general for unprojected states of different widths"
             )
         if self.coverage and (site != CROSS or not chosen or not all(SCORES[name].has_coverage for name in chosen)):
             able = " or ".join(name for name, score in SCORES.items() if score.has_coverage)

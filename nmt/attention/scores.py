@@ -40,7 +40,7 @@ class Score(nn.Module):
         if self.same_width and query_dim != key_dim:
             raise ValueError(
                 f"score={type(self).__name__.lower()} compares queries and keys of one width, but they have "
-                f"{query_dim} and {key_dim}: set project=true there, or make the widths equal"
+                f"{query_dim} and {key_dim}: set project_qk=true there, or make the widths equal"
             )
         self.heads, self.query_dim, self.key_dim = heads, query_dim, key_dim
 
@@ -77,7 +77,7 @@ def _per_head(parameter: Tensor, like: Tensor) -> Tensor:
 class Additive(Score):
     """score(q, k) = vᵀ tanh(q + k): Bahdanau et al. 2015, equation in appendix A.1.2.
 
-    The paper's W and U are the query and key projections of `Attention`, so it needs `project=true`. With a coverage C,
+    The paper's W and U are the query and key projections of `Attention`, so it needs `project_qk=true`. With a coverage C,
     what each key has received so far, vᵀ tanh(q + k + C w): Tu et al. 2016, equation 9 with the plain sum of earlier
     weights as coverage.
     """

@@ -94,9 +94,9 @@ def _reference_cost(config: Any, sizes: _Sizes) -> float:
     attention.score = score
     changes: dict[str, Any] = {} if score != NONE and SCORES[score].has_coverage else {"coverage": False}
     attention.coverage &= not changes
-    attention.layers = [
+    attention.per_layer = [
         {name: changes.get(name, value) for name, value in layer.items() if name != "score"}
-        for layer in attention.layers
+        for layer in attention.per_layer
     ]
     try:
         reference.validate()

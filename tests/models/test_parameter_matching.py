@@ -84,15 +84,15 @@ def test_nothing_is_matched_unless_asked_for() -> None:
 
 
 def test_the_nearest_width_is_taken() -> None:
-    config = config_of("rnn", "location", match="parameters", match_width="hidden", embedding=64, hidden=200)
-    reference = number_of_parameters(config_of("rnn", "scaled", embedding=64, hidden=200))
+    config = config_of("rnn", "location", match="parameters", match_width="hidden_size", embedding_dim=64, hidden_size=200)
+    reference = number_of_parameters(config_of("rnn", "scaled", embedding_dim=64, hidden_size=200))
     errors = {
-        hidden: abs(number_of_parameters(config_of("rnn", "location", embedding=64, hidden=hidden)) - reference)
+        hidden: abs(number_of_parameters(config_of("rnn", "location", embedding_dim=64, hidden_size=hidden)) - reference)
         for hidden in range(2, 260, 2)  # half of it each way
     }
     found, _ = match(config)
-    assert found.hidden == min(errors, key=errors.__getitem__)
-    assert found.hidden != 200
+    assert found.hidden_size == min(errors, key=errors.__getitem__)
+    assert found.hidden_size != 200
 
 
 def test_another_width_and_another_reference() -> None:
@@ -102,7 +102,7 @@ def test_another_width_and_another_reference() -> None:
     reference = number_of_parameters(config_of("transformer", "general"))
     assert found.attention.dim % found.attention.heads == 0
     assert found.attention.dim > 0
-    assert (found.width, found.feed_forward) == (config.width, config.feed_forward)
+    assert (found.d_model, found.ffn_dim) == (config.d_model, config.ffn_dim)
     assert abs(number_of_parameters(found) / reference - 1) <= 0.005
     assert f"attention.dim 0 → {found.attention.dim}, " in text
     assert f"reference (general) {reference:,}" in text
@@ -111,7 +111,7 @@ def test_another_width_and_another_reference() -> None:
 def test_the_reference_has_its_score_in_every_layer_and_no_coverage_it_cannot_use() -> None:
     config = config_of("transformer", "additive", match="parameters")
     config.attention.coverage = True
-    config.attention.layers = [{}, {"score": "location", "coverage": False}]
+    config.attention.per_layer = [{}, {"score": "location", "coverage": False}]
     config.validate()
     found, text = match(config)
     reference = number_of_parameters(config_of("transformer", "scaled"))
@@ -132,31 +132,31 @@ def test_the_reference_has_its_score_in_every_layer_and_no_coverage_it_cannot_us
         (
             "transformer",
             "location",
-            {"match_width": "width"},
+            {"match_width": "d_model"},
             [
                 "model.match=parameters: nothing comes within 0.5 % of the reference, the nearest is model.d_model 128",
-                " %; model.match_width=feed_forward or model.match_width=attention.dim would do",
+                " %; model.match_width=ffn_dim or model.match_width=attention.dim would do",
             ],
         ),
         (
             "transformer_rnn",
             "location",
-            {"match_width": "embedding", "tie": "all"},
+            {"match_width": "embedding_dim", "tie_embeddings": "all"},
             [
-                "embedding cannot be adjusted (model.tie_embeddings=all: source embeddings are 128 wide",
-                "match_width=feed_forward",
+                "embedding_dim cannot be adjusted (model.tie_embeddings=all: source embeddings are 128 wide",
+                "match_width=ffn_dim",
             ],
         ),
         (
             "rnn",
             "dot",
-            {"match_score": "additive", "attention.project": False},
+            {"match_score": "additive", "attention.project_qk": False},
             ["model.match_score=additive: this"],
         ),
         (
             "transformer",
             "location",
-            {"attention.positions": 1_000_000},
+            {"attention.max_positions": 1_000_000},
             ["the nearest is model.ffn_dim 256 → 1,", "no other width comes near enough either"],
         ),
     ],
@@ -179,7 +179,7 @@ def test_what_cannot_be_matched(architecture: str, score: str, changes: dict[str
         ("match_score", "bilinear"),
         ("match_width", "breadth"),
         ("match_width", "attention.score"),
-        ("match_width", "attention.project"),
+        ("match_width", "attention.project_qk"),
         ("match_width", ""),
     ],
 )
@@ -218,10 +218,10 @@ def test_a_matched_run_is_stored_continued_and_loaded(tmp_path: Path, monkeypatc
     assert code == 0, said
     last = tmp_path / "runs/matched/checkpoints/last.pt"
     stored = checkpoint.load(last)["config"]["model"]
-    width = stored["embedding"]
+    width = stored["embedding_dim"]
     assert width < WIDTH
-    assert (stored["match"], stored["match_width"], stored["match_score"]) == ("parameters", "embedding", "scaled")
-    assert f"embedding: {width}\n" in (tmp_path / "runs/matched/config.yaml").read_text(encoding="utf-8")
+    assert (stored["match"], stored["match_width"], stored["match_score"]) == ("parameters", "embedding_dim", "scaled")
+    assert f"embedding_dim: {width}\n" in (tmp_path / "runs/matched/config.yaml").read_text(encoding="utf-8")
     assert f"model.match=parameters: model.embedding_dim {WIDTH} → {width}, " in said
     assert f"model.embedding_dim {WIDTH} → {width}, " in (tmp_path / "runs/matched/train.log").read_text(
         encoding="utf-8"

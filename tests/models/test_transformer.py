@@ -14,10 +14,10 @@ from nmt.models.transformer import TransformerConfig, _kept
 
 VOCAB = 19
 SELF = [
-    (window, site)
+    (window, attention_type)
     for window, kind in WINDOWS.items()
-    for site in kind.attention_types
-    if site in (ENCODER_SELF, DECODER_SELF)
+    for attention_type in kind.attention_types
+    if attention_type in (ENCODER_SELF, DECODER_SELF)
 ]
 
 
@@ -67,12 +67,12 @@ def test_cached_steps_equal_the_whole(norm: str, norm_position: str, positions: 
 
 
 @pytest.mark.parametrize(
-    ("score", "normaliser", "window", "site"),
-    [(score, normaliser, *place) for score, normaliser, place in product(SCORES, NORMALIZERS, SELF)],
+    ("score", "normalizer", "window", "attention_type"),
+    [(score, normalizer, *place) for score, normalizer, place in product(SCORES, NORMALIZERS, SELF)],
 )
-def test_self_attention_of_every_kind_by_steps(score: str, normaliser: str, window: str, site: str) -> None:
-    own = AttentionConfig(score=score, heads=2, normalizer=normaliser, top_k=3, window=window, window_size=2)
-    model, (source, mask, inputs) = make(config(positions="rotary", **{site: own})), batch()
+def test_self_attention_of_every_kind_by_steps(score: str, normalizer: str, window: str, attention_type: str) -> None:
+    own = AttentionConfig(score=score, heads=2, normalizer=normalizer, top_k=3, window=window, window_size=2)
+    model, (source, mask, inputs) = make(config(positions="rotary", **{f"{attention_type}_attention": own})), batch()
     whole, _ = model(source, mask, inputs)
     torch.testing.assert_close(Seq2Seq.forward(model, source, mask, inputs)[0], whole)
     torch.testing.assert_close(model(source, mask, inputs, attention=True)[0], whole)
@@ -94,17 +94,17 @@ def test_self_attention_of_every_kind_by_steps(score: str, normaliser: str, wind
         {"positions": "rotary"},
         {"activation": "gelu"},
         {"activation": "swiglu"},
-        {"feed_forward": 10},
-        {"width": 12},
+        {"ffn_dim": 10},
+        {"d_model": 12},
         {"encoder_layers": 1},
         {"decoder_layers": 1},
-        {"tie": "none"},
-        {"tie": "all"},
+        {"tie_embeddings": "none"},
+        {"tie_embeddings": "all"},
         {"attention": AttentionConfig(score="none")},
         {"attention": AttentionConfig(score="scaled", heads=4)},
         {"attention": AttentionConfig(score="scaled", heads=2, per_layer=[{"score": "additive"}, {"score": "dot"}])},
-        {"encoder_self": AttentionConfig(score="cosine", heads=2)},
-        {"decoder_self": AttentionConfig(score="scaled", heads=2, window="sliding", window_size=1)},
+        {"encoder_self_attention": AttentionConfig(score="cosine", heads=2)},
+        {"decoder_self_attention": AttentionConfig(score="scaled", heads=2, window="sliding", window_size=1)},
     ],
 )
 def test_every_option_changes_the_model(change: dict[str, object]) -> None:
@@ -114,14 +114,14 @@ def test_every_option_changes_the_model(change: dict[str, object]) -> None:
 
 
 def test_settings_of_single_layers() -> None:
-    low_high = [{"score": "additive"}, {"score": "dot", "normaliser": "sparsemax"}]
+    low_high = [{"score": "additive"}, {"score": "dot", "normalizer": "sparsemax"}]
     own = AttentionConfig(score="scaled", heads=2, per_layer=low_high)
-    model = make(config(attention=own, encoder_self=own, decoder_self=own))
+    model = make(config(attention=own, encoder_self_attention=own, decoder_self_attention=own))
     for part in ("encoder.layers", "decoder.layers"):
         found = [layer.attention.names for layer in model.get_submodule(part)]
         assert found == [["additive"], ["dot"]]
     crosses = [layer.cross for layer in model.get_submodule("decoder.layers")]
-    assert [(cross.names, cross.normaliser) for cross in crosses] == [
+    assert [(cross.names, cross.normalizer) for cross in crosses] == [
         (["additive"], "softmax"),
         (["dot"], "sparsemax"),
     ]
@@ -181,7 +181,7 @@ def test_feed_forward_follows_its_formula(activation: str) -> None:
     torch.testing.assert_close(layer(x), layer.outer(expected))
 
 
-@pytest.mark.parametrize("option", ["activation_dropout", "layer_drop"])
+@pytest.mark.parametrize("option", ["activation_dropout", "layerdrop"])
 def test_dropouts_act_in_training_only(option: str) -> None:
     model, given = make(config(dropout=0.0, **{option: 0.6})), batch()
     expected, _ = make(config(dropout=0.0))(*given)
@@ -211,19 +211,19 @@ def test_layer_drop_leaves_out_its_share_but_never_all() -> None:
         ({"norm_position": "mid"}, "model.norm_position=mid: must be one of pre, post"),
         ({"positions": "none"}, "model.positions=none: must be one of sinusoidal, learned, rotary"),
         ({"activation": "tanh"}, "model.activation=tanh: must be one of relu, gelu, swiglu"),
-        ({"width": 7}, "model.d_model=7: must be even"),
-        ({"feed_forward": 0}, "model.ffn_dim=0: must be at least 1"),
+        ({"d_model": 7}, "model.d_model=7: must be even"),
+        ({"ffn_dim": 0}, "model.ffn_dim=0: must be at least 1"),
         ({"encoder_layers": 0}, "model.encoder_layers=0: must be at least 1"),
         ({"decoder_layers": 0}, "model.decoder_layers=0: must be at least 1"),
-        ({"layer_drop": 1.0}, "model.layerdrop=1.0: must be at least 0 and below 1"),
+        ({"layerdrop": 1.0}, "model.layerdrop=1.0: must be at least 0 and below 1"),
         ({"dropout": -0.1}, "model.dropout=-0.1: must be at least 0 and below 1"),
-        ({"tie": "x"}, "model.tie_embeddings=x: must be one of none, output, all"),
+        ({"tie_embeddings": "x"}, "model.tie_embeddings=x: must be one of none, output, all"),
         (
-            {"encoder_self": AttentionConfig(score="scaled", heads=3)},
+            {"encoder_self_attention": AttentionConfig(score="scaled", heads=3)},
             "model.encoder_self_attention.heads=3: model.d_model=8 is no multiple of it",
         ),
         (
-            {"decoder_self": AttentionConfig(score="dot", window="local_p")},
+            {"decoder_self_attention": AttentionConfig(score="dot", window="local_p")},
             "model.decoder_self_attention.window=local_p does not work in self-attention",
         ),
     ],
