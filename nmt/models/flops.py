@@ -120,9 +120,9 @@ def _counted(score: Additive, count: Callable[[int], None]) -> Callable[..., Ten
     It computes its plain formula: the lean kernel chooses its way by looking at numbers, of which there are none here.
     """
 
-    def forward(query: Tensor, keys: Tensor, covered: Tensor | None = None) -> Tensor:
+    def forward(query: Tensor, keys: Tensor, coverage: Tensor | None = None) -> Tensor:
         pairs = query.shape[:-1].numel() * keys.size(-2)
-        count(pairs * query.size(-1) * (_ADDITIVE if covered is None else _ADDITIVE + _COVERAGE))
-        return score.reference(query, keys, covered)
+        count(pairs * query.size(-1) * (_ADDITIVE if coverage is None else _ADDITIVE + _COVERAGE))
+        return score.reference(query, keys, coverage)
 
     return forward
