@@ -1,8 +1,8 @@
-"""A Transformer that reads and a recurrent decoder that writes, and the reverse (Chen et al. 2018)."""
+"""A Transformer encoder with a recurrent decoder, and the reverse (Chen et al. 2018)."""
 
 from dataclasses import dataclass
 
-from nmt.models.encoder_decoder import EncoderDecoder, ParameterMatchingConfig, validate_dropout, validate_tie
+from nmt.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from nmt.models.rnn import RNNEncoderConfig
 from nmt.models.rnn_decoder import DECODERS, RNNDecoderConfig
 from nmt.models.transformer import TransformerDecoder, TransformerEncoder
@@ -10,7 +10,7 @@ from nmt.models.transformer_layers import TransformerDecoderConfig, TransformerE
 
 
 @dataclass
-class TransformerRNNConfig(RNNDecoderConfig, TransformerEncoderConfig, ParameterMatchingConfig):
+class TransformerRNNConfig(RNNDecoderConfig, TransformerEncoderConfig, EncoderDecoderConfig):
     """A Transformer encoder, `width` wide, and a recurrent decoder; options as in the two architectures.
 
     architecture: transformer_rnn.
@@ -19,16 +19,6 @@ class TransformerRNNConfig(RNNDecoderConfig, TransformerEncoderConfig, Parameter
 
     architecture: str = "transformer_rnn"
     tie_embeddings: str = "output"
-
-    def validate(self) -> None:
-        """Raises ValueError naming the option, its value and what is allowed."""
-        self.validate_transformer()
-        self.validate_encoder()
-        self.validate_recurrent()
-        self.validate_decoder()
-        validate_tie(self.tie_embeddings)
-        validate_dropout(self.dropout)
-        self.validate_matching()
 
 
 class TransformerRNN(EncoderDecoder):
@@ -43,7 +33,7 @@ class TransformerRNN(EncoderDecoder):
 
 
 @dataclass
-class RNNTransformerConfig(TransformerDecoderConfig, RNNEncoderConfig, ParameterMatchingConfig):
+class RNNTransformerConfig(TransformerDecoderConfig, RNNEncoderConfig, EncoderDecoderConfig):
     """A recurrent encoder, `hidden` wide, and a Transformer decoder; options as in the two architectures.
 
     architecture: rnn_transformer.
@@ -52,16 +42,6 @@ class RNNTransformerConfig(TransformerDecoderConfig, RNNEncoderConfig, Parameter
 
     architecture: str = "rnn_transformer"
     tie_embeddings: str = "output"
-
-    def validate(self) -> None:
-        """Raises ValueError naming the option, its value and what is allowed."""
-        self.validate_recurrent()
-        self.validate_encoder()
-        self.validate_transformer()
-        self.validate_decoder()
-        validate_tie(self.tie_embeddings)
-        validate_dropout(self.dropout)
-        self.validate_matching()
 
 
 class RNNTransformer(EncoderDecoder):

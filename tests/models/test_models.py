@@ -147,7 +147,7 @@ def test_states_are_batch_first(architecture: str) -> None:
 @pytest.mark.parametrize("coverage", [False, True])
 @pytest.mark.parametrize("reserved", [0, 3, 20])
 @pytest.mark.parametrize("architecture", MODELS)
-def test_a_forked_row_goes_on_as_what_it_was_forked_from(architecture: str, reserved: int, coverage: bool) -> None:
+def test_a_reordered_row_continues_as_its_source_row(architecture: str, reserved: int, coverage: bool) -> None:
     model = make(config(architecture, "additive" if coverage else "scaled", {"coverage": coverage}))
     source, mask, _ = batch()
     tokens = torch.randint(4, VOCAB, (6, 5))

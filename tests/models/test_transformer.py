@@ -10,7 +10,7 @@ from torch import Tensor
 from nmt.attention import DECODER_SELF, ENCODER_SELF, NORMALIZERS, SCORES, WINDOWS, AttentionConfig
 from nmt.models import Seq2Seq, build_model
 from nmt.models.layers import ACTIVATIONS, NORMS, POSITIONS, FeedForward, PositionalEmbedding, sinusoidal_embedding
-from nmt.models.transformer import TransformerConfig, _kept
+from nmt.models.transformer import TransformerConfig, _sample_layers
 
 VOCAB = 19
 SELF = [
@@ -197,11 +197,11 @@ def test_dropouts_act_in_training_only(option: str) -> None:
 def test_layer_drop_leaves_out_its_share_but_never_all() -> None:
     torch.manual_seed(0)
     layers = torch.nn.ModuleList(torch.nn.Identity() for _ in range(6))
-    kept = [len(list(_kept(layers, 0.3))) for _ in range(500)]
+    kept = [len(list(_sample_layers(layers, 0.3))) for _ in range(500)]
     assert min(kept) >= 1
     assert abs(sum(kept) / len(kept) - 0.7 * 6) < 0.15
     single = torch.nn.ModuleList([torch.nn.Identity()])
-    assert all(len(list(_kept(single, 0.9))) == 1 for _ in range(50))
+    assert all(len(list(_sample_layers(single, 0.9))) == 1 for _ in range(50))
 
 
 @pytest.mark.parametrize(
