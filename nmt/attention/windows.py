@@ -233,12 +233,7 @@ class Sliding(Window):
         return (normalize(scores + bias.to(scores.dtype)).to(values.dtype) @ values).flatten(2, 3)[:, :, :num]
 
 
-WINDOWS: dict[str, type[Window]] = {
-    "global": Window,
-    "local_m": LocalM,
-    "local_p": LocalP,
-    "sliding": Sliding,
-}
+WINDOWS: dict[str, type[Window]] = {"global": Window, "local_m": LocalM, "local_p": LocalP, "sliding": Sliding}
 
 
 def _additive_mask(allowed: Tensor, like: Tensor) -> Tensor:

@@ -9,10 +9,14 @@ from nmt.attention import NONE, SCORES
 from nmt.models.layers import TIES, check_choice, check_range, make_embedding, to_autocast_dtype
 from nmt.models.seq2seq import AttentionWeights, DecoderState, Seq2Seq
 
+PAD = 0
+"""Id of the padding token on both sides."""
+
 
 class EncoderProtocol(Protocol):
-    """dim: width of the outputs. max_length: of a source in tokens; None: any."""
+    """input_dim: width of embedded inputs. dim: of the outputs. max_length: of a source in tokens; None: any."""
 
+    input_dim: int
     dim: int
     max_length: int | None
 
@@ -35,7 +39,7 @@ class DecoderProtocol(Protocol):
     def allocate_cache(self, state: DecoderState, steps: int) -> DecoderState:
         """See `Seq2Seq.allocate_cache`."""
 
-    def reorder_state(self, state: DecoderState, target_rows: Tensor, source_rows: Tensor, first_steps: Tensor) -> None:
+    def reorder_state(self, state: DecoderState, rows: Tensor, source_rows: Tensor, first_steps: Tensor) -> None:
         """See `Seq2Seq.reorder_state`."""
 
     def unroll(
@@ -94,12 +98,11 @@ class EncoderDecoder(Seq2Seq):
     """An encoder and a decoder of any kind.
 
     Args:
+        config: of the model; `tie_embeddings` is none, output (target embedding = output matrix) or all (source
+            embedding too).
         encoder, decoder: the two sides.
-        source_width: of embedded source tokens.
         source_size, target_size: vocabulary sizes.
-        tie: none, output (target embedding = output matrix), all (source embedding too).
         joint: both sides share one vocabulary.
-        pad: id of the padding token on both sides.
 
     Raises:
         ValueError: tie=all without a joint vocabulary or with embeddings of different widths.
@@ -107,17 +110,16 @@ class EncoderDecoder(Seq2Seq):
 
     def __init__(
         self,
+        config: Any,
         encoder: EncoderProtocol,
         decoder: DecoderProtocol,
-        source_width: int,
         source_size: int,
         target_size: int,
         *,
-        tie: str,
         joint: bool,
-        pad: int = 0,
     ) -> None:
         super().__init__()
+        tie, source_width = config.tie_embeddings, encoder.input_dim
         if tie == "all" and not joint:
             raise ValueError(
                 "model.tie_embeddings=all: needs one vocabulary for both languages; "
@@ -128,8 +130,8 @@ class EncoderDecoder(Seq2Seq):
                 f"model.tie_embeddings=all: source embeddings are {source_width} wide and target embeddings "
                 f"{decoder.dim}; make the widths equal or set model.tie_embeddings=output"
             )
-        self.source_embedding = make_embedding(source_size, source_width, pad)
-        self.target_embedding = self.source_embedding if tie == "all" else make_embedding(target_size, decoder.dim, pad)
+        self.source_embedding = make_embedding(source_size, source_width, PAD)
+        self.target_embedding = self.source_embedding if tie == "all" else make_embedding(target_size, decoder.dim, PAD)
         self.encoder, self.decoder = encoder, decoder
         self.max_source, self.max_target = encoder.max_length, decoder.max_length
         self.output = nn.Linear(decoder.dim, target_size)
@@ -147,8 +149,8 @@ class EncoderDecoder(Seq2Seq):
     def allocate_cache(self, state: DecoderState, steps: int) -> DecoderState:
         return self.decoder.allocate_cache(state, steps)
 
-    def reorder_state(self, state: DecoderState, target_rows: Tensor, source_rows: Tensor, first_steps: Tensor) -> None:
-        self.decoder.reorder_state(state, target_rows, source_rows, first_steps)
+    def reorder_state(self, state: DecoderState, rows: Tensor, source_rows: Tensor, first_steps: Tensor) -> None:
+        self.decoder.reorder_state(state, rows, source_rows, first_steps)
 
     def step(
         self, token: Tensor, state: DecoderState, memory: DecoderState, *, attention: bool = False

@@ -27,9 +27,7 @@ class TransformerRNN(EncoderDecoder):
     def __init__(self, config: TransformerRNNConfig, source_size: int, target_size: int, *, joint: bool) -> None:
         encoder = TransformerEncoder(config)
         decoder = DECODERS[config.decoder](config, encoder.dim)
-        super().__init__(
-            encoder, decoder, config.d_model, source_size, target_size, tie=config.tie_embeddings, joint=joint
-        )
+        super().__init__(config, encoder, decoder, source_size, target_size, joint=joint)
 
 
 @dataclass
@@ -50,6 +48,4 @@ class RNNTransformer(EncoderDecoder):
     def __init__(self, config: RNNTransformerConfig, source_size: int, target_size: int, *, joint: bool) -> None:
         encoder = config.build_encoder(config.embedding_dim)
         decoder = TransformerDecoder(config, encoder.dim)
-        super().__init__(
-            encoder, decoder, config.embedding_dim, source_size, target_size, tie=config.tie_embeddings, joint=joint
-        )
+        super().__init__(config, encoder, decoder, source_size, target_size, joint=joint)

@@ -32,12 +32,6 @@ _MAX_STEP = 64
 _MAX_WIDTH = 1 << 16
 
 
-class _Sizes(NamedTuple):
-    source: int
-    target: int
-    joint: bool
-
-
 class _Fit(NamedTuple):
     """A width, the cost of the model that has it, and its relative difference from the reference."""
 
@@ -62,7 +56,7 @@ def match_parameters(config: Any, source_size: int, target_size: int, *, joint: 
     """
     if config.match == NONE:
         return config, ""
-    sizes = _Sizes(source_size, target_size, joint)
+    sizes = {"source_size": source_size, "target_size": target_size, "joint": joint}
     target = _reference_cost(config, sizes)
     option, before = config.match_width, _get(config, config.match_width)
     prefix = f"model.match={config.match}"
@@ -85,7 +79,7 @@ def match_parameters(config: Any, source_size: int, target_size: int, *, joint: 
     return _with(config, option, fit.value), f"{prefix}: {message}"
 
 
-def _reference_cost(config: Any, sizes: _Sizes) -> float:
+def _reference_cost(config: Any, sizes: dict[str, Any]) -> float:
     """Return the cost of the reference: the same configuration with its score in every layer.
 
     It has no coverage if its score cannot use one.
@@ -105,14 +99,14 @@ def _reference_cost(config: Any, sizes: _Sizes) -> float:
         raise ValueError(f"model.match_score={score}: this model has no such reference: {error}") from None
 
 
-def _cost(config: Any, sizes: _Sizes) -> float:
+def _cost(config: Any, sizes: dict[str, Any]) -> float:
     """Return parameters or FLOPs of the model of a configuration; ValueError when it cannot be built."""
     if config.match == "flops":
-        return flops_per_token(config, sizes.source, sizes.target, joint=sizes.joint)
-    return sum(parameter_counts(build_on_meta(config, sizes.source, sizes.target, joint=sizes.joint)).values())
+        return flops_per_token(config, **sizes)
+    return sum(parameter_counts(build_on_meta(config, **sizes)).values())
 
 
-def _fit(config: Any, option: str, target: float, sizes: _Sizes) -> _Fit:
+def _fit(config: Any, option: str, target: float, sizes: dict[str, Any]) -> _Fit:
     """Return the value of the option whose model is nearest to the target.
 
     Raises:
@@ -155,21 +149,21 @@ def _bracket(cost: Callable[[int], float], target: float, initial: int, step: in
     return low, high
 
 
-def _step(config: Any, option: str, sizes: _Sizes) -> int:
+def _step(config: Any, option: str, sizes: dict[str, Any]) -> int:
     """Return the distance of neighboring values that the model can have, because of heads, halves and tying."""
     last_error: Exception | None = None
     for step in range(1, _MAX_STEP + 1):
         changed = _with(config, option, _get(config, option) + step)
         try:
             changed.validate()
-            build_on_meta(changed, sizes.source, sizes.target, joint=sizes.joint)
+            build_on_meta(changed, **sizes)
             return step
         except ValueError as error:
             last_error = error
     raise ValueError(str(last_error))
 
 
-def _other_widths(config: Any, target: float, sizes: _Sizes) -> str:
+def _other_widths(config: Any, target: float, sizes: dict[str, Any]) -> str:
     """Return a hint about widths that can be matched, for the end of an error."""
     widths = []
     for option in WIDTHS:

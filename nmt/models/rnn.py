@@ -62,6 +62,4 @@ class RNNSeq2Seq(EncoderDecoder):
     def __init__(self, config: RNNConfig, source_size: int, target_size: int, *, joint: bool) -> None:
         encoder = config.build_encoder(config.embedding_dim)
         decoder = DECODERS[config.decoder](config, encoder.dim)
-        super().__init__(
-            encoder, decoder, config.embedding_dim, source_size, target_size, tie=config.tie_embeddings, joint=joint
-        )
+        super().__init__(config, encoder, decoder, source_size, target_size, joint=joint)

@@ -22,8 +22,8 @@ from nmt.models.seq2seq import DecoderState, copy_rows, expand_to_rows
 
 BRIDGES = ("linear", "zero")
 
-LayerState = tuple[Tensor, ...]
-"""Hidden state of a layer, (B, hidden), and for an LSTM its cell."""
+Layers = list[tuple[Tensor, ...]]
+"""For each layer its hidden state, (B, hidden), and for an LSTM its cell."""
 
 Unrolled = tuple[Tensor, Tensor | None, DecoderState]
 """Features (B, T, any), attention weights or None, the state after them."""
@@ -48,10 +48,6 @@ class RNNConfigBase:
         check_range("model", self, ["embedding_dim", "hidden_size"], minimum=1)
 
 
-def _one_head() -> AttentionConfig:
-    return AttentionConfig(score="additive", dim=128)
-
-
 @dataclass
 class RNNDecoderConfig(RNNConfigBase):
     """Options of a recurrent decoder.
@@ -66,7 +62,7 @@ class RNNDecoderConfig(RNNConfigBase):
     decoder: str = "luong"
     bridge: str = "linear"
     dropout: float = 0.1
-    attention: AttentionConfig = field(default_factory=_one_head)
+    attention: AttentionConfig = field(default_factory=lambda: AttentionConfig(score="additive", dim=128))
 
     def validate_decoder(self) -> None:
         """Raise ValueError naming the option, its value and what is allowed."""
@@ -120,9 +116,9 @@ class RNNDecoder(nn.Module):
         """Return the state unchanged: it does not grow."""
         return state
 
-    def reorder_state(self, state: DecoderState, target_rows: Tensor, source_rows: Tensor, first_steps: Tensor) -> None:
+    def reorder_state(self, state: DecoderState, rows: Tensor, source_rows: Tensor, first_steps: Tensor) -> None:
         """Overwrite whole rows: a step replaces all of a row."""
-        copy_rows(state, target_rows, source_rows)
+        copy_rows(state, rows, source_rows)
 
     def attend(self, query: Tensor, state: DecoderState, memory: DecoderState, need_weights: bool) -> Unrolled:
         """Attend with query (B, T, hidden) -> context (B, T, D), weights (B, H, T, S) or None, attention's next state.
@@ -166,7 +162,7 @@ class LuongDecoder(RNNDecoder):
         self.layers = nn.ModuleList(CELLS[config.cell](width, config.hidden_size, batch_first=True) for width in widths)
 
     def _unroll(self, x: Tensor, state: DecoderState, memory: DecoderState, need_weights: bool) -> Unrolled:
-        after: list[LayerState] = []
+        after: Layers = []
         for number, (layer, before) in enumerate(zip(self.layers, _unstack_state(state), strict=True)):
             x = self.dropout(x) if number else x
             initial = tuple(tensor.unsqueeze(0).contiguous() for tensor in before)
@@ -209,13 +205,8 @@ class RecurrentAttentionDecoder(RNNDecoder):
         return readouts, torch.cat(steps, dim=2) if steps else None, {**_stack_state(layers), **carry}
 
     def advance(
-        self,
-        token_gates: Tensor,
-        layers: list[LayerState],
-        carry: DecoderState,
-        memory: DecoderState,
-        need_weights: bool,
-    ) -> tuple[list[LayerState], Tensor, Tensor | None, DecoderState]:
+        self, token_gates: Tensor, layers: Layers, carry: DecoderState, memory: DecoderState, need_weights: bool
+    ) -> tuple[Layers, Tensor, Tensor | None, DecoderState]:
         """Run one step.
 
         Args:
@@ -232,9 +223,9 @@ class RecurrentAttentionDecoder(RNNDecoder):
         """Return the readouts (B, T, E) from the states of the top layer, the steps' outputs and the inputs."""
         raise NotImplementedError
 
-    def run_cells(self, token_gates: Tensor, feed: Tensor, layers: list[LayerState]) -> list[LayerState]:
+    def run_cells(self, token_gates: Tensor, feed: Tensor, layers: Layers) -> Layers:
         """Run one step of all layers."""
-        after: list[LayerState] = []
+        after: Layers = []
         for number, (cell, before) in enumerate(zip(self.layers, layers, strict=True)):
             after.append(cell(self.dropout(after[-1][0]), before) if number else cell(feed, before, token_gates))
         return after
@@ -252,13 +243,8 @@ class BahdanauDecoder(RecurrentAttentionDecoder):
         return memory_dim
 
     def advance(
-        self,
-        token_gates: Tensor,
-        layers: list[LayerState],
-        carry: DecoderState,
-        memory: DecoderState,
-        need_weights: bool,
-    ) -> tuple[list[LayerState], Tensor, Tensor | None, DecoderState]:
+        self, token_gates: Tensor, layers: Layers, carry: DecoderState, memory: DecoderState, need_weights: bool
+    ) -> tuple[Layers, Tensor, Tensor | None, DecoderState]:
         context, weights, carry = self.attend(layers[-1][0].unsqueeze(1), carry, memory, need_weights)
         return self.run_cells(token_gates, context.squeeze(1), layers), context, weights, carry
 
@@ -277,13 +263,8 @@ class InputFeedingDecoder(RecurrentAttentionDecoder):
         return {**state, "feed": state["hidden"].new_zeros(state["hidden"].size(0), self.dim)}
 
     def advance(
-        self,
-        token_gates: Tensor,
-        layers: list[LayerState],
-        carry: DecoderState,
-        memory: DecoderState,
-        need_weights: bool,
-    ) -> tuple[list[LayerState], Tensor, Tensor | None, DecoderState]:
+        self, token_gates: Tensor, layers: Layers, carry: DecoderState, memory: DecoderState, need_weights: bool
+    ) -> tuple[Layers, Tensor, Tensor | None, DecoderState]:
         layers = self.run_cells(token_gates, carry["feed"], layers)
         top_state = layers[-1][0].unsqueeze(1)  # (B, 1, hidden)
         context, weights, attention_state = self.attend(top_state, carry, memory, need_weights)
@@ -301,13 +282,13 @@ DECODERS: dict[str, type[RNNDecoder]] = {
 }
 
 
-def _unstack_state(state: DecoderState) -> list[LayerState]:
+def _unstack_state(state: DecoderState) -> Layers:
     """Return the states of the layers, out of {"hidden": (B, L, hidden), "cell": …}."""
     names = [name for name in ("hidden", "cell") if name in state]
     return [tuple(state[name][:, layer] for name in names) for layer in range(state["hidden"].size(1))]
 
 
-def _stack_state(layers: list[LayerState]) -> DecoderState:
+def _stack_state(layers: Layers) -> DecoderState:
     """Return the states of the layers as {"hidden": (B, L, hidden), "cell": …}."""
     return {
         name: torch.stack(tensors, dim=1)

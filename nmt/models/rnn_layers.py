@@ -29,7 +29,7 @@ class RNNEncoder(nn.Module):
     def __init__(self, cell: str, width: int, hidden: int, layers: int, *, bidirectional: bool, dropout: float) -> None:
         super().__init__()
         directions = 2 if bidirectional else 1
-        self.dim = hidden
+        self.input_dim, self.dim = width, hidden
         self.layers = nn.ModuleList()
         for _ in range(layers):
             cells = [CELLS[cell](width, hidden // directions, batch_first=True) for _ in range(directions)]

@@ -15,10 +15,10 @@ def expand_to_rows(tensor: Tensor, rows: int) -> Tensor:
     return tensor if tensor.size(0) == rows else tensor.repeat_interleave(rows // tensor.size(0), 0)
 
 
-def copy_rows(state: DecoderState, target_rows: Tensor, source_rows: Tensor) -> None:
-    """Overwrite rows `target_rows` (N,) of every tensor with its rows `source_rows` (N,)."""
+def copy_rows(state: DecoderState, rows: Tensor, source_rows: Tensor) -> None:
+    """Overwrite rows `rows` (N,) of every tensor with its rows `source_rows` (N,)."""
     for tensor in state.values():
-        tensor.index_copy_(0, target_rows, tensor.index_select(0, source_rows))
+        tensor.index_copy_(0, rows, tensor.index_select(0, source_rows))
 
 
 class AttentionWeights(NamedTuple):
@@ -75,13 +75,13 @@ class Seq2Seq(nn.Module, ABC):
         """
         return state
 
-    def reorder_state(self, state: DecoderState, target_rows: Tensor, source_rows: Tensor, first_steps: Tensor) -> None:
-        """Overwrite rows `target_rows` (N,) of a state with its rows `source_rows` (N,), in place; no row is in both.
+    def reorder_state(self, state: DecoderState, rows: Tensor, source_rows: Tensor, first_steps: Tensor) -> None:
+        """Overwrite rows `rows` (N,) of a state with its rows `source_rows` (N,), in place; no row is in both.
 
         The two rows of each pair had the same tokens before step `first_steps` (N,), the first step being 0: their
         states of those steps are equal and need not be copied.
         """
-        copy_rows(state, target_rows, source_rows)
+        copy_rows(state, rows, source_rows)
 
     def forward(
         self,

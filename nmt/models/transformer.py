@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,41 +24,45 @@ CACHE_GROWTH = 8
 """Minimum number of positions by which a full cache grows."""
 
 
-class TransformerEncoder(nn.Module):
-    """A stack of encoder layers; the source summary is the mean of its outputs."""
+class _LayerStack(nn.Module):
+    """Positions, layers and the last norm of either side."""
 
-    def __init__(self, config: TransformerEncoderConfig) -> None:
+    def __init__(self, config: Any, layers: Iterator[nn.Module]) -> None:
         super().__init__()
-        self.dim = config.d_model
+        self.input_dim = self.dim = config.d_model
         self.positions = PositionalEmbedding(config.positions, config.d_model, config.max_positions)
         self.max_length = config.max_positions if config.positions == "learned" else None
         self.dropout = ByteMaskDropout(config.dropout)
-        self.layers = nn.ModuleList(EncoderLayer(config, number) for number in range(config.encoder_layers))
+        self.layers = nn.ModuleList(layers)
         self.norm = NORMS[config.norm](config.d_model) if config.norm_position == "pre" else nn.Identity()
         self.layer_drop = config.layerdrop
+
+    def sample_layers(self) -> Iterator[tuple[int, nn.Module]]:
+        """Yield the layers with their numbers, in training without those that layerdrop leaves out."""
+        return _sample_layers(self.layers, self.layer_drop if self.training else 0.0)
+
+
+class TransformerEncoder(_LayerStack):
+    """A stack of encoder layers; the source summary is the mean of its outputs."""
+
+    def __init__(self, config: TransformerEncoderConfig) -> None:
+        super().__init__(config, (EncoderLayer(config, number) for number in range(config.encoder_layers)))
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Encode the embedded source (B, S, D) with mask (B, S) -> outputs (B, S, D) and their mean (B, D)."""
         x = self.dropout(self.positions(x))
-        for _, layer in _sample_layers(self.layers, self.layer_drop if self.training else 0.0):
+        for _, layer in self.sample_layers():
             x = layer(x, mask)
         x = self.norm(x)
         real = mask.unsqueeze(-1)
         return x, (x * real).sum(1) / real.sum(1)
 
 
-class TransformerDecoder(nn.Module):
+class TransformerDecoder(_LayerStack):
     """A stack of decoder layers. Its state is the key/value cache of the tokens so far."""
 
     def __init__(self, config: TransformerDecoderConfig, memory_dim: int) -> None:
-        super().__init__()
-        self.dim = config.d_model
-        self.positions = PositionalEmbedding(config.positions, config.d_model, config.max_positions)
-        self.max_length = config.max_positions if config.positions == "learned" else None
-        self.dropout = ByteMaskDropout(config.dropout)
-        self.layers = nn.ModuleList(DecoderLayer(config, number, memory_dim) for number in range(config.decoder_layers))
-        self.norm = NORMS[config.norm](config.d_model) if config.norm_position == "pre" else nn.Identity()
-        self.layer_drop = config.layerdrop
+        super().__init__(config, (DecoderLayer(config, number, memory_dim) for number in range(config.decoder_layers)))
 
     def precompute(self, values: Tensor) -> DecoderState:
         """Compute the keys and values of every layer's cross-attention from the encoder outputs (B, S, D)."""
@@ -86,15 +91,15 @@ class TransformerDecoder(nn.Module):
             after[name] = grow_cache(tensor[:, :, :start], start + steps) if _is_cache(name) else tensor
         return after
 
-    def reorder_state(self, state: DecoderState, target_rows: Tensor, source_rows: Tensor, first_steps: Tensor) -> None:
+    def reorder_state(self, state: DecoderState, rows: Tensor, source_rows: Tensor, first_steps: Tensor) -> None:
         """Overwrite rows: of keys and values only the positions that may differ."""
         counts = _cache_length(state) - first_steps
         pairs = torch.repeat_interleave(counts)
         offsets = first_steps - (counts.cumsum(0) - counts)
-        steps = torch.arange(len(pairs), device=target_rows.device) + offsets[pairs]
-        copy_rows({name: x for name, x in state.items() if not _is_cache(name)}, target_rows, source_rows)
+        steps = torch.arange(len(pairs), device=rows.device) + offsets[pairs]
+        copy_rows({name: x for name, x in state.items() if not _is_cache(name)}, rows, source_rows)
         for name in filter(_is_cache, state):
-            state[name][target_rows[pairs], :, steps] = state[name][source_rows[pairs], :, steps]
+            state[name][rows[pairs], :, steps] = state[name][source_rows[pairs], :, steps]
 
     def unroll(
         self, x: Tensor, state: DecoderState, memory: DecoderState, *, need_weights: bool
@@ -108,7 +113,7 @@ class TransformerDecoder(nn.Module):
         after: DecoderState = {}
         if "past" in state:
             after["past"] = torch.ones(x.size(0), start + x.size(1), dtype=torch.bool, device=x.device)
-        for number, layer in _sample_layers(self.layers, self.layer_drop if self.training else 0.0):
+        for number, layer in self.sample_layers():
             cache, keys = _layer_entries(number, state), _layer_entries(number, memory)
             x, weights, cache = layer(
                 x, cache, start, keys, memory["mask"], memory["summary"], need_weights=need_weights
@@ -168,6 +173,4 @@ class Transformer(EncoderDecoder):
     def __init__(self, config: TransformerConfig, source_size: int, target_size: int, *, joint: bool) -> None:
         encoder = TransformerEncoder(config)
         decoder = TransformerDecoder(config, encoder.dim)
-        super().__init__(
-            encoder, decoder, config.d_model, source_size, target_size, tie=config.tie_embeddings, joint=joint
-        )
+        super().__init__(config, encoder, decoder, source_size, target_size, joint=joint)

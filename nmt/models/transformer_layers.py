@@ -11,10 +11,6 @@ from nmt.models.layers import ACTIVATIONS, NORMS, POSITIONS, FeedForward, check_
 from nmt.models.seq2seq import expand_to_rows
 
 
-def _multi_head() -> AttentionConfig:
-    return AttentionConfig(score="scaled", heads=4)
-
-
 @dataclass
 class TransformerConfigBase:
     """Options that Transformer encoders and decoders share.
@@ -68,7 +64,7 @@ class TransformerEncoderConfig(TransformerConfigBase):
     """
 
     encoder_layers: int = 2
-    encoder_self_attention: AttentionConfig = field(default_factory=_multi_head)
+    encoder_self_attention: AttentionConfig = field(default_factory=lambda: AttentionConfig(heads=4))
     dropout: float = 0.1
 
     def validate_encoder(self) -> None:
@@ -88,8 +84,8 @@ class TransformerDecoderConfig(TransformerConfigBase):
     """
 
     decoder_layers: int = 2
-    decoder_self_attention: AttentionConfig = field(default_factory=_multi_head)
-    attention: AttentionConfig = field(default_factory=_multi_head)
+    decoder_self_attention: AttentionConfig = field(default_factory=lambda: AttentionConfig(heads=4))
+    attention: AttentionConfig = field(default_factory=lambda: AttentionConfig(heads=4))
     dropout: float = 0.1
 
     def validate_decoder(self) -> None:
@@ -116,7 +112,7 @@ class SublayerConnection(nn.Module):
     def after(self, x: Tensor, output: Tensor) -> Tensor:
         """Add the output of the sublayer to x."""
         x = x + self.dropout(output)
-        return x if self.is_pre else self.norm(x)  # type: ignore[no-any-return]
+        return x if self.is_pre else self.norm(x)
 
 
 def _self_attention(config: TransformerConfigBase, attention: AttentionConfig, attention_type: str) -> Attention:

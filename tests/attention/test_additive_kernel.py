@@ -254,7 +254,8 @@ def test_saves_its_arguments_only() -> None:
 INTERPRETED = """
 import sys
 import torch
-from nmt.attention import additive_kernel, additive_kernel_triton
+from nmt.attention import additive_kernel
+from nmt.attention import additive_kernel_triton as triton_kernel
 
 additive_kernel.DIRECT_MAX_ELEMENTS = additive_kernel.EXP_MIN_PAIRS = 0
 torch.manual_seed(0)
@@ -270,8 +271,8 @@ for lead, t, s, d in [((2, 3), 5, 7, 4), ((1, 2), 33, 35, 3), ((1, 2, 2), 1, 3, 
             grad = torch.randn(scores.shape)
             expected = torch.autograd.grad(scores, (query, keys, v), grad)
             arguments = query.detach(), keys.detach(), v.detach()
-            torch.testing.assert_close(additive_kernel_triton.forward(*arguments), scores.detach(), atol=2e-5, rtol=1e-5)
-            for found, wanted in zip(additive_kernel_triton.backward(*arguments, grad), expected, strict=True):
+            torch.testing.assert_close(triton_kernel.forward(*arguments), scores.detach(), atol=2e-5, rtol=1e-5)
+            for found, wanted in zip(triton_kernel.backward(*arguments, grad), expected, strict=True):
                 tolerance = 2**-7 if found.dtype == torch.bfloat16 else 1e-4
                 torch.testing.assert_close(found, wanted, atol=1e-4, rtol=tolerance)
 print("agreed")

@@ -12,7 +12,12 @@ EXACT = {"rtol": 1e-10, "atol": 1e-12}
 
 
 def make(
-    score: str = "scaled", *, key_dim: int = WIDTH, attention_type: str = CROSS, heads: int = HEADS, normalizer: str = "softmax"
+    score: str = "scaled",
+    *,
+    key_dim: int = WIDTH,
+    attention_type: str = CROSS,
+    heads: int = HEADS,
+    normalizer: str = "softmax",
 ) -> Attention:
     torch.manual_seed(0)
     config = AttentionConfig(score=score, heads=heads, normalizer=normalizer)

@@ -1,4 +1,4 @@
-"""Every score × normalizer × window × attention_type: one suite over the tables, which new entries enter by themselves."""
+"""Every score × normalizer × window × attention type; new entries of the tables are included automatically."""
 
 import dataclasses
 from itertools import product
@@ -76,7 +76,9 @@ def real(attention_type: str, mask: Tensor | None, num_queries: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("score", "normalizer", "window", "attention_type"), CASES)
-def test_weights_are_distributions_over_the_allowed_keys(score: str, normalizer: str, window: str, attention_type: str) -> None:
+def test_weights_are_distributions_over_the_allowed_keys(
+    score: str, normalizer: str, window: str, attention_type: str
+) -> None:
     part, (query, states, mask) = make(score, normalizer, window, attention_type), inputs(attention_type)
     weights = part(query, part.precompute_keys(states), mask, need_weights=True).weights
     assert weights.shape == (B, H, query.size(1), S)
@@ -90,7 +92,9 @@ def test_weights_are_distributions_over_the_allowed_keys(score: str, normalizer:
 
 
 @pytest.mark.parametrize(("score", "normalizer", "window", "attention_type"), CASES)
-def test_fast_path_equals_plain_in_value_and_gradient(score: str, normalizer: str, window: str, attention_type: str) -> None:
+def test_fast_path_equals_plain_in_value_and_gradient(
+    score: str, normalizer: str, window: str, attention_type: str
+) -> None:
     """Without a need_weights fused calls and sparse windows are taken, with one the dense definition."""
     found = []
     for need_weights in (False, True):
@@ -174,7 +178,10 @@ def test_gradients(score: str, normalizer: str, window: str, attention_type: str
 
 @pytest.mark.parametrize(("score", "normalizer", "window", "attention_type"), CASES)
 def test_bf16_stays_near_fp32(score: str, normalizer: str, window: str, attention_type: str) -> None:
-    part, (query, states, mask) = make(score, normalizer, window, attention_type, torch.float32), inputs(attention_type, torch.float32)
+    part, (query, states, mask) = (
+        make(score, normalizer, window, attention_type, torch.float32),
+        inputs(attention_type, torch.float32),
+    )
     exact = part(query, part.precompute_keys(states), mask, need_weights=True)
     rows = real(attention_type, mask, query.size(1))
     for need_weights in (False, True):
@@ -191,7 +198,10 @@ def test_bf16_stays_near_fp32(score: str, normalizer: str, window: str, attentio
 def test_no_nan_with_extreme_or_identical_scores(
     score: str, normalizer: str, window: str, attention_type: str, size: float
 ) -> None:
-    part, (query, states, mask) = make(score, normalizer, window, attention_type, torch.float32), inputs(attention_type, torch.float32)
+    part, (query, states, mask) = (
+        make(score, normalizer, window, attention_type, torch.float32),
+        inputs(attention_type, torch.float32),
+    )
     for need_weights in (False, True):
         states = (torch.ones_like(states) if size == 0 else states * size).requires_grad_()
         own = torch.full_like(query, size).requires_grad_() if attention_type == CROSS else states
@@ -219,9 +229,11 @@ def test_a_list_gives_every_head_its_own_score(window: str, attention_type: str)
         torch.testing.assert_close(found[:, head], expected[:, head])
 
 
-def test_heads_of_one_score_may_stand_apart() -> None:
+def test_heads_of_one_score_need_not_be_adjacent() -> None:
     part, (query, states, mask) = make(["dot", "additive", "dot"], window="local_p"), inputs()
-    fast, plain = (part(query, part.precompute_keys(states), mask, need_weights=need_weights) for need_weights in (False, True))
+    fast, plain = (
+        part(query, part.precompute_keys(states), mask, need_weights=need_weights) for need_weights in (False, True)
+    )
     torch.testing.assert_close(fast.context, plain.context)
     changed = part.precompute_keys(states)
     changed["keys.1"] = changed["keys.1"] + 1  # the keys of the additive head only
@@ -291,7 +303,9 @@ def test_work_grows_with_the_window_and_not_with_the_square_of_the_length(
     work, dense = [], window == "global"  # torch's fused attention hides what it writes
     for length in (128, 256, 512):
         states = torch.randn(1, length, D, dtype=torch.float64, requires_grad=True)
-        query = torch.randn(1, length, D, dtype=torch.float64, requires_grad=True) if attention_type == CROSS else states
+        query = (
+            torch.randn(1, length, D, dtype=torch.float64, requires_grad=True) if attention_type == CROSS else states
+        )
         with Elements() as elements:
             part(query, part.precompute_keys(states), None, need_weights=dense).context.sum().backward()
         work.append(elements.num)
@@ -357,7 +371,7 @@ def test_coverage_is_the_sum_of_earlier_weights(score: str) -> None:
     assert not torch.allclose(without.weights[:2, :, 1:], together.weights[:2, :, 1:])
 
 
-def test_coverage_can_teach_not_to_look_twice() -> None:
+def test_coverage_can_prevent_attending_twice() -> None:
     part, (query, states, _) = make("additive", coverage=True), inputs()
     with torch.no_grad():
         score = part.scores[0]
@@ -370,7 +384,7 @@ def test_coverage_can_teach_not_to_look_twice() -> None:
     assert torch.equal(again.argmin(-1), first)
 
 
-def test_without_projections_the_score_sees_the_states() -> None:
+def test_without_projections_the_score_compares_the_states() -> None:
     part = Attention(AttentionConfig(score="dot", project_qk=False), D, D)
     assert list(part.parameters()) == []
     query, states, _ = inputs()
@@ -386,7 +400,9 @@ def test_general_joins_different_widths() -> None:
     assert part(torch.randn(2, 5, 4), part.precompute_keys(keys), None, need_weights=True).weights.shape == (2, 1, 5, 3)
 
 
-@pytest.mark.parametrize("attention_type", [attention_type for attention_type in ATTENTION_TYPES if attention_type != CROSS])
+@pytest.mark.parametrize(
+    "attention_type", [attention_type for attention_type in ATTENTION_TYPES if attention_type != CROSS]
+)
 @pytest.mark.parametrize("score", ["dot", "scaled", "cosine"])
 def test_rotary_scores_depend_on_distance_only(attention_type: str, score: str) -> None:
     torch.manual_seed(0)
@@ -407,7 +423,11 @@ def test_rotary_scores_depend_on_distance_only(attention_type: str, score: str) 
         ({"score": ["dot", "none"], "heads": 2}, CROSS, r"score=none: must be one of"),
         ({"score": ["dot"] * 3, "heads": 2}, CROSS, r"3 scores for model.attention.heads=2; give one a head"),
         ({"score": "none"}, DECODER_SELF, r"score=none: only cross-attention can be left out"),
-        ({"score": "additive", "project_qk": False}, CROSS, r"project_qk=false: the additive score needs its projections"),
+        (
+            {"score": "additive", "project_qk": False},
+            CROSS,
+            r"project_qk=false: the additive score needs its projections",
+        ),
         ({"score": "hybrid", "project_qk": False}, CROSS, r"project_qk=false: the hybrid score needs its projections"),
         ({"dim": -1}, CROSS, r"dim=-1: must be a whole number of at least 0"),
         ({"heads": 0}, CROSS, r"heads=0: must be a whole number of at least 1"),
@@ -434,12 +454,32 @@ def test_rotary_scores_depend_on_distance_only(attention_type: str, score: str) 
         ({"per_layer": [{}, {"window_size": "x"}]}, CROSS, r"per_layer\[1\].window_size=x: must be a whole number"),
         ({"per_layer": [{"dropout": None}, {}]}, CROSS, r"per_layer\[0\].dropout=None: must be at least 0 and below 1"),
         ({"per_layer": [{"dropout": [1]}, {}]}, CROSS, r"per_layer\[0\].dropout=\[1\]: must be at least 0 and below 1"),
-        ({"per_layer": [{"dropout": False}, {}]}, CROSS, r"per_layer\[0\].dropout=False: must be at least 0 and below 1"),
-        ({"per_layer": [{"normalizer": ["a"]}, {}]}, CROSS, r"per_layer\[0\].normalizer=\['a'\]: must be one of softmax"),
+        (
+            {"per_layer": [{"dropout": False}, {}]},
+            CROSS,
+            r"per_layer\[0\].dropout=False: must be at least 0 and below 1",
+        ),
+        (
+            {"per_layer": [{"normalizer": ["a"]}, {}]},
+            CROSS,
+            r"per_layer\[0\].normalizer=\['a'\]: must be one of softmax",
+        ),
         ({"per_layer": [{"window": {}}, {}]}, CROSS, r"per_layer\[0\].window={}: must be one of global"),
-        ({"per_layer": [{"divisor": True}, {}]}, CROSS, r"per_layer\[0\].divisor=True: must be sqrt, learned or a number"),
-        ({"per_layer": [{"divisor": 10**400}, {}]}, CROSS, r"per_layer\[0\].divisor=10+: must be sqrt, learned or a number"),
-        ({"per_layer": [{"score": [["a"], "dot"]}, {}], "heads": 2}, CROSS, r"per_layer\[0\].score=\['a'\]: must be one of"),
+        (
+            {"per_layer": [{"divisor": True}, {}]},
+            CROSS,
+            r"per_layer\[0\].divisor=True: must be sqrt, learned or a number",
+        ),
+        (
+            {"per_layer": [{"divisor": 10**400}, {}]},
+            CROSS,
+            r"per_layer\[0\].divisor=10+: must be sqrt, learned or a number",
+        ),
+        (
+            {"per_layer": [{"score": [["a"], "dot"]}, {}], "heads": 2},
+            CROSS,
+            r"per_layer\[0\].score=\['a'\]: must be one of",
+        ),
     ],
 )
 def test_impossible_configurations(options: dict[str, object], attention_type: str, message: str) -> None:

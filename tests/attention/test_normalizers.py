@@ -73,7 +73,7 @@ def test_gradcheck(name: str) -> None:
     def function(z: Tensor) -> Tensor:
         return NORMALIZERS[name](z.masked_fill(masked, -INFINITY), TOP)
 
-    finite = scores.detach().masked_fill(masked, 0.5).requires_grad_()  # -inf has no neighbours to take differences
+    finite = scores.detach().masked_fill(masked, 0.5).requires_grad_()  # -inf has no neighbors to take differences
     assert torch.autograd.gradcheck(function, (finite,))
 
 

@@ -1,4 +1,4 @@
-"""What a model costs, held against numbers worked by hand and against torch's own count."""
+"""The cost of a model against numbers worked by hand and against the count of torch."""
 
 import math
 from typing import Any

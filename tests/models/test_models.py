@@ -1,4 +1,4 @@
-"""What holds for every architecture with every score, normalizer and window."""
+"""Properties of every architecture with every score, normalizer and window."""
 
 import dataclasses
 from itertools import product
@@ -50,7 +50,7 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def check_steps(model: Seq2Seq, layers: int) -> None:
-    """forward, with a record and without, equals its definition by steps, with a record and without."""
+    """forward, with weights and without, equals its definition by steps, with weights and without."""
     source, mask, inputs = batch()
     logits, record = model(source, mask, inputs, attention=True)
     slow, by_step = Seq2Seq.forward(model, source, mask, inputs, attention=True)
@@ -99,7 +99,7 @@ def test_coverage_by_steps(architecture: str) -> None:
 
 
 @pytest.mark.parametrize(("architecture", "score"), CASES)
-def test_padding_and_neighbours_change_nothing(architecture: str, score: object) -> None:
+def test_padding_and_neighbors_change_nothing(architecture: str, score: object) -> None:
     model, (source, mask, inputs) = make(config(architecture, score)), batch()
     together, _ = model(source, mask, inputs)
     for row in range(3):
@@ -131,7 +131,7 @@ def test_logits_at_chosen_positions(architecture: str) -> None:
 
 @pytest.mark.parametrize("architecture", MODELS)
 def test_states_are_batch_first(architecture: str) -> None:
-    """Search reorders rows without knowing the model: swapping all states swaps the results."""
+    """Search reorders rows of any model: swapping all states swaps the results."""
     model, (source, mask, inputs) = make(config(architecture, MIX, {"window": "local_m"})), batch()
     memory = model.encode(source, mask)
     state = model.init_state(memory)
@@ -153,17 +153,17 @@ def test_a_reordered_row_continues_as_its_source_row(architecture: str, reserved
     tokens = torch.randint(4, VOCAB, (6, 5))
     tokens[1, :2], tokens[2, :3], tokens[4], tokens[5] = tokens[0, :2], tokens[0, :3], tokens[3], tokens[3]
     memory = model.encode(source[:1], mask[:1])
-    to, of, since = torch.tensor([1, 2, 4]), torch.tensor([0, 0, 5]), torch.tensor([2, 3, 5])
+    rows, source_rows, first_steps = torch.tensor([1, 2, 4]), torch.tensor([0, 0, 5]), torch.tensor([2, 3, 5])
     same = tokens.clone()
-    same[to] = same[of]
+    same[rows] = same[source_rows]
 
-    def last_logits(told: Tensor, *, fork: bool) -> Tensor:
+    def last_logits(sequences: Tensor, *, fork: bool) -> Tensor:
         start = {name: tensor.expand(6, *tensor.shape[1:]).clone() for name, tensor in model.init_state(memory).items()}
         state = model.allocate_cache(start, reserved) if reserved else start
         for step in range(5):
-            _, _, state = model.step(told[:, step], state, memory)
+            _, _, state = model.step(sequences[:, step], state, memory)
         if fork:
-            model.reorder_state(state, to, of, since)
+            model.reorder_state(state, rows, source_rows, first_steps)
         return model.step(tokens[:, 0], state, memory)[0]
 
     torch.testing.assert_close(last_logits(tokens, fork=True), last_logits(same, fork=False))
@@ -233,7 +233,7 @@ def test_dropout_acts_in_training_only(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", MODELS)
-def test_attention_dropout_acts_in_training_and_not_on_the_record(architecture: str) -> None:
+def test_attention_dropout_acts_in_training_and_not_on_the_returned_weights(architecture: str) -> None:
     model = make(config(architecture, "additive", {"dropout": 0.5}, dropout=0.0))
     expected, record = model(*batch(), attention=True)
     model.train()

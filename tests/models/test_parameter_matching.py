@@ -1,4 +1,4 @@
-"""Models of one size: what is matched, what is said, and what cannot be."""
+"""Parameter matching: matched widths, messages and errors."""
 
 import contextlib
 import io
@@ -60,7 +60,8 @@ def test_every_score_gets_the_parameters_of_the_reference(architecture: str, sco
 def check_flops(architecture: str, score: str) -> None:
     found, text = match(config_of(architecture, score, match="flops"))
     cost, reference = (
-        flops_per_token(each, VOCABULARY, VOCABULARY, joint=True) for each in (found, config_of(architecture, "scaled"))
+        flops_per_token(matched, VOCABULARY, VOCABULARY, joint=True)
+        for matched in (found, config_of(architecture, "scaled"))
     )
     assert abs(cost / reference - 1) <= 0.005
     assert f"{cost:,.0f} FLOPs per target token, reference (scaled) {reference:,.0f}: " in text
@@ -78,16 +79,20 @@ def test_every_score_gets_the_flops_of_the_reference(architecture: str, score: s
     check_flops(architecture, score)
 
 
-def test_nothing_is_matched_unless_asked_for() -> None:
+def test_nothing_is_matched_by_default() -> None:
     config = config_of("rnn", "location")
     assert match(config) == (config, "")
 
 
 def test_the_nearest_width_is_taken() -> None:
-    config = config_of("rnn", "location", match="parameters", match_width="hidden_size", embedding_dim=64, hidden_size=200)
+    config = config_of(
+        "rnn", "location", match="parameters", match_width="hidden_size", embedding_dim=64, hidden_size=200
+    )
     reference = number_of_parameters(config_of("rnn", "scaled", embedding_dim=64, hidden_size=200))
     errors = {
-        hidden: abs(number_of_parameters(config_of("rnn", "location", embedding_dim=64, hidden_size=hidden)) - reference)
+        hidden: abs(
+            number_of_parameters(config_of("rnn", "location", embedding_dim=64, hidden_size=hidden)) - reference
+        )
         for hidden in range(2, 260, 2)  # half of it each way
     }
     found, _ = match(config)
@@ -214,29 +219,29 @@ def run(*arguments: str) -> tuple[int, str]:
 
 def test_a_matched_run_is_stored_continued_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    code, said = run("model.attention.score=location", "train.max_updates=4")
-    assert code == 0, said
+    code, output = run("model.attention.score=location", "train.max_updates=4")
+    assert code == 0, output
     last = tmp_path / "runs/matched/checkpoints/last.pt"
     stored = checkpoint.load(last)["config"]["model"]
     width = stored["embedding_dim"]
     assert width < WIDTH
     assert (stored["match"], stored["match_width"], stored["match_score"]) == ("parameters", "embedding_dim", "scaled")
     assert f"embedding_dim: {width}\n" in (tmp_path / "runs/matched/config.yaml").read_text(encoding="utf-8")
-    assert f"model.match=parameters: model.embedding_dim {WIDTH} → {width}, " in said
+    assert f"model.match=parameters: model.embedding_dim {WIDTH} → {width}, " in output
     assert f"model.embedding_dim {WIDTH} → {width}, " in (tmp_path / "runs/matched/train.log").read_text(
         encoding="utf-8"
     )
     model = Translator.from_checkpoint(checkpoint.load(last), None, torch.device("cpu")).model
     assert model.target_embedding.embedding_dim == width  # not matched again
 
-    code, said = run("model.attention.score=location", "train.max_updates=6")
-    assert code == 0, said
-    assert "continues at update 4" in said
+    code, output = run("model.attention.score=location", "train.max_updates=6")
+    assert code == 0, output
+    assert "continues at update 4" in output
     assert checkpoint.load(last)["config"]["model"] == stored
 
-    code, said = run("model.attention.score=location", "train.max_updates=6", "model.embedding_dim=250")
+    code, output = run("model.attention.score=location", "train.max_updates=6", "model.embedding_dim=250")
     assert code == 1
-    assert f"model.embedding_dim: {width} → " in said
-    code, said = run("model.attention.score=location", "train.max_updates=6", "model.match=none")
+    assert f"model.embedding_dim: {width} → " in output
+    code, output = run("model.attention.score=location", "train.max_updates=6", "model.match=none")
     assert code == 1
-    assert f"(model.match: parameters → none; model.embedding_dim: {width} → {WIDTH})" in said
+    assert f"(model.match: parameters → none; model.embedding_dim: {width} → {WIDTH})" in output

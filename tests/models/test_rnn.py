@@ -65,7 +65,7 @@ def test_forward_equals_its_definition_by_steps(decoder: str, cell: str, score: 
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_without_attention_the_source_is_one_vector(decoder: str) -> None:
-    """The memory holds nothing else, and the decoder follows it."""
+    """The memory holds nothing else, and the output depends on it."""
     model, (source, mask, inputs) = make(config(decoder, score="none")), batch()
     memory = model.encode(source, mask)
     assert set(memory) == {"mask", "summary"}

@@ -1,4 +1,4 @@
-"""The Transformer: each of its options does what it says."""
+"""The Transformer and its options."""
 
 import dataclasses
 from itertools import product
@@ -62,8 +62,8 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
 )
 def test_cached_steps_equal_the_whole(norm: str, norm_position: str, positions: str, activation: str) -> None:
     chosen = config(norm=norm, norm_position=norm_position, positions=positions, activation=activation)
-    model, given = make(chosen), batch()
-    torch.testing.assert_close(Seq2Seq.forward(model, *given)[0], model(*given)[0])
+    model, arguments = make(chosen), batch()
+    torch.testing.assert_close(Seq2Seq.forward(model, *arguments)[0], model(*arguments)[0])
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_settings_of_single_layers() -> None:
         (["additive"], "softmax"),
         (["dot"], "sparsemax"),
     ]
-    given = batch()
-    torch.testing.assert_close(Seq2Seq.forward(model, *given)[0], model(*given)[0])
+    arguments = batch()
+    torch.testing.assert_close(Seq2Seq.forward(model, *arguments)[0], model(*arguments)[0])
 
 
 def test_without_cross_attention_the_source_is_one_vector() -> None:
@@ -143,10 +143,10 @@ def test_without_cross_attention_the_source_is_one_vector() -> None:
 
 def test_a_layer_without_attention_beside_one_with_it() -> None:
     own = AttentionConfig(score="scaled", heads=2, per_layer=[{"score": "none"}, {}])
-    model, given = make(config(attention=own)), batch()
-    logits, record = model(*given, attention=True)
+    model, arguments = make(config(attention=own)), batch()
+    logits, record = model(*arguments, attention=True)
     assert record.cross.shape == (2, 1, 2, 13, 15)
-    torch.testing.assert_close(Seq2Seq.forward(model, *given)[0], logits)
+    torch.testing.assert_close(Seq2Seq.forward(model, *arguments)[0], logits)
 
 
 def test_sinusoids_follow_the_paper() -> None:
@@ -183,15 +183,15 @@ def test_feed_forward_follows_its_formula(activation: str) -> None:
 
 @pytest.mark.parametrize("option", ["activation_dropout", "layerdrop"])
 def test_dropouts_act_in_training_only(option: str) -> None:
-    model, given = make(config(dropout=0.0, **{option: 0.6})), batch()
-    expected, _ = make(config(dropout=0.0))(*given)
-    torch.testing.assert_close(model(*given)[0], expected)
+    model, arguments = make(config(dropout=0.0, **{option: 0.6})), batch()
+    expected, _ = make(config(dropout=0.0))(*arguments)
+    torch.testing.assert_close(model(*arguments)[0], expected)
     model.train()
     torch.manual_seed(3)
-    first, _ = model(*given)
+    first, _ = model(*arguments)
     assert not torch.allclose(first, expected)
     torch.manual_seed(3)
-    torch.testing.assert_close(model(*given)[0], first)
+    torch.testing.assert_close(model(*arguments)[0], first)
 
 
 def test_layer_drop_leaves_out_its_share_but_never_all() -> None:
