@@ -158,9 +158,8 @@ class Attention(nn.Module):
         output: Tensor = self.output(values.transpose(1, 2).flatten(2))
         if has_beams:
             output = output.view(query.size(0), 1, -1)
-            weights = (
-                None if weights is None else weights.transpose(1, 2).reshape(query.size(0), self.heads, 1, num_keys)
-            )
+            if weights is not None:
+                weights = weights.transpose(1, 2).reshape(query.size(0), self.heads, 1, num_keys)
         return AttentionOutput(output, weights if need_weights else None, coverage)
 
     def _project_queries(self, context: QueryContext) -> Tensor:
@@ -225,8 +224,7 @@ class Attention(nn.Module):
         return self._join_heads(contexts), self._join_heads(all_weights) if need_weights else None
 
     def _can_use_sdpa(self, score: nn.Module, projected: ProjectedQKV, bias: Tensor | None) -> bool:
-        """Return whether torch's own attention can compute it, and fast: not for bf16 on a CPU, nor for a few queries
-        there."""
+        """Return whether torch's attention supports it and is fast: not, on a CPU, for bf16 or for a few queries."""
         queries, _, values = projected
         if self.normalizer != "softmax" or not isinstance(score, DotProductScore):
             return False
@@ -252,12 +250,11 @@ class Attention(nn.Module):
 
     def _attend_windowed(self, queries: Tensor, cache: KeyValueCache, context: QueryContext) -> Tensor:
         """Compute the same as `_attend_dense` from the keys inside the window only."""
-        return self._join_heads(
-            [
-                self.window.banded_attention(context, projected, group, score, self._normalize_and_drop)
-                for group, score, projected in self._head_groups(queries, cache)
-            ]
-        )
+        contexts = [
+            self.window.banded_attention(context, projected, group, score, self._normalize_and_drop)
+            for group, score, projected in self._head_groups(queries, cache)
+        ]
+        return self._join_heads(contexts)
 
     def _attend_with_coverage(
         self, queries: Tensor, cache: KeyValueCache, context: QueryContext, coverage: Tensor
