@@ -48,8 +48,8 @@ def _gradient(
 ):  # fmt: skip
     """One tile (rows, width) of ∂inputs = 4v Σ_columns g r(1 - r) per program, and its part of ∂v; no atomics.
 
-    inputs (N, R, D) are the queries and columns (N, C, D) the keys, or vice versa: only the strides of grad differ, where
-    n · R · C + r · row_stride + c · column_stride is its entry. grad_v (N, row tiles, D) is summed by the caller.
+    inputs (N, R, D) are the queries and columns (N, C, D) the keys, or vice versa: only the strides of grad differ,
+    whose entry is at n · R · C + r · row_stride + c · column_stride. grad_v (N, row tiles, D) is summed by the caller.
     """
     n = tl.program_id(0).to(tl.int64)
     r = tl.program_id(1) * rows + tl.arange(0, rows)

@@ -140,7 +140,8 @@ class Attention(nn.Module):
         """
         num_sentences, num_keys = cache["keys.0"].size(0), cache["keys.0"].size(2)
         has_beams = query.size(0) != num_sentences
-        context = _fold_beams(query, mask, start, num_sentences) if has_beams else QueryContext(query, mask, start)
+        context = QueryContext(query, mask, start)
+        context = context.fold_beams(num_sentences) if has_beams else context
         queries = self._project_queries(context)
         weights: Tensor | None = None
         if self.coverage:
@@ -295,12 +296,3 @@ def _isolated_rng() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-def _fold_beams(query: Tensor, mask: Tensor | None, start: Tensor | int, num_sentences: int) -> QueryContext:
-    """Turn beams (B · K, 1, query_dim) of one position into K queries of each of the B sentences.
-
-    The keys are stored once, and compared with all beams in one product.
-    """
-    positions = start if isinstance(start, Tensor) else torch.full((query.size(0),), start, device=query.device)
-    return QueryContext(query.view(num_sentences, -1, query.size(-1)), mask, positions.view(num_sentences, -1))

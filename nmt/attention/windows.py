@@ -43,6 +43,15 @@ class QueryContext(NamedTuple):
         """Return the context of some of the queries."""
         return QueryContext(self.query[:, steps], self.mask, self.positions()[:, steps])
 
+    def fold_beams(self, num_sentences: int) -> "QueryContext":
+        """Turn beams (B · K, 1, query_dim) of one position into K queries of each of the B sentences.
+
+        The keys are stored once, and compared with all beams in one product.
+        """
+        query, mask, start = self
+        positions = start if isinstance(start, Tensor) else torch.full((query.size(0),), start, device=query.device)
+        return QueryContext(query.view(num_sentences, -1, query.size(-1)), mask, positions.view(num_sentences, -1))
+
     def key_lengths(self, num_keys: int) -> Tensor:
         """Return the number of real keys per row, (B,)."""
         if self.mask is None:
