@@ -1,4 +1,4 @@
-"""Attention: how well queries fit keys, weights made of that, and the values summed with them."""
+"""Attention: scores of queries and keys, normalized to weights, and the weighted sum of values."""
 
 from nmt.attention.config import NONE, AttentionConfig
 from nmt.attention.layer import Attention, AttentionOutput, KeyValueCache

@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 # starting operations and waking threads, larger ones leave the cache. A GPU has to be filled.
 BLOCK_ELEMENTS = 1 << 21
 CUDA_BLOCK_ELEMENTS = 1 << 24
-# Up to so many elements the formula as it stands is faster: a step of decoding for a few sentences.
+# Up to this many elements the direct formula is faster: a step of decoding for a few sentences.
 DIRECT_MAX_ELEMENTS = 1 << 16
 # Pairs per position from which exponentials pay; with a single query, say, there is one pair for every key.
 EXP_MIN_PAIRS = 5
@@ -30,14 +30,14 @@ EXPONENTIAL_RANGE = 40.0
 
 
 def additive_scores(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
-    """vᵀ tanh(q + k) for every query and every key: Bahdanau et al. 2015, equation in appendix A.1.2.
+    """Compute vᵀ tanh(q + k) for every query and every key: Bahdanau et al. 2015, equation in appendix A.1.2.
 
     It holds blocks of about two million elements instead of the (B, H, *, T, S, D) tensor, forward and backward, and
     keeps nothing but its arguments for the backward pass, where the blocks are computed again. It differentiates once.
 
     Writing r = 1 / (1 + exp(2q) exp(2k)), tanh(q + k) = 1 - 2r and its derivative is 4r(1 - r): the exponentials are
     taken once per position instead of once per pair. Where that saves nothing (a single query), where their range does
-    not suffice (an entry beyond ±40), and on a GPU, where finding out would make it wait, r is sigmoid(-2(q + k)).
+    not suffice (an entry beyond ±40), and on a GPU, where the check would have to wait for it, r is sigmoid(-2(q + k)).
     Either way a float32 score is exact to about 1e-7 Σ|v|, also where it is itself far smaller than that sum.
 
     Args:
@@ -53,18 +53,18 @@ def additive_scores(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
     assert query.shape[-1] == keys.shape[-1], (query.shape, keys.shape)
     assert v.shape == (query.shape[1], query.shape[-1]), (query.shape, v.shape)
     if query.numel() * keys.shape[-2] <= DIRECT_MAX_ELEMENTS:
-        return _plain(query, keys, v)
+        return _direct_scores(query, keys, v)
     scores: Tensor = _AdditiveScores.apply(query, keys, v)  # type: ignore[no-untyped-call]
     return scores
 
 
 def _precision(query: Tensor) -> torch.dtype:
-    """The dtype in which scores are computed."""
+    """Return the dtype in which scores are computed."""
     return torch.float64 if query.dtype == torch.float64 else torch.float32
 
 
-def _plain(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
-    """The formula as it stands, for problems whose hidden layer is small anyway."""
+def _direct_scores(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
+    """Compute the formula directly, for problems whose hidden layer is small."""
     dtype = _precision(query)
     hidden = torch.tanh(query.to(dtype).unsqueeze(-2) + keys.to(dtype).unsqueeze(-3))  # (B, H, *, T, S, D)
     width = v.to(dtype).view(v.shape[0], *[1] * (hidden.dim() - 3), v.shape[1])
@@ -72,7 +72,7 @@ def _plain(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
 
 
 class _AdditiveScores(Function):
-    """Chooses between Triton and blocks, and ties forward and backward together."""
+    """The additive score in blocks, or in Triton where it is available."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
@@ -104,26 +104,26 @@ def _has_triton() -> bool:
 
 
 def _many_pairs(query: Tensor, keys: Tensor) -> bool:
-    """Whether exponentials per position cost less than a sigmoid per pair."""
+    """Return whether exponentials per position cost less than a sigmoid per pair."""
     length, source = query.shape[-2], keys.shape[-2]
     return length * source >= EXP_MIN_PAIRS * (length + source)
 
 
 def _within_range(x: Tensor) -> bool:
-    """Whether the exponentials of all entries can be taken; not when one is NaN."""
+    """Return whether the exponentials of all entries can be computed; not when one is NaN."""
     low, high = torch.aminmax(x)
     return low.item() >= -EXPONENTIAL_RANGE and high.item() <= EXPONENTIAL_RANGE
 
 
-def _five(x: Tensor) -> Tensor:
-    """Extra batch dimensions made one: (B, H, *, T, D) -> (B, H, M, T, D)."""
+def _merge_batch_dims(x: Tensor) -> Tensor:
+    """Merge extra batch dimensions: (B, H, *, T, D) -> (B, H, M, T, D)."""
     return x.reshape(*x.shape[:2], math.prod(x.shape[2:-2]), *x.shape[-2:])
 
 
 def _blocks(query: Tensor, keys: Tensor) -> Iterator[tuple[slice, ...]]:
-    """Cuts (B, H, M, T) into blocks whose hidden layers, (…, S, D), hold about `CHUNK` elements; at least one query.
+    """Split (B, H, M, T) into blocks whose hidden layers, (…, S, D), hold about `BLOCK_ELEMENTS`; at least one query.
 
-    An outer dimension is cut only if all inner ones are whole, so a block is one piece of memory of the scores.
+    An outer dimension is split only if all inner ones are whole, so a block of the scores is contiguous.
     """
     sizes = query.shape[:4]
     rows = max(1, (BLOCK_ELEMENTS if query.is_cpu else CUDA_BLOCK_ELEMENTS) // (keys.shape[-2] * keys.shape[-1]))
@@ -136,23 +136,23 @@ def _blocks(query: Tensor, keys: Tensor) -> Iterator[tuple[slice, ...]]:
 
 
 class _Hidden:
-    """Computes r = (1 - tanh(q + k)) / 2 for a block, always in the same memory."""
+    """Computes r = (1 - tanh(q + k)) / 2 for a block, always in the same buffer."""
 
     def __init__(self, query: Tensor, keys: Tensor, exponential: bool) -> None:
         self.query, self.keys, self.exponential = query, keys, exponential
         self.dtype = _precision(query)
         self.one = torch.ones((), dtype=self.dtype, device=query.device)
-        self.memory = torch.empty(0, dtype=self.dtype, device=query.device)
+        self.buffer = torch.empty(0, dtype=self.dtype, device=query.device)
 
     def __call__(self, block: tuple[slice, ...]) -> Tensor:
-        """(b, h, m, t, S, D), valid until the next call; it may be overwritten."""
+        """Return r (b, h, m, t, S, D), valid until the next call; it may be overwritten."""
         query = self.query[block].to(self.dtype).unsqueeze(-2)
         keys = self.keys[block[:3]].to(self.dtype).unsqueeze(-3)
         shape = (*query.shape[:4], *keys.shape[-2:])
         size = math.prod(shape)
-        if size > self.memory.numel():  # the first block is the largest
-            self.memory = self.memory.new_empty(size)
-        r = self.memory[:size].view(shape)
+        if size > self.buffer.numel():  # the first block is the largest
+            self.buffer = self.buffer.new_empty(size)
+        r = self.buffer[:size].view(shape)
         if self.exponential:
             torch.addcmul(self.one, (2 * query).exp_(), (2 * keys).exp_(), out=r)
             return r.reciprocal_()
@@ -161,10 +161,10 @@ class _Hidden:
 
 
 def _forward(query: Tensor, keys: Tensor, v: Tensor, exponential: bool) -> Tensor:
-    """The scores: Σ v tanh(q + k) = Σ v - 2 Σ v r."""
+    """Compute the scores: Σ v tanh(q + k) = Σ v - 2 Σ v r."""
     dtype = _precision(query)
     scores = torch.empty((*query.shape[:-1], keys.shape[-2]), dtype=dtype, device=query.device)
-    query, keys, v = _five(query), _five(keys), v.to(dtype)
+    query, keys, v = _merge_batch_dims(query), _merge_batch_dims(keys), v.to(dtype)
     flat = scores.view(*query.shape[:4], keys.shape[-2])
     hidden = _Hidden(query, keys, exponential)
     for block in _blocks(query, keys):
@@ -175,16 +175,16 @@ def _forward(query: Tensor, keys: Tensor, v: Tensor, exponential: bool) -> Tenso
 
 
 def _backward(query: Tensor, keys: Tensor, v: Tensor, grad: Tensor, exponential: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients from g = ∂L/∂score: ∂q = 4v Σ_s g r(1 - r), ∂k = 4v Σ_t g r(1 - r), ∂v = Σ g (1 - 2r)."""
+    """Compute gradients from g = ∂L/∂score: ∂q = 4v Σ_s g r(1 - r), ∂k = 4v Σ_t g r(1 - r), ∂v = Σ g (1 - 2r)."""
     dtype = _precision(query)
     weight = v.to(dtype)
-    five, five_keys = _five(query), _five(keys)
-    grad = grad.reshape(*five.shape[:4], keys.shape[-2])
-    grad_query = torch.empty(five.shape, dtype=query.dtype, device=query.device)
-    grad_keys = torch.zeros(five_keys.shape, dtype=dtype, device=query.device)
+    flat_query, flat_keys = _merge_batch_dims(query), _merge_batch_dims(keys)
+    grad = grad.reshape(*flat_query.shape[:4], keys.shape[-2])
+    grad_query = torch.empty(flat_query.shape, dtype=query.dtype, device=query.device)
+    grad_keys = torch.zeros(flat_keys.shape, dtype=dtype, device=query.device)
     grad_v = grad.sum((0, 2, 3, 4), dtype=torch.float64).unsqueeze(-1).repeat(1, v.shape[1])
-    hidden = _Hidden(five, five_keys, exponential)
-    for block in _blocks(five, five_keys):
+    hidden = _Hidden(flat_query, flat_keys, exponential)
+    for block in _blocks(flat_query, flat_keys):
         r, g = hidden(block), grad[block]
         # One sum per query: behind a softmax g sums to 0 there, so the 1 of 1 - 2r does not eat the digits of ∂v.
         products = torch.bmm(g.reshape(-1, 1, g.shape[-1]), r.view(-1, *r.shape[-2:])).view(*r.shape[:4], -1)

@@ -1,4 +1,4 @@
-"""The options of one attention, and which of them go together."""
+"""The options of an attention, and which of them go together."""
 
 import dataclasses
 import math
@@ -14,23 +14,25 @@ NONE = "none"
 
 @dataclass
 class AttentionConfig:
-    """How one place of a model attends.
+    """The options of the attention in one place of a model.
 
     score: compatibility function (see `SCORES`), a list with one per head, or none. With none, which only
-        cross-attention can have, every target position sees one fixed vector, the source's summary.
-    heads: how many compare in parallel; with more than one, values are projected too, and the heads' contexts are
-        joined by a projection.
+        cross-attention can have, every target position sees one fixed vector, the source summary.
+    heads: number of heads; with more than one, values are projected too, and the heads' contexts are joined by a
+        projection.
     dim: width of projected queries and keys, all heads together; 0: as wide as the query.
-    project_qk: project queries and keys to `dim` before they are compared. Without it the score sees the states as they
-        are (Luong's own "dot"); additive and hybrid need it, because the projections are the W and U of their formula.
+    project_qk: project queries and keys to `dim` before they are compared. Without it the score compares the states
+        themselves (Luong's own "dot"); additive and hybrid need it, because the projections are the W and U of their
+        formula.
     divisor: of scaled and hybrid: "sqrt" (of a head's width), "learned" (one per head), or a number.
-    max_positions: of location: source positions that are told apart; later ones share the last.
+    max_positions: of location: number of distinct source positions; later ones share the last.
     normalizer: softmax, sparsemax, entmax15 or top_k.
     top_k: of top_k: how many keys keep a weight.
-    window: global, local_m or local_p.
-    window_size: of a window: positions on each side of its centre.
-    coverage: additive and hybrid scores see what each source position has received so far; cross-attention only.
-    dropout: of weights; recorded weights are those before it.
+    window: global, local_m, local_p or sliding.
+    window_size: of a window: positions on each side of its center.
+    coverage: additive and hybrid scores depend on the weight that each source position has received so far;
+        cross-attention only.
+    dropout: of weights; returned weights are those before it.
     per_layer: one mapping per layer with the options that differ there, as [{score: additive}, {}, {score: dot}].
     """
 
@@ -54,15 +56,15 @@ class AttentionConfig:
         return list(self.score) if isinstance(self.score, list | tuple) else [self.score] * self.heads
 
     def for_layer(self, number: int) -> "AttentionConfig":
-        """The setting of one layer."""
+        """Return the options of one layer."""
         changes = self.per_layer[number] if self.per_layer else {}
         return dataclasses.replace(self, **{**changes, "per_layer": []})
 
     def unused_options(self, default: "AttentionConfig") -> list[str]:
-        """Options that differ from `default` and change nothing, such as `top_k` without top_k."""
+        """Return the options that differ from `default` and have no effect, such as `top_k` without top_k."""
         layers = [self.for_layer(number) for number in range(len(self.per_layer))] or [self]
         scores = {score for layer in layers for score in layer.scores}
-        matters = {
+        has_effect = {
             "top_k": any(layer.normalizer == "top_k" for layer in layers),
             "window_size": any(layer.window != "global" for layer in layers),
             "divisor": bool(scores & {"scaled", "hybrid"}),
@@ -70,76 +72,71 @@ class AttentionConfig:
             "dim": any(layer.project_qk for layer in layers),
         }
         if scores == {NONE}:
-            matters = dict.fromkeys(
-                (f.name for f in dataclasses.fields(self) if f.name not in ("score", "per_layer")), False
-            )
-        return [name for name, used in matters.items() if not used and getattr(self, name) != getattr(default, name)]
+            has_effect = {f.name: f.name in ("score", "per_layer") for f in dataclasses.fields(self)}
+        return [
+            name for name, effect in has_effect.items() if not effect and getattr(self, name) != getattr(default, name)
+        ]
 
-    def validate_at(self, path: str, site: str, num_layers: int = 1) -> None:
-        """Raises ValueError for a value that is not allowed or a combination that cannot be.
+    def validate_at(self, path: str, attention_type: str, num_layers: int = 1) -> None:
+        """Raise ValueError for a value that is not allowed or a combination that is impossible.
 
         Args:
             path: of this node, such as "model.attention", for messages.
-            site: one of `ATTENTION_TYPES`.
-            num_layers: how many layers attend here.
+            attention_type: one of `ATTENTION_TYPES`.
+            num_layers: number of layers with this attention.
         """
-        if self.per_layer and len(self.per_layer) != num_layers:
-            raise ValueError(
-                f"{path}.layers has {len(self.per_layer)} entries: {num_layers} layers attend here; give one mapping "
-                "for "
-                "each, {} where nothing differs"
-            )
-        for number, changes in enumerate(self.per_layer):
-            known = {f.name for f in dataclasses.fields(self)} - {"per_layer", "heads"}
-            for option in changes:
-                if option not in known:
-                    why = "all layers have the same number" if option == "heads" else "no option of an attention"
-                    raise ValueError(f"{path}.layers: {option} cannot differ by layer ({why})")
-            self.for_layer(number)._validate_layer(f"{path}.layers[{number}]", site)
         if not self.per_layer:
-            self._validate_layer(path, site)
-
-    def _validate_layer(self, path: str, site: str) -> None:
-        self._validate_values(path)
-        for option, allowed in (("normalizer", NORMALIZERS), ("window", WINDOWS)):
-            if getattr(self, option) not in tuple(allowed):  # a value from `per_layer` may be anything, a list as well
-                raise ValueError(f"{path}.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")
-        self._validate_score(path, site)
-        if site not in WINDOWS[self.window].attention_types:
-            here, works = ("cross-attention", "local_m or local_p") if site == CROSS else ("self-attention", "sliding")
-            why = (
-                "it needs queries and keys of one sentence"
-                if site == CROSS
-                else "it looks for the source position that belongs to a target position"
+            self._validate_layer(path, attention_type)
+            return
+        if len(self.per_layer) != num_layers:
+            raise ValueError(
+                f"{path}.per_layer has {len(self.per_layer)} entries: {num_layers} layers attend here; give one "
+                "mapping for each, {} where nothing differs"
             )
-            raise ValueError(f"{path}.window={self.window} does not work in {here}: {why}; use {works}, or global")
+        options = {f.name for f in dataclasses.fields(self)} - {"per_layer", "heads"}
+        for number, changes in enumerate(self.per_layer):
+            for option in changes:
+                if option in options:
+                    continue
+                why = "all layers have the same number" if option == "heads" else "no option of an attention"
+                raise ValueError(f"{path}.per_layer: {option} cannot differ by layer ({why})")
+            self.for_layer(number)._validate_layer(f"{path}.per_layer[{number}]", attention_type)
+
+    def _validate_layer(self, path: str, attention_type: str) -> None:
+        self._validate_values(path)
+        self._validate_score(path, attention_type)
+        if attention_type not in WINDOWS[self.window].attention_types:
+            place, windows, why = (
+                ("cross-attention", "local_m or local_p", "it needs queries and keys of one sentence")
+                if attention_type == CROSS
+                else ("self-attention", "sliding", "it looks for the source position that belongs to a target position")
+            )
+            raise ValueError(f"{path}.window={self.window} does not work in {place}: {why}; use {windows}, or global")
 
     def _validate_values(self, path: str) -> None:
-        for option, least in (("heads", 1), ("dim", 0), ("max_positions", 1), ("top_k", 1), ("window_size", 1)):
-            value = getattr(self, option)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{path}.{option}={value}: must be a whole number of at least {least}")
-        number = isinstance(self.dropout, int | float) and not isinstance(self.dropout, bool)
-        if not number or not 0 <= self.dropout < 1:
-            raise ValueError(f"{path}.dropout={self.dropout}: must be at least 0 and below 1")
-        for option in ("project_qk", "coverage"):
-            if not isinstance(getattr(self, option), bool):
-                raise ValueError(f"{path}.{option}={getattr(self, option)}: must be true or false")
-        if self.divisor not in ("sqrt", "learned"):
-            try:
-                good = not isinstance(self.divisor, bool) and 0 < float(self.divisor) < math.inf
-            except (TypeError, ValueError, OverflowError):
-                good = False
-            if not good:
-                raise ValueError(f"{path}.divisor={self.divisor}: must be sqrt, learned or a number above 0")
-        if self.dim % self.heads:
-            raise ValueError(f"{path}.dim={self.dim}: must be a multiple of {path}.heads={self.heads}")
+        """Check each option by itself. Values of `per_layer` may have any type."""
 
-    def _validate_score(self, path: str, site: str) -> None:
+        def check(option: str, is_valid: bool, requirement: str) -> None:
+            if not is_valid:
+                raise ValueError(f"{path}.{option}={getattr(self, option)}: must be {requirement}")
+
+        for option, minimum in (("heads", 1), ("dim", 0), ("max_positions", 1), ("top_k", 1), ("window_size", 1)):
+            value = getattr(self, option)
+            check(option, type(value) is int and value >= minimum, f"a whole number of at least {minimum}")
+        is_rate = type(self.dropout) in (int, float) and 0 <= self.dropout < 1
+        check("dropout", is_rate, "at least 0 and below 1")
+        for option in ("project_qk", "coverage"):
+            check(option, isinstance(getattr(self, option), bool), "true or false")
+        check("divisor", _is_divisor(self.divisor), "sqrt, learned or a number above 0")
+        check("dim", self.dim % self.heads == 0, f"a multiple of {path}.heads={self.heads}")
+        check("normalizer", self.normalizer in tuple(NORMALIZERS), f"one of {', '.join(NORMALIZERS)}")
+        check("window", self.window in tuple(WINDOWS), f"one of {', '.join(WINDOWS)}")
+
+    def _validate_score(self, path: str, attention_type: str) -> None:
         names = self.scores
-        allowed = [*SCORES, NONE] if site == CROSS and not isinstance(self.score, list) else [*SCORES]
+        allowed = [*SCORES, NONE] if attention_type == CROSS and not isinstance(self.score, list) else [*SCORES]
         for name in names:
-            if name == NONE and site != CROSS:
+            if name == NONE and attention_type != CROSS:
                 raise ValueError(f"{path}.score=none: only cross-attention can be left out; use window=sliding here")
             if name not in allowed:
                 raise ValueError(f"{path}.score={name}: must be one of {', '.join(allowed)}, or a list with one a head")
@@ -147,18 +144,27 @@ class AttentionConfig:
             raise ValueError(
                 f"{path}.score=[{','.join(names)}]: {len(names)} scores for {path}.heads={self.heads}; give one a head"
             )
-        chosen = set(names) - {NONE}
-        if not self.project_qk and (
-            needy := [name for name in names if name in SCORES and SCORES[name].needs_projection]
-        ):
+        kinds = {name: SCORES[name] for name in names if name != NONE}
+        unprojected = [name for name, kind in kinds.items() if kind.needs_projection and not self.project_qk]
+        if unprojected:
             raise ValueError(
-                f"{path}.project=false: the {needy[0]} score needs its projections (the W and U of vᵀ tanh(Wq + Uk)); "
-                "use project=true, or score=general for unprojected states of different widths"
+                f"{path}.project_qk=false: the {unprojected[0]} score needs its projections (the W and U of "
+                "vᵀ tanh(Wq + Uk)); use project_qk=true, or score=general for unprojected states of different widths"
             )
-        if self.coverage and (site != CROSS or not chosen or not all(SCORES[name].has_coverage for name in chosen)):
-            able = " or ".join(name for name, score in SCORES.items() if score.has_coverage)
-            where = f"{path}.score={','.join(dict.fromkeys(names))}" if site == CROSS else "self-attention"
+        has_coverage = bool(kinds) and all(kind.has_coverage for kind in kinds.values())
+        if self.coverage and not (attention_type == CROSS and has_coverage):
+            able = " or ".join(name for name, kind in SCORES.items() if kind.has_coverage)
+            place = f"{path}.score={','.join(dict.fromkeys(names))}" if attention_type == CROSS else "self-attention"
             raise ValueError(
-                f"{path}.coverage=true does not work with {where}: coverage enters the formula of {able} "
+                f"{path}.coverage=true does not work with {place}: coverage enters the formula of {able} "
                 "in cross-attention; for any other score use train.coverage_loss_weight"
             )
+
+
+def _is_divisor(value: Any) -> bool:
+    if value in ("sqrt", "learned"):
+        return True
+    try:
+        return not isinstance(value, bool) and 0 < float(value) < math.inf
+    except (TypeError, ValueError, OverflowError):
+        return False

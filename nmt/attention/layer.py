@@ -1,4 +1,4 @@
-"""Attention = projections × score × normaliser × window × heads: the only place where they meet.
+"""Attention = projections × score × normalizer × window × heads: the only place where they meet.
 
 The same class serves a recurrent decoder and every place of a Transformer; see `AttentionConfig` for the choices.
 """
@@ -18,14 +18,14 @@ from nmt.attention.scores import SCORES, Additive, DotProductScore, Score
 from nmt.attention.windows import CROSS, WINDOWS, ProjectedQKV, QueryContext
 
 SDPA_MIN_QUERIES = 8
-"""Queries up to which separate products are faster on a CPU than torch's own attention: steps of decoding."""
+"""Up to this many queries, as in a decoding step, separate products are faster on a CPU than torch's own attention."""
 
 KeyValueCache = dict[str, Tensor]
 """Prepared keys and values, batch first: one entry of each for every group of heads that share a score."""
 
 
 class AttentionOutput(NamedTuple):
-    """context (B, T, D); weights (B, H, T, S), before dropout, when asked for; coverage (B, H, S) where it is used."""
+    """context (B, T, D); weights (B, H, T, S), before dropout, when needed; coverage (B, H, S) where it is used."""
 
     context: Tensor
     weights: Tensor | None = None
@@ -39,11 +39,11 @@ class Attention(nn.Module):
         config: of this layer.
         query_dim: width of a query.
         key_dim: width of a key's state.
-        site: one of `ATTENTION_TYPES`.
+        attention_type: one of `ATTENTION_TYPES`.
         out_dim: width of the context; None: values stay as they are with one head, and are projected, joined and
             projected back to key_dim with several (Vaswani et al. 2017, 3.2.2).
-        bias: whether projections have one.
-        rotary: turn projected queries and keys by their positions (Su et al. 2021); self-attention only.
+        bias: whether projections have a bias.
+        rotary: rotate projected queries and keys by their positions (Su et al. 2021); self-attention only.
 
     Raises:
         ValueError: widths that the score or the number of heads does not allow.
@@ -66,9 +66,9 @@ class Attention(nn.Module):
         query_width, key_width = (dim, dim) if config.project_qk else (query_dim, key_dim)
         plain_values = out_dim is None and config.heads == 1
         value_width = key_dim if out_dim is None else out_dim
-        for what, width in (("queries", query_width), ("keys", key_width), ("values", value_width)):
+        for role, width in (("queries", query_width), ("keys", key_width), ("values", value_width)):
             if width % config.heads:
-                raise ValueError(f"heads={config.heads}: {what} are {width} wide, which is no multiple of it")
+                raise ValueError(f"heads={config.heads}: {role} are {width} wide, which is no multiple of it")
         if rotary and (query_width // config.heads) % 2:
             raise ValueError(
                 f"heads={config.heads}: rotary positions need heads of even width, they have "
@@ -79,7 +79,7 @@ class Attention(nn.Module):
         self.value: nn.Module = nn.Identity() if plain_values else nn.Linear(key_dim, value_width, bias=bias)
         self.output: nn.Module = nn.Identity() if plain_values else nn.Linear(value_width, value_width, bias=bias)
         self.names = list(dict.fromkeys(config.scores))
-        self.groups = [[head for head, other in enumerate(config.scores) if other == name] for name in self.names]
+        self.groups = [[head for head, score in enumerate(config.scores) if score == name] for name in self.names]
         widths = (query_width // config.heads, key_width // config.heads)
         self.coverage = config.coverage
         with _isolated_rng():
@@ -97,111 +97,100 @@ class Attention(nn.Module):
         self.dropout = ByteMaskDropout(config.dropout)
 
     def precompute_keys(self, states: Tensor, start: int = 0) -> KeyValueCache:
-        """Everything that depends on the keys only, once per sentence.
+        """Compute everything that depends on the keys only, once per sentence.
 
         Args:
             states: (B, S, key_dim).
-            start: position of the first, where keys come one after the other.
+            start: position of the first, where keys are appended one after the other.
 
         Returns:
             "keys.0" (B, H, S, any), "values.0" (B, H, S, D) and so on, H the heads of each group.
         """
-        keys, values = self._split(self.key(states)), self._split(self.value(states))
+        keys, values = self._split_heads(self.key(states)), self._split_heads(self.value(states))
         if self.rotary:
             keys = apply_rotary(keys, start)
-        memory: KeyValueCache = {}
+        cache: KeyValueCache = {}
         for number, (group, score) in enumerate(zip(self.groups, self.scores, strict=True)):
             assert isinstance(score, Score)
-            memory[f"keys.{number}"] = score.prepare(self._heads(keys, group), start)
-            memory[f"values.{number}"] = self._heads(values, group)
-        return memory
+            cache[f"keys.{number}"] = score.prepare(self._select_heads(keys, group), start)
+            cache[f"values.{number}"] = self._select_heads(values, group)
+        return cache
 
     def forward(
         self,
         query: Tensor,
-        memory: KeyValueCache,
+        cache: KeyValueCache,
         mask: Tensor | None,
         *,
         start: Tensor | int = 0,
         coverage: Tensor | None = None,
         need_weights: bool = False,
     ) -> AttentionOutput:
-        """Attends.
+        """Attend to the keys with each query.
 
         Args:
-            query: (B, T, query_dim); in a decoding step also (B · K, 1, query_dim), K queries of one position for each
-                row of memory, one row's after the other.
-            memory: from `prepare`; in decoder self-attention its keys end with those of the queries.
-            mask: (B, S), True where a key may be attended, a prefix of each row that is not empty; None: everywhere.
+            query: (B, T, query_dim); in a decoding step also (B · K, 1, query_dim), the K beams of each row of the
+                cache one after the other.
+            cache: from `precompute_keys`; in decoder self-attention its keys end with those of the queries.
+            mask: (B, S), True where a key may be attended to, a prefix of each row that is not empty; None: everywhere.
             start: position of the first query: one for all, or (B,).
-            covered: (B, H, S), what earlier queries gave each key, where the configuration has coverage; None: nothing.
-            record: return the weights.
+            coverage: (B, H, S), the weight that each key has received from earlier queries, where the configuration has
+                coverage; None: zeros.
+            need_weights: return the weights.
         """
-        if query.size(0) != memory["keys.0"].size(0):
-            return self._attend_beams(query, memory, mask, start, coverage, need_weights)
-        queries = self._split(self.query(query))  # (B, H, T, D)
-        if self.rotary:
-            assert not isinstance(start, Tensor)
-            queries = apply_rotary(queries, start)
-        asked, num_keys = QueryContext(query, mask, start), memory["keys.0"].size(2)
+        num_sentences, num_keys = cache["keys.0"].size(0), cache["keys.0"].size(2)
+        has_beams = query.size(0) != num_sentences
+        context = QueryContext(query, mask, start)
+        context = context.fold_beams(num_sentences) if has_beams else context
+        queries = self._project_queries(context)
         weights: Tensor | None = None
         if self.coverage:
-            context, weights, coverage = self._attend_with_coverage(asked, queries, memory, coverage)
-        elif not need_weights and self.window.is_cheaper(query.size(1), num_keys):
-            context = self._attend_windowed(asked, queries, memory)
+            if coverage is None:
+                coverage = queries.new_zeros(query.size(0), self.heads, num_keys)
+            attend = self._attend_with_coverage if has_beams else self._attend_stepwise
+            by_sentence = coverage.view(num_sentences, -1, self.heads, num_keys).transpose(1, 2)  # (B, H, K, S)
+            values, weights, by_sentence = attend(queries, cache, context, by_sentence)
+            coverage = by_sentence.transpose(1, 2).reshape(query.size(0), self.heads, num_keys)
+        elif not need_weights and self.window.is_cheaper(queries.size(2), num_keys):
+            values = self._attend_windowed(queries, cache, context)
         else:
-            context, weights = self._attend_dense(
-                queries, memory, self.window.attention_bias(asked, num_keys), need_weights
-            )
-        joined: Tensor = self.output(context.transpose(1, 2).flatten(2))
-        return AttentionOutput(joined, weights if need_weights else None, coverage)
+            bias = self.window.attention_bias(context, num_keys)
+            values, weights = self._attend_dense(queries, cache, bias, need_weights)
+        output: Tensor = self.output(values.transpose(1, 2).flatten(2))
+        if has_beams:
+            output = output.view(query.size(0), 1, -1)
+            if weights is not None:
+                weights = weights.transpose(1, 2).reshape(query.size(0), self.heads, 1, num_keys)
+        return AttentionOutput(output, weights if need_weights else None, coverage)
 
-    def _attend_beams(
-        self,
-        query: Tensor,
-        memory: KeyValueCache,
-        mask: Tensor | None,
-        start: Tensor | int,
-        covered: Tensor | None,
-        record: bool,
-    ) -> AttentionOutput:
-        """K queries (B · K, 1, query_dim) of one position for each row of memory, as K queries of one sentence: the
-        keys are there once, and compared with all of them in one product."""
-        rows, keys = memory["keys.0"].size(0), memory["keys.0"].size(2)
-        folded = query.view(rows, -1, query.size(-1))  # (B, K, query_dim)
-        num = folded.size(1)
-        here = start if isinstance(start, Tensor) else torch.full((rows * num,), start, device=query.device)
-        asked = QueryContext(folded, mask, here.view(rows, num))
-        queries = self._split(self.query(folded))
-        if self.coverage:
-            covered = queries.new_zeros(rows * num, self.heads, keys) if covered is None else covered
-            by_sentence = covered.view(rows, num, self.heads, keys).transpose(1, 2)  # (B, H, K, S)
-            context, weights = self._attend_dense(
-                queries, memory, self.window.attention_bias(asked, keys), True, by_sentence
-            )
-            assert weights is not None
-            covered = (by_sentence + weights).transpose(1, 2).reshape(rows * num, self.heads, keys)
-        elif not record and self.window.is_cheaper(num, keys):
-            context, weights = self._attend_windowed(asked, queries, memory), None
-        else:
-            context, weights = self._attend_dense(queries, memory, self.window.attention_bias(asked, keys), record)
-        joined: Tensor = self.output(context.transpose(1, 2).flatten(2)).view(rows * num, 1, -1)
-        if record and weights is not None:
-            weights = weights.transpose(1, 2).reshape(rows * num, self.heads, 1, keys)
-        return AttentionOutput(joined, weights if record else None, covered)
+    def _project_queries(self, context: QueryContext) -> Tensor:
+        """Project queries (B, T, query_dim) -> (B, H, T, D)."""
+        queries = self._split_heads(self.query(context.query))
+        if self.rotary:
+            assert not isinstance(context.start, Tensor)
+            queries = apply_rotary(queries, context.start)
+        return queries
 
-    def _split(self, x: Tensor) -> Tensor:
+    def _split_heads(self, x: Tensor) -> Tensor:
         """(B, S, H * D) -> (B, H, S, D)."""
         return x.view(*x.shape[:-1], self.heads, x.size(-1) // self.heads).transpose(1, 2)
 
-    def _heads(self, x: Tensor, group: list[int]) -> Tensor:
-        """The heads of a group, out of (B, H, ...)."""
+    def _select_heads(self, x: Tensor, group: list[int]) -> Tensor:
+        """Select the heads of a group from (B, H, ...)."""
         return x if len(self.groups) == 1 else x[:, group]
 
-    def _join(self, parts: list[Tensor]) -> Tensor:
-        """Groups of heads, (B, H, ...) each, in the order of the heads."""
-        joined = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    def _join_heads(self, groups: list[Tensor]) -> Tensor:
+        """Join groups of heads, (B, H, ...) each, in the order of the heads."""
+        joined = groups[0] if len(groups) == 1 else torch.cat(groups, dim=1)
         return joined if self.order is None else joined[:, self.order]
+
+    def _head_groups(
+        self, queries: Tensor, cache: KeyValueCache
+    ) -> Iterator[tuple[list[int], nn.Module, ProjectedQKV]]:
+        """Yield the heads of each group, their score, and their queries, keys and values."""
+        for number, (group, score) in enumerate(zip(self.groups, self.scores, strict=True)):
+            keys, values = cache[f"keys.{number}"], cache[f"values.{number}"]
+            yield group, score, ProjectedQKV(self._select_heads(queries, group), keys, values)
 
     def _normalize(self, scores: Tensor) -> Tensor:
         return NORMALIZERS[self.normalizer](scores, self.top_k)
@@ -211,96 +200,99 @@ class Attention(nn.Module):
         return dropped
 
     def _attend_dense(
-        self, queries: Tensor, memory: KeyValueCache, bias: Tensor | None, record: bool, covered: Tensor | None = None
+        self,
+        queries: Tensor,
+        cache: KeyValueCache,
+        bias: Tensor | None,
+        need_weights: bool,
+        coverage: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Every query against every key -> context (B, H, T, D), weights (B, H, T, S) when asked for.
+        """Compare every query with every key -> context (B, H, T, D), weights (B, H, T, S) when needed.
 
-        `covered` (B, H, T or 1, S) is what each query finds covered.
+        `coverage` (B, H, T or 1, S) is that of each query.
         """
         contexts, all_weights = [], []
-        for number, (group, score) in enumerate(zip(self.groups, self.scores, strict=True)):
-            keys, values = memory[f"keys.{number}"], memory[f"values.{number}"]
-            own = self._heads(queries, group)
-            seen = bias if bias is None or bias.size(1) == 1 else self._heads(bias, group)
-            if not record and self._can_use_sdpa(score, own, values, seen):
-                contexts.append(_sdpa(score, own, keys, values, seen, self.dropout))
+        for group, score, projected in self._head_groups(queries, cache):
+            group_bias = bias if bias is None or bias.size(1) == 1 else self._select_heads(bias, group)
+            if not need_weights and self._can_use_sdpa(score, projected, group_bias):
+                contexts.append(self._sdpa(score, projected, group_bias))
                 continue
-            part = () if covered is None else (self._heads(covered, group),)
-            scores = score(own, keys, *part)
-            weights = self._normalize(scores if seen is None else scores + seen.to(scores.dtype))
-            contexts.append(self.dropout(weights).to(values.dtype) @ values)
+            group_coverage = () if coverage is None else (self._select_heads(coverage, group),)
+            scores = score(projected.queries, projected.keys, *group_coverage)
+            weights = self._normalize(scores if group_bias is None else scores + group_bias.to(scores.dtype))
+            contexts.append(self.dropout(weights).to(projected.values.dtype) @ projected.values)
             all_weights.append(weights)
-        return self._join(contexts), self._join(all_weights) if record else None
+        return self._join_heads(contexts), self._join_heads(all_weights) if need_weights else None
 
-    def _can_use_sdpa(self, score: nn.Module, queries: Tensor, values: Tensor, bias: Tensor | None) -> bool:
-        """Whether torch's own attention does it, and fast: not for bf16 on a CPU, nor for a few queries there."""
-        if (
-            self.normalizer != "softmax"
-            or not isinstance(score, DotProductScore)
-            or (bias is not None and bias.requires_grad)
-        ):
+    def _can_use_sdpa(self, score: nn.Module, projected: ProjectedQKV, bias: Tensor | None) -> bool:
+        """Return whether torch's attention supports it and is fast: not, on a CPU, for bf16 or for a few queries."""
+        queries, _, values = projected
+        if self.normalizer != "softmax" or not isinstance(score, DotProductScore):
+            return False
+        if bias is not None and bias.requires_grad:
             return False
         if queries.device.type != "cpu":
             return True
-        half = torch.is_autocast_enabled("cpu") or queries.dtype not in (torch.float32, torch.float64)
-        dropping = self.training and self.dropout.rate > 0
-        return not (half or dropping or queries.size(2) <= SDPA_MIN_QUERIES or queries.size(3) != values.size(3))
+        is_half = torch.is_autocast_enabled("cpu") or queries.dtype not in (torch.float32, torch.float64)
+        drops = self.training and self.dropout.rate > 0
+        return not (is_half or drops or queries.size(2) <= SDPA_MIN_QUERIES or queries.size(3) != values.size(3))
 
-    def _attend_windowed(self, asked: QueryContext, queries: Tensor, memory: KeyValueCache) -> Tensor:
-        """The same as `_attend_dense` from the keys inside the window only."""
-        contexts = []
-        for number, (group, score) in enumerate(zip(self.groups, self.scores, strict=True)):
-            own = ProjectedQKV(self._heads(queries, group), memory[f"keys.{number}"], memory[f"values.{number}"])
-            contexts.append(self.window.banded_attention(asked, own, group, score, self._normalize_and_drop))
-        return self._join(contexts)
+    def _sdpa(self, score: nn.Module, projected: ProjectedQKV, bias: Tensor | None) -> Tensor:
+        """Compute softmax(dot-product score + bias) values in one call."""
+        assert isinstance(score, DotProductScore)
+        return nn.functional.scaled_dot_product_attention(
+            score.transform_query(projected.queries),
+            projected.keys,
+            projected.values,
+            attn_mask=None if bias is None else bias.to(projected.queries.dtype),
+            dropout_p=self.dropout.rate if self.training else 0.0,
+            scale=1.0,
+        )
+
+    def _attend_windowed(self, queries: Tensor, cache: KeyValueCache, context: QueryContext) -> Tensor:
+        """Compute the same as `_attend_dense` from the keys inside the window only."""
+        contexts = [
+            self.window.banded_attention(context, projected, group, score, self._normalize_and_drop)
+            for group, score, projected in self._head_groups(queries, cache)
+        ]
+        return self._join_heads(contexts)
 
     def _attend_with_coverage(
-        self, asked: QueryContext, queries: Tensor, memory: KeyValueCache, covered: Tensor | None
+        self, queries: Tensor, cache: KeyValueCache, context: QueryContext, coverage: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One query after the other, because each sees what those before it have covered."""
-        num_keys = memory["keys.0"].size(2)
-        covered = queries.new_zeros(queries.size(0), self.heads, num_keys) if covered is None else covered
-        contexts, rows = [], []
-        for step in range(queries.size(2)):
-            here = slice(step, step + 1)
-            bias = self.window.attention_bias(
-                QueryContext(asked.query[:, here], asked.mask, asked.start + step), num_keys
+        """Attend at one position -> contexts, weights (B, H, K, S), coverage (B, H, K, S) after it."""
+        bias = self.window.attention_bias(context, coverage.size(-1))
+        values, weights = self._attend_dense(queries, cache, bias, True, coverage)
+        assert weights is not None
+        return values, weights, coverage + weights
+
+    def _attend_stepwise(
+        self, queries: Tensor, cache: KeyValueCache, context: QueryContext, coverage: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Attend with one query after the other, because the coverage of each depends on those before it."""
+        contexts, all_weights = [], []
+        for number in range(queries.size(2)):
+            step = slice(number, number + 1)
+            values, weights, coverage = self._attend_with_coverage(
+                queries[:, :, step], cache, context.select(step), coverage
             )
-            context, weights = self._attend_dense(queries[:, :, here], memory, bias, True, covered.unsqueeze(-2))
-            assert weights is not None
-            covered = covered + weights.squeeze(2)
-            contexts.append(context)
-            rows.append(weights)
-        return torch.cat(contexts, dim=2), torch.cat(rows, dim=2), covered
+            contexts.append(values)
+            all_weights.append(weights)
+        return torch.cat(contexts, dim=2), torch.cat(all_weights, dim=2), coverage
 
     def learned_scalars(self) -> dict[str, Tensor]:
-        """Learned numbers of the scores, such as gates: "score.name" -> (H,) of the heads that have it."""
-        found: dict[str, Tensor] = {}
+        """Return learned numbers of the scores, such as gates: "score.name" -> (H,) of the heads that have it."""
+        scalars: dict[str, Tensor] = {}
         for name, score in zip(self.names, self.scores, strict=True):
             assert isinstance(score, Score)
-            found |= {f"{name}.{quantity}": values for quantity, values in score.learned_scalars().items()}
-        return found
+            scalars |= {f"{name}.{key}": values for key, values in score.learned_scalars().items()}
+        return scalars
 
 
 @contextlib.contextmanager
 def _isolated_rng() -> Iterator[None]:
-    """Draws inside do not move the draws after: models that differ in a score start with the same other parameters."""
+    """Keep draws inside from moving those after: models that differ in a score start with the same other parameters."""
     seed = int(torch.randint(2**62, (), device="cpu"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-def _sdpa(
-    score: nn.Module, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, dropout: ByteMaskDropout
-) -> Tensor:
-    """softmax(product score + bias) values in one call."""
-    assert isinstance(score, DotProductScore)
-    return nn.functional.scaled_dot_product_attention(
-        score.transform_query(queries),
-        keys,
-        values,
-        attn_mask=None if bias is None else bias.to(queries.dtype),
-        dropout_p=dropout.rate if dropout.training else 0.0,
-        scale=1.0,
-    )

@@ -1,10 +1,10 @@
-"""Normalisers: from the scores of one query to weights over the keys that are at least 0 and sum to 1.
+"""Normalizers: from the scores of one query to weights over the keys that are at least 0 and sum to 1.
 
 Every row of the last dimension is one query; the leading dimensions and the strides are free. A score of -inf marks a
 masked key: its weight and its gradient are exactly 0. A row needs at least one finite score.
 
-softmax gives every key some weight. The others give exact zeros: sparsemax and entmax15 choose how many by
-themselves, by solving a piecewise equation for a threshold τ; top_k keeps a fixed number.
+softmax gives every key some weight. The others give exact zeros: the number follows from the scores in sparsemax
+and entmax15, which solve a piecewise equation for a threshold τ; top_k keeps a fixed number.
 
 Half types are computed in float32. The weights have the dtype that `torch.softmax` would give them: that of the
 scores, except where autocast widens a softmax (on CUDA, to float32).
@@ -39,8 +39,7 @@ def softmax(scores: Tensor, top: int = 0) -> Tensor:
 
 
 def sparsemax(scores: Tensor, top: int = 0) -> Tensor:
-    """pᵢ = max(zᵢ - τ, 0), the point of the simplex that is nearest to z: Martins & Astudillo 2016, equation 2
-    and algorithm 1.
+    """pᵢ = max(zᵢ - τ, 0), the point of the simplex nearest to z: Martins & Astudillo 2016, algorithm 1.
 
     Keys whose score is 1 or more below the best one always get 0. (..., S) -> (..., S); `top` is not used.
     """
@@ -74,14 +73,14 @@ def top_k(scores: Tensor, top: int) -> Tensor:
 
 
 def _apply(function: type[torch.autograd.Function], scores: Tensor) -> Tensor:
-    """Runs a function that knows float32 and float64 only; the weights get the dtype that a softmax would have."""
+    """Apply a function of float32 or float64 scores; the weights get the dtype that a softmax would have."""
     dtype = torch.softmax(scores.new_empty(0), dim=-1).dtype  # what autocast makes of it depends on the device
     weights: Tensor = function.apply(scores.float() if scores.dtype in _HALF else scores)
     return weights.to(dtype)
 
 
 def _descending(scores: Tensor) -> Tensor:
-    """The scores of every row from the best to the worst, without their gradient; half types become float32 on a CPU.
+    """Sort the scores of every row in descending order, without gradient; half types become float32 on a CPU.
 
     On a CPU torch moves indices along with the values; NumPy sorts values alone with vector instructions, which is
     more than ten times faster for rows of a sentence's length.
@@ -94,7 +93,7 @@ def _descending(scores: Tensor) -> Tensor:
 
 
 def _shifted(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores less their row's maximum, as they are and from best to worst, and 1 … S: (..., S), (..., S), (S,)."""
+    """Return scores less their row's maximum, the same sorted, and 1 … S: (..., S), (..., S), (S,)."""
     ordered = _descending(scores)
     maximum = ordered[..., :1]
     counts = torch.arange(1, scores.shape[-1] + 1, dtype=scores.dtype, device=scores.device)
@@ -170,9 +169,4 @@ class _Entmax15(torch.autograd.Function):
         return scaled.addcmul_(slope, mean, value=-1)
 
 
-NORMALIZERS: dict[str, Normalizer] = {
-    "softmax": softmax,
-    "sparsemax": sparsemax,
-    "entmax15": entmax15,
-    "top_k": top_k,
-}
+NORMALIZERS: dict[str, Normalizer] = {"softmax": softmax, "sparsemax": sparsemax, "entmax15": entmax15, "top_k": top_k}

@@ -1,6 +1,6 @@
-"""Compatibility functions: how well does a query fit a key?
+"""Compatibility functions: how well a query fits a key.
 
-A score sees projected queries and keys and nothing else: projections, mask, normaliser and weighted sum belong to
+A score is given projected queries and keys and nothing else: projections, mask, normalizer and weighted sum belong to
 `nmt.attention.Attention`. So two scores differ in their formula and in the parameters of that formula only.
 
 All heads are scored at once, each with its own parameters, whose first dimension is H. Between (B, H) and (T, D) there
@@ -19,10 +19,10 @@ class Score(nn.Module):
     """A compatibility function.
 
     Args:
-        heads: how many, each with its own parameters.
+        heads: number of heads, each with its own parameters.
         query_dim, key_dim: width of a query and of a key in one head.
         divisor: of `scaled` and `hybrid`: "sqrt" = √key_dim, "learned" = one per head that begins there, or a number.
-        positions: of `location`: how many source positions are told apart.
+        positions: of `location`: number of distinct source positions.
 
     Raises:
         ValueError: the function needs queries and keys of one width and they differ.
@@ -31,34 +31,39 @@ class Score(nn.Module):
     same_width = True  # whether queries and keys must be equally wide
     needs_projection = False  # whether the projections of `Attention` are part of the formula
     has_coverage = False  # whether `forward` can take a coverage
-    positional = False  # whether it depends on where a key stands
+    positional = False  # whether it depends on the positions of the keys
 
     def __init__(
         self, heads: int, query_dim: int, key_dim: int, *, divisor: str = "sqrt", positions: int = 512
     ) -> None:
         super().__init__()
         if self.same_width and query_dim != key_dim:
+            name = {kind: name for name, kind in SCORES.items()}[type(self)]
             raise ValueError(
-                f"score={type(self).__name__.lower()} compares queries and keys of one width, but they have "
-                f"{query_dim} and {key_dim}: set project=true there, or make the widths equal"
+                f"score={name} compares queries and keys of one width, but they have {query_dim} and {key_dim}: "
+                "set project_qk=true there, or make the widths equal"
             )
         self.heads, self.query_dim, self.key_dim = heads, query_dim, key_dim
+        self.create_parameters(divisor, positions)
+
+    def create_parameters(self, divisor: str, positions: int) -> None:
+        """Create the parameters of the formula; the arguments are those of the class."""
 
     def prepare(self, keys: Tensor, start: int = 0) -> Tensor:
-        """What can be computed once per key: (B, H, S, key_dim) -> (B, H, S, any); the first stands at `start`."""
+        """Compute what depends on the keys only: (B, H, S, key_dim) -> (B, H, S, any); the first is at `start`."""
         return keys
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
-        """Scores of every query against every prepared key: (B, H, *, T, D), (B, H, *, S, any) -> (B, H, *, T, S)."""
+        """Score every query against every prepared key: (B, H, *, T, D), (B, H, *, S, any) -> (B, H, *, T, S)."""
         raise NotImplementedError
 
     def learned_scalars(self) -> dict[str, Tensor]:
-        """Learned numbers worth watching, one per head: name -> (H,)."""
+        """Return learned numbers worth watching, one per head: name -> (H,)."""
         return {}
 
 
 class DotProductScore(Score):
-    """A score that is an inner product of something made of the query and something made of the key."""
+    """A score that is an inner product of a transformed query and a prepared key."""
 
     def transform_query(self, query: Tensor) -> Tensor:
         """(B, H, *, T, query_dim) -> (B, H, *, T, as wide as prepared keys)."""
@@ -69,43 +74,40 @@ class DotProductScore(Score):
 
 
 def _per_head(parameter: Tensor, like: Tensor) -> Tensor:
-    """A parameter (H, ...) with ones put in, so that it broadcasts against `like` (B, H, *, T, D)."""
-    rest = parameter.shape[1:]
-    return parameter.view(parameter.size(0), *[1] * (like.dim() - 2 - len(rest)), *rest)
+    """Reshape a parameter (H, ...) so that it broadcasts against `like` (B, H, *, T, D)."""
+    shape = parameter.shape[1:]
+    return parameter.view(parameter.size(0), *[1] * (like.dim() - 2 - len(shape)), *shape)
 
 
 class Additive(Score):
     """score(q, k) = vᵀ tanh(q + k): Bahdanau et al. 2015, equation in appendix A.1.2.
 
-    The paper's W and U are the query and key projections of `Attention`, so it needs `project=true`. With a coverage C,
-    what each key has received so far, vᵀ tanh(q + k + C w): Tu et al. 2016, equation 9 with the plain sum of earlier
-    weights as coverage.
+    The paper's W and U are the query and key projections of `Attention`, so it needs `project_qk=true`. With a coverage
+    C, the weight that each key has received so far, vᵀ tanh(q + k + C w): Tu et al. 2016, equation 9 with the plain sum
+    of earlier weights as coverage.
     """
 
     needs_projection = True
     has_coverage = True
 
-    def __init__(
-        self, heads: int, query_dim: int, key_dim: int, *, divisor: str = "sqrt", positions: int = 512
-    ) -> None:
-        super().__init__(heads, query_dim, key_dim)
-        self.v = nn.Parameter(torch.empty(heads, key_dim).uniform_(-1, 1) / math.sqrt(key_dim))
+    def create_parameters(self, divisor: str, positions: int) -> None:
+        self.v = nn.Parameter(torch.empty(self.heads, self.key_dim).uniform_(-1, 1) / math.sqrt(self.key_dim))
         self.coverage: nn.Parameter | None = None
 
     def add_coverage(self) -> None:
-        """Gives the formula its w, one vector per head."""
+        """Add w to the formula, one vector per head."""
         self.coverage = nn.Parameter(torch.empty(self.heads, self.key_dim).uniform_(-1, 1) / math.sqrt(self.key_dim))
 
-    def reference(self, query: Tensor, keys: Tensor, covered: Tensor | None = None) -> Tensor:
-        """The formula as it stands, holding (B, H, *, T, S, D); `covered`, C, is (B, H, *, T, S)."""
+    def reference(self, query: Tensor, keys: Tensor, coverage: Tensor | None = None) -> Tensor:
+        """Compute the formula as it stands, holding (B, H, *, T, S, D); `coverage`, C, is (B, H, *, T, S)."""
         hidden = query.unsqueeze(-2) + keys.unsqueeze(-3)  # (B, H, *, T, S, D)
-        if covered is not None:
+        if coverage is not None:
             assert self.coverage is not None
-            hidden = hidden + covered.unsqueeze(-1) * _per_head(self.coverage, hidden)
+            hidden = hidden + coverage.unsqueeze(-1) * _per_head(self.coverage, hidden)
         return (torch.tanh(hidden).to(self.v.dtype) * _per_head(self.v, hidden)).sum(-1)
 
-    def forward(self, query: Tensor, keys: Tensor, covered: Tensor | None = None) -> Tensor:
-        return additive_scores(query, keys, self.v) if covered is None else self.reference(query, keys, covered)
+    def forward(self, query: Tensor, keys: Tensor, coverage: Tensor | None = None) -> Tensor:
+        return additive_scores(query, keys, self.v) if coverage is None else self.reference(query, keys, coverage)
 
 
 class Dot(DotProductScore):
@@ -115,16 +117,12 @@ class Dot(DotProductScore):
 class ScaledDot(DotProductScore):
     """score(q, k) = qᵀk / √d: Vaswani et al. 2017, equation 1; or another divisor, see `Score`."""
 
-    def __init__(
-        self, heads: int, query_dim: int, key_dim: int, *, divisor: str = "sqrt", positions: int = 512
-    ) -> None:
-        super().__init__(heads, query_dim, key_dim)
-        begin = math.sqrt(key_dim) if divisor in ("sqrt", "learned") else float(divisor)
+    def create_parameters(self, divisor: str, positions: int) -> None:
+        self.divisor = math.sqrt(self.key_dim) if divisor in ("sqrt", "learned") else float(divisor)
         self.learned: nn.Parameter | None = None
         if divisor == "learned":
-            # as a logarithm: always above 0, and a step of the optimiser is a share of it
-            self.learned = nn.Parameter(torch.full((heads,), math.log(begin)))
-        self.divisor = begin
+            # as a logarithm: always above 0, and a step of the optimizer is a fraction of it
+            self.learned = nn.Parameter(torch.full((self.heads,), math.log(self.divisor)))
 
     def prepare(self, keys: Tensor, start: int = 0) -> Tensor:
         if self.learned is None:
@@ -145,14 +143,11 @@ class General(DotProductScore):
 
     same_width = False
 
-    def __init__(
-        self, heads: int, query_dim: int, key_dim: int, *, divisor: str = "sqrt", positions: int = 512
-    ) -> None:
-        super().__init__(heads, query_dim, key_dim)
-        self.v = nn.Parameter(torch.zeros(heads, query_dim, key_dim))
+    def create_parameters(self, divisor: str, positions: int) -> None:
+        self.v = nn.Parameter(torch.zeros(self.heads, self.query_dim, self.key_dim))
 
     def weight(self) -> Tensor:
-        """W, (H, query_dim, key_dim)."""
+        """Return W, (H, query_dim, key_dim)."""
         identity = torch.eye(self.query_dim, self.key_dim, dtype=self.v.dtype, device=self.v.device)
         return identity + self.v / self.key_dim
 
@@ -163,13 +158,10 @@ class General(DotProductScore):
 class Cosine(DotProductScore):
     """score(q, k) = g · qᵀk / (|q| |k|): Henry et al. 2020 (QK-norm), with one learned g per head."""
 
-    begin = 10.0  # about the paper's log2(L² - L) for L = 30, a usual sentence
+    initial_scale = 10.0  # about the paper's log2(L² - L) for L = 30, a usual sentence
 
-    def __init__(
-        self, heads: int, query_dim: int, key_dim: int, *, divisor: str = "sqrt", positions: int = 512
-    ) -> None:
-        super().__init__(heads, query_dim, key_dim)
-        self.log_scale = nn.Parameter(torch.full((heads,), math.log(self.begin)))
+    def create_parameters(self, divisor: str, positions: int) -> None:
+        self.log_scale = nn.Parameter(torch.full((self.heads,), math.log(self.initial_scale)))
 
     def prepare(self, keys: Tensor, start: int = 0) -> Tensor:
         return _direction(keys).to(keys.dtype)
@@ -183,7 +175,7 @@ class Cosine(DotProductScore):
 
 
 def _direction(x: Tensor) -> Tensor:
-    """x / |x| along the last dimension, in at least fp32; a vector of zeros stays zero."""
+    """Return x / |x| along the last dimension, in at least fp32; a vector of zeros stays zero."""
     x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
     return nn.functional.normalize(x, dim=-1, eps=1e-6)
 
@@ -197,41 +189,37 @@ class Location(DotProductScore):
     same_width = False
     positional = True
 
-    def __init__(
-        self, heads: int, query_dim: int, key_dim: int, *, divisor: str = "sqrt", positions: int = 512
-    ) -> None:
-        super().__init__(heads, query_dim, key_dim)
-        self.table = nn.Parameter(torch.empty(heads, positions, query_dim).uniform_(-1, 1) / math.sqrt(query_dim))
+    def create_parameters(self, divisor: str, positions: int) -> None:
+        rows = torch.empty(self.heads, positions, self.query_dim).uniform_(-1, 1)
+        self.table = nn.Parameter(rows / math.sqrt(self.query_dim))
 
     def prepare(self, keys: Tensor, start: int = 0) -> Tensor:
-        places = torch.arange(start, start + keys.size(-2), device=keys.device).clamp(max=self.table.size(1) - 1)
-        return self.table[:, places].to(keys.dtype).expand(keys.size(0), -1, -1, -1)
+        positions = torch.arange(start, start + keys.size(-2), device=keys.device).clamp(max=self.table.size(1) - 1)
+        return self.table[:, positions].to(keys.dtype).expand(keys.size(0), -1, -1, -1)
 
 
 class Hybrid(Additive):
     """score(q, k) = γ · additive(q, k) + (1 - γ) · scaled(q, k), γ = σ(g) with one learned g per head.
 
-    Both see the same projected query and key. γ begins at ½ and is reported with the validation results.
+    Both use the same projected query and key. γ begins at ½ and is reported with the validation results.
     """
 
-    def __init__(
-        self, heads: int, query_dim: int, key_dim: int, *, divisor: str = "sqrt", positions: int = 512
-    ) -> None:
-        super().__init__(heads, query_dim, key_dim)
-        self.gate = nn.Parameter(torch.zeros(heads))
-        self.scaled = ScaledDot(heads, query_dim, key_dim, divisor=divisor)
+    def create_parameters(self, divisor: str, positions: int) -> None:
+        super().create_parameters(divisor, positions)
+        self.gate = nn.Parameter(torch.zeros(self.heads))
+        self.scaled = ScaledDot(self.heads, self.query_dim, self.key_dim, divisor=divisor)
 
     def _mix(self, additive: Tensor, query: Tensor, keys: Tensor) -> Tensor:
         scaled = query @ self.scaled.prepare(keys).transpose(-2, -1)
         gate = _per_head(torch.sigmoid(self.gate)[:, None, None], additive)
         return gate * additive + (1 - gate) * scaled
 
-    def reference(self, query: Tensor, keys: Tensor, covered: Tensor | None = None) -> Tensor:
-        return self._mix(super().reference(query, keys, covered), query, keys)
+    def reference(self, query: Tensor, keys: Tensor, coverage: Tensor | None = None) -> Tensor:
+        return self._mix(super().reference(query, keys, coverage), query, keys)
 
-    def forward(self, query: Tensor, keys: Tensor, covered: Tensor | None = None) -> Tensor:
-        if covered is not None:
-            return self.reference(query, keys, covered)
+    def forward(self, query: Tensor, keys: Tensor, coverage: Tensor | None = None) -> Tensor:
+        if coverage is not None:
+            return self.reference(query, keys, coverage)
         return self._mix(additive_scores(query, keys, self.v), query, keys)
 
     def learned_scalars(self) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Encoder-decoders. A new one is a `Config`, a `Seq2Seq` and a line in `MODELS`."""
+"""Encoder-decoder models. A new one is a configuration class, a `Seq2Seq` and a line in `MODELS`."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ __all__ = ["MODELS", "AttentionWeights", "DecoderState", "ModelSpec", "Seq2Seq",
 
 
 class ModelSpec(NamedTuple):
-    """An architecture: its configuration and what is built from it."""
+    """An architecture: its configuration class and its model class."""
 
     config: type[Any]
     model: type[Any]
@@ -27,17 +27,17 @@ MODELS: dict[str, ModelSpec] = {
 
 
 def unused_options(config: Any) -> list[str]:
-    """Options of a model's attentions that are set and change nothing, with their values: "model.attention.top_k=4"."""
-    default, found = type(config)(), []
-    for site in ("attention", "encoder_self_attention", "decoder_self_attention"):
-        own = getattr(config, site, None)
-        if isinstance(own, AttentionConfig):
-            names = own.unused_options(getattr(default, site))
-            found += [f"model.{site}.{name}={getattr(own, name)}" for name in names]
-    return found
+    """Return options of a model's attentions that are set and have no effect, as "model.attention.top_k=4"."""
+    default, unused = type(config)(), []
+    for option in ("attention", "encoder_self_attention", "decoder_self_attention"):
+        attention = getattr(config, option, None)
+        if isinstance(attention, AttentionConfig):
+            names = attention.unused_options(getattr(default, option))
+            unused += [f"model.{option}.{name}={getattr(attention, name)}" for name in names]
+    return unused
 
 
 def build_model(config: Any, source_size: int, target_size: int, *, joint: bool) -> Seq2Seq:
-    """The model that `config.architecture` names, freshly initialised from torch's generator."""
+    """Return the model of `config.architecture`, initialized with torch's random generator."""
     model: Seq2Seq = MODELS[config.architecture].model(config, source_size, target_size, joint=joint)
     return model

@@ -1,50 +1,54 @@
-"""What all encoder-decoders share: embeddings, their ties, the output matrix, and the way through the parts."""
+"""What all encoder-decoders share: embeddings, their tying, the output matrix, and the interface of both sides."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from nmt.attention import NONE, SCORES
-from nmt.models.layers import TIES, make_embedding, to_autocast_dtype
+from nmt.models.layers import TIES, check_choice, check_range, make_embedding, to_autocast_dtype
 from nmt.models.seq2seq import AttentionWeights, DecoderState, Seq2Seq
+
+PAD = 0
+"""Id of the padding token on both sides."""
 
 
 class EncoderProtocol(Protocol):
-    """dim: width of its outputs. longest: the longest source it can read; None: any."""
+    """input_dim: width of embedded inputs. dim: of the outputs. max_length: of a source in tokens; None: any."""
 
+    input_dim: int
     dim: int
-    longest: int | None
+    max_length: int | None
 
     def __call__(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Embedded source (B, S, E) and mask (B, S) -> outputs (B, S, dim) and a summary (B, dim)."""
+        """Encode the embedded source (B, S, E) with mask (B, S) -> outputs (B, S, dim), source summary (B, dim)."""
 
 
 class DecoderProtocol(Protocol):
-    """dim: width of embedded inputs and of finished features. longest: the longest target; None: any."""
+    """dim: width of embedded inputs and of output features. max_length: of a target in tokens; None: any."""
 
     dim: int
-    longest: int | None
+    max_length: int | None
 
     def precompute(self, values: Tensor) -> DecoderState:
-        """Encoder outputs (B, S, D) -> what attention needs of them, once per sentence."""
+        """Compute what attention needs of the encoder outputs (B, S, D), once per sentence."""
 
     def init_state(self, memory: DecoderState) -> DecoderState:
-        """The state before the first token; memory holds "summary" and "mask" too."""
+        """Return the state before the first token; memory holds "summary" and "mask" too."""
 
     def allocate_cache(self, state: DecoderState, steps: int) -> DecoderState:
-        """See `Seq2Seq.reserve`."""
+        """See `Seq2Seq.allocate_cache`."""
 
-    def reorder_state(self, state: DecoderState, to: Tensor, of: Tensor, since: Tensor) -> None:
-        """See `Seq2Seq.fork`."""
+    def reorder_state(self, state: DecoderState, rows: Tensor, source_rows: Tensor, first_steps: Tensor) -> None:
+        """See `Seq2Seq.reorder_state`."""
 
     def unroll(
         self, x: Tensor, state: DecoderState, memory: DecoderState, *, need_weights: bool
     ) -> tuple[Tensor, Tensor | None, DecoderState]:
-        """Embedded inputs (B, T, E) -> features (B, T, any), weights (B, L, H, T, S) or None, the state after them."""
+        """Decode embedded inputs (B, T, E) -> features (B, T, any), weights (B, L, H, T, S) or None, the next state."""
 
     def output_features(self, features: Tensor) -> Tensor:
-        """Features where logits are wanted (..., any) -> what is compared with the output matrix (..., dim)."""
+        """Turn features (..., any) into the inputs of the output matrix (..., dim)."""
 
 
 MATCHES = (NONE, "parameters", "flops")
@@ -52,11 +56,11 @@ MATCHES = (NONE, "parameters", "flops")
 
 @dataclass
 class ParameterMatchingConfig:
-    """How a model is made as large as a reference, so that a comparison of scores is none of sizes; see
+    """How the size of a model is matched to a reference, so that scores are compared at equal size; see
     `nmt.models.parameter_matching`.
 
     match: none, parameters or flops (of a forward pass): one width is adjusted until the two models agree.
-    match_width: the width that gives way, an option of the model such as ffn_dim or attention.dim.
+    match_width: the adjusted width, an option of the model such as ffn_dim or attention.dim.
     match_score: the reference is the same configuration with this score in `attention`.
     """
 
@@ -65,11 +69,9 @@ class ParameterMatchingConfig:
     match_score: str = "scaled"
 
     def validate_matching(self) -> None:
-        """Raises ValueError naming the option, its value and what is allowed."""
-        if self.match not in MATCHES:
-            raise ValueError(f"model.match={self.match}: must be one of {', '.join(MATCHES)}")
-        if self.match_score not in (*SCORES, NONE):
-            raise ValueError(f"model.match_score={self.match_score}: must be one of {', '.join([*SCORES, NONE])}")
+        """Raise ValueError naming the option, its value and what is allowed."""
+        check_choice("model", self, "match", MATCHES)
+        check_choice("model", self, "match_score", [*SCORES, NONE])
         width: object = self
         for name in self.match_width.split("."):
             width = getattr(width, name, None)
@@ -80,28 +82,27 @@ class ParameterMatchingConfig:
             )
 
 
-def validate_tie(tie: str) -> None:
-    """Raises ValueError for an unknown degree."""
-    if tie not in TIES:
-        raise ValueError(f"model.tie_embeddings={tie}: must be one of {', '.join(TIES)}")
+class EncoderDecoderConfig(ParameterMatchingConfig):
+    """The checks of a model's options; a subclass has those of an encoder, of a decoder, dropout and weight tying."""
 
-
-def validate_dropout(rate: float) -> None:
-    """Raises ValueError for a rate that is none."""
-    if not 0 <= rate < 1:
-        raise ValueError(f"model.dropout={rate}: must be at least 0 and below 1")
+    def validate(self: Any) -> None:
+        """Raise ValueError naming the option, its value and what is allowed."""
+        self.validate_encoder()
+        self.validate_decoder()
+        check_choice("model", self, "tie_embeddings", TIES)
+        check_range("model", self, ["dropout"], minimum=0, below=1)
+        self.validate_matching()
 
 
 class EncoderDecoder(Seq2Seq):
     """An encoder and a decoder of any kind.
 
     Args:
-        encoder, decoder: the parts.
-        source_width: of embedded source tokens.
+        config: of the model; `tie_embeddings` is none, output (target embedding = output matrix) or all (source
+            embedding too).
+        encoder, decoder: the two sides.
         source_size, target_size: vocabulary sizes.
-        tie: none, output (target embedding = output matrix), all (source embedding too).
         joint: both sides share one vocabulary.
-        pad: id of the padding token on both sides.
 
     Raises:
         ValueError: tie=all without a joint vocabulary or with embeddings of different widths.
@@ -109,17 +110,16 @@ class EncoderDecoder(Seq2Seq):
 
     def __init__(
         self,
+        config: Any,
         encoder: EncoderProtocol,
         decoder: DecoderProtocol,
-        source_width: int,
         source_size: int,
         target_size: int,
         *,
-        tie: str,
         joint: bool,
-        pad: int = 0,
     ) -> None:
         super().__init__()
+        tie, source_width = config.tie_embeddings, encoder.input_dim
         if tie == "all" and not joint:
             raise ValueError(
                 "model.tie_embeddings=all: needs one vocabulary for both languages; "
@@ -128,13 +128,12 @@ class EncoderDecoder(Seq2Seq):
         if tie == "all" and source_width != decoder.dim:
             raise ValueError(
                 f"model.tie_embeddings=all: source embeddings are {source_width} wide and target embeddings "
-                f"{decoder.dim}; "
-                "make the widths equal or set model.tie_embeddings=output"
+                f"{decoder.dim}; make the widths equal or set model.tie_embeddings=output"
             )
-        self.source_embedding = make_embedding(source_size, source_width, pad)
-        self.target_embedding = self.source_embedding if tie == "all" else make_embedding(target_size, decoder.dim, pad)
+        self.source_embedding = make_embedding(source_size, source_width, PAD)
+        self.target_embedding = self.source_embedding if tie == "all" else make_embedding(target_size, decoder.dim, PAD)
         self.encoder, self.decoder = encoder, decoder
-        self.max_source, self.max_target = encoder.longest, decoder.longest
+        self.max_source, self.max_target = encoder.max_length, decoder.max_length
         self.output = nn.Linear(decoder.dim, target_size)
         nn.init.zeros_(self.output.bias)
         if tie != "none":
@@ -150,8 +149,8 @@ class EncoderDecoder(Seq2Seq):
     def allocate_cache(self, state: DecoderState, steps: int) -> DecoderState:
         return self.decoder.allocate_cache(state, steps)
 
-    def reorder_state(self, state: DecoderState, to: Tensor, of: Tensor, since: Tensor) -> None:
-        self.decoder.reorder_state(state, to, of, since)
+    def reorder_state(self, state: DecoderState, rows: Tensor, source_rows: Tensor, first_steps: Tensor) -> None:
+        self.decoder.reorder_state(state, rows, source_rows, first_steps)
 
     def step(
         self, token: Tensor, state: DecoderState, memory: DecoderState, *, attention: bool = False
@@ -174,6 +173,5 @@ class EncoderDecoder(Seq2Seq):
         x = self.target_embedding(inputs)  # (B, T, E)
         features, weights, _ = self.decoder.unroll(x, self.init_state(memory), memory, need_weights=attention)
         features = features if positions is None else features.flatten(0, 1)[positions]  # (B, T, any) or (N, any)
-        return self.output(self.decoder.output_features(features)), None if weights is None else AttentionWeights(
-            weights
-        )
+        logits: Tensor = self.output(self.decoder.output_features(features))
+        return logits, None if weights is None else AttentionWeights(weights)

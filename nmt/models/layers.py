@@ -1,7 +1,8 @@
-"""Parts that several architectures share."""
+"""Components that several architectures share, and checks of their options."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from nmt.attention.dropout import ByteMaskDropout
 
 TIES = ("none", "output", "all")
+POSITIONS = ("sinusoidal", "learned", "rotary")
 NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "rms": lambda width: nn.RMSNorm(width, eps=1e-6)}
 """Ba et al. 2016; Zhang & Sennrich 2019."""
 
@@ -17,11 +19,29 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": nn.functional.gelu,
     "swiglu": nn.functional.silu,
 }
-"""Of a feed-forward layer; "swiglu" multiplies it with a second projection (Shazeer 2020, equation 6)."""
+"""Of a feed-forward layer; "swiglu" multiplies it by a second projection (Shazeer 2020, equation 6)."""
+
+
+def check_choice(prefix: str, config: Any, name: str, allowed: Iterable[str]) -> None:
+    """Raise ValueError when the value of an option is not one of those that are allowed."""
+    value, allowed = getattr(config, name), list(allowed)
+    if value not in allowed:
+        raise ValueError(f"{prefix}.{name}={value}: must be one of {', '.join(allowed)}")
+
+
+def check_range(
+    prefix: str, config: Any, names: Iterable[str], *, minimum: float = 1, below: float | None = None
+) -> None:
+    """Raise ValueError when the value of an option is less than `minimum`, or not below `below`."""
+    for name in names:
+        value = getattr(config, name)
+        if not (minimum <= value and (below is None or value < below)):
+            limit = "" if below is None else f" and below {below}"
+            raise ValueError(f"{prefix}.{name}={value}: must be at least {minimum}{limit}")
 
 
 def make_embedding(num: int, dim: int, pad: int) -> nn.Embedding:
-    """An embedding table N(0, 1/dim) whose padding row is zero, suited to be the output matrix as well."""
+    """Return an embedding table N(0, 1/dim) whose padding row is zero, which can be the output matrix as well."""
     table = nn.Embedding(num, dim, padding_idx=pad)
     with torch.no_grad():
         table.weight.normal_(0, dim**-0.5)
@@ -30,10 +50,10 @@ def make_embedding(num: int, dim: int, pad: int) -> nn.Embedding:
 
 
 def to_autocast_dtype(x: Tensor) -> Tensor:
-    """x in the precision of autocast, where that is on: projections that read the same x then share one copy of it."""
-    kind = x.device.type
-    lower = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return x.to(torch.get_autocast_dtype(kind)) if lower else x
+    """Return x in the dtype of autocast, where that is on: projections of the same x then share one copy of it."""
+    device = x.device.type
+    is_on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return x.to(torch.get_autocast_dtype(device)) if is_on else x
 
 
 class FeedForward(nn.Module):
@@ -67,13 +87,13 @@ class FeedForward(nn.Module):
 
 
 def sinusoidal_embedding(start: int, num: int, width: int, like: Tensor) -> Tensor:
-    """Rows [sin | cos] of p · 10000^(-2i/width) for `num` positions p from `start` on, (num, width).
+    """Return rows [sin | cos] of p · 10000^(-2i/width) for `num` positions p from `start` on, (num, width).
 
     Vaswani et al. 2017, section 3.5, sines and cosines not interleaved.
     """
-    real = torch.float64 if like.dtype == torch.float64 else torch.float32
-    speeds = torch.exp(torch.arange(0, width, 2, device=like.device, dtype=real) * (-math.log(10000.0) / width))
-    angles = torch.arange(start, start + num, device=like.device, dtype=real).unsqueeze(-1) * speeds
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    speeds = torch.exp(torch.arange(0, width, 2, device=like.device, dtype=dtype) * (-math.log(10000.0) / width))
+    angles = torch.arange(start, start + num, device=like.device, dtype=dtype).unsqueeze(-1) * speeds
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
@@ -81,19 +101,19 @@ class PositionalEmbedding(nn.Module):
     """Embeddings times √width plus their positions (Vaswani et al. 2017, 3.4 and 3.5).
 
     Args:
-        kind: sinusoidal, learned (a table of `longest` rows), or rotary (nothing is added here: attention turns its
-            queries and keys).
+        kind: sinusoidal, learned (a table of `max_positions` rows), or rotary (nothing is added here: attention rotates
+            its queries and keys).
         width: even.
-        longest: positions in the learned table.
+        max_positions: rows of the learned table.
     """
 
-    def __init__(self, kind: str, width: int, longest: int) -> None:
+    def __init__(self, kind: str, width: int, max_positions: int) -> None:
         super().__init__()
         self.kind = kind
-        self.table = nn.Parameter(torch.randn(longest, width) * 0.02) if kind == "learned" else None
+        self.table = nn.Parameter(torch.randn(max_positions, width) * 0.02) if kind == "learned" else None
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
-        """x (B, T, width), the first of which stands at `start` -> (B, T, width).
+        """Add positions to x (B, T, width), the first of which is `start` -> (B, T, width).
 
         Raises:
             ValueError: a sentence is longer than the learned table.
@@ -108,6 +128,3 @@ class PositionalEmbedding(nn.Module):
                 "learned positions: train with a larger table, or with model.positions=sinusoidal or rotary"
             )
         return x + self.table[start : start + num]
-
-
-POSITIONS = ("sinusoidal", "learned", "rotary")

@@ -1,8 +1,9 @@
-"""Recurrent encoder-decoders; what their decoders do is in `nmt.models.rnn_decoder`."""
+"""Recurrent encoder-decoders; their decoders are in `nmt.models.rnn_decoder`."""
 
 from dataclasses import dataclass
 
-from nmt.models.encoder_decoder import EncoderDecoder, ParameterMatchingConfig, validate_dropout, validate_tie
+from nmt.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from nmt.models.layers import check_range
 from nmt.models.rnn_decoder import DECODERS, RNNConfigBase, RNNDecoderConfig
 from nmt.models.rnn_layers import RNNEncoder
 
@@ -12,7 +13,7 @@ class RNNEncoderConfig(RNNConfigBase):
     """Options of a recurrent encoder.
 
     encoder_layers: stacked recurrent layers.
-    bidirectional: read the source both ways.
+    bidirectional: run the layers in both directions.
     """
 
     encoder_layers: int = 1
@@ -20,28 +21,28 @@ class RNNEncoderConfig(RNNConfigBase):
     dropout: float = 0.1
 
     def validate_encoder(self) -> None:
-        """Raises ValueError naming the option, its value and what is allowed."""
-        if self.encoder_layers < 1:
-            raise ValueError(f"model.encoder_layers={self.encoder_layers}: must be at least 1")
+        """Raise ValueError naming the option, its value and what is allowed."""
+        self.validate_recurrent()
+        check_range("model", self, ["encoder_layers"], minimum=1)
         if self.bidirectional and self.hidden_size % 2:
             raise ValueError(
                 f"model.hidden_size={self.hidden_size}: must be even, a bidirectional encoder has half of it each way"
             )
 
     def build_encoder(self, width: int) -> RNNEncoder:
-        """The encoder of embeddings this wide."""
+        """Return the encoder of embeddings of this width."""
         return RNNEncoder(
             self.cell,
             width,
             self.hidden_size,
-            layers=self.encoder_layers,
+            self.encoder_layers,
             bidirectional=self.bidirectional,
             dropout=self.dropout,
         )
 
 
 @dataclass
-class RNNConfig(RNNDecoderConfig, RNNEncoderConfig, ParameterMatchingConfig):
+class RNNConfig(RNNDecoderConfig, RNNEncoderConfig, EncoderDecoderConfig):
     """A recurrent encoder-decoder. The defaults suit the built-in language pair; `configs/experiment` has larger ones.
 
     architecture: rnn.
@@ -54,15 +55,6 @@ class RNNConfig(RNNDecoderConfig, RNNEncoderConfig, ParameterMatchingConfig):
     tie_embeddings: str = "output"
     match_width: str = "embedding_dim"
 
-    def validate(self) -> None:
-        """Raises ValueError naming the option, its value and what is allowed."""
-        self.validate_recurrent()
-        self.validate_encoder()
-        self.validate_decoder()
-        validate_tie(self.tie_embeddings)
-        validate_dropout(self.dropout)
-        self.validate_matching()
-
 
 class RNNSeq2Seq(EncoderDecoder):
     """A recurrent encoder-decoder, built from `RNNConfig`; the arguments and errors are those of `EncoderDecoder`."""
@@ -70,6 +62,4 @@ class RNNSeq2Seq(EncoderDecoder):
     def __init__(self, config: RNNConfig, source_size: int, target_size: int, *, joint: bool) -> None:
         encoder = config.build_encoder(config.embedding_dim)
         decoder = DECODERS[config.decoder](config, encoder.dim)
-        super().__init__(
-            encoder, decoder, config.embedding_dim, source_size, target_size, tie=config.tie_embeddings, joint=joint
-        )
+        super().__init__(config, encoder, decoder, source_size, target_size, joint=joint)

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nmt.attention import KeyValueCache
 from nmt.attention.dropout import ByteMaskDropout
-from nmt.models.encoder_decoder import EncoderDecoder, ParameterMatchingConfig, validate_dropout, validate_tie
+from nmt.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from nmt.models.layers import NORMS, PositionalEmbedding
 from nmt.models.seq2seq import DecoderState, copy_rows
 from nmt.models.transformer_layers import (
@@ -20,47 +21,51 @@ from nmt.models.transformer_layers import (
 )
 
 CACHE_GROWTH = 8
-"""Positions by which a full cache grows at least."""
+"""Minimum number of positions by which a full cache grows."""
 
 
-class TransformerEncoder(nn.Module):
-    """Reads the source; its summary is the mean of its outputs."""
+class _LayerStack(nn.Module):
+    """Positions, layers and the last norm of either side."""
 
-    def __init__(self, config: TransformerEncoderConfig) -> None:
+    def __init__(self, config: Any, layers: Iterator[nn.Module]) -> None:
         super().__init__()
-        self.dim = config.d_model
+        self.input_dim = self.dim = config.d_model
         self.positions = PositionalEmbedding(config.positions, config.d_model, config.max_positions)
-        self.longest = config.max_positions if config.positions == "learned" else None
+        self.max_length = config.max_positions if config.positions == "learned" else None
         self.dropout = ByteMaskDropout(config.dropout)
-        self.layers = nn.ModuleList(EncoderLayer(config, number) for number in range(config.encoder_layers))
+        self.layers = nn.ModuleList(layers)
         self.norm = NORMS[config.norm](config.d_model) if config.norm_position == "pre" else nn.Identity()
         self.layer_drop = config.layerdrop
 
+    def sample_layers(self) -> Iterator[tuple[int, nn.Module]]:
+        """Yield the layers with their numbers, in training without those that layerdrop leaves out."""
+        return _sample_layers(self.layers, self.layer_drop if self.training else 0.0)
+
+
+class TransformerEncoder(_LayerStack):
+    """A stack of encoder layers; the source summary is the mean of its outputs."""
+
+    def __init__(self, config: TransformerEncoderConfig) -> None:
+        super().__init__(config, (EncoderLayer(config, number) for number in range(config.encoder_layers)))
+
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Embedded source (B, S, D) and mask (B, S) -> outputs (B, S, D) and their mean (B, D)."""
+        """Encode the embedded source (B, S, D) with mask (B, S) -> outputs (B, S, D) and their mean (B, D)."""
         x = self.dropout(self.positions(x))
-        for _, layer in _kept(self.layers, self.layer_drop if self.training else 0.0):
+        for _, layer in self.sample_layers():
             x = layer(x, mask)
         x = self.norm(x)
         real = mask.unsqueeze(-1)
         return x, (x * real).sum(1) / real.sum(1)
 
 
-class TransformerDecoder(nn.Module):
-    """Writes the target. Its state is the prepared keys and values of the tokens so far."""
+class TransformerDecoder(_LayerStack):
+    """A stack of decoder layers. Its state is the key/value cache of the tokens so far."""
 
     def __init__(self, config: TransformerDecoderConfig, memory_dim: int) -> None:
-        super().__init__()
-        self.dim = config.d_model
-        self.positions = PositionalEmbedding(config.positions, config.d_model, config.max_positions)
-        self.longest = config.max_positions if config.positions == "learned" else None
-        self.dropout = ByteMaskDropout(config.dropout)
-        self.layers = nn.ModuleList(DecoderLayer(config, number, memory_dim) for number in range(config.decoder_layers))
-        self.norm = NORMS[config.norm](config.d_model) if config.norm_position == "pre" else nn.Identity()
-        self.layer_drop = config.layerdrop
+        super().__init__(config, (DecoderLayer(config, number, memory_dim) for number in range(config.decoder_layers)))
 
     def precompute(self, values: Tensor) -> DecoderState:
-        """Encoder outputs (B, S, D) -> the prepared keys and values of every layer's cross-attention."""
+        """Compute the keys and values of every layer's cross-attention from the encoder outputs (B, S, D)."""
         return {
             f"{number}.{name}": tensor
             for number, layer in enumerate(self.layers)
@@ -69,43 +74,38 @@ class TransformerDecoder(nn.Module):
         }
 
     def init_state(self, memory: DecoderState) -> DecoderState:
-        """A cache of no tokens, (B, H, 0, any) each."""
-        nothing = memory["summary"].new_zeros(memory["summary"].size(0), 0, self.dim)
+        """Return an empty cache, (B, H, 0, any) each."""
+        empty = memory["summary"].new_zeros(memory["summary"].size(0), 0, self.dim)
         return {
             f"{number}.{name}": tensor
             for number, layer in enumerate(self.layers)
             if isinstance(layer, DecoderLayer)
-            for name, tensor in layer.attention.precompute_keys(nothing).items()
+            for name, tensor in layer.attention.precompute_keys(empty).items()
         }
 
     def allocate_cache(self, state: DecoderState, steps: int) -> DecoderState:
-        """Keys and values with room for more. "past" (B, T) then says by its width how many positions are taken."""
-        past = state.get("past")
-        num, start = state["0.keys.0"].size(0), _taken(state)
-        after = {"past": torch.ones(num, start, dtype=torch.bool, device=state["0.keys.0"].device)}
-        after = after if past is None else {"past": past}
+        """Return keys and values with room for more; the width of "past" (B, T) is the number of used positions."""
+        start, keys = _cache_length(state), state["0.keys.0"]
+        after = {"past": state.get("past", keys.new_ones(keys.size(0), start, dtype=torch.bool))}
         for name, tensor in state.items():
-            if name != "past":
-                grows = not name.endswith("covered")
-                after[name] = grow_cache(tensor[:, :, :start], start + steps) if grows else tensor
+            after[name] = grow_cache(tensor[:, :, :start], start + steps) if _is_cache(name) else tensor
         return after
 
-    def reorder_state(self, state: DecoderState, to: Tensor, of: Tensor, since: Tensor) -> None:
-        """Rows `to` become those of `of`: of keys and values only the positions that may differ."""
-        taken = _taken(state)
-        counts = taken - since
+    def reorder_state(self, state: DecoderState, rows: Tensor, source_rows: Tensor, first_steps: Tensor) -> None:
+        """Overwrite rows: of keys and values only the positions that may differ."""
+        counts = _cache_length(state) - first_steps
         pairs = torch.repeat_interleave(counts)
-        steps = torch.arange(len(pairs), device=to.device) + (since - (counts.cumsum(0) - counts))[pairs]
-        whole = {name: tensor for name, tensor in state.items() if name == "past" or name.endswith("covered")}
-        copy_rows(whole, to, of)
-        for name in state.keys() - whole.keys():
-            state[name][to[pairs], :, steps] = state[name][of[pairs], :, steps]
+        offsets = first_steps - (counts.cumsum(0) - counts)
+        steps = torch.arange(len(pairs), device=rows.device) + offsets[pairs]
+        copy_rows({name: x for name, x in state.items() if not _is_cache(name)}, rows, source_rows)
+        for name in filter(_is_cache, state):
+            state[name][rows[pairs], :, steps] = state[name][source_rows[pairs], :, steps]
 
     def unroll(
         self, x: Tensor, state: DecoderState, memory: DecoderState, *, need_weights: bool
     ) -> tuple[Tensor, Tensor | None, DecoderState]:
-        """Embedded inputs (B, T, D) -> features (B, T, D), weights (B, L, H, T, S) or None, the state after them."""
-        start = _taken(state)
+        """Decode embedded inputs (B, T, D) -> features (B, T, D), weights (B, L, H, T, S) or None, the next state."""
+        start = _cache_length(state)
         if "past" in state and start + x.size(1) > state["0.keys.0"].size(2):
             state = self.allocate_cache(state, x.size(1) + max(CACHE_GROWTH, start // 2))
         x = self.dropout(self.positions(x, start))
@@ -113,15 +113,10 @@ class TransformerDecoder(nn.Module):
         after: DecoderState = {}
         if "past" in state:
             after["past"] = torch.ones(x.size(0), start + x.size(1), dtype=torch.bool, device=x.device)
-        for number, layer in _kept(self.layers, self.layer_drop if self.training else 0.0):
+        for number, layer in self.sample_layers():
+            cache, keys = _layer_entries(number, state), _layer_entries(number, memory)
             x, weights, cache = layer(
-                x,
-                _of(number, state),
-                start,
-                _of(number, memory),
-                memory["mask"],
-                memory["summary"],
-                need_weights=need_weights,
+                x, cache, start, keys, memory["mask"], memory["summary"], need_weights=need_weights
             )
             after |= {f"{number}.{name}": tensor for name, tensor in cache.items()}
             if weights is not None:
@@ -129,24 +124,29 @@ class TransformerDecoder(nn.Module):
         return x, torch.stack(all_weights, dim=1) if all_weights and need_weights else None, after
 
     def output_features(self, features: Tensor) -> Tensor:
-        """Features at the positions whose logits are wanted -> what is compared with the output matrix."""
-        finished: Tensor = self.norm(features)
-        return finished
+        """Normalize features at the positions whose logits are needed."""
+        normalized: Tensor = self.norm(features)
+        return normalized
 
 
-def _taken(state: DecoderState) -> int:
-    """Positions in a cache."""
+def _is_cache(name: str) -> bool:
+    """Return whether an entry of the state holds keys or values, which grow with the target."""
+    return name != "past" and not name.endswith("coverage")
+
+
+def _cache_length(state: DecoderState) -> int:
+    """Return the number of used positions of a cache."""
     return state["past"].size(1) if "past" in state else state["0.keys.0"].size(2)
 
 
-def _of(number: int, state: DecoderState) -> KeyValueCache:
-    """The entries of one layer, without its number."""
+def _layer_entries(number: int, state: DecoderState) -> KeyValueCache:
+    """Return the entries of one layer, without its number."""
     prefix = f"{number}."
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
-def _kept(layers: nn.ModuleList, rate: float) -> Iterator[tuple[int, nn.Module]]:
-    """The layers with their numbers, each left out with probability `rate`, but never all."""
+def _sample_layers(layers: nn.ModuleList, rate: float) -> Iterator[tuple[int, nn.Module]]:
+    """Yield the layers with their numbers, each left out with probability `rate`, but never all."""
     draws = torch.rand(len(layers)).tolist() if rate else [1.0] * len(layers)
     for number, layer in enumerate(layers):
         if draws[number] >= rate or draws[number] == max(draws):
@@ -154,26 +154,17 @@ def _kept(layers: nn.ModuleList, rate: float) -> Iterator[tuple[int, nn.Module]]
 
 
 @dataclass
-class TransformerConfig(TransformerDecoderConfig, TransformerEncoderConfig, ParameterMatchingConfig):
+class TransformerConfig(TransformerDecoderConfig, TransformerEncoderConfig, EncoderDecoderConfig):
     """A Transformer. The defaults suit the built-in language pair; `configs/experiment` has larger ones.
 
     architecture: transformer.
-    dropout: on embeddings and on what each part adds.
+    dropout: on embeddings and on the output of each sublayer.
     tie_embeddings: "none", "output" (target embedding = output matrix), "all" (source embedding too; needs a joint
         vocabulary).
     """
 
     architecture: str = "transformer"
     tie_embeddings: str = "output"
-
-    def validate(self) -> None:
-        """Raises ValueError naming the option, its value and what is allowed."""
-        self.validate_transformer()
-        self.validate_encoder()
-        self.validate_decoder()
-        validate_tie(self.tie_embeddings)
-        validate_dropout(self.dropout)
-        self.validate_matching()
 
 
 class Transformer(EncoderDecoder):
@@ -182,6 +173,4 @@ class Transformer(EncoderDecoder):
     def __init__(self, config: TransformerConfig, source_size: int, target_size: int, *, joint: bool) -> None:
         encoder = TransformerEncoder(config)
         decoder = TransformerDecoder(config, encoder.dim)
-        super().__init__(
-            encoder, decoder, config.d_model, source_size, target_size, tie=config.tie_embeddings, joint=joint
-        )
+        super().__init__(config, encoder, decoder, source_size, target_size, joint=joint)

@@ -52,15 +52,15 @@ def with_gradients(function: Any, arguments: Case) -> list[Tensor]:
 @pytest.fixture(autouse=True)
 def always_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Problems of a test's size would take the plain formula, and fit into one block."""
-    monkeypatch.setattr(additive_kernel, "PLAIN", 0)
-    monkeypatch.setattr(additive_kernel, "PAIRS", 0)
-    monkeypatch.setattr(additive_kernel, "CHUNK", 64)
+    monkeypatch.setattr(additive_kernel, "DIRECT_MAX_ELEMENTS", 0)
+    monkeypatch.setattr(additive_kernel, "EXP_MIN_PAIRS", 0)
+    monkeypatch.setattr(additive_kernel, "BLOCK_ELEMENTS", 64)
 
 
 @pytest.mark.parametrize("chunk", [20, 64, 150, 500, 1 << 20])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_equals_the_formula(shape: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(additive_kernel, "CHUNK", chunk)
+    monkeypatch.setattr(additive_kernel, "BLOCK_ELEMENTS", chunk)
     arguments = case(*SHAPES[shape])
     torch.testing.assert_close(with_gradients(additive_scores, arguments), with_gradients(naive, arguments))
 
@@ -69,7 +69,7 @@ def test_blocks_cut_every_dimension_and_cover_it_once(monkeypatch: pytest.Monkey
     query, keys = torch.zeros(3, 4, 5, 6, 2), torch.zeros(3, 4, 5, 7, 2)
     cut = set()
     for rows in range(1, 3 * 4 * 5 * 6 + 2):
-        monkeypatch.setattr(additive_kernel, "CHUNK", rows * 7 * 2)
+        monkeypatch.setattr(additive_kernel, "BLOCK_ELEMENTS", rows * 7 * 2)
         seen = torch.zeros(3, 4, 5, 6)
         for block in additive_kernel._blocks(query, keys):
             seen[block] += 1
@@ -86,7 +86,7 @@ def test_plain_formula_of_small_problems(monkeypatch: pytest.MonkeyPatch) -> Non
             arguments = case(*shape, dtype)
             blocks = with_gradients(additive_scores, arguments)
             with monkeypatch.context() as patch:
-                patch.setattr(additive_kernel, "PLAIN", 1 << 30)
+                patch.setattr(additive_kernel, "DIRECT_MAX_ELEMENTS", 1 << 30)
                 patch.setattr(additive_kernel, "_forward", None)
                 plain = with_gradients(additive_scores, arguments)
             for found, expected in zip(plain, blocks, strict=True):
@@ -130,7 +130,7 @@ def test_extreme_entries(dtype: torch.dtype) -> None:
 
 
 def test_few_pairs_take_the_sigmoid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(additive_kernel, "PAIRS", 5)
+    monkeypatch.setattr(additive_kernel, "EXP_MIN_PAIRS", 5)
     monkeypatch.setattr(additive_kernel, "_within_range", None)  # would be called for the exponentials
     arguments = case((3, 2), 1, 70, 4)
     torch.testing.assert_close(with_gradients(additive_scores, arguments), with_gradients(naive, arguments))
@@ -156,7 +156,7 @@ def test_both_forms_of_the_blocks_agree(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("shape", ["ordinary", "windows"])
 def test_bfloat16(shape: str, autocast: bool, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the arguments are coarse: the scores are those of a float32 computation, with autocast or without."""
-    monkeypatch.setattr(additive_kernel, "CHUNK", chunk)
+    monkeypatch.setattr(additive_kernel, "BLOCK_ELEMENTS", chunk)
     arguments = case(*SHAPES[shape], torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         found = with_gradients(additive_scores, arguments)
@@ -226,7 +226,7 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 def test_no_tensor_of_all_pairs_times_width(scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, heads, length, source, width = 4, 2, 16, 12, 16
-    monkeypatch.setattr(additive_kernel, "CHUNK", 2 * source * width)
+    monkeypatch.setattr(additive_kernel, "BLOCK_ELEMENTS", 2 * source * width)
     query, keys, v = case((batch, heads), length, source, width, torch.float32)
     arguments = (scale * query, keys, v)
     whole = 4 * batch * heads * length * source * width
@@ -254,9 +254,10 @@ def test_saves_its_arguments_only() -> None:
 INTERPRETED = """
 import sys
 import torch
-from nmt.attention import kernels, triton_kernels
+from nmt.attention import additive_kernel
+from nmt.attention import additive_kernel_triton as triton_kernel
 
-kernels.PLAIN = kernels.PAIRS = 0
+additive_kernel.DIRECT_MAX_ELEMENTS = additive_kernel.EXP_MIN_PAIRS = 0
 torch.manual_seed(0)
 for lead, t, s, d in [((2, 3), 5, 7, 4), ((1, 2), 33, 35, 3), ((1, 2, 2), 1, 3, 70), ((1, 1), 1, 1, 1)]:
     for dtype in (torch.float32, torch.bfloat16):
@@ -266,12 +267,12 @@ for lead, t, s, d in [((2, 3), 5, 7, 4), ((1, 2), 33, 35, 3), ((1, 2, 2), 1, 3, 
             keys[..., 0, :] -= scale
             query, keys = (x.to(dtype).requires_grad_() for x in (query, keys))
             v.requires_grad_()
-            scores = kernels.additive_scores(query, keys, v)
+            scores = additive_kernel.additive_scores(query, keys, v)
             grad = torch.randn(scores.shape)
             expected = torch.autograd.grad(scores, (query, keys, v), grad)
             arguments = query.detach(), keys.detach(), v.detach()
-            torch.testing.assert_close(triton_kernels.forward(*arguments), scores.detach(), atol=2e-5, rtol=1e-5)
-            for found, wanted in zip(triton_kernels.backward(*arguments, grad), expected, strict=True):
+            torch.testing.assert_close(triton_kernel.forward(*arguments), scores.detach(), atol=2e-5, rtol=1e-5)
+            for found, wanted in zip(triton_kernel.backward(*arguments, grad), expected, strict=True):
                 tolerance = 2**-7 if found.dtype == torch.bfloat16 else 1e-4
                 torch.testing.assert_close(found, wanted, atol=1e-4, rtol=tolerance)
 print("agreed")

@@ -12,11 +12,16 @@ EXACT = {"rtol": 1e-10, "atol": 1e-12}
 
 
 def make(
-    score: str = "scaled", *, key_dim: int = WIDTH, site: str = CROSS, heads: int = HEADS, normaliser: str = "softmax"
+    score: str = "scaled",
+    *,
+    key_dim: int = WIDTH,
+    attention_type: str = CROSS,
+    heads: int = HEADS,
+    normalizer: str = "softmax",
 ) -> Attention:
     torch.manual_seed(0)
-    config = AttentionConfig(score=score, heads=heads, normalizer=normaliser)
-    attention = Attention(config, WIDTH, key_dim, attention_type=site, out_dim=WIDTH, bias=True).double()
+    config = AttentionConfig(score=score, heads=heads, normalizer=normalizer)
+    attention = Attention(config, WIDTH, key_dim, attention_type=attention_type, out_dim=WIDTH, bias=True).double()
     with torch.no_grad():  # far from uniform weights
         for parameter in attention.parameters():
             parameter.normal_(0, 0.5)
@@ -31,9 +36,9 @@ def sequences(key_dim: int = WIDTH) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def attend(
-    ours: Attention, query: Tensor, states: Tensor, mask: Tensor | None, record: bool = False
+    ours: Attention, query: Tensor, states: Tensor, mask: Tensor | None, need_weights: bool = False
 ) -> AttentionOutput:
-    return ours(query, ours.precompute_keys(states), mask, need_weights=record)
+    return ours(query, ours.precompute_keys(states), mask, need_weights=need_weights)
 
 
 def multihead(ours: Attention, key_dim: int = WIDTH) -> nn.MultiheadAttention:
@@ -70,27 +75,27 @@ def test_cross_attention_is_torchs_multihead_attention(key_dim: int) -> None:
     torch.testing.assert_close(attend(ours, query, states, mask).context, expected, **EXACT)
 
 
-@pytest.mark.parametrize("record", [False, True])
+@pytest.mark.parametrize("need_weights", [False, True])
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("site", [ENCODER_SELF, DECODER_SELF])
-def test_self_attention_is_torchs_multihead_attention(site: str, padded: bool, record: bool) -> None:
-    ours, (_, states, mask) = make(site=site), sequences()
+@pytest.mark.parametrize("attention_type", [ENCODER_SELF, DECODER_SELF])
+def test_self_attention_is_torchs_multihead_attention(attention_type: str, padded: bool, need_weights: bool) -> None:
+    ours, (_, states, mask) = make(attention_type=attention_type), sequences()
     expected, per_head = multihead(ours)(
         states,
         states,
         states,
         key_padding_mask=~mask if padded else None,
-        attn_mask=hidden_future(S) if site == DECODER_SELF else None,
+        attn_mask=hidden_future(S) if attention_type == DECODER_SELF else None,
         average_attn_weights=False,
     )
-    found = attend(ours, states, states, mask if padded else None, record)
+    found = attend(ours, states, states, mask if padded else None, need_weights)
     torch.testing.assert_close(found.context, expected, **EXACT)
-    if record:
+    if need_weights:
         torch.testing.assert_close(found.weights, per_head, **EXACT)
 
 
 def test_self_attention_by_steps_is_torchs_with_a_causal_mask() -> None:
-    ours, (_, states, _) = make(site=DECODER_SELF), sequences()
+    ours, (_, states, _) = make(attention_type=DECODER_SELF), sequences()
     expected, _ = multihead(ours)(states, states, states, attn_mask=hidden_future(S))
     for step in range(S):
         seen = states[:, : step + 1]
@@ -117,50 +122,50 @@ def projected(ours: Attention, query: Tensor, states: Tensor) -> tuple[Tensor, T
     return split(ours.query(query)), split(ours.key(states)), split(ours.value(states))
 
 
-@pytest.mark.parametrize("record", [False, True])
+@pytest.mark.parametrize("need_weights", [False, True])
 @pytest.mark.parametrize(("score", "scale"), [("scaled", None), ("dot", 1.0)])
-def test_product_scores_are_torchs_scaled_dot_product(score: str, scale: float | None, record: bool) -> None:
+def test_product_scores_are_torchs_scaled_dot_product(score: str, scale: float | None, need_weights: bool) -> None:
     ours, (query, states, mask) = make(score), sequences()
     expected = functional.scaled_dot_product_attention(
         *projected(ours, query, states), attn_mask=mask[:, None, None], scale=scale
     )
-    found = attend(ours, query, states, mask, record)
+    found = attend(ours, query, states, mask, need_weights)
     torch.testing.assert_close(found.context, ours.output(expected.transpose(1, 2).flatten(2)), **EXACT)
 
 
-@pytest.mark.parametrize("record", [False, True])
+@pytest.mark.parametrize("need_weights", [False, True])
 @pytest.mark.parametrize(("score", "scale"), [("scaled", None), ("dot", 1.0)])
-def test_causal_product_scores_are_torchs(score: str, scale: float | None, record: bool) -> None:
-    ours, (_, states, _) = make(score, site=DECODER_SELF), sequences()
+def test_causal_product_scores_are_torchs(score: str, scale: float | None, need_weights: bool) -> None:
+    ours, (_, states, _) = make(score, attention_type=DECODER_SELF), sequences()
     expected = functional.scaled_dot_product_attention(*projected(ours, states, states), is_causal=True, scale=scale)
-    found = attend(ours, states, states, None, record)
+    found = attend(ours, states, states, None, need_weights)
     torch.testing.assert_close(found.context, ours.output(expected.transpose(1, 2).flatten(2)), **EXACT)
 
 
-@pytest.mark.parametrize("record", [False, True])
-def test_dot_of_unprojected_states_is_torchs_without_a_scale(record: bool) -> None:
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_dot_of_unprojected_states_is_torchs_without_a_scale(need_weights: bool) -> None:
     ours, (query, states, mask) = Attention(AttentionConfig("dot", project_qk=False), WIDTH, WIDTH), sequences()
     expected = functional.scaled_dot_product_attention(query, states, states, attn_mask=mask[:, None], scale=1.0)
-    torch.testing.assert_close(attend(ours, query, states, mask, record).context, expected, **EXACT)
+    torch.testing.assert_close(attend(ours, query, states, mask, need_weights).context, expected, **EXACT)
 
 
-@pytest.mark.parametrize("site", [CROSS, DECODER_SELF])
+@pytest.mark.parametrize("attention_type", [CROSS, DECODER_SELF])
 @pytest.mark.parametrize("score", ["scaled", "dot"])
-@pytest.mark.parametrize("normaliser", ["sparsemax", "entmax15"])
-def test_sparse_weights_are_those_of_the_entmax_package(normaliser: str, score: str, site: str) -> None:
+@pytest.mark.parametrize("normalizer", ["sparsemax", "entmax15"])
+def test_sparse_weights_are_those_of_the_entmax_package(normalizer: str, score: str, attention_type: str) -> None:
     entmax = pytest.importorskip("entmax")
-    ours, (query, states, mask) = make(score, site=site, normaliser=normaliser), sequences()
-    query = states if site == DECODER_SELF else query
+    ours, (query, states, mask) = make(score, attention_type=attention_type, normalizer=normalizer), sequences()
+    query = states if attention_type == DECODER_SELF else query
     queries, keys, values = projected(ours, query, states)
     scores = queries @ keys.transpose(-2, -1) / (keys.size(-1) ** 0.5 if score == "scaled" else 1.0)
-    hidden = hidden_future(S) if site == DECODER_SELF else ~mask[:, None, None]
+    hidden = hidden_future(S) if attention_type == DECODER_SELF else ~mask[:, None, None]
     # A large finite number, because the package's sums would make NaN of -inf.
-    weights = getattr(entmax, normaliser)(scores.masked_fill(hidden, -1e4), dim=-1)
-    found = attend(ours, query, states, None if site == DECODER_SELF else mask, need_weights=True)
+    weights = getattr(entmax, normalizer)(scores.masked_fill(hidden, -1e4), dim=-1)
+    found = attend(ours, query, states, None if attention_type == DECODER_SELF else mask, need_weights=True)
     assert 0.2 < float((found.weights == 0).double().mean()) < 0.9  # neither softmax nor one key each
     torch.testing.assert_close(found.weights, weights, rtol=1e-8, atol=1e-10)
     expected = ours.output((weights @ values).transpose(1, 2).flatten(2))
     torch.testing.assert_close(found.context, expected, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(
-        attend(ours, query, states, None if site == DECODER_SELF else mask).context, found.context, **EXACT
+        attend(ours, query, states, None if attention_type == DECODER_SELF else mask).context, found.context, **EXACT
     )

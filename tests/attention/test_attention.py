@@ -1,4 +1,4 @@
-"""Every score × normaliser × window × site: one suite over the tables, which new entries enter by themselves."""
+"""Every score × normalizer × window × attention type; new entries of the tables are included automatically."""
 
 import dataclasses
 from itertools import product
@@ -25,38 +25,38 @@ from nmt.attention.windows import QueryContext
 
 B, T, S, D, H = 3, 9, 26, 6, 2
 MIXED = ["additive", "dot", "scaled", "general"]
-PLACES = [(window, site) for window, kind in WINDOWS.items() for site in kind.attention_types]
-CASES = [(score, normaliser, *place) for score, normaliser, place in product(SCORES, NORMALIZERS, PLACES)]
+PLACES = [(window, attention_type) for window, kind in WINDOWS.items() for attention_type in kind.attention_types]
+CASES = [(score, normalizer, *place) for score, normalizer, place in product(SCORES, NORMALIZERS, PLACES)]
 
 
 def make(
     score: object = "scaled",
-    normaliser: str = "softmax",
+    normalizer: str = "softmax",
     window: str = "global",
-    site: str = CROSS,
+    attention_type: str = CROSS,
     dtype: torch.dtype = torch.float64,
     **options: object,
 ) -> Attention:
     torch.manual_seed(0)
     heads = len(score) if isinstance(score, list) else H
     config = AttentionConfig(
-        score=score, heads=heads, dim=4 * heads, normalizer=normaliser, top_k=3, window=window, window_size=2
+        score=score, heads=heads, dim=4 * heads, normalizer=normalizer, top_k=3, window=window, window_size=2
     )
     config = dataclasses.replace(config, **options)
-    config.validate_at("model.attention", site)
-    part = Attention(config, D, D, attention_type=site, out_dim=4 * heads, bias=True)
+    config.validate_at("model.attention", attention_type)
+    part = Attention(config, D, D, attention_type=attention_type, out_dim=4 * heads, bias=True)
     with torch.no_grad():  # away from the first values, some of which are zero
         for parameter in part.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     return part.to(dtype)
 
 
-def inputs(site: str = CROSS, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor | None]:
+def inputs(attention_type: str = CROSS, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor | None]:
     """Queries (B, T, D), states (B, S, D) and a mask: in self-attention the queries are the states."""
     torch.manual_seed(1)
     states = torch.randn(B, S, D, dtype=dtype)
-    query = torch.randn(B, T, D, dtype=dtype) if site == CROSS else states
-    if site == DECODER_SELF:
+    query = torch.randn(B, T, D, dtype=dtype) if attention_type == CROSS else states
+    if attention_type == DECODER_SELF:
         return query, states, None
     mask = torch.ones(B, S, dtype=torch.bool)
     mask[1, 15:] = False
@@ -64,40 +64,44 @@ def inputs(site: str = CROSS, dtype: torch.dtype = torch.float64) -> tuple[Tenso
     return query, states, mask
 
 
-def allowed(part: Attention, site: str, mask: Tensor | None, num_queries: int) -> Tensor:
+def allowed(part: Attention, attention_type: str, mask: Tensor | None, num_queries: int) -> Tensor:
     """(B, T, S): which keys a query may attend as far as padding and the future go."""
     seen = torch.ones(B, num_queries, S, dtype=torch.bool) if mask is None else mask[:, None].expand(B, num_queries, S)
-    return seen.tril() if site == DECODER_SELF else seen
+    return seen.tril() if attention_type == DECODER_SELF else seen
 
 
-def real(site: str, mask: Tensor | None, num_queries: int) -> Tensor:
+def real(attention_type: str, mask: Tensor | None, num_queries: int) -> Tensor:
     """(B, T): queries that are not padding themselves."""
-    return torch.ones(B, num_queries, dtype=torch.bool) if site == CROSS or mask is None else mask
+    return torch.ones(B, num_queries, dtype=torch.bool) if attention_type == CROSS or mask is None else mask
 
 
-@pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
-def test_weights_are_distributions_over_the_allowed_keys(score: str, normaliser: str, window: str, site: str) -> None:
-    part, (query, states, mask) = make(score, normaliser, window, site), inputs(site)
+@pytest.mark.parametrize(("score", "normalizer", "window", "attention_type"), CASES)
+def test_weights_are_distributions_over_the_allowed_keys(
+    score: str, normalizer: str, window: str, attention_type: str
+) -> None:
+    part, (query, states, mask) = make(score, normalizer, window, attention_type), inputs(attention_type)
     weights = part(query, part.precompute_keys(states), mask, need_weights=True).weights
     assert weights.shape == (B, H, query.size(1), S)
-    rows = real(site, mask, query.size(1))[:, None].expand(weights.shape[:3])
+    rows = real(attention_type, mask, query.size(1))[:, None].expand(weights.shape[:3])
     torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3], dtype=torch.float64))
-    hidden = ~allowed(part, site, mask, query.size(1))[:, None].expand_as(weights)
+    hidden = ~allowed(part, attention_type, mask, query.size(1))[:, None].expand_as(weights)
     assert (weights[rows][hidden[rows]] == 0).all()
     assert (weights >= 0).all()
-    if site == CROSS:
+    if attention_type == CROSS:
         assert (weights[2, ..., 0] == 1).all()
 
 
-@pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
-def test_fast_path_equals_plain_in_value_and_gradient(score: str, normaliser: str, window: str, site: str) -> None:
-    """Without a record fused calls and sparse windows are taken, with one the dense definition."""
+@pytest.mark.parametrize(("score", "normalizer", "window", "attention_type"), CASES)
+def test_fast_path_equals_plain_in_value_and_gradient(
+    score: str, normalizer: str, window: str, attention_type: str
+) -> None:
+    """Without a need_weights fused calls and sparse windows are taken, with one the dense definition."""
     found = []
-    for record in (False, True):
-        part, (query, states, mask) = make(score, normaliser, window, site), inputs(site)
+    for need_weights in (False, True):
+        part, (query, states, mask) = make(score, normalizer, window, attention_type), inputs(attention_type)
         query, states = query.clone().requires_grad_(), states.clone().requires_grad_()
-        context = part(query, part.precompute_keys(states), mask, need_weights=record).context
-        context = context * real(site, mask, query.size(1)).unsqueeze(-1)
+        context = part(query, part.precompute_keys(states), mask, need_weights=need_weights).context
+        context = context * real(attention_type, mask, query.size(1)).unsqueeze(-1)
         context.square().sum().backward()
         zeros = torch.zeros(1, dtype=torch.float64)
         found.append(
@@ -107,44 +111,44 @@ def test_fast_path_equals_plain_in_value_and_gradient(score: str, normaliser: st
         torch.testing.assert_close(fast, plain)
 
 
-@pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
-def test_padding_and_neighbours_change_nothing(score: str, normaliser: str, window: str, site: str) -> None:
-    part, (query, states, mask) = make(score, normaliser, window, site), inputs(site)
+@pytest.mark.parametrize(("score", "normalizer", "window", "attention_type"), CASES)
+def test_padding_and_neighbours_change_nothing(score: str, normalizer: str, window: str, attention_type: str) -> None:
+    part, (query, states, mask) = make(score, normalizer, window, attention_type), inputs(attention_type)
     together = part(query, part.precompute_keys(states), mask).context
     for row in range(B):
         length = S if mask is None else int(mask[row].sum())
-        own = query[row : row + 1] if site == CROSS else query[row : row + 1, :length]
+        own = query[row : row + 1] if attention_type == CROSS else query[row : row + 1, :length]
         alone = part(own, part.precompute_keys(states[row : row + 1, :length]), None).context
         torch.testing.assert_close(alone[0], together[row, : own.size(1)])
 
 
-@pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
-def test_one_query_at_a_time_equals_all_at_once(score: str, normaliser: str, window: str, site: str) -> None:
+@pytest.mark.parametrize(("score", "normalizer", "window", "attention_type"), CASES)
+def test_one_query_at_a_time_equals_all_at_once(score: str, normalizer: str, window: str, attention_type: str) -> None:
     """As a decoder does it: earlier keys are kept, the new one is prepared at its position."""
-    part, (query, states, mask) = make(score, normaliser, window, site), inputs(site)
-    if site not in (CROSS, DECODER_SELF):
+    part, (query, states, mask) = make(score, normalizer, window, attention_type), inputs(attention_type)
+    if attention_type not in (CROSS, DECODER_SELF):
         return
     together = part(query, part.precompute_keys(states), mask, need_weights=True)
     kept: KeyValueCache = {}
     for t in range(query.size(1)):
-        if site == CROSS:
+        if attention_type == CROSS:
             kept = part.precompute_keys(states)
         else:
             new = part.precompute_keys(states[:, t : t + 1], t)
             kept = {name: torch.cat([kept[name], tensor], 2) if kept else tensor for name, tensor in new.items()}
-        for record in (False, True):
-            starts = (t, torch.full((B,), t)) if site == CROSS else (t,)
+        for need_weights in (False, True):
+            starts = (t, torch.full((B,), t)) if attention_type == CROSS else (t,)
             for start in starts:
-                one = part(query[:, t : t + 1], kept, mask, start=start, need_weights=record)
+                one = part(query[:, t : t + 1], kept, mask, start=start, need_weights=need_weights)
                 torch.testing.assert_close(one.context, together.context[:, t : t + 1])
         torch.testing.assert_close(one.weights[:, :, 0], together.weights[:, :, t, : one.weights.size(-1)])
 
 
-@pytest.mark.parametrize(("score", "normaliser"), list(product(SCORES, NORMALIZERS)))
-def test_permuting_keys_permutes_weights(score: str, normaliser: str) -> None:
+@pytest.mark.parametrize(("score", "normalizer"), list(product(SCORES, NORMALIZERS)))
+def test_permuting_keys_permutes_weights(score: str, normalizer: str) -> None:
     if SCORES[score].positional:
         return
-    part, (query, states, _) = make(score, normaliser), inputs()
+    part, (query, states, _) = make(score, normalizer), inputs()
     order = torch.randperm(S)
     before = part(query, part.precompute_keys(states), None, need_weights=True)
     after = part(query, part.precompute_keys(states[:, order]), None, need_weights=True)
@@ -152,9 +156,9 @@ def test_permuting_keys_permutes_weights(score: str, normaliser: str) -> None:
     torch.testing.assert_close(after.context, before.context)
 
 
-@pytest.mark.parametrize(("score", "normaliser", "window"), [case[:3] for case in CASES if case[3] == DECODER_SELF])
-def test_the_future_is_hidden(score: str, normaliser: str, window: str) -> None:
-    part, (_, states, _) = make(score, normaliser, window, DECODER_SELF), inputs(DECODER_SELF)
+@pytest.mark.parametrize(("score", "normalizer", "window"), [case[:3] for case in CASES if case[3] == DECODER_SELF])
+def test_the_future_is_hidden(score: str, normalizer: str, window: str) -> None:
+    part, (_, states, _) = make(score, normalizer, window, DECODER_SELF), inputs(DECODER_SELF)
     changed = states.clone()
     changed[:, 12:] += 1.0
     before, after = (part(x, part.precompute_keys(x), None).context for x in (states, changed))
@@ -162,40 +166,46 @@ def test_the_future_is_hidden(score: str, normaliser: str, window: str) -> None:
     assert not torch.allclose(after[:, 12:], before[:, 12:])
 
 
-@pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
-def test_gradients(score: str, normaliser: str, window: str, site: str) -> None:
-    part = make(score, normaliser, window, site, dim=4, width=1)
+@pytest.mark.parametrize(("score", "normalizer", "window", "attention_type"), CASES)
+def test_gradients(score: str, normalizer: str, window: str, attention_type: str) -> None:
+    part = make(score, normalizer, window, attention_type, dim=4, window_size=1)
     torch.manual_seed(2)
     states = torch.randn(1, 8, D, dtype=torch.float64, requires_grad=True)
-    query = torch.randn(1, 3, D, dtype=torch.float64, requires_grad=True) if site == CROSS else states
+    query = torch.randn(1, 3, D, dtype=torch.float64, requires_grad=True) if attention_type == CROSS else states
     attend = lambda q, s: part(q, part.precompute_keys(s), None).context  # noqa: E731
     assert torch.autograd.gradcheck(attend, (query, states), fast_mode=True)
 
 
-@pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
-def test_bf16_stays_near_fp32(score: str, normaliser: str, window: str, site: str) -> None:
-    part, (query, states, mask) = make(score, normaliser, window, site, torch.float32), inputs(site, torch.float32)
+@pytest.mark.parametrize(("score", "normalizer", "window", "attention_type"), CASES)
+def test_bf16_stays_near_fp32(score: str, normalizer: str, window: str, attention_type: str) -> None:
+    part, (query, states, mask) = (
+        make(score, normalizer, window, attention_type, torch.float32),
+        inputs(attention_type, torch.float32),
+    )
     exact = part(query, part.precompute_keys(states), mask, need_weights=True)
-    rows = real(site, mask, query.size(1))
-    for record in (False, True):
+    rows = real(attention_type, mask, query.size(1))
+    for need_weights in (False, True):
         with torch.autocast("cpu", torch.bfloat16):
-            half = part(query, part.precompute_keys(states), mask, need_weights=record)
+            half = part(query, part.precompute_keys(states), mask, need_weights=need_weights)
         assert torch.isfinite(half.context).all()
-        if normaliser == "softmax":  # a small change of a score may move a key in or out of a sparse support
+        if normalizer == "softmax":  # a small change of a score may move a key in or out of a sparse support
             assert (half.context.float() - exact.context)[rows].abs().mean() < 0.03 * exact.context.abs().mean() + 0.01
     torch.testing.assert_close(half.weights.float().sum(-1), torch.ones(half.weights.shape[:3]), atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize(("score", "normaliser", "window", "site"), CASES)
+@pytest.mark.parametrize(("score", "normalizer", "window", "attention_type"), CASES)
 @pytest.mark.parametrize("size", [1e4, -1e4, 0.0])
 def test_no_nan_with_extreme_or_identical_scores(
-    score: str, normaliser: str, window: str, site: str, size: float
+    score: str, normalizer: str, window: str, attention_type: str, size: float
 ) -> None:
-    part, (query, states, mask) = make(score, normaliser, window, site, torch.float32), inputs(site, torch.float32)
-    for record in (False, True):
+    part, (query, states, mask) = (
+        make(score, normalizer, window, attention_type, torch.float32),
+        inputs(attention_type, torch.float32),
+    )
+    for need_weights in (False, True):
         states = (torch.ones_like(states) if size == 0 else states * size).requires_grad_()
-        own = torch.full_like(query, size).requires_grad_() if site == CROSS else states
-        attended = part(own, part.precompute_keys(states), mask, need_weights=record)
+        own = torch.full_like(query, size).requires_grad_() if attention_type == CROSS else states
+        attended = part(own, part.precompute_keys(states), mask, need_weights=need_weights)
         attended.context.sum().backward()
         assert torch.isfinite(attended.context).all()
         assert torch.isfinite(states.grad).all()
@@ -203,13 +213,13 @@ def test_no_nan_with_extreme_or_identical_scores(
         states = states.detach()
 
 
-@pytest.mark.parametrize(("window", "site"), PLACES)
-def test_a_list_gives_every_head_its_own_score(window: str, site: str) -> None:
+@pytest.mark.parametrize(("window", "attention_type"), PLACES)
+def test_a_list_gives_every_head_its_own_score(window: str, attention_type: str) -> None:
     """Head h of the mix is head h of an attention whose heads all have that score and the same parameters."""
-    mixed, (query, states, mask) = make(MIXED, window=window, site=site), inputs(site)
+    mixed, (query, states, mask) = make(MIXED, window=window, attention_type=attention_type), inputs(attention_type)
     found = mixed(query, mixed.precompute_keys(states), mask, need_weights=True).weights
     for head, name in enumerate(MIXED):
-        single = make([name] * len(MIXED), window=window, site=site)
+        single = make([name] * len(MIXED), window=window, attention_type=attention_type)
         common = {key: value for key, value in mixed.state_dict().items() if not key.startswith("scores")}
         single.load_state_dict(common, strict=False)
         own = dict(mixed.scores[mixed.names.index(name)].named_parameters())
@@ -219,9 +229,11 @@ def test_a_list_gives_every_head_its_own_score(window: str, site: str) -> None:
         torch.testing.assert_close(found[:, head], expected[:, head])
 
 
-def test_heads_of_one_score_may_stand_apart() -> None:
+def test_heads_of_one_score_need_not_be_adjacent() -> None:
     part, (query, states, mask) = make(["dot", "additive", "dot"], window="local_p"), inputs()
-    fast, plain = (part(query, part.precompute_keys(states), mask, need_weights=record) for record in (False, True))
+    fast, plain = (
+        part(query, part.precompute_keys(states), mask, need_weights=need_weights) for need_weights in (False, True)
+    )
     torch.testing.assert_close(fast.context, plain.context)
     changed = part.precompute_keys(states)
     changed["keys.1"] = changed["keys.1"] + 1  # the keys of the additive head only
@@ -237,8 +249,8 @@ def test_heads_of_one_score_may_stand_apart() -> None:
         {"dim": 16},
         {"dim": 0},
         {"heads": 4},
-        {"normaliser": "sparsemax"},
-        {"normaliser": "top_k"},
+        {"normalizer": "sparsemax"},
+        {"normalizer": "top_k"},
         {"window": "local_m"},
         {"score": "cosine"},
     ],
@@ -254,10 +266,10 @@ def test_every_option_changes_the_weights(change: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("window", [window for window in WINDOWS if window != "global"])
 def test_width_is_the_reach_of_a_window(window: str) -> None:
-    site = WINDOWS[window].attention_types[0]
-    query, states, _ = inputs(site)
+    attention_type = WINDOWS[window].attention_types[0]
+    query, states, _ = inputs(attention_type)
     for width in (1, 4):
-        part = make(window=window, site=site, width=width)
+        part = make(window=window, attention_type=attention_type, window_size=width)
         weights = part(query, part.precompute_keys(states), None, need_weights=True).weights
         assert int((weights[:, :, 4] > 0).sum(-1).max()) == 2 * width + 1
 
@@ -265,7 +277,7 @@ def test_width_is_the_reach_of_a_window(window: str) -> None:
 def test_top_is_the_number_of_keys_kept() -> None:
     query, states, _ = inputs()
     for top in (1, 5):
-        part = make(normaliser="top_k", top=top)
+        part = make(normalizer="top_k", top_k=top)
         assert ((part(query, part.precompute_keys(states), None, need_weights=True).weights > 0).sum(-1) == top).all()
 
 
@@ -282,16 +294,18 @@ class Elements(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize(("window", "site"), PLACES)
+@pytest.mark.parametrize(("window", "attention_type"), PLACES)
 @pytest.mark.parametrize("score", ["dot", "additive", MIXED])
 def test_work_grows_with_the_window_and_not_with_the_square_of_the_length(
-    score: object, window: str, site: str
+    score: object, window: str, attention_type: str
 ) -> None:
-    part = make(score, window=window, site=site)
+    part = make(score, window=window, attention_type=attention_type)
     work, dense = [], window == "global"  # torch's fused attention hides what it writes
     for length in (128, 256, 512):
         states = torch.randn(1, length, D, dtype=torch.float64, requires_grad=True)
-        query = torch.randn(1, length, D, dtype=torch.float64, requires_grad=True) if site == CROSS else states
+        query = (
+            torch.randn(1, length, D, dtype=torch.float64, requires_grad=True) if attention_type == CROSS else states
+        )
         with Elements() as elements:
             part(query, part.precompute_keys(states), None, need_weights=dense).context.sum().backward()
         work.append(elements.num)
@@ -307,12 +321,12 @@ def test_local_m_follows_the_query_and_local_p_its_prediction() -> None:
         assert weights[0, 0, t].nonzero().flatten().tolist() == list(range(max(0, t - 2), t + 3))
     part = make(window="local_p")
     weights = part(query, part.precompute_keys(states), None, need_weights=True).weights
-    centres = part.window.centres(QueryContext(query, None, 0), S)  # (B, H, T)
+    centers = part.window.window_centers(QueryContext(query, None, 0), S)  # (B, H, T)
     hidden = torch.tanh(part.window.hidden(query))
     by_hand = S * torch.sigmoid(part.window.place(hidden)).transpose(1, 2)
-    torch.testing.assert_close(centres, by_hand.clamp(max=S - 1))
+    torch.testing.assert_close(centers, by_hand.clamp(max=S - 1))
     places = torch.arange(S)
-    assert (((places - centres.round().unsqueeze(-1)).abs() <= 2) == (weights > 0)).all()
+    assert (((places - centers.round().unsqueeze(-1)).abs() <= 2) == (weights > 0)).all()
 
 
 def test_local_p_weighs_by_its_gaussian() -> None:
@@ -321,10 +335,10 @@ def test_local_p_weighs_by_its_gaussian() -> None:
         for parameter in module.parameters():
             torch.nn.init.zeros_(parameter)  # all scores equal: the Gaussian alone remains
     weights = part(query, part.precompute_keys(states), None, need_weights=True).weights
-    centres = part.window.centres(QueryContext(query, None, 0), S).unsqueeze(-1)
+    centers = part.window.window_centers(QueryContext(query, None, 0), S).unsqueeze(-1)
     places = torch.arange(S)
-    gaussian = torch.exp(-((places - centres) ** 2) / (2 * 1.0**2))  # width 2, so σ = 1
-    gaussian = gaussian * ((places - centres.round()).abs() <= 2)
+    gaussian = torch.exp(-((places - centers) ** 2) / (2 * 1.0**2))  # width 2, so σ = 1
+    gaussian = gaussian * ((places - centers.round()).abs() <= 2)
     torch.testing.assert_close(weights, gaussian / gaussian.sum(-1, keepdim=True))
 
 
@@ -357,7 +371,7 @@ def test_coverage_is_the_sum_of_earlier_weights(score: str) -> None:
     assert not torch.allclose(without.weights[:2, :, 1:], together.weights[:2, :, 1:])
 
 
-def test_coverage_can_teach_not_to_look_twice() -> None:
+def test_coverage_can_prevent_attending_twice() -> None:
     part, (query, states, _) = make("additive", coverage=True), inputs()
     with torch.no_grad():
         score = part.scores[0]
@@ -370,7 +384,7 @@ def test_coverage_can_teach_not_to_look_twice() -> None:
     assert torch.equal(again.argmin(-1), first)
 
 
-def test_without_projections_the_score_sees_the_states() -> None:
+def test_without_projections_the_score_compares_the_states() -> None:
     part = Attention(AttentionConfig(score="dot", project_qk=False), D, D)
     assert list(part.parameters()) == []
     query, states, _ = inputs()
@@ -386,12 +400,14 @@ def test_general_joins_different_widths() -> None:
     assert part(torch.randn(2, 5, 4), part.precompute_keys(keys), None, need_weights=True).weights.shape == (2, 1, 5, 3)
 
 
-@pytest.mark.parametrize("site", [site for site in ATTENTION_TYPES if site != CROSS])
+@pytest.mark.parametrize(
+    "attention_type", [attention_type for attention_type in ATTENTION_TYPES if attention_type != CROSS]
+)
 @pytest.mark.parametrize("score", ["dot", "scaled", "cosine"])
-def test_rotary_scores_depend_on_distance_only(site: str, score: str) -> None:
+def test_rotary_scores_depend_on_distance_only(attention_type: str, score: str) -> None:
     torch.manual_seed(0)
     config = AttentionConfig(score=score, heads=1, dim=8)
-    part = Attention(config, D, D, attention_type=site, out_dim=8, rotary=True).double()
+    part = Attention(config, D, D, attention_type=attention_type, out_dim=8, rotary=True).double()
     one = torch.randn(1, 1, D, dtype=torch.float64).expand(1, 12, D)  # the same word everywhere
     weights = part(one, part.precompute_keys(one), None, need_weights=True).weights[0, 0]
     ratios = weights.diagonal(-3) / weights.diagonal()[3:]
@@ -400,19 +416,23 @@ def test_rotary_scores_depend_on_distance_only(site: str, score: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "site", "message"),
+    ("options", "attention_type", "message"),
     [
         ({"score": "cubic"}, CROSS, r"model.attention.score=cubic: must be one of additive, .*none"),
         ({"score": ["dot", "x"], "heads": 2}, CROSS, r"model.attention.score=x: must be one of"),
         ({"score": ["dot", "none"], "heads": 2}, CROSS, r"score=none: must be one of"),
         ({"score": ["dot"] * 3, "heads": 2}, CROSS, r"3 scores for model.attention.heads=2; give one a head"),
         ({"score": "none"}, DECODER_SELF, r"score=none: only cross-attention can be left out"),
-        ({"score": "additive", "project": False}, CROSS, r"project=false: the additive score needs its projections"),
-        ({"score": "hybrid", "project": False}, CROSS, r"project=false: the hybrid score needs its projections"),
+        (
+            {"score": "additive", "project_qk": False},
+            CROSS,
+            r"project_qk=false: the additive score needs its projections",
+        ),
+        ({"score": "hybrid", "project_qk": False}, CROSS, r"project_qk=false: the hybrid score needs its projections"),
         ({"dim": -1}, CROSS, r"dim=-1: must be a whole number of at least 0"),
         ({"heads": 0}, CROSS, r"heads=0: must be a whole number of at least 1"),
         ({"heads": 3, "dim": 8}, CROSS, r"dim=8: must be a multiple of model.attention.heads=3"),
-        ({"normaliser": "hard"}, CROSS, r"normaliser=hard: must be one of softmax, sparsemax"),
+        ({"normalizer": "hard"}, CROSS, r"normalizer=hard: must be one of softmax, sparsemax"),
         ({"window": "round"}, CROSS, r"window=round: must be one of global, local_m, local_p, sliding"),
         (
             {"window": "local_p"},
@@ -427,24 +447,44 @@ def test_rotary_scores_depend_on_distance_only(site: str, score: str) -> None:
         ({"dropout": 1.0}, CROSS, r"dropout=1.0: must be at least 0 and below 1"),
         ({"score": "dot", "coverage": True}, CROSS, r"coverage=true does not work with .*score=dot: .*coverage_loss"),
         ({"score": "additive", "coverage": True}, DECODER_SELF, r"coverage=true does not work with self-attention"),
-        ({"layers": [{"score": "dot"}]}, CROSS, r"layers has 1 entries: 2 layers attend here"),
-        ({"layers": [{}, {"heads": 2}]}, CROSS, r"layers: heads cannot differ by layer"),
-        ({"layers": [{}, {"scores": "dot"}]}, CROSS, r"layers: scores cannot differ by layer \(no option"),
-        ({"layers": [{}, {"score": "cubic"}]}, CROSS, r"model.attention.per_layer\[1\].score=cubic: must be one of"),
-        ({"layers": [{}, {"width": "x"}]}, CROSS, r"layers\[1\].width=x: must be a whole number"),
-        ({"layers": [{"dropout": None}, {}]}, CROSS, r"layers\[0\].dropout=None: must be at least 0 and below 1"),
-        ({"layers": [{"dropout": [1]}, {}]}, CROSS, r"layers\[0\].dropout=\[1\]: must be at least 0 and below 1"),
-        ({"layers": [{"dropout": False}, {}]}, CROSS, r"layers\[0\].dropout=False: must be at least 0 and below 1"),
-        ({"layers": [{"normaliser": ["a"]}, {}]}, CROSS, r"layers\[0\].normaliser=\['a'\]: must be one of softmax"),
-        ({"layers": [{"window": {}}, {}]}, CROSS, r"layers\[0\].window={}: must be one of global"),
-        ({"layers": [{"divisor": True}, {}]}, CROSS, r"layers\[0\].divisor=True: must be sqrt, learned or a number"),
-        ({"layers": [{"divisor": 10**400}, {}]}, CROSS, r"layers\[0\].divisor=10+: must be sqrt, learned or a number"),
-        ({"layers": [{"score": [["a"], "dot"]}, {}], "heads": 2}, CROSS, r"layers\[0\].score=\['a'\]: must be one of"),
+        ({"per_layer": [{"score": "dot"}]}, CROSS, r"per_layer has 1 entries: 2 layers attend here"),
+        ({"per_layer": [{}, {"heads": 2}]}, CROSS, r"per_layer: heads cannot differ by layer"),
+        ({"per_layer": [{}, {"scores": "dot"}]}, CROSS, r"per_layer: scores cannot differ by layer \(no option"),
+        ({"per_layer": [{}, {"score": "cubic"}]}, CROSS, r"model.attention.per_layer\[1\].score=cubic: must be one of"),
+        ({"per_layer": [{}, {"window_size": "x"}]}, CROSS, r"per_layer\[1\].window_size=x: must be a whole number"),
+        ({"per_layer": [{"dropout": None}, {}]}, CROSS, r"per_layer\[0\].dropout=None: must be at least 0 and below 1"),
+        ({"per_layer": [{"dropout": [1]}, {}]}, CROSS, r"per_layer\[0\].dropout=\[1\]: must be at least 0 and below 1"),
+        (
+            {"per_layer": [{"dropout": False}, {}]},
+            CROSS,
+            r"per_layer\[0\].dropout=False: must be at least 0 and below 1",
+        ),
+        (
+            {"per_layer": [{"normalizer": ["a"]}, {}]},
+            CROSS,
+            r"per_layer\[0\].normalizer=\['a'\]: must be one of softmax",
+        ),
+        ({"per_layer": [{"window": {}}, {}]}, CROSS, r"per_layer\[0\].window={}: must be one of global"),
+        (
+            {"per_layer": [{"divisor": True}, {}]},
+            CROSS,
+            r"per_layer\[0\].divisor=True: must be sqrt, learned or a number",
+        ),
+        (
+            {"per_layer": [{"divisor": 10**400}, {}]},
+            CROSS,
+            r"per_layer\[0\].divisor=10+: must be sqrt, learned or a number",
+        ),
+        (
+            {"per_layer": [{"score": [["a"], "dot"]}, {}], "heads": 2},
+            CROSS,
+            r"per_layer\[0\].score=\['a'\]: must be one of",
+        ),
     ],
 )
-def test_impossible_configurations(options: dict[str, object], site: str, message: str) -> None:
+def test_impossible_configurations(options: dict[str, object], attention_type: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        AttentionConfig(**options).validate_at("model.attention", site, num_layers=2)
+        AttentionConfig(**options).validate_at("model.attention", attention_type, num_layers=2)
 
 
 def test_layers_change_what_they_name() -> None:

@@ -1,4 +1,4 @@
-"""Every normaliser of the table: what all share, where they differ, and the entmax package as an outside authority."""
+"""Every normalizer of the table: what all share, where they differ, and the entmax package as an outside authority."""
 
 import math
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def test_values_and_gradients_are_the_packages(name: str, shape: tuple[int, ...]
 
 @pytest.mark.parametrize("name", PACKAGE)
 def test_is_the_nearest_point_under_its_entropy(name: str) -> None:
-    """The weights maximise p·z plus the entropy: no other point of the simplex does better."""
+    """The weights maximize p·z plus the entropy: no other point of the simplex does better."""
 
     def objective(p: Tensor, z: Tensor) -> Tensor:
         alpha = {"sparsemax": 2.0, "entmax15": 1.5}[name]
@@ -73,7 +73,7 @@ def test_gradcheck(name: str) -> None:
     def function(z: Tensor) -> Tensor:
         return NORMALIZERS[name](z.masked_fill(masked, -INFINITY), TOP)
 
-    finite = scores.detach().masked_fill(masked, 0.5).requires_grad_()  # -inf has no neighbours to take differences
+    finite = scores.detach().masked_fill(masked, 0.5).requires_grad_()  # -inf has no neighbors to take differences
     assert torch.autograd.gradcheck(function, (finite,))
 
 
@@ -143,7 +143,7 @@ def test_top_k_keeps_all_that_tie_with_the_last() -> None:
 
 @pytest.mark.parametrize("top", [0, -1])
 def test_top_k_needs_a_key(top: int) -> None:
-    with pytest.raises(ValueError, match=rf"attention\.top={top}: must be at least 1"):
+    with pytest.raises(ValueError, match=rf"attention\.top_k={top}: must be at least 1"):
         top_k(torch.zeros(3), top)
 
 

@@ -83,8 +83,8 @@ def by_hand(name: str, head: int, q: Tensor, k: Tensor, place: int, score: Score
     if name == "additive":
         return sum(score.v[head, i].item() * math.tanh(float(q[i] + k[i])) for i in range(dim))
     if name == "general":
-        matrix = score.matrix()[head]
-        return sum(float(q[i]) * matrix[i, j].item() * float(k[j]) for i in range(dim) for j in range(dim))
+        weight = score.weight()[head]
+        return sum(float(q[i]) * weight[i, j].item() * float(k[j]) for i in range(dim) for j in range(dim))
     if name == "location":
         return sum(score.table[head, place, i].item() * float(q[i]) for i in range(dim))
     if name == "cosine":
@@ -122,7 +122,7 @@ def test_blocks_are_scored_as_if_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, score in SCORES.items() if score.same_width])
 def test_different_widths_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"score={name} .*4 and 6.*project=true"):
+    with pytest.raises(ValueError, match=f"score={name} .*4 and 6.*project_qk=true"):
         SCORES[name](1, 4, 6)
 
 

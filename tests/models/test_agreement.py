@@ -23,7 +23,10 @@ EXACT = {"rtol": 1e-10, "atol": 1e-11}
 
 def make(norm_position: str, activation: str, positions: str = "sinusoidal", tie: str = "all") -> Transformer:
     """A small model whose parameters, norms and biases too, are all far from their initial values."""
-    heads = {site: AttentionConfig(heads=HEADS) for site in ("encoder_self", "decoder_self", "attention")}
+    heads = {
+        option: AttentionConfig(heads=HEADS)
+        for option in ("encoder_self_attention", "decoder_self_attention", "attention")
+    }
     config = TransformerConfig(
         d_model=WIDTH,
         ffn_dim=FEED_FORWARD,

@@ -9,15 +9,15 @@ import torch
 from nmt.models import MODELS, Seq2Seq, build_model
 from nmt.runtime.device import compile_modules
 
-WIRINGS = ("bahdanau", "input_feeding", "luong")
+DECODERS = ("bahdanau", "input_feeding", "luong")
 
 
 def models(name: str) -> list[Any]:
     """Configurations of an architecture, small and without dropout."""
     config = MODELS[name].config
-    small = {"width": 32, "feed_forward": 48} if name == "transformer" else {"hidden": 32}
+    small = {"d_model": 32, "ffn_dim": 48} if name == "transformer" else {"hidden_size": 32}
     if name == "rnn":
-        return [config(dropout=0.0, embedding=16, wiring=wiring, **small) for wiring in WIRINGS]
+        return [config(dropout=0.0, embedding_dim=16, decoder=decoder, **small) for decoder in DECODERS]
     return [config(dropout=0.0, **small)]
 
 

@@ -1,4 +1,4 @@
-"""What a model costs, held against numbers worked by hand and against torch's own count."""
+"""The cost of a model against numbers worked by hand and against the count of torch."""
 
 import math
 from typing import Any
@@ -16,8 +16,8 @@ S = FLOPS_SEQUENCE_LENGTH
 
 def small_transformer(score: str) -> Any:
     """Width 8, 16 inside the feed-forward layers, one layer on each side, two heads."""
-    config = MODELS["transformer"].config(width=8, feed_forward=16, encoder_layers=1, decoder_layers=1)
-    for attention in (config.attention, config.encoder_self, config.decoder_self):
+    config = MODELS["transformer"].config(d_model=8, ffn_dim=16, encoder_layers=1, decoder_layers=1)
+    for attention in (config.attention, config.encoder_self_attention, config.decoder_self_attention):
         attention.heads = 2
     config.attention.score = score
     return config
@@ -25,7 +25,7 @@ def small_transformer(score: str) -> Any:
 
 def small_rnn(score: str) -> Any:
     """Embeddings 6, states 8 (4 each way in the encoder), attention 4 wide."""
-    config = MODELS["rnn"].config(embedding=6, hidden=8)
+    config = MODELS["rnn"].config(embedding_dim=6, hidden_size=8)
     config.attention.score, config.attention.dim = score, 4
     return config
 
@@ -85,16 +85,16 @@ def test_coverage_costs_one_more_product_and_a_window_saves() -> None:
     plain = flops_per_token(config, V, V, joint=True)
     config.attention.coverage = True
     assert flops_per_token(config, V, V, joint=True) == plain + 2 * S * 4
-    config.attention.coverage, config.attention.window, config.attention.width = False, "local_m", 3
+    config.attention.coverage, config.attention.window, config.attention.window_size = False, "local_m", 3
     fewer = S - (2 * 3 + 1)
     assert flops_per_token(config, V, V, joint=True) == plain - fewer * (4 * 4 + 2 * 8)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-@pytest.mark.parametrize("wiring", ["luong", "bahdanau"])
-def test_recurrent_layers_cost_what_torch_counts_step_by_step(cell: str, wiring: str) -> None:
+@pytest.mark.parametrize("decoder", ["luong", "bahdanau"])
+def test_recurrent_layers_cost_what_torch_counts_step_by_step(cell: str, decoder: str) -> None:
     config = small_rnn("dot")
-    config.cell, config.wiring, config.encoder_layers, config.decoder_layers = cell, wiring, 2, 2
+    config.cell, config.decoder, config.encoder_layers, config.decoder_layers = cell, decoder, 2, 2
     model = build_on_meta(config, V, V, joint=True).eval()
     ids = torch.zeros(1, S, dtype=torch.long, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
@@ -106,7 +106,7 @@ def test_recurrent_layers_cost_what_torch_counts_step_by_step(cell: str, wiring:
 @pytest.mark.parametrize("architecture", MODELS)
 @pytest.mark.parametrize("tie", ["none", "output", "all"])
 def test_every_parameter_is_counted_once(architecture: str, tie: str) -> None:
-    config = MODELS[architecture].config(tie=tie)
+    config = MODELS[architecture].config(tie_embeddings=tie)
     model = build_model(config, V, V, joint=True)
     total = sum(parameter.numel() for parameter in model.parameters())
     counted = parameter_counts(model)

@@ -1,4 +1,4 @@
-"""Parts that architectures share."""
+"""Components that architectures share."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What holds for every architecture with every score, normaliser and window."""
+"""Properties of every architecture with every score, normalizer and window."""
 
 import dataclasses
 from itertools import product
@@ -15,7 +15,7 @@ VOCAB = 19
 MIX = ["additive", "cosine"]
 CASES = list(product(MODELS, [*SCORES, MIX, "none"]))
 COMBINED = list(product(MODELS, NORMALIZERS, [w for w, kind in WINDOWS.items() if CROSS in kind.attention_types]))
-SIZES = {"width": 8, "embedding": 8, "hidden": 8, "feed_forward": 12, "encoder_layers": 2, "decoder_layers": 2}
+SIZES = {"d_model": 8, "embedding_dim": 8, "hidden_size": 8, "ffn_dim": 12, "encoder_layers": 2, "decoder_layers": 2}
 
 
 def config(architecture: str, score: object = "scaled", attention: dict[str, Any] | None = None, **changes: Any) -> Any:
@@ -23,8 +23,8 @@ def config(architecture: str, score: object = "scaled", attention: dict[str, Any
     names = {field.name for field in dataclasses.fields(base)}
     cross = AttentionConfig(score=score, heads=2, dim=4, window_size=2, top_k=2)
     base = dataclasses.replace(base, **{key: value for key, value in SIZES.items() if key in names})
-    for site in {"encoder_self", "decoder_self"} & names:
-        changes.setdefault(site, AttentionConfig(score="scaled", heads=2, window_size=2))
+    for option in {"encoder_self_attention", "decoder_self_attention"} & names:
+        changes.setdefault(option, AttentionConfig(score="scaled", heads=2, window_size=2))
     base = dataclasses.replace(base, attention=dataclasses.replace(cross, **(attention or {})), **changes)
     base.validate()
     return base
@@ -50,7 +50,7 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def check_steps(model: Seq2Seq, layers: int) -> None:
-    """forward, with a record and without, equals its definition by steps, with a record and without."""
+    """forward, with weights and without, equals its definition by steps, with weights and without."""
     source, mask, inputs = batch()
     logits, record = model(source, mask, inputs, attention=True)
     slow, by_step = Seq2Seq.forward(model, source, mask, inputs, attention=True)
@@ -77,9 +77,9 @@ def test_forward_equals_its_definition_by_steps(architecture: str, score: object
     assert (make(chosen)(*batch(), attention=True)[1] is None) == (score == "none")
 
 
-@pytest.mark.parametrize(("architecture", "normaliser", "window"), COMBINED)
-def test_normalisers_and_windows_by_steps(architecture: str, normaliser: str, window: str) -> None:
-    chosen = config(architecture, ["additive", "general"], {"normaliser": normaliser, "window": window})
+@pytest.mark.parametrize(("architecture", "normalizer", "window"), COMBINED)
+def test_normalizers_and_windows_by_steps(architecture: str, normalizer: str, window: str) -> None:
+    chosen = config(architecture, ["additive", "general"], {"normalizer": normalizer, "window": window})
     check_steps(make(chosen), cross_layers(chosen))
 
 
@@ -99,7 +99,7 @@ def test_coverage_by_steps(architecture: str) -> None:
 
 
 @pytest.mark.parametrize(("architecture", "score"), CASES)
-def test_padding_and_neighbours_change_nothing(architecture: str, score: object) -> None:
+def test_padding_and_neighbors_change_nothing(architecture: str, score: object) -> None:
     model, (source, mask, inputs) = make(config(architecture, score)), batch()
     together, _ = model(source, mask, inputs)
     for row in range(3):
@@ -131,7 +131,7 @@ def test_logits_at_chosen_positions(architecture: str) -> None:
 
 @pytest.mark.parametrize("architecture", MODELS)
 def test_states_are_batch_first(architecture: str) -> None:
-    """Search reorders rows without knowing the model: swapping all states swaps the results."""
+    """Search reorders rows of any model: swapping all states swaps the results."""
     model, (source, mask, inputs) = make(config(architecture, MIX, {"window": "local_m"})), batch()
     memory = model.encode(source, mask)
     state = model.init_state(memory)
@@ -147,23 +147,23 @@ def test_states_are_batch_first(architecture: str) -> None:
 @pytest.mark.parametrize("coverage", [False, True])
 @pytest.mark.parametrize("reserved", [0, 3, 20])
 @pytest.mark.parametrize("architecture", MODELS)
-def test_a_forked_row_goes_on_as_what_it_was_forked_from(architecture: str, reserved: int, coverage: bool) -> None:
+def test_a_reordered_row_continues_as_its_source_row(architecture: str, reserved: int, coverage: bool) -> None:
     model = make(config(architecture, "additive" if coverage else "scaled", {"coverage": coverage}))
     source, mask, _ = batch()
     tokens = torch.randint(4, VOCAB, (6, 5))
     tokens[1, :2], tokens[2, :3], tokens[4], tokens[5] = tokens[0, :2], tokens[0, :3], tokens[3], tokens[3]
     memory = model.encode(source[:1], mask[:1])
-    to, of, since = torch.tensor([1, 2, 4]), torch.tensor([0, 0, 5]), torch.tensor([2, 3, 5])
+    rows, source_rows, first_steps = torch.tensor([1, 2, 4]), torch.tensor([0, 0, 5]), torch.tensor([2, 3, 5])
     same = tokens.clone()
-    same[to] = same[of]
+    same[rows] = same[source_rows]
 
-    def last_logits(told: Tensor, *, fork: bool) -> Tensor:
+    def last_logits(sequences: Tensor, *, fork: bool) -> Tensor:
         start = {name: tensor.expand(6, *tensor.shape[1:]).clone() for name, tensor in model.init_state(memory).items()}
         state = model.allocate_cache(start, reserved) if reserved else start
         for step in range(5):
-            _, _, state = model.step(told[:, step], state, memory)
+            _, _, state = model.step(sequences[:, step], state, memory)
         if fork:
-            model.reorder_state(state, to, of, since)
+            model.reorder_state(state, rows, source_rows, first_steps)
         return model.step(tokens[:, 0], state, memory)[0]
 
     torch.testing.assert_close(last_logits(tokens, fork=True), last_logits(same, fork=False))
@@ -203,7 +203,7 @@ def test_every_parameter_learns(architecture: str, score: object) -> None:
 @pytest.mark.parametrize("architecture", MODELS)
 @pytest.mark.parametrize("tie", ["none", "output", "all"])
 def test_ties(architecture: str, tie: str) -> None:
-    model = make(config(architecture, tie=tie))
+    model = make(config(architecture, tie_embeddings=tie))
     matrices = [model.source_embedding.weight, model.target_embedding.weight, model.output.weight]
     assert len({id(matrix) for matrix in matrices}) == {"none": 3, "output": 2, "all": 1}[tie]
     assert (matrices[1] is matrices[2]) == (tie != "none")
@@ -212,15 +212,15 @@ def test_ties(architecture: str, tie: str) -> None:
 @pytest.mark.parametrize("architecture", MODELS)
 def test_tying_all_needs_one_vocabulary(architecture: str) -> None:
     with pytest.raises(ValueError, match=r"model.tie_embeddings=all: needs one vocabulary.*data.tokenizer.joint=true"):
-        build_model(config(architecture, tie="all"), 5, 6, joint=False)
+        build_model(config(architecture, tie_embeddings="all"), 5, 6, joint=False)
 
 
 def test_tying_all_needs_one_width() -> None:
-    for architecture, change in (("transformer_rnn", {"embedding": 6}), ("rnn_transformer", {"embedding": 6})):
+    for architecture, change in (("transformer_rnn", {"embedding_dim": 6}), ("rnn_transformer", {"embedding_dim": 6})):
         with pytest.raises(
             ValueError, match=r"model.tie_embeddings=all: source embeddings are . wide and target embeddings ."
         ):
-            build_model(config(architecture, tie="all", **change), 5, 5, joint=True)
+            build_model(config(architecture, tie_embeddings="all", **change), 5, 5, joint=True)
 
 
 @pytest.mark.parametrize("architecture", MODELS)
@@ -233,7 +233,7 @@ def test_dropout_acts_in_training_only(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", MODELS)
-def test_attention_dropout_acts_in_training_and_not_on_the_record(architecture: str) -> None:
+def test_attention_dropout_acts_in_training_and_not_on_the_returned_weights(architecture: str) -> None:
     model = make(config(architecture, "additive", {"dropout": 0.5}, dropout=0.0))
     expected, record = model(*batch(), attention=True)
     model.train()
@@ -245,7 +245,7 @@ def test_attention_dropout_acts_in_training_and_not_on_the_record(architecture: 
 
 def test_options_without_effect_are_named() -> None:
     assert unused_options(MODELS["transformer"].config()) == []
-    chosen = config("transformer", "dot", {"top": 4, "width": 3, "divisor": "2", "positions": 9})
+    chosen = config("transformer", "dot", {"top_k": 4, "window_size": 3, "divisor": "2", "max_positions": 9})
     found = unused_options(chosen)
     assert {line for line in found if "model.attention." in line} == {
         "model.attention.top_k=4",
@@ -253,9 +253,9 @@ def test_options_without_effect_are_named() -> None:
         "model.attention.divisor=2",
         "model.attention.max_positions=9",
     }
-    used = {"top": 4, "width": 3, "normaliser": "top_k", "window": "local_m"}
+    used = {"top_k": 4, "window_size": 3, "normalizer": "top_k", "window": "local_m"}
     assert not any("model.attention." in line for line in unused_options(config("transformer", "dot", used)))
-    in_a_layer = {"top": 4, "width": 10, "layers": [{}, {"normaliser": "top_k"}]}
+    in_a_layer = {"top_k": 4, "window_size": 10, "per_layer": [{}, {"normalizer": "top_k"}]}
     assert not any("model.attention.top_k" in line for line in unused_options(config("transformer", "dot", in_a_layer)))
     assert "model.attention.heads=2" in unused_options(config("rnn", "none"))
 

@@ -1,4 +1,4 @@
-"""Models of one size: what is matched, what is said, and what cannot be."""
+"""Parameter matching: matched widths, messages and errors."""
 
 import contextlib
 import io
@@ -60,7 +60,8 @@ def test_every_score_gets_the_parameters_of_the_reference(architecture: str, sco
 def check_flops(architecture: str, score: str) -> None:
     found, text = match(config_of(architecture, score, match="flops"))
     cost, reference = (
-        flops_per_token(each, VOCABULARY, VOCABULARY, joint=True) for each in (found, config_of(architecture, "scaled"))
+        flops_per_token(matched, VOCABULARY, VOCABULARY, joint=True)
+        for matched in (found, config_of(architecture, "scaled"))
     )
     assert abs(cost / reference - 1) <= 0.005
     assert f"{cost:,.0f} FLOPs per target token, reference (scaled) {reference:,.0f}: " in text
@@ -78,21 +79,25 @@ def test_every_score_gets_the_flops_of_the_reference(architecture: str, score: s
     check_flops(architecture, score)
 
 
-def test_nothing_is_matched_unless_asked_for() -> None:
+def test_nothing_is_matched_by_default() -> None:
     config = config_of("rnn", "location")
     assert match(config) == (config, "")
 
 
 def test_the_nearest_width_is_taken() -> None:
-    config = config_of("rnn", "location", match="parameters", match_width="hidden", embedding=64, hidden=200)
-    reference = number_of_parameters(config_of("rnn", "scaled", embedding=64, hidden=200))
+    config = config_of(
+        "rnn", "location", match="parameters", match_width="hidden_size", embedding_dim=64, hidden_size=200
+    )
+    reference = number_of_parameters(config_of("rnn", "scaled", embedding_dim=64, hidden_size=200))
     errors = {
-        hidden: abs(number_of_parameters(config_of("rnn", "location", embedding=64, hidden=hidden)) - reference)
+        hidden: abs(
+            number_of_parameters(config_of("rnn", "location", embedding_dim=64, hidden_size=hidden)) - reference
+        )
         for hidden in range(2, 260, 2)  # half of it each way
     }
     found, _ = match(config)
-    assert found.hidden == min(errors, key=errors.__getitem__)
-    assert found.hidden != 200
+    assert found.hidden_size == min(errors, key=errors.__getitem__)
+    assert found.hidden_size != 200
 
 
 def test_another_width_and_another_reference() -> None:
@@ -102,7 +107,7 @@ def test_another_width_and_another_reference() -> None:
     reference = number_of_parameters(config_of("transformer", "general"))
     assert found.attention.dim % found.attention.heads == 0
     assert found.attention.dim > 0
-    assert (found.width, found.feed_forward) == (config.width, config.feed_forward)
+    assert (found.d_model, found.ffn_dim) == (config.d_model, config.ffn_dim)
     assert abs(number_of_parameters(found) / reference - 1) <= 0.005
     assert f"attention.dim 0 → {found.attention.dim}, " in text
     assert f"reference (general) {reference:,}" in text
@@ -111,7 +116,7 @@ def test_another_width_and_another_reference() -> None:
 def test_the_reference_has_its_score_in_every_layer_and_no_coverage_it_cannot_use() -> None:
     config = config_of("transformer", "additive", match="parameters")
     config.attention.coverage = True
-    config.attention.layers = [{}, {"score": "location", "coverage": False}]
+    config.attention.per_layer = [{}, {"score": "location", "coverage": False}]
     config.validate()
     found, text = match(config)
     reference = number_of_parameters(config_of("transformer", "scaled"))
@@ -132,31 +137,31 @@ def test_the_reference_has_its_score_in_every_layer_and_no_coverage_it_cannot_us
         (
             "transformer",
             "location",
-            {"match_width": "width"},
+            {"match_width": "d_model"},
             [
                 "model.match=parameters: nothing comes within 0.5 % of the reference, the nearest is model.d_model 128",
-                " %; model.match_width=feed_forward or model.match_width=attention.dim would do",
+                " %; model.match_width=ffn_dim or model.match_width=attention.dim would do",
             ],
         ),
         (
             "transformer_rnn",
             "location",
-            {"match_width": "embedding", "tie": "all"},
+            {"match_width": "embedding_dim", "tie_embeddings": "all"},
             [
-                "embedding cannot be adjusted (model.tie_embeddings=all: source embeddings are 128 wide",
-                "match_width=feed_forward",
+                "embedding_dim cannot be adjusted (model.tie_embeddings=all: source embeddings are 128 wide",
+                "match_width=ffn_dim",
             ],
         ),
         (
             "rnn",
             "dot",
-            {"match_score": "additive", "attention.project": False},
+            {"match_score": "additive", "attention.project_qk": False},
             ["model.match_score=additive: this"],
         ),
         (
             "transformer",
             "location",
-            {"attention.positions": 1_000_000},
+            {"attention.max_positions": 1_000_000},
             ["the nearest is model.ffn_dim 256 → 1,", "no other width comes near enough either"],
         ),
     ],
@@ -179,7 +184,7 @@ def test_what_cannot_be_matched(architecture: str, score: str, changes: dict[str
         ("match_score", "bilinear"),
         ("match_width", "breadth"),
         ("match_width", "attention.score"),
-        ("match_width", "attention.project"),
+        ("match_width", "attention.project_qk"),
         ("match_width", ""),
     ],
 )
@@ -214,29 +219,29 @@ def run(*arguments: str) -> tuple[int, str]:
 
 def test_a_matched_run_is_stored_continued_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    code, said = run("model.attention.score=location", "train.max_updates=4")
-    assert code == 0, said
+    code, output = run("model.attention.score=location", "train.max_updates=4")
+    assert code == 0, output
     last = tmp_path / "runs/matched/checkpoints/last.pt"
     stored = checkpoint.load(last)["config"]["model"]
-    width = stored["embedding"]
+    width = stored["embedding_dim"]
     assert width < WIDTH
-    assert (stored["match"], stored["match_width"], stored["match_score"]) == ("parameters", "embedding", "scaled")
-    assert f"embedding: {width}\n" in (tmp_path / "runs/matched/config.yaml").read_text(encoding="utf-8")
-    assert f"model.match=parameters: model.embedding_dim {WIDTH} → {width}, " in said
+    assert (stored["match"], stored["match_width"], stored["match_score"]) == ("parameters", "embedding_dim", "scaled")
+    assert f"embedding_dim: {width}\n" in (tmp_path / "runs/matched/config.yaml").read_text(encoding="utf-8")
+    assert f"model.match=parameters: model.embedding_dim {WIDTH} → {width}, " in output
     assert f"model.embedding_dim {WIDTH} → {width}, " in (tmp_path / "runs/matched/train.log").read_text(
         encoding="utf-8"
     )
     model = Translator.from_checkpoint(checkpoint.load(last), None, torch.device("cpu")).model
     assert model.target_embedding.embedding_dim == width  # not matched again
 
-    code, said = run("model.attention.score=location", "train.max_updates=6")
-    assert code == 0, said
-    assert "continues at update 4" in said
+    code, output = run("model.attention.score=location", "train.max_updates=6")
+    assert code == 0, output
+    assert "continues at update 4" in output
     assert checkpoint.load(last)["config"]["model"] == stored
 
-    code, said = run("model.attention.score=location", "train.max_updates=6", "model.embedding_dim=250")
+    code, output = run("model.attention.score=location", "train.max_updates=6", "model.embedding_dim=250")
     assert code == 1
-    assert f"model.embedding_dim: {width} → " in said
-    code, said = run("model.attention.score=location", "train.max_updates=6", "model.match=none")
+    assert f"model.embedding_dim: {width} → " in output
+    code, output = run("model.attention.score=location", "train.max_updates=6", "model.match=none")
     assert code == 1
-    assert f"(model.match: parameters → none; model.embedding_dim: {width} → {WIDTH})" in said
+    assert f"(model.match: parameters → none; model.embedding_dim: {width} → {WIDTH})" in output

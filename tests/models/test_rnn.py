@@ -1,4 +1,4 @@
-"""The recurrent encoder-decoder: every wiring, cell and score."""
+"""The recurrent encoder-decoder: every decoder, cell and score."""
 
 import dataclasses
 from itertools import product
@@ -16,10 +16,10 @@ VOCAB = 19
 CASES = list(product(DECODERS, CELLS, [*SCORES, "none"]))
 
 
-def config(wiring: str = "input_feeding", cell: str = "lstm", score: str = "additive", **changes: object) -> RNNConfig:
+def config(decoder: str = "input_feeding", cell: str = "lstm", score: str = "additive", **changes: object) -> RNNConfig:
     base = RNNConfig(
         cell=cell,
-        decoder=wiring,
+        decoder=decoder,
         embedding_dim=6,
         hidden_size=8,
         encoder_layers=2,
@@ -48,9 +48,9 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return source, mask, inputs
 
 
-@pytest.mark.parametrize(("wiring", "cell", "score"), CASES)
-def test_forward_equals_its_definition_by_steps(wiring: str, cell: str, score: str) -> None:
-    model, (source, mask, inputs) = make(config(wiring, cell, score)), batch()
+@pytest.mark.parametrize(("decoder", "cell", "score"), CASES)
+def test_forward_equals_its_definition_by_steps(decoder: str, cell: str, score: str) -> None:
+    model, (source, mask, inputs) = make(config(decoder, cell, score)), batch()
     fast, record = model(source, mask, inputs, attention=True)
     slow, by_step = Seq2Seq.forward(model, source, mask, inputs, attention=True)
     torch.testing.assert_close(fast, slow)
@@ -63,10 +63,10 @@ def test_forward_equals_its_definition_by_steps(wiring: str, cell: str, score: s
         assert record.cross.shape == (3, 1, 1, 6, 7)
 
 
-@pytest.mark.parametrize("wiring", DECODERS)
-def test_without_attention_the_source_is_one_vector(wiring: str) -> None:
-    """The memory holds nothing else, and the decoder follows it."""
-    model, (source, mask, inputs) = make(config(wiring, score="none")), batch()
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_without_attention_the_source_is_one_vector(decoder: str) -> None:
+    """The memory holds nothing else, and the output depends on it."""
+    model, (source, mask, inputs) = make(config(decoder, score="none")), batch()
     memory = model.encode(source, mask)
     assert set(memory) == {"mask", "summary"}
     swapped = {**memory, "summary": memory["summary"].flip(0)}
@@ -74,12 +74,12 @@ def test_without_attention_the_source_is_one_vector(wiring: str) -> None:
     torch.testing.assert_close(found[0], found[1].flip(0))
 
 
-@pytest.mark.parametrize(("wiring", "cell"), list(product(DECODERS, CELLS)))
-def test_scores_change_their_own_parameters_only(wiring: str, cell: str) -> None:
+@pytest.mark.parametrize(("decoder", "cell"), list(product(DECODERS, CELLS)))
+def test_scores_change_their_own_parameters_only(decoder: str, cell: str) -> None:
     """The shapes of all parameters outside the attention are the same for every score, and for none."""
     shapes = []
     for score in [*SCORES, "none"]:
-        parameters = make(config(wiring, cell, score)).named_parameters()
+        parameters = make(config(decoder, cell, score)).named_parameters()
         shapes.append({name: p.shape for name, p in parameters if "attention" not in name})
     assert all(shape == shapes[0] for shape in shapes)
 
@@ -89,15 +89,15 @@ def test_scores_change_their_own_parameters_only(wiring: str, cell: str) -> None
     [
         {"bidirectional": False},
         {"bridge": "zero"},
-        {"tie": "none"},
-        {"tie": "all"},
+        {"tie_embeddings": "none"},
+        {"tie_embeddings": "all"},
         {"encoder_layers": 1},
         {"decoder_layers": 1},
-        {"embedding": 4},
-        {"hidden": 10},
+        {"embedding_dim": 4},
+        {"hidden_size": 10},
         {"cell": "gru"},
-        {"wiring": "luong"},
-        {"wiring": "bahdanau"},
+        {"decoder": "luong"},
+        {"decoder": "bahdanau"},
     ],
 )
 def test_every_option_changes_the_model(change: dict[str, object]) -> None:
@@ -117,10 +117,10 @@ def test_bridge_zero_starts_without_the_source() -> None:
     ("change", "message"),
     [
         ({"cell": "rnn"}, "model.cell=rnn: must be one of gru, lstm"),
-        ({"wiring": "other"}, "model.decoder=other: must be one of bahdanau, input_feeding, luong"),
+        ({"decoder": "other"}, "model.decoder=other: must be one of bahdanau, input_feeding, luong"),
         ({"bridge": "x"}, "model.bridge=x: must be one of linear, zero"),
-        ({"tie": "x"}, "model.tie_embeddings=x: must be one of none, output, all"),
-        ({"hidden": 7}, "model.hidden_size=7: must be even"),
+        ({"tie_embeddings": "x"}, "model.tie_embeddings=x: must be one of none, output, all"),
+        ({"hidden_size": 7}, "model.hidden_size=7: must be even"),
         ({"decoder_layers": 0}, "model.decoder_layers=0: must be at least 1"),
         ({"dropout": 1.0}, "model.dropout=1.0: must be at least 0 and below 1"),
     ],

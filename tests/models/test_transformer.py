@@ -1,4 +1,4 @@
-"""The Transformer: each of its options does what it says."""
+"""The Transformer and its options."""
 
 import dataclasses
 from itertools import product
@@ -10,14 +10,14 @@ from torch import Tensor
 from nmt.attention import DECODER_SELF, ENCODER_SELF, NORMALIZERS, SCORES, WINDOWS, AttentionConfig
 from nmt.models import Seq2Seq, build_model
 from nmt.models.layers import ACTIVATIONS, NORMS, POSITIONS, FeedForward, PositionalEmbedding, sinusoidal_embedding
-from nmt.models.transformer import TransformerConfig, _kept
+from nmt.models.transformer import TransformerConfig, _sample_layers
 
 VOCAB = 19
 SELF = [
-    (window, site)
+    (window, attention_type)
     for window, kind in WINDOWS.items()
-    for site in kind.attention_types
-    if site in (ENCODER_SELF, DECODER_SELF)
+    for attention_type in kind.attention_types
+    if attention_type in (ENCODER_SELF, DECODER_SELF)
 ]
 
 
@@ -62,17 +62,17 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
 )
 def test_cached_steps_equal_the_whole(norm: str, norm_position: str, positions: str, activation: str) -> None:
     chosen = config(norm=norm, norm_position=norm_position, positions=positions, activation=activation)
-    model, given = make(chosen), batch()
-    torch.testing.assert_close(Seq2Seq.forward(model, *given)[0], model(*given)[0])
+    model, arguments = make(chosen), batch()
+    torch.testing.assert_close(Seq2Seq.forward(model, *arguments)[0], model(*arguments)[0])
 
 
 @pytest.mark.parametrize(
-    ("score", "normaliser", "window", "site"),
-    [(score, normaliser, *place) for score, normaliser, place in product(SCORES, NORMALIZERS, SELF)],
+    ("score", "normalizer", "window", "attention_type"),
+    [(score, normalizer, *place) for score, normalizer, place in product(SCORES, NORMALIZERS, SELF)],
 )
-def test_self_attention_of_every_kind_by_steps(score: str, normaliser: str, window: str, site: str) -> None:
-    own = AttentionConfig(score=score, heads=2, normalizer=normaliser, top_k=3, window=window, window_size=2)
-    model, (source, mask, inputs) = make(config(positions="rotary", **{site: own})), batch()
+def test_self_attention_of_every_kind_by_steps(score: str, normalizer: str, window: str, attention_type: str) -> None:
+    own = AttentionConfig(score=score, heads=2, normalizer=normalizer, top_k=3, window=window, window_size=2)
+    model, (source, mask, inputs) = make(config(positions="rotary", **{f"{attention_type}_attention": own})), batch()
     whole, _ = model(source, mask, inputs)
     torch.testing.assert_close(Seq2Seq.forward(model, source, mask, inputs)[0], whole)
     torch.testing.assert_close(model(source, mask, inputs, attention=True)[0], whole)
@@ -94,17 +94,17 @@ def test_self_attention_of_every_kind_by_steps(score: str, normaliser: str, wind
         {"positions": "rotary"},
         {"activation": "gelu"},
         {"activation": "swiglu"},
-        {"feed_forward": 10},
-        {"width": 12},
+        {"ffn_dim": 10},
+        {"d_model": 12},
         {"encoder_layers": 1},
         {"decoder_layers": 1},
-        {"tie": "none"},
-        {"tie": "all"},
+        {"tie_embeddings": "none"},
+        {"tie_embeddings": "all"},
         {"attention": AttentionConfig(score="none")},
         {"attention": AttentionConfig(score="scaled", heads=4)},
         {"attention": AttentionConfig(score="scaled", heads=2, per_layer=[{"score": "additive"}, {"score": "dot"}])},
-        {"encoder_self": AttentionConfig(score="cosine", heads=2)},
-        {"decoder_self": AttentionConfig(score="scaled", heads=2, window="sliding", window_size=1)},
+        {"encoder_self_attention": AttentionConfig(score="cosine", heads=2)},
+        {"decoder_self_attention": AttentionConfig(score="scaled", heads=2, window="sliding", window_size=1)},
     ],
 )
 def test_every_option_changes_the_model(change: dict[str, object]) -> None:
@@ -114,19 +114,19 @@ def test_every_option_changes_the_model(change: dict[str, object]) -> None:
 
 
 def test_settings_of_single_layers() -> None:
-    low_high = [{"score": "additive"}, {"score": "dot", "normaliser": "sparsemax"}]
+    low_high = [{"score": "additive"}, {"score": "dot", "normalizer": "sparsemax"}]
     own = AttentionConfig(score="scaled", heads=2, per_layer=low_high)
-    model = make(config(attention=own, encoder_self=own, decoder_self=own))
+    model = make(config(attention=own, encoder_self_attention=own, decoder_self_attention=own))
     for part in ("encoder.layers", "decoder.layers"):
         found = [layer.attention.names for layer in model.get_submodule(part)]
         assert found == [["additive"], ["dot"]]
     crosses = [layer.cross for layer in model.get_submodule("decoder.layers")]
-    assert [(cross.names, cross.normaliser) for cross in crosses] == [
+    assert [(cross.names, cross.normalizer) for cross in crosses] == [
         (["additive"], "softmax"),
         (["dot"], "sparsemax"),
     ]
-    given = batch()
-    torch.testing.assert_close(Seq2Seq.forward(model, *given)[0], model(*given)[0])
+    arguments = batch()
+    torch.testing.assert_close(Seq2Seq.forward(model, *arguments)[0], model(*arguments)[0])
 
 
 def test_without_cross_attention_the_source_is_one_vector() -> None:
@@ -143,10 +143,10 @@ def test_without_cross_attention_the_source_is_one_vector() -> None:
 
 def test_a_layer_without_attention_beside_one_with_it() -> None:
     own = AttentionConfig(score="scaled", heads=2, per_layer=[{"score": "none"}, {}])
-    model, given = make(config(attention=own)), batch()
-    logits, record = model(*given, attention=True)
+    model, arguments = make(config(attention=own)), batch()
+    logits, record = model(*arguments, attention=True)
     assert record.cross.shape == (2, 1, 2, 13, 15)
-    torch.testing.assert_close(Seq2Seq.forward(model, *given)[0], logits)
+    torch.testing.assert_close(Seq2Seq.forward(model, *arguments)[0], logits)
 
 
 def test_sinusoids_follow_the_paper() -> None:
@@ -181,27 +181,27 @@ def test_feed_forward_follows_its_formula(activation: str) -> None:
     torch.testing.assert_close(layer(x), layer.outer(expected))
 
 
-@pytest.mark.parametrize("option", ["activation_dropout", "layer_drop"])
+@pytest.mark.parametrize("option", ["activation_dropout", "layerdrop"])
 def test_dropouts_act_in_training_only(option: str) -> None:
-    model, given = make(config(dropout=0.0, **{option: 0.6})), batch()
-    expected, _ = make(config(dropout=0.0))(*given)
-    torch.testing.assert_close(model(*given)[0], expected)
+    model, arguments = make(config(dropout=0.0, **{option: 0.6})), batch()
+    expected, _ = make(config(dropout=0.0))(*arguments)
+    torch.testing.assert_close(model(*arguments)[0], expected)
     model.train()
     torch.manual_seed(3)
-    first, _ = model(*given)
+    first, _ = model(*arguments)
     assert not torch.allclose(first, expected)
     torch.manual_seed(3)
-    torch.testing.assert_close(model(*given)[0], first)
+    torch.testing.assert_close(model(*arguments)[0], first)
 
 
 def test_layer_drop_leaves_out_its_share_but_never_all() -> None:
     torch.manual_seed(0)
     layers = torch.nn.ModuleList(torch.nn.Identity() for _ in range(6))
-    kept = [len(list(_kept(layers, 0.3))) for _ in range(500)]
+    kept = [len(list(_sample_layers(layers, 0.3))) for _ in range(500)]
     assert min(kept) >= 1
     assert abs(sum(kept) / len(kept) - 0.7 * 6) < 0.15
     single = torch.nn.ModuleList([torch.nn.Identity()])
-    assert all(len(list(_kept(single, 0.9))) == 1 for _ in range(50))
+    assert all(len(list(_sample_layers(single, 0.9))) == 1 for _ in range(50))
 
 
 @pytest.mark.parametrize(
@@ -211,19 +211,19 @@ def test_layer_drop_leaves_out_its_share_but_never_all() -> None:
         ({"norm_position": "mid"}, "model.norm_position=mid: must be one of pre, post"),
         ({"positions": "none"}, "model.positions=none: must be one of sinusoidal, learned, rotary"),
         ({"activation": "tanh"}, "model.activation=tanh: must be one of relu, gelu, swiglu"),
-        ({"width": 7}, "model.d_model=7: must be even"),
-        ({"feed_forward": 0}, "model.ffn_dim=0: must be at least 1"),
+        ({"d_model": 7}, "model.d_model=7: must be even"),
+        ({"ffn_dim": 0}, "model.ffn_dim=0: must be at least 1"),
         ({"encoder_layers": 0}, "model.encoder_layers=0: must be at least 1"),
         ({"decoder_layers": 0}, "model.decoder_layers=0: must be at least 1"),
-        ({"layer_drop": 1.0}, "model.layerdrop=1.0: must be at least 0 and below 1"),
+        ({"layerdrop": 1.0}, "model.layerdrop=1.0: must be at least 0 and below 1"),
         ({"dropout": -0.1}, "model.dropout=-0.1: must be at least 0 and below 1"),
-        ({"tie": "x"}, "model.tie_embeddings=x: must be one of none, output, all"),
+        ({"tie_embeddings": "x"}, "model.tie_embeddings=x: must be one of none, output, all"),
         (
-            {"encoder_self": AttentionConfig(score="scaled", heads=3)},
+            {"encoder_self_attention": AttentionConfig(score="scaled", heads=3)},
             "model.encoder_self_attention.heads=3: model.d_model=8 is no multiple of it",
         ),
         (
-            {"decoder_self": AttentionConfig(score="dot", window="local_p")},
+            {"decoder_self_attention": AttentionConfig(score="dot", window="local_p")},
             "model.decoder_self_attention.window=local_p does not work in self-attention",
         ),
     ],
