@@ -233,6 +233,30 @@ def validate(config: object) -> None:
             check()
 
 
+def check_range(
+    prefix: str, config: object, names: Iterable[str], *, minimum: float, below: float | None = None
+) -> None:
+    """Raise ValueError unless each of these options is at least `minimum`, and below `below` where that is given.
+
+    Args:
+        prefix: path of `config` in the whole tree, without a dot at its end; "" for the whole tree.
+        config: the dataclass that holds the options.
+        names: fields of `config`.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not value >= minimum or (below is not None and not value < below):
+            bounds = f"at least {minimum}" if below is None else f"at least {minimum} and below {below}"
+            raise ValueError(f"{f'{prefix}.{name}'.lstrip('.')}={value}: must be {bounds}")
+
+
+def check_choice(prefix: str, config: object, name: str, allowed: Iterable[str]) -> None:
+    """Raise ValueError unless an option has one of the values that are allowed; see `check_range`."""
+    value = getattr(config, name)
+    if value not in (choices := list(allowed)):
+        raise ValueError(f"{f'{prefix}.{name}'.lstrip('.')}={value}: must be one of {', '.join(choices)}")
+
+
 def suggest(name: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate that `name` most likely means, wherever in the tree it lies; None when nothing is near.
 
