@@ -236,7 +236,7 @@ def validate(config: object) -> None:
 def check_range(
     prefix: str, config: object, names: Iterable[str], *, minimum: float, below: float | None = None
 ) -> None:
-    """Raise ValueError unless each of these options is at least `minimum`, and below `below` where that is given.
+    """Raise ValueError unless each of these options is a number of at least `minimum`, and below `below` if that is set.
 
     Args:
         prefix: path of `config` in the whole tree, without a dot at its end; "" for the whole tree.
@@ -245,16 +245,17 @@ def check_range(
     """
     for name in names:
         value = getattr(config, name)
-        if not value >= minimum or (below is not None and not value < below):
+        is_number = isinstance(value, int | float)
+        if not is_number or not value >= minimum or (below is not None and not value < below):
             bounds = f"at least {minimum}" if below is None else f"at least {minimum} and below {below}"
-            raise ValueError(f"{f'{prefix}.{name}'.lstrip('.')}={value}: must be {bounds}")
+            raise ValueError(f"{prefix}.{name}={value}: must be {bounds}".removeprefix("."))
 
 
 def check_choice(prefix: str, config: object, name: str, allowed: Iterable[str]) -> None:
     """Raise ValueError unless an option has one of the values that are allowed; see `check_range`."""
-    value = getattr(config, name)
-    if value not in (choices := list(allowed)):
-        raise ValueError(f"{f'{prefix}.{name}'.lstrip('.')}={value}: must be one of {', '.join(choices)}")
+    value, choices = getattr(config, name), tuple(allowed)
+    if value not in choices:
+        raise ValueError(f"{prefix}.{name}={value}: must be one of {', '.join(choices)}".removeprefix("."))
 
 
 def suggest(name: str, candidates: Iterable[str]) -> str | None:

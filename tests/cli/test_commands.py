@@ -310,7 +310,7 @@ def test_bad_input_to_training(
     monkeypatch.chdir(tmp_path)
     good = write(tmp_path, "good", GOOD, GOOD)
     splits = [f"data.{split}={good}" for split in ("train", "valid", "test")]
-    base = [item for item in TINY if "builtin" not in item and "tokenizer" not in item]
+    base = [item for item in TINY if "synthetic" not in item and "tokenizer" not in item]
     arguments = [
         "data=text",
         *splits,

@@ -105,7 +105,7 @@ def test_a_named_sweep_and_seeds_are_combined(tmp_path: Path, monkeypatch: pytes
     by_hand = sweep("model.attention.score=none,additive,dot,scaled,general,cosine,hybrid", "seed=1,2", "num_threads=1")
     assert [name for name, _ in by_hand] == [name for name, _ in runs]
     assert str(runs[0][0]).startswith("score-none_seed-1-")
-    both = sweep("sweep=[wiring,label_smoothing]")
+    both = sweep("sweep=[decoder,label_smoothing]")
     assert [given[:2] for _, given in both][:2] == [
         ["model.decoder=luong", "train.label_smoothing=0.0"],
         ["model.decoder=luong", "train.label_smoothing=0.05"],
@@ -157,7 +157,7 @@ def test_the_users_own_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         (["-m", "launcher=joblib"], "launcher=joblib: must be one of serial, processes, slurm"),
         (["-m", "jobs=2"], "jobs=2: needs launcher=processes or launcher=slurm"),
         (["-m", "launcher=processes", "jobs=many"], "jobs=many: a whole number is needed"),
-        (["-m", "launcher=processes", "jobs=-1"], "jobs=-1: must be 0"),
+        (["-m", "launcher=processes", "jobs=-1"], "jobs=-1: must be at least 0"),
         (["-m", "slurm={partition: a}"], "needs launcher=slurm"),
         (["-m", "launcher=slurm", "slurm={cluster: moon}"], "must be slurm, or local"),
         (["-m", "lancher=serial"], "did you mean launcher?"),
@@ -188,7 +188,7 @@ def test_evaluations_of_a_sweep_lie_apart(tmp_path: Path, monkeypatch: pytest.Mo
         (tmp_path / f"runs/{name}/checkpoints").mkdir(parents=True)
         (tmp_path / f"runs/{name}/checkpoints/best.pt").touch()
     own = run_name((), ["search.beam_size=5"])
-    assert own.startswith("beam-5-")
+    assert own.startswith("beam_size-5-")
     given = ["checkpoint=runs/a", "search.beam_size=1,5"]
     assert [folder for folder, _ in sweep(*given, name="evaluate")][1] == f"runs/a/report-{own}"
     assert [folder for folder, _ in sweep(*given, "data.test=D/x", name="evaluate")][1] == f"runs/a/report-x-{own}"
@@ -324,11 +324,15 @@ def _averaged(work: Path, how: str) -> list[str]:
     """Has the files of the finished run say that it ended with a mean of checkpoints; returns the options of that."""
     for path in (work / "runs/run").rglob("config.yaml"):
         stored = yaml.safe_load(path.read_text())
-        stored["train"] |= {"average": how, "keep_last": 5, "keep_best": 5}
+        stored["train"] |= {
+            "average_checkpoints": how,
+            "keep_last_checkpoints": 5,
+            "keep_best_checkpoints": 5,
+        }
         path.write_text(yaml.safe_dump(stored))
     last = work / "runs/run/checkpoints/last.pt"
     content = checkpoint.load(last)
-    position = {**content["position"], "averaged": content["position"]["update"]}
+    position = {**content["position"], "last_averaged": content["position"]["update"]}
     checkpoint.save(last, {**content, "position": position})
     return [f"train.average_checkpoints={how}", "train.keep_last_checkpoints=5", "train.keep_best_checkpoints=5"]
 
@@ -382,7 +386,7 @@ def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pyt
         damage.with_suffix(".away").rename(damage)
     last = work / "runs/run/checkpoints/last.pt"
     content = checkpoint.load(last)
-    for changed in ({"validated": 10}, {"update": 19}):
+    for changed in ({"last_validated": 10}, {"update": 19}):
         checkpoint.save(last, {**content, "position": {**content["position"], **changed}})
         assert not is_done()
     checkpoint.save(last, {**content, "texts": {"train": [["x", "another digest"]]}})

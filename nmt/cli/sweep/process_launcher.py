@@ -55,7 +55,7 @@ def allocate_slots(jobs: int, wanted: int, devices: int, gpus: Sequence[str], co
 def job_environment(slot: ResourceSlot, config: Any) -> dict[str, str]:
     """Return the environment variables of a run in a slot, except for threads and a device that its options set."""
     variables: dict[str, str] = {}
-    if not config.threads:
+    if not config.num_threads:
         variables |= {"OMP_NUM_THREADS": str(slot.threads), "MKL_NUM_THREADS": str(slot.threads)}
     if slot.gpus and getattr(config, "device", "auto") in ("auto", "cuda"):
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
