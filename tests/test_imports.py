@@ -5,7 +5,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "nmt"
 LAYERS = [
-    {"runtime", "config", "__init__"},
+    {"runtime", "renames", "__init__"},
+    {"config"},
     {"attention", "alignment", "checkpoint"},
     {"models", "data"},
     {"search"},
