@@ -128,8 +128,8 @@ class Config:
                 )
         if train.guided_layer and isinstance(model, TransformerDecoderConfig) and model.layerdrop:
             raise ValueError(
-                f"train.guided_layer={train.guided_layer}: model.layerdrop={model.layerdrop:g} may drop this layer; "
-                "set either to 0"
+                f"train.guided_layer={train.guided_layer}: model.layerdrop={model.layerdrop:g} leaves out layers, of "
+                "which it may be one; set either to 0"
             )
 
 

@@ -21,7 +21,9 @@ import yaml
 
 import nmt
 from nmt import checkpoint, evaluate, train, translate
-from nmt.cli.compose import Config, EvaluateConfig, TranslateConfig, run_command, to_dict
+from nmt.cli.compose import run_command
+from nmt.cli.configs import Config, EvaluateConfig, TranslateConfig
+from nmt.config import to_dict
 
 MAINS: dict[str, tuple[Any, Any]] = {
     "train": (train.main, Config),
@@ -108,9 +110,9 @@ def test_a_run_is_complete(here: Path) -> None:
     scores = json.loads((run / "report/scores.json").read_text(encoding="utf-8"))
     assert {"bleu", "chrf", "alignment"} <= set(scores)
     assert set(scores["bleu"]) == {"score", "signature"}
-    carried = checkpoint.load(run / "checkpoints/best.pt")["reading"]
-    assert scores["alignment"]["reading"].items() <= carried.items()
-    assert carried["by"] == scores["alignment"]["selected_by"] == "AER on the validation set"
+    stored_source = checkpoint.load(run / "checkpoints/best.pt")["alignment_source"]
+    assert scores["alignment"]["alignment_source"].items() <= stored_source.items()
+    assert stored_source["by"] == scores["alignment"]["selected_by"] == "AER on the validation set"
     for name in ("hypotheses.txt", "alignments.pharaoh"):
         assert (run / "report" / name).read_bytes().count(b"\n") == NUM_TEST
     with np.load(run / "report/alignments.npz") as arrays:

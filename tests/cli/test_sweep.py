@@ -20,13 +20,14 @@ from submitit.slurm.slurm import SlurmInfoWatcher
 
 import nmt
 from nmt import checkpoint, train
-from nmt.cli.compose import AlignConfig, Config, EvaluateConfig, ExportConfig, run_command, save_yaml
+from nmt.cli.compose import run_command, save_yaml
 from nmt.cli.config_groups import format_override, group_choices, load_sweep
+from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig
 from nmt.cli.help import SWEEP_OPTIONS
 from nmt.cli.run_directory import result_folder, run_name
 from nmt.cli.sweep import SweepJob, slurm_launcher
 from nmt.cli.sweep.completion import is_complete
-from nmt.cli.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, RUNNING, SweepOptions
+from nmt.cli.sweep.jobs import DONE, FAILED, RUNNING, SKIPPED, SweepOptions
 from nmt.cli.sweep.process_launcher import (
     PARENT,
     JobProcess,
@@ -131,7 +132,8 @@ def test_the_users_own_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     mine = tmp_path / "configs/sweep/mine.yaml"
     mine.parent.mkdir(parents=True)
     mine.write_text(
-        "- {model.attention.score: [additive, dot], model.attention.heads: 2}\n- {seed: 7, data.error_on_dropped: true}\n"
+        "- {model.attention.score: [additive, dot], model.attention.heads: 2}\n"
+        "- {seed: 7, data.error_on_dropped: true}\n"
     )
     runs = sweep("sweep=mine")
     assert [given[:2] for _, given in runs] == [
@@ -293,7 +295,7 @@ def test_the_progress_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     jobs = [SweepJob(i, 4, f"seed={i}", [], Config()) for i in (1, 2, 3, 4)]
-    jobs[0].end(FINISHED_BEFORE)
+    jobs[0].end(SKIPPED)
     progress = SweepProgress(jobs)
     assert progress.line() == "sweep: 1 of 4 runs finished (1 of them before)"
     jobs[1].status = RUNNING
@@ -411,7 +413,7 @@ def test_processes_make_what_is_left_and_list_what_fails(
     assert "2 at a time" in err
     summary = err[err.index("3 of 4 runs failed:") :].splitlines()
     assert len(summary) == 4
-    assert "  seed=-1 optim.learning_rate=0.01: seed=-1: must be 0 or more" in summary
+    assert "  seed=-1 optim.learning_rate=0.01: seed=-1: must be at least 0" in summary
     assert any("1e+38: " in line and "lower optim.learning_rate" in line for line in summary)
     assert "Traceback" not in err
     (good,) = (path for path in (tmp_path / "runs/s").iterdir() if (path / "report/config.yaml").exists())
@@ -482,7 +484,7 @@ def test_jobs_in_the_queue_are_not_submitted_again(
         assert stop.value.code == 130
         assert script.exists() is not again
         assert ("run 1 of 2: seed=1: is job 77_0" in err) is again
-        assert "sweep: the jobs go on; scancel 77 ends them" in err
+        assert "sweep: the jobs continue; scancel 77 ends them" in err
         script.unlink(missing_ok=True)
 
 
@@ -565,14 +567,14 @@ def test_submitits_own_executor_gets_no_more_jobs_than_may_run(
     jobs = launch("train", 1, 2, 3, 4, 5, **{**asked, "slurm": {"cluster": "local", **asked.get("slurm", {})}})
     assert (len(seen), max(seen), running) == (5, most, set())
     assert all("ended as FINISHED without a result" in job.reason for job in jobs)
-    assert f"sweep: 5 jobs, {most} at a time; what they say is in runs/.slurm/" in capsys.readouterr().err
+    assert f"sweep: 5 jobs, {most} at a time; their output is in runs/.slurm/" in capsys.readouterr().err
     assert not (tmp_path / "runs/.slurm/jobs.json").exists()  # which SLURM is asked for
 
 
 def test_without_a_cluster(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nmt.cli.sweep.runner._prepare_data", lambda jobs, progress: None)
-    assert "there is no sbatch here" in failure(capsys, "-m", "seed=1,2", "launcher=slurm")
+    assert "there is no sbatch on this machine" in failure(capsys, "-m", "seed=1,2", "launcher=slurm")
 
 
 def test_a_job_tells_why_its_command_failed(capsys: pytest.CaptureFixture[str]) -> None:
