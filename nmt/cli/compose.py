@@ -168,7 +168,7 @@ def _compose(command: str, config_class: type, groups: list[_ParsedOverride], kn
         with initialize_config_dir(config_dir=str(project_folder), version_base="1.3"):
             return compose(config_name=command, overrides=overrides)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        option = str(getattr(error.__cause__ or error, "full_key", ""))
+        option = str(getattr(error.__context__ or error, "full_key", ""))
         new = renamed_option(option, known)
         hint = f"; {option} is called {new} since version 0.4" if new else ""
         raise ValueError(f"configs: {error_message(error)}{hint}") from error

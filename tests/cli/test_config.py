@@ -326,9 +326,9 @@ def test_a_stored_configuration_of_version_0_3_is_read() -> None:
             "tie": "all",
             "match": "flops",
             "match_width": "feed_forward",
-            "attention": {"normaliser": "entmax15", "positions": 77, "layers": per_layer},
-            "encoder_self": {"width": 6, "dim": 32, "layers": []},
-            "decoder_self": {"top": 2, "layers": [{"window": "sliding", "width": 9}, {}]},
+            "attention": {"heads": 2, "normaliser": "entmax15", "positions": 77, "layers": per_layer},
+            "encoder_self": {"heads": 2, "width": 6, "dim": 32, "layers": []},
+            "decoder_self": {"heads": 2, "top": 2, "layers": [{"window": "sliding", "width": 9}, {}]},
         },
         "optim": {"warmup": 5, "final_ratio": 0.2, "decay": 0.3, "learning_rate": 1e-4},
         "train": {
@@ -368,6 +368,7 @@ def test_a_stored_configuration_of_version_0_3_is_read() -> None:
     config = Config.from_dict(stored)
     expected = Config(name="old", num_threads=2, model=MODELS["transformer"].config())
     for option, value in {
+        **{f"model.{node}.heads": 2 for node in ("attention", "encoder_self_attention", "decoder_self_attention")},
         "data.format": "text",
         "data.hf_dataset": "some/set",
         "data.hf_config": "de-en",
