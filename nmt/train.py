@@ -128,8 +128,8 @@ def _prepare(config: Config) -> TrainingSetup:
     if config.train.early_stopping_metric == "aer" and valid.gold is None:
         text = ", ".join(data.resolve_split(config.data, "valid"))
         raise ValueError(
-            f"train.early_stopping_metric=aer: the validation text {text} has no word alignment beside it (PREFIX.gold; "
-            "for one file, its name with .gold); add it, or choose bleu, chrf or loss"
+            f"train.early_stopping_metric=aer: the validation text {text} has no word alignment beside it "
+            "(PREFIX.gold; for one file, its name with .gold); add it, or choose bleu, chrf or loss"
         )
     setup = TrainingSetup(config, tokenizer, corpora, valid, tests, [note] if note else [])
     _check_lengths(setup)

@@ -2,8 +2,8 @@
 
     python scripts/plot_heads.py RUN SENTENCE OUTPUT.png [--layer N]
 
-RUN is a run (or a report folder) with its alignments.npz; sentences and layers are counted from 1. Each head is drawn
-by `nmt.evaluation.report.heatmap` and has its score above it.
+RUN is a run directory or a report folder with alignments.npz; sentences and layers are counted from 1. Each head is
+drawn by `nmt.evaluation.report.heatmap`, with its score as the title.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def draw(report: Path, number: int, layer: int, output: Path) -> None:
 
     Raises:
         ValueError: there is no such sentence or layer.
-        OSError: a file is not there.
+        OSError: a file is missing.
     """
     config = Config.from_dict(yaml.safe_load((report / "config.yaml").read_text(encoding="utf-8")))
     with np.load(report / "alignments.npz", allow_pickle=False) as stored:
@@ -43,7 +43,7 @@ def draw(report: Path, number: int, layer: int, output: Path) -> None:
             heatmap.draw(file, matrix, source.tolist(), target.tolist(), title=f"head {head}: {score}")
             pictures.append(matplotlib.image.imread(file)[..., :3])
     height = max(len(picture) for picture in pictures)
-    padded = [np.pad(each, ((height - len(each), 0), (0, 0), (0, 0)), constant_values=1.0) for each in pictures]
+    padded = [np.pad(image, ((height - len(image), 0), (0, 0), (0, 0)), constant_values=1.0) for image in pictures]
     with atomic_write(output) as temporary:
         matplotlib.image.imsave(temporary, np.concatenate(padded, axis=1), format="png")
 
