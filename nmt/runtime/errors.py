@@ -15,7 +15,7 @@ def error_message(error: BaseException) -> str:
 
 
 def silence_broken_pipe() -> None:
-    """Discard further output after BrokenPipeError: its reader, such as `head`, has closed the pipe, which is no error."""
+    """Discard further output after BrokenPipeError: a reader such as `head` has closed the pipe, which is no error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
