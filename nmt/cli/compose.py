@@ -211,13 +211,7 @@ def _assign(tree: DictConfig, defaults: object, path: str, value: Any, override:
 def run_command(
     task: Callable[[T, list[str]], None], config_class: type[T], name: str, arguments: Sequence[str] | None = None
 ) -> None:
-    """Read the command line of `python -m nmt.<name>`, check it, and call the task: the entry point of a command.
-
-    Args:
-        task: called with the validated configuration and the `name=value` arguments it was made from.
-        config_class: the tree of the command.
-        name: the command's name, which is also that of its file in `configs/`.
-        arguments: the command line; None: that of the process.
+    """Run `python -m nmt.<name>`: call the task with the validated configuration and its `name=value` arguments.
 
     Raises:
         SystemExit: 1 after an error, in one line `error: …` (with the environment variable NMT_TRACEBACK=1 after the

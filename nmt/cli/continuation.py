@@ -14,26 +14,10 @@ from nmt.data.sources import dataset_fingerprint
 from nmt.data.word_alignments import training_alignment_paths
 
 RESUMABLE_OPTIONS = (
-    "name",
-    "runs",
-    "device",
-    "num_threads",
-    "data.cache_dir",
-    "data.test",
-    "data.extra_tests",
-    "train.devices",
-    "train.max_updates",
-    "train.max_minutes",
-    "train.log_every",
-    "train.valid_every",
-    "train.save_every",
-    "train.patience",
-    "train.keep_last_checkpoints",
-    "train.keep_best_checkpoints",
-    "train.average_checkpoints",
-    "search",
-    "metrics",
-    "alignment",
+    *("name", "runs", "device", "num_threads", "data.cache_dir", "data.test", "data.extra_tests"),
+    *("train.devices", "train.max_updates", "train.max_minutes", "train.log_every", "train.valid_every"),
+    *("train.save_every", "train.patience", "train.keep_last_checkpoints", "train.keep_best_checkpoints"),
+    *("train.average_checkpoints", "search", "metrics", "alignment"),
 )
 """Options (or nodes) that may change when a run is continued, and that are not part of its name."""
 
@@ -50,14 +34,10 @@ def has_prefix(path: str, prefixes: Sequence[str]) -> bool:
 
 
 def check_continuation(old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Refuse to continue a run under a configuration that would make it another run.
-
-    Args:
-        old, new: stored configurations (`to_dict`); an option that is missing in `old` has its default.
+    """Check that a run with the stored configuration `old` may be continued with `new`.
 
     Raises:
-        ValueError: options outside `RESUMABLE_OPTIONS` differ, or are unknown to this version; the message lists them
-            and the remedies.
+        ValueError: options outside `RESUMABLE_OPTIONS` differ, or are unknown to this version.
     """
     old = to_dict(Config.from_dict(old))
     changed = [line for line in diff(old, new) if not has_prefix(line.partition(":")[0], RESUMABLE_OPTIONS)]

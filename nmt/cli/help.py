@@ -1,8 +1,10 @@
 """Help texts and flags of the commands."""
 
 import re
+from collections.abc import Sequence
 
-from nmt.config import get_node, option_docs, suggest
+from nmt.cli.sweep.jobs import SweepOptions
+from nmt.config import get_node, leaves, option_docs, suggest
 
 SUMMARIES = {
     "train": "Train a translation model and evaluate it; everything is written to runs/<name>/.",
@@ -48,12 +50,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 """The most used options of each command, which its help lists."""
 
-SWEEP_OPTIONS = {
-    "sweep": "a sweep of configs/sweep/, or a list [a,b] of them",
-    "launcher": "serial, processes (several at a time on this machine) or slurm",
-    "jobs": "processes and slurm: how many runs at a time; 0 is one for each GPU or core",
-    "slurm": "resources of a job, as {partition: NAME, timeout_min: 240, gpus_per_node: 1}",
-}
+SWEEP_OPTIONS = tuple(leaves(SweepOptions()))
 
 EXAMPLES = {
     "train": (
@@ -87,25 +84,14 @@ EXAMPLES = {
 
 
 def help_text(name: str, config: object, choices: dict[str, list[str]], sweeps: list[str]) -> str:
-    """Return the help text of a command.
-
-    Args:
-        name: of the command.
-        config: its options, which are shown with the first clause of their description (`option_docs`).
-        choices: the choices of every group of the command.
-        sweeps: the names of sweeps.
-    """
+    """Return the help text of a command, with the choices of its groups and the names of sweeps."""
     lines = [f"usage: python -m nmt.{name} [name=value …]", "", SUMMARIES[name]]
     if choices:
         lines += ["", "Config groups:"]
         for group, names in choices.items():
             lines += [f"  {group}={{{','.join(names)}}}", f"      {GROUP_LINES[group]}"]
     lines += ["", "Most used options (--cfg job prints all of them with their values):"]
-    width = max(map(len, OPTIONS[name]))
-    for option in OPTIONS[name]:
-        node, _, leaf = option.rpartition(".")
-        description = option_docs(type(get_node(config, node)))[leaf]
-        lines.append(f"  {option:{width}}  {re.split(r'[.;](?: |$)', description)[0]}")
+    lines += _option_lines(config, OPTIONS[name])
     lines += [
         "",
         "Flags:",
@@ -114,7 +100,7 @@ def help_text(name: str, config: object, choices: dict[str, list[str]], sweeps: 
         "  -m, --multirun   one run for every combination of the values separated by commas or chosen by sweep=",
         "",
         "With -m:",
-        *(f"  {option:{width}}  {line}" for option, line in SWEEP_OPTIONS.items()),
+        *_option_lines(SweepOptions(), SWEEP_OPTIONS),
         f"      sweep={{{','.join(sweeps)}}}",
         "",
         "A folder configs/ in the working directory may add to the groups, for example configs/experiment/mine.yaml.",
@@ -123,6 +109,16 @@ def help_text(name: str, config: object, choices: dict[str, list[str]], sweeps: 
         *(f"  {example}" for example in EXAMPLES[name]),
     ]
     return "\n".join(lines)
+
+
+def _option_lines(config: object, options: Sequence[str]) -> list[str]:
+    """Return the options with the first clause of their descriptions."""
+    lines = []
+    for option in options:
+        node, _, name = option.rpartition(".")
+        description = option_docs(type(get_node(config, node)))[name]
+        lines.append(f"  {option:{max(map(len, options))}}  {re.split(r'[.;](?: |$)', description)[0]}")
+    return lines
 
 
 def read_flags(arguments: list[str]) -> tuple[list[str], set[str]]:

@@ -59,14 +59,9 @@ def remove_temp_files(directory: Path) -> None:
 
 
 def job_name(common: Sequence[str], swept: Sequence[str]) -> list[str]:
-    """Return the `name=` argument of a run of a sweep; a name given for all runs becomes a folder of them.
+    """Return a list with the `name=` argument of a run of a sweep, or [] when the runs have different names already.
 
-    Args:
-        common: the arguments of all runs.
-        swept: those of this run.
-
-    Returns:
-        One more argument, or none when the runs have different names already.
+    A name among the arguments `common` to all runs becomes a folder of them.
     """
     if not swept or any(item.startswith("name=") for item in swept):
         return []
@@ -82,16 +77,13 @@ def _quoted(value: str) -> str:
 def job_output(
     folder: Path, swept: Sequence[str], conflicting: Sequence[Sequence[str]], *, is_given: bool
 ) -> list[str]:
-    """Return the `output=` argument of a command of a sweep; a folder given for all commands holds those of each.
+    """Return a list with the `output=` argument of a command of a sweep, or [] when the folders differ already.
 
     Args:
         folder: where the command would write; see `result_folder`.
         swept: the arguments of this command.
         conflicting: those of each other command that would write there too.
-        is_given: `output` was given.
-
-    Returns:
-        One more argument, or none when the folders are different already.
+        is_given: `output` was given, and becomes a folder of folders.
     """
     distinctive = [item for item in swept if not item.startswith("output=")]
     if is_given and len(distinctive) < len(swept) and not conflicting:
@@ -115,10 +107,6 @@ def run_directory(file: Path) -> Path:
 def result_folder(config: EvaluateConfig | AlignConfig | ExportConfig, overrides: Sequence[str]) -> Path:
     """Return where a command writes: `output`, or a folder in the run directory.
 
-    Args:
-        config: the command's configuration.
-        overrides: its arguments.
-
     Raises:
         FileNotFoundError: there is no such checkpoint.
     """
@@ -133,13 +121,7 @@ def result_folder(config: EvaluateConfig | AlignConfig | ExportConfig, overrides
 
 
 def report_folder(run: Path, config: EvaluateConfig, overrides: Sequence[str]) -> Path:
-    """Return where an evaluation writes: `output`, else <run>/report-<name> for another test set, else <run>/report.
-
-    Args:
-        run: the run directory of the checkpoint.
-        config: the command's configuration.
-        overrides: its arguments.
-    """
+    """Return where an evaluation writes: `output`, else <run>/report-<name> for another test set, else <run>/report."""
     if config.output is not None:
         return Path(config.output)
     keys = {override.partition("=")[0] for override in overrides}

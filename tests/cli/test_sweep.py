@@ -23,7 +23,7 @@ from nmt import checkpoint, train
 from nmt.cli.compose import run_command, save_yaml
 from nmt.cli.config_groups import format_override, group_choices, load_sweep
 from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig
-from nmt.cli.help import SWEEP_OPTIONS
+from nmt.cli.help import SWEEP_OPTIONS, help_text
 from nmt.cli.run_directory import result_folder, run_name
 from nmt.cli.sweep import SweepJob, slurm_launcher
 from nmt.cli.sweep.completion import is_complete
@@ -182,6 +182,9 @@ def test_a_mistake_costs_one_line(
 
 def test_the_options_of_a_sweep_are_in_the_help() -> None:
     assert list(SWEEP_OPTIONS) == list(leaves(SweepOptions()))
+    lines = help_text("train", Config(), {}, ["attention"]).partition("With -m:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines[: len(SWEEP_OPTIONS)]] == list(SWEEP_OPTIONS)
+    assert all(len(line.split()) > 2 for line in lines[: len(SWEEP_OPTIONS)])
 
 
 def test_evaluations_of_a_sweep_lie_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,10 +32,7 @@ def expand_grid(
 ) -> tuple[SweepOptions, list[SweepJob]]:
     """Return the options of the sweep itself, and its runs: every combination of the values, each once.
 
-    Args:
-        arguments: of the command.
-        read_config: returns the configuration of one run from its arguments; a run whose configuration raises
-            ValueError or OSError is a failed job.
+    A run for whose arguments `read_config` raises ValueError or OSError is a failed job.
 
     Raises:
         ValueError: the options of the sweep are wrong.

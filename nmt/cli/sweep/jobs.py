@@ -14,10 +14,10 @@ WAITING, RUNNING, DONE, SKIPPED, FAILED = "waiting", "running", "done", "finishe
 class SweepOptions:
     """Options of `-m`, which are no part of any run's configuration.
 
-    sweep: names of sweeps (`configs/sweep/`); several are combined.
-    launcher: serial = one after the other, in this process; processes = several at a time on this machine, sharing its
-        cores or GPUs; slurm = jobs of a SLURM cluster, through submitit.
-    jobs: processes and slurm: how many at a time; 0 = one for each GPU (or `train.devices` of them), without a GPU one
+    sweep: a sweep of configs/sweep/, or a list [a,b] of them, which are combined.
+    launcher: serial, processes (several at a time on this machine, sharing its cores or GPUs) or slurm (jobs of a SLURM
+        cluster, through submitit).
+    jobs: processes and slurm: how many at a time. 0 = one for each GPU (or `train.devices` of them), without a GPU one
         for each core; on a cluster as many as it will run, and with {cluster: local} one for each core, or one when
         GPUs are requested.
     slurm: resources of a job, such as {partition: gpu, timeout_min: 240, gpus_per_node: 1, cpus_per_task: 4}; names as

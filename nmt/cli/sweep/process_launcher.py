@@ -38,14 +38,9 @@ class ResourceSlot(NamedTuple):
 
 
 def allocate_slots(jobs: int, num_runs: int, devices: int, gpus: Sequence[str], cores: int) -> list[ResourceSlot]:
-    """Divide the machine into equal shares.
+    """Divide the machine into equal shares for `jobs` of `num_runs` runs at a time, each on `devices` of the GPUs.
 
-    Args:
-        jobs: runs at a time; 0: one for every `devices` GPUs, or without a GPU for every core.
-        num_runs: number of runs in all.
-        devices: GPUs of a run.
-        gpus: names of the GPUs.
-        cores: processor cores.
+    With jobs=0 there is one share for every `devices` GPUs, or without a GPU for every core.
     """
     number = max(1, min(jobs or (len(gpus) // devices if gpus else cores), num_runs))
     names = cycle(gpus)
@@ -162,12 +157,7 @@ def run_in_processes(name: str, jobs: Sequence[SweepJob], options: SweepOptions,
 
 
 def failure_reason(code: int, stderr: Iterable[str]) -> str:
-    """Return in one sentence why a command ended with this exit code.
-
-    Args:
-        code: negative for a signal that ended the process.
-        stderr: its lines on standard error.
-    """
+    """Return why a command failed, from its exit code (-N for signal N) and its lines on standard error."""
     lines = list(stderr)
     if code - 128 in (signal.SIGINT, signal.SIGTERM):
         return f"stopped by {signal.Signals(code - 128).name}, and saved before; the same command continues it"

@@ -18,12 +18,6 @@ from nmt.runtime.errors import error_message, print_error
 def run_sweep(name: str, jobs: Sequence[SweepJob], options: SweepOptions, run: Callable[[SweepJob], None]) -> None:
     """Run every job that is not finished yet; one that fails does not stop the others.
 
-    Args:
-        name: of the command.
-        jobs: those that have failed already are only listed.
-        options: of the sweep.
-        run: runs one job in this process.
-
     Raises:
         SystemExit: 1 when jobs failed, which are listed with their reasons; after a signal, its code.
     """
