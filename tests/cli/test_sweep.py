@@ -1,4 +1,4 @@
-"""Sweeps: which runs they have, who makes them, what is passed over, and what becomes of those that fail."""
+"""Sweeps: the runs of a command line, launchers, finished runs that are skipped, and failed runs."""
 
 import copy
 import json
@@ -58,7 +58,7 @@ COMPOSED: dict[tuple[str, ...], Any] = {}
 
 @pytest.fixture(autouse=True)
 def _composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Composing the project's own files costs a tenth of a second, and a sweep has many runs."""
+    """Compose each choice of groups once, since that takes 0.1 s and a sweep has many runs."""
 
     def compose(config_name: str, overrides: list[str]) -> Any:
         key = (str(Path.cwd()), config_name, *overrides)
@@ -70,12 +70,12 @@ def _composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sweep(*arguments: str, name: str = "train") -> list[tuple[str | None, list[str]]]:
-    """Names and arguments of the runs that a command line means; nothing is trained."""
-    seen: list[tuple[str | None, list[str]]] = []
+    """Return the names (or outputs) and arguments of the runs of a command line, without training."""
+    runs: list[tuple[str | None, list[str]]] = []
     tree: Any = Config if name == "train" else EvaluateConfig
-    place = "name" if name == "train" else "output"
-    run_command(lambda config, given: seen.append((getattr(config, place), given)), tree, name, ["-m", *arguments])
-    return seen
+    option = "name" if name == "train" else "output"
+    run_command(lambda config, items: runs.append((getattr(config, option), items)), tree, name, ["-m", *arguments])
+    return runs
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -187,16 +187,17 @@ def test_the_options_of_a_sweep_are_in_the_help() -> None:
     assert all(len(line.split()) > 2 for line in lines[: len(SWEEP_OPTIONS)])
 
 
-def test_evaluations_of_a_sweep_lie_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluations_of_a_sweep_have_separate_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
         (tmp_path / f"runs/{name}/checkpoints").mkdir(parents=True)
         (tmp_path / f"runs/{name}/checkpoints/best.pt").touch()
-    own = run_name((), ["search.beam_size=5"])
-    assert own.startswith("beam_size-5-")
+    beam_name = run_name((), ["search.beam_size=5"])
+    assert beam_name.startswith("beam_size-5-")
     given = ["checkpoint=runs/a", "search.beam_size=1,5"]
-    assert [folder for folder, _ in sweep(*given, name="evaluate")][1] == f"runs/a/report-{own}"
-    assert [folder for folder, _ in sweep(*given, "data.test=D/x", name="evaluate")][1] == f"runs/a/report-x-{own}"
+    assert [folder for folder, _ in sweep(*given, name="evaluate")][1] == f"runs/a/report-{beam_name}"
+    folders = [folder for folder, _ in sweep(*given, "data.test=D/x", name="evaluate")]
+    assert folders[1] == f"runs/a/report-x-{beam_name}"
     folders = [
         folder for folder, _ in sweep("checkpoint=runs/a,runs/b", "search.beam_size=1,5", "output=o", name="evaluate")
     ]
@@ -204,7 +205,7 @@ def test_evaluations_of_a_sweep_lie_apart(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(folder is not None and folder.startswith("o/") for folder in folders)
     assert [folder for folder, _ in sweep("checkpoint=runs/a,runs/b", name="evaluate")] == [None, None]
     assert [folder for folder, _ in sweep("checkpoint=[runs/a]", "search.beam_size=1,5", name="evaluate")][1] == (
-        f"runs/a/report-{own}"
+        f"runs/a/report-{beam_name}"
     )
 
 
@@ -230,7 +231,7 @@ def test_no_command_of_a_sweep_overwrites_another(
             (tmp_path / f"runs/{run}/checkpoints" / file).touch()
     folders: list[Path] = []
     tree = {"evaluate": EvaluateConfig, "align": AlignConfig, "export": ExportConfig}[name]
-    run_command(lambda config, told: folders.append(result_folder(config, told)), tree, name, ["-m", *given])
+    run_command(lambda config, items: folders.append(result_folder(config, items)), tree, name, ["-m", *given])
     assert len(set(folders)) == len(folders) > 1
 
 
@@ -241,7 +242,7 @@ def test_the_last_value_of_an_option_counts(tmp_path: Path, monkeypatch: pytest.
     assert [given[0] for _, given in sweep("seed=1", "seed=4,5")] == ["seed=4", "seed=5"]
 
 
-def test_a_machine_is_shared_out() -> None:
+def test_a_machine_is_divided_into_slots() -> None:
     assert allocate_slots(0, 9, 1, [], 8) == [ResourceSlot(1, [])] * 8
     assert allocate_slots(3, 9, 1, [], 8) == [ResourceSlot(2, [])] * 3
     assert allocate_slots(0, 2, 1, [], 8) == [ResourceSlot(4, [])] * 2
@@ -259,7 +260,7 @@ def test_a_machine_is_shared_out() -> None:
     assert allocate_slots(9, 9, 1, [], 2)[0].threads == 1
 
 
-def test_what_a_run_gets_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     slot = ResourceSlot(3, ["1", "2"])
@@ -274,16 +275,16 @@ def test_what_a_run_gets_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(subprocess, "Popen", Process)
     assert JobProcess("train", [], job_environment(slot, Config()))() == (0, "")
-    (found,) = started
-    assert (found["OMP_NUM_THREADS"], found["CUDA_VISIBLE_DEVICES"]) == ("3", "1,2")
-    assert (found[PARENT], found["PATH"]) == (str(os.getpid()), os.environ["PATH"])
-    own = job_environment(slot, Config(num_threads=1, device="cuda:1"))
-    assert "OMP_NUM_THREADS" not in own
-    assert "CUDA_VISIBLE_DEVICES" not in own
+    (environment,) = started
+    assert (environment["OMP_NUM_THREADS"], environment["CUDA_VISIBLE_DEVICES"]) == ("3", "1,2")
+    assert (environment[PARENT], environment["PATH"]) == (str(os.getpid()), os.environ["PATH"])
+    variables = job_environment(slot, Config(num_threads=1, device="cuda:1"))
+    assert "OMP_NUM_THREADS" not in variables
+    assert "CUDA_VISIBLE_DEVICES" not in variables
     assert "CUDA_VISIBLE_DEVICES" not in job_environment(ResourceSlot(3, []), Config())
 
 
-def test_reasons() -> None:
+def test_failure_reasons() -> None:
     assert failure_reason(1, ["12:00:00 update 3", "error: no such file", "12:00:01 last"]) == "no such file"
     assert (
         failure_reason(1, ["Traceback (most recent call last):", "  x", "ZeroDivisionError: y"])
@@ -314,7 +315,7 @@ def test_the_progress_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory in which a run is finished."""
+    """Return a working directory with a finished run."""
     work = tmp_path_factory.mktemp("finished")
     before = Path.cwd()
     os.chdir(work)
@@ -326,7 +327,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _averaged(work: Path, how: str) -> list[str]:
-    """Has the files of the finished run say that it ended with a mean of checkpoints; returns the options of that."""
+    """Change the files of the finished run as if it had averaged checkpoints; return the options for that."""
     for path in (work / "runs/run").rglob("config.yaml"):
         stored = yaml.safe_load(path.read_text())
         stored["train"] |= {
@@ -376,7 +377,7 @@ def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pyt
         "train.keep_best_checkpoints=7",
         "train.save_every=7",
     )
-    assert is_done(*same)  # which change nothing of the result
+    assert is_done(*same)  # they do not change the result
     for change in ("train.max_updates=21", "search.beam_size=2", "seed=2", "data.synthetic.test=13", "name=other"):
         assert not is_done(change), change
     report = work / "runs/run/report"
@@ -400,10 +401,10 @@ def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pyt
     assert not is_done()
 
 
-def test_processes_make_what_is_left_and_list_what_fails(
+def test_processes_run_what_is_left_and_list_failures(
     finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of four runs one cannot be, one diverges by design, and two finish, each in a process of its own."""
+    """Of four runs, two have an invalid seed, one diverges by design, and one finishes."""
     shutil.copytree(finished / "cache", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
     tiny = [item for item in TINY if not item.startswith("optim.learning_rate")]
@@ -424,7 +425,7 @@ def test_processes_make_what_is_left_and_list_what_fails(
 
 
 def fake_slurm(folder: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> Path:
-    """Programs that answer as SLURM does; what was submitted is kept in the folder."""
+    """Put fake SLURM programs on the path; return the path of the script that will be submitted."""
     programs = folder / "bin"
     programs.mkdir()
     scripts = {
@@ -451,12 +452,12 @@ def fake_slurm(folder: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> Pat
 def test_jobs_for_a_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The script that sbatch gets, and jobs that come to nothing."""
+    """Check the script that is passed to sbatch, and jobs without a result."""
     script = fake_slurm(tmp_path, monkeypatch, "OUT_OF_MEMORY")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nmt.cli.sweep.runner._prepare_data", lambda jobs, progress: None)
-    asked = "slurm={partition: long, timeout_min: 240, gpus_per_node: 1, cpus_per_task: 4, mem_gb: 16, account: us}"
-    err = failure(capsys, "-m", "seed=1,2", "launcher=slurm", "jobs=1", asked)
+    resources = "slurm={partition: long, timeout_min: 240, gpus_per_node: 1, cpus_per_task: 4, mem_gb: 16, account: us}"
+    err = failure(capsys, "-m", "seed=1,2", "launcher=slurm", "jobs=1", resources)
     lines = script.read_text().splitlines()
     for line in ("partition=long", "time=240", "gpus-per-node=1", "cpus-per-task=4", "mem=16GB", "account=us"):
         assert f"#SBATCH --{line}" in lines
@@ -491,19 +492,19 @@ def test_jobs_in_the_queue_are_not_submitted_again(
         script.unlink(missing_ok=True)
 
 
-def launch(name: str, *seeds: int, **asked: Any) -> list[SweepJob]:
-    """Runs of several seeds as jobs of a cluster; what there is before, such as their data, is left out."""
+def launch(name: str, *seeds: int, **options: Any) -> list[SweepJob]:
+    """Run several seeds as jobs of a cluster, without preparing the data."""
     jobs = [
         SweepJob(i, len(seeds), f"seed={seed}", [f"seed={seed}"], Config()) for i, seed in enumerate(seeds, start=1)
     ]
-    slurm_launcher.run_on_slurm(name, jobs, SweepOptions(launcher="slurm", **asked), SweepProgress(jobs))
+    slurm_launcher.run_on_slurm(name, jobs, SweepOptions(launcher="slurm", **options), SweepProgress(jobs))
     return jobs
 
 
-def test_the_jobs_of_several_sweeps_are_known(
+def test_the_jobs_of_several_sweeps_are_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As long as SLURM has them, and by command and arguments."""
+    """They are recorded by command and arguments, as long as they are in SLURM's queue."""
     script = fake_slurm(tmp_path, monkeypatch, "RUNNING")
     monkeypatch.chdir(tmp_path)
 
@@ -511,7 +512,7 @@ def test_the_jobs_of_several_sweeps_are_known(
         raise KeyboardInterrupt
 
     def known(name: str, *seeds: int) -> list[str]:
-        """The jobs on file after a sweep that was interrupted."""
+        """Return the recorded jobs after a sweep that was interrupted."""
         script.unlink(missing_ok=True)
         with pytest.raises(KeyboardInterrupt):
             launch(name, *seeds)
@@ -531,20 +532,22 @@ def test_the_jobs_of_several_sweeps_are_known(
     assert known("train", 4, 5) == ["77_0", "77_1", "78_0", "78_1", "79_0", "79_1", "80"]
     sacct = tmp_path / "bin/sacct"
     sacct.write_text(sacct.read_text().replace("RUNNING", "COMPLETED"))
-    assert known("train", 1, 2) == ["80", "81_0", "81_1"]  # this SLURM never tells of job 80
+    assert known("train", 1, 2) == ["80", "81_0", "81_1"]  # this SLURM does not list job 80
 
 
 @pytest.mark.parametrize(
-    ("asked", "most"), [({"jobs": 2}, 2), ({}, 3), ({"slurm": {"gpus_per_node": 1}}, 1)], ids=["given", "cores", "gpu"]
+    ("options", "max_running"),
+    [({"jobs": 2}, 2), ({}, 3), ({"slurm": {"gpus_per_node": 1}}, 1)],
+    ids=["given", "cores", "gpu"],
 )
 def test_submitits_own_executor_gets_no_more_jobs_than_may_run(
-    asked: dict[str, Any],
-    most: int,
+    options: dict[str, Any],
+    max_running: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """With processes that end when they are looked at for the third time."""
+    """Use processes that end when they are polled for the third time."""
     running: set[int] = set()
     seen: list[int] = []
 
@@ -567,11 +570,11 @@ def test_submitits_own_executor_gets_no_more_jobs_than_may_run(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     monkeypatch.setattr(slurm_launcher, "PAUSE", 0.01)
     monkeypatch.chdir(tmp_path)
-    jobs = launch("train", 1, 2, 3, 4, 5, **{**asked, "slurm": {"cluster": "local", **asked.get("slurm", {})}})
-    assert (len(seen), max(seen), running) == (5, most, set())
+    jobs = launch("train", 1, 2, 3, 4, 5, **{**options, "slurm": {"cluster": "local", **options.get("slurm", {})}})
+    assert (len(seen), max(seen), running) == (5, max_running, set())
     assert all("ended as FINISHED without a result" in job.reason for job in jobs)
-    assert f"sweep: 5 jobs, {most} at a time; their output is in runs/.slurm/" in capsys.readouterr().err
-    assert not (tmp_path / "runs/.slurm/jobs.json").exists()  # which SLURM is asked for
+    assert f"sweep: 5 jobs, {max_running} at a time; their output is in runs/.slurm/" in capsys.readouterr().err
+    assert not (tmp_path / "runs/.slurm/jobs.json").exists()  # only for jobs of SLURM
 
 
 def test_without_a_cluster(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -580,7 +583,7 @@ def test_without_a_cluster(capsys: pytest.CaptureFixture[str], tmp_path: Path, m
     assert "there is no sbatch on this machine" in failure(capsys, "-m", "seed=1,2", "launcher=slurm")
 
 
-def test_a_job_tells_why_its_command_failed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_returns_why_its_command_failed(capsys: pytest.CaptureFixture[str]) -> None:
     code, reason = JobProcess("evaluate", ["checkpoint=nowhere"])()
     assert code == 1
     assert reason == "checkpoint=nowhere: no such file or run directory"
@@ -591,7 +594,7 @@ TWELVE = ["model.attention.score=additive,dot,none", "seed=1,2,3,4", "name=study
 
 
 def table(folder: Path) -> str:
-    """The comparison of a sweep, without what depends on the clock."""
+    """Return the comparison of a sweep, without the parts that depend on the clock."""
     line = ["study", "--sections", "scores,significance,length", "--num-resamples", "50", "--format", "json"]
     environment = {**os.environ, "PYTHONPATH": str(Path(nmt.__file__).parent.parent)}
     return subprocess.run(
@@ -605,8 +608,8 @@ def table(folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_sweep_that_was_killed_twice_ends_as_one_that_never_was(tmp_path: Path) -> None:
-    """Twelve runs of which SIGKILL ends the sweep, SIGTERM stops it, and the same command goes on with the rest."""
+def test_a_sweep_that_was_killed_twice_has_the_results_of_one_that_was_not(tmp_path: Path) -> None:
+    """After SIGKILL and SIGTERM, the same command continues the rest of twelve runs."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         folder.mkdir()
@@ -624,18 +627,18 @@ def test_a_sweep_that_was_killed_twice_ends_as_one_that_never_was(tmp_path: Path
         while list(killed.glob("runs/study/*/.lock")) and time.monotonic() < deadline:
             time.sleep(0.1)  # runs whose sweep was killed save and stop
     process = start(parallel, killed)
-    _, said = process.communicate(timeout=900)
-    assert process.returncode == 0, said.decode()
-    assert "finished before" in said.decode()
+    _, err = process.communicate(timeout=900)
+    assert process.returncode == 0, err.decode()
+    assert "finished before" in err.decode()
     assert table(killed) == table(whole)
     again = start(parallel, killed)
-    _, said = again.communicate(timeout=120)
-    assert b"sweep: 12 of 12 runs finished (12 of them before)" in said
+    _, err = again.communicate(timeout=120)
+    assert b"sweep: 12 of 12 runs finished (12 of them before)" in err
 
 
 @pytest.mark.slow
 def test_jobs_of_submitits_own_executor(finished: Path, tmp_path: Path) -> None:
-    """As on a cluster, but for the cluster."""
+    """Use submitit's local executor in place of a cluster."""
     shutil.copytree(finished / "cache", tmp_path / "cache")
     process = start(["seed=1,2", "launcher=slurm", "slurm={cluster: local}", "jobs=1", *TINY], tmp_path)
     _, err = process.communicate(timeout=300)
@@ -646,7 +649,7 @@ def test_jobs_of_submitits_own_executor(finished: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_job_that_must_go_saves_and_is_submitted_again(finished: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_preempted_job_saves_and_is_submitted_again(finished: Path, tmp_path: Path, monkeypatch: Any) -> None:
     shutil.copytree(finished / "cache", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
     tiny = [item for item in TINY if not item.startswith("train.max_updates")]

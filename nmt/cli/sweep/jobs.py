@@ -15,8 +15,8 @@ class SweepOptions:
     """Options of `-m`, which are no part of any run's configuration.
 
     sweep: a sweep of configs/sweep/, or a list [a,b] of them, which are combined.
-    launcher: serial, processes (several at a time on this machine, sharing its cores or GPUs) or slurm (jobs of a SLURM
-        cluster, through submitit).
+    launcher: serial, processes (several at a time on this machine) or slurm. processes share cores or GPUs; slurm
+        submits jobs to a cluster through submitit.
     jobs: processes and slurm: how many at a time. 0 = one for each GPU (or `train.devices` of them), without a GPU one
         for each core; on a cluster as many as it will run, and with {cluster: local} one for each core, or one when
         GPUs are requested.
