@@ -113,11 +113,7 @@ def _train(config: Config, command: str, ranks: DistributedContext) -> None:
 
 
 def _prepare(config: Config) -> TrainingSetup:
-    """Prepare everything but the model, so that any mistake is reported before training.
-
-    Raises:
-        ValueError: options, texts or checkpoints do not fit together.
-    """
+    """Prepare everything but the model, so that any mistake is reported before training."""
     remove_stale_temp_files(Path(config.data.cache_dir))
     config, tokenizer, note = _resolve_config(config)
     corpora = {split: data.load_corpus(config.data, split, tokenizer) for split in ("train", "valid")}
@@ -234,9 +230,8 @@ def _log_header(trainer: Trainer, setup: TrainingSetup) -> None:
 def _evaluate(trainer: Trainer, setup: TrainingSetup, command: str) -> None:
     """Log a summary of the training, and evaluate the best checkpoint."""
     progress, config = trainer.progress, setup.config
-    best = f"best at update {progress.best_update}"
-    if progress.best_averaged_updates:
-        best = f"best is the mean of updates {', '.join(map(str, progress.best_averaged_updates))}"
+    averaged = ", ".join(map(str, progress.best_averaged_updates))
+    best = f"best is the mean of updates {averaged}" if averaged else f"best at update {progress.best_update}"
     minutes = progress.seconds / 60
     log.info("%s after %d updates, %.1f minutes; %s", progress.stop_reason, progress.update, minutes, best)
     anomalies = {name.replace("_", " "): number for name, number in trainer.anomaly_counts().items() if number}

@@ -19,14 +19,15 @@ import argparse
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from nmt.alignment import METHODS, Link, read_pharaoh, symmetrize, write_pharaoh
 from nmt.data.text_files import check_file, read_parallel
+from nmt.runtime.errors import report_errors
 
 _EDGES = re.compile(r"^\W+|\W+$")
 
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--eflomal", default="eflomal-align", help="the program (default: %(default)s)")
     options = parser.parse_args(arguments)
-    try:
+    with report_errors():
         if shutil.which(options.eflomal) is None:
             raise ValueError(
                 f"--eflomal {options.eflomal}: no such program; pip install eflomal==2.0.0 in an environment of its "
@@ -94,17 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if len({Path(prefix).name for prefix in options.prefixes}) < len(options.prefixes):
             raise ValueError("two prefixes have the same name, and would write the same file")
         corpora = read(options.prefixes, options.languages)
-        links = align([pair for pairs in corpora for pair in pairs], options.eflomal, options.method)
-        begin = 0
+        links = iter(align([pair for pairs in corpora for pair in pairs], options.eflomal, options.method))
         for prefix, pairs in zip(options.prefixes, corpora, strict=True):
             path = Path(options.output) / f"{Path(prefix).name}.pharaoh"
-            selected = links[begin : begin + len(pairs)]
-            write_pharaoh(path, selected)
-            begin += len(pairs)
-            print(f"{path}: {sum(map(len, selected))} links of {len(pairs)} pairs")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+            corpus_links = list(islice(links, len(pairs)))
+            write_pharaoh(path, corpus_links)
+            print(f"{path}: {sum(map(len, corpus_links))} links of {len(pairs)} pairs")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # nmt, where it
 
 import nmt
 from nmt.data import table_files
+from nmt.runtime.errors import error_message
 from nmt.runtime.files import write_text
 
 RECORD = "provenance.json"
@@ -84,9 +85,9 @@ class Downloads:
         """Return the path of a file, after downloading it if necessary.
 
         Args:
-            url: of the file.
+            url: of the file, whose last part is the default name.
             digest: "sha256:…" or "md5:…" of the file, or of the decompressed content of a .gz file.
-            name: in the folder; by default the last part of the URL.
+            name: in the folder.
 
         Raises:
             OSError: it cannot be downloaded; the next call continues after the part that was received.
@@ -431,9 +432,7 @@ def _fail(problem: str) -> int:
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split())[:1000] or type(error).__name__
+    return error_message(error)[:1000]
 
 
 if __name__ == "__main__":

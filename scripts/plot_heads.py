@@ -7,7 +7,6 @@ drawn by `nmt.evaluation.report.heatmap`, with its score as the title.
 """
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -16,16 +15,12 @@ import yaml
 
 from nmt.cli.configs import Config
 from nmt.evaluation.report import heatmap
+from nmt.runtime.errors import report_errors
 from nmt.runtime.files import atomic_write
 
 
 def draw(report: Path, number: int, layer: int, output: Path) -> None:
-    """Write the picture.
-
-    Raises:
-        ValueError: there is no such sentence or layer.
-        OSError: a file is missing.
-    """
+    """Write the picture; raise ValueError when there is no such sentence or layer."""
     config = Config.from_dict(yaml.safe_load((report / "config.yaml").read_text(encoding="utf-8")))
     with np.load(report / "alignments.npz", allow_pickle=False) as stored:
         if f"{number - 1}.weights" not in stored:
@@ -57,11 +52,8 @@ def main() -> None:
     parser.add_argument("--layer", type=int, default=1)
     options = parser.parse_args()
     report = options.run / "report" if (options.run / "report").is_dir() else options.run
-    try:
+    with report_errors():
         draw(report, options.sentence, options.layer, options.output)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":
