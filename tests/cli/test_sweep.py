@@ -80,7 +80,7 @@ def sweep(*arguments: str, name: str = "train") -> list[tuple[str | None, list[s
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     with pytest.raises(SystemExit) as stop:
-        run_command(lambda config, given: pytest.fail("the task was called"), Config, "train", list(arguments))
+        run_command(lambda *_: pytest.fail("the task was called"), Config, "train", list(arguments))
     out, err = capsys.readouterr()
     assert (stop.value.code, out) == (1, "")
     return err
@@ -101,13 +101,13 @@ def test_a_named_sweep_and_seeds_are_combined(tmp_path: Path, monkeypatch: pytes
     ]
     for named in ("sweep=attention", "+sweep=attention"):
         runs = sweep(named, "seed=1,2", "num_threads=1")
-        assert [given[1:3] for _, given in runs] == expected
+        assert [arguments[1:3] for _, arguments in runs] == expected
         assert len({name for name, _ in runs}) == 14
     by_hand = sweep("model.attention.score=none,additive,dot,scaled,general,cosine,hybrid", "seed=1,2", "num_threads=1")
     assert [name for name, _ in by_hand] == [name for name, _ in runs]
     assert str(runs[0][0]).startswith("score-none_seed-1-")
     both = sweep("sweep=[decoder,label_smoothing]")
-    assert [given[:2] for _, given in both][:2] == [
+    assert [arguments[:2] for _, arguments in both][:2] == [
         ["model.decoder=luong", "train.label_smoothing=0.0"],
         ["model.decoder=luong", "train.label_smoothing=0.05"],
     ]
@@ -121,7 +121,7 @@ def test_every_named_sweep_changes_a_valid_model(name: str, tmp_path: Path, monk
     points = load_sweep(name)
     model = "transformer" if name in ("placement", "norm") else "rnn"
     runs = sweep(f"sweep={name}", f"model={model}")
-    assert [given[1 : 1 + len(point)] for (_, given), point in zip(runs, points, strict=True)] == points
+    assert [arguments[1 : 1 + len(point)] for (_, arguments), point in zip(runs, points, strict=True)] == points
     assert len({tuple(point) for point in points}) == len(points) > 1
     known = leaves(MODELS[model].config(), "model.") | leaves(Config())
     assert {text.partition("=")[0] for point in points for text in point} <= set(known)
@@ -136,7 +136,7 @@ def test_the_users_own_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         "- {seed: 7, data.error_on_dropped: true}\n"
     )
     runs = sweep("sweep=mine")
-    assert [given[:2] for _, given in runs] == [
+    assert [arguments[:2] for _, arguments in runs] == [
         ["model.attention.score=[additive,dot]", "model.attention.heads=2"],
         ["seed=7", "data.error_on_dropped=true"],
     ]
@@ -194,9 +194,9 @@ def test_evaluations_of_a_sweep_have_separate_folders(tmp_path: Path, monkeypatc
         (tmp_path / f"runs/{name}/checkpoints/best.pt").touch()
     beam_name = run_name((), ["search.beam_size=5"])
     assert beam_name.startswith("beam_size-5-")
-    given = ["checkpoint=runs/a", "search.beam_size=1,5"]
-    assert [folder for folder, _ in sweep(*given, name="evaluate")][1] == f"runs/a/report-{beam_name}"
-    folders = [folder for folder, _ in sweep(*given, "data.test=D/x", name="evaluate")]
+    arguments = ["checkpoint=runs/a", "search.beam_size=1,5"]
+    assert [folder for folder, _ in sweep(*arguments, name="evaluate")][1] == f"runs/a/report-{beam_name}"
+    folders = [folder for folder, _ in sweep(*arguments, "data.test=D/x", name="evaluate")]
     assert folders[1] == f"runs/a/report-x-{beam_name}"
     folders = [
         folder for folder, _ in sweep("checkpoint=runs/a,runs/b", "search.beam_size=1,5", "output=o", name="evaluate")
@@ -210,7 +210,7 @@ def test_evaluations_of_a_sweep_have_separate_folders(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("name", "given"),
+    ("name", "arguments"),
     [
         ("evaluate", ["checkpoint=runs/a/checkpoints/best.pt,runs/a/checkpoints/last.pt"]),
         ("evaluate", ["checkpoint=runs/a", "data.test=D1/test,D2/test"]),
@@ -222,7 +222,7 @@ def test_evaluations_of_a_sweep_have_separate_folders(tmp_path: Path, monkeypatc
     ],
 )
 def test_no_command_of_a_sweep_overwrites_another(
-    name: str, given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for run in ("a", "b"):
@@ -231,15 +231,15 @@ def test_no_command_of_a_sweep_overwrites_another(
             (tmp_path / f"runs/{run}/checkpoints" / file).touch()
     folders: list[Path] = []
     tree = {"evaluate": EvaluateConfig, "align": AlignConfig, "export": ExportConfig}[name]
-    run_command(lambda config, items: folders.append(result_folder(config, items)), tree, name, ["-m", *given])
+    run_command(lambda config, items: folders.append(result_folder(config, items)), tree, name, ["-m", *arguments])
     assert len(set(folders)) == len(folders) > 1
 
 
 def test_the_last_value_of_an_option_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert sweep("name=s", "seed=1,2,3", "num_threads=1", "seed=5") == [("s", ["name=s", "num_threads=1", "seed=5"])]
-    assert [given[0] for _, given in sweep("seed=1,2", "seed=4,5")] == ["seed=4", "seed=5"]
-    assert [given[0] for _, given in sweep("seed=1", "seed=4,5")] == ["seed=4", "seed=5"]
+    assert [arguments[0] for _, arguments in sweep("seed=1,2", "seed=4,5")] == ["seed=4", "seed=5"]
+    assert [arguments[0] for _, arguments in sweep("seed=1", "seed=4,5")] == ["seed=4", "seed=5"]
 
 
 def test_a_machine_is_divided_into_slots() -> None:
