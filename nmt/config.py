@@ -1,7 +1,7 @@
 """Configuration dataclasses as trees of options: walking, checking, storing and comparing them.
 
-Plain dataclasses and the standard library: reading a checkpoint's configuration needs no Hydra. An *option* is a leaf
-of the tree, written with dots ("model.attention.score"); a *node* is a dataclass inside the tree ("model.attention").
+Only the standard library is used, so that reading a checkpoint needs no Hydra. An *option* is a leaf of the tree,
+written with dots ("model.attention.score"); a *node* is a dataclass inside the tree ("model.attention").
 """
 
 import difflib
@@ -9,180 +9,17 @@ import inspect
 import itertools
 import re
 import types
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from nmt.renames import RENAMED_ATTENTION_OPTIONS, RENAMED_VALUES
+from nmt.renames import RENAMED_OPTIONS as RENAMED_OPTIONS
+from nmt.renames import upgrade_keys as upgrade_keys
+
 T = TypeVar("T")
 MISSING = "(none)"
-"""Stands for the value of an option that a configuration does not have."""
-
-_RENAMED_ATTENTION = {
-    "project": "project_qk",
-    "positions": "max_positions",
-    "normaliser": "normalizer",
-    "top": "top_k",
-    "width": "window_size",
-    "layers": "per_layer",
-}
-_RENAMED_NODES = {
-    "attention": "attention",
-    "encoder_self": "encoder_self_attention",
-    "decoder_self": "decoder_self_attention",
-}
-RENAMED_OPTIONS = {
-    "threads": "num_threads",
-    **{
-        f"data.builtin_{old}": f"data.synthetic.{new}"
-        for old, new in {"pairs": "train", "valid": "valid", "test": "test", "long": "long", "seed": "seed"}.items()
-    },
-    "data.kind": "data.format",
-    "data.more_tests": "data.extra_tests",
-    "data.path": "data.hf_dataset",
-    "data.config": "data.hf_config",
-    "data.max_ratio": "data.max_length_ratio",
-    "data.alignment": "data.train_alignments",
-    "data.strict": "data.error_on_dropped",
-    "data.cache": "data.cache_dir",
-    "data.tokenizer.kind": "data.tokenizer.type",
-    "data.tokenizer.sampling": "data.tokenizer.subword_regularization",
-    "data.tokenizer.max_pairs": "data.tokenizer.max_training_pairs",
-    "data.tokenizer.max_characters": "data.tokenizer.max_training_characters",
-    "search.beam": "search.beam_size",
-    "search.num_best": "search.n_best",
-    "search.no_repeat": "search.no_repeat_ngram_size",
-    "search.groups": "search.diverse_groups",
-    "search.diversity": "search.diversity_penalty",
-    "search.stop": "search.early_stopping",
-    "search.min_ratio": "search.min_length_ratio",
-    "search.min_extra": "search.min_length_offset",
-    "search.max_ratio": "search.max_length_ratio",
-    "search.max_extra": "search.max_length_offset",
-    "search.length_norm": "search.length_normalization",
-    "search.samples": "search.mbr_samples",
-    "search.utility": "search.mbr_utility",
-    "metrics.resamples": "metrics.num_resamples",
-    "metrics.paired": "metrics.significance_test",
-    "alignment.links": "alignment.decision",
-    "alignment.null": "alignment.allow_null",
-    "alignment.choose_on": "alignment.selection_pairs",
-    "alignment.importance_on": "alignment.head_importance_pairs",
-    "optim.warmup": "optim.warmup_updates",
-    "optim.final_ratio": "optim.min_lr_ratio",
-    "optim.decay": "optim.plateau_factor",
-    "train.coverage_loss": "train.coverage_loss_weight",
-    "train.guided_alignment": "train.guided_alignment_weight",
-    "train.r_drop": "train.r_drop_alpha",
-    "train.keep_last": "train.keep_last_checkpoints",
-    "train.keep_best": "train.keep_best_checkpoints",
-    "train.average": "train.average_checkpoints",
-    "train.guard": "train.on_divergence",
-    "train.guard_factor": "train.max_grad_norm_ratio",
-    "train.accumulate": "train.gradient_accumulation",
-    "train.ema": "train.ema_decay",
-    "train.stop_metric": "train.early_stopping_metric",
-    "train.valid_sentences": "train.valid_bleu_sentences",
-    "model.width": "model.d_model",
-    "model.feed_forward": "model.ffn_dim",
-    "model.layer_drop": "model.layerdrop",
-    "model.tie": "model.tie_embeddings",
-    "model.embedding": "model.embedding_dim",
-    "model.hidden": "model.hidden_size",
-    "model.wiring": "model.decoder",
-    **{f"model.{old}": f"model.{new}" for old, new in _RENAMED_NODES.items() if old != new},
-    **{
-        f"model.{node}.{old}": f"model.{new_node}.{new}"
-        for node, new_node in _RENAMED_NODES.items()
-        for old, new in _RENAMED_ATTENTION.items()
-    },
-}
-"""Options of version 0.3 and their names since: stored configurations are read with it, command lines are corrected."""
-
-RENAMED_COMMAND_OPTIONS = {
-    "outside": "external_scores",
-    "weights": "save_weights",
-    "longest": "max_length",
-    "names": "allowed_hosts",
-    "max_lines": "max_sentences",
-    "max_characters": "max_sentence_chars",
-    "max_waiting": "queue_size",
-    "max_seconds": "timeout",
-}
-"""The same for options that are not stored."""
-
-RENAMED_VALUES = {
-    ("search.early_stopping", "bound"): "never",
-    ("metrics.significance_test", "bs"): "bootstrap",
-    ("metrics.significance_test", "ar"): "randomization",
-    **{
-        ("model.match_width", old): new
-        for old, new in {
-            "embedding": "embedding_dim",
-            "hidden": "hidden_size",
-            "width": "d_model",
-            "feed_forward": "ffn_dim",
-            "encoder_self.dim": "encoder_self_attention.dim",
-            "decoder_self.dim": "decoder_self_attention.dim",
-        }.items()
-    },
-}
-
-
-def renamed_option(path: str, known: Collection[str]) -> str | None:
-    """Return today's name of an option of version 0.3, if it is one of `known`."""
-    node, _, leaf = path.rpartition(".")
-    new = RENAMED_OPTIONS.get(path) or RENAMED_COMMAND_OPTIONS.get(path)
-    if new is None and node in RENAMED_OPTIONS:
-        new = f"{RENAMED_OPTIONS[node]}.{leaf}"
-    return new if new in known else None
-
-
-RENAMED_KEYS = {
-    "quantities": "learned_scalars",
-    "batches_split": "oom_splits",
-    "mean_of": "averaged_updates",
-    **{f"mean_{name}": f"averaged_{name}" for name in ("loss", "perplexity", "bleu", "chrf", "chrf++", "ter", "aer")},
-    "reading": "alignment_source",
-    "read_from": "alignment_source_text",
-    "chosen_by": "selected_by",
-    "outside": "external",
-    "under": "under_attended",
-    "over": "over_attended",
-    "forward": "monotonic",
-    "jump": "jump_length",
-    "end": "eos_weight",
-}
-"""Keys in the files of a run of version 0.3 (metrics.jsonl, scores.json), and their names since."""
-
-
-def upgrade_keys(record: Any) -> Any:
-    """Return what a JSON file of a run holds, under today's keys."""
-    if isinstance(record, dict):
-        return {RENAMED_KEYS.get(key, key): upgrade_keys(value) for key, value in record.items()}
-    return [upgrade_keys(each) for each in record] if isinstance(record, list) else record
-
-
-def upgrade(stored: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a stored configuration under today's option names and values.
-
-    Args:
-        stored: nested dict, as `to_dict` made it in this version or in 0.3.
-        prefix: path of `stored` in the whole tree, with a dot at its end.
-    """
-    upgraded: dict[str, Any] = {}
-    for path, value in flatten(stored, prefix).items():
-        node, _, leaf = path.rpartition(".")
-        name = RENAMED_OPTIONS.get(path) or f"{RENAMED_OPTIONS.get(node, node)}.{leaf}".lstrip(".")
-        if name.endswith(".per_layer") and isinstance(value, list):
-            value = [{_RENAMED_ATTENTION.get(key, key): each for key, each in layer.items()} for layer in value]
-        if isinstance(value, str):
-            value = RENAMED_VALUES.get((name, value), value)
-        *parents, leaf = name.removeprefix(prefix).split(".")
-        branch = upgraded
-        for parent in parents:
-            branch = branch.setdefault(parent, {})
-        branch[leaf] = value
-    return upgraded
+"""Shown as the value of an option that a configuration does not have."""
 
 
 def leaves(config: object, prefix: str = "") -> dict[str, Any]:
@@ -213,7 +50,7 @@ def get_node(config: object, path: str) -> Any:
 
 
 def option_docs(cls: type) -> dict[str, str]:
-    """Return what the docstrings of a configuration class and its bases say of each option, as "name, name: text"."""
+    """Return the description of each option: lines "name, name: text" in the docstrings of a class and its bases."""
     texts: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         for names, text in re.findall(r"(?m)^(\w+(?:, \w+)*): (.*(?:\n +.*)*)", inspect.cleandoc(base.__doc__ or "")):
@@ -233,11 +70,36 @@ def validate(config: object) -> None:
             check()
 
 
+def check_range(
+    prefix: str, config: object, names: Iterable[str], *, minimum: float, below: float | None = None
+) -> None:
+    """Raise ValueError unless each of these options is a number of at least `minimum`, and less than `below` if given.
+
+    Args:
+        prefix: path of `config` in the whole tree, without a dot at its end; "" for the whole tree.
+        config: the dataclass that holds the options.
+        names: fields of `config`.
+    """
+    for name in names:
+        value = getattr(config, name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not value >= minimum or (below is not None and not value < below):
+            bounds = f"at least {minimum}" if below is None else f"at least {minimum} and below {below}"
+            raise ValueError(f"{prefix}.{name}={value}: must be {bounds}".removeprefix("."))
+
+
+def check_choice(prefix: str, config: object, name: str, allowed: Iterable[str]) -> None:
+    """Raise ValueError unless an option has one of the values that are allowed; see `check_range`."""
+    value, choices = getattr(config, name), tuple(allowed)
+    if value not in choices:
+        raise ValueError(f"{prefix}.{name}={value}: must be one of {', '.join(choices)}".removeprefix("."))
+
+
 def suggest(name: str, candidates: Iterable[str]) -> str | None:
-    """Return the candidate that `name` most likely means, wherever in the tree it lies; None when nothing is near.
+    """Return the candidate closest to `name`, or None.
 
     A name is compared with the last components of each candidate, however many, so "learning_rate" finds
-    "optim.learning_rate"; the initials of the last component ("lr") and its beginning count too.
+    "optim.learning_rate". The initials of the last component ("lr") and its beginning match too.
     """
     name = name.lower()
     candidates = list(candidates)
@@ -261,9 +123,9 @@ def _optional(hint: Any) -> tuple[Any, bool]:
 
 
 def describe_type(hint: Any) -> str:
-    """Return in words what a value of this type looks like."""
+    """Return a sentence about the values of this type, for error messages."""
     inner, optional = _optional(hint)
-    table = {
+    sentences = {
         bool: "true or false is needed",
         int: "a whole number is needed",
         float: "a number is needed",
@@ -272,17 +134,17 @@ def describe_type(hint: Any) -> str:
         list: "a list is needed, written [a,b]",
         dict: "a mapping is needed, written {a: 1, b: 2}",
     }
-    words = table.get(get_origin(inner) or inner, "another value is needed")
-    return f"{words}, or null" if optional and inner is not Any else words
+    sentence = sentences.get(get_origin(inner) or inner, "another value is needed")
+    return f"{sentence}, or null" if optional and inner is not Any else sentence
 
 
 def coerce(hint: Any, value: Any, text: str | None = None) -> Any:
-    """Return `value` as one of the hint's type; raise TypeError when it cannot be read as one.
+    """Return `value` converted to the type of an option; raise TypeError when it cannot be converted.
 
     Args:
         hint: type hint of the option.
-        value: what was parsed or stored.
-        text: the value as it was typed, which is what a text option means by 007 or 1e3.
+        value: parsed or stored value.
+        text: the value as it was typed, which a text option takes for 007 or 1e3.
     """
     inner, optional = _optional(hint)
     if value is None and optional:
@@ -293,13 +155,14 @@ def coerce(hint: Any, value: Any, text: str | None = None) -> Any:
     if inner is Any:
         if isinstance(value, dict):
             raise TypeError
-        return [str(each) for each in value] if isinstance(value, list) else value
+        return [str(item) for item in value] if isinstance(value, list) else value
     if get_origin(inner) is list:
-        (item,) = get_args(inner)
+        (item_hint,) = get_args(inner)
         if value is None:
             raise TypeError
-        values = value if isinstance(value, list) else [value]
-        return [coerce(item, each, str(each) if isinstance(value, list) else text) for each in values]
+        if not isinstance(value, list):
+            return [coerce(item_hint, value, text)]
+        return [coerce(item_hint, item, str(item)) for item in value]
     if get_origin(inner) is dict and isinstance(value, dict):
         return value
     if inner is int and isinstance(value, float) and value.is_integer():
@@ -319,8 +182,9 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(
     cls: type[T], stored: Mapping[str, Any], prefix: str = "", *, models: Mapping[str, type] | None = None
 ) -> T:
-    """Return the configuration that `to_dict` stored; options it lacks take their defaults, and option names of version
-    0.3 are read as today's (`RENAMED_OPTIONS`).
+    """Return the configuration that `to_dict` stored, in this version or in 0.3 (`nmt.renames`).
+
+    Options that are missing in it take their defaults.
 
     Args:
         cls: dataclass of the configuration.
@@ -334,6 +198,24 @@ def from_dict(
     return _from_dict(cls, upgrade(stored, prefix), prefix, models or {})
 
 
+def upgrade(stored: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a stored configuration under today's option names and values; see `from_dict`."""
+    upgraded: dict[str, Any] = {}
+    for path, value in flatten(stored, prefix).items():
+        node, _, leaf = path.rpartition(".")
+        name = RENAMED_OPTIONS.get(path) or f"{RENAMED_OPTIONS.get(node, node)}.{leaf}".lstrip(".")
+        if name.endswith(".per_layer") and isinstance(value, list):
+            value = [{RENAMED_ATTENTION_OPTIONS.get(key, key): layer[key] for key in layer} for layer in value]
+        if isinstance(value, str):
+            value = RENAMED_VALUES.get((name, value), value)
+        *parents, leaf = name.removeprefix(prefix).split(".")
+        branch = upgraded
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[leaf] = value
+    return upgraded
+
+
 def _from_dict(cls: type[T], stored: Mapping[str, Any], prefix: str, models: Mapping[str, type]) -> T:
     config = cls()
     hints = get_type_hints(cls)
@@ -341,7 +223,7 @@ def _from_dict(cls: type[T], stored: Mapping[str, Any], prefix: str, models: Map
         path = f"{prefix}{key}"
         if key not in hints:
             raise ValueError(
-                f"{path}: the stored configuration has an option that this version of nmt does not know; "
+                f"{path}: the stored configuration has an option that this version of nmt does not have; "
                 "use the version that wrote it"
             )
         kind: Any = type(getattr(config, key))
@@ -353,8 +235,8 @@ def _from_dict(cls: type[T], stored: Mapping[str, Any], prefix: str, models: Map
                 raise TypeError
             setattr(config, key, _from_dict(kind, value, f"{path}.", models) if is_node else coerce(hints[key], value))
         except TypeError:
-            words = "a mapping of options is needed" if is_node else describe_type(hints[key])
-            raise ValueError(f"{path}={value!r} in the stored configuration: {words}") from None
+            needed = "a mapping of options is needed" if is_node else describe_type(hints[key])
+            raise ValueError(f"{path}={value!r} in the stored configuration: {needed}") from None
     return config
 
 
@@ -379,14 +261,14 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def diff(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Return what changed between two stored configurations: "model.attention.score: additive → dot"."""
+    """Return the changes between two stored configurations, as in "model.attention.score: additive → dot"."""
     return [f"{path}: {' → '.join(values)}" for path, values in differing(old, new).items()]
 
 
 def differing(*stored: dict[str, Any]) -> dict[str, list[str]]:
     """Return the options whose values are not the same in all stored configurations, with each value as text."""
-    flat = [flatten(each) for each in stored]
-    values = {path: [each.get(path, MISSING) for each in flat] for path in dict.fromkeys(itertools.chain(*flat))}
+    trees = [flatten(tree) for tree in stored]
+    values = {path: [tree.get(path, MISSING) for tree in trees] for path in dict.fromkeys(itertools.chain(*trees))}
     return {
         path: ["null" if value is None else str(value) for value in row]
         for path, row in values.items()

@@ -24,7 +24,7 @@ for option in "$@"; do
     name=*) name=${option#name=} ;;
   esac
 done
-# A run that fails is listed and does not stop the rest; what has a report is compared all the same.
+# A failed run is listed and does not stop the others; runs with a report are compared anyway.
 failed=0
 "$python" -m nmt.train -m name="$name" sweep=attention seed="${SEEDS:-1,2,3}" model.match=parameters num_threads=1 \
   launcher=processes jobs=2 "${options[@]}" "$@" || failed=$?

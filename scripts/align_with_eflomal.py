@@ -1,40 +1,41 @@
-"""Align parallel text by words with eflomal: a silver standard, or training data.
+"""Align the words of parallel text with eflomal, as a silver standard or for training.
 
     python scripts/align_with_eflomal.py --languages en de --output DIR PREFIX [PREFIX ...]
 
-reads PREFIX.en and PREFIX.de, aligns all the text together in both directions, joins these, and writes
-DIR/<name>.pharaoh for each prefix: one line of links i-j for each pair, words being what spaces separate. The files fit
-`gold=` of `python -m nmt.align` and `data.train_alignments=` of a training with `train.guided_alignment_weight`.
+reads PREFIX.en and PREFIX.de, aligns all text together in both directions, symmetrizes the alignments, and writes
+DIR/<name>.pharaoh for each prefix: one line of links i-j for each pair, where words are separated by spaces. The files
+fit `gold=` of `python -m nmt.align` and `data.train_alignments=` with `train.guided_alignment_weight`.
 
-eflomal (Östling & Tiedemann 2016) is under the GPL and no part of this project; it is called as a program. Install it
-in an environment of its own, for example; it needs a C compiler:
+eflomal (Östling & Tiedemann 2016) is licensed under the GPL and no part of this project; it is called as a program. It
+needs a C compiler and can be installed in an environment of its own:
 
     python -m venv eflomal && eflomal/bin/pip install eflomal==2.0.0
     python scripts/align_with_eflomal.py --eflomal eflomal/bin/eflomal-align ...
 
-It aligns better with more text: add the training text to the test set.
+It aligns better with more text: give the training text along with the test set.
 """
 
 import argparse
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from nmt.alignment import METHODS, Link, read_pharaoh, symmetrize, write_pharaoh
 from nmt.data.text_files import check_file, read_parallel
+from nmt.runtime.errors import report_errors
 
 _EDGES = re.compile(r"^\W+|\W+$")
 
 
-def plain(text: str) -> str:
-    """Return as many words, in lower case and without punctuation at their ends, which only makes them rarer.
+def normalize(text: str) -> str:
+    """Return the same number of words, in lower case and without punctuation at their ends, so that fewer are rare.
 
-    A word of punctuation alone stays. White space inside a word, such as U+00A0, would split it for the aligner.
+    A word of punctuation alone stays. White space inside a word, such as U+00A0, becomes an underscore.
     """
     words = (word for word in text.split(" ") if word)
     return " ".join("_".join((_EDGES.sub("", word) or word).casefold().split()) or "_" for word in words)
@@ -53,15 +54,12 @@ def read(prefixes: Sequence[str], languages: Sequence[str]) -> list[list[tuple[s
 
 
 def align(pairs: Sequence[tuple[str, str]], program: str, method: str) -> list[list[Link]]:
-    """Run eflomal on all pairs and join its two directions.
-
-    Pairs with an empty side are left out and have no links.
-    """
-    full = [number for number, pair in enumerate(pairs) if all(plain(text) for text in pair)]
+    """Run eflomal on all pairs and symmetrize; pairs with an empty side have no links."""
+    numbers = [number for number, pair in enumerate(pairs) if all(normalize(text) for text in pair)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for side, file in enumerate(("source", "target")):
-            text = "".join(plain(pairs[number][side]) + "\n" for number in full)
+            text = "".join(normalize(pairs[number][side]) + "\n" for number in numbers)
             (folder / file).write_text(text, encoding="utf-8", newline="\n")
         names = {"-s": "source", "-t": "target", "-f": "forward", "-r": "reverse"}
         command = [program, *(part for flag, file in names.items() for part in (flag, str(folder / file)))]
@@ -71,7 +69,7 @@ def align(pairs: Sequence[tuple[str, str]], program: str, method: str) -> list[l
             raise ValueError(f"{program} failed with exit code {done.returncode}: {output[-1]}")
         directions = [read_pharaoh(folder / file) for file in ("forward", "reverse")]
     links: list[list[Link]] = [[] for _ in pairs]
-    for number, *both in zip(full, *directions, strict=True):
+    for number, *both in zip(numbers, *directions, strict=True):
         links[number] = symmetrize(*both, method)
     return links
 
@@ -84,11 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--languages", nargs=2, required=True, metavar=("SOURCE", "TARGET"), help="suffixes of files")
     parser.add_argument("--output", required=True, help="folder for the files")
     parser.add_argument(
-        "--method", default="grow-diag-final-and", choices=list(METHODS), help="how directions are joined"
+        "--method", default="grow-diag-final-and", choices=list(METHODS), help="how directions are symmetrized"
     )
     parser.add_argument("--eflomal", default="eflomal-align", help="the program (default: %(default)s)")
     options = parser.parse_args(arguments)
-    try:
+    with report_errors():
         if shutil.which(options.eflomal) is None:
             raise ValueError(
                 f"--eflomal {options.eflomal}: no such program; pip install eflomal==2.0.0 in an environment of its "
@@ -97,17 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if len({Path(prefix).name for prefix in options.prefixes}) < len(options.prefixes):
             raise ValueError("two prefixes have the same name, and would write the same file")
         corpora = read(options.prefixes, options.languages)
-        links = align([pair for pairs in corpora for pair in pairs], options.eflomal, options.method)
-        begin = 0
+        links = iter(align([pair for pairs in corpora for pair in pairs], options.eflomal, options.method))
         for prefix, pairs in zip(options.prefixes, corpora, strict=True):
             path = Path(options.output) / f"{Path(prefix).name}.pharaoh"
-            selected = links[begin : begin + len(pairs)]
-            write_pharaoh(path, selected)
-            begin += len(pairs)
-            print(f"{path}: {sum(map(len, selected))} links of {len(pairs)} pairs")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+            corpus_links = list(islice(links, len(pairs)))
+            write_pharaoh(path, corpus_links)
+            print(f"{path}: {sum(map(len, corpus_links))} links of {len(pairs)} pairs")
 
 
 if __name__ == "__main__":

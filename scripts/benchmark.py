@@ -1,20 +1,19 @@
-"""Measures speed and memory, and prints one JSON object.
+"""Measure speed and memory, and print one JSON object.
 
 usage: python scripts/benchmark.py train [name=value …] [updates=N] [warmup=N]
        python scripts/benchmark.py attention [num_threads=N] [dtype=fp32|bf16] [lengths=64-128-256] [repeats=N]
        python scripts/benchmark.py decode checkpoint=RUN source=FILE [num_threads=N] [lengths=16-500]
-       [search.beam_size=N] … python scripts/benchmark.py data [pairs=N] [tokenizer=unigram|bpe|word|char] [text=PREFIX]
-       [output=FILE] …
+           [search.beam_size=N] …
+       python scripts/benchmark.py data [pairs=N] [tokenizer=unigram|bpe|word|char] [text=PREFIX] [output=FILE] …
 
-train: target tokens per second of training updates (end tokens counted, padding not), the share of the device's
-    measured matrix rate that they use, and where the time goes. The options are those of `python -m nmt.train`.
-attention: time and extra memory of the scores, forward and backward, and how both grow with length; additive beside its
-    formula written down directly. A table of it goes to standard error.
-decode: sentences and target tokens per second of translating a file, of wall clock and of processor time; what the
-    matrix products alone would take; and how the cost of a sentence grows with its length. A table goes to standard
-    error.
+train: target tokens per second (end tokens counted, padding not), utilization of the device's measured matrix rate, and
+    the share of time of each phase. The options are those of `python -m nmt.train`.
+attention: time and memory of the scores, forward and backward, and how both grow with length; additive attention also
+    in its textbook formula. A table goes to standard error.
+decode: sentences and target tokens per second of translating a file, by wall clock and processor time; a lower bound
+    from the matrix products; and how the cost of a sentence grows with its length. A table goes to standard error.
 data: pairs prepared per second, seconds to the first batch, target tokens read per second, and peak memory, each step
-    in a process of its own; the text is made unless PREFIX names one.
+    in a process of its own; the text is synthetic unless PREFIX is given.
 """
 
 import nmt  # noqa: F401  # isort: skip  # before torch: it decides how torch's threads wait
@@ -38,10 +37,10 @@ KINDS: dict[str, Callable[[list[str]], dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Print the measurement that the first argument names; the others are its options."""
+    """Run the benchmark that the first argument names, with the other arguments as its options."""
     kind, *arguments = sys.argv[1:] or ["nothing"]
     if kind not in KINDS:
-        raise SystemExit(f"error: {kind}: no such measurement; there are {', '.join(KINDS)}")
+        raise SystemExit(f"error: {kind}: no such benchmark; there are {', '.join(KINDS)}")
     print(json.dumps(KINDS[kind](arguments)))
 
 

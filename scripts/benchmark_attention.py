@@ -19,39 +19,38 @@ from nmt.evaluation.report_writer import package_versions
 from nmt.runtime.process import setup_process
 
 CORE = {"batch": 64, "queries": 64, "keys": 64, "heads": 8, "width": 64}
-"""4,096 queries against 64 keys, 8 heads of 64."""
+"""4,096 queries, each with 64 keys; 8 heads of 64 dimensions."""
 GROWTH = {"batch": 4, "heads": 4, "dim": 128}
-
-
-DEFAULTS = {"threads": 0, "dtype": "fp32", "lengths": "64-128-256-512", "repeats": 5}
+DEFAULTS = {"num_threads": 0, "dtype": "fp32", "lengths": "64-128-256-512", "repeats": 5}
 
 
 def measure(arguments: list[str]) -> dict[str, Any]:
-    """Return both tables. Options: threads (0 = as many as torch takes), dtype (fp32, bf16), lengths, repeats."""
+    """Return both tables. Options: num_threads (0 = torch's choice), dtype (fp32, bf16), lengths, repeats."""
     common = parse("attention", arguments, DEFAULTS)
     sizes = lengths(common.pop("lengths"))
     load = os.getloadavg()[0]
     names = ("scaled", "naive additive", "additive")
-    core = [in_subprocess(__file__, {"what": "core", "name": name, **common}) for name in names]
+    core = [in_subprocess(__file__, {"table": "core", "name": name, **common}) for name in names]
     report(f"{'core, ' + str(CORE):<60} ms  MiB")
     for row in core:
         report(f"  {row['name']:<20} {row['milliseconds']:>10.1f} {row['mebibytes']:>10.1f}")
-    places = [(score, "global", CROSS) for score in SCORES]
-    places += [("scaled", window, kind.attention_types[0]) for window, kind in WINDOWS.items() if window != "global"]
-    places += [("additive", "sliding", ENCODER_SELF), ("scaled", "global", ENCODER_SELF)]
+    variants = [(score, "global", CROSS) for score in SCORES]
+    variants += [("scaled", window, spec.attention_types[0]) for window, spec in WINDOWS.items() if window != "global"]
+    variants += [("additive", "sliding", ENCODER_SELF), ("scaled", "global", ENCODER_SELF)]
     growth = []
     report(f"growth, {GROWTH}, forward and backward; ms and MiB at lengths {sizes}")
-    for score, window, site in places:
-        case = {"what": "growth", "score": score, "window": window, "site": site, **common}
+    for score, window, attention_type in variants:
+        variant = {"score": score, "window": window, "attention_type": attention_type}
+        case = {"table": "growth", **variant, **common}
         rows = [in_subprocess(__file__, {**case, "length": length}) for length in sizes]
-        line = {"score": score, "window": window, "site": site, "lengths": sizes}
+        line: dict[str, Any] = {**variant, "lengths": sizes}
         for quantity in ("milliseconds", "mebibytes"):
             line[quantity] = [row[quantity] for row in rows]
             line[f"{quantity}_exponent"] = _exponent(sizes, line[quantity])
         growth.append(line)
         shown = "".join(f"{value:>9.1f}" for value in line["milliseconds"] + line["mebibytes"])
         exponents = f"{line['milliseconds_exponent']:.2f}, {line['mebibytes_exponent']:.2f}"
-        report(f"  {score:<9} {window:<8} {site:<13}{shown}   grows with length^{exponents}")
+        report(f"  {score:<9} {window:<8} {attention_type:<13}{shown}   grows with length^{exponents}")
     ratios = {
         "additive_memory_to_scaled": round(core[2]["mebibytes"] / core[0]["mebibytes"], 2),
         "naive_memory_to_scaled": round(core[1]["mebibytes"] / core[0]["mebibytes"], 2),
@@ -61,13 +60,13 @@ def measure(arguments: list[str]) -> dict[str, Any]:
 
 
 def _exponent(lengths: list[int], values: list[float]) -> float:
-    """Slope of log value over log length between the last two lengths."""
+    """Return the slope of log value over log length between the last two lengths."""
     before, after = (max(value, 1e-3) for value in values[-2:])
     return round(math.log(after / before) / math.log(lengths[-1] / lengths[-2]), 2)
 
 
 def _core(case: dict[str, Any]) -> Callable[[], None]:
-    """Projected queries, keys and values in; score, softmax and weighted sum; forward and backward."""
+    """Return a step of score, softmax and weighted sum on projected queries, keys and values, forward and backward."""
     heads, width = CORE["heads"], CORE["width"]
     dtype = torch.bfloat16 if case["dtype"] == "bf16" else torch.float32
 
@@ -91,38 +90,39 @@ def _core(case: dict[str, Any]) -> Callable[[], None]:
 
 
 def _growth(case: dict[str, Any]) -> Callable[[], None]:
-    """The whole module with its projections, T = S."""
+    """Return a step of the whole module with its projections, with as many queries as keys."""
     dim, length = GROWTH["dim"], case["length"]
     config = AttentionConfig(score=case["score"], heads=GROWTH["heads"], window=case["window"], window_size=10)
-    part = Attention(config, dim, dim, attention_type=case["site"], out_dim=dim, bias=True)
+    attention_type = case["attention_type"]
+    attention = Attention(config, dim, dim, attention_type=attention_type, out_dim=dim, bias=True)
     states = torch.randn(GROWTH["batch"], length, dim, requires_grad=True)
-    query = states if case["site"] != CROSS else torch.randn(GROWTH["batch"], length, dim, requires_grad=True)
+    query = states if attention_type != CROSS else torch.randn(GROWTH["batch"], length, dim, requires_grad=True)
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=case["dtype"] == "bf16"):
-            part(query, part.precompute_keys(states), None).context.sum().backward()
-        for tensor in (query, states, *part.parameters()):
+            attention(query, attention.precompute_keys(states), None).context.sum().backward()
+        for tensor in (query, states, *attention.parameters()):
             tensor.grad = None
 
     return step
 
 
-def _one(case: dict[str, Any]) -> dict[str, Any]:
-    """A row: the best time of several, and the highest resident memory of a step above that before the first."""
+def _row(case: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of a table: the shortest time of several steps, and the peak memory of a step above that before."""
     torch.manual_seed(0)
-    torch.set_num_threads(case["threads"] or torch.get_num_threads())
+    torch.set_num_threads(case["num_threads"] or torch.get_num_threads())
     tiny = torch.randn(64, 64, requires_grad=True)
-    torch.softmax(tiny @ tiny, -1).sum().backward()  # libraries take their own memory at their first use
-    step = {"core": _core, "growth": _growth}[case["what"]](case)
+    torch.softmax(tiny @ tiny, -1).sum().backward()  # libraries allocate memory at their first use
+    step = {"core": _core, "growth": _growth}[case["table"]](case)
     before = resident_mebibytes("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     step()
     mebibytes = resident_mebibytes("VmHWM") - before
-    setup_process(case["threads"])  # as in training: freed memory is kept
+    setup_process(case["num_threads"])  # as in training, freed memory is kept
     best = min(timeit.repeat(step, number=1, repeat=1 + case["repeats"]))
     del case["started"]
     return {**case, "milliseconds": round(1000 * best, 2), "mebibytes": round(mebibytes, 1)}
 
 
 if __name__ == "__main__":
-    print(json.dumps(_one(json.loads(sys.argv[1]))))
+    print(json.dumps(_row(json.loads(sys.argv[1]))))

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def parse(kind: str, arguments: Sequence[str], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Read name=value arguments. Values have the types of the defaults; a whole number is 0 only where 0 is default."""
+    """Parse name=value arguments to the types of the defaults; a whole number may be 0 only if its default is 0."""
     options = dict(defaults)
     for name, _, value in (argument.partition("=") for argument in arguments):
         if name not in defaults:
@@ -26,12 +26,12 @@ def parse(kind: str, arguments: Sequence[str], defaults: dict[str, Any]) -> dict
 
 
 def lengths(text: str) -> list[int]:
-    """Read lengths such as 64-128-256."""
+    """Parse lengths such as 64-128-256."""
     return [int(length) for length in text.split("-")]
 
 
 def in_subprocess(script: str, case: dict[str, Any]) -> dict[str, Any]:
-    """Run a script on a case, in a process whose peak memory is that of the case alone; return what it prints."""
+    """Run a script on a case in a process of its own, whose peak memory is that of the case; return its JSON output."""
     command = [sys.executable, script, json.dumps({**case, "started": time.time()})]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
@@ -41,7 +41,7 @@ def in_subprocess(script: str, case: dict[str, Any]) -> dict[str, Any]:
 
 
 def resident_mebibytes(name: str) -> float:
-    """Return resident memory: now (VmRSS), at most (VmHWM), anonymous (RssAnon) or of mapped files (RssFile)."""
+    """Return resident memory: current (VmRSS), peak (VmHWM), anonymous (RssAnon) or of mapped files (RssFile)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(name):
             return int(line.split()[1]) / 1024

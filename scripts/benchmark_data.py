@@ -1,5 +1,7 @@
-"""Speed and memory of preparing and reading a corpus, for `scripts/benchmark.py data`. Each step is measured in a
-process of its own, whose peak memory is nobody else's."""
+"""Speed and memory of preparing and reading a corpus, for `scripts/benchmark.py data`.
+
+Each step is measured in a process of its own, which gives its peak memory.
+"""
 
 import nmt  # noqa: F401  # isort: skip  # before torch: it decides how torch's threads wait
 
@@ -31,15 +33,15 @@ DEFAULTS = {
     "text": "",
     "output": "",
 }
-DISTINCT = 20_000
-MADE_WORDS = 1_000_000
+NUM_DISTINCT_PAIRS = 20_000
+NUM_MADE_UP_WORDS = 1_000_000
 
 
 def measure(arguments: list[str]) -> dict[str, Any]:
-    """Return the measurements of all steps, with a line for each on standard error.
+    """Return the measurements of all steps, and print a line for each on standard error.
 
-    Options: pairs; tokenizer (a kind) and its vocab_size and max_pairs; batch_tokens; batches to read; text, the prefix
-    of two files to use in place of a text made here; output, a file for the JSON.
+    Options: pairs; tokenizer (its type), vocab_size and max_pairs; batch_tokens; batches to read; text, the prefix of
+    two files to use instead of a synthetic text; output, a file for the JSON.
     """
     case = parse("data", arguments, DEFAULTS)
     try:
@@ -53,8 +55,8 @@ def measure(arguments: list[str]) -> dict[str, Any]:
             case["languages"] = _link(case["text"], Path(folder) / "text")
         else:
             case["languages"] = ["en", "de"]
-            report(f"making {case['pairs']} pairs")
-            _make(Path(folder) / "text", case["pairs"])
+            report(f"generating {case['pairs']} pairs")
+            _generate(Path(folder) / "text", case["pairs"])
         result: dict[str, Any] = {**case, "load_before": os.getloadavg()[0]}
         case["folder"] = folder
         for step in STEPS:
@@ -79,22 +81,21 @@ def _link(prefix: str, linked: Path) -> list[str]:
     return sorted(path.suffix[1:] for path in files)
 
 
-def _make(prefix: Path, num: int) -> None:
-    """Write pairs of the built-in grammar with one word on each side exchanged for a made-up one, whose frequencies
-    fall as those of real words do: a text of any size with the long tail of real ones."""
+def _generate(prefix: Path, num: int) -> None:
+    """Write synthetic pairs with one word on each side replaced by a made-up one, for a long tail of rare words."""
     from nmt.data import synthetic
 
     rng = random.Random(0)
     seeds = prefix.parent / "seeds"
     seeds.mkdir()
-    synthetic.write(seeds, seed=0, num_train=DISTINCT, num_valid=1, num_test=1, num_long=1)
+    synthetic.write(seeds, seed=0, num_train=NUM_DISTINCT_PAIRS, num_valid=1, num_test=1, num_long=1)
     sides = [(seeds / f"train.{language}").read_text(encoding="utf-8").splitlines() for language in ("en", "de")]
     with Path(f"{prefix}.en").open("w") as source, Path(f"{prefix}.de").open("w") as target:
         for _ in range(num):
-            row = int(rng.random() * DISTINCT)
+            row = int(rng.random() * NUM_DISTINCT_PAIRS)
             for file, lines in zip((source, target), sides, strict=True):
                 words = lines[row].split(" ")
-                words[int(rng.random() * len(words))] = _word(int(MADE_WORDS ** rng.random()))
+                words[int(rng.random() * len(words))] = _word(int(NUM_MADE_UP_WORDS ** rng.random()))
                 file.write(" ".join(words) + "\n")
 
 
@@ -122,7 +123,7 @@ def _config(case: dict[str, Any]) -> DataConfig:
     )
 
 
-def _tokenizer(case: dict[str, Any]) -> dict[str, Any]:
+def _train_tokenizer(case: dict[str, Any]) -> dict[str, Any]:
     tokenizer = train_or_load_tokenizer(_config(case))
     return {"size": tokenizer.source_size}
 
@@ -140,8 +141,8 @@ def _prepare(case: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _floor(case: dict[str, Any]) -> dict[str, Any]:
-    """What SentencePiece takes for the same text when it is called directly."""
+def _encode_only(case: dict[str, Any]) -> dict[str, Any]:
+    """Measure SentencePiece alone on the same text."""
     config = _config(case)
     tokenizer = train_or_load_tokenizer(config)
     if case["tokenizer"] not in ("unigram", "bpe"):
@@ -179,7 +180,7 @@ def _start(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(case: dict[str, Any]) -> dict[str, Any]:
-    """Shuffled batches, made in the thread that counts them."""
+    """Read shuffled batches without prefetching."""
     config = _config(case)
     tokenizer = train_or_load_tokenizer(config)
     corpus = load_corpus(config, "train", tokenizer)
@@ -202,20 +203,25 @@ def _read(case: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-STEPS = {"train_tokenizer": _tokenizer, "prepare": _prepare, "encode_only": _floor, "start": _start, "read": _read}
+STEPS = {
+    "train_tokenizer": _train_tokenizer,
+    "prepare": _prepare,
+    "encode_only": _encode_only,
+    "start": _start,
+    "read": _read,
+}
 
 
-def _one(case: dict[str, Any]) -> dict[str, Any]:
-    """One step with the seconds and the memory of its process, in MiB: the peak, and what is held at its end as the
-    process's own (anonymous) and as mapped files."""
+def _run_step(case: dict[str, Any]) -> dict[str, Any]:
+    """Run a step; return its measurements with the seconds and the memory of the process."""
     setup_process(1)
-    done = STEPS[case["step"]](case)
+    measurements = STEPS[case["step"]](case)
     memory = {f"{name}_mebibytes": round(resident_mebibytes(key)) for name, key in RESIDENT.items()}
-    return {**done, "seconds": round(time.time() - case["started"], 1), **memory}
+    return {**measurements, "seconds": round(time.time() - case["started"], 1), **memory}
 
 
 RESIDENT = {"peak_resident": "VmHWM", "anonymous": "RssAnon", "mapped_files": "RssFile"}
 
 
 if __name__ == "__main__":
-    print(json.dumps(_one(json.loads(sys.argv[1]))))
+    print(json.dumps(_run_step(json.loads(sys.argv[1]))))

@@ -1,4 +1,4 @@
-"""Speed of search, the floor that its matrix products set, and how the cost of a sentence grows with its length."""
+"""Speed of search, a lower bound from its matrix products, and how the cost of a sentence grows with its length."""
 
 import nmt  # noqa: F401  # isort: skip  # before torch: it decides how torch's threads wait
 
@@ -23,7 +23,7 @@ from nmt.runtime.process import setup_process
 DEFAULTS = {
     "checkpoint": "",
     "source": "",
-    "threads": 1,
+    "num_threads": 1,
     "lengths": "16-32-64-128-256-500",
     "sentences": 16,
     "limit": 1000,
@@ -31,8 +31,8 @@ DEFAULTS = {
 }
 
 
-class _Counter:
-    """Count multiplications and bytes of the matrix products with a model's weights."""
+class _MatmulCounter:
+    """Counter of the FLOPs and bytes of the matrix products with a model's weights."""
 
     def __init__(self, model: nn.Module) -> None:
         self.flops = self.weight_bytes = 0
@@ -49,14 +49,14 @@ class _Counter:
 
 
 def matmul_rate(rows: int, dim: int) -> float:
-    """Return FLOPs a second of processor time in products of so many rows with square matrices, the best of a few."""
+    """Return FLOPs per second of processor time in products of `rows` vectors with square matrices, the best of 5."""
     a, b = torch.randn(rows, dim), torch.randn(dim, dim)
     seconds = timeit.repeat(lambda: nn.functional.linear(a, b), timer=time.process_time, number=50, repeat=5)
     return 50 * 2 * rows * dim * dim / min(seconds)
 
 
 def _force_length(model: Seq2Seq, is_forced: bool) -> None:
-    """Make translations end at the longest length allowed, or not."""
+    """Make translations end at the maximum length only, or undo that."""
     output = model.get_submodule("output")
     assert isinstance(output, nn.Linear)
     bias = output.bias.data
@@ -64,10 +64,10 @@ def _force_length(model: Seq2Seq, is_forced: bool) -> None:
 
 
 def speed(translator: Translator, sources: list[list[int]]) -> dict[str, Any]:
-    """Return sentences and target tokens per second, of wall clock and of processor time, and the floor of a text."""
+    """Return sentences and target tokens per second of wall clock and processor time, and the lower bound."""
     model, config, device = translator.model, translator.config, translator.device
     dict(search.decode(model, sources[: config.batch_size], config, device))
-    counter = _Counter(model)
+    counter = _MatmulCounter(model)
     wall, cpu = time.perf_counter(), time.process_time()
     translations = dict(search.decode(model, sources, config, device))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -78,7 +78,7 @@ def speed(translator: Translator, sources: list[list[int]]) -> dict[str, Any]:
         "sentences_per_second": round(len(sources) / wall, 1),
         "tokens_per_second": round(num_tokens / wall, 1),
         "sentences_per_cpu_second": round(len(sources) / cpu, 1),
-        "floor": {
+        "lower_bound": {
             "gigaflops_per_sentence": round(counter.flops / len(sources) / 1e9, 3),
             "megabytes_of_weights_per_sentence": round(counter.weight_bytes / len(sources) / 1e6, 2),
             "gigaflops_per_cpu_second": round(rate / 1e9, 1),
@@ -88,7 +88,7 @@ def speed(translator: Translator, sources: list[list[int]]) -> dict[str, Any]:
 
 
 def growth(translator: Translator, sizes: list[int], num: int) -> list[dict[str, float]]:
-    """Return the processor time of a sentence whose translation is as long as itself, for each length."""
+    """Return the processor time of a sentence whose translation has the same length, for each length."""
     model, rows = translator.model, []
     config = dataclasses.replace(translator.config, max_length_ratio=1.0, max_length_offset=0)
     _force_length(model, True)
@@ -112,13 +112,13 @@ def growth(translator: Translator, sizes: list[int], num: int) -> list[dict[str,
 def measure(arguments: list[str]) -> dict[str, Any]:
     """Return the measurements; a table goes to standard error.
 
-    Options: checkpoint; source, a file, and the limit of its lines; threads; lengths and the number of sentences of
-    each for the growth; those of search as search.beam_size=5.
+    Options: checkpoint; source, a file, and the limit of its lines; num_threads; lengths and the number of sentences of
+    each for the growth; those of search, such as search.beam_size=5.
     """
     options = parse("decode", arguments, DEFAULTS)
     if not (options["checkpoint"] and options["source"]):
         raise SystemExit("error: decode needs checkpoint=RUN and source=FILE")
-    setup_process(options["threads"])
+    setup_process(options["num_threads"])
     content = checkpoint.load(checkpoint.resolve(options["checkpoint"]))
     config = search.SearchConfig(
         **{name.removeprefix("search."): value for name, value in options.items() if name.startswith("search.")}
@@ -132,18 +132,18 @@ def measure(arguments: list[str]) -> dict[str, Any]:
         **speed(translator, sources),
         "sentences": len(sources),
         "growth": growth(translator, lengths(options["lengths"]), options["sentences"]),
-        "threads": torch.get_num_threads(),
-        "beam": config.beam_size,
+        "num_threads": torch.get_num_threads(),
+        "beam_size": config.beam_size,
         "batch_size": config.batch_size,
         "parameters": sum(parameter.numel() for parameter in translator.model.parameters()),
         "load_before": load,
         "versions": package_versions(),
     }
-    floor = result["floor"]
+    bound = result["lower_bound"]
     report(
-        f"{result['sentences_per_second']} sentences/s, {result['tokens_per_second']} tokens/s; of processor time "
-        f"{result['sentences_per_cpu_second']} sentences/s, products alone {floor['sentences_per_cpu_second']} "
-        f"({floor['gigaflops_per_sentence']} GFLOP a sentence at {floor['gigaflops_per_cpu_second']} GFLOP/s)"
+        f"{result['sentences_per_second']} sentences/s, {result['tokens_per_second']} tokens/s; by processor time "
+        f"{result['sentences_per_cpu_second']} sentences/s, products alone {bound['sentences_per_cpu_second']} "
+        f"({bound['gigaflops_per_sentence']} GFLOP a sentence at {bound['gigaflops_per_cpu_second']} GFLOP/s)"
     )
     for row in result["growth"]:
         report(

@@ -1,6 +1,6 @@
-"""Training speed: target tokens per second, the share of the device's matrix rate, and where the time goes."""
+"""Training speed: target tokens per second, utilization of the device's matrix rate, and time of each phase."""
 
-import nmt  # isort: skip  # before torch: it decides how torch's threads wait
+import nmt  # noqa: F401  # isort: skip  # before torch: it decides how torch's threads wait
 
 import os
 import resource
@@ -17,8 +17,8 @@ import torch
 from benchmark_common import parse
 from torch.nn.utils import clip_grad_norm_
 
-import nmt.cli.compose
 from nmt import models
+from nmt.cli.compose import run_command
 from nmt.cli.configs import Config
 from nmt.data import Batch, BatchLoader, batch_to_device, load_corpus, train_or_load_tokenizer
 from nmt.evaluation.report_writer import package_versions
@@ -29,19 +29,19 @@ from nmt.training.trainer import Trainer
 
 DEFAULTS = {"updates": 60, "warmup": 20}
 BACKWARD = 2
-"""A backward pass takes about twice the operations of a forward pass."""
+"""FLOPs of a backward pass, relative to a forward pass (an estimate)."""
 
 
 def measure(arguments: list[str]) -> dict[str, Any]:
-    """Measure updates on real batches in their usual order; the options other than updates and warmup are of training.
+    """Measure updates on batches in the order of training; options besides updates and warmup are those of training.
 
-    The first `warmup` updates are not counted; a third as many as `updates` follow, measured in phases.
+    The first `warmup` updates are not counted. After `updates`, a third as many are measured in phases.
     """
-    selected = [argument for argument in arguments if argument.partition("=")[0] in DEFAULTS]
-    rest = [argument for argument in arguments if argument not in selected]
-    counts = parse("train", selected, DEFAULTS)
+    own_options = [argument for argument in arguments if argument.partition("=")[0] in DEFAULTS]
+    training = [argument for argument in arguments if argument not in own_options]
+    counts = parse("train", own_options, DEFAULTS)
     results: list[dict[str, Any]] = []
-    nmt.config.command(lambda config, _: results.append(_measure(config, **counts)), Config, "train", rest)
+    run_command(lambda config, _: results.append(_measure(config, **counts)), Config, "train", training)
     if not results:  # --help and the like
         raise SystemExit
     return results[0]
@@ -83,7 +83,7 @@ def _measure(config: Config, updates: int, warmup: int) -> dict[str, Any]:
         "updates": updates,
         "precision": trainer.precision,
         "device": str(device),
-        "threads": torch.get_num_threads(),
+        "num_threads": torch.get_num_threads(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "megaflops_per_token": round((1 + BACKWARD) * flops / 1e6, 2),
         "matrix_gigaflops_per_second": round(rate / 1e9, 1),
@@ -97,7 +97,7 @@ def _measure(config: Config, updates: int, warmup: int) -> dict[str, Any]:
 
 
 def matrix_rate(precision: str, device: torch.device) -> float:
-    """Return FLOPs per second of the best of several large square products; a multiply-add counts as 2."""
+    """Return FLOPs per second of large square products, the best of several; a multiply-add counts as 2."""
     size = 8192 if device.type == "cuda" else 1024
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a = torch.randn(size, size, device=device).to(dtype)
@@ -110,15 +110,15 @@ def matrix_rate(precision: str, device: torch.device) -> float:
 
 
 def _phases(trainer: Trainer, batches: Iterator[Batch], updates: int, device: torch.device) -> dict[str, float]:
-    """Return shares of the time of updates made step by step, the device waited for after each step."""
-    spent: Counter[str] = Counter()
+    """Return the share of time of each phase of an update, with the device synchronized after each phase."""
+    seconds_of: Counter[str] = Counter()
     last = time.perf_counter()
 
     def lap(name: str) -> None:
         nonlocal last
         _wait(device)
         now = time.perf_counter()
-        spent[name] += now - last
+        seconds_of[name] += now - last
         last = now
 
     for _ in range(updates):
@@ -132,12 +132,12 @@ def _phases(trainer: Trainer, batches: Iterator[Batch], updates: int, device: to
         trainer.optimizer.step()
         trainer.optimizer.zero_grad(set_to_none=True)
         lap("optimizer")
-    total = sum(spent.values())
-    return {name: round(seconds / total, 3) for name, seconds in spent.items()}
+    total = sum(seconds_of.values())
+    return {name: round(seconds / total, 3) for name, seconds in seconds_of.items()}
 
 
 def _peak(device: torch.device) -> float:
-    """Return the most memory held, in MiB: on a GPU by tensors, on a CPU resident, libraries and data included."""
+    """Return the peak memory in MiB: of tensors on a GPU, resident memory with libraries and data on a CPU."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)

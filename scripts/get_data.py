@@ -1,4 +1,4 @@
-"""Download public corpora and write them as text files that training reads.
+"""Download public corpora and write them as text files for training.
 
 usage: python scripts/get_data.py NAME [NAME …] [--root data] [--force]
        python scripts/get_data.py --list
@@ -33,16 +33,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # nmt, where it
 
 import nmt
 from nmt.data import table_files
+from nmt.runtime.errors import error_message
 from nmt.runtime.files import write_text
 
 RECORD = "provenance.json"
 Counts = dict[str, Counter[str]]
-"""By prefix: how often each kind of change was made to the text."""
+"""By prefix, the number of changes of each kind to the text."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A corpus as corpora.yaml describes it."""
+    """A corpus in corpora.yaml."""
 
     title: str
     languages: list[str]
@@ -56,7 +57,7 @@ class Recipe:
     hub: dict[str, str] = field(default_factory=dict)
 
     def expected(self) -> dict[str, dict[str, Any]]:
-        """Return by file name what is known in advance, lines and SHA-256; None = not recorded."""
+        """Return the expected lines and SHA-256 of each file; None = not recorded."""
         digests = self.files.get("sha256", {})
         return {
             name: {"lines": num_lines or None, "sha256": digests.get(name)}
@@ -70,10 +71,10 @@ class Recipe:
 
 
 class Downloads:
-    """Download files to a folder. Files that are already there are checked and used, whoever put them there.
+    """Download files to a folder; existing files are checked and used.
 
     Attributes:
-        record: by URL or data set: size, SHA-256, and the digest that it was compared with.
+        record: by URL or data set, the size, SHA-256, and the digest it was compared with.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -84,12 +85,12 @@ class Downloads:
         """Return the path of a file, after downloading it if necessary.
 
         Args:
-            url: its address.
+            url: of the file, whose last part is the default name.
             digest: "sha256:…" or "md5:…" of the file, or of the decompressed content of a .gz file.
-            name: in the folder; by default the last part of the address.
+            name: in the folder.
 
         Raises:
-            OSError: it cannot be downloaded; the part that arrived is kept, and the next call continues.
+            OSError: it cannot be downloaded; the next call continues after the part that was received.
             ValueError: the file does not have the digest.
         """
         final = self.folder / (name or url.rpartition("/")[2])
@@ -98,7 +99,7 @@ class Downloads:
             part = final.with_name(f"{final.name}.part")
             is_continued = part.exists()
             _receive(url, part, final)
-            if is_continued and _mismatch(part, digest, final.suffix):  # the parts may be of different versions
+            if is_continued and _mismatch(part, digest, final.suffix):  # the parts may belong to different versions
                 part.unlink()
                 _receive(url, part, final)
             if problem := _mismatch(part, digest, final.suffix):
@@ -116,7 +117,7 @@ class Downloads:
 
 
 def _receive(url: str, part: Path, final: Path) -> None:
-    """Start or continue a download; `http_get` tries again when the connection breaks."""
+    """Start or continue a download; `http_get` retries when the connection breaks."""
     try:
         with part.open("ab") as file:
             headers = {"Accept-Encoding": "identity"}  # or a server may decompress a .gz file
@@ -132,7 +133,7 @@ def _receive(url: str, part: Path, final: Path) -> None:
 
 
 def _mismatch(path: Path, digest: str, suffix: str) -> str:
-    """Describe how a file differs from its digest; empty: it does not."""
+    """Return how a file differs from its digest, or ""."""
     algorithm, _, expected = digest.partition(":")
     try:
         with gzip.open(path) if suffix == ".gz" else path.open("rb") as file:
@@ -143,9 +144,10 @@ def _mismatch(path: Path, digest: str, suffix: str) -> str:
 
 
 def read(recipe: Recipe, downloads: Downloads, counts: Counts) -> Iterator[tuple[str, Sequence[list[str]]]]:
-    """Yield prefixes (train, valid, …) with some of their lines: equally many for each language, in order.
+    """Yield prefixes (train, valid, …) with blocks of their lines, the same number for each language.
 
-    Raises OSError or ValueError with what to do next.
+    Raises:
+        OSError, ValueError: the message contains the remedy.
     """
     if recipe.files:
         for prefix in recipe.lines:
@@ -185,7 +187,7 @@ def _talks(recipe: Recipe, downloads: Downloads, counts: Counts) -> Iterator[tup
 
 
 def archives(name: str, recipe: Recipe) -> list[tuple[str, str, str]]:
-    """Return for each side of a test set of sacreBLEU its archive's address and digest, and the file in it."""
+    """Return for each side of a sacreBLEU test set the URL and digest of its archive, and the file in it."""
     from sacrebleu.dataset import DATASETS
 
     dataset: Any = DATASETS[name]
@@ -197,7 +199,7 @@ def archives(name: str, recipe: Recipe) -> list[tuple[str, str, str]]:
 
 
 def _hub(recipe: Recipe, downloads: Downloads, counts: Counter[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """Read a data set through the `datasets` library, or a folder of its name in the downloads, like wmt14/de-en."""
+    """Read a data set through the `datasets` library, or from a folder in the downloads such as wmt14/de-en."""
     import datasets
 
     datasets.logging.set_verbosity(logging.CRITICAL)  # its tracebacks; the exception has the reason
@@ -221,7 +223,7 @@ def _hub(recipe: Recipe, downloads: Downloads, counts: Counter[str]) -> Iterator
 
 
 def members(archive: Path, names: Sequence[str]) -> list[list[str]]:
-    """Return the lines of the named files of a .tar archive, which is not unpacked to the disk."""
+    """Return the lines of files in a .tar archive, without unpacking it to the disk."""
     try:
         with tarfile.open(archive) as tar:
             by_name = {str(PurePosixPath(member.name)): member for member in tar if member.isfile()}
@@ -234,7 +236,7 @@ def members(archive: Path, names: Sequence[str]) -> list[list[str]]:
 
 
 def segments(lines: list[str], counts: Counter[str], *, indented: bool = False) -> list[str]:
-    """Return the text of the <seg> lines of a test set, white space made single spaces as sacreBLEU does."""
+    """Return the text of the <seg> lines of a test set; white space becomes single spaces, as in sacreBLEU."""
     texts = []
     for line in lines:
         if not (line.lstrip() if indented else line).startswith("<seg "):
@@ -250,11 +252,11 @@ def segments(lines: list[str], counts: Counter[str], *, indented: bool = False) 
 
 
 def _untagged(pairs: Iterator[tuple[str, ...]], counts: Counter[str], *, titles: bool) -> Iterator[tuple[str, ...]]:
-    """Yield the pairs without the lines of metadata of a talk."""
+    """Yield the pairs without the metadata of talks."""
     for pair in pairs:
         matches = [re.match(r"\s*<([A-Za-z]+)(?: [^<>]*)?>", line) for line in pair]
-        tag, *others = sorted({match[1] if match else "" for match in matches})
-        if others:
+        tag, *further_tags = sorted({match[1] if match else "" for match in matches})
+        if further_tags:
             counts["pair left out: tag on one side only, or different tags"] += 1
             continue
         if tag and not (titles and tag in ("title", "description")):
@@ -293,9 +295,10 @@ def _describe(path: Path) -> dict[str, Any]:
 
 
 def present(recipe: Recipe, folder: Path) -> dict[str, dict[str, Any]] | None:
-    """Return the files of a corpus that is there already and unchanged, or None.
+    """Return the files of a corpus that was downloaded before and is unchanged, or None.
 
-    Raises ValueError when there are files that this program did not write, or that were changed since.
+    Raises:
+        ValueError: files were not written by this program, or were changed since.
     """
     try:
         recorded = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
@@ -306,17 +309,19 @@ def present(recipe: Recipe, folder: Path) -> dict[str, dict[str, Any]] | None:
     files = {name: _describe(folder / name) for name in recipe.expected() if (folder / name).exists()}
     for name, facts in files.items():
         if recorded.get(name, {}).get("sha256") != facts["sha256"]:
-            how = "was changed since it was fetched" if name in recorded else "is there and was not fetched by this"
+            how = (
+                "was changed since it was fetched" if name in recorded else "exists and was not fetched by this script"
+            )
             raise ValueError(f"{folder / name}: {how}; move it away, or add --force to replace it")
     return files if len(files) == len(recipe.expected()) else None
 
 
 def write(corpus: str, recipe: Recipe, folder: Path) -> dict[str, dict[str, Any]]:
-    """Download a corpus and write all its files, or none: they take their names together, after every check."""
+    """Download a corpus and write all its files or none: they are renamed together, after every check."""
     counts: Counts = defaultdict(Counter)
     downloads = Downloads(folder / "downloads")
-    for left_by_a_crash in folder.glob(".incomplete-*"):
-        shutil.rmtree(left_by_a_crash)
+    for stale_folder in folder.glob(".incomplete-*"):  # of a crash
+        shutil.rmtree(stale_folder)
     with tempfile.TemporaryDirectory(prefix=".incomplete-", dir=folder) as name:
         temporary = Path(name)
         with ExitStack() as stack:
@@ -347,7 +352,7 @@ def write(corpus: str, recipe: Recipe, folder: Path) -> dict[str, dict[str, Any]
             "files": files,
             "changes": {prefix: {kind: num for kind, num in some.items() if num} for prefix, some in counts.items()},
         }
-        # The record first: after a crash between two of the renames it tells which files are of this program.
+        # The record first: after a crash between two renames it lists the files of this program.
         write_text(folder / RECORD, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
         for name in files:
             (temporary / name).replace(folder / name)
@@ -355,7 +360,7 @@ def write(corpus: str, recipe: Recipe, folder: Path) -> dict[str, dict[str, Any]
 
 
 def load_recipes() -> dict[str, Recipe]:
-    """Return the corpora by name."""
+    """Return the recipes by corpus name."""
     text = Path(__file__).with_name("corpora.yaml").read_text(encoding="utf-8")
     return {name: Recipe(**fields) for name, fields in yaml.safe_load(text).items()}
 
@@ -364,9 +369,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit code: 0 done or nothing to do, 1 a corpus could not be downloaded, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="get_data.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="a corpus, see --list")
-    parser.add_argument("--list", action="store_true", help="show every corpus: languages, size, license, places")
+    parser.add_argument("--list", action="store_true", help="show every corpus: languages, size, license, sources")
     parser.add_argument("--root", type=Path, default=Path("data"), help="write to ROOT/NAME/ (default: data)")
-    parser.add_argument("--force", action="store_true", help="replace files that are there")
+    parser.add_argument("--force", action="store_true", help="replace existing files")
     options = parser.parse_args(arguments)
     recipes = load_recipes()
     if options.list:
@@ -377,7 +382,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problem = f"{unknown[0]}: no such corpus" if unknown else "no corpus is named"
         return _fail(f"{problem}; there are {', '.join(recipes)}")
     code = 0
-    for name in options.names:  # when one cannot be downloaded, the others still are
+    for name in options.names:  # a failure does not stop the others
         folder = options.root / name
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -396,7 +401,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _get(name: str, recipe: Recipe, folder: Path, *, force: bool) -> None:
     files = None if force else present(recipe, folder)
     if files:
-        print(f"{name}: is there already, unchanged since it was fetched", file=sys.stderr)
+        print(f"{name}: exists already, unchanged since it was fetched", file=sys.stderr)
     else:
         print(describe(name, recipe), file=sys.stderr, flush=True)
         files = write(name, recipe, folder)
@@ -411,22 +416,14 @@ def _get(name: str, recipe: Recipe, folder: Path, *, force: bool) -> None:
 def describe(name: str, recipe: Recipe) -> str:
     """Return the description of a corpus for `--list`."""
     lines = ", ".join(f"{prefix} {num:,}" if num else f"{prefix} not recorded" for prefix, num in recipe.lines.items())
-    places = [recipe.files["url"].format(name=file) for file in recipe.expected()] if recipe.files else []
-    places += [recipe.talks["url"]] if recipe.talks else []
+    sources = [recipe.files["url"].format(name=file) for file in recipe.expected()] if recipe.files else []
+    sources += [recipe.talks["url"]] if recipe.talks else []
     for test_set in recipe.test_sets.values():
-        places += [f"sacreBLEU {test_set}: {url}" for url, _, _ in archives(test_set, recipe)]
-    places += [f"data set {', '.join(recipe.hub.values())}"] if recipe.hub else []
-    return "\n".join(
-        (
-            f"{name}: {recipe.title}",
-            f"  languages: {' '.join(recipe.languages)}; download: {recipe.size}",
-            f"  lines: {lines}",
-            f"  terms of use: {recipe.license}",
-            *([f"  {recipe.note}"] if recipe.note else []),
-            "  from:",
-            *(f"    {place}" for place in dict.fromkeys(places)),
-        )
-    )
+        sources += [f"sacreBLEU {test_set}: {url}" for url, _, _ in archives(test_set, recipe)]
+    sources += [f"data set {', '.join(recipe.hub.values())}"] if recipe.hub else []
+    text = f"{name}: {recipe.title}\n  languages: {' '.join(recipe.languages)}; download: {recipe.size}\n"
+    text += f"  lines: {lines}\n  terms of use: {recipe.license}\n" + (f"  {recipe.note}\n" if recipe.note else "")
+    return "\n".join([f"{text}  from:", *(f"    {source}" for source in dict.fromkeys(sources))])
 
 
 def _fail(problem: str) -> int:
@@ -435,9 +432,7 @@ def _fail(problem: str) -> int:
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split())[:1000] or type(error).__name__
+    return error_message(error)[:1000]
 
 
 if __name__ == "__main__":

@@ -2,12 +2,11 @@
 
     python scripts/plot_heads.py RUN SENTENCE OUTPUT.png [--layer N]
 
-RUN is a run (or a report folder) with its alignments.npz; sentences and layers are counted from 1. Each head is drawn
-by `nmt.evaluation.report.heatmap` and has its score above it.
+RUN is a run directory or a report folder with alignments.npz; sentences and layers are counted from 1. Each head is
+drawn by `nmt.evaluation.report.heatmap`, with its score as the title.
 """
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -16,16 +15,12 @@ import yaml
 
 from nmt.cli.configs import Config
 from nmt.evaluation.report import heatmap
+from nmt.runtime.errors import report_errors
 from nmt.runtime.files import atomic_write
 
 
 def draw(report: Path, number: int, layer: int, output: Path) -> None:
-    """Write the picture.
-
-    Raises:
-        ValueError: there is no such sentence or layer.
-        OSError: a file is not there.
-    """
+    """Write the picture; raise ValueError when there is no such sentence or layer."""
     config = Config.from_dict(yaml.safe_load((report / "config.yaml").read_text(encoding="utf-8")))
     with np.load(report / "alignments.npz", allow_pickle=False) as stored:
         if f"{number - 1}.weights" not in stored:
@@ -43,7 +38,7 @@ def draw(report: Path, number: int, layer: int, output: Path) -> None:
             heatmap.draw(file, matrix, source.tolist(), target.tolist(), title=f"head {head}: {score}")
             pictures.append(matplotlib.image.imread(file)[..., :3])
     height = max(len(picture) for picture in pictures)
-    padded = [np.pad(each, ((height - len(each), 0), (0, 0), (0, 0)), constant_values=1.0) for each in pictures]
+    padded = [np.pad(image, ((height - len(image), 0), (0, 0), (0, 0)), constant_values=1.0) for image in pictures]
     with atomic_write(output) as temporary:
         matplotlib.image.imsave(temporary, np.concatenate(padded, axis=1), format="png")
 
@@ -57,11 +52,8 @@ def main() -> None:
     parser.add_argument("--layer", type=int, default=1)
     options = parser.parse_args()
     report = options.run / "report" if (options.run / "report").is_dir() else options.run
-    try:
+    with report_errors():
         draw(report, options.sentence, options.layer, options.output)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

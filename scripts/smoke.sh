@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From nothing to a report in about a minute: train, evaluate, translate and compare tiny models on the built-in pair.
+# Smoke test of about a minute: train, evaluate, translate and compare tiny models on the synthetic pair.
 # usage: BIN=.venv/bin scripts/smoke.sh
 set -euo pipefail
 bin=$(cd "${BIN:?BIN must name the folder that holds python}" && pwd)

@@ -1,18 +1,17 @@
-"""Tune options with Optuna: propose values, train, and end bad trials early.
+"""Tune options with Optuna: sample values, train, and prune bad trials.
 
-usage: python scripts/tune.py NAME OPTION=RANGE … [name=value …] [--trials N] [--metric bleu|chrf|loss|aer]
-           [--seed N]
+usage: python scripts/tune.py NAME OPTION=RANGE … [name=value …] [--trials N] [--metric bleu|chrf|loss|aer] [--seed N]
 
-RANGE: LOW..HIGH a number, LOW..HIGH:log one on a logarithmic scale, A|B|C one of several; whole numbers at both ends
+RANGE: LOW..HIGH a number, LOW..HIGH:log a number on a logarithmic scale, A|B|C a choice; whole numbers at both ends
     give whole numbers. Arguments without a range are those of `python -m nmt.train`, the same for every trial.
 example: python scripts/tune.py rates optim.learning_rate=1e-4..1e-2:log 'model.cell=lstm|gru' --trials 30
 
-Every trial is a run in runs/NAME/, made by `python -m nmt.train` in a process of its own. Its validations are reported
-to Optuna; a trial below the median of the others at the same update is stopped (MedianPruner). The study is kept in
-runs/NAME/optuna.log, so the same command goes on with it; a trial that was interrupted is taken up again.
+Every trial is a run in runs/NAME/, trained by `python -m nmt.train` in a process of its own. Its validations are
+reported to Optuna; a trial below the median of the others at the same update is stopped (MedianPruner). The study is
+stored in runs/NAME/optuna.log, so the same command continues it; an interrupted trial is tried again.
 
-This looks for one good setting and looks at the validation set to find it: not a fair comparison of options, which is
-what sweeps and `nmt.compare` are for.
+The result is one good setting, chosen on the validation set. For a fair comparison of options, use sweeps and
+`nmt.compare`.
 """
 
 import argparse
@@ -35,13 +34,14 @@ from nmt.training import logger
 from nmt.training.config import EARLY_STOPPING_METRICS
 
 WARM_UP = 3
-"""Trials that are never ended early, so that there is something to compare with."""
+"""Number of trials that are never pruned, for comparison."""
 
 
 def parse(text: str) -> tuple[str, Any] | None:
     """Return an option and the distribution of its values; None for an argument of the training.
 
-    Raises ValueError when the range is invalid.
+    Raises:
+        ValueError: the range is invalid.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -67,30 +67,30 @@ def train(trial: Any, arguments: list[str], directory: Path, metric: str) -> flo
     """Run one trial and return its best validation.
 
     Raises:
-        TrialPruned: Optuna ended it early.
+        TrialPruned: Optuna pruned it.
         ChildProcessError: the run failed.
         ValueError: its validations do not have the metric.
-        KeyboardInterrupt: the run has saved before; at a second one it has not.
+        KeyboardInterrupt: after the run has saved, or at once at a second interrupt.
     """
     import optuna
 
     reported, is_pruned, key = 0, False, f"valid_{metric}"
-    before = validations(directory)  # perhaps made under other metrics.names
+    earlier = validations(directory)  # may have other metrics.names
     lines: deque[str] = deque(maxlen=100)
     with subprocess.Popen(
         [sys.executable, "-m", "nmt.train", *arguments],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-        start_new_session=True,  # a terminal's Ctrl-C comes to this process, which passes it on once
+        start_new_session=True,  # a terminal's Ctrl-C reaches this process alone, which forwards it once
         env={**os.environ, PARENT: str(os.getpid())},
     ) as process:
         assert process.stderr is not None
         try:
-            for line in process.stderr:  # a validation is a log line, so there is nothing to see before one comes
+            for line in process.stderr:  # every validation is also logged
                 lines.append(line.rstrip("\n"))
                 for row in validations(directory):
-                    if key not in row and row not in before:
+                    if key not in row and row not in earlier:
                         raise ValueError(missing(metric, row))
                     if key in row and row["update"] > reported:
                         trial.report(row[key], row["update"])
@@ -101,7 +101,7 @@ def train(trial: Any, arguments: list[str], directory: Path, metric: str) -> flo
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 print("the trial saves and stops (once more: stop at once)", flush=True)
-            if not is_pruned:  # a second signal would mean: at once, as the end of this process does
+            if not is_pruned:  # a second signal would stop the run without saving
                 process.send_signal(signal.SIGTERM)
             process.communicate()
             raise
@@ -117,17 +117,17 @@ def train(trial: Any, arguments: list[str], directory: Path, metric: str) -> flo
 
 
 def validations(directory: Path) -> list[dict[str, Any]]:
-    """Return the rows of the validations of a run so far."""
+    """Return the validations of a run so far."""
     return [row for row in logger.read_metrics(directory / "metrics.jsonl") if "valid_loss" in row]
 
 
 def missing(metric: str, row: dict[str, Any]) -> str:
-    """Return the message that a validation does not have the metric, and what would add it."""
-    there = ", ".join(name for name in EARLY_STOPPING_METRICS if f"valid_{name}" in row) or "none"
+    """Return an error message for a validation without the metric."""
+    available = ", ".join(name for name in EARLY_STOPPING_METRICS if f"valid_{name}" in row) or "none"
     remedy = "add it to metrics.names, as in metrics.names=[bleu,chrf]"
     if metric == "aer":
         remedy = "it needs a file of gold alignments beside the validation text, and a model with attention"
-    return f"--metric {metric}: validation gives only {there}; {remedy}; another metric needs another NAME"
+    return f"--metric {metric}: validation gives only {available}; {remedy}; another metric needs another NAME"
 
 
 def search(options: argparse.Namespace) -> None:
@@ -135,7 +135,7 @@ def search(options: argparse.Namespace) -> None:
 
     Raises:
         BlockingIOError: it belongs to another process.
-        ValueError: there is no range, the study is of another metric, or a trial does not have this one.
+        ValueError: there is no range, the study has another metric, or a trial does not have this one.
     """
     space = dict(parsed for text in options.arguments if (parsed := parse(text)) is not None)
     fixed = [text for text in options.arguments if parse(text) is None]
@@ -154,7 +154,7 @@ def search(options: argparse.Namespace) -> None:
 
 
 def open_study(options: argparse.Namespace, runs: Path) -> Any:
-    """Return a new or continued Optuna study, with its unfinished trials in the queue."""
+    """Return a new or continued Optuna study, with interrupted trials enqueued again."""
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
@@ -168,10 +168,10 @@ def open_study(options: argparse.Namespace, runs: Path) -> Any:
         load_if_exists=True,
     )
     metric = study.user_attrs.get("metric", options.metric)
-    if metric != options.metric:  # the values of its trials, and whether more is better
+    if metric != options.metric:
         raise ValueError(f"--metric {options.metric}: the study {options.name} is of {metric}; give another NAME")
     study.set_user_attr("metric", metric)
-    # Another seed each time, or the proposals of the first time would come again.
+    # Another seed each time, otherwise the same proposals would be repeated.
     study.sampler = optuna.samplers.TPESampler(seed=options.seed + 1000 * len(study.trials))
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # interrupted
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
@@ -182,32 +182,24 @@ def open_study(options: argparse.Namespace, runs: Path) -> Any:
 def run_trials(
     study: Any, options: argparse.Namespace, space: dict[str, Any], fixed: Sequence[str], runs: Path
 ) -> None:
-    """Run the trials that are left.
-
-    Args:
-        study: of Optuna, in this process alone.
-        options: the command line.
-        space: the distributions of the options that are tuned.
-        fixed: the arguments of all trials.
-        runs: the folder that the folder of the study is in.
-    """
+    """Run the remaining trials, with the `fixed` arguments and values sampled from `space`."""
     import optuna
     from optuna.trial import TrialState
 
     for _ in range(options.trials - len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))):
         trial = study.ask(space)
         values = {option: trial.params[option] for option in space}
-        drawn = [f"{option}={f'{v:.6g}' if isinstance(v, float) else v}" for option, v in values.items()]
-        name = f"{options.name}/{run_name((), drawn)}"
-        print(f"trial {trial.number}: {' '.join(drawn)}", flush=True)
-        begin = time.monotonic()
+        sampled = [f"{option}={f'{v:.6g}' if isinstance(v, float) else v}" for option, v in values.items()]
+        name = f"{options.name}/{run_name((), sampled)}"
+        print(f"trial {trial.number}: {' '.join(sampled)}", flush=True)
+        started = time.monotonic()
         try:
-            value = train(trial, [*fixed, *drawn, f"name={name}"], runs / name, options.metric)
+            value = train(trial, [*fixed, *sampled, f"name={name}"], runs / name, options.metric)
             study.tell(trial, value)
-            outcome = f"{options.metric} {value:.4g} in {time.monotonic() - begin:.0f} s"
+            outcome = f"{options.metric} {value:.4g} in {time.monotonic() - started:.0f} s"
         except optuna.TrialPruned:
             study.tell(trial, state=TrialState.PRUNED)
-            outcome = f"ended early after {time.monotonic() - begin:.0f} s"
+            outcome = f"pruned after {time.monotonic() - started:.0f} s"
         except (ValueError, OSError) as error:
             study.tell(trial, state=TrialState.FAIL)
             if not isinstance(error, ChildProcessError):
@@ -217,7 +209,7 @@ def run_trials(
 
 
 def report_best(study: Any, metric: str) -> None:
-    """Print the best trial, and how many trials there were."""
+    """Print the number of trials by state, and the best trial."""
     import optuna
 
     counts = Counter(trial.state for trial in study.trials)
@@ -230,20 +222,22 @@ def report_best(study: Any, metric: str) -> None:
 
 
 def main() -> None:
-    """Read the command line; print an error in one line."""
-    summary, _, rest = (__doc__ or "").partition("\n")
+    """Run the command line; report an error in one line."""
+    summary, _, details = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(
-        description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", help="of the study, whose runs lie in runs/NAME/")
+    parser.add_argument("name", help="of the study, whose runs are in runs/NAME/")
     parser.add_argument("arguments", nargs="*", metavar="OPTION=RANGE or name=value")
-    parser.add_argument("--trials", type=int, default=20, help="how many in all, those of earlier sittings counted")
+    parser.add_argument(
+        "--trials", type=int, default=20, help="number of trials in all, with those of earlier sessions"
+    )
     parser.add_argument("--metric", choices=EARLY_STOPPING_METRICS, default="bleu", help="of the validation set")
     parser.add_argument("--seed", type=int, default=1, help="of the proposals")
     try:
         search(parser.parse_intermixed_args())
     except KeyboardInterrupt:
-        raise SystemExit("stopped; the same command goes on") from None
+        raise SystemExit("stopped; the same command continues") from None
     except ImportError:
         raise SystemExit('error: needs Optuna: run pip install "nmt-attention[tune]"') from None
     except (ValueError, OSError) as error:

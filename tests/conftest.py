@@ -1,7 +1,7 @@
-"""What tests of several folders share.
+"""Fixtures for tests of several folders.
 
-A real browser for tests of pages; what needs it is skipped where there is no Playwright or no Chromium. Playwright runs
-once in a process, so there is one fixture for all.
+Tests of pages use a real browser, and are skipped without Playwright or Chromium. Playwright runs once in a process, so
+there is one fixture for all.
 """
 
 import shutil
@@ -16,39 +16,39 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Shells let what they start in the background ignore Ctrl-C, and processes started by tests would inherit it.
+    # Shells make background processes ignore Ctrl-C, which processes started by tests would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
+    executable = next(filter(None, map(shutil.which, NAMES)), None)
+    if executable is None:
         pytest.skip("no Chromium on this machine")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield browser
         browser.close()
 
 
 @pytest.fixture
 def open_file(chromium: Any) -> Iterator[Callable[..., Any]]:
-    """Opens a file. At the end nothing has been logged, and nothing but the files was asked for."""
-    pages, said, asked, given = [], [], [], set()
+    """Return a function that opens a file; at the end, no message was logged and only these files were requested."""
+    pages, messages, requests, opened_urls = [], [], [], set()
 
-    def opened(path: Path, address: str = "", **context: Any) -> Any:
+    def open_page(path: Path, address: str = "", **context: Any) -> Any:
         page = chromium.new_page(**context)
         pages.append(page)
-        given.add(path.as_uri())
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
+        opened_urls.add(path.as_uri())
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
         page.goto(path.as_uri() + address)
         return page
 
-    yield opened
+    yield open_page
     for page in pages:
         page.close()
-    assert said == []
-    assert {url.partition("#")[0] for url in asked} == given
+    assert messages == []
+    assert {url.partition("#")[0] for url in requests} == opened_urls

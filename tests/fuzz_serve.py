@@ -3,8 +3,8 @@
     python tests/fuzz_serve.py runs/my_run                        # 100,000 lines and 5,000 requests
     python tests/fuzz_serve.py runs/my_run --lines 2000 --requests 500
 
-There must be as many answers as questions, each to its own question, and no crash; the peak memory is printed on the
-way, so that growth can be seen. The input depends on the seed alone. Exit code 1 when something was wrong.
+There must be one answer for each input, in order, and no crash; the peak memory is printed at intervals, to show
+growth. The input depends on the seed alone. The exit code is 1 after a fault.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 LETTERS = "abc Äßéшあ字😀\u0301\u200d\u202e\u2066\u00a0\u2028\x85\ufeff"
 EXPECTED = {200, 400, 403, 404, 405, 408, 413, 415, 422, 504}
-"""Statuses that are no fault of the server; a request is repeated after 503."""
+"""Statuses that are not faults of the server; a request is repeated after 503."""
 
 
 def hostile(rng: random.Random) -> bytes:
@@ -51,12 +51,12 @@ def hostile(rng: random.Random) -> bytes:
     if rng.random() < 0.0005:
         return b"y" * ((1 << 20) + 1)  # longer than a line may be
     if rng.random() < 0.002:
-        return b"a long line, which is cut in parts. " * 60
+        return b"a long line, which is split into segments. " * 60
     return rng.choice(kinds)().replace(b"\n", b" ")
 
 
 def hostile_lines(num: int, seed: int) -> Iterator[bytes]:
-    """Yield lines for `nmt.translate`; the middle one is longer than what it reads at a time."""
+    """Yield lines for `nmt.translate`; the middle one is longer than a block of its input."""
     rng = random.Random(seed)
     for number in range(num):
         yield b"z" * (12 << 20) if number == num // 2 else hostile(rng)
@@ -79,7 +79,7 @@ def environment() -> dict[str, str]:
 
 
 def fuzz_translate(checkpoint: str, num: int, seed: int, options: list[str]) -> list[str]:
-    """Return what was wrong with the answers of `nmt.translate` to `num` lines."""
+    """Return the faults of the answers of `nmt.translate` to `num` lines."""
     process = subprocess.Popen(
         command("translate", checkpoint, "format=jsonl", *options),
         stdin=subprocess.PIPE,
@@ -140,7 +140,7 @@ def _faults(number: int, line_sent: bytes, line: bytes) -> Iterator[str]:
 
 
 class Server:
-    """`nmt.serve` in a process of its own."""
+    """A process of `nmt.serve`."""
 
     def __init__(self, checkpoint: str, options: list[str]) -> None:
         self.process = subprocess.Popen(
@@ -175,10 +175,10 @@ class Server:
 
 
 def _request(rng: random.Random) -> tuple[str, bytes, list[str] | None]:
-    """Return an address, a body, and the lines whose translations must come back; None: any answer will do."""
+    """Return a path, a body, and the lines whose translations must be returned; None: any answer is allowed."""
     lines = [hostile(rng)[:1500].decode("utf-8", errors="replace") for _ in range(rng.randrange(1, 4))]
     lines = [line.replace("\n", " ") for line in lines]
-    good: dict[str, Any] = {"lines": lines, "beam": rng.randrange(1, 4)}
+    good: dict[str, Any] = {"lines": lines, "beam_size": rng.randrange(1, 4)}
     odd = rng.choice([-1, 0, 10**6, 10**30, "5", None, True, [], {}, 1.5, float("nan"), "\x00", "ü" * 3000])
     kind = rng.randrange(12)
     if kind < 4:
@@ -200,7 +200,7 @@ def _request(rng: random.Random) -> tuple[str, bytes, list[str] | None]:
     if kind == 9:
         return (
             "/api/translate",
-            json.dumps({**good, rng.choice(["beam", "lines", "model", "text", "x"]): odd}).encode(),
+            json.dumps({**good, rng.choice(["beam_size", "lines", "model", "text", "x"]): odd}).encode(),
             None,
         )
     if kind == 10:
@@ -209,7 +209,7 @@ def _request(rng: random.Random) -> tuple[str, bytes, list[str] | None]:
 
 
 def _exchange(server: Server, seed: int, number: int) -> str:
-    """Send a request; return the status, or what was wrong."""
+    """Send a request; return the status, or a fault."""
     rng = random.Random(f"{seed} {number}")
     path, body, lines = _request(rng)
     if rng.random() < 0.03:
@@ -232,13 +232,13 @@ def _exchange(server: Server, seed: int, number: int) -> str:
         return str(status) if list(content) == ["error"] else f"WRONG {path}: {status} without a sentence"
     if lines is not None:
         sentences = content.get("result", content)["sentences"]
-        if [one["source"] for one in sentences] != [line.removesuffix("\r") for line in lines]:
+        if [sentence["source"] for sentence in sentences] != [line.removesuffix("\r") for line in lines]:
             return f"WRONG {path}: answers to other lines"
     return str(status)
 
 
 def fuzz_serve(checkpoint: str, num: int, clients: int, seed: int, options: list[str]) -> list[str]:
-    """Return what was wrong with the answers of `nmt.serve` to `num` requests of several clients at once."""
+    """Return the faults of the answers of `nmt.serve` to `num` requests of several clients at once."""
     server = Server(checkpoint, options)
     idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]  # they never send a byte
     outcomes: Counter[str] = Counter()
@@ -248,14 +248,14 @@ def fuzz_serve(checkpoint: str, num: int, clients: int, seed: int, options: list
             numbers = range(first, min(first + step, num))
             outcomes.update(pool.map(lambda number: _exchange(server, seed, number), numbers))
             print(f"serve: {numbers.stop:,} requests, {peak(server.process):.0f} MB at most", flush=True)
-    for one in idle:
-        one.close()
+    for connection in idle:
+        connection.close()
     wrong = [f"serve: {what} ({times} times)" for what, times in outcomes.items() if what.startswith("WRONG")]
     summary = ", ".join(f"{times} {what}" for what, times in sorted(outcomes.items()) if not what.startswith("WRONG"))
     print(f"serve: {summary}")
     if sum(outcomes.values()) != num:
         wrong.append(f"serve: {num} requests, {sum(outcomes.values())} outcomes")
-    status, answer = server.post("/api/translate", b'{"text": "a", "beam": 1}')
+    status, answer = server.post("/api/translate", b'{"text": "a", "beam_size": 1}')
     if status != 200:
         wrong.append(f"serve: at the end {status} {answer[:200]!r}")
     server.process.terminate()
@@ -279,7 +279,7 @@ def main() -> None:
         wrong += fuzz_serve(options.checkpoint, options.requests, options.clients, options.seed, options.options)
     for line in wrong[:20]:
         print(line, file=sys.stderr)
-    print("nothing was wrong" if not wrong else f"{len(wrong)} kinds of faults")
+    print(f"{len(wrong)} kinds of faults" if wrong else "no faults")
     raise SystemExit(bool(wrong))
 
 

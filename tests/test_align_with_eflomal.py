@@ -1,4 +1,4 @@
-"""The script that has eflomal align, with a program in its place that does as eflomal does with its files."""
+"""scripts/align_with_eflomal.py, with a program in place of eflomal that reads and writes the same files."""
 
 import importlib.util
 import shutil
@@ -53,8 +53,8 @@ def write(folder: Path, name: str, pairs: list[tuple[str, str]]) -> str:
 @pytest.mark.parametrize("text", ["Tom's U.S. dog, (big) !", "a\u00a0b c\u3000d …", " two  spaces ", "", "« 3,5 »"])
 def test_what_the_aligner_sees_has_the_words_of_the_text(script: ModuleType, text: str) -> None:
     words = [word for word in text.split(" ") if word]
-    assert len(script.plain(text).split()) == len(words)
-    assert script.plain("The dog's (bone), ... 3.5!") == "the dog's bone ... 3.5"
+    assert len(script.normalize(text).split()) == len(words)
+    assert script.normalize("The dog's (bone), ... 3.5!") == "the dog's bone ... 3.5"
 
 
 def test_each_prefix_gets_a_line_for_each_pair(script: ModuleType, program: str, tmp_path: Path) -> None:
@@ -69,21 +69,21 @@ def test_each_prefix_gets_a_line_for_each_pair(script: ModuleType, program: str,
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("options", "message"),
     [
         (["--eflomal", "/no/such/program"], "no such program; pip install eflomal"),
         (["--eflomal", shutil.which("false") or "false"], "failed with exit code 1"),
     ],
 )
 def test_a_mistake_is_one_line(
-    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str], message: str
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     prefix = write(tmp_path, "text", [("a", "b")])
     with pytest.raises(SystemExit, match="1"):
-        script.main(["--languages", "en", "xx", "--output", str(tmp_path / "out"), *given, prefix])
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert message in said
+        script.main(["--languages", "en", "xx", "--output", str(tmp_path / "out"), *options, prefix])
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert message in err
     assert not (tmp_path / "out").exists()
 
 
@@ -93,9 +93,9 @@ def test_eflomal_itself_finds_a_lexicon(script: ModuleType, tmp_path: Path) -> N
         (" ".join(f"s{(n * k) % 7}" for k in (1, 2, 3)), " ".join(f"t{(n * k) % 7}" for k in (3, 1, 2)))
         for n in range(1, 200)
     ]
-    found = script.align(pairs, "eflomal-align", "grow-diag-final-and")
+    links = script.align(pairs, "eflomal-align", "grow-diag-final-and")
     truth = frozenset({(0, 1), (1, 2), (2, 0)})
     plain = [number for number in range(len(pairs)) if (number + 1) % 7]
     assert (
-        alignment_error_rate([found[number] for number in plain], [GoldAlignment(truth, truth)] * len(plain)).aer < 0.1
+        alignment_error_rate([links[number] for number in plain], [GoldAlignment(truth, truth)] * len(plain)).aer < 0.1
     )

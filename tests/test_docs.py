@@ -1,4 +1,4 @@
-"""The commands of docs/attention.md can be given: each composes, and its model can be built."""
+"""The commands of docs/attention.md: each composes, and its model can be built."""
 
 import shlex
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from nmt.cli.compose import Config, run_command
+from nmt.cli.compose import run_command
+from nmt.cli.configs import Config
 from nmt.models.flops import build_on_meta
 
 ROOT = Path(__file__).parent.parent
@@ -20,12 +21,12 @@ def commands(name: str) -> list[str]:
 @pytest.mark.parametrize("line", commands("attention.md"))
 def test_a_command_names_a_model_that_can_be_built(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    seen: list[Any] = []
-    run_command(lambda config, _: seen.append(config), Config, "train", shlex.split(line)[3:])
-    build_on_meta(seen[0].model, 1000, 1000, joint=True)
+    configs: list[Any] = []
+    run_command(lambda config, _: configs.append(config), Config, "train", shlex.split(line)[3:])
+    build_on_meta(configs[0].model, 1000, 1000, joint=True)
 
 
-def test_every_part_of_attention_is_explained() -> None:
+def test_every_component_of_attention_is_documented() -> None:
     from nmt.attention import NONE, NORMALIZERS, SCORES, WINDOWS
 
     text = (ROOT / "docs/attention.md").read_text(encoding="utf-8")

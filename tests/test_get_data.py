@@ -1,4 +1,4 @@
-"""Downloading corpora: a server that fails in several ways, archives, and the files that come of it."""
+"""scripts/get_data.py: downloads from a server that fails in several ways, archives, and the files written."""
 
 import dataclasses
 import gzip
@@ -41,10 +41,10 @@ def sha256(content: bytes) -> str:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `files` with ranges; each request uses up one of the `faults` of its path, then all is well.
+    """Server of `files` with ranges. Each request takes one of the `faults` of its path, until none is left.
 
-    Faults: ("status", code, headers), ("truncated", bytes sent), ("stall", bytes sent). `ranges` False: none are
-        honored.
+    Faults: ("status", code, headers), ("truncated", bytes sent), ("stall", bytes sent). `ranges`: whether they are
+        supported.
     """
 
     daemon_threads = True
@@ -160,7 +160,7 @@ def test_a_server_without_ranges(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_file_that_changes_half_way(server: Server, tmp_path: Path) -> None:
-    """The halves of two files are never put together."""
+    """Parts of two files are never joined."""
     new = BODY[::-1]
     (tmp_path / "f.part").write_bytes(BODY[:1000])
     server.files["/f"] = new
@@ -237,7 +237,7 @@ def test_files_that_were_put_there_by_hand(tmp_path: Path) -> None:
 
 
 def tar(entries: list[tuple[str, bytes | str]]) -> bytes:
-    """An archive of files (bytes) and links (where to)."""
+    """Return an archive of files (bytes) and links (their targets)."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name, content in entries:
@@ -282,7 +282,7 @@ def recipe(languages: tuple[str, ...], lines: dict[str, int], **source: Any) -> 
 
 
 def corpus(server: Server, english: bytes = ENGLISH, german: bytes = GERMAN, lines: int = 0) -> Recipe:
-    """Two packed files."""
+    """Return a recipe of two compressed files."""
     server.files |= {"/train.en.gz": gzip.compress(english, mtime=0), "/train.de.gz": gzip.compress(german, mtime=0)}
     digests = {"train.en": sha(english), "train.de": sha(german)}
     files = {"url": server.url("/{name}.gz"), "sha256": digests}
@@ -293,7 +293,7 @@ def corpus(server: Server, english: bytes = ENGLISH, german: bytes = GERMAN, lin
 def run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    """The command with recipes of one's own; what it returns and prints."""
+    """Return a function that runs the command with given recipes and returns its exit code, output and errors."""
 
     def run(*arguments: str, **recipes: Recipe) -> tuple[int, str, str]:
         monkeypatch.setattr(get_data, "load_recipes", lambda: recipes or RECIPES)
@@ -334,7 +334,7 @@ def test_files_are_taken_as_they_are(server: Server, tmp_path: Path, run: Any) -
     server.requests.clear()
     code, again, err = run("x", x=x)
     assert (code, again, server.requests) == (0, out, [])
-    assert "is there already" in err
+    assert "exists already" in err
 
 
 def test_the_trainer_reads_what_was_written(server: Server, tmp_path: Path, run: Any) -> None:
@@ -380,7 +380,7 @@ def test_files_of_others_are_not_replaced(server: Server, tmp_path: Path, run: A
     (folder / "train.en").write_text("mine\n", encoding="utf-8")
     code, _, err = run("x", x=x)
     assert code == 1
-    assert "train.en: is there and was not fetched by this; move it away, or add --force" in err
+    assert "train.en: exists and was not fetched by this script; move it away, or add --force" in err
     assert server.requests == []
     assert run("x", "--force", x=x)[0] == 0
     assert (folder / "train.en").read_bytes() == ENGLISH
@@ -395,7 +395,7 @@ def test_files_of_others_are_not_replaced(server: Server, tmp_path: Path, run: A
 
 
 def test_a_crash_between_the_files(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
-    """Half of the files have their names, the machine goes down: the same command makes the rest."""
+    """After a crash between two renames, the same command writes the rest."""
     x = corpus(server)
     real, done = Path.replace, Counter[str]()
 
@@ -449,9 +449,9 @@ raise SystemExit(get_data.main(["x", "--root", {str(tmp_path / "data")!r}]))
     part = tmp_path / "data/x/downloads/train.de.part"
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while len(server.requests) < 2 and time.monotonic() < deadline:
+    while not (part.exists() and part.stat().st_size > 20_000) and time.monotonic() < deadline:
         time.sleep(0.02)
-    time.sleep(0.5)
+    time.sleep(0.5)  # the rest is buffered
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -560,7 +560,7 @@ SGM = """<refset setid="x" srclang="any" trglang="{0}">
 
 
 def test_test_sets_are_those_of_sacrebleu(server: Server, tmp_path: Path, run: Any) -> None:
-    """The same archive through its code and ours: the same text."""
+    """sacreBLEU's code reads the same text from the same archive."""
     from sacrebleu.dataset import DATASETS
     from sacrebleu.dataset.fake_sgml import FakeSGMLDataset
 
@@ -605,7 +605,7 @@ def test_segments_may_be_indented_in_talks() -> None:
 
 
 def hub(folder: Path, lines: int) -> Recipe:
-    """A data set as it would be copied from the hub by hand."""
+    """Return a recipe of a data set that was copied from the hub by hand."""
     import datasets
 
     rows = [{"translation": {"de": "Eins", "en": "One"}}, {"translation": {"de": "Zwei\nzwei ", "en": None}}]
@@ -654,7 +654,7 @@ def test_the_hub_is_out_of_reach(tmp_path: Path, run: Any, monkeypatch: pytest.M
 # The command and its table
 
 
-def test_the_list_says_everything(run: Any) -> None:
+def test_the_list_is_complete(run: Any) -> None:
     code, out, err = run("--list")
     assert (code, err) == (0, "")
     for name, corpus in RECIPES.items():
@@ -711,7 +711,7 @@ def experiments() -> list[str]:
 
 @pytest.mark.parametrize("name", experiments())
 def test_experiments_build(name: str) -> None:
-    """Each composes, reads what a recipe writes, and builds a model of its vocabulary's size."""
+    """Each experiment composes, reads the files of a recipe, and builds a model for its vocabulary."""
     import torch
 
     from nmt import models

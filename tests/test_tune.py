@@ -1,4 +1,4 @@
-"""scripts/tune.py: ranges, early ends, and a study that goes on."""
+"""scripts/tune.py: ranges, pruning, and studies that are continued."""
 
 import importlib.util
 import os
@@ -47,10 +47,10 @@ def test_ranges(tune: Any) -> None:
             parse(wrong)
 
 
-def test_a_study_prunes_lists_failures_and_goes_on(
+def test_a_study_prunes_lists_failures_and_is_continued(
     tune: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With a training that is as good as its dropout is small; its last trials are cut off where the median is."""
+    """Use a training whose score falls with the dropout."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tune, "WARM_UP", 1)
     made: list[str] = []
@@ -76,7 +76,7 @@ def test_a_study_prunes_lists_failures_and_goes_on(
     call(tune, monkeypatch, *arguments, "--trials", "8")
     out = capsys.readouterr().out
     assert len(set(made)) == len(made)
-    assert "ended early" in out
+    assert "pruned after" in out
     assert "best: bleu -" in out
     assert all(path.startswith("runs/study/dropout-") for path in made)
     before = len(made)
@@ -94,12 +94,12 @@ echo '{"update": 5, "valid_loss": 2.0, "valid_bleu": 1.0}' >> "$directory/metric
 echo valid at update 5 >&2
 for _ in {1..500}; do sleep 0.02; done
 """
-"""In the place of a training: it validates, and takes longer to save than Popen waits after a Ctrl-C."""
+"""In place of a training: it validates, and takes longer to save than Popen waits after a Ctrl-C."""
 
 
 @pytest.fixture
 def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the working directory."""
+    """Use `CHILD` in the working directory."""
     program = tmp_path / "child"
     program.write_text(CHILD)
     program.chmod(0o755)
@@ -123,7 +123,7 @@ def test_an_interrupted_trial_has_saved(is_pruned: bool, tune: Any, capsys: pyte
     with pytest.raises(KeyboardInterrupt):
         tune.train(Trial(), ["name=study/a"], Path("runs/study/a"), "bleu")
     assert Path("saved").exists()
-    assert Path("signals").read_text().splitlines() == ["signal"]  # a second one would mean: at once
+    assert Path("signals").read_text().splitlines() == ["signal"]  # a second one would stop it at once
     assert "the trial saves and stops (once more: stop at once)" in capsys.readouterr().out
 
 
@@ -152,10 +152,8 @@ def test_a_metric_that_validation_does_not_give_ends_the_study(
         call(tune, monkeypatch, "study", "seed=1..9")
 
 
-def test_what_was_validated_under_other_metrics_is_passed_over(
-    tune: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And a run that was finished before is as good as it was."""
+def test_validations_with_other_metrics_are_ignored(tune: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also, a run that was finished before keeps its score."""
     program = tmp_path / "child"
     program.write_text("#!/bin/bash\necho finished >&2\n")
     program.chmod(0o755)
@@ -172,8 +170,8 @@ def test_what_was_validated_under_other_metrics_is_passed_over(
 
 def test_a_study_belongs_to_one_process(tune: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    told = rf"error: runs/study: another process .*\(process {os.getpid()} on .*\); .* give this study another NAME"
-    with directory_lock(Path("runs/study")), pytest.raises(SystemExit, match=told):
+    message = rf"error: runs/study: another process .*\(process {os.getpid()} on .*\); .* give this study another NAME"
+    with directory_lock(Path("runs/study")), pytest.raises(SystemExit, match=message):
         call(tune, monkeypatch, "study", "seed=1..9")
     assert not Path("runs/study/optuna.log").exists()
 

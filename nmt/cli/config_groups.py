@@ -1,4 +1,4 @@
-"""Where the named sets of values (`configs/`) lie, and what they hold."""
+"""Config groups: the YAML files in `configs/`, their folders and contents."""
 
 import itertools
 from pathlib import Path
@@ -7,17 +7,18 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 SWEEP = "sweep"
-"""The group of named sweeps."""
+"""The group of sweeps."""
 
 
 def search_path() -> list[Path]:
-    """Return the folders of named configurations: the project's, then `configs` in the working directory."""
+    """Return the folders of config groups: the project's, then `configs` in the working directory."""
     package = Path(__file__).resolve().parents[1]
     configs = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
     if not configs.is_dir():
         raise FileNotFoundError(f"{configs}: the folder of configurations is missing; install nmt again")
-    users = Path.cwd() / "configs"
-    return [configs] if not users.is_dir() or users.resolve() == configs else [configs, users]
+    user_configs = Path.cwd() / "configs"
+    has_more = user_configs.is_dir() and user_configs.resolve() != configs
+    return [configs, user_configs] if has_more else [configs]
 
 
 def group_choices(group: str) -> list[str]:
@@ -31,20 +32,20 @@ def _file(group: str, choice: str) -> Path | None:
 
 
 def group_options(group: str, choice: str) -> list[str]:
-    """Return the options that a named configuration of a group sets."""
+    """Return the options that a choice of a group sets."""
     file = _file(group, choice)
     values = yaml.safe_load(file.read_text(encoding="utf-8")) if file else None
     return [f"{group}.{key}" for key in values or {} if key != "defaults"]
 
 
 def load_sweep(choice: str) -> list[list[str]]:
-    """Return the runs of a named sweep, each as `option=value` arguments.
+    """Return the runs of a sweep, each as `option=value` arguments.
 
-    The file holds a mapping from option to the list of its values, of which every combination is meant; or, where
-    several options change together, a list of mappings from option to value, one for each run.
+    The file holds a mapping from option to the list of its values, for a grid of all combinations; or, where several
+    options change together, a list of mappings from option to value, one for each run.
 
     Raises:
-        ValueError: there is none of this name, or it holds something else.
+        ValueError: there is no sweep of this name, or the file holds something else.
     """
     file = _file(SWEEP, choice)
     if file is None:
@@ -54,7 +55,7 @@ def load_sweep(choice: str) -> list[list[str]]:
     except yaml.YAMLError as error:
         raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
     if isinstance(content, dict) and content:
-        values = [each if isinstance(each, list) else [each] for each in content.values()]
+        values = [value if isinstance(value, list) else [value] for value in content.values()]
         points = [dict(zip(content, combination, strict=True)) for combination in itertools.product(*values)]
     elif isinstance(content, list) and content and all(isinstance(point, dict) for point in content):
         points = content
@@ -64,11 +65,11 @@ def load_sweep(choice: str) -> list[list[str]]:
 
 
 def format_override(value: Any) -> str:
-    """Return a plain value as the command line has it."""
+    """Return a plain value as it is written on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):
         return f"[{','.join(map(format_override, value))}]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {format_override(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {format_override(item)}" for key, item in value.items()) + "}"
     return str(value)

@@ -9,7 +9,7 @@ from typing import Any
 from nmt.alignment import FORMATS as ALIGNMENT_FORMATS
 from nmt.alignment import METHODS, AlignmentConfig, candidate_sources
 from nmt.attention import NONE
-from nmt.config import from_dict
+from nmt.config import check_choice, check_range, from_dict
 from nmt.data.sources import DataConfig
 from nmt.evaluation.metrics import METRICS, MetricsConfig
 from nmt.models import MODELS, unused_options
@@ -25,7 +25,7 @@ from nmt.training.trainer import TrainConfig
 class Config:
     """Options of `python -m nmt.train`.
 
-    name: run directory inside `runs`, made from the options when not given.
+    name: run directory inside `runs`; made from the options when not given.
     runs: folder of all runs.
     seed: seed of all random numbers.
     device: auto, cpu, cuda or cuda:N.
@@ -52,10 +52,9 @@ class Config:
         return from_dict(cls, stored, models={name: spec.config for name, spec in MODELS.items()})
 
     def validate(self) -> None:
-        """Raise ValueError for a value that is not allowed (of this node, or of two of its parts together)."""
-        _check_machine(self.device, self.num_threads)
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed}: must be 0 or more")
+        """Raise ValueError for a value that is not allowed, or for options that exclude each other."""
+        _check_machine(self)
+        check_range("", self, ["seed"], minimum=0)
         if not self.runs:
             raise ValueError("runs=: the folder for the runs needs a name; the default is runs=runs")
         parts = [] if self.name is None else self.name.split("/")
@@ -68,71 +67,75 @@ class Config:
             )
         for part in (self.model, self.train, self.search, self.metrics, self.alignment):
             part.validate()  # before two of them are compared
-        self._check_stop_metric()
-        if self._num_attending():
-            self._check_guided()
-            self._check_reading()
-        else:
+        self._check_early_stopping_metric()
+        num_layers = self._num_attending_layers()
+        if not num_layers:
             self._check_without_attention()
+            return
+        self._check_guided_attention(num_layers)
+        try:
+            candidate_sources(self.alignment, num_layers, self.model.attention.heads)
+        except ValueError as error:
+            raise ValueError(f"{error}; give one of them, or auto") from None
 
     def unused_options(self) -> list[str]:
-        """Return options that are set and change nothing, with their values."""
-        unread = self.data.train_alignments and not self.train.guided_alignment_weight
-        alignment = [f"data.train_alignments={self.data.train_alignments}"] if unread else []
-        return unused_options(self.model) + self.train.unused_options() + alignment
+        """Return options that are set and have no effect, with their values."""
+        unused = unused_options(self.model) + self.train.unused_options()
+        if self.data.train_alignments and not self.train.guided_alignment_weight:
+            unused.append(f"data.train_alignments={self.data.train_alignments}")
+        return unused
 
-    def _num_attending(self) -> int:
+    def _num_attending_layers(self) -> int:
         """Return how many layers of the model attend to the source."""
         model = self.model
         has_layers = isinstance(model, TransformerDecoderConfig)  # a recurrent decoder has one attention
         layers = range(model.decoder_layers if has_layers else 1)
         return sum(model.attention.for_layer(layer).score != NONE for layer in layers)
 
-    def _check_stop_metric(self) -> None:
+    def _check_early_stopping_metric(self) -> None:
         metric, names = self.train.early_stopping_metric, self.metrics.names
         if metric in METRICS and metric not in names:
-            other = next((name for name in names if name in EARLY_STOPPING_METRICS), "loss")
+            alternative = next((name for name in names if name in EARLY_STOPPING_METRICS), "loss")
             raise ValueError(
                 f"train.early_stopping_metric={metric}: metrics.names=[{','.join(names)}] leaves it out; add it there, "
-                "or let "
-                f"another choose the best checkpoint, as train.early_stopping_metric={other}"
+                f"or let another choose the best checkpoint, as train.early_stopping_metric={alternative}"
             )
 
     def _check_without_attention(self) -> None:
-        """Refuse what needs attention to the source."""
-        wanted = {
-            f"train.{option}": getattr(self.train, option)
-            for option in ("coverage_loss_weight", "guided_alignment_weight")
-        }
-        wanted |= {"search.coverage_penalty": self.search.coverage_penalty}
-        why = "needs a model with attention; set it to {0}, or choose a score other than model.attention.score=none"
-        for option, value in wanted.items():
+        """Raise ValueError for an option that needs attention to the source."""
+        for option, value in (
+            ("train.coverage_loss_weight", self.train.coverage_loss_weight),
+            ("train.guided_alignment_weight", self.train.guided_alignment_weight),
+            ("search.coverage_penalty", self.search.coverage_penalty),
+        ):
             if value:
-                raise ValueError(f"{option}={value:g}: {why.format('0')}")
+                raise ValueError(f"{option}={value:g}: {_NEEDS_ATTENTION.format('0')}")
         if self.train.early_stopping_metric == "aer":
-            raise ValueError(f"train.early_stopping_metric=aer: {why.format('bleu, chrf or loss')}")
+            raise ValueError(f"train.early_stopping_metric=aer: {_NEEDS_ATTENTION.format('bleu, chrf or loss')}")
 
-    def _check_guided(self) -> None:
+    def _check_guided_attention(self, num_layers: int) -> None:
         model, train = self.model, self.train
         if not train.guided_alignment_weight:
             return
-        for what, there in (("layer", self._num_attending()), ("head", model.attention.heads)):
-            if getattr(train, f"guided_{what}") > there:
+        for unit, number, available in (
+            ("layer", train.guided_layer, num_layers),
+            ("head", train.guided_head, model.attention.heads),
+        ):
+            if number > available:
                 raise ValueError(
-                    f"train.guided_{what}={getattr(train, f'guided_{what}')}: attention to the source has {there} "
-                    f"{what}{'s' if there > 1 else ''}; give one of them, or 0 for the mean of all"
+                    f"train.guided_{unit}={number}: attention to the source has {available} "
+                    f"{unit}{'s' if available > 1 else ''}; give one of them, or 0 for the mean of all"
                 )
         if train.guided_layer and isinstance(model, TransformerDecoderConfig) and model.layerdrop:
             raise ValueError(
-                f"train.guided_layer={train.guided_layer}: model.layerdrop={model.layerdrop:g} leaves out layers of "
+                f"train.guided_layer={train.guided_layer}: model.layerdrop={model.layerdrop:g} leaves out layers, of "
                 "which it may be one; set either to 0"
             )
 
-    def _check_reading(self) -> None:
-        try:
-            candidate_sources(self.alignment, self._num_attending(), self.model.attention.heads)
-        except ValueError as error:
-            raise ValueError(f"{error}; give one of them, or auto") from None
+
+_NEEDS_ATTENTION = (
+    "needs a model with attention; set it to {0}, or choose a score other than model.attention.score=none"
+)
 
 
 @dataclass
@@ -142,9 +145,9 @@ class EvaluateConfig:
     checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], which is an ensemble. The
         alignments of an ensemble are those of its first model that has attention.
     output: folder of the report, needed for an ensemble; None: see `report_folder`.
-    hypotheses: file of translations of the test set, one on each line, to judge in the place of the model's own.
+    hypotheses: file of translations of the test set, one per line, to evaluate instead of the model's own.
     baselines: runs evaluated on the same test set, or files of translations, to compare with, as a list [a,b].
-    external_scores: scores that other programs gave to the translations, as a list [NAME:FILE]; see
+    external_scores: scores of the translations by other programs, as a list [NAME:FILE]; see
         `nmt.evaluation.external_scores`.
     device: auto, cpu, cuda or cuda:N.
     num_threads: processor threads (0 = as many as torch chooses).
@@ -165,7 +168,7 @@ class EvaluateConfig:
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
-        _check_machine(self.device, self.num_threads)
+        _check_machine(self)
         if isinstance(self.checkpoint, list) and len(self.checkpoint) > 1 and self.output is None:
             raise ValueError("output: must be given, as output=FOLDER: an ensemble's report belongs to no single run")
         if self.output == "":
@@ -176,8 +179,8 @@ class EvaluateConfig:
             name, _, file = item.partition(":")
             if name in METRICS or not (name.isidentifier() and file):
                 raise ValueError(
-                    f"external_scores={item}: must be NAME:FILE, with a name that is no metric's of ours, as in "
-                    "comet:FILE"
+                    f"external_scores={item}: must be NAME:FILE, with a name that is none of the built-in metrics', as "
+                    "in comet:FILE"
                 )
 
 
@@ -191,8 +194,8 @@ class TranslateConfig:
     checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], which is an ensemble.
     format: text (the best translation of each line) or jsonl (with scores and alignments); see
         `nmt.inference.line_translator`.
-    max_length: source tokens beyond which a line is translated in parts, cut at sentence marks; 0: data.max_length of
-        training. Never more than the model can take.
+    max_length: source tokens beyond which a line is split at sentence boundaries and translated in segments; 0:
+        data.max_length of training. Never more than the model can process.
     device: auto, cpu, cuda or cuda:N.
     num_threads: processor threads (0 = as many as torch chooses).
     """
@@ -207,11 +210,9 @@ class TranslateConfig:
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
-        if self.format not in FORMATS:
-            raise ValueError(f"format={self.format}: must be one of {', '.join(FORMATS)}")
-        if self.max_length < 0:
-            raise ValueError(f"max_length={self.max_length}: must be 0 (as in training) or more")
-        _check_machine(self.device, self.num_threads)
+        check_choice("", self, "format", FORMATS)
+        check_range("", self, ["max_length"], minimum=0)
+        _check_machine(self)
 
 
 @dataclass
@@ -222,8 +223,8 @@ class AlignConfig:
     source: source text, one sentence on each line, or without it the run's test set.
     target: its translation, line by line.
     gold: word alignments to compare with, one line for each pair: i-j sure, ipj possible.
-    reverse: run or checkpoint of the other direction, whose links are joined with those of `checkpoint`.
-    symmetrize: how links are joined: intersection, union, grow-diag, grow-diag-final or grow-diag-final-and.
+    reverse: run or checkpoint of the other direction, whose links are combined with those of `checkpoint`.
+    symmetrize: how links are combined: intersection, union, grow-diag, grow-diag-final or grow-diag-final-and.
     output: folder of the files; None: align-<source> in the run directory.
     formats: kinds of files, as a list [pharaoh,npz,jsonl,parquet].
     save_weights: write the attention of every layer and head where the format can (npz, parquet).
@@ -247,16 +248,15 @@ class AlignConfig:
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
-        _check_machine(self.device, self.num_threads)
+        _check_machine(self)
         if (self.source is None) != (self.target is None):
-            given, missing = ("source", "target") if self.target is None else ("target", "source")
-            raise ValueError(f"{missing}: must be given beside {given}, or neither, for the run's own test set")
+            present, missing = ("source", "target") if self.target is None else ("target", "source")
+            raise ValueError(f"{missing}: must be given beside {present}, or neither, for the run's own test set")
         if self.gold is not None and self.source is None:
             raise ValueError("gold: needs source and target; the run's own test set brings its own")
         if self.output == "":
             raise ValueError("output=: the files need a folder; leave the option out for one in the run directory")
-        if self.symmetrize not in METHODS:
-            raise ValueError(f"symmetrize={self.symmetrize}: must be one of {', '.join(METHODS)}")
+        check_choice("", self, "symmetrize", METHODS)
         if not self.formats:
             raise ValueError(f"formats=[]: name at least one of {', '.join(ALIGNMENT_FORMATS)}")
         for name in self.formats:
@@ -272,10 +272,10 @@ class ExportConfig:
     """Options of `python -m nmt.export`; those of the search come from the checkpoint when not given.
 
     checkpoint: run directory (its best checkpoint) or checkpoint file.
-    format: ctranslate2, huggingface or onnx; what each can carry is shown by --formats.
-    output: folder to be made, in the place of an earlier export.
-    max_length: tokens of the longest sentence that ctranslate2 and huggingface can take. These are the rows of their
-        table of sinusoids; a model with learned positions has a table of its own, and onnx has none.
+    format: ctranslate2, huggingface or onnx; --formats shows what each of them supports.
+    output: folder to create; an earlier export there is replaced.
+    max_length: tokens of the longest sentence that ctranslate2 and huggingface can process: the rows of their table of
+        sinusoids. A model with learned positions has a table of its own, and onnx has none.
     num_threads: processor threads (0 = as many as torch chooses).
     """
 
@@ -289,13 +289,12 @@ class ExportConfig:
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
-        _check_machine("cpu", self.num_threads)
+        _check_machine(self)
         if self.format not in EXPORTS:
-            raise ValueError(f"format={self.format}: must be one of {', '.join(EXPORTS)}; --formats tells them apart")
+            raise ValueError(f"format={self.format}: must be one of {', '.join(EXPORTS)}; --formats compares them")
         if not self.output:
             raise ValueError("output=: must be given: output=FOLDER")
-        if self.max_length < 2:
-            raise ValueError(f"max_length={self.max_length}: must be at least 2")
+        check_range("", self, ["max_length"], minimum=2)
 
 
 @dataclass
@@ -303,17 +302,16 @@ class ServeConfig:
     """Options of `python -m nmt.serve`; those not given come from each checkpoint.
 
     checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], shown side by side.
-    host: address to listen at (any but this machine's own lets others in, without authentication).
-    port: port to listen at (0 = a free one).
-    allowed_hosts: further names under which the server answers; its address, any other number and localhost always
-        work.
-    max_bytes: most bytes of a request.
-    max_sentences: most sentences of a request.
-    max_sentence_chars: most characters of a sentence.
-    max_beam: most hypotheses kept at every step, and most translations of each sentence.
-    max_weights: most numbers in one answer about attention.
-    timeout: most seconds from a request to its answer; a client may take as long to send and to receive.
-    queue_size: most requests that wait while one is worked on.
+    host: address to listen on (all but loopback addresses let other machines connect, without authentication).
+    port: port to listen on (0 = a free one).
+    allowed_hosts: further host names that requests may use; IP addresses and localhost always work.
+    max_bytes: largest size of a request.
+    max_sentences: largest number of sentences in a request.
+    max_sentence_chars: largest number of characters in a sentence.
+    max_beam: largest beam size, and largest number of translations of a sentence.
+    max_weights: largest number of attention weights in a response.
+    timeout: seconds from a request to its response; a client may take as long to send and to receive.
+    queue_size: number of requests that may wait while one is processed.
     max_length: see `TranslateConfig`.
     device: auto, cpu, cuda or cuda:N.
     num_threads: processor threads (0 = as many as torch chooses).
@@ -342,15 +340,12 @@ class ServeConfig:
             raise ValueError("host=: an address is needed, such as host=127.0.0.1")
         if not 0 <= self.port < 65536:
             raise ValueError(f"port={self.port}: must be 0 (a free one) to 65535")
-        for option in ("bytes", "sentences", "sentence_chars", "beam", "weights"):
-            if getattr(self, f"max_{option}") < 1:
-                raise ValueError(f"max_{option}={getattr(self, f'max_{option}')}: must be at least 1")
+        limits = ["max_bytes", "max_sentences", "max_sentence_chars", "max_beam", "max_weights"]
+        check_range("", self, limits, minimum=1)
         if not 0 < self.timeout < math.inf:
             raise ValueError(f"timeout={self.timeout}: must be a number above 0")
-        for option in ("waiting", "length"):
-            if getattr(self, f"max_{option}") < 0:
-                raise ValueError(f"max_{option}={getattr(self, f'max_{option}')}: must be 0 or more")
-        _check_machine(self.device, self.num_threads)
+        check_range("", self, ["queue_size", "max_length"], minimum=0)
+        _check_machine(self)
 
 
 def _check_checkpoint(checkpoint: object) -> None:
@@ -359,8 +354,8 @@ def _check_checkpoint(checkpoint: object) -> None:
         raise ValueError("checkpoint: must be given: checkpoint=runs/NAME or checkpoint=FILE.pt")
 
 
-def _check_machine(device: str, threads: int) -> None:
+def _check_machine(config: object) -> None:
+    device = getattr(config, "device", "cpu")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise ValueError(f"device={device}: must be auto, cpu, cuda or cuda:N")
-    if threads < 0:
-        raise ValueError(f"num_threads={threads}: must be 0 (torch's own choice) or more")
+    check_range("", config, ["num_threads"], minimum=0)

@@ -1,4 +1,4 @@
-"""Continue a run, or use its checkpoint, under options given again: what may differ, and what comes from where."""
+"""Combine stored options with new ones: which may change when a run is continued, and which a checkpoint fixes."""
 
 import copy
 from collections.abc import Sequence
@@ -13,52 +13,31 @@ from nmt.data.fingerprints import file_fingerprint
 from nmt.data.sources import dataset_fingerprint
 from nmt.data.word_alignments import training_alignment_paths
 
-# Options (or nodes) that do not make another run of a run: they may change when it is continued, and are no part of
-# its name.
 RESUMABLE_OPTIONS = (
-    "name",
-    "runs",
-    "device",
-    "num_threads",
-    "data.cache_dir",
-    "data.test",
-    "data.extra_tests",
-    "train.devices",
-    "train.max_updates",
-    "train.max_minutes",
-    "train.log_every",
-    "train.valid_every",
-    "train.save_every",
-    "train.patience",
-    "train.keep_last_checkpoints",
-    "train.keep_best_checkpoints",
-    "train.average_checkpoints",
-    "search",
-    "metrics",
-    "alignment",
+    *("name", "runs", "device", "num_threads", "data.cache_dir", "data.test", "data.extra_tests"),
+    *("train.devices", "train.max_updates", "train.max_minutes", "train.log_every", "train.valid_every"),
+    *("train.save_every", "train.patience", "train.keep_last_checkpoints", "train.keep_best_checkpoints"),
+    *("train.average_checkpoints", "search", "metrics", "alignment"),
 )
+"""Options (or nodes) that may change when a run is continued, and that are not part of its name."""
 
 
 def retention_only_options(config: Config) -> set[str]:
-    """Return the options that select checkpoints of which no mean is made, so that they do not affect the result."""
+    """Return the options that only choose which checkpoints are kept, without being averaged into the result."""
     of_last, of_best = {"train.keep_last_checkpoints", "train.save_every"}, {"train.keep_best_checkpoints"}
     return {"none": of_last | of_best, "last": of_best, "best": of_last}[config.train.average_checkpoints]
 
 
-def has_prefix(path: str, tops: Sequence[str]) -> bool:
-    """Return whether an option is one of `tops` or lies below one of them."""
-    return any(path == top or path.startswith(top + ".") for top in tops)
+def has_prefix(path: str, prefixes: Sequence[str]) -> bool:
+    """Return whether an option is one of `prefixes` or lies below one of them."""
+    return any(path == prefix or path.startswith(prefix + ".") for prefix in prefixes)
 
 
 def check_continuation(old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Refuse to continue a run under a configuration that would make it another run.
-
-    Args:
-        old, new: stored configurations (`to_primitive`). What an older version did not know is taken for its default.
+    """Check that a run with the stored configuration `old` may be continued with `new`.
 
     Raises:
-        ValueError: options outside `FREE` differ, or are unknown to this version; the message lists them and says what
-            to do.
+        ValueError: options outside `RESUMABLE_OPTIONS` differ, or are unknown to this version.
     """
     old = to_dict(Config.from_dict(old))
     changed = [line for line in diff(old, new) if not has_prefix(line.partition(":")[0], RESUMABLE_OPTIONS)]
@@ -70,21 +49,20 @@ def check_continuation(old: dict[str, Any], new: dict[str, Any]) -> None:
 
 
 def data_fingerprints(config: Config) -> dict[str, list[list[str]]]:
-    """Return for each split a list of [file or place, SHA-256] that training reads; digests count, not names."""
+    """Return for each split that training reads a list of [file or data set, SHA-256]."""
     data = config.data
-    read: dict[str, list[list[str]]] = {}
+    fingerprints: dict[str, list[list[str]]] = {}
     for split in ("train", "valid"):
-        files = [path for place in resolve_split(data, split) for path in SOURCES[data.format].files(data, place)]
+        files = [path for part in resolve_split(data, split) for path in SOURCES[data.format].files(data, part)]
         if split == "train" and config.train.guided_alignment_weight:
             files += training_alignment_paths(data)
         elif split == "valid" and (gold := alignment_path(data, split)) is not None:
             files.append(gold)
-        read[split] = [[str(path), file_fingerprint(path).hex()] for path in files]
+        fingerprints[split] = [[str(path), file_fingerprint(path).hex()] for path in files]
         if data.format == "hub":
-            read[split].append(
-                [f"{data.hf_dataset} ({', '.join(resolve_split(data, split))})", dataset_fingerprint(data, split)]
-            )
-    return read
+            name = f"{data.hf_dataset} ({', '.join(resolve_split(data, split))})"
+            fingerprints[split].append([name, dataset_fingerprint(data, split)])
+    return fingerprints
 
 
 def merge_with_checkpoint(
@@ -92,16 +70,16 @@ def merge_with_checkpoint(
     config: EvaluateConfig | TranslateConfig | ExportConfig | AlignConfig | ServeConfig,
     overrides: Sequence[str],
 ) -> Config:
-    """Return the configuration a checkpoint was trained with, under what the command line gave.
+    """Return the configuration of a checkpoint, overridden by the options of a command line.
 
     Args:
-        trained: the checkpoint's configuration; left as it is.
-        config: what the command composed.
-        overrides: the arguments it was given; only the options they name replace those of the checkpoint. `device` and
-            `threads` belong to the machine and always come from the command.
+        trained: the checkpoint's configuration; not changed.
+        config: the command's configuration.
+        overrides: its arguments; only the options they name replace those of the checkpoint, besides `device` and
+            `num_threads`, which always come from the command.
 
     Raises:
-        ValueError: an option was given that the checkpoint has fixed (the tokenizer), or values do not fit together.
+        ValueError: an option is overridden that the checkpoint fixes (the tokenizer), or values exclude each other.
     """
     paths = ["device", "num_threads"]
     for override in overrides:
@@ -110,7 +88,7 @@ def merge_with_checkpoint(
     merged = copy.deepcopy(trained)
     stored = leaves(merged)
     for path in leaves(config):
-        if not has_prefix(path, paths) or path not in stored:  # what only the command has is no part of a run
+        if not has_prefix(path, paths) or path not in stored:  # options of the command alone are no part of a run
             continue
         if path.startswith("data.tokenizer."):
             raise ValueError(

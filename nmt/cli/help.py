@@ -1,22 +1,24 @@
-"""Help, flags and error lines of the commands."""
+"""Help texts and flags of the commands."""
 
 import re
+from collections.abc import Sequence
 
-from nmt.config import get_node, option_docs, suggest
+from nmt.cli.sweep.jobs import SweepOptions
+from nmt.config import get_node, leaves, option_docs, suggest
 
 SUMMARIES = {
     "train": "Train a translation model and evaluate it; everything is written to runs/<name>/.",
-    "evaluate": "Evaluate a trained model on a test set. What is not given comes from the checkpoint.",
-    "align": "Align words of given texts with a trained model, and compare with gold alignments.",
+    "evaluate": "Evaluate a trained model on a test set. Options that are not given come from the checkpoint.",
+    "align": "Align the words of parallel texts with a trained model, and compare with gold alignments.",
     "translate": "Translate standard input, one sentence a line, to standard output.",
-    "export": "Write a trained model as a folder that other programs run. --formats shows what each format can carry.",
-    "serve": "A page to try trained models on, and the same as JSON; see docs/serve.md.",
-    "compare": "Compare runs: scores over seeds, what is certain about their differences, and what they cost.",
+    "export": "Export a trained model for other programs. --formats shows what each format supports.",
+    "serve": "Serve trained models on a web page and a JSON API; see docs/serve.md.",
+    "compare": "Compare runs: scores over seeds, the significance of their differences, and costs.",
 }
 
 GROUP_LINES = {
-    "data": "where the sentence pairs come from",
-    "model": "the architecture",
+    "data": "format of the sentence pairs",
+    "model": "architecture",
     "experiment": "languages, model and training of a known task",
 }
 
@@ -46,14 +48,9 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         *("search.beam_size", *_MACHINE),
     ),
 }
-"""The options most used of every command, which its help lists."""
+"""The most used options of each command, which its help lists."""
 
-SWEEP_OPTIONS = {
-    "sweep": "a named set of values, or a list [a,b] of them",
-    "launcher": "serial, processes (several at a time on this machine) or slurm",
-    "jobs": "processes and slurm: how many at a time; 0 is one for each GPU or core",
-    "slurm": "what a job asks for, as {partition: NAME, timeout_min: 240, gpus_per_node: 1}",
-}
+SWEEP_OPTIONS = tuple(leaves(SweepOptions()))
 
 EXAMPLES = {
     "train": (
@@ -87,37 +84,26 @@ EXAMPLES = {
 
 
 def help_text(name: str, config: object, choices: dict[str, list[str]], sweeps: list[str]) -> str:
-    """Return the help text of a command.
-
-    Args:
-        name: of the command.
-        config: its options; the first clause of what the docstrings say of each is shown.
-        choices: for every group of the command, the names that can be chosen.
-        sweeps: the names of sweeps.
-    """
+    """Return the help text of a command, with the choices of its groups and the names of sweeps."""
     lines = [f"usage: python -m nmt.{name} [name=value …]", "", SUMMARIES[name]]
     if choices:
-        lines += ["", "Groups (a named set of values each):"]
+        lines += ["", "Config groups:"]
         for group, names in choices.items():
-            lines.append(f"  {group}={{{','.join(names)}}}")
-            lines.append(f"      {GROUP_LINES[group]}")
-    lines += ["", "Options most used (--cfg job prints all of them with their values):"]
-    width = max(map(len, OPTIONS[name]))
-    texts = {option: option_docs(type(get_node(config, option.rpartition(".")[0]))) for option in OPTIONS[name]}
-    firsts = {option: re.split(r"[.;](?: |$)", text[option.rpartition(".")[2]])[0] for option, text in texts.items()}
-    lines += [f"  {option:{width}}  {line}" for option, line in firsts.items()]
+            lines += [f"  {group}={{{','.join(names)}}}", f"      {GROUP_LINES[group]}"]
+    lines += ["", "Most used options (--cfg job prints all of them with their values):"]
+    lines += _option_lines(config, OPTIONS[name])
     lines += [
         "",
         "Flags:",
         "  -h, --help       this text",
         "  -c, --cfg job    print the whole configuration and stop",
-        "  -m, --multirun   one run for every combination of the values given with commas, or named by sweep=",
+        "  -m, --multirun   one run for every combination of the values separated by commas or chosen by sweep=",
         "",
         "With -m:",
-        *(f"  {option:{width}}  {line}" for option, line in SWEEP_OPTIONS.items()),
+        *_option_lines(SweepOptions(), SWEEP_OPTIONS),
         f"      sweep={{{','.join(sweeps)}}}",
         "",
-        "A folder configs/ in the working directory may hold further named sets, such as configs/experiment/mine.yaml.",
+        "A folder configs/ in the working directory may add to the groups, for example configs/experiment/mine.yaml.",
         "",
         "Examples:",
         *(f"  {example}" for example in EXAMPLES[name]),
@@ -125,25 +111,33 @@ def help_text(name: str, config: object, choices: dict[str, list[str]], sweeps: 
     return "\n".join(lines)
 
 
+def _option_lines(config: object, options: Sequence[str]) -> list[str]:
+    """Return the options with the first clause of their descriptions."""
+    lines = []
+    for option in options:
+        node, _, name = option.rpartition(".")
+        description = option_docs(type(get_node(config, node)))[name]
+        lines.append(f"  {option:{max(map(len, options))}}  {re.split(r'[.;](?: |$)', description)[0]}")
+    return lines
+
+
 def read_flags(arguments: list[str]) -> tuple[list[str], set[str]]:
     """Return the `name=value` arguments and the names of the flags on a command line."""
     names = {"-h": "help", "--help": "help", "-m": "multirun", "--multirun": "multirun"}
     overrides, flags = [], set()
-    rest = iter(arguments)
-    for argument in rest:
+    remaining = iter(arguments)
+    for argument in remaining:
         if argument in names:
             flags.add(names[argument])
         elif argument in ("-c", "--cfg") or argument.startswith("--cfg="):
-            what = argument.partition("=")[2] if "=" in argument else next(rest, "")
-            if what != "job":
+            value = argument.partition("=")[2] if "=" in argument else next(remaining, "")
+            if value != "job":
                 raise ValueError(f"{argument}: only --cfg job is known, which prints the whole configuration")
             flags.add("cfg")
         elif argument.startswith("-"):
-            near = suggest(argument, [*names, "--cfg"])
-            raise ValueError(
-                f"{argument}: unknown flag; "
-                + (f"did you mean {near}?" if near else "there are --help, --cfg job and -m")
-            )
+            nearest = suggest(argument, [*names, "--cfg"])
+            hint = f"did you mean {nearest}?" if nearest else "there are --help, --cfg job and -m"
+            raise ValueError(f"{argument}: unknown flag; {hint}")
         else:
             overrides.append(argument)
     return overrides, flags

@@ -1,4 +1,4 @@
-"""Runs: their names, the commands that repeat them, where reports go, and when a run may be continued."""
+"""Names of runs, their directories, and the folders of what commands write."""
 
 import hashlib
 import re
@@ -8,22 +8,21 @@ from pathlib import Path
 
 from nmt import checkpoint
 from nmt.cli.configs import AlignConfig, EvaluateConfig, ExportConfig
-
 from nmt.cli.continuation import RESUMABLE_OPTIONS, has_prefix
 from nmt.runtime.files import remove_stale_temp_files
 
-_NAMED = ["experiment", "model", "data"]
+_GROUPS = ["experiment", "model", "data"]
 
 
 def run_name(overrides: Sequence[str], swept: Sequence[str] = ()) -> str:
     """Return a directory name for the run that these `name=value` arguments describe; "default" for none.
 
-    The same for any order of the arguments. The readable part is cut to 48 characters; a digest of the whole keeps
-    different runs apart.
+    The name does not depend on the order of the arguments. Its readable part is cut to 48 characters; a digest of all
+    arguments keeps different runs apart.
 
     Args:
         overrides: the arguments. Options of `RESUMABLE_OPTIONS` are left out, so a longer run continues a shorter one.
-        swept: arguments that tell the runs of a sweep apart; they always count.
+        swept: the arguments in which this run of a sweep differs from the others; they always count.
     """
     values: dict[str, str] = {}
     for override in [*overrides, *swept]:
@@ -32,13 +31,12 @@ def run_name(overrides: Sequence[str], swept: Sequence[str] = ()) -> str:
             values[key] = value.strip()
     if not values:
         return "default"
-    first = dict.fromkeys(override.partition("=")[0] for override in swept)  # what is cut off are the others
-    ordered = [(key, values[key]) for key in dict.fromkeys([*_NAMED, *first]) if key in values]
-    ordered += sorted(item for item in values.items() if item not in ordered)
+    swept_keys = [override.partition("=")[0] for override in swept]  # before the rest, which may be cut off
+    ordered = {key: values[key] for key in [*_GROUPS, *swept_keys] if key in values} | dict(sorted(values.items()))
     words = []
-    for key, value in ordered:
-        value_words = re.sub(r"[^\w.]+", "-", value.rstrip("/").rpartition("/")[2]).strip("-.")
-        words.append(value_words if key in _NAMED else f"{key.rpartition('.')[2]}-{value_words}")
+    for key, value in ordered.items():
+        word = re.sub(r"[^\w.]+", "-", value.rstrip("/").rpartition("/")[2]).strip("-.")
+        words.append(word if key in _GROUPS else f"{key.rpartition('.')[2]}-{word}")
     digest = hashlib.sha256("\n".join(f"{key}={value}" for key, value in sorted(values.items())).encode()).hexdigest()
     return f"{'_'.join(words)[:48].strip('-_.')}-{digest[:6]}"
 
@@ -49,8 +47,10 @@ def command_line(name: str, overrides: Sequence[str]) -> str:
 
 
 def remove_temp_files(directory: Path) -> None:
-    """Remove the temporary files that a killed process has left in the run directory of this process; in its reports,
-    where an evaluation may be writing, only those of processes that have ended."""
+    """Remove the temporary files of killed processes from the run directory of this process.
+
+    In its reports, where an evaluation may be writing, only those of processes that have ended are removed.
+    """
     for folder in (directory, directory / "checkpoints"):
         remove_stale_temp_files(folder, mine=True)
     for report in directory.glob("report*"):
@@ -58,19 +58,15 @@ def remove_temp_files(directory: Path) -> None:
             remove_stale_temp_files(folder)
 
 
-def job_name(fixed: Sequence[str], swept: Sequence[str]) -> list[str]:
-    """Return the name that keeps a run of a sweep apart from the others; a name given for all becomes a folder of runs.
+def job_name(common: Sequence[str], swept: Sequence[str]) -> list[str]:
+    """Return a list with the `name=` argument of a run of a sweep, or [] when the runs have different names already.
 
-    Args:
-        fixed, swept: the arguments common to all runs, and those of this one.
-
-    Returns:
-        One more argument, or none when the runs are already named apart.
+    A name among the arguments `common` to all runs becomes a folder of them.
     """
     if not swept or any(item.startswith("name=") for item in swept):
         return []
-    given = [item.partition("=")[2].strip("'\" ") for item in fixed if item.startswith("name=")]
-    name = f"{given[-1]}/{run_name((), swept)}" if given else run_name(fixed, swept)
+    names = [item.partition("=")[2].strip("'\" ") for item in common if item.startswith("name=")]
+    name = f"{names[-1]}/{run_name((), swept)}" if names else run_name(common, swept)
     return [f"name={_quoted(name)}"]
 
 
@@ -78,43 +74,38 @@ def _quoted(value: str) -> str:
     return value if re.fullmatch(r"[\w./-]+", value) else f"'{value}'"
 
 
-def job_output(place: Path, swept: Sequence[str], others: Sequence[Sequence[str]], *, given: bool) -> list[str]:
-    """Return the folder that keeps what one command of a sweep writes apart; one given for all holds them all.
+def job_output(
+    folder: Path, swept: Sequence[str], conflicting: Sequence[Sequence[str]], *, is_given: bool
+) -> list[str]:
+    """Return a list with the `output=` argument of a command of a sweep, or [] when the folders differ already.
 
     Args:
-        place: where it would write; see `result_folder`.
-        swept: the arguments of its own.
-        others: those of each command that would write there too.
-        given: `output` was given.
-
-    Returns:
-        One more argument, or none when they are apart already.
+        folder: where the command would write; see `result_folder`.
+        swept: the arguments of this command.
+        conflicting: those of each other command that would write there too.
+        is_given: `output` was given, and becomes a folder of folders.
     """
-    own = [item for item in swept if not item.startswith("output=")]
-    if given and len(own) < len(swept) and not others:
+    distinctive = [item for item in swept if not item.startswith("output=")]
+    if is_given and len(distinctive) < len(swept) and not conflicting:
         return []
-    if not given:  # checkpoints and texts mostly have folders of their own
-        named = ("checkpoint", "data.test", "source")
-        own = [
+    if not is_given:  # checkpoints and texts mostly have folders of their own
+        inputs = ("checkpoint", "data.test", "source")
+        distinctive = [
             item
-            for item in own
-            if not has_prefix(item.partition("=")[0], named) or any(item not in other for other in others)
+            for item in distinctive
+            if not has_prefix(item.partition("=")[0], inputs) or any(item not in other for other in conflicting)
         ]
-    separator = "/" if given else "-"
-    return [f"output={_quoted(f'{place}{separator}{run_name((), own)}')}"] if own else []
+    separator = "/" if is_given else "-"
+    return [f"output={_quoted(f'{folder}{separator}{run_name((), distinctive)}')}"] if distinctive else []
 
 
 def run_directory(file: Path) -> Path:
-    """Return the run directory that a checkpoint file lies in; its folder, when it lies in none."""
+    """Return the run directory of a checkpoint file; its folder, when it is in no run directory."""
     return file.parent.parent if file.parent.name == "checkpoints" else file.parent
 
 
 def result_folder(config: EvaluateConfig | AlignConfig | ExportConfig, overrides: Sequence[str]) -> Path:
     """Return where a command writes: `output`, or a folder in the run directory.
-
-    Args:
-        config: what the command composed.
-        overrides: the arguments it was given.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
@@ -130,18 +121,12 @@ def result_folder(config: EvaluateConfig | AlignConfig | ExportConfig, overrides
 
 
 def report_folder(run: Path, config: EvaluateConfig, overrides: Sequence[str]) -> Path:
-    """Return where an evaluation writes: `output`, else <run>/report-<name> for another test set, else <run>/report.
-
-    Args:
-        run: the run directory of the checkpoint.
-        config: what the command composed.
-        overrides: the arguments it was given.
-    """
+    """Return where an evaluation writes: `output`, else <run>/report-<name> for another test set, else <run>/report."""
     if config.output is not None:
         return Path(config.output)
-    names = {override.partition("=")[0] for override in overrides}
-    named = config.data.test if "data.test" in names else config.data.hf_dataset if "data.hf_dataset" in names else None
-    if named is None:
+    keys = {override.partition("=")[0] for override in overrides}
+    test = config.data.test if "data.test" in keys else config.data.hf_dataset if "data.hf_dataset" in keys else None
+    if test is None:
         return run / "report"
-    tests = named if isinstance(named, list) else [named]
-    return run / ("report-" + "+".join(Path(str(test)).name for test in tests))
+    tests = test if isinstance(test, list) else [test]
+    return run / ("report-" + "+".join(Path(str(name)).name for name in tests))

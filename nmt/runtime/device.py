@@ -12,59 +12,58 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device that `device=` names; "auto" is the GPU when there is one.
+    """Return the device for a value of the option `device`; "auto" is the GPU if there is one.
 
     Raises:
-        ValueError: the name is unknown or the device is not there.
+        ValueError: the name is unknown or the machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"(cpu|cuda)(:\d{1,2})?", name):
         raise ValueError(f"device={name}: must be auto, cpu, cuda or cuda:N")
-    chosen = torch.device(name)
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices; use device=cpu or auto"
         )
-    return chosen
+    return device
 
 
-def resolve_precision(name: str, on: torch.device) -> str:
-    """Return fp32 or bf16; "auto" takes bf16 where it is faster: on GPUs that have it, on CPUs by a measurement."""
+def resolve_precision(name: str, device: torch.device) -> str:
+    """Return fp32 or bf16; "auto" is bf16 where it is faster: on GPUs that support it, on CPUs by a measurement."""
     if name != "auto":
         return name
-    if on.type == "cuda":
+    if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if _seconds(torch.bfloat16) < 0.8 * _seconds(torch.float32) else "fp32"
+    return "bf16" if _matmul_seconds(torch.bfloat16) < 0.8 * _matmul_seconds(torch.float32) else "fp32"
 
 
-def _seconds(dtype: torch.dtype) -> float:
+def _matmul_seconds(dtype: torch.dtype) -> float:
     """Return the time of the fastest of a few matrix products."""
     a = torch.ones(512, 512, dtype=dtype)
     return min(timeit.repeat(lambda: a @ a, number=1, repeat=8))
 
 
 def compile_modules(model: nn.Module) -> None:
-    """Compile, when they are first called, the methods that modules name in `compiles`: layers of a Transformer, the
-    body of a recurrent decoder's loop. They are compiled for any batch size and length at once.
+    """Compile the methods that modules name in `compiles`: Transformer layers, the loop body of a recurrent decoder.
 
-    The model's names and numbers stay as they are. Without training mode (validation, search) the methods run as they
-    were, since single steps have shapes that would all be compiled again.
+    They are compiled at their first call, with dynamic shapes. Names and values of the parameters do not change.
     """
     for module in model.modules():
         if name := getattr(module, "compiles", None):
-            plain = getattr(module, name)
-            setattr(module, name, TrainOnlyCompiled(module, plain))
+            setattr(module, name, TrainOnlyCompiled(module, getattr(module, name)))
 
 
 class TrainOnlyCompiled:
-    def __init__(self, module: nn.Module, plain: Callable[..., Any]) -> None:
-        self.module, self.plain, self.fast = module, plain, torch.compile(plain, dynamic=True)
+    """A method of a module, compiled in training mode only: each step of a search would be compiled for its shape."""
 
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        return (self.fast if self.module.training else self.plain)(*arguments, **named)
+    def __init__(self, module: nn.Module, method: Callable[..., Any]) -> None:
+        self.module, self.method, self.compiled = module, method, torch.compile(method, dynamic=True)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return (self.compiled if self.module.training else self.method)(*args, **kwargs)
 
 
-def autocast(precision: str, on: torch.device) -> torch.autocast:
-    """Return the context in which a model computes in this precision; parameters and optimizer stay fp32."""
-    return torch.autocast(on.type, torch.bfloat16, enabled=precision == "bf16")
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Return the autocast context of a precision; parameters and optimizer stay fp32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -1,4 +1,4 @@
-"""Report a user's mistake in one line and end with an exit code."""
+"""Report a mistake of the user in one line and end with an exit code."""
 
 import contextlib
 import os
@@ -10,13 +10,12 @@ from collections.abc import Iterator
 def error_message(error: BaseException) -> str:
     """Return an exception as one sentence for the user."""
     if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename is not None else ""
-        return where + error.strerror
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def silence_broken_pipe() -> None:
-    """Discard further output: after BrokenPipeError its reader, such as `head`, has seen enough, which is no error."""
+    """Discard further output after BrokenPipeError: a reader such as `head` has closed the pipe, which is no error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -25,7 +24,7 @@ def report_errors() -> Iterator[None]:
     """End a command with one line for a mistake of the user.
 
     Raises:
-        SystemExit: 1 after a ValueError or OSError, 130 when interrupted. Any other exception is a defect and passes.
+        SystemExit: 1 after a ValueError or OSError, 130 when interrupted. Other exceptions are defects and propagate.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Atomic writes, and a folder that only one process may write to."""
+"""Atomic writes, and directory locks."""
 
 import errno
 import logging
@@ -19,14 +19,14 @@ _TEMPORARY = re.compile(r"\..+@(?P<host>[^@]*)\.(?P<process>\d+)\.[0-9a-f]{8}\.t
 
 
 def temp_path(final: Path) -> Path:
-    """Return a free temporary path beside `final`, named after this host and process; make the folder."""
+    """Return a new temporary path beside `final`, named after this host and process; create the folder."""
     final.parent.mkdir(parents=True, exist_ok=True)
     return final.parent / f".{final.name}@{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
 
 
 @contextmanager
 def atomic_write(final: Path) -> Iterator[Path]:
-    """Yield a temporary path, which is renamed to `final` when the block ends and removed when it fails."""
+    """Yield a temporary path that is renamed to `final` when the block succeeds and removed when it fails."""
     temporary = temp_path(final)
     try:
         yield temporary
@@ -36,22 +36,22 @@ def atomic_write(final: Path) -> Iterator[Path]:
 
 
 def write_text(final: Path, text: str) -> None:
-    r"""Write the whole text or nothing, as UTF-8 with "\n" as the line end."""
+    r"""Write a text atomically, as UTF-8 with "\n" as the line end."""
     with atomic_write(final) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 class JsonlLog:
-    """A text file to which whole lines are appended; lines for which the disk has no room wait in memory.
+    """A text file to which whole lines are appended; lines are buffered in memory while the disk is full.
 
     Args:
-        path: the file; if its lines differ from `begin`, it is replaced.
-        begin: its first lines.
+        path: the file; if its lines differ from `first_lines`, it is replaced.
+        first_lines: without line ends.
     """
 
-    def __init__(self, path: Path, begin: Sequence[str]) -> None:
-        content = "".join(line + "\n" for line in begin).encode()
-        self.path, self.waiting = path, b""
+    def __init__(self, path: Path, first_lines: Sequence[str]) -> None:
+        content = "".join(line + "\n" for line in first_lines).encode()
+        self.path, self.buffer = path, b""
         if not path.exists() or path.read_bytes() != content:
             with atomic_write(path) as temporary:
                 temporary.write_bytes(content)
@@ -59,17 +59,17 @@ class JsonlLog:
         self.size = len(content)
 
     def write(self, line: str) -> None:
-        """Append a line now, or later when the disk is full, which is logged once."""
-        is_first = not self.waiting
-        self.waiting += line.encode() + b"\n"
+        """Append a line now, or later if the disk is full, which is logged once."""
+        was_empty = not self.buffer
+        self.buffer += line.encode() + b"\n"
         try:
             self._flush()
         except OSError as error:
-            if is_first:
+            if was_empty:
                 log.warning("%s: could not be written (%s); it waits in memory", self.path, error.strerror)
 
     def sync(self) -> None:
-        """Write every line to the disk. Raise OSError when that fails."""
+        """Write every line to the disk; raise OSError when that fails."""
         try:
             self._flush()
             os.fsync(self.file.fileno())
@@ -77,7 +77,7 @@ class JsonlLog:
             raise OSError(f"{self.path}: could not be written ({error.strerror})") from error
 
     def close(self) -> None:
-        """Try once more to write the lines that wait."""
+        """Try once more to write the buffered lines."""
         with suppress(OSError):
             self._flush()
         self.file.close()
@@ -85,17 +85,17 @@ class JsonlLog:
     def _flush(self) -> None:
         written = 0
         try:
-            while written < len(self.waiting):
-                written += self.file.write(self.waiting[written:])
+            while written < len(self.buffer):
+                written += self.file.write(self.buffer[written:])
         except OSError:
-            self.file.truncate(self.size)  # no part of a line stays
+            self.file.truncate(self.size)  # leaves no part of a line
             raise
         self.size += written
-        self.waiting = b""
+        self.buffer = b""
 
 
 def hard_link(existing: Path, final: Path) -> None:
-    """Make `final` a hard link to `existing`, or a copy on a disk without links."""
+    """Make `final` a hard link to `existing`, or a copy on a file system without links."""
     with atomic_write(final) as temporary:
         try:
             os.link(existing, temporary)
@@ -106,7 +106,7 @@ def hard_link(existing: Path, final: Path) -> None:
 
 
 def fsync_directory(folder: Path) -> None:
-    """Make the names in a folder survive a power failure."""
+    """Flush the entries of a folder to the disk, so that they survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -115,15 +115,15 @@ def fsync_directory(folder: Path) -> None:
 
 
 def remove_stale_temp_files(folder: Path, *, mine: bool = False) -> None:
-    """Remove the temporary files and folders that killed processes left directly in `folder`.
+    """Remove the temporary files and folders of killed processes directly in `folder`, which need not exist.
 
     Args:
-        folder: need not exist.
-        mine: no other process writes there, so remove all of them; otherwise those of ended processes of this host.
+        folder: the folder.
+        mine: remove all of them, since no other process writes there; otherwise those of ended processes of this host.
     """
     for path in folder.glob(".*.tmp"):
         match = _TEMPORARY.fullmatch(path.name)
-        if match is None or not (mine or (match["host"] == socket.gethostname() and _ended(int(match["process"])))):
+        if match is None or not (mine or (match["host"] == socket.gethostname() and _has_ended(int(match["process"])))):
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -131,19 +131,17 @@ def remove_stale_temp_files(folder: Path, *, mine: bool = False) -> None:
             path.unlink(missing_ok=True)
 
 
-def _ended(process: int) -> bool:
+def _has_ended(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # another user's process
-        pass
+    except OSError as error:  # EPERM: a process of another user
+        return error.errno == errno.ESRCH
     return False
 
 
 @contextmanager
 def directory_lock(folder: Path) -> Iterator[None]:
-    """Make `folder` and reserve it for this process. The lock ends with the process, even if `.lock` stays behind.
+    """Create and lock `folder` for this process. The lock ends with the process, even if the file `.lock` remains.
 
     Raises:
         BlockingIOError: another process holds the lock.

@@ -1,4 +1,4 @@
-"""Log lines on standard error and in a run's own file."""
+"""Logging to standard error and to the log file of a run."""
 
 import contextlib
 import logging
@@ -9,7 +9,7 @@ from typing import TextIO
 
 
 def log_to_stderr() -> None:
-    """Log the package's messages to standard error, once however often it is called."""
+    """Log the package's messages to standard error; further calls have no effect."""
     logger = logging.getLogger("nmt")
     if not logger.handlers:
         handler = CurrentStderrHandler()
@@ -21,7 +21,7 @@ def log_to_stderr() -> None:
 
 
 class CurrentStderrHandler(logging.StreamHandler[TextIO]):
-    """Write to `sys.stderr` as it is when a message comes; tests and progress bars replace it."""
+    """Write to the current `sys.stderr`, which tests and progress bars replace."""
 
     @property
     def stream(self) -> TextIO:
@@ -33,7 +33,7 @@ class CurrentStderrHandler(logging.StreamHandler[TextIO]):
 
 
 class TolerantFileHandler(logging.FileHandler):
-    """Drop lines that a full disk cannot hold: the terminal has them, and the run goes on."""
+    """Drop lines when the disk is full: they are on the terminal, and the run continues."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         if not isinstance(sys.exc_info()[1], OSError):
@@ -42,7 +42,7 @@ class TolerantFileHandler(logging.FileHandler):
 
 @contextlib.contextmanager
 def log_file(path: Path) -> Iterator[None]:
-    """Copy every log line to a file while the context lasts."""
+    """Write every log line to a file, too, within the context."""
     handler = TolerantFileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger = logging.getLogger("nmt")

@@ -1,4 +1,4 @@
-"""Memory: how much is used, how much is left, and what an out-of-memory error looks like."""
+"""Memory use, available memory, and out-of-memory errors."""
 
 import contextlib
 import ctypes
@@ -9,15 +9,14 @@ from pathlib import Path
 import torch
 
 MEMORY_GROWTH_LIMIT = 1.5
-"""Share of the usual resident memory beyond which freed memory is returned to the system."""
-
+"""Ratio to the usual resident memory above which freed memory is returned to the system."""
 
 OOM_MESSAGES = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
-"""Parts of the error messages of torch's allocators and of the libraries that it calls."""
+"""Parts of the error messages of torch's allocators and of the libraries it calls."""
 
 
 def reset_peak_memory() -> None:
-    """Reset `peak_memory` after returning freed memory to the system, where the system can do it."""
+    """Return freed memory to the system and reset `peak_memory`, where the system supports it."""
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
     malloc_trim()
@@ -26,36 +25,37 @@ def reset_peak_memory() -> None:
 
 
 def resident_memory() -> int:
-    """Return the bytes of memory that the process holds; 0 where the system does not say."""
+    """Return the resident memory of the process in bytes; 0 where the system does not report it."""
     with contextlib.suppress(OSError):
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0
 
 
 def trim_memory(usual: int) -> int:
-    """Return freed memory to the system when the process holds half as much again as `usual` bytes; return `usual`, or
-    what the process holds now when `usual` is 0.
+    """Return freed memory to the system when the process has grown far beyond `usual` bytes (`MEMORY_GROWTH_LIMIT`).
 
-    The memory that `setup_process` keeps falls into ever more pieces when no batch has the shape of another, and none
-    of them is large
-    enough for the next one: 9.8 GB instead of 5.8 after 1,000 updates with drawn segmentations.
+    The memory that `setup_process` keeps becomes fragmented when every batch has another shape: 9.8 GB instead of 5.8
+    after 1,000 updates with sampled segmentations.
+
+    Returns:
+        `usual`, or the resident memory now if `usual` is 0.
     """
-    held = resident_memory()
-    if usual and held > MEMORY_GROWTH_LIMIT * usual:
+    resident = resident_memory()
+    if usual and resident > MEMORY_GROWTH_LIMIT * usual:
         malloc_trim()
-    return usual or held
+    return usual or resident
 
 
 def malloc_trim() -> None:
-    """Return freed memory to the operating system, which the allocator otherwise keeps (glibc only)."""
+    """Return freed memory to the operating system (glibc only)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def peak_memory(on: torch.device) -> int:
-    """Return the most bytes since the last reset: of the device's tensors on a GPU, else of the whole process."""
-    if on.type == "cuda":
-        return torch.cuda.max_memory_allocated(on)
+def peak_memory(device: torch.device) -> int:
+    """Return the peak since the last reset in bytes: of tensors on a GPU, else the resident memory of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     with contextlib.suppress(OSError, IndexError):  # Linux; unlike getrusage, this can be reset
         return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
     import resource
@@ -64,26 +64,23 @@ def peak_memory(on: torch.device) -> int:
 
 
 def available_memory() -> int:
-    """Return the bytes that this process can still take, of the machine or of its control group."""
+    """Return the bytes that this process can still allocate, limited by the machine or its control group."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):  # another system: half of what the machine has
+    except (OSError, StopIteration):  # another system: half of the machine's memory
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    for limit, usage, statistics in (
-        ("memory.max", "memory.current", "memory.stat"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+    for folder, limit, usage in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ):
-        group = Path("/sys/fs/cgroup")
         try:
-            allowed, used = (group / limit).read_text().strip(), int((group / usage).read_text())
-            cached = [
-                line.split()[1] for line in (group / statistics).read_text().splitlines() if "inactive_file" in line
-            ]
+            allowed, used, statistics = (Path(folder, name).read_text() for name in (limit, usage, "memory.stat"))
+            cached = [line.split()[1] for line in statistics.splitlines() if "inactive_file" in line]
+            if allowed.strip() != "max":
+                free = min(free, int(allowed) - int(used) + int(cached[-1] if cached else 0))
         except (OSError, ValueError):
             continue
-        if allowed != "max":
-            free = min(free, int(allowed) - used + int(cached[-1] if cached else 0))
     return free
 
 

@@ -1,4 +1,4 @@
-"""The commands as a user meets them: what they leave behind, how they stop and go on, and what a mistake costs."""
+"""The commands from end to end: their files, interruption and continuation, and error messages."""
 
 import contextlib
 import io
@@ -21,7 +21,9 @@ import yaml
 
 import nmt
 from nmt import checkpoint, evaluate, train, translate
-from nmt.cli.compose import Config, EvaluateConfig, TranslateConfig, run_command, to_dict
+from nmt.cli.compose import run_command
+from nmt.cli.configs import Config, EvaluateConfig, TranslateConfig
+from nmt.config import to_dict
 
 MAINS: dict[str, tuple[Any, Any]] = {
     "train": (train.main, Config),
@@ -48,7 +50,7 @@ def start(name: str, arguments: list[str], folder: Path, **streams: Any) -> "sub
 
 
 def call(name: str, arguments: list[str]) -> tuple[int, str]:
-    """The exit code and standard error of a command called in this process."""
+    """Return the exit code and standard error of a command called in this process."""
     logger = logging.getLogger("nmt")
     before, logger.handlers = logger.handlers, []
     code = 0
@@ -68,7 +70,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory in which the run "tiny" was trained to its end."""
+    """Return a working directory with the finished run "tiny"."""
     folder = tmp_path_factory.mktemp("work")
     process = start("train", ["name=tiny", *TINY], folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     out, err = process.communicate(timeout=120)
@@ -79,21 +81,21 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(work: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The working directory of `work`, which a test leaves without temporary files."""
+def workdir(work: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Change to the directory of `work`, in which a test leaves no temporary files."""
     monkeypatch.chdir(work)
     yield work
     assert [path for path in work.rglob("*") if path.name.endswith((".tmp", ".part", "~"))] == []
 
 
 def prefix(work: Path, split: str) -> str:
-    (found,) = (work / "cache").glob(f"builtin-*/{split}.en")
-    return str(found.with_suffix(""))
+    (path,) = (work / "cache").glob(f"builtin-*/{split}.en")
+    return str(path.with_suffix(""))
 
 
-def test_a_run_is_complete(here: Path) -> None:
-    run = here / "runs/tiny"
-    assert sorted(path.name for path in (here / "runs").iterdir()) == ["tiny"]
+def test_a_run_is_complete(workdir: Path) -> None:
+    run = workdir / "runs/tiny"
+    assert sorted(path.name for path in (workdir / "runs").iterdir()) == ["tiny"]
     assert {path.name for path in run.iterdir()} == {
         *("config.yaml", "command.txt", "metrics.jsonl", "train.log", "checkpoints", "tensorboard", "report")
     }
@@ -108,9 +110,9 @@ def test_a_run_is_complete(here: Path) -> None:
     scores = json.loads((run / "report/scores.json").read_text(encoding="utf-8"))
     assert {"bleu", "chrf", "alignment"} <= set(scores)
     assert set(scores["bleu"]) == {"score", "signature"}
-    carried = checkpoint.load(run / "checkpoints/best.pt")["reading"]
-    assert scores["alignment"]["reading"].items() <= carried.items()
-    assert carried["by"] == scores["alignment"]["selected_by"] == "AER on the validation set"
+    stored_source = checkpoint.load(run / "checkpoints/best.pt")["alignment_source"]
+    assert scores["alignment"]["alignment_source"].items() <= stored_source.items()
+    assert stored_source["by"] == scores["alignment"]["selected_by"] == "AER on the validation set"
     for name in ("hypotheses.txt", "alignments.pharaoh"):
         assert (run / "report" / name).read_bytes().count(b"\n") == NUM_TEST
     with np.load(run / "report/alignments.npz") as arrays:
@@ -118,54 +120,54 @@ def test_a_run_is_complete(here: Path) -> None:
     assert (run / "report/report.html").stat().st_size > 1000
 
 
-def test_evaluating_again_gives_the_same_report(here: Path) -> None:
+def test_evaluating_again_gives_the_same_report(workdir: Path) -> None:
     assert call("evaluate", ["checkpoint=runs/tiny", "output=again", *MACHINE])[0] == 0
     for name in ("hypotheses.txt", "scores.json", "alignments.pharaoh"):
-        assert (here / "again" / name).read_bytes() == (here / "runs/tiny/report" / name).read_bytes()
-    shutil.rmtree(here / "again")
+        assert (workdir / "again" / name).read_bytes() == (workdir / "runs/tiny/report" / name).read_bytes()
+    shutil.rmtree(workdir / "again")
 
 
-def test_another_test_set_gets_its_own_report(here: Path) -> None:
-    before = files(here / "runs/tiny/report")
+def test_another_test_set_gets_its_own_report(workdir: Path) -> None:
+    before = files(workdir / "runs/tiny/report")
     arguments = [
         "checkpoint=runs/tiny",
-        f"data.test={prefix(here, 'test_long')}",
+        f"data.test={prefix(workdir, 'test_long')}",
         "data=text",
         "search.beam_size=1",
         *MACHINE,
     ]
     code, err = call("evaluate", arguments)
     assert code == 0, err
-    report = here / "runs/tiny/report-test_long"
+    report = workdir / "runs/tiny/report-test_long"
     assert (report / "hypotheses.txt").read_bytes().count(b"\n") == 2
-    assert files(here / "runs/tiny/report") == before
+    assert files(workdir / "runs/tiny/report") == before
     shutil.rmtree(report)
 
 
-def test_translating_gives_one_line_for_each_line(here: Path) -> None:
-    source = Path(prefix(here, "test") + ".en").read_bytes()
+def test_translating_gives_one_line_for_each_line(workdir: Path) -> None:
+    source = Path(prefix(workdir, "test") + ".en").read_bytes()
     first = source.split(b"\n")[0]
     odd = (
         source.replace(b"\n", b"\r\n", 1) + b"\n" + b"a\rb \xe2\x80\xa8 c\n" + b"\xff\n" + first
     )  # no newline at the end
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = start("translate", ["checkpoint=runs/tiny", *MACHINE], here, **pipes)
+    process = start("translate", ["checkpoint=runs/tiny", *MACHINE], workdir, **pipes)
     out, err = process.communicate(odd, timeout=60)
     lines = out.split(b"\n")
-    hypotheses = (here / "runs/tiny/report/hypotheses.txt").read_bytes().split(b"\n")
+    hypotheses = (workdir / "runs/tiny/report/hypotheses.txt").read_bytes().split(b"\n")
     assert process.returncode == 0, err.decode()
     assert len(lines) == NUM_TEST + 4 + 1
     assert lines[:NUM_TEST] == hypotheses[:NUM_TEST]
     assert lines[-2] == hypotheses[0]
-    said = err.decode().splitlines()
-    assert [line for line in said if "longest length" not in line] == [
+    messages = err.decode().splitlines()
+    assert [line for line in messages if "longest length" not in line] == [
         "1 lines were not valid UTF-8: the bytes in question became U+FFFD"
     ]
 
 
-def test_a_reader_that_leaves_is_no_error(here: Path) -> None:
+def test_a_closed_pipe_is_no_error(workdir: Path) -> None:
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = start("translate", ["checkpoint=runs/tiny", *MACHINE, "search.batch_size=1"], here, **streams)
+    process = start("translate", ["checkpoint=runs/tiny", *MACHINE, "search.batch_size=1"], workdir, **streams)
     assert process.stdout is not None
     process.stdout.close()
     process.stdout = None
@@ -173,9 +175,9 @@ def test_a_reader_that_leaves_is_no_error(here: Path) -> None:
     assert (process.returncode, err) == (0, b"")
 
 
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(here: Path) -> None:
+def test_an_interrupted_run_is_continued_with_the_same_results(workdir: Path) -> None:
     command_of_run = ["name=stopped", *TINY]
-    run = here / "runs/stopped"
+    run = workdir / "runs/stopped"
 
     def rows() -> list[dict[str, Any]]:
         path = run / "metrics.jsonl"
@@ -183,7 +185,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(here: Path) -> No
 
     reached = 0
     for number in (signal.SIGINT, signal.SIGTERM):
-        process = start("train", command_of_run, here, stderr=subprocess.PIPE)
+        process = start("train", command_of_run, workdir, stderr=subprocess.PIPE)
         deadline = time.monotonic() + 60
         while max((row["update"] for row in rows()), default=0) <= reached and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -198,25 +200,25 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(here: Path) -> No
     code, err_text = call("train", command_of_run)
     assert code == 0, err_text
     assert f"continues at update {reached}" in err_text
-    whole, parts = (checkpoint.load(here / "runs" / name / "checkpoints/last.pt") for name in ("tiny", "stopped"))
+    whole, parts = (checkpoint.load(workdir / "runs" / name / "checkpoints/last.pt") for name in ("tiny", "stopped"))
     assert all(torch.equal(whole["model"][key], parts["model"][key]) for key in whole["model"])
 
     def losses(name: str) -> list[tuple[Any, ...]]:
-        lines = (here / "runs" / name / "metrics.jsonl").read_text().splitlines()
+        lines = (workdir / "runs" / name / "metrics.jsonl").read_text().splitlines()
         return [(row["update"], row.get("loss"), row.get("valid_loss")) for row in map(json.loads, lines)]
 
     assert losses("stopped") == losses("tiny")
     for name in ("hypotheses.txt", "scores.json"):
-        assert (run / "report" / name).read_bytes() == (here / "runs/tiny/report" / name).read_bytes()
+        assert (run / "report" / name).read_bytes() == (workdir / "runs/tiny/report" / name).read_bytes()
     shutil.rmtree(run)
 
 
-def test_a_run_is_not_continued_as_another_one(here: Path) -> None:
-    before = files(here / "runs/tiny")
+def test_a_run_is_not_continued_as_another_one(workdir: Path) -> None:
+    before = files(workdir / "runs/tiny")
     code, err = call("train", ["name=tiny", *TINY, "model.attention.score=dot", "seed=2"])
     assert code == 1
     assert "seed: 1 → 2; model.attention.score: additive → dot" in err
-    assert files(here / "runs/tiny") == before
+    assert files(workdir / "runs/tiny") == before
 
 
 def write(folder: Path, name: str, source: bytes, target: bytes) -> str:
@@ -310,7 +312,7 @@ def test_bad_input_to_training(
     monkeypatch.chdir(tmp_path)
     good = write(tmp_path, "good", GOOD, GOOD)
     splits = [f"data.{split}={good}" for split in ("train", "valid", "test")]
-    base = [item for item in TINY if "builtin" not in item and "tokenizer" not in item]
+    base = [item for item in TINY if "synthetic" not in item and "tokenizer" not in item]
     arguments = [
         "data=text",
         *splits,
@@ -321,16 +323,16 @@ def test_bad_input_to_training(
         *mistake(tmp_path),
     ]
     code, err = call("train", arguments)
-    told(code, err, words)
+    check_error(code, err, words)
     assert not list(tmp_path.glob("runs/**/*")), "a run that could not begin left something behind"
     assert [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")] == []
 
 
-def told(code: int, err: str, words: list[str]) -> None:
-    """The command failed, and its last line, the only one of its kind, says why."""
+def check_error(code: int, err: str, words: list[str]) -> None:
+    """Check that a command failed with one error line at the end, which contains these words."""
     lines = err.splitlines()
     assert code == 1, err
-    assert lines, "nothing was said"
+    assert lines, "no error line"
     assert lines[-1].startswith("error: "), err
     assert sum(line.startswith("error:") for line in lines) == 1
     assert "Traceback" not in err
@@ -371,34 +373,34 @@ def nothing(run: Path, folder: Path) -> str:
 
 @pytest.mark.parametrize("name", ["evaluate", "translate"])
 @pytest.mark.parametrize("damage", [truncated, flipped, foreign, no_archive, empty_directory, nothing])
-def test_bad_checkpoints(damage: Callable[[Path, Path], str], name: str, here: Path, tmp_path: Path) -> None:
-    path = damage(here / "runs/tiny", tmp_path)
+def test_bad_checkpoints(damage: Callable[[Path, Path], str], name: str, workdir: Path, tmp_path: Path) -> None:
+    path = damage(workdir / "runs/tiny", tmp_path)
     before = files(tmp_path)
-    told(*call(name, [f"checkpoint={path}", *MACHINE]), [path])
+    check_error(*call(name, [f"checkpoint={path}", *MACHINE]), [path])
     assert files(tmp_path) == before
 
 
-def test_damaged_checkpoints_stop_the_run(here: Path) -> None:
-    shutil.copytree(here / "runs/tiny", here / "runs/damaged")
+def test_damaged_checkpoints_stop_the_run(workdir: Path) -> None:
+    shutil.copytree(workdir / "runs/tiny", workdir / "runs/damaged")
     for name in ("last.pt", "update-000120.pt"):
-        path = here / "runs/damaged/checkpoints" / name
+        path = workdir / "runs/damaged/checkpoints" / name
         path.write_bytes(path.read_bytes()[:1000])
-    before = files(here / "runs/damaged")
-    told(*call("train", ["name=damaged", *TINY]), ["runs/damaged/checkpoints/last.pt"])
-    assert files(here / "runs/damaged") == before
-    shutil.rmtree(here / "runs/damaged")
+    before = files(workdir / "runs/damaged")
+    check_error(*call("train", ["name=damaged", *TINY]), ["runs/damaged/checkpoints/last.pt"])
+    assert files(workdir / "runs/damaged") == before
+    shutil.rmtree(workdir / "runs/damaged")
 
 
 @pytest.mark.parametrize("mistake", [sides_differ, no_such_file, empty_file, not_utf8, directory_for_a_file])
-def test_bad_test_sets(mistake: Callable[[Path], list[str]], here: Path, tmp_path: Path) -> None:
+def test_bad_test_sets(mistake: Callable[[Path], list[str]], workdir: Path, tmp_path: Path) -> None:
     (argument,) = mistake(tmp_path)
     path = argument.partition("=")[2]
-    before = files(here)
-    told(*call("evaluate", ["checkpoint=runs/tiny", "data=text", f"data.test={path}", *MACHINE]), [path])
-    assert files(here) == before
+    before = files(workdir)
+    check_error(*call("evaluate", ["checkpoint=runs/tiny", "data=text", f"data.test={path}", *MACHINE]), [path])
+    assert files(workdir) == before
 
 
-def test_a_report_folder_that_cannot_be_written(here: Path, tmp_path: Path) -> None:
+def test_a_report_folder_that_cannot_be_written(workdir: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").write_bytes(b"mine")
-    told(*call("evaluate", ["checkpoint=runs/tiny", f"output={tmp_path / 'taken'}", *MACHINE]), ["taken"])
+    check_error(*call("evaluate", ["checkpoint=runs/tiny", f"output={tmp_path / 'taken'}", *MACHINE]), ["taken"])
     assert files(tmp_path) == {"taken": b"mine"}

@@ -12,37 +12,23 @@ from typing import Any
 import hydra
 import pytest
 
-from nmt.cli import compose as config_module
-from nmt.cli.compose import (
-    GROUPS,
-    RESUMABLE_OPTIONS,
-    AlignConfig,
-    Config,
-    EvaluateConfig,
-    ExportConfig,
-    ServeConfig,
-    TranslateConfig,
-    check_continuation,
-    command_line,
-    diff,
-    from_dict,
-    merge_with_checkpoint,
-    report_folder,
-    run_command,
-    run_name,
-    save_yaml,
-    to_dict,
-)
+from nmt.cli import compose as compose_module
+from nmt.cli.compose import GROUPS, run_command, save_yaml
 from nmt.cli.config_groups import group_choices, search_path
+from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
+from nmt.cli.continuation import RESUMABLE_OPTIONS, check_continuation, merge_with_checkpoint
 from nmt.cli.help import EXAMPLES, GROUP_LINES, OPTIONS, help_text
-from nmt.config import leaves, nodes, option_docs, suggest, validate
+from nmt.cli.run_directory import command_line, report_folder, run_name
+from nmt.config import diff, from_dict, get_node, leaves, nodes, option_docs, suggest, to_dict, validate
 from nmt.models import MODELS
+from nmt.renames import RENAMED_COMMAND_OPTIONS, RENAMED_OPTIONS, RENAMED_VALUES
 
 TREES: dict[str, Any] = {
     "train": Config,
     "evaluate": EvaluateConfig,
     "translate": TranslateConfig,
     "export": ExportConfig,
+    "align": AlignConfig,
     "serve": ServeConfig,
 }
 COMPOSED: dict[tuple[str, ...], Any] = {}
@@ -51,7 +37,7 @@ PRESETS = [(group, choice) for group in GROUPS["train"] for choice in group_choi
 
 @pytest.fixture(autouse=True)
 def _composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Composing the project's own files costs 0.1 s: do it once for each choice of groups."""
+    """Compose each choice of groups once, since that takes 0.1 s."""
 
     def compose(config_name: str, overrides: list[str]) -> Any:
         if any(override.startswith("hydra.") for override in overrides):
@@ -61,19 +47,19 @@ def _composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
             COMPOSED[key] = hydra.compose(config_name, overrides)
         return copy.deepcopy(COMPOSED[key])
 
-    monkeypatch.setattr(config_module, "compose", compose)
+    monkeypatch.setattr(compose_module, "compose", compose)
 
 
 def read(*arguments: str, name: str = "train") -> Any:
-    """The configuration that a task is called with."""
-    seen: list[Any] = []
-    run_command(lambda config, overrides: seen.append(config), TREES[name], name, list(arguments))
-    (found,) = seen
-    return found
+    """Return the configuration that a task is called with."""
+    configs: list[Any] = []
+    run_command(lambda config, overrides: configs.append(config), TREES[name], name, list(arguments))
+    (config,) = configs
+    return config
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str, name: str = "train") -> str:
-    """The error line of a command line that must not reach the task, without its "error: "."""
+    """Return the error line of a command line that must not reach the task, without its "error: "."""
     with pytest.raises(SystemExit) as stop:
         run_command(lambda config, overrides: pytest.fail("the task was called"), TREES[name], name, list(arguments))
     out, err = capsys.readouterr()
@@ -90,7 +76,7 @@ def test_every_named_configuration_composes(group: str, choice: str) -> None:
     config = read(f"{group}={choice}", *needs)
     assert isinstance(config.model, MODELS[config.model.architecture].config)
     if group == "data":
-        assert config.data.kind == choice
+        assert config.data.format == choice
     if group == "model":
         assert config.model.architecture == choice
 
@@ -117,11 +103,11 @@ def test_experiment_takes_other_files_and_limits() -> None:
         "name=my_run",
         "train.max_minutes=60",
     )
-    assert (config.data.kind, config.data.source_lang, config.data.target_lang) == ("text", "en", "de")
+    assert (config.data.format, config.data.source_lang, config.data.target_lang) == ("text", "en", "de")
     assert (config.data.train, config.data.valid, config.data.test) == ("D/train", "D/val", "D/x")
     assert (config.name, config.train.max_minutes) == ("my_run", 60.0)
     assert read("experiment=multi30k_rnn").data.train == "data/multi30k/train"
-    assert read("data=tsv", "experiment=multi30k_rnn").data.kind == "tsv"
+    assert read("data=tsv", "experiment=multi30k_rnn").data.format == "tsv"
 
 
 @pytest.mark.parametrize(
@@ -140,23 +126,22 @@ def test_experiment_takes_other_files_and_limits() -> None:
         ("data.train=日本語/列", "train", "日本語/列"),
         ("data.train=~/x(1)#2", "train", "~/x(1)#2"),
         ("data.train=null", "train", None),
-        ("data.extra_tests=a", "more_tests", ["a"]),
-        ("data.extra_tests=[a,b]", "more_tests", ["a", "b"]),
-        ("data.max_length_ratio=2", "max_ratio", 2.0),
+        ("data.extra_tests=a", "extra_tests", ["a"]),
+        ("data.extra_tests=[a,b]", "extra_tests", ["a", "b"]),
+        ("data.max_length_ratio=2", "max_length_ratio", 2.0),
         ("data.max_length=1e2", "max_length", 100),
-        ("data.error_on_dropped=true", "strict", True),
+        ("data.error_on_dropped=true", "error_on_dropped", True),
         ("data.train=[é/a:b,日本]", "train", ["é/a:b", "日本"]),
     ],
 )
 def test_values_arrive_as_they_were_meant(argument: str, option: str, value: object) -> None:
-    found = getattr(read(argument).data, option)
-    assert found == value
-    assert type(found) is type(value)
+    actual = getattr(read(argument).data, option)
+    assert actual == value
+    assert type(actual) is type(value)
 
 
 def test_a_model_of_lower_case_is_scored_without_regard_to_case(capsys: Any) -> None:
-    said = failure(capsys, "data.tokenizer.lowercase=true")
-    assert "set metrics.lowercase=true too" in said
+    assert "set metrics.lowercase=true too" in failure(capsys, "data.tokenizer.lowercase=true")
     assert read("data.tokenizer.lowercase=true", "metrics.lowercase=true").data.tokenizer.lowercase
 
 
@@ -219,8 +204,8 @@ def test_values_may_refer_to_the_environment(monkeypatch: pytest.MonkeyPatch) ->
         ("-x", "-x: unknown flag"),
         ("--cfg=all", "only --cfg job is known"),
         ("device=gpu", "device=gpu: must be auto, cpu, cuda or cuda:N"),
-        ("threads=-1", "threads=-1: must be 0"),
-        ("seed=-1", "seed=-1: must be 0 or more"),
+        ("num_threads=-1", "num_threads=-1: must be at least 0"),
+        ("seed=-1", "seed=-1: must be at least 0"),
         ("name=../x", "name=../x: must be a folder name inside runs/"),
         ("name=/x", "name=/x: must be a folder name inside runs/"),
         ("runs=", "runs=: the folder for the runs needs a name"),
@@ -228,6 +213,240 @@ def test_values_may_refer_to_the_environment(monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_a_mistake_costs_one_line(capsys: pytest.CaptureFixture[str], argument: str, message: str) -> None:
     assert message in failure(capsys, argument)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "message"),
+    [
+        (
+            "train",
+            "search.beam=3",
+            "search.beam=3: search.beam is called search.beam_size since version 0.4; write search.beam_size=3",
+        ),
+        ("train", "threads=2", "threads=2: threads is called num_threads since version 0.4; write num_threads=2"),
+        ("train", "data.builtin_pairs=9", "is called data.synthetic.train since version 0.4; write data.synthetic.tr"),
+        ("train", "model.encoder_self.dropout=0.1", "write model.encoder_self_attention.dropout=0.1"),
+        ("train", "model.encoder_self={dim: 8}", "write model.encoder_self_attention={dim: 8}"),
+        (
+            "evaluate",
+            "outside=[comet:FILE]",
+            "outside is called external_scores since version 0.4; write external_scores=[comet:FILE]",
+        ),
+        ("align", "weights=false", "weights is called save_weights since version 0.4; write save_weights=false"),
+        ("export", "longest=9", "longest is called max_length since version 0.4; write max_length=9"),
+        ("serve", "max_waiting=9", "max_waiting is called queue_size since version 0.4; write queue_size=9"),
+    ],
+)
+@pytest.mark.parametrize("flags", [[], ["-m"]])
+def test_an_option_of_version_0_3_costs_one_line_with_its_name_today(
+    name: str, argument: str, message: str, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in failure(capsys, *flags, argument, name=name)
+
+
+def test_an_option_of_version_0_3_inside_a_mapping_costs_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failure(capsys, "model.attention={normaliser: entmax15}") == (
+        "model.attention={normaliser: entmax15}: model.attention.normaliser is called model.attention.normalizer since "
+        "version 0.4"
+    )
+
+
+def test_sweeps_over_an_option_of_version_0_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = "search.beam is called search.beam_size since version 0.4; write search.beam_size="
+    assert message + "1,2" in failure(capsys, "-m", "search.beam=1,2")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs/sweep").mkdir(parents=True)
+    (tmp_path / "configs/sweep/mine.yaml").write_text("search.beam: [1, 2]\n")
+    for arguments in (["sweep=mine"], ["model.attention={normaliser: softmax},{normaliser: sparsemax}"]):
+        with pytest.raises(SystemExit):
+            run_command(lambda *_: pytest.fail("the task was called"), Config, "train", ["-m", *arguments])
+        err = capsys.readouterr().err
+        assert err.count(" since version 0.4") == 4  # when each run is read, and in the list of failures
+        assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("content", "old", "new"),
+    [
+        ("search: {beam: 3}", "search.beam", "search.beam_size"),
+        ("threads: 3", "threads", "num_threads"),
+        ("model: {attention: {normaliser: softmax}}", "model.attention.normaliser", "model.attention.normalizer"),
+        ("model: {encoder_self: {dim: 8}}", "model.encoder_self", "model.encoder_self_attention"),
+        ("data: {tokenizer: {kind: bpe}}", "data.tokenizer.kind", "data.tokenizer.type"),
+    ],
+)
+def test_options_of_version_0_3_in_the_users_experiments(
+    content: str, old: str, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs/experiment").mkdir(parents=True)
+    (tmp_path / "configs/experiment/mine.yaml").write_text(f"# @package _global_\n{content}\n")
+    message = failure(capsys, "experiment=mine")
+    assert message.startswith("configs: ")
+    assert message.endswith(f"; {old} is called {new} since version 0.4")
+
+
+def test_every_renamed_option_exists() -> None:
+    options = set(leaves(Config())).union(*(leaves(spec.config(), "model.") for spec in MODELS.values()))
+    paths = options | {option.rpartition(".")[0] for option in options}
+    assert set(RENAMED_OPTIONS.values()) <= paths
+    assert not set(RENAMED_OPTIONS) & paths  # otherwise configurations of this version would be misread
+    assert {option for option, _ in RENAMED_VALUES} <= options
+    commands = {option for tree in TREES.values() for option in leaves(tree())}
+    assert set(RENAMED_COMMAND_OPTIONS.values()) <= commands
+    assert not set(RENAMED_COMMAND_OPTIONS) & commands
+
+
+def test_a_stored_configuration_of_version_0_3_is_read() -> None:
+    per_layer = [{"normaliser": "sparsemax", "width": 5}, {"score": "dot", "top": 3, "project": True}]
+    stored = {
+        "name": "old",
+        "threads": 2,
+        "data": {
+            "kind": "text",
+            "path": "some/set",
+            "config": "de-en",
+            "builtin_pairs": 9,
+            "builtin_seed": 4,
+            "more_tests": ["a"],
+            "max_ratio": 3.0,
+            "alignment": "x",
+            "strict": True,
+            "cache": "c",
+            "max_length": 7,
+            "tokenizer": {"kind": "bpe", "sampling": 0.1, "max_pairs": 11, "max_characters": 12, "vocab_size": 99},
+        },
+        "model": {
+            "architecture": "transformer",
+            "width": 64,
+            "feed_forward": 32,
+            "layer_drop": 0.1,
+            "tie": "all",
+            "match": "flops",
+            "match_width": "feed_forward",
+            "attention": {"heads": 2, "normaliser": "entmax15", "positions": 77, "layers": per_layer},
+            "encoder_self": {"heads": 2, "width": 6, "dim": 32, "layers": []},
+            "decoder_self": {"heads": 2, "top": 2, "layers": [{"window": "sliding", "width": 9}, {}]},
+        },
+        "optim": {"warmup": 5, "final_ratio": 0.2, "decay": 0.3, "learning_rate": 1e-4},
+        "train": {
+            "coverage_loss": 0.1,
+            "guided_alignment": 0.2,
+            "r_drop": 0.3,
+            "keep_last": 4,
+            "keep_best": 5,
+            "average": "last",
+            "guard": "skip",
+            "guard_factor": 6.0,
+            "accumulate": 7,
+            "ema": 0.8,
+            "stop_metric": "chrf",
+            "valid_sentences": 10,
+            "max_updates": 11,
+        },
+        "search": {
+            "beam": 3,
+            "num_best": 2,
+            "no_repeat": 4,
+            "groups": 1,
+            "diversity": 0.5,
+            "stop": "bound",
+            "min_ratio": 0.1,
+            "min_extra": 1,
+            "max_ratio": 2.0,
+            "max_extra": 3,
+            "length_norm": "gnmt",
+            "samples": 5,
+            "utility": "chrf",
+            "length_penalty": 0.7,
+        },
+        "metrics": {"names": ["bleu", "chrf"], "resamples": 8, "paired": "ar"},
+        "alignment": {"links": "threshold", "null": "score", "choose_on": 6, "importance_on": 7},
+    }
+    config = Config.from_dict(stored)
+    expected = Config(name="old", num_threads=2, model=MODELS["transformer"].config())
+    for option, value in {
+        **{f"model.{node}.heads": 2 for node in ("attention", "encoder_self_attention", "decoder_self_attention")},
+        "data.format": "text",
+        "data.hf_dataset": "some/set",
+        "data.hf_config": "de-en",
+        "data.synthetic.train": 9,
+        "data.synthetic.seed": 4,
+        "data.extra_tests": ["a"],
+        "data.max_length_ratio": 3.0,
+        "data.max_length": 7,
+        "data.train_alignments": "x",
+        "data.error_on_dropped": True,
+        "data.cache_dir": "c",
+        "data.tokenizer.type": "bpe",
+        "data.tokenizer.subword_regularization": 0.1,
+        "data.tokenizer.vocab_size": 99,
+        "data.tokenizer.max_training_pairs": 11,
+        "data.tokenizer.max_training_characters": 12,
+        "model.d_model": 64,
+        "model.ffn_dim": 32,
+        "model.layerdrop": 0.1,
+        "model.tie_embeddings": "all",
+        "model.match": "flops",
+        "model.match_width": "ffn_dim",
+        "model.attention.normalizer": "entmax15",
+        "model.attention.max_positions": 77,
+        "model.attention.per_layer": [
+            {"normalizer": "sparsemax", "window_size": 5},
+            {"score": "dot", "top_k": 3, "project_qk": True},
+        ],
+        "model.encoder_self_attention.window_size": 6,
+        "model.encoder_self_attention.dim": 32,
+        "model.decoder_self_attention.top_k": 2,
+        "model.decoder_self_attention.per_layer": [{"window": "sliding", "window_size": 9}, {}],
+        "optim.warmup_updates": 5,
+        "optim.min_lr_ratio": 0.2,
+        "optim.plateau_factor": 0.3,
+        "optim.learning_rate": 1e-4,
+        "train.max_updates": 11,
+        "train.coverage_loss_weight": 0.1,
+        "train.guided_alignment_weight": 0.2,
+        "train.r_drop_alpha": 0.3,
+        "train.keep_last_checkpoints": 4,
+        "train.keep_best_checkpoints": 5,
+        "train.average_checkpoints": "last",
+        "train.on_divergence": "skip",
+        "train.max_grad_norm_ratio": 6.0,
+        "train.gradient_accumulation": 7,
+        "train.ema_decay": 0.8,
+        "train.early_stopping_metric": "chrf",
+        "train.valid_bleu_sentences": 10,
+        "search.beam_size": 3,
+        "search.n_best": 2,
+        "search.no_repeat_ngram_size": 4,
+        "search.diverse_groups": 1,
+        "search.diversity_penalty": 0.5,
+        "search.early_stopping": "never",
+        "search.min_length_ratio": 0.1,
+        "search.min_length_offset": 1,
+        "search.max_length_ratio": 2.0,
+        "search.max_length_offset": 3,
+        "search.length_normalization": "gnmt",
+        "search.mbr_samples": 5,
+        "search.mbr_utility": "chrf",
+        "search.length_penalty": 0.7,
+        "metrics.names": ["bleu", "chrf"],
+        "metrics.num_resamples": 8,
+        "metrics.significance_test": "randomization",
+        "alignment.decision": "threshold",
+        "alignment.allow_null": "score",
+        "alignment.selection_pairs": 6,
+        "alignment.head_importance_pairs": 7,
+    }.items():
+        node, _, name = option.rpartition(".")
+        assert hasattr(get_node(expected, node), name), option
+        setattr(get_node(expected, node), name, value)
+    assert to_dict(config) == to_dict(expected)
+    assert config == expected
+    assert Config.from_dict(to_dict(config)) == config
+    assert diff(to_dict(Config.from_dict(stored)), to_dict(expected)) == []
 
 
 @pytest.mark.parametrize(
@@ -269,10 +488,10 @@ def test_evaluate_and_translate_need_a_checkpoint(capsys: pytest.CaptureFixture[
 
 
 def test_the_users_own_folder_adds_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    here = tmp_path / "it's here, [ü]"
-    (here / "configs/experiment").mkdir(parents=True)
-    monkeypatch.chdir(here)
-    mine = here / "configs/experiment/mine.yaml"
+    folder = tmp_path / "it's here, [ü]"
+    (folder / "configs/experiment").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    mine = folder / "configs/experiment/mine.yaml"
     mine.write_text("# @package _global_\nseed: 7\nmodel:\n  attention:\n    score: dot\n", encoding="utf-8")
     config = read("experiment=mine")
     assert (config.seed, config.model.attention.score) == (7, "dot")
@@ -283,7 +502,7 @@ def test_the_users_own_folder_adds_experiments(tmp_path: Path, monkeypatch: pyte
     assert "max_updates" in failure(capsys, "experiment=mine")
     mine.write_text("# @package _global_\ntrain: [\n", encoding="utf-8")
     assert "mine.yaml" in failure(capsys, "experiment=mine")
-    assert sorted(path.name for path in here.iterdir()) == ["configs"]
+    assert sorted(path.name for path in folder.iterdir()) == ["configs"]
 
 
 def test_errors_of_the_task(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,8 +600,8 @@ def test_run_names() -> None:
 
 
 def test_command_line_is_quoted_for_the_shell() -> None:
-    given = ["data.train=[a b,c]", "name=it's"]
-    assert shlex.split(command_line("train", given)) == ["python", "-m", "nmt.train", *given]
+    arguments = ["data.train=[a b,c]", "name=it's"]
+    assert shlex.split(command_line("train", arguments)) == ["python", "-m", "nmt.train", *arguments]
 
 
 @pytest.mark.parametrize(
@@ -461,8 +680,8 @@ def test_what_is_not_given_comes_from_the_checkpoint() -> None:
         *("device=cuda", "data.max_length=50"),
     )
     # 5 is also the default: it was given
-    given = ["checkpoint=runs/a", "search.beam_size=5", "data.test=D/x", "num_threads=2"]
-    merged = merge_with_checkpoint(trained, read(*given, name="evaluate"), given)
+    arguments = ["checkpoint=runs/a", "search.beam_size=5", "data.test=D/x", "num_threads=2"]
+    merged = merge_with_checkpoint(trained, read(*arguments, name="evaluate"), arguments)
     assert (merged.search.beam_size, merged.search.batch_size) == (5, 3)
     assert (merged.data.format, merged.data.test, merged.data.target_lang, merged.data.max_length) == (
         "text",
@@ -472,27 +691,28 @@ def test_what_is_not_given_comes_from_the_checkpoint() -> None:
     )
     assert (merged.metrics, merged.model, merged.name) == (trained.metrics, trained.model, "a")
     assert (merged.device, merged.num_threads) == ("auto", 2)
-    assert trained.search.beam == 7
-    given = ["checkpoint=runs/a", "data=tsv", "data.test=x.tsv", "data.columns=[3,2]"]
-    merged = merge_with_checkpoint(trained, read(*given, name="evaluate"), given)
+    assert trained.search.beam_size == 7
+    arguments = ["checkpoint=runs/a", "data=tsv", "data.test=x.tsv", "data.columns=[3,2]"]
+    merged = merge_with_checkpoint(trained, read(*arguments, name="evaluate"), arguments)
     assert (merged.data.format, merged.data.columns, merged.data.train) == (
         "tsv",
         [3, 2],
         "data/small_parallel_enja/train",
     )
-    given = ["checkpoint=runs/a", "search={beam: 2}"]
-    assert merge_with_checkpoint(trained, read(*given, name="translate"), given).search.beam_size == 2
-    given = ["checkpoint=runs/a", "data.source_lang=de"]  # impossible beside the default target, possible beside "ja"
-    assert merge_with_checkpoint(trained, read(*given, name="evaluate"), given).data.source_lang == "de"
-    for given in (["data.tokenizer.type=bpe"], ["search.beam_size=0"], ["data.target_lang=en"]):
-        given = ["checkpoint=runs/a", *given]
-        with pytest.raises(ValueError, match=given[1].partition("=")[0].replace(".", r"\.")):
-            merge_with_checkpoint(trained, read(*given, name="evaluate"), given)
+    arguments = ["checkpoint=runs/a", "search={beam_size: 2}"]
+    assert merge_with_checkpoint(trained, read(*arguments, name="translate"), arguments).search.beam_size == 2
+    # impossible beside the default target, possible beside "ja"
+    arguments = ["checkpoint=runs/a", "data.source_lang=de"]
+    assert merge_with_checkpoint(trained, read(*arguments, name="evaluate"), arguments).data.source_lang == "de"
+    for refused in ("data.tokenizer.type=bpe", "search.beam_size=0", "data.target_lang=en"):
+        arguments = ["checkpoint=runs/a", refused]
+        with pytest.raises(ValueError, match=refused.partition("=")[0].replace(".", r"\.")):
+            merge_with_checkpoint(trained, read(*arguments, name="evaluate"), arguments)
 
 
 def test_where_a_report_goes() -> None:
     run = Path("runs/a")
-    for given, folder in [
+    for options, folder in [
         ([], "runs/a/report"),
         (["search.beam_size=2"], "runs/a/report"),
         (["data.test=D/other"], "runs/a/report-other"),
@@ -500,20 +720,20 @@ def test_where_a_report_goes() -> None:
         (["data=hub", "data.hf_dataset=some/set"], "runs/a/report-set"),
         (["data.test=D/other", "output=here"], "here"),
     ]:
-        arguments = ["checkpoint=runs/a", *given]
+        arguments = ["checkpoint=runs/a", *options]
         assert report_folder(run, read(*arguments, name="evaluate"), arguments) == Path(folder)
 
 
 def test_every_option_is_described_in_the_docstring_of_its_class() -> None:
-    trees = [tree() for tree in (*TREES.values(), AlignConfig)] + [kind.config() for kind in MODELS.values()]
-    for each in (part for tree in trees for part in nodes(tree)):
-        names = {field.name for field in fields(each)}  # type: ignore[arg-type]
-        nested = {name for name in names if is_dataclass(getattr(each, name))}
-        described = set(option_docs(type(each)))
-        assert names - nested <= described <= names, type(each)
+    trees = [tree() for tree in TREES.values()] + [kind.config() for kind in MODELS.values()]
+    for node in (node for tree in trees for node in nodes(tree)):
+        names = {field.name for field in fields(node)}  # type: ignore[arg-type]
+        nested = {name for name in names if is_dataclass(getattr(node, name))}
+        described = set(option_docs(type(node)))
+        assert names - nested <= described <= names, type(node)
 
 
-def test_help_speaks_of_options_that_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_lists_options_that_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/my_run/checkpoints").mkdir(parents=True)
     (tmp_path / "runs/my_run/checkpoints/best.pt").touch()  # a sweep of evaluations looks for it
@@ -527,8 +747,8 @@ def test_help_speaks_of_options_that_exist(tmp_path: Path, monkeypatch: pytest.M
             arguments = shlex.split(example.partition(" < ")[0])
             assert arguments[:3] == ["python", "-m", f"nmt.{name}"]
             # in this process, where nothing is trained
-            given = [argument for argument in arguments[3:] if argument not in ("launcher=processes", "jobs=2")]
-            run_command(lambda config, overrides: None, tree, name, given)
+            overrides = [argument for argument in arguments[3:] if argument not in ("launcher=processes", "jobs=2")]
+            run_command(lambda *_: None, tree, name, overrides)
     assert set(GROUP_LINES) == set(GROUPS["train"])
 
 
@@ -541,14 +761,15 @@ def test_groups_are_those_of_the_defaults_lists() -> None:
 
 
 def test_options_hold_what_a_checkpoint_can_store() -> None:
+    models = {name: spec.config for name, spec in MODELS.items()}
     for tree in TREES.values():
-        assert from_dict(tree, to_dict(tree())) == tree()
+        assert from_dict(tree, to_dict(tree()), models=models) == tree()
     validate(Config())
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate"])
 def test_help_lists_every_group_and_choice(name: str, tmp_path: Path) -> None:
-    root = Path(config_module.__file__).parent.parent
+    root = Path(compose_module.__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run(
         [sys.executable, "-m", f"nmt.{name}", "--help"],
@@ -582,16 +803,16 @@ def test_help_lists_every_group_and_choice(name: str, tmp_path: Path) -> None:
         ),
         (["model=transformer", "model.attention.heads=3"], "model.attention.heads=3: model.d_model=128 is no multiple"),
         (["model.encoder_self_attention.score=dot"], "not an option of model=rnn; an option of model=transformer"),
-        (["model.attention.normalizer=sparsemax"], "did you mean model.attention.normalizer?"),
+        (["model.attention.normalizr=sparsemax"], "did you mean model.attention.normalizer?"),
         (
             ["model=transformer", "model.attention.per_layer=[{score: dot}]"],
-            "layers has 1 entries: 2 layers attend here",
+            "per_layer has 1 entries: 2 layers attend here",
         ),
         (["model=transformer", "model.attention.per_layer=[{heads: 2}, {}]"], "heads cannot differ by layer"),
         (["model.attention.score=[additive,dot]"], "2 scores for model.attention.heads=1; give one a head"),
         (
             ["model=transformer", "model.attention.per_layer=[{score: dot}]", "train.guided_alignment_weight=1"],
-            "layers has 1 entries: 2 layers attend here",
+            "per_layer has 1 entries: 2 layers attend here",
         ),
         (
             ["model=transformer", "model.attention.per_layer=[{scor: dot},{}]", "train.guided_alignment_weight=1"],
@@ -603,8 +824,7 @@ def test_help_lists_every_group_and_choice(name: str, tmp_path: Path) -> None:
         ),
         (
             ["metrics.names=[chrf]"],
-            "train.early_stopping_metric=bleu: metrics.names=[chrf] leaves it out; add it there, or let another choose "
-            "the best",
+            "train.early_stopping_metric=bleu: metrics.names=[chrf] leaves it out; add it there, or let another choose",
         ),
         (
             ["metrics.names=[ter,chrf]"],
@@ -616,8 +836,7 @@ def test_help_lists_every_group_and_choice(name: str, tmp_path: Path) -> None:
         ),
         (
             ["train.early_stopping_metric=aer", "model.attention.score=none"],
-            "train.early_stopping_metric=aer: needs a model with attention; set it to bleu, chrf or loss, or choose a "
-            "score",
+            "train.early_stopping_metric=aer: needs a model with attention; set it to bleu, chrf or loss, or choose a",
         ),
         (
             ["search.coverage_penalty=0.2", "model.attention.score=none"],

@@ -1,4 +1,4 @@
-"""Sweeps: which runs they have, who makes them, what is passed over, and what becomes of those that fail."""
+"""Sweeps: the runs of a command line, launchers, finished runs that are skipped, and failed runs."""
 
 import copy
 import json
@@ -20,13 +20,14 @@ from submitit.slurm.slurm import SlurmInfoWatcher
 
 import nmt
 from nmt import checkpoint, train
-from nmt.cli.compose import AlignConfig, Config, EvaluateConfig, ExportConfig, run_command, save_yaml
+from nmt.cli.compose import run_command, save_yaml
 from nmt.cli.config_groups import format_override, group_choices, load_sweep
-from nmt.cli.help import SWEEP_OPTIONS
+from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig
+from nmt.cli.help import SWEEP_OPTIONS, help_text
 from nmt.cli.run_directory import result_folder, run_name
 from nmt.cli.sweep import SweepJob, slurm_launcher
 from nmt.cli.sweep.completion import is_complete
-from nmt.cli.sweep.jobs import DONE, FAILED, FINISHED_BEFORE, RUNNING, SweepOptions
+from nmt.cli.sweep.jobs import DONE, FAILED, RUNNING, SKIPPED, SweepOptions
 from nmt.cli.sweep.process_launcher import (
     PARENT,
     JobProcess,
@@ -57,7 +58,7 @@ COMPOSED: dict[tuple[str, ...], Any] = {}
 
 @pytest.fixture(autouse=True)
 def _composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Composing the project's own files costs a tenth of a second, and a sweep has many runs."""
+    """Compose each choice of groups once, since that takes 0.1 s and a sweep has many runs."""
 
     def compose(config_name: str, overrides: list[str]) -> Any:
         key = (str(Path.cwd()), config_name, *overrides)
@@ -69,17 +70,17 @@ def _composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sweep(*arguments: str, name: str = "train") -> list[tuple[str | None, list[str]]]:
-    """Names and arguments of the runs that a command line means; nothing is trained."""
-    seen: list[tuple[str | None, list[str]]] = []
+    """Return the names (or outputs) and arguments of the runs of a command line, without training."""
+    runs: list[tuple[str | None, list[str]]] = []
     tree: Any = Config if name == "train" else EvaluateConfig
-    place = "name" if name == "train" else "output"
-    run_command(lambda config, given: seen.append((getattr(config, place), given)), tree, name, ["-m", *arguments])
-    return seen
+    option = "name" if name == "train" else "output"
+    run_command(lambda config, items: runs.append((getattr(config, option), items)), tree, name, ["-m", *arguments])
+    return runs
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     with pytest.raises(SystemExit) as stop:
-        run_command(lambda config, given: pytest.fail("the task was called"), Config, "train", list(arguments))
+        run_command(lambda *_: pytest.fail("the task was called"), Config, "train", list(arguments))
     out, err = capsys.readouterr()
     assert (stop.value.code, out) == (1, "")
     return err
@@ -100,13 +101,13 @@ def test_a_named_sweep_and_seeds_are_combined(tmp_path: Path, monkeypatch: pytes
     ]
     for named in ("sweep=attention", "+sweep=attention"):
         runs = sweep(named, "seed=1,2", "num_threads=1")
-        assert [given[1:3] for _, given in runs] == expected
+        assert [arguments[1:3] for _, arguments in runs] == expected
         assert len({name for name, _ in runs}) == 14
     by_hand = sweep("model.attention.score=none,additive,dot,scaled,general,cosine,hybrid", "seed=1,2", "num_threads=1")
     assert [name for name, _ in by_hand] == [name for name, _ in runs]
     assert str(runs[0][0]).startswith("score-none_seed-1-")
-    both = sweep("sweep=[wiring,label_smoothing]")
-    assert [given[:2] for _, given in both][:2] == [
+    both = sweep("sweep=[decoder,label_smoothing]")
+    assert [arguments[:2] for _, arguments in both][:2] == [
         ["model.decoder=luong", "train.label_smoothing=0.0"],
         ["model.decoder=luong", "train.label_smoothing=0.05"],
     ]
@@ -120,7 +121,7 @@ def test_every_named_sweep_changes_a_valid_model(name: str, tmp_path: Path, monk
     points = load_sweep(name)
     model = "transformer" if name in ("placement", "norm") else "rnn"
     runs = sweep(f"sweep={name}", f"model={model}")
-    assert [given[1 : 1 + len(point)] for (_, given), point in zip(runs, points, strict=True)] == points
+    assert [arguments[1 : 1 + len(point)] for (_, arguments), point in zip(runs, points, strict=True)] == points
     assert len({tuple(point) for point in points}) == len(points) > 1
     known = leaves(MODELS[model].config(), "model.") | leaves(Config())
     assert {text.partition("=")[0] for point in points for text in point} <= set(known)
@@ -131,10 +132,11 @@ def test_the_users_own_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     mine = tmp_path / "configs/sweep/mine.yaml"
     mine.parent.mkdir(parents=True)
     mine.write_text(
-        "- {model.attention.score: [additive, dot], model.attention.heads: 2}\n- {seed: 7, data.error_on_dropped: true}\n"
+        "- {model.attention.score: [additive, dot], model.attention.heads: 2}\n"
+        "- {seed: 7, data.error_on_dropped: true}\n"
     )
     runs = sweep("sweep=mine")
-    assert [given[:2] for _, given in runs] == [
+    assert [arguments[:2] for _, arguments in runs] == [
         ["model.attention.score=[additive,dot]", "model.attention.heads=2"],
         ["seed=7", "data.error_on_dropped=true"],
     ]
@@ -157,7 +159,7 @@ def test_the_users_own_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         (["-m", "launcher=joblib"], "launcher=joblib: must be one of serial, processes, slurm"),
         (["-m", "jobs=2"], "jobs=2: needs launcher=processes or launcher=slurm"),
         (["-m", "launcher=processes", "jobs=many"], "jobs=many: a whole number is needed"),
-        (["-m", "launcher=processes", "jobs=-1"], "jobs=-1: must be 0"),
+        (["-m", "launcher=processes", "jobs=-1"], "jobs=-1: must be at least 0"),
         (["-m", "slurm={partition: a}"], "needs launcher=slurm"),
         (["-m", "launcher=slurm", "slurm={cluster: moon}"], "must be slurm, or local"),
         (["-m", "lancher=serial"], "did you mean launcher?"),
@@ -180,18 +182,22 @@ def test_a_mistake_costs_one_line(
 
 def test_the_options_of_a_sweep_are_in_the_help() -> None:
     assert list(SWEEP_OPTIONS) == list(leaves(SweepOptions()))
+    lines = help_text("train", Config(), {}, ["attention"]).partition("With -m:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines[: len(SWEEP_OPTIONS)]] == list(SWEEP_OPTIONS)
+    assert all(len(line.split()) > 2 for line in lines[: len(SWEEP_OPTIONS)])
 
 
-def test_evaluations_of_a_sweep_lie_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluations_of_a_sweep_have_separate_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
         (tmp_path / f"runs/{name}/checkpoints").mkdir(parents=True)
         (tmp_path / f"runs/{name}/checkpoints/best.pt").touch()
-    own = run_name((), ["search.beam_size=5"])
-    assert own.startswith("beam-5-")
-    given = ["checkpoint=runs/a", "search.beam_size=1,5"]
-    assert [folder for folder, _ in sweep(*given, name="evaluate")][1] == f"runs/a/report-{own}"
-    assert [folder for folder, _ in sweep(*given, "data.test=D/x", name="evaluate")][1] == f"runs/a/report-x-{own}"
+    beam_name = run_name((), ["search.beam_size=5"])
+    assert beam_name.startswith("beam_size-5-")
+    arguments = ["checkpoint=runs/a", "search.beam_size=1,5"]
+    assert [folder for folder, _ in sweep(*arguments, name="evaluate")][1] == f"runs/a/report-{beam_name}"
+    folders = [folder for folder, _ in sweep(*arguments, "data.test=D/x", name="evaluate")]
+    assert folders[1] == f"runs/a/report-x-{beam_name}"
     folders = [
         folder for folder, _ in sweep("checkpoint=runs/a,runs/b", "search.beam_size=1,5", "output=o", name="evaluate")
     ]
@@ -199,12 +205,12 @@ def test_evaluations_of_a_sweep_lie_apart(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(folder is not None and folder.startswith("o/") for folder in folders)
     assert [folder for folder, _ in sweep("checkpoint=runs/a,runs/b", name="evaluate")] == [None, None]
     assert [folder for folder, _ in sweep("checkpoint=[runs/a]", "search.beam_size=1,5", name="evaluate")][1] == (
-        f"runs/a/report-{own}"
+        f"runs/a/report-{beam_name}"
     )
 
 
 @pytest.mark.parametrize(
-    ("name", "given"),
+    ("name", "arguments"),
     [
         ("evaluate", ["checkpoint=runs/a/checkpoints/best.pt,runs/a/checkpoints/last.pt"]),
         ("evaluate", ["checkpoint=runs/a", "data.test=D1/test,D2/test"]),
@@ -216,7 +222,7 @@ def test_evaluations_of_a_sweep_lie_apart(tmp_path: Path, monkeypatch: pytest.Mo
     ],
 )
 def test_no_command_of_a_sweep_overwrites_another(
-    name: str, given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for run in ("a", "b"):
@@ -225,18 +231,18 @@ def test_no_command_of_a_sweep_overwrites_another(
             (tmp_path / f"runs/{run}/checkpoints" / file).touch()
     folders: list[Path] = []
     tree = {"evaluate": EvaluateConfig, "align": AlignConfig, "export": ExportConfig}[name]
-    run_command(lambda config, told: folders.append(result_folder(config, told)), tree, name, ["-m", *given])
+    run_command(lambda config, items: folders.append(result_folder(config, items)), tree, name, ["-m", *arguments])
     assert len(set(folders)) == len(folders) > 1
 
 
 def test_the_last_value_of_an_option_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert sweep("name=s", "seed=1,2,3", "num_threads=1", "seed=5") == [("s", ["name=s", "num_threads=1", "seed=5"])]
-    assert [given[0] for _, given in sweep("seed=1,2", "seed=4,5")] == ["seed=4", "seed=5"]
-    assert [given[0] for _, given in sweep("seed=1", "seed=4,5")] == ["seed=4", "seed=5"]
+    assert [arguments[0] for _, arguments in sweep("seed=1,2", "seed=4,5")] == ["seed=4", "seed=5"]
+    assert [arguments[0] for _, arguments in sweep("seed=1", "seed=4,5")] == ["seed=4", "seed=5"]
 
 
-def test_a_machine_is_shared_out() -> None:
+def test_a_machine_is_divided_into_slots() -> None:
     assert allocate_slots(0, 9, 1, [], 8) == [ResourceSlot(1, [])] * 8
     assert allocate_slots(3, 9, 1, [], 8) == [ResourceSlot(2, [])] * 3
     assert allocate_slots(0, 2, 1, [], 8) == [ResourceSlot(4, [])] * 2
@@ -254,7 +260,7 @@ def test_a_machine_is_shared_out() -> None:
     assert allocate_slots(9, 9, 1, [], 2)[0].threads == 1
 
 
-def test_what_a_run_gets_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     slot = ResourceSlot(3, ["1", "2"])
@@ -269,16 +275,16 @@ def test_what_a_run_gets_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(subprocess, "Popen", Process)
     assert JobProcess("train", [], job_environment(slot, Config()))() == (0, "")
-    (found,) = started
-    assert (found["OMP_NUM_THREADS"], found["CUDA_VISIBLE_DEVICES"]) == ("3", "1,2")
-    assert (found[PARENT], found["PATH"]) == (str(os.getpid()), os.environ["PATH"])
-    own = job_environment(slot, Config(num_threads=1, device="cuda:1"))
-    assert "OMP_NUM_THREADS" not in own
-    assert "CUDA_VISIBLE_DEVICES" not in own
+    (environment,) = started
+    assert (environment["OMP_NUM_THREADS"], environment["CUDA_VISIBLE_DEVICES"]) == ("3", "1,2")
+    assert (environment[PARENT], environment["PATH"]) == (str(os.getpid()), os.environ["PATH"])
+    variables = job_environment(slot, Config(num_threads=1, device="cuda:1"))
+    assert "OMP_NUM_THREADS" not in variables
+    assert "CUDA_VISIBLE_DEVICES" not in variables
     assert "CUDA_VISIBLE_DEVICES" not in job_environment(ResourceSlot(3, []), Config())
 
 
-def test_reasons() -> None:
+def test_failure_reasons() -> None:
     assert failure_reason(1, ["12:00:00 update 3", "error: no such file", "12:00:01 last"]) == "no such file"
     assert (
         failure_reason(1, ["Traceback (most recent call last):", "  x", "ZeroDivisionError: y"])
@@ -293,7 +299,7 @@ def test_the_progress_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     jobs = [SweepJob(i, 4, f"seed={i}", [], Config()) for i in (1, 2, 3, 4)]
-    jobs[0].end(FINISHED_BEFORE)
+    jobs[0].end(SKIPPED)
     progress = SweepProgress(jobs)
     assert progress.line() == "sweep: 1 of 4 runs finished (1 of them before)"
     jobs[1].status = RUNNING
@@ -309,7 +315,7 @@ def test_the_progress_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory in which a run is finished."""
+    """Return a working directory with a finished run."""
     work = tmp_path_factory.mktemp("finished")
     before = Path.cwd()
     os.chdir(work)
@@ -321,14 +327,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _averaged(work: Path, how: str) -> list[str]:
-    """Has the files of the finished run say that it ended with a mean of checkpoints; returns the options of that."""
+    """Change the files of the finished run as if it had averaged checkpoints; return the options for that."""
     for path in (work / "runs/run").rglob("config.yaml"):
         stored = yaml.safe_load(path.read_text())
-        stored["train"] |= {"average": how, "keep_last": 5, "keep_best": 5}
+        stored["train"] |= {
+            "average_checkpoints": how,
+            "keep_last_checkpoints": 5,
+            "keep_best_checkpoints": 5,
+        }
         path.write_text(yaml.safe_dump(stored))
     last = work / "runs/run/checkpoints/last.pt"
     content = checkpoint.load(last)
-    position = {**content["position"], "averaged": content["position"]["update"]}
+    position = {**content["position"], "last_averaged": content["position"]["update"]}
     checkpoint.save(last, {**content, "position": position})
     return [f"train.average_checkpoints={how}", "train.keep_last_checkpoints=5", "train.keep_best_checkpoints=5"]
 
@@ -367,7 +377,7 @@ def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pyt
         "train.keep_best_checkpoints=7",
         "train.save_every=7",
     )
-    assert is_done(*same)  # which change nothing of the result
+    assert is_done(*same)  # they do not change the result
     for change in ("train.max_updates=21", "search.beam_size=2", "seed=2", "data.synthetic.test=13", "name=other"):
         assert not is_done(change), change
     report = work / "runs/run/report"
@@ -382,7 +392,7 @@ def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pyt
         damage.with_suffix(".away").rename(damage)
     last = work / "runs/run/checkpoints/last.pt"
     content = checkpoint.load(last)
-    for changed in ({"validated": 10}, {"update": 19}):
+    for changed in ({"last_validated": 10}, {"update": 19}):
         checkpoint.save(last, {**content, "position": {**content["position"], **changed}})
         assert not is_done()
     checkpoint.save(last, {**content, "texts": {"train": [["x", "another digest"]]}})
@@ -391,10 +401,10 @@ def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pyt
     assert not is_done()
 
 
-def test_processes_make_what_is_left_and_list_what_fails(
+def test_processes_run_what_is_left_and_list_failures(
     finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of four runs one cannot be, one diverges by design, and two finish, each in a process of its own."""
+    """Of four runs, two have an invalid seed, one diverges by design, and one finishes."""
     shutil.copytree(finished / "cache", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
     tiny = [item for item in TINY if not item.startswith("optim.learning_rate")]
@@ -407,7 +417,7 @@ def test_processes_make_what_is_left_and_list_what_fails(
     assert "2 at a time" in err
     summary = err[err.index("3 of 4 runs failed:") :].splitlines()
     assert len(summary) == 4
-    assert "  seed=-1 optim.learning_rate=0.01: seed=-1: must be 0 or more" in summary
+    assert "  seed=-1 optim.learning_rate=0.01: seed=-1: must be at least 0" in summary
     assert any("1e+38: " in line and "lower optim.learning_rate" in line for line in summary)
     assert "Traceback" not in err
     (good,) = (path for path in (tmp_path / "runs/s").iterdir() if (path / "report/config.yaml").exists())
@@ -415,7 +425,7 @@ def test_processes_make_what_is_left_and_list_what_fails(
 
 
 def fake_slurm(folder: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> Path:
-    """Programs that answer as SLURM does; what was submitted is kept in the folder."""
+    """Put fake SLURM programs on the path; return the path of the script that will be submitted."""
     programs = folder / "bin"
     programs.mkdir()
     scripts = {
@@ -442,12 +452,12 @@ def fake_slurm(folder: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> Pat
 def test_jobs_for_a_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The script that sbatch gets, and jobs that come to nothing."""
+    """Check the script that is passed to sbatch, and jobs without a result."""
     script = fake_slurm(tmp_path, monkeypatch, "OUT_OF_MEMORY")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nmt.cli.sweep.runner._prepare_data", lambda jobs, progress: None)
-    asked = "slurm={partition: long, timeout_min: 240, gpus_per_node: 1, cpus_per_task: 4, mem_gb: 16, account: us}"
-    err = failure(capsys, "-m", "seed=1,2", "launcher=slurm", "jobs=1", asked)
+    resources = "slurm={partition: long, timeout_min: 240, gpus_per_node: 1, cpus_per_task: 4, mem_gb: 16, account: us}"
+    err = failure(capsys, "-m", "seed=1,2", "launcher=slurm", "jobs=1", resources)
     lines = script.read_text().splitlines()
     for line in ("partition=long", "time=240", "gpus-per-node=1", "cpus-per-task=4", "mem=16GB", "account=us"):
         assert f"#SBATCH --{line}" in lines
@@ -478,23 +488,23 @@ def test_jobs_in_the_queue_are_not_submitted_again(
         assert stop.value.code == 130
         assert script.exists() is not again
         assert ("run 1 of 2: seed=1: is job 77_0" in err) is again
-        assert "sweep: the jobs go on; scancel 77 ends them" in err
+        assert "sweep: the jobs continue; scancel 77 ends them" in err
         script.unlink(missing_ok=True)
 
 
-def launch(name: str, *seeds: int, **asked: Any) -> list[SweepJob]:
-    """Runs of several seeds as jobs of a cluster; what there is before, such as their data, is left out."""
+def launch(name: str, *seeds: int, **options: Any) -> list[SweepJob]:
+    """Run several seeds as jobs of a cluster, without preparing the data."""
     jobs = [
         SweepJob(i, len(seeds), f"seed={seed}", [f"seed={seed}"], Config()) for i, seed in enumerate(seeds, start=1)
     ]
-    slurm_launcher.run_on_slurm(name, jobs, SweepOptions(launcher="slurm", **asked), SweepProgress(jobs))
+    slurm_launcher.run_on_slurm(name, jobs, SweepOptions(launcher="slurm", **options), SweepProgress(jobs))
     return jobs
 
 
-def test_the_jobs_of_several_sweeps_are_known(
+def test_the_jobs_of_several_sweeps_are_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As long as SLURM has them, and by command and arguments."""
+    """They are recorded by command and arguments, as long as they are in SLURM's queue."""
     script = fake_slurm(tmp_path, monkeypatch, "RUNNING")
     monkeypatch.chdir(tmp_path)
 
@@ -502,7 +512,7 @@ def test_the_jobs_of_several_sweeps_are_known(
         raise KeyboardInterrupt
 
     def known(name: str, *seeds: int) -> list[str]:
-        """The jobs on file after a sweep that was interrupted."""
+        """Return the recorded jobs after a sweep that was interrupted."""
         script.unlink(missing_ok=True)
         with pytest.raises(KeyboardInterrupt):
             launch(name, *seeds)
@@ -522,20 +532,22 @@ def test_the_jobs_of_several_sweeps_are_known(
     assert known("train", 4, 5) == ["77_0", "77_1", "78_0", "78_1", "79_0", "79_1", "80"]
     sacct = tmp_path / "bin/sacct"
     sacct.write_text(sacct.read_text().replace("RUNNING", "COMPLETED"))
-    assert known("train", 1, 2) == ["80", "81_0", "81_1"]  # this SLURM never tells of job 80
+    assert known("train", 1, 2) == ["80", "81_0", "81_1"]  # this SLURM does not list job 80
 
 
 @pytest.mark.parametrize(
-    ("asked", "most"), [({"jobs": 2}, 2), ({}, 3), ({"slurm": {"gpus_per_node": 1}}, 1)], ids=["given", "cores", "gpu"]
+    ("options", "max_running"),
+    [({"jobs": 2}, 2), ({}, 3), ({"slurm": {"gpus_per_node": 1}}, 1)],
+    ids=["given", "cores", "gpu"],
 )
 def test_submitits_own_executor_gets_no_more_jobs_than_may_run(
-    asked: dict[str, Any],
-    most: int,
+    options: dict[str, Any],
+    max_running: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """With processes that end when they are looked at for the third time."""
+    """Use processes that end when they are polled for the third time."""
     running: set[int] = set()
     seen: list[int] = []
 
@@ -558,20 +570,20 @@ def test_submitits_own_executor_gets_no_more_jobs_than_may_run(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     monkeypatch.setattr(slurm_launcher, "PAUSE", 0.01)
     monkeypatch.chdir(tmp_path)
-    jobs = launch("train", 1, 2, 3, 4, 5, **{**asked, "slurm": {"cluster": "local", **asked.get("slurm", {})}})
-    assert (len(seen), max(seen), running) == (5, most, set())
+    jobs = launch("train", 1, 2, 3, 4, 5, **{**options, "slurm": {"cluster": "local", **options.get("slurm", {})}})
+    assert (len(seen), max(seen), running) == (5, max_running, set())
     assert all("ended as FINISHED without a result" in job.reason for job in jobs)
-    assert f"sweep: 5 jobs, {most} at a time; what they say is in runs/.slurm/" in capsys.readouterr().err
-    assert not (tmp_path / "runs/.slurm/jobs.json").exists()  # which SLURM is asked for
+    assert f"sweep: 5 jobs, {max_running} at a time; their output is in runs/.slurm/" in capsys.readouterr().err
+    assert not (tmp_path / "runs/.slurm/jobs.json").exists()  # only for jobs of SLURM
 
 
 def test_without_a_cluster(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nmt.cli.sweep.runner._prepare_data", lambda jobs, progress: None)
-    assert "there is no sbatch here" in failure(capsys, "-m", "seed=1,2", "launcher=slurm")
+    assert "there is no sbatch on this machine" in failure(capsys, "-m", "seed=1,2", "launcher=slurm")
 
 
-def test_a_job_tells_why_its_command_failed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_returns_why_its_command_failed(capsys: pytest.CaptureFixture[str]) -> None:
     code, reason = JobProcess("evaluate", ["checkpoint=nowhere"])()
     assert code == 1
     assert reason == "checkpoint=nowhere: no such file or run directory"
@@ -582,7 +594,7 @@ TWELVE = ["model.attention.score=additive,dot,none", "seed=1,2,3,4", "name=study
 
 
 def table(folder: Path) -> str:
-    """The comparison of a sweep, without what depends on the clock."""
+    """Return the comparison of a sweep, without the parts that depend on the clock."""
     line = ["study", "--sections", "scores,significance,length", "--num-resamples", "50", "--format", "json"]
     environment = {**os.environ, "PYTHONPATH": str(Path(nmt.__file__).parent.parent)}
     return subprocess.run(
@@ -596,8 +608,8 @@ def table(folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_sweep_that_was_killed_twice_ends_as_one_that_never_was(tmp_path: Path) -> None:
-    """Twelve runs of which SIGKILL ends the sweep, SIGTERM stops it, and the same command goes on with the rest."""
+def test_a_sweep_that_was_killed_twice_has_the_results_of_one_that_was_not(tmp_path: Path) -> None:
+    """After SIGKILL and SIGTERM, the same command continues the rest of twelve runs."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         folder.mkdir()
@@ -615,18 +627,18 @@ def test_a_sweep_that_was_killed_twice_ends_as_one_that_never_was(tmp_path: Path
         while list(killed.glob("runs/study/*/.lock")) and time.monotonic() < deadline:
             time.sleep(0.1)  # runs whose sweep was killed save and stop
     process = start(parallel, killed)
-    _, said = process.communicate(timeout=900)
-    assert process.returncode == 0, said.decode()
-    assert "finished before" in said.decode()
+    _, err = process.communicate(timeout=900)
+    assert process.returncode == 0, err.decode()
+    assert "finished before" in err.decode()
     assert table(killed) == table(whole)
     again = start(parallel, killed)
-    _, said = again.communicate(timeout=120)
-    assert b"sweep: 12 of 12 runs finished (12 of them before)" in said
+    _, err = again.communicate(timeout=120)
+    assert b"sweep: 12 of 12 runs finished (12 of them before)" in err
 
 
 @pytest.mark.slow
 def test_jobs_of_submitits_own_executor(finished: Path, tmp_path: Path) -> None:
-    """As on a cluster, but for the cluster."""
+    """Use submitit's local executor in place of a cluster."""
     shutil.copytree(finished / "cache", tmp_path / "cache")
     process = start(["seed=1,2", "launcher=slurm", "slurm={cluster: local}", "jobs=1", *TINY], tmp_path)
     _, err = process.communicate(timeout=300)
@@ -637,7 +649,7 @@ def test_jobs_of_submitits_own_executor(finished: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_job_that_must_go_saves_and_is_submitted_again(finished: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_preempted_job_saves_and_is_submitted_again(finished: Path, tmp_path: Path, monkeypatch: Any) -> None:
     shutil.copytree(finished / "cache", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
     tiny = [item for item in TINY if not item.startswith("train.max_updates")]

@@ -25,7 +25,8 @@ from nmt.alignment import (
     read_pharaoh,
     symmetrize,
 )
-from nmt.cli.compose import AlignConfig, Config, EvaluateConfig, run_command, to_dict
+from nmt.cli.compose import run_command, to_dict
+from nmt.cli.configs import AlignConfig, Config, EvaluateConfig
 from nmt.data import EOS, DataConfig, alignment_path, read_pairs, train_or_load_tokenizer
 from nmt.data.synthetic.dataset import SyntheticConfig
 from nmt.evaluation.breakdown import alignment_by_length, breakdown, word_frequencies

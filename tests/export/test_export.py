@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from nmt import checkpoint
-from nmt.cli.compose import ExportConfig, run_command, to_dict
-from nmt.cli.configs import EXPORTS
+from nmt.cli.compose import run_command, to_dict
+from nmt.cli.configs import EXPORTS, ExportConfig
 from nmt.data import BOS, EOS, PAD
 from nmt.export import export, output_folder, verification
 from nmt.export.__main__ import main, print_formats

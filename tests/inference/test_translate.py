@@ -21,7 +21,8 @@ import nmt
 from nmt import checkpoint
 from nmt.alignment import AlignmentSource, StoredAlignmentSource
 from nmt.attention import AttentionConfig
-from nmt.cli.compose import Config, ServeConfig, to_dict
+from nmt.cli.compose import Config, to_dict
+from nmt.cli.configs import ServeConfig
 from nmt.data import EOS, Tokenizer, TokenizerConfig
 from nmt.inference.line_reader import CHUNK_BYTES, LineReader
 from nmt.inference.line_translator import LineTranslation, LineTranslator, json_line

@@ -15,7 +15,8 @@ import pytest
 from starlette.exceptions import HTTPException
 
 import nmt
-from nmt.cli.compose import ServeConfig, run_command
+from nmt.cli.compose import run_command
+from nmt.cli.configs import ServeConfig
 from nmt.search import mbr
 from nmt.serve import security, server
 from nmt.serve.model_thread import ModelWorker
@@ -470,7 +471,7 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("port=70000", "port=70000: must be 0 (a free one) to 65535"),
         ("max_sentences=0", "max_sentences=0: must be at least 1"),
         ("timeout=0", "timeout=0.0: must be a number above 0"),
-        ("queue_size=-1", "queue_size=-1: must be 0 or more"),
+        ("queue_size=-1", "queue_size=-1: must be at least 0"),
         ("host=203.0.113.7", "host=203.0.113.7 port=8000: Cannot assign requested address"),
         ("host=no.such.host.invalid", "host=no.such.host.invalid port=8000: "),
         ("serch.beam=2", "did you mean search.beam_size?"),

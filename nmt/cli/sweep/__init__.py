@@ -1,4 +1,4 @@
-"""Sweeps: many runs by one command, which skips the finished ones and lists those that fail."""
+"""Sweeps: many runs by one command, which skips finished runs and lists failed ones."""
 
 from nmt.cli.sweep.grid import SweepOverride, expand_grid
 from nmt.cli.sweep.jobs import SweepJob, SweepOptions

@@ -1,4 +1,4 @@
-"""Check whether a run is finished: trained to its end with the options wanted, and evaluated."""
+"""Check whether a run is complete: trained to its end with the same options, and evaluated."""
 
 import contextlib
 from pathlib import Path
@@ -20,13 +20,13 @@ MACHINE_OPTIONS = ("runs", "device", "num_threads", "data.cache_dir", "train.dev
 
 
 def is_complete(config: Config) -> bool:
-    """Return whether nothing is left to do: same options, complete reports, nothing left to train, same text."""
+    """Return whether a run has the same options, finished training on the same text, and complete reports."""
     directory = Path(config.runs) / str(config.name)
     first = directory / "report" if has_test_set(config.data) else directory
-    if not _is_of(config, first / "config.yaml"):
+    if not _has_same_options(config, first / "config.yaml"):
         return False
-    more = extra_test_sets(config.data)  # after the first, since the built-in texts are made for it
-    if not all(_is_of(config, directory / "report" / Path(name).name / "config.yaml") for name in more):
+    extra = extra_test_sets(config.data)  # after the first check: this may generate the synthetic data
+    if not all(_has_same_options(config, directory / "report" / Path(name).name / "config.yaml") for name in extra):
         return False
     try:
         last = checkpoint.latest_valid(directory / "checkpoints")
@@ -34,20 +34,20 @@ def is_complete(config: Config) -> bool:
         return False
     if last is None or last.path.name != "last.pt" or not (directory / "checkpoints/best.pt").is_file():
         return False
-    position = TrainProgress.from_dict(last.content["position"])
-    if not config.train.stop_reason(position) or position.last_validated != position.update:
+    progress = TrainProgress.from_dict(last.content["position"])
+    if not config.train.stop_reason(progress) or progress.last_validated != progress.update:
         return False
-    if config.train.average_checkpoints != "none" and position.last_averaged != position.update:
+    if config.train.average_checkpoints != "none" and progress.last_averaged != progress.update:
         return False
-    with contextlib.suppress(OSError, ValueError):  # text that is gone leaves the result as it is
+    with contextlib.suppress(OSError, ValueError):  # text that was removed leaves the result as it is
         stored = last.content.get("texts", {})
-        for split, now in data_fingerprints(config).items():
-            if split in stored and [digest for _, digest in stored[split]] != [digest for _, digest in now]:
+        for split, current in data_fingerprints(config).items():
+            if split in stored and [digest for _, digest in stored[split]] != [digest for _, digest in current]:
                 return False
     return True
 
 
-def _is_of(config: Config, path: Path) -> bool:
+def _has_same_options(config: Config, path: Path) -> bool:
     """Return whether a complete report, or the run if it has no test set, was made with these options."""
     if not path.is_file():
         return False
@@ -55,10 +55,10 @@ def _is_of(config: Config, path: Path) -> bool:
         stored = Config.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except (ValueError, yaml.YAMLError, AttributeError):
         return False
-    then, now = flatten(to_dict(stored)), flatten(to_dict(config))
-    set_by_the_run = [*MACHINE_OPTIONS, *retention_only_options(config)]
-    if config.model.match != NONE:
-        set_by_the_run.append(f"model.{config.model.match_width}")
+    before, now = flatten(to_dict(stored)), flatten(to_dict(config))
+    ignored = [*MACHINE_OPTIONS, *retention_only_options(config)]
+    if config.model.match != NONE:  # set by the run, as is the next
+        ignored.append(f"model.{config.model.match_width}")
     if config.train.batch_tokens == AUTO:
-        set_by_the_run.append("train.batch_tokens")
-    return all(then.get(path) == now.get(path) or has_prefix(path, set_by_the_run) for path in {*then, *now})
+        ignored.append("train.batch_tokens")
+    return all(before.get(path) == now.get(path) or has_prefix(path, ignored) for path in {*before, *now})

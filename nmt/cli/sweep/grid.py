@@ -1,4 +1,4 @@
-"""Which runs a command line with several values means."""
+"""The runs of a sweep: every combination of the values on the command line."""
 
 import itertools
 import shlex
@@ -15,9 +15,10 @@ from nmt.runtime.errors import error_message
 
 
 class SweepOverride(NamedTuple):
-    """One argument of the command line: what stands before and after "=", as it was typed.
+    """One argument of the command line.
 
-    value: what that means. values: when there are several, each as `option=value`; else None.
+    key: the option. text: the argument as it was typed. value: the parsed value, if there is only one. values: several
+    values, each as `option=value`; else None.
     """
 
     key: str
@@ -27,56 +28,49 @@ class SweepOverride(NamedTuple):
 
 
 def expand_grid(
-    arguments: Sequence[SweepOverride], ready: Callable[[list[str]], Any]
+    arguments: Sequence[SweepOverride], read_config: Callable[[list[str]], Any]
 ) -> tuple[SweepOptions, list[SweepJob]]:
-    """Return the options of the sweep itself, and its runs: every combination of the values given, each once.
+    """Return the options of the sweep itself, and its runs: every combination of the values, each once.
 
-    Args:
-        arguments: of the command.
-        ready: reads the configuration from the arguments of one run; its ValueError or OSError is the reason why this
-            run fails.
+    A run for whose arguments `read_config` raises ValueError or OSError is a failed job.
 
     Raises:
         ValueError: the options of the sweep are wrong.
     """
-    known = leaves(SweepOptions())
-    sweep_options = _options([argument for argument in arguments if argument.key in known])
+    sweep_keys = leaves(SweepOptions())
+    sweep_options = _options([argument for argument in arguments if argument.key in sweep_keys])
     swept: dict[SweepJob, list[str]] = {}
     jobs: dict[tuple[str, ...], SweepJob] = {}
-    for common, own in _combinations([a for a in arguments if a.key not in known], sweep_options.sweep):
-        job = SweepJob(0, 0, shlex.join(own), [*common, *own])
+    run_arguments = [argument for argument in arguments if argument.key not in sweep_keys]
+    for common, point in _combinations(run_arguments, sweep_options.sweep):
+        job = SweepJob(0, 0, shlex.join(point), [*common, *point])
         try:
-            job.config = ready(job.arguments)
+            job.config = read_config(job.arguments)
             if isinstance(job.config, Config):
-                _set(job, job_name(common, own))
+                _set(job, job_name(common, point))
         except (ValueError, OSError) as error:
             job.end(FAILED, error_message(error))
-        swept[jobs.setdefault(tuple(job.arguments), job)] = own
+        swept[jobs.setdefault(tuple(job.arguments), job)] = point
     for number, job in enumerate(jobs.values(), start=1):
         job.number, job.total = number, len(jobs)
-    _set_apart(swept)
+    _separate_outputs(swept)
     return sweep_options, list(jobs.values())
 
 
 def _combinations(arguments: Sequence[SweepOverride], sweeps: Sequence[str]) -> list[tuple[list[str], list[str]]]:
-    """Return for every run the arguments common to all and its own; those of named sweeps change slowest.
+    """Return for every run the arguments of all runs and those of its own; those of named sweeps change slowest.
 
-    Of an option that is given twice the last one counts, as it does without -m.
+    When an option is given twice, the last value is used, as without -m.
     """
     common: list[str] = []
     last = {argument.key: argument for argument in arguments}
     axes = [load_sweep(sweep) for sweep in sweeps]
-    set_by = {
-        text.partition("=")[0]: sweep
-        for sweep, axis in zip(sweeps, axes, strict=True)
-        for point in axis
-        for text in point
-    }
+    named = zip(sweeps, axes, strict=True)
+    sweep_of = {text.partition("=")[0]: sweep for sweep, axis in named for point in axis for text in point}
     for argument in arguments:
         if argument is not last[argument.key]:
             continue
-        if argument.key in set_by:
-            sweep = set_by[argument.key]
+        if sweep := sweep_of.get(argument.key):
             raise ValueError(f"{argument.text}: sweep={sweep} sets {argument.key} too; leave one of them out")
         if argument.values is None:
             common.append(argument.text)
@@ -85,26 +79,26 @@ def _combinations(arguments: Sequence[SweepOverride], sweeps: Sequence[str]) -> 
     return [(common, [text for point in points for text in point]) for points in itertools.product(*axes)]
 
 
-def _set_apart(swept: Mapping[SweepJob, list[str]]) -> None:
-    """Give each evaluation, alignment and export a folder of its own."""
-    places: dict[Path, list[SweepJob]] = {}
+def _separate_outputs(swept: Mapping[SweepJob, list[str]]) -> None:
+    """Set a separate output folder for each evaluation, alignment and export."""
+    jobs_by_folder: dict[Path, list[SweepJob]] = {}
     for job in swept:
         if isinstance(job.config, EvaluateConfig | AlignConfig | ExportConfig) and job.status != FAILED:
             try:
-                places.setdefault(result_folder(job.config, job.arguments), []).append(job)
+                jobs_by_folder.setdefault(result_folder(job.config, job.arguments), []).append(job)
             except FileNotFoundError as error:
                 job.end(FAILED, error_message(error))
-    for place, sharing in places.items():
-        for job in sharing:
-            others = [swept[other] for other in sharing if other is not job]
-            _set(job, job_output(place, swept[job], others, given=bool(job.config.output)))
+    for folder, jobs in jobs_by_folder.items():
+        for job in jobs:
+            conflicting = [swept[other] for other in jobs if other is not job]
+            _set(job, job_output(folder, swept[job], conflicting, is_given=bool(job.config.output)))
 
 
 def _set(job: SweepJob, items: Sequence[str]) -> None:
     """Set options of a job, in its arguments and its configuration."""
     for item in items:
         option, _, value = item.partition("=")
-        job.arguments = [*(each for each in job.arguments if not each.startswith(f"{option}=")), item]
+        job.arguments = [*(text for text in job.arguments if not text.startswith(f"{option}=")), item]
         setattr(job.config, option, value.strip("'"))
 
 

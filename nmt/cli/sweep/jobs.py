@@ -1,25 +1,27 @@
-"""The options of a sweep, and its runs."""
+"""The options of a sweep, and its jobs."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
+from nmt.config import check_choice, check_range
+
 LAUNCHERS = ("serial", "processes", "slurm")
 
-WAITING, RUNNING, DONE, FINISHED_BEFORE, FAILED = "waiting", "running", "done", "finished before", "failed"
+WAITING, RUNNING, DONE, SKIPPED, FAILED = "waiting", "running", "done", "finished before", "failed"
 
 
 @dataclass
 class SweepOptions:
-    """How the runs of `-m` are made; no part of any run's own configuration.
+    """Options of `-m`, which are no part of any run's configuration.
 
-    sweep: named sets of values (`configs/sweep/`); several are combined.
-    launcher: serial = one after the other, in this process; processes = several at a time on this machine, sharing its
-        cores or GPUs; slurm = jobs of a SLURM cluster, through submitit.
-    jobs: processes and slurm: how many at a time; 0 = one for each GPU (or `train.devices` of them), without a GPU one
-        for each core; on a cluster as many as it will run, and with {cluster: local} one for each core, or one where
-        GPUs are asked for.
-    slurm: what a job asks for, such as {partition: gpu, timeout_min: 240, gpus_per_node: 1, cpus_per_task: 4}; names as
-        submitit or sbatch have them. {cluster: local} tries the same without a cluster.
+    sweep: a sweep of configs/sweep/, or a list [a,b] of them, which are combined.
+    launcher: serial, processes (several at a time on this machine) or slurm. processes share cores or GPUs; slurm
+        submits jobs to a cluster through submitit.
+    jobs: processes and slurm: how many at a time. 0 = one for each GPU (or `train.devices` of them), without a GPU one
+        for each core; on a cluster as many as it will run, and with {cluster: local} one for each core, or one when
+        GPUs are requested.
+    slurm: resources of a job, such as {partition: gpu, timeout_min: 240, gpus_per_node: 1, cpus_per_task: 4}; names as
+        in submitit or sbatch. {cluster: local} tries the same without a cluster.
     """
 
     sweep: list[str] = field(default_factory=list)
@@ -28,11 +30,9 @@ class SweepOptions:
     slurm: dict[str, Any] = field(default_factory=dict)
 
     def validate(self) -> None:
-        """Raise ValueError naming the option, its value and what is allowed."""
-        if self.launcher not in LAUNCHERS:
-            raise ValueError(f"launcher={self.launcher}: must be one of {', '.join(LAUNCHERS)}")
-        if self.jobs < 0:
-            raise ValueError(f"jobs={self.jobs}: must be 0 (chosen by the machine) or more")
+        """Raise ValueError for a value that is not allowed."""
+        check_choice("", self, "launcher", LAUNCHERS)
+        check_range("", self, ["jobs"], minimum=0)
         if self.jobs and self.launcher == "serial":
             raise ValueError(f"jobs={self.jobs}: needs launcher=processes or launcher=slurm; serial is one by one")
         if self.slurm and self.launcher != "slurm":
@@ -45,13 +45,13 @@ class SweepOptions:
 class SweepJob:
     """One run of a sweep.
 
-    shown: what differs from the other runs. arguments: all of them, as the command gets them. config: what they say;
-    None when they cannot be read, for which there is a reason then.
+    label: the arguments in which it differs from the other runs. arguments: all its arguments. config: the
+    configuration they describe; None when it is invalid, with the reason.
     """
 
     number: int
     total: int
-    shown: str
+    label: str
     arguments: list[str]
     config: Any = None
     status: str = WAITING
@@ -59,8 +59,8 @@ class SweepJob:
 
     @property
     def head(self) -> str:
-        """Its number and what differs from the other runs."""
-        return f"run {self.number} of {self.total}: {self.shown}"
+        """Its number and label."""
+        return f"run {self.number} of {self.total}: {self.label}"
 
     def end(self, status: str, reason: str = "") -> None:
         """Store how the run ended."""

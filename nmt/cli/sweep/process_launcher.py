@@ -1,7 +1,7 @@
-"""Several runs at a time on this machine, each in a process of its own.
+"""Several runs at a time on this machine, each in a process of its own, which a pool of threads starts.
 
-A pool of processes would not do: a process that is killed, for want of memory say, would break the pool, and the number
-of threads and the GPUs can only be chosen when a process begins. So a pool of threads starts one process for each run.
+In a pool of processes, one that is killed would break the pool; and the number of threads and the GPUs can only be
+chosen when a process starts.
 """
 
 import contextlib
@@ -27,27 +27,22 @@ from nmt.training.signals import SignalForwarder
 PARENT = "NMT_SWEEP_PARENT"
 """Environment variable of a run that belongs to a sweep: the process that started it."""
 _PR_SET_PDEATHSIG = 1
-_KEPT, _SHOWN = 200, 40  # lines of standard error, and of a traceback
+_MAX_LINES, _MAX_TRACEBACK_LINES = 200, 40  # of standard error that are kept, and that are shown
 
 
 class ResourceSlot(NamedTuple):
-    """A share of the machine: processor threads, and GPUs by the names that CUDA_VISIBLE_DEVICES has for them."""
+    """A share of the machine: processor threads, and GPUs by their names in CUDA_VISIBLE_DEVICES."""
 
     threads: int
     gpus: list[str]
 
 
-def allocate_slots(jobs: int, wanted: int, devices: int, gpus: Sequence[str], cores: int) -> list[ResourceSlot]:
-    """Divide the machine into equal shares.
+def allocate_slots(jobs: int, num_runs: int, devices: int, gpus: Sequence[str], cores: int) -> list[ResourceSlot]:
+    """Divide the machine into equal shares for `jobs` of `num_runs` runs at a time, each on `devices` of the GPUs.
 
-    Args:
-        jobs: runs at a time; 0: one for every `devices` GPUs, or without a GPU for every core.
-        wanted: how many runs there are.
-        devices: GPUs that a run wants.
-        gpus: names of the GPUs.
-        cores: processor cores.
+    With jobs=0 there is one share for every `devices` GPUs, or without a GPU for every core.
     """
-    number = max(1, min(jobs or (len(gpus) // devices if gpus else cores), wanted))
+    number = max(1, min(jobs or (len(gpus) // devices if gpus else cores), num_runs))
     names = cycle(gpus)
     return [ResourceSlot(max(1, cores // number), list(islice(names, min(devices, len(gpus))))) for _ in range(number)]
 
@@ -55,7 +50,7 @@ def allocate_slots(jobs: int, wanted: int, devices: int, gpus: Sequence[str], co
 def job_environment(slot: ResourceSlot, config: Any) -> dict[str, str]:
     """Return the environment variables of a run in a slot, except for threads and a device that its options set."""
     variables: dict[str, str] = {}
-    if not config.threads:
+    if not config.num_threads:
         variables |= {"OMP_NUM_THREADS": str(slot.threads), "MKL_NUM_THREADS": str(slot.threads)}
     if slot.gpus and getattr(config, "device", "auto") in ("auto", "cuda"):
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
@@ -63,13 +58,13 @@ def job_environment(slot: ResourceSlot, config: Any) -> dict[str, str]:
 
 
 class JobProcess:
-    """A command in a process of its own. Instances are pickled and called by submitit, too.
+    """A command in a process of its own; submitit pickles and calls instances, too.
 
     Args:
         name: of the command.
         arguments: of the command.
-        variables: environment variables that the process gets besides those of this one.
-        echo: whether standard error is passed on as it comes; otherwise only tracebacks are.
+        variables: environment variables of the process, in addition to those of this one.
+        echo: print standard error as it comes; otherwise only tracebacks.
     """
 
     def __init__(
@@ -88,28 +83,28 @@ class JobProcess:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            start_new_session=True,  # a terminal's Ctrl-C goes to this process alone, which passes it on once
+            start_new_session=True,  # a terminal's Ctrl-C reaches this process alone, which forwards it once
         )
         if self.stopped:  # in the meantime
             self.stop()
-        lines: deque[str] = deque(maxlen=_KEPT)
+        lines: deque[str] = deque(maxlen=_MAX_LINES)
         for line in self.process.stderr:
             lines.append(line.rstrip("\n"))
             if self.echo:
                 print(lines[-1], file=sys.stderr, flush=True)
         code = self.process.wait()
         if code and not self.echo and any(line.startswith("Traceback") for line in lines):
-            print("\n".join(list(lines)[-_SHOWN:]), file=sys.stderr, flush=True)
+            print("\n".join(list(lines)[-_MAX_TRACEBACK_LINES:]), file=sys.stderr, flush=True)
         return code, failure_reason(code, lines) if code else ""
 
     def stop(self) -> None:
-        """Have the command save and stop."""
+        """Make the command save and stop."""
         self.stopped = True
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
 
     def checkpoint(self) -> Any:
-        """Have the process save, and return what submitit submits to continue it. Called before a job is ended."""
+        """Make the process save, and return the submission that continues it; submitit calls this before a job ends."""
         from submitit.helpers import DelayedSubmission
 
         self.stop()
@@ -119,9 +114,10 @@ class JobProcess:
 
 
 def run_in_processes(name: str, jobs: Sequence[SweepJob], options: SweepOptions, progress: SweepProgress) -> None:
-    """Make all runs, as many at a time as there are slots. At a signal they save and stop.
+    """Run all jobs, as many at a time as there are slots; a signal makes them save and stop.
 
-    Raises SystemExit with 128 + N when signal N came.
+    Raises:
+        SystemExit: with 128 + N after signal N.
     """
     if not jobs:
         return
@@ -129,45 +125,40 @@ def run_in_processes(name: str, jobs: Sequence[SweepJob], options: SweepOptions,
     free = allocate_slots(options.jobs, len(jobs), devices, _gpus(), cpu_count())
     share = f"{free[0].threads} thread{'s' if free[0].threads > 1 else ''}"
     share += f" and {len(free[0].gpus)} of {len(_gpus())} GPUs" if free[0].gpus else ""
-    progress.say(f"sweep: {len(jobs)} runs to make, {len(free)} at a time, each with {share}")
-    tasks: list[JobProcess] = []
+    progress.print(f"sweep: {len(jobs)} runs, {len(free)} at a time, each with {share}")
+    processes: list[JobProcess] = []
 
-    def make(job: SweepJob) -> None:
+    def run(job: SweepJob) -> None:
         slot = free.pop()
-        task = JobProcess(name, job.arguments, job_environment(slot, job.config), echo=False)
-        tasks.append(task)
+        process = JobProcess(name, job.arguments, job_environment(slot, job.config), echo=False)
+        processes.append(process)
         try:
             if not signals.received:
-                progress.say(f"{job.head}: started")
+                progress.print(f"{job.head}: started")
                 job.status = RUNNING
-                code, reason = task()
+                code, reason = process()
                 job.end(FAILED if code else DONE, reason)
         finally:
-            tasks.remove(task)
+            processes.remove(process)
             free.append(slot)
 
     def stop(_: int) -> None:
-        for task in list(tasks):
-            task.stop()
+        for process in list(processes):
+            process.stop()
 
     with SignalForwarder(stop) as signals, ThreadPoolExecutor(len(free)) as pool:
-        futures = {pool.submit(make, job): job for job in jobs}
+        futures = {pool.submit(run, job): job for job in jobs}
         for future in as_completed(futures):
             future.result()
             if futures[future].status in (DONE, FAILED):
-                progress.ended(futures[future])
+                progress.job_finished(futures[future])
     if signals.received:
         raise SystemExit(128 + signals.received)
 
 
-def failure_reason(code: int, said: Iterable[str]) -> str:
-    """Return in one sentence why a command ended with this exit code.
-
-    Args:
-        code: negative for a signal that ended the process.
-        said: its lines on standard error.
-    """
-    lines = list(said)
+def failure_reason(code: int, stderr: Iterable[str]) -> str:
+    """Return why a command failed, from its exit code (-N for signal N) and its lines on standard error."""
+    lines = list(stderr)
     if code - 128 in (signal.SIGINT, signal.SIGTERM):
         return f"stopped by {signal.Signals(code - 128).name}, and saved before; the same command continues it"
     if code < 0:
@@ -179,7 +170,7 @@ def failure_reason(code: int, said: Iterable[str]) -> str:
 
 
 def exit_with_parent() -> None:
-    """In a run of a sweep, ask for SIGTERM when the sweep ends, so that no run is left behind. Linux only."""
+    """In a run of a sweep, request SIGTERM for the end of the sweep, so that no run is left behind (Linux only)."""
     parent = os.environ.pop(PARENT, None)
     if parent is None or not sys.platform.startswith("linux"):
         return
