@@ -347,9 +347,9 @@ class ServeConfig:
                 raise ValueError(f"max_{option}={getattr(self, f'max_{option}')}: must be at least 1")
         if not 0 < self.timeout < math.inf:
             raise ValueError(f"timeout={self.timeout}: must be a number above 0")
-        for option in ("waiting", "length"):
-            if getattr(self, f"max_{option}") < 0:
-                raise ValueError(f"max_{option}={getattr(self, f'max_{option}')}: must be 0 or more")
+        for option in ("queue_size", "max_length"):
+            if getattr(self, option) < 0:
+                raise ValueError(f"{option}={getattr(self, option)}: must be 0 or more")
         _check_machine(self.device, self.num_threads)
 
 

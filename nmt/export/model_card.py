@@ -19,12 +19,12 @@ _PYTHON = {
 from pathlib import Path
 
 import ctranslate2
-from text import Text
+from text import TextCodec
 
 translator = ctranslate2.Translator(".", device="cpu")  # compute_type="int8" is faster and slightly less exact
-source, target = Text(Path("."), "source"), Text(Path("."), "target")
+source, target = TextCodec(Path("."), "source"), TextCodec(Path("."), "target")
 tokens = [source.pieces[index] for index in source.encode("A sentence.")]
-result = translator.translate_batch([tokens], beam_size={beam}, length_penalty={length_penalty}, patience={patience})[0]
+result = translator.translate_batch([tokens], beam_size={beam_size}, length_penalty={length_penalty}, patience={patience})[0]
 print(target.decode([target.pieces.index(piece) for piece in result.hypotheses[0]]))
 ```
 
@@ -44,14 +44,14 @@ batch = tokenizer(["A sentence."], return_tensors="pt", padding=True)
 print(tokenizer.batch_decode(model.generate(**batch), skip_special_tokens=True))
 ```
 
-generation_config.json holds the beam ({beam}) and the length penalty ({length_penalty}, which means the same here as
+generation_config.json holds the beam ({beam_size}) and the length penalty ({length_penalty}, which means the same here as
 there). A text that begins with >>, as in ">>de<<", is taken for a language code by the tokenizer. The advice to
 install sacremoses does not concern this model.
 """,
     "onnx": """## The graphs
 
 encoder.onnx reads a batch of sentences; step.onnx writes one token. Their tensors, with types and shapes, are described
-in export.json under "interface", and `Model` in translate.py calls them, in forty lines to copy from: `start` runs the
+in export.json under "interface", and `OnnxModel` in translate.py calls them, in forty lines to copy from: `start` runs the
 encoder, `step` gives the log-probabilities of the next token, the attention{attention} and the next state. Everything
 has its batch first, and nothing else needs to be known for greedy or beam search (`beam_search` in the same file).
 """,

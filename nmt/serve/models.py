@@ -51,7 +51,7 @@ class ServedModel:
     def info(self) -> dict[str, Any]:
         """Return what `nmt.serve.schemas.Model` says."""
         attention = self.config.model.attention
-        scores = [layer.get("score", attention.score) for layer in attention.layers]
+        scores = [layer.get("score", attention.score) for layer in attention.per_layer]
         search, carried = self.translator.config, self.translator.carried if any(self.shape) else None
         return {
             "name": self.name,

@@ -28,7 +28,7 @@ def config_of(architecture: str, options: dict[str, Any]) -> Config:
     """A small model of an architecture; options with dots, as {"attention.score": "dot"}."""
     config = Config()
     config.model = MODELS[architecture].config()
-    small = {"width": 16, "feed_forward": 24, "embedding": 16, "hidden": 16, "max_positions": 64}
+    small = {"d_model": 16, "ffn_dim": 24, "embedding_dim": 16, "hidden_size": 16, "max_positions": 64}
     for option, value in {**small, **options}.items():
         *path, last = option.split(".")
         node = config.model
@@ -58,16 +58,16 @@ def rows_of_words(num: int, seed: int) -> list[list[str]]:
 
 def teach(model: Seq2Seq, tokenizer: Tokenizer, updates: int) -> None:
     """Some updates on random rows of words and the same words backwards."""
-    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for update in range(updates):
         rows = rows_of_words(16, update)
         sources = tokenizer.encode_source([" ".join(row) for row in rows])
         batch = collate(sources, tokenizer.encode_target([" ".join(reversed(row)) for row in rows]))
         logits, _ = model(batch.source, batch.source_mask, batch.inputs)
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=PAD)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def taught(make: Make) -> Callable[[str], Made]:
 
     def made(norm_position: str) -> Made:
         if norm_position not in _taught:
-            translator, config = make(norm_position=norm_position, tie="all", noise=0.0, width=32, feed_forward=64)
+            translator, config = make(norm_position=norm_position, tie_embeddings="all", noise=0.0, d_model=32, ffn_dim=64)
             teach(translator.model, translator.tokenizer, 120)
             with torch.no_grad():
                 translator.model.output.bias[[PAD, BOS]] = -30.0  # engines differ in whether these may be written

@@ -44,7 +44,7 @@ def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Pat
         activation=activation,
         norm=norm,
         positions=positions,
-        tie=tie,
+        tie_embeddings=tie,
         encoder_layers=1 + number % 2,
         decoder_layers=2 - number % 2,
     )
@@ -52,24 +52,24 @@ def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Pat
 
 
 ATTENTIONS: dict[str, dict[str, Any]] = {
-    "dot": {"attention__score": "dot", "encoder_self__score": "dot", "decoder_self__score": "dot"},
-    "numbers": {"attention__divisor": "2.5", "encoder_self__divisor": "learned", "decoder_self__divisor": "learned"},
-    "general": {"attention__score": "general", "encoder_self__score": "general", "decoder_self__score": "general"},
+    "dot": {"attention__score": "dot", "encoder_self_attention__score": "dot", "decoder_self_attention__score": "dot"},
+    "numbers": {"attention__divisor": "2.5", "encoder_self_attention__divisor": "learned", "decoder_self_attention__divisor": "learned"},
+    "general": {"attention__score": "general", "encoder_self_attention__score": "general", "decoder_self_attention__score": "general"},
     "a score a head": {"attention__score": ["dot", "general", "scaled", "general"]},
-    "a score a layer": {"attention__layers": [{"score": "general"}, {"score": "none"}]},
-    "no projection": {"attention__project": False, "encoder_self__project": False, "encoder_self__score": "general"},
-    "narrow": {"attention__dim": 8, "encoder_self__dim": 4, "decoder_self__dim": 12},
-    "one head each, two in the encoder": {"attention__heads": 1, "decoder_self__heads": 1, "encoder_self__heads": 2},
+    "a score a layer": {"attention__per_layer": [{"score": "general"}, {"score": "none"}]},
+    "no projection": {"attention__project_qk": False, "encoder_self_attention__project_qk": False, "encoder_self_attention__score": "general"},
+    "narrow": {"attention__dim": 8, "encoder_self_attention__dim": 4, "decoder_self_attention__dim": 12},
+    "one head each, two in the encoder": {"attention__heads": 1, "decoder_self_attention__heads": 1, "encoder_self_attention__heads": 2},
     "no attention to the source": {"attention__score": "none"},
-    "rotary dot": {"positions": "rotary", "encoder_self__score": "dot", "decoder_self__divisor": "learned"},
-    "rotary, nothing projected": {"positions": "rotary", "decoder_self__project": False},
+    "rotary dot": {"positions": "rotary", "encoder_self_attention__score": "dot", "decoder_self_attention__divisor": "learned"},
+    "rotary, nothing projected": {"positions": "rotary", "decoder_self_attention__project_qk": False},
 }
 
 
 @pytest.mark.parametrize("norm_position", ["pre", "post"])
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_inner_products_become_plain_attention(name: str, norm_position: str, make: Make, tmp_path: Path) -> None:
-    translator, _ = make(norm_position=norm_position, tie="all", **ATTENTIONS[name])
+    translator, _ = make(norm_position=norm_position, tie_embeddings="all", **ATTENTIONS[name])
     assert verification.max_log_prob_difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
 
 
@@ -97,7 +97,7 @@ def test_translations_and_their_scores(
     both = [
         (our, result.hypotheses[0], result.scores[0])
         for our, result in zip(ours, theirs, strict=True)
-        if not our.cut and len(result.hypotheses[0]) < 40
+        if not our.truncated and len(result.hypotheses[0]) < 40
     ]
     assert len(both) > len(rows) / 2
     same = [(our.score, their) for our, found, their in both if [pieces[index] for index in our.tokens] == found]
@@ -116,7 +116,7 @@ def test_names_are_distinct_though_a_word_is_called_as_a_symbol() -> None:
 
 
 def test_attention_is_the_mean_of_the_last_layer(make: Make, tmp_path: Path, sources: list[str]) -> None:
-    translator, _ = make(tie="all", decoder_layers=2)
+    translator, _ = make(tie_embeddings="all", decoder_layers=2)
     loaded = exported(translator, tmp_path)
     pieces = vocabularies.names(translator.tokenizer.source)
     ids = translator.tokenizer.encode_source(sources[:1])
@@ -124,6 +124,6 @@ def test_attention_is_the_mean_of_the_last_layer(make: Make, tmp_path: Path, sou
         [[pieces[index] for index in ids[0]]], beam_size=1, return_attention=True, max_decoding_length=20
     )
     target = [pieces.index(piece) for piece in result.hypotheses[0]]
-    ((_, weights),) = translator.attention(ids, [target])
+    ((_, weights),) = translator.attention_weights(ids, [target])
     theirs = np.array(result.attention[0])
     assert np.abs(weights[-1].mean(0)[: len(theirs), : theirs.shape[1]] - theirs).max() < 1e-5

@@ -29,7 +29,7 @@ def saved(translator: Any, config: Any, path: Path) -> Path:
     content = {
         "config": to_dict(config),
         "model": translator.model.state_dict(),
-        "tokenizer": translator.tokenizer.state(),
+        "tokenizer": translator.tokenizer.state_dict(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.save(path, content)
@@ -76,7 +76,7 @@ def test_folder_translates_as_ours(
     assert "log-probabilities differ from ours by at most" in said
     manifest = json.loads((output / "export.json").read_text())
     assert manifest["format"] == name
-    assert manifest["search"]["beam"] == 3
+    assert manifest["search"]["beam_size"] == 3
     assert (manifest["max_source"], manifest["max_target"]) == (99, 99)
     assert {*manifest["files"], "export.json"} == {path.name for path in output.iterdir()}
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
@@ -84,7 +84,7 @@ def test_folder_translates_as_ours(
     translator.config = SearchConfig(beam_size=3)
     ours = translator.translate(rows)
     theirs, _ = isolated(output / "translate.py", text.encode())
-    ended = [number for number, translation in enumerate(ours) if not translation.cut]
+    ended = [number for number, translation in enumerate(ours) if not translation.truncated]
     same = sum(theirs[number].strip() == ours[number].text.strip() for number in ended)
     assert len(theirs) == len(rows)
     assert same >= 0.9 * len(ended) > 0.4 * len(rows)
@@ -94,7 +94,7 @@ def test_folder_translates_as_ours(
 def test_whatever_is_in_a_line_there_is_one_for_it(name: str, make: Make, tmp_path: Path) -> None:
     for module in FORMATS[name].modules:
         pytest.importorskip(module)
-    translator, config = make(tie="all", seed=1, positions="learned")  # of which there are 64
+    translator, config = make(tie_embeddings="all", seed=1, positions="learned")  # of which there are 64
     with torch.no_grad():
         translator.model.output.bias[[PAD, BOS, EOS]] = -30.0  # no sentence ends by itself
     translator.config = SearchConfig(beam_size=1, max_length_ratio=2.0, max_length_offset=3)
@@ -118,7 +118,7 @@ def test_whatever_is_in_a_line_there_is_one_for_it(name: str, make: Make, tmp_pa
 
 def test_what_is_behind_the_1024th_token_is_read(make: Make, tmp_path: Path) -> None:
     pytest.importorskip("ctranslate2")
-    translator, config = make(tie="all", seed=1)
+    translator, config = make(tie_embeddings="all", seed=1)
     translator.config = SearchConfig(beam_size=1, max_length_ratio=0, max_length_offset=20)
     export(translator, config, "ctranslate2", tmp_path / "out", 3000)
     text = "the old man " * 210 + "sees seven red apples " * 60
@@ -131,7 +131,7 @@ def test_what_is_behind_the_1024th_token_is_read(make: Make, tmp_path: Path) -> 
 
 def test_a_model_without_a_table_of_positions_has_no_longest_sentence(make: Make, tmp_path: Path) -> None:
     pytest.importorskip("ctranslate2")
-    translator, config = make(tie="all", positions="rotary")
+    translator, config = make(tie_embeddings="all", positions="rotary")
     translator.config = SearchConfig(beam_size=1, max_length_ratio=0, max_length_offset=5)
     export(translator, config, "ctranslate2", tmp_path / "out", 50)
     manifest = json.loads((tmp_path / "out" / "export.json").read_text())

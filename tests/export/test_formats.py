@@ -40,19 +40,19 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"activation": "swiglu"}, "huggingface", "model.activation=swiglu", "relu or gelu"),
     ({"attention__score": "additive"}, "ctranslate2", "model.attention.score=additive", "dot or scaled or general"),
     (
-        {"encoder_self__score": ["dot", "dot", "cosine", "dot"]},
+        {"encoder_self_attention__score": ["dot", "dot", "cosine", "dot"]},
         "huggingface",
         "model.encoder_self_attention.score=cosine",
         "dot",
     ),
     (
-        {"decoder_self__normaliser": "entmax15"},
+        {"decoder_self_attention__normalizer": "entmax15"},
         "ctranslate2",
         "model.decoder_self_attention.normalizer=entmax15",
         "softmax",
     ),
-    ({"encoder_self__window": "sliding"}, "ctranslate2", "model.encoder_self_attention.window=sliding", "global"),
-    ({"attention__layers": [{}, {"window": "local_m"}]}, "ctranslate2", "model.attention.window=local_m", "global"),
+    ({"encoder_self_attention__window": "sliding"}, "ctranslate2", "model.encoder_self_attention.window=sliding", "global"),
+    ({"attention__per_layer": [{}, {"window": "local_m"}]}, "ctranslate2", "model.attention.window=local_m", "global"),
     (
         {"attention__heads": 2},
         "ctranslate2",
@@ -61,13 +61,13 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ),
     ({"attention__dim": 256}, "huggingface", "model.attention.dim=256", "at most model.d_model=128"),
     (
-        {"positions": "rotary", "encoder_self__dim": 64},
+        {"positions": "rotary", "encoder_self_attention__dim": 64},
         "ctranslate2",
         "model.encoder_self_attention.dim=64",
         "model.d_model=128",
     ),
     (
-        {"positions": "rotary", "decoder_self__score": "general"},
+        {"positions": "rotary", "decoder_self_attention__score": "general"},
         "ctranslate2",
         "model.decoder_self_attention.score=general",
         "dot",
@@ -113,7 +113,7 @@ def test_recurrent_models_go_to_onnx_only(architecture: str) -> None:
 
 
 def test_without_attention_its_other_options_are_in_nobodys_way() -> None:
-    config = configured(attention__score="none", attention__normaliser="sparsemax", attention__heads=2)
+    config = configured(attention__score="none", attention__normalizer="sparsemax", attention__heads=2)
     assert supported_formats(config) == list(FORMATS)
 
 
@@ -144,7 +144,7 @@ def test_claims_for_experiments(name: str, make: Make, tmp_path: Any) -> None:
     assert "onnx" in claimed
     head = (search_path()[0] / f"experiment/{name}.yaml").read_text("utf-8").split("\n")[:3]
     assert head[2] == f"# Export: {', '.join(claimed)}."
-    small = {"width": 16, "feed_forward": 24, "embedding": 16, "hidden": 16}
+    small = {"d_model": 16, "ffn_dim": 24, "embedding_dim": 16, "hidden_size": 16}
     values = {
         option.removeprefix("model."): value
         for option, value in _flat(config.model).items()
@@ -152,7 +152,7 @@ def test_claims_for_experiments(name: str, make: Make, tmp_path: Any) -> None:
     }
     values |= {option: 8 for option in values if option.endswith(".dim") and values[option]}
     translator, smaller = make(config.model.architecture, kind=config.data.tokenizer.type, **_underscored(values))
-    smaller.data.tokenizer.kind = config.data.tokenizer.type
+    smaller.data.tokenizer.type = config.data.tokenizer.type
     for kind in ("ctranslate2", "huggingface"):
         pytest.importorskip(FORMATS[kind].modules[0])
         from nmt.export import export

@@ -44,7 +44,7 @@ def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Pat
         norm_position=norm_position,
         activation=activation,
         positions=positions,
-        tie=tie,
+        tie_embeddings=tie,
         encoder_layers=1 + number % 2,
         decoder_layers=2 - number % 2,
     )
@@ -62,18 +62,18 @@ def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Pat
 
 
 ATTENTIONS: dict[str, dict[str, Any]] = {
-    "dot and a number": {"attention__score": "dot", "encoder_self__divisor": "3", "decoder_self__divisor": "learned"},
-    "general": {"attention__score": "general", "encoder_self__score": ["dot", "general", "general", "scaled"]},
-    "layers": {"attention__layers": [{"score": "none"}, {"project": False}]},
-    "narrow": {"attention__dim": 8, "encoder_self__dim": 4, "decoder_self__dim": 12},
-    "heads": {"attention__heads": 2, "decoder_self__heads": 2, "encoder_self__heads": 8},
+    "dot and a number": {"attention__score": "dot", "encoder_self_attention__divisor": "3", "decoder_self_attention__divisor": "learned"},
+    "general": {"attention__score": "general", "encoder_self_attention__score": ["dot", "general", "general", "scaled"]},
+    "layers": {"attention__per_layer": [{"score": "none"}, {"project_qk": False}]},
+    "narrow": {"attention__dim": 8, "encoder_self_attention__dim": 4, "decoder_self_attention__dim": 12},
+    "heads": {"attention__heads": 2, "decoder_self_attention__heads": 2, "encoder_self_attention__heads": 8},
 }
 
 
 @pytest.mark.parametrize("norm_position", ["pre", "post"])
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_inner_products_become_plain_attention(name: str, norm_position: str, make: Make, tmp_path: Path) -> None:
-    translator, _ = make(norm_position=norm_position, tie="all", **ATTENTIONS[name])
+    translator, _ = make(norm_position=norm_position, tie_embeddings="all", **ATTENTIONS[name])
     assert verification.max_log_prob_difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
 
 
@@ -98,7 +98,7 @@ def test_generate_gives_our_translations(
         )
     ours, theirs = translator.translate(rows), loaded.tokenizer.batch_decode(found.sequences, skip_special_tokens=True)
     # an end token that is forced costs nothing there, and something here
-    both = [number for number, ids in enumerate(found.sequences) if not ours[number].cut and (ids != PAD).sum() < 42]
+    both = [number for number, ids in enumerate(found.sequences) if not ours[number].truncated and (ids != PAD).sum() < 42]
     same = [number for number in both if ours[number].text.strip() == theirs[number]]
     assert len(both) > len(rows) / 2
     assert len(same) >= (0.9 if length_penalty == 1 else 0.7) * len(both)
@@ -110,7 +110,7 @@ def test_generate_gives_our_translations(
 
 
 def test_the_longest_length_ends_with_the_end_token(make: Make, tmp_path: Path) -> None:
-    translator, _ = make(tie="all")
+    translator, _ = make(tie_embeddings="all")
     with torch.no_grad():
         translator.model.output.bias[EOS] = -30.0
     loaded = exported(translator, tmp_path)
@@ -120,7 +120,7 @@ def test_the_longest_length_ends_with_the_end_token(make: Make, tmp_path: Path) 
 
 
 def test_tokenizer_reads_and_writes_as_ours(make: Make, tmp_path: Path, sources: list[str]) -> None:
-    translator, _ = make(joint=False, tie="none", norm_position="post")
+    translator, _ = make(joint=False, tie_embeddings="none", norm_position="post")
     loaded = exported(translator, tmp_path)
     texts = [*sources, "", " ", "  begins with spaces", "ends with one ", "tab\tand \N{NO-BREAK SPACE} space", "</s>"]
     assert loaded.encode(texts) == translator.tokenizer.encode_source(texts)

@@ -39,16 +39,16 @@ def test_plain_normalisers(name: str, length: int, monkeypatch: pytest.MonkeyPat
 WAYS = [
     {
         "attention__score": score,
-        "encoder_self__score": score,
-        "decoder_self__score": score,
-        "attention__normaliser": normaliser,
-        "decoder_self__normaliser": normaliser,
+        "encoder_self_attention__score": score,
+        "decoder_self_attention__score": score,
+        "attention__normalizer": normaliser,
+        "decoder_self_attention__normalizer": normaliser,
         "attention__window": ("global", "local_m", "local_p")[number % 3],
-        "attention__width": 2,
-        "encoder_self__window": ("sliding", "global")[number % 2],
-        "decoder_self__window": ("global", "sliding")[number % 2],
-        "decoder_self__width": 2,
-        "encoder_self__width": 2,
+        "attention__window_size": 2,
+        "encoder_self_attention__window": ("sliding", "global")[number % 2],
+        "decoder_self_attention__window": ("global", "sliding")[number % 2],
+        "decoder_self_attention__window_size": 2,
+        "encoder_self_attention__window_size": 2,
         "attention__coverage": score in ("additive", "hybrid") and number % 2 == 0,
         "positions": ("sinusoidal", "rotary", "learned")[number % 3],
     }
@@ -73,10 +73,10 @@ QUICK: dict[str, tuple[str, dict[str, Any]]] = {
     "rnn": (
         "rnn",
         {
-            "wiring": "input_feeding",
+            "decoder": "input_feeding",
             "attention__coverage": True,
             "attention__dim": 8,
-            "attention__normaliser": "entmax15",
+            "attention__normalizer": "entmax15",
         },
     ),
     "transformer": (
@@ -96,36 +96,36 @@ LONG: dict[str, tuple[str, dict[str, Any]]] = {
         "rnn",
         {
             "cell": "gru",
-            "wiring": "luong",
+            "decoder": "luong",
             "encoder_layers": 2,
             "decoder_layers": 2,
             "attention__dim": 8,
             "attention__heads": 2,
             "attention__window": "local_m",
-            "attention__width": 3,
+            "attention__window_size": 3,
         },
     ),
     "bahdanau, general, top_k": (
         "rnn",
-        {"wiring": "bahdanau", "attention__score": "general", "attention__normaliser": "top_k", "attention__top": 2},
+        {"decoder": "bahdanau", "attention__score": "general", "attention__normalizer": "top_k", "attention__top_k": 2},
     ),
     "no attention": ("rnn", {"attention__score": "none", "bidirectional": False, "bridge": "zero"}),
-    "transformer_rnn": ("transformer_rnn", {"wiring": "bahdanau", "attention__score": "location"}),
+    "transformer_rnn": ("transformer_rnn", {"decoder": "bahdanau", "attention__score": "location"}),
     "rnn_transformer": (
         "rnn_transformer",
-        {"attention__score": "hybrid", "attention__coverage": True, "decoder_self__normaliser": "sparsemax"},
+        {"attention__score": "hybrid", "attention__coverage": True, "decoder_self_attention__normalizer": "sparsemax"},
     ),
     "windows": (
         "transformer",
         {
             "positions": "learned",
             "attention__window": "local_p",
-            "attention__normaliser": "sparsemax",
-            "encoder_self__window": "sliding",
-            "encoder_self__width": 2,
+            "attention__normalizer": "sparsemax",
+            "encoder_self_attention__window": "sliding",
+            "encoder_self_attention__window_size": 2,
             "activation": "swiglu",
-            "decoder_self__window": "sliding",
-            "decoder_self__width": 2,
+            "decoder_self_attention__window": "sliding",
+            "decoder_self_attention__window_size": 2,
             "norm_position": "post",
         },
     ),
@@ -138,7 +138,7 @@ def is_the_same(make: Make, architecture: str, options: dict[str, Any], folder: 
     pytest.importorskip("onnxscript")
     from nmt.export import export
 
-    translator, config = make(architecture, kind="bpe", joint=False, tie="none", **options)
+    translator, config = make(architecture, kind="bpe", joint=False, tie_embeddings="none", **options)
     found = export(translator, config, "onnx", folder / "out", 100)
     assert found.difference < 1e-4
     manifest = json.loads((folder / "out" / "export.json").read_text())

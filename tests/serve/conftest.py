@@ -40,7 +40,7 @@ def make_run(
     """A run whose model has begun to learn to write in capitals."""
     config = Config()
     config.model = MODELS[architecture].config()
-    small = {"width": 16, "feed_forward": 16, "embedding": 16, "hidden": 16, "encoder_layers": 2, "decoder_layers": 2}
+    small = {"d_model": 16, "ffn_dim": 16, "embedding_dim": 16, "hidden_size": 16, "encoder_layers": 2, "decoder_layers": 2}
     for name, value in {**small, **options}.items():
         node, _, last = name.rpartition("__")
         target = getattr(config.model, node) if node else config.model
@@ -52,21 +52,21 @@ def make_run(
     config.model.validate()
     torch.manual_seed(3)
     model = build_model(config.model, tokenizer.source_size, tokenizer.target_size, joint=True)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for update in range(60):
         rows = sentences(8, update)
         targets = tokenizer.encode_target([row.upper() for row in rows])
         batch = collate(tokenizer.encode_source(rows), targets)
         logits, _ = model(batch.source, batch.source_mask, batch.inputs)
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=PAD)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     content = {
         "config": to_dict(config),
         "tokenizer": tokenizer.state_dict(),
         "model": model.state_dict(),
-        "reading": carried.to_dict(),
+        "alignment_source": carried.to_dict(),
     }
     (folder / "checkpoints").mkdir(parents=True)
     checkpoint.save(folder / "checkpoints" / "best.pt", content)
@@ -82,7 +82,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [(row, row.upper()) for row in sentences(200, -1)]
     tokenizer = Tokenizer.train(TokenizerConfig(type="bpe", vocab_size=400), rows)
     chosen = StoredAlignmentSource(AlignmentSource(2, 1, 0, False), "AER on the validation set")
-    heads = {f"{node}__heads": 2 for node in ("attention", "encoder_self", "decoder_self")}
+    heads = {f"{node}__heads": 2 for node in ("attention", "encoder_self_attention", "decoder_self_attention")}
     make_run(folder / "deep", tokenizer, "transformer", chosen, **heads)
     make_run(
         folder / "plain", tokenizer, "rnn", StoredAlignmentSource(), attention__score="additive", attention__dim=16

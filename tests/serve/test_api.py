@@ -49,8 +49,8 @@ def test_models(client, runs):
     assert [(one.layers, one.heads) for one in found.models] == [(2, 2), (1, 1), (0, 0)]
     assert [one.architecture for one in found.models] == ["transformer", "rnn", "rnn"]
     assert [one.score for one in found.models] == ["scaled", "additive", "none"]
-    assert found.models[0].reading.model_dump() == {"layer": 2, "head": 1, "shift": 0, "null": False, "threshold": 0}
-    assert found.models[2].reading is None
+    assert found.models[0].alignment_source.model_dump() == {"layer": 2, "head": 1, "shift": 0, "null": False, "threshold": 0}
+    assert found.models[2].alignment_source is None
     assert found.models[0].examples == ["the old man", "seven red houses"]
     model = translator(runs, "plain").model
     assert found.models[1].parameters == sum(parameter.numel() for parameter in model.parameters())
@@ -75,10 +75,10 @@ def test_answers_are_those_of_the_command(client, runs, name, tmp_path):
     if name == "deep":
         expected = by_command(runs / name, told, tmp_path)
     else:
-        answers = LineTranslator(translator(runs, name, beam=3, n_best=2), 40)
+        answers = LineTranslator(translator(runs, name, beam_size=3, n_best=2), 40)
         found = answers.translate_lines([line.encode() for line in LINES])
         expected = [json.loads(json_line(answers.to_json(number, one))) for number, one in enumerate(found, 1)]
-    asked = {"model": name, "beam": 3, "n_best": 2}
+    asked = {"model": name, "beam_size": 3, "n_best": 2}
     by_lines = client.post("/api/translate", {**asked, "lines": LINES}).json
     by_text = client.post("/api/translate", {**asked, "text": told[: told.index("unbekannte")]}).json
     assert by_lines["sentences"][:4] == by_text["sentences"]
@@ -92,19 +92,19 @@ def test_answers_are_those_of_the_command(client, runs, name, tmp_path):
 
 
 def test_hypotheses_and_their_links(client, runs):
-    own = translator(runs, "deep", beam=4, n_best=4)
-    (sentence,) = client.post("/api/translate", {"text": LINES[0], "beam": 4, "n_best": 4}).json["sentences"]
+    own = translator(runs, "deep", beam_size=4, n_best=4)
+    (sentence,) = client.post("/api/translate", {"text": LINES[0], "beam_size": 4, "n_best": 4}).json["sentences"]
     (part,) = sentence["details"]
     (ranked,) = own.n_best([LINES[0]])
     tokenizer = own.tokenizer
     (source,) = tokenizer.encode_source([LINES[0]])
     assert part["source"] == LINES[0]
-    assert part["pieces"] == tokenizer.source_subwords(source)
+    assert part["subwords"] == tokenizer.source_subwords(source)
     assert [one["tokens"] for one in part["hypotheses"]] == [t.tokens for t in ranked]
     assert len({tuple(one["tokens"]) for one in part["hypotheses"]}) == 4
     for one, t in zip(part["hypotheses"], ranked, strict=True):
         assert (one["text"], one["score"], one["log_prob"]) == (t.text, t.score, t.log_prob)
-        assert one["pieces"] == tokenizer.target_subwords(t.tokens)
+        assert one["subwords"] == tokenizer.target_subwords(t.tokens)
         ((_, weights),) = own.attention_weights([source], [t.tokens])
         expected = own.carried.reading.word_matrix(
             weights, tokenizer.target_word_ids([*t.tokens, EOS]), tokenizer.source_word_ids([*source, EOS])
@@ -115,7 +115,7 @@ def test_hypotheses_and_their_links(client, runs):
 
 def test_options_change_what_is_found(client, runs):
     lines = LINES[:1] + LINES[3:5]
-    for given in ({"beam": 1}, {"beam": 6, "n_best": 3}, {"beam": 4, "length_penalty": 0.0}):
+    for given in ({"beam_size": 1}, {"beam_size": 6, "n_best": 3}, {"beam_size": 4, "length_penalty": 0.0}):
         found = client.post("/api/translate", {"model": "plain", "lines": lines, **given}).json["sentences"]
         ranked = translator(runs, "plain", **given).n_best(lines)
         for one, expected in zip(found, ranked, strict=True):
@@ -134,8 +134,8 @@ def test_attention_is_one_forced_pass(client, runs, name):
     ((_, weights),) = own.attention_weights(own.tokenizer.encode_source([LINES[3]]), [hypothesis["tokens"]])
     np.testing.assert_allclose(found.weights, weights, atol=6e-6)
     assert (found.layers, found.heads) == (list(range(1, len(weights) + 1)), list(range(1, len(weights[0]) + 1)))
-    assert found.source_subwords == [*part["pieces"], "</s>"]
-    assert found.target_subwords == [*hypothesis["pieces"], "</s>"]
+    assert found.source_subwords == [*part["subwords"], "</s>"]
+    assert found.target_subwords == [*hypothesis["subwords"], "</s>"]
     assert found.source_words == [*part["words"], -1]
     assert found.target_words == [*hypothesis["words"], -1]
     for layer in range(len(weights) + 1):
@@ -170,7 +170,7 @@ def test_the_schema_names_every_address_and_field(client):
     schema = client.get("/openapi.json").json
     assert set(schema["paths"]) == {"/api/models", "/api/translate", "/api/stream", "/api/attention"}
     fields = schema["components"]["schemas"]["TranslateRequest"]["properties"]
-    assert set(fields) == {"model", "text", "lines", "beam", "n_best", "length_penalty"}
+    assert set(fields) == {"model", "text", "lines", "beam_size", "n_best", "length_penalty"}
     for name in ("/docs", "/redoc"):
         assert client.get(name).status == 404
 

@@ -22,7 +22,7 @@ from nmt.serve.model_thread import ModelWorker
 from nmt.serve.server import listen, make_server
 
 STOPPED = "the server is being stopped"
-GOOD = {"model": "plain", "text": "the old man", "beam": 2}
+GOOD = {"model": "plain", "text": "the old man", "beam_size": 2}
 
 
 def alive(client) -> bool:
@@ -41,19 +41,19 @@ def alive(client) -> bool:
         ("translate", {"lines": "a"}, 422, 'lines="a": input should be a valid list'),
         ("translate", {"text": "a", "model": "other"}, 422, "model=other: there is deep, plain, none"),
         ("translate", {"text": "a", "model": 0}, 422, "model=0: input should be a valid string"),
-        ("translate", {"text": "a", "bem": 2}, 422, "bem: unknown; did you mean beam?"),
-        ("translate", {"text": "a", "beam": 0}, 422, "beam=0: input should be greater than or equal to 1"),
-        ("translate", {"text": "a", "beam": 21}, 422, "beam=21: at most 20 (max_beam)"),
-        ("translate", {"text": "a", "beam": 10**30}, 422, "beam="),
-        ("translate", {"text": "a", "beam": "5"}, 422, "valid integer"),
-        ("translate", {"text": "a", "beam": True}, 422, "valid integer"),
-        ("translate", {"text": "a", "beam": 2, "n_best": 3}, 422, "n_best=3: cannot be more than beam=2"),
+        ("translate", {"text": "a", "beamsize": 2}, 422, "beamsize: unknown; did you mean beam_size?"),
+        ("translate", {"text": "a", "beam_size": 0}, 422, "beam_size=0: input should be greater than or equal to 1"),
+        ("translate", {"text": "a", "beam_size": 21}, 422, "beam_size=21: at most 20 (max_beam)"),
+        ("translate", {"text": "a", "beam_size": 10**30}, 422, "beam_size="),
+        ("translate", {"text": "a", "beam_size": "5"}, 422, "valid integer"),
+        ("translate", {"text": "a", "beam_size": True}, 422, "valid integer"),
+        ("translate", {"text": "a", "beam_size": 2, "n_best": 3}, 422, "n_best=3: cannot be more than beam_size=2"),
         ("translate", {"text": "a", "length_penalty": -1}, 422, "length_penalty=-1"),
         ("translate", {"text": "a", "length_penalty": float("nan")}, 422, "length_penalty"),
         ("translate", {"text": "a\n" * 51}, 413, "51 sentences are more than 50 (max_sentences)"),
         ("translate", {"lines": ["a", "a" * 2001]}, 413, "lines.1: 2,001 characters are more than 2,000"),
         ("translate", ["text"], 422, "the body"),
-        ("stream", {"text": "a", "beam": 21}, 422, "max_beam"),
+        ("stream", {"text": "a", "beam_size": 21}, 422, "max_beam"),
         ("attention", {"source": "a"}, 422, "tokens or target must be given"),
         ("attention", {"source": "a", "target": "a", "tokens": []}, 422, "and not both"),
         ("attention", {"target": "a"}, 422, "source: must be given"),
@@ -82,7 +82,7 @@ def test_what_is_asked_wrongly(client, path, content, status, sentence):
         (b'{"text": "\xff"}', 400),
         (b"\x00\x01\x02" * 100, 400),
         (b'{"text": "\\ud800"}', 422),
-        (b'{"text": "a", "beam": ' + b"9" * 5000 + b"}", 400),
+        (b'{"text": "a", "beam_size": ' + b"9" * 5000 + b"}", 400),
         (b"[" * 100_000, 400),
         (b'{"text":' * 20_000, 400),
         (b'{"text": NaN}', 422),
@@ -121,7 +121,7 @@ def test_a_name_that_was_made_to_lead_here(client, host):
 def test_names_of_the_server(client, serve):
     for host in ("localhost", "localhost:9999", "127.0.0.1:1", "[::1]:80", "192.0.2.1"):
         assert client.get("/api/models", Host=host).status == 200
-    named = serve("none", names=["translate.example"])
+    named = serve("none", allowed_hosts=["translate.example"])
     assert named.get("/", Host="translate.example:80").status == 200
     assert named.get("/", Host="other.example").status == 403
 
@@ -168,7 +168,7 @@ def test_limits_are_options(serve):
     assert "(max_sentences)" in client.post("/api/translate", {"lines": ["a"] * 3}).error
     assert "(max_sentence_chars)" in client.post("/api/stream", {"lines": ["a" * 11]}).error
     assert "(max_sentence_chars)" in client.post("/api/attention", {"source": "a", "target": "a" * 11}).error
-    assert "(max_beam)" in client.post("/api/translate", {"text": "a", "beam": 4}).error
+    assert "(max_beam)" in client.post("/api/translate", {"text": "a", "beam_size": 4}).error
     asked = {"model": "deep", "source": "red dogs", "tokens": [5, 6, 7, 8]}
     assert "weights are more than one answer may hold (40)" in client.post("/api/attention", asked).error
     assert client.post("/api/attention", {**asked, "layer": 1, "head": 0}).status == 200
@@ -309,7 +309,7 @@ def test_sampling_ends_with_its_time(serve, monkeypatch, where):
 
     def change(served):
         model, config = served[0].translator.model, served[0].translator.config
-        config.method, config.samples, config.min_extra, config.max_extra = "mbr", 40, 25, 25
+        config.method, config.mbr_samples, config.min_length_offset, config.max_length_offset = "mbr", 40, 25, 25
         if where == "steps":
             step = model.step
             model.step = lambda *arguments, **named: slowly(step, *arguments, **named)
@@ -325,7 +325,7 @@ def test_sampling_ends_with_its_time(serve, monkeypatch, where):
 
 
 def test_too_many_requests_at_once(serve, monkeypatch):
-    monkeypatch.setattr(security, "MOST_REQUESTS", 5)
+    monkeypatch.setattr(security, "MAX_REQUESTS", 5)
     client = serve("plain", timeout=60.0)
     idle = [socket.create_connection(("127.0.0.1", client.port), timeout=30) for _ in range(20)]
     waiting = [begun(client) for _ in range(5)]
@@ -339,7 +339,7 @@ def test_too_many_requests_at_once(serve, monkeypatch):
 
 
 def test_too_many_connections(serve, monkeypatch):
-    monkeypatch.setattr(server, "MOST_CONNECTIONS", 20)
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 20)
     client = serve("plain", timeout=60.0)
     idle = [socket.create_connection(("127.0.0.1", client.port), timeout=30) for _ in range(19)]
     assert alive(client)
@@ -361,7 +361,7 @@ def client_is_let_in(client) -> bool:
 def test_many_at_once_are_answered_or_sent_away(serve, slow):
     client = serve("plain", change=slow, queue_size=3, timeout=60.0)
     with ThreadPoolExecutor(20) as pool:
-        replies = list(pool.map(lambda _: client.post("/api/translate", GOOD | {"beam": 1}), range(20)))
+        replies = list(pool.map(lambda _: client.post("/api/translate", GOOD | {"beam_size": 1}), range(20)))
     assert sorted({reply.status for reply in replies}) == [200, 503]
     assert sum(reply.status == 200 for reply in replies) >= 4
     for reply in replies:
@@ -374,9 +374,9 @@ def test_many_at_once_are_answered_or_sent_away(serve, slow):
 def test_a_hundred_clients_get_their_own_answers(serve):
     client = serve("plain", queue_size=100)
     lines = [f"{'red ' * (number % 7)}dogs {number}" for number in range(100)]
-    alone = [client.post("/api/translate", {"text": line, "beam": 1}).json for line in lines[:5]]
+    alone = [client.post("/api/translate", {"text": line, "beam_size": 1}).json for line in lines[:5]]
     with ThreadPoolExecutor(100) as pool:
-        replies = list(pool.map(lambda line: client.post("/api/translate", {"text": line, "beam": 1}), lines))
+        replies = list(pool.map(lambda line: client.post("/api/translate", {"text": line, "beam_size": 1}), lines))
     assert [reply.status for reply in replies] == [200] * 100
     assert [reply.json["sentences"][0]["source"] for reply in replies] == lines
     assert [reply.json for reply in replies[:5]] == alone
@@ -389,10 +389,10 @@ def test_who_leaves_holds_nobody_up(serve, slow):
         raw = socket.create_connection(("127.0.0.1", client.port), timeout=30)
         head = f"POST /api/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         raw.sendall(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        assert wait_for(lambda: client.post("/api/translate", {"text": "a", "beam": 2}).status in (503, 200))
+        assert wait_for(lambda: client.post("/api/translate", {"text": "a", "beam_size": 2}).status in (503, 200))
         raw.close()
         # 50 lines take a minute or more; the next one is taken on long before
-        assert wait_for(lambda: client.post("/api/translate", {"text": "", "beam": 2}).status == 200)
+        assert wait_for(lambda: client.post("/api/translate", {"text": "", "beam_size": 2}).status == 200)
 
 
 def wait_for(condition, seconds: float = 40.0) -> bool:
@@ -520,5 +520,5 @@ def test_the_command_serves_until_it_is_stopped(runs, tmp_path):
     assert process.wait(60) == 130
     timer.cancel()
     models = json.loads(answer.partition(b"\r\n\r\n")[2])["models"]
-    assert [(one["name"], one["beam"]) for one in models] == [("plain", 3), ("none", 3)]
+    assert [(one["name"], one["beam_size"]) for one in models] == [("plain", 3), ("none", 3)]
     assert any("anybody who can reach this machine" in line for line in told)

@@ -59,7 +59,7 @@ def shades(column) -> np.ndarray:
 
 def attention(client, name, text=TEXT, rank=0, beam=5, num=3):
     """The API's numbers for a hypothesis: (L, H, T, S)."""
-    asked = {"model": name, "text": text, "beam": beam, "n_best": num}
+    asked = {"model": name, "text": text, "beam_size": beam, "n_best": num}
     (sentence,) = client.post("/api/translate", asked).json["sentences"]
     (part,) = sentence["details"]
     tokens = part["hypotheses"][rank]["tokens"]
@@ -71,7 +71,7 @@ def test_a_sentence_is_translated_and_its_heads_are_looked_at(show, client):
     page = show(client)
     column = model(page, "deep")
     translate(page)
-    asked = {"model": "deep", "text": TEXT, "beam": 5, "n_best": 3}
+    asked = {"model": "deep", "text": TEXT, "beam_size": 5, "n_best": 3}
     (sentence,) = client.post("/api/translate", asked).json["sentences"]
     assert column.locator(".translation").inner_text() == sentence["translation"]
     assert column.locator(".translation").get_attribute("aria-busy") == "false"
@@ -96,7 +96,7 @@ def test_a_sentence_is_translated_and_its_heads_are_looked_at(show, client):
     column.locator(f".target-line span:nth-child({len(hypotheses[1]['pieces']) + 1})").wait_for()
     np.testing.assert_allclose(shades(column), attention(client, "deep", rank=1)[1, 0], atol=6e-4)
     column.locator(".shift").check()
-    assert len(shades(column)) == len(hypotheses[1]["pieces"])
+    assert len(shades(column)) == len(hypotheses[1]["subwords"])
 
 
 def test_words_links_and_lines(show, client):
