@@ -26,10 +26,9 @@ EVERYTHING = list(
 
 
 def exported(translator: Translator, folder: Path) -> CTranslate2Runner:
-    (folder / "export.json").write_text(json.dumps({"tokenizer": translator.tokenizer.kind}))
-    vocabularies.write(translator.tokenizer, folder)
-    write(translator, folder, LONGEST)
-    return CTranslate2Runner(folder)
+    manifest = {"tokenizer": translator.tokenizer.kind, "max_source": LONGEST}
+    (folder / "export.json").write_text(json.dumps(manifest))
+    return write(translator, folder, manifest)
 
 
 @pytest.mark.parametrize("number", range(len(EVERYTHING)))

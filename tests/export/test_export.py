@@ -146,7 +146,7 @@ def test_lengths_that_stay_behind_are_told_whatever_they_are(taught: Any, tmp_pa
     translator.config = SearchConfig()
     (note,) = export(translator, config, "huggingface", tmp_path / "out", 2000).notes
     assert note.startswith(
-        "search.max_length_ratio=2.0 and search.max_length_offset=10 stay behind: a translation may have 2,000 tok"
+        "search.max_length_ratio=2.0 and search.max_length_offset=10 are not exported: a translation may have 2,000 tok"
     )
     assert note in (tmp_path / "out" / "README.md").read_text()
 
@@ -162,7 +162,7 @@ def test_search_that_stays_behind_is_told(taught: Any, tmp_path: Path) -> None:
         "search.length_normalization=gnmt",
         "search.no_repeat_ngram_size=3",
     ]
-    assert "search.no_repeat_ngram_size=3 stays behind" in (tmp_path / "out" / "README.md").read_text()
+    assert "search.no_repeat_ngram_size=3 is not exported" in (tmp_path / "out" / "README.md").read_text()
     translator.config = SearchConfig()
     assert export(translator, config, "ctranslate2", tmp_path / "out", 50).notes == []
 
@@ -233,7 +233,7 @@ class TestFolder:
         output_folder.check(output)
         (output / "thesis.txt").write_text("mine")
         with (
-            pytest.raises(FileExistsError, match=r"holds what no export wrote \(thesis.txt\)"),
+            pytest.raises(FileExistsError, match=r"holds files that no export wrote \(thesis.txt\)"),
             output_folder.atomic_directory(output),
         ):
             pass

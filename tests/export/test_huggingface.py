@@ -29,8 +29,8 @@ PRODUCT = [
 
 
 def exported(translator: Translator, folder: Path) -> HFRunner:
-    write(translator, folder, LONGEST, ("en", "de"))
-    return HFRunner(folder)
+    manifest = {"max_source": LONGEST, "source language": "en", "target language": "de"}
+    return write(translator, folder, manifest)
 
 
 @pytest.mark.parametrize("number", range(len(PRODUCT)))

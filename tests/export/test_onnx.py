@@ -13,7 +13,7 @@ from torch import nn
 from nmt.attention import NORMALIZERS, SCORES
 from nmt.export import verification
 from nmt.export.scripts.translate_onnx import OnnxModel, beam_search
-from nmt.export.tracing import PLAIN, traceable
+from nmt.export.tracing import TRACEABLE_NORMALIZERS, traceable
 from nmt.inference.translator import Translator
 from nmt.search import SearchConfig
 
@@ -21,7 +21,7 @@ Make = Any  # see conftest.py
 
 
 def test_normalisers_have_their_plain_form() -> None:
-    assert PLAIN.keys() == NORMALIZERS.keys()
+    assert TRACEABLE_NORMALIZERS.keys() == NORMALIZERS.keys()
 
 
 @pytest.mark.parametrize("length", [1, 3, 17, 40])
@@ -33,7 +33,7 @@ def test_plain_normalisers(name: str, length: int, monkeypatch: pytest.MonkeyPat
     scores[1] = scores[1].round()  # ties
     expected = NORMALIZERS[name](scores, 3)
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
-    assert torch.allclose(PLAIN[name](scores, 3), expected, atol=1e-6)
+    assert torch.allclose(TRACEABLE_NORMALIZERS[name](scores, 3), expected, atol=1e-6)
 
 
 WAYS = [
