@@ -178,7 +178,7 @@ def _request(rng: random.Random) -> tuple[str, bytes, list[str] | None]:
     """Return an address, a body, and the lines whose translations must come back; None: any answer will do."""
     lines = [hostile(rng)[:1500].decode("utf-8", errors="replace") for _ in range(rng.randrange(1, 4))]
     lines = [line.replace("\n", " ") for line in lines]
-    good: dict[str, Any] = {"lines": lines, "beam": rng.randrange(1, 4)}
+    good: dict[str, Any] = {"lines": lines, "beam_size": rng.randrange(1, 4)}
     odd = rng.choice([-1, 0, 10**6, 10**30, "5", None, True, [], {}, 1.5, float("nan"), "\x00", "ü" * 3000])
     kind = rng.randrange(12)
     if kind < 4:
@@ -200,7 +200,7 @@ def _request(rng: random.Random) -> tuple[str, bytes, list[str] | None]:
     if kind == 9:
         return (
             "/api/translate",
-            json.dumps({**good, rng.choice(["beam", "lines", "model", "text", "x"]): odd}).encode(),
+            json.dumps({**good, rng.choice(["beam_size", "lines", "model", "text", "x"]): odd}).encode(),
             None,
         )
     if kind == 10:
@@ -255,7 +255,7 @@ def fuzz_serve(checkpoint: str, num: int, clients: int, seed: int, options: list
     print(f"serve: {summary}")
     if sum(outcomes.values()) != num:
         wrong.append(f"serve: {num} requests, {sum(outcomes.values())} outcomes")
-    status, answer = server.post("/api/translate", b'{"text": "a", "beam": 1}')
+    status, answer = server.post("/api/translate", b'{"text": "a", "beam_size": 1}')
     if status != 200:
         wrong.append(f"serve: at the end {status} {answer[:200]!r}")
     server.process.terminate()

@@ -151,7 +151,7 @@ def serving(runs: Path, models: list[str], change: Callable[[Any], None], **opti
     change(served)
     listening = listen(config.host, config.port)
     worker = ModelWorker(config.queue_size, config.timeout)
-    server = make_server(make_app(served, config, worker), config.timeout, worker.give_up)
+    server = make_server(make_app(served, config, worker), config.timeout, worker.cancel_all)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:

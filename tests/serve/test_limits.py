@@ -39,7 +39,7 @@ def alive(client) -> bool:
         ("translate", {"lines": ["a", None]}, 422, "lines.1=null: input should be a valid string"),
         ("translate", {"lines": ["a\nb"]}, 422, "lines.0: holds a line feed"),
         ("translate", {"lines": "a"}, 422, 'lines="a": input should be a valid list'),
-        ("translate", {"text": "a", "model": "other"}, 422, "model=other: there is deep, plain, none"),
+        ("translate", {"text": "a", "model": "other"}, 422, "model=other: must be one of deep, plain, none"),
         ("translate", {"text": "a", "model": 0}, 422, "model=0: input should be a valid string"),
         ("translate", {"text": "a", "beamsize": 2}, 422, "beamsize: unknown; did you mean beam_size?"),
         ("translate", {"text": "a", "beam_size": 0}, 422, "beam_size=0: input should be greater than or equal to 1"),
@@ -170,7 +170,7 @@ def test_limits_are_options(serve):
     assert "(max_sentence_chars)" in client.post("/api/attention", {"source": "a", "target": "a" * 11}).error
     assert "(max_beam)" in client.post("/api/translate", {"text": "a", "beam_size": 4}).error
     asked = {"model": "deep", "source": "red dogs", "tokens": [5, 6, 7, 8]}
-    assert "weights are more than one answer may hold (40)" in client.post("/api/attention", asked).error
+    assert "weights are more than one response may hold (40)" in client.post("/api/attention", asked).error
     assert client.post("/api/attention", {**asked, "layer": 1, "head": 0}).status == 200
 
 
@@ -230,7 +230,7 @@ def test_a_request_that_comes_slowly_when_the_server_is_stopped(serve, monkeypat
 
 def test_a_request_that_comes_after_all_was_given_up(serve):
     client = serve("plain")
-    client.worker.give_up()
+    client.worker.cancel_all()
     for path in ("translate", "stream"):
         reply = client.post(f"/api/{path}", GOOD)
         assert (reply.status, reply.error) == (503, STOPPED)
@@ -251,7 +251,7 @@ def test_a_step_that_takes_long_when_the_server_is_stopped(serve, monkeypatch, c
     client = serve("deep", change=change, timeout=60.0)
     with ThreadPoolExecutor(3) as pool:
         told = [pool.submit(client.post, f"/api/{path}", {"text": "the old man"}) for path in ("translate", "stream")]
-        assert wait_for(lambda: any(job.turn.running() for job in list(client.jobs)) and len(client.jobs) == 2)
+        assert wait_for(lambda: any(job.thread_future.running() for job in list(client.jobs)) and len(client.jobs) == 2)
         started = time.monotonic()
         stopped = pool.submit(client.stop)
         first, stream = (one.result() for one in told)
@@ -332,7 +332,7 @@ def test_too_many_requests_at_once(serve, monkeypatch):
     assert wait_for(lambda: client.get("/api/models").status == 503)
     for reply in (client.get("/"), client.post("/api/translate", GOOD)):
         assert (reply.status, reply.headers["retry-after"]) == (503, "1")
-        assert reply.error == "too many requests at once: ask again in 1 s"
+        assert reply.error == "too many requests at once: try again in 1 s"
     for one in (*waiting, *idle):
         one.close()
     assert wait_for(lambda: client.get("/api/models").status == 200)
@@ -367,7 +367,7 @@ def test_many_at_once_are_answered_or_sent_away(serve, slow):
     for reply in replies:
         if reply.status == 503:
             assert int(reply.headers["retry-after"]) >= 1
-            assert "wait already" in reply.error
+            assert "requests are waiting" in reply.error
     assert alive(client)
 
 
@@ -451,7 +451,7 @@ def test_a_defect_is_told_in_one_sentence(serve, capsys):
     assert reply.status == 200
     reply = client.post("/api/translate", {"text": "a"})
     assert reply.status == 500
-    assert "defect" in reply.error
+    assert "internal error" in reply.error
     assert reply.headers["x-content-type-options"] == "nosniff"
 
 

@@ -93,7 +93,7 @@ def test_a_sentence_is_translated_and_its_heads_are_looked_at(show, client):
     column.locator(".chosen").click()
     np.testing.assert_allclose(shades(column), weights[1, 0], atol=6e-4)
     column.locator(".n-best tbody tr").nth(1).click()
-    column.locator(f".target-line span:nth-child({len(hypotheses[1]['pieces']) + 1})").wait_for()
+    column.locator(f".target-line span:nth-child({len(hypotheses[1]['subwords']) + 1})").wait_for()
     np.testing.assert_allclose(shades(column), attention(client, "deep", rank=1)[1, 0], atol=6e-4)
     column.locator(".shift").check()
     assert len(shades(column)) == len(hypotheses[1]["subwords"])
