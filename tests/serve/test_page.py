@@ -203,7 +203,7 @@ def test_everything_is_reached_by_keyboard(show, client):
     for _ in range(40):
         page.keyboard.press("Tab")
         reached.append(page.evaluate(place))
-    for name in ("beam", "num-best", "translate", "layer", "head", "units", "shift", "map heads", "heat matrix"):
+    for name in ("beam-size", "n-best", "translate", "layer", "head", "units", "shift", "map heads", "heat matrix"):
         assert name in reached, (name, reached)
     assert "trace source-line" in reached
     page.focus(".heads td[tabindex='0']")
