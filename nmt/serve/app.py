@@ -48,19 +48,9 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def make_app(served: Sequence[ServedModel], config: ServeConfig, worker: ModelWorker) -> FastAPI:
-    """Return the application.
-
-    Args:
-        served: the models; requests without a model use the first.
-        config: the limits.
-        worker: runs the models.
-    """
+    """Return the application that serves the models, the first by default, within the limits of `config`."""
     app = FastAPI(title="nmt.serve", version=__version__, docs_url=None, redoc_url=None)
-    app.exception_handlers |= {
-        RequestValidationError: _invalid_request,
-        HTTPException: _http_error,
-        Exception: _internal_error,
-    }
+    app.exception_handlers |= {RequestValidationError: _invalid, HTTPException: _http_error, Exception: _internal_error}
     app.add_middleware(SecurityMiddleware, config=config, stopping=worker.stopping)
     models_response = schemas.ModelsResponse(
         version=__version__,
@@ -131,16 +121,15 @@ class RequestHandlers:
     def attention_task(self, body: AttentionRequest) -> Callable[[InferenceJob], bytes]:
         """Return the work for a request for attention; raise HTTPException for an invalid one."""
         model = self._find_model(body.model)
-        for name in ("source", "target"):
-            self._check_length(name, getattr(body, name) or "")
+        self._check_length("source", body.source)
+        self._check_length("target", body.target or "")
         return lambda _: handlers.as_json(handlers.attention_response(model, body, self.config.max_weights))
 
     def _find_model(self, name: str | None) -> ServedModel:
-        for model in self.served:
-            if name is None or model.name == name:
-                return model
-        names = ", ".join(model.name for model in self.served)
-        raise HTTPException(422, f"model={str(name)[:100]}: must be one of {names}")
+        models = {model.name: model for model in self.served}
+        if name is not None and name not in models:
+            raise HTTPException(422, f"model={name[:100]}: must be one of {', '.join(models)}")
+        return self.served[0] if name is None else models[name]
 
     def _check_length(self, name: str, text: str) -> None:
         limit = self.config.max_sentence_chars
@@ -198,7 +187,7 @@ async def _internal_error(request: Request, error: Exception) -> Response:
     return error_response(HTTPException(500, "internal error; see the server's log"))
 
 
-async def _invalid_request(request: Request, error: RequestValidationError) -> Response:
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
     return error_response(HTTPException(*_status_and_text(error)))
 
 

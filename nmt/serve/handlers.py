@@ -1,10 +1,11 @@
 """The work of the model's thread for a request: translations with their details, and attention."""
 
+import copy
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from starlette.exceptions import HTTPException
@@ -12,7 +13,6 @@ from starlette.exceptions import HTTPException
 from nmt.data import EOS
 from nmt.inference.line_translator import LineTranslation, LineTranslator
 from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator
-from nmt.models import Seq2Seq
 from nmt.search import SearchConfig
 from nmt.serve.model_thread import InferenceJob
 from nmt.serve.models import ServedModel
@@ -25,33 +25,18 @@ DECIMALS = 5
 """Decimals of attention weights."""
 
 
-class _CancellableModel:
-    """A model that raises before a step when its job is cancelled, whatever the search method."""
-
-    def __init__(self, model: Seq2Seq, job: InferenceJob) -> None:
-        self._model, self._job = model, job
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def step(self, *args: Any, **kwargs: Any) -> Any:
-        self._job.raise_if_cancelled()
-        return self._model.step(*args, **kwargs)
-
-
 class _CancellableTranslator(Translator):
     """A translator that raises when its job is cancelled, and reports the translation after every step."""
 
     def __init__(self, base: Translator, config: SearchConfig, job: InferenceJob) -> None:
-        super().__init__(base.model, base.tokenizer, config, base.device, carried=base.carried)
-        self.inner = Translator(
-            cast(Seq2Seq, _CancellableModel(base.model, job)),
-            base.tokenizer,
-            config,
-            base.device,
-            carried=base.carried,
-            on_sample=job.raise_if_cancelled,
-        )
+        def step(*args: Any, **kwargs: Any) -> Any:
+            job.raise_if_cancelled()
+            return base.model.step(*args, **kwargs)
+
+        model, others = copy.copy(base.model), (base.tokenizer, config, base.device)
+        object.__setattr__(model, "step", step)  # every search method calls it
+        super().__init__(base.model, *others, carried=base.carried)
+        self.inner = Translator(model, *others, carried=base.carried, on_sample=job.raise_if_cancelled)
         self.on_progress: Callable[[str], None] = lambda text: None
 
     def n_best(self, texts: Sequence[str], **_: Any) -> list[list[Translation]]:
@@ -66,11 +51,7 @@ class _CancellableTranslator(Translator):
 
 
 def search_config(served: ServedModel, request: TranslateRequest) -> SearchConfig:
-    """Return the search options of a request.
-
-    Raises:
-        ValueError: its values do not go together.
-    """
+    """Return the search options of a request; raise ValueError when they do not go together."""
     options = request.model_dump(include={"beam_size", "n_best", "length_penalty"}, exclude_none=True)
     config = dataclasses.replace(served.translator.config, **options)
     if request.beam_size is not None and request.n_best is None and config.method == "beam":
@@ -81,19 +62,13 @@ def search_config(served: ServedModel, request: TranslateRequest) -> SearchConfi
 
 def request_sentences(request: TranslateRequest) -> list[str]:
     """Return the sentences of a request; those of `text` end at line feeds only."""
-    if request.lines is not None:
-        return request.lines
-    return (request.text or "").removesuffix("\n").split("\n")
+    return (request.text or "").removesuffix("\n").split("\n") if request.lines is None else request.lines
 
 
 def translate(
     served: ServedModel, request: TranslateRequest, job: InferenceJob, on_progress: ProgressCallback | None = None
 ) -> dict[str, Any]:
-    """Return the fields of `schemas.TranslateResponse`.
-
-    Raises:
-        CancelledError: see `InferenceJob.raise_if_cancelled`.
-    """
+    """Return the fields of `schemas.TranslateResponse`; raise CancelledError when the job is cancelled."""
     translator = _CancellableTranslator(served.translator, search_config(served, request), job)
     line_translator = LineTranslator(translator, served.max_source_tokens)
     sentences = []
@@ -136,11 +111,7 @@ def _details(served: ServedModel, line: LineTranslation, job: InferenceJob) -> l
 
 
 def _encode_pair(served: ServedModel, request: AttentionRequest, max_weights: int) -> tuple[list[int], list[int]]:
-    """Return the ids of both sides.
-
-    Raises:
-        HTTPException: an id, layer or head does not exist, or a limit is exceeded.
-    """
+    """Return the ids of both sides; raise HTTPException when an id, layer or head does not exist, or for a limit."""
     if (request.tokens is None) == (request.target is None):
         raise HTTPException(422, "tokens or target must be given, and not both")
     num_layers, num_heads = served.shape
@@ -155,17 +126,15 @@ def _encode_pair(served: ServedModel, request: AttentionRequest, max_weights: in
     for index, token in enumerate(target):
         if not 0 <= token < tokenizer.target_size:
             raise HTTPException(422, f"tokens.{index}={token}: must be an id from 0 to {tokenizer.target_size - 1}")
-    for name, ids, limit in (
-        ("source", source, served.max_source_tokens),
-        ("tokens", target, served.max_target_tokens),
-    ):
+    limits = served.max_source_tokens, served.max_target_tokens
+    for name, ids, limit in zip(("source", "tokens"), (source, target), limits, strict=True):
         if len(ids) > limit:
             raise HTTPException(413, f"{name}: has {len(ids)} tokens; at most {limit} go into the model in one piece")
     num_weights = (num_layers if request.layer is None else 1) * (num_heads if request.head is None else 1)
     num_weights *= (len(source) + 1) * (len(target) + 1)
     if num_weights > max_weights:
-        limit_text = f"{num_weights:,} weights are more than one response may hold ({max_weights:,})"
-        raise HTTPException(413, f"{limit_text}: request one layer and one head")
+        reason = f"{num_weights:,} weights are more than one response may hold ({max_weights:,})"
+        raise HTTPException(413, f"{reason}: request one layer and one head")
     return source, target
 
 

@@ -42,11 +42,9 @@ class InferenceJob:
 
 
 class ModelWorker:
-    """Runs one job after the other, in the order of submission. `stopping` is set when no more jobs are accepted.
+    """Runs one job after the other, in the order of submission, while `queue_size` others may wait.
 
-    Args:
-        queue_size: jobs that may wait while one runs.
-        timeout: seconds after submission at which a job is cancelled.
+    A job is cancelled `timeout` seconds after submission. `stopping` is set when no more jobs are accepted.
     """
 
     def __init__(self, queue_size: int, timeout: float) -> None:
@@ -56,11 +54,7 @@ class ModelWorker:
         self._jobs: set[InferenceJob] = set()
 
     def submit(self, task: Callable[[InferenceJob], bytes]) -> InferenceJob:
-        """Submit a task, from the event loop.
-
-        Raises:
-            HTTPException: the queue is full, or the server is being stopped.
-        """
+        """Submit a task, from the event loop; raise HTTPException when the queue is full or the server is stopped."""
         if self.stopping.is_set():
             raise HTTPException(503, STOPPING)
         if len(self._jobs) > self.queue_size:
@@ -76,11 +70,7 @@ class ModelWorker:
         return job
 
     def result(self, job: InferenceJob) -> bytes:
-        """Return the result of a finished job.
-
-        Raises:
-            HTTPException: it was cancelled, or memory ran out.
-        """
+        """Return the result of a finished job; raise HTTPException when it was cancelled or memory ran out."""
         if not job.future.cancelled():
             try:
                 return job.future.result()
@@ -96,8 +86,7 @@ class ModelWorker:
         raise HTTPException(504, f"not finished within {limit}: send fewer or shorter sentences or use a smaller beam")
 
     def cancel_all(self) -> None:
-        """Cancel all jobs without waiting for the thread, and accept no more. To be called from the event loop, or
-        after its end."""
+        """Cancel all jobs and accept no more, without waiting. To be called from the event loop, or after its end."""
         self.stopping.set()
         for job in list(self._jobs):
             job.cancel()

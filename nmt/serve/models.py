@@ -74,11 +74,7 @@ class ServedModel:
 
 
 def load(config: ServeConfig, overrides: Sequence[str], device: torch.device) -> list[ServedModel]:
-    """Load the models of `checkpoint`, in order.
-
-    Raises:
-        ValueError, OSError: one of them cannot be read, or is given twice.
-    """
+    """Load the models of `checkpoint`; raise ValueError or OSError when one cannot be read or is given twice."""
     paths = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
     served: list[ServedModel] = []
     for path, name in zip(paths, _names(paths), strict=True):

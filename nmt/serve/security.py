@@ -32,11 +32,8 @@ class SecurityMiddleware:
     Bodies are limited while the application reads them: its handlers respond to the exceptions, and uvicorn discards
     the rest. Starlette's limit of a body responds in plain text, and none has a time limit.
 
-    Args:
-        app: the application.
-        config: `allowed_hosts` are the names of the server, beside localhost and `host`. Numeric addresses are always
-            allowed: no DNS name can stand for them.
-        stopping: set when bodies are no longer waited for.
+    Allowed hosts are localhost, `host`, `allowed_hosts` and numeric addresses, which no DNS name can stand for. Once
+    `stopping` is set, bodies are no longer waited for.
     """
 
     def __init__(self, app: ASGIApp, config: ServeConfig, stopping: asyncio.Event) -> None:

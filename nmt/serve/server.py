@@ -37,11 +37,7 @@ class LimitedProtocol(H11Protocol):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
-
-    Raises:
-        OSError: the address is in use, or not of this machine.
-    """
+    """Return a listening socket; raise OSError when the address is in use, or not of this machine."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=512)
@@ -61,7 +57,7 @@ class Server(uvicorn.Server):
         self._waiting_since: dict[tuple[Any, Any], float] = {}
 
     async def on_tick(self, counter: int) -> bool:
-        """Close the connections of clients that are too slow; called every tenth of a second."""
+        """Close the connections of slow clients; called every tenth of a second."""
         now, previous, self._waiting_since = time.monotonic(), self._waiting_since, {}
         for connection in list(self.server_state.connections):
             assert isinstance(connection, LimitedProtocol)
@@ -91,13 +87,7 @@ class Server(uvicorn.Server):
 
 
 def make_server(app: FastAPI, timeout: float, cancel_all: Callable[[], None]) -> Server:
-    """Return a server of the application.
-
-    Args:
-        app: the application.
-        timeout: seconds for a client to send the head of a request, or to continue reading a response.
-        cancel_all: called on shutdown, when requests have had `GRACE_SECONDS` to finish.
-    """
+    """Return a server of the application; it calls `cancel_all` `GRACE_SECONDS` after shutdown begins."""
     config = uvicorn.Config(
         app,
         http=LimitedProtocol,
