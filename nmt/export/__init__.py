@@ -45,7 +45,7 @@ def export(translator: Translator, config: Config, name: str, output: Path, max_
 
     Args:
         translator: the model, on the CPU, and its search options.
-        config: the configuration it was trained with.
+        config: the configuration of its training.
         name: a key of `formats.FORMATS`.
         output: a folder that does not exist, is empty, or is an earlier export, which is replaced.
         max_length: tokens of the longest sentence, for formats with a table of positions.
@@ -65,10 +65,8 @@ def export(translator: Translator, config: Config, name: str, output: Path, max_
         for script, copy in ((f"translate_{name}.py", "translate.py"), ("text.py", "text.py")):
             shutil.copyfile(Path(__file__).parent / "scripts" / script, temporary / copy)
         difference = verification.max_log_prob_difference(translator, exported, max_length)
-        manifest["check"] = {
-            "sentences": verification.NUM_SENTENCES,
-            "largest difference of a log-probability": difference,
-        }
+        check = {"sentences": verification.NUM_SENTENCES, "largest difference of a log-probability": difference}
+        manifest["check"] = check
         notes = _notes(translator.config, name, manifest["max_target"])
         (temporary / "README.md").write_text(readme(name, manifest, notes), encoding="utf-8")
         files = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
@@ -109,7 +107,6 @@ def _notes(search: SearchConfig, name: str, max_target: int | None) -> list[str]
     ]
     if name == "huggingface":  # whatever their values: its lengths do not depend on the sentence
         lengths = " and ".join(f"search.{option}={getattr(search, option)}" for option in LENGTH_OPTIONS)
-        notes.append(
-            f"{lengths} are not exported: a translation may have {max_target:,} tokens, however short its sentence"
-        )
+        effect = f"a translation may have {max_target:,} tokens, however short its sentence"
+        notes.append(f"{lengths} are not exported: {effect}")
     return notes

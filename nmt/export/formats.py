@@ -79,7 +79,6 @@ def _reason(option: str, value: object, allowed: str | tuple[object, ...]) -> st
 
 
 def _format_value(value: object) -> str:
-    """Return a value as it is written on a command line."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -128,10 +127,7 @@ def ensure_supported(config: Config, name: str) -> None:
 
 
 def format_support_table(configs: dict[str, Config]) -> str:
-    """Return a table of the values that each format supports, and of the formats that support each configuration.
-
-    Configurations are named by the arguments that select them, such as "experiment=multi30k_rnn".
-    """
+    """Return a table of the values that each format supports, and of the formats for each of the named configurations."""
     lines = [f"{name:12}  {kind.about}" for name, kind in FORMATS.items()]
     lines += ["", f"{'':30}{'ctranslate2':34}{'huggingface':34}onnx"]
     for option, allowed in SUPPORTED_VALUES.items():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nmt.data import Tokenizer
 from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 from nmt.export import vocabularies
-from nmt.export.attention_folding import Projections, cross_attention, self_attention
+from nmt.export.attention_folding import cross_attention, self_attention
 from nmt.export.quiet import quiet
 from nmt.export.verification import ExportedModel
 from nmt.inference.translator import Translator
@@ -54,11 +54,10 @@ class HFRunner(ExportedModel):
 def write(translator: Translator, folder: Path, manifest: dict[str, Any]) -> HFRunner:
     """Write model.safetensors, config.json, generation_config.json and the tokenizer into a folder, and load them.
 
-    The model must have no `formats.unsupported_options`; a table of sinusoids has the manifest's `max_source` rows.
+    The model must have no `formats.unsupported_options`; its table of positions has the manifest's `max_source` rows.
     """
     model: Any = translator.model
-    table = model.encoder.positions.table
-    max_length = manifest["max_source"] if table is None else len(table)
+    max_length = manifest["max_source"]
     with quiet():
         from transformers import GenerationConfig
 
@@ -81,32 +80,8 @@ def _convert_model(model: Any, max_length: int) -> Any:
 
     source, target, output = model.source_embedding.weight, model.target_embedding.weight, model.output.weight
     shared = source is target and output is target
-    settings = _settings(model.encoder, model.decoder, max_length)
-    if is_pre := model.encoder.layers[0].fed.is_pre:
-        sizes = [max(len(source), len(target))] * 2
-        settings["tie_word_embeddings"] = shared  # Pegasus cannot tie the target side alone
-        pegasus = transformers.PegasusConfig(vocab_size=sizes[0], **settings)
-        converted: Any = transformers.PegasusForConditionalGeneration(pegasus)
-    else:
-        sizes = [len(source), len(target)]
-        settings |= {"tie_word_embeddings": output is target, "share_encoder_decoder_embeddings": shared}
-        marian = transformers.MarianConfig(vocab_size=sizes[0], decoder_vocab_size=sizes[1], **settings)
-        converted = transformers.MarianMTModel(marian)
-    if is_pre or shared:
-        converted.model.shared.weight.copy_(_padded(source, sizes[0]))
-    converted.model.encoder.embed_tokens.weight.copy_(_padded(source, sizes[0]))
-    converted.model.decoder.embed_tokens.weight.copy_(_padded(target, sizes[1]))
-    converted.lm_head.weight.copy_(_padded(output, sizes[1]))
-    converted.final_logits_bias.copy_(_padded(model.output.bias, sizes[1], UNUSED_BIAS))
-    _copy_stack(converted.model.encoder, model.encoder)
-    _copy_stack(converted.model.decoder, model.decoder)
-    return converted.eval()
-
-
-def _settings(encoder: Any, decoder: Any, max_length: int) -> dict[str, Any]:
-    """Return the options that the configurations of Marian and Pegasus have in common."""
-    layer = encoder.layers[0]
-    return {
+    encoder, decoder, layer = model.encoder, model.decoder, model.encoder.layers[0]
+    settings = {
         "d_model": encoder.dim,
         "encoder_layers": len(encoder.layers),
         "decoder_layers": len(decoder.layers),
@@ -122,6 +97,25 @@ def _settings(encoder: Any, decoder: Any, max_length: int) -> dict[str, Any]:
         "activation_dropout": layer.feed_forward.dropout.rate,
         **SPECIAL_IDS,
     }
+    if is_pre := layer.fed.is_pre:
+        sizes = [max(len(source), len(target))] * 2
+        settings["tie_word_embeddings"] = shared  # Pegasus cannot tie the target side alone
+        pegasus = transformers.PegasusConfig(vocab_size=sizes[0], **settings)
+        converted: Any = transformers.PegasusForConditionalGeneration(pegasus)
+    else:
+        sizes = [len(source), len(target)]
+        settings |= {"tie_word_embeddings": output is target, "share_encoder_decoder_embeddings": shared}
+        marian = transformers.MarianConfig(vocab_size=sizes[0], decoder_vocab_size=sizes[1], **settings)
+        converted = transformers.MarianMTModel(marian)
+    if is_pre or shared:
+        converted.model.shared.weight.copy_(_padded(source, sizes[0]))
+    converted.model.encoder.embed_tokens.weight.copy_(_padded(source, sizes[0]))
+    converted.model.decoder.embed_tokens.weight.copy_(_padded(target, sizes[1]))
+    converted.lm_head.weight.copy_(_padded(output, sizes[1]))
+    converted.final_logits_bias.copy_(_padded(model.output.bias, sizes[1], UNUSED_BIAS))
+    _copy_stack(converted.model.encoder, encoder)
+    _copy_stack(converted.model.decoder, decoder)
+    return converted.eval()
 
 
 def _copy_stack(converted: Any, stack: Any) -> None:
@@ -131,21 +125,19 @@ def _copy_stack(converted: Any, stack: Any) -> None:
     if isinstance(stack.norm, nn.LayerNorm):
         converted.layer_norm.load_state_dict(stack.norm.state_dict())
     for copy, layer in zip(converted.layers, stack.layers, strict=True):
-        _copy_attention(copy.self_attn, self_attention(layer.attention, stack.dim))
+        attentions = [(copy.self_attn, self_attention(layer.attention, stack.dim))]
         norms = [(copy.self_attn_layer_norm, layer.attended.norm), (copy.final_layer_norm, layer.fed.norm)]
         if isinstance(layer, DecoderLayer):
-            _copy_attention(copy.encoder_attn, cross_attention(layer, stack.dim))
+            attentions.append((copy.encoder_attn, cross_attention(layer, stack.dim)))
             norms.append((copy.encoder_attn_layer_norm, layer.crossed.norm))
+        for attention, projections in attentions:
+            for name, linear in zip(("q_proj", "k_proj", "v_proj", "out_proj"), projections, strict=True):
+                getattr(attention, name).load_state_dict(linear)
         for norm_copy, norm in norms:
             if isinstance(norm, nn.LayerNorm):  # a model without attention to the source may lack one
                 norm_copy.load_state_dict(norm.state_dict())
         copy.fc1.load_state_dict(layer.feed_forward.inner.state_dict())
         copy.fc2.load_state_dict(layer.feed_forward.outer.state_dict())
-
-
-def _copy_attention(attention: Any, projections: Projections) -> None:
-    for name, linear in zip(("q_proj", "k_proj", "v_proj", "out_proj"), projections, strict=True):
-        getattr(attention, name).load_state_dict(linear)
 
 
 def _padded(rows: Tensor, size: int, value: float = 0.0) -> Tensor:

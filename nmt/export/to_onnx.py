@@ -26,12 +26,11 @@ EXAMPLE_SIZES = ((3, 7, 5), (4, 11, 6))
 
 INSTRUCTIONS = (
     f"Run {ENCODER_FILE} once, with ids that end with the end token and are filled up with the padding token. "
-    f"Then run {STEP_FILE} for every token: it takes the previous token (the begin token at first), the memory "
-    "tensors as they came from the encoder, and the state. The state before the first token comes from the "
-    'encoder where "first" says so; otherwise it is zeros of the given shape, past being 0. Each step '
-    "returns next.* for state.*. All rows are independent: rows of memory and state may be repeated, "
-    "reordered and dropped together, as beam search does. Axes named batch, source and past "
-    "are free; past is the number of steps so far."
+    f"Then run {STEP_FILE} for every token: it takes the previous token (the begin token at first), the memory tensors "
+    "as they came from the encoder, and the state. The state before the first token comes from the encoder where "
+    '"first" says so; otherwise it is zeros of the given shape, past being 0. Each step returns next.* for state.*. All '
+    "rows are independent: rows of memory and state may be repeated, reordered and dropped together, as beam search "
+    "does. Axes named batch, source and past are free; past is the number of steps so far."
 )
 
 TensorSpecs = dict[str, dict[str, Any]]
@@ -72,8 +71,7 @@ class OnnxRunner(ExportedModel):
 
     def log_probs(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> list[NDArray[Any]]:
         memory, state = self.model.start(sources)
-        max_length = max(map(len, targets))
-        padded = [[*target, EOS] + [PAD] * (max_length - len(target)) for target in targets]
+        padded = [[*target, EOS] + [PAD] * (max(map(len, targets)) - len(target)) for target in targets]
         previous, steps = [BOS] * len(targets), []
         for labels in zip(*padded, strict=True):
             log_probs, _, state = self.model.step(previous, memory, state)
@@ -95,22 +93,22 @@ def write(translator: Translator, folder: Path, manifest: dict[str, Any]) -> Onn
     memory, state, attention = specs["memory"], specs["state"], specs["attention"]
     traced = traceable(model)
     used_inputs = _export(
+        folder / STEP_FILE,
         _Step(traced, list(state)),
         {"token": torch.full((EXAMPLE_SIZES[0][0],), EOS), "memory": example["memory"], "state": example["state"]},
-        {"token": {0: "batch"}, "memory": _free_axes(memory), "state": _free_axes(state)},
-        ["token", *_prefixed("memory", memory), *_prefixed("state", state)],
-        ["log_probs", *attention, *_prefixed("next", state)],
-        folder / STEP_FILE,
+        dynamic_shapes={"token": {0: "batch"}, "memory": _free_axes(memory), "state": _free_axes(state)},
+        input_names=["token", *_prefixed("memory", memory), *_prefixed("state", state)],
+        output_names=["log_probs", *attention, *_prefixed("next", state)],
     )
     memory = {name: spec for name, spec in memory.items() if f"memory.{name}" in used_inputs}
     from_encoder = [name for name in state if name in first and 0 not in first[name].shape]
     _export(
+        folder / ENCODER_FILE,
         _Encoder(traced, list(memory), from_encoder),
         {"source": torch.full(EXAMPLE_SIZES[0][:2], EOS)},
-        {"source": {0: "batch", 1: "source"}},
-        ["source"],
-        [*_prefixed("memory", memory), *_prefixed("state", from_encoder)],
-        folder / ENCODER_FILE,
+        dynamic_shapes={"source": {0: "batch", 1: "source"}},
+        input_names=["source"],
+        output_names=[*_prefixed("memory", memory), *_prefixed("state", from_encoder)],
     )
     axes = ["row", "decoder layer", "head", "one target position", "source position"]
     manifest["interface"] = {
@@ -138,8 +136,7 @@ def _example(model: Seq2Seq, batch: int, source: int, past: int) -> tuple[Decode
     weights = None
     for _ in range(past):
         _, weights, state = model.step(ids[:, 0], state, memory, attention=True)
-    attention = {} if weights is None else {"attention": weights.cross}
-    return first, {"memory": memory, "state": state, "attention": attention}
+    return first, {"memory": memory, "state": state, "attention": {"attention": weights.cross} if weights else {}}
 
 
 def _specs(tensors: DecoderState, second: DecoderState) -> TensorSpecs:
@@ -155,31 +152,18 @@ def _specs(tensors: DecoderState, second: DecoderState) -> TensorSpecs:
 
 
 def _free_axes(specs: TensorSpecs) -> dict[str, dict[int, str]]:
-    return {
-        name: {number: axis for number, axis in enumerate(spec["shape"]) if isinstance(axis, str)}
-        for name, spec in specs.items()
-    }
+    shapes = {name: enumerate(spec["shape"]) for name, spec in specs.items()}
+    return {name: {number: axis for number, axis in shape if axis in AXES} for name, shape in shapes.items()}
 
 
 def _prefixed(prefix: str, names: Iterable[str]) -> list[str]:
     return [f"{prefix}.{name}" for name in names]
 
 
-def _export(
-    module: nn.Module,
-    arguments: dict[str, Any],
-    free_axes: dict[str, Any],
-    inputs: list[str],
-    outputs: list[str],
-    path: Path,
-) -> set[str]:
-    """Write the graph of a module without its unused inputs; return the names of the used ones.
-
-    `free_axes` holds, for each tensor of the example `arguments`, the names of its free axes by number.
-    """
-    names: dict[str, Any] = {"dynamic_shapes": free_axes, "input_names": inputs, "output_names": outputs}
+def _export(path: Path, module: nn.Module, example: dict[str, Any], **options: Any) -> set[str]:
+    """Write the graph of a module without its unused inputs; return the names of the used ones."""
     with quiet():
-        program = torch.onnx.export(module, kwargs=arguments, dynamo=True, verbose=False, **names)
+        program = torch.onnx.export(module, kwargs=example, dynamo=True, verbose=False, **options)
     assert program is not None
     graph = program.model.graph
     for value in [value for value in graph.inputs if not value.uses()]:

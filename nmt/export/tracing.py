@@ -6,6 +6,7 @@ algorithm for all sizes, so each of them is replaced by its definition in plain 
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,10 +78,11 @@ class OnnxRNN(nn.Module):
             zeros = x.new_zeros(shape)
             state = (zeros, zeros) if self.is_lstm else zeros
         initial = state if isinstance(state, tuple) else (state,)
+        attributes: dict[str, Any] = {"hidden_size": self.hidden} | ({} if self.is_lstm else {"linear_before_reset": 1})
         outputs, *final = torch.onnx.ops.symbolic_multi_out(
             "LSTM" if self.is_lstm else "GRU",
             [x.transpose(0, 1), self.inputs, self.recurrent, self.biases, None, *initial],
-            {"hidden_size": self.hidden} if self.is_lstm else {"hidden_size": self.hidden, "linear_before_reset": 1},
+            attributes,
             dtypes=[x.dtype] * (1 + len(initial)),
             shapes=[(x.size(1), *shape), *[shape] * len(initial)],
         )

@@ -42,11 +42,8 @@ class VerificationSample(NamedTuple):
 def max_log_prob_difference(translator: Translator, exported: ExportedModel, max_length: int) -> float:
     """Return the largest difference between the two models' log-probabilities of a token, in nats.
 
-    The sentences have at most `max_length` tokens, end token included.
-
-    Raises:
-        ValueError: the exported tokenizer segments a text differently, or a difference is above
-            `MAX_LOG_PROB_DIFFERENCE`.
+    The sentences have at most `max_length` tokens, end token included. A difference above `MAX_LOG_PROB_DIFFERENCE`, or
+    a text that the two tokenizers segment differently, raises ValueError.
     """
     sample = sample_sentences(translator, min(MAX_SAMPLE_TOKENS, max_length - 1))
     encoded = translator.tokenizer.encode_source(sample.texts), exported.encode(sample.texts)

@@ -33,8 +33,7 @@ class TextCodec:
         if self.kind in ("word", "char"):
             tokens = filter(None, text.split(" ")) if self.kind == "word" else text
             return [self.ids.get(token, UNK) for token in tokens]
-        ids: list[int] = self.model.encode(text)
-        return ids
+        return list(self.model.encode(text))
 
     def decode(self, ids: list[int]) -> str:
         """Return the sentence; special tokens except the unknown one are dropped, and a line break becomes a space."""
@@ -44,10 +43,8 @@ class TextCodec:
 
     def _surface(self, index: int) -> bytes:
         piece = self.pieces[index]
-        if self.kind == "word":
-            return b" " + piece.encode()
-        if self.kind == "char" or index == UNK:
-            return piece.encode()
+        if self.kind in ("word", "char") or index == UNK:
+            return f"{' ' if self.kind == 'word' else ''}{piece}".encode()
         if self.model.is_byte(index):
             return bytes([int(piece[3:5], 16)])
         return piece.replace("▁", " ").encode()
@@ -66,14 +63,10 @@ def translate_lines(
     max_source: int | None,
     block_size: int,
 ) -> None:
-    """Translate standard input to standard output, line by line; a line without words stays empty.
+    """Translate standard input to standard output, `block_size` lines at a time; a line without words stays empty.
 
-    Args:
-        encode: returns the ids of a sentence, without end token.
-        translate: returns the translations of sentences of ids.
-        max_source: ids of the longest sentence that the model can read, end token included; None: any. A longer one has
-            an empty translation, and is reported on standard error.
-        block_size: lines that are read before they are translated.
+    Ids are without end token, which `max_source` includes. A sentence of more ids has an empty translation, and is
+    reported on standard error.
     """
     number = 0
     # as bytes: lines end at line feeds only, whatever the locale, and invalid UTF-8 becomes U+FFFD

@@ -53,8 +53,7 @@ def main() -> None:
 def vocabulary(folder: Path, side: str) -> list[str]:
     """Return the names of the ids in CTranslate2's own files."""
     files = folder / f"{side}_vocabulary.json", folder / "shared_vocabulary.json"
-    names: list[str] = json.loads(next(file for file in files if file.exists()).read_text(encoding="utf-8"))
-    return names
+    return list(json.loads(next(file for file in files if file.exists()).read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

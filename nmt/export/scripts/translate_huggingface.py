@@ -25,16 +25,14 @@ def main() -> None:
     beam = {} if options.beam is None else {"num_beams": options.beam}
 
     def encode(text: str) -> list[int]:
-        ids: list[int] = tokenizer(text, verbose=False)["input_ids"][:-1]
-        return ids
+        return list(tokenizer(text, verbose=False)["input_ids"][:-1])
 
     def translate(sources: list[list[int]]) -> list[str]:
         inputs = {"input_ids": [[*ids, tokenizer.eos_token_id] for ids in sources]}
         batch = tokenizer.pad(inputs, return_tensors="pt").to(options.device)
         with torch.inference_mode():
             outputs = model.generate(**batch, **beam)
-        texts: list[str] = tokenizer.batch_decode(outputs, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return texts
+        return list(tokenizer.batch_decode(outputs, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     translate_lines(encode, translate, manifest["max_source"], BLOCK_LINES)
 

@@ -1,7 +1,6 @@
 """Translate standard input, one sentence a line: python translate.py [--beam N] < source.txt > target.txt
 
-Requires numpy and onnxruntime, and sentencepiece for subwords. `OnnxModel` runs the two graphs, as an example for other
-languages and machines.
+Requires numpy and onnxruntime, and sentencepiece for subwords. `OnnxModel` is an example of running the two graphs.
 """
 
 import argparse
@@ -74,7 +73,7 @@ def beam_search(
     """
     memory, state = model.start([source])
     hypotheses: list[tuple[list[int], float]] = [([], 0.0)]
-    best: tuple[list[int], float] | None = None
+    best: tuple[list[int], float] = ([], -math.inf)
     for length in range(1, max_length + 2):
         previous = [tokens[-1] if tokens else BOS for tokens, _ in hypotheses]
         log_probs, _, state = model.step(previous, select_rows(memory, [0] * len(previous)), state)
@@ -88,18 +87,16 @@ def beam_search(
         for candidate in candidates.tolist():
             parent, token = divmod(candidate, log_probs.shape[1])
             log_prob = float(total[candidate])
-            if token == EOS and log_prob > -math.inf:
-                score = log_prob / length**length_penalty
-                best = (hypotheses[parent][0], score) if best is None or score > best[1] else best
-            elif token != EOS and log_prob > -math.inf and len(grown) < beam_size:
+            if token == EOS:
+                best = max(best, (hypotheses[parent][0], log_prob / length**length_penalty), key=lambda pair: pair[1])
+            elif log_prob > -math.inf and len(grown) < beam_size:
                 grown.append(([*hypotheses[parent][0], token], log_prob))
                 parents.append(parent)
         # log-probabilities only decrease: no longer hypothesis can score higher
         bound = max((log_prob for _, log_prob in grown), default=-math.inf) / (max_length + 1) ** length_penalty
-        if best is not None and (beam_size == 1 or best[1] >= bound):
+        if best[1] >= bound:
             break
         hypotheses, state = grown, select_rows(state, parents)
-    assert best is not None
     return best
 
 
