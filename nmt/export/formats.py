@@ -127,7 +127,7 @@ def ensure_supported(config: Config, name: str) -> None:
 
 
 def format_support_table(configs: dict[str, Config]) -> str:
-    """Return a table of the values that each format supports, and of the formats for each of the named configurations."""
+    """Return a table of the values that each format supports, and of the formats of each named configuration."""
     lines = [f"{name:12}  {kind.about}" for name, kind in FORMATS.items()]
     lines += ["", f"{'':30}{'ctranslate2':34}{'huggingface':34}onnx"]
     for option, allowed in SUPPORTED_VALUES.items():

@@ -65,8 +65,8 @@ _PACKAGES = {"ctranslate2": ["ctranslate2"], "huggingface": ["torch", "transform
 def readme(name: str, manifest: dict[str, Any], notes: list[str]) -> str:
     """Return the README of a format, filled in from the manifest."""
     packages = _PACKAGES[name] + ([] if manifest["tokenizer"] in ("word", "char") else ["sentencepiece"])
-    languages = [manifest[f"{side} language"] for side in ("source", "target")]
-    pair = f" from {languages[0]} to {languages[1]}" if all(languages) else ""
+    source, target = manifest["source language"], manifest["target language"]
+    pair = f" from {source} to {target}" if source and target else ""
     values = dict(manifest["search"])
     if name == "onnx":
         values["attention"] = "" if manifest["interface"]["attention"] else " (this model has none)"

@@ -19,8 +19,7 @@ def check(output: Path) -> None:
     if not output.is_dir():
         raise FileExistsError(f"output={output}: is a file; give a folder that does not exist yet")
     try:
-        manifest = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
-        written = {MANIFEST, *manifest["files"]}
+        written = {MANIFEST, *json.loads((output / MANIFEST).read_text(encoding="utf-8"))["files"]}
     except (OSError, ValueError, KeyError, TypeError):
         written = set()
     foreign = sorted({path.name for path in output.iterdir()} - written)

@@ -28,9 +28,9 @@ INSTRUCTIONS = (
     f"Run {ENCODER_FILE} once, with ids that end with the end token and are filled up with the padding token. "
     f"Then run {STEP_FILE} for every token: it takes the previous token (the begin token at first), the memory tensors "
     "as they came from the encoder, and the state. The state before the first token comes from the encoder where "
-    '"first" says so; otherwise it is zeros of the given shape, past being 0. Each step returns next.* for state.*. All '
-    "rows are independent: rows of memory and state may be repeated, reordered and dropped together, as beam search "
-    "does. Axes named batch, source and past are free; past is the number of steps so far."
+    '"first" says so; otherwise it is zeros of the given shape, past being 0. Each step returns next.* for state.*. '
+    "All rows are independent: rows of memory and state may be repeated, reordered and dropped together, as beam "
+    "search does. Axes named batch, source and past are free; past is the number of steps so far."
 )
 
 TensorSpecs = dict[str, dict[str, Any]]

@@ -12,7 +12,7 @@ SIDES = ("source", "target")
 def write(tokenizer: Tokenizer, folder: Path) -> None:
     """Write source.spm and target.spm, or source.json and target.json (lists of the entries in the order of ids).
 
-    Both files are written, and are equal, also when the two languages share a vocabulary.
+    The two files are equal when the languages share a vocabulary.
     """
     for side, model in zip(SIDES, (tokenizer.source, tokenizer.target), strict=True):
         state = model.state()

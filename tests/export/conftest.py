@@ -117,7 +117,9 @@ def taught(make: Make) -> Callable[[str], Made]:
 
     def made(norm_position: str) -> Made:
         if norm_position not in _taught:
-            translator, config = make(norm_position=norm_position, tie_embeddings="all", noise=0.0, d_model=32, ffn_dim=64)
+            translator, config = make(
+                norm_position=norm_position, tie_embeddings="all", noise=0.0, d_model=32, ffn_dim=64
+            )
             teach(translator.model, translator.tokenizer, 120)
             with torch.no_grad():
                 translator.model.output.bias[[PAD, BOS]] = -30.0  # engines differ in whether these may be written

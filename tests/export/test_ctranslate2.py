@@ -52,15 +52,35 @@ def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Pat
 
 ATTENTIONS: dict[str, dict[str, Any]] = {
     "dot": {"attention__score": "dot", "encoder_self_attention__score": "dot", "decoder_self_attention__score": "dot"},
-    "numbers": {"attention__divisor": "2.5", "encoder_self_attention__divisor": "learned", "decoder_self_attention__divisor": "learned"},
-    "general": {"attention__score": "general", "encoder_self_attention__score": "general", "decoder_self_attention__score": "general"},
+    "numbers": {
+        "attention__divisor": "2.5",
+        "encoder_self_attention__divisor": "learned",
+        "decoder_self_attention__divisor": "learned",
+    },
+    "general": {
+        "attention__score": "general",
+        "encoder_self_attention__score": "general",
+        "decoder_self_attention__score": "general",
+    },
     "a score a head": {"attention__score": ["dot", "general", "scaled", "general"]},
     "a score a layer": {"attention__per_layer": [{"score": "general"}, {"score": "none"}]},
-    "no projection": {"attention__project_qk": False, "encoder_self_attention__project_qk": False, "encoder_self_attention__score": "general"},
+    "no projection": {
+        "attention__project_qk": False,
+        "encoder_self_attention__project_qk": False,
+        "encoder_self_attention__score": "general",
+    },
     "narrow": {"attention__dim": 8, "encoder_self_attention__dim": 4, "decoder_self_attention__dim": 12},
-    "one head each, two in the encoder": {"attention__heads": 1, "decoder_self_attention__heads": 1, "encoder_self_attention__heads": 2},
+    "one head each, two in the encoder": {
+        "attention__heads": 1,
+        "decoder_self_attention__heads": 1,
+        "encoder_self_attention__heads": 2,
+    },
     "no attention to the source": {"attention__score": "none"},
-    "rotary dot": {"positions": "rotary", "encoder_self_attention__score": "dot", "decoder_self_attention__divisor": "learned"},
+    "rotary dot": {
+        "positions": "rotary",
+        "encoder_self_attention__score": "dot",
+        "decoder_self_attention__divisor": "learned",
+    },
     "rotary, nothing projected": {"positions": "rotary", "decoder_self_attention__project_qk": False},
 }
 

@@ -51,7 +51,12 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
         "model.decoder_self_attention.normalizer=entmax15",
         "softmax",
     ),
-    ({"encoder_self_attention__window": "sliding"}, "ctranslate2", "model.encoder_self_attention.window=sliding", "global"),
+    (
+        {"encoder_self_attention__window": "sliding"},
+        "ctranslate2",
+        "model.encoder_self_attention.window=sliding",
+        "global",
+    ),
     ({"attention__per_layer": [{}, {"window": "local_m"}]}, "ctranslate2", "model.attention.window=local_m", "global"),
     (
         {"attention__heads": 2},

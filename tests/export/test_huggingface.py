@@ -62,8 +62,15 @@ def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Pat
 
 
 ATTENTIONS: dict[str, dict[str, Any]] = {
-    "dot and a number": {"attention__score": "dot", "encoder_self_attention__divisor": "3", "decoder_self_attention__divisor": "learned"},
-    "general": {"attention__score": "general", "encoder_self_attention__score": ["dot", "general", "general", "scaled"]},
+    "dot and a number": {
+        "attention__score": "dot",
+        "encoder_self_attention__divisor": "3",
+        "decoder_self_attention__divisor": "learned",
+    },
+    "general": {
+        "attention__score": "general",
+        "encoder_self_attention__score": ["dot", "general", "general", "scaled"],
+    },
     "layers": {"attention__per_layer": [{"score": "none"}, {"project_qk": False}]},
     "narrow": {"attention__dim": 8, "encoder_self_attention__dim": 4, "decoder_self_attention__dim": 12},
     "heads": {"attention__heads": 2, "decoder_self_attention__heads": 2, "encoder_self_attention__heads": 8},
@@ -98,7 +105,9 @@ def test_generate_gives_our_translations(
         )
     ours, theirs = translator.translate(rows), loaded.tokenizer.batch_decode(found.sequences, skip_special_tokens=True)
     # an end token that is forced costs nothing there, and something here
-    both = [number for number, ids in enumerate(found.sequences) if not ours[number].truncated and (ids != PAD).sum() < 42]
+    both = [
+        number for number, ids in enumerate(found.sequences) if not ours[number].truncated and (ids != PAD).sum() < 42
+    ]
     same = [number for number in both if ours[number].text.strip() == theirs[number]]
     assert len(both) > len(rows) / 2
     assert len(same) >= (0.9 if length_penalty == 1 else 0.7) * len(both)
