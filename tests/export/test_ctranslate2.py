@@ -1,4 +1,4 @@
-"""CTranslate2 runs our model: the same log-probabilities, the same translations."""
+"""Export to CTranslate2: the same log-probabilities and translations."""
 
 import itertools
 import json
@@ -32,7 +32,7 @@ def exported(translator: Translator, folder: Path) -> CTranslate2Runner:
 
 
 @pytest.mark.parametrize("number", range(len(EVERYTHING)))
-def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Path) -> None:
+def test_every_option_computes_the_same(number: int, make: Make, tmp_path: Path) -> None:
     norm_position, activation, norm, positions = EVERYTHING[number]
     tie, joint = [("all", True), ("output", False), ("none", True), ("output", True)][number % 4]
     translator, _ = make(
@@ -62,15 +62,15 @@ ATTENTIONS: dict[str, dict[str, Any]] = {
         "encoder_self_attention__score": "general",
         "decoder_self_attention__score": "general",
     },
-    "a score a head": {"attention__score": ["dot", "general", "scaled", "general"]},
-    "a score a layer": {"attention__per_layer": [{"score": "general"}, {"score": "none"}]},
+    "a score per head": {"attention__score": ["dot", "general", "scaled", "general"]},
+    "a score per layer": {"attention__per_layer": [{"score": "general"}, {"score": "none"}]},
     "no projection": {
         "attention__project_qk": False,
         "encoder_self_attention__project_qk": False,
         "encoder_self_attention__score": "general",
     },
     "narrow": {"attention__dim": 8, "encoder_self_attention__dim": 4, "decoder_self_attention__dim": 12},
-    "one head each, two in the encoder": {
+    "one head, two in the encoder": {
         "attention__heads": 1,
         "decoder_self_attention__heads": 1,
         "encoder_self_attention__heads": 2,
@@ -95,16 +95,16 @@ def test_inner_products_become_plain_attention(name: str, norm_position: str, ma
 @pytest.mark.parametrize("beam", [1, 4])
 @pytest.mark.parametrize("norm_position", ["pre", "post"])
 def test_translations_and_their_scores(
-    norm_position: str, beam: int, taught: Any, tmp_path: Path, rows: list[str]
+    norm_position: str, beam: int, trained: Any, tmp_path: Path, rows: list[str]
 ) -> None:
-    translator, _ = taught(norm_position)
+    translator, _ = trained(norm_position)
     loaded = exported(translator, tmp_path)
     pieces = vocabularies.names(translator.tokenizer.source)
-    given = [[pieces[index] for index in ids] for ids in translator.tokenizer.encode_source(rows)]
+    tokens = [[pieces[index] for index in ids] for ids in translator.tokenizer.encode_source(rows)]
     translator.config = SearchConfig(beam_size=beam, max_length_ratio=0, max_length_offset=40)
     ours = translator.translate(rows)
     theirs = loaded.engine.translate_batch(
-        given,
+        tokens,
         beam_size=beam,
         patience=1 if beam == 1 else 20,
         length_penalty=1,
@@ -112,20 +112,22 @@ def test_translations_and_their_scores(
         max_decoding_length=41,
         return_scores=True,
     )
-    # hypotheses that were cut off are scored without an end token there
+    # CTranslate2 scores truncated hypotheses without an end token
     both = [
         (our, result.hypotheses[0], result.scores[0])
         for our, result in zip(ours, theirs, strict=True)
         if not our.truncated and len(result.hypotheses[0]) < 40
     ]
     assert len(both) > len(rows) / 2
-    same = [(our.score, their) for our, found, their in both if [pieces[index] for index in our.tokens] == found]
+    same = [
+        (our.score, their) for our, hypothesis, their in both if [pieces[index] for index in our.tokens] == hypothesis
+    ]
     assert len(same) >= 0.9 * len(both)
     assert all(their == pytest.approx(our, abs=1e-4) for our, their in same)
-    assert all(their < our.score + 1e-4 for our, _, their in both)  # what differs is no better than ours
+    assert all(their < our.score + 1e-4 for our, _, their in both)  # different hypotheses are no better than ours
 
 
-def test_names_are_distinct_though_a_word_is_called_as_a_symbol() -> None:
+def test_names_are_distinct_when_a_word_is_a_special_token() -> None:
     pairs = [("<s> <s> a </s> b", "<unk> a <pad> b")]
     tokenizer = Tokenizer.train(TokenizerConfig(type="word", vocab_size=20), pairs)
     names = vocabularies.names(tokenizer.source)

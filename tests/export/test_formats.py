@@ -1,4 +1,4 @@
-"""The table of what a format can carry is true: what it promises is exported, and what it refuses is named."""
+"""The table of supported values: models it allows are exported, and options it does not are named."""
 
 import copy
 from typing import Any
@@ -33,7 +33,7 @@ def test_formats_are_those_of_the_option() -> None:
     assert tuple(FORMATS) == EXPORTS
 
 
-REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
+UNSUPPORTED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"norm": "rms"}, "huggingface", "model.norm=rms", "layer"),
     ({"positions": "rotary"}, "huggingface", "model.positions=rotary", "sinusoidal or learned"),
     ({"positions": "learned", "norm_position": "post"}, "huggingface", "model.positions=learned", "sinusoidal"),
@@ -80,8 +80,8 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("values", "name", "option", "allowed"), REFUSED)
-def test_what_is_in_the_way_is_named(values: dict[str, Any], name: str, option: str, allowed: str) -> None:
+@pytest.mark.parametrize(("values", "name", "option", "allowed"), UNSUPPORTED)
+def test_unsupported_options_are_named(values: dict[str, Any], name: str, option: str, allowed: str) -> None:
     config = configured(**values)
     with pytest.raises(ValueError, match="does not support") as error:
         formats.ensure_supported(config, name)
@@ -93,7 +93,7 @@ def test_what_is_in_the_way_is_named(values: dict[str, Any], name: str, option: 
     assert len(unsupported_options(config, name)) == 1
 
 
-def test_no_program_reads_in_lower_case() -> None:
+def test_lowercasing_is_not_supported() -> None:
     config = configured()
     config.data.tokenizer.lowercase = True
     for name in FORMATS:
@@ -101,23 +101,21 @@ def test_no_program_reads_in_lower_case() -> None:
             formats.ensure_supported(config, name)
 
 
-def test_coverage_comes_with_a_score_that_is_in_the_way_too() -> None:
-    found = [
-        str(one)
-        for one in unsupported_options(configured(attention__score="additive", attention__coverage=True), "ctranslate2")
-    ]
-    assert any(one.startswith("model.attention.coverage=true (supported: false") for one in found)
+def test_coverage_is_named_beside_its_score() -> None:
+    config = configured(attention__score="additive", attention__coverage=True)
+    reasons = unsupported_options(config, "ctranslate2")
+    assert any(reason.startswith("model.attention.coverage=true (supported: false") for reason in reasons)
 
 
 @pytest.mark.parametrize("architecture", [name for name in MODELS if name != "transformer"])
-def test_recurrent_models_go_to_onnx_only(architecture: str) -> None:
+def test_recurrent_models_are_exported_to_onnx_only(architecture: str) -> None:
     config = configured(architecture)
     assert supported_formats(config) == ["onnx"]
     with pytest.raises(ValueError, match=f"model.architecture={architecture} .supported: transformer.*format=onnx$"):
         formats.ensure_supported(config, "huggingface")
 
 
-def test_without_attention_its_other_options_are_in_nobodys_way() -> None:
+def test_without_attention_its_other_options_are_ignored() -> None:
     config = configured(attention__score="none", attention__normalizer="sparsemax", attention__heads=2)
     assert supported_formats(config) == list(FORMATS)
 
@@ -128,7 +126,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         formats.ensure_supported(configured(), "ctranslate2")
 
 
-def test_words_cannot_go_to_huggingface() -> None:
+def test_huggingface_does_not_support_words() -> None:
     config = configured()
     config.data.tokenizer.type = "word"
     assert supported_formats(config) == ["ctranslate2", "onnx"]
@@ -142,7 +140,7 @@ def test_table_names_options_that_exist() -> None:
 
 @pytest.mark.parametrize("name", group_choices("experiment"))
 def test_claims_for_experiments(name: str, make: Make, tmp_path: Any) -> None:
-    """The overview's line is true of a small model of the same kind, and stands at the head of the experiment."""
+    """Check the line of the table with a small model of the same kind, and with the head of the experiment's file."""
     config = load_experiment(name)
     line = next(line for line in format_support_table({name: config}).splitlines() if line.startswith(name))
     claimed = line.removeprefix(name).strip().split(", ")
@@ -171,13 +169,13 @@ def test_claims_for_experiments(name: str, make: Make, tmp_path: Any) -> None:
 
 
 def _flat(config: Any) -> dict[str, Any]:
-    found = {}
+    values = {}
     for option in leaves(config):
         node = config
         for part in option.split("."):
             node = getattr(node, part)
-        found[option] = node
-    return found
+        values[option] = node
+    return values
 
 
 def _underscored(values: dict[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,10 @@ def make_run(
         if hasattr(target, last):
             setattr(target, last, value)
     config.data.source_lang, config.data.target_lang, config.data.max_length = "en", "de", 40
-    config.search.max_length_ratio, config.search.max_length_offset = 0.7, 6  # translations of untrained lines do not end
+    config.search.max_length_ratio, config.search.max_length_offset = (
+        0.7,
+        6,
+    )  # translations of untrained lines do not end
     config.search.min_length_offset = 3
     config.model.validate()
     torch.manual_seed(3)

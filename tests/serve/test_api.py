@@ -83,7 +83,7 @@ def test_translations_equal_those_of_the_command(client, runs, name, tmp_path):
     else:
         lines = LineTranslator(translator(runs, name, beam_size=3, n_best=2), 40)
         translations = lines.translate_lines([line.encode() for line in LINES])
-        expected = [json.loads(json_line(lines.to_json(number, each))) for number, each in enumerate(translations, 1)]
+        expected = [json.loads(json_line(lines.to_json(*numbered))) for numbered in enumerate(translations, 1)]
     request = {"model": name, "beam_size": 3, "n_best": 2}
     by_lines = client.post("/api/translate", {**request, "lines": LINES}).json
     by_text = client.post("/api/translate", {**request, "text": text[: text.index("unbekannte")]}).json
@@ -105,26 +105,26 @@ def test_hypotheses_and_their_links(client, runs):
     (source,) = tokenizer.encode_source([LINES[0]])
     assert part["source"] == LINES[0]
     assert part["subwords"] == tokenizer.source_subwords(source)
-    assert [one["tokens"] for one in part["hypotheses"]] == [t.tokens for t in ranked]
-    assert len({tuple(one["tokens"]) for one in part["hypotheses"]}) == 4
-    for one, t in zip(part["hypotheses"], ranked, strict=True):
-        assert (one["text"], one["score"], one["log_prob"]) == (t.text, t.score, t.log_prob)
-        assert one["subwords"] == tokenizer.target_subwords(t.tokens)
+    assert [hypothesis["tokens"] for hypothesis in part["hypotheses"]] == [t.tokens for t in ranked]
+    assert len({tuple(hypothesis["tokens"]) for hypothesis in part["hypotheses"]}) == 4
+    for hypothesis, t in zip(part["hypotheses"], ranked, strict=True):
+        assert (hypothesis["text"], hypothesis["score"], hypothesis["log_prob"]) == (t.text, t.score, t.log_prob)
+        assert hypothesis["subwords"] == tokenizer.target_subwords(t.tokens)
         ((_, weights),) = reference.attention_weights([source], [t.tokens])
         expected = reference.carried.reading.word_matrix(
             weights, tokenizer.target_word_ids([*t.tokens, EOS]), tokenizer.source_word_ids([*source, EOS])
         )
         best = expected[:, :-1].argmax(-1)  # </s> does not count with this alignment source
-        assert one["links"] == [[int(s), j] for j, s in enumerate(best)]
+        assert hypothesis["links"] == [[int(s), j] for j, s in enumerate(best)]
 
 
 def test_search_options_change_the_translations(client, runs):
     lines = LINES[:1] + LINES[3:5]
-    for given in ({"beam_size": 1}, {"beam_size": 6, "n_best": 3}, {"beam_size": 4, "length_penalty": 0.0}):
-        response = client.post("/api/translate", {"model": "plain", "lines": lines, **given}).json["sentences"]
-        ranked = translator(runs, "plain", **given).n_best(lines)
-        for one, expected in zip(response, ranked, strict=True):
-            hypotheses = one["details"][0]["hypotheses"]
+    for options in ({"beam_size": 1}, {"beam_size": 6, "n_best": 3}, {"beam_size": 4, "length_penalty": 0.0}):
+        response = client.post("/api/translate", {"model": "plain", "lines": lines, **options}).json["sentences"]
+        ranked = translator(runs, "plain", **options).n_best(lines)
+        for sentence, expected in zip(response, ranked, strict=True):
+            hypotheses = sentence["details"][0]["hypotheses"]
             assert [(h["text"], h["score"]) for h in hypotheses] == [(t.text, t.score) for t in expected]
 
 
@@ -145,11 +145,11 @@ def test_attention_is_from_one_forced_pass(client, runs, name):
     assert response.target_words == [*hypothesis["words"], -1]
     for layer in range(len(weights) + 1):
         for head in range(len(weights[0]) + 1):
-            one = client.post("/api/attention", {**request, "layer": layer, "head": head}).json
+            single = client.post("/api/attention", {**request, "layer": layer, "head": head}).json
             kept = weights[layer - 1 : layer] if layer else weights
             kept = kept[:, head - 1 : head] if head else kept
-            np.testing.assert_allclose(np.array(one["weights"])[0, 0], kept.mean((0, 1)), atol=6e-6)
-            assert (one["layers"], one["heads"]) == ([layer], [head])
+            np.testing.assert_allclose(np.array(single["weights"])[0, 0], kept.mean((0, 1)), atol=6e-6)
+            assert (single["layers"], single["heads"]) == ([layer], [head])
     by_text = client.post("/api/attention", {"model": name, "source": LINES[3], "target": "SEVEN DOGS"}).json
     assert by_text["target_subwords"][:-1] == reference.tokenizer.target_subwords(
         reference.tokenizer.encode_target(["SEVEN DOGS"])[0]
@@ -164,11 +164,11 @@ def test_a_stream_grows_and_ends_with_the_result(client, name):
     assert json.loads(lines[-1].model_dump_json())["result"] == TranslateResponse.model_validate(complete).model_dump(
         mode="json"
     )
-    partial = [one for one in lines[:-1] if one.line == 1]
+    partial = [event for event in lines[:-1] if event.line == 1]
     assert len(partial) > 3
-    assert len({one.text for one in partial}) > 3
+    assert len({event.text for event in partial}) > 3
     assert partial[-1].text == complete["sentences"][0]["translation"]
-    assert [one.line for one in lines[:-1]] == sorted(one.line for one in lines[:-1])
+    assert [event.line for event in lines[:-1]] == sorted(event.line for event in lines[:-1])
 
 
 def test_the_schema_lists_every_path_and_field(client):
