@@ -26,17 +26,17 @@ DECIMALS = 5
 
 
 class _CancellableTranslator(Translator):
-    """A translator that raises when its job is cancelled, and reports the translation after every step."""
+    """A translator that raises when its job is canceled, and reports the translation after every step."""
 
     def __init__(self, base: Translator, config: SearchConfig, job: InferenceJob) -> None:
         def step(*args: Any, **kwargs: Any) -> Any:
             job.raise_if_cancelled()
             return base.model.step(*args, **kwargs)
 
-        model, others = copy.copy(base.model), (base.tokenizer, config, base.device)
+        model, options = copy.copy(base.model), (base.tokenizer, config, base.device)
         object.__setattr__(model, "step", step)  # every search method calls it
-        super().__init__(base.model, *others, carried=base.carried)
-        self.inner = Translator(model, *others, carried=base.carried, on_sample=job.raise_if_cancelled)
+        super().__init__(base.model, *options, carried=base.carried)
+        self.inner = Translator(model, *options, carried=base.carried, on_sample=job.raise_if_cancelled)
         self.on_progress: Callable[[str], None] = lambda text: None
 
     def n_best(self, texts: Sequence[str], **_: Any) -> list[list[Translation]]:
@@ -68,7 +68,7 @@ def request_sentences(request: TranslateRequest) -> list[str]:
 def translate(
     served: ServedModel, request: TranslateRequest, job: InferenceJob, on_progress: ProgressCallback | None = None
 ) -> dict[str, Any]:
-    """Return the fields of `schemas.TranslateResponse`; raise CancelledError when the job is cancelled."""
+    """Return the fields of `schemas.TranslateResponse`; raise CancelledError when the job is canceled."""
     translator = _CancellableTranslator(served.translator, search_config(served, request), job)
     line_translator = LineTranslator(translator, served.max_source_tokens)
     sentences = []

@@ -15,11 +15,11 @@ RETRY_AFTER = {"Retry-After": "1"}
 
 
 class CancelledError(Exception):
-    """Ends the work of a cancelled job."""
+    """Exception that ends the work of a canceled job."""
 
 
 class InferenceJob:
-    """Submitted work. On cancellation, `future` is cancelled at once; the thread stops at its next check."""
+    """Submitted work. On cancellation, `future` is canceled at once; the thread stops at its next check."""
 
     thread_future: "Future[bytes]"
     future: "asyncio.Future[bytes]"
@@ -29,7 +29,7 @@ class InferenceJob:
         self._cancelled = threading.Event()
 
     def raise_if_cancelled(self) -> None:
-        """Raise CancelledError when the job is cancelled; to be called often."""
+        """Raise CancelledError when the job is canceled; to be called often."""
         if self._cancelled.is_set():
             raise CancelledError
 
@@ -42,9 +42,9 @@ class InferenceJob:
 
 
 class ModelWorker:
-    """Runs one job after the other, in the order of submission, while `queue_size` others may wait.
+    """A thread for one job at a time, in the order of submission, and a queue of at most `queue_size` waiting jobs.
 
-    A job is cancelled `timeout` seconds after submission. `stopping` is set when no more jobs are accepted.
+    A job is canceled `timeout` seconds after submission. `stopping` is set when no more jobs are accepted.
     """
 
     def __init__(self, queue_size: int, timeout: float) -> None:
@@ -70,7 +70,7 @@ class ModelWorker:
         return job
 
     def result(self, job: InferenceJob) -> bytes:
-        """Return the result of a finished job; raise HTTPException when it was cancelled or memory ran out."""
+        """Return the result of a finished job; raise HTTPException when it was canceled or memory ran out."""
         if not job.future.cancelled():
             try:
                 return job.future.result()

@@ -14,7 +14,7 @@ MAX_CONNECTIONS = 800
 """More than `security.MAX_REQUESTS`: requests above that get an error, connections above this are closed."""
 
 GRACE_SECONDS = 3
-"""Time on shutdown for requests to finish before they are cancelled, then for clients to receive their responses."""
+"""Time on shutdown for requests to finish before they are canceled, then for clients to receive their responses."""
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -49,7 +49,7 @@ def listen(host: str, port: int) -> socket.socket:
 class Server(uvicorn.Server):
     """uvicorn's server with timeouts. uvicorn waits for slow clients for ever, and on shutdown cancels requests that
     still run without a response. Here a client has `timeout` seconds to send the head of a request or to continue
-    reading a response, and on shutdown running requests are cancelled with an error."""
+    reading a response, and on shutdown running requests are canceled with an error."""
 
     def __init__(self, config: uvicorn.Config, timeout: float, cancel_all: Callable[[], None]) -> None:
         super().__init__(config)
