@@ -1,4 +1,4 @@
-"""python -m nmt.export: a trained model as a folder that other programs run."""
+"""python -m nmt.export: write a trained model as a folder for other programs."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ from nmt.runtime.process import setup_process
 
 
 def main(config: ExportConfig, overrides: list[str]) -> None:
-    """Export one model and print what was written."""
+    """Export one model and print a summary."""
     setup_process(config.num_threads)
     path = checkpoint.resolve(config.checkpoint)
     content = checkpoint.load(path, "cpu")
@@ -36,12 +36,9 @@ def main(config: ExportConfig, overrides: list[str]) -> None:
 
 
 def print_formats() -> None:
-    """Print what each format can carry, and which of the named configurations can be exported in which."""
-    presets = {
-        "(the defaults)": load_experiment(),
-        **{f"experiment={name}": load_experiment(name) for name in group_choices("experiment")},
-    }
-    print(formats.format_support_table(presets))
+    """Print the options that each format supports, and the formats of each experiment."""
+    configs = {f"experiment={name}": load_experiment(name) for name in group_choices("experiment")}
+    print(formats.format_support_table({"(the defaults)": load_experiment()} | configs))
 
 
 if __name__ == "__main__":

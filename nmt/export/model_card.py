@@ -8,30 +8,32 @@ _COMMAND = """## Translate
 python translate.py < source.txt > target.txt
 ```
 
-One sentence a line, one line for each; a sentence that is longer than the model can read has an empty one, and is named
-on standard error. `python translate.py --help` shows the options. It needs {needs}.
+Each line is one sentence and gets one line. A sentence longer than the model can read gets an empty line and a message
+on standard error. `python translate.py --help` shows the options. Requires {needs}.
 """
 
-_PYTHON = {
+_USAGE = {
     "ctranslate2": """## From Python
 
 ```python
 from pathlib import Path
 
 import ctranslate2
-from text import Text
+from text import TextCodec
 
 translator = ctranslate2.Translator(".", device="cpu")  # compute_type="int8" is faster and slightly less exact
-source, target = Text(Path("."), "source"), Text(Path("."), "target")
+source, target = TextCodec(Path("."), "source"), TextCodec(Path("."), "target")
 tokens = [source.pieces[index] for index in source.encode("A sentence.")]
-result = translator.translate_batch([tokens], beam_size={beam}, length_penalty={length_penalty}, patience={patience})[0]
+result = translator.translate_batch(
+    [tokens], beam_size={beam_size}, length_penalty={length_penalty}, patience={patience}
+)[0]
 print(target.decode([target.pieces.index(piece) for piece in result.hypotheses[0]]))
 ```
 
 The pieces are SentencePiece's own (source.spm, target.spm). CTranslate2 adds the end token to the source by itself, and
-answers an empty line with an empty one. It reads 1,024 tokens of a sentence and writes 256, unless `max_input_length`
-and `max_decoding_length` say otherwise. `patience` above 1 makes its search look on for better translations. Weights
-that `return_attention=True` gives are the mean over the heads of the last layer.
+translates an empty line as an empty one. It reads 1,024 tokens of a sentence and writes 256, unless `max_input_length`
+and `max_decoding_length` say otherwise. With `patience` above 1 it searches longer for better translations. The weights
+that `return_attention=True` returns are the mean over the heads of the last layer.
 """,
     "huggingface": """## From Python
 
@@ -44,16 +46,16 @@ batch = tokenizer(["A sentence."], return_tensors="pt", padding=True)
 print(tokenizer.batch_decode(model.generate(**batch), skip_special_tokens=True))
 ```
 
-generation_config.json holds the beam ({beam}) and the length penalty ({length_penalty}, which means the same here as
-there). A text that begins with >>, as in ">>de<<", is taken for a language code by the tokenizer. The advice to
-install sacremoses does not concern this model.
+generation_config.json holds the beam size ({beam_size}) and the length penalty ({length_penalty}, with the same
+meaning in both). The tokenizer takes the beginning of a text such as ">>de<<" for a language code. The advice to
+install sacremoses does not apply to this model.
 """,
     "onnx": """## The graphs
 
 encoder.onnx reads a batch of sentences; step.onnx writes one token. Their tensors, with types and shapes, are described
-in export.json under "interface", and `Model` in translate.py calls them, in forty lines to copy from: `start` runs the
-encoder, `step` gives the log-probabilities of the next token, the attention{attention} and the next state. Everything
-has its batch first, and nothing else needs to be known for greedy or beam search (`beam_search` in the same file).
+in export.json under "interface", and `OnnxModel` in translate.py runs them, in forty lines to copy from: `start` runs
+the encoder, `step` returns the log-probabilities of the next token, the attention weights{attention} and the next
+state. All tensors have the batch first. Greedy and beam search need nothing else (`beam_search` in the same file).
 """,
 }
 
@@ -61,11 +63,10 @@ _PACKAGES = {"ctranslate2": ["ctranslate2"], "huggingface": ["torch", "transform
 
 
 def readme(name: str, manifest: dict[str, Any], notes: list[str]) -> str:
-    """Return the text for a format, from what is in the manifest."""
-    *others, last = _PACKAGES[name] + ([] if manifest["tokenizer"] in ("word", "char") else ["sentencepiece"])
-    needs = f"the packages {', '.join(others)} and {last}" if others else f"the package {last}"
-    languages = [manifest[f"{side} language"] for side in ("source", "target")]
-    pair = f" from {languages[0]} to {languages[1]}" if all(languages) else ""
+    """Return the README of a format, filled in from the manifest."""
+    packages = _PACKAGES[name] + ([] if manifest["tokenizer"] in ("word", "char") else ["sentencepiece"])
+    source, target = manifest["source language"], manifest["target language"]
+    pair = f" from {source} to {target}" if source and target else ""
     values = dict(manifest["search"])
     if name == "onnx":
         values["attention"] = "" if manifest["interface"]["attention"] else " (this model has none)"
@@ -73,15 +74,14 @@ def readme(name: str, manifest: dict[str, Any], notes: list[str]) -> str:
         f"# A translation model{pair}",
         "",
         f"Architecture {manifest['model']['architecture']}, in the format {name}, written by {manifest['written by']}.",
-        "Its log-probabilities were compared with those of the original before the folder was given its name: the",
+        "Before the folder was written, its log-probabilities were compared with those of the original model: the",
         f"largest difference was {manifest['check']['largest difference of a log-probability']:.1e}.",
     ]
     limits = [
-        f"{does} at most {manifest[limit]:,} tokens"
-        for does, limit in (("reads", "max_source"), ("writes", "max_target"))
+        f"{verb} at most {manifest[limit]:,} tokens"
+        for verb, limit in (("reads", "max_source"), ("writes", "max_target"))
         if manifest[limit] is not None
     ]
-    if limits:
-        lines += [f"It {' and '.join(limits)} of a sentence, the end token counted."]
+    lines += [f"It {' and '.join(limits)} of a sentence, end token included."] if limits else []
     lines += [f"Of the options it was evaluated with, {note}." for note in notes]
-    return "\n".join([*lines, "", _COMMAND.format(needs=needs), _PYTHON[name].format(**values)])
+    return "\n".join([*lines, "", _COMMAND.format(needs=", ".join(packages)), _USAGE[name].format(**values)])

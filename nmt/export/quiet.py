@@ -1,4 +1,4 @@
-"""Other libraries' messages, hidden."""
+"""Suppression of other libraries' messages."""
 
 import contextlib
 import io
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hide warnings, log messages below errors, and progress bars: they address the libraries' developers."""
+    """Hide warnings, log messages below errors, and progress bars, which are meant for the libraries' developers."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

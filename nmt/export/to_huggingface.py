@@ -1,7 +1,7 @@
-"""A Transformer as a directory that `AutoModelForSeq2SeqLM` and `AutoTokenizer` of transformers 5 load.
+"""Export of a Transformer as a folder that `AutoModelForSeq2SeqLM` and `AutoTokenizer` of transformers 5 load.
 
-transformers has no general Transformer, but two of its models have the arithmetic of ours under other names: Marian
-puts norms after the sum, Pegasus before the part. Both want biases, layer norms and a plain feed-forward layer.
+transformers has no general Transformer, but two of its models compute the same as ours: Marian normalizes after the
+residual sum, Pegasus before the sublayer. Both need biases, layer norms and a plain feed-forward layer.
 """
 
 import json
@@ -15,46 +15,20 @@ from torch import Tensor, nn
 
 from nmt.data import Tokenizer
 from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
-from nmt.export import verification, vocabularies
-from nmt.export.attention_folding import Projections, cross_attention, self_attention
+from nmt.export import vocabularies
+from nmt.export.attention_folding import cross_attention, self_attention
 from nmt.export.quiet import quiet
+from nmt.export.verification import ExportedModel
 from nmt.inference.translator import Translator
 from nmt.models.transformer_layers import DecoderLayer
 
-SYMBOLS = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
-UNUSED = -1e9
+SPECIAL_IDS = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
+SPECIAL_IDS |= {"decoder_start_token_id": BOS, "forced_eos_token_id": EOS}
+UNUSED_BIAS = -1e9
 """Output bias of ids that pad the smaller of two vocabularies."""
 
 
-def write(translator: Translator, folder: Path, longest: int, languages: tuple[str, str]) -> None:
-    """Write model.safetensors, config.json, generation_config.json and the tokenizer into an existing folder.
-
-    Args:
-        translator: a model without `formats.obstacles`.
-        folder: where to write.
-        longest: rows of the table of sinusoids, in tokens.
-        languages: source and target, such as ("en", "de"); for the tokenizer's settings only.
-    """
-    model: Any = translator.model
-    table = model.encoder.positions.table
-    longest = longest if table is None else len(table)
-    with quiet():
-        from transformers import GenerationConfig
-
-        _model(model, longest).save_pretrained(folder)
-        GenerationConfig(
-            max_length=longest,
-            num_beams=translator.config.beam_size,
-            length_penalty=translator.config.length_penalty,
-            decoder_start_token_id=BOS,
-            forced_eos_token_id=EOS,
-            suppress_tokens=[PAD, BOS],
-            **SYMBOLS,
-        ).save_pretrained(folder)
-        _write_tokenizer(translator.tokenizer, folder, longest, languages)
-
-
-class HFRunner(verification.ExportedModel):
+class HFRunner(ExportedModel):
     """The exported model, run by transformers."""
 
     def __init__(self, folder: Path) -> None:
@@ -77,111 +51,120 @@ class HFRunner(verification.ExportedModel):
         return rows
 
 
+def write(translator: Translator, folder: Path, manifest: dict[str, Any]) -> HFRunner:
+    """Write model.safetensors, config.json, generation_config.json and the tokenizer into a folder, and load them.
+
+    The model must have no `formats.unsupported_options`; its table of positions has the manifest's `max_source` rows.
+    """
+    model: Any = translator.model
+    max_length = manifest["max_source"]
+    with quiet():
+        from transformers import GenerationConfig
+
+        _convert_model(model, max_length).save_pretrained(folder)
+        GenerationConfig(
+            max_length=max_length,
+            num_beams=translator.config.beam_size,
+            length_penalty=translator.config.length_penalty,
+            suppress_tokens=[PAD, BOS],
+            **SPECIAL_IDS,
+        ).save_pretrained(folder)
+        _write_tokenizer(translator.tokenizer, folder, max_length, manifest)
+    return HFRunner(folder)
+
+
 @torch.no_grad()
-def _model(model: Any, longest: int) -> Any:
+def _convert_model(model: Any, max_length: int) -> Any:
     """Return Marian or Pegasus with the weights of the model."""
     import transformers
 
     source, target, output = model.source_embedding.weight, model.target_embedding.weight, model.output.weight
     shared = source is target and output is target
-    settings = _settings(model.encoder, model.decoder, longest)
-    if is_pre := model.encoder.layers[0].fed.is_pre:
-        sizes = [max(len(source), len(target))] * 2
-        settings["tie_word_embeddings"] = shared  # Pegasus cannot tie the target side alone
-        other: Any = transformers.PegasusForConditionalGeneration(
-            transformers.PegasusConfig(vocab_size=sizes[0], **settings)
-        )
-    else:
-        sizes = [len(source), len(target)]
-        settings |= {"tie_word_embeddings": output is target, "share_encoder_decoder_embeddings": shared}
-        other = transformers.MarianMTModel(
-            transformers.MarianConfig(vocab_size=sizes[0], decoder_vocab_size=sizes[1], **settings)
-        )
-    if is_pre or shared:
-        other.model.shared.weight.copy_(_padded(source, sizes[0]))
-    other.model.encoder.embed_tokens.weight.copy_(_padded(source, sizes[0]))
-    other.model.decoder.embed_tokens.weight.copy_(_padded(target, sizes[1]))
-    other.lm_head.weight.copy_(_padded(output, sizes[1]))
-    other.final_logits_bias.copy_(_padded(model.output.bias, sizes[1], UNUSED))
-    _copy_half(other.model.encoder, model.encoder)
-    _copy_half(other.model.decoder, model.decoder)
-    return other.eval()
-
-
-def _settings(encoder: Any, decoder: Any, longest: int) -> dict[str, Any]:
-    """Return what the configurations of Marian and Pegasus have in common."""
-    first = encoder.layers[0]
-    return {
+    encoder, decoder, layer = model.encoder, model.decoder, model.encoder.layers[0]
+    settings = {
         "d_model": encoder.dim,
         "encoder_layers": len(encoder.layers),
         "decoder_layers": len(decoder.layers),
-        "encoder_attention_heads": first.attention.heads,
+        "encoder_attention_heads": layer.attention.heads,
         "decoder_attention_heads": decoder.layers[0].attention.heads,
-        "encoder_ffn_dim": first.feed_forward.outer.in_features,
+        "encoder_ffn_dim": layer.feed_forward.outer.in_features,
         "decoder_ffn_dim": decoder.layers[0].feed_forward.outer.in_features,
-        "activation_function": "gelu" if first.feed_forward.activation is nn.functional.gelu else "relu",
-        "max_position_embeddings": longest,
+        "activation_function": "gelu" if layer.feed_forward.activation is nn.functional.gelu else "relu",
+        "max_position_embeddings": max_length,
         "scale_embedding": True,
         "dropout": encoder.dropout.rate,
-        "attention_dropout": first.attention.dropout.rate,
-        "activation_dropout": first.feed_forward.dropout.rate,
-        "decoder_start_token_id": BOS,
-        "forced_eos_token_id": EOS,
-        **SYMBOLS,
+        "attention_dropout": layer.attention.dropout.rate,
+        "activation_dropout": layer.feed_forward.dropout.rate,
+        **SPECIAL_IDS,
     }
+    if is_pre := layer.fed.is_pre:
+        sizes = [max(len(source), len(target))] * 2
+        settings["tie_word_embeddings"] = shared  # Pegasus cannot tie the target side alone
+        pegasus = transformers.PegasusConfig(vocab_size=sizes[0], **settings)
+        converted: Any = transformers.PegasusForConditionalGeneration(pegasus)
+    else:
+        sizes = [len(source), len(target)]
+        settings |= {"tie_word_embeddings": output is target, "share_encoder_decoder_embeddings": shared}
+        marian = transformers.MarianConfig(vocab_size=sizes[0], decoder_vocab_size=sizes[1], **settings)
+        converted = transformers.MarianMTModel(marian)
+    if is_pre or shared:
+        converted.model.shared.weight.copy_(_padded(source, sizes[0]))
+    converted.model.encoder.embed_tokens.weight.copy_(_padded(source, sizes[0]))
+    converted.model.decoder.embed_tokens.weight.copy_(_padded(target, sizes[1]))
+    converted.lm_head.weight.copy_(_padded(output, sizes[1]))
+    converted.final_logits_bias.copy_(_padded(model.output.bias, sizes[1], UNUSED_BIAS))
+    _copy_stack(converted.model.encoder, encoder)
+    _copy_stack(converted.model.decoder, decoder)
+    return converted.eval()
 
 
-def _copy_half(other: Any, half: Any) -> None:
-    """Copy the encoder or the decoder. Sinusoids are the other library's own, by the same formula."""
-    if half.positions.table is not None:
-        other.embed_positions.weight.copy_(half.positions.table)
-    if isinstance(half.norm, nn.LayerNorm):
-        other.layer_norm.load_state_dict(half.norm.state_dict())
-    for to, layer in zip(other.layers, half.layers, strict=True):
-        _copy_attention(to.self_attn, self_attention(layer.attention, half.dim))
-        norms = [(to.self_attn_layer_norm, layer.attended.norm), (to.final_layer_norm, layer.fed.norm)]
+def _copy_stack(converted: Any, stack: Any) -> None:
+    """Copy the encoder or the decoder. Sinusoids are computed by the library, with the same formula."""
+    if stack.positions.table is not None:
+        converted.embed_positions.weight.copy_(stack.positions.table)
+    if isinstance(stack.norm, nn.LayerNorm):
+        converted.layer_norm.load_state_dict(stack.norm.state_dict())
+    for copy, layer in zip(converted.layers, stack.layers, strict=True):
+        attentions = [(copy.self_attn, self_attention(layer.attention, stack.dim))]
+        norms = [(copy.self_attn_layer_norm, layer.attended.norm), (copy.final_layer_norm, layer.fed.norm)]
         if isinstance(layer, DecoderLayer):
-            _copy_attention(to.encoder_attn, cross_attention(layer, half.dim))
-            norms.append((to.encoder_attn_layer_norm, layer.crossed.norm))
-        for other_norm, norm in norms:
-            if isinstance(norm, nn.LayerNorm):  # without attention to the source the model may lack one
-                other_norm.load_state_dict(norm.state_dict())
-        to.fc1.load_state_dict(layer.feed_forward.inner.state_dict())
-        to.fc2.load_state_dict(layer.feed_forward.outer.state_dict())
-
-
-def _copy_attention(other: Any, projections: Projections) -> None:
-    for name, linear in zip(("q_proj", "k_proj", "v_proj", "out_proj"), projections, strict=True):
-        getattr(other, name).load_state_dict(linear)
+            attentions.append((copy.encoder_attn, cross_attention(layer, stack.dim)))
+            norms.append((copy.encoder_attn_layer_norm, layer.crossed.norm))
+        for attention, projections in attentions:
+            for name, linear in zip(("q_proj", "k_proj", "v_proj", "out_proj"), projections, strict=True):
+                getattr(attention, name).load_state_dict(linear)
+        for norm_copy, norm in norms:
+            if isinstance(norm, nn.LayerNorm):  # a model without attention to the source may lack one
+                norm_copy.load_state_dict(norm.state_dict())
+        copy.fc1.load_state_dict(layer.feed_forward.inner.state_dict())
+        copy.fc2.load_state_dict(layer.feed_forward.outer.state_dict())
 
 
 def _padded(rows: Tensor, size: int, value: float = 0.0) -> Tensor:
-    """Return (V, …) with rows of `value` after it, (size, …)."""
-    padded = rows.new_full((size, *rows.shape[1:]), value)
-    padded[: len(rows)] = rows
-    return padded
+    """Return (V, …) padded to (size, …) with rows of `value`."""
+    return torch.cat([rows, rows.new_full((size - len(rows), *rows.shape[1:]), value)])
 
 
-def _write_tokenizer(tokenizer: Tokenizer, folder: Path, longest: int, languages: tuple[str, str]) -> None:
+def _write_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int, manifest: dict[str, Any]) -> None:
     from transformers import MarianTokenizer
 
     vocabularies.write(tokenizer, folder)
-    files = {"vocab": folder / "vocab.json"}
+    files = {"vocab": (folder / "vocab.json", tokenizer.source)}
     if not tokenizer.joint:
-        files["target_vocab_file"] = folder / "target_vocab.json"
-    for file, model in zip(files.values(), (tokenizer.source, tokenizer.target), strict=False):
+        files["target_vocab_file"] = folder / "target_vocab.json", tokenizer.target
+    for file, model in files.values():
         ids = {piece: index for index, piece in enumerate(vocabularies.pieces(model))}
         file.write_text(json.dumps(ids, ensure_ascii=False, indent=0), encoding="utf-8")
     MarianTokenizer(
         source_spm=str(folder / "source.spm"),
         target_spm=str(folder / "target.spm"),
-        **{name: str(file) for name, file in files.items()},
+        **{name: str(file) for name, (file, _) in files.items()},
         separate_vocabs=not tokenizer.joint,
-        source_lang=languages[0],
-        target_lang=languages[1],
+        source_lang=manifest["source language"] or "",
+        target_lang=manifest["target language"] or "",
         pad_token=SPECIAL_TOKENS[PAD],
         unk_token=SPECIAL_TOKENS[UNK],
         eos_token=SPECIAL_TOKENS[EOS],
-        model_max_length=longest,
-        split_special_tokens=True,  # a text that says "</s>" means these four characters
+        model_max_length=max_length,
+        split_special_tokens=True,  # "</s>" in a text means these four characters
     ).save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Whether the exported model is the same function: its own engine scores a few sentences, and so does ours."""
+"""Check that the exported model computes the same function: both engines score a few sentences."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,13 +12,13 @@ from nmt.export.scripts.text import TextCodec
 from nmt.inference.translator import Translator
 
 MAX_LOG_PROB_DIFFERENCE = 1e-3
-"""Largest difference of a token's log-probability that is accepted."""
+"""Largest accepted difference of a token's log-probability."""
 
-SENTENCES, WORDS = 12, 24
+NUM_SENTENCES, MAX_SAMPLE_TOKENS = 12, 24
 
 
 class ExportedModel:
-    """An exported model, run by its own engine; `text` maps its source language to ids."""
+    """An exported model, run by its own engine; `text` encodes its source language."""
 
     text: TextCodec
 
@@ -32,46 +32,39 @@ class ExportedModel:
 
 
 class VerificationSample(NamedTuple):
-    """Texts of random pieces, their ids, and random ids to be scored as their translations."""
+    """Texts of random subwords, their ids, and random ids to be scored as their translations."""
 
     texts: list[str]
     sources: list[list[int]]
     targets: list[list[int]]
 
 
-def max_log_prob_difference(translator: Translator, loaded: ExportedModel, longest: int) -> float:
+def max_log_prob_difference(translator: Translator, exported: ExportedModel, max_length: int) -> float:
     """Return the largest difference between the two models' log-probabilities of a token, in nats.
 
-    Args:
-        translator: our model.
-        loaded: the exported one.
-        longest: tokens that the exported model can take, end token counted.
-
-    Raises:
-        ValueError: the exported tokenizer segments a text differently, or a difference is beyond
-            `MAX_LOG_PROB_DIFFERENCE`.
+    The sentences have at most `max_length` tokens, end token included. A difference above `MAX_LOG_PROB_DIFFERENCE`, or
+    a text that the two tokenizers segment differently, raises ValueError.
     """
-    sample = sample_sentences(translator, min(WORDS, longest - 1))
-    encoded = translator.tokenizer.encode_source(sample.texts), loaded.encode(sample.texts)
+    sample = sample_sentences(translator, min(MAX_SAMPLE_TOKENS, max_length - 1))
+    encoded = translator.tokenizer.encode_source(sample.texts), exported.encode(sample.texts)
     for text, ours, theirs in zip(sample.texts, *encoded, strict=True):
         if ours != theirs:
-            raise ValueError(f"the exported tokenizer is not ours: it makes {theirs} of {text!r}, ours {ours}")
-    scores = zip(log_probs(translator, sample), loaded.log_probs(sample.sources, sample.targets), strict=True)
-    worst = max(float(np.abs(ours - theirs).max()) for ours, theirs in scores)
-    if not worst <= MAX_LOG_PROB_DIFFERENCE:
+            raise ValueError(f"the exported tokenizer is not ours: it encodes {text!r} as {theirs}, ours as {ours}")
+    scores = zip(log_probs(translator, sample), exported.log_probs(sample.sources, sample.targets), strict=True)
+    largest = max(float(np.abs(ours - theirs).max()) for ours, theirs in scores)
+    if not largest <= MAX_LOG_PROB_DIFFERENCE:  # not >: NaN fails too
         raise ValueError(
-            f"the exported model is not ours: log-probabilities differ by up to {worst:.2g}, more than "
-            f"{MAX_LOG_PROB_DIFFERENCE:g}; "
-            "nothing was written"
+            f"the exported model is not ours: log-probabilities differ by up to {largest:.2g}, more than "
+            f"{MAX_LOG_PROB_DIFFERENCE:g}; nothing was written"
         )
-    return worst
+    return largest
 
 
-def sample_sentences(translator: Translator, longest: int) -> VerificationSample:
-    """Draw sentences of at most `longest` tokens, always the same for a tokenizer."""
+def sample_sentences(translator: Translator, max_length: int) -> VerificationSample:
+    """Sample sentences of at most `max_length` tokens, always the same for a tokenizer."""
     rng, tokenizer = np.random.default_rng(1), translator.tokenizer
-    lengths = rng.integers(1, longest, size=(2, SENTENCES), endpoint=True)
-    lengths[:, 0] = longest
+    lengths = rng.integers(1, max_length, size=(2, NUM_SENTENCES), endpoint=True)
+    lengths[:, 0] = max_length
     sources, targets = (
         [rng.integers(EOS + 1, size, size=length).tolist() for length in row]
         for row, size in zip(lengths, (tokenizer.source_size, tokenizer.target_size), strict=True)

@@ -1,4 +1,4 @@
-"""Tokenizers as files that need nothing of this project: SentencePiece models, or lists of words or characters."""
+"""Tokenizers as files that do not need this project: SentencePiece models, or lists of words or characters."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ SIDES = ("source", "target")
 def write(tokenizer: Tokenizer, folder: Path) -> None:
     """Write source.spm and target.spm, or source.json and target.json (lists of the entries in the order of ids).
 
-    Both files are there also when the two languages share a vocabulary; they are equal then.
+    The two files are equal when the languages share a vocabulary.
     """
     for side, model in zip(SIDES, (tokenizer.source, tokenizer.target), strict=True):
         state = model.state()
@@ -24,7 +24,7 @@ def write(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def pieces(model: TokenizerModel) -> list[str]:
-    """Return a name for every id: the special symbols, then the library's own pieces, or words, or characters."""
+    """Return the string of every id: the special tokens, then SentencePiece's pieces, or words, or characters."""
     state = model.state()
     if "model" not in state:
         return [*SPECIAL_TOKENS, *state["items"]]
@@ -35,10 +35,10 @@ def pieces(model: TokenizerModel) -> list[str]:
 
 
 def names(model: TokenizerModel) -> list[str]:
-    """Return the pieces, with a mark where one would be the same as another: a word of the text may be called "<s>"."""
-    taken: dict[str, None] = {}
+    """Return the pieces, with a mark added to repeated ones: a word of the text may be "<s>"."""
+    distinct: dict[str, None] = {}
     for piece in pieces(model):
-        while piece in taken:
+        while piece in distinct:
             piece += "\N{COMBINING LOW LINE}"
-        taken[piece] = None
-    return list(taken)
+        distinct[piece] = None
+    return list(distinct)

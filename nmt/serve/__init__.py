@@ -1,1 +1,1 @@
-"""A page to try models on, and the same as JSON: one process, one model at a time, no state, no network but its own."""
+"""Web page and JSON API to try models on: one process, one request at a time, no state, no connections elsewhere."""

@@ -1,4 +1,4 @@
-"""python -m nmt.serve: a page to try trained models on, and the same as JSON."""
+"""python -m nmt.serve: a web page and a JSON API to try trained models on."""
 
 import ipaddress
 import logging
@@ -13,7 +13,7 @@ log = logging.getLogger("nmt.serve")
 
 
 def main(config: ServeConfig, overrides: list[str]) -> None:
-    """Serve until it is stopped."""
+    """Serve until interrupted."""
     setup_process(config.num_threads)
     try:
         from nmt.serve.app import make_app
@@ -22,22 +22,17 @@ def main(config: ServeConfig, overrides: list[str]) -> None:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("nmt"):
             raise
-        raise ValueError(
-            f"{error.name} is missing, which the server needs: pip install 'nmt-attention[serve]'"
-        ) from None
-    listening = listen(config.host, config.port)
-    with listening:
+        message = f"{error.name} is missing, which the server needs: pip install 'nmt-attention[serve]'"
+        raise ValueError(message) from None
+    with listen(config.host, config.port) as listening:
         served = load(config, overrides, resolve_device(config.device))
         worker = ModelWorker(config.queue_size, config.timeout)
         host, port = listening.getsockname()[:2]
         if not ipaddress.ip_address(host).is_loopback:
-            log.warning(
-                "host=%s: anybody who can reach this machine can use the models; nobody is asked for a name", host
-            )
+            log.warning("host=%s: anybody who can reach this machine can use the models, without authentication", host)
         log.info("http://%s:%d/ – stop with Ctrl-C", f"[{host}]" if ":" in host else host, port)
         try:
-            app = make_app(served, config, worker)
-            make_server(app, config.timeout, worker.give_up).run(sockets=[listening])
+            make_server(make_app(served, config, worker), config.timeout, worker.cancel_all).run(sockets=[listening])
         finally:
             worker.close()
 

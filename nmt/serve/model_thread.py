@@ -1,4 +1,4 @@
-"""The one thread that models run in, and the jobs that wait for it."""
+"""The thread that runs the models, and its queue of jobs."""
 
 import asyncio
 import threading
@@ -10,101 +10,88 @@ from starlette.exceptions import HTTPException
 from nmt.runtime.memory import is_oom_error
 
 STOPPING = "the server is being stopped"
-AGAIN = {"Retry-After": "1"}
-"""The header of a refusal after which the client may ask again."""
+RETRY_AFTER = {"Retry-After": "1"}
+"""Header of an error after which the client may try again."""
 
 
 class CancelledError(Exception):
-    """Ends the work of a job that was given up."""
+    """Exception that ends the work of a canceled job."""
 
 
 class InferenceJob:
-    """Work that was taken on. When it is given up, `future` is cancelled at once, though the thread notices at its next
-    check only."""
+    """Submitted work. On cancellation, `future` is canceled at once; the thread stops at its next check."""
 
-    turn: "Future[bytes]"
+    thread_future: "Future[bytes]"
     future: "asyncio.Future[bytes]"
 
     def __init__(self) -> None:
-        self.late = False
-        self._stopped = threading.Event()
+        self.timed_out = False
+        self._cancelled = threading.Event()
 
-    def check(self) -> None:
-        """Raise StoppedError when the job was given up; to be called often."""
-        if self._stopped.is_set():
+    def raise_if_cancelled(self) -> None:
+        """Raise CancelledError when the job is canceled; to be called often."""
+        if self._cancelled.is_set():
             raise CancelledError
 
-    def stop(self, *, late: bool = False) -> None:
-        """Give the job up: it ends at its next check, or is never begun."""
-        self.late |= late
-        self._stopped.set()
+    def cancel(self, *, timed_out: bool = False) -> None:
+        """Cancel the job: it ends at its next check, or is never started."""
+        self.timed_out |= timed_out
+        self._cancelled.set()
         self.future.cancel()
-        self.turn.cancel()
+        self.thread_future.cancel()
 
 
 class ModelWorker:
-    """Does one job after the other, in the order in which they came.
+    """A thread for one job at a time, in the order of submission, and a queue of at most `queue_size` waiting jobs.
 
-    Args:
-        most_waiting: jobs that wait while one is done, at most.
-        seconds: from the beginning of the wait, after which a job is given up.
-
-    `ended` is set when all is given up, and nothing is taken on any more.
+    A job is canceled `timeout` seconds after submission. `stopping` is set when no more jobs are accepted.
     """
 
-    def __init__(self, most_waiting: int, seconds: float) -> None:
-        self.most_waiting, self.seconds = most_waiting, seconds
-        self.ended = asyncio.Event()
+    def __init__(self, queue_size: int, timeout: float) -> None:
+        self.queue_size, self.timeout = queue_size, timeout
+        self.stopping = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._jobs: set[InferenceJob] = set()
 
-    def submit(self, work: Callable[[InferenceJob], bytes]) -> InferenceJob:
-        """Take a job on. To be called from the event loop.
-
-        Raises:
-            HTTPException: too many wait already, or all has been given up.
-        """
-        if self.ended.is_set():
+    def submit(self, task: Callable[[InferenceJob], bytes]) -> InferenceJob:
+        """Submit a task, from the event loop; raise HTTPException when the queue is full or the server is stopped."""
+        if self.stopping.is_set():
             raise HTTPException(503, STOPPING)
-        if len(self._jobs) > self.most_waiting:
-            raise HTTPException(503, "too many requests wait already: ask again in 1 s", AGAIN)
+        if len(self._jobs) > self.queue_size:
+            raise HTTPException(503, "too many requests are waiting: try again in 1 s", RETRY_AFTER)
         job = InferenceJob()
         self._jobs.add(job)
-        job.turn = self._thread.submit(work, job)
-        job.turn.add_done_callback(lambda _: self._jobs.discard(job))  # first: who is answered may ask again
-        job.future = asyncio.wrap_future(job.turn)
-        timer = asyncio.get_running_loop().call_later(self.seconds, lambda: job.stop(late=True))
+        job.thread_future = self._thread.submit(task, job)
+        # the first callback: a client with its response may submit again
+        job.thread_future.add_done_callback(lambda _: self._jobs.discard(job))
+        job.future = asyncio.wrap_future(job.thread_future)
+        timer = asyncio.get_running_loop().call_later(self.timeout, lambda: job.cancel(timed_out=True))
         job.future.add_done_callback(lambda _: timer.cancel())
         return job
 
     def result(self, job: InferenceJob) -> bytes:
-        """Return the answer of a job that has ended.
-
-        Raises:
-            HTTPException: it was given up, or memory ran out.
-        """
+        """Return the result of a finished job; raise HTTPException when it was canceled or memory ran out."""
         if not job.future.cancelled():
             try:
                 return job.future.result()
             except Exception as error:
                 if is_oom_error(error):
-                    raise HTTPException(503, "not enough memory for this request: ask for less", AGAIN) from None
+                    raise HTTPException(503, "not enough memory for this request: request less", RETRY_AFTER) from None
                 raise
-        if not job.late:
+        if not job.timed_out:
             raise HTTPException(503, STOPPING)
-        limit = f"{self.seconds:g} s (timeout)"
-        if job.turn.cancelled():
-            raise HTTPException(503, f"others were served for {limit}: ask again", AGAIN)
-        raise HTTPException(504, f"not done within {limit}: ask for fewer or shorter sentences or a smaller beam")
+        limit = f"{self.timeout:g} s (timeout)"
+        if job.thread_future.cancelled():
+            raise HTTPException(503, f"not started within {limit}: try again", RETRY_AFTER)
+        raise HTTPException(504, f"not finished within {limit}: send fewer or shorter sentences or use a smaller beam")
 
-    def give_up(self) -> None:
-        """Give up all jobs without waiting for the thread, and take nothing on any more. To be called from the event
-        loop, or after its end."""
-        self.ended.set()
+    def cancel_all(self) -> None:
+        """Cancel all jobs and accept no more, without waiting. To be called from the event loop, or after its end."""
+        self.stopping.set()
         for job in list(self._jobs):
-            job.stop()
+            job.cancel()
 
     def close(self) -> None:
-        """Give up all jobs, and wait for the thread to end."""
-        self.give_up()
+        """Cancel all jobs, and wait for the thread to end."""
+        self.cancel_all()
         self._thread.shutdown(wait=True, cancel_futures=True)

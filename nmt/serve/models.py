@@ -1,4 +1,4 @@
-"""The models that are served: their names, and what is known of them."""
+"""The served models: their names and descriptions."""
 
 import itertools
 import json
@@ -20,17 +20,17 @@ from nmt.inference.translator import Translator
 log = logging.getLogger(__name__)
 
 NUM_EXAMPLES = 3
-LONGEST_EXAMPLE = 20  # words
+MAX_EXAMPLE_WORDS = 20
 
 
 @dataclass
 class ServedModel:
     """One model.
 
-    name: what requests call it.
-    translator: it, and how it searches when nothing else is asked for.
-    config: the run's.
-    longest: source tokens that are translated in one piece.
+    name: its name in requests.
+    translator: the model with its default search options.
+    config: the configuration of its run.
+    max_source_tokens: source tokens that are translated in one piece.
     shape: layers and heads of its attention to the source, (0, 0) without.
     examples: sentences to try it with.
     """
@@ -38,20 +38,20 @@ class ServedModel:
     name: str
     translator: Translator
     config: Config
-    longest: int
+    max_source_tokens: int
     shape: tuple[int, int]
     examples: list[str]
 
     @property
     def max_target_tokens(self) -> int:
-        """Tokens of a translation that may be asked about."""
+        """Tokens of the longest translation whose attention can be requested."""
         limit = self.translator.model.max_target
-        return 4 * self.longest if limit is None else limit - 1
+        return 4 * self.max_source_tokens if limit is None else limit - 1
 
     def info(self) -> dict[str, Any]:
-        """Return what `nmt.serve.schemas.Model` says."""
+        """Return the fields of `schemas.ModelInfo`."""
         attention = self.config.model.attention
-        scores = [layer.get("score", attention.score) for layer in attention.layers]
+        scores = [layer.get("score", attention.score) for layer in attention.per_layer]
         search, carried = self.translator.config, self.translator.carried if any(self.shape) else None
         return {
             "name": self.name,
@@ -64,7 +64,7 @@ class ServedModel:
             "target_lang": self.config.data.target_lang,
             "parameters": sum(parameter.numel() for parameter in self.translator.model.parameters()),
             "vocabulary": self.translator.tokenizer.target_size,
-            "longest": self.longest,
+            "max_source_tokens": self.max_source_tokens,
             **{name: getattr(search, name) for name in ("method", "beam_size", "n_best", "length_penalty")},
             "alignment_source": None if carried is None else carried.reading._asdict(),
             "alignment_source_text": "" if carried is None else str(carried.reading),
@@ -74,11 +74,7 @@ class ServedModel:
 
 
 def load(config: ServeConfig, overrides: Sequence[str], device: torch.device) -> list[ServedModel]:
-    """Load the models of `checkpoint`, in order.
-
-    Raises:
-        ValueError, OSError: one of them cannot be read, or is named twice.
-    """
+    """Load the models of `checkpoint`; raise ValueError or OSError when one cannot be read or is given twice."""
     paths = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
     served: list[ServedModel] = []
     for path, name in zip(paths, _names(paths), strict=True):
@@ -86,18 +82,17 @@ def load(config: ServeConfig, overrides: Sequence[str], device: torch.device) ->
         content = checkpoint.load(file, device)
         trained = merge_with_checkpoint(Config.from_dict(content["config"]), config, overrides)
         translator = Translator.from_checkpoint(content, trained.search, device)
-        longest = config.max_length or trained.data.max_length
+        max_tokens = config.max_length or trained.data.max_length
         if translator.max_source_length is not None:
-            longest = min(longest, translator.max_source_length)
-        served.append(
-            ServedModel(name, translator, trained, longest, _shape(translator), _examples(run_directory(file)))
-        )
+            max_tokens = min(max_tokens, translator.max_source_length)
+        examples = _examples(run_directory(file))
+        served.append(ServedModel(name, translator, trained, max_tokens, _attention_shape(translator), examples))
         log.info("%s: %s", name, file)
     return served
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    """Return the names of runs; where two have the same, their paths."""
+    """Return the names of runs, or their paths where two have the same name."""
     names = [os.path.basename(os.path.abspath(run_directory(checkpoint.resolve(path)))) for path in paths]  # noqa: PTH100, PTH119
     names = [path if names.count(name) > 1 else name for name, path in zip(names, paths, strict=True)]
     for name in names:
@@ -106,14 +101,14 @@ def _names(paths: Sequence[str]) -> list[str]:
     return names
 
 
-def _shape(translator: Translator) -> tuple[int, int]:
+def _attention_shape(translator: Translator) -> tuple[int, int]:
     for _, weights in translator.attention_weights([[]], [[]]):
         return int(weights.shape[0]), int(weights.shape[1])
     return 0, 0
 
 
 def _examples(run: Path) -> list[str]:
-    """Return short sources of the run's report; none where it has none."""
+    """Return short source sentences of the run's report, if it has one."""
     path = run / "report" / "sentences.jsonl"
     try:
         with path.open(encoding="utf-8") as file:
@@ -121,4 +116,4 @@ def _examples(run: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.debug("%s: no examples (%s)", path, error)
         return []
-    return [text for text in sources if 0 < len(text.split(" ")) <= LONGEST_EXAMPLE][:NUM_EXAMPLES]
+    return [text for text in sources if 0 < len(text.split(" ")) <= MAX_EXAMPLE_WORDS][:NUM_EXAMPLES]

@@ -1,14 +1,14 @@
-// The page: what is asked, and a column for each model with its translations and its attention.
+// The page: the form, and a column for each model with its translations and attention.
 "use strict";
 const numeral = (value) => value.toFixed(3).replace("-", "−");
-const plural = (count, what) => `${count.toLocaleString("en")} ${what}${count === 1 ? "" : "s"}`;
+const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 const sleep = (seconds, signal) => new Promise((resolve, reject) => {
   const timer = setTimeout(resolve, 1000 * seconds);
   signal.addEventListener("abort", () => { clearTimeout(timer); reject(signal.reason); }, { once: true });
 });
 
-// An answer of the server; when too many wait, it is asked again.
-const ask = async (path, content, signal) => {
+// Return the response to a request, which is repeated while the queue is full.
+const post = async (path, content, signal) => {
   for (;;) {
     const response = await fetch(path, { method: "POST", signal, body: JSON.stringify(content),
       headers: { "Content-Type": "application/json" } });
@@ -19,66 +19,67 @@ const ask = async (path, content, signal) => {
   }
 };
 
-// The lines of a streamed answer as they come.
+// Yield the lines of a streamed response as they arrive.
 const linesOf = async function* (response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let begun = "";
+  let incomplete = "";
   for (;;) {
     const { done, value } = await reader.read();
     if (done) break;
-    const whole = (begun + value).split("\n");
-    begun = whole.pop();
-    for (const line of whole) yield JSON.parse(line);
+    const lines = (incomplete + value).split("\n");
+    incomplete = lines.pop();
+    for (const line of lines) yield JSON.parse(line);
   }
 };
 
 const column = (model, limits) => {
   const root = byId("column").content.cloneNode(true).firstElementChild;
   const part = (name) => root.querySelector("." + name);
-  const [layer, head, units, shift] = ["layer", "head", "units", "shift"].map(part);
+  const [layer, head, units, shift, sentence] = ["layer", "head", "units", "shift", "sentence"].map(part);
   const [sourceLine, targetLine, matrix, weight] = ["source-line", "target-line", "matrix", "weight"].map(part);
-  const state = { parts: [], now: 0, rank: 0, attention: null, view: null, traced: null };
-  let translating = new AbortController(), looking = new AbortController();
+  const state = { segments: [], index: 0, rank: 0, attention: null, view: null, traced: null };
+  let translationRequest = new AbortController(), attentionRequest = new AbortController();
 
-  const fail = (error) => {
+  const showError = (error) => {
     if (error.name === "AbortError") return;
     part("error").textContent = error.message;
     part("error").hidden = false;
   };
 
   // --- attention -----------------------------------------------------------------------------------------------------
-  const reading = () => ({ layer: Number(layer.value), head: Number(head.value) });
-  const sole = ({ layer: l, head: h }) => [model.layers === 1 ? 1 : l, model.heads === 1 ? 1 : h].join();
-  const isChosen = () => sole(reading()) === sole(model.alignment_source) && Number(shift.checked) === model.alignment_source.shift;
-  const setReading = (to) => {
-    layer.value = model.layers === 1 ? "1" : String(to.layer);
-    head.value = model.heads === 1 ? "1" : String(to.head);
-    if (to.shift !== undefined) shift.checked = to.shift === 1;
+  const selectedHead = () => ({ layer: Number(layer.value), head: Number(head.value) });
+  // with one layer or head, it and the mean of all are the same
+  const headKey = ({ layer: l, head: h }) => [model.layers === 1 ? 1 : l, model.heads === 1 ? 1 : h].join();
+  const isAlignmentSource = () => headKey(selectedHead()) === headKey(model.alignment_source)
+    && Number(shift.checked) === model.alignment_source.shift;
+  const selectHead = (selected) => {
+    [layer.value, head.value] = headKey(selected).split(",");
+    if (selected.shift !== undefined) shift.checked = selected.shift === 1;
   };
-  // The matrix of a layer and head, 0 being the mean of all that are there.
-  const matrixOf = ({ weights, layers, heads }, wanted) => {
-    const pick = (list, chosen) => (list.length === 1 ? [0] : chosen ? [list.indexOf(chosen)] : [...list.keys()]);
-    const all = pick(layers, wanted.layer).flatMap((l) => pick(heads, wanted.head).map((h) => weights[l][h]));
+  // Return the matrix of a layer and head, 0 being the mean of all.
+  const matrixOf = ({ weights, layers, heads }, selected) => {
+    const indices = (list, number) => (list.length === 1 ? [0] : number ? [list.indexOf(number)] : [...list.keys()]);
+    const all = indices(layers, selected.layer).flatMap((l) => indices(heads, selected.head).map((h) => weights[l][h]));
     if (all.length === 1) return all[0];
-    return all[0].map((row, t) => row.map((_, s) => all.reduce((sum, one) => sum + one[t][s], 0) / all.length));
+    return all[0].map((row, t) => row.map((_, s) => all.reduce((sum, rows) => sum + rows[t][s], 0) / all.length));
   };
-  const fits = () => {
-    const { subwords, hypotheses } = state.parts[state.now];
+  const fitsInResponse = () => {
+    const { subwords, hypotheses } = state.segments[state.index];
     return model.layers * model.heads * (subwords.length + 1) * (hypotheses[state.rank].subwords.length + 1) <= limits.max_weights;
   };
 
-  const look = async () => {
-    looking.abort();
-    looking = new AbortController();
-    const signal = looking.signal, { source, hypotheses } = state.parts[state.now];
-    const content = { model: model.name, source, tokens: hypotheses[state.rank].tokens };
+  const loadAttention = async () => {
+    attentionRequest.abort();
+    attentionRequest = new AbortController();
+    const { source, hypotheses } = state.segments[state.index];
+    const content = { model: model.name, source, tokens: hypotheses[state.rank].tokens, ...(fitsInResponse() ? {} : selectedHead()) };
     try {
-      state.attention = await (await ask("api/attention", fits() ? content : { ...content, ...reading() }, signal)).json();
+      state.attention = await (await post("api/attention", content, attentionRequest.signal)).json();
       part("attention").hidden = false;
       drawHeads();
       draw();
     } catch (error) {
-      fail(error);
+      showError(error);
     }
   };
 
@@ -97,8 +98,8 @@ const column = (model, limits) => {
         const td = tr.insertCell(), name = `layer ${l}, head ${h}`;
         Object.assign(td.dataset, { layer: l, head: h });
         Object.assign(td, { tabIndex: -1, title: name, ariaLabel: name });
-        if (layers.includes(l) && heads.includes(h)) td.append(picture(weights[layers.indexOf(l)][heads.indexOf(h)]));
-        else td.append(element("span", "·"));
+        const isLoaded = layers.includes(l) && heads.includes(h);
+        td.append(isLoaded ? picture(weights[layers.indexOf(l)][heads.indexOf(h)]) : element("span", "·"));
       }
       body.append(tr);
     }
@@ -107,58 +108,58 @@ const column = (model, limits) => {
   };
   const picture = (rows) => {
     const canvas = element("canvas", undefined, { width: rows[0].length, height: rows.length });
-    const context = canvas.getContext("2d"), colour = getComputedStyle(root).getPropertyValue("--heat").trim();
-    rows.forEach((row, t) => row.forEach((share, s) => {
-      context.fillStyle = `rgb(${colour} / ${share})`;
+    const context = canvas.getContext("2d"), color = getComputedStyle(root).getPropertyValue("--heat").trim();
+    rows.forEach((row, t) => row.forEach((value, s) => {
+      context.fillStyle = `rgb(${color} / ${value})`;
       context.fillRect(s, t, 1, 1);
     }));
     return canvas;
   };
 
   const draw = () => {
-    const segment = state.parts[state.now], hypothesis = segment.hypotheses[state.rank], { attention } = state;
-    const sentence = { s: segment.source, h: hypothesis.text, sp: attention.source_subwords, tp: attention.target_subwords,
+    const segment = state.segments[state.index], hypothesis = segment.hypotheses[state.rank], { attention } = state;
+    const pair = { s: segment.source, h: hypothesis.text, sp: attention.source_subwords, tp: attention.target_subwords,
       sw: attention.source_words, tw: attention.target_words };
-    const rows = matrixOf(attention, reading()), view = projected(sentence, shift.checked ? rows.slice(1) : rows, units.value);
-    state.view = view;
-    state.links = new Set(units.value === "words" && isChosen() ? hypothesis.links.map(([i, j]) => j + "," + i) : []);
-    const numbers = drawMatrix(matrix, view, state.links), cut = view.source.length > MAX || view.target.length > MAX;
+    const selected = selectedHead(), isSource = isAlignmentSource(), rows = matrixOf(attention, selected);
+    const view = state.view = projected(pair, shift.checked ? rows.slice(1) : rows, units.value);
+    state.links = new Set(units.value === "words" && isSource ? hypothesis.links.map(([i, j]) => j + "," + i) : []);
+    const hasNumbers = drawMatrix(matrix, view, state.links);
     tokens(sourceLine, view.source);
     tokens(targetLine, view.target);
     follow.enter();
     for (const td of part("heads").querySelectorAll("td")) {
-      const here = Number(td.dataset.layer) === reading().layer && Number(td.dataset.head) === reading().head;
-      td.classList.toggle("here", here);
-      td.ariaCurrent = here ? "true" : null;
+      const isSelected = Number(td.dataset.layer) === selected.layer && Number(td.dataset.head) === selected.head;
+      td.classList.toggle("here", isSelected);
+      td.ariaCurrent = isSelected ? "true" : null;
     }
-    part("chosen").hidden = isChosen();
+    part("chosen").hidden = isSource;
     weight.textContent = "Point at a word or a cell, or move to one with Tab and the arrow keys.";
-    part("legend").textContent = "Rows are the translation, columns the source." + (numbers ? " Numbers are hundredths." : "")
-      + (isChosen() && model.selected_by ? ` This is where links are read from, chosen by ${model.selected_by}.` : "")
-      + (state.links.size ? " Outlined and drawn in orange: links." : "")
+    part("legend").textContent = "Rows are the translation, columns the source." + (hasNumbers ? " Numbers are hundredths." : "")
+      + (isSource && model.selected_by ? ` This is the alignment source, selected by ${model.selected_by}.` : "")
+      + (state.links.size ? " Links are outlined and drawn in orange." : "")
       + (view.target.length ? "" : " The translation has no words; its subwords can be shown.")
-      + (cut ? ` Only the first ${MAX} rows and columns are drawn.` : "");
-    join();
+      + (view.source.length > MAX || view.target.length > MAX ? ` Only the first ${MAX} rows and columns are drawn.` : "");
+    drawLines();
   };
 
   // Lines between the words, as strong as their weights.
-  const join = () => {
+  const drawLines = () => {
     const svg = part("links"), view = state.view, lines = [];
     if (!view || part("attention").hidden) return;
     const frame = svg.getBoundingClientRect();
-    const place = (line, edge) => [...line.children].map((span) => {
+    const positions = (line, edge) => [...line.children].map((span) => {
       const box = span.getBoundingClientRect();
       return [box.left + box.width / 2 - frame.left, box[edge] - frame.top];
     });
-    const above = place(sourceLine, "bottom"), below = place(targetLine, "top");
-    view.rows.forEach((row, t) => row.forEach((share, s) => {
+    const above = positions(sourceLine, "bottom"), below = positions(targetLine, "top");
+    view.rows.forEach((row, t) => row.forEach((value, s) => {
       const isLink = state.links.has(t + "," + s);
-      if (share < 0.08 && !isLink) return;
+      if (value < 0.08 && !isLink) return;
       const [x1, y1] = above[s], [x2, y2] = below[t];
       const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-      const attributes = { x1, y1, x2, y2, "stroke-width": (0.75 + 2.5 * share).toFixed(2),
-        opacity: Math.max(share, isLink ? 0.6 : 0.15).toFixed(2) };
-      for (const [name, value] of Object.entries(attributes)) line.setAttribute(name, value);
+      const attributes = { x1, y1, x2, y2, "stroke-width": (0.75 + 2.5 * value).toFixed(2),
+        opacity: Math.max(value, isLink ? 0.6 : 0.15).toFixed(2) };
+      for (const [name, text] of Object.entries(attributes)) line.setAttribute(name, text);
       line.classList.toggle("link", isLink);
       line.classList.toggle("on", state.traced !== null && state.traced[1] === (state.traced[0] ? t : s)
         && (state.traced[2] === undefined || state.traced[2] === s));
@@ -168,119 +169,111 @@ const column = (model, limits) => {
     svg.replaceChildren(...lines);
   };
 
-  const follow = traced({ sourceLine, targetLine, matrix, weight }, () => state.view, (...what) => {
-    state.traced = what.length ? what : null;
-    join();
+  const follow = traced({ sourceLine, targetLine, matrix, weight }, () => state.view, (...position) => {
+    state.traced = position.length ? position : null;
+    drawLines();
   });
-  for (const one of [part("pair"), matrix]) one.addEventListener("mouseleave", follow.clear);
-  new ResizeObserver(join).observe(part("pair"));
-  const enterHeads = grid(part("heads"), () => {}, (td) => {
-    setReading({ layer: Number(td.dataset.layer), head: Number(td.dataset.head) });
-    changed();
-  });
-  // Another layer or head: drawn from what is there, or asked for.
-  const changed = () => (fits() ? draw() : look());
-  for (const input of [layer, head]) input.addEventListener("change", changed);
+  for (const node of [part("pair"), matrix]) node.addEventListener("mouseleave", follow.clear);
+  new ResizeObserver(drawLines).observe(part("pair"));
+  const update = () => (fitsInResponse() ? draw() : loadAttention());
+  const selectAndUpdate = (selected) => { selectHead(selected); update(); };
+  const enterHeads = grid(part("heads"), () => {}, (td) => selectAndUpdate({ layer: Number(td.dataset.layer), head: Number(td.dataset.head) }));
+  for (const input of [layer, head]) input.addEventListener("change", update);
   for (const input of [units, shift]) input.addEventListener("change", draw);
-  part("chosen").addEventListener("click", () => { setReading(model.alignment_source); changed(); });
+  part("chosen").addEventListener("click", () => selectAndUpdate(model.alignment_source));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (state.attention) { drawHeads(); draw(); } });
 
   // --- translations --------------------------------------------------------------------------------------------------
-  const choose = (rank) => {
+  const showHypothesis = (rank) => {
     state.rank = rank;
     [...part("n-best").tBodies[0].rows].forEach((tr, i) => {
       tr.classList.toggle("here", i === rank);
       tr.querySelector("input").checked = i === rank;
     });
     part("no-attention").hidden = model.layers > 0;
-    if (model.layers) look();
+    if (model.layers) loadAttention();
   };
-  const show = (now) => {
-    state.now = now;
-    const { hypotheses } = state.parts[now], best = parts(hypotheses[0].text);
-    part("n-best").tBodies[0].replaceChildren(...hypotheses.map((one, rank) => {
-      const tr = element("tr"), first = element("th", undefined, { scope: "row" }), text = element("td", undefined, { dir: "auto" });
-      first.append(element("input", undefined, { type: "radio", name: "rank-" + model.name, "aria-label": `translation ${rank + 1}` }));
-      const words = parts(one.text);
-      if (!one.text) text.append(element("i", "(empty)", { class: "soft" }));
-      else if (!rank || words.length * best.length > 1e6) text.append(one.text);
-      else marked(text, words, common(best, words)[1], "extra", "not in the best");
-      if (one.truncated) text.append(element("span", " (cut at the longest length)", { class: "soft small" }));
-      tr.append(first, element("td", numeral(one.score)), element("td", numeral(one.log_prob)), text);
-      tr.addEventListener("click", () => { if (state.rank !== rank) choose(rank); });
-      first.firstChild.addEventListener("change", () => choose(rank));
+  const showSegment = (index) => {
+    state.index = index;
+    const { hypotheses } = state.segments[index], best = parts(hypotheses[0].text);
+    part("n-best").tBodies[0].replaceChildren(...hypotheses.map(({ text, score, log_prob, truncated }, rank) => {
+      const tr = element("tr"), th = element("th", undefined, { scope: "row" }), td = element("td", undefined, { dir: "auto" });
+      th.append(element("input", undefined, { type: "radio", name: "rank-" + model.name, "aria-label": `translation ${rank + 1}` }));
+      const words = parts(text);
+      if (!text) td.append(element("i", "(empty)", { class: "soft" }));
+      else if (!rank || words.length * best.length > 1e6) td.append(text);
+      else marked(td, words, common(best, words)[1], "extra", "not in the best");
+      if (truncated) td.append(element("span", " (truncated at the maximum length)", { class: "soft small" }));
+      tr.append(th, element("td", numeral(score)), element("td", numeral(log_prob)), td);
+      tr.addEventListener("click", () => { if (state.rank !== rank) showHypothesis(rank); });
+      th.firstChild.addEventListener("change", () => showHypothesis(rank));
       return tr;
     }));
-    choose(0);
+    showHypothesis(0);
   };
-  const sentence = part("sentence");
-  sentence.addEventListener("change", () => show(Number(sentence.value)));
+  sentence.addEventListener("change", () => showSegment(Number(sentence.value)));
 
-  const done = ({ sentences }) => {
-    const text = part("translation");
-    text.textContent = sentences.map((one) => one.translation).join("\n");
+  const showResult = ({ sentences }) => {
+    const text = part("translation"), failed = sentences.filter(({ error }) => error);
+    text.textContent = sentences.map(({ translation }) => translation).join("\n");
     text.setAttribute("aria-busy", "false");
-    const failed = sentences.filter((one) => one.error);
-    if (failed.length) fail(new Error(failed.map((one) => `Line ${one.line}: ${one.error}`).join(" ")));
-    state.parts = sentences.flatMap((one) => one.details).filter((one) => one.source.trim());
-    const names = state.parts.map(({ source }, i) => [String(i), `${i + 1}: ${source.length > 60 ? source.slice(0, 60) + "…" : source}`]);
-    part("which").hidden = names.length < 2;
+    if (failed.length) showError(new Error(failed.map(({ line, error }) => `Line ${line}: ${error}`).join(" ")));
+    state.segments = sentences.flatMap(({ details }) => details).filter(({ source }) => source.trim());
+    const names = state.segments.map(({ source }, i) => [String(i), `${i + 1}: ${source.length > 60 ? source.slice(0, 60) + "…" : source}`]);
+    part("sentence-label").hidden = names.length < 2;
     fill(sentence, names, "0");
-    part("found").hidden = !names.length;
-    if (names.length) show(0);
+    part("result").hidden = !names.length;
+    if (names.length) showSegment(0);
   };
 
+  const stop = () => { translationRequest.abort(); attentionRequest.abort(); };
   const translate = async (content) => {
-    translating.abort();
-    looking.abort();
-    translating = new AbortController();
-    const { signal } = translating, text = part("translation"), lines = [];
-    part("error").hidden = true;
-    part("found").hidden = true;
-    part("attention").hidden = true;
+    stop();
+    translationRequest = new AbortController();
+    const { signal } = translationRequest, text = part("translation"), lines = [];
+    for (const name of ["error", "result", "attention"]) part(name).hidden = true;
     state.traced = null;
     text.textContent = "";
     text.setAttribute("aria-busy", "true");
     try {
-      for await (const one of linesOf(await ask("api/stream", { ...content, model: model.name }, signal))) {
-        if (one.error) throw new Error(one.error);
-        if (one.result) return done(one.result);
-        lines[one.line - 1] = one.text;
+      for await (const event of linesOf(await post("api/stream", { ...content, model: model.name }, signal))) {
+        if (event.error) throw new Error(event.error);
+        if (event.result) return showResult(event.result);
+        lines[event.line - 1] = event.text;
         text.textContent = Array.from(lines, (line) => line ?? "").join("\n");
       }
-      throw new Error("The server went away before it was done.");
+      throw new Error("The server closed the connection before the translation was complete.");
     } catch (error) {
       if (!signal.aborted) text.setAttribute("aria-busy", "false");
-      fail(error);
+      showError(error);
     }
   };
 
-  const scores = [model.score].flat(2).join(", ");
-  part("about").textContent = model.layers ? `${model.architecture}, ${scores}, ${plural(model.layers, "layer")} × ${plural(model.heads, "head")}`
-    : `${model.architecture}, ${scores}`;
-  part("about").textContent += `, ${plural(model.parameters, "parameter")}`;
+  const sizes = model.layers ? [`${plural(model.layers, "layer")} × ${plural(model.heads, "head")}`] : [];
+  part("about").textContent = [model.architecture, ...[model.score].flat(2), ...sizes, plural(model.parameters, "parameter")].join(", ");
   root.querySelector("h2").textContent = model.name;
   part("translation").lang = model.target_lang;
-  fill(layer, counted("layer", model.layers), "1");
-  fill(head, counted("head", model.heads), "1");
-  if (model.alignment_source) setReading(model.alignment_source);
-  for (const [select, count] of [[layer, model.layers], [head, model.heads]]) select.parentNode.hidden = count === 1;
-  return { root, translate, stop: () => { translating.abort(); looking.abort(); } };
+  for (const [select, name, count] of [[layer, "layer", model.layers], [head, "head", model.heads]]) {
+    fill(select, counted(name, count), "1");
+    select.parentNode.hidden = count === 1;
+  }
+  if (model.alignment_source) selectHead(model.alignment_source);
+  return { root, translate, stop };
 };
 
 const start = async () => {
   const { models, limits, version } = await (await fetch("api/models")).json();
-  const text = byId("text"), beam = byId("beam"), numBest = byId("num-best"), box = byId("models"), first = models[0];
-  const columns = new Map();
+  const form = byId("form"), text = byId("text"), beamSize = byId("beam-size"), nBest = byId("n-best"), status = byId("status");
+  const choices = byId("models"), first = models[0], columns = new Map();
   byId("about").textContent = `${first.source_lang} → ${first.target_lang} · nmt ${version}`;
-  for (const input of [beam, numBest]) input.max = limits.max_beam;
-  beam.value = first.beam_size;
-  numBest.value = Math.min(Math.max(first.n_best, 3), first.beam_size);
+  beamSize.max = nBest.max = limits.max_beam;
+  beamSize.value = first.beam_size;
+  nBest.value = Math.min(Math.max(first.n_best, 3), first.beam_size);
   text.lang = first.source_lang;
-  const examples = models.map((model) => model.examples).find((some) => some.length) ?? [];
+  const examples = models.map((model) => model.examples).find((list) => list.length) ?? [];
   for (const example of examples) {
     const button = element("button", example, { type: "button", dir: "auto" });
-    button.addEventListener("click", () => { text.value = example; byId("ask").requestSubmit(); });
+    button.addEventListener("click", () => { text.value = example; form.requestSubmit(); });
     byId("examples").append(button);
   }
   byId("examples").hidden = !examples.length;
@@ -288,37 +281,34 @@ const start = async () => {
     const label = element("label"), input = element("input", undefined, { type: "checkbox", value: model.name });
     input.checked = i < 3;
     label.append(input, " " + model.name);
-    box.append(label);
+    choices.append(label);
   });
-  box.hidden = models.length === 1;
-  const chosen = () => [...box.querySelectorAll("input")].filter((input) => input.checked).map((input) => input.value);
-  const arrange = () => {
-    const wanted = chosen();
-    for (const [name, one] of columns) if (!wanted.includes(name)) { one.stop(); one.root.remove(); columns.delete(name); }
-    for (const model of models) {
-      if (!wanted.includes(model.name)) continue;
+  choices.hidden = models.length === 1;
+  const updateColumns = () => {
+    const chosen = [...choices.querySelectorAll("input:checked")].map((input) => input.value);
+    for (const [name, { root, stop }] of columns) if (!chosen.includes(name)) { stop(); root.remove(); columns.delete(name); }
+    for (const model of models.filter(({ name }) => chosen.includes(name))) {
       if (!columns.has(model.name)) columns.set(model.name, column(model, limits));
       byId("columns").append(columns.get(model.name).root);
     }
   };
-  box.addEventListener("change", arrange);
+  choices.addEventListener("change", updateColumns);
   let latest = 0;
-  byId("ask").addEventListener("submit", async (event) => {
+  form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const status = byId("status"), mine = ++latest;
+    const number = ++latest, begin = performance.now();
     if (!text.value.trim()) { status.textContent = "Write something first."; return; }
-    if (!chosen().length) { status.textContent = "Choose a model first."; return; }
-    const begun = performance.now(), content = { text: text.value, beam_size: Number(beam.value), n_best: Number(numBest.value) };
-    arrange();
+    updateColumns();
+    if (!columns.size) { status.textContent = "Choose a model first."; return; }
+    const content = { text: text.value, beam_size: Number(beamSize.value), n_best: Number(nBest.value) };
     status.textContent = "Translating …";
-    await Promise.all([...columns.values()].map((one) => one.translate(content)));
-    if (mine !== latest) return;  // it was asked for something else meanwhile
-    status.textContent = `Done in ${((performance.now() - begun) / 1000).toFixed(1)} s.`;
+    await Promise.all([...columns.values()].map(({ translate }) => translate(content)));
+    if (number === latest) status.textContent = `Done in ${((performance.now() - begin) / 1000).toFixed(1)} s.`;
   });
   text.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); byId("ask").requestSubmit(); }
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); form.requestSubmit(); }
   });
-  arrange();
+  updateColumns();
 };
 
-start().catch((error) => { byId("about").textContent = `The server does not answer: ${error.message}`; });
+start().catch((error) => { byId("about").textContent = `The server does not respond: ${error.message}`; });

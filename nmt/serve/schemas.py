@@ -1,4 +1,4 @@
-"""The types of requests and answers, from which FastAPI makes /openapi.json. Indices count from 0 unless said."""
+"""The types of requests and responses, from which FastAPI makes /openapi.json. Indices count from 0 unless noted."""
 
 from typing import Annotated, Any
 
@@ -6,26 +6,30 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class RequestModel(BaseModel):
-    """The base of requests: they hold nothing but the fields named, of the types named."""
+    """Base class of requests, which have no other fields than these, of exactly these types."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class ResponseModel(BaseModel):
-    """The base of answers."""
+    """Base class of responses."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 PlainText = Annotated[str, Field(min_length=0)]
-"""Text that UTF-8 can hold: pydantic lets half of a surrogate pair pass where nothing is required of a text."""
+"""Text that UTF-8 can encode: pydantic accepts half of a surrogate pair in a string without constraints."""
+ModelName = Annotated[str | None, Field(description="a name of /api/models; null: the first")]
+WordNumbers = Annotated[list[int], Field(description="the word of each subword, -1 for none")]
+WordLinks = Annotated[list[tuple[int, int]] | None, Field(description="(source word, target word); null: no attention")]
+OneOrAll = Annotated[int | None, Field(description="counted from 1; 0: the mean of all; null: all of them")]
 
 
 class TranslateRequest(RequestModel):
-    """`text` or `lines`, and how to search; what is not given is as the model was trained, see `Model`."""
+    """`text` or `lines`, and search options; see `ModelInfo` for their defaults."""
 
-    model: str | None = Field(None, description="a name of /api/models; null: the first")
-    text: PlainText | None = Field(None, description="text; every line of it, ended by a line feed, is one sentence")
+    model: ModelName = None
+    text: PlainText | None = Field(None, description="text; each line of it, ended by a line feed, is one sentence")
     lines: list[PlainText] | None = Field(None, description="sentences, none of which holds a line feed")
     beam_size: int | None = Field(None, ge=1, description="hypotheses kept at every step; 1 is greedy")
     n_best: int | None = Field(None, ge=1, description="translations of each sentence")
@@ -37,17 +41,17 @@ class TranslateRequest(RequestModel):
 class AttentionRequest(RequestModel):
     """A source, and a translation of it as token ids or as text."""
 
-    model: str | None = Field(None, description="a name of /api/models; null: the first")
-    source: PlainText = Field(description="one part, as /api/translate has cut it")
+    model: ModelName = None
+    source: PlainText = Field(description="one segment, as in `details` of /api/translate")
     tokens: list[int] | None = Field(None, description="ids of the translation, without end token")
-    target: PlainText | None = Field(None, description="a translation as text, in the place of `tokens`")
-    layer: int | None = Field(None, description="counted from 1; 0: the mean of all; null: every one")
-    head: int | None = Field(None, description="counted from 1; 0: the mean of all; null: every one")
+    target: PlainText | None = Field(None, description="the translation as text, instead of `tokens`")
+    layer: OneOrAll = None
+    head: OneOrAll = None
 
 
 class AlignmentSourceSchema(ResponseModel):
-    """Where links are read from: layer and head counted from 1, 0 = the mean; shift 1 = the row of the next token;
-    null = a word whose attention is on the end token has no link; threshold = what a source word must receive to be
+    """The attention head used for alignment: layer and head counted from 1, 0 = the mean; shift 1 = the row of the next
+    token; null = a word that attends to the end token most has no link; threshold = weight from which a source word is
     linked, 0 = a word is linked to the one it attends to most."""
 
     layer: int
@@ -58,33 +62,31 @@ class AlignmentSourceSchema(ResponseModel):
 
 
 class ModelInfo(ResponseModel):
-    """A model, and how it searches when nothing else is asked for."""
+    """A model and its default search options."""
 
     name: str
     architecture: str
-    score: Any = Field(description="of the attention to the source: a name; a list of one a head, or one a layer")
+    score: Any = Field(description="of the attention to the source: one name, a list per head, or a list per layer")
     normalizer: str
     layers: int = Field(description="with attention to the source; 0: none")
     heads: int
     source_lang: str
     target_lang: str
     parameters: int
-    vocabulary: int = Field(description="entries of the target vocabulary; ids are below")
-    longest: int = Field(description="source tokens beyond which a line is translated in parts")
+    vocabulary: int = Field(description="size of the target vocabulary; ids are below")
+    max_source_tokens: int = Field(description="source tokens above which a line is translated in segments")
     method: str
     beam_size: int
     n_best: int
     length_penalty: float
     alignment_source: AlignmentSourceSchema | None
-    alignment_source_text: str = Field(description="the reading in words")
-    selected_by: str = Field(
-        description="on what the reading was chosen; empty for the mean, which none was chosen for"
-    )
+    alignment_source_text: str = Field(description="the alignment source in words")
+    selected_by: str = Field(description="the criterion that selected the alignment source; empty for the default mean")
     examples: list[str]
 
 
 class Limits(ResponseModel):
-    """What a request may be at most."""
+    """Limits of a request."""
 
     max_bytes: int
     max_sentences: int
@@ -96,7 +98,7 @@ class Limits(ResponseModel):
 
 
 class ModelsResponse(ResponseModel):
-    """The answer of /api/models."""
+    """The response of /api/models."""
 
     version: str
     models: list[ModelInfo]
@@ -109,36 +111,34 @@ class NBestItem(ResponseModel):
     text: str
     score: float
     log_prob: float
-    truncated: bool = Field(description="the longest length allowed ended it")
+    truncated: bool = Field(description="whether it was ended by the maximum length")
 
 
 class HypothesisResult(NBestItem):
-    """One of the translations of a part, with its alignment."""
+    """One of the translations of a segment, with its alignment."""
 
     tokens: list[int]
-    subwords: list[str] = Field(description="its subwords")
-    words: list[int] = Field(description="the word of each piece")
-    links: list[tuple[int, int]] | None = Field(
-        description="(source word, target word), read from the model's `alignment_source`; null without attention"
-    )
+    subwords: list[str]
+    words: WordNumbers
+    links: WordLinks
 
 
 class Segment(ResponseModel):
-    """A line, or a part of one that was too long for the model."""
+    """A line, or a part of one that is too long for the model."""
 
     source: str
     subwords: list[str]
-    words: list[int] = Field(description="the word of each piece")
+    words: WordNumbers
     hypotheses: list[HypothesisResult] = Field(description="the best first")
 
 
 class SentenceResult(BaseModel):
-    """A line: the fields of `nmt.translate format=jsonl`, and its parts."""
+    """A line: the fields of `nmt.translate format=jsonl`, and its segments."""
 
     line: int = Field(description="counted from 1")
     source: str
     translation: str
-    error: str | None = Field(None, description="why there is no translation; then nothing but `details` follows")
+    error: str | None = Field(None, description="why there is no translation; only `details` follows then")
     score: float | None = None
     log_prob: float | None = None
     truncated: bool | None = None
@@ -146,21 +146,21 @@ class SentenceResult(BaseModel):
     n_best: list[NBestItem] | None = Field(None, description="where n_best is above 1")
     source_subwords: list[str] | None = None
     target_subwords: list[str] | None = None
-    links: list[tuple[int, int]] | None = Field(None, description="of words")
+    links: WordLinks = None
     subword_links: list[tuple[int, int]] | None = None
-    alignment_source_text: str | None = Field(None, description="where these links are read from, in words")
+    alignment_source_text: str | None = Field(None, description="the alignment source of the links, in words")
     details: list[Segment]
 
 
 class TranslateResponse(ResponseModel):
-    """The answer of /api/translate."""
+    """The response of /api/translate."""
 
     model: str
     sentences: list[SentenceResult]
 
 
 class StreamEvent(ResponseModel):
-    """A line of what /api/stream answers: the translation of a line so far; at last the result, or an error."""
+    """A line of the response of /api/stream: the translation of a line so far; at last the result, or an error."""
 
     line: int | None = None
     text: str | None = None
@@ -169,21 +169,21 @@ class StreamEvent(ResponseModel):
 
 
 class AttentionResponse(ResponseModel):
-    """The answer of /api/attention: one teacher-forced pass over the translation given."""
+    """The response of /api/attention: the attention weights of one teacher-forced pass over the translation."""
 
     model: str
-    layers: list[int] = Field(description="which the matrices are of, counted from 1; [0]: the mean of all")
+    layers: list[int] = Field(description="layers of the matrices, counted from 1; [0]: the mean of all")
     heads: list[int] = Field(description="likewise")
-    source_subwords: list[str] = Field(description="S subwords, the end token among them")
-    target_subwords: list[str] = Field(description="T subwords, the end token among them")
-    source_words: list[int] = Field(description="the word of each piece, -1 for none")
-    target_words: list[int] = Field(description="likewise")
+    source_subwords: list[str] = Field(description="S subwords, including the end token")
+    target_subwords: list[str] = Field(description="T subwords, including the end token")
+    source_words: WordNumbers
+    target_words: WordNumbers
     weights: list[list[list[list[float]]]] = Field(
-        description="layers x heads x T x S; row t is what token t was predicted with"
+        description="layers x heads x T x S; row t is the attention with which token t was predicted"
     )
 
 
 class ErrorResponse(ResponseModel):
-    """The answer to a request that could not be answered."""
+    """The response to a request that failed."""
 
     error: str

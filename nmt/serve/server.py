@@ -1,4 +1,4 @@
-"""The server: its socket, clients that are slow, and its end."""
+"""The HTTP server: its socket, slow clients, and its shutdown."""
 
 import asyncio
 import socket
@@ -11,11 +11,10 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_CONNECTIONS = 800
-"""More than the requests that are answered at once: those beyond are told so, connections beyond these are closed."""
+"""More than `security.MAX_REQUESTS`: requests above that get an error, connections above this are closed."""
 
 GRACE_SECONDS = 3
-"""That requests have to be done when the server is stopped, before they are given up; and that clients then have to
-take their answers."""
+"""Time on shutdown for requests to finish before they are canceled, then for clients to receive their responses."""
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -25,11 +24,11 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
-"""Of every answer: the page runs no script and fetches nothing but its own, and no other page may hold it."""
+"""Headers of every response: the page runs and fetches its own files only, and no other page may embed it."""
 
 
 class LimitedProtocol(H11Protocol):
-    """uvicorn's, with a limit of connections; `limit_concurrency` would leave idle ones open and refuse the others."""
+    """uvicorn's protocol with a limit of connections; `limit_concurrency` would keep idle ones and refuse others."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -38,11 +37,7 @@ class LimitedProtocol(H11Protocol):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
-
-    Raises:
-        OSError: the address is another's, or not of this machine.
-    """
+    """Return a listening socket; raise OSError when the address is in use, or not of this machine."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=512)
@@ -52,53 +47,47 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which waits for slow clients for ever, and in the end cancels requests that still run, a defect for
-    their clients. Here clients have `seconds` to send the head of a request or to go on reading an answer, and at the
-    end requests are given up, which their clients are told."""
+    """uvicorn's server with timeouts. uvicorn waits for slow clients for ever, and on shutdown cancels requests that
+    still run without a response. Here a client has `timeout` seconds to send the head of a request or to continue
+    reading a response, and on shutdown running requests are canceled with an error."""
 
-    def __init__(self, config: uvicorn.Config, seconds: float, give_up: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, timeout: float, cancel_all: Callable[[], None]) -> None:
         super().__init__(config)
-        self._seconds, self._give_up = seconds, give_up
-        self._since: dict[tuple[Any, Any], float] = {}
+        self._timeout, self._cancel_all = timeout, cancel_all
+        self._waiting_since: dict[tuple[Any, Any], float] = {}
 
     async def on_tick(self, counter: int) -> bool:
-        """Close the connections of clients that are too slow; called every tenth of a second."""
-        now, before, self._since = time.monotonic(), self._since, {}
+        """Close the connections of slow clients; called every tenth of a second."""
+        now, previous, self._waiting_since = time.monotonic(), self._waiting_since, {}
         for connection in list(self.server_state.connections):
             assert isinstance(connection, LimitedProtocol)
             cycle = connection.cycle
             if cycle is None or cycle.response_complete or connection.flow.write_paused:
-                since = self._since[connection, cycle] = before.get((connection, cycle), now)
-                if now - since > self._seconds:
+                since = self._waiting_since[connection, cycle] = previous.get((connection, cycle), now)
+                if now - since > self._timeout:
                     connection.transport.abort()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Wait for requests, then give them up, then close their connections."""
+        """Wait for requests, then cancel them, then close their connections."""
+        steps = self._cancel_all, self._abort_connections
         loop = asyncio.get_running_loop()
-        timers = loop.call_later(GRACE_SECONDS, self._give_up), loop.call_later(2 * GRACE_SECONDS, self._leave)
+        timers = [loop.call_later(number * GRACE_SECONDS, step) for number, step in enumerate(steps, 1)]
         await super().shutdown(sockets)
-        for timer, end in zip(timers, (self._give_up, self._leave), strict=True):
+        for timer, step in zip(timers, steps, strict=True):
             timer.cancel()
             if self.server_state.tasks:  # a second Ctrl-C does not wait for the timers
-                end()
+                step()
                 await asyncio.wait(set(self.server_state.tasks), timeout=1)
-        self._give_up()  # work that nobody waits for
+        self._cancel_all()  # jobs whose clients have disconnected
 
-    def _leave(self) -> None:
-        """Close the connections of clients that do not take their answers."""
+    def _abort_connections(self) -> None:
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 
 
-def make_server(app: FastAPI, seconds: float, give_up: Callable[[], None]) -> Server:
-    """Return a server of the application.
-
-    Args:
-        app: the application.
-        seconds: that a client may take to send a head or to go on reading an answer.
-        give_up: is called when the server is being stopped and requests have had `GRACE_SECONDS` to be done.
-    """
+def make_server(app: FastAPI, timeout: float, cancel_all: Callable[[], None]) -> Server:
+    """Return a server of the application; it calls `cancel_all` `GRACE_SECONDS` after shutdown begins."""
     config = uvicorn.Config(
         app,
         http=LimitedProtocol,
@@ -112,4 +101,4 @@ def make_server(app: FastAPI, seconds: float, give_up: Callable[[], None]) -> Se
         headers=list(HEADERS.items()),
         timeout_graceful_shutdown=3 * GRACE_SECONDS,
     )
-    return Server(config, seconds, give_up)
+    return Server(config, timeout, cancel_all)

@@ -1,4 +1,4 @@
-"""Small models with random weights, all far from their initial values, and tokenizers trained on a few sentences."""
+"""Small models with random weights far from their initial values, and tokenizers trained on a few sentences."""
 
 import random
 from collections.abc import Callable
@@ -25,10 +25,10 @@ Make = Callable[..., Made]
 
 
 def config_of(architecture: str, options: dict[str, Any]) -> Config:
-    """A small model of an architecture; options with dots, as {"attention.score": "dot"}."""
+    """Return the configuration of a small model; options have dots, as {"attention.score": "dot"}."""
     config = Config()
     config.model = MODELS[architecture].config()
-    small = {"width": 16, "feed_forward": 24, "embedding": 16, "hidden": 16, "max_positions": 64}
+    small = {"d_model": 16, "ffn_dim": 24, "embedding_dim": 16, "hidden_size": 16, "max_positions": 64}
     for option, value in {**small, **options}.items():
         *path, last = option.split(".")
         node = config.model
@@ -56,18 +56,18 @@ def rows_of_words(num: int, seed: int) -> list[list[str]]:
     return [rng.choices(words, k=rng.randint(1, 6)) for _ in range(num)]
 
 
-def teach(model: Seq2Seq, tokenizer: Tokenizer, updates: int) -> None:
-    """Some updates on random rows of words and the same words backwards."""
-    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
+def train(model: Seq2Seq, tokenizer: Tokenizer, updates: int) -> None:
+    """Train on random rows of words and the same words in reverse."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for update in range(updates):
         rows = rows_of_words(16, update)
         sources = tokenizer.encode_source([" ".join(row) for row in rows])
         batch = collate(sources, tokenizer.encode_target([" ".join(reversed(row)) for row in rows]))
         logits, _ = model(batch.source, batch.source_mask, batch.inputs)
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=PAD)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def make() -> Make:
 
 @pytest.fixture
 def sources() -> list[str]:
-    """Sentences to translate: known and unknown words, several spaces, marks and other scripts."""
+    """Return sources with known and unknown words, several spaces, punctuation and other scripts."""
     return [
         *(source for source, _ in TEXT),
         "a",
@@ -108,26 +108,28 @@ def sources() -> list[str]:
     ]
 
 
-_taught: dict[str, Made] = {}
+_trained: dict[str, Made] = {}
 
 
 @pytest.fixture
-def taught(make: Make) -> Callable[[str], Made]:
-    """By "pre" or "post": a model that has begun to learn to write a source backwards, so that its translations end."""
+def trained(make: Make) -> Callable[[str], Made]:
+    """Return models, by norm position, partly trained to reverse the source, so that their translations end."""
 
     def made(norm_position: str) -> Made:
-        if norm_position not in _taught:
-            translator, config = make(norm_position=norm_position, tie="all", noise=0.0, width=32, feed_forward=64)
-            teach(translator.model, translator.tokenizer, 120)
+        if norm_position not in _trained:
+            translator, config = make(
+                norm_position=norm_position, tie_embeddings="all", noise=0.0, d_model=32, ffn_dim=64
+            )
+            train(translator.model, translator.tokenizer, 120)
             with torch.no_grad():
-                translator.model.output.bias[[PAD, BOS]] = -30.0  # engines differ in whether these may be written
-            _taught[norm_position] = translator, config
-        return _taught[norm_position]
+                translator.model.output.bias[[PAD, BOS]] = -30.0  # engines differ in whether these are allowed
+            _trained[norm_position] = translator, config
+        return _trained[norm_position]
 
     return made
 
 
 @pytest.fixture
 def rows() -> list[str]:
-    """What `taught` models can be asked."""
+    """Return sources for `trained` models."""
     return [" ".join(row) for row in rows_of_words(40, -1)]

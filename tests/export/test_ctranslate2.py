@@ -1,4 +1,4 @@
-"""CTranslate2 runs our model: the same log-probabilities, the same translations."""
+"""Export to CTranslate2: the same log-probabilities and translations."""
 
 import itertools
 import json
@@ -26,14 +26,13 @@ EVERYTHING = list(
 
 
 def exported(translator: Translator, folder: Path) -> CTranslate2Runner:
-    (folder / "export.json").write_text(json.dumps({"tokenizer": translator.tokenizer.kind}))
-    vocabularies.write(translator.tokenizer, folder)
-    write(translator, folder, LONGEST)
-    return CTranslate2Runner(folder)
+    manifest = {"tokenizer": translator.tokenizer.kind, "max_source": LONGEST}
+    (folder / "export.json").write_text(json.dumps(manifest))
+    return write(translator, folder, manifest)
 
 
 @pytest.mark.parametrize("number", range(len(EVERYTHING)))
-def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Path) -> None:
+def test_every_option_computes_the_same(number: int, make: Make, tmp_path: Path) -> None:
     norm_position, activation, norm, positions = EVERYTHING[number]
     tie, joint = [("all", True), ("output", False), ("none", True), ("output", True)][number % 4]
     translator, _ = make(
@@ -44,7 +43,7 @@ def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Pat
         activation=activation,
         norm=norm,
         positions=positions,
-        tie=tie,
+        tie_embeddings=tie,
         encoder_layers=1 + number % 2,
         decoder_layers=2 - number % 2,
     )
@@ -52,40 +51,60 @@ def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Pat
 
 
 ATTENTIONS: dict[str, dict[str, Any]] = {
-    "dot": {"attention__score": "dot", "encoder_self__score": "dot", "decoder_self__score": "dot"},
-    "numbers": {"attention__divisor": "2.5", "encoder_self__divisor": "learned", "decoder_self__divisor": "learned"},
-    "general": {"attention__score": "general", "encoder_self__score": "general", "decoder_self__score": "general"},
-    "a score a head": {"attention__score": ["dot", "general", "scaled", "general"]},
-    "a score a layer": {"attention__layers": [{"score": "general"}, {"score": "none"}]},
-    "no projection": {"attention__project": False, "encoder_self__project": False, "encoder_self__score": "general"},
-    "narrow": {"attention__dim": 8, "encoder_self__dim": 4, "decoder_self__dim": 12},
-    "one head each, two in the encoder": {"attention__heads": 1, "decoder_self__heads": 1, "encoder_self__heads": 2},
+    "dot": {"attention__score": "dot", "encoder_self_attention__score": "dot", "decoder_self_attention__score": "dot"},
+    "numbers": {
+        "attention__divisor": "2.5",
+        "encoder_self_attention__divisor": "learned",
+        "decoder_self_attention__divisor": "learned",
+    },
+    "general": {
+        "attention__score": "general",
+        "encoder_self_attention__score": "general",
+        "decoder_self_attention__score": "general",
+    },
+    "a score per head": {"attention__score": ["dot", "general", "scaled", "general"]},
+    "a score per layer": {"attention__per_layer": [{"score": "general"}, {"score": "none"}]},
+    "no projection": {
+        "attention__project_qk": False,
+        "encoder_self_attention__project_qk": False,
+        "encoder_self_attention__score": "general",
+    },
+    "narrow": {"attention__dim": 8, "encoder_self_attention__dim": 4, "decoder_self_attention__dim": 12},
+    "one head, two in the encoder": {
+        "attention__heads": 1,
+        "decoder_self_attention__heads": 1,
+        "encoder_self_attention__heads": 2,
+    },
     "no attention to the source": {"attention__score": "none"},
-    "rotary dot": {"positions": "rotary", "encoder_self__score": "dot", "decoder_self__divisor": "learned"},
-    "rotary, nothing projected": {"positions": "rotary", "decoder_self__project": False},
+    "rotary dot": {
+        "positions": "rotary",
+        "encoder_self_attention__score": "dot",
+        "decoder_self_attention__divisor": "learned",
+    },
+    "rotary, nothing projected": {"positions": "rotary", "decoder_self_attention__project_qk": False},
 }
 
 
 @pytest.mark.parametrize("norm_position", ["pre", "post"])
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_inner_products_become_plain_attention(name: str, norm_position: str, make: Make, tmp_path: Path) -> None:
-    translator, _ = make(norm_position=norm_position, tie="all", **ATTENTIONS[name])
+    translator, _ = make(norm_position=norm_position, tie_embeddings="all", **ATTENTIONS[name])
     assert verification.max_log_prob_difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
 
 
 @pytest.mark.parametrize("beam", [1, 4])
 @pytest.mark.parametrize("norm_position", ["pre", "post"])
 def test_translations_and_their_scores(
-    norm_position: str, beam: int, taught: Any, tmp_path: Path, rows: list[str]
+    norm_position: str, beam: int, trained: Any, tmp_path: Path, rows: list[str]
 ) -> None:
-    translator, _ = taught(norm_position)
+    translator, _ = trained(norm_position)
     loaded = exported(translator, tmp_path)
     pieces = vocabularies.names(translator.tokenizer.source)
-    given = [[pieces[index] for index in ids] for ids in translator.tokenizer.encode_source(rows)]
+    tokens = [[pieces[index] for index in ids] for ids in translator.tokenizer.encode_source(rows)]
     translator.config = SearchConfig(beam_size=beam, max_length_ratio=0, max_length_offset=40)
     ours = translator.translate(rows)
     theirs = loaded.engine.translate_batch(
-        given,
+        tokens,
         beam_size=beam,
         patience=1 if beam == 1 else 20,
         length_penalty=1,
@@ -93,20 +112,22 @@ def test_translations_and_their_scores(
         max_decoding_length=41,
         return_scores=True,
     )
-    # hypotheses that were cut off are scored without an end token there
+    # CTranslate2 scores truncated hypotheses without an end token
     both = [
         (our, result.hypotheses[0], result.scores[0])
         for our, result in zip(ours, theirs, strict=True)
-        if not our.cut and len(result.hypotheses[0]) < 40
+        if not our.truncated and len(result.hypotheses[0]) < 40
     ]
     assert len(both) > len(rows) / 2
-    same = [(our.score, their) for our, found, their in both if [pieces[index] for index in our.tokens] == found]
+    same = [
+        (our.score, their) for our, hypothesis, their in both if [pieces[index] for index in our.tokens] == hypothesis
+    ]
     assert len(same) >= 0.9 * len(both)
     assert all(their == pytest.approx(our, abs=1e-4) for our, their in same)
-    assert all(their < our.score + 1e-4 for our, _, their in both)  # what differs is no better than ours
+    assert all(their < our.score + 1e-4 for our, _, their in both)  # different hypotheses are no better than ours
 
 
-def test_names_are_distinct_though_a_word_is_called_as_a_symbol() -> None:
+def test_names_are_distinct_when_a_word_is_a_special_token() -> None:
     pairs = [("<s> <s> a </s> b", "<unk> a <pad> b")]
     tokenizer = Tokenizer.train(TokenizerConfig(type="word", vocab_size=20), pairs)
     names = vocabularies.names(tokenizer.source)
@@ -116,7 +137,7 @@ def test_names_are_distinct_though_a_word_is_called_as_a_symbol() -> None:
 
 
 def test_attention_is_the_mean_of_the_last_layer(make: Make, tmp_path: Path, sources: list[str]) -> None:
-    translator, _ = make(tie="all", decoder_layers=2)
+    translator, _ = make(tie_embeddings="all", decoder_layers=2)
     loaded = exported(translator, tmp_path)
     pieces = vocabularies.names(translator.tokenizer.source)
     ids = translator.tokenizer.encode_source(sources[:1])
@@ -124,6 +145,6 @@ def test_attention_is_the_mean_of_the_last_layer(make: Make, tmp_path: Path, sou
         [[pieces[index] for index in ids[0]]], beam_size=1, return_attention=True, max_decoding_length=20
     )
     target = [pieces.index(piece) for piece in result.hypotheses[0]]
-    ((_, weights),) = translator.attention(ids, [target])
+    ((_, weights),) = translator.attention_weights(ids, [target])
     theirs = np.array(result.attention[0])
     assert np.abs(weights[-1].mean(0)[: len(theirs), : theirs.shape[1]] - theirs).max() < 1e-5

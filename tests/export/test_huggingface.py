@@ -1,4 +1,4 @@
-"""transformers runs our model: the same log-probabilities, and `generate` finds the same translations."""
+"""Export to transformers: the same log-probabilities, and the same translations from `generate`."""
 
 import itertools
 import json
@@ -29,12 +29,12 @@ PRODUCT = [
 
 
 def exported(translator: Translator, folder: Path) -> HFRunner:
-    write(translator, folder, LONGEST, ("en", "de"))
-    return HFRunner(folder)
+    manifest = {"max_source": LONGEST, "source language": "en", "target language": "de"}
+    return write(translator, folder, manifest)
 
 
 @pytest.mark.parametrize("number", range(len(PRODUCT)))
-def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Path) -> None:
+def test_every_option_computes_the_same(number: int, make: Make, tmp_path: Path) -> None:
     norm_position, activation, tie, joint = PRODUCT[number]
     positions = "learned" if norm_position == "pre" and number % 2 else "sinusoidal"
     translator, _ = make(
@@ -44,7 +44,7 @@ def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Pat
         norm_position=norm_position,
         activation=activation,
         positions=positions,
-        tie=tie,
+        tie_embeddings=tie,
         encoder_layers=1 + number % 2,
         decoder_layers=2 - number % 2,
     )
@@ -62,27 +62,34 @@ def test_every_block_is_the_same_function(number: int, make: Make, tmp_path: Pat
 
 
 ATTENTIONS: dict[str, dict[str, Any]] = {
-    "dot and a number": {"attention__score": "dot", "encoder_self__divisor": "3", "decoder_self__divisor": "learned"},
-    "general": {"attention__score": "general", "encoder_self__score": ["dot", "general", "general", "scaled"]},
-    "layers": {"attention__layers": [{"score": "none"}, {"project": False}]},
-    "narrow": {"attention__dim": 8, "encoder_self__dim": 4, "decoder_self__dim": 12},
-    "heads": {"attention__heads": 2, "decoder_self__heads": 2, "encoder_self__heads": 8},
+    "dot and a number": {
+        "attention__score": "dot",
+        "encoder_self_attention__divisor": "3",
+        "decoder_self_attention__divisor": "learned",
+    },
+    "general": {
+        "attention__score": "general",
+        "encoder_self_attention__score": ["dot", "general", "general", "scaled"],
+    },
+    "layers": {"attention__per_layer": [{"score": "none"}, {"project_qk": False}]},
+    "narrow": {"attention__dim": 8, "encoder_self_attention__dim": 4, "decoder_self_attention__dim": 12},
+    "heads": {"attention__heads": 2, "decoder_self_attention__heads": 2, "encoder_self_attention__heads": 8},
 }
 
 
 @pytest.mark.parametrize("norm_position", ["pre", "post"])
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_inner_products_become_plain_attention(name: str, norm_position: str, make: Make, tmp_path: Path) -> None:
-    translator, _ = make(norm_position=norm_position, tie="all", **ATTENTIONS[name])
+    translator, _ = make(norm_position=norm_position, tie_embeddings="all", **ATTENTIONS[name])
     assert verification.max_log_prob_difference(translator, exported(translator, tmp_path), LONGEST) < 1e-4
 
 
 @pytest.mark.parametrize(("beam", "length_penalty"), [(1, 1.0), (4, 1.0), (5, 0.6), (3, 0.0)])
 @pytest.mark.parametrize("norm_position", ["pre", "post"])
 def test_generate_gives_our_translations(
-    norm_position: str, beam: int, length_penalty: float, taught: Any, tmp_path: Path, rows: list[str]
+    norm_position: str, beam: int, length_penalty: float, trained: Any, tmp_path: Path, rows: list[str]
 ) -> None:
-    translator, _ = taught(norm_position)
+    translator, _ = trained(norm_position)
     translator.config = SearchConfig(
         beam_size=beam, length_penalty=length_penalty, max_length_ratio=0, max_length_offset=40
     )
@@ -91,36 +98,43 @@ def test_generate_gives_our_translations(
     settings = loaded.model.generation_config
     assert (settings.num_beams, settings.length_penalty) == (beam, length_penalty)
     with torch.inference_mode():
-        # "never": until nothing better can come, as ours; 40 tokens, the begin token and the end token
+        # "never": until no better one is possible, as ours; 40 tokens, the begin token and the end token
         early_stopping: Any = "never" if beam > 1 else False
-        found = loaded.model.generate(
+        generated = loaded.model.generate(
             **batch, early_stopping=early_stopping, max_length=42, return_dict_in_generate=True, output_scores=True
         )
-    ours, theirs = translator.translate(rows), loaded.tokenizer.batch_decode(found.sequences, skip_special_tokens=True)
-    # an end token that is forced costs nothing there, and something here
-    both = [number for number, ids in enumerate(found.sequences) if not ours[number].cut and (ids != PAD).sum() < 42]
+    ours, theirs = (
+        translator.translate(rows),
+        loaded.tokenizer.batch_decode(generated.sequences, skip_special_tokens=True),
+    )
+    # a forced end token costs nothing in transformers, but does in ours
+    both = [
+        number
+        for number, ids in enumerate(generated.sequences)
+        if not ours[number].truncated and (ids != PAD).sum() < 42
+    ]
     same = [number for number in both if ours[number].text.strip() == theirs[number]]
     assert len(both) > len(rows) / 2
     assert len(same) >= (0.9 if length_penalty == 1 else 0.7) * len(both)
     if beam > 1:
-        for number in both:  # what differs is no better than ours: it looks at fewer ends in a step
-            assert float(found.sequences_scores[number]) < ours[number].score + 1e-4
+        for number in both:  # different ones are no better than ours: transformers considers fewer ends per step
+            assert float(generated.sequences_scores[number]) < ours[number].score + 1e-4
         for number in same:
-            assert float(found.sequences_scores[number]) == pytest.approx(ours[number].score, abs=1e-4)
+            assert float(generated.sequences_scores[number]) == pytest.approx(ours[number].score, abs=1e-4)
 
 
 def test_the_longest_length_ends_with_the_end_token(make: Make, tmp_path: Path) -> None:
-    translator, _ = make(tie="all")
+    translator, _ = make(tie_embeddings="all")
     with torch.no_grad():
         translator.model.output.bias[EOS] = -30.0
     loaded = exported(translator, tmp_path)
-    found = loaded.model.generate(**loaded.tokenizer(["a dog"], return_tensors="pt"), num_beams=2)
-    assert found.shape[1] == LONGEST
-    assert found[0, -1] == EOS
+    generated = loaded.model.generate(**loaded.tokenizer(["a dog"], return_tensors="pt"), num_beams=2)
+    assert generated.shape[1] == LONGEST
+    assert generated[0, -1] == EOS
 
 
-def test_tokenizer_reads_and_writes_as_ours(make: Make, tmp_path: Path, sources: list[str]) -> None:
-    translator, _ = make(joint=False, tie="none", norm_position="post")
+def test_tokenizer_encodes_and_decodes_as_ours(make: Make, tmp_path: Path, sources: list[str]) -> None:
+    translator, _ = make(joint=False, tie_embeddings="none", norm_position="post")
     loaded = exported(translator, tmp_path)
     texts = [*sources, "", " ", "  begins with spaces", "ends with one ", "tab\tand \N{NO-BREAK SPACE} space", "</s>"]
     assert loaded.encode(texts) == translator.tokenizer.encode_source(texts)

@@ -1,4 +1,4 @@
-"""Small models as runs, a running server of them, and a client that says what it got."""
+"""Small models as runs, a running server of them, and a client."""
 
 import faulthandler
 import http.client
@@ -37,36 +37,46 @@ def sentences(num: int, seed: int) -> list[str]:
 def make_run(
     folder: Path, tokenizer: Tokenizer, architecture: str, carried: StoredAlignmentSource, **options: Any
 ) -> None:
-    """A run whose model has begun to learn to write in capitals."""
+    """Write a run whose model is partly trained to copy in capitals."""
     config = Config()
     config.model = MODELS[architecture].config()
-    small = {"width": 16, "feed_forward": 16, "embedding": 16, "hidden": 16, "encoder_layers": 2, "decoder_layers": 2}
+    small = {
+        "d_model": 16,
+        "ffn_dim": 16,
+        "embedding_dim": 16,
+        "hidden_size": 16,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+    }
     for name, value in {**small, **options}.items():
         node, _, last = name.rpartition("__")
         target = getattr(config.model, node) if node else config.model
         if hasattr(target, last):
             setattr(target, last, value)
     config.data.source_lang, config.data.target_lang, config.data.max_length = "en", "de", 40
-    config.search.max_length_ratio, config.search.max_length_offset = 0.7, 6  # lines that nobody taught have no end
+    config.search.max_length_ratio, config.search.max_length_offset = (
+        0.7,
+        6,
+    )  # translations of untrained lines do not end
     config.search.min_length_offset = 3
     config.model.validate()
     torch.manual_seed(3)
     model = build_model(config.model, tokenizer.source_size, tokenizer.target_size, joint=True)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for update in range(60):
         rows = sentences(8, update)
         targets = tokenizer.encode_target([row.upper() for row in rows])
         batch = collate(tokenizer.encode_source(rows), targets)
         logits, _ = model(batch.source, batch.source_mask, batch.inputs)
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=PAD)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     content = {
         "config": to_dict(config),
         "tokenizer": tokenizer.state_dict(),
         "model": model.state_dict(),
-        "reading": carried.to_dict(),
+        "alignment_source": carried.to_dict(),
     }
     (folder / "checkpoints").mkdir(parents=True)
     checkpoint.save(folder / "checkpoints" / "best.pt", content)
@@ -77,13 +87,13 @@ def make_run(
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs: a Transformer of two layers with two heads, an RNN with one head, and one without attention."""
+    """Return runs of a Transformer with two layers and two heads, an RNN with one head, and one without attention."""
     folder = tmp_path_factory.mktemp("runs")
     rows = [(row, row.upper()) for row in sentences(200, -1)]
     tokenizer = Tokenizer.train(TokenizerConfig(type="bpe", vocab_size=400), rows)
-    chosen = StoredAlignmentSource(AlignmentSource(2, 1, 0, False), "AER on the validation set")
-    heads = {f"{node}__heads": 2 for node in ("attention", "encoder_self", "decoder_self")}
-    make_run(folder / "deep", tokenizer, "transformer", chosen, **heads)
+    selected = StoredAlignmentSource(AlignmentSource(2, 1, 0, False), "AER on the validation set")
+    heads = {f"{node}__heads": 2 for node in ("attention", "encoder_self_attention", "decoder_self_attention")}
+    make_run(folder / "deep", tokenizer, "transformer", selected, **heads)
     make_run(
         folder / "plain", tokenizer, "rnn", StoredAlignmentSource(), attention__score="additive", attention__dim=16
     )
@@ -102,7 +112,7 @@ class Reply(NamedTuple):
 
     @property
     def error(self) -> str:
-        """The sentence of a failure."""
+        """The message of an error response."""
         assert list(self.json) == ["error"]
         text = self.json["error"]
         assert text
@@ -114,8 +124,8 @@ class Reply(NamedTuple):
 class Client:
     def __init__(self, port: int, worker: Any) -> None:
         self.port = port
-        self.worker = worker  # its server's
-        self.jobs = worker._jobs  # what it has taken on and not done
+        self.worker = worker  # of its server
+        self.jobs = worker._jobs  # submitted and not finished
         self.stop: Callable[[], None]  # stops its server
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
@@ -151,7 +161,7 @@ def serving(runs: Path, models: list[str], change: Callable[[Any], None], **opti
     change(served)
     listening = listen(config.host, config.port)
     worker = ModelWorker(config.queue_size, config.timeout)
-    server = make_server(make_app(served, config, worker), config.timeout, worker.give_up)
+    server = make_server(make_app(served, config, worker), config.timeout, worker.cancel_all)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:
@@ -162,46 +172,46 @@ def serving(runs: Path, models: list[str], change: Callable[[Any], None], **opti
         worker.close()
         listening.close()
         if thread.is_alive():
-            faulthandler.dump_traceback()  # where it hangs
+            faulthandler.dump_traceback()  # shows where it hangs
         assert not thread.is_alive()
 
 
 @pytest.fixture
 def serve(runs: Path) -> Iterator[Serve]:
-    """Starts servers: names of runs, and options; `change` may alter the models."""
-    open_ones: list[ExitStack] = []
+    """Return a function that starts a server of some runs, with options; `change` may alter the models."""
+    stacks: list[ExitStack] = []
 
-    def started(*names: str, change: Callable[[Any], None] = lambda served: None, **options: Any) -> Client:
+    def start(*names: str, change: Callable[[Any], None] = lambda served: None, **options: Any) -> Client:
         stack = ExitStack()
         client = stack.enter_context(serving(runs, list(names or ("deep", "plain", "none")), change, **options))
         client.stop = stack.close
-        open_ones.append(stack)
+        stacks.append(stack)
         return client
 
-    yield started
-    for stack in reversed(open_ones):
+    yield start
+    for stack in reversed(stacks):
         stack.close()
 
 
 @pytest.fixture(scope="session")
 def client(runs: Path) -> Iterator[Client]:
-    """A server of all runs with the usual limits, for tests that do it no harm."""
-    with serving(runs, ["deep", "plain", "none"], lambda served: None) as found:
-        yield found
+    """Return a client of one server of all runs with the default limits, shared by tests that leave it intact."""
+    with serving(runs, ["deep", "plain", "none"], lambda served: None) as shared:
+        yield shared
 
 
 @pytest.fixture
 def slow() -> Callable[[Any], None]:
-    """Models whose every step takes a while."""
+    """Return a change of models that makes every step slow."""
 
     def change(served: Any) -> None:
-        for one in served:
-            step = one.translator.model.step
+        for model in served:
+            step = model.translator.model.step
 
-            def slowly(*arguments: Any, step: Any = step, **named: Any) -> Any:
+            def slowly(*arguments: Any, step: Any = step, **options: Any) -> Any:
                 time.sleep(0.05)
-                return step(*arguments, **named)
+                return step(*arguments, **options)
 
-            one.translator.model.step = slowly
+            model.translator.model.step = slowly
 
     return change

@@ -1,4 +1,4 @@
-"""What the server answers, and that it is what the rest of the project says."""
+"""Responses of the server, compared with the commands of the project."""
 
 import dataclasses
 import json
@@ -36,30 +36,36 @@ LINES = [
 
 
 def translator(runs: Path, name: str, **search: object) -> Translator:
-    found = Translator.from_checkpoint(checkpoint.load(runs / name / "checkpoints" / "best.pt"), None, CPU)
-    found.config = dataclasses.replace(found.config, **search)
-    return found
+    loaded = Translator.from_checkpoint(checkpoint.load(runs / name / "checkpoints" / "best.pt"), None, CPU)
+    loaded.config = dataclasses.replace(loaded.config, **search)
+    return loaded
 
 
 def test_models(client, runs):
     reply = client.get("/api/models")
-    found = ModelsResponse.model_validate(reply.json)
+    response = ModelsResponse.model_validate(reply.json)
     assert reply.status == 200
-    assert [one.name for one in found.models] == ["deep", "plain", "none"]
-    assert [(one.layers, one.heads) for one in found.models] == [(2, 2), (1, 1), (0, 0)]
-    assert [one.architecture for one in found.models] == ["transformer", "rnn", "rnn"]
-    assert [one.score for one in found.models] == ["scaled", "additive", "none"]
-    assert found.models[0].reading.model_dump() == {"layer": 2, "head": 1, "shift": 0, "null": False, "threshold": 0}
-    assert found.models[2].reading is None
-    assert found.models[0].examples == ["the old man", "seven red houses"]
-    model = translator(runs, "plain").model
-    assert found.models[1].parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert (found.models[0].source_lang, found.models[0].target_lang) == ("en", "de")
-    assert found.limits.max_sentences == 50
+    assert [model.name for model in response.models] == ["deep", "plain", "none"]
+    assert [(model.layers, model.heads) for model in response.models] == [(2, 2), (1, 1), (0, 0)]
+    assert [model.architecture for model in response.models] == ["transformer", "rnn", "rnn"]
+    assert [model.score for model in response.models] == ["scaled", "additive", "none"]
+    assert response.models[0].alignment_source.model_dump() == {
+        "layer": 2,
+        "head": 1,
+        "shift": 0,
+        "null": False,
+        "threshold": 0,
+    }
+    assert response.models[2].alignment_source is None
+    assert response.models[0].examples == ["the old man", "seven red houses"]
+    plain = translator(runs, "plain").model
+    assert response.models[1].parameters == sum(parameter.numel() for parameter in plain.parameters())
+    assert (response.models[0].source_lang, response.models[0].target_lang) == ("en", "de")
+    assert response.limits.max_sentences == 50
 
 
 def by_command(run: Path, text: str, folder: Path) -> list[Any]:
-    """What `nmt.translate` prints in a process of its own."""
+    """Return the output of `nmt.translate` in a separate process."""
     arguments = [f"checkpoint={run}", "format=jsonl", "search.beam_size=3", "search.n_best=2", "num_threads=1"]
     environment = {**os.environ, "PYTHONPATH": str(Path(nmt.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -70,112 +76,111 @@ def by_command(run: Path, text: str, folder: Path) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", ["deep", "plain", "none"])
-def test_answers_are_those_of_the_command(client, runs, name, tmp_path):
-    told = "\n".join(LINES) + "\n"
+def test_translations_equal_those_of_the_command(client, runs, name, tmp_path):
+    text = "\n".join(LINES) + "\n"
     if name == "deep":
-        expected = by_command(runs / name, told, tmp_path)
+        expected = by_command(runs / name, text, tmp_path)
     else:
-        answers = LineTranslator(translator(runs, name, beam=3, n_best=2), 40)
-        found = answers.translate_lines([line.encode() for line in LINES])
-        expected = [json.loads(json_line(answers.to_json(number, one))) for number, one in enumerate(found, 1)]
-    asked = {"model": name, "beam": 3, "n_best": 2}
-    by_lines = client.post("/api/translate", {**asked, "lines": LINES}).json
-    by_text = client.post("/api/translate", {**asked, "text": told[: told.index("unbekannte")]}).json
+        lines = LineTranslator(translator(runs, name, beam_size=3, n_best=2), 40)
+        translations = lines.translate_lines([line.encode() for line in LINES])
+        expected = [json.loads(json_line(lines.to_json(*numbered))) for numbered in enumerate(translations, 1)]
+    request = {"model": name, "beam_size": 3, "n_best": 2}
+    by_lines = client.post("/api/translate", {**request, "lines": LINES}).json
+    by_text = client.post("/api/translate", {**request, "text": text[: text.index("unbekannte")]}).json
     assert by_lines["sentences"][:4] == by_text["sentences"]
-    found = TranslateResponse.model_validate(by_lines)
-    assert found.model == name
+    assert TranslateResponse.model_validate(by_lines).model == name
     assert len(by_lines["sentences"]) == len(expected) == len(LINES)
-    for one, other in zip(by_lines["sentences"], expected, strict=True):
-        details = one.pop("details")
-        assert one == other
-        assert len(details) == other["parts"]
+    for sentence, by_translate in zip(by_lines["sentences"], expected, strict=True):
+        details = sentence.pop("details")
+        assert sentence == by_translate
+        assert len(details) == by_translate["parts"]
 
 
 def test_hypotheses_and_their_links(client, runs):
-    own = translator(runs, "deep", beam=4, n_best=4)
-    (sentence,) = client.post("/api/translate", {"text": LINES[0], "beam": 4, "n_best": 4}).json["sentences"]
+    reference = translator(runs, "deep", beam_size=4, n_best=4)
+    (sentence,) = client.post("/api/translate", {"text": LINES[0], "beam_size": 4, "n_best": 4}).json["sentences"]
     (part,) = sentence["details"]
-    (ranked,) = own.n_best([LINES[0]])
-    tokenizer = own.tokenizer
+    (ranked,) = reference.n_best([LINES[0]])
+    tokenizer = reference.tokenizer
     (source,) = tokenizer.encode_source([LINES[0]])
     assert part["source"] == LINES[0]
-    assert part["pieces"] == tokenizer.source_subwords(source)
-    assert [one["tokens"] for one in part["hypotheses"]] == [t.tokens for t in ranked]
-    assert len({tuple(one["tokens"]) for one in part["hypotheses"]}) == 4
-    for one, t in zip(part["hypotheses"], ranked, strict=True):
-        assert (one["text"], one["score"], one["log_prob"]) == (t.text, t.score, t.log_prob)
-        assert one["pieces"] == tokenizer.target_subwords(t.tokens)
-        ((_, weights),) = own.attention_weights([source], [t.tokens])
-        expected = own.carried.reading.word_matrix(
+    assert part["subwords"] == tokenizer.source_subwords(source)
+    assert [hypothesis["tokens"] for hypothesis in part["hypotheses"]] == [t.tokens for t in ranked]
+    assert len({tuple(hypothesis["tokens"]) for hypothesis in part["hypotheses"]}) == 4
+    for hypothesis, t in zip(part["hypotheses"], ranked, strict=True):
+        assert (hypothesis["text"], hypothesis["score"], hypothesis["log_prob"]) == (t.text, t.score, t.log_prob)
+        assert hypothesis["subwords"] == tokenizer.target_subwords(t.tokens)
+        ((_, weights),) = reference.attention_weights([source], [t.tokens])
+        expected = reference.carried.reading.word_matrix(
             weights, tokenizer.target_word_ids([*t.tokens, EOS]), tokenizer.source_word_ids([*source, EOS])
         )
-        best = expected[:, :-1].argmax(-1)  # of this reading </s> does not count
-        assert one["links"] == [[int(s), j] for j, s in enumerate(best)]
+        best = expected[:, :-1].argmax(-1)  # </s> does not count with this alignment source
+        assert hypothesis["links"] == [[int(s), j] for j, s in enumerate(best)]
 
 
-def test_options_change_what_is_found(client, runs):
+def test_search_options_change_the_translations(client, runs):
     lines = LINES[:1] + LINES[3:5]
-    for given in ({"beam": 1}, {"beam": 6, "n_best": 3}, {"beam": 4, "length_penalty": 0.0}):
-        found = client.post("/api/translate", {"model": "plain", "lines": lines, **given}).json["sentences"]
-        ranked = translator(runs, "plain", **given).n_best(lines)
-        for one, expected in zip(found, ranked, strict=True):
-            hypotheses = one["details"][0]["hypotheses"]
+    for options in ({"beam_size": 1}, {"beam_size": 6, "n_best": 3}, {"beam_size": 4, "length_penalty": 0.0}):
+        response = client.post("/api/translate", {"model": "plain", "lines": lines, **options}).json["sentences"]
+        ranked = translator(runs, "plain", **options).n_best(lines)
+        for sentence, expected in zip(response, ranked, strict=True):
+            hypotheses = sentence["details"][0]["hypotheses"]
             assert [(h["text"], h["score"]) for h in hypotheses] == [(t.text, t.score) for t in expected]
 
 
 @pytest.mark.parametrize("name", ["deep", "plain"])
-def test_attention_is_one_forced_pass(client, runs, name):
-    own = translator(runs, name)
+def test_attention_is_from_one_forced_pass(client, runs, name):
+    reference = translator(runs, name)
     (sentence,) = client.post("/api/translate", {"model": name, "text": LINES[3]}).json["sentences"]
     part = sentence["details"][0]
     (hypothesis, *_) = part["hypotheses"]
-    asked = {"model": name, "source": part["source"], "tokens": hypothesis["tokens"]}
-    found = AttentionResponse.model_validate(client.post("/api/attention", asked).json)
-    ((_, weights),) = own.attention_weights(own.tokenizer.encode_source([LINES[3]]), [hypothesis["tokens"]])
-    np.testing.assert_allclose(found.weights, weights, atol=6e-6)
-    assert (found.layers, found.heads) == (list(range(1, len(weights) + 1)), list(range(1, len(weights[0]) + 1)))
-    assert found.source_subwords == [*part["pieces"], "</s>"]
-    assert found.target_subwords == [*hypothesis["pieces"], "</s>"]
-    assert found.source_words == [*part["words"], -1]
-    assert found.target_words == [*hypothesis["words"], -1]
+    request = {"model": name, "source": part["source"], "tokens": hypothesis["tokens"]}
+    response = AttentionResponse.model_validate(client.post("/api/attention", request).json)
+    ((_, weights),) = reference.attention_weights(reference.tokenizer.encode_source([LINES[3]]), [hypothesis["tokens"]])
+    np.testing.assert_allclose(response.weights, weights, atol=6e-6)
+    assert (response.layers, response.heads) == (list(range(1, len(weights) + 1)), list(range(1, len(weights[0]) + 1)))
+    assert response.source_subwords == [*part["subwords"], "</s>"]
+    assert response.target_subwords == [*hypothesis["subwords"], "</s>"]
+    assert response.source_words == [*part["words"], -1]
+    assert response.target_words == [*hypothesis["words"], -1]
     for layer in range(len(weights) + 1):
         for head in range(len(weights[0]) + 1):
-            one = client.post("/api/attention", {**asked, "layer": layer, "head": head}).json
+            single = client.post("/api/attention", {**request, "layer": layer, "head": head}).json
             kept = weights[layer - 1 : layer] if layer else weights
             kept = kept[:, head - 1 : head] if head else kept
-            np.testing.assert_allclose(np.array(one["weights"])[0, 0], kept.mean((0, 1)), atol=6e-6)
-            assert (one["layers"], one["heads"]) == ([layer], [head])
-    own_text = client.post("/api/attention", {"model": name, "source": LINES[3], "target": "SEVEN DOGS"}).json
-    assert own_text["target_subwords"][:-1] == own.tokenizer.target_subwords(
-        own.tokenizer.encode_target(["SEVEN DOGS"])[0]
+            np.testing.assert_allclose(np.array(single["weights"])[0, 0], kept.mean((0, 1)), atol=6e-6)
+            assert (single["layers"], single["heads"]) == ([layer], [head])
+    by_text = client.post("/api/attention", {"model": name, "source": LINES[3], "target": "SEVEN DOGS"}).json
+    assert by_text["target_subwords"][:-1] == reference.tokenizer.target_subwords(
+        reference.tokenizer.encode_target(["SEVEN DOGS"])[0]
     )
 
 
 @pytest.mark.parametrize("name", ["deep", "none"])
-def test_a_stream_grows_and_ends_with_the_answer(client, name):
-    asked = {"model": name, "lines": LINES[:4], "n_best": 2}
-    lines = [StreamEvent.model_validate_json(line) for line in client.post("/api/stream", asked).body.splitlines()]
-    whole = client.post("/api/translate", asked).json
-    assert json.loads(lines[-1].model_dump_json())["result"] == TranslateResponse.model_validate(whole).model_dump(
+def test_a_stream_grows_and_ends_with_the_result(client, name):
+    request = {"model": name, "lines": LINES[:4], "n_best": 2}
+    lines = [StreamEvent.model_validate_json(line) for line in client.post("/api/stream", request).body.splitlines()]
+    complete = client.post("/api/translate", request).json
+    assert json.loads(lines[-1].model_dump_json())["result"] == TranslateResponse.model_validate(complete).model_dump(
         mode="json"
     )
-    partial = [one for one in lines[:-1] if one.line == 1]
+    partial = [event for event in lines[:-1] if event.line == 1]
     assert len(partial) > 3
-    assert len({one.text for one in partial}) > 3
-    assert partial[-1].text == whole["sentences"][0]["translation"]
-    assert [one.line for one in lines[:-1]] == sorted(one.line for one in lines[:-1])
+    assert len({event.text for event in partial}) > 3
+    assert partial[-1].text == complete["sentences"][0]["translation"]
+    assert [event.line for event in lines[:-1]] == sorted(event.line for event in lines[:-1])
 
 
-def test_the_schema_names_every_address_and_field(client):
+def test_the_schema_lists_every_path_and_field(client):
     schema = client.get("/openapi.json").json
     assert set(schema["paths"]) == {"/api/models", "/api/translate", "/api/stream", "/api/attention"}
     fields = schema["components"]["schemas"]["TranslateRequest"]["properties"]
-    assert set(fields) == {"model", "text", "lines", "beam", "n_best", "length_penalty"}
+    assert set(fields) == {"model", "text", "lines", "beam_size", "n_best", "length_penalty"}
     for name in ("/docs", "/redoc"):
         assert client.get(name).status == 404
 
 
-def test_the_page_is_whole_and_asks_nobody_else(client):
+def test_the_page_is_complete_and_refers_to_no_other_site(client):
     page = client.get("/")
     assert (page.status, page.headers["content-type"].partition(";")[0]) == (200, "text/html")
     assert "default-src 'none'" in page.headers["content-security-policy"]

@@ -1,4 +1,4 @@
-"""The page in a real browser. Nothing here runs where there is no Playwright or no Chromium."""
+"""The page in a real browser; skipped without Playwright or Chromium."""
 
 from collections.abc import Callable, Iterator
 
@@ -13,26 +13,26 @@ Open = Callable[..., "sync_api.Page"]
 
 @pytest.fixture
 def show(chromium, serve) -> Iterator[Open]:  # serve: so that its servers are stopped when the pages are closed
-    """Opens a server's page. At the end nothing has been logged, and nobody else was asked."""
-    pages, said, asked, own = [], [], [], []
+    """Return a function that opens a server's page; at the end check that nothing was logged or requested elsewhere."""
+    pages, messages, requests, origins = [], [], [], []
 
-    def opened(client, **context) -> "sync_api.Page":
+    def open_page(client, **context) -> "sync_api.Page":
         page = chromium.new_page(**context)
         page.set_default_timeout(60_000)
         pages.append(page)
-        page.on("console", lambda message: "status of 413" in message.text or said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        own.append(f"http://127.0.0.1:{client.port}/")
-        page.goto(own[-1])
+        page.on("console", lambda message: "status of 413" in message.text or messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        origins.append(f"http://127.0.0.1:{client.port}/")
+        page.goto(origins[-1])
         page.wait_for_selector("article.model")
         return page
 
-    yield opened
+    yield open_page
     for page in pages:
         page.close()
-    assert said == []
-    assert [url for url in asked if not url.startswith(tuple(own))] == []
+    assert messages == []
+    assert [url for url in requests if not url.startswith(tuple(origins))] == []
 
 
 def translate(page, text=TEXT, **numbers):
@@ -44,12 +44,12 @@ def translate(page, text=TEXT, **numbers):
 
 
 def model(page, name):
-    """The column of a model, once its attention is there."""
+    """Return the column of a model."""
     return page.locator("article.model", has=page.locator("h2", has_text=name))
 
 
 def shades(column) -> np.ndarray:
-    """The matrix as it is drawn."""
+    """Return the matrix as it is drawn."""
     column.locator(".matrix tbody td").first.wait_for()
     script = (
         "rows => rows.map(r => [...r.querySelectorAll('td')].map(c => Number(c.style.getPropertyValue('--w')) || 0))"
@@ -58,21 +58,21 @@ def shades(column) -> np.ndarray:
 
 
 def attention(client, name, text=TEXT, rank=0, beam=5, num=3):
-    """The API's numbers for a hypothesis: (L, H, T, S)."""
-    asked = {"model": name, "text": text, "beam": beam, "n_best": num}
-    (sentence,) = client.post("/api/translate", asked).json["sentences"]
+    """Return the attention weights (L, H, T, S) of a hypothesis from the API."""
+    request = {"model": name, "text": text, "beam_size": beam, "n_best": num}
+    (sentence,) = client.post("/api/translate", request).json["sentences"]
     (part,) = sentence["details"]
     tokens = part["hypotheses"][rank]["tokens"]
-    found = client.post("/api/attention", {"model": name, "source": part["source"], "tokens": tokens})
-    return np.array(found.json["weights"])
+    response = client.post("/api/attention", {"model": name, "source": part["source"], "tokens": tokens})
+    return np.array(response.json["weights"])
 
 
-def test_a_sentence_is_translated_and_its_heads_are_looked_at(show, client):
+def test_a_sentence_is_translated_and_its_heads_are_shown(show, client):
     page = show(client)
     column = model(page, "deep")
     translate(page)
-    asked = {"model": "deep", "text": TEXT, "beam": 5, "n_best": 3}
-    (sentence,) = client.post("/api/translate", asked).json["sentences"]
+    request = {"model": "deep", "text": TEXT, "beam_size": 5, "n_best": 3}
+    (sentence,) = client.post("/api/translate", request).json["sentences"]
     assert column.locator(".translation").inner_text() == sentence["translation"]
     assert column.locator(".translation").get_attribute("aria-busy") == "false"
     hypotheses = sentence["details"][0]["hypotheses"]
@@ -86,17 +86,17 @@ def test_a_sentence_is_translated_and_its_heads_are_looked_at(show, client):
         assert column.locator(".layer").input_value() == str(layer)
         assert column.locator(".head").input_value() == str(head)
         np.testing.assert_allclose(shades(column), weights[layer - 1, head - 1], atol=6e-4)
-    assert np.abs(weights[0, 0] - weights[1, 0]).max() > 0.05  # else nothing was shown by it
+    assert np.abs(weights[0, 0] - weights[1, 0]).max() > 0.05  # otherwise the test would show nothing
     column.locator(".layer").select_option("0")
     column.locator(".head").select_option("0")
     np.testing.assert_allclose(shades(column), weights.mean((0, 1)), atol=6e-4)
     column.locator(".chosen").click()
     np.testing.assert_allclose(shades(column), weights[1, 0], atol=6e-4)
     column.locator(".n-best tbody tr").nth(1).click()
-    column.locator(f".target-line span:nth-child({len(hypotheses[1]['pieces']) + 1})").wait_for()
+    column.locator(f".target-line span:nth-child({len(hypotheses[1]['subwords']) + 1})").wait_for()
     np.testing.assert_allclose(shades(column), attention(client, "deep", rank=1)[1, 0], atol=6e-4)
     column.locator(".shift").check()
-    assert len(shades(column)) == len(hypotheses[1]["pieces"])
+    assert len(shades(column)) == len(hypotheses[1]["subwords"])
 
 
 def test_words_links_and_lines(show, client):
@@ -144,7 +144,7 @@ def test_models_side_by_side(show, client):
     assert not model(page, "plain").locator(".heads").is_visible()
 
 
-def test_the_translation_comes_bit_by_bit(show, serve, slow):
+def test_the_translation_is_streamed(show, serve, slow):
     page = show(serve("deep", change=slow))
     page.fill("#text", TEXT)
     page.keyboard.press("Control+Enter")
@@ -156,18 +156,18 @@ def test_the_translation_comes_bit_by_bit(show, serve, slow):
     assert len(seen) > 2
 
 
-def test_who_asks_again_is_not_told_that_it_is_done(show, serve, slow):
+def test_a_second_request_does_not_show_the_first_as_done(show, serve, slow):
     page = show(serve("deep", change=slow))
     page.fill("#text", "\n".join([TEXT] * 2))
     for _ in range(2):
         page.click("#translate")
-        page.locator(".translation[aria-busy=true]:not(:empty)").wait_for()  # it has begun
+        page.locator(".translation[aria-busy=true]:not(:empty)").wait_for()  # it has started
     both = "() => [document.querySelector('.translation').ariaBusy, document.querySelector('#status').textContent]"
-    told = []
-    while not told or told[-1][0] == "true":
-        told.append(page.evaluate(both))
-    assert len(told) > 3
-    assert {status for busy, status in told if busy == "true"} == {"Translating …"}
+    states = []
+    while not states or states[-1][0] == "true":
+        states.append(page.evaluate(both))
+    assert len(states) > 3
+    assert {status for busy, status in states if busy == "true"} == {"Translating …"}
     page.wait_for_selector("#status:has-text('Done')")
 
 
@@ -180,18 +180,18 @@ def test_several_lines_and_long_ones(show, client):
     options = column.locator(".sentence option").all_inner_texts()
     assert len(options) > 2
     assert options[0] == "1: red dogs"
-    column.locator(".source-line span:nth-child(3)").wait_for()  # attention comes after the translation
+    column.locator(".source-line span:nth-child(3)").wait_for()  # attention is loaded after the translation
     assert column.locator(".source-line span").all_inner_texts() == ["red", "dogs", "</s>"]
     column.locator(".sentence").select_option("1")
     column.locator(".source-line span:nth-child(8)").wait_for()
     assert column.locator(".source-line span").first.inner_text() == "the"
 
 
-def test_everything_is_reached_by_keyboard(show, client):
+def test_everything_works_with_the_keyboard(show, client):
     page = show(client)
     for name in ("plain", "none"):
         page.uncheck(f"#models input[value={name}]")
-    page.mouse.move(0, 0)  # where no word will come to lie under the pointer
+    page.mouse.move(0, 0)  # where no word will be under the pointer
     page.focus("#text")
     page.keyboard.type(TEXT)
     page.keyboard.press("Control+Enter")
@@ -203,7 +203,7 @@ def test_everything_is_reached_by_keyboard(show, client):
     for _ in range(40):
         page.keyboard.press("Tab")
         reached.append(page.evaluate(place))
-    for name in ("beam", "num-best", "translate", "layer", "head", "units", "shift", "map heads", "heat matrix"):
+    for name in ("beam-size", "n-best", "translate", "layer", "head", "units", "shift", "map heads", "heat matrix"):
         assert name in reached, (name, reached)
     assert "trace source-line" in reached
     page.focus(".heads td[tabindex='0']")
@@ -243,7 +243,7 @@ def test_errors_are_shown_and_go_away(show, serve):
     assert page.inner_text("#status") == "Write something first."
 
 
-def test_hostile_text_does_nothing(show, client):
+def test_hostile_text_is_shown_as_text(show, client):
     text = "</script><img src=http://a.example/x onerror=alert(1)><!-- \u202e שלום <b>"
     page = show(client)
     translate(page, text)

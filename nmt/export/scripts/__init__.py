@@ -1,1 +1,1 @@
-"""Programs that are copied into an exported folder: they import nothing of this project."""
+"""Programs that are copied into an exported folder; they import nothing from this project."""

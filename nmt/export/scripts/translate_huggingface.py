@@ -7,36 +7,34 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-LINES = 64
+BLOCK_LINES = 64
 
 
 def main() -> None:
-    """Read, translate and write `LINES` lines at a time."""
-    folder = Path(__file__).parent
+    """Read, translate and write `BLOCK_LINES` lines at a time."""
     from text import translate_lines
 
+    folder = Path(__file__).parent
+    manifest = json.loads((folder / "export.json").read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--beam", type=int, default=None)
+    parser.add_argument("--beam", type=int, help="default: as in generation_config.json")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSeq2SeqLM.from_pretrained(folder).to(options.device).eval()
-    chosen = {} if options.beam is None else {"num_beams": options.beam}
+    beam = {} if options.beam is None else {"num_beams": options.beam}
 
     def encode(text: str) -> list[int]:
-        ids: list[int] = tokenizer(text, verbose=False)["input_ids"][:-1]
-        return ids
+        return list(tokenizer(text, verbose=False)["input_ids"][:-1])
 
     def translate(sources: list[list[int]]) -> list[str]:
-        ended = {"input_ids": [[*ids, tokenizer.eos_token_id] for ids in sources]}
-        batch = tokenizer.pad(ended, return_tensors="pt").to(options.device)
+        inputs = {"input_ids": [[*ids, tokenizer.eos_token_id] for ids in sources]}
+        batch = tokenizer.pad(inputs, return_tensors="pt").to(options.device)
         with torch.inference_mode():
-            outputs = model.generate(**batch, **chosen)
-        texts: list[str] = tokenizer.batch_decode(outputs, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return texts
+            outputs = model.generate(**batch, **beam)
+        return list(tokenizer.batch_decode(outputs, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
-    manifest = json.loads((folder / "export.json").read_text(encoding="utf-8"))
-    translate_lines(encode, translate, manifest["max_source"], LINES)
+    translate_lines(encode, translate, manifest["max_source"], BLOCK_LINES)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Translate standard input, one sentence a line: python translate.py [--beam N] < source.txt > target.txt
 
-Needs numpy and onnxruntime, and for subwords sentencepiece. `Model` is the whole of what the two graphs can do, as an
-example for other languages and machines.
+Requires numpy and onnxruntime, and sentencepiece for subwords. `OnnxModel` is an example of running the two graphs.
 """
 
 import argparse
@@ -19,7 +18,7 @@ Tensors = dict[str, Any]
 
 
 class OnnxModel:
-    """encoder.onnx and step.onnx of a folder, called as export.json describes them."""
+    """encoder.onnx and step.onnx of a folder, run as export.json describes them."""
 
     def __init__(self, folder: Path, threads: int = 0) -> None:
         import onnxruntime
@@ -35,24 +34,24 @@ class OnnxModel:
         self.interface = json.loads((folder / "export.json").read_text(encoding="utf-8"))["interface"]
 
     def start(self, sources: Sequence[Sequence[int]]) -> tuple[Tensors, Tensors]:
-        """Ids without end token -> memory, which stays, and the state before the first token."""
-        longest = max(map(len, sources)) + 1
-        source = np.full((len(sources), longest), PAD, np.int64)
+        """Ids without end token -> memory, constant for all steps, and the state before the first token."""
+        max_length = max(map(len, sources)) + 1
+        source = np.full((len(sources), max_length), PAD, np.int64)
         for row, ids in enumerate(sources):
             source[row, : len(ids) + 1] = [*ids, EOS]
         memory = self._run(self.encoder, {"source": source})
-        sizes = {"batch": len(sources), "source": longest, "past": 0}
+        sizes = {"batch": len(sources), "source": max_length, "past": 0}
         state = {}
-        for port in self.interface["state"]:
-            shape = [sizes.get(axis, axis) for axis in port["shape"]]
-            state[port["name"]] = memory.pop(port["name"], np.zeros(shape, port["dtype"]))
+        for spec in self.interface["state"]:
+            shape = [sizes.get(axis, axis) for axis in spec["shape"]]
+            state[spec["name"]] = memory.pop(spec["name"], np.zeros(shape, spec["dtype"]))
         return memory, state
 
     def step(self, tokens: Sequence[int], memory: Tensors, state: Tensors) -> tuple[Any, Any, Tensors]:
-        """Previous tokens (B,) -> log-probabilities of the next (B, V), weights (B, L, H, 1, S) or None, next state."""
+        """Previous tokens (B,) -> log-probabilities (B, V), weights (B, L, H, 1, S) or None, next state."""
         outputs = self._run(self.decoder, {"token": np.array(tokens, np.int64), **memory, **state})
-        after = {name: outputs["next." + name.removeprefix("state.")] for name in state}
-        return outputs["log_probs"], outputs.get("attention"), after
+        next_state = {name: outputs["next." + name.removeprefix("state.")] for name in state}
+        return outputs["log_probs"], outputs.get("attention"), next_state
 
     @staticmethod
     def _run(session: Any, tensors: Tensors) -> Tensors:
@@ -60,59 +59,52 @@ class OnnxModel:
         return {port.name: output for port, output in zip(session.get_outputs(), outputs, strict=True)}
 
 
-def rows(tensors: Tensors, chosen: Sequence[int]) -> Tensors:
+def select_rows(tensors: Tensors, indices: Sequence[int]) -> Tensors:
     """Return some rows of every tensor."""
-    return {name: tensor[list(chosen)] for name, tensor in tensors.items()}
+    return {name: tensor[list(indices)] for name, tensor in tensors.items()}
 
 
 def beam_search(
-    model: OnnxModel, source: Sequence[int], beam: int, length_penalty: float, longest: int
+    model: OnnxModel, source: Sequence[int], beam_size: int, length_penalty: float, max_length: int
 ) -> tuple[list[int], float]:
-    """Return the best translation's ids and its score, log p / length^length_penalty; greedy with beam 1.
+    """Return the best translation's ids and its score, log p / length^length_penalty; greedy with beam size 1.
 
-    Args:
-        model: see `Model`.
-        source: ids without end token.
-        beam: hypotheses kept at every step.
-        length_penalty: 1 is the mean log-probability of a token, end token counted.
-        longest: tokens before the end token at most.
+    Source, result and `max_length` are without end token, which `length` includes.
     """
     memory, state = model.start([source])
     hypotheses: list[tuple[list[int], float]] = [([], 0.0)]
-    best: tuple[list[int], float] | None = None
-    for length in range(1, longest + 2):
-        last = [tokens[-1] if tokens else BOS for tokens, _ in hypotheses]
-        log_probs, _, state = model.step(last, rows(memory, [0] * len(last)), state)
+    best: tuple[list[int], float] = ([], -math.inf)
+    for length in range(1, max_length + 2):
+        previous = [tokens[-1] if tokens else BOS for tokens, _ in hypotheses]
+        log_probs, _, state = model.step(previous, select_rows(memory, [0] * len(previous)), state)
         log_probs[:, [PAD, BOS]] = -np.inf
-        if length == longest + 1:
+        if length == max_length + 1:
             log_probs[:, np.arange(log_probs.shape[1]) != EOS] = -np.inf
         total = (np.array([log_prob for _, log_prob in hypotheses])[:, None] + log_probs).ravel()
-        candidates = np.argsort(-total, kind="stable")[: 2 * beam if beam > 1 else 1]
+        candidates = np.argsort(-total, kind="stable")[: 2 * beam_size if beam_size > 1 else 1]
         grown: list[tuple[list[int], float]] = []
         parents: list[int] = []
         for candidate in candidates.tolist():
             parent, token = divmod(candidate, log_probs.shape[1])
             log_prob = float(total[candidate])
-            if token == EOS and log_prob > -math.inf:
-                score = log_prob / length**length_penalty
-                best = (hypotheses[parent][0], score) if best is None or score > best[1] else best
-            elif token != EOS and log_prob > -math.inf and len(grown) < beam:
+            if token == EOS:
+                best = max(best, (hypotheses[parent][0], log_prob / length**length_penalty), key=lambda pair: pair[1])
+            elif log_prob > -math.inf and len(grown) < beam_size:
                 grown.append(([*hypotheses[parent][0], token], log_prob))
                 parents.append(parent)
-        # log-probabilities only fall: no longer hypothesis can score above this
-        bound = max((log_prob for _, log_prob in grown), default=-math.inf) / (longest + 1) ** length_penalty
-        if best is not None and (beam == 1 or best[1] >= bound):
+        # log-probabilities only decrease: no longer hypothesis can score higher
+        bound = max((log_prob for _, log_prob in grown), default=-math.inf) / (max_length + 1) ** length_penalty
+        if best[1] >= bound:
             break
-        hypotheses, state = grown, rows(state, parents)
-    assert best is not None
+        hypotheses, state = grown, select_rows(state, parents)
     return best
 
 
 def main() -> None:
     """Read, translate and write line by line."""
-    folder = Path(__file__).parent
     from text import TextCodec, max_tokens, translate_lines
 
+    folder = Path(__file__).parent
     manifest = json.loads((folder / "export.json").read_text(encoding="utf-8"))
     search = manifest["search"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -123,8 +115,8 @@ def main() -> None:
 
     def translate(sources: list[list[int]]) -> list[str]:
         (ids,) = sources
-        longest = max_tokens(manifest, len(ids))
-        tokens, _ = beam_search(model, ids, options.beam, search["length_penalty"], longest)
+        max_length = max_tokens(manifest, len(ids))
+        tokens, _ = beam_search(model, ids, options.beam, search["length_penalty"], max_length)
         return [target.decode(tokens)]
 
     translate_lines(source.encode, translate, manifest["max_source"], 1)
