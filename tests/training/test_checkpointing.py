@@ -105,7 +105,7 @@ def test_by_default_the_last_two_states_stay(tmp_path: Path) -> None:
 def test_states_that_only_a_stop_has_made_do_not_count(tmp_path: Path, updates: list[int], keep_last: int) -> None:
     """So that a run that was stopped leaves what an uninterrupted one leaves."""
     for update in updates:
-        run = Run(tmp_path, keep_last=keep_last)
+        run = Run(tmp_path, keep_last_checkpoints=keep_last)
         run.resume()
         run.save(update)
     assert held(tmp_path) == {"last.pt": 40, "update-000030.pt": 30, "update-000020.pt": 20}
@@ -122,11 +122,11 @@ def test_there_is_always_one_before(tmp_path: Path) -> None:
 
 
 def test_a_damaged_last_falls_back_and_says_so(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
-    Run(tmp_path, keep_last=4).save(10, 20, 30, 40)
+    Run(tmp_path, keep_last_checkpoints=4).save(10, 20, 30, 40)
     damage(tmp_path / "last.pt")
     (tmp_path / "update-000030.pt").write_bytes(b"")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    run = Run(tmp_path, keep_last=4)
+    run = Run(tmp_path, keep_last_checkpoints=4)
     assert run.resume() == 20
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before, "reading changed something"
     assert "last.pt is damaged and passed over: damaged checkpoint (its checksum is wrong)" in said.text
@@ -134,9 +134,9 @@ def test_a_damaged_last_falls_back_and_says_so(tmp_path: Path, said: pytest.LogC
     assert "continues from" in said.text
     assert "update-000020.pt, update 20; updates after it are done again" in said.text
     run.save(30)
-    names = {"last.damaged": -1, "update-000030.damaged": -1}
+    names = {"last.corrupt": -1, "update-000030.corrupt": -1}
     assert held(tmp_path) == {"last.pt": 30, "update-000020.pt": 20, "update-000010.pt": 10, **names}
-    assert (tmp_path / "last.damaged").read_bytes() == before["last.pt"]
+    assert (tmp_path / "last.corrupt").read_bytes() == before["last.pt"]
 
 
 def test_nothing_whole_is_refused(tmp_path: Path) -> None:
@@ -162,9 +162,8 @@ def test_a_run_of_an_older_version_goes_on(tmp_path: Path) -> None:
     """Format 2 knows neither seal nor texts, and fewer things about where a run stands."""
     Run(tmp_path).save(10)
     content = checkpoint.load(tmp_path / "last.pt")
-    position = {
-        name: content["position"][name] for name in ("update", "epoch", "batch", "validated", "best", "seconds")
-    }
+    position = {name: content["position"][name] for name in ("update", "epoch", "batch", "seconds")}
+    position |= {"validated": content["position"]["last_validated"], "best": content["position"]["best_score"]}
     content |= {"format_version": 2, "nmt": "0.2.0", "position": position}
     torch.save(content, tmp_path / "last.pt")
     run = Run(tmp_path)
@@ -177,10 +176,10 @@ def test_a_run_of_an_older_version_goes_on(tmp_path: Path) -> None:
 def test_options_that_an_older_version_did_not_have_are_their_defaults() -> None:
     now = to_dict(Config(name="a"))
     older = copy.deepcopy(now)
-    for option in ("r_drop", "keep_best", "accumulate"):
+    for option in ("r_drop_alpha", "keep_best_checkpoints", "gradient_accumulation"):
         del older["train"][option]
     check_continuation(older, now)
-    now["train"]["accumulate"] = 2
+    now["train"]["gradient_accumulation"] = 2
     with pytest.raises(ValueError, match=r"other options \(train.gradient_accumulation: 1 → 2\)"):
         check_continuation(older, now)
     older["train"]["gone"] = 1
@@ -203,7 +202,7 @@ SCORES = {10: 5.0, 20: 7.0, 30: 6.0, 40: 7.0, 50: 4.0, 60: 8.0}
 @pytest.mark.parametrize("again", [(), (20, 50), (10, 10, 60)])
 def test_the_best_stay(tmp_path: Path, sign: int, expected: list[int], again: tuple[int, ...]) -> None:
     """Also when validations are done again, after kills, from the state before them."""
-    run = Run(tmp_path, keep_best=3, sign=sign)
+    run = Run(tmp_path, keep_best_checkpoints=3, sign=sign)
     redo = list(again)
     updates = list(SCORES)
     while updates:
@@ -212,7 +211,7 @@ def test_the_best_stay(tmp_path: Path, sign: int, expected: list[int], again: tu
         if redo and update == redo[0]:
             redo.pop(0)
             updates.insert(0, update)
-            run = Run(tmp_path, keep_best=3, sign=sign)
+            run = Run(tmp_path, keep_best_checkpoints=3, sign=sign)
             run.resume()
         else:
             run.save(update)
@@ -235,9 +234,9 @@ def test_one_best_by_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [
-        ({"average": "last", "keep_last": 3}, [40, 50, 60]),
-        ({"average": "best", "keep_best": 2}, [20, 60]),
-        ({"average": "best", "keep_best": 9}, [10, 20, 30, 40, 50, 60]),
+        ({"average_checkpoints": "last", "keep_last_checkpoints": 3}, [40, 50, 60]),
+        ({"average_checkpoints": "best", "keep_best_checkpoints": 2}, [20, 60]),
+        ({"average_checkpoints": "best", "keep_best_checkpoints": 9}, [10, 20, 30, 40, 50, 60]),
     ],
 )
 def test_the_mean_of_what_is_kept(tmp_path: Path, policy: dict[str, Any], expected: list[int]) -> None:
@@ -252,7 +251,7 @@ def test_the_mean_of_what_is_kept(tmp_path: Path, policy: dict[str, Any], expect
 
 
 def test_the_mean_takes_the_place_of_the_best_until_it_is_beaten(tmp_path: Path) -> None:
-    run = Run(tmp_path, average="best", keep_best=2)
+    run = Run(tmp_path, average_checkpoints="best", keep_best_checkpoints=2)
     run.judge(10, 1.0)
     run.judge(20, 3.0)
     run.position.best_score, run.position.best_averaged_updates = 9.0, [10, 20]
@@ -270,7 +269,7 @@ def test_the_mean_takes_the_place_of_the_best_until_it_is_beaten(tmp_path: Path)
 
 
 def test_a_mean_stays_where_one_best_is_kept(tmp_path: Path) -> None:
-    run = Run(tmp_path, average="last")
+    run = Run(tmp_path, average_checkpoints="last")
     run.judge(10, 1.0)
     run.position.best_score, run.position.best_averaged_updates = 9.0, [5, 10]
     run.checkpoints.save_averaged(run.position, "fp32")
@@ -279,7 +278,7 @@ def test_a_mean_stays_where_one_best_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_mean_of_too_few(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
-    run = Run(tmp_path, average="last")
+    run = Run(tmp_path, average_checkpoints="last")
     run.save(10)
     assert run.checkpoints.average(run.position) is None
     assert "train.average_checkpoints=last: 1 checkpoint is too few for a mean" in said.text
@@ -306,10 +305,13 @@ def test_mean_against_torch() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"keep_last": 1}, r"train.keep_last_checkpoints=1: must be at least 2"),
-        ({"keep_best": 0}, r"train.keep_best_checkpoints=0: must be at least 1"),
-        ({"average": "all"}, r"train.average_checkpoints=all: must be one of none, last, best"),
-        ({"average": "best"}, r"train.average_checkpoints=best: needs several .*train.keep_best_checkpoints"),
+        ({"keep_last_checkpoints": 1}, r"train.keep_last_checkpoints=1: must be at least 2"),
+        ({"keep_best_checkpoints": 0}, r"train.keep_best_checkpoints=0: must be at least 1"),
+        ({"average_checkpoints": "all"}, r"train.average_checkpoints=all: must be one of none, last, best"),
+        (
+            {"average_checkpoints": "best"},
+            r"train.average_checkpoints=best: needs several .*train.keep_best_checkpoints",
+        ),
     ],
 )
 def test_impossible_policies(options: dict[str, Any], words: str) -> None:
@@ -356,7 +358,7 @@ def test_a_best_model_without_room_waits_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_best: int
 ) -> None:
     disk = Full(monkeypatch)
-    run = Run(tmp_path, keep_best=keep_best)
+    run = Run(tmp_path, keep_best_checkpoints=keep_best)
     run.judge(10, 1.0)
     run.save(10)
     disk.on = True
@@ -451,7 +453,7 @@ def test_a_row_of_a_mean_that_is_made_again_is_not_doubled(tmp_path: Path) -> No
         with logger.RunLogger(tmp_path, ["loss", "nll"], 5, 5, 0, 10) as log:
             log.log_averaged_validation(5, outcome, [3, 5], is_best=True)
             log.sync()
-    rows = [{"update": 5, "averaged_of": [3, 5], "mean_loss": 1.0, "mean_bleu": 2.0}]
+    rows = [{"update": 5, "averaged_updates": [3, 5], "averaged_loss": 1.0, "averaged_bleu": 2.0}]
     assert logger.read_metrics(tmp_path / "metrics.jsonl") == rows
     with logger.RunLogger(tmp_path, ["loss", "nll"], 5, 5, 5, 10):
         pass
@@ -472,7 +474,8 @@ def test_a_folder_belongs_to_one_process(tmp_path: Path) -> None:
 
 def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
     code = (
-        "import os, sys, pathlib, nmt.runtime.files as files\nwith files.locked(pathlib.Path(sys.argv[1])): os._exit(9)"
+        "import os, sys, pathlib\nfrom nmt.runtime.files import directory_lock\n"
+        "with directory_lock(pathlib.Path(sys.argv[1])): os._exit(9)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "run"], env=environment, check=False)

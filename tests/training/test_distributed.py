@@ -32,8 +32,8 @@ TINY = f"""
     search.max_length_offset=2 model.dropout=0 device=cpu
 """.split()
 MODELS = {
-    "rnn": "{embedding: 16, hidden: 16, attention: {dim: 16}}",
-    "transformer": "{width: 16, feed_forward: 32, attention: {heads: 2}}",
+    "rnn": "{embedding_dim: 16, hidden_size: 16, attention: {dim: 16}}",
+    "transformer": "{d_model: 16, ffn_dim: 32, attention: {heads: 2}}",
 }
 KILLED_AFTER = 5
 
@@ -146,10 +146,10 @@ SCRIPT = '''
 import sys
 import torch
 from torch import nn
-from nmt import launch
 from nmt.data import collate
-from nmt.training.distributed import Ranks, join
-from nmt.training.oom import Pieces
+from nmt.training.distributed import DistributedContext, init_distributed
+from nmt.training.launcher import launch_ranks
+from nmt.training.oom import MicroBatches
 
 ROWS = [[[5, 6, 7]] * 6, [[8, 9]] * 5, [[4]]]  # the last batch is an empty share for the second rank
 
@@ -189,41 +189,41 @@ def gradients(ranks, batches, most):
     if ranks.size == 1:
         torch.manual_seed(0)
         model = Model()
-    network = ranks.network(model)
+    network = ranks.wrap(model)
     found = []
     for number in range(3):
         model.most = dict(most.get(ranks.rank, model.most)) if ranks.size > 1 else model.most
-        pieces = Pieces(batches, network, lambda: None, torch.device("cpu"))
+        pieces = MicroBatches(batches, network, lambda: None, torch.device("cpu"))
         for piece in pieces:
-            with pieces.fitting():
+            with pieces.catch_oom():
                 loss = network.call(piece)
-                pieces.add(loss, loss.detach()[None])
-        total = ranks.add_up(torch.stack(pieces.losses).sum(0))
+                pieces.backward(loss, loss.detach()[None])
+        total = ranks.all_reduce(torch.stack(pieces.losses).sum(0))
         found.append([total, *(p.grad for p in model.parameters() if p.grad is not None and p.grad.any())])
     return found, pieces.num_split
 
 
 def task(one):
     torch.set_num_threads(1)
-    ranks = join(2, "cpu")
+    ranks = init_distributed(2, "cpu")
     batches = [collate(rows, rows) for rows in ROWS]
     cases = [({}, 0), ({0: {"forward": 2, "backward": 99}}, 2), ({1: {"forward": 99, "backward": 1}}, 3)]
     for order in ([0, 1, 2], [2, 1, 0]):
         for most, num_split in cases:
             found, split = gradients(ranks, [batches[i] for i in order], most)
-            expected, _ = gradients(Ranks(), [batches[i] for i in order], {})
+            expected, _ = gradients(DistributedContext(), [batches[i] for i in order], {})
             for a, b in zip(found, expected, strict=True):
                 for x, y in zip(a, b, strict=True):
                     torch.testing.assert_close(x, y)
             assert split == num_split or (num_split == 3 and split >= 3), (most, split)
-    if ranks.is_first:
+    if ranks.is_main:
         print("equal")
-    if one == "mistake" and not ranks.is_first:
+    if one == "mistake" and not ranks.is_main:
         raise ValueError("the second rank has found a mistake")
 
 
 if __name__ == "__main__":
-    launch.run(task, (sys.argv[1],), 2)
+    launch_ranks(task, (sys.argv[1],), 2)
 '''
 
 

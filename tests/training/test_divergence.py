@@ -103,7 +103,9 @@ def test_it_returns_to_a_checkpoint_only_so_often() -> None:
     assert not DivergenceGuard("skip", 0.0, CPU).can_roll_back
 
 
-@pytest.mark.parametrize(("option", "value"), [("guard", "on"), ("guard_factor", 0.5), ("guard_factor", math.inf)])
+@pytest.mark.parametrize(
+    ("option", "value"), [("on_divergence", "on"), ("max_grad_norm_ratio", 0.5), ("max_grad_norm_ratio", math.inf)]
+)
 def test_impossible_configurations(option: str, value: object) -> None:
     config = DivergenceConfig()
     setattr(config, option, value)

@@ -220,7 +220,7 @@ def test_a_damaged_last_checkpoint(work: Path, whole: Path) -> None:
     said = goes_on(work, whole)
     assert "last.pt is damaged and passed over" in said
     assert "continues from runs/run/checkpoints/update-000012.pt, update 12; updates after it are done again" in said
-    assert (folder / "last.damaged").exists()
+    assert (folder / "last.corrupt").exists()
 
 
 def test_no_whole_checkpoint(work: Path) -> None:

@@ -32,6 +32,7 @@ from nmt.data import (
     select_rows,
     train_or_load_tokenizer,
 )
+from nmt.data.synthetic.dataset import SyntheticConfig
 from nmt.evaluation.evaluator import EvaluationSet
 from nmt.evaluation.metrics import MetricsConfig
 from nmt.inference.translator import Translator
@@ -54,10 +55,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
     return DataConfig(
-        builtin_pairs=120,
-        builtin_valid=6,
-        builtin_test=2,
-        builtin_long=1,
+        synthetic=SyntheticConfig(train=120, valid=6, test=2, long=1),
         cache_dir=str(tmp_path_factory.mktemp("cache")),
         tokenizer=TokenizerConfig(type="bpe", vocab_size=400, subword_regularization=0.1),
     )
@@ -206,12 +204,13 @@ PLACES += [
     for window in WINDOWS
     if CROSS in WINDOWS[window].attention_types
 ]
-PLACES += [small_rnn(normaliser=name, top=2) for name in NORMALIZERS] + [small_rnn(coverage=True)]
+PLACES += [small_rnn(normalizer=name, top_k=2) for name in NORMALIZERS] + [small_rnn(coverage=True)]
 PLACES += [small_transformer(score=score) for score in SCORES]
-PLACES += [small_transformer(score=["additive", "dot"], normaliser="entmax15", window="local_m", width=1)]
-PLACES += [small_transformer(layers=[{"score": "none"}, {"score": "general"}])]
+PLACES += [small_transformer(score=["additive", "dot"], normalizer="entmax15", window="local_m", window_size=1)]
+PLACES += [small_transformer(per_layer=[{"score": "none"}, {"score": "general"}])]
 PLACES += [
-    dataclasses.replace(MODELS[name].config(), width=8, hidden=8) for name in ("transformer_rnn", "rnn_transformer")
+    dataclasses.replace(MODELS[name].config(), d_model=8, hidden_size=8)
+    for name in ("transformer_rnn", "rnn_transformer")
 ]
 
 
@@ -231,7 +230,7 @@ def test_guided_alignment_works_in_every_place(config: Any) -> None:
     assert gradients[0].shape == gradients[1].shape
     assert not torch.equal(*gradients)
     num_linked = len(set(map(tuple, batch.links.indices[:2].T.tolist())))
-    narrow = config.attention.window != "global" or config.attention.normaliser != "softmax"
+    narrow = config.attention.window != "global" or config.attention.normalizer != "softmax"
     assert 0 <= float(logged[3]) <= (num_linked if narrow else 0)
 
 
@@ -243,7 +242,7 @@ def test_links_outside_a_window_are_counted() -> None:
     lengths = batch.source_mask.sum(1)[row]
     outside = (source - torch.minimum(target, lengths - 1)).abs() > 1
     assert 0 < int(outside.sum()) < len(row)
-    config = small_rnn(window="local_m", width=1)
+    config = small_rnn(window="local_m", window_size=1)
     _, logged = TrainingObjective(LossConfig(guided_alignment_weight=1.0))(model_of(config), batch, "fp32")
     assert float(logged[3]) == pytest.approx(float(batch.links.weights[outside].sum()))
 
@@ -266,12 +265,17 @@ def test_r_drop_guides_both_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"coverage_loss": 1.0}, {"guided_alignment": 1.0}, {"coverage_loss": 1.0, "guided_alignment": 1.0}]
+    "options",
+    [
+        {"coverage_loss_weight": 1.0},
+        {"guided_alignment_weight": 1.0},
+        {"coverage_loss_weight": 1.0, "guided_alignment_weight": 1.0},
+    ],
 )
 @pytest.mark.parametrize("r_drop", [0.0, 1.0])
 def test_a_step_without_its_attention_has_nothing_of_its_loss(options: dict[str, float], r_drop: float) -> None:
     """Layer drop may leave only layers that do not attend to the source."""
-    config = small_transformer(layers=[{"score": "none"}, {"score": "dot"}])
+    config = small_transformer(per_layer=[{"score": "none"}, {"score": "dot"}])
     model, batch = model_of(dataclasses.replace(config, layerdrop=0.3)), linked_batch()
     objective = TrainingObjective(LossConfig(r_drop_alpha=r_drop, **options))
     plain = TrainingObjective(LossConfig(r_drop_alpha=r_drop))
@@ -429,7 +433,7 @@ def rows(trainer: Trainer) -> list[dict[str, Any]]:
 
 
 def test_continued_equals_uninterrupted_with_links_and_drawn_words(make: Make) -> None:
-    changes = {"guided_alignment": 0.5, "word_dropout": 0.2, "target_word_dropout": 0.1}
+    changes = {"guided_alignment_weight": 0.5, "word_dropout": 0.2, "target_word_dropout": 0.1}
     whole = fit(make("whole", **changes))
     for update in (2, 5):
         fit(make("pieces", **changes), update)
@@ -442,7 +446,7 @@ def test_continued_equals_uninterrupted_with_links_and_drawn_words(make: Make) -
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("guided_alignment", 1.0), ("word_dropout", 0.3), ("target_word_dropout", 0.3)]
+    ("option", "value"), [("guided_alignment_weight", 1.0), ("word_dropout", 0.3), ("target_word_dropout", 0.3)]
 )
 def test_every_option_reaches_the_update(make: Make, option: str, value: float) -> None:
     weights = []
@@ -478,8 +482,8 @@ def test_right_alignments_help_and_wrong_ones_harm(make: Make, data: DataConfig,
     options = {"rate": 0.05, "dropout": 0.0, "max_updates": 200}
     trainers = {
         "none": make("none", **options),
-        "right": make("right", **options, guided_alignment=1.0),
-        "wrong": make("wrong", mirrored(corpus, pairs), **options, guided_alignment=1.0),
+        "right": make("right", **options, guided_alignment_weight=1.0),
+        "wrong": make("wrong", mirrored(corpus, pairs), **options, guided_alignment_weight=1.0),
     }
     rates = {name: error_rate(stepped(trainer, 200), data) for name, trainer in trainers.items()}
     assert rates["right"] < rates["none"] - 0.2, rates
@@ -489,7 +493,7 @@ def test_right_alignments_help_and_wrong_ones_harm(make: Make, data: DataConfig,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"guided_alignment": -1.0}, "train.guided_alignment_weight=-1.0: must be a number of at least 0"),
+        ({"guided_alignment_weight": -1.0}, "train.guided_alignment_weight=-1.0: must be a number of at least 0"),
         ({"guided_layer": -1}, "train.guided_layer=-1: must be 0 (all) or the number of a layer"),
         ({"word_dropout": 1.0}, "train.word_dropout=1.0: must be at least 0 and below 1"),
         ({"target_word_dropout": -0.1}, "train.target_word_dropout=-0.1: must be at least 0 and below 1"),
@@ -507,12 +511,12 @@ def test_impossible_values_are_refused(options: dict[str, Any], message: str) ->
         (small_rnn(), {"guided_head": 2}, r"train\.guided_head=2: attention to the source has 1 head;"),
         (small_transformer(), {"guided_layer": 3}, r"guided_layer=3: attention to the source has 2 layers;"),
         (small_transformer(), {"guided_head": 3}, r"guided_head=3: attention to the source has 2 heads;"),
-        (small_transformer(layers=[{"score": "none"}, {}]), {"guided_layer": 2}, r"guided_layer=2: .* has 1 layer;"),
-        (small_rnn(score="none"), {}, r"train\.guided_alignment=1: needs a model with attention"),
+        (small_transformer(per_layer=[{"score": "none"}, {}]), {"guided_layer": 2}, r"guided_layer=2: .* has 1 layer;"),
+        (small_rnn(score="none"), {}, r"train\.guided_alignment_weight=1: needs a model with attention"),
         (
             dataclasses.replace(small_transformer(), layerdrop=0.1),
             {"guided_layer": 1},
-            r"train\.guided_layer=1: model\.layer_drop=0\.1 leaves out layers",
+            r"train\.guided_layer=1: model\.layerdrop=0\.1 leaves out layers",
         ),
     ],
 )

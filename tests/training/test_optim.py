@@ -63,7 +63,7 @@ def test_weight_decay_spares_vectors() -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("schedule", "step"), ("learning_rate", 0.0), ("learning_rate", math.nan), ("warmup", -1), ("beta2", 1.0)],
+    [("schedule", "step"), ("learning_rate", 0.0), ("learning_rate", math.nan), ("warmup_updates", -1), ("beta2", 1.0)],
 )
 def test_impossible_configurations(option: str, value: object) -> None:
     config = OptimConfig()

@@ -28,6 +28,7 @@ from nmt.data import (
     load_corpus,
     train_or_load_tokenizer,
 )
+from nmt.data.synthetic.dataset import SyntheticConfig
 from nmt.evaluation.attention_diagnostics import TRACKED, DiagnosticsAccumulator
 from nmt.evaluation.evaluator import EvaluationSet
 from nmt.evaluation.metrics import MetricsConfig
@@ -60,16 +61,13 @@ class StopAfter(GracefulShutdown):
 
     @property
     def requested(self) -> bool:
-        return self.trainer is not None and self.trainer.position.update >= self.updates
+        return self.trainer is not None and self.trainer.progress.update >= self.updates
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
     return DataConfig(
-        builtin_pairs=150,
-        builtin_valid=6,
-        builtin_test=3,
-        builtin_long=2,
+        synthetic=SyntheticConfig(train=150, valid=6, test=3, long=2),
         cache_dir=str(tmp_path_factory.mktemp("cache")),
         tokenizer=TokenizerConfig(type="word", vocab_size=3000),
     )
@@ -136,13 +134,13 @@ def rows(trainer: Trainer) -> list[dict[str, Any]]:
     ("stops", "changes"),
     [
         ([3], {}),
-        ([4], {"ema": 0.9}),
-        ([5], {"coverage_loss": 0.5}),
-        ([5], {"r_drop": 1.0}),
-        ([7, 8], {"ema": 0.9}),
-        ([8, 8], {"ema": 0.9}),
-        ([14], {"ema": 0.9}),
-        ([2, 4, 6, 9, 13, 14], {"ema": 0.5, "coverage_loss": 0.5}),
+        ([4], {"ema_decay": 0.9}),
+        ([5], {"coverage_loss_weight": 0.5}),
+        ([5], {"r_drop_alpha": 1.0}),
+        ([7, 8], {"ema_decay": 0.9}),
+        ([8, 8], {"ema_decay": 0.9}),
+        ([14], {"ema_decay": 0.9}),
+        ([2, 4, 6, 9, 13, 14], {"ema_decay": 0.5, "coverage_loss_weight": 0.5}),
     ],
 )
 def test_continued_equals_uninterrupted(make: Make, stops: list[int], changes: dict[str, float]) -> None:
@@ -163,7 +161,7 @@ def test_continued_equals_uninterrupted(make: Make, stops: list[int], changes: d
 
 def assert_same_checkpoints(found: Trainer, expected: Trainer) -> None:
     """Bit for bit: weights, average, optimiser, and where the run stands."""
-    for name, ignored in (("last", {"seconds"}), ("best", {"seconds", "pending", "guard"})):
+    for name, ignored in (("last", {"seconds"}), ("best", {"seconds", "unlogged_sums", "divergence_state"})):
         a, b = (checkpoint.load(getattr(trainer, name)) for trainer in (found, expected))
         assert list(a) == list(b)
         positions = [{k: v for k, v in content["position"].items() if k not in ignored} for content in (a, b)]
@@ -194,11 +192,11 @@ def kill(trainer: Trainer, method: str, when: Callable[..., bool]) -> None:
 
 def test_killed_equals_uninterrupted(make: Make) -> None:
     """What happened after the last checkpoint of a killed run is done again, and its records are not doubled."""
-    whole = fit(make("whole", ema=0.9))
-    killed = make("killed", ema=0.9)
-    kill(killed, "step", lambda trainer, _: trainer.position.update == 11)
+    whole = fit(make("whole", ema_decay=0.9))
+    killed = make("killed", ema_decay=0.9)
+    kill(killed, "step", lambda trainer, _: trainer.progress.update == 11)
     assert rows(killed)[-1]["update"] == 10
-    again = make("killed", ema=0.9)
+    again = make("killed", ema_decay=0.9)
     assert again.progress.update == 7
     fit(again)
     assert rows(again) == rows(whole)
@@ -208,9 +206,9 @@ def test_killed_equals_uninterrupted(make: Make) -> None:
 @pytest.mark.parametrize(
     ("stops", "method", "when", "validated"),
     [
-        ([], "validation", lambda trainer, *_: trainer.position.update == 14, 12),
-        ([], "save", lambda trainer, *_: trainer.position.validated == 14, 12),
-        ([8], "step", lambda trainer, _: trainer.position.validated == 8, 4),
+        ([], "validation", lambda trainer, *_: trainer.progress.update == 14, 12),
+        ([], "save", lambda trainer, *_: trainer.progress.last_validated == 14, 12),
+        ([8], "step", lambda trainer, _: trainer.progress.last_validated == 8, 4),
     ],
     ids=["in the last validation", "after the last validation", "after a validation made up for"],
 )
@@ -224,8 +222,8 @@ def test_killed_around_a_validation_equals_uninterrupted(
     killed = make("killed")
     kill(killed, method, when)
     last = checkpoint.load(killed.last)["position"]
-    assert last["validated"] == validated < last["update"]
-    assert bool(last["finished"]) == (last["update"] == 14)
+    assert last["last_validated"] == validated < last["update"]
+    assert bool(last["stop_reason"]) == (last["update"] == 14)
     again = fit(make("killed"))
     assert rows(again) == rows(whole)
     assert_same_checkpoints(again, whole)
@@ -233,7 +231,7 @@ def test_killed_around_a_validation_equals_uninterrupted(
 
 
 @pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("changes", [{}, {"patience": 1, "average": "last"}])
+@pytest.mark.parametrize("changes", [{}, {"patience": 1, "average_checkpoints": "last"}])
 def test_a_validation_that_was_cut_short_is_made_up_for_before_anything_else(
     make: Make, times: int, changes: dict[str, Any]
 ) -> None:
@@ -249,7 +247,7 @@ def test_a_validation_that_was_cut_short_is_made_up_for_before_anything_else(
         trainer.validation = validation  # type: ignore[assignment]
         return trainer
 
-    options = {"max_updates": 10, "stop_metric": "loss", "save_every": 3, "ema": 0.9, **changes}
+    options = {"max_updates": 10, "early_stopping_metric": "loss", "save_every": 3, "ema_decay": 0.9, **changes}
     whole = fit(never_better(make("whole", **options)))
     for _ in range(times):
         stopped = fit(never_better(make("pieces", **options), cut=True)).progress
@@ -262,7 +260,7 @@ def test_a_validation_that_was_cut_short_is_made_up_for_before_anything_else(
 
 def test_best_checkpoint_is_the_average(make: Make) -> None:
     """It is what validation saw, and the average over what the weights were after each update."""
-    trainer = make(max_updates=6, valid_every=100, ema=0.5)
+    trainer = make(max_updates=6, valid_every=100, ema_decay=0.5)
     expected = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
     step, validate, seen = trainer.step, trainer.validation, []
 
@@ -296,7 +294,7 @@ def test_best_checkpoint_is_the_average(make: Make) -> None:
 def test_an_average_cannot_begin_in_the_middle(make: Make) -> None:
     fit(make(max_updates=2))
     with pytest.raises(ValueError, match=r"train.ema_decay=0.9: the run was begun without an average"):
-        make(ema=0.9)
+        make(ema_decay=0.9)
 
 
 def test_accumulated_batches_equal_a_whole_one(make: Make) -> None:
@@ -334,7 +332,7 @@ def test_limits_end_a_run_and_raising_them_continues_it(make: Make) -> None:
 
 
 def test_the_last_updates_can_be_the_best(make: Make) -> None:
-    trainer = make(max_updates=5, valid_every=4, stop_metric="loss")
+    trainer = make(max_updates=5, valid_every=4, early_stopping_metric="loss")
     outcomes = iter([2.0, 1.0])
     trainer.validation = lambda *_: {"loss": next(outcomes)}  # type: ignore[assignment]
     assert fit(trainer).progress.best_update == 5
@@ -344,12 +342,12 @@ def test_the_last_updates_can_be_the_best(make: Make) -> None:
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("ema", 1.0),
-        ("ema", -0.1),
-        ("ema", math.nan),
-        ("coverage_loss", -1.0),
-        ("coverage_loss", math.inf),
-        ("r_drop", -1.0),
+        ("ema_decay", 1.0),
+        ("ema_decay", -0.1),
+        ("ema_decay", math.nan),
+        ("coverage_loss_weight", -1.0),
+        ("coverage_loss_weight", math.inf),
+        ("r_drop_alpha", -1.0),
     ],
 )
 def test_impossible_configurations(option: str, value: float) -> None:
@@ -358,7 +356,7 @@ def test_impossible_configurations(option: str, value: float) -> None:
 
 
 def test_patience(make: Make) -> None:
-    trainer = make(max_updates=100, valid_every=2, patience=3, stop_metric="loss")
+    trainer = make(max_updates=100, valid_every=2, patience=3, early_stopping_metric="loss")
     outcomes = iter([5.0, 4.0, 4.5, 4.2, 4.1, 1.0])
     trainer.validation = lambda *_: {"loss": next(outcomes)}  # type: ignore[assignment]
     position = fit(trainer).progress
@@ -369,14 +367,14 @@ def test_patience(make: Make) -> None:
 
 @pytest.mark.parametrize(("metric", "best"), [("bleu", 4), ("loss", 6), ("aer", 2)])
 def test_stop_metric_chooses_the_best(make: Make, metric: str, best: int) -> None:
-    trainer = make(max_updates=6, valid_every=2, stop_metric=metric)
+    trainer = make(max_updates=6, valid_every=2, early_stopping_metric=metric)
     values = iter([(9.0, 1.0, 0.1), (8.0, 3.0, 0.3), (7.0, 2.0, 0.2)])
     trainer.validation = lambda *_: dict(zip(("loss", "bleu", "aer"), next(values), strict=True))  # type: ignore[assignment]
     assert fit(trainer).progress.best_update == best
 
 
 def test_a_missing_stop_metric_is_named(make: Make) -> None:
-    trainer = make(stop_metric="aer")
+    trainer = make(early_stopping_metric="aer")
     trainer.validation = lambda *_: {"loss": 1.0, "bleu": 2.0}  # type: ignore[assignment]
     with pytest.raises(ValueError, match=r"train.early_stopping_metric=aer: validation gives only loss, bleu"):
         fit(trainer)
@@ -384,9 +382,9 @@ def test_a_missing_stop_metric_is_named(make: Make) -> None:
 
 @pytest.mark.parametrize(("guard", "what"), [("off", "the training loss"), ("skip", "a weight")])
 def test_what_is_not_finite_stops_the_run(make: Make, guard: str, what: str) -> None:
-    trainer = fit(make(guard=guard), StopAfter(6))
+    trainer = fit(make(on_divergence=guard), StopAfter(6))
     before = trainer.last.read_bytes()
-    again = make(guard=guard)
+    again = make(on_divergence=guard)
     with torch.no_grad():
         next(again.model.parameters()).mul_(math.inf)
     with pytest.raises(
@@ -442,7 +440,13 @@ def test_a_log_line_without_an_update_has_no_loss(make: Make) -> None:
 
 
 def test_a_run_that_diverges_returns_to_its_last_checkpoint(make: Make) -> None:
-    options: dict[str, Any] = {"guard": "rollback", "max_updates": 21, "save_every": 5, "valid_every": 100, "ema": 0.9}
+    options: dict[str, Any] = {
+        "on_divergence": "rollback",
+        "max_updates": 21,
+        "save_every": 5,
+        "valid_every": 100,
+        "ema_decay": 0.9,
+    }
     poison = (range(6, 17), 11)
     whole = poisoned(make("whole", **options), *poison)
     restore, seen = whole.checkpoints.rollback, []
@@ -462,14 +466,14 @@ def test_a_run_that_diverges_returns_to_its_last_checkpoint(make: Make) -> None:
     assert position == [15, plain.epoch, plain.batch]  # the data goes on
     assert [row.get("rollbacks") for row in rows(whole) if "learning_rate" in row] == [None, None, 1, 1]
     killed = poisoned(make("killed", **options), *poison)
-    kill(killed, "step", lambda trainer, _: trainer.position.update == 12)
+    kill(killed, "step", lambda trainer, _: trainer.progress.update == 12)
     again = fit(poisoned(make("killed", **options), *poison))
     assert rows(again) == rows(whole)
     assert_same_checkpoints(again, whole)
     with pytest.raises(
         ValueError, match=r"10 updates in a row had to be skipped by update 15: lower optim.learning_rate"
     ):
-        fit(poisoned(make("skip", **{**options, "guard": "skip"}), *poison))
+        fit(poisoned(make("skip", **{**options, "on_divergence": "skip"}), *poison))
     with pytest.raises(
         ValueError, match=r"10 updates in a row had to be skipped by update 10: lower optim.learning_rate"
     ):
@@ -503,7 +507,7 @@ def test_batches_that_do_not_fit_are_split(
 ) -> None:
     """The smallest of pieces change no update, whatever they are pieces of."""
     monkeypatch.setattr(logging.getLogger("nmt"), "propagate", True)
-    options: dict[str, Any] = {"max_updates": 5, "dropout": 0.0, "accumulate": 2, "valid_every": 100}
+    options: dict[str, Any] = {"max_updates": 5, "dropout": 0.0, "gradient_accumulation": 2, "valid_every": 100}
     options["optim"] = OptimConfig(learning_rate=1e-3, warmup_updates=2, epsilon=1e-6)
     whole, split = make("whole", **options), make("split", **options)
     split.grad_sync.call = Small(split.model, 9, error)
@@ -535,7 +539,7 @@ def test_other_errors_pass_through(make: Make) -> None:
 
 def test_a_weight_that_is_not_finite_stops_the_run(make: Make) -> None:
     """The last update before a checkpoint may spoil a weight although its loss was finite."""
-    trainer = make(ema=0.9, save_every=1)
+    trainer = make(ema_decay=0.9, save_every=1)
     steps = trainer.step
 
     def step(batches: Any) -> Any:
@@ -558,7 +562,7 @@ def test_every_optim_option_reaches_the_update(make: Make) -> None:
     changes = {
         "learning_rate": 0.02,
         "schedule": "inverse_sqrt",
-        "warmup": 3,
+        "warmup_updates": 3,
         "beta1": 0.5,
         "beta2": 0.5,
         "epsilon": 1e-3,
@@ -579,10 +583,10 @@ def test_every_optim_option_reaches_the_update(make: Make) -> None:
     [
         ("label_smoothing", 0.5),
         ("batch_tokens", 300),
-        ("accumulate", 2),
+        ("gradient_accumulation", 2),
         ("precision", "bf16"),
-        ("coverage_loss", 1.0),
-        ("r_drop", 1.0),
+        ("coverage_loss_weight", 1.0),
+        ("r_drop_alpha", 1.0),
     ],
 )
 def test_every_train_option_reaches_the_update(make: Make, option: str, value: object) -> None:
@@ -613,7 +617,9 @@ def test_coverage_loss_spreads_attention(make: Make) -> None:
 
     fast = OptimConfig(learning_rate=0.1, warmup_updates=4, schedule="constant")
     options = {"optim": fast, "dropout": 0.0, "max_updates": 60, "valid_every": 1000, "log_every": 1}
-    without, trainer = (fit(make(name, coverage_loss=weight, **options)) for name, weight in (("a", 0.0), ("b", 5.0)))
+    without, trainer = (
+        fit(make(name, coverage_loss_weight=weight, **options)) for name, weight in (("a", 0.0), ("b", 5.0))
+    )
     assert repeated(trainer) < 0.7 * repeated(without)
     logged = [row["coverage_loss"] for row in rows(trainer) if "coverage_loss" in row]
     assert len(logged) == 60
@@ -628,14 +634,14 @@ class Gated(torch.nn.Module):
         super().__init__()
         self.gate, self.inner = torch.nn.Parameter(torch.tensor(gate)), inner
 
-    def quantities(self) -> dict[str, torch.Tensor]:
+    def learned_scalars(self) -> dict[str, torch.Tensor]:
         return {"gate": self.gate.sigmoid()}
 
 
 def test_quantities_are_recorded_at_validations(make: Make) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    trainer = make(max_updates=5, ema=0.5)
+    trainer = make(max_updates=5, ema_decay=0.5)
     assert trainer.model.learned_scalars() == {}
     trainer.model.decoder.add_module("one", Gated([0.0, 50.0], inner=Gated([1.0])))
     trainer.model.decoder.add_module("oneness", Gated([0.0]))
@@ -646,9 +652,9 @@ def test_quantities_are_recorded_at_validations(make: Make) -> None:
     assert not any("learned_scalars" in row for row in rows(trainer) if "loss" in row)
     events = EventAccumulator(str(trainer.directory / "tensorboard"))
     events.Reload()
-    scalars = {f"quantities/{name}/{head}" for name, head in (("decoder.one.gate", 1), ("decoder.one.gate", 2))}
+    scalars = {f"learned_scalars/{name}/{head}" for name, head in (("decoder.one.gate", 1), ("decoder.one.gate", 2))}
     assert scalars < set(events.Tags()["scalars"])
-    assert [(e.step, e.value) for e in events.Scalars("quantities/decoder.one.gate/2")] == [(4, 1.0), (5, 1.0)]
+    assert [(e.step, e.value) for e in events.Scalars("learned_scalars/decoder.one.gate/2")] == [(4, 1.0), (5, 1.0)]
     assert "svg" in training_curves(
         logger.read_metrics(trainer.directory / "metrics.jsonl")
     )  # the report passes over them
