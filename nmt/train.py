@@ -106,7 +106,7 @@ def main(config: Config, overrides: list[str]) -> None:
                     "tokenizer": tokenizer.state_dict(),
                     "texts": data_fingerprints(config),
                 },
-                ranks=ranks,
+                distributed=ranks,
             )
             if ranks.is_main:  # and nothing has been refused
                 save_yaml(config, directory / "config.yaml")

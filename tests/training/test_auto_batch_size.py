@@ -121,7 +121,7 @@ def test_a_run_keeps_the_size_that_was_found(tmp_path: Path, monkeypatch: pytest
 
 
 def test_made_up_batches_look_like_real_ones() -> None:
-    batch = auto_batch_size._made_up(3, 5, (20, 30), torch.Generator().manual_seed(1), linked=True)
+    batch = auto_batch_size._dummy_batch(3, 5, (20, 30), torch.Generator().manual_seed(1), linked=True)
     assert batch.num_tokens == int((batch.labels != PAD).sum()) == 15
     assert torch.equal(batch.inputs[:, 1:], batch.labels[:, :-1])
     assert batch.source.max() < 20

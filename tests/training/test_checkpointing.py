@@ -442,7 +442,7 @@ def test_a_cut_line_is_removed_and_whole_ones_stay(tmp_path: Path) -> None:
     rows = [{"update": update, "loss": 1.0} for update in range(1, 8)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "metrics.jsonl").write_text(text[:-10])
-    with logger.RunLogger(tmp_path, ["loss", "nll"], 5, 0, 0, 10):
+    with logger.RunLogger(tmp_path, ["loss", "nll"], TrainProgress(update=5), 10):
         pass
     assert logger.read_metrics(tmp_path / "metrics.jsonl") == rows[:5]
 
@@ -450,12 +450,13 @@ def test_a_cut_line_is_removed_and_whole_ones_stay(tmp_path: Path) -> None:
 def test_a_row_of_a_mean_that_is_made_again_is_not_doubled(tmp_path: Path) -> None:
     outcome = {"loss": 1.0, "bleu": 2.0}
     for _ in range(2):  # the second time after a kill before the checkpoint knew of it
-        with logger.RunLogger(tmp_path, ["loss", "nll"], 5, 5, 0, 10) as log:
+        with logger.RunLogger(tmp_path, ["loss", "nll"], TrainProgress(update=5, last_validated=5), 10) as log:
             log.log_averaged_validation(5, outcome, [3, 5], is_best=True)
             log.sync()
     rows = [{"update": 5, "averaged_updates": [3, 5], "averaged_loss": 1.0, "averaged_bleu": 2.0}]
     assert logger.read_metrics(tmp_path / "metrics.jsonl") == rows
-    with logger.RunLogger(tmp_path, ["loss", "nll"], 5, 5, 5, 10):
+    progress = TrainProgress(update=5, last_validated=5, last_averaged=5)
+    with logger.RunLogger(tmp_path, ["loss", "nll"], progress, 10):
         pass
     assert logger.read_metrics(tmp_path / "metrics.jsonl") == rows
 

@@ -155,7 +155,7 @@ def test_continued_equals_uninterrupted(make: Make, stops: list[int], changes: d
     assert rows(pieces) == rows(whole)
     assert [row["update"] for row in rows(whole) if "loss" in row] == [5, 10]
     assert [row["update"] for row in rows(whole) if "valid_loss" in row] == [4, 8, 12, 14]
-    assert all(("coverage_loss" in row) == ("coverage_loss" in changes) for row in rows(whole) if "loss" in row)
+    assert all(("coverage_loss" in row) == ("coverage_loss_weight" in changes) for row in rows(whole) if "loss" in row)
     assert_same_checkpoints(pieces, whole)
 
 
