@@ -5,10 +5,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from nmt.data import BOS, EOS, AlignmentTargets, Batch, EncodedCorpus, batch_to_device
+from nmt.data import AlignmentTargets, Batch, EncodedCorpus, batch_to_device, collate
 from nmt.data.vocabulary import SPECIAL_TOKENS
 from nmt.models import Seq2Seq
 from nmt.runtime.device import resolve_precision
@@ -78,9 +77,8 @@ def _on_gpu(step: Callable[[int], None], max_rows: int, reserved: int, device: t
     """Return the rows that fit beside `reserved` bytes, within `MEMORY_FRACTION` of the free memory."""
     index = device.index if device.index is not None else torch.cuda.current_device()
     free, total = torch.cuda.mem_get_info(index)
-    torch.cuda.set_per_process_memory_fraction(
-        (torch.cuda.memory_reserved(index) + MEMORY_FRACTION * free) / total, index
-    )
+    fraction = (torch.cuda.memory_reserved(index) + MEMORY_FRACTION * free) / total
+    torch.cuda.set_per_process_memory_fraction(fraction, index)
     placeholder = torch.empty(reserved, dtype=torch.uint8, device=device)
 
     def fits(rows: int) -> bool:
@@ -135,16 +133,12 @@ def _on_cpu(step: Callable[[int], None], max_rows: int, reserved: int, _: torch.
 
 def _dummy_batch(rows: int, length: int, sizes: Sequence[int], generator: torch.Generator, linked: bool) -> Batch:
     """Return `rows` pairs of `length` tokens, including the end token, from vocabularies of these sizes."""
-    source, labels = (
-        torch.randint(min(len(SPECIAL_TOKENS), size - 1), size, (rows, length), generator=generator) for size in sizes
+    sources, targets = (
+        torch.randint(min(len(SPECIAL_TOKENS), size - 1), size, (rows, length - 1), generator=generator).tolist()
+        for size in sizes
     )
-    source[:, -1] = labels[:, -1] = EOS
-    inputs = labels.roll(1, 1)
-    inputs[:, 0] = BOS
-    links = None
-    if linked:
-        row, position = torch.meshgrid(torch.arange(rows), torch.arange(length), indexing="ij")
-        indices = torch.stack([row.flatten(), position.flatten(), position.flatten()])
-        links = AlignmentTargets(indices, torch.ones(rows * length))
-    mask = torch.ones(rows, length, dtype=torch.bool)
-    return Batch(source, mask, inputs, labels, torch.arange(rows * length), rows * length, np.arange(rows), links)
+    batch = collate(sources, targets)
+    if not linked:
+        return batch
+    row, position = torch.cartesian_prod(torch.arange(rows), torch.arange(length)).T
+    return batch._replace(links=AlignmentTargets(torch.stack([row, position, position]), torch.ones(len(row))))

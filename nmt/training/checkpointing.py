@@ -7,11 +7,10 @@ best-000500.pt     with `keep_best_checkpoints` above 1 the best models; best.pt
 *.corrupt          files that were damaged and passed over
 """
 
-import dataclasses
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,13 +136,12 @@ class CheckpointManager:
         self.pending_writes: list[Callable[[], None]] = []  # of best models for which there was no space
 
     def save_last(
-        self, progress: TrainProgress, precision: str, sync: Callable[[], None], *, must: bool = True
+        self, progress: TrainProgress, precision: str, sync_log: Callable[[], None], *, must: bool = True
     ) -> None:
         """Write what a continuation needs; the former last.pt becomes the numbered file of its update.
 
         Args:
-            progress, precision: of the run.
-            sync: writes the log to the disk, which a continuation presumes there.
+            sync_log: writes the log to the disk, which a continuation presumes there.
             must: False: a full disk is only reported, since the next checkpoint will do.
 
         Raises:
@@ -155,7 +153,7 @@ class CheckpointManager:
             content["average"] = self.state.ema.state_dict()
         is_new = progress.update != self.last_saved_update
         try:
-            sync()
+            sync_log()
             while self.pending_writes:  # last.pt must not refer to a best model that is not on the disk
                 self.pending_writes[0]()
                 del self.pending_writes[0]
@@ -174,10 +172,7 @@ class CheckpointManager:
         self._prune(progress)
 
     def save_best(self, progress: TrainProgress, precision: str, score: float) -> None:
-        """Save the current model, which can be used but not continued, if it is among the best.
-
-        Without space on the disk it is kept in memory until `save_last` succeeds.
-        """
+        """Save the current model if it is among the best; on a full disk, keep it in memory until `save_last`."""
         entry = (score, progress.update)
         ranked = sorted([*progress.kept_best, entry], key=lambda best: -self.sign * best[0])  # stable: a tie: the older
         progress.kept_best = ranked[: self.config.keep_best_checkpoints]
@@ -190,11 +185,8 @@ class CheckpointManager:
         self._write_best(self._content(progress, precision), progress.update, is_first=True, is_mean=True)
 
     def average(self, progress: TrainProgress) -> tuple[dict[str, Tensor], list[int]] | None:
-        """Average the model's weights over the checkpoints that `average_checkpoints` names.
-
-        Returns:
-            the mean and the updates of the checkpoints; None when fewer than two of them exist.
-        """
+        """Average the model's weights over the checkpoints that `average_checkpoints` names; return the mean and their
+        updates, or None when fewer than two of them exist."""
         if self.config.average_checkpoints == "last":
             earlier = [update for update in self._regular_updates() if update < progress.update]
             paths = {update: self._numbered(update) for update in earlier[1 - self.config.keep_last_checkpoints :]}
@@ -213,10 +205,7 @@ class CheckpointManager:
         return average_state_dicts(checkpoint.load(paths[update])["model"] for update in updates), updates
 
     def resume(self, device: torch.device) -> tuple[TrainProgress, str] | None:
-        """Load the newest valid checkpoint; changes no file.
-
-        Returns:
-            progress and precision; None when there is no checkpoint.
+        """Load the newest valid checkpoint; return progress and precision, or None without one. Change no file.
 
         Raises:
             ValueError: no checkpoint is valid, the run was trained on other text, the checkpoint holds no moving
@@ -245,11 +234,8 @@ class CheckpointManager:
         return progress, content["precision"]
 
     def rollback(self, device: torch.device) -> int | None:
-        """Load model, moving average and optimizer from the newest state that was saved regularly, not by a stop.
-
-        Returns:
-            its update; None when there is none.
-        """
+        """Load model, moving average and optimizer from the newest state, without those that only a stop has made;
+        return its update, or None when there is none."""
         for path in (self.last, *map(self._numbered, reversed(self._regular_updates()))):
             if path.exists():
                 content = checkpoint.load(path, device)
@@ -266,8 +252,8 @@ class CheckpointManager:
             self.state.ema.load_state_dict(content.get("average"))
 
     def _content(self, progress: TrainProgress, precision: str) -> dict[str, Any]:
-        position = dataclasses.asdict(progress)
-        return {**self.header, "model": self.state.model.state_dict(), "position": position, "precision": precision}
+        model, position = self.state.model.state_dict(), asdict(progress)
+        return {**self.header, "model": model, "position": position, "precision": precision}
 
     def _numbered(self, update: int, kind: str = "update") -> Path:
         return checkpoint_path(self.folder, kind, update)

@@ -77,12 +77,16 @@ class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
         for option in ("max_updates", "devices", "gradient_accumulation", "log_every", "valid_every", "save_every"):
             if getattr(self, option) < 1:
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be at least 1")
-        for option in ("max_minutes", "valid_bleu_sentences", "patience"):
+        weights = ("coverage_loss_weight", "r_drop_alpha", "guided_alignment_weight")
+        for option in ("max_minutes", "valid_bleu_sentences", "patience", *weights):
             if not 0 <= getattr(self, option) < math.inf:
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be a number of at least 0")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"train.ema_decay={self.ema_decay}: must be at least 0 and below 1")
-        self.validate_loss()
+        for option in ("ema_decay", "label_smoothing", "word_dropout", "target_word_dropout"):
+            if not 0 <= getattr(self, option) < 1:
+                raise ValueError(f"train.{option}={getattr(self, option)}: must be at least 0 and below 1")
+        for part in ("layer", "head"):
+            if (number := getattr(self, f"guided_{part}")) < 0:
+                raise ValueError(f"train.guided_{part}={number}: must be 0 (all) or the number of a {part}")
         for option, allowed in (("precision", PRECISIONS), ("early_stopping_metric", tuple(EARLY_STOPPING_METRICS))):
             if getattr(self, option) not in allowed:
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")

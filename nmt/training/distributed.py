@@ -147,7 +147,7 @@ class DDPGradientSync(GradientSync):
         The rounding of sums over three ranks or more depends on that order, and a continued run must sum as an
         uninterrupted one does.
         """
-        module, self.ddp.module = self.ddp.module, _NoOp()
+        module, self.ddp.module = self.ddp.module, nn.Identity()
         loss = self.ddp(self.parameters[0].new_zeros((), requires_grad=True))
         torch.autograd.backward(_touch_parameters(loss, self.parameters[::-1]))
         self.ddp.module = module
@@ -176,13 +176,6 @@ class DDPGradientSync(GradientSync):
         return True
 
 
-class _NoOp(nn.Module):
-    """A model that computes nothing."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * 1
-
-
 class _TouchParameters(torch.autograd.Function):
     """The identity of the loss, whose backward pass also reaches parameters it does not depend on, without gradient."""
 
@@ -196,9 +189,8 @@ class _TouchParameters(torch.autograd.Function):
         return (grads[0], *[None] * ctx.num)
 
 
-def _touch_parameters(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    touched: Tensor = _TouchParameters.apply(loss, *parameters)  # type: ignore[no-untyped-call]
-    return touched
+def _touch_parameters(loss: Tensor, parameters: Sequence[Tensor]) -> Any:
+    return _TouchParameters.apply(loss, *parameters)  # type: ignore[no-untyped-call]
 
 
 def is_launched() -> bool:

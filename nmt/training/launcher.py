@@ -79,7 +79,7 @@ def launch_ranks(task: Callable[..., None], arguments: tuple[Any, ...], devices:
 
 def _cause(rank: str, code: int, recorded: Any) -> Exception:
     """Return why a rank died: the exception that torch recorded, or the signal or exit code that ended it."""
-    consequence = "which ended the others"
+    effect = "which ended the others"
     if isinstance(recorded, dict):
         kind, _, text = recorded["message"].partition(": ")
         stack = recorded["extraInfo"]["py_callstack"]
@@ -88,11 +88,9 @@ def _cause(rank: str, code: int, recorded: Any) -> Exception:
             user_error.add_note(stack)
             return user_error
         print(stack, file=sys.stderr)
-        return ChildProcessError(f"{rank} failed ({error_message(recorded['message'])}), {consequence}")
+        return ChildProcessError(f"{rank} failed ({error_message(recorded['message'])}), {effect}")
     end = f"was {ended_by(-code)}" if code < 0 else f"ended with exit code {code}"
-    return ChildProcessError(
-        f"{rank} {end}, {consequence}; the same command continues the run from its last checkpoint"
-    )
+    return ChildProcessError(f"{rank} {end}, {effect}; the same command continues the run from its last checkpoint")
 
 
 def ended_by(number: int) -> str:

@@ -9,19 +9,17 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nmt.config import flatten, upgrade_keys
 from nmt.runtime.files import JsonlLog
 from nmt.runtime.memory import peak_memory, reset_peak_memory
 from nmt.training.checkpointing import TrainProgress
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +34,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        try:
+    with contextlib.suppress(json.JSONDecodeError):
+        for line in path.read_text(encoding="utf-8").split("\n"):
             rows.append(upgrade_keys(json.loads(line)))
-        except json.JSONDecodeError:
-            break
     return rows
 
 
@@ -133,16 +129,11 @@ class RunLogger(MetricAccumulator):
         self.file = JsonlLog(path, rows)
         self.hook, threading.excepthook = threading.excepthook, self._thread_failed
         self.board: Any = SummaryWriter(str(directory / "tensorboard"), purge_step=progress.update + 1)
+        hidden = not sys.stderr.isatty()  # plain lines are logged instead
         self.bar = tqdm(
-            initial=progress.update,
-            total=max_updates,
-            unit="update",
-            dynamic_ncols=True,
-            leave=False,
-            disable=not sys.stderr.isatty(),  # elsewhere plain lines are logged
+            initial=progress.update, total=max_updates, unit="update", dynamic_ncols=True, leave=False, disable=hidden
         )
-        self.entropy: list[list[float]] = []
-        self.measures: dict[str, list[list[float | None]]] = {}
+        self.attention: dict[str, Any] = {}  # for the row of the next validation
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
@@ -197,9 +188,10 @@ class RunLogger(MetricAccumulator):
         update = progress.update
         row: dict[str, Any] = {"update": update, **{f"valid_{name}": value for name, value in scores.items()}}
         row["seconds"] = round(progress.seconds, 2)
-        optional = {"learned_scalars": learned_scalars, "entropy": self.entropy, "attention": self.measures}
-        self._write(row | {name: values for name, values in optional.items() if values}, "valid")
-        self.entropy, self.measures = [], {}
+        if learned_scalars:
+            row["learned_scalars"] = learned_scalars
+        self._write(row | self.attention, "valid")
+        self.attention = {}
         best = "  (best so far)" if progress.best_update == update else ""
         self._log_message(f"valid at update {update}: {_format_scores(scores)}{best}")
         for name, values in learned_scalars.items():
@@ -212,22 +204,21 @@ class RunLogger(MetricAccumulator):
         """Write a row of validation scores of the mean of the checkpoints of `averaged_updates`."""
         row: dict[str, Any] = {"update": update, "averaged_updates": list(averaged_updates)}
         self.file.write(json.dumps(row | {f"averaged_{name}": value for name, value in scores.items()}))
-        self.entropy, self.measures = [], {}
+        self.attention = {}
         verdict = "the best so far, and now best.pt" if is_best else "not better than best.pt, which stays"
-        names = ", ".join(map(str, averaged_updates))
-        self._log_message(f"valid of the mean of updates {names}: {_format_scores(scores)}  ({verdict})")
+        updates = ", ".join(map(str, averaged_updates))
+        self._log_message(f"valid of the mean of updates {updates}: {_format_scores(scores)}  ({verdict})")
 
     def log_attention(
-        self, entropies: "NDArray[np.float64]", measures: Mapping[str, list[list[float | None]]], update: int
+        self, entropies: NDArray[np.float64], measures: Mapping[str, list[list[float | None]]], update: int
     ) -> None:
-        """Add histograms of the entropy of attention to TensorBoard; keep its mean and the measures for the row of this
-        validation.
+        """Add histograms of the entropy of attention to TensorBoard; its mean and the measures go into the next row.
 
         Args:
             entropies: (L, H, N) nats, one for each row of attention.
             measures: (L, H) values by name, None for what there was nothing to measure of.
         """
-        self.entropy, self.measures = entropies.mean(-1).round(6).tolist(), dict(measures)
+        self.attention = {"entropy": entropies.mean(-1).round(6).tolist(), "attention": dict(measures)}
         for layer, heads in enumerate(entropies, start=1):
             for head, values in enumerate(heads, start=1):
                 self.add_to_tensorboard("histogram", f"entropy/layer_{layer}/head_{head}/rows", values, update)

@@ -84,9 +84,8 @@ class _SymmetricKL(torch.autograd.Function):
         return torch.stack(sums).sum()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Tensor:
-        gradient: Tensor = ctx.saved_tensors[0] * grads[0]
-        return gradient
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return ctx.saved_tensors[0] * grads[0]
 
 
 def symmetric_kl(logits: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """The training objective: smoothed cross-entropy, and the terms that the options add to it."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -42,19 +41,6 @@ class LossConfig:
     word_dropout: float = 0.0
     target_word_dropout: float = 0.0
 
-    def validate_loss(self) -> None:
-        """Raise ValueError naming the option, its value and what is allowed."""
-        for option in ("coverage_loss_weight", "r_drop_alpha", "guided_alignment_weight"):
-            if not 0 <= getattr(self, option) < math.inf:
-                raise ValueError(f"train.{option}={getattr(self, option)}: must be a number of at least 0")
-        for option in ("label_smoothing", "word_dropout", "target_word_dropout"):
-            if not 0 <= getattr(self, option) < 1:
-                raise ValueError(f"train.{option}={getattr(self, option)}: must be at least 0 and below 1")
-        for part in ("layer", "head"):
-            number = getattr(self, f"guided_{part}")
-            if number < 0:
-                raise ValueError(f"train.guided_{part}={number}: must be 0 (all) or the number of a {part}")
-
     def unused_options(self) -> list[str]:
         """Return the options that are set without effect, with their values."""
         names = [] if self.guided_alignment_weight else ["guided_layer", "guided_head"]
@@ -88,9 +74,8 @@ class TrainingObjective:
         """
         config = self.config
         source, mask, inputs, labels, positions = batch[:5]
-        passes = 1
-        if config.r_drop_alpha:  # every sentence passes through the model twice; dropout makes the two differ
-            passes = 2
+        passes = 2 if config.r_drop_alpha else 1
+        if passes == 2:  # every sentence passes through the model twice; dropout makes the two differ
             positions = torch.cat([positions, positions + labels.numel()])
             source, mask, inputs, labels = (torch.cat([tensor] * 2) for tensor in batch[:4])
         if model.training:

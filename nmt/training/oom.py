@@ -14,12 +14,6 @@ from nmt.training.distributed import GradientSync
 log = logging.getLogger(__name__)
 
 
-def split_batch(batch: Batch) -> list[Batch]:
-    """Split a batch of two rows or more in two by rows."""
-    middle = (len(batch.indices) + 1) // 2
-    return [select_rows(batch, slice(middle)), select_rows(batch, slice(middle, None))]
-
-
 def shard_batch(batch: Batch, rank: int, size: int) -> Batch:
     """Return every size-th row: since rows are sorted by length, all shards are alike.
 
@@ -60,8 +54,7 @@ class MicroBatches:
         self._grad_sync, self._on_start, self._device = grad_sync, on_start, device
         self._error: str | None = None
         self._is_last = False
-        self._num_split_here = 0
-        self.num_split = 0
+        self._num_split_here = self.num_split = 0
         self.losses: list[Tensor] = []
 
     def __iter__(self) -> Iterator[Batch]:
@@ -114,5 +107,6 @@ class MicroBatches:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         log.warning("out of memory on %d pairs of %s: computed in two halves (%s)", rows, size, self._error)
-        self._micro_batches[number : number + 1] = split_batch(micro_batch)
+        halves = (slice((rows + 1) // 2), slice((rows + 1) // 2, None))
+        self._micro_batches[number : number + 1] = [select_rows(micro_batch, half) for half in halves]
         self._num_split_here += 1

@@ -19,28 +19,27 @@ class _Handler:
 
     def __init__(self) -> None:
         self.received = 0
-        self._before: dict[int, object] = {}
+        self._former: dict[int, object] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # signals go to no other
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._receive)
+                self._former[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._former.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        raise NotImplementedError
+        self.received = number
 
 
 class GracefulShutdown(_Handler):
     """A handler that stores the first signal in `received`, and raises KeyboardInterrupt at the second.
 
     Args:
-        several: the process is one of several ranks, which stop after the same update: `requested` is set by
-            `synchronize`.
+        several: the process is one of several ranks, which stop after the same update, through `synchronize`.
     """
 
     def __init__(self, several: bool = False) -> None:
@@ -80,5 +79,5 @@ class SignalForwarder(_Handler):
         self.send = send
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
+        super()._receive(number, frame)
         self.send(number)

@@ -17,16 +17,15 @@ from nmt.data import Batch, BatchLoader
 from nmt.models import Seq2Seq
 from nmt.runtime.device import compile_modules, resolve_precision
 from nmt.runtime.memory import trim_memory
-from nmt.training import divergence, optim
 from nmt.training.checkpointing import CheckpointManager, TrainingObjects, TrainProgress
 from nmt.training.config import TrainConfig
 from nmt.training.distributed import DistributedContext
-from nmt.training.divergence import DivergenceGuard
+from nmt.training.divergence import MAX_CONSECUTIVE_SKIPS, DivergenceGuard
 from nmt.training.early_stopping import EarlyStopping
 from nmt.training.logger import MetricAccumulator, RunLogger
 from nmt.training.objective import TrainingObjective
 from nmt.training.oom import MicroBatches
-from nmt.training.optim import OptimConfig
+from nmt.training.optim import OptimConfig, ReduceOnPlateau, build_optimizer, learning_rate
 from nmt.training.signals import GracefulShutdown
 from nmt.training.validation import Validator
 from nmt.training.weight_averaging import ExponentialMovingAverage, temporarily_loaded
@@ -70,8 +69,8 @@ class Trainer:
         self.seed, self.device, self.directory, self.header = seed, device, directory, header
         self.distributed = distributed or DistributedContext()
         self.objective = TrainingObjective(config)
-        self.optimizer = optim.build_optimizer(optim_config, model)
-        self.plateau = optim.ReduceOnPlateau(optim_config)
+        self.optimizer = build_optimizer(optim_config, model)
+        self.plateau = ReduceOnPlateau(optim_config)
         self.ema = ExponentialMovingAverage(model, config.ema_decay) if config.ema_decay else None
         self.guard = DivergenceGuard(config.on_divergence, config.max_grad_norm_ratio, device)
         self.early_stopping = EarlyStopping(config)
@@ -80,13 +79,9 @@ class Trainer:
         if config.compile:
             compile_modules(model)
         self.grad_sync = self.distributed.wrap(model)
+        state = TrainingObjects(model, self.optimizer, self.plateau, self.ema)
         self.checkpoints = CheckpointManager(
-            directory / "checkpoints",
-            header,
-            TrainingObjects(model, self.optimizer, self.plateau, self.ema),
-            config,
-            config.save_every,
-            self.early_stopping.sign,
+            directory / "checkpoints", header, state, config, config.save_every, self.early_stopping.sign
         )
         self.last, self.best = self.checkpoints.last, self.checkpoints.best
         self._start = math.nan  # when the run would have begun if it had never been interrupted (monotonic seconds)
@@ -189,7 +184,7 @@ class Trainer:
 
     def _learning_rate(self) -> float:
         update = self.progress.update
-        return optim.learning_rate(self.optim_config, update, update / self.config.max_updates, self.plateau)
+        return learning_rate(self.optim_config, update, update / self.config.max_updates, self.plateau)
 
     def _seed_update(self) -> None:
         """Seed the random numbers of this update and rank."""
@@ -270,7 +265,7 @@ class Trainer:
     def _check_divergence(self, logger: MetricAccumulator) -> None:
         """Check that skipping updates helps; called with each log line, where the run waits for the device anyway."""
         _, consecutive = self.guard.skip_counts()
-        if consecutive >= divergence.MAX_CONSECUTIVE_SKIPS:
+        if consecutive >= MAX_CONSECUTIVE_SKIPS:
             self._handle_divergence(f"{consecutive} updates in a row had to be skipped")
         self._check_finite(logger)
 
@@ -285,12 +280,10 @@ class Trainer:
     def _handle_divergence(self, reason: str) -> None:
         """Roll back to a checkpoint and go on with the next data, where the guard allows it; else end the run."""
         update, config = self.progress.update, self.optim_config
-        if self.guard.can_roll_back:
-            restored = self.checkpoints.rollback(self.device)
-            if restored is not None:
-                self.guard.on_rollback()
-                log.warning("%s by update %d: back to the weights of update %d", reason, update, restored)
-                return
+        if self.guard.can_roll_back and (restored := self.checkpoints.rollback(self.device)) is not None:
+            self.guard.on_rollback()
+            log.warning("%s by update %d: back to the weights of update %d", reason, update, restored)
+            return
         again = f" again, after {self.guard.rollbacks} returns to a checkpoint" if self.guard.rollbacks else ""
         kept = f"; {self.last} holds the last good state" if self.last.exists() else ""
         raise ValueError(

@@ -22,16 +22,14 @@ class ExponentialMovingAverage:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        parameters = dict(model.named_parameters())  # each once, under its first name
-        self.names = list(parameters)
-        self.parameters: list[Tensor] = list(parameters.values())
-        self.weights = [parameter.detach().clone() for parameter in self.parameters]
+        self.parameters: dict[str, Tensor] = dict(model.named_parameters())  # tied ones once, under the first name
+        self.weights = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
 
     @torch.no_grad()
     def update(self, number: int) -> None:
         """Add the weights after update `number`, counted from 1; nothing waits for the device."""
         decay = min(self.decay, (1 + number) / (10 + number))
-        torch._foreach_lerp_(self.weights, self.parameters, 1 - decay)
+        torch._foreach_lerp_(list(self.weights.values()), list(self.parameters.values()), 1 - decay)
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
@@ -39,7 +37,7 @@ class ExponentialMovingAverage:
 
         Values are copied and the tensors stay where they are, since recurrent layers on a GPU keep theirs in one block.
         """
-        trained = [parameter.detach().clone() for parameter in self.parameters]
+        trained = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
         try:
             self._fill(self.weights)
             yield
@@ -47,12 +45,12 @@ class ExponentialMovingAverage:
             self._fill(trained)
 
     @torch.no_grad()
-    def _fill(self, values: list[Tensor]) -> None:
-        torch._foreach_copy_(self.parameters, values)
+    def _fill(self, values: Mapping[str, Tensor]) -> None:
+        torch._foreach_copy_(list(self.parameters.values()), list(values.values()))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the averaged parameters by name, for a checkpoint."""
-        return dict(zip(self.names, self.weights, strict=True))
+        return dict(self.weights)
 
     def load_state_dict(self, state: dict[str, Tensor] | None) -> None:
         """Load the average of a checkpoint of the same model. Raise ValueError when it has none."""
@@ -61,7 +59,7 @@ class ExponentialMovingAverage:
                 f"train.ema_decay={self.decay:g}: the run was begun without an average of its weights; continue it "
                 "with train.ema_decay=0, or start one with another name"
             )
-        for name, weight in zip(self.names, self.weights, strict=True):
+        for name, weight in self.weights.items():
             weight.copy_(state[name])
 
 
