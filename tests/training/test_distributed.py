@@ -191,8 +191,9 @@ def gradients(distributed, batches, max_rows):
         model = Model()
     grad_sync = distributed.wrap(model)
     results = []
-    for number in range(3):
-        model.max_rows = dict(max_rows.get(distributed.rank, model.max_rows)) if distributed.size > 1 else model.max_rows
+    for _ in range(3):
+        if distributed.size > 1:
+            model.max_rows = dict(max_rows.get(distributed.rank, model.max_rows))
         micro_batches = MicroBatches(batches, grad_sync, lambda: None, torch.device("cpu"))
         for micro_batch in micro_batches:
             with micro_batches.catch_oom():
