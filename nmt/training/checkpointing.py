@@ -174,7 +174,7 @@ class CheckpointManager:
     def save_best(self, progress: TrainProgress, precision: str, score: float) -> None:
         """Save the current model if it is among the best; on a full disk, keep it in memory until `save_last`."""
         entry = (score, progress.update)
-        ranked = sorted([*progress.kept_best, entry], key=lambda best: -self.sign * best[0])  # stable: a tie: the older
+        ranked = sorted([*progress.kept_best, entry], key=lambda best: -self.sign * best[0])  # stable: the older first
         progress.kept_best = ranked[: self.config.keep_best_checkpoints]
         is_first = progress.best_update == progress.update
         if is_first or (self.config.keep_best_checkpoints > 1 and entry in progress.kept_best):
