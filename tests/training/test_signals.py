@@ -42,7 +42,7 @@ def test_a_thread_handles_no_signals() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (ValueError("a=1: must be\n  2"), 1, "error: a=1: must be 2\n"),
         (FileNotFoundError(2, "No such file", "a.en"), 1, "error: a.en: No such file\n"),
