@@ -1,4 +1,4 @@
-"""Checkpoints: a plain dict of tensors and primitives, written whole or not at all, read without executing anything."""
+"""Checkpoints: a plain dict of tensors and primitives, written atomically, read without executing anything."""
 
 import hashlib
 import os
@@ -17,41 +17,49 @@ from nmt.runtime.files import atomic_write, fsync_directory, hard_link
 
 FORMAT = "nmt-checkpoint"
 FORMAT_VERSION = 3
-_OLDEST = 2
-"""The oldest format that is read; older ones have models with other parameters. Format 2 has no seal."""
-_SEAL = b"sha256:"
-_END, _END_LENGTH = b"PK\x05\x06", 22  # the last record of a zip file; its last two bytes are the comment's length
+_OLDEST_VERSION = 2
+"""The oldest format that is read; older ones have models with other parameters. Format 2 has no checksum trailer."""
+_TRAILER = b"sha256:"
+_TRAILER_LENGTH = len(_TRAILER) + 64
+_ZIP_END, _ZIP_END_LENGTH = b"PK\x05\x06", 22  # the last record of a zip file; its last two bytes: the comment's length
 
 
 class CorruptCheckpointError(ValueError):
-    """The file is not what was written: cut off, or changed."""
+    """The error of a file that is not what was written: truncated or changed."""
 
 
-def save(path: Path, content: dict[str, Any], former: Path | None = None) -> None:
-    """Writes to a temporary neighbour, seals it, syncs it to disk, then takes the final name.
+def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
+    """Write to a temporary file beside `path`, append a checksum, sync to disk, and rename.
 
-    The seal is the SHA-256 of all bytes before it and lies in the comment of the zip file, so that the file stays a
-    plain one of `torch.save` and one changed bit anywhere in it is noticed.
+    The checksum trailer is the SHA-256 of all bytes before it. It lies in the comment of the zip file, so that the file
+    stays a plain one of `torch.save` and a flipped bit anywhere in it is noticed.
 
     Args:
         path: the final name.
         content: tensors and primitives.
-        former: the name that what stands under `path` now gets; None: it is replaced.
+        previous: a new name for the file that is at `path` now; None: that file is replaced.
 
     Raises:
-        OSError: the disk is full or read-only; what stood under the final name before is untouched.
+        OSError: the disk is full or read-only; the file that was at `path` before is untouched.
     """
     try:
-        _require_space(path)
+        if path.is_file():  # as much space again as it takes now, before a full disk is found out by writing
+            needed, free = path.stat().st_size, shutil.disk_usage(path.parent).free
+            if free < needed:
+                raise OSError(f"needs {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free")
         with atomic_write(path) as temporary:
             with temporary.open("wb") as file:
                 torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, "nmt": __version__, **content}, file)
-            _seal(temporary)
-            if former is not None and path.exists():
-                _rename(path, former)
+            _append_checksum(temporary)
+            if previous is not None and path.exists():
+                previous.unlink(missing_ok=True)
+                try:
+                    os.link(path, previous)
+                except OSError:  # a disk without links: there is no file at `path` for a moment
+                    path.replace(previous)
         fsync_directory(path.parent)
     except (OSError, RuntimeError) as error:
-        # torch's own writer tells of a full disk as a RuntimeError about positions in the file
+        # torch's own writer reports a full disk as a RuntimeError about positions in the file
         if isinstance(error, RuntimeError) and "unexpected pos" not in str(error):
             raise
         reason = _first_line(error) if isinstance(error, OSError) else "the disk is full"
@@ -60,38 +68,36 @@ def save(path: Path, content: dict[str, Any], former: Path | None = None) -> Non
         ) from error
 
 
-def update_metadata(path: Path, more: dict[str, Any]) -> None:
-    """Adds to a checkpoint that is there; what is the same already is not written again.
+def update_metadata(path: Path, metadata: dict[str, Any]) -> None:
+    """Add entries to a checkpoint; do nothing when it has them already.
 
     Args:
-        path: its name. Other names of the same file in its folder get the new content too.
-        more: primitives by name.
+        path: of the file. Its hard links in the same folder get the new content too.
+        metadata: primitives by name.
 
     Raises: as `load` and `save`.
     """
     content = load(path)
-    if all(content.get(name) == value for name, value in more.items()):
+    if all(content.get(name) == value for name, value in metadata.items()):
         return
-    others = [other for other in path.parent.glob("*.pt") if other != path and other.samefile(path)]
-    save(path, {**content, **more})
-    for other in others:
-        hard_link(path, other)
+    links = [link for link in path.parent.glob("*.pt") if link != path and link.samefile(path)]
+    save(path, {**content, **metadata})
+    for link in links:
+        hard_link(path, link)
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Reads a checkpoint, verifying its seal (format 2: the checksum of every part).
+    """Read a checkpoint and verify its checksum (format 2: the checksum of every part).
 
     Raises:
         FileNotFoundError: there is no such file.
-        DamagedError: the file is cut off or changed.
+        CorruptCheckpointError: the file is truncated or changed.
         ValueError: the file is not a checkpoint of this project, or of a version with other models.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
-        sealed = _check_seal(path)
-        if not sealed:
-            _check_parts(path)
+        has_checksum = _verify_checksum(path)
         content = torch.load(path, map_location=device, weights_only=True)
     except (zipfile.BadZipFile, EOFError, RuntimeError, pickle.UnpicklingError, KeyError) as error:
         raise CorruptCheckpointError(
@@ -100,24 +106,24 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path}: not a checkpoint of this project")
-    written = content["format_version"]
-    if written > FORMAT_VERSION:
+    version = content["format_version"]
+    if version > FORMAT_VERSION:
         raise ValueError(f"{path}: written by nmt {content['nmt']}, which is newer than this version ({__version__})")
-    if written < _OLDEST:
+    if version < _OLDEST_VERSION:
         raise ValueError(
             f"{path}: written by nmt {content['nmt']}, whose models have other parameters than those of this version "
             f"({__version__}): use that version, or train again"
         )
-    if not sealed and written > 2:
+    if not has_checksum and version > 2:
         raise CorruptCheckpointError(f"{path}: damaged checkpoint (its checksum is missing)")
     return content
 
 
 def resolve(path: str | Path) -> Path:
-    """The checkpoint file that a user's `checkpoint=` means: a file, or a run directory (its best, else its last one).
+    """Return the checkpoint file that `checkpoint=` names: a file, or the best, else the last one of a run directory.
 
     Raises:
-        FileNotFoundError: neither is there.
+        FileNotFoundError: neither exists.
     """
     path = Path(path)
     if not path.is_dir():
@@ -132,7 +138,7 @@ def resolve(path: str | Path) -> Path:
 
 
 class LatestCheckpoint(NamedTuple):
-    """The newest whole checkpoint of a run, and the newer ones that are damaged, each with the reason."""
+    """The newest valid checkpoint of a run, and the newer ones that are damaged, with the reason of each."""
 
     path: Path
     content: dict[str, Any]
@@ -140,20 +146,19 @@ class LatestCheckpoint(NamedTuple):
 
 
 def latest_valid(folder: Path, device: torch.device | str = "cpu") -> LatestCheckpoint | None:
-    """The checkpoint to continue from, reading only; None when there is none at all.
+    """Return the checkpoint to continue from, or None when there is none at all; changes no file.
 
     Raises:
         ValueError: all of them are damaged, or one was written by a version that cannot be continued.
     """
-    last = folder / "last.pt"
-    before = [checkpoint_path(folder, "update", update) for update in reversed(saved_updates(folder, "update"))]
-    paths = [path for path in (last, *before) if path.exists()]
+    numbered = [checkpoint_path(folder, "update", update) for update in reversed(saved_updates(folder, "update"))]
     damaged: list[tuple[Path, str]] = []
-    for path in paths:
-        try:
-            return LatestCheckpoint(path, load(path, device), damaged)
-        except (CorruptCheckpointError, OSError) as error:
-            damaged.append((path, str(error).removeprefix(f"{path}: ")))
+    for path in (folder / "last.pt", *numbered):
+        if path.exists():
+            try:
+                return LatestCheckpoint(path, load(path, device), damaged)
+            except (CorruptCheckpointError, OSError) as error:
+                damaged.append((path, str(error).removeprefix(f"{path}: ")))
     if not damaged:
         return None
     reasons = "; ".join(f"{path}: {reason}" for path, reason in damaged)
@@ -164,7 +169,7 @@ def latest_valid(folder: Path, device: torch.device | str = "cpu") -> LatestChec
 
 
 def signature(folder: Path) -> tuple[int, int, int] | None:
-    """Tells one state of last.pt from another without reading it; None when there is none."""
+    """Return what distinguishes one version of last.pt from another, without reading it; None when there is none."""
     last = folder / "last.pt"
     if not last.exists():
         return None
@@ -173,101 +178,77 @@ def signature(folder: Path) -> tuple[int, int, int] | None:
 
 
 def checkpoint_path(folder: Path, kind: str, update: int) -> Path:
-    """The file of a kind ("update" or "best") that holds the state of an update."""
+    """Return the file of a kind ("update" or "best") for the state of an update."""
     return folder / f"{kind}-{update:06d}.pt"
 
 
 def saved_updates(folder: Path, kind: str) -> list[int]:
-    """The updates of the numbered files of a kind, ascending."""
-    found = (re.fullmatch(rf"{kind}-(\d{{6,}})\.pt", path.name) for path in folder.glob(f"{kind}-*.pt"))
-    return sorted(int(match[1]) for match in found if match)
+    """Return the updates of the numbered files of a kind, ascending."""
+    matches = (re.fullmatch(rf"{kind}-(\d{{6,}})\.pt", path.name) for path in folder.glob(f"{kind}-*.pt"))
+    return sorted(int(match[1]) for match in matches if match)
 
 
-def check_same_data(stored: dict[str, Any], now: dict[str, Any]) -> None:
-    """That a checkpoint was trained on the text and with the tokenizer that there are now.
+def check_same_data(stored: dict[str, Any], header: dict[str, Any]) -> None:
+    """Check that a checkpoint was trained on today's text and with today's tokenizer.
 
     Args:
         stored: content of the checkpoint; one without "texts" (of an older version) passes.
-        now: the header of the run; "texts" holds for each split a list of [file or place, digest].
+        header: of the run; "texts" holds for each split a list of [file or location, digest].
 
     Raises:
         ValueError: naming the file.
     """
-    before, after = stored.get("texts", {}), now.get("texts", {})
-    for split in before.keys() & after.keys():
-        digests = [[digest for _, digest in texts[split]] for texts in (before, after)]
-        if digests[0] == digests[1]:
+    stored_texts, texts = stored.get("texts", {}), header.get("texts", {})
+    for split in stored_texts.keys() & texts.keys():
+        stored_digests = [digest for _, digest in stored_texts[split]]
+        if stored_digests == [digest for _, digest in texts[split]]:
             continue
-        changed = [place for place, digest in after[split] if digest not in digests[0]] or [after[split][0][0]]
+        changed = [file for file, digest in texts[split] if digest not in stored_digests] or [texts[split][0][0]]
         raise ValueError(
             f"data.{split}: {', '.join(changed)} has changed since the run was started, which cannot be continued with "
             "other text: put the former text back, or give this run another name (name=…); nothing was changed"
         )
-    if "tokenizer" in now and stored.get("tokenizer") != now["tokenizer"]:
+    if "tokenizer" in header and stored.get("tokenizer") != header["tokenizer"]:
         raise ValueError(
             "data.tokenizer: training the tokenizer on the same text gave another one than that of the run (another "
             "version of SentencePiece?): continue with the version before, or give this run another name (name=…)"
         )
 
 
-def _require_space(path: Path) -> None:
-    """Asks for as much free space as the file of this name has now, before a disk is filled for nothing."""
-    if not path.is_file():
-        return
-    needed, free = path.stat().st_size, shutil.disk_usage(path.parent).free
-    if free < needed:
-        raise OSError(f"needs {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free")
-
-
-def _seal(path: Path) -> None:
+def _append_checksum(path: Path) -> None:
     with path.open("r+b") as file:
-        file.seek(-_END_LENGTH, os.SEEK_END)
-        assert file.read(4) == _END
+        file.seek(-_ZIP_END_LENGTH, os.SEEK_END)
+        assert file.read(4) == _ZIP_END
         file.seek(-2, os.SEEK_END)
-        file.write(struct.pack("<H", len(_SEAL) + 64))
+        file.write(struct.pack("<H", _TRAILER_LENGTH))
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0, os.SEEK_END)
-        file.write(_SEAL + digest.encode())
+        file.write(_TRAILER + digest.encode())
         file.flush()
         os.fsync(file.fileno())
 
 
-def _check_seal(path: Path) -> bool:
-    """Whether the file is sealed. Raises DamagedError when the seal does not fit the file."""
-    length = len(_SEAL) + 64
-    size = path.stat().st_size - length
-    if size < 0:
-        return False
+def _verify_checksum(path: Path) -> bool:
+    """Verify the checksum trailer, or those of the zip file's parts; return whether there is a trailer."""
+    remaining = max(0, path.stat().st_size - _TRAILER_LENGTH)
     with path.open("rb") as file:
-        file.seek(size)
-        seal = file.read(length)
-        if not seal.startswith(_SEAL):
-            return False
-        file.seek(0)
-        digest, left = hashlib.sha256(), size
-        while left and (block := file.read(min(left, 1 << 20))):
-            digest.update(block)
-            left -= len(block)
-    if digest.hexdigest().encode() != seal[len(_SEAL) :]:
-        raise CorruptCheckpointError(f"{path}: damaged checkpoint (its checksum is wrong)")
-    return True
-
-
-def _check_parts(path: Path) -> None:
+        file.seek(remaining)
+        trailer = file.read(_TRAILER_LENGTH)
+        if trailer.startswith(_TRAILER):
+            file.seek(0)
+            sha256 = hashlib.sha256()
+            while remaining and (block := file.read(min(remaining, 1 << 20))):
+                sha256.update(block)
+                remaining -= len(block)
+            if sha256.hexdigest().encode() != trailer[len(_TRAILER) :]:
+                raise CorruptCheckpointError(f"{path}: damaged checkpoint (its checksum is wrong)")
+            return True
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:
         raise CorruptCheckpointError(f"{path}: damaged checkpoint (the checksum of its part {damaged} is wrong)")
-
-
-def _rename(path: Path, former: Path) -> None:
-    """Gives a file a second name for the moment in which its own goes to another; where links are unknown, renames."""
-    former.unlink(missing_ok=True)
-    try:
-        os.link(path, former)
-    except OSError:
-        path.replace(former)
+    return False
 
 
 def _first_line(error: BaseException) -> str:

@@ -96,7 +96,7 @@ def _train(config: Config, command: str, ranks: DistributedContext) -> None:
             device=device,
             directory=directory,
             header=header,
-            ranks=ranks,
+            distributed=ranks,
         )
         if ranks.is_main:  # after every check
             save_yaml(config, directory / "config.yaml")

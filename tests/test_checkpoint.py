@@ -1,4 +1,4 @@
-"""Checkpoints: the same bits back, whole or not at all, and never anything executed."""
+"""Checkpoints: read back bit for bit, written atomically, and never executed."""
 
 import hashlib
 import pickle
@@ -49,7 +49,7 @@ def test_truncated(tmp_path: Path, keep: float) -> None:
 
 
 def test_a_flipped_bit_anywhere_is_noticed(tmp_path: Path) -> None:
-    """In the tensors, and where no part's own checksum reaches: headers, padding, the list of parts, the seal."""
+    """In the tensors, and where no part's checksum reaches: headers, padding, the list of parts, the trailer."""
     path = tmp_path / "one.pt"
     checkpoint.save(path, {"model": torch.randn(20)})
     whole = path.read_bytes()
@@ -64,20 +64,20 @@ def test_a_flipped_bit_anywhere_is_noticed(tmp_path: Path) -> None:
     checkpoint.load(path)
 
 
-def test_it_stays_a_plain_file_of_torch(tmp_path: Path) -> None:
+def test_it_is_a_plain_file_of_torch(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "one.pt", {"value": 7})
     assert torch.load(tmp_path / "one.pt", weights_only=True)["value"] == 7
     with zipfile.ZipFile(tmp_path / "one.pt") as archive:
-        seal = archive.comment
+        trailer = archive.comment
     content = (tmp_path / "one.pt").read_bytes()
-    assert seal == b"sha256:" + hashlib.sha256(content.removesuffix(seal)).hexdigest().encode()
+    assert trailer == b"sha256:" + hashlib.sha256(content.removesuffix(trailer)).hexdigest().encode()
 
 
-def test_the_former_one_can_stay(tmp_path: Path) -> None:
+def test_the_previous_file_can_be_kept(tmp_path: Path) -> None:
     for value in (1, 2, 3):
         checkpoint.save(tmp_path / "one.pt", {"value": value}, tmp_path / f"before-{value}.pt")
-    found = {path.name: checkpoint.load(path)["value"] for path in tmp_path.iterdir()}
-    assert found == {"one.pt": 3, "before-2.pt": 1, "before-3.pt": 2}
+    values = {path.name: checkpoint.load(path)["value"] for path in tmp_path.iterdir()}
+    assert values == {"one.pt": 3, "before-2.pt": 1, "before-3.pt": 2}
 
 
 def test_too_little_space_is_noticed_before_anything_is_written(
@@ -95,7 +95,7 @@ def test_too_little_space_is_noticed_before_anything_is_written(
 
 
 @pytest.mark.parametrize("content", [{"some": "dict"}, [1, 2], "text"])
-def test_other_peoples_files(tmp_path: Path, content: object) -> None:
+def test_files_of_other_projects(tmp_path: Path, content: object) -> None:
     path = tmp_path / "other.pt"
     torch.save(content, path)
     with pytest.raises(ValueError, match=r"other.pt: not a checkpoint of this project"):
@@ -109,8 +109,8 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
         checkpoint.load(path)
 
 
-def test_the_format_before_loads(tmp_path: Path) -> None:
-    """It has no seal, but the checksums of its parts."""
+def test_the_previous_format_loads(tmp_path: Path) -> None:
+    """It has no checksum trailer, but the checksums of its parts."""
     path = tmp_path / "older.pt"
     torch.save({"format": checkpoint.FORMAT, "format_version": 2, "nmt": "0.2.0", "model": torch.ones(1000)}, path)
     assert checkpoint.load(path)["model"].sum() == 1000
@@ -123,7 +123,7 @@ def test_the_format_before_loads(tmp_path: Path) -> None:
         checkpoint.load(path)
 
 
-def test_a_seal_cannot_be_left_out(tmp_path: Path) -> None:
+def test_the_checksum_cannot_be_left_out(tmp_path: Path) -> None:
     path = tmp_path / "unsealed.pt"
     torch.save({"format": checkpoint.FORMAT, "format_version": checkpoint.FORMAT_VERSION, "nmt": "x"}, path)
     with pytest.raises(checkpoint.CorruptCheckpointError, match=r"its checksum is missing"):
@@ -144,7 +144,7 @@ def test_newer_format(tmp_path: Path) -> None:
         checkpoint.load(path)
 
 
-def test_locate(tmp_path: Path) -> None:
+def test_resolve(tmp_path: Path) -> None:
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"has no checkpoints/best.pt and no checkpoints/last.pt"):

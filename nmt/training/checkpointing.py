@@ -1,17 +1,16 @@
-"""The checkpoints of a run: what they hold, which are kept, and taking a run up again.
+"""The checkpoints of a run: their content, which of them are kept, and how a run continues from them.
 
 last.pt            the newest state, to continue from
-update-000500.pt   the states before it, also to continue from: `keep_last_checkpoints` with last.pt, at least one
+update-000500.pt   earlier states, also to continue from: `keep_last_checkpoints` with last.pt, at least one
 best.pt            the model with the best validation
-best-000500.pt     with `keep_best_checkpoints` above 1 the best models, best.pt being another name of the first
-*.corrupt          what was found damaged and passed over
+best-000500.pt     with `keep_best_checkpoints` above 1 the best models; best.pt is a hard link to the first
+*.corrupt          files that were damaged and passed over
 """
 
-import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +31,7 @@ AVERAGES = ("none", "last", "best")
 
 @dataclass
 class CheckpointConfig:
-    """Which checkpoints of a run are kept, and what is made of them at its end.
+    """Which checkpoints of a run are kept, and whether they are averaged at its end.
 
     keep_last_checkpoints: how many of the newest states, last.pt counted; a damaged last.pt falls back to the one
         before.
@@ -46,28 +45,23 @@ class CheckpointConfig:
     average_checkpoints: str = "none"
 
     def validate(self) -> None:
-        """Raises ValueError naming the option, its value and what is allowed."""
-        if self.keep_last_checkpoints < 2:
-            raise ValueError(
-                f"train.keep_last_checkpoints={self.keep_last_checkpoints}: must be at least 2, since a damaged "
-                "last.pt falls back to another"
-            )
-        if self.keep_best_checkpoints < 1:
-            raise ValueError(f"train.keep_best_checkpoints={self.keep_best_checkpoints}: must be at least 1")
-        if self.average_checkpoints not in AVERAGES:
-            raise ValueError(
-                f"train.average_checkpoints={self.average_checkpoints}: must be one of {', '.join(AVERAGES)}"
-            )
-        if self.average_checkpoints == "best" and self.keep_best_checkpoints < 2:
-            raise ValueError(
-                "train.average_checkpoints=best: needs several checkpoints to average; set "
-                "train.keep_best_checkpoints=5"
-            )
+        """Raise ValueError naming the option, its value and what is allowed."""
+        last, best, average = self.keep_last_checkpoints, self.keep_best_checkpoints, self.average_checkpoints
+        if last < 2:
+            reason = "must be at least 2, since a damaged last.pt falls back to another"
+            raise ValueError(f"train.keep_last_checkpoints={last}: {reason}")
+        if best < 1:
+            raise ValueError(f"train.keep_best_checkpoints={best}: must be at least 1")
+        if average not in AVERAGES:
+            raise ValueError(f"train.average_checkpoints={average}: must be one of {', '.join(AVERAGES)}")
+        if average == "best" and best < 2:
+            reason = "needs several checkpoints to average; set train.keep_best_checkpoints=5"
+            raise ValueError(f"train.average_checkpoints=best: {reason}")
 
 
 @dataclass
 class TrainProgress:
-    """Where a run stands: everything besides weights, optimiser and schedule that a continuation needs."""
+    """The progress of a run: all that a continuation needs besides weights, optimizer and schedule."""
 
     update: int = 0
     epoch: int = 0
@@ -82,8 +76,8 @@ class TrainProgress:
     seconds: float = 0.0
     unlogged_sums: list[float] = field(default_factory=list)  # sums since the last log line
     oom_splits: int = 0  # times a batch was split because memory ran out
-    divergence_state: list[float] = field(default_factory=list)  # see `nmt.training.divergence.Guard.state`
-    stop_reason: str = ""  # why the run is over
+    divergence_state: list[float] = field(default_factory=list)  # see `DivergenceGuard.state_dict`
+    stop_reason: str = ""  # why the run is finished
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "TrainProgress":
@@ -106,12 +100,12 @@ _RENAMED_PROGRESS = {
 
 
 class TrainingObjects(NamedTuple):
-    """What changes while a run trains, besides its position."""
+    """The objects that training changes, besides the progress."""
 
     model: Seq2Seq
     optimizer: torch.optim.Optimizer
     plateau: ReduceOnPlateau
-    average: ExponentialMovingAverage | None
+    ema: ExponentialMovingAverage | None
 
 
 class CheckpointManager:
@@ -119,8 +113,8 @@ class CheckpointManager:
 
     Args:
         folder: of the checkpoints; made when it is needed.
-        header: goes into every checkpoint ("config", "tokenizer", and "texts" as `check_same_data` reads it).
-        state: what is saved, and what `resume` fills.
+        header: entries of every checkpoint ("config", "tokenizer", and "texts" as `check_same_data` reads it).
+        state: saved by `save_last`, filled by `resume`.
         save_every: the states of these updates are the ones that are kept, wherever else a run was stopped.
         sign: 1 where a higher score is better, else -1.
     """
@@ -139,163 +133,139 @@ class CheckpointManager:
         self.last, self.best = folder / "last.pt", folder / "best.pt"
         self.last_saved_update = 0  # the update whose state last.pt holds
         self.damaged: list[Path] = []
-        self.waiting: list[Callable[[], None]] = []  # best models for which there was no room
+        self.pending_writes: list[Callable[[], None]] = []  # of best models for which there was no space
 
     def save_last(
-        self, position: TrainProgress, precision: str, first: Callable[[], None], *, must: bool = True
+        self, progress: TrainProgress, precision: str, sync_log: Callable[[], None], *, must: bool = True
     ) -> None:
-        """Writes what a continuation needs; last.pt as it was becomes the state before.
+        """Write what a continuation needs; the former last.pt becomes the numbered file of its update.
 
         Args:
-            position, precision: of the run.
-            first: brings to the disk what a continuation will take for written.
-            must: False: a disk that is full is reported, and the next time will do.
+            sync_log: writes the log to the disk, which a continuation presumes there.
+            must: False: a full disk is only reported, since the next checkpoint will do.
 
         Raises:
-            OSError: it could not be written; what was there is untouched.
+            OSError: it could not be written; the files that exist are untouched.
         """
-        content = self._content(position, precision)
+        content = self._content(progress, precision)
         content |= {"optimizer": self.state.optimizer.state_dict(), "plateau": self.state.plateau.state_dict()}
-        if self.state.average is not None:
-            content["average"] = self.state.average.state_dict()
+        if self.state.ema is not None:
+            content["average"] = self.state.ema.state_dict()
+        is_new = progress.update != self.last_saved_update
         try:
-            first()
-            while self.waiting:  # last.pt must not know of a best model that is not there
-                self.waiting[0]()
-                del self.waiting[0]
+            sync_log()
+            while self.pending_writes:  # last.pt must not refer to a best model that is not on the disk
+                self.pending_writes[0]()
+                del self.pending_writes[0]
             for path in self.damaged:
                 path.replace(path.with_suffix(".corrupt"))
             self.damaged.clear()
-            former = (
-                None
-                if position.update == self.last_saved_update
-                else checkpoint_path(self.folder, "update", self.last_saved_update)
-            )
-            checkpoint.save(self.last, content, former)
+            checkpoint.save(self.last, content, self._numbered(self.last_saved_update) if is_new else None)
         except OSError as error:
             if must:
                 raise
-            stands = (
-                f"last.pt is that of update {self.last_saved_update}"
-                if self.last_saved_update
-                else "there is no checkpoint yet"
-            )
-            log.warning("update %d is not saved, training goes on; %s: %s", position.update, stands, error)
+            update = self.last_saved_update
+            existing = f"last.pt is that of update {update}" if update else "there is no checkpoint yet"
+            log.warning("update %d is not saved, training goes on; %s: %s", progress.update, existing, error)
             return
-        self.last_saved_update = position.update
-        self._prune(position)
+        self.last_saved_update = progress.update
+        self._prune(progress)
 
-    def save_best(self, position: TrainProgress, precision: str, score: float) -> None:
-        """Keeps the model as it is now, which can be used but not continued, if it is among the best.
+    def save_best(self, progress: TrainProgress, precision: str, score: float) -> None:
+        """Save the current model if it is among the best; on a full disk, keep it in memory until `save_last`."""
+        entry = (score, progress.update)
+        ranked = sorted([*progress.kept_best, entry], key=lambda best: -self.sign * best[0])  # stable: the older first
+        progress.kept_best = ranked[: self.config.keep_best_checkpoints]
+        is_first = progress.best_update == progress.update
+        if is_first or (self.config.keep_best_checkpoints > 1 and entry in progress.kept_best):
+            self._write_best(self._content(progress, precision), progress.update, is_first=is_first)
 
-        Where there is no room for it, it is kept in memory until `save_last` succeeds.
-        """
-        ranked = [*position.kept_best, (score, position.update)]
-        ranked.sort(key=lambda each: -self.sign * each[0])  # stable: of equals the first stays ahead
-        position.kept_best = ranked[: self.config.keep_best_checkpoints]
-        is_first = position.best_update == position.update
-        if is_first or (self.config.keep_best_checkpoints > 1 and (score, position.update) in position.kept_best):
-            self._write_best(self._content(position, precision), position.update, is_first=is_first)
+    def save_averaged(self, progress: TrainProgress, precision: str) -> None:
+        """Write best.pt with the current model: the mean of several."""
+        self._write_best(self._content(progress, precision), progress.update, is_first=True, is_mean=True)
 
-    def save_averaged(self, position: TrainProgress, precision: str) -> None:
-        """Writes best.pt with the model as it is now: the mean of several."""
-        self._write_best(self._content(position, precision), position.update, is_first=True, is_mean=True)
-
-    def average(self, position: TrainProgress) -> tuple[dict[str, Tensor], list[int]] | None:
-        """The mean of the model's weights over the checkpoints that `config.average` names, and their updates; None
-        when fewer than two of them are there."""
+    def average(self, progress: TrainProgress) -> tuple[dict[str, Tensor], list[int]] | None:
+        """Average the model's weights over the checkpoints that `average_checkpoints` names; return the mean and their
+        updates, or None when fewer than two of them exist."""
         if self.config.average_checkpoints == "last":
-            before = [update for update in self._regular() if update < position.update]
-            paths = {
-                update: checkpoint_path(self.folder, "update", update)
-                for update in before[1 - self.config.keep_last_checkpoints :]
-            }
-            paths[position.update] = self.last
+            earlier = [update for update in self._regular_updates() if update < progress.update]
+            paths = {update: self._numbered(update) for update in earlier[1 - self.config.keep_last_checkpoints :]}
+            paths[progress.update] = self.last
         else:
-            paths = {update: checkpoint_path(self.folder, "best", update) for _, update in position.kept_best}
-        models: dict[int, Path] = {}
+            paths = {update: self._numbered(update, "best") for _, update in progress.kept_best}
         for update, path in sorted(paths.items()):
-            if path.exists():
-                models[update] = path
-            else:
-                log.warning("%s is not there and is left out of the mean", path)
-        if len(models) < 2:
-            log.warning(
-                "train.average_checkpoints=%s: %d checkpoint is too few for a mean",
-                self.config.average_checkpoints,
-                len(models),
-            )
+            if not path.exists():
+                log.warning("%s does not exist and is left out of the mean", path)
+                del paths[update]
+        if len(paths) < 2:
+            option = f"train.average_checkpoints={self.config.average_checkpoints}"
+            log.warning("%s: %d checkpoint is too few for a mean", option, len(paths))
             return None
-
-        def states() -> Iterator[dict[str, Tensor]]:
-            for path in models.values():
-                yield checkpoint.load(path)["model"]
-
-        return average_state_dicts(states()), list(models)
+        updates = sorted(paths)
+        return average_state_dicts(checkpoint.load(paths[update])["model"] for update in updates), updates
 
     def resume(self, device: torch.device) -> tuple[TrainProgress, str] | None:
-        """Takes up the newest whole checkpoint; position and precision, or None when there is none. Changes no file.
+        """Load the newest valid checkpoint; return progress and precision, or None without one. Change no file.
 
         Raises:
-            ValueError: no checkpoint is whole, the run was trained on other text, the checkpoint holds no average
-                although one is wanted, or its model has another shape.
+            ValueError: no checkpoint is valid, the run was trained on other text, the checkpoint holds no moving
+                average although one is wanted, or its model has another shape.
         """
-        found = checkpoint.latest_valid(self.folder, device)
-        if found is None:
+        latest = checkpoint.latest_valid(self.folder, device)
+        if latest is None:
             return None
-        content, state = found.content, self.state
+        content = latest.content
         check_same_data(content, self.header)
         try:
-            state.model.load_state_dict(content["model"])
+            self._load_weights(content)
         except RuntimeError as error:
-            first = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
-            raise ValueError(f"{found.path}: its model is not the one of these options ({first})") from None
-        state.optimizer.load_state_dict(content["optimizer"])
-        state.plateau.load_state_dict(content["plateau"])
-        if state.average is not None:
-            state.average.load_state_dict(content.get("average"))
-        position = TrainProgress.from_dict(content["position"])
-        self.last_saved_update = position.update
-        self.damaged = [path for path, _ in found.damaged]
-        for path, reason in found.damaged:
+            reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
+            raise ValueError(f"{latest.path}: its model is not the one of these options ({reason})") from None
+        self.state.plateau.load_state_dict(content["plateau"])
+        progress = TrainProgress.from_dict(content["position"])
+        self.last_saved_update = progress.update
+        self.damaged = [path for path, _ in latest.damaged]
+        for path, reason in latest.damaged:
             log.warning("%s is damaged and passed over: %s", path, reason)
-        if found.path != self.last:
-            missing = "" if found.damaged else f"{self.last} is missing: "
+        if latest.path != self.last:
+            missing = "" if latest.damaged else f"{self.last} is missing: "
             again = "updates after it are done again, with the same result; nothing else is lost"
-            log.warning("%scontinues from %s, update %d; %s", missing, found.path, position.update, again)
-        return position, content["precision"]
+            log.warning("%scontinues from %s, update %d; %s", missing, latest.path, progress.update, again)
+        return progress, content["precision"]
 
     def rollback(self, device: torch.device) -> int | None:
-        """Fills model, average and optimiser from the newest state that was saved in its turn, not because of a stop;
-        its update, or None when there is none."""
-        for path in (
-            self.last,
-            *(checkpoint_path(self.folder, "update", update) for update in reversed(self._regular())),
-        ):
-            if not path.exists():
-                continue
-            content = checkpoint.load(path, device)
-            update: int = content["position"]["update"]
-            if update % self.save_every == 0:
-                self.state.model.load_state_dict(content["model"])
-                self.state.optimizer.load_state_dict(content["optimizer"])
-                if self.state.average is not None:
-                    self.state.average.load_state_dict(content.get("average"))
-                return update
+        """Load model, moving average and optimizer from the newest state, without those that only a stop has made;
+        return its update, or None when there is none."""
+        for path in (self.last, *map(self._numbered, reversed(self._regular_updates()))):
+            if path.exists():
+                content = checkpoint.load(path, device)
+                update: int = content["position"]["update"]
+                if update % self.save_every == 0:
+                    self._load_weights(content)
+                    return update
         return None
 
-    def _content(self, position: TrainProgress, precision: str) -> dict[str, Any]:
-        where = dataclasses.asdict(position)
-        return {**self.header, "model": self.state.model.state_dict(), "position": where, "precision": precision}
+    def _load_weights(self, content: Mapping[str, Any]) -> None:
+        self.state.model.load_state_dict(content["model"])
+        self.state.optimizer.load_state_dict(content["optimizer"])
+        if self.state.ema is not None:
+            self.state.ema.load_state_dict(content.get("average"))
+
+    def _content(self, progress: TrainProgress, precision: str) -> dict[str, Any]:
+        model, position = self.state.model.state_dict(), asdict(progress)
+        return {**self.header, "model": model, "position": position, "precision": precision}
+
+    def _numbered(self, update: int, kind: str = "update") -> Path:
+        return checkpoint_path(self.folder, kind, update)
 
     def _write_best(self, content: dict[str, Any], update: int, *, is_first: bool, is_mean: bool = False) -> None:
-        """best.pt, or with several kept a numbered file of which best.pt is another name if it is the first."""
+        """Write best.pt, or with several kept a numbered file to which best.pt is a hard link if it is the first."""
 
         def write() -> None:
             if is_mean or self.config.keep_best_checkpoints == 1:
                 checkpoint.save(self.best, content)
                 return
-            path = checkpoint_path(self.folder, "best", update)
+            path = self._numbered(update, "best")
             checkpoint.save(path, content)
             if is_first:
                 hard_link(path, self.best)
@@ -304,23 +274,21 @@ class CheckpointManager:
             write()
         except OSError as error:
             content["model"] = {name: tensor.to("cpu", copy=True) for name, tensor in content["model"].items()}
-            self.waiting.append(write)
+            self.pending_writes.append(write)
             log.warning("the model of update %d stays in memory until it can be written: %s", update, error)
 
-    def _regular(self) -> list[int]:
-        """The updates of the states before, but those that only a stop has made: they would not be there without it."""
+    def _regular_updates(self) -> list[int]:
+        """Return the updates of the earlier states that an uninterrupted run would have too."""
         return [update for update in saved_updates(self.folder, "update") if update % self.save_every == 0]
 
-    def _prune(self, position: TrainProgress) -> None:
-        """Removes what need not be kept any more, now that last.pt knows it."""
-        before = [update for update in saved_updates(self.folder, "update") if update < position.update]
-        regular = [update for update in self._regular() if update < position.update]
-        kept = regular[1 - self.config.keep_last_checkpoints :] or before[-1:]
-        names = {checkpoint_path(self.folder, "update", update) for update in kept}
+    def _prune(self, progress: TrainProgress) -> None:
+        """Remove the files that are no longer kept, after last.pt has been written."""
+        earlier = [update for update in saved_updates(self.folder, "update") if update < progress.update]
+        regular = [update for update in earlier if update % self.save_every == 0]
+        kept = {self._numbered(update) for update in regular[1 - self.config.keep_last_checkpoints :] or earlier[-1:]}
         if self.config.keep_best_checkpoints > 1:
-            names |= {checkpoint_path(self.folder, "best", update) for _, update in position.kept_best}
-        removable = [checkpoint_path(self.folder, "update", update) for update in before]
-        removable += [checkpoint_path(self.folder, "best", update) for update in saved_updates(self.folder, "best")]
-        for path in removable:
-            if path not in names:
-                path.unlink(missing_ok=True)
+            kept |= {self._numbered(update, "best") for _, update in progress.kept_best}
+        removable = {self._numbered(update) for update in earlier}
+        removable |= {self._numbered(update, "best") for update in saved_updates(self.folder, "best")}
+        for path in removable - kept:
+            path.unlink(missing_ok=True)

@@ -10,34 +10,31 @@ from nmt.training.divergence import DivergenceConfig
 from nmt.training.objective import LossConfig
 
 EARLY_STOPPING_METRICS = {"bleu": 1, "chrf": 1, "loss": -1, "aer": -1}
-"""What may choose the best checkpoint: 1 = higher is better."""
+"""Metrics that may select the best checkpoint: 1 = higher is better."""
 
 AUTO = "auto"
 
 
 @dataclass
 class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
-    """How long and how to train; what is minimised is in `nmt.training.objective.LossConfig`, what is kept in
-    `nmt.training.checkpointing.CheckpointConfig`, which updates are skipped in
-    `nmt.training.divergence.DivergenceConfig`.
+    """How long and how to train, besides the options of the loss, of checkpoints and of the divergence guard.
 
     max_updates: end after this many updates.
-    max_minutes: end after this many minutes (0 = no limit). Those of all sittings of a run that was interrupted and
-        continued count together.
-    batch_tokens: tokens of a batch, padding included, or auto. It has at most this many on its longer side, over all
-        devices together; auto = the largest that the devices hold (see `nmt.training.auto_batch_size`), measured once
-        for a run.
-    devices: processes that share every batch, each on a device of its own; they change the speed and nothing else.
+    max_minutes: end after this many minutes (0 = no limit), counting all sessions of a run that was interrupted and
+        continued.
+    batch_tokens: most tokens of a batch on its longer side, padding included, over all devices together; auto = the
+        largest that the devices hold (see `nmt.training.auto_batch_size`), measured once for a run.
+    devices: processes that share every batch, each on its own device; they change the speed and nothing else.
     gradient_accumulation: batches per update.
     ema_decay: decay per update of a moving average of the weights, such as 0.999, for validation and best.pt; 0 = off.
-    precision: fp32, bf16, or auto (what is faster on this device).
+    precision: fp32, bf16, or auto (the faster one on this device).
     compile: layers, and the loop of a recurrent decoder, through torch.compile: for GPUs; on a CPU it takes a minute or
         two and a C++ compiler, and gains nothing.
     log_every: updates between log lines.
-    valid_every: updates between validations; besides, a run ends with one.
-    save_every: updates between checkpoints; besides, a run is saved at its end.
+    valid_every: updates between validations; a run also ends with one.
+    save_every: updates between checkpoints; a run also ends with one.
     valid_bleu_sentences: translate only the first sentences of the validation set for BLEU; 0 = all.
-    early_stopping_metric: what chooses the best checkpoint: bleu, chrf, loss or aer (where gold exists).
+    early_stopping_metric: selects the best checkpoint: bleu, chrf, loss or aer (where gold exists).
     patience: end after this many validations without a better one; 0 = never.
     """
 
@@ -57,22 +54,22 @@ class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
     patience: int = 0
 
     def __post_init__(self) -> None:
-        # The command line gives text: OmegaConf has no type for a number or a word.
+        # From the command line it is text: OmegaConf has no type for a number or a word.
         if isinstance(self.batch_tokens, str) and self.batch_tokens.strip().isdecimal():
             self.batch_tokens = int(self.batch_tokens)
 
-    def stop_reason(self, position: TrainProgress) -> str:
-        """Why a run that stands there is over under these options; "" when it is not."""
-        if position.update >= self.max_updates:
+    def stop_reason(self, progress: TrainProgress) -> str:
+        """Return why a run with this progress is finished under these options; "" when it is not."""
+        if progress.update >= self.max_updates:
             return f"train.max_updates={self.max_updates} reached"
-        if self.max_minutes and position.seconds >= 60 * self.max_minutes:
+        if self.max_minutes and progress.seconds >= 60 * self.max_minutes:
             return f"train.max_minutes={self.max_minutes:g} reached"
-        if self.patience and position.validations_without_improvement >= self.patience:
+        if self.patience and progress.validations_without_improvement >= self.patience:
             return f"no better valid {self.early_stopping_metric} in train.patience={self.patience} validations"
         return ""
 
     def validate(self) -> None:
-        """Raises ValueError naming the option, its value and what is allowed."""
+        """Raise ValueError naming the option, its value and what is allowed."""
         CheckpointConfig.validate(self)
         self.validate_divergence()
         if self.batch_tokens != AUTO and (type(self.batch_tokens) is not int or self.batch_tokens < 1):
@@ -80,12 +77,16 @@ class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
         for option in ("max_updates", "devices", "gradient_accumulation", "log_every", "valid_every", "save_every"):
             if getattr(self, option) < 1:
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be at least 1")
-        for option in ("max_minutes", "valid_bleu_sentences", "patience"):
+        weights = ("coverage_loss_weight", "r_drop_alpha", "guided_alignment_weight")
+        for option in ("max_minutes", "valid_bleu_sentences", "patience", *weights):
             if not 0 <= getattr(self, option) < math.inf:
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be a number of at least 0")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"train.ema_decay={self.ema_decay}: must be at least 0 and below 1")
-        self.validate_loss()
+        for option in ("ema_decay", "label_smoothing", "word_dropout", "target_word_dropout"):
+            if not 0 <= getattr(self, option) < 1:
+                raise ValueError(f"train.{option}={getattr(self, option)}: must be at least 0 and below 1")
+        for part in ("layer", "head"):
+            if (number := getattr(self, f"guided_{part}")) < 0:
+                raise ValueError(f"train.guided_{part}={number}: must be 0 (all) or the number of a {part}")
         for option, allowed in (("precision", PRECISIONS), ("early_stopping_metric", tuple(EARLY_STOPPING_METRICS))):
             if getattr(self, option) not in allowed:
                 raise ValueError(f"train.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")

@@ -1,7 +1,7 @@
-"""Training on several devices: the ranks, what they send each other, and what each one computes.
+"""Training on several devices: the ranks, their collectives, and the synchronization of gradients.
 
-Rank r of N computes rows r, r + N, … of every batch, and the gradients are added up. The number of devices therefore
-changes how fast a run is and nothing else: the same updates from the same data in the same order.
+Rank r of N computes rows r, r + N, … of every batch, and the gradients are summed. The number of devices therefore
+changes the speed of a run and nothing else: the same updates from the same data in the same order.
 """
 
 import os
@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 T = TypeVar("T")
 
 COLLECTIVE_TIMEOUT = timedelta(days=7)
-"""How long ranks wait for a message: the first rank may decode a large validation set in between. A lost rank is
+"""How long ranks wait in a collective: the main process may decode a large validation set meanwhile. A lost rank is
 noticed by its closed connection, and by the launcher, not by this limit."""
 
 
@@ -31,32 +31,30 @@ def cpu_count() -> int:
 
 @dataclass
 class DistributedContext:
-    """The processes of a run, one for each device; a single one by default, for which nothing below costs anything.
+    """The processes of a run, one for each device; by default a single one, for which the collectives cost nothing.
 
     rank, size: the number of this process, from 0, and how many there are.
     local_rank, local_size: the same on this machine.
-    words: the group for messages between processors, which wait for no device.
+    control_group: for collectives on the CPU, which do not wait for a device.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
-    words: dist.ProcessGroup | None = None
+    control_group: dist.ProcessGroup | None = None
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes, validates and evaluates."""
+        """Whether this process is the one that writes, validates and evaluates."""
         return self.rank == 0
 
     def threads(self, wanted: int) -> int:
-        """Return the number of threads: the option `threads`; if that is 0, a share of the cores, or 0 for one rank."""
-        if wanted or self.local_size == 1:
-            return wanted
-        return max(1, cpu_count() // self.local_size)
+        """Return the number of threads: `wanted`; if that is 0, a share of the cores, or 0 for a single process."""
+        return wanted if wanted or self.local_size == 1 else max(1, cpu_count() // self.local_size)
 
     def device(self, chosen: torch.device) -> torch.device:
-        """Return the device of this rank. Raise ValueError when one certain device was chosen for all ranks."""
+        """Return the device of this rank. Raise ValueError when `chosen` names one device for all ranks."""
         if self.size == 1 or chosen.type != "cuda":
             return chosen
         if chosen.index is not None:
@@ -66,10 +64,10 @@ class DistributedContext:
 
     @contextmanager
     def main_process_first(self) -> Iterator[None]:
-        """Let the first rank go ahead, then the first of each machine, then all others, which find the files made."""
+        """Let the main process run first, then the first rank of each machine, then the others."""
         turn = 0 if self.rank == 0 else 1 if self.local_rank == 0 else 2
-        for now in range(3):
-            if now == turn:
+        for current in range(3):
+            if current == turn:
                 yield
             self.all_gather(())
 
@@ -78,16 +76,16 @@ class DistributedContext:
         if self.size == 1:
             return [list(numbers)]
         values = torch.tensor([0.0, *numbers], dtype=torch.float64)
-        every = [torch.empty_like(values) for _ in range(self.size)]
-        dist.all_gather(every, values, group=self.words)
-        return [each.tolist()[1:] for each in every]
+        gathered = [torch.empty_like(values) for _ in range(self.size)]
+        dist.all_gather(gathered, values, group=self.control_group)
+        return [tensor.tolist()[1:] for tensor in gathered]
 
     def broadcast(self, value: T | None) -> T:
-        """Return the value of the first rank, on every rank."""
+        """Return the value of the main process, on every rank."""
         if self.size > 1:
-            box = [value]
-            dist.broadcast_object_list(box, src=0, group=self.words)
-            (value,) = box
+            values = [value]
+            dist.broadcast_object_list(values, src=0, group=self.control_group)
+            (value,) = values
         return cast(T, value)
 
     def all_reduce(self, values: Tensor) -> Tensor:
@@ -97,40 +95,40 @@ class DistributedContext:
         return values
 
     def wrap(self, model: nn.Module) -> "GradientSync":
-        """Return the model as it is called in training."""
+        """Return the model with the synchronization of its gradients."""
         return GradientSync(model, self) if self.size == 1 else DDPGradientSync(model, self)
 
 
 class GradientSync:
-    """A model whose gradients are added up over all ranks; with one rank, the model and its gradients as they are.
+    """A model whose gradients are summed over all ranks; here, with one rank, the model as it is.
 
     Args:
-        model: on this rank's device; the ranks begin with the weights of the first.
+        model: on this rank's device; all ranks start from the weights of the main process.
     """
 
-    def __init__(self, model: nn.Module, ranks: DistributedContext) -> None:
+    def __init__(self, model: nn.Module, distributed: DistributedContext) -> None:
         self.call: Any = model
-        self.ranks = ranks
+        self.distributed = distributed
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of the loss to that of the pieces before."""
+        """Add the gradient of the loss to that of the earlier micro-batches."""
         torch.autograd.backward(loss)
 
     def no_sync_context(self, *, is_last: bool) -> AbstractContextManager[None]:
-        """Return the context for forward and backward of a piece; the last piece adds up over the ranks."""
+        """Return the context of a micro-batch's forward and backward pass; the last one sums over the ranks."""
         return nullcontext()
 
     def abort(self) -> bool:
-        """Return, after a piece that failed, whether other ranks are already adding it up and must start again."""
+        """Return, after a failed micro-batch, whether other ranks are already summing it and must start again."""
         return False
 
 
 class DDPGradientSync(GradientSync):
-    """Through torch's DDP, which sends gradients while the rest of them is still being computed."""
+    """Synchronization by torch's DDP, which sends gradients while the rest of them is still being computed."""
 
-    def __init__(self, model: nn.Module, ranks: DistributedContext) -> None:
-        super().__init__(model, ranks)
+    def __init__(self, model: nn.Module, distributed: DistributedContext) -> None:
+        super().__init__(model, distributed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # newer versions have another name for broadcast_buffers
             # Buffers are constants. Sending them would be a collective in the forward pass, which one rank alone may
@@ -146,10 +144,10 @@ class DDPGradientSync(GradientSync):
     def _warm_up_buckets(self) -> None:
         """Make one empty pass, since DDP reorders its buckets after the first one.
 
-        Three ranks or more round their sums according to that order, and a continued run is to sum as the uninterrupted
-        one does.
+        The rounding of sums over three ranks or more depends on that order, and a continued run must sum as an
+        uninterrupted one does.
         """
-        module, self.ddp.module = self.ddp.module, _NoOp()
+        module, self.ddp.module = self.ddp.module, nn.Identity()
         loss = self.ddp(self.parameters[0].new_zeros((), requires_grad=True))
         torch.autograd.backward(_touch_parameters(loss, self.parameters[::-1]))
         self.ddp.module = module
@@ -157,8 +155,8 @@ class DDPGradientSync(GradientSync):
             parameter.grad = None
 
     def backward(self, loss: Tensor) -> None:
-        # DDP averages, and waits for every parameter: also for those that this piece has no use for.
-        torch.autograd.backward(_touch_parameters(loss * self.ranks.size, self.parameters))
+        # DDP averages, and waits for every parameter: also for those that this micro-batch does not use.
+        torch.autograd.backward(_touch_parameters(loss * self.distributed.size, self.parameters))
 
     @contextmanager
     def no_sync_context(self, *, is_last: bool) -> Iterator[None]:
@@ -170,23 +168,16 @@ class DDPGradientSync(GradientSync):
     def abort(self) -> bool:
         if not self._summing or not self._summed:
             return False
-        # The others wait for sums that this rank's backward pass will not reach any more: it has nothing to add.
-        rest = [parameter for parameter in self.parameters if parameter not in self._summed]
-        if rest:
-            zero = torch.zeros((), device=rest[0].device, requires_grad=True)
-            torch.autograd.backward(_touch_parameters(zero, rest))
+        # The other ranks wait for sums that this rank's backward pass will not reach any more: it adds nothing to them.
+        missing = [parameter for parameter in self.parameters if parameter not in self._summed]
+        if missing:
+            zero = torch.zeros((), device=missing[0].device, requires_grad=True)
+            torch.autograd.backward(_touch_parameters(zero, missing))
         return True
 
 
-class _NoOp(nn.Module):
-    """A model that computes nothing."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * 1
-
-
 class _TouchParameters(torch.autograd.Function):
-    """The loss itself, whose backward pass also arrives at parameters that it does not depend on, with no gradient."""
+    """The identity of the loss, whose backward pass also reaches parameters it does not depend on, without gradient."""
 
     @staticmethod
     def forward(ctx: Any, loss: Tensor, *parameters: Tensor) -> Tensor:
@@ -198,9 +189,8 @@ class _TouchParameters(torch.autograd.Function):
         return (grads[0], *[None] * ctx.num)
 
 
-def _touch_parameters(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    reaching: Tensor = _TouchParameters.apply(loss, *parameters)  # type: ignore[no-untyped-call]
-    return reaching
+def _touch_parameters(loss: Tensor, parameters: Sequence[Tensor]) -> Any:
+    return _TouchParameters.apply(loss, *parameters)  # type: ignore[no-untyped-call]
 
 
 def is_launched() -> bool:
@@ -209,14 +199,14 @@ def is_launched() -> bool:
 
 
 def init_distributed(devices: int, kind: str) -> DistributedContext:
-    """Join the ranks by the environment variables of the launcher; once joined, they stay.
+    """Join the process group that the launcher's environment variables describe; it stays for later runs.
 
     Args:
         devices: the option `train.devices`.
         kind: of device, cpu or cuda.
 
     Raises:
-        ValueError: the launcher started another number, or there are not as many devices.
+        ValueError: the launcher started another number of processes, or there are not as many devices.
     """
     if not is_launched():
         return DistributedContext()
@@ -229,14 +219,12 @@ def init_distributed(devices: int, kind: str) -> DistributedContext:
         if kind == "cuda":
             torch.cuda.set_device(local_rank)
         dist.init_process_group("nccl" if kind == "cuda" else "gloo")
-    words = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
-    return DistributedContext(rank, size, local_rank, local_size, words)
+    control_group = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
+    return DistributedContext(rank, size, local_rank, local_size, control_group)
 
 
 def check_devices(wanted: int, kind: str) -> None:
     """Raise ValueError when this machine has fewer CUDA devices than processes to run on them."""
     if kind == "cuda" and wanted > torch.cuda.device_count():
-        raise ValueError(
-            f"train.devices={wanted}: this machine has {torch.cuda.device_count()} CUDA devices, and each process "
-            "needs its own"
-        )
+        available = f"{torch.cuda.device_count()} CUDA devices, and each process needs its own"
+        raise ValueError(f"train.devices={wanted}: this machine has {available}")

@@ -1,4 +1,4 @@
-"""A guard against updates that would spoil a model: a loss or gradient that is not finite, or far beyond the usual."""
+"""The divergence guard: skips updates whose loss or gradient is not finite, or whose gradient is far too large."""
 
 import math
 from dataclasses import dataclass
@@ -8,106 +8,104 @@ from torch import Tensor
 
 MODES = ("off", "skip", "rollback")
 WARMUP_UPDATES = 50
-"""Updates until the running mean of the gradient's norm is trusted."""
+"""Updates until the running mean of the gradient norm is used."""
 NORM_EMA_DECAY = 0.99
-"""Share of the running mean that stays from one update to the next."""
+"""Decay of the running mean per update."""
 MAX_CONSECUTIVE_SKIPS = 10
-"""Skipped updates, one after the other, that a run does not go on from by itself."""
+"""Skipped updates in a row at which a run rolls back or ends."""
 MAX_ROLLBACKS = 5
-"""How often a run returns to its last checkpoint."""
+"""Rollbacks of a run to its last checkpoint, at most."""
 
 
 @dataclass
 class DivergenceConfig:
     """What happens to an update whose loss or gradient would spoil the model.
 
-    on_divergence: off; skip = it is left out, and counted; rollback = besides, when 10 updates in a row had to be left
-        out, the run goes on with the weights and the optimiser of its last regular checkpoint and with the next data,
-        up to 5
-        times. With `skip`, and after that, the run ends with an error. In a row is looked at with each log line.
-    max_grad_norm_ratio: a gradient whose norm is above this many times the running mean of the norms before is left out
-        too; 0 = only one that is not finite.
+    on_divergence: off; skip = the update is skipped, and counted; rollback = also, after 10 skipped updates in a row
+        (checked with each log line) the run goes on with the weights and the optimizer of its last regular checkpoint
+        and with the next data, up to 5 times. With `skip`, and after that, the run ends with an error.
+    max_grad_norm_ratio: an update whose gradient norm is above this many times the running mean of earlier norms is
+        skipped too; 0 = only one that is not finite.
     """
 
     on_divergence: str = "skip"
     max_grad_norm_ratio: float = 0.0
 
     def validate_divergence(self) -> None:
-        """Raises ValueError naming the option, its value and what is allowed."""
+        """Raise ValueError naming the option, its value and what is allowed."""
         if self.on_divergence not in MODES:
             raise ValueError(f"train.on_divergence={self.on_divergence}: must be one of {', '.join(MODES)}")
         if self.max_grad_norm_ratio and not 1 < self.max_grad_norm_ratio < math.inf:
-            raise ValueError(
-                f"train.max_grad_norm_ratio={self.max_grad_norm_ratio}: must be a number above 1, or 0 (off)"
-            )
+            ratio = self.max_grad_norm_ratio
+            raise ValueError(f"train.max_grad_norm_ratio={ratio}: must be a number above 1, or 0 (off)")
 
 
 class DivergenceGuard:
-    """Judges every update on the device, so that nothing waits for it; the optimiser then passes over a bad one.
+    """The check of every update, on the device, so that nothing waits for it; the optimizer then skips a bad one.
 
     Args:
-        mode: off, skip or rollback; see `nmt.training.trainer.TrainConfig`.
-        factor: a gradient is too large when its norm is above this many times the running mean of the norms of
+        mode: off, skip or rollback; see `DivergenceConfig`.
+        max_ratio: a gradient is too large when its norm is above this many times the running mean of the norms of
             updates that were made; 0 = never.
-        device: where the gradients are.
+        device: of the gradients.
 
     rollbacks: how often the run has returned to its last checkpoint.
     """
 
-    def __init__(self, mode: str, factor: float, device: torch.device) -> None:
+    def __init__(self, mode: str, max_ratio: float, device: torch.device) -> None:
         self.mode = mode
-        self.factor = factor or math.inf
+        self.max_ratio = max_ratio or math.inf
         self.rollbacks = 0
         # running mean of the norm, updates made, updates skipped, skipped since the last one that was made
         self._counts = torch.zeros(4, dtype=torch.float64, device=device)
 
     @property
     def enabled(self) -> bool:
-        """Whether the optimiser listens to it."""
+        """Whether the optimizer is to use the result of `check`."""
         return self.mode != "off"
 
     @property
     def can_roll_back(self) -> bool:
-        """Whether the run may return to a checkpoint once more."""
+        """Whether another rollback is allowed."""
         return self.mode == "rollback" and self.rollbacks < MAX_ROLLBACKS
 
     def check(self, norm: Tensor, losses: Tensor) -> Tensor:
-        """Takes in an update that is about to be made.
+        """Check the next update.
 
         Args:
             norm: of the gradient, before clipping.
-            losses: any shape; what is logged of the update.
+            losses: the logged losses of the update, of any shape.
 
         Returns:
-            1 when it must not be made, else 0: a float32 scalar on the device, as `optimizer.found_inf` wants it.
+            1 when it must be skipped, else 0: a float32 scalar on the device, as `optimizer.found_inf` requires.
         """
         if not self.enabled:
             return torch.zeros((), device=norm.device)
-        mean, made, skipped, in_a_row = self._counts.unbind()
-        large = (norm > self.factor * mean) & (made >= WARMUP_UPDATES)
+        mean, made, skipped, consecutive = self._counts.unbind()
+        large = (norm > self.max_ratio * mean) & (made >= WARMUP_UPDATES)
         good = norm.isfinite() & losses.isfinite().all() & ~large
-        share = torch.clamp(made / (made + 1), max=NORM_EMA_DECAY)
-        after = torch.stack([share * mean + (1 - share) * norm, made + 1, skipped, torch.zeros_like(mean)])
-        before = torch.stack([mean, made, skipped + 1, in_a_row + 1])
-        self._counts = torch.where(good, after, before)
+        decay = torch.clamp(made / (made + 1), max=NORM_EMA_DECAY)
+        if_made = torch.stack([decay * mean + (1 - decay) * norm, made + 1, skipped, torch.zeros_like(mean)])
+        if_skipped = torch.stack([mean, made, skipped + 1, consecutive + 1])
+        self._counts = torch.where(good, if_made, if_skipped)
         return (~good).float()
 
     def skip_counts(self) -> tuple[int, int]:
-        """Updates skipped in all, and those since the last one that was made; waits for the device."""
-        _, _, skipped, in_a_row = self._counts.tolist()
-        return int(skipped), int(in_a_row)
+        """Return the number of skipped updates, in all and since the last one that was made; waits for the device."""
+        _, _, skipped, consecutive = self._counts.tolist()
+        return int(skipped), int(consecutive)
 
     def on_rollback(self) -> None:
-        """The run is at its last checkpoint again: the updates skipped in a row no longer count as such."""
+        """Count a rollback, and reset the number of consecutive skips."""
         self.rollbacks += 1
         self._counts[3] = 0
 
     def state_dict(self) -> list[float]:
-        """For a checkpoint."""
+        """Return the state for a checkpoint."""
         return [*self._counts.tolist(), float(self.rollbacks)]
 
     def load_state_dict(self, state: list[float]) -> None:
-        """From a checkpoint; from one without a guard's state, which is an empty list, the guard begins anew."""
+        """Load the state of a checkpoint; an empty list, from a checkpoint without one, changes nothing."""
         if state:
             self._counts = torch.tensor(state[:4], dtype=torch.float64, device=self._counts.device)
             self.rollbacks = int(state[4])

@@ -8,13 +8,10 @@ from nmt.training.config import EARLY_STOPPING_METRICS, TrainConfig
 
 
 class EarlyStopping:
-    """Keep the best validation of a run in its `TrainProgress`, by the metric `train.early_stopping_metric`.
+    """The rule that keeps the best validation of a run in its `TrainProgress`, by `train.early_stopping_metric`.
 
-    A tie keeps the earlier validation. `TrainConfig.over` ends the run after `train.patience` validations without a
-    better one.
-
-    Args:
-        config: names the metric.
+    A tie keeps the earlier validation. `TrainConfig.stop_reason` ends the run after `train.patience` validations
+    without a better one.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -22,40 +19,27 @@ class EarlyStopping:
         self.sign = EARLY_STOPPING_METRICS[self.metric]
 
     def score(self, scores: Mapping[str, float]) -> float:
-        """Return the value of the metric.
-
-        Raises:
-            ValueError: the validation set does not give it.
-        """
+        """Return the value of the metric. Raise ValueError when the validation set does not provide it."""
         if self.metric not in scores:
             raise ValueError(f"train.early_stopping_metric={self.metric}: validation gives only {', '.join(scores)}")
         return scores[self.metric]
 
-    def is_better(self, score: float, position: TrainProgress) -> bool:
-        """Return whether a score beats the best one so far."""
-        return math.isnan(position.best_score) or self.sign * (score - position.best_score) > 0
-
-    def update(self, score: float, position: TrainProgress) -> None:
+    def update(self, score: float, progress: TrainProgress) -> None:
         """Record the score of the validation at the current update."""
-        position.last_validated = position.update
-        if self.is_better(score, position):
-            position.best_score, position.best_update, position.validations_without_improvement = (
-                score,
-                position.update,
-                0,
-            )
-            position.best_averaged_updates = []
-        else:
-            position.validations_without_improvement += 1
+        progress.last_validated = progress.update
+        progress.validations_without_improvement += 1
+        if self._is_better(score, progress):
+            progress.best_score, progress.best_update, progress.best_averaged_updates = score, progress.update, []
+            progress.validations_without_improvement = 0
 
-    def update_averaged(self, score: float, averaged_updates: list[int], position: TrainProgress) -> bool:
+    def update_averaged(self, score: float, averaged_updates: list[int], progress: TrainProgress) -> bool:
         """Record the score of the mean of the checkpoints of `averaged_updates`; return whether it is the best."""
-        position.last_averaged = position.update
-        is_best = self.is_better(score, position)
-        if is_best:
-            position.best_score, position.best_update, position.best_averaged_updates = (
-                score,
-                position.update,
-                averaged_updates,
-            )
-        return is_best
+        progress.last_averaged = progress.update
+        if not self._is_better(score, progress):
+            return False
+        progress.best_score, progress.best_update = score, progress.update
+        progress.best_averaged_updates = averaged_updates
+        return True
+
+    def _is_better(self, score: float, progress: TrainProgress) -> bool:
+        return math.isnan(progress.best_score) or self.sign * (score - progress.best_score) > 0

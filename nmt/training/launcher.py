@@ -20,18 +20,11 @@ SIGNAL_HINTS = {
     signal.SIGBUS: "often a full /dev/shm or a disk that is gone",
 }
 GRACE = 5.0
-"""Seconds that a rank which misses another one waits to be ended, so that the launcher reports the first cause."""
+"""Seconds that a rank which lost another one waits to be ended, so that the launcher reports the first cause."""
 
-LOST_RANK_MESSAGES = (
-    "connection closed",
-    "connection reset",
-    "connection refused",
-    "broken pipe",
-    "gloo",
-    "nccl",
-    "tcpstore",
-)
-"""Signs, in the errors of torch's backends, that another rank is gone."""
+_CONNECTION_ERRORS = ("connection closed", "connection reset", "connection refused", "broken pipe")
+LOST_RANK_MESSAGES = (*_CONNECTION_ERRORS, "gloo", "nccl", "tcpstore")
+"""Parts of the messages with which torch's backends report that another rank is gone."""
 
 log = logging.getLogger("nmt.training.launcher")
 
@@ -39,27 +32,27 @@ log = logging.getLogger("nmt.training.launcher")
 def launch_ranks(task: Callable[..., None], arguments: tuple[Any, ...], devices: int) -> None:
     """Run the task in `devices` processes and wait for all of them.
 
-    Signals are passed on to the task. When one rank dies the others are ended.
+    Signals are forwarded to the task. When one rank dies the others are ended.
 
     Args:
-        task: a function of a module; it finds its rank with `distributed.join`.
+        task: a function of a module, which calls `distributed.init_distributed`.
         arguments: of the task; they are pickled.
-        devices: how many processes.
+        devices: the number of processes.
 
     Raises:
         ValueError: a rank raised it, or an OSError.
-        ChildProcessError: a rank died or has a defect; says which one, and how to go on.
+        ChildProcessError: a rank died or has a defect; the message names it and the way to go on.
         SystemExit: with the task's exit code, after a signal 128 + its number.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # Python's clean-up process would warn of what a killed rank has left behind, and removes it.
+    # Python's clean-up process removes what a killed rank has left behind, and would warn of it.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
-    logging.disable()  # the launcher's own log, whose errors are raised here in one sentence
+    logging.disable()  # the launcher's log: its errors are raised below, in one sentence
     try:
-        with tempfile.TemporaryDirectory(prefix="nmt-ranks-") as folder, SignalForwarder(_to_ranks) as signals:
+        with tempfile.TemporaryDirectory(prefix="nmt-ranks-") as folder, SignalForwarder(_send_to_ranks) as signals:
             config = LaunchConfig(
                 min_nodes=1,
                 max_nodes=1,
@@ -70,9 +63,9 @@ def launch_ranks(task: Callable[..., None], arguments: tuple[Any, ...], devices:
                 local_addr="localhost",
                 max_restarts=0,
                 logs_specs=DefaultLogsSpecs(log_dir=folder),
-                signals_to_handle="",  # the launcher would answer a signal by ending ranks that are still saving
+                signals_to_handle="",  # the launcher would end ranks that are still saving
             )
-            codes = elastic_launch(config, _rank)(task, arguments)
+            codes = elastic_launch(config, _run_rank)(task, arguments)
     except ChildFailedError as error:
         if signals.received:
             raise SystemExit(128 + signals.received) from None
@@ -86,27 +79,27 @@ def launch_ranks(task: Callable[..., None], arguments: tuple[Any, ...], devices:
 
 def _cause(rank: str, code: int, recorded: Any) -> Exception:
     """Return why a rank died: the exception that torch recorded, or the signal or exit code that ended it."""
-    others = "which ended the others"
+    effect = "which ended the others"
     if isinstance(recorded, dict):
         kind, _, text = recorded["message"].partition(": ")
         stack = recorded["extraInfo"]["py_callstack"]
         if kind == "ValueError":
-            mistake = ValueError(text)
-            mistake.add_note(stack)
-            return mistake
+            user_error = ValueError(text)
+            user_error.add_note(stack)
+            return user_error
         print(stack, file=sys.stderr)
-        return ChildProcessError(f"{rank} failed ({error_message(recorded['message'])}), {others}")
-    how = f"was {ended_by(-code)}" if code < 0 else f"ended with exit code {code}"
-    return ChildProcessError(f"{rank} {how}, {others}; the same command continues the run from its last checkpoint")
+        return ChildProcessError(f"{rank} failed ({error_message(recorded['message'])}), {effect}")
+    end = f"was {ended_by(-code)}" if code < 0 else f"ended with exit code {code}"
+    return ChildProcessError(f"{rank} {end}, {effect}; the same command continues the run from its last checkpoint")
 
 
 def ended_by(number: int) -> str:
-    """Say which signal ended a process, and what that often means."""
+    """Return the name of the signal that ended a process, and its usual cause."""
     name = signal.Signals(number)
     return f"ended by {name.name}" + (f" ({SIGNAL_HINTS[name]})" if name in SIGNAL_HINTS else "")
 
 
-def _rank(task: Callable[..., None], arguments: tuple[Any, ...]) -> int:
+def _run_rank(task: Callable[..., None], arguments: tuple[Any, ...]) -> int:
     """Run one rank, in its own process; return its exit code. torch records any other exception for the launcher."""
     code = 0
     try:
@@ -127,18 +120,18 @@ def _rank(task: Callable[..., None], arguments: tuple[Any, ...]) -> int:
 
 
 @contextlib.contextmanager
-def report_lost_rank(several: bool) -> Iterator[None]:
-    """Turn the error of a connection to a rank that is gone into a sentence.
+def report_lost_rank(distributed: bool) -> Iterator[None]:
+    """Turn the error of a connection to a lost rank into a sentence.
 
     Raises:
-        ConnectionError: instead of what torch's backends raise.
+        ConnectionError: instead of the errors of torch's backends.
     """
     try:
         yield
     except RuntimeError as error:
-        if not several or not any(sign in str(error).lower() for sign in LOST_RANK_MESSAGES):
+        if not distributed or not any(part in str(error).lower() for part in LOST_RANK_MESSAGES):
             raise
-        # Whoever started this rank ends it when it sees the cause; without one, it ends itself.
+        # The launcher ends this rank when it sees the cause; without a launcher, the rank ends by the error below.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         text = "another rank of this run is gone; the same command continues it from its last checkpoint"
         log.error("%s", text)
@@ -147,8 +140,8 @@ def report_lost_rank(several: bool) -> Iterator[None]:
         raise ConnectionError(text) from error
 
 
-def _to_ranks(number: int) -> None:
-    """Send a signal to every rank, whether or not the terminal has sent it there too."""
+def _send_to_ranks(number: int) -> None:
+    """Send a signal to every rank, even if the terminal has sent it there too."""
     for child in multiprocessing.active_children():
         with contextlib.suppress(ProcessLookupError):
             if child.pid is not None:

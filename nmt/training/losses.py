@@ -1,4 +1,4 @@
-"""Losses as sums over tokens, label-smoothed cross-entropy and coverage; an update divides by all of its tokens."""
+"""Losses as sums over tokens, which an update divides by the number of all its tokens."""
 
 from typing import Any
 
@@ -6,54 +6,56 @@ import torch
 from torch import Tensor
 
 LOSS_CHUNK_ROWS = 64
-"""Rows of logits that are brought to fp32 at a time."""
+"""Rows of logits that are cast to fp32 at a time."""
+MIN_ATTENTION = 1e-30
+"""Attention below this counts as 0: its logarithm would have no finite gradient in fp32."""
+
+
+def _at_least_fp32(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
 
 
 class _SmoothedCrossEntropy(torch.autograd.Function):
-    """Holds logits and gradient in the logits' precision: fp32 copies exist for one chunk of rows at a time, which the
-    cache holds. The gradient is made with the value, because both need the same exponentials."""
+    """A cross-entropy that stores logits and gradient in the logits' precision, with fp32 copies of one chunk of rows
+    at a time, which fits in the cache. The gradient is computed with the value, since both need the exponentials."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-        wants_gradient: bool = ctx.needs_input_grad[0]
-        result = torch.empty_like(logits) if wants_gradient else logits
+        needs_gradient: bool = ctx.needs_input_grad[0]
+        gradient = torch.empty_like(logits) if needs_gradient else logits
+        chunks = (tensor.split(LOSS_CHUNK_ROWS) for tensor in (logits, labels.unsqueeze(1), gradient))
         losses, nlls = [], []
-        for rows, wanted, out in zip(
-            logits.split(LOSS_CHUNK_ROWS), labels.split(LOSS_CHUNK_ROWS), result.split(LOSS_CHUNK_ROWS), strict=True
-        ):
-            rows = rows if rows.dtype == torch.float64 else rows.float()
-            wanted = wanted.unsqueeze(1)
-            highest = rows.amax(-1, keepdim=True)
-            rows = rows - highest
-            at_label, mean = rows.gather(1, wanted), rows.mean(-1, keepdim=True)
-            shares = rows.exp_()
-            total = shares.sum(-1, keepdim=True)
-            normaliser = total.log()
-            nlls.append((normaliser - at_label).sum())
-            losses.append((1 - smoothing) * nlls[-1] + smoothing * (normaliser - mean).sum())
-            if wants_gradient:
-                shares = shares.mul_(1 / total).sub_(smoothing / logits.size(1))
-                out.copy_(shares.scatter_add_(1, wanted, torch.full_like(total, smoothing - 1)))
-        if wants_gradient:
-            ctx.save_for_backward(result)
+        for rows, label, out in zip(*chunks, strict=True):
+            rows = _at_least_fp32(rows)
+            rows = rows - rows.amax(-1, keepdim=True)
+            label_logit, mean = rows.gather(1, label), rows.mean(-1, keepdim=True)
+            exponentials = rows.exp_()
+            total = exponentials.sum(-1, keepdim=True)
+            log_total = total.log()
+            nlls.append((log_total - label_logit).sum())
+            losses.append((1 - smoothing) * nlls[-1] + smoothing * (log_total - mean).sum())
+            if needs_gradient:
+                difference = exponentials.mul_(1 / total).sub_(smoothing / logits.size(1))
+                out.copy_(difference.scatter_add_(1, label, torch.full_like(total, smoothing - 1)))
+        if needs_gradient:
+            ctx.save_for_backward(gradient)
         nll_sum = torch.stack(nlls).sum()
         ctx.mark_non_differentiable(nll_sum)
         return torch.stack(losses).sum(), nll_sum
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * grads[0], None, None
+        return ctx.saved_tensors[0] * grads[0], None, None
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Sums over tokens.
+    """Compute the label-smoothed cross-entropy, summed over tokens.
 
-    The smoothed loss is (1 - ε) · nll + ε · mean over the vocabulary of -log p (Szegedy et al. 2016, section 7).
+    It is (1 - ε) · nll + ε · mean over the vocabulary of -log p (Szegedy et al. 2016, section 7).
 
     Args:
         logits: (N, V).
-        labels: (N,), no padding among them.
+        labels: (N,), without padding.
         smoothing: ε.
 
     Returns:
@@ -63,37 +65,31 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> 
     return loss, nll
 
 
-class _Divergence(torch.autograd.Function):
-    """Like the cross-entropy, in chunks of rows; the gradient is computed with the value, which needs the same."""
+class _SymmetricKL(torch.autograd.Function):
+    """The symmetric KL divergence, like the cross-entropy computed in chunks of rows and with its gradient."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor) -> Tensor:
         sums, gradient = [], torch.empty_like(logits)
-        halves = zip(
-            *(part.split(LOSS_CHUNK_ROWS) for part in logits.chunk(2)),
-            *(part.split(LOSS_CHUNK_ROWS) for part in gradient.chunk(2)),
-            strict=True,
-        )
-        for one, other, one_out, other_out in halves:
-            one, other = (rows if rows.dtype == torch.float64 else rows.float() for rows in (one, other))
-            one, other = one.log_softmax(-1), other.log_softmax(-1)
-            apart, p, q = one - other, one.exp(), other.exp()
-            forwards = (p * apart).sum(-1, keepdim=True)  # KL(p || q)
-            backwards = -(q * apart).sum(-1, keepdim=True)  # KL(q || p)
-            sums.append((forwards + backwards).sum())
-            one_out.copy_(p * (apart - forwards + 1) - q)
-            other_out.copy_(q * (1 - apart - backwards) - p)
+        chunks = (half.split(LOSS_CHUNK_ROWS) for tensor in (logits, gradient) for half in tensor.chunk(2))
+        for p_logits, q_logits, p_gradient, q_gradient in zip(*chunks, strict=True):
+            log_p, log_q = (_at_least_fp32(rows).log_softmax(-1) for rows in (p_logits, q_logits))
+            log_ratio, p, q = log_p - log_q, log_p.exp(), log_q.exp()
+            forward_kl = (p * log_ratio).sum(-1, keepdim=True)  # KL(p || q)
+            reverse_kl = -(q * log_ratio).sum(-1, keepdim=True)  # KL(q || p)
+            sums.append((forward_kl + reverse_kl).sum())
+            p_gradient.copy_(p * (log_ratio - forward_kl + 1) - q)
+            q_gradient.copy_(q * (1 - log_ratio - reverse_kl) - p)
         ctx.save_for_backward(gradient)
         return torch.stack(sums).sum()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Tensor:
-        gradient: Tensor = ctx.saved_tensors[0] * grads[0]
-        return gradient
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return ctx.saved_tensors[0] * grads[0]
 
 
 def symmetric_kl(logits: Tensor) -> Tensor:
-    """KL(p || q) + KL(q || p), p and q being the predictions of row n and of row N + n: Liang et al. 2021, equation 2.
+    """Compute KL(p || q) + KL(q || p) of the predictions p of row n and q of row N + n (Liang et al. 2021, equation 2).
 
     Args:
         logits: (2N, V).
@@ -101,50 +97,45 @@ def symmetric_kl(logits: Tensor) -> Tensor:
     Returns:
         the sum over n, in nats.
     """
-    apart: Tensor = _Divergence.apply(logits)  # type: ignore[no-untyped-call]
-    return apart
+    divergence: Tensor = _SymmetricKL.apply(logits)  # type: ignore[no-untyped-call]
+    return divergence
 
 
-def coverage_loss(weights: Tensor, wanted: Tensor) -> Tensor:
-    """How much attention goes where it has already been (See et al. 2017, equation 12).
+def coverage_loss(weights: Tensor, mask: Tensor) -> Tensor:
+    """Compute how much attention falls on source tokens that were attended before (See et al. 2017, equation 12).
 
     Σ_i min(a_i^t, c_i^t) with the coverage c^t = Σ_{t' < t} a^{t'} (equation 10); λ times it is the second term of
-    equation 13. At one position it lies between 0, when no source token was looked at before, and 1.
+    equation 13. At one position it lies between 0, when no source token was attended before, and 1.
 
     Args:
         weights: (B, L, H, T, S), attention of layers and heads as distributions over S.
-        wanted: (B, T), True at target positions that count; the coverage takes in all earlier ones.
+        mask: (B, T), True at target positions that count; the coverage includes all earlier ones.
 
     Returns:
-        the sum over wanted positions of the mean over layers and heads, in fp32 or fp64.
+        the sum over these positions of the mean over layers and heads, in fp32 or fp64.
     """
-    weights = weights if weights.dtype == torch.float64 else weights.float()
+    weights = _at_least_fp32(weights)
     # Shifted by one position before summing: a sum less its last term would not be exact.
-    earlier = torch.nn.functional.pad(weights[..., :-1, :], (0, 0, 1, 0)).cumsum(-2)
-    repeated = torch.minimum(weights, earlier).sum(-1).mean((1, 2))  # (B, T)
-    return repeated.masked_fill(~wanted, 0.0).sum()  # no indexing by `wanted`, which would wait for the device
-
-
-MIN_ATTENTION = 1e-30
-"""Attention below this counts as none: its logarithm would have no finite gradient in fp32."""
+    coverage = torch.nn.functional.pad(weights[..., :-1, :], (0, 0, 1, 0)).cumsum(-2)
+    repeated = torch.minimum(weights, coverage).sum(-1).mean((1, 2))  # (B, T)
+    return repeated.masked_fill(~mask, 0.0).sum()  # no indexing by the mask, which would wait for the device
 
 
 def alignment_loss(weights: Tensor, indices: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy between a reference alignment p and attention a: -Σ_t Σ_s p(s | t) log a_t(s).
+    """Compute the cross-entropy between a reference alignment p and attention a: -Σ_t Σ_s p(s | t) log a_t(s).
 
-    Chen et al. 2016; Garg et al. 2019. Where attention is nothing the logarithm is none and no gradient could raise it:
-    these terms are left out, and given back as a sum.
+    Chen et al. 2016; Garg et al. 2019. Where attention is 0 the logarithm is infinite and no gradient could raise it:
+    these terms are left out, and their p is returned as a sum.
 
     Args:
         weights: (B, T, S), attention as distributions over S.
-        indices: (3, K), places (b, t, s) where p is not 0.
+        indices: (3, K), positions (b, t, s) where p is not 0.
         shares: (K,), p there.
 
     Returns:
         the sum over target positions, and the sum of p where attention is below `MIN_ATTENTION`; both in fp32 or fp64.
     """
-    given = weights[indices[0], indices[1], indices[2]]
-    given = given if given.dtype == torch.float64 else given.float()
-    nothing = given.detach() < MIN_ATTENTION
-    terms = shares * given.clamp_min(MIN_ATTENTION).log()
-    return -terms.masked_fill(nothing, 0.0).sum(), (shares * nothing).sum().to(given.dtype)
+    attention = _at_least_fp32(weights[indices[0], indices[1], indices[2]])
+    missed = attention.detach() < MIN_ATTENTION
+    terms = shares * attention.clamp_min(MIN_ATTENTION).log()
+    return -terms.masked_fill(missed, 0.0).sum(), (shares * missed).sum().to(attention.dtype)

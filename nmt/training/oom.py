@@ -1,4 +1,4 @@
-"""Batches that a device cannot hold: they are computed in halves."""
+"""Micro-batches: the rows of a batch that one rank computes, split in two where its device runs out of memory."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -14,110 +14,99 @@ from nmt.training.distributed import GradientSync
 log = logging.getLogger(__name__)
 
 
-def split_batch(batch: Batch) -> list[Batch]:
-    """The batch, of two rows or more, in two by rows."""
-    middle = (len(batch.indices) + 1) // 2
-    return [select_rows(batch, slice(middle)), select_rows(batch, slice(middle, None))]
-
-
 def shard_batch(batch: Batch, rank: int, size: int) -> Batch:
-    """Every size-th row, which are alike in all shares, since rows are sorted by length.
+    """Return every size-th row: since rows are sorted by length, all shards are alike.
 
-    An empty share is a row without labels: it adds nothing to the gradient, but passes through the model.
+    An empty shard is a row without labels: it adds nothing to the gradient, but passes through the model.
     """
     if size == 1:
         return batch
     if rank < len(batch.indices):
         return select_rows(batch, slice(rank, None, size))
-    one = select_rows(batch, slice(1))
-    links = (
-        None
-        if one.links is None
-        else one.links._replace(indices=one.links.indices[:, :0], weights=one.links.weights[:0])
-    )
-    return one._replace(
-        labels=torch.zeros_like(one.labels), label_indices=one.label_indices[:0], num_tokens=0, links=links
-    )
+    row = select_rows(batch, slice(1))
+    links = row.links and row.links._replace(indices=row.links.indices[:, :0], weights=row.links.weights[:0])
+    no_labels = torch.zeros_like(row.labels)
+    return row._replace(labels=no_labels, label_indices=row.label_indices[:0], num_tokens=0, links=links)
 
 
 class MicroBatches:
-    """The batches of one update as this rank computes them: its rows, in halves where memory ran out.
+    """The batches of one update as this rank computes them: its rows, split in two where memory ran out.
 
-    Iterating begins again from the first piece when one did not fit, here or on another rank, because a backward pass
-    that broke off has left a part of its gradient behind. The random numbers begin again too.
+    The iteration starts again from the first micro-batch when one did not fit, here or on another rank, because an
+    aborted backward pass leaves a part of its gradient behind. The random numbers start again too.
 
     Args:
-        batches: whole ones.
-        network: its gradients are set to none at each beginning.
-        begin: called at each beginning.
-        device: of the pieces.
+        batches: of all ranks.
+        grad_sync: its gradients are set to none at each start.
+        on_start: called at each start.
+        device: of the micro-batches.
 
-    losses: what `add` was given, since the last beginning.
-    num_split: of the batches, over all ranks, how often one was split; complete when the iteration is.
+    losses: those given to `backward` since the last start.
+    num_split: number of splits over all ranks; final when the iteration has ended.
     """
 
     def __init__(
-        self, batches: Sequence[Batch], network: GradientSync, begin: Callable[[], None], device: torch.device
+        self, batches: Sequence[Batch], grad_sync: GradientSync, on_start: Callable[[], None], device: torch.device
     ) -> None:
-        ranks = network.ranks
-        self._pieces = [shard_batch(batch, ranks.rank, ranks.size) for batch in batches]
+        distributed = grad_sync.distributed
+        self._micro_batches = [shard_batch(batch, distributed.rank, distributed.size) for batch in batches]
         self._num_tokens = sum(batch.num_tokens for batch in batches)
-        self._network, self._begin, self._device = network, begin, device
+        self._grad_sync, self._on_start, self._device = grad_sync, on_start, device
         self._error: str | None = None
         self._is_last = False
-        self._num_split_here = 0
-        self.num_split = 0
+        self._num_split_here = self.num_split = 0
         self.losses: list[Tensor] = []
 
     def __iter__(self) -> Iterator[Batch]:
-        again = True
-        while again:
-            self._begin()
-            for parameter in self._network.parameters:
+        restart = True
+        while restart:
+            self._on_start()
+            for parameter in self._grad_sync.parameters:
                 parameter.grad = None
             self.losses = []
-            others_wait = False
-            for number, piece in enumerate(self._pieces):
-                self._is_last = number == len(self._pieces) - 1
+            ranks_wait = False
+            for number, micro_batch in enumerate(self._micro_batches):
+                self._is_last = number == len(self._micro_batches) - 1
                 self._error = None
-                yield batch_to_device(piece, self._device)
+                yield batch_to_device(micro_batch, self._device)
                 if self._error is not None:
-                    others_wait = self._network.abort()
+                    ranks_wait = self._grad_sync.abort()
                     self._split(number)
                     break
-            if self._error is not None and not others_wait:
+            if self._error is not None and not ranks_wait:
                 continue  # nothing of this was seen by the other ranks
-            heard = self._network.ranks.all_gather((others_wait, self._num_split_here))
-            again = any(restart for restart, _ in heard)
-            self.num_split = int(sum(num for _, num in heard))
+            gathered = self._grad_sync.distributed.all_gather((ranks_wait, self._num_split_here))
+            restart = any(rank_restarts for rank_restarts, _ in gathered)
+            self.num_split = int(sum(num for _, num in gathered))
 
     @contextmanager
     def catch_oom(self) -> Iterator[None]:
-        """Around forward and backward of a piece; running out of memory inside ends the block without an error."""
+        """Wrap the forward and backward pass of a micro-batch; running out of memory is noted, not raised."""
         try:
-            with self._network.no_sync_context(is_last=self._is_last):
+            with self._grad_sync.no_sync_context(is_last=self._is_last):
                 yield
         except (RuntimeError, MemoryError) as error:
             if not is_oom_error(error):
                 raise
-            self._error = str(error).split("\n")[0]  # and not the error itself, which holds on to what it ran through
+            self._error = str(error).split("\n")[0]  # not the error itself, whose traceback keeps tensors alive
 
     def backward(self, loss: Tensor, losses: Tensor) -> None:
-        """Differentiates a piece's share of the mean loss over all tokens, and keeps what is logged of it."""
-        self._network.backward(loss / self._num_tokens)
+        """Differentiate the micro-batch's share of the mean loss over all tokens, and keep `losses` for the log."""
+        self._grad_sync.backward(loss / self._num_tokens)
         self.losses.append(losses)
 
     def _split(self, number: int) -> None:
-        piece = self._pieces[number]
-        rows = len(piece.indices)
-        size = f"{rows} pairs of {piece.source.size(1)} and {piece.labels.size(1)} tokens"
+        micro_batch = self._micro_batches[number]
+        rows = len(micro_batch.indices)
+        size = f"{micro_batch.source.size(1)} and {micro_batch.labels.size(1)} tokens"
         if rows == 1:
             raise ValueError(
-                f"out of memory on a single pair of {piece.source.size(1)} and {piece.labels.size(1)} tokens "
-                f"({self._error}): lower data.max_length, or make the model smaller"
+                f"out of memory on a single pair of {size} ({self._error}): lower data.max_length, or make the model "
+                "smaller"
             )
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        log.warning("out of memory on %s: computed in two halves (%s)", size, self._error)
-        self._pieces[number : number + 1] = split_batch(piece)
+        log.warning("out of memory on %d pairs of %s: computed in two halves (%s)", rows, size, self._error)
+        halves = (slice((rows + 1) // 2), slice((rows + 1) // 2, None))
+        self._micro_batches[number : number + 1] = [select_rows(micro_batch, half) for half in halves]
         self._num_split_here += 1

@@ -1,4 +1,4 @@
-"""Graceful stop: the first SIGINT or SIGTERM asks a run to save and stop, a second one stops it at once."""
+"""Graceful shutdown: a run saves and stops at the first SIGINT or SIGTERM, and stops at once at a second one."""
 
 import logging
 import signal
@@ -10,37 +10,36 @@ from typing import Self
 
 log = logging.getLogger(__name__)
 
-
 DUPLICATE_SIGNAL_WINDOW = 3.0
-"""Seconds in which a repeated signal counts once: a launcher passes on what the terminal has already sent."""
+"""Seconds in which a repeated signal counts once: a launcher forwards what the terminal has already sent."""
 
 
 class _Handler:
-    """Handles SIGINT and SIGTERM while the context lasts; `received` is the number of a signal that came."""
+    """A handler of SIGINT and SIGTERM while the context lasts; `received` is the number of a signal, or 0."""
 
     def __init__(self) -> None:
         self.received = 0
-        self._before: dict[int, object] = {}
+        self._former: dict[int, object] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # signals go to no other
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._receive)
+                self._former[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._former.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        raise NotImplementedError
+        self.received = number
 
 
 class GracefulShutdown(_Handler):
-    """Store the first signal in `received`, and raise KeyboardInterrupt at the second.
+    """A handler that stores the first signal in `received`, and raises KeyboardInterrupt at the second.
 
     Args:
-        several: this is one of several ranks, which stop after the same update: `requested` waits until they agree.
+        several: the process is one of several ranks, which stop after the same update, through `synchronize`.
     """
 
     def __init__(self, several: bool = False) -> None:
@@ -49,11 +48,11 @@ class GracefulShutdown(_Handler):
 
     @property
     def requested(self) -> bool:
-        """Whether to stop."""
+        """Whether the run is to save and stop."""
         return (self.agreed if self.several else self.received) != 0
 
     def synchronize(self, received: int) -> None:
-        """Take over the signal that any rank received, after an update that all of them have made."""
+        """Adopt the signal that any rank received, after an update that all of them have made."""
         if received and not self.agreed:
             self.received, self.agreed, self._time = received, received, time.monotonic()
 
@@ -67,9 +66,9 @@ class GracefulShutdown(_Handler):
 
 
 class SignalForwarder(_Handler):
-    """Pass signals on to child processes, and store the last one in `received`.
+    """A handler that forwards signals to child processes, and stores the last one in `received`.
 
-    In any thread but the main one, to which no signal comes, it does nothing.
+    It does nothing outside the main thread, which alone receives signals.
 
     Args:
         send: sends a signal to the children.
@@ -80,5 +79,5 @@ class SignalForwarder(_Handler):
         self.send = send
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
+        super()._receive(number, frame)
         self.send(number)

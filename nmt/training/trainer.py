@@ -17,16 +17,15 @@ from nmt.data import Batch, BatchLoader
 from nmt.models import Seq2Seq
 from nmt.runtime.device import compile_modules, resolve_precision
 from nmt.runtime.memory import trim_memory
-from nmt.training import divergence, optim
 from nmt.training.checkpointing import CheckpointManager, TrainingObjects, TrainProgress
 from nmt.training.config import TrainConfig
 from nmt.training.distributed import DistributedContext
-from nmt.training.divergence import DivergenceGuard
+from nmt.training.divergence import MAX_CONSECUTIVE_SKIPS, DivergenceGuard
 from nmt.training.early_stopping import EarlyStopping
 from nmt.training.logger import MetricAccumulator, RunLogger
 from nmt.training.objective import TrainingObjective
 from nmt.training.oom import MicroBatches
-from nmt.training.optim import OptimConfig
+from nmt.training.optim import OptimConfig, ReduceOnPlateau, build_optimizer, learning_rate
 from nmt.training.signals import GracefulShutdown
 from nmt.training.validation import Validator
 from nmt.training.weight_averaging import ExponentialMovingAverage, temporarily_loaded
@@ -37,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Train a model in a run directory, continuing from its last checkpoint.
+    """The training of a model in a run directory, continued from its last checkpoint.
 
     The randomness of an update is a function of (seed, update) and the order of the data one of (seed, epoch), so a
     continued run equals an uninterrupted one without any stored generator.
@@ -48,7 +47,7 @@ class Trainer:
         validation: called every `valid_every` updates; None only when `fit` is not called.
         directory: the run directory.
         header: entries of every checkpoint ("config", "tokenizer").
-        ranks: the processes that train together; all of them make the same calls, and the first one writes.
+        distributed: the processes that train together. All of them make the same calls, and the main process writes.
     """
 
     def __init__(
@@ -63,24 +62,24 @@ class Trainer:
         device: torch.device,
         directory: Path,
         header: dict[str, Any],
-        ranks: DistributedContext | None = None,
+        distributed: DistributedContext | None = None,
     ) -> None:
         self.model, self.batches, self.validation = model, batches, validation
         self.config, self.optim_config = config, optim_config
         self.seed, self.device, self.directory, self.header = seed, device, directory, header
-        self.distributed = ranks or DistributedContext()
+        self.distributed = distributed or DistributedContext()
         self.objective = TrainingObjective(config)
-        self.optimizer = optim.build_optimizer(optim_config, model)
-        self.plateau = optim.ReduceOnPlateau(optim_config)
+        self.optimizer = build_optimizer(optim_config, model)
+        self.plateau = ReduceOnPlateau(optim_config)
         self.ema = ExponentialMovingAverage(model, config.ema_decay) if config.ema_decay else None
         self.guard = DivergenceGuard(config.on_divergence, config.max_grad_norm_ratio, device)
+        self.early_stopping = EarlyStopping(config)
         self.progress = TrainProgress()
         self.precision = resolve_precision(config.precision, device)
         if config.compile:
             compile_modules(model)
         self.grad_sync = self.distributed.wrap(model)
         state = TrainingObjects(model, self.optimizer, self.plateau, self.ema)
-        self.early_stopping = EarlyStopping(config)
         self.checkpoints = CheckpointManager(
             directory / "checkpoints", header, state, config, config.save_every, self.early_stopping.sign
         )
@@ -94,33 +93,31 @@ class Trainer:
         Raises:
             ValueError: the loss or a weight is no longer a finite number.
         """
-        position, config, usual_memory = self.progress, self.config, 0
+        progress, config, usual_memory = self.progress, self.config, 0
         with self._open_logger() as logger:
-            self._start = time.monotonic() - position.seconds
+            self._start = time.monotonic() - progress.seconds
             proceed = not self._missed_validation() or self._end_update(logger, stop)
-            for micro_batches in self._updates() if proceed else ():
-                logger.log_update(
-                    *self.step(micro_batches), num_tokens=sum(batch.num_tokens for batch in micro_batches)
-                )
+            for batches in self._updates() if proceed else ():
+                logger.log_update(*self.step(batches), num_tokens=sum(batch.num_tokens for batch in batches))
                 self._sync_ranks(stop)
-                if position.update % config.log_every == 0:
+                if progress.update % config.log_every == 0:
                     usual_memory = trim_memory(usual_memory)
                     self._check_divergence(logger)
-                    logger.log(position.update, position.epoch, self._learning_rate(), self.anomaly_counts())
+                    logger.log(progress, self._learning_rate(), self.anomaly_counts())
                 if not self._end_update(logger, stop):
                     break
-            if position.stop_reason and position.last_validated < position.update and not stop.requested:
+            if progress.stop_reason and progress.last_validated < progress.update and not stop.requested:
                 # Already saved as finished: after a kill in this validation the same command validates again.
                 self._validate(logger, stop)
                 self._sync_ranks(stop)
                 self.save(logger)
-            averages = config.average_checkpoints != "none" and position.last_averaged != position.update
-            if position.stop_reason and averages and not stop.requested:
+            averages = config.average_checkpoints != "none" and progress.last_averaged != progress.update
+            if progress.stop_reason and averages and not stop.requested:
                 self._validate_averaged(logger, stop)
                 self.save(logger)
-        return position
+        return progress
 
-    def step(self, micro_batches: Sequence[Batch]) -> tuple[Tensor, Tensor, Tensor]:
+    def step(self, batches: Sequence[Batch]) -> tuple[Tensor, Tensor, Tensor]:
         """Make one update, of which this rank computes its share of every batch.
 
         Returns:
@@ -128,13 +125,13 @@ class Trainer:
             if the update was skipped, else 0.
         """
         self.progress.update += 1
-        pieces = MicroBatches(micro_batches, self.grad_sync, self._seed_update, self.device)
-        for batch in pieces:
-            with pieces.catch_oom():
-                loss, losses = self.objective(self.grad_sync.call, batch, self.precision)
-                pieces.backward(loss, losses)
-        self.progress.oom_splits += pieces.num_split
-        losses = self.distributed.all_reduce(torch.stack(pieces.losses).sum(0))
+        micro_batches = MicroBatches(batches, self.grad_sync, self._seed_update, self.device)
+        for micro_batch in micro_batches:
+            with micro_batches.catch_oom():
+                loss, losses = self.objective(self.grad_sync.call, micro_batch, self.precision)
+                micro_batches.backward(loss, losses)
+        self.progress.oom_splits += micro_batches.num_split
+        losses = self.distributed.all_reduce(torch.stack(micro_batches.losses).sum(0))
         norm = clip_grad_norm_(self.model.parameters(), self.optim_config.clip_norm or math.inf, foreach=True)
         skipped = self.guard.check(norm, losses)
         for group in self.optimizer.param_groups:
@@ -148,8 +145,7 @@ class Trainer:
         return losses, norm, skipped
 
     def anomaly_counts(self) -> dict[str, int]:
-        """Count skipped updates, rollbacks and batches split for want of memory in the whole run; waits for the
-        device."""
+        """Count the skipped updates, rollbacks and out-of-memory splits of the whole run; waits for the device."""
         return {
             "updates_skipped": self.guard.skip_counts()[0],
             "rollbacks": self.guard.rollbacks,
@@ -168,7 +164,7 @@ class Trainer:
         if resumed is not None:
             self.progress, self.precision = resumed
             self.guard.load_state_dict(self.progress.divergence_state)
-            self.progress.stop_reason = self._stop_reason()  # the limits may have been raised
+            self.progress.stop_reason = self.config.stop_reason(self.progress)  # the limits may have been raised
         updates = {update for (update,) in self.distributed.all_gather((self.progress.update,))}
         if len(updates) > 1:
             raise ValueError(
@@ -177,105 +173,99 @@ class Trainer:
             )
 
     def _updates(self) -> Iterator[list[Batch]]:
-        """Yield the batches of each update, from the current position; an update never spans two epochs."""
-        position = self.progress
-        while not position.stop_reason:
-            batches = iter(self.batches.epoch(position.epoch, position.batch))
+        """Yield the batches of each update, from the current progress on; an update never spans two epochs."""
+        progress = self.progress
+        while not progress.stop_reason:
+            batches = iter(self.batches.epoch(progress.epoch, progress.batch))
             while group := list(islice(batches, self.config.gradient_accumulation)):
-                position.batch += len(group)
+                progress.batch += len(group)
                 yield group
-            position.epoch, position.batch = position.epoch + 1, 0
+            progress.epoch, progress.batch = progress.epoch + 1, 0
 
     def _learning_rate(self) -> float:
         update = self.progress.update
-        return optim.learning_rate(self.optim_config, update, update / self.config.max_updates, self.plateau)
+        return learning_rate(self.optim_config, update, update / self.config.max_updates, self.plateau)
 
     def _seed_update(self) -> None:
         """Seed the random numbers of this update and rank."""
         torch.manual_seed((self.seed * 1_000_003 + self.progress.update + self.distributed.rank * 2**48) % 2**63)
 
-    def _stop_reason(self) -> str:
-        return self.config.stop_reason(self.progress)
-
     def _open_logger(self) -> MetricAccumulator:
-        position, names = self.progress, self.objective.names
         if not self.distributed.is_main:
-            return MetricAccumulator(names, position.unlogged_sums)
-        last = (position.update, position.last_validated, position.last_averaged)
-        return RunLogger(self.directory, names, *last, self.config.max_updates, position.unlogged_sums)
+            return MetricAccumulator(self.objective.names, self.progress.unlogged_sums)
+        return RunLogger(self.directory, self.objective.names, self.progress, self.config.max_updates)
 
     def _sync_ranks(self, stop: GracefulShutdown) -> None:
-        """Share what one rank alone knows: the signals it received, and how long the run has taken (the first one)."""
+        """Share the signals that each rank received, and the duration of the run as the main process measures it."""
         gathered = self.distributed.all_gather((stop.received, time.monotonic() - self._start))
         self.progress.seconds = gathered[0][1]
         stop.synchronize(max(int(received) for received, _ in gathered))
 
     def _missed_validation(self) -> bool:
         """Return whether the run was stopped between an update and the validation due after it."""
-        position = self.progress
-        due = position.update % self.config.valid_every == 0
-        return due and position.last_validated < position.update and not position.stop_reason
+        progress = self.progress
+        due = progress.update % self.config.valid_every == 0
+        return due and progress.last_validated < progress.update and not progress.stop_reason
 
     def _end_update(self, logger: MetricAccumulator, stop: GracefulShutdown) -> bool:
         """Validate and save where it is due; return whether another update follows."""
-        position, config = self.progress, self.config
-        if position.update % config.valid_every == 0 and not stop.requested:
+        progress, config = self.progress, self.config
+        if progress.update % config.valid_every == 0 and not stop.requested:
             self._check_finite(logger)
             self._validate(logger, stop)
             self._sync_ranks(stop)
-        position.stop_reason = self._stop_reason()
-        is_last = bool(position.stop_reason) or stop.requested  # read once: a later signal waits for the next update
-        if is_last or position.update % config.save_every == 0:
+        progress.stop_reason = config.stop_reason(progress)
+        is_last = bool(progress.stop_reason) or stop.requested  # read once: a later signal waits for the next update
+        if is_last or progress.update % config.save_every == 0:
             self._check_finite(logger)
-            position.unlogged_sums = logger.unlogged_sums()
+            progress.unlogged_sums = logger.unlogged_sums()
             self.save(logger, must=is_last)
         return not is_last
 
     def _validate(self, logger: MetricAccumulator, stop: GracefulShutdown) -> None:
-        """Validate, keep the best checkpoint and inform the schedule; do nothing when `stop` interrupts it."""
-        position = self.progress
+        """Validate, keep the best checkpoint and step the schedule; do nothing when `stop` interrupts it."""
+        progress = self.progress
         with self.ema.swapped_in() if self.ema is not None else nullcontext():
             scores = None
             if isinstance(logger, RunLogger):
                 assert self.validation is not None
-                scores = self.validation(self.model, logger, position.update, self.precision, stop)
-            scores = self.distributed.broadcast(scores)  # the other ranks wait here, however long the first one decodes
+                scores = self.validation(self.model, logger, progress.update, self.precision, stop)
+            scores = self.distributed.broadcast(scores)  # the other ranks wait here for the main process
             if scores is None:
                 return
             # As they are now, not as last saved: a run stopped before its validation has the same.
-            position.divergence_state, position.unlogged_sums = self.guard.state_dict(), logger.unlogged_sums()
+            progress.divergence_state, progress.unlogged_sums = self.guard.state_dict(), logger.unlogged_sums()
             score = self.early_stopping.score(scores)
             self.plateau.step(scores["loss"])
-            self.early_stopping.update(score, position)
+            self.early_stopping.update(score, progress)
             if self.distributed.is_main:
-                self.checkpoints.save_best(position, self.precision, score)
-            quantities = self.model.learned_scalars()
-            logger.log_validation(position.update, scores, quantities, position.best_update, position.seconds)
+                self.checkpoints.save_best(progress, self.precision, score)
+            logger.log_validation(progress, scores, self.model.learned_scalars())
 
     def _validate_averaged(self, logger: MetricAccumulator, stop: GracefulShutdown) -> None:
         """Validate the mean of the kept checkpoints; it becomes best.pt when it is the best."""
         if not isinstance(logger, RunLogger):
             return  # no collective follows
-        position = self.progress
-        averaged = self.checkpoints.average(position)
+        progress = self.progress
+        averaged = self.checkpoints.average(progress)
         if averaged is None:
-            position.last_averaged = position.update
+            progress.last_averaged = progress.update
             return
         weights, updates = averaged
         assert self.validation is not None
         with temporarily_loaded(self.model, weights):
-            scores = self.validation(self.model, logger, position.update, self.precision, stop)
+            scores = self.validation(self.model, logger, progress.update, self.precision, stop)
             if scores is None:
                 return
-            is_best = self.early_stopping.update_averaged(self.early_stopping.score(scores), updates, position)
+            is_best = self.early_stopping.update_averaged(self.early_stopping.score(scores), updates, progress)
             if is_best:
-                self.checkpoints.save_averaged(position, self.precision)
-        logger.log_averaged_validation(position.update, scores, updates, is_best=is_best)
+                self.checkpoints.save_averaged(progress, self.precision)
+        logger.log_averaged_validation(progress.update, scores, updates, is_best=is_best)
 
     def _check_divergence(self, logger: MetricAccumulator) -> None:
-        """Look, with each log line, where the run waits for the device anyway, whether skipping updates helps."""
+        """Check that skipping updates helps; called with each log line, where the run waits for the device anyway."""
         _, consecutive = self.guard.skip_counts()
-        if consecutive >= divergence.MAX_CONSECUTIVE_SKIPS:
+        if consecutive >= MAX_CONSECUTIVE_SKIPS:
             self._handle_divergence(f"{consecutive} updates in a row had to be skipped")
         self._check_finite(logger)
 
@@ -284,18 +274,16 @@ class Trainer:
         weights = torch.stack([parameter.isfinite().all() for parameter in self.model.parameters()])
         if not logger.is_finite():
             self._handle_divergence("the training loss stopped being a finite number")
-        elif not weights.all():  # the last update may have spoilt a weight after its loss
+        elif not weights.all():  # the last update may have spoiled a weight after its loss
             self._handle_divergence("a weight stopped being a finite number")
 
     def _handle_divergence(self, reason: str) -> None:
         """Roll back to a checkpoint and go on with the next data, where the guard allows it; else end the run."""
         update, config = self.progress.update, self.optim_config
-        if self.guard.can_roll_back:
-            restored = self.checkpoints.rollback(self.device)
-            if restored is not None:
-                self.guard.on_rollback()
-                log.warning("%s by update %d: back to the weights of update %d", reason, update, restored)
-                return
+        if self.guard.can_roll_back and (restored := self.checkpoints.rollback(self.device)) is not None:
+            self.guard.on_rollback()
+            log.warning("%s by update %d: back to the weights of update %d", reason, update, restored)
+            return
         again = f" again, after {self.guard.rollbacks} returns to a checkpoint" if self.guard.rollbacks else ""
         kept = f"; {self.last} holds the last good state" if self.last.exists() else ""
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Validation while training: loss over the validation corpus, scores and alignment error of its translations."""
+"""Validation during training: loss of the validation corpus, scores and alignment error of its translations."""
 
 import math
 from collections.abc import Sequence
@@ -22,23 +22,23 @@ from nmt.training.signals import GracefulShutdown
 
 NUM_SAMPLES = 3
 NUM_MEASURED = 50
-"""Pairs whose attention is measured: the first ones, always the same, with their references."""
+"""Pairs whose attention is measured, with their references: always the first ones."""
 
 
 class _StopRequestedError(Exception):
-    """A stop was asked for in the middle of a validation."""
+    """The interruption of a validation by a signal."""
 
 
 class Validator:
-    """What happens every `valid_every` updates. It uses the code and the search of the final evaluation.
+    """The validation every `valid_every` updates, with the code and the search of the final evaluation.
 
     Args:
-        translator: holds the model that is trained.
+        translator: of the model that is trained.
         batches: the validation corpus, for the loss.
         pairs: its texts, for scores.
         gold: word alignments of `pairs`, or None.
-        metrics: which scores.
-        reading: how alignments are read off attention; None: the defaults.
+        metrics: of translations.
+        alignment: options of the alignments that attention gives; None: the defaults.
     """
 
     def __init__(
@@ -48,33 +48,33 @@ class Validator:
         pairs: Sequence[SentencePair],
         gold: Sequence[GoldAlignment] | None,
         metrics: MetricsConfig,
-        reading: AlignmentConfig | None = None,
+        alignment: AlignmentConfig | None = None,
     ) -> None:
-        self.translator, self.batches, self.pairs, self.gold, self.metrics = translator, batches, pairs, gold, metrics
-        self.reading = reading
+        self.translator, self.batches, self.pairs, self.gold = translator, batches, pairs, gold
+        self.metrics, self.alignment = metrics, alignment
 
     def __call__(
-        self, model: Seq2Seq, records: RunLogger, update: int, precision: str, stop: GracefulShutdown
+        self, model: Seq2Seq, logger: RunLogger, update: int, precision: str, stop: GracefulShutdown
     ) -> dict[str, float] | None:
-        """Loss in nats per token, perplexity, scores by name, and "aer"; None when `stop` came in between."""
+        """Return the loss in nats per token, perplexity, scores by name, and "aer"; None when `stop` interrupts it."""
 
         def check(_: int) -> None:
-            if stop.requested or stop.received:  # also what the other ranks, who wait for this one, do not know yet
+            if stop.requested or stop.received:  # also a signal that the other ranks, which wait, have not received
                 raise _StopRequestedError
 
         try:
             loss = self.loss(model, precision)
-            scored = evaluator.translate_and_score(
-                self.translator, self.pairs, self.gold, self.metrics, self.reading, on_batch=check
+            result = evaluator.translate_and_score(
+                self.translator, self.pairs, self.gold, self.metrics, self.alignment, on_batch=check
             )
         except _StopRequestedError:
             return None
-        self._show(scored, records, update)
-        self._measure(records, update)
-        return {"loss": loss, "perplexity": math.exp(min(loss, 100.0)), **scored.flat_scores()}
+        self._log_samples(result, logger, update)
+        self._log_attention(logger, update)
+        return {"loss": loss, "perplexity": math.exp(min(loss, 100.0)), **result.flat_scores()}
 
     def loss(self, model: Seq2Seq, precision: str) -> float:
-        """Mean negative log-likelihood per token, in nats, without smoothing."""
+        """Compute the mean negative log-likelihood per token, in nats, without smoothing."""
         device = self.translator.device
         total, num_tokens = 0.0, 0
         model.eval()
@@ -87,39 +87,33 @@ class Validator:
         model.train()
         return total / max(num_tokens, 1)
 
-    def _show(self, scored: EvaluationResult, records: RunLogger, update: int) -> None:
-        """Sample translations and their attention for TensorBoard."""
-        samples = list(range(min(NUM_SAMPLES, len(self.pairs))))
-        tokenizer = self.translator.tokenizer
-        sources = tokenizer.encode_source([self.pairs[i].source for i in samples])
-        targets = [scored.translations[i].tokens for i in samples]
-        for i in samples:
-            lines = (self.pairs[i].source, self.pairs[i].target, scored.translations[i].text)
-            text = "  \n".join(
-                f"{name}: {line}" for name, line in zip(("source", "reference", "hypothesis"), lines, strict=True)
-            )
-            records.add_text(f"sample/{i + 1}", text, update)
-        reading = scored.alignment_source or AlignmentSource()  # without gold nothing was chosen
+    def _log_samples(self, result: EvaluationResult, logger: RunLogger, update: int) -> None:
+        """Add sample translations and their attention to TensorBoard."""
+        tokenizer, samples = self.translator.tokenizer, self.pairs[:NUM_SAMPLES]
+        sources = tokenizer.encode_source([pair.source for pair in samples])
+        targets = [translation.tokens for translation in result.translations[: len(samples)]]
+        for i, pair in enumerate(samples):
+            text = f"source: {pair.source}  \nreference: {pair.target}  \nhypothesis: {result.translations[i].text}"
+            logger.add_to_tensorboard("text", f"sample/{i + 1}", text, update)
+        alignment_source = result.alignment_source or AlignmentSource()  # without gold alignments no head was selected
+        title = self.translator.describe(alignment_source)
         for i, weights in self.translator.attention_weights(sources, targets):
-            rows = reading.plot_rows(weights)
-            labels = (
-                [*tokenizer.source_subwords(sources[i]), "</s>"],
-                [*tokenizer.target_subwords(targets[i]), "</s>"],
-            )
-            figure = heatmap.figure(rows, labels[0], labels[1][: len(rows)], title=self.translator.describe(reading))
-            records.add_figure(f"attention/{i + 1}", figure, update)
+            rows = alignment_source.plot_rows(weights)
+            source = [*tokenizer.source_subwords(sources[i]), "</s>"]
+            target = [*tokenizer.target_subwords(targets[i]), "</s>"]
+            figure = heatmap.figure(rows, source, target[: len(rows)], title=title)
+            logger.add_to_tensorboard("figure", f"attention/{i + 1}", figure, update)
 
-    def _measure(self, records: RunLogger, update: int) -> None:
-        """What the attention of every layer and head does over the same few references each time."""
-        tokenizer, some = self.translator.tokenizer, self.pairs[:NUM_MEASURED]
-        sources = tokenizer.encode_source([pair.source for pair in some])
-        targets = tokenizer.encode_target([pair.target for pair in some])
-        collector, found = DiagnosticsAccumulator(), []
+    def _log_attention(self, logger: RunLogger, update: int) -> None:
+        """Measure the attention of every layer and head on the same few references each time."""
+        tokenizer, pairs = self.translator.tokenizer, self.pairs[:NUM_MEASURED]
+        sources = tokenizer.encode_source([pair.source for pair in pairs])
+        targets = tokenizer.encode_target([pair.target for pair in pairs])
+        diagnostics, entropies = DiagnosticsAccumulator(), []
         for i, weights in self.translator.attention_weights(sources, targets):
-            found.append(
-                row_entropies(weights[:, :, :-1].astype(np.float64))
-            )  # the row of the end token predicts no word
-            collector.add(weights, [*tokenizer.source_subwords(sources[i]), "</s>"], some[i].source)
-        result = collector.result()
-        if result is not None and collector.num_rows:
-            records.log_attention(np.concatenate(found, -1), result.tensorboard_measures(), update)
+            # without the row of the end token, which predicts no word
+            entropies.append(row_entropies(weights[:, :, :-1].astype(np.float64)))
+            diagnostics.add(weights, [*tokenizer.source_subwords(sources[i]), "</s>"], pairs[i].source)
+        result = diagnostics.result()
+        if result is not None and diagnostics.num_rows:
+            logger.log_attention(np.concatenate(entropies, -1), result.tensorboard_measures(), update)

@@ -25,8 +25,10 @@ MB = 2**20
 
 
 @pytest.mark.parametrize(("available", "processes"), [(400, 1), (800, 1), (800, 2)])
-def test_memory_of_larger_batches_is_computed(available: int, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step that takes 2 MB for each row, and 40 MB that are reserved."""
+def test_memory_of_larger_batches_is_extrapolated(
+    available: int, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a step that takes 2 MB per row, and 40 MB reserved."""
     monkeypatch.setattr(auto_batch_size, "available_memory", lambda: available * MB)
     steps = []
 
@@ -36,9 +38,9 @@ def test_memory_of_larger_batches_is_computed(available: int, processes: int, mo
             for page in range(0, len(taken), mmap.PAGESIZE):
                 taken[page] = 1
 
-    found = auto_batch_size._on_cpu(step, 10**6, 40 * MB, CPU, processes)
-    assert found == pytest.approx((MEMORY_FRACTION * available / processes - 40) / 2, rel=0.15)
-    assert max(steps) <= found  # it never tried more than it then allows
+    rows = auto_batch_size._on_cpu(step, 10**6, 40 * MB, CPU, processes)
+    assert rows == pytest.approx((MEMORY_FRACTION * available / processes - 40) / 2, rel=0.15)
+    assert max(steps) <= rows  # it never tried more than it then allows
 
 
 def test_no_batch_is_larger_than_the_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,15 +62,15 @@ def test_a_gpu_is_filled_until_a_step_fails(limit: int, low: int, monkeypatch: p
         if rows > limit:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    found = auto_batch_size._on_gpu(step, 5000, 8, CPU, 1)
-    assert low <= found <= min(limit, 5000)
+    rows = auto_batch_size._on_gpu(step, 5000, 8, CPU, 1)
+    assert low <= rows <= min(limit, 5000)
     assert fractions == [pytest.approx((10 + MEMORY_FRACTION * 60) / 100), 1.0]
 
 
-def test_available_memory_is_what_the_system_says() -> None:
-    """Half of it can be taken; no more than the machine has."""
-    found = auto_batch_size.available_memory()
-    assert 2**25 < found < 2**46
+def test_available_memory_is_plausible() -> None:
+    """More than 32 MB and less than 64 TB."""
+    available = auto_batch_size.available_memory()
+    assert 2**25 < available < 2**46
 
 
 VOCABULARY = 300
@@ -82,7 +84,7 @@ TINY = f"""
 
 
 def call(arguments: list[str]) -> tuple[int, str]:
-    """The exit code and standard error of training, called in this process."""
+    """Train in this process; return the exit code and standard error."""
     logger = logging.getLogger("nmt")
     before, logger.handlers = logger.handlers, []
     code = 0
@@ -98,30 +100,31 @@ def call(arguments: list[str]) -> tuple[int, str]:
 
 def test_a_run_keeps_the_size_that_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    lengths = []
+    max_rows_seen = []
 
-    def five(step: Callable[[int], None], most: int, *_: Any) -> int:
+    def find_five_rows(step: Callable[[int], None], max_rows: int, *_: Any) -> int:
         step(5)
-        lengths.append(most)
+        max_rows_seen.append(max_rows)
         return 5
 
-    monkeypatch.setattr(auto_batch_size, "_on_cpu", five)
+    monkeypatch.setattr(auto_batch_size, "_on_cpu", find_five_rows)
     for updates in (2, 4):
         code, err = call([*TINY, f"train.max_updates={updates}"])
         assert code == 0, err
-        found = yaml.safe_load(Path("runs/run/config.yaml").read_text())["train"]["batch_tokens"]
-    assert Path("runs/run/train.log").read_text().count(f"train.batch_tokens=auto: {found} tokens") == 1
-    assert lengths == [60]  # measured once, and not for the run that was continued
-    rows = np.full(20, found // 5 - 1)
-    assert [len(batch) for batch in make_batches(rows, rows, found, seed=1, epoch=0)] == [5] * 4  # of the longest pairs
+        batch_tokens = yaml.safe_load(Path("runs/run/config.yaml").read_text())["train"]["batch_tokens"]
+    assert Path("runs/run/train.log").read_text().count(f"train.batch_tokens=auto: {batch_tokens} tokens") == 1
+    assert max_rows_seen == [60]  # measured once, and not for the run that was continued
+    rows = np.full(20, batch_tokens // 5 - 1)
+    batches = make_batches(rows, rows, batch_tokens, seed=1, epoch=0)  # of the longest pairs
+    assert [len(batch) for batch in batches] == [5] * 4
     monkeypatch.setattr(auto_batch_size, "_on_cpu", lambda *_: 0)
     code, err = call([*TINY, "name=other"])
     assert code == 1
     assert "error: train.batch_tokens=auto: not even one pair of" in err
 
 
-def test_made_up_batches_look_like_real_ones() -> None:
-    batch = auto_batch_size._made_up(3, 5, (20, 30), torch.Generator().manual_seed(1), linked=True)
+def test_dummy_batches_look_like_real_ones() -> None:
+    batch = auto_batch_size._dummy_batch(3, 5, (20, 30), torch.Generator().manual_seed(1), linked=True)
     assert batch.num_tokens == int((batch.labels != PAD).sum()) == 15
     assert torch.equal(batch.inputs[:, 1:], batch.labels[:, :-1])
     assert batch.source.max() < 20
@@ -139,6 +142,6 @@ def test_numbers_may_be_text(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", ["0", "many", "-3", 1.5, True, "6e2"])
-def test_what_is_no_number_of_tokens(value: object) -> None:
+def test_invalid_numbers_of_tokens_are_rejected(value: object) -> None:
     with pytest.raises(ValueError, match=f"train.batch_tokens={value}: must be a whole number of at least 1, or auto"):
         TrainConfig(batch_tokens=value).validate()

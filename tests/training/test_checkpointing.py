@@ -1,4 +1,4 @@
-"""What is kept of a run and what a continuation begins from, when files are whole, damaged, or find no room."""
+"""Which checkpoints of a run are kept and which one it continues from: valid or damaged files, and full disks."""
 
 import copy
 import dataclasses
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 
 
 class Run:
-    """A run whose model is one number, the update's."""
+    """A run whose model has one weight, the number of the update."""
 
     def __init__(self, folder: Path, *, save_every: int = 10, sign: int = 1, **policy: Any) -> None:
         self.model = nn.Linear(1, 1, bias=False)
@@ -42,40 +42,40 @@ class Run:
         config = CheckpointConfig(**policy)
         config.validate()
         self.checkpoints = CheckpointManager(folder, self.header, state, config, save_every, sign)
-        self.position = TrainProgress()
+        self.progress = TrainProgress()
 
-    def at(self, update: int) -> None:
-        self.position.update = update
+    def set_update(self, update: int) -> None:
+        self.progress.update = update
         with torch.no_grad():
             self.model.weight.fill_(update)
 
     def save(self, *updates: int, must: bool = True) -> None:
         for update in updates:
-            self.at(update)
-            self.checkpoints.save_last(self.position, "fp32", lambda: None, must=must)
+            self.set_update(update)
+            self.checkpoints.save_last(self.progress, "fp32", lambda: None, must=must)
 
-    def judge(self, update: int, score: float) -> None:
-        self.at(update)
-        position, sign = self.position, self.checkpoints.sign
-        if not sign * (score - position.best_score) <= 0:
-            position.best_score, position.best_update, position.best_averaged_updates = score, update, []
-        self.checkpoints.save_best(position, "fp32", score)
+    def validate(self, update: int, score: float) -> None:
+        self.set_update(update)
+        progress, sign = self.progress, self.checkpoints.sign
+        if not sign * (score - progress.best_score) <= 0:
+            progress.best_score, progress.best_update, progress.best_averaged_updates = score, update, []
+        self.checkpoints.save_best(progress, "fp32", score)
 
     def resume(self) -> int:
-        found = self.checkpoints.resume(CPU)
-        self.position = found[0] if found is not None else TrainProgress()
-        return int(self.model.weight.item()) if found is not None else 0
+        resumed = self.checkpoints.resume(CPU)
+        self.progress = resumed[0] if resumed is not None else TrainProgress()
+        return int(self.model.weight.item()) if resumed is not None else 0
 
 
 def held(folder: Path) -> dict[str, int]:
-    """The update whose weights each file holds; -1 for a file that cannot be read."""
-    found = {}
+    """Return the update whose weights each file holds; -1 for a file that cannot be read."""
+    updates = {}
     for path in folder.iterdir():
         try:
-            found[path.name] = int(checkpoint.load(path)["model"]["weight"].item())
+            updates[path.name] = int(checkpoint.load(path)["model"]["weight"].item())
         except ValueError:
-            found[path.name] = -1
-    return found
+            updates[path.name] = -1
+    return updates
 
 
 def damage(path: Path) -> None:
@@ -85,7 +85,7 @@ def damage(path: Path) -> None:
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
     monkeypatch.setattr(logging.getLogger("nmt"), "propagate", True)
     caplog.set_level(logging.INFO, "nmt")
     return caplog
@@ -103,9 +103,9 @@ def test_by_default_the_last_two_states_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("updates", "keep_last"), [([10, 20, 30, 40], 3), ([10, 13, 20, 29, 30, 40], 3)])
 def test_states_that_only_a_stop_has_made_do_not_count(tmp_path: Path, updates: list[int], keep_last: int) -> None:
-    """So that a run that was stopped leaves what an uninterrupted one leaves."""
+    """A run that was stopped leaves the same files as an uninterrupted one."""
     for update in updates:
-        run = Run(tmp_path, keep_last=keep_last)
+        run = Run(tmp_path, keep_last_checkpoints=keep_last)
         run.resume()
         run.save(update)
     assert held(tmp_path) == {"last.pt": 40, "update-000030.pt": 30, "update-000020.pt": 20}
@@ -121,25 +121,25 @@ def test_there_is_always_one_before(tmp_path: Path) -> None:
     assert held(tmp_path) == {"last.pt": 10, "update-000007.pt": 7}
 
 
-def test_a_damaged_last_falls_back_and_says_so(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
-    Run(tmp_path, keep_last=4).save(10, 20, 30, 40)
+def test_a_damaged_last_falls_back_with_a_warning(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    Run(tmp_path, keep_last_checkpoints=4).save(10, 20, 30, 40)
     damage(tmp_path / "last.pt")
     (tmp_path / "update-000030.pt").write_bytes(b"")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    run = Run(tmp_path, keep_last=4)
+    run = Run(tmp_path, keep_last_checkpoints=4)
     assert run.resume() == 20
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before, "reading changed something"
-    assert "last.pt is damaged and passed over: damaged checkpoint (its checksum is wrong)" in said.text
-    assert "update-000030.pt is damaged and passed over: truncated" in said.text
-    assert "continues from" in said.text
-    assert "update-000020.pt, update 20; updates after it are done again" in said.text
+    assert "last.pt is damaged and passed over: damaged checkpoint (its checksum is wrong)" in log.text
+    assert "update-000030.pt is damaged and passed over: truncated" in log.text
+    assert "continues from" in log.text
+    assert "update-000020.pt, update 20; updates after it are done again" in log.text
     run.save(30)
-    names = {"last.damaged": -1, "update-000030.damaged": -1}
+    names = {"last.corrupt": -1, "update-000030.corrupt": -1}
     assert held(tmp_path) == {"last.pt": 30, "update-000020.pt": 20, "update-000010.pt": 10, **names}
-    assert (tmp_path / "last.damaged").read_bytes() == before["last.pt"]
+    assert (tmp_path / "last.corrupt").read_bytes() == before["last.pt"]
 
 
-def test_nothing_whole_is_refused(tmp_path: Path) -> None:
+def test_no_valid_checkpoint_is_an_error(tmp_path: Path) -> None:
     Run(tmp_path / "checkpoints").save(10, 20)
     for path in (tmp_path / "checkpoints").iterdir():
         damage(path)
@@ -159,12 +159,11 @@ def test_a_newer_version_is_no_reason_to_fall_back(tmp_path: Path) -> None:
 
 
 def test_a_run_of_an_older_version_goes_on(tmp_path: Path) -> None:
-    """Format 2 knows neither seal nor texts, and fewer things about where a run stands."""
+    """Format 2 has no checksum trailer, no text digests, and fewer fields of the progress."""
     Run(tmp_path).save(10)
     content = checkpoint.load(tmp_path / "last.pt")
-    position = {
-        name: content["position"][name] for name in ("update", "epoch", "batch", "validated", "best", "seconds")
-    }
+    position = {name: content["position"][name] for name in ("update", "epoch", "batch", "seconds")}
+    position |= {"validated": content["position"]["last_validated"], "best": content["position"]["best_score"]}
     content |= {"format_version": 2, "nmt": "0.2.0", "position": position}
     torch.save(content, tmp_path / "last.pt")
     run = Run(tmp_path)
@@ -177,10 +176,10 @@ def test_a_run_of_an_older_version_goes_on(tmp_path: Path) -> None:
 def test_options_that_an_older_version_did_not_have_are_their_defaults() -> None:
     now = to_dict(Config(name="a"))
     older = copy.deepcopy(now)
-    for option in ("r_drop", "keep_best", "accumulate"):
+    for option in ("r_drop_alpha", "keep_best_checkpoints", "gradient_accumulation"):
         del older["train"][option]
     check_continuation(older, now)
-    now["train"]["accumulate"] = 2
+    now["train"]["gradient_accumulation"] = 2
     with pytest.raises(ValueError, match=r"other options \(train.gradient_accumulation: 1 → 2\)"):
         check_continuation(older, now)
     older["train"]["gone"] = 1
@@ -202,32 +201,32 @@ SCORES = {10: 5.0, 20: 7.0, 30: 6.0, 40: 7.0, 50: 4.0, 60: 8.0}
 @pytest.mark.parametrize(("sign", "expected"), [(1, [60, 20, 40]), (-1, [50, 10, 30])])
 @pytest.mark.parametrize("again", [(), (20, 50), (10, 10, 60)])
 def test_the_best_stay(tmp_path: Path, sign: int, expected: list[int], again: tuple[int, ...]) -> None:
-    """Also when validations are done again, after kills, from the state before them."""
-    run = Run(tmp_path, keep_best=3, sign=sign)
+    """Also when validations are repeated, after kills, from the state before them."""
+    run = Run(tmp_path, keep_best_checkpoints=3, sign=sign)
     redo = list(again)
     updates = list(SCORES)
     while updates:
         update = updates.pop(0)
-        run.judge(update, SCORES[update])
+        run.validate(update, SCORES[update])
         if redo and update == redo[0]:
             redo.pop(0)
             updates.insert(0, update)
-            run = Run(tmp_path, keep_best=3, sign=sign)
+            run = Run(tmp_path, keep_best_checkpoints=3, sign=sign)
             run.resume()
         else:
             run.save(update)
-    found = held(tmp_path)
-    assert {name: found[name] for name in found if name.startswith("best-")} == {
+    updates_by_file = held(tmp_path)
+    assert {name: updates_by_file[name] for name in updates_by_file if name.startswith("best-")} == {
         f"best-{update:06d}.pt": update for update in expected
     }
-    assert found["best.pt"] == expected[0]
-    assert [update for _, update in run.position.kept_best] == expected
+    assert updates_by_file["best.pt"] == expected[0]
+    assert [update for _, update in run.progress.kept_best] == expected
 
 
 def test_one_best_by_default(tmp_path: Path) -> None:
     run = Run(tmp_path)
     for update, score in SCORES.items():
-        run.judge(update, score)
+        run.validate(update, score)
     run.save(60)
     assert held(tmp_path) == {"last.pt": 60, "best.pt": 60}
 
@@ -235,81 +234,84 @@ def test_one_best_by_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [
-        ({"average": "last", "keep_last": 3}, [40, 50, 60]),
-        ({"average": "best", "keep_best": 2}, [20, 60]),
-        ({"average": "best", "keep_best": 9}, [10, 20, 30, 40, 50, 60]),
+        ({"average_checkpoints": "last", "keep_last_checkpoints": 3}, [40, 50, 60]),
+        ({"average_checkpoints": "best", "keep_best_checkpoints": 2}, [20, 60]),
+        ({"average_checkpoints": "best", "keep_best_checkpoints": 9}, [10, 20, 30, 40, 50, 60]),
     ],
 )
-def test_the_mean_of_what_is_kept(tmp_path: Path, policy: dict[str, Any], expected: list[int]) -> None:
+def test_the_mean_of_the_kept_checkpoints(tmp_path: Path, policy: dict[str, Any], expected: list[int]) -> None:
     run = Run(tmp_path, **policy)
     for update, score in SCORES.items():
-        run.judge(update, score)
+        run.validate(update, score)
         run.save(update)
-    found = run.checkpoints.average(run.position)
-    assert found is not None
-    assert found[1] == expected
-    assert found[0]["weight"].item() == pytest.approx(sum(expected) / len(expected))
+    averaged = run.checkpoints.average(run.progress)
+    assert averaged is not None
+    assert averaged[1] == expected
+    assert averaged[0]["weight"].item() == pytest.approx(sum(expected) / len(expected))
 
 
 def test_the_mean_takes_the_place_of_the_best_until_it_is_beaten(tmp_path: Path) -> None:
-    run = Run(tmp_path, average="best", keep_best=2)
-    run.judge(10, 1.0)
-    run.judge(20, 3.0)
-    run.position.best_score, run.position.best_averaged_updates = 9.0, [10, 20]
+    run = Run(tmp_path, average_checkpoints="best", keep_best_checkpoints=2)
+    run.validate(10, 1.0)
+    run.validate(20, 3.0)
+    run.progress.best_score, run.progress.best_averaged_updates = 9.0, [10, 20]
     with torch.no_grad():
         run.model.weight.fill_(15)
-    run.checkpoints.save_averaged(run.position, "fp32")
+    run.checkpoints.save_averaged(run.progress, "fp32")
     run.save(20)
     assert held(tmp_path) == {"last.pt": 20, "best.pt": 15, "best-000010.pt": 10, "best-000020.pt": 20}
-    run.judge(30, 5.0)
+    run.validate(30, 5.0)
     run.save(30)
     assert held(tmp_path)["best.pt"] == 15
-    run.judge(40, 10.0)
+    run.validate(40, 10.0)
     run.save(40)
     assert held(tmp_path)["best.pt"] == 40
 
 
 def test_a_mean_stays_where_one_best_is_kept(tmp_path: Path) -> None:
-    run = Run(tmp_path, average="last")
-    run.judge(10, 1.0)
-    run.position.best_score, run.position.best_averaged_updates = 9.0, [5, 10]
-    run.checkpoints.save_averaged(run.position, "fp32")
-    run.judge(20, 5.0)
+    run = Run(tmp_path, average_checkpoints="last")
+    run.validate(10, 1.0)
+    run.progress.best_score, run.progress.best_averaged_updates = 9.0, [5, 10]
+    run.checkpoints.save_averaged(run.progress, "fp32")
+    run.validate(20, 5.0)
     assert held(tmp_path) == {"best.pt": 10}
 
 
-def test_a_mean_of_too_few(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
-    run = Run(tmp_path, average="last")
+def test_a_mean_of_too_few(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    run = Run(tmp_path, average_checkpoints="last")
     run.save(10)
-    assert run.checkpoints.average(run.position) is None
-    assert "train.average_checkpoints=last: 1 checkpoint is too few for a mean" in said.text
+    assert run.checkpoints.average(run.progress) is None
+    assert "train.average_checkpoints=last: 1 checkpoint is too few for a mean" in log.text
 
 
 def test_mean_against_torch() -> None:
     torch.manual_seed(0)
     states = [{"a": torch.randn(5, 3), "b": torch.randn(2).bfloat16(), "n": torch.tensor(i)} for i in range(4)]
-    found = average_state_dicts(iter(states))
-    torch.testing.assert_close(found["a"], torch.stack([state["a"] for state in states]).mean(0))
-    torch.testing.assert_close(found["b"], torch.stack([state["b"].float() for state in states]).mean(0).bfloat16())
-    assert found["n"] == 3
+    mean = average_state_dicts(iter(states))
+    torch.testing.assert_close(mean["a"], torch.stack([state["a"] for state in states]).mean(0))
+    torch.testing.assert_close(mean["b"], torch.stack([state["b"].float() for state in states]).mean(0).bfloat16())
+    assert mean["n"] == 3
     model = nn.Linear(3, 5, bias=False)
-    own = model.weight.detach().clone()
-    with temporarily_loaded(model, {"weight": found["a"]}):
-        assert torch.equal(model.weight, found["a"])
-    assert torch.equal(model.weight, own)
-    context = temporarily_loaded(model, {"weight": found["a"]})
+    former = model.weight.detach().clone()
+    with temporarily_loaded(model, {"weight": mean["a"]}):
+        assert torch.equal(model.weight, mean["a"])
+    assert torch.equal(model.weight, former)
+    context = temporarily_loaded(model, {"weight": mean["a"]})
     context.__enter__()
     assert not context.__exit__(ValueError, ValueError("inside"), None)
-    assert torch.equal(model.weight, own)
+    assert torch.equal(model.weight, former)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"keep_last": 1}, r"train.keep_last_checkpoints=1: must be at least 2"),
-        ({"keep_best": 0}, r"train.keep_best_checkpoints=0: must be at least 1"),
-        ({"average": "all"}, r"train.average_checkpoints=all: must be one of none, last, best"),
-        ({"average": "best"}, r"train.average_checkpoints=best: needs several .*train.keep_best_checkpoints"),
+        ({"keep_last_checkpoints": 1}, r"train.keep_last_checkpoints=1: must be at least 2"),
+        ({"keep_best_checkpoints": 0}, r"train.keep_best_checkpoints=0: must be at least 1"),
+        ({"average_checkpoints": "all"}, r"train.average_checkpoints=all: must be one of none, last, best"),
+        (
+            {"average_checkpoints": "best"},
+            r"train.average_checkpoints=best: needs several .*train.keep_best_checkpoints",
+        ),
     ],
 )
 def test_impossible_policies(options: dict[str, Any], words: str) -> None:
@@ -318,7 +320,7 @@ def test_impossible_policies(options: dict[str, Any], words: str) -> None:
 
 
 class Full:
-    """Has every write of a checkpoint fail, half of it done, while `on`."""
+    """A disk on which every write of a checkpoint fails in the middle, while `on`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.on, write = False, torch.save
@@ -333,7 +335,7 @@ class Full:
 
 
 def test_a_full_disk_costs_no_checkpoint(
-    tmp_path: Path, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = Full(monkeypatch)
     run = Run(tmp_path)
@@ -341,8 +343,8 @@ def test_a_full_disk_costs_no_checkpoint(
     disk.on = True
     run.save(30, must=False)
     assert held(tmp_path) == {"last.pt": 20, "update-000010.pt": 10}
-    assert "update 30 is not saved, training goes on; last.pt is that of update 20: " in said.text
-    assert "No space left on device" in said.text
+    assert "update 30 is not saved, training goes on; last.pt is that of update 20: " in log.text
+    assert "No space left on device" in log.text
     with pytest.raises(OSError, match=r"last.pt: the checkpoint could not be written .*nothing is lost"):
         run.save(40)
     assert held(tmp_path) == {"last.pt": 20, "update-000010.pt": 10}
@@ -356,32 +358,34 @@ def test_a_best_model_without_room_waits_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_best: int
 ) -> None:
     disk = Full(monkeypatch)
-    run = Run(tmp_path, keep_best=keep_best)
-    run.judge(10, 1.0)
+    run = Run(tmp_path, keep_best_checkpoints=keep_best)
+    run.validate(10, 1.0)
     run.save(10)
     disk.on = True
-    run.judge(20, 2.0)
+    run.validate(20, 2.0)
     run.save(20, must=False)
-    assert held(tmp_path)["best.pt"] == held(tmp_path)["last.pt"] == 10, "last.pt knows of a best that is not there"
+    assert held(tmp_path)["best.pt"] == held(tmp_path)["last.pt"] == 10, (
+        "last.pt refers to a best model that does not exist"
+    )
     disk.on = False
-    run.judge(30, 1.5)
+    run.validate(30, 1.5)
     run.save(30)
-    found = held(tmp_path)
-    assert found["best.pt"] == 20
-    assert found["last.pt"] == 30
-    assert sorted(found.values()).count(30) == (1 if keep_best == 1 else 2)
+    updates_by_file = held(tmp_path)
+    assert updates_by_file["best.pt"] == 20
+    assert updates_by_file["last.pt"] == 30
+    assert sorted(updates_by_file.values()).count(30) == (1 if keep_best == 1 else 2)
 
 
 def test_records_come_before_the_checkpoint(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.save(10)
 
-    def first() -> None:
+    def fail() -> None:
         assert held(tmp_path) == {"last.pt": 10}
         raise OSError("no room for the records")
 
-    run.at(20)
-    run.checkpoints.save_last(run.position, "fp32", first, must=False)
+    run.set_update(20)
+    run.checkpoints.save_last(run.progress, "fp32", fail, must=False)
     assert held(tmp_path) == {"last.pt": 10}
 
 
@@ -413,7 +417,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def test_lines_survive_a_full_disk(small_disk: Path, said: pytest.LogCaptureFixture) -> None:
+def test_lines_survive_a_full_disk(small_disk: Path, log: pytest.LogCaptureFixture) -> None:
     path = small_disk / "metrics.jsonl"
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"x" * 40_000)
@@ -421,10 +425,10 @@ def test_lines_survive_a_full_disk(small_disk: Path, said: pytest.LogCaptureFixt
     written = ["first", *(f"{number} {'-' * 1000}" for number in range(60))]
     for line in written[1:]:
         lines.write(line)
-    assert said.text.count("could not be written (No space left on device); it waits in memory") == 1
-    found = path.read_text().splitlines()
-    assert 5 < len(found) < 30
-    assert found == written[: len(found)]
+    assert log.text.count("could not be written (No space left on device); it waits in memory") == 1
+    saved = path.read_text().splitlines()
+    assert 5 < len(saved) < 30
+    assert saved == written[: len(saved)]
     assert path.read_bytes().endswith(b"\n"), "a part of a line stayed"
     with pytest.raises(OSError, match=r"metrics.jsonl: could not be written \(No space left"):
         lines.sync()
@@ -440,20 +444,21 @@ def test_a_cut_line_is_removed_and_whole_ones_stay(tmp_path: Path) -> None:
     rows = [{"update": update, "loss": 1.0} for update in range(1, 8)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "metrics.jsonl").write_text(text[:-10])
-    with logger.RunLogger(tmp_path, ["loss", "nll"], 5, 0, 0, 10):
+    with logger.RunLogger(tmp_path, ["loss", "nll"], TrainProgress(update=5), 10):
         pass
     assert logger.read_metrics(tmp_path / "metrics.jsonl") == rows[:5]
 
 
 def test_a_row_of_a_mean_that_is_made_again_is_not_doubled(tmp_path: Path) -> None:
     outcome = {"loss": 1.0, "bleu": 2.0}
-    for _ in range(2):  # the second time after a kill before the checkpoint knew of it
-        with logger.RunLogger(tmp_path, ["loss", "nll"], 5, 5, 0, 10) as log:
+    for _ in range(2):  # the second time as after a kill before the checkpoint was written
+        with logger.RunLogger(tmp_path, ["loss", "nll"], TrainProgress(update=5, last_validated=5), 10) as log:
             log.log_averaged_validation(5, outcome, [3, 5], is_best=True)
             log.sync()
-    rows = [{"update": 5, "averaged_of": [3, 5], "mean_loss": 1.0, "mean_bleu": 2.0}]
+    rows = [{"update": 5, "averaged_updates": [3, 5], "averaged_loss": 1.0, "averaged_bleu": 2.0}]
     assert logger.read_metrics(tmp_path / "metrics.jsonl") == rows
-    with logger.RunLogger(tmp_path, ["loss", "nll"], 5, 5, 5, 10):
+    progress = TrainProgress(update=5, last_validated=5, last_averaged=5)
+    with logger.RunLogger(tmp_path, ["loss", "nll"], progress, 10):
         pass
     assert logger.read_metrics(tmp_path / "metrics.jsonl") == rows
 
@@ -472,7 +477,8 @@ def test_a_folder_belongs_to_one_process(tmp_path: Path) -> None:
 
 def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
     code = (
-        "import os, sys, pathlib, nmt.runtime.files as files\nwith files.locked(pathlib.Path(sys.argv[1])): os._exit(9)"
+        "import os, sys, pathlib\nfrom nmt.runtime.files import directory_lock\n"
+        "with directory_lock(pathlib.Path(sys.argv[1])): os._exit(9)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "run"], env=environment, check=False)
@@ -484,20 +490,20 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
 
 
 def test_a_disk_without_locks_is_used_with_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", no_locks)
     with directory_lock(tmp_path / "run"):
-        assert "run cannot be locked (No locks available): make sure that no second run uses it" in said.text
+        assert "run cannot be locked (No locks available): make sure that no second run uses it" in log.text
     assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_leftovers_of_dead_processes_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = files.temp_path(tmp_path / "mine.pt")
-    monkeypatch.setattr(os, "getpid", lambda: 2**22 + 1)  # above what Linux gives
+    monkeypatch.setattr(os, "getpid", lambda: 2**22 + 1)  # above the process ids of Linux
     dead, folder = files.temp_path(tmp_path / "dead.pt"), files.temp_path(tmp_path / "folder")
     monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
     elsewhere = files.temp_path(tmp_path / "elsewhere.pt")
@@ -512,7 +518,7 @@ def test_leftovers_of_dead_processes_are_removed(tmp_path: Path, monkeypatch: py
     remove_stale_temp_files(tmp_path / "nowhere")
 
 
-def test_what_is_kept_is_an_option_of_training() -> None:
+def test_checkpoint_options_are_options_of_training() -> None:
     from nmt.training.trainer import TrainConfig
 
     assert {field.name for field in dataclasses.fields(CheckpointConfig)} < {

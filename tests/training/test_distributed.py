@@ -1,4 +1,4 @@
-"""Several ranks: they make the same updates as one, also when memory runs out or one of them dies."""
+"""Distributed training: the same updates as one process, also when memory runs out or a rank dies."""
 
 import json
 import os
@@ -32,8 +32,8 @@ TINY = f"""
     search.max_length_offset=2 model.dropout=0 device=cpu
 """.split()
 MODELS = {
-    "rnn": "{embedding: 16, hidden: 16, attention: {dim: 16}}",
-    "transformer": "{width: 16, feed_forward: 32, attention: {heads: 2}}",
+    "rnn": "{embedding_dim: 16, hidden_size: 16, attention: {dim: 16}}",
+    "transformer": "{d_model: 16, ffn_dim: 32, attention: {heads: 2}}",
 }
 KILLED_AFTER = 5
 
@@ -64,8 +64,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def of_torchrun(work: Path, model: str) -> Path:
-    (found,) = (path for path in (work / "runs/torchrun").iterdir() if model in path.name)
-    return found
+    (run,) = (path for path in (work / "runs/torchrun").iterdir() if model in path.name)
+    return run
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -83,13 +83,13 @@ def losses(run: Path) -> list[tuple[int, float | None, float | None]]:
 def test_two_ranks_make_the_updates_of_one(work: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(work)
     run_command(train.main, Config, "train", [f"experiment=small_{model}", f"name=one_{model}", *TINY])
-    one, two = weights(work / f"runs/one_{model}"), weights(of_torchrun(work, model))
-    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-6
+    single, double = weights(work / f"runs/one_{model}"), weights(of_torchrun(work, model))
+    assert max(float((single[name] - double[name]).abs().max()) for name in single) < 1e-6
     for a, b in zip(losses(work / f"runs/one_{model}"), losses(of_torchrun(work, model)), strict=True):
         assert a == pytest.approx(b, abs=1e-5)
     assert (of_torchrun(work, model) / "report/report.html").exists()
     log = (of_torchrun(work, model) / "train.log").read_text()
-    assert [log.count(line) for line in ("update 20  epoch", "valid at update 20:")] == [1, 1]  # said by one rank
+    assert [log.count(line) for line in ("update 20  epoch", "valid at update 20:")] == [1, 1]  # logged by one rank
 
 
 def test_a_rank_that_dies_ends_the_run_which_continues_as_if_nothing_had_happened(work: Path) -> None:
@@ -105,23 +105,23 @@ def test_a_rank_that_dies_ends_the_run_which_continues_as_if_nothing_had_happene
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Traceback" not in err
-    told = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert len(told) == 1
-    assert "rank 1 of 2 was ended by SIGKILL" in told[0]
-    assert "the same command continues the run" in told[0]
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "rank 1 of 2 was ended by SIGKILL" in errors[0]
+    assert "the same command continues the run" in errors[0]
     assert not any(Path(f"/proc/{rank}/cmdline").exists() and "spawn" in cmdline(rank) for rank in ranks)
     reached = checkpoint.load(last)["position"]["update"]
     assert KILLED_AFTER <= reached < UPDATES
     finish(start(arguments, work, stderr=subprocess.PIPE))
     assert f"continues at update {reached}" in (work / "runs/killed/train.log").read_text()
-    whole, pieces = weights(of_torchrun(work, "rnn")), weights(work / "runs/killed")
-    assert all(torch.equal(whole[name], pieces[name]) for name in whole)
+    whole, continued = weights(of_torchrun(work, "rnn")), weights(work / "runs/killed")
+    assert all(torch.equal(whole[name], continued[name]) for name in whole)
     assert losses(work / "runs/killed") == losses(of_torchrun(work, "rnn"))
 
 
 @pytest.mark.slow
 def test_three_ranks_that_were_interrupted_sum_as_if_they_had_not_been(work: Path) -> None:
-    """Sums of three numbers depend on their order, which depends on how gradients are packed to be sent."""
+    """The rounding of sums of three numbers depends on their order, which depends on DDP's buckets."""
     options = ["train.devices=3", "experiment=small_rnn", "optim.schedule=constant", *TINY]
     for name, updates in (("whole", UPDATES), ("parts", 7), ("parts", UPDATES)):
         arguments = ["-m", "nmt.train", f"name=three_{name}", *options, f"train.max_updates={updates}"]
@@ -135,27 +135,27 @@ def cmdline(process: int) -> str:
 
 
 def children(process: int) -> list[int]:
-    """The ranks among the child processes."""
-    found = [
-        int(each) for path in Path(f"/proc/{process}/task").glob("*/children") for each in path.read_text().split()
+    """Return the ranks among the child processes."""
+    processes = [
+        int(child) for path in Path(f"/proc/{process}/task").glob("*/children") for child in path.read_text().split()
     ]
-    return sorted(each for each in found if "spawn_main" in cmdline(each))
+    return sorted(child for child in processes if "spawn_main" in cmdline(child))
 
 
 SCRIPT = '''
 import sys
 import torch
 from torch import nn
-from nmt import launch
 from nmt.data import collate
-from nmt.training.distributed import Ranks, join
-from nmt.training.oom import Pieces
+from nmt.training.distributed import DistributedContext, init_distributed
+from nmt.training.launcher import launch_ranks
+from nmt.training.oom import MicroBatches
 
-ROWS = [[[5, 6, 7]] * 6, [[8, 9]] * 5, [[4]]]  # the last batch is an empty share for the second rank
+ROWS = [[[5, 6, 7]] * 6, [[8, 9]] * 5, [[4]]]  # the last batch is an empty shard for the second rank
 
 
 class Fails(torch.autograd.Function):
-    """Runs out of memory in a backward pass, after a part of it is done."""
+    """An operation that runs out of memory in the middle of a backward pass."""
 
     @staticmethod
     def forward(ctx, x, fails):
@@ -173,70 +173,71 @@ class Model(nn.Module):
     def __init__(self):
         super().__init__()
         self.first, self.second, self.unused = nn.Embedding(20, 8), nn.Linear(8, 20), nn.Linear(2, 2)
-        self.most = {"forward": 99, "backward": 99}
+        self.max_rows = {"forward": 99, "backward": 99}
 
     def forward(self, batch):
-        if len(batch.indices) > self.most["forward"]:
+        if len(batch.indices) > self.max_rows["forward"]:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate a lot")
-        hidden = Fails.apply(self.first(batch.inputs), len(batch.indices) > self.most["backward"])
+        hidden = Fails.apply(self.first(batch.inputs), len(batch.indices) > self.max_rows["backward"])
         losses = nn.functional.cross_entropy(self.second(hidden).transpose(1, 2), batch.labels, reduction="none")
         return (losses * (batch.labels != 0)).sum()
 
 
-def gradients(ranks, batches, most):
-    torch.manual_seed(ranks.rank)  # the weights of the first one count
+def gradients(distributed, batches, max_rows):
+    torch.manual_seed(distributed.rank)  # the weights of the main process are used
     model = Model()
-    if ranks.size == 1:
+    if distributed.size == 1:
         torch.manual_seed(0)
         model = Model()
-    network = ranks.network(model)
-    found = []
-    for number in range(3):
-        model.most = dict(most.get(ranks.rank, model.most)) if ranks.size > 1 else model.most
-        pieces = Pieces(batches, network, lambda: None, torch.device("cpu"))
-        for piece in pieces:
-            with pieces.fitting():
-                loss = network.call(piece)
-                pieces.add(loss, loss.detach()[None])
-        total = ranks.add_up(torch.stack(pieces.losses).sum(0))
-        found.append([total, *(p.grad for p in model.parameters() if p.grad is not None and p.grad.any())])
-    return found, pieces.num_split
+    grad_sync = distributed.wrap(model)
+    results = []
+    for _ in range(3):
+        if distributed.size > 1:
+            model.max_rows = dict(max_rows.get(distributed.rank, model.max_rows))
+        micro_batches = MicroBatches(batches, grad_sync, lambda: None, torch.device("cpu"))
+        for micro_batch in micro_batches:
+            with micro_batches.catch_oom():
+                loss = grad_sync.call(micro_batch)
+                micro_batches.backward(loss, loss.detach()[None])
+        total = distributed.all_reduce(torch.stack(micro_batches.losses).sum(0))
+        results.append([total, *(p.grad for p in model.parameters() if p.grad is not None and p.grad.any())])
+    return results, micro_batches.num_split
 
 
-def task(one):
+def task(outcome):
     torch.set_num_threads(1)
-    ranks = join(2, "cpu")
+    distributed = init_distributed(2, "cpu")
     batches = [collate(rows, rows) for rows in ROWS]
     cases = [({}, 0), ({0: {"forward": 2, "backward": 99}}, 2), ({1: {"forward": 99, "backward": 1}}, 3)]
     for order in ([0, 1, 2], [2, 1, 0]):
-        for most, num_split in cases:
-            found, split = gradients(ranks, [batches[i] for i in order], most)
-            expected, _ = gradients(Ranks(), [batches[i] for i in order], {})
-            for a, b in zip(found, expected, strict=True):
+        for max_rows, num_split in cases:
+            actual, split = gradients(distributed, [batches[i] for i in order], max_rows)
+            expected, _ = gradients(DistributedContext(), [batches[i] for i in order], {})
+            for a, b in zip(actual, expected, strict=True):
                 for x, y in zip(a, b, strict=True):
                     torch.testing.assert_close(x, y)
-            assert split == num_split or (num_split == 3 and split >= 3), (most, split)
-    if ranks.is_first:
+            assert split == num_split or (num_split == 3 and split >= 3), (max_rows, split)
+    if distributed.is_main:
         print("equal")
-    if one == "mistake" and not ranks.is_first:
-        raise ValueError("the second rank has found a mistake")
+    if outcome == "fail" and not distributed.is_main:
+        raise ValueError("an error of the second rank")
 
 
 if __name__ == "__main__":
-    launch.run(task, (sys.argv[1],), 2)
+    launch_ranks(task, (sys.argv[1],), 2)
 '''
 
 
 def test_memory_that_runs_out_on_one_rank_neither_hangs_nor_changes_the_gradient(tmp_path: Path) -> None:
     (tmp_path / "ranks.py").write_text(SCRIPT)
-    process = start(["ranks.py", "mistake"], tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = start(["ranks.py", "fail"], tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     out, err = process.communicate(timeout=200)
     assert out == "equal\n", err
-    assert "ValueError: the second rank has found a mistake" in err
+    assert "ValueError: an error of the second rank" in err
     assert process.returncode == 1
 
 
-def test_what_a_rank_said_itself_is_the_cause() -> None:
+def test_the_error_of_a_rank_is_reported_as_the_cause() -> None:
     def recorded(text: str) -> dict[str, Any]:
         return {"message": text, "extraInfo": {"py_callstack": "Traceback"}}
 
@@ -246,7 +247,7 @@ def test_what_a_rank_said_itself_is_the_cause() -> None:
     assert "rank 1 of 2 ended with exit code 3" in str(_cause("rank 1 of 2", 3, "<NONE>"))
 
 
-def test_another_number_of_devices_than_was_started_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_of_devices_that_was_not_started_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=r"train.devices=4: the launcher started 2 processes; leave train.devices out"):
@@ -271,7 +272,7 @@ def test_a_signal_that_a_launcher_repeats_counts_once(monkeypatch: pytest.Monkey
         now[0] += 1
         signal.raise_signal(signal.SIGINT)
         assert stop.received == signal.SIGINT
-        assert not stop.requested  # before the other ranks know
+        assert not stop.requested  # before the ranks are synchronized
         stop.synchronize(stop.received)
         assert stop.requested
         now[0] += 10

@@ -1,4 +1,4 @@
-"""The guard: what it skips is as if it had never been there, and its state is all that a continuation needs."""
+"""The divergence guard: a skipped update leaves no trace, and its state is all that a continuation needs."""
 
 import math
 
@@ -17,14 +17,14 @@ from nmt.training.optim import OptimConfig, build_optimizer
 CPU = torch.device("cpu")
 
 
-def judged(guard: DivergenceGuard, norms: list[float]) -> list[float]:
+def check_all(guard: DivergenceGuard, norms: list[float]) -> list[float]:
     return [float(guard.check(torch.tensor(norm), torch.ones(2))) for norm in norms]
 
 
-def test_the_optimiser_passes_over_what_is_judged_bad() -> None:
-    """Fused AdamW with a bad update in between ends where it ends without that update, its own state included."""
+def test_the_optimizer_skips_bad_updates() -> None:
+    """Fused AdamW with a bad update in between ends in the same state as without that update."""
     gradients = [torch.randn(3, 2) for _ in range(3)]
-    found = []
+    states = []
     for sequence in ([gradients[0], torch.full((3, 2), math.nan), gradients[1], gradients[2]], gradients):
         torch.manual_seed(0)
         model = torch.nn.Linear(2, 3, bias=False)
@@ -34,13 +34,13 @@ def test_the_optimiser_passes_over_what_is_judged_bad() -> None:
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             adam.found_inf = guard.check(norm, torch.zeros(1))  # type: ignore[attr-defined]
             adam.step()
-        found.append([model.weight.detach(), *adam.state[model.weight].values()])
+        states.append([model.weight.detach(), *adam.state[model.weight].values()])
         assert guard.skip_counts() == (len(sequence) - 3, 0)
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
 
 
 def test_a_guard_that_has_nothing_to_skip_changes_nothing() -> None:
-    found = []
+    weights = []
     for mode in ("off", "skip"):
         torch.manual_seed(0)
         model = torch.nn.Linear(2, 3)
@@ -51,51 +51,52 @@ def test_a_guard_that_has_nothing_to_skip_changes_nothing() -> None:
             if guard.enabled:
                 adam.found_inf = skipped  # type: ignore[attr-defined]
             adam.step()
-        found.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
-    assert torch.equal(*found)
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    assert torch.equal(*weights)
 
 
-def test_what_is_not_finite_is_skipped() -> None:
+def test_non_finite_updates_are_skipped() -> None:
     guard = DivergenceGuard("skip", 0.0, CPU)
-    assert judged(guard, [1.0, math.inf, math.nan, 1e30]) == [0, 1, 1, 0]
+    assert check_all(guard, [1.0, math.inf, math.nan, 1e30]) == [0, 1, 1, 0]
     assert float(guard.check(torch.tensor(1.0), torch.tensor([1.0, math.nan]))) == 1
     assert guard.skip_counts() == (3, 1)
-    assert judged(DivergenceGuard("off", 2.0, CPU), [1.0] * WARMUP_UPDATES + [math.nan, 1e30]) == [0] * (
+    assert check_all(DivergenceGuard("off", 2.0, CPU), [1.0] * WARMUP_UPDATES + [math.nan, 1e30]) == [0] * (
         WARMUP_UPDATES + 2
     )
 
 
-def test_what_is_far_beyond_the_usual_is_skipped() -> None:
+def test_unusually_large_gradients_are_skipped() -> None:
     guard = DivergenceGuard("skip", 3.0, CPU)
-    assert judged(guard, [50.0, *[1.0] * (WARMUP_UPDATES - 1)]) == [0] * WARMUP_UPDATES  # not before the mean is known
+    # not before the mean is known
+    assert check_all(guard, [50.0, *[1.0] * (WARMUP_UPDATES - 1)]) == [0] * WARMUP_UPDATES
     mean = (50 + WARMUP_UPDATES - 1) / WARMUP_UPDATES
-    assert judged(guard, [3 * mean + 0.01, 3 * mean - 0.01]) == [1, 0]
+    assert check_all(guard, [3 * mean + 0.01, 3 * mean - 0.01]) == [1, 0]
     assert guard.skip_counts() == (1, 0)
-    assert judged(guard, [1.0] * 600 + [3.2]) == [0] * 600 + [1]  # early norms are forgotten
+    assert check_all(guard, [1.0] * 600 + [3.2]) == [0] * 600 + [1]  # early norms are forgotten
 
 
-def test_its_state_is_all_of_it() -> None:
+def test_a_guard_continues_from_its_state() -> None:
     norms = torch.rand(3 * WARMUP_UPDATES, generator=torch.Generator().manual_seed(1)).mul(4).tolist()
-    whole, pieces = DivergenceGuard("rollback", 1.5, CPU), DivergenceGuard("rollback", 1.5, CPU)
-    expected = judged(whole, norms)
-    found = []
+    whole, continued = DivergenceGuard("rollback", 1.5, CPU), DivergenceGuard("rollback", 1.5, CPU)
+    expected = check_all(whole, norms)
+    results = []
     for start in range(0, len(norms), 7):
-        again = DivergenceGuard("rollback", 1.5, CPU)
-        again.load_state_dict(pieces.state_dict())
-        found += judged(again, norms[start : start + 7])
-        pieces = again
-    assert found == expected
+        restored = DivergenceGuard("rollback", 1.5, CPU)
+        restored.load_state_dict(continued.state_dict())
+        results += check_all(restored, norms[start : start + 7])
+        continued = restored
+    assert results == expected
     assert sum(expected) > 3
-    assert pieces.state_dict() == whole.state_dict()
+    assert continued.state_dict() == whole.state_dict()
     whole.load_state_dict([])
-    assert whole.state_dict() == pieces.state_dict()
+    assert whole.state_dict() == continued.state_dict()
 
 
-def test_it_returns_to_a_checkpoint_only_so_often() -> None:
+def test_rollbacks_are_limited() -> None:
     guard = DivergenceGuard("rollback", 0.0, CPU)
     for number in range(MAX_ROLLBACKS):
         assert guard.can_roll_back
-        judged(guard, [math.nan] * MAX_CONSECUTIVE_SKIPS)
+        check_all(guard, [math.nan] * MAX_CONSECUTIVE_SKIPS)
         assert guard.skip_counts() == (MAX_CONSECUTIVE_SKIPS * (number + 1), MAX_CONSECUTIVE_SKIPS)
         guard.on_rollback()
         assert guard.skip_counts()[1] == 0
@@ -103,7 +104,9 @@ def test_it_returns_to_a_checkpoint_only_so_often() -> None:
     assert not DivergenceGuard("skip", 0.0, CPU).can_roll_back
 
 
-@pytest.mark.parametrize(("option", "value"), [("guard", "on"), ("guard_factor", 0.5), ("guard_factor", math.inf)])
+@pytest.mark.parametrize(
+    ("option", "value"), [("on_divergence", "on"), ("max_grad_norm_ratio", 0.5), ("max_grad_norm_ratio", math.inf)]
+)
 def test_impossible_configurations(option: str, value: object) -> None:
     config = DivergenceConfig()
     setattr(config, option, value)

@@ -1,7 +1,7 @@
-"""What a training survives: processes that are killed, disks that are full, files that are damaged, clocks that jump.
+"""The faults that training survives: killed processes, full disks, damaged files, clocks that jump.
 
-After each of them the same command either leaves what an uninterrupted run leaves, bit for bit, or says why it cannot
-and changes nothing.
+After each of them the same command either produces what an uninterrupted run produces, bit for bit, or ends with an
+error and changes nothing.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ def start(folder: Path, *more: str) -> "subprocess.Popen[bytes]":
 
 
 def call(folder: Path, *more: str) -> tuple[int, str]:
-    """The exit code and standard error of the same command in this process."""
+    """Run the same command in this process; return the exit code and standard error."""
     logger = logging.getLogger("nmt")
     before, logger.handlers = logger.handlers, []
     code = 0
@@ -62,16 +62,16 @@ def call(folder: Path, *more: str) -> tuple[int, str]:
     return code, err.getvalue()
 
 
-def goes_on(folder: Path, whole: Path) -> str:
-    """The same command succeeds and leaves what the uninterrupted run has left; what it said."""
+def continues(folder: Path, whole: Path) -> str:
+    """Check that the same command leaves the files of the uninterrupted run; return its standard error."""
     code, err = call(folder)
     assert code == 0, err
     same(folder / "runs/run", whole / "runs/run")
     return err
 
 
-def refused(folder: Path, *words: str) -> None:
-    """The same command says why not, in one line, and changes nothing."""
+def fails(folder: Path, *words: str) -> None:
+    """Check that the same command fails with an error of one line, and changes nothing."""
     before = contents(folder / "runs")
     code, err = call(folder)
     assert code == 1, err
@@ -83,7 +83,7 @@ def refused(folder: Path, *words: str) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file but the log, to which a refused run may add, and the lock that a killed one has left."""
+    """Return every file but the log, to which a failed run may add, and the lock of a killed one."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
@@ -91,36 +91,36 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def same(found: Path, expected: Path) -> None:
-    """Checkpoints, records and hypotheses are equal, apart from time; nothing else lies about."""
-    both = [logger.read_metrics(run / "metrics.jsonl") for run in (found, expected)]
+def same(actual: Path, expected: Path) -> None:
+    """Check that checkpoints, metrics and hypotheses are equal, apart from time, and that no temporary file is left."""
+    metrics = [logger.read_metrics(run / "metrics.jsonl") for run in (actual, expected)]
     rows = [
-        [{key: value for key, value in row.items() if key not in logger.MACHINE_DEPENDENT_KEYS} for row in of]
-        for of in both
+        [{key: value for key, value in row.items() if key not in logger.MACHINE_DEPENDENT_KEYS} for row in run_metrics]
+        for run_metrics in metrics
     ]
     assert rows[0] == rows[1]
-    names = [sorted(path.name for path in (run / "checkpoints").iterdir()) for run in (found, expected)]
+    names = [sorted(path.name for path in (run / "checkpoints").iterdir()) for run in (actual, expected)]
     assert [name for name in names[0] if not name.endswith(".corrupt")] == names[1]
     for name in names[1]:
-        same_tensors(*(checkpoint.load(run / "checkpoints" / name) for run in (found, expected)), f"{name}:")
+        same_tensors(*(checkpoint.load(run / "checkpoints" / name) for run in (actual, expected)), f"{name}:")
     for name in ("hypotheses.txt", "scores.json"):
-        assert (found / "report" / name).read_bytes() == (expected / "report" / name).read_bytes()
-    assert leftovers(found.parent.parent) == []
+        assert (actual / "report" / name).read_bytes() == (expected / "report" / name).read_bytes()
+    assert leftovers(actual.parent.parent) == []
 
 
-def same_tensors(found: Any, expected: Any, place: str) -> None:
+def same_tensors(actual: Any, expected: Any, place: str) -> None:
     if isinstance(expected, torch.Tensor):
-        assert torch.equal(found, expected), place
+        assert torch.equal(actual, expected), place
     elif isinstance(expected, dict):
-        assert list(found) == list(expected), place
+        assert list(actual) == list(expected), place
         for key in set(expected) - {"seconds"}:
-            same_tensors(found[key], expected[key], f"{place}.{key}")
+            same_tensors(actual[key], expected[key], f"{place}.{key}")
     elif isinstance(expected, list | tuple):
-        assert len(found) == len(expected), place
-        for number, each in enumerate(expected):
-            same_tensors(found[number], each, f"{place}.{number}")
+        assert len(actual) == len(expected), place
+        for number, value in enumerate(expected):
+            same_tensors(actual[number], value, f"{place}.{number}")
     else:
-        assert found == expected, place
+        assert actual == expected, place
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -128,20 +128,20 @@ def leftovers(folder: Path) -> list[str]:
 
 
 def updates(folder: Path) -> int:
-    """How far the records of the run are."""
+    """Return the last update in the metrics of the run."""
     rows = logger.read_metrics(folder / "runs/run/metrics.jsonl")
     return max((row["update"] for row in rows), default=0)
 
 
 def writes(folder: Path) -> bool:
-    """Whether a checkpoint is being written."""
+    """Return whether a checkpoint is being written."""
     with contextlib.suppress(FileNotFoundError):
         return any(path.name.endswith(".tmp") for path in (folder / "runs/run/checkpoints").iterdir())
     return False
 
 
 def kill(folder: Path, when: Callable[[Path], bool], number: int = signal.SIGKILL) -> bool:
-    """Starts the run and sends the signal once `when` holds; False when the run ended before."""
+    """Start the run and send the signal once `when` holds; return False when the run ended before."""
     process = start(folder)
     deadline = time.monotonic() + 300
     while not when(folder) and process.poll() is None and time.monotonic() < deadline:
@@ -154,7 +154,7 @@ def kill(folder: Path, when: Callable[[Path], bool], number: int = signal.SIGKIL
 
 
 def write_text(folder: Path) -> None:
-    """train, valid and test: 8 words and their mirror image on each line."""
+    """Write train, valid and test: 8 words and their mirror image on each line."""
     choose = random.Random(1)
     (folder / "text").mkdir()
     for split, size in (("train", 60), ("valid", 4), ("test", 3)):
@@ -202,36 +202,36 @@ def damage(path: Path, place: float = 0.5) -> None:
 
 
 def test_killed(work: Path, whole: Path) -> None:
-    assert "continues at update 16" in goes_on(work, whole)
+    assert "continues at update 16" in continues(work, whole)
 
 
 def test_killed_while_a_checkpoint_was_written(work: Path, whole: Path) -> None:
     before = (work / "runs/run/checkpoints/last.pt").stat().st_mtime_ns
     assert kill(work, writes)
-    left = leftovers(work)
-    assert any(name.startswith((".last.pt@", ".best-")) for name in left), "killed too late"
+    names = leftovers(work)
+    assert any(name.startswith((".last.pt@", ".best-")) for name in names), "killed too late"
     assert (work / "runs/run/checkpoints/last.pt").stat().st_mtime_ns == before
-    goes_on(work, whole)
+    continues(work, whole)
 
 
 def test_a_damaged_last_checkpoint(work: Path, whole: Path) -> None:
     folder = work / "runs/run/checkpoints"
     damage(folder / "last.pt")
-    said = goes_on(work, whole)
-    assert "last.pt is damaged and passed over" in said
-    assert "continues from runs/run/checkpoints/update-000012.pt, update 12; updates after it are done again" in said
-    assert (folder / "last.damaged").exists()
+    err = continues(work, whole)
+    assert "last.pt is damaged and passed over" in err
+    assert "continues from runs/run/checkpoints/update-000012.pt, update 12; updates after it are done again" in err
+    assert (folder / "last.corrupt").exists()
 
 
 def test_no_whole_checkpoint(work: Path) -> None:
     for path in (work / "runs/run/checkpoints").glob("*.pt"):
         path.write_bytes(path.read_bytes()[:-7])
-    refused(work, "no checkpoint of it is whole", "last.pt", "update-000012.pt", "nothing was changed")
+    fails(work, "no checkpoint of it is whole", "last.pt", "update-000012.pt", "nothing was changed")
 
 
 def test_a_deleted_cache(work: Path, whole: Path) -> None:
     shutil.rmtree(work / "cache")
-    assert "warning" not in goes_on(work, whole).lower()
+    assert "warning" not in continues(work, whole).lower()
 
 
 @pytest.mark.parametrize(("name", "option"), [("train.de", "data.train"), ("valid.en", "data.valid")])
@@ -239,23 +239,23 @@ def test_a_corpus_that_has_changed(work: Path, whole: Path, name: str, option: s
     path = work / "text" / name
     text = path.read_text()
     path.write_text(text.replace("one", "two", 1).replace("eno", "owt", 1))
-    refused(work, f"{option}: text/{name} has changed since the run was started", "name=")
+    fails(work, f"{option}: text/{name} has changed since the run was started", "name=")
     path.write_text(text)
-    goes_on(work, whole)
+    continues(work, whole)
 
 
 def test_a_clock_that_jumps(work: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     choose = random.Random(2)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + choose.uniform(-1e6, 1e6))
-    goes_on(work, whole)
+    continues(work, whole)
     seconds = checkpoint.load(work / "runs/run/checkpoints/last.pt")["position"]["seconds"]
     assert 0 < seconds < 600
 
 
 def test_two_runs_in_one_directory(work: Path) -> None:
     with directory_lock(work / "runs/run"):
-        refused(work, "runs/run: another process trains there (process ", "name=")
+        fails(work, "runs/run: another process trains there (process ", "name=")
 
 
 LEARNED = ["model.positions=learned", "model.max_positions=60", "train.max_updates=1"]
@@ -263,7 +263,7 @@ READS, WRITES = ["model=transformer_rnn", *LEARNED], ["model=rnn_transformer", *
 
 
 def lengthen(folder: Path, name: str, row: int) -> None:
-    """A line of the text gets 100 characters more."""
+    """Lengthen a line of the text by 100 characters."""
     lines = (folder / "text" / name).read_text().splitlines()
     lines[row - 1] += " one" * 25
     (folder / "text" / name).write_text("".join(f"{line}\n" for line in lines))
@@ -289,7 +289,7 @@ def lengthen(folder: Path, name: str, row: int) -> None:
         ),
     ],
 )
-def test_what_would_end_a_run_later_keeps_it_from_beginning(
+def test_errors_that_would_end_a_run_later_end_it_at_the_start(
     long: tuple[str, int] | None, options: list[str], words: list[str], tmp_path: Path
 ) -> None:
     write_text(tmp_path)
@@ -311,7 +311,7 @@ def test_what_would_end_a_run_later_keeps_it_from_beginning(
         ("valid.en", [*READS, "train.valid_bleu_sentences=1", "alignment.selection_pairs=2", "data.max_length=59"]),
     ],
 )
-def test_what_the_model_is_not_given_may_be_longer_than_its_positions(
+def test_sentences_that_the_model_does_not_read_may_be_longer_than_its_positions(
     name: str, options: list[str], tmp_path: Path
 ) -> None:
     write_text(tmp_path)
@@ -336,7 +336,7 @@ def small_disk(work: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("room", [0, 100_000])
 def test_a_full_disk(small_disk: Path, work: Path, whole: Path, room: int) -> None:
-    """Nothing fits, or the records do and checkpoints do not."""
+    """Nothing fits, or only the metrics do."""
     folder = small_disk / "run/checkpoints"
     before = {path.name: path.read_bytes() for path in folder.glob("*.pt")}
     ballast = small_disk / "ballast"
@@ -355,12 +355,12 @@ def test_a_full_disk(small_disk: Path, work: Path, whole: Path, room: int) -> No
     assert {path.name: path.read_bytes() for path in folder.glob("*.pt")} == before
     assert leftovers(small_disk) == []
     ballast.unlink()
-    goes_on(work, whole)
+    continues(work, whole)
 
 
 @pytest.mark.slow
 def test_twenty_kills(whole: Path, tmp_path: Path) -> None:
-    """At random moments, every third while a checkpoint is written; in between SIGTERM and Ctrl-C."""
+    """At random times, every third while a checkpoint is written; some with SIGTERM or Ctrl-C."""
     choose = random.Random(3)
     kills = runs = in_write = 0
     reached: list[int] = []
@@ -378,21 +378,21 @@ def test_twenty_kills(whole: Path, tmp_path: Path) -> None:
                 hit = kill(folder, after(folder, choose), number)
             kills += hit
             reached.append(updates(folder))
-        goes_on(folder, whole)
+        continues(folder, whole)
         runs += 1
     assert in_write >= 4
     print(f"{kills} kills in {runs} runs, {in_write} with an unfinished file; updates reached: {reached}")
 
 
 def after(folder: Path, choose: random.Random) -> Callable[[Path], bool]:
-    """A moment shortly after some more updates than there are."""
+    """Return a condition that holds shortly after a few more updates."""
     goal, wait = updates(folder) + choose.randint(1, 8), choose.uniform(0, 0.3)
-    seen: list[float] = []
+    reached_at: list[float] = []
 
     def when(_: Path) -> bool:
-        if not seen and updates(folder) >= goal:
-            seen.append(time.monotonic())
-        return bool(seen) and time.monotonic() > seen[0] + wait
+        if not reached_at and updates(folder) >= goal:
+            reached_at.append(time.monotonic())
+        return bool(reached_at) and time.monotonic() > reached_at[0] + wait
 
     return when
 

@@ -1,4 +1,4 @@
-"""The loss against torch's own; the coverage loss by hand and against a loop."""
+"""The cross-entropy against torch's; the coverage loss by hand and against a loop."""
 
 import pytest
 import torch
@@ -15,8 +15,8 @@ def test_equals_torch_in_value_and_gradient(smoothing: float) -> None:
     expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="sum")
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(nll, torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
-    (found,) = torch.autograd.grad(3 * loss, logits)
-    torch.testing.assert_close(found, 3 * torch.autograd.grad(expected, logits)[0])
+    (gradient,) = torch.autograd.grad(3 * loss, logits)
+    torch.testing.assert_close(gradient, 3 * torch.autograd.grad(expected, logits)[0])
 
 
 def test_bf16_logits_are_summed_in_fp32() -> None:
@@ -36,49 +36,49 @@ def test_coverage_loss_by_hand() -> None:
     # coverage before each row: nothing, (.5 .5 0), (.7 .7 .6), and (1.6 .7 .7)
     expected = [0.0, 0.2 + 0.2, 0.7 + 0.1, 1.0]
     for position, value in enumerate(expected):
-        wanted = torch.zeros(1, 4, dtype=torch.bool)
-        wanted[0, position] = True
-        assert float(coverage_loss(rows[None, None, None], wanted)) == pytest.approx(value), position
+        mask = torch.zeros(1, 4, dtype=torch.bool)
+        mask[0, position] = True
+        assert float(coverage_loss(rows[None, None, None], mask)) == pytest.approx(value), position
 
 
 def attention(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     return torch.randn(*shape, dtype=dtype).softmax(-1)
 
 
-def test_coverage_loss_of_a_batch_is_that_of_its_layers_and_heads() -> None:
+def test_coverage_loss_of_a_batch_is_the_mean_over_layers_and_heads() -> None:
     torch.manual_seed(0)
     weights = attention(3, 2, 4, 5, 6)
-    wanted = torch.arange(5) < torch.tensor([5, 3, 1])[:, None]
+    mask = torch.arange(5) < torch.tensor([5, 3, 1])[:, None]
     expected = 0.0
     for sentence in range(3):
         for matrix in weights[sentence].flatten(0, 1):  # (T, S), each of 8 layers and heads
-            covered = torch.zeros(6, dtype=torch.float64)
-            for row in matrix[wanted[sentence]]:
-                expected += float(torch.minimum(row, covered).sum()) / 8
-                covered += row
-    assert float(coverage_loss(weights, wanted)) == pytest.approx(expected)
+            coverage = torch.zeros(6, dtype=torch.float64)
+            for row in matrix[mask[sentence]]:
+                expected += float(torch.minimum(row, coverage).sum()) / 8
+                coverage += row
+    assert float(coverage_loss(weights, mask)) == pytest.approx(expected)
 
 
 def test_coverage_loss_has_the_right_gradient() -> None:
     torch.manual_seed(0)
     scores = torch.randn(2, 2, 2, 4, 3, dtype=torch.float64, requires_grad=True)
-    wanted = torch.arange(4) < torch.tensor([4, 2])[:, None]
-    assert torch.autograd.gradcheck(lambda x: coverage_loss(x.softmax(-1), wanted), scores)
-    coverage_loss(scores.softmax(-1), wanted).backward()
+    mask = torch.arange(4) < torch.tensor([4, 2])[:, None]
+    assert torch.autograd.gradcheck(lambda x: coverage_loss(x.softmax(-1), mask), scores)
+    coverage_loss(scores.softmax(-1), mask).backward()
     assert scores.grad is not None
-    assert (scores.grad[1, :, :, 2:] == 0).all()  # what comes after the last wanted position has no say
+    assert (scores.grad[1, :, :, 2:] == 0).all()  # positions after the last one that counts have no influence
     assert (scores.grad[1, :, :, :2] != 0).all()
 
 
 def test_coverage_loss_of_bf16_weights_is_summed_in_fp32() -> None:
     torch.manual_seed(0)
     weights = attention(4, 1, 2, 60, 20).to(torch.bfloat16)
-    wanted = torch.ones(4, 60, dtype=torch.bool)
-    torch.testing.assert_close(coverage_loss(weights, wanted), coverage_loss(weights.float(), wanted), rtol=0, atol=0)
+    mask = torch.ones(4, 60, dtype=torch.bool)
+    torch.testing.assert_close(coverage_loss(weights, mask), coverage_loss(weights.float(), mask), rtol=0, atol=0)
 
 
 def test_coverage_loss_never_waits_for_the_device() -> None:
-    """Tensors without values have none to wait for: whatever asks for one fails."""
+    """Tensors on the meta device have no values: an operation that reads one fails."""
     weights = torch.empty(2, 1, 3, 5, 4, device="meta")
     assert coverage_loss(weights, torch.empty(2, 5, dtype=torch.bool, device="meta")).shape == ()
     with pytest.raises((RuntimeError, NotImplementedError)):
@@ -97,6 +97,6 @@ def test_divergence_is_the_symmetric_kl() -> None:
     assert torch.autograd.gradcheck(symmetric_kl, (logits[:12].detach().requires_grad_(),))
     halves = [part.log_softmax(-1) for part in logits.chunk(2)]
     by_autograd = ((halves[0].exp() - halves[1].exp()) * (halves[0] - halves[1])).sum()
-    (plain,) = torch.autograd.grad(by_autograd, logits)
-    (fast,) = torch.autograd.grad(symmetric_kl(logits) * 1.0, logits)
-    torch.testing.assert_close(fast, plain)
+    (reference,) = torch.autograd.grad(by_autograd, logits)
+    (chunked,) = torch.autograd.grad(symmetric_kl(logits) * 1.0, logits)
+    torch.testing.assert_close(chunked, reference)

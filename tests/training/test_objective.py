@@ -1,4 +1,4 @@
-"""What is minimised is what the options say: guided alignment and word dropout, by formula, by place and by effect."""
+"""The training objective: guided alignment and word dropout, by formula, for every attention, and by effect."""
 
 import dataclasses
 import json
@@ -32,6 +32,7 @@ from nmt.data import (
     select_rows,
     train_or_load_tokenizer,
 )
+from nmt.data.synthetic.dataset import SyntheticConfig
 from nmt.evaluation.metrics import MetricsConfig
 from nmt.evaluation.results import EvaluationSet
 from nmt.inference.translator import Translator
@@ -54,10 +55,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
     return DataConfig(
-        builtin_pairs=120,
-        builtin_valid=6,
-        builtin_test=2,
-        builtin_long=1,
+        synthetic=SyntheticConfig(train=120, valid=6, test=2, long=1),
         cache_dir=str(tmp_path_factory.mktemp("cache")),
         tokenizer=TokenizerConfig(type="bpe", vocab_size=400, subword_regularization=0.1),
     )
@@ -74,19 +72,19 @@ def corpus(data: DataConfig, tokenizer: Tokenizer) -> EncodedCorpus:
 
 
 def linked_batch(seed: int = 0, rows: int = 3, vocabulary: int = 20) -> Batch:
-    """Rows of different lengths; a third of the target tokens have links, to one or two source tokens."""
+    """Return rows of different lengths; a third of the target tokens have links, to one or two source tokens."""
     generator = torch.Generator().manual_seed(seed)
 
-    def draw(low: int, high: int, num: int = 1) -> list[int]:
+    def sample(low: int, high: int, num: int = 1) -> list[int]:
         return torch.randint(low, high, (num,), generator=generator).tolist()
 
-    sources, targets = ([draw(4, vocabulary, draw(2, 7)[0]) for _ in range(rows)] for _ in range(2))
+    sources, targets = ([sample(4, vocabulary, sample(2, 7)[0]) for _ in range(rows)] for _ in range(2))
     entries = []
     for row, (source, target) in enumerate(zip(sources, targets, strict=True)):
         for t in range(len(target)):
-            near = sorted(set(draw(0, len(source), draw(1, 3)[0])))
-            if t == 0 or draw(0, 3)[0]:
-                entries += [(row, t, s, 1 / len(near)) for s in near]
+            linked = sorted(set(sample(0, len(source), sample(1, 3)[0])))
+            if t == 0 or sample(0, 3)[0]:
+                entries += [(row, t, s, 1 / len(linked)) for s in linked]
     indices = torch.tensor([entry[:3] for entry in entries]).T
     links = AlignmentTargets(indices.contiguous(), torch.tensor([entry[3] for entry in entries]))
     return collate(sources, targets)._replace(links=links)
@@ -111,7 +109,7 @@ def small_rnn(wiring: str = "luong", **options: Any) -> RNNConfig:
 
 
 def by_formula(weights: Tensor, links: AlignmentTargets) -> Tensor:
-    """-Σ_t Σ_s p(s | t) log a_t(s), one term after the other."""
+    """Compute -Σ_t Σ_s p(s | t) log a_t(s) term by term."""
     total = weights.new_zeros(())
     for (row, t, s), share in zip(links.indices.T.tolist(), links.weights.tolist(), strict=True):
         total = total - share * weights[row, t, s].log()
@@ -133,25 +131,25 @@ def test_alignment_loss_and_its_gradient_are_the_formula() -> None:
     # For a softmax it is a - p at every target token with links, and nothing elsewhere.
     reference = torch.zeros_like(scores)
     reference[tuple(batch.links.indices)] = batch.links.weights.double()
-    there = reference.sum(-1, keepdim=True)
-    assert int((there == 0).sum()) > 0
-    torch.testing.assert_close(gradient, (scores.softmax(-1) - reference) * (there > 0), rtol=1e-6, atol=1e-7)
+    is_linked = reference.sum(-1, keepdim=True)
+    assert int((is_linked == 0).sum()) > 0
+    torch.testing.assert_close(gradient, (scores.softmax(-1) - reference) * (is_linked > 0), rtol=1e-6, atol=1e-7)
 
 
-def test_alignment_loss_is_least_where_attention_is_the_reference() -> None:
+def test_alignment_loss_is_minimal_where_attention_is_the_reference() -> None:
     batch = linked_batch()
     assert batch.links is not None
     reference = torch.zeros(3, batch.labels.size(1), batch.source.size(1))
     reference[tuple(batch.links.indices)] = batch.links.weights
-    least, _ = alignment_loss(reference, *batch.links)
-    assert float(least) == pytest.approx(-float((batch.links.weights * batch.links.weights.log()).sum()))
+    minimum, _ = alignment_loss(reference, *batch.links)
+    assert float(minimum) == pytest.approx(-float((batch.links.weights * batch.links.weights.log()).sum()))
     for seed in range(10):
         torch.manual_seed(seed)
-        other = 0.9 * reference + 0.1 * torch.rand(reference.shape).softmax(-1)
-        assert float(alignment_loss(other, *batch.links)[0]) > float(least)
+        blurred = 0.9 * reference + 0.1 * torch.rand(reference.shape).softmax(-1)
+        assert float(alignment_loss(blurred, *batch.links)[0]) > float(minimum)
 
 
-def test_what_attention_cannot_see_is_left_out_and_counted() -> None:
+def test_links_with_zero_attention_are_left_out_and_counted() -> None:
     weights = torch.tensor([[[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]], requires_grad=True)
     indices = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 2, 1]])
     loss, missed = alignment_loss(weights, indices, torch.tensor([0.5, 0.5, 1.0]))
@@ -167,8 +165,8 @@ def test_alignment_loss_of_bf16_weights_is_summed_in_fp32() -> None:
     assert batch.links is not None
     torch.manual_seed(0)
     weights = torch.randn(3, batch.labels.size(1), batch.source.size(1)).softmax(-1).bfloat16()
-    half, whole = (torch.stack(alignment_loss(given, *batch.links)) for given in (weights, weights.float()))
-    torch.testing.assert_close(half, whole, rtol=0, atol=0)
+    of_bf16, of_fp32 = (torch.stack(alignment_loss(values, *batch.links)) for values in (weights, weights.float()))
+    torch.testing.assert_close(of_bf16, of_fp32, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
@@ -179,44 +177,45 @@ def test_the_chosen_layer_and_head_are_guided(layer: int, head: int) -> None:
     model = model_of(small_transformer()).double()
     objective = TrainingObjective(LossConfig(guided_alignment_weight=0.7, guided_layer=layer, guided_head=head))
     total, logged = objective(model, batch, "fp32")
-    logits, record = model(batch.source, batch.source_mask, batch.inputs, attention=True)
-    assert record is not None
+    logits, attention = model(batch.source, batch.source_mask, batch.inputs, attention=True)
+    assert attention is not None
     layers = [layer - 1] if layer else [0, 1]
     heads = [head - 1] if head else [0, 1]
-    chosen = torch.stack([record.cross[:, i, j] for i, j in product(layers, heads)]).mean(0)
-    wanted = batch.labels != PAD
+    chosen = torch.stack([attention.cross[:, i, j] for i, j in product(layers, heads)]).mean(0)
+    is_label = batch.labels != PAD
     expected = by_formula(chosen, batch.links)
-    plain, _ = cross_entropy(logits[wanted], batch.labels[wanted], smoothing=0.1)
+    plain, _ = cross_entropy(logits[is_label], batch.labels[is_label], smoothing=0.1)
     assert objective.names == ("loss", "nll", "guided_alignment", "guided_missed")
     assert logged[2:].tolist() == pytest.approx([float(expected.detach()), 0.0])
     assert float(total.detach()) == pytest.approx(float((plain + 0.7 * expected).detach()))
     parameters = list(model.parameters())
-    ours = torch.autograd.grad(total, parameters, allow_unused=True)
-    theirs = torch.autograd.grad(plain + 0.7 * expected, parameters, allow_unused=True)
-    for one, other in zip(ours, theirs, strict=True):
-        assert (one is None) == (other is None)
-        if one is not None and other is not None:
-            torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
+    gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+    expected_gradients = torch.autograd.grad(plain + 0.7 * expected, parameters, allow_unused=True)
+    for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
+        assert (gradient is None) == (expected_gradient is None)
+        if gradient is not None and expected_gradient is not None:
+            torch.testing.assert_close(gradient, expected_gradient, rtol=1e-6, atol=1e-9)
 
 
-PLACES = [small_rnn(wiring) for wiring in DECODERS]
-PLACES += [
+CONFIGS = [small_rnn(wiring) for wiring in DECODERS]
+CONFIGS += [
     small_rnn(score=score, window=window)
     for score in SCORES
     for window in WINDOWS
     if CROSS in WINDOWS[window].attention_types
 ]
-PLACES += [small_rnn(normaliser=name, top=2) for name in NORMALIZERS] + [small_rnn(coverage=True)]
-PLACES += [small_transformer(score=score) for score in SCORES]
-PLACES += [small_transformer(score=["additive", "dot"], normaliser="entmax15", window="local_m", width=1)]
-PLACES += [small_transformer(layers=[{"score": "none"}, {"score": "general"}])]
-PLACES += [
-    dataclasses.replace(MODELS[name].config(), width=8, hidden=8) for name in ("transformer_rnn", "rnn_transformer")
+CONFIGS += [small_rnn(normalizer=name, top_k=2) for name in NORMALIZERS] + [small_rnn(coverage=True)]
+CONFIGS += [small_transformer(score=score) for score in SCORES]
+CONFIGS += [small_transformer(score=["additive", "dot"], normalizer="entmax15", window="local_m", window_size=1)]
+CONFIGS += [small_transformer(per_layer=[{"score": "none"}, {"score": "general"}])]
+CONFIGS += [
+    dataclasses.replace(MODELS[name].config(), d_model=8, hidden_size=8)
+    for name in ("transformer_rnn", "rnn_transformer")
 ]
 
 
-@pytest.mark.parametrize("config", PLACES, ids=lambda config: f"{config.architecture}-{config.attention.score}")
-def test_guided_alignment_works_in_every_place(config: Any) -> None:
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.architecture}-{config.attention.score}")
+def test_guided_alignment_works_with_every_attention(config: Any) -> None:
     batch = linked_batch()
     assert batch.links is not None
     gradients = []
@@ -231,7 +230,7 @@ def test_guided_alignment_works_in_every_place(config: Any) -> None:
     assert gradients[0].shape == gradients[1].shape
     assert not torch.equal(*gradients)
     num_linked = len(set(map(tuple, batch.links.indices[:2].T.tolist())))
-    narrow = config.attention.window != "global" or config.attention.normaliser != "softmax"
+    narrow = config.attention.window != "global" or config.attention.normalizer != "softmax"
     assert 0 <= float(logged[3]) <= (num_linked if narrow else 0)
 
 
@@ -243,7 +242,7 @@ def test_links_outside_a_window_are_counted() -> None:
     lengths = batch.source_mask.sum(1)[row]
     outside = (source - torch.minimum(target, lengths - 1)).abs() > 1
     assert 0 < int(outside.sum()) < len(row)
-    config = small_rnn(window="local_m", width=1)
+    config = small_rnn(window="local_m", window_size=1)
     _, logged = TrainingObjective(LossConfig(guided_alignment_weight=1.0))(model_of(config), batch, "fp32")
     assert float(logged[3]) == pytest.approx(float(batch.links.weights[outside].sum()))
 
@@ -256,41 +255,46 @@ def test_r_drop_guides_both_passes() -> None:
         values[r_drop] = objective(model_of(small_rnn()), batch, "fp32")[1]
     torch.testing.assert_close(values[1.0][:4], values[0.0])  # without dropout the passes are equal
     noisy = [TrainingObjective(LossConfig(guided_alignment_weight=1.0, r_drop_alpha=1.0))] * 2
-    seen = []
+    logged = []
     for objective in noisy:
         model = model_of(small_rnn(), dropout=0.5)
         torch.manual_seed(4)
-        seen.append(objective(model, batch, "fp32")[1])
-    torch.testing.assert_close(*seen)
-    assert not torch.allclose(seen[0][2], values[0.0][2])
+        logged.append(objective(model, batch, "fp32")[1])
+    torch.testing.assert_close(*logged)
+    assert not torch.allclose(logged[0][2], values[0.0][2])
 
 
 @pytest.mark.parametrize(
-    "options", [{"coverage_loss": 1.0}, {"guided_alignment": 1.0}, {"coverage_loss": 1.0, "guided_alignment": 1.0}]
+    "options",
+    [
+        {"coverage_loss_weight": 1.0},
+        {"guided_alignment_weight": 1.0},
+        {"coverage_loss_weight": 1.0, "guided_alignment_weight": 1.0},
+    ],
 )
 @pytest.mark.parametrize("r_drop", [0.0, 1.0])
 def test_a_step_without_its_attention_has_nothing_of_its_loss(options: dict[str, float], r_drop: float) -> None:
     """Layer drop may leave only layers that do not attend to the source."""
-    config = small_transformer(layers=[{"score": "none"}, {"score": "dot"}])
+    config = small_transformer(per_layer=[{"score": "none"}, {"score": "dot"}])
     model, batch = model_of(dataclasses.replace(config, layerdrop=0.3)), linked_batch()
     objective = TrainingObjective(LossConfig(r_drop_alpha=r_drop, **options))
     plain = TrainingObjective(LossConfig(r_drop_alpha=r_drop))
     num_without = 0
     for seed in range(30):
-        found = []
-        for each in (objective, plain):
+        results = []
+        for criterion in (objective, plain):
             torch.manual_seed(seed)
             model.zero_grad()
-            total, logged = each(model, batch, "fp32")
+            total, logged = criterion(model, batch, "fp32")
             total.backward()
-            found.append((total.detach(), dict(zip(each.names, logged.tolist(), strict=True))))
-        (total, terms), (expected, others) = found
-        own = [terms[name] for name in terms.keys() - others.keys()]
+            results.append((total.detach(), dict(zip(criterion.names, logged.tolist(), strict=True))))
+        (total, terms), (expected, expected_terms) = results
+        attention_terms = [terms[name] for name in terms.keys() - expected_terms.keys()]
         assert total.isfinite()
-        if not any(own):
+        if not any(attention_terms):
             num_without += 1
             assert total == expected
-            assert {name: terms[name] for name in others} == others
+            assert {name: terms[name] for name in expected_terms} == expected_terms
     assert 3 < num_without < 20
 
 
@@ -303,7 +307,7 @@ def test_the_parts_of_a_batch_sum_to_it() -> None:
     torch.testing.assert_close(torch.stack([part for _, part in parts]).sum(0), logged)
 
 
-def test_words_are_dropped_as_often_as_asked_and_never_the_special_ones() -> None:
+def test_words_are_dropped_at_the_given_rate_but_never_special_tokens() -> None:
     torch.manual_seed(0)
     ids = torch.randint(4, 50, (400, 60))
     ids[:, 0], ids[:, 40], ids[:, 41:] = BOS, EOS, PAD
@@ -320,36 +324,36 @@ def test_words_are_dropped_as_often_as_asked_and_never_the_special_ones() -> Non
     assert apply_word_dropout(ids, 0.0) is ids
 
 
-class Seen(torch.nn.Module):
-    """Keeps what a model is given."""
+class Recorder(torch.nn.Module):
+    """A wrapper that records the inputs of a model."""
 
     def __init__(self, model: Seq2Seq) -> None:
         super().__init__()
-        self.model, self.given = model, (torch.empty(0), torch.empty(0))
+        self.model, self.inputs = model, (torch.empty(0), torch.empty(0))
 
     def forward(self, source: Tensor, mask: Tensor, inputs: Tensor, **options: Any) -> Any:
-        self.given = (source, inputs)
+        self.inputs = (source, inputs)
         return self.model(source, mask, inputs, **options)
 
 
 @pytest.mark.parametrize(("source", "target"), [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.5, 0.5)])
-def test_words_are_dropped_on_the_side_asked_for_and_in_training_only(source: float, target: float) -> None:
+def test_words_are_dropped_on_the_given_side_and_in_training_only(source: float, target: float) -> None:
     batch = linked_batch(rows=8)
-    seen = Seen(model_of(small_rnn()))
+    recorder = Recorder(model_of(small_rnn()))
     objective = TrainingObjective(LossConfig(word_dropout=source, target_word_dropout=target))
     draws = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        objective(seen, batch, "fp32")  # type: ignore[arg-type]
-        draws.append([side.clone() for side in seen.given])
+        objective(recorder, batch, "fp32")  # type: ignore[arg-type]
+        draws.append([side.clone() for side in recorder.inputs])
     for side, rate, untouched in ((0, source, batch.source), (1, target, batch.inputs)):
         assert torch.equal(draws[0][side], untouched) == (rate == 0)
         assert torch.equal(draws[0][side], draws[1][side])  # the update's seed decides
         assert torch.equal(draws[0][side], draws[2][side]) == (rate == 0)
-    seen.eval()
-    objective(seen, batch, "fp32")  # type: ignore[arg-type]
-    assert torch.equal(seen.given[0], batch.source)
-    assert torch.equal(seen.given[1], batch.inputs)
+    recorder.eval()
+    objective(recorder, batch, "fp32")  # type: ignore[arg-type]
+    assert torch.equal(recorder.inputs[0], batch.source)
+    assert torch.equal(recorder.inputs[1], batch.inputs)
 
 
 Make = Callable[..., Trainer]
@@ -366,7 +370,7 @@ BASE = TrainConfig(
 
 @pytest.fixture
 def make(data: DataConfig, corpus: EncodedCorpus, tokenizer: Tokenizer, tmp_path: Path) -> Make:
-    """A trainer of a tiny model in its own run directory, on the built-in pair with its links, subwords drawn anew."""
+    """Return a function that makes a trainer of a tiny model, on synthetic data with links and sampled subwords."""
 
     def make(
         name: str, training: EncodedCorpus = corpus, rate: float = 0.01, dropout: float = 0.2, **changes: Any
@@ -392,7 +396,7 @@ def make(data: DataConfig, corpus: EncodedCorpus, tokenizer: Tokenizer, tmp_path
 
 
 class StopAfter(GracefulShutdown):
-    """Asks for a stop once `updates` have been made."""
+    """A shutdown that is requested once `updates` have been made."""
 
     def __init__(self, updates: int, trainer: Trainer) -> None:
         super().__init__()
@@ -410,7 +414,7 @@ def fit(trainer: Trainer, updates: int = 10**9) -> Trainer:
 
 
 def stepped(trainer: Trainer, updates: int) -> Trainer:
-    """After some updates, without validation and records."""
+    """Make some updates, without validation and logging."""
     epoch = 0
     while trainer.progress.update < updates:
         for batch in trainer.batches.epoch(epoch):
@@ -421,15 +425,15 @@ def stepped(trainer: Trainer, updates: int) -> Trainer:
 
 
 def rows(trainer: Trainer) -> list[dict[str, Any]]:
-    """metrics.jsonl without what depends on the clock."""
+    """Return the rows of metrics.jsonl without the keys that depend on the clock."""
     lines = (trainer.directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [
         {key: value for key, value in json.loads(line).items() if key not in MACHINE_DEPENDENT_KEYS} for line in lines
     ]
 
 
-def test_continued_equals_uninterrupted_with_links_and_drawn_words(make: Make) -> None:
-    changes = {"guided_alignment": 0.5, "word_dropout": 0.2, "target_word_dropout": 0.1}
+def test_continued_equals_uninterrupted_with_links_and_sampled_subwords(make: Make) -> None:
+    changes = {"guided_alignment_weight": 0.5, "word_dropout": 0.2, "target_word_dropout": 0.1}
     whole = fit(make("whole", **changes))
     for update in (2, 5):
         fit(make("pieces", **changes), update)
@@ -442,7 +446,7 @@ def test_continued_equals_uninterrupted_with_links_and_drawn_words(make: Make) -
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("guided_alignment", 1.0), ("word_dropout", 0.3), ("target_word_dropout", 0.3)]
+    ("option", "value"), [("guided_alignment_weight", 1.0), ("word_dropout", 0.3), ("target_word_dropout", 0.3)]
 )
 def test_every_option_reaches_the_update(make: Make, option: str, value: float) -> None:
     weights = []
@@ -453,7 +457,7 @@ def test_every_option_reaches_the_update(make: Make, option: str, value: float) 
 
 
 def error_rate(trainer: Trainer, data: DataConfig) -> float:
-    """Of the alignment of the training text."""
+    """Return the alignment error rate of the training text."""
     train = EvaluationSet.read(data, "train")
     assert train.gold is not None
     validation = trainer.validation
@@ -464,12 +468,12 @@ def error_rate(trainer: Trainer, data: DataConfig) -> float:
 
 
 def mirrored(corpus: EncodedCorpus, pairs: Sequence[tuple[str, str]]) -> EncodedCorpus:
-    """With every link at the other end of the source sentence."""
+    """Return the corpus with every link mirrored in the source sentence."""
     assert corpus.links is not None
     words, offsets = corpus.links.pairs.copy(), corpus.links.offsets
     for row, (source, _) in enumerate(pairs):
-        here = slice(offsets[row], offsets[row + 1])
-        words[here, 0] = len(source.split(" ")) - 1 - words[here, 0]
+        span = slice(offsets[row], offsets[row + 1])
+        words[span, 0] = len(source.split(" ")) - 1 - words[span, 0]
     return dataclasses.replace(corpus, links=corpus.links._replace(pairs=words))
 
 
@@ -478,8 +482,8 @@ def test_right_alignments_help_and_wrong_ones_harm(make: Make, data: DataConfig,
     options = {"rate": 0.05, "dropout": 0.0, "max_updates": 200}
     trainers = {
         "none": make("none", **options),
-        "right": make("right", **options, guided_alignment=1.0),
-        "wrong": make("wrong", mirrored(corpus, pairs), **options, guided_alignment=1.0),
+        "right": make("right", **options, guided_alignment_weight=1.0),
+        "wrong": make("wrong", mirrored(corpus, pairs), **options, guided_alignment_weight=1.0),
     }
     rates = {name: error_rate(stepped(trainer, 200), data) for name, trainer in trainers.items()}
     assert rates["right"] < rates["none"] - 0.2, rates
@@ -489,13 +493,13 @@ def test_right_alignments_help_and_wrong_ones_harm(make: Make, data: DataConfig,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"guided_alignment": -1.0}, "train.guided_alignment_weight=-1.0: must be a number of at least 0"),
+        ({"guided_alignment_weight": -1.0}, "train.guided_alignment_weight=-1.0: must be a number of at least 0"),
         ({"guided_layer": -1}, "train.guided_layer=-1: must be 0 (all) or the number of a layer"),
         ({"word_dropout": 1.0}, "train.word_dropout=1.0: must be at least 0 and below 1"),
         ({"target_word_dropout": -0.1}, "train.target_word_dropout=-0.1: must be at least 0 and below 1"),
     ],
 )
-def test_impossible_values_are_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_values_are_rejected(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(")", r"\)")):
         TrainConfig(**options).validate()
 
@@ -507,16 +511,16 @@ def test_impossible_values_are_refused(options: dict[str, Any], message: str) ->
         (small_rnn(), {"guided_head": 2}, r"train\.guided_head=2: attention to the source has 1 head;"),
         (small_transformer(), {"guided_layer": 3}, r"guided_layer=3: attention to the source has 2 layers;"),
         (small_transformer(), {"guided_head": 3}, r"guided_head=3: attention to the source has 2 heads;"),
-        (small_transformer(layers=[{"score": "none"}, {}]), {"guided_layer": 2}, r"guided_layer=2: .* has 1 layer;"),
-        (small_rnn(score="none"), {}, r"train\.guided_alignment=1: needs a model with attention"),
+        (small_transformer(per_layer=[{"score": "none"}, {}]), {"guided_layer": 2}, r"guided_layer=2: .* has 1 layer;"),
+        (small_rnn(score="none"), {}, r"train\.guided_alignment_weight=1: needs a model with attention"),
         (
             dataclasses.replace(small_transformer(), layerdrop=0.1),
             {"guided_layer": 1},
-            r"train\.guided_layer=1: model\.layer_drop=0\.1 leaves out layers",
+            r"train\.guided_layer=1: model\.layerdrop=0\.1 leaves out layers",
         ),
     ],
 )
-def test_a_layer_or_head_that_is_not_there_is_refused(model: Any, train: dict[str, Any], message: str) -> None:
+def test_a_missing_layer_or_head_is_rejected(model: Any, train: dict[str, Any], message: str) -> None:
     config = Config(model=model, train=TrainConfig(guided_alignment_weight=1.0, **train))
     with pytest.raises(ValueError, match=message):
         config.validate()

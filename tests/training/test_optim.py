@@ -1,4 +1,4 @@
-"""Learning rates by hand, the optimiser's groups, and averaged weights."""
+"""Learning rates by hand, the parameter groups of the optimizer, and averaged weights."""
 
 import math
 
@@ -54,16 +54,16 @@ def test_weight_decay_spares_vectors() -> None:
     with torch.no_grad():
         model.weight.fill_(1.0)
         model.bias.fill_(1.0)
-    chosen = build_optimizer(OptimConfig(learning_rate=0.1, weight_decay=0.5), model)
+    optimizer = build_optimizer(OptimConfig(learning_rate=0.1, weight_decay=0.5), model)
     (0.0 * (model.weight.sum() + model.bias.sum())).backward()
-    chosen.step()
+    optimizer.step()
     assert (model.weight == 0.95).all()
     assert (model.bias == 1.0).all()
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("schedule", "step"), ("learning_rate", 0.0), ("learning_rate", math.nan), ("warmup", -1), ("beta2", 1.0)],
+    [("schedule", "step"), ("learning_rate", 0.0), ("learning_rate", math.nan), ("warmup_updates", -1), ("beta2", 1.0)],
 )
 def test_impossible_configurations(option: str, value: object) -> None:
     config = OptimConfig()
@@ -84,7 +84,7 @@ class Tied(torch.nn.Module):
 
 
 def test_average_by_hand() -> None:
-    """Every weight has the share (1 - d_n) · d_{n+1} · … · d_N, the first weights what is left."""
+    """The weights after update n have the share (1 - d_n) · d_{n+1} · … · d_N, the initial weights the rest."""
     decay, updates = 0.4, 12
     model = torch.nn.Linear(2, 1)
     average = ExponentialMovingAverage(model, decay)
@@ -126,22 +126,24 @@ def test_weights_come_back_bit_for_bit_after_an_error() -> None:
             parameter += torch.randn_like(parameter) / 3
     average.update(1)
     places = [parameter.data_ptr() for parameter in model.parameters()]
-    own, averaged = ({n: t.clone() for n, t in state.items()} for state in (model.state_dict(), average.state_dict()))
+    former, averaged = (
+        {n: t.clone() for n, t in state.items()} for state in (model.state_dict(), average.state_dict())
+    )
 
     def fail() -> None:
         with average.swapped_in():
-            assert not torch.equal(model.output.bias, own["output.bias"])
+            assert not torch.equal(model.output.bias, former["output.bias"])
             raise KeyError("in the middle")
 
     with pytest.raises(KeyError):
         fail()
-    assert all(torch.equal(tensor, own[name]) for name, tensor in model.state_dict().items())
+    assert all(torch.equal(tensor, former[name]) for name, tensor in model.state_dict().items())
     assert all(torch.equal(tensor, averaged[name]) for name, tensor in average.state_dict().items())
     assert [parameter.data_ptr() for parameter in model.parameters()] == places
 
 
 def test_averaging_never_waits_for_the_device() -> None:
-    """Tensors without values have none to wait for: whatever asks for one fails."""
+    """Tensors on the meta device have no values: an operation that reads one fails."""
     model = torch.nn.Linear(2, 2, device="meta")
     average = ExponentialMovingAverage(model, 0.9)
     for number in (1, 1000):

@@ -28,6 +28,7 @@ from nmt.data import (
     load_corpus,
     train_or_load_tokenizer,
 )
+from nmt.data.synthetic.dataset import SyntheticConfig
 from nmt.evaluation.attention_diagnostics import TRACKED, DiagnosticsAccumulator
 from nmt.evaluation.metrics import MetricsConfig
 from nmt.evaluation.report.charts import training_curves
@@ -52,7 +53,7 @@ CONFIG = TrainConfig(
 
 
 class StopAfter(GracefulShutdown):
-    """Asks for a stop once `updates` have been made, as a signal would."""
+    """A shutdown that is requested once `updates` have been made, as by a signal."""
 
     def __init__(self, updates: int) -> None:
         super().__init__()
@@ -60,16 +61,13 @@ class StopAfter(GracefulShutdown):
 
     @property
     def requested(self) -> bool:
-        return self.trainer is not None and self.trainer.position.update >= self.updates
+        return self.trainer is not None and self.trainer.progress.update >= self.updates
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
     return DataConfig(
-        builtin_pairs=150,
-        builtin_valid=6,
-        builtin_test=3,
-        builtin_long=2,
+        synthetic=SyntheticConfig(train=150, valid=6, test=3, long=2),
         cache_dir=str(tmp_path_factory.mktemp("cache")),
         tokenizer=TokenizerConfig(type="word", vocab_size=3000),
     )
@@ -80,7 +78,7 @@ Make = Callable[..., Trainer]
 
 @pytest.fixture
 def make(data: DataConfig, tmp_path: Path) -> Make:
-    """A trainer of a tiny model in its own run directory."""
+    """Return a function that makes a trainer of a tiny model in its own run directory."""
     tokenizer = train_or_load_tokenizer(data)
 
     def make(
@@ -127,22 +125,22 @@ def fit(trainer: Trainer, stop: GracefulShutdown | None = None) -> Trainer:
 
 
 def rows(trainer: Trainer) -> list[dict[str, Any]]:
-    """metrics.jsonl without what depends on the clock."""
-    found = logger.read_metrics(trainer.directory / "metrics.jsonl")
-    return [{key: value for key, value in row.items() if key not in logger.MACHINE_DEPENDENT_KEYS} for row in found]
+    """Return the rows of metrics.jsonl without the keys that depend on the clock."""
+    metrics = logger.read_metrics(trainer.directory / "metrics.jsonl")
+    return [{key: value for key, value in row.items() if key not in logger.MACHINE_DEPENDENT_KEYS} for row in metrics]
 
 
 @pytest.mark.parametrize(
     ("stops", "changes"),
     [
         ([3], {}),
-        ([4], {"ema": 0.9}),
-        ([5], {"coverage_loss": 0.5}),
-        ([5], {"r_drop": 1.0}),
-        ([7, 8], {"ema": 0.9}),
-        ([8, 8], {"ema": 0.9}),
-        ([14], {"ema": 0.9}),
-        ([2, 4, 6, 9, 13, 14], {"ema": 0.5, "coverage_loss": 0.5}),
+        ([4], {"ema_decay": 0.9}),
+        ([5], {"coverage_loss_weight": 0.5}),
+        ([5], {"r_drop_alpha": 1.0}),
+        ([7, 8], {"ema_decay": 0.9}),
+        ([8, 8], {"ema_decay": 0.9}),
+        ([14], {"ema_decay": 0.9}),
+        ([2, 4, 6, 9, 13, 14], {"ema_decay": 0.5, "coverage_loss_weight": 0.5}),
     ],
 )
 def test_continued_equals_uninterrupted(make: Make, stops: list[int], changes: dict[str, float]) -> None:
@@ -157,29 +155,29 @@ def test_continued_equals_uninterrupted(make: Make, stops: list[int], changes: d
     assert rows(pieces) == rows(whole)
     assert [row["update"] for row in rows(whole) if "loss" in row] == [5, 10]
     assert [row["update"] for row in rows(whole) if "valid_loss" in row] == [4, 8, 12, 14]
-    assert all(("coverage_loss" in row) == ("coverage_loss" in changes) for row in rows(whole) if "loss" in row)
+    assert all(("coverage_loss" in row) == ("coverage_loss_weight" in changes) for row in rows(whole) if "loss" in row)
     assert_same_checkpoints(pieces, whole)
 
 
-def assert_same_checkpoints(found: Trainer, expected: Trainer) -> None:
-    """Bit for bit: weights, average, optimiser, and where the run stands."""
-    for name, ignored in (("last", {"seconds"}), ("best", {"seconds", "pending", "guard"})):
-        a, b = (checkpoint.load(getattr(trainer, name)) for trainer in (found, expected))
+def assert_same_checkpoints(actual: Trainer, expected: Trainer) -> None:
+    """Compare weights, moving average, optimizer and progress bit for bit."""
+    for name, ignored in (("last", {"seconds"}), ("best", {"seconds", "unlogged_sums", "divergence_state"})):
+        a, b = (checkpoint.load(getattr(trainer, name)) for trainer in (actual, expected))
         assert list(a) == list(b)
         positions = [{k: v for k, v in content["position"].items() if k not in ignored} for content in (a, b)]
         assert positions[0] == positions[1]
         for key in {"model", "average"} & set(a):
             assert list(a[key]) == list(b[key])
             assert all(torch.equal(tensor, b[key][part]) for part, tensor in a[key].items()), (name, key)
-    states = [checkpoint.load(trainer.last)["optimizer"]["state"] for trainer in (found, expected)]
+    states = [checkpoint.load(trainer.last)["optimizer"]["state"] for trainer in (actual, expected)]
     assert all(
-        torch.equal(tensor, states[1][n][part]) for n, each in states[0].items() for part, tensor in each.items()
+        torch.equal(tensor, states[1][n][part]) for n, state in states[0].items() for part, tensor in state.items()
     )
-    assert all(torch.equal(t, found.model.state_dict()[n]) for n, t in expected.model.state_dict().items())
+    assert all(torch.equal(t, actual.model.state_dict()[n]) for n, t in expected.model.state_dict().items())
 
 
 def kill(trainer: Trainer, method: str, when: Callable[..., bool]) -> None:
-    """Has the process end in the place of the call of `method` for which `when` holds, given the call's arguments."""
+    """Train, and end the process instead of the call of `method` for whose arguments `when` holds."""
     run = getattr(trainer, method)
 
     def call(*arguments: Any, **named: Any) -> Any:
@@ -193,51 +191,51 @@ def kill(trainer: Trainer, method: str, when: Callable[..., bool]) -> None:
 
 
 def test_killed_equals_uninterrupted(make: Make) -> None:
-    """What happened after the last checkpoint of a killed run is done again, and its records are not doubled."""
-    whole = fit(make("whole", ema=0.9))
-    killed = make("killed", ema=0.9)
-    kill(killed, "step", lambda trainer, _: trainer.position.update == 11)
+    """The updates after the last checkpoint of a killed run are repeated, and their rows are not duplicated."""
+    whole = fit(make("whole", ema_decay=0.9))
+    killed = make("killed", ema_decay=0.9)
+    kill(killed, "step", lambda trainer, _: trainer.progress.update == 11)
     assert rows(killed)[-1]["update"] == 10
-    again = make("killed", ema=0.9)
-    assert again.progress.update == 7
-    fit(again)
-    assert rows(again) == rows(whole)
-    assert_same_checkpoints(again, whole)
+    resumed = make("killed", ema_decay=0.9)
+    assert resumed.progress.update == 7
+    fit(resumed)
+    assert rows(resumed) == rows(whole)
+    assert_same_checkpoints(resumed, whole)
 
 
 @pytest.mark.parametrize(
     ("stops", "method", "when", "validated"),
     [
-        ([], "validation", lambda trainer, *_: trainer.position.update == 14, 12),
-        ([], "save", lambda trainer, *_: trainer.position.validated == 14, 12),
-        ([8], "step", lambda trainer, _: trainer.position.validated == 8, 4),
+        ([], "validation", lambda trainer, *_: trainer.progress.update == 14, 12),
+        ([], "save", lambda trainer, *_: trainer.progress.last_validated == 14, 12),
+        ([8], "step", lambda trainer, _: trainer.progress.last_validated == 8, 4),
     ],
     ids=["in the last validation", "after the last validation", "after a validation made up for"],
 )
 def test_killed_around_a_validation_equals_uninterrupted(
     make: Make, stops: list[int], method: str, when: Callable[..., bool], validated: int
 ) -> None:
-    """A validation that came after the checkpoint of its own update is done again, and its row is not doubled."""
+    """A validation after the checkpoint of its own update is repeated, and its row is not duplicated."""
     whole = fit(make("whole"))
     for update in stops:
         fit(make("killed"), StopAfter(update))
     killed = make("killed")
     kill(killed, method, when)
     last = checkpoint.load(killed.last)["position"]
-    assert last["validated"] == validated < last["update"]
-    assert bool(last["finished"]) == (last["update"] == 14)
-    again = fit(make("killed"))
-    assert rows(again) == rows(whole)
-    assert_same_checkpoints(again, whole)
-    assert fit(make("killed")).progress == again.progress  # nothing is left to do
+    assert last["last_validated"] == validated < last["update"]
+    assert bool(last["stop_reason"]) == (last["update"] == 14)
+    resumed = fit(make("killed"))
+    assert rows(resumed) == rows(whole)
+    assert_same_checkpoints(resumed, whole)
+    assert fit(make("killed")).progress == resumed.progress  # nothing is left to do
 
 
 @pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("changes", [{}, {"patience": 1, "average": "last"}])
-def test_a_validation_that_was_cut_short_is_made_up_for_before_anything_else(
+@pytest.mark.parametrize("changes", [{}, {"patience": 1, "average_checkpoints": "last"}])
+def test_an_interrupted_validation_is_repeated_before_anything_else(
     make: Make, times: int, changes: dict[str, Any]
 ) -> None:
-    """By a stop, `times` times over: the run may end with that validation, and else makes no update before it."""
+    """Also after `times` interruptions: the run may end with that validation, and makes no update before it."""
 
     def never_better(trainer: Trainer, *, cut: bool = False) -> Trainer:
         def validation(model: Any, records: Any, update: int, precision: str, stop: GracefulShutdown) -> Any:
@@ -249,7 +247,7 @@ def test_a_validation_that_was_cut_short_is_made_up_for_before_anything_else(
         trainer.validation = validation  # type: ignore[assignment]
         return trainer
 
-    options = {"max_updates": 10, "stop_metric": "loss", "save_every": 3, "ema": 0.9, **changes}
+    options = {"max_updates": 10, "early_stopping_metric": "loss", "save_every": 3, "ema_decay": 0.9, **changes}
     whole = fit(never_better(make("whole", **options)))
     for _ in range(times):
         stopped = fit(never_better(make("pieces", **options), cut=True)).progress
@@ -261,12 +259,12 @@ def test_a_validation_that_was_cut_short_is_made_up_for_before_anything_else(
 
 
 def test_best_checkpoint_is_the_average(make: Make) -> None:
-    """It is what validation saw, and the average over what the weights were after each update."""
-    trainer = make(max_updates=6, valid_every=100, ema=0.5)
+    """It holds the validated weights, which are the average of the weights after each update."""
+    trainer = make(max_updates=6, valid_every=100, ema_decay=0.5)
     expected = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
-    step, validate, seen = trainer.step, trainer.validation, []
+    step, validate, validated_weights = trainer.step, trainer.validation, []
 
-    def observed(batches: Any) -> Any:
+    def recorded_step(batches: Any) -> Any:
         result = step(batches)
         decay = min(0.5, (1 + trainer.progress.update) / (10 + trainer.progress.update))
         for name, tensor in trainer.model.state_dict().items():
@@ -275,17 +273,17 @@ def test_best_checkpoint_is_the_average(make: Make) -> None:
 
     def validation(model: Any, *arguments: Any) -> Any:
         assert validate is not None
-        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        validated_weights.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return validate(model, *arguments)
 
-    trainer.step, trainer.validation = observed, validation  # type: ignore[method-assign, assignment]
+    trainer.step, trainer.validation = recorded_step, validation  # type: ignore[method-assign, assignment]
     fit(trainer)
     best, last = checkpoint.load(trainer.best), checkpoint.load(trainer.last)
     assert "average" not in best
     assert set(last["average"]) == {name for name, _ in trainer.model.named_parameters()}
     for name, tensor in trainer.model.state_dict().items():
         torch.testing.assert_close(best["model"][name], expected[name])
-        assert torch.equal(best["model"][name], seen[0][name])
+        assert torch.equal(best["model"][name], validated_weights[0][name])
         assert torch.equal(last["model"][name], tensor)
         assert torch.equal(last["average"].get(name, best["model"][name]), best["model"][name])
         assert not torch.equal(best["model"][name], tensor)
@@ -293,10 +291,10 @@ def test_best_checkpoint_is_the_average(make: Make) -> None:
     assert all(torch.equal(t, trainer.model.state_dict()[n]) for n, t in plain.model.state_dict().items())
 
 
-def test_an_average_cannot_begin_in_the_middle(make: Make) -> None:
+def test_a_moving_average_cannot_begin_in_the_middle(make: Make) -> None:
     fit(make(max_updates=2))
     with pytest.raises(ValueError, match=r"train.ema_decay=0.9: the run was begun without an average"):
-        make(ema=0.9)
+        make(ema_decay=0.9)
 
 
 def test_accumulated_batches_equal_a_whole_one(make: Make) -> None:
@@ -334,7 +332,7 @@ def test_limits_end_a_run_and_raising_them_continues_it(make: Make) -> None:
 
 
 def test_the_last_updates_can_be_the_best(make: Make) -> None:
-    trainer = make(max_updates=5, valid_every=4, stop_metric="loss")
+    trainer = make(max_updates=5, valid_every=4, early_stopping_metric="loss")
     outcomes = iter([2.0, 1.0])
     trainer.validation = lambda *_: {"loss": next(outcomes)}  # type: ignore[assignment]
     assert fit(trainer).progress.best_update == 5
@@ -344,12 +342,12 @@ def test_the_last_updates_can_be_the_best(make: Make) -> None:
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("ema", 1.0),
-        ("ema", -0.1),
-        ("ema", math.nan),
-        ("coverage_loss", -1.0),
-        ("coverage_loss", math.inf),
-        ("r_drop", -1.0),
+        ("ema_decay", 1.0),
+        ("ema_decay", -0.1),
+        ("ema_decay", math.nan),
+        ("coverage_loss_weight", -1.0),
+        ("coverage_loss_weight", math.inf),
+        ("r_drop_alpha", -1.0),
     ],
 )
 def test_impossible_configurations(option: str, value: float) -> None:
@@ -358,54 +356,54 @@ def test_impossible_configurations(option: str, value: float) -> None:
 
 
 def test_patience(make: Make) -> None:
-    trainer = make(max_updates=100, valid_every=2, patience=3, stop_metric="loss")
+    trainer = make(max_updates=100, valid_every=2, patience=3, early_stopping_metric="loss")
     outcomes = iter([5.0, 4.0, 4.5, 4.2, 4.1, 1.0])
     trainer.validation = lambda *_: {"loss": next(outcomes)}  # type: ignore[assignment]
-    position = fit(trainer).progress
-    assert position.stop_reason == "no better valid loss in train.patience=3 validations"
-    assert (position.update, position.best_update, position.best_score) == (10, 4, 4.0)
+    progress = fit(trainer).progress
+    assert progress.stop_reason == "no better valid loss in train.patience=3 validations"
+    assert (progress.update, progress.best_update, progress.best_score) == (10, 4, 4.0)
     assert checkpoint.load(trainer.best)["position"]["update"] == 4
 
 
 @pytest.mark.parametrize(("metric", "best"), [("bleu", 4), ("loss", 6), ("aer", 2)])
 def test_stop_metric_chooses_the_best(make: Make, metric: str, best: int) -> None:
-    trainer = make(max_updates=6, valid_every=2, stop_metric=metric)
+    trainer = make(max_updates=6, valid_every=2, early_stopping_metric=metric)
     values = iter([(9.0, 1.0, 0.1), (8.0, 3.0, 0.3), (7.0, 2.0, 0.2)])
     trainer.validation = lambda *_: dict(zip(("loss", "bleu", "aer"), next(values), strict=True))  # type: ignore[assignment]
     assert fit(trainer).progress.best_update == best
 
 
 def test_a_missing_stop_metric_is_named(make: Make) -> None:
-    trainer = make(stop_metric="aer")
+    trainer = make(early_stopping_metric="aer")
     trainer.validation = lambda *_: {"loss": 1.0, "bleu": 2.0}  # type: ignore[assignment]
     with pytest.raises(ValueError, match=r"train.early_stopping_metric=aer: validation gives only loss, bleu"):
         fit(trainer)
 
 
 @pytest.mark.parametrize(("guard", "what"), [("off", "the training loss"), ("skip", "a weight")])
-def test_what_is_not_finite_stops_the_run(make: Make, guard: str, what: str) -> None:
-    trainer = fit(make(guard=guard), StopAfter(6))
+def test_a_non_finite_loss_or_weight_stops_the_run(make: Make, guard: str, what: str) -> None:
+    trainer = fit(make(on_divergence=guard), StopAfter(6))
     before = trainer.last.read_bytes()
-    again = make(guard=guard)
+    continued = make(on_divergence=guard)
     with torch.no_grad():
-        next(again.model.parameters()).mul_(math.inf)
+        next(continued.model.parameters()).mul_(math.inf)
     with pytest.raises(
         ValueError, match=f"{what} stopped being a finite number by update .*last.pt holds the last good"
     ):
-        fit(again)
-    assert again.last.read_bytes() == before
+        fit(continued)
+    assert continued.last.read_bytes() == before
 
 
 class Poisoned:
-    """An objective that is no number in some updates; in one the weights are spoilt too, as by a bad update."""
+    """An objective that is NaN in some updates; in one the weights are spoiled too, as by a bad update."""
 
-    def __init__(self, trainer: Trainer, updates: Iterable[int], spoilt: int = 0) -> None:
-        self.trainer, self.objective, self.updates, self.spoilt = trainer, trainer.objective, set(updates), spoilt
+    def __init__(self, trainer: Trainer, updates: Iterable[int], spoiled: int = 0) -> None:
+        self.trainer, self.objective, self.updates, self.spoiled = trainer, trainer.objective, set(updates), spoiled
         self.names = trainer.objective.names
 
     def __call__(self, model: Any, batch: Any, precision: str) -> tuple[torch.Tensor, torch.Tensor]:
         update = self.trainer.progress.update
-        if update == self.spoilt:
+        if update == self.spoiled:
             with torch.no_grad():
                 for parameter in self.trainer.model.parameters():
                     parameter.mul_(7)
@@ -442,34 +440,40 @@ def test_a_log_line_without_an_update_has_no_loss(make: Make) -> None:
 
 
 def test_a_run_that_diverges_returns_to_its_last_checkpoint(make: Make) -> None:
-    options: dict[str, Any] = {"guard": "rollback", "max_updates": 21, "save_every": 5, "valid_every": 100, "ema": 0.9}
+    options: dict[str, Any] = {
+        "on_divergence": "rollback",
+        "max_updates": 21,
+        "save_every": 5,
+        "valid_every": 100,
+        "ema_decay": 0.9,
+    }
     poison = (range(6, 17), 11)
     whole = poisoned(make("whole", **options), *poison)
-    restore, seen = whole.checkpoints.rollback, []
+    rollback, rollbacks = whole.checkpoints.rollback, []
 
-    def returned(device: torch.device) -> int | None:
-        found = restore(device)
+    def recorded_rollback(device: torch.device) -> int | None:
+        restored = rollback(device)
         kept = checkpoint.load(whole.last)
-        seen.append((found, whole.progress.update, whole.progress.epoch, whole.progress.batch))
+        rollbacks.append((restored, whole.progress.update, whole.progress.epoch, whole.progress.batch))
         assert all(torch.equal(tensor, kept["model"][name]) for name, tensor in whole.model.state_dict().items())
-        return found
+        return restored
 
-    whole.checkpoints.rollback = returned  # type: ignore[method-assign]
+    whole.checkpoints.rollback = recorded_rollback  # type: ignore[method-assign]
     fit(whole)
-    ((update, *position),) = seen
+    ((update, *progress),) = rollbacks
     assert update == 10
     plain = fit(make("plain", max_updates=15, valid_every=100)).progress
-    assert position == [15, plain.epoch, plain.batch]  # the data goes on
+    assert progress == [15, plain.epoch, plain.batch]  # the data goes on
     assert [row.get("rollbacks") for row in rows(whole) if "learning_rate" in row] == [None, None, 1, 1]
     killed = poisoned(make("killed", **options), *poison)
-    kill(killed, "step", lambda trainer, _: trainer.position.update == 12)
-    again = fit(poisoned(make("killed", **options), *poison))
-    assert rows(again) == rows(whole)
-    assert_same_checkpoints(again, whole)
+    kill(killed, "step", lambda trainer, _: trainer.progress.update == 12)
+    resumed = fit(poisoned(make("killed", **options), *poison))
+    assert rows(resumed) == rows(whole)
+    assert_same_checkpoints(resumed, whole)
     with pytest.raises(
         ValueError, match=r"10 updates in a row had to be skipped by update 15: lower optim.learning_rate"
     ):
-        fit(poisoned(make("skip", **{**options, "guard": "skip"}), *poison))
+        fit(poisoned(make("skip", **{**options, "on_divergence": "skip"}), *poison))
     with pytest.raises(
         ValueError, match=r"10 updates in a row had to be skipped by update 10: lower optim.learning_rate"
     ):
@@ -477,15 +481,15 @@ def test_a_run_that_diverges_returns_to_its_last_checkpoint(make: Make) -> None:
 
 
 class Small:
-    """A model on a device that holds only so many rows."""
+    """A model on a device that holds at most `max_rows` rows."""
 
     training = True
 
-    def __init__(self, model: Any, most: int, error: Exception) -> None:
-        self.model, self.most, self.error = model, most, error
+    def __init__(self, model: Any, max_rows: int, error: Exception) -> None:
+        self.model, self.max_rows, self.error = model, max_rows, error
 
     def __call__(self, source: torch.Tensor, *arguments: Any, **named: Any) -> Any:
-        if source.size(0) > self.most:
+        if source.size(0) > self.max_rows:
             raise self.error
         return self.model(source, *arguments, **named)
 
@@ -501,9 +505,9 @@ class Small:
 def test_batches_that_do_not_fit_are_split(
     make: Make, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The smallest of pieces change no update, whatever they are pieces of."""
+    """Updates are the same, however small the micro-batches are."""
     monkeypatch.setattr(logging.getLogger("nmt"), "propagate", True)
-    options: dict[str, Any] = {"max_updates": 5, "dropout": 0.0, "accumulate": 2, "valid_every": 100}
+    options: dict[str, Any] = {"max_updates": 5, "dropout": 0.0, "gradient_accumulation": 2, "valid_every": 100}
     options["optim"] = OptimConfig(learning_rate=1e-3, warmup_updates=2, epsilon=1e-6)
     whole, split = make("whole", **options), make("split", **options)
     split.grad_sync.call = Small(split.model, 9, error)
@@ -513,9 +517,9 @@ def test_batches_that_do_not_fit_are_split(
     for name, tensor in whole.model.state_dict().items():
         torch.testing.assert_close(split.model.state_dict()[name], tensor, atol=1e-6, rtol=0)
     (row,) = [row for row in rows(split) if "loss" in row]
-    # A set: a logger that does not propagate is listened to twice once it does.
-    told = [record for record in set(caplog.records) if "computed in two halves" in record.getMessage()]
-    assert row["oom_splits"] == split.progress.oom_splits == len(told) > 5
+    # A set: records are captured twice once the logger propagates.
+    warnings = [record for record in set(caplog.records) if "computed in two halves" in record.getMessage()]
+    assert row["oom_splits"] == split.progress.oom_splits == len(warnings) > 5
     assert row["loss"] == pytest.approx(next(row["loss"] for row in rows(whole) if "loss" in row), abs=1e-5)
 
 
@@ -535,7 +539,7 @@ def test_other_errors_pass_through(make: Make) -> None:
 
 def test_a_weight_that_is_not_finite_stops_the_run(make: Make) -> None:
     """The last update before a checkpoint may spoil a weight although its loss was finite."""
-    trainer = make(ema=0.9, save_every=1)
+    trainer = make(ema_decay=0.9, save_every=1)
     steps = trainer.step
 
     def step(batches: Any) -> Any:
@@ -558,7 +562,7 @@ def test_every_optim_option_reaches_the_update(make: Make) -> None:
     changes = {
         "learning_rate": 0.02,
         "schedule": "inverse_sqrt",
-        "warmup": 3,
+        "warmup_updates": 3,
         "beta1": 0.5,
         "beta2": 0.5,
         "epsilon": 1e-3,
@@ -579,10 +583,10 @@ def test_every_optim_option_reaches_the_update(make: Make) -> None:
     [
         ("label_smoothing", 0.5),
         ("batch_tokens", 300),
-        ("accumulate", 2),
+        ("gradient_accumulation", 2),
         ("precision", "bf16"),
-        ("coverage_loss", 1.0),
-        ("r_drop", 1.0),
+        ("coverage_loss_weight", 1.0),
+        ("r_drop_alpha", 1.0),
     ],
 )
 def test_every_train_option_reaches_the_update(make: Make, option: str, value: object) -> None:
@@ -594,7 +598,7 @@ def test_every_train_option_reaches_the_update(make: Make, option: str, value: o
 
 
 def test_coverage_loss_spreads_attention(make: Make) -> None:
-    """With a large weight a model attends less to what it has attended to before."""
+    """With a large weight a model attends less to tokens that it has attended to before."""
 
     def repeated(trainer: Trainer) -> float:
         total, num_tokens = 0.0, 0
@@ -604,16 +608,18 @@ def test_coverage_loss_spreads_attention(make: Make) -> None:
                 _, record = trainer.model(batch.source, batch.source_mask, batch.inputs, attention=True)
             assert record is not None
             for matrix, labels in zip(record.cross[:, 0, 0], batch.labels, strict=True):
-                covered = torch.zeros(matrix.size(1))
+                coverage = torch.zeros(matrix.size(1))
                 for row in matrix[labels != PAD]:
-                    total += float(torch.minimum(row, covered).sum())
-                    covered += row
+                    total += float(torch.minimum(row, coverage).sum())
+                    coverage += row
                     num_tokens += 1
         return total / num_tokens
 
     fast = OptimConfig(learning_rate=0.1, warmup_updates=4, schedule="constant")
     options = {"optim": fast, "dropout": 0.0, "max_updates": 60, "valid_every": 1000, "log_every": 1}
-    without, trainer = (fit(make(name, coverage_loss=weight, **options)) for name, weight in (("a", 0.0), ("b", 5.0)))
+    without, trainer = (
+        fit(make(name, coverage_loss_weight=weight, **options)) for name, weight in (("a", 0.0), ("b", 5.0))
+    )
     assert repeated(trainer) < 0.7 * repeated(without)
     logged = [row["coverage_loss"] for row in rows(trainer) if "coverage_loss" in row]
     assert len(logged) == 60
@@ -622,20 +628,20 @@ def test_coverage_loss_spreads_attention(make: Make) -> None:
 
 
 class Gated(torch.nn.Module):
-    """Two heads with a learned gate, and one more module that has something to say."""
+    """Two heads with a learned gate, and an inner module with learned scalars."""
 
     def __init__(self, gate: list[float], inner: torch.nn.Module | None = None) -> None:
         super().__init__()
         self.gate, self.inner = torch.nn.Parameter(torch.tensor(gate)), inner
 
-    def quantities(self) -> dict[str, torch.Tensor]:
+    def learned_scalars(self) -> dict[str, torch.Tensor]:
         return {"gate": self.gate.sigmoid()}
 
 
-def test_quantities_are_recorded_at_validations(make: Make) -> None:
+def test_learned_scalars_are_logged_at_validations(make: Make) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    trainer = make(max_updates=5, ema=0.5)
+    trainer = make(max_updates=5, ema_decay=0.5)
     assert trainer.model.learned_scalars() == {}
     trainer.model.decoder.add_module("one", Gated([0.0, 50.0], inner=Gated([1.0])))
     trainer.model.decoder.add_module("oneness", Gated([0.0]))
@@ -646,12 +652,10 @@ def test_quantities_are_recorded_at_validations(make: Make) -> None:
     assert not any("learned_scalars" in row for row in rows(trainer) if "loss" in row)
     events = EventAccumulator(str(trainer.directory / "tensorboard"))
     events.Reload()
-    scalars = {f"quantities/{name}/{head}" for name, head in (("decoder.one.gate", 1), ("decoder.one.gate", 2))}
+    scalars = {f"learned_scalars/{name}/{head}" for name, head in (("decoder.one.gate", 1), ("decoder.one.gate", 2))}
     assert scalars < set(events.Tags()["scalars"])
-    assert [(e.step, e.value) for e in events.Scalars("quantities/decoder.one.gate/2")] == [(4, 1.0), (5, 1.0)]
-    assert "svg" in training_curves(
-        logger.read_metrics(trainer.directory / "metrics.jsonl")
-    )  # the report passes over them
+    assert [(e.step, e.value) for e in events.Scalars("learned_scalars/decoder.one.gate/2")] == [(4, 1.0), (5, 1.0)]
+    assert "svg" in training_curves(logger.read_metrics(trainer.directory / "metrics.jsonl"))  # without them
 
 
 def test_bf16_follows_fp32(make: Make) -> None:
@@ -663,7 +667,7 @@ def test_bf16_follows_fp32(make: Make) -> None:
     assert max(abs(a - b) for a, b in zip(*losses, strict=True)) < 0.05
 
 
-def test_tensorboard_gets_scalars_texts_and_pictures(make: Make) -> None:
+def test_tensorboard_gets_scalars_texts_and_figures(make: Make) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     trainer = fit(make())
@@ -674,16 +678,16 @@ def test_tensorboard_gets_scalars_texts_and_pictures(make: Make) -> None:
     assert {f"attention/{i}" for i in (1, 2, 3)} == set(tags["images"])
     measured = [row["update"] for row in rows(trainer) if "entropy" in row]
     # the model is as it was at the last validation
-    validation, collector = trainer.validation, DiagnosticsAccumulator()
+    validation, diagnostics = trainer.validation, DiagnosticsAccumulator()
     assert validation is not None
-    some = validation.pairs[:NUM_MEASURED]
-    for one in next(Aligner(validation.translator, AlignmentConfig(), AlignmentSource()).align(some)):
-        collector.add(one.weights, one.source_subwords, one.source)
-    result = collector.result()
+    pairs = validation.pairs[:NUM_MEASURED]
+    for pair in next(Aligner(validation.translator, AlignmentConfig(), AlignmentSource()).align(pairs)):
+        diagnostics.add(pair.weights, pair.source_subwords, pair.source)
+    result = diagnostics.result()
     assert result is not None
     last = [row for row in rows(trainer) if "attention" in row][-1]
     assert last["update"] == trainer.progress.update
-    assert set(last["attention"]) == set(TRACKED)  # a single head agrees with nobody
+    assert set(last["attention"]) == set(TRACKED)  # without the agreement of heads: there is one
     for name in TRACKED:
         np.testing.assert_allclose(last["attention"][name], result.measures[name], atol=1e-4)
         assert [event.step for event in events.Scalars(f"{name}/layer_1/head_1")] == measured
@@ -709,7 +713,7 @@ def test_metrics_rows_are_complete_json(make: Make) -> None:
 
 
 def test_copying_is_learned(tmp_path: Path) -> None:
-    """The whole of it on a task whose answer and alignment are known: copy a sentence of symbols."""
+    """Training end to end on a task whose answer and alignment are known: copying a sentence of symbols."""
     generator = torch.Generator().manual_seed(0)
     lines = [
         " ".join(f"w{i}" for i in torch.randint(0, 12, (int(length),), generator=generator).tolist())

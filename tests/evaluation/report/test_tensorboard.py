@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nmt.training import logger
+from nmt.training.checkpointing import TrainProgress
 from nmt.training.logger import log_hparams
 
 LAYERS, HEADS, ROWS = 2, 3, 40
@@ -22,10 +23,12 @@ def read(folder):
 def test_entropies_are_histograms_scalars_and_a_part_of_the_row_of_their_validation(tmp_path):
     rows = np.random.default_rng(1).uniform(0, 3, (LAYERS, HEADS, ROWS))
     measures = {"jump_length": [[0.5, 1.5, 2.5], [3.5, None, 5.5]]}
-    with logger.RunLogger(tmp_path, ("loss", "nll"), 0, 0, 0, 10) as written:
+    with logger.RunLogger(tmp_path, ("loss", "nll"), TrainProgress(), 10) as written:
         written.log_attention(rows, measures, 5)
-        written.log_validation(5, {"loss": 1.0}, {}, 5)
-        written.log_validation(6, {"loss": 1.0}, {}, 5)  # of a validation that measured nothing
+        written.log_validation(TrainProgress(update=5, best_update=5), {"loss": 1.0}, {})
+        written.log_validation(
+            TrainProgress(update=6, best_update=5), {"loss": 1.0}, {}
+        )  # of a validation that measured nothing
     events = read(tmp_path)
     for layer in range(LAYERS):
         for head in range(HEADS):
