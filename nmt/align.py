@@ -130,8 +130,8 @@ def _report(
         entry = scores[name] = {"num_sentences": len(links), "num_links": sum(map(len, links))}
         selection = selections.get("forward" if name == "alignments" and config.reverse is None else name)
         if selection is not None:
-            entry["alignment_source"] = selection.reading._asdict()
-            entry |= {"alignment_source_text": str(selection.reading), "selected_by": selection.by}
+            entry["alignment_source"] = selection.source._asdict()
+            entry |= {"alignment_source_text": str(selection.source), "selected_by": selection.selected_by}
         else:
             entry["symmetrize"] = config.symmetrize
         line = f"{entry['num_links']} links of {len(links)} sentence pairs"

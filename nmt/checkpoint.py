@@ -142,7 +142,7 @@ class LatestCheckpoint(NamedTuple):
 
     path: Path
     content: dict[str, Any]
-    damaged: list[tuple[Path, str]]
+    corrupt: list[tuple[Path, str]]
 
 
 def latest_valid(folder: Path, device: torch.device | str = "cpu") -> LatestCheckpoint | None:

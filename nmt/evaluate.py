@@ -31,7 +31,7 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
         command=command_line("evaluate", overrides),
         config=to_yaml(merged),
         history=logger.read_metrics(run / "metrics.jsonl") if len(paths) == 1 else (),
-        texts=contents[0].get("texts", {}),
+        fingerprints=contents[0].get("texts", {}),
     )
     translator = Translator.from_checkpoints(contents, merged.search, device)
     del contents

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from nmt import checkpoint, data, models
-from nmt.attention import NONE
+from nmt.attention import NO_ATTENTION
 from nmt.cli.compose import run_command, save_yaml, to_yaml
 from nmt.cli.configs import Config
 from nmt.cli.continuation import check_continuation, data_fingerprints
@@ -21,7 +21,7 @@ from nmt.config import to_dict
 from nmt.data import BatchLoader, DataConfig, EncodedCorpus, SentencePair, Tokenizer
 from nmt.data.batch_sampler import max_length
 from nmt.data.preprocessing import format_counts
-from nmt.data.sources import read_split_part
+from nmt.data.sources import read_location
 from nmt.evaluation.evaluator import Evaluator
 from nmt.evaluation.report.page import ReportData, SplitStats
 from nmt.evaluation.results import EvaluationSet, load_test_sets
@@ -136,7 +136,7 @@ def _check_lengths(setup: TrainingSetup) -> None:
     """Raise ValueError when a sentence that the model will process is longer than its learned positions."""
     config, tokenizer = setup.config, setup.tokenizer
     model = build_on_meta(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
-    sides = ((model.max_source, tokenizer.encode_source), (model.max_target, tokenizer.encode_target))
+    sides = ((model.max_source_length, tokenizer.encode_source), (model.max_target_length, tokenizer.encode_target))
     for side, (limit, encode) in enumerate(sides):
         if limit is None:
             continue
@@ -177,7 +177,7 @@ def _evaluated_pairs(setup: TrainingSetup, side: int) -> Iterator[tuple[str, lis
 def _sentence_location(config: DataConfig, split: str, side: int, row: int) -> str:
     """Return the file and line of a sentence of a split: "text/test.de: line 3"."""
     for part in data.resolve_split(config, split):
-        num_pairs = sum(len(sources) for sources, _ in read_split_part(config, part, Counter()))
+        num_pairs = sum(len(sources) for sources, _ in read_location(config, part, Counter()))
         if row < num_pairs:
             break
         row -= num_pairs
@@ -246,7 +246,7 @@ def _evaluate(trainer: Trainer, setup: TrainingSetup, command: str) -> None:
             SplitStats(name, corpus.num_read, len(corpus), corpus.dropped, corpus.repaired)
             for name, corpus in setup.corpora.items()
         ],
-        texts=trainer.header["texts"],
+        fingerprints=trainer.header["texts"],
     )
     content = checkpoint.load(trainer.best, trainer.device)
     translator = Translator.from_checkpoint(content, config.search, trainer.device)
@@ -266,7 +266,7 @@ def _resolve_config(config: Config) -> tuple[Config, Tokenizer, str]:
     stored = latest.content["config"] if latest is not None else None
     if stored is not None and config.train.batch_tokens == AUTO:  # it was measured when the run was started
         config = _with_batch_tokens(config, stored["train"]["batch_tokens"])
-    if stored is not None and config.model.match == NONE:
+    if stored is not None and config.model.match == NO_ATTENTION:
         check_continuation(stored, to_dict(config))  # before the tokenizer is trained
     tokenizer = data.train_or_load_tokenizer(config.data)
     model, note = match_parameters(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)

@@ -81,7 +81,7 @@ def _core(case: dict[str, Any]) -> Callable[[], None]:
         formula = score.reference
 
     def step() -> None:
-        weights = NORMALIZERS["softmax"](formula(query, score.prepare(keys)), 0)
+        weights = NORMALIZERS["softmax"](formula(query, score.precompute(keys)), 0)
         (weights.to(values.dtype) @ values).sum().backward()
         for leaf in (query, keys, values):
             leaf.grad = None

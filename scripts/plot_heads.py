@@ -35,7 +35,7 @@ def draw(report: Path, number: int, layer: int, output: Path) -> None:
         pictures = []
         for head, (matrix, score) in enumerate(zip(weights[layer - 1].astype(float), scores, strict=True), start=1):
             file = Path(folder) / f"{head}.png"
-            heatmap.draw(file, matrix, source.tolist(), target.tolist(), title=f"head {head}: {score}")
+            heatmap.save_heatmap(file, matrix, source.tolist(), target.tolist(), title=f"head {head}: {score}")
             pictures.append(matplotlib.image.imread(file)[..., :3])
     height = max(len(picture) for picture in pictures)
     padded = [np.pad(image, ((height - len(image), 0), (0, 0), (0, 0)), constant_values=1.0) for image in pictures]

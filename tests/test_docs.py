@@ -27,9 +27,9 @@ def test_a_command_names_a_model_that_can_be_built(line: str, tmp_path: Path, mo
 
 
 def test_every_component_of_attention_is_documented() -> None:
-    from nmt.attention import NONE, NORMALIZERS, SCORES, WINDOWS
+    from nmt.attention import NO_ATTENTION, NORMALIZERS, SCORES, WINDOWS
 
     text = (ROOT / "docs/attention.md").read_text(encoding="utf-8")
-    for name in (*SCORES, NONE, *NORMALIZERS, *WINDOWS):
+    for name in (*SCORES, NO_ATTENTION, *NORMALIZERS, *WINDOWS):
         assert f"| `{name}` |" in text, name
     assert len(commands("attention.md")) > 10

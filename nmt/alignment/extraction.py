@@ -75,7 +75,7 @@ class AlignmentConfig:
                 raise ValueError(f"alignment.{option}={getattr(self, option)}: must be {allowed}")
 
     @property
-    def is_open(self) -> bool:
+    def is_all_auto(self) -> bool:
         """Whether everything about the alignment source is left to be chosen."""
         return {self.layer, self.head, self.shift, self.decision, self.allow_null} == {AUTO}
 
@@ -137,12 +137,12 @@ class StoredAlignmentSource(NamedTuple):
     reading: the source. by: how it was chosen; "" for the default, the mean of all heads.
     """
 
-    reading: AlignmentSource = AlignmentSource()
-    by: str = ""
+    source: AlignmentSource = AlignmentSource()
+    selected_by: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""
-        return {**self.reading._asdict(), "by": self.by}
+        return {**self.source._asdict(), "by": self.selected_by}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
@@ -158,8 +158,8 @@ class StoredAlignmentSource(NamedTuple):
 class HeadSelection(NamedTuple):
     """The alignment source chosen (`reading`), on what grounds (`by`), and the score of every candidate there."""
 
-    reading: AlignmentSource
-    by: str
+    source: AlignmentSource
+    selected_by: str
     scores: dict[AlignmentSource, AlignmentScore]
 
 

@@ -1,6 +1,6 @@
 """Attention: scores of queries and keys, normalized to weights, and the weighted sum of values."""
 
-from nmt.attention.config import NONE, AttentionConfig
+from nmt.attention.config import NO_ATTENTION, AttentionConfig
 from nmt.attention.layer import Attention, AttentionOutput, KeyValueCache
 from nmt.attention.normalizers import NORMALIZERS
 from nmt.attention.scores import SCORES, Score
@@ -11,8 +11,8 @@ __all__ = [
     "CROSS",
     "DECODER_SELF",
     "ENCODER_SELF",
-    "NONE",
     "NORMALIZERS",
+    "NO_ATTENTION",
     "SCORES",
     "WINDOWS",
     "Attention",

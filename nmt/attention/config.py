@@ -9,7 +9,7 @@ from nmt.attention.normalizers import NORMALIZERS
 from nmt.attention.scores import SCORES
 from nmt.attention.windows import CROSS, WINDOWS
 
-NONE = "none"
+NO_ATTENTION = "none"
 
 
 @dataclass
@@ -71,7 +71,7 @@ class AttentionConfig:
             "max_positions": "location" in scores,
             "dim": any(layer.project_qk for layer in layers),
         }
-        if scores == {NONE}:
+        if scores == {NO_ATTENTION}:
             has_effect = {f.name: f.name in ("score", "per_layer") for f in dataclasses.fields(self)}
         return [
             name for name, effect in has_effect.items() if not effect and getattr(self, name) != getattr(default, name)
@@ -134,9 +134,9 @@ class AttentionConfig:
 
     def _validate_score(self, path: str, attention_type: str) -> None:
         names = self.scores
-        allowed = [*SCORES, NONE] if attention_type == CROSS and not isinstance(self.score, list) else [*SCORES]
+        allowed = [*SCORES, NO_ATTENTION] if attention_type == CROSS and not isinstance(self.score, list) else [*SCORES]
         for name in names:
-            if name == NONE and attention_type != CROSS:
+            if name == NO_ATTENTION and attention_type != CROSS:
                 raise ValueError(f"{path}.score=none: only cross-attention can be left out; use window=sliding here")
             if name not in allowed:
                 raise ValueError(f"{path}.score={name}: must be one of {', '.join(allowed)}, or a list with one a head")
@@ -144,7 +144,7 @@ class AttentionConfig:
             raise ValueError(
                 f"{path}.score=[{','.join(names)}]: {len(names)} scores for {path}.heads={self.heads}; give one a head"
             )
-        kinds = {name: SCORES[name] for name in names if name != NONE}
+        kinds = {name: SCORES[name] for name in names if name != NO_ATTENTION}
         unprojected = [name for name, kind in kinds.items() if kind.needs_projection and not self.project_qk]
         if unprojected:
             raise ValueError(

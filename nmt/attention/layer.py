@@ -112,7 +112,7 @@ class Attention(nn.Module):
         cache: KeyValueCache = {}
         for number, (group, score) in enumerate(zip(self.groups, self.scores, strict=True)):
             assert isinstance(score, Score)
-            cache[f"keys.{number}"] = score.prepare(self._select_heads(keys, group), start)
+            cache[f"keys.{number}"] = score.precompute(self._select_heads(keys, group), start)
             cache[f"values.{number}"] = self._select_heads(values, group)
         return cache
 

@@ -49,7 +49,7 @@ class Score(nn.Module):
     def create_parameters(self, divisor: str, positions: int) -> None:
         """Create the parameters of the formula; the arguments are those of the class."""
 
-    def prepare(self, keys: Tensor, start: int = 0) -> Tensor:
+    def precompute(self, keys: Tensor, start: int = 0) -> Tensor:
         """Compute what depends on the keys only: (B, H, S, key_dim) -> (B, H, S, any); the first is at `start`."""
         return keys
 
@@ -124,7 +124,7 @@ class ScaledDot(DotProductScore):
             # as a logarithm: always above 0, and a step of the optimizer is a fraction of it
             self.learned = nn.Parameter(torch.full((self.heads,), math.log(self.divisor)))
 
-    def prepare(self, keys: Tensor, start: int = 0) -> Tensor:
+    def precompute(self, keys: Tensor, start: int = 0) -> Tensor:
         if self.learned is None:
             return keys / self.divisor
         return (keys * _per_head((-self.learned).exp()[:, None, None], keys)).to(keys.dtype)
@@ -151,7 +151,7 @@ class General(DotProductScore):
         identity = torch.eye(self.query_dim, self.key_dim, dtype=self.v.dtype, device=self.v.device)
         return identity + self.v / self.key_dim
 
-    def prepare(self, keys: Tensor, start: int = 0) -> Tensor:
+    def precompute(self, keys: Tensor, start: int = 0) -> Tensor:
         return torch.einsum("bhsk,hqk->bhsq", keys, self.weight().to(keys.dtype))
 
 
@@ -163,7 +163,7 @@ class Cosine(DotProductScore):
     def create_parameters(self, divisor: str, positions: int) -> None:
         self.log_scale = nn.Parameter(torch.full((self.heads,), math.log(self.initial_scale)))
 
-    def prepare(self, keys: Tensor, start: int = 0) -> Tensor:
+    def precompute(self, keys: Tensor, start: int = 0) -> Tensor:
         return _direction(keys).to(keys.dtype)
 
     def transform_query(self, query: Tensor) -> Tensor:
@@ -193,7 +193,7 @@ class Location(DotProductScore):
         rows = torch.empty(self.heads, positions, self.query_dim).uniform_(-1, 1)
         self.table = nn.Parameter(rows / math.sqrt(self.query_dim))
 
-    def prepare(self, keys: Tensor, start: int = 0) -> Tensor:
+    def precompute(self, keys: Tensor, start: int = 0) -> Tensor:
         positions = torch.arange(start, start + keys.size(-2), device=keys.device).clamp(max=self.table.size(1) - 1)
         return self.table[:, positions].to(keys.dtype).expand(keys.size(0), -1, -1, -1)
 
@@ -210,7 +210,7 @@ class Hybrid(Additive):
         self.scaled = ScaledDot(self.heads, self.query_dim, self.key_dim, divisor=divisor)
 
     def _mix(self, additive: Tensor, query: Tensor, keys: Tensor) -> Tensor:
-        scaled = query @ self.scaled.prepare(keys).transpose(-2, -1)
+        scaled = query @ self.scaled.precompute(keys).transpose(-2, -1)
         gate = _per_head(torch.sigmoid(self.gate)[:, None, None], additive)
         return gate * additive + (1 - gate) * scaled
 

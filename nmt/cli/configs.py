@@ -8,7 +8,7 @@ from typing import Any
 
 from nmt.alignment import FORMATS as ALIGNMENT_FORMATS
 from nmt.alignment import METHODS, AlignmentConfig, candidate_sources
-from nmt.attention import NONE
+from nmt.attention import NO_ATTENTION
 from nmt.config import check_choice, check_range, from_dict
 from nmt.data.sources import DataConfig
 from nmt.evaluation.metrics import METRICS, MetricsConfig
@@ -90,7 +90,7 @@ class Config:
         model = self.model
         has_layers = isinstance(model, TransformerDecoderConfig)  # a recurrent decoder has one attention
         layers = range(model.decoder_layers if has_layers else 1)
-        return sum(model.attention.for_layer(layer).score != NONE for layer in layers)
+        return sum(model.attention.for_layer(layer).score != NO_ATTENTION for layer in layers)
 
     def _check_early_stopping_metric(self) -> None:
         metric, names = self.train.early_stopping_metric, self.metrics.names

@@ -88,7 +88,7 @@ def _vocabularies(runs: Sequence[RunSnapshot]) -> list[str]:
     for tokenizer in (run.tokenizer for run in runs):
         sizes = f"{tokenizer.source_size:,}"
         sizes += " for both languages" if tokenizer.joint else f" source, {tokenizer.target_size:,} target"
-        rows.append((tokenizer.kind, sizes, tokenizer.digest[:12]))
+        rows.append((tokenizer.type, sizes, tokenizer.digest[:12]))
     if len({run.tokenizer.digest for run in runs}) == 1:
         kind, sizes, digest = rows[0]
         return [f"identical vocabulary: {kind}, {sizes} ({digest})"]

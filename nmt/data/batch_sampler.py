@@ -28,7 +28,7 @@ class EpochChunk:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def rows(self, batch: int) -> RowIndices:
+    def row_indices(self, batch: int) -> RowIndices:
         """Return the rows (B,) of one batch."""
         return self.order[self.starts[batch] : self.ends[batch]].astype(np.int64)
 
@@ -44,7 +44,7 @@ def make_batches(
     number of batches does not. Raises ValueError when a pair is longer than `batch_tokens`.
     """
     chunk = _make_chunk(source_lengths, target_lengths, batch_tokens, np.random.default_rng([seed, epoch]))
-    return [chunk.rows(batch) for batch in range(len(chunk))]
+    return [chunk.row_indices(batch) for batch in range(len(chunk))]
 
 
 def epoch_chunks(

@@ -119,8 +119,8 @@ class BatchLoader:
 
     def _make_epoch(self, epoch: int, start: int, share: tuple[int, int]) -> Iterator[Batch]:
         offsets = self.corpus.source.offsets, self.corpus.target.offsets
-        check_max_length(self.corpus.longest, self.batch_tokens)
-        is_sampled = self.tokenizer.sampling > 0 and self.corpus.source_text is not None
+        check_max_length(self.corpus.max_length, self.batch_tokens)
+        is_sampled = self.tokenizer.subword_regularization > 0 and self.corpus.source_text is not None
         cuda = self.device if self.device is not None and self.device.type == "cuda" else None
         make = self._sampled_batches if is_sampled else self._batches
         for first, chunk in epoch_chunks(*offsets, self.batch_tokens, seed=self.seed, epoch=epoch, start=start):
@@ -136,7 +136,7 @@ class BatchLoader:
         """Yield the batches of a chunk from its batch `start` on."""
         shard = slice(share[0], None, share[1])
         for number in range(start, len(chunk)):
-            rows = chunk.rows(number)
+            rows = chunk.row_indices(number)
             source, _ = _gather(self.corpus.source, rows, shard)
             labels, num_tokens = _gather(self.corpus.target, rows, shard)
             yield _make_batch(source, labels, rows[shard], num_tokens)
@@ -150,7 +150,7 @@ class BatchLoader:
         assert corpus.target_text is not None
         for group in range(start // SAMPLED_BATCH_GROUP * SAMPLED_BATCH_GROUP, len(chunk), SAMPLED_BATCH_GROUP):
             num = min(SAMPLED_BATCH_GROUP, len(chunk) - group)
-            rows = np.concatenate([chunk.rows(group + i) for i in range(num)])
+            rows = np.concatenate([chunk.row_indices(group + i) for i in range(num)])
             seeds = np.random.SeedSequence([self.seed, epoch, first + group]).generate_state(3).tolist()
             sources = self.tokenizer.encode_source_sampled(corpus.source_text.rows(rows), seeds[0])
             targets = self.tokenizer.encode_target_sampled(corpus.target_text.rows(rows), seeds[1])

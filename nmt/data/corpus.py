@@ -78,7 +78,7 @@ class EncodedCorpus:
         return len(self.source.offsets) - 1
 
     @cached_property
-    def longest(self) -> int:
+    def max_length(self) -> int:
         """Number of subwords of the longest sentence on either side, the end token not counted."""
         longest = max(max_length(self.source.offsets), max_length(self.target.offsets))
         self.drop_page_cache()
@@ -113,13 +113,13 @@ def train_or_load_tokenizer(config: DataConfig) -> Tokenizer:
         sampled = "all" if len(sample.pairs) == sample.num_read else f"{len(sample.pairs)} random ones of"
         logger.info(
             "trained a %s tokenizer with %s entries on %s %d pairs in %.1f s",
-            *(tokenizer.kind, sizes, sampled, sample.num_read, time.monotonic() - started),
+            *(tokenizer.type, sizes, sampled, sample.num_read, time.monotonic() - started),
         )
         state = {"digest": tokenizer.digest, "state": tokenizer.state_dict()}
         write_text(path, json.dumps(state, default=_to_base64, ensure_ascii=False))
         del sample
         malloc_trim()  # training a tokenizer takes more memory than all that follows
-    tokenizer.sampling = config.tokenizer.subword_regularization
+    tokenizer.subword_regularization = config.tokenizer.subword_regularization
     return tokenizer
 
 
@@ -132,7 +132,7 @@ def load_corpus(config: DataConfig, split: str, tokenizer: Tokenizer) -> Encoded
     nothing is left, and with `error_on_dropped` when anything is dropped.
     """
     training = split == "train"
-    keep_text = training and tokenizer.sampling > 0
+    keep_text = training and tokenizer.subword_regularization > 0
     options = [VERSION, config.max_length, config.max_length_ratio if training else 0, training, keep_text]
     key = hashlib.sha256(json.dumps(options).encode())
     key.update(tokenizer.digest.encode())

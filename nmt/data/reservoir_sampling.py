@@ -13,7 +13,7 @@ class ReservoirSample(NamedTuple):
     num_read: int  # pairs it was sampled from
 
 
-def reservoir_sample(pairs: Iterable[tuple[str, str]], max_pairs: int, max_sentence_chars: int) -> ReservoirSample:
+def reservoir_sample(pairs: Iterable[tuple[str, str]], max_pairs: int, max_characters: int) -> ReservoirSample:
     """Sample at most `max_pairs` of the pairs, with at most about `max_sentence_chars` characters on both sides of all
     of them together (0: no limit).
 
@@ -33,14 +33,14 @@ def reservoir_sample(pairs: Iterable[tuple[str, str]], max_pairs: int, max_sente
         else:
             continue
         characters += _num_characters(pair)
-        if 0 < 2 * max_sentence_chars < characters and len(sample) > 1:
+        if 0 < 2 * max_characters < characters and len(sample) > 1:
             rng.shuffle(sample)
             del sample[len(sample) // 2 :]
             max_pairs = len(sample)
             characters = sum(map(_num_characters, sample))
-    if 0 < max_sentence_chars < characters:
+    if 0 < max_characters < characters:
         rng.shuffle(sample)
-        num_kept = sum(total <= max_sentence_chars for total in accumulate(map(_num_characters, sample)))
+        num_kept = sum(total <= max_characters for total in accumulate(map(_num_characters, sample)))
         del sample[max(num_kept, 1) :]
     return ReservoirSample(sample, num_read)
 

@@ -123,10 +123,10 @@ def read_pairs(config: DataConfig, split: str, repaired: Counter[str] | None = N
 def read_blocks(config: DataConfig, split: str, repaired: Counter[str]) -> Iterator[Block]:
     """Yield the pairs of a split in blocks."""
     for location in resolve_split(config, split):
-        yield from read_split_part(config, location, repaired)
+        yield from read_location(config, location, repaired)
 
 
-def read_split_part(config: DataConfig, location: str, repaired: Counter[str]) -> Iterator[Block]:
+def read_location(config: DataConfig, location: str, repaired: Counter[str]) -> Iterator[Block]:
     """Yield the blocks of one of the locations of `resolve_split`."""
     yield from _data_source(config).read(config, location, repaired)
 

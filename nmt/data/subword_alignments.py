@@ -47,8 +47,8 @@ def project_to_subwords(
     starts, num_links = links.offsets[rows], links.offsets[rows + 1] - links.offsets[rows]
     row, index = _enumerate_groups(num_links)
     pairs = links.pairs[starts[row] + index].astype(np.int64)
-    first, num = _subword_spans(tokenizer.source_word_ids_map, source, row, pairs[:, 0])
-    target_first, target_num = _subword_spans(tokenizer.target_word_ids_map, labels, row, pairs[:, 1])
+    first, num = _subword_spans(tokenizer.source_word_id_map, source, row, pairs[:, 0])
+    target_first, target_num = _subword_spans(tokenizer.target_word_id_map, labels, row, pairs[:, 1])
     # Number of source subwords of all words linked to the same target word.
     word = row * labels.shape[1] + target_first
     total = np.bincount(word, num, minlength=1)[word] if len(word) else np.empty(0)

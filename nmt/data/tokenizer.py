@@ -133,9 +133,9 @@ class Tokenizer:
         sampling: float = 0.0,
         lowercase: bool = False,
     ) -> None:
-        self.kind = kind
+        self.type = kind
         self.joint = source is target
-        self.sampling = sampling
+        self.subword_regularization = sampling
         self.lowercase = lowercase
         self.source = source
         self.target = target
@@ -185,11 +185,11 @@ class Tokenizer:
 
     def encode_source_sampled(self, texts: Sequence[str], seed: int) -> list[list[int]]:
         """Return the ids of random segmentations of each source text (subword regularization)."""
-        return self.source.sample(self._normalize(texts), self.sampling, seed)
+        return self.source.sample(self._normalize(texts), self.subword_regularization, seed)
 
     def encode_target_sampled(self, texts: Sequence[str], seed: int) -> list[list[int]]:
         """Return the ids of random segmentations of each target text (subword regularization)."""
-        return self.target.sample(self._normalize(texts), self.sampling, seed)
+        return self.target.sample(self._normalize(texts), self.subword_regularization, seed)
 
     def _normalize(self, texts: Sequence[str]) -> Sequence[str]:
         return [text.lower() for text in texts] if self.lowercase else texts
@@ -212,28 +212,28 @@ class Tokenizer:
 
     def source_word_ids(self, ids: Sequence[int]) -> list[int]:
         """Return for each id the index of its word in the decoded text, as `WordIds` defines it; -1 for none."""
-        return _word_ids(self.source_word_ids_map, ids)
+        return _word_ids(self.source_word_id_map, ids)
 
     def target_word_ids(self, ids: Sequence[int]) -> list[int]:
         """Return for each id the index of its word in the decoded text, as `WordIds` defines it; -1 for none."""
-        return _word_ids(self.target_word_ids_map, ids)
+        return _word_ids(self.target_word_id_map, ids)
 
     @cached_property
-    def source_word_ids_map(self) -> WordIds:
+    def source_word_id_map(self) -> WordIds:
         """The map behind `source_word_ids`, for many sequences at once."""
         return WordIds(self.source.surfaces)
 
     @cached_property
-    def target_word_ids_map(self) -> WordIds:
+    def target_word_id_map(self) -> WordIds:
         """The map behind `target_word_ids`, for many sequences at once."""
-        return self.source_word_ids_map if self.joint else WordIds(self.target.surfaces)
+        return self.source_word_id_map if self.joint else WordIds(self.target.surfaces)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole tokenizer in plain values (fit for a file read without pickle)."""
         return {
             "version": _VERSION,
-            "kind": self.kind,
-            "sampling": self.sampling,
+            "kind": self.type,
+            "sampling": self.subword_regularization,
             "lowercase": self.lowercase,
             "source": self.source.state(),
             "target": None if self.joint else self.target.state(),

@@ -19,7 +19,7 @@ from nmt.data.cache import cached_directory
 from nmt.data.corpus import AlignmentColumn, EncodedCorpus, TokenColumn, is_complete, memory_map
 from nmt.data.fingerprints import file_fingerprint
 from nmt.data.preprocessing import META, format_counts
-from nmt.data.sources import DataConfig, as_name_list, default_alignment_path, read_split_part, resolve_split
+from nmt.data.sources import DataConfig, as_name_list, default_alignment_path, read_location, resolve_split
 from nmt.data.text_files import check_file, read_lines
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.word_ids import WordIds
@@ -90,7 +90,7 @@ def _write_links(
 ) -> None:
     started = time.monotonic()
     counts = {"links": 0, "pairs whose words the tokenizer changes": 0, "pairs without links": 0}
-    sides = (corpus.source, tokenizer.source_word_ids_map), (corpus.target, tokenizer.target_word_ids_map)
+    sides = (corpus.source, tokenizer.source_word_id_map), (corpus.target, tokenizer.target_word_id_map)
     num_read = num_kept = 0
     with (folder / "links.bin").open("wb") as links_file, (folder / "links_offsets.bin").open("wb") as offsets_file:
         offsets_file.write(np.zeros(1, np.int64).tobytes())
@@ -136,7 +136,7 @@ def _read_blocks(
     """Yield for each block of pairs the number of words of both sides (R, 2), and the links as `_used_links` does."""
     links = read_lines(path, Counter())
     num_read = 0
-    for block, lines in zip_longest(read_split_part(config, location, Counter()), links):  # blocks of as many lines
+    for block, lines in zip_longest(read_location(config, location, Counter()), links):  # blocks of as many lines
         (sources, targets), lines = block or ([], []), lines or []
         num_lines, num_pairs = num_read + len(lines), num_read + len(sources)
         if num_lines < num_pairs:

@@ -37,7 +37,15 @@ MEASURES = {
     "entropy_drift": "entropy of the last segment of a target less that of its first, in nats",
 }
 """Description of each measure, a mean over the rows, columns or steps that it counts."""
-TRACKED = ("effective", "under_attended", "over_attended", "monotonic", "jump_length", "eos_weight", "punctuation")
+TENSORBOARD_MEASURES = (
+    "effective",
+    "under_attended",
+    "over_attended",
+    "monotonic",
+    "jump_length",
+    "eos_weight",
+    "punctuation",
+)
 """Measures that validations record, beside entropy."""
 
 
@@ -137,7 +145,9 @@ class AttentionDiagnostics:
 
     def tensorboard_measures(self) -> dict[str, Any]:
         """Return what is recorded during training: plain (L, H) values of each of `TRACKED`, and "agreement"."""
-        measures = {name: self.measures[name] for name in TRACKED} | {"agreement": self.mean_head_agreement()}
+        measures = {name: self.measures[name] for name in TENSORBOARD_MEASURES} | {
+            "agreement": self.mean_head_agreement()
+        }
         return {name: _to_lists(values, 4) for name, values in measures.items() if not np.isnan(values).all()}
 
     def table(self) -> list[str]:

@@ -51,8 +51,8 @@ def translate_and_score(
         aligner = Aligner(translator, alignment or AlignmentConfig())
         selection = aligner.select_head(pairs, gold, "the sentences themselves")
         if selection is not None:
-            result.alignment_source = selection.reading
-            result.alignment = ReferenceAlignment(selection.scores[selection.reading], selection)
+            result.alignment_source = selection.source
+            result.alignment = ReferenceAlignment(selection.scores[selection.source], selection)
     return result
 
 
@@ -138,7 +138,7 @@ class Evaluator:
         if selection is None:
             result.notes.append("This model has no attention: there are no alignments.")
             return result
-        result.alignment_source = selection.reading
+        result.alignment_source = selection.source
         if test.gold is not None:
             evaluation = aligner.evaluate(test.pairs, test.gold)
             assert evaluation is not None, "a model with attention"
@@ -178,7 +178,7 @@ def _notes(translations: Sequence[Translation], sources: Sequence[str], referenc
 
 
 def _store_alignment_source(path: Path, selection: HeadSelection) -> None:
-    stored = StoredAlignmentSource(selection.reading, selection.by)
+    stored = StoredAlignmentSource(selection.source, selection.selected_by)
     try:
         checkpoint.update_metadata(path, {"alignment_source": stored.to_dict()})
     except OSError as error:

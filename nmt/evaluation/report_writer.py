@@ -55,9 +55,9 @@ def write_report(result: EvaluationResult, aligner: Aligner | None, directory: P
         metadata,
         title=f"{metadata.test}: {len(result.pairs)} sentences",
         scores=scores,
-        readings=head_scores,
+        head_scores=head_scores,
         diagnostics=diagnostics,
-        texts={**metadata.texts, metadata.test: _fingerprints(result.pairs)},
+        fingerprints={**metadata.fingerprints, metadata.test: _fingerprints(result.pairs)},
         versions=package_versions(),
         notes=result.notes,
         browser=browser,
@@ -78,7 +78,7 @@ def _write_attention(result: EvaluationResult, aligner: Aligner | None, director
         for row in rows:
             browser.add(_report_sentence(row))
         return browser
-    source, num_changed = aligner.reading, 0
+    source, num_changed = aligner.source, 0
     assert source is not None, "selected before"
     source_text = aligner.translator.describe(source)
     browser, accumulator = SentenceBrowser(*source[:3], source_text), DiagnosticsAccumulator()
@@ -96,7 +96,7 @@ def _write_attention(result: EvaluationResult, aligner: Aligner | None, director
                 if i < NUM_HEATMAPS:
                     picture, weights = directory / "heatmaps" / f"{i + 1:04d}.png", source.plot_rows(pair.weights)
                     labels = pair.source_subwords, pair.target_subwords[: len(weights)]
-                    notes = heatmap.draw(picture, weights, *labels, title=source_text)
+                    notes = heatmap.save_heatmap(picture, weights, *labels, title=source_text)
                     result.notes += [f"{picture.name}: {note}" for note in notes]
     if num_changed:
         result.notes.append(f"{num_changed} of {len(pairs)} sentences have no links: {WORDS_CHANGED}.")

@@ -137,9 +137,9 @@ class EvaluationResult:
             selection = self.alignment.selection
             sections["alignment"] = {
                 **self.alignment.score._asdict(),
-                "alignment_source": selection.reading._asdict(),
-                "alignment_source_text": str(selection.reading),
-                "selected_by": selection.by,
+                "alignment_source": selection.source._asdict(),
+                "alignment_source_text": str(selection.source),
+                "selected_by": selection.selected_by,
                 "by_length": _as_dicts(self.alignment.by_length),
             }
         return _as_dicts(self.scores) | {name: section for name, section in sections.items() if section}
@@ -165,7 +165,7 @@ class EvaluationResult:
             rates = self.breakdown.rates._asdict().items()
             yield ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in rates)
         if self.alignment is not None:
-            yield f"AER {100 * self.alignment.score.aer:.1f} % (read from {self.alignment.selection.reading})"
+            yield f"AER {100 * self.alignment.score.aer:.1f} % (read from {self.alignment.selection.source})"
 
     def sentences(self) -> list[dict[str, Any]]:
         """Return one record for each sentence, for sentences.jsonl."""

@@ -86,14 +86,14 @@ def _manifest(translator: Translator, config: Config, name: str, max_length: int
         "run": config.name,
         "source language": config.data.source_lang,
         "target language": config.data.target_lang,
-        "tokenizer": tokenizer.kind,
+        "tokenizer": tokenizer.type,
         "one vocabulary for both languages": tokenizer.joint,
         "vocabulary": {"source": tokenizer.source_size, "target": tokenizer.target_size},
         "special": {"pad": PAD, "unk": UNK, "bos": BOS, "eos": EOS},
         "search": search | ({"patience": CT2_PATIENCE} if name == "ctranslate2" else {}),
         # the longest sentences in tokens, end token included; null: any
-        "max_source": max_length if has_table else model.max_source,
-        "max_target": max_length if has_table else model.max_target,
+        "max_source": max_length if has_table else model.max_source_length,
+        "max_target": max_length if has_table else model.max_target_length,
         "model": to_dict(config.model),
     }
 

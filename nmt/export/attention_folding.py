@@ -42,7 +42,7 @@ def self_attention(attention: Attention, width: int) -> Projections:
     query, key = (_augmented(part, width).unflatten(0, (heads, -1)) for part in (attention.query, attention.key))
     for group, score in zip(attention.groups, attention.scores, strict=True):
         assert isinstance(score, Dot | ScaledDot | General), f"{type(score).__name__} is not an inner product"
-        key[group] = score.prepare(key[group].transpose(1, 2).unsqueeze(0)).squeeze(0).transpose(1, 2)
+        key[group] = score.precompute(key[group].transpose(1, 2).unsqueeze(0)).squeeze(0).transpose(1, 2)
     missing = head_width - query.size(1)
     assert missing >= 0, "a head is wider than the engine's"
     padded = [nn.functional.pad(part, (0, 0, 0, missing)).flatten(0, 1) for part in (query * head_width**0.5, key)]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from nmt.attention import NONE, AttentionConfig
+from nmt.attention import NO_ATTENTION, AttentionConfig
 from nmt.cli.configs import Config
 
 
@@ -33,7 +33,7 @@ SUPPORTED_VALUES: dict[str, dict[str, tuple[object, ...]]] = {
     "model.activation": {"huggingface": ("relu", "gelu")},
     "data.tokenizer.type": {"huggingface": ("unigram", "bpe")},
     "data.tokenizer.lowercase": dict.fromkeys(FORMATS, (False,)),
-    "score": dict.fromkeys(_FIXED, ("dot", "scaled", "general", NONE)),
+    "score": dict.fromkeys(_FIXED, ("dot", "scaled", "general", NO_ATTENTION)),
     "normalizer": dict.fromkeys(_FIXED, ("softmax",)),
     "window": dict.fromkeys(_FIXED, ("global",)),
     "coverage": dict.fromkeys(_FIXED, (False,)),
@@ -69,7 +69,7 @@ def _values(config: Config, option: str) -> Iterator[tuple[str, object]]:
             for layer in _layers(getattr(config.model, node)):
                 if option == "score":
                     yield from ((f"model.{node}.score", score) for score in layer.scores)
-                elif layer.scores[0] != NONE:
+                elif layer.scores[0] != NO_ATTENTION:
                     yield f"model.{node}.{option}", getattr(layer, option)
 
 
@@ -89,14 +89,14 @@ def _layers(attention: AttentionConfig) -> list[AttentionConfig]:
 def _unsupported_combinations(model: Any, name: str) -> Iterator[str]:
     """Yield values that a fixed format supports, but not together."""
     heads = model.decoder_self_attention.heads
-    if any(layer.heads != heads for layer in _layers(model.attention) if layer.scores[0] != NONE):
+    if any(layer.heads != heads for layer in _layers(model.attention) if layer.scores[0] != NO_ATTENTION):
         limit = f"as many as model.decoder_self_attention.heads={heads}"
         yield _reason("model.attention.heads", model.attention.heads, limit)
     for node in ATTENTION_NODES:
         is_rotary = model.positions == "rotary" and node != "attention"
         for layer in _layers(getattr(model, node)):
             width = (layer.dim or model.d_model) if layer.project_qk else model.d_model
-            if layer.scores[0] != NONE and (width > model.d_model or (is_rotary and width != model.d_model)):
+            if layer.scores[0] != NO_ATTENTION and (width > model.d_model or (is_rotary and width != model.d_model)):
                 limit = f"model.d_model={model.d_model}"
                 yield _reason(f"model.{node}.dim", layer.dim, limit if is_rotary else f"at most {limit}")
             if is_rotary and "general" in layer.scores:

@@ -64,8 +64,8 @@ def write(translator: Translator, folder: Path, manifest: dict[str, Any]) -> CTr
         setattr(spec.config, f"{name}_token", SPECIAL_TOKENS[index])
     spec.config.add_source_eos = True
     spec.config.layer_norm_epsilon = encoder[0].fed.norm.eps
-    spec.register_source_vocabulary(vocabularies.names(translator.tokenizer.source))
-    spec.register_target_vocabulary(vocabularies.names(translator.tokenizer.target))
+    spec.register_source_vocabulary(vocabularies.unique_names(translator.tokenizer.source))
+    spec.register_target_vocabulary(vocabularies.unique_names(translator.tokenizer.target))
     spec.validate()
     spec.optimize()
     spec.save(str(folder))

@@ -34,7 +34,7 @@ def pieces(model: TokenizerModel) -> list[str]:
     return [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
 
 
-def names(model: TokenizerModel) -> list[str]:
+def unique_names(model: TokenizerModel) -> list[str]:
     """Return the pieces, with a mark added to repeated ones: a word of the text may be "<s>"."""
     distinct: dict[str, None] = {}
     for piece in pieces(model):

@@ -38,7 +38,7 @@ class AlignmentEvaluation(NamedTuple):
 
     score: AlignmentScore
     links: list[list[Link]]
-    readings: dict[AlignmentSource, AlignmentScore]
+    head_scores: dict[AlignmentSource, AlignmentScore]
 
 
 class Aligner:
@@ -51,7 +51,7 @@ class Aligner:
     """
 
     def __init__(self, translator: Translator, config: AlignmentConfig, reading: AlignmentSource | None = None) -> None:
-        self.translator, self.config, self.reading = translator, config, reading
+        self.translator, self.config, self.source = translator, config, reading
         self.tokenizer = translator.tokenizer
 
     def select_head(self, pairs: Texts, gold: Sequence[GoldAlignment] | None, where: str) -> HeadSelection | None:
@@ -84,7 +84,7 @@ class Aligner:
             selection = HeadSelection(candidates[0], "nothing, since there was no pair to choose on", {})
         else:
             selection = select_source(chain([first], examples), candidates, by)
-        self.reading = selection.reading
+        self.source = selection.source
         return selection
 
     def evaluate(self, pairs: Texts, gold: Sequence[GoldAlignment]) -> AlignmentEvaluation | None:
@@ -92,11 +92,11 @@ class Aligner:
 
         A pair whose words the tokenizer changes has no links, and is not counted in the scores of the sources.
         """
-        assert self.reading is not None, "call select_head first"
+        assert self.source is not None, "call select_head first"
         shape = self._attention_shape()
         if shape is None:
             return None
-        selected = self.reading
+        selected = self.source
         links: list[list[Link]] = [[] for _ in pairs]
 
         def extract_links() -> Iterator[AlignmentExample]:
@@ -154,7 +154,7 @@ class Aligner:
         self, texts: Texts, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
     ) -> list[AlignedPair]:
         """Align token ids without end tokens, whose texts are given; return [] for a model without attention."""
-        assert self.reading is not None, "call select_head first"
+        assert self.source is not None, "call select_head first"
         aligned: dict[int, AlignedPair] = {}
         for i, weights in self.translator.attention_weights(sources, targets):
             target_words, source_words = self._word_ids(sources[i], targets[i])
@@ -165,8 +165,8 @@ class Aligner:
                 source_words,
                 target_words,
                 weights,
-                self.reading.word_matrix(weights, target_words, source_words),
-                self.reading.links(weights, target_words, source_words),
+                self.source.word_matrix(weights, target_words, source_words),
+                self.source.links(weights, target_words, source_words),
             )
             aligned[i] = pair if pair.words_match else pair._replace(links=[])
         return [aligned[i] for i in sorted(aligned)]
@@ -199,17 +199,17 @@ def aligner_with_selected_head(
     """
     aligner = Aligner(translator, config)
     validation = load_validation_pairs(data, config.selection_pairs) if data is not None else None
-    stored = translator.carried
+    stored = translator.stored_source
     selection: HeadSelection | None
     if validation is not None:
         selection = aligner.select_head(*validation, "the validation set")
-    elif stored.by and config.is_open:
-        aligner.reading = stored.reading
-        selection = HeadSelection(stored.reading, f"{stored.by}, when it was trained", {})
+    elif stored.selected_by and config.is_all_auto:
+        aligner.source = stored.source
+        selection = HeadSelection(stored.source, f"{stored.selected_by}, when it was trained", {})
     else:
         selection = aligner.select_head(pairs[: config.selection_pairs], None, "the text itself")
     if selection is not None:
-        log.info("alignments are read from %s; chosen by %s", selection.reading, selection.by)
+        log.info("alignments are read from %s; chosen by %s", selection.source, selection.selected_by)
     return aligner, selection
 
 

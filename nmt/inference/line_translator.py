@@ -20,7 +20,7 @@ class LineTranslation(NamedTuple):
     """
 
     source: str
-    parts: list[str]
+    segments: list[str]
     best: list[list[Translation]]
     error: str | None = None
 
@@ -37,12 +37,12 @@ class LineTranslation(NamedTuple):
         if len(self.best) == 1:
             return self.best[0]
         # a part of spaces has no translation and no score
-        parts = zip(self.best, self.parts, strict=True)
+        parts = zip(self.best, self.segments, strict=True)
         lengths = [len(best[0].tokens) + 1 if text.strip(" ") else 0 for best, text in parts]
         joined = []
         for rank in range(max(map(len, self.best))):
             chosen = [best[min(rank, len(best) - 1)] for best in self.best]
-            text = _join([t.text for t in chosen], self.parts).text.strip(" ")
+            text = _join([t.text for t in chosen], self.segments).text.strip(" ")
             tokens = [token for t in chosen for token in t.tokens]
             score = sum(length * t.score for length, t in zip(lengths, chosen, strict=True)) / sum(lengths)
             truncated, log_prob = any(t.truncated for t in chosen), sum(t.log_prob for t in chosen)
@@ -80,7 +80,7 @@ class LineTranslator:
             reason = " ".join(str(failure).split())[:200]
             return [LineTranslation(sources[0], [], [], f"not translated: {reason}")]
         for result in results:
-            self.counts["split"] += len(result.parts) > 1
+            self.counts["split"] += len(result.segments) > 1
             self.counts["truncated"] += any(best[0].truncated for best in result.best)
         return results
 
@@ -100,7 +100,7 @@ class LineTranslator:
         if result.error is not None:
             return record | {"error": result.error}
         scores = [{"score": t.score, "log_prob": t.log_prob, "truncated": t.truncated} for t in n_best]
-        record |= {**scores[0], "parts": len(result.parts)}
+        record |= {**scores[0], "parts": len(result.segments)}
         if self.translator.config.n_best > 1:
             record["n_best"] = [{"text": t.text, **values} for t, values in zip(n_best, scores, strict=True)]
         return record | self._alignment(result)
@@ -108,7 +108,7 @@ class LineTranslator:
     def _alignment(self, result: LineTranslation) -> dict[str, Any]:
         """Return the subwords of both sides, links, and the alignment source; None for these without attention."""
         tokenizer = self.translator.tokenizer
-        sources = tokenizer.encode_source(result.parts)
+        sources = tokenizer.encode_source(result.segments)
         targets = [best[0].tokens for best in result.best]
         alignment: dict[str, Any] = {
             "source_subwords": [subword for ids in sources for subword in tokenizer.source_subwords(ids)],
@@ -117,8 +117,8 @@ class LineTranslator:
         weights = dict(self.translator.attention_weights(sources, targets))
         if sources and not weights:
             return alignment | {"links": None, "subword_links": None, "alignment_source_text": None}
-        first_source = _join(result.parts).first_words
-        first_target = _join([best[0].text for best in result.best], result.parts).first_words
+        first_source = _join(result.segments).first_words
+        first_target = _join([best[0].text for best in result.best], result.segments).first_words
         links: dict[tuple[int, int], None] = {}  # a word that was split may be linked in both its halves
         subword_links: list[list[int]] = []
         num_source = num_target = 0  # subwords of earlier parts
@@ -131,7 +131,7 @@ class LineTranslator:
         return alignment | {
             "links": [list(link) for link in links],
             "subword_links": subword_links,
-            "alignment_source_text": self.translator.describe(self.translator.carried.reading),
+            "alignment_source_text": self.translator.describe(self.translator.stored_source.source),
         }
 
 

@@ -71,7 +71,7 @@ class Translator:
         on_sample: Callable[[], None] | None = None,
     ) -> None:
         self.model, self.tokenizer, self.config, self.device = model, tokenizer, config, device
-        self.carried, self.member, self.on_sample = carried or StoredAlignmentSource(), member, on_sample
+        self.stored_source, self.member, self.on_sample = carried or StoredAlignmentSource(), member, on_sample
         if config.coverage_penalty and not _has_attention(model):
             raise ValueError(
                 f"search.coverage_penalty={config.coverage_penalty}: the model has no attention; set it to 0"
@@ -185,7 +185,7 @@ class Translator:
     @property
     def max_source_length(self) -> int | None:
         """The longest source that the model can take, in tokens without end token; None: any."""
-        return None if self.model.max_source is None else self.model.max_source - 1
+        return None if self.model.max_source_length is None else self.model.max_source_length - 1
 
     def _to_translations(self, hypotheses: Sequence[search.Hypothesis]) -> list[Translation]:
         """Return the `n_best` translations of one sentence; for mbr, rank the samples by expected utility."""
@@ -229,7 +229,7 @@ class Translator:
         """Return the word alignment of weights (L, H, T, S), read from the stored alignment source."""
         source_words = self.tokenizer.source_word_ids([*source, EOS])
         target_words = self.tokenizer.target_word_ids([*target, EOS])
-        stored = self.carried.reading
+        stored = self.stored_source.source
         matrix = stored.word_matrix(weights, target_words, source_words)
         return WordAlignment(matrix, alignment.hard_alignment(matrix, null=stored.null, threshold=stored.threshold))
 
@@ -237,7 +237,7 @@ class Translator:
         self, weights: NDArray[np.float32], source: Sequence[int], target: Sequence[int]
     ) -> list[tuple[int, int]]:
         """Return links (source, target) from each target subword to the one it attends to most, unless that is </s>."""
-        stored, num = self.carried.reading, len(source)
+        stored, num = self.stored_source.source, len(source)
         if not num:
             return []
         rows = stored.matrix(weights)[stored.shift :][: len(target), : None if stored.null else num]

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from nmt.attention import NONE, SCORES
+from nmt.attention import NO_ATTENTION, SCORES
 from nmt.models.layers import TIES, check_choice, check_range, make_embedding, to_autocast_dtype
 from nmt.models.seq2seq import AttentionWeights, DecoderState, Seq2Seq
 
@@ -51,7 +51,7 @@ class DecoderProtocol(Protocol):
         """Turn features (..., any) into the inputs of the output matrix (..., dim)."""
 
 
-MATCHES = (NONE, "parameters", "flops")
+MATCHES = (NO_ATTENTION, "parameters", "flops")
 
 
 @dataclass
@@ -64,14 +64,14 @@ class ParameterMatchingConfig:
     match_score: the reference is the same configuration with this score in `attention`.
     """
 
-    match: str = NONE
+    match: str = NO_ATTENTION
     match_width: str = "ffn_dim"
     match_score: str = "scaled"
 
     def validate_matching(self) -> None:
         """Raise ValueError naming the option, its value and what is allowed."""
         check_choice("model", self, "match", MATCHES)
-        check_choice("model", self, "match_score", [*SCORES, NONE])
+        check_choice("model", self, "match_score", [*SCORES, NO_ATTENTION])
         width: object = self
         for name in self.match_width.split("."):
             width = getattr(width, name, None)
@@ -133,7 +133,7 @@ class EncoderDecoder(Seq2Seq):
         self.source_embedding = make_embedding(source_size, source_width, PAD)
         self.target_embedding = self.source_embedding if tie == "all" else make_embedding(target_size, decoder.dim, PAD)
         self.encoder, self.decoder = encoder, decoder
-        self.max_source, self.max_target = encoder.max_length, decoder.max_length
+        self.max_source_length, self.max_target_length = encoder.max_length, decoder.max_length
         self.output = nn.Linear(decoder.dim, target_size)
         nn.init.zeros_(self.output.bias)
         if tie != "none":

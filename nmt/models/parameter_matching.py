@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from nmt.attention import NONE, SCORES
+from nmt.attention import NO_ATTENTION, SCORES
 from nmt.config import get_node, leaves
 from nmt.models.flops import build_on_meta, flops_per_token, parameter_counts
 
@@ -54,7 +54,7 @@ def match_parameters(config: Any, source_size: int, target_size: int, *, joint: 
         ValueError: no value of the width comes within `TOLERANCE` of the reference; the message has the nearest one,
             and other widths that can be matched. Or the reference cannot be built.
     """
-    if config.match == NONE:
+    if config.match == NO_ATTENTION:
         return config, ""
     sizes = {"source_size": source_size, "target_size": target_size, "joint": joint}
     target = _reference_cost(config, sizes)
@@ -87,7 +87,7 @@ def _reference_cost(config: Any, sizes: dict[str, Any]) -> float:
     reference = copy.deepcopy(config)
     attention, score = reference.attention, config.match_score
     attention.score = score
-    removed = {"score"} if score != NONE and SCORES[score].has_coverage else {"score", "coverage"}
+    removed = {"score"} if score != NO_ATTENTION and SCORES[score].has_coverage else {"score", "coverage"}
     attention.coverage &= "coverage" not in removed
     attention.per_layer = [
         {name: value for name, value in layer.items() if name not in removed} for layer in attention.per_layer

@@ -38,8 +38,8 @@ class Seq2Seq(nn.Module, ABC):
     max_source, max_target: maximum length of sentences, with end or begin token; None: any.
     """
 
-    max_source: int | None = None
-    max_target: int | None = None
+    max_source_length: int | None = None
+    max_target_length: int | None = None
 
     @abstractmethod
     def encode(self, source: Tensor, source_mask: Tensor) -> DecoderState:

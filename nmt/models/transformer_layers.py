@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from nmt.attention import CROSS, DECODER_SELF, ENCODER_SELF, NONE, Attention, AttentionConfig, KeyValueCache
+from nmt.attention import CROSS, DECODER_SELF, ENCODER_SELF, NO_ATTENTION, Attention, AttentionConfig, KeyValueCache
 from nmt.attention.dropout import ByteMaskDropout
 from nmt.models.layers import ACTIVATIONS, NORMS, POSITIONS, FeedForward, check_choice, check_range, to_autocast_dtype
 from nmt.models.seq2seq import expand_to_rows
@@ -105,11 +105,11 @@ class SublayerConnection(nn.Module):
         self.dropout = ByteMaskDropout(dropout)
         self.is_pre = config.norm_position == "pre"
 
-    def before(self, x: Tensor) -> Tensor:
+    def pre(self, x: Tensor) -> Tensor:
         """Return the input of the sublayer."""
         return to_autocast_dtype(self.norm(x) if self.is_pre else x)
 
-    def after(self, x: Tensor, output: Tensor) -> Tensor:
+    def post(self, x: Tensor, output: Tensor) -> Tensor:
         """Add the output of the sublayer to x."""
         x = x + self.dropout(output)
         return x if self.is_pre else self.norm(x)
@@ -134,9 +134,9 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, S, D) and mask (B, S) -> (B, S, D)."""
-        query = self.attended.before(x)
-        x = self.attended.after(x, self.attention(query, self.attention.precompute_keys(query), mask).context)
-        return self.fed.after(x, self.feed_forward(self.fed.before(x)))
+        query = self.attended.pre(x)
+        x = self.attended.post(x, self.attention(query, self.attention.precompute_keys(query), mask).context)
+        return self.fed.post(x, self.feed_forward(self.fed.pre(x)))
 
 
 class DecoderLayer(nn.Module):
@@ -153,7 +153,7 @@ class DecoderLayer(nn.Module):
         self.attended = SublayerConnection(config, config.dropout)
         cross = config.attention.for_layer(number)
         self.cross: Attention | None = None
-        if cross.score == NONE:
+        if cross.score == NO_ATTENTION:
             self.summary = nn.Linear(memory_dim, config.d_model)
         else:
             self.cross = Attention(cross, config.d_model, memory_dim, out_dim=config.d_model, bias=True)
@@ -178,22 +178,22 @@ class DecoderLayer(nn.Module):
 
         The new positions are written into a cache that has room for them.
         """
-        query = self.attended.before(x)
+        query = self.attended.pre(x)
         new = self.attention.precompute_keys(query, start)
         after = {name: append_cache(cache[name], tensor, start) for name, tensor in new.items()}
         past = {name: tensor[:, :, : start + x.size(1)] for name, tensor in after.items()}
-        x = self.attended.after(x, self.attention(query, past, None, start=start).context)
+        x = self.attended.post(x, self.attention(query, past, None, start=start).context)
         weights = None
         if self.cross is None:
             context = expand_to_rows(self.summary(summary), x.size(0)).unsqueeze(1).expand_as(x)
         else:
-            query, coverage = self.crossed.before(x), cache.get("coverage")
+            query, coverage = self.crossed.pre(x), cache.get("coverage")
             context, weights, coverage = self.cross(
                 query, memory, mask, start=start, coverage=coverage, need_weights=need_weights
             )
             after |= {} if coverage is None else {"coverage": coverage}
-        x = self.crossed.after(x, context)
-        return self.fed.after(x, self.feed_forward(self.fed.before(x))), weights, after
+        x = self.crossed.post(x, context)
+        return self.fed.post(x, self.feed_forward(self.fed.pre(x))), weights, after
 
 
 def append_cache(cache: Tensor, new: Tensor, start: int) -> Tensor:

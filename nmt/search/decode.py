@@ -56,7 +56,11 @@ def make_source_batch(model: Seq2Seq, sources: Sequence[Sequence[int]]) -> tuple
     """Return padded sources (B, S) with end token and their mask (B, S), of a batch from `make_decode_batches`."""
     source, mask = source_batch(sources, multiple=LENGTH_MULTIPLE)
     longest = max(map(len, sources)) + 1
-    width = source.size(1) if model.max_source is None else max(min(source.size(1), model.max_source), longest)
+    width = (
+        source.size(1)
+        if model.max_source_length is None
+        else max(min(source.size(1), model.max_source_length), longest)
+    )
     return source[:, :width], mask[:, :width]
 
 

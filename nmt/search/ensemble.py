@@ -19,8 +19,12 @@ class Ensemble(Seq2Seq):
         super().__init__()
         assert members
         self.members = nn.ModuleList(members)
-        self.max_target = min((m.max_target for m in members if m.max_target is not None), default=None)
-        self.max_source = min((m.max_source for m in members if m.max_source is not None), default=None)
+        self.max_target_length = min(
+            (m.max_target_length for m in members if m.max_target_length is not None), default=None
+        )
+        self.max_source_length = min(
+            (m.max_source_length for m in members if m.max_source_length is not None), default=None
+        )
 
     def _split(self, state: DecoderState) -> list[tuple[Seq2Seq, DecoderState]]:
         """Return each member with its part of a joined state."""

@@ -35,8 +35,8 @@ class _CancellableTranslator(Translator):
 
         model, options = copy.copy(base.model), (base.tokenizer, config, base.device)
         object.__setattr__(model, "step", step)  # every search method calls it
-        super().__init__(base.model, *options, carried=base.carried)
-        self.inner = Translator(model, *options, carried=base.carried, on_sample=job.raise_if_cancelled)
+        super().__init__(base.model, *options, carried=base.stored_source)
+        self.inner = Translator(model, *options, carried=base.stored_source, on_sample=job.raise_if_cancelled)
         self.on_progress: Callable[[str], None] = lambda text: None
 
     def n_best(self, texts: Sequence[str], **_: Any) -> list[list[Translation]]:
@@ -84,7 +84,7 @@ def translate(
 def _details(served: ServedModel, line: LineTranslation, job: InferenceJob) -> list[dict[str, Any]]:
     translator, tokenizer = served.translator, served.translator.tokenizer
     details = []
-    for text, source, hypotheses in zip(line.parts, tokenizer.encode_source(line.parts), line.best, strict=True):
+    for text, source, hypotheses in zip(line.segments, tokenizer.encode_source(line.segments), line.best, strict=True):
         job.raise_if_cancelled()
         targets = [hypothesis.tokens for hypothesis in hypotheses]
         links = {

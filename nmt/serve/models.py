@@ -45,14 +45,14 @@ class ServedModel:
     @property
     def max_target_tokens(self) -> int:
         """Tokens of the longest translation whose attention can be requested."""
-        limit = self.translator.model.max_target
+        limit = self.translator.model.max_target_length
         return 4 * self.max_source_tokens if limit is None else limit - 1
 
     def info(self) -> dict[str, Any]:
         """Return the fields of `schemas.ModelInfo`."""
         attention = self.config.model.attention
         scores = [layer.get("score", attention.score) for layer in attention.per_layer]
-        search, carried = self.translator.config, self.translator.carried if any(self.shape) else None
+        search, carried = self.translator.config, self.translator.stored_source if any(self.shape) else None
         return {
             "name": self.name,
             "architecture": self.config.model.architecture,
@@ -66,9 +66,9 @@ class ServedModel:
             "vocabulary": self.translator.tokenizer.target_size,
             "max_source_tokens": self.max_source_tokens,
             **{name: getattr(search, name) for name in ("method", "beam_size", "n_best", "length_penalty")},
-            "alignment_source": None if carried is None else carried.reading._asdict(),
-            "alignment_source_text": "" if carried is None else str(carried.reading),
-            "selected_by": "" if carried is None else carried.by,
+            "alignment_source": None if carried is None else carried.source._asdict(),
+            "alignment_source_text": "" if carried is None else str(carried.source),
+            "selected_by": "" if carried is None else carried.selected_by,
             "examples": self.examples,
         }
 

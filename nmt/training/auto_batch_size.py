@@ -40,7 +40,7 @@ def find_batch_tokens(
     Raises:
         ValueError: not even one pair fits.
     """
-    length = 1 + corpus.longest
+    length = 1 + corpus.max_length
     max_rows = -(-len(corpus) // distributed.size)
     objective = TrainingObjective(config)
     precision = resolve_precision(config.precision, device)

@@ -132,7 +132,7 @@ class CheckpointManager:
         self.config, self.save_every, self.sign = config, save_every, sign
         self.last, self.best = folder / "last.pt", folder / "best.pt"
         self.last_saved_update = 0  # the update whose state last.pt holds
-        self.damaged: list[Path] = []
+        self.corrupt: list[Path] = []
         self.pending_writes: list[Callable[[], None]] = []  # of best models for which there was no space
 
     def save_last(
@@ -157,9 +157,9 @@ class CheckpointManager:
             while self.pending_writes:  # last.pt must not refer to a best model that is not on the disk
                 self.pending_writes[0]()
                 del self.pending_writes[0]
-            for path in self.damaged:
+            for path in self.corrupt:
                 path.replace(path.with_suffix(".corrupt"))
-            self.damaged.clear()
+            self.corrupt.clear()
             checkpoint.save(self.last, content, self._numbered(self.last_saved_update) if is_new else None)
         except OSError as error:
             if must:
@@ -224,11 +224,11 @@ class CheckpointManager:
         self.state.plateau.load_state_dict(content["plateau"])
         progress = TrainProgress.from_dict(content["position"])
         self.last_saved_update = progress.update
-        self.damaged = [path for path, _ in latest.damaged]
-        for path, reason in latest.damaged:
+        self.corrupt = [path for path, _ in latest.corrupt]
+        for path, reason in latest.corrupt:
             log.warning("%s is damaged and passed over: %s", path, reason)
         if latest.path != self.last:
-            missing = "" if latest.damaged else f"{self.last} is missing: "
+            missing = "" if latest.corrupt else f"{self.last} is missing: "
             again = "updates after it are done again, with the same result; nothing else is lost"
             log.warning("%scontinues from %s, update %d; %s", missing, latest.path, progress.update, again)
         return progress, content["precision"]

@@ -55,24 +55,24 @@ class ReduceOnPlateau:
 
     def __init__(self, config: OptimConfig) -> None:
         self.config = config
-        self.factor, self.best, self.bad = 1.0, math.inf, 0
+        self.factor, self.best, self.num_bad_validations = 1.0, math.inf, 0
 
     def step(self, loss: float) -> None:
         """Update the factor after a validation."""
         if loss < self.best:
-            self.best, self.bad = loss, 0
+            self.best, self.num_bad_validations = loss, 0
             return
-        self.bad += 1
-        if self.bad > self.config.plateau_patience:
-            self.factor, self.bad = self.factor * self.config.plateau_factor, 0
+        self.num_bad_validations += 1
+        if self.num_bad_validations > self.config.plateau_patience:
+            self.factor, self.num_bad_validations = self.factor * self.config.plateau_factor, 0
 
     def state_dict(self) -> dict[str, float]:
         """Return the state for a checkpoint."""
-        return {"factor": self.factor, "best": self.best, "bad": self.bad}
+        return {"factor": self.factor, "best": self.best, "bad": self.num_bad_validations}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Load the state of a checkpoint."""
-        self.factor, self.best, self.bad = state["factor"], state["best"], int(state["bad"])
+        self.factor, self.best, self.num_bad_validations = state["factor"], state["best"], int(state["bad"])
 
 
 def learning_rate(config: OptimConfig, update: int, progress: float, plateau: ReduceOnPlateau | None = None) -> float:

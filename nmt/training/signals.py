@@ -42,14 +42,14 @@ class GracefulShutdown(_Handler):
         several: the process is one of several ranks, which stop after the same update, through `synchronize`.
     """
 
-    def __init__(self, several: bool = False) -> None:
+    def __init__(self, is_distributed: bool = False) -> None:
         super().__init__()
-        self.agreed, self.several, self._time = 0, several, 0.0
+        self.agreed, self.is_distributed, self._time = 0, is_distributed, 0.0
 
     @property
     def requested(self) -> bool:
         """Whether the run is to save and stop."""
-        return (self.agreed if self.several else self.received) != 0
+        return (self.agreed if self.is_distributed else self.received) != 0
 
     def synchronize(self, received: int) -> None:
         """Adopt the signal that any rank received, after an update that all of them have made."""
@@ -58,7 +58,7 @@ class GracefulShutdown(_Handler):
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received:
-            if self.several and time.monotonic() - self._time < DUPLICATE_SIGNAL_WINDOW:
+            if self.is_distributed and time.monotonic() - self._time < DUPLICATE_SIGNAL_WINDOW:
                 return
             raise KeyboardInterrupt
         self.received, self._time = number, time.monotonic()

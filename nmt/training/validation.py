@@ -101,7 +101,7 @@ class Validator:
             rows = alignment_source.plot_rows(weights)
             source = [*tokenizer.source_subwords(sources[i]), "</s>"]
             target = [*tokenizer.target_subwords(targets[i]), "</s>"]
-            figure = heatmap.figure(rows, source, target[: len(rows)], title=title)
+            figure = heatmap.plot_heatmap(rows, source, target[: len(rows)], title=title)
             logger.add_to_tensorboard("figure", f"attention/{i + 1}", figure, update)
 
     def _log_attention(self, logger: RunLogger, update: int) -> None:

@@ -304,7 +304,7 @@ def test_many_sources_at_once_score_as_each_alone():
         assert score == pytest.approx(alignment_error_rate(alone, [s.gold for s in sentences])), source
     assert len(set(together)) > len(THRESHOLDS)
     best = select_source(sentences, sources, "test")
-    assert best.scores[best.reading].aer == min(score.aer for score in together)
+    assert best.scores[best.source].aer == min(score.aer for score in together)
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def test_lexical_agreement_distinguishes_shifts_as_gold_does():
     compared = [s._replace(gold=g) for s, g in zip(sentences, ibm1_alignments(pairs), strict=True)]
     for head, shift in (("1", 0), ("2", 1)):
         sources = candidate_sources(AlignmentConfig(head=head), 1, 2)
-        assert select_source(compared, sources, "lexicon").reading.shift == shift
+        assert select_source(compared, sources, "lexicon").source.shift == shift
 
 
 def aligned_pair(generator, source, target):

@@ -15,7 +15,7 @@ KEYS = torch.tensor([[[[3.0, 1.0], [0.0, -1.0]]]], dtype=torch.float64)
 
 def scores_of(score: Score) -> list[float]:
     score = score.double()
-    found: list[float] = score(QUERY, score.prepare(KEYS)).flatten().tolist()
+    found: list[float] = score(QUERY, score.precompute(KEYS)).flatten().tolist()
     return found
 
 
@@ -51,9 +51,9 @@ def test_location() -> None:
     location = SCORES["location"](1, 2, 2, positions=2)
     location.table.data = torch.tensor([[[1.0, 0.0], [0.5, -1.0]]])
     assert scores_of(location) == [1.0, -1.5]  # (W q)_0 = 1, (W q)_1 = 0.5 - 2
-    prepared = location.prepare(torch.zeros(1, 1, 4, 2, dtype=torch.float64))
+    prepared = location.precompute(torch.zeros(1, 1, 4, 2, dtype=torch.float64))
     assert location(QUERY, prepared).flatten().tolist() == [1.0, -1.5, -1.5, -1.5]  # later positions share the last
-    shifted = location.prepare(torch.zeros(1, 1, 1, 2, dtype=torch.float64), start=1)
+    shifted = location.precompute(torch.zeros(1, 1, 1, 2, dtype=torch.float64), start=1)
     assert location(QUERY, shifted).flatten().tolist() == [-1.5]
 
 
@@ -102,7 +102,7 @@ def test_every_head_follows_the_formula_with_its_own_parameters(name: str) -> No
     for parameter in score.parameters():
         torch.nn.init.normal_(parameter)
     query, keys = (torch.randn(2, 3, n, 4, dtype=torch.float64) for n in (2, 5))
-    found = score(query, score.prepare(keys)).detach()
+    found = score(query, score.precompute(keys)).detach()
     assert found.shape == (2, 3, 2, 5)
     for b, h, t, s in torch.cartesian_prod(*(torch.arange(n) for n in found.shape)).tolist():
         assert float(found[b, h, t, s]) == pytest.approx(by_hand(name, h, query[b, h, t], keys[b, h, s], s, score))
@@ -114,7 +114,7 @@ def test_blocks_are_scored_as_if_alone(name: str) -> None:
     torch.manual_seed(0)
     score = SCORES[name](3, 4, 4).double()
     query, keys = (torch.randn(2, 3, n, 4, dtype=torch.float64) for n in (2, 5))
-    prepared = score.prepare(keys)
+    prepared = score.precompute(keys)
     expected = score(query, prepared)
     blocks = score(query.unsqueeze(2).expand(-1, -1, 4, -1, -1), prepared.unsqueeze(2).expand(-1, -1, 4, -1, -1))
     torch.testing.assert_close(blocks, expected.unsqueeze(2).expand(-1, -1, 4, -1, -1))
@@ -129,7 +129,7 @@ def test_different_widths_are_refused(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, score in SCORES.items() if not score.same_width])
 def test_different_widths_are_joined(name: str) -> None:
     score = SCORES[name](2, 4, 6)
-    assert score(torch.randn(1, 2, 3, 4), score.prepare(torch.randn(1, 2, 5, 6))).shape == (1, 2, 3, 5)
+    assert score(torch.randn(1, 2, 3, 4), score.precompute(torch.randn(1, 2, 5, 6))).shape == (1, 2, 3, 5)
 
 
 @pytest.mark.parametrize("name", [name for name, score in SCORES.items() if score.has_coverage])

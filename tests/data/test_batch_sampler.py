@@ -60,7 +60,7 @@ def test_one_chunk_has_the_batches_of_make_batches() -> None:
     source, target = lengths(3000)
     (chunk,) = chunks_of(source, target, 512, seed=1, epoch=2)
     planned = make_batches(source, target, 512, seed=1, epoch=2)
-    assert [chunk.rows(batch).tolist() for batch in range(len(chunk))] == [rows.tolist() for rows in planned]
+    assert [chunk.row_indices(batch).tolist() for batch in range(len(chunk))] == [rows.tolist() for rows in planned]
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_chunks_hold_every_row_once_within_the_budget(num: int) -> None:
     source, target = lengths(num)
     chunks = chunks_of(source, target, 512, seed=1, epoch=2)
     assert len(chunks) > 1
-    batches = [chunk.rows(batch) for chunk in chunks for batch in range(len(chunk))]
+    batches = [chunk.row_indices(batch) for chunk in chunks for batch in range(len(chunk))]
     assert sorted(np.concatenate(batches).tolist()) == list(range(num))
     for rows in batches:
         assert rows.dtype == np.int64

@@ -212,7 +212,7 @@ def test_tokenizer_comes_from_the_cache_with_the_requested_sampling(tmp_path: Pa
     trained = train_or_load_tokenizer(config)
     config.tokenizer.subword_regularization = 0.2
     cached = train_or_load_tokenizer(config)
-    assert (cached.digest, cached.sampling, trained.sampling) == (trained.digest, 0.2, 0.0)
+    assert (cached.digest, cached.subword_regularization, trained.subword_regularization) == (trained.digest, 0.2, 0.0)
     assert cached.encode_source(SENTENCES) == trained.encode_source(SENTENCES)
     assert len(entries(config, "tokenizer-*")) == 1
 

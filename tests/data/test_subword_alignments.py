@@ -157,12 +157,12 @@ def test_words_of_a_batch_are_those_of_its_text_byte_by_byte(kind: str, tmp_path
     texts = NASTY + [source for source, _, _ in random_pairs(40, seed=1)]
     rows = [[BOS, *ids, EOS, PAD, PAD] for ids in tokenizer.encode_source(texts)]
     if config.tokenizer.type in ("unigram", "bpe"):
-        tokenizer.sampling = 0.5
+        tokenizer.subword_regularization = 0.5
         rows += [[*ids, EOS] for seed in range(5) for ids in tokenizer.encode_source_sampled(texts, seed)]
     expected = [words_by_byte(tokenizer.source.surfaces, ids) for ids in rows]
     flat = np.concatenate([np.array(ids) for ids in rows])
     starts = np.concatenate([np.arange(len(ids)) == 0 for ids in rows])
-    assert tokenizer.source_word_ids_map(flat, starts).tolist() == [word for words in expected for word in words]
+    assert tokenizer.source_word_id_map(flat, starts).tolist() == [word for words in expected for word in words]
     assert [tokenizer.source_word_ids(ids) for ids in rows] == expected
 
 
@@ -176,7 +176,7 @@ def test_words_of_subwords_with_spaces_anywhere() -> None:
         flat = np.array([index for ids in rows for index in ids], np.int64)
         starts = np.array([position == 0 for ids in rows for position in range(len(ids))], np.bool_)
         expected = [word for ids in rows for word in words_by_byte(model.surfaces, ids)]
-        assert tokenizer.source_word_ids_map(flat, starts).tolist() == expected
+        assert tokenizer.source_word_id_map(flat, starts).tolist() == expected
 
 
 def test_projection_agrees_with_a_manual_example() -> None:

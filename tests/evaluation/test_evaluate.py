@@ -323,7 +323,7 @@ def test_an_evaluation_stores_the_alignment_source_in_the_checkpoint(
     path, hard_link, content = folder / "best.pt", folder / "best-000010.pt", checkpoint.load(folder / "best.pt")
     os.link(path, hard_link)
     before = Translator.from_checkpoint(content, None, torch.device("cpu"))
-    assert before.carried == StoredAlignmentSource()
+    assert before.stored_source == StoredAlignmentSource()
     config = data(cwd)
     sets = load_test_sets(config)[:1]
     options = AlignmentConfig(layer="1", head="2", decision="threshold", threshold=0.05, head_importance_pairs=0)
@@ -341,19 +341,19 @@ def test_an_evaluation_stores_the_alignment_source_in_the_checkpoint(
     selection = result.alignment.selection
     assert hard_link.samefile(path)
     stored = checkpoint.load(path)
-    assert selection.reading.threshold == 0.05
-    assert stored.pop("alignment_source") == {**selection.reading._asdict(), "by": selection.by}
+    assert selection.source.threshold == 0.05
+    assert stored.pop("alignment_source") == {**selection.source._asdict(), "by": selection.selected_by}
     assert stored.keys() == content.keys()
     assert all(torch.equal(tensor, stored["model"][name]) for name, tensor in content["model"].items())
     # from now on, alignments from this checkpoint are those of the evaluation
     after = Translator.from_checkpoint(checkpoint.load(path), None, torch.device("cpu"))
     assert after.links(sets[0].pairs) == result.alignment.links != before.links(sets[0].pairs)
     ((rows, title),) = heat_maps
-    assert title == str(selection.reading)
+    assert title == str(selection.source)
     sources, targets = ([pair[side] for pair in sets[0].pairs[:1]] for side in (0, 1))
     ids = before.tokenizer.encode_source(sources), before.tokenizer.encode_target(targets)
     ((_, weights),) = before.attention_weights(*ids)
-    np.testing.assert_allclose(rows, weights[0, 1, selection.reading.shift :], atol=1e-6)
+    np.testing.assert_allclose(rows, weights[0, 1, selection.source.shift :], atol=1e-6)
     # without the validation set, an evaluation uses the stored alignment source
     modified = path.stat().st_mtime_ns
     without_validation = dataclasses.replace(config, format="text", valid=str(folder / "gone"))
@@ -361,10 +361,10 @@ def test_an_evaluation_stores_the_alignment_source_in_the_checkpoint(
         sets, folder / "out", ReportData(), inputs
     )
     assert repeated.alignment is not None
-    assert repeated.alignment.selection.reading == selection.reading
-    assert repeated.alignment.selection.by == f"{selection.by}, when it was trained"
+    assert repeated.alignment.selection.source == selection.source
+    assert repeated.alignment.selection.selected_by == f"{selection.selected_by}, when it was trained"
     checkpoint.update_metadata(
-        path, {"alignment_source": StoredAlignmentSource(selection.reading, selection.by).to_dict()}
+        path, {"alignment_source": StoredAlignmentSource(selection.source, selection.selected_by).to_dict()}
     )
     assert path.stat().st_mtime_ns == modified
 

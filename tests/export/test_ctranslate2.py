@@ -26,7 +26,7 @@ EVERYTHING = list(
 
 
 def exported(translator: Translator, folder: Path) -> CTranslate2Runner:
-    manifest = {"tokenizer": translator.tokenizer.kind, "max_source": LONGEST}
+    manifest = {"tokenizer": translator.tokenizer.type, "max_source": LONGEST}
     (folder / "export.json").write_text(json.dumps(manifest))
     return write(translator, folder, manifest)
 
@@ -99,7 +99,7 @@ def test_translations_and_their_scores(
 ) -> None:
     translator, _ = trained(norm_position)
     loaded = exported(translator, tmp_path)
-    pieces = vocabularies.names(translator.tokenizer.source)
+    pieces = vocabularies.unique_names(translator.tokenizer.source)
     tokens = [[pieces[index] for index in ids] for ids in translator.tokenizer.encode_source(rows)]
     translator.config = SearchConfig(beam_size=beam, max_length_ratio=0, max_length_offset=40)
     ours = translator.translate(rows)
@@ -130,7 +130,7 @@ def test_translations_and_their_scores(
 def test_names_are_distinct_when_a_word_is_a_special_token() -> None:
     pairs = [("<s> <s> a </s> b", "<unk> a <pad> b")]
     tokenizer = Tokenizer.train(TokenizerConfig(type="word", vocab_size=20), pairs)
-    names = vocabularies.names(tokenizer.source)
+    names = vocabularies.unique_names(tokenizer.source)
     assert len(set(names)) == len(names) == tokenizer.source_size
     assert names[:4] == ["<pad>", "<unk>", "<s>", "</s>"]
     assert {"a", "b"} < set(names)
@@ -139,7 +139,7 @@ def test_names_are_distinct_when_a_word_is_a_special_token() -> None:
 def test_attention_is_the_mean_of_the_last_layer(make: Make, tmp_path: Path, sources: list[str]) -> None:
     translator, _ = make(tie_embeddings="all", decoder_layers=2)
     loaded = exported(translator, tmp_path)
-    pieces = vocabularies.names(translator.tokenizer.source)
+    pieces = vocabularies.unique_names(translator.tokenizer.source)
     ids = translator.tokenizer.encode_source(sources[:1])
     (result,) = loaded.engine.translate_batch(
         [[pieces[index] for index in ids[0]]], beam_size=1, return_attention=True, max_decoding_length=20

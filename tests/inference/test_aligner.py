@@ -159,10 +159,12 @@ def test_pairs_whose_words_the_tokenizer_changes_are_not_compared_with_gold(capl
     assert evaluation is not None
     assert expected is not None
     assert evaluation.links[1] == []
-    assert evaluation.readings == {source: score for source, score in expected.scores.items() if not source.threshold}
+    assert evaluation.head_scores == {
+        source: score for source, score in expected.scores.items() if not source.threshold
+    }
     nothing = Aligner(model, AlignmentConfig()).select_head([changed], gold[:1], "these")
     assert nothing is not None
-    assert nothing.by.startswith("nothing")
+    assert nothing.selected_by.startswith("nothing")
     (aligned,) = second.align_ids([changed], model.tokenizer.encode_source([changed[0]]), [[5, 6]])
     assert aligned.links == []
 
@@ -174,19 +176,19 @@ def test_the_selected_head_is_the_best_of_all_candidates() -> None:
     fresh = Aligner(model, AlignmentConfig())
     choice = fresh.select_head(pairs, gold, "these")
     assert choice is not None
-    assert fresh.reading == choice.reading
-    assert choice.by == "AER on these"
+    assert fresh.source == choice.source
+    assert choice.selected_by == "AER on these"
     for reading, expected in choice.scores.items():
         (aligned,) = aligner(model, reading).align(pairs)
         assert alignment_error_rate([pair.links for pair in aligned], gold) == pytest.approx(expected)
-        assert expected.aer >= choice.scores[choice.reading].aer
+        assert expected.aer >= choice.scores[choice.source].aer
     evaluation = fresh.evaluate(pairs, gold)
     assert evaluation is not None
-    assert evaluation.score == pytest.approx(choice.scores[choice.reading])
-    assert evaluation.readings == {source: score for source, score in choice.scores.items() if not source.threshold}
+    assert evaluation.score == pytest.approx(choice.scores[choice.source])
+    assert evaluation.head_scores == {source: score for source, score in choice.scores.items() if not source.threshold}
     lexical = fresh.select_head(pairs, None, "these")
     assert lexical is not None
-    assert lexical.by == "agreement with a lexical aligner on these"
+    assert lexical.selected_by == "agreement with a lexical aligner on these"
     assert (
         lexical.scores
         == fresh.select_head(pairs, ibm1_alignments([(split(s), split(t)) for s, t in pairs]), "x").scores
@@ -199,7 +201,7 @@ def test_options_fix_the_alignment_source() -> None:
     fresh = Aligner(model, fixed)
     choice = fresh.select_head(TEXTS, None, "these")
     assert choice is not None
-    assert (choice.reading, choice.by) == (AlignmentSource(2, 1, 1, threshold=0.05), "the options")
+    assert (choice.source, choice.selected_by) == (AlignmentSource(2, 1, 1, threshold=0.05), "the options")
     (aligned,) = fresh.align(TEXTS)
     for pair in aligned:
         # computed directly: the rows after those of each word, the columns of each word

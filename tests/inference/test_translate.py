@@ -207,17 +207,17 @@ def test_a_long_line_is_translated_in_parts(tokenizer: Tokenizer, learned: bool)
     line = " ".join(TEXT[:5])
     answers = LineTranslator(model, 20)
     (answer,) = answers.translate_lines([line.encode()])
-    assert len(answer.parts) > 3
+    assert len(answer.segments) > 3
     assert answers.counts["split"] == 1
-    assert all(len(tokenizer.encode_source([part])[0]) <= 20 for part in answer.parts)
-    alone = model.n_best(answer.parts)
+    assert all(len(tokenizer.encode_source([part])[0]) <= 20 for part in answer.segments)
+    alone = model.n_best(answer.segments)
     assert answer.best == alone
     best = answer.n_best()[0]
     assert best.log_prob == pytest.approx(sum(n_best[0].log_prob for n_best in alone))
     record = answers.to_json(1, answer)
-    assert record["parts"] == len(answer.parts)
+    assert record["parts"] == len(answer.segments)
     num_source, num_target = len(record["source_subwords"]), len(record["target_subwords"])
-    assert num_source == sum(len(ids) for ids in tokenizer.encode_source(answer.parts))
+    assert num_source == sum(len(ids) for ids in tokenizer.encode_source(answer.segments))
     assert all(0 <= s < num_source and 0 <= t < num_target for s, t in record["subword_links"])
     assert all(0 <= s < len(line.split()) for s, _ in record["links"])
     assert [t for _, t in record["subword_links"]] == sorted({t for _, t in record["subword_links"]})
@@ -266,7 +266,7 @@ def test_links_stay_inside_both_texts_wherever_a_line_is_split(
     for longest in (3, 9, 24):
         answers = LineTranslator(model, longest)
         for line, answer in zip(lines, answers.translate_lines([line.encode() for line in lines]), strict=True):
-            num_split += len(answer.parts) > 1
+            num_split += len(answer.segments) > 1
             record = answers.to_json(1, answer)
             words = [len([word for word in record[side].split(" ") if word]) for side in ("source", "translation")]
             assert all(0 <= s < words[0] and 0 <= t < words[1] for s, t in record["links"]), line
@@ -297,7 +297,7 @@ def test_scores_of_lines_in_parts(tokenizer: Tokenizer, search: dict[str, Any]) 
     line = " ".join(TEXT[:6]).replace("things .", "things.") + " " * 60 + "the cat"
     answers = LineTranslator(model, 20)
     (answer,) = answers.translate_lines([line.encode()])
-    assert len(answer.parts) > 4
+    assert len(answer.segments) > 4
     ranked, scores = (
         answer.n_best(),
         np.array([[t.score for t in best] for best in answer.best if best != [EMPTY_TRANSLATION]]),
@@ -350,7 +350,7 @@ def test_links_come_from_the_stored_alignment_source(tokenizer: Tokenizer, shift
     words = tokenizer.target_word_ids([*target, EOS]), tokenizer.source_word_ids([*source, EOS])
     for head in (1, 2):
         reading = AlignmentSource(2, head, shift, null=False)
-        model.carried = StoredAlignmentSource(reading, "hand")
+        model.stored_source = StoredAlignmentSource(reading, "hand")
         record = answers.to_json(1, answer)
         assert record["alignment_source_text"] == str(reading)
         rows = weights[1, head - 1, shift:]
@@ -360,7 +360,7 @@ def test_links_come_from_the_stored_alignment_source(tokenizer: Tokenizer, shift
         seen.add(str(best))
     assert len(seen) == 2
     reading = AlignmentSource(2, 1, threshold=0.02)
-    model.carried = StoredAlignmentSource(reading, "hand")
+    model.stored_source = StoredAlignmentSource(reading, "hand")
     links = answers.to_json(1, answer)["links"]
     assert links == [list(link) for link in reading.links(weights, *words)]
     assert len(links) > max(words[0]) + 1

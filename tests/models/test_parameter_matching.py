@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nmt import checkpoint, models, train
-from nmt.attention import NONE, SCORES
+from nmt.attention import NO_ATTENTION, SCORES
 from nmt.cli.compose import Config, run_command
 from nmt.config import diff, get_node, to_dict
 from nmt.inference.translator import Translator
@@ -19,7 +19,7 @@ from nmt.models.flops import flops_per_token
 from nmt.models.parameter_matching import match_parameters
 
 VOCABULARY = 2000  # of the built-in pair
-CHOICES = (*SCORES, NONE)
+CHOICES = (*SCORES, NO_ATTENTION)
 WIDTH = 256
 
 
@@ -69,7 +69,7 @@ def check_flops(architecture: str, score: str) -> None:
 
 @pytest.mark.parametrize("architecture", MODELS)
 def test_a_model_without_attention_gets_the_flops_of_the_reference(architecture: str) -> None:
-    check_flops(architecture, NONE)
+    check_flops(architecture, NO_ATTENTION)
 
 
 @pytest.mark.slow
@@ -130,7 +130,7 @@ def test_the_reference_has_its_score_in_every_layer_and_no_coverage_it_cannot_us
     [
         (
             "rnn",
-            NONE,
+            NO_ATTENTION,
             {"match_width": "attention.dim"},
             ["attention.dim cannot be adjusted (it has no effect"],
         ),

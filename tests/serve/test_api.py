@@ -111,7 +111,7 @@ def test_hypotheses_and_their_links(client, runs):
         assert (hypothesis["text"], hypothesis["score"], hypothesis["log_prob"]) == (t.text, t.score, t.log_prob)
         assert hypothesis["subwords"] == tokenizer.target_subwords(t.tokens)
         ((_, weights),) = reference.attention_weights([source], [t.tokens])
-        expected = reference.carried.reading.word_matrix(
+        expected = reference.stored_source.source.word_matrix(
             weights, tokenizer.target_word_ids([*t.tokens, EOS]), tokenizer.source_word_ids([*source, EOS])
         )
         best = expected[:, :-1].argmax(-1)  # </s> does not count with this alignment source

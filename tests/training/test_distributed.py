@@ -267,7 +267,7 @@ def test_ranks_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_signal_that_a_launcher_repeats_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    with GracefulShutdown(several=True) as stop:
+    with GracefulShutdown(is_distributed=True) as stop:
         signal.raise_signal(signal.SIGINT)
         now[0] += 1
         signal.raise_signal(signal.SIGINT)

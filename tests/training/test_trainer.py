@@ -29,7 +29,7 @@ from nmt.data import (
     train_or_load_tokenizer,
 )
 from nmt.data.synthetic.dataset import SyntheticConfig
-from nmt.evaluation.attention_diagnostics import TRACKED, DiagnosticsAccumulator
+from nmt.evaluation.attention_diagnostics import TENSORBOARD_MEASURES, DiagnosticsAccumulator
 from nmt.evaluation.metrics import MetricsConfig
 from nmt.evaluation.report.charts import training_curves
 from nmt.evaluation.results import EvaluationSet
@@ -687,8 +687,8 @@ def test_tensorboard_gets_scalars_texts_and_figures(make: Make) -> None:
     assert result is not None
     last = [row for row in rows(trainer) if "attention" in row][-1]
     assert last["update"] == trainer.progress.update
-    assert set(last["attention"]) == set(TRACKED)  # without the agreement of heads: there is one
-    for name in TRACKED:
+    assert set(last["attention"]) == set(TENSORBOARD_MEASURES)  # without the agreement of heads: there is one
+    for name in TENSORBOARD_MEASURES:
         np.testing.assert_allclose(last["attention"][name], result.measures[name], atol=1e-4)
         assert [event.step for event in events.Scalars(f"{name}/layer_1/head_1")] == measured
     assert measured == [row["update"] for row in rows(trainer) if "valid_loss" in row]

@@ -46,7 +46,7 @@ _STYLE = {
 }
 
 
-def draw(
+def save_heatmap(
     path: str | Path, matrix: npt.ArrayLike, source_labels: Labels, target_labels: Labels, *, title: str = ""
 ) -> list[str]:
     """Write a heat map of attention atomically as a PNG file.
@@ -69,7 +69,7 @@ def draw(
     return notes
 
 
-def figure(matrix: npt.ArrayLike, source_labels: Labels, target_labels: Labels, *, title: str = "") -> Figure:
+def plot_heatmap(matrix: npt.ArrayLike, source_labels: Labels, target_labels: Labels, *, title: str = "") -> Figure:
     """Return the picture of `draw` as a matplotlib figure that is not registered with pyplot, notes in its footer."""
     return _compose(matrix, source_labels, target_labels, title)[0]
 

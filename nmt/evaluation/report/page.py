@@ -39,11 +39,11 @@ class ReportData:
     name: str = ""
     test: str = "test"
     scores: Mapping[str, Any] = field(default_factory=dict)
-    readings: Sequence[Mapping[str, Any]] = ()
+    head_scores: Sequence[Mapping[str, Any]] = ()
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
     data: Sequence[SplitStats] = ()
-    texts: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
+    fingerprints: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     config: str = ""
@@ -63,7 +63,7 @@ def render(report: ReportData) -> str:
     validations = [row["learned_scalars"] for row in report.history if row.get("learned_scalars")]
     last_scalars = validations[-1].items() if validations else ()
     scalars = [(name, "  ".join(map(format_number, values))) for name, values in last_scalars]
-    errors = head_maps.alignment_error(scores, report.readings)
+    errors = head_maps.alignment_error(scores, report.head_scores)
     diagnostics = head_maps.diagnostics(report.diagnostics)
     attention = f"Measures of each layer and head over the hypotheses. {choose}"
     sections = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nmt.evaluation.report import heatmap
-from nmt.evaluation.report.heatmap import MAX_POSITIONS, colormap, draw, figure
+from nmt.evaluation.report.heatmap import MAX_POSITIONS, colormap, plot_heatmap, save_heatmap
 
 WEIGHTS = np.array([[0.0, 0.25, 0.75], [1.0, 0.0, 0.0]])
 SOURCE, TARGET = ["▁das", "▁Haus", "</s>"], ["▁house", "</s>"]
@@ -23,7 +23,7 @@ def text_of(picture):
 
 
 def test_each_cell_has_the_color_of_its_weight():
-    picture = figure(WEIGHTS, SOURCE, TARGET)
+    picture = plot_heatmap(WEIGHTS, SOURCE, TARGET)
     image = pixels(picture)
     for target in range(2):
         for source in range(3):
@@ -33,7 +33,7 @@ def test_each_cell_has_the_color_of_its_weight():
 
 
 def test_source_is_across_and_target_down():
-    picture = figure(WEIGHTS, SOURCE, TARGET)
+    picture = plot_heatmap(WEIGHTS, SOURCE, TARGET)
     axes = picture.axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == SOURCE
     assert [label.get_text() for label in axes.get_yticklabels()] == TARGET
@@ -57,7 +57,7 @@ def test_the_colors_darken_evenly_from_white():
 
 
 def test_everything_stays_inside_the_picture():
-    picture = figure(
+    picture = plot_heatmap(
         np.full((3, 40), 0.1), ["Donaudampfschifffahrt"] * 40, ["x", "ein sehr langes Wort", "</s>"], title="t"
     )
     height, width = pixels(picture).shape[:2]
@@ -72,7 +72,7 @@ def test_everything_stays_inside_the_picture():
 
 def test_scripts_of_the_base_font_need_no_note(tmp_path):
     source = ["Größe", "Ελλάδα", "Москва", "שלום", "سلام", "▁x", r"$\frac$", "a\x07b", ""]
-    assert draw(tmp_path / "picture.png", np.full((1, 9), 0.1), source, ["a"], title="$") == []
+    assert save_heatmap(tmp_path / "picture.png", np.full((1, 9), 0.1), source, ["a"], title="$") == []
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
 
@@ -82,8 +82,8 @@ def test_missing_glyphs_are_noted_and_marked_without_a_warning(tmp_path, caplog,
     arguments = np.full((2, 2), 0.5), ["猫", "ab"], ["नम", "猫x"]
     with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
         warnings.simplefilter("error")
-        (note,) = draw(tmp_path / "picture.png", *arguments)
-        picture = figure(*arguments)
+        (note,) = save_heatmap(tmp_path / "picture.png", *arguments)
+        picture = plot_heatmap(*arguments)
         pixels(picture)
     assert caplog.records == []
     assert "no installed font has the glyphs नम猫 (U+0928, U+092E, U+732B)" in note
@@ -95,11 +95,11 @@ def test_missing_glyphs_are_noted_and_marked_without_a_warning(tmp_path, caplog,
 
 def test_an_installed_font_draws_what_the_base_font_cannot(monkeypatch):
     arguments = np.full((1, 1), 0.0), ["猫"], ["a"]
-    covered = figure(*arguments)
+    covered = plot_heatmap(*arguments)
     if "glyphs" in text_of(covered):
         pytest.skip("no installed font covers Chinese characters")
     monkeypatch.setitem(heatmap._STYLE, "font.family", ["DejaVu Sans"])
-    marked = figure(*arguments)
+    marked = plot_heatmap(*arguments)
     assert text_of(covered) == ""
     assert covered.axes[0].get_xticklabels()[0].get_text() == "猫"
     assert not np.array_equal(pixels(covered)[:80, :], pixels(marked)[:80, :])
@@ -107,7 +107,7 @@ def test_an_installed_font_draws_what_the_base_font_cannot(monkeypatch):
 
 def test_long_sentences_are_truncated_with_a_note(tmp_path):
     count = MAX_POSITIONS + 7
-    notes = draw(tmp_path / "picture.png", np.zeros((1, count)), [str(i) for i in range(count)], ["y" * 99])
+    notes = save_heatmap(tmp_path / "picture.png", np.zeros((1, count)), [str(i) for i in range(count)], ["y" * 99])
     assert notes == [
         f"only the first {MAX_POSITIONS} of {count} source positions are drawn",
         "1 label is truncated to 28 characters",
@@ -116,10 +116,10 @@ def test_long_sentences_are_truncated_with_a_note(tmp_path):
 
 def test_a_matrix_that_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"shape \(2, 3\) does not fit 3 target and 2 source labels"):
-        draw(tmp_path / "picture.png", WEIGHTS, ["a", "b"], ["a", "b", "c"])
+        save_heatmap(tmp_path / "picture.png", WEIGHTS, ["a", "b"], ["a", "b", "c"])
     for value in (float("nan"), -0.5):
         with pytest.raises(ValueError, match="negative or not finite"):
-            draw(tmp_path / "picture.png", [[value]], ["a"], ["b"])
+            save_heatmap(tmp_path / "picture.png", [[value]], ["a"], ["b"])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -143,7 +143,7 @@ def test_hostile_text_stays_text_everywhere(example):
         },
         history=[{"update": 1, "loss": 1.0, "learned_scalars": {HOSTILE: [1.0]}}],
         data=[SplitStats(HOSTILE, 1, 1, {HOSTILE: 1}, {HOSTILE: 1})],
-        texts={HOSTILE: [[HOSTILE, HOSTILE]]},
+        fingerprints={HOSTILE: [[HOSTILE, HOSTILE]]},
         command=HOSTILE,
         versions={HOSTILE: HOSTILE},
         config=HOSTILE,
