@@ -29,10 +29,12 @@ class SplitStats:
 class ReportData:
     """Content of the page; empty parts are left out.
 
-    title: heading. name: of the run. test: name of the test set. scores, head_scores, diagnostics: content of scores.json,
-    head_alignment_scores.json and diagnostics.json. history: rows of metrics.jsonl. data: one entry for each split.
-    fingerprints: for each split its files or texts, [name, SHA-256]. command: the command line. versions: by package. config:
-    the composed configuration as text. notes: for the reader, one sentence each. browser: sentences and attention.
+    title: heading. name: of the run. test: name of the test set. scores, head_scores, diagnostics: content of
+    scores.json, head_alignment_scores.json and diagnostics.json. history: rows of metrics.jsonl. data: one entry for
+    each split.
+    fingerprints: for each split its files or texts, [name, SHA-256]. command: the command line. versions: by package.
+    config: the composed configuration as text. notes: for the reader, one sentence each. browser: sentences and
+    attention.
     """
 
     title: str = ""
