@@ -21,7 +21,7 @@ WIDTH = 64
 
 @triton.jit
 def _scores(query, keys, v, scores, inner, heads, T, S, D, rows: tl.constexpr):  # noqa: N803
-    """One tile (rows, rows) of scores per program, summed over the width in registers.
+    """Compute one tile (rows, rows) of scores per program, summed over the width in registers.
 
     query (N, T, D), keys (N, S, D), v (heads, D) and scores (N, T, S) are contiguous; n = (b · heads + h) · inner + m.
     """
@@ -46,7 +46,7 @@ def _gradient(
     inputs, columns, v, grad, grad_inputs, grad_v, inner, heads, R, C, D, row_stride, column_stride,  # noqa: N803
     with_v: tl.constexpr, rows: tl.constexpr, width: tl.constexpr,
 ):  # fmt: skip
-    """One tile (rows, width) of ∂inputs = 4v Σ_columns g r(1 - r) per program, and its part of ∂v; no atomics.
+    """Compute one tile (rows, width) of ∂inputs = 4v Σ_columns g r(1 - r) per program, and its part of ∂v; no atomics.
 
     inputs (N, R, D) are the queries and columns (N, C, D) the keys, or vice versa: only the strides of grad differ,
     whose entry is at n · R · C + r · row_stride + c · column_stride. grad_v (N, row tiles, D) is summed by the caller.
@@ -75,7 +75,7 @@ def _gradient(
 
 
 def forward(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
-    """Scores in float32: (B, H, *, T, D), (B, H, *, S, D), (H, D) -> (B, H, *, T, S)."""
+    """Compute scores in float32: (B, H, *, T, D), (B, H, *, S, D), (H, D) -> (B, H, *, T, S)."""
     query, keys, v = query.contiguous(), keys.contiguous(), v.contiguous()
     (length, width), source = query.shape[-2:], keys.shape[-2]
     scores = torch.empty((*query.shape[:-1], source), dtype=torch.float32, device=query.device)
@@ -86,8 +86,8 @@ def forward(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
 
 
 def backward(query: Tensor, keys: Tensor, v: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of query, keys and v, each in its argument's dtype, from that of the scores, (B, H, *, T, S)."""
-    query, keys, v, grad = query.contiguous(), keys.contiguous(), v.contiguous(), grad.contiguous()
+    """Compute the gradients of query, keys and v, each in its argument's dtype, from that of the scores, (B, H, *, T,
+    S).""" query, keys, v, grad = query.contiguous(), keys.contiguous(), v.contiguous(), grad.contiguous()
     (length, width), source = query.shape[-2:], keys.shape[-2]
     batch, heads, inner = query.shape[0], query.shape[1], math.prod(query.shape[2:-2])
     grad_query, grad_keys = torch.empty_like(query), torch.empty_like(keys)

@@ -133,8 +133,8 @@ class _Sparsemax(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """The gradient less its mean over the support, and 0 outside it: τ moves by the mean of the scores there."""
-        (weights,) = ctx.saved_tensors
+        """Return the gradient less its mean over the support, and 0 outside it: τ moves by the mean of the scores
+        there.""" (weights,) = ctx.saved_tensors
         support = weights.sign()
         kept: Tensor = gradient * support
         mean: Tensor = kept.sum(dim=-1, keepdim=True) / support.sum(dim=-1, keepdim=True)
@@ -162,7 +162,8 @@ class _Entmax15(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """As sparsemax, but in the mean every key counts with √p = dp/dz at fixed τ, and so does its difference."""
+        """Return the gradient as for sparsemax, but in the mean every key counts with √p = dp/dz at fixed τ, and so
+        does its difference."""
         (slope,) = ctx.saved_tensors
         scaled: Tensor = gradient * slope
         mean: Tensor = scaled.sum(dim=-1, keepdim=True) / slope.sum(dim=-1, keepdim=True)

@@ -1,4 +1,5 @@
-"""What all encoder-decoders share: embeddings, their tying, the output matrix, and the interface of both sides."""
+"""The parts that all encoder-decoders share: embeddings, their tying, the output matrix, and the interface of both
+sides."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -56,7 +57,7 @@ MATCHES = (NO_ATTENTION, "parameters", "flops")
 
 @dataclass
 class ParameterMatchingConfig:
-    """How the size of a model is matched to a reference, so that scores are compared at equal size; see
+    """Options that match the size of a model to a reference, so that scores are compared at equal size; see
     `nmt.models.parameter_matching`.
 
     match: none, parameters or flops (of a forward pass): one width is adjusted until the two models agree.

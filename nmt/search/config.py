@@ -13,7 +13,7 @@ CHOICES = {
 
 @dataclass
 class SearchConfig:
-    """How translations are searched for; the same everywhere (validation, evaluation, translation).
+    """Options of the search for translations; the same everywhere (validation, evaluation, translation).
 
     method: beam, sample or mbr. sample = n_best translations sampled from the model; mbr = of `mbr_samples` sampled
         ones those with the highest expected utility (minimum Bayes risk, Eikema & Aziz 2020).

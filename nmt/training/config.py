@@ -17,7 +17,7 @@ AUTO = "auto"
 
 @dataclass
 class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
-    """How long and how to train, besides the options of the loss, of checkpoints and of the divergence guard.
+    """Options of training, besides the options of the loss, of checkpoints and of the divergence guard.
 
     max_updates: end after this many updates.
     max_minutes: end after this many minutes (0 = no limit), counting all sessions of a run that was interrupted and

@@ -19,7 +19,7 @@ MAX_ROLLBACKS = 5
 
 @dataclass
 class DivergenceConfig:
-    """What happens to an update whose loss or gradient would spoil the model.
+    """Options for an update whose loss or gradient would spoil the model.
 
     on_divergence: off; skip = the update is skipped, and counted; rollback = also, after 10 skipped updates in a row
         (checked with each log line) the run goes on with the weights and the optimizer of its last regular checkpoint

@@ -14,7 +14,7 @@ from nmt.training.losses import alignment_loss, coverage_loss, cross_entropy, sy
 
 @dataclass
 class LossConfig:
-    """What is minimized.
+    """Options of the training loss.
 
     label_smoothing: ε of the smoothed cross-entropy.
     coverage_loss_weight: λ of the coverage loss (See et al. 2017, equation 13), against attending to the same source

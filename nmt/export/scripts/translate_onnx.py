@@ -34,7 +34,7 @@ class OnnxModel:
         self.interface = json.loads((folder / "export.json").read_text(encoding="utf-8"))["interface"]
 
     def start(self, sources: Sequence[Sequence[int]]) -> tuple[Tensors, Tensors]:
-        """Ids without end token -> memory, constant for all steps, and the state before the first token."""
+        """Encode ids without end token -> memory, constant for all steps, and the state before the first token."""
         max_length = max(map(len, sources)) + 1
         source = np.full((len(sources), max_length), PAD, np.int64)
         for row, ids in enumerate(sources):
@@ -48,7 +48,7 @@ class OnnxModel:
         return memory, state
 
     def step(self, tokens: Sequence[int], memory: Tensors, state: Tensors) -> tuple[Any, Any, Tensors]:
-        """Previous tokens (B,) -> log-probabilities (B, V), weights (B, L, H, 1, S) or None, next state."""
+        """Decode one step: previous tokens (B,) -> log-probabilities (B, V), weights (B, L, H, 1, S) or None, state."""
         outputs = self._run(self.decoder, {"token": np.array(tokens, np.int64), **memory, **state})
         next_state = {name: outputs["next." + name.removeprefix("state.")] for name in state}
         return outputs["log_probs"], outputs.get("attention"), next_state
