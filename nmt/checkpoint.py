@@ -7,10 +7,12 @@ import re
 import shutil
 import struct
 import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from nmt import __version__
 from nmt.runtime.files import atomic_write, fsync_directory, hard_link
@@ -168,7 +170,21 @@ def latest_valid(folder: Path, device: torch.device | str = "cpu") -> LatestChec
     )
 
 
-def signature(folder: Path) -> tuple[int, int, int] | None:
+def average_state_dicts(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the mean of several states of one model, summed in fp64, with one of them in memory at a time.
+
+    Tensors that are not of floating-point numbers are those of the last state.
+    """
+    sums: dict[str, Tensor] = {}
+    num, last = 0, {}  # type: tuple[int, Mapping[str, Tensor]]
+    for num, last in enumerate(states, start=1):  # noqa: B007
+        for name, tensor in last.items():
+            if tensor.is_floating_point():
+                sums[name] = sums[name] + tensor if name in sums else tensor.double()
+    return {name: (sums[name] / num).to(tensor.dtype) if name in sums else tensor for name, tensor in last.items()}
+
+
+def file_stamp(folder: Path) -> tuple[int, int, int] | None:
     """Return what distinguishes one version of last.pt from another, without reading it; None when there is none."""
     last = folder / "last.pt"
     if not last.exists():

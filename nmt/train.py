@@ -72,7 +72,7 @@ def _train(config: Config, command: str, ranks: DistributedContext) -> None:
     """Train in one of the processes of a run; evaluate in the main process."""
     device = ranks.device(resolve_device(config.device))
     directory = Path(config.runs) / str(config.name)
-    signature = checkpoint.signature(directory / "checkpoints")
+    stamp = checkpoint.file_stamp(directory / "checkpoints")
     with ranks.main_process_first():
         setup = _prepare(config)
     config, tokenizer, corpora = setup.config, setup.tokenizer, setup.corpora
@@ -84,7 +84,7 @@ def _train(config: Config, command: str, ranks: DistributedContext) -> None:
         config = _with_batch_tokens(config, batch_tokens)
         setup.notes.append(f"train.batch_tokens=auto: {batch_tokens} tokens, as much as fits into memory")
         setup = setup._replace(config=config)
-    with _lock_run_directory(directory, signature, ranks), GracefulShutdown(ranks.size > 1) as shutdown:
+    with _lock_run_directory(directory, stamp, ranks), GracefulShutdown(ranks.size > 1) as shutdown:
         header = {"config": to_dict(config), "tokenizer": tokenizer.state_dict(), "texts": data_fingerprints(config)}
         trainer = Trainer(
             model,
@@ -186,18 +186,18 @@ def _sentence_location(config: DataConfig, split: str, side: int, row: int) -> s
 
 
 @contextlib.contextmanager
-def _lock_run_directory(directory: Path, signature: object, ranks: DistributedContext) -> Iterator[None]:
+def _lock_run_directory(directory: Path, stamp: object, ranks: DistributedContext) -> Iterator[None]:
     """Reserve the run directory in the main process, and log to its file.
 
     Raises:
         BlockingIOError: another process uses the directory.
-        ValueError: the checkpoints have another `checkpoint.signature`: another process has used the directory.
+        ValueError: the checkpoints have another `checkpoint.file_stamp`: another process has used the directory.
     """
     if not ranks.is_main:
         yield
         return
     with directory_lock(directory), log_file(directory / "train.log"):
-        if checkpoint.signature(directory / "checkpoints") != signature:
+        if checkpoint.file_stamp(directory / "checkpoints") != stamp:
             raise ValueError(f"{directory}: another process has trained there in the meantime; give the command again")
         remove_temp_files(directory)
         yield

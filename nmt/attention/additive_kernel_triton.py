@@ -87,7 +87,8 @@ def forward(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
 
 def backward(query: Tensor, keys: Tensor, v: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the gradients of query, keys and v, each in its argument's dtype, from that of the scores, (B, H, *, T,
-    S).""" query, keys, v, grad = query.contiguous(), keys.contiguous(), v.contiguous(), grad.contiguous()
+    S)."""
+    query, keys, v, grad = query.contiguous(), keys.contiguous(), v.contiguous(), grad.contiguous()
     (length, width), source = query.shape[-2:], keys.shape[-2]
     batch, heads, inner = query.shape[0], query.shape[1], math.prod(query.shape[2:-2])
     grad_query, grad_keys = torch.empty_like(query), torch.empty_like(keys)

@@ -134,7 +134,8 @@ class _Sparsemax(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """Return the gradient less its mean over the support, and 0 outside it: τ moves by the mean of the scores
-        there.""" (weights,) = ctx.saved_tensors
+        there."""
+        (weights,) = ctx.saved_tensors
         support = weights.sign()
         kept: Tensor = gradient * support
         mean: Tensor = kept.sum(dim=-1, keepdim=True) / support.sum(dim=-1, keepdim=True)

@@ -19,6 +19,7 @@ from nmt.models.flops import build_on_meta, flops_per_token, parameter_counts
 from nmt.training import logger
 from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import TrainConfig
+from nmt.training.early_stopping import stop_reason
 
 _COSTS: dict[str, tuple[str, Callable[[list[float]], float]]] = {
     "tokens_per_second": ("tokens_per_second", statistics.median),
@@ -168,7 +169,7 @@ def _read(report: Path, run: Path, model: dict[str, Any]) -> RunResult:
 def _until_evaluated(history: list[dict[str, Any]], train: TrainConfig) -> list[dict[str, Any]]:
     """Return the records until training ended; later ones, of a run that is being continued, were not evaluated."""
     positions = [TrainProgress(update=row["update"], seconds=row.get("seconds", 0.0)) for row in history]
-    end = next((position.update for position in positions if train.stop_reason(position)), math.inf)
+    end = next((position.update for position in positions if stop_reason(train, position)), math.inf)
     return [row for row in history if row["update"] <= end]
 
 

@@ -22,7 +22,7 @@ from nmt.checkpoint import check_same_data, checkpoint_path, saved_updates
 from nmt.models import Seq2Seq
 from nmt.runtime.files import hard_link
 from nmt.training.optim import ReduceOnPlateau
-from nmt.training.weight_averaging import ExponentialMovingAverage, average_state_dicts
+from nmt.training.weight_averaging import ExponentialMovingAverage
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ class CheckpointManager:
             log.warning("%s: %d checkpoint is too few for a mean", option, len(paths))
             return None
         updates = sorted(paths)
-        return average_state_dicts(checkpoint.load(paths[update])["model"] for update in updates), updates
+        return checkpoint.average_state_dicts(checkpoint.load(paths[update])["model"] for update in updates), updates
 
     def resume(self, device: torch.device) -> tuple[TrainProgress, str] | None:
         """Load the newest valid checkpoint; return progress and precision, or None without one. Change no file.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nmt.runtime.device import PRECISIONS
-from nmt.training.checkpointing import CheckpointConfig, TrainProgress
+from nmt.training.checkpointing import CheckpointConfig
 from nmt.training.divergence import DivergenceConfig
 from nmt.training.objective import LossConfig
 
@@ -57,16 +57,6 @@ class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
         # From the command line it is text: OmegaConf has no type for a number or a word.
         if isinstance(self.batch_tokens, str) and self.batch_tokens.strip().isdecimal():
             self.batch_tokens = int(self.batch_tokens)
-
-    def stop_reason(self, progress: TrainProgress) -> str:
-        """Return why a run with this progress is finished under these options; "" when it is not."""
-        if progress.update >= self.max_updates:
-            return f"train.max_updates={self.max_updates} reached"
-        if self.max_minutes and progress.seconds >= 60 * self.max_minutes:
-            return f"train.max_minutes={self.max_minutes:g} reached"
-        if self.patience and progress.validations_without_improvement >= self.patience:
-            return f"no better valid {self.early_stopping_metric} in train.patience={self.patience} validations"
-        return ""
 
     def validate(self) -> None:
         """Raise ValueError naming the option, its value and what is allowed."""

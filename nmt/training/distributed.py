@@ -17,6 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from nmt.data import Batch, select_rows
+
 T = TypeVar("T")
 
 COLLECTIVE_TIMEOUT = timedelta(days=7)
@@ -228,3 +230,18 @@ def check_devices(wanted: int, kind: str) -> None:
     if kind == "cuda" and wanted > torch.cuda.device_count():
         available = f"{torch.cuda.device_count()} CUDA devices, and each process needs its own"
         raise ValueError(f"train.devices={wanted}: this machine has {available}")
+
+
+def shard_batch(batch: Batch, rank: int, size: int) -> Batch:
+    """Return every size-th row: since rows are sorted by length, all shards are alike.
+
+    An empty shard is a row without labels: it adds nothing to the gradient, but passes through the model.
+    """
+    if size == 1:
+        return batch
+    if rank < len(batch.indices):
+        return select_rows(batch, slice(rank, None, size))
+    row = select_rows(batch, slice(1))
+    links = row.links and row.links._replace(indices=row.links.indices[:, :0], weights=row.links.weights[:0])
+    no_labels = torch.zeros_like(row.labels)
+    return row._replace(labels=no_labels, label_indices=row.label_indices[:0], num_tokens=0, links=links)

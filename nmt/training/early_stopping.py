@@ -10,8 +10,8 @@ from nmt.training.config import EARLY_STOPPING_METRICS, TrainConfig
 class EarlyStopping:
     """The rule that keeps the best validation of a run in its `TrainProgress`, by `train.early_stopping_metric`.
 
-    A tie keeps the earlier validation. `TrainConfig.stop_reason` ends the run after `train.patience` validations
-    without a better one.
+    A tie keeps the earlier validation. `stop_reason` ends the run after `train.patience` validations without a better
+    one.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -43,3 +43,14 @@ class EarlyStopping:
 
     def _is_better(self, score: float, progress: TrainProgress) -> bool:
         return math.isnan(progress.best_score) or self.sign * (score - progress.best_score) > 0
+
+
+def stop_reason(config: TrainConfig, progress: TrainProgress) -> str:
+    """Return why a run with this progress is finished (patience, updates or minutes); "" when it is not."""
+    if progress.update >= config.max_updates:
+        return f"train.max_updates={config.max_updates} reached"
+    if config.max_minutes and progress.seconds >= 60 * config.max_minutes:
+        return f"train.max_minutes={config.max_minutes:g} reached"
+    if config.patience and progress.validations_without_improvement >= config.patience:
+        return f"no better valid {config.early_stopping_metric} in train.patience={config.patience} validations"
+    return ""

@@ -9,24 +9,9 @@ from torch import Tensor
 
 from nmt.data import Batch, batch_to_device, select_rows
 from nmt.runtime.memory import is_oom_error
-from nmt.training.distributed import GradientSync
+from nmt.training.distributed import GradientSync, shard_batch
 
 log = logging.getLogger(__name__)
-
-
-def shard_batch(batch: Batch, rank: int, size: int) -> Batch:
-    """Return every size-th row: since rows are sorted by length, all shards are alike.
-
-    An empty shard is a row without labels: it adds nothing to the gradient, but passes through the model.
-    """
-    if size == 1:
-        return batch
-    if rank < len(batch.indices):
-        return select_rows(batch, slice(rank, None, size))
-    row = select_rows(batch, slice(1))
-    links = row.links and row.links._replace(indices=row.links.indices[:, :0], weights=row.links.weights[:0])
-    no_labels = torch.zeros_like(row.labels)
-    return row._replace(labels=no_labels, label_indices=row.label_indices[:0], num_tokens=0, links=links)
 
 
 class MicroBatches:

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 SCHEDULES = ("constant", "inverse_sqrt", "cosine", "plateau")
 
@@ -97,3 +98,8 @@ def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.AdamW:
     ]
     betas = (config.beta1, config.beta2)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, eps=config.epsilon, fused=True)
+
+
+def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
+    """Scale all gradients down to a joint norm of at most `max_norm` (0: leave them); return the norm before."""
+    return clip_grad_norm_(model.parameters(), max_norm or math.inf, foreach=True)

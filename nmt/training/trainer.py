@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from nmt.data import Batch, BatchLoader
 from nmt.models import Seq2Seq
@@ -21,11 +20,11 @@ from nmt.training.checkpointing import CheckpointManager, TrainingObjects, Train
 from nmt.training.config import TrainConfig
 from nmt.training.distributed import DistributedContext
 from nmt.training.divergence import MAX_CONSECUTIVE_SKIPS, DivergenceGuard
-from nmt.training.early_stopping import EarlyStopping
+from nmt.training.early_stopping import EarlyStopping, stop_reason
 from nmt.training.logger import MetricAccumulator, RunLogger
 from nmt.training.objective import TrainingObjective
 from nmt.training.oom import MicroBatches
-from nmt.training.optim import OptimConfig, ReduceOnPlateau, build_optimizer, learning_rate
+from nmt.training.optim import OptimConfig, ReduceOnPlateau, build_optimizer, clip_gradients, learning_rate
 from nmt.training.signals import GracefulShutdown
 from nmt.training.validation import Validator
 from nmt.training.weight_averaging import ExponentialMovingAverage, temporarily_loaded
@@ -132,7 +131,7 @@ class Trainer:
                 micro_batches.backward(loss, losses)
         self.progress.oom_splits += micro_batches.num_split
         losses = self.distributed.all_reduce(torch.stack(micro_batches.losses).sum(0))
-        norm = clip_grad_norm_(self.model.parameters(), self.optim_config.clip_norm or math.inf, foreach=True)
+        norm = clip_gradients(self.model, self.optim_config.clip_norm)
         skipped = self.guard.check(norm, losses)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
@@ -164,7 +163,7 @@ class Trainer:
         if resumed is not None:
             self.progress, self.precision = resumed
             self.guard.load_state_dict(self.progress.divergence_state)
-            self.progress.stop_reason = self.config.stop_reason(self.progress)  # the limits may have been raised
+            self.progress.stop_reason = stop_reason(self.config, self.progress)  # the limits may have been raised
         updates = {update for (update,) in self.distributed.all_gather((self.progress.update,))}
         if len(updates) > 1:
             raise ValueError(
@@ -214,7 +213,7 @@ class Trainer:
             self._check_finite(logger)
             self._validate(logger, stop)
             self._sync_ranks(stop)
-        progress.stop_reason = config.stop_reason(progress)
+        progress.stop_reason = stop_reason(config, progress)
         is_last = bool(progress.stop_reason) or stop.requested  # read once: a later signal waits for the next update
         if is_last or progress.update % config.save_every == 0:
             self._check_finite(logger)

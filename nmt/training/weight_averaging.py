@@ -1,6 +1,6 @@
 """An exponential moving average of a model's weights, which is often better than the weights themselves."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -72,17 +72,3 @@ def temporarily_loaded(model: nn.Module, state: Mapping[str, Tensor]) -> Iterato
         yield
     finally:
         model.load_state_dict(former)
-
-
-def average_state_dicts(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the mean of several states of one model, summed in fp64, with one of them in memory at a time.
-
-    Tensors that are not of floating-point numbers are those of the last state.
-    """
-    sums: dict[str, Tensor] = {}
-    num, last = 0, {}  # type: tuple[int, Mapping[str, Tensor]]
-    for num, last in enumerate(states, start=1):  # noqa: B007
-        for name, tensor in last.items():
-            if tensor.is_floating_point():
-                sums[name] = sums[name] + tensor if name in sums else tensor.double()
-    return {name: (sums[name] / num).to(tensor.dtype) if name in sums else tensor for name, tensor in last.items()}

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from nmt import checkpoint
+from nmt.checkpoint import average_state_dicts
 from nmt.cli.configs import Config
 from nmt.cli.continuation import check_continuation
 from nmt.config import to_dict
@@ -26,7 +27,7 @@ from nmt.runtime.files import JsonlLog, directory_lock, remove_stale_temp_files
 from nmt.training import logger
 from nmt.training.checkpointing import CheckpointConfig, CheckpointManager, TrainingObjects, TrainProgress
 from nmt.training.optim import OptimConfig, ReduceOnPlateau
-from nmt.training.weight_averaging import average_state_dicts, temporarily_loaded
+from nmt.training.weight_averaging import temporarily_loaded
 
 CPU = torch.device("cpu")
 

@@ -14,6 +14,7 @@ from nmt.data import extra_test_sets
 from nmt.evaluation.results import has_test_set
 from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import AUTO
+from nmt.training.early_stopping import stop_reason
 
 MACHINE_OPTIONS = ("runs", "device", "num_threads", "data.cache_dir", "train.devices", "train.log_every")
 """Options that do not change the result of a run, like those of `retention_only_options`."""
@@ -35,7 +36,7 @@ def is_complete(config: Config) -> bool:
     if last is None or last.path.name != "last.pt" or not (directory / "checkpoints/best.pt").is_file():
         return False
     progress = TrainProgress.from_dict(last.content["position"])
-    if not config.train.stop_reason(progress) or progress.last_validated != progress.update:
+    if not stop_reason(config.train, progress) or progress.last_validated != progress.update:
         return False
     if config.train.average_checkpoints != "none" and progress.last_averaged != progress.update:
         return False
