@@ -21,8 +21,8 @@ from nmt import checkpoint
 from nmt.checkpoint import check_same_data, checkpoint_path, saved_updates
 from nmt.models import Seq2Seq
 from nmt.runtime.files import hard_link
+from nmt.training.ema import ExponentialMovingAverage
 from nmt.training.optim import ReduceOnPlateau
-from nmt.training.weight_averaging import ExponentialMovingAverage
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from nmt.training.config import EARLY_STOPPING_METRICS, TrainConfig
 
 
 class EarlyStopping:
-    """The rule that keeps the best validation of a run in its `TrainProgress`, by `train.early_stopping_metric`.
+    """The bookkeeping of early stopping: the best validation of a run, by `train.early_stopping_metric`.
 
-    A tie keeps the earlier validation. `stop_reason` ends the run after `train.patience` validations without a better
-    one.
+    Scores and the count of validations without improvement are kept in `TrainProgress`; a tie keeps the earlier
+    validation. The function `stop_reason` compares that count with `train.patience`.
     """
 
     def __init__(self, config: TrainConfig) -> None:

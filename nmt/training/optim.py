@@ -1,4 +1,4 @@
-"""The optimizer and its learning rate."""
+"""The optimizer, its learning rate, and gradient clipping."""
 
 import math
 from dataclasses import dataclass

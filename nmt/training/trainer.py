@@ -21,13 +21,13 @@ from nmt.training.config import TrainConfig
 from nmt.training.distributed import DistributedContext
 from nmt.training.divergence import MAX_CONSECUTIVE_SKIPS, DivergenceGuard
 from nmt.training.early_stopping import EarlyStopping, stop_reason
+from nmt.training.ema import ExponentialMovingAverage, temporarily_loaded
 from nmt.training.logger import MetricAccumulator, RunLogger
 from nmt.training.objective import TrainingObjective
 from nmt.training.oom import MicroBatches
 from nmt.training.optim import OptimConfig, ReduceOnPlateau, build_optimizer, clip_gradients, learning_rate
 from nmt.training.signals import GracefulShutdown
 from nmt.training.validation import Validator
-from nmt.training.weight_averaging import ExponentialMovingAverage, temporarily_loaded
 
 __all__ = ["TrainConfig", "TrainProgress", "Trainer"]
 

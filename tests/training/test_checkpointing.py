@@ -26,8 +26,8 @@ from nmt.runtime import files
 from nmt.runtime.files import JsonlLog, directory_lock, remove_stale_temp_files
 from nmt.training import logger
 from nmt.training.checkpointing import CheckpointConfig, CheckpointManager, TrainingObjects, TrainProgress
+from nmt.training.ema import temporarily_loaded
 from nmt.training.optim import OptimConfig, ReduceOnPlateau
-from nmt.training.weight_averaging import temporarily_loaded
 
 CPU = torch.device("cpu")
 

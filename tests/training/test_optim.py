@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from nmt.training.ema import ExponentialMovingAverage
 from nmt.training.optim import SCHEDULES, OptimConfig, ReduceOnPlateau, build_optimizer, learning_rate
-from nmt.training.weight_averaging import ExponentialMovingAverage
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
