@@ -60,8 +60,8 @@ class ModelWorker:
         if len(self._jobs) > self.queue_size:
             raise HTTPException(503, "too many requests are waiting: try again in 1 s", RETRY_AFTER)
         job = InferenceJob()
-        self._jobs.add(job)
         job.thread_future = self._thread.submit(task, job)
+        self._jobs.add(job)
         # the first callback: a client with its response may submit again
         job.thread_future.add_done_callback(lambda _: self._jobs.discard(job))
         job.future = asyncio.wrap_future(job.thread_future)
