@@ -38,7 +38,7 @@ class SearchConfig:
     no_repeat_ngram_size: no n-gram of this size occurs twice in a hypothesis; 0: no such constraint.
     seed: of samples. Those of a sentence depend only on it and the sentence, and the first not on how many follow.
     mbr_samples: translations sampled for mbr.
-    temperature: log-probabilities are divided by it before sampling; for the most probable tokens use beam_size=1.
+    temperature: log-probabilities are divided by it before sampling. For greedy search use method=beam, beam_size=1.
     top_k: sampling is limited to this many best tokens (Fan et al. 2018); 0: all.
     top_p: sampling is limited to the best tokens that together have this probability (Holtzman et al. 2020).
     mbr_utility: utility of mbr: chrf or bleu of sentences, as in sacreBLEU.
@@ -75,11 +75,10 @@ class SearchConfig:
         check_choice("search", self, "early_stopping", ("never", "beam"))
         counts = ["beam_size", "batch_size", "n_best", "diverse_groups", "mbr_samples"]
         check_range("search", self, counts, minimum=1)
-        offsets = ["min_length_offset", "max_length_offset"]
-        check_range("search", self, ["batch_tokens", "no_repeat_ngram_size", "seed", "top_k", *offsets], minimum=0)
+        limits = ["batch_tokens", "no_repeat_ngram_size", "top_k", "min_length_offset", "max_length_offset"]
+        check_range("search", self, ["seed", *limits], minimum=0)
         penalties = ["length_penalty", "coverage_penalty", "diversity_penalty"]
-        ratios = ["min_length_ratio", "max_length_ratio"]
-        check_range("search", self, [*penalties, *ratios], minimum=0, below=math.inf)
+        check_range("search", self, [*penalties, "min_length_ratio", "max_length_ratio"], minimum=0, below=math.inf)
         check_range("search", self, ["temperature"], above=0, below=math.inf)
         check_range("search", self, ["top_p"], above=0, maximum=1)
         if self.n_best > self.num_hypotheses:

@@ -183,7 +183,7 @@ def test_options_that_an_older_version_did_not_have_are_their_defaults() -> None
     with pytest.raises(ValueError, match=r"other options \(train.gradient_accumulation: 1 → 2\)"):
         check_continuation(older, now)
     older["train"]["gone"] = 1
-    with pytest.raises(ValueError, match=r"train.gone: .* does not know; use the version that wrote it"):
+    with pytest.raises(ValueError, match=r"train.gone: .* does not have; use the version that wrote it"):
         check_continuation(older, now)
 
 
