@@ -7,6 +7,7 @@ written with dots ("model.attention.score"); a *node* is a dataclass inside the 
 import difflib
 import inspect
 import itertools
+import operator
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -71,28 +72,47 @@ def validate(config: object) -> None:
 
 
 def check_range(
-    prefix: str, config: object, names: Iterable[str], *, minimum: float, below: float | None = None
+    prefix: str,
+    config: object,
+    names: Iterable[str],
+    *,
+    minimum: float | None = None,
+    above: float | None = None,
+    maximum: float | None = None,
+    below: float | None = None,
 ) -> None:
-    """Raise ValueError unless each of these options is a number of at least `minimum`, and less than `below` if given.
+    """Raise ValueError unless each of these options is a number within the bounds.
 
     Args:
         prefix: path of `config` in the whole tree, without a dot at its end; "" for the whole tree.
         config: the dataclass that holds the options.
         names: fields of `config`.
+        minimum, maximum: bounds that are allowed themselves.
+        above, below: bounds that are not.
     """
+    possible = (
+        ("at least", operator.ge, minimum),
+        ("above", operator.gt, above),
+        ("at most", operator.le, maximum),
+        ("below", operator.lt, below),
+    )
+    bounds = [(words, compare, limit) for words, compare, limit in possible if limit is not None]
     for name in names:
         value = getattr(config, name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not value >= minimum or (below is not None and not value < below):
-            bounds = f"at least {minimum}" if below is None else f"at least {minimum} and below {below}"
-            raise ValueError(f"{prefix}.{name}={value}: must be {bounds}".removeprefix("."))
+        if not is_number or not all(compare(value, limit) for _, compare, limit in bounds):
+            allowed = " and ".join(f"{words} {limit}" for words, _, limit in bounds)
+            raise ValueError(f"{prefix}.{name}={value}: must be {allowed}".removeprefix("."))
 
 
-def check_choice(prefix: str, config: object, name: str, allowed: Iterable[str]) -> None:
-    """Raise ValueError unless an option has one of the values that are allowed; see `check_range`."""
+def check_choice(prefix: str, config: object, name: str, allowed: Iterable[str], *, is_list: bool = False) -> None:
+    """Raise ValueError unless an option, or each item of a list, has one of the allowed values; see `check_range`."""
     value, choices = getattr(config, name), tuple(allowed)
-    if value not in choices:
-        raise ValueError(f"{prefix}.{name}={value}: must be one of {', '.join(choices)}".removeprefix("."))
+    for item in value if is_list else [value]:
+        if item not in choices:
+            similar = suggest(str(item), choices)
+            hint = f"; did you mean {similar}?" if similar else ""
+            raise ValueError(f"{prefix}.{name}={item}: must be one of {', '.join(choices)}{hint}".removeprefix("."))
 
 
 def suggest(name: str, candidates: Iterable[str]) -> str | None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from nmt.alignment.aer import AERAccumulator, AlignmentScore
 from nmt.alignment.pharaoh import GoldAlignment, Link
 from nmt.alignment.projection import hard_alignment, link_mask, to_word_matrix
+from nmt.config import check_choice, check_range
 
 _Weights = npt.NDArray[np.floating]
 _Words = Sequence[int]
@@ -60,19 +61,15 @@ class AlignmentConfig:
                 f"alignment.head={self.head}: the mean of all layers has no heads; give the layer too, as in "
                 "alignment.layer=1"
             )
-        layer_or_head = "auto, mean, or a number counted from 1"
-        for option, is_valid, allowed in (
-            ("layer", _is_selector(self.layer), layer_or_head),
-            ("head", _is_selector(self.head), layer_or_head),
-            ("shift", self.shift in (AUTO, *map(str, SHIFTS)), "auto, 0 or 1"),
-            ("allow_null", self.allow_null in (AUTO, *NULL_MODES), "auto, true or false"),
-            ("decision", self.decision in DECISIONS, f"one of {', '.join(DECISIONS)}"),
-            ("threshold", 0 < self.threshold <= 1, "above 0 and at most 1"),
-            ("selection_pairs", self.selection_pairs >= 1, "at least 1"),
-            ("head_importance_pairs", self.head_importance_pairs >= 0, "0 (off) or more"),
-        ):
-            if not is_valid:
-                raise ValueError(f"alignment.{option}={getattr(self, option)}: must be {allowed}")
+        for name in ("layer", "head"):
+            if not _is_selector(value := getattr(self, name)):
+                raise ValueError(f"alignment.{name}={value}: must be auto, mean, or a number counted from 1")
+        check_choice("alignment", self, "shift", (AUTO, *map(str, SHIFTS)))
+        check_choice("alignment", self, "allow_null", (AUTO, *NULL_MODES))
+        check_choice("alignment", self, "decision", DECISIONS)
+        check_range("alignment", self, ["threshold"], above=0, maximum=1)
+        check_range("alignment", self, ["selection_pairs"], minimum=1)
+        check_range("alignment", self, ["head_importance_pairs"], minimum=0)
 
     @property
     def is_all_auto(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from nmt.attention.normalizers import NORMALIZERS
 from nmt.attention.scores import SCORES
 from nmt.attention.windows import CROSS, WINDOWS
+from nmt.config import check_choice, check_range
 
 NO_ATTENTION = "none"
 
@@ -123,14 +124,13 @@ class AttentionConfig:
         for option, minimum in (("heads", 1), ("dim", 0), ("max_positions", 1), ("top_k", 1), ("window_size", 1)):
             value = getattr(self, option)
             check(option, type(value) is int and value >= minimum, f"a whole number of at least {minimum}")
-        is_rate = type(self.dropout) in (int, float) and 0 <= self.dropout < 1
-        check("dropout", is_rate, "at least 0 and below 1")
+        check_range(path, self, ["dropout"], minimum=0, below=1)
         for option in ("project_qk", "coverage"):
             check(option, isinstance(getattr(self, option), bool), "true or false")
         check("divisor", _is_divisor(self.divisor), "sqrt, learned or a number above 0")
         check("dim", self.dim % self.heads == 0, f"a multiple of {path}.heads={self.heads}")
-        check("normalizer", self.normalizer in tuple(NORMALIZERS), f"one of {', '.join(NORMALIZERS)}")
-        check("window", self.window in tuple(WINDOWS), f"one of {', '.join(WINDOWS)}")
+        check_choice(path, self, "normalizer", NORMALIZERS)
+        check_choice(path, self, "window", WINDOWS)
 
     def _validate_score(self, path: str, attention_type: str) -> None:
         names = self.scores

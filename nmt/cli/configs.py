@@ -259,9 +259,7 @@ class AlignConfig:
         check_choice("", self, "symmetrize", METHODS)
         if not self.formats:
             raise ValueError(f"formats=[]: name at least one of {', '.join(ALIGNMENT_FORMATS)}")
-        for name in self.formats:
-            if name not in ALIGNMENT_FORMATS:
-                raise ValueError(f"formats={name}: must be one of {', '.join(ALIGNMENT_FORMATS)}")
+        check_choice("", self, "formats", ALIGNMENT_FORMATS, is_list=True)
 
 
 EXPORTS = ("ctranslate2", "huggingface", "onnx")
@@ -338,12 +336,10 @@ class ServeConfig:
         _check_checkpoint(self.checkpoint)
         if not self.host:
             raise ValueError("host=: an address is needed, such as host=127.0.0.1")
-        if not 0 <= self.port < 65536:
-            raise ValueError(f"port={self.port}: must be 0 (a free one) to 65535")
+        check_range("", self, ["port"], minimum=0, maximum=65535)
         limits = ["max_bytes", "max_sentences", "max_sentence_chars", "max_beam", "max_weights"]
         check_range("", self, limits, minimum=1)
-        if not 0 < self.timeout < math.inf:
-            raise ValueError(f"timeout={self.timeout}: must be a number above 0")
+        check_range("", self, ["timeout"], above=0, below=math.inf)
         check_range("", self, ["queue_size", "max_length"], minimum=0)
         _check_machine(self)
 

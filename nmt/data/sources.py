@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nmt.config import check_choice, check_range
 from nmt.data import table_files
 from nmt.data.fingerprints import file_fingerprint
 from nmt.data.synthetic import dataset
@@ -86,17 +87,13 @@ class DataConfig:
                 raise ValueError(f"data.{name}: must not be empty")
         if self.format == "hub" and not self.hf_dataset:
             raise ValueError("data.hf_dataset: not given; data.format=hub needs a dataset's name or a local folder")
-        two_columns = len(self.columns) == len(set(self.columns)) == 2 and min(self.columns) >= 1
-        ratio = self.max_length_ratio
-        rules = (
-            ("target_lang", self.target_lang != self.source_lang, "must differ from data.source_lang"),
-            ("columns", two_columns, "must be two different columns, counted from 1"),
-            ("max_length", self.max_length >= 1, "must be at least 1"),
-            ("max_length_ratio", ratio == 0 or ratio >= 1, "must be 0 (off) or at least 1"),
-        )
-        for name, is_valid, requirement in rules:
-            if not is_valid:
-                raise ValueError(f"data.{name}={getattr(self, name)}: {requirement}")
+        if self.target_lang == self.source_lang:
+            raise ValueError(f"data.target_lang={self.target_lang}: must differ from data.source_lang")
+        if not (len(self.columns) == len(set(self.columns)) == 2 and min(self.columns) >= 1):
+            raise ValueError(f"data.columns={self.columns}: must be two different columns, counted from 1")
+        check_range("data", self, ["max_length"], minimum=1)
+        if not (self.max_length_ratio == 0 or self.max_length_ratio >= 1):
+            raise ValueError(f"data.max_length_ratio={self.max_length_ratio}: must be 0 (off) or at least 1")
         if self.format == "builtin":
             self._validate_builtin()
         self.tokenizer.validate()
@@ -274,6 +271,5 @@ SOURCES = {
 
 
 def _data_source(config: DataConfig) -> DataSource:
-    if config.format not in SOURCES:
-        raise ValueError(f"data.format={config.format}: must be one of {', '.join(SOURCES)}")
+    check_choice("data", config, "format", SOURCES)
     return SOURCES[config.format]

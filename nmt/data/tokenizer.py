@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nmt.config import check_choice, check_range
 from nmt.data.reservoir_sampling import reservoir_sample
 from nmt.data.sentencepiece_model import SentencePiece
 from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, FlatIds, TokenizerModel, Vocabulary
@@ -59,23 +60,18 @@ class TokenizerConfig:
 
     def validate(self) -> None:
         """Raise ValueError naming the option, its value and what is allowed."""
-        is_subword = self.type in TOKENIZERS and TOKENIZERS[self.type].is_subword
-        coverage = self.character_coverage
-        needs_subwords = f"needs data.tokenizer.type=unigram or bpe, not {self.type}"
-        rules = (
-            ("type", self.type in TOKENIZERS, f"must be one of {', '.join(TOKENIZERS)}"),
-            ("vocab_size", self.vocab_size >= 8, "must be at least 8"),
-            ("character_coverage", coverage is None or 0.9 <= coverage <= 1, "must be between 0.9 and 1"),
-            ("normalization", self.normalization in NORMALIZATIONS, f"must be one of {', '.join(NORMALIZATIONS)}"),
-            ("max_training_pairs", self.max_training_pairs >= 0, "must be 0 (all) or more"),
-            ("max_training_characters", self.max_training_characters >= 0, "must be 0 (all) or more"),
-            ("subword_regularization", 0 <= self.subword_regularization <= 1, "must be between 0 (off) and 1"),
-            ("subword_regularization", is_subword or not self.subword_regularization, needs_subwords),
-            ("normalization", is_subword or self.normalization == "identity", needs_subwords),
-        )
-        for name, is_valid, requirement in rules:
-            if not is_valid:
-                raise ValueError(f"data.tokenizer.{name}={getattr(self, name)}: {requirement}")
+        path = "data.tokenizer"
+        check_choice(path, self, "type", TOKENIZERS)
+        check_range(path, self, ["vocab_size"], minimum=8)
+        if self.character_coverage is not None:
+            check_range(path, self, ["character_coverage"], minimum=0.9, maximum=1)
+        check_choice(path, self, "normalization", NORMALIZATIONS)
+        check_range(path, self, ["max_training_pairs", "max_training_characters"], minimum=0)
+        check_range(path, self, ["subword_regularization"], minimum=0, maximum=1)
+        if not TOKENIZERS[self.type].is_subword:
+            for name, default in (("subword_regularization", 0), ("normalization", "identity")):
+                if (value := getattr(self, name)) != default:
+                    raise ValueError(f"{path}.{name}={value}: needs {path}.type=unigram or bpe, not {self.type}")
 
     def coverage(self) -> float:
         """Return `character_coverage` with its default resolved."""

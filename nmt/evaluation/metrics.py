@@ -1,10 +1,11 @@
 """Translation metrics of sacreBLEU: corpus scores with their signatures."""
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any, NamedTuple
+
+from nmt.config import check_choice, check_range
 
 TOKENIZERS = ("13a", "intl", "zh", "char", "none", "ja-mecab", "ko-mecab")
 """SacreBLEU's tokenizers for BLEU that work without a download."""
@@ -50,15 +51,10 @@ class MetricsConfig:
 
     def validate(self) -> None:
         """Raise ValueError with the option's full name when a value cannot be used."""
-        for option, values, allowed in (
-            ("tokenize", [self.tokenize], TOKENIZERS),
-            ("names", self.names, tuple(METRICS)),
-            ("significance_test", [self.significance_test], tuple(SIGNIFICANCE_TESTS)),
-        ):
-            for value in (value for value in values if value not in allowed):
-                similar = difflib.get_close_matches(value, allowed, n=1, cutoff=0.4)
-                hint = f" (did you mean {similar[0]}?)" if similar else ""
-                raise ValueError(f"metrics.{option}={value}: unknown{hint}: must be one of {', '.join(allowed)}")
+        check_choice("metrics", self, "tokenize", TOKENIZERS)
+        check_choice("metrics", self, "names", METRICS, is_list=True)
+        check_choice("metrics", self, "significance_test", SIGNIFICANCE_TESTS)
+        check_range("metrics", self, ["num_resamples"], minimum=0)
         modules, package = _EXTRA_PACKAGES.get(self.tokenize, ((), ""))
         missing = [module for module in modules if find_spec(module) is None]
         if missing:
@@ -70,8 +66,6 @@ class MetricsConfig:
             raise ValueError(f"metrics.names=[]: name at least one of {', '.join(METRICS)}")
         if repeated := [name for name in self.names if self.names.count(name) > 1]:
             raise ValueError(f"metrics.names: {repeated[0]} is named more than once")
-        if self.num_resamples < 0:
-            raise ValueError(f"metrics.num_resamples={self.num_resamples}: must be 0 (no intervals) or more")
 
 
 def corpus_score(hypotheses: list[str], references: list[str], config: MetricsConfig) -> dict[str, MetricScore]:

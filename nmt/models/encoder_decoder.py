@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from nmt.attention import NO_ATTENTION, SCORES
-from nmt.models.layers import TIES, check_choice, check_range, make_embedding, to_autocast_dtype
+from nmt.config import check_choice, check_range
+from nmt.models.layers import TIES, make_embedding, to_autocast_dtype
 from nmt.models.seq2seq import AttentionWeights, DecoderState, Seq2Seq
 
 PAD = 0

@@ -1,8 +1,7 @@
-"""Components that several architectures share, and checks of their options."""
+"""Components that several architectures share."""
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -20,24 +19,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "swiglu": nn.functional.silu,
 }
 """Of a feed-forward layer; "swiglu" multiplies it by a second projection (Shazeer 2020, equation 6)."""
-
-
-def check_choice(prefix: str, config: Any, name: str, allowed: Iterable[str]) -> None:
-    """Raise ValueError when the value of an option is not one of those that are allowed."""
-    value, allowed = getattr(config, name), list(allowed)
-    if value not in allowed:
-        raise ValueError(f"{prefix}.{name}={value}: must be one of {', '.join(allowed)}")
-
-
-def check_range(
-    prefix: str, config: Any, names: Iterable[str], *, minimum: float = 1, below: float | None = None
-) -> None:
-    """Raise ValueError when the value of an option is less than `minimum`, or not below `below`."""
-    for name in names:
-        value = getattr(config, name)
-        if not (minimum <= value and (below is None or value < below)):
-            limit = "" if below is None else f" and below {below}"
-            raise ValueError(f"{prefix}.{name}={value}: must be at least {minimum}{limit}")
 
 
 def make_embedding(num: int, dim: int, pad: int) -> nn.Embedding:

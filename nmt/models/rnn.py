@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from nmt.config import check_range
 from nmt.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
-from nmt.models.layers import check_range
 from nmt.models.rnn_decoder import DECODERS, RNNConfigBase, RNNDecoderConfig
 from nmt.models.rnn_layers import RNNEncoder
 

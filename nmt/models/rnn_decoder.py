@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nmt.attention import CROSS, NO_ATTENTION, Attention, AttentionConfig
 from nmt.attention.dropout import ByteMaskDropout
-from nmt.models.layers import check_choice, check_range
+from nmt.config import check_choice, check_range
 from nmt.models.rnn_layers import CELLS, GATES, StackedRNNCell
 from nmt.models.seq2seq import DecoderState, copy_rows, expand_to_rows
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from nmt.attention import CROSS, DECODER_SELF, ENCODER_SELF, NO_ATTENTION, Attention, AttentionConfig, KeyValueCache
 from nmt.attention.dropout import ByteMaskDropout
-from nmt.models.layers import ACTIVATIONS, NORMS, POSITIONS, FeedForward, check_choice, check_range, to_autocast_dtype
+from nmt.config import check_choice, check_range
+from nmt.models.layers import ACTIVATIONS, NORMS, POSITIONS, FeedForward, to_autocast_dtype
 from nmt.models.seq2seq import expand_to_rows
 
 

@@ -3,12 +3,7 @@
 import math
 from dataclasses import dataclass
 
-CHOICES = {
-    "method": ("beam", "sample", "mbr"),
-    "length_normalization": ("power", "gnmt"),
-    "mbr_utility": ("chrf", "bleu"),
-    "early_stopping": ("never", "beam"),
-}
+from nmt.config import check_choice, check_range
 
 
 @dataclass
@@ -43,7 +38,7 @@ class SearchConfig:
     no_repeat_ngram_size: no n-gram of this size occurs twice in a hypothesis; 0: no such constraint.
     seed: of samples. Those of a sentence depend only on it and the sentence, and the first not on how many follow.
     mbr_samples: translations sampled for mbr.
-    temperature: log-probabilities are divided by it before sampling.
+    temperature: log-probabilities are divided by it before sampling. For greedy search use method=beam, beam_size=1.
     top_k: sampling is limited to this many best tokens (Fan et al. 2018); 0: all.
     top_p: sampling is limited to the best tokens that together have this probability (Holtzman et al. 2020).
     mbr_utility: utility of mbr: chrf or bleu of sentences, as in sacreBLEU.
@@ -74,27 +69,25 @@ class SearchConfig:
 
     def validate(self) -> None:
         """Raise ValueError naming the option, its value and what is allowed."""
-
-        def check(is_valid: bool, option: str, rule: str) -> None:
-            if not is_valid:
-                raise ValueError(f"search.{option}={getattr(self, option)}: {rule}")
-
-        for option, allowed in CHOICES.items():
-            check(getattr(self, option) in allowed, option, f"must be one of {', '.join(allowed)}")
-        for option in ("beam_size", "batch_size", "n_best", "diverse_groups", "mbr_samples"):
-            check(getattr(self, option) >= 1, option, "must be at least 1")
-        for option in ("batch_tokens", "no_repeat_ngram_size", "seed", "top_k", "min_length_offset"):
-            check(getattr(self, option) >= 0, option, "must be 0 or more")
-        ratios = ("min_length_ratio", "max_length_ratio", "max_length_offset")
-        for option in ("length_penalty", "coverage_penalty", "diversity_penalty", *ratios):
-            check(0 <= getattr(self, option) < math.inf, option, "must be a number of at least 0")
-        check(0 < self.temperature < math.inf, "temperature", "must be above 0; search.beam_size=1 takes the best")
-        check(0 < self.top_p <= 1, "top_p", "must be above 0 and at most 1")
-        limit = {"beam": "beam_size", "mbr": "mbr_samples"}.get(self.method, "n_best")
-        value = getattr(self, limit)
-        check(self.n_best <= value, "n_best", f"cannot be more than search.{limit}={value}")
-        divides = self.beam_size % self.diverse_groups == 0
-        check(divides, "diverse_groups", f"search.beam_size={self.beam_size} is no multiple of it")
+        check_choice("search", self, "method", ("beam", "sample", "mbr"))
+        check_choice("search", self, "length_normalization", ("power", "gnmt"))
+        check_choice("search", self, "mbr_utility", ("chrf", "bleu"))
+        check_choice("search", self, "early_stopping", ("never", "beam"))
+        counts = ["beam_size", "batch_size", "n_best", "diverse_groups", "mbr_samples"]
+        check_range("search", self, counts, minimum=1)
+        limits = ["batch_tokens", "no_repeat_ngram_size", "top_k", "min_length_offset", "max_length_offset"]
+        check_range("search", self, ["seed", *limits], minimum=0)
+        penalties = ["length_penalty", "coverage_penalty", "diversity_penalty"]
+        check_range("search", self, [*penalties, "min_length_ratio", "max_length_ratio"], minimum=0, below=math.inf)
+        check_range("search", self, ["temperature"], above=0, below=math.inf)
+        check_range("search", self, ["top_p"], above=0, maximum=1)
+        if self.n_best > self.num_hypotheses:
+            limit = {"beam": "beam_size", "mbr": "mbr_samples"}[self.method]
+            raise ValueError(f"search.n_best={self.n_best}: cannot be more than search.{limit}={self.num_hypotheses}")
+        if self.beam_size % self.diverse_groups:
+            raise ValueError(
+                f"search.diverse_groups={self.diverse_groups}: search.beam_size={self.beam_size} is no multiple of it"
+            )
         has_minimum = (self.min_length_ratio, self.min_length_offset) > (0.0, 0)
         too_long = self.min_length_ratio > self.max_length_ratio or self.min_length_offset > self.max_length_offset
         if has_minimum and too_long:

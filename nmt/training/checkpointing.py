@@ -19,6 +19,7 @@ from torch import Tensor
 
 from nmt import checkpoint
 from nmt.checkpoint import check_same_data, checkpoint_path, saved_updates
+from nmt.config import check_choice, check_range
 from nmt.models import Seq2Seq
 from nmt.runtime.files import hard_link
 from nmt.training.ema import ExponentialMovingAverage
@@ -33,8 +34,8 @@ AVERAGES = ("none", "last", "best")
 class CheckpointConfig:
     """Which checkpoints of a run are kept, and whether they are averaged at its end.
 
-    keep_last_checkpoints: how many of the newest states, last.pt counted; a damaged last.pt falls back to the one
-        before.
+    keep_last_checkpoints: how many of the newest states, last.pt counted, at least 2: a damaged last.pt falls back to
+        the one before.
     keep_best_checkpoints: how many of the best models, best.pt counted.
     average_checkpoints: at the end, the mean of the weights of the kept checkpoints (`last` or `best` ones) is
         validated, and becomes best.pt when it is better (Vaswani et al. 2017, section 6.1); none = off.
@@ -46,17 +47,14 @@ class CheckpointConfig:
 
     def validate(self) -> None:
         """Raise ValueError naming the option, its value and what is allowed."""
-        last, best, average = self.keep_last_checkpoints, self.keep_best_checkpoints, self.average_checkpoints
-        if last < 2:
-            reason = "must be at least 2, since a damaged last.pt falls back to another"
-            raise ValueError(f"train.keep_last_checkpoints={last}: {reason}")
-        if best < 1:
-            raise ValueError(f"train.keep_best_checkpoints={best}: must be at least 1")
-        if average not in AVERAGES:
-            raise ValueError(f"train.average_checkpoints={average}: must be one of {', '.join(AVERAGES)}")
-        if average == "best" and best < 2:
-            reason = "needs several checkpoints to average; set train.keep_best_checkpoints=5"
-            raise ValueError(f"train.average_checkpoints=best: {reason}")
+        check_range("train", self, ["keep_last_checkpoints"], minimum=2)
+        check_range("train", self, ["keep_best_checkpoints"], minimum=1)
+        check_choice("train", self, "average_checkpoints", AVERAGES)
+        if self.average_checkpoints == "best" and self.keep_best_checkpoints < 2:
+            raise ValueError(
+                "train.average_checkpoints=best: needs several checkpoints to average; set "
+                "train.keep_best_checkpoints=5"
+            )
 
 
 @dataclass

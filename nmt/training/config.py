@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from nmt.config import check_choice, check_range
 from nmt.runtime.device import PRECISIONS
 from nmt.training.checkpointing import CheckpointConfig
 from nmt.training.divergence import DivergenceConfig
@@ -64,19 +65,12 @@ class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
         self.validate_divergence()
         if self.batch_tokens != AUTO and (type(self.batch_tokens) is not int or self.batch_tokens < 1):
             raise ValueError(f"train.batch_tokens={self.batch_tokens}: must be a whole number of at least 1, or {AUTO}")
-        for option in ("max_updates", "devices", "gradient_accumulation", "log_every", "valid_every", "save_every"):
-            if getattr(self, option) < 1:
-                raise ValueError(f"train.{option}={getattr(self, option)}: must be at least 1")
-        weights = ("coverage_loss_weight", "r_drop_alpha", "guided_alignment_weight")
-        for option in ("max_minutes", "valid_bleu_sentences", "patience", *weights):
-            if not 0 <= getattr(self, option) < math.inf:
-                raise ValueError(f"train.{option}={getattr(self, option)}: must be a number of at least 0")
-        for option in ("ema_decay", "label_smoothing", "word_dropout", "target_word_dropout"):
-            if not 0 <= getattr(self, option) < 1:
-                raise ValueError(f"train.{option}={getattr(self, option)}: must be at least 0 and below 1")
-        for part in ("layer", "head"):
-            if (number := getattr(self, f"guided_{part}")) < 0:
-                raise ValueError(f"train.guided_{part}={number}: must be 0 (all) or the number of a {part}")
-        for option, allowed in (("precision", PRECISIONS), ("early_stopping_metric", tuple(EARLY_STOPPING_METRICS))):
-            if getattr(self, option) not in allowed:
-                raise ValueError(f"train.{option}={getattr(self, option)}: must be one of {', '.join(allowed)}")
+        counts = ["max_updates", "devices", "gradient_accumulation", "log_every", "valid_every", "save_every"]
+        check_range("train", self, counts, minimum=1)
+        check_range("train", self, ["valid_bleu_sentences", "patience", "guided_layer", "guided_head"], minimum=0)
+        weights = ["coverage_loss_weight", "r_drop_alpha", "guided_alignment_weight"]
+        check_range("train", self, ["max_minutes", *weights], minimum=0, below=math.inf)
+        rates = ["ema_decay", "label_smoothing", "word_dropout", "target_word_dropout"]
+        check_range("train", self, rates, minimum=0, below=1)
+        check_choice("train", self, "precision", PRECISIONS)
+        check_choice("train", self, "early_stopping_metric", EARLY_STOPPING_METRICS)

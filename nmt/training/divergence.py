@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nmt.config import check_choice
+
 MODES = ("off", "skip", "rollback")
 WARMUP_UPDATES = 50
 """Updates until the running mean of the gradient norm is used."""
@@ -33,8 +35,7 @@ class DivergenceConfig:
 
     def validate_divergence(self) -> None:
         """Raise ValueError naming the option, its value and what is allowed."""
-        if self.on_divergence not in MODES:
-            raise ValueError(f"train.on_divergence={self.on_divergence}: must be one of {', '.join(MODES)}")
+        check_choice("train", self, "on_divergence", MODES)
         if self.max_grad_norm_ratio and not 1 < self.max_grad_norm_ratio < math.inf:
             ratio = self.max_grad_norm_ratio
             raise ValueError(f"train.max_grad_norm_ratio={ratio}: must be a number above 1, or 0 (off)")

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from nmt.config import check_choice, check_range
+
 SCHEDULES = ("constant", "inverse_sqrt", "cosine", "plateau")
 
 
@@ -38,17 +40,10 @@ class OptimConfig:
 
     def validate(self) -> None:
         """Raise ValueError naming the option, its value and what is allowed."""
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"optim.schedule={self.schedule}: must be one of {', '.join(SCHEDULES)}")
-        for option in ("learning_rate", "epsilon"):
-            if not getattr(self, option) > 0:
-                raise ValueError(f"optim.{option}={getattr(self, option)}: must be above 0")
-        for option in ("warmup_updates", "weight_decay", "clip_norm", "plateau_patience"):
-            if getattr(self, option) < 0:
-                raise ValueError(f"optim.{option}={getattr(self, option)}: must be at least 0")
-        for option in ("beta1", "beta2", "min_lr_ratio", "plateau_factor"):
-            if not 0 <= getattr(self, option) < 1:
-                raise ValueError(f"optim.{option}={getattr(self, option)}: must be at least 0 and below 1")
+        check_choice("optim", self, "schedule", SCHEDULES)
+        check_range("optim", self, ["learning_rate", "epsilon"], above=0)
+        check_range("optim", self, ["warmup_updates", "weight_decay", "clip_norm", "plateau_patience"], minimum=0)
+        check_range("optim", self, ["beta1", "beta2", "min_lr_ratio", "plateau_factor"], minimum=0, below=1)
 
 
 class ReduceOnPlateau:

@@ -79,12 +79,12 @@ def test_empty_lists_are_rejected():
     [
         (
             MetricsConfig(names=["blue"]),
-            r"metrics\.names=blue: unknown \(did you mean bleu\?\): must be one of bleu, chrf",
+            r"metrics\.names=blue: must be one of bleu, chrf.*; did you mean bleu\?",
         ),
         (MetricsConfig(names=[]), r"metrics\.names=\[\]"),
         (MetricsConfig(names=["bleu", "bleu"]), "bleu is named more than once"),
-        (MetricsConfig(tokenize="13"), r"metrics\.tokenize=13: unknown \(did you mean 13a\?\)"),
-        (MetricsConfig(tokenize="flores200"), r"metrics\.tokenize=flores200: unknown.*must be one of 13a, intl"),
+        (MetricsConfig(tokenize="13"), r"metrics\.tokenize=13: must be one of .*; did you mean 13a\?"),
+        (MetricsConfig(tokenize="flores200"), r"metrics\.tokenize=flores200: must be one of 13a, intl"),
     ],
 )
 def test_an_invalid_option_is_named_with_the_allowed_values(config, message):

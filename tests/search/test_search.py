@@ -617,8 +617,8 @@ def test_prefixes_with_special_tokens_are_errors(token: int) -> None:
     [
         ({"beam_size": 0}, "search.beam_size=0: must be at least 1"),
         ({"n_best": 6}, "search.n_best=6: cannot be more than search.beam_size=5"),
-        ({"length_penalty": -1.0}, "search.length_penalty=-1.0: must be a number of at least 0"),
-        ({"max_length_ratio": math.inf}, "search.max_length_ratio=inf: must be a number"),
+        ({"length_penalty": -1.0}, "search.length_penalty=-1.0: must be at least 0 and below inf"),
+        ({"max_length_ratio": math.inf}, "search.max_length_ratio=inf: must be at least 0 and below inf"),
         ({"method": "beams"}, "search.method=beams: must be one of beam, sample, mbr"),
         ({"length_normalization": "mean"}, "search.length_normalization=mean: must be one of power, gnmt"),
         ({"mbr_utility": "ter"}, "search.mbr_utility=ter: must be one of chrf, bleu"),
@@ -628,9 +628,9 @@ def test_prefixes_with_special_tokens_are_errors(token: int) -> None:
         ({"top_p": 0.0}, "search.top_p=0.0: must be above 0 and at most 1"),
         ({"min_length_ratio": 3.0}, "search.min_length_ratio=3.0, search.min_length_offset=0: cannot be more than"),
         ({"method": "mbr", "n_best": 33}, "search.n_best=33: cannot be more than search.mbr_samples=32"),
-        ({"batch_tokens": -1}, "search.batch_tokens=-1: must be 0 or more"),
-        ({"no_repeat_ngram_size": -1}, "search.no_repeat_ngram_size=-1: must be 0 or more"),
-        ({"coverage_penalty": -0.1}, "search.coverage_penalty=-0.1: must be a number of at least 0"),
+        ({"batch_tokens": -1}, "search.batch_tokens=-1: must be at least 0"),
+        ({"no_repeat_ngram_size": -1}, "search.no_repeat_ngram_size=-1: must be at least 0"),
+        ({"coverage_penalty": -0.1}, "search.coverage_penalty=-0.1: must be at least 0 and below inf"),
     ],
 )
 def test_invalid_configurations(changes: dict[str, Any], message: str) -> None:

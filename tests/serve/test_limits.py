@@ -474,9 +474,9 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     ("argument", "message"),
     [
         ("host=", "host=: an address is needed"),
-        ("port=70000", "port=70000: must be 0 (a free one) to 65535"),
+        ("port=70000", "port=70000: must be at least 0 and at most 65535"),
         ("max_sentences=0", "max_sentences=0: must be at least 1"),
-        ("timeout=0", "timeout=0.0: must be a number above 0"),
+        ("timeout=0", "timeout=0.0: must be above 0 and below inf"),
         ("queue_size=-1", "queue_size=-1: must be at least 0"),
         ("host=203.0.113.7", "host=203.0.113.7 port=8000: Cannot assign requested address"),
         ("host=no.such.host.invalid", "host=no.such.host.invalid port=8000: "),

@@ -493,8 +493,8 @@ def test_right_alignments_help_and_wrong_ones_harm(make: Make, data: DataConfig,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"guided_alignment_weight": -1.0}, "train.guided_alignment_weight=-1.0: must be a number of at least 0"),
-        ({"guided_layer": -1}, "train.guided_layer=-1: must be 0 (all) or the number of a layer"),
+        ({"guided_alignment_weight": -1.0}, "train.guided_alignment_weight=-1.0: must be at least 0 and below inf"),
+        ({"guided_layer": -1}, "train.guided_layer=-1: must be at least 0"),
         ({"word_dropout": 1.0}, "train.word_dropout=1.0: must be at least 0 and below 1"),
         ({"target_word_dropout": -0.1}, "train.target_word_dropout=-0.1: must be at least 0 and below 1"),
     ],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nmt.alignment.pharaoh import GoldAlignment, Link, read_gold, write_gold
+from nmt.config import check_range
 from nmt.data.cache import cached_directory
 
 LANGUAGES = ("en", "de")
@@ -32,11 +33,8 @@ class SyntheticConfig:
 
     def validate(self) -> None:
         """Raise ValueError naming the option, its value and what is allowed."""
-        for name in ("train", "valid", "test", "long"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"data.synthetic.{name}={getattr(self, name)}: must be at least 1")
-        if self.seed < 0:
-            raise ValueError(f"data.synthetic.seed={self.seed}: must be 0 or more")
+        check_range("data.synthetic", self, ["train", "valid", "test", "long"], minimum=1)
+        check_range("data.synthetic", self, ["seed"], minimum=0)
 
 
 def dataset_directory(cache: Path, config: SyntheticConfig, *, reverse: bool) -> Path:
