@@ -64,5 +64,5 @@ def test_every_component_of_attention_is_documented() -> None:
 
 def test_pages_that_are_named_exist() -> None:
     for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
-        for name in re.findall(r"`((?:docs|nmt|scripts|tests|configs)/[\w./-]+\.\w+)`", page.read_text("utf-8")):
+        for name in re.findall(r"`((?:docs|nmt|scripts|tests)/[\w./-]+\.\w+)`", page.read_text("utf-8")):
             assert (ROOT / name).is_file(), f"{page.name}: {name}"
