@@ -123,9 +123,13 @@ class BatchLoader:
         is_sampled = self.tokenizer.subword_regularization > 0 and self.corpus.source_text is not None
         cuda = self.device if self.device is not None and self.device.type == "cuda" else None
         make = self._sampled_batches if is_sampled else self._batches
+        words = self.corpus.links
         for first, chunk in epoch_chunks(*offsets, self.batch_tokens, seed=self.seed, epoch=epoch, start=start):
             for batch in make(chunk, epoch, first, max(0, start - first), share):
-                batch = self._with_links(batch)
+                if words is not None:
+                    ids = batch.source.numpy(), batch.labels.numpy()
+                    links = project_to_subwords(words, batch.indices, *ids, self.tokenizer)
+                    batch = batch._replace(links=links)
                 yield batch if cuda is None else _pin_memory(batch, cuda)
             if len(chunk.order) < len(self.corpus):
                 self.corpus.drop_page_cache()
@@ -161,13 +165,6 @@ class BatchLoader:
                     sides = [sources[i] for i in members], [targets[i] for i in members]
                     whole = collate(*sides, rows[members], multiple=LENGTH_MULTIPLE)
                     yield whole if share[1] == 1 else select_rows(whole, shard)._replace(num_tokens=whole.num_tokens)
-
-    def _with_links(self, batch: Batch) -> Batch:
-        words = self.corpus.links
-        if words is None:
-            return batch
-        links = project_to_subwords(words, batch.indices, batch.source.numpy(), batch.labels.numpy(), self.tokenizer)
-        return batch._replace(links=links)
 
 
 def _gather(

@@ -25,7 +25,8 @@ class TokenizerModel(Protocol):
     marks_start: bool
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        return len(self.surfaces)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
 
@@ -52,7 +53,7 @@ def displayable(subword: str) -> str:
     )
 
 
-class Vocabulary:
+class Vocabulary(TokenizerModel):
     """Words (maximal runs of characters other than U+0020) or single characters, the most frequent first.
 
     Anything else becomes UNK. Words are joined by one space when decoded, so runs of spaces are not restored.
@@ -75,10 +76,6 @@ class Vocabulary:
             counts.update(filter(None, text.split(" ")) if words else text)
         ranked = sorted(counts, key=lambda item: (-counts[item], item))
         return cls(ranked[: vocab_size - len(SPECIAL_TOKENS)], words=words)
-
-    @property
-    def size(self) -> int:
-        return len(self.surfaces)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         get = self._ids.get

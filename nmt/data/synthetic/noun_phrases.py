@@ -37,8 +37,7 @@ class NounPhraseRealizer:
             return [(pronoun.german[case], (self.word(pronoun.english[case != morphology.NOMINATIVE]),), ())]
         tokens = self.common_noun(phrase, case, negation)
         if phrase.conjunct:
-            tokens += self.phrase("and")
-            tokens += self.noun_phrase(phrase.conjunct, case)
+            tokens += [*self.phrase("and"), *self.noun_phrase(phrase.conjunct, case)]
         return tokens
 
     def common_noun(self, phrase: NounPhrase, case: int, negation: tuple[int, ...]) -> list[Token]:

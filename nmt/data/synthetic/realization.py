@@ -118,18 +118,11 @@ class ClauseRealizer(NounPhraseRealizer):
         phrase = clause.object
         if phrase is not None and gap != "object":
             is_pronoun = phrase.noun in morphology.PRONOUNS
-            frame = morphology.VERBS[clause.verb].frame
+            case = morphology.DATIVE if morphology.VERBS[clause.verb].frame == "d" else morphology.ACCUSATIVE
             if not is_pronoun:
                 verb.place_particle(self)
-            tokens = self.noun_phrase(
-                phrase, morphology.DATIVE if frame == "d" else morphology.ACCUSATIVE, verb.absorbed_negation
-            )
-            if is_pronoun:
-                fields.pronouns.extend(tokens)
-            elif indefinite:
-                bare = tokens
-            else:
-                fields.definite.extend(tokens)
+            field = fields.pronouns if is_pronoun else bare if indefinite else fields.definite
+            field += self.noun_phrase(phrase, case, verb.absorbed_negation)
             if phrase.relative:
                 fields.relative.extend(self.relative(phrase))
         verb.place_particle(self)
