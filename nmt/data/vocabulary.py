@@ -30,7 +30,8 @@ class TokenizerModel(Protocol):
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
 
-    def encode_flat(self, texts: Sequence[str]) -> FlatIds: ...
+    def encode_flat(self, texts: Sequence[str]) -> FlatIds:
+        return flatten(self.encode(texts))
 
     def sample(self, texts: Sequence[str], strength: float, seed: int) -> list[list[int]]: ...
 
@@ -83,17 +84,13 @@ class Vocabulary(TokenizerModel):
             return [[get(word, UNK) for word in text.split(" ") if word] for text in texts]
         return [[get(character, UNK) for character in text] for text in texts]
 
-    def encode_flat(self, texts: Sequence[str]) -> FlatIds:
-        return flatten(self.encode(texts))
-
     def sample(self, texts: Sequence[str], strength: float, seed: int) -> list[list[int]]:
         """Encode: words and characters have one segmentation only."""
         return self.encode(texts)
 
     def subword(self, index: int) -> str:
-        if index < len(SPECIAL_TOKENS):
-            return SPECIAL_TOKENS[index]
-        return displayable(self.items[index - len(SPECIAL_TOKENS)])
+        num = len(SPECIAL_TOKENS)
+        return SPECIAL_TOKENS[index] if index < num else displayable(self.items[index - num])
 
     def state(self) -> dict[str, Any]:
         return {"items": self.items, "words": self._words}

@@ -41,10 +41,8 @@ def attach_alignments(config: DataConfig, corpus: EncodedCorpus, tokenizer: Toke
     something other than links, or a link beyond its sentence, with file and line.
     """
     paths = training_alignment_paths(config)
-    key = hashlib.sha256(f"{_VERSION} {corpus.digest}".encode())
-    for path in paths:
-        key.update(file_fingerprint(path))
-    digest = key.hexdigest()
+    fingerprints = b"".join(map(file_fingerprint, paths))
+    digest = hashlib.sha256(f"{_VERSION} {corpus.digest}".encode() + fingerprints).hexdigest()
     dtype = np.dtype(np.uint16 if config.max_length <= 1 << 16 else np.uint32)  # a word has at least one subword
 
     build = partial(_write_links, config=config, corpus=corpus, tokenizer=tokenizer, paths=paths, dtype=dtype)
@@ -145,9 +143,7 @@ def _read_blocks(
                 f"{path} has {num_lines} lines and {location} has {at_least}{num_pairs} pairs: each pair needs one "
                 "line of links, empty for none"
             )
-        sizes = np.array(
-            [[num_words(source), num_words(target)] for source, target in zip(sources, targets, strict=True)]
-        )
+        sizes = np.array([[num_words(text) for text in pair] for pair in zip(sources, targets, strict=True)])
         yield sizes, *_used_links(*parse_block(lines, sizes, path, num_read))
         num_read = num_pairs
 

@@ -236,8 +236,7 @@ def masked_head(attention: Attention, head: int) -> Iterator[None]:
 
 
 def _batches(translator: Translator, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[Batch]:
-    sources = translator.tokenizer.encode_source([source for source, _ in pairs])
-    targets = translator.tokenizer.encode_target([target for _, target in pairs])
+    sources, targets = translator.encode_pairs(pairs)
     order = sorted(range(len(pairs)), key=lambda i: (len(sources[i]), len(targets[i])))
     return [
         batch_to_device(collate([sources[i] for i in indices], [targets[i] for i in indices]), translator.device)

@@ -155,10 +155,7 @@ class Evaluator:
         if hypotheses is None:
             return self.translator.translate(sources)
         tokens = self.translator.tokenizer.encode_target(hypotheses)
-        return [
-            Translation(text=text, tokens=ids, score=math.nan, truncated=False)
-            for text, ids in zip(hypotheses, tokens, strict=True)
-        ]
+        return [Translation(text, ids, math.nan, False) for text, ids in zip(hypotheses, tokens, strict=True)]
 
 
 def _notes(translations: Sequence[Translation], sources: Sequence[str], references: Sequence[str]) -> list[str]:
@@ -168,8 +165,7 @@ def _notes(translations: Sequence[Translation], sources: Sequence[str], referenc
             f"{num_truncated} of {len(translations)} translations reached the longest length allowed and end there: "
             "raise search.max_length_ratio or search.max_length_offset if they should not."
         )
-    correlation = length_correlation_warning(sources, references)
-    if correlation is not None:
+    if (correlation := length_correlation_warning(sources, references)) is not None:
         notes.append(
             f"The lengths of sources and references hardly correlate ({correlation:.2f}): are the references in "
             "another order, or of another text?"

@@ -14,8 +14,8 @@ class LineTranslation(NamedTuple):
     """The result for a line.
 
     source: the line as it was read, bytes that are not UTF-8 replaced; "" for one that was too long to be kept.
-    parts: the texts that were translated: one, or several segments of a line too long for the model.
-    best: for each part its translations, the best first; no parts where there was an error.
+    segments: the texts that were translated: one, or several for a line too long for the model; none after an error.
+    best: for each segment its translations, the best first.
     error: why there is no translation.
     """
 

@@ -243,10 +243,14 @@ class Translator:
         rows = stored.matrix(weights)[stored.shift :][: len(target), : None if stored.null else num]
         return [(int(s), t) for t, s in enumerate(rows.argmax(-1)) if s < num]
 
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[list[int]], list[list[int]]]:
+        """Return the ids of sources and targets, without end tokens."""
+        sources = self.tokenizer.encode_source([source for source, _ in pairs])
+        return sources, self.tokenizer.encode_target([target for _, target in pairs])
+
     def links(self, pairs: Sequence[tuple[str, str]]) -> list[list[tuple[int, int]]] | None:
         """Return word links of pairs of texts; None for a model without attention."""
-        sources = self.tokenizer.encode_source([source for source, _ in pairs])
-        targets = self.tokenizer.encode_target([target for _, target in pairs])
+        sources, targets = self.encode_pairs(pairs)
         weights = self.attention_weights(sources, targets)
         links = {i: self.word_alignment(matrix, sources[i], targets[i]).links for i, matrix in weights}
         return [links[i] for i in range(len(pairs))] if links else None
