@@ -18,7 +18,7 @@ _RELATIVES: Final = sorted(_RELATED)
 _HOMES: Final = ["house", "garden", "kitchen", "room", "office"]
 _OWNED: Final = frozenset([*THINGS, *ANIMALS, *_HOMES])
 _WITHOUT_OWNER: Final = frozenset(PEOPLE) - _RELATED | frozenset(PLACES) - frozenset(_HOMES)
-_WITHOUT_INSIDE: Final = frozenset({"field", "village", "city", "hotel", "castle"})  # "from", though "in" is said too
+_LEFT_WITH_FROM: Final = frozenset({"field", "village", "city", "hotel", "castle"})  # not "out of", although one is "in"
 _POSSESSIVES: Final = ("my", "his", "her", "our", "their")
 _SMALL: Final = tuple(NUMBER_WORDS)
 SYLLABLES: Final = ("ka", "lo", "mi", "ra", "te", "vu", "ni", "sa", "po", "di", "zu", "gar", "lin", "mor", "tan", "vel")
@@ -147,7 +147,7 @@ class PhraseSampler:
         if self.random() < 0.15:
             return "from", NounPhrase(self.name(), is_name=True)
         noun = self.choose(PLACES)
-        is_inside = NOUNS[noun].location_preposition == "in" and noun not in _WITHOUT_INSIDE
+        is_inside = NOUNS[noun].location_preposition == "in" and noun not in _LEFT_WITH_FROM
         return "out of" if is_inside else "from", self.place(noun)
 
     def place(self, noun: str, adjective: float = 0.15) -> NounPhrase:
