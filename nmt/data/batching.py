@@ -122,30 +122,29 @@ class BatchLoader:
         check_max_length(self.corpus.max_length, self.batch_tokens)
         is_sampled = self.tokenizer.subword_regularization > 0 and self.corpus.source_text is not None
         cuda = self.device if self.device is not None and self.device.type == "cuda" else None
-        make = self._sampled_batches if is_sampled else self._batches
+        make, shard = self._sampled_batches if is_sampled else self._batches, slice(share[0], None, share[1])
+        words = self.corpus.links
         for first, chunk in epoch_chunks(*offsets, self.batch_tokens, seed=self.seed, epoch=epoch, start=start):
-            for batch in make(chunk, epoch, first, max(0, start - first), share):
-                batch = self._with_links(batch)
+            for batch in make(chunk, epoch, first, max(0, start - first), shard):
+                if words is not None:
+                    ids = batch.source.numpy(), batch.labels.numpy()
+                    links = project_to_subwords(words, batch.indices, *ids, self.tokenizer)
+                    batch = batch._replace(links=links)
                 yield batch if cuda is None else _pin_memory(batch, cuda)
             if len(chunk.order) < len(self.corpus):
                 self.corpus.drop_page_cache()
 
-    def _batches(
-        self, chunk: EpochChunk, epoch: int, first: int, start: int, share: tuple[int, int]
-    ) -> Iterator[Batch]:
+    def _batches(self, chunk: EpochChunk, epoch: int, first: int, start: int, shard: slice) -> Iterator[Batch]:
         """Yield the batches of a chunk from its batch `start` on."""
-        shard = slice(share[0], None, share[1])
         for number in range(start, len(chunk)):
             rows = chunk.row_indices(number)
             source, _ = _gather(self.corpus.source, rows, shard)
             labels, num_tokens = _gather(self.corpus.target, rows, shard)
             yield _make_batch(source, labels, rows[shard], num_tokens)
 
-    def _sampled_batches(
-        self, chunk: EpochChunk, epoch: int, first: int, start: int, share: tuple[int, int]
-    ) -> Iterator[Batch]:
+    def _sampled_batches(self, chunk: EpochChunk, epoch: int, first: int, start: int, shard: slice) -> Iterator[Batch]:
         """Yield them with sampled segmentations; `first` is the number of the chunk's first batch in the epoch."""
-        corpus, shard = self.corpus, slice(share[0], None, share[1])
+        corpus = self.corpus
         assert corpus.source_text is not None
         assert corpus.target_text is not None
         for group in range(start // SAMPLED_BATCH_GROUP * SAMPLED_BATCH_GROUP, len(chunk), SAMPLED_BATCH_GROUP):
@@ -160,14 +159,7 @@ class BatchLoader:
                 if number >= start:
                     sides = [sources[i] for i in members], [targets[i] for i in members]
                     whole = collate(*sides, rows[members], multiple=LENGTH_MULTIPLE)
-                    yield whole if share[1] == 1 else select_rows(whole, shard)._replace(num_tokens=whole.num_tokens)
-
-    def _with_links(self, batch: Batch) -> Batch:
-        words = self.corpus.links
-        if words is None:
-            return batch
-        links = project_to_subwords(words, batch.indices, batch.source.numpy(), batch.labels.numpy(), self.tokenizer)
-        return batch._replace(links=links)
+                    yield whole if shard.step == 1 else select_rows(whole, shard)._replace(num_tokens=whole.num_tokens)
 
 
 def _gather(

@@ -99,9 +99,9 @@ def train_or_load_tokenizer(config: DataConfig) -> Tokenizer:
     Raises ValueError or FileNotFoundError for an unusable text or an unreachable vocabulary size.
     """
     fingerprint = dataset_fingerprint(config, "train")
-    key = hashlib.sha256(json.dumps([VERSION, training_options(config.tokenizer)]).encode())
-    key.update(fingerprint.encode())
-    path = Path(config.cache_dir) / f"tokenizer-{key.hexdigest()[:16]}.json"
+    options = json.dumps([VERSION, training_options(config.tokenizer)])
+    digest = hashlib.sha256((options + fingerprint).encode()).hexdigest()
+    path = Path(config.cache_dir) / f"tokenizer-{digest[:16]}.json"
     tokenizer = _read_tokenizer(path)
     if tokenizer is None:
         started = time.monotonic()
@@ -134,11 +134,8 @@ def load_corpus(config: DataConfig, split: str, tokenizer: Tokenizer) -> Encoded
     training = split == "train"
     keep_text = training and tokenizer.subword_regularization > 0
     options = [VERSION, config.max_length, config.max_length_ratio if training else 0, training, keep_text]
-    key = hashlib.sha256(json.dumps(options).encode())
-    key.update(tokenizer.digest.encode())
     fingerprint = dataset_fingerprint(config, split)
-    key.update(fingerprint.encode())
-    digest = key.hexdigest()
+    digest = hashlib.sha256((json.dumps(options) + tokenizer.digest + fingerprint).encode()).hexdigest()
     where = ", ".join(resolve_split(config, split))
 
     def build(folder: Path) -> None:
@@ -225,7 +222,6 @@ def _read_tokenizer(path: Path) -> Tokenizer | None:
 
 
 def _to_base64(value: Any) -> dict[str, str]:
-    assert isinstance(value, bytes)
     return {"base64": base64.b64encode(value).decode("ascii")}
 
 

@@ -71,7 +71,18 @@ class CorpusWriter:
                 f"{self.where}: none of the {self._num_read} pairs can be used ({format_counts(self._dropped)}); "
                 f"data.max_length={self.config.max_length}, data.max_length_ratio={self.config.max_length_ratio}"
             )
-        self._finish(time.monotonic() - started)
+        meta = {
+            "version": VERSION,
+            "files": {path.name: path.stat().st_size for path in self.folder.iterdir()},
+            "dtype": {name: dtype.name for name, dtype in self._dtypes.items()},
+            "num_read": self._num_read,
+            "dropped": dict(self._dropped),
+            "repaired": dict(self.repaired),
+            "first_dropped": self._first_dropped,
+        }
+        write_text(self.folder / META, json.dumps(meta, indent=1))
+        seconds = max(time.monotonic() - started, 1e-9)
+        logger.info("encoded %s in %.1f s (%.0f pairs/s)", self.where, seconds, self._num_read / seconds)
 
     def _encode(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, FlatIds, FlatIds]]:
         """Yield each block with its encoded sides, in two threads: SentencePiece releases the interpreter lock."""
@@ -118,18 +129,3 @@ class CorpusWriter:
         if self._first_dropped is None and not keep.all():
             self._first_dropped = self._num_read + int(keep.argmin()) + 1
         return keep
-
-    def _finish(self, seconds: float) -> None:
-        sizes = {path.name: path.stat().st_size for path in self.folder.iterdir()}
-        meta = {
-            "version": VERSION,
-            "files": sizes,
-            "dtype": {name: dtype.name for name, dtype in self._dtypes.items()},
-            "num_read": self._num_read,
-            "dropped": dict(self._dropped),
-            "repaired": dict(self.repaired),
-            "first_dropped": self._first_dropped,
-        }
-        write_text(self.folder / META, json.dumps(meta, indent=1))
-        speed = self._num_read / max(seconds, 1e-9)
-        logger.info("encoded %s in %.1f s (%.0f pairs/s)", self.where, seconds, speed)

@@ -14,11 +14,11 @@ class ReservoirSample(NamedTuple):
 
 
 def reservoir_sample(pairs: Iterable[tuple[str, str]], max_pairs: int, max_characters: int) -> ReservoirSample:
-    """Sample at most `max_pairs` of the pairs, with at most about `max_sentence_chars` characters on both sides of all
-    of them together (0: no limit).
+    """Sample at most `max_pairs` of the pairs, with at most about `max_characters` characters on both sides of all of
+    them together (0: no limit).
 
     Each pair is as likely as any other; within the limits the sample is all pairs, in order. Memory is bounded by twice
-    `max_sentence_chars`: a sample that becomes larger is halved at random and continues as one of half the size.
+    `max_characters`: a sample that becomes larger is halved at random and continues as one of half the size.
     """
     rng = random.Random(0)
     sample: list[tuple[str, str]] = []

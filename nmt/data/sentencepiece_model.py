@@ -10,7 +10,7 @@ import numpy as np
 import sentencepiece
 from numpy.typing import NDArray
 
-from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, FlatIds, displayable
+from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, FlatIds, TokenizerModel, displayable
 
 # The trainer silently drops every sentence with U+2585 (its mark for unknown characters), and treats NUL, tab and
 # U+2581 as marks of its own. They become spaces in the training text only; encoding keeps them.
@@ -21,7 +21,7 @@ _SEED_LOCK = threading.Lock()  # no other thread may set the seed between settin
 _TRAINER_THREADS = 4
 
 
-class SentencePiece:
+class SentencePiece(TokenizerModel):
     """One trained SentencePiece model.
 
     The library writes U+2581 for a space, so a real U+2581 in a text would be decoded to a space; here it is spelled in
@@ -81,10 +81,6 @@ class SentencePiece:
         except RuntimeError as error:
             raise ValueError(_explain_failure(str(error), kind, vocab_size, where)) from error
         return cls(model.getvalue())
-
-    @property
-    def size(self) -> int:
-        return len(self._subwords)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [array.tolist() for array in self._encode_arrays(texts)]

@@ -25,11 +25,13 @@ class TokenizerModel(Protocol):
     marks_start: bool
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        return len(self.surfaces)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
 
-    def encode_flat(self, texts: Sequence[str]) -> FlatIds: ...
+    def encode_flat(self, texts: Sequence[str]) -> FlatIds:
+        return flatten(self.encode(texts))
 
     def sample(self, texts: Sequence[str], strength: float, seed: int) -> list[list[int]]: ...
 
@@ -52,7 +54,7 @@ def displayable(subword: str) -> str:
     )
 
 
-class Vocabulary:
+class Vocabulary(TokenizerModel):
     """Words (maximal runs of characters other than U+0020) or single characters, the most frequent first.
 
     Anything else becomes UNK. Words are joined by one space when decoded, so runs of spaces are not restored.
@@ -76,27 +78,19 @@ class Vocabulary:
         ranked = sorted(counts, key=lambda item: (-counts[item], item))
         return cls(ranked[: vocab_size - len(SPECIAL_TOKENS)], words=words)
 
-    @property
-    def size(self) -> int:
-        return len(self.surfaces)
-
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         get = self._ids.get
         if self._words:
             return [[get(word, UNK) for word in text.split(" ") if word] for text in texts]
         return [[get(character, UNK) for character in text] for text in texts]
 
-    def encode_flat(self, texts: Sequence[str]) -> FlatIds:
-        return flatten(self.encode(texts))
-
     def sample(self, texts: Sequence[str], strength: float, seed: int) -> list[list[int]]:
         """Encode: words and characters have one segmentation only."""
         return self.encode(texts)
 
     def subword(self, index: int) -> str:
-        if index < len(SPECIAL_TOKENS):
-            return SPECIAL_TOKENS[index]
-        return displayable(self.items[index - len(SPECIAL_TOKENS)])
+        num = len(SPECIAL_TOKENS)
+        return SPECIAL_TOKENS[index] if index < num else displayable(self.items[index - num])
 
     def state(self) -> dict[str, Any]:
         return {"items": self.items, "words": self._words}

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -40,15 +41,11 @@ def attach_alignments(config: DataConfig, corpus: EncodedCorpus, tokenizer: Toke
     something other than links, or a link beyond its sentence, with file and line.
     """
     paths = training_alignment_paths(config)
-    key = hashlib.sha256(f"{_VERSION} {corpus.digest}".encode())
-    for path in paths:
-        key.update(file_fingerprint(path))
-    digest = key.hexdigest()
+    fingerprints = b"".join(map(file_fingerprint, paths))
+    digest = hashlib.sha256(f"{_VERSION} {corpus.digest}".encode() + fingerprints).hexdigest()
     dtype = np.dtype(np.uint16 if config.max_length <= 1 << 16 else np.uint32)  # a word has at least one subword
 
-    def build(folder: Path) -> None:
-        _write_links(folder, config, corpus, tokenizer, paths, dtype)
-
+    build = partial(_write_links, config=config, corpus=corpus, tokenizer=tokenizer, paths=paths, dtype=dtype)
     folder = cached_directory(Path(config.cache_dir) / f"links-{digest[:16]}", is_complete, build)
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
     logger.info("%s: %s", ", ".join(map(str, paths)), format_counts(meta["counts"]))
@@ -138,22 +135,17 @@ def _read_blocks(
     num_read = 0
     for block, lines in zip_longest(read_location(config, location, Counter()), links):  # blocks of as many lines
         (sources, targets), lines = block or ([], []), lines or []
-        num_lines, num_pairs = num_read + len(lines), num_read + len(sources)
-        if num_lines < num_pairs:
-            raise ValueError(_line_mismatch(path, num_lines, f"{location} has at least {num_pairs} pairs"))
-        if num_lines > num_pairs:
+        num_pairs = num_read + len(sources)
+        if len(lines) != len(sources):
+            at_least = "at least " if len(lines) < len(sources) else ""
+            num_lines = num_read + len(lines) + sum(map(len, links))
             raise ValueError(
-                _line_mismatch(path, num_lines + sum(map(len, links)), f"{location} has {num_pairs} pairs")
+                f"{path} has {num_lines} lines and {location} has {at_least}{num_pairs} pairs: each pair needs one "
+                "line of links, empty for none"
             )
-        sizes = np.array(
-            [[num_words(source), num_words(target)] for source, target in zip(sources, targets, strict=True)]
-        )
+        sizes = np.array([[num_words(text) for text in pair] for pair in zip(sources, targets, strict=True)])
         yield sizes, *_used_links(*parse_block(lines, sizes, path, num_read))
         num_read = num_pairs
-
-
-def _line_mismatch(path: Path, num_lines: int, has_pairs: str) -> str:
-    return f"{path} has {num_lines} lines and {has_pairs}: each pair needs one line of links, empty for none"
 
 
 def _used_links(

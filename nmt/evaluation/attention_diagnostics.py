@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nmt.attention import CROSS, Attention
+from nmt.attention import Attention
 from nmt.data import Batch, batch_to_device, collate
 from nmt.evaluation.breakdown import bucket_sort_key, length_bucket
-from nmt.inference.translator import Translator
-from nmt.models import Seq2Seq
+from nmt.inference.translator import Translator, cross_attention_modules, evaluation_mode
 
 SCHEMA = 1
 TARGET_SEGMENTS = 5
@@ -37,15 +36,7 @@ MEASURES = {
     "entropy_drift": "entropy of the last segment of a target less that of its first, in nats",
 }
 """Description of each measure, a mean over the rows, columns or steps that it counts."""
-TENSORBOARD_MEASURES = (
-    "effective",
-    "under_attended",
-    "over_attended",
-    "monotonic",
-    "jump_length",
-    "eos_weight",
-    "punctuation",
-)
+TENSORBOARD_MEASURES = tuple(name for name in MEASURES if not name.startswith("entropy"))
 """Measures that validations record, beside entropy."""
 
 
@@ -144,10 +135,9 @@ class AttentionDiagnostics:
         return means.reshape(self.entropy_along_target.shape[1:])
 
     def tensorboard_measures(self) -> dict[str, Any]:
-        """Return what is recorded during training: plain (L, H) values of each of `TRACKED`, and "agreement"."""
-        measures = {name: self.measures[name] for name in TENSORBOARD_MEASURES} | {
-            "agreement": self.mean_head_agreement()
-        }
+        """Return what is recorded during training: plain (L, H) values of `TENSORBOARD_MEASURES`, and "agreement"."""
+        measures = {name: self.measures[name] for name in TENSORBOARD_MEASURES}
+        measures["agreement"] = self.mean_head_agreement()
         return {name: _to_lists(values, 4) for name, values in measures.items() if not np.isnan(values).all()}
 
     def table(self) -> list[str]:
@@ -229,11 +219,6 @@ def head_importance(translator: Translator, pairs: Sequence[tuple[str, str]]) ->
     return importance
 
 
-def cross_attention_modules(model: Seq2Seq) -> list[Attention]:
-    """Return the attentions to the source, in the order of the layers of `AttentionWeights`."""
-    return [module for module in model.modules() if isinstance(module, Attention) and module.attention_type == CROSS]
-
-
 @contextlib.contextmanager
 def masked_head(attention: Attention, head: int) -> Iterator[None]:
     """Replace the context of one head (from 0) by zeros while the block runs."""
@@ -251,8 +236,7 @@ def masked_head(attention: Attention, head: int) -> Iterator[None]:
 
 
 def _batches(translator: Translator, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[Batch]:
-    sources = translator.tokenizer.encode_source([source for source, _ in pairs])
-    targets = translator.tokenizer.encode_target([target for _, target in pairs])
+    sources, targets = translator.encode_pairs(pairs)
     order = sorted(range(len(pairs)), key=lambda i: (len(sources[i]), len(targets[i])))
     return [
         batch_to_device(collate([sources[i] for i in indices], [targets[i] for i in indices]), translator.device)
@@ -264,15 +248,12 @@ def _loss(translator: Translator, batches: Sequence[Batch]) -> float:
     """Return the mean negative log-likelihood per token, in nats."""
     total, num_tokens = 0.0, 0
     model = translator.attention_model
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         for batch in batches:
             logits, _ = model(batch.source, batch.source_mask, batch.inputs, positions=batch.label_indices)
             labels = batch.labels.flatten()[batch.label_indices]
             total += float(nn.functional.cross_entropy(logits.float(), labels, reduction="sum"))
             num_tokens += batch.num_tokens
-    model.train(was_training)
     return total / max(num_tokens, 1)
 
 

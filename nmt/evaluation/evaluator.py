@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -100,9 +100,7 @@ class Evaluator:
             frequencies = training_frequencies(self.data, sets)
         results = []
         for test, test_inputs in zip(sets, inputs or [EvaluationInputs()] * len(sets), strict=True):
-            result = self._evaluate(
-                aligner, selection, test, metadata.name, replace(test_inputs, frequencies=frequencies)
-            )
+            result = self._evaluate(aligner, selection, test, metadata.name, test_inputs, frequencies)
             split = SplitStats(test.name, len(test.pairs), len(test.pairs), {}, test.repaired)
             test_metadata = replace(metadata, test=test.name, data=[*metadata.data, split])
             write_report(result, aligner if selection is not None else None, directory / test.folder, test_metadata)
@@ -118,6 +116,7 @@ class Evaluator:
         test: EvaluationSet,
         system_name: str,
         inputs: EvaluationInputs,
+        frequencies: Mapping[str, int] | None,
     ) -> EvaluationResult:
         """Compute everything but the attention of the hypotheses, which is measured while it is written."""
         sources, references = [pair.source for pair in test.pairs], [pair.target for pair in test.pairs]
@@ -134,7 +133,7 @@ class Evaluator:
             result.comparisons = paired_test({**inputs.baselines, name: texts}, references, self.metrics)
         result.external_scores = inputs.external_scores
         if self.metrics.breakdown:
-            result.breakdown = breakdown(sources, texts, references, self.metrics, inputs.frequencies)
+            result.breakdown = breakdown(sources, texts, references, self.metrics, frequencies)
         if selection is None:
             result.notes.append("This model has no attention: there are no alignments.")
             return result
@@ -155,10 +154,7 @@ class Evaluator:
         if hypotheses is None:
             return self.translator.translate(sources)
         tokens = self.translator.tokenizer.encode_target(hypotheses)
-        return [
-            Translation(text=text, tokens=ids, score=math.nan, truncated=False)
-            for text, ids in zip(hypotheses, tokens, strict=True)
-        ]
+        return [Translation(text, ids, math.nan, False) for text, ids in zip(hypotheses, tokens, strict=True)]
 
 
 def _notes(translations: Sequence[Translation], sources: Sequence[str], references: Sequence[str]) -> list[str]:
@@ -168,8 +164,7 @@ def _notes(translations: Sequence[Translation], sources: Sequence[str], referenc
             f"{num_truncated} of {len(translations)} translations reached the longest length allowed and end there: "
             "raise search.max_length_ratio or search.max_length_offset if they should not."
         )
-    correlation = length_correlation_warning(sources, references)
-    if correlation is not None:
+    if (correlation := length_correlation_warning(sources, references)) is not None:
         notes.append(
             f"The lengths of sources and references hardly correlate ({correlation:.2f}): are the references in "
             "another order, or of another text?"

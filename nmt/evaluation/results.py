@@ -61,13 +61,11 @@ class EvaluationInputs:
     hypotheses: translations to evaluate instead of the model's own.
     baselines: hypotheses of other systems by name, to compare with.
     external_scores: scores of other programs by metric.
-    frequencies: of the sources' words in the training text; None: unknown.
     """
 
     hypotheses: list[str] | None = None
     baselines: dict[str, list[str]] = field(default_factory=dict)
     external_scores: dict[str, ExternalScore] = field(default_factory=dict)
-    frequencies: Mapping[str, int] | None = None
 
 
 @dataclass

@@ -109,7 +109,7 @@ class Aligner:
         return AlignmentEvaluation(alignment_error_rate(links, gold), links, scores)
 
     def _examples(self, pairs: Texts, gold: Sequence[GoldAlignment]) -> Iterator[tuple[int, AlignmentExample]]:
-        sources, targets = self._encode(pairs)
+        sources, targets = self.translator.encode_pairs(pairs)
         num_changed = 0
         for i, weights in self.translator.attention_weights(sources, targets):
             target_words, source_words = self._word_ids(sources[i], targets[i])
@@ -126,10 +126,6 @@ class Aligner:
             return weights.shape[0], weights.shape[1]
         return None
 
-    def _encode(self, pairs: Texts) -> tuple[list[list[int]], list[list[int]]]:
-        sources = self.tokenizer.encode_source([source for source, _ in pairs])
-        return sources, self.tokenizer.encode_target([target for _, target in pairs])
-
     def _word_ids(self, source: Sequence[int], target: Sequence[int]) -> tuple[list[int], list[int]]:
         return self.tokenizer.target_word_ids([*target, EOS]), self.tokenizer.source_word_ids([*source, EOS])
 
@@ -142,7 +138,7 @@ class Aligner:
         num_changed = 0
         for start in range(0, len(pairs), ALIGN_CHUNK_PAIRS):
             chunk = pairs[start : start + ALIGN_CHUNK_PAIRS]
-            aligned = self.align_ids(chunk, *self._encode(chunk))
+            aligned = self.align_ids(chunk, *self.translator.encode_pairs(chunk))
             if not aligned:
                 return
             num_changed += sum(not pair.words_match for pair in aligned)
@@ -200,7 +196,6 @@ def aligner_with_selected_head(
     aligner = Aligner(translator, config)
     validation = load_validation_pairs(data, config.selection_pairs) if data is not None else None
     stored = translator.stored_source
-    selection: HeadSelection | None
     if validation is not None:
         selection = aligner.select_head(*validation, "the validation set")
     elif stored.selected_by and config.is_all_auto:

@@ -14,8 +14,8 @@ class LineTranslation(NamedTuple):
     """The result for a line.
 
     source: the line as it was read, bytes that are not UTF-8 replaced; "" for one that was too long to be kept.
-    parts: the texts that were translated: one, or several segments of a line too long for the model.
-    best: for each part its translations, the best first; no parts where there was an error.
+    segments: the texts that were translated: one, or several for a line too long for the model; none after an error.
+    best: for each segment its translations, the best first.
     error: why there is no translation.
     """
 
@@ -42,7 +42,7 @@ class LineTranslation(NamedTuple):
         joined = []
         for rank in range(max(map(len, self.best))):
             chosen = [best[min(rank, len(best) - 1)] for best in self.best]
-            text = _join([t.text for t in chosen], self.segments).text.strip(" ")
+            text = _join([t.text for t in chosen], self.segments)[0].strip(" ")
             tokens = [token for t in chosen for token in t.tokens]
             score = sum(length * t.score for length, t in zip(lengths, chosen, strict=True)) / sum(lengths)
             truncated, log_prob = any(t.truncated for t in chosen), sum(t.log_prob for t in chosen)
@@ -117,8 +117,8 @@ class LineTranslator:
         weights = dict(self.translator.attention_weights(sources, targets))
         if sources and not weights:
             return alignment | {"links": None, "subword_links": None, "alignment_source_text": None}
-        first_source = _join(result.segments).first_words
-        first_target = _join([best[0].text for best in result.best], result.segments).first_words
+        _, first_source = _join(result.segments)
+        _, first_target = _join([best[0].text for best in result.best], result.segments)
         links: dict[tuple[int, int], None] = {}  # a word that was split may be linked in both its halves
         subword_links: list[list[int]] = []
         num_source = num_target = 0  # subwords of earlier parts
@@ -135,15 +135,11 @@ class LineTranslator:
         }
 
 
-class _JoinedText(NamedTuple):
-    """Joined texts, and the number of the first word of each, which may continue the last word of the one before."""
+def _join(texts: Sequence[str], segments: Sequence[str] = ()) -> tuple[str, list[int]]:
+    """Join texts; translations of `segments` with a space where a segment was not split inside a word.
 
-    text: str
-    first_words: list[int]
-
-
-def _join(texts: Sequence[str], parts: Sequence[str] = ()) -> _JoinedText:
-    """Join texts; translations of `parts` with a space where a part was not split inside a word."""
+    Also return the number of the first word of each text, which may continue the last word of the one before.
+    """
     joined, first_words = "", []
     num, in_word = 0, False  # words so far; whether the last may continue
     for number, text in enumerate(texts):
@@ -152,15 +148,15 @@ def _join(texts: Sequence[str], parts: Sequence[str] = ()) -> _JoinedText:
         num += num_words(text) - continues
         in_word = not text.endswith(" ") if text else in_word
         joined += text
-        if parts and in_word and _ends_at_boundary(parts[number]):
+        if segments and in_word and _ends_at_boundary(segments[number]):
             joined += " "
             in_word = False
-    return _JoinedText(joined, first_words)
+    return joined, first_words
 
 
-def _ends_at_boundary(part: str) -> bool:
-    """Return whether a part was split after a space or a mark, and not inside a word."""
-    return any(match.end() == len(part) for boundary in SEGMENT_BOUNDARIES for match in boundary.finditer(part))
+def _ends_at_boundary(segment: str) -> bool:
+    """Return whether a segment was split after a space or a mark, and not inside a word."""
+    return any(match.end() == len(segment) for boundary in SEGMENT_BOUNDARIES for match in boundary.finditer(segment))
 
 
 def json_line(record: dict[str, Any]) -> str:

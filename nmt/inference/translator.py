@@ -72,7 +72,7 @@ class Translator:
     ) -> None:
         self.model, self.tokenizer, self.config, self.device = model, tokenizer, config, device
         self.stored_source, self.member, self.on_sample = carried or StoredAlignmentSource(), member, on_sample
-        if config.coverage_penalty and not _has_attention(model):
+        if config.coverage_penalty and not cross_attention_modules(model):
             raise ValueError(
                 f"search.coverage_penalty={config.coverage_penalty}: the model has no attention; set it to 0"
             )
@@ -97,7 +97,7 @@ class Translator:
                     "models that were trained with the same tokenizer"
                 )
         models = [_load_model(content, tokenizer) for content, tokenizer in zip(contents, tokenizers, strict=True)]
-        member = next((number for number, model in enumerate(models, 1) if _has_attention(model)), 1)
+        member = next((number for number, model in enumerate(models, 1) if cross_attention_modules(model)), 1)
         is_ensemble = len(models) > 1
         return cls(
             (search.Ensemble(models) if is_ensemble else models[0]).to(device).eval(),
@@ -153,7 +153,7 @@ class Translator:
         selected_sources = [sources[i] for i in indices]
         selected_prefixes = None if prefix_ids is None else [prefix_ids[i] for i in indices]
         translations = [[EMPTY_TRANSLATION] for _ in texts]
-        with _evaluation_mode(self.model):
+        with evaluation_mode(self.model):
             decoded = search.decode(self.model, selected_sources, self.config, self.device, prefixes=selected_prefixes)
             for num_done, (index, hypotheses) in enumerate(decoded, 1):
                 translations[indices[index]] = self._to_translations(hypotheses)
@@ -174,7 +174,7 @@ class Translator:
         batch = search.make_source_batch(self.model, self.tokenizer.encode_source([text]))
         source, mask = (tensor.to(self.device) for tensor in batch)
         prefixes = self.tokenizer.encode_target([prefix])
-        with _evaluation_mode(self.model), torch.no_grad():
+        with evaluation_mode(self.model), torch.no_grad():
             beam = search.BeamSearch(self.model, source, mask, self.config, prefixes=prefixes)
             while not beam.done:
                 beam.step()
@@ -211,7 +211,7 @@ class Translator:
         """
         order = sorted(range(len(sources)), key=lambda i: (len(sources[i]), len(targets[i])))
         model = self.attention_model
-        with _evaluation_mode(model), torch.no_grad():
+        with evaluation_mode(model), torch.no_grad():
             for indices in _batches(order, sources, targets):
                 batch = collate([sources[i] for i in indices], [targets[i] for i in indices])
                 batch = batch_to_device(batch, self.device)
@@ -243,10 +243,14 @@ class Translator:
         rows = stored.matrix(weights)[stored.shift :][: len(target), : None if stored.null else num]
         return [(int(s), t) for t, s in enumerate(rows.argmax(-1)) if s < num]
 
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[list[int]], list[list[int]]]:
+        """Return the ids of sources and targets, without end tokens."""
+        sources = self.tokenizer.encode_source([source for source, _ in pairs])
+        return sources, self.tokenizer.encode_target([target for _, target in pairs])
+
     def links(self, pairs: Sequence[tuple[str, str]]) -> list[list[tuple[int, int]]] | None:
         """Return word links of pairs of texts; None for a model without attention."""
-        sources = self.tokenizer.encode_source([source for source, _ in pairs])
-        targets = self.tokenizer.encode_target([target for _, target in pairs])
+        sources, targets = self.encode_pairs(pairs)
         weights = self.attention_weights(sources, targets)
         links = {i: self.word_alignment(matrix, sources[i], targets[i]).links for i, matrix in weights}
         return [links[i] for i in range(len(pairs))] if links else None
@@ -260,13 +264,14 @@ def _load_model(content: dict[str, Any], tokenizer: Tokenizer) -> Seq2Seq:
     return model
 
 
-def _has_attention(model: Seq2Seq) -> bool:
-    """Return whether a model has attention to the source."""
-    return any(isinstance(module, Attention) and module.attention_type == CROSS for module in model.modules())
+def cross_attention_modules(model: Seq2Seq) -> list[Attention]:
+    """Return the attentions to the source, in the order of the layers of `AttentionWeights`."""
+    return [module for module in model.modules() if isinstance(module, Attention) and module.attention_type == CROSS]
 
 
 @contextlib.contextmanager
-def _evaluation_mode(model: Seq2Seq) -> Iterator[None]:
+def evaluation_mode(model: Seq2Seq) -> Iterator[None]:
+    """Put the model into evaluation mode while the block runs."""
     was_training = model.training
     model.eval()
     try:

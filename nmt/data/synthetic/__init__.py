@@ -71,8 +71,7 @@ def write(directory: Path, *, seed: int, num_train: int, num_valid: int, num_tes
     counts = {"test_long": num_long, "test": num_test, "valid": num_valid, "train": num_train}
     for name, num in counts.items():
         if num < 0:
-            option = "num_long" if name == "test_long" else f"num_{name}"
-            raise ValueError(f"{option}={num}: must be 0 or more")
+            raise ValueError(f"num_{name.removeprefix('test_')}={num}: must be 0 or more")
     directory.mkdir(parents=True, exist_ok=True)
     seen: set[int] = set()  # hashes, not sentences: a large training corpus must fit in memory
     for name, num in counts.items():
@@ -84,11 +83,9 @@ def write(directory: Path, *, seed: int, num_train: int, num_valid: int, num_tes
 
 def digest() -> str:
     """Return a hash of the grammar's code and words, which changes whenever the output of `write` might."""
-    code = hashlib.sha256()
     directory = Path(__file__).parent
-    for path in sorted([*directory.glob("*.py"), *directory.glob("words/*.txt")]):
-        code.update(path.read_bytes())
-    return code.hexdigest()
+    paths = sorted([*directory.glob("*.py"), *directory.glob("words/*.txt")])
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 
 def _distinct(

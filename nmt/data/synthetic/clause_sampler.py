@@ -35,10 +35,9 @@ class ClauseSampler(PhraseSampler):
 
     def volitional_verb(self) -> str:
         """Sample a transitive verb for something one does on purpose."""
-        while True:
-            verb = self.choose(_TRANSITIVE[0])
-            if verb not in _NOT_WILLED:
-                return verb
+        while (verb := self.choose(_TRANSITIVE[0])) in _NOT_WILLED:
+            pass
+        return verb
 
     def clause(self, tense: str, extras: float = 0.5) -> Clause:
         """Sample a clause; `extras` scales the probability of its optional parts."""
@@ -84,8 +83,7 @@ class ClauseSampler(PhraseSampler):
         else:
             clause = self.intransitive(clause, self.choose(_BARE[is_animal]), extras)
         if subject.noun in PEOPLE and subject.determiner == "the" and not subject.conjunct and self.random() < 0.06:
-            relative = "past" if clause.tense in ("past", "pluperfect") else "present"
-            clause = clause._replace(subject=self.with_relative(subject, relative))
+            clause = clause._replace(subject=self.with_relative(subject, clause.tense))
         return self.circumstances(clause, tense, extras, is_plain)
 
     def motion(self, clause: Clause, is_animal: bool) -> Clause:
@@ -111,9 +109,8 @@ class ClauseSampler(PhraseSampler):
         if chance < 0.3 * extras and verb not in ("love", "understand", "tidy up"):
             return clause._replace(place=self.location())
         if chance < 0.5 * extras and verb in _BUSY and target.determiner != "no":
-            return clause._replace(
-                manner=self.choose(("quickly", "slowly") if is_animal else ("quickly", "slowly", "alone"))
-            )
+            manners = ("quickly", "slowly") if is_animal else ("quickly", "slowly", "alone")
+            return clause._replace(manner=self.choose(manners))
         return clause
 
     def intransitive(self, clause: Clause, verb: str, extras: float) -> Clause:
@@ -135,12 +132,9 @@ class ClauseSampler(PhraseSampler):
         """Add negation, frequency, time, and a relative clause on the object where nothing follows it."""
         chance = self.random()
         subject, target = clause.subject, clause.object
-        if (
-            not is_plain
-            and chance < 0.34
-            and subject.determiner not in ("every", "no")
-            and not (target and _is_counted(target))
-        ):
+        # Beside a counted object, or one with "no", "not" and "never" would have to be expressed differently.
+        is_counted = target is not None and (bool(target.number) or target.determiner == "no")
+        if not is_plain and chance < 0.34 and subject.determiner not in ("every", "no") and not is_counted:
             if chance < 0.2:
                 definite = subject.determiner not in ("a", "") or subject.is_name or subject.noun in PRONOUNS
                 if definite and clause.modal != "must" and not (clause.manner and target):
@@ -159,11 +153,11 @@ class ClauseSampler(PhraseSampler):
             return clause
         if clause.place or clause.beneficiary or clause.manner or clause.time or clause.negated:
             return clause
-        relative = "past" if clause.tense in ("past", "pluperfect") else "present"
-        return clause._replace(object=self.with_relative(target, relative))
+        return clause._replace(object=self.with_relative(target, clause.tense))
 
     def with_relative(self, phrase: NounPhrase, tense: str) -> NounPhrase:
-        """Add a relative clause: "the man who …", "the book that …"."""
+        """Add a relative clause to a phrase of a clause in `tense`: "the man who …", "the book that …"."""
+        tense = "past" if tense in ("past", "pluperfect") else "present"
         noun = NOUNS[phrase.noun]
         head = NounPhrase(phrase.noun, plural=phrase.plural)
         is_animal = "A" in noun.kinds
@@ -184,8 +178,3 @@ class ClauseSampler(PhraseSampler):
             return phrase
         clause = Clause(self.subject(must_be_person=True), self.choose(fitting), tense, object=head)
         return phrase._replace(relative=clause, gap="object")
-
-
-def _is_counted(phrase: NounPhrase) -> bool:
-    """Return whether "not" or "never" would have to be expressed differently beside this object."""
-    return bool(phrase.number) or phrase.determiner == "no"

@@ -37,8 +37,7 @@ class NounPhraseRealizer:
             return [(pronoun.german[case], (self.word(pronoun.english[case != morphology.NOMINATIVE]),), ())]
         tokens = self.common_noun(phrase, case, negation)
         if phrase.conjunct:
-            tokens += self.phrase("and")
-            tokens += self.noun_phrase(phrase.conjunct, case)
+            tokens += [*self.phrase("and"), *self.noun_phrase(phrase.conjunct, case)]
         return tokens
 
     def common_noun(self, phrase: NounPhrase, case: int, negation: tuple[int, ...]) -> list[Token]:
@@ -66,7 +65,6 @@ class NounPhraseRealizer:
     ) -> tuple[list[Token], int]:
         """Realize the determiner; also return the class of adjective endings after it."""
         determiner = morphology.DETERMINERS[phrase.determiner]
-        endings = determiner.endings
         links = negation
         if english := determiner.english[phrase.plural]:
             if english == "a" and (phrase.adjective or phrase.noun)[0] in "aeiou":
@@ -74,9 +72,8 @@ class NounPhraseRealizer:
             links = (*negation, self.word(english))
         if negation:
             determiner = morphology.DETERMINERS["no"]
-            endings = morphology.MIXED
         german = determiner.german[gender][case]
-        return ([(german, links, ())] if german else []), endings
+        return ([(german, links, ())] if german else []), determiner.endings
 
     def owner(self, owner: NounPhrase, gender: int, case: int) -> tuple[list[Token], list[Token], int]:
         """Realize "the teacher's"; return the tokens before and after the German noun, and the adjective endings."""

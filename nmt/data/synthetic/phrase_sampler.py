@@ -18,6 +18,7 @@ _RELATIVES: Final = sorted(_RELATED)
 _HOMES: Final = ["house", "garden", "kitchen", "room", "office"]
 _OWNED: Final = frozenset([*THINGS, *ANIMALS, *_HOMES])
 _WITHOUT_OWNER: Final = frozenset(PEOPLE) - _RELATED | frozenset(PLACES) - frozenset(_HOMES)
+_LEFT_WITH_FROM: Final = frozenset({"field", "village", "city", "hotel", "castle"})  # not "out of", though one is "in"
 _POSSESSIVES: Final = ("my", "his", "her", "our", "their")
 _SMALL: Final = tuple(NUMBER_WORDS)
 SYLLABLES: Final = ("ka", "lo", "mi", "ra", "te", "vu", "ni", "sa", "po", "di", "zu", "gar", "lin", "mor", "tan", "vel")
@@ -82,8 +83,8 @@ class PhraseSampler:
             return NounPhrase(self.name(), is_name=True)
         return self.thing(self.choose(PEOPLE), indefinite=0.0)
 
-    def object(self, noun: str, adjective: float = 0.25) -> NounPhrase:
-        return self.thing(noun, indefinite=0.5, adjective=adjective)
+    def object(self, noun: str) -> NounPhrase:
+        return self.thing(noun, indefinite=0.5)
 
     def thing(self, noun: str, indefinite: float, adjective: float = 0.25) -> NounPhrase:
         """Sample a phrase around `noun`; `indefinite` and `adjective` are probabilities."""
@@ -108,10 +109,9 @@ class PhraseSampler:
 
     def with_owner(self, noun: str) -> NounPhrase:
         """Sample "the teacher's house" or "Kalino's house"."""
-        entry = NOUNS[noun]
         if noun not in _OWNED:
             return self.thing(noun, indefinite=0.0)
-        adjective = self.choose(entry.adjectives) if self.random() < 0.25 else ""
+        adjective = self.choose(NOUNS[noun].adjectives) if self.random() < 0.25 else ""
         if self.random() < 0.3:
             owner = NounPhrase(self.name(), is_name=True)
         elif self.random() < 0.5:
@@ -147,13 +147,7 @@ class PhraseSampler:
         if self.random() < 0.15:
             return "from", NounPhrase(self.name(), is_name=True)
         noun = self.choose(PLACES)
-        is_inside = NOUNS[noun].location_preposition == "in" and noun not in (
-            "field",
-            "village",
-            "city",
-            "hotel",
-            "castle",
-        )
+        is_inside = NOUNS[noun].location_preposition == "in" and noun not in _LEFT_WITH_FROM
         return "out of" if is_inside else "from", self.place(noun)
 
     def place(self, noun: str, adjective: float = 0.15) -> NounPhrase:

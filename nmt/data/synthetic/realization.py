@@ -70,9 +70,10 @@ class ClauseRealizer(NounPhraseRealizer):
         return [COMMA, *self.phrase(conjunction), *self.clause(clause, _LAST), COMMA]
 
     def relative(self, phrase: NounPhrase) -> list[Token]:
-        """Realize the relative clause of a noun phrase."""
+        """Realize the relative clause of a noun phrase, if it has one."""
         clause = phrase.relative
-        assert clause is not None
+        if clause is None:
+            return _NO_TOKENS
         noun = morphology.NOUNS[phrase.noun]
         gender = morphology.PLURAL if phrase.plural else noun.gender
         link = self.word("who" if "P" in noun.kinds else "that")
@@ -87,7 +88,9 @@ class ClauseRealizer(NounPhraseRealizer):
         verb = VerbPhraseRealizer(clause, agreement, order == _QUESTION)
         if order == _QUESTION:
             verb.english_before_subject(self)
-        subject = self.subject(clause.subject) if gap != "subject" else _NO_TOKENS
+        subject = _NO_TOKENS
+        if gap != "subject":
+            subject = [*self.noun_phrase(clause.subject, morphology.NOMINATIVE), *self.relative(clause.subject)]
         if order != _QUESTION:
             verb.english_before_subject(self)
         indefinite_object = _is_indefinite(clause.object)
@@ -104,10 +107,6 @@ class ClauseRealizer(NounPhraseRealizer):
             tokens = [*front, finite, *subject, *middle, *ending]
         return tokens + self.trailing(clause, fields.relative)
 
-    def subject(self, phrase: NounPhrase) -> list[Token]:
-        tokens = self.noun_phrase(phrase, morphology.NOMINATIVE)
-        return tokens + self.relative(phrase) if phrase.relative else tokens
-
     def complements(self, clause: Clause, verb: VerbPhraseRealizer, indefinite: bool, gap: str) -> "_Fields":
         """Realize the English words after the verb, in their order; return the German fields of the clause."""
         fields = _Fields([], [], [], [])
@@ -118,20 +117,12 @@ class ClauseRealizer(NounPhraseRealizer):
         phrase = clause.object
         if phrase is not None and gap != "object":
             is_pronoun = phrase.noun in morphology.PRONOUNS
-            frame = morphology.VERBS[clause.verb].frame
+            case = morphology.DATIVE if morphology.VERBS[clause.verb].frame == "d" else morphology.ACCUSATIVE
             if not is_pronoun:
                 verb.place_particle(self)
-            tokens = self.noun_phrase(
-                phrase, morphology.DATIVE if frame == "d" else morphology.ACCUSATIVE, verb.absorbed_negation
-            )
-            if is_pronoun:
-                fields.pronouns.extend(tokens)
-            elif indefinite:
-                bare = tokens
-            else:
-                fields.definite.extend(tokens)
-            if phrase.relative:
-                fields.relative.extend(self.relative(phrase))
+            field = fields.pronouns if is_pronoun else bare if indefinite else fields.definite
+            field += self.noun_phrase(phrase, case, verb.absorbed_negation)
+            fields.relative.extend(self.relative(phrase))
         verb.place_particle(self)
         if clause.predicate:
             adjective = morphology.ADJECTIVES[clause.predicate].german

@@ -126,6 +126,4 @@ class SentenceSampler(ClauseSampler):
         clause = self.action(self.subject(), tense, 0.3, is_plain=is_plain)
         if is_opening:
             return clause._replace(opening=pair, time="" if is_plain else clause.time)
-        if clause.time and self.random() < 0.5:
-            clause = clause._replace(time_first=True)
-        return clause._replace(adjunct=pair)
+        return clause._replace(adjunct=pair, time_first=clause.time != "" and self.random() < 0.5)

@@ -47,12 +47,9 @@ class VerbPhraseRealizer:
             self.auxiliary_links = (realizer.word(first),)
             if rest and not self.modal_rest:
                 self.to_links = (realizer.word("to"),)
-        elif tense == "perfect":
-            self.auxiliary_links = (realizer.word("has" if agreement == THIRD else "have"),)
-        elif tense == "pluperfect":
-            self.auxiliary_links = (realizer.word("had"),)
-        elif tense == "future":
-            self.auxiliary_links = (realizer.word("will"),)
+        elif tense in ("perfect", "pluperfect", "future"):
+            forms = {"perfect": "has" if agreement == THIRD else "have", "pluperfect": "had", "future": "will"}
+            self.auxiliary_links = (realizer.word(forms[tense]),)
         elif clause.verb == "be":
             self.verb_links = (realizer.word(TO_BE[is_past][agreement]),)
 
