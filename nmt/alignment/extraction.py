@@ -131,7 +131,7 @@ class AlignmentSource(NamedTuple):
 class StoredAlignmentSource(NamedTuple):
     """The alignment source that a checkpoint stores.
 
-    reading: the source. by: how it was chosen; "" for the default, the mean of all heads.
+    source: layer, head and rule. selected_by: how it was chosen; "" for the default, the mean of all heads.
     """
 
     source: AlignmentSource = AlignmentSource()
@@ -153,7 +153,7 @@ class StoredAlignmentSource(NamedTuple):
 
 
 class HeadSelection(NamedTuple):
-    """The alignment source chosen (`reading`), on what grounds (`by`), and the score of every candidate there."""
+    """The alignment source that was selected, on what (`selected_by`), and the score of every candidate there."""
 
     source: AlignmentSource
     selected_by: str

@@ -329,7 +329,7 @@ def test_an_evaluation_stores_the_alignment_source_in_the_checkpoint(
     options = AlignmentConfig(layer="1", head="2", decision="threshold", threshold=0.05, head_importance_pairs=0)
     heat_maps: list[tuple[Any, str]] = []
     monkeypatch.setattr(
-        "nmt.evaluation.report_writer.heatmap.draw",
+        "nmt.evaluation.report_writer.heatmap.save_heatmap",
         lambda _, rows, *names, title: heat_maps.append((rows, title)) or [],
     )
     inputs = [EvaluationInputs(hypotheses=[pair.target for pair in sets[0].pairs])]

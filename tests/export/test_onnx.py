@@ -143,8 +143,8 @@ def check_export(make: Make, architecture: str, options: dict[str, Any], folder:
     assert result.difference < 1e-4
     manifest = json.loads((folder / "out" / "export.json").read_text())
     assert (manifest["max_source"], manifest["max_target"]) == (
-        translator.model.max_source,
-        translator.model.max_target,
+        translator.model.max_source_length,
+        translator.model.max_target_length,
     )
     check_attention(translator, folder / "out", sources)
     model = OnnxModel(folder / "out", 1)
