@@ -229,9 +229,7 @@ def main() -> None:
     )
     parser.add_argument("name", help="of the study, whose runs are in runs/NAME/")
     parser.add_argument("arguments", nargs="*", metavar="OPTION=RANGE or name=value")
-    parser.add_argument(
-        "--trials", type=int, default=20, help="number of trials in all, with those of earlier sessions"
-    )
+    parser.add_argument("--trials", type=int, default=20, help="number of trials, including those of earlier sessions")
     parser.add_argument("--metric", choices=EARLY_STOPPING_METRICS, default="bleu", help="of the validation set")
     parser.add_argument("--seed", type=int, default=1, help="of the proposals")
     try:
