@@ -71,7 +71,7 @@ class Recipe:
 
 
 class Downloads:
-    """Download files to a folder; existing files are checked and used.
+    """Downloaded files in a folder; existing files are checked and used.
 
     Attributes:
         record: by URL or data set, the size, SHA-256, and the digest it was compared with.
