@@ -81,9 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("prefixes", nargs="+", metavar="PREFIX", help="text, read from PREFIX.<language>")
     parser.add_argument("--languages", nargs=2, required=True, metavar=("SOURCE", "TARGET"), help="suffixes of files")
     parser.add_argument("--output", required=True, help="folder for the files")
-    parser.add_argument(
-        "--method", default="grow-diag-final-and", choices=list(METHODS), help="how directions are symmetrized"
-    )
+    parser.add_argument("--method", default="grow-diag-final-and", choices=METHODS, help="symmetrization of directions")
     parser.add_argument("--eflomal", default="eflomal-align", help="the program (default: %(default)s)")
     options = parser.parse_args(arguments)
     with report_errors():

@@ -18,22 +18,11 @@ data: pairs prepared per second, seconds to the first batch, target tokens read 
 
 import nmt  # noqa: F401  # isort: skip  # before torch: it decides how torch's threads wait
 
+import importlib
 import json
 import sys
-from collections.abc import Callable
-from typing import Any
 
-import benchmark_attention
-import benchmark_data
-import benchmark_decode
-import benchmark_train
-
-KINDS: dict[str, Callable[[list[str]], dict[str, Any]]] = {
-    "train": benchmark_train.measure,
-    "attention": benchmark_attention.measure,
-    "data": benchmark_data.measure,
-    "decode": benchmark_decode.measure,
-}
+KINDS = ("train", "attention", "data", "decode")
 
 
 def main() -> None:
@@ -41,7 +30,7 @@ def main() -> None:
     kind, *arguments = sys.argv[1:] or ["nothing"]
     if kind not in KINDS:
         raise SystemExit(f"error: {kind}: no such benchmark; there are {', '.join(KINDS)}")
-    print(json.dumps(KINDS[kind](arguments)))
+    print(json.dumps(importlib.import_module(f"benchmark_{kind}").measure(arguments)))
 
 
 if __name__ == "__main__":

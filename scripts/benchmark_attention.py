@@ -75,16 +75,14 @@ def _core(case: dict[str, Any]) -> Callable[[], None]:
 
     query, keys, values = leaf(CORE["queries"]), leaf(CORE["keys"]), leaf(CORE["keys"])
     score: Score = SCORES[case["name"].removeprefix("naive ")](heads, width, width)
-    formula: Callable[[Tensor, Tensor], Tensor] = score
-    if case["name"].startswith("naive"):
-        assert isinstance(score, Additive)
-        formula = score.reference
+    is_naive = case["name"].startswith("naive")
+    formula = score.reference if is_naive and isinstance(score, Additive) else score
 
     def step() -> None:
         weights = NORMALIZERS["softmax"](formula(query, score.precompute(keys)), 0)
         (weights.to(values.dtype) @ values).sum().backward()
-        for leaf in (query, keys, values):
-            leaf.grad = None
+        for tensor in (query, keys, values):
+            tensor.grad = None
 
     return step
 
@@ -96,7 +94,7 @@ def _growth(case: dict[str, Any]) -> Callable[[], None]:
     attention_type = case["attention_type"]
     attention = Attention(config, dim, dim, attention_type=attention_type, out_dim=dim, bias=True)
     states = torch.randn(GROWTH["batch"], length, dim, requires_grad=True)
-    query = states if attention_type != CROSS else torch.randn(GROWTH["batch"], length, dim, requires_grad=True)
+    query = torch.randn_like(states, requires_grad=True) if attention_type == CROSS else states
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=case["dtype"] == "bf16"):

@@ -12,14 +12,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import sentencepiece
 from benchmark_common import in_subprocess, parse, report, resident_mebibytes
 
-from nmt.data import BatchLoader, DataConfig, TokenizerConfig, load_corpus, train_or_load_tokenizer
+from nmt.data import BatchLoader, DataConfig, Tokenizer, TokenizerConfig, load_corpus, train_or_load_tokenizer
 from nmt.data.sources import read_blocks
 from nmt.runtime.process import setup_process
 
@@ -48,10 +49,9 @@ def measure(arguments: list[str]) -> dict[str, Any]:
         _tokenizer_config(case).validate()
     except ValueError as error:
         raise SystemExit(f"error: {error}") from None
-    if case["text"]:
-        del case["pairs"]  # all of the text
     with tempfile.TemporaryDirectory(prefix="nmt-data-") as folder:
         if case["text"]:
+            del case["pairs"]  # all of the text
             case["languages"] = _link(case["text"], Path(folder) / "text")
         else:
             case["languages"] = ["en", "de"]
@@ -111,26 +111,7 @@ def _tokenizer_config(case: dict[str, Any]) -> TokenizerConfig:
     return TokenizerConfig(type=case["tokenizer"], vocab_size=case["vocab_size"], max_training_pairs=case["max_pairs"])
 
 
-def _config(case: dict[str, Any]) -> DataConfig:
-    folder = Path(case["folder"])
-    return DataConfig(
-        format="text",
-        train=str(folder / "text"),
-        source_lang=case["languages"][0],
-        target_lang=case["languages"][1],
-        cache_dir=str(folder / "cache"),
-        tokenizer=_tokenizer_config(case),
-    )
-
-
-def _train_tokenizer(case: dict[str, Any]) -> dict[str, Any]:
-    tokenizer = train_or_load_tokenizer(_config(case))
-    return {"size": tokenizer.source_size}
-
-
-def _prepare(case: dict[str, Any]) -> dict[str, Any]:
-    config = _config(case)
-    tokenizer = train_or_load_tokenizer(config)
+def _prepare(case: dict[str, Any], config: DataConfig, tokenizer: Tokenizer) -> dict[str, Any]:
     begin, cpu = time.perf_counter(), time.process_time()
     corpus = load_corpus(config, "train", tokenizer)
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
@@ -141,10 +122,8 @@ def _prepare(case: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _encode_only(case: dict[str, Any]) -> dict[str, Any]:
+def _encode_only(case: dict[str, Any], config: DataConfig, tokenizer: Tokenizer) -> dict[str, Any]:
     """Measure SentencePiece alone on the same text."""
-    config = _config(case)
-    tokenizer = train_or_load_tokenizer(config)
     if case["tokenizer"] not in ("unigram", "bpe"):
         return {}
     sides = [
@@ -152,75 +131,65 @@ def _encode_only(case: dict[str, Any]) -> dict[str, Any]:
         for model in (tokenizer.source, tokenizer.target)
     ]
     cpu, num = 0.0, 0
-    for block in _blocks(config, 50_000):
+    for block in read_blocks(config, "train", Counter()):
         begin = time.process_time()
         for texts, processor in zip(block, sides, strict=True):
             processor.encode(texts, return_type="numpy", num_threads=1)
         cpu += time.process_time() - begin
         num += len(block[0])
+        if num >= 50_000:
+            break
     return {"pairs": num, "cpu_seconds_per_1000_pairs": round(1000 * cpu / num, 5)}
 
 
-def _blocks(config: DataConfig, num: int) -> Iterator[tuple[list[str], list[str]]]:
-    for block in read_blocks(config, "train", Counter()):
-        yield block
-        num -= len(block[0])
-        if num <= 0:
-            return
-
-
-def _start(case: dict[str, Any]) -> dict[str, Any]:
-    """From the start of the process, the import of torch included, to the first batch."""
-    config = _config(case)
-    tokenizer = train_or_load_tokenizer(config)
-    corpus = load_corpus(config, "train", tokenizer)
-    batches = BatchLoader(corpus, tokenizer, case["batch_tokens"], 1)
+def _start(case: dict[str, Any], config: DataConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Measure from the start of the process, including the import of torch, to the first batch."""
+    batches = BatchLoader(load_corpus(config, "train", tokenizer), tokenizer, case["batch_tokens"], 1)
     next(batches.epoch(0))
     return {"seconds_to_first_batch": round(time.time() - case["started"], 2), "cpu_seconds": time.process_time()}
 
 
-def _read(case: dict[str, Any]) -> dict[str, Any]:
+def _read(case: dict[str, Any], config: DataConfig, tokenizer: Tokenizer) -> dict[str, Any]:
     """Read shuffled batches without prefetching."""
-    config = _config(case)
-    tokenizer = train_or_load_tokenizer(config)
     corpus = load_corpus(config, "train", tokenizer)
     reader = BatchLoader(corpus, tokenizer, case["batch_tokens"], 1, prefetch=0).epoch(0)
     next(reader)
-    num_tokens = num_batches = padded = 0
     begin, cpu = time.perf_counter(), time.process_time()
-    for batch in reader:
-        num_tokens += batch.num_tokens
-        padded += batch.labels.numel()
-        num_batches += 1
-        if num_batches == case["batches"]:
-            break
+    sizes = [(batch.num_tokens, batch.labels.numel()) for batch in islice(reader, case["batches"])]
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    num_tokens, padded = (sum(column) for column in zip(*sizes, strict=True))
     return {
-        "batches": num_batches,
+        "batches": len(sizes),
         "target_tokens_per_second": round(num_tokens / seconds),
         "target_tokens_per_cpu_second": round(num_tokens / cpu),
         "padding": round(1 - num_tokens / padded, 4),
     }
 
 
-STEPS = {
-    "train_tokenizer": _train_tokenizer,
+STEPS: dict[str, Callable[[dict[str, Any], DataConfig, Tokenizer], dict[str, Any]]] = {
+    "train_tokenizer": lambda case, config, tokenizer: {"size": tokenizer.source_size},
     "prepare": _prepare,
     "encode_only": _encode_only,
     "start": _start,
     "read": _read,
 }
+RESIDENT = {"peak_resident": "VmHWM", "anonymous": "RssAnon", "mapped_files": "RssFile"}
 
 
 def _run_step(case: dict[str, Any]) -> dict[str, Any]:
     """Run a step; return its measurements with the seconds and the memory of the process."""
     setup_process(1)
-    measurements = STEPS[case["step"]](case)
+    config = DataConfig(
+        format="text",
+        train=f"{case['folder']}/text",
+        source_lang=case["languages"][0],
+        target_lang=case["languages"][1],
+        cache_dir=f"{case['folder']}/cache",
+        tokenizer=_tokenizer_config(case),
+    )
+    measurements = STEPS[case["step"]](case, config, train_or_load_tokenizer(config))
     memory = {f"{name}_mebibytes": round(resident_mebibytes(key)) for name, key in RESIDENT.items()}
     return {**measurements, "seconds": round(time.time() - case["started"], 1), **memory}
-
-
-RESIDENT = {"peak_resident": "VmHWM", "anonymous": "RssAnon", "mapped_files": "RssFile"}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Speed of search, a lower bound from its matrix products, and how the cost of a sentence grows with its length."""
 
-import nmt  # noqa: F401  # isort: skip  # before torch: it decides how torch's threads wait
-
 import dataclasses
 import os
 import time
@@ -17,7 +15,6 @@ from nmt import checkpoint, search
 from nmt.data import EOS
 from nmt.evaluation.report_writer import package_versions
 from nmt.inference.translator import Translator
-from nmt.models.seq2seq import Seq2Seq
 from nmt.runtime.process import setup_process
 
 DEFAULTS = {
@@ -31,23 +28,6 @@ DEFAULTS = {
 }
 
 
-class _MatmulCounter:
-    """Counter of the FLOPs and bytes of the matrix products with a model's weights."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.flops = self.weight_bytes = 0
-        self.handles = [m.register_forward_hook(self._count) for m in model.modules() if isinstance(m, nn.Linear)]
-
-    def _count(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        assert isinstance(module, nn.Linear)
-        self.flops += 2 * output.numel() * module.in_features
-        self.weight_bytes += module.weight.numel() * module.weight.element_size()
-
-    def remove(self) -> None:
-        for handle in self.handles:
-            handle.remove()
-
-
 def matmul_rate(rows: int, dim: int) -> float:
     """Return FLOPs per second of processor time in products of `rows` vectors with square matrices, the best of 5."""
     a, b = torch.randn(rows, dim), torch.randn(dim, dim)
@@ -55,43 +35,48 @@ def matmul_rate(rows: int, dim: int) -> float:
     return 50 * 2 * rows * dim * dim / min(seconds)
 
 
-def _force_length(model: Seq2Seq, is_forced: bool) -> None:
-    """Make translations end at the maximum length only, or undo that."""
-    output = model.get_submodule("output")
-    assert isinstance(output, nn.Linear)
-    bias = output.bias.data
-    bias[EOS] += -1e4 if is_forced else 1e4
-
-
 def speed(translator: Translator, sources: list[list[int]]) -> dict[str, Any]:
     """Return sentences and target tokens per second of wall clock and processor time, and the lower bound."""
     model, config, device = translator.model, translator.config, translator.device
     dict(search.decode(model, sources[: config.batch_size], config, device))
-    counter = _MatmulCounter(model)
+    flops = weight_bytes = 0
+
+    def count(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal flops, weight_bytes
+        flops += 2 * output.numel() * module.in_features
+        weight_bytes += module.weight.numel() * module.weight.element_size()
+
+    hooks = [module.register_forward_hook(count) for module in model.modules() if isinstance(module, nn.Linear)]
     wall, cpu = time.perf_counter(), time.process_time()
     translations = dict(search.decode(model, sources, config, device))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    counter.remove()
-    num_tokens = sum(len(translations[i][0].tokens) + 1 for i in range(len(sources)))
+    for hook in hooks:
+        hook.remove()
+    num_tokens = sum(len(hypotheses[0].tokens) + 1 for hypotheses in translations.values())
     rate = matmul_rate(config.batch_size * config.beam_size, 256)
     return {
         "sentences_per_second": round(len(sources) / wall, 1),
         "tokens_per_second": round(num_tokens / wall, 1),
         "sentences_per_cpu_second": round(len(sources) / cpu, 1),
         "lower_bound": {
-            "gigaflops_per_sentence": round(counter.flops / len(sources) / 1e9, 3),
-            "megabytes_of_weights_per_sentence": round(counter.weight_bytes / len(sources) / 1e6, 2),
+            "gigaflops_per_sentence": round(flops / len(sources) / 1e9, 3),
+            "megabytes_of_weights_per_sentence": round(weight_bytes / len(sources) / 1e6, 2),
             "gigaflops_per_cpu_second": round(rate / 1e9, 1),
-            "sentences_per_cpu_second": round(rate / (counter.flops / len(sources)), 1),
+            "sentences_per_cpu_second": round(rate / (flops / len(sources)), 1),
         },
     }
 
 
 def growth(translator: Translator, sizes: list[int], num: int) -> list[dict[str, float]]:
-    """Return the processor time of a sentence whose translation has the same length, for each length."""
+    """Return the processor time of a sentence whose translation has the same length, for each length.
+
+    The model is changed: its translations do not end earlier.
+    """
     model, rows = translator.model, []
     config = dataclasses.replace(translator.config, max_length_ratio=1.0, max_length_offset=0)
-    _force_length(model, True)
+    output = model.get_submodule("output")
+    assert isinstance(output, nn.Linear)
+    output.bias.data[EOS] -= 1e4  # translations end at the maximum length only
     generator = torch.Generator().manual_seed(1)
     for length in sizes:
         ids = torch.randint(4, translator.tokenizer.source_size, (num, length), generator=generator).tolist()
@@ -105,7 +90,6 @@ def growth(translator: Translator, sizes: list[int], num: int) -> list[dict[str,
                 "milliseconds_per_token": round(1000 * seconds / (length + 1), 3),
             }
         )
-    _force_length(model, False)
     return rows
 
 

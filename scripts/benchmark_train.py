@@ -1,7 +1,5 @@
 """Training speed: target tokens per second, utilization of the device's matrix rate, and time of each phase."""
 
-import nmt  # noqa: F401  # isort: skip  # before torch: it decides how torch's threads wait
-
 import os
 import resource
 import tempfile
@@ -37,9 +35,9 @@ def measure(arguments: list[str]) -> dict[str, Any]:
 
     The first `warmup` updates are not counted. After `updates`, a third as many are measured in phases.
     """
-    own_options = [argument for argument in arguments if argument.partition("=")[0] in DEFAULTS]
-    training = [argument for argument in arguments if argument not in own_options]
-    counts = parse("train", own_options, DEFAULTS)
+    measuring = [argument for argument in arguments if argument.partition("=")[0] in DEFAULTS]
+    training = [argument for argument in arguments if argument not in measuring]
+    counts = parse("train", measuring, DEFAULTS)
     results: list[dict[str, Any]] = []
     run_command(lambda config, _: results.append(_measure(config, **counts)), Config, "train", training)
     if not results:  # --help and the like
@@ -72,7 +70,10 @@ def _measure(config: Config, updates: int, warmup: int) -> dict[str, Any]:
             num_tokens += batch.num_tokens
         _wait(device)
         seconds = time.perf_counter() - begin
-        peak = _peak(device)
+        if device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(device) / 2**20  # of tensors
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # with libraries and data
         phases = _phases(trainer, endless, max(updates // 3, 1), device)
     flops = flops_per_token(config.model, *sizes, joint=tokenizer.joint)
     rate = matrix_rate(trainer.precision, device)
@@ -89,7 +90,7 @@ def _measure(config: Config, updates: int, warmup: int) -> dict[str, Any]:
         "matrix_gigaflops_per_second": round(rate / 1e9, 1),
         "share_of_matrix_rate": round((1 + BACKWARD) * flops * num_tokens / seconds / rate, 3),
         "share_of_time": phases,
-        "peak_mebibytes": peak,
+        "peak_mebibytes": round(peak, 1),
         "load_before": load,
         "load_after": os.getloadavg()[0],
         "versions": package_versions(),
@@ -132,15 +133,7 @@ def _phases(trainer: Trainer, batches: Iterator[Batch], updates: int, device: to
         trainer.optimizer.step()
         trainer.optimizer.zero_grad(set_to_none=True)
         lap("optimizer")
-    total = sum(seconds_of.values())
-    return {name: round(seconds / total, 3) for name, seconds in seconds_of.items()}
-
-
-def _peak(device: torch.device) -> float:
-    """Return the peak memory in MiB: of tensors on a GPU, resident memory with libraries and data on a CPU."""
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    return {name: round(seconds / seconds_of.total(), 3) for name, seconds in seconds_of.items()}
 
 
 def _wait(device: torch.device) -> None:

@@ -71,7 +71,7 @@ class Recipe:
 
 
 class Downloads:
-    """Download files to a folder; existing files are checked and used.
+    """Downloaded files in a folder; existing files are checked and used.
 
     Attributes:
         record: by URL or data set, the size, SHA-256, and the digest it was compared with.
@@ -171,11 +171,11 @@ def _file(recipe: Recipe, downloads: Downloads, name: str) -> list[str]:
 
 
 def _talks(recipe: Recipe, downloads: Downloads, counts: Counts) -> Iterator[tuple[str, Sequence[list[str]]]]:
-    talks, every = recipe.talks, recipe.talks.get("every", 0)
+    talks = recipe.talks
     path = downloads.get(talks["url"], talks["digest"])
     sides = _parallel("train", recipe, members(path, recipe.names(talks["train"])))
     pairs = list(_untagged(zip(*sides, strict=True), counts["train"], titles=talks.get("titles", False)))
-    if every:
+    if every := talks.get("every", 0):
         yield "valid", list(map(list, zip(*pairs[every - 1 :: every], strict=True)))
         del pairs[every - 1 :: every]
     yield "train", list(map(list, zip(*pairs, strict=True)))
@@ -301,17 +301,15 @@ def present(recipe: Recipe, folder: Path) -> dict[str, dict[str, Any]] | None:
         ValueError: files were not written by this program, or were changed since.
     """
     try:
-        recorded = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
     except FileNotFoundError:
-        recorded = {}
+        record = {}
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{folder / RECORD}: is damaged; move the folder away or add --force") from None
     files = {name: _describe(folder / name) for name in recipe.expected() if (folder / name).exists()}
     for name, facts in files.items():
-        if recorded.get(name, {}).get("sha256") != facts["sha256"]:
-            how = (
-                "was changed since it was fetched" if name in recorded else "exists and was not fetched by this script"
-            )
+        if record.get(name, {}).get("sha256") != facts["sha256"]:
+            how = "was changed since it was fetched" if name in record else "exists and was not fetched by this script"
             raise ValueError(f"{folder / name}: {how}; move it away, or add --force to replace it")
     return files if len(files) == len(recipe.expected()) else None
 
@@ -332,17 +330,18 @@ def write(corpus: str, recipe: Recipe, folder: Path) -> dict[str, dict[str, Any]
             for prefix, sides in read(recipe, downloads, counts):
                 for name, lines in zip(recipe.names(prefix), sides, strict=True):
                     streams[name].writelines(f"{line}\n" for line in lines)
-        files = {name: _describe(temporary / name) for name in recipe.expected()}
+        files = {}
         for name, expected in recipe.expected().items():
-            if not files[name]["lines"]:
+            files[name] = facts = _describe(temporary / name)
+            if not facts["lines"]:
                 raise ValueError(f"{name}: is empty; nothing was written")
             for quantity, value in expected.items():
-                if value and files[name][quantity] != value:
+                if value and facts[quantity] != value:
                     raise ValueError(
-                        f"{name}: {quantity} {files[name][quantity]}, expected {value}: another version of the corpus, "
+                        f"{name}: {quantity} {facts[quantity]}, expected {value}: another version of the corpus, "
                         f"or part of it. Nothing was written; delete {downloads.folder} to download it again"
                     )
-            files[name]["expected"] = {quantity: value or "not recorded" for quantity, value in expected.items()}
+            facts["expected"] = {quantity: value or "not recorded" for quantity, value in expected.items()}
         record = {
             "corpus": corpus,
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -16,11 +16,9 @@ The result is one good setting, chosen on the validation set. For a fair compari
 
 import argparse
 import contextlib
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -28,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.cli.run_directory import run_name
-from nmt.cli.sweep.process_launcher import PARENT, failure_reason
+from nmt.cli.sweep.process_launcher import failure_reason, start_command
 from nmt.runtime.files import directory_lock
 from nmt.training import logger
 from nmt.training.config import EARLY_STOPPING_METRICS
@@ -77,14 +75,7 @@ def train(trial: Any, arguments: list[str], directory: Path, metric: str) -> flo
     reported, is_pruned, key = 0, False, f"valid_{metric}"
     earlier = validations(directory)  # may have other metrics.names
     lines: deque[str] = deque(maxlen=100)
-    with subprocess.Popen(
-        [sys.executable, "-m", "nmt.train", *arguments],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,  # a terminal's Ctrl-C reaches this process alone, which forwards it once
-        env={**os.environ, PARENT: str(os.getpid())},
-    ) as process:
+    with start_command("train", arguments, stdout=subprocess.DEVNULL) as process:
         assert process.stderr is not None
         try:
             for line in process.stderr:  # every validation is also logged
@@ -229,9 +220,7 @@ def main() -> None:
     )
     parser.add_argument("name", help="of the study, whose runs are in runs/NAME/")
     parser.add_argument("arguments", nargs="*", metavar="OPTION=RANGE or name=value")
-    parser.add_argument(
-        "--trials", type=int, default=20, help="number of trials in all, with those of earlier sessions"
-    )
+    parser.add_argument("--trials", type=int, default=20, help="number of trials, including those of earlier sessions")
     parser.add_argument("--metric", choices=EARLY_STOPPING_METRICS, default="bleu", help="of the validation set")
     parser.add_argument("--seed", type=int, default=1, help="of the proposals")
     try:

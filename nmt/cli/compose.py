@@ -189,12 +189,9 @@ def _assign(tree: DictConfig, defaults: object, path: str, value: Any, override:
         for key, item in value.items():
             _assign(tree, defaults, f"{path}.{key}", item, override)
     elif options:
-        score = f"{path}.score"
-        hint = (
-            f"; did you mean {score}={override.typed}?"
-            if score in hints
-            else f", set one of them: {', '.join(options)}"
-        )
+        hint = f", set one of them: {', '.join(options)}"
+        if (score := f"{path}.score") in hints:
+            hint = f"; did you mean {score}={override.typed}?"
         raise ValueError(f"{override.text}: {path} holds several options{hint}")
     elif models := [name for name, spec in MODELS.items() if has_prefix(path, list(leaves(spec.config(), "model.")))]:
         raise ValueError(

@@ -42,7 +42,8 @@ def expand_grid(
     swept: dict[SweepJob, list[str]] = {}
     jobs: dict[tuple[str, ...], SweepJob] = {}
     run_arguments = [argument for argument in arguments if argument.key not in sweep_keys]
-    for common, point in _combinations(run_arguments, sweep_options.sweep):
+    common, points = _combinations(run_arguments, sweep_options.sweep)
+    for point in points:
         job = SweepJob(0, 0, shlex.join(point), [*common, *point])
         try:
             job.config = read_config(job.arguments)
@@ -57,8 +58,8 @@ def expand_grid(
     return sweep_options, list(jobs.values())
 
 
-def _combinations(arguments: Sequence[SweepOverride], sweeps: Sequence[str]) -> list[tuple[list[str], list[str]]]:
-    """Return for every run the arguments of all runs and those of its own; those of named sweeps change slowest.
+def _combinations(arguments: Sequence[SweepOverride], sweeps: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Return the arguments that all runs share, and for every run those that vary; named sweeps change slowest.
 
     When an option is given twice, the last value is used, as without -m.
     """
@@ -76,7 +77,7 @@ def _combinations(arguments: Sequence[SweepOverride], sweeps: Sequence[str]) -> 
             common.append(argument.text)
         else:
             axes.append([[value] for value in argument.values])
-    return [(common, [text for point in points for text in point]) for points in itertools.product(*axes)]
+    return common, [[text for point in points for text in point] for points in itertools.product(*axes)]
 
 
 def _separate_outputs(swept: Mapping[SweepJob, list[str]]) -> None:
@@ -90,7 +91,7 @@ def _separate_outputs(swept: Mapping[SweepJob, list[str]]) -> None:
                 job.end(FAILED, error_message(error))
     for folder, jobs in jobs_by_folder.items():
         for job in jobs:
-            conflicting = [swept[other] for other in jobs if other is not job]
+            conflicting = [swept[rival] for rival in jobs if rival is not job]
             _set(job, job_output(folder, swept[job], conflicting, is_given=bool(job.config.output)))
 
 

@@ -57,6 +57,20 @@ def job_environment(slot: ResourceSlot, config: Any) -> dict[str, str]:
     return variables
 
 
+def start_command(
+    name: str, arguments: Sequence[str], variables: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.Popen[str]:
+    """Start `python -m nmt.<name>` with its standard error in a pipe; `options` are those of Popen."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"nmt.{name}", *arguments],
+        env={**os.environ, **(variables or {}), PARENT: str(os.getpid())},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a terminal's Ctrl-C reaches this process alone, which forwards it once
+        **options,
+    )
+
+
 class JobProcess:
     """A command in a process of its own; submitit pickles and calls instances, too.
 
@@ -70,20 +84,14 @@ class JobProcess:
     def __init__(
         self, name: str, arguments: list[str], variables: Mapping[str, str] | None = None, *, echo: bool = True
     ) -> None:
-        self.name, self.arguments, self.variables, self.echo = name, arguments, variables or {}, echo
+        self.name, self.arguments, self.variables, self.echo = name, arguments, variables, echo
         self.process: Any = None
         self.stopped = False
 
     def __call__(self) -> tuple[int, str]:
         """Run the command; return its exit code, and the reason when that is not 0."""
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", f"nmt.{self.name}", *self.arguments],
-            env={**os.environ, **self.variables, PARENT: str(os.getpid())},
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # a terminal's Ctrl-C reaches this process alone, which forwards it once
+        self.process = start_command(
+            self.name, self.arguments, self.variables, stdin=subprocess.DEVNULL, errors="replace"
         )
         if self.stopped:  # in the meantime
             self.stop()
@@ -181,7 +189,6 @@ def exit_with_parent() -> None:
 
 
 def _gpus() -> list[str]:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name.strip() for name in visible.split(",") if name.strip()]
     return [str(i) for i in range(torch.cuda.device_count())]

@@ -33,8 +33,7 @@ def run_sweep(name: str, jobs: Sequence[SweepJob], options: SweepOptions, run: C
             _run_serially(jobs, run, progress)
         else:
             _prepare_data(jobs, progress)
-            on_slurm = options.launcher == "slurm"
-            launch = slurm_launcher.run_on_slurm if on_slurm else process_launcher.run_in_processes
+            launch = slurm_launcher.run_on_slurm if options.launcher == "slurm" else process_launcher.run_in_processes
             launch(name, [job for job in jobs if job.status == WAITING], options, progress)
     except (SystemExit, KeyboardInterrupt):
         progress.print(progress.line().partition(";")[0] + "; stopped: the same command continues with the rest")
@@ -72,7 +71,10 @@ def _prepare_data(jobs: Sequence[SweepJob], progress: SweepProgress) -> None:
     errors: dict[str, str] = {}
     waiting = [job for job in jobs if job.status == WAITING and isinstance(job.config, Config)]
     for job in waiting:
-        key = _data_key(job.config)
+        data = to_dict(job.config.data)
+        for name in ("test", "extra_tests"):  # are read later
+            del data[name]
+        key = json.dumps([data, bool(job.config.train.guided_alignment_weight)], sort_keys=True)
         if key not in errors:
             errors[key] = _prepare(job.config)
         if errors[key]:
@@ -80,12 +82,6 @@ def _prepare_data(jobs: Sequence[SweepJob], progress: SweepProgress) -> None:
             progress.print(f"{job.head}\nerror: {job.reason}")
     if waiting:
         progress.print(f"sweep: data prepared, {len(errors)} kind{'s' if len(errors) > 1 else ''} of it")
-
-
-def _data_key(config: Config) -> str:
-    """Return a key of the data that is prepared for a run; test sets are read later."""
-    data = {name: value for name, value in to_dict(config.data).items() if name not in ("test", "extra_tests")}
-    return json.dumps([data, bool(config.train.guided_alignment_weight)], sort_keys=True)
 
 
 def _prepare(config: Config) -> str:
