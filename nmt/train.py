@@ -26,6 +26,7 @@ from nmt.evaluation.evaluator import Evaluator
 from nmt.evaluation.report.page import ReportData, SplitStats
 from nmt.evaluation.results import EvaluationSet, load_test_sets
 from nmt.inference.translator import Translator
+from nmt.models import Seq2Seq
 from nmt.models.flops import build_on_meta
 from nmt.models.parameter_matching import match_parameters
 from nmt.runtime.device import resolve_device
@@ -60,56 +61,68 @@ def main(config: Config, overrides: list[str]) -> None:
         distributed.check_devices(config.train.devices, kind)
         launcher.launch_ranks(main, (config, overrides), config.train.devices)
         return
+    command, directory = command_line("train", overrides), Path(config.runs) / str(config.name)
+    with _joined_process(config, kind) as ranks:
+        device = ranks.device(resolve_device(config.device))
+        stamp = checkpoint.file_stamp(directory / "checkpoints")
+        with ranks.main_process_first():
+            setup = _prepare(config)
+        model, setup = _make_model(setup, device, ranks)
+        with _lock_run_directory(directory, stamp, ranks), GracefulShutdown(ranks.size > 1) as shutdown:
+            trainer = _make_trainer(setup, model, device, ranks)
+            if ranks.is_main:  # after every check
+                save_yaml(setup.config, directory / "config.yaml")
+                write_text(directory / "command.txt", command + "\n")
+            _log_header(trainer, setup)
+            progress = trainer.fit(shutdown)
+            if shutdown.requested or shutdown.received:  # a signal may have reached the main process alone at the end
+                name = signal.Signals(shutdown.received).name
+                message = "%s: saved at update %d (%s); the same command continues: %s"
+                log.info(message, name, progress.update, trainer.last, command)
+                raise SystemExit(128 + shutdown.received)
+            if ranks.is_main:
+                _evaluate(trainer, setup, command)
+
+
+@contextlib.contextmanager
+def _joined_process(config: Config, kind: str) -> Iterator[DistributedContext]:
+    """Set this process up as one of the run's; only the main process logs."""
     ranks = distributed.init_distributed(config.train.devices, kind)
     with launcher.report_lost_rank(ranks.size > 1):
         setup_process(ranks.threads(config.num_threads))
         if not ranks.is_main:
-            logging.getLogger("nmt").setLevel(logging.CRITICAL)  # the main process logs for all
-        _train(config, command_line("train", overrides), ranks)
+            logging.getLogger("nmt").setLevel(logging.CRITICAL)
+        yield ranks
 
 
-def _train(config: Config, command: str, ranks: DistributedContext) -> None:
-    """Train in one of the processes of a run; evaluate in the main process."""
-    device = ranks.device(resolve_device(config.device))
-    directory = Path(config.runs) / str(config.name)
-    stamp = checkpoint.file_stamp(directory / "checkpoints")
-    with ranks.main_process_first():
-        setup = _prepare(config)
-    config, tokenizer, corpora = setup.config, setup.tokenizer, setup.corpora
+def _make_model(setup: TrainingSetup, device: torch.device, ranks: DistributedContext) -> tuple[Seq2Seq, TrainingSetup]:
+    """Build the model on its device, and find the batch size where it is automatic."""
+    config, tokenizer = setup.config, setup.tokenizer
     torch.manual_seed(config.seed)
     model = models.build_model(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
     model.to(device)
     if config.train.batch_tokens == AUTO:
-        batch_tokens = auto_batch_size.find_batch_tokens(model, corpora["train"], config.train, device, ranks)
-        config = _with_batch_tokens(config, batch_tokens)
+        corpus = setup.corpora["train"]
+        batch_tokens = auto_batch_size.find_batch_tokens(model, corpus, config.train, device, ranks)
         setup.notes.append(f"train.batch_tokens=auto: {batch_tokens} tokens, as much as fits into memory")
-        setup = setup._replace(config=config)
-    with _lock_run_directory(directory, stamp, ranks), GracefulShutdown(ranks.size > 1) as shutdown:
-        header = {"config": to_dict(config), "tokenizer": tokenizer.state_dict(), "texts": data_fingerprints(config)}
-        trainer = Trainer(
-            model,
-            BatchLoader(corpora["train"], tokenizer, config.train.batch_tokens, config.seed, device=device),
-            _make_validator(setup, model, device),
-            config.train,
-            config.optim,
-            seed=config.seed,
-            device=device,
-            directory=directory,
-            header=header,
-            distributed=ranks,
-        )
-        if ranks.is_main:  # after every check
-            save_yaml(config, directory / "config.yaml")
-            write_text(directory / "command.txt", command + "\n")
-        _log_header(trainer, setup)
-        progress = trainer.fit(shutdown)
-        if shutdown.requested or shutdown.received:  # a signal may have reached the main process alone at the end
-            name = signal.Signals(shutdown.received).name
-            message = "%s: saved at update %d (%s); the same command continues: %s"
-            log.info(message, name, progress.update, trainer.last, command)
-            raise SystemExit(128 + shutdown.received)
-        if ranks.is_main:
-            _evaluate(trainer, setup, command)
+        setup = setup._replace(config=_with_batch_tokens(config, batch_tokens))
+    return model, setup
+
+
+def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ranks: DistributedContext) -> Trainer:
+    config, tokenizer = setup.config, setup.tokenizer
+    return Trainer(
+        model,
+        BatchLoader(setup.corpora["train"], tokenizer, config.train.batch_tokens, config.seed, device=device),
+        _make_validator(setup, model, device),
+        config.train,
+        config.optim,
+        seed=config.seed,
+        device=device,
+        directory=Path(config.runs) / str(config.name),
+        header={"config": to_dict(config), "tokenizer": tokenizer.state_dict(), "texts": data_fingerprints(config)},
+        distributed=ranks,
+    )
 
 
 def _prepare(config: Config) -> TrainingSetup:
@@ -280,7 +293,7 @@ def _with_batch_tokens(config: Config, batch_tokens: int) -> Config:
     return dataclasses.replace(config, train=dataclasses.replace(config.train, batch_tokens=batch_tokens))
 
 
-def _make_validator(setup: TrainingSetup, model: models.Seq2Seq, device: torch.device) -> Validator:
+def _make_validator(setup: TrainingSetup, model: Seq2Seq, device: torch.device) -> Validator:
     config, tokenizer, valid = setup.config, setup.tokenizer, setup.valid
     translator = Translator(model, tokenizer, config.search, device)
     num = config.train.valid_bleu_sentences or len(valid.pairs)
