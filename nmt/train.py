@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 
 from nmt import checkpoint, data, models
-from nmt.attention import NO_ATTENTION
 from nmt.cli.compose import run_command, save_yaml, to_yaml
 from nmt.cli.configs import Config
 from nmt.cli.continuation import check_continuation, data_fingerprints
@@ -279,7 +278,7 @@ def _resolve_config(config: Config) -> tuple[Config, Tokenizer, str]:
     stored = latest.content["config"] if latest is not None else None
     if stored is not None and config.train.batch_tokens == AUTO:  # it was measured when the run was started
         config = _with_batch_tokens(config, stored["train"]["batch_tokens"])
-    if stored is not None and config.model.match == NO_ATTENTION:
+    if stored is not None and config.model.match == "none":
         check_continuation(stored, to_dict(config))  # before the tokenizer is trained
     tokenizer = data.train_or_load_tokenizer(config.data)
     model, note = match_parameters(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmt.attention import NO_ATTENTION
 from nmt.cli.config_groups import format_override
 from nmt.cli.continuation import has_prefix, retention_only_options
 from nmt.compare.run_diff import NAMES
@@ -58,7 +57,7 @@ def varying_options(results: Sequence[RunResult]) -> Values:
 def auto_set_options(result: RunResult) -> list[str]:
     """Return the options that parameter matching adjusted."""
     model = result.config.model
-    return [] if model.match == NO_ATTENTION else [f"model.{model.match_width}"]
+    return [] if model.match == "none" else [f"model.{model.match_width}"]
 
 
 def label_options(values: Values, factors: Sequence[str], results: Sequence[RunResult]) -> list[str]:

@@ -53,7 +53,7 @@ class DecoderProtocol(Protocol):
         """Turn features (..., any) into the inputs of the output matrix (..., dim)."""
 
 
-MATCHES = (NO_ATTENTION, "parameters", "flops")
+MATCHES = ("none", "parameters", "flops")
 
 
 @dataclass
@@ -66,7 +66,7 @@ class ParameterMatchingConfig:
     match_score: the reference is the same configuration with this score in `attention`.
     """
 
-    match: str = NO_ATTENTION
+    match: str = "none"
     match_width: str = "ffn_dim"
     match_score: str = "scaled"
 

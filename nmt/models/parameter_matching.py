@@ -54,7 +54,7 @@ def match_parameters(config: Any, source_size: int, target_size: int, *, joint: 
         ValueError: no value of the width comes within `TOLERANCE` of the reference; the message has the nearest one,
             and other widths that can be matched. Or the reference cannot be built.
     """
-    if config.match == NO_ATTENTION:
+    if config.match == "none":
         return config, ""
     sizes = {"source_size": source_size, "target_size": target_size, "joint": joint}
     target = _reference_cost(config, sizes)

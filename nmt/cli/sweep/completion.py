@@ -6,7 +6,6 @@ from pathlib import Path
 import yaml  # type: ignore[import-untyped]
 
 from nmt import checkpoint
-from nmt.attention import NO_ATTENTION
 from nmt.cli.configs import Config
 from nmt.cli.continuation import data_fingerprints, has_prefix, retention_only_options
 from nmt.config import flatten, to_dict
@@ -58,7 +57,7 @@ def _has_same_options(config: Config, path: Path) -> bool:
         return False
     before, now = flatten(to_dict(stored)), flatten(to_dict(config))
     ignored = [*MACHINE_OPTIONS, *retention_only_options(config)]
-    if config.model.match != NO_ATTENTION:  # set by the run, as is the next
+    if config.model.match != "none":  # set by the run, as is the next
         ignored.append(f"model.{config.model.match_width}")
     if config.train.batch_tokens == AUTO:
         ignored.append("train.batch_tokens")
