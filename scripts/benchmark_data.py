@@ -88,7 +88,7 @@ def _generate(prefix: Path, num: int) -> None:
     rng = random.Random(0)
     seeds = prefix.parent / "seeds"
     seeds.mkdir()
-    synthetic.write(seeds, seed=0, num_train=NUM_DISTINCT_PAIRS, num_valid=1, num_test=1, num_long=1)
+    synthetic.write_corpora(seeds, seed=0, num_train=NUM_DISTINCT_PAIRS, num_valid=1, num_test=1, num_long=1)
     sides = [(seeds / f"train.{language}").read_text(encoding="utf-8").splitlines() for language in ("en", "de")]
     with Path(f"{prefix}.en").open("w") as source, Path(f"{prefix}.de").open("w") as target:
         for _ in range(num):

@@ -28,7 +28,7 @@ class SampledSentence(NamedTuple):
     reason: str
 
 
-def sample_sentences(groups: Sequence[RunGroup], num: int) -> list[SampledSentence]:
+def select_sentences(groups: Sequence[RunGroup], num: int) -> list[SampledSentence]:
     """Return half of them spread evenly over the source lengths, half those whose chrF differs most."""
     sources = groups[0].results[0].sources
     by_length = sorted(range(len(sources)), key=lambda i: (len(sources[i].split(" ")), i))
@@ -53,7 +53,7 @@ def section(comparison: RunComparison, num: int = NUM_SENTENCES, max_bytes: int 
     """
     if num < 1:
         return ""
-    chosen = sample_sentences(comparison.groups, num)
+    chosen = select_sentences(comparison.groups, num)
     runs = [group.results[0] for group in comparison.groups]
     sources, references = runs[0].sources, runs[0].references
     sentences: list[dict[str, Any]] = [

@@ -14,7 +14,7 @@ from nmt.data.corpus import EncodedCorpus, TokenColumn
 from nmt.data.prefetch import prefetch
 from nmt.data.subword_alignments import AlignmentTargets, project_to_subwords
 from nmt.data.tokenizer import Tokenizer
-from nmt.data.vocabulary import BOS, EOS, PAD, flatten
+from nmt.data.vocabulary import BOS, EOS, PAD, flatten_ids
 
 LENGTH_MULTIPLE = 4
 """Batches with sampled segmentations are padded to a multiple of this length: oneDNN compiles for each new shape, and
@@ -48,7 +48,7 @@ def collate(
     Both sides are padded to a multiple of `multiple`.
     """
     indices = np.arange(len(sources)) if indices is None else indices
-    (source, _), (labels, num_tokens) = (_pad(*flatten(side), multiple=multiple) for side in (sources, targets))
+    (source, _), (labels, num_tokens) = (_pad(*flatten_ids(side), multiple=multiple) for side in (sources, targets))
     return _make_batch(source, labels, indices, num_tokens)
 
 
@@ -79,7 +79,7 @@ def select_rows(batch: Batch, rows: slice | Sequence[int] | NDArray[np.int64]) -
 
 def source_batch(sources: Sequence[Sequence[int]], *, multiple: int = 1) -> tuple[Tensor, Tensor]:
     """Make source (B, S) and mask (B, S) of id lists without EOS, in the order given; S is a multiple of `multiple`."""
-    source = torch.from_numpy(_pad(*flatten(sources), multiple=multiple)[0])
+    source = torch.from_numpy(_pad(*flatten_ids(sources), multiple=multiple)[0])
     return source, source != PAD
 
 

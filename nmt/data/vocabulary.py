@@ -31,7 +31,7 @@ class TokenizerModel(Protocol):
     def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
 
     def encode_flat(self, texts: Sequence[str]) -> FlatIds:
-        return flatten(self.encode(texts))
+        return flatten_ids(self.encode(texts))
 
     def sample(self, texts: Sequence[str], strength: float, seed: int) -> list[list[int]]: ...
 
@@ -40,7 +40,7 @@ class TokenizerModel(Protocol):
     def state(self) -> dict[str, Any]: ...
 
 
-def flatten(sequences: Sequence[Sequence[int]]) -> FlatIds:
+def flatten_ids(sequences: Sequence[Sequence[int]]) -> FlatIds:
     """Concatenate the ids of all sequences; also return the length of each."""
     lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
     return np.fromiter(chain.from_iterable(sequences), np.int32, int(lengths.sum())), lengths

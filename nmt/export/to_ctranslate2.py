@@ -45,7 +45,7 @@ def write(translator: Translator, folder: Path, manifest: dict[str, Any]) -> CTr
     """
     from ctranslate2.specs import transformer_spec
 
-    vocabularies.write(translator.tokenizer, folder)
+    vocabularies.write_vocabularies(translator.tokenizer, folder)
     model: Any = translator.model
     encoder, decoder = model.encoder.layers, model.decoder.layers
     options, heads = _options(encoder[0]), decoder[0].attention.heads

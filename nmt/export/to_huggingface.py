@@ -148,7 +148,7 @@ def _padded(rows: Tensor, size: int, value: float = 0.0) -> Tensor:
 def _write_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int, manifest: dict[str, Any]) -> None:
     from transformers import MarianTokenizer
 
-    vocabularies.write(tokenizer, folder)
+    vocabularies.write_vocabularies(tokenizer, folder)
     files = {"vocab": (folder / "vocab.json", tokenizer.source)}
     if not tokenizer.joint:
         files["target_vocab_file"] = folder / "target_vocab.json", tokenizer.target

@@ -86,7 +86,7 @@ def write(translator: Translator, folder: Path, manifest: dict[str, Any]) -> Onn
 
     The interface of the graphs, and how to translate with them, is added to the manifest.
     """
-    vocabularies.write(translator.tokenizer, folder)
+    vocabularies.write_vocabularies(translator.tokenizer, folder)
     model = translator.model.cpu().eval()
     (first, example), (_, second) = (_example(model, *sizes) for sizes in EXAMPLE_SIZES)
     specs = {kind: _specs(tensors, second[kind]) for kind, tensors in example.items()}

@@ -9,7 +9,7 @@ from nmt.data.vocabulary import SPECIAL_TOKENS, TokenizerModel
 SIDES = ("source", "target")
 
 
-def write(tokenizer: Tokenizer, folder: Path) -> None:
+def write_vocabularies(tokenizer: Tokenizer, folder: Path) -> None:
     """Write source.spm and target.spm, or source.json and target.json (lists of the entries in the order of ids).
 
     The two files are equal when the languages share a vocabulary.

@@ -73,7 +73,7 @@ class ServedModel:
         }
 
 
-def load(config: ServeConfig, overrides: Sequence[str], device: torch.device) -> list[ServedModel]:
+def load_models(config: ServeConfig, overrides: Sequence[str], device: torch.device) -> list[ServedModel]:
     """Load the models of `checkpoint`; raise ValueError or OSError when one cannot be read or is given twice."""
     paths = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
     served: list[ServedModel] = []

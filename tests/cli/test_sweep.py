@@ -26,7 +26,7 @@ from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig
 from nmt.cli.help import SWEEP_OPTIONS, help_text
 from nmt.cli.run_directory import result_folder, run_name
 from nmt.cli.sweep import SweepJob, slurm_launcher
-from nmt.cli.sweep.completion import is_complete
+from nmt.cli.sweep.completion import is_run_complete
 from nmt.cli.sweep.jobs import DONE, FAILED, RUNNING, SKIPPED, SweepOptions
 from nmt.cli.sweep.process_launcher import (
     PARENT,
@@ -351,12 +351,12 @@ def test_a_run_without_a_test_set_is_finished_too(
     monkeypatch.chdir(work)
     config = Config.from_dict(yaml.safe_load((work / "runs/run/config.yaml").read_text()))
     config.data.format, config.data.extra_tests = "text", []
-    assert not is_complete(config)
+    assert not is_run_complete(config)
     save_yaml(config, work / "runs/run/config.yaml")
     shutil.rmtree(work / "runs/run/report")
-    assert is_complete(config)
+    assert is_run_complete(config)
     config.data.test = "D/test"
-    assert not is_complete(config)
+    assert not is_run_complete(config)
 
 
 def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,7 +367,7 @@ def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pyt
     def is_done(*changes: str) -> bool:
         seen: list[Config] = []
         run_command(lambda config, _: seen.append(config), Config, "train", ["name=run", *TINY, *changes])
-        return is_complete(seen[0])
+        return is_run_complete(seen[0])
 
     assert is_done()
     same = (

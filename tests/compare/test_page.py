@@ -11,7 +11,7 @@ import pytest
 from nmt.alignment import to_word_matrix
 from nmt.compare.page import page
 from nmt.compare.plots import MARKS, STYLES
-from nmt.compare.sentences import sample_sentences, section
+from nmt.compare.sentences import section, select_sentences
 from nmt.compare.tables import SECTIONS
 from nmt.evaluation.report.html import read_resource
 from nmt.evaluation.report.weight_encoding import MAX_QUANTIZATION_ERROR
@@ -92,7 +92,7 @@ def test_the_page_is_whole_and_holds_the_numbers_of_the_tables(make_comparison) 
 
 def test_half_of_the_sentences_are_spread_over_the_lengths(make_comparison) -> None:
     comparison = make_comparison()
-    chosen = sample_sentences(comparison.groups, 4)
+    chosen = select_sentences(comparison.groups, 4)
     assert [each.number for each in chosen[:2]] == [3, 4]  # the shortest and the longest
     assert len({each.number for each in chosen}) == 4
     spread = {
@@ -102,7 +102,7 @@ def test_half_of_the_sentences_are_spread_over_the_lengths(make_comparison) -> N
     }
     rest = sorted(set(range(5)) - {3, 4}, key=lambda i: -spread[i])
     assert [each.number for each in chosen[2:]] == rest[:2]
-    assert len(sample_sentences(comparison.groups, 100)) == 5
+    assert len(select_sentences(comparison.groups, 100)) == 5
 
 
 def test_matrices_that_are_too_many_are_fewer(make_comparison) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nmt.data.synthetic import SyntheticPair, generate, write
+from nmt.data.synthetic import SyntheticPair, generate, write_corpora
 from nmt.data.synthetic.phrase_sampler import SYLLABLES
 
 
@@ -96,7 +96,7 @@ def read(directory: Path, name: str, suffix: str) -> list[str]:
 
 def test_write(tmp_path: Path) -> None:
     counts = {"train": 3000, "valid": 150, "test": 200, "test_long": 60}
-    write(tmp_path / "new", seed=4, num_train=3000, num_valid=150, num_test=200, num_long=60)
+    write_corpora(tmp_path / "new", seed=4, num_train=3000, num_valid=150, num_test=200, num_long=60)
     directory = tmp_path / "new"
     assert sorted(path.name for path in directory.iterdir()) == sorted(
         f"{name}.{suffix}" for name in counts for suffix in ("en", "de", "gold")
@@ -126,7 +126,7 @@ def test_write(tmp_path: Path) -> None:
 
 def test_write_is_deterministic_and_test_sets_do_not_depend_on_the_training_set(tmp_path: Path) -> None:
     for name, num_train in (("a", 100), ("b", 100), ("c", 900)):
-        write(tmp_path / name, seed=4, num_train=num_train, num_valid=20, num_test=20, num_long=5)
+        write_corpora(tmp_path / name, seed=4, num_train=num_train, num_valid=20, num_test=20, num_long=5)
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
         if not path.name.startswith("train"):
@@ -135,7 +135,7 @@ def test_write_is_deterministic_and_test_sets_do_not_depend_on_the_training_set(
 
 def test_write_refuses_a_negative_count(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="num_long=-1"):
-        write(tmp_path, seed=1, num_train=1, num_valid=1, num_test=1, num_long=-1)
+        write_corpora(tmp_path, seed=1, num_train=1, num_valid=1, num_test=1, num_long=-1)
 
 
 def test_write_leaves_nothing_behind_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +144,7 @@ def test_write_leaves_nothing_behind_when_it_fails(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr("nmt.data.synthetic.gold_line", fail)
     with pytest.raises(OSError, match="disk full"):
-        write(tmp_path, seed=1, num_train=1, num_valid=1, num_test=1, num_long=1)
+        write_corpora(tmp_path, seed=1, num_train=1, num_valid=1, num_test=1, num_long=1)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from nmt.data.synthetic.morphology import ADJECTIVES, DETERMINERS, NOUNS, VERBS
-from nmt.data.synthetic.realization import translate
+from nmt.data.synthetic.realization import realize
 from nmt.data.synthetic.semantics import Clause, NounPhrase
 
 C, N = Clause, NounPhrase
@@ -214,20 +214,20 @@ PAIRS = [
 
 @pytest.mark.parametrize(("clauses", "source", "target"), PAIRS, ids=[row[1] for row in PAIRS])
 def test_realization_agrees_with_hand_typed_pairs(clauses: list[Clause], source: str, target: str) -> None:
-    assert translate(clauses)[:2] == (source, target)
+    assert realize(clauses)[:2] == (source, target)
 
 
 def test_coordination_and_questions() -> None:
     clauses = [C(HE, "sleep", "past"), C(SHE, "work", "past")]
-    assert translate(clauses, ["and"])[:2] == ("He slept, and she worked.", "Er schlief und sie arbeitete.")
-    assert translate(clauses, ["but"])[:2] == ("He slept, but she worked.", "Er schlief, aber sie arbeitete.")
+    assert realize(clauses, ["and"])[:2] == ("He slept, and she worked.", "Er schlief und sie arbeitete.")
+    assert realize(clauses, ["but"])[:2] == ("He slept, but she worked.", "Er schlief, aber sie arbeitete.")
     late = C(WE, "sleep", opening=("if", C(HE, "call", object=SHE)))
-    assert translate([clauses[0], late], ["but"]).target == "Er schlief, aber wenn er sie anruft, schlafen wir."
+    assert realize([clauses[0], late], ["but"]).target == "Er schlief, aber wenn er sie anruft, schlafen wir."
     reported = [C(HE, "say", complement=("that", C(SHE, "work"))), C(WE, "sleep")]
-    assert translate(reported, ["and"]).target == "Er sagt, dass sie arbeitet, und wir schlafen."
-    question = translate([C(N("dog", "the"), "eat", object=N("bread"), frequency="often")], question=True)
+    assert realize(reported, ["and"]).target == "Er sagt, dass sie arbeitet, und wir schlafen."
+    question = realize([C(N("dog", "the"), "eat", object=N("bread"), frequency="often")], question=True)
     assert question[:2] == ("Does the dog often eat bread?", "Isst der Hund oft Brot?")
-    assert translate([C(SHE, "be", "past", predicate="tired")], question=True)[:2] == (
+    assert realize([C(SHE, "be", "past", predicate="tired")], question=True)[:2] == (
         "Was she tired?",
         "War sie müde?",
     )
@@ -260,7 +260,7 @@ LINKS = [
 
 @pytest.mark.parametrize(("clause", "links"), LINKS, ids=[row[1] for row in LINKS])
 def test_links_agree_with_hand_typed_ones(clause: Clause, links: str) -> None:
-    sentence = translate([clause])
+    sentence = realize([clause])
     source, target = sentence.source.split(" "), sentence.target.split(" ")
     actual = [f"{source[i]}={target[j]}" for i, j in sentence.sure]
     actual += [f"{source[i]}~{target[j]}" for i, j in sentence.possible]
@@ -327,7 +327,7 @@ def test_there_are_more_than_a_billion_pairs() -> None:
 
     def pattern(adjectives: tuple[str, ...], nouns: tuple[str, ...], verb: str) -> str:
         subject, object_, animal = (N(n, "the", a, plural=True) for a, n in zip(adjectives, nouns, strict=True))
-        return translate([C(subject, verb, object=object_, adjunct=("because", C(animal, "sleep")))]).source
+        return realize([C(subject, verb, object=object_, adjunct=("because", C(animal, "sleep")))]).source
 
     choices = itertools.product(
         itertools.product(("old", "young"), ("big", "old"), ("big", "sad")),

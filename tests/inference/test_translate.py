@@ -32,7 +32,7 @@ from nmt.models import build_model
 from nmt.models.rnn import RNNConfig
 from nmt.models.transformer import TransformerConfig
 from nmt.search import SearchConfig
-from nmt.serve.models import load
+from nmt.serve.models import load_models
 
 CPU = torch.device("cpu")
 TEXT = [f"the {a} {b} sees , hears and likes {c} things ." for a in "abcdef" for b in ("dog", "cat") for c in "xyz"]
@@ -166,7 +166,7 @@ def test_options_that_the_model_does_not_support_are_one_error(tokenizer: Tokeni
     assert (done.returncode, done.stdout, done.stderr.decode()) == (1, b"", f"error: {message}\n")
     config = ServeConfig(checkpoint=str(saved["none"]), search=SearchConfig(coverage_penalty=0.2))
     with pytest.raises(ValueError, match=message):
-        load(config, ["search.coverage_penalty=0.2"], CPU)
+        load_models(config, ["search.coverage_penalty=0.2"], CPU)
     for method in ("beam", "sample", "mbr"):
         with pytest.raises(ValueError, match=message):
             translator(tokenizer, score="none", coverage_penalty=0.2, method=method)

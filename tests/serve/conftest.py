@@ -152,12 +152,12 @@ Serve = Callable[..., Client]
 def serving(runs: Path, models: list[str], change: Callable[[Any], None], **options: Any) -> Iterator[Client]:
     from nmt.serve.app import make_app
     from nmt.serve.model_thread import ModelWorker
-    from nmt.serve.models import load
+    from nmt.serve.models import load_models
     from nmt.serve.server import listen, make_server
 
     config = ServeConfig(checkpoint=[str(runs / name) for name in models], port=0, **options)
     config.validate()
-    served = load(config, [f"{name}=" for name in options], CPU)
+    served = load_models(config, [f"{name}=" for name in options], CPU)
     change(served)
     listening = listen(config.host, config.port)
     worker = ModelWorker(config.queue_size, config.timeout)

@@ -19,7 +19,7 @@ MACHINE_OPTIONS = ("runs", "device", "num_threads", "data.cache_dir", "train.dev
 """Options that do not change the result of a run, like those of `retention_only_options`."""
 
 
-def is_complete(config: Config) -> bool:
+def is_run_complete(config: Config) -> bool:
     """Return whether a run has the same options, finished training on the same text, and complete reports."""
     directory = Path(config.runs) / str(config.name)
     first = directory / "report" if has_test_set(config.data) else directory

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from nmt.cli.configs import Config
 from nmt.cli.sweep import process_launcher, slurm_launcher
-from nmt.cli.sweep.completion import is_complete
+from nmt.cli.sweep.completion import is_run_complete
 from nmt.cli.sweep.jobs import DONE, FAILED, RUNNING, SKIPPED, WAITING, SweepJob, SweepOptions
 from nmt.cli.sweep.progress import SweepProgress
 from nmt.config import to_dict
@@ -23,7 +23,7 @@ def run_sweep(name: str, jobs: Sequence[SweepJob], options: SweepOptions, run: C
     """
     progress = SweepProgress(jobs)
     for job in jobs:
-        if job.status == WAITING and isinstance(job.config, Config) and is_complete(job.config):
+        if job.status == WAITING and isinstance(job.config, Config) and is_run_complete(job.config):
             job.end(SKIPPED)
             progress.print(f"{job.head}: finished before")
         elif job.status == FAILED:

@@ -33,7 +33,7 @@ from nmt.data.synthetic.semantics import SyntheticPair
 from nmt.data.synthetic.sentence_sampler import SentenceSampler
 from nmt.runtime.files import atomic_write
 
-__all__ = ["SyntheticPair", "digest", "generate", "write"]
+__all__ = ["SyntheticPair", "digest", "generate", "write_corpora"]
 
 _LONG: Final = 16  # from this minimum on, clauses are joined until the sentence is long enough
 _NUM_NON_MONOTONE: Final = 8  # non-monotone examples at the head of valid and test
@@ -57,7 +57,7 @@ def generate(num: int, *, seed: int, min_words: int = 3, max_words: int = 30) ->
     return islice(_sample_pairs(Random(f"generate/{seed}"), min_words, max_words), num)
 
 
-def write(directory: Path, *, seed: int, num_train: int, num_valid: int, num_test: int, num_long: int) -> None:
+def write_corpora(directory: Path, *, seed: int, num_train: int, num_valid: int, num_test: int, num_long: int) -> None:
     """Write the corpora train, valid, test and test_long as `NAME.en`, `NAME.de` and `NAME.gold` into `directory`.
 
     No source sentence occurs twice, within a corpus or across them. Sentences have 3 to 30 words a side, those of

@@ -58,7 +58,7 @@ def dataset_directory(cache: Path, config: SyntheticConfig, *, reverse: bool) ->
             "num_test": config.test,
             "num_long": config.long,
         }
-        synthetic.write(folder, seed=config.seed, **counts)
+        synthetic.write_corpora(folder, seed=config.seed, **counts)
         for path in folder.glob("*.gold") if reverse else ():
             gold = [GoldAlignment(_reverse(links.sure), _reverse(links.possible)) for links in read_gold(path)]
             write_gold(path, gold)

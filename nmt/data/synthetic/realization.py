@@ -16,7 +16,7 @@ _MAIN, _INVERTED, _QUESTION, _LAST = range(4)  # position of the German finite v
 _NO_TOKENS: Final[list[Token]] = []
 
 
-def translate(clauses: list[Clause], conjunctions: list[str] | None = None, *, question: bool = False) -> SyntheticPair:
+def realize(clauses: list[Clause], conjunctions: list[str] | None = None, *, question: bool = False) -> SyntheticPair:
     """Realize `clauses` in both languages, joined by the coordinating `conjunctions` ("and", "but") between them."""
     realizer = ClauseRealizer()
     tokens: list[Token] = []

@@ -5,7 +5,7 @@ from typing import Final
 from nmt.data.synthetic.clause_sampler import ClauseSampler
 from nmt.data.synthetic.morphology import VERBS
 from nmt.data.synthetic.phrase_sampler import ANIMALS, TIMES
-from nmt.data.synthetic.realization import translate
+from nmt.data.synthetic.realization import realize
 from nmt.data.synthetic.semantics import Clause, NounPhrase, SyntheticPair
 
 _TEMPORAL: Final = ("when", "when", "before", "after", "while", "until", "as soon as")
@@ -22,18 +22,18 @@ class SentenceSampler(ClauseSampler):
             clause = self.clause(tense)
             if clause.modal == "must" and clause.tense == "past":  # "had to" makes no question
                 clause = clause._replace(modal="can")
-            return translate([clause], question=True)
+            return realize([clause], question=True)
         if kind < 0.12:
             tense = self.tense()
-            return translate([self.main(tense), self.main(tense)], [self.choose(("and", "but"))])
-        return translate([self.main_clause_with_adjuncts()])
+            return realize([self.main(tense), self.main(tense)], [self.choose(("and", "but"))])
+        return realize([self.main_clause_with_adjuncts()])
 
     def long_sentence(self, goal: int) -> SyntheticPair:
         """Join main clauses with their subordinate clauses until the longer side has about `goal` words."""
         clauses = [self.main_clause_with_adjuncts()]
         conjunctions: list[str] = []
         while True:
-            sentence = translate(clauses, conjunctions)
+            sentence = realize(clauses, conjunctions)
             if max(sentence.source.count(" "), sentence.target.count(" ")) >= goal - 6:
                 return sentence
             conjunctions.append(self.choose(("and", "but")))
