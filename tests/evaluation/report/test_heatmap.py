@@ -125,7 +125,7 @@ def test_a_matrix_that_does_not_fit_is_refused(tmp_path):
 
 def test_pyplot_is_never_loaded(tmp_path):
     program = (
-        "import sys; from nmt.evaluation.report.heatmap import draw; "
-        "draw(sys.argv[1], [[0.5]], ['a'], ['b']); sys.exit('matplotlib.pyplot' in sys.modules)"
+        "import sys; from nmt.evaluation.report.heatmap import save_heatmap; "
+        "save_heatmap(sys.argv[1], [[0.5]], ['a'], ['b']); sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program, str(tmp_path / "picture.png")], check=False).returncode == 0

@@ -98,7 +98,7 @@ def test_maps_show_every_layer_and_head_and_mark_the_source(example):
         rows = page.cells(name)
         assert rows[0] == ["layer \\ head", "mean", "1", "2", "3"]
         found = {(i, j): cell for i, row in enumerate(rows[1:]) for j, cell in enumerate(row[1:]) if cell}
-        expected = {(r["layer"], r["head"]): f"{100 * r['aer']:.1f}" for r in report.readings if r["shift"] == shift}
+        expected = {(r["layer"], r["head"]): f"{100 * r['aer']:.1f}" for r in report.head_scores if r["shift"] == shift}
         assert found == expected
     (chosen,) = [e for e in page.all("td") if "data-chosen" in e["attributes"]]
     assert {key: chosen["attributes"][f"data-{key}"] for key in ("layer", "head", "shift")} == {
