@@ -408,6 +408,9 @@ def test_two_processes_in_one_directory(whole: Path, tmp_path: Path) -> None:
     assert (first.wait(timeout=300), second.returncode) in ((0, 1), (0, 0)), err.decode()
     if second.returncode:
         # refused by the lock, or, where the first process ended after this one had looked, by the changed checkpoint
-        sentences = (f"another process trains there (process {first.pid} on ", "another process has trained there in the")
+        sentences = (
+            f"another process trains there (process {first.pid} on ",
+            "another process has trained there in the",
+        )
         assert any(sentence in err.decode().splitlines()[-1] for sentence in sentences)
     same(tmp_path / "runs/run", whole / "runs/run")
