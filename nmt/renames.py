@@ -90,7 +90,10 @@ def renamed_option(path: str, known: Collection[str]) -> str | None:
 
 
 def upgrade_keys(content: Any) -> Any:
-    """Return what a JSON file of a run holds, under today's keys."""
+    """Return what a JSON file of a run holds, under today's keys; the names of external scores are the user's."""
     if isinstance(content, dict):
-        return {RENAMED_KEYS.get(key, key): upgrade_keys(value) for key, value in content.items()}
+        return {
+            RENAMED_KEYS.get(key, key): value if key in ("outside", "external") else upgrade_keys(value)
+            for key, value in content.items()
+        }
     return [upgrade_keys(item) for item in content] if isinstance(content, list) else content

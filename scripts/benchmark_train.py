@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from benchmark_common import parse
-from torch.nn.utils import clip_grad_norm_
 
 from nmt import models
 from nmt.cli.compose import run_command
@@ -23,6 +22,7 @@ from nmt.evaluation.report_writer import package_versions
 from nmt.models.flops import flops_per_token
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
+from nmt.training.optim import clip_gradients
 from nmt.training.trainer import Trainer
 
 DEFAULTS = {"updates": 60, "warmup": 20}
@@ -129,7 +129,7 @@ def _phases(trainer: Trainer, batches: Iterator[Batch], updates: int, device: to
         lap("forward")
         (loss / batch.num_tokens).backward()
         lap("backward")
-        clip_grad_norm_(trainer.model.parameters(), trainer.optim_config.clip_norm or float("inf"), foreach=True)
+        clip_gradients(trainer.model, trainer.optim_config.clip_norm)
         trainer.optimizer.step()
         trainer.optimizer.zero_grad(set_to_none=True)
         lap("optimizer")

@@ -73,7 +73,7 @@ class AlignmentConfig:
 
     @property
     def is_all_auto(self) -> bool:
-        """Whether everything about the alignment source is left to be chosen."""
+        """Return whether everything about the alignment source is left to be chosen."""
         return {self.layer, self.head, self.shift, self.decision, self.allow_null} == {AUTO}
 
 

@@ -50,7 +50,7 @@ class AlignedPair(NamedTuple):
 
     @property
     def words_match(self) -> bool:
-        """Whether the words are those of the texts; if not, links have no meaning."""
+        """Return whether the words are those of the texts; if not, links have no meaning."""
         return word_counts_match(self.source, self.source_words) and word_counts_match(self.target, self.target_words)
 
 

@@ -9,7 +9,7 @@ SEGMENT_BOUNDARIES = (
     re.compile(r"(?:[,;:)\]–—]+[ \t]+|[、，；：]+[ \t]*)"),
     re.compile(r"[ \t]+"),
 )
-"""Where a text may be split, after the match: ends of sentences, of clauses, of words."""
+"""Places after which a text may be split: ends of sentences, of clauses, of words."""
 
 
 def split_sentence(text: str, size: Callable[[str], int], max_size: int, level: int = 0) -> list[str]:

@@ -11,7 +11,7 @@ from nmt.models.transformer_layers import TransformerDecoderConfig, TransformerE
 
 @dataclass
 class TransformerRNNConfig(RNNDecoderConfig, TransformerEncoderConfig, EncoderDecoderConfig):
-    """A Transformer encoder, `width` wide, and a recurrent decoder; options as in the two architectures.
+    """A Transformer encoder, `d_model` wide, and a recurrent decoder; options as in the two architectures.
 
     architecture: transformer_rnn.
     dropout, tie_embeddings: as in the two architectures.
@@ -32,7 +32,7 @@ class TransformerRNN(EncoderDecoder):
 
 @dataclass
 class RNNTransformerConfig(TransformerDecoderConfig, RNNEncoderConfig, EncoderDecoderConfig):
-    """A recurrent encoder, `hidden` wide, and a Transformer decoder; options as in the two architectures.
+    """A recurrent encoder, `hidden_size` wide, and a Transformer decoder; options as in the two architectures.
 
     architecture: rnn_transformer.
     dropout, tie_embeddings: as in the two architectures.

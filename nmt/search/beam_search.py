@@ -78,7 +78,7 @@ class BeamSearch:
 
     @property
     def done(self) -> bool:
-        """Whether every sentence has been translated."""
+        """Return whether every sentence has been translated."""
         return not (self.log_probs > -np.inf).any()
 
     def step(self) -> None:

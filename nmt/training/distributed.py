@@ -22,7 +22,7 @@ from nmt.data import Batch, select_rows
 T = TypeVar("T")
 
 COLLECTIVE_TIMEOUT = timedelta(days=7)
-"""How long ranks wait in a collective: the main process may decode a large validation set meanwhile. A lost rank is
+"""Longest wait of a rank in a collective: the main process may decode a large validation set meanwhile. A lost rank is
 noticed by its closed connection, and by the launcher, not by this limit."""
 
 
@@ -48,7 +48,7 @@ class DistributedContext:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes, validates and evaluates."""
+        """Return whether this process is the one that writes, validates and evaluates."""
         return self.rank == 0
 
     def threads(self, wanted: int) -> int:

@@ -62,12 +62,12 @@ class DivergenceGuard:
 
     @property
     def enabled(self) -> bool:
-        """Whether the optimizer is to use the result of `check`."""
+        """Return whether the optimizer is to use the result of `check`."""
         return self.mode != "off"
 
     @property
     def can_roll_back(self) -> bool:
-        """Whether another rollback is allowed."""
+        """Return whether another rollback is allowed."""
         return self.mode == "rollback" and self.rollbacks < MAX_ROLLBACKS
 
     def check(self, norm: Tensor, losses: Tensor) -> Tensor:

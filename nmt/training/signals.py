@@ -48,7 +48,7 @@ class GracefulShutdown(_Handler):
 
     @property
     def requested(self) -> bool:
-        """Whether the run is to save and stop."""
+        """Return whether the run is to save and stop."""
         return (self.agreed if self.is_distributed else self.received) != 0
 
     def synchronize(self, received: int) -> None:

@@ -21,7 +21,7 @@ from nmt.cli.help import EXAMPLES, GROUP_LINES, OPTIONS, help_text
 from nmt.cli.run_directory import command_line, report_folder, run_name
 from nmt.config import diff, from_dict, get_node, leaves, nodes, option_docs, suggest, to_dict, validate
 from nmt.models import MODELS
-from nmt.renames import RENAMED_COMMAND_OPTIONS, RENAMED_OPTIONS, RENAMED_VALUES
+from nmt.renames import RENAMED_COMMAND_OPTIONS, RENAMED_OPTIONS, RENAMED_VALUES, upgrade_keys
 
 TREES: dict[str, Any] = {
     "train": Config,
@@ -297,6 +297,23 @@ def test_every_renamed_option_exists() -> None:
     commands = {option for tree in TREES.values() for option in leaves(tree())}
     assert set(RENAMED_COMMAND_OPTIONS.values()) <= commands
     assert not set(RENAMED_COMMAND_OPTIONS) & commands
+
+
+def test_files_of_version_0_3_are_read_under_the_keys_of_today() -> None:
+    old = {
+        "mean_bleu": 1.0,
+        "attention": {"end": [[0.5]]},
+        "outside": {"end": {"score": 2.0}},
+        "runs": [{"reading": {}}],
+    }
+    new = {
+        "averaged_bleu": 1.0,
+        "attention": {"eos_weight": [[0.5]]},
+        "external": {"end": {"score": 2.0}},
+        "runs": [{"alignment_source": {}}],  # "end" is the user's own name here
+    }
+    assert upgrade_keys(old) == new
+    assert upgrade_keys(new) == new
 
 
 def test_a_stored_configuration_of_version_0_3_is_read() -> None:
