@@ -164,7 +164,9 @@ class Axes:
         self.low_x, self.high_x = low - side, high + side
         self.is_wide = self.high_x > self.low_x
         self.high_x = self.high_x if self.is_wide else self.low_x + 1
-        room = (max(ys) - min(ys)) * 0.06 or max(abs(max(ys)) * 0.05, 0.5)
+        largest, spread = max(map(abs, ys)), max(ys) - min(ys)
+        # values that differ by rounding only have one height: ticks between them would be equal numbers
+        room = spread * 0.06 if spread > 1e-9 * largest else max(largest * 0.05, 0.5)
         self.low_y = max(min(ys) - room, 0.0) if min(ys) >= 0 else min(ys) - room
         self.high_y = max(ys) + room
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nmt.evaluation.report import ReportData, ReportSentence, SentenceBrowser, SplitStats, write_page
-from nmt.evaluation.report.charts import ATTENTION, MAX_POINTS, TRAIN_LOSS, read_line, ticks, training_curves
+from nmt.evaluation.report.charts import ATTENTION, MAX_POINTS, TRAIN_LOSS, Axes, read_line, ticks, training_curves
 from nmt.evaluation.report.html import environment
 from nmt.evaluation.report.page import render
 
@@ -278,3 +278,8 @@ def test_learned_scalars_are_shown_as_they_were_last():
     cells = Page(render(ReportData("t", "n", history=rows))).cells("Learned by the attention")
     assert cells[1] == ["decoder.attention.hybrid.gate", "0.250  0.875"]
     assert "Learned scalars" not in render(ReportData("t", "n", history=rows[2:]))
+
+
+def test_values_that_differ_by_rounding_only_are_drawn() -> None:
+    rows = Axes([(1.0, 2.656), (2.0, 2.656 + 1e-15)]).rows()
+    assert len({label for _, label in rows}) == len(rows) > 1
