@@ -17,18 +17,10 @@ from numpy.typing import NDArray
 
 from nmt.data.batch_sampler import max_length
 from nmt.data.cache import cached_directory
-from nmt.data.fingerprints import check_unchanged
+from nmt.data.fingerprints import FileFingerprint, check_unchanged
 from nmt.data.preprocessing import META, VERSION, CorpusWriter, format_counts
 from nmt.data.reservoir_sampling import reservoir_sample
-from nmt.data.sources import (
-    Block,
-    DataConfig,
-    DatasetFingerprint,
-    dataset_fingerprint,
-    read_blocks,
-    read_pairs,
-    resolve_split,
-)
+from nmt.data.sources import Block, DataConfig, dataset_fingerprint, read_blocks, read_pairs, resolve_split
 from nmt.data.tokenizer import Tokenizer, training_options
 from nmt.runtime.files import write_text
 from nmt.runtime.memory import malloc_trim
@@ -71,7 +63,7 @@ class EncodedCorpus:
     `source_text` and `target_text` are kept for a training corpus with subword regularization only, which segments the
     text anew in every epoch; `links` come from `attach_alignments`. `dropped` and `repaired` count pairs by reason, out
     of `num_read`; `dropped_rows` are the indices, from 0, of the dropped ones. `digest` identifies text, tokenizer and
-    options together; `text` is the text as it was encoded.
+    options together; `files` are the files of the text as it was encoded.
     """
 
     source: TokenColumn
@@ -82,7 +74,7 @@ class EncodedCorpus:
     repaired: dict[str, int]
     num_read: int
     digest: str
-    text: DatasetFingerprint
+    files: list[FileFingerprint]
     dropped_rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     links: AlignmentColumn | None = None
 
@@ -181,7 +173,7 @@ def load_corpus(config: DataConfig, split: str, tokenizer: Tokenizer) -> Encoded
         repaired=meta["repaired"],
         num_read=meta["num_read"],
         digest=digest,
-        text=text,
+        files=text.files,
         dropped_rows=memory_map(folder / "dropped.bin", np.int64),
     )
 

@@ -55,7 +55,7 @@ def attach_alignments(config: DataConfig, corpus: EncodedCorpus, tokenizer: Toke
     def build(folder: Path) -> None:
         _write_links(folder, config, corpus, tokenizer, paths, dtype)
         check_unchanged(fingerprints, map(file_fingerprint, paths))
-        check_unchanged(corpus.text.files, dataset_fingerprint(config, "train").files)
+        check_unchanged(corpus.files, dataset_fingerprint(config, "train").files)
 
     folder = cached_directory(Path(config.cache_dir) / f"links-{digest[:16]}", build)
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
