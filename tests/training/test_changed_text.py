@@ -16,7 +16,8 @@ from nmt.cli.compose import Config, run_command
 from nmt.cli.continuation import data_fingerprints
 from nmt.data import DataConfig
 from nmt.data.fingerprints import check_unchanged
-from nmt.evaluation.results import EvaluationSet
+from nmt.data.sources import dataset_fingerprint
+from nmt.evaluation.results import EvaluationSet, training_frequencies
 from nmt.training.distributed import DistributedContext
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven"]
@@ -150,6 +151,18 @@ def test_a_folder_of_the_datasets_library(text: Path) -> None:
     check_unchanged(texts["valid"], changed["valid"])
     with pytest.raises(ValueError, match=r"folder \(train\): the text was changed while it was read"):
         check_unchanged(texts["train"], changed["train"])
+
+
+def test_words_of_another_text_are_not_those_that_the_model_has_seen(text: Path) -> None:
+    config = DataConfig(format="text", train="text/train", valid="text/valid", test="text/valid")
+    tests = [EvaluationSet.read(config, "test")]
+    digests = [file.sha256 for file in dataset_fingerprint(config, "train").files]
+    counts = training_frequencies(config, tests, [*digests, "of links"])
+    assert counts is not None
+    assert counts["one"] == Path("text/train.en").read_text().split().count("one") > 0
+    change(text / "train.de")
+    assert training_frequencies(config, tests, digests) is None
+    assert training_frequencies(config, tests, []) == counts  # of a run that has not recorded them
 
 
 def test_every_process_must_read_the_same_text() -> None:
