@@ -72,8 +72,7 @@ def atomic_write(final: Path) -> Iterator[Path]:
             yield temporary
             temporary.replace(final)
     finally:
-        with suppress(OSError):  # on a disk that became read-only this would hide the error
-            temporary.unlink()
+        remove(temporary)
 
 
 def write_text(final: Path, text: str) -> None:
@@ -175,11 +174,12 @@ def remove_stale_temp_files(folder: Path, *, mine: bool = False) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link, or a folder with its content; of a folder, as much as permissions allow."""
+    """Remove a file, a link, or a folder with its content, as far as they exist and permissions allow."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+        return
+    with suppress(OSError):  # also on a disk that became read-only: this would hide the error
+        path.unlink()
 
 
 def _has_ended(process: int) -> bool:
