@@ -19,6 +19,7 @@ from nmt.cli.run_directory import command_line, remove_temp_files
 from nmt.config import to_dict
 from nmt.data import BatchLoader, DataConfig, EncodedCorpus, SentencePair, Tokenizer
 from nmt.data.batch_sampler import max_length
+from nmt.data.fingerprints import check_unchanged
 from nmt.data.preprocessing import format_counts
 from nmt.data.sources import read_location
 from nmt.evaluation.evaluator import Evaluator
@@ -50,6 +51,7 @@ class TrainingSetup(NamedTuple):
     corpora: dict[str, EncodedCorpus]
     valid: EvaluationSet
     tests: list[EvaluationSet]
+    texts: dict[str, list[list[str]]]  # for each split a list of [file or data set, SHA-256], as it was prepared
     notes: list[str]  # for the log: choices made for the user
 
 
@@ -66,6 +68,7 @@ def main(config: Config, overrides: list[str]) -> None:
         stamp = checkpoint.file_stamp(directory / "checkpoints")
         with ranks.main_process_first():
             setup = _prepare(config)
+        _check_same_text(setup, ranks)
         model, setup = _make_model(setup, device, ranks)
         with _lock_run_directory(directory, stamp, ranks), GracefulShutdown(ranks.size > 1) as shutdown:
             trainer = _make_trainer(setup, model, device, ranks)
@@ -119,7 +122,7 @@ def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ra
         seed=config.seed,
         device=device,
         directory=Path(config.runs) / str(config.name),
-        header={"config": to_dict(config), "tokenizer": tokenizer.state_dict(), "texts": data_fingerprints(config)},
+        header={"config": to_dict(config), "tokenizer": tokenizer.state_dict(), "texts": setup.texts},
         distributed=ranks,
     )
 
@@ -127,6 +130,7 @@ def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ra
 def _prepare(config: Config) -> TrainingSetup:
     """Prepare everything but the model, so that any mistake is reported before training."""
     remove_stale_temp_files(Path(config.data.cache_dir))
+    texts = data_fingerprints(config)
     config, tokenizer, note = _resolve_config(config)
     corpora = {split: data.load_corpus(config.data, split, tokenizer) for split in ("train", "valid")}
     if config.train.guided_alignment_weight:
@@ -139,9 +143,21 @@ def _prepare(config: Config) -> TrainingSetup:
             f"train.early_stopping_metric=aer: the validation text {text} has no word alignment beside it "
             "(PREFIX.gold; for one file, its name with .gold); add it, or choose bleu, chrf or loss"
         )
-    setup = TrainingSetup(config, tokenizer, corpora, valid, tests, [note] if note else [])
+    for split, files in data_fingerprints(config).items():  # tokenizer, corpora and references are of the same text
+        check_unchanged(texts[split], files)
+    digests = {split: [[file.name, file.sha256] for file in files] for split, files in texts.items()}
+    setup = TrainingSetup(config, tokenizer, corpora, valid, tests, digests, [note] if note else [])
     _check_lengths(setup)
     return setup
+
+
+def _check_same_text(setup: TrainingSetup, ranks: DistributedContext) -> None:
+    """Raise ValueError when this rank has prepared other text than the main process, as on a machine with old files."""
+    for split, files in ranks.broadcast(setup.texts).items():
+        if [digest for _, digest in files] != [digest for _, digest in setup.texts[split]]:
+            raise ValueError(
+                f"data.{split}: process {ranks.rank} has read other text than process 0; every machine needs the same"
+            )
 
 
 def _check_lengths(setup: TrainingSetup) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmt.alignment.pharaoh import Link, num_words, pharaoh_line
-from nmt.runtime.files import atomic_write
+from nmt.runtime.files import atomic_write, name_in_errors
 
 SCHEMA = 2
 """Version of the layout of npz, JSONL and Parquet files; 2 added the words of the subwords."""
@@ -106,7 +106,11 @@ class NpzWriter:
         self.archive = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
         self.close = self.archive.close
         self.weights = weights
-        self._add("schema", np.array(SCHEMA))
+        try:
+            self._add("schema", np.array(SCHEMA))
+        except OSError:
+            self.close()  # else the archive, which nobody closes, prints a traceback
+            raise
 
     def write(self, first: int, pairs: Sequence[AlignedPair]) -> None:
         for i, pair in enumerate(pairs, start=first):
@@ -199,16 +203,16 @@ def alignment_writers(
     with ExitStack() as stack:
         writers = []
         for name in formats:
-            temp_path = stack.enter_context(atomic_write(directory / f"alignments.{name}"))
-            writer = FORMATS[name](temp_path, weights)
-            stack.callback(writer.close)
-            writers.append(writer)
+            path = directory / f"alignments.{name}"
+            writer = name_in_errors(path)(FORMATS[name])(stack.enter_context(atomic_write(path)), weights)
+            stack.callback(name_in_errors(path)(writer.close))
+            writers.append(name_in_errors(path)(writer.write))
         num_written = 0
 
         def write(pairs: Sequence[AlignedPair]) -> None:
             nonlocal num_written
-            for writer in writers:
-                writer.write(num_written, pairs)
+            for write_to_file in writers:
+                write_to_file(num_written, pairs)
             num_written += len(pairs)
 
         yield write

@@ -8,8 +8,8 @@ from typing import Any
 from nmt.cli.config_groups import group_options
 from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
 from nmt.config import diff, get_node, leaves, to_dict, validate
-from nmt.data import SOURCES, alignment_path, resolve_split
-from nmt.data.fingerprints import file_fingerprint
+from nmt.data import alignment_path
+from nmt.data.fingerprints import FileFingerprint, file_fingerprint
 from nmt.data.sources import dataset_fingerprint
 from nmt.data.word_alignments import training_alignment_paths
 
@@ -48,20 +48,15 @@ def check_continuation(old: dict[str, Any], new: dict[str, Any]) -> None:
         )
 
 
-def data_fingerprints(config: Config) -> dict[str, list[list[str]]]:
-    """Return for each split that training reads a list of [file or data set, SHA-256]."""
+def data_fingerprints(config: Config) -> dict[str, list[FileFingerprint]]:
+    """Return for each split that training reads the fingerprints of its files, or of its data set."""
     data = config.data
-    fingerprints: dict[str, list[list[str]]] = {}
-    for split in ("train", "valid"):
-        files = [path for part in resolve_split(data, split) for path in SOURCES[data.format].files(data, part)]
-        if split == "train" and config.train.guided_alignment_weight:
-            files += training_alignment_paths(data)
-        elif split == "valid" and (gold := alignment_path(data, split)) is not None:
-            files.append(gold)
-        fingerprints[split] = [[str(path), file_fingerprint(path).hex()] for path in files]
-        if data.format == "hub":
-            name = f"{data.hf_dataset} ({', '.join(resolve_split(data, split))})"
-            fingerprints[split].append([name, dataset_fingerprint(data, split)])
+    fingerprints = {split: dataset_fingerprint(data, split).files for split in ("train", "valid")}
+    if config.train.guided_alignment_weight:
+        text, links = fingerprints["train"], list(map(file_fingerprint, training_alignment_paths(data)))
+        fingerprints["train"] = links + text if data.format == "hub" else text + links  # the order in checkpoints
+    if (gold := alignment_path(data, "valid")) is not None:
+        fingerprints["valid"].append(file_fingerprint(gold))
     return fingerprints
 
 

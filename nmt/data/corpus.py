@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from nmt.data.batch_sampler import max_length
 from nmt.data.cache import cached_directory
+from nmt.data.fingerprints import FileFingerprint, check_unchanged
 from nmt.data.preprocessing import META, VERSION, CorpusWriter, format_counts
 from nmt.data.reservoir_sampling import reservoir_sample
 from nmt.data.sources import Block, DataConfig, dataset_fingerprint, read_blocks, read_pairs, resolve_split
@@ -25,6 +26,8 @@ from nmt.runtime.files import write_text
 from nmt.runtime.memory import malloc_trim
 
 logger = logging.getLogger(__name__)
+
+_TOKENIZER = "tokenizer.json"
 
 
 class TokenColumn(NamedTuple):
@@ -60,7 +63,7 @@ class EncodedCorpus:
     `source_text` and `target_text` are kept for a training corpus with subword regularization only, which segments the
     text anew in every epoch; `links` come from `attach_alignments`. `dropped` and `repaired` count pairs by reason, out
     of `num_read`; `dropped_rows` are the indices, from 0, of the dropped ones. `digest` identifies text, tokenizer and
-    options together.
+    options together; `files` are the files of the text as it was encoded.
     """
 
     source: TokenColumn
@@ -71,6 +74,7 @@ class EncodedCorpus:
     repaired: dict[str, int]
     num_read: int
     digest: str
+    files: list[FileFingerprint]
     dropped_rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     links: AlignmentColumn | None = None
 
@@ -98,27 +102,28 @@ def train_or_load_tokenizer(config: DataConfig) -> Tokenizer:
 
     Raises ValueError or FileNotFoundError for an unusable text or an unreachable vocabulary size.
     """
-    fingerprint = dataset_fingerprint(config, "train")
+    text = dataset_fingerprint(config, "train")
     options = json.dumps([VERSION, training_options(config.tokenizer)])
-    digest = hashlib.sha256((options + fingerprint).encode()).hexdigest()
-    path = Path(config.cache_dir) / f"tokenizer-{digest[:16]}.json"
-    tokenizer = _read_tokenizer(path)
-    if tokenizer is None:
+    digest = hashlib.sha256((options + text.digest).encode()).hexdigest()
+
+    def build(folder: Path) -> None:
         started = time.monotonic()
         limits = config.tokenizer.max_training_pairs, config.tokenizer.max_training_characters
         sample = reservoir_sample(read_pairs(config, "train"), *limits)
-        _check_unchanged(config, "train", fingerprint)
-        tokenizer = Tokenizer.train(config.tokenizer, sample.pairs)
-        sizes = f"{tokenizer.source_size}" if tokenizer.joint else f"{tokenizer.source_size}+{tokenizer.target_size}"
+        check_unchanged(text.files, dataset_fingerprint(config, "train").files)
+        trained = Tokenizer.train(config.tokenizer, sample.pairs)
+        sizes = f"{trained.source_size}" if trained.joint else f"{trained.source_size}+{trained.target_size}"
         sampled = "all" if len(sample.pairs) == sample.num_read else f"{len(sample.pairs)} random ones of"
         logger.info(
             "trained a %s tokenizer with %s entries on %s %d pairs in %.1f s",
-            *(tokenizer.type, sizes, sampled, sample.num_read, time.monotonic() - started),
+            *(trained.type, sizes, sampled, sample.num_read, time.monotonic() - started),
         )
-        state = {"digest": tokenizer.digest, "state": tokenizer.state_dict()}
-        write_text(path, json.dumps(state, default=_to_base64, ensure_ascii=False))
-        del sample
-        malloc_trim()  # training a tokenizer takes more memory than all that follows
+        write_text(folder / _TOKENIZER, json.dumps(trained.state_dict(), default=_to_base64, ensure_ascii=False))
+
+    folder = cached_directory(Path(config.cache_dir) / f"tokenizer-{digest[:16]}", build)
+    malloc_trim()  # training a tokenizer takes more memory than all that follows
+    state = json.loads((folder / _TOKENIZER).read_text(encoding="utf-8"), object_hook=_from_base64)
+    tokenizer = Tokenizer.from_state_dict(state)
     tokenizer.subword_regularization = config.tokenizer.subword_regularization
     return tokenizer
 
@@ -134,17 +139,17 @@ def load_corpus(config: DataConfig, split: str, tokenizer: Tokenizer) -> Encoded
     training = split == "train"
     keep_text = training and tokenizer.subword_regularization > 0
     options = [VERSION, config.max_length, config.max_length_ratio if training else 0, training, keep_text]
-    fingerprint = dataset_fingerprint(config, split)
-    digest = hashlib.sha256((json.dumps(options) + tokenizer.digest + fingerprint).encode()).hexdigest()
+    text = dataset_fingerprint(config, split)
+    digest = hashlib.sha256((json.dumps(options) + tokenizer.digest + text.digest).encode()).hexdigest()
     where = ", ".join(resolve_split(config, split))
 
     def build(folder: Path) -> None:
         writer = CorpusWriter(folder, config, tokenizer, training, keep_text, where)
         writer.run(_show_progress(read_blocks(config, split, writer.repaired), where))
-        _check_unchanged(config, split, fingerprint)
+        check_unchanged(text.files, dataset_fingerprint(config, split).files)
         malloc_trim()
 
-    folder = cached_directory(Path(config.cache_dir) / f"corpus-{digest[:16]}", is_complete, build)
+    folder = cached_directory(Path(config.cache_dir) / f"corpus-{digest[:16]}", build)
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
     num_dropped = sum(meta["dropped"].values())
     if config.error_on_dropped and num_dropped:
@@ -168,14 +173,9 @@ def load_corpus(config: DataConfig, split: str, tokenizer: Tokenizer) -> Encoded
         repaired=meta["repaired"],
         num_read=meta["num_read"],
         digest=digest,
+        files=text.files,
         dropped_rows=memory_map(folder / "dropped.bin", np.int64),
     )
-
-
-def _check_unchanged(config: DataConfig, split: str, fingerprint: str) -> None:
-    if dataset_fingerprint(config, split) != fingerprint:
-        where = ", ".join(resolve_split(config, split))
-        raise ValueError(f"{where}: the text was changed while it was read; start again when it is complete")
 
 
 def _show_progress(blocks: Iterator[Block], where: str) -> Iterator[Block]:
@@ -188,37 +188,11 @@ def _show_progress(blocks: Iterator[Block], where: str) -> Iterator[Block]:
             bar.update(len(block[0]))
 
 
-def is_complete(folder: Path) -> bool:
-    """Return whether the folder holds the files that its META lists, in their sizes."""
-    try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
-        return all((folder / name).stat().st_size == size for name, size in meta["files"].items())
-    except FileNotFoundError:
-        return False
-    except (ValueError, KeyError, TypeError, AttributeError):
-        logger.warning("%s is damaged and is made anew", folder)
-        return False
-
-
 def memory_map(path: Path, dtype: Any) -> NDArray[Any]:
     """Map a file of numbers, or return an empty array for an empty file, which cannot be mapped."""
     if path.stat().st_size == 0:
         return np.empty(0, dtype)
     return np.memmap(path, dtype, mode="r")
-
-
-def _read_tokenizer(path: Path) -> Tokenizer | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_hook=_from_base64)
-        tokenizer = Tokenizer.from_state_dict(content["state"])
-        if tokenizer.digest == content["digest"]:
-            return tokenizer
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError):
-        pass  # damaged: warn below, and train a new one
-    logger.warning("%s is damaged and is made anew", path)
-    return None
 
 
 def _to_base64(value: Any) -> dict[str, str]:

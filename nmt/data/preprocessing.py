@@ -19,11 +19,11 @@ from nmt.data.prefetch import prefetch
 from nmt.data.sources import Block, DataConfig
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.vocabulary import FlatIds
-from nmt.runtime.files import write_text
+from nmt.runtime.files import open_output, write_text
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3  # of the files; another version is another cache entry
+VERSION = 4  # of the files; another version is another cache entry
 META = "meta.json"
 
 Files = Mapping[str, IO[bytes]]
@@ -61,7 +61,7 @@ class CorpusWriter:
         columns = ["source", "target"] + (["source_text", "target_text"] if self.keep_text else [])
         names = ["dropped", *columns, *(f"{column}_offsets" for column in columns)]
         with ExitStack() as stack:
-            files = {name: stack.enter_context((self.folder / f"{name}.bin").open("wb")) for name in names}
+            files = {name: stack.enter_context(open_output(self.folder / f"{name}.bin")) for name in names}
             for column in columns:
                 files[f"{column}_offsets"].write(np.zeros(1, np.int64).tobytes())
             for block, source, target in prefetch(self._encode(blocks), 1):
@@ -72,8 +72,6 @@ class CorpusWriter:
                 f"data.max_length={self.config.max_length}, data.max_length_ratio={self.config.max_length_ratio}"
             )
         meta = {
-            "version": VERSION,
-            "files": {path.name: path.stat().st_size for path in self.folder.iterdir()},
             "dtype": {name: dtype.name for name, dtype in self._dtypes.items()},
             "num_read": self._num_read,
             "dropped": dict(self._dropped),

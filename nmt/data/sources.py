@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from nmt.config import check_choice, check_range
 from nmt.data import table_files
-from nmt.data.fingerprints import file_fingerprint
+from nmt.data.fingerprints import FileFingerprint, file_fingerprint
 from nmt.data.synthetic import dataset
 from nmt.data.synthetic.dataset import SyntheticConfig
 from nmt.data.text_files import check_file, read_lines, read_parallel
@@ -173,20 +173,31 @@ def default_alignment_path(config: DataConfig, location: str) -> Path:
     return Path(f"{location}.gold") if _data_source(config) is _TEXT else Path(location).with_suffix(".gold")
 
 
-def dataset_fingerprint(config: DataConfig, split: str) -> str:
-    """Return a digest of the text of a split and of the options that determine how it is read."""
-    source = _data_source(config)
+class DatasetFingerprint(NamedTuple):
+    """The text of a split: a digest of it and of the options that determine how it is read, and its files."""
+
+    digest: str
+    files: list[FileFingerprint]  # of a hub's data set: itself
+
+
+def dataset_fingerprint(config: DataConfig, split: str) -> DatasetFingerprint:
+    """Return the fingerprint of the text of a split."""
+    source, files = _data_source(config), list[FileFingerprint]()
     digest = hashlib.sha256()
     options = [source.name, config.source_lang, config.target_lang, config.column, config.columns]
     digest.update(json.dumps(options).encode())
-    for location in resolve_split(config, split):
-        files = source.files(config, location)
-        for path in files:
-            digest.update(file_fingerprint(path))
-        if not files:
+    locations = resolve_split(config, split)
+    for location in locations:
+        paths = source.files(config, location)
+        for path in paths:
+            files.append(file_fingerprint(path))
+            digest.update(bytes.fromhex(files[-1].sha256))
+        if not paths:
             for block in source.read(config, location, Counter()):
                 digest.update(json.dumps(block).encode())
-    return digest.hexdigest()
+    if not files:
+        files = [FileFingerprint(f"{config.hf_dataset} ({', '.join(locations)})", digest.hexdigest())]
+    return DatasetFingerprint(digest.hexdigest(), files)
 
 
 def as_name_list(option: str, value: Any) -> list[str]:

@@ -273,4 +273,5 @@ def _digest(kind: str, states: list[dict[str, Any]]) -> str:
 
 def training_options(config: TokenizerConfig) -> dict[str, Any]:
     """Return the options that determine the result of `Tokenizer.train` on a text."""
-    return {name: value for name, value in asdict(config).items() if name != "subword_regularization"}
+    options = {name: value for name, value in asdict(config).items() if name != "subword_regularization"}
+    return {"version": _VERSION, **options}

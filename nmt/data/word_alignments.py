@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,25 @@ from numpy.typing import NDArray
 
 from nmt.alignment.pharaoh import num_words, parse_block
 from nmt.data.cache import cached_directory
-from nmt.data.corpus import AlignmentColumn, EncodedCorpus, TokenColumn, is_complete, memory_map
-from nmt.data.fingerprints import file_fingerprint
+from nmt.data.corpus import AlignmentColumn, EncodedCorpus, TokenColumn, memory_map
+from nmt.data.fingerprints import check_unchanged, file_fingerprint
 from nmt.data.preprocessing import META, format_counts
-from nmt.data.sources import DataConfig, as_name_list, default_alignment_path, read_location, resolve_split
+from nmt.data.sources import (
+    DataConfig,
+    as_name_list,
+    dataset_fingerprint,
+    default_alignment_path,
+    read_location,
+    resolve_split,
+)
 from nmt.data.text_files import check_file, read_lines
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.word_ids import WordIds
-from nmt.runtime.files import write_text
+from nmt.runtime.files import open_output, write_text
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 
 
 def attach_alignments(config: DataConfig, corpus: EncodedCorpus, tokenizer: Tokenizer) -> EncodedCorpus:
@@ -41,12 +47,17 @@ def attach_alignments(config: DataConfig, corpus: EncodedCorpus, tokenizer: Toke
     something other than links, or a link beyond its sentence, with file and line.
     """
     paths = training_alignment_paths(config)
-    fingerprints = b"".join(map(file_fingerprint, paths))
-    digest = hashlib.sha256(f"{_VERSION} {corpus.digest}".encode() + fingerprints).hexdigest()
+    fingerprints = list(map(file_fingerprint, paths))
+    contents = [_VERSION, corpus.digest, *(file.sha256 for file in fingerprints)]
+    digest = hashlib.sha256(json.dumps(contents).encode()).hexdigest()
     dtype = np.dtype(np.uint16 if config.max_length <= 1 << 16 else np.uint32)  # a word has at least one subword
 
-    build = partial(_write_links, config=config, corpus=corpus, tokenizer=tokenizer, paths=paths, dtype=dtype)
-    folder = cached_directory(Path(config.cache_dir) / f"links-{digest[:16]}", is_complete, build)
+    def build(folder: Path) -> None:
+        _write_links(folder, config, corpus, tokenizer, paths, dtype)
+        check_unchanged(fingerprints, map(file_fingerprint, paths))
+        check_unchanged(corpus.files, dataset_fingerprint(config, "train").files)
+
+    folder = cached_directory(Path(config.cache_dir) / f"links-{digest[:16]}", build)
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
     logger.info("%s: %s", ", ".join(map(str, paths)), format_counts(meta["counts"]))
     pairs = memory_map(folder / "links.bin", dtype).reshape(-1, 2)
@@ -89,7 +100,7 @@ def _write_links(
     counts = {"links": 0, "pairs whose words the tokenizer changes": 0, "pairs without links": 0}
     sides = (corpus.source, tokenizer.source_word_id_map), (corpus.target, tokenizer.target_word_id_map)
     num_read = num_kept = 0
-    with (folder / "links.bin").open("wb") as links_file, (folder / "links_offsets.bin").open("wb") as offsets_file:
+    with open_output(folder / "links.bin") as links_file, open_output(folder / "links_offsets.bin") as offsets_file:
         offsets_file.write(np.zeros(1, np.int64).tobytes())
         for location, path in zip(resolve_split(config, "train"), paths, strict=True):
             for sizes, row, links in _read_blocks(config, location, path):
@@ -110,9 +121,8 @@ def _write_links(
                 counts["pairs whose words the tokenizer changes"] += int((kept & ~unchanged).sum())
                 counts["pairs without links"] += int((num_links == 0).sum())
                 num_read, num_kept = num_read + len(sizes), corpus_rows.stop
-    files = {path.name: path.stat().st_size for path in folder.iterdir()}
     counts = {reason: num for reason, num in counts.items() if num or reason == "links"}
-    write_text(folder / META, json.dumps({"files": files, "counts": counts}, indent=1))
+    write_text(folder / META, json.dumps({"counts": counts}, indent=1))
     seconds = max(time.monotonic() - started, 1e-9)
     logger.info("read word alignments of %d pairs in %.1f s (%.0f pairs/s)", num_read, seconds, num_read / seconds)
 

@@ -97,7 +97,8 @@ class Evaluator:
             _store_alignment_source(checkpoint_path, selection)
         frequencies = None
         if self.data is not None and self.metrics.breakdown:
-            frequencies = training_frequencies(self.data, sets)
+            digests = [digest for _, digest in metadata.fingerprints.get("train", ())]
+            frequencies = training_frequencies(self.data, sets, digests)
         results = []
         for test, test_inputs in zip(sets, inputs or [EvaluationInputs()] * len(sets), strict=True):
             result = self._evaluate(aligner, selection, test, metadata.name, test_inputs, frequencies)

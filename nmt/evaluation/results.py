@@ -10,6 +10,7 @@ from typing import Any
 
 from nmt.alignment import AlignmentScore, AlignmentSource, GoldAlignment, HeadSelection, Link, read_gold
 from nmt.data import DataConfig, SentencePair, alignment_path, extra_test_sets, read_pairs
+from nmt.data.sources import dataset_fingerprint
 from nmt.data.text_files import check_file, read_lines
 from nmt.evaluation.attention_diagnostics import AttentionDiagnostics
 from nmt.evaluation.breakdown import Breakdown, word_frequencies
@@ -208,11 +209,14 @@ def read_hypotheses(path: str | Path, test: EvaluationSet) -> list[str]:
     return hypotheses
 
 
-def training_frequencies(config: DataConfig, sets: Sequence[EvaluationSet]) -> Counter[str] | None:
-    """Count the words of the test sources in the training sources; None when that text cannot be read."""
+def training_frequencies(config: DataConfig, sets: Sequence[EvaluationSet], digests: list[str]) -> Counter[str] | None:
+    """Count the words of the test sources in the training sources; None when that text is not there any more as it was
+    when it had these digests (none: unknown)."""
     try:
+        if digests and not {file.sha256 for file in dataset_fingerprint(config, "train").files} <= {*digests}:
+            raise ValueError("it has changed since the training")
         training = (pair.source for pair in read_pairs(config, "train"))
         return word_frequencies(training, (pair.source for test in sets for pair in test.pairs))
     except (OSError, ValueError) as error:
-        log.info("no scores by rare words: the training text cannot be read (%s)", error)
+        log.info("no scores by rare words: the training text cannot be read as it was (%s)", error)
         return None

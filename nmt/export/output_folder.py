@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nmt.runtime.files import remove_stale_temp_files, temp_path
+from nmt.runtime.files import final_name_in_errors, name_in_errors, remove_stale_temp_files, temp_path
 
 MANIFEST = "export.json"
 
@@ -43,7 +43,8 @@ def atomic_directory(output: Path) -> Iterator[Path]:
     remove_stale_temp_files(output.parent)
     temporary.mkdir()
     try:
-        yield temporary
+        with final_name_in_errors(temporary, output), name_in_errors(output):
+            yield temporary
         check(output)
         if output.exists():
             output.rename(previous)

@@ -59,9 +59,13 @@ def write(translator: Translator, folder: Path, manifest: dict[str, Any]) -> HFR
     model: Any = translator.model
     max_length = manifest["max_source"]
     with quiet():
+        from safetensors import SafetensorError
         from transformers import GenerationConfig
 
-        _convert_model(model, max_length).save_pretrained(folder)
+        try:
+            _convert_model(model, max_length).save_pretrained(folder)
+        except SafetensorError as error:  # of a full disk
+            raise OSError(0, str(error), str(folder)) from error
         GenerationConfig(
             max_length=max_length,
             num_beams=translator.config.beam_size,

@@ -1,6 +1,7 @@
-"""Atomic writes, and directory locks."""
+"""Atomic writes, errors that name their file, and directory locks."""
 
 import errno
+import io
 import logging
 import os
 import re
@@ -10,12 +11,13 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 log = logging.getLogger(__name__)
 
-_TEMPORARY = re.compile(r"\..+@(?P<host>[^@]*)\.(?P<process>\d+)\.[0-9a-f]{8}\.tmp")
+_TEMPORARY = re.compile(r"\..+@(?P<host>[^@]*)\.(?P<process>\d{1,9})\.[0-9a-f]{8}\.tmp")
 
 
 def temp_path(final: Path) -> Path:
@@ -25,20 +27,58 @@ def temp_path(final: Path) -> Path:
 
 
 @contextmanager
+def name_in_errors(path: Path) -> Iterator[None]:
+    """Name `path` in an OSError of the block that names no file: those of writing, flushing and closing do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
+def final_name_in_errors(temporary: Path, final: Path) -> Iterator[None]:
+    """Write `final` for `temporary`, a file or a folder, in the file name of an OSError of the block."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error.filename, str):
+            error.filename = error.filename.replace(str(temporary), str(final))
+        raise
+
+
+class _OutputFile(io.FileIO):
+    def write(self, data: Any, /) -> int:
+        with name_in_errors(Path(str(self.name))):
+            return super().write(data)
+
+    def close(self) -> None:
+        with name_in_errors(Path(str(self.name))):
+            super().close()
+
+
+def open_output(path: Path) -> io.BufferedWriter:
+    """Create a file to write to; errors of writing it, such as a full disk, name it as those of opening do."""
+    return io.BufferedWriter(_OutputFile(path, "w"))
+
+
+@contextmanager
 def atomic_write(final: Path) -> Iterator[Path]:
     """Yield a temporary path that is renamed to `final` when the block succeeds and removed when it fails."""
     temporary = temp_path(final)
     try:
-        yield temporary
-        temporary.replace(final)
+        with final_name_in_errors(temporary, final):
+            yield temporary
+            temporary.replace(final)
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
 
 
 def write_text(final: Path, text: str) -> None:
     r"""Write a text atomically, as UTF-8 with "\n" as the line end."""
-    with atomic_write(final) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+    with atomic_write(final) as temporary, open_output(temporary) as file:
+        file.write(text.encode())
 
 
 class JsonlLog:
@@ -53,8 +93,8 @@ class JsonlLog:
         content = "".join(line + "\n" for line in first_lines).encode()
         self.path, self.buffer = path, b""
         if not path.exists() or path.read_bytes() != content:
-            with atomic_write(path) as temporary:
-                temporary.write_bytes(content)
+            with atomic_write(path) as temporary, open_output(temporary) as file:
+                file.write(content)
         self.file = path.open("ab", buffering=0)
         self.size = len(content)
 
@@ -77,9 +117,12 @@ class JsonlLog:
             raise OSError(f"{self.path}: could not be written ({error.strerror})") from error
 
     def close(self) -> None:
-        """Try once more to write the buffered lines."""
-        with suppress(OSError):
+        """Try once more to write the buffered lines; log those that are lost."""
+        try:
             self._flush()
+        except OSError as error:
+            num = self.buffer.count(b"\n")
+            log.warning("%s: the last %d lines could not be written (%s) and are lost", self.path, num, error.strerror)
         self.file.close()
 
     def _flush(self) -> None:
@@ -100,8 +143,9 @@ def hard_link(existing: Path, final: Path) -> None:
         try:
             os.link(existing, temporary)
         except OSError:
-            shutil.copyfile(existing, temporary)
-            with temporary.open("rb") as file:
+            with existing.open("rb") as source, open_output(temporary) as file, name_in_errors(final):
+                shutil.copyfileobj(source, file)
+                file.flush()
                 os.fsync(file.fileno())
 
 
@@ -109,7 +153,8 @@ def fsync_directory(folder: Path) -> None:
     """Flush the entries of a folder to the disk, so that they survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with name_in_errors(folder):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -125,10 +170,16 @@ def remove_stale_temp_files(folder: Path, *, mine: bool = False) -> None:
         match = _TEMPORARY.fullmatch(path.name)
         if match is None or not (mine or (match["host"] == socket.gethostname() and _has_ended(int(match["process"])))):
             continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with its content, as far as they exist and permissions allow."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):  # also on a disk that became read-only: this would hide the error
+        path.unlink()
 
 
 def _has_ended(process: int) -> bool:
@@ -162,7 +213,8 @@ def directory_lock(folder: Path) -> Iterator[None]:
             raise
         log.warning("%s cannot be locked (%s): make sure that no second run uses it", folder, error.strerror)
     try:
-        path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        with name_in_errors(path):
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
         path.unlink(missing_ok=True)  # before the release, so that it is not another process's lock

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nmt.data import fingerprints
-from nmt.data.fingerprints import file_fingerprint
+from nmt.data.fingerprints import check_unchanged, file_fingerprint
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +39,8 @@ def test_a_settled_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     later(monkeypatch, 100)
     path = tmp_path / "a"
     path.write_bytes(b"hello")
-    expected = hashlib.sha256(b"hello").digest()
-    assert [file_fingerprint(path) for _ in range(3)] == [expected] * 3
+    expected = hashlib.sha256(b"hello").hexdigest()
+    assert [file_fingerprint(path).sha256 for _ in range(3)] == [expected] * 3
     assert reads == ["a"]
 
 
@@ -55,11 +55,11 @@ def test_a_young_file_is_always_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(fingerprints.os, "fstat", lambda _: Stat)
     for content in (b"hello", b"world"):
         path.write_bytes(content)
-        assert file_fingerprint(path) == hashlib.sha256(content).digest()
+        assert file_fingerprint(path).sha256 == hashlib.sha256(content).hexdigest()
     later(monkeypatch, -3600)  # the clock was set back: the file is from the future
     for content in (b"there", b"again"):
         path.write_bytes(content)
-        assert file_fingerprint(path) == hashlib.sha256(content).digest()
+        assert file_fingerprint(path).sha256 == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize("how", ["content", "size", "stamp put back", "replaced", "other path", "link"])
@@ -93,7 +93,7 @@ def test_every_change_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         second.write_bytes(content)
         path.unlink()
         path.symlink_to(second)
-    assert file_fingerprint(path) == hashlib.sha256(content).digest()
+    assert file_fingerprint(path).sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,4 +111,23 @@ def test_a_file_that_changes_while_it_is_read_is_not_cached(tmp_path: Path, monk
     monkeypatch.setattr(fingerprints.hashlib, "file_digest", digest)
     file_fingerprint(path)
     monkeypatch.setattr(fingerprints.hashlib, "file_digest", real)
-    assert file_fingerprint(path) == hashlib.sha256(b"world").digest()
+    assert file_fingerprint(path).sha256 == hashlib.sha256(b"world").hexdigest()
+
+
+@pytest.mark.parametrize("how", ["other content", "put back", "renamed and put back"])
+def test_a_change_in_between_is_noticed_even_if_it_was_undone(tmp_path: Path, how: str) -> None:
+    path, other = tmp_path / "a", tmp_path / "b"
+    path.write_bytes(b"hello")
+    other.write_bytes(b"there")
+    before = [file_fingerprint(path), file_fingerprint(other)]
+    check_unchanged(before, [file_fingerprint(path), file_fingerprint(other)])
+    time.sleep(0.02)  # another tick
+    if how == "renamed and put back":
+        path.rename(tmp_path / "c")
+        path.write_bytes(b"world")
+        (tmp_path / "c").rename(path)
+    else:
+        path.write_bytes(b"world" if how == "other content" else b"hello")
+    with pytest.raises(ValueError, match=r"a: the text was changed while it was read") as raised:
+        check_unchanged(before, [file_fingerprint(path), file_fingerprint(other)])
+    assert str(other) not in str(raised.value)

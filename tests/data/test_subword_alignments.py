@@ -1,6 +1,7 @@
 """Word alignments reach the subwords of their words, with dropped pairs, joined corpora and any segmentation."""
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise, product
@@ -27,6 +28,7 @@ from nmt.data import (
     load_corpus,
     select_rows,
     train_or_load_tokenizer,
+    word_alignments,
 )
 from nmt.data.corpus import AlignmentColumn
 from nmt.data.subword_alignments import project_to_subwords
@@ -344,6 +346,35 @@ def test_links_come_from_the_cache_until_the_file_changes(tmp_path: Path) -> Non
     changed = attach_alignments(config, load_corpus(config, "train", tokenizer), tokenizer)
     assert not any(stored(changed))
     assert changed.digest != first.digest
+
+
+@pytest.mark.parametrize("changed", ["a.links", "a.en"])
+def test_links_or_text_that_change_while_they_are_read(
+    changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache must not keep new links under the digest of the old ones, nor links of another text."""
+    pairs = random_pairs(30)
+    config = written(tmp_path, pairs)
+    tokenizer = train_or_load_tokenizer(config)
+    corpus = load_corpus(config, "train", tokenizer)
+    real = word_alignments.parse_block
+
+    def change(*arguments: Any) -> Any:
+        former = [("house " + source, target, set()) for source, target, _ in pairs]
+        written(tmp_path / "other", former)
+        (tmp_path / "other" / changed).replace(tmp_path / changed)
+        return real(*arguments)
+
+    monkeypatch.setattr(word_alignments, "parse_block", change)
+    with pytest.raises(ValueError, match=rf"{re.escape(changed)}: the text was changed while it was read"):
+        attach_alignments(config, corpus, tokenizer)
+    assert not list((tmp_path / "cache").glob("*links*"))
+    monkeypatch.undo()
+    if changed == "a.en":
+        with pytest.raises(ValueError, match=r"a\.en: the text was changed while it was read"):
+            attach_alignments(config, corpus, tokenizer)  # the corpus is of the former text
+    else:
+        assert not any(stored(attach_alignments(config, corpus, tokenizer)))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 50])

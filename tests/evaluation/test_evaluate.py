@@ -470,7 +470,7 @@ def test_without_validation_set_the_source_is_selected_by_agreement_not_by_the_g
     assert chosen == "agreement with a lexical aligner on the text itself"
     code, output = call("evaluate", f"checkpoint={path}", "output=moved_too", *TEST, *QUICK)
     assert code == 0, output
-    assert "no scores by rare words: the training text cannot be read" in output
+    assert "no scores by rare words: the training text cannot be read as it was" in output
     assert "rare_words" not in json.loads((cwd / "moved_too/scores.json").read_text("utf-8"))["buckets"]
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import torch
 
 from nmt.data import EOS, PAD
 from nmt.export import verification
+from nmt.export.output_folder import atomic_directory
 from nmt.export.to_huggingface import HFRunner, write
 from nmt.inference.translator import Translator
+from nmt.runtime.errors import error_message
 from nmt.search import SearchConfig
 
 pytest.importorskip("transformers")
@@ -145,3 +148,23 @@ def test_tokenizer_encodes_and_decodes_as_ours(make: Make, tmp_path: Path, sourc
         assert loaded.tokenizer.decode([*ids, EOS], skip_special_tokens=True) == ours.strip()
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert (settings["source_lang"], settings["target_lang"], settings["model_max_length"]) == ("en", "de", LONGEST)
+
+
+def test_a_full_disk_is_an_error_that_names_the_folder(make: Make, tmp_path: Path) -> None:
+    """As on a full disk, a file cannot grow beyond some size; the library has an exception of its own for it."""
+    translator, _ = make()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def export_with_too_little_room() -> None:
+        with atomic_directory(tmp_path / "model") as folder:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+            try:
+                exported(translator, folder)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    with pytest.raises(OSError, match="File too large") as raised:
+        export_with_too_little_room()
+    assert type(raised.value.__cause__).__name__ == "SafetensorError"
+    assert error_message(raised.value).startswith(f"{tmp_path}/model: ")
+    assert list(tmp_path.iterdir()) == []

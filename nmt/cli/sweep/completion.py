@@ -42,7 +42,7 @@ def is_run_complete(config: Config) -> bool:
     with contextlib.suppress(OSError, ValueError):  # text that was removed leaves the result as it is
         stored = last.content.get("texts", {})
         for split, current in data_fingerprints(config).items():
-            if split in stored and [digest for _, digest in stored[split]] != [digest for _, digest in current]:
+            if split in stored and [digest for _, digest in stored[split]] != [file.sha256 for file in current]:
                 return False
     return True
 

@@ -31,7 +31,7 @@ from typing import Final
 from nmt.alignment.pharaoh import gold_line
 from nmt.data.synthetic.semantics import SyntheticPair
 from nmt.data.synthetic.sentence_sampler import SentenceSampler
-from nmt.runtime.files import atomic_write
+from nmt.runtime.files import atomic_write, open_output
 
 __all__ = ["SyntheticPair", "digest", "generate", "write_corpora"]
 
@@ -118,10 +118,10 @@ def _is_non_monotone(pair: SyntheticPair) -> bool:
 def _write_corpus(prefix: Path, pairs: Iterator[SyntheticPair]) -> None:
     with ExitStack() as stack:
         paths = [stack.enter_context(atomic_write(Path(f"{prefix}.{suffix}"))) for suffix in ("en", "de", "gold")]
-        files = [stack.enter_context(path.open("w", encoding="utf-8", newline="\n")) for path in paths]
+        files = [stack.enter_context(open_output(path)) for path in paths]
         for pair in pairs:
             for file, line in zip(files, (pair.source, pair.target, gold_line(pair.sure, pair.possible)), strict=True):
-                file.write(line + "\n")
+                file.write(f"{line}\n".encode())
 
 
 def _sample_pairs(random: Random, min_words: int, max_words: int) -> Iterator[SyntheticPair]:

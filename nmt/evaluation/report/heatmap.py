@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from nmt.evaluation.report.html import printable
 from nmt.evaluation.report.weight_encoding import check_weights
-from nmt.runtime.files import atomic_write
+from nmt.runtime.files import atomic_write, open_output
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -64,8 +64,8 @@ def save_heatmap(
         ValueError: the labels do not fit the matrix, or a weight is negative or not a finite number.
     """
     picture, notes = _compose(matrix, source_labels, target_labels, title)
-    with atomic_write(Path(path)) as temporary:
-        picture.savefig(temporary, format="png", dpi=_DPI)
+    with atomic_write(Path(path)) as temporary, open_output(temporary) as file:
+        picture.savefig(file, format="png", dpi=_DPI)
     return notes
 
 
