@@ -51,7 +51,7 @@ def has_test_set(config: DataConfig) -> bool:
 def load_test_sets(config: DataConfig) -> list[EvaluationSet]:
     """Load `data.test`, and each of `data.extra_tests` under its own name."""
     first = [EvaluationSet.read(config, "test")] if has_test_set(config) else []
-    return first + [EvaluationSet.read(config, name, Path(name).name) for name in extra_test_sets(config)]
+    return first + [EvaluationSet.read(config, location, name) for location, name in extra_test_sets(config).items()]
 
 
 @dataclass

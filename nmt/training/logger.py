@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import math
+import re
 import sys
 import threading
 import time
@@ -293,6 +294,7 @@ def log_hparams(directory: Path, options: Mapping[str, Any], scores: Mapping[str
     try:
         with SummaryWriter(str(directory / "tensorboard")) as board:
             # "." for the run's own folder: the table has one line for each run then
-            board.add_hparams(hparams, {f"final/{name}": value for name, value in scores.items()}, None, ".", update)
+            metrics = {re.sub(r"[^\w./-]", "_", f"final/{name}"): value for name, value in scores.items()}  # as its tag
+            board.add_hparams(hparams, metrics, None, ".", update)
     except OSError as error:
         log.warning("TensorBoard gets no final scores: %s", error)

@@ -29,6 +29,7 @@ from nmt.cli.compose import run_command, to_dict
 from nmt.cli.configs import AlignConfig, Config, EvaluateConfig
 from nmt.data import EOS, DataConfig, alignment_path, read_pairs, train_or_load_tokenizer
 from nmt.data.synthetic.dataset import SyntheticConfig
+from nmt.data.test_set_names import RESERVED_NAMES
 from nmt.evaluation.breakdown import alignment_by_length, breakdown, word_frequencies
 from nmt.evaluation.evaluator import Evaluator
 from nmt.evaluation.metrics import MetricsConfig, corpus_score
@@ -313,6 +314,54 @@ def test_extra_test_sets_are_evaluated_when_named(cwd: Path) -> None:
     assert (cwd / "two/t/scores.json").read_bytes() == (cwd / "two/scores.json").read_bytes()
     assert call("evaluate", "checkpoint=runs/a", *TEST, "output=one", *QUICK)[0] == 0
     assert not list((cwd / "one").glob("*/scores.json"))
+
+
+def folders_of(path: Path) -> dict[str, int]:
+    """Return the folder of each report below a path, and its number of sentences."""
+    return {
+        str(file.parent.relative_to(path)): file.read_bytes().count(b"\n") for file in path.rglob("sentences.jsonl")
+    }
+
+
+def test_sets_of_one_file_name_have_a_report_each(cwd: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(("a/test", "b/test", "heatmaps"), start=2):
+        for suffix in ("en", "de"):
+            (path := tmp_path / f"{name}.{suffix}").parent.mkdir(exist_ok=True)
+            path.write_bytes(b"".join((cwd / f"t.{suffix}").read_bytes().splitlines(keepends=True)[:number]))
+    extra = f"data.extra_tests=[{tmp_path}/a/test,{tmp_path}/b/test,{tmp_path}/heatmaps]"
+    code, output = call("evaluate", "checkpoint=runs/a", *TEST, extra, f"output={tmp_path}/out", *QUICK)
+    assert code == 0, output
+    other = f"{tmp_path.name}-heatmaps"
+    assert folders_of(tmp_path / "out") == {".": NUM_TEST, "a-test": 2, "b-test": 3, other: 4}
+    for name in ("a-test", "b-test"):
+        assert f"{name}: bleu " in output
+        assert f"{name}: {tmp_path}/out/{name}/report.html" in output
+        page = (tmp_path / f"out/{name}/report.html").read_text("utf-8")
+        assert f'<h1 dir="auto">{name}: ' in page
+        assert f'<th scope="row">{name}</th>' in page  # in its table of the data
+    held = {path.name for path in (tmp_path / "out").iterdir()}
+    assert held - {"a-test", "b-test", other} == set(RESERVED_NAMES) - {"train", "valid", "test"}
+
+
+def test_another_set_of_the_same_name_does_not_replace_a_report(cwd: Path, tmp_path: Path) -> None:
+    make(tmp_path, "c")
+    run = tmp_path / "runs/c"
+    given = [f"checkpoint={run}", "data=text", *QUICK]
+    for number, name in enumerate(("a/s", "b/s"), start=2):
+        for suffix in ("en", "de"):
+            (path := tmp_path / f"{name}.{suffix}").parent.mkdir(exist_ok=True)
+            path.write_bytes(b"".join((cwd / f"t.{suffix}").read_bytes().splitlines(keepends=True)[:number]))
+    for name in ("a/s", "b/s", "a/s", "b/s"):
+        assert call("evaluate", f"data.test={tmp_path}/{name}", *given)[0] == 0
+    assert folders_of(run) == {"report-s": 2, "report-b-s": 3}
+    # a baseline is the report of the same set
+    code, output = call("evaluate", f"data.test={tmp_path}/b/s", f"baselines=[{run}]", *given, f"output={tmp_path}/o")
+    assert code == 0, output
+    for name in ("a/s", "b/s", "a/s"):
+        files = [f"source={tmp_path}/{name}.en", f"target={tmp_path}/{name}.de"]
+        assert call("align", f"checkpoint={run}", *files, "num_threads=1", "device=cpu")[0] == 0
+    lines = {path.parent.name: path.read_bytes().count(b"\n") for path in run.glob("align-*/alignments.pharaoh")}
+    assert lines == {"align-s": 2, "align-b-s": 3}
 
 
 def test_an_evaluation_stores_the_alignment_source_in_the_checkpoint(

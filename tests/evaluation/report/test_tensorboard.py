@@ -60,7 +60,7 @@ def test_the_table_of_runs_has_options_and_final_scores(tmp_path):
         "model": {"d_model": 64, "heads": [1, 2], "tie_embeddings": None},
         "data": {"cache_dir": "x"},
     }
-    log_hparams(tmp_path, options, {"test/bleu": 31.5, "long/aer": 0.25}, 70)
+    log_hparams(tmp_path, options, {"test/bleu": 31.5, "long/aer": 0.25, "test[:9]/bleu": 30.0}, 70)
     events = read(tmp_path)
     assert [(e.step, e.value) for e in events.Scalars("final/test/bleu")] == [(70, 31.5)]
     content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
@@ -74,7 +74,8 @@ def test_the_table_of_runs_has_options_and_final_scores(tmp_path):
     }
     content = events.PluginTagToContent("hparams")["_hparams_/experiment"]
     infos = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
-    assert {info.name.tag for info in infos} == {"final/test/bleu", "final/long/aer"}
+    assert {info.name.tag for info in infos} == {"final/test/bleu", "final/long/aer", "final/test__9_/bleu"}
+    assert {tag for tag in events.Tags()["scalars"] if tag.startswith("final/")} == {info.name.tag for info in infos}
     assert len(list((tmp_path / "tensorboard").iterdir())) == len(
         [path for path in (tmp_path / "tensorboard").iterdir() if path.is_file()]
     )
