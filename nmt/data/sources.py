@@ -146,11 +146,8 @@ def resolve_split(config: DataConfig, split: str) -> list[str]:
 
 
 def extra_test_sets(config: DataConfig) -> dict[str, str]:
-    """Return the name of each further test set by its location, see `distinct_names`.
-
-    By default there are the built-in pair's sentences longer than any of its training text. Raise ValueError for a
-    location that is given twice.
-    """
+    """Return the name of each further test set by its location; by default there is one, the built-in pair's sentences
+    longer than any of its training text. Raise ValueError for a location that is given twice."""
     if config.format == "builtin" and not config.extra_tests:
         return distinct_names([str(_builtin_folder(config) / "test_long")])
     places = Counter(map(os.path.normpath, config.extra_tests))
