@@ -51,6 +51,28 @@ def test_entropies_are_histograms_scalars_and_a_part_of_the_row_of_their_validat
     assert [(e.step, e.value) for e in events.Scalars("jump_length/layer_2/head_1")] == [(5, 3.5)]
 
 
+def test_values_that_are_no_numbers_end_no_validation_and_are_null_in_the_log(tmp_path):
+    """As JSON has no NaN, other programs could not read such a row."""
+
+    def no_constant(text):
+        raise AssertionError(text)
+
+    rows = np.zeros((1, 2, 4))
+    rows[0, 1] = np.nan
+    with logger.RunLogger(tmp_path, ("loss", "nll"), TrainProgress(), 10) as written:
+        written.log_attention(rows, {"jump_length": [[None, None]]}, 5)
+        scores = {"loss": float("nan"), "perplexity": float("inf"), "bleu": 0.0}
+        written.log_validation(TrainProgress(update=5), scores, {"g": [float("nan")]})
+        written.log_averaged_validation(5, scores, [4, 5], is_best=False)
+    lines = (tmp_path / "metrics.jsonl").read_text("utf-8").splitlines()
+    first, second = (json.loads(line, parse_constant=no_constant) for line in lines)
+    assert (first["valid_loss"], first["valid_perplexity"], first["valid_bleu"]) == (None, None, 0.0)
+    assert (first["entropy"], second["averaged_loss"]) == ([[0.0, None]], None)
+    (tmp_path / "old.jsonl").write_text('{"update": 5, "valid_loss": NaN}\n')  # of an earlier version
+    assert logger.read_metrics(tmp_path / "old.jsonl") == [{"update": 5, "valid_loss": None}]
+    assert set(read(tmp_path).Tags()["histograms"]) == {"entropy/layer_1/head_1/rows"}
+
+
 def test_the_table_of_runs_has_options_and_final_scores(tmp_path):
     from tensorboard.plugins.hparams import plugin_data_pb2
 
