@@ -141,8 +141,8 @@ def report_folder(run: Path, config: EvaluateConfig, overrides: Sequence[str]) -
 def _folder_of_set(run: Path, kind: str, locations: Sequence[Any], given: dict[str, Any]) -> Path:
     """Return <run>/<kind>-<name> with the first of `candidate_names` whose folder does not hold the results of another
     set: of other options than `given`."""
-    names = map("+".join, zip(*map(candidate_names, map(str, locations)), strict=True))
-    folders = (run / f"{kind}-{name}" for name in names)
+    all_names = zip(*map(candidate_names, map(str, locations)), strict=True)
+    folders = (run / f"{kind}-{'+'.join(names)}" for names in all_names)
     return next(folder for folder in folders if (given | _options_of_set(folder)).items() >= given.items())
 
 
