@@ -133,7 +133,7 @@ def report_folder(run: Path, config: EvaluateConfig, overrides: Sequence[str]) -
     keys = {override.partition("=")[0] for override in overrides}
     given = {name: getattr(config.data, name) for name in ("test", "hf_dataset", "hf_config") if f"data.{name}" in keys}
     test = given.get("test", given.get("hf_dataset"))
-    if test is None:
+    if not test:
         return run / "report"
     return _folder_of_set(run, "report", test if isinstance(test, list) else [test], given)
 
