@@ -6,7 +6,6 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
@@ -138,15 +137,14 @@ def report_folder(run: Path, config: EvaluateConfig, overrides: Sequence[str]) -
     return _folder_of_set(run, "report", test if isinstance(test, list) else [test], given)
 
 
-def _folder_of_set(run: Path, kind: str, locations: Sequence[Any], given: dict[str, Any]) -> Path:
-    """Return <run>/<kind>-<name> with the first of `candidate_names` whose folder does not hold the results of another
-    set: of other options than `given`."""
+def _folder_of_set(run: Path, kind: str, locations: Sequence[object], given: dict[str, object]) -> Path:
+    """Return <run>/<kind>-<name> with the first of `candidate_names` where no results of other options are."""
     all_names = zip(*map(candidate_names, map(str, locations)), strict=True)
     folders = (run / f"{kind}-{'+'.join(names)}" for names in all_names)
     return next(folder for folder in folders if (given | _options_of_set(folder)).items() >= given.items())
 
 
-def _options_of_set(folder: Path) -> dict[str, Any]:
+def _options_of_set(folder: Path) -> dict[str, object]:
     """Return the options that determine the set of a report or an alignment; {} without one, or an unreadable one."""
     for name, key in (("config.yaml", "data"), ("scores.json", "alignments")):
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError, yaml.YAMLError):

@@ -17,8 +17,7 @@ RESERVED_NAMES = (
 
 
 def distinct_names(locations: Sequence[str]) -> dict[str, str]:
-    """Return a name for each location: the first of `candidate_names` that no other has; a/test and b/test become
-    a-test and b-test.
+    """Return a name for each location, of its `candidate_names`: of a/test and b/test they are a-test and b-test.
 
     Names differ in more than case, and in more than the characters that TensorBoard replaces.
     """

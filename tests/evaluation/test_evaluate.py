@@ -621,6 +621,15 @@ def test_a_file_of_hypotheses_fits_one_test_set(cwd: Path) -> None:
     )
 
 
+def test_names_of_external_scores_are_those_of_nothing_else(cwd: Path) -> None:
+    (cwd / "numbers").write_text("0.5\n" * NUM_TEST)
+    for given, name in (("[source:numbers]", "source"), ("[comet:numbers,comet:numbers]", "comet")):
+        code, output = call("evaluate", "checkpoint=runs/a", f"external_scores={given}", "output=never", *TEST, *QUICK)
+        assert code == 1
+        assert f"error: external_scores={name}:numbers: {name} is taken; choose another name" in output
+        assert not (cwd / "never").exists()
+
+
 def test_help_and_configuration_name_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("align", "--help")[0] == 0
     output = capsys.readouterr().out
