@@ -128,6 +128,7 @@ def _report(
     scores: dict[str, dict[str, Any]] = {}
     for name, links in sets.items():
         entry = scores[name] = {"num_sentences": len(links), "num_links": sum(map(len, links))}
+        entry["source"] = config.source  # see `result_folder`
         selection = selections.get("forward" if name == "alignments" and config.reverse is None else name)
         if selection is not None:
             entry["alignment_source"] = selection.source._asdict()

@@ -69,6 +69,8 @@ def _read_inputs(config: EvaluateConfig, overrides: list[str], sets: list[Evalua
                     raise FileNotFoundError(f"{path}: no such file; evaluate {name} on {test.name} first")
             inputs.baselines[name] = read_hypotheses(path, test)
         for name, _, file in (item.partition(":") for item in config.external_scores):
+            if name in {"id", "source", "reference", "hypothesis", "model_score", "truncated", *inputs.external_scores}:
+                raise ValueError(f"external_scores={name}:{file}: {name} is taken; choose another name")
             inputs.external_scores[name] = read_external_scores(file, len(test.pairs))
         all_inputs.append(inputs)
     return all_inputs

@@ -1,14 +1,18 @@
 """Names of runs, their directories, and the folders of what commands write."""
 
+import contextlib
 import hashlib
 import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml  # type: ignore[import-untyped]
+
 from nmt import checkpoint
 from nmt.cli.configs import AlignConfig, EvaluateConfig, ExportConfig
 from nmt.cli.continuation import RESUMABLE_OPTIONS, has_prefix
+from nmt.data.test_set_names import candidate_names
 from nmt.runtime.files import remove_stale_temp_files
 
 _GROUPS = ["experiment", "model", "data"]
@@ -115,7 +119,8 @@ def result_folder(config: EvaluateConfig | AlignConfig | ExportConfig, overrides
     first = config.checkpoint[0] if isinstance(config.checkpoint, list) else config.checkpoint
     run = run_directory(checkpoint.resolve(first))
     if isinstance(config, AlignConfig):
-        return run / f"align-{'test' if config.source is None else Path(config.source).stem}"
+        path = Path(config.source or "test")
+        return _folder_of_set(run, "align", [path.parent / path.stem], {"source": config.source})
     assert isinstance(config, EvaluateConfig), "the output of an export must be given"
     return report_folder(run, config, overrides)
 
@@ -125,8 +130,23 @@ def report_folder(run: Path, config: EvaluateConfig, overrides: Sequence[str]) -
     if config.output is not None:
         return Path(config.output)
     keys = {override.partition("=")[0] for override in overrides}
-    test = config.data.test if "data.test" in keys else config.data.hf_dataset if "data.hf_dataset" in keys else None
-    if test is None:
+    given = {name: getattr(config.data, name) for name in ("test", "hf_dataset", "hf_config") if f"data.{name}" in keys}
+    test = given.get("test", given.get("hf_dataset"))
+    if not test:
         return run / "report"
-    tests = test if isinstance(test, list) else [test]
-    return run / ("report-" + "+".join(Path(str(name)).name for name in tests))
+    return _folder_of_set(run, "report", test if isinstance(test, list) else [test], given)
+
+
+def _folder_of_set(run: Path, kind: str, locations: Sequence[object], given: dict[str, object]) -> Path:
+    """Return <run>/<kind>-<name> with the first of `candidate_names` where no results of other options are."""
+    all_names = zip(*map(candidate_names, map(str, locations)), strict=True)
+    folders = (run / f"{kind}-{'+'.join(names)}" for names in all_names)
+    return next(folder for folder in folders if (given | _options_of_set(folder)).items() >= given.items())
+
+
+def _options_of_set(folder: Path) -> dict[str, object]:
+    """Return the options that determine the set of a report or an alignment; {} without one, or an unreadable one."""
+    for name, key in (("config.yaml", "data"), ("scores.json", "alignments")):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+            return dict(yaml.safe_load((folder / name).read_text(encoding="utf-8"))[key])
+    return {}

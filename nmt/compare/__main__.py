@@ -14,6 +14,7 @@ from nmt.compare.run_results import find_reports, read_run_result
 from nmt.compare.sentences import NUM_SENTENCES
 from nmt.compare.tables import FORMATS, SECTIONS, SUFFIXES
 from nmt.evaluation.metrics import SIGNIFICANCE_TESTS
+from nmt.evaluation.report.html import printable_line
 from nmt.runtime.errors import report_errors
 from nmt.runtime.files import write_text
 
@@ -72,7 +73,7 @@ def _compare(options: argparse.Namespace) -> list[str]:
         significance_test=options.significance_test,
         target_bleu=options.target_bleu,
     )
-    comparison.warnings[:0] = left_out
+    comparison.warnings[:] = map(printable_line, [*left_out, *comparison.warnings])
     suffixes = {**SUFFIXES, ".html": HTML}
     formats = [options.format or suffixes.get(Path(file).suffix, "text") for file in options.output or [""]]
     return [

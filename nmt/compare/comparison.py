@@ -126,7 +126,7 @@ def _contrasts(
             if not all(metric in result.quantities for pair in pairs for result in pair):
                 continue
             differences = [second.quantities[metric] - first.quantities[metric] for first, second in pairs]
-            per_seed = [float(test[metric].systems["1"].p_value or 0.0) for test in tests if metric in test]
+            per_seed = [p for test in tests if metric in test and (p := test[metric].systems["1"].p_value) is not None]
             if per_seed:
                 signatures[metric] = tests[0][metric].signature
             combined = stouffer(per_seed, differences, correlation) if per_seed else None

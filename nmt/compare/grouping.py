@@ -11,6 +11,7 @@ from nmt.compare.run_diff import NAMES
 from nmt.compare.run_results import RunResult
 from nmt.compare.statistics import SampleSummary, summarize
 from nmt.config import MISSING
+from nmt.evaluation.report.html import printable_line
 
 NON_EXPERIMENTAL_OPTIONS = (
     *(*NAMES, "seed", "device", "num_threads", "metrics", "train.devices", "train.log_every"),
@@ -89,7 +90,7 @@ def group_runs(
                 "independent sample"
             )
     options = label_options(values, factors, results)
-    labels = [_label(settings[key], options) for key in members]
+    labels = [printable_line(_label(settings[key], options)) for key in members]
     groups = []
     for i, (key, by_seed) in enumerate(members.items()):
         runs = [by_seed[seed] for seed in sorted(by_seed)]

@@ -15,6 +15,7 @@ from nmt import checkpoint, models
 from nmt.cli.configs import Config
 from nmt.config import differing, to_dict
 from nmt.data import Tokenizer
+from nmt.evaluation.report.html import printable_line
 from nmt.models import Seq2Seq
 from nmt.models.flops import FLOPS_SEQUENCE_LENGTH, flops_per_token, parameter_counts, parameter_groups
 
@@ -59,7 +60,7 @@ class RunSnapshot(NamedTuple):
             torch.manual_seed(config.seed)  # as `nmt.train` does
             model = models.build_model(config.model, *sizes, joint=tokenizer.joint)
         flops = flops_per_token(config.model, *sizes, joint=tokenizer.joint)
-        return cls(path.rstrip("/"), config, tokenizer, model, flops, str(content["nmt"]))
+        return cls(printable_line(path.rstrip("/")), config, tokenizer, model, flops, str(content["nmt"]))
 
 
 def diff_runs(runs: Sequence[RunSnapshot]) -> str:
@@ -186,5 +187,6 @@ def _table(rows: list[list[str]], *, numbers: bool = False) -> list[str]:
     if not rows:
         return []
     align = ["left", *["right" if numbers else "left"] * (len(rows[0]) - 1)]
-    grid: str = tabulate(rows, tablefmt="plain", colalign=align, disable_numparse=True)
+    cells = [[printable_line(str(cell)) for cell in row] for row in rows]
+    grid: str = tabulate(cells, tablefmt="plain", colalign=align, disable_numparse=True)
     return ["  " + line.rstrip() for line in grid.splitlines()]

@@ -176,7 +176,8 @@ def _until_evaluated(history: list[dict[str, Any]], train: TrainConfig) -> list[
 def _validations(history: list[dict[str, Any]]) -> list[ValidationRecord]:
     validations = []
     for row in history:
-        values = {name.removeprefix("valid_"): row[name] for name in row if name.startswith("valid_")}
+        measured = [name for name in row if name.startswith("valid_") and row[name] is not None]
+        values = {name.removeprefix("valid_"): row[name] for name in measured}
         if "aer" in values:
             values["aer"] *= 100
         if values:

@@ -53,11 +53,12 @@ def t_test(differences: Sequence[float]) -> float | None:
     """Return the two-sided p-value of Student's paired t-test; None for fewer than two differences."""
     if len(differences) < 2:
         return None
-    if len(set(differences)) == 1:  # without a deviation t is infinite, or 0 / 0
-        return 0.0 if differences[0] else 1.0
+    mean, deviation = statistics.fmean(differences), statistics.stdev(differences)
+    if deviation <= 1e-9 * abs(mean):  # rounding, or 0: then t is infinite, or 0 / 0
+        return 0.0 if abs(mean) > 1e-9 else 1.0
     from scipy import stats
 
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+    return float(2 * stats.t.sf(abs(mean) / deviation * math.sqrt(len(differences)), len(differences) - 1))
 
 
 def stouffer(p_values: Sequence[float], signs: Sequence[float], correlation: float) -> float:
@@ -81,8 +82,8 @@ def stouffer(p_values: Sequence[float], signs: Sequence[float], correlation: flo
 
 
 def mean_correlation(rows: Sequence[Sequence[float]]) -> float:
-    """Return the mean correlation of all pairs of rows; 0 for fewer than two. A constant row has correlation 0."""
-    if len(rows) < 2:
+    """Return the mean correlation of all pairs of rows; 0 for fewer than two rows or columns, and of constant rows."""
+    if len(rows) < 2 or len(rows[0]) < 2:
         return 0.0
     with np.errstate(invalid="ignore", divide="ignore"):
         correlations: npt.NDArray[np.float64] = np.nan_to_num(np.asarray(np.corrcoef(rows)))

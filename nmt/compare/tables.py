@@ -12,6 +12,7 @@ from nmt.cli.config_groups import format_override
 from nmt.compare.comparison import GroupContrast, RunComparison
 from nmt.compare.grouping import RunGroup
 from nmt.compare.statistics import SampleSummary
+from nmt.evaluation.report.html import printable_line
 
 SCORES = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER", "aer": "AER %", "entropy": "entropy"}
 COSTS = {
@@ -124,13 +125,13 @@ def _p(value: float | None) -> str:
 def _varied(comparison: RunComparison) -> list[str]:
     """Return the options that differ between the groups with their values, one line for each."""
     lines = [f"{option}: {' | '.join(map(format_override, values))}" for option, values in comparison.varied.items()]
-    return lines or ["nothing but the seed"]
+    return list(map(printable_line, lines)) or ["nothing but the seed"]
 
 
 def signatures(comparison: RunComparison) -> list[str]:
     """Return the signatures of the scores and of the tests, one line for each metric."""
     return [
-        f"{SCORES.get(name, name)}{kind}: {signature}"
+        printable_line(f"{SCORES.get(name, name)}{kind}: {signature}")
         for kind, by_metric in (("", comparison.signatures), (", paired", comparison.test_signatures))
         for name, signature in by_metric.items()
     ]
@@ -152,13 +153,19 @@ def to_text(comparison: RunComparison, sections: Sequence[str]) -> str:
 
 def to_markdown(comparison: RunComparison, sections: Sequence[str]) -> str:
     """Return a comparison for a Markdown document."""
-    parts = ["Varied: " + "; ".join(f"`{line}`" for line in _varied(comparison)) + "."]
+    parts = ["Varied: `" + "`; `".join(line.replace("`", "'") for line in _varied(comparison)) + "`."]
     for table in tables(comparison, sections):
-        parts.append(f"{table.title[:1].upper()}{table.title[1:]}:\n\n{_grid(table, 'github')}")
-    parts.append("Signatures: " + "; ".join(f"`{line}`" for line in signatures(comparison)) + ".")
+        table = table._replace(rows=[list(map(_escape_markdown, row)) for row in table.rows])
+        title = _escape_markdown(table.title)
+        parts.append(f"{title[:1].upper()}{title[1:]}:\n\n{_grid(table, 'github')}")
+    parts.append("Signatures: `" + "`; `".join(line.replace("`", "'") for line in signatures(comparison)) + "`.")
     if comparison.warnings:
-        parts.append("Warnings:\n\n" + "\n".join(f"* {line}" for line in comparison.warnings))
+        parts.append("Warnings:\n\n" + "\n".join(f"* {_escape_markdown(line)}" for line in comparison.warnings))
     return "\n\n".join(parts) + "\n"
+
+
+def _escape_markdown(text: str) -> str:
+    return re.sub(r"[\\`*<|]|(?<!\w)_|_(?!\w)|\](?=\()", r"\\\g<0>", text)
 
 
 def to_latex(comparison: RunComparison, sections: Sequence[str]) -> str:
@@ -167,7 +174,7 @@ def to_latex(comparison: RunComparison, sections: Sequence[str]) -> str:
     lines += [f"warning: {line}" for line in comparison.warnings]
     parts = ["\n".join(f"% {line}" for line in lines)]
     parts += [f"% {table.title}\n{_grid(table, 'latex_booktabs')}" for table in tables(comparison, sections)]
-    return "\n\n".join(parts).replace("±", r"$\pm$").replace(UNKNOWN, "--") + "\n"
+    return "\n\n".join(parts).replace("±", r"$\pm$").replace(UNKNOWN, "--").replace("\ufffd", "?") + "\n"
 
 
 def to_csv(comparison: RunComparison, sections: Sequence[str]) -> str:
@@ -184,8 +191,14 @@ def to_csv(comparison: RunComparison, sections: Sequence[str]) -> str:
             contrast = contrasts.get((group.label, name))
             p_values = [getattr(contrast, key, None) for key in _P_VALUES]
             difference = contrast and contrast.difference.mean
-            writer.writerow([*row, summary.method, difference, *p_values, contrast and contrast.differs])
+            row += [summary.method, difference, *p_values, contrast and contrast.differs]
+            writer.writerow([_no_formula(cell) if isinstance(cell, str) else cell for cell in row])
     return file.getvalue()
+
+
+def _no_formula(text: str) -> str:
+    """Return the text of a cell, after an apostrophe where a spreadsheet would take it for a formula."""
+    return f"'{text}" if re.match(r"[=+@-](?![\d.]+(e[+-]?\d+)?$)", text) else text
 
 
 def to_json(comparison: RunComparison, sections: Sequence[str]) -> str:
@@ -234,5 +247,5 @@ def _grid(table: Table, form: str) -> str:
 
     align = ["left", *["right"] * (len(table.header) - 1)]
     grid: str = tabulate(table.rows, headers=table.header, tablefmt=form, colalign=align, disable_numparse=True)
-    # after the end of a row LaTeX would take brackets for the space to leave
-    return re.sub(r"(?m)^( *)\[", r"\1{}[", grid) if form.startswith("latex") else grid
+    # after the end of a row LaTeX would take brackets for the space to leave, and a star for a row not to break after
+    return re.sub(r"(?m)^( *)([\[*])", r"\1{}\2", grid) if form.startswith("latex") else grid

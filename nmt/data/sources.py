@@ -5,6 +5,7 @@ Every source is read in blocks, so memory does not grow with the corpus.
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from nmt.data import table_files
 from nmt.data.fingerprints import FileFingerprint, file_fingerprint
 from nmt.data.synthetic import dataset
 from nmt.data.synthetic.dataset import SyntheticConfig
+from nmt.data.test_set_names import distinct_names
 from nmt.data.text_files import check_file, read_lines, read_parallel
 from nmt.data.tokenizer import TokenizerConfig
 
@@ -82,6 +84,8 @@ class DataConfig:
         _data_source(self)
         for name in (*SPLITS, "extra_tests", "train_alignments"):
             as_name_list(f"data.{name}", getattr(self, name))
+        if self.extra_tests:
+            extra_test_sets(self)
         for name in ("source_lang", "target_lang", "column", "cache_dir"):
             if not getattr(self, name):
                 raise ValueError(f"data.{name}: must not be empty")
@@ -141,11 +145,15 @@ def resolve_split(config: DataConfig, split: str) -> list[str]:
     raise ValueError(f"data.{split}: not given; data.format={config.format} needs {_data_source(config).needs}")
 
 
-def extra_test_sets(config: DataConfig) -> list[str]:
-    """Return the further test sets; by default the built-in pair's sentences longer than any of its training text."""
+def extra_test_sets(config: DataConfig) -> dict[str, str]:
+    """Return the name of each further test set by its location; by default there is one, the built-in pair's sentences
+    longer than any of its training text. Raise ValueError for a location that is given twice."""
     if config.format == "builtin" and not config.extra_tests:
-        return [str(_builtin_folder(config) / "test_long")]
-    return list(config.extra_tests)
+        return distinct_names([str(_builtin_folder(config) / "test_long")])
+    places = Counter(map(os.path.normpath, config.extra_tests))
+    if repeated := [place for place, num in places.items() if num > 1]:
+        raise ValueError(f"data.extra_tests: {repeated[0]} is given {places[repeated[0]]} times: name each set once")
+    return distinct_names(config.extra_tests)
 
 
 def _builtin_folder(config: DataConfig) -> Path:

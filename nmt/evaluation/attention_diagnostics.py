@@ -91,7 +91,7 @@ class AttentionDiagnostics:
     measures: (L, H) for each of `MEASURES`.
     by_length: the same for each bucket of source length in words, with its number of sentences.
     entropy_along_target: (TARGET_SEGMENTS, L, H), from the first to the last segment.
-    agreement: (L·H, L·H) share of rows in which two heads attend most to the same subword.
+    agreement: (L·H, L·H) share of rows in which two heads attend most to the same subword; NaN without any row.
     uniform_punctuation: weight on punctuation of a uniform head.
     importance: (L, H) rise of the loss, in nats per token, when the head is masked; None: not measured.
     num_importance: sentences on which importance was measured.
@@ -107,7 +107,7 @@ class AttentionDiagnostics:
     num_importance: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for a JSON file, with None for NaN."""
+        """Return plain values for a JSON file, with None for NaN and infinity."""
         layers, heads = self.entropy_along_target.shape[1:]
         return {
             "schema": SCHEMA,
@@ -190,7 +190,7 @@ class DiagnosticsAccumulator:
             dict(zip(MEASURES, _nan_mean(measures), strict=True)),
             by_length,
             _nan_mean(np.stack(along_target)),
-            self.num_agreeing / max(self.num_rows, 1),
+            np.where(self.num_rows, self.num_agreeing / max(self.num_rows, 1), np.nan),
             float(np.mean(uniform_punctuation)),
         )
 
@@ -271,5 +271,5 @@ def _nan_mean(stacked: _Array) -> _Array:
 
 def _to_lists(values: _Array, decimals: int = 6) -> Any:
     rounded = np.round(values, decimals).astype(object)
-    rounded[np.isnan(values)] = None
+    rounded[~np.isfinite(values)] = None
     return rounded.tolist()

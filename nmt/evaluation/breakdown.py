@@ -35,7 +35,7 @@ class Bucket(NamedTuple):
 class ErrorRates(NamedTuple):
     """Shares of the sentences, and a ratio.
 
-    length_ratio: tokens of all hypotheses over tokens of all references, as in BLEU's brevity penalty.
+    length_ratio: tokens of all hypotheses over tokens of all references, as in the brevity penalty; None without any.
     exact_match: equal to the reference.
     empty: without any token, where the reference has some.
     under_translated: fewer than `MIN_LENGTH_RATIO` times the tokens of the reference.
@@ -43,7 +43,7 @@ class ErrorRates(NamedTuple):
     repetition: runs of up to `MAX_REPEATED` tokens immediately repeated more often than in the reference.
     """
 
-    length_ratio: float
+    length_ratio: float | None
     exact_match: float
     empty: float
     under_translated: float
@@ -129,7 +129,7 @@ def rates(hypotheses: Sequence[str], references: Sequence[str], config: MetricsC
         return sum(condition(*pair) for pair in pairs) / len(pairs)
 
     return ErrorRates(
-        length_ratio=sum(len(hypothesis) for hypothesis, _ in pairs) / max(num_reference, 1),
+        length_ratio=sum(len(hypothesis) for hypothesis, _ in pairs) / num_reference if num_reference else None,
         exact_match=sum(h.strip() == r.strip() for h, r in zip(hypotheses, references, strict=True)) / len(pairs),
         empty=share(lambda h, r: not h and bool(r)),
         under_translated=share(lambda h, r: len(h) < MIN_LENGTH_RATIO * len(r)),
@@ -153,7 +153,7 @@ def length_correlation_warning(sources: Sequence[str], references: Sequence[str]
     None if it is not, and for fewer than 30 sentences or sentences of similar length.
     """
     lengths = [[len(text) for text in side] for side in (sources, references)]
-    if len(sources) < 30 or any(statistics.pstdev(side) < 0.15 * statistics.fmean(side) for side in lengths):
+    if len(sources) < 30 or any(statistics.pstdev(side) <= 0.15 * statistics.fmean(side) for side in lengths):
         return None
     correlation = statistics.correlation(*lengths)
     return correlation if correlation < MIN_LENGTH_CORRELATION else None
@@ -173,10 +173,11 @@ def bucket_sort_key(bucket: str) -> tuple[int, str]:
 def alignment_by_length(
     sources: Sequence[str], links: Sequence[Sequence[Link]], gold: Sequence[GoldAlignment]
 ) -> dict[str, AlignmentScore]:
-    """Return the alignment error of the sentences in each bucket of source length."""
+    """Return the alignment error of the sentences in each bucket of source length that has gold links."""
     return {
         bucket: alignment_error_rate([links[i] for i in members], [gold[i] for i in members])
         for bucket, members in _members(map(length_bucket, sources)).items()
+        if any(map(any, (gold[i] for i in members)))
     }
 
 

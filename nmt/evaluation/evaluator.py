@@ -10,9 +10,9 @@ from nmt import checkpoint
 from nmt.alignment import AlignmentConfig, GoldAlignment, HeadSelection, StoredAlignmentSource
 from nmt.data import DataConfig, SentencePair
 from nmt.evaluation.breakdown import alignment_by_length, breakdown, length_correlation_warning
-from nmt.evaluation.metrics import MetricsConfig, corpus_score, sentence_chrf
+from nmt.evaluation.metrics import MetricsConfig, build_metrics, corpus_score, sentence_chrf
 from nmt.evaluation.report import ReportData, SplitStats
-from nmt.evaluation.report_writer import write_report
+from nmt.evaluation.report_writer import write_report, write_scores
 from nmt.evaluation.results import (
     EvaluationInputs,
     EvaluationResult,
@@ -101,12 +101,14 @@ class Evaluator:
             frequencies = training_frequencies(self.data, sets, digests)
         results = []
         for test, test_inputs in zip(sets, inputs or [EvaluationInputs()] * len(sets), strict=True):
-            result = self._evaluate(aligner, selection, test, metadata.name, test_inputs, frequencies)
+            folder = directory / test.folder
+            result = self._evaluate(aligner, selection, test, metadata.name, test_inputs, frequencies, folder)
+            for line in result.summary_lines():
+                log.info("%s: %s", test.name, line)
             split = SplitStats(test.name, len(test.pairs), len(test.pairs), {}, test.repaired)
             test_metadata = replace(metadata, test=test.name, data=[*metadata.data, split])
-            write_report(result, aligner if selection is not None else None, directory / test.folder, test_metadata)
-            for line in (*result.summary_lines(), directory / test.folder / "report.html"):
-                log.info("%s: %s", test.name, line)
+            write_report(result, aligner if selection is not None else None, folder, test_metadata)
+            log.info("%s: %s", test.name, folder / "report.html")
             results.append(result)
         return results
 
@@ -118,14 +120,16 @@ class Evaluator:
         system_name: str,
         inputs: EvaluationInputs,
         frequencies: Mapping[str, int] | None,
+        directory: Path,
     ) -> EvaluationResult:
-        """Compute everything but the attention of the hypotheses, which is measured while it is written."""
+        """Compute everything but the attention of the hypotheses; write translations and scores as soon as known."""
         sources, references = [pair.source for pair in test.pairs], [pair.target for pair in test.pairs]
         translations = self._translations(sources, inputs.hypotheses)
         texts = [translation.text for translation in translations]
         scores = corpus_score(texts, references, self.metrics)
         result = EvaluationResult(test.name, test.pairs, translations, scores)
-        result.notes += _notes(translations, sources, references)
+        write_scores(result, directory)
+        result.notes += _notes(translations, test.pairs, self.metrics)
         result.intervals = bootstrap_intervals(texts, references, self.metrics)
         result.sentence_chrf = sentence_chrf(texts, references, self.metrics)
         if inputs.baselines:
@@ -139,7 +143,9 @@ class Evaluator:
             result.notes.append("This model has no attention: there are no alignments.")
             return result
         result.alignment_source = selection.source
-        if test.gold is not None:
+        if test.gold is not None and not any(map(any, test.gold)):
+            result.notes.append("The alignment error is not defined: the gold alignments have no links.")
+        elif test.gold is not None:
             evaluation = aligner.evaluate(test.pairs, test.gold)
             assert evaluation is not None, "a model with attention"
             score, links, head_scores = evaluation
@@ -158,8 +164,15 @@ class Evaluator:
         return [Translation(text, ids, math.nan, False) for text, ids in zip(hypotheses, tokens, strict=True)]
 
 
-def _notes(translations: Sequence[Translation], sources: Sequence[str], references: Sequence[str]) -> list[str]:
-    notes = []
+def _notes(translations: Sequence[Translation], pairs: Sequence[SentencePair], config: MetricsConfig) -> list[str]:
+    (sources, references), notes = zip(*pairs, strict=True), []
+    tokenize = build_metrics(replace(config, names=["bleu"]))["bleu"].tokenizer
+    if not any(map(tokenize, references)):
+        notes.append("The references are blank: no score says anything about the translations.")
+    elif "bleu" in config.names and all(len(tokenize(reference).split()) < 4 for reference in references):
+        notes.append("No reference has four tokens, which BLEU needs: it does not measure these translations.")
+    if len(references) == 1:
+        notes.append("Intervals and p-values are not defined for one sentence, of which there is no other sample.")
     if num_truncated := sum(translation.truncated for translation in translations):
         notes.append(
             f"{num_truncated} of {len(translations)} translations reached the longest length allowed and end there: "

@@ -25,6 +25,15 @@ NUM_HEATMAPS = 10
 ALIGNMENT_FORMATS = ("pharaoh", "npz")
 
 
+def write_scores(result: EvaluationResult, directory: Path) -> None:
+    """Write translations and scores, which nothing that fails later may cost; the report is not complete by that."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in ("config.yaml", "reference_alignments.pharaoh", "head_alignment_scores.json", "diagnostics.json"):
+        (directory / name).unlink(missing_ok=True)
+    write_text(directory / "hypotheses.txt", "".join(f"{t.text}\n" for t in result.translations))
+    _write_json(directory / "scores.json", result.to_dict())
+
+
 def write_report(result: EvaluationResult, aligner: Aligner | None, directory: Path, metadata: ReportData) -> None:
     """Write a report, each file atomically; add the diagnostics of the hypotheses' attention to the result.
 
@@ -34,26 +43,22 @@ def write_report(result: EvaluationResult, aligner: Aligner | None, directory: P
         directory: the report directory; files of the same names are replaced.
         metadata: names of run and test set, how the run was made, and its history.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    for name in ("config.yaml", "reference_alignments.pharaoh", "head_alignment_scores.json", "diagnostics.json"):
-        (directory / name).unlink(missing_ok=True)
-    write_text(directory / "hypotheses.txt", "".join(f"{t.text}\n" for t in result.translations))
+    write_scores(result, directory)
+    rows = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in result.sentences())
+    write_text(directory / "sentences.jsonl", "".join(f"{row}\n" for row in rows))
     browser = _write_attention(result, aligner, directory)
     scores, head_scores, diagnostics = result.to_dict(), result.head_scores(), {}
     if result.alignment is not None:
         alignment.write_pharaoh(directory / "reference_alignments.pharaoh", result.alignment.links)
         _write_json(directory / "head_alignment_scores.json", head_scores)
-    _write_json(directory / "scores.json", scores)
     if result.diagnostics is not None:
         diagnostics = result.diagnostics.to_dict()
         _write_json(directory / "diagnostics.json", diagnostics)
-    rows = (json.dumps(row, ensure_ascii=False) for row in result.sentences())
-    write_text(directory / "sentences.jsonl", "".join(f"{row}\n" for row in rows))
     for line in [*(result.diagnostics.table() if result.diagnostics is not None else ()), *result.notes]:
         log.info("%s", line)
     page = replace(
         metadata,
-        title=f"{metadata.test}: {len(result.pairs)} sentences",
+        title=f"{metadata.test}: {len(result.pairs)} sentence{'s' * (len(result.pairs) > 1)}",
         scores=scores,
         head_scores=head_scores,
         diagnostics=diagnostics,

@@ -52,7 +52,7 @@ def has_test_set(config: DataConfig) -> bool:
 def load_test_sets(config: DataConfig) -> list[EvaluationSet]:
     """Load `data.test`, and each of `data.extra_tests` under its own name."""
     first = [EvaluationSet.read(config, "test")] if has_test_set(config) else []
-    return first + [EvaluationSet.read(config, name, Path(name).name) for name in extra_test_sets(config)]
+    return first + [EvaluationSet.read(config, location, name) for location, name in extra_test_sets(config).items()]
 
 
 @dataclass
@@ -159,10 +159,11 @@ class EvaluationResult:
         for name, comparison in self.comparisons.items():
             (baseline_name, baseline), *_, (_, system) = comparison.systems.items()
             difference = system.score - baseline.score
-            yield f"{name} {difference:+.2f} over {baseline_name}, p = {system.p_value:.4f} ({comparison.signature})"
+            p_value = "p not defined" if system.p_value is None else f"p = {system.p_value:.4f}"
+            yield f"{name} {difference:+.2f} over {baseline_name}, {p_value} ({comparison.signature})"
         if self.breakdown is not None:
             rates = self.breakdown.rates._asdict().items()
-            yield ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in rates)
+            yield ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in rates if value is not None)
         if self.alignment is not None:
             yield f"AER {100 * self.alignment.score.aer:.1f} % (read from {self.alignment.selection.source})"
 
@@ -175,7 +176,7 @@ class EvaluationResult:
                 "source": pair.source,
                 "reference": pair.target,
                 "hypothesis": translation.text,
-                "model_score": None if math.isnan(translation.score) else translation.score,
+                "model_score": translation.score if math.isfinite(translation.score) else None,
                 "truncated": translation.truncated,
                 "chrf": self.sentence_chrf[i],
                 **{name: scores[i] for name, scores in by_metric.items()},

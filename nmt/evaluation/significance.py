@@ -19,7 +19,8 @@ class PairedTestRow(NamedTuple):
     """One system compared with the baseline.
 
     score: of the system. mean, half_width: its confidence interval, None where the test has none. p_value: the
-    probability of a difference as large under the null hypothesis, None for the baseline itself.
+    probability of a difference as large under the null hypothesis, None for the baseline itself. All are None for one
+    sentence, of which there is no other sample.
     """
 
     score: float
@@ -38,17 +39,17 @@ class PairedTestResult(NamedTuple):
 def bootstrap_intervals(
     hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig
 ) -> dict[str, ConfidenceInterval]:
-    """Compute bootstrap confidence intervals of each of `config.names` (Koehn 2004); {} for fewer than 2 resamples.
+    """Compute bootstrap intervals of each of `config.names` (Koehn 2004); {} for fewer than 2 resamples or sentences.
 
     Raises:
         ValueError: there are not as many hypotheses as references, or none.
     """
     check_lengths(hypotheses, references)
-    if config.num_resamples < 2:
+    if min(config.num_resamples, len(references)) < 2:
         return {}
     intervals = {}
     for name, metric in build_metrics(config).items():
-        if name.startswith("chrf"):
+        if name != "bleu":
             metric._compute_score_from_stats = _with_numpy_scores(metric._compute_score_from_stats)
         result = metric.corpus_score(hypotheses, [references], n_bootstrap=config.num_resamples)
         intervals[name] = ConfidenceInterval(float(result._mean), float(result._ci), str(metric.get_signature()))
@@ -58,8 +59,8 @@ def bootstrap_intervals(
 def _with_numpy_scores(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Wrap a metric's function so that its scores of resampled texts have one type.
 
-    chrF is a single-precision NumPy number, but Python's 0.0 without any match; Python's `statistics.mean`, which
-    sacreBLEU uses, does not accept both together.
+    chrF and TER are single-precision NumPy numbers, but Python's without any match or reference; Python's
+    `statistics.mean`, which sacreBLEU uses, does not accept both together.
     """
 
     def computed(statistics: Any) -> Any:
@@ -101,15 +102,15 @@ def paired_test(
         test_type=SIGNIFICANCE_TESTS[config.significance_test],
         n_samples=config.num_resamples,
     )()
-    baseline, *_ = systems.values()
     comparisons = {}
     for name, (title, signature) in zip(config.names, signatures.items(), strict=True):
         rows = [
             PairedTestRow(float(row.score), *(None if x is None else float(x) for x in (row.mean, row.ci, row.p_value)))
             for row in columns[title]
         ]
-        for i, hypotheses in enumerate(systems.values()):
-            if i and list(hypotheses) == list(baseline):  # sacreBLEU's bootstrap returns its smallest p-value for it
-                rows[i] = rows[i]._replace(p_value=1.0)
+        if len(references) == 1:
+            rows = [PairedTestRow(row.score, None, None, None) for row in rows]
+        else:  # sacreBLEU returns its smallest p-value for equal scores of all samples
+            rows[1:] = [row._replace(p_value=1.0) if row.score == rows[0].score else row for row in rows[1:]]
         comparisons[name] = PairedTestResult(str(signature), dict(zip(systems, rows, strict=True)))
     return comparisons

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import math
+import re
 import sys
 import threading
 import time
@@ -36,7 +37,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     rows = []
     with contextlib.suppress(json.JSONDecodeError):
         for line in path.read_text(encoding="utf-8").split("\n"):
-            rows.append(upgrade_keys(json.loads(line)))
+            rows.append(upgrade_keys(json.loads(line, parse_constant=lambda _: None)))  # NaN of earlier versions
     return rows
 
 
@@ -155,7 +156,7 @@ class RunLogger(MetricAccumulator):
         """
         *losses, num_tokens = self.sums.tolist()
         loss, nll, *extra = (total / num_tokens if num_tokens else math.nan for total in losses)
-        rate = self.timed_tokens / (time.monotonic() - self.begin)
+        rate = self.timed_tokens / max(time.monotonic() - self.begin, 1e-9)
         counts = {name: number for name, number in counts.items() if number}
         row = {
             "update": progress.update,
@@ -203,7 +204,7 @@ class RunLogger(MetricAccumulator):
     ) -> None:
         """Write a row of validation scores of the mean of the checkpoints of `averaged_updates`."""
         row: dict[str, Any] = {"update": update, "averaged_updates": list(averaged_updates)}
-        self.file.write(json.dumps(row | {f"averaged_{name}": value for name, value in scores.items()}))
+        self.file.write(_json(row | {f"averaged_{name}": value for name, value in scores.items()}))
         self.attention = {}
         verdict = "the best so far, and now best.pt" if is_best else "not better than best.pt, which stays"
         updates = ", ".join(map(str, averaged_updates))
@@ -221,7 +222,8 @@ class RunLogger(MetricAccumulator):
         self.attention = {"entropy": entropies.mean(-1).round(6).tolist(), "attention": dict(measures)}
         for layer, heads in enumerate(entropies, start=1):
             for head, values in enumerate(heads, start=1):
-                self.add_to_tensorboard("histogram", f"entropy/layer_{layer}/head_{head}/rows", values, update)
+                if np.isfinite(values).any():  # otherwise TensorBoard has no histogram
+                    self.add_to_tensorboard("histogram", f"entropy/layer_{layer}/head_{head}/rows", values, update)
 
     def add_to_tensorboard(self, kind: str, tag: str, value: Any, update: int) -> None:
         """Add a scalar, text, figure or histogram, until the disk is full: that is no reason to stop."""
@@ -238,7 +240,7 @@ class RunLogger(MetricAccumulator):
 
     def _write(self, row: dict[str, Any], group: str) -> None:
         """Write a row of metrics.jsonl, and its numbers as TensorBoard scalars."""
-        self.file.write(json.dumps(row))
+        self.file.write(_json(row))
         for tag, value in _scalars(row, group):
             self.add_to_tensorboard("scalar", tag, value, row["update"])
 
@@ -251,6 +253,10 @@ class RunLogger(MetricAccumulator):
         """Ignore the disk errors of TensorBoard's thread, which its next call raises again."""
         if not isinstance(arguments.exc_value, OSError):
             self.hook(arguments)
+
+
+def _json(row: Mapping[str, Any]) -> str:
+    return json.dumps(json.loads(json.dumps(row), parse_constant=lambda _: None))  # NaN is no JSON
 
 
 def _scalars(row: Mapping[str, Any], group: str) -> Iterator[tuple[str, float]]:
@@ -293,6 +299,7 @@ def log_hparams(directory: Path, options: Mapping[str, Any], scores: Mapping[str
     try:
         with SummaryWriter(str(directory / "tensorboard")) as board:
             # "." for the run's own folder: the table has one line for each run then
-            board.add_hparams(hparams, {f"final/{name}": value for name, value in scores.items()}, None, ".", update)
+            metrics = {re.sub(r"[^\w./-]", "_", f"final/{name}"): value for name, value in scores.items()}  # as its tag
+            board.add_hparams(hparams, metrics, None, ".", update)
     except OSError as error:
         log.warning("TensorBoard gets no final scores: %s", error)

@@ -93,7 +93,8 @@ class Validator:
         sources = tokenizer.encode_source([pair.source for pair in samples])
         targets = [translation.tokens for translation in result.translations[: len(samples)]]
         for i, pair in enumerate(samples):
-            text = f"source: {pair.source}  \nreference: {pair.target}  \nhypothesis: {result.translations[i].text}"
+            sides = {"source": pair.source, "reference": pair.target, "hypothesis": result.translations[i].text}
+            text = "\n".join(f"    {name}: {side}" for name, side in sides.items())  # indented: text, not Markdown
             logger.add_to_tensorboard("text", f"sample/{i + 1}", text, update)
         alignment_source = result.alignment_source or AlignmentSource()  # without gold alignments no head was selected
         title = self.translator.describe(alignment_source)

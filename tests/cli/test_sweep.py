@@ -359,6 +359,22 @@ def test_a_run_without_a_test_set_is_finished_too(
     assert not is_run_complete(config)
 
 
+def test_a_run_with_test_sets_of_one_name_is_finished_with_a_report_of_each(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, work := tmp_path / "work")
+    monkeypatch.chdir(work)
+    config = Config.from_dict(yaml.safe_load((work / "runs/run/config.yaml").read_text()))
+    config.data.extra_tests = ["a/long", "b/long"]
+    reports = work / "runs/run/report"
+    for folder in (work / "runs/run", reports, reports / "test_long"):
+        save_yaml(config, folder / "config.yaml")
+    shutil.copytree(reports / "test_long", reports / "a-long")
+    assert not is_run_complete(config)
+    shutil.copytree(reports / "test_long", reports / "b-long")
+    assert is_run_complete(config)
+
+
 def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = tmp_path / "work"
     shutil.copytree(finished, work)

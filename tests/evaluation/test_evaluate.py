@@ -29,6 +29,7 @@ from nmt.cli.compose import run_command, to_dict
 from nmt.cli.configs import AlignConfig, Config, EvaluateConfig
 from nmt.data import EOS, DataConfig, alignment_path, read_pairs, train_or_load_tokenizer
 from nmt.data.synthetic.dataset import SyntheticConfig
+from nmt.data.test_set_names import RESERVED_NAMES
 from nmt.evaluation.breakdown import alignment_by_length, breakdown, word_frequencies
 from nmt.evaluation.evaluator import Evaluator
 from nmt.evaluation.metrics import MetricsConfig, corpus_score
@@ -315,6 +316,54 @@ def test_extra_test_sets_are_evaluated_when_named(cwd: Path) -> None:
     assert not list((cwd / "one").glob("*/scores.json"))
 
 
+def folders_of(path: Path) -> dict[str, int]:
+    """Return the folder of each report below a path, and its number of sentences."""
+    return {
+        str(file.parent.relative_to(path)): file.read_bytes().count(b"\n") for file in path.rglob("sentences.jsonl")
+    }
+
+
+def test_sets_of_one_file_name_have_a_report_each(cwd: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(("a/test", "b/test", "heatmaps"), start=2):
+        for suffix in ("en", "de"):
+            (path := tmp_path / f"{name}.{suffix}").parent.mkdir(exist_ok=True)
+            path.write_bytes(b"".join((cwd / f"t.{suffix}").read_bytes().splitlines(keepends=True)[:number]))
+    extra = f"data.extra_tests=[{tmp_path}/a/test,{tmp_path}/b/test,{tmp_path}/heatmaps]"
+    code, output = call("evaluate", "checkpoint=runs/a", *TEST, extra, f"output={tmp_path}/out", *QUICK)
+    assert code == 0, output
+    other = f"{tmp_path.name}-heatmaps"
+    assert folders_of(tmp_path / "out") == {".": NUM_TEST, "a-test": 2, "b-test": 3, other: 4}
+    for name in ("a-test", "b-test"):
+        assert f"{name}: bleu " in output
+        assert f"{name}: {tmp_path}/out/{name}/report.html" in output
+        page = (tmp_path / f"out/{name}/report.html").read_text("utf-8")
+        assert f'<h1 dir="auto">{name}: ' in page
+        assert f'<th scope="row">{name}</th>' in page  # in its table of the data
+    held = {path.name for path in (tmp_path / "out").iterdir()}
+    assert held - {"a-test", "b-test", other} == set(RESERVED_NAMES) - {"train", "valid", "test"}
+
+
+def test_another_set_of_the_same_name_does_not_replace_a_report(cwd: Path, tmp_path: Path) -> None:
+    make(tmp_path, "c")
+    run = tmp_path / "runs/c"
+    given = [f"checkpoint={run}", "data=text", *QUICK]
+    for number, name in enumerate(("a/s", "b/s"), start=2):
+        for suffix in ("en", "de"):
+            (path := tmp_path / f"{name}.{suffix}").parent.mkdir(exist_ok=True)
+            path.write_bytes(b"".join((cwd / f"t.{suffix}").read_bytes().splitlines(keepends=True)[:number]))
+    for name in ("a/s", "b/s", "a/s"):
+        assert call("evaluate", f"data.test={tmp_path}/{name}", *given)[0] == 0
+    assert folders_of(run) == {"report-s": 2, "report-b-s": 3}
+    # a baseline is the report of the same set
+    code, output = call("evaluate", f"data.test={tmp_path}/b/s", f"baselines=[{run}]", *given, f"output={tmp_path}/o")
+    assert code == 0, output
+    for name in ("a/s", "b/s", "a/s"):
+        files = [f"source={tmp_path}/{name}.en", f"target={tmp_path}/{name}.de"]
+        assert call("align", f"checkpoint={run}", *files, "num_threads=1", "device=cpu")[0] == 0
+    lines = {path.parent.name: path.read_bytes().count(b"\n") for path in run.glob("align-*/alignments.pharaoh")}
+    assert lines == {"align-s": 2, "align-b-s": 3}
+
+
 def test_an_evaluation_stores_the_alignment_source_in_the_checkpoint(
     cwd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -570,6 +619,15 @@ def test_a_file_of_hypotheses_fits_one_test_set(cwd: Path) -> None:
     assert (
         "error: hypotheses=t.de: a file is of one test set and there are 2 (test, test_long): give data.test" in output
     )
+
+
+def test_names_of_external_scores_are_those_of_nothing_else(cwd: Path) -> None:
+    (cwd / "numbers").write_text("0.5\n" * NUM_TEST)
+    for given, name in (("[source:numbers]", "source"), ("[comet:numbers,comet:numbers]", "comet")):
+        code, output = call("evaluate", "checkpoint=runs/a", f"external_scores={given}", "output=never", *TEST, *QUICK)
+        assert code == 1
+        assert f"error: external_scores={name}:numbers: {name} is taken; choose another name" in output
+        assert not (cwd / "never").exists()
 
 
 def test_help_and_configuration_name_every_option(capsys: pytest.CaptureFixture[str]) -> None:

@@ -694,6 +694,9 @@ def test_tensorboard_gets_scalars_texts_and_figures(make: Make) -> None:
     assert measured == [row["update"] for row in rows(trainer) if "valid_loss" in row]
     assert [event.step for event in events.Histograms("entropy/layer_1/head_1/rows")] == measured
     assert {f"sample/{i}/text_summary" for i in (1, 2, 3)} <= set(tags["tensors"])
+    (text,) = events.Tensors("sample/1/text_summary")[0].tensor_proto.string_val
+    lines = text.decode().split("\n")  # indented, so that nothing in them is Markdown
+    assert [line.split(":")[0] for line in lines] == ["    source", "    reference", "    hypothesis"]
     logged = {row["update"]: row["loss"] for row in rows(trainer) if "loss" in row}
     assert {e.step: pytest.approx(e.value, rel=1e-5) for e in events.Scalars("train/loss")} == logged
 

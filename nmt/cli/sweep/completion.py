@@ -26,7 +26,7 @@ def is_run_complete(config: Config) -> bool:
     if not _has_same_options(config, first / "config.yaml"):
         return False
     extra = extra_test_sets(config.data)  # after the first check: this may generate the synthetic data
-    if not all(_has_same_options(config, directory / "report" / Path(name).name / "config.yaml") for name in extra):
+    if not all(_has_same_options(config, directory / "report" / name / "config.yaml") for name in extra.values()):
         return False
     try:
         last = checkpoint.latest_valid(directory / "checkpoints")

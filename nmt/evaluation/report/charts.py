@@ -134,6 +134,11 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def _extent(low: float, high: float) -> float:
+    """Return `high - low`, 0 for values that differ by rounding only: ticks between them would be equal numbers."""
+    return high - low if high - low > max(1e-9 * max(abs(low), abs(high)), 1e-12) else 0.0
+
+
 def tick_label(value: float, values: Sequence[float] = ()) -> str:
     """Return the text of a number on an axis, with enough digits to distinguish the `values` of all ticks."""
     if abs(value) < 1e7 and value == int(value):
@@ -160,13 +165,10 @@ class Axes:
         xs, ys = zip(*points, strict=True)
         self.names = names
         low, high = (min(xs), max(xs)) if not names else (0.0, len(names) - 1.0)
-        side = (high - low) * margin or margin * max(abs(high), 1.0)
-        self.low_x, self.high_x = low - side, high + side
-        self.is_wide = self.high_x > self.low_x
-        self.high_x = self.high_x if self.is_wide else self.low_x + 1
-        largest, spread = max(map(abs, ys)), max(ys) - min(ys)
-        # values that differ by rounding only have one height: ticks between them would be equal numbers
-        room = spread * 0.06 if spread > 1e-9 * largest else max(largest * 0.05, 0.5)
+        side = _extent(low, high) * margin or margin * max(abs(high), 1.0)
+        self.is_wide = _extent(low, high) + side > 0
+        self.low_x, self.high_x = low - side, high + side if self.is_wide else low + max(abs(low), 1.0)
+        room = _extent(min(ys), max(ys)) * 0.06 or max(abs(max(ys)) * 0.05, abs(min(ys)) * 0.05, 0.5)
         self.low_y = max(min(ys) - room, 0.0) if min(ys) >= 0 else min(ys) - room
         self.high_y = max(ys) + room
 

@@ -140,10 +140,10 @@ def _agreement(content: Mapping[str, Any]) -> Map | None:
         return None
     names, unit = [f"{layer}.{head + 1}" for layer in layers for head in range(num_heads)], "layer.head"
     if len(grid) > MAX_HEADS:
-        grid = np.reshape(grid, (len(layers), num_heads, len(layers), num_heads)).mean((1, 3))
+        grid = np.reshape(np.array(grid, dtype=float), (len(layers), num_heads, len(layers), num_heads)).mean((1, 3))
         names, unit = [str(layer) for layer in layers], "layer"
 
     def cell(row: int, column: int, value: float) -> _Cell:
-        return f"{100 * value:.0f}", {"title": f"{names[row]} and {names[column]}"}
+        return format_number(100 * value, 0), {"title": f"{names[row]} and {names[column]}"}
 
     return _map(unit, names, names, grid, cell, maximum=1.0)

@@ -19,6 +19,11 @@ def printable(text: str) -> str:
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def printable_line(text: str) -> str:
+    """Return `printable` text with spaces for what ends a line or reverses its direction."""
+    return printable(re.sub("[\t\n\u2028-\u202e\u2066-\u2069]", " ", text))
+
+
 def format_number(value: float | None, digits: int = 3) -> str:
     """Return a number for a table: with a minus sign, a dash for none."""
     if value is None or math.isnan(value):

@@ -67,7 +67,7 @@ def render(report: ReportData) -> str:
     scalars = [(name, "  ".join(map(format_number, values))) for name, values in last_scalars]
     errors = head_maps.alignment_error(scores, report.head_scores)
     diagnostics = head_maps.diagnostics(report.diagnostics)
-    attention = f"Measures of each layer and head over the hypotheses. {choose}"
+    attention = f"Measures of each layer and head over the hypotheses (–: not defined, they are too short). {choose}"
     sections = {
         "Summary": (html.summary(scores, report.notes), ""),
         "Training": (training_curves(report.history), ""),

@@ -283,3 +283,6 @@ def test_learned_scalars_are_shown_as_they_were_last():
 def test_values_that_differ_by_rounding_only_are_drawn() -> None:
     rows = Axes([(1.0, 2.656), (2.0, 2.656 + 1e-15)]).rows()
     assert len({label for _, label in rows}) == len(rows) > 1
+    columns = Axes([(1.1, 1.0), (1.1 + 2e-16, 2.0)], margin=0.08).columns()
+    assert len({label for _, label in columns}) == len(columns) > 1
+    assert len(Axes([(1.1, 1.0), (1.1 + 2e-16, 2.0)]).columns()) == 1

@@ -51,6 +51,28 @@ def test_entropies_are_histograms_scalars_and_a_part_of_the_row_of_their_validat
     assert [(e.step, e.value) for e in events.Scalars("jump_length/layer_2/head_1")] == [(5, 3.5)]
 
 
+def test_values_that_are_no_numbers_end_no_validation_and_are_null_in_the_log(tmp_path):
+    """As JSON has no NaN, other programs could not read such a row."""
+
+    def no_constant(text):
+        raise AssertionError(text)
+
+    rows = np.zeros((1, 2, 4))
+    rows[0, 1] = np.nan
+    with logger.RunLogger(tmp_path, ("loss", "nll"), TrainProgress(), 10) as written:
+        written.log_attention(rows, {"jump_length": [[None, None]]}, 5)
+        scores = {"loss": float("nan"), "perplexity": float("inf"), "bleu": 0.0}
+        written.log_validation(TrainProgress(update=5), scores, {"g": [float("nan")]})
+        written.log_averaged_validation(5, scores, [4, 5], is_best=False)
+    lines = (tmp_path / "metrics.jsonl").read_text("utf-8").splitlines()
+    first, second = (json.loads(line, parse_constant=no_constant) for line in lines)
+    assert (first["valid_loss"], first["valid_perplexity"], first["valid_bleu"]) == (None, None, 0.0)
+    assert (first["entropy"], second["averaged_loss"]) == ([[0.0, None]], None)
+    (tmp_path / "old.jsonl").write_text('{"update": 5, "valid_loss": NaN}\n')  # of an earlier version
+    assert logger.read_metrics(tmp_path / "old.jsonl") == [{"update": 5, "valid_loss": None}]
+    assert set(read(tmp_path).Tags()["histograms"]) == {"entropy/layer_1/head_1/rows"}
+
+
 def test_the_table_of_runs_has_options_and_final_scores(tmp_path):
     from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -60,7 +82,7 @@ def test_the_table_of_runs_has_options_and_final_scores(tmp_path):
         "model": {"d_model": 64, "heads": [1, 2], "tie_embeddings": None},
         "data": {"cache_dir": "x"},
     }
-    log_hparams(tmp_path, options, {"test/bleu": 31.5, "long/aer": 0.25}, 70)
+    log_hparams(tmp_path, options, {"test/bleu": 31.5, "long/aer": 0.25, "test[:9]/bleu": 30.0}, 70)
     events = read(tmp_path)
     assert [(e.step, e.value) for e in events.Scalars("final/test/bleu")] == [(70, 31.5)]
     content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
@@ -74,7 +96,8 @@ def test_the_table_of_runs_has_options_and_final_scores(tmp_path):
     }
     content = events.PluginTagToContent("hparams")["_hparams_/experiment"]
     infos = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
-    assert {info.name.tag for info in infos} == {"final/test/bleu", "final/long/aer"}
+    assert {info.name.tag for info in infos} == {"final/test/bleu", "final/long/aer", "final/test__9_/bleu"}
+    assert {tag for tag in events.Tags()["scalars"] if tag.startswith("final/")} == {info.name.tag for info in infos}
     assert len(list((tmp_path / "tensorboard").iterdir())) == len(
         [path for path in (tmp_path / "tensorboard").iterdir() if path.is_file()]
     )
