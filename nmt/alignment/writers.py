@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from nmt.alignment.pharaoh import Link, num_words, pharaoh_line
 from nmt.runtime.files import atomic_write
+from nmt.runtime.text import is_blank
 
 SCHEMA = 2
 """Version of the layout of npz, JSONL and Parquet files; 2 added the words of the subwords."""
@@ -20,11 +21,11 @@ _WEIGHTS_TYPE = np.float16
 
 
 def word_counts_match(text: str, words: Sequence[int]) -> bool:
-    """Return whether a text has as many words as its subwords (`words`: the word of each) belong to.
+    """Return whether the subwords of a text (`words`: the word of each) belong to all of its words, or it is blank.
 
-    It has not where the tokenizer's normalization splits a word, as NFKC does at U+00A0.
+    They belong to none where the tokenizer's normalization leaves nothing of a word.
     """
-    return max(words, default=-1) + 1 == num_words(text)
+    return max(words, default=-1) + 1 == num_words(text) or is_blank(text)
 
 
 class AlignedPair(NamedTuple):
@@ -32,7 +33,7 @@ class AlignedPair(NamedTuple):
 
     source, target: texts; their words are separated by U+0020.
     source_subwords, target_subwords: names of the S and T subwords, the end token included.
-    source_words, target_words: the word of each subword, -1 for the end token.
+    source_words, target_words: the word of each subword, -1 for none, as for the end token.
     weights: (L, H, T, S) attention before dropout, every row summing to 1.
     matrix: (Tw, Sw + 1) attention between words, of one alignment source; the last column is the weight on no word.
     links: (source word, target word).

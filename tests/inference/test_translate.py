@@ -27,7 +27,7 @@ from nmt.data import EOS, Tokenizer, TokenizerConfig
 from nmt.inference.line_reader import CHUNK_BYTES, LineReader
 from nmt.inference.line_translator import LineTranslation, LineTranslator, json_line
 from nmt.inference.sentence_splitter import split_sentence
-from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator, WordAlignment
+from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator
 from nmt.models import build_model
 from nmt.models.rnn import RNNConfig
 from nmt.models.transformer import TransformerConfig
@@ -253,12 +253,12 @@ def test_links_stay_inside_both_texts_wherever_a_line_is_split(
 ) -> None:
     """All words of both sides have links, and nothing else has, if the words of each part are linked completely."""
     model = translator(tokenizer, max_length_offset=4)
-    real = model.word_alignment
 
-    def all_links(weights: Any, source: list[int], target: list[int]) -> WordAlignment:
-        words = tokenizer.source_word_ids([*source, EOS]), tokenizer.target_word_ids([*target, EOS])
-        sources, targets = ({word for word in side if word >= 0} for side in words)
-        return real(weights, source, target)._replace(links=[(s, t) for s in sources for t in targets])
+    def all_links(
+        _: AlignmentSource, weights: Any, target_words: list[int], source_words: list[int]
+    ) -> list[tuple[int, int]]:
+        sources, targets = ({word for word in side if word >= 0} for side in (source_words, target_words))
+        return [(s, t) for s in sources for t in targets]
 
     rng, num_split = random.Random(seed), 0
     kinds = ["a", "bc ", " ", ". ", "字", "字。", "、", "\t", "   ", "\u00a0", "dogdogdogdog", "é"]
@@ -272,7 +272,7 @@ def test_links_stay_inside_both_texts_wherever_a_line_is_split(
             assert all(0 <= s < words[0] and 0 <= t < words[1] for s, t in record["links"]), line
             assert len({tuple(link) for link in record["links"]}) == len(record["links"])
             with monkeypatch.context() as patch:
-                patch.setattr(model, "word_alignment", all_links)
+                patch.setattr(AlignmentSource, "links", all_links)
                 links = answers.to_json(1, answer)["links"]
             assert {t for _, t in links} <= set(range(words[1]))
             if all(best[0].text.strip(" ") for best in answer.best):
@@ -329,7 +329,8 @@ def test_json_records(tokenizer: Tokenizer) -> None:
     assert (record["translation"], record["score"]) == (ranked[0].text, ranked[0].score)
     source = tokenizer.encode_source([TEXT[0]])[0]
     ((_, weights),) = model.attention_weights([source], [ranked[0].tokens])
-    assert record["links"] == [list(link) for link in model.word_alignment(weights, source, ranked[0].tokens).links]
+    words = tokenizer.target_word_ids([*ranked[0].tokens, EOS]), tokenizer.source_word_ids([*source, EOS])
+    assert record["links"] == [list(link) for link in model.stored_source.source.links(weights, *words)]
     assert record["alignment_source_text"] == "mean of all layers and heads"
     assert answers.to_json(8, blank)["translation"] == ""
     assert "longer than a line may be" in answers.to_json(9, bad)["error"]
