@@ -127,28 +127,73 @@ def test_weights_are_those_before_dropout(architecture: str) -> None:
 
 def test_pairs_whose_words_the_tokenizer_changes_have_no_links(caplog: pytest.LogCaptureFixture) -> None:
     model = translator()
-    config = TokenizerConfig(type="unigram", vocab_size=300, normalization="nfkc")
+    config = TokenizerConfig(type="unigram", vocab_size=300, normalization="nmt_nfkc")
     model.tokenizer = Tokenizer.train(config, plain_text())
     model.model = build_model(
         MODELS["rnn"].config(), model.tokenizer.source_size, model.tokenizer.target_size, joint=True
     )
+    # nmt_nfkc leaves nothing of U+200B; in the last text it also makes two words of one, so that there are three again
+    texts = [("a b", "c d"), ("a \u200b b", "c d"), ("a\u00a0b \u200b c", "c d")]
     with caplog.at_level("WARNING"):
-        ((kept, changed),) = aligner(model, AlignmentSource(null=False)).align([("a b", "c d"), ("a\u00a0b", "c d")])
+        ((kept, *changed),) = aligner(model, AlignmentSource(null=False)).align(texts)
     assert len(kept.links) == 2
-    assert changed.links == []
-    assert "1 of 2 pairs have no links" in caplog.text
+    assert [pair.links for pair in changed] == [[], []]
+    assert "2 of 3 pairs have no links" in caplog.text
+    links = model.links(texts)
+    assert links is not None
+    assert [len(pair_links) for pair_links in links] == [2, 0, 0]
+
+
+@pytest.mark.parametrize("normalization", ["nfkc", "nmt_nfkc", "lowercase"])
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_links_count_the_words_of_the_text_as_given(
+    kind: str, normalization: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are those of the normalized text, whose words are numbered by hand here."""
+    options = {"lowercase": True} if normalization == "lowercase" else {"normalization": normalization}
+    model = translator()
+    model.tokenizer = Tokenizer.train(TokenizerConfig(type=kind, vocab_size=300, **options), plain_text())
+    torch.manual_seed(2)
+    model.model = build_model(
+        MODELS["transformer"].config(), model.tokenizer.source_size, model.tokenizer.target_size, joint=True
+    )
+    text, words, normalized = "ab\u00a0c  de f\u3000\u00bd l\u00b4x", [0, 0, 1, 2, 2, 3, 3], "ab c de f 1⁄2 l \u0301x"
+    if normalization == "lowercase":
+        text, words, normalized = "Ab\u00a0C  De \u0130", [0, 1, 2], "ab\u00a0c  de i\u0307"
+    ((given, plain),) = aligner(model, AlignmentSource(null=False)).align([(text, text), (normalized, normalized)])
+    assert caplog.text == ""
+    assert max(plain.source_words) + 1 == len(split(normalized)) == len(words)
+    numbers = [words[word] if word >= 0 else -1 for word in plain.source_words]
+    assert given.source_words == given.target_words == numbers
+    np.testing.assert_allclose(given.weights, plain.weights, atol=1e-6)
+    weights, num = plain.weights.mean((0, 1)), len(split(text))
+    rows = [weights[[t for t, word in enumerate(numbers) if word == j]].mean(0) for j in range(num)]
+    sums = [[row[[s for s, word in enumerate(numbers) if word == i]].sum() for i in range(num)] for row in rows]
+    assert given.links == [(int(np.argmax(row)), j) for j, row in enumerate(sums)]
+    assert model.links([(text, text)]) == [
+        aligner(model, AlignmentSource()).source.links(given.weights, numbers, numbers)
+    ]
+
+
+def test_a_blank_side_has_no_links(caplog: pytest.LogCaptureFixture) -> None:
+    model = translator()
+    texts = [("a b", "\u200b"), ("\t", "a b"), ("\u00a0 \u3000", "\ufeff"), ("a", "b")]
+    with caplog.at_level("WARNING"):
+        (aligned,) = aligner(model, AlignmentSource(null=False)).align(texts)
+    assert [len(pair.links) for pair in aligned] == [0, 0, 0, 1]
+    assert caplog.text == ""
 
 
 def test_pairs_whose_words_the_tokenizer_changes_are_not_compared_with_gold(caplog: pytest.LogCaptureFixture) -> None:
     model = translator()
-    config = TokenizerConfig(type="unigram", vocab_size=300, normalization="nfkc")
+    config = TokenizerConfig(type="unigram", vocab_size=300, normalization="nmt_nfkc")
     model.tokenizer = Tokenizer.train(config, plain_text())
     torch.manual_seed(2)
     model.model = build_model(
         MODELS["transformer"].config(), model.tokenizer.source_size, model.tokenizer.target_size, joint=True
     )
     kept = [("a b c", "c d"), ("d e f", "b c a")]
-    changed = ("a\u00a0b c", "x y")
+    changed = ("a \u200b c", "x y")
     gold = [GoldAlignment(frozenset({(0, 0), (1, 1)}), frozenset({(0, 0), (1, 1)}))] * 3
     first, second = (Aligner(model, AlignmentConfig()) for _ in range(2))
     expected = first.select_head(kept, gold[:2], "these")
