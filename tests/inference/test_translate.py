@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import nmt
-from nmt import checkpoint
+from nmt import checkpoint, search
 from nmt.alignment import AlignmentSource, StoredAlignmentSource
 from nmt.attention import AttentionConfig
 from nmt.cli.compose import Config, to_dict
@@ -141,6 +141,101 @@ def test_a_line_without_end_does_not_fill_the_memory(pipe: tuple[int, int]) -> N
         assert len(lines._partial or b"") <= 10
     thread.join()
     assert received == [None, b"y" * 10, None]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 100])
+def test_a_byte_order_mark_is_removed_at_the_start_only(pipe: tuple[int, int], size: int) -> None:
+    mark = "\ufeff".encode()
+    for content, lines in (
+        (mark + b"a\n" + mark + b"b", [b"a", mark + b"b"]),
+        (mark, []),
+        (mark + b"\n", [b""]),
+        (mark[:2], [mark[:2]]),
+        (mark[:1] + b"\nb\n", [mark[:1], b"b"]),
+        (b"", []),
+    ):
+        read, write = os.pipe()
+
+        def feed(content: bytes = content, write: int = write) -> None:
+            for start in range(0, len(content), size):
+                os.write(write, content[start : start + size])
+                time.sleep(0.002)
+            os.close(write)
+
+        thread = threading.Thread(target=feed)
+        thread.start()
+        reader, received = LineReader(read), []
+        while block := reader.read_batch(100):
+            received += block
+        thread.join()
+        os.close(read)
+        assert received == lines
+        assert reader.had_byte_order_mark == content.startswith(mark)
+
+
+def test_lines_that_only_look_blank_are_not_translated(
+    tokenizer: Tokenizer, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blank = ["", " ", "\t", "\u00a0", "\u200b", "\u3000", "\ufe0f", "\t" * 100, "\u2028", "\0", "\r"]
+    model = translator(tokenizer, n_best=2)
+    (expected,) = model.n_best(["a\u200d dog\u3000"])
+    decode, received = search.decode, []
+
+    def record(model: Any, sources: list[list[int]], *arguments: Any, **options: Any) -> Any:
+        received.extend(sources)
+        return decode(model, sources, *arguments, **options)
+
+    monkeypatch.setattr(search, "decode", record)
+    lines = LineTranslator(model, 20)
+    results = lines.translate_lines([line.encode() for line in [*blank, "a\u200d dog\u3000"]])
+    assert received == tokenizer.encode_source(["a\u200d dog\u3000"])
+    assert results[-1].best == [expected]
+    empty = lines.to_json(1, results[0])
+    for number, (line, result) in enumerate(zip(blank, results, strict=False), 1):
+        source = line.removesuffix("\r")
+        assert lines.to_json(number, result) == {**empty, "line": number, "source": source}
+        assert [*model.stream(line)] == [EMPTY_TRANSLATION]
+    assert empty["translation"] == ""
+    assert empty["links"] == empty["source_subwords"] == []
+    assert lines.counts == {"split": 0, "truncated": results[-1].best[0][0].truncated, "unknown words": 0}
+    # from a part of a line, too
+    long = "a dog" + "\u200b" * 60 + "the cat"
+    (parts,) = lines.translate_lines([long.encode()])
+    assert "".join(parts.segments) == long
+    assert [EMPTY_TRANSLATION] in parts.best
+    # by the command: the mark is removed and counted
+    monkeypatch.undo()
+    done = run(saved["scaled"], text=("\ufeffa dog\n" + "\n".join(blank) + "\na dog\n").encode())
+    first, *middle, last, end = done.stdout.decode().split("\n")
+    assert (first, middle, end) == (last, [""] * len(blank), "")
+    assert first == translator(tokenizer).translate(["a dog"])[0].text
+    assert "1 byte-order mark at the start was removed" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("normalization", ["nfkc", "nmt_nfkc"])
+def test_links_count_the_words_of_the_line_as_given(normalization: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = TokenizerConfig(vocab_size=311, normalization=normalization)
+    model = translator(Tokenizer.train(options, [(line, line.upper()) for line in TEXT]), max_length_offset=8)
+    model.stored_source = StoredAlignmentSource(AlignmentSource(null=False), "hand")
+    line = "the dog\u00a0sees \u00bd things\u3000. a l\u00b4a cat"
+    for longest in (100, 9):
+        lines = LineTranslator(model, longest)
+        (result,) = lines.translate_lines([line.encode()])
+        assert (len(result.segments) > 1) == (longest == 9)
+        record = lines.to_json(1, result)
+        assert record["links"]
+        assert all(0 <= s < len(line.split(" ")) for s, _ in record["links"])
+        with monkeypatch.context() as patch:  # as if each subword were linked to each
+            patch.setattr(
+                AlignmentSource, "links", lambda _, weights, t, s: [(i, j) for i in s for j in t if min(i, j) >= 0]
+            )
+            assert {s for s, _ in lines.to_json(1, result)["links"]} == set(range(len(line.split(" "))))
+        assert lines.counts["unknown words"] == 0
+    # "a" is the second word in one part of the text and the third in the other: nothing is left of U+200B
+    lost = "the \u200b a dog"
+    (result,) = lines.translate_lines([lost.encode()])
+    assert bool(lines.to_json(1, result)["links"]) == (normalization == "nfkc")
+    assert lines.counts["unknown words"] == (normalization == "nmt_nfkc")
 
 
 def test_lines_longer_than_a_chunk_do_not_end_the_input(tokenizer: Tokenizer, saved: dict[str, Path]) -> None:
