@@ -70,10 +70,12 @@ def _json_batches(files: Any, where: str, options: dict[str, Any]) -> Batches:
 
 def _json_rows(files: Any, where: str, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
     options = {"data_files": files, "encoding": "utf-8-sig", **options}
-    head = next(_batches(_load("text", where, **options), where), {"text": [""]})["text"][0]
-    sample_by = "document" if head.lstrip().startswith("[") else "line"
+    stream = _load("text", where, **options)
+    first = next(_batches(stream, where), {"text": [""]})["text"][0]
+    if first.lstrip().startswith("["):
+        stream = _load("text", where, sample_by="document", **options)
     num_read = 0
-    for batch in _batches(_load("text", where, sample_by=sample_by, **options), where):
+    for batch in _batches(stream, where):
         for text in filter(str.strip, batch["text"]):
             try:
                 value = json.loads(text)

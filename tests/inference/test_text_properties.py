@@ -28,7 +28,7 @@ from nmt.runtime.text import is_blank
 from nmt.search import SearchConfig
 
 TEXT = [f"the {a} {b} sees , hears and likes {c} things ." for a in "abcdef" for b in ("dog", "cat") for c in "xyz"]
-# Words, all that ends a line somewhere, white space and formats, what normalization splits or removes, and marks of ours.
+# Words, what ends a line somewhere, white space and formats, what normalization splits or removes, and marks of ours.
 PIECES = [
     *(
         "the",
