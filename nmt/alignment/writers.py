@@ -10,7 +10,7 @@ from typing import IO, Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nmt.alignment.pharaoh import Link, num_words, pharaoh_line
+from nmt.alignment.pharaoh import Link, pharaoh_line
 from nmt.runtime.files import atomic_write
 from nmt.runtime.text import is_blank
 
@@ -20,12 +20,12 @@ DECIMALS = 4
 _WEIGHTS_TYPE = np.float16
 
 
-def word_counts_match(text: str, words: Sequence[int]) -> bool:
-    """Return whether the subwords of a text (`words`: the word of each) belong to all of its words, or it is blank.
+def words_known(text: str, words: Sequence[int]) -> bool:
+    """Return whether it is known to which words the subwords of a text belong (`words`: the word of each).
 
-    They belong to none where the tokenizer's normalization leaves nothing of a word.
+    A blank text has none.
     """
-    return max(words, default=-1) + 1 == num_words(text) or is_blank(text)
+    return max(words, default=-1) >= 0 or is_blank(text)
 
 
 class AlignedPair(NamedTuple):
@@ -36,6 +36,7 @@ class AlignedPair(NamedTuple):
     source_words, target_words: the word of each subword, -1 for none, as for the end token.
     weights: (L, H, T, S) attention before dropout, every row summing to 1.
     matrix: (Tw, Sw + 1) attention between words, of one alignment source; the last column is the weight on no word.
+        Words at the end of which the tokenizer leaves nothing are not counted.
     links: (source word, target word).
     """
 
@@ -51,8 +52,8 @@ class AlignedPair(NamedTuple):
 
     @property
     def words_match(self) -> bool:
-        """Return whether the words are those of the texts; if not, links have no meaning."""
-        return word_counts_match(self.source, self.source_words) and word_counts_match(self.target, self.target_words)
+        """Return whether the words are those of the texts; if not, there are no links."""
+        return words_known(self.source, self.source_words) and words_known(self.target, self.target_words)
 
 
 class AlignmentWriter(Protocol):

@@ -57,8 +57,8 @@ class WordIds:
     def in_text(self, text: str, ids: Sequence[int], encode: Callable[[Sequence[str]], FlatIds]) -> list[int]:
         """Return the word of each token of an encoded text, counted in the text as given; -1 for none.
 
-        A tokenizer's normalization may split a word (NFKC does at U+00A0): its parts are found by encoding each word by
-        itself. -1 for all when that leaves nothing of a word or does not explain the tokens.
+        A tokenizer's normalization may split a word (NFKC does at U+00A0) or leave nothing of it (as of U+200B): the
+        parts of each are counted by encoding it by itself. -1 for all when these are not the words of the tokens.
         """
         words = [word for word in text.split(" ") if word]
         flat, lengths = encode(words)
@@ -66,7 +66,7 @@ class WordIds:
         num_parts = np.zeros(len(words), np.int64)
         np.maximum.at(num_parts, index, self(flat, np.diff(index, prepend=-1) != 0) + 1)
         parts = self(np.array(ids, np.int64), np.arange(len(ids)) == 0)
-        if not num_parts.all() or num_parts.sum() != parts.max(initial=-1) + 1:
+        if num_parts.sum() != parts.max(initial=-1) + 1:
             return [-1] * len(ids)
         # the last -1 is for tokens of no word
         given: list[int] = np.append(np.repeat(np.arange(len(words)), num_parts), -1)[parts].tolist()

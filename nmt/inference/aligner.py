@@ -20,7 +20,7 @@ from nmt.alignment import (
     score_sources,
     select_source,
 )
-from nmt.alignment.writers import AlignedPair, word_counts_match
+from nmt.alignment.writers import AlignedPair, words_known
 from nmt.data import DataConfig, SentencePair, alignment_path, read_pairs
 from nmt.inference.translator import Translator
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 ALIGN_CHUNK_PAIRS = 1000
 """Pairs whose attention is in memory at a time."""
-WORDS_CHANGED = "the tokenizer's normalization changes their words"
+WORDS_CHANGED = "the tokenizer does not keep their words apart"
 
 Texts = Sequence[tuple[str, str]]
 
@@ -113,7 +113,7 @@ class Aligner:
         num_changed = 0
         for i, weights in self.translator.attention_weights(sources, targets):
             source_words, target_words = self.translator.pair_words(pairs[i], sources[i], targets[i])
-            if word_counts_match(pairs[i][0], source_words) and word_counts_match(pairs[i][1], target_words):
+            if words_known(pairs[i][0], source_words) and words_known(pairs[i][1], target_words):
                 yield i, AlignmentExample(weights, target_words, source_words, gold[i])
             else:
                 num_changed += 1
@@ -129,8 +129,8 @@ class Aligner:
     def align(self, pairs: Texts) -> Iterator[list[AlignedPair]]:
         """Yield aligned pairs in order, `ALIGN_CHUNK_PAIRS` at a time; nothing for a model without attention.
 
-        A pair has no links if the tokenizer's normalization leaves nothing of a word, because the numbers of the others
-        are unknown then. The number of such pairs is logged. A pair with a blank side has no links either.
+        A pair has no links if the tokenizer does not keep its words apart (characters without one for the space). The
+        number of such pairs is logged. A pair with a blank side has no links either.
         """
         num_changed = 0
         for start in range(0, len(pairs), ALIGN_CHUNK_PAIRS):

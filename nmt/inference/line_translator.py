@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nmt.alignment.pharaoh import num_words
-from nmt.alignment.writers import word_counts_match
+from nmt.alignment.writers import words_known
 from nmt.data import EOS
 from nmt.inference.sentence_splitter import SEGMENT_BOUNDARIES, split_sentence
 from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator
@@ -125,18 +125,18 @@ class LineTranslator:
         links: dict[tuple[int, int], None] = {}  # a word that was split may be linked in both its halves
         subword_links: list[list[int]] = []
         num_source = num_target = 0  # subwords of earlier parts
-        stored, words_known = self.translator.stored_source.source, True
+        stored, has_numbers = self.translator.stored_source.source, True
         for i, (source, target) in enumerate(zip(sources, targets, strict=True)):
             source_words = tokenizer.source_words(result.segments[i], [*source, EOS])
-            words_known &= word_counts_match(result.segments[i], source_words)
+            has_numbers &= words_known(result.segments[i], source_words)
             words = stored.links(weights[i], tokenizer.target_word_ids([*target, EOS]), source_words)
             links |= dict.fromkeys((first_source[i] + s, first_target[i] + t) for s, t in words)
             part_links = self.translator.subword_links(weights[i], source, target)
             subword_links += [[num_source + s, num_target + t] for s, t in part_links]
             num_source, num_target = num_source + len(source), num_target + len(target)
-        self.counts["unknown words"] += not words_known
+        self.counts["unknown words"] += not has_numbers
         return alignment | {
-            "links": [list(link) for link in links if words_known],
+            "links": [list(link) for link in links if has_numbers],
             "subword_links": subword_links,
             "alignment_source_text": self.translator.describe(stored),
         }

@@ -217,25 +217,32 @@ def test_links_count_the_words_of_the_line_as_given(normalization: str, monkeypa
     options = TokenizerConfig(vocab_size=311, normalization=normalization)
     model = translator(Tokenizer.train(options, [(line, line.upper()) for line in TEXT]), max_length_offset=8)
     model.stored_source = StoredAlignmentSource(AlignmentSource(null=False), "hand")
-    line = "the dog\u00a0sees \u00bd things\u3000. a l\u00b4a cat"
+    line = "the dog\u00a0sees \u200b \u00bd things\u3000. a l\u00b4a cat"
+    words = {number for number, word in enumerate(line.split(" ")) if word != "\u200b"}
     for longest in (100, 9):
         lines = LineTranslator(model, longest)
         (result,) = lines.translate_lines([line.encode()])
         assert (len(result.segments) > 1) == (longest == 9)
         record = lines.to_json(1, result)
         assert record["links"]
-        assert all(0 <= s < len(line.split(" ")) for s, _ in record["links"])
+        assert {s for s, _ in record["links"]} <= words | {2}
         with monkeypatch.context() as patch:  # as if each subword were linked to each
             patch.setattr(
                 AlignmentSource, "links", lambda _, weights, t, s: [(i, j) for i in s for j in t if min(i, j) >= 0]
             )
-            assert {s for s, _ in lines.to_json(1, result)["links"]} == set(range(len(line.split(" "))))
+            assert {s for s, _ in lines.to_json(1, result)["links"]} | {2} == words | {2}
         assert lines.counts["unknown words"] == 0
-    # "a" is the second word in one part of the text and the third in the other: nothing is left of U+200B
-    lost = "the \u200b a dog"
-    (result,) = lines.translate_lines([lost.encode()])
-    assert bool(lines.to_json(1, result)["links"]) == (normalization == "nfkc")
-    assert lines.counts["unknown words"] == (normalization == "nmt_nfkc")
+
+
+def test_lines_whose_words_the_tokenizer_does_not_keep_apart_have_no_links() -> None:
+    model = translator(Tokenizer.train(TokenizerConfig(type="char"), [("abcd", "efgh")]))
+    model.stored_source = StoredAlignmentSource(AlignmentSource(null=False), "hand")
+    lines = LineTranslator(model, 100)
+    results = lines.translate_lines([b"abc", b"ab cde. bb", b"  "])
+    records = [lines.to_json(number, result) for number, result in enumerate(results)]
+    assert [bool(record["links"]) for record in records] == [True, False, False]
+    assert [bool(record["subword_links"]) for record in records] == [True, True, False]
+    assert lines.counts["unknown words"] == 1
 
 
 def test_lines_longer_than_a_chunk_do_not_end_the_input(tokenizer: Tokenizer, saved: dict[str, Path]) -> None:
