@@ -21,10 +21,7 @@ _WEIGHTS_TYPE = np.float16
 
 
 def words_known(text: str, words: Sequence[int]) -> bool:
-    """Return whether it is known to which words the subwords of a text belong (`words`: the word of each).
-
-    A blank text has none.
-    """
+    """Return whether the words of a text's subwords (`words`: one for each) are known; a blank text has none."""
     return max(words, default=-1) >= 0 or is_blank(text)
 
 

@@ -119,8 +119,7 @@ class CorpusWriter:
         reasons = {"source too long": source > config.max_length, "target too long": target > config.max_length}
         if self.training:
             blank = [np.fromiter(map(is_blank, texts), np.bool_) for texts in block]
-            empty = {"empty source": blank[0] | (source == 0), "empty target": blank[1] | (target == 0)}
-            reasons = empty | reasons
+            reasons = {"empty source": blank[0] | (source == 0), "empty target": blank[1] | (target == 0), **reasons}
             if config.max_length_ratio > 0:
                 longer, shorter = np.maximum(source, target), np.minimum(source, target)
                 reasons["length ratio"] = longer > config.max_length_ratio * shorter

@@ -253,8 +253,8 @@ def _read_rows(config: DataConfig, name: str, repaired: Counter[str]) -> Iterato
     if config.format == "hub":
         assert config.hf_dataset is not None
         where = f"{config.hf_dataset} ({name})"
-        languages = config.source_lang, config.target_lang
-        batches = table_files.open_hub_dataset(config.hf_dataset, config.hf_config, name, languages)
+        columns = config.source_lang, config.target_lang
+        batches = table_files.open_hub_dataset(config.hf_dataset, config.hf_config, name, columns)
     else:
         where = name
         batches = table_files.open_file(config.format, _table_files(config, name)[0])

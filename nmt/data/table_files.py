@@ -41,8 +41,8 @@ def open_hub_dataset(path: str, config: str | None, split: str, text_columns: tu
         if kind == "JsonConfig" and is_local:
             return _json_batches(files, where, options)
         if kind == "CsvConfig":
-            options["usecols"], options["converters"] = list(text_columns), dict.fromkeys(text_columns, str)
-            options["keep_default_na"] = False
+            as_text = dict.fromkeys(text_columns, str)
+            options |= {"usecols": list(text_columns), "converters": as_text, "keep_default_na": False}
         rows = _load(path, where, name=config, **options)
         # What the library has prepared can be read offline, the files of a hub cannot.
         is_guessed = kind == "JsonConfig" and "timestamp" in str(rows.features)

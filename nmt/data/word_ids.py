@@ -69,5 +69,4 @@ class WordIds:
         if num_parts.sum() != parts.max(initial=-1) + 1:
             return [-1] * len(ids)
         # the last -1 is for tokens of no word
-        given: list[int] = np.append(np.repeat(np.arange(len(words)), num_parts), -1)[parts].tolist()
-        return given
+        return list(np.append(np.repeat(np.arange(len(words)), num_parts), -1)[parts].tolist())
