@@ -6,6 +6,7 @@ import time
 from nmt import checkpoint
 from nmt.cli.compose import merge_with_checkpoint, run_command
 from nmt.cli.configs import Config, TranslateConfig
+from nmt.inference.aligner import WORDS_CHANGED
 from nmt.inference.line_reader import MAX_LINE_BYTES, LineReader
 from nmt.inference.line_translator import LineTranslator, json_line
 from nmt.inference.translator import Translator
@@ -54,8 +55,10 @@ def _translate(translator: LineTranslator, as_json: bool, max_lines: int) -> Non
     counts, max_length = translator.counts, translator.max_length
     limits = "search.max_length_ratio and search.max_length_offset"
     for count, problem in (
+        (int(reader.had_byte_order_mark or False), "byte-order mark at the start was removed"),
         (num_failed, f"lines had no translation and are empty (a line has at most {MAX_LINE_BYTES:,} bytes)"),
         (num_repaired, "lines were not valid UTF-8: the bytes in question became U+FFFD"),
+        (counts["unknown words"], f"lines have no links: {WORDS_CHANGED}"),
         (counts["split"], f"lines have more than {max_length} tokens and were translated in parts (max_length)"),
         (counts["truncated"], f"translations reached the longest length that {limits} allow, and end there"),
     ):

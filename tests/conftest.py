@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
+# The same examples each time, on machines of any speed.
+settings.register_profile("nmt", derandomize=True, deadline=None, database=None, max_examples=60)
+settings.load_profile("nmt")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Shells make background processes ignore Ctrl-C, which processes started by tests would inherit.

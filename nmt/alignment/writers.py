@@ -10,8 +10,9 @@ from typing import IO, Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nmt.alignment.pharaoh import Link, num_words, pharaoh_line
+from nmt.alignment.pharaoh import Link, pharaoh_line
 from nmt.runtime.files import atomic_write, name_in_errors
+from nmt.runtime.text import is_blank
 
 SCHEMA = 2
 """Version of the layout of npz, JSONL and Parquet files; 2 added the words of the subwords."""
@@ -19,12 +20,9 @@ DECIMALS = 4
 _WEIGHTS_TYPE = np.float16
 
 
-def word_counts_match(text: str, words: Sequence[int]) -> bool:
-    """Return whether a text has as many words as its subwords (`words`: the word of each) belong to.
-
-    It has not where the tokenizer's normalization splits a word, as NFKC does at U+00A0.
-    """
-    return max(words, default=-1) + 1 == num_words(text)
+def words_known(text: str, words: Sequence[int]) -> bool:
+    """Return whether the words of a text's subwords (`words`: one for each) are known; a blank text has none."""
+    return max(words, default=-1) >= 0 or is_blank(text)
 
 
 class AlignedPair(NamedTuple):
@@ -32,9 +30,10 @@ class AlignedPair(NamedTuple):
 
     source, target: texts; their words are separated by U+0020.
     source_subwords, target_subwords: names of the S and T subwords, the end token included.
-    source_words, target_words: the word of each subword, -1 for the end token.
+    source_words, target_words: the word of each subword, -1 for none, as for the end token.
     weights: (L, H, T, S) attention before dropout, every row summing to 1.
     matrix: (Tw, Sw + 1) attention between words, of one alignment source; the last column is the weight on no word.
+        Words at the end of which the tokenizer leaves nothing are not counted.
     links: (source word, target word).
     """
 
@@ -50,8 +49,8 @@ class AlignedPair(NamedTuple):
 
     @property
     def words_match(self) -> bool:
-        """Return whether the words are those of the texts; if not, links have no meaning."""
-        return word_counts_match(self.source, self.source_words) and word_counts_match(self.target, self.target_words)
+        """Return whether the words are those of the texts; if not, there are no links."""
+        return words_known(self.source, self.source_words) and words_known(self.target, self.target_words)
 
 
 class AlignmentWriter(Protocol):

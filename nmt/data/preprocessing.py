@@ -20,6 +20,7 @@ from nmt.data.sources import Block, DataConfig
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.vocabulary import FlatIds
 from nmt.runtime.files import open_output, write_text
+from nmt.runtime.text import is_blank
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class CorpusWriter:
                 yield block, source, target
 
     def _write(self, files: Files, block: Block, source: FlatIds, target: FlatIds) -> None:
-        keep = self._select(source[1], target[1])
+        keep = self._select(block, source[1], target[1])
         for name, (ids, lengths) in (("source", source), ("target", target)):
             kept_ids = ids if keep.all() else ids[np.repeat(keep, lengths)]
             files[name].write(kept_ids.astype(self._dtypes[name]).tobytes())
@@ -110,12 +111,13 @@ class CorpusWriter:
         files[f"{name}_offsets"].write(offsets.tobytes())
         self._ends[name] += int(lengths.sum())
 
-    def _select(self, source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _select(self, block: Block, source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which rows of a block are kept; count the others, each under the first reason that holds."""
         config = self.config
         reasons = {"source too long": source > config.max_length, "target too long": target > config.max_length}
         if self.training:
-            reasons = {"empty source": source == 0, "empty target": target == 0, **reasons}
+            blank = [np.fromiter(map(is_blank, texts), np.bool_) for texts in block]
+            reasons = {"empty source": blank[0] | (source == 0), "empty target": blank[1] | (target == 0), **reasons}
             if config.max_length_ratio > 0:
                 longer, shorter = np.maximum(source, target), np.minimum(source, target)
                 reasons["length ratio"] = longer > config.max_length_ratio * shorter

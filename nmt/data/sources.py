@@ -20,6 +20,7 @@ from nmt.data.synthetic.dataset import SyntheticConfig
 from nmt.data.test_set_names import distinct_names
 from nmt.data.text_files import check_file, read_lines, read_parallel
 from nmt.data.tokenizer import TokenizerConfig
+from nmt.runtime.text import is_blank
 
 
 class SentencePair(NamedTuple):
@@ -256,7 +257,7 @@ def _read_tsv(config: DataConfig, name: str, repaired: Counter[str]) -> Iterator
     num_columns = max(config.columns)
     num_read = 0
     for lines in read_lines(path, repaired):
-        rows = [line.split("\t") if line else [""] * num_columns for line in lines]
+        rows = [line.split("\t") if "\t" in line or not is_blank(line) else [""] * num_columns for line in lines]
         for number, cells in enumerate(rows, start=num_read + 1):
             if len(cells) < num_columns:
                 raise ValueError(
@@ -271,11 +272,12 @@ def _read_rows(config: DataConfig, name: str, repaired: Counter[str]) -> Iterato
     if config.format == "hub":
         assert config.hf_dataset is not None
         where = f"{config.hf_dataset} ({name})"
-        stream = table_files.load_hub_dataset(config.hf_dataset, config.hf_config, name)
+        columns = config.source_lang, config.target_lang
+        batches = table_files.open_hub_dataset(config.hf_dataset, config.hf_config, name, columns)
     else:
         where = name
-        stream = table_files.open_file(config.format, _table_files(config, name)[0])
-    yield from table_files.iter_pairs(stream, where, config.column, config.source_lang, config.target_lang, repaired)
+        batches = table_files.open_file(config.format, _table_files(config, name)[0])
+    yield from table_files.iter_pairs(batches, where, config.column, config.source_lang, config.target_lang, repaired)
 
 
 _TEXT = DataSource("text", _read_text, _text_files, "a prefix, read from PREFIX.<source_lang> and PREFIX.<target_lang>")

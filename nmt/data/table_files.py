@@ -1,42 +1,97 @@
-"""Tables (Parquet, JSON lines, datasets of a hub or a local folder), read through the `datasets` library."""
+"""Tables (Parquet, JSON lines, datasets of a hub or a local folder), read through the `datasets` library.
 
+Its readers of JSON and CSV guess types: strings such as "2024-01-02" become times, "NA" nothing, "007" a number. So
+JSON is read as text and parsed here, and the columns of a CSV file are read as they are.
+"""
+
+import json
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from nmt.data.text_files import BLOCK_LINES, strip_lines
+from nmt.runtime.errors import error_message
+
+Batches = Iterator[dict[str, list[Any]]]  # blocks of rows, column by column
 
 
-def open_file(kind: str, path: Path) -> Any:
-    """Open a stream of the rows of one .parquet or JSON lines file."""
-    return _load("json" if kind == "jsonl" else kind, str(path), data_files=str(path), split="train", streaming=True)
+def open_file(kind: str, path: Path) -> Batches:
+    """Open the rows of one .parquet or JSON lines file."""
+    where = str(path)
+    options: dict[str, Any] = {"split": "train", "streaming": True}
+    if kind == "jsonl":
+        return _json_batches({"train": where}, where, options)
+    return _batches(_load(kind, where, data_files=where, **options), where)
 
 
 class DatasetUnavailableError(ValueError, OSError):
     """A dataset that does not exist, or whose hub is unreachable."""
 
 
-def load_hub_dataset(path: str, config: str | None, split: str) -> Any:
-    """Load the rows of a split of a dataset. A local folder is streamed; anything else is kept in the library's own
+def open_hub_dataset(path: str, config: str | None, split: str, text_columns: tuple[str, str]) -> Batches:
+    """Open the rows of a split of a dataset. A local folder is streamed; anything else is kept in the library's own
     cache, so that it is downloaded once. Raises DatasetUnavailableError."""
+    where, is_local = f"{path} ({split})", Path(path).is_dir()
+    options: dict[str, Any] = {"split": split, "streaming": is_local}
     try:
-        return _load(path, f"{path} ({split})", name=config, split=split, streaming=Path(path).is_dir())
+        builder = _load(path, where, load="load_dataset_builder", name=config)
+        kind, files = type(builder.config).__name__, builder.config.data_files
+        if kind == "JsonConfig" and is_local:
+            return _json_batches(files, where, options)
+        if kind == "CsvConfig":
+            as_text = dict.fromkeys(text_columns, str)
+            options |= {"usecols": list(text_columns), "converters": as_text, "keep_default_na": False}
+        rows = _load(path, where, name=config, **options)
+        # What the library has prepared can be read offline, the files of a hub cannot.
+        is_guessed = kind == "JsonConfig" and "timestamp" in str(rows.features)
+        return _json_batches(files, where, options) if is_guessed else _batches(rows, where)
     except ValueError as error:
         raise DatasetUnavailableError(str(error)) from error
 
 
-def _load(path: str, where: str, **options: Any) -> Any:
+def _load(path: str, where: str, load: str = "load_dataset", **options: Any) -> Any:
     import datasets
 
     try:
-        return datasets.load_dataset(path, **options)
+        return getattr(datasets, load)(path, **options)
     except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
-        raise ValueError(f"{where}: cannot be opened: {_one_line(error)}") from error
+        raise ValueError(f"{where}: cannot be opened: {error_message(error)}") from error
+
+
+def _json_batches(files: Any, where: str, options: dict[str, Any]) -> Batches:
+    """Yield the rows of files with a JSON object on each line, or with one list of objects."""
+    rows = _json_rows(files, where, options)
+    while block := list(islice(rows, BLOCK_LINES)):
+        names = dict.fromkeys(name for row in block for name in row)
+        yield {name: [row.get(name) for row in block] for name in names}
+
+
+def _json_rows(files: Any, where: str, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    options = {"data_files": files, "encoding": "utf-8-sig", **options}
+    stream = _load("text", where, **options)
+    first = next(_batches(stream, where), {"text": [""]})["text"][0]
+    if first.lstrip().startswith("["):
+        stream = _load("text", where, sample_by="document", **options)
+    num_read = 0
+    for batch in _batches(stream, where):
+        for text in filter(str.strip, batch["text"]):
+            try:
+                value = json.loads(text)
+                if "\\u" in text:
+                    json.dumps(value, ensure_ascii=False).encode()  # fails for half of a surrogate pair
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{where}: cannot be read: row {num_read + 1} is not JSON: {error}") from None
+            for row in value if isinstance(value, list) else [value]:
+                num_read += 1
+                if not isinstance(row, dict):
+                    raise ValueError(f"{where}: cannot be read: row {num_read} is not a JSON object with named columns")
+                yield row
 
 
 def iter_pairs(
-    stream: Any, where: str, column: str, source_lang: str, target_lang: str, repaired: Counter[str]
+    batches: Batches, where: str, column: str, source_lang: str, target_lang: str, repaired: Counter[str]
 ) -> Iterator[tuple[list[str], list[str]]]:
     """Yield blocks of sources and targets from a column of {language: sentence} records, or else from one column for
     each language.
@@ -45,7 +100,7 @@ def iter_pairs(
     ValueError with the row (from 1) for a cell that is not text, and for missing columns.
     """
     num_read = 0
-    for batch in _batches(stream, where):
+    for batch in batches:
         sources = _cells(batch, column, source_lang, where)
         targets = _cells(batch, column, target_lang, where)
         yield (
@@ -57,13 +112,13 @@ def iter_pairs(
         raise ValueError(f"{where}: there are no rows")
 
 
-def _batches(stream: Any, where: str) -> Iterator[dict[str, list[Any]]]:
+def _batches(stream: Any, where: str) -> Batches:
     import datasets
 
     try:
         yield from stream.iter(batch_size=BLOCK_LINES)
     except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
-        raise ValueError(f"{where}: cannot be read: {_one_line(error)}") from error
+        raise ValueError(f"{where}: cannot be read: {error_message(error)}") from error
 
 
 def _cells(batch: dict[str, list[Any]], column: str, language: str, where: str) -> list[Any]:
@@ -93,7 +148,3 @@ def _texts(cells: list[Any], where: str, num_before: int, repaired: Counter[str]
 
 def _join_names(names: Any) -> str:
     return ", ".join(sorted(map(str, names))) or "none"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

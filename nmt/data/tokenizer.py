@@ -15,6 +15,7 @@ from nmt.data.reservoir_sampling import reservoir_sample
 from nmt.data.sentencepiece_model import SentencePiece
 from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, FlatIds, TokenizerModel, Vocabulary
 from nmt.data.word_ids import WordIds
+from nmt.runtime.text import is_blank
 
 __all__ = ["BOS", "EOS", "PAD", "SPECIAL_TOKENS", "TOKENIZERS", "UNK", "Tokenizer", "TokenizerConfig"]
 
@@ -213,6 +214,21 @@ class Tokenizer:
     def target_word_ids(self, ids: Sequence[int]) -> list[int]:
         """Return for each id the index of its word in the decoded text, as `WordIds` defines it; -1 for none."""
         return _word_ids(self.target_word_id_map, ids)
+
+    def source_words(self, text: str, ids: Sequence[int]) -> list[int]:
+        """Return for each id of a source text its word in the text as given, by `WordIds.in_text`; -1 for none."""
+        return self._words_in_text(self.source, self.source_word_id_map, text, ids)
+
+    def target_words(self, text: str, ids: Sequence[int]) -> list[int]:
+        """Return for each id of a target text its word in the text as given, by `WordIds.in_text`; -1 for none."""
+        return self._words_in_text(self.target, self.target_word_id_map, text, ids)
+
+    def _words_in_text(self, model: TokenizerModel, word_map: WordIds, text: str, ids: Sequence[int]) -> list[int]:
+        if is_blank(text):
+            return [-1] * len(ids)
+        if _decode(model, ids) == text:
+            return _word_ids(word_map, ids)
+        return word_map.in_text(text, ids, lambda words: model.encode_flat(self._normalize(words)))
 
     @cached_property
     def source_word_id_map(self) -> WordIds:

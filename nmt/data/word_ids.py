@@ -1,9 +1,11 @@
 """Word indices of tokens, for whole batches at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nmt.data.vocabulary import FlatIds
 
 _AS_SPACE = bytes.maketrans(b" \n", b"  ")
 
@@ -51,3 +53,20 @@ class WordIds:
         word = before - bases[number] - continues
         result[positions] = np.where(word < totals[number], word, -1)  # spaces after the last word belong to none
         return result
+
+    def in_text(self, text: str, ids: Sequence[int], encode: Callable[[Sequence[str]], FlatIds]) -> list[int]:
+        """Return the word of each token of an encoded text, counted in the text as given; -1 for none.
+
+        A tokenizer's normalization may split a word (NFKC does at U+00A0) or leave nothing of it (as of U+200B): the
+        parts of each are counted by encoding it by itself. -1 for all when these are not the words of the tokens.
+        """
+        words = [word for word in text.split(" ") if word]
+        flat, lengths = encode(words)
+        index = np.repeat(np.arange(len(words)), lengths)
+        num_parts = np.zeros(len(words), np.int64)
+        np.maximum.at(num_parts, index, self(flat, np.diff(index, prepend=-1) != 0) + 1)
+        parts = self(np.array(ids, np.int64), np.arange(len(ids)) == 0)
+        if num_parts.sum() != parts.max(initial=-1) + 1:
+            return [-1] * len(ids)
+        # the last -1 is for tokens of no word
+        return list(np.append(np.repeat(np.arange(len(words)), num_parts), -1)[parts].tolist())

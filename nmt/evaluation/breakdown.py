@@ -11,6 +11,7 @@ from typing import NamedTuple
 from nmt.alignment import AlignmentScore, GoldAlignment, Link, alignment_error_rate
 from nmt.alignment.pharaoh import num_words
 from nmt.evaluation.metrics import MetricsConfig, build_metrics, check_lengths, corpus_score
+from nmt.runtime.text import is_blank
 
 LENGTH_BUCKETS = (10, 20, 30, 40, 50, 60)
 """Upper ends of the buckets of source length, in words; a last bucket has no upper end."""
@@ -122,7 +123,11 @@ def rates(hypotheses: Sequence[str], references: Sequence[str], config: MetricsC
     if config.lowercase:
         hypotheses, references = [text.lower() for text in hypotheses], [text.lower() for text in references]
     tokenize = build_metrics(replace(config, names=["bleu"]))["bleu"].tokenizer
-    pairs = [(tokenize(h).split(), tokenize(r).split()) for h, r in zip(hypotheses, references, strict=True)]
+
+    def tokens(text: str) -> list[str]:
+        return [] if is_blank(text) else tokenize(text).split()
+
+    pairs = [(tokens(h), tokens(r)) for h, r in zip(hypotheses, references, strict=True)]
     num_reference = sum(len(reference) for _, reference in pairs)
 
     def share(condition: Callable[[list[str], list[str]], bool]) -> float:

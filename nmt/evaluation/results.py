@@ -18,6 +18,7 @@ from nmt.evaluation.external_scores import ExternalScore
 from nmt.evaluation.metrics import MetricScore
 from nmt.evaluation.significance import ConfidenceInterval, PairedTestResult
 from nmt.inference.translator import Translation
+from nmt.runtime.text import is_blank
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +205,7 @@ def read_hypotheses(path: str | Path, test: EvaluationSet) -> list[str]:
             f"{path}: {len(hypotheses)} lines for the {len(test.pairs)} sentences of {test.name}: each needs one line, "
             "empty for none"
         )
-    if empty := [number for number, line in enumerate(hypotheses, start=1) if not line.strip()]:
+    if empty := [number for number, line in enumerate(hypotheses, start=1) if is_blank(line)]:
         numbers = ", ".join(map(str, empty[:MAX_LISTED])) + (", …" if len(empty) > MAX_LISTED else "")
         log.warning("%s: %d of %d hypotheses are empty (line %s)", path, len(empty), len(hypotheses), numbers)
     return hypotheses

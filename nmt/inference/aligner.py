@@ -20,15 +20,15 @@ from nmt.alignment import (
     score_sources,
     select_source,
 )
-from nmt.alignment.writers import AlignedPair, word_counts_match
-from nmt.data import EOS, DataConfig, SentencePair, alignment_path, read_pairs
+from nmt.alignment.writers import AlignedPair, words_known
+from nmt.data import DataConfig, SentencePair, alignment_path, read_pairs
 from nmt.inference.translator import Translator
 
 log = logging.getLogger(__name__)
 
 ALIGN_CHUNK_PAIRS = 1000
 """Pairs whose attention is in memory at a time."""
-WORDS_CHANGED = "the tokenizer's normalization changes their words"
+WORDS_CHANGED = "the tokenizer does not keep their words apart"
 
 Texts = Sequence[tuple[str, str]]
 
@@ -112,8 +112,8 @@ class Aligner:
         sources, targets = self.translator.encode_pairs(pairs)
         num_changed = 0
         for i, weights in self.translator.attention_weights(sources, targets):
-            target_words, source_words = self._word_ids(sources[i], targets[i])
-            if word_counts_match(pairs[i][0], source_words) and word_counts_match(pairs[i][1], target_words):
+            source_words, target_words = self.translator.pair_words(pairs[i], sources[i], targets[i])
+            if words_known(pairs[i][0], source_words) and words_known(pairs[i][1], target_words):
                 yield i, AlignmentExample(weights, target_words, source_words, gold[i])
             else:
                 num_changed += 1
@@ -126,14 +126,11 @@ class Aligner:
             return weights.shape[0], weights.shape[1]
         return None
 
-    def _word_ids(self, source: Sequence[int], target: Sequence[int]) -> tuple[list[int], list[int]]:
-        return self.tokenizer.target_word_ids([*target, EOS]), self.tokenizer.source_word_ids([*source, EOS])
-
     def align(self, pairs: Texts) -> Iterator[list[AlignedPair]]:
         """Yield aligned pairs in order, `ALIGN_CHUNK_PAIRS` at a time; nothing for a model without attention.
 
-        A pair has no links if the tokenizer's normalization changes its words (as NFKC does with U+00A0), because word
-        numbers would be ambiguous. The number of such pairs is logged.
+        A pair has no links if the tokenizer does not keep its words apart (characters without one for the space). The
+        number of such pairs is logged. A pair with a blank side has no links either.
         """
         num_changed = 0
         for start in range(0, len(pairs), ALIGN_CHUNK_PAIRS):
@@ -153,8 +150,8 @@ class Aligner:
         assert self.source is not None, "call select_head first"
         aligned: dict[int, AlignedPair] = {}
         for i, weights in self.translator.attention_weights(sources, targets):
-            target_words, source_words = self._word_ids(sources[i], targets[i])
-            pair = AlignedPair(
+            source_words, target_words = self.translator.pair_words(texts[i], sources[i], targets[i])
+            aligned[i] = AlignedPair(
                 *texts[i],
                 [*self.tokenizer.source_subwords(sources[i]), "</s>"],
                 [*self.tokenizer.target_subwords(targets[i]), "</s>"],
@@ -164,7 +161,6 @@ class Aligner:
                 self.source.word_matrix(weights, target_words, source_words),
                 self.source.links(weights, target_words, source_words),
             )
-            aligned[i] = pair if pair.words_match else pair._replace(links=[])
         return [aligned[i] for i in sorted(aligned)]
 
 

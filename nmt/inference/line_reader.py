@@ -1,5 +1,6 @@
 """Read lines from a file, a pipe or a terminal: many at a time if they are available, at once if they come slowly."""
 
+import codecs
 import os
 import select
 from collections import deque
@@ -18,10 +19,14 @@ CHUNK_BYTES = 1 << 22
 class LineReader:
     r"""The lines of a file descriptor; they end at "\n" only, which may be missing from the last.
 
+    A byte-order mark at the start is removed, and recorded in `had_byte_order_mark`.
+
     Args:
         descriptor: open for reading.
         max_line_bytes: a longer line is returned as None.
     """
+
+    had_byte_order_mark: bool | None = None  # None: nothing was read yet
 
     def __init__(self, descriptor: int, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self.descriptor, self.max_line_bytes = descriptor, max_line_bytes
@@ -50,13 +55,19 @@ class LineReader:
 
     def _read(self) -> int:
         data = os.read(self.descriptor, READ_BYTES)
+        self._at_end = not data
+        if self.had_byte_order_mark is None:
+            mark = codecs.BOM_UTF8
+            while data and data != mark and mark.startswith(data) and (more := os.read(self.descriptor, READ_BYTES)):
+                data += more
+            self.had_byte_order_mark = data.startswith(mark)
+            data = data.removeprefix(mark)
         *ends, beginning = data.split(b"\n")
         for end in ends:
             self._extend(end)
             self._lines.append(self._partial)
             self._partial = b""
         self._extend(beginning)
-        self._at_end = not data
         if self._at_end and self._partial != b"":
             self._lines.append(self._partial)
         return len(data)

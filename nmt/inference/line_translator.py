@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nmt.alignment.pharaoh import num_words
+from nmt.alignment.writers import words_known
+from nmt.data import EOS
 from nmt.inference.sentence_splitter import SEGMENT_BOUNDARIES, split_sentence
 from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator
+from nmt.runtime.text import is_blank
 
 
 class LineTranslation(NamedTuple):
@@ -36,9 +39,9 @@ class LineTranslation(NamedTuple):
             return [EMPTY_TRANSLATION]
         if len(self.best) == 1:
             return self.best[0]
-        # a part of spaces has no translation and no score
+        # a blank part has no translation and no score
         parts = zip(self.best, self.segments, strict=True)
-        lengths = [len(best[0].tokens) + 1 if text.strip(" ") else 0 for best, text in parts]
+        lengths = [0 if is_blank(text) else len(best[0].tokens) + 1 for best, text in parts]
         joined = []
         for rank in range(max(map(len, self.best))):
             chosen = [best[min(rank, len(best) - 1)] for best in self.best]
@@ -51,7 +54,7 @@ class LineTranslation(NamedTuple):
 
 
 class LineTranslator:
-    """Translates lines, and counts those that were split or truncated in `counts`.
+    """Translates lines, and counts those that were split or truncated or have no links in `counts`.
 
     Args:
         translator: the model.
@@ -85,7 +88,7 @@ class LineTranslator:
         return results
 
     def _split(self, text: str) -> list[str]:
-        text = text.strip(" ")
+        text = "" if is_blank(text) else text.strip(" ")
         # a character has at most 4 bytes, each of which may be a subword: short texts need no counting
         if 4 * len(text) + 1 <= self.max_length:
             return [text]
@@ -122,16 +125,20 @@ class LineTranslator:
         links: dict[tuple[int, int], None] = {}  # a word that was split may be linked in both its halves
         subword_links: list[list[int]] = []
         num_source = num_target = 0  # subwords of earlier parts
+        stored, has_numbers = self.translator.stored_source.source, True
         for i, (source, target) in enumerate(zip(sources, targets, strict=True)):
-            words = self.translator.word_alignment(weights[i], source, target)
-            links |= dict.fromkeys((first_source[i] + s, first_target[i] + t) for s, t in words.links)
+            source_words = tokenizer.source_words(result.segments[i], [*source, EOS])
+            has_numbers &= words_known(result.segments[i], source_words)
+            words = stored.links(weights[i], tokenizer.target_word_ids([*target, EOS]), source_words)
+            links |= dict.fromkeys((first_source[i] + s, first_target[i] + t) for s, t in words)
             part_links = self.translator.subword_links(weights[i], source, target)
             subword_links += [[num_source + s, num_target + t] for s, t in part_links]
             num_source, num_target = num_source + len(source), num_target + len(target)
+        self.counts["unknown words"] += not has_numbers
         return alignment | {
-            "links": [list(link) for link in links],
+            "links": [list(link) for link in links if has_numbers],
             "subword_links": subword_links,
-            "alignment_source_text": self.translator.describe(self.translator.stored_source.source),
+            "alignment_source_text": self.translator.describe(stored),
         }
 
 

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nmt import alignment, search
+from nmt import search
 from nmt.alignment import AlignmentSource, StoredAlignmentSource
 from nmt.attention import CROSS, Attention
 from nmt.config import from_dict
 from nmt.data import EOS, Tokenizer, batch_to_device, collate
 from nmt.models import MODELS, Seq2Seq, build_model
+from nmt.runtime.text import is_blank
 from nmt.search import SearchConfig
 
 BATCH_TOKENS = 4096
@@ -34,13 +35,6 @@ class Translation(NamedTuple):
 
 
 EMPTY_TRANSLATION = Translation("", [], 0.0, False)
-
-
-class WordAlignment(NamedTuple):
-    """Word matrix (target words, source words + 1), see `alignment.to_word_matrix`, and links (source, target)."""
-
-    matrix: NDArray[np.float64]
-    links: list[tuple[int, int]]
 
 
 class Translator:
@@ -125,7 +119,7 @@ class Translator:
         return str(source) + ("" if self.member is None else f", of model {self.member} of the ensemble")
 
     def translate(self, texts: Sequence[str], *, on_batch: Callable[[int], None] | None = None) -> list[Translation]:
-        """Return one translation per text, in order; that of a text without words is empty.
+        """Return one translation per text, in order; that of a blank text is empty.
 
         Args:
             texts: source sentences.
@@ -149,7 +143,7 @@ class Translator:
         """
         sources = self.tokenizer.encode_source(texts)
         prefix_ids = None if prefixes is None else self.tokenizer.encode_target(prefixes)
-        indices = [i for i, text in enumerate(texts) if text.strip(" ") or (prefix_ids is not None and prefix_ids[i])]
+        indices = [i for i, text in enumerate(texts) if not is_blank(text) or (prefix_ids and prefix_ids[i])]
         selected_sources = [sources[i] for i in indices]
         selected_prefixes = None if prefix_ids is None else [prefix_ids[i] for i in indices]
         translations = [[EMPTY_TRANSLATION] for _ in texts]
@@ -168,7 +162,7 @@ class Translator:
 
     def stream_n_best(self, text: str, *, prefix: str = "") -> Iterator[list[Translation]]:
         """Yield as `stream`, and finally the `n_best` translations, as `n_best` returns them."""
-        if self.config.method != "beam" or not text.strip(" "):
+        if self.config.method != "beam" or is_blank(text):
             yield self.n_best([text], prefixes=[prefix])[0]
             return
         batch = search.make_source_batch(self.model, self.tokenizer.encode_source([text]))
@@ -223,16 +217,6 @@ class Translator:
                     cross = weights.cross[row, :, :, : len(targets[i]) + 1, : len(sources[i]) + 1]
                     yield i, cross.float().cpu().numpy()
 
-    def word_alignment(
-        self, weights: NDArray[np.float32], source: Sequence[int], target: Sequence[int]
-    ) -> WordAlignment:
-        """Return the word alignment of weights (L, H, T, S), read from the stored alignment source."""
-        source_words = self.tokenizer.source_word_ids([*source, EOS])
-        target_words = self.tokenizer.target_word_ids([*target, EOS])
-        stored = self.stored_source.source
-        matrix = stored.word_matrix(weights, target_words, source_words)
-        return WordAlignment(matrix, alignment.hard_alignment(matrix, null=stored.null, threshold=stored.threshold))
-
     def subword_links(
         self, weights: NDArray[np.float32], source: Sequence[int], target: Sequence[int]
     ) -> list[tuple[int, int]]:
@@ -248,11 +232,21 @@ class Translator:
         sources = self.tokenizer.encode_source([source for source, _ in pairs])
         return sources, self.tokenizer.encode_target([target for _, target in pairs])
 
+    def pair_words(
+        self, texts: tuple[str, str], source: Sequence[int], target: Sequence[int]
+    ) -> tuple[list[int], list[int]]:
+        """Return for each subword of a pair, the end tokens included, its word in the texts; see `WordIds.in_text`."""
+        tokenizer = self.tokenizer
+        return tokenizer.source_words(texts[0], [*source, EOS]), tokenizer.target_words(texts[1], [*target, EOS])
+
     def links(self, pairs: Sequence[tuple[str, str]]) -> list[list[tuple[int, int]]] | None:
         """Return word links of pairs of texts; None for a model without attention."""
         sources, targets = self.encode_pairs(pairs)
         weights = self.attention_weights(sources, targets)
-        links = {i: self.word_alignment(matrix, sources[i], targets[i]).links for i, matrix in weights}
+        links = {}
+        for i, matrix in weights:
+            source_words, target_words = self.pair_words(pairs[i], sources[i], targets[i])
+            links[i] = self.stored_source.source.links(matrix, target_words, source_words)
         return [links[i] for i in range(len(pairs))] if links else None
 
 

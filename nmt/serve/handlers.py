@@ -83,19 +83,20 @@ def translate(
 
 def _details(served: ServedModel, line: LineTranslation, job: InferenceJob) -> list[dict[str, Any]]:
     translator, tokenizer = served.translator, served.translator.tokenizer
-    details = []
+    details, stored = [], translator.stored_source.source
     for text, source, hypotheses in zip(line.segments, tokenizer.encode_source(line.segments), line.best, strict=True):
         job.raise_if_cancelled()
         targets = [hypothesis.tokens for hypothesis in hypotheses]
+        words = tokenizer.source_words(text, [*source, EOS])
         links = {
-            rank: translator.word_alignment(weights, source, targets[rank]).links
+            rank: stored.links(weights, tokenizer.target_word_ids([*targets[rank], EOS]), words)
             for rank, weights in translator.attention_weights([source] * len(targets), targets)
         }
         details.append(
             {
                 "source": text,
                 "subwords": tokenizer.source_subwords(source),
-                "words": tokenizer.source_word_ids(source),
+                "words": words[:-1],
                 "hypotheses": [
                     {
                         **hypothesis._asdict(),
@@ -155,8 +156,8 @@ def attention_response(served: ServedModel, request: AttentionRequest, max_weigh
         "heads": list(range(1, weights.shape[1] + 1)) if request.head is None else [request.head],
         "source_subwords": [*tokenizer.source_subwords(source), "</s>"],
         "target_subwords": [*tokenizer.target_subwords(target), "</s>"],
-        "source_words": tokenizer.source_word_ids([*source, EOS]),
-        "target_words": tokenizer.target_word_ids([*target, EOS]),
+        "source_words": tokenizer.source_words(request.source, [*source, EOS]),
+        "target_words": tokenizer.target_words(request.target or tokenizer.decode_target(target), [*target, EOS]),
         "weights": weights.round(DECIMALS).tolist(),
     }
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class RequestModel(BaseModel):
@@ -17,8 +17,9 @@ class ResponseModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-PlainText = Annotated[str, Field(min_length=0)]
-"""Text that UTF-8 can encode: pydantic accepts half of a surrogate pair in a string without constraints."""
+PlainText = Annotated[str, Field(min_length=0), AfterValidator(lambda text: text.removeprefix("\ufeff"))]
+"""Text without byte-order mark, which UTF-8 can encode: pydantic accepts half of a surrogate pair in a string without
+constraints."""
 ModelName = Annotated[str | None, Field(description="a name of /api/models; null: the first")]
 WordNumbers = Annotated[list[int], Field(description="the word of each subword, -1 for none")]
 WordLinks = Annotated[list[tuple[int, int]] | None, Field(description="(source word, target word); null: no attention")]

@@ -98,6 +98,23 @@ def test_what_is_dropped_is_counted(tmp_path: Path) -> None:
     assert len(list(read_pairs(config, "valid"))) == 9
 
 
+def test_lines_that_only_look_blank_are_dropped_as_empty_ones(tmp_path: Path) -> None:
+    blank = ["\t", "\u00a0", "\u200b", "\u3000", " \ufeff\u200d\t", "\u2028", "\0"]
+    sources = [*blank, "one\u200d", "two", *["three"] * len(blank)]
+    targets = ["x"] * (len(blank) + 1) + ["\tzwei", *blank]
+    for kind in ("word", "char", "bpe"):
+        config = make(tmp_path / kind, sources, targets, tokenizer=TokenizerConfig(type=kind, vocab_size=285))
+        tokenizer = train_or_load_tokenizer(config)
+        corpus = load_corpus(config, "train", tokenizer)
+        assert corpus.dropped == {"empty source": len(blank), "empty target": len(blank)}
+        assert corpus.num_read == len(sources) == 2 + sum(corpus.dropped.values())
+        decoded = [
+            (tokenizer.decode_source(source), tokenizer.decode_target(target)) for source, target in rows(corpus)
+        ]
+        assert decoded == [("one\u200d", "x"), ("two", "\tzwei")]
+        assert len(load_corpus(config, "valid", tokenizer)) == len(sources)
+
+
 def test_repaired_is_kept_with_the_corpus(tmp_path: Path) -> None:
     config = make(tmp_path, ["\ufeffone\r", " two"], ["eins", "zwei"])
     tokenizer = train_or_load_tokenizer(config)

@@ -1,12 +1,15 @@
 """Every data source yields its sentence pairs complete, in order and with their partners."""
 
+import csv
+import gzip
 import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from nmt.data import DataConfig, SentencePair, alignment_path, extra_test_sets, read_pairs
+from nmt.data import DataConfig, SentencePair, alignment_path, extra_test_sets, read_pairs, table_files
+from nmt.data.sources import read_blocks
 from nmt.data.synthetic.dataset import SyntheticConfig
 from nmt.data.text_files import BLOCK_LINES
 
@@ -122,6 +125,11 @@ def test_tsv(tmp_path: Path) -> None:
     assert [*read_pairs(config, "train")] == rows
     config.columns = [2, 1]
     assert [*read_pairs(config, "train")] == [row[::-1] for row in rows]
+    path.write_bytes("\u200b\n \t\u3000\nNA\tnull\n\u00a0\t\n".encode())
+    assert [*read_pairs(DataConfig(format="tsv", train=str(path)), "train")] == [
+        *(("", ""), ("", "\u3000"), ("NA", "null"), ("\u00a0", ""))
+    ]
+    path.write_bytes(b"a\tb\tc\n" * 3 + b"a\tb\n")
     config.columns = [1, 3]
     assert f"{path}: line 4: 2 tab-separated columns" in error(config)
 
@@ -178,6 +186,103 @@ def test_hub_folder(tmp_path: Path) -> None:
     assert next(read_pairs(config, "test")) == ("train", "x")
     config.test = "dev"
     assert "cannot be opened" in error(config, "test")
+
+
+LOOKS_LIKE_ANOTHER_TYPE = [
+    *("", "2024-01-02", "2024-01-02T03:04:05Z", "12:30:00", "null", "NA", "NaN", "nan", "None", "#N/A", "true", "no"),
+    *("1e5", "007", "0x10", "1_000", "-0.0", "1,5", "[1]", "{}", "inf", "1/2", "'quoted'", "False"),
+]
+
+
+@pytest.mark.parametrize(
+    "kind", ["jsonl", "list", "gz", "parquet", "tsv", "hub:jsonl", "hub:csv", "hub:tsv", "hub:parquet"]
+)
+@pytest.mark.parametrize("cells", [LOOKS_LIKE_ANOTHER_TYPE, ["2024-01-02", "2024-01-03"], ["NA", "NA"], ["007", "008"]])
+def test_text_is_text(tmp_path: Path, kind: str, cells: list[str]) -> None:
+    """Also where every value of a column looks like a date, a number, a truth value or nothing."""
+    pairs = list(zip(cells, cells[::-1], strict=True))
+    kind, _, hub = kind.rpartition(":")[::-1]
+    path = tmp_path / f"train.{ {'list': 'json', 'gz': 'jsonl.gz'}.get(kind, kind) }"
+    records = [{"id": row, "en": source, "de": target} for row, (source, target) in enumerate(pairs)]
+    if kind in ("csv", "tsv"):
+        with path.open("w", encoding="utf-8", newline="") as file:
+            rows = csv.writer(file, delimiter="," if kind == "csv" else "\t", lineterminator="\n")
+            rows.writerows([["id", "en", "de"]] * bool(hub) + [[row, *pair] for row, pair in enumerate(pairs)])
+    elif kind == "list":
+        path.write_text(json.dumps(records, indent=1))
+    elif kind == "gz":
+        path.write_bytes(gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode()))
+    else:
+        write_table(path, records)
+    config = DataConfig(format={"list": "jsonl", "gz": "jsonl"}.get(kind, kind), train=str(path), columns=[2, 3])
+    if hub:
+        config = DataConfig(format="hub", hf_dataset=str(tmp_path))
+    repaired: Counter[str] = Counter()
+    assert [*read_pairs(config, "train", repaired)] == pairs
+    assert repaired == {}
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_text_is_text_in_datasets_that_are_downloaded(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    class RemotePath(type(Path())):  # type: ignore[misc]
+        def is_dir(self) -> bool:
+            return False
+
+    monkeypatch.setattr(table_files, "Path", RemotePath)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    pairs = [("2024-01-02", "NA"), ("2024-01-03", "007")]
+    if kind == "csv":
+        (folder / "train.csv").write_text("en,de,id\n" + "".join(f"{en},{de},1\n" for en, de in pairs))
+    else:
+        write_table(folder / "train.jsonl", [{"en": en, "de": de} for en, de in pairs])
+    config = DataConfig(format="hub", hf_dataset=str(folder))
+    for _ in range(2):  # downloaded, and from the library's cache
+        assert [*read_pairs(config, "train")] == pairs
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"en": "a", "de": 5}', "de: row 3 holds 5, which is not text"),
+        ('{"en": "a", "de": true}', "de: row 3 holds True, which is not text"),
+        ('{"en": ["a"], "de": "b"}', "en: row 3 holds ['a'], which is not text"),
+        ('{"en": "a", "de": {"text": "b"}}', "de: row 3 holds {'text': 'b'}, which is not text"),
+        ('{"en": "a", "de": "b"', "cannot be read: row 3 is not JSON: "),
+        ('{"en": "a\\ud800", "de": "b"}', "cannot be read: row 3 is not JSON: 'utf-8' codec can't encode character"),
+        ('"a"', "cannot be read: row 3 is not a JSON object"),
+        ("[" * 100_000, "cannot be read: row 3 is not JSON: maximum recursion depth"),
+    ],
+)
+def test_json_that_is_not_text_names_the_row(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"en": "x", "de": null}\n{"en": "y"}\n' + line + "\n")
+    assert f"{path}: {message}" in error(DataConfig(format="jsonl", train=str(path)))
+
+
+def test_json_lines_as_programs_write_them(tmp_path: Path) -> None:
+    """A byte-order mark, lines between the rows, other ends of lines, characters that end a line elsewhere, nulls."""
+    path, repaired = tmp_path / "a.jsonl", Counter[str]()
+    rows = ['{"en": "a\u2028b\u0085", "de": "1"}', "", '{"en": null, "de": "\\u00fc\\n2"}\r', "  ", '{"de": "3"}']
+    path.write_bytes(("\ufeff" + "\n".join(rows)).encode())
+    pairs = [*read_pairs(DataConfig(format="jsonl", train=str(path)), "train", repaired)]
+    assert pairs == [("a\u2028b\u0085", "1"), ("", "ü 2"), ("", "3")]
+    assert repaired == {"empty cell": 2, "line break in a cell": 1}
+
+
+def test_json_lines_come_in_blocks_of_as_many_rows_as_lines_of_text(tmp_path: Path) -> None:
+    """So that word alignments are read beside them."""
+    path = tmp_path / "a.jsonl"
+    num = 2 * BLOCK_LINES + 3
+    path.write_text("".join(f'{{"en": "{row}", "de": "x"}}\n' + "\n" * (row % 2) for row in range(num)))
+    blocks = [*read_blocks(DataConfig(format="jsonl", train=str(path)), "train", Counter())]
+    assert [len(sources) for sources, _ in blocks] == [BLOCK_LINES, BLOCK_LINES, 3]
+    assert [source for sources, _ in blocks for source in sources] == [str(row) for row in range(num)]
 
 
 def test_alignment_path(tmp_path: Path) -> None:

@@ -241,7 +241,7 @@ def test_options_take_effect(cwd: Path) -> None:
 
 def test_empty_hypotheses_are_counted_and_scored(cwd: Path) -> None:
     lines = (cwd / "t.de").read_bytes().split(b"\n")
-    lines[3] = lines[6] = b""
+    lines[3], lines[6] = b"", "\u200b".encode()  # which only looks empty
     (cwd / "gaps").write_bytes(b"\n".join(lines))
     code, output = call("evaluate", "checkpoint=runs/a", "hypotheses=gaps", "output=given", *TEST, *QUICK)
     assert code == 0, output

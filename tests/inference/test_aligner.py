@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from nmt import search
-from nmt.alignment import AlignmentConfig, AlignmentSource, GoldAlignment, alignment_error_rate, ibm1_alignments
+from nmt.alignment import (
+    AlignmentConfig,
+    AlignmentSource,
+    GoldAlignment,
+    StoredAlignmentSource,
+    alignment_error_rate,
+    ibm1_alignments,
+)
 from nmt.attention import AttentionConfig
 from nmt.data import Tokenizer, TokenizerConfig, source_batch
 from nmt.inference.aligner import Aligner
@@ -127,19 +134,66 @@ def test_weights_are_those_before_dropout(architecture: str) -> None:
 
 def test_pairs_whose_words_the_tokenizer_changes_have_no_links(caplog: pytest.LogCaptureFixture) -> None:
     model = translator()
-    config = TokenizerConfig(type="unigram", vocab_size=300, normalization="nfkc")
-    model.tokenizer = Tokenizer.train(config, plain_text())
+    """As characters do that have none for the space."""
+    model.tokenizer = Tokenizer.train(TokenizerConfig(type="char"), [("abcd", "efgh")])
     model.model = build_model(
         MODELS["rnn"].config(), model.tokenizer.source_size, model.tokenizer.target_size, joint=True
     )
+    texts = [("ab", "c"), ("a b", "c"), ("ab", "c d"), ("\u00fc", "d")]
     with caplog.at_level("WARNING"):
-        ((kept, changed),) = aligner(model, AlignmentSource(null=False)).align([("a b", "c d"), ("a\u00a0b", "c d")])
-    assert len(kept.links) == 2
-    assert changed.links == []
-    assert "1 of 2 pairs have no links" in caplog.text
+        ((kept, *changed, unknown),) = aligner(model, AlignmentSource(null=False)).align(texts)
+    assert kept.links == unknown.links == [(0, 0)]
+    assert [pair.links for pair in changed] == [[], []]
+    assert "2 of 4 pairs have no links" in caplog.text
+    model.stored_source = StoredAlignmentSource(AlignmentSource(null=False))
+    assert model.links(texts) == [[(0, 0)], [], [], [(0, 0)]]
 
 
-def test_pairs_whose_words_the_tokenizer_changes_are_not_compared_with_gold(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("normalization", ["nfkc", "nmt_nfkc", "lowercase"])
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_links_count_the_words_of_the_text_as_given(
+    kind: str, normalization: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are those of the normalized text, whose words are numbered by hand here."""
+    options = {"lowercase": True} if normalization == "lowercase" else {"normalization": normalization}
+    model = translator()
+    model.tokenizer = Tokenizer.train(TokenizerConfig(type=kind, vocab_size=300, **options), plain_text())
+    torch.manual_seed(2)
+    model.model = build_model(
+        MODELS["transformer"].config(), model.tokenizer.source_size, model.tokenizer.target_size, joint=True
+    )
+    text, words, normalized = "ab\u00a0c  de f\u3000\u00bd l\u00b4x", [0, 0, 1, 2, 2, 3, 3], "ab c de f 1⁄2 l \u0301x"
+    if normalization == "nmt_nfkc":  # which leaves nothing of U+200B
+        text, words, normalized = "ab\u00a0c  \u200b de \u200b\u200b f\u00a0g", [0, 0, 2, 4, 4], "ab c de f g"
+    if normalization == "lowercase":
+        text, words, normalized = "Ab\u00a0C  De \u0130", [0, 1, 2], "ab\u00a0c  de i\u0307"
+    ((given, plain),) = aligner(model, AlignmentSource(null=False)).align([(text, text), (normalized, normalized)])
+    assert caplog.text == ""
+    assert max(plain.source_words) + 1 == len(split(normalized)) == len(words)
+    numbers = [words[word] if word >= 0 else -1 for word in plain.source_words]
+    assert given.source_words == given.target_words == numbers
+    np.testing.assert_allclose(given.weights, plain.weights, atol=1e-6)
+    weights, num = plain.weights.mean((0, 1)), len(split(text))
+    rows = {j: weights[[t for t, word in enumerate(numbers) if word == j]].mean(0) for j in set(words)}
+    columns = [[s for s, word in enumerate(numbers) if word == i] for i in range(num)]
+    assert given.links == [(int(np.argmax([row[s].sum() for s in columns])), j) for j, row in rows.items()]
+    assert model.links([(text, text)]) == [
+        aligner(model, AlignmentSource()).source.links(given.weights, numbers, numbers)
+    ]
+
+
+def test_a_blank_side_has_no_links(caplog: pytest.LogCaptureFixture) -> None:
+    model = translator()
+    texts = [("a b", "\u200b"), ("\t", "a b"), ("\u00a0 \u3000", "\ufeff"), ("a", "b")]
+    with caplog.at_level("WARNING"):
+        (aligned,) = aligner(model, AlignmentSource(null=False)).align(texts)
+    assert [len(pair.links) for pair in aligned] == [0, 0, 0, 1]
+    assert caplog.text == ""
+
+
+def test_pairs_whose_words_the_tokenizer_changes_are_not_compared_with_gold(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = translator()
     config = TokenizerConfig(type="unigram", vocab_size=300, normalization="nfkc")
     model.tokenizer = Tokenizer.train(config, plain_text())
@@ -149,6 +203,12 @@ def test_pairs_whose_words_the_tokenizer_changes_are_not_compared_with_gold(capl
     )
     kept = [("a b c", "c d"), ("d e f", "b c a")]
     changed = ("a\u00a0b c", "x y")
+    real = Tokenizer.source_words
+
+    def source_words(tokenizer: Tokenizer, text: str, ids: list[int]) -> list[int]:
+        return [-1] * len(ids) if text == changed[0] else real(tokenizer, text, ids)
+
+    monkeypatch.setattr(Tokenizer, "source_words", source_words)
     gold = [GoldAlignment(frozenset({(0, 0), (1, 1)}), frozenset({(0, 0), (1, 1)}))] * 3
     first, second = (Aligner(model, AlignmentConfig()) for _ in range(2))
     expected = first.select_head(kept, gold[:2], "these")

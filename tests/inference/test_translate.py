@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import nmt
-from nmt import checkpoint
+from nmt import checkpoint, search
 from nmt.alignment import AlignmentSource, StoredAlignmentSource
 from nmt.attention import AttentionConfig
 from nmt.cli.compose import Config, to_dict
@@ -27,7 +27,7 @@ from nmt.data import EOS, Tokenizer, TokenizerConfig
 from nmt.inference.line_reader import CHUNK_BYTES, LineReader
 from nmt.inference.line_translator import LineTranslation, LineTranslator, json_line
 from nmt.inference.sentence_splitter import split_sentence
-from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator, WordAlignment
+from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator
 from nmt.models import build_model
 from nmt.models.rnn import RNNConfig
 from nmt.models.transformer import TransformerConfig
@@ -143,6 +143,108 @@ def test_a_line_without_end_does_not_fill_the_memory(pipe: tuple[int, int]) -> N
     assert received == [None, b"y" * 10, None]
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 100])
+def test_a_byte_order_mark_is_removed_at_the_start_only(pipe: tuple[int, int], size: int) -> None:
+    mark = "\ufeff".encode()
+    for content, lines in (
+        (mark + b"a\n" + mark + b"b", [b"a", mark + b"b"]),
+        (mark, []),
+        (mark + b"\n", [b""]),
+        (mark[:2], [mark[:2]]),
+        (mark[:1] + b"\nb\n", [mark[:1], b"b"]),
+        (b"", []),
+    ):
+        read, write = os.pipe()
+
+        def feed(content: bytes = content, write: int = write) -> None:
+            for start in range(0, len(content), size):
+                os.write(write, content[start : start + size])
+                time.sleep(0.002)
+            os.close(write)
+
+        thread = threading.Thread(target=feed)
+        thread.start()
+        reader, received = LineReader(read), []
+        while block := reader.read_batch(100):
+            received += block
+        thread.join()
+        os.close(read)
+        assert received == lines
+        assert reader.had_byte_order_mark == content.startswith(mark)
+
+
+def test_lines_that_only_look_blank_are_not_translated(
+    tokenizer: Tokenizer, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blank = ["", " ", "\t", "\u00a0", "\u200b", "\u3000", "\ufe0f", "\t" * 100, "\u2028", "\0", "\r"]
+    model = translator(tokenizer, n_best=2)
+    (expected,) = model.n_best(["a\u200d dog\u3000"])
+    decode, received = search.decode, []
+
+    def record(model: Any, sources: list[list[int]], *arguments: Any, **options: Any) -> Any:
+        received.extend(sources)
+        return decode(model, sources, *arguments, **options)
+
+    monkeypatch.setattr(search, "decode", record)
+    lines = LineTranslator(model, 20)
+    results = lines.translate_lines([line.encode() for line in [*blank, "a\u200d dog\u3000"]])
+    assert received == tokenizer.encode_source(["a\u200d dog\u3000"])
+    assert results[-1].best == [expected]
+    empty = lines.to_json(1, results[0])
+    for number, (line, result) in enumerate(zip(blank, results, strict=False), 1):
+        source = line.removesuffix("\r")
+        assert lines.to_json(number, result) == {**empty, "line": number, "source": source}
+        assert [*model.stream(line)] == [EMPTY_TRANSLATION]
+    assert empty["translation"] == ""
+    assert empty["links"] == empty["source_subwords"] == []
+    assert lines.counts == {"split": 0, "truncated": results[-1].best[0][0].truncated, "unknown words": 0}
+    # from a part of a line, too
+    long = "a dog" + "\u200b" * 60 + "the cat"
+    (parts,) = lines.translate_lines([long.encode()])
+    assert "".join(parts.segments) == long
+    assert [EMPTY_TRANSLATION] in parts.best
+    # by the command: the mark is removed and counted
+    monkeypatch.undo()
+    done = run(saved["scaled"], text=("\ufeffa dog\n" + "\n".join(blank) + "\na dog\n").encode())
+    first, *middle, last, end = done.stdout.decode().split("\n")
+    assert (first, middle, end) == (last, [""] * len(blank), "")
+    assert first == translator(tokenizer).translate(["a dog"])[0].text
+    assert "1 byte-order mark at the start was removed" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("normalization", ["nfkc", "nmt_nfkc"])
+def test_links_count_the_words_of_the_line_as_given(normalization: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = TokenizerConfig(vocab_size=311, normalization=normalization)
+    model = translator(Tokenizer.train(options, [(line, line.upper()) for line in TEXT]), max_length_offset=8)
+    model.stored_source = StoredAlignmentSource(AlignmentSource(null=False), "hand")
+    line = "the dog\u00a0sees \u200b \u00bd things\u3000. a l\u00b4a cat"
+    words = {number for number, word in enumerate(line.split(" ")) if word != "\u200b"}
+    for longest in (100, 9):
+        lines = LineTranslator(model, longest)
+        (result,) = lines.translate_lines([line.encode()])
+        assert (len(result.segments) > 1) == (longest == 9)
+        record = lines.to_json(1, result)
+        assert record["links"]
+        assert {s for s, _ in record["links"]} <= words | {2}
+        with monkeypatch.context() as patch:  # as if each subword were linked to each
+            patch.setattr(
+                AlignmentSource, "links", lambda _, weights, t, s: [(i, j) for i in s for j in t if min(i, j) >= 0]
+            )
+            assert {s for s, _ in lines.to_json(1, result)["links"]} | {2} == words | {2}
+        assert lines.counts["unknown words"] == 0
+
+
+def test_lines_whose_words_the_tokenizer_does_not_keep_apart_have_no_links() -> None:
+    model = translator(Tokenizer.train(TokenizerConfig(type="char"), [("abcd", "efgh")]))
+    model.stored_source = StoredAlignmentSource(AlignmentSource(null=False), "hand")
+    lines = LineTranslator(model, 100)
+    results = lines.translate_lines([b"abc", b"ab cde. bb", b"  "])
+    records = [lines.to_json(number, result) for number, result in enumerate(results)]
+    assert [bool(record["links"]) for record in records] == [True, False, False]
+    assert [bool(record["subword_links"]) for record in records] == [True, True, False]
+    assert lines.counts["unknown words"] == 1
+
+
 def test_lines_longer_than_a_chunk_do_not_end_the_input(tokenizer: Tokenizer, saved: dict[str, Path]) -> None:
     huge = b"x" * (3 * CHUNK_BYTES)  # longer than any chunk
     done = run(saved["scaled"], text=b"the dog\n" + huge + b"\n" + huge + b"\nthe cat\n\na dog")
@@ -253,12 +355,12 @@ def test_links_stay_inside_both_texts_wherever_a_line_is_split(
 ) -> None:
     """All words of both sides have links, and nothing else has, if the words of each part are linked completely."""
     model = translator(tokenizer, max_length_offset=4)
-    real = model.word_alignment
 
-    def all_links(weights: Any, source: list[int], target: list[int]) -> WordAlignment:
-        words = tokenizer.source_word_ids([*source, EOS]), tokenizer.target_word_ids([*target, EOS])
-        sources, targets = ({word for word in side if word >= 0} for side in words)
-        return real(weights, source, target)._replace(links=[(s, t) for s in sources for t in targets])
+    def all_links(
+        _: AlignmentSource, weights: Any, target_words: list[int], source_words: list[int]
+    ) -> list[tuple[int, int]]:
+        sources, targets = ({word for word in side if word >= 0} for side in (source_words, target_words))
+        return [(s, t) for s in sources for t in targets]
 
     rng, num_split = random.Random(seed), 0
     kinds = ["a", "bc ", " ", ". ", "字", "字。", "、", "\t", "   ", "\u00a0", "dogdogdogdog", "é"]
@@ -272,7 +374,7 @@ def test_links_stay_inside_both_texts_wherever_a_line_is_split(
             assert all(0 <= s < words[0] and 0 <= t < words[1] for s, t in record["links"]), line
             assert len({tuple(link) for link in record["links"]}) == len(record["links"])
             with monkeypatch.context() as patch:
-                patch.setattr(model, "word_alignment", all_links)
+                patch.setattr(AlignmentSource, "links", all_links)
                 links = answers.to_json(1, answer)["links"]
             assert {t for _, t in links} <= set(range(words[1]))
             if all(best[0].text.strip(" ") for best in answer.best):
@@ -329,7 +431,8 @@ def test_json_records(tokenizer: Tokenizer) -> None:
     assert (record["translation"], record["score"]) == (ranked[0].text, ranked[0].score)
     source = tokenizer.encode_source([TEXT[0]])[0]
     ((_, weights),) = model.attention_weights([source], [ranked[0].tokens])
-    assert record["links"] == [list(link) for link in model.word_alignment(weights, source, ranked[0].tokens).links]
+    words = tokenizer.target_word_ids([*ranked[0].tokens, EOS]), tokenizer.source_word_ids([*source, EOS])
+    assert record["links"] == [list(link) for link in model.stored_source.source.links(weights, *words)]
     assert record["alignment_source_text"] == "mean of all layers and heads"
     assert answers.to_json(8, blank)["translation"] == ""
     assert "longer than a line may be" in answers.to_json(9, bad)["error"]

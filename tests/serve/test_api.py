@@ -14,7 +14,7 @@ import torch
 
 import nmt
 from nmt import checkpoint
-from nmt.data import EOS
+from nmt.data import EOS, Tokenizer, TokenizerConfig
 from nmt.inference.line_translator import LineTranslator, json_line
 from nmt.inference.translator import Translator
 from nmt.serve.schemas import AttentionResponse, ModelsResponse, StreamEvent, TranslateResponse
@@ -116,6 +116,41 @@ def test_hypotheses_and_their_links(client, runs):
         )
         best = expected[:, :-1].argmax(-1)  # </s> does not count with this alignment source
         assert hypothesis["links"] == [[int(s), j] for j, s in enumerate(best)]
+
+
+def test_a_byte_order_mark_and_lines_that_only_look_blank(client):
+    (plain,) = client.post("/api/translate", {"lines": LINES[:1]}).json["sentences"]
+    blank = ["\t", "\u00a0", "\u200b", "\u3000 "]
+    lines = ["\ufeff" + LINES[0], *blank]
+    for content in ({"lines": lines}, {"text": "\n".join(lines)}):
+        first, *others = client.post("/api/translate", content).json["sentences"]
+        assert first == plain
+        assert [(other["source"], other["translation"], other["links"]) for other in others] == [
+            (line, "", []) for line in blank
+        ]
+        assert [other["details"][0]["subwords"] for other in others] == [[]] * len(blank)
+    pair = {"source": LINES[0], "target": "SEVEN DOGS"}
+    marked = {name: "\ufeff" + text for name, text in pair.items()}
+    assert client.post("/api/attention", marked).json == client.post("/api/attention", pair).json
+
+
+def test_words_are_those_of_the_text_as_given(serve):
+    def normalize(served):
+        pieces = [f"{a}{b}{c}" for a in "abcdef" for b in "ghijk" for c in "lmnop"]
+        config = TokenizerConfig(type="bpe", vocab_size=400, normalization="nfkc")
+        served[0].translator.tokenizer = Tokenizer.train(config, [(" ".join(pieces), " ".join(pieces[::-1]))])
+
+    client = serve("deep", change=normalize)
+    line = "ab\u00a0c d\u3000\u00bd e"
+    (sentence,) = client.post("/api/translate", {"lines": [line]}).json["sentences"]
+    (part,) = sentence["details"]
+    words = [word for word in dict.fromkeys(part["words"]) if word >= 0]
+    assert words == list(range(len(line.split(" "))))
+    assert sentence["links"]
+    for links in (sentence["links"], *(hypothesis["links"] for hypothesis in part["hypotheses"])):
+        assert all(0 <= i < len(words) for i, _ in links)
+    attention = client.post("/api/attention", {"source": line, "target": line}).json
+    assert attention["source_words"] == attention["target_words"] == [*part["words"], -1]
 
 
 def test_search_options_change_the_translations(client, runs):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -9,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
+_INVISIBLE = re.compile(
+    "[\\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*"
+)
 
 
 class TextCodec:
@@ -63,7 +68,7 @@ def translate_lines(
     max_source: int | None,
     block_size: int,
 ) -> None:
-    """Translate standard input to standard output, `block_size` lines at a time; a line without words stays empty.
+    """Translate standard input to standard output, `block_size` lines at a time; a blank line gives an empty one.
 
     Ids are without end token, which `max_source` includes. A sentence of more ids has an empty translation, and is
     reported on standard error.
@@ -74,7 +79,9 @@ def translate_lines(
         texts, sources = [""] * len(block), {}
         for index, line in enumerate(block):
             number += 1
-            text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", errors="replace").strip(" ")
+            text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", errors="replace")
+            text = text.removeprefix("\ufeff") if number == 1 else text
+            text = "" if _INVISIBLE.fullmatch(text) else text.strip(" ")
             ids = encode(text) if text else []
             if max_source is not None and len(ids) >= max_source:
                 reason = f"{len(ids):,} tokens are more than the {max_source - 1:,} that the model can read"

@@ -1,0 +1,15 @@
+"""Text that shows nothing."""
+
+import re
+
+# White space, control characters, Unicode's "default ignorable" ones (zero-width spaces and joiners, marks of
+# direction, variation selectors, Hangul fillers), marks of annotation, and the empty Braille pattern.
+_INVISIBLE = re.compile(
+    "[\\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*"
+)
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text is empty or has nothing but characters that cannot be seen, such as tab and U+200B."""
+    return _INVISIBLE.fullmatch(text) is not None
