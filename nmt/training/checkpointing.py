@@ -66,9 +66,10 @@ class TrainProgress:
     batch: int = 0  # batches of this epoch that have been used
     last_validated: int = 0  # update of the last validation
     best_score: float = math.nan
+    best_loss: float = math.inf  # decides between equal scores; infinite in a checkpoint of 0.4, which has none
     best_update: int = 0
     best_averaged_updates: list[int] = field(default_factory=list)  # the updates whose mean best.pt is; else none
-    kept_best: list[tuple[float, int]] = field(default_factory=list)  # (score, update), best first, means left out
+    kept_best: list[tuple[float, int, float]] = field(default_factory=list)  # score, update, loss; best first, no means
     last_averaged: int = 0  # update at which the mean of checkpoints was last validated
     validations_without_improvement: int = 0  # validations since the best
     seconds: float = 0.0
@@ -80,7 +81,9 @@ class TrainProgress:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "TrainProgress":
         """Return the progress that a checkpoint of this version or of 0.3 holds."""
-        return cls(**{_RENAMED_PROGRESS.get(name, name): value for name, value in stored.items()})
+        progress = cls(**{_RENAMED_PROGRESS.get(name, name): value for name, value in stored.items()})
+        progress.kept_best = [(*entry, math.inf)[:3] for entry in progress.kept_best]  # 0.4 stored no loss
+        return progress
 
 
 _RENAMED_PROGRESS = {
@@ -130,6 +133,7 @@ class CheckpointManager:
         self.config, self.save_every, self.sign = config, save_every, sign
         self.last, self.best = folder / "last.pt", folder / "best.pt"
         self.last_saved_update = 0  # the update whose state last.pt holds
+        self.stored_config: dict[str, Any] = {}  # of the checkpoint that the run continues
         self.corrupt: list[Path] = []
         self.pending_writes: list[Callable[[], None]] = []  # of best models for which there was no space
 
@@ -169,14 +173,17 @@ class CheckpointManager:
         self.last_saved_update = progress.update
         self._prune(progress)
 
-    def save_best(self, progress: TrainProgress, precision: str, score: float) -> None:
+    def save_best(self, progress: TrainProgress, precision: str, score: float, loss: float = math.inf) -> None:
         """Save the current model if it is among the best; on a full disk, keep it in memory until `save_last`."""
-        entry = (score, progress.update)
-        ranked = sorted([*progress.kept_best, entry], key=lambda best: -self.sign * best[0])  # stable: the older first
-        progress.kept_best = ranked[: self.config.keep_best_checkpoints]
+        entry = (score, progress.update, loss)
+        progress.kept_best = self.ranked([*progress.kept_best, entry])[: self.config.keep_best_checkpoints]
         is_first = progress.best_update == progress.update
         if is_first or (self.config.keep_best_checkpoints > 1 and entry in progress.kept_best):
             self._write_best(self._content(progress, precision), progress.update, is_first=is_first)
+
+    def ranked(self, entries: list[tuple[float, int, float]]) -> list[tuple[float, int, float]]:
+        """Return these (score, update, loss), best first: a tie is decided by the loss, then by their order here."""
+        return sorted(entries, key=lambda entry: (-self.sign * entry[0], entry[2]))
 
     def save_averaged(self, progress: TrainProgress, precision: str) -> None:
         """Write best.pt with the current model: the mean of several."""
@@ -190,7 +197,7 @@ class CheckpointManager:
             paths = {update: self._numbered(update) for update in earlier[1 - self.config.keep_last_checkpoints :]}
             paths[progress.update] = self.last
         else:
-            paths = {update: self._numbered(update, "best") for _, update in progress.kept_best}
+            paths = {update: self._numbered(update, "best") for _, update, _ in progress.kept_best}
         for update, path in sorted(paths.items()):
             if not path.exists():
                 log.warning("%s does not exist and is left out of the mean", path)
@@ -213,6 +220,7 @@ class CheckpointManager:
         if latest is None:
             return None
         content = latest.content
+        self.stored_config = content.get("config", {})
         check_same_data(content, self.header)
         try:
             self._load_weights(content)
@@ -285,7 +293,7 @@ class CheckpointManager:
         regular = [update for update in earlier if update % self.save_every == 0]
         kept = {self._numbered(update) for update in regular[1 - self.config.keep_last_checkpoints :] or earlier[-1:]}
         if self.config.keep_best_checkpoints > 1:
-            kept |= {self._numbered(update, "best") for _, update in progress.kept_best}
+            kept |= {self._numbered(update, "best") for _, update, _ in progress.kept_best}
         removable = {self._numbered(update) for update in earlier}
         removable |= {self._numbered(update, "best") for update in saved_updates(self.folder, "best")}
         for path in removable - kept:

@@ -221,7 +221,7 @@ def test_the_best_stay(tmp_path: Path, sign: int, expected: list[int], again: tu
         f"best-{update:06d}.pt": update for update in expected
     }
     assert updates_by_file["best.pt"] == expected[0]
-    assert [update for _, update in run.progress.kept_best] == expected
+    assert [update for _, update, _ in run.progress.kept_best] == expected
 
 
 def test_one_best_by_default(tmp_path: Path) -> None:

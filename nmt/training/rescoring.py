@@ -1,0 +1,76 @@
+"""Validation of the best models again, when a run is continued with options that give scores another meaning."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from nmt import checkpoint
+from nmt.config import flatten, upgrade
+from nmt.runtime.files import hard_link
+from nmt.training.checkpointing import CheckpointManager, TrainProgress
+from nmt.training.early_stopping import EarlyStopping
+
+log = logging.getLogger(__name__)
+
+_OPTIONS = {
+    "bleu": ("search.", "metrics.tokenize", "metrics.lowercase"),
+    "chrf": ("search.", "metrics.lowercase"),
+    "aer": ("alignment.",),
+    "loss": (),
+}
+"""Options, or their beginnings, that a continued run may change and that a metric depends on."""
+_WITHOUT_EFFECT = ("search.batch_size", "search.batch_tokens", "alignment.head_importance_pairs")
+
+
+def changed_score_options(metric: str, stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Return the changes from a stored configuration that give `metric` another meaning: "search.beam_size: 5 → 1"."""
+    before = flatten(upgrade(stored))
+    return [
+        f"{option}: {before[option]} → {value}"
+        for option, value in flatten(current).items()
+        if option.startswith(_OPTIONS[metric]) and option not in _WITHOUT_EFFECT and before.get(option, value) != value
+    ]
+
+
+def rescore_best(
+    checkpoints: CheckpointManager,
+    progress: TrainProgress,
+    early_stopping: EarlyStopping,
+    validate: Callable[[Mapping[str, Tensor]], Mapping[str, float] | None],
+) -> TrainProgress | None:
+    """Validate the best models again, and make the best of them best.pt.
+
+    Args:
+        validate: returns the scores of these weights; None when a signal interrupts it.
+
+    Returns:
+        a progress whose best models are ranked anew; None when a signal interrupted a validation.
+    """
+    ranked, best_path, mean = TrainProgress(), checkpoints.best, progress.best_averaged_updates
+    models = [(best_path, progress.best_update, mean)]
+    for _, update, _ in progress.kept_best if checkpoints.config.keep_best_checkpoints > 1 else ():
+        if mean or update != progress.best_update:
+            models.append((checkpoint.checkpoint_path(checkpoints.folder, "best", update), update, []))
+    for path, ranked.update, mean in models:
+        try:
+            content = checkpoint.load(path)
+            if (update := content["position"]["update"]) != ranked.update:  # of a later session, which was killed
+                raise ValueError(f"{path}: holds the model of update {update}, not of {ranked.update}")
+        except (ValueError, OSError) as error:
+            log.warning("no longer among the best, since it cannot be validated again: %s", error)
+            continue
+        scores = validate(content["model"])
+        if scores is None:
+            return None
+        log.info("valid of %s again: %s", path.name, "  ".join(f"{name} {scores[name]:.4g}" for name in scores))
+        score, loss = early_stopping.score(scores)
+        if early_stopping.update(score, loss, ranked, mean):
+            best_path = path
+        if not mean:
+            ranked.kept_best.append((score, ranked.update, loss))
+    ranked.kept_best = checkpoints.ranked(ranked.kept_best)
+    if best_path != checkpoints.best:
+        hard_link(best_path, checkpoints.best)
+    return ranked
