@@ -124,6 +124,9 @@ class Evaluator:
         texts = [translation.text for translation in translations]
         scores = corpus_score(texts, references, self.metrics)
         result = EvaluationResult(test.name, test.pairs, translations, scores)
+        result.digests = test.digests()
+        if inputs.hypotheses is None:
+            result.digests["model"] = checkpoint.state_digest(self.translator.model.state_dict())
         result.notes += _notes(translations, sources, references)
         result.intervals = bootstrap_intervals(texts, references, self.metrics)
         result.sentence_chrf = sentence_chrf(texts, references, self.metrics)

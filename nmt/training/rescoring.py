@@ -4,13 +4,13 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor
-
 from nmt import checkpoint
-from nmt.config import flatten, upgrade
+from nmt.config import MISSING, diff, upgrade
+from nmt.models import Seq2Seq
 from nmt.runtime.files import hard_link
 from nmt.training.checkpointing import CheckpointManager, TrainProgress
 from nmt.training.early_stopping import EarlyStopping
+from nmt.training.ema import temporarily_loaded
 
 log = logging.getLogger(__name__)
 
@@ -26,34 +26,27 @@ _WITHOUT_EFFECT = ("search.batch_size", "search.batch_tokens", "alignment.head_i
 
 def changed_score_options(metric: str, stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Return the changes from a stored configuration that give `metric` another meaning: "search.beam_size: 5 → 1"."""
-    before = flatten(upgrade(stored))
-    return [
-        f"{option}: {before[option]} → {value}"
-        for option, value in flatten(current).items()
-        if option.startswith(_OPTIONS[metric]) and option not in _WITHOUT_EFFECT and before.get(option, value) != value
-    ]
+    lines = [line for line in diff(upgrade(stored), dict(current)) if line.startswith(_OPTIONS[metric])]
+    return [line for line in lines if MISSING not in line and not line.startswith(_WITHOUT_EFFECT)]
 
 
 def rescore_best(
     checkpoints: CheckpointManager,
     progress: TrainProgress,
     early_stopping: EarlyStopping,
-    validate: Callable[[Mapping[str, Tensor]], Mapping[str, float] | None],
+    model: Seq2Seq,
+    validate: Callable[[], Mapping[str, float] | None],
 ) -> TrainProgress | None:
-    """Validate the best models again, and make the best of them best.pt.
+    """Validate the best models again and make the best of them best.pt; return a progress with their new ranking.
 
-    Args:
-        validate: returns the scores of these weights; None when a signal interrupts it.
-
-    Returns:
-        a progress whose best models are ranked anew; None when a signal interrupted a validation.
+    `validate` returns the scores of `model`, or None when a signal interrupts it, which is then returned.
     """
-    ranked, best_path, mean = TrainProgress(), checkpoints.best, progress.best_averaged_updates
-    models = [(best_path, progress.best_update, mean)]
+    ranked, best_path = TrainProgress(), checkpoints.best
+    candidates = [(best_path, progress.best_update, progress.best_averaged_updates)]
     for _, update, _ in progress.kept_best if checkpoints.config.keep_best_checkpoints > 1 else ():
-        if mean or update != progress.best_update:
-            models.append((checkpoint.checkpoint_path(checkpoints.folder, "best", update), update, []))
-    for path, ranked.update, mean in models:
+        if progress.best_averaged_updates or update != progress.best_update:
+            candidates.append((checkpoint.checkpoint_path(checkpoints.folder, "best", update), update, []))
+    for path, ranked.update, averaged in candidates:
         try:
             content = checkpoint.load(path)
             if (update := content["position"]["update"]) != ranked.update:  # of a later session, which was killed
@@ -61,14 +54,15 @@ def rescore_best(
         except (ValueError, OSError) as error:
             log.warning("no longer among the best, since it cannot be validated again: %s", error)
             continue
-        scores = validate(content["model"])
+        with temporarily_loaded(model, content["model"]):
+            scores = validate()
         if scores is None:
             return None
         log.info("valid of %s again: %s", path.name, "  ".join(f"{name} {scores[name]:.4g}" for name in scores))
         score, loss = early_stopping.score(scores)
-        if early_stopping.update(score, loss, ranked, mean):
+        if early_stopping.update(score, loss, ranked, averaged):
             best_path = path
-        if not mean:
+        if not averaged:
             ranked.kept_best.append((score, ranked.update, loss))
     ranked.kept_best = checkpoints.ranked(ranked.kept_best)
     if best_path != checkpoints.best:

@@ -3,8 +3,9 @@
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -206,23 +207,18 @@ class Trainer:
         stop.synchronize(max(int(received) for received, _ in gathered))
 
     def _rescore_best(self, logger: MetricAccumulator, stop: GracefulShutdown) -> bool:
-        """Validate the best models again where new scores could not be compared with theirs; return False when `stop`
+        """Validate the best models again where no new score could be compared with theirs; return False when `stop`
         interrupts it."""
-        progress, metric = self.progress, self.config.early_stopping_metric
-        changed = changed_score_options(metric, self.checkpoints.stored_config, self.header["config"])
+        progress, stored = self.progress, self.checkpoints.stored_config
+        changed = changed_score_options(self.config.early_stopping_metric, stored, self.header["config"])
         validates = not progress.stop_reason or progress.last_validated < progress.update or self._average_due()
         if not (changed and validates and progress.best_update):
             return True
         log.info("%s: scores have another meaning now, so the best is validated again", "; ".join(changed))
-
-        def validate(weights: Mapping[str, Tensor]) -> dict[str, float] | None:
-            assert self.validation is not None
-            assert isinstance(logger, RunLogger)
-            with temporarily_loaded(self.model, weights):
-                return self.validation(self.model, logger, progress.update, self.precision, stop)
-
-        is_main = self.distributed.is_main
-        ranked = rescore_best(self.checkpoints, progress, self.early_stopping, validate) if is_main else None
+        ranked = None
+        if isinstance(logger, RunLogger):
+            scores = partial(self._scores, logger, stop)
+            ranked = rescore_best(self.checkpoints, progress, self.early_stopping, self.model, scores)
         ranked = self.distributed.broadcast(ranked)
         self._sync_ranks(stop)
         if ranked is None:
@@ -257,14 +253,15 @@ class Trainer:
             self.save(logger, must=is_last)
         return not is_last
 
+    def _scores(self, logger: RunLogger, stop: GracefulShutdown) -> dict[str, float] | None:
+        assert self.validation is not None
+        return self.validation(self.model, logger, self.progress.update, self.precision, stop)
+
     def _validate(self, logger: MetricAccumulator, stop: GracefulShutdown) -> None:
         """Validate, keep the best checkpoint and step the schedule; do nothing when `stop` interrupts it."""
         progress = self.progress
         with self.ema.swapped_in() if self.ema is not None else nullcontext():
-            scores = None
-            if isinstance(logger, RunLogger):
-                assert self.validation is not None
-                scores = self.validation(self.model, logger, progress.update, self.precision, stop)
+            scores = self._scores(logger, stop) if isinstance(logger, RunLogger) else None
             scores = self.distributed.broadcast(scores)  # the other ranks wait here for the main process
             if scores is None:
                 return
@@ -287,9 +284,8 @@ class Trainer:
             progress.last_averaged = progress.update
             return
         weights, updates = averaged
-        assert self.validation is not None
         with temporarily_loaded(self.model, weights):
-            scores = self.validation(self.model, logger, progress.update, self.precision, stop)
+            scores = self._scores(logger, stop)
             if scores is None:
                 return
             is_best = self.early_stopping.update(*self.early_stopping.score(scores), progress, updates)

@@ -1,4 +1,4 @@
-"""Warnings about a run that ends inside its warm-up, and about a schedule that another `train.max_updates` changes."""
+"""Warnings about a run that ends inside its warm-up, or whose schedule another `train.max_updates` changes."""
 
 import logging
 from collections.abc import Mapping
@@ -11,28 +11,20 @@ from nmt.training.optim import OptimConfig, learning_rate
 
 log = logging.getLogger(__name__)
 
-FIRST_TIMED, LAST_TIMED = 5, 50
-"""Updates of a session between which its speed is measured; the very first ones are slow."""
+TIMED_UPDATES = 50
+"""Updates of a session, after its first one, by which its speed is known."""
 
 
 class WarmupWatch:
-    """Warnings, each given once in a session, that the learning rate will not be as the schedule has it.
+    """Warns at the beginning of a session, of which `stored` is the configuration that it continues ({}: none)."""
 
-    Args:
-        progress: where this session begins.
-        stored: nested configuration of the checkpoint that it continues, of this version or of 0.3; else empty.
-    """
-
-    def __init__(
-        self, optim: OptimConfig, train: TrainConfig, progress: TrainProgress, stored: Mapping[str, Any]
-    ) -> None:
-        self.warmup, self.train = optim.warmup_updates, train
-        self.begin, self.timed_from = progress.update, progress.seconds
-        if progress.stop_reason:
+    def __init__(self, optim: OptimConfig, train: TrainConfig, begin: TrainProgress, stored: Mapping[str, Any]) -> None:
+        self.warmup, self.train, self.begin, self.timed_from = optim.warmup_updates, train, begin.update, 0.0
+        if begin.stop_reason:
             return
         if self.warmup >= train.max_updates:
             self._warn(f"is not over before train.max_updates={train.max_updates} ends the run")
-        former, update = flatten(upgrade(stored)).get("train.max_updates", train.max_updates), progress.update + 1
+        former, update = flatten(upgrade(stored)).get("train.max_updates", train.max_updates), begin.update + 1
         before, now = (learning_rate(optim, update, update / limit) for limit in (former, train.max_updates))
         if before != now:
             change = (
@@ -41,13 +33,13 @@ class WarmupWatch:
             log.warning("%s: the learning rate of update %d is %.2e instead of %.2e", change, update, now, before)
 
     def check(self, progress: TrainProgress) -> None:
-        """Warn as soon as the speed of this session shows that `train.max_minutes` is too short."""
+        """Warn, once the speed of the session is known, when `train.max_minutes` is too short."""
         number, minutes = progress.update - self.begin, self.train.max_minutes
-        if number == FIRST_TIMED:
+        if number == 1:
             self.timed_from = progress.seconds
-        elif number == LAST_TIMED and minutes:
-            per_update = (progress.seconds - self.timed_from) / (LAST_TIMED - FIRST_TIMED)
-            last = progress.update + max(0, int((60 * minutes - progress.seconds) / max(per_update, 1e-9)))
+        elif number == 1 + TIMED_UPDATES and minutes:
+            per_update = max((progress.seconds - self.timed_from) / TIMED_UPDATES, 1e-9)
+            last = progress.update + max(0, int((60 * minutes - progress.seconds) / per_update))
             if last < self.warmup:
                 self._warn(f"will not be over: at this speed train.max_minutes={minutes:g} ends near update {last}")
 

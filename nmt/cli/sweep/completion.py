@@ -1,6 +1,7 @@
-"""Check whether a run is complete: trained to its end with the same options, and evaluated."""
+"""Check whether a run is complete: trained to its end with the same options, and its best model evaluated on the same
+test sets."""
 
-import contextlib
+import json
 from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
@@ -10,7 +11,7 @@ from nmt.cli.configs import Config
 from nmt.cli.continuation import data_fingerprints, has_prefix, retention_only_options
 from nmt.config import flatten, to_dict
 from nmt.data import extra_test_sets
-from nmt.evaluation.results import has_test_set
+from nmt.evaluation.results import EvaluationSet, has_test_set, load_test_sets
 from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import AUTO
 from nmt.training.early_stopping import stop_reason
@@ -20,7 +21,8 @@ MACHINE_OPTIONS = ("runs", "device", "num_threads", "data.cache_dir", "train.dev
 
 
 def is_run_complete(config: Config) -> bool:
-    """Return whether a run has the same options, finished training on the same text, and complete reports."""
+    """Return whether a run has the same options, finished training on the same text, and complete reports of its best
+    model on today's test sets."""
     directory = Path(config.runs) / str(config.name)
     first = directory / "report" if has_test_set(config.data) else directory
     if not _has_same_options(config, first / "config.yaml"):
@@ -30,21 +32,36 @@ def is_run_complete(config: Config) -> bool:
         return False
     try:
         last = checkpoint.latest_valid(directory / "checkpoints")
-    except ValueError:
+        model = checkpoint.state_digest(checkpoint.load(directory / "checkpoints/best.pt")["model"])
+    except (ValueError, FileNotFoundError):
         return False
-    if last is None or last.path.name != "last.pt" or not (directory / "checkpoints/best.pt").is_file():
+    if last is None or last.path.name != "last.pt":
         return False
     progress = TrainProgress.from_dict(last.content["position"])
     if not stop_reason(config.train, progress) or progress.last_validated != progress.update:
         return False
     if config.train.average_checkpoints != "none" and progress.last_averaged != progress.update:
         return False
-    with contextlib.suppress(OSError, ValueError):  # text that was removed leaves the result as it is
+    try:
+        tests = load_test_sets(config.data)
+        if not all(_is_report_of(directory / "report" / test.folder, test, model) for test in tests):
+            return False
         stored = last.content.get("texts", {})
         for split, current in data_fingerprints(config).items():
             if split in stored and [digest for _, digest in stored[split]] != [digest for _, digest in current]:
                 return False
+    except OSError:  # text that was removed leaves the result as it is
+        return True
+    except ValueError:  # text that is at fault, which the run reports
+        return False
     return True
+
+
+def _is_report_of(report: Path, test: EvaluationSet, model: str) -> bool:
+    """Return whether a report is of this test set and of the weights with this digest; 0.4 did not write that down."""
+    path = report / "scores.json"
+    stored = json.loads(path.read_text(encoding="utf-8")).get("digests") if path.is_file() else None
+    return bool(stored == {**test.digests(), "model": model})
 
 
 def _has_same_options(config: Config, path: Path) -> bool:
