@@ -1,6 +1,7 @@
 """Check whether a run is complete: trained to its end with the same options, and its best model evaluated on the same
 test sets."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -42,26 +43,27 @@ def is_run_complete(config: Config) -> bool:
         return False
     if config.train.average_checkpoints != "none" and progress.last_averaged != progress.update:
         return False
-    try:
-        tests = load_test_sets(config.data)
-        if not all(_is_report_of(directory / "report" / test.folder, test, model) for test in tests):
-            return False
+    with contextlib.suppress(OSError, ValueError):  # text that was removed leaves the result as it is
         stored = last.content.get("texts", {})
         for split, current in data_fingerprints(config).items():
             if split in stored and [digest for _, digest in stored[split]] != [digest for _, digest in current]:
                 return False
-    except OSError:  # text that was removed leaves the result as it is
+    try:
+        tests = load_test_sets(config.data)
+    except OSError:  # as above
         return True
-    except ValueError:  # text that is at fault, which the run reports
+    except ValueError:  # the text is at fault, which the run reports
         return False
-    return True
+    return all(_is_report_of(directory / "report" / test.folder, test, model) for test in tests)
 
 
 def _is_report_of(report: Path, test: EvaluationSet, model: str) -> bool:
     """Return whether a report is of this test set and of the weights with this digest; 0.4 did not write that down."""
-    path = report / "scores.json"
-    stored = json.loads(path.read_text(encoding="utf-8")).get("digests") if path.is_file() else None
-    return bool(stored == {**test.digests(), "model": model})
+    try:
+        scores = json.loads((report / "scores.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(scores.get("digests") == {**test.digests(), "model": model})
 
 
 def _has_same_options(config: Config, path: Path) -> bool:
