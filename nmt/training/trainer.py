@@ -227,6 +227,7 @@ class Trainer:
             setattr(progress, name, getattr(ranked, name))
         progress.validations_without_improvement = 0
         self.save(logger, must=False)
+        logger.restart_timer()
         return True
 
     def _average_due(self) -> bool:
