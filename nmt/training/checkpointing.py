@@ -176,14 +176,13 @@ class CheckpointManager:
     def save_best(self, progress: TrainProgress, precision: str, score: float, loss: float = math.inf) -> None:
         """Save the current model if it is among the best; on a full disk, keep it in memory until `save_last`."""
         entry = (score, progress.update, loss)
-        progress.kept_best = self.ranked([*progress.kept_best, entry])[: self.config.keep_best_checkpoints]
+        ranked = sorted(
+            [*progress.kept_best, entry], key=lambda best: (-self.sign * best[0], best[2])
+        )  # then the older
+        progress.kept_best = ranked[: self.config.keep_best_checkpoints]
         is_first = progress.best_update == progress.update
         if is_first or (self.config.keep_best_checkpoints > 1 and entry in progress.kept_best):
             self._write_best(self._content(progress, precision), progress.update, is_first=is_first)
-
-    def ranked(self, entries: list[tuple[float, int, float]]) -> list[tuple[float, int, float]]:
-        """Return these (score, update, loss), best first: a tie is decided by the loss, then by their order here."""
-        return sorted(entries, key=lambda entry: (-self.sign * entry[0], entry[2]))
 
     def save_averaged(self, progress: TrainProgress, precision: str) -> None:
         """Write best.pt with the current model: the mean of several."""

@@ -64,7 +64,7 @@ def rescore_best(
             best_path = path
         if not averaged:
             ranked.kept_best.append((score, ranked.update, loss))
-    ranked.kept_best = checkpoints.ranked(ranked.kept_best)
+    ranked.kept_best.sort(key=lambda entry: (-early_stopping.sign * entry[0], entry[2]))
     if best_path != checkpoints.best:
         hard_link(best_path, checkpoints.best)
     return ranked

@@ -119,7 +119,7 @@ class Trainer:
             if progress.stop_reason and self._average_due() and not stop.requested:
                 self._validate_averaged(logger, stop)
                 self.save(logger)
-            warmup.check_end(progress)
+            warmup.check(progress)
         return progress
 
     def step(self, batches: Sequence[Batch]) -> tuple[Tensor, Tensor, Tensor]:

@@ -33,20 +33,19 @@ class WarmupWatch:
             log.warning("%s: the learning rate of update %d is %.2e instead of %.2e", change, update, now, before)
 
     def check(self, progress: TrainProgress) -> None:
-        """Warn, once the speed of the session is known, when `train.max_minutes` is too short."""
+        """Warn, once the speed of the session is known, when `train.max_minutes` is too short, and when the run has
+        ended inside the warm-up."""
         number, minutes = progress.update - self.begin, self.train.max_minutes
-        if number == 1:
+        if progress.stop_reason:
+            if number and progress.update < self.warmup:
+                self._warn(f"was not over when the run ended at update {progress.update} ({progress.stop_reason})")
+        elif number == 1:
             self.timed_from = progress.seconds
         elif number == 1 + TIMED_UPDATES and minutes:
             per_update = max((progress.seconds - self.timed_from) / TIMED_UPDATES, 1e-9)
             last = progress.update + max(0, int((60 * minutes - progress.seconds) / per_update))
             if last < self.warmup:
                 self._warn(f"will not be over: at this speed train.max_minutes={minutes:g} ends near update {last}")
-
-    def check_end(self, progress: TrainProgress) -> None:
-        """Warn when the run has ended inside the warm-up, in this session."""
-        if progress.stop_reason and self.begin < progress.update < self.warmup:
-            self._warn(f"was not over when the run ended at update {progress.update} ({progress.stop_reason})")
 
     def _warn(self, what: str) -> None:
         log.warning("the warm-up of optim.warmup_updates=%d %s; lower it, or raise the limit", self.warmup, what)

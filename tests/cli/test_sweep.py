@@ -37,6 +37,7 @@ from nmt.cli.sweep.process_launcher import (
     job_environment,
 )
 from nmt.cli.sweep.progress import SweepProgress
+from nmt.compare.run_results import read_run_result
 from nmt.config import leaves
 from nmt.models import MODELS
 from nmt.training.launcher import SIGNAL_HINTS
@@ -432,6 +433,7 @@ def test_what_is_stale_is_evaluated_again_and_nothing_is_trained(
     else:
         (text,) = Path("cache").glob(f"builtin-*/{change}")
         text.write_text(("" if change == "test.gold" else "A") + text.read_text()[text.read_text().index(" ") :])
+    assert [read_run_result(report).is_stale for report in reports] == [change == "model"] * 2
     checkpoints = {path: path.read_bytes() for path in (run / "checkpoints").iterdir()}
     capsys.readouterr()
     run_command(train.main, Config, "train", ["-m", *arguments])
@@ -444,6 +446,7 @@ def test_what_is_stale_is_evaluated_again_and_nothing_is_trained(
     assert changed == names
     if not changed:
         assert after == scores
+    assert not any(read_run_result(report).is_stale for report in reports)
     run_command(lambda *_: pytest.fail("not again"), Config, "train", ["-m", *arguments])
     assert "finished before" in capsys.readouterr().err
 

@@ -35,8 +35,8 @@ def messages(
             progress.stop_reason = "a limit"
         elif progress.update == patience:
             progress.stop_reason = "patience"
-    watch.check_end(progress)
-    WarmupWatch(OptimConfig(warmup_updates=warmup), train, progress, {}).check_end(progress)  # given again: nothing
+    watch.check(progress)
+    WarmupWatch(OptimConfig(warmup_updates=warmup), train, progress, {}).check(progress)  # given again: nothing
     return list(dict.fromkeys(record.getMessage() for record in log.records))
 
 
