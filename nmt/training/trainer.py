@@ -207,8 +207,7 @@ class Trainer:
         stop.synchronize(max(int(received) for received, _ in gathered))
 
     def _rescore_best(self, logger: MetricAccumulator, stop: GracefulShutdown) -> bool:
-        """Validate the best models again where no new score could be compared with theirs; return False when `stop`
-        interrupts it."""
+        """Validate the best models again if no new score could be compared with theirs; return False if interrupted."""
         progress, stored = self.progress, self.checkpoints.stored_config
         changed = changed_score_options(self.config.early_stopping_metric, stored, self.header["config"])
         validates = not progress.stop_reason or progress.last_validated < progress.update or self._average_due()

@@ -1,5 +1,4 @@
-"""Check whether a run is complete: trained to its end with the same options, and its best model evaluated on the same
-test sets."""
+"""Check whether a run is complete: trained to its end with the same options, and evaluated on the same test sets."""
 
 import contextlib
 import json
@@ -22,8 +21,7 @@ MACHINE_OPTIONS = ("runs", "device", "num_threads", "data.cache_dir", "train.dev
 
 
 def is_run_complete(config: Config) -> bool:
-    """Return whether a run has the same options, finished training on the same text, and complete reports of its best
-    model on today's test sets."""
+    """Return whether a run has these options, finished training on this text, and has reports on these test sets."""
     directory = Path(config.runs) / str(config.name)
     first = directory / "report" if has_test_set(config.data) else directory
     if not _has_same_options(config, first / "config.yaml"):
