@@ -228,7 +228,7 @@ def test_options_take_effect(cwd: Path) -> None:
     code, output = call("evaluate", "checkpoint=runs/a", "output=plain", *TEST, *QUICK, *options)
     assert code == 0, output
     scores = json.loads((cwd / "plain/scores.json").read_text("utf-8"))
-    assert set(scores) == {"bleu", "chrf", "alignment_source", "alignment"}
+    assert set(scores) == {"bleu", "chrf", "digests", "alignment_source", "alignment"}
     assert (
         scores["alignment_source"]
         == scores["alignment"]["alignment_source"]
