@@ -1,6 +1,7 @@
 """Inputs and results of an evaluation, from which its files and its page are made."""
 
 import hashlib
+import json
 import logging
 import math
 from collections import Counter
@@ -50,6 +51,14 @@ class EvaluationSet:
             lines["gold"] = [f"{sorted(gold.sure)} {sorted(gold.possible)}" for gold in self.gold]
         texts = {name: "".join(f"{line}\n" for line in lines[name]) for name in lines}
         return {name: hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for name, text in texts.items()}
+
+
+def stored_digests(report: Path) -> dict[str, str]:
+    """Return the digests of what the report in this folder is of; {} when it holds none, as before version 0.5."""
+    try:
+        return dict(json.loads((report / "scores.json").read_text(encoding="utf-8")).get("digests", {}))
+    except (OSError, ValueError):
+        return {}
 
 
 def has_test_set(config: DataConfig) -> bool:

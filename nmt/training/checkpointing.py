@@ -69,7 +69,8 @@ class TrainProgress:
     best_loss: float = math.inf  # decides between equal scores; infinite in a checkpoint of 0.4, which has none
     best_update: int = 0
     best_averaged_updates: list[int] = field(default_factory=list)  # the updates whose mean best.pt is; else none
-    kept_best: list[tuple[float, int, float]] = field(default_factory=list)  # score, update, loss; best first, no means
+    kept_best: list[tuple[float, int]] = field(default_factory=list)  # (score, update), best first, means left out
+    kept_losses: dict[int, float] = field(default_factory=dict)  # losses of `kept_best` by update, as `best_loss`
     last_averaged: int = 0  # update at which the mean of checkpoints was last validated
     validations_without_improvement: int = 0  # validations since the best
     seconds: float = 0.0
@@ -81,9 +82,7 @@ class TrainProgress:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "TrainProgress":
         """Return the progress that a checkpoint of this version or of 0.3 holds."""
-        progress = cls(**{_RENAMED_PROGRESS.get(name, name): value for name, value in stored.items()})
-        progress.kept_best = [(*entry, math.inf)[:3] for entry in progress.kept_best]  # 0.4 stored no loss
-        return progress
+        return cls(**{_RENAMED_PROGRESS.get(name, name): value for name, value in stored.items()})
 
 
 _RENAMED_PROGRESS = {
@@ -175,11 +174,12 @@ class CheckpointManager:
 
     def save_best(self, progress: TrainProgress, precision: str, score: float, loss: float = math.inf) -> None:
         """Save the current model if it is among the best; on a full disk, keep it in memory until `save_last`."""
-        entry = (score, progress.update, loss)
-        ranked = sorted(
-            [*progress.kept_best, entry], key=lambda best: (-self.sign * best[0], best[2])
-        )  # then the older
+        entry, losses = (score, progress.update), {**progress.kept_losses, progress.update: loss}
+        ranked = sorted(  # stable: the older first
+            [*progress.kept_best, entry], key=lambda best: (-self.sign * best[0], losses.get(best[1], math.inf))
+        )
         progress.kept_best = ranked[: self.config.keep_best_checkpoints]
+        progress.kept_losses = {update: losses.get(update, math.inf) for _, update in progress.kept_best}
         is_first = progress.best_update == progress.update
         if is_first or (self.config.keep_best_checkpoints > 1 and entry in progress.kept_best):
             self._write_best(self._content(progress, precision), progress.update, is_first=is_first)
@@ -196,7 +196,7 @@ class CheckpointManager:
             paths = {update: self._numbered(update) for update in earlier[1 - self.config.keep_last_checkpoints :]}
             paths[progress.update] = self.last
         else:
-            paths = {update: self._numbered(update, "best") for _, update, _ in progress.kept_best}
+            paths = {update: self._numbered(update, "best") for _, update in progress.kept_best}
         for update, path in sorted(paths.items()):
             if not path.exists():
                 log.warning("%s does not exist and is left out of the mean", path)
@@ -292,7 +292,7 @@ class CheckpointManager:
         regular = [update for update in earlier if update % self.save_every == 0]
         kept = {self._numbered(update) for update in regular[1 - self.config.keep_last_checkpoints :] or earlier[-1:]}
         if self.config.keep_best_checkpoints > 1:
-            kept |= {self._numbered(update, "best") for _, update, _ in progress.kept_best}
+            kept |= {self._numbered(update, "best") for _, update in progress.kept_best}
         removable = {self._numbered(update) for update in earlier}
         removable |= {self._numbered(update, "best") for update in saved_updates(self.folder, "best")}
         for path in removable - kept:

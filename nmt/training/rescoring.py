@@ -43,7 +43,7 @@ def rescore_best(
     """
     ranked, best_path = TrainProgress(), checkpoints.best
     candidates = [(best_path, progress.best_update, progress.best_averaged_updates)]
-    for _, update, _ in progress.kept_best if checkpoints.config.keep_best_checkpoints > 1 else ():
+    for _, update in progress.kept_best if checkpoints.config.keep_best_checkpoints > 1 else ():
         if progress.best_averaged_updates or update != progress.best_update:
             candidates.append((checkpoint.checkpoint_path(checkpoints.folder, "best", update), update, []))
     for path, ranked.update, averaged in candidates:
@@ -63,8 +63,9 @@ def rescore_best(
         if early_stopping.update(score, loss, ranked, averaged):
             best_path = path
         if not averaged:
-            ranked.kept_best.append((score, ranked.update, loss))
-    ranked.kept_best.sort(key=lambda entry: (-early_stopping.sign * entry[0], entry[2]))
+            ranked.kept_best.append((score, ranked.update))
+            ranked.kept_losses[ranked.update] = loss
+    ranked.kept_best.sort(key=lambda kept: (-early_stopping.sign * kept[0], ranked.kept_losses[kept[1]]))
     if best_path != checkpoints.best:
         hard_link(best_path, checkpoints.best)
     return ranked

@@ -222,7 +222,7 @@ class Trainer:
         self._sync_ranks(stop)
         if ranked is None:
             return False
-        for name in ("best_score", "best_loss", "best_update", "best_averaged_updates", "kept_best"):
+        for name in ("best_score", "best_loss", "best_update", "best_averaged_updates", "kept_best", "kept_losses"):
             setattr(progress, name, getattr(ranked, name))
         progress.validations_without_improvement = 0
         self.save(logger, must=False)

@@ -418,11 +418,12 @@ def test_the_best_is_measured_again_when_scores_have_another_meaning(make: Make,
     assert progress.best_averaged_updates == ([4, 8] if kept_mean else [])
     if keep_best == 3:
         assert progress.best_update < 8
-        kept = [(expected[checkpoint.checkpoint_path(first.best.parent, "best", u)], u, 1.0) for u in (4, 6, 8)]
+        kept = [(expected[checkpoint.checkpoint_path(first.best.parent, "best", u)], u) for u in (4, 6, 8)]
+        assert progress.kept_losses == dict.fromkeys((4, 6, 8), 1.0)
         assert progress.kept_best == sorted(kept, reverse=True)
         assert sorted(before.kept_best, reverse=True) == before.kept_best != progress.kept_best
     again = make(max_updates=10, stored=NEW, **options)
-    for name in ("best_score", "best_loss", "best_update", "best_averaged_updates", "kept_best"):
+    for name in ("best_score", "best_loss", "best_update", "best_averaged_updates", "kept_best", "kept_losses"):
         assert getattr(again.progress, name) == getattr(progress, name)
     given = score_weights(again, sign=-1)
     fit(again)

@@ -1,7 +1,6 @@
 """Check whether a run is complete: trained to its end with the same options, and evaluated on the same test sets."""
 
 import contextlib
-import json
 from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
@@ -11,7 +10,7 @@ from nmt.cli.configs import Config
 from nmt.cli.continuation import data_fingerprints, has_prefix, retention_only_options
 from nmt.config import flatten, to_dict
 from nmt.data import extra_test_sets
-from nmt.evaluation.results import EvaluationSet, has_test_set, load_test_sets
+from nmt.evaluation.results import has_test_set, load_test_sets, stored_digests
 from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import AUTO
 from nmt.training.early_stopping import stop_reason
@@ -52,16 +51,9 @@ def is_run_complete(config: Config) -> bool:
         return True
     except ValueError:  # the text is at fault, which the run reports
         return False
-    return all(_is_report_of(directory / "report" / test.folder, test, model) for test in tests)
-
-
-def _is_report_of(report: Path, test: EvaluationSet, model: str) -> bool:
-    """Return whether a report is of this test set and of the weights with this digest; 0.4 did not write that down."""
-    try:
-        scores = json.loads((report / "scores.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(scores.get("digests") == {**test.digests(), "model": model})
+    reports = [directory / "report" / test.folder for test in tests]
+    expected = [{**test.digests(), "model": model} for test in tests]
+    return [stored_digests(report) for report in reports] == expected  # those of version 0.4 hold none
 
 
 def _has_same_options(config: Config, path: Path) -> bool:
