@@ -219,7 +219,6 @@ class CheckpointManager:
         if latest is None:
             return None
         content = latest.content
-        self.stored_config = content.get("config", {})
         check_same_data(content, self.header)
         try:
             self._load_weights(content)
@@ -230,6 +229,7 @@ class CheckpointManager:
         progress = TrainProgress.from_dict(content["position"])
         self.last_saved_update = progress.update
         self.corrupt = [path for path, _ in latest.corrupt]
+        self.stored_config = content.get("config", {})
         for path, reason in latest.corrupt:
             log.warning("%s is damaged and passed over: %s", path, reason)
         if latest.path != self.last:
