@@ -184,6 +184,15 @@ def average_state_dicts(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Ten
     return {name: (sums[name] / num).to(tensor.dtype) if name in sums else tensor for name, tensor in last.items()}
 
 
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of a model's weights."""
+    sha256 = hashlib.sha256()
+    for name in sorted(state):
+        sha256.update(name.encode())
+        sha256.update(state[name].cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return sha256.hexdigest()
+
+
 def file_stamp(folder: Path) -> tuple[int, int, int] | None:
     """Return what distinguishes one version of last.pt from another, without reading it; None when there is none."""
     last = folder / "last.pt"

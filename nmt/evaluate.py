@@ -9,7 +9,7 @@ from nmt.cli.run_directory import command_line, report_folder, run_directory
 from nmt.evaluation.evaluator import Evaluator
 from nmt.evaluation.external_scores import read_external_scores
 from nmt.evaluation.report import ReportData
-from nmt.evaluation.results import EvaluationInputs, EvaluationSet, load_test_sets, read_hypotheses
+from nmt.evaluation.results import EvaluationInputs, EvaluationSet, load_test_sets, read_hypotheses, stored_digests
 from nmt.inference.translator import Translator
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
@@ -67,6 +67,9 @@ def _read_inputs(config: EvaluateConfig, overrides: list[str], sets: list[Evalua
                 path = report / test.folder / "hypotheses.txt"
                 if not path.is_file():
                     raise FileNotFoundError(f"{path}: no such file; evaluate {name} on {test.name} first")
+                sources = test.digests()["sources"]
+                if stored_digests(path.parent).get("sources", sources) != sources:
+                    raise ValueError(f"{path}: translations of another text; evaluate {name} on {test.name} again")
             inputs.baselines[name] = read_hypotheses(path, test)
         for name, _, file in (item.partition(":") for item in config.external_scores):
             if name in {"id", "source", "reference", "hypothesis", "model_score", "truncated", *inputs.external_scores}:

@@ -31,6 +31,8 @@ from nmt.runtime.files import directory_lock
 from nmt.training import logger
 from nmt.training.config import EARLY_STOPPING_METRICS
 
+SCORE_OPTIONS = ("search.", "metrics.", "alignment.", "data.valid=", "train.valid_bleu_sentences=")
+"""Arguments, or their beginnings, on which a validation score depends: the same for all trials of a study."""
 WARM_UP = 3
 """Number of trials that are never pruned, for comparison."""
 
@@ -162,6 +164,11 @@ def open_study(options: argparse.Namespace, runs: Path) -> Any:
     if metric != options.metric:
         raise ValueError(f"--metric {options.metric}: the study {options.name} is of {metric}; give another NAME")
     study.set_user_attr("metric", metric)
+    given = sorted(text for text in options.arguments if text.startswith(SCORE_OPTIONS) and parse(text) is None)
+    if (stored := study.user_attrs.get("score_options", given)) != given:
+        before, now = (" ".join(texts) or "their defaults" for texts in (stored, given))
+        raise ValueError(f"{now}: the trials of the study {options.name} were scored with {before}; give another NAME")
+    study.set_user_attr("score_options", given)
     # Another seed each time, otherwise the same proposals would be repeated.
     study.sampler = optuna.samplers.TPESampler(seed=options.seed + 1000 * len(study.trials))
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # interrupted

@@ -84,6 +84,11 @@ def test_a_study_prunes_lists_failures_and_is_continued(
     assert len(made) == before
     with pytest.raises(SystemExit, match="error: no option has a range"):
         call(tune, monkeypatch, "study", "seed=1")
+    with pytest.raises(
+        SystemExit, match=r"error: metrics.tokenize=char: the trials .* were scored with their defaults"
+    ):
+        call(tune, monkeypatch, *arguments, "metrics.tokenize=char", "--trials", "9")
+    assert len(made) == before
 
 
 CHILD = """#!/bin/bash

@@ -14,7 +14,7 @@ _MAX_LISTED = 6
 
 
 def check_comparable(results: Sequence[RunResult], factors: Sequence[str] = ()) -> None:
-    """Raise ValueError when runs differ in test set, metric signatures, or (unless it is a factor) vocabulary."""
+    """Raise ValueError when runs differ in test set, gold, metric signatures, or (unless it is a factor) vocabulary."""
     first = results[0]
     for other in results[1:]:
         labels = f"not ranked: {first.label} and {other.label}"
@@ -29,6 +29,8 @@ def check_comparable(results: Sequence[RunResult], factors: Sequence[str] = ()) 
                 raise ValueError(
                     f"{labels} have different signatures of {name} ({' and '.join(pair)}); evaluate all with one"
                 )
+        if len({first.gold, other.gold} - {""}) > 1:
+            raise ValueError(f"{labels} were evaluated against different gold alignments; evaluate all with one")
         vocabularies = {first.vocabulary, other.vocabulary}
         if "" not in vocabularies and len(vocabularies) > 1 and not any(has_prefix(name, ["data"]) for name in factors):
             raise ValueError(
@@ -93,7 +95,7 @@ def target_not_reached(groups: Sequence[RunGroup], bleu: float | None) -> list[s
 
 
 def version_warnings(results: Sequence[RunResult]) -> list[str]:
-    """Return warnings about runs of different versions of nmt, or of precisions that were not chosen."""
+    """Return warnings about reports of former models, different versions of nmt, or precisions that were not chosen."""
     versions = sorted({result.version for result in results if result.version})
     warnings = [f"runs were made by different versions of nmt ({', '.join(versions)})"] if len(versions) > 1 else []
     precisions = sorted({result.precision for result in results if result.precision})
@@ -102,4 +104,7 @@ def version_warnings(results: Sequence[RunResult]) -> list[str]:
             f"runs were trained in different precisions ({', '.join(precisions)}): train.precision=auto depends on the "
             "machine and its load; where that matters, name one and train again"
         )
-    return warnings
+    stale = [str(result.report) for result in results if result.is_stale]
+    return warnings + [
+        f"{report} is not of the best.pt that its run has now: evaluate the run again" for report in stale
+    ]

@@ -46,7 +46,8 @@ class RunResult:
     is mean and half width. quantities: all scalar results by name: metrics, "aer" and "entropy", "bleu 0-10", "aer
     0-10" and "entropy 0-10" for each bucket of source length, and costs. buckets: number of sentences in each.
     validations: in order. alignment_source: layer, head and shift that alignments were extracted from, counted from 1;
-    0 is the mean.
+    0 is the mean. gold: digest of the gold alignments, "" when unknown. is_stale: the report is of other weights than
+    those of the run's best checkpoint now.
     """
 
     label: str
@@ -67,6 +68,8 @@ class RunResult:
     buckets: dict[str, int] = field(default_factory=dict)
     validations: list[ValidationRecord] = field(default_factory=list)
     alignment_source: tuple[int, int, int] = (0, 0, 0)
+    gold: str = ""
+    is_stale: bool = False
 
     @property
     def seed(self) -> int:
@@ -137,7 +140,7 @@ def _read(report: Path, run: Path, model: dict[str, Any]) -> RunResult:
     metrics = {name: value for name, value in scores.items() if isinstance(value, dict) and "signature" in value}
     by_length = scores.get("buckets", {}).get("length", {})
     history = _until_evaluated(logger.read_metrics(run / "metrics.jsonl"), config.train)
-    alignment = scores.get("alignment", {})
+    alignment, digests, weights = scores.get("alignment", {}), scores.get("digests", {}), model.pop("weights", "")
     source = scores.get("alignment_source") or alignment.get("alignment_source", {})
     quantities = {name: value["score"] for name, value in metrics.items()}
     if alignment:
@@ -163,6 +166,8 @@ def _read(report: Path, run: Path, model: dict[str, Any]) -> RunResult:
         buckets={bucket: part["num_sentences"] for bucket, part in by_length.items()},
         validations=_validations(history),
         alignment_source=(source.get("layer", 0), source.get("head", 0), source.get("shift", 0)),
+        gold=digests.get("gold", ""),
+        is_stale=bool(weights) and digests.get("model", weights) != weights,
     )
 
 
@@ -214,6 +219,7 @@ def _model_info(run: Path) -> dict[str, Any]:
         raise ValueError(f"{run}: {str(error).removeprefix(f'{run}: ')}") from None
     sizes = _sizes(json.dumps(to_dict(config)), tokenizer.source_size, tokenizer.target_size, tokenizer.joint)
     names = {"vocabulary": tokenizer.digest, "version": content["nmt"], "precision": content.get("precision", "")}
+    names["weights"] = checkpoint.state_digest(content["model"])
     return {**names, "parameters": sizes[0], "flops": sizes[1]}
 
 

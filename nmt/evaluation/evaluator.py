@@ -137,6 +137,9 @@ class Evaluator:
             name += " (this)" if name in inputs.baselines else ""
             result.comparisons = paired_test({**inputs.baselines, name: texts}, references, self.metrics)
         result.external_scores = inputs.external_scores
+        result.digests = test.digests()
+        if inputs.hypotheses is None:
+            result.digests["model"] = checkpoint.state_digest(self.translator.model.state_dict())
         if self.metrics.breakdown:
             result.breakdown = breakdown(sources, texts, references, self.metrics, frequencies)
         if selection is None:

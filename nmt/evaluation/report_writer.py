@@ -1,10 +1,8 @@
 """Report directory of an evaluation: its files, the attention of its hypotheses, heat maps and a page."""
 
-import hashlib
 import json
 import logging
 import platform
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +10,6 @@ from typing import Any
 
 from nmt import __version__, alignment
 from nmt.alignment.writers import AlignedPair, alignment_writers
-from nmt.data import SentencePair
 from nmt.evaluation.attention_diagnostics import DiagnosticsAccumulator, head_importance
 from nmt.evaluation.report import ReportData, ReportSentence, SentenceBrowser, heatmap, write_page
 from nmt.evaluation.results import EvaluationResult
@@ -62,7 +59,7 @@ def write_report(result: EvaluationResult, aligner: Aligner | None, directory: P
         scores=scores,
         head_scores=head_scores,
         diagnostics=diagnostics,
-        fingerprints={**metadata.fingerprints, metadata.test: _fingerprints(result.pairs)},
+        fingerprints={**metadata.fingerprints, metadata.test: list(result.digests.items())},
         versions=package_versions(),
         notes=result.notes,
         browser=browser,
@@ -111,12 +108,6 @@ def _write_attention(result: EvaluationResult, aligner: Aligner | None, director
         result.diagnostics.importance = head_importance(aligner.translator, sample)
         result.diagnostics.num_importance = len(sample)
     return browser
-
-
-def _fingerprints(pairs: Sequence[SentencePair]) -> list[list[str]]:
-    """Return the SHA-256 of each side of a test set, as of a file of its lines."""
-    texts = {name: "".join(f"{pair[side]}\n" for pair in pairs) for side, name in enumerate(("sources", "references"))}
-    return [[name, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()] for name, text in texts.items()]
 
 
 def _report_sentence(row: dict[str, Any], pair: AlignedPair | None = None) -> ReportSentence:

@@ -1,5 +1,7 @@
 """Inputs and results of an evaluation, from which its files and its page are made."""
 
+import hashlib
+import json
 import logging
 import math
 from collections import Counter
@@ -43,6 +45,22 @@ class EvaluationSet:
         path = alignment_path(config, split)
         gold = read_gold(path, pairs) if path is not None else None
         return cls(folder or split, folder, pairs, gold, dict(repaired))
+
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of sources, references and, where there are any, gold alignments, as of files of lines."""
+        lines = {"sources": [pair.source for pair in self.pairs], "references": [pair.target for pair in self.pairs]}
+        if self.gold is not None:
+            lines["gold"] = [f"{sorted(gold.sure)} {sorted(gold.possible)}" for gold in self.gold]
+        texts = {name: "".join(f"{line}\n" for line in lines[name]) for name in lines}
+        return {name: hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for name, text in texts.items()}
+
+
+def stored_digests(report: Path) -> dict[str, str]:
+    """Return the digests of what the report in this folder is of; {} when it holds none, as before version 0.5."""
+    try:
+        return dict(json.loads((report / "scores.json").read_text(encoding="utf-8")).get("digests", {}))
+    except (OSError, ValueError):
+        return {}
 
 
 def has_test_set(config: DataConfig) -> bool:
@@ -92,7 +110,8 @@ class EvaluationResult:
 
     scores: of the whole, by metric; `intervals` likewise. sentence_chrf: chrF of each sentence. comparisons: with the
     baselines, by metric. alignment_source: None without attention. alignment: None without gold or attention.
-    diagnostics: of the hypotheses' attention, None without. notes: sentences for the reader of the report.
+    diagnostics: of the hypotheses' attention, None without. notes: sentences for the reader of the report. digests: of
+    what was evaluated, as `EvaluationSet.digests`, and of the model's weights unless it did not translate.
     """
 
     name: str
@@ -108,6 +127,7 @@ class EvaluationResult:
     alignment: ReferenceAlignment | None = None
     diagnostics: AttentionDiagnostics | None = None
     notes: list[str] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
 
     def flat_scores(self) -> dict[str, float]:
         """Return the corpus scores by name: those of `scores`, external ones, and "aer" from 0 to 1."""
@@ -118,6 +138,7 @@ class EvaluationResult:
     def to_dict(self) -> dict[str, Any]:
         """Return scores.json: each metric under its name, the rest under names that are no metric's."""
         sections: dict[str, Any] = {
+            "digests": self.digests,
             "intervals": _as_dicts(self.intervals),
             "significance": {
                 name: {"signature": comparison.signature, "systems": _as_dicts(comparison.systems)}

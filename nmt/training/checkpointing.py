@@ -66,9 +66,11 @@ class TrainProgress:
     batch: int = 0  # batches of this epoch that have been used
     last_validated: int = 0  # update of the last validation
     best_score: float = math.nan
+    best_loss: float = math.inf  # decides between equal scores; infinite in a checkpoint of 0.4, which has none
     best_update: int = 0
     best_averaged_updates: list[int] = field(default_factory=list)  # the updates whose mean best.pt is; else none
     kept_best: list[tuple[float, int]] = field(default_factory=list)  # (score, update), best first, means left out
+    kept_losses: dict[int, float] = field(default_factory=dict)  # losses of `kept_best` by update, as `best_loss`
     last_averaged: int = 0  # update at which the mean of checkpoints was last validated
     validations_without_improvement: int = 0  # validations since the best
     seconds: float = 0.0
@@ -130,6 +132,7 @@ class CheckpointManager:
         self.config, self.save_every, self.sign = config, save_every, sign
         self.last, self.best = folder / "last.pt", folder / "best.pt"
         self.last_saved_update = 0  # the update whose state last.pt holds
+        self.stored_config: dict[str, Any] = {}  # of the checkpoint that the run continues
         self.corrupt: list[Path] = []
         self.pending_writes: list[Callable[[], None]] = []  # of best models for which there was no space
 
@@ -169,11 +172,14 @@ class CheckpointManager:
         self.last_saved_update = progress.update
         self._prune(progress)
 
-    def save_best(self, progress: TrainProgress, precision: str, score: float) -> None:
+    def save_best(self, progress: TrainProgress, precision: str, score: float, loss: float = math.inf) -> None:
         """Save the current model if it is among the best; on a full disk, keep it in memory until `save_last`."""
-        entry = (score, progress.update)
-        ranked = sorted([*progress.kept_best, entry], key=lambda best: -self.sign * best[0])  # stable: the older first
+        entry, losses = (score, progress.update), {**progress.kept_losses, progress.update: loss}
+        ranked = sorted(  # stable: the older first
+            [*progress.kept_best, entry], key=lambda best: (-self.sign * best[0], losses.get(best[1], math.inf))
+        )
         progress.kept_best = ranked[: self.config.keep_best_checkpoints]
+        progress.kept_losses = {update: losses.get(update, math.inf) for _, update in progress.kept_best}
         is_first = progress.best_update == progress.update
         if is_first or (self.config.keep_best_checkpoints > 1 and entry in progress.kept_best):
             self._write_best(self._content(progress, precision), progress.update, is_first=is_first)
@@ -223,6 +229,7 @@ class CheckpointManager:
         progress = TrainProgress.from_dict(content["position"])
         self.last_saved_update = progress.update
         self.corrupt = [path for path, _ in latest.corrupt]
+        self.stored_config = content.get("config", {})
         for path, reason in latest.corrupt:
             log.warning("%s is damaged and passed over: %s", path, reason)
         if latest.path != self.last:

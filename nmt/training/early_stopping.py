@@ -1,48 +1,54 @@
 """Early stopping: which validation was the best so far, and when a run no longer improves."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import EARLY_STOPPING_METRICS, TrainConfig
+
+MIN_BLEU = 1.0
+"""BLEU below this counts as 0: it comes from sacreBLEU's smoothing, and rises and falls by chance."""
 
 
 class EarlyStopping:
     """The bookkeeping of early stopping: the best validation of a run, by `train.early_stopping_metric`.
 
-    Scores and the count of validations without improvement are kept in `TrainProgress`; a tie keeps the earlier
-    validation. The function `stop_reason` compares that count with `train.patience`.
+    Scores and the count of validations without improvement are kept in `TrainProgress`. Between equal scores the lower
+    loss decides, then the earlier validation. The function `stop_reason` compares that count with `train.patience`.
     """
 
     def __init__(self, config: TrainConfig) -> None:
         self.metric = config.early_stopping_metric
         self.sign = EARLY_STOPPING_METRICS[self.metric]
 
-    def score(self, scores: Mapping[str, float]) -> float:
-        """Return the value of the metric. Raise ValueError when the validation set does not provide it."""
+    def score(self, scores: Mapping[str, float]) -> tuple[float, float]:
+        """Return the value of the metric, and the loss, infinite where it is not a number.
+
+        Raises:
+            ValueError: the validation set does not provide the metric.
+        """
         if self.metric not in scores:
             raise ValueError(f"train.early_stopping_metric={self.metric}: validation gives only {', '.join(scores)}")
-        return scores[self.metric]
+        score, loss = scores[self.metric], scores["loss"]
+        is_noise = self.metric == "bleu" and score < MIN_BLEU
+        return 0.0 if is_noise else score, math.inf if math.isnan(loss) else loss
 
-    def update(self, score: float, progress: TrainProgress) -> None:
-        """Record the score of the validation at the current update."""
-        progress.last_validated = progress.update
-        progress.validations_without_improvement += 1
-        if self._is_better(score, progress):
-            progress.best_score, progress.best_update, progress.best_averaged_updates = score, progress.update, []
-            progress.validations_without_improvement = 0
-
-    def update_averaged(self, score: float, averaged_updates: list[int], progress: TrainProgress) -> bool:
-        """Record the score of the mean of the checkpoints of `averaged_updates`; return whether it is the best."""
-        progress.last_averaged = progress.update
-        if not self._is_better(score, progress):
+    def update(self, score: float, loss: float, progress: TrainProgress, averaged: Sequence[int] = ()) -> bool:
+        """Record score and loss of the validation at the current update, of the mean of the checkpoints of the updates
+        `averaged` if there are any; return whether it is the best."""
+        if averaged:
+            progress.last_averaged = progress.update
+        else:
+            progress.last_validated = progress.update
+            progress.validations_without_improvement += 1
+        best = (self.sign * progress.best_score, -progress.best_loss)
+        if not (math.isnan(progress.best_score) or (self.sign * score, -loss) > best):
             return False
-        progress.best_score, progress.best_update = score, progress.update
-        progress.best_averaged_updates = averaged_updates
+        progress.best_score, progress.best_loss, progress.best_update = score, loss, progress.update
+        progress.best_averaged_updates = list(averaged)
+        if not averaged:
+            progress.validations_without_improvement = 0
         return True
-
-    def _is_better(self, score: float, progress: TrainProgress) -> bool:
-        return math.isnan(progress.best_score) or self.sign * (score - progress.best_score) > 0
 
 
 def stop_reason(config: TrainConfig, progress: TrainProgress) -> str:

@@ -64,9 +64,10 @@ class MetricAccumulator:
         # restarts change nothing.
         self.sums = torch.tensor(unlogged_sums or [0.0] * (len(self.names) + 1), dtype=torch.float64)
         self.norm: Tensor | None = None
-        self._restart_timer()
+        self.restart_timer()
 
-    def _restart_timer(self) -> None:
+    def restart_timer(self) -> None:
+        """Leave what came since the last update out of the training speed."""
         self.timed_tokens, self.begin = 0, time.monotonic()
 
     def log_update(self, losses: Tensor, norm: Tensor, skipped: Tensor, *, num_tokens: int) -> None:
@@ -100,7 +101,7 @@ class MetricAccumulator:
         self, progress: TrainProgress, scores: Mapping[str, float], learned_scalars: Mapping[str, list[float]]
     ) -> None:
         """Leave the time of the validation out of the training speed."""
-        self._restart_timer()
+        self.restart_timer()
 
 
 class RunLogger(MetricAccumulator):
@@ -197,7 +198,7 @@ class RunLogger(MetricAccumulator):
         self._log_message(f"valid at update {update}: {_format_scores(scores)}{best}")
         for name, values in learned_scalars.items():
             log.debug("%s at update %d: %s", name, update, "  ".join(f"{value:.3f}" for value in values))
-        self._restart_timer()
+        self.restart_timer()
 
     def log_averaged_validation(
         self, update: int, scores: Mapping[str, float], averaged_updates: Sequence[int], *, is_best: bool

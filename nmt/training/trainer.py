@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ from nmt.training.logger import MetricAccumulator, RunLogger
 from nmt.training.objective import TrainingObjective
 from nmt.training.oom import MicroBatches
 from nmt.training.optim import OptimConfig, ReduceOnPlateau, build_optimizer, clip_gradients, learning_rate
+from nmt.training.rescoring import changed_score_options, rescore_best
 from nmt.training.signals import GracefulShutdown
 from nmt.training.validation import Validator
+from nmt.training.warmup import WarmupWatch
 
 __all__ = ["TrainConfig", "TrainProgress", "Trainer"]
 
@@ -95,10 +98,13 @@ class Trainer:
         progress, config, usual_memory = self.progress, self.config, 0
         with self._open_logger() as logger:
             self._start = time.monotonic() - progress.seconds
-            proceed = not self._missed_validation() or self._end_update(logger, stop)
+            warmup = WarmupWatch(self.optim_config, config, progress, self.checkpoints.stored_config)
+            proceed = self._rescore_best(logger, stop)
+            proceed = proceed and (not self._missed_validation() or self._end_update(logger, stop))
             for batches in self._updates() if proceed else ():
                 logger.log_update(*self.step(batches), num_tokens=sum(batch.num_tokens for batch in batches))
                 self._sync_ranks(stop)
+                warmup.check(progress)
                 if progress.update % config.log_every == 0:
                     usual_memory = trim_memory(usual_memory)
                     self._check_divergence(logger)
@@ -110,10 +116,10 @@ class Trainer:
                 self._validate(logger, stop)
                 self._sync_ranks(stop)
                 self.save(logger)
-            averages = config.average_checkpoints != "none" and progress.last_averaged != progress.update
-            if progress.stop_reason and averages and not stop.requested:
+            if progress.stop_reason and self._average_due() and not stop.requested:
                 self._validate_averaged(logger, stop)
                 self.save(logger)
+            warmup.check(progress)
         return progress
 
     def step(self, batches: Sequence[Batch]) -> tuple[Tensor, Tensor, Tensor]:
@@ -200,6 +206,32 @@ class Trainer:
         self.progress.seconds = gathered[0][1]
         stop.synchronize(max(int(received) for received, _ in gathered))
 
+    def _rescore_best(self, logger: MetricAccumulator, stop: GracefulShutdown) -> bool:
+        """Validate the best models again if no new score could be compared with theirs; return False if interrupted."""
+        progress, stored = self.progress, self.checkpoints.stored_config
+        changed = changed_score_options(self.config.early_stopping_metric, stored, self.header["config"])
+        validates = not progress.stop_reason or progress.last_validated < progress.update or self._average_due()
+        if not (changed and validates and progress.best_update):
+            return True
+        log.info("%s: scores have another meaning now, so the best is validated again", "; ".join(changed))
+        ranked = None
+        if isinstance(logger, RunLogger):
+            scores = partial(self._scores, logger, stop)
+            ranked = rescore_best(self.checkpoints, progress, self.early_stopping, self.model, scores)
+        ranked = self.distributed.broadcast(ranked)
+        self._sync_ranks(stop)
+        if ranked is None:
+            return False
+        for name in ("best_score", "best_loss", "best_update", "best_averaged_updates", "kept_best", "kept_losses"):
+            setattr(progress, name, getattr(ranked, name))
+        progress.validations_without_improvement = 0
+        self.save(logger, must=False)
+        logger.restart_timer()
+        return True
+
+    def _average_due(self) -> bool:
+        return self.config.average_checkpoints != "none" and self.progress.last_averaged != self.progress.update
+
     def _missed_validation(self) -> bool:
         """Return whether the run was stopped between an update and the validation due after it."""
         progress = self.progress
@@ -221,24 +253,25 @@ class Trainer:
             self.save(logger, must=is_last)
         return not is_last
 
+    def _scores(self, logger: RunLogger, stop: GracefulShutdown) -> dict[str, float] | None:
+        assert self.validation is not None
+        return self.validation(self.model, logger, self.progress.update, self.precision, stop)
+
     def _validate(self, logger: MetricAccumulator, stop: GracefulShutdown) -> None:
         """Validate, keep the best checkpoint and step the schedule; do nothing when `stop` interrupts it."""
         progress = self.progress
         with self.ema.swapped_in() if self.ema is not None else nullcontext():
-            scores = None
-            if isinstance(logger, RunLogger):
-                assert self.validation is not None
-                scores = self.validation(self.model, logger, progress.update, self.precision, stop)
+            scores = self._scores(logger, stop) if isinstance(logger, RunLogger) else None
             scores = self.distributed.broadcast(scores)  # the other ranks wait here for the main process
             if scores is None:
                 return
             # As they are now, not as last saved: a run stopped before its validation has the same.
             progress.divergence_state, progress.unlogged_sums = self.guard.state_dict(), logger.unlogged_sums()
-            score = self.early_stopping.score(scores)
+            score, loss = self.early_stopping.score(scores)
             self.plateau.step(scores["loss"])
-            self.early_stopping.update(score, progress)
+            self.early_stopping.update(score, loss, progress)
             if self.distributed.is_main:
-                self.checkpoints.save_best(progress, self.precision, score)
+                self.checkpoints.save_best(progress, self.precision, score, loss)
             logger.log_validation(progress, scores, self.model.learned_scalars())
 
     def _validate_averaged(self, logger: MetricAccumulator, stop: GracefulShutdown) -> None:
@@ -251,12 +284,11 @@ class Trainer:
             progress.last_averaged = progress.update
             return
         weights, updates = averaged
-        assert self.validation is not None
         with temporarily_loaded(self.model, weights):
-            scores = self.validation(self.model, logger, progress.update, self.precision, stop)
+            scores = self._scores(logger, stop)
             if scores is None:
                 return
-            is_best = self.early_stopping.update_averaged(self.early_stopping.score(scores), updates, progress)
+            is_best = self.early_stopping.update(*self.early_stopping.score(scores), progress, updates)
             if is_best:
                 self.checkpoints.save_averaged(progress, self.precision)
         logger.log_averaged_validation(progress.update, scores, updates, is_best=is_best)

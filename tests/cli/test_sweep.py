@@ -19,7 +19,7 @@ import yaml
 from submitit.slurm.slurm import SlurmInfoWatcher
 
 import nmt
-from nmt import checkpoint, train
+from nmt import checkpoint, evaluate, train
 from nmt.cli.compose import run_command, save_yaml
 from nmt.cli.config_groups import format_override, group_choices, load_sweep
 from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig
@@ -37,6 +37,7 @@ from nmt.cli.sweep.process_launcher import (
     job_environment,
 )
 from nmt.cli.sweep.progress import SweepProgress
+from nmt.compare.run_results import read_run_result
 from nmt.config import leaves
 from nmt.models import MODELS
 from nmt.training.launcher import SIGNAL_HINTS
@@ -402,6 +403,10 @@ def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pyt
         assert is_done(*averaged)
         assert not is_done(*averaged, change), change  # the mean is of other checkpoints
     _averaged(work, "none")
+    scores = (report / "scores.json").read_text()
+    (report / "scores.json").write_text(scores[:-10])
+    assert not is_done()
+    (report / "scores.json").write_text(scores)
     for damage in (report / "config.yaml", report / "test_long/config.yaml", work / "runs/run/checkpoints/best.pt"):
         damage.rename(damage.with_suffix(".away"))
         assert not is_done(), damage
@@ -415,6 +420,66 @@ def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pyt
     assert not is_done()
     last.write_bytes(b"damaged")
     assert not is_done()
+
+
+@pytest.mark.parametrize("change", ["test.de", "test.gold", "test_long.en", "model", "hypotheses", "0.4"])
+def test_what_is_stale_is_evaluated_again_and_nothing_is_trained(
+    change: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    run = Path("runs/run")
+    arguments = ["name=run", *TINY]
+    reports = [run / "report", run / "report/test_long"]
+    scores = [json.loads((report / "scores.json").read_text()) for report in reports]
+    if change == "0.4":
+        (run / "report/scores.json").write_text(json.dumps({k: v for k, v in scores[0].items() if k != "digests"}))
+    elif change == "model":
+        content = checkpoint.load(run / "checkpoints/best.pt")
+        first = next(iter(content["model"]))
+        other = {**content, "model": {**content["model"], first: content["model"][first] + 1}}
+        checkpoint.save(Path("other.pt"), other)
+        run_command(evaluate.main, EvaluateConfig, "evaluate", ["checkpoint=other.pt", f"output={run}/report"])
+        shutil.copy(run / "config.yaml", run / "report/config.yaml")  # as if it differed in the weights only
+    elif change == "hypotheses":
+        (text,) = Path("cache").glob("builtin-*/test.de")
+        overrides = [f"checkpoint={run}", f"data.test={text.with_suffix('')}", f"hypotheses={text}"]
+        run_command(evaluate.main, EvaluateConfig, "evaluate", [*overrides, f"output={run}/report"])
+        shutil.copy(run / "config.yaml", run / "report/config.yaml")
+    else:
+        (text,) = Path("cache").glob(f"builtin-*/{change}")
+        text.write_text(("" if change == "test.gold" else "A") + text.read_text()[text.read_text().index(" ") :])
+    assert [read_run_result(report).is_stale for report in reports] == [change == "model"] * 2
+    checkpoints = {path: path.read_bytes() for path in (run / "checkpoints").iterdir()}
+    capsys.readouterr()
+    run_command(train.main, Config, "train", ["-m", *arguments])
+    assert "finished before" not in capsys.readouterr().err
+    after = [json.loads((report / "scores.json").read_text()) for report in reports]
+    assert {path: path.read_bytes() for path in (run / "checkpoints").iterdir()} == checkpoints
+    names = {"test.de": {"references"}, "test.gold": {"gold"}, "test_long.en": {"sources"}}.get(change, set())
+    changed = {name for old, new in zip(scores, after, strict=True) for name, digest in new["digests"].items()
+               if digest != old["digests"][name]}  # fmt: skip
+    assert changed == names
+    if not changed:
+        assert after == scores
+    assert not any(read_run_result(report).is_stale for report in reports)
+    run_command(lambda *_: pytest.fail("not again"), Config, "train", ["-m", *arguments])
+    assert "finished before" in capsys.readouterr().err
+
+
+def test_text_at_fault_is_not_passed_over(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Text that was removed leaves the result as it is; a side that has lost a line does not."""
+    shutil.copytree(finished, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    (text,) = Path("cache").glob("builtin-*/test.de")
+    text.write_text(text.read_text().partition("\n")[2])
+    with pytest.raises(SystemExit):
+        run_command(train.main, Config, "train", ["-m", "name=run", *TINY])
+    err = capsys.readouterr().err
+    assert "1 of 1 runs failed" in err
+    assert f"{NUM_TEST - 1}" in err
 
 
 def test_processes_run_what_is_left_and_list_failures(

@@ -194,6 +194,15 @@ def test_incomparable_scores_are_not_ranked(tmp_path: Path, capsys: pytest.Captu
     assert "tok:char" in message
 
 
+def test_errors_against_different_gold_alignments_are_not_ranked(tmp_path: Path) -> None:
+    results = [read_run_result(write(tmp_path, str(seed), seed=seed) / "report") for seed in (1, 2)]
+    results = [dataclasses.replace(result, gold="a") for result in results]
+    assert compare_runs(results, num_resamples=0).groups
+    compare_runs([results[0], dataclasses.replace(results[1], gold="")], num_resamples=0)  # of version 0.4
+    with pytest.raises(ValueError, match="were evaluated against different gold alignments"):
+        compare_runs([results[0], dataclasses.replace(results[1], gold="b")], num_resamples=0)
+
+
 def test_other_vocabularies_are_not_ranked_unless_they_were_studied(
     tmp_path: Path,
 ) -> None:
@@ -218,6 +227,11 @@ def test_warnings(tmp_path: Path) -> None:
     results = [read_run_result(run / "report") for run in (one, copy, two)]
     comparison = compare_runs(results, num_resamples=0)
     warnings = " | ".join(comparison.warnings)
+    assert "of the best.pt" not in warnings
+    stale = [dataclasses.replace(results[0], is_stale=True), *results[1:]]
+    assert f"{one / 'report'} is not of the best.pt that its run has now" in " | ".join(
+        compare_runs(stale, num_resamples=0).warnings
+    )
     assert f"{copy} has the options and the seed of {one} and is left out" in warnings
     assert "differs in 2 options from score=dot" in warnings
     assert "optim.learning_rate: " in warnings

@@ -205,6 +205,13 @@ def test_a_run_is_compared_on_each_of_its_test_sets(cwd: Path) -> None:
         scores = json.loads((cwd / "runs/a" / folder / "scores.json").read_text("utf-8"))
         assert list(scores["significance"]["bleu"]["systems"]) == ["runs/b", "a"]
         assert (cwd / "runs/a" / folder / "hypotheses.txt").read_bytes().count(b"\n") == num
+    path = cwd / "runs/b/report/test_long/scores.json"
+    before = path.read_text("utf-8")
+    path.write_text(json.dumps(json.loads(before) | {"digests": {"sources": "of the text before"}}))
+    code, output = call("evaluate", "checkpoint=runs/a", "baselines=[runs/b]", *QUICK)
+    assert code == 1
+    assert "test_long/hypotheses.txt: translations of another text; evaluate runs/b on test_long again" in output
+    path.write_text(before)
 
 
 def test_given_hypotheses_are_evaluated_instead_of_the_models(cwd: Path) -> None:
@@ -229,7 +236,7 @@ def test_options_take_effect(cwd: Path) -> None:
     code, output = call("evaluate", "checkpoint=runs/a", "output=plain", *TEST, *QUICK, *options)
     assert code == 0, output
     scores = json.loads((cwd / "plain/scores.json").read_text("utf-8"))
-    assert set(scores) == {"bleu", "chrf", "alignment_source", "alignment"}
+    assert set(scores) == {"bleu", "chrf", "digests", "alignment_source", "alignment"}
     assert (
         scores["alignment_source"]
         == scores["alignment"]["alignment_source"]

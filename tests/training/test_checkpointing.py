@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -222,6 +223,21 @@ def test_the_best_stay(tmp_path: Path, sign: int, expected: list[int], again: tu
     }
     assert updates_by_file["best.pt"] == expected[0]
     assert [update for _, update in run.progress.kept_best] == expected
+
+
+def test_ties_among_the_best_are_decided_by_the_loss(tmp_path: Path) -> None:
+    """A validation whose loss is not known, of version 0.4, loses them; of equal ones the older stays."""
+    run = Run(tmp_path, keep_best_checkpoints=3)
+    for update, loss in ((10, math.inf), (20, 4.0), (30, 3.0), (40, 3.0), (50, 5.0)):
+        run.set_update(update)
+        run.checkpoints.save_best(run.progress, "fp32", 0.0, loss)
+        run.save(update)
+        run.progress.kept_losses.pop(10, None)
+        run = Run(tmp_path, keep_best_checkpoints=3)
+        run.resume()
+    assert [update for _, update in run.progress.kept_best] == [30, 40, 20]
+    assert run.progress.kept_losses == {30: 3.0, 40: 3.0, 20: 4.0}
+    assert {int(path.stem.removeprefix("best-")) for path in tmp_path.glob("best-*.pt")} == {20, 30, 40}
 
 
 def test_one_best_by_default(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from nmt.runtime.process import setup_process
 from nmt.search import SearchConfig
 from nmt.training import logger
 from nmt.training.optim import OptimConfig
+from nmt.training.rescoring import changed_score_options
 from nmt.training.signals import GracefulShutdown
 from nmt.training.trainer import TrainConfig, Trainer
 from nmt.training.validation import NUM_MEASURED, Validator
@@ -87,6 +88,7 @@ def make(data: DataConfig, tmp_path: Path) -> Make:
         optim: OptimConfig | None = None,
         dropout: float = 0.3,
         score: str = "additive",
+        stored: dict[str, Any] | None = None,
         **changes: Any,
     ) -> Trainer:
         config = dataclasses.replace(CONFIG, **changes)
@@ -109,7 +111,7 @@ def make(data: DataConfig, tmp_path: Path) -> Make:
             seed=3,
             device=CPU,
             directory=tmp_path / name,
-            header={"config": {}, "tokenizer": tokenizer.state_dict()},
+            header={"config": stored or {}, "tokenizer": tokenizer.state_dict()},
         )
 
     return make
@@ -363,6 +365,172 @@ def test_patience(make: Make) -> None:
     assert progress.stop_reason == "no better valid loss in train.patience=3 validations"
     assert (progress.update, progress.best_update, progress.best_score) == (10, 4, 4.0)
     assert checkpoint.load(trainer.best)["position"]["update"] == 4
+
+
+OLD, NEW = {"metrics": {"tokenize": "char"}}, {"metrics": {"tokenize": "13a"}}
+
+
+def score_weights(trainer: Trainer, sign: int = 1, mean: float = 0.0) -> list[float]:
+    """Score every model by its weights, and a mean of checkpoints `mean` higher; return the list of scores to come."""
+    given: list[float] = []
+    validate_averaged, extra = trainer._validate_averaged, [0.0]
+
+    def validation(model: Any, *_: Any) -> dict[str, float]:
+        given.append(weights_score(model.state_dict(), sign) + extra[0])
+        return {"loss": 1.0, "bleu": given[-1]}
+
+    def recorded(*arguments: Any) -> None:
+        extra[0] = mean
+        validate_averaged(*arguments)
+
+    trainer.validation = validation  # type: ignore[assignment]
+    trainer._validate_averaged = recorded  # type: ignore[method-assign]
+    return given
+
+
+def weights_score(state: dict[str, torch.Tensor], sign: int) -> float:
+    return 50 + sign * sum(float(tensor.double().abs().mean()) for tensor in state.values())
+
+
+@pytest.mark.parametrize("keep_best", [1, 3])
+@pytest.mark.parametrize("mean", [False, True])
+def test_the_best_is_measured_again_when_scores_have_another_meaning(make: Make, keep_best: int, mean: bool) -> None:
+    """The new scores are those of the files, and best.pt is the first by them, before training goes on."""
+    options: dict[str, Any] = {"valid_every": 2, "save_every": 4, "keep_best_checkpoints": keep_best, "patience": 9}
+    options["average_checkpoints"] = "last" if mean else "none"
+    first = make(max_updates=8, stored=OLD, **options)
+    score_weights(first, mean=10.0)
+    fit(first)
+    files = dict.fromkeys([first.best, *sorted(first.best.parent.glob("best-*.pt"))])
+    contents = {path: checkpoint.load(path) for path in files}
+    assert len(files) == (1 if keep_best == 1 else 4)
+    continued = make(max_updates=10, stored=NEW, **options)
+    before = dataclasses.replace(continued.progress)
+    given = score_weights(continued, sign=-1)
+    kill(continued, "step", lambda *_: True)
+    expected = {path: weights_score(content["model"], -1) for path, content in contents.items()}
+    progress, best = continued.progress, checkpoint.load(continued.best)
+    assert sorted(given) == sorted(set(expected.values()))
+    assert progress.best_score == max(expected.values()) == weights_score(best["model"], -1)
+    assert (progress.best_update, progress.validations_without_improvement) == (best["position"]["update"], 0)
+    assert (before.best_update, before.best_averaged_updates) == (8, [4, 8] if mean else [])
+    kept_mean = mean and progress.best_score == expected[first.best]
+    assert progress.best_averaged_updates == ([4, 8] if kept_mean else [])
+    if keep_best == 3:
+        assert progress.best_update < 8
+        kept = [(expected[checkpoint.checkpoint_path(first.best.parent, "best", u)], u) for u in (4, 6, 8)]
+        assert progress.kept_losses == dict.fromkeys((4, 6, 8), 1.0)
+        assert progress.kept_best == sorted(kept, reverse=True)
+        assert sorted(before.kept_best, reverse=True) == before.kept_best != progress.kept_best
+    again = make(max_updates=10, stored=NEW, **options)
+    for name in ("best_score", "best_loss", "best_update", "best_averaged_updates", "kept_best", "kept_losses"):
+        assert getattr(again.progress, name) == getattr(progress, name)
+    given = score_weights(again, sign=-1)
+    fit(again)
+    assert len(given) == 1 + mean
+    assert [row["update"] for row in rows(again) if "valid_loss" in row] == [2, 4, 6, 8, 10]
+    assert again.progress.best_update == progress.best_update
+
+
+@pytest.mark.parametrize(
+    ("metric", "stored", "current"),
+    [
+        ("bleu", OLD, OLD),
+        ("bleu", {}, NEW),  # an option that the version before did not have
+        ("bleu", {"search": {"batch_size": 1}}, {"search": {"batch_size": 2}}),
+        ("bleu", {"metrics": {"num_resamples": 1}}, {"metrics": {"num_resamples": 2}}),
+        ("chrf", OLD, NEW),
+        ("loss", {"search": {"beam_size": 1}}, {"search": {"beam_size": 2}}),
+        ("bleu", {"alignment": {"layer": "1"}}, {"alignment": {"layer": "2"}}),
+    ],
+)
+def test_options_that_leave_the_score_as_it_is(metric: str, stored: dict[str, Any], current: dict[str, Any]) -> None:
+    assert changed_score_options(metric, stored, current) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "stored", "current", "line"),
+    [
+        ("bleu", OLD, NEW, "metrics.tokenize: char → 13a"),
+        ("bleu", {"search": {"beam": 1}}, {"search": {"beam_size": 2}}, "search.beam_size: 1 → 2"),  # of version 0.3
+        (
+            "chrf",
+            {"metrics": {"lowercase": False}},
+            {"metrics": {"lowercase": True}},
+            "metrics.lowercase: False → True",
+        ),
+        ("chrf", {"search": {"method": "beam"}}, {"search": {"method": "mbr"}}, "search.method: beam → mbr"),
+        ("aer", {"alignment": {"layer": "1"}}, {"alignment": {"layer": "2"}}, "alignment.layer: 1 → 2"),
+    ],
+)
+def test_options_that_give_a_score_another_meaning(
+    metric: str, stored: dict[str, Any], current: dict[str, Any], line: str
+) -> None:
+    assert changed_score_options(metric, stored, current) == [line]
+
+
+def test_a_finished_run_is_not_validated_again(make: Make) -> None:
+    fit(make(stored=OLD, max_updates=4))
+    finished = make(stored=NEW, max_updates=4)
+    given = score_weights(finished)
+    before = finished.last.read_bytes()
+    fit(finished)
+    assert (given, finished.last.read_bytes()) == ([], before)
+
+
+def test_a_finished_run_whose_validation_is_missing_is_validated_after_its_best(make: Make) -> None:
+    first = make(stored=OLD)
+    kill(first, "validation", lambda trainer, *_: trainer.progress.update == 14)
+    continued = make(stored=NEW)
+    assert continued.progress.stop_reason
+    given = score_weights(continued)
+    fit(continued)
+    assert (len(given), continued.progress.last_validated) == (2, 14)
+
+
+@pytest.mark.parametrize("fault", ["missing", "damaged", "later"])
+def test_a_best_model_that_cannot_be_measured_again(make: Make, fault: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The next validation is the best then, whatever the score before."""
+    first = make(stored=OLD, valid_every=2)
+    score_weights(first, sign=1)
+    fit(first, StopAfter(6))
+    continued = make(stored=NEW, valid_every=2)
+    content = checkpoint.load(first.best)
+    if fault == "missing":
+        first.best.unlink()
+    elif fault == "damaged":
+        first.best.write_bytes(first.best.read_bytes()[:-100])
+    else:  # the process was killed between a later validation and its checkpoint
+        checkpoint.save(first.best, {**content, "position": {**content["position"], "update": 8}})
+    given = score_weights(continued, sign=-1)
+    logging.getLogger("nmt").propagate = True
+    try:
+        fit(continued, StopAfter(8))
+    finally:
+        logging.getLogger("nmt").propagate = False
+    assert len(given) == 1
+    assert (continued.progress.best_update, continued.progress.best_score) == (6, given[0])
+    assert checkpoint.load(continued.best)["position"]["update"] == 6
+    text = {"missing": "no such checkpoint", "damaged": "best.pt: ", "later": "holds the model of update 8, not of 4"}
+    assert f"cannot be validated again: {first.best}" in caplog.text
+    assert text[fault] in caplog.text
+
+
+def test_an_interrupted_measurement_is_made_again(make: Make) -> None:
+    fit(make(stored=OLD, valid_every=2), StopAfter(5))
+    stopped = make(stored=NEW, valid_every=2)
+    before = stopped.last.read_bytes()
+
+    def validation(*arguments: Any) -> None:
+        arguments[-1].received = signal.SIGTERM
+
+    stopped.validation = validation  # type: ignore[assignment]
+    assert fit(stopped).progress.update == 5
+    assert stopped.last.read_bytes() == before
+    continued = make(stored=NEW, valid_every=2)
+    given = score_weights(continued)
+    fit(continued, StopAfter(7))
+    assert len(given) == 2
 
 
 @pytest.mark.parametrize(("metric", "best"), [("bleu", 4), ("loss", 6), ("aer", 2)])

@@ -1,4 +1,4 @@
-"""Check whether a run is complete: trained to its end with the same options, and evaluated."""
+"""Check whether a run is complete: trained to its end with the same options, and evaluated on the same test sets."""
 
 import contextlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from nmt.cli.configs import Config
 from nmt.cli.continuation import data_fingerprints, has_prefix, retention_only_options
 from nmt.config import flatten, to_dict
 from nmt.data import extra_test_sets
-from nmt.evaluation.results import has_test_set
+from nmt.evaluation.results import has_test_set, load_test_sets, stored_digests
 from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import AUTO
 from nmt.training.early_stopping import stop_reason
@@ -20,7 +20,7 @@ MACHINE_OPTIONS = ("runs", "device", "num_threads", "data.cache_dir", "train.dev
 
 
 def is_run_complete(config: Config) -> bool:
-    """Return whether a run has the same options, finished training on the same text, and complete reports."""
+    """Return whether a run has these options, finished training on this text, and has reports on these test sets."""
     directory = Path(config.runs) / str(config.name)
     first = directory / "report" if has_test_set(config.data) else directory
     if not _has_same_options(config, first / "config.yaml"):
@@ -30,9 +30,10 @@ def is_run_complete(config: Config) -> bool:
         return False
     try:
         last = checkpoint.latest_valid(directory / "checkpoints")
-    except ValueError:
+        model = checkpoint.state_digest(checkpoint.load(directory / "checkpoints/best.pt")["model"])
+    except (ValueError, FileNotFoundError):
         return False
-    if last is None or last.path.name != "last.pt" or not (directory / "checkpoints/best.pt").is_file():
+    if last is None or last.path.name != "last.pt":
         return False
     progress = TrainProgress.from_dict(last.content["position"])
     if not stop_reason(config.train, progress) or progress.last_validated != progress.update:
@@ -44,7 +45,15 @@ def is_run_complete(config: Config) -> bool:
         for split, current in data_fingerprints(config).items():
             if split in stored and [digest for _, digest in stored[split]] != [file.sha256 for file in current]:
                 return False
-    return True
+    try:
+        tests = load_test_sets(config.data)
+    except OSError:  # as above
+        return True
+    except ValueError:  # the text is at fault, which the run reports
+        return False
+    reports = [directory / "report" / test.folder for test in tests]
+    expected = [{**test.digests(), "model": model} for test in tests]
+    return [stored_digests(report) for report in reports] == expected  # those of version 0.4 hold none
 
 
 def _has_same_options(config: Config, path: Path) -> bool:
