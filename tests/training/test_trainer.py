@@ -79,17 +79,18 @@ Make = Callable[..., Trainer]
 @pytest.fixture
 def make(data: DataConfig, tmp_path: Path) -> Make:
     """Return a function that makes a trainer of a tiny model in its own run directory."""
-    tokenizer = train_or_load_tokenizer(data)
+    default = data
 
     def make(
         name: str = "run",
         *,
+        data: DataConfig = default,
         optim: OptimConfig | None = None,
         dropout: float = 0.3,
         score: str = "additive",
         **changes: Any,
     ) -> Trainer:
-        config = dataclasses.replace(CONFIG, **changes)
+        config, tokenizer = dataclasses.replace(CONFIG, **changes), train_or_load_tokenizer(data)
         torch.manual_seed(3)
         model_config = RNNConfig(
             embedding_dim=8, hidden_size=8, dropout=dropout, attention=AttentionConfig(score=score, dim=8)
@@ -156,6 +157,18 @@ def test_continued_equals_uninterrupted(make: Make, stops: list[int], changes: d
     assert [row["update"] for row in rows(whole) if "loss" in row] == [5, 10]
     assert [row["update"] for row in rows(whole) if "valid_loss" in row] == [4, 8, 12, 14]
     assert all(("coverage_loss" in row) == ("coverage_loss_weight" in changes) for row in rows(whole) if "loss" in row)
+    assert_same_checkpoints(pieces, whole)
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_continued_equals_uninterrupted_with_sampled_segmentations(make: Make, data: DataConfig, kind: str) -> None:
+    tokenizer = TokenizerConfig(type=kind, vocab_size=330, subword_regularization=0.2)
+    sampled = dataclasses.replace(data, tokenizer=tokenizer)
+    whole = fit(make("whole", data=sampled))
+    for update in (3, 8):
+        fit(make("pieces", data=sampled), StopAfter(update))
+    pieces = fit(make("pieces", data=sampled))
+    assert rows(pieces) == rows(whole)
     assert_same_checkpoints(pieces, whole)
 
 
