@@ -210,9 +210,9 @@ class Tokenizer:
         """Return a printable name for each id."""
         return [self.target.subword(index) for index in ids]
 
-    def source_words(self, text: str, ids: Sequence[int]) -> list[str]:
-        """Return the word (with a vocabulary of characters, the character) of the text that each of its ids stands for;
-        "" for spaces."""
+    def words_to_copy(self, text: str, ids: Sequence[int]) -> list[str]:
+        """Return for each id of a source text what an unknown token that attends to it becomes: its word (of a
+        vocabulary of characters, its character), "" for spaces."""
         (text,) = self._normalize([text])
         if self.type == "char":
             return [character.strip(" ") for character in text]
