@@ -7,9 +7,10 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import NDArray
 
 from nmt import checkpoint, data, models
 from nmt.cli.compose import run_command, save_yaml, to_yaml
@@ -22,6 +23,7 @@ from nmt.data.batch_sampler import max_length
 from nmt.data.fingerprints import check_unchanged
 from nmt.data.preprocessing import format_counts
 from nmt.data.sources import read_location
+from nmt.data.vocabulary import unknown_share
 from nmt.evaluation.evaluator import Evaluator
 from nmt.evaluation.report.page import ReportData, SplitStats
 from nmt.evaluation.results import EvaluationSet, load_test_sets
@@ -148,6 +150,7 @@ def _prepare(config: Config) -> TrainingSetup:
     digests = {split: [[file.name, file.sha256] for file in files] for split, files in texts.items()}
     setup = TrainingSetup(config, tokenizer, corpora, valid, tests, digests, [note] if note else [])
     _check_lengths(setup)
+    setup.notes.extend(_unknown_shares(setup))
     return setup
 
 
@@ -158,6 +161,25 @@ def _check_same_text(setup: TrainingSetup, ranks: DistributedContext) -> None:
             raise ValueError(
                 f"data.{split}: process {ranks.rank} has read other text than process 0; every machine needs the same"
             )
+
+
+def _unknown_shares(setup: TrainingSetup) -> Iterator[str]:
+    """Yield a note about each text with tokens that are not in the vocabulary."""
+    tokenizer = setup.tokenizer
+    if not (tokenizer.source.has_unknown or tokenizer.target.has_unknown):
+        return
+    texts: list[tuple[str, NDArray[Any], NDArray[Any]]]
+    texts = [(name, corpus.source.ids, corpus.target.ids) for name, corpus in setup.corpora.items()]
+    for test in setup.tests:
+        sources, targets = zip(*test.pairs, strict=True)
+        ids = tokenizer.encode_source_flat(sources)[0], tokenizer.encode_target_flat(targets)[0]
+        texts.append((test.name, *ids))
+    for name, *sides in texts:
+        source, target = (100 * unknown_share(side) for side in sides)
+        if source or target:
+            yield f"{name}: {source:.3g} % of the source tokens and {target:.3g} % of the target tokens are <unk>"
+    for corpus in setup.corpora.values():
+        corpus.drop_page_cache()
 
 
 def _check_lengths(setup: TrainingSetup) -> None:

@@ -11,6 +11,7 @@ from nmt.alignment import METHODS, AlignmentConfig, candidate_sources
 from nmt.attention import NO_ATTENTION
 from nmt.config import check_choice, check_range, from_dict
 from nmt.data.sources import DataConfig
+from nmt.data.tokenizer import TOKENIZERS
 from nmt.evaluation.metrics import METRICS, MetricsConfig
 from nmt.models import MODELS, unused_options
 from nmt.models.rnn import RNNConfig
@@ -83,6 +84,9 @@ class Config:
         unused = unused_options(self.model) + self.train.unused_options()
         if self.data.train_alignments and not self.train.guided_alignment_weight:
             unused.append(f"data.train_alignments={self.data.train_alignments}")
+        tokenizer, replace_unknown = self.data.tokenizer, self.search.replace_unknown
+        if replace_unknown != "none" and tokenizer.byte_fallback and TOKENIZERS[tokenizer.type].is_subword:
+            unused.append(f"search.replace_unknown={replace_unknown}")
         return unused
 
     def _num_attending_layers(self) -> int:

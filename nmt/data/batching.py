@@ -13,6 +13,7 @@ from nmt.data.batch_sampler import EpochChunk, check_max_length, epoch_chunks, r
 from nmt.data.corpus import EncodedCorpus, TokenColumn
 from nmt.data.prefetch import prefetch
 from nmt.data.subword_alignments import AlignmentTargets, project_to_subwords
+from nmt.data.subword_sampling import row_keys
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.vocabulary import BOS, EOS, PAD, flatten_ids
 
@@ -88,7 +89,7 @@ class BatchLoader:
     """The batches of a corpus, epoch by epoch.
 
     With subword regularization (a tokenizer with `sampling` and a corpus that keeps its text) each sentence is
-    segmented anew in every epoch, depending on seed, epoch and batch number alone. There are as many batches as with
+    segmented anew in every epoch, depending on seed, epoch and its row alone. There are as many batches as with
     the deterministic segmentation, so they can grow somewhat beyond `batch_tokens`.
 
     Args:
@@ -150,16 +151,18 @@ class BatchLoader:
         for group in range(start // SAMPLED_BATCH_GROUP * SAMPLED_BATCH_GROUP, len(chunk), SAMPLED_BATCH_GROUP):
             num = min(SAMPLED_BATCH_GROUP, len(chunk) - group)
             rows = np.concatenate([chunk.row_indices(group + i) for i in range(num)])
-            seeds = np.random.SeedSequence([self.seed, epoch, first + group]).generate_state(3).tolist()
-            sources = self.tokenizer.encode_source_sampled(corpus.source_text.rows(rows), seeds[0])
-            targets = self.tokenizer.encode_target_sampled(corpus.target_text.rows(rows), seeds[1])
-            lengths, target_lengths = (np.fromiter(map(len, side), np.int64, len(rows)) for side in (sources, targets))
-            batches = rebalance(lengths, target_lengths, num, np.random.default_rng(seeds[2]))
+            seed = [self.seed, epoch]
+            texts, keys = corpus.source_text.rows(rows), row_keys([*seed, 1], rows)
+            sources = _to_column(*self.tokenizer.encode_source_sampled(texts, keys))
+            texts, keys = corpus.target_text.rows(rows), row_keys([*seed, 2], rows)
+            targets = _to_column(*self.tokenizer.encode_target_sampled(texts, keys))
+            rng = np.random.default_rng([*seed, 3, first + group])
+            batches = rebalance(np.diff(sources.offsets), np.diff(targets.offsets), num, rng)
             for number, members in enumerate(batches, start=group):
                 if number >= start:
-                    sides = [sources[i] for i in members], [targets[i] for i in members]
-                    whole = collate(*sides, rows[members], multiple=LENGTH_MULTIPLE)
-                    yield whole if shard.step == 1 else select_rows(whole, shard)._replace(num_tokens=whole.num_tokens)
+                    source, _ = _gather(sources, members, shard, LENGTH_MULTIPLE)
+                    labels, num_tokens = _gather(targets, members, shard, LENGTH_MULTIPLE)
+                    yield _make_batch(source, labels, rows[members][shard], num_tokens)
 
 
 def _gather(
@@ -187,8 +190,11 @@ def _gather(
 
 def _pad(ids: NDArray[np.int32], lengths: NDArray[np.int64], multiple: int = 1) -> tuple[NDArray[np.int64], int]:
     """Pad concatenated sequences; return what `_gather` does."""
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    return _gather(TokenColumn(ids, offsets), np.arange(len(lengths)), multiple=multiple)
+    return _gather(_to_column(ids, lengths), np.arange(len(lengths)), multiple=multiple)
+
+
+def _to_column(ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> TokenColumn:
+    return TokenColumn(ids, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
 
 
 def _make_batch(

@@ -2,27 +2,27 @@
 
 import io
 import re
-import threading
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import sentencepiece
 from numpy.typing import NDArray
 
+from nmt.data.subword_sampling import UNKNOWN, BPESampler, Keys, UnigramSampler, derive_keys, enumerate_groups
 from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, FlatIds, TokenizerModel, displayable
 
 # The trainer silently drops every sentence with U+2585 (its mark for unknown characters), and treats NUL, tab and
 # U+2581 as marks of its own. They become spaces in the training text only; encoding keeps them.
 _RESERVED = str.maketrans(dict.fromkeys("\0\t▁▅", " "))
 _SPACE = "▁"
-_SEED_LOCK = threading.Lock()  # no other thread may set the seed between setting and using it
 # The sums over sentences are split by thread, so another number of threads may round to another vocabulary.
 _TRAINER_THREADS = 4
 
 
 class SentencePiece(TokenizerModel):
-    """One trained SentencePiece model.
+    """One trained SentencePiece model, unigram or bpe by its `kind`.
 
     The library writes U+2581 for a space, so a real U+2581 in a text would be decoded to a space; here it is spelled in
     bytes, which decode to it (without byte fallback it becomes UNK).
@@ -30,17 +30,19 @@ class SentencePiece(TokenizerModel):
 
     marks_start = True
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, kind: str) -> None:
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
             raise ValueError("the subword model is damaged: SentencePiece cannot read it") from error
-        self._model = model
+        self._model, self._kind = model, kind
         size = self._processor.get_piece_size()
         self._subwords: list[str] = self._processor.id_to_piece(list(range(size)))
         self.surfaces: list[bytes | None] = [self._surface(index) for index in range(size)]
         self._characters = set("".join(self._subwords))
-        self._has_bytes = self._processor.is_byte(self._processor.piece_to_id("<0x00>"))
+        byte_ids = self._processor.piece_to_id([f"<0x{byte:02X}>" for byte in range(256)])
+        self._byte_ids = np.array(byte_ids) if self._processor.is_byte(byte_ids[0]) else None
+        self.has_unknown = self._byte_ids is None
 
     @classmethod
     def train(
@@ -80,7 +82,7 @@ class SentencePiece(TokenizerModel):
             )
         except RuntimeError as error:
             raise ValueError(_explain_failure(str(error), kind, vocab_size, where)) from error
-        return cls(model.getvalue())
+        return cls(model.getvalue(), kind)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [array.tolist() for array in self._encode_arrays(texts)]
@@ -90,23 +92,42 @@ class SentencePiece(TokenizerModel):
         lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
         return np.concatenate([np.empty(0, np.int32), *arrays]), lengths
 
-    def sample(self, texts: Sequence[str], strength: float, seed: int) -> list[list[int]]:
-        """Sample segmentations, a function of the texts and the seed alone.
+    def sample(self, texts: Sequence[str], strength: float, keys: Keys) -> FlatIds:
+        """Sample segmentations, each a function of its text and its key (N,) alone.
 
         unigram: each segmentation x with probability proportional to P(x)^strength (Kudo, 2018, eq. 8, over all
         segmentations); bpe: each merge is left out with probability `strength` (Provilkov et al., 2020).
         """
-        prepared, marks = self._mask_space_symbol(texts)
-        # The generator is global to the library and each call's worker starts from the seed: one seed for each call,
-        # and one thread, or the result would depend on the split among threads.
-        with _SEED_LOCK:
-            sentencepiece.set_random_generator_seed(seed)
-            sequences: list[list[int]] = self._processor.encode(
-                prepared, enable_sampling=True, alpha=strength, nbest_size=-1, num_threads=1
-            )
-        for index, mark in marks.items():
-            sequences[index] = self._restore_space_symbol(sequences[index], mark)
-        return sequences
+        masked, mark = self._mask_space_symbol(texts)
+        # Every word begins with the mark of a space, and no piece has one further inside.
+        words = [text.split(_SPACE)[1:] for text in self._processor.normalize(masked)]
+        number_of: dict[str, int] = {}
+        chosen = np.array([number_of.setdefault(word, len(number_of)) for row in words for word in row], np.int64)
+        if not len(chosen):
+            return np.empty(0, np.int32), np.zeros(len(texts), np.int64)
+        text_of, index = enumerate_groups(np.fromiter(map(len, words), np.int64, len(words)))
+        distinct = [_SPACE + word for word in number_of]
+        ids, characters, owners = self._sampler.sample(distinct, chosen, strength, derive_keys(keys[text_of], index))
+        owners, is_unknown = text_of[owners], ids == UNKNOWN
+        if self._byte_ids is None:  # as in encoding, unknown characters next to each other are one UNK
+            repeats = 1 - np.append(False, is_unknown[1:] & is_unknown[:-1] & (owners[1:] == owners[:-1]))
+            ids[is_unknown] = UNK
+        else:
+            spelled = [chr(code).replace(mark, _SPACE).encode() for code in characters[is_unknown].tolist()]
+            repeats = np.ones(len(ids), np.int64)
+            repeats[is_unknown] = list(map(len, spelled))
+        ids, owners = np.repeat(ids, repeats), np.repeat(owners, repeats)
+        if self._byte_ids is not None:
+            ids[ids == UNKNOWN] = self._byte_ids[list(b"".join(spelled))]
+        return ids.astype(np.int32), np.bincount(owners, minlength=len(texts))
+
+    @cached_property
+    def _sampler(self) -> UnigramSampler | BPESampler:
+        others = {UNK, *(self._byte_ids if self._byte_ids is not None else [])}
+        texts = (index for index, surface in enumerate(self.surfaces) if surface is not None and index not in others)
+        pieces = {self._subwords[index]: index for index in texts}
+        scores = self._processor.get_score(list(range(self.size)))
+        return UnigramSampler(pieces, scores) if self._kind == "unigram" else BPESampler(pieces, scores)
 
     def subword(self, index: int) -> str:
         return SPECIAL_TOKENS[index] if index < len(SPECIAL_TOKENS) else displayable(self._subwords[index])
@@ -125,33 +146,27 @@ class SentencePiece(TokenizerModel):
         return subword.replace(_SPACE, " ").encode()
 
     def _encode_arrays(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        prepared, marks = self._mask_space_symbol(texts)
-        if not prepared:
+        masked, mark = self._mask_space_symbol(texts)
+        if not masked:
             return []
-        arrays: list[NDArray[np.int32]] = self._processor.encode(prepared, return_type="numpy", num_threads=1)
-        for index, mark in marks.items():
-            arrays[index] = np.array(self._restore_space_symbol(arrays[index].tolist(), mark), np.int32)
+        arrays: list[NDArray[np.int32]] = self._processor.encode(masked, return_type="numpy", num_threads=1)
+        if mark != _SPACE and self._byte_ids is not None:
+            # As text, one character for each id, so that `replace` finds the runs of byte ids.
+            before, after = ("".join(map(chr, self._byte_ids[list(char.encode())])) for char in (mark, _SPACE))
+            for row, text in enumerate(texts):
+                if _SPACE in text:
+                    ids = "".join(map(chr, arrays[row].tolist())).replace(before, after)
+                    arrays[row] = np.array(list(map(ord, ids)), np.int32)
         return arrays
 
-    def _mask_space_symbol(self, texts: Sequence[str]) -> tuple[list[str], dict[int, str]]:
-        """Replace U+2581 in the texts by an unknown character; also return that character by row."""
-        prepared, marks = list(texts), {}
-        for index, text in enumerate(prepared):
-            if _SPACE in text:
-                used = self._characters | set(text)
-                marks[index] = next(chr(code) for code in range(0xF0000, 0xFFFFE) if chr(code) not in used)
-                prepared[index] = text.replace(_SPACE, marks[index])
-        return prepared, marks
-
-    def _restore_space_symbol(self, ids: list[int], mark: str) -> list[int]:
-        if not self._has_bytes:
-            return ids
-        # As text, one character for each id, so that `replace` finds the runs of byte ids.
-        before, after = (
-            "".join(chr(self._processor.piece_to_id(f"<0x{byte:02X}>")) for byte in character.encode())
-            for character in (mark, _SPACE)
-        )
-        return list(map(ord, "".join(map(chr, ids)).replace(before, after)))
+    def _mask_space_symbol(self, texts: Sequence[str]) -> tuple[list[str], str]:
+        """Replace U+2581 by an unknown character that no text has; also return that character, or U+2581 if none has
+        it."""
+        if not any(_SPACE in text for text in texts):
+            return list(texts), _SPACE
+        used = self._characters.union(*texts)
+        mark = next(chr(code) for code in range(0xF0000, 0x110000) if chr(code) not in used)
+        return [text.replace(_SPACE, mark) for text in texts], mark
 
 
 def _explain_failure(message: str, kind: str, vocab_size: int, where: str) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nmt.data.corpus import AlignmentColumn
+from nmt.data.subword_sampling import enumerate_groups
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.word_ids import WordIds
 
@@ -45,25 +46,19 @@ def project_to_subwords(
         tokenizer: the tokenizer that encoded them.
     """
     starts, num_links = links.offsets[rows], links.offsets[rows + 1] - links.offsets[rows]
-    row, index = _enumerate_groups(num_links)
+    row, index = enumerate_groups(num_links)
     pairs = links.pairs[starts[row] + index].astype(np.int64)
     first, num = _subword_spans(tokenizer.source_word_id_map, source, row, pairs[:, 0])
     target_first, target_num = _subword_spans(tokenizer.target_word_id_map, labels, row, pairs[:, 1])
     # Number of source subwords of all words linked to the same target word.
     word = row * labels.shape[1] + target_first
     total = np.bincount(word, num, minlength=1)[word] if len(word) else np.empty(0)
-    link, index = _enumerate_groups(num * target_num)
+    link, index = enumerate_groups(num * target_num)
     target = target_first[link] + index // np.maximum(num[link], 1)
     column = first[link] + index % np.maximum(num[link], 1)
     indices = np.stack([row[link], target, column])
     weights = (1 / np.maximum(total, 1))[link].astype(np.float32)
     return AlignmentTargets(torch.from_numpy(indices), torch.from_numpy(weights))
-
-
-def _enumerate_groups(sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return for each member of groups of these sizes the group's number, and the member's number in the group."""
-    group = np.repeat(np.arange(len(sizes)), sizes)
-    return group, np.arange(len(group)) - (np.cumsum(sizes) - sizes)[group]
 
 
 def _subword_spans(

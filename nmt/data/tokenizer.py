@@ -13,6 +13,7 @@ import numpy as np
 from nmt.config import check_choice, check_range
 from nmt.data.reservoir_sampling import reservoir_sample
 from nmt.data.sentencepiece_model import SentencePiece
+from nmt.data.subword_sampling import Keys
 from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, FlatIds, TokenizerModel, Vocabulary
 from nmt.data.word_ids import WordIds
 from nmt.runtime.text import is_blank
@@ -108,9 +109,10 @@ def _train_vocabulary(config: TokenizerConfig, texts: Iterable[str], where: str)
     return vocabulary
 
 
-_SUBWORDS = TokenizerSpec(True, _train_sentencepiece, lambda state: SentencePiece(state["model"]))
+_UNIGRAM = TokenizerSpec(True, _train_sentencepiece, lambda state: SentencePiece(state["model"], "unigram"))
+_BPE = TokenizerSpec(True, _train_sentencepiece, lambda state: SentencePiece(state["model"], "bpe"))
 _VOCABULARY = TokenizerSpec(False, _train_vocabulary, lambda state: Vocabulary(state["items"], words=state["words"]))
-TOKENIZERS = {"unigram": _SUBWORDS, "bpe": _SUBWORDS, "word": _VOCABULARY, "char": _VOCABULARY}
+TOKENIZERS = {"unigram": _UNIGRAM, "bpe": _BPE, "word": _VOCABULARY, "char": _VOCABULARY}
 
 
 class Tokenizer:
@@ -180,13 +182,14 @@ class Tokenizer:
         """Return the ids of all target texts in one array, and the number of ids of each."""
         return self.target.encode_flat(self._normalize(texts))
 
-    def encode_source_sampled(self, texts: Sequence[str], seed: int) -> list[list[int]]:
-        """Return the ids of random segmentations of each source text (subword regularization)."""
-        return self.source.sample(self._normalize(texts), self.subword_regularization, seed)
+    def encode_source_sampled(self, texts: Sequence[str], keys: Keys) -> FlatIds:
+        """Return random segmentations of source texts (subword regularization) as `encode_source_flat` does, each a
+        function of its text and its key alone."""
+        return self.source.sample(self._normalize(texts), self.subword_regularization, keys)
 
-    def encode_target_sampled(self, texts: Sequence[str], seed: int) -> list[list[int]]:
-        """Return the ids of random segmentations of each target text (subword regularization)."""
-        return self.target.sample(self._normalize(texts), self.subword_regularization, seed)
+    def encode_target_sampled(self, texts: Sequence[str], keys: Keys) -> FlatIds:
+        """Return random segmentations of target texts, as of source texts."""
+        return self.target.sample(self._normalize(texts), self.subword_regularization, keys)
 
     def _normalize(self, texts: Sequence[str]) -> Sequence[str]:
         return [text.lower() for text in texts] if self.lowercase else texts
@@ -195,9 +198,10 @@ class Tokenizer:
         """Return the text of the ids; PAD, BOS and EOS are left out, and a line break becomes a space."""
         return _decode(self.source, ids)
 
-    def decode_target(self, ids: Sequence[int]) -> str:
-        """Return the text of the ids; PAD, BOS and EOS are left out, and a line break becomes a space."""
-        return _decode(self.target, ids)
+    def decode_target(self, ids: Sequence[int], copies: Sequence[str] = ()) -> str:
+        """Return the text of the ids, with `copies` for each UNK if there are any; PAD, BOS and EOS are left out, and a
+        line break becomes a space."""
+        return _decode(self.target, ids, copies)
 
     def source_subwords(self, ids: Sequence[int]) -> list[str]:
         """Return a printable name for each id."""
@@ -206,6 +210,18 @@ class Tokenizer:
     def target_subwords(self, ids: Sequence[int]) -> list[str]:
         """Return a printable name for each id."""
         return [self.target.subword(index) for index in ids]
+
+    def words_to_copy(self, text: str, ids: Sequence[int]) -> list[str]:
+        """Return for each id of a source text what an unknown token that attends to it becomes: its word (of a
+        vocabulary of characters, its character), "" for spaces."""
+        (text,) = self._normalize([text])
+        if self.type == "char":
+            return [character.strip(" ") for character in text]
+        numbers = self.source_word_ids(ids)
+        words = [word for word in text.split(" ") if word]
+        if max(numbers, default=-1) + 1 != len(words):  # the normalization has made spaces of other characters
+            words = [word for word in self.decode_source(ids).split(" ") if word]
+        return [words[number] if number >= 0 else "" for number in numbers]
 
     def source_word_ids(self, ids: Sequence[int]) -> list[int]:
         """Return for each id the index of its word in the decoded text, as `WordIds` defines it; -1 for none."""
@@ -266,8 +282,11 @@ class Tokenizer:
             raise ValueError(f"this is not a tokenizer's state: {error!r}") from error
 
 
-def _decode(model: TokenizerModel, ids: Sequence[int]) -> str:
-    text = b"".join([model.surfaces[index] or b"" for index in ids])
+def _decode(model: TokenizerModel, ids: Sequence[int], copies: Sequence[str] = ()) -> str:
+    surfaces = [model.surfaces[index] or b"" for index in ids]
+    for place, copy in zip((place for place, index in enumerate(ids) if index == UNK), copies, strict=False):
+        surfaces[place] = surfaces[place].replace(SPECIAL_TOKENS[UNK].encode(), copy.encode())
+    text = b"".join(surfaces)
     if model.marks_start:
         text = text.removeprefix(b" ")
     # A model can put bytes together that are no character, or a line break, which would shift a file's lines.

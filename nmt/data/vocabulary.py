@@ -18,11 +18,13 @@ class TokenizerModel(Protocol):
     """One side's mapping between text and ids.
 
     `surfaces[i]` holds the UTF-8 bytes that id i adds to the decoded text (None for PAD, BOS and EOS); with
-    `marks_start` the decoded text begins with one space that is not part of the sentence.
+    `marks_start` the decoded text begins with one space that is not part of the sentence. With `has_unknown` there are
+    texts whose ids have UNK.
     """
 
     surfaces: list[bytes | None]
     marks_start: bool
+    has_unknown: bool = True
 
     @property
     def size(self) -> int:
@@ -33,7 +35,7 @@ class TokenizerModel(Protocol):
     def encode_flat(self, texts: Sequence[str]) -> FlatIds:
         return flatten_ids(self.encode(texts))
 
-    def sample(self, texts: Sequence[str], strength: float, seed: int) -> list[list[int]]: ...
+    def sample(self, texts: Sequence[str], strength: float, keys: NDArray[np.uint64]) -> FlatIds: ...
 
     def subword(self, index: int) -> str: ...
 
@@ -44,6 +46,12 @@ def flatten_ids(sequences: Sequence[Sequence[int]]) -> FlatIds:
     """Concatenate the ids of all sequences; also return the length of each."""
     lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
     return np.fromiter(chain.from_iterable(sequences), np.int32, int(lengths.sum())), lengths
+
+
+def unknown_share(ids: NDArray[Any]) -> float:
+    """Return the share of UNK in the ids, read block by block."""
+    blocks = (ids[start : start + (1 << 24)] for start in range(0, len(ids), 1 << 24))
+    return sum(int(np.count_nonzero(block == UNK)) for block in blocks) / max(len(ids), 1)
 
 
 def displayable(subword: str) -> str:
@@ -84,9 +92,9 @@ class Vocabulary(TokenizerModel):
             return [[get(word, UNK) for word in text.split(" ") if word] for text in texts]
         return [[get(character, UNK) for character in text] for text in texts]
 
-    def sample(self, texts: Sequence[str], strength: float, seed: int) -> list[list[int]]:
+    def sample(self, texts: Sequence[str], strength: float, keys: NDArray[np.uint64]) -> FlatIds:
         """Encode: words and characters have one segmentation only."""
-        return self.encode(texts)
+        return self.encode_flat(texts)
 
     def subword(self, index: int) -> str:
         num = len(SPECIAL_TOKENS)

@@ -42,15 +42,15 @@ class LineTranslation(NamedTuple):
         # a blank part has no translation and no score
         parts = zip(self.best, self.segments, strict=True)
         lengths = [0 if is_blank(text) else len(best[0].tokens) + 1 for best, text in parts]
-        joined = []
+        joined: dict[str, Translation] = {}
         for rank in range(max(map(len, self.best))):
             chosen = [best[min(rank, len(best) - 1)] for best in self.best]
             text = _join([t.text for t in chosen], self.segments)[0].strip(" ")
             tokens = [token for t in chosen for token in t.tokens]
             score = sum(length * t.score for length, t in zip(lengths, chosen, strict=True)) / sum(lengths)
             truncated, log_prob = any(t.truncated for t in chosen), sum(t.log_prob for t in chosen)
-            joined.append(Translation(text, tokens, score, truncated, log_prob))
-        return joined
+            joined.setdefault(text, Translation(text, tokens, score, truncated, log_prob))
+        return list(joined.values())
 
 
 class LineTranslator:

@@ -12,7 +12,7 @@ from nmt import search
 from nmt.alignment import AlignmentSource, StoredAlignmentSource
 from nmt.attention import CROSS, Attention
 from nmt.config import from_dict
-from nmt.data import EOS, Tokenizer, batch_to_device, collate
+from nmt.data import EOS, UNK, Tokenizer, batch_to_device, collate
 from nmt.models import MODELS, Seq2Seq, build_model
 from nmt.runtime.text import is_blank
 from nmt.search import SearchConfig
@@ -50,7 +50,7 @@ class Translator:
         on_sample: called for each sample that mbr compares with the others; it may raise to stop.
 
     Raises:
-        ValueError: a coverage penalty for a model without attention.
+        ValueError: an option of the search needs attention, and the model has none.
     """
 
     def __init__(
@@ -66,9 +66,11 @@ class Translator:
     ) -> None:
         self.model, self.tokenizer, self.config, self.device = model, tokenizer, config, device
         self.stored_source, self.member, self.on_sample = carried or StoredAlignmentSource(), member, on_sample
-        if config.coverage_penalty and not cross_attention_modules(model):
+        copies = config.replace_unknown == "copy"
+        if (config.coverage_penalty or copies) and not cross_attention_modules(model):
+            option, other = ("replace_unknown", "none or forbid") if copies else ("coverage_penalty", "0")
             raise ValueError(
-                f"search.coverage_penalty={config.coverage_penalty}: the model has no attention; set it to 0"
+                f"search.{option}={getattr(config, option)}: the model has no attention; set it to {other}"
             )
 
     @classmethod
@@ -148,9 +150,13 @@ class Translator:
         selected_prefixes = None if prefix_ids is None else [prefix_ids[i] for i in indices]
         translations = [[EMPTY_TRANSLATION] for _ in texts]
         with evaluation_mode(self.model):
-            decoded = search.decode(self.model, selected_sources, self.config, self.device, prefixes=selected_prefixes)
+            to_text = self.tokenizer.decode_target
+            decoded = search.decode(
+                self.model, selected_sources, self.config, self.device, prefixes=selected_prefixes, text=to_text
+            )
             for num_done, (index, hypotheses) in enumerate(decoded, 1):
-                translations[indices[index]] = self._to_translations(hypotheses)
+                text, source = texts[indices[index]], selected_sources[index]
+                translations[indices[index]] = self._to_translations(hypotheses, text, source)
                 if on_batch is not None and num_done % self.config.batch_size == 0:
                     on_batch(num_done)
         return translations
@@ -165,35 +171,55 @@ class Translator:
         if self.config.method != "beam" or is_blank(text):
             yield self.n_best([text], prefixes=[prefix])[0]
             return
-        batch = search.make_source_batch(self.model, self.tokenizer.encode_source([text]))
-        source, mask = (tensor.to(self.device) for tensor in batch)
+        sources = self.tokenizer.encode_source([text])
+        source, mask = (tensor.to(self.device) for tensor in search.make_source_batch(self.model, sources))
         prefixes = self.tokenizer.encode_target([prefix])
         with evaluation_mode(self.model), torch.no_grad():
-            beam = search.BeamSearch(self.model, source, mask, self.config, prefixes=prefixes)
+            decode_target = self.tokenizer.decode_target
+            beam = search.BeamSearch(self.model, source, mask, self.config, prefixes=prefixes, text=decode_target)
             while not beam.done:
                 beam.step()
                 (tokens,) = beam.best_so_far()
                 yield [Translation(self.tokenizer.decode_target(tokens), tokens, 0.0, False)]
-            yield self._to_translations(beam.results()[0])
+            yield self._to_translations(beam.results()[0], text, sources[0])
 
     @property
     def max_source_length(self) -> int | None:
         """The longest source that the model can take, in tokens without end token; None: any."""
         return None if self.model.max_source_length is None else self.model.max_source_length - 1
 
-    def _to_translations(self, hypotheses: Sequence[search.Hypothesis]) -> list[Translation]:
-        """Return the `n_best` translations of one sentence; for mbr, rank the samples by expected utility."""
-        translations = [
-            Translation(self.tokenizer.decode_target(h.tokens), h.tokens, h.score, h.truncated, h.log_prob)
-            for h in hypotheses
-        ]
+    def _to_translations(
+        self, hypotheses: Sequence[search.Hypothesis], text: str, source: Sequence[int]
+    ) -> list[Translation]:
+        """Return the `n_best` translations of one sentence, of equal texts the one with the best score; for mbr, rank
+        the samples by expected utility."""
+        texts = self._decode([h.tokens for h in hypotheses], text, source)
+        pairs = zip(texts, hypotheses, strict=True)
+        translations = [Translation(text, h.tokens, h.score, h.truncated, h.log_prob) for text, h in pairs]
         if self.config.method == "mbr":
-            texts = [t.text for t in translations]
             scores = search.expected_utilities(texts, self.config.mbr_utility, on_sample=self.on_sample)
-            scored = [t._replace(score=float(score)) for t, score in zip(translations, scores, strict=True)]
-            distinct = {t.text: t for t in reversed(scored)}  # of equal texts the most probable
-            translations = sorted(distinct.values(), key=lambda t: (-t.score, -t.log_prob, t.tokens))
+            translations = [t._replace(score=float(score)) for t, score in zip(translations, scores, strict=True)]
+        distinct: dict[str, Translation] = {}
+        for translation in translations:
+            distinct.setdefault(translation.text, translation)
+        translations = list(distinct.values())
+        if self.config.method == "mbr":
+            translations.sort(key=lambda t: (-t.score, -t.log_prob, t.tokens))
         return translations[: self.config.n_best]
+
+    def _decode(self, targets: Sequence[list[int]], text: str, source: Sequence[int]) -> list[str]:
+        """Return the texts of translations of one sentence, with copies for unknown tokens if these are wanted."""
+        texts = [self.tokenizer.decode_target(ids) for ids in targets]
+        unknown = [i for i, ids in enumerate(targets) if UNK in ids]
+        if self.config.replace_unknown == "copy" and unknown:
+            words = self.tokenizer.words_to_copy(text, source)
+            places = [place for place, word in enumerate(words) if word]
+            for number, weights in self.attention_weights([source] * len(unknown), [targets[i] for i in unknown]):
+                ids, stored = targets[unknown[number]], self.stored_source.source
+                rows = stored.matrix(weights)[stored.shift :][[t for t, token in enumerate(ids) if token == UNK]]
+                copies = [words[places[index]] for index in rows[:, places].argmax(-1)] if places else []
+                texts[unknown[number]] = self.tokenizer.decode_target(ids, copies)
+        return texts
 
     def attention_weights(
         self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]

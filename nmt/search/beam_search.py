@@ -1,6 +1,6 @@
 """Beam search, greedy search and diverse beam search."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,8 +61,9 @@ class BeamSearch:
         *,
         attention: bool = False,
         prefixes: Sequence[Sequence[int]] | None = None,
+        text: Callable[[list[int]], Hashable] = tuple,
     ) -> None:
-        self.config = config
+        self.config, self.text = config, text
         self.rows = DecoderRows(model, source, source_mask, config, prefixes, collect_attention=attention)
         self.num_groups = config.diverse_groups
         self.group_size = config.beam_size // self.num_groups
@@ -99,13 +100,19 @@ class BeamSearch:
         results = []
         for start in range(0, len(self.finished), self.num_groups):
             groups = self.finished[start : start + self.num_groups]
-            distinct: dict[tuple[int, ...], Hypothesis] = {}
-            for rank in range(self.config.n_best):
+            by_rank: list[Hypothesis] = []
+            for rank in range(self.max_finished):
                 same_rank = [finished[rank] for finished in groups if rank < len(finished)]
-                for hypothesis in sorted(same_rank, key=_by_score):
-                    distinct.setdefault(tuple(hypothesis.tokens), hypothesis)
-            results.append(sorted(list(distinct.values())[: self.config.n_best], key=_by_score))
+                by_rank += sorted(same_rank, key=_by_score)
+            results.append(sorted(self._distinct(by_rank)[: self.config.n_best], key=_by_score))
         return results
+
+    def _distinct(self, hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
+        """Return the first hypothesis of each text."""
+        first: dict[Hashable, Hypothesis] = {}
+        for hypothesis in hypotheses:
+            first.setdefault(self.text(hypothesis.tokens), hypothesis)
+        return list(first.values())
 
     def best_so_far(self) -> list[list[int]]:
         """Return the tokens of the most promising hypothesis, live or finished, of every sentence of the call."""
@@ -174,6 +181,9 @@ class BeamSearch:
             finished = self.finished[int(sentences[i]) * self.num_groups + group % self.num_groups]
             finished.append(self.rows.hypothesis(int(rows[i]), float(scores[i]), float(log_probs[i])))
             finished.sort(key=_by_score)
+            # groups hold more than is wanted, and their search shall not depend on texts
+            if self.num_groups == 1 < self.max_finished:
+                finished[:] = self._distinct(finished)
             del finished[self.max_finished :]
             if len(finished) == self.max_finished:
                 self.score_threshold[group] = finished[-1].score

@@ -27,15 +27,19 @@ class SearchConfig:
         ones; beam = also when `beam_size` hypotheses have ended that were among the `beam_size` best continuations of
         their step, which is what other programs do: fewer steps, now and then a worse translation. A group counts its
         own.
-    n_best: translations wanted of each sentence, sorted by score. With groups the best of every group come before the
-        second of any, of these the better ones, without duplicates: 1 gives the best of all, and fewer than there are
-        groups the best of theirs.
+    n_best: translations wanted of each sentence, sorted by score, no text twice: there may be fewer, mostly of samples.
+        With groups the best of every group come before the second of any, of these the better ones: 1 gives the best
+        of all, and fewer than there are groups the best of theirs.
     diverse_groups: groups of diverse beam search (Vijayakumar et al. 2018) into which the beam is divided, searched one
         after the other. Each continues until none of its live hypotheses can become better than `beam_size` finished
         ones, so that the result does not depend on n_best.
     diversity_penalty: λ there: subtracted from the score of a token in a group for each hypothesis of earlier groups
         that has it at this position.
     no_repeat_ngram_size: no n-gram of this size occurs twice in a hypothesis; 0: no such constraint.
+    replace_unknown: what becomes of tokens that are not in a vocabulary of words or characters, or of subwords without
+        byte fallback (with it nothing is unknown, and this has no effect). none = <unk>; copy = the source word, or
+        with characters the source character, with the largest weight in the alignment source (Luong et al. 2015,
+        section 4.1); forbid = they are not generated.
     seed: of samples. Those of a sentence depend only on it and the sentence, and the first not on how many follow.
     mbr_samples: translations sampled for mbr.
     temperature: log-probabilities are divided by it before sampling. For greedy search use method=beam, beam_size=1.
@@ -60,6 +64,7 @@ class SearchConfig:
     diverse_groups: int = 1
     diversity_penalty: float = 0.5
     no_repeat_ngram_size: int = 0
+    replace_unknown: str = "none"
     seed: int = 1
     mbr_samples: int = 32
     temperature: float = 1.0
@@ -73,6 +78,7 @@ class SearchConfig:
         check_choice("search", self, "length_normalization", ("power", "gnmt"))
         check_choice("search", self, "mbr_utility", ("chrf", "bleu"))
         check_choice("search", self, "early_stopping", ("never", "beam"))
+        check_choice("search", self, "replace_unknown", ("none", "copy", "forbid"))
         counts = ["beam_size", "batch_size", "n_best", "diverse_groups", "mbr_samples"]
         check_range("search", self, counts, minimum=1)
         limits = ["batch_tokens", "no_repeat_ngram_size", "top_k", "min_length_offset", "max_length_offset"]

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nmt.data import BOS, EOS, PAD
+from nmt.data import BOS, EOS, PAD, UNK
 from nmt.search.config import SearchConfig
 from nmt.search.scoring import Ints
 
@@ -28,7 +28,7 @@ class DecodingConstraints:
     def __init__(
         self, config: SearchConfig, lengths: Ints, prefixes: Sequence[Sequence[int]] | None, max_target: int | None
     ) -> None:
-        self.no_repeat_ngram_size = config.no_repeat_ngram_size
+        self.no_repeat_ngram_size, self.forbid_unknown = config.no_repeat_ngram_size, config.replace_unknown == "forbid"
         self.max_lengths: Ints = np.ceil(config.max_length_ratio * lengths).astype(np.int64) + config.max_length_offset
         if max_target is not None:
             self.max_lengths = np.minimum(self.max_lengths, max_target - 1)
@@ -60,6 +60,8 @@ class DecodingConstraints:
         if position < self.prefixes.shape[1] and (self.prefixes[:, position] >= 0).any():
             forced = to_rows(self.prefixes[:, position])
             forced_log_probs = log_probs.gather(1, forced.clamp(0, log_probs.size(1) - 1).unsqueeze(1))
+        if self.forbid_unknown:
+            log_probs[:, UNK] = float("-inf")
         if self.no_repeat_ngram_size and position >= self.no_repeat_ngram_size:
             self._mask_repeated(log_probs, tokens)
             log_probs[:, EOS] = eos_log_probs

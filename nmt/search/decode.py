@@ -1,6 +1,6 @@
 """Translate one batch of sentences, or any number of sentences in batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ def translate_batch(
     *,
     attention: bool = False,
     prefixes: Sequence[Sequence[int]] | None = None,
+    text: Callable[[list[int]], Hashable] = tuple,
 ) -> list[list[Hypothesis]]:
     """Translate a batch.
 
@@ -35,10 +36,11 @@ def translate_batch(
         config: see `SearchConfig`; batch_size and batch_tokens are not used here.
         attention: collect the attention weights along the beam.
         prefixes: ids that each translation must begin with.
+        text: of a hypothesis: beam search keeps the best one of each text.
 
     Returns:
-        for each sentence its finished hypotheses, best first, at most `n_best`; all samples for mbr, which `Translator`
-        ranks by their text.
+        for each sentence its finished hypotheses, best first, at most `n_best`; all samples, of which `Translator`
+        selects by their text.
 
     Raises:
         ValueError: a coverage penalty for a model without attention, or a prefix with ids that are not allowed.
@@ -46,7 +48,7 @@ def translate_batch(
     if config.method != "beam":
         samples = sample(model, source, source_mask, config, prefixes=prefixes)
         return [sorted(hypotheses, key=lambda hypothesis: -hypothesis.score) for hypotheses in samples]
-    beam = BeamSearch(model, source, source_mask, config, attention=attention, prefixes=prefixes)
+    beam = BeamSearch(model, source, source_mask, config, attention=attention, prefixes=prefixes, text=text)
     while not beam.done:
         beam.step()
     return beam.results()
@@ -92,12 +94,14 @@ def decode(
     device: torch.device,
     *,
     prefixes: Sequence[Sequence[int]] | None = None,
+    text: Callable[[list[int]], Hashable] = tuple,
 ) -> Iterator[tuple[int, list[Hypothesis]]]:
     """Translate any number of sentences, sorted by length and in batches that do not change the result.
 
     Args:
         model: in evaluation mode, on `device`.
         sources, prefixes: ids without end token; each translation begins with its prefix.
+        text: see `translate_batch`.
 
     Yields:
         (index in `sources`, hypotheses), longest sources first.
@@ -105,4 +109,5 @@ def decode(
     for indices in make_decode_batches([len(source) for source in sources], config):
         source, mask = (tensor.to(device) for tensor in make_source_batch(model, [sources[i] for i in indices]))
         batch_prefixes = None if prefixes is None else [prefixes[i] for i in indices]
-        yield from zip(indices, translate_batch(model, source, mask, config, prefixes=batch_prefixes), strict=True)
+        decoded = translate_batch(model, source, mask, config, prefixes=batch_prefixes, text=text)
+        yield from zip(indices, decoded, strict=True)

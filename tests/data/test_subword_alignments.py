@@ -32,6 +32,7 @@ from nmt.data import (
 )
 from nmt.data.corpus import AlignmentColumn
 from nmt.data.subword_alignments import project_to_subwords
+from nmt.data.subword_sampling import row_keys
 from nmt.data.synthetic.dataset import SyntheticConfig
 
 KINDS = ["unigram", "bpe", "word", "char"]
@@ -160,7 +161,9 @@ def test_words_of_a_batch_are_those_of_its_text_byte_by_byte(kind: str, tmp_path
     rows = [[BOS, *ids, EOS, PAD, PAD] for ids in tokenizer.encode_source(texts)]
     if config.tokenizer.type in ("unigram", "bpe"):
         tokenizer.subword_regularization = 0.5
-        rows += [[*ids, EOS] for seed in range(5) for ids in tokenizer.encode_source_sampled(texts, seed)]
+        for seed in range(5):
+            ids, lengths = tokenizer.encode_source_sampled(texts, row_keys([seed], np.arange(len(texts))))
+            rows += [[*row.tolist(), EOS] for row in np.split(ids, np.cumsum(lengths)[:-1])]
     expected = [words_by_byte(tokenizer.source.surfaces, ids) for ids in rows]
     flat = np.concatenate([np.array(ids) for ids in rows])
     starts = np.concatenate([np.arange(len(ids)) == 0 for ids in rows])

@@ -4,9 +4,11 @@ import random
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nmt.data import BOS, EOS, PAD, UNK, SentencePair, Tokenizer, TokenizerConfig
+from nmt.data.subword_sampling import row_keys
 
 WORDS = [
     "the",
@@ -274,8 +276,8 @@ def test_lowercase(kind: str) -> None:
     assert again.encode_source(texts) == expected
     assert again.digest == tokenizer.digest
     if kind in ("unigram", "bpe"):
-        sampled = train(data, lowercase=True, subword_regularization=0.3, **size).encode_source_sampled(["The DOG"], 1)
-        assert tokenizer.decode_source(sampled[0]) == "the dog"
+        sampling = train(data, lowercase=True, subword_regularization=0.3, **size)
+        assert tokenizer.decode_source(sample(sampling, ["The DOG"])[0]) == "the dog"
 
 
 def test_sample_of_the_pairs() -> None:
@@ -298,25 +300,40 @@ def test_word_vocabulary() -> None:
     assert tokenizer.decode_source(ids) == "a b <unk> c"
 
 
-@pytest.mark.parametrize("kind", ["unigram", "bpe"])
-def test_sampling(kind: str) -> None:
-    tokenizer = train(type=kind, subword_regularization=0.3)
+def sample(tokenizer: Tokenizer, texts: list[str], seed: int = 1, rows: list[int] | None = None) -> list[list[int]]:
+    """Return random segmentations of source texts, by default of the first rows."""
+    numbers = np.arange(len(texts)) if rows is None else np.array(rows)
+    ids, lengths = tokenizer.encode_source_sampled(texts, row_keys([seed], numbers))
+    return [row.tolist() for row in np.split(ids, np.cumsum(lengths)[:-1])]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sample_depends_on_text_seed_and_row_alone(kind: str) -> None:
+    """Not on the other texts, their order, or earlier samples."""
+    tokenizer = train(type=kind, subword_regularization=0.3 if kind in ("unigram", "bpe") else 0)
     texts = [*NASTY, *(pair.source for pair in pairs(60))]
-    first = tokenizer.encode_source_sampled(texts, 7)
-    tokenizer.encode_source_sampled(texts, 8)
-    assert tokenizer.encode_source_sampled(texts, 7) == first
-    assert tokenizer.encode_source_sampled(texts, 8) != first
-    assert first != tokenizer.encode_source(texts)
-    assert [tokenizer.decode_source(ids) for ids in first] == texts
-    assert Tokenizer.from_state_dict(tokenizer.state_dict()).encode_target_sampled(texts, 7) == first
+    first = sample(tokenizer, texts, 7)
+    assert [sample(tokenizer, [text], 7, [row])[0] for row, text in enumerate(texts)] == first
+    backwards = list(range(len(texts)))[::-1]
+    assert sample(tokenizer, texts[::-1], 7, backwards) == first[::-1]
+    if kind in ("unigram", "bpe"):
+        assert [tokenizer.decode_source(ids) for ids in first] == texts
+        assert first != tokenizer.encode_source(texts)
+        assert sample(tokenizer, texts, 8) != first
+        assert sample(tokenizer, texts, 7, backwards) != first
+        again = Tokenizer.from_state_dict(tokenizer.state_dict())
+        assert sample(again, texts, 7) == first
+    else:
+        assert first == tokenizer.encode_source(texts)
+    assert tokenizer.encode_source_sampled([], row_keys([1], np.arange(0)))[0].tolist() == []
 
 
 def test_strength_of_sampling() -> None:
     """More dropout gives more subwords; a probability of 1 leaves single characters."""
     lengths = []
-    for sampling in (0.0, 0.1, 0.5, 1.0):
-        tokenizer = train(type="bpe", subword_regularization=sampling)
-        lengths.append(sum(map(len, tokenizer.encode_source_sampled([pair.source for pair in pairs()], 1))))
+    for strength in (0.0, 0.1, 0.5, 1.0):
+        tokenizer = train(type="bpe", subword_regularization=strength)
+        lengths.append(sum(map(len, sample(tokenizer, [pair.source for pair in pairs()]))))
     assert lengths == sorted(set(lengths))
     assert lengths[-1] == sum(len(pair.source) + 1 for pair in pairs())
 

@@ -1,6 +1,7 @@
 """Reading lines, splitting those that are too long, and translating anything at all."""
 
 import contextlib
+import copy
 import dataclasses
 import json
 import os
@@ -23,7 +24,7 @@ from nmt.alignment import AlignmentSource, StoredAlignmentSource
 from nmt.attention import AttentionConfig
 from nmt.cli.compose import Config, to_dict
 from nmt.cli.configs import ServeConfig
-from nmt.data import EOS, Tokenizer, TokenizerConfig
+from nmt.data import EOS, UNK, Tokenizer, TokenizerConfig
 from nmt.inference.line_reader import CHUNK_BYTES, LineReader
 from nmt.inference.line_translator import LineTranslation, LineTranslator, json_line
 from nmt.inference.sentence_splitter import split_sentence
@@ -31,7 +32,7 @@ from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator
 from nmt.models import build_model
 from nmt.models.rnn import RNNConfig
 from nmt.models.transformer import TransformerConfig
-from nmt.search import SearchConfig
+from nmt.search import Ensemble, SearchConfig, decode
 from nmt.serve.models import load_models
 
 CPU = torch.device("cpu")
@@ -533,6 +534,106 @@ def test_hostile_lines(tokenizer: Tokenizer) -> None:
 @pytest.mark.slow
 def test_many_hostile_lines(tokenizer: Tokenizer) -> None:
     check_hostile(translator(tokenizer, beam_size=1), 100_000, 2)
+
+
+SEARCHES = [
+    {"method": "beam"},
+    {"method": "beam", "beam_size": 6, "diverse_groups": 3},
+    {"method": "sample"},
+    {"method": "mbr", "mbr_samples": 12},
+]
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("num_models", [1, 2])
+def test_n_best_lists_have_no_text_twice(tokenizer: Tokenizer, search: dict[str, Any], num_models: int) -> None:
+    """Many ids decode to U+FFFD here: most of the vocabulary are bytes, which an untrained model puts anywhere."""
+    limits = {
+        "beam_size": 6,
+        "n_best": 6,
+        "max_length_ratio": 0.0,
+        "max_length_offset": 8,
+        "temperature": 0.5,
+        **search,
+    }
+    base = translator(tokenizer, **limits)
+    for parameter in base.model.parameters():
+        parameter.data.mul_(2)
+    num_filled = 0
+    for seed in range(6):
+        models = [copy.deepcopy(base.model) for _ in range(num_models)]
+        for model in models:
+            torch.manual_seed(seed)
+            model.output.bias.data.normal_()
+            model.output.bias.data[200:260] += 2
+            model.output.bias.data[EOS] += 5
+        model = Translator(Ensemble(models) if num_models > 1 else models[0], tokenizer, base.config, CPU)
+        streamed = list(model.stream_n_best(TEXT[0]))[-1]
+        for translations in [*model.n_best(TEXT[:4]), streamed, *model.n_best(TEXT[:2], prefixes=["THE", ""])]:
+            assert 1 <= len({t.text for t in translations}) == len(translations) <= 6
+            scores = [t.score for t in translations]
+            assert scores == sorted(scores, reverse=True)
+            if search["method"] == "beam":
+                assert all(t.text == tokenizer.decode_target(t.tokens) for t in translations)
+        if search["method"] == "beam":  # others take the places of those with equal texts
+            found = model.n_best(TEXT[:4])
+            for index, hypotheses in decode(model.model, tokenizer.encode_source(TEXT[:4]), base.config, CPU):
+                num_filled += len(found[index]) - len({tokenizer.decode_target(h.tokens) for h in hypotheses})
+    assert num_filled > 0 or search["method"] != "beam"
+
+
+def test_joined_parts_have_no_text_twice() -> None:
+    parts = [
+        [Translation(text, [7], score, False) for score, text in pair]
+        for pair in ([(-1.0, "a b"), (-2.0, "a")], [(-1.0, "c"), (-2.0, "b c")])
+    ]
+    joined = LineTranslation("x. y", ["x. ", "y"], parts).n_best()
+    assert [t.text for t in joined] == ["a b c"]
+
+
+UNKNOWN_TEXT = [("der hund sieht", "the dog sees"), ("die katze hört gern", "the cat likes to hear")] * 8
+
+
+@pytest.mark.parametrize("method", ["beam", "mbr"])
+@pytest.mark.parametrize("kind", ["word", "char", "bpe"])
+def test_unknown_tokens_are_replaced_by_the_source_words_they_attend_to(kind: str, method: str) -> None:
+    """The copies are those that the weights of all heads, computed on their own, give."""
+    options = {"vocab_size": 40} if kind == "bpe" else {}
+    tokenizer = Tokenizer.train(TokenizerConfig(type=kind, byte_fallback=False, **options), UNKNOWN_TEXT)
+    limits = {"beam_size": 4, "n_best": 3, "max_length_ratio": 1.0, "method": method, "mbr_samples": 6}
+    none, copying, forbidding = (
+        translator(tokenizer, **limits, replace_unknown=choice) for choice in ("none", "copy", "forbid")
+    )
+    for model in (none, copying, forbidding):
+        for parameter in model.model.parameters():
+            parameter.data.mul_(2)
+        model.model.output.bias.data[UNK] += 3
+    texts = ["der Otter  sieht  漢", "Q katze", "Ω"]
+    num_copies = 0
+    for text, plain, copied, others in zip(texts, *(m.n_best(texts) for m in (none, copying, forbidding)), strict=True):
+        assert not any(UNK in t.tokens for t in others)
+        assert not any("<unk>" in t.text for t in copied)
+        assert len({t.text for t in copied}) == len(copied)
+        (source,) = tokenizer.encode_source([text])
+        words = list(text) if kind == "char" else text.split()
+        owners = range(len(source)) if kind == "char" else tokenizer.source_word_ids(source)
+        by_tokens = {tuple(t.tokens): t for t in copied}
+        assert tuple(plain[0].tokens) in by_tokens or method == "mbr"
+        for translation in copied:
+            ((_, weights),) = none.attention_weights([source], [translation.tokens])
+            expected = tokenizer.decode_target(translation.tokens)
+            for position, token in enumerate(translation.tokens):
+                if token == UNK:
+                    mean = weights.mean((0, 1))[position, : len(source)]
+                    best = max((n for n, o in enumerate(owners) if words[o].strip()), key=lambda n: mean[n])
+                    expected = expected.replace("<unk>", words[owners[best]], 1)
+                    num_copies += 1
+            assert translation.text == expected
+    assert num_copies > 3
+    with pytest.raises(
+        ValueError, match=r"search\.replace_unknown=copy: the model has no attention; set it to none or"
+    ):
+        translator(tokenizer, score="none", replace_unknown="copy")
 
 
 def test_mbr_and_prefixes_and_streams(tokenizer: Tokenizer) -> None:

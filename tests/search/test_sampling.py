@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nmt.attention import AttentionConfig
-from nmt.data import BOS, EOS, PAD, source_batch
+from nmt.data import BOS, EOS, PAD, UNK, source_batch
 from nmt.models import MODELS, Seq2Seq, build_model
 from nmt.search import SearchConfig, decode, expected_utilities, sample, translate_batch
 
@@ -36,7 +36,8 @@ def make(seed: int, kind: str = "rnn", vocab: int = VOCAB) -> Seq2Seq:
 
 def distribution(row: torch.Tensor, config: SearchConfig) -> dict[int, float]:
     """Return the distribution that a token is sampled from, computed in a straightforward way."""
-    allowed = [token for token in range(len(row)) if token not in (PAD, BOS)]
+    forbidden = (PAD, BOS, UNK) if config.replace_unknown == "forbid" else (PAD, BOS)
+    allowed = [token for token in range(len(row)) if token not in forbidden]
     best = sorted(allowed, key=lambda token: -row[token].item())[: config.top_k or len(allowed)]
     weights = {token: math.exp(row[token].item() / config.temperature) for token in best}
     total, cumulative, kept = sum(weights.values()), 0.0, {}
@@ -70,7 +71,15 @@ def probabilities(model: Seq2Seq, ids: list[int], config: SearchConfig) -> dict[
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize(
-    "changes", [{}, {"temperature": 0.5}, {"top_k": 3}, {"top_p": 0.7}, {"temperature": 2.0, "top_k": 4, "top_p": 0.8}]
+    "changes",
+    [
+        {},
+        {"temperature": 0.5},
+        {"top_k": 3},
+        {"top_p": 0.7},
+        {"temperature": 2.0, "top_k": 4, "top_p": 0.8},
+        {"replace_unknown": "forbid", "top_p": 0.9},
+    ],
 )
 def test_frequencies_are_the_models_probabilities(seed: int, changes: dict[str, Any]) -> None:
     """Pearson's chi-square test at one in a million."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nmt.attention import SCORES, AttentionConfig
-from nmt.data import BOS, EOS, PAD, source_batch
+from nmt.data import BOS, EOS, PAD, UNK, source_batch
 from nmt.models import MODELS, Seq2Seq, build_model
 from nmt.models.rnn_decoder import DECODERS
 from nmt.search import BeamSearch, Ensemble, Hypothesis, SearchConfig, decode, make_decode_batches, translate_batch
@@ -77,6 +77,10 @@ def limits(config: SearchConfig, length: int) -> tuple[int, int]:
     return min(math.ceil(config.min_length_ratio * length) + config.min_length_offset, max_length), max_length
 
 
+def forbidden(config: SearchConfig) -> tuple[int, ...]:
+    return (PAD, BOS, UNK) if config.replace_unknown == "forbid" else (PAD, BOS)
+
+
 def plain_beam(model: Seq2Seq, ids: Sequence[int], config: SearchConfig) -> Scored:
     """Return the results of a straightforward beam search, best first; with beam_size=1 it is greedy search."""
     source, mask = source_batch([ids])
@@ -90,7 +94,7 @@ def plain_beam(model: Seq2Seq, ids: Sequence[int], config: SearchConfig) -> Scor
         for (total, tokens), row in zip(live, rows.tolist(), strict=True):
             for token, value in enumerate(row):
                 if (
-                    token in (PAD, BOS)
+                    token in forbidden(config)
                     or (token == EOS and length < min_length)
                     or (token != EOS and length == max_length)
                 ):
@@ -114,7 +118,7 @@ def plain_beam(model: Seq2Seq, ids: Sequence[int], config: SearchConfig) -> Scor
 def all_translations(model: Seq2Seq, ids: Sequence[int], vocab: int, config: SearchConfig) -> Scored:
     """Return all translations that the limits allow, best first."""
     min_length, max_length = limits(config, len(ids))
-    allowed = [token for token in range(vocab) if token not in (PAD, BOS, EOS)]
+    allowed = [token for token in range(vocab) if token not in (*forbidden(config), EOS)]
     translations = []
     for length in range(min_length, max_length + 1):
         for tokens in itertools.product(allowed, repeat=length):
@@ -145,6 +149,7 @@ CONFIGS = [
     ),
     SearchConfig(beam_size=1, max_length_ratio=1.0, max_length_offset=3),
     SearchConfig(beam_size=3, n_best=2, early_stopping="beam", max_length_ratio=1.0, max_length_offset=6),
+    SearchConfig(beam_size=3, n_best=3, replace_unknown="forbid", max_length_ratio=1.0, max_length_offset=4),
 ]
 
 
@@ -170,6 +175,21 @@ def check_wide(seed: int, kind: str, score: Any, config: SearchConfig) -> None:
         expected = all_translations(model, ids, vocab, config)[:8]
         assert [h.tokens for h in decoded] == [tokens for _, _, tokens in expected]
         np.testing.assert_allclose([h.score for h in decoded], [value for value, _, _ in expected], atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@torch.no_grad()
+def test_the_best_hypothesis_of_each_text(seed: int) -> None:
+    """Of hypotheses with one text the best is kept, and others take the places; a text is a length here."""
+    model, vocab = make(seed, 6), 6
+    config = SearchConfig(beam_size=16, n_best=3, max_length_ratio=0.0, max_length_offset=3)
+    source, mask = source_batch(SOURCES)
+    for ids, decoded in zip(SOURCES, translate_batch(model, source, mask, config, text=len), strict=True):
+        best: dict[int, list[int]] = {}
+        for _, _, tokens in all_translations(model, ids, vocab, config):
+            best.setdefault(len(tokens), tokens)
+        assert [h.tokens for h in decoded] == list(best.values())[:3]
+        assert len(decoded) == 3
 
 
 def check_twice(seed: int, kind: str, score: Any, config: SearchConfig) -> None:

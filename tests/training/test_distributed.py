@@ -24,10 +24,10 @@ UPDATES = 20
 # Adam divides by the size of the gradient: with a smaller epsilon, one that is nothing but rounding (of a bias before a
 # softmax) would move its weight as far as any other.
 TINY = f"""
-    data.synthetic.train=300 data.synthetic.valid=4 data.synthetic.test=2 data.synthetic.long=1 data.tokenizer.type=word
-    data.tokenizer.vocab_size=500 train.batch_tokens=512 train.max_updates={UPDATES} train.valid_every=100
-    train.save_every=5 train.log_every=5 train.precision=fp32 train.early_stopping_metric=loss train.label_smoothing=0.1
-    train.gradient_accumulation=2
+    data.synthetic.train=300 data.synthetic.valid=4 data.synthetic.test=2 data.synthetic.long=1 data.tokenizer.type=bpe
+    data.tokenizer.vocab_size=400 data.tokenizer.subword_regularization=0.1 train.batch_tokens=512
+    train.max_updates={UPDATES} train.valid_every=100 train.save_every=5 train.log_every=5 train.precision=fp32
+    train.early_stopping_metric=loss train.label_smoothing=0.1 train.gradient_accumulation=2
     optim.learning_rate=1e-3 optim.warmup_updates=5 optim.epsilon=1e-6 search.beam_size=1 search.max_length_ratio=1
     search.max_length_offset=2 model.dropout=0 device=cpu
 """.split()

@@ -80,18 +80,19 @@ Make = Callable[..., Trainer]
 @pytest.fixture
 def make(data: DataConfig, tmp_path: Path) -> Make:
     """Return a function that makes a trainer of a tiny model in its own run directory."""
-    tokenizer = train_or_load_tokenizer(data)
+    default = data
 
     def make(
         name: str = "run",
         *,
+        data: DataConfig = default,
         optim: OptimConfig | None = None,
         dropout: float = 0.3,
         score: str = "additive",
         stored: dict[str, Any] | None = None,
         **changes: Any,
     ) -> Trainer:
-        config = dataclasses.replace(CONFIG, **changes)
+        config, tokenizer = dataclasses.replace(CONFIG, **changes), train_or_load_tokenizer(data)
         torch.manual_seed(3)
         model_config = RNNConfig(
             embedding_dim=8, hidden_size=8, dropout=dropout, attention=AttentionConfig(score=score, dim=8)
@@ -158,6 +159,17 @@ def test_continued_equals_uninterrupted(make: Make, stops: list[int], changes: d
     assert [row["update"] for row in rows(whole) if "loss" in row] == [5, 10]
     assert [row["update"] for row in rows(whole) if "valid_loss" in row] == [4, 8, 12, 14]
     assert all(("coverage_loss" in row) == ("coverage_loss_weight" in changes) for row in rows(whole) if "loss" in row)
+    assert_same_checkpoints(pieces, whole)
+
+
+def test_continued_equals_uninterrupted_with_sampled_segmentations(make: Make, data: DataConfig) -> None:
+    tokenizer = TokenizerConfig(vocab_size=330, subword_regularization=0.2)
+    sampled = dataclasses.replace(data, tokenizer=tokenizer)
+    limits = {"max_updates": 6, "valid_every": 6, "save_every": 3, "log_every": 2, "data": sampled}
+    whole = fit(make("whole", **limits))
+    fit(make("pieces", **limits), StopAfter(3))
+    pieces = fit(make("pieces", **limits))
+    assert rows(pieces) == rows(whole)
     assert_same_checkpoints(pieces, whole)
 
 
