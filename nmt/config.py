@@ -185,6 +185,8 @@ def coerce(hint: Any, value: Any, text: str | None = None) -> Any:
         return [coerce(item_hint, item, str(item)) for item in value]
     if get_origin(inner) is dict and isinstance(value, dict):
         return value
+    if get_origin(inner) is tuple and isinstance(value, list | tuple) and len(value) == len(get_args(inner)):
+        return tuple(coerce(item_hint, item) for item_hint, item in zip(get_args(inner), value, strict=True))
     if inner is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if inner is float and isinstance(value, int) and not isinstance(value, bool):

@@ -25,7 +25,7 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
     device = resolve_device(config.device)
     paths = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
     contents = [checkpoint.load(checkpoint.resolve(path), device) for path in paths]
-    merged = merge_with_checkpoint(Config.from_dict(contents[0]["config"]), config, overrides)
+    merged = merge_with_checkpoint(Config.from_checkpoint(contents[0]), config, overrides)
     translator = Translator.from_checkpoints(contents, merged.search, device)
     del contents
     line_translator = LineTranslator(translator, config.max_length or merged.data.max_length)

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nmt import checkpoint
 from nmt.alignment import FORMATS as ALIGNMENT_FORMATS
 from nmt.alignment import METHODS, AlignmentConfig, candidate_sources
 from nmt.attention import NO_ATTENTION
-from nmt.config import check_choice, check_range, from_dict
+from nmt.config import check_choice, check_range, from_dict, validate
 from nmt.data.sources import DataConfig
 from nmt.evaluation.metrics import METRICS, MetricsConfig
 from nmt.models import MODELS, unused_options
@@ -50,6 +51,14 @@ class Config:
     def from_dict(cls, stored: Mapping[str, Any]) -> "Config":
         """Return a stored configuration; raises as `nmt.config.from_dict`."""
         return from_dict(cls, stored, models={name: spec.config for name, spec in MODELS.items()})
+
+    @classmethod
+    def from_checkpoint(cls, content: dict[str, Any]) -> "Config":
+        """Return the configuration of a checkpoint; raise ValueError, naming the file, where it is not valid."""
+        with checkpoint.interpreting(content):
+            config = cls.from_dict(content["config"])
+            validate(config)
+        return config
 
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed, or for options that exclude each other."""
