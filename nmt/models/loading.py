@@ -43,7 +43,7 @@ def load_state(model: nn.Module, state: Any) -> None:
 
 
 def check_tensors(expected: Mapping[str, Tensor], stored: object, where: str = "model") -> None:
-    """Raise ValueError unless stored tensors have the names, shapes and kinds of numbers of the expected ones.
+    """Raise ValueError unless stored tensors have the names, shapes and kinds of the expected ones, and finite numbers.
 
     Args:
         expected: by name; on any device, also meta.
@@ -62,6 +62,8 @@ def check_tensors(expected: Mapping[str, Tensor], stored: object, where: str = "
             differing.append(f"{name} has shape {[*tensor.shape]}, its options give {[*needed.shape]}")
         elif tensor.is_floating_point() != needed.is_floating_point() or not _is_dense(tensor):
             differing.append(f"{name} holds {tensor.dtype}, {tensor.layout}, in place of {needed.dtype}")
+        elif not tensor.isfinite().all():
+            differing.append(f"{name} holds numbers that are not finite")
     if differing:
         more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
         raise ValueError(f"its {where} is not the one of these options ({differing[0]}{more})")
