@@ -134,7 +134,7 @@ def suggest(name: str, candidates: Iterable[str]) -> str | None:
     return keys[close[0]] if close else None
 
 
-def _optional(hint: Any) -> tuple[Any, bool]:
+def split_optional(hint: Any) -> tuple[Any, bool]:
     """Return a hint without its `| None`, and whether it had one."""
     if get_origin(hint) in (Union, types.UnionType):
         inner = [argument for argument in get_args(hint) if argument is not type(None)]
@@ -144,7 +144,7 @@ def _optional(hint: Any) -> tuple[Any, bool]:
 
 def describe_type(hint: Any) -> str:
     """Return a sentence about the values of this type, for error messages."""
-    inner, optional = _optional(hint)
+    inner, optional = split_optional(hint)
     sentences = {
         bool: "true or false is needed",
         int: "a whole number is needed",
@@ -166,7 +166,7 @@ def coerce(hint: Any, value: Any, text: str | None = None) -> Any:
         value: parsed or stored value.
         text: the value as it was typed, which a text option takes for 007 or 1e3.
     """
-    inner, optional = _optional(hint)
+    inner, optional = split_optional(hint)
     if value is None and optional:
         return None
     scalar = isinstance(value, bool | int | float)

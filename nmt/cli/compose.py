@@ -5,22 +5,36 @@ the only module that uses Hydra: it composes the groups and parses the `name=val
 sweep loop are the project's own, so that a mistake is reported in one line.
 """
 
+import logging
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from hydra import compose, initialize_config_dir
+from hydra import compose, initialize
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from nmt.cli.config_groups import SWEEP, group_choices, search_path
+from nmt.cli.config_groups import (
+    SWEEP,
+    GroupFile,
+    group_choices,
+    group_file,
+    read_group_file,
+    search_path,
+    unknown_option,
+)
 from nmt.cli.configs import Config
 from nmt.cli.continuation import has_prefix
 from nmt.cli.continuation import merge_with_checkpoint as merge_with_checkpoint
@@ -34,6 +48,7 @@ from nmt.runtime.errors import error_message, report_errors
 from nmt.runtime.files import write_text
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "train": ("data", "model", "experiment"),
@@ -130,7 +145,7 @@ def _read(command: str, config_class: type[T], arguments: Sequence[str]) -> T:
                 f"a comma inside a value is quoted: '{override.key}=\"{override.typed}\"'"
             )
     groups = [override for override in overrides if override.key in GROUPS[command]]
-    tree = _compose(command, config_class, groups, known)
+    tree = _compose(command, config_class, groups)
     try:
         defaults = OmegaConf.to_object(tree)
         for override in overrides:
@@ -143,7 +158,7 @@ def _read(command: str, config_class: type[T], arguments: Sequence[str]) -> T:
     return config
 
 
-def _compose(command: str, config_class: type, groups: list[_ParsedOverride], known: Sequence[str]) -> DictConfig:
+def _compose(command: str, config_class: type, groups: list[_ParsedOverride]) -> DictConfig:
     """Return the command's defaults with the chosen groups."""
     for key, parsed, text in groups:
         choices = group_choices(key)
@@ -159,19 +174,81 @@ def _compose(command: str, config_class: type, groups: list[_ParsedOverride], kn
     store.store(name=f"{command}_schema", node=schema)
     for architecture, spec in MODELS.items():
         store.store(group="model", name=f"{architecture}_schema", node=spec.config)
-    project_folder, *user_folders = search_path()
     overrides = [f"{key}={'null' if parsed.value() is None else parsed.value()}" for key, parsed, _ in groups]
-    for folder in user_folders:
-        escaped = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-        overrides.append(f"hydra.searchpath=['file://{escaped}']")
+    _GroupFiles.loaded.clear()
     try:
-        with initialize_config_dir(config_dir=str(project_folder), version_base="1.3"):
-            return compose(config_name=command, overrides=overrides)
+        with initialize(config_path=None, version_base="1.3"):
+            tree = compose(config_name=command, overrides=overrides)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         option = str(getattr(error.__context__ or error, "full_key", ""))
-        new = renamed_option(option, known)
-        hint = f"; {option} is called {new} since version 0.4" if new else ""
-        raise ValueError(f"configs: {error_message(error)}{hint}") from error
+        if models := _models_with(option):
+            file = next((file for file, content in _GroupFiles.loaded.items() if option in content.options), "configs")
+            raise ValueError(f"{file}: {option}: not an option of the model chosen, but of {models}") from error
+        raise ValueError(f"configs: {error_message(error)}") from error
+    for file in _GroupFiles.loaded:
+        if not file.is_relative_to(search_path()[0]):
+            log.info("%s=%s: options of %s", file.parent.name, file.stem, file)
+    return tree
+
+
+_SCHEME = "nmt"
+
+
+class _GroupFiles(ConfigSource):
+    """The files of `configs/` as `read_group_file` reads them: Hydra's plugin for files of another kind.
+
+    loaded: those of the last composition, with what they set.
+    """
+
+    loaded: ClassVar[dict[Path, GroupFile]] = {}
+
+    @staticmethod
+    def scheme() -> str:
+        return _SCHEME
+
+    def available(self) -> bool:
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        return any((folder / config_path).is_dir() for folder in search_path())
+
+    def is_config(self, config_path: str) -> bool:
+        return self._file(config_path) is not None
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        return group_choices(config_path)
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        group, _, _ = config_path.rpartition("/")
+        file = self._file(config_path)
+        assert file is not None
+        if not group:  # the project's own list of groups for a command
+            return ConfigResult(_SCHEME, str(file), OmegaConf.load(file), {"package": None})
+        content = self.loaded[file] = read_group_file(file, group)
+        config = OmegaConf.create({} if content.defaults is None else {"defaults": content.defaults})
+        for path, value in content.options.items():
+            prefix = "" if content.package == "_global_" else f"{group}."
+            OmegaConf.update(config, path.removeprefix(prefix), value)
+        return ConfigResult(_SCHEME, str(file), config, {"package": content.package})
+
+    @staticmethod
+    def _file(config_path: str) -> Path | None:
+        group, _, choice = config_path.removesuffix(".yaml").rpartition("/")
+        if group:
+            return group_file(group, choice)
+        file = search_path()[0] / f"{choice}.yaml"
+        return file if file.is_file() else None
+
+
+class _GroupFilesFirst(SearchPathPlugin):
+    """Makes Hydra look there."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append(_SCHEME, f"{_SCHEME}://configs")
+
+
+Plugins.instance().register(_GroupFiles)
+Plugins.instance().register(_GroupFilesFirst)
 
 
 def _assign(tree: DictConfig, defaults: object, path: str, value: Any, override: _ParsedOverride) -> None:
@@ -193,16 +270,19 @@ def _assign(tree: DictConfig, defaults: object, path: str, value: Any, override:
         if (score := f"{path}.score") in hints:
             hint = f"; did you mean {score}={override.typed}?"
         raise ValueError(f"{override.text}: {path} holds several options{hint}")
-    elif models := [name for name, spec in MODELS.items() if has_prefix(path, list(leaves(spec.config(), "model.")))]:
+    elif models := _models_with(path):
         raise ValueError(
             f"{override.text}: not an option of model={getattr(get_node(defaults, 'model'), 'architecture', '?')}; "
-            f"an option of {', '.join(f'model={name}' for name in models)}"
+            f"an option of {models}"
         )
-    elif new := renamed_option(path, hints):
-        raise ValueError(f"{override.text}: {path} is called {new} since version 0.4")
     else:
-        nearest = suggest(path, hints)
-        raise ValueError(f"{override.text}: unknown option {path}" + (f"; did you mean {nearest}?" if nearest else ""))
+        raise ValueError(f"{override.text}: {unknown_option(path, hints)}")
+
+
+def _models_with(path: str) -> str:
+    """Return the architectures that have an option or node, as "model=rnn, model=transformer"."""
+    models = [name for name, spec in MODELS.items() if has_prefix(path, list(leaves(spec.config(), "model.")))]
+    return ", ".join(f"model={name}" for name in models)
 
 
 def run_command(
