@@ -159,7 +159,8 @@ def resolve(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_dir():
         if not path.exists():
-            raise FileNotFoundError(f"checkpoint={path}: no such file or run directory")
+            relative = "" if path.is_absolute() else f" (relative to {Path.cwd()})"
+            raise FileNotFoundError(f"checkpoint={path}: no such file or run directory{relative}")
         return path
     for name in ("best.pt", "last.pt"):
         for folder in (path / "checkpoints", path):

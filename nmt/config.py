@@ -8,6 +8,7 @@ import difflib
 import inspect
 import itertools
 import operator
+import os
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -196,9 +197,56 @@ def coerce(hint: Any, value: Any, text: str | None = None) -> Any:
     return value
 
 
+class FromEnvironment(str):
+    """A text that came from the environment; `written` is what was written in its place, and what is stored."""
+
+    written: str
+
+    def __new__(cls, text: str, written: str) -> "FromEnvironment":
+        value = super().__new__(cls, text)
+        value.written = written
+        return value
+
+    def __getnewargs__(self) -> tuple[str, str]:
+        return str(self), self.written
+
+
+def from_environment(written: str) -> str:
+    """Return a stored text with the values of the environment variables in it that are set."""
+
+    def value(match: re.Match[str]) -> str:
+        return os.environ.get(match[1], match[0] if match[2] is None else match[2])
+
+    text = re.sub(r"\$\{oc\.env:(\w+)(?:,([^{}]*))?\}", value, written)
+    return written if text == written else FromEnvironment(text, written)
+
+
+def conceal(text: str, config: Any) -> str:
+    """Return a text that begins with a value that came from the environment with what was written in its place."""
+    values = itertools.chain.from_iterable(
+        value if isinstance(value, list) else [value] for value in flatten(asdict(config)).values()
+    )
+    for value in values:
+        if isinstance(value, FromEnvironment) and text.startswith(value):
+            return value.written + text.removeprefix(value)
+    return text
+
+
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return a configuration as nested dicts of strings, numbers, booleans, None and lists, fit for a checkpoint."""
-    return asdict(config)
+    """Return a configuration as nested dicts of strings, numbers, booleans, None and lists, fit for a checkpoint.
+
+    A text that came from the environment is as it was written.
+    """
+    stored: dict[str, Any] = _written(asdict(config))
+    return stored
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _written(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_written(item) for item in value]
+    return value.written if isinstance(value, FromEnvironment) else value
 
 
 def from_dict(

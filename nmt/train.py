@@ -16,7 +16,7 @@ from nmt.cli.compose import run_command, save_yaml, to_yaml
 from nmt.cli.configs import Config
 from nmt.cli.continuation import check_continuation, data_fingerprints
 from nmt.cli.run_directory import command_line, remove_temp_files
-from nmt.config import to_dict
+from nmt.config import conceal, to_dict
 from nmt.data import BatchLoader, DataConfig, EncodedCorpus, SentencePair, Tokenizer
 from nmt.data.batch_sampler import max_length
 from nmt.data.preprocessing import format_counts
@@ -110,6 +110,10 @@ def _make_model(setup: TrainingSetup, device: torch.device, ranks: DistributedCo
 
 def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ranks: DistributedContext) -> Trainer:
     config, tokenizer = setup.config, setup.tokenizer
+    texts = {
+        split: [[conceal(name, config), digest] for name, digest in files]
+        for split, files in data_fingerprints(config).items()
+    }
     return Trainer(
         model,
         BatchLoader(setup.corpora["train"], tokenizer, config.train.batch_tokens, config.seed, device=device),
@@ -119,7 +123,7 @@ def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ra
         seed=config.seed,
         device=device,
         directory=Path(config.runs) / str(config.name),
-        header={"config": to_dict(config), "tokenizer": tokenizer.state_dict(), "texts": data_fingerprints(config)},
+        header={"config": to_dict(config), "tokenizer": tokenizer.state_dict(), "texts": texts},
         distributed=ranks,
     )
 

@@ -11,6 +11,7 @@ from nmt.inference.line_translator import LineTranslator, json_line
 from nmt.inference.translator import Translator
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
+from nmt.runtime.terminal import escape_controls
 
 BATCHES_AT_ONCE = 16
 """Batches of lines that are sorted by length and translated together, if so many lines are available."""
@@ -42,7 +43,7 @@ def _translate(translator: LineTranslator, as_json: bool, max_lines: int) -> Non
             num_repaired += line is not None and line.decode(errors="replace") != line.decode(errors="ignore")
             if result.error is not None:
                 num_failed += 1
-                print(f"line {num_lines}: {result.error}", file=sys.stderr)
+                print(escape_controls(f"line {num_lines}: {result.error}"), file=sys.stderr)
             text = json_line(translator.to_json(num_lines, result)) if as_json else result.n_best()[0].text
             sys.stdout.buffer.write(text.encode("utf-8", errors="replace") + b"\n")
         sys.stdout.buffer.flush()

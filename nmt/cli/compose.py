@@ -5,13 +5,17 @@ the only module that uses Hydra: it composes the groups and parses the `name=val
 sweep loop are the project's own, so that a mistake is reported in one line.
 """
 
+import functools
 import logging
+import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar, get_args, get_origin
 
+import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
@@ -22,9 +26,9 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
+from omegaconf.resolvers import oc
 
 from nmt.cli.config_groups import (
     SWEEP,
@@ -35,17 +39,18 @@ from nmt.cli.config_groups import (
     search_path,
     unknown_option,
 )
-from nmt.cli.configs import Config
+from nmt.cli.configs import PATH_OPTIONS, Config, map_paths
 from nmt.cli.continuation import has_prefix
 from nmt.cli.continuation import merge_with_checkpoint as merge_with_checkpoint
 from nmt.cli.help import SWEEP_OPTIONS, help_text, read_flags
 from nmt.cli.run_directory import run_name
 from nmt.cli.sweep import SweepOverride, exit_with_parent, expand_grid, run_sweep
-from nmt.config import coerce, describe_type, get_node, leaves, suggest, to_dict, validate
+from nmt.config import FromEnvironment, coerce, describe_type, get_node, leaves, suggest, to_dict, validate
 from nmt.models import MODELS
 from nmt.renames import renamed_option
 from nmt.runtime.errors import error_message, report_errors
 from nmt.runtime.files import write_text
+from nmt.runtime.logs import log_to_stderr
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -62,7 +67,19 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 def to_yaml(config: object) -> str:
     """Return the full configuration as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
+    return yaml.dump(to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that some reader of YAML takes for a number, such as 1e3."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """Return the node of a text."""
+        is_number = re.fullmatch(r"[-+.\d][-+.\w]*", text) is not None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style="'" if is_number else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def save_yaml(config: object, path: Path) -> None:
@@ -152,10 +169,35 @@ def _read(command: str, config_class: type[T], arguments: Sequence[str]) -> T:
             if override not in groups:
                 _assign(tree, defaults, override.key, override.parsed.value(), override)
         config = OmegaConf.to_object(tree)
+        _resolve_paths(config, tree)
     except OmegaConfBaseException as error:
         raise ValueError(f"{error.full_key}: {str(error).partition(chr(10))[0]}") from error
     assert isinstance(config, config_class)
     return config
+
+
+def _resolve_paths(config: object, tree: DictConfig) -> None:
+    """Put the home folder in place of `~` in path options, and mark what came from the environment."""
+    written: dict[str, list[Any]] = {}
+    OmegaConf.register_new_resolver("oc.env", _as_written, replace=True)
+    try:
+        for option in PATH_OPTIONS:
+            value = OmegaConf.select(tree, option)
+            written[option] = list(value) if isinstance(value, ListConfig) else [value]
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+
+    def change(option: str, text: str) -> str:
+        as_written = written[option].pop(0)
+        if match := re.fullmatch(r"(\w+:)?(~.*)", text, re.DOTALL):  # external_scores are NAME:FILE
+            text = (match[1] or "") + os.path.expanduser(match[2])  # noqa: PTH111
+        return FromEnvironment(text, as_written) if "${oc.env:" in as_written else text
+
+    map_paths(config, change)
+
+
+def _as_written(*arguments: object) -> str:
+    return f"${{oc.env:{','.join(map(str, arguments))}}}"
 
 
 def _compose(command: str, config_class: type, groups: list[_ParsedOverride]) -> DictConfig:
@@ -179,7 +221,7 @@ def _compose(command: str, config_class: type, groups: list[_ParsedOverride]) ->
     try:
         with initialize(config_path=None, version_base="1.3"):
             tree = compose(config_name=command, overrides=overrides)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+    except (HydraException, OmegaConfBaseException) as error:
         option = str(getattr(error.__context__ or error, "full_key", ""))
         if models := _models_with(option):
             file = next((file for file, content in _GroupFiles.loaded.items() if option in content.options), "configs")
@@ -187,8 +229,16 @@ def _compose(command: str, config_class: type, groups: list[_ParsedOverride]) ->
         raise ValueError(f"configs: {error_message(error)}") from error
     for file in _GroupFiles.loaded:
         if not file.is_relative_to(search_path()[0]):
-            log.info("%s=%s: options of %s", file.parent.name, file.stem, file)
+            _log_file(file, is_known=(search_path()[0] / file.relative_to(search_path()[1])).is_file())
     return tree
+
+
+@functools.cache
+def _log_file(file: Path, *, is_known: bool) -> None:
+    """Log that a file of the user's is read, once."""
+    log_to_stderr()
+    replaced = ", in place of the project's file of this name" if is_known else ""
+    log.info("%s=%s: options of %s%s", file.parent.name, file.stem, file, replaced)
 
 
 _SCHEME = "nmt"
@@ -256,6 +306,8 @@ def _assign(tree: DictConfig, defaults: object, path: str, value: Any, override:
     hints = leaves(defaults)
     options = [option for option in hints if option.startswith(path + ".")]
     if path in hints:
+        if isinstance(value, list) and (quoted := _add_quotes(override.typed)) and not _is_number_list(hints[path]):
+            value = OverridesParser.create().parse_override(f"{path}={quoted}").value() if value else value
         if not (isinstance(value, str) and "${" in value):
             try:
                 value = coerce(hints[path], value, override.typed if path == override.key else str(value))
@@ -277,6 +329,10 @@ def _assign(tree: DictConfig, defaults: object, path: str, value: Any, override:
         )
     else:
         raise ValueError(f"{override.text}: {unknown_option(path, hints)}")
+
+
+def _is_number_list(hint: Any) -> bool:
+    return any(item in (int, float, dict) or get_origin(item) is dict for item in get_args(hint))
 
 
 def _models_with(path: str) -> str:
@@ -335,8 +391,11 @@ def _run_many(task: Callable[[T, list[str]], None], config_class: type[T], name:
         if not parsed.is_sweep_override():
             arguments.append(SweepOverride(key, text, parsed.value(), None))
             continue
+        typed = text.partition("=")[2]
         try:
-            values = [f"{key}={value}" for value in parsed.sweep_string_iterator()]
+            is_plain = parsed.is_choice_sweep() and not set(typed) & set("'\"()[]{}$\\")
+            values = typed.split(",") if is_plain else parsed.sweep_string_iterator()
+            values = [f"{key}={value.strip()}" for value in values]
         except HydraException as error:
             raise ValueError(f"{text}: {error_message(error)}; write the values out: {key}=a,b,c") from None
         arguments.append(SweepOverride(key, text, None, values))

@@ -24,7 +24,7 @@ def search_path() -> list[Path]:
     configs = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
     if not configs.is_dir():
         raise FileNotFoundError(f"{configs}: the folder of configurations is missing; install nmt again")
-    user_configs = Path.cwd() / "configs"
+    user_configs = Path("configs")  # relative, for messages
     has_more = user_configs.is_dir() and user_configs.resolve() != configs
     return [configs, user_configs] if has_more else [configs]
 
