@@ -159,31 +159,32 @@ def describe_type(hint: Any) -> str:
     return f"{sentence}, or null" if optional and inner is not Any else sentence
 
 
-def coerce(hint: Any, value: Any, text: str | None = None) -> Any:
+def coerce(hint: Any, value: Any, text: str | list[str] | None = None) -> Any:
     """Return `value` converted to the type of an option; raise TypeError when it cannot be converted.
 
     Args:
         hint: type hint of the option.
         value: parsed or stored value.
-        text: the value as it was typed, which a text option takes for 007 or 1e3.
+        text: the value as it was written, which a text option takes for 007 or 1e3; of a list its items.
     """
     inner, optional = split_optional(hint)
     if value is None and optional:
         return None
     scalar = isinstance(value, bool | int | float)
-    if inner in (str, Any) and scalar and text is not None:
+    if inner in (str, Any) and scalar and isinstance(text, str):
         return text
+    texts = text if isinstance(text, list) else [str(item) for item in value] if isinstance(value, list) else []
     if inner is Any:
         if isinstance(value, dict):
             raise TypeError
-        return [str(item) for item in value] if isinstance(value, list) else value
+        return texts if isinstance(value, list) else value
     if get_origin(inner) is list:
         (item_hint,) = get_args(inner)
         if value is None:
             raise TypeError
         if not isinstance(value, list):
             return [coerce(item_hint, value, text)]
-        return [coerce(item_hint, item, str(item)) for item in value]
+        return [coerce(item_hint, item, text) for item, text in zip(value, texts, strict=True)]
     if get_origin(inner) is dict and isinstance(value, dict):
         return value
     if get_origin(inner) is tuple and isinstance(value, list | tuple) and len(value) == len(get_args(inner)):
@@ -207,8 +208,8 @@ class FromEnvironment(str):
         value.written = written
         return value
 
-    def __getnewargs__(self) -> tuple[str, str]:
-        return str(self), self.written
+    def __reduce__(self) -> tuple[type["FromEnvironment"], tuple[str, str]]:
+        return FromEnvironment, (str(self), self.written)
 
 
 def from_environment(written: str) -> str:

@@ -1,8 +1,8 @@
 """Compose the configuration of a command from its command line, and run the command.
 
 The schema and the defaults are the dataclasses next to the code they configure; `configs/` holds config groups. This is
-the only module that uses Hydra: it composes the groups and parses the `name=value` grammar. Checks, messages and the
-sweep loop are the project's own, so that a mistake is reported in one line.
+the only module that uses Hydra, which parses the `name=value` grammar, and OmegaConf, which resolves `${…}`. Groups,
+checks, messages and the sweep loop are the project's own, so that a mistake is reported in one line.
 """
 
 import functools
@@ -13,32 +13,16 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar, get_args, get_origin
+from typing import Any, NamedTuple, TypeVar
 
 import yaml  # type: ignore[import-untyped]
-from hydra import compose, initialize
-from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.config_store import ConfigStore
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.plugins.config_source import ConfigResult, ConfigSource
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
-from nmt.cli.config_groups import (
-    SWEEP,
-    GroupFile,
-    group_choices,
-    group_file,
-    read_group_file,
-    search_path,
-    unknown_option,
-)
+from nmt.cli.config_groups import SWEEP, group_choices, read_group, search_path
 from nmt.cli.configs import PATH_OPTIONS, Config, map_paths
 from nmt.cli.continuation import has_prefix
 from nmt.cli.continuation import merge_with_checkpoint as merge_with_checkpoint
@@ -67,10 +51,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 def to_yaml(config: object) -> str:
     """Return the full configuration as YAML."""
-    return yaml.dump(to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    text: str = yaml.dump(to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
     """Quotes text that some reader of YAML takes for a number, such as 1e3."""
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
@@ -89,12 +74,18 @@ def save_yaml(config: object, path: Path) -> None:
 
 class _ParsedOverride(NamedTuple):
     key: str
-    parsed: Override
+    parsed: Any  # an `Override` of Hydra; None where it is in a file
     text: str  # key=value, as typed
 
     @property
     def typed(self) -> str:
         return self.text.partition("=")[2].strip()
+
+    @property
+    def written(self) -> str | list[str]:
+        """The value as it was typed; of a plain list its items."""
+        is_list = isinstance(self.parsed.value(), list) and _add_quotes(self.typed) is not None
+        return [item.strip() for item in self.typed[1:-1].split(",")] if is_list else self.typed
 
 
 def _option_name(text: str) -> str:
@@ -167,7 +158,7 @@ def _read(command: str, config_class: type[T], arguments: Sequence[str]) -> T:
         defaults = OmegaConf.to_object(tree)
         for override in overrides:
             if override not in groups:
-                _assign(tree, defaults, override.key, override.parsed.value(), override)
+                _assign(tree, defaults, override.key, override.parsed.value(), override, override.written)
         config = OmegaConf.to_object(tree)
         _resolve_paths(config, tree)
     except OmegaConfBaseException as error:
@@ -209,114 +200,61 @@ def _compose(command: str, config_class: type, groups: list[_ParsedOverride]) ->
             nearest = suggest(str(value), choices)
             hint = f"; did you mean {key}={nearest}?" if nearest else ""
             raise ValueError(f"{text}: must be one of {', '.join(choices) or '(none)'}{hint}")
-    store = ConfigStore.instance()
-    schema = OmegaConf.structured(config_class)
-    if "model" in schema:
-        schema.model = None  # its type comes with the architecture: a typed default would reject every other one
-    store.store(name=f"{command}_schema", node=schema)
-    for architecture, spec in MODELS.items():
-        store.store(group="model", name=f"{architecture}_schema", node=spec.config)
-    overrides = [f"{key}={'null' if parsed.value() is None else parsed.value()}" for key, parsed, _ in groups]
-    _GroupFiles.loaded.clear()
-    try:
-        with initialize(config_path=None, version_base="1.3"):
-            tree = compose(config_name=command, overrides=overrides)
-    except (HydraException, OmegaConfBaseException) as error:
-        option = str(getattr(error.__context__ or error, "full_key", ""))
-        if models := _models_with(option):
-            file = next((file for file, content in _GroupFiles.loaded.items() if option in content.options), "configs")
-            raise ValueError(f"{file}: {option}: not an option of the model chosen, but of {models}") from error
-        raise ValueError(f"configs: {error_message(error)}") from error
-    for file in _GroupFiles.loaded:
-        if not file.is_relative_to(search_path()[0]):
-            _log_file(file, is_known=(search_path()[0] / file.relative_to(search_path()[1])).is_file())
+    chosen = {key: parsed.value() for key, parsed, _ in groups}
+    contents = [read_group("experiment", chosen["experiment"])] if chosen.get("experiment") else []
+    defaults = yaml.safe_load((search_path()[0] / f"{command}.yaml").read_text(encoding="utf-8"))["defaults"]
+    named = {group: choice for entry in defaults if isinstance(entry, dict) for group, choice in entry.items()}
+    named = named | (contents[0].groups if contents else {}) | chosen
+    contents[:0] = [read_group(group, named[group]) for group in ("data", "model") if named.get(group)]
+    config = config_class()
+    options = [option for content in contents for option in content.options]
+    for option in options:
+        if option.path == "model.architecture" and option.value in MODELS:
+            config.model = MODELS[option.value].config()
+    tree: DictConfig = OmegaConf.structured(config)
+    for option in options:
+        override = _ParsedOverride(option.path, None, f"{option.where}: {option.path}={option.text}")
+        _assign(tree, config, option.path, option.value, override, option.text)
+    for content in contents:
+        for file in content.files:
+            _log_file(file)
     return tree
 
 
 @functools.cache
-def _log_file(file: Path, *, is_known: bool) -> None:
-    """Log that a file of the user's is read, once."""
-    log_to_stderr()
-    replaced = ", in place of the project's file of this name" if is_known else ""
-    log.info("%s=%s: options of %s%s", file.parent.name, file.stem, file, replaced)
+def _log_file(file: Path) -> None:
+    """Log a file of the user's that is read, once."""
+    project_folder, *user_folder = search_path()
+    if user_folder and file.is_relative_to(user_folder[0]):
+        is_known = (project_folder / file.relative_to(user_folder[0])).is_file()
+        log_to_stderr()
+        log.info("options of %s%s", file, ", in place of the project's file of this name" if is_known else "")
 
 
-_SCHEME = "nmt"
+def _assign(
+    tree: DictConfig, defaults: object, path: str, value: Any, override: _ParsedOverride, text: str | list[str] | None
+) -> None:
+    """Set an option in the composed tree, or several options by a mapping for a node.
 
-
-class _GroupFiles(ConfigSource):
-    """The files of `configs/` as `read_group_file` reads them: Hydra's plugin for files of another kind.
-
-    loaded: those of the last composition, with what they set.
+    Args:
+        tree: changed.
+        defaults: the object behind it, with the chosen architecture.
+        path, value: of the option.
+        override: for messages.
+        text: the value as it is written; see `nmt.config.coerce`.
     """
-
-    loaded: ClassVar[dict[Path, GroupFile]] = {}
-
-    @staticmethod
-    def scheme() -> str:
-        return _SCHEME
-
-    def available(self) -> bool:
-        return True
-
-    def is_group(self, config_path: str) -> bool:
-        return any((folder / config_path).is_dir() for folder in search_path())
-
-    def is_config(self, config_path: str) -> bool:
-        return self._file(config_path) is not None
-
-    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        return group_choices(config_path)
-
-    def load_config(self, config_path: str) -> ConfigResult:
-        group, _, _ = config_path.rpartition("/")
-        file = self._file(config_path)
-        assert file is not None
-        if not group:  # the project's own list of groups for a command
-            return ConfigResult(_SCHEME, str(file), OmegaConf.load(file), {"package": None})
-        content = self.loaded[file] = read_group_file(file, group)
-        config = OmegaConf.create({} if content.defaults is None else {"defaults": content.defaults})
-        for path, value in content.options.items():
-            prefix = "" if content.package == "_global_" else f"{group}."
-            OmegaConf.update(config, path.removeprefix(prefix), value)
-        return ConfigResult(_SCHEME, str(file), config, {"package": content.package})
-
-    @staticmethod
-    def _file(config_path: str) -> Path | None:
-        group, _, choice = config_path.removesuffix(".yaml").rpartition("/")
-        if group:
-            return group_file(group, choice)
-        file = search_path()[0] / f"{choice}.yaml"
-        return file if file.is_file() else None
-
-
-class _GroupFilesFirst(SearchPathPlugin):
-    """Makes Hydra look there."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        search_path.append(_SCHEME, f"{_SCHEME}://configs")
-
-
-Plugins.instance().register(_GroupFiles)
-Plugins.instance().register(_GroupFilesFirst)
-
-
-def _assign(tree: DictConfig, defaults: object, path: str, value: Any, override: _ParsedOverride) -> None:
-    """Set an option in the composed tree, or several options by a mapping for a node."""
     hints = leaves(defaults)
     options = [option for option in hints if option.startswith(path + ".")]
     if path in hints:
-        if isinstance(value, list) and (quoted := _add_quotes(override.typed)) and not _is_number_list(hints[path]):
-            value = OverridesParser.create().parse_override(f"{path}={quoted}").value() if value else value
         if not (isinstance(value, str) and "${" in value):
             try:
-                value = coerce(hints[path], value, override.typed if path == override.key else str(value))
+                value = coerce(hints[path], value, text)
             except TypeError:
                 raise ValueError(f"{override.text}: {describe_type(hints[path])}") from None
         OmegaConf.update(tree, path, value, merge=True)
     elif options and isinstance(value, dict):
         for key, item in value.items():
-            _assign(tree, defaults, f"{path}.{key}", item, override)
+            _assign(tree, defaults, f"{path}.{key}", item, override, str(item))
     elif options:
         hint = f", set one of them: {', '.join(options)}"
         if (score := f"{path}.score") in hints:
@@ -327,12 +265,11 @@ def _assign(tree: DictConfig, defaults: object, path: str, value: Any, override:
             f"{override.text}: not an option of model={getattr(get_node(defaults, 'model'), 'architecture', '?')}; "
             f"an option of {models}"
         )
+    elif new := renamed_option(path, hints):
+        raise ValueError(f"{override.text}: {path} is called {new} since version 0.4")
     else:
-        raise ValueError(f"{override.text}: {unknown_option(path, hints)}")
-
-
-def _is_number_list(hint: Any) -> bool:
-    return any(item in (int, float, dict) or get_origin(item) is dict for item in get_args(hint))
+        nearest = suggest(path, hints)
+        raise ValueError(f"{override.text}: unknown option {path}" + (f"; did you mean {nearest}?" if nearest else ""))
 
 
 def _models_with(path: str) -> str:

@@ -1,18 +1,14 @@
 """Config groups: the YAML files in `configs/`, their folders and contents."""
 
-import functools
 import itertools
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import yaml  # type: ignore[import-untyped]
 
 from nmt.cli.configs import Config
-from nmt.config import coerce, describe_type, leaves, split_optional, suggest
-from nmt.models import MODELS
-from nmt.renames import renamed_option
+from nmt.config import leaves, split_optional
 
 SWEEP = "sweep"
 """The group of sweeps."""
@@ -34,77 +30,68 @@ def group_choices(group: str) -> list[str]:
     return sorted({file.stem for folder in search_path() for file in (folder / group).glob("*.yaml")})
 
 
-def group_file(group: str, choice: str) -> Path | None:
-    """Return the file of a choice, the user's before the project's; None when there is none."""
-    files = [folder / group / f"{choice}.yaml" for folder in reversed(search_path())]
-    return next((file for file in files if file.is_file()), None)
+class FileOption(NamedTuple):
+    """An option in a file: where it is, its full name, its value, and the value as it is written (of a list its items).
+
+    YAML 1.1 takes no, on, 007 and 1:30 for something else than text.
+    """
+
+    where: str
+    path: str
+    value: Any
+    text: str | list[str] | None
 
 
-class GroupFile(NamedTuple):
-    """What a file of a config group sets: options by their full names, its `defaults`, and where Hydra puts it."""
+class GroupChoice(NamedTuple):
+    """A file of a config group and those it builds on: the choices it makes in other groups, its options, the files."""
 
-    options: dict[str, Any]
-    defaults: list[Any] | None
-    package: str
+    groups: dict[str, str]
+    options: list[FileOption]
+    files: list[Path]
 
 
-def read_group_file(file: Path, group: str) -> GroupFile:
-    """Read a file of `configs/<group>/`; options may be written nested or with dots.
+def read_group(group: str, choice: str, building: tuple[Path, ...] = ()) -> GroupChoice:
+    """Read a choice of a config group; the user's file comes before the project's of the same name.
+
+    Args:
+        group, choice: as in `group=choice`.
+        building: the files that build on this one, which it is not: a user's file may build on the project's.
 
     Raises:
-        ValueError: naming file and line: no YAML, an unknown option, or a value of another type.
+        ValueError: naming file and line, for what is no YAML, or no options.
     """
+    files = [folder / group / f"{choice}.yaml" for folder in reversed(search_path())]
+    file = next((file for file in files if file.is_file() and file not in building), None)
+    if file is None:
+        raise ValueError(f"{building[-1]}: defaults: there is no {group}={choice}")
     text, loader, root = _parse(file)
-    header = re.search(r"\A(?:\s*#.*\n)*?\s*#\s*@package\s+(\S+)", text)
-    package = "_global_" if group == "experiment" or (header and header[1] == "_global_") else group
-    if header and header[1] not in {"_global_", "_group_", group} - {group if package == "_global_" else ""}:
+    header = re.search(r"^\s*#\s*@package\s+(\S+)", text, re.MULTILINE)
+    is_global = group == "experiment" or (header is not None and header[1] == "_global_")
+    if header and header[1] not in ("_global_", "_group_", group)[: 1 if group == "experiment" else 3]:
         raise ValueError(f"{file}: # @package {header[1]}: must be _global_, or left out")
-    defaults, options = None, {}
-    for path, node in _walk(loader, root, "" if package == "_global_" else f"{group}.", file):
-        where = f"{file}: line {node.start_mark.line + 1}"
-        if path == ("defaults" if package == "_global_" else f"{group}.defaults"):
-            defaults = loader.construct_object(node, deep=True)
+    chosen, options = GroupChoice({}, [], [file]), []
+    for option in _options(loader, root, "" if is_global else f"{group}.", file):
+        if option.path.rpartition(".")[2] != "defaults":
+            options.append(option)
             continue
-        if path not in _hints():
-            raise ValueError(f"{where}: {unknown_option(path, _hints())}")
-        hint, value = _hints()[path], _read_value(loader, node, _hints()[path], path)
-        try:
-            if isinstance(value, str) and split_optional(hint)[0] in (int, float):
-                value = value if "${" in value else float(value)
-            options[path] = value if isinstance(value, str) and "${" in value else coerce(hint, value)
-        except (TypeError, ValueError):
-            raise ValueError(f"{where}: {path}={format_override(value)}: {describe_type(hint)}") from None
-    if group == "model" and defaults is None:
-        if (architecture := options.get("model.architecture")) not in MODELS:
-            raise ValueError(f"{file}: needs an architecture, one of {', '.join(MODELS)}")
-        defaults = [f"{architecture}_schema", "_self_"]
-    return GroupFile(options, defaults, package)
-
-
-def unknown_option(path: str, known: dict[str, Any]) -> str:
-    """Return a sentence about an option that is not known: its name today, or the nearest one."""
-    if new := renamed_option(path, known):
-        return f"{path} is called {new} since version 0.4"
-    if options := [option for option in known if option.startswith(f"{path}.")]:
-        return f"{path} holds several options, set one of them: {', '.join(options)}"
-    nearest = suggest(path, known)
-    return f"unknown option {path}" + (f"; did you mean {nearest}?" if nearest else "")
-
-
-@functools.cache
-def _hints() -> dict[str, Any]:
-    """Return the type hint of every option of a run, with those of every architecture."""
-    hints = leaves(Config())
-    for spec in MODELS.values():
-        hints |= leaves(spec.config(), "model.")
-    return hints
+        for entry in option.value if isinstance(option.value, list) else [option.value]:
+            key, value = next(iter(entry.items())) if isinstance(entry, dict) and len(entry) == 1 else (group, entry)
+            key = str(key).removeprefix("override ").strip("/ ")
+            if isinstance(entry, dict) and key in ("data", "model") and isinstance(value, str):
+                chosen.groups[key] = value
+            elif not isinstance(entry, str):
+                raise ValueError(f"{option.where}: defaults: {entry}: write a name, or `override /model: rnn`")
+            elif entry != "_self_" and not entry.endswith("_schema"):
+                base = read_group(group, entry, (*building, file))
+                chosen = GroupChoice(chosen.groups | base.groups, base.options, chosen.files + base.files)
+    return chosen._replace(options=chosen.options + options)
 
 
 def _parse(file: Path) -> tuple[str, Any, Any]:
     """Return the text of a YAML file, a loader for its nodes, and their root."""
     try:
         text = file.read_text(encoding="utf-8-sig")
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         root = loader.get_single_node()
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: the file is not UTF-8 (byte {error.start + 1}); convert it first") from None
@@ -117,52 +104,48 @@ def _parse(file: Path) -> tuple[str, Any, Any]:
     return text, loader, root
 
 
-def _walk(loader: Any, node: Any, prefix: str, file: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the full name of every option of a mapping, and the node of its value."""
-    if not isinstance(node, yaml.MappingNode):
-        where = f"{file}: line {node.start_mark.line + 1}"
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Reads numbers such as 2e-3 as numbers, and dates as text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _options(loader: Any, node: Any, prefix: str, file: Path) -> list[FileOption]:
+    """Return the options of a mapping, which may be nested or have names with dots."""
+    where, names = f"{file}: line {node.start_mark.line + 1}", [key.value for key, _ in getattr(node, "value", [])]
+    if not isinstance(node, yaml.MappingNode) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{where}: a mapping of options is needed, such as seed: 2")
-    names = [key.value for key, _ in node.value]
-    for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode) or names.count(key.value) > 1:
-            raise ValueError(f"{file}: line {key.start_mark.line + 1}: {prefix}{key.value} is given twice, or no name")
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{where}: {prefix}{repeated[0]} is given twice")
     loader.flatten_mapping(node)
+    options = []
     for key, value in node.value:
-        path = f"{prefix}{key.value}"
-        if path in _hints() or not isinstance(value, yaml.MappingNode):
-            yield path, value
+        if isinstance(value, yaml.MappingNode) and value.value:
+            options += _options(loader, value, f"{prefix}{key.value}.", file)
         else:
-            yield from _walk(loader, value, f"{path}.", file)
+            where = f"{file}: line {key.start_mark.line + 1}"
+            content = loader.construct_object(value, deep=True)
+            options.append(FileOption(where, f"{prefix}{key.value}", content, _as_written(value)))
+    return options
 
 
-def _read_value(loader: Any, node: Any, hint: Any, path: str) -> Any:
-    """Return the value of a node; that of a text option, or of an item of a list of text, as it is written.
-
-    YAML 1.1 takes no, on, 1e3, 007, 1:30 and 2024-01-02 for something else.
-    """
-    inner, _ = split_optional(hint)
-    if isinstance(node, yaml.SequenceNode):
-        item = next(iter(get_args(inner)), str if inner is Any else None)
-        return [_read_value(loader, item_node, item, path) for item_node in node.value]
-    if not isinstance(node, yaml.ScalarNode) or node.style is not None:
-        return loader.construct_object(node, deep=True)
-    tag, text = node.tag.rpartition(":")[2], node.value
-    if tag == "null":
-        return None
-    if (
-        tag == "timestamp"
-        or ":" in text
-        or inner is str
-        or (inner is Any and (path.startswith("data.") or tag == "bool"))
-    ):
-        return text
-    return int(text) if re.fullmatch(r"[-+]?\d+", text) else loader.construct_object(node)
+def _as_written(node: Any) -> str | list[str] | None:
+    if isinstance(node, yaml.SequenceNode) and all(isinstance(item, yaml.ScalarNode) for item in node.value):
+        return [item.value for item in node.value]
+    return node.value if isinstance(node, yaml.ScalarNode) else None
 
 
 def group_options(group: str, choice: str) -> list[str]:
     """Return the options that a choice of a group sets."""
-    file = group_file(group, choice)
-    return list(read_group_file(file, group).options) if file else []
+    return [option.path for option in read_group(group, choice).options] if choice in group_choices(group) else []
 
 
 def load_sweep(choice: str) -> list[list[str]]:
@@ -174,13 +157,23 @@ def load_sweep(choice: str) -> list[list[str]]:
     Raises:
         ValueError: there is no sweep of this name, or the file holds something else.
     """
-    file = group_file(SWEEP, choice)
+    files = [folder / SWEEP / f"{choice}.yaml" for folder in reversed(search_path())]
+    file = next((file for file in files if file.is_file()), None)
     if file is None:
         raise ValueError(f"sweep={choice}: must be one of {', '.join(group_choices(SWEEP)) or '(none)'}")
     _, loader, root = _parse(file)
+    hints = leaves(Config())
 
     def options(node: Any) -> dict[str, Any]:
-        return {key.value: _read_value(loader, value, _hints().get(key.value), key.value) for key, value in node.value}
+        return {key.value: value(item, hints.get(key.value, int)) for key, item in node.value}
+
+    def value(node: Any, hint: Any) -> Any:
+        if isinstance(node, yaml.SequenceNode):
+            return [value(item, hint) for item in node.value]
+        content = loader.construct_object(node, deep=True)
+        is_text = split_optional(hint)[0] in (str, Any) and isinstance(content, bool | int | float)
+        # A number is written as before: the names of the runs depend on it.
+        return node.value if is_text or ("e" in str(node.value) and isinstance(content, float)) else content
 
     if isinstance(root, yaml.MappingNode) and root.value:
         content = options(root)

@@ -12,7 +12,6 @@ from nmt.cli.configs import Config, ExportConfig
 from nmt.export import export, formats
 from nmt.inference.translator import Translator
 from nmt.runtime.process import setup_process
-from nmt.runtime.terminal import escape_controls
 
 
 def main(config: ExportConfig, overrides: list[str]) -> None:
@@ -25,9 +24,9 @@ def main(config: ExportConfig, overrides: list[str]) -> None:
     translator = Translator.from_checkpoint(content, merged.search, torch.device("cpu"))
     exported = export(translator, merged, config.format, Path(config.output), config.max_length)
     parameters = sum(parameter.numel() for parameter in translator.model.parameters())
-    folder, size = escape_controls(str(exported.folder)), sum(exported.files.values()) / 1e6
+    folder, size = exported.folder, sum(exported.files.values()) / 1e6
     print(
-        f"{escape_controls(str(path))}: {merged.model.architecture} with {parameters:,} parameters exported to {folder}/ "
+        f"{path}: {merged.model.architecture} with {parameters:,} parameters exported to {folder}/ "
         f"({config.format}, {len(exported.files)} files, {size:.1f} MB); "
         f"its log-probabilities differ from ours by at most {exported.difference:.1e}",
         *exported.notes,
