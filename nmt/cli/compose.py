@@ -265,7 +265,7 @@ def _assign(
             f"{override.text}: not an option of model={getattr(get_node(defaults, 'model'), 'architecture', '?')}; "
             f"an option of {models}"
         )
-    elif new := renamed_option(path, hints):
+    elif new := renamed_option(path, _known_names("train", Config())):
         raise ValueError(f"{override.text}: {path} is called {new} since version 0.4")
     else:
         nearest = suggest(path, hints)

@@ -1,7 +1,9 @@
 """Config groups: the YAML files in `configs/`, their folders and contents."""
 
+import contextlib
 import itertools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,7 +66,29 @@ def read_group(group: str, choice: str, building: tuple[Path, ...] = ()) -> Grou
     file = next((file for file in files if file.is_file() and file not in building), None)
     if file is None:
         raise ValueError(f"{building[-1]}: defaults: there is no {group}={choice}")
-    text, loader, root = _parse(file)
+    with _parsed(file) as (text, loader, root):
+        return _read_choice(group, file, building, text, loader, root)
+
+
+@contextlib.contextmanager
+def _parsed(file: Path) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the text of a YAML file, a loader for its nodes, and their root; report what is wrong in it."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        if root is None:
+            raise ValueError(f"{file}: the file is empty; it needs options, such as seed: 2")
+        yield text, loader, root
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: the file is not UTF-8 (byte {error.start + 1}); convert it first") from None
+    except yaml.YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+        line = "" if mark is None else f" line {mark.line + 1}:"
+        raise ValueError(f"{file}:{line} {' '.join(problem.split())}") from None
+
+
+def _read_choice(group: str, file: Path, building: tuple[Path, ...], text: str, loader: Any, root: Any) -> GroupChoice:
     header = re.search(r"^\s*#\s*@package\s+(\S+)", text, re.MULTILINE)
     is_global = group == "experiment" or (header is not None and header[1] == "_global_")
     if header and header[1] not in ("_global_", "_group_", group)[: 1 if group == "experiment" else 3]:
@@ -87,23 +111,6 @@ def read_group(group: str, choice: str, building: tuple[Path, ...] = ()) -> Grou
     return chosen._replace(options=chosen.options + options)
 
 
-def _parse(file: Path) -> tuple[str, Any, Any]:
-    """Return the text of a YAML file, a loader for its nodes, and their root."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        loader = _Loader(text)
-        root = loader.get_single_node()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: the file is not UTF-8 (byte {error.start + 1}); convert it first") from None
-    except yaml.YAMLError as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
-        line = "" if mark is None else f" line {mark.line + 1}:"
-        raise ValueError(f"{file}:{line} {' '.join(problem.split())}") from None
-    if root is None:
-        raise ValueError(f"{file}: the file is empty; it needs options, such as seed: 2")
-    return text, loader, root
-
-
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """Reads numbers such as 2e-3 as numbers, and dates as text."""
 
@@ -120,9 +127,10 @@ _Loader.add_implicit_resolver(
 
 def _options(loader: Any, node: Any, prefix: str, file: Path) -> list[FileOption]:
     """Return the options of a mapping, which may be nested or have names with dots."""
-    where, names = f"{file}: line {node.start_mark.line + 1}", [key.value for key, _ in getattr(node, "value", [])]
-    if not isinstance(node, yaml.MappingNode) or not all(isinstance(name, str) for name in names):
+    where = f"{file}: line {node.start_mark.line + 1}"
+    if not isinstance(node, yaml.MappingNode):
         raise ValueError(f"{where}: a mapping of options is needed, such as seed: 2")
+    names = [str(key.value) for key, _ in node.value]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{where}: {prefix}{repeated[0]} is given twice")
     loader.flatten_mapping(node)
@@ -161,7 +169,12 @@ def load_sweep(choice: str) -> list[list[str]]:
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         raise ValueError(f"sweep={choice}: must be one of {', '.join(group_choices(SWEEP)) or '(none)'}")
-    _, loader, root = _parse(file)
+    with _parsed(file) as (_, loader, root):
+        points = _sweep_points(file, loader, root)
+    return [[f"{option}={format_override(value)}" for option, value in point.items()] for point in points]
+
+
+def _sweep_points(file: Path, loader: Any, root: Any) -> list[dict[str, Any]]:
     hints = leaves(Config())
 
     def options(node: Any) -> dict[str, Any]:
@@ -178,12 +191,10 @@ def load_sweep(choice: str) -> list[list[str]]:
     if isinstance(root, yaml.MappingNode) and root.value:
         content = options(root)
         values = [value if isinstance(value, list) else [value] for value in content.values()]
-        points = [dict(zip(content, combination, strict=True)) for combination in itertools.product(*values)]
-    elif root.value and all(isinstance(point, yaml.MappingNode) for point in root.value):
-        points = [options(point) for point in root.value]
-    else:
-        raise ValueError(f"{file}: needs a mapping {{option: [values]}}, or a list of mappings {{option: value}}")
-    return [[f"{option}={format_override(value)}" for option, value in point.items()] for point in points]
+        return [dict(zip(content, combination, strict=True)) for combination in itertools.product(*values)]
+    if root.value and all(isinstance(point, yaml.MappingNode) for point in root.value):
+        return [options(point) for point in root.value]
+    raise ValueError(f"{file}: needs a mapping {{option: [values]}}, or a list of mappings {{option: value}}")
 
 
 def format_override(value: Any) -> str:

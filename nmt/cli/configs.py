@@ -86,7 +86,8 @@ class Config:
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed, or for options that exclude each other."""
         _check_machine(self)
-        check_range("", self, ["seed"], minimum=0, maximum=2**64 - 1)  # torch's generators have 64 bits
+        check_range("", self, ["seed"], minimum=0)
+        check_range("", self, ["seed"], maximum=2**64 - 1)  # torch's generators have 64 bits
         if not self.runs:
             raise ValueError("runs=: the folder for the runs needs a name; the default is runs=runs")
         parts = [] if self.name is None else self.name.split("/")
