@@ -22,7 +22,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
-from nmt.cli.config_groups import SWEEP, group_choices, read_group, search_path
+from nmt.cli.config_groups import SWEEP, group_choices, is_text_option, read_group, search_path
 from nmt.cli.configs import PATH_OPTIONS, Config, map_paths
 from nmt.cli.continuation import has_prefix
 from nmt.cli.continuation import merge_with_checkpoint as merge_with_checkpoint
@@ -51,20 +51,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 def to_yaml(config: object) -> str:
     """Return the full configuration as YAML."""
-    text: str = yaml.dump(to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    text: str = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
     return text
-
-
-class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
-    """Quotes text that some reader of YAML takes for a number, such as 1e3."""
-
-    def represent_text(self, text: str) -> yaml.ScalarNode:
-        """Return the node of a text."""
-        is_number = re.fullmatch(r"[-+.\d][-+.\w]*", text) is not None
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style="'" if is_number else None)
-
-
-_Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def save_yaml(config: object, path: Path) -> None:
@@ -330,9 +318,9 @@ def _run_many(task: Callable[[T, list[str]], None], config_class: type[T], name:
             continue
         typed = text.partition("=")[2]
         try:
-            is_plain = parsed.is_choice_sweep() and not set(typed) & set("'\"()[]{}$\\")
-            values = typed.split(",") if is_plain else parsed.sweep_string_iterator()
-            values = [f"{key}={value.strip()}" for value in values]
+            is_plain = is_text_option(key) and not set(typed) & set("'\"()[]{}$\\")
+            texts = typed.split(",") if is_plain else parsed.sweep_string_iterator()
+            values = [f"{key}={value.strip()}" for value in texts]
         except HydraException as error:
             raise ValueError(f"{text}: {error_message(error)}; write the values out: {key}=a,b,c") from None
         arguments.append(SweepOverride(key, text, None, values))

@@ -1,6 +1,7 @@
 """Config groups: the YAML files in `configs/`, their folders and contents."""
 
 import contextlib
+import functools
 import itertools
 import re
 from collections.abc import Iterator
@@ -112,17 +113,12 @@ def _read_choice(group: str, file: Path, building: tuple[Path, ...], text: str, 
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """Reads numbers such as 2e-3 as numbers, and dates as text."""
+    """Reads dates as text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
 
 
 def _options(loader: Any, node: Any, prefix: str, file: Path) -> list[FileOption]:
@@ -139,16 +135,22 @@ def _options(loader: Any, node: Any, prefix: str, file: Path) -> list[FileOption
         if isinstance(value, yaml.MappingNode) and value.value:
             options += _options(loader, value, f"{prefix}{key.value}.", file)
         else:
+            content, text = loader.construct_object(value, deep=True), value.value
+            if isinstance(content, str) and value.style is None:
+                with contextlib.suppress(ValueError):
+                    content = float(content)  # 2e-3, which YAML 1.1 takes for text
+            if isinstance(value, yaml.SequenceNode):
+                text = [item.value for item in value.value]
             where = f"{file}: line {key.start_mark.line + 1}"
-            content = loader.construct_object(value, deep=True)
-            options.append(FileOption(where, f"{prefix}{key.value}", content, _as_written(value)))
+            options.append(FileOption(where, f"{prefix}{key.value}", content, text))
     return options
 
 
-def _as_written(node: Any) -> str | list[str] | None:
-    if isinstance(node, yaml.SequenceNode) and all(isinstance(item, yaml.ScalarNode) for item in node.value):
-        return [item.value for item in node.value]
-    return node.value if isinstance(node, yaml.ScalarNode) else None
+@functools.cache
+def is_text_option(option: str) -> bool:
+    """Return whether an option holds text that the user is free to choose, or a list of it."""
+    hint = split_optional(leaves(Config()).get(option))[0]
+    return hint is str or (hint in (Any, list[str]) and option.startswith("data."))
 
 
 def group_options(group: str, choice: str) -> list[str]:
@@ -175,18 +177,14 @@ def load_sweep(choice: str) -> list[list[str]]:
 
 
 def _sweep_points(file: Path, loader: Any, root: Any) -> list[dict[str, Any]]:
-    hints = leaves(Config())
-
     def options(node: Any) -> dict[str, Any]:
-        return {key.value: value(item, hints.get(key.value, int)) for key, item in node.value}
+        return {key.value: value(item, is_text_option(key.value)) for key, item in node.value}
 
-    def value(node: Any, hint: Any) -> Any:
+    def value(node: Any, is_text: bool) -> Any:
         if isinstance(node, yaml.SequenceNode):
-            return [value(item, hint) for item in node.value]
+            return [value(item, is_text) for item in node.value]
         content = loader.construct_object(node, deep=True)
-        is_text = split_optional(hint)[0] in (str, Any) and isinstance(content, bool | int | float)
-        # A number is written as before: the names of the runs depend on it.
-        return node.value if is_text or ("e" in str(node.value) and isinstance(content, float)) else content
+        return node.value if is_text and isinstance(content, bool | int | float) else content
 
     if isinstance(root, yaml.MappingNode) and root.value:
         content = options(root)

@@ -19,16 +19,9 @@ def load_model(config: Any, state: Any, source_size: int, target_size: int, *, j
 
 
 def check_model(config: Any, state: Any, source_size: int, target_size: int, *, joint: bool) -> None:
-    """Check stored tensors against a stored configuration, without allocating memory for its sizes.
+    """Raise ValueError unless a stored configuration is valid, and stored tensors are those of its model.
 
-    Args:
-        config: of a model, see `nmt.models.MODELS`.
-        state: the tensors by name.
-        source_size, target_size: vocabulary sizes.
-        joint: both sides share one vocabulary.
-
-    Raises:
-        ValueError: the configuration is not valid, or the tensors are not those of its model.
+    No memory is allocated for its sizes; the other arguments are those of `nmt.models.build_model`.
     """
     config.validate()
     if (num_layers := config.encoder_layers + config.decoder_layers) > len(state):

@@ -187,7 +187,15 @@ def test_values_from_the_environment_are_not_written(
 def test_a_tilde_is_the_home_folder_in_every_option_of_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     described = r"\b(file|files|folder|directory|prefix|set's name)\b"
-    texts = {"name", "data.format", "data.column", "host"}  # no paths, although their texts mention some
+    texts = {
+        "name",
+        "data.format",
+        "data.column",
+        "data.hf_config",
+        "data.source_lang",
+        "data.target_lang",
+        "host",
+    }  # no paths, although their texts mention some
     for name, tree in TREES.items():
         for option, hint in leaves(tree()).items():
             parent, _, leaf = option.rpartition(".")

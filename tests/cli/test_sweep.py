@@ -568,7 +568,7 @@ def test_without_a_cluster(capsys: pytest.CaptureFixture[str], tmp_path: Path, m
 def test_a_job_returns_why_its_command_failed(capsys: pytest.CaptureFixture[str]) -> None:
     code, reason = JobProcess("evaluate", ["checkpoint=nowhere"])()
     assert code == 1
-    assert reason == "checkpoint=nowhere: no such file or run directory (relative to {Path.cwd()})"
+    assert reason == f"checkpoint=nowhere: no such file or run directory (relative to {Path.cwd()})"
     assert reason in capsys.readouterr().err
 
 

@@ -40,6 +40,6 @@ def test_errors_log_lines_and_sweeps(tmp_path: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         run_command(lambda *_: None, Config, "train", [f"data.test={HOSTILE}", "data=text", f"device={HOSTILE}"])
     shown = capsys.readouterr().err
-    assert shown.count("title") == 3
+    assert shown.count("title") >= 3
     assert not has_controls(shown)
     assert not has_controls((tmp_path / "train.log").read_text())
