@@ -39,14 +39,15 @@ from nmt.runtime.logs import log_to_stderr
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-GROUPS: dict[str, tuple[str, ...]] = {
-    "train": ("data", "model", "experiment"),
-    "evaluate": ("data",),
-    "translate": (),
-    "export": (),
-    "align": (),
-    "serve": (),
+GROUPS: dict[str, dict[str, str | None]] = {
+    "train": {"data": "builtin", "model": "rnn", "experiment": None},
+    "evaluate": {"data": None},
+    "translate": {},
+    "export": {},
+    "align": {},
+    "serve": {},
 }
+"""The config groups of each command, and what is chosen where nothing is given."""
 
 
 def to_yaml(config: object) -> str:
@@ -190,10 +191,8 @@ def _compose(command: str, config_class: type, groups: list[_ParsedOverride]) ->
             raise ValueError(f"{text}: must be one of {', '.join(choices) or '(none)'}{hint}")
     chosen = {key: parsed.value() for key, parsed, _ in groups}
     contents = [read_group("experiment", chosen["experiment"])] if chosen.get("experiment") else []
-    defaults = yaml.safe_load((search_path()[0] / f"{command}.yaml").read_text(encoding="utf-8"))["defaults"]
-    named = {group: choice for entry in defaults if isinstance(entry, dict) for group, choice in entry.items()}
-    named = named | (contents[0].groups if contents else {}) | chosen
-    contents[:0] = [read_group(group, named[group]) for group in ("data", "model") if named.get(group)]
+    named = GROUPS[command] | (contents[0].groups if contents else {}) | chosen
+    contents[:0] = [read_group(group, str(named[group])) for group in ("data", "model") if named.get(group)]
     config = config_class()
     options = [option for content in contents for option in content.options]
     for option in options:

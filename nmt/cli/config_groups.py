@@ -94,7 +94,7 @@ def _read_choice(group: str, file: Path, building: tuple[Path, ...], text: str, 
     is_global = group == "experiment" or (header is not None and header[1] == "_global_")
     if header and header[1] not in ("_global_", "_group_", group)[: 1 if group == "experiment" else 3]:
         raise ValueError(f"{file}: # @package {header[1]}: must be _global_, or left out")
-    chosen, options = GroupChoice({}, [], [file]), []
+    base, own, options = GroupChoice({}, [], [file]), {}, []
     for option in _options(loader, root, "" if is_global else f"{group}.", file):
         if option.path.rpartition(".")[2] != "defaults":
             options.append(option)
@@ -103,13 +103,13 @@ def _read_choice(group: str, file: Path, building: tuple[Path, ...], text: str, 
             key, value = next(iter(entry.items())) if isinstance(entry, dict) and len(entry) == 1 else (group, entry)
             key = str(key).removeprefix("override ").strip("/ ")
             if isinstance(entry, dict) and key in ("data", "model") and isinstance(value, str):
-                chosen.groups[key] = value
+                own[key] = value
             elif not isinstance(entry, str):
                 raise ValueError(f"{option.where}: defaults: {entry}: write a name, or `override /model: rnn`")
             elif entry != "_self_" and not entry.endswith("_schema"):
-                base = read_group(group, entry, (*building, file))
-                chosen = GroupChoice(chosen.groups | base.groups, base.options, chosen.files + base.files)
-    return chosen._replace(options=chosen.options + options)
+                more = read_group(group, entry, (*building, file))
+                base = GroupChoice(base.groups | more.groups, base.options + more.options, base.files + more.files)
+    return GroupChoice(base.groups | own, base.options + options, base.files)
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]

@@ -16,7 +16,7 @@ import pytest
 from nmt import checkpoint
 from nmt.cli import compose as compose_module
 from nmt.cli.compose import GROUPS, _log_file, run_command, save_yaml
-from nmt.cli.config_groups import group_choices, load_sweep, search_path
+from nmt.cli.config_groups import group_choices, load_sweep
 from nmt.cli.configs import (
     PATH_OPTIONS,
     AlignConfig,
@@ -195,6 +195,7 @@ def test_a_tilde_is_the_home_folder_in_every_option_of_a_path(monkeypatch: pytes
         "data.source_lang",
         "data.target_lang",
         "host",
+        "formats",
     }  # no paths, although their texts mention some
     for name, tree in TREES.items():
         for option, hint in leaves(tree()).items():
@@ -620,6 +621,24 @@ def test_the_users_file_wins_over_the_projects_and_the_log_says_so(own: Any, cap
     assert (config.seed, config.data.format, config.data.source_lang) == (78, "text", "en")
 
 
+def test_the_file_in_the_documents(own: Any) -> None:
+    text = (Path(compose_module.__file__).parents[2] / "docs/usage.md").read_text("utf-8")
+    own("experiment/mine", text.partition("```yaml\n")[2].partition("```")[0])
+    config = read("experiment=mine")
+    assert (config.seed, config.data.format, config.data.target_lang) == (7, "tsv", "no")
+    assert (config.model.attention.score, config.model.hidden_size) == ("dot", 512)
+
+
+def test_a_file_may_build_on_several(own: Any) -> None:
+    own("experiment/a", "seed: 1\noptim.warmup_updates: 1\ndefaults: [override /data: tsv]\n")
+    own("experiment/b", "seed: 2\noptim.beta1: 0.5\ndefaults: [override /data: text]\n")
+    own("experiment/c", "defaults: [a, b, _self_]\noptim.beta2: 0.25\n")
+    config = read("experiment=c")
+    assert (config.seed, config.data.format) == (2, "text")  # the later one wins
+    assert (config.optim.warmup_updates, config.optim.beta1, config.optim.beta2) == (1, 0.5, 0.25)
+    assert read("experiment=c", "data=jsonl", "seed=5").data.format == "jsonl"
+
+
 @pytest.mark.parametrize("header", ["", "# @package _global_\n", "# mine\n\n#  @package _global_\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_the_header_and_a_byte_order_mark_make_no_difference(header: str, mark: str, own: Any) -> None:
@@ -941,14 +960,6 @@ def test_help_lists_options_that_exist(tmp_path: Path, monkeypatch: pytest.Monke
             overrides = [argument for argument in arguments[3:] if argument not in ("launcher=processes", "jobs=2")]
             run_command(lambda *_: None, tree, name, overrides)
     assert set(GROUP_LINES) == set(GROUPS["train"])
-
-
-def test_groups_are_those_of_the_defaults_lists() -> None:
-    import yaml
-
-    for name, groups in GROUPS.items():
-        defaults = yaml.safe_load((search_path()[0] / f"{name}.yaml").read_text(encoding="utf-8"))["defaults"]
-        assert tuple(key for entry in defaults if isinstance(entry, dict) for key in entry) == groups
 
 
 def test_options_hold_what_a_checkpoint_can_store() -> None:
