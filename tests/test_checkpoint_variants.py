@@ -270,7 +270,7 @@ def test_sizes_are_refused_before_memory_is_allocated(trained: Any) -> None:
         for size in (HUGE, 2**62):
             with pytest.raises(ValueError, match=r"last.pt: "):
                 translate(with_value(content, (*path, name), size))
-    with pytest.raises(ValueError, match=r"last.pt: model.attention.heads=1000000000: must be at most"):
+    with pytest.raises(ValueError, match=r"last.pt: model.attention.*heads=1000000000: must be at most"):
         translate(with_value(content, (*path, "attention", "heads"), 10**9))
 
 
