@@ -224,20 +224,15 @@ def from_environment(written: str) -> str:
 
 def conceal(text: str, config: Any) -> str:
     """Return a text that begins with a value that came from the environment with what was written in its place."""
-    values = itertools.chain.from_iterable(
-        value if isinstance(value, list) else [value] for value in flatten(asdict(config)).values()
-    )
-    for value in values:
-        if isinstance(value, FromEnvironment) and text.startswith(value):
-            return value.written + text.removeprefix(value)
+    for value in flatten(asdict(config)).values():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, FromEnvironment) and text.startswith(item):
+                return item.written + text.removeprefix(item)
     return text
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return a configuration as nested dicts of strings, numbers, booleans, None and lists, fit for a checkpoint.
-
-    A text that came from the environment is as it was written.
-    """
+    """Return a configuration as nested dicts of plain values, fit for a checkpoint; see `FromEnvironment`."""
     stored: dict[str, Any] = _written(asdict(config))
     return stored
 

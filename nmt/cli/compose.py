@@ -35,6 +35,7 @@ from nmt.renames import renamed_option
 from nmt.runtime.errors import error_message, report_errors
 from nmt.runtime.files import write_text
 from nmt.runtime.logs import log_to_stderr
+from nmt.runtime.terminal import escape_controls
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -280,7 +281,7 @@ def run_command(
         overrides, flags = read_flags(list(sys.argv[1:] if arguments is None else arguments))
         if "help" in flags:
             choices = {group: group_choices(group) for group in GROUPS[name]}
-            print(help_text(name, config_class(), choices, group_choices(SWEEP)))
+            print(escape_controls(help_text(name, config_class(), choices, group_choices(SWEEP))))
         elif "cfg" in flags:
             print(to_yaml(_read(name, config_class, overrides)), end="")
         elif "multirun" in flags:

@@ -102,7 +102,9 @@ def _read_choice(group: str, file: Path, building: tuple[Path, ...], text: str, 
         for entry in option.value if isinstance(option.value, list) else [option.value]:
             key, value = next(iter(entry.items())) if isinstance(entry, dict) and len(entry) == 1 else (group, entry)
             key = str(key).removeprefix("override ").strip("/ ")
-            if isinstance(entry, dict) and key in ("data", "model") and isinstance(value, str):
+            if isinstance(entry, dict) and key in ("data", "model"):
+                if value not in group_choices(key):
+                    raise ValueError(f"{option.where}: {key}={value}: must be one of {', '.join(group_choices(key))}")
                 own[key] = value
             elif not isinstance(entry, str):
                 raise ValueError(f"{option.where}: defaults: {entry}: write a name, or `override /model: rnn`")

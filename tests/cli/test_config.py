@@ -697,6 +697,10 @@ def test_text_options_get_the_text_as_it_is_written(text: str, own: Any, tmp_pat
         ("model:\n", "line 1: model=: model holds several options, set one of them: "),
         ("seed: 2\nsearch: {beam: 3}\n", "line 2: search.beam=3: search.beam is called search.beam_size since"),
         ("# @package model\nseed: 2\n", "mine.yaml: # @package model: must be _global_, or left out"),
+        ("seed: 2\ndefaults: [{override /data: txt}]\n", "line 2: data=txt: must be one of builtin, hub, jsonl"),
+        ("defaults: [{/model: 7}]\n", "line 1: model=7: must be one of rnn, rnn_transformer"),
+        ("defaults: {a: [b]}\n", "line 1: "),
+        ("defaults: [[x]]\n", "line 1: defaults: ['x']: write a name, or"),
         ("defaults: [other]\nseed: 2\n", "mine.yaml: defaults: there is no experiment=other"),
         ("defaults: [mine]\nseed: 2\n", "mine.yaml: defaults: there is no experiment=mine"),
         (
