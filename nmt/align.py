@@ -71,7 +71,7 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
 
 def _load(path: str, config: AlignConfig, overrides: list[str], device: torch.device) -> AlignmentModel:
     content = checkpoint.load(checkpoint.resolve(path), device)
-    trained = Config.from_dict(content["config"])
+    trained = Config.from_checkpoint(content)
     options = merge_with_checkpoint(trained, config, overrides).alignment
     return AlignmentModel(Translator.from_checkpoint(content, None, device), trained.data, options)
 

@@ -1,5 +1,6 @@
 """Checkpoints: a plain dict of tensors and primitives, written atomically, read without executing anything."""
 
+import contextlib
 import hashlib
 import os
 import pickle
@@ -7,7 +8,7 @@ import re
 import shutil
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +22,18 @@ FORMAT = "nmt-checkpoint"
 FORMAT_VERSION = 3
 _OLDEST_VERSION = 2
 """The oldest format that is read; older ones have models with other parameters. Format 2 has no checksum trailer."""
+_PATH = "path"
+"""The entry of a loaded content that names its file; it is not stored."""
 _TRAILER = b"sha256:"
 _TRAILER_LENGTH = len(_TRAILER) + 64
 _ZIP_END, _ZIP_END_LENGTH = b"PK\x05\x06", 22  # the last record of a zip file; its last two bytes: the comment's length
+
+
+_CONTENT_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError),
+    *(RuntimeError, TypeError, ValueError, pickle.UnpicklingError, struct.error),
+)
+"""What reading a content of wrong types, names or sizes raises, in torch's code and in ours."""
 
 
 class CorruptCheckpointError(ValueError):
@@ -51,7 +61,8 @@ def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> N
                 raise OSError(f"needs {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free")
         with atomic_write(path) as temporary:
             with temporary.open("wb") as file:
-                torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, "nmt": __version__, **content}, file)
+                header = {"format": FORMAT, "format_version": FORMAT_VERSION, "nmt": __version__}
+                torch.save({name: value for name, value in (header | content).items() if name != _PATH}, file)
             _append_checksum(temporary)
             if previous is not None and path.exists():
                 previous.unlink(missing_ok=True)
@@ -101,14 +112,18 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     try:
         has_checksum = _verify_checksum(path)
         content = torch.load(path, map_location=device, weights_only=True)
-    except (zipfile.BadZipFile, EOFError, RuntimeError, pickle.UnpicklingError, KeyError) as error:
+    except CorruptCheckpointError:
+        raise
+    except (zipfile.BadZipFile, EOFError, *_CONTENT_ERRORS) as error:
         raise CorruptCheckpointError(
             f"{path}: truncated, or not a checkpoint of this project ({_first_line(error)}); "
             "use another one, for example last.pt or best.pt of a run"
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path}: not a checkpoint of this project")
-    version = content["format_version"]
+    version = content.get("format_version")
+    if type(version) is not int or not isinstance(content.get("nmt"), str):
+        raise ValueError(f"{path}: not a checkpoint of this project (it does not say which version wrote it)")
     if version > FORMAT_VERSION:
         raise ValueError(f"{path}: written by nmt {content['nmt']}, which is newer than this version ({__version__})")
     if version < _OLDEST_VERSION:
@@ -118,7 +133,21 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         )
     if not has_checksum and version > 2:
         raise CorruptCheckpointError(f"{path}: damaged checkpoint (its checksum is missing)")
-    return content
+    return {**content, _PATH: str(path)}
+
+
+@contextlib.contextmanager
+def interpreting(content: Mapping[str, Any]) -> Iterator[None]:
+    """Turn whatever is wrong inside a checkpoint, a result of `load`, into a ValueError that names the file."""
+    try:
+        yield
+    except _CONTENT_ERRORS as error:
+        path, reason = content.get(_PATH, "checkpoint"), _first_line(error)
+        if isinstance(error, KeyError):
+            reason = f"{reason} is missing"
+        elif not isinstance(error, ValueError):
+            reason = f"its content is not one that this program writes ({type(error).__name__}: {reason})"
+        raise ValueError(f"{path}: {reason.removeprefix(f'{path}: ')}") from error
 
 
 def resolve(path: str | Path) -> Path:
@@ -130,7 +159,8 @@ def resolve(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_dir():
         if not path.exists():
-            raise FileNotFoundError(f"checkpoint={path}: no such file or run directory")
+            relative = "" if path.is_absolute() else f" (relative to {Path.cwd()})"
+            raise FileNotFoundError(f"checkpoint={path}: no such file or run directory{relative}")
         return path
     for name in ("best.pt", "last.pt"):
         for folder in (path / "checkpoints", path):

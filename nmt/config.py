@@ -8,6 +8,7 @@ import difflib
 import inspect
 import itertools
 import operator
+import os
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -134,7 +135,7 @@ def suggest(name: str, candidates: Iterable[str]) -> str | None:
     return keys[close[0]] if close else None
 
 
-def _optional(hint: Any) -> tuple[Any, bool]:
+def split_optional(hint: Any) -> tuple[Any, bool]:
     """Return a hint without its `| None`, and whether it had one."""
     if get_origin(hint) in (Union, types.UnionType):
         inner = [argument for argument in get_args(hint) if argument is not type(None)]
@@ -144,7 +145,7 @@ def _optional(hint: Any) -> tuple[Any, bool]:
 
 def describe_type(hint: Any) -> str:
     """Return a sentence about the values of this type, for error messages."""
-    inner, optional = _optional(hint)
+    inner, optional = split_optional(hint)
     sentences = {
         bool: "true or false is needed",
         int: "a whole number is needed",
@@ -158,33 +159,36 @@ def describe_type(hint: Any) -> str:
     return f"{sentence}, or null" if optional and inner is not Any else sentence
 
 
-def coerce(hint: Any, value: Any, text: str | None = None) -> Any:
+def coerce(hint: Any, value: Any, text: str | list[str] | None = None) -> Any:
     """Return `value` converted to the type of an option; raise TypeError when it cannot be converted.
 
     Args:
         hint: type hint of the option.
         value: parsed or stored value.
-        text: the value as it was typed, which a text option takes for 007 or 1e3.
+        text: the value as it was written, which a text option takes for 007 or 1e3; of a list its items.
     """
-    inner, optional = _optional(hint)
+    inner, optional = split_optional(hint)
     if value is None and optional:
         return None
     scalar = isinstance(value, bool | int | float)
-    if inner in (str, Any) and scalar and text is not None:
+    if inner in (str, Any) and scalar and isinstance(text, str):
         return text
+    texts = text if isinstance(text, list) else [str(item) for item in value] if isinstance(value, list) else []
     if inner is Any:
         if isinstance(value, dict):
             raise TypeError
-        return [str(item) for item in value] if isinstance(value, list) else value
+        return texts if isinstance(value, list) else value
     if get_origin(inner) is list:
         (item_hint,) = get_args(inner)
         if value is None:
             raise TypeError
         if not isinstance(value, list):
             return [coerce(item_hint, value, text)]
-        return [coerce(item_hint, item, str(item)) for item in value]
+        return [coerce(item_hint, item, text) for item, text in zip(value, texts, strict=True)]
     if get_origin(inner) is dict and isinstance(value, dict):
         return value
+    if get_origin(inner) is tuple and isinstance(value, list | tuple) and len(value) == len(get_args(inner)):
+        return tuple(coerce(item_hint, item) for item_hint, item in zip(get_args(inner), value, strict=True))
     if inner is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if inner is float and isinstance(value, int) and not isinstance(value, bool):
@@ -194,9 +198,51 @@ def coerce(hint: Any, value: Any, text: str | None = None) -> Any:
     return value
 
 
+class FromEnvironment(str):
+    """A text that came from the environment; `written` is what was written in its place, and what is stored."""
+
+    written: str
+
+    def __new__(cls, text: str, written: str) -> "FromEnvironment":
+        value = super().__new__(cls, text)
+        value.written = written
+        return value
+
+    def __reduce__(self) -> tuple[type["FromEnvironment"], tuple[str, str]]:
+        return FromEnvironment, (str(self), self.written)
+
+
+def from_environment(written: str) -> str:
+    """Return a stored text with the values of the environment variables in it that are set."""
+
+    def value(match: re.Match[str]) -> str:
+        return os.environ.get(match[1], match[0] if match[2] is None else match[2])
+
+    text = re.sub(r"\$\{oc\.env:(\w+)(?:,([^{}]*))?\}", value, written)
+    return written if text == written else FromEnvironment(text, written)
+
+
+def conceal(text: str, config: Any) -> str:
+    """Return a text that begins with a value that came from the environment with what was written in its place."""
+    for value in flatten(asdict(config)).values():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, FromEnvironment) and text.startswith(item):
+                return item.written + text.removeprefix(item)
+    return text
+
+
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return a configuration as nested dicts of strings, numbers, booleans, None and lists, fit for a checkpoint."""
-    return asdict(config)
+    """Return a configuration as nested dicts of plain values, fit for a checkpoint; see `FromEnvironment`."""
+    stored: dict[str, Any] = _written(asdict(config))
+    return stored
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _written(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_written(item) for item in value]
+    return value.written if isinstance(value, FromEnvironment) else value
 
 
 def from_dict(

@@ -23,7 +23,7 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
     checkpoints = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
     paths = [checkpoint.resolve(path) for path in checkpoints]
     contents = [checkpoint.load(path, device) for path in paths]
-    trained = Config.from_dict(contents[0]["config"])
+    trained = Config.from_checkpoint(contents[0])
     merged = merge_with_checkpoint(trained, config, overrides)
     run = run_directory(paths[0])
     about = ReportData(

@@ -17,7 +17,7 @@ from nmt.cli.compose import run_command, save_yaml, to_yaml
 from nmt.cli.configs import Config
 from nmt.cli.continuation import check_continuation, data_fingerprints
 from nmt.cli.run_directory import command_line, remove_temp_files
-from nmt.config import to_dict
+from nmt.config import conceal, to_dict
 from nmt.data import BatchLoader, DataConfig, EncodedCorpus, SentencePair, Tokenizer
 from nmt.data.batch_sampler import max_length
 from nmt.data.fingerprints import check_unchanged
@@ -147,7 +147,7 @@ def _prepare(config: Config) -> TrainingSetup:
         )
     for split, files in data_fingerprints(config).items():  # tokenizer, corpora and references are of the same text
         check_unchanged(texts[split], files)
-    digests = {split: [[file.name, file.sha256] for file in files] for split, files in texts.items()}
+    digests = {split: [[conceal(file.name, config), file.sha256] for file in files] for split, files in texts.items()}
     setup = TrainingSetup(config, tokenizer, corpora, valid, tests, digests, [note] if note else [])
     _check_lengths(setup)
     setup.notes.extend(_unknown_shares(setup))

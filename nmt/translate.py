@@ -12,6 +12,7 @@ from nmt.inference.line_translator import LineTranslator, json_line
 from nmt.inference.translator import Translator
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
+from nmt.runtime.terminal import escape_controls
 
 BATCHES_AT_ONCE = 16
 """Batches of lines that are sorted by length and translated together, if so many lines are available."""
@@ -26,7 +27,7 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
     device = resolve_device(config.device)
     paths = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
     contents = [checkpoint.load(checkpoint.resolve(path), device) for path in paths]
-    merged = merge_with_checkpoint(Config.from_dict(contents[0]["config"]), config, overrides)
+    merged = merge_with_checkpoint(Config.from_checkpoint(contents[0]), config, overrides)
     translator = Translator.from_checkpoints(contents, merged.search, device)
     del contents
     line_translator = LineTranslator(translator, config.max_length or merged.data.max_length)
@@ -43,7 +44,7 @@ def _translate(translator: LineTranslator, as_json: bool, max_lines: int) -> Non
             num_repaired += line is not None and line.decode(errors="replace") != line.decode(errors="ignore")
             if result.error is not None:
                 num_failed += 1
-                print(f"line {num_lines}: {result.error}", file=sys.stderr)
+                print(escape_controls(f"line {num_lines}: {result.error}"), file=sys.stderr)
             text = json_line(translator.to_json(num_lines, result)) if as_json else result.n_best()[0].text
             sys.stdout.buffer.write(text.encode("utf-8", errors="replace") + b"\n")
         sys.stdout.buffer.flush()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from nmt.alignment.aer import AERAccumulator, AlignmentScore
 from nmt.alignment.pharaoh import GoldAlignment, Link
 from nmt.alignment.projection import hard_alignment, link_mask, to_word_matrix
-from nmt.config import check_choice, check_range
+from nmt.config import check_choice, check_range, coerce
 
 _Weights = npt.NDArray[np.floating]
 _Words = Sequence[int]
@@ -143,13 +143,24 @@ class StoredAlignmentSource(NamedTuple):
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """Read it from the content of a checkpoint; the default where older versions stored none."""
+        """Read it from the content of a checkpoint; the default where older versions stored none.
+
+        Raises:
+            ValueError: what is stored there is no alignment source.
+        """
         stored = content.get("alignment_source", content.get("reading"))  # "reading" in version 0.3
         if stored is None:
             return cls()
-        source = AlignmentSource(**{name: stored[name] for name in AlignmentSource._fields})
-        # Older versions stored the threshold of argmax as None.
-        return cls(source._replace(threshold=source.threshold or 0.0), stored["by"])
+        try:
+            # Older versions stored the threshold of argmax as None.
+            values = {**stored, "threshold": stored["threshold"] or 0.0}
+            hints = get_type_hints(AlignmentSource)
+            source = AlignmentSource(**{name: coerce(hint, values[name]) for name, hint in hints.items()})
+            if min(source.layer, source.head) < 0 or source.shift not in SHIFTS or not 0 <= source.threshold <= 1:
+                raise TypeError
+            return cls(source, coerce(str, stored["by"]))
+        except (KeyError, TypeError):
+            raise ValueError(f"alignment_source: {stored!r} is none that this version knows") from None
 
 
 class HeadSelection(NamedTuple):

@@ -11,6 +11,7 @@ from nmt.attention.windows import CROSS, WINDOWS
 from nmt.config import check_choice, check_range
 
 NO_ATTENTION = "none"
+MAX_HEADS = 4096
 
 
 @dataclass
@@ -124,6 +125,7 @@ class AttentionConfig:
         for option, minimum in (("heads", 1), ("dim", 0), ("max_positions", 1), ("top_k", 1), ("window_size", 1)):
             value = getattr(self, option)
             check(option, type(value) is int and value >= minimum, f"a whole number of at least {minimum}")
+        check("heads", self.heads <= MAX_HEADS, f"at most {MAX_HEADS}")  # before there is a list of them
         check_range(path, self, ["dropout"], minimum=0, below=1)
         for option in ("project_qk", "coverage"):
             check(option, isinstance(getattr(self, option), bool), "true or false")

@@ -1,53 +1,60 @@
 """Compose the configuration of a command from its command line, and run the command.
 
 The schema and the defaults are the dataclasses next to the code they configure; `configs/` holds config groups. This is
-the only module that uses Hydra: it composes the groups and parses the `name=value` grammar. Checks, messages and the
-sweep loop are the project's own, so that a mistake is reported in one line.
+the only module that uses Hydra, which parses the `name=value` grammar, and OmegaConf, which resolves `${…}`. Groups,
+checks, messages and the sweep loop are the project's own, so that a mistake is reported in one line.
 """
 
+import functools
+import logging
+import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
+import yaml  # type: ignore[import-untyped]
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
+from omegaconf.resolvers import oc
 
-from nmt.cli.config_groups import SWEEP, group_choices, search_path
-from nmt.cli.configs import Config
+from nmt.cli.config_groups import SWEEP, group_choices, is_text_option, read_group, search_path
+from nmt.cli.configs import PATH_OPTIONS, Config, map_paths
 from nmt.cli.continuation import has_prefix
 from nmt.cli.continuation import merge_with_checkpoint as merge_with_checkpoint
 from nmt.cli.help import SWEEP_OPTIONS, help_text, read_flags
 from nmt.cli.run_directory import run_name
 from nmt.cli.sweep import SweepOverride, exit_with_parent, expand_grid, run_sweep
-from nmt.config import coerce, describe_type, get_node, leaves, suggest, to_dict, validate
+from nmt.config import FromEnvironment, coerce, describe_type, get_node, leaves, suggest, to_dict, validate
 from nmt.models import MODELS
 from nmt.renames import renamed_option
 from nmt.runtime.errors import error_message, report_errors
 from nmt.runtime.files import write_text
+from nmt.runtime.logs import log_to_stderr
+from nmt.runtime.terminal import escape_controls
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
-GROUPS: dict[str, tuple[str, ...]] = {
-    "train": ("data", "model", "experiment"),
-    "evaluate": ("data",),
-    "translate": (),
-    "export": (),
-    "align": (),
-    "serve": (),
+GROUPS: dict[str, dict[str, str | None]] = {
+    "train": {"data": "builtin", "model": "rnn", "experiment": None},
+    "evaluate": {"data": None},
+    "translate": {},
+    "export": {},
+    "align": {},
+    "serve": {},
 }
+"""The config groups of each command, and what is chosen where nothing is given."""
 
 
 def to_yaml(config: object) -> str:
     """Return the full configuration as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
+    text: str = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    return text
 
 
 def save_yaml(config: object, path: Path) -> None:
@@ -57,12 +64,18 @@ def save_yaml(config: object, path: Path) -> None:
 
 class _ParsedOverride(NamedTuple):
     key: str
-    parsed: Override
+    parsed: Any  # an `Override` of Hydra; None where it is in a file
     text: str  # key=value, as typed
 
     @property
     def typed(self) -> str:
         return self.text.partition("=")[2].strip()
+
+    @property
+    def written(self) -> str | list[str]:
+        """The value as it was typed; of a plain list its items."""
+        is_list = isinstance(self.parsed.value(), list) and _add_quotes(self.typed) is not None
+        return [item.strip() for item in self.typed[1:-1].split(",")] if is_list else self.typed
 
 
 def _option_name(text: str) -> str:
@@ -130,20 +143,45 @@ def _read(command: str, config_class: type[T], arguments: Sequence[str]) -> T:
                 f"a comma inside a value is quoted: '{override.key}=\"{override.typed}\"'"
             )
     groups = [override for override in overrides if override.key in GROUPS[command]]
-    tree = _compose(command, config_class, groups, known)
+    tree = _compose(command, config_class, groups)
     try:
         defaults = OmegaConf.to_object(tree)
         for override in overrides:
             if override not in groups:
-                _assign(tree, defaults, override.key, override.parsed.value(), override)
+                _assign(tree, defaults, override.key, override.parsed.value(), override, override.written)
         config = OmegaConf.to_object(tree)
+        _resolve_paths(config, tree)
     except OmegaConfBaseException as error:
         raise ValueError(f"{error.full_key}: {str(error).partition(chr(10))[0]}") from error
     assert isinstance(config, config_class)
     return config
 
 
-def _compose(command: str, config_class: type, groups: list[_ParsedOverride], known: Sequence[str]) -> DictConfig:
+def _resolve_paths(config: object, tree: DictConfig) -> None:
+    """Put the home folder in place of `~` in path options, and mark what came from the environment."""
+    written: dict[str, list[Any]] = {}
+    OmegaConf.register_new_resolver("oc.env", _as_written, replace=True)
+    try:
+        for option in PATH_OPTIONS:
+            value = OmegaConf.select(tree, option)
+            written[option] = list(value) if isinstance(value, ListConfig) else [value]
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+
+    def change(option: str, text: str) -> str:
+        as_written = written[option].pop(0)
+        if match := re.fullmatch(r"(\w+:)?(~.*)", text, re.DOTALL):  # external_scores are NAME:FILE
+            text = (match[1] or "") + os.path.expanduser(match[2])  # noqa: PTH111
+        return FromEnvironment(text, as_written) if "${oc.env:" in as_written else text
+
+    map_paths(config, change)
+
+
+def _as_written(*arguments: object) -> str:
+    return f"${{oc.env:{','.join(map(str, arguments))}}}"
+
+
+def _compose(command: str, config_class: type, groups: list[_ParsedOverride]) -> DictConfig:
     """Return the command's defaults with the chosen groups."""
     for key, parsed, text in groups:
         choices = group_choices(key)
@@ -152,57 +190,80 @@ def _compose(command: str, config_class: type, groups: list[_ParsedOverride], kn
             nearest = suggest(str(value), choices)
             hint = f"; did you mean {key}={nearest}?" if nearest else ""
             raise ValueError(f"{text}: must be one of {', '.join(choices) or '(none)'}{hint}")
-    store = ConfigStore.instance()
-    schema = OmegaConf.structured(config_class)
-    if "model" in schema:
-        schema.model = None  # its type comes with the architecture: a typed default would reject every other one
-    store.store(name=f"{command}_schema", node=schema)
-    for architecture, spec in MODELS.items():
-        store.store(group="model", name=f"{architecture}_schema", node=spec.config)
-    project_folder, *user_folders = search_path()
-    overrides = [f"{key}={'null' if parsed.value() is None else parsed.value()}" for key, parsed, _ in groups]
-    for folder in user_folders:
-        escaped = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-        overrides.append(f"hydra.searchpath=['file://{escaped}']")
-    try:
-        with initialize_config_dir(config_dir=str(project_folder), version_base="1.3"):
-            return compose(config_name=command, overrides=overrides)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        option = str(getattr(error.__context__ or error, "full_key", ""))
-        new = renamed_option(option, known)
-        hint = f"; {option} is called {new} since version 0.4" if new else ""
-        raise ValueError(f"configs: {error_message(error)}{hint}") from error
+    chosen = {key: parsed.value() for key, parsed, _ in groups}
+    contents = [read_group("experiment", chosen["experiment"])] if chosen.get("experiment") else []
+    named = GROUPS[command] | (contents[0].groups if contents else {}) | chosen
+    contents[:0] = [read_group(group, str(named[group])) for group in ("data", "model") if named.get(group)]
+    config = config_class()
+    options = [option for content in contents for option in content.options]
+    for option in options:
+        if option.path == "model.architecture" and option.value in MODELS:
+            config.model = MODELS[option.value].config()
+    tree: DictConfig = OmegaConf.structured(config)
+    for option in options:
+        override = _ParsedOverride(option.path, None, f"{option.where}: {option.path}={option.text}")
+        _assign(tree, config, option.path, option.value, override, option.text)
+    for content in contents:
+        for file in content.files:
+            _log_file(file)
+    return tree
 
 
-def _assign(tree: DictConfig, defaults: object, path: str, value: Any, override: _ParsedOverride) -> None:
-    """Set an option in the composed tree, or several options by a mapping for a node."""
+@functools.cache
+def _log_file(file: Path) -> None:
+    """Log a file of the user's that is read, once."""
+    project_folder, *user_folder = search_path()
+    if user_folder and file.is_relative_to(user_folder[0]):
+        is_known = (project_folder / file.relative_to(user_folder[0])).is_file()
+        log_to_stderr()
+        log.info("options of %s%s", file, ", in place of the project's file of this name" if is_known else "")
+
+
+def _assign(
+    tree: DictConfig, defaults: object, path: str, value: Any, override: _ParsedOverride, text: str | list[str] | None
+) -> None:
+    """Set an option in the composed tree, or several options by a mapping for a node.
+
+    Args:
+        tree: changed.
+        defaults: the object behind it, with the chosen architecture.
+        path, value: of the option.
+        override: for messages.
+        text: the value as it is written; see `nmt.config.coerce`.
+    """
     hints = leaves(defaults)
     options = [option for option in hints if option.startswith(path + ".")]
     if path in hints:
         if not (isinstance(value, str) and "${" in value):
             try:
-                value = coerce(hints[path], value, override.typed if path == override.key else str(value))
+                value = coerce(hints[path], value, text)
             except TypeError:
                 raise ValueError(f"{override.text}: {describe_type(hints[path])}") from None
         OmegaConf.update(tree, path, value, merge=True)
     elif options and isinstance(value, dict):
         for key, item in value.items():
-            _assign(tree, defaults, f"{path}.{key}", item, override)
+            _assign(tree, defaults, f"{path}.{key}", item, override, str(item))
     elif options:
         hint = f", set one of them: {', '.join(options)}"
         if (score := f"{path}.score") in hints:
             hint = f"; did you mean {score}={override.typed}?"
         raise ValueError(f"{override.text}: {path} holds several options{hint}")
-    elif models := [name for name, spec in MODELS.items() if has_prefix(path, list(leaves(spec.config(), "model.")))]:
+    elif models := _models_with(path):
         raise ValueError(
             f"{override.text}: not an option of model={getattr(get_node(defaults, 'model'), 'architecture', '?')}; "
-            f"an option of {', '.join(f'model={name}' for name in models)}"
+            f"an option of {models}"
         )
-    elif new := renamed_option(path, hints):
+    elif new := renamed_option(path, _known_names("train", Config())):
         raise ValueError(f"{override.text}: {path} is called {new} since version 0.4")
     else:
         nearest = suggest(path, hints)
         raise ValueError(f"{override.text}: unknown option {path}" + (f"; did you mean {nearest}?" if nearest else ""))
+
+
+def _models_with(path: str) -> str:
+    """Return the architectures that have an option or node, as "model=rnn, model=transformer"."""
+    models = [name for name, spec in MODELS.items() if has_prefix(path, list(leaves(spec.config(), "model.")))]
+    return ", ".join(f"model={name}" for name in models)
 
 
 def run_command(
@@ -220,7 +281,7 @@ def run_command(
         overrides, flags = read_flags(list(sys.argv[1:] if arguments is None else arguments))
         if "help" in flags:
             choices = {group: group_choices(group) for group in GROUPS[name]}
-            print(help_text(name, config_class(), choices, group_choices(SWEEP)))
+            print(escape_controls(help_text(name, config_class(), choices, group_choices(SWEEP))))
         elif "cfg" in flags:
             print(to_yaml(_read(name, config_class, overrides)), end="")
         elif "multirun" in flags:
@@ -255,8 +316,11 @@ def _run_many(task: Callable[[T, list[str]], None], config_class: type[T], name:
         if not parsed.is_sweep_override():
             arguments.append(SweepOverride(key, text, parsed.value(), None))
             continue
+        typed = text.partition("=")[2]
         try:
-            values = [f"{key}={value}" for value in parsed.sweep_string_iterator()]
+            is_plain = is_text_option(key) and not set(typed) & set("'\"()[]{}$\\")
+            texts = typed.split(",") if is_plain else parsed.sweep_string_iterator()
+            values = [f"{key}={value.strip()}" for value in texts]
         except HydraException as error:
             raise ValueError(f"{text}: {error_message(error)}; write the values out: {key}=a,b,c") from None
         arguments.append(SweepOverride(key, text, None, values))

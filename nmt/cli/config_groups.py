@@ -1,22 +1,29 @@
 """Config groups: the YAML files in `configs/`, their folders and contents."""
 
+import contextlib
+import functools
 import itertools
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml  # type: ignore[import-untyped]
+
+from nmt.cli.configs import Config
+from nmt.config import leaves, split_optional
 
 SWEEP = "sweep"
 """The group of sweeps."""
 
 
 def search_path() -> list[Path]:
-    """Return the folders of config groups: the project's, then `configs` in the working directory."""
+    """Return the folders of config groups: the project's, then `configs` in the working directory, whose files win."""
     package = Path(__file__).resolve().parents[1]
     configs = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
     if not configs.is_dir():
         raise FileNotFoundError(f"{configs}: the folder of configurations is missing; install nmt again")
-    user_configs = Path.cwd() / "configs"
+    user_configs = Path("configs")  # relative, for messages
     has_more = user_configs.is_dir() and user_configs.resolve() != configs
     return [configs, user_configs] if has_more else [configs]
 
@@ -26,16 +33,131 @@ def group_choices(group: str) -> list[str]:
     return sorted({file.stem for folder in search_path() for file in (folder / group).glob("*.yaml")})
 
 
-def _file(group: str, choice: str) -> Path | None:
-    files = [folder / group / f"{choice}.yaml" for folder in search_path()]
-    return next((file for file in files if file.is_file()), None)
+class FileOption(NamedTuple):
+    """An option in a file: where it is, its full name, its value, and the value as it is written (of a list its items).
+
+    YAML 1.1 takes no, on, 007 and 1:30 for something else than text.
+    """
+
+    where: str
+    path: str
+    value: Any
+    text: str | list[str] | None
+
+
+class GroupChoice(NamedTuple):
+    """A file of a config group and those it builds on: the choices it makes in other groups, its options, the files."""
+
+    groups: dict[str, str]
+    options: list[FileOption]
+    files: list[Path]
+
+
+def read_group(group: str, choice: str, building: tuple[Path, ...] = ()) -> GroupChoice:
+    """Read a choice of a config group; the user's file comes before the project's of the same name.
+
+    Args:
+        group, choice: as in `group=choice`.
+        building: the files that build on this one, which it is not: a user's file may build on the project's.
+
+    Raises:
+        ValueError: naming file and line, for what is no YAML, or no options.
+    """
+    files = [folder / group / f"{choice}.yaml" for folder in reversed(search_path())]
+    file = next((file for file in files if file.is_file() and file not in building), None)
+    if file is None:
+        raise ValueError(f"{building[-1]}: defaults: there is no {group}={choice}")
+    with _parsed(file) as (text, loader, root):
+        return _read_choice(group, file, building, text, loader, root)
+
+
+@contextlib.contextmanager
+def _parsed(file: Path) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the text of a YAML file, a loader for its nodes, and their root; report what is wrong in it."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        if root is None:
+            raise ValueError(f"{file}: the file is empty; it needs options, such as seed: 2")
+        yield text, loader, root
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: the file is not UTF-8 (byte {error.start + 1}); convert it first") from None
+    except yaml.YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+        line = "" if mark is None else f" line {mark.line + 1}:"
+        raise ValueError(f"{file}:{line} {' '.join(problem.split())}") from None
+
+
+def _read_choice(group: str, file: Path, building: tuple[Path, ...], text: str, loader: Any, root: Any) -> GroupChoice:
+    header = re.search(r"^\s*#\s*@package\s+(\S+)", text, re.MULTILINE)
+    is_global = group == "experiment" or (header is not None and header[1] == "_global_")
+    if header and header[1] not in ("_global_", "_group_", group)[: 1 if group == "experiment" else 3]:
+        raise ValueError(f"{file}: # @package {header[1]}: must be _global_, or left out")
+    base, own, options = GroupChoice({}, [], [file]), {}, []
+    for option in _options(loader, root, "" if is_global else f"{group}.", file):
+        if option.path.rpartition(".")[2] != "defaults":
+            options.append(option)
+            continue
+        for entry in option.value if isinstance(option.value, list) else [option.value]:
+            key, value = next(iter(entry.items())) if isinstance(entry, dict) and len(entry) == 1 else (group, entry)
+            key = str(key).removeprefix("override ").strip("/ ")
+            if isinstance(entry, dict) and key in ("data", "model"):
+                if value not in group_choices(key):
+                    raise ValueError(f"{option.where}: {key}={value}: must be one of {', '.join(group_choices(key))}")
+                own[key] = value
+            elif not isinstance(entry, str):
+                raise ValueError(f"{option.where}: defaults: {entry}: write a name, or `override /model: rnn`")
+            elif entry != "_self_" and not entry.endswith("_schema"):
+                more = read_group(group, entry, (*building, file))
+                base = GroupChoice(base.groups | more.groups, base.options + more.options, base.files + more.files)
+    return GroupChoice(base.groups | own, base.options + options, base.files)
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Reads dates as text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def _options(loader: Any, node: Any, prefix: str, file: Path) -> list[FileOption]:
+    """Return the options of a mapping, which may be nested or have names with dots."""
+    where = f"{file}: line {node.start_mark.line + 1}"
+    if not isinstance(node, yaml.MappingNode):
+        raise ValueError(f"{where}: a mapping of options is needed, such as seed: 2")
+    names = [str(key.value) for key, _ in node.value]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{where}: {prefix}{repeated[0]} is given twice")
+    loader.flatten_mapping(node)
+    options = []
+    for key, value in node.value:
+        if isinstance(value, yaml.MappingNode) and value.value:
+            options += _options(loader, value, f"{prefix}{key.value}.", file)
+        else:
+            content, text = loader.construct_object(value, deep=True), value.value
+            if isinstance(content, str) and value.style is None:
+                with contextlib.suppress(ValueError):
+                    content = float(content)  # 2e-3, which YAML 1.1 takes for text
+            if isinstance(value, yaml.SequenceNode):
+                text = [item.value for item in value.value]
+            where = f"{file}: line {key.start_mark.line + 1}"
+            options.append(FileOption(where, f"{prefix}{key.value}", content, text))
+    return options
+
+
+@functools.cache
+def is_text_option(option: str) -> bool:
+    """Return whether an option holds text that the user is free to choose, or a list of it."""
+    hint = split_optional(leaves(Config()).get(option))[0]
+    return hint is str or (hint in (Any, list[str]) and option.startswith("data."))
 
 
 def group_options(group: str, choice: str) -> list[str]:
     """Return the options that a choice of a group sets."""
-    file = _file(group, choice)
-    values = yaml.safe_load(file.read_text(encoding="utf-8")) if file else None
-    return [f"{group}.{key}" for key in values or {} if key != "defaults"]
+    return [option.path for option in read_group(group, choice).options] if choice in group_choices(group) else []
 
 
 def load_sweep(choice: str) -> list[list[str]]:
@@ -47,21 +169,32 @@ def load_sweep(choice: str) -> list[list[str]]:
     Raises:
         ValueError: there is no sweep of this name, or the file holds something else.
     """
-    file = _file(SWEEP, choice)
+    files = [folder / SWEEP / f"{choice}.yaml" for folder in reversed(search_path())]
+    file = next((file for file in files if file.is_file()), None)
     if file is None:
         raise ValueError(f"sweep={choice}: must be one of {', '.join(group_choices(SWEEP)) or '(none)'}")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
-    if isinstance(content, dict) and content:
-        values = [value if isinstance(value, list) else [value] for value in content.values()]
-        points = [dict(zip(content, combination, strict=True)) for combination in itertools.product(*values)]
-    elif isinstance(content, list) and content and all(isinstance(point, dict) for point in content):
-        points = content
-    else:
-        raise ValueError(f"{file}: needs a mapping {{option: [values]}}, or a list of mappings {{option: value}}")
+    with _parsed(file) as (_, loader, root):
+        points = _sweep_points(file, loader, root)
     return [[f"{option}={format_override(value)}" for option, value in point.items()] for point in points]
+
+
+def _sweep_points(file: Path, loader: Any, root: Any) -> list[dict[str, Any]]:
+    def options(node: Any) -> dict[str, Any]:
+        return {key.value: value(item, is_text_option(key.value)) for key, item in node.value}
+
+    def value(node: Any, is_text: bool) -> Any:
+        if isinstance(node, yaml.SequenceNode):
+            return [value(item, is_text) for item in node.value]
+        content = loader.construct_object(node, deep=True)
+        return node.value if is_text and isinstance(content, bool | int | float) else content
+
+    if isinstance(root, yaml.MappingNode) and root.value:
+        content = options(root)
+        values = [value if isinstance(value, list) else [value] for value in content.values()]
+        return [dict(zip(content, combination, strict=True)) for combination in itertools.product(*values)]
+    if root.value and all(isinstance(point, yaml.MappingNode) for point in root.value):
+        return [options(point) for point in root.value]
+    raise ValueError(f"{file}: needs a mapping {{option: [values]}}, or a list of mappings {{option: value}}")
 
 
 def format_override(value: Any) -> str:

@@ -2,14 +2,15 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nmt import checkpoint
 from nmt.alignment import FORMATS as ALIGNMENT_FORMATS
 from nmt.alignment import METHODS, AlignmentConfig, candidate_sources
 from nmt.attention import NO_ATTENTION
-from nmt.config import check_choice, check_range, from_dict
+from nmt.config import check_choice, check_range, from_dict, from_environment, get_node, leaves, validate
 from nmt.data.sources import DataConfig
 from nmt.data.tokenizer import TOKENIZERS
 from nmt.evaluation.metrics import METRICS, MetricsConfig
@@ -20,6 +21,24 @@ from nmt.search import SearchConfig
 from nmt.training.config import EARLY_STOPPING_METRICS
 from nmt.training.optim import OptimConfig
 from nmt.training.trainer import TrainConfig
+
+PATH_OPTIONS = (
+    *("runs", "data.train", "data.valid", "data.test", "data.extra_tests", "data.train_alignments", "data.hf_dataset"),
+    *("data.cache_dir", "checkpoint", "output", "hypotheses", "baselines", "external_scores", "source", "target"),
+    *("gold", "reverse"),
+)
+"""Options that name files, folders and data sets: `~` is the home folder there, and what came from the environment is
+not stored."""
+
+
+def map_paths(config: object, change: Callable[[str, str], str]) -> None:
+    """Replace every text in the path options of a configuration by the result of `change(option, text)`."""
+    for option in [option for option in PATH_OPTIONS if option in leaves(config)]:
+        parent, _, name = option.rpartition(".")
+        value = getattr(get_node(config, parent), name)
+        if isinstance(value, list):
+            value = [change(option, item) if isinstance(item, str) else item for item in value]
+        setattr(get_node(config, parent), name, change(option, value) if isinstance(value, str) else value)
 
 
 @dataclass
@@ -49,13 +68,28 @@ class Config:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "Config":
-        """Return a stored configuration; raises as `nmt.config.from_dict`."""
-        return from_dict(cls, stored, models={name: spec.config for name, spec in MODELS.items()})
+        """Return a stored configuration; raises as `nmt.config.from_dict`.
+
+        Paths that came from the environment come from today's. The name of a data set does not: it leaves this machine.
+        """
+        config = from_dict(cls, stored, models={name: spec.config for name, spec in MODELS.items()})
+        map_paths(config, lambda option, text: text if option == "data.hf_dataset" else from_environment(text))
+        return config
+
+    @classmethod
+    def from_checkpoint(cls, content: dict[str, Any]) -> "Config":
+        """Return the configuration of a checkpoint; raise ValueError, naming the file, where it is not valid."""
+        with checkpoint.interpreting(content):
+            config = cls.from_dict(content["config"])
+            for name in ("data", "model", "optim", "train", "search", "metrics", "alignment"):
+                validate(getattr(config, name))
+        return config
 
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed, or for options that exclude each other."""
         _check_machine(self)
         check_range("", self, ["seed"], minimum=0)
+        check_range("", self, ["seed"], maximum=2**64 - 1)  # torch's generators have 64 bits
         if not self.runs:
             raise ValueError("runs=: the folder for the runs needs a name; the default is runs=runs")
         parts = [] if self.name is None else self.name.split("/")
@@ -266,6 +300,9 @@ class AlignConfig:
         check_choice("", self, "formats", ALIGNMENT_FORMATS, is_list=True)
 
 
+MAX_THREADS = 1024
+"""More than this no machine has; torch ends the process where the system refuses a thread."""
+
 EXPORTS = ("ctranslate2", "huggingface", "onnx")
 
 
@@ -358,4 +395,4 @@ def _check_machine(config: object) -> None:
     device = getattr(config, "device", "cpu")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise ValueError(f"device={device}: must be auto, cpu, cuda or cuda:N")
-    check_range("", config, ["num_threads"], minimum=0)
+    check_range("", config, ["num_threads"], minimum=0, maximum=MAX_THREADS)

@@ -2,12 +2,12 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from nmt.cli.config_groups import group_options
 from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
-from nmt.config import diff, get_node, leaves, to_dict, validate
+from nmt.config import diff, get_node, leaves, validate
 from nmt.data import alignment_path
 from nmt.data.fingerprints import FileFingerprint, file_fingerprint
 from nmt.data.sources import dataset_fingerprint
@@ -39,8 +39,8 @@ def check_continuation(old: dict[str, Any], new: dict[str, Any]) -> None:
     Raises:
         ValueError: options outside `RESUMABLE_OPTIONS` differ, or are unknown to this version.
     """
-    old = to_dict(Config.from_dict(old))
-    changed = [line for line in diff(old, new) if not has_prefix(line.partition(":")[0], RESUMABLE_OPTIONS)]
+    options = [asdict(Config.from_dict(stored)) for stored in (old, new)]  # paths as they are today
+    changed = [line for line in diff(*options) if not has_prefix(line.partition(":")[0], RESUMABLE_OPTIONS)]
     if changed:
         raise ValueError(
             f"the run {new.get('name')} was started with other options ({'; '.join(changed)}): give this one another "

@@ -17,6 +17,7 @@ from nmt.evaluation.metrics import SIGNIFICANCE_TESTS
 from nmt.evaluation.report.html import printable_line
 from nmt.runtime.errors import report_errors
 from nmt.runtime.files import write_text
+from nmt.runtime.terminal import escape_controls
 
 HTML = "html"
 
@@ -99,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for file, text in zip(options.output, texts, strict=False):
             write_text(Path(file), text)
         if not options.output:
-            print(texts[0], end="", flush=True)
+            print(escape_controls(texts[0]), end="", flush=True)
 
 
 if __name__ == "__main__":

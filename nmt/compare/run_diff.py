@@ -18,6 +18,7 @@ from nmt.data import Tokenizer
 from nmt.evaluation.report.html import printable_line
 from nmt.models import Seq2Seq
 from nmt.models.flops import FLOPS_SEQUENCE_LENGTH, flops_per_token, parameter_counts, parameter_groups
+from nmt.models.loading import check_model
 
 NAMES = ("name", "runs")  # options that differ between any two runs
 MAX_STANDARD_ERRORS = 5.0
@@ -50,12 +51,11 @@ class RunSnapshot(NamedTuple):
         except FileNotFoundError as error:
             raise FileNotFoundError(str(error).removeprefix("checkpoint=")) from None
         content = checkpoint.load(file)
-        try:
-            config = Config.from_dict(content["config"])
+        config = Config.from_checkpoint(content)
+        with checkpoint.interpreting(content):
             tokenizer = Tokenizer.from_state_dict(content["tokenizer"])
-        except ValueError as error:
-            raise ValueError(f"{file}: {error}") from None
-        sizes = tokenizer.source_size, tokenizer.target_size
+            sizes = tokenizer.source_size, tokenizer.target_size
+            check_model(config.model, content["model"], *sizes, joint=tokenizer.joint)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)  # as `nmt.train` does
             model = models.build_model(config.model, *sizes, joint=tokenizer.joint)

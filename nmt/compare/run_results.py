@@ -16,6 +16,7 @@ from nmt.cli.configs import Config
 from nmt.config import flatten, to_dict, upgrade_keys
 from nmt.data import Tokenizer
 from nmt.models.flops import build_on_meta, flops_per_token, parameter_counts
+from nmt.models.loading import check_model
 from nmt.training import logger
 from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import TrainConfig
@@ -211,16 +212,19 @@ def _model_info(run: Path) -> dict[str, Any]:
     """Return size, vocabulary, version and precision of the model from the checkpoint; {} when there is none."""
     try:
         content = checkpoint.load(checkpoint.resolve(run))
-        config = Config.from_dict(content["config"])
-        tokenizer = Tokenizer.from_state_dict(content["tokenizer"])
+        config = Config.from_checkpoint(content)
+        with checkpoint.interpreting(content):
+            tokenizer = Tokenizer.from_state_dict(content["tokenizer"])
+            sizes = tokenizer.source_size, tokenizer.target_size
+            check_model(config.model, content["model"], *sizes, joint=tokenizer.joint)
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise ValueError(f"{run}: {str(error).removeprefix(f'{run}: ')}") from None
-    sizes = _sizes(json.dumps(to_dict(config)), tokenizer.source_size, tokenizer.target_size, tokenizer.joint)
+    costs = _sizes(json.dumps(to_dict(config)), *sizes, tokenizer.joint)
     names = {"vocabulary": tokenizer.digest, "version": content["nmt"], "precision": content.get("precision", "")}
     names["weights"] = checkpoint.state_digest(content["model"])
-    return {**names, "parameters": sizes[0], "flops": sizes[1]}
+    return {**names, "parameters": costs[0], "flops": costs[1]}
 
 
 @functools.cache

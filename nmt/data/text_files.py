@@ -18,7 +18,8 @@ def check_file(path: Path, hint: str) -> None:
     if path.is_dir():
         raise ValueError(f"{path}: is a directory, a file is needed{hint}")
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file{hint}")
+        relative = "" if path.is_absolute() else f" (relative to {Path.cwd()})"
+        raise FileNotFoundError(f"{path}: no such file{relative}{hint}")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty{hint}")
 

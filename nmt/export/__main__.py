@@ -19,7 +19,7 @@ def main(config: ExportConfig, overrides: list[str]) -> None:
     setup_process(config.num_threads)
     path = checkpoint.resolve(config.checkpoint)
     content = checkpoint.load(path, "cpu")
-    merged = merge_with_checkpoint(Config.from_dict(content["config"]), config, overrides)
+    merged = merge_with_checkpoint(Config.from_checkpoint(content), config, overrides)
     formats.ensure_supported(merged, config.format)
     translator = Translator.from_checkpoint(content, merged.search, torch.device("cpu"))
     exported = export(translator, merged, config.format, Path(config.output), config.max_length)

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nmt import search
+from nmt import checkpoint, search
 from nmt.alignment import AlignmentSource, StoredAlignmentSource
 from nmt.attention import CROSS, Attention
 from nmt.config import from_dict
 from nmt.data import EOS, UNK, Tokenizer, batch_to_device, collate
-from nmt.models import MODELS, Seq2Seq, build_model
+from nmt.models import MODELS, Seq2Seq
+from nmt.models.loading import load_model
 from nmt.runtime.text import is_blank
 from nmt.search import SearchConfig
 
@@ -85,14 +86,14 @@ class Translator:
         Raises:
             ValueError: their vocabularies differ, or a coverage penalty and none of them has attention.
         """
-        tokenizers = [Tokenizer.from_state_dict(content["tokenizer"]) for content in contents]
+        loaded = [_load(content) for content in contents]
+        models, tokenizers = [model for model, *_ in loaded], [tokenizer for _, tokenizer, _ in loaded]
         for number, tokenizer in enumerate(tokenizers, 1):
             if tokenizer.digest != tokenizers[0].digest:
                 raise ValueError(
                     f"checkpoint: number {number} of the list has another vocabulary than the first: an ensemble needs "
                     "models that were trained with the same tokenizer"
                 )
-        models = [_load_model(content, tokenizer) for content, tokenizer in zip(contents, tokenizers, strict=True)]
         member = next((number for number, model in enumerate(models, 1) if cross_attention_modules(model)), 1)
         is_ensemble = len(models) > 1
         return cls(
@@ -100,7 +101,7 @@ class Translator:
             tokenizers[0],
             config or from_dict(SearchConfig, contents[0]["config"]["search"], "search."),
             device,
-            carried=StoredAlignmentSource.from_dict(contents[member - 1]),
+            carried=loaded[member - 1][2],
             member=member if is_ensemble else None,
         )
 
@@ -276,12 +277,17 @@ class Translator:
         return [links[i] for i in range(len(pairs))] if links else None
 
 
-def _load_model(content: dict[str, Any], tokenizer: Tokenizer) -> Seq2Seq:
-    stored = content["config"]["model"]
-    config = from_dict(MODELS[stored["architecture"]].config, stored, "model.")
-    model = build_model(config, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
-    model.load_state_dict(content["model"])
-    return model
+def _load(content: dict[str, Any]) -> tuple[Seq2Seq, Tokenizer, StoredAlignmentSource]:
+    with checkpoint.interpreting(content):
+        tokenizer = Tokenizer.from_state_dict(content["tokenizer"])
+        stored = content["config"]["model"]
+        config = from_dict(MODELS[stored["architecture"]].config, stored, "model.")
+        sizes = tokenizer.source_size, tokenizer.target_size
+        model = load_model(config, content["model"], *sizes, joint=tokenizer.joint)
+        carried, layers = StoredAlignmentSource.from_dict(content), cross_attention_modules(model)
+        if layers and (carried.source.layer > len(layers) or carried.source.head > layers[0].heads):
+            raise ValueError(f"alignment_source: the model has no {carried.source}")
+        return model, tokenizer, carried
 
 
 def cross_attention_modules(model: Seq2Seq) -> list[Attention]:

@@ -6,12 +6,14 @@ import sys
 import traceback
 from collections.abc import Iterator
 
+from nmt.runtime.terminal import escape_controls
+
 
 def error_message(error: BaseException) -> str:
     """Return an exception as one sentence for the user."""
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+        return error.strerror if error.filename is None else escape_controls(f"{error.filename}: {error.strerror}")
+    return escape_controls(" ".join(str(error).split())) or type(error).__name__
 
 
 def silence_broken_pipe() -> None:

@@ -7,17 +7,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from nmt.runtime.terminal import escape_controls
+
 
 def log_to_stderr() -> None:
     """Log the package's messages to standard error; further calls have no effect."""
     logger = logging.getLogger("nmt")
     if not logger.handlers:
         handler = CurrentStderrHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(TerminalFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
         handler.setLevel(logging.INFO)
         logger.addHandler(handler)
         logger.setLevel(logging.DEBUG)  # a log file also keeps what a progress bar shows on the terminal
         logger.propagate = False
+
+
+class TerminalFormatter(logging.Formatter):
+    """Escape control characters, in the log file too, which is shown on a terminal later."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escape_controls(super().format(record))
 
 
 class CurrentStderrHandler(logging.StreamHandler[TextIO]):
@@ -44,7 +53,7 @@ class TolerantFileHandler(logging.FileHandler):
 def log_file(path: Path) -> Iterator[None]:
     """Write every log line to a file, too, within the context."""
     handler = TolerantFileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.setFormatter(TerminalFormatter("%(asctime)s %(message)s"))
     logger = logging.getLogger("nmt")
     logger.addHandler(handler)
     try:

@@ -80,7 +80,7 @@ def load_models(config: ServeConfig, overrides: Sequence[str], device: torch.dev
     for path, name in zip(paths, _names(paths), strict=True):
         file = checkpoint.resolve(path)
         content = checkpoint.load(file, device)
-        trained = merge_with_checkpoint(Config.from_dict(content["config"]), config, overrides)
+        trained = merge_with_checkpoint(Config.from_checkpoint(content), config, overrides)
         translator = Translator.from_checkpoint(content, trained.search, device)
         max_tokens = config.max_length or trained.data.max_length
         if translator.max_source_length is not None:

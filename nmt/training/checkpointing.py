@@ -10,7 +10,7 @@ best-000500.pt     with `keep_best_checkpoints` above 1 the best models; best.pt
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +19,13 @@ from torch import Tensor
 
 from nmt import checkpoint
 from nmt.checkpoint import check_same_data, checkpoint_path, saved_updates
-from nmt.config import check_choice, check_range
+from nmt.config import check_choice, check_range, from_dict
 from nmt.models import Seq2Seq
+from nmt.models.loading import load_state
+from nmt.runtime.device import PRECISIONS
 from nmt.runtime.files import hard_link
 from nmt.training.ema import ExponentialMovingAverage
-from nmt.training.optim import ReduceOnPlateau
+from nmt.training.optim import ReduceOnPlateau, load_optimizer_state
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,12 @@ class TrainProgress:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "TrainProgress":
         """Return the progress that a checkpoint of this version or of 0.3 holds."""
-        return cls(**{_RENAMED_PROGRESS.get(name, name): value for name, value in stored.items()})
+        progress = from_dict(
+            cls, {_RENAMED_PROGRESS.get(name, name): value for name, value in stored.items()}, "position."
+        )
+        counts = [field.name for field in fields(cls) if type(getattr(progress, field.name)) in (int, bool)]
+        check_range("position", progress, [*counts, "seconds"], minimum=0)
+        return progress
 
 
 _RENAMED_PROGRESS = {
@@ -219,14 +226,13 @@ class CheckpointManager:
         if latest is None:
             return None
         content = latest.content
-        check_same_data(content, self.header)
-        try:
+        with checkpoint.interpreting(content):
+            check_same_data(content, self.header)
             self._load_weights(content)
-        except RuntimeError as error:
-            reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
-            raise ValueError(f"{latest.path}: its model is not the one of these options ({reason})") from None
-        self.state.plateau.load_state_dict(content["plateau"])
-        progress = TrainProgress.from_dict(content["position"])
+            self.state.plateau.load_state_dict(content["plateau"])
+            progress, precision = TrainProgress.from_dict(content["position"]), content["precision"]
+            if precision not in PRECISIONS:
+                raise ValueError(f"precision={precision}: must be one of {', '.join(PRECISIONS)}")
         self.last_saved_update = progress.update
         self.corrupt = [path for path, _ in latest.corrupt]
         self.stored_config = content.get("config", {})
@@ -236,7 +242,7 @@ class CheckpointManager:
             missing = "" if latest.corrupt else f"{self.last} is missing: "
             again = "updates after it are done again, with the same result; nothing else is lost"
             log.warning("%scontinues from %s, update %d; %s", missing, latest.path, progress.update, again)
-        return progress, content["precision"]
+        return progress, precision
 
     def rollback(self, device: torch.device) -> int | None:
         """Load model, moving average and optimizer from the newest state, without those that only a stop has made;
@@ -244,15 +250,16 @@ class CheckpointManager:
         for path in (self.last, *map(self._numbered, reversed(self._regular_updates()))):
             if path.exists():
                 content = checkpoint.load(path, device)
-                update: int = content["position"]["update"]
-                if update % self.save_every == 0:
-                    self._load_weights(content)
-                    return update
+                with checkpoint.interpreting(content):
+                    update: int = content["position"]["update"]
+                    if update % self.save_every == 0:
+                        self._load_weights(content)
+                        return update
         return None
 
     def _load_weights(self, content: Mapping[str, Any]) -> None:
-        self.state.model.load_state_dict(content["model"])
-        self.state.optimizer.load_state_dict(content["optimizer"])
+        load_state(self.state.model, content["model"])
+        load_optimizer_state(self.state.optimizer, content["optimizer"])
         if self.state.ema is not None:
             self.state.ema.load_state_dict(content.get("average"))
 

@@ -107,6 +107,8 @@ class DivergenceGuard:
 
     def load_state_dict(self, state: list[float]) -> None:
         """Load the state of a checkpoint; an empty list, from a checkpoint without one, changes nothing."""
+        if len(state) not in (0, 5):
+            raise ValueError(f"position.divergence_state={state}: five numbers are needed")
         if state:
             self._counts = torch.tensor(state[:4], dtype=torch.float64, device=self._counts.device)
             self.rollbacks = int(state[4])

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from nmt.models.loading import check_tensors
+
 
 class ExponentialMovingAverage:
     """Weights averaged over updates, in the style of Polyak & Juditsky 1992, with exponentially falling shares.
@@ -53,12 +55,13 @@ class ExponentialMovingAverage:
         return dict(self.weights)
 
     def load_state_dict(self, state: dict[str, Tensor] | None) -> None:
-        """Load the average of a checkpoint of the same model. Raise ValueError when it has none."""
+        """Load the average of a checkpoint of the same model. Raise ValueError when it has none, or another one."""
         if state is None:
             raise ValueError(
                 f"train.ema_decay={self.decay:g}: the run was begun without an average of its weights; continue it "
                 "with train.ema_decay=0, or start one with another name"
             )
+        check_tensors(self.weights, state, "average")
         for name, weight in self.weights.items():
             weight.copy_(state[name])
 

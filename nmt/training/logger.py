@@ -62,6 +62,8 @@ class MetricAccumulator:
     def _reset(self, unlogged_sums: Sequence[float] = ()) -> None:
         # Sums of the losses, then tokens; on the losses' device, so that adding does not wait for it; fp64, so that
         # restarts change nothing.
+        if unlogged_sums and len(unlogged_sums) != len(self.names) + 1:
+            raise ValueError(f"position.unlogged_sums={unlogged_sums}: {len(self.names) + 1} numbers are needed")
         self.sums = torch.tensor(unlogged_sums or [0.0] * (len(self.names) + 1), dtype=torch.float64)
         self.norm: Tensor | None = None
         self.restart_timer()

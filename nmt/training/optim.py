@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from nmt.config import check_choice, check_range
+from nmt.models.loading import check_tensors
 
 SCHEDULES = ("constant", "inverse_sqrt", "cosine", "plateau")
 
@@ -68,7 +70,8 @@ class ReduceOnPlateau:
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Load the state of a checkpoint."""
-        self.factor, self.best, self.num_bad_validations = state["factor"], state["best"], int(state["bad"])
+        self.factor, self.best = float(state["factor"]), float(state["best"])
+        self.num_bad_validations = int(state["bad"])
 
 
 def learning_rate(config: OptimConfig, update: int, progress: float, plateau: ReduceOnPlateau | None = None) -> float:
@@ -93,6 +96,21 @@ def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.AdamW:
     ]
     betas = (config.beta1, config.beta2)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, eps=config.epsilon, fused=True)
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, stored: dict[str, Any]) -> None:
+    """Load the state of a checkpoint; the options stay those of the configuration.
+
+    Raises:
+        ValueError: its tensors are not those of the optimizer's parameters. Other errors are torch's.
+    """
+    options = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(stored)
+    for group, own in zip(optimizer.param_groups, options, strict=True):
+        group.update(own)
+    for parameter, state in optimizer.state.items():
+        expected = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
+        check_tensors(expected, state, "optimizer")
 
 
 def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:

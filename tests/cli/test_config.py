@@ -2,6 +2,8 @@
 
 import copy
 import os
+import pickle
+import re
 import shlex
 import subprocess
 import sys
@@ -9,17 +11,25 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pytest
 
+from nmt import checkpoint
 from nmt.cli import compose as compose_module
-from nmt.cli.compose import GROUPS, run_command, save_yaml
-from nmt.cli.config_groups import group_choices, search_path
-from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
+from nmt.cli.compose import GROUPS, _log_file, run_command, save_yaml
+from nmt.cli.config_groups import group_choices, load_sweep
+from nmt.cli.configs import (
+    PATH_OPTIONS,
+    AlignConfig,
+    Config,
+    EvaluateConfig,
+    ExportConfig,
+    ServeConfig,
+    TranslateConfig,
+)
 from nmt.cli.continuation import RESUMABLE_OPTIONS, check_continuation, merge_with_checkpoint
 from nmt.cli.help import EXAMPLES, GROUP_LINES, OPTIONS, help_text
 from nmt.cli.run_directory import command_line, report_folder, run_name
-from nmt.config import diff, from_dict, get_node, leaves, nodes, option_docs, suggest, to_dict, validate
+from nmt.config import conceal, diff, from_dict, get_node, leaves, nodes, option_docs, suggest, to_dict, validate
 from nmt.models import MODELS
 from nmt.renames import RENAMED_COMMAND_OPTIONS, RENAMED_OPTIONS, RENAMED_VALUES, upgrade_keys
 
@@ -31,23 +41,7 @@ TREES: dict[str, Any] = {
     "align": AlignConfig,
     "serve": ServeConfig,
 }
-COMPOSED: dict[tuple[str, ...], Any] = {}
 PRESETS = [(group, choice) for group in GROUPS["train"] for choice in group_choices(group)]
-
-
-@pytest.fixture(autouse=True)
-def _composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compose each choice of groups once, since that takes 0.1 s."""
-
-    def compose(config_name: str, overrides: list[str]) -> Any:
-        if any(override.startswith("hydra.") for override in overrides):
-            return hydra.compose(config_name, overrides)
-        key = (config_name, *overrides)
-        if key not in COMPOSED:
-            COMPOSED[key] = hydra.compose(config_name, overrides)
-        return copy.deepcopy(COMPOSED[key])
-
-    monkeypatch.setattr(compose_module, "compose", compose)
 
 
 def read(*arguments: str, name: str = "train") -> Any:
@@ -124,7 +118,9 @@ def test_experiment_takes_other_files_and_limits() -> None:
         ("data.train=1e3", "train", "1e3"),
         ("data.train=a=b", "train", "a=b"),
         ("data.train=日本語/列", "train", "日本語/列"),
-        ("data.train=~/x(1)#2", "train", "~/x(1)#2"),
+        ("data.train=a/x(1)#2", "train", "a/x(1)#2"),
+        ("data.train=[007,no,1e3]", "train", ["007", "no", "1e3"]),
+        ("data.extra_tests=[007,true]", "extra_tests", ["007", "true"]),
         ("data.train=null", "train", None),
         ("data.extra_tests=a", "extra_tests", ["a"]),
         ("data.extra_tests=[a,b]", "extra_tests", ["a", "b"]),
@@ -148,6 +144,75 @@ def test_a_model_of_lower_case_is_scored_without_regard_to_case(capsys: Any) -> 
 def test_values_may_refer_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CORPORA", "/corpora")
     assert read("data.train=${oc.env:CORPORA}/train").data.train == "/corpora/train"
+
+
+def test_values_from_the_environment_are_not_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+) -> None:
+    """In what is stored, paths stay as they were written; they are those of today's environment when they are read."""
+    import yaml
+
+    monkeypatch.setenv("CORPORA", "/secret")
+    monkeypatch.setenv("SEED", "7")
+    arguments = ["data.train=[${oc.env:CORPORA}/a,b]", "data.valid=${data.test}", "data.test='${oc.env:CORPORA}/t'"]
+    config = read(*arguments, "seed=${oc.env:SEED}", "data.cache_dir=${oc.env:NOWHERE,c}", "data=text", "name=n")
+    assert (config.data.train, config.data.valid, config.seed) == (["/secret/a", "b"], "/secret/t", 7)
+    assert config.data.cache_dir == "c"
+    stored = to_dict(config)
+    assert stored["data"]["train"] == ["${oc.env:CORPORA}/a", "b"]
+    assert stored["data"]["valid"] == stored["data"]["test"] == "${oc.env:CORPORA}/t"
+    assert (stored["data"]["cache_dir"], stored["seed"]) == ("${oc.env:NOWHERE,c}", 7)
+    save_yaml(config, tmp_path / "config.yaml")
+    run_command(lambda *_: None, Config, "train", ["--cfg", "job", *arguments])
+    assert "secret" not in (tmp_path / "config.yaml").read_text() + capsys.readouterr().out
+    again = Config.from_dict(yaml.safe_load((tmp_path / "config.yaml").read_text()))
+    assert again == config
+    assert to_dict(again) == to_dict(copy.deepcopy(pickle.loads(pickle.dumps(config)))) == stored
+    assert conceal("/secret/a.en", config) == "${oc.env:CORPORA}/a.en"
+    assert conceal("data/secret/a.en", config) == "data/secret/a.en"
+    checkpoint.save(tmp_path / "c.pt", {"config": stored})
+    assert b"secret" not in (tmp_path / "c.pt").read_bytes()
+    check_continuation(stored, stored)
+    plain = {**stored, "data": {**stored["data"], "train": ["/secret/a", "b"]}}  # as earlier versions stored it
+    check_continuation(plain, stored)
+    monkeypatch.setenv("CORPORA", "/elsewhere")
+    check_continuation(stored, stored)
+    assert Config.from_dict(stored).data.test == "/elsewhere/t"
+    monkeypatch.delenv("CORPORA")
+    assert Config.from_dict(stored).data.test == "${oc.env:CORPORA}/t"
+    monkeypatch.setenv("TOKEN", "secret")  # a stored configuration may be a stranger's: no request contains its values
+    assert Config.from_dict({"data": {"hf_dataset": "x/${oc.env:TOKEN}"}}).data.hf_dataset == "x/${oc.env:TOKEN}"
+
+
+def test_a_tilde_is_the_home_folder_in_every_option_of_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    described = r"\b(file|files|folder|directory|prefix|set's name)\b"
+    texts = {
+        "name",
+        "data.format",
+        "data.column",
+        "data.hf_config",
+        "data.source_lang",
+        "data.target_lang",
+        "host",
+        "formats",
+    }  # no paths, although their texts mention some
+    for name, tree in TREES.items():
+        for option, hint in leaves(tree()).items():
+            parent, _, leaf = option.rpartition(".")
+            text = option_docs(type(get_node(tree(), parent)))[leaf]
+            is_path = option in PATH_OPTIONS
+            if hint in (str, str | None, Any, list[str]) and option not in texts and not option.startswith("model."):
+                assert is_path or not re.search(described, text), option
+            if not is_path:
+                continue
+            given = [f"{option}=a:~/x" if option == "external_scores" else f"{option}=~/x"]
+            given += ["checkpoint=a"] if name != "train" and option != "checkpoint" else []
+            config = compose_module._read(name, tree, given)
+            value = getattr(get_node(config, parent), leaf)
+            expected = "a:/home/me/x" if option == "external_scores" else "/home/me/x"
+            assert value in (expected, [expected]), option
+    assert read("data.train=[~/a,b~]", "data=text").data.train == ["/home/me/a", "b~"]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +270,9 @@ def test_values_may_refer_to_the_environment(monkeypatch: pytest.MonkeyPatch) ->
         ("--cfg=all", "only --cfg job is known"),
         ("device=gpu", "device=gpu: must be auto, cpu, cuda or cuda:N"),
         ("num_threads=-1", "num_threads=-1: must be at least 0"),
+        ("num_threads=100000", "num_threads=100000: must be at least 0 and at most 1024"),
         ("seed=-1", "seed=-1: must be at least 0"),
+        ("seed=18446744073709551616", "seed=18446744073709551616: must be at most 18446744073709551615"),
         ("name=../x", "name=../x: must be a folder name inside runs/"),
         ("name=/x", "name=/x: must be a folder name inside runs/"),
         ("runs=", "runs=: the folder for the runs needs a name"),
@@ -273,7 +340,7 @@ def test_sweeps_over_an_option_of_version_0_3(
         ("search: {beam: 3}", "search.beam", "search.beam_size"),
         ("threads: 3", "threads", "num_threads"),
         ("model: {attention: {normaliser: softmax}}", "model.attention.normaliser", "model.attention.normalizer"),
-        ("model: {encoder_self: {dim: 8}}", "model.encoder_self", "model.encoder_self_attention"),
+        ("model: {encoder_self: {dim: 8}}", "model.encoder_self.dim", "model.encoder_self_attention.dim"),
         ("data: {tokenizer: {kind: bpe}}", "data.tokenizer.kind", "data.tokenizer.type"),
     ],
 )
@@ -284,8 +351,8 @@ def test_options_of_version_0_3_in_the_users_experiments(
     (tmp_path / "configs/experiment").mkdir(parents=True)
     (tmp_path / "configs/experiment/mine.yaml").write_text(f"# @package _global_\n{content}\n")
     message = failure(capsys, "experiment=mine")
-    assert message.startswith("configs: ")
-    assert message.endswith(f"; {old} is called {new} since version 0.4")
+    assert message.startswith("configs/experiment/mine.yaml: line 2: ")
+    assert message.endswith(f": {old} is called {new} since version 0.4")
 
 
 def test_every_renamed_option_exists() -> None:
@@ -512,6 +579,7 @@ def test_the_users_own_folder_adds_experiments(tmp_path: Path, monkeypatch: pyte
     mine.write_text("# @package _global_\nseed: 7\nmodel:\n  attention:\n    score: dot\n", encoding="utf-8")
     config = read("experiment=mine")
     assert (config.seed, config.model.attention.score) == (7, "dot")
+    assert capsys.readouterr().err.endswith(" options of configs/experiment/mine.yaml\n")
     assert "multi30k_rnn" in failure(capsys, "experiment=nothing")
     mine.write_text("# @package _global_\nmodel:\n  attention:\n    scor: dot\n", encoding="utf-8")
     assert "scor" in failure(capsys, "experiment=mine")
@@ -520,6 +588,135 @@ def test_the_users_own_folder_adds_experiments(tmp_path: Path, monkeypatch: pyte
     mine.write_text("# @package _global_\ntrain: [\n", encoding="utf-8")
     assert "mine.yaml" in failure(capsys, "experiment=mine")
     assert sorted(path.name for path in folder.iterdir()) == ["configs"]
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that writes a file of the user's own configs/ in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    _log_file.cache_clear()
+
+    def write(name: str, content: str | bytes) -> None:
+        path = tmp_path / "configs" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    return write
+
+
+def test_the_users_file_wins_over_the_projects_and_the_log_says_so(own: Any, capsys: Any) -> None:
+    own("experiment/multi30k_rnn", "seed: 77\n")
+    own("model/rnn", "architecture: rnn\nhidden_size: 64\n")
+    own("sweep/beam", "search.beam_size: [3]\n")
+    config = read("experiment=multi30k_rnn")
+    assert (config.seed, config.data.format, config.model.hidden_size) == (77, "builtin", 64)
+    lines = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert lines == [
+        f"options of configs/{name}.yaml, in place of the project's file of this name"
+        for name in ("model/rnn", "experiment/multi30k_rnn")
+    ]
+    assert load_sweep("beam") == [["search.beam_size=3"]]
+    own("experiment/multi30k_rnn", "defaults: [multi30k_rnn]\nseed: 78\n")  # builds on the project's
+    config = read("experiment=multi30k_rnn")
+    assert (config.seed, config.data.format, config.data.source_lang) == (78, "text", "en")
+
+
+def test_the_file_in_the_documents(own: Any) -> None:
+    text = (Path(compose_module.__file__).parents[2] / "docs/usage.md").read_text("utf-8")
+    own("experiment/mine", text.partition("```yaml\n")[2].partition("```")[0])
+    config = read("experiment=mine")
+    assert (config.seed, config.data.format, config.data.target_lang) == (7, "tsv", "no")
+    assert (config.model.attention.score, config.model.hidden_size) == ("dot", 512)
+
+
+def test_a_file_may_build_on_several(own: Any) -> None:
+    own("experiment/a", "seed: 1\noptim.warmup_updates: 1\ndefaults: [override /data: tsv]\n")
+    own("experiment/b", "seed: 2\noptim.beta1: 0.5\ndefaults: [override /data: text]\n")
+    own("experiment/c", "defaults: [a, b, _self_]\noptim.beta2: 0.25\n")
+    config = read("experiment=c")
+    assert (config.seed, config.data.format) == (2, "text")  # the later one wins
+    assert (config.optim.warmup_updates, config.optim.beta1, config.optim.beta2) == (1, 0.5, 0.25)
+    assert read("experiment=c", "data=jsonl", "seed=5").data.format == "jsonl"
+
+
+@pytest.mark.parametrize("header", ["", "# @package _global_\n", "# mine\n\n#  @package _global_\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_the_header_and_a_byte_order_mark_make_no_difference(header: str, mark: str, own: Any) -> None:
+    own("experiment/mine", mark + header + "defaults:\n- override /model: transformer\nmodel.d_model: 64\nseed: 7\n")
+    config = read("experiment=mine")
+    assert (config.seed, config.model.d_model) == (7, 64)
+
+
+TEXTS = ["no", "on", "off", "yes", "y", "1e3", "007", "1.50", "0x10", "1_000", "2024-01-02", "1:30", "true", "nan", "é"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_options_get_the_text_as_it_is_written(text: str, own: Any, tmp_path: Path) -> None:
+    import yaml
+
+    own(
+        "experiment/mine",
+        f"data:\n  source_lang: {text}\n  train: [{text}, x]\n  test: {text}\n  extra_tests: [{text}]\n",
+    )
+    own("sweep/mine", f"data.source_lang: [{text}, z]\n")
+    builtin = ["data.train=a", "data.valid=a", "data.test=a"]
+    for arguments in (["experiment=mine", "data=text"], [f"data.source_lang={text}", f"data.test={text}", "data=text"]):
+        config = read(*arguments)
+        assert (config.data.source_lang, config.data.test) == (text, text)
+        save_yaml(config, tmp_path / "config.yaml")
+        assert Config.from_dict(yaml.safe_load((tmp_path / "config.yaml").read_text("utf-8"))) == config
+    assert read("experiment=mine", "data=text").data.train == [text, "x"]
+    assert read("experiment=mine", "data=text").data.extra_tests == [text]
+    for arguments in (["sweep=mine"], [f"data.source_lang={text},z"]):
+        languages = []
+        task = lambda config, overrides: languages.append(config.data.source_lang)  # noqa: B023, E731
+        run_command(task, Config, "train", ["-m", *arguments, "data=text", *builtin])
+        assert languages == [text, "z"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "mine.yaml: the file is empty; it needs options, such as seed: 2"),
+        ("# only a comment\n", "mine.yaml: the file is empty"),
+        ("seed\n", "mine.yaml: line 1: a mapping of options is needed"),
+        ("- seed: 2\n", "mine.yaml: line 1: a mapping of options is needed"),
+        ("seed: 2\ndata:\n\ttrain: x\n", "mine.yaml: line 3: found character '\\t' that cannot start any token"),
+        ("seed: 2\n  x: 3\n", "mine.yaml: line 2: mapping values are not allowed here"),
+        ("seed: 2\ntrain: [\n", "mine.yaml: line 3: "),
+        ("seed: 2\nseed: 3\n", "mine.yaml: line 1: seed is given twice"),
+        (b"seed: 2 # \xe9\n", "mine.yaml: the file is not UTF-8 (byte 11); convert it first"),
+        (
+            "seed: 2\ndata.target_lan: x\n",
+            "line 2: data.target_lan=x: unknown option data.target_lan; did you",
+        ),
+        ("optim:\n  rate: 1\n", "line 2: optim.rate=1: unknown option optim.rate; did you mean optim."),
+        ("train:\n  max_updates: many\n", "line 2: train.max_updates=many: a whole number is needed"),
+        ("seed: null\n", "line 1: seed=null: a whole number is needed"),
+        ("model.d_model: 64\n", "line 1: model.d_model=64: not an option of model=rnn; an option of model=transformer"),
+        ("model:\n", "line 1: model=: model holds several options, set one of them: "),
+        ("seed: 2\nsearch: {beam: 3}\n", "line 2: search.beam=3: search.beam is called search.beam_size since"),
+        ("# @package model\nseed: 2\n", "mine.yaml: # @package model: must be _global_, or left out"),
+        ("seed: 2\ndefaults: [{override /data: txt}]\n", "line 2: data=txt: must be one of builtin, hub, jsonl"),
+        ("defaults: [{/model: 7}]\n", "line 1: model=7: must be one of rnn, rnn_transformer"),
+        ("defaults: {a: [b]}\n", "line 1: "),
+        ("defaults: [[x]]\n", "line 1: defaults: ['x']: write a name, or"),
+        ("defaults: [other]\nseed: 2\n", "mine.yaml: defaults: there is no experiment=other"),
+        ("defaults: [mine]\nseed: 2\n", "mine.yaml: defaults: there is no experiment=mine"),
+        (
+            "defaults: [{override /optim: x}]\n",
+            "line 1: defaults: {'override /optim': 'x'}: write a name, or",
+        ),
+        ("x: !!python/object/apply:os.system ['true']\n", "mine.yaml: line 1: could not determine a constructor for"),
+    ],
+)
+def test_a_mistake_in_a_file_costs_one_line_with_its_place(
+    content: str | bytes, message: str, own: Any, capsys: Any
+) -> None:
+    own("experiment/mine", content)
+    error = failure(capsys, "experiment=mine")
+    assert error.startswith("configs/experiment/mine.yaml: ")
+    assert message in error
 
 
 def test_errors_of_the_task(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -767,14 +964,6 @@ def test_help_lists_options_that_exist(tmp_path: Path, monkeypatch: pytest.Monke
             overrides = [argument for argument in arguments[3:] if argument not in ("launcher=processes", "jobs=2")]
             run_command(lambda *_: None, tree, name, overrides)
     assert set(GROUP_LINES) == set(GROUPS["train"])
-
-
-def test_groups_are_those_of_the_defaults_lists() -> None:
-    import yaml
-
-    for name, groups in GROUPS.items():
-        defaults = yaml.safe_load((search_path()[0] / f"{name}.yaml").read_text(encoding="utf-8"))["defaults"]
-        assert tuple(key for entry in defaults if isinstance(entry, dict) for key in entry) == groups
 
 
 def test_options_hold_what_a_checkpoint_can_store() -> None:

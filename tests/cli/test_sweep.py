@@ -1,6 +1,5 @@
 """Sweeps: the runs of a command line, launchers, finished runs that are skipped, and failed runs."""
 
-import copy
 import json
 import os
 import shutil
@@ -12,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pytest
 import submitit
 import yaml
@@ -52,22 +50,6 @@ TINY = f"""
     metrics.num_resamples=20 search.beam_size=1 search.max_length_ratio=1 search.max_length_offset=2 num_threads=1
     device=cpu
 """.split()
-
-
-COMPOSED: dict[tuple[str, ...], Any] = {}
-
-
-@pytest.fixture(autouse=True)
-def _composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compose each choice of groups once, since that takes 0.1 s and a sweep has many runs."""
-
-    def compose(config_name: str, overrides: list[str]) -> Any:
-        key = (str(Path.cwd()), config_name, *overrides)
-        if key not in COMPOSED:
-            COMPOSED[key] = hydra.compose(config_name, overrides)
-        return copy.deepcopy(COMPOSED[key])
-
-    monkeypatch.setattr("nmt.cli.compose.compose", compose)
 
 
 def sweep(*arguments: str, name: str = "train") -> list[tuple[str | None, list[str]]]:
@@ -667,7 +649,7 @@ def test_without_a_cluster(capsys: pytest.CaptureFixture[str], tmp_path: Path, m
 def test_a_job_returns_why_its_command_failed(capsys: pytest.CaptureFixture[str]) -> None:
     code, reason = JobProcess("evaluate", ["checkpoint=nowhere"])()
     assert code == 1
-    assert reason == "checkpoint=nowhere: no such file or run directory"
+    assert reason == f"checkpoint=nowhere: no such file or run directory (relative to {Path.cwd()})"
     assert reason in capsys.readouterr().err
 
 

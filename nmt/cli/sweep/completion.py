@@ -1,6 +1,7 @@
 """Check whether a run is complete: trained to its end with the same options, and evaluated on the same test sets."""
 
 import contextlib
+from dataclasses import asdict
 from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
@@ -8,7 +9,7 @@ import yaml  # type: ignore[import-untyped]
 from nmt import checkpoint
 from nmt.cli.configs import Config
 from nmt.cli.continuation import data_fingerprints, has_prefix, retention_only_options
-from nmt.config import flatten, to_dict
+from nmt.config import flatten
 from nmt.data import extra_test_sets
 from nmt.evaluation.results import has_test_set, load_test_sets, stored_digests
 from nmt.training.checkpointing import TrainProgress
@@ -64,7 +65,7 @@ def _has_same_options(config: Config, path: Path) -> bool:
         stored = Config.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except (ValueError, yaml.YAMLError, AttributeError):
         return False
-    before, now = flatten(to_dict(stored)), flatten(to_dict(config))
+    before, now = flatten(asdict(stored)), flatten(asdict(config))
     ignored = [*MACHINE_OPTIONS, *retention_only_options(config)]
     if config.model.match != "none":  # set by the run, as is the next
         ignored.append(f"model.{config.model.match_width}")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from nmt.cli.sweep.jobs import DONE, FAILED, RUNNING, SKIPPED, WAITING, SweepJob
+from nmt.runtime.terminal import escape_controls
 
 
 class SweepProgress:
@@ -29,7 +30,7 @@ class SweepProgress:
 
     def print(self, text: str) -> None:
         """Print a line."""
-        print(text, file=sys.stderr, flush=True)
+        print(escape_controls(text), file=sys.stderr, flush=True)
 
     def job_finished(self, job: SweepJob) -> None:
         """Print the outcome of a run of another process, and the line about the sweep."""
