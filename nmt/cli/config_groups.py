@@ -45,30 +45,57 @@ class FileOption(NamedTuple):
     text: str | list[str] | None
 
 
-class GroupChoice(NamedTuple):
-    """A file of a config group and those it builds on: the choices it makes in other groups, its options, the files."""
+class GroupFile(NamedTuple):
+    """A file of a config group: its defaults list, the package of its options as in Hydra, and the options."""
 
-    groups: dict[str, str]
+    defaults: list[Any]
+    package: str | None
     options: list[FileOption]
-    files: list[Path]
 
 
-def read_group(group: str, choice: str, building: tuple[Path, ...] = ()) -> GroupChoice:
-    """Read a choice of a config group; the user's file comes before the project's of the same name.
+def find_file(name: str) -> Path | None:
+    """Return the file of "group/choice", the user's before the project's, or the project's of a command."""
+    folders = search_path()[::-1] if "/" in name else search_path()[:1]
+    return next((path for folder in folders if (path := folder / f"{name}.yaml").is_file()), None)
 
-    Args:
-        group, choice: as in `group=choice`.
-        building: the files that build on this one, which it is not: a user's file may build on the project's.
+
+def read_file(file: Path, group: str) -> GroupFile:
+    """Read a file of a config group, "" for that of a command.
 
     Raises:
         ValueError: naming file and line, for what is no YAML, or no options.
     """
-    files = [folder / group / f"{choice}.yaml" for folder in reversed(search_path())]
-    file = next((file for file in files if file.is_file() and file not in building), None)
-    if file is None:
-        raise ValueError(f"{building[-1]}: defaults: there is no {group}={choice}")
     with _parsed(file) as (text, loader, root):
-        return _read_choice(group, file, building, text, loader, root)
+        options = _options(loader, root, "", file)
+        defaults = next((option for option in options if option.path == "defaults"), None)
+        header = re.search(r"^\s*#\s*@package\s+(\S+)", text, re.MULTILINE)
+    if mapping := next((option for option in options if option.path.startswith("defaults.")), None):
+        raise ValueError(f"{mapping.where}: defaults: a list is needed, such as [override /model: rnn]")
+    entries: list[Any] = []
+    if defaults is not None:
+        entries = defaults.value if isinstance(defaults.value, list) else [defaults.value]
+        entries = [entry for entry in entries if not str(entry).endswith("_schema")]  # of version 0.3
+        for entry in entries:
+            if reason := _mistake_in_defaults(entry, file.stem, group):
+                raise ValueError(f"{defaults.where}: defaults: {entry}: {reason}")
+    package = header[1] if header else "_global_" if group == "experiment" else None
+    return GroupFile(entries, package, [option for option in options if option is not defaults])
+
+
+def _mistake_in_defaults(entry: Any, choice: str, group: str) -> str:
+    """Return what is wrong in an entry of the defaults list of `group=choice`, or ""; Hydra checks the rest."""
+    if isinstance(entry, dict) and len(entry) == 1:
+        ((key, value),) = entry.items()
+        name = str(key).removeprefix("override ").lstrip("/")
+        if name in ("data", "model") and value not in (None, *(choices := group_choices(name))):
+            return f"must be one of {', '.join(choices)}"
+        return ""
+    if not isinstance(entry, str):
+        return "write a name, or `override /model: rnn`"
+    if entry == choice:
+        return "a file cannot build on itself"
+    is_name = re.fullmatch(r"\w+", entry) is not None and entry != "_self_"
+    return f"there is no {group}={entry}" if is_name and entry not in group_choices(group) else ""
 
 
 @contextlib.contextmanager
@@ -87,31 +114,6 @@ def _parsed(file: Path) -> Iterator[tuple[str, Any, Any]]:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
         line = "" if mark is None else f" line {mark.line + 1}:"
         raise ValueError(f"{file}:{line} {' '.join(problem.split())}") from None
-
-
-def _read_choice(group: str, file: Path, building: tuple[Path, ...], text: str, loader: Any, root: Any) -> GroupChoice:
-    header = re.search(r"^\s*#\s*@package\s+(\S+)", text, re.MULTILINE)
-    is_global = group == "experiment" or (header is not None and header[1] == "_global_")
-    if header and header[1] not in ("_global_", "_group_", group)[: 1 if group == "experiment" else 3]:
-        raise ValueError(f"{file}: # @package {header[1]}: must be _global_, or left out")
-    base, own, options = GroupChoice({}, [], [file]), {}, []
-    for option in _options(loader, root, "" if is_global else f"{group}.", file):
-        if option.path.rpartition(".")[2] != "defaults":
-            options.append(option)
-            continue
-        for entry in option.value if isinstance(option.value, list) else [option.value]:
-            key, value = next(iter(entry.items())) if isinstance(entry, dict) and len(entry) == 1 else (group, entry)
-            key = str(key).removeprefix("override ").strip("/ ")
-            if isinstance(entry, dict) and key in ("data", "model"):
-                if value not in group_choices(key):
-                    raise ValueError(f"{option.where}: {key}={value}: must be one of {', '.join(group_choices(key))}")
-                own[key] = value
-            elif not isinstance(entry, str):
-                raise ValueError(f"{option.where}: defaults: {entry}: write a name, or `override /model: rnn`")
-            elif entry != "_self_" and not entry.endswith("_schema"):
-                more = read_group(group, entry, (*building, file))
-                base = GroupChoice(base.groups | more.groups, base.options + more.options, base.files + more.files)
-    return GroupChoice(base.groups | own, base.options + options, base.files)
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
@@ -157,7 +159,8 @@ def is_text_option(option: str) -> bool:
 
 def group_options(group: str, choice: str) -> list[str]:
     """Return the options that a choice of a group sets."""
-    return [option.path for option in read_group(group, choice).options] if choice in group_choices(group) else []
+    file = find_file(f"{group}/{choice}")
+    return [f"{group}.{option.path}" for option in read_file(file, group).options] if file else []
 
 
 def load_sweep(choice: str) -> list[list[str]]:
@@ -169,8 +172,7 @@ def load_sweep(choice: str) -> list[list[str]]:
     Raises:
         ValueError: there is no sweep of this name, or the file holds something else.
     """
-    files = [folder / SWEEP / f"{choice}.yaml" for folder in reversed(search_path())]
-    file = next((file for file in files if file.is_file()), None)
+    file = find_file(f"{SWEEP}/{choice}")
     if file is None:
         raise ValueError(f"sweep={choice}: must be one of {', '.join(group_choices(SWEEP)) or '(none)'}")
     with _parsed(file) as (_, loader, root):

@@ -16,7 +16,7 @@ import pytest
 from nmt import checkpoint
 from nmt.cli import compose as compose_module
 from nmt.cli.compose import GROUPS, _log_file, run_command, save_yaml
-from nmt.cli.config_groups import group_choices, load_sweep
+from nmt.cli.config_groups import group_choices, load_sweep, search_path
 from nmt.cli.configs import (
     PATH_OPTIONS,
     AlignConfig,
@@ -613,11 +613,11 @@ def test_the_users_file_wins_over_the_projects_and_the_log_says_so(own: Any, cap
     lines = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()]
     assert lines == [
         f"options of configs/{name}.yaml, in place of the project's file of this name"
-        for name in ("model/rnn", "experiment/multi30k_rnn")
+        for name in ("experiment/multi30k_rnn", "model/rnn")
     ]
     assert load_sweep("beam") == [["search.beam_size=3"]]
-    own("experiment/multi30k_rnn", "defaults: [multi30k_rnn]\nseed: 78\n")  # builds on the project's
-    config = read("experiment=multi30k_rnn")
+    own("experiment/mine", "defaults: [multi30k_transformer]\nseed: 78\n")  # builds on the project's
+    config = read("experiment=mine")
     assert (config.seed, config.data.format, config.data.source_lang) == (78, "text", "en")
 
 
@@ -696,16 +696,19 @@ def test_text_options_get_the_text_as_it_is_written(text: str, own: Any, tmp_pat
         ("model.d_model: 64\n", "line 1: model.d_model=64: not an option of model=rnn; an option of model=transformer"),
         ("model:\n", "line 1: model=: model holds several options, set one of them: "),
         ("seed: 2\nsearch: {beam: 3}\n", "line 2: search.beam=3: search.beam is called search.beam_size since"),
-        ("# @package model\nseed: 2\n", "mine.yaml: # @package model: must be _global_, or left out"),
-        ("seed: 2\ndefaults: [{override /data: txt}]\n", "line 2: data=txt: must be one of builtin, hub, jsonl"),
-        ("defaults: [{/model: 7}]\n", "line 1: model=7: must be one of rnn, rnn_transformer"),
-        ("defaults: {a: [b]}\n", "line 1: "),
+        ("# @package model\nseed: 2\n", "line 2: model.seed=2: unknown option model.seed; did you mean"),
+        (
+            "seed: 2\ndefaults: [{override /data: txt}]\n",
+            "line 2: defaults: {'override /data': 'txt'}: must be one of builtin, hub",
+        ),
+        ("defaults: [{/model: 7}]\n", "line 1: defaults: {'/model': 7}: must be one of rnn, rnn_transformer"),
+        ("defaults: {a: [b]}\n", "line 1: defaults: a list is needed, such as [override /model: rnn]"),
         ("defaults: [[x]]\n", "line 1: defaults: ['x']: write a name, or"),
-        ("defaults: [other]\nseed: 2\n", "mine.yaml: defaults: there is no experiment=other"),
-        ("defaults: [mine]\nseed: 2\n", "mine.yaml: defaults: there is no experiment=mine"),
+        ("defaults: [other]\nseed: 2\n", "line 1: defaults: other: there is no experiment=other"),
+        ("defaults: [mine]\nseed: 2\n", "line 1: defaults: mine: a file cannot build on itself"),
         (
             "defaults: [{override /optim: x}]\n",
-            "line 1: defaults: {'override /optim': 'x'}: write a name, or",
+            "Could not override 'optim'. No match in the defaults list.",
         ),
         ("x: !!python/object/apply:os.system ['true']\n", "mine.yaml: line 1: could not determine a constructor for"),
     ],
@@ -964,6 +967,14 @@ def test_help_lists_options_that_exist(tmp_path: Path, monkeypatch: pytest.Monke
             overrides = [argument for argument in arguments[3:] if argument not in ("launcher=processes", "jobs=2")]
             run_command(lambda *_: None, tree, name, overrides)
     assert set(GROUP_LINES) == set(GROUPS["train"])
+
+
+def test_groups_are_those_of_the_defaults_lists() -> None:
+    import yaml
+
+    for name, groups in GROUPS.items():
+        defaults = yaml.safe_load((search_path()[0] / f"{name}.yaml").read_text(encoding="utf-8"))["defaults"]
+        assert tuple(key for entry in defaults if isinstance(entry, dict) for key in entry) == groups
 
 
 def test_options_hold_what_a_checkpoint_can_store() -> None:
