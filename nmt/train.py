@@ -74,13 +74,15 @@ def main(config: Config, overrides: list[str]) -> None:
                 write_text(directory / "command.txt", command + "\n")
             _log_header(trainer, setup)
             progress = trainer.fit(shutdown)
-            if shutdown.requested or shutdown.received:  # a signal may have reached the main process alone at the end
-                name = signal.Signals(shutdown.received).name
-                message = "%s: saved at update %d (%s); the same command continues: %s"
-                log.info(message, name, progress.update, trainer.last, command)
-                raise SystemExit(128 + shutdown.received)
-            if ranks.is_main:
-                _evaluate(trainer, setup, command)
+            with ranks.leave_together():
+                shutdown.stop_at_once("everything is saved, and the same command goes on from there")
+                if shutdown.received:  # perhaps at the end, by the main process alone
+                    name = signal.Signals(shutdown.received).name
+                    message = "%s: saved at update %d (%s); the same command continues: %s"
+                    log.info(message, name, progress.update, trainer.last, command)
+                    raise SystemExit(128 + shutdown.received)
+                if ranks.is_main:
+                    _evaluate(trainer, setup, command)
 
 
 @contextlib.contextmanager

@@ -227,7 +227,6 @@ def run_command(
             _run_many(task, config_class, name, overrides)
         else:
             task(_validated(config_class, name, overrides), overrides)
-        sys.stdout.flush()
 
 
 def _validated(config_class: type[T], name: str, overrides: list[str]) -> T:

@@ -6,6 +6,8 @@ import sys
 import traceback
 from collections.abc import Iterator
 
+from nmt.runtime.streams import STANDARD_OUTPUT, guard_standard_streams
+
 
 def error_message(error: BaseException) -> str:
     """Return an exception as one sentence for the user."""
@@ -14,26 +16,30 @@ def error_message(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def silence_broken_pipe() -> None:
-    """Discard further output after BrokenPipeError: a reader such as `head` has closed the pipe, which is no error."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 @contextlib.contextmanager
 def report_errors() -> Iterator[None]:
-    """End a command with one line for a mistake of the user.
+    """End a command with one line for a mistake of the user, or for output that could not be written.
 
     Raises:
-        SystemExit: 1 after a ValueError or OSError, 130 when interrupted. Other exceptions are defects and propagate.
+        SystemExit: 1 after a ValueError or OSError, 130 when interrupted; 0 when the reader of standard output, such as
+            `head`, has closed the pipe, which is no error. Other exceptions are defects and propagate.
     """
+    guard_standard_streams()
     try:
-        yield
+        try:
+            yield
+        except SystemExit:
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except BrokenPipeError:
-        silence_broken_pipe()
     except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and error.filename == STANDARD_OUTPUT:
+            raise SystemExit(0) from None
         print_error(error)
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
         raise SystemExit(1) from None
 
 
