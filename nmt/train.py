@@ -29,6 +29,7 @@ from nmt.models import Seq2Seq
 from nmt.models.flops import build_on_meta
 from nmt.models.parameter_matching import match_parameters
 from nmt.runtime.device import resolve_device
+from nmt.runtime.errors import error_message
 from nmt.runtime.files import directory_lock, remove_stale_temp_files, write_text
 from nmt.runtime.logs import log_file
 from nmt.runtime.process import setup_process
@@ -82,7 +83,11 @@ def main(config: Config, overrides: list[str]) -> None:
                     log.info(message, name, progress.update, trainer.last, command)
                     raise SystemExit(128 + shutdown.received)
                 if ranks.is_main:
-                    _evaluate(trainer, setup, command)
+                    try:
+                        _evaluate(trainer, setup, command)
+                    except OSError as error:
+                        text = "the training is complete and saved, and the same command evaluates again"
+                        raise OSError(f"{error_message(error)}; {text}") from error
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ from nmt.cli.sweep import SweepOverride, exit_with_parent, expand_grid, run_swee
 from nmt.config import coerce, describe_type, get_node, leaves, suggest, to_dict, validate
 from nmt.models import MODELS
 from nmt.renames import renamed_option
-from nmt.runtime.errors import error_message, report_errors
+from nmt.runtime.errors import check_arguments, error_message, report_errors
 from nmt.runtime.files import write_text
 
 T = TypeVar("T")
@@ -217,7 +217,9 @@ def run_command(
     """
     exit_with_parent()
     with report_errors():
-        overrides, flags = read_flags(list(sys.argv[1:] if arguments is None else arguments))
+        arguments = list(sys.argv[1:] if arguments is None else arguments)
+        check_arguments(arguments)
+        overrides, flags = read_flags(arguments)
         if "help" in flags:
             choices = {group: group_choices(group) for group in GROUPS[name]}
             print(help_text(name, config_class(), choices, group_choices(SWEEP)))

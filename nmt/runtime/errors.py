@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from nmt.runtime.streams import STANDARD_OUTPUT, guard_standard_streams
 
@@ -14,6 +14,18 @@ def error_message(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Raise ValueError for an argument whose bytes are no text in the locale's encoding, which no file could hold."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"{ascii(argument)[1:-1]}: not text in the encoding of this locale, {sys.getfilesystemencoding()}; "
+                "rename the file, or, where its name is UTF-8, set PYTHONUTF8=1 in the environment"
+            ) from None
 
 
 @contextlib.contextmanager

@@ -75,7 +75,7 @@ def test_a_reader_that_leaves_is_no_error_on_standard_output_only(tmp_path: Path
 
 
 def test_messages_in_any_locale(tmp_path: Path) -> None:
-    code = "from nmt.runtime.errors import report_errors\nwith report_errors(): print(chr(177)); raise ValueError(chr(215))"
+    code = "from nmt.runtime.errors import *\nwith report_errors(): print(chr(177)); raise ValueError(chr(215))"
     locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env={**ENVIRONMENT, **locale}, capture_output=True, check=False)
