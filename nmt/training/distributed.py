@@ -233,19 +233,19 @@ def init_distributed(devices: int, kind: str) -> DistributedContext:
     if devices not in (1, size):
         raise ValueError(f"train.devices={devices}: the launcher started {size} processes; leave train.devices out")
     check_devices(local_size, kind)
-    if not dist.is_initialized():  # the runs of a sweep follow each other in the same processes
-        if kind == "cuda":
-            torch.cuda.set_device(local_rank)
-        end_with_parent(os.getppid())
-        try:
+    try:
+        if not dist.is_initialized():  # the runs of a sweep follow each other in the same processes
+            if kind == "cuda":
+                torch.cuda.set_device(local_rank)
+            end_with_parent(os.getppid())
             dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=JOIN_TIMEOUT)
-        except dist.DistError as error:
-            minutes = JOIN_TIMEOUT.total_seconds() / 60
-            raise TimeoutError(
-                f"rank {rank} of {size}: the others have not joined within {minutes:g} minutes ({error}); look at what "
-                "ended them, start all of them at the same time, and give them the same address"
-            ) from error
-    control_group = dist.new_group(backend="gloo", timeout=JOIN_TIMEOUT)
+        control_group = dist.new_group(backend="gloo", timeout=JOIN_TIMEOUT)
+    except RuntimeError as error:
+        limit, reason = f"{JOIN_TIMEOUT.total_seconds() / 60:g} minutes", str(error).partition("\n")[0]
+        raise TimeoutError(
+            f"rank {rank} of {size} could not join the others ({reason}); they wait {limit} for each other: start all "
+            "of them together, with the same address"
+        ) from error
     dist.distributed_c10d._set_pg_timeout(COLLECTIVE_TIMEOUT, control_group)
     return DistributedContext(rank, size, local_rank, local_size, control_group)
 
