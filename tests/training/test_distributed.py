@@ -262,7 +262,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("killed", ["rank", "launcher"])
+@pytest.mark.parametrize("killed", ["rank", pytest.param("launcher", marks=pytest.mark.slow)])
 def test_nobody_waits_for_ever_while_the_main_process_evaluates(killed: str, tmp_path: Path) -> None:
     (tmp_path / "ranks.py").write_text(WAITING)
     process = start(["ranks.py"], tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
