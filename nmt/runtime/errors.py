@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 
-from nmt.runtime.streams import STANDARD_OUTPUT, guard_standard_streams
+from nmt.runtime.streams import STANDARD_OUTPUT, drop_output, guard_standard_streams
 
 
 def error_message(error: BaseException) -> str:
@@ -47,12 +47,13 @@ def report_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except (ValueError, OSError) as error:
-        if isinstance(error, BrokenPipeError) and error.filename == STANDARD_OUTPUT:
-            raise SystemExit(0) from None
-        print_error(error)
+        is_unread = isinstance(error, BrokenPipeError) and error.filename == STANDARD_OUTPUT
+        if not is_unread:
+            print_error(error)
         with contextlib.suppress(OSError):
             sys.stdout.flush()
-        raise SystemExit(1) from None
+        drop_output()
+        raise SystemExit(0 if is_unread else 1) from None
 
 
 def print_error(error: BaseException) -> None:

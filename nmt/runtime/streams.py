@@ -10,7 +10,7 @@ STANDARD_OUTPUT = "standard output"
 
 
 class _StandardStream(io.FileIO):
-    """Standard output, where output that is lost is an error, once; or standard error, where it is dropped.
+    """Standard output, where output that is lost is an error; or standard error, where it is dropped.
 
     Messages are no result: the work goes on without them, and a run has them in its train.log.
     """
@@ -25,7 +25,6 @@ class _StandardStream(io.FileIO):
             return super().write(data)
         except OSError as error:
             if not self.drops:
-                self.drops = True  # what is still in the buffer
                 reason = "it is closed" if error.errno == errno.EBADF else error.strerror
                 raise OSError(error.errno, reason, STANDARD_OUTPUT) from None
             return memoryview(data).nbytes
@@ -48,7 +47,15 @@ def guard_standard_streams() -> None:
         sys.stderr = _guarded(sys.stderr, 2)
 
 
+def drop_output() -> None:
+    """Drop what an error has left in the buffer of standard output, which the interpreter would write at its end."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(raw, _StandardStream):
+        raw.drops = True
+
+
 def _guarded(stream: TextIO | None, descriptor: int) -> TextIO:
     file, encoding = io.BufferedWriter(_StandardStream(descriptor)), stream.encoding if stream is not None else "utf-8"
+    by_line = descriptor == 2 or file.isatty() or getattr(stream, "write_through", False)  # PYTHONUNBUFFERED
     # a locale's encoding may lack the characters of our messages
-    return io.TextIOWrapper(file, encoding, "backslashreplace", line_buffering=descriptor == 2 or file.isatty())
+    return io.TextIOWrapper(file, encoding, "backslashreplace", line_buffering=by_line)

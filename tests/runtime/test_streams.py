@@ -26,14 +26,25 @@ from nmt.runtime.errors import report_errors
 with report_errors():
     opened = os.open("file", os.O_RDWR | os.O_CREAT)  # takes the place of a closed stream
     for line in range(3000):
-        if "stdout" in sys.argv:
-            print("output", line)
+        try:
+            if "stdout" in sys.argv:
+                print("output", line)
+        except OSError:
+            if "swallowed" not in sys.argv:  # as argparse does
+                raise
         print("a message", file=sys.stderr)
     if "error" in sys.argv:
         raise ValueError("a mistake")
     if "exit" in sys.argv:
         raise SystemExit(0)
 """
+
+
+@pytest.mark.parametrize(("unbuffered", "expected"), [("1", "output\n"), ("", "")])
+def test_unbuffered_output_is_there_when_a_process_is_killed(unbuffered: str, expected: str) -> None:
+    code = "import os; from nmt.runtime.errors import report_errors\nwith report_errors(): print('output'); os._exit(0)"
+    environment = {**ENVIRONMENT, "PYTHONUNBUFFERED": unbuffered}
+    assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True) == expected
 
 
 def shell(folder: Path, redirections: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -43,8 +54,12 @@ def shell(folder: Path, redirections: str, *arguments: str) -> "subprocess.Compl
 
 
 @pytest.mark.parametrize("redirections", STREAMS)
-@pytest.mark.parametrize("what", ["stdout", "nothing", "error", "stdout exit"])
-def test_lost_output_is_an_error_and_lost_messages_are_not(redirections: str, what: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["stdout", "nothing", "error", "stdout exit", "stdout swallowed"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_lost_output_is_an_error_and_lost_messages_are_not(
+    redirections: str, what: str, unbuffered: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "PYTHONUNBUFFERED", unbuffered)
     done = shell(tmp_path, redirections, "-c", SCRIPT, *what.split())
     problem = "a mistake" if what == "error" else STREAMS[redirections] if "stdout" in what else ""
     assert done.returncode == (1 if problem else 0)
