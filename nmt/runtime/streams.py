@@ -20,14 +20,16 @@ class _StandardStream(io.FileIO):
         self.drops = descriptor == 2
 
     def write(self, data: Any, /) -> int:
-        """Write, and return the number of bytes; raise OSError with `STANDARD_OUTPUT` as its file name."""
+        """Write everything; raise OSError with `STANDARD_OUTPUT` as its file name."""
+        view, written = memoryview(data).cast("B"), 0
         try:
-            return super().write(data)
+            while written < len(view):
+                written += super().write(view[written:]) or 0  # nothing, where a pipe that is full does not block
         except OSError as error:
             if not self.drops:
                 reason = "it is closed" if error.errno == errno.EBADF else error.strerror
                 raise OSError(error.errno, reason, STANDARD_OUTPUT) from None
-            return memoryview(data).nbytes
+        return len(view)
 
 
 def guard_standard_streams() -> None:
@@ -55,7 +57,9 @@ def drop_output() -> None:
 
 
 def _guarded(stream: TextIO | None, descriptor: int) -> TextIO:
-    file, encoding = io.BufferedWriter(_StandardStream(descriptor)), stream.encoding if stream is not None else "utf-8"
-    by_line = descriptor == 2 or file.isatty() or getattr(stream, "write_through", False)  # PYTHONUNBUFFERED
+    file, encoding = _StandardStream(descriptor), stream.encoding if stream is not None else "utf-8"
     # a locale's encoding may lack the characters of our messages
-    return io.TextIOWrapper(file, encoding, "backslashreplace", line_buffering=by_line)
+    if descriptor == 2:  # without a buffer, into which a signal's message could not be written during another one
+        return io.TextIOWrapper(file, encoding, "backslashreplace", write_through=True)
+    by_line = file.isatty() or getattr(stream, "write_through", False)  # PYTHONUNBUFFERED
+    return io.TextIOWrapper(io.BufferedWriter(file), encoding, "backslashreplace", line_buffering=by_line)

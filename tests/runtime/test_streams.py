@@ -40,6 +40,25 @@ with report_errors():
 """
 
 
+def test_a_message_of_a_signal_handler_may_come_within_another(tmp_path: Path) -> None:
+    """The pipe is full when the signal comes."""
+    code = """
+import os, signal, sys, threading, time
+from nmt.runtime.errors import report_errors
+signal.signal(signal.SIGALRM, lambda *_: print("handler", file=sys.stderr))
+with report_errors():
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    print("x" * 1_000_000, file=sys.stderr)
+"""
+    streams: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, **streams)
+    time.sleep(1)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Traceback" not in err
+    assert (err.count("x"), err.count("handler")) == (1_000_000, 1)
+
+
 @pytest.mark.parametrize(("unbuffered", "expected"), [("1", "output\n"), ("", "")])
 def test_unbuffered_output_is_there_when_a_process_is_killed(unbuffered: str, expected: str) -> None:
     code = "import os; from nmt.runtime.errors import report_errors\nwith report_errors(): print('output'); os._exit(0)"
