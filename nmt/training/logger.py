@@ -31,7 +31,7 @@ EXCLUDED_HPARAMS = ("name", "runs", "data.cache_dir", "num_threads", "device")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics.jsonl, under today's keys. Damaged lines, but for a last one cut short, are logged."""
+    """Return the rows of a metrics.jsonl, under today's keys; log damaged lines, other than a last one cut short."""
     lines = path.read_bytes().split(b"\n") if path.exists() else []
     rows, damaged = [], []
     for number, line in enumerate(lines, start=1):
