@@ -75,10 +75,9 @@ def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> N
         # torch's own writer reports a full disk as a RuntimeError about positions in the file
         if isinstance(error, RuntimeError) and "unexpected pos" not in str(error):
             raise
-        reason = _first_line(error) if isinstance(error, OSError) else "the disk is full"
-        raise OSError(
-            f"{path}: the checkpoint could not be written ({reason}); free space on the disk; nothing is lost"
-        ) from error
+        cause = error if isinstance(error, OSError) else error.__context__
+        reason = _first_line(cause) if isinstance(cause, OSError) else "the disk is full"
+        raise OSError(f"{path}: the checkpoint could not be written ({reason})") from error
 
 
 def update_metadata(path: Path, metadata: dict[str, Any]) -> None:

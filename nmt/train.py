@@ -32,6 +32,7 @@ from nmt.models import Seq2Seq
 from nmt.models.flops import build_on_meta
 from nmt.models.parameter_matching import match_parameters
 from nmt.runtime.device import resolve_device
+from nmt.runtime.errors import error_message
 from nmt.runtime.files import directory_lock, remove_stale_temp_files, write_text
 from nmt.runtime.logs import log_file
 from nmt.runtime.process import setup_process
@@ -79,13 +80,19 @@ def main(config: Config, overrides: list[str]) -> None:
                 write_text(directory / "command.txt", command + "\n")
             _log_header(trainer, setup)
             progress = trainer.fit(shutdown)
-            if shutdown.requested or shutdown.received:  # a signal may have reached the main process alone at the end
-                name = signal.Signals(shutdown.received).name
-                message = "%s: saved at update %d (%s); the same command continues: %s"
-                log.info(message, name, progress.update, trainer.last, command)
-                raise SystemExit(128 + shutdown.received)
-            if ranks.is_main:
-                _evaluate(trainer, setup, command)
+            with ranks.leave_together():
+                shutdown.stop_at_once("everything is saved, and the same command goes on from there")
+                if shutdown.received:  # perhaps at the end, by the main process alone
+                    name = signal.Signals(shutdown.received).name
+                    message = "%s: saved at update %d (%s); the same command continues: %s"
+                    log.info(message, name, progress.update, trainer.last, command)
+                    raise SystemExit(128 + shutdown.received)
+                if ranks.is_main:
+                    try:
+                        _evaluate(trainer, setup, command)
+                    except OSError as error:
+                        text = "the training is complete and saved, and the same command evaluates again"
+                        raise OSError(f"{error_message(error)}; {text}") from error
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ BATCHES_AT_ONCE = 16
 
 def main(config: TranslateConfig, overrides: list[str]) -> None:
     """Translate until the input ends, with one output line for each; problems are summarized on standard error."""
-    for name, stream in (("input", sys.stdin), ("output", sys.stdout)):
+    for name, stream in (("input", sys.stdin), ("output", sys.__stdout__)):
         if stream is None:  # closed by whoever started the command
             raise ValueError(f"standard {name} is closed; open both, as in < source.txt > target.txt")
     setup_process(config.num_threads)

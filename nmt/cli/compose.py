@@ -38,7 +38,7 @@ from nmt.cli.sweep import SweepOverride, exit_with_parent, expand_grid, run_swee
 from nmt.config import FromEnvironment, coerce, describe_type, flatten, get_node, leaves, suggest, to_dict, validate
 from nmt.models import MODELS
 from nmt.renames import renamed_option
-from nmt.runtime.errors import error_message, report_errors
+from nmt.runtime.errors import check_arguments, error_message, report_errors
 from nmt.runtime.files import write_text
 from nmt.runtime.logs import log_to_stderr
 from nmt.runtime.terminal import escape_controls
@@ -341,7 +341,9 @@ def run_command(
     """
     exit_with_parent()
     with report_errors():
-        overrides, flags = read_flags(list(sys.argv[1:] if arguments is None else arguments))
+        arguments = list(sys.argv[1:] if arguments is None else arguments)
+        check_arguments(arguments)
+        overrides, flags = read_flags(arguments)
         if "help" in flags:
             choices = {group: group_choices(group) for group in GROUPS[name]}
             print(escape_controls(help_text(name, config_class(), choices, group_choices(SWEEP))))
@@ -351,7 +353,6 @@ def run_command(
             _run_many(task, config_class, name, overrides)
         else:
             task(_validated(config_class, name, overrides), overrides)
-        sys.stdout.flush()
 
 
 def _validated(config_class: type[T], name: str, overrides: list[str]) -> T:

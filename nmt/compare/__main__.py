@@ -15,7 +15,7 @@ from nmt.compare.sentences import NUM_SENTENCES
 from nmt.compare.tables import FORMATS, SECTIONS, SUFFIXES
 from nmt.evaluation.metrics import SIGNIFICANCE_TESTS
 from nmt.evaluation.report.html import printable_line
-from nmt.runtime.errors import report_errors
+from nmt.runtime.errors import check_arguments, report_errors
 from nmt.runtime.files import write_text
 from nmt.runtime.terminal import escape_controls
 
@@ -90,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: 1 after an error, which is printed in one line; 130 when interrupted.
     """
     with report_errors():
+        check_arguments(sys.argv[1:] if arguments is None else arguments)
         options = _parser().parse_args(arguments)
         if options.diff and len(options.runs) < 2:
             raise ValueError(f"--diff {' '.join(options.runs)}: two or more runs are needed, as in --diff RUN RUN")

@@ -11,6 +11,7 @@ from nmt.cli.config_groups import group_choices
 from nmt.cli.configs import Config, ExportConfig
 from nmt.export import export, formats
 from nmt.inference.translator import Translator
+from nmt.runtime.errors import report_errors
 from nmt.runtime.process import setup_process
 
 
@@ -43,6 +44,7 @@ def print_formats() -> None:
 
 if __name__ == "__main__":
     if "--formats" in sys.argv[1:]:
-        print_formats()
+        with report_errors():
+            print_formats()
     else:
         run_command(main, ExportConfig, "export")

@@ -4,8 +4,9 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from nmt.runtime.streams import STANDARD_OUTPUT, drop_output, guard_standard_streams
 from nmt.runtime.terminal import escape_controls
 
 
@@ -16,27 +17,44 @@ def error_message(error: BaseException) -> str:
     return escape_controls(" ".join(str(error).split())) or type(error).__name__
 
 
-def silence_broken_pipe() -> None:
-    """Discard further output after BrokenPipeError: a reader such as `head` has closed the pipe, which is no error."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Raise ValueError for an argument whose bytes are no text in the locale's encoding, which no file could hold."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"{ascii(argument)[1:-1]}: not text in the encoding of this locale, {sys.getfilesystemencoding()}; "
+                "rename the file, or, where its name is UTF-8, set PYTHONUTF8=1 in the environment"
+            ) from None
 
 
 @contextlib.contextmanager
 def report_errors() -> Iterator[None]:
-    """End a command with one line for a mistake of the user.
+    """End a command with one line for a mistake of the user, or for output that could not be written.
 
     Raises:
-        SystemExit: 1 after a ValueError or OSError, 130 when interrupted. Other exceptions are defects and propagate.
+        SystemExit: 1 after a ValueError or OSError, 130 when interrupted; 0 when the reader of standard output, such as
+            `head`, has closed the pipe, which is no error. Other exceptions are defects and propagate.
     """
+    guard_standard_streams()
     try:
-        yield
+        try:
+            yield
+        except SystemExit:
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except BrokenPipeError:
-        silence_broken_pipe()
     except (ValueError, OSError) as error:
-        print_error(error)
-        raise SystemExit(1) from None
+        is_unread = isinstance(error, BrokenPipeError) and error.filename == STANDARD_OUTPUT
+        if not is_unread:
+            print_error(error)
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        drop_output()
+        raise SystemExit(0 if is_unread else 1) from None
 
 
 def print_error(error: BaseException) -> None:

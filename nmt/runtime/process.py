@@ -1,14 +1,19 @@
-"""Set up a process: threads, memory allocation and log lines."""
+"""Set up a process: threads, memory allocation, log lines, and its end with its parent."""
 
 import contextlib
 import ctypes
+import os
+import signal
 import sys
+import threading
+import time
 
 import torch
 
 from nmt.runtime.logs import log_to_stderr
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
+PARENT_POLL_SECONDS = 0.5
 
 
 def setup_process(threads: int = 0) -> None:
@@ -25,3 +30,14 @@ def setup_process(threads: int = 0) -> None:
             libc.mallopt(_M_MMAP_MAX, 0)
             libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     log_to_stderr()
+
+
+def end_with_parent(parent: int) -> None:
+    """Send SIGTERM to this process when its parent, which may be killed, has ended: none is left behind, waiting."""
+
+    def wait() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_POLL_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()

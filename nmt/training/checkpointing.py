@@ -23,6 +23,7 @@ from nmt.config import check_choice, check_range, from_dict
 from nmt.models import Seq2Seq
 from nmt.models.loading import load_state
 from nmt.runtime.device import PRECISIONS
+from nmt.runtime.errors import error_message
 from nmt.runtime.files import hard_link
 from nmt.training.ema import ExponentialMovingAverage
 from nmt.training.optim import ReduceOnPlateau, load_optimizer_state
@@ -153,7 +154,7 @@ class CheckpointManager:
             must: False: a full disk is only reported, since the next checkpoint will do.
 
         Raises:
-            OSError: it could not be written; the files that exist are untouched.
+            OSError: it could not be written; the files that exist are untouched. The message says what is lost.
         """
         content = self._content(progress, precision)
         content |= {"optimizer": self.state.optimizer.state_dict(), "plateau": self.state.plateau.state_dict()}
@@ -170,11 +171,15 @@ class CheckpointManager:
             self.corrupt.clear()
             checkpoint.save(self.last, content, self._numbered(self.last_saved_update) if is_new else None)
         except OSError as error:
+            saved, reason = self.last_saved_update, error_message(error)
+            existing = f"the last checkpoint in {self.folder} is of update {saved}" if saved else "no checkpoint exists"
             if must:
-                raise
-            update = self.last_saved_update
-            existing = f"last.pt is that of update {update}" if update else "there is no checkpoint yet"
-            log.warning("update %d is not saved, training goes on; %s: %s", progress.update, existing, error)
+                lost = f"updates {saved + 1} to {progress.update} are" if is_new else "the last validation is"
+                raise OSError(
+                    f"{reason}; {lost} lost, {existing}: when the disk can be written to again (a full one needs "
+                    "space), the same command makes up for it"
+                ) from error
+            log.warning("update %d is not saved, training goes on; %s: %s", progress.update, existing, reason)
             return
         self.last_saved_update = progress.update
         self._prune(progress)
@@ -205,8 +210,10 @@ class CheckpointManager:
         else:
             paths = {update: self._numbered(update, "best") for _, update in progress.kept_best}
         for update, path in sorted(paths.items()):
-            if not path.exists():
-                log.warning("%s does not exist and is left out of the mean", path)
+            try:
+                checkpoint.load(path)
+            except (FileNotFoundError, checkpoint.CorruptCheckpointError) as error:
+                log.warning("%s (left out of the mean)", error)
                 del paths[update]
         if len(paths) < 2:
             option = f"train.average_checkpoints={self.config.average_checkpoints}"
@@ -220,7 +227,7 @@ class CheckpointManager:
 
         Raises:
             ValueError: no checkpoint is valid, the run was trained on other text, the checkpoint holds no moving
-                average although one is wanted, or its model has another shape.
+                average although one is wanted, its model has another shape, or a best model is damaged.
         """
         latest = checkpoint.latest_valid(self.folder, device)
         if latest is None:
@@ -233,6 +240,7 @@ class CheckpointManager:
             progress, precision = TrainProgress.from_dict(content["position"]), content["precision"]
             if precision not in PRECISIONS:
                 raise ValueError(f"precision={precision}: must be one of {', '.join(PRECISIONS)}")
+        self._check_best(progress)
         self.last_saved_update = progress.update
         self.corrupt = [path for path, _ in latest.corrupt]
         self.stored_config = content.get("config", {})
@@ -243,6 +251,25 @@ class CheckpointManager:
             again = "updates after it are done again, with the same result; nothing else is lost"
             log.warning("%scontinues from %s, update %d; %s", missing, latest.path, progress.update, again)
         return progress, precision
+
+    def _check_best(self, progress: TrainProgress) -> None:
+        """Check the best models while nothing is lost by it; without best.pt, forget the best validation."""
+        numbered = [self._numbered(update, "best") for _, update in progress.kept_best]
+        for path in (self.best, *(numbered if self.config.keep_best_checkpoints > 1 else ())):
+            try:
+                if path.exists():
+                    checkpoint.load(path)
+            except checkpoint.CorruptCheckpointError:
+                raise ValueError(
+                    f"{path}: the file of a best model is damaged: put back a copy, or delete it, and the best of the "
+                    "later validations takes its place; nothing was changed"
+                ) from None
+        if progress.best_update and not self.best.exists():
+            text = "%s is missing, the best model (update %d); the best of the later validations takes its place"
+            log.warning(text, self.best, progress.best_update)
+            progress.best_score, progress.best_loss = math.nan, math.inf
+            progress.best_update, progress.best_averaged_updates = 0, []
+            progress.last_validated = min(progress.last_validated, progress.update - 1)  # a finished run: once more
 
     def rollback(self, device: torch.device) -> int | None:
         """Load model, moving average and optimizer from the newest state, without those that only a stop has made;

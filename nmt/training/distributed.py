@@ -18,12 +18,16 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nmt.data import Batch, select_rows
+from nmt.runtime.process import end_with_parent
 
 T = TypeVar("T")
 
 COLLECTIVE_TIMEOUT = timedelta(days=7)
-"""Longest wait of a rank in a collective: the main process may decode a large validation set meanwhile. A lost rank is
+"""Longest wait of a rank in a collective: the main process may decode a large test set meanwhile. A lost rank is
 noticed by its closed connection, and by the launcher, not by this limit."""
+
+JOIN_TIMEOUT = timedelta(minutes=10)
+"""Longest wait of a rank for the others to join, and for their gradients."""
 
 
 def cpu_count() -> int:
@@ -71,6 +75,17 @@ class DistributedContext:
         for current in range(3):
             if current == turn:
                 yield
+            self.all_gather(())
+
+    @contextmanager
+    def leave_together(self) -> Iterator[None]:
+        """Let each rank wait at the end of the block for the others, however they come there.
+
+        It waits in a collective, which fails when another rank is lost.
+        """
+        try:
+            yield
+        finally:
             self.all_gather(())
 
     def all_gather(self, numbers: Sequence[float]) -> list[list[float]]:
@@ -209,6 +224,7 @@ def init_distributed(devices: int, kind: str) -> DistributedContext:
 
     Raises:
         ValueError: the launcher started another number of processes, or there are not as many devices.
+        TimeoutError: not all processes have joined within `JOIN_TIMEOUT`.
     """
     if not is_launched():
         return DistributedContext()
@@ -217,11 +233,20 @@ def init_distributed(devices: int, kind: str) -> DistributedContext:
     if devices not in (1, size):
         raise ValueError(f"train.devices={devices}: the launcher started {size} processes; leave train.devices out")
     check_devices(local_size, kind)
-    if not dist.is_initialized():  # the runs of a sweep follow each other in the same processes
-        if kind == "cuda":
-            torch.cuda.set_device(local_rank)
-        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
-    control_group = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
+    try:
+        if not dist.is_initialized():  # the runs of a sweep follow each other in the same processes
+            if kind == "cuda":
+                torch.cuda.set_device(local_rank)
+            end_with_parent(os.getppid())
+            dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=JOIN_TIMEOUT)
+        control_group = dist.new_group(backend="gloo", timeout=JOIN_TIMEOUT)
+    except RuntimeError as error:
+        limit, reason = f"{JOIN_TIMEOUT.total_seconds() / 60:g} minutes", str(error).partition("\n")[0]
+        raise TimeoutError(
+            f"rank {rank} of {size} could not join the others ({reason}); they wait {limit} for each other: start all "
+            "of them together, with the same address"
+        ) from error
+    dist.distributed_c10d._set_pg_timeout(COLLECTIVE_TIMEOUT, control_group)
     return DistributedContext(rank, size, local_rank, local_size, control_group)
 
 

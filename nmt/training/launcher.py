@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from nmt.runtime.errors import error_message
+from nmt.runtime.streams import guard_standard_streams
 from nmt.training.signals import SignalForwarder
 
 SIGNAL_HINTS = {
@@ -102,6 +103,7 @@ def ended_by(number: int) -> str:
 def _run_rank(task: Callable[..., None], arguments: tuple[Any, ...]) -> int:
     """Run one rank, in its own process; return its exit code. torch records any other exception for the launcher."""
     code = 0
+    guard_standard_streams()
     try:
         task(*arguments)
     except SystemExit as stop:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import math
+import operator
 import re
 import sys
 import threading
@@ -31,13 +32,18 @@ EXCLUDED_HPARAMS = ("name", "runs", "data.cache_dir", "num_threads", "device")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics.jsonl, under today's keys, without a last line that a crash truncated."""
-    if not path.exists():
-        return []
-    rows = []
-    with contextlib.suppress(json.JSONDecodeError):
-        for line in path.read_text(encoding="utf-8").split("\n"):
-            rows.append(upgrade_keys(json.loads(line, parse_constant=lambda _: None)))  # NaN of earlier versions
+    """Return the rows of a metrics.jsonl, under today's keys; log damaged lines, other than a last one cut short."""
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    rows, damaged = [], []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = upgrade_keys(json.loads(line.decode(), parse_constant=lambda _: None))
+            operator.index(row["update"])
+            rows.append(row)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            damaged += [str(number)] if number < len(lines) else []
+    if damaged:
+        log.warning("%s: damaged and left out: line %s", path, ", ".join(damaged))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Graceful shutdown: a run saves and stops at the first SIGINT or SIGTERM, and stops at once at a second one."""
+"""Graceful shutdown: a run saves and stops at the first signal of `STOP_SIGNALS`, and stops at once at a second one."""
 
 import logging
 import signal
@@ -10,12 +10,16 @@ from typing import Self
 
 log = logging.getLogger(__name__)
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, the request to end, and the end of the terminal or connection."""
+
 DUPLICATE_SIGNAL_WINDOW = 3.0
-"""Seconds in which a repeated signal counts once: a launcher forwards what the terminal has already sent."""
+"""Seconds in which a repeated signal counts once: a launcher forwards what the terminal has already sent, and when a
+terminal ends, kernel, shell and session manager may send SIGHUP or SIGTERM each."""
 
 
 class _Handler:
-    """A handler of SIGINT and SIGTERM while the context lasts; `received` is the number of a signal, or 0."""
+    """A handler of `STOP_SIGNALS` while the context lasts; `received` is the number of a signal, or 0."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -23,8 +27,9 @@ class _Handler:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # signals go to no other
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._former[number] = signal.signal(number, self._receive)
+            for number in STOP_SIGNALS:
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # of nohup
+                    self._former[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -39,12 +44,12 @@ class GracefulShutdown(_Handler):
     """A handler that stores the first signal in `received`, and raises KeyboardInterrupt at the second.
 
     Args:
-        several: the process is one of several ranks, which stop after the same update, through `synchronize`.
+        is_distributed: the process is one of several ranks, which stop after the same update, through `synchronize`.
     """
 
     def __init__(self, is_distributed: bool = False) -> None:
         super().__init__()
-        self.agreed, self.is_distributed, self._time = 0, is_distributed, 0.0
+        self.agreed, self.is_distributed, self._time, self._reason = 0, is_distributed, 0.0, ""
 
     @property
     def requested(self) -> bool:
@@ -56,13 +61,22 @@ class GracefulShutdown(_Handler):
         if received and not self.agreed:
             self.received, self.agreed, self._time = received, received, time.monotonic()
 
+    def stop_at_once(self, reason: str) -> None:
+        """From now on, end the process at a signal, and log the reason: nothing is left to be saved."""
+        self._reason = reason
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if self._reason:
+            log.info("%s: %s", name, self._reason)
+            raise SystemExit(128 + number)
         if self.received:
-            if self.is_distributed and time.monotonic() - self._time < DUPLICATE_SIGNAL_WINDOW:
+            is_repeated = self.is_distributed or signal.SIGHUP in (number, self.received)
+            if is_repeated and time.monotonic() - self._time < DUPLICATE_SIGNAL_WINDOW:
                 return
             raise KeyboardInterrupt
         self.received, self._time = number, time.monotonic()
-        log.info("%s: saving and stopping (once more: stop at once)", signal.Signals(number).name)
+        log.info("%s: saving and stopping (once more: stop at once)", name)
 
 
 class SignalForwarder(_Handler):

@@ -123,6 +123,41 @@ def test_there_is_always_one_before(tmp_path: Path) -> None:
     assert held(tmp_path) == {"last.pt": 10, "update-000007.pt": 7}
 
 
+def test_a_damaged_best_model_is_an_error_at_the_start(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    for keep_best, name in ((1, "best.pt"), (2, "best-000020.pt")):
+        folder = tmp_path / str(keep_best)
+        run = Run(folder, keep_best_checkpoints=keep_best)
+        for update in (10, 20, 30):
+            run.validate(update, 40.0 - update)
+            run.progress.last_validated = update
+            run.save(update)
+        assert Run(folder, keep_best_checkpoints=keep_best).resume() == 30
+        damage(folder / name)
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        with pytest.raises(ValueError, match=f"{name}: the file of a best model is damaged: put back a copy, or"):
+            Run(folder, keep_best_checkpoints=keep_best).resume()
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+        (folder / name).unlink()
+        run = Run(folder, keep_best_checkpoints=keep_best)
+        assert run.resume() == 30
+        assert ("best.pt is missing, the best model (update 10); the best of the later" in log.text) == (keep_best == 1)
+        log.clear()
+        assert (run.progress.best_update, run.progress.last_validated) == ((0, 29) if keep_best == 1 else (10, 30))
+        run.validate(40, 0.0)
+        run.save(40)
+        assert held(folder)["best.pt"] == (40 if keep_best == 1 else 10)
+
+
+def test_a_damaged_checkpoint_is_left_out_of_the_mean(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    run = Run(tmp_path, keep_last_checkpoints=3, average_checkpoints="last")
+    run.save(10, 20, 30)
+    damage(tmp_path / "update-000010.pt")
+    averaged = run.checkpoints.average(run.progress)
+    assert averaged is not None
+    assert averaged[1] == [20, 30]
+    assert "update-000010.pt: damaged checkpoint (its checksum is wrong) (left out of the mean)" in log.text
+
+
 def test_a_damaged_last_falls_back_with_a_warning(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
     Run(tmp_path, keep_last_checkpoints=4).save(10, 20, 30, 40)
     damage(tmp_path / "last.pt")
@@ -360,14 +395,35 @@ def test_a_full_disk_costs_no_checkpoint(
     disk.on = True
     run.save(30, must=False)
     assert held(tmp_path) == {"last.pt": 20, "update-000010.pt": 10}
-    assert "update 30 is not saved, training goes on; last.pt is that of update 20: " in log.text
+    assert f"update 30 is not saved, training goes on; the last checkpoint in {tmp_path} is of update 20: " in log.text
     assert "No space left on device" in log.text
-    with pytest.raises(OSError, match=r"last.pt: the checkpoint could not be written .*nothing is lost"):
+    with pytest.raises(OSError, match=r"last.pt: the checkpoint could not be written") as error:
         run.save(40)
+    assert f"updates 21 to 40 are lost, the last checkpoint in {tmp_path} is of update 20: when the disk" in str(
+        error.value
+    )
     assert held(tmp_path) == {"last.pt": 20, "update-000010.pt": 10}
     disk.on = False
     run.save(50)
     assert held(tmp_path) == {"last.pt": 50, "update-000020.pt": 20}
+    disk.on = True
+    with pytest.raises(
+        OSError, match=r"last validation is lost, the last checkpoint in .* is of update 50: when the disk"
+    ):
+        run.save(50)
+    with pytest.raises(OSError, match=r"updates 1 to 7 are lost, no checkpoint exists: when the disk"):
+        Run(tmp_path / "new").save(7)
+
+
+def test_why_a_checkpoint_could_not_be_written(tmp_path: Path) -> None:
+    """A limit of the size of files, not a full disk."""
+    code = "import pathlib, resource, torch; from nmt import checkpoint\n"
+    code += "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+    code += "checkpoint.save(pathlib.Path('last.pt'), {'model': torch.zeros(100_000)})"
+    environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert "last.pt: the checkpoint could not be written ([Errno 27] File too large)" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("keep_best", [1, 3])
@@ -464,6 +520,18 @@ def test_a_cut_line_is_removed_and_whole_ones_stay(tmp_path: Path) -> None:
     with logger.RunLogger(tmp_path, ["loss", "nll"], TrainProgress(update=5), 10):
         pass
     assert logger.read_metrics(tmp_path / "metrics.jsonl") == rows[:5]
+
+
+def test_damaged_lines_are_left_out_and_told(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    rows = [json.dumps({"update": update, "loss": 1.0}).encode() for update in range(1, 9)]
+    rows[1], rows[3], rows[4], rows[5] = b"\xff" + rows[1], rows[3][:-4] + rows[4], b'"text"', b'{"update": "five"}'
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join(rows)[:-9])
+    with logger.RunLogger(tmp_path, ["loss", "nll"], TrainProgress(update=7), 10):
+        pass
+    assert "metrics.jsonl: damaged and left out: line 2, 4, 5, 6" in log.text
+    log.clear()
+    assert [row["update"] for row in logger.read_metrics(tmp_path / "metrics.jsonl")] == [1, 3, 7]
+    assert log.text == ""
 
 
 def test_a_row_of_a_mean_that_is_made_again_is_not_doubled(tmp_path: Path) -> None:

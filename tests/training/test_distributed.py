@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import torch
 import nmt
 from nmt import checkpoint, train
 from nmt.cli.compose import Config, run_command
+from nmt.training import distributed
 from nmt.training.distributed import DistributedContext, init_distributed
 from nmt.training.launcher import _cause
 from nmt.training.signals import GracefulShutdown
@@ -36,6 +40,7 @@ MODELS = {
     "transformer": "{d_model: 16, ffn_dim: 32, attention: {heads: 2}}",
 }
 KILLED_AFTER = 5
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "nmt.train"]
 
 
 def start(arguments: list[str], folder: Path, **streams: Any) -> "subprocess.Popen[str]":
@@ -57,9 +62,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, options in MODELS.items():
         text = f"# @package _global_\ndefaults:\n  - override /model: {name}\nmodel: {options}\n"
         (folder / f"configs/experiment/small_{name}.yaml").write_text(text)
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "nmt.train"]
     sweep = ["-m", "experiment=small_rnn,small_transformer", "name=torchrun", *TINY]
-    finish(start([*launcher, *sweep], folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    finish(start([*TORCHRUN, *sweep], folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
     return folder
 
 
@@ -139,7 +143,7 @@ def children(process: int) -> list[int]:
     processes = [
         int(child) for path in Path(f"/proc/{process}/task").glob("*/children") for child in path.read_text().split()
     ]
-    return sorted(child for child in processes if "spawn_main" in cmdline(child))
+    return sorted(child for child in processes if "spawn_main" in cmdline(child) or "nmt.train" in cmdline(child))
 
 
 SCRIPT = '''
@@ -235,6 +239,90 @@ def test_memory_that_runs_out_on_one_rank_neither_hangs_nor_changes_the_gradient
     assert out == "equal\n", err
     assert "ValueError: an error of the second rank" in err
     assert process.returncode == 1
+
+
+WAITING = """
+import sys, time
+from nmt.training.distributed import init_distributed
+from nmt.training.launcher import launch_ranks, report_lost_rank
+from nmt.training.signals import GracefulShutdown
+
+def task():
+    distributed = init_distributed(2, "cpu")
+    with report_lost_rank(True), GracefulShutdown(True) as stop, distributed.leave_together():
+        stop.stop_at_once("everything is saved")
+        if distributed.is_main:
+            print("evaluates", flush=True)
+            time.sleep(300)
+
+if __name__ == "__main__":
+    from nmt.runtime.errors import report_errors
+    with report_errors():
+        launch_ranks(task, (), 2)
+"""
+
+
+@pytest.mark.parametrize("killed", ["rank", pytest.param("launcher", marks=pytest.mark.slow)])
+def test_nobody_waits_for_ever_while_the_main_process_evaluates(killed: str, tmp_path: Path) -> None:
+    (tmp_path / "ranks.py").write_text(WAITING)
+    process = start(["ranks.py"], tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "evaluates\n"
+    ranks = children(process.pid)
+    os.kill(ranks[1] if killed == "rank" else process.pid, signal.SIGKILL)
+    _, err = process.communicate(timeout=60)  # to the end of every process: all of them hold the pipes
+    if killed == "rank":
+        assert process.returncode == 1
+        (error,) = (line for line in err.splitlines() if line.startswith("error: "))
+        assert "rank 1 of 2 was ended by SIGKILL" in error
+    assert "Traceback" not in err
+
+
+def test_joining_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other process is never started."""
+    variables = {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(distributed, "JOIN_TIMEOUT", timedelta(seconds=1))
+    monkeypatch.setattr(distributed, "end_with_parent", lambda _: None)
+    with pytest.raises(TimeoutError, match=r"rank 0 of 2 could not join the others .*; they wait 0.01\d* min"):
+        init_distributed(2, "cpu")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+SLOW = ["data.synthetic.test=600", "data.tokenizer.type=char", "search.beam_size=8"]
+"""A test set that takes long to translate."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [["-m", "nmt.train", "train.devices=2"], TORCHRUN])
+@pytest.mark.parametrize("killed", ["rank", "launcher", "SIGHUP", "SIGTERM", "SIGINT"])
+def test_an_evaluation_that_is_interrupted_ends_in_time_and_is_done_again(
+    killed: str, launcher: list[str], work: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(work / "configs", tmp_path / "configs")
+    arguments = [*launcher, "name=run", "experiment=small_rnn", *TINY, *SLOW]
+    process = start(arguments, tmp_path, stderr=subprocess.PIPE)
+    log, deadline = tmp_path / "runs/run/train.log", time.monotonic() + 200
+    while not (log.exists() and "reached after" in log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    last = log.parent / "checkpoints/last.pt"
+    before = last.read_bytes()
+    number = signal.SIGKILL if killed in ("rank", "launcher") else signal.Signals[killed]
+    os.kill(children(process.pid)[1] if killed == "rank" else process.pid, number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert last.read_bytes() == before
+    if "torch.distributed.run" not in launcher:
+        assert "Traceback" not in err
+        assert process.returncode == {"rank": 1, "launcher": -9}.get(killed, 128 + number)
+        assert sum(line.startswith("error: ") for line in err.splitlines()) == (killed == "rank")
+    finish(start([*arguments, "search.beam_size=1"], tmp_path, stderr=subprocess.PIPE))
+    assert (log.parent / "report/report.html").exists()
 
 
 def test_the_error_of_a_rank_is_reported_as_the_cause() -> None:

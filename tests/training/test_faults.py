@@ -5,6 +5,7 @@ error and changes nothing.
 """
 
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -24,6 +25,7 @@ import torch
 import nmt
 from nmt import checkpoint, train
 from nmt.cli.compose import Config, run_command
+from nmt.evaluation import evaluator
 from nmt.runtime.files import directory_lock
 from nmt.training import logger
 
@@ -349,13 +351,47 @@ def test_a_full_disk(small_disk: Path, work: Path, whole: Path, room: int) -> No
     assert "Traceback" not in err
     assert err.splitlines()[-1].startswith("error: ")
     if room:
-        assert "update 20 is not saved, training goes on; last.pt is that of update 16" in err
+        assert (
+            "update 20 is not saved, training goes on; the last checkpoint in runs/run/checkpoints is of update 16"
+            in err
+        )
         assert ".pt: the checkpoint could not be written" in err.splitlines()[-1]
-        assert "free space on the disk; nothing is lost" in err.splitlines()[-1]
+        assert (
+            "updates 17 to 30 are lost, the last checkpoint in runs/run/checkpoints is of update 16"
+            in err.splitlines()[-1]
+        )
     assert {path.name: path.read_bytes() for path in folder.glob("*.pt")} == before
     assert leftovers(small_disk) == []
     ballast.unlink()
     continues(work, whole)
+
+
+def test_a_full_disk_in_the_evaluation_costs_the_evaluation_only(
+    work: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "report/hypotheses.txt")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluator, "write_report", fail)
+        code, err = call(work)
+    assert code == 1
+    reason = "report/hypotheses.txt: No space left on device; the training is complete and saved, and the same command"
+    assert err.splitlines()[-1] == f"error: {reason} evaluates again"
+    continues(work, whole)
+
+
+@pytest.mark.parametrize(
+    ("option", "shown"), [("name=\udcff", "name=\\udcff"), ("data.train=a\udce9", "data.train=a\\udce9")]
+)
+def test_arguments_that_are_no_text_are_refused_before_anything_is_written(
+    option: str, shown: str, tmp_path: Path
+) -> None:
+    write_text(tmp_path)
+    code, err = call(tmp_path, option)
+    assert code == 1
+    assert err.startswith(f"error: {shown}: not text in the encoding of this locale, utf-8; rename the file, or, ")
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 
 @pytest.mark.slow

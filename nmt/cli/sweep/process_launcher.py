@@ -4,8 +4,6 @@ In a pool of processes, one that is killed would break the pool; and the number 
 chosen when a process starts.
 """
 
-import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -20,13 +18,13 @@ import torch
 
 from nmt.cli.sweep.jobs import DONE, FAILED, RUNNING, SweepJob, SweepOptions
 from nmt.cli.sweep.progress import SweepProgress
+from nmt.runtime.process import end_with_parent
 from nmt.training.distributed import cpu_count
 from nmt.training.launcher import ended_by
-from nmt.training.signals import SignalForwarder
+from nmt.training.signals import STOP_SIGNALS, SignalForwarder
 
 PARENT = "NMT_SWEEP_PARENT"
 """Environment variable of a run that belongs to a sweep: the process that started it."""
-_PR_SET_PDEATHSIG = 1
 _MAX_LINES, _MAX_TRACEBACK_LINES = 200, 40  # of standard error that are kept, and that are shown
 
 
@@ -167,7 +165,7 @@ def run_in_processes(name: str, jobs: Sequence[SweepJob], options: SweepOptions,
 def failure_reason(code: int, stderr: Iterable[str]) -> str:
     """Return why a command failed, from its exit code (-N for signal N) and its lines on standard error."""
     lines = list(stderr)
-    if code - 128 in (signal.SIGINT, signal.SIGTERM):
+    if code - 128 in STOP_SIGNALS:
         return f"stopped by {signal.Signals(code - 128).name}, and saved before; the same command continues it"
     if code < 0:
         return ended_by(-code)
@@ -178,14 +176,10 @@ def failure_reason(code: int, stderr: Iterable[str]) -> str:
 
 
 def exit_with_parent() -> None:
-    """In a run of a sweep, request SIGTERM for the end of the sweep, so that no run is left behind (Linux only)."""
+    """In a run of a sweep, save and stop when the sweep has ended, so that no run is left behind."""
     parent = os.environ.pop(PARENT, None)
-    if parent is None or not sys.platform.startswith("linux"):
-        return
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != int(parent):
-            raise SystemExit(128 + signal.SIGTERM)
+    if parent is not None:
+        end_with_parent(int(parent))
 
 
 def _gpus() -> list[str]:

@@ -13,6 +13,7 @@ from nmt.cli.sweep.progress import SweepProgress
 from nmt.config import to_dict
 from nmt.data import attach_alignments, load_corpus, train_or_load_tokenizer
 from nmt.runtime.errors import error_message, print_error
+from nmt.training.distributed import is_launched
 
 
 def run_sweep(name: str, jobs: Sequence[SweepJob], options: SweepOptions, run: Callable[[SweepJob], None]) -> None:
@@ -57,6 +58,8 @@ def _run_serially(jobs: Sequence[SweepJob], run: Callable[[SweepJob], None], pro
             run(job)
             job.end(DONE)
         except (ValueError, OSError) as error:
+            if is_launched():  # the other ranks may be waiting elsewhere; torchrun ends them
+                raise
             print_error(error)
             job.end(FAILED, error_message(error))
         except Exception as error:  # a defect: shown in full, while the other jobs still run
