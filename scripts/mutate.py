@@ -1,0 +1,484 @@
+"""Change random places of the code, one at a time, and count the changes that no test notices.
+
+    python scripts/mutate.py --sample 300 --seed 1 --jobs 2
+
+The tests run once under a line tracer, in child processes too, to learn which test runs which line. Each mutant is then
+written into a copy of the tree and tried on the passing tests that run its line, until one fails: those of the mirrored
+file first, the shortest first. The parent has imported the large libraries and forks for each mutant. Results are JSON
+lines in a folder named after a digest of code and tests, so that the same command given again goes on where it stopped.
+"""
+
+import argparse
+import ast
+import contextlib
+import difflib
+import hashlib
+import importlib
+import itertools
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+MODULES = [
+    *("nmt/attention/*.py", "nmt/search/*.py", "nmt/alignment/*.py", "nmt/checkpoint.py"),
+    *(f"nmt/compare/{name}.py" for name in ("statistics", "comparison", "grouping")),
+    *(f"nmt/data/{name}.py" for name in ("batching", "batch_sampler", "corpus", "word_alignments")),
+    *("nmt/evaluation/significance.py", "nmt/training/losses.py", "nmt/training/objective.py", "nmt/training/optim.py"),
+    *(
+        f"nmt/training/{name}.py"
+        for name in ("trainer", "early_stopping", "validation", "checkpointing", "distributed", "ema")
+    ),
+]
+EXCLUDED = "nmt/attention/additive_kernel_triton.py"  # needs a GPU
+PRELOADED = ["numpy", "torch", "scipy.stats", "hydra", "sentencepiece", "sacrebleu", "datasets", "matplotlib.pyplot"]
+OPERATORS: dict[type, tuple[type, ...]] = {
+    ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.Is: (ast.IsNot,), ast.IsNot: (ast.Is,), ast.In: (ast.NotIn,),
+    ast.NotIn: (ast.In,), ast.And: (ast.Or,), ast.Or: (ast.And,), ast.Add: (ast.Sub,), ast.Sub: (ast.Add,),
+    ast.Mult: (ast.Div,), ast.Div: (ast.Mult,), ast.FloorDiv: (ast.Mult,), ast.Mod: (ast.Mult,), ast.Pow: (ast.Mult,),
+    ast.BitAnd: (ast.BitOr,), ast.BitOr: (ast.BitAnd,),
+}  # fmt: skip
+TRACED = "import sys\nsys.path.insert(0, {!r})\nimport mutate\nsys.path.pop(0)\nmutate.trace({!r}, {!r})\n"
+running_test = [os.environ.get("PYTEST_CURRENT_TEST", "")]
+
+
+class Mutant(NamedTuple):
+    path: str
+    line: int
+    lines: tuple[int, ...]  # of the statement: tests that run any of them can notice; none: it runs at import
+    operator: str
+    begin: int
+    end: int
+    text: str
+
+
+def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST, ast.AST]]:
+    """Yield each operator's name, the node to replace, and what replaces it."""
+
+    def edit(**fields: Any) -> Any:
+        return type(node)(**{**dict(ast.iter_fields(node)), **fields})
+
+    match node:
+        case ast.Compare(ops=ops):
+            for place, operator in enumerate(ops):
+                for other in OPERATORS[type(operator)]:
+                    yield "comparison", node, edit(ops=[*ops[:place], other(), *ops[place + 1 :]])
+        case ast.BinOp(op=op) | ast.AugAssign(op=op) | ast.BoolOp(op=op):
+            for other in OPERATORS.get(type(op), ()):
+                yield "and/or" if isinstance(node, ast.BoolOp) else "arithmetic", node, edit(op=other())
+        case ast.UnaryOp(op=ast.Not() | ast.USub(), operand=operand):
+            yield "removed not or minus", node, operand
+        case ast.Constant(value=bool(value)):
+            yield "constant", node, ast.Constant(not value)
+        case ast.Constant(value=int(value) | float(value)):
+            yield "constant", node, ast.Constant(value + 1)
+            yield "constant", node, ast.Constant(value - 1)
+        case ast.Slice(lower=lower, upper=upper):
+            yield "slice", node, edit(lower=ast.BinOp(lower, ast.Add(), ast.Constant(1)) if lower else ast.Constant(1))
+            yield "slice", node, edit(upper=ast.BinOp(upper, ast.Sub(), ast.Constant(1)) if upper else ast.Constant(-1))
+        case ast.Call(func=func, args=args, keywords=keywords):
+            plain = [argument for argument in args if not isinstance(argument, ast.Starred)]
+            if len(plain) == len(args) > 1:
+                yield "swapped arguments", node, edit(args=[args[1], args[0], *args[2:]])
+            for keyword in keywords:
+                if keyword.arg and keyword.arg != "strict":  # strict=True of zip is an assertion
+                    yield "removed keyword", node, edit(keywords=[other for other in keywords if other is not keyword])
+            if plain or isinstance(func, ast.Attribute):
+                yield "dropped call", node, plain[0] if plain else func.value
+    match node:
+        case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test):
+            yield "negated condition", test, ast.UnaryOp(ast.Not(), test)
+        case ast.Return(value=value) if value and ast.unparse(value) != "None":
+            yield "returns None", node, ast.Return(ast.Constant(None))
+        case ast.AugAssign() | ast.Raise() | ast.Continue() | ast.Break() | ast.Delete() | ast.Expr(value=ast.Call()):
+            yield "dropped statement", node, ast.Pass()
+        case ast.Assign(targets=[ast.Attribute() | ast.Subscript()]):
+            yield "dropped statement", node, ast.Pass()
+        case ast.FunctionDef(body=[*_, ast.Expr(value=ast.Call()) | ast.Assign() | ast.If() | ast.For() | ast.With()]):
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            if not any(isinstance(child, ast.Return | ast.Yield | ast.YieldFrom) for child in ast.walk(node)):
+                yield "returns at once", body[0], ast.Return()
+
+
+def skipped(node: ast.AST) -> bool:
+    """Return whether nothing in the node is changed: text for people, assertions, imports, the start of a script."""
+    match node:
+        case ast.Expr(value=ast.Call() as call):
+            return skipped(call)
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=name))):
+            return name in {"log", "logger", "logging", "warnings"}
+        case ast.If(test=test):
+            return any(name in ast.unparse(test) for name in ("TYPE_CHECKING", "__name__"))
+    return isinstance(node, ast.JoinedStr | ast.Assert | ast.Import | ast.ImportFrom)
+
+
+def candidates(path: str, source: str) -> list[Mutant]:
+    """Return every mutant of a file; a few may not parse."""
+    starts = [0]
+    for text in source.encode().splitlines(keepends=True):
+        starts.append(starts[-1] + len(text))
+    found: list[Mutant] = []
+
+    def span(statement: Any) -> tuple[int, ...]:
+        body = getattr(statement, "body", None)  # of a compound statement, the lines of its head
+        return tuple(
+            range(statement.lineno, max(body[0].lineno, statement.lineno + 1) if body else statement.end_lineno + 1)
+        )
+
+    def visit(node: Any, lines: tuple[int, ...], in_function: bool) -> None:
+        if skipped(node):
+            return
+        if isinstance(node, ast.stmt) and in_function:
+            lines = span(node)
+        old: Any
+        for operator, old, new in changes(node):
+            text = ast.unparse(ast.fix_missing_locations(new))
+            if isinstance(new, ast.BinOp | ast.BoolOp | ast.Compare | ast.UnaryOp):
+                text = f"({text})"
+            place = starts[old.lineno - 1] + old.col_offset, starts[old.end_lineno - 1] + old.end_col_offset
+            at = span(old) if operator == "returns at once" else lines
+            found.append(Mutant(path, old.lineno, at, operator, *place, text))
+        for field, value in ast.iter_fields(node):
+            if field not in {"annotation", "returns", "decorator_list", "exc", "cause", "type_params"}:
+                inside = in_function or (isinstance(node, ast.FunctionDef) and field == "body")
+                for child in value if isinstance(value, list) else [value]:
+                    if isinstance(child, ast.AST):
+                        visit(child, lines, inside)
+
+    visit(ast.parse(source), (), False)
+    return found
+
+
+def changed(mutant: Mutant, source: str) -> str | None:
+    """Return the source with the mutant in it, or None where that does not parse or is the same program."""
+    text = source.encode()
+    result = (text[: mutant.begin] + mutant.text.encode() + text[mutant.end :]).decode()
+    with contextlib.suppress(SyntaxError):
+        return result if ast.dump(ast.parse(result)) != ast.dump(ast.parse(source)) else None
+    return None
+
+
+def sample(sources: dict[str, str], size: int, seed: int) -> list[Mutant]:
+    """Draw lines with equal probability, and one mutant of each."""
+    draw, by_line = random.Random(seed), defaultdict(list)
+    for path, source in sorted(sources.items()):
+        for mutant in candidates(path, source):
+            by_line[path, mutant.line].append(mutant)
+    places = sorted(by_line)
+    draw.shuffle(places)
+    chosen: list[Mutant] = []
+    while places and len(chosen) < size:
+        mutant = draw.choice(by_line[places.pop()])
+        chosen += [mutant] if changed(mutant, sources[mutant.path]) else []
+    return chosen
+
+
+def trace(targets: set[str], folder: str) -> None:
+    """Append each line of the target files that runs, with its test, to a file of this process."""
+    file = os.open(f"{folder}/{os.getpid()}-{time.monotonic_ns()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    seen: set[tuple[str, str, int]] = set()
+
+    def local(frame: Any, event: str, _: Any) -> Any:
+        key = running_test[0], frame.f_code.co_filename, frame.f_lineno
+        if event == "line" and key not in seen:
+            seen.add(key)
+            os.write(file, ("\t".join(map(str, key)) + "\n").encode())
+        return local
+
+    def enter(frame: Any, event: str, _: Any) -> Any:
+        return local if frame.f_code.co_filename in targets else None
+
+    sys.settrace(enter)
+    threading.settrace(enter)
+
+
+class Recorder:
+    """Keeps the tracer's label, and each test's time, outcome and fixtures; a shared fixture has its own label."""
+
+    def __init__(self, file: str) -> None:
+        self.file, self.tests = file, defaultdict[str, list[Any]](lambda: [0.0, True, []])
+        running_test[0] = file
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        running_test[0] = nodeid
+
+    def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> None:
+        shared = fixturedef.scope != "function"
+        running_test[0] = f"{self.file} {fixturedef.argname}" if shared else request.node.nodeid
+
+    def pytest_runtest_call(self, item: Any) -> None:
+        running_test[0] = item.nodeid
+
+    def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
+        seconds, passed, _ = self.tests[item.nodeid]
+        self.tests[item.nodeid] = [seconds + call.duration, passed and call.excinfo is None, list(item.fixturenames)]
+
+
+def fork(copy: Path, body: Callable[[], int]) -> int:
+    """Run the body in a forked process with the copy as its working directory and first place of imports."""
+    if pid := os.fork():
+        return pid
+    try:
+        os.setsid()
+        os.chdir(copy)
+        os.environ.update(PYTHONPATH=str(copy), MUTATE=str(copy))
+        sys.path[0], sys.argv = str(copy), ["pytest"]
+        with (copy / "log.txt").open("wb") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        os._exit(body())
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(99)
+
+
+def end(pid: int, copy: Path) -> None:
+    """End a forked process and all that it started, also in sessions of their own."""
+    with contextlib.suppress(OSError):
+        os.killpg(pid, signal.SIGKILL)
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"\0MUTATE={copy}\0".encode() in b"\0" + path.read_bytes():
+                os.kill(int(path.parent.name), signal.SIGKILL)
+
+
+def schedule(tasks: list[Any], copies: list[Path], body: Callable[[Any, Path], int], limit: Callable[[Any], float],
+             finish: Callable[[Any, Path, int | None, float], None]) -> None:  # fmt: skip
+    """Run each task in a forked process on a free copy; one that exceeds its limit in seconds ends with status None."""
+    waiting, free, running = tasks[::-1], list(copies), dict[int, tuple[Any, Path, float]]()
+    try:
+        while waiting or running:
+            while waiting and free:
+                task, copy = waiting.pop(), free.pop()
+                running[fork(copy, lambda task=task, copy=copy: body(task, copy))] = task, copy, time.monotonic()
+            time.sleep(0.02)
+            for pid, (task, copy, begun) in list(running.items()):
+                seconds = time.monotonic() - begun
+                done, status = os.waitpid(pid, os.WNOHANG)
+                if done or seconds > limit(task):
+                    end(pid, copy)
+                    if not done:
+                        os.waitpid(pid, 0)
+                    del running[pid]
+                    free.append(copy)
+                    finish(task, copy, status if done else None, seconds)
+    finally:
+        for pid, (_, copy, _) in running.items():
+            end(pid, copy)
+
+
+def record(root: Path, copies: list[Path], targets: list[str], options: list[str]) -> dict[str, Any]:
+    """Run all tests under the tracer; return seconds by passing test, tests by label, and labels by file and line."""
+    import pytest
+
+    files = sorted(
+        (path.relative_to(root).as_posix() for path in root.glob("tests/**/test_*.py")), key=lambda name: len(name)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for copy in copies:
+            code = TRACED.format(str(Path(__file__).parent), {str(copy / path) for path in targets}, folder)
+            (copy / "sitecustomize.py").write_text(code)
+
+        def body(file: str, copy: Path) -> int:
+            recorder = Recorder(file)
+            trace({str(copy / path) for path in targets}, folder)
+            code = pytest.main([file, *options], plugins=[recorder])
+            Path(f"{folder}/tests-{os.getpid()}").write_text(json.dumps(recorder.tests))
+            return int(code)
+
+        def finish(file: str, copy: Path, status: int | None, seconds: float) -> None:
+            print(f"{file}: {seconds:.0f} s{' (failed or none)' if status else ''}", flush=True)
+
+        schedule(files, copies, body, lambda _: 1800, finish)
+        seconds, users, lines = {}, defaultdict(list), defaultdict(set)
+        for path in Path(folder).glob("tests-*"):
+            for test, (duration, passed, fixtures) in json.loads(path.read_text()).items():
+                if passed:
+                    seconds[test] = duration
+                    file = test.partition("::")[0]
+                    for label in [test, file, *(f"{file} {fixture}" for fixture in fixtures)]:
+                        users[label].append(test)
+        for path in Path(folder).glob("[0-9]*"):
+            for text in path.read_text().splitlines():
+                label, name, line = text.split("\t")
+                label, _, phase = label.rpartition(" (") if label.endswith(")") else (label, "", "")
+                label = label.partition("::")[0] if phase == "setup)" else label
+                lines[
+                    f"{next(name[len(str(copy)) + 1 :] for copy in copies if name.startswith(str(copy)))}:{line}"
+                ].add(label)
+    for copy in copies:
+        (copy / "sitecustomize.py").unlink()
+    return {"seconds": seconds, "users": users, "lines": {line: sorted(labels) for line, labels in lines.items()}}
+
+
+def select(mutant: Mutant, known: dict[str, Any], limit: float) -> tuple[list[str], bool]:
+    """Return tests that run the mutant, nearest and shortest first, of at most so many seconds, and whether all."""
+    keys = [f"{mutant.path}:{line}" for line in mutant.lines] or [
+        k for k in known["lines"] if k.startswith(mutant.path + ":")
+    ]
+    labels = {label for key in keys for label in known["lines"].get(key, ())}
+    if not mutant.lines:  # whoever imports the file would be all
+        labels = {label for label in labels if "::" in label or " " in label} or labels
+    path = Path(mutant.path.replace("nmt", "tests", 1))
+    seconds = known["seconds"]
+
+    def rank(test: str) -> tuple[int, float]:
+        file = Path(test.partition("::")[0])
+        return 2 - (file.parent == path.parent) - (file == path.with_name(f"test_{path.name}")), seconds[test]
+
+    tests = sorted({test for label in labels for test in known["users"].get(label, ())}, key=rank)
+    chosen, total = [], 0.0
+    for test in tests:
+        if not chosen or total + seconds[test] <= limit:
+            chosen.append(test)
+            total += seconds[test]
+    by_file = defaultdict(list)  # a file's tests together, for its fixtures
+    for test in chosen:
+        by_file[rank(test)[0], test.partition("::")[0]].append(test)
+    groups = sorted(by_file.items(), key=lambda group: (group[0][0], sum(seconds[test] for test in group[1])))
+    return [test for _, group in groups for test in group], len(chosen) == len(tests)
+
+
+def run_mutants(mutants: list[Mutant], sources: dict[str, str], known: dict[str, Any], copies: list[Path],
+                options: argparse.Namespace, results: Path) -> None:  # fmt: skip
+    """Try the mutants that have no result yet, and append each result."""
+    import pytest
+
+    tests = {mutant: select(mutant, known, options.limit) for mutant in mutants}
+    begun, count = time.monotonic(), 0
+
+    def body(mutant: Mutant, copy: Path) -> int:
+        (copy / mutant.path).write_text(changed(mutant, sources[mutant.path]) or "")
+        os.utime(copy / mutant.path, (mutants.index(mutant), mutants.index(mutant)))  # compiled files are known by time
+        for _, group in itertools.groupby(tests[mutant][0], key=lambda test: test.partition("::")[0]):
+            if code := pytest.main(["-x", "-q", "--tb=line", *options.pytest, *group]):
+                return int(code)
+        return 0
+
+    def limit(mutant: Mutant) -> float:
+        return options.grace + 3 * sum(known["seconds"][test] for test in tests[mutant][0])
+
+    def finish(mutant: Mutant, copy: Path, status: int | None, seconds: float) -> None:
+        nonlocal count
+        count += 1
+        (copy / mutant.path).write_text(sources[mutant.path])
+        os.utime(copy / mutant.path, (10**9, 10**9))
+        outcome = "timeout" if status is None else "killed" if status else "survived"
+        if not tests[mutant][0]:
+            outcome = "no test"
+        elif outcome == "survived" and not tests[mutant][1]:
+            outcome = "survived within the limit"
+        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", (copy / "log.txt").read_text(errors="replace"), re.M)
+        result = {"id": name_of(mutant), "outcome": outcome, "path": mutant.path, "line": mutant.line}
+        result |= {"operator": mutant.operator, "seconds": round(seconds, 1), "tests": len(tests[mutant][0])}
+        result |= {"by": failed[1] if failed and status else "", "diff": diff(mutant, sources[mutant.path])}
+        with results.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+        left = (time.monotonic() - begun) / count * (len(mutants) - count) / 60
+        print(f"{count}/{len(mutants)}, {left:.0f} min left: {outcome}: {name_of(mutant)} {result['by']}", flush=True)
+
+    schedule(mutants, copies, body, limit, finish)
+
+
+def name_of(mutant: Mutant) -> str:
+    return f"{mutant.path}:{mutant.line} {mutant.operator} {mutant.begin}-{mutant.end} {mutant.text}"
+
+
+def diff(mutant: Mutant, source: str) -> str:
+    lines = [text.splitlines(keepends=True) for text in (source, changed(mutant, source) or "")]
+    return "".join(difflib.unified_diff(*lines, f"a/{mutant.path}", f"b/{mutant.path}", n=2))
+
+
+def report(results: list[dict[str, Any]], folder: Path) -> None:
+    """Print a table by module and write the survivors as diffs."""
+    table = defaultdict[str, Counter[str]](Counter)
+    for result in results:
+        for row in (result["path"], "all"):
+            table[row][result["outcome"]] += 1
+    outcomes = ["killed", "timeout", "survived", "survived within the limit", "no test"]
+    print("| module | mutants | " + " | ".join(outcomes) + " |\n|---|" + "--:|" * (len(outcomes) + 1))
+    for row in sorted(table, key=lambda row: (row == "all", row)):
+        print(
+            f"| {row} | {table[row].total()} | " + " | ".join(str(table[row][outcome]) for outcome in outcomes) + " |"
+        )
+    alive = [result for result in results if result["outcome"] not in outcomes[:2]]
+    text = "".join(f"# {result['outcome']}: {result['operator']}\n{result['diff']}\n" for result in alive)
+    (folder / "survivors.diff").write_text(text)
+    print(f"noticed {1 - len(alive) / max(len(results), 1):.1%}; survivors: {folder / 'survivors.diff'}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sample", type=int, default=300, help="mutants, one to a line (default: 300)")
+    parser.add_argument("--seed", type=int, default=1, help="of the draw (default: 1)")
+    parser.add_argument("--jobs", type=int, default=1, help="mutants at a time (default: 1)")
+    parser.add_argument("--limit", type=float, default=40, help="seconds of tests for each mutant (default: 40)")
+    parser.add_argument(
+        "--grace", type=float, default=30, help="a hang ends after these and 3 times the tests' seconds"
+    )
+    parser.add_argument("--preloaded", nargs="*", default=PRELOADED, help="libraries that the parent imports")
+    parser.add_argument(
+        "--modules", nargs="+", default=MODULES, help="patterns of files (default: where it matters most)"
+    )
+    parser.add_argument("--slow", action="store_true", help="run the slow tests too")
+    parser.add_argument("--root", type=Path, default=Path(__file__).parents[1], help="the tree (default: this one)")
+    parser.add_argument("--out", type=Path, help="folder of the results (default: runs/mutation in the tree)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    begun, options = time.monotonic(), parse_arguments()
+    root = options.root.resolve()
+    paths = sorted({path.relative_to(root).as_posix() for pattern in options.modules for path in root.glob(pattern)})
+    sources = {path: (root / path).read_text() for path in paths if path != EXCLUDED}
+    options.pytest = ["-q", "-p", "no:cacheprovider", *(["-m", "slow or not slow"] if options.slow else [])]
+    digest = hashlib.sha256(repr((sorted(sources), options.slow)).encode())
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=root, capture_output=True, text=True, check=True
+    )
+    files = [path for path in sorted(set(listed.stdout.splitlines())) if (root / path).is_file()]
+    for path in files:
+        if path.startswith(("nmt/", "tests/", "configs/")):
+            digest.update(path.encode() + (root / path).read_bytes())
+    folder = (options.out or root / "runs/mutation") / digest.hexdigest()[:12]
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    for name in options.preloaded:
+        importlib.import_module(name)
+    with tempfile.TemporaryDirectory(prefix="mutate-") as work:
+        copies = [Path(work).resolve() / str(job) for job in range(options.jobs)]
+        for copy in copies:
+            for path in files:
+                (copy / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(root / path, copy / path)
+        if not (folder / "map.json").exists():
+            known = record(root, copies, list(sources), options.pytest)
+            (folder / "map.part").write_text(json.dumps(known))
+            (folder / "map.part").rename(folder / "map.json")
+            print(f"{len(known['seconds'])} tests recorded in {(time.monotonic() - begun) / 60:.1f} min", flush=True)
+        known, results = json.loads((folder / "map.json").read_text()), folder / "results.jsonl"
+        mutants = sample(sources, options.sample, options.seed)
+        done = {json.loads(line)["id"]: json.loads(line) for line in results.open()} if results.exists() else {}
+        todo = [mutant for mutant in mutants if name_of(mutant) not in done]
+        run_mutants(todo, sources, known, copies, options, results)
+        done = {json.loads(line)["id"]: json.loads(line) for line in results.open()}
+    report([done[name_of(mutant)] for mutant in mutants], folder)
+    print(f"{(time.monotonic() - begun) / 60:.1f} min")
+
+
+if __name__ == "__main__":
+    main()
