@@ -24,7 +24,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections import Counter, defaultdict
@@ -51,8 +50,12 @@ OPERATORS: dict[type, tuple[type, ...]] = {
     ast.Mult: (ast.Div,), ast.Div: (ast.Mult,), ast.FloorDiv: (ast.Mult,), ast.Mod: (ast.Mult,), ast.Pow: (ast.Mult,),
     ast.BitAnd: (ast.BitOr,), ast.BitOr: (ast.BitAnd,),
 }  # fmt: skip
-TRACED = "import sys\nsys.path.insert(0, {!r})\nimport mutate\nsys.path.pop(0)\nmutate.trace({!r}, {!r})\n"
-running_test = [os.environ.get("PYTEST_CURRENT_TEST", "")]
+TRACED = """import atexit, coverage, os
+tracer = coverage.Coverage(**{}, context=os.environ.get("PYTEST_CURRENT_TEST"))
+tracer.set_option("run:disable_warnings", ["no-data-collected"])
+tracer.start()
+atexit.register(lambda: (tracer.stop(), tracer.save()))
+"""  # for processes that tests start
 
 
 class Mutant(NamedTuple):
@@ -186,41 +189,23 @@ def sample(sources: dict[str, str], size: int, seed: int) -> list[Mutant]:
     return chosen
 
 
-def trace(targets: set[str], folder: str) -> None:
-    """Append each line of the target files that runs, with its test, to a file of this process."""
-    file = os.open(f"{folder}/{os.getpid()}-{time.monotonic_ns()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    seen: set[tuple[str, str, int]] = set()
-
-    def local(frame: Any, event: str, _: Any) -> Any:
-        key = running_test[0], frame.f_code.co_filename, frame.f_lineno
-        if event == "line" and key not in seen:
-            seen.add(key)
-            os.write(file, ("\t".join(map(str, key)) + "\n").encode())
-        return local
-
-    def enter(frame: Any, event: str, _: Any) -> Any:
-        return local if frame.f_code.co_filename in targets else None
-
-    sys.settrace(enter)
-    threading.settrace(enter)
-
-
 class Recorder:
-    """Keeps the tracer's label, and each test's time, outcome and fixtures; a shared fixture has its own label."""
+    """Labels what runs, and keeps time, outcome and fixtures of tests; a shared fixture has its own label."""
 
-    def __init__(self, file: str) -> None:
-        self.file, self.tests = file, defaultdict[str, list[Any]](lambda: [0.0, True, []])
-        running_test[0] = file
+    def __init__(self, file: str, tracer: Any) -> None:
+        self.file, self.label = file, tracer.switch_context
+        self.tests = defaultdict[str, list[Any]](lambda: [0.0, True, []])
+        self.label(file)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        running_test[0] = nodeid
+        self.label(nodeid)
 
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> None:
         shared = fixturedef.scope != "function"
-        running_test[0] = f"{self.file} {fixturedef.argname}" if shared else request.node.nodeid
+        self.label(f"{self.file} {fixturedef.argname}" if shared else request.node.nodeid)
 
     def pytest_runtest_call(self, item: Any) -> None:
-        running_test[0] = item.nodeid
+        self.label(item.nodeid)
 
     def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
         seconds, passed, _ = self.tests[item.nodeid]
@@ -232,6 +217,7 @@ def fork(copy: Path, body: Callable[[], int]) -> int:
     if pid := os.fork():
         return pid
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setsid()
         os.chdir(copy)
         os.environ.update(PYTHONPATH=str(copy), MUTATE=str(copy))
@@ -281,45 +267,49 @@ def schedule(tasks: list[Any], copies: list[Path], body: Callable[[Any, Path], i
             end(pid, copy)
 
 
-def record(root: Path, copies: list[Path], targets: list[str], options: list[str]) -> dict[str, Any]:
+def record(root: Path, copies: list[Path], targets: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """Run all tests under the tracer; return seconds by passing test, tests by label, and labels by file and line."""
+    import coverage
     import pytest
 
-    files = sorted(
-        (path.relative_to(root).as_posix() for path in root.glob("tests/**/test_*.py")), key=lambda name: len(name)
-    )
+    files = sorted({path.relative_to(root).as_posix() for pattern in options.tests for path in root.glob(pattern)})
+    seconds: dict[str, float] = {}
+    users, lines = defaultdict[str, list[str]](list), defaultdict[str, set[str]](set)
     with tempfile.TemporaryDirectory() as folder:
+        settings = {"data_file": f"{folder}/lines", "data_suffix": True, "config_file": False}
         for copy in copies:
-            code = TRACED.format(str(Path(__file__).parent), {str(copy / path) for path in targets}, folder)
-            (copy / "sitecustomize.py").write_text(code)
+            include = settings | {"include": [str(copy / path) for path in targets]}
+            (copy / "sitecustomize.py").write_text(TRACED.format(include))
 
         def body(file: str, copy: Path) -> int:
-            recorder = Recorder(file)
-            trace({str(copy / path) for path in targets}, folder)
-            code = pytest.main([file, *options], plugins=[recorder])
+            tracer = coverage.Coverage(**settings, include=[str(copy / path) for path in targets])
+            tracer.start()
+            recorder = Recorder(file, tracer)
+            code = pytest.main([file, *options.pytest], plugins=[recorder])
+            tracer.stop()
+            tracer.save()
             Path(f"{folder}/tests-{os.getpid()}").write_text(json.dumps(recorder.tests))
             return int(code)
 
-        def finish(file: str, copy: Path, status: int | None, seconds: float) -> None:
-            print(f"{file}: {seconds:.0f} s{' (failed or none)' if status else ''}", flush=True)
+        def finish(file: str, copy: Path, status: int | None, duration: float) -> None:
+            print(f"{file}: {duration:.0f} s{' (some fail, or none)' if status else ''}", flush=True)
 
         schedule(files, copies, body, lambda _: 1800, finish)
-        seconds, users, lines = {}, defaultdict(list), defaultdict(set)
         for path in Path(folder).glob("tests-*"):
             for test, (duration, passed, fixtures) in json.loads(path.read_text()).items():
-                if passed:
-                    seconds[test] = duration
-                    file = test.partition("::")[0]
-                    for label in [test, file, *(f"{file} {fixture}" for fixture in fixtures)]:
-                        users[label].append(test)
-        for path in Path(folder).glob("[0-9]*"):
-            for text in path.read_text().splitlines():
-                label, name, line = text.split("\t")
-                label, _, phase = label.rpartition(" (") if label.endswith(")") else (label, "", "")
-                label = label.partition("::")[0] if phase == "setup)" else label
-                lines[
-                    f"{next(name[len(str(copy)) + 1 :] for copy in copies if name.startswith(str(copy)))}:{line}"
-                ].add(label)
+                file = test.partition("::")[0]
+                seconds |= {test: duration} if passed else {}
+                for label in [test, file, *(f"{file} {fixture}" for fixture in fixtures)] if passed else []:
+                    users[label].append(test)
+        for path in Path(folder).glob("lines.*"):
+            data = coverage.CoverageData(str(path))
+            data.read()
+            for name in data.measured_files():
+                copy = next(copy for copy in copies if Path(name).is_relative_to(copy))
+                for line, labels in data.contexts_by_lineno(name).items():
+                    lines[f"{Path(name).relative_to(copy)}:{line}"] |= {
+                        re.sub(r"::.* \(setup\)$| \(\w+\)$", "", label) for label in labels
+                    }
     for copy in copies:
         (copy / "sitecustomize.py").unlink()
     return {"seconds": seconds, "users": users, "lines": {line: sorted(labels) for line, labels in lines.items()}}
@@ -434,6 +424,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--modules", nargs="+", default=MODULES, help="patterns of files (default: where it matters most)"
     )
+    parser.add_argument(
+        "--tests", nargs="+", default=["tests/**/test_*.py"], help="patterns of files (default: all tests)"
+    )
     parser.add_argument("--slow", action="store_true", help="run the slow tests too")
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[1], help="the tree (default: this one)")
     parser.add_argument("--out", type=Path, help="folder of the results (default: runs/mutation in the tree)")
@@ -442,11 +435,12 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     begun, options = time.monotonic(), parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     root = options.root.resolve()
     paths = sorted({path.relative_to(root).as_posix() for pattern in options.modules for path in root.glob(pattern)})
     sources = {path: (root / path).read_text() for path in paths if path != EXCLUDED}
     options.pytest = ["-q", "-p", "no:cacheprovider", *(["-m", "slow or not slow"] if options.slow else [])]
-    digest = hashlib.sha256(repr((sorted(sources), options.slow)).encode())
+    digest = hashlib.sha256(repr((sorted(sources), options.tests, options.slow)).encode())
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=root, capture_output=True, text=True, check=True
     )
@@ -466,7 +460,7 @@ def main() -> None:
                 (copy / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(root / path, copy / path)
         if not (folder / "map.json").exists():
-            known = record(root, copies, list(sources), options.pytest)
+            known = record(root, copies, list(sources), options)
             (folder / "map.part").write_text(json.dumps(known))
             (folder / "map.part").rename(folder / "map.json")
             print(f"{len(known['seconds'])} tests recorded in {(time.monotonic() - begun) / 60:.1f} min", flush=True)

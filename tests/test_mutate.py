@@ -70,30 +70,38 @@ def test_every_kind_of_change_and_no_change_of_text_for_people(mutate: Any) -> N
 
 def test_run_on_a_small_tree(tmp_path: Path) -> None:
     """Lines run by a shared fixture, another process or nothing; the tree is as before; the second run has no work."""
+    pytest.importorskip("coverage")
     files = {
         "nmt/sums.py": "import sys\n\n\ndef total(numbers):\n    return sum(numbers)\n\n\ndef double(number):\n"
-        "    return number + number\n\n\ndef half(number):\n    return number // 2\n\n\ndef forever(number):\n"
-        "    while number < 3:\n        number += 1\n\n\nif sys.argv[1:] == ['-']:\n    print(total([1, 2]))\n",
+        "    return number + number\n\n\ndef half(number):\n    return number // 2\n\n\n"
+        "if sys.argv[1:] == ['-']:\n    print(total([1, 2]))\n",
         "tests/test_sums.py": "import subprocess, sys\nimport pytest\nfrom nmt import sums\n\n"
         "@pytest.fixture(scope='module')\ndef two():\n    return sums.double(1)\n\n"
         "def test_first(two):\n    assert two\n\n"
         "def test_second(two):\n    assert two == 2\n\ndef test_process():\n"
-        "    assert subprocess.check_output([sys.executable, '-m', 'nmt.sums', '-']) == b'3\\n'\n\n"
-        "def test_ends():\n    sums.forever(0)\n",
+        "    assert subprocess.check_output([sys.executable, '-m', 'nmt.sums', '-']) == b'3\\n'\n",
         "nmt/__init__.py": "",
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
-    command = [sys.executable, SCRIPT, "--root", tmp_path, "--out", tmp_path / "out", "--modules", "nmt/*.py",
-               "--preloaded", "--grace", "3"]  # fmt: skip
+    command = [
+        sys.executable,
+        SCRIPT,
+        "--root",
+        tmp_path,
+        "--out",
+        tmp_path / "out",
+        "--modules",
+        "nmt/*.py",
+        "--preloaded",
+    ]
     first = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     results = [json.loads(line) for line in next(tmp_path.glob("out/*/results.jsonl")).read_text().splitlines()]
     outcomes = {result["line"]: result["outcome"] for result in results}
     assert outcomes[5] == outcomes[9] == "killed"
     assert outcomes[13] == "no test"
-    assert outcomes[18] == "timeout"
     assert {result["by"] for result in results if result["line"] == 5} == {"tests/test_sums.py::test_process"}
     assert f"| all | {len(results)} |" in first
     assert "nmt/sums.py" in next(tmp_path.glob("out/*/survivors.diff")).read_text()
