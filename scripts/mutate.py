@@ -9,16 +9,14 @@ lines in a folder named after a digest of code and tests, so that the same comma
 """
 
 import argparse
-import ast
 import contextlib
-import difflib
 import hashlib
 import importlib
 import itertools
 import json
 import os
-import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -27,9 +25,11 @@ import tempfile
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from mutation_operators import Mutant, changed, diff, name_of, sample
 
 MODULES = [
     *("nmt/attention/*.py", "nmt/search/*.py", "nmt/alignment/*.py", "nmt/checkpoint.py"),
@@ -43,150 +43,14 @@ MODULES = [
 ]
 EXCLUDED = "nmt/attention/additive_kernel_triton.py"  # needs a GPU
 PRELOADED = ["numpy", "torch", "scipy.stats", "hydra", "sentencepiece", "sacrebleu", "datasets", "matplotlib.pyplot"]
-OPERATORS: dict[type, tuple[type, ...]] = {
-    ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt, ast.Lt),
-    ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.Is: (ast.IsNot,), ast.IsNot: (ast.Is,), ast.In: (ast.NotIn,),
-    ast.NotIn: (ast.In,), ast.And: (ast.Or,), ast.Or: (ast.And,), ast.Add: (ast.Sub,), ast.Sub: (ast.Add,),
-    ast.Mult: (ast.Div,), ast.Div: (ast.Mult,), ast.FloorDiv: (ast.Mult,), ast.Mod: (ast.Mult,), ast.Pow: (ast.Mult,),
-    ast.BitAnd: (ast.BitOr,), ast.BitOr: (ast.BitAnd,),
-}  # fmt: skip
+BEAT = "beat"
+MEMORY = 8 << 30  # bytes of a process
 TRACED = """import atexit, coverage, os
 tracer = coverage.Coverage(**{}, context=os.environ.get("PYTEST_CURRENT_TEST"))
 tracer.set_option("run:disable_warnings", ["no-data-collected"])
 tracer.start()
 atexit.register(lambda: (tracer.stop(), tracer.save()))
 """  # for processes that tests start
-
-
-class Mutant(NamedTuple):
-    path: str
-    line: int
-    lines: tuple[int, ...]  # of the statement: tests that run any of them can notice; none: it runs at import
-    operator: str
-    begin: int
-    end: int
-    text: str
-
-
-def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST, ast.AST]]:
-    """Yield each operator's name, the node to replace, and what replaces it."""
-
-    def edit(**fields: Any) -> Any:
-        return type(node)(**{**dict(ast.iter_fields(node)), **fields})
-
-    match node:
-        case ast.Compare(ops=ops):
-            for place, operator in enumerate(ops):
-                for other in OPERATORS[type(operator)]:
-                    yield "comparison", node, edit(ops=[*ops[:place], other(), *ops[place + 1 :]])
-        case ast.BinOp(op=op) | ast.AugAssign(op=op) | ast.BoolOp(op=op):
-            for other in OPERATORS.get(type(op), ()):
-                yield "and/or" if isinstance(node, ast.BoolOp) else "arithmetic", node, edit(op=other())
-        case ast.UnaryOp(op=ast.Not() | ast.USub(), operand=operand):
-            yield "removed not or minus", node, operand
-        case ast.Constant(value=bool(value)):
-            yield "constant", node, ast.Constant(not value)
-        case ast.Constant(value=int(value) | float(value)):
-            yield "constant", node, ast.Constant(value + 1)
-            yield "constant", node, ast.Constant(value - 1)
-        case ast.Slice(lower=lower, upper=upper):
-            yield "slice", node, edit(lower=ast.BinOp(lower, ast.Add(), ast.Constant(1)) if lower else ast.Constant(1))
-            yield "slice", node, edit(upper=ast.BinOp(upper, ast.Sub(), ast.Constant(1)) if upper else ast.Constant(-1))
-        case ast.Call(func=func, args=args, keywords=keywords):
-            plain = [argument for argument in args if not isinstance(argument, ast.Starred)]
-            if len(plain) == len(args) > 1:
-                yield "swapped arguments", node, edit(args=[args[1], args[0], *args[2:]])
-            for keyword in keywords:
-                if keyword.arg and keyword.arg != "strict":  # strict=True of zip is an assertion
-                    yield "removed keyword", node, edit(keywords=[other for other in keywords if other is not keyword])
-            if plain or isinstance(func, ast.Attribute):
-                yield "dropped call", node, plain[0] if plain else func.value
-    match node:
-        case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test):
-            yield "negated condition", test, ast.UnaryOp(ast.Not(), test)
-        case ast.Return(value=value) if value and ast.unparse(value) != "None":
-            yield "returns None", node, ast.Return(ast.Constant(None))
-        case ast.AugAssign() | ast.Raise() | ast.Continue() | ast.Break() | ast.Delete() | ast.Expr(value=ast.Call()):
-            yield "dropped statement", node, ast.Pass()
-        case ast.Assign(targets=[ast.Attribute() | ast.Subscript()]):
-            yield "dropped statement", node, ast.Pass()
-        case ast.FunctionDef(body=[*_, ast.Expr(value=ast.Call()) | ast.Assign() | ast.If() | ast.For() | ast.With()]):
-            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
-            if not any(isinstance(child, ast.Return | ast.Yield | ast.YieldFrom) for child in ast.walk(node)):
-                yield "returns at once", body[0], ast.Return()
-
-
-def skipped(node: ast.AST) -> bool:
-    """Return whether nothing in the node is changed: text for people, assertions, imports, the start of a script."""
-    match node:
-        case ast.Expr(value=ast.Call() as call):
-            return skipped(call)
-        case ast.Call(func=ast.Attribute(value=ast.Name(id=name))):
-            return name in {"log", "logger", "logging", "warnings"}
-        case ast.If(test=test):
-            return any(name in ast.unparse(test) for name in ("TYPE_CHECKING", "__name__"))
-    return isinstance(node, ast.JoinedStr | ast.Assert | ast.Import | ast.ImportFrom)
-
-
-def candidates(path: str, source: str) -> list[Mutant]:
-    """Return every mutant of a file; a few may not parse."""
-    starts = [0]
-    for text in source.encode().splitlines(keepends=True):
-        starts.append(starts[-1] + len(text))
-    found: list[Mutant] = []
-
-    def span(statement: Any) -> tuple[int, ...]:
-        body = getattr(statement, "body", None)  # of a compound statement, the lines of its head
-        return tuple(
-            range(statement.lineno, max(body[0].lineno, statement.lineno + 1) if body else statement.end_lineno + 1)
-        )
-
-    def visit(node: Any, lines: tuple[int, ...], in_function: bool) -> None:
-        if skipped(node):
-            return
-        if isinstance(node, ast.stmt) and in_function:
-            lines = span(node)
-        old: Any
-        for operator, old, new in changes(node):
-            text = ast.unparse(ast.fix_missing_locations(new))
-            if isinstance(new, ast.BinOp | ast.BoolOp | ast.Compare | ast.UnaryOp):
-                text = f"({text})"
-            place = starts[old.lineno - 1] + old.col_offset, starts[old.end_lineno - 1] + old.end_col_offset
-            at = span(old) if operator == "returns at once" else lines
-            found.append(Mutant(path, old.lineno, at, operator, *place, text))
-        for field, value in ast.iter_fields(node):
-            if field not in {"annotation", "returns", "decorator_list", "exc", "cause", "type_params"}:
-                inside = in_function or (isinstance(node, ast.FunctionDef) and field == "body")
-                for child in value if isinstance(value, list) else [value]:
-                    if isinstance(child, ast.AST):
-                        visit(child, lines, inside)
-
-    visit(ast.parse(source), (), False)
-    return found
-
-
-def changed(mutant: Mutant, source: str) -> str | None:
-    """Return the source with the mutant in it, or None where that does not parse or is the same program."""
-    text = source.encode()
-    result = (text[: mutant.begin] + mutant.text.encode() + text[mutant.end :]).decode()
-    with contextlib.suppress(SyntaxError):
-        return result if ast.dump(ast.parse(result)) != ast.dump(ast.parse(source)) else None
-    return None
-
-
-def sample(sources: dict[str, str], size: int, seed: int) -> list[Mutant]:
-    """Draw lines with equal probability, and one mutant of each."""
-    draw, by_line = random.Random(seed), defaultdict(list)
-    for path, source in sorted(sources.items()):
-        for mutant in candidates(path, source):
-            by_line[path, mutant.line].append(mutant)
-    places = sorted(by_line)
-    draw.shuffle(places)
-    chosen: list[Mutant] = []
-    while places and len(chosen) < size:
-        mutant = draw.choice(by_line[places.pop()])
-        chosen += [mutant] if changed(mutant, sources[mutant.path]) else []
-    return chosen
 
 
 class Recorder:
@@ -218,10 +82,13 @@ def fork(copy: Path, body: Callable[[], int]) -> int:
         return pid
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))  # a mutant may append for ever
         os.setsid()
         os.chdir(copy)
-        os.environ.update(PYTHONPATH=str(copy), MUTATE=str(copy))
-        sys.path[0], sys.argv = str(copy), ["pytest"]
+        scratch(copy).mkdir(exist_ok=True)
+        os.environ.update(PYTHONPATH=str(copy), MUTATE=str(copy), PYTEST_DEBUG_TEMPROOT=str(scratch(copy)))
+        sys.path.insert(0, str(copy))
+        sys.argv = ["pytest"]
         with (copy / "log.txt").open("wb") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
@@ -232,30 +99,48 @@ def fork(copy: Path, body: Callable[[], int]) -> int:
         os._exit(99)
 
 
+def scratch(copy: Path) -> Path:
+    """Return the folder of the tests' temporary files."""
+    return copy.with_name(f"{copy.name}-files")
+
+
 def end(pid: int, copy: Path) -> None:
-    """End a forked process and all that it started, also in sessions of their own."""
+    """End a forked process and all that it started, also in sessions of their own; remove its files."""
     with contextlib.suppress(OSError):
         os.killpg(pid, signal.SIGKILL)
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             if f"\0MUTATE={copy}\0".encode() in b"\0" + path.read_bytes():
                 os.kill(int(path.parent.name), signal.SIGKILL)
+    shutil.rmtree(scratch(copy), ignore_errors=True)
+
+
+class Heartbeat:
+    """Touches a file at the start of each test."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def pytest_runtest_logstart(self) -> None:
+        self.path.touch()
 
 
 def schedule(tasks: list[Any], copies: list[Path], body: Callable[[Any, Path], int], limit: Callable[[Any], float],
              finish: Callable[[Any, Path, int | None, float], None]) -> None:  # fmt: skip
-    """Run each task in a forked process on a free copy; one that exceeds its limit in seconds ends with status None."""
+    """Run each task in a forked process on a free copy; one that takes longer than its limit for a single test, in
+    seconds, ends with status None."""
     waiting, free, running = tasks[::-1], list(copies), dict[int, tuple[Any, Path, float]]()
     try:
         while waiting or running:
             while waiting and free:
                 task, copy = waiting.pop(), free.pop()
-                running[fork(copy, lambda task=task, copy=copy: body(task, copy))] = task, copy, time.monotonic()
+                running[fork(copy, lambda task=task, copy=copy: body(task, copy))] = task, copy, time.time()
             time.sleep(0.02)
             for pid, (task, copy, begun) in list(running.items()):
-                seconds = time.monotonic() - begun
+                beat, seconds = scratch(copy) / BEAT, time.time() - begun
+                idle = min(seconds, time.time() - beat.stat().st_mtime) if beat.exists() else seconds
                 done, status = os.waitpid(pid, os.WNOHANG)
-                if done or seconds > limit(task):
+                if done or idle > limit(task):
                     end(pid, copy)
                     if not done:
                         os.waitpid(pid, 0)
@@ -354,13 +239,14 @@ def run_mutants(mutants: list[Mutant], sources: dict[str, str], known: dict[str,
     def body(mutant: Mutant, copy: Path) -> int:
         (copy / mutant.path).write_text(changed(mutant, sources[mutant.path]) or "")
         os.utime(copy / mutant.path, (mutants.index(mutant), mutants.index(mutant)))  # compiled files are known by time
+        beat = Heartbeat(scratch(copy) / BEAT)
         for _, group in itertools.groupby(tests[mutant][0], key=lambda test: test.partition("::")[0]):
-            if code := pytest.main(["-x", "-q", "--tb=line", *options.pytest, *group]):
+            if code := pytest.main(["-x", "-q", "--tb=line", *options.pytest, *group], plugins=[beat]):
                 return int(code)
         return 0
 
     def limit(mutant: Mutant) -> float:
-        return options.grace + 3 * sum(known["seconds"][test] for test in tests[mutant][0])
+        return options.grace + 5 * max((known["seconds"][test] for test in tests[mutant][0]), default=0.0)
 
     def finish(mutant: Mutant, copy: Path, status: int | None, seconds: float) -> None:
         nonlocal count
@@ -382,15 +268,6 @@ def run_mutants(mutants: list[Mutant], sources: dict[str, str], known: dict[str,
         print(f"{count}/{len(mutants)}, {left:.0f} min left: {outcome}: {name_of(mutant)} {result['by']}", flush=True)
 
     schedule(mutants, copies, body, limit, finish)
-
-
-def name_of(mutant: Mutant) -> str:
-    return f"{mutant.path}:{mutant.line} {mutant.operator} {mutant.begin}-{mutant.end} {mutant.text}"
-
-
-def diff(mutant: Mutant, source: str) -> str:
-    lines = [text.splitlines(keepends=True) for text in (source, changed(mutant, source) or "")]
-    return "".join(difflib.unified_diff(*lines, f"a/{mutant.path}", f"b/{mutant.path}", n=2))
 
 
 def report(results: list[dict[str, Any]], folder: Path) -> None:
@@ -417,9 +294,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the draw (default: 1)")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time (default: 1)")
     parser.add_argument("--limit", type=float, default=40, help="seconds of tests for each mutant (default: 40)")
-    parser.add_argument(
-        "--grace", type=float, default=30, help="a hang ends after these and 3 times the tests' seconds"
-    )
+    parser.add_argument("--grace", type=float, default=20, help="a test hangs after these and 5 times its seconds")
     parser.add_argument("--preloaded", nargs="*", default=PRELOADED, help="libraries that the parent imports")
     parser.add_argument(
         "--modules", nargs="+", default=MODULES, help="patterns of files (default: where it matters most)"
@@ -453,7 +328,7 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     for name in options.preloaded:
         importlib.import_module(name)
-    with tempfile.TemporaryDirectory(prefix="mutate-") as work:
+    with tempfile.TemporaryDirectory(prefix="mutate-", ignore_cleanup_errors=True) as work:
         copies = [Path(work).resolve() / str(job) for job in range(options.jobs)]
         for copy in copies:
             for path in files:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parent.parent / "scripts/mutate.py"
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+SCRIPT = SCRIPTS / "mutate.py"
 CODE = '''"""Say 1 < 2."""
 
 import math
@@ -24,21 +25,21 @@ def root(value: int = 3, *, twice: bool = False) -> float:
 
 
 @pytest.fixture(scope="module")
-def mutate() -> Any:
-    spec = importlib.util.spec_from_file_location("mutate", SCRIPT)
+def operators() -> Any:
+    spec = importlib.util.spec_from_file_location("mutation_operators", SCRIPTS / "mutation_operators.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["mutate"] = module
+    sys.modules["mutation_operators"] = module
     spec.loader.exec_module(module)
     return module
 
 
-def test_every_kind_of_change_and_no_change_of_text_for_people(mutate: Any) -> None:
-    mutants = mutate.candidates("nmt/root.py", CODE)
+def test_every_kind_of_change_and_no_change_of_text_for_people(operators: Any) -> None:
+    mutants = operators.candidates("nmt/root.py", CODE)
     lines = CODE.splitlines()
     results = {(mutant.line, changed.splitlines()[mutant.line - 1].strip()) for mutant in mutants
-               if (changed := mutate.changed(mutant, CODE))}  # fmt: skip
+               if (changed := operators.changed(mutant, CODE))}  # fmt: skip
     assert results == {
         (6, "def root(value: int = 4, *, twice: bool = False) -> float:"),
         (6, "def root(value: int = 2, *, twice: bool = False) -> float:"),
@@ -63,8 +64,8 @@ def test_every_kind_of_change_and_no_change_of_text_for_people(mutate: Any) -> N
         (10, "return math.pow(value, 2) if twice else value[0:]"),
     }
     assert all(lines[line - 1].strip() != text for line, text in results)
-    drawn = mutate.sample({"nmt/root.py": CODE}, 3, seed=5)
-    assert drawn == mutate.sample({"nmt/root.py": CODE}, 3, seed=5)
+    drawn = operators.sample({"nmt/root.py": CODE}, 3, seed=5)
+    assert drawn == operators.sample({"nmt/root.py": CODE}, 3, seed=5)
     assert len({mutant.line for mutant in drawn}) == 3
 
 

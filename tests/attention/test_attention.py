@@ -500,3 +500,14 @@ def test_widths_that_heads_do_not_divide_are_refused() -> None:
         Attention(AttentionConfig(score="dot", heads=4, dim=8), D, D)
     with pytest.raises(ValueError, match=r"rotary positions need heads of even width, they have 3"):
         Attention(AttentionConfig(score="dot", heads=2, dim=6), D, D, out_dim=6, rotary=True)
+
+
+@pytest.mark.parametrize(("window", "attention_type"), PLACES)
+def test_weights_are_given_only_where_they_are_needed(window: str, attention_type: str) -> None:
+    """They cost memory that grows with the product of the lengths; the context is the same with and without them."""
+    part, (query, states, mask) = make(window=window, attention_type=attention_type), inputs(attention_type)
+    memory = part.precompute_keys(states)
+    plain, recorded = part(query, memory, mask), part(query, memory, mask, need_weights=True)
+    assert plain.weights is None
+    assert recorded.weights.shape == (B, H, query.size(1), S)
+    torch.testing.assert_close(plain.context, recorded.context)

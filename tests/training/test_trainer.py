@@ -816,6 +816,17 @@ def test_the_mean_of_checkpoints_is_made_at_the_end(make: Make, best: bool) -> N
     assert len(states) == 4  # nothing is left to do
 
 
+def test_no_mean_of_checkpoints_is_made_unless_asked_for(make: Make) -> None:
+    """Also where there are several best models that could be averaged."""
+    trainer = make(max_updates=4, valid_every=2, save_every=2, keep_best_checkpoints=3, early_stopping_metric="loss")
+    validated: list[int] = []
+    trainer.validation = lambda model, records, update, *_: validated.append(update) or {"loss": 1.0}  # type: ignore
+    progress = fit(trainer).progress
+    assert validated == [2, 4]
+    assert progress.last_averaged == 0
+    assert not [row for row in rows(trainer) if "averaged_loss" in row]
+
+
 def test_a_plateau_of_the_validation_loss_lowers_the_learning_rate(make: Make) -> None:
     """The rate of every update follows the losses of the validations before it, also in a continued run."""
     optim = OptimConfig(
@@ -857,3 +868,31 @@ def test_ranks_draw_different_dropout(make: Make) -> None:
     assert len(set(drawn)) == 6
     assert loss("again", 2, update=2) == drawn[-1]
     assert len({loss(f"without {rank}", rank, dropout=0.0) for rank in range(3)}) == 1
+
+
+def test_a_mean_of_too_few_is_not_tried_again(make: Make) -> None:
+    options = {"max_updates": 2, "valid_every": 2, "save_every": 2, "average_checkpoints": "last"}
+    progress = fit(make(**options)).progress
+    assert progress.last_averaged == 2
+    assert checkpoint.load(make(**options).last)["position"]["last_averaged"] == 2
+    assert [row["update"] for row in rows(make(**options)) if "averaged_loss" in row] == []
+
+
+def test_the_validation_loss_is_that_of_the_model_without_dropout(make: Make) -> None:
+    """By torch's own cross-entropy, over all tokens of the set; afterwards the model is in training mode again."""
+    trainer = make(dropout=0.5)
+    assert isinstance(trainer.validation, Validator)
+    loss = trainer.validation.loss(trainer.model, "fp32")
+    assert trainer.model.training
+    assert trainer.validation.loss(trainer.model, "fp32") == loss
+    trainer.model.eval()
+    total, num_tokens = 0.0, 0
+    with torch.no_grad():
+        for batch in trainer.validation.batches.epoch(0):
+            logits, _ = trainer.model(batch.source, batch.source_mask, batch.inputs)
+            labels = batch.labels
+            total += torch.nn.functional.cross_entropy(
+                logits.transpose(1, 2), labels, ignore_index=PAD, reduction="sum"
+            ).item()
+            num_tokens += int((labels != PAD).sum())
+    assert loss == pytest.approx(total / num_tokens, rel=1e-5)
