@@ -544,3 +544,16 @@ def test_a_mean_leaves_out_checkpoints_that_are_gone(
     assert averaged[1] == [10, 30, 40]
     assert averaged[0]["weight"].item() == pytest.approx(80 / 3)
     assert (f"{gone} does not exist and is left out of the mean" in log.text) == (policy == "best")
+
+
+def test_a_damaged_file_is_set_aside_once(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    """Saving goes on after it, without a word about files that are gone."""
+    run = Run(tmp_path)
+    run.save(10, 20, 30)
+    damage(tmp_path / "last.pt")
+    run = Run(tmp_path)
+    assert run.resume() == 20
+    log.clear()
+    run.save(30, 40, 50)
+    assert not log.records
+    assert held(tmp_path) == {"last.pt": 50, "update-000040.pt": 40, "last.corrupt": -1}

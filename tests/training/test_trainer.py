@@ -896,3 +896,24 @@ def test_the_validation_loss_is_that_of_the_model_without_dropout(make: Make) ->
             ).item()
             num_tokens += int((labels != PAD).sum())
     assert loss == pytest.approx(total / num_tokens, rel=1e-5)
+
+
+def test_checkpoints_are_saved_where_they_are_due_and_at_a_stop(make: Make) -> None:
+    saved: list[tuple[int, int]] = []
+
+    def recorded(trainer: Trainer) -> Trainer:
+        save = trainer.save
+
+        def recorded_save(*arguments: Any, **named: Any) -> None:
+            save(*arguments, **named)
+            saved.append((trainer.progress.update, checkpoint.load(trainer.last)["position"]["update"]))
+
+        trainer.save = recorded_save  # type: ignore[method-assign]
+        trainer.validation = lambda *_: {"loss": 1.0, "bleu": 1.0}  # type: ignore[assignment]
+        return trainer
+
+    fit(recorded(make(max_updates=10, save_every=3)), StopAfter(5))
+    assert saved == [(3, 3), (5, 5)]
+    saved.clear()
+    fit(recorded(make(max_updates=10, save_every=3)))
+    assert saved == [(6, 6), (9, 9), (10, 10), (10, 10)]  # the end, and once more after its validation
