@@ -511,3 +511,15 @@ def test_weights_are_given_only_where_they_are_needed(window: str, attention_typ
     assert plain.weights is None
     assert recorded.weights.shape == (B, H, query.size(1), S)
     torch.testing.assert_close(plain.context, recorded.context)
+
+
+@pytest.mark.parametrize(("score", "normalizer", "window", "attention_type"), CASES)
+def test_everything_is_on_the_device_of_the_queries(
+    score: str, normalizer: str, window: str, attention_type: str
+) -> None:
+    """A device without data stands for any: a tensor made elsewhere cannot be combined with one of it."""
+    part = make(score, normalizer, window, attention_type).to("meta")
+    query, states, mask = (None if x is None else x.to("meta") for x in inputs(attention_type))
+    memory = part.precompute_keys(states)
+    for need_weights in (False, True):
+        assert part(query, memory, mask, need_weights=need_weights).context.device.type == "meta"
