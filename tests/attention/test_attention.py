@@ -523,3 +523,20 @@ def test_everything_is_on_the_device_of_the_queries(
     memory = part.precompute_keys(states)
     for need_weights in (False, True):
         assert part(query, memory, mask, need_weights=need_weights).context.device.type == "meta"
+
+
+@pytest.mark.parametrize(("window", "attention_type"), PLACES)
+def test_dropout_keeps_the_expected_context(window: str, attention_type: str) -> None:
+    """Through a window too: every draw differs, and their mean is the context without dropout."""
+    part, (query, states, mask) = (
+        make(window=window, attention_type=attention_type, dropout=0.5),
+        inputs(attention_type),
+    )
+    with torch.no_grad():
+        memory = part.precompute_keys(states)
+        expected = part.eval()(query, memory, mask).context
+        part.train()
+        drawn = torch.stack([part(query, memory, mask).context for _ in range(400)])
+    assert all(not torch.allclose(draw, expected) for draw in drawn[:20])
+    error = (drawn.mean(0) - expected).abs() / (drawn.std(0) / 20 + 1e-12)
+    assert float(error.max()) < 6  # of its own standard deviation
