@@ -193,7 +193,9 @@ class Trainer:
 
     def _seed_update(self) -> None:
         """Seed the random numbers of this update and rank."""
-        torch.manual_seed((self.seed * 1_000_003 + self.progress.update + self.distributed.rank * 2**48) % 2**63)
+        # on a CPU, torch uses the lowest 32 bits only: there too, ranks are far from each other and from later updates
+        offset = self.distributed.rank * 0x9E3779B97F4A7C15
+        torch.manual_seed((self.seed * 1_000_003 + self.progress.update + offset) % 2**63)
 
     def _open_logger(self) -> MetricAccumulator:
         if not self.distributed.is_main:

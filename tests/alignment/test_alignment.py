@@ -446,3 +446,39 @@ def test_files_are_written_all_or_none(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupt()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lexical_aligner_is_model_1_written_out_word_by_word():
+    generator = random.Random(5)
+    pairs = [
+        ([f"s{generator.randint(0, 6)}" for _ in range(generator.randint(0, 5))],
+         [f"t{generator.randint(0, 6)}" for _ in range(generator.randint(0, 5))])
+        for _ in range(40)
+    ]  # fmt: skip
+
+    def best(pairs: list[tuple[list[str], list[str]]]) -> list[set[tuple[int, int]]]:
+        """Return the place of the most likely source word of each target word; the empty word has none."""
+        table = {(s, t): 1.0 for source, target in pairs for s in [None, *source] for t in target}
+        for _ in range(5):
+            counts = dict.fromkeys(table, 0.0)
+            for source, target in pairs:
+                for t in target:
+                    total = sum(table[s, t] for s in [None, *source])
+                    for s in [None, *source]:
+                        counts[s, t] += table[s, t] / total
+            totals: dict[str | None, float] = {}
+            for (s, _), count in counts.items():
+                totals[s] = totals.get(s, 0.0) + count
+            table = {(s, t): count / totals[s] for (s, t), count in counts.items()}
+        links = []
+        for source, target in pairs:
+            words = [None, *source]
+            chosen = [max(range(len(words)), key=lambda i: (table[words[i], t], -i)) for t in target]
+            links.append({(i - 1, j) for j, i in enumerate(chosen) if i})
+        return links
+
+    forward = best(pairs)
+    backward = [{(j, i) for i, j in links} for links in best([(target, source) for source, target in pairs])]
+    found = ibm1_alignments(pairs)
+    assert [alignment.sure for alignment in found] == [a & b for a, b in zip(forward, backward, strict=True)]
+    assert [alignment.possible for alignment in found] == [a | b for a, b in zip(forward, backward, strict=True)]

@@ -500,3 +500,43 @@ def test_widths_that_heads_do_not_divide_are_refused() -> None:
         Attention(AttentionConfig(score="dot", heads=4, dim=8), D, D)
     with pytest.raises(ValueError, match=r"rotary positions need heads of even width, they have 3"):
         Attention(AttentionConfig(score="dot", heads=2, dim=6), D, D, out_dim=6, rotary=True)
+
+
+@pytest.mark.parametrize(("window", "attention_type"), PLACES)
+def test_weights_are_given_only_where_they_are_needed(window: str, attention_type: str) -> None:
+    """They cost memory that grows with the product of the lengths; the context is the same with and without them."""
+    part, (query, states, mask) = make(window=window, attention_type=attention_type), inputs(attention_type)
+    memory = part.precompute_keys(states)
+    plain, recorded = part(query, memory, mask), part(query, memory, mask, need_weights=True)
+    assert plain.weights is None
+    assert recorded.weights.shape == (B, H, query.size(1), S)
+    torch.testing.assert_close(plain.context, recorded.context)
+
+
+@pytest.mark.parametrize(("score", "normalizer", "window", "attention_type"), CASES)
+def test_everything_is_on_the_device_of_the_queries(
+    score: str, normalizer: str, window: str, attention_type: str
+) -> None:
+    """A device without data stands for any: a tensor made elsewhere cannot be combined with one of it."""
+    part = make(score, normalizer, window, attention_type).to("meta")
+    query, states, mask = (None if x is None else x.to("meta") for x in inputs(attention_type))
+    memory = part.precompute_keys(states)
+    for need_weights in (False, True):
+        assert part(query, memory, mask, need_weights=need_weights).context.device.type == "meta"
+
+
+@pytest.mark.parametrize(("window", "attention_type"), PLACES)
+def test_dropout_keeps_the_expected_context(window: str, attention_type: str) -> None:
+    """Through a window too: every draw differs, and their mean is the context without dropout."""
+    part, (query, states, mask) = (
+        make(window=window, attention_type=attention_type, dropout=0.5),
+        inputs(attention_type),
+    )
+    with torch.no_grad():
+        memory = part.precompute_keys(states)
+        expected = part.eval()(query, memory, mask).context
+        part.train()
+        drawn = torch.stack([part(query, memory, mask).context for _ in range(400)])
+    assert all(not torch.allclose(draw, expected) for draw in drawn[:20])
+    error = (drawn.mean(0) - expected).abs() / (drawn.std(0) / 20 + 1e-12)
+    assert float(error.max()) < 6  # of its own standard deviation

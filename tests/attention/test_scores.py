@@ -157,3 +157,16 @@ def test_scores_differ() -> None:
             torch.nn.init.normal_(parameter)
     found = [scores_of(part) for part in parts]
     assert all(a != b for i, a in enumerate(found) for b in found[:i])
+
+
+@pytest.mark.parametrize("name", [name for name, score in SCORES.items() if score.has_coverage])
+def test_vectors_begin_uniform_with_the_inverse_root_of_the_width_as_their_bound(name: str) -> None:
+    """A sum over d dimensions then has one size for every width; coverage begins as large as v."""
+    torch.manual_seed(0)
+    score = SCORES[name](2, 2500, 2500)
+    score.add_coverage()
+    for vector in (score.v.detach(), score.coverage.detach()):
+        assert float(vector.abs().max()) == pytest.approx(1 / 50, rel=0.01)
+        assert float(vector.min()) < 0 < float(vector.max())
+        assert float(vector.std()) == pytest.approx(1 / 50 / math.sqrt(3), rel=0.05)
+    assert not torch.equal(score.v, score.coverage)

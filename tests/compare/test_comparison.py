@@ -437,3 +437,18 @@ def test_seeds_without_a_difference_raise_few_alarms(tmp_path: Path) -> None:
     assert alarms["t"] <= 14  # of 120 at 5 %, binomial: above with a probability of 0.001
     assert alarms["verdict"] <= alarms["t"]
     assert alarms["sentences"] > 20  # which is why it alone is no verdict
+
+
+@pytest.mark.parametrize("form", ["{}/dot-1", "{}/dot-1/", "{}/./dot-1", "{}//dot-1//"])
+def test_the_baseline_is_named_by_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    """As it is typed, relative or absolute, with a slash at its end or without."""
+    study(tmp_path / "runs", {"additive": 0.3, "dot": 0.3}, seeds=1)
+    monkeypatch.chdir(tmp_path)
+    for runs in ("runs", str(tmp_path / "runs")):
+        main([runs, "--baseline", form.format(runs), "--num-resamples", "0", "--format", "json"])
+        assert json.loads(capsys.readouterr().out)["baseline"] == "dot"
+    with pytest.raises(SystemExit):
+        main(["runs", "--baseline", "runs/dot-2", "--num-resamples", "0"])
+    assert "--baseline runs/dot-2: must be one of additive; dot" in capsys.readouterr().err

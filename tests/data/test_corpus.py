@@ -337,3 +337,16 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path, monkeypatch: pytes
         tracemalloc.stop()
         assert read == num
     assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_error_on_dropped_counts_pairs_from_the_beginning_of_the_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the first dropped pair is in a later block, and others come after it."""
+    monkeypatch.setattr(text_files, "BLOCK_LINES", 4)
+    lines = ["a", "b", "c", "d", "e", "f", "", "", "i", "", "k"]
+    config = make(tmp_path, lines, ["x"] * len(lines))
+    tokenizer = Tokenizer.train(config.tokenizer, [("a b c d e f i k", "x")])
+    with pytest.raises(ValueError, match=r"a: pair 7 and 2 others cannot be used \(empty source: 3\)"):
+        load_corpus(replace(config, error_on_dropped=True), "train", tokenizer)
+    assert load_corpus(config, "train", tokenizer).dropped_rows.tolist() == [6, 7, 9]

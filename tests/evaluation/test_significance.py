@@ -104,3 +104,34 @@ def test_a_system_of_another_length_is_named() -> None:
         paired_test({"baseline": REFERENCES, "short": REFERENCES[:1]}, REFERENCES, MetricsConfig())
     with pytest.raises(ValueError, match="1 systems: a comparison needs two"):
         paired_test({"baseline": REFERENCES}, REFERENCES, MetricsConfig())
+
+
+@pytest.mark.parametrize(("test", "short"), [("bootstrap", "bs"), ("randomization", "ar")])
+def test_signatures_of_paired_tests_say_what_was_computed(tmp_path: Path, test: str, short: str) -> None:
+    """They are those of the metric alone with its resamples, of every metric its own, and as sacreBLEU prints them."""
+    config = MetricsConfig(names=list(METRICS), num_resamples=100, significance_test=test)
+    results = paired_test({"baseline": SYSTEMS["baseline"], "better": SYSTEMS["better"]}, REFERENCES, config)
+    intervals = bootstrap_intervals(SYSTEMS["better"], REFERENCES, config)
+    assert list(results) == list(METRICS)
+    for name in METRICS:
+        assert results[name].signature == intervals[name].signature.replace("bs:100", f"{short}:100")
+    flags = [f"--paired-{short}", f"--paired-{short}-n", "100", "-f", "text"]
+    (tmp_path / "references").write_text("\n".join(REFERENCES) + "\n", encoding="utf-8")
+    for name in ("baseline", "better"):
+        (tmp_path / name).write_text("\n".join(SYSTEMS[name]) + "\n", encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "sacrebleu",
+        "references",
+        "-i",
+        "baseline",
+        "better",
+        "-m",
+        "bleu",
+        "chrf",
+        *flags,
+    ]
+    printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    for name in ("bleu", "chrf"):
+        assert results[name].signature in printed.stdout + printed.stderr

@@ -656,3 +656,28 @@ def test_prefixes_with_special_tokens_are_errors(token: int) -> None:
 def test_invalid_configurations(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SearchConfig(), **changes).validate()
+
+
+@pytest.mark.parametrize(
+    ("kind", "attention"),
+    [
+        (kind, AttentionConfig(heads=2, dim=4, window=window, window_size=1))
+        for kind, window in itertools.product(("rnn", "transformer", "rnn_transformer"), ("local_m", "local_p"))
+    ],
+)
+def test_attention_weights_through_a_window_are_those_of_forced_decoding(kind: str, attention: AttentionConfig) -> None:
+    """Sources are long enough for the attention that computes the window only, which has no weights to give."""
+    ids = [4, 5, 6, 7, 8, 9, 4, 5, 6, 7, 8]
+    model = make(0, 15, kind, attention=attention)
+    source, mask = source_batch([ids, ids[:3]])
+    config = SearchConfig(beam_size=4, n_best=3, length_penalty=0.7, max_length_ratio=1.0)
+    found = translate_batch(model, source, mask, config, attention=True)
+    plain = translate_batch(model, source, mask, config)
+    for sentence, hypotheses, others in zip((ids, ids[:3]), found, plain, strict=True):
+        alone, alone_mask = source_batch([sentence])
+        assert [h.tokens for h in hypotheses] == [h.tokens for h in others]
+        for hypothesis in hypotheses:
+            _, weights = model(alone, alone_mask, torch.tensor([[BOS, *hypothesis.tokens]]), attention=True)
+            assert hypothesis.weights is not None
+            torch.testing.assert_close(hypothesis.weights[..., : len(sentence) + 1], weights.cross[0])
+            assert int((hypothesis.weights > 0).sum(-1).max()) <= 3

@@ -611,3 +611,33 @@ def test_checkpoint_options_are_options_of_training() -> None:
     }
     with pytest.raises(ValueError, match=r"train.keep_last_checkpoints=0"):
         TrainConfig(keep_last_checkpoints=0).validate()
+
+
+@pytest.mark.parametrize("policy", ["last", "best"])
+def test_a_mean_leaves_out_checkpoints_that_are_gone(
+    tmp_path: Path, log: pytest.LogCaptureFixture, policy: str
+) -> None:
+    run = Run(tmp_path, average_checkpoints=policy, keep_last_checkpoints=4, keep_best_checkpoints=4)
+    for update in (10, 20, 30, 40):
+        run.validate(update, float(update))
+        run.save(update)
+    gone = tmp_path / ("update-000020.pt" if policy == "last" else "best-000020.pt")
+    gone.unlink()
+    averaged = run.checkpoints.average(run.progress)
+    assert averaged is not None
+    assert averaged[1] == [10, 30, 40]
+    assert averaged[0]["weight"].item() == pytest.approx(80 / 3)
+    assert (f"{gone} does not exist and is left out of the mean" in log.text) == (policy == "best")
+
+
+def test_a_damaged_file_is_set_aside_once(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    """Saving goes on after it, without a word about files that are gone."""
+    run = Run(tmp_path)
+    run.save(10, 20, 30)
+    damage(tmp_path / "last.pt")
+    run = Run(tmp_path)
+    assert run.resume() == 20
+    log.clear()
+    run.save(30, 40, 50)
+    assert not log.records
+    assert held(tmp_path) == {"last.pt": 50, "update-000040.pt": 40, "last.corrupt": -1}

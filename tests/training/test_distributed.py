@@ -366,3 +366,17 @@ def test_a_signal_that_a_launcher_repeats_counts_once(monkeypatch: pytest.Monkey
         now[0] += 10
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
+
+
+def test_the_main_process_goes_first_then_one_of_each_machine_then_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every rank takes part in as many collectives, and works before the one at which those after it wait."""
+    events: list[str] = []
+    monkeypatch.setattr(DistributedContext, "all_gather", lambda *_: events.append("wait"))
+    turns = []
+    for rank, local_rank in ((0, 0), (4, 0), (1, 1), (5, 1)):
+        events.clear()
+        with DistributedContext(rank, 8, local_rank, 4).main_process_first():
+            events.append("work")
+        turns.append(events.index("work"))
+        assert events.count("wait") == 3
+    assert turns == [0, 1, 2, 2]

@@ -100,3 +100,15 @@ def test_divergence_is_the_symmetric_kl() -> None:
     (reference,) = torch.autograd.grad(by_autograd, logits)
     (chunked,) = torch.autograd.grad(symmetric_kl(logits) * 1.0, logits)
     torch.testing.assert_close(chunked, reference)
+
+
+@pytest.mark.parametrize("size", [1e3, 1e6])
+def test_large_logits_are_finite(size: float) -> None:
+    """Their exponentials would overflow; the loss of a certain prediction is 0, of the opposite the distance."""
+    logits = (size * torch.eye(4)).requires_grad_()
+    for labels, expected in ((torch.arange(4), 0.0), ((torch.arange(4) + 1) % 4, 4 * size)):
+        loss, nll = cross_entropy(logits, labels)
+        torch.testing.assert_close(torch.stack([loss, nll]), torch.full((2,), expected))
+        assert torch.autograd.grad(loss, logits)[0].isfinite().all()
+    divergence = symmetric_kl(torch.cat([logits, logits.roll(1, 1)]))
+    torch.testing.assert_close(divergence, torch.tensor(8 * size))

@@ -41,6 +41,7 @@ from nmt.runtime.logs import log_file
 from nmt.runtime.process import setup_process
 from nmt.search import SearchConfig
 from nmt.training import logger
+from nmt.training.distributed import DistributedContext
 from nmt.training.optim import OptimConfig
 from nmt.training.rescoring import changed_score_options
 from nmt.training.signals import GracefulShutdown
@@ -961,3 +962,141 @@ def test_a_terminal_shows_a_bar_and_the_log_file_keeps_the_lines(
         fit(make(valid_every=100))
     assert "update 5  epoch" in (tmp_path / "train.log").read_text()
     assert "update 5  epoch" not in terminal.getvalue()
+
+
+@pytest.mark.parametrize("best", [True, False])
+def test_the_mean_of_checkpoints_is_made_at_the_end(make: Make, best: bool) -> None:
+    """It is validated with the weights of the mean; best.pt holds it if it is better; training weights stay."""
+    trainer = make(
+        max_updates=6, valid_every=2, save_every=2, keep_last_checkpoints=3, average_checkpoints="last",
+        early_stopping_metric="loss",
+    )  # fmt: skip
+    states: list[dict[str, torch.Tensor]] = []
+
+    def validation(model: Any, *_: Any) -> dict[str, float]:
+        states.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return {"loss": [3.0, 2.0, 2.5, 1.0 if best else 2.4][len(states) - 1]}
+
+    trainer.validation = validation  # type: ignore[assignment]
+    progress = fit(trainer).progress
+    assert len(states) == 4
+    held = checkpoint.load(trainer.best)["model"]
+    for name, tensor in trainer.model.state_dict().items():
+        mean = torch.stack([state[name] for state in states[:3]]).mean(0)
+        torch.testing.assert_close(states[3][name], mean, atol=1e-6, rtol=1e-5)
+        assert torch.equal(held[name], states[3 if best else 1][name])
+        assert torch.equal(tensor, states[2][name])
+    assert (progress.best_score, progress.best_update) == ((1.0, 6) if best else (2.0, 4))
+    assert progress.best_averaged_updates == ([2, 4, 6] if best else [])
+    assert checkpoint.load(trainer.last)["position"]["last_averaged"] == progress.last_averaged == 6
+    assert [row["update"] for row in rows(trainer) if "averaged_loss" in row] == [6]
+    again = make(
+        max_updates=6, valid_every=2, save_every=2, keep_last_checkpoints=3, average_checkpoints="last",
+        early_stopping_metric="loss",
+    )  # fmt: skip
+    again.validation = validation  # type: ignore[assignment]
+    assert fit(again).progress == progress
+    assert len(states) == 4  # nothing is left to do
+
+
+def test_no_mean_of_checkpoints_is_made_unless_asked_for(make: Make) -> None:
+    """Also where there are several best models that could be averaged."""
+    trainer = make(max_updates=4, valid_every=2, save_every=2, keep_best_checkpoints=3, early_stopping_metric="loss")
+    validated: list[int] = []
+    trainer.validation = lambda model, records, update, *_: validated.append(update) or {"loss": 1.0}  # type: ignore
+    progress = fit(trainer).progress
+    assert validated == [2, 4]
+    assert progress.last_averaged == 0
+    assert not [row for row in rows(trainer) if "averaged_loss" in row]
+
+
+def test_a_plateau_of_the_validation_loss_lowers_the_learning_rate(make: Make) -> None:
+    """The rate of every update follows the losses of the validations before it, also in a continued run."""
+    optim = OptimConfig(
+        schedule="plateau", learning_rate=0.01, warmup_updates=0, plateau_factor=0.5, plateau_patience=0
+    )
+    rates: dict[int, float] = {}
+
+    def recorded(trainer: Trainer) -> Trainer:
+        losses = {2: 2.0, 4: 3.0, 6: 1.0, 8: 1.0, 10: 0.5}
+        trainer.validation = lambda model, records, update, *_: {"loss": losses[update], "bleu": 1.0}  # type: ignore[assignment]
+        step = trainer.step
+
+        def recorded_step(batches: Any) -> Any:
+            result = step(batches)
+            rates[trainer.progress.update] = trainer.optimizer.param_groups[0]["lr"]
+            return result
+
+        trainer.step = recorded_step  # type: ignore[method-assign]
+        return trainer
+
+    fit(recorded(make(optim=optim, max_updates=10, valid_every=2)), StopAfter(5))
+    assert max(rates) == 5
+    fit(recorded(make(optim=optim, max_updates=10, valid_every=2)))
+    factors = {1: 1, 2: 1, 3: 1, 4: 1, 5: 0.5, 6: 0.5, 7: 0.5, 8: 0.5, 9: 0.25, 10: 0.25}
+    assert rates == pytest.approx({update: 0.01 * factor for update, factor in factors.items()})
+
+
+def test_ranks_draw_different_dropout(make: Make) -> None:
+    """The same rows give other losses on another rank and in another update, and equal ones where they are repeated."""
+
+    def loss(name: str, rank: int, *, update: int = 1, dropout: float = 0.3) -> float:
+        trainer = make(name, dropout=dropout)
+        trainer.distributed = DistributedContext(rank=rank)
+        trainer.progress.update = update - 1
+        losses, _, _ = trainer.step(list(trainer.batches.epoch(0))[:1])
+        return losses[0].item()
+
+    drawn = [loss(f"{rank}-{update}", rank, update=update) for rank in range(3) for update in (1, 2)]
+    assert len(set(drawn)) == 6
+    assert loss("again", 2, update=2) == drawn[-1]
+    assert len({loss(f"without {rank}", rank, dropout=0.0) for rank in range(3)}) == 1
+
+
+def test_a_mean_of_too_few_is_not_tried_again(make: Make) -> None:
+    options = {"max_updates": 2, "valid_every": 2, "save_every": 2, "average_checkpoints": "last"}
+    progress = fit(make(**options)).progress
+    assert progress.last_averaged == 2
+    assert checkpoint.load(make(**options).last)["position"]["last_averaged"] == 2
+    assert [row["update"] for row in rows(make(**options)) if "averaged_loss" in row] == []
+
+
+def test_the_validation_loss_is_that_of_the_model_without_dropout(make: Make) -> None:
+    """By torch's own cross-entropy, over all tokens of the set; afterwards the model is in training mode again."""
+    trainer = make(dropout=0.5)
+    assert isinstance(trainer.validation, Validator)
+    loss = trainer.validation.loss(trainer.model, "fp32")
+    assert trainer.model.training
+    assert trainer.validation.loss(trainer.model, "fp32") == loss
+    trainer.model.eval()
+    total, num_tokens = 0.0, 0
+    with torch.no_grad():
+        for batch in trainer.validation.batches.epoch(0):
+            logits, _ = trainer.model(batch.source, batch.source_mask, batch.inputs)
+            labels = batch.labels
+            total += torch.nn.functional.cross_entropy(
+                logits.transpose(1, 2), labels, ignore_index=PAD, reduction="sum"
+            ).item()
+            num_tokens += int((labels != PAD).sum())
+    assert loss == pytest.approx(total / num_tokens, rel=1e-5)
+
+
+def test_checkpoints_are_saved_where_they_are_due_and_at_a_stop(make: Make) -> None:
+    saved: list[tuple[int, int]] = []
+
+    def recorded(trainer: Trainer) -> Trainer:
+        save = trainer.save
+
+        def recorded_save(*arguments: Any, **named: Any) -> None:
+            save(*arguments, **named)
+            saved.append((trainer.progress.update, checkpoint.load(trainer.last)["position"]["update"]))
+
+        trainer.save = recorded_save  # type: ignore[method-assign]
+        trainer.validation = lambda *_: {"loss": 1.0, "bleu": 1.0}  # type: ignore[assignment]
+        return trainer
+
+    fit(recorded(make(max_updates=10, save_every=3)), StopAfter(5))
+    assert saved == [(3, 3), (5, 5)]
+    saved.clear()
+    fit(recorded(make(max_updates=10, save_every=3)))
+    assert saved == [(6, 6), (9, 9), (10, 10), (10, 10)]  # the end, and once more after its validation
