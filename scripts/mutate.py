@@ -154,7 +154,10 @@ def schedule(tasks: list[Any], copies: list[Path], body: Callable[[Any, Path], i
 
 def record(root: Path, copies: list[Path], targets: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """Run all tests under the tracer; return seconds by passing test, tests by label, and labels by file and line."""
-    import coverage
+    try:
+        import coverage
+    except ModuleNotFoundError:
+        raise SystemExit("error: coverage.py is not installed: python -m pip install -e '.[dev]'") from None
     import pytest
 
     files = sorted({path.relative_to(root).as_posix() for pattern in options.tests for path in root.glob(pattern)})
@@ -325,7 +328,7 @@ def main() -> None:
             digest.update(path.encode() + (root / path).read_bytes())
     folder = (options.out or root / "runs/mutation") / digest.hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ.update(OMP_NUM_THREADS="1", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")  # loading plugins takes a second
     for name in options.preloaded:
         importlib.import_module(name)
     with tempfile.TemporaryDirectory(prefix="mutate-", ignore_cleanup_errors=True) as work:

@@ -170,3 +170,19 @@ def test_vectors_begin_uniform_with_the_inverse_root_of_the_width_as_their_bound
         assert float(vector.min()) < 0 < float(vector.max())
         assert float(vector.std()) == pytest.approx(1 / 50 / math.sqrt(3), rel=0.05)
     assert not torch.equal(score.v, score.coverage)
+
+
+def test_first_values() -> None:
+    """Those that the docstrings state: scores begin as plain ones, with the scale of a usual sentence."""
+    torch.manual_seed(0)
+    cosine, general, hybrid = (SCORES[name](3, 16, 16) for name in ("cosine", "general", "hybrid"))
+    assert cosine.learned_scalars()["scale"].tolist() == pytest.approx([math.log2(30**2 - 30)] * 3, rel=0.03)
+    assert torch.equal(general.weight(), torch.eye(16).expand(3, -1, -1))
+    assert hybrid.learned_scalars()["gate"].tolist() == [0.5] * 3
+    assert SCORES["scaled"](3, 16, 16, divisor="learned").learned_scalars()["divisor"].tolist() == pytest.approx(
+        [4] * 3
+    )
+    table = SCORES["location"](2, 2500, 3, positions=5).table.detach()
+    assert table.shape == (2, 5, 2500)
+    assert float(table.abs().max()) == pytest.approx(1 / 50, rel=0.01)
+    assert float(table.std()) == pytest.approx(1 / 50 / math.sqrt(3), rel=0.05)

@@ -16,7 +16,16 @@ from nmt.attention import SCORES, AttentionConfig
 from nmt.data import BOS, EOS, PAD, UNK, source_batch
 from nmt.models import MODELS, Seq2Seq, build_model
 from nmt.models.rnn_decoder import DECODERS
-from nmt.search import BeamSearch, Ensemble, Hypothesis, SearchConfig, decode, make_decode_batches, translate_batch
+from nmt.search import (
+    BeamSearch,
+    Ensemble,
+    Hypothesis,
+    SearchConfig,
+    decode,
+    decoder_state,
+    make_decode_batches,
+    translate_batch,
+)
 from nmt.search.beam_search import _assign_slots, _blocked_topk
 from nmt.search.decoder_state import DecoderRows
 
@@ -681,3 +690,25 @@ def test_attention_weights_through_a_window_are_those_of_forced_decoding(kind: s
             assert hypothesis.weights is not None
             torch.testing.assert_close(hypothesis.weights[..., : len(sentence) + 1], weights.cross[0])
             assert int((hypothesis.weights > 0).sum(-1).max()) <= 3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_compacting_keeps_coverage_and_weights_with_their_sentences(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sentences that are done leave the batch early; those that stay are scored as if nothing had happened."""
+    model = make(seed, 9, "transformer", "scaled")
+    sources = [[4, 5, 4, 5], [5], [4, 4, 5, 5, 4, 5, 4, 4], [], [5, 5, 4, 4, 5, 4]] * 3
+    source, mask = source_batch(sources)
+    config = SearchConfig(beam_size=3, n_best=3, max_length_ratio=1.0, max_length_offset=1, coverage_penalty=0.4)
+    monkeypatch.setattr(decoder_state, "COMPACT_BELOW", 0.0)
+    whole = translate_batch(model, source, mask, config, attention=True)
+    sizes = []
+    monkeypatch.setattr(decoder_state, "COMPACT_BELOW", 1.0)
+    compact = DecoderRows.compact
+    monkeypatch.setattr(DecoderRows, "compact", lambda rows, *a: (compact(rows, *a), sizes.append(len(rows.tokens)))[0])
+    found = translate_batch(model, source, mask, config, attention=True)
+    assert len(set(sizes)) > 1
+    for hypotheses, expected in zip(found, whole, strict=True):
+        assert [h.tokens for h in hypotheses] == [h.tokens for h in expected]
+        for hypothesis, other in zip(hypotheses, expected, strict=True):
+            assert hypothesis.score == pytest.approx(other.score, abs=1e-9)
+            torch.testing.assert_close(hypothesis.weights, other.weights)

@@ -1100,3 +1100,9 @@ def test_checkpoints_are_saved_where_they_are_due_and_at_a_stop(make: Make) -> N
     saved.clear()
     fit(recorded(make(max_updates=10, save_every=3)))
     assert saved == [(6, 6), (9, 9), (10, 10), (10, 10)]  # the end, and once more after its validation
+
+
+def test_ranks_that_see_other_checkpoints_are_an_error(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DistributedContext, "all_gather", lambda self, numbers: [list(numbers), [7.0]])
+    with pytest.raises(ValueError, match=r"run: not all ranks see the same checkpoints; runs= must be a folder that"):
+        make()
