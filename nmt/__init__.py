@@ -7,7 +7,7 @@ Every tensor has its batch first. Masks are boolean: True = may be attended, a r
 
 import os
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 # Read by the libraries that torch loads, so they are set before it is imported; a user's own values win.
 # Threads that wait for work spin for a moment and then sleep: without the spin one run on a quiet machine is a fifth to

@@ -219,7 +219,8 @@ def _hub(recipe: Recipe, downloads: Downloads, counts: Counter[str]) -> Iterator
             f"(what has arrived is kept), or put the data set's files for {config} into {local}"
         ) from error
     downloads.record[where] = {"revision": revision or "not recorded", "checked against": "not recorded"}
-    yield from table_files.iter_pairs(stream, where, "translation", *recipe.languages, counts)
+    batches = table_files.read_batches(stream, where)
+    yield from table_files.iter_pairs(batches, where, "translation", *recipe.languages, counts)
 
 
 def members(archive: Path, names: Sequence[str]) -> list[list[str]]:

@@ -23,7 +23,7 @@ def open_file(kind: str, path: Path) -> Batches:
     options: dict[str, Any] = {"split": "train", "streaming": True}
     if kind == "jsonl":
         return _json_batches({"train": where}, where, options)
-    return _batches(_load(kind, where, data_files=where, **options), where)
+    return read_batches(_load(kind, where, data_files=where, **options), where)
 
 
 class DatasetUnavailableError(ValueError, OSError):
@@ -46,7 +46,7 @@ def open_hub_dataset(path: str, config: str | None, split: str, text_columns: tu
         rows = _load(path, where, name=config, **options)
         # What the library has prepared can be read offline, the files of a hub cannot.
         is_guessed = kind == "JsonConfig" and "timestamp" in str(rows.features)
-        return _json_batches(files, where, options) if is_guessed else _batches(rows, where)
+        return _json_batches(files, where, options) if is_guessed else read_batches(rows, where)
     except ValueError as error:
         raise DatasetUnavailableError(str(error)) from error
 
@@ -71,11 +71,11 @@ def _json_batches(files: Any, where: str, options: dict[str, Any]) -> Batches:
 def _json_rows(files: Any, where: str, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
     options = {"data_files": files, "encoding": "utf-8-sig", **options}
     stream = _load("text", where, **options)
-    first = next(_batches(stream, where), {"text": [""]})["text"][0]
+    first = next(read_batches(stream, where), {"text": [""]})["text"][0]
     if first.lstrip().startswith("["):
         stream = _load("text", where, sample_by="document", **options)
     num_read = 0
-    for batch in _batches(stream, where):
+    for batch in read_batches(stream, where):
         for text in filter(str.strip, batch["text"]):
             try:
                 value = json.loads(text)
@@ -112,7 +112,8 @@ def iter_pairs(
         raise ValueError(f"{where}: there are no rows")
 
 
-def _batches(stream: Any, where: str) -> Batches:
+def read_batches(stream: Any, where: str) -> Batches:
+    """Yield the rows of a stream of `datasets`. Raises ValueError when they cannot be read."""
     import datasets
 
     try:

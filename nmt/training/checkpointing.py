@@ -73,7 +73,7 @@ class TrainProgress:
     best_update: int = 0
     best_averaged_updates: list[int] = field(default_factory=list)  # the updates whose mean best.pt is; else none
     kept_best: list[tuple[float, int]] = field(default_factory=list)  # (score, update), best first, means left out
-    kept_losses: dict[int, float] = field(default_factory=dict)  # losses of `kept_best` by update, as `best_loss`
+    kept_losses: list[float] = field(default_factory=list)  # losses of `kept_best`; none in a checkpoint of 0.4
     last_averaged: int = 0  # update at which the mean of checkpoints was last validated
     validations_without_improvement: int = 0  # validations since the best
     seconds: float = 0.0
@@ -186,12 +186,15 @@ class CheckpointManager:
 
     def save_best(self, progress: TrainProgress, precision: str, score: float, loss: float = math.inf) -> None:
         """Save the current model if it is among the best; on a full disk, keep it in memory until `save_last`."""
-        entry, losses = (score, progress.update), {**progress.kept_losses, progress.update: loss}
+        entry = (score, progress.update)
+        losses = dict.fromkeys((update for _, update in progress.kept_best), math.inf)
+        losses |= zip(losses, progress.kept_losses, strict=False)
+        losses[progress.update] = loss
         ranked = sorted(  # stable: the older first
-            [*progress.kept_best, entry], key=lambda best: (-self.sign * best[0], losses.get(best[1], math.inf))
+            [*progress.kept_best, entry], key=lambda best: (-self.sign * best[0], losses[best[1]])
         )
         progress.kept_best = ranked[: self.config.keep_best_checkpoints]
-        progress.kept_losses = {update: losses.get(update, math.inf) for _, update in progress.kept_best}
+        progress.kept_losses = [losses[update] for _, update in progress.kept_best]
         is_first = progress.best_update == progress.update
         if is_first or (self.config.keep_best_checkpoints > 1 and entry in progress.kept_best):
             self._write_best(self._content(progress, precision), progress.update, is_first=is_first)

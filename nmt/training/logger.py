@@ -136,6 +136,8 @@ class RunLogger(MetricAccumulator):
             for row in read_metrics(path)
             if row["update"] <= next((logged[name] for name in logged if name in row), progress.update)
         ]
+        if progress.update and not path.exists():
+            log.warning("%s is missing: the rows of %d updates are lost, and it begins anew", path, progress.update)
         self.file = JsonlLog(path, rows)
         self.hook, threading.excepthook = threading.excepthook, self._thread_failed
         self.board: Any = SummaryWriter(str(directory / "tensorboard"), purge_step=progress.update + 1)

@@ -42,6 +42,7 @@ def rescore_best(
     `validate` returns the scores of `model`, or None when a signal interrupts it, which is then returned.
     """
     ranked, best_path = TrainProgress(), checkpoints.best
+    kept: list[tuple[float, int, float]] = []
     candidates = [(best_path, progress.best_update, progress.best_averaged_updates)]
     for _, update in progress.kept_best if checkpoints.config.keep_best_checkpoints > 1 else ():
         if progress.best_averaged_updates or update != progress.best_update:
@@ -63,9 +64,9 @@ def rescore_best(
         if early_stopping.update(score, loss, ranked, averaged):
             best_path = path
         if not averaged:
-            ranked.kept_best.append((score, ranked.update))
-            ranked.kept_losses[ranked.update] = loss
-    ranked.kept_best.sort(key=lambda kept: (-early_stopping.sign * kept[0], ranked.kept_losses[kept[1]]))
+            kept.append((score, ranked.update, loss))
+    kept.sort(key=lambda entry: (-early_stopping.sign * entry[0], entry[2]))
+    ranked.kept_best, ranked.kept_losses = [entry[:2] for entry in kept], [entry[2] for entry in kept]
     if best_path != checkpoints.best:
         hard_link(best_path, checkpoints.best)
     return ranked

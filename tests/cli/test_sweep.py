@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from nmt.cli.sweep.process_launcher import (
 from nmt.cli.sweep.progress import SweepProgress
 from nmt.compare.run_results import read_run_result
 from nmt.config import leaves
+from nmt.data import cache
 from nmt.models import MODELS
 from nmt.training.launcher import SIGNAL_HINTS
 
@@ -404,6 +406,13 @@ def test_when_a_run_is_finished(finished: Path, tmp_path: Path, monkeypatch: pyt
     assert not is_done()
 
 
+def _change(text: Path, content: str) -> None:
+    """Change a file of the built-in pair in the cache, as if it had been prepared so."""
+    text.write_text(content)
+    lines = "".join(f"{cache._checksum(path)}\n" for path in sorted(text.parent.glob("[!c]*")))
+    (text.parent / cache.CHECKSUMS).write_text(f"{zlib.crc32(lines.encode()):08x}\n{lines}")
+
+
 @pytest.mark.parametrize("change", ["test.de", "test.gold", "test_long.en", "model", "hypotheses", "0.4"])
 def test_what_is_stale_is_evaluated_again_and_nothing_is_trained(
     change: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -430,7 +439,7 @@ def test_what_is_stale_is_evaluated_again_and_nothing_is_trained(
         shutil.copy(run / "config.yaml", run / "report/config.yaml")
     else:
         (text,) = Path("cache").glob(f"builtin-*/{change}")
-        text.write_text(("" if change == "test.gold" else "A") + text.read_text()[text.read_text().index(" ") :])
+        _change(text, ("" if change == "test.gold" else "A") + text.read_text()[text.read_text().index(" ") :])
     assert [read_run_result(report).is_stale for report in reports] == [change == "model"] * 2
     checkpoints = {path: path.read_bytes() for path in (run / "checkpoints").iterdir()}
     capsys.readouterr()
@@ -456,7 +465,7 @@ def test_text_at_fault_is_not_passed_over(
     shutil.copytree(finished, tmp_path / "work")
     monkeypatch.chdir(tmp_path / "work")
     (text,) = Path("cache").glob("builtin-*/test.de")
-    text.write_text(text.read_text().partition("\n")[2])
+    _change(text, text.read_text().partition("\n")[2])
     with pytest.raises(SystemExit):
         run_command(train.main, Config, "train", ["-m", "name=run", *TINY])
     err = capsys.readouterr().err

@@ -104,7 +104,8 @@ def same(actual: Path, expected: Path) -> None:
     names = [sorted(path.name for path in (run / "checkpoints").iterdir()) for run in (actual, expected)]
     assert [name for name in names[0] if not name.endswith(".corrupt")] == names[1]
     for name in names[1]:
-        same_tensors(*(checkpoint.load(run / "checkpoints" / name) for run in (actual, expected)), f"{name}:")
+        contents = [checkpoint.load(run / "checkpoints" / name) | {"path": name} for run in (actual, expected)]
+        same_tensors(*contents, f"{name}:")
     for name in ("hypotheses.txt", "scores.json"):
         assert (actual / "report" / name).read_bytes() == (expected / "report" / name).read_bytes()
     assert leftovers(actual.parent.parent) == []

@@ -432,7 +432,7 @@ def test_the_best_is_measured_again_when_scores_have_another_meaning(make: Make,
     if keep_best == 3:
         assert progress.best_update < 8
         kept = [(expected[checkpoint.checkpoint_path(first.best.parent, "best", u)], u) for u in (4, 6, 8)]
-        assert progress.kept_losses == dict.fromkeys((4, 6, 8), 1.0)
+        assert progress.kept_losses == [1.0] * 3
         assert progress.kept_best == sorted(kept, reverse=True)
         assert sorted(before.kept_best, reverse=True) == before.kept_best != progress.kept_best
     again = make(max_updates=10, stored=NEW, **options)
