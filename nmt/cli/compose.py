@@ -1,50 +1,41 @@
 """Compose the configuration of a command from its command line, and run the command.
 
-The schema and the defaults are the dataclasses next to the code they configure; `configs/` holds config groups. This is
-the only module that uses Hydra: it composes the groups and parses the `name=value` grammar. Checks, messages and the
-sweep loop are the project's own, so that a mistake is reported in one line.
+The schema and the defaults are the dataclasses next to the code they configure; `configs/` holds config groups. Hydra
+composes the groups (`hydra_groups.py`) and parses the `name=value` grammar. Checks, messages and the sweep loop are the
+project's own, so that a mistake is reported in one line.
 """
 
-import functools
-import logging
 import os
 import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml  # type: ignore[import-untyped]
-from hydra import compose, initialize
-from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.plugins.config_source import ConfigResult, ConfigSource
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
-from nmt.cli.config_groups import SWEEP, FileOption, find_file, group_choices, is_text_option, read_file, search_path
+from nmt.cli.config_groups import SWEEP, group_choices, is_text_option
 from nmt.cli.configs import PATH_OPTIONS, Config, map_paths
 from nmt.cli.continuation import has_prefix
 from nmt.cli.continuation import merge_with_checkpoint as merge_with_checkpoint
 from nmt.cli.help import SWEEP_OPTIONS, help_text, read_flags
+from nmt.cli.hydra_groups import compose_groups, log_user_file
 from nmt.cli.run_directory import run_name
 from nmt.cli.sweep import SweepOverride, exit_with_parent, expand_grid, run_sweep
-from nmt.config import FromEnvironment, coerce, describe_type, flatten, get_node, leaves, suggest, to_dict, validate
+from nmt.config import FromEnvironment, coerce, describe_type, get_node, leaves, suggest, to_dict, validate
 from nmt.models import MODELS
 from nmt.renames import renamed_option
 from nmt.runtime.errors import check_arguments, error_message, report_errors
 from nmt.runtime.files import write_text
-from nmt.runtime.logs import log_to_stderr
 from nmt.runtime.terminal import escape_controls
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "train": ("data", "model", "experiment"),
@@ -195,9 +186,8 @@ def _compose(command: str, config_class: type, groups: list[_ParsedOverride]) ->
             nearest = suggest(str(value), choices)
             hint = f"; did you mean {key}={nearest}?" if nearest else ""
             raise ValueError(f"{text}: must be one of {', '.join(choices) or '(none)'}{hint}")
-    options = _compose_groups(
-        command, tuple(f"{key}={'null' if parsed.value() is None else parsed.value()}" for key, parsed, _ in groups)
-    )
+    chosen = [f"{key}={'null' if parsed.value() is None else parsed.value()}" for key, parsed, _ in groups]
+    options, files = compose_groups(command, chosen)
     config = config_class()
     if (architecture := options.get("model.architecture")) and architecture.value in MODELS:
         config.model = MODELS[architecture.value].config()
@@ -205,81 +195,9 @@ def _compose(command: str, config_class: type, groups: list[_ParsedOverride]) ->
     for path, option in options.items():
         override = _ParsedOverride(path, None, f"{option.where}: {path}={option.text}")
         _assign(tree, config, path, option.value, override, option.text)
-    for file in _GroupFiles.files.values():
-        _log_file(file)
+    for file in files:
+        log_user_file(file)
     return tree
-
-
-def _compose_groups(command: str, overrides: Sequence[str]) -> dict[str, FileOption]:
-    """Return the options in the files of the groups that are chosen, by their full names."""
-    _GroupFiles.options.clear()
-    _GroupFiles.files.clear()
-    try:
-        with initialize(config_path=None, version_base="1.3"):
-            tree: dict[str, Any] = OmegaConf.to_container(compose(command, list(overrides)))  # type: ignore[assignment]
-    except (HydraException, OmegaConfBaseException) as error:
-        message = str(error).replace(":\n", ": ").partition("\n")[0]
-        match = re.match(r"In '(.+?)': (.*)", message)
-        where = _GroupFiles.files.get(match[1]) if match else None
-        raise ValueError(f"{where}: {match[2]}" if match and where else f"configs: {message}") from error
-    return {path: _GroupFiles.options[number] for path, number in flatten(tree).items()}
-
-
-class _GroupFiles(ConfigSource):
-    """The files in `configs/`, as a source of Hydra's that gives numbers for the values, which index `options`.
-
-    So Hydra composes defaults lists and packages, while the values are converted as those of the command line, and
-    mistakes have their place.
-    """
-
-    options: ClassVar[list[FileOption]] = []
-    files: ClassVar[dict[str, Path]] = {}  # that were read, by their names in defaults lists
-
-    @staticmethod
-    def scheme() -> str:
-        return "nmt"
-
-    def available(self) -> bool:
-        return True
-
-    def is_group(self, config_path: str) -> bool:
-        return any((folder / config_path).is_dir() for folder in search_path())
-
-    def is_config(self, config_path: str) -> bool:
-        return find_file(config_path) is not None
-
-    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        return group_choices(config_path)
-
-    def load_config(self, config_path: str) -> ConfigResult:
-        file = find_file(config_path)
-        assert file is not None, "Hydra has asked is_config"
-        content = read_file(file, config_path.rpartition("/")[0])
-        self.files[config_path] = file
-        config = OmegaConf.create({"defaults": content.defaults} if content.defaults else {})
-        for option in content.options:
-            OmegaConf.update(config, option.path, len(self.options))
-            self.options.append(option)
-        return ConfigResult(self.scheme(), str(file), config, {"package": content.package})
-
-
-class _GroupFilesPath(SearchPathPlugin):
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        search_path.append("nmt", f"{_GroupFiles.scheme()}://configs")
-
-
-Plugins.instance().register(_GroupFiles)
-Plugins.instance().register(_GroupFilesPath)
-
-
-@functools.cache
-def _log_file(file: Path) -> None:
-    """Log a file of the user's that is read, once."""
-    project_folder, *user_folder = search_path()
-    if user_folder and file.is_relative_to(user_folder[0]):
-        is_known = (project_folder / file.relative_to(user_folder[0])).is_file()
-        log_to_stderr()
-        log.info("options of %s%s", file, ", in place of the project's file of this name" if is_known else "")
 
 
 def _assign(

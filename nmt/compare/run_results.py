@@ -18,9 +18,9 @@ from nmt.data import Tokenizer
 from nmt.models.flops import build_on_meta, flops_per_token, parameter_counts
 from nmt.models.loading import check_model
 from nmt.training import logger
-from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import TrainConfig
 from nmt.training.early_stopping import stop_reason
+from nmt.training.progress import TrainProgress
 
 _COSTS: dict[str, tuple[str, Callable[[list[float]], float]]] = {
     "tokens_per_second": ("tokens_per_second", statistics.median),

@@ -10,7 +10,7 @@ best-000500.pt     with `keep_best_checkpoints` above 1 the best models; best.pt
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nmt import checkpoint
 from nmt.checkpoint import check_same_data, checkpoint_path, saved_updates
-from nmt.config import check_choice, check_range, from_dict
+from nmt.config import check_choice, check_range
 from nmt.models import Seq2Seq
 from nmt.models.loading import load_state
 from nmt.runtime.device import PRECISIONS
@@ -27,6 +27,7 @@ from nmt.runtime.errors import error_message
 from nmt.runtime.files import hard_link
 from nmt.training.ema import ExponentialMovingAverage
 from nmt.training.optim import ReduceOnPlateau, load_optimizer_state
+from nmt.training.progress import TrainProgress
 
 log = logging.getLogger(__name__)
 
@@ -58,53 +59,6 @@ class CheckpointConfig:
                 "train.average_checkpoints=best: needs several checkpoints to average; set "
                 "train.keep_best_checkpoints=5"
             )
-
-
-@dataclass
-class TrainProgress:
-    """The progress of a run: all that a continuation needs besides weights, optimizer and schedule."""
-
-    update: int = 0
-    epoch: int = 0
-    batch: int = 0  # batches of this epoch that have been used
-    last_validated: int = 0  # update of the last validation
-    best_score: float = math.nan
-    best_loss: float = math.inf  # decides between equal scores; infinite in a checkpoint of 0.4, which has none
-    best_update: int = 0
-    best_averaged_updates: list[int] = field(default_factory=list)  # the updates whose mean best.pt is; else none
-    kept_best: list[tuple[float, int]] = field(default_factory=list)  # (score, update), best first, means left out
-    kept_losses: list[float] = field(default_factory=list)  # losses of `kept_best`; none in a checkpoint of 0.4
-    last_averaged: int = 0  # update at which the mean of checkpoints was last validated
-    validations_without_improvement: int = 0  # validations since the best
-    seconds: float = 0.0
-    unlogged_sums: list[float] = field(default_factory=list)  # sums since the last log line
-    oom_splits: int = 0  # times a batch was split because memory ran out
-    divergence_state: list[float] = field(default_factory=list)  # see `DivergenceGuard.state_dict`
-    stop_reason: str = ""  # why the run is finished
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> "TrainProgress":
-        """Return the progress that a checkpoint of this version or of 0.3 holds."""
-        progress = from_dict(
-            cls, {_RENAMED_PROGRESS.get(name, name): value for name, value in stored.items()}, "position."
-        )
-        counts = [field.name for field in fields(cls) if type(getattr(progress, field.name)) in (int, bool)]
-        check_range("position", progress, [*counts, "seconds"], minimum=0)
-        return progress
-
-
-_RENAMED_PROGRESS = {
-    "validated": "last_validated",
-    "best": "best_score",
-    "best_mean": "best_averaged_updates",
-    "averaged": "last_averaged",
-    "bad": "validations_without_improvement",
-    "pending": "unlogged_sums",
-    "split": "oom_splits",
-    "guard": "divergence_state",
-    "finished": "stop_reason",
-}
-"""Fields of `TrainProgress` in version 0.3 and their names since."""
 
 
 class TrainingObjects(NamedTuple):

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import EARLY_STOPPING_METRICS, TrainConfig
+from nmt.training.progress import TrainProgress
 
 MIN_BLEU = 1.0
 """BLEU below this counts as 0: it comes from sacreBLEU's smoothing, and rises and falls by chance."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from nmt.config import flatten, upgrade_keys
 from nmt.runtime.files import JsonlLog
 from nmt.runtime.memory import peak_memory, reset_peak_memory
-from nmt.training.checkpointing import TrainProgress
+from nmt.training.progress import TrainProgress
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,10 @@ from nmt import checkpoint
 from nmt.config import MISSING, diff, upgrade
 from nmt.models import Seq2Seq
 from nmt.runtime.files import hard_link
-from nmt.training.checkpointing import CheckpointManager, TrainProgress
+from nmt.training.checkpointing import CheckpointManager
 from nmt.training.early_stopping import EarlyStopping
 from nmt.training.ema import temporarily_loaded
+from nmt.training.progress import TrainProgress
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from nmt.data import Batch, BatchLoader
 from nmt.models import Seq2Seq
 from nmt.runtime.device import compile_modules, resolve_precision
 from nmt.runtime.memory import trim_memory
-from nmt.training.checkpointing import CheckpointManager, TrainingObjects, TrainProgress
+from nmt.training.checkpointing import CheckpointManager, TrainingObjects
 from nmt.training.config import TrainConfig
 from nmt.training.distributed import DistributedContext
 from nmt.training.divergence import MAX_CONSECUTIVE_SKIPS, DivergenceGuard
@@ -27,6 +27,7 @@ from nmt.training.logger import MetricAccumulator, RunLogger
 from nmt.training.objective import TrainingObjective
 from nmt.training.oom import MicroBatches
 from nmt.training.optim import OptimConfig, ReduceOnPlateau, build_optimizer, clip_gradients, learning_rate
+from nmt.training.progress import TrainProgress
 from nmt.training.rescoring import changed_score_options, rescore_best
 from nmt.training.signals import GracefulShutdown
 from nmt.training.validation import Validator

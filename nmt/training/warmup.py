@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from nmt.config import flatten, upgrade
-from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import TrainConfig
 from nmt.training.optim import OptimConfig, learning_rate
+from nmt.training.progress import TrainProgress
 
 log = logging.getLogger(__name__)
 

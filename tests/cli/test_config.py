@@ -15,7 +15,7 @@ import pytest
 
 from nmt import checkpoint
 from nmt.cli import compose as compose_module
-from nmt.cli.compose import GROUPS, _log_file, run_command, save_yaml
+from nmt.cli.compose import GROUPS, run_command, save_yaml
 from nmt.cli.config_groups import group_choices, load_sweep, search_path
 from nmt.cli.configs import (
     PATH_OPTIONS,
@@ -28,6 +28,7 @@ from nmt.cli.configs import (
 )
 from nmt.cli.continuation import RESUMABLE_OPTIONS, check_continuation, merge_with_checkpoint
 from nmt.cli.help import EXAMPLES, GROUP_LINES, OPTIONS, help_text
+from nmt.cli.hydra_groups import log_user_file
 from nmt.cli.run_directory import command_line, report_folder, run_name
 from nmt.config import conceal, diff, from_dict, get_node, leaves, nodes, option_docs, suggest, to_dict, validate
 from nmt.models import MODELS
@@ -594,7 +595,7 @@ def test_the_users_own_folder_adds_experiments(tmp_path: Path, monkeypatch: pyte
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that writes a file of the user's own configs/ in the working directory."""
     monkeypatch.chdir(tmp_path)
-    _log_file.cache_clear()
+    log_user_file.cache_clear()
 
     def write(name: str, content: str | bytes) -> None:
         path = tmp_path / "configs" / f"{name}.yaml"

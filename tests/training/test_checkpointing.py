@@ -26,9 +26,10 @@ from nmt.models import Seq2Seq
 from nmt.runtime import files
 from nmt.runtime.files import JsonlLog, directory_lock, remove_stale_temp_files
 from nmt.training import logger
-from nmt.training.checkpointing import CheckpointConfig, CheckpointManager, TrainingObjects, TrainProgress
+from nmt.training.checkpointing import CheckpointConfig, CheckpointManager, TrainingObjects
 from nmt.training.ema import temporarily_loaded
 from nmt.training.optim import OptimConfig, ReduceOnPlateau
+from nmt.training.progress import TrainProgress
 
 CPU = torch.device("cpu")
 

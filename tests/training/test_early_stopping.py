@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import TrainConfig
 from nmt.training.early_stopping import EarlyStopping, stop_reason
+from nmt.training.progress import TrainProgress
 
 
 def run(metric: str, validations: list[dict[str, float]], patience: int = 0) -> TrainProgress:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import TrainConfig
 from nmt.training.optim import SCHEDULES, OptimConfig, learning_rate
+from nmt.training.progress import TrainProgress
 from nmt.training.warmup import WarmupWatch
 
 

@@ -12,9 +12,9 @@ from nmt.cli.continuation import data_fingerprints, has_prefix, retention_only_o
 from nmt.config import flatten
 from nmt.data import extra_test_sets
 from nmt.evaluation.results import has_test_set, load_test_sets, stored_digests
-from nmt.training.checkpointing import TrainProgress
 from nmt.training.config import AUTO
 from nmt.training.early_stopping import stop_reason
+from nmt.training.progress import TrainProgress
 
 MACHINE_OPTIONS = ("runs", "device", "num_threads", "data.cache_dir", "train.devices", "train.log_every")
 """Options that do not change the result of a run, like those of `retention_only_options`."""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nmt.training import logger
-from nmt.training.checkpointing import TrainProgress
 from nmt.training.logger import log_hparams
+from nmt.training.progress import TrainProgress
 
 LAYERS, HEADS, ROWS = 2, 3, 40
 
