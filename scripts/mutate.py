@@ -34,12 +34,11 @@ from mutation_operators import Mutant, changed, diff, name_of, sample
 MODULES = [
     *("nmt/attention/*.py", "nmt/search/*.py", "nmt/alignment/*.py", "nmt/checkpoint.py"),
     *(f"nmt/compare/{name}.py" for name in ("statistics", "comparison", "grouping")),
-    *(f"nmt/data/{name}.py" for name in ("batching", "batch_sampler", "corpus", "word_alignments")),
+    *(f"nmt/data/{name}.py" for name in ("batching", "batch_sampler", "corpus", "preprocessing", "cache")),
+    *(f"nmt/data/{name}.py" for name in ("subword_sampling", "word_alignments")),
     *("nmt/evaluation/significance.py", "nmt/training/losses.py", "nmt/training/objective.py", "nmt/training/optim.py"),
-    *(
-        f"nmt/training/{name}.py"
-        for name in ("trainer", "early_stopping", "validation", "checkpointing", "distributed", "ema")
-    ),
+    *(f"nmt/training/{name}.py" for name in ("trainer", "validation", "early_stopping", "rescoring", "distributed")),
+    *(f"nmt/training/{name}.py" for name in ("checkpointing", "progress", "ema")),
 ]
 EXCLUDED = "nmt/attention/additive_kernel_triton.py"  # needs a GPU
 PRELOADED = ["numpy", "torch", "scipy.stats", "hydra", "sentencepiece", "sacrebleu", "datasets", "matplotlib.pyplot"]
