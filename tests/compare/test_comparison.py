@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from nmt.cli.configs import Config
-from nmt.compare import RunComparison, RunResult, compare_runs
+from nmt.compare import RunComparison, RunResult, compare_runs, comparison
 from nmt.compare.__main__ import main
 from nmt.compare.run_results import find_reports, read_run_result
 from nmt.compare.tables import SECTIONS, to_latex, to_text
@@ -266,6 +266,21 @@ def test_which_group_is_the_baseline(tmp_path: Path) -> None:
     for name in ("score=dot", "nothing"):
         with pytest.raises(ValueError, match=f"--baseline {name}: must be one of score=dot, heads=1; "):
             compare_runs(results, baseline=name, num_resamples=0)
+
+
+def test_seeds_are_correlated_by_what_a_group_gains_in_each_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sentences that are easy for every system correlate the scores, but not the differences."""
+    results = study(tmp_path / "runs", {"additive": 0.3, "dot": 0.5})
+    given: list[Any] = []
+    monkeypatch.setattr(comparison, "mean_correlation", lambda rows: given.append(rows) or 0.0)
+    compare_runs(results, num_resamples=100)
+    gains = [
+        [b - a for a, b in zip(first.sentence_chrf, second.sentence_chrf, strict=True)]
+        for first, second in zip(results[:3], results[3:], strict=True)
+    ]
+    assert [[abs(gain) for gain in row] for row in given[0]] == [[abs(gain) for gain in row] for row in gains]
 
 
 def test_every_format_has_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,8 +18,9 @@ import torch
 import nmt
 from nmt import checkpoint, train
 from nmt.cli.compose import Config, run_command
+from nmt.data import collate
 from nmt.training import distributed
-from nmt.training.distributed import DistributedContext, init_distributed
+from nmt.training.distributed import DistributedContext, init_distributed, shard_batch
 from nmt.training.launcher import _cause
 from nmt.training.signals import GracefulShutdown
 
@@ -380,3 +381,12 @@ def test_the_main_process_goes_first_then_one_of_each_machine_then_the_others(mo
         turns.append(events.index("work"))
         assert events.count("wait") == 3
     assert turns == [0, 1, 2, 2]
+
+
+def test_a_rank_beyond_the_rows_of_a_batch_has_one_without_labels() -> None:
+    batch = collate([[4, 5], [6]], [[4], [5]])
+    shares = [shard_batch(batch, rank, 4) for rank in range(4)]
+    assert [share.num_tokens for share in shares[2:]] == [0, 0]
+    assert [len(share.labels) for share in shares] == [1, 1, 1, 1]
+    assert torch.equal(torch.cat([share.labels for share in shares[:2]]).sum(), batch.labels.sum())
+    assert all(not share.labels.any() for share in shares[2:])

@@ -247,6 +247,18 @@ def test_links_outside_a_window_are_counted() -> None:
     assert float(logged[3]) == pytest.approx(float(batch.links.weights[outside].sum()))
 
 
+def test_r_drop_adds_a_quarter_of_the_divergence_times_alpha() -> None:
+    """Half of the divergence in each direction, and half of that since the loss is the mean of two passes."""
+    results = []
+    for alpha in (2.0, 6.0):
+        model = model_of(small_rnn(), dropout=0.5)
+        torch.manual_seed(4)
+        results.append(TrainingObjective(LossConfig(r_drop_alpha=alpha))(model, linked_batch(), "fp32"))
+    (low, logged), (high, _) = results
+    assert float(logged[-1]) > 0
+    assert float((high - low).detach()) == pytest.approx(float(logged[-1]), rel=1e-4)
+
+
 def test_r_drop_guides_both_passes() -> None:
     batch = linked_batch()
     values = {}

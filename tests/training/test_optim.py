@@ -26,6 +26,7 @@ def test_warm_up_is_linear(schedule: str) -> None:
         ("cosine", 400, 0.0, 1.0),
         ("cosine", 4000, 0.5, 0.1 + 0.9 * 0.5),
         ("cosine", 8000, 1.0, 0.1),
+        ("cosine", 9000, 1.5, 0.1),
     ],
 )
 def test_schedules_by_hand(schedule: str, update: int, progress: float, expected: float) -> None:

@@ -273,6 +273,14 @@ def test_an_interrupted_validation_is_repeated_before_anything_else(
     assert_same_checkpoints(pieces, whole)
 
 
+def test_a_signal_ends_a_validation_after_the_batch_that_is_translated(make: Make) -> None:
+    trainer, stop = make(), GracefulShutdown()
+    trainer.validation.translator.config.batch_size = 1  # type: ignore[attr-defined]
+    stop.received = signal.SIGTERM
+    validation: Any = trainer.validation
+    assert validation(trainer.model, None, 1, "fp32", stop) is None
+
+
 def test_best_checkpoint_is_the_average(make: Make) -> None:
     """It holds the validated weights, which are the average of the weights after each update."""
     trainer = make(max_updates=6, valid_every=100, ema_decay=0.5)
