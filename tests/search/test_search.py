@@ -692,13 +692,17 @@ def test_attention_weights_through_a_window_are_those_of_forced_decoding(kind: s
             assert int((hypothesis.weights > 0).sum(-1).max()) <= 3
 
 
+@pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("seed", range(4))
-def test_compacting_keeps_coverage_and_weights_with_their_sentences(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compacting_keeps_coverage_and_weights_with_their_sentences(
+    seed: int, groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Sentences that are done leave the batch early; those that stay are scored as if nothing had happened."""
     model = make(seed, 9, "transformer", "scaled")
     sources = [[4, 5, 4, 5], [5], [4, 4, 5, 5, 4, 5, 4, 4], [], [5, 5, 4, 4, 5, 4]] * 3
     source, mask = source_batch(sources)
     config = SearchConfig(beam_size=3, n_best=3, max_length_ratio=1.0, max_length_offset=1, coverage_penalty=0.4)
+    config.beam_size, config.diverse_groups = 2 + groups, groups
     monkeypatch.setattr(decoder_state, "COMPACT_BELOW", 0.0)
     whole = translate_batch(model, source, mask, config, attention=True)
     sizes = []
