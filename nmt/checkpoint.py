@@ -33,7 +33,7 @@ _CONTENT_ERRORS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError),
     *(RuntimeError, TypeError, ValueError, pickle.UnpicklingError, struct.error),
 )
-"""What reading a content of wrong types, names or sizes raises, in torch's code and in ours."""
+"""Exceptions that a content of wrong types, names or sizes raises when it is read, in torch's code and in ours."""
 
 
 class CorruptCheckpointError(ValueError):

@@ -1,4 +1,4 @@
-"""What a run says before it trains."""
+"""Notes in the log before a run trains."""
 
 import dataclasses
 from pathlib import Path

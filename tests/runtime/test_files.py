@@ -1,4 +1,4 @@
-"""What cannot be written ends in an error that names the file, and leaves no part of it."""
+"""Errors of writing name the file, and leave no part of it."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""What counts as blank, against the properties of Unicode."""
+"""Blank text, held against the properties of Unicode."""
 
 import pytest
 
