@@ -128,6 +128,9 @@ class Evaluator:
         texts = [translation.text for translation in translations]
         scores = corpus_score(texts, references, self.metrics)
         result = EvaluationResult(test.name, test.pairs, translations, scores)
+        result.digests = test.digests()
+        if inputs.hypotheses is None:
+            result.digests["model"] = checkpoint.state_digest(self.translator.model.state_dict())
         write_scores(result, directory)
         result.notes += _notes(translations, test.pairs, self.metrics)
         result.intervals = bootstrap_intervals(texts, references, self.metrics)
@@ -137,9 +140,6 @@ class Evaluator:
             name += " (this)" if name in inputs.baselines else ""
             result.comparisons = paired_test({**inputs.baselines, name: texts}, references, self.metrics)
         result.external_scores = inputs.external_scores
-        result.digests = test.digests()
-        if inputs.hypotheses is None:
-            result.digests["model"] = checkpoint.state_digest(self.translator.model.state_dict())
         if self.metrics.breakdown:
             result.breakdown = breakdown(sources, texts, references, self.metrics, frequencies)
         if selection is None:
