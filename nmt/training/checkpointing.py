@@ -140,18 +140,18 @@ class CheckpointManager:
 
     def save_best(self, progress: TrainProgress, precision: str, score: float, loss: float = math.inf) -> None:
         """Save the current model if it is among the best; on a full disk, keep it in memory until `save_last`."""
-        entry = (score, progress.update)
-        losses = dict.fromkeys((update for _, update in progress.kept_best), math.inf)
-        losses |= zip(losses, progress.kept_losses, strict=False)
-        losses[progress.update] = loss
-        ranked = sorted(  # stable: the older first
-            [*progress.kept_best, entry], key=lambda best: (-self.sign * best[0], losses[best[1]])
-        )
-        progress.kept_best = ranked[: self.config.keep_best_checkpoints]
-        progress.kept_losses = [losses[update] for _, update in progress.kept_best]
+        losses = [*progress.kept_losses, *[math.inf] * len(progress.kept_best)]  # version 0.4 stored none
+        known = [(*entry, its_loss) for entry, its_loss in zip(progress.kept_best, losses, strict=False)]
+        self.rank_best(progress, [*known, (score, progress.update, loss)])
         is_first = progress.best_update == progress.update
-        if is_first or (self.config.keep_best_checkpoints > 1 and entry in progress.kept_best):
+        if is_first or (self.config.keep_best_checkpoints > 1 and (score, progress.update) in progress.kept_best):
             self._write_best(self._content(progress, precision), progress.update, is_first=is_first)
+
+    def rank_best(self, progress: TrainProgress, entries: list[tuple[float, int, float]]) -> None:
+        """Keep the best of these (score, update, loss): a tie is decided by the loss, then by their order here."""
+        ranked = sorted(entries, key=lambda entry: (-self.sign * entry[0], entry[2]))
+        ranked = ranked[: self.config.keep_best_checkpoints]
+        progress.kept_best, progress.kept_losses = [entry[:2] for entry in ranked], [entry[2] for entry in ranked]
 
     def save_averaged(self, progress: TrainProgress, precision: str) -> None:
         """Write best.pt with the current model: the mean of several."""

@@ -66,8 +66,7 @@ def rescore_best(
             best_path = path
         if not averaged:
             kept.append((score, ranked.update, loss))
-    kept.sort(key=lambda entry: (-early_stopping.sign * entry[0], entry[2]))
-    ranked.kept_best, ranked.kept_losses = [entry[:2] for entry in kept], [entry[2] for entry in kept]
+    checkpoints.rank_best(ranked, kept)
     if best_path != checkpoints.best:
         hard_link(best_path, checkpoints.best)
     return ranked
