@@ -11,6 +11,7 @@ from nmt.inference.line_reader import MAX_LINE_BYTES, LineReader
 from nmt.inference.line_translator import LineTranslator, json_line
 from nmt.inference.translator import Translator
 from nmt.runtime.device import resolve_device
+from nmt.runtime.logs import is_quiet
 from nmt.runtime.process import setup_process
 from nmt.runtime.terminal import escape_controls
 
@@ -37,7 +38,7 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
 def _translate(translator: LineTranslator, as_json: bool, max_lines: int) -> None:
     reader, num_lines, started = LineReader(sys.stdin.fileno()), 0, time.monotonic()
     num_failed = num_repaired = 0
-    shows_progress = sys.stderr.isatty() and not sys.stdin.isatty() and not sys.stdout.isatty()
+    shows_progress = sys.stderr.isatty() and not (is_quiet() or sys.stdin.isatty() or sys.stdout.isatty())
     while lines := reader.read_batch(max_lines):
         for line, result in zip(lines, translator.translate_lines(lines), strict=True):
             num_lines += 1

@@ -5,11 +5,12 @@ composes the groups (`hydra_groups.py`) and parses the `name=value` grammar. Che
 project's own, so that a mistake is reported in one line.
 """
 
+import contextlib
 import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,19 +21,23 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
+from nmt import __version__
 from nmt.cli.config_groups import SWEEP, group_choices, is_text_option
 from nmt.cli.configs import PATH_OPTIONS, Config, map_paths
 from nmt.cli.continuation import has_prefix
 from nmt.cli.continuation import merge_with_checkpoint as merge_with_checkpoint
-from nmt.cli.help import SWEEP_OPTIONS, help_text, read_flags
+from nmt.cli.flags import Flags, read_flags
+from nmt.cli.help import SWEEP_OPTIONS, help_text
 from nmt.cli.hydra_groups import compose_groups, log_user_file
 from nmt.cli.run_directory import run_name
-from nmt.cli.sweep import SweepOverride, exit_with_parent, expand_grid, run_sweep
+from nmt.cli.sweep import SweepJob, SweepOptions, SweepOverride, exit_with_parent, expand_grid, run_sweep
+from nmt.cli.sweep.jobs import FAILED
 from nmt.config import FromEnvironment, coerce, describe_type, get_node, leaves, suggest, to_dict, validate
 from nmt.models import MODELS
 from nmt.renames import renamed_option
 from nmt.runtime.errors import check_arguments, error_message, report_errors
 from nmt.runtime.files import write_text
+from nmt.runtime.logs import QUIET
 from nmt.runtime.terminal import escape_controls
 
 T = TypeVar("T")
@@ -261,16 +266,69 @@ def run_command(
     with report_errors():
         arguments = list(sys.argv[1:] if arguments is None else arguments)
         check_arguments(arguments)
-        overrides, flags = read_flags(arguments)
-        if "help" in flags:
+        flags = read_flags(arguments)
+        if flags.help is not None:
             choices = {group: group_choices(group) for group in GROUPS[name]}
             print(escape_controls(help_text(name, config_class(), choices, group_choices(SWEEP))))
-        elif "cfg" in flags:
-            print(to_yaml(_read(name, config_class, overrides)), end="")
-        elif "multirun" in flags:
-            _run_many(task, config_class, name, overrides)
+        elif flags.version:
+            print(f"nmt {__version__}")
         else:
-            task(_validated(config_class, name, overrides), overrides)
+            with _environment({QUIET: "1"} if flags.quiet else {}):
+                _run(task, config_class, name, flags)
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables, which the processes of a sweep and of several devices inherit."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
+
+
+def _run(task: Callable[[T, list[str]], None], config_class: type[T], name: str, flags: Flags) -> None:
+    """Call the task, or print the configurations that it would be called with."""
+    if flags.multirun:
+        sweep_options, jobs = _expand(config_class, name, flags.overrides)
+        if not flags.cfg:
+            run_sweep(name, jobs, sweep_options, lambda job: task(job.config, job.arguments))
+        for job in jobs if flags.cfg else ():
+            if job.status == FAILED:
+                raise ValueError(f"{job.head}: {job.reason}")
+            print(f"---\n# {job.head}\n{_printed(job.config, flags)}", end="")
+    elif flags.cfg:
+        config: Any = _read(name, config_class, flags.overrides)
+        _validate(config)
+        print(_printed(config, flags), end="")
+    else:
+        task(_validated(config_class, name, flags.overrides), flags.overrides)
+
+
+def _printed(config: Any, flags: Flags) -> str:
+    """Return the text of --cfg job: the configuration, or one node of it, as YAML."""
+    if flags.resolve:
+        map_paths(config, lambda _, text: str(text))  # without what was written in its place
+    nodes = {path.rpartition(".")[0] for path in leaves(config)}
+    if flags.package not in nodes:
+        nearest = suggest(flags.package, nodes)
+        hint = f"did you mean {nearest}?" if nearest else f"must be one of {', '.join(sorted(nodes - {''}))}"
+        raise ValueError(f"--package {flags.package}: no such node; {hint}")
+    node = to_dict(config)
+    for part in flags.package.split(".") if flags.package else []:
+        node = node[part]
+    header = f"# @package {flags.package}\n" if flags.package else ""
+    return header + str(yaml.safe_dump(node, sort_keys=False, allow_unicode=True))
+
+
+def _validate(config: Any) -> None:
+    if isinstance(config, Config):
+        validate(config)
+    elif config.checkpoint:  # other nodes are complete, and validated, only on top of the checkpoint's
+        config.validate()
 
 
 def _validated(config_class: type[T], name: str, overrides: list[str]) -> T:
@@ -289,8 +347,8 @@ def load_experiment(experiment: str | None = None) -> Config:
     return _read("train", Config, [f"experiment={experiment}"] if experiment else [])
 
 
-def _run_many(task: Callable[[T, list[str]], None], config_class: type[T], name: str, overrides: list[str]) -> None:
-    """Run every combination of the values given; see `nmt.cli.sweep`."""
+def _expand(config_class: type, name: str, overrides: list[str]) -> tuple[SweepOptions, list[SweepJob]]:
+    """Return the options of a sweep, and its runs: every combination of the values given; see `nmt.cli.sweep`."""
     known = _known_names(name, config_class())
     arguments = []
     for text in overrides:
@@ -306,5 +364,4 @@ def _run_many(task: Callable[[T, list[str]], None], config_class: type[T], name:
         except HydraException as error:
             raise ValueError(f"{text}: {error_message(error)}; write the values out: {key}=a,b,c") from None
         arguments.append(SweepOverride(key, text, None, values))
-    sweep_options, jobs = expand_grid(arguments, lambda overrides: _validated(config_class, name, overrides))
-    run_sweep(name, jobs, sweep_options, lambda job: task(job.config, job.arguments))
+    return expand_grid(arguments, lambda overrides: _validated(config_class, name, overrides))

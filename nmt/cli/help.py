@@ -1,10 +1,11 @@
-"""Help texts and flags of the commands."""
+"""Help texts of the commands."""
 
 import re
 from collections.abc import Sequence
 
+from nmt.cli.flags import FLAGS
 from nmt.cli.sweep.jobs import SweepOptions
-from nmt.config import get_node, leaves, option_docs, suggest
+from nmt.config import get_node, leaves, option_docs
 
 SUMMARIES = {
     "train": "Train a translation model and evaluate it; everything is written to runs/<name>/.",
@@ -95,9 +96,7 @@ def help_text(name: str, config: object, choices: dict[str, list[str]], sweeps: 
     lines += [
         "",
         "Flags:",
-        "  -h, --help       this text",
-        "  -c, --cfg job    print the whole configuration and stop",
-        "  -m, --multirun   one run for every combination of the values separated by commas or chosen by sweep=",
+        *(f"  {flag.usage:20}  {flag.description}" for flag in FLAGS.values()),
         "",
         "With -m:",
         *_option_lines(SweepOptions(), SWEEP_OPTIONS),
@@ -119,25 +118,3 @@ def _option_lines(config: object, options: Sequence[str]) -> list[str]:
         description = option_docs(type(get_node(config, node)))[name]
         lines.append(f"  {option:{max(map(len, options))}}  {re.split(r'[.;](?: |$)', description)[0]}")
     return lines
-
-
-def read_flags(arguments: list[str]) -> tuple[list[str], set[str]]:
-    """Return the `name=value` arguments and the names of the flags on a command line."""
-    names = {"-h": "help", "--help": "help", "-m": "multirun", "--multirun": "multirun"}
-    overrides, flags = [], set()
-    remaining = iter(arguments)
-    for argument in remaining:
-        if argument in names:
-            flags.add(names[argument])
-        elif argument in ("-c", "--cfg") or argument.startswith("--cfg="):
-            value = argument.partition("=")[2] if "=" in argument else next(remaining, "")
-            if value != "job":
-                raise ValueError(f"{argument}: only --cfg job is known, which prints the whole configuration")
-            flags.add("cfg")
-        elif argument.startswith("-"):
-            nearest = suggest(argument, [*names, "--cfg"])
-            hint = f"did you mean {nearest}?" if nearest else "there are --help, --cfg job and -m"
-            raise ValueError(f"{argument}: unknown flag; {hint}")
-        else:
-            overrides.append(argument)
-    return overrides, flags

@@ -23,6 +23,7 @@ from nmt.data.reservoir_sampling import reservoir_sample
 from nmt.data.sources import Block, DataConfig, dataset_fingerprint, read_blocks, read_pairs, resolve_split
 from nmt.data.tokenizer import Tokenizer, training_options
 from nmt.runtime.files import write_text
+from nmt.runtime.logs import is_quiet
 from nmt.runtime.memory import malloc_trim
 
 logger = logging.getLogger(__name__)
@@ -182,7 +183,7 @@ def _show_progress(blocks: Iterator[Block], where: str) -> Iterator[Block]:
     """Yield the blocks, with a progress bar when the error stream is a terminal."""
     from tqdm import tqdm
 
-    with tqdm(desc=where, unit=" pairs", unit_scale=True, disable=None, leave=False) as bar:
+    with tqdm(desc=where, unit=" pairs", unit_scale=True, disable=is_quiet() or None, leave=False) as bar:
         for block in blocks:
             yield block
             bar.update(len(block[0]))

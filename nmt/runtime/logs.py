@@ -2,12 +2,21 @@
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 from nmt.runtime.terminal import escape_controls
+
+QUIET = "NMT_QUIET"
+"""Environment variable of --quiet, which the processes of a run inherit."""
+
+
+def is_quiet() -> bool:
+    """Return whether only warnings and errors are wanted on standard error."""
+    return os.environ.get(QUIET, "0") not in ("", "0")
 
 
 def log_to_stderr() -> None:
@@ -17,6 +26,7 @@ def log_to_stderr() -> None:
         handler = CurrentStderrHandler()
         handler.setFormatter(TerminalFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
         handler.setLevel(logging.INFO)
+        handler.addFilter(lambda record: record.levelno >= logging.WARNING or not is_quiet())
         logger.addHandler(handler)
         logger.setLevel(logging.DEBUG)  # a log file also keeps what a progress bar shows on the terminal
         logger.propagate = False

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from nmt.config import flatten, upgrade_keys
 from nmt.runtime.files import JsonlLog
+from nmt.runtime.logs import is_quiet
 from nmt.runtime.memory import peak_memory, reset_peak_memory
 from nmt.training.progress import TrainProgress
 
@@ -141,7 +142,7 @@ class RunLogger(MetricAccumulator):
         self.file = JsonlLog(path, rows)
         self.hook, threading.excepthook = threading.excepthook, self._thread_failed
         self.board: Any = SummaryWriter(str(directory / "tensorboard"), purge_step=progress.update + 1)
-        hidden = not sys.stderr.isatty()  # plain lines are logged instead
+        hidden = is_quiet() or not sys.stderr.isatty()  # plain lines are logged instead
         self.bar = tqdm(
             initial=progress.update, total=max_updates, unit="update", dynamic_ncols=True, leave=False, disable=hidden
         )

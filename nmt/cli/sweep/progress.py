@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from nmt.cli.sweep.jobs import DONE, FAILED, RUNNING, SKIPPED, WAITING, SweepJob
+from nmt.runtime.logs import is_quiet
 from nmt.runtime.terminal import escape_controls
 
 
@@ -28,11 +29,13 @@ class SweepProgress:
             return f"{text}; took {tqdm.format_interval(elapsed)}"
         return f"{text}; about {tqdm.format_interval(elapsed * num_left / counts[DONE])} left" if counts[DONE] else text
 
-    def print(self, text: str) -> None:
-        """Print a line."""
-        print(escape_controls(text), file=sys.stderr, flush=True)
+    def print(self, text: str, *, is_error: bool = False) -> None:
+        """Print a line; with --quiet only one about an error."""
+        if is_error or not is_quiet():
+            print(escape_controls(text), file=sys.stderr, flush=True)
 
     def job_finished(self, job: SweepJob) -> None:
         """Print the outcome of a run of another process, and the line about the sweep."""
-        self.print(f"{job.head}: failed: {job.reason}" if job.status == FAILED else f"{job.head}: finished")
+        is_failed = job.status == FAILED
+        self.print(f"{job.head}: failed: {job.reason}" if is_failed else f"{job.head}: finished", is_error=is_failed)
         self.print(self.line())

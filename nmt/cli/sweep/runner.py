@@ -28,7 +28,7 @@ def run_sweep(name: str, jobs: Sequence[SweepJob], options: SweepOptions, run: C
             job.end(SKIPPED)
             progress.print(f"{job.head}: finished before")
         elif job.status == FAILED:
-            progress.print(f"{job.head}\nerror: {job.reason}")
+            progress.print(f"{job.head}\nerror: {job.reason}", is_error=True)
     try:
         if options.launcher == "serial":
             _run_serially(jobs, run, progress)
@@ -42,9 +42,9 @@ def run_sweep(name: str, jobs: Sequence[SweepJob], options: SweepOptions, run: C
     if len(jobs) > 1:
         progress.print(progress.line())
     if failed := [job for job in jobs if job.status == FAILED]:
-        progress.print(f"{len(failed)} of {len(jobs)} runs failed:")
+        progress.print(f"{len(failed)} of {len(jobs)} runs failed:", is_error=True)
         for job in failed:
-            progress.print(f"  {job.label}: {job.reason}")
+            progress.print(f"  {job.label}: {job.reason}", is_error=True)
         raise SystemExit(1)
 
 
@@ -82,7 +82,7 @@ def _prepare_data(jobs: Sequence[SweepJob], progress: SweepProgress) -> None:
             errors[key] = _prepare(job.config)
         if errors[key]:
             job.end(FAILED, errors[key])
-            progress.print(f"{job.head}\nerror: {job.reason}")
+            progress.print(f"{job.head}\nerror: {job.reason}", is_error=True)
     if waiting:
         progress.print(f"sweep: data prepared, {len(errors)} kind{'s' if len(errors) > 1 else ''} of it")
 
