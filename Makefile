@@ -28,6 +28,9 @@ format: $(READY)  ## Rewrite the code in the project's style.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+options: $(READY)  ## Write docs/options.md and the completion of shells, after options have changed.
+	$(BIN)/python scripts/make_options_page.py
+
 setup: $(READY)  ## Make the virtual environment and install everything into it.
 
 clean:  ## Remove the virtual environment, runs and prepared data.
@@ -41,4 +44,4 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,ja]'
 	@touch $@
 
-.PHONY: help train test test-slow smoke lint format setup clean
+.PHONY: help train test test-slow smoke lint format options setup clean

@@ -26,23 +26,24 @@ THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 class AlignmentConfig:
     """Extraction of word alignments from attention.
 
-    layer: auto, mean (of all layers) or a number counted from 1; layers without attention to the source do not count.
-    head: auto, mean (of the layer's heads) or a number counted from 1.
-    shift: 0 = a word is aligned with the row that predicted it; 1 = with the next one, whose query has seen it (Chen
-        et al. 2020); or auto.
-    decision: auto, argmax or threshold. argmax = each target word is linked to the source word it attends to most, so
+    layer: whose attention is read: auto, mean (of all layers) or a number counted from 1; layers without attention to
+        the source do not count.
+    head: whose attention is read: auto, mean (of the layer's heads) or a number counted from 1.
+    shift: which row of the weights belongs to a word: 0 = a word is aligned with the row that predicted it; 1 = with
+        the next one, whose query has seen it (Chen et al. 2020); or auto.
+    decision: which weights become links: argmax = each target word is linked to the source word it attends to most, so
         it has at most one link; threshold = to every source word of at least weight `threshold`; auto = argmax or one
         of several thresholds.
-    threshold: above 0 and at most 1, for decision=threshold.
+    threshold: with decision=threshold: the least weight of a link.
     allow_null: with argmax: true = a target word that attends more to </s> than to any word has no link; false = </s>
         does not count, and every target word has a link; or auto. Some heads attend to </s> where they have nothing
         to do.
-    selection_pairs: sentence pairs of the validation set on which auto chooses.
-    head_importance_pairs: sentence pairs of a test set on which an evaluation measures the rise of the loss when a
-        head is masked, one pass for each head; 0 = off.
+    selection_pairs: how many sentence pairs of the validation set auto chooses on.
+    head_importance_pairs: how many sentence pairs of a test set on which an evaluation measures the rise of the loss
+        when a head is masked, one pass for each head; 0 = off.
 
     Options left at auto are chosen on the validation set: lowest error against its gold alignment where there is one
-    (see `nmt.data.alignment_path`), else best agreement with a lexical aligner (`nmt.alignment.ibm_model1`).
+    (data.train_alignments says where), else best agreement with a lexical aligner, IBM model 1.
     """
 
     layer: str = AUTO

@@ -16,25 +16,27 @@ MAX_HEADS = 4096
 
 @dataclass
 class AttentionConfig:
-    """The options of the attention in one place of a model.
+    """The options of the attention in one place of a model; docs/attention.md has the formulas.
 
-    score: compatibility function (see `SCORES`), a list with one per head, or none. With none, which only
-        cross-attention can have, every target position sees one fixed vector, the source summary.
+    score: how a query is compared with a key: a compatibility function, a list with one per head, or none. With none,
+        which only cross-attention can have, every target position sees one fixed vector, the source summary.
     heads: number of heads; with more than one, values are projected too, and the heads' contexts are joined by a
         projection.
     dim: width of projected queries and keys, all heads together; 0: as wide as the query.
     project_qk: project queries and keys to `dim` before they are compared. Without it the score compares the states
         themselves (Luong's own "dot"); additive and hybrid need it, because the projections are the W and U of their
         formula.
-    divisor: of scaled and hybrid: "sqrt" (of a head's width), "learned" (one per head), or a number.
-    max_positions: of location: number of distinct source positions; later ones share the last.
-    normalizer: softmax, sparsemax, entmax15 or top_k.
-    top_k: of top_k: how many keys keep a weight.
-    window: global, local_m, local_p or sliding.
-    window_size: of a window: positions on each side of its center.
+    divisor: the scores scaled and hybrid divide by it: sqrt (of a head's width), learned (one per head), or a number.
+    max_positions: with score location: number of distinct source positions; later ones share the last.
+    normalizer: how scores become weights: softmax; sparsemax or entmax15, whose small weights are exactly 0; or top_k,
+        the softmax of the `top_k` highest scores.
+    top_k: with normalizer top_k: how many keys keep a weight.
+    window: which keys a query may attend to: global = all; local_m or local_p = those around the position of the query
+        or a predicted one (cross-attention, Luong et al. 2015); sliding = its neighbors (self-attention).
+    window_size: with a window: positions on each side of its center.
     coverage: additive and hybrid scores depend on the weight that each source position has received so far;
         cross-attention only.
-    dropout: of weights; returned weights are those before it.
+    dropout: probability with which a weight is dropped in training; the weights that are shown are those before it.
     per_layer: one mapping per layer with the options that differ there, as [{score: additive}, {}, {score: dot}].
     """
 

@@ -32,6 +32,7 @@ from nmt.cli.hydra_groups import compose_groups, log_user_file
 from nmt.cli.run_directory import run_name
 from nmt.cli.sweep import SweepJob, SweepOptions, SweepOverride, exit_with_parent, expand_grid, run_sweep
 from nmt.cli.sweep.jobs import FAILED
+from nmt.cli.synonyms import synonym
 from nmt.config import FromEnvironment, coerce, describe_type, get_node, leaves, suggest, to_dict, validate
 from nmt.models import MODELS
 from nmt.renames import renamed_option
@@ -83,10 +84,12 @@ def _option_name(text: str) -> str:
     return text.partition("=")[0].lstrip("+~").partition("@")[0].strip()
 
 
-def _parse(text: str, known: Sequence[str]) -> _ParsedOverride:
+def _parse(text: str, known: Sequence[str], command: str) -> _ParsedOverride:
     key, equals, value = text.partition("=")
     name = _option_name(text)
     nearest = suggest(name, known)
+    if name not in known and not renamed_option(name, known) and (sentence := synonym(name, value, command)):
+        raise ValueError(sentence)
     if not equals:
         hint = f"; did you mean {nearest}=…?" if nearest else ", such as seed=2"
         raise ValueError(f"{text or repr(text)}: options are written name=value{hint}")
@@ -101,7 +104,7 @@ def _parse(text: str, known: Sequence[str]) -> _ParsedOverride:
         return _ParsedOverride(name, OverridesParser.create().parse_override(text), text)
     except HydraException:
         if (quoted := _add_quotes(value)) is not None:
-            return _parse(f"{key}={quoted}", known)._replace(text=text)
+            return _parse(f"{key}={quoted}", known, command)._replace(text=text)
         escaped = value.strip("'\"").replace("\\", "\\\\").replace('"', '\\"')
         proposal = shlex.quote(f'{key}="{escaped}"')
         raise ValueError(f"{text}: the value cannot be read; quote it twice, as in {proposal}") from None
@@ -136,7 +139,7 @@ def _read(command: str, config_class: type[T], arguments: Sequence[str]) -> T:
     for text in arguments:
         if _option_name(text) in SWEEP_OPTIONS:
             raise ValueError(f"{text}: belongs to a sweep of several runs, which needs -m")
-    overrides = [_parse(text, known) for text in arguments]
+    overrides = [_parse(text, known, command) for text in arguments]
     for override in overrides:
         if override.parsed.is_sweep_override():
             raise ValueError(
@@ -266,10 +269,11 @@ def run_command(
     with report_errors():
         arguments = list(sys.argv[1:] if arguments is None else arguments)
         check_arguments(arguments)
-        flags = read_flags(arguments)
+        flags = read_flags(arguments, name)
         if flags.help is not None:
             choices = {group: group_choices(group) for group in GROUPS[name]}
-            print(escape_controls(help_text(name, config_class(), choices, group_choices(SWEEP))))
+            topic = flags.help or (flags.overrides[0] if len(flags.overrides) == 1 else "")
+            print(escape_controls(help_text(name, config_class(), choices, group_choices(SWEEP), topic)))
         elif flags.version:
             print(f"nmt {__version__}")
         else:
@@ -352,7 +356,7 @@ def _expand(config_class: type, name: str, overrides: list[str]) -> tuple[SweepO
     known = _known_names(name, config_class())
     arguments = []
     for text in overrides:
-        key, parsed, _ = _parse(text.lstrip("+") if _option_name(text) in SWEEP_OPTIONS else text, known)
+        key, parsed, _ = _parse(text.lstrip("+") if _option_name(text) in SWEEP_OPTIONS else text, known, name)
         if not parsed.is_sweep_override():
             arguments.append(SweepOverride(key, text, parsed.value(), None))
             continue

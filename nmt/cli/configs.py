@@ -48,9 +48,9 @@ class Config:
     name: run directory inside `runs`; made from the options when not given.
     runs: folder of all runs.
     seed: seed of all random numbers.
-    device: auto, cpu, cuda or cuda:N.
-    num_threads: processor threads (0 = as many as torch chooses).
-    model: the configuration of one of `MODELS`.
+    device: where the model runs; auto = a GPU if there is one.
+    num_threads: processor threads; 0 = as many as torch chooses.
+    model: the options of the architecture, which model=NAME chooses.
     """
 
     name: str | None = None
@@ -182,13 +182,13 @@ class EvaluateConfig:
 
     checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], which is an ensemble. The
         alignments of an ensemble are those of its first model that has attention.
-    output: folder of the report, needed for an ensemble; None: see `report_folder`.
+    output: folder of the report, needed for an ensemble; by default report or report-TESTSET in the run directory.
     hypotheses: file of translations of the test set, one per line, to evaluate instead of the model's own.
     baselines: runs evaluated on the same test set, or files of translations, to compare with, as a list [a,b].
-    external_scores: scores of the translations by other programs, as a list [NAME:FILE]; see
-        `nmt.evaluation.external_scores`.
-    device: auto, cpu, cuda or cuda:N.
-    num_threads: processor threads (0 = as many as torch chooses).
+    external_scores: scores of the translations by other programs, as a list [NAME:FILE]; FILE has one number
+        on each line.
+    device: where the model runs; auto = a GPU if there is one.
+    num_threads: processor threads; 0 = as many as torch chooses.
     """
 
     checkpoint: Any = ""
@@ -230,12 +230,11 @@ class TranslateConfig:
     """Options of `python -m nmt.translate`; those not given come from the checkpoint.
 
     checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], which is an ensemble.
-    format: text (the best translation of each line) or jsonl (with scores and alignments); see
-        `nmt.inference.line_translator`.
+    format: text (the best translation of each line) or jsonl (with scores and alignments).
     max_length: source tokens beyond which a line is split at sentence boundaries and translated in segments; 0:
         data.max_length of training. Never more than the model can process.
-    device: auto, cpu, cuda or cuda:N.
-    num_threads: processor threads (0 = as many as torch chooses).
+    device: where the model runs; auto = a GPU if there is one.
+    num_threads: processor threads; 0 = as many as torch chooses.
     """
 
     checkpoint: Any = ""
@@ -262,12 +261,12 @@ class AlignConfig:
     target: its translation, line by line.
     gold: word alignments to compare with, one line for each pair: i-j sure, ipj possible.
     reverse: run or checkpoint of the other direction, whose links are combined with those of `checkpoint`.
-    symmetrize: how links are combined: intersection, union, grow-diag, grow-diag-final or grow-diag-final-and.
-    output: folder of the files; None: align-<source> in the run directory.
-    formats: kinds of files, as a list [pharaoh,npz,jsonl,parquet].
+    symmetrize: how the links of both directions are combined (Koehn et al. 2005).
+    output: folder of the files; by default align-<source> in the run directory.
+    formats: the kinds of files to write.
     save_weights: write the attention of every layer and head where the format can (npz, parquet).
-    device: auto, cpu, cuda or cuda:N.
-    num_threads: processor threads (0 = as many as torch chooses).
+    device: where the model runs; auto = a GPU if there is one.
+    num_threads: processor threads; 0 = as many as torch chooses.
     """
 
     checkpoint: str = ""
@@ -311,11 +310,11 @@ class ExportConfig:
     """Options of `python -m nmt.export`; those of the search come from the checkpoint when not given.
 
     checkpoint: run directory (its best checkpoint) or checkpoint file.
-    format: ctranslate2, huggingface or onnx; --formats shows what each of them supports.
+    format: which programs can load the export; --formats shows what each format supports.
     output: folder to create; an earlier export there is replaced.
     max_length: tokens of the longest sentence that ctranslate2 and huggingface can process: the rows of their table of
         sinusoids. A model with learned positions has a table of its own, and onnx has none.
-    num_threads: processor threads (0 = as many as torch chooses).
+    num_threads: processor threads; 0 = as many as torch chooses.
     """
 
     checkpoint: str = ""
@@ -351,9 +350,9 @@ class ServeConfig:
     max_weights: largest number of attention weights in a response.
     timeout: seconds from a request to its response; a client may take as long to send and to receive.
     queue_size: number of requests that may wait while one is processed.
-    max_length: see `TranslateConfig`.
-    device: auto, cpu, cuda or cuda:N.
-    num_threads: processor threads (0 = as many as torch chooses).
+    max_length: source tokens beyond which a line is split into segments; see translate's.
+    device: where the model runs; auto = a GPU if there is one.
+    num_threads: processor threads; 0 = as many as torch chooses.
     """
 
     checkpoint: Any = ""
@@ -396,3 +395,14 @@ def _check_machine(config: object) -> None:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise ValueError(f"device={device}: must be auto, cpu, cuda or cuda:N")
     check_range("", config, ["num_threads"], minimum=0, maximum=MAX_THREADS)
+
+
+COMMANDS: dict[str, type[Any]] = {
+    "train": Config,
+    "evaluate": EvaluateConfig,
+    "translate": TranslateConfig,
+    "align": AlignConfig,
+    "export": ExportConfig,
+    "serve": ServeConfig,
+}
+"""The options of each command."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from nmt.cli.synonyms import flag_synonym
 from nmt.config import suggest
 
 
@@ -58,7 +59,7 @@ class Flags(NamedTuple):
     version: bool = False
 
 
-def read_flags(arguments: Sequence[str]) -> Flags:
+def read_flags(arguments: Sequence[str], command: str = "train") -> Flags:
     """Return a command line with its flags apart.
 
     Raises:
@@ -74,6 +75,9 @@ def read_flags(arguments: Sequence[str]) -> Flags:
         if not argument.startswith("-"):
             overrides.append(argument)
         elif name not in fields:
+            following = "".join(text for text in remaining[:1] if not text.startswith("-") and "=" not in text)
+            if name not in HYDRA_FLAGS and (sentence := flag_synonym(name, value or following, command)):
+                raise ValueError(sentence)
             nearest = suggest(name, fields)
             hint = HYDRA_FLAGS.get(name) or (f"did you mean {nearest}?" if nearest else "--help lists the flags")
             raise ValueError(f"{argument}: unknown flag; {hint}")
@@ -89,7 +93,7 @@ def read_flags(arguments: Sequence[str]) -> Flags:
             values[fields[name]] = value
     flags = Flags(overrides, **values)
     if flags.cfg not in ("", "job"):
-        raise ValueError(f"--cfg {flags.cfg}: only --cfg job is known, which prints every option; no other part exists")
+        raise ValueError(f"--cfg {flags.cfg}: only --cfg job is known; configs/experiment/NAME.yaml is experiment=NAME")
     for field in ("package", "resolve"):
         if values.get(field) and not flags.cfg:
             raise ValueError(f"{FLAGS[field].usage}: needs --cfg job, whose output it changes")

@@ -2,20 +2,15 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
+from nmt.cli.commands import SUMMARIES as SUMMARIES
+from nmt.cli.config_groups import SWEEP
 from nmt.cli.flags import FLAGS
+from nmt.cli.help_topics import topic_text
+from nmt.cli.options import Option, collect_options
 from nmt.cli.sweep.jobs import SweepOptions
-from nmt.config import get_node, leaves, option_docs
-
-SUMMARIES = {
-    "train": "Train a translation model and evaluate it; everything is written to runs/<name>/.",
-    "evaluate": "Evaluate a trained model on a test set. Options that are not given come from the checkpoint.",
-    "align": "Align the words of parallel texts with a trained model, and compare with gold alignments.",
-    "translate": "Translate standard input, one sentence a line, to standard output.",
-    "export": "Export a trained model for other programs. --formats shows what each format supports.",
-    "serve": "Serve trained models on a web page and a JSON API; see docs/serve.md.",
-    "compare": "Compare runs: scores over seeds, the significance of their differences, and costs.",
-}
+from nmt.config import leaves
 
 GROUP_LINES = {
     "data": "format of the sentence pairs",
@@ -30,7 +25,13 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "train": (
         *("name", "seed", "data.train", "data.valid", "data.test", "data.source_lang", "data.target_lang"),
         *("data.tokenizer.type", "data.tokenizer.vocab_size", "model.attention.score", "model.attention.heads"),
-        *("model.attention.normalizer", "model.attention.window", "model.match", "optim.learning_rate"),
+        *(
+            "model.attention.normalizer",
+            "model.attention.window",
+            "model.decoder",
+            "model.match",
+            "optim.learning_rate",
+        ),
         *("train.max_updates", "train.max_minutes", "train.batch_tokens", "train.devices", "train.valid_every"),
         *(*_SEARCH, *_MACHINE),
     ),
@@ -84,22 +85,27 @@ EXAMPLES = {
 }
 
 
-def help_text(name: str, config: object, choices: dict[str, list[str]], sweeps: list[str]) -> str:
-    """Return the help text of a command, with the choices of its groups and the names of sweeps."""
+def help_text(name: str, config: Any, choices: dict[str, list[str]], sweeps: list[str], topic: str = "") -> str:
+    """Return the help text of a command, with the choices of its groups and the names of sweeps.
+
+    With a topic, such as "model.attention", the text about it alone; see `nmt.cli.help_topics`.
+    """
+    if topic:
+        return topic_text(name, config, {**choices, SWEEP: sweeps}, topic)
     lines = [f"usage: python -m nmt.{name} [name=value …]", "", SUMMARIES[name]]
     if choices:
         lines += ["", "Config groups:"]
         for group, names in choices.items():
             lines += [f"  {group}={{{','.join(names)}}}", f"      {GROUP_LINES[group]}"]
-    lines += ["", "Most used options (--cfg job prints all of them with their values):"]
-    lines += _option_lines(config, OPTIONS[name])
+    lines += ["", "Most used options (--help data, --help model.attention and so on explain all of them):"]
+    lines += _option_lines(collect_options(config), OPTIONS[name])
     lines += [
         "",
         "Flags:",
         *(f"  {flag.usage:20}  {flag.description}" for flag in FLAGS.values()),
         "",
         "With -m:",
-        *_option_lines(SweepOptions(), SWEEP_OPTIONS),
+        *_option_lines(collect_options(SweepOptions()), SWEEP_OPTIONS),
         f"      sweep={{{','.join(sweeps)}}}",
         "",
         "A folder configs/ in the working directory may add to the groups, for example configs/experiment/mine.yaml.",
@@ -110,11 +116,11 @@ def help_text(name: str, config: object, choices: dict[str, list[str]], sweeps: 
     return "\n".join(lines)
 
 
-def _option_lines(config: object, options: Sequence[str]) -> list[str]:
-    """Return the options with the first clause of their descriptions."""
+def _option_lines(options: dict[str, Option], names: Sequence[str]) -> list[str]:
+    """Return options with the first clause of their explanations, or of the names that may be chosen."""
     lines = []
-    for option in options:
-        node, _, name = option.rpartition(".")
-        description = option_docs(type(get_node(config, node)))[name]
-        lines.append(f"  {option:{max(map(len, options))}}  {re.split(r'[.;](?: |$)', description)[0]}")
+    for name in names:
+        clause, values = re.split(r"[.:;](?: |$)", options[name].text)[0], options[name].choices
+        named = f" ({', '.join(values)})" if values not in ((), ("true", "false")) else ""
+        lines.append(f"  {name:{max(map(len, names))}}  {clause}{named}")
     return lines

@@ -39,7 +39,7 @@ SPLITS = tuple(HUB_SPLITS)
 class DataConfig:
     """Sentence pairs and their preparation.
 
-    format: a key of SOURCES.
+    format: where sentence pairs come from; data=NAME sets it.
     train: training text: a prefix, file or split name, or a list [a,b], which is joined. text: a prefix, read from
         PREFIX.<source_lang> and PREFIX.<target_lang>; tsv, parquet, jsonl: a file; hub: a split's name (default: train,
         validation, test). builtin: the synthetic pair by default; a prefix is read as with text.
@@ -48,7 +48,8 @@ class DataConfig:
     source_lang: source language, also the suffix of its text files.
     target_lang: target language, likewise.
     extra_tests: further test sets, each evaluated on its own.
-    hf_dataset, hf_config: format=hub only: a local folder or the dataset's name, and its configuration (such as de-en).
+    hf_dataset: format=hub only: the name of the dataset, or a local folder.
+    hf_config: format=hub only: configuration of the dataset, such as de-en.
     column: parquet, jsonl, hub: the column of {language: sentence} records; without it, one column for each language.
     columns: tsv: the columns of source and target, counted from 1; others are ignored.
     max_length: subwords of a side, the end token not counted; longer pairs are dropped and counted.
@@ -57,7 +58,7 @@ class DataConfig:
         each pair: i-j, or ipj for a possible link; source word first, counted from 0, words being separated by spaces.
         Default: PREFIX.gold beside the text (which the built-in pair has), for one file its name with .gold. Read only
         with `train.guided_alignment_weight`.
-    error_on_dropped: a dropped pair is an error.
+    error_on_dropped: end with an error where a pair would be dropped.
     cache_dir: folder for prepared corpora and tokenizers.
     """
 

@@ -28,7 +28,7 @@ _VERSION = 1
 class TokenizerConfig:
     """Segmentation of text into tokens.
 
-    type: unigram, bpe, word or char.
+    type: what a token is: a subword of a unigram model or of byte-pair encoding (bpe), a word, or a character.
     vocab_size: entries of each vocabulary, the four special symbols included. Exact for unigram and bpe; an upper
         bound for word and char.
     joint: one vocabulary for both languages; otherwise one of `vocab_size` for each.
@@ -41,9 +41,9 @@ class TokenizerConfig:
         characters and runs of spaces, which can raise or lower scores: the default keeps the text as it is.
     lowercase: lowercase all text, in training and afterwards, so translations are lowercase too; for comparison with
         published lowercase scores, with metrics.lowercase=true. Such a model cannot be exported.
-    max_training_pairs, max_training_characters: train on a random sample of at most this many pairs of the training
-        text, with at most this many characters on both sides together (0: no limit). Unigram needs about a second for
-        6,000 sentences, and 25 bytes of memory for a character.
+    max_training_pairs: the tokenizer is trained on a random sample of at most this many pairs; 0: no limit.
+    max_training_characters: most characters of that sample, both sides together; 0: no limit. Unigram needs about a
+        second for 6,000 sentences, and 25 bytes of memory for a character.
     subword_regularization: sample segmentations while training; 0 is off. unigram: the smoothing exponent (usually 0.1
         to 0.5, smaller is more random); bpe: the probability of leaving out a merge (usually 0.1), known as BPE
         dropout. Word alignments are unaffected by the segmentation.

@@ -30,16 +30,16 @@ class MetricScore(NamedTuple):
 class MetricsConfig:
     """Metrics to compute, and their settings.
 
-    tokenize: sacreBLEU's tokenizer for BLEU, one of 13a, intl, zh, char, none, ja-mecab and ko-mecab. chrF, chrF++ and
+    tokenize: sacreBLEU's tokenizer for BLEU. chrF, chrF++ and
         TER do not use it.
     lowercase: ignore case, in every metric.
-    names: the metrics, as a list of bleu, chrf, chrf++ and ter. Validation during training computes the same ones.
-    num_resamples: for the confidence intervals and significance tests of an evaluation; 0 = none. sacreBLEU's own
-        defaults are 1000 for the bootstrap and 10000 for approximate randomization. Memory grows with resamples
+    names: the metrics. Validation during training computes the same ones.
+    num_resamples: resamples for the confidence intervals and significance tests of an evaluation; 0 = none. sacreBLEU's
+        own defaults are 1000 for the bootstrap and 10000 for approximate randomization. Memory grows with resamples
         times sentences: 1000 of 10,000 sentences take 0.6 GB for BLEU.
     significance_test: how a system is compared with another: bootstrap (paired, Koehn 2004) or
         randomization (approximate, Riezler & Maxwell 2005).
-    breakdown: also score sentences by length, by rare words, by numbers and by names (see `nmt.evaluation.breakdown`).
+    breakdown: also score sentences by length, by rare words, by numbers and by names.
     """
 
     tokenize: str = "13a"

@@ -61,7 +61,7 @@ class ParameterMatchingConfig:
     """Options that match the size of a model to a reference, so that scores are compared at equal size; see
     `nmt.models.parameter_matching`.
 
-    match: none, parameters or flops (of a forward pass): one width is adjusted until the two models agree.
+    match: adjust one width until the model has as many parameters, or flops of a forward pass, as the reference.
     match_width: the adjusted width, an option of the model such as ffn_dim or attention.dim.
     match_score: the reference is the same configuration with this score in `attention`.
     """
@@ -85,7 +85,14 @@ class ParameterMatchingConfig:
 
 
 class EncoderDecoderConfig(ParameterMatchingConfig):
-    """The checks of a model's options; a subclass has those of an encoder, of a decoder, dropout and weight tying."""
+    """The checks of a model's options; a subclass has those of an encoder, of a decoder, and these.
+
+    architecture: the kind of encoder and decoder, chosen by model=NAME.
+    dropout: probability with which activations are dropped in training: on embeddings; in recurrent models also between
+        layers and before the output, in Transformers on the output of each sublayer.
+    tie_embeddings: which matrices are one: none; output = target embedding and output matrix; all = the source
+        embedding too, which needs a joint vocabulary.
+    """
 
     def validate(self: Any) -> None:
         """Raise ValueError naming the option, its value and what is allowed."""

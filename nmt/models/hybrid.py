@@ -11,11 +11,7 @@ from nmt.models.transformer_layers import TransformerDecoderConfig, TransformerE
 
 @dataclass
 class TransformerRNNConfig(RNNDecoderConfig, TransformerEncoderConfig, EncoderDecoderConfig):
-    """A Transformer encoder, `d_model` wide, and a recurrent decoder; options as in the two architectures.
-
-    architecture: transformer_rnn.
-    dropout, tie_embeddings: as in the two architectures.
-    """
+    """A Transformer encoder, `d_model` wide, and a recurrent decoder; options as in the two architectures."""
 
     architecture: str = "transformer_rnn"
     tie_embeddings: str = "output"
@@ -32,11 +28,7 @@ class TransformerRNN(EncoderDecoder):
 
 @dataclass
 class RNNTransformerConfig(TransformerDecoderConfig, RNNEncoderConfig, EncoderDecoderConfig):
-    """A recurrent encoder, `hidden_size` wide, and a Transformer decoder; options as in the two architectures.
-
-    architecture: rnn_transformer.
-    dropout, tie_embeddings: as in the two architectures.
-    """
+    """A recurrent encoder, `hidden_size` wide, and a Transformer decoder; options as in the two architectures."""
 
     architecture: str = "rnn_transformer"
     tie_embeddings: str = "output"

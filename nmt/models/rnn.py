@@ -12,8 +12,8 @@ from nmt.models.rnn_layers import RNNEncoder
 class RNNEncoderConfig(RNNConfigBase):
     """Options of a recurrent encoder.
 
-    encoder_layers: stacked recurrent layers.
-    bidirectional: run the layers in both directions.
+    encoder_layers: number of layers of the encoder.
+    bidirectional: run the layers of the encoder in both directions.
     """
 
     encoder_layers: int = 1
@@ -43,13 +43,7 @@ class RNNEncoderConfig(RNNConfigBase):
 
 @dataclass
 class RNNConfig(RNNDecoderConfig, RNNEncoderConfig, EncoderDecoderConfig):
-    """A recurrent encoder-decoder. The defaults suit the built-in language pair; `configs/experiment` has larger ones.
-
-    architecture: rnn.
-    dropout: on embeddings, between layers and before the output.
-    tie_embeddings: "none", "output" (target embedding = output matrix), "all" (source embedding too; needs a joint
-        vocabulary).
-    """
+    """A recurrent encoder-decoder. Defaults suit the built-in language pair; `configs/experiment` has larger ones."""
 
     architecture: str = "rnn"
     tie_embeddings: str = "output"

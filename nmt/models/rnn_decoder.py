@@ -33,7 +33,7 @@ Unrolled = tuple[Tensor, Tensor | None, DecoderState]
 class RNNConfigBase:
     """Options that recurrent encoders and decoders share.
 
-    cell: gru or lstm.
+    cell: the kind of recurrent cell.
     hidden_size: width of decoder states and of encoder outputs (a bidirectional encoder has half of it each way).
     embedding_dim: width of embeddings and of the vector that is compared with the output matrix.
     """
@@ -52,10 +52,11 @@ class RNNConfigBase:
 class RNNDecoderConfig(RNNConfigBase):
     """Options of a recurrent decoder.
 
-    decoder_layers: stacked recurrent layers.
-    decoder: bahdanau, input_feeding or luong (see the module).
-    bridge: initial state: "linear" = tanh of a projection of the source summary, "zero" = zeros.
-    attention: see `nmt.attention.AttentionConfig`.
+    decoder_layers: number of layers of the decoder.
+    decoder: where attention enters: bahdanau = the context of the previous state feeds the cell; input_feeding = the
+        attentional vector feeds the next step; luong = nothing is fed back, which is the fastest.
+    bridge: initial state of the decoder: linear = tanh of a projection of the source summary, zero = zeros.
+    attention: attention to the source.
     """
 
     decoder_layers: int = 1

@@ -155,13 +155,7 @@ def _sample_layers(layers: nn.ModuleList, rate: float) -> Iterator[tuple[int, nn
 
 @dataclass
 class TransformerConfig(TransformerDecoderConfig, TransformerEncoderConfig, EncoderDecoderConfig):
-    """A Transformer. The defaults suit the built-in language pair; `configs/experiment` has larger ones.
-
-    architecture: transformer.
-    dropout: on embeddings and on the output of each sublayer.
-    tie_embeddings: "none", "output" (target embedding = output matrix), "all" (source embedding too; needs a joint
-        vocabulary).
-    """
+    """A Transformer. The defaults suit the built-in language pair; `configs/experiment` has larger ones."""
 
     architecture: str = "transformer"
     tie_embeddings: str = "output"

@@ -16,15 +16,15 @@ from nmt.models.seq2seq import expand_to_rows
 class TransformerConfigBase:
     """Options that Transformer encoders and decoders share.
 
-    d_model: of embeddings and of every layer's output.
+    d_model: width of embeddings and of every layer's output; an even number, and a multiple of the heads.
     ffn_dim: width inside the feed-forward layers.
-    norm: layer or rms.
-    norm_position: "pre" = x + f(norm(x)) and a last norm; "post" = norm(x + f(x)), as first published.
-    positions: sinusoidal, learned or rotary.
-    max_positions: rows of the learned table.
-    activation: relu, gelu or swiglu.
-    activation_dropout: inside the feed-forward layers.
-    layerdrop: in training each layer is left out with this probability (Fan et al. 2020).
+    norm: LayerNorm or RMSNorm.
+    norm_position: pre = x + f(norm(x)) and a last norm; post = norm(x + f(x)), as first published.
+    positions: how positions are encoded: added sinusoids, an added learned table, or rotated queries and keys.
+    max_positions: with positions=learned: rows of the table, the longest sentence that it can process.
+    activation: the function inside the feed-forward layers.
+    activation_dropout: dropout inside the feed-forward layers.
+    layerdrop: in training each layer is left out with this probability (Fan et al. 2020); 0 = off.
     """
 
     d_model: int = 128
@@ -60,7 +60,7 @@ class TransformerConfigBase:
 class TransformerEncoderConfig(TransformerConfigBase):
     """Options of a Transformer encoder.
 
-    encoder_layers: number of layers.
+    encoder_layers: number of layers of the encoder.
     encoder_self_attention: attention of a layer to the source.
     """
 
@@ -79,7 +79,7 @@ class TransformerEncoderConfig(TransformerConfigBase):
 class TransformerDecoderConfig(TransformerConfigBase):
     """Options of a Transformer decoder.
 
-    decoder_layers: number of layers.
+    decoder_layers: number of layers of the decoder.
     decoder_self_attention: attention of a layer to the target.
     attention: attention of a layer to the source.
     """

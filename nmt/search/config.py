@@ -10,7 +10,7 @@ from nmt.config import check_choice, check_range
 class SearchConfig:
     """Options of the search for translations; the same everywhere (validation, evaluation, translation).
 
-    method: beam, sample or mbr. sample = n_best translations sampled from the model; mbr = of `mbr_samples` sampled
+    method: beam = beam search; sample = n_best translations sampled from the model; mbr = of `mbr_samples` sampled
         ones those with the highest expected utility (minimum Bayes risk, Eikema & Aziz 2020).
     beam_size: hypotheses kept at every step; 1 is greedy search.
     batch_size: sentences decoded at a time; it does not change the result.
@@ -23,10 +23,10 @@ class SearchConfig:
         among them, and a sum below 1e-6 counting as that).
     min_length_ratio, min_length_offset: a translation has at least ratio · (source length) + offset tokens.
     max_length_ratio, max_length_offset: a translation has at most ratio · (source length) + offset tokens.
-    early_stopping: when a sentence is done: never = when no live hypothesis can become better than the n_best finished
-        ones; beam = also when `beam_size` hypotheses have ended that were among the `beam_size` best continuations of
-        their step, which is what other programs do: fewer steps, now and then a worse translation. A group counts its
-        own.
+    early_stopping: when the search of a sentence ends: never = when no live hypothesis can become better than the
+        n_best finished ones; beam = also when `beam_size` hypotheses have ended that were among the `beam_size` best
+        continuations of their step, which is what other programs do: fewer steps, now and then a worse translation. A
+        group counts its own.
     n_best: translations wanted of each sentence, sorted by score, no text twice: there may be fewer, mostly of samples.
         With groups the best of every group come before the second of any, of these the better ones: 1 gives the best
         of all, and fewer than there are groups the best of theirs.
@@ -40,7 +40,8 @@ class SearchConfig:
         byte fallback (with it nothing is unknown, and this has no effect). none = <unk>; copy = the source word, or
         with characters the source character, with the largest weight in the alignment source (Luong et al. 2015,
         section 4.1); forbid = they are not generated.
-    seed: of samples. Those of a sentence depend only on it and the sentence, and the first not on how many follow.
+    seed: seed of the samples of sample and mbr. Those of a sentence depend only on it and the sentence, and the first
+        not on how many follow.
     mbr_samples: translations sampled for mbr.
     temperature: log-probabilities are divided by it before sampling. For greedy search use method=beam, beam_size=1.
     top_k: sampling is limited to this many best tokens (Fan et al. 2018); 0: all.

@@ -18,19 +18,19 @@ AUTO = "auto"
 
 @dataclass
 class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
-    """Options of training, besides the options of the loss, of checkpoints and of the divergence guard.
+    """Options of training: its length and batches, the loss, checkpoints, and the guard against divergence.
 
     max_updates: end after this many updates.
     max_minutes: end after this many minutes (0 = no limit), counting all sessions of a run that was interrupted and
         continued.
     batch_tokens: most tokens of a batch on its longer side, padding included, over all devices together; auto = the
-        largest that the devices hold (see `nmt.training.auto_batch_size`), measured once for a run.
+        largest that the devices hold, measured once for a run.
     devices: processes that share every batch, each on its own device; they change the speed and nothing else.
     gradient_accumulation: batches per update.
     ema_decay: decay per update of a moving average of the weights, such as 0.999, for validation and best.pt; 0 = off.
-    precision: fp32, bf16, or auto (the faster one on this device).
-    compile: layers, and the loop of a recurrent decoder, through torch.compile: for GPUs; on a CPU it takes a minute or
-        two and a C++ compiler, and gains nothing.
+    precision: of the computation: fp32, bf16, or auto (the faster one on this device).
+    compile: run layers, and the loop of a recurrent decoder, through torch.compile: for GPUs; on a CPU it takes a
+        minute or two and a C++ compiler, and gains nothing.
     log_every: updates between log lines.
     valid_every: updates between validations; a run also ends with one.
     save_every: updates between checkpoints; a run also ends with one.

@@ -23,9 +23,10 @@ MAX_ROLLBACKS = 5
 class DivergenceConfig:
     """Options for an update whose loss or gradient would spoil the model.
 
-    on_divergence: off; skip = the update is skipped, and counted; rollback = also, after 10 skipped updates in a row
-        (checked with each log line) the run goes on with the weights and the optimizer of its last regular checkpoint
-        and with the next data, up to 5 times. With `skip`, and after that, the run ends with an error.
+    on_divergence: what happens then: off = nothing; skip = the update is skipped, and counted; rollback = also, after
+        10 skipped updates in a row (checked with each log line) the run goes on with the weights and the optimizer of
+        its last regular checkpoint and with the next data, up to 5 times. With `skip`, and after that, the run ends
+        with an error.
     max_grad_norm_ratio: an update whose gradient norm is above this many times the running mean of earlier norms is
         skipped too; 0 = only one that is not finite.
     """

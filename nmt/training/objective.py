@@ -16,7 +16,7 @@ from nmt.training.losses import alignment_loss, coverage_loss, cross_entropy, sy
 class LossConfig:
     """Options of the training loss.
 
-    label_smoothing: ε of the smoothed cross-entropy.
+    label_smoothing: ε of the smoothed cross-entropy: the share of probability given to all tokens but the reference.
     coverage_loss_weight: λ of the coverage loss (See et al. 2017, equation 13), against attending to the same source
         tokens again and again; 0 = off.
     r_drop_alpha: α of R-Drop (Liang et al. 2021, equation 4): every sentence passes through the model twice, and the

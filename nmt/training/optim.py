@@ -16,15 +16,19 @@ SCHEDULES = ("constant", "inverse_sqrt", "cosine", "plateau")
 
 @dataclass
 class OptimConfig:
-    """AdamW (Loshchilov & Hutter 2019) and a schedule.
+    """The optimizer, AdamW (Loshchilov & Hutter 2019), and the schedule of its learning rate.
 
     learning_rate: the highest rate of the schedule.
-    schedule: constant, inverse_sqrt (after warm-up ~ 1/√update, Vaswani et al. 2017), cosine (down to `min_lr_ratio` of
-        the rate at the end of training), plateau (times `plateau_factor` after `plateau_patience` validations without a
-        better loss). All of them warm up linearly.
-    warmup_updates: updates until the highest rate.
-    min_lr_ratio, plateau_factor, plateau_patience: see `schedule`.
-    beta1, beta2, epsilon, weight_decay: of AdamW.
+    schedule: how the rate falls: constant = not, inverse_sqrt (after warm-up ~ 1/√update, Vaswani et al. 2017), cosine
+        (down to `min_lr_ratio` of the rate at the end of training), plateau (times `plateau_factor` after
+        `plateau_patience` validations without a better loss). All of them warm up linearly.
+    warmup_updates: updates until the highest rate, to which the rate rises linearly; 0 = no warm-up.
+    min_lr_ratio: with schedule=cosine: the rate at the end of training, as a share of the highest.
+    plateau_factor: with schedule=plateau: the rate is multiplied by it.
+    plateau_patience: with schedule=plateau: validations in a row without a better loss before that.
+    beta1, beta2: decay rates of AdamW's means of the gradient and of its square.
+    epsilon: added to AdamW's denominator.
+    weight_decay: AdamW's decay of matrices (not of biases and vectors); 0 = off.
     clip_norm: gradients are scaled down to this norm; 0 = off.
     """
 

@@ -15,13 +15,13 @@ class SweepOptions:
     """Options of `-m`, which are no part of any run's configuration.
 
     sweep: a sweep of configs/sweep/, or a list [a,b] of them, which are combined.
-    launcher: serial, processes (several at a time on this machine) or slurm. processes share cores or GPUs; slurm
-        submits jobs to a cluster through submitit.
-    jobs: processes and slurm: how many at a time. 0 = one for each GPU (or `train.devices` of them), without a GPU one
-        for each core; on a cluster as many as it will run, and with {cluster: local} one for each core, or one when
-        GPUs are requested.
-    slurm: resources of a job, such as {partition: gpu, timeout_min: 240, gpus_per_node: 1, cpus_per_task: 4}; names as
-        in submitit or sbatch. {cluster: local} tries the same without a cluster.
+    launcher: how the runs start: serial = one after the other; processes = several at a time on this machine, which
+        share cores or GPUs; slurm = as jobs to a cluster through submitit.
+    jobs: with launcher processes or slurm: how many runs at a time. 0 = one for each GPU (or `train.devices` of them),
+        without a GPU one for each core; on a cluster as many as it will run, and with {cluster: local} one for each
+        core, or one when GPUs are requested.
+    slurm: with launcher=slurm: resources of a job, such as {partition: gpu, timeout_min: 240, gpus_per_node: 1,
+        cpus_per_task: 4}; names as in submitit or sbatch. {cluster: local} tries the same without a cluster.
     """
 
     sweep: list[str] = field(default_factory=list)

@@ -17,10 +17,10 @@ LANGUAGES = ("en", "de")
 class SyntheticConfig:
     """Size and seed of the built-in language pair.
 
-    train: training pairs.
-    valid: validation pairs.
-    test: test pairs.
-    long: pairs of the second test set, whose sentences are longer than any in training.
+    train: number of training pairs.
+    valid: number of validation pairs.
+    test: number of test pairs.
+    long: number of pairs of the second test set, whose sentences are longer than any in training.
     seed: seed of the sampled sentences.
     """
 
