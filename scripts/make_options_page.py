@@ -85,11 +85,13 @@ def groups_of(names: Any) -> list[str]:
 def node_sections(command: str, config: Any, options: dict[str, Option]) -> list[str]:
     """Return the options of a command under the headings of their nodes."""
     parts = []
-    for node in sorted(dict.fromkeys(name.rpartition(".")[0] for name in options), key=lambda node: node != ""):
+    nodes = list(dict.fromkeys(name.rpartition(".")[0] for name in options))
+    tops = ["", *(node.partition(".")[0] for node in nodes)]
+    for node in sorted(nodes, key=lambda node: tops.index(node.partition(".")[0])):
         inside = {name: option for name, option in options.items() if name.rpartition(".")[0] == node}
         if node:
-            anchor = node if command == "train" else f"{command}.{node}"
-            parts += [f'<a id="{anchor}"></a>\n\n### {node}', plain(node_text(config, node))]
+            text, anchor = node_text(config, node), node if command == "train" else f"{command}.{node}"
+            parts += [f'<a id="{anchor}"></a>\n\n### {node}', plain(text[:1].upper() + text[1:])]
         parts += entries(command, config, inside, "" if command == "train" else f"{command}.")
     return parts
 

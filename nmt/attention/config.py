@@ -16,7 +16,7 @@ MAX_HEADS = 4096
 
 @dataclass
 class AttentionConfig:
-    """The options of the attention in one place of a model; docs/attention.md has the formulas.
+    """The options of the attention in one place of a model.
 
     score: how a query is compared with a key: a compatibility function, a list with one per head, or none. With none,
         which only cross-attention can have, every target position sees one fixed vector, the source summary.

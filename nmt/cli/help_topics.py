@@ -92,7 +92,8 @@ def only_text(option: Option) -> str:
 
 
 def _models(architectures: Sequence[str]) -> str:
-    return " or ".join(f"model={name}" for name in architectures)
+    *others, last = architectures
+    return f"model={', '.join(others)} or {last}" if others else f"model={last}"
 
 
 def _choice_lines(command: str, group: str, choice: str) -> list[str]:

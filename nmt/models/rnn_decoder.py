@@ -56,7 +56,7 @@ class RNNDecoderConfig(RNNConfigBase):
     decoder: where attention enters: bahdanau = the context of the previous state feeds the cell; input_feeding = the
         attentional vector feeds the next step; luong = nothing is fed back, which is the fastest.
     bridge: initial state of the decoder: linear = tanh of a projection of the source summary, zero = zeros.
-    attention: attention to the source.
+    attention: attention to the source; docs/attention.md has the formulas.
     """
 
     decoder_layers: int = 1

@@ -61,7 +61,7 @@ class TransformerEncoderConfig(TransformerConfigBase):
     """Options of a Transformer encoder.
 
     encoder_layers: number of layers of the encoder.
-    encoder_self_attention: attention of a layer to the source.
+    encoder_self_attention: attention in the encoder: of source tokens to each other.
     """
 
     encoder_layers: int = 2
@@ -80,8 +80,8 @@ class TransformerDecoderConfig(TransformerConfigBase):
     """Options of a Transformer decoder.
 
     decoder_layers: number of layers of the decoder.
-    decoder_self_attention: attention of a layer to the target.
-    attention: attention of a layer to the source.
+    decoder_self_attention: attention in the decoder: of target tokens to those before.
+    attention: attention to the source; docs/attention.md has the formulas.
     """
 
     decoder_layers: int = 2

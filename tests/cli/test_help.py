@@ -70,10 +70,10 @@ def test_architectures_explain_an_option_alike() -> None:
 
 
 def test_options_of_other_architectures_say_so() -> None:
-    assert "model.encoder_self_attention.score (with model=transformer or model=transformer_rnn)" in shown(
+    assert "model.encoder_self_attention.score (with model=transformer or transformer_rnn)" in shown(
         "model.encoder_self_attention.score"
     )
-    assert "(with model=rnn or model=transformer_rnn)" in joined(shown("model.decoder"))
+    assert "(with model=rnn or transformer_rnn)" in joined(shown("model.decoder"))
     assert "default additive; scaled with model=transformer" in joined(shown("model.attention.score"))
     assert "(with" not in shown("model.attention.normalizer")
 
