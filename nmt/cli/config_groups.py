@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,22 +16,27 @@ from nmt.config import leaves, split_optional
 
 SWEEP = "sweep"
 """The group of sweeps."""
+CONFIG_DIR = "NMT_CONFIG_DIR"
+"""Environment variable of --config-dir, which the processes of a sweep inherit."""
 
 
 def search_path() -> list[Path]:
-    """Return the folders of config groups: the project's, then `configs` in the working directory, whose files win."""
+    """Return the folders of config groups, the last of which wins: the project's, ./configs, and --config-dir."""
     package = Path(__file__).resolve().parents[1]
     configs = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
     if not configs.is_dir():
         raise FileNotFoundError(f"{configs}: the folder of configurations is missing; install nmt again")
-    user_configs = Path("configs")  # relative, for messages
-    has_more = user_configs.is_dir() and user_configs.resolve() != configs
-    return [configs, user_configs] if has_more else [configs]
+    extra = os.environ.get(CONFIG_DIR)
+    if extra and not Path(extra).is_dir():
+        raise FileNotFoundError(f"--config-dir {extra}: no such folder (in {Path.cwd()})")
+    user_configs = [Path("configs"), *([Path(extra)] if extra else [])]  # relative, for messages
+    return [configs, *(folder for folder in user_configs if folder.is_dir() and folder.resolve() != configs)]
 
 
 def group_choices(group: str) -> list[str]:
     """Return the names that may follow `group=`."""
-    return sorted({file.stem for folder in search_path() for file in (folder / group).glob("*.yaml")})
+    folders = [folder / group for folder in search_path()]
+    return sorted({file.relative_to(folder).as_posix()[:-5] for folder in folders for file in folder.rglob("*.yaml")})
 
 
 class FileOption(NamedTuple):
@@ -54,8 +60,8 @@ class GroupFile(NamedTuple):
 
 
 def find_file(name: str) -> Path | None:
-    """Return the file of "group/choice", the user's before the project's, or the project's of a command."""
-    folders = search_path()[::-1] if "/" in name else search_path()[:1]
+    """Return the file of "group/choice", the user's before the project's, or of a whole configuration ("train")."""
+    folders = search_path()[::-1] if "/" in name else search_path()
     return next((path for folder in folders if (path := folder / f"{name}.yaml").is_file()), None)
 
 
@@ -65,7 +71,7 @@ def read_file(file: Path, group: str) -> GroupFile:
     Raises:
         ValueError: naming file and line, for what is no YAML, or no options.
     """
-    with _parsed(file) as (text, loader, root):
+    with parsed_yaml(file) as (text, loader, root):
         options = _options(loader, root, "", file)
         defaults = next((option for option in options if option.path == "defaults"), None)
         header = re.search(r"^\s*#\s*@package\s+(\S+)", text, re.MULTILINE)
@@ -78,7 +84,7 @@ def read_file(file: Path, group: str) -> GroupFile:
         for entry in entries:
             if reason := _mistake_in_defaults(entry, file.stem, group):
                 raise ValueError(f"{defaults.where}: defaults: {entry}: {reason}")
-    package = header[1] if header else "_global_" if group == "experiment" else None
+    package = header[1] if header else "_global_" if group.partition("/")[0] == "experiment" else None
     return GroupFile(entries, package, [option for option in options if option is not defaults])
 
 
@@ -92,14 +98,16 @@ def _mistake_in_defaults(entry: Any, choice: str, group: str) -> str:
         return ""
     if not isinstance(entry, str):
         return "write a name, or `override /model: rnn`"
+    if "/" in group:  # names are those of the outermost group
+        return ""
     if entry == choice:
         return "a file cannot build on itself"
     is_name = re.fullmatch(r"\w+", entry) is not None and entry != "_self_"
-    return f"there is no {group}={entry}" if is_name and entry not in group_choices(group) else ""
+    return f"there is no {group}={entry}" if is_name and not find_file(f"{group}/{entry}".lstrip("/")) else ""
 
 
 @contextlib.contextmanager
-def _parsed(file: Path) -> Iterator[tuple[str, Any, Any]]:
+def parsed_yaml(file: Path) -> Iterator[tuple[str, Any, Any]]:
     """Yield the text of a YAML file, a loader for its nodes, and their root; report what is wrong in it."""
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -175,7 +183,7 @@ def load_sweep(choice: str) -> list[list[str]]:
     file = find_file(f"{SWEEP}/{choice}")
     if file is None:
         raise ValueError(f"sweep={choice}: must be one of {', '.join(group_choices(SWEEP)) or '(none)'}")
-    with _parsed(file) as (_, loader, root):
+    with parsed_yaml(file) as (_, loader, root):
         points = _sweep_points(file, loader, root)
     return [[f"{option}={format_override(value)}" for option, value in point.items()] for point in points]
 

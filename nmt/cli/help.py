@@ -14,6 +14,7 @@ SUMMARIES = {
     "translate": "Translate standard input, one sentence a line, to standard output.",
     "export": "Export a trained model for other programs. --formats shows what each format supports.",
     "serve": "Serve trained models on a web page and a JSON API; see docs/serve.md.",
+    "tune": "Tune options with Optuna: sample values, train, and stop bad trials early.",
     "compare": "Compare runs: scores over seeds, the significance of their differences, and costs.",
 }
 

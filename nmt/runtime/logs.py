@@ -16,7 +16,7 @@ QUIET = "NMT_QUIET"
 
 def is_quiet() -> bool:
     """Return whether only warnings and errors are wanted on standard error."""
-    return os.environ.get(QUIET, "0") not in ("", "0")
+    return QUIET in os.environ
 
 
 def log_to_stderr() -> None:
