@@ -7,7 +7,6 @@ stored in runs/NAME/optuna.log, so the same command continues it; an interrupted
 
 import argparse
 import contextlib
-import re
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from nmt.cli.flags import hydra_hint
 from nmt.cli.help import SUMMARIES
 from nmt.cli.hydra_groups import search_space
 from nmt.cli.run_directory import run_name
@@ -43,21 +43,13 @@ example: python -m nmt.tune rates 'optim.learning_rate=tag(log, interval(1e-4,1e
 
 
 def parse(text: str) -> tuple[str, Any] | None:
-    """Return an option and the distribution of its values; None for an argument of the training.
-
-    Raises:
-        ValueError: the range is invalid, or written as before version 0.6.
-    """
+    """Return an option and the distribution of its values, or None for an argument of training; raise ValueError."""
     from optuna import distributions
 
-    option, _, value = text.partition("=")
-    if match := re.fullmatch(r"(-?[\d.e+-]*\d)\.\.(-?[\d.e+-]+?)(:log)?", value):
-        interval = f"interval({match[1]},{match[2]})"
-        raise ValueError(f"{text}: write '{option}={f'tag(log, {interval})' if match[3] else interval}'")
-    if "|" in value:
-        raise ValueError(f"{text}: write {option}={value.replace('|', ',')}")
+    if hint := hydra_hint(f"tune {text}"):
+        raise ValueError(f"{text}: {hint}")
     space = search_space(text)
-    return (option, getattr(distributions, space[0])(**space[1])) if space else None
+    return (text.partition("=")[0], getattr(distributions, space[0])(**space[1])) if space else None
 
 
 def train(trial: Any, arguments: list[str], directory: Path, metric: str) -> float:

@@ -5,6 +5,7 @@ composes the groups (`hydra_groups.py`) and parses the `name=value` grammar. Che
 project's own, so that a mistake is reported in one line.
 """
 
+import json
 import os
 import re
 import shlex
@@ -21,9 +22,9 @@ from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from nmt import __version__
-from nmt.cli.config_groups import CONFIG_DIR, SWEEP, find_file, group_choices, is_text_option
+from nmt.cli.config_groups import CONFIG_DIR, SWEEP, find_file, group_choices, is_text_option, stored_config
 from nmt.cli.configs import PATH_OPTIONS, Config, map_paths
-from nmt.cli.continuation import has_prefix, stored_config
+from nmt.cli.continuation import has_prefix
 from nmt.cli.continuation import merge_with_checkpoint as merge_with_checkpoint
 from nmt.cli.flags import Flags, hydra_hint, read_flags
 from nmt.cli.help import SWEEP_OPTIONS, help_text
@@ -36,7 +37,6 @@ from nmt.models import MODELS
 from nmt.renames import renamed_option
 from nmt.runtime.errors import check_arguments, error_message, report_errors
 from nmt.runtime.files import write_text
-from nmt.runtime.logs import QUIET
 from nmt.runtime.terminal import escape_controls
 
 T = TypeVar("T")
@@ -107,7 +107,7 @@ def _parse(text: str, known: Sequence[str]) -> _ParsedOverride:
     except HydraException:
         if (quoted := _add_quotes(value)) is not None:
             return _parse(f"{key}={quoted}", known)._replace(text=text)
-        escaped = _escape(value.strip("'\""))
+        escaped = value.strip("'\"").replace("\\", "\\\\").replace('"', '\\"')
         proposal = shlex.quote(f'{key}="{escaped}"')
         raise ValueError(f"{text}: the value cannot be read; quote it twice, as in {proposal}") from None
 
@@ -212,9 +212,6 @@ def _compose(
         config.model = MODELS[architecture.value].config()
     tree: DictConfig = OmegaConf.structured(config)
     for path, option in options.items():
-        if path == f"{option.path.partition('.')[0]}.{option.path}":
-            hint = "the options of this file are those of its group, unless its first line is # @package _global_"
-            raise ValueError(f"{option.where}: {path}: unknown option; {hint}")
         override = _ParsedOverride(path, None, f"{option.where}: {path}={option.text}")
         _assign(tree, config, path, option.value, override, option.text)
     for file in files:
@@ -290,7 +287,7 @@ def run_command(
         elif flags.version:
             print(f"nmt {__version__}")
         else:
-            os.environ |= {QUIET: "1"} if flags.quiet else {}
+            os.environ |= {"NMT_QUIET": "1"} if flags.quiet else {}
             os.environ |= {CONFIG_DIR: flags.config_dir} if flags.config_dir else {}
             _run(task, config_class, name, flags)
 
@@ -305,59 +302,40 @@ def _run(task: Callable[[T, list[str]], None], config_class: type[T], name: str,
         for job in jobs if flags.cfg else ():
             if job.status == FAILED:
                 raise ValueError(f"{job.head}: {job.reason}")
-            print(f"---\n# {job.head}\n{_printed(job.config, flags)}", end="")
+            print(f"---\n# {job.head}\n{to_yaml(job.config)}", end="")
     elif flags.cfg:
-        print(_printed(_read(name, config_class, overrides), flags), end="")
+        config: Any = _read(name, config_class, overrides)
+        if isinstance(config, Config):
+            validate(config)
+        elif config.checkpoint:
+            config.validate()
+        print(to_yaml(config), end="")
     else:
         task(_validated(config_class, name, overrides), overrides)
-
-
-def _printed(config: Any, flags: Flags) -> str:
-    """Return a configuration, or the node `flags.package` of it, as YAML, after checking it."""
-    if isinstance(config, Config) or config.checkpoint:
-        _validate(config)
-    if flags.resolve:
-        map_paths(config, lambda _, text: str(text))  # without what was written in its place
-    nodes = {path.rpartition(".")[0] for path in leaves(config)}
-    if flags.package not in nodes:
-        hint = suggest(flags.package, nodes) or ", ".join(sorted(nodes - {""}))
-        raise ValueError(f"--package {flags.package}: no such node; did you mean {hint}?")
-    header = f"# @package {flags.package}\n" if flags.package else ""
-    return header + to_yaml(get_node(config, flags.package))
 
 
 def _with_checkpoint(arguments: list[str], command: str) -> list[str]:
     """Return the arguments of a command with plain words that name runs or checkpoints as `checkpoint=`."""
     runs = [text for text in arguments if command != "train" and "=" not in text and Path(text).exists()]
-    if not runs:
-        return arguments
     others = [text for text in arguments if text not in runs]
-    if given := [text for text in others if text.startswith("checkpoint=")]:
+    if runs and (given := [text for text in others if text.startswith("checkpoint=")]):
         raise ValueError(f"{runs[0]}: {given[0]} is given too; leave one of them out, or write checkpoint=[a,b]")
     if len(runs) > 1 and command in ("align", "export"):
         raise ValueError(f"{' '.join(runs)}: python -m nmt.{command} takes one run; call it for each of them")
-    paths = [f'"{_escape(run)}"' if re.search(r"[^\w./-]", run) else run for run in runs]
-    argument = Argument(f"checkpoint={paths[0]}" if len(runs) == 1 else f"checkpoint=[{','.join(paths)}]")
+    argument = Argument(f"checkpoint={json.dumps(runs if runs[1:] else ''.join(runs), ensure_ascii=False)}")
     argument.words = runs
-    return [argument, *others]
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"')
+    return [argument, *others] if runs else others
 
 
 def _validated(config_class: type[T], name: str, overrides: list[str]) -> T:
     """Return the configuration a task is called with."""
     config: Any = _read(name, config_class, overrides)
-    _validate(config)
     if isinstance(config, Config):
+        validate(config)
         config.name = config.name or run_name(overrides)
+    else:  # its nodes are complete, and validated, only on top of the checkpoint's (see `merge_with_checkpoint`)
+        config.validate()
     return config  # type: ignore[no-any-return]
-
-
-def _validate(config: Any) -> None:
-    # other nodes are complete, and validated, only on top of the checkpoint's (see `merge_with_checkpoint`)
-    validate(config) if isinstance(config, Config) else config.validate()
 
 
 def load_experiment(experiment: str | None = None) -> Config:

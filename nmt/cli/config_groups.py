@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ from typing import Any, NamedTuple
 
 import yaml  # type: ignore[import-untyped]
 
-from nmt.cli.configs import Config
-from nmt.config import leaves, split_optional
+from nmt.cli.configs import Config, map_paths
+from nmt.config import from_dict, leaves, split_optional
+from nmt.models import MODELS
 
 SWEEP = "sweep"
 """The group of sweeps."""
@@ -71,7 +73,7 @@ def read_file(file: Path, group: str) -> GroupFile:
     Raises:
         ValueError: naming file and line, for what is no YAML, or no options.
     """
-    with parsed_yaml(file) as (text, loader, root):
+    with _parsed(file) as (text, loader, root):
         options = _options(loader, root, "", file)
         defaults = next((option for option in options if option.path == "defaults"), None)
         header = re.search(r"^\s*#\s*@package\s+(\S+)", text, re.MULTILINE)
@@ -107,7 +109,7 @@ def _mistake_in_defaults(entry: Any, choice: str, group: str) -> str:
 
 
 @contextlib.contextmanager
-def parsed_yaml(file: Path) -> Iterator[tuple[str, Any, Any]]:
+def _parsed(file: Path) -> Iterator[tuple[str, Any, Any]]:
     """Yield the text of a YAML file, a loader for its nodes, and their root; report what is wrong in it."""
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -158,6 +160,28 @@ def _options(loader: Any, node: Any, prefix: str, file: Path) -> list[FileOption
     return options
 
 
+def stored_config(path: str) -> Config:
+    """Return the configuration of a run for OmegaConf, without its name; raise OSError or ValueError.
+
+    Only in paths is ${oc.env:NAME} still a reference to the environment, since the file may be a stranger's.
+    """
+    file = Path(path) / "config.yaml" if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"config={path}: there is no {file}, and no {path}.yaml in configs/ (in {Path.cwd()})")
+    with _parsed(file) as (_, loader, root):
+        stored = loader.construct_document(root)
+    if not isinstance(stored, dict) or "defaults" in stored:
+        raise ValueError(f"{file}: not the configuration of a run; a file of yours is given by its name in configs/")
+    escaped = json.loads(json.dumps(stored | {"name": None}, default=str).replace("${", "\\\\${"))
+    try:
+        config = from_dict(Config, escaped, models={name: spec.config for name, spec in MODELS.items()})
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    marks = ("\\${oc.env:", "${oc.env:")
+    map_paths(config, lambda name, text: text if name == "data.hf_dataset" else text.replace(*marks))
+    return config
+
+
 @functools.cache
 def is_text_option(option: str) -> bool:
     """Return whether an option holds text that the user is free to choose, or a list of it."""
@@ -183,7 +207,7 @@ def load_sweep(choice: str) -> list[list[str]]:
     file = find_file(f"{SWEEP}/{choice}")
     if file is None:
         raise ValueError(f"sweep={choice}: must be one of {', '.join(group_choices(SWEEP)) or '(none)'}")
-    with parsed_yaml(file) as (_, loader, root):
+    with _parsed(file) as (_, loader, root):
         points = _sweep_points(file, loader, root)
     return [[f"{option}={format_override(value)}" for option, value in point.items()] for point in points]
 

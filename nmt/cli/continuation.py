@@ -1,28 +1,17 @@
 """Combine stored options with new ones: which may change when a run is continued, and which a checkpoint fixes."""
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
-from nmt.cli.config_groups import group_options, parsed_yaml
-from nmt.cli.configs import (
-    AlignConfig,
-    Config,
-    EvaluateConfig,
-    ExportConfig,
-    ServeConfig,
-    TranslateConfig,
-    map_paths,
-)
-from nmt.config import diff, from_dict, get_node, leaves, validate
+from nmt.cli.config_groups import group_options
+from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
+from nmt.config import diff, get_node, leaves, validate
 from nmt.data import alignment_path
 from nmt.data.fingerprints import FileFingerprint, file_fingerprint
 from nmt.data.sources import dataset_fingerprint
 from nmt.data.word_alignments import training_alignment_paths
-from nmt.models import MODELS
 
 RESUMABLE_OPTIONS = (
     *("name", "runs", "device", "num_threads", "data.cache_dir", "data.test", "data.extra_tests"),
@@ -57,31 +46,6 @@ def check_continuation(old: dict[str, Any], new: dict[str, Any]) -> None:
             f"the run {new.get('name')} was started with other options ({'; '.join(changed)}): give this one another "
             f"name (name=…), or delete the folder {new.get('runs')}/{new.get('name')} to start again"
         )
-
-
-def stored_config(path: str) -> Config:
-    """Return the configuration of a run, without its name, for OmegaConf: with references to the environment.
-
-    Raises:
-        OSError, ValueError: there is no such file, or it is not one that this version can read.
-    """
-    file = Path(path) / "config.yaml" if Path(path).is_dir() else Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"config={path}: there is no {file}, and no {path}.yaml in configs/ (in {Path.cwd()})")
-    with parsed_yaml(file) as (_, loader, root):
-        stored = loader.construct_document(root)
-    if not isinstance(stored, dict) or "defaults" in stored:
-        raise ValueError(f"{file}: not the configuration of a run; a file of yours is given by its name in configs/")
-    escaped = json.loads(json.dumps(stored | {"name": None}, default=str).replace("${", "\\\\${"))
-    try:
-        config = from_dict(Config, escaped, models={name: spec.config for name, spec in MODELS.items()})
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
-    reference = "${oc.env:"  # of paths alone; see `Config.from_dict`
-    map_paths(
-        config, lambda name, text: text if name == "data.hf_dataset" else text.replace(f"\\{reference}", reference)
-    )
-    return config
 
 
 def data_fingerprints(config: Config) -> dict[str, list[FileFingerprint]]:

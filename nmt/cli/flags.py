@@ -26,8 +26,6 @@ class Flag(NamedTuple):
 FLAGS = {
     "help": Flag(("-h", "--help"), "[NODE]", "this text, or what a node, group or option is: --help model.attention"),
     "cfg": Flag(("-c", "--cfg"), "job", "check the configuration, print it and stop; with -m that of every run"),
-    "package": Flag(("-p", "--package"), "NODE", "with --cfg job: only this node of it, such as model.attention"),
-    "resolve": Flag(("--resolve",), "", "with --cfg job: paths with the values of environment variables"),
     "config_dir": Flag(("-cd", "--config-dir"), "DIR", "a further folder of config groups, whose files win"),
     "multirun": Flag(
         ("-m", "--multirun"), "", "one run for every combination of the values separated by commas or chosen by sweep="
@@ -44,8 +42,6 @@ class Flags(NamedTuple):
     overrides: list[str]
     help: str | None = None
     cfg: str = ""
-    package: str = ""
-    resolve: bool = False
     config_dir: str = ""
     multirun: bool = False
     quiet: bool = False
@@ -83,6 +79,4 @@ def read_flags(arguments: Sequence[str]) -> Flags:
     flags = Flags(overrides, **values)
     if flags.cfg not in ("", "job"):
         raise ValueError(f"--cfg {flags.cfg}: only --cfg job is known, which prints every option; no other part exists")
-    if (flags.package or flags.resolve) and not flags.cfg:
-        raise ValueError("--package and --resolve: need --cfg job, whose output they change")
     return flags

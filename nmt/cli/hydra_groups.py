@@ -42,8 +42,7 @@ def compose_groups(command: str, choices: Sequence[str]) -> tuple[dict[str, File
         with initialize(config_path=None, version_base="1.3"):
             tree: dict[str, Any] = OmegaConf.to_container(compose(command, list(choices)))  # type: ignore[assignment]
     except RecursionError:
-        names = list(_GroupFiles.files.values())
-        raise ValueError(f"{names[-1]}: its defaults list leads back to itself, over {names[-2]}") from None
+        raise ValueError(f"{[*_GroupFiles.files.values()][-1]}: its defaults list leads back to itself") from None
     except (HydraException, OmegaConfBaseException) as error:
         message = str(error).replace(":\n", ": ").partition("\n")[0]
         match = re.match(r"In '?(.+?)'?: (.*)", message)
@@ -65,11 +64,7 @@ def sweep_values(override: Override) -> Iterable[str]:
 
 
 def search_space(text: str) -> tuple[str, dict[str, Any]] | None:
-    """Return the name and arguments of Optuna's distribution for a sweep `option=values`, or None for a single value.
-
-    Raises:
-        ValueError: a range is empty, or logarithmic and begins with a number that is not above 0.
-    """
+    """Return the name and arguments of Optuna's distribution for a sweep, or None; raise ValueError."""
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException:  # plain text, which training reads or reports

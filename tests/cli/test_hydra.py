@@ -162,7 +162,7 @@ def test_a_further_folder_wins(folder: Path, capsys: Any) -> None:
         (
             {"configs/data/mine": "data: {train: x}"},
             ["data=mine"],
-            "line 1: data.data.train: unknown option; the options of",
+            "unknown option data.data.train; did you mean data.train",
         ),
         ({}, ["runs/a"], "runs/a: options are written name=value; nmt.evaluate and nmt.translate take runs/a, and con"),
         ({}, ["runs/nope"], "and there is no run or checkpoint runs/nope in "),
