@@ -14,7 +14,7 @@ LAYERS = [
     {"evaluation"},
     {"training"},
     {"cli"},
-    {"train", "evaluate", "translate", "align", "compare", "export", "serve"},
+    {"train", "evaluate", "translate", "align", "compare", "export", "serve", "tune"},
     {"__main__"},
 ]
 """A module imports only from layers listed before its own, or from its own package."""

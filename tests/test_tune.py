@@ -1,7 +1,9 @@
-"""scripts/tune.py: ranges, pruning, and studies that are continued."""
+"""python -m nmt.tune: ranges, pruning, and studies that are continued."""
 
-import importlib.util
+import io
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,38 +15,74 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+import nmt.tune
 from nmt.runtime.files import directory_lock
 
-SCRIPT = Path(__file__).parent.parent / "scripts/tune.py"
 
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def tune() -> Any:
-    spec = importlib.util.spec_from_file_location("tune", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["tune"] = module
-    spec.loader.exec_module(module)
-    return module
+    return nmt.tune
 
 
 def call(tune: Any, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["tune.py", *arguments])
-    tune.main()
+    """Run a command line; in place of an error's line and exit code 1, raise SystemExit with the line."""
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    try:
+        tune.main(list(arguments))
+    except SystemExit as stop:
+        assert stop.code == 1  # noqa: PT017
+        assert stream.getvalue().count("\n") == 1
+        raise SystemExit(stream.getvalue()) from None
 
 
 def test_ranges(tune: Any) -> None:
     parse = tune.parse
-    assert parse("a=1e-4..1e-2:log") == ("a", FloatDistribution(1e-4, 1e-2, log=True))
-    assert parse("a=1..8") == ("a", IntDistribution(1, 8))
-    assert parse("a=0.0..1") == ("a", FloatDistribution(0.0, 1.0))
-    assert parse("a=x|y") == ("a", CategoricalDistribution(["x", "y"]))
-    for plain in ("a=1", "data.train=../x", "data.train=a..b", "name=x"):
+    assert parse("a=tag(log, interval(1e-4,1e-2))") == ("a", FloatDistribution(1e-4, 1e-2, log=True))
+    assert parse("a=interval(0,1)") == ("a", FloatDistribution(0.0, 1.0))
+    assert parse("a=range(1,9)") == ("a", IntDistribution(1, 8))
+    assert parse("a=range(8,0,-2)") == ("a", IntDistribution(2, 8, step=2))
+    assert parse("a=tag(log, range(1,9))") == ("a", IntDistribution(1, 8, log=True))
+    assert parse("a=range(0.25,1.0,0.25)") == ("a", FloatDistribution(0.25, 0.75, step=0.25))
+    assert parse("a=choice(x,y)") == parse("a=x,y") == ("a", CategoricalDistribution(["x", "y"]))
+    assert parse("a=[x],null,1") == ("a", CategoricalDistribution(["[x]", "null", "1"]))  # as they are written
+    assert parse("model=glob(*_rnn)") == ("model", CategoricalDistribution(["transformer_rnn"]))
+    for plain in ("a=1", "data.train=../x", "data.train=a..b", "name=x", "metrics.names=[bleu,chrf]", "data.train=é#"):
         assert parse(plain) is None
-    for wrong in ("a=2..1", "a=0..1:log"):
+    for wrong in ("a=interval(2,1)", "a=tag(log, interval(0,1))", "a=range(3,3)", "a=tag(log,range(0,9))"):
         with pytest.raises(ValueError, match="needs a lower end"):
             parse(wrong)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("a=1e-4..1e-2:log", "write 'a=tag(log, interval(1e-4,1e-2))'"),
+        ("a=0.0..1", "write 'a=interval(0.0,1)', or range(0.0,1) for whole numbers below 1"),
+        ("a=-1..8", "write 'a=interval(-1,8)', or range(-1,8) for whole numbers below 8"),
+        ("a=x|y", "write a=x,y,…, with commas"),
+    ],
+)
+def test_a_range_of_version_0_5_costs_one_line(old: str, new: str, tune: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match=f"^error: {re.escape(f'{old}: {new}')}\n$"):
+        call(tune, monkeypatch, "study", old)
+    (written,) = re.findall(r"a=(?:[\w.-]+,[\w.-]+|\w+\(.*?\)+)", new)[:1]
+    assert tune.parse(written) is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "the following arguments are required: NAME"),
+        (("study", "seed=1,2", "--trials", "many"), "--trials: invalid int value: 'many'"),
+        (("study", "seed=1,2", "--metric", "ter"), "--metric: invalid choice: 'ter'"),
+        (("study", "seed=1,2", "--n-trials", "3"), "unrecognized arguments: --n-trials"),
+    ],
+)
+def test_a_mistake_costs_one_line(
+    arguments: tuple[str, ...], message: str, tune: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit, match=re.escape(message) + ".*; python -m nmt.tune --help shows the options"):
+        call(tune, monkeypatch, *arguments)
 
 
 def test_a_study_prunes_lists_failures_and_is_continued(
@@ -68,7 +106,7 @@ def test_a_study_prunes_lists_failures_and_is_continued(
         return value
 
     monkeypatch.setattr(tune, "train", train)
-    arguments = ["study", "model.dropout=0.0..0.5", "train.max_updates=5"]
+    arguments = ["study", "model.dropout=interval(0.0,0.5)", "train.max_updates=5"]
     call(tune, monkeypatch, *arguments, "--trials", "4")
     out = capsys.readouterr().out
     assert "trial 1: failed: by design" in out
@@ -150,11 +188,11 @@ def test_a_metric_that_validation_does_not_give_ends_the_study(
     metric: str, needed: str, tune: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SystemExit, match=rf"error: --metric {metric}: validation gives only bleu, loss; .*{needed}"):
-        call(tune, monkeypatch, "study", "seed=1..9", "--metric", metric)
+        call(tune, monkeypatch, "study", "seed=range(1,10)", "--metric", metric)
     assert len(list(Path("runs/study").glob("*/metrics.jsonl"))) == 1
     assert Path("saved").exists()
     with pytest.raises(SystemExit, match=f"error: --metric bleu: the study study is of {metric}; give another NAME"):
-        call(tune, monkeypatch, "study", "seed=1..9")
+        call(tune, monkeypatch, "study", "seed=range(1,10)")
 
 
 def test_validations_with_other_metrics_are_ignored(tune: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,13 +215,18 @@ def test_a_study_belongs_to_one_process(tune: Any, tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     message = rf"error: runs/study: another process .*\(process {os.getpid()} on .*\); .* give this study another NAME"
     with directory_lock(Path("runs/study")), pytest.raises(SystemExit, match=message):
-        call(tune, monkeypatch, "study", "seed=1..9")
+        call(tune, monkeypatch, "study", "seed=range(1,10)")
     assert not Path("runs/study/optuna.log").exists()
 
 
-def test_the_script_has_a_help() -> None:
-    done = subprocess.run([sys.executable, str(SCRIPT), "--help"], capture_output=True, text=True, check=True)
-    assert "LOW..HIGH:log" in done.stdout
+def test_the_help_shows_every_kind_of_range(tune: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        tune.main(["--help"])
+    out = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert all(text in out for text in ("interval(LOW,HIGH)", "tag(log, ", "range(1,5)", "a,b,c", "--trials"))
+    (example,) = re.findall(r"example: python -m nmt\.tune (.*)", out)
+    assert [tune.parse(word) is None for word in shlex.split(example)] == [True, False, False, True, True]
 
 
 @pytest.mark.slow
@@ -194,9 +237,21 @@ def test_trials_are_runs(tmp_path: Path) -> None:
         train.valid_every=5 train.log_every=5 train.batch_tokens=256 train.precision=fp32 search.beam_size=1
         metrics.num_resamples=0 num_threads=1 device=cpu
     """
-    line = ["rates", "optim.learning_rate=1e-5..1e-2:log", "--trials", "4", "--metric", "loss", "train.max_updates=20"]
+    line = [
+        "rates",
+        "optim.learning_rate=tag(log, interval(1e-5,1e-2))",
+        "--trials",
+        "4",
+        "--metric",
+        "loss",
+        "train.max_updates=20",
+    ]
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), *line, *tiny.split()], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "nmt.tune", *line, *tiny.split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "best: loss" in done.stdout

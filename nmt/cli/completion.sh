@@ -191,8 +191,7 @@ model=rnn,rnn_transformer,transformer,transformer_rnn
 experiment=enja_rnn,iwslt14_deen_rnn,iwslt14_deen_transformer,iwslt15_envi_rnn,iwslt15_envi_transformer,iwslt17_deen_transformer,multi30k_rnn,multi30k_rnn_enfr,multi30k_transformer,multi30k_transformer_enfr,wmt14_ende_transformer,wmt14_enfr_transformer,wmt16_roen_transformer
 --help
 --cfg
---package
---resolve
+--config-dir
 --multirun
 --quiet
 --version' ;;
@@ -278,8 +277,7 @@ slurm=
 data=builtin,hub,jsonl,parquet,text,tsv
 --help
 --cfg
---package
---resolve
+--config-dir
 --multirun
 --quiet
 --version' ;;
@@ -317,8 +315,7 @@ jobs=
 slurm=
 --help
 --cfg
---package
---resolve
+--config-dir
 --multirun
 --quiet
 --version' ;;
@@ -347,8 +344,7 @@ jobs=
 slurm=
 --help
 --cfg
---package
---resolve
+--config-dir
 --multirun
 --quiet
 --version' ;;
@@ -386,8 +382,7 @@ jobs=
 slurm=
 --help
 --cfg
---package
---resolve
+--config-dir
 --multirun
 --quiet
 --version' ;;
@@ -434,8 +429,7 @@ jobs=
 slurm=
 --help
 --cfg
---package
---resolve
+--config-dir
 --multirun
 --quiet
 --version' ;;

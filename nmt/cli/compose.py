@@ -5,12 +5,12 @@ composes the groups (`hydra_groups.py`) and parses the `name=value` grammar. Che
 project's own, so that a mistake is reported in one line.
 """
 
-import contextlib
+import json
 import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,14 +22,14 @@ from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from nmt import __version__
-from nmt.cli.config_groups import SWEEP, group_choices, is_text_option
+from nmt.cli.config_groups import CONFIG_DIR, SWEEP, find_file, group_choices, is_text_option, stored_config
 from nmt.cli.configs import PATH_OPTIONS, Config, map_paths
 from nmt.cli.continuation import has_prefix
 from nmt.cli.continuation import merge_with_checkpoint as merge_with_checkpoint
-from nmt.cli.flags import Flags, read_flags
+from nmt.cli.flags import Flags, hydra_hint, read_flags
 from nmt.cli.help import SWEEP_OPTIONS, help_text
-from nmt.cli.hydra_groups import compose_groups, log_user_file
-from nmt.cli.run_directory import run_name
+from nmt.cli.hydra_groups import compose_groups, log_user_file, sweep_values
+from nmt.cli.run_directory import Argument, run_name
 from nmt.cli.sweep import SweepJob, SweepOptions, SweepOverride, exit_with_parent, expand_grid, run_sweep
 from nmt.cli.sweep.jobs import FAILED
 from nmt.cli.synonyms import synonym
@@ -38,7 +38,6 @@ from nmt.models import MODELS
 from nmt.renames import renamed_option
 from nmt.runtime.errors import check_arguments, error_message, report_errors
 from nmt.runtime.files import write_text
-from nmt.runtime.logs import QUIET
 from nmt.runtime.terminal import escape_controls
 
 T = TypeVar("T")
@@ -88,10 +87,16 @@ def _parse(text: str, known: Sequence[str], command: str) -> _ParsedOverride:
     key, equals, value = text.partition("=")
     name = _option_name(text)
     nearest = suggest(name, known)
+    if (name not in known or not equals or "@" in key) and (hint := hydra_hint(text)):
+        raise ValueError(f"{text}: unknown option; {hint}")
     if name not in known and not renamed_option(name, known) and (sentence := synonym(name, value, command)):
         raise ValueError(sentence)
     if not equals:
         hint = f"; did you mean {nearest}=…?" if nearest else ", such as seed=2"
+        if text and Path(text).exists():  # for training
+            hint = f"; nmt.evaluate and nmt.translate take {text}, and config={text} trains with its options"
+        elif "/" in text or ("checkpoint" in known and not nearest):
+            hint = f", and there is no run or checkpoint {text} in {Path.cwd()}"
         raise ValueError(f"{text or repr(text)}: options are written name=value{hint}")
     if name not in known:
         if new := renamed_option(name, known):
@@ -124,6 +129,7 @@ def _known_names(command: str, tree: object) -> list[str]:
     """Return the groups, nodes and options that are allowed before "=", with the options of every architecture."""
     known = dict.fromkeys((*GROUPS[command], *SWEEP_OPTIONS)) | leaves(tree)
     if hasattr(tree, "model"):
+        known["config"] = None
         for spec in MODELS.values():
             known |= leaves(spec.config(), "model.")
     for path in list(known):
@@ -147,11 +153,14 @@ def _read(command: str, config_class: type[T], arguments: Sequence[str]) -> T:
                 f"a comma inside a value is quoted: '{override.key}=\"{override.typed}\"'"
             )
     groups = [override for override in overrides if override.key in GROUPS[command]]
-    tree = _compose(command, config_class, groups)
+    bases = [override for override in overrides if override.key == "config"]
+    if len(bases) > 1:
+        raise ValueError(f"{bases[1].text}: {bases[0].text} is given too; a run starts from one configuration")
+    tree = _compose(command, config_class, groups, *bases)
     try:
         defaults = OmegaConf.to_object(tree)
         for override in overrides:
-            if override not in groups:
+            if override not in groups + bases:
                 _assign(tree, defaults, override.key, override.parsed.value(), override, override.written)
         config = OmegaConf.to_object(tree)
         _resolve_paths(config, tree)
@@ -185,8 +194,10 @@ def _as_written(*arguments: object) -> str:
     return f"${{oc.env:{','.join(map(str, arguments))}}}"
 
 
-def _compose(command: str, config_class: type, groups: list[_ParsedOverride]) -> DictConfig:
-    """Return the command's defaults with the chosen groups."""
+def _compose(
+    command: str, config_class: type, groups: list[_ParsedOverride], base: _ParsedOverride | None = None
+) -> DictConfig:
+    """Return the defaults of the command, or the options of `base`, with the chosen groups."""
     for key, parsed, text in groups:
         choices = group_choices(key)
         value = parsed.value()
@@ -194,9 +205,12 @@ def _compose(command: str, config_class: type, groups: list[_ParsedOverride]) ->
             nearest = suggest(str(value), choices)
             hint = f"; did you mean {key}={nearest}?" if nearest else ""
             raise ValueError(f"{text}: must be one of {', '.join(choices) or '(none)'}{hint}")
-    chosen = [f"{key}={'null' if parsed.value() is None else parsed.value()}" for key, parsed, _ in groups]
-    options, files = compose_groups(command, chosen)
-    config = config_class()
+    chosen = [f"~{key}" if parsed.value() is None else f"{key}={parsed.value()}" for key, parsed, _ in groups]
+    config, primary = config_class(), command
+    if base is not None:
+        is_own = find_file(base.typed) is not None
+        config, primary = (config, base.typed) if is_own else (stored_config(base.typed), "_stored")
+    options, files = compose_groups(primary, chosen)
     if (architecture := options.get("model.architecture")) and architecture.value in MODELS:
         config.model = MODELS[architecture.value].config()
     tree: DictConfig = OmegaConf.structured(config)
@@ -277,62 +291,44 @@ def run_command(
         elif flags.version:
             print(f"nmt {__version__}")
         else:
-            with _environment({QUIET: "1"} if flags.quiet else {}):
-                _run(task, config_class, name, flags)
-
-
-@contextlib.contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set environment variables, which the processes of a sweep and of several devices inherit."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            os.environ.update({} if value is None else {name: value})
+            os.environ |= {"NMT_QUIET": "1"} if flags.quiet else {}
+            os.environ |= {CONFIG_DIR: flags.config_dir} if flags.config_dir else {}
+            _run(task, config_class, name, flags)
 
 
 def _run(task: Callable[[T, list[str]], None], config_class: type[T], name: str, flags: Flags) -> None:
     """Call the task, or print the configurations that it would be called with."""
+    overrides = _with_checkpoint(flags.overrides, name)
     if flags.multirun:
-        sweep_options, jobs = _expand(config_class, name, flags.overrides)
+        sweep_options, jobs = _expand(config_class, name, overrides)
         if not flags.cfg:
             run_sweep(name, jobs, sweep_options, lambda job: task(job.config, job.arguments))
         for job in jobs if flags.cfg else ():
             if job.status == FAILED:
                 raise ValueError(f"{job.head}: {job.reason}")
-            print(f"---\n# {job.head}\n{_printed(job.config, flags)}", end="")
+            print(f"---\n# {job.head}\n{to_yaml(job.config)}", end="")
     elif flags.cfg:
-        config: Any = _read(name, config_class, flags.overrides)
-        _validate(config)
-        print(_printed(config, flags), end="")
+        config: Any = _read(name, config_class, overrides)
+        if isinstance(config, Config):
+            validate(config)
+        elif config.checkpoint:
+            config.validate()
+        print(to_yaml(config), end="")
     else:
-        task(_validated(config_class, name, flags.overrides), flags.overrides)
+        task(_validated(config_class, name, overrides), overrides)
 
 
-def _printed(config: Any, flags: Flags) -> str:
-    """Return the text of --cfg job: the configuration, or one node of it, as YAML."""
-    if flags.resolve:
-        map_paths(config, lambda _, text: str(text))  # without what was written in its place
-    nodes = {path.rpartition(".")[0] for path in leaves(config)}
-    if flags.package not in nodes:
-        nearest = suggest(flags.package, nodes)
-        hint = f"did you mean {nearest}?" if nearest else f"must be one of {', '.join(sorted(nodes - {''}))}"
-        raise ValueError(f"--package {flags.package}: no such node; {hint}")
-    node = to_dict(config)
-    for part in flags.package.split(".") if flags.package else []:
-        node = node[part]
-    header = f"# @package {flags.package}\n" if flags.package else ""
-    return header + str(yaml.safe_dump(node, sort_keys=False, allow_unicode=True))
-
-
-def _validate(config: Any) -> None:
-    if isinstance(config, Config):
-        validate(config)
-    elif config.checkpoint:  # other nodes are complete, and validated, only on top of the checkpoint's
-        config.validate()
+def _with_checkpoint(arguments: list[str], command: str) -> list[str]:
+    """Return the arguments of a command with plain words that name runs or checkpoints as `checkpoint=`."""
+    runs = [text for text in arguments if command != "train" and "=" not in text and Path(text).exists()]
+    others = [text for text in arguments if text not in runs]
+    if runs and (given := [text for text in others if text.startswith("checkpoint=")]):
+        raise ValueError(f"{runs[0]}: {given[0]} is given too; leave one of them out, or write checkpoint=[a,b]")
+    if len(runs) > 1 and command in ("align", "export"):
+        raise ValueError(f"{' '.join(runs)}: python -m nmt.{command} takes one run; call it for each of them")
+    argument = Argument(f"checkpoint={json.dumps(runs if runs[1:] else ''.join(runs), ensure_ascii=False)}")
+    argument.words = runs
+    return [argument, *others] if runs else others
 
 
 def _validated(config_class: type[T], name: str, overrides: list[str]) -> T:
@@ -363,9 +359,9 @@ def _expand(config_class: type, name: str, overrides: list[str]) -> tuple[SweepO
         typed = text.partition("=")[2]
         try:
             is_plain = is_text_option(key) and not set(typed) & set("'\"()[]{}$\\")
-            texts = typed.split(",") if is_plain else parsed.sweep_string_iterator()
+            texts = typed.split(",") if is_plain else sweep_values(parsed)
             values = [f"{key}={value.strip()}" for value in texts]
         except HydraException as error:
-            raise ValueError(f"{text}: {error_message(error)}; write the values out: {key}=a,b,c") from None
+            raise ValueError(f"{text}: {error_message(error)}; write {key}=a,b,c, or search with nmt.tune") from None
         arguments.append(SweepOverride(key, text, None, values))
     return expand_grid(arguments, lambda overrides: _validated(config_class, name, overrides))

@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import itertools
+import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,27 +12,33 @@ from typing import Any, NamedTuple
 
 import yaml  # type: ignore[import-untyped]
 
-from nmt.cli.configs import Config
-from nmt.config import leaves, split_optional
+from nmt.cli.configs import Config, map_paths
+from nmt.config import from_dict, leaves, split_optional
+from nmt.models import MODELS
 
 SWEEP = "sweep"
 """The group of sweeps."""
+CONFIG_DIR = "NMT_CONFIG_DIR"
+"""Environment variable of --config-dir, which the processes of a sweep inherit."""
 
 
 def search_path() -> list[Path]:
-    """Return the folders of config groups: the project's, then `configs` in the working directory, whose files win."""
+    """Return the folders of config groups, the last of which wins: the project's, ./configs, and --config-dir."""
     package = Path(__file__).resolve().parents[1]
     configs = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
     if not configs.is_dir():
         raise FileNotFoundError(f"{configs}: the folder of configurations is missing; install nmt again")
-    user_configs = Path("configs")  # relative, for messages
-    has_more = user_configs.is_dir() and user_configs.resolve() != configs
-    return [configs, user_configs] if has_more else [configs]
+    extra = os.environ.get(CONFIG_DIR)
+    if extra and not Path(extra).is_dir():
+        raise FileNotFoundError(f"--config-dir {extra}: no such folder (in {Path.cwd()})")
+    user_configs = [Path("configs"), *([Path(extra)] if extra else [])]  # relative, for messages
+    return [configs, *(folder for folder in user_configs if folder.is_dir() and folder.resolve() != configs)]
 
 
 def group_choices(group: str) -> list[str]:
     """Return the names that may follow `group=`."""
-    return sorted({file.stem for folder in search_path() for file in (folder / group).glob("*.yaml")})
+    folders = [folder / group for folder in search_path()]
+    return sorted({file.relative_to(folder).as_posix()[:-5] for folder in folders for file in folder.rglob("*.yaml")})
 
 
 class FileOption(NamedTuple):
@@ -54,8 +62,8 @@ class GroupFile(NamedTuple):
 
 
 def find_file(name: str) -> Path | None:
-    """Return the file of "group/choice", the user's before the project's, or the project's of a command."""
-    folders = search_path()[::-1] if "/" in name else search_path()[:1]
+    """Return the file of "group/choice", the user's before the project's, or of a whole configuration ("train")."""
+    folders = search_path()[::-1] if "/" in name else search_path()
     return next((path for folder in folders if (path := folder / f"{name}.yaml").is_file()), None)
 
 
@@ -78,7 +86,7 @@ def read_file(file: Path, group: str) -> GroupFile:
         for entry in entries:
             if reason := _mistake_in_defaults(entry, file.stem, group):
                 raise ValueError(f"{defaults.where}: defaults: {entry}: {reason}")
-    package = header[1] if header else "_global_" if group == "experiment" else None
+    package = header[1] if header else "_global_" if group.partition("/")[0] == "experiment" else None
     return GroupFile(entries, package, [option for option in options if option is not defaults])
 
 
@@ -92,10 +100,12 @@ def _mistake_in_defaults(entry: Any, choice: str, group: str) -> str:
         return ""
     if not isinstance(entry, str):
         return "write a name, or `override /model: rnn`"
+    if "/" in group:  # names are those of the outermost group
+        return ""
     if entry == choice:
         return "a file cannot build on itself"
     is_name = re.fullmatch(r"\w+", entry) is not None and entry != "_self_"
-    return f"there is no {group}={entry}" if is_name and entry not in group_choices(group) else ""
+    return f"there is no {group}={entry}" if is_name and not find_file(f"{group}/{entry}".lstrip("/")) else ""
 
 
 @contextlib.contextmanager
@@ -148,6 +158,28 @@ def _options(loader: Any, node: Any, prefix: str, file: Path) -> list[FileOption
             where = f"{file}: line {key.start_mark.line + 1}"
             options.append(FileOption(where, f"{prefix}{key.value}", content, text))
     return options
+
+
+def stored_config(path: str) -> Config:
+    """Return the configuration of a run for OmegaConf, without its name; raise OSError or ValueError.
+
+    Only in paths is ${oc.env:NAME} still a reference to the environment, since the file may be a stranger's.
+    """
+    file = Path(path) / "config.yaml" if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"config={path}: there is no {file}, and no {path}.yaml in configs/ (in {Path.cwd()})")
+    with _parsed(file) as (_, loader, root):
+        stored = loader.construct_document(root)
+    if not isinstance(stored, dict) or "defaults" in stored:
+        raise ValueError(f"{file}: not the configuration of a run; a file of yours is given by its name in configs/")
+    escaped = json.loads(json.dumps(stored | {"name": None}, default=str).replace("${", "\\\\${"))
+    try:
+        config = from_dict(Config, escaped, models={name: spec.config for name, spec in MODELS.items()})
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    marks = ("\\${oc.env:", "${oc.env:")
+    map_paths(config, lambda name, text: text if name == "data.hf_dataset" else text.replace(*marks))
+    return config
 
 
 @functools.cache

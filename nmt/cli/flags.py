@@ -1,7 +1,11 @@
-"""The flags of the commands, and reading them from a command line."""
+"""The flags of the commands, and what to write in place of Hydra's arguments that there are not."""
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import yaml  # type: ignore[import-untyped]
 
 from nmt.cli.synonyms import flag_synonym
 from nmt.config import suggest
@@ -23,8 +27,7 @@ class Flag(NamedTuple):
 FLAGS = {
     "help": Flag(("-h", "--help"), "[NODE]", "this text, or what a node, group or option is: --help model.attention"),
     "cfg": Flag(("-c", "--cfg"), "job", "check the configuration, print it and stop; with -m that of every run"),
-    "package": Flag(("-p", "--package"), "NODE", "with --cfg job: only this node of it, such as model.attention"),
-    "resolve": Flag(("--resolve",), "", "with --cfg job: paths with the values of environment variables"),
+    "config_dir": Flag(("-cd", "--config-dir"), "DIR", "a further folder of config groups, whose files win"),
     "multirun": Flag(
         ("-m", "--multirun"), "", "one run for every combination of the values separated by commas or chosen by sweep="
     ),
@@ -33,38 +36,27 @@ FLAGS = {
 }
 """By the fields of `Flags`, in the order of the help."""
 
-HYDRA_FLAGS = {
-    "--config-path": "write --config-dir DIR, a further folder of config groups",
-    "-cp": "write --config-dir DIR, a further folder of config groups",
-    "--hydra-help": "write --help; docs/hydra.md says what is Hydra's here",
-    "--run": "leave it out: without -m there is one run",
-    "-r": "leave it out: without -m there is one run",
-}
-"""Flags of Hydra's that there are not, with what to write in their place."""
-
 
 class Flags(NamedTuple):
-    """A command line: its other arguments, and its flags.
-
-    help: None when there is no --help, "" for --help alone, else the node, group or option after it.
-    """
+    """A command line: its other arguments, and its flags. `help` is None without --help, and "" for --help alone."""
 
     overrides: list[str]
     help: str | None = None
     cfg: str = ""
-    package: str = ""
-    resolve: bool = False
+    config_dir: str = ""
     multirun: bool = False
     quiet: bool = False
     version: bool = False
 
 
-def read_flags(arguments: Sequence[str], command: str = "train") -> Flags:
-    """Return a command line with its flags apart.
+def hydra_hint(argument: str) -> str | None:
+    """Return what to write in place of an argument of Hydra's."""
+    hints = yaml.safe_load(Path(__file__).with_name("hydra_arguments.yaml").read_text(encoding="utf-8"))
+    return next((match.expand(hints[key]) for key in hints if (match := re.fullmatch(key, argument, re.DOTALL))), None)
 
-    Raises:
-        ValueError: a flag is unknown, lacks its value, or has none.
-    """
+
+def read_flags(arguments: Sequence[str], command: str = "train") -> Flags:
+    """Return a command line with its flags apart; raise ValueError for an unknown flag, or one without its value."""
     fields = {name: field for field, flag in FLAGS.items() for name in flag.names}
     overrides: list[str] = []
     values: dict[str, Any] = {}
@@ -74,27 +66,23 @@ def read_flags(arguments: Sequence[str], command: str = "train") -> Flags:
         name, equals, value = argument.partition("=")
         if not argument.startswith("-"):
             overrides.append(argument)
-        elif name not in fields:
-            following = "".join(text for text in remaining[:1] if not text.startswith("-") and "=" not in text)
-            if name not in HYDRA_FLAGS and (sentence := flag_synonym(name, value or following, command)):
-                raise ValueError(sentence)
+            continue
+        if name not in fields or (equals and not FLAGS[fields[name]].value):
             nearest = suggest(name, fields)
-            hint = HYDRA_FLAGS.get(name) or (f"did you mean {nearest}?" if nearest else "--help lists the flags")
+            hint = hydra_hint(argument) or (f"did you mean {nearest}?" if nearest else "--help lists the flags")
+            following = "".join(text for text in remaining[:1] if not text.startswith("-") and "=" not in text)
+            if not hydra_hint(argument) and (sentence := flag_synonym(name, value or following, command)):
+                raise ValueError(sentence)
             raise ValueError(f"{argument}: unknown flag; {hint}")
-        elif not (flag := FLAGS[fields[name]]).value:
-            if equals:
-                raise ValueError(f"{argument}: {name} is written without a value")
-            values[fields[name]] = True
-        else:
-            if not equals and remaining and not remaining[0].startswith("-") and "=" not in remaining[0]:
-                value = remaining.pop(0)
-            if not value and not flag.value.startswith("["):
-                raise ValueError(f"{argument}: a value is needed, as in {name} {flag.value}")
-            values[fields[name]] = value
+        shown = FLAGS[fields[name]].value
+        if shown and not equals and remaining and not remaining[0].startswith("-") and "=" not in remaining[0]:
+            value = remaining.pop(0)
+        if shown.isalpha() and not value:
+            raise ValueError(f"{argument}: a value is needed, as in {name} {shown}")
+        values[fields[name]] = value if shown else True
     flags = Flags(overrides, **values)
     if flags.cfg not in ("", "job"):
-        raise ValueError(f"--cfg {flags.cfg}: only --cfg job is known; configs/experiment/NAME.yaml is experiment=NAME")
-    for field in ("package", "resolve"):
-        if values.get(field) and not flags.cfg:
-            raise ValueError(f"{FLAGS[field].usage}: needs --cfg job, whose output it changes")
+        raise ValueError(
+            f"--cfg {flags.cfg}: only --cfg job is known, which prints every option; config=FILE reads them"
+        )
     return flags

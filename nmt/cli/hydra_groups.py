@@ -3,13 +3,15 @@
 import functools
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra import compose, initialize
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
@@ -39,13 +41,46 @@ def compose_groups(command: str, choices: Sequence[str]) -> tuple[dict[str, File
     try:
         with initialize(config_path=None, version_base="1.3"):
             tree: dict[str, Any] = OmegaConf.to_container(compose(command, list(choices)))  # type: ignore[assignment]
+    except RecursionError:
+        raise ValueError(f"{[*_GroupFiles.files.values()][-1]}: its defaults list leads back to itself") from None
     except (HydraException, OmegaConfBaseException) as error:
         message = str(error).replace(":\n", ": ").partition("\n")[0]
-        match = re.match(r"In '(.+?)': (.*)", message)
-        where = _GroupFiles.files.get(match[1]) if match else None
-        raise ValueError(f"{where}: {match[2]}" if match and where else f"configs: {message}") from error
+        match = re.match(r"In '?(.+?)'?: (.*)", message)
+        where = _GroupFiles.files.get(match[1] if match else command, "configs")
+        hint = "; begin its defaults list with train, which has it" if "No match" in message and not match else ""
+        raise ValueError(f"{where}: {match[2] if match else message}{hint}") from error
     options = {path: _GroupFiles.options[number] for path, number in flatten(tree).items()}
     return options, list(_GroupFiles.files.values())
+
+
+def sweep_values(override: Override) -> Iterable[str]:
+    """Return the values of an override in Hydra's grammar: a,b,c, choice(), range() or glob() of a group's choices."""
+    value = override.value()
+    if not isinstance(value, Glob):
+        return override.sweep_string_iterator()
+    if names := value.filter(group_choices(override.key_or_group)):
+        return names
+    raise HydraException(f"nothing in {override.key_or_group} matches")
+
+
+def search_space(text: str) -> tuple[str, dict[str, Any]] | None:
+    """Return the name and arguments of Optuna's distribution for a sweep, or None; raise ValueError."""
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException:  # plain text, which training reads or reports
+        return None
+    sweep: Any = override.value()
+    if override.is_choice_sweep():
+        return "CategoricalDistribution", {"choices": list(sweep_values(override))}
+    if not override.is_sweep_override():
+        return None
+    ends = sorted(sweep.range()) if override.is_range_sweep() else [sweep.start, sweep.end]
+    is_log = "log" in sweep.tags
+    if not ends or ends[0] >= ends[-1] or (is_log and ends[0] <= 0):
+        raise ValueError(f"{text}: the range needs a lower end below its upper one" + ", above 0 for log" * is_log)
+    step = {"step": abs(sweep.step)} if override.is_range_sweep() and not is_log else {}
+    kind = "IntDistribution" if isinstance(ends[0], int) else "FloatDistribution"
+    return kind, {"low": ends[0], "high": ends[-1], "log": is_log, **step}
 
 
 class _GroupFiles(ConfigSource):
@@ -98,8 +133,9 @@ Plugins.instance().register(_GroupFilesPath)
 @functools.cache
 def log_user_file(file: Path) -> None:
     """Log a file of the user's that is read, once."""
-    project_folder, *user_folder = search_path()
-    if user_folder and file.is_relative_to(user_folder[0]):
-        is_known = (project_folder / file.relative_to(user_folder[0])).is_file()
-        log_to_stderr()
-        log.info("options of %s%s", file, ", in place of the project's file of this name" if is_known else "")
+    project_folder, *user_folders = search_path()
+    for folder in user_folders:
+        if file.is_relative_to(folder):
+            is_known = (project_folder / file.relative_to(folder)).is_file()
+            log_to_stderr()
+            log.info("options of %s%s", file, ", in place of the project's file of this name" if is_known else "")

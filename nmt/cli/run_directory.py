@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 import yaml  # type: ignore[import-untyped]
 
 from nmt import checkpoint
+from nmt.cli.config_groups import CONFIG_DIR
 from nmt.cli.configs import AlignConfig, EvaluateConfig, ExportConfig
 from nmt.cli.continuation import RESUMABLE_OPTIONS, has_prefix
 from nmt.data.test_set_names import candidate_names
@@ -45,9 +47,17 @@ def run_name(overrides: Sequence[str], swept: Sequence[str] = ()) -> str:
     return f"{'_'.join(words)[:48].strip('-_.')}-{digest[:6]}"
 
 
+class Argument(str):
+    """An argument that was given as other `words`, such as `checkpoint=runs/a` as `runs/a`."""
+
+    words: Sequence[str] = ()
+
+
 def command_line(name: str, overrides: Sequence[str]) -> str:
     """Return the command that was given, quoted for a shell: "python -m nmt.train seed=2"."""
-    return shlex.join(["python", "-m", f"nmt.{name}", *overrides])
+    words = [word for text in overrides for word in getattr(text, "words", [text])]
+    words += ["--config-dir", os.environ[CONFIG_DIR]] if os.environ.get(CONFIG_DIR) else []
+    return shlex.join(["python", "-m", f"nmt.{name}", *words])
 
 
 def remove_temp_files(directory: Path) -> None:

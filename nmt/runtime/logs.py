@@ -10,13 +10,10 @@ from typing import TextIO
 
 from nmt.runtime.terminal import escape_controls
 
-QUIET = "NMT_QUIET"
-"""Environment variable of --quiet, which the processes of a run inherit."""
-
 
 def is_quiet() -> bool:
-    """Return whether only warnings and errors are wanted on standard error."""
-    return os.environ.get(QUIET, "0") not in ("", "0")
+    """Return whether --quiet was given, here or to the command that started this process."""
+    return "NMT_QUIET" in os.environ
 
 
 def log_to_stderr() -> None:

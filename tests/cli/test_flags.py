@@ -15,8 +15,7 @@ from nmt.cli.flags import FLAGS, Flags, read_flags
 from nmt.cli.help import help_text
 from nmt.cli.sweep import SweepJob
 from nmt.cli.sweep.progress import SweepProgress
-from nmt.config import to_dict
-from nmt.runtime.logs import QUIET, is_quiet, log_to_stderr
+from nmt.runtime.logs import is_quiet, log_to_stderr
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str, tree: Any = Config, name: str = "train") -> str:
@@ -41,7 +40,7 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["-h", "--cfg", "job"], Flags([], help="", cfg="job")),
         (["--help", "model.attention"], Flags([], help="model.attention")),
         (["--help=data"], Flags([], help="data")),
-        (["-c", "job", "-p", "model", "--resolve"], Flags([], cfg="job", package="model", resolve=True)),
+        (["-c", "job", "--config-dir", "x"], Flags([], cfg="job", config_dir="x")),
         (["--quiet", "runs/a"], Flags(["runs/a"], quiet=True)),
         (["-q", "--version"], Flags([], quiet=True, version=True)),
     ],
@@ -56,11 +55,10 @@ def test_flags_are_read(arguments: list[str], expected: Flags) -> None:
         (["--cfg"], "--cfg: a value is needed, as in --cfg job"),
         (["--cfg", "-m"], "--cfg: a value is needed"),
         (["--cfg", "hydra"], "--cfg hydra: only --cfg job is known"),
-        (["-m=1"], "-m=1: -m is written without a value"),
-        (["--resolve"], "--resolve: needs --cfg job"),
-        (["-p", "model"], "--package NODE: needs --cfg job"),
-        (["--cfg", "job", "-p", "model.attentio"], "did you mean model.attention?"),
-        (["--cfg", "job", "-p", "seed"], "--package seed: no such node"),
+        (["-m=1"], "-m=1: unknown flag; did you mean -m?"),
+        (["--resolve"], "--resolve: unknown flag; leave it out: --cfg job prints values"),
+        (["--cfg", "job", "-p", "model"], "-p: unknown flag; write --help NODE for the options below one node"),
+        (["--cfg", "job", "--package=model"], "write --help model for the options below one node"),
         (["--quit"], "--quit: unknown flag; did you mean --quiet?"),
         (["--run"], "--run: unknown flag; leave it out"),
         (["--config-path", "x"], "write --config-dir DIR"),
@@ -86,14 +84,6 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys, "--version") == f"nmt {nmt.__version__}\n"
 
 
-def test_a_node_of_the_configuration_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    out = printed(capsys, "--cfg", "job", "-p", "model.attention", "model.attention.score=dot")
-    expected = Config()
-    expected.model.attention.score = "dot"
-    assert out.startswith("# @package model.attention\n")
-    assert yaml.safe_load(out) == to_dict(expected)["model"]["attention"]
-
-
 def test_what_is_printed_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert "seed=-1: must be at least 0" in failure(capsys, "--cfg", "job", "seed=-1")
     assert "run 2 of 2: seed=-1: seed=-1: must be" in failure(capsys, "--cfg", "job", "-m", "seed=1,-1")
@@ -108,26 +98,22 @@ def test_the_configuration_of_every_run_is_printed(capsys: pytest.CaptureFixture
     assert "# run 2 of 2: seed=2" in out
 
 
-def test_paths_are_printed_as_written_or_resolved(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CORPORA", "/corpora")
-    line = ["--cfg", "job", "data=text", "data.train=${oc.env:CORPORA}/a", "data.valid=b", "data.test=c"]
-    assert yaml.safe_load(printed(capsys, *line))["data"]["train"] == "${oc.env:CORPORA}/a"
-    assert yaml.safe_load(printed(capsys, *line, "--resolve"))["data"]["train"] == "/corpora/a"
-
-
 @pytest.fixture
 def logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
     """Return the logger with a handler of its own for standard error."""
     logger = logging.getLogger("nmt")
-    before, logger.handlers = logger.handlers, []
+    before = logger.handlers, logger.propagate
+    logger.handlers = []
     log_to_stderr()
     yield logger
-    logger.handlers = before
+    logger.handlers, logger.propagate = before
 
 
-def test_a_quiet_command_logs_warnings_only(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_quiet_command_logs_warnings_only(
+    logger: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+
     def task(*_: object) -> None:
         logger.info("an info")
         logger.warning("a warning")
@@ -143,5 +129,4 @@ def test_a_quiet_command_logs_warnings_only(logger: logging.Logger, capsys: pyte
     out, err = capsys.readouterr()
     assert out == "a result\n"
     assert [line.partition(" ")[2] or line for line in err.splitlines()] == ["a warning", "why"]
-    assert QUIET not in os.environ
-    assert not is_quiet()
+    assert is_quiet()  # in the processes of a sweep, too

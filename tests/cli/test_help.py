@@ -254,7 +254,7 @@ ANSWERS = [
     ("resume=true", "give the same command again"),
     ("wandb=true", "TensorBoard"),
     ("optimizer=adam", "the optimizer is AdamW"),
-    ("config=a.yaml", "experiment=NAME"),
+    ("config_file=a.yaml", "config=FILE"),
     ("random_seed=3", "seed=3"),
     ("verbose", "standard error"),
 ]
@@ -308,7 +308,7 @@ def test_every_command_answers(command: str, typed: str, answer: str) -> None:
 def test_the_table_of_synonyms_names_what_exists() -> None:
     words = option_words()
     known = {name for options in OPTIONS.values() for name in options} | set(GROUPS["train"])
-    known.add("train.max_epochs")
+    known |= {"train.max_epochs", "config"}
     for option in [name for names in words["synonyms"] for name in names.split()] + [*words["values"]]:
         assert option in known, option
     names = [name for names in words["synonyms"].values() for name in names.split()]
@@ -337,8 +337,8 @@ def test_the_table_of_synonyms_names_what_exists() -> None:
         ("--optim.learning_rate 3", "write optim.learning_rate=3"),
         ("--train.max-updates 3", "write train.max_updates=3"),
         ("-v seed=2", "-v: the log goes to standard error"),
-        ("--config a.yaml", "experiment=NAME"),
-        ("--cfg a.yaml", "experiment=NAME"),
+        ("--config a.yaml", "config=FILE"),
+        ("--cfg a.yaml", "config=FILE"),
         ("--hlep", "did you mean --help?"),
     ],
 )

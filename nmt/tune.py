@@ -1,32 +1,27 @@
-"""Tune options with Optuna: sample values, train, and prune bad trials.
-
-usage: python scripts/tune.py NAME OPTION=RANGE … [name=value …] [--trials N] [--metric bleu|chrf|loss|aer] [--seed N]
-
-RANGE: LOW..HIGH a number, LOW..HIGH:log a number on a logarithmic scale, A|B|C a choice; whole numbers at both ends
-    give whole numbers. Arguments without a range are those of `python -m nmt.train`, the same for every trial.
-example: python scripts/tune.py rates optim.learning_rate=1e-4..1e-2:log 'model.cell=lstm|gru' --trials 30
+"""`python -m nmt.tune`: tune options with Optuna: sample values, train, and prune bad trials.
 
 Every trial is a run in runs/NAME/, trained by `python -m nmt.train` in a process of its own. Its validations are
 reported to Optuna; a trial below the median of the others at the same update is stopped (MedianPruner). The study is
 stored in runs/NAME/optuna.log, so the same command continues it; an interrupted trial is tried again.
-
-The result is one good setting, chosen on the validation set. For a fair comparison of options, use sweeps and
-`nmt.compare`.
 """
 
 import argparse
 import contextlib
-import re
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from nmt.cli.flags import hydra_hint
+from nmt.cli.help import SUMMARIES
+from nmt.cli.hydra_groups import search_space
 from nmt.cli.run_directory import run_name
 from nmt.cli.sweep.process_launcher import failure_reason, start_command
+from nmt.runtime.errors import check_arguments, report_errors
 from nmt.runtime.files import directory_lock
 from nmt.training import logger
 from nmt.training.config import EARLY_STOPPING_METRICS
@@ -37,30 +32,24 @@ WARM_UP = 3
 """Number of trials that are never pruned, for comparison."""
 
 
+HELP = """
+A range is written as in Hydra, quoted for the shell: 'interval(LOW,HIGH)' a number, 'tag(log, interval(LOW,HIGH))' one
+on a logarithmic scale, 'range(1,5)' a whole number from 1 to 4, a,b,c one of these. Other arguments are those of
+python -m nmt.train, the same for every trial. The result is one good setting, chosen on the validation set; for a fair
+comparison of options, use sweeps and python -m nmt.compare.
+
+example: python -m nmt.tune rates 'optim.learning_rate=tag(log, interval(1e-4,1e-2))' model.cell=lstm,gru --trials 30
+"""
+
+
 def parse(text: str) -> tuple[str, Any] | None:
-    """Return an option and the distribution of its values; None for an argument of the training.
+    """Return an option and the distribution of its values, or None for an argument of training; raise ValueError."""
+    from optuna import distributions
 
-    Raises:
-        ValueError: the range is invalid.
-    """
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    option, _, value = text.partition("=")
-    if "|" in value:
-        return option, CategoricalDistribution([choice.strip() for choice in value.split("|")])
-    match = re.fullmatch(r"(.+)\.\.(.+?)(:log)?", value)
-    if match is None or "/" in value:
-        return None
-    try:
-        low, high = float(match[1]), float(match[2])
-    except ValueError:
-        return None
-    log = match[3] is not None
-    if low >= high or (log and low <= 0):
-        raise ValueError(f"{text}: the range needs a lower end below its upper one" + (", above 0 for log" * log))
-    if all(re.fullmatch(r"-?\d+", end) for end in match.groups()[:2]):
-        return option, IntDistribution(int(low), int(high), log=log)
-    return option, FloatDistribution(low, high, log=log)
+    if hint := hydra_hint(f"tune {text}"):
+        raise ValueError(f"{text}: {hint}")
+    space = search_space(text)
+    return (text.partition("=")[0], getattr(distributions, space[0])(**space[1])) if space else None
 
 
 def train(trial: Any, arguments: list[str], directory: Path, metric: str) -> float:
@@ -103,7 +92,7 @@ def train(trial: Any, arguments: list[str], directory: Path, metric: str) -> flo
     if process.returncode:
         raise ChildProcessError(failure_reason(process.returncode, lines))
     rows = validations(directory)
-    values = [row[key] for row in rows if key in row]
+    values: list[float] = [row[key] for row in rows if key in row]
     if not values:
         raise ValueError(missing(metric, rows[-1] if rows else {}))
     return max(values) if EARLY_STOPPING_METRICS[metric] > 0 else min(values)
@@ -133,7 +122,7 @@ def search(options: argparse.Namespace) -> None:
     space = dict(parsed for text in options.arguments if (parsed := parse(text)) is not None)
     fixed = [text for text in options.arguments if parse(text) is None]
     if not space:
-        raise ValueError("no option has a range, such as optim.learning_rate=1e-4..1e-2:log")
+        raise ValueError("no option has a range, such as 'optim.learning_rate=interval(1e-4,1e-2)'")
     runs = Path(next((text.partition("=")[2] for text in fixed if text.startswith("runs=")), "runs"))
     with contextlib.ExitStack() as stack:
         try:
@@ -219,25 +208,33 @@ def report_best(study: Any, metric: str) -> None:
     print(f"best: {metric} {best.value:.4g} with {' '.join(f'{name}={value}' for name, value in best.params.items())}")
 
 
-def main() -> None:
-    """Run the command line; report an error in one line."""
-    summary, _, details = (__doc__ or "").partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; python -m nmt.tune --help shows the options")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; report an error in one line, and exit as `report_errors` does."""
+    parser = _Parser(
+        "python -m nmt.tune",
+        description=SUMMARIES["tune"],
+        epilog=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", help="of the study, whose runs are in runs/NAME/")
+    parser.add_argument("name", metavar="NAME", help="of the study, whose runs are in runs/NAME/")
     parser.add_argument("arguments", nargs="*", metavar="OPTION=RANGE or name=value")
     parser.add_argument("--trials", type=int, default=20, help="number of trials, including those of earlier sessions")
     parser.add_argument("--metric", choices=EARLY_STOPPING_METRICS, default="bleu", help="of the validation set")
     parser.add_argument("--seed", type=int, default=1, help="of the proposals")
-    try:
-        search(parser.parse_intermixed_args())
-    except KeyboardInterrupt:
-        raise SystemExit("stopped; the same command continues") from None
-    except ImportError:
-        raise SystemExit('error: needs Optuna: run pip install "nmt-attention[tune]"') from None
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
+    with report_errors():
+        check_arguments(sys.argv[1:] if arguments is None else arguments)
+        try:
+            search(parser.parse_intermixed_args(arguments))
+        except KeyboardInterrupt:
+            print("stopped; the same command continues", file=sys.stderr)
+            raise
+        except ImportError:
+            raise ValueError('needs Optuna: run pip install "nmt-attention[tune]"') from None
 
 
 if __name__ == "__main__":
