@@ -39,6 +39,7 @@ from nmt.runtime.process import setup_process
 from nmt.training import auto_batch_size, distributed, launcher, logger
 from nmt.training.config import AUTO
 from nmt.training.distributed import DistributedContext
+from nmt.training.forecast import shortfalls
 from nmt.training.signals import GracefulShutdown
 from nmt.training.trainer import Trainer
 from nmt.training.validation import Validator
@@ -294,8 +295,11 @@ def _evaluate(trainer: Trainer, setup: TrainingSetup, command: str) -> None:
     anomalies = {name.replace("_", " "): number for name, number in trainer.anomaly_counts().items() if number}
     if anomalies:
         log.info("in the whole run: %s", format_counts(anomalies))
+    cause = f"the run ended at update {progress.update} ({progress.stop_reason})"
+    notes = shortfalls(config.optim, progress.update, trainer.last_update, cause)
     about = ReportData(
         name=str(config.name),
+        notes=[f"{text[0].upper()}{text[1:]}." for text in notes],
         command=command,
         config=to_yaml(config),
         history=logger.read_metrics(trainer.directory / "metrics.jsonl"),
@@ -310,7 +314,8 @@ def _evaluate(trainer: Trainer, setup: TrainingSetup, command: str) -> None:
     evaluator = Evaluator(translator, config.metrics, config.alignment, config.data)
     results = evaluator.evaluate_sets(setup.tests, trainer.directory / "report", about, checkpoint_path=trainer.best)
     scores = {f"{result.name}/{name}": value for result in results for name, value in result.flat_scores().items()}
-    logger.log_hparams(trainer.directory, to_dict(config), scores, progress.update)
+    defaults = to_dict(Config(model=type(config.model)()))
+    logger.log_hparams(trainer.directory, to_dict(config), defaults, scores, progress.update)
 
 
 def _resolve_config(config: Config) -> tuple[Config, Tokenizer, str]:

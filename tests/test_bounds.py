@@ -33,9 +33,9 @@ BOUNDS: dict[Any, dict[str, tuple[list[Any], list[Any]]]] = {
         **dict.fromkeys(("beta1", "beta2", "min_lr_ratio", "plateau_factor"), RATE),
     },
     TrainConfig: {
-        **dict.fromkeys(("max_updates", "devices", "gradient_accumulation", "log_every", "batch_tokens"), COUNT),
+        **dict.fromkeys(("devices", "gradient_accumulation", "log_every", "batch_tokens", "max_updates"), COUNT),
         **dict.fromkeys(("valid_every", "save_every", "keep_best_checkpoints"), COUNT),
-        **dict.fromkeys(("valid_bleu_sentences", "patience", "guided_layer", "guided_head"), WHOLE),
+        **dict.fromkeys(("max_epochs", "valid_bleu_sentences", "patience", "guided_layer", "guided_head"), WHOLE),
         **dict.fromkeys(("max_minutes", "coverage_loss_weight", "r_drop_alpha", "guided_alignment_weight"), FINITE),
         **dict.fromkeys(("ema_decay", "label_smoothing", "word_dropout", "target_word_dropout"), RATE),
         "keep_last_checkpoints": ([2, 3], [1, 0]),

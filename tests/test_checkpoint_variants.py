@@ -200,7 +200,7 @@ def check_continuing(config: Config, content: dict[str, Any], folder: Path, num:
         checkpoint.save(path, content)
         trainer = make_trainer(config)
         with trainer._open_logger() as logger:
-            for batches in trainer._updates():
+            for batches in trainer._updates(logger):
                 logger.log_update(*trainer.step(batches), num_tokens=9)
                 break
             trainer.save(logger)

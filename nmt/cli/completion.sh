@@ -97,6 +97,7 @@ train.guided_head=
 train.word_dropout=
 train.target_word_dropout=
 train.max_updates=
+train.max_epochs=
 train.max_minutes=
 train.batch_tokens=
 train.devices=
@@ -188,7 +189,7 @@ jobs=
 slurm=
 data=builtin,hub,jsonl,parquet,text,tsv
 model=rnn,rnn_transformer,transformer,transformer_rnn
-experiment=enja_rnn,iwslt14_deen_rnn,iwslt14_deen_transformer,iwslt15_envi_rnn,iwslt15_envi_transformer,iwslt17_deen_transformer,multi30k_rnn,multi30k_rnn_enfr,multi30k_transformer,multi30k_transformer_enfr,wmt14_ende_transformer,wmt14_enfr_transformer,wmt16_roen_transformer
+experiment=debug,enja_rnn,iwslt14_deen_rnn,iwslt14_deen_transformer,iwslt15_envi_rnn,iwslt15_envi_transformer,iwslt17_deen_transformer,multi30k_rnn,multi30k_rnn_enfr,multi30k_transformer,multi30k_transformer_enfr,wmt14_ende_transformer,wmt14_enfr_transformer,wmt16_roen_transformer
 --help
 --cfg
 --config-dir

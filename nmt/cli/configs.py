@@ -102,6 +102,9 @@ class Config:
             )
         for part in (self.model, self.train, self.search, self.metrics, self.alignment):
             part.validate()  # before two of them are compared
+        if self.optim.schedule == "cosine" and not (self.train.max_updates or self.train.max_epochs):
+            text = "set train.max_updates or train.max_epochs, until which it lasts, or choose another schedule"
+            raise ValueError(f"optim.schedule=cosine: {text}")
         self._check_early_stopping_metric()
         num_layers = self._num_attending_layers()
         if not num_layers:

@@ -25,15 +25,9 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "train": (
         *("name", "seed", "data.train", "data.valid", "data.test", "data.source_lang", "data.target_lang"),
         *("data.tokenizer.type", "data.tokenizer.vocab_size", "model.attention.score", "model.attention.heads"),
-        *(
-            "model.attention.normalizer",
-            "model.attention.window",
-            "model.decoder",
-            "model.match",
-            "optim.learning_rate",
-        ),
-        *("train.max_updates", "train.max_minutes", "train.batch_tokens", "train.devices", "train.valid_every"),
-        *(*_SEARCH, *_MACHINE),
+        *("model.attention.normalizer", "model.attention.window", "model.decoder", "model.match"),
+        *("optim.learning_rate", "train.max_updates", "train.max_epochs", "train.max_minutes", "train.batch_tokens"),
+        *("train.devices", "train.valid_every", *_SEARCH, *_MACHINE),
     ),
     "evaluate": (
         *("checkpoint", "data.test", "output", *_SEARCH, "metrics.names", "hypotheses", "baselines", "external_scores"),

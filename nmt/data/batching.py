@@ -106,6 +106,11 @@ class BatchLoader:
     prefetch: int = 4
     device: torch.device | None = None
 
+    def num_batches(self) -> int:
+        """Return how many batches the first epoch has; others differ a little where a corpus is divided into chunks."""
+        offsets = self.corpus.source.offsets, self.corpus.target.offsets
+        return sum(len(chunk) for _, chunk in epoch_chunks(*offsets, self.batch_tokens, seed=self.seed, epoch=0))
+
     def epoch(self, epoch: int, start: int = 0, *, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
         """Yield the batches of an epoch from number `start` on; those before it are not computed.
 

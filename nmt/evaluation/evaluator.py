@@ -23,6 +23,7 @@ from nmt.evaluation.results import (
 from nmt.evaluation.significance import bootstrap_intervals, paired_test
 from nmt.inference.aligner import Aligner, aligner_with_selected_head
 from nmt.inference.translator import Translation, Translator
+from nmt.runtime.progress import show_stage
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,8 @@ class Evaluator:
                 log.info("%s: %s", test.name, line)
             split = SplitStats(test.name, len(test.pairs), len(test.pairs), {}, test.repaired)
             test_metadata = replace(metadata, test=test.name, data=[*metadata.data, split])
-            write_report(result, aligner if selection is not None else None, folder, test_metadata)
+            with show_stage(f"{test.name}: attention and report"):
+                write_report(result, aligner if selection is not None else None, folder, test_metadata)
             log.info("%s: %s", test.name, folder / "report.html")
             results.append(result)
         return results
@@ -124,7 +126,7 @@ class Evaluator:
     ) -> EvaluationResult:
         """Compute everything but the attention of the hypotheses; write translations and scores as soon as known."""
         sources, references = [pair.source for pair in test.pairs], [pair.target for pair in test.pairs]
-        translations = self._translations(sources, inputs.hypotheses)
+        translations = self._translations(test.name, sources, inputs.hypotheses)
         texts = [translation.text for translation in translations]
         scores = corpus_score(texts, references, self.metrics)
         result = EvaluationResult(test.name, test.pairs, translations, scores)
@@ -133,12 +135,14 @@ class Evaluator:
             result.digests["model"] = checkpoint.state_digest(self.translator.model.state_dict())
         write_scores(result, directory)
         result.notes += _notes(translations, test.pairs, self.metrics)
-        result.intervals = bootstrap_intervals(texts, references, self.metrics)
+        with show_stage(f"{test.name}: intervals of the scores"):
+            result.intervals = bootstrap_intervals(texts, references, self.metrics)
         result.sentence_chrf = sentence_chrf(texts, references, self.metrics)
         if inputs.baselines:
             name = system_name or "this"
             name += " (this)" if name in inputs.baselines else ""
-            result.comparisons = paired_test({**inputs.baselines, name: texts}, references, self.metrics)
+            with show_stage(f"{test.name}: significance of the differences"):
+                result.comparisons = paired_test({**inputs.baselines, name: texts}, references, self.metrics)
         result.external_scores = inputs.external_scores
         if self.metrics.breakdown:
             result.breakdown = breakdown(sources, texts, references, self.metrics, frequencies)
@@ -159,10 +163,11 @@ class Evaluator:
             result.notes.append(f"Alignments and everything about attention are those of {model}.")
         return result
 
-    def _translations(self, sources: list[str], hypotheses: list[str] | None) -> list[Translation]:
+    def _translations(self, name: str, sources: list[str], hypotheses: list[str] | None) -> list[Translation]:
         """Translate, unless there are hypotheses to evaluate instead."""
         if hypotheses is None:
-            return self.translator.translate(sources)
+            with show_stage(f"{name}: translating {len(sources)} sentences", len(sources)) as show:
+                return self.translator.translate(sources, on_batch=show)
         tokens = self.translator.tokenizer.encode_target(hypotheses)
         return [Translation(text, ids, math.nan, False) for text, ids in zip(hypotheses, tokens, strict=True)]
 

@@ -61,7 +61,7 @@ def write_report(result: EvaluationResult, aligner: Aligner | None, directory: P
         diagnostics=diagnostics,
         fingerprints={**metadata.fingerprints, metadata.test: list(result.digests.items())},
         versions=package_versions(),
-        notes=result.notes,
+        notes=[*metadata.notes, *result.notes],
         browser=browser,
     )
     write_page(directory / "report.html", page)

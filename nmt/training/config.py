@@ -20,7 +20,10 @@ AUTO = "auto"
 class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
     """Options of training: its length and batches, the loss, checkpoints, and the guard against divergence.
 
-    max_updates: end after this many updates.
+    max_updates: end after this many updates (0 = no limit, where another one or `patience` ends the run). Whichever
+        limit comes first ends a run.
+    max_epochs: end after this many passes over the training pairs (0 = no limit). A schedule with an end, as cosine,
+        lasts as long as `max_updates` and `max_epochs` let the run last.
     max_minutes: end after this many minutes (0 = no limit), counting all sessions of a run that was interrupted and
         continued.
     batch_tokens: most tokens of a batch on its longer side, padding included, over all devices together; auto = the
@@ -41,6 +44,7 @@ class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
     """
 
     max_updates: int = 2500
+    max_epochs: int = 0
     max_minutes: float = 0.0
     batch_tokens: Any = 1536
     devices: int = 1
@@ -66,9 +70,13 @@ class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
         self.validate_divergence()
         if self.batch_tokens != AUTO and (type(self.batch_tokens) is not int or self.batch_tokens < 1):
             raise ValueError(f"train.batch_tokens={self.batch_tokens}: must be a whole number of at least 1, or {AUTO}")
-        counts = ["max_updates", "devices", "gradient_accumulation", "log_every", "valid_every", "save_every"]
+        counts = ["devices", "gradient_accumulation", "log_every", "valid_every", "save_every"]
         check_range("train", self, counts, minimum=1)
-        check_range("train", self, ["valid_bleu_sentences", "patience", "guided_layer", "guided_head"], minimum=0)
+        counts = ["max_updates", "max_epochs", "valid_bleu_sentences", "patience", "guided_layer", "guided_head"]
+        check_range("train", self, counts, minimum=0)
+        if not (self.max_updates or self.max_epochs or self.max_minutes or self.patience):
+            ends = "train.max_epochs, train.max_minutes or train.patience"
+            raise ValueError(f"train.max_updates=0: must be at least 1, unless {ends} ends the run")
         weights = ["coverage_loss_weight", "r_drop_alpha", "guided_alignment_weight"]
         check_range("train", self, ["max_minutes", *weights], minimum=0, below=math.inf)
         rates = ["ema_decay", "label_smoothing", "word_dropout", "target_word_dropout"]

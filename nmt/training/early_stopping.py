@@ -52,9 +52,11 @@ class EarlyStopping:
 
 
 def stop_reason(config: TrainConfig, progress: TrainProgress) -> str:
-    """Return why a run with this progress is finished (patience, updates or minutes); "" when it is not."""
-    if progress.update >= config.max_updates:
+    """Return why a run with this progress is finished (patience, updates, epochs, minutes); "" when it is not."""
+    if 0 < config.max_updates <= progress.update:
         return f"train.max_updates={config.max_updates} reached"
+    if 0 < config.max_epochs <= progress.epoch:
+        return f"train.max_epochs={config.max_epochs} reached"
     if config.max_minutes and progress.seconds >= 60 * config.max_minutes:
         return f"train.max_minutes={config.max_minutes:g} reached"
     if config.patience and progress.validations_without_improvement >= config.patience:

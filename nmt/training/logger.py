@@ -28,8 +28,13 @@ log = logging.getLogger(__name__)
 
 MACHINE_DEPENDENT_KEYS = ("tokens_per_second", "peak_memory_mb", "seconds")
 """Keys of a row whose values differ when the same run is repeated."""
+End = tuple[int, float] | None  # the update at which a run will end, and the seconds left
 EXCLUDED_HPARAMS = ("name", "runs", "data.cache_dir", "num_threads", "device")
 """Options that do not change the model."""
+SHOWN_HPARAMS = ("seed", "model.architecture", "model.attention.score")
+"""Options in TensorBoard's table of runs that are shown even where they have their defaults."""
+DIAGNOSTICS = "z_diagnostics"
+"""TensorBoard opens the first two groups of tags in the order of the alphabet: "train" and "valid" shall be these."""
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -102,7 +107,7 @@ class MetricAccumulator:
         """Return whether the losses since the last log line are finite numbers."""
         return bool(torch.isfinite(self.sums).all())
 
-    def log(self, progress: TrainProgress, learning_rate: float, counts: Mapping[str, int]) -> None:
+    def log(self, progress: TrainProgress, learning_rate: float, counts: Mapping[str, int], end: End) -> None:
         """Start new sums."""
         self._reset()
 
@@ -120,10 +125,10 @@ class RunLogger(MetricAccumulator):
         directory: the run directory.
         names: of the losses that `log_update` receives; "loss" and "nll" first.
         progress: of the run that is continued.
-        max_updates: for the progress bar.
+        last_update: at which the run ends, for the progress bar; 0: unknown.
     """
 
-    def __init__(self, directory: Path, names: Sequence[str], progress: TrainProgress, max_updates: int) -> None:
+    def __init__(self, directory: Path, names: Sequence[str], progress: TrainProgress, last_update: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
         from tqdm import tqdm
 
@@ -143,9 +148,9 @@ class RunLogger(MetricAccumulator):
         self.hook, threading.excepthook = threading.excepthook, self._thread_failed
         self.board: Any = SummaryWriter(str(directory / "tensorboard"), purge_step=progress.update + 1)
         hidden = is_quiet() or not sys.stderr.isatty()  # plain lines are logged instead
-        self.bar = tqdm(
-            initial=progress.update, total=max_updates, unit="update", dynamic_ncols=True, leave=False, disable=hidden
-        )
+        form = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"  # the time left is in the postfix
+        options = {"unit": "update", "dynamic_ncols": True, "leave": False, "disable": hidden, "bar_format": form}
+        self.bar = tqdm(initial=progress.update, total=last_update or None, **options)
         self.attention: dict[str, Any] = {}  # for the row of the next validation
 
     def __exit__(self, *_: object) -> None:
@@ -160,11 +165,12 @@ class RunLogger(MetricAccumulator):
         super().log_update(losses, norm, skipped, num_tokens=num_tokens)
         self.bar.update(1)
 
-    def log(self, progress: TrainProgress, learning_rate: float, counts: Mapping[str, int]) -> None:
+    def log(self, progress: TrainProgress, learning_rate: float, counts: Mapping[str, int], end: End) -> None:
         """Write a row of the mean training losses since the last one.
 
         Args:
             counts: of anomalies in the whole run, by name; zeros are left out.
+            end: the update and the seconds left when the run will end, where they can be estimated.
         """
         *losses, num_tokens = self.sums.tolist()
         loss, nll, *extra = (total / num_tokens if num_tokens else math.nan for total in losses)
@@ -187,8 +193,13 @@ class RunLogger(MetricAccumulator):
         text = f"loss {loss:.3f}  perplexity {row['perplexity']:.2f}  {rate:.0f} tokens/s"
         text += "".join(f"  {name.replace('_', ' ')} {number}" for name, number in counts.items())
         level = logging.INFO if self.bar.disable else logging.DEBUG  # on a terminal the bar shows it
-        log.log(level, "update %d  epoch %d  %s  rate %.2e", progress.update, progress.epoch, text, learning_rate)
-        self.bar.set_postfix_str(text)
+        left = ""
+        if end is not None:
+            self.bar.total = max(end[0], progress.update)
+            left = f"  {self.bar.format_interval(end[1])} left"
+        line = "update %d  epoch %d  %s  rate %.2e%s"
+        log.log(level, line, progress.update, progress.epoch, text, learning_rate, left)
+        self.bar.set_postfix_str(text + left)
         self._reset()
 
     def log_validation(
@@ -235,7 +246,8 @@ class RunLogger(MetricAccumulator):
         for layer, heads in enumerate(entropies, start=1):
             for head, values in enumerate(heads, start=1):
                 if np.isfinite(values).any():  # otherwise TensorBoard has no histogram
-                    self.add_to_tensorboard("histogram", f"entropy/layer_{layer}/head_{head}/rows", values, update)
+                    tag = f"{DIAGNOSTICS}/entropy/layer_{layer}/head_{head}/rows"
+                    self.add_to_tensorboard("histogram", tag, values, update)
 
     def add_to_tensorboard(self, kind: str, tag: str, value: Any, update: int) -> None:
         """Add a scalar, text, figure or histogram, until the disk is full: that is no reason to stop."""
@@ -276,15 +288,17 @@ def _scalars(row: Mapping[str, Any], group: str) -> Iterator[tuple[str, float]]:
     for name, value in row.items():
         if name == "learned_scalars":
             for scalar, heads in value.items():
-                yield from ((f"{name}/{scalar}/{head}", number) for head, number in enumerate(heads, start=1))
+                tag = f"{DIAGNOSTICS}/{name}/{scalar}"
+                yield from ((f"{tag}/{head}", number) for head, number in enumerate(heads, start=1))
         elif name in ("entropy", "attention"):
             for measure, layers in (value if name == "attention" else {name: value}).items():
                 for layer, heads in enumerate(layers, start=1):
                     for head, number in enumerate(heads, start=1):
                         if number is not None:
-                            yield f"{measure}/layer_{layer}/head_{head}", number
+                            yield f"{DIAGNOSTICS}/{measure}/layer_{layer}/head_{head}", number
         elif name not in ("update", "epoch", "seconds"):
-            yield f"{group}/{name.removeprefix('valid_')}", value
+            is_main = group == "valid" or "loss" in name or name in ("perplexity", "learning_rate")
+            yield f"{group if is_main else DIAGNOSTICS}/{name.removeprefix('valid_')}", value
 
 
 def _format_scores(scores: Mapping[str, float]) -> str:
@@ -292,26 +306,29 @@ def _format_scores(scores: Mapping[str, float]) -> str:
     return "  ".join(texts)
 
 
-def log_hparams(directory: Path, options: Mapping[str, Any], scores: Mapping[str, float], update: int) -> None:
+def log_hparams(
+    directory: Path, options: Mapping[str, Any], defaults: Mapping[str, Any], scores: Mapping[str, float], update: int
+) -> None:
     """Write a run's options and final scores for TensorBoard's table of runs (HPARAMS).
 
     Args:
         directory: the run directory.
-        options: nested; `EXCLUDED_HPARAMS` are left out.
+        options, defaults: nested; `EXCLUDED_HPARAMS` and options that have their defaults are left out.
         scores: by test set and name, as "test/bleu".
         update: the last one.
     """
     from torch.utils.tensorboard import SummaryWriter
 
+    usual = flatten(defaults)
     hparams = {
         name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
         for name, value in flatten(options).items()
-        if name not in EXCLUDED_HPARAMS
+        if name in SHOWN_HPARAMS or (name not in EXCLUDED_HPARAMS and value != usual.get(name))
     }
     try:
         with SummaryWriter(str(directory / "tensorboard")) as board:
-            # "." for the run's own folder: the table has one line for each run then
-            metrics = {re.sub(r"[^\w./-]", "_", f"final/{name}"): value for name, value in scores.items()}  # as its tag
+            # "." for the run's own folder: the table has one line for each run then; names are cleaned as its tags
+            metrics = {re.sub(r"[^\w./-]", "_", f"z_final/{name}"): value for name, value in scores.items()}
             board.add_hparams(hparams, metrics, None, ".", update)
     except OSError as error:
         log.warning("TensorBoard gets no final scores: %s", error)

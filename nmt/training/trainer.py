@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nmt.config import flatten
 from nmt.data import Batch, BatchLoader
 from nmt.models import Seq2Seq
 from nmt.runtime.device import compile_modules, resolve_precision
@@ -23,6 +24,7 @@ from nmt.training.distributed import DistributedContext
 from nmt.training.divergence import MAX_CONSECUTIVE_SKIPS, DivergenceGuard
 from nmt.training.early_stopping import EarlyStopping, stop_reason
 from nmt.training.ema import ExponentialMovingAverage, temporarily_loaded
+from nmt.training.forecast import RunForecast, last_update
 from nmt.training.logger import MetricAccumulator, RunLogger
 from nmt.training.objective import TrainingObjective
 from nmt.training.oom import MicroBatches
@@ -31,7 +33,6 @@ from nmt.training.progress import TrainProgress
 from nmt.training.rescoring import changed_score_options, rescore_best
 from nmt.training.signals import GracefulShutdown
 from nmt.training.validation import Validator
-from nmt.training.warmup import WarmupWatch
 
 __all__ = ["TrainConfig", "TrainProgress", "Trainer"]
 
@@ -89,6 +90,9 @@ class Trainer:
         self.last, self.best = self.checkpoints.last, self.checkpoints.best
         self._start = math.nan  # when the run would have begun if it had never been interrupted (monotonic seconds)
         self.resume()
+        epochs = config.max_epochs or flatten(self.checkpoints.stored_config).get("train.max_epochs")
+        self.updates_per_epoch = -(-batches.num_batches() // config.gradient_accumulation) if epochs else 0
+        self.last_update = last_update(config.max_updates, config.max_epochs, self.updates_per_epoch)
 
     def fit(self, stop: GracefulShutdown) -> TrainProgress:
         """Train until a limit, early stopping, or `stop` (which saves first).
@@ -99,17 +103,19 @@ class Trainer:
         progress, config, usual_memory = self.progress, self.config, 0
         with self._open_logger() as logger:
             self._start = time.monotonic() - progress.seconds
-            warmup = WarmupWatch(self.optim_config, config, progress, self.checkpoints.stored_config)
+            stored = self.checkpoints.stored_config
+            forecast = RunForecast(self.optim_config, config, progress, stored, self.updates_per_epoch)
             proceed = self._rescore_best(logger, stop)
             proceed = proceed and (not self._missed_validation() or self._end_update(logger, stop))
-            for batches in self._updates() if proceed else ():
+            for batches in self._updates(logger) if proceed else ():
                 logger.log_update(*self.step(batches), num_tokens=sum(batch.num_tokens for batch in batches))
                 self._sync_ranks(stop)
-                warmup.check(progress)
+                forecast.check(progress)
                 if progress.update % config.log_every == 0:
                     usual_memory = trim_memory(usual_memory)
                     self._check_divergence(logger)
-                    logger.log(progress, self._learning_rate(), self.anomaly_counts())
+                    end = forecast.expected_end(progress)
+                    logger.log(progress, self._learning_rate(), self.anomaly_counts(), end)
                 if not self._end_update(logger, stop):
                     break
             if progress.stop_reason and progress.last_validated < progress.update and not stop.requested:
@@ -120,7 +126,7 @@ class Trainer:
             if progress.stop_reason and self._average_due() and not stop.requested:
                 self._validate_averaged(logger, stop)
                 self.save(logger)
-            warmup.check(progress)
+            forecast.check(progress)
         return progress
 
     def step(self, batches: Sequence[Batch]) -> tuple[Tensor, Tensor, Tensor]:
@@ -178,8 +184,9 @@ class Trainer:
                 "runs= must be a folder that all machines share"
             )
 
-    def _updates(self) -> Iterator[list[Batch]]:
-        """Yield the batches of each update, from the current progress on; an update never spans two epochs."""
+    def _updates(self, logger: MetricAccumulator) -> Iterator[list[Batch]]:
+        """Yield the batches of each update, from the current progress on; an update never spans two epochs. Save where
+        the last of them ends the run."""
         progress = self.progress
         while not progress.stop_reason:
             batches = iter(self.batches.epoch(progress.epoch, progress.batch))
@@ -187,10 +194,13 @@ class Trainer:
                 progress.batch += len(group)
                 yield group
             progress.epoch, progress.batch = progress.epoch + 1, 0
+            progress.stop_reason = stop_reason(self.config, progress)
+            if progress.stop_reason:
+                self._save_checked(logger, must=True)
 
     def _learning_rate(self) -> float:
         update = self.progress.update
-        return learning_rate(self.optim_config, update, update / self.config.max_updates, self.plateau)
+        return learning_rate(self.optim_config, update, update / max(self.last_update, 1), self.plateau)
 
     def _seed_update(self) -> None:
         """Seed the random numbers of this update and rank."""
@@ -201,7 +211,7 @@ class Trainer:
     def _open_logger(self) -> MetricAccumulator:
         if not self.distributed.is_main:
             return MetricAccumulator(self.objective.names, self.progress.unlogged_sums)
-        return RunLogger(self.directory, self.objective.names, self.progress, self.config.max_updates)
+        return RunLogger(self.directory, self.objective.names, self.progress, self.last_update)
 
     def _sync_ranks(self, stop: GracefulShutdown) -> None:
         """Share the signals that each rank received, and the duration of the run as the main process measures it."""
@@ -251,10 +261,13 @@ class Trainer:
         progress.stop_reason = stop_reason(config, progress)
         is_last = bool(progress.stop_reason) or stop.requested  # read once: a later signal waits for the next update
         if is_last or progress.update % config.save_every == 0:
-            self._check_finite(logger)
-            progress.unlogged_sums = logger.unlogged_sums()
-            self.save(logger, must=is_last)
+            self._save_checked(logger, must=is_last)
         return not is_last
+
+    def _save_checked(self, logger: MetricAccumulator, *, must: bool) -> None:
+        self._check_finite(logger)
+        self.progress.unlogged_sums = logger.unlogged_sums()
+        self.save(logger, must=must)
 
     def _scores(self, logger: RunLogger, stop: GracefulShutdown) -> dict[str, float] | None:
         assert self.validation is not None

@@ -16,7 +16,8 @@ from nmt.evaluation.results import EvaluationResult
 from nmt.inference.translator import Translator
 from nmt.models import Seq2Seq
 from nmt.runtime.device import autocast
-from nmt.training.logger import RunLogger
+from nmt.runtime.progress import show_stage
+from nmt.training.logger import DIAGNOSTICS, RunLogger
 from nmt.training.losses import cross_entropy
 from nmt.training.signals import GracefulShutdown
 
@@ -58,15 +59,17 @@ class Validator:
     ) -> dict[str, float] | None:
         """Return the loss in nats per token, perplexity, scores by name, and "aer"; None when `stop` interrupts it."""
 
-        def check(_: int) -> None:
+        def check(num_done: int) -> None:
+            show(num_done)
             if stop.requested or stop.received:  # also a signal that the other ranks, which wait, have not received
                 raise _StopRequestedError
 
         try:
             loss = self.loss(model, precision)
-            result = evaluator.translate_and_score(
-                self.translator, self.pairs, self.gold, self.metrics, self.alignment, on_batch=check
-            )
+            with show_stage("validation", len(self.pairs), announce=False) as show:
+                result = evaluator.translate_and_score(
+                    self.translator, self.pairs, self.gold, self.metrics, self.alignment, on_batch=check
+                )
         except _StopRequestedError:
             return None
         self._log_samples(result, logger, update)
@@ -103,7 +106,7 @@ class Validator:
             source = [*tokenizer.source_subwords(sources[i]), "</s>"]
             target = [*tokenizer.target_subwords(targets[i]), "</s>"]
             figure = heatmap.plot_heatmap(rows, source, target[: len(rows)], title=title)
-            logger.add_to_tensorboard("figure", f"attention/{i + 1}", figure, update)
+            logger.add_to_tensorboard("figure", f"{DIAGNOSTICS}/attention/{i + 1}", figure, update)
 
     def _log_attention(self, logger: RunLogger, update: int) -> None:
         """Measure the attention of every layer and head on the same few references each time."""

@@ -354,6 +354,60 @@ def test_limits_end_a_run_and_raising_them_continues_it(make: Make) -> None:
     assert timed.progress.update == timed.progress.last_validated == 1
 
 
+@pytest.mark.parametrize("accumulation", [1, 3])
+@pytest.mark.parametrize("schedule", ["cosine", "inverse_sqrt"])
+def test_epochs_end_a_run_exactly_and_continue_exactly(make: Make, accumulation: int, schedule: str) -> None:
+    """Whatever interrupts it: in the first epoch, at its end, at the last update. Every pair is used in every epoch."""
+    optim = OptimConfig(warmup_updates=2, learning_rate=0.01, schedule=schedule)
+    limits = {"max_updates": 0, "max_epochs": 2, "gradient_accumulation": accumulation, "optim": optim, "log_every": 1}
+    whole = make("whole", **limits)
+    num = [sum(1 for _ in whole.batches.epoch(epoch)) for epoch in (0, 1, 5)]
+    assert num == [whole.batches.num_batches()] * 3
+    epoch = math.ceil(num[0] / accumulation)
+    fit(whole)
+    assert (whole.progress.update, whole.progress.epoch, whole.progress.batch) == (2 * epoch, 2, 0)
+    assert whole.progress.stop_reason == "train.max_epochs=2 reached"
+    assert whole.progress.last_validated == 2 * epoch
+    logged = [row for row in rows(whole) if "loss" in row]
+    assert [row["epoch"] for row in logged] == [0] * epoch + [1] * epoch
+    if schedule == "cosine":
+        assert logged[-1]["learning_rate"] == pytest.approx(0.01 * optim.min_lr_ratio)
+        assert logged[-2]["learning_rate"] > 1.01 * logged[-1]["learning_rate"]
+    for update in (1, epoch, epoch + 1, 2 * epoch):
+        assert fit(make("pieces", **limits), StopAfter(update)).progress.update == update
+    pieces = fit(make("pieces", **limits))
+    assert rows(pieces) == rows(whole)
+    assert_same_checkpoints(pieces, whole)
+    before = (whole.last.stat().st_mtime_ns, whole.last.read_bytes())
+    assert fit(make("whole", **limits)).progress.update == 2 * epoch  # finished: nothing is done
+    assert (whole.last.stat().st_mtime_ns, whole.last.read_bytes()) == before
+
+
+def test_a_kill_before_an_epoch_that_ends_the_run_is_saved(make: Make) -> None:
+    limits = {"max_updates": 0, "max_epochs": 1, "save_every": 100, "valid_every": 100}
+    whole = fit(make("whole", **limits))
+    killed = make("killed", **limits)
+    kill(killed, "_validate", lambda trainer, *_: True)
+    continued = make("killed", **limits)
+    assert continued.progress.stop_reason == "train.max_epochs=1 reached"
+    assert rows(fit(continued)) == rows(whole)
+    assert_same_checkpoints(continued, whole)
+    more = fit(make("killed", **{**limits, "max_epochs": 2, "optim": OptimConfig(schedule="constant")}))
+    assert (more.progress.update, more.progress.epoch) == (2 * whole.progress.update, 2)
+
+
+@pytest.mark.parametrize(
+    ("updates", "reason"), [(3, "train.max_updates=3 reached"), (2500, "train.max_epochs=1 reached")]
+)
+def test_the_limit_that_comes_first_ends_a_run_and_its_schedule(make: Make, updates: int, reason: str) -> None:
+    trainer = fit(make(max_updates=updates, max_epochs=1, log_every=1))
+    assert trainer.progress.stop_reason == reason
+    last = [row for row in rows(trainer) if "loss" in row][-1]
+    assert last["update"] == trainer.last_update == min(updates, trainer.batches.num_batches())
+    rate = 0.01 * min(1.0, last["update"] / 4) * trainer.optim_config.min_lr_ratio
+    assert last["learning_rate"] == pytest.approx(rate)
+
+
 def test_the_last_updates_can_be_the_best(make: Make) -> None:
     trainer = make(max_updates=5, valid_every=4, early_stopping_metric="loss")
     outcomes = iter([2.0, 1.0])
@@ -841,9 +895,9 @@ def test_learned_scalars_are_logged_at_validations(make: Make) -> None:
     assert not any("learned_scalars" in row for row in rows(trainer) if "loss" in row)
     events = EventAccumulator(str(trainer.directory / "tensorboard"))
     events.Reload()
-    scalars = {f"learned_scalars/{name}/{head}" for name, head in (("decoder.one.gate", 1), ("decoder.one.gate", 2))}
-    assert scalars < set(events.Tags()["scalars"])
-    assert [(e.step, e.value) for e in events.Scalars("learned_scalars/decoder.one.gate/2")] == [(4, 1.0), (5, 1.0)]
+    tags = [f"z_diagnostics/learned_scalars/decoder.one.gate/{head}" for head in (1, 2)]
+    assert set(tags) < set(events.Tags()["scalars"])
+    assert [(event.step, event.value) for event in events.Scalars(tags[1])] == [(4, 1.0), (5, 1.0)]
     assert "svg" in training_curves(logger.read_metrics(trainer.directory / "metrics.jsonl"))  # without them
 
 
@@ -863,8 +917,8 @@ def test_tensorboard_gets_scalars_texts_and_figures(make: Make) -> None:
     events = EventAccumulator(str(trainer.directory / "tensorboard"), {"histograms": 0})
     events.Reload()
     tags = events.Tags()
-    assert {"train/loss", "train/tokens_per_second", "valid/bleu", "valid/aer"} <= set(tags["scalars"])
-    assert {f"attention/{i}" for i in (1, 2, 3)} == set(tags["images"])
+    assert {"train/loss", "z_diagnostics/tokens_per_second", "valid/bleu", "valid/aer"} <= set(tags["scalars"])
+    assert {f"z_diagnostics/attention/{i}" for i in (1, 2, 3)} == set(tags["images"])
     measured = [row["update"] for row in rows(trainer) if "entropy" in row]
     # the model is as it was at the last validation
     validation, diagnostics = trainer.validation, DiagnosticsAccumulator()
@@ -879,9 +933,9 @@ def test_tensorboard_gets_scalars_texts_and_figures(make: Make) -> None:
     assert set(last["attention"]) == set(TENSORBOARD_MEASURES)  # without the agreement of heads: there is one
     for name in TENSORBOARD_MEASURES:
         np.testing.assert_allclose(last["attention"][name], result.measures[name], atol=1e-4)
-        assert [event.step for event in events.Scalars(f"{name}/layer_1/head_1")] == measured
+        assert [event.step for event in events.Scalars(f"z_diagnostics/{name}/layer_1/head_1")] == measured
     assert measured == [row["update"] for row in rows(trainer) if "valid_loss" in row]
-    assert [event.step for event in events.Histograms("entropy/layer_1/head_1/rows")] == measured
+    assert [event.step for event in events.Histograms("z_diagnostics/entropy/layer_1/head_1/rows")] == measured
     assert {f"sample/{i}/text_summary" for i in (1, 2, 3)} <= set(tags["tensors"])
     (text,) = events.Tensors("sample/1/text_summary")[0].tensor_proto.string_val
     lines = text.decode().split("\n")  # indented, so that nothing in them is Markdown

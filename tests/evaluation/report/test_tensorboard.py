@@ -32,7 +32,7 @@ def test_entropies_are_histograms_scalars_and_a_part_of_the_row_of_their_validat
     events = read(tmp_path)
     for layer in range(LAYERS):
         for head in range(HEADS):
-            name = f"entropy/layer_{layer + 1}/head_{head + 1}"
+            name = f"z_diagnostics/entropy/layer_{layer + 1}/head_{head + 1}"
             (histogram,) = events.Histograms(f"{name}/rows")
             value = histogram.histogram_value
             assert (histogram.step, value.num) == (5, ROWS)
@@ -44,11 +44,11 @@ def test_entropies_are_histograms_scalars_and_a_part_of_the_row_of_their_validat
     np.testing.assert_allclose(rows_read[0]["entropy"], rows.mean(-1), atol=1e-6)
     assert rows_read[0]["attention"] == measures
     assert not {"entropy", "attention"} & set(rows_read[1])
-    scalars = {tag for tag in events.Tags()["scalars"] if tag.startswith("jump_length/")}
-    assert scalars == {f"jump_length/layer_{i}/head_{j}" for i in (1, 2) for j in (1, 2, 3)} - {
-        "jump_length/layer_2/head_2"
+    scalars = {tag for tag in events.Tags()["scalars"] if tag.startswith("z_diagnostics/jump_length/")}
+    assert scalars == {f"z_diagnostics/jump_length/layer_{i}/head_{j}" for i in (1, 2) for j in (1, 2, 3)} - {
+        "z_diagnostics/jump_length/layer_2/head_2"
     }
-    assert [(e.step, e.value) for e in events.Scalars("jump_length/layer_2/head_1")] == [(5, 3.5)]
+    assert [(e.step, e.value) for e in events.Scalars("z_diagnostics/jump_length/layer_2/head_1")] == [(5, 3.5)]
 
 
 def test_values_that_are_no_numbers_end_no_validation_and_are_null_in_the_log(tmp_path):
@@ -70,7 +70,7 @@ def test_values_that_are_no_numbers_end_no_validation_and_are_null_in_the_log(tm
     assert (first["entropy"], second["averaged_loss"]) == ([[0.0, None]], None)
     (tmp_path / "old.jsonl").write_text('{"update": 5, "valid_loss": NaN}\n')  # of an earlier version
     assert logger.read_metrics(tmp_path / "old.jsonl") == [{"update": 5, "valid_loss": None}]
-    assert set(read(tmp_path).Tags()["histograms"]) == {"entropy/layer_1/head_1/rows"}
+    assert set(read(tmp_path).Tags()["histograms"]) == {"z_diagnostics/entropy/layer_1/head_1/rows"}
 
 
 def test_the_table_of_runs_has_options_and_final_scores(tmp_path):
@@ -82,9 +82,11 @@ def test_the_table_of_runs_has_options_and_final_scores(tmp_path):
         "model": {"d_model": 64, "heads": [1, 2], "tie_embeddings": None},
         "data": {"cache_dir": "x"},
     }
-    log_hparams(tmp_path, options, {"test/bleu": 31.5, "long/aer": 0.25, "test[:9]/bleu": 30.0}, 70)
+    defaults = {"seed": 3, "model": {"d_model": 32, "tie_embeddings": "all", "dropout": 0.1}}
+    options["model"] |= {"dropout": 0.1, "attention": {"score": "dot"}}
+    log_hparams(tmp_path, options, defaults, {"test/bleu": 31.5, "long/aer": 0.25, "test[:9]/bleu": 30.0}, 70)
     events = read(tmp_path)
-    assert [(e.step, e.value) for e in events.Scalars("final/test/bleu")] == [(70, 31.5)]
+    assert [(e.step, e.value) for e in events.Scalars("z_final/test/bleu")] == [(70, 31.5)]
     content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
     started = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
     hparams = {name: getattr(value, value.WhichOneof("kind")) for name, value in started.hparams.items()}
@@ -93,11 +95,12 @@ def test_the_table_of_runs_has_options_and_final_scores(tmp_path):
         "model.d_model": 64.0,
         "model.heads": json.dumps([1, 2]),
         "model.tie_embeddings": "null",
+        "model.attention.score": "dot",
     }
     content = events.PluginTagToContent("hparams")["_hparams_/experiment"]
     infos = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
-    assert {info.name.tag for info in infos} == {"final/test/bleu", "final/long/aer", "final/test__9_/bleu"}
-    assert {tag for tag in events.Tags()["scalars"] if tag.startswith("final/")} == {info.name.tag for info in infos}
+    assert {info.name.tag for info in infos} == {"z_final/test/bleu", "z_final/long/aer", "z_final/test__9_/bleu"}
+    assert {tag for tag in events.Tags()["scalars"] if tag.startswith("z_final/")} == {info.name.tag for info in infos}
     assert len(list((tmp_path / "tensorboard").iterdir())) == len(
         [path for path in (tmp_path / "tensorboard").iterdir() if path.is_file()]
     )
