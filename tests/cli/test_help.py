@@ -117,6 +117,7 @@ def test_choices_are_what_validate_accepts(command: str) -> None:
             assert message.startswith(f"{path}={wrong}: must be one of {option.choices[0]}")
 
 
+WITHOUT_EXAMPLE = ("per_layer", "coverage", "dim", "max_grad_norm_ratio", "diverse_groups", "plugins")
 NEEDING_ANOTHER = ("data.tokenizer.lowercase", "source", "target", "gold", "data.source_lang", "data.target_lang")
 
 
@@ -131,9 +132,7 @@ def test_examples_set_the_option_to_something_else(command: str) -> None:
             assert option.example == "model=transformer"
             continue
         if not text:
-            assert path.split(".")[-1] in ("per_layer", "coverage", "dim", "max_grad_norm_ratio", "diverse_groups"), (
-                path
-            )
+            assert path.split(".")[-1] in WITHOUT_EXAMPLE, path
         else:
             value = coerce(leaves(tree)[path], _parsed(text), text.strip("[]").split(",") if "[" in text else text)
             assert value != getattr(get_node(tree, path.rpartition(".")[0]), path.rpartition(".")[2])
