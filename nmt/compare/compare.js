@@ -126,7 +126,7 @@ const sideBySide = ({ models, sentences }) => {
     state.order = [...sentences.keys()].filter((i) => (!m || Math.sign(gain(i)) === sign) && (!query || matches(sentences[i])));
     if (m) state.order.sort((a, b) => sign * (gain(b) - gain(a)) || a - b);
     list.replaceChildren(...state.order.map((i) => {
-      const { n, s, why } = sentences[i], about = m ? (gain(i) > 0 ? "+" : "") + gain(i).toFixed(1).replace("-", "−")
+      const { n, s, why } = sentences[i], about = m ? (gain(i) > 0 ? "+" : "") + gain(i).toFixed(2).replace("-", "−")
         : why === "by length" ? "" : why.replace("chrF differs by ", "Δ ");
       return listed(i, n, s, ...(about ? [element("span", about, { class: "why", title: m ? "chrF against the baseline" : why })] : []));
     }));
