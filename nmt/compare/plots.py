@@ -34,7 +34,7 @@ CURVES = {"bleu": "validation BLEU", "perplexity": "validation perplexity", "aer
 AXES = {"updates": "updates", "minutes": "minutes of training"}
 COST_METRICS = ("bleu", "chrf", "aer")
 """Scores that are drawn against costs."""
-_BETTER = {"ter": " (lower is better)", "aer": " (lower is better)", "entropy": ""}  # of the others higher
+_BETTER = {**dict.fromkeys(("bleu", "chrf", "chrf++"), "higher"), **dict.fromkeys(("ter", "aer"), "lower")}
 _MILLIONS = ("parameters", "flops")
 _CHARACTER_WIDTH = 6.6  # in units of the viewBox
 
@@ -72,7 +72,7 @@ def _dot_plot(comparison: RunComparison, metric: str, name: str) -> str:
     ]
     summaries = [summary for *_, summary in rows]
     axes = Axes([(x, 0.0) for each in summaries for x in (*each.values, *(each.interval or ()))], margin=0.06)
-    title, methods = name + _BETTER.get(metric, " (higher is better)"), interval_methods(summaries)
+    title, methods = name + f" ({_BETTER.get(metric)} is better)" * (metric in _BETTER), interval_methods(summaries)
     return macros("compare/templates/compare.html").dot_plot(metric, title, axes, rows, style, methods, TOO_FEW)
 
 
