@@ -7,9 +7,8 @@ from nmt.cli.config_groups import format_override
 from nmt.cli.continuation import has_prefix
 from nmt.compare.grouping import RunGroup, auto_set_options
 from nmt.compare.run_results import RunResult
+from nmt.compare.statistics import MIN_SEEDS, TOO_FEW
 
-MIN_SEEDS = 3
-"""Seeds below which confidence intervals are too wide to be useful."""
 _MAX_LISTED = 6
 
 
@@ -77,7 +76,7 @@ def few_seeds(groups: Sequence[RunGroup]) -> list[str]:
             "more seeds (seed=1,2,3)"
         )
     elif fewest < MIN_SEEDS:
-        warnings.append(f"{fewest} seeds in a group are few: intervals are wide and only large differences show")
+        warnings.append(f"{fewest} seeds in a group are few ({TOO_FEW}): only large differences show")
     if len({tuple(group.seeds) for group in groups}) > 1:
         warnings.append("not all groups have the same seeds: runs are paired by common seeds, else in their order")
     return warnings

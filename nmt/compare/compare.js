@@ -4,8 +4,8 @@
 const choices = [...document.querySelectorAll("[data-choice]")];
 const chooseCharts = () => {
   const chosen = Object.fromEntries(choices.map((select) => [select.dataset.choice, select.value]));
-  for (const figure of document.querySelectorAll("figure[data-axis], figure[data-cost]"))
-    figure.hidden = ["axis", "cost", "score"].some((name) => name in figure.dataset && figure.dataset[name] !== chosen[name]);
+  for (const figure of document.querySelectorAll("figure[data-axis], figure[data-cost], figure[data-metric]"))
+    figure.hidden = ["axis", "cost", "score", "metric"].some((name) => name in figure.dataset && figure.dataset[name] !== chosen[name]);
 };
 for (const select of choices) {
   select.parentNode.hidden = false;
@@ -23,7 +23,7 @@ for (const button of document.querySelectorAll("[data-toggle]"))
 // --- sentences -------------------------------------------------------------------------------------------------------
 const sideBySide = ({ models, sentences }) => {
   const lines = byId("weights").textContent.split("\n"), list = byId("list"), source = byId("source-line"), units = byId("units");
-  const state = { index: -1, names: [], request: 0 };
+  const search = byId("search"), outcome = byId("outcome"), state = { index: -1, selected: -1, order: [], names: [], request: 0 };
 
   const clear = () => {
     unmark([source, ...cards.map(({ line }) => line)], cards.map(({ matrix }) => matrix));
@@ -74,14 +74,15 @@ const sideBySide = ({ models, sentences }) => {
     };
     self.unpack = (index) => unpacked(lines[m * sentences.length + index]).catch(() => null);
     self.update = (sentence, bytes) => {
-      const { h, v, sp } = sentence.of[m], [reference, hypothesis] = [parts(sentence.r), parts(h)];
+      const { h, v, m: mean, sp } = sentence.of[m], [reference, hypothesis] = [parts(sentence.r), parts(h)];
       self.bytes = bytes;
       output.textContent = "";
       text.replaceChildren();
       if (h && reference.length * hypothesis.length <= 1e6)
         marked(text, hypothesis, common(reference, hypothesis)[1], "extra", "only in the hypothesis");
       else text.append(h || element("i", "(empty)", { class: "soft" }));
-      value.textContent = `chrF ${v.toFixed(1)}` + (sp && !bytes ? " · its attention is not here, or cannot be unpacked" : "");
+      selection.hidden = !sp;
+      value.textContent = `chrF ${v.toFixed(1)}` + (model.runs > 1 ? ` (mean of ${model.runs} seeds: ${mean.toFixed(1)})` : "") + (sp && !bytes ? " · its attention is not here, or cannot be unpacked" : "");
     };
     for (const input of [layer, head, shift]) input.addEventListener("change", () => {
       clear();
@@ -103,6 +104,7 @@ const sideBySide = ({ models, sentences }) => {
 
   const show = async (index) => {
     const request = ++state.request, sentence = sentences[index];
+    state.selected = index;
     select(list, index);
     if (state.index === index) return;
     const matrices = await Promise.all(cards.map((card) => card.unpack(index)));
@@ -110,20 +112,43 @@ const sideBySide = ({ models, sentences }) => {
     state.index = index;
     history.replaceState(null, "", "#sentence-" + sentence.n);
     byId("name").textContent = `Sentence ${sentence.n}`;
-    byId("values").textContent = sentence.why;
+    byId("values").textContent = sentence.why || "without attention";
     byId("reference").textContent = sentence.r;
     cards.forEach((card, m) => card.update(sentence, matrices[m]));
     redraw();
   };
-  const selected = () => sentences.findIndex((_, i) => byId("option-" + i).getAttribute("aria-selected") === "true");
+
+  // The list: of all sentences, or of those that a group wins, loses or ties against the baseline, the largest difference first.
+  const update = () => {
+    const query = search.value.toLowerCase(), [m, sign] = outcome.value.split(" ").map(Number);
+    const gain = (i) => sentences[i].of[m].m - sentences[i].of[0].m;
+    const matches = ({ s, r, of }) => [s, r, ...of.map(({ h }) => h)].some((text) => text.toLowerCase().includes(query));
+    state.order = [...sentences.keys()].filter((i) => (!m || Math.sign(gain(i)) === sign) && (!query || matches(sentences[i])));
+    if (m) state.order.sort((a, b) => sign * (gain(b) - gain(a)) || a - b);
+    list.replaceChildren(...state.order.map((i) => {
+      const { n, s, why } = sentences[i], about = m ? (gain(i) > 0 ? "+" : "") + gain(i).toFixed(2).replace("-", "−")
+        : why === "by length" ? "" : why.replace("chrF differs by ", "Δ ");
+      return listed(i, n, s, ...(about ? [element("span", about, { class: "why", title: m ? "chrF against the baseline" : why })] : []));
+    }));
+    byId("match-count").textContent = `${state.order.length.toLocaleString("en")} of ${sentences.length.toLocaleString("en")} sentences`;
+    if (state.order.length) show(state.order.includes(state.selected) ? state.selected : state.order[0]);
+  };
+  const go = (steps) => {
+    const position = within(state.order.indexOf(state.selected) + steps, 0, state.order.length - 1);
+    if (state.order.length) show(state.order[position]);
+  };
 
   walk(source, (s) => { clear(); source.children[s].classList.add("on"); for (const card of cards) card.mark(false, s); }, null, clear);
-  list.replaceChildren(...sentences.map(({ n, s, why }, i) => listed(i, n, s,
-    ...(why === "by length" ? [] : [element("span", why.replace("chrF differs by ", "Δ "), { class: "why", title: why })]))));
   byId("browser").hidden = false;
   units.addEventListener("change", redraw);
-  steered(list, show, (steps) => show(within(selected() + steps, 0, sentences.length - 1)));
-  show(Math.max(0, sentences.findIndex(({ n }) => n === addressed())));
+  fill(outcome, [["0 0", "all sentences"], ...models.flatMap(({ name }, m) => (m ? [[1, "wins"], [-1, "losses"], [0, "ties"]] : [])
+    .map(([sign, result]) => [`${m} ${sign}`, `${name}: ${result}`]))], "0 0");
+  byId("outcomes").hidden = models.length < 2;
+  search.addEventListener("input", update);
+  outcome.addEventListener("change", update);
+  steered(list, show, go);
+  state.selected = Math.max(0, sentences.findIndex(({ n }) => n === addressed()));
+  update();
 };
 
 if (byId("texts")) sideBySide(JSON.parse(byId("texts").textContent));

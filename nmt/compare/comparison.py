@@ -7,7 +7,7 @@ from typing import Any
 
 from nmt.cli.config_groups import format_override
 from nmt.compare.checks import check_comparable, confounded, few_seeds, target_not_reached, version_warnings
-from nmt.compare.grouping import RunGroup, find_baseline, group_runs, varying_options
+from nmt.compare.grouping import RunGroup, find_baseline, group_runs, label_options, varying_options
 from nmt.compare.run_results import RunResult
 from nmt.compare.statistics import ALPHA, SampleSummary, holm, mean_correlation, stouffer, summarize, t_test
 from nmt.evaluation.significance import paired_test
@@ -40,7 +40,8 @@ class GroupContrast:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """A comparison of runs. varied: values of each option that differs. groups: the baseline first."""
+    """A comparison of runs. varied: values of each option that differs, those in labels first. groups: the baseline
+    first."""
 
     varied: dict[str, list[Any]]
     groups: list[RunGroup]
@@ -86,8 +87,12 @@ def compare_runs(
     warnings += confounded(groups, values, factors) + few_seeds(groups) + version_warnings(results)
     warnings += target_not_reached(groups, target_bleu)
     contrasts, test_signatures = _contrasts(groups, num_resamples, significance_test)
+    named = label_options(values, factors, results)
     return RunComparison(
-        varied={option: list(dict.fromkeys(map(format_override, column))) for option, column in values.items()},
+        varied={
+            option: list(dict.fromkeys(map(format_override, values[option])))
+            for option in sorted(values, key=lambda option: option not in named)
+        },
         groups=groups,
         contrasts=contrasts,
         signatures=results[0].signatures,

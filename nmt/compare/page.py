@@ -6,7 +6,10 @@ from nmt.cli.config_groups import format_override
 from nmt.compare import plots, sentences
 from nmt.compare.comparison import RunComparison
 from nmt.compare.tables import SCORES, SECTIONS, Table, signatures, tables, verdict
-from nmt.evaluation.report.html import html_document, macros, read_resource
+from nmt.evaluation.report.html import html_document, macros, printable_line, read_resource
+
+MAX_OPTIONS, MAX_CHARS = 2, 80
+"""Varied options in the title, and characters of the values of each; longer ones are only counted."""
 
 
 def page(comparison: RunComparison, sections: Sequence[str], num_sentences: int = sentences.NUM_SENTENCES) -> str:
@@ -29,19 +32,31 @@ def page(comparison: RunComparison, sections: Sequence[str], num_sentences: int 
     cost = plots.score_vs_cost(comparison) + html.tables(groups["cost"]) if groups["cost"] else ""
     length = plots.by_length(comparison) + html.tables(groups["length"]) if groups["length"] else ""
     parts = {
-        "Summary": (html.summary(comparison, _verdicts(comparison), plots.style), ""),
-        "Scores": (html.tables(groups["scores"] + groups["significance"]), ""),
+        "Summary": (html.summary(comparison, _verdicts(comparison), plots.style, plots.dot_plots(comparison)), ""),
+        "Scores": (html.tables(groups["scores"]) + html.p_values(groups["significance"]), ""),
+        "Sentences": (sentences.section(comparison, num_sentences), ""),
+        "Length": (length, bands),
         "Training": (plots.curves(comparison), bands),
         "Cost": (cost, whiskers),
-        "Length": (length, bands),
-        "Sentences": (sentences.section(comparison, num_sentences), ""),
         "Options": (html.options(comparison, signatures(comparison), format_override), ""),
     }
-    num_runs = sum(len(group.results) for group in comparison.groups)
-    title = f"{num_runs} runs in {len(comparison.groups)} group{'s' * (len(comparison.groups) > 1)}"
     about = f"on {comparison.num_sentences:,} sentences; baseline: {comparison.baseline.label}"
     styles, script = (read_resource(name, "nmt.compare") for name in ("compare.css", "compare.js"))
-    return html_document(title, "comparison", about, parts, styles=styles, script=script)
+    return html_document(_title(comparison), "comparison", about, parts, styles=styles, script=script)
+
+
+def _title(comparison: RunComparison) -> str:
+    """Return what was varied, and the number of runs and of seeds in a group."""
+    parts = []
+    for option, values in list(comparison.varied.items())[:MAX_OPTIONS]:
+        listed = ", ".join(values)
+        parts.append(f"{option}: {listed if len(listed) <= MAX_CHARS else f'{len(values)} values'}")
+    if further := len(comparison.varied) - len(parts):
+        parts.append(f"{further} more option{'s' * (further > 1)}")
+    sizes = sorted({len(group.results) for group in comparison.groups})
+    num_runs = sum(len(group.results) for group in comparison.groups)
+    seeds = f"{' to '.join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))} seed{'s' * (sizes[-1] > 1)}"
+    return printable_line(f"{'; '.join(parts) or 'only seeds'} — {num_runs} runs, {seeds}")
 
 
 def _verdicts(comparison: RunComparison) -> list[str]:

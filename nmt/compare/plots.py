@@ -1,4 +1,4 @@
-"""Charts of a comparison as inline SVG: learning curves, score against cost, and scores by source length.
+"""Charts of a comparison as inline SVG: every seed's scores, learning curves, score against cost and by source length.
 
 Every group has a color, a dash and a mark, so that groups can be distinguished without color. Alternative charts are
 all in the page; its script shows the selected one.
@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from nmt.compare.comparison import RunComparison
 from nmt.compare.grouping import RunGroup
-from nmt.compare.tables import COSTS, SCORES
+from nmt.compare.statistics import TOO_FEW
+from nmt.compare.tables import COSTS, SCORES, interval_methods
 from nmt.evaluation.report.charts import Axes, PlotElement, figure, path, tick_label
 from nmt.evaluation.report.html import macros
 
@@ -33,6 +34,7 @@ CURVES = {"bleu": "validation BLEU", "perplexity": "validation perplexity", "aer
 AXES = {"updates": "updates", "minutes": "minutes of training"}
 COST_METRICS = ("bleu", "chrf", "aer")
 """Scores that are drawn against costs."""
+_BETTER = {**dict.fromkeys(("bleu", "chrf", "chrf++"), "higher"), **dict.fromkeys(("ter", "aer"), "lower")}
 _MILLIONS = ("parameters", "flops")
 _CHARACTER_WIDTH = 6.6  # in units of the viewBox
 
@@ -53,6 +55,25 @@ _Lines = Sequence[list[DataPoint]]
 def style(group: int) -> tuple[str, str]:
     """Return the class of a group's lines and the shape of its marks."""
     return f"g{group % STYLES}", MARKS[group % STYLES]
+
+
+def dot_plots(comparison: RunComparison) -> str:
+    """Return a chart of each score, the main one first: a row for each group with its mean, interval and seeds."""
+    known = {name for group in comparison.groups for name in group.summaries}
+    scores = {name: SCORES.get(name, name) for name in (*comparison.signatures, *SCORES) if name in known}
+    return _charts(
+        [_dot_plot(comparison, name, title) for name, title in scores.items()], {"metric": ("Score", scores)}
+    )
+
+
+def _dot_plot(comparison: RunComparison, metric: str, name: str) -> str:
+    rows = [
+        (i, group, group.summaries[metric]) for i, group in enumerate(comparison.groups) if metric in group.summaries
+    ]
+    summaries = [summary for *_, summary in rows]
+    axes = Axes([(x, 0.0) for each in summaries for x in (*each.values, *(each.interval or ()))], margin=0.06)
+    title, methods = name + f" ({_BETTER.get(metric)} is better)" * (metric in _BETTER), interval_methods(summaries)
+    return macros("compare/templates/compare.html").dot_plot(metric, title, axes, rows, style, methods, TOO_FEW)
 
 
 def curves(comparison: RunComparison) -> str:

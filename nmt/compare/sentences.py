@@ -18,6 +18,8 @@ NUM_SENTENCES = 20
 """Default number of sentences in a page."""
 MAX_BYTES = 6_000_000
 """All matrices of a page together, compressed."""
+MAX_TRANSLATIONS = 20_000
+"""All translations of a page; sentences beyond are left out, unless their attention is shown."""
 _BY_LENGTH = "by length"
 
 
@@ -36,13 +38,25 @@ def select_sentences(groups: Sequence[RunGroup], num: int) -> list[SampledSenten
     num_even = -(-num // 2) if len(groups) > 1 else num
     step = (len(by_length) - 1) / max(num_even - 1, 1)
     reasons = {by_length[round(k * step)]: _BY_LENGTH for k in range(num_even)}
-    means = [np.mean([run.sentence_chrf for run in group.results], axis=0) for group in groups]
-    spread = np.ptp(means, axis=0)
+    spread = np.ptp(mean_chrf(groups), axis=0)
     for i in sorted(range(len(sources)), key=lambda i: (-spread[i], i)):
         if len(reasons) == num:
             break
         reasons.setdefault(i, f"chrF differs by {spread[i]:.0f}")
     return [SampledSentence(i, reason) for i, reason in reasons.items()]
+
+
+def mean_chrf(groups: Sequence[RunGroup]) -> npt.NDArray[np.float64]:
+    """Return (G, N) chrF of each group and sentence, the mean over seeds."""
+    return np.array([np.mean([run.sentence_chrf for run in group.results], axis=0) for group in groups])
+
+
+def wins(groups: Sequence[RunGroup]) -> list[list[str]]:
+    """Return the label of each group but the first, and the number of sentences whose chrF (to four decimals) is
+    above, below and equal to that of the first group."""
+    base, *others = mean_chrf(groups).round(4)
+    counts = [[(means > base).sum(), (means < base).sum(), (means == base).sum()] for means in others]
+    return [[group.label, *map(str, row)] for group, row in zip(groups[1:], counts, strict=True)]
 
 
 def section(comparison: RunComparison, num: int = NUM_SENTENCES, max_bytes: int = MAX_BYTES) -> str:
@@ -56,30 +70,40 @@ def section(comparison: RunComparison, num: int = NUM_SENTENCES, max_bytes: int 
     chosen = select_sentences(comparison.groups, num)
     runs = [group.results[0] for group in comparison.groups]
     sources, references = runs[0].sources, runs[0].references
+    reasons, num_searched = dict(chosen), min(len(sources), MAX_TRANSLATIONS // len(runs))
+    shown = [*chosen, *(SampledSentence(i, "") for i in range(num_searched) if i not in reasons)]
+    means = mean_chrf(comparison.groups).round(4).tolist()
     sentences: list[dict[str, Any]] = [
-        {"n": i + 1, "why": reason, "s": printable(sources[i]), "r": printable(references[i]), "of": []}
-        for i, reason in chosen
+        {"n": i + 1, "why": reason, "s": printable(sources[i]), "r": printable(references[i])} for i, reason in shown
     ]
-    models, lines = [], []
-    for group, run in zip(comparison.groups, runs, strict=True):
+    for (i, _), sentence in zip(shown, sentences, strict=True):
+        sentence["of"] = [
+            {"h": printable(run.hypotheses[i]), "v": round(run.sentence_chrf[i], 2), "m": row[i]}
+            for run, row in zip(runs, means, strict=True)
+        ]
+    models, lines = list[dict[str, Any]](), list[str]()
+    for m, (group, run) in enumerate(zip(comparison.groups, runs, strict=True)):
         layer, head, shift = run.alignment_source
         packer = AttentionPacker(layer, head)
-        for (i, _), sentence, (weights, subwords) in zip(chosen, sentences, _attention(run, chosen), strict=True):
+        for sentence, (weights, subwords) in zip(sentences, _attention(run, chosen), strict=False):
             packer.add(weights)
-            chrf = round(run.sentence_chrf[i], 2)
-            sentence["of"].append({"h": printable(run.hypotheses[i]), "v": chrf, **subwords})
+            sentence["of"][m] |= subwords
         packed = packer.pack(max_bytes // len(runs))
-        lines += packed.lines
+        lines += [*packed.lines, *[""] * (len(shown) - len(chosen))]
         about = printable(f"seed {run.seed}, {run.label}")
-        models.append({"name": printable(group.label), "about": about, "shift": shift, **packer.header(packed)})
+        seeds = {"runs": len(group.results), "shift": shift}
+        models.append({"name": printable(group.label), "about": about, **seeds, **packer.header(packed)})
     content = {"models": models, "sentences": sentences}
-    return macros("compare/templates/compare.html").sentences(_about(comparison, chosen), content, lines)
+    return macros("compare/templates/compare.html").sentences(
+        _about(comparison, chosen, len(shown)), content, lines, wins(comparison.groups)
+    )
 
 
-def _about(comparison: RunComparison, chosen: Sequence[SampledSentence]) -> str:
-    """Return a description of the sample and of the precision of its weights."""
+def _about(comparison: RunComparison, chosen: Sequence[SampledSentence], num_shown: int) -> str:
+    """Return a description of the sentences, of the sample with attention and of the precision of its weights."""
     num_even = sum(sentence.reason == _BY_LENGTH for sentence in chosen)
-    text = f"{len(chosen)} of {comparison.num_sentences:,} sentences: {num_even} spread evenly over the source lengths"
+    text = f"{num_shown:,} of {comparison.num_sentences:,} sentences, {len(chosen)} with attention: "
+    text += f"{num_even} spread evenly over the source lengths"
     if num_even < len(chosen):
         text += f", {len(chosen) - num_even} whose chrF differs most between groups, which is no representative sample"
     if any(len(group.results) > 1 for group in comparison.groups):

@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
+MIN_SEEDS = 3
+"""Seeds below which the t interval says nothing: of two it reaches nine deviations to each side, beyond most scales."""
+TOO_FEW = "too few seeds for an interval"
 _NORMAL = statistics.NormalDist()
 
 
@@ -27,6 +30,13 @@ class SampleSummary:
     low: float | None = None
     high: float | None = None
     method: str = "none: 1 seed"
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The ends of the interval; None where there is none or it is of fewer than `MIN_SEEDS` seeds, but not one."""
+        if self.low is None or self.high is None or 1 < len(self.values) < MIN_SEEDS:
+            return None
+        return self.low, self.high
 
 
 def summarize(values: Sequence[float], interval: tuple[float, float] | None = None) -> SampleSummary:

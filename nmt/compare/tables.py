@@ -11,7 +11,7 @@ from typing import NamedTuple
 from nmt.cli.config_groups import format_override
 from nmt.compare.comparison import GroupContrast, RunComparison
 from nmt.compare.grouping import RunGroup
-from nmt.compare.statistics import SampleSummary
+from nmt.compare.statistics import MIN_SEEDS, TOO_FEW, SampleSummary
 from nmt.evaluation.report.html import printable_line
 
 SCORES = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER", "aer": "AER %", "entropy": "entropy"}
@@ -62,15 +62,21 @@ def _table(
 
 
 def _scores(comparison: RunComparison) -> Table:
-    methods = {s.method for group in comparison.groups for name, s in group.summaries.items() if name in SCORES}
-    intervals = sorted(method for method in methods if not method.startswith("none"))
+    scores = [[s for name, s in group.summaries.items() if name in SCORES] for group in comparison.groups]
+    intervals = interval_methods([summary for summaries in scores for summary in summaries])
     title = f"scores on {comparison.num_sentences} sentences: mean ± standard deviation over seeds"
-    title += f" [95 % interval: {'; '.join(intervals)}]" if intervals else ""
+    title += f" [95 % interval: {intervals}]" if intervals else ""
     table = _table(comparison, SCORES, title, _interval, "scores")
-    for row, group in zip(table.rows, comparison.groups, strict=True):
-        row.insert(1, str(len(group.results)))
-    table.header.insert(1, "seeds")
+    for row, group, summaries in zip(table.rows, comparison.groups, scores, strict=True):
+        has_interval = any(summary.interval for summary in summaries)
+        row.append(f"{len(group.results)}" if has_interval else f"{len(group.results)} ({TOO_FEW})")
+    table.header.append("seeds")
     return table
+
+
+def interval_methods(summaries: Sequence[SampleSummary]) -> str:
+    """Return how the intervals that are shown were computed; "" for none."""
+    return "; ".join(sorted({summary.method for summary in summaries if summary.interval}))
 
 
 def _by_length(comparison: RunComparison, metric: str) -> Table:
@@ -98,6 +104,8 @@ def _significance(comparison: RunComparison) -> Table:
         "those combined (Stouffer, dependent tests); seeds: paired t-test over seeds; Holm: corrected for the number "
         "of groups; differs: both below 0.05 (AER: only that over seeds)"
     )
+    if not all(contrast.difference.interval for contrast in comparison.contrasts):
+        title += f"; differences of fewer than {MIN_SEEDS} pairs: {TOO_FEW}"
     header = ["", "difference", "p by seed", "sentences", "seeds", "Holm sentences", "Holm seeds", ""]
     return Table(title, header, rows, "significance")
 
@@ -111,7 +119,7 @@ def verdict(contrast: GroupContrast) -> str:
 def _interval(summary: SampleSummary, sign: str = "") -> str:
     text = f"{summary.mean:{sign}.2f}"
     text += f" ± {summary.deviation:.2f}" if summary.deviation is not None else ""
-    return text if summary.low is None else f"{text} [{summary.low:.2f}, {summary.high:.2f}]"
+    return f"{text} [{summary.interval[0]:.2f}, {summary.interval[1]:.2f}]" if summary.interval else text
 
 
 def _cost(summary: SampleSummary) -> str:

@@ -1,12 +1,14 @@
 """The served models: their names and descriptions."""
 
+import dataclasses
 import itertools
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -15,12 +17,15 @@ from nmt import checkpoint
 from nmt.cli.configs import Config, ServeConfig
 from nmt.cli.continuation import merge_with_checkpoint
 from nmt.cli.run_directory import run_directory
+from nmt.data import DataConfig, read_pairs
 from nmt.inference.translator import Translator
 
 log = logging.getLogger(__name__)
 
 NUM_EXAMPLES = 3
-MAX_EXAMPLE_WORDS = 20
+MAX_EXAMPLE_CHARS = 80
+NUM_READ = 200
+"""Sentences that examples are looked for in."""
 
 
 @dataclass
@@ -85,7 +90,7 @@ def load_models(config: ServeConfig, overrides: Sequence[str], device: torch.dev
         max_tokens = config.max_length or trained.data.max_length
         if translator.max_source_length is not None:
             max_tokens = min(max_tokens, translator.max_source_length)
-        examples = _examples(run_directory(file))
+        examples = _examples(trained.data, run_directory(file))
         served.append(ServedModel(name, translator, trained, max_tokens, _attention_shape(translator), examples))
         log.info("%s: %s", name, file)
     return served
@@ -107,13 +112,30 @@ def _attention_shape(translator: Translator) -> tuple[int, int]:
     return 0, 0
 
 
-def _examples(run: Path) -> list[str]:
-    """Return short source sentences of the run's report, if it has one."""
-    path = run / "report" / "sentences.jsonl"
-    try:
-        with path.open(encoding="utf-8") as file:
-            sources = [json.loads(line)["source"] for line in itertools.islice(file, 100)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        log.debug("%s: no examples (%s)", path, error)
-        return []
-    return [text for text in sources if 0 < len(text.split(" ")) <= MAX_EXAMPLE_WORDS][:NUM_EXAMPLES]
+def _examples(data: DataConfig, run: Path) -> list[str]:
+    """Return short source sentences of the validation set, else of the run's report; [] when neither can be read."""
+    for sources in (_validation_sources(data), _report_sources(run)):
+        try:
+            texts = dict.fromkeys(text.strip() for text in itertools.islice(sources, NUM_READ))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.debug("%s: no examples (%s)", run, error)
+            continue
+        if short := [text for text in texts if 0 < len(text) <= MAX_EXAMPLE_CHARS]:
+            return short[:NUM_EXAMPLES]
+    return []
+
+
+def _validation_sources(data: DataConfig) -> Iterator[str]:
+    """Yield the sources of the validation set, without a download. The built-in one does not depend on the number of
+    training pairs, and is written again outside the cache."""
+    if data.format == "hub" and not Path(data.hf_dataset or "").is_dir():
+        return
+    with TemporaryDirectory() as cache:
+        small = dataclasses.replace(data.synthetic, train=1)
+        for pair in read_pairs(dataclasses.replace(data, cache_dir=cache, synthetic=small), "valid"):
+            yield pair.source
+
+
+def _report_sources(run: Path) -> Iterator[str]:
+    with (run / "report" / "sentences.jsonl").open(encoding="utf-8") as file:
+        yield from (json.loads(line)["source"] for line in file)

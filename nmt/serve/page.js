@@ -32,7 +32,10 @@ const linesOf = async function* (response) {
   }
 };
 
-const column = (model, limits) => {
+const directionOf = ({ source_lang, target_lang }) => `${source_lang} → ${target_lang}`;
+const MAX_ADDRESS = 4000; // characters; a longer text is not kept in the address
+
+const column = (model, limits, direction) => {
   const root = byId("column").content.cloneNode(true).firstElementChild;
   const part = (name) => root.querySelector("." + name);
   const [layer, head, units, shift, sentence] = ["layer", "head", "units", "shift", "sentence"].map(part);
@@ -142,16 +145,21 @@ const column = (model, limits) => {
     drawLines();
   };
 
-  // Lines between the words, as strong as their weights.
+  // Lines between the words, as strong as their weights. A line would pass behind other words where a side wraps: then
+  // the sides are columns, and the lines run between them.
   const drawLines = () => {
-    const svg = part("links"), view = state.view, lines = [];
+    const svg = part("links"), view = state.view, lines = [], { classList } = part("pair");
     if (!view || part("attention").hidden) return;
-    const frame = svg.getBoundingClientRect();
+    classList.remove("columns");
+    const wraps = ({ firstElementChild: first, lastElementChild: last }) => first && last.offsetTop > first.offsetTop + 1;
+    classList.toggle("columns", [sourceLine, targetLine].some(wraps));
+    const across = classList.contains("columns"), frame = svg.getBoundingClientRect();
     const positions = (line, edge) => [...line.children].map((span) => {
       const box = span.getBoundingClientRect();
-      return [box.left + box.width / 2 - frame.left, box[edge] - frame.top];
+      const point = across ? [box[edge[1]], box.top + box.height / 2] : [box.left + box.width / 2, box[edge[0]]];
+      return [point[0] - frame.left, point[1] - frame.top];
     });
-    const above = positions(sourceLine, "bottom"), below = positions(targetLine, "top");
+    const above = positions(sourceLine, ["bottom", "right"]), below = positions(targetLine, ["top", "left"]);
     view.rows.forEach((row, t) => row.forEach((value, s) => {
       const isLink = state.links.has(t + "," + s);
       if (value < 0.08 && !isLink) return;
@@ -174,7 +182,15 @@ const column = (model, limits) => {
     drawLines();
   });
   for (const node of [part("pair"), matrix]) node.addEventListener("mouseleave", follow.clear);
-  new ResizeObserver(drawLines).observe(part("pair"));
+  new ResizeObserver(() => requestAnimationFrame(drawLines)).observe(part("pair"));
+  // Between columns of words the arrow keys swap their directions.
+  part("pair").addEventListener("keydown", (event) => {
+    const key = { ArrowUp: "ArrowLeft", ArrowDown: "ArrowRight", ArrowLeft: "ArrowUp", ArrowRight: "ArrowDown" }[event.key];
+    if (!key || !event.isTrusted || !part("pair").classList.contains("columns")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    event.target.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  }, true);
   const update = () => (fitsInResponse() ? draw() : loadAttention());
   const selectAndUpdate = (selected) => { selectHead(selected); update(); };
   const enterHeads = grid(part("heads"), () => {}, (td) => selectAndUpdate({ layer: Number(td.dataset.layer), head: Number(td.dataset.head) }));
@@ -250,7 +266,7 @@ const column = (model, limits) => {
   };
 
   const sizes = model.layers ? [`${plural(model.layers, "layer")} × ${plural(model.heads, "head")}`] : [];
-  part("about").textContent = [model.architecture, ...[model.score].flat(2), ...sizes, plural(model.parameters, "parameter")].join(", ");
+  part("about").textContent = [...direction, model.architecture, ...[model.score].flat(2), ...sizes, plural(model.parameters, "parameter")].join(", ");
   root.querySelector("h2").textContent = model.name;
   part("translation").lang = model.target_lang;
   for (const [select, name, count] of [[layer, "layer", model.layers], [head, "head", model.heads]]) {
@@ -264,33 +280,51 @@ const column = (model, limits) => {
 const start = async () => {
   const { models, limits, version } = await (await fetch("api/models")).json();
   const form = byId("form"), text = byId("text"), beamSize = byId("beam-size"), nBest = byId("n-best"), status = byId("status");
-  const choices = byId("models"), first = models[0], columns = new Map();
-  byId("about").textContent = `${first.source_lang} → ${first.target_lang} · nmt ${version}`;
+  const choices = byId("models"), first = models[0], columns = new Map(), address = new URLSearchParams(location.search);
+  const directions = new Set(models.map(directionOf)), requested = address.getAll("model");
+  const unknown = requested.filter((name) => !models.some((model) => model.name === name));
   beamSize.max = nBest.max = limits.max_beam;
   beamSize.value = first.beam_size;
   nBest.value = Math.min(Math.max(first.n_best, 3), first.beam_size);
-  text.lang = first.source_lang;
-  const examples = models.map((model) => model.examples).find((list) => list.length) ?? [];
-  for (const example of examples) {
-    const button = element("button", example, { type: "button", dir: "auto" });
-    button.addEventListener("click", () => { text.value = example; form.requestSubmit(); });
-    byId("examples").append(button);
-  }
-  byId("examples").hidden = !examples.length;
-  models.forEach((model, i) => {
-    const label = element("label"), input = element("input", undefined, { type: "checkbox", value: model.name });
-    input.checked = i < 3;
-    label.append(input, " " + model.name);
+  models.forEach(({ name }, i) => {
+    const label = element("label"), input = element("input", undefined, { type: "checkbox", value: name });
+    input.checked = requested.length > unknown.length ? requested.includes(name) : i < 3;
+    label.append(input, " " + name);
     choices.append(label);
   });
   choices.hidden = models.length === 1;
+  byId("unknown").hidden = !unknown.length;
+  if (unknown.length) byId("unknown").textContent = `The address names a model that is not served (${unknown.join(", ")}); those that are: `
+    + models.map(({ name }) => name).join(", ");
+  const chosenModels = () => {
+    const chosen = new Set([...choices.querySelectorAll("input:checked")].map((input) => input.value));
+    return models.filter(({ name }) => chosen.has(name));
+  };
+  const showExamples = (list) => {
+    byId("examples").hidden = !list.length;
+    byId("examples").replaceChildren(element("span", "Try", { class: "soft" }), ...list.map((example) => {
+      const button = element("button", example, { type: "button", dir: "auto" });
+      button.addEventListener("click", () => { text.value = example; form.requestSubmit(); });
+      return button;
+    }));
+  };
   const updateColumns = () => {
-    const chosen = [...choices.querySelectorAll("input:checked")].map((input) => input.value);
-    for (const [name, { root, stop }] of columns) if (!chosen.includes(name)) { stop(); root.remove(); columns.delete(name); }
-    for (const model of models.filter(({ name }) => chosen.includes(name))) {
-      if (!columns.has(model.name)) columns.set(model.name, column(model, limits));
+    const chosen = chosenModels(), described = chosen.length ? chosen : [first], { source_lang } = described[0];
+    byId("about").textContent = `${[...new Set(described.map(directionOf))].join(", ")} · nmt ${version}`;
+    text.lang = source_lang;
+    showExamples(described.find((model) => model.source_lang === source_lang && model.examples.length)?.examples ?? []);
+    for (const [name, { root, stop }] of columns)
+      if (!chosen.some((model) => model.name === name)) { stop(); root.remove(); columns.delete(name); }
+    for (const model of chosen) {
+      const direction = directions.size > 1 ? [directionOf(model)] : [];
+      if (!columns.has(model.name)) columns.set(model.name, column(model, limits, direction));
       byId("columns").append(columns.get(model.name).root);
     }
+  };
+  const updateAddress = () => {
+    const names = models.length > 1 ? [...columns.keys()].map((name) => ["model", name]) : [];
+    const query = "?" + new URLSearchParams([["text", text.value], ...names]);
+    history.replaceState(null, "", query.length > MAX_ADDRESS ? location.pathname : query);
   };
   choices.addEventListener("change", updateColumns);
   let latest = 0;
@@ -300,6 +334,7 @@ const start = async () => {
     if (!text.value.trim()) { status.textContent = "Write something first."; return; }
     updateColumns();
     if (!columns.size) { status.textContent = "Choose a model first."; return; }
+    updateAddress();
     const content = { text: text.value, beam_size: Number(beamSize.value), n_best: Number(nBest.value) };
     status.textContent = "Translating …";
     await Promise.all([...columns.values()].map(({ translate }) => translate(content)));
@@ -309,6 +344,9 @@ const start = async () => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); form.requestSubmit(); }
   });
   updateColumns();
+  if (!address.get("text")?.trim()) return;
+  text.value = address.get("text");
+  form.requestSubmit();
 };
 
 start().catch((error) => { byId("about").textContent = `The server does not respond: ${error.message}`; });

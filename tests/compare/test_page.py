@@ -1,7 +1,9 @@
 """compare.html, as text and in a real browser."""
 
+import dataclasses
 import json
 import re
+import statistics
 from html.parser import HTMLParser
 from typing import Any
 
@@ -9,9 +11,10 @@ import numpy as np
 import pytest
 
 from nmt.alignment import to_word_matrix
+from nmt.compare import RunComparison, compare_runs, sentences
 from nmt.compare.page import page
 from nmt.compare.plots import MARKS, STYLES
-from nmt.compare.sentences import section, select_sentences
+from nmt.compare.sentences import section, select_sentences, wins
 from nmt.compare.tables import SECTIONS
 from nmt.evaluation.report.html import read_resource
 from nmt.evaluation.report.weight_encoding import MAX_QUANTIZATION_ERROR
@@ -23,8 +26,8 @@ ATOL = MAX_QUANTIZATION_ERROR + 0.001
 def show(open_file, tmp_path):
     """Return a function that opens a comparison."""
 
-    def opened(comparison, address="", **context):
-        (tmp_path / "compare.html").write_text(page(comparison, SECTIONS), encoding="utf-8")
+    def opened(comparison, address="", num_sentences=20, **context):
+        (tmp_path / "compare.html").write_text(page(comparison, SECTIONS, num_sentences), encoding="utf-8")
         opened_page = open_file(tmp_path / "compare.html", address, **context)
         opened_page.wait_for_selector("#models .heat tbody td")
         return opened_page
@@ -159,7 +162,146 @@ def test_groups_are_distinguishable_without_color() -> None:
                     assert np.linalg.norm(lab(color, seen) - lab(other, seen)) > 18, (color, other)
 
 
+def gains(comparison: RunComparison, group: int) -> list[float]:
+    """Return by how much the mean chrF of each sentence, to four decimals, is above that of the baseline."""
+    means = [
+        [
+            round(statistics.fmean(values), 4)
+            for values in zip(*(run.sentence_chrf for run in each.results), strict=True)
+        ]
+        for each in (comparison.groups[0], comparison.groups[group])
+    ]
+    return [round(other - base, 4) for base, other in zip(*means, strict=True)]
+
+
+def with_ties(comparison: RunComparison) -> RunComparison:
+    """Give every group the baseline's chrF in the second sentence."""
+    results = [run for group in comparison.groups for run in group.results]
+    changed = [
+        dataclasses.replace(run, sentence_chrf=(run.sentence_chrf[0], 40.0 + run.seed, *run.sentence_chrf[2:]))
+        for run in results
+    ]
+    return compare_runs(changed, num_resamples=0)
+
+
+def test_wins_losses_and_ties(make_comparison) -> None:
+    comparison = with_ties(make_comparison())
+    expected = []
+    for m in (1, 2):
+        values = gains(comparison, m)
+        counts = (sum(v > 0 for v in values), sum(v < 0 for v in values), sum(v == 0 for v in values))
+        assert (sum(counts), counts[2]) == (5, 1)
+        expected.append([comparison.groups[m].label, *map(str, counts)])
+    assert wins(comparison.groups) == expected
+    assert len({tuple(row[1:]) for row in expected}) == 2  # otherwise the test would show less
+    html = page(comparison, SECTIONS, 1)
+    for label, *counts in expected:
+        assert f'<th scope="row">{label}</th>' + "".join(f"<td>{count}</td>" for count in counts) in html
+
+
+def test_texts_beyond_a_limit_are_left_out(make_comparison, monkeypatch) -> None:
+    comparison = make_comparison()
+    html = section(comparison, 2)
+    content = json.loads(re.search(r'id="texts">(.*?)</script>', html).group(1))
+    assert sorted(sentence["n"] for sentence in content["sentences"]) == [1, 2, 3, 4, 5]
+    assert [len(each["of"]) for each in content["sentences"]] == [3] * 5
+    assert "5 of 5 sentences, 2 with attention: 1 spread" in html
+    monkeypatch.setattr(sentences, "MAX_TRANSLATIONS", 6)
+    html = section(comparison, 1)
+    content = json.loads(re.search(r'id="texts">(.*?)</script>', html).group(1))
+    assert [sentence["n"] for sentence in content["sentences"]] == [4, 1, 2]  # the shortest, and the first two
+    assert "3 of 5 sentences, 1 with attention" in html
+
+
 # --- in a browser ---
+
+
+def listed(opened_page) -> list[int]:
+    return [int(text) for text in opened_page.locator("#list .number").all_inner_texts()]
+
+
+def test_sentences_are_found_by_any_of_their_texts(show, make_comparison) -> None:
+    comparison = make_comparison()
+    opened = show(comparison, num_sentences=2)
+    chosen = [each.number + 1 for each in select_sentences(comparison.groups, 2)]
+    assert listed(opened) == [*chosen, *(n for n in range(1, 6) if n not in chosen)]
+    assert opened.inner_text("#match-count") == "5 of 5 sentences"
+    hypotheses = comparison.groups[2].results[0].hypotheses
+    queries = {"CHURCH": [1], "تحدث الملك إلى الأطفال": [3], "eine zahl": [2], "<img src": [3], hypotheses[4]: [5]}
+    references = comparison.groups[0].results[0].references
+    assert all(text not in run.hypotheses for text in references[::4] for run in comparison.groups[0].results)
+    for query, numbers in {**queries, references[0]: [1]}.items():
+        opened.fill("#search", query)
+        assert listed(opened) == numbers
+        assert opened.inner_text("#match-count") == "1 of 5 sentences"
+        opened.locator("#name", has_text=f"Sentence {numbers[0]}").wait_for()
+    opened.fill("#search", "no such words")
+    assert (listed(opened), opened.inner_text("#match-count")) == ([], "0 of 5 sentences")
+    opened.focus("#list")
+    opened.keyboard.press("ArrowDown")
+    opened.fill("#search", "")
+    number = next(n for n in range(1, 6) if n not in chosen)
+    opened.locator("#list [role=option]", has=opened.locator(f".number:text-is('{number}')")).click()
+    opened.locator("#name", has_text=f"Sentence {number}").wait_for()
+    assert opened.inner_text("#values") == "without attention"
+    for m, group in enumerate(comparison.groups):
+        card = opened.locator(f"#models article[data-group='{m}']")
+        assert " ".join(card.locator(".translation").inner_text().split()) == group.results[0].hypotheses[number - 1]
+        mean = statistics.fmean(run.sentence_chrf[number - 1] for run in group.results)
+        assert f"(mean of 2 seeds: {mean:.1f})" in card.inner_text()
+        assert not card.locator(".heat").is_visible()
+        assert not card.locator("select, input").first.is_visible()
+
+
+def test_sentences_that_a_group_wins_or_loses(show, make_comparison) -> None:
+    comparison = with_ties(make_comparison())
+    opened = show(comparison)
+    options = opened.locator("#outcome option").all_inner_texts()
+    assert options[:3] == ["all sentences", "scaled: wins", "scaled: losses"]
+    assert len(options) == 7
+    for m in (1, 2):
+        values = gains(comparison, m)
+        for sign, result in ((1, "wins"), (-1, "losses"), (0, "ties")):
+            opened.select_option("#outcome", label=f"{comparison.groups[m].label}: {result}")
+            numbers = [i + 1 for i, value in enumerate(values) if np.sign(value) == sign]
+            numbers.sort(key=lambda n: -abs(values[n - 1]))
+            assert listed(opened) == numbers
+            shown = [text.replace("−", "-") for text in opened.locator("#list .why").all_inner_texts()]
+            assert [float(text) for text in shown] == pytest.approx([values[n - 1] for n in numbers], abs=0.0051)
+    opened.select_option("#outcome", label="scaled: wins")
+    wins_of_scaled = listed(opened)
+    word = comparison.groups[0].results[0].sources[wins_of_scaled[-1] - 1].split()[0]
+    opened.fill("#search", word)
+    found = [
+        n
+        for n in wins_of_scaled
+        if any(
+            word in text
+            for text in (
+                comparison.groups[0].results[0].sources[n - 1],
+                comparison.groups[0].results[0].references[n - 1],
+            )
+        )
+    ]
+    assert listed(opened) == found
+    opened.fill("#search", "")
+    opened.click(f"#list [role=option]:nth-child({len(wins_of_scaled)})")
+    opened.focus("#list")
+    opened.keyboard.press("Home")
+    opened.locator("#name", has_text=f"Sentence {wins_of_scaled[0]}").wait_for()
+    opened.click("#next")
+    opened.locator("#name", has_text=f"Sentence {wins_of_scaled[min(1, len(wins_of_scaled) - 1)]}").wait_for()
+
+
+def test_the_dot_plot_shows_the_chosen_score(show, make_comparison) -> None:
+    opened = show(make_comparison())
+    assert visible(opened, "data-metric") == ["bleu"]
+    opened.select_option("[data-choice=metric]", "aer")
+    assert visible(opened, "data-metric") == ["aer"]
+    assert opened.locator("figure[data-metric=aer] h3").inner_text() == "AER % (lower is better)"
+    assert not opened.is_visible("text=Holm seeds")
+    opened.click("summary:has-text('p-values')")
+    assert opened.is_visible("text=Holm seeds")
 
 
 def test_charts_are_drawn_and_a_choice_changes_them(show, make_comparison) -> None:

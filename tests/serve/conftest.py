@@ -54,6 +54,7 @@ def make_run(
         if hasattr(target, last):
             setattr(target, last, value)
     config.data.source_lang, config.data.target_lang, config.data.max_length = "en", "de", 40
+    config.data.format, config.data.valid = "text", str(folder / "valid")  # whose files are not there
     config.search.max_length_ratio, config.search.max_length_offset = (
         0.7,
         6,

@@ -1,6 +1,7 @@
 """The page in a real browser; skipped without Playwright or Chromium."""
 
 from collections.abc import Callable, Iterator
+from urllib.parse import parse_qs, quote, urlsplit
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ def show(chromium, serve) -> Iterator[Open]:  # serve: so that its servers are s
     """Return a function that opens a server's page; at the end check that nothing was logged or requested elsewhere."""
     pages, messages, requests, origins = [], [], [], []
 
-    def open_page(client, **context) -> "sync_api.Page":
+    def open_page(client, address="", **context) -> "sync_api.Page":
         page = chromium.new_page(**context)
         page.set_default_timeout(60_000)
         pages.append(page)
@@ -24,7 +25,7 @@ def show(chromium, serve) -> Iterator[Open]:  # serve: so that its servers are s
         page.on("pageerror", lambda error: messages.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         origins.append(f"http://127.0.0.1:{client.port}/")
-        page.goto(origins[-1])
+        page.goto(origins[-1] + address)
         page.wait_for_selector("article.model")
         return page
 
@@ -251,3 +252,142 @@ def test_hostile_text_is_shown_as_text(show, client):
     shades(column)
     assert page.locator("img").count() == 0
     assert column.locator(".source-line span").all_inner_texts()[0] == "</script><img"
+
+
+# --- lines between words ---
+
+
+def ends_in_words(column) -> list[tuple[str, str]]:
+    """Return the words at the ends of each drawn line; an end in no word, or a line behind another word, fails."""
+    column.locator(".links line").first.wait_for(state="attached")
+    return column.evaluate("""column => {
+        const frame = column.querySelector("svg.links").getBoundingClientRect();
+        const all = [...column.querySelectorAll(".pair .trace span")];
+        const near = (box, x, y) => x > box.left - 1 && x < box.right + 1 && y > box.top - 1 && y < box.bottom + 1;
+        return [...column.querySelectorAll(".links line")].map(line => {
+            const [x1, y1, x2, y2] = ["x1", "y1", "x2", "y2"].map(name => Number(line.getAttribute(name)));
+            const at = share => all.filter(span => near(span.getBoundingClientRect(),
+                frame.left + x1 + share * (x2 - x1), frame.top + y1 + share * (y2 - y1)));
+            const between = Array.from({ length: 97 }, (_, i) => at((i + 2) / 100)).flat();
+            const [[from], [to]] = [at(0), at(1)];
+            if (between.some(span => span !== from && span !== to)) throw new Error("a line passes behind a word");
+            const ends = [[from, "source"], [to, "target"]];
+            return ends.map(([word, side]) => word.closest(`.${side}-line`) && word.textContent);
+        });
+    }""")
+
+
+def rows_of(column) -> int:
+    """Return the number of rows that the words of the longer side take beside each other."""
+    script = "spans => new Set(spans.map(s => s.offsetTop)).size"
+    return max(column.locator(f".{side}-line span").evaluate_all(script) for side in ("source", "target"))
+
+
+def test_lines_end_at_their_words_at_any_width(show, client):
+    page = show(client, "?model=deep", viewport={"width": 1280, "height": 900})
+    text = "the old man reads a long book in green garden and small dogs see seven red houses"
+    translate(page, text)
+    column = model(page, "deep")
+    weights = shades(column)
+    names = [column.locator(f".{side}-line span").all_inner_texts() for side in ("source", "target")]
+    (sentence,) = client.post("/api/translate", {"model": "deep", "text": text}).json["sentences"]
+    links = {tuple(link) for link in sentence["details"][0]["hypotheses"][0]["links"]}
+    drawn = [(s, t) for t, row in enumerate(weights) for s, w in enumerate(row) if w >= 0.08 or (s, t) in links]
+    expected = sorted([names[0][s], names[1][t]] for s, t in drawn)
+    assert sorted(ends_in_words(column)) == expected
+    assert rows_of(column) == 1
+    for width in (390, 1280, 700):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_selector(f".pair{'.columns' if width == 390 else ':not(.columns)'}" if width != 700 else ".pair")
+        page.wait_for_timeout(100)  # two frames: the size is reported in one, the lines are drawn in the next
+        assert sorted(ends_in_words(column)) == expected
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_columns_of_words_are_walked_up_and_down(show, client):
+    page = show(client, "?model=deep", viewport={"width": 390, "height": 900})
+    translate(page, "the old man reads a long book in green garden and small dogs see seven red houses")
+    page.locator(".pair.columns .links line").first.wait_for(state="attached")
+    focused = (
+        "(e => [e.closest('.source-line') !== null, [...e.parentNode.children].indexOf(e)])(document.activeElement)"
+    )
+    page.focus(".source-line span:nth-child(3)")
+    places = []
+    for key in ("ArrowDown", "ArrowDown", "ArrowUp", "ArrowRight", "ArrowDown", "ArrowLeft"):
+        page.keyboard.press(key)
+        places.append(page.evaluate(focused))
+    assert places == [[True, 3], [True, 4], [True, 3], [False, 3], [False, 4], [True, 4]]
+
+
+# --- the address ---
+
+
+def test_the_address_holds_what_is_translated(show, client):
+    page = show(client)
+    assert urlsplit(page.url).query == ""
+    page.uncheck("#models input[value=plain]")
+    text = "red dogs & <b>houses</b> + 100 %\nשלום"
+    translate(page, text)
+    assert parse_qs(urlsplit(page.url).query) == {"text": [text], "model": ["deep", "none"]}
+    again = show(client, "?" + urlsplit(page.url).query)
+    again.wait_for_selector("#status:has-text('Done')")
+    assert again.input_value("#text") == text
+    assert again.locator("article.model h2").all_inner_texts() == ["deep", "none"]
+    for name in ("deep", "none"):
+        assert (
+            model(again, name).locator(".translation").inner_text()
+            == model(page, name).locator(".translation").inner_text()
+        )
+    translate(page, "ä" * 2001)
+    assert urlsplit(page.url).query == ""  # too long for an address
+    assert page.evaluate("history.length") == again.evaluate("history.length")  # replaced, not added
+
+
+def test_one_model_is_not_in_the_address(show, serve):
+    page = show(serve("plain"), "?text=red%20dogs")
+    page.wait_for_selector("#status:has-text('Done')")
+    assert urlsplit(page.url).query == "text=red+dogs"
+    assert not page.is_visible("#unknown")
+
+
+def test_a_hostile_address_is_shown_as_text(show, client):
+    hostile = "<img src=x onerror=alert(1)></script><svg onload=alert(2)>"
+    page = show(client, f"?model={quote(hostile)}&model=plain&text={quote(hostile)}")
+    page.on("dialog", lambda dialog: pytest.fail("a script of the address ran"))
+    page.wait_for_selector("#status:has-text('Done')")
+    assert page.input_value("#text") == hostile
+    assert page.inner_text("#unknown") == (
+        f"The address names a model that is not served ({hostile}); those that are: deep, plain, none"
+    )
+    assert page.locator("article.model h2").all_inner_texts() == ["plain"]
+    assert page.locator("img, main > svg, form svg").count() == 0
+    only_unknown = show(client, "?model=none_such")
+    assert only_unknown.inner_text("#unknown").startswith("The address names a model that is not served (none_such)")
+    assert only_unknown.locator("article.model").count() == 3
+    assert only_unknown.input_value("#text") == ""
+
+
+# --- languages ---
+
+
+def test_examples_and_direction_follow_the_chosen_model(show, serve):
+    def change(served):
+        served[1].config.data.source_lang, served[1].config.data.target_lang = "fr", "en"
+        served[0].examples, served[1].examples = [], ["le chat <b>dort</b>"]
+
+    page = show(serve("deep", "plain", "none", change=change))
+    assert page.inner_text("#about").startswith("en → de, fr → en · ")
+    assert page.locator("#examples button").all_inner_texts() == ["the old man", "seven red houses"]
+    assert model(page, "plain").locator(".about").inner_text().startswith("fr → en, rnn")
+    for name in ("deep", "none"):
+        page.uncheck(f"#models input[value={name}]")
+    assert page.inner_text("#about").startswith("fr → en · ")
+    assert page.get_attribute("#text", "lang") == "fr"
+    assert page.locator("#examples button").all_inner_texts() == ["le chat <b>dort</b>"]
+    page.click("#examples button")
+    page.wait_for_selector("#status:has-text('Done')")
+    assert page.input_value("#text") == "le chat <b>dort</b>"
+    page.check("#models input[value=deep]")
+    assert not page.is_visible(
+        "#examples"
+    )  # of the first model, which has none; the second translates from another language
