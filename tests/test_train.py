@@ -1,12 +1,17 @@
-"""Notes in the log before a run trains."""
+"""Notes in the log before a run trains and in the report after it, and experiment=debug."""
 
+import contextlib
 import dataclasses
+import html
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nmt import train
+from nmt.cli.compose import run_command
 from nmt.cli.configs import Config
 from nmt.data import DataConfig, TokenizerConfig
 from nmt.data.vocabulary import UNK, unknown_share
@@ -50,3 +55,49 @@ def test_share_of_unknown_tokens() -> None:
     assert unknown_share(np.array([4, UNK, 5, UNK])) == 0.5
     assert unknown_share(np.empty(0, np.uint16)) == 0.0
     assert unknown_share(np.repeat(np.array([UNK, 7, 7], np.uint16), 1 << 23)) == pytest.approx(1 / 3)
+
+
+def run(folder: Path, *options: str) -> tuple[str, str]:
+    """Run a command line in a folder; return the report and the log."""
+    with contextlib.chdir(folder):
+        run_command(train.main, Config, "train", ["experiment=debug", "name=run", "num_threads=1", *options])
+    page = (folder / "runs/run/report/report.html").read_text("utf-8")
+    return html.unescape(page), (folder / "runs/run/train.log").read_text("utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["rnn", "transformer"])
+@pytest.mark.parametrize("num_lines", [None, 1, 20])
+def test_debug_runs_the_whole_path_with_any_model_and_data(tmp_path: Path, model: str, num_lines: int | None) -> None:
+    """Also on a text of one pair, whose epochs are updates."""
+    options = [f"model={model}"]
+    if num_lines is not None:
+        options += ["data=text", *(f"data.{split}=text" for split in ("train", "valid", "test"))]
+        options += ["train.max_epochs=3", "train.max_updates=0"] if num_lines == 1 else []
+        for language in ("en", "de"):
+            words = ["a", "b", "c", "d", "e", "f", "g"]
+            lines = [" ".join(f"{language}{word}" for word in words[: 1 + n % 7]) for n in range(num_lines)]
+            (tmp_path / f"text.{language}").write_text("".join(f"{line}\n" for line in lines))
+    page, log = run(tmp_path, *options)
+    folder = tmp_path / "runs/run"
+    assert {"best.pt", "last.pt"} <= {path.name for path in (folder / "checkpoints").iterdir()}
+    num_test = len((folder / "report/hypotheses.txt").read_text().splitlines())
+    assert num_test == (num_lines or 4)
+    updates = [json.loads(line)["update"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert updates[-1] == (3 if num_lines == 1 else 20)
+    assert f"test: translating {num_test} sentences" in log
+    assert "left" in log or num_lines == 1
+    assert ("is too long" in page) == (num_lines == 1)  # its 3 updates are within the warm-up
+
+
+@pytest.mark.slow
+def test_a_report_says_what_its_run_has_missed(tmp_path: Path) -> None:
+    """Also when the run was over and is evaluated again; not when it was continued to its end."""
+    tiny = ["model.embedding_dim=8", "model.hidden_size=8", "model.attention.dim=8", "metrics.names=[bleu]"]
+    for _ in range(2):
+        page, log = run(tmp_path, *tiny, "train.max_minutes=1e-4")
+        (update,) = set(re.findall(r"train\.max_minutes=0\.0001 reached after (\d+) updates", log))
+        cause = f"the run ended at update {update} (train.max_minutes=0.0001 reached)"
+        assert f"The warm-up of optim.warmup_updates=4 is too long: {cause}; lower it, or raise the limit." in page
+    page, _ = run(tmp_path, *tiny, "optim.warmup_updates=4")
+    assert "is too long" not in page

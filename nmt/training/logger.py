@@ -297,7 +297,7 @@ def _scalars(row: Mapping[str, Any], group: str) -> Iterator[tuple[str, float]]:
                         if number is not None:
                             yield f"{DIAGNOSTICS}/{measure}/layer_{layer}/head_{head}", number
         elif name not in ("update", "epoch", "seconds"):
-            is_main = group == "valid" or "loss" in name or name in ("perplexity", "learning_rate")
+            is_main = group == "valid" or "loss" in name or name == "learning_rate"
             yield f"{group if is_main else DIAGNOSTICS}/{name.removeprefix('valid_')}", value
 
 
@@ -313,7 +313,8 @@ def log_hparams(
 
     Args:
         directory: the run directory.
-        options, defaults: nested; `EXCLUDED_HPARAMS` and options that have their defaults are left out.
+        options, defaults: nested; `EXCLUDED_HPARAMS` and options that have their defaults are left out. Those of the
+            model lose its name: the table shows the first five in the order of the alphabet.
         scores: by test set and name, as "test/bleu".
         update: the last one.
     """
@@ -321,7 +322,7 @@ def log_hparams(
 
     usual = flatten(defaults)
     hparams = {
-        name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
+        name.removeprefix("model."): value if isinstance(value, bool | int | float | str) else json.dumps(value)
         for name, value in flatten(options).items()
         if name in SHOWN_HPARAMS or (name not in EXCLUDED_HPARAMS and value != usual.get(name))
     }

@@ -271,6 +271,12 @@ def test_a_tilde_is_the_home_folder_in_every_option_of_a_path(monkeypatch: pytes
         ("--cfg=all", "only --cfg job is known"),
         ("device=gpu", "device=gpu: must be auto, cpu, cuda or cuda:N"),
         ("num_threads=-1", "num_threads=-1: must be at least 0"),
+        ("train.max_epochs=-1", "train.max_epochs=-1: must be at least 0"),
+        ("train.max_epochs=1.5", "train.max_epochs=1.5: a whole number is needed"),
+        (
+            "train.max_updates=0",
+            "train.max_updates=0: must be at least 1, unless train.max_epochs, train.max_minutes or",
+        ),
         ("num_threads=100000", "num_threads=100000: must be at least 0 and at most 1024"),
         ("seed=-1", "seed=-1: must be at least 0"),
         ("seed=18446744073709551616", "seed=18446744073709551616: must be at most 18446744073709551615"),
@@ -549,6 +555,20 @@ def test_a_stored_configuration_of_version_0_3_is_read() -> None:
 )
 def test_every_part_of_the_tree_is_validated(capsys: pytest.CaptureFixture[str], argument: str) -> None:
     assert failure(capsys, argument).startswith(argument.partition("=")[0])
+
+
+def test_a_schedule_needs_an_end(capsys: pytest.CaptureFixture[str]) -> None:
+    limits = ["train.max_updates=0", "train.max_minutes=5"]
+    assert "optim.schedule=cosine: set train.max_updates or train.max_epochs" in failure(capsys, *limits)
+    assert read(*limits, "train.max_epochs=3").train.max_epochs == 3
+    assert read(*limits, "optim.schedule=inverse_sqrt").train.max_updates == 0
+
+
+@pytest.mark.parametrize("model", ["rnn", "rnn_transformer", "transformer", "transformer_rnn"])
+def test_debug_has_small_sizes_that_the_command_line_changes(model: str) -> None:
+    config = read("experiment=debug", f"model={model}", "data=text", "train.max_updates=7")
+    assert (config.model.architecture, config.data.format, config.train.max_updates) == (model, "text", 7)
+    assert config.search.max_length_ratio == 1.0  # an untrained model decodes to the limit
 
 
 def test_the_quoting_that_an_error_proposes_works(capsys: pytest.CaptureFixture[str]) -> None:

@@ -917,7 +917,12 @@ def test_tensorboard_gets_scalars_texts_and_figures(make: Make) -> None:
     events = EventAccumulator(str(trainer.directory / "tensorboard"), {"histograms": 0})
     events.Reload()
     tags = events.Tags()
-    assert {"train/loss", "z_diagnostics/tokens_per_second", "valid/bleu", "valid/aer"} <= set(tags["scalars"])
+    first = [tag for tag in sorted(tags["scalars"]) if tag.startswith(("train/", "valid/"))]
+    assert sorted(tags["scalars"])[: len(first)] == first  # the groups that TensorBoard opens
+    valid = ["aer", "bleu", "chrf", "loss", "perplexity"]
+    assert first == ["train/learning_rate", "train/loss", *(f"valid/{name}" for name in valid)]
+    assert {"z_diagnostics/tokens_per_second", "z_diagnostics/gradient_norm"} <= set(tags["scalars"])
+    assert all(tag.startswith("z_diagnostics/") for tag in tags["images"] + events.Tags()["histograms"])
     assert {f"z_diagnostics/attention/{i}" for i in (1, 2, 3)} == set(tags["images"])
     measured = [row["update"] for row in rows(trainer) if "entropy" in row]
     # the model is as it was at the last validation

@@ -92,10 +92,10 @@ def test_the_table_of_runs_has_options_and_final_scores(tmp_path):
     hparams = {name: getattr(value, value.WhichOneof("kind")) for name, value in started.hparams.items()}
     assert hparams == {
         "seed": 3.0,
-        "model.d_model": 64.0,
-        "model.heads": json.dumps([1, 2]),
-        "model.tie_embeddings": "null",
-        "model.attention.score": "dot",
+        "d_model": 64.0,
+        "heads": json.dumps([1, 2]),
+        "tie_embeddings": "null",
+        "attention.score": "dot",
     }
     content = events.PluginTagToContent("hparams")["_hparams_/experiment"]
     infos = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
