@@ -27,9 +27,7 @@ FLAGS = {
     "help": Flag(("-h", "--help"), "[NODE]", "this text, or what a node, group or option is: --help model.attention"),
     "cfg": Flag(("-c", "--cfg"), "job", "check the configuration, print it and stop; with -m that of every run"),
     "config_dir": Flag(("-cd", "--config-dir"), "DIR", "a further folder of config groups, whose files win"),
-    "multirun": Flag(
-        ("-m", "--multirun"), "", "one run for every combination of the values separated by commas or chosen by sweep="
-    ),
+    "multirun": Flag(("-m", "--multirun"), "", "one run for every combination of the values a,b,c and those of sweep="),
     "quiet": Flag(("-q", "--quiet"), "", "only warnings and errors on standard error"),
     "version": Flag(("--version",), "", "print the version and stop"),
 }
