@@ -38,7 +38,8 @@ def search_path() -> list[Path]:
 def group_choices(group: str) -> list[str]:
     """Return the names that may follow `group=`."""
     folders = [folder / group for folder in search_path()]
-    return sorted({file.relative_to(folder).as_posix()[:-5] for folder in folders for file in folder.rglob("*.yaml")})
+    names = (file.relative_to(folder).as_posix()[:-5] for folder in folders for file in folder.rglob("*.yaml"))
+    return sorted({name for name in names if not name.startswith(".")})  # of an editor's folder of copies
 
 
 class FileOption(NamedTuple):

@@ -74,7 +74,6 @@ def read_flags(arguments: Sequence[str]) -> Flags:
         if shown.isalpha() and not value:
             raise ValueError(f"{argument}: a value is needed, as in {name} {shown}")
         values[fields[name]] = value if shown else True
-    flags = Flags(overrides, **values)
-    if flags.cfg not in ("", "job"):
-        raise ValueError(f"--cfg {flags.cfg}: only --cfg job is known, which prints every option; no other part exists")
-    return flags
+    if (part := values.get("cfg", "job")) != "job":
+        raise ValueError(f"--cfg {part}: only --cfg job is known, which prints every option; no other part exists")
+    return Flags(overrides, **values)
