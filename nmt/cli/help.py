@@ -97,7 +97,7 @@ def help_text(name: str, config: object, choices: dict[str, list[str]], sweeps: 
     lines += [
         "",
         "Flags:",
-        *(f"  {flag.usage:20}  {flag.description}" for flag in FLAGS.values()),
+        *(f"  {flag.usage:21}  {flag.description}" for flag in FLAGS.values()),
         "",
         "With -m:",
         *_option_lines(SweepOptions(), SWEEP_OPTIONS),

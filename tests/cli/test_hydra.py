@@ -189,8 +189,9 @@ def test_groups_of_ones_own_and_optional_ones(folder: Path) -> None:
     assert (config.seed, config.optim.learning_rate) == (4, 0.5)
 
 
-@pytest.mark.parametrize("given", ["config=runs/a", "config=runs/a/config.yaml"])
+@pytest.mark.parametrize("given", ["config=runs/a", "config=runs/a/config.yaml", "config='runs/a'", "config=~/runs/a"])
 def test_a_run_is_replayed_with_its_options_and_another_name(given: str, folder: Path) -> None:
+    os.environ["HOME"] = str(folder)
     stored = yaml.safe_load(Path("runs/a/config.yaml").read_text(encoding="utf-8"))
     (config, overrides), *_ = call(given)
     assert config.name != "a"
