@@ -30,8 +30,6 @@ SCORE_OPTIONS = ("search.", "metrics.", "alignment.", "data.valid=", "train.vali
 """Arguments, or their beginnings, on which a validation score depends: the same for all trials of a study."""
 WARM_UP = 3
 """Number of trials that are never pruned, for comparison."""
-
-
 HELP = """
 A range is written as in Hydra, quoted for the shell: 'interval(LOW,HIGH)' a number, 'tag(log, interval(LOW,HIGH))' one
 on a logarithmic scale, 'range(1,5)' a whole number from 1 to 4, a,b,c one of these. Other arguments are those of
@@ -215,12 +213,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; report an error in one line, and exit as `report_errors` does."""
-    parser = _Parser(
-        "python -m nmt.tune",
-        description=SUMMARIES["tune"],
-        epilog=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = _Parser("python -m nmt.tune", description=SUMMARIES["tune"], epilog=HELP)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("name", metavar="NAME", help="of the study, whose runs are in runs/NAME/")
     parser.add_argument("arguments", nargs="*", metavar="OPTION=RANGE or name=value")
     parser.add_argument("--trials", type=int, default=20, help="number of trials, including those of earlier sessions")

@@ -208,8 +208,8 @@ def _compose(
     chosen = [f"~{key}" if parsed.value() is None else f"{key}={parsed.value()}" for key, parsed, _ in groups]
     config, primary = config_class(), command
     if base is not None:
-        is_own = find_file(base.typed) is not None
-        config, primary = (config, base.typed) if is_own else (stored_config(base.typed), "_stored")
+        primary = os.path.expanduser(base.typed.strip("'\""))  # noqa: PTH111
+        config, primary = (config, primary) if find_file(primary) else (stored_config(primary), "_stored")
     options, files = compose_groups(primary, chosen)
     if (architecture := options.get("model.architecture")) and architecture.value in MODELS:
         config.model = MODELS[architecture.value].config()

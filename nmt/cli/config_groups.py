@@ -38,7 +38,8 @@ def search_path() -> list[Path]:
 def group_choices(group: str) -> list[str]:
     """Return the names that may follow `group=`."""
     folders = [folder / group for folder in search_path()]
-    return sorted({file.relative_to(folder).as_posix()[:-5] for folder in folders for file in folder.rglob("*.yaml")})
+    names = (file.relative_to(folder).as_posix()[:-5] for folder in folders for file in folder.rglob("*.yaml"))
+    return sorted({name for name in names if not name.startswith(".")})  # of an editor's folder of copies
 
 
 class FileOption(NamedTuple):
@@ -100,11 +101,9 @@ def _mistake_in_defaults(entry: Any, choice: str, group: str) -> str:
         return ""
     if not isinstance(entry, str):
         return "write a name, or `override /model: rnn`"
-    if "/" in group:  # names are those of the outermost group
-        return ""
-    if entry == choice:
+    is_name = re.fullmatch(r"\w+", entry) is not None and entry != "_self_" and "/" not in group
+    if is_name and entry == choice:
         return "a file cannot build on itself"
-    is_name = re.fullmatch(r"\w+", entry) is not None and entry != "_self_"
     return f"there is no {group}={entry}" if is_name and not find_file(f"{group}/{entry}".lstrip("/")) else ""
 
 
@@ -177,8 +176,7 @@ def stored_config(path: str) -> Config:
         config = from_dict(Config, escaped, models={name: spec.config for name, spec in MODELS.items()})
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
-    marks = ("\\${oc.env:", "${oc.env:")
-    map_paths(config, lambda name, text: text if name == "data.hf_dataset" else text.replace(*marks))
+    map_paths(config, lambda o, text: text if o == "data.hf_dataset" else text.replace("\\${oc.env:", "${oc.env:"))
     return config
 
 

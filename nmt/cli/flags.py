@@ -28,9 +28,7 @@ FLAGS = {
     "help": Flag(("-h", "--help"), "[NODE]", "this text, or what a node, group or option is: --help model.attention"),
     "cfg": Flag(("-c", "--cfg"), "job", "check the configuration, print it and stop; with -m that of every run"),
     "config_dir": Flag(("-cd", "--config-dir"), "DIR", "a further folder of config groups, whose files win"),
-    "multirun": Flag(
-        ("-m", "--multirun"), "", "one run for every combination of the values separated by commas or chosen by sweep="
-    ),
+    "multirun": Flag(("-m", "--multirun"), "", "one run for every combination of the values a,b,c and those of sweep="),
     "quiet": Flag(("-q", "--quiet"), "", "only warnings and errors on standard error"),
     "version": Flag(("--version",), "", "print the version and stop"),
 }
@@ -80,9 +78,6 @@ def read_flags(arguments: Sequence[str], command: str = "train") -> Flags:
         if shown.isalpha() and not value:
             raise ValueError(f"{argument}: a value is needed, as in {name} {shown}")
         values[fields[name]] = value if shown else True
-    flags = Flags(overrides, **values)
-    if flags.cfg not in ("", "job"):
-        raise ValueError(
-            f"--cfg {flags.cfg}: only --cfg job is known, which prints every option; config=FILE reads them"
-        )
-    return flags
+    if (part := values.get("cfg", "job")) != "job":
+        raise ValueError(f"--cfg {part}: only --cfg job is known, which prints every option; config=FILE reads them")
+    return Flags(overrides, **values)

@@ -96,7 +96,7 @@ def help_text(name: str, config: Any, choices: dict[str, list[str]], sweeps: lis
     lines += [
         "",
         "Flags:",
-        *(f"  {flag.usage:20}  {flag.description}" for flag in FLAGS.values()),
+        *(f"  {flag.usage:21}  {flag.description}" for flag in FLAGS.values()),
         "",
         "With -m:",
         *_option_lines(collect_options(SweepOptions()), SWEEP_OPTIONS),

@@ -11,6 +11,7 @@ import yaml
 
 import nmt
 from nmt.cli.compose import run_command, save_yaml
+from nmt.cli.config_groups import CONFIG_DIR, group_choices
 from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
 from nmt.cli.hydra_groups import log_user_file
 from nmt.cli.run_directory import command_line
@@ -118,6 +119,9 @@ def test_what_the_habits_set(folder: Path) -> None:
     assert config.model.architecture == "transformer"
     assert read("config=own", "seed=4", "experiment=papers/wider").model.d_model == 64
     assert [config.seed for config, _ in call("-m", "seed=range(1,4)")] == [1, 2, 3]
+    write("configs/experiment/.copies/mine-copy", "seed: 1\n")
+    assert {"mine", "papers/mine"} <= set(group_choices("experiment"))
+    assert not [name for name in group_choices("experiment") if "copy" in name]
     models = [config.model.architecture for config, _ in call("-m", "model=glob(*,exclude=rnn*)")]
     assert models == ["transformer", "transformer_rnn"]
 
@@ -129,6 +133,7 @@ def test_a_further_folder_wins(folder: Path, capsys: Any) -> None:
     assert calls[0][0].seed == 70
     assert "options of other/experiment/mine.yaml" in capsys.readouterr().err
     line = shlex.split(command_line("train", calls[0][1]))
+    del os.environ[CONFIG_DIR]
     assert read(*line[3:]).seed == 70  # the command that is written into the run directory gives the same
 
 
@@ -184,8 +189,9 @@ def test_groups_of_ones_own_and_optional_ones(folder: Path) -> None:
     assert (config.seed, config.optim.learning_rate) == (4, 0.5)
 
 
-@pytest.mark.parametrize("given", ["config=runs/a", "config=runs/a/config.yaml"])
+@pytest.mark.parametrize("given", ["config=runs/a", "config=runs/a/config.yaml", "config='runs/a'", "config=~/runs/a"])
 def test_a_run_is_replayed_with_its_options_and_another_name(given: str, folder: Path) -> None:
+    os.environ["HOME"] = str(folder)
     stored = yaml.safe_load(Path("runs/a/config.yaml").read_text(encoding="utf-8"))
     (config, overrides), *_ = call(given)
     assert config.name != "a"
