@@ -264,8 +264,8 @@ def test_a_model_without_attention_has_sentences_and_no_maps():
     browser = SentenceBrowser()
     browser.add(ReportSentence("a", "b", "c", {"chrF": 1.0}))
     page = Page(render(ReportData("t", "n", browser=browser)))
-    assert [e["attributes"]["id"] for e in page.all("section")] == ["sentences"]
-    assert "All 1 sentences." in page.all("section")[0]["text"]
+    assert [e["attributes"]["id"] for e in page.all("section")] == ["examples", "sentences"]
+    assert "All 1 sentences." in page.all("section")[1]["text"]
     assert page.all("script")[1]["text"] == ""
 
 
