@@ -42,5 +42,5 @@ def _attention(config: Any) -> str:
 
 def _training(position: Mapping[str, Any], total: int) -> str:
     update, seconds = position["update"], position["seconds"]
-    time = f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
+    time = f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} s"
     return f"update {update:,} of {total:,}, {time}" if total > update else f"{update:,} updates, {time}"

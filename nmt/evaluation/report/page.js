@@ -101,7 +101,9 @@ const browse = (data) => {
     const rows = meanRows(bytes, table, [...shapeOf(index), sentence.tp.length, sentence.sp.length], data.layer, data.head);
     const matrix = element("table", undefined, { class: "heat", dir: "ltr", "aria-label": "Attention" });
     const scroll = element("div", undefined, { class: "scroll", role: "region", tabindex: "0", "aria-label": "Attention of sentence " + (index + 1) });
-    drawMatrix(matrix, projected(sentence, data.shift ? rows.slice(1) : rows, "words"), linksOf(sentence));
+    const view = projected(sentence, data.shift ? rows.slice(1) : rows, "words");
+    drawMatrix(matrix, view, linksOf(sentence));
+    matrix.style.setProperty("--columns", view.source.length);
     scroll.append(matrix);
     card.append(scroll);
     return card;
