@@ -55,10 +55,10 @@ addEventListener("beforeprint", () => document.querySelectorAll("details:not(.fo
 // The weight of each quantization level (weight_encoding.py).
 const weightsOf = (levels) => Float64Array.from({ length: levels }, (_, i) => (i / (levels - 1)) ** 2);
 
+const bytesOf = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const unpacked = async (line) => {
   if (!line) return null;
-  const packed = Uint8Array.from(atob(line), (c) => c.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const stream = new Blob([bytesOf(line)]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 };
 

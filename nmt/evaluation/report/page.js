@@ -9,7 +9,6 @@ const browse = (data) => {
   const lines = byId("weights").textContent.split("\n");
 
   // --- attention -----------------------------------------------------------------------------------------------------
-  const shapeOf = (index) => (index < data.full ? [data.layers, data.heads] : [1, 1]);
   const linksOf = ({ k }) => new Set(k.map(([i, j]) => j + "," + i));
   const rowsOf = (l, h) => {
     const { tp, sp } = sentences[state.index];
@@ -78,8 +77,8 @@ const browse = (data) => {
     if (state.index !== index) return;
     if (bytes === undefined) byId("values").textContent += " · this browser cannot unpack its attention";
     if (!bytes) return;
-    const [numLayers, numHeads] = shapeOf(index);
-    Object.assign(state, { bytes, layers: numLayers, heads: numHeads });
+    const full = index < data.full;
+    Object.assign(state, { bytes, layers: full ? data.layers : 1, heads: full ? data.heads : 1 });
     layer.disabled = state.layers === 1;
     head.disabled = state.heads === 1;
     byId("attention").hidden = false;
@@ -87,8 +86,8 @@ const browse = (data) => {
     draw();
   };
 
-  // A sentence with the matrix of the alignment source.
-  const example = async (name, index) => {
+  // A sentence with the matrix of the alignment source, which is not compressed: a page may be printed once it is loaded.
+  const example = (name, index, bytes) => {
     const sentence = sentences[index], card = element("article", undefined, { class: "example" });
     const bar = element("div", undefined, { class: "bar" }), texts = element("div", undefined, { class: "texts" });
     const link = element("a", `sentence ${index + 1}`, { href: "#sentence-" + (index + 1), class: "small" });
@@ -96,9 +95,8 @@ const browse = (data) => {
     bar.append(element("h3", name), element("span", `chrF ${number(sentence.v[values.indexOf("chrF")])}`, { class: "soft small" }), link);
     showTexts(texts, sentence);
     card.append(bar, texts);
-    const bytes = await unpacked(lines[index]).catch(() => null);
     if (!bytes) return card;
-    const rows = meanRows(bytes, table, [...shapeOf(index), sentence.tp.length, sentence.sp.length], data.layer, data.head);
+    const rows = meanRows(bytesOf(bytes), table, [1, 1, sentence.tp.length, sentence.sp.length], 0, 0);
     const matrix = element("table", undefined, { class: "heat", dir: "ltr", "aria-label": "Attention" });
     const scroll = element("div", undefined, { class: "scroll", role: "region", tabindex: "0", "aria-label": "Attention of sentence " + (index + 1) });
     const view = projected(sentence, data.shift ? rows.slice(1) : rows, "words");
@@ -107,11 +105,6 @@ const browse = (data) => {
     scroll.append(matrix);
     card.append(scroll);
     return card;
-  };
-  const showExamples = async () => {
-    const chosen = Object.entries(data.examples);
-    const cards = chosen.map(([name, index]) => example(chosen.length === 1 ? "The only sentence" : name, index));
-    examples.replaceChildren(...await Promise.all(cards));
   };
 
   const update = () => {
@@ -163,7 +156,8 @@ const browse = (data) => {
     draw();
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (state.bytes) showHeads(); });
-  if (examples) showExamples();
+  const chosen = Object.entries(data.examples);
+  examples?.append(...chosen.map(([name, of]) => example(chosen.length === 1 ? "The only sentence" : name, ...of)));
   const requested = sentences[addressed() - 1] ? addressed() - 1 : -1;
   update();
   if (requested >= 0) show(requested);

@@ -115,7 +115,7 @@ class SentenceBrowser:
             "alignment_source_text": printable(self.alignment_source_text),
             "one": packed.num_one,
             "values": list(map(printable, self.names)),
-            "examples": self.examples(),
+            "examples": {name: (i, self._packer.selected(i)) for name, i in self.examples().items()},
             "sentences": self._rows,
         }
         weights = packed.lines if content["layers"] else ()

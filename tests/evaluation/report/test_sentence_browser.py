@@ -383,10 +383,10 @@ def test_paper_holds_what_is_read_first(show, example):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num", [1, 5, 6])
-def test_four_pages_of_paper_are_enough(show, example, num):
-    report = example(num, layers=6, heads=8)
-    page = show(report)
+@pytest.mark.parametrize("num_words", [8, 30, 70])
+def test_four_pages_of_paper_are_enough(show, example, num_words):
+    text = " ".join(f"word{i}" for i in range(num_words)), " ".join(f"Wörter{i}" for i in range(num_words))
+    page = show(example(3, 6, 8, texts=[text]))
     page.wait_for_selector(".example .heat")
     margin = dict.fromkeys(("top", "bottom", "left", "right"), "0.4in")
     for paper in ("A4", "Letter"):
