@@ -8,7 +8,8 @@ from nmt.cli.configs import Config, EvaluateConfig
 from nmt.cli.run_directory import command_line, report_folder, run_directory
 from nmt.evaluation.evaluator import Evaluator
 from nmt.evaluation.external_scores import read_external_scores
-from nmt.evaluation.report import ReportData
+from nmt.evaluation.report import ReportData, SplitStats
+from nmt.evaluation.report.identity import model_facts
 from nmt.evaluation.results import EvaluationInputs, EvaluationSet, load_test_sets, read_hypotheses, stored_digests
 from nmt.inference.translator import Translator
 from nmt.runtime.device import resolve_device
@@ -23,7 +24,7 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
     checkpoints = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
     paths = [checkpoint.resolve(path) for path in checkpoints]
     contents = [checkpoint.load(path, device) for path in paths]
-    trained = Config.from_checkpoint(contents[0])
+    trained, *_ = configs = [Config.from_checkpoint(content) for content in contents]
     merged = merge_with_checkpoint(trained, config, overrides)
     run = run_directory(paths[0])
     about = ReportData(
@@ -34,6 +35,10 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
         fingerprints=contents[0].get("texts", {}),
     )
     translator = Translator.from_checkpoints(contents, merged.search, device)
+    with checkpoint.interpreting(contents[0]):
+        about.data = [SplitStats(*split) for split in contents[0].get("splits", ())]
+        about.facts = model_facts(contents, configs, translator, about.history)
+    about.facts += [f"hypotheses of {config.hypotheses}"] * (config.hypotheses is not None)
     del contents
     overridden = {override.partition("=")[0] for override in overrides}
     if "data.test" in overridden and "data.extra_tests" not in overridden:

@@ -25,6 +25,7 @@ from nmt.data.preprocessing import format_counts
 from nmt.data.sources import read_location
 from nmt.data.vocabulary import unknown_share
 from nmt.evaluation.evaluator import Evaluator
+from nmt.evaluation.report.identity import model_facts
 from nmt.evaluation.report.page import ReportData, SplitStats
 from nmt.evaluation.results import EvaluationSet, load_test_sets
 from nmt.inference.translator import Translator
@@ -132,7 +133,12 @@ def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ra
         seed=config.seed,
         device=device,
         directory=Path(config.runs) / str(config.name),
-        header={"config": to_dict(config), "tokenizer": tokenizer.state_dict(), "texts": setup.texts},
+        header={
+            "config": to_dict(config),
+            "tokenizer": tokenizer.state_dict(),
+            "texts": setup.texts,
+            "splits": [[name, c.num_read, len(c), c.dropped, c.repaired] for name, c in setup.corpora.items()],
+        },
         distributed=ranks,
     )
 
@@ -303,14 +309,12 @@ def _evaluate(trainer: Trainer, setup: TrainingSetup, command: str) -> None:
         command=command,
         config=to_yaml(config),
         history=logger.read_metrics(trainer.directory / "metrics.jsonl"),
-        data=[
-            SplitStats(name, corpus.num_read, len(corpus), corpus.dropped, corpus.repaired)
-            for name, corpus in setup.corpora.items()
-        ],
+        data=[SplitStats(*split) for split in trainer.header["splits"]],
         fingerprints=trainer.header["texts"],
     )
     content = checkpoint.load(trainer.best, trainer.device)
     translator = Translator.from_checkpoint(content, config.search, trainer.device)
+    about.facts = model_facts([content], [config], translator, about.history)
     evaluator = Evaluator(translator, config.metrics, config.alignment, config.data)
     results = evaluator.evaluate_sets(setup.tests, trainer.directory / "report", about, checkpoint_path=trainer.best)
     scores = {f"{result.name}/{name}": value for result in results for name, value in result.flat_scores().items()}

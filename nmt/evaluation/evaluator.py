@@ -107,7 +107,8 @@ class Evaluator:
             for line in result.summary_lines():
                 log.info("%s: %s", test.name, line)
             split = SplitStats(test.name, len(test.pairs), len(test.pairs), {}, test.repaired)
-            test_metadata = replace(metadata, test=test.name, data=[*metadata.data, split])
+            folders = {other.name: other.folder for other in sets}
+            test_metadata = replace(metadata, test=test.name, folders=folders, data=[*metadata.data, split])
             with show_stage(f"{test.name}: attention and report"):
                 write_report(result, aligner if selection is not None else None, folder, test_metadata)
             log.info("%s: %s", test.name, folder / "report.html")

@@ -55,7 +55,7 @@ def write_report(result: EvaluationResult, aligner: Aligner | None, directory: P
         log.info("%s", line)
     page = replace(
         metadata,
-        title=f"{metadata.test}: {len(result.pairs)} sentence{'s' * (len(result.pairs) > 1)}",
+        title=f"{metadata.test}: {len(result.pairs):,} sentence{'s' * (len(result.pairs) > 1)}",
         scores=scores,
         head_scores=head_scores,
         diagnostics=diagnostics,

@@ -79,44 +79,21 @@ const column = (model, limits, direction) => {
     try {
       state.attention = await (await post("api/attention", content, attentionRequest.signal)).json();
       part("attention").hidden = false;
-      drawHeads();
+      showHeads();
       draw();
     } catch (error) {
       showError(error);
     }
   };
 
-  const drawHeads = () => {
+  const showHeads = () => {
     const table = part("heads"), { weights, layers, heads } = state.attention;
     table.parentNode.hidden = model.layers * model.heads === 1;
     if (table.parentNode.hidden) return;
-    const top = element("tr"), thead = element("thead"), body = element("tbody");
-    top.append(element("th", "layer \\ head", { scope: "col", class: "corner" }));
-    for (let h = 1; h <= model.heads; h++) top.append(element("th", String(h), { scope: "col" }));
-    thead.append(top);
-    for (let l = 1; l <= model.layers; l++) {
-      const tr = element("tr");
-      tr.append(element("th", String(l), { scope: "row" }));
-      for (let h = 1; h <= model.heads; h++) {
-        const td = tr.insertCell(), name = `layer ${l}, head ${h}`;
-        Object.assign(td.dataset, { layer: l, head: h });
-        Object.assign(td, { tabIndex: -1, title: name, ariaLabel: name });
-        const isLoaded = layers.includes(l) && heads.includes(h);
-        td.append(isLoaded ? picture(weights[layers.indexOf(l)][heads.indexOf(h)]) : element("span", "·"));
-      }
-      body.append(tr);
-    }
-    table.replaceChildren(thead, body);
+    const isLoaded = (l, h) => layers.includes(l) && heads.includes(h);
+    drawHeads(table, model.layers, model.heads,
+      (l, h) => (isLoaded(l, h) ? weights[layers.indexOf(l)][heads.indexOf(h)] : null));
     enterHeads();
-  };
-  const picture = (rows) => {
-    const canvas = element("canvas", undefined, { width: rows[0].length, height: rows.length });
-    const context = canvas.getContext("2d"), color = getComputedStyle(root).getPropertyValue("--heat").trim();
-    rows.forEach((row, t) => row.forEach((value, s) => {
-      context.fillStyle = `rgb(${color} / ${value})`;
-      context.fillRect(s, t, 1, 1);
-    }));
-    return canvas;
   };
 
   const draw = () => {
@@ -130,11 +107,7 @@ const column = (model, limits, direction) => {
     tokens(sourceLine, view.source);
     tokens(targetLine, view.target);
     follow.enter();
-    for (const td of part("heads").querySelectorAll("td")) {
-      const isSelected = Number(td.dataset.layer) === selected.layer && Number(td.dataset.head) === selected.head;
-      td.classList.toggle("here", isSelected);
-      td.ariaCurrent = isSelected ? "true" : null;
-    }
+    markHead(part("heads"), selected.layer, selected.head);
     part("chosen").hidden = isSource;
     weight.textContent = "Point at a word or a cell, or move to one with Tab and the arrow keys.";
     part("legend").textContent = "Rows are the translation, columns the source." + (hasNumbers ? " Numbers are hundredths." : "")
@@ -197,7 +170,7 @@ const column = (model, limits, direction) => {
   for (const input of [layer, head]) input.addEventListener("change", update);
   for (const input of [units, shift]) input.addEventListener("change", draw);
   part("chosen").addEventListener("click", () => selectAndUpdate(model.alignment_source));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (state.attention) { drawHeads(); draw(); } });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (state.attention) { showHeads(); draw(); } });
 
   // --- translations --------------------------------------------------------------------------------------------------
   const showHypothesis = (rank) => {

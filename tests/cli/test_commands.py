@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -124,6 +125,12 @@ def test_evaluating_again_gives_the_same_report(workdir: Path) -> None:
     assert call("evaluate", ["checkpoint=runs/tiny", "output=again", *MACHINE])[0] == 0
     for name in ("hypotheses.txt", "scores.json", "alignments.pharaoh"):
         assert (workdir / "again" / name).read_bytes() == (workdir / "runs/tiny/report" / name).read_bytes()
+    position = checkpoint.load(workdir / "runs/tiny/checkpoints/best.pt")["position"]
+    for folder in ("again", "runs/tiny/report"):  # how the model was trained
+        page = (workdir / folder / "report.html").read_text(encoding="utf-8")
+        assert f"{position['update']} updates, {position['seconds']:.0f} s" in page
+        assert re.search(r"· (300|29\d) training pairs", page)
+        assert '<th scope="row">valid</th>' in page
     shutil.rmtree(workdir / "again")
 
 

@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import datetime
 import io
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -255,6 +257,11 @@ def test_empty_hypotheses_are_counted_and_scored(cwd: Path) -> None:
     assert "gaps: 2 of 40 hypotheses are empty (line 4, 7)" in output
     scores = json.loads((cwd / "given/scores.json").read_text("utf-8"))
     assert scores["rates"]["empty"] == pytest.approx(2 / NUM_TEST)
+    facts = re.findall("<bdi>(.*?)</bdi>", (cwd / "given/report.html").read_text("utf-8"))
+    tensors = checkpoint.load(cwd / "runs/a/checkpoints/best.pt")["model"].values()
+    size = sum({tensor.data_ptr(): tensor.numel() for tensor in tensors}.values())  # tied ones once
+    assert facts[:3] == ["en → de", "rnn, additive attention with 2 heads", f"{size:,} parameters"]
+    assert facts[3:] == [f"evaluated on cpu, {datetime.date.today().isoformat()}", "hypotheses of gaps"]
     (cwd / "nothing").write_bytes(b"\n" * NUM_TEST)
     code, output = call("evaluate", "checkpoint=runs/a", "hypotheses=nothing", "output=given", *TEST, *QUICK)
     assert code == 0, output
@@ -319,6 +326,10 @@ def test_extra_test_sets_are_evaluated_when_named(cwd: Path) -> None:
     code, output = call("evaluate", "checkpoint=runs/a", *TEST, "data.extra_tests=[t]", "output=two", *QUICK)
     assert code == 0, output
     assert (cwd / "two/t/scores.json").read_bytes() == (cwd / "two/scores.json").read_bytes()
+    for folder, other in (("two", "two/t"), ("two/t", "two")):  # their pages link to each other
+        page = (cwd / folder / "report.html").read_text("utf-8")
+        (address,) = re.findall(r'href="([^"#]+)"', page)
+        assert (cwd / folder / address).samefile(cwd / other / "report.html")
     assert call("evaluate", "checkpoint=runs/a", *TEST, "output=one", *QUICK)[0] == 0
     assert not list((cwd / "one").glob("*/scores.json"))
 
@@ -443,6 +454,8 @@ def test_an_ensemble_is_evaluated_with_the_attention_of_its_first_model_that_has
     page = (cwd / "both/report.html").read_text("utf-8")
     assert "Alignments and everything about attention are those of model 2 of the ensemble." in page
     assert "blind + a" in page
+    facts = re.findall("<bdi>(.*?)</bdi>", page)
+    assert facts[1:4] == ["ensemble of 2", "rnn, no attention", "rnn, additive attention with 2 heads"]
     assert ensemble.describe(AlignmentSource(1, 2)) == "layer 1, head 2, of model 2 of the ensemble"
 
 

@@ -69,25 +69,29 @@ def read_line(name: str, rows: Iterable[Mapping[str, Any]], keys: Sequence[str])
 
 
 def training_curves(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return charts over updates of loss (nats per token), validation scores, alignment error and attention measures;
-    "" when no row holds any."""
+    """Return charts over updates of loss (nats per token), BLEU or chrF, learning rate, and alignment error or entropy
+    of attention, and folded the rest; "" when no row holds any."""
 
     def valid(name: str, metric: str) -> Series:
         return read_line(f"validation {name}", rows, (f"valid_{metric}",))
 
     losses = [read_line("training loss", rows, TRAIN_LOSS), read_line("validation loss", rows, VALID_LOSS)]
     entropies = _over_heads([(row, row.get("entropy")) for row in rows])
-    charts: list[tuple[list[Series], Any, str]] = [
-        (losses, min, ""),
-        ([valid("BLEU", "bleu"), valid("chrF", "chrf")], max, ""),
-        ([valid("alignment error", "aer")], min, ""),
-        (entropies, None, "Entropy of attention (nats) over updates"),
+    charts: list[tuple[str, list[Series], Any, str]] = [
+        ("loss", losses, min, ""),
+        ("score", [valid("BLEU", "bleu")], max, ""),
+        ("score", [valid("chrF", "chrf")], max, ""),
+        ("rate", [read_line("learning rate", rows, ("learning_rate",))], None, ""),
+        ("attention", [valid("alignment error", "aer")], min, ""),
+        ("attention", entropies, None, "Entropy of attention (nats) over updates"),
     ]
     for measure, heading in ATTENTION.items():
         grids = [(row, row.get("attention", {}).get(measure)) for row in rows]
-        charts.append((_over_heads(grids), None, f"{heading} over updates"))
-    figures = [_chart(lines, best, title) for lines, best, title in charts if any(line.points for line in lines)]
-    return Markup('<div class="charts">{}</div>').format(Markup("").join(figures)) if figures else ""
+        charts.append(("", _over_heads(grids), None, f"{heading} over updates"))
+    drawn = [(kind, _chart(*chart)) for kind, *chart in charts if any(line.points for line in chart[0])]
+    first = {kind: chart for kind, chart in reversed(drawn) if kind}  # of each kind the first one drawn
+    others = [chart for kind, chart in drawn if first.get(kind) is not chart]
+    return macros("evaluation/report/templates/report.html").curves([*reversed(first.values())], others).strip()
 
 
 def path(points: Iterable[tuple[float, float]]) -> str:

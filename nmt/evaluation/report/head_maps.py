@@ -17,12 +17,16 @@ _CellOf = Callable[[int, int, float], _Cell]  # by row, column and number
 
 
 class Map(NamedTuple):
-    """A grid of cells, each (text, attributes, intensity of its shade from 0 to 1)."""
+    """A grid of cells, each (text, attributes, intensity of its shade from 0 to 1).
+
+    scale: the number with the darkest shade, the lowest and the highest one, as in the cells; () without numbers.
+    """
 
     name: str | None
     about: str
     heads: list[str]
     rows: list[tuple[str, list[tuple[str, Mapping[str, Any], float]]]]
+    scale: Sequence[str] = ()
 
 
 def alignment_error(scores: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Map]:
@@ -111,9 +115,12 @@ def _map(
     """Return a grid shaded by the size of its numbers relative to `maximum`, by default the largest of them."""
     values = np.array(grid, dtype=float)
     sizes = np.nan_to_num(np.abs(values))
-    shades = np.minimum(sizes / (maximum or sizes.max() or 1.0), 1.0)
+    darkest = maximum or sizes.max() or 1.0
+    shades = np.minimum(sizes / darkest, 1.0)
     cells = [[(*cell(i, j, value), float(shades[i, j])) for j, value in enumerate(values[i])] for i in range(len(rows))]
-    return Map(name or None, about, heads, list(zip(rows, cells, strict=True)))
+    ends = () if np.isnan(values).all() else (darkest, np.nanmin(values), np.nanmax(values))
+    scale = [cell(0, 0, float(end))[0] for end in ends]
+    return Map(name or None, about, heads, list(zip(rows, cells, strict=True)), scale)
 
 
 def _mean(grid: Any) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from nmt.evaluation.report.html import printable
+from nmt.evaluation.report.html import printable, read_resource
 from nmt.evaluation.report.weight_encoding import check_weights
 from nmt.runtime.files import atomic_write, open_output
 
@@ -32,7 +32,8 @@ FAMILIES = [
     *("Noto Sans Telugu", "Noto Sans Thai", "Nirmala UI", "Noto Emoji", "Symbola", "FreeSans", "Arial Unicode MS"),
 ]
 """Font families in the order in which glyphs are searched; those that are not installed are skipped."""
-
+LABEL_ROTATION = float(re.findall(r"--label-rotation: (-?\d+)deg", read_resource("page.css"))[0])
+"""Degrees by which the labels of columns are turned counterclockwise, those of the page's matrices too."""
 _DPI = 110
 _CELL = 0.27  # inches
 _COLORS = "#ffffff #cfe1fc #a4c3f1 #7da4e0 #5d86c9 #4168ad #2c4c8d #1c3269 #111a45"
@@ -136,10 +137,9 @@ def _render(weights: npt.NDArray[np.float64], sides: list[list[str]], title: str
         top = max(text.get_window_extent(renderer).height for text in axes.get_xticklabels()) / _DPI + 0.45
         room = max(len(target) * _CELL, 1.3)
         width, height = max(left + len(source) * _CELL + 0.8, 4.2), top + room
-        shrink = min(2.2 / room, 1.0)
-        bar = picture.colorbar(
-            image, ticks=[0, 0.25, 0.5, 0.75, 1], shrink=shrink, aspect=15, fraction=0.1 / width, anchor=(0.0, 1.0)
-        )
+        # without `pad` the distance is a share of the width, and pushes the labels out of a wide picture
+        sizes: Any = {"shrink": min(2.2 / room, 1.0), "aspect": 15, "fraction": 0.1 / width, "pad": 0.15 / width}
+        bar = picture.colorbar(image, ticks=[0, 0.25, 0.5, 0.75, 1], anchor=(0.0, 1.0), **sizes)
         bar.outline.set(color="0.6", linewidth=0.8)
         bar.ax.tick_params(labelsize=8, length=2, color="0.6")
         picture.set_size_inches(width, height)
@@ -156,7 +156,7 @@ def _label(axes: Any, source: list[str], target: list[str]) -> None:
     columns, rows = (
         [x if len(x) <= MAX_LABEL else x[: MAX_LABEL - 1] + "…" for x in side] for side in (source, target)
     )
-    axes.set_xticks(range(len(source)), columns, rotation=90, size=10)
+    axes.set_xticks(range(len(source)), columns, rotation=LABEL_ROTATION, size=10)
     axes.set_yticks(range(len(target)), rows, size=10)
     axes.set_xlabel("source", size=8.5, color="0.35")
     axes.set_ylabel("target", size=8.5, color="0.35")

@@ -49,16 +49,16 @@ const grid = (table, show, choose) => {
   return () => { current = null; const first = table.querySelector("tbody td"); if (first) enter(first); };
 };
 
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((details) => { details.open = true; }));
+addEventListener("beforeprint", () => document.querySelectorAll("details:not(.folded, .screen *)").forEach((details) => { details.open = true; }));
 
 // --- weights ---------------------------------------------------------------------------------------------------------
 // The weight of each quantization level (weight_encoding.py).
 const weightsOf = (levels) => Float64Array.from({ length: levels }, (_, i) => (i / (levels - 1)) ** 2);
 
+const bytesOf = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const unpacked = async (line) => {
   if (!line) return null;
-  const packed = Uint8Array.from(atob(line), (c) => c.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const stream = new Blob([bytesOf(line)]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 };
 
@@ -126,6 +126,45 @@ const drawMatrix = (table, view, links) => {
   table.classList.toggle("tiny", source.length > 45);
   table.replaceChildren(thead, body);
   return numbers;
+};
+
+// A picture of a matrix, one pixel for each weight.
+const picture = (rows, [red, green, blue]) => {
+  const canvas = element("canvas", undefined, { width: Math.max(rows[0]?.length ?? 0, 1), height: Math.max(rows.length, 1) });
+  const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, canvas.height);
+  rows.forEach((row, t) => row.forEach((weight, s) =>
+    image.data.set([red, green, blue, Math.round(255 * Math.min(weight, 1))], 4 * (t * row.length + s))));
+  context.putImageData(image, 0, 0);
+  return canvas;
+};
+// Fills a table with pictures of the matrices of all layers and heads, counted from 1; `rowsOf` returns the rows of one, null
+// where they are not known.
+const drawHeads = (table, numLayers, numHeads, rowsOf) => {
+  const top = element("tr"), thead = element("thead"), body = element("tbody");
+  const color = getComputedStyle(table).getPropertyValue("--heat").trim().split(" ").map(Number);
+  top.append(element("th", "layer \\ head", { scope: "col", class: "corner" }));
+  for (let head = 1; head <= numHeads; head++) top.append(element("th", String(head), { scope: "col" }));
+  thead.append(top);
+  for (let layer = 1; layer <= numLayers; layer++) {
+    const tr = element("tr");
+    tr.append(element("th", String(layer), { scope: "row" }));
+    for (let head = 1; head <= numHeads; head++) {
+      const td = tr.insertCell(), name = `layer ${layer}, head ${head}`, rows = rowsOf(layer, head);
+      Object.assign(td.dataset, { layer, head });
+      Object.assign(td, { tabIndex: -1, title: name, ariaLabel: name });
+      td.append(rows ? picture(rows, color) : element("span", "·"));
+    }
+    body.append(tr);
+  }
+  table.replaceChildren(thead, body);
+};
+// Marks the selected one of them; with 0, the mean, none.
+const markHead = (table, layer, head) => {
+  for (const td of table.querySelectorAll("td")) {
+    const isSelected = Number(td.dataset.layer) === layer && Number(td.dataset.head) === head;
+    td.classList.toggle("here", isSelected);
+    td.ariaCurrent = isSelected ? "true" : null;
+  }
 };
 
 // Fills a line with words or subwords, of which one is in the tab order.

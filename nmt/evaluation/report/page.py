@@ -1,11 +1,9 @@
-"""Self-contained HTML page about a test set: scores, curves, alignment, attention, data, and every sentence."""
+"""Self-contained HTML page about a test set: scores, examples, every sentence, and what explains them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from markupsafe import Markup
 
 from nmt.evaluation.report import head_maps
 from nmt.evaluation.report.charts import training_curves
@@ -29,9 +27,10 @@ class SplitStats:
 class ReportData:
     """Content of the page; empty parts are left out.
 
-    title: heading. name: of the run. test: name of the test set. scores, head_scores, diagnostics: content of
-    scores.json, head_alignment_scores.json and diagnostics.json. history: rows of metrics.jsonl. data: one entry for
-    each split.
+    title: heading. name: of the run. facts: about the model, a few words each. test: name of the test set. folders: of
+    all test sets of the evaluation by name, "" for the report directory itself. scores, head_scores, diagnostics:
+    content of scores.json, head_alignment_scores.json and diagnostics.json. history: rows of metrics.jsonl. data: one
+    entry for each split.
     fingerprints: for each split its files or texts, [name, SHA-256]. command: the command line. versions: by package.
     config: the composed configuration as text. notes: for the reader, one sentence each. browser: sentences and
     attention.
@@ -39,7 +38,9 @@ class ReportData:
 
     title: str = ""
     name: str = ""
+    facts: Sequence[str] = ()
     test: str = "test"
+    folders: Mapping[str, str] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
     head_scores: Sequence[Mapping[str, Any]] = ()
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
@@ -61,7 +62,7 @@ def write_page(path: str | Path, report: ReportData) -> None:
 def render(report: ReportData) -> str:
     """Return the page as HTML."""
     scores, html = report.scores, macros("evaluation/report/templates/report.html")
-    choose = "Click a cell to show that layer and head in the sentences below."
+    choose = "Click a cell to show that layer and head in the sentence above."
     validations = [row["learned_scalars"] for row in report.history if row.get("learned_scalars")]
     last_scalars = validations[-1].items() if validations else ()
     scalars = [(name, "  ".join(map(format_number, values))) for name, values in last_scalars]
@@ -69,15 +70,15 @@ def render(report: ReportData) -> str:
     diagnostics = head_maps.diagnostics(report.diagnostics)
     attention = f"Measures of each layer and head over the hypotheses (–: not defined, they are too short). {choose}"
     sections = {
-        "Summary": (html.summary(scores, report.notes), ""),
-        "Training": (training_curves(report.history), ""),
-        "Learned": (html.learned(scalars), "Learned scalars of the attention."),
+        "Scores": (html.summary(scores, report.notes), ""),
+        "Examples": (html.examples(report.browser), "The best, the median and the worst sentence by chrF."),
+        "Sentences": (report.browser.render(), ""),
         "Parts": (html.breakdown(scores.get("buckets"), scores.get("rates")), "Quality by category of sentences."),
         "Alignment": (html.alignment(errors, scores.get("alignment")), f"Of every layer and head. {choose}"),
-        "Attention": (html.attention(diagnostics), attention),
-        "Sentences": (report.browser.render(), ""),
+        "Training": (training_curves(report.history), ""),
+        "Learned": (html.learned(scalars), "Learned scalars of the attention."),
+        "Diagnostics": (html.attention(diagnostics), attention),
         "Data": (html.data(report.data), ""),
         "Provenance": (html.provenance(report), ""),
     }
-    run = Markup("run <code>{}</code>").format(report.name)
-    return html_document(report.title, report.name, run, sections, script=read_resource("page.js"))
+    return html_document(report.title, report.name, html.identity(report), sections, script=read_resource("page.js"))

@@ -63,6 +63,7 @@ class SentenceBrowser:
     def __init__(self, layer: int = 0, head: int = 0, shift: int = 0, alignment_source_text: str = "") -> None:
         self.layer, self.head, self.shift, self.alignment_source_text = layer, head, shift, alignment_source_text
         self.num_added = 0
+        self.names: list[str] = []
         self._rows: list[dict[str, Any]] = []
         self._packer = AttentionPacker(layer, head)
 
@@ -92,6 +93,17 @@ class SentenceBrowser:
         self._rows.append({**row, **subword_row(source, target, *words, sentence.links)})
         self.names = list(sentence.values)
 
+    def examples(self) -> dict[str, int]:
+        """Return the indices of the best, the median and the worst sentence by chrF, fewer when there are fewer.
+
+        Of equal ones the first in the file is the better, of two in the middle the worse is the median.
+        """
+        columns = [i for i, name in enumerate(self.names) if name == "chrF"]
+        scores = [(row["v"][column], -i) for column in columns for i, row in enumerate(self._rows)]
+        order = [-number for _, number in sorted((pair for pair in scores if pair[0] is not None), reverse=True)]
+        chosen = {"Best": order[:1], "Median": order[len(order) // 2 : -1], "Worst": order[1:][-1:]}
+        return {name: indices[0] for name, indices in chosen.items() if indices}
+
     def render(self, max_bytes: int = MAX_BYTES) -> str:
         """Return the HTML of the section; "" without sentences."""
         if not self._rows:
@@ -103,6 +115,7 @@ class SentenceBrowser:
             "alignment_source_text": printable(self.alignment_source_text),
             "one": packed.num_one,
             "values": list(map(printable, self.names)),
+            "examples": {name: (i, self._packer.selected(i)) for name, i in self.examples().items()},
             "sentences": self._rows,
         }
         weights = packed.lines if content["layers"] else ()

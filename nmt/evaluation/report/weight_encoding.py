@@ -79,6 +79,10 @@ class AttentionPacker:
         kept = [*self._full[:num_full], *self._one[num_full:num_one], *[b""] * (len(sizes) - num_one)]
         return PackedAttention([base64.b64encode(item).decode() for item in kept], num_full, num_one - num_full)
 
+    def selected(self, index: int) -> str:
+        """Return the selected matrix of a sentence, not compressed, as base64; "" for none."""
+        return base64.b64encode(zlib.decompress(self._one[index])).decode() if self._one[index] else ""
+
     def header(self, packed: PackedAttention) -> dict[str, int]:
         """Return what the script of a page needs to decode and select the matrices."""
         sizes = dict(zip(("layers", "heads"), self.shape, strict=True))

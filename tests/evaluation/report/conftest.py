@@ -1,7 +1,7 @@
 """Synthetic reports for tests: every section filled, in several scripts."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -42,7 +42,14 @@ TEXTS = [
 ]
 
 
-def make_report(num: int = len(TEXTS), layers: int = 2, heads: int = 3, *, shift: int = 0) -> ReportData:
+def make_report(
+    num: int = len(TEXTS),
+    layers: int = 2,
+    heads: int = 3,
+    *,
+    shift: int = 0,
+    texts: Sequence[tuple[str, str]] = TEXTS,
+) -> ReportData:
     """Return a report of `num` sentences with `layers` × `heads` matrices each."""
     rng = np.random.default_rng(7)
     browser = (
@@ -51,7 +58,7 @@ def make_report(num: int = len(TEXTS), layers: int = 2, heads: int = 3, *, shift
         else SentenceBrowser(alignment_source_text="the only head")
     )
     for number in range(num):
-        source, reference = TEXTS[number % len(TEXTS)]
+        source, reference = texts[number % len(texts)]
         hypothesis = reference.replace("kleine", "große").replace(" steht", "")
         (source_subwords, source_words), (target_subwords, target_words) = (
             split_subwords(source),

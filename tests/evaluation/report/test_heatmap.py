@@ -56,12 +56,18 @@ def test_the_colors_darken_evenly_from_white():
     assert steps.max() < 1.5 * steps.mean()
 
 
-def test_everything_stays_inside_the_picture():
-    picture = plot_heatmap(
-        np.full((3, 40), 0.1), ["Donaudampfschifffahrt"] * 40, ["x", "ein sehr langes Wort", "</s>"], title="t"
-    )
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        (["Donaudampfschifffahrt"] * 40, ["x", "ein sehr langes Wort", "</s>"]),
+        (["▁word"] * 40, ["▁Wort"] * 30),
+    ],
+)
+def test_everything_stays_inside_the_picture(source, target):
+    picture = plot_heatmap(np.full((len(target), 40), 0.1), source, target, title="t")
     height, width = pixels(picture).shape[:2]
-    labels = [*picture.axes[0].get_xticklabels(), *picture.axes[0].get_yticklabels(), *picture.texts]
+    axes = picture.axes[0]
+    labels = [*axes.get_xticklabels(), *axes.get_yticklabels(), axes.xaxis.label, axes.yaxis.label, *picture.texts]
     for label in labels:
         box = label.get_window_extent()
         assert box.x0 >= 0, label

@@ -1,4 +1,7 @@
 import math
+import random
+import statistics
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -82,6 +85,73 @@ def test_the_page_holds_the_content_of_the_report(example, tmp_path):
     assert [e["attributes"]["href"] for e in page.all("a")] == [f"#{name}" for name in sections]
 
 
+def test_the_page_is_in_the_order_of_reading(example):
+    history = [*example().history, {"update": 5, "learned_scalars": {"gate": [0.5]}}]
+    page = Page(render(replace(example(), history=history)))
+    assert [e["attributes"]["id"] for e in page.all("section")] == [
+        *("scores", "examples", "sentences", "parts", "alignment"),
+        *("training", "learned", "diagnostics", "data", "provenance"),
+    ]
+    ids = [e["attributes"]["id"] for e in page.elements if "id" in e["attributes"]]
+    assert len(ids) == len(set(ids))
+    folded = [e["text"] for e in page.all("summary")]
+    assert folded == ["1 more curve", "3 measures", "Digests of the data", "Versions", "Configuration"]
+    assert not any("open" in e["attributes"] for e in page.all("details"))
+
+
+def test_the_first_lines_say_what_the_page_is_of(example):
+    report = replace(example(), facts=["en → de", "rnn, <b>dot</b> attention"])
+    (line,) = [e["text"] for e in Page(render(report)).all("p")][:1]
+    assert line == "run gru-1 · en → de · rnn, <b>dot</b> attention · 12,340 training pairs"
+
+
+def test_the_reports_of_the_other_test_sets_are_linked(example):
+    folders = {"test": "", "long": "long", "a #%": "a #%"}
+    for test, expected in (
+        ("test", {"long": "long/report.html", "a #%": "a%20%23%25/report.html"}),
+        ("long", {"test": "../report.html", "a #%": "../a%20%23%25/report.html"}),
+    ):
+        page = Page(render(replace(example(), test=test, folders=folders)))
+        links = {e["text"]: e["attributes"]["href"] for e in page.all("a") if "#" not in e["attributes"]["href"]}
+        assert links == expected
+        assert [e["text"] for e in page.all("b") if "aria-current" in e["attributes"]] == [test]
+    assert "Test sets" not in render(replace(example(), folders={"test": ""}))
+
+
+def browser_of(values: list[float | None], name: str = "chrF") -> SentenceBrowser:
+    browser = SentenceBrowser()
+    for value in values:
+        browser.add(ReportSentence("a", "b", "c", {"other": 1.0, name: value}))
+    return browser
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], {}),
+        ([5.0], {"Best": 0}),
+        ([1.0, 2.0], {"Best": 1, "Worst": 0}),
+        ([1.0, 3.0, 2.0], {"Best": 1, "Median": 2, "Worst": 0}),
+        ([7.0] * 4, {"Best": 0, "Median": 2, "Worst": 3}),
+        ([None, 4.0, None, 5.0], {"Best": 3, "Worst": 1}),
+        ([None], {}),
+    ],
+)
+def test_the_examples_are_the_best_the_median_and_the_worst_sentence(values, expected):
+    assert browser_of(values).examples() == expected
+    assert browser_of(values, "model score").examples() == {}
+
+
+def test_the_examples_of_many_sentences_have_the_extreme_and_the_median_score():
+    rng = random.Random(3)
+    for num in range(3, 40):
+        values = [float(rng.randrange(12)) for _ in range(num)]
+        chosen = browser_of(values).examples()
+        expected = {"Best": max(values), "Median": statistics.median_low(values), "Worst": min(values)}
+        assert {name: values[index] for name, index in chosen.items()} == expected
+        assert len(set(chosen.values())) == 3
+
+
 def test_bars_are_as_long_as_their_numbers(example):
     page = Page(render(example()))
     widths = [float(e["attributes"]["width"]) for e in page.all("rect", "bar")]
@@ -116,6 +186,18 @@ def test_maps_show_every_layer_and_head_and_mark_the_source(example):
         if "data-layer" in e["attributes"] and "data-shift" not in e["attributes"]
     ]
     np.testing.assert_allclose(shades[:6], np.ravel(grid) / largest, atol=0.001)
+
+
+def test_every_map_has_a_scale(example):
+    report = example()
+    report.diagnostics["measures"]["entropy"] = [[0.5, -1.25, 0.25], [None, 1.0, 0.0]]
+    scales = [e["text"] for e in Page(render(report)).all("p", "scale small soft")]
+    errors = [[100 * row["aer"] for row in report.head_scores if row["shift"] == shift] for shift in (0, 1)]
+    assert scales[:2] == [f"Shade: 0  100.0; here {min(group):.1f} to {max(group):.1f}" for group in errors]
+    assert scales[2] == "Shade, by size without sign: 0  1.25; here −1.25 to 1.00"
+    assert scales[-1] == "Shade: 0  100"
+    report.diagnostics["measures"]["entropy"] = [[None] * 3] * 2
+    assert len(Page(render(report)).all("p", "scale small soft")) == len(scales) - 1
 
 
 def test_agreement_of_very_many_heads_is_shown_by_layer(example):
@@ -208,6 +290,29 @@ def test_the_curves_span_the_charts(example):
     assert "highest head (dotted): last 1.2 at update 1,000" in captions
 
 
+def unfolded(rows):
+    """Return the headings of the curves that are shown, and of those that are folded."""
+    page = Page(training_curves(rows))
+    folded = next(iter(e["text"] for e in page.all("details")), "")
+    names = [e["text"] for e in page.all("h3")]
+    return [name for name in names if name not in folded], [name for name in names if name in folded]
+
+
+def test_four_curves_are_shown_and_the_others_are_folded():
+    grid = [[0.5, 0.25]]
+    row = {"loss": 1.0, "learning_rate": 0.1, "valid_loss": 1.0, "valid_bleu": 1.0, "valid_chrf": 2.0, "valid_aer": 0.5}
+    rows = [{"update": u, **row, "entropy": grid, "attention": dict.fromkeys(ATTENTION, grid)} for u in (1, 2)]
+    loss, rate = "Training loss and validation loss over updates", "Learning rate over updates"
+    bleu, chrf = "Validation BLEU over updates", "Validation chrF over updates"
+    error, entropy = "Validation alignment error over updates", "Entropy of attention (nats) over updates"
+    measures = [f"{heading} over updates" for heading in ATTENTION.values()]
+    assert unfolded(rows) == ([loss, bleu, rate, error], [chrf, entropy, *measures])
+    without = [{key: row[key] for key in row if key not in ("valid_bleu", "valid_aer")} for row in rows]
+    assert unfolded(without) == ([loss, chrf, rate, entropy], measures)
+    assert unfolded([{"update": 1, "valid_chrf": 1.0}]) == ([chrf], [])
+    assert training_curves([{"update": 1}]) == ""
+
+
 def test_measures_of_attention_over_training_have_a_chart_each():
     grid = [[0.5, 0.25, None], [0.75, 0.25, 0.5]]
     rows = [{"update": u, "entropy": grid, "attention": dict.fromkeys(ATTENTION, grid)} for u in (10, 20, 30)]
@@ -264,8 +369,8 @@ def test_a_model_without_attention_has_sentences_and_no_maps():
     browser = SentenceBrowser()
     browser.add(ReportSentence("a", "b", "c", {"chrF": 1.0}))
     page = Page(render(ReportData("t", "n", browser=browser)))
-    assert [e["attributes"]["id"] for e in page.all("section")] == ["sentences"]
-    assert "All 1 sentences." in page.all("section")[0]["text"]
+    assert [e["attributes"]["id"] for e in page.all("section")] == ["examples", "sentences"]
+    assert "All 1 sentences." in page.all("section")[1]["text"]
     assert page.all("script")[1]["text"] == ""
 
 

@@ -1,5 +1,6 @@
 """The page in a real browser. Nothing here runs where there is no Playwright or no Chromium."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from nmt.alignment import to_word_matrix
 from nmt.evaluation.report import ReportData, write_page
+from nmt.evaluation.report.heatmap import LABEL_ROTATION, plot_heatmap
 from nmt.evaluation.report.weight_encoding import MAX_QUANTIZATION_ERROR
 
 Open = Callable[..., Any]
@@ -120,6 +122,84 @@ def test_words_are_projected_as_they_are_for_links(show, recorded, shift):
         assert page.locator("#matrix td.link").count() == 2
 
 
+@pytest.mark.parametrize("shift", [0, 1])
+def test_the_examples_show_the_alignment_source(show, recorded, shift):
+    report, weights = recorded(4, shift=shift)
+    page = show(report)
+    page.wait_for_selector(".example .heat")
+    cards = page.locator(".example").all()
+    assert [card.locator("h3").inner_text() for card in cards] == ["Best", "Median", "Worst"]
+    for card, number in zip(cards, report.browser.examples().values(), strict=True):
+        row = report.browser._rows[number]
+        for name, text in (("source", row["s"]), ("reference", row["r"]), ("hypothesis", row["h"])):
+            assert card.locator(f".{name} p").inner_text() == text
+        assert f"chrF {row['v'][0]:.2f}" in card.locator(".bar").inner_text()
+        expected = to_word_matrix(weights[number][1, 0], row["tw"], row["sw"], shift=shift)
+        script = "rows => rows.map(r => [...r.cells].slice(1).map(c => Number(c.style.getPropertyValue('--w')) || 0))"
+        drawn = np.array(card.locator("tbody tr").evaluate_all(script))
+        np.testing.assert_allclose(drawn, expected, atol=3 * MAX_QUANTIZATION_ERROR)
+        card.locator("a").click()
+        assert page.inner_text("#name") == f"Sentence {number + 1}"
+        assert page.url.endswith(f"#sentence-{number + 1}")
+
+
+def test_a_single_sentence_is_the_only_example(show, example):
+    page = show(example(1))
+    page.wait_for_selector(".example .heat")
+    assert page.locator(".example h3").all_inner_texts() == ["The only sentence"]
+
+
+def test_pictures_of_all_heads_choose_one(show, recorded):
+    report, weights = recorded()
+    page = show(report)
+    page.wait_for_selector("#heads canvas")
+    pixels = """canvas => [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data]
+        .filter((_, i) => i % 4 === 3).map(alpha => alpha / 255)"""
+    shape = weights[0].shape
+    for layer in range(shape[0]):
+        for head in range(shape[1]):
+            canvas = page.locator(f"#heads td[data-layer='{layer + 1}'][data-head='{head + 1}'] canvas")
+            drawn = np.array(canvas.evaluate(pixels)).reshape(shape[2:])
+            np.testing.assert_allclose(drawn, weights[0][layer, head], atol=MAX_QUANTIZATION_ERROR + 0.003)
+    assert page.locator("#heads td.here").get_attribute("title") == "layer 2, head 1"
+    page.click("#heads td[title='layer 1, head 3']")
+    assert (page.input_value("#layer"), page.input_value("#head")) == ("1", "3")
+    choose(page, units="pieces")
+    np.testing.assert_allclose(shades(page), weights[0][0, 2], atol=MAX_QUANTIZATION_ERROR + 0.001)
+    page.keyboard.press("Tab")
+    page.focus("#heads td[title='layer 1, head 3']")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert (page.input_value("#layer"), page.input_value("#head")) == ("2", "3")
+    assert page.locator("#heads td[aria-current]").get_attribute("title") == "layer 2, head 3"
+
+
+def test_one_head_needs_no_overview(show, example):
+    page = show(example(2, 1, 1))
+    page.wait_for_selector("#matrix tbody td")
+    assert not page.is_visible("#heads")
+
+
+def test_labels_are_turned_as_in_the_pictures(show, example):
+    page = show(example())
+    page.wait_for_selector("#matrix tbody td")
+    style = page.eval_on_selector(
+        "#matrix thead span",
+        """span => {
+        const { writingMode, textOrientation, rotate } = getComputedStyle(span);
+        return [writingMode, textOrientation, parseFloat(rotate)]; }""",
+    )
+    assert style[:2] == ["vertical-rl", "sideways"]  # every letter by 90 degrees clockwise
+    picture = plot_heatmap(np.ones((1, 1)), ["猫"], ["a"])
+    assert picture.axes[0].get_xticklabels()[0].get_rotation() == LABEL_ROTATION == -90 - style[2]
+    for number in (2, 3):  # Japanese, Arabic
+        page.click(f"#option-{number}")
+        page.locator("#name", has_text=f"Sentence {number + 1}").wait_for()
+        sizes = page.eval_on_selector_all("#matrix thead span", "all => all.map(e => [e.clientWidth, e.clientHeight])")
+        assert all(width < 25 for width, _ in sizes)
+        assert max(height for _, height in sizes) > 25
+
+
 def test_a_cell_of_a_map_chooses_its_layer_and_head(show, example):
     page = show(example())
     page.wait_for_selector("#matrix tbody td")
@@ -161,18 +241,18 @@ def test_sentences_are_sorted_by_any_number_and_those_without_come_last(show, ex
 
 def test_differences_are_marked_by_more_than_color(show, example):
     page = show(example())
-    assert page.locator("mark.missing").all_inner_texts() == ["kleine", "steht "]
-    assert page.locator("mark.extra").all_inner_texts() == ["große"]
+    assert page.locator("#texts-shown mark.missing").all_inner_texts() == ["kleine", "steht "]
+    assert page.locator("#texts-shown mark.extra").all_inner_texts() == ["große"]
     lines = {
         name: page.eval_on_selector(f"mark.{name}", "e => getComputedStyle(e).textDecorationStyle")
         for name in ("missing", "extra")
     }
     assert lines == {"missing": "dotted", "extra": "solid"}
-    assert page.inner_text(".reference p") == "das kleine Haus steht neben der alten Kirche"
+    assert page.inner_text("#texts-shown .reference p") == "das kleine Haus steht neben der alten Kirche"
     page.click("#option-1")
-    assert page.inner_text(".hypothesis p") == "eine Zahl, 1.234 & <b>Auszeichnung</b>"
+    assert page.inner_text("#texts-shown .hypothesis p") == "eine Zahl, 1.234 & <b>Auszeichnung</b>"
     page.click("#option-5")
-    assert page.inner_text(".hypothesis p") == "(empty)"
+    assert page.inner_text("#texts-shown .hypothesis p") == "(empty)"
 
 
 def test_a_word_is_traced_by_pointer_and_by_keyboard(show, example):
@@ -217,6 +297,7 @@ def test_everything_is_reached_by_keyboard(show, example):
         "head",
         "units",
         "shift",
+        "heads",
         "source-line",
         "target-line",
         "matrix",
@@ -236,6 +317,7 @@ def test_everything_is_reached_by_keyboard(show, example):
     page.keyboard.press("ArrowRight")
     weight = shades(page)[1, 1]
     assert float(page.inner_text("#weight").rpartition(" ")[2]) == pytest.approx(weight, abs=0.006)
+    page.click("#diagnostics summary")
     page.focus("table[aria-label=entropy] td[tabindex='0']")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
@@ -285,8 +367,31 @@ def test_a_page_printed_is_no_wider_than_the_paper(show, example):
     page.emulate_media(media="print")
     assert page.evaluate("document.documentElement.scrollWidth") <= 720
     assert not page.is_visible("#list")
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert all(page.eval_on_selector_all("details", "all => all.map(node => node.open)"))
+
+
+def test_paper_holds_what_is_read_first(show, example):
+    page = show(example(layers=6, heads=8), viewport={"width": 720, "height": 1000})
+    page.wait_for_selector(".example .heat")
+    page.emulate_media(media="print")
+    places = ["#scores .cards", "#examples .heat", "#parts svg", "#training svg"]
+    places += ["#sentences #browser", "#alignment table", "#diagnostics summary", "#data table", "#provenance pre"]
+    seen = {place[1:].split()[0]: page.locator(place).first.is_visible() for place in places}
+    assert [name for name, is_there in seen.items() if is_there] == ["scores", "examples", "parts", "training"]
+    after = "all => all.map(h => [h.textContent, getComputedStyle(h, '::after').content.includes('in the HTML page')])"
+    marked = dict(page.eval_on_selector_all("h2", after))
+    assert {name.lower(): not is_marked for name, is_marked in marked.items()} == seen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_words", [8, 30, 70])
+def test_four_pages_of_paper_are_enough(show, example, num_words):
+    text = " ".join(f"word{i}" for i in range(num_words)), " ".join(f"Wörter{i}" for i in range(num_words))
+    page = show(example(3, 6, 8, texts=[text]))
+    page.wait_for_selector(".example .heat")
+    margin = dict.fromkeys(("top", "bottom", "left", "right"), "0.4in")
+    for paper in ("A4", "Letter"):
+        pages = re.findall(rb"/Type\s*/Page\b", page.pdf(format=paper, margin=margin))
+        assert 1 <= len(pages) <= 4, (paper, len(pages))
 
 
 def test_right_to_left_text_runs_that_way(show, example):
@@ -321,7 +426,7 @@ def test_without_attention_there_is_no_matrix(show):
     assert not page.is_visible("#attention")
     page.click("#next")
     assert page.inner_text("#name") == "Sentence 2"
-    assert page.locator("mark.extra").all_inner_texts() == ["e"]
+    assert page.locator("#texts-shown mark.extra").all_inner_texts() == ["e"]
 
 
 def test_hostile_sentences_do_nothing(show):
@@ -333,5 +438,5 @@ def test_hostile_sentences_do_nothing(show):
     browser.add(sentence, np.full((1, 1, 2, 2), 0.5))
     page = show(ReportData(text, text, notes=[text], browser=browser))
     page.wait_for_selector("#matrix tbody td")
-    assert page.inner_text(".source p") == text
+    assert page.inner_text("#texts-shown .source p") == text
     assert page.locator("img").count() == 0
