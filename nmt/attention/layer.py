@@ -32,7 +32,7 @@ class AttentionOutput(NamedTuple):
     coverage: Tensor | None = None
 
 
-class Attention(nn.Module):
+class AttentionLayer(nn.Module):
     """Weights over the keys for each query, and the values summed with them.
 
     Args:
