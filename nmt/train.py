@@ -2,8 +2,11 @@
 
 import contextlib
 import dataclasses
+import importlib
 import logging
 import signal
+import sys
+import types
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +47,16 @@ from nmt.training.trainer import Trainer
 from nmt.training.validation import Validator
 
 log = logging.getLogger("nmt.train")
+
+
+class _CallableModule(types.ModuleType):
+    """The module, which is also the function `nmt.train` of Python; see `nmt.api`, a layer above this one."""
+
+    def __call__(self, *overrides: str, **options: Any) -> object:
+        return importlib.import_module("nmt.api").train(*overrides, **options)
+
+
+sys.modules[__name__].__class__ = _CallableModule
 
 
 class TrainingSetup(NamedTuple):

@@ -15,6 +15,7 @@ LAYERS = [
     {"training"},
     {"cli"},
     {"train", "evaluate", "translate", "align", "compare", "export", "serve"},
+    {"api"},
 ]
 """A module imports only from layers listed before its own, or from its own package."""
 

@@ -2,6 +2,7 @@
 
 from nmt.attention.config import NO_ATTENTION, AttentionConfig
 from nmt.attention.layer import AttentionLayer, AttentionOutput, KeyValueCache
+from nmt.attention.multihead import Attention
 from nmt.attention.normalizers import NORMALIZERS
 from nmt.attention.scores import SCORES, Score
 from nmt.attention.windows import ATTENTION_TYPES, CROSS, DECODER_SELF, ENCODER_SELF, WINDOWS
@@ -15,6 +16,7 @@ __all__ = [
     "NO_ATTENTION",
     "SCORES",
     "WINDOWS",
+    "Attention",
     "AttentionConfig",
     "AttentionLayer",
     "AttentionOutput",

@@ -270,10 +270,10 @@ def run_command(
         elif "multirun" in flags:
             _run_many(task, config_class, name, overrides)
         else:
-            task(_validated(config_class, name, overrides), overrides)
+            task(compose_config(config_class, name, overrides), overrides)
 
 
-def _validated(config_class: type[T], name: str, overrides: list[str]) -> T:
+def compose_config(config_class: type[T], name: str, overrides: list[str]) -> T:
     """Return the configuration a task is called with."""
     config: Any = _read(name, config_class, overrides)
     if isinstance(config, Config):
@@ -306,5 +306,5 @@ def _run_many(task: Callable[[T, list[str]], None], config_class: type[T], name:
         except HydraException as error:
             raise ValueError(f"{text}: {error_message(error)}; write the values out: {key}=a,b,c") from None
         arguments.append(SweepOverride(key, text, None, values))
-    sweep_options, jobs = expand_grid(arguments, lambda overrides: _validated(config_class, name, overrides))
+    sweep_options, jobs = expand_grid(arguments, lambda overrides: compose_config(config_class, name, overrides))
     run_sweep(name, jobs, sweep_options, lambda job: task(job.config, job.arguments))
