@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 import yaml  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
@@ -232,25 +231,20 @@ def train(*overrides: str, plugins: Sequence[str] = ()) -> Run:
         TypeError, ValueError, OSError: with the sentence of the command.
         KeyboardInterrupt: after an interruption, with everything saved.
     """
-    for text in overrides:
-        if not isinstance(text, str):
-            raise TypeError(f'{text!r}: options are texts, as in nmt.train("seed=2", "train.max_updates=100")')
-        if text.startswith("-"):
-            raise ValueError(f"{text}: nmt.train trains one run, with options name=value; flags belong to the command")
+    if not all(isinstance(text, str) for text in overrides):
+        raise TypeError('nmt.train takes options as texts, as in nmt.train("seed=2", "train.max_updates=100")')
     _load_plugins(plugins)
     config = compose_config(Config, "train", list(overrides))
-    log, threads = logging.getLogger("nmt"), torch.get_num_threads()
+    log = logging.getLogger("nmt")
     former = log.handlers.copy(), log.level, log.propagate
     try:
-        with torch.random.fork_rng(devices=[]):
-            main(config, list(overrides))
+        main(config, list(overrides))
     except SystemExit as stop:
         if stop.code == 128 + signal.SIGINT:
             raise KeyboardInterrupt("the run is saved; the same call continues it") from None
         raise
     finally:
         log.handlers[:], log.level, log.propagate = former
-        torch.set_num_threads(threads)
     return Run(Path(config.runs) / str(config.name))
 
 

@@ -16,7 +16,7 @@ class Attention(AttentionLayer):
 
     Args:
         embed_dim: width of queries and output. kdim, vdim: of keys and values; None: the same.
-        heads, score, normalizer, window, options: see `nmt.attention.AttentionConfig`; window=sliding is self-attention.
+        heads, score, normalizer, window, options: see `nmt.attention.AttentionConfig`; sliding is for self-attention.
         bias: whether the projections have a bias.
 
     Raises:
@@ -42,10 +42,10 @@ class Attention(AttentionLayer):
         if score == NO_ATTENTION or config.coverage or config.per_layer:
             raise ValueError("Attention: score=none, coverage and per_layer are options of whole models")
         self.widths = embed_dim, embed_dim if kdim is None else kdim, embed_dim if vdim is None else vdim
-        if min(self.widths) < 1:
-            raise ValueError(f"Attention: embed_dim, kdim, vdim = {self.widths}: must be at least 1")
+        if any(type(width) is not int for width in self.widths):
+            raise TypeError(f"Attention: embed_dim, kdim, vdim = {self.widths}: whole numbers are needed")
         super().__init__(config, *self.widths[:2], attention_type=attention_type, out_dim=embed_dim, bias=bias)
-        if vdim != kdim:
+        if self.widths[1] != self.widths[2]:
             self.value = nn.Linear(self.widths[2], embed_dim, bias=bias)
 
     def forward(  # type: ignore[override]
@@ -78,9 +78,13 @@ class Attention(AttentionLayer):
         """
         key = query if key is None else key
         value = key if value is None else value
-        self._check_inputs(query, key, value)
+        batch, num, keys = query.size(0), query.size(1), key.size(1)
+        found = [tuple(states.shape) for states in (query, key, value)]
+        needed = [(batch, size, width) for size, width in zip((num, keys, keys), self.widths, strict=True)]
+        if found != needed or (self.attention_type != CROSS and num != keys):
+            same = "" if self.attention_type == CROSS else ", and with window=sliding as many queries as keys"
+            raise ValueError(f"query, key, value are {found}: {needed} is needed (batch, positions, width){same}")
         cache = self._prepare(key, value, 0)
-        (batch, num, _), keys = query.shape, key.size(1)
         views = {(num, keys): (1, 1), (batch, num, keys): (batch, 1)}
         views[batch * self.heads, num, keys] = (batch, self.heads)
         future = torch.ones(num, keys, dtype=torch.bool, device=query.device).triu(1) if is_causal else None
@@ -96,30 +100,17 @@ class Attention(AttentionLayer):
     def _attend_masked(
         self, query: Tensor, cache: KeyValueCache, padding: Tensor | None, masks: list[Tensor], need_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend with masks that are added, which broadcast to (B, H, T, S) -> output, weights (B, H, T, S)."""
-        is_real = None if padding is None else padding[:, 0, 0] > float("-inf")
-        before_last = None if is_real is None else is_real.flip(-1).cumsum(-1).flip(-1) > 0  # a prefix of each row
-        window = self.window.attention_bias(QueryContext(query, before_last, 0), cache["keys.0"].size(2))
+        """Attend with the sum of masks that broadcast to (B, H, T, S) -> output, weights (B, H, T, S)."""
+        prefix = None  # of the keys, up to the last that is real
+        if padding is not None:
+            prefix = (padding[:, 0, 0] > float("-inf")).flip(-1).cumsum(-1).flip(-1) > 0
+        window = self.window.attention_bias(QueryContext(query, prefix, 0), cache["keys.0"].size(2))
         bias = functools.reduce(torch.add, masks if window is None else [window, *masks])
         without_key = (bias == float("-inf")).all(-1, keepdim=True)  # finite scores, whose results become 0
         bias, queries = bias.masked_fill(without_key, 0.0), self._project_queries(QueryContext(query, None, 0))
         values, weights = self._attend_dense(queries, cache, bias, need_weights)
         output = self.output(values.masked_fill(without_key, 0.0).transpose(1, 2).flatten(2))
         return output, None if weights is None else weights.masked_fill(without_key, 0.0)
-
-    def _check_inputs(self, *inputs: Tensor) -> None:
-        for name, states, width in zip(("query", "key", "value"), inputs, self.widths, strict=True):
-            if not isinstance(states, Tensor):
-                raise TypeError(f"{name}: a tensor is needed, not {type(states).__name__}")
-            if states.dim() != 3 or states.size(2) != width or not states.size(1):
-                raise ValueError(f"{name} of shape {tuple(states.shape)}: (batch, positions, {width}) is needed")
-        query, key, value = (states.shape[:2] for states in inputs)
-        if query[0] != key[0] or key != value or (self.attention_type != CROSS and query != key):
-            shapes = ", ".join(str(tuple(shape)) for shape in (query, key, value))
-            raise ValueError(
-                f"query, key and value have (batch, positions) = {shapes}: they need the same batch, key and value the "
-                "same positions, and with window=sliding the queries too"
-            )
 
 
 def _additive_mask(
@@ -129,12 +120,10 @@ def _additive_mask(
     if mask is None:
         return None
     if not isinstance(mask, Tensor) or not (mask.dtype == torch.bool or mask.is_floating_point()):
-        found = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"{name}: a tensor of booleans (True = not attended) or floats is needed, not {found}")
+        kind = getattr(mask, "dtype", type(mask).__name__)
+        raise TypeError(f"{name}: a tensor of booleans (True = not attended) or of floats is needed, not {kind}")
     if (shape := tuple(mask.shape)) not in views:
-        raise ValueError(
-            f"{name} of shape {shape}: {' or '.join(map(str, views))} is needed for these queries and keys"
-        )
+        raise ValueError(f"{name} of shape {shape}: {' or '.join(map(str, views))} is needed for these inputs")
     if mask.dtype == torch.bool:
         mask = torch.zeros(shape, dtype=like.dtype, device=like.device).masked_fill(mask, float("-inf"))
     return mask.to(like.dtype).reshape(*views[shape], -1, shape[-1])
