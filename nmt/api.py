@@ -237,6 +237,7 @@ def train(*overrides: str, plugins: Sequence[str] = ()) -> Run:
     config = compose_config(Config, "train", list(overrides))
     log = logging.getLogger("nmt")
     former = log.handlers.copy(), log.level, log.propagate
+    log.setLevel(logging.DEBUG)  # for the run's log file, whoever has set handlers
     try:
         main(config, list(overrides))
     except SystemExit as stop:
