@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from nmt import checkpoint
 from nmt.alignment import AlignmentConfig, AlignmentSource, Link
 from nmt.alignment.pharaoh import pharaoh_line
-from nmt.alignment.writers import AlignedPair
 from nmt.cli.compose import compose_config
 from nmt.cli.configs import Config
 from nmt.config import coerce, describe_type, leaves, suggest
@@ -29,7 +28,6 @@ from nmt.runtime.device import resolve_device
 from nmt.search import SearchConfig
 from nmt.train import main
 from nmt.training.logger import read_metrics
-from nmt.translate import BATCHES_AT_ONCE
 
 
 class TranslationResult(NamedTuple):
@@ -105,24 +103,18 @@ class Model:
     def translate(self, texts: str | Iterable[str], **search: Any) -> Any:
         """Return the `TranslationResult` of a text, or a list of those of several, as `python -m nmt.translate` does.
 
-        Args:
-            search: options of `SearchConfig` for this call, as in beam_size=8, n_best=5.
-
-        Raises:
-            TypeError, ValueError: a text is none, or an option is unknown or has a value that is not allowed.
-            RuntimeError: a text could not be translated, mostly for want of memory.
+        search: options of `SearchConfig` for this call, as in beam_size=8, n_best=5. TypeError: a text is none, or an
+        option is unknown. ValueError: its value is not allowed. RuntimeError: mostly for want of memory.
         """
-        config, model, lines = _search_config(self._translator.config, search), self._translator, _texts(texts)
+        config, model = _search_config(self._translator.config, search), self._translator
         carried, member, results = model.stored_source, model.member, list[TranslationResult]()
         translator = Translator(model.model, model.tokenizer, config, model.device, carried=carried, member=member)
-        line_translator, size = LineTranslator(translator, self._max_length), BATCHES_AT_ONCE * config.batch_size
-        for start in range(0, len(lines), size):
-            batch = [text.encode(errors="replace") for text in lines[start : start + size]]
-            for line in line_translator.translate_lines(batch):
-                if line.error is not None:
-                    raise RuntimeError(f"text {len(results) + 1}: {line.error}")
-                best, subwords = line.n_best(), model.tokenizer.target_subwords(line.n_best()[0].tokens)
-                results.append(TranslationResult(best[0].text, best[0].score, best[0].truncated, subwords, best))
+        encoded = [text.encode(errors="replace") for text in _texts(texts)]
+        for line in LineTranslator(translator, self._max_length).translate_lines(encoded):
+            if line.error is not None:
+                raise RuntimeError(f"text {len(results) + 1}: {line.error}")
+            best, subwords = line.n_best(), model.tokenizer.target_subwords(line.n_best()[0].tokens)
+            results.append(TranslationResult(best[0].text, best[0].score, best[0].truncated, subwords, best))
         return results[0] if isinstance(texts, str) else results
 
     def attention(self, source: str, target: str | None = None) -> AttentionMap:
@@ -143,7 +135,7 @@ class Model:
             results.append(AlignmentResult(words, translated, pair.links, pharaoh_line(pair.links)))
         return results[0] if isinstance(source, str) else results
 
-    def _align(self, pairs: list[tuple[str, str]], targets: list[list[int]] | None = None) -> list[AlignedPair]:
+    def _align(self, pairs: list[tuple[str, str]], targets: list[list[int]] | None = None) -> list[Any]:
         aligner = Aligner(self._translator, AlignmentConfig(), self._translator.stored_source.source)
         sources, encoded = self._translator.encode_pairs(pairs)
         aligned = aligner.align_ids(pairs, sources, targets or encoded)
@@ -176,15 +168,12 @@ def _search_config(default: SearchConfig, options: dict[str, Any]) -> SearchConf
 def load(path: Any, *, device: str = "auto", plugins: Sequence[str] = (), **search: Any) -> Model:
     """Load a run directory (its best checkpoint) or checkpoint file, or a list of them as an ensemble.
 
-    Args:
-        device: auto, cpu, cuda or cuda:N. plugins: files or modules with own components.
-        search: options of `SearchConfig` in place of those of training, as in beam_size=8.
-
-    Raises:
-        FileNotFoundError: there is no such file, or the folder is no run.
-        TypeError, ValueError: an option is unknown or not allowed, or a file is no checkpoint, or not of this ensemble.
+    device: auto, cpu, cuda or cuda:N. plugins: files or modules with own components. search: options of `SearchConfig`
+    in place of those of training, as in beam_size=8. FileNotFoundError: there is no such file, or the folder is no run.
+    TypeError, ValueError: an option is unknown or not allowed, or a file is no checkpoint, or not of this ensemble.
     """
-    _load_plugins(plugins)
+    if plugins:
+        importlib.import_module("nmt.plugins").load_plugins(plugins)
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
     if not paths:
         raise ValueError("path: the list is empty; name a run directory or checkpoint file")
@@ -196,47 +185,35 @@ def load(path: Any, *, device: str = "auto", plugins: Sequence[str] = (), **sear
 
 
 class Run:
-    """A run directory: its `path`, and its `config`, the options; FileNotFoundError: it is none."""
+    """A run directory as it is now; FileNotFoundError: it is none.
+
+    path: of the directory. config: the options. metrics: the rows of metrics.jsonl. scores: the scores.json of each
+    test set, as in `run.scores["test"]["bleu"]["score"]`; {} before an evaluation.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        if not (self.path / "config.yaml").is_file():
-            raise FileNotFoundError(f"{path}: no run directory (it has no config.yaml)")
         self.config = Config.from_dict(yaml.safe_load((self.path / "config.yaml").read_text("utf-8")))
-
-    def __repr__(self) -> str:
-        return f"<Run {self.path}>"
-
-    @property
-    def metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl, in order."""
-        return read_metrics(self.path / "metrics.jsonl")
-
-    @property
-    def scores(self) -> dict[str, dict[str, Any]]:
-        """The scores.json of each test set, as in `run.scores["test"]["bleu"]["score"]`; {} before an evaluation."""
-        files = [*self.path.glob("report/scores.json"), *sorted(self.path.glob("report/*/scores.json"))]
-        texts = {file.parent.name: file.read_text("utf-8") for file in files}
-        return {"test" if name == "report" else name: json.loads(text) for name, text in texts.items()}
+        self.metrics, self.scores = read_metrics(self.path / "metrics.jsonl"), dict[str, dict[str, Any]]()
+        for file in [*self.path.glob("report/scores.json"), *sorted(self.path.glob("report/*/scores.json"))]:
+            name = "test" if file.parent.name == "report" else file.parent.name
+            self.scores[name] = json.loads(file.read_text("utf-8"))
 
     def load(self, **options: Any) -> Model:
         """Load its best checkpoint; the options are those of `nmt.load`."""
         return load(self.path, **options)
 
 
-def train(*overrides: str, plugins: Sequence[str] = ()) -> Run:
+def train(*overrides: str) -> Run:
     """Train and evaluate as `python -m nmt.train` with these options does, in this process; again, it continues.
 
-    Raises:
-        TypeError, ValueError, OSError: with the sentence of the command.
-        KeyboardInterrupt: after an interruption, with everything saved.
+    TypeError, ValueError, OSError: with the command's sentence. KeyboardInterrupt: interrupted, everything is saved.
     """
     if not all(isinstance(text, str) for text in overrides):
         raise TypeError('nmt.train takes options as texts, as in nmt.train("seed=2", "train.max_updates=100")')
-    _load_plugins(plugins)
     config = compose_config(Config, "train", list(overrides))
     log = logging.getLogger("nmt")
-    former = log.handlers.copy(), log.level, log.propagate
+    handlers, level, propagate = log.handlers.copy(), log.level, log.propagate
     log.setLevel(logging.DEBUG)  # for the run's log file, whoever has set handlers
     try:
         main(config, list(overrides))
@@ -245,10 +222,6 @@ def train(*overrides: str, plugins: Sequence[str] = ()) -> Run:
             raise KeyboardInterrupt("the run is saved; the same call continues it") from None
         raise
     finally:
-        log.handlers[:], log.level, log.propagate = former
+        log.handlers[:], log.propagate = handlers, propagate
+        log.setLevel(level)
     return Run(Path(config.runs) / str(config.name))
-
-
-def _load_plugins(names: Sequence[str]) -> None:
-    if names:
-        importlib.import_module("nmt.plugins").load_plugins(names)

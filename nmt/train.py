@@ -49,11 +49,9 @@ from nmt.training.validation import Validator
 log = logging.getLogger("nmt.train")
 
 
-class _CallableModule(types.ModuleType):
-    """The module, which is also the function `nmt.train` of Python; see `nmt.api`, a layer above this one."""
-
-    def __call__(self, *overrides: str, **options: Any) -> object:
-        return importlib.import_module("nmt.api").train(*overrides, **options)
+class _CallableModule(types.ModuleType):  # `nmt.train(…)` in Python: `nmt.api.train`, a layer above
+    def __call__(self, *overrides: str) -> object:
+        return importlib.import_module("nmt.api").train(*overrides)
 
 
 sys.modules[__name__].__class__ = _CallableModule

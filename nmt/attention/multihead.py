@@ -14,13 +14,9 @@ from nmt.attention.windows import CROSS, ENCODER_SELF, WINDOWS, QueryContext
 class Attention(AttentionLayer):
     """Any attention, called as `torch.nn.MultiheadAttention(batch_first=True)`, which with score="scaled" it equals.
 
-    Args:
-        embed_dim: width of queries and output. kdim, vdim: of keys and values; None: the same.
-        heads, score, normalizer, window, options: see `nmt.attention.AttentionConfig`; sliding is for self-attention.
-        bias: whether the projections have a bias.
-
-    Raises:
-        TypeError, ValueError: an option is unknown, not allowed, or excluded by another.
+    embed_dim: width of queries and output. kdim, vdim: of keys and values; None: the same. heads, score, normalizer,
+    window, options: see `nmt.attention.AttentionConfig`; sliding is for self-attention. bias: of the projections.
+    TypeError, ValueError: an option is unknown, not allowed, or excluded by another.
     """
 
     def __init__(
@@ -62,19 +58,16 @@ class Attention(AttentionLayer):
         """Attend to keys (B, S, kdim) and values (B, S, vdim), or to the queries (B, T, embed_dim) themselves.
 
         Masks are torch's, the opposite of those inside models: True = *not* attended; numbers are added to the scores.
-        A query without any key (all are masked, or none of them is in its window) has weights of 0, and its output is
-        the bias of the output projection. Windows count positions from 0; for local_m and local_p the source ends with
-        the last key that `key_padding_mask` leaves.
-
-        Args:
-            key_padding_mask: (B, S). attn_mask: (T, S), (B, T, S) or (B · heads, T, S).
-            is_causal: query t attends to no key after number t, whatever the masks are.
+        key_padding_mask: (B, S). attn_mask: (T, S), (B, T, S) or (B · heads, T, S). is_causal: query t attends to no
+        key after number t, whatever the masks are. A query without any key (all are masked, or none of them is in its
+        window) has weights of 0, and its output is the bias of the output projection. Windows count positions from 0;
+        for local_m and local_p the source ends with the last key that `key_padding_mask` leaves.
 
         Returns:
             output (B, T, embed_dim); weights before dropout, (B, T, S) or of each head (B, heads, T, S), or None.
 
         Raises:
-            TypeError, ValueError: something is no tensor, of a wrong type, or of a shape that does not fit.
+            TypeError, ValueError: a mask is of a wrong type, or a shape does not fit.
         """
         key = query if key is None else key
         value = key if value is None else value

@@ -118,10 +118,8 @@ class SublayerConnection(nn.Module):
 
 
 def _self_attention(config: TransformerConfigBase, attention: AttentionConfig, attention_type: str) -> AttentionLayer:
-    width, rotary = config.d_model, config.positions == "rotary"
-    return AttentionLayer(
-        attention, width, width, attention_type=attention_type, out_dim=width, bias=True, rotary=rotary
-    )
+    dim, rotary = config.d_model, config.positions == "rotary"
+    return AttentionLayer(attention, dim, dim, attention_type=attention_type, out_dim=dim, bias=True, rotary=rotary)
 
 
 class EncoderLayer(nn.Module):
