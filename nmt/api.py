@@ -1,6 +1,7 @@
 """The project from Python, as `nmt.load` and so on. Layers and heads are counted from 1; 0 is the mean of all."""
 
 import importlib
+import io
 import json
 import logging
 import os
@@ -75,7 +76,14 @@ class AttentionMap:
     def plot(self, layer: int | None = None, head: int | None = None) -> Any:
         """Return a matplotlib figure of one matrix; IndexError: there is no such layer or head."""
         rows = (selected := self._select(layer, head)).plot_rows(self.weights)
-        return heatmap.plot_heatmap(rows, self.source, self.target[: len(rows)], title=str(selected))
+        figure: Any = heatmap.plot_heatmap(rows, self.source, self.target[: len(rows)], title=str(selected))
+
+        def png() -> bytes:  # a notebook shows figures of pyplot only
+            figure.savefig(file := io.BytesIO(), format="png")
+            return file.getvalue()
+
+        figure._repr_png_ = png
+        return figure
 
     def _select(self, layer: int | None = None, head: int | None = None) -> AlignmentSource:
         for name, number, numbers in (("layer", layer, self.layers), ("head", head, self.heads)):

@@ -293,6 +293,7 @@ def test_a_plot_shows_the_matrix_with_its_labels(attention: Any) -> None:
         assert [label.get_text() for label in axes.get_xticklabels()] == attention.source
         assert [label.get_text() for label in axes.get_yticklabels()] == attention.target[: len(matrix)]
         assert figure.get_suptitle() == title
+        assert figure._repr_png_().startswith(b"\x89PNG")  # what a notebook shows
 
 
 def test_a_notebook_shows_a_table_without_matplotlib(attention: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,6 +203,12 @@ def test_windows_with_holes_leave_the_other_keys_in_their_places(window: str, at
     assert 0 < int(without) < B * query.size(1) - 3  # some have no key in their windows
 
 
+def test_projections_may_be_without_bias() -> None:
+    layer = nmt.Attention(D, heads=H, score="additive", vdim=12, bias=False)
+    assert [name for name, _ in layer.named_parameters() if "bias" in name] == []
+    assert layer(*(states.float() for states in inputs(vdim=12)))[0].shape == (B, T, D)
+
+
 def test_scores_may_differ_by_head_and_dropout_is_of_training() -> None:
     layer, (query, key, value) = make(score=["additive", "dot", "scaled", "dot"], dropout=0.5), inputs()
     layer.eval()
