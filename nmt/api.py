@@ -91,7 +91,7 @@ class AttentionMap:
                 raise IndexError(f"{name} {number}: attention to the source has {len(numbers)}, counted from 1")
         if head and not layer and len(self.layers) > 1:
             raise IndexError(f"head {head}: every layer has one; give the layer too")
-        return self.alignment_source if layer is head is None else AlignmentSource(layer or bool(head), head or 0)
+        return self.alignment_source if layer is head is None else AlignmentSource(layer or int(bool(head)), head or 0)
 
     def _repr_html_(self) -> str:
         rows = list(zip(self.target, self.alignment_source.plot_rows(self.weights).tolist(), strict=False))

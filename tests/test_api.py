@@ -1,6 +1,7 @@
 """The project from Python: what users would guess, and the blocks of docs/api.md, on one small run."""
 
 import concurrent.futures
+import dataclasses
 import json
 import logging
 import os
@@ -102,15 +103,15 @@ def test_a_run_has_the_scores_metrics_and_options_of_its_files(in_folder: Path, 
         nmt.Run("runs")
 
 
-def test_the_same_call_continues_a_run_and_leaves_logging_as_it_was(in_folder: Path, run: Any) -> None:
-    log, marker = logging.getLogger("nmt"), logging.NullHandler()
-    log.addHandler(marker)
-    try:
-        before = log.handlers.copy(), log.level, log.propagate
-        again = nmt.train("name=default", *SMALL, "train.max_updates=62", "train.valid_every=30")
-        assert (log.handlers, log.level, log.propagate) == before
-    finally:
-        log.removeHandler(marker)
+def test_the_same_call_continues_a_run_and_leaves_logging_as_it_was(
+    in_folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = logging.getLogger("nmt")
+    monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(log, "propagate", True)
+    before = log.level
+    again = nmt.train("name=default", *SMALL, "train.max_updates=62", "train.valid_every=30")
+    assert (log.handlers, log.level, log.propagate) == ([], before, True)
     assert again.path == run.path
     assert again.metrics[-1]["update"] == 62
     assert "continues at update 60" in (run.path / "train.log").read_text()
@@ -164,11 +165,12 @@ def test_translations_are_those_of_the_command(in_folder: Path, run: Any, model:
     texts = [row["source"] for row in sentences(in_folder, run)]
     texts += ["", "  ", "The man reads. " * 90, "The man\tsees , the \x00 woman .", "a\r", "über 3 Frauen"]
     command = [sys.executable, "-m", "nmt.translate", f"checkpoint={run.path}", "format=jsonl", "search.n_best=2"]
+    command += ["search.replace_unknown=copy"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     text = "".join(f"{text}\n" for text in texts).encode()
     found = subprocess.run([*command, "device=cpu"], input=text, capture_output=True, env=environment, check=True)
     expected = [json.loads(line) for line in found.stdout.decode().split("\n")[:-1]]
-    results = model.translate(texts, n_best=2)
+    results = model.translate(texts, n_best=2, replace_unknown="copy")
     assert [result.text for result in results] == [line["translation"] for line in expected]
     assert [result.truncated for result in results] == [line["truncated"] for line in expected]
     assert [result.subwords for result in results] == [line["target_subwords"] for line in expected]
@@ -176,10 +178,10 @@ def test_translations_are_those_of_the_command(in_folder: Path, run: Any, model:
     scores = [[t.score for t in result.n_best] for result in results]
     assert scores == [pytest.approx([t["score"] for t in line["n_best"]], abs=1e-4) for line in expected]
     assert expected[-4]["parts"] > 1
-    one = model.translate(texts[0])
+    one = model.translate(texts[0], replace_unknown="copy")
     assert (one.text, len(one.n_best)) == (results[0].text, 1)
     assert one.score == pytest.approx(results[0].score, abs=1e-4)
-    assert model.translate(iter(texts[:2]))[1].text == results[1].text
+    assert model.translate(iter(texts[:2]), replace_unknown="copy")[1].text == results[1].text
     assert model.translate([]) == []
 
 
@@ -276,6 +278,8 @@ def test_layers_and_heads_are_counted_from_one(attention: Any) -> None:
             attention[index]
     with pytest.raises(IndexError, match="give the layer too"):
         attention.plot(head=2)
+    one_layer = dataclasses.replace(attention, layers=range(1, 2), weights=attention.weights[:1])
+    assert one_layer.plot(head=2).get_suptitle() == "layer 1, head 2"
     text = repr(attention)
     for part in ("layers=range(1, 3)", "heads=range(1, 4)", "'zwei'", "'three'", "layer=2"):
         assert part in text
@@ -285,6 +289,7 @@ def test_a_plot_shows_the_matrix_with_its_labels(attention: Any) -> None:
     for call, matrix, title in (
         ({}, attention.weights[1, 2, 1:], "layer 2, head 3, shifted by one step"),
         ({"layer": 1, "head": 2}, attention.weights[0, 1], "layer 1, head 2"),
+        ({"layer": 2, "head": 1}, attention.weights[1, 0], "layer 2, head 1"),
         ({"layer": 1}, attention.weights[0].mean(0), "layer 1, mean of its heads"),
     ):
         figure = attention.plot(**call)
