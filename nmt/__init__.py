@@ -5,7 +5,10 @@ Shape letters, the same in every docstring and comment:
 Every tensor has its batch first. Masks are boolean: True = may be attended, a real token.
 """
 
+import difflib
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.5.0"
 
@@ -15,3 +18,23 @@ __version__ = "0.5.0"
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # Compiled kernels are kept for every shape; batches come in more shapes than the default holds.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
+
+if TYPE_CHECKING:
+    from nmt.api import Model, Run, load, train
+    from nmt.attention import Attention
+
+__all__ = ["Attention", "Model", "Run", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: torch takes seconds."""
+    if name == "train":  # the module, which can be called
+        return importlib.import_module("nmt.train")
+    if name in __all__:
+        return getattr(importlib.import_module("nmt.attention" if name == "Attention" else "nmt.api"), name)
+    nearest = difflib.get_close_matches(name, __all__, n=1) or __all__
+    raise AttributeError(f"module 'nmt' has no attribute {name!r}; did you mean {' or '.join(nearest)}?")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

@@ -2,8 +2,11 @@
 
 import contextlib
 import dataclasses
+import importlib
 import logging
 import signal
+import sys
+import types
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +49,14 @@ from nmt.training.trainer import Trainer
 from nmt.training.validation import Validator
 
 log = logging.getLogger("nmt.train")
+
+
+class _CallableModule(types.ModuleType):  # `nmt.train(…)` in Python: `nmt.api.train`, a layer above
+    def __call__(self, *overrides: str) -> object:
+        return importlib.import_module("nmt.api").train(*overrides)
+
+
+sys.modules[__name__].__class__ = _CallableModule
 
 
 class TrainingSetup(NamedTuple):

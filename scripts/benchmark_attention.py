@@ -13,7 +13,7 @@ import torch
 from benchmark_common import in_subprocess, lengths, parse, report, resident_mebibytes
 from torch import Tensor
 
-from nmt.attention import CROSS, ENCODER_SELF, NORMALIZERS, SCORES, WINDOWS, Attention, AttentionConfig
+from nmt.attention import CROSS, ENCODER_SELF, NORMALIZERS, SCORES, WINDOWS, AttentionConfig, AttentionLayer
 from nmt.attention.scores import Additive, Score
 from nmt.evaluation.report_writer import package_versions
 from nmt.runtime.process import setup_process
@@ -92,7 +92,7 @@ def _growth(case: dict[str, Any]) -> Callable[[], None]:
     dim, length = GROWTH["dim"], case["length"]
     config = AttentionConfig(score=case["score"], heads=GROWTH["heads"], window=case["window"], window_size=10)
     attention_type = case["attention_type"]
-    attention = Attention(config, dim, dim, attention_type=attention_type, out_dim=dim, bias=True)
+    attention = AttentionLayer(config, dim, dim, attention_type=attention_type, out_dim=dim, bias=True)
     states = torch.randn(GROWTH["batch"], length, dim, requires_grad=True)
     query = torch.randn_like(states, requires_grad=True) if attention_type == CROSS else states
 

@@ -32,7 +32,7 @@ class AttentionOutput(NamedTuple):
     coverage: Tensor | None = None
 
 
-class Attention(nn.Module):
+class AttentionLayer(nn.Module):
     """Weights over the keys for each query, and the values summed with them.
 
     Args:
@@ -106,7 +106,10 @@ class Attention(nn.Module):
         Returns:
             "keys.0" (B, H, S, any), "values.0" (B, H, S, D) and so on, H the heads of each group.
         """
-        keys, values = self._split_heads(self.key(states)), self._split_heads(self.value(states))
+        return self._prepare(states, states, start)
+
+    def _prepare(self, key_states: Tensor, value_states: Tensor, start: int) -> KeyValueCache:
+        keys, values = self._split_heads(self.key(key_states)), self._split_heads(self.value(value_states))
         if self.rotary:
             keys = apply_rotary(keys, start)
         cache: KeyValueCache = {}

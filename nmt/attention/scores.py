@@ -1,7 +1,7 @@
 """Compatibility functions: how well a query fits a key.
 
 A score is given projected queries and keys and nothing else: projections, mask, normalizer and weighted sum belong to
-`nmt.attention.Attention`. So two scores differ in their formula and in the parameters of that formula only.
+`nmt.attention.AttentionLayer`. So two scores differ in their formula and in the parameters of that formula only.
 
 All heads are scored at once, each with its own parameters, whose first dimension is H. Between (B, H) and (T, D) there
 may be further dimensions `*`, the blocks of a windowed attention; D is the width of one head.
@@ -29,7 +29,7 @@ class Score(nn.Module):
     """
 
     same_width = True  # whether queries and keys must be equally wide
-    needs_projection = False  # whether the projections of `Attention` are part of the formula
+    needs_projection = False  # whether the projections of `AttentionLayer` are part of the formula
     has_coverage = False  # whether `forward` can take a coverage
     positional = False  # whether it depends on the positions of the keys
 
@@ -82,9 +82,9 @@ def _per_head(parameter: Tensor, like: Tensor) -> Tensor:
 class Additive(Score):
     """score(q, k) = vᵀ tanh(q + k): Bahdanau et al. 2015, equation in appendix A.1.2.
 
-    The paper's W and U are the query and key projections of `Attention`, so it needs `project_qk=true`. With a coverage
-    C, the weight that each key has received so far, vᵀ tanh(q + k + C w): Tu et al. 2016, equation 9 with the plain sum
-    of earlier weights as coverage.
+    The paper's W and U are the query and key projections of `AttentionLayer`, so it needs `project_qk=true`. With a
+    coverage C, the weight that each key has received so far, vᵀ tanh(q + k + C w): Tu et al. 2016, equation 9 with the
+    plain sum of earlier weights as coverage.
     """
 
     needs_projection = True

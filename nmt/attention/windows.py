@@ -1,7 +1,7 @@
 """Windows: which keys a query may attend to, and the bias that is added to their scores.
 
 A window has two forms: a dense bias, which is its definition, and an attention that computes the window only, so that
-cost grows with the window and not with the sentence. `Attention` uses the second when it is cheaper.
+cost grows with the window and not with the sentence. `AttentionLayer` uses the second when it is cheaper.
 """
 
 from collections.abc import Callable

@@ -315,7 +315,7 @@ def _run(task: Callable[[T, list[str]], None], config_class: type[T], name: str,
             config.validate()
         print(to_yaml(config), end="")
     else:
-        task(_validated(config_class, name, overrides), overrides)
+        task(compose_config(config_class, name, overrides), overrides)
 
 
 def _with_checkpoint(arguments: list[str], command: str) -> list[str]:
@@ -331,7 +331,7 @@ def _with_checkpoint(arguments: list[str], command: str) -> list[str]:
     return [argument, *others] if runs else others
 
 
-def _validated(config_class: type[T], name: str, overrides: list[str]) -> T:
+def compose_config(config_class: type[T], name: str, overrides: list[str]) -> T:
     """Return the configuration a task is called with."""
     config: Any = _read(name, config_class, overrides)
     if isinstance(config, Config):
@@ -364,4 +364,4 @@ def _expand(config_class: type, name: str, overrides: list[str]) -> tuple[SweepO
         except HydraException as error:
             raise ValueError(f"{text}: {error_message(error)}; write {key}=a,b,c, or search with nmt.tune") from None
         arguments.append(SweepOverride(key, text, None, values))
-    return expand_grid(arguments, lambda overrides: _validated(config_class, name, overrides))
+    return expand_grid(arguments, lambda overrides: compose_config(config_class, name, overrides))

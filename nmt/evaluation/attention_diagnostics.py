@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nmt.attention import Attention
+from nmt.attention import AttentionLayer
 from nmt.data import Batch, batch_to_device, collate
 from nmt.evaluation.breakdown import bucket_sort_key, length_bucket
 from nmt.inference.translator import Translator, cross_attention_modules, evaluation_mode
@@ -220,7 +220,7 @@ def head_importance(translator: Translator, pairs: Sequence[tuple[str, str]]) ->
 
 
 @contextlib.contextmanager
-def masked_head(attention: Attention, head: int) -> Iterator[None]:
+def masked_head(attention: AttentionLayer, head: int) -> Iterator[None]:
     """Replace the context of one head (from 0) by zeros while the block runs."""
 
     def zero_context(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nmt.attention import Attention
+from nmt.attention import AttentionLayer
 from nmt.attention.scores import Dot, General, ScaledDot
 from nmt.models.transformer_layers import DecoderLayer
 
@@ -29,7 +29,7 @@ class Projections(NamedTuple):
 
 
 @torch.no_grad()
-def self_attention(attention: Attention, width: int) -> Projections:
+def self_attention(attention: AttentionLayer, width: int) -> Projections:
     """Convert an attention over states of this width whose scores are dot, scaled or general.
 
     Args:

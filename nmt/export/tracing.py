@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nmt.attention import NORMALIZERS, Attention
+from nmt.attention import NORMALIZERS, AttentionLayer
 from nmt.attention.normalizers import Normalizer
 from nmt.attention.scores import Additive
 from nmt.models import Seq2Seq
@@ -24,7 +24,7 @@ def traceable(model: Seq2Seq) -> Seq2Seq:
         for name, child in module.named_children():
             if isinstance(child, nn.LSTM | nn.GRU):
                 setattr(module, name, OnnxRNN(child))
-        if isinstance(module, Attention):
+        if isinstance(module, AttentionLayer):
             normalize, top_k = TRACEABLE_NORMALIZERS[module.normalizer], module.top_k
             _replace(module, "_normalize", lambda scores, normalize=normalize, top_k=top_k: normalize(scores, top_k))
             _replace(module, "_can_use_sdpa", lambda *_: False)

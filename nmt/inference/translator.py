@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nmt import checkpoint, search
 from nmt.alignment import AlignmentSource, StoredAlignmentSource
-from nmt.attention import CROSS, Attention
+from nmt.attention import CROSS, AttentionLayer
 from nmt.config import from_dict
 from nmt.data import EOS, UNK, Tokenizer, batch_to_device, collate
 from nmt.models import MODELS, Seq2Seq
@@ -290,9 +290,10 @@ def _load(content: dict[str, Any]) -> tuple[Seq2Seq, Tokenizer, StoredAlignmentS
         return model, tokenizer, carried
 
 
-def cross_attention_modules(model: Seq2Seq) -> list[Attention]:
+def cross_attention_modules(model: Seq2Seq) -> list[AttentionLayer]:
     """Return the attentions to the source, in the order of the layers of `AttentionWeights`."""
-    return [module for module in model.modules() if isinstance(module, Attention) and module.attention_type == CROSS]
+    layers = (module for module in model.modules() if isinstance(module, AttentionLayer))
+    return [layer for layer in layers if layer.attention_type == CROSS]
 
 
 @contextlib.contextmanager

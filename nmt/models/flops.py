@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nmt.attention import CROSS, Attention
+from nmt.attention import CROSS, AttentionLayer
 from nmt.attention.scores import Additive
 from nmt.models import Seq2Seq, build_model
 
@@ -41,7 +41,7 @@ def parameter_groups(model: nn.Module) -> dict[str, str]:
     attentions = {
         f"{path}.": "attention" if module.attention_type == CROSS else module.attention_type
         for path, module in model.named_modules()
-        if isinstance(module, Attention)
+        if isinstance(module, AttentionLayer)
     }
     return {
         name: next((group for path, group in attentions.items() if name.startswith(path)), name.partition(".")[0])

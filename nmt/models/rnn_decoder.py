@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from nmt.attention import CROSS, NO_ATTENTION, Attention, AttentionConfig
+from nmt.attention import CROSS, NO_ATTENTION, AttentionConfig, AttentionLayer
 from nmt.attention.dropout import ByteMaskDropout
 from nmt.config import check_choice, check_range
 from nmt.models.rnn_layers import CELLS, GATES, StackedRNNCell
@@ -92,10 +92,10 @@ class RNNDecoder(nn.Module):
         self.dim, self.hidden, self.num_layers = config.embedding_dim, config.hidden_size, config.decoder_layers
         self.is_lstm = config.cell == "lstm"
         self.bridge = nn.Linear(memory_dim, self.num_layers * self.hidden) if config.bridge == "linear" else None
-        self.attention: Attention | None = None
+        self.attention: AttentionLayer | None = None
         attention = config.attention.for_layer(0)
         if attention.score != NO_ATTENTION:
-            self.attention = Attention(attention, query_dim=self.hidden, key_dim=memory_dim)
+            self.attention = AttentionLayer(attention, query_dim=self.hidden, key_dim=memory_dim)
         self.dropout = ByteMaskDropout(config.dropout)
         self.readout = nn.Linear(self.hidden + memory_dim + self.readout_inputs * self.dim, self.dim, bias=False)
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from nmt.attention import CROSS, DECODER_SELF, ENCODER_SELF, NO_ATTENTION, Attention, AttentionConfig, KeyValueCache
+from nmt.attention import CROSS, DECODER_SELF, ENCODER_SELF, NO_ATTENTION, AttentionConfig, AttentionLayer
 from nmt.attention.dropout import ByteMaskDropout
+from nmt.attention.layer import KeyValueCache
 from nmt.config import check_choice, check_range
 from nmt.models.layers import ACTIVATIONS, NORMS, POSITIONS, FeedForward, to_autocast_dtype
 from nmt.models.seq2seq import expand_to_rows
@@ -116,9 +117,9 @@ class SublayerConnection(nn.Module):
         return x if self.is_pre else self.norm(x)
 
 
-def _self_attention(config: TransformerConfigBase, attention: AttentionConfig, attention_type: str) -> Attention:
-    width, rotary = config.d_model, config.positions == "rotary"
-    return Attention(attention, width, width, attention_type=attention_type, out_dim=width, bias=True, rotary=rotary)
+def _self_attention(config: TransformerConfigBase, attention: AttentionConfig, attention_type: str) -> AttentionLayer:
+    dim, rotary = config.d_model, config.positions == "rotary"
+    return AttentionLayer(attention, dim, dim, attention_type=attention_type, out_dim=dim, bias=True, rotary=rotary)
 
 
 class EncoderLayer(nn.Module):
@@ -153,11 +154,11 @@ class DecoderLayer(nn.Module):
         self.attention = _self_attention(config, config.decoder_self_attention.for_layer(number), DECODER_SELF)
         self.attended = SublayerConnection(config, config.dropout)
         cross = config.attention.for_layer(number)
-        self.cross: Attention | None = None
+        self.cross: AttentionLayer | None = None
         if cross.score == NO_ATTENTION:
             self.summary = nn.Linear(memory_dim, config.d_model)
         else:
-            self.cross = Attention(cross, config.d_model, memory_dim, out_dim=config.d_model, bias=True)
+            self.cross = AttentionLayer(cross, config.d_model, memory_dim, out_dim=config.d_model, bias=True)
         self.crossed = SublayerConnection(config, config.dropout)
         if self.cross is None and self.crossed.is_pre:
             self.crossed.norm = nn.Identity()  # no query is made from x

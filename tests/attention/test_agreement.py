@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nmt.attention import CROSS, DECODER_SELF, ENCODER_SELF, Attention, AttentionConfig, AttentionOutput
+from nmt.attention import CROSS, DECODER_SELF, ENCODER_SELF, AttentionConfig, AttentionLayer, AttentionOutput
 
 B, T, S, WIDTH, HEADS = 3, 5, 7, 16, 4
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
@@ -18,10 +18,10 @@ def make(
     attention_type: str = CROSS,
     heads: int = HEADS,
     normalizer: str = "softmax",
-) -> Attention:
+) -> AttentionLayer:
     torch.manual_seed(0)
     config = AttentionConfig(score=score, heads=heads, normalizer=normalizer)
-    attention = Attention(config, WIDTH, key_dim, attention_type=attention_type, out_dim=WIDTH, bias=True).double()
+    attention = AttentionLayer(config, WIDTH, key_dim, attention_type=attention_type, out_dim=WIDTH, bias=True).double()
     with torch.no_grad():  # far from uniform weights
         for parameter in attention.parameters():
             parameter.normal_(0, 0.5)
@@ -36,12 +36,12 @@ def sequences(key_dim: int = WIDTH) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def attend(
-    ours: Attention, query: Tensor, states: Tensor, mask: Tensor | None, need_weights: bool = False
+    ours: AttentionLayer, query: Tensor, states: Tensor, mask: Tensor | None, need_weights: bool = False
 ) -> AttentionOutput:
     return ours(query, ours.precompute_keys(states), mask, need_weights=need_weights)
 
 
-def multihead(ours: Attention, key_dim: int = WIDTH) -> nn.MultiheadAttention:
+def multihead(ours: AttentionLayer, key_dim: int = WIDTH) -> nn.MultiheadAttention:
     """torch's attention with our weights; it keeps the three projections in one matrix if all widths are equal."""
     theirs = nn.MultiheadAttention(WIDTH, HEADS, kdim=key_dim, vdim=key_dim, batch_first=True).double()
     matrices = (ours.query.weight, ours.key.weight, ours.value.weight)
@@ -118,7 +118,7 @@ def split(x: Tensor, heads: int = HEADS) -> Tensor:
     return x.view(x.size(0), x.size(1), heads, -1).transpose(1, 2)
 
 
-def projected(ours: Attention, query: Tensor, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def projected(ours: AttentionLayer, query: Tensor, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return split(ours.query(query)), split(ours.key(states)), split(ours.value(states))
 
 
@@ -144,7 +144,7 @@ def test_causal_product_scores_are_torchs(score: str, scale: float | None, need_
 
 @pytest.mark.parametrize("need_weights", [False, True])
 def test_dot_of_unprojected_states_is_torchs_without_a_scale(need_weights: bool) -> None:
-    ours, (query, states, mask) = Attention(AttentionConfig("dot", project_qk=False), WIDTH, WIDTH), sequences()
+    ours, (query, states, mask) = AttentionLayer(AttentionConfig("dot", project_qk=False), WIDTH, WIDTH), sequences()
     expected = functional.scaled_dot_product_attention(query, states, states, attn_mask=mask[:, None], scale=1.0)
     torch.testing.assert_close(attend(ours, query, states, mask, need_weights).context, expected, **EXACT)
 

@@ -17,8 +17,8 @@ from nmt.attention import (
     NORMALIZERS,
     SCORES,
     WINDOWS,
-    Attention,
     AttentionConfig,
+    AttentionLayer,
     KeyValueCache,
 )
 from nmt.attention.windows import QueryContext
@@ -36,7 +36,7 @@ def make(
     attention_type: str = CROSS,
     dtype: torch.dtype = torch.float64,
     **options: object,
-) -> Attention:
+) -> AttentionLayer:
     torch.manual_seed(0)
     heads = len(score) if isinstance(score, list) else H
     config = AttentionConfig(
@@ -44,7 +44,7 @@ def make(
     )
     config = dataclasses.replace(config, **options)
     config.validate_at("model.attention", attention_type)
-    part = Attention(config, D, D, attention_type=attention_type, out_dim=4 * heads, bias=True)
+    part = AttentionLayer(config, D, D, attention_type=attention_type, out_dim=4 * heads, bias=True)
     with torch.no_grad():  # away from the first values, some of which are zero
         for parameter in part.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -64,7 +64,7 @@ def inputs(attention_type: str = CROSS, dtype: torch.dtype = torch.float64) -> t
     return query, states, mask
 
 
-def allowed(part: Attention, attention_type: str, mask: Tensor | None, num_queries: int) -> Tensor:
+def allowed(part: AttentionLayer, attention_type: str, mask: Tensor | None, num_queries: int) -> Tensor:
     """(B, T, S): which keys a query may attend as far as padding and the future go."""
     seen = torch.ones(B, num_queries, S, dtype=torch.bool) if mask is None else mask[:, None].expand(B, num_queries, S)
     return seen.tril() if attention_type == DECODER_SELF else seen
@@ -385,7 +385,7 @@ def test_coverage_can_prevent_attending_twice() -> None:
 
 
 def test_without_projections_the_score_compares_the_states() -> None:
-    part = Attention(AttentionConfig(score="dot", project_qk=False), D, D)
+    part = AttentionLayer(AttentionConfig(score="dot", project_qk=False), D, D)
     assert list(part.parameters()) == []
     query, states, _ = inputs()
     attended = part(query, part.precompute_keys(states), None, need_weights=True)
@@ -395,7 +395,7 @@ def test_without_projections_the_score_compares_the_states() -> None:
 
 
 def test_general_joins_different_widths() -> None:
-    part = Attention(AttentionConfig(score="general", project_qk=False), 4, 6)
+    part = AttentionLayer(AttentionConfig(score="general", project_qk=False), 4, 6)
     keys = torch.randn(2, 3, 6)
     assert part(torch.randn(2, 5, 4), part.precompute_keys(keys), None, need_weights=True).weights.shape == (2, 1, 5, 3)
 
@@ -407,7 +407,7 @@ def test_general_joins_different_widths() -> None:
 def test_rotary_scores_depend_on_distance_only(attention_type: str, score: str) -> None:
     torch.manual_seed(0)
     config = AttentionConfig(score=score, heads=1, dim=8)
-    part = Attention(config, D, D, attention_type=attention_type, out_dim=8, rotary=True).double()
+    part = AttentionLayer(config, D, D, attention_type=attention_type, out_dim=8, rotary=True).double()
     one = torch.randn(1, 1, D, dtype=torch.float64).expand(1, 12, D)  # the same word everywhere
     weights = part(one, part.precompute_keys(one), None, need_weights=True).weights[0, 0]
     ratios = weights.diagonal(-3) / weights.diagonal()[3:]
@@ -497,9 +497,9 @@ def test_layers_change_what_they_name() -> None:
 
 def test_widths_that_heads_do_not_divide_are_refused() -> None:
     with pytest.raises(ValueError, match=r"heads=4: values are 6 wide"):
-        Attention(AttentionConfig(score="dot", heads=4, dim=8), D, D)
+        AttentionLayer(AttentionConfig(score="dot", heads=4, dim=8), D, D)
     with pytest.raises(ValueError, match=r"rotary positions need heads of even width, they have 3"):
-        Attention(AttentionConfig(score="dot", heads=2, dim=6), D, D, out_dim=6, rotary=True)
+        AttentionLayer(AttentionConfig(score="dot", heads=2, dim=6), D, D, out_dim=6, rotary=True)
 
 
 @pytest.mark.parametrize(("window", "attention_type"), PLACES)

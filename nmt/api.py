@@ -1,0 +1,235 @@
+"""The project from Python, as `nmt.load` and so on. Layers and heads are counted from 1; 0 is the mean of all."""
+
+import importlib
+import io
+import json
+import logging
+import os
+import signal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from nmt import checkpoint
+from nmt.alignment import AlignmentConfig, AlignmentSource, Link
+from nmt.alignment.pharaoh import pharaoh_line
+from nmt.cli.compose import compose_config
+from nmt.cli.configs import Config
+from nmt.config import coerce, describe_type, leaves, suggest
+from nmt.evaluation.report import heatmap, html
+from nmt.inference.aligner import Aligner
+from nmt.inference.line_translator import LineTranslator
+from nmt.inference.translator import Translation, Translator
+from nmt.runtime.device import resolve_device
+from nmt.search import SearchConfig
+from nmt.train import main
+from nmt.training.logger import read_metrics
+
+
+class TranslationResult(NamedTuple):
+    """A translation. score: what the search sorts by. truncated: cut at the longest length allowed. subwords: without
+    end token. n_best: as many translations as the option `n_best` says, the best first."""
+
+    text: str
+    score: float
+    truncated: bool
+    subwords: list[str]
+    n_best: list[Translation]
+
+
+class AlignmentResult(NamedTuple):
+    """The words of a sentence pair, and its links (source word, target word), counted from 0; `pharaoh` as text."""
+
+    source: list[str]
+    target: list[str]
+    links: list[Link]
+    pharaoh: str
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionMap:
+    """Attention over one sentence pair. `attention[layer, head]` is a matrix (T, S), and a notebook shows a table.
+
+    weights: (L, H, T, S), each row the distribution with which a target subword was predicted. target, source: the T
+    and S subwords with their end tokens. alignment_source: the matrix that is shown, chosen for alignments in training.
+    """
+
+    layers: range
+    heads: range
+    target: list[str]
+    source: list[str]
+    weights: NDArray[np.float32] = field(repr=False)
+    alignment_source: AlignmentSource
+
+    def numpy(self) -> NDArray[np.float32]:
+        """Return the weights, (L, H, T, S)."""
+        return self.weights
+
+    def __getitem__(self, index: int | tuple[int, int]) -> NDArray[Any]:
+        return self._select(*(index if isinstance(index, tuple) else (index,))).matrix(self.weights)
+
+    def plot(self, layer: int | None = None, head: int | None = None) -> Any:
+        """Return a matplotlib figure of one matrix; IndexError: there is no such layer or head."""
+        rows = (selected := self._select(layer, head)).plot_rows(self.weights)
+        figure: Any = heatmap.plot_heatmap(rows, self.source, self.target[: len(rows)], title=str(selected))
+
+        def png() -> bytes:  # a notebook shows figures of pyplot only
+            figure.savefig(file := io.BytesIO(), format="png")
+            return file.getvalue()
+
+        figure._repr_png_ = png
+        return figure
+
+    def _select(self, layer: int | None = None, head: int | None = None) -> AlignmentSource:
+        for name, number, numbers in (("layer", layer, self.layers), ("head", head, self.heads)):
+            if number and number not in numbers:
+                raise IndexError(f"{name} {number}: attention to the source has {len(numbers)}, counted from 1")
+        if head and not layer and len(self.layers) > 1:
+            raise IndexError(f"head {head}: every layer has one; give the layer too")
+        return self.alignment_source if layer is head is None else AlignmentSource(layer or int(bool(head)), head or 0)
+
+    def _repr_html_(self) -> str:
+        rows = list(zip(self.target, self.alignment_source.plot_rows(self.weights).tolist(), strict=False))
+        template = html.environment.get_template("evaluation/report/templates/attention_map.html")
+        return template.render(attention=self, rows=rows, limit=heatmap.MAX_POSITIONS)
+
+
+class Model:
+    """A trained model, or several as an ensemble, from `nmt.load`. config: the options of its (first) run."""
+
+    def __init__(self, translator: Translator, config: Config, max_length: int, name: str) -> None:
+        self.config, self._translator, self._max_length, self._name = config, translator, max_length, name
+
+    def __repr__(self) -> str:
+        return f"<Model {self._name}: {self.config.data.source_lang} → {self.config.data.target_lang}>"
+
+    def translate(self, texts: str | Iterable[str], **search: Any) -> Any:
+        """Return the `TranslationResult` of a text, or a list of those of several, as `python -m nmt.translate` does.
+
+        search: options of `SearchConfig` for this call, as in beam_size=8, n_best=5. TypeError: a text is none, or an
+        option is unknown. ValueError: its value is not allowed. RuntimeError: mostly for want of memory.
+        """
+        config, model = _search_config(self._translator.config, search), self._translator
+        carried, member, results = model.stored_source, model.member, list[TranslationResult]()
+        translator = Translator(model.model, model.tokenizer, config, model.device, carried=carried, member=member)
+        encoded = [text.encode(errors="replace") for text in _texts(texts)]
+        for line in LineTranslator(translator, self._max_length).translate_lines(encoded):
+            if line.error is not None:
+                raise RuntimeError(f"text {len(results) + 1}: {line.error}")
+            best, subwords = line.n_best(), model.tokenizer.target_subwords(line.n_best()[0].tokens)
+            results.append(TranslationResult(best[0].text, best[0].score, best[0].truncated, subwords, best))
+        return results[0] if isinstance(texts, str) else results
+
+    def attention(self, source: str, target: str | None = None) -> AttentionMap:
+        """Return the attention over a pair of texts, or over the model's own translation; ValueError: it has none."""
+        own = self.translate(source).n_best[0] if target is None else None
+        pairs = list(zip(_texts(source), _texts(own.text if own else target), strict=True))
+        pair = self._align(pairs, [own.tokens] if own else None)[0]
+        layers, heads = (range(1, size + 1) for size in pair.weights.shape[:2])
+        labels = pair.target_subwords, pair.source_subwords
+        return AttentionMap(layers, heads, *labels, pair.weights, self._translator.stored_source.source)
+
+    def align(self, source: str | Iterable[str], target: str | Iterable[str]) -> Any:
+        """Return the `AlignmentResult` of a pair of texts, or a list of those of several; ValueError: no attention."""
+        pairs = list(zip(_texts(source), _texts(target), strict=True))
+        results = []
+        for pair in self._align(pairs):
+            words, translated = ([word for word in text.split(" ") if word] for text in pair[:2])
+            results.append(AlignmentResult(words, translated, pair.links, pharaoh_line(pair.links)))
+        return results[0] if isinstance(source, str) else results
+
+    def _align(self, pairs: list[tuple[str, str]], targets: list[list[int]] | None = None) -> list[Any]:
+        aligner = Aligner(self._translator, AlignmentConfig(), self._translator.stored_source.source)
+        sources, encoded = self._translator.encode_pairs(pairs)
+        aligned = aligner.align_ids(pairs, sources, targets or encoded)
+        if pairs and not aligned:
+            raise ValueError(f"{self._name}: this model has no attention to the source (model.attention.score=none)")
+        return aligned
+
+
+def _texts(texts: Any) -> list[str]:
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    if wrong := [text for text in texts if not isinstance(text, str)]:
+        raise TypeError(f"{wrong[0]!r}: a text is needed")
+    return list(texts)
+
+
+def _search_config(default: SearchConfig, options: dict[str, Any]) -> SearchConfig:
+    hints = leaves(default)
+    for name, value in options.items():
+        if name not in hints:
+            raise TypeError(f"{name}: unknown option; did you mean {suggest(name, hints) or ', '.join(hints)}?")
+        try:
+            options[name] = coerce(hints[name], value)
+        except TypeError:
+            raise TypeError(f"{name}={value!r}: {describe_type(hints[name])}") from None
+    config = replace(default, **options)
+    config.validate()
+    return config
+
+
+def load(path: Any, *, device: str = "auto", plugins: Sequence[str] = (), **search: Any) -> Model:
+    """Load a run directory (its best checkpoint) or checkpoint file, or a list of them as an ensemble.
+
+    device: auto, cpu, cuda or cuda:N. plugins: files or modules with own components. search: options of `SearchConfig`
+    in place of those of training, as in beam_size=8. FileNotFoundError: there is no such file, or the folder is no run.
+    TypeError, ValueError: an option is unknown or not allowed, or a file is no checkpoint, or not of this ensemble.
+    """
+    if plugins:
+        importlib.import_module("nmt.plugins").load_plugins(plugins)
+    paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+    if not paths:
+        raise ValueError("path: the list is empty; name a run directory or checkpoint file")
+    target = resolve_device(device)
+    contents = [checkpoint.load(checkpoint.resolve(os.fspath(item)), target) for item in paths]
+    config = Config.from_checkpoint(contents[0])
+    translator = Translator.from_checkpoints(contents, _search_config(config.search, search), target)
+    return Model(translator, config, config.data.max_length, " + ".join(map(str, paths)))
+
+
+class Run:
+    """A run directory as it is now; FileNotFoundError: it is none.
+
+    path: of the directory. config: the options. metrics: the rows of metrics.jsonl. scores: the scores.json of each
+    test set, as in `run.scores["test"]["bleu"]["score"]`; {} before an evaluation.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.config = Config.from_dict(yaml.safe_load((self.path / "config.yaml").read_text("utf-8")))
+        self.metrics, self.scores = read_metrics(self.path / "metrics.jsonl"), dict[str, dict[str, Any]]()
+        for file in [*self.path.glob("report/scores.json"), *sorted(self.path.glob("report/*/scores.json"))]:
+            name = "test" if file.parent.name == "report" else file.parent.name
+            self.scores[name] = json.loads(file.read_text("utf-8"))
+
+    def load(self, **options: Any) -> Model:
+        """Load its best checkpoint; the options are those of `nmt.load`."""
+        return load(self.path, **options)
+
+
+def train(*overrides: str) -> Run:
+    """Train and evaluate as `python -m nmt.train` with these options does, in this process; again, it continues.
+
+    TypeError, ValueError, OSError: with the command's sentence. KeyboardInterrupt: interrupted, everything is saved.
+    """
+    if not all(isinstance(text, str) for text in overrides):
+        raise TypeError('nmt.train takes options as texts, as in nmt.train("seed=2", "train.max_updates=100")')
+    config = compose_config(Config, "train", list(overrides))
+    log = logging.getLogger("nmt")
+    handlers, level, propagate = log.handlers.copy(), log.level, log.propagate
+    log.setLevel(logging.DEBUG)  # for the run's log file, whoever has set handlers
+    try:
+        main(config, list(overrides))
+    except SystemExit as stop:
+        if stop.code == 128 + signal.SIGINT:
+            raise KeyboardInterrupt("the run is saved; the same call continues it") from None
+        raise
+    finally:
+        log.handlers[:], log.propagate = handlers, propagate
+        log.setLevel(level)
+    return Run(Path(config.runs) / str(config.name))
