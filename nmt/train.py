@@ -31,6 +31,7 @@ from nmt.inference.translator import Translator
 from nmt.models import Seq2Seq
 from nmt.models.flops import build_on_meta
 from nmt.models.parameter_matching import match_parameters
+from nmt.plugins import load_plugins
 from nmt.runtime.device import resolve_device
 from nmt.runtime.errors import error_message
 from nmt.runtime.files import directory_lock, remove_stale_temp_files, write_text
@@ -131,7 +132,12 @@ def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ra
         seed=config.seed,
         device=device,
         directory=Path(config.runs) / str(config.name),
-        header={"config": to_dict(config), "tokenizer": tokenizer.state_dict(), "texts": setup.texts},
+        header={
+            "config": to_dict(config),
+            "tokenizer": tokenizer.state_dict(),
+            "texts": setup.texts,
+            "plugins": list(map(list, load_plugins(config.plugins))),
+        },
         distributed=ranks,
     )
 
@@ -303,7 +309,7 @@ def _evaluate(trainer: Trainer, setup: TrainingSetup, command: str) -> None:
             SplitStats(name, corpus.num_read, len(corpus), corpus.dropped, corpus.repaired)
             for name, corpus in setup.corpora.items()
         ],
-        fingerprints=trainer.header["texts"],
+        fingerprints={**trainer.header["texts"], "plugins": trainer.header["plugins"]},
     )
     content = checkpoint.load(trainer.best, trainer.device)
     translator = Translator.from_checkpoint(content, config.search, trainer.device)

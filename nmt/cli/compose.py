@@ -20,7 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
-from nmt.cli.config_groups import SWEEP, group_choices, is_text_option
+from nmt.cli.config_groups import SWEEP, group_choices, is_text_option, load_named_plugins
 from nmt.cli.configs import PATH_OPTIONS, Config, map_paths
 from nmt.cli.continuation import has_prefix
 from nmt.cli.continuation import merge_with_checkpoint as merge_with_checkpoint
@@ -259,7 +259,7 @@ def run_command(
     """
     exit_with_parent()
     with report_errors():
-        arguments = list(sys.argv[1:] if arguments is None else arguments)
+        arguments = load_named_plugins(sys.argv[1:] if arguments is None else arguments)
         check_arguments(arguments)
         overrides, flags = read_flags(arguments)
         if "help" in flags:

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +12,14 @@ import yaml  # type: ignore[import-untyped]
 
 from nmt.cli.configs import Config
 from nmt.config import leaves, split_optional
+from nmt.data import SOURCES
+from nmt.models import MODELS
+from nmt.plugins import load_plugins
 
 SWEEP = "sweep"
 """The group of sweeps."""
+_TABLES: dict[str, tuple[str, Mapping[str, object]]] = {"model": ("architecture", MODELS), "data": ("format", SOURCES)}
+"""The option that a choice of a group without a file sets, and the table that plugins have put it into."""
 
 
 def search_path() -> list[Path]:
@@ -30,7 +35,8 @@ def search_path() -> list[Path]:
 
 def group_choices(group: str) -> list[str]:
     """Return the names that may follow `group=`."""
-    return sorted({file.stem for folder in search_path() for file in (folder / group).glob("*.yaml")})
+    files = {file.stem for folder in search_path() for file in (folder / group).glob("*.yaml")}
+    return sorted(files.union(_TABLES[group][1] if group in _TABLES else ()))
 
 
 class FileOption(NamedTuple):
@@ -59,14 +65,45 @@ def find_file(name: str) -> Path | None:
     return next((path for folder in folders if (path := folder / f"{name}.yaml").is_file()), None)
 
 
+def registered_choice(group: str, choice: str) -> GroupFile:
+    """Return the options of a choice without a file."""
+    return GroupFile([], None, [FileOption(f"{group}={choice}", _TABLES[group][0], choice, choice)])
+
+
+def load_named_plugins(arguments: Sequence[str]) -> list[str]:
+    """Import the plugins that a command line names, in its experiment and in NMT_PLUGINS too; return it with them all.
+
+    Raises: as `nmt.plugins.load_plugins`, and as `read_file`.
+    """
+    values = {text.partition("=")[0]: text.partition("=")[2].strip() for text in arguments}
+    given = [name.strip(" '\"") for name in values.get("plugins", "").strip("[]").split(",") if name.strip()]
+    names = list(given)
+    for experiment in values.get("experiment", "").split(","):
+        if (file := find_file(f"experiment/{experiment}")) is not None:
+            options = read_file(file, "experiment").options
+            names += [name for option in options for name in _plugins(option) if name not in given]
+    if (loaded := [plugin.name for plugin in load_plugins(names)]) == given:
+        return list(arguments)
+    others = [text for text in arguments if not text.startswith("plugins=")]
+    return [*others, f"plugins=[{','.join(loaded)}]"]
+
+
+def _plugins(option: FileOption) -> list[str]:
+    return list(map(str, option.value if isinstance(option.value, list) else [option.value])) * (
+        option.path == "plugins"
+    )
+
+
 def read_file(file: Path, group: str) -> GroupFile:
-    """Read a file of a config group, "" for that of a command.
+    """Read a file of a config group, "" for that of a command; import the plugins that it names.
 
     Raises:
         ValueError: naming file and line, for what is no YAML, or no options.
     """
     with _parsed(file) as (text, loader, root):
         options = _options(loader, root, "", file)
+        for option in options:
+            load_plugins(_plugins(option))  # before the rest of the file is checked
         defaults = next((option for option in options if option.path == "defaults"), None)
         header = re.search(r"^\s*#\s*@package\s+(\S+)", text, re.MULTILINE)
     if mapping := next((option for option in options if option.path.startswith("defaults.")), None):
@@ -160,7 +197,8 @@ def is_text_option(option: str) -> bool:
 def group_options(group: str, choice: str) -> list[str]:
     """Return the options that a choice of a group sets."""
     file = find_file(f"{group}/{choice}")
-    return [f"{group}.{option.path}" for option in read_file(file, group).options] if file else []
+    content = read_file(file, group) if file else registered_choice(group, choice)
+    return [f"{group}.{option.path}" for option in content.options]
 
 
 def load_sweep(choice: str) -> list[list[str]]:
