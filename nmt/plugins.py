@@ -40,7 +40,7 @@ class Plugin(NamedTuple):
 
 
 _loaded: dict[str, Plugin] = {}  # by the path of the file, or the name of the module
-_owners: dict[tuple[str, str], str] = {}  # the plugin that has registered an entry of a table
+_owners: dict[tuple[str, str], Plugin] = {}  # the plugin that has registered an entry of a table
 
 
 def load_plugins(names: Sequence[str]) -> list[Plugin]:
@@ -66,6 +66,11 @@ def load_plugins(names: Sequence[str]) -> list[Plugin]:
 def loaded_names() -> list[str]:
     """Return names of all plugins of this process, with which another one on this machine can import the same."""
     return list(_loaded)
+
+
+def owner(table: str, entry: str) -> Plugin | None:
+    """Return the plugin that has registered an entry of one of `TABLES`; None for an entry of nmt's own."""
+    return _owners.get((table, entry))
 
 
 def check_loaded(stored: Sequence[Sequence[str]]) -> None:
@@ -135,18 +140,19 @@ def _load(name: str, key: str) -> Plugin:
         for table in TABLES:
             for entry, value in before[table].items():
                 if _table(table).get(entry) is not value:
-                    owner = f"the plugin {_owners[table, entry]}" if (table, entry) in _owners else "nmt"
-                    where = table.rpartition(".")[2]
-                    raise ValueError(f"plugins: {name}: {entry} in {where} is taken, by {owner}; choose another name")
+                    by = owner(table, entry)
+                    taken = f"{entry} in {table.rpartition('.')[2]} is taken, by {by.name if by else 'nmt'}"
+                    raise ValueError(f"plugins: {name}: {taken}; choose another name")
     except BaseException:
         for table in TABLES:  # as if it had not been tried
             _table(table).clear()
             _table(table).update(before[table])
         sys.modules.pop(_module_name(key), None)
         raise
-    _owners.update({(table, entry): name for table in TABLES for entry in _table(table) if entry not in before[table]})
-    _loaded[key] = Plugin(name, hashlib.sha256(content).hexdigest())
-    return _loaded[key]
+    plugin = _loaded[key] = Plugin(name, hashlib.sha256(content).hexdigest())
+    new = [(table, entry) for table in TABLES for entry in _table(table) if entry not in before[table]]
+    _owners.update(dict.fromkeys(new, plugin))
+    return plugin
 
 
 def _table(path: str) -> dict[str, Any]:

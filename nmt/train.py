@@ -245,7 +245,7 @@ def _sentence_location(config: DataConfig, split: str, side: int, row: int) -> s
             break
         row -= num_pairs
     files = data.SOURCES[config.format].files(config, part)
-    return f"{files[-side] if files else f'{config.hf_dataset} ({part})'}: line {row + 1}"
+    return f"{files[-side] if files else f'{config.hf_dataset or config.format} ({part})'}: line {row + 1}"
 
 
 @contextlib.contextmanager

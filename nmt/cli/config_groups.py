@@ -80,18 +80,17 @@ def load_named_plugins(arguments: Sequence[str]) -> list[str]:
     names = list(given)
     for experiment in values.get("experiment", "").split(","):
         if (file := find_file(f"experiment/{experiment}")) is not None:
-            options = read_file(file, "experiment").options
-            names += [name for option in options for name in _plugins(option) if name not in given]
+            names += [name for name in _plugins(read_file(file, "experiment").options) if name not in names]
     if (loaded := [plugin.name for plugin in load_plugins(names)]) == given:
         return list(arguments)
     others = [text for text in arguments if not text.startswith("plugins=")]
     return [*others, f"plugins=[{','.join(loaded)}]"]
 
 
-def _plugins(option: FileOption) -> list[str]:
-    return list(map(str, option.value if isinstance(option.value, list) else [option.value])) * (
-        option.path == "plugins"
-    )
+def _plugins(options: Sequence[FileOption]) -> list[str]:
+    """Return the plugins that a file names."""
+    value: Any = next((option.value for option in options if option.path == "plugins"), [])
+    return list(map(str, value if isinstance(value, list) else [value]))
 
 
 def read_file(file: Path, group: str) -> GroupFile:
@@ -102,8 +101,7 @@ def read_file(file: Path, group: str) -> GroupFile:
     """
     with _parsed(file) as (text, loader, root):
         options = _options(loader, root, "", file)
-        for option in options:
-            load_plugins(_plugins(option))  # before the rest of the file is checked
+        load_plugins(_plugins(options))  # before the rest of the file is checked
         defaults = next((option for option in options if option.path == "defaults"), None)
         header = re.search(r"^\s*#\s*@package\s+(\S+)", text, re.MULTILINE)
     if mapping := next((option for option in options if option.path.startswith("defaults.")), None):

@@ -62,11 +62,12 @@ def _table(
 
 
 def _scores(comparison: RunComparison) -> Table:
-    methods = {s.method for group in comparison.groups for name, s in group.summaries.items() if name in SCORES}
+    names = SCORES | {name: name for name in comparison.signatures if name not in SCORES}
+    methods = {s.method for group in comparison.groups for name, s in group.summaries.items() if name in names}
     intervals = sorted(method for method in methods if not method.startswith("none"))
     title = f"scores on {comparison.num_sentences} sentences: mean ± standard deviation over seeds"
     title += f" [95 % interval: {'; '.join(intervals)}]" if intervals else ""
-    table = _table(comparison, SCORES, title, _interval, "scores")
+    table = _table(comparison, names, title, _interval, "scores")
     for row, group in zip(table.rows, comparison.groups, strict=True):
         row.insert(1, str(len(group.results)))
     table.header.insert(1, "seeds")
@@ -85,7 +86,7 @@ def _by_length(comparison: RunComparison, metric: str) -> Table:
 def _significance(comparison: RunComparison) -> Table:
     rows = [
         [
-            f"{SCORES[contrast.metric]}: {contrast.group}",
+            f"{SCORES.get(contrast.metric, contrast.metric)}: {contrast.group}",
             _interval(contrast.difference, sign="+"),
             ", ".join(map(_p, contrast.per_seed)) or UNKNOWN,
             *(_p(getattr(contrast, name)) for name in _P_VALUES),

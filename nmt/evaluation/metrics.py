@@ -125,8 +125,8 @@ METRICS: dict[str, Callable[[MetricsConfig], Any]] = {
     "chrf++": lambda config: {"word_order": 2, "lowercase": config.lowercase},
     "ter": lambda config: {"case_sensitive": not config.lowercase},
 }
-"""Arguments of sacreBLEU's class for every metric, by name, or an object of another class with `sacrebleu.metrics.base`'s
-interface. All but `ter` are better when higher.
+"""Arguments of sacreBLEU's class for every metric, by name, or a metric of another class with the same interface,
+`sacrebleu.metrics.base.Metric`. All but `ter` are better when higher.
 
 BLEU: Papineni et al. 2002, with the tokenization of Post 2018. chrF2, Popović 2015: F-score of character n-grams up to
 6, recall weighted twice; chrF2++, Popović 2017: with word unigrams and bigrams. TER: Snover et al. 2006.
