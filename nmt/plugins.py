@@ -94,11 +94,9 @@ def check_unchanged(stored: Sequence[Sequence[str]], now: Sequence[Sequence[str]
     """Raise ValueError unless a run that is continued has its plugins, [name, digest] each, as they were."""
     for name, digest in stored:
         if digest not in [other for _, other in now]:
-            is_given = _short(name) in [_short(other) for other, _ in now]
             raise ValueError(
-                f"plugins: the run was started with {name} (sha256 {digest[:12]}…), which "
-                f"{'has changed: put it back' if is_given else 'is missing: give it too'}, or give this run another "
-                "name (name=…); nothing was changed"
+                f"plugins: the run was started with {name} (sha256 {digest[:12]}…), which is not given or has changed: "
+                "give it as it was, or give this run another name (name=…); nothing was changed"
             )
 
 
