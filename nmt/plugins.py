@@ -22,10 +22,9 @@ VARIABLE = "NMT_PLUGINS"
 """Environment variable with further plugins, separated by commas or as in PATH."""
 TABLES = (
     *("attention.scores.SCORES", "attention.normalizers.NORMALIZERS", "attention.windows.WINDOWS"),
-    *("models.rnn_decoder.DECODERS", "models.layers.NORMS", "models.layers.ACTIVATIONS", "models.rnn_layers.CELLS"),
-    *("models.MODELS", "data.sources.SOURCES", "data.tokenizer.TOKENIZERS", "evaluation.metrics.METRICS"),
-    *("search.mbr.UTILITIES", "alignment.symmetrization.METHODS", "alignment.writers.FORMATS"),
-    *("training.optim.SCHEDULES", "training.config.EARLY_STOPPING_METRICS"),
+    *("models.rnn_decoder.DECODERS", "models.layers.NORMS", "models.layers.ACTIVATIONS", "models.MODELS"),
+    *("data.sources.SOURCES", "data.tokenizer.TOKENIZERS", "evaluation.metrics.METRICS", "training.optim.SCHEDULES"),
+    *("training.config.EARLY_STOPPING_METRICS", "alignment.symmetrization.METHODS", "alignment.writers.FORMATS"),
 )
 """The tables of choices, which are imported only when there are plugins."""
 
@@ -39,8 +38,10 @@ class Plugin(NamedTuple):
     digest: str
 
 
-_loaded: dict[str, Plugin] = {}  # by the path of the file, or the name of the module
-_owners: dict[tuple[str, str], Plugin] = {}  # the plugin that has registered an entry of a table
+LOADED: dict[str, Plugin] = {}
+"""The plugins of this process, by the paths of files and the names of modules, with which another one can load them."""
+OWNERS: dict[tuple[str, str], Plugin] = {}
+"""The plugin that has registered an entry of one of `TABLES`; entries of nmt's own are not here."""
 
 
 def load_plugins(names: Sequence[str]) -> list[Plugin]:
@@ -51,7 +52,7 @@ def load_plugins(names: Sequence[str]) -> list[Plugin]:
 
     Raises:
         ValueError: one cannot be imported, has changed since it was, replaces an entry of a table, or is named twice.
-        FileNotFoundError, IsADirectoryError: it is no file.
+        FileNotFoundError: it is no file.
     """
     names = [names] if isinstance(names, str) else list(names)
     further = [name for name in re.split(rf"[,{os.pathsep}]", os.environ.get(VARIABLE, "")) if name]
@@ -63,22 +64,12 @@ def load_plugins(names: Sequence[str]) -> list[Plugin]:
     return [_load(name, key) for key, name in unique.items()]
 
 
-def loaded_names() -> list[str]:
-    """Return names of all plugins of this process, with which another one on this machine can import the same."""
-    return list(_loaded)
-
-
-def owner(table: str, entry: str) -> Plugin | None:
-    """Return the plugin that has registered an entry of one of `TABLES`; None for an entry of nmt's own."""
-    return _owners.get((table, entry))
-
-
 def check_loaded(stored: Sequence[Sequence[str]]) -> None:
     """Raise ValueError unless the plugins of a checkpoint, [name, digest] each, are loaded; warn of other content."""
-    digests = {plugin.digest for plugin in _loaded.values()}
-    by_name = {_short(plugin.name): plugin for plugin in _loaded.values()}
+    digests = {plugin.digest for plugin in LOADED.values()}
+    by_name = {Path(plugin.name).name: plugin for plugin in LOADED.values()}
     unmatched = [Plugin(*entry) for entry in stored if entry[1] not in digests]
-    if missing := [plugin for plugin in unmatched if _short(plugin.name) not in by_name]:
+    if missing := [plugin for plugin in unmatched if Path(plugin.name).name not in by_name]:
         which = " and ".join(f"{name} (sha256 {digest[:12]}…)" for name, digest in missing)
         names = ",".join(plugin.name for plugin in missing)
         raise ValueError(
@@ -87,7 +78,7 @@ def check_loaded(stored: Sequence[Sequence[str]]) -> None:
             f"{VARIABLE}={names}; a checkpoint runs no code by itself"
         )
     for name, digest in unmatched:
-        _warn(f"plugin {name}: now sha256 {by_name[_short(name)].digest[:12]}…, when it was trained {digest[:12]}…")
+        _warn(f"plugin {name}: now sha256 {by_name[Path(name).name].digest[:12]}…, when it was trained {digest[:12]}…")
 
 
 def check_unchanged(stored: Sequence[Sequence[str]], now: Sequence[Sequence[str]]) -> None:
@@ -105,10 +96,6 @@ def _warn(message: str) -> None:
     log.warning("%s", message)
 
 
-def _short(name: str) -> str:
-    return Path(name).name
-
-
 def _key(name: str) -> str:
     """Return the absolute path of a file, or the name of a module."""
     path = Path(from_environment(name)).expanduser()
@@ -123,33 +110,32 @@ def _module_name(key: str) -> str:
 
 def _load(name: str, key: str) -> Plugin:
     path = Path(key)
-    if path.is_absolute() and path.is_dir():
-        raise IsADirectoryError(f"plugins: {name}: is a folder; name a file in it, or a package as folder.module")
     if path.is_absolute() and not path.is_file():
-        raise FileNotFoundError(f"plugins: {name}: no such file (relative to {Path.cwd()})")
-    if key in _loaded:
+        reason = "is a folder; name a file in it" if path.is_dir() else f"no such file (relative to {Path.cwd()})"
+        raise FileNotFoundError(f"plugins: {name}: {reason}")
+    if key in LOADED:
         file = Path(str(sys.modules[_module_name(key)].__file__))
-        if hashlib.sha256(file.read_bytes()).hexdigest() != _loaded[key].digest:
+        if hashlib.sha256(file.read_bytes()).hexdigest() != LOADED[key].digest:
             raise ValueError(f"plugins: {name}: has changed since this process imported it; start the process again")
-        return Plugin(name, _loaded[key].digest)
+        return Plugin(name, LOADED[key].digest)
     before = {table: dict(_table(table)) for table in TABLES}
     try:
         content = _import(name, key)
         for table in TABLES:
             for entry, value in before[table].items():
                 if _table(table).get(entry) is not value:
-                    by = owner(table, entry)
-                    taken = f"{entry} in {table.rpartition('.')[2]} is taken, by {by.name if by else 'nmt'}"
-                    raise ValueError(f"plugins: {name}: {taken}; choose another name")
+                    owner = OWNERS.get((table, entry), Plugin("nmt", "")).name
+                    where = f"{entry} in {table.rpartition('.')[2]}"
+                    raise ValueError(f"plugins: {name}: {where} is taken, by {owner}; choose another name")
     except BaseException:
         for table in TABLES:  # as if it had not been tried
             _table(table).clear()
             _table(table).update(before[table])
         sys.modules.pop(_module_name(key), None)
         raise
-    plugin = _loaded[key] = Plugin(name, hashlib.sha256(content).hexdigest())
+    plugin = LOADED[key] = Plugin(name, hashlib.sha256(content).hexdigest())
     new = [(table, entry) for table in TABLES for entry in _table(table) if entry not in before[table]]
-    _owners.update(dict.fromkeys(new, plugin))
+    OWNERS.update(dict.fromkeys(new, plugin))
     return plugin
 
 

@@ -123,6 +123,7 @@ def _make_model(setup: TrainingSetup, device: torch.device, ranks: DistributedCo
 
 def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ranks: DistributedContext) -> Trainer:
     config, tokenizer = setup.config, setup.tokenizer
+    plugins = {"plugins": list(map(list, load_plugins(config.plugins)))}
     return Trainer(
         model,
         BatchLoader(setup.corpora["train"], tokenizer, config.train.batch_tokens, config.seed, device=device),
@@ -132,12 +133,7 @@ def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ra
         seed=config.seed,
         device=device,
         directory=Path(config.runs) / str(config.name),
-        header={
-            "config": to_dict(config),
-            "tokenizer": tokenizer.state_dict(),
-            "texts": setup.texts,
-            "plugins": list(map(list, load_plugins(config.plugins))),
-        },
+        header={"config": to_dict(config), "tokenizer": tokenizer.state_dict(), "texts": setup.texts} | plugins,
         distributed=ranks,
     )
 

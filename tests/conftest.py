@@ -30,12 +30,12 @@ def without_plugins() -> Iterator[None]:
     """Leave no plugin of a test in the tables, over which other tests are parametrized."""
     yield
     if (plugins := sys.modules.get("nmt.plugins")) is not None:
-        for table, entry in plugins._owners:
+        for table, entry in plugins.OWNERS:
             plugins._table(table).pop(entry, None)
-        for key in plugins._loaded:
+        for key in plugins.LOADED:
             sys.modules.pop(plugins._module_name(key), None)
-        plugins._owners.clear()
-        plugins._loaded.clear()
+        plugins.OWNERS.clear()
+        plugins.LOADED.clear()
         plugins._warn.cache_clear()
 
 

@@ -24,7 +24,7 @@ from nmt.compare.__main__ import main as compare
 from nmt.data import TokenizerConfig
 from nmt.data.tokenizer import training_options
 from nmt.inference.translator import Translator
-from nmt.plugins import load_plugins, loaded_names
+from nmt.plugins import LOADED, load_plugins
 from nmt.training.optim import OptimConfig, learning_rate
 
 PAGE = (Path(__file__).parent.parent / "docs/plugins.md").read_text(encoding="utf-8")
@@ -101,12 +101,12 @@ def folder(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def unload_plugins() -> None:
-    for table, entry in plugins._owners:
+    for table, entry in plugins.OWNERS:
         del plugins._table(table)[entry]
-    for key in plugins._loaded:
+    for key in plugins.LOADED:
         sys.modules.pop(plugins._module_name(key), None)
-    plugins._owners.clear()
-    plugins._loaded.clear()
+    plugins.OWNERS.clear()
+    plugins.LOADED.clear()
     plugins._warn.cache_clear()
 
 
@@ -345,7 +345,7 @@ def test_a_plugin_that_cannot_be_imported(
     Path("bad.py").write_text(code)
     assert message in error_of(capsys, lambda: run_train("plugins=[score.py,bad.py]"))
     assert before | {"double": SCORES["double"]} == SCORES
-    assert [Path(name).name for name in loaded_names()] == ["score.py"]
+    assert [Path(name).name for name in LOADED] == ["score.py"]
 
 
 @pytest.mark.parametrize(

@@ -65,34 +65,6 @@ def find_file(name: str) -> Path | None:
     return next((path for folder in folders if (path := folder / f"{name}.yaml").is_file()), None)
 
 
-def registered_choice(group: str, choice: str) -> GroupFile:
-    """Return the options of a choice without a file."""
-    return GroupFile([], None, [FileOption(f"{group}={choice}", _TABLES[group][0], choice, choice)])
-
-
-def load_named_plugins(arguments: Sequence[str]) -> list[str]:
-    """Import the plugins that a command line names, in its experiment and in NMT_PLUGINS too; return it with them all.
-
-    Raises: as `nmt.plugins.load_plugins`, and as `read_file`.
-    """
-    values = {text.partition("=")[0]: text.partition("=")[2].strip() for text in arguments}
-    given = [name.strip(" '\"") for name in values.get("plugins", "").strip("[]").split(",") if name.strip()]
-    names = list(given)
-    for experiment in values.get("experiment", "").split(","):
-        if (file := find_file(f"experiment/{experiment}")) is not None:
-            names += [name for name in _plugins(read_file(file, "experiment").options) if name not in names]
-    if (loaded := [plugin.name for plugin in load_plugins(names)]) == given:
-        return list(arguments)
-    others = [text for text in arguments if not text.startswith("plugins=")]
-    return [*others, f"plugins=[{','.join(loaded)}]"]
-
-
-def _plugins(options: Sequence[FileOption]) -> list[str]:
-    """Return the plugins that a file names."""
-    value: Any = next((option.value for option in options if option.path == "plugins"), [])
-    return list(map(str, value if isinstance(value, list) else [value]))
-
-
 def read_file(file: Path, group: str) -> GroupFile:
     """Read a file of a config group, "" for that of a command; import the plugins that it names.
 
@@ -244,3 +216,30 @@ def format_override(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {format_override(item)}" for key, item in value.items()) + "}"
     return str(value)
+
+
+def registered_choice(group: str, choice: str) -> GroupFile:
+    """Return the options of a choice without a file."""
+    return GroupFile([], None, [FileOption(f"{group}={choice}", _TABLES[group][0], choice, choice)])
+
+
+def load_named_plugins(arguments: Sequence[str]) -> list[str]:
+    """Import the plugins that a command line names, in its experiment and in NMT_PLUGINS too; return it with them all.
+
+    Raises: as `nmt.plugins.load_plugins`, and as `read_file`.
+    """
+    values = {text.partition("=")[0]: text.partition("=")[2].strip() for text in arguments}
+    given = [name.strip(" '\"") for name in values.get("plugins", "").strip("[]").split(",") if name.strip()]
+    names = list(given)
+    for experiment in values.get("experiment", "").split(","):
+        if (file := find_file(f"experiment/{experiment}")) is not None:
+            names += [name for name in _plugins(read_file(file, "experiment").options) if name not in names]
+    if (loaded := [plugin.name for plugin in load_plugins(names)]) == given:
+        return list(arguments)
+    others = [text for text in arguments if not text.startswith("plugins=")]
+    return [*others, f"plugins=[{','.join(loaded)}]"]
+
+
+def _plugins(options: Sequence[FileOption]) -> list[str]:
+    value: Any = next((option.value for option in options if option.path == "plugins"), [])
+    return list(map(str, value if isinstance(value, list) else [value]))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from nmt.attention import NO_ATTENTION, AttentionConfig
 from nmt.cli.configs import Config
-from nmt.plugins import owner
+from nmt.plugins import OWNERS
 
 
 class ExportFormat(NamedTuple):
@@ -55,7 +55,7 @@ def unsupported_options(config: Config, name: str) -> list[str]:
         for path, value in _values(config, option)
         if value not in allowed[name]
     ]
-    if plugin := owner("data.tokenizer.TOKENIZERS", config.data.tokenizer.type):
+    if plugin := OWNERS.get(("data.tokenizer.TOKENIZERS", config.data.tokenizer.type)):
         reasons.append(_reason("data.tokenizer.type", config.data.tokenizer.type, f"none of {plugin.name}"))
     if name in _FIXED and config.model.architecture == "transformer":
         reasons += _unsupported_combinations(config.model, name)

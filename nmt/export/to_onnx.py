@@ -18,7 +18,7 @@ from nmt.export.tracing import traceable
 from nmt.export.verification import ExportedModel
 from nmt.inference.translator import Translator
 from nmt.models import DecoderState, Seq2Seq
-from nmt.plugins import loaded_names
+from nmt.plugins import LOADED
 from nmt.runtime.errors import error_message
 
 ENCODER_FILE, STEP_FILE = "encoder.onnx", "step.onnx"
@@ -168,10 +168,9 @@ def _export(path: Path, module: nn.Module, example: dict[str, Any], **options: A
         with quiet():
             program = torch.onnx.export(module, kwargs=example, dynamo=True, verbose=False, **options)
     except Exception as error:
-        if not loaded_names():
+        if not LOADED:
             raise
-        reason = error_message(error)[:200]
-        raise ValueError(f"format=onnx: the computation with plugins cannot be traced as a graph ({reason})") from error
+        raise ValueError(f"format=onnx: its computation cannot be traced ({error_message(error)[:200]})") from error
     assert program is not None
     graph = program.model.graph
     for value in [value for value in graph.inputs if not value.uses()]:

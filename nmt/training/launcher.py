@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nmt.plugins import load_plugins, loaded_names
+from nmt.plugins import LOADED, load_plugins
 from nmt.runtime.errors import error_message
 from nmt.runtime.streams import guard_standard_streams
 from nmt.training.signals import SignalForwarder
@@ -68,7 +68,7 @@ def launch_ranks(task: Callable[..., None], arguments: tuple[Any, ...], devices:
                 logs_specs=DefaultLogsSpecs(log_dir=folder),
                 signals_to_handle="",  # the launcher would end ranks that are still saving
             )
-            codes = elastic_launch(config, _run_rank)(loaded_names(), pickle.dumps((task, arguments)))
+            codes = elastic_launch(config, _run_rank)(list(LOADED), pickle.dumps((task, arguments)))
     except ChildFailedError as error:
         if signals.received:
             raise SystemExit(128 + signals.received) from None
@@ -105,9 +105,7 @@ def ended_by(number: int) -> str:
 def _run_rank(plugins: list[str], pickled: bytes) -> int:
     """Run one rank, in its own process; return its exit code. torch records any other exception for the launcher.
 
-    Args:
-        plugins: imported first, since the arguments may be of their classes.
-        pickled: the task and its arguments.
+    The pickled task's arguments may be of the classes of plugins, which are imported before.
     """
     code = 0
     guard_standard_streams()

@@ -83,15 +83,10 @@ def learning_rate(config: OptimConfig, update: int, progress: float, plateau: Re
     return config.learning_rate * (min(1.0, update / warmup) if warmup else 1.0) * factor
 
 
-def _cosine(config: OptimConfig, _: int, progress: float) -> float:
-    floor = config.min_lr_ratio
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-
-
 SCHEDULES: dict[str, Callable[[OptimConfig, int, float], float]] = {
     "constant": lambda *_: 1.0,
     "inverse_sqrt": lambda config, update, _: math.sqrt(max(w := config.warmup_updates, 1) / max(update, w, 1)),
-    "cosine": _cosine,
+    "cosine": lambda config, _, p: (low := config.min_lr_ratio) + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(p, 1))),
     "plateau": lambda *_: 1.0,  # the factor of `ReduceOnPlateau` instead
 }
 """Factors of the learning rate beside warm-up, from the options, the update and the share of training so far."""

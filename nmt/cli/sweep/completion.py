@@ -37,9 +37,8 @@ def is_run_complete(config: Config) -> bool:
         return False
     if last is None or last.path.name != "last.pt":
         return False
-    if not {digest for _, digest in last.content.get("plugins", ())} <= {
-        p.digest for p in load_plugins(config.plugins)
-    }:
+    digests = [plugin.digest for plugin in load_plugins(config.plugins)]
+    if any(digest not in digests for _, digest in last.content.get("plugins", ())):
         return False
     progress = TrainProgress.from_dict(last.content["position"])
     if not stop_reason(config.train, progress) or progress.last_validated != progress.update:
