@@ -371,6 +371,14 @@ def test_a_module_is_found_in_the_working_directory(folder: Path, monkeypatch: p
     assert SCORES["double"].__module__ == "package_of_mine.scores"
 
 
+def test_a_refused_module_is_refused_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("replacing_dot.py").write_text("from nmt.attention import SCORES\nSCORES['dot'] = SCORES['scaled']\n")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="dot in SCORES is taken"):
+            load_plugins(["replacing_dot"])
+
+
 def test_a_file_that_changes_while_it_is_loaded(folder: Path) -> None:
     assert load_plugins(["score.py"]) == [("score.py", digest("score.py"))]
     assert load_plugins([str(folder / "score.py")]) == [(str(folder / "score.py"), digest("score.py"))]

@@ -45,8 +45,7 @@ def map_paths(config: object, change: Callable[[str, str], str]) -> None:
 class PluginOptions:
     """The option that every command has.
 
-    plugins: Python files or modules, as a list [a.py,b.c], that add choices of one's own, such as scores; see
-        docs/plugins.md. They are imported first of all; a checkpoint stores their names and digests only.
+    plugins: Python files or modules, a list [a.py,b.c], with scores and other choices of your own (docs/plugins.md).
     """
 
     plugins: list[str] = field(default_factory=list)

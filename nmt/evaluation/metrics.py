@@ -95,10 +95,8 @@ def build_metrics(config: MetricsConfig) -> dict[str, Any]:
     """Build sacreBLEU's objects for `config.names`, by name."""
     from sacrebleu import metrics
 
-    def build(made: Any, name: str) -> Any:
-        return getattr(metrics, name.rstrip("+").upper())(**made) if isinstance(made, dict) else made
-
-    return {name: build(METRICS[name](config), name) for name in config.names}
+    made = ((name, METRICS[name](config)) for name in config.names)
+    return {name: getattr(metrics, name.rstrip("+").upper())(**m) if isinstance(m, dict) else m for name, m in made}
 
 
 def sentence_chrf(hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig) -> list[float]:

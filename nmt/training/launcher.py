@@ -103,14 +103,11 @@ def ended_by(number: int) -> str:
 
 
 def _run_rank(plugins: list[str], pickled: bytes) -> int:
-    """Run one rank, in its own process; return its exit code. torch records any other exception for the launcher.
-
-    The pickled task's arguments may be of the classes of plugins, which are imported before.
-    """
+    """Run one rank, in its own process; return its exit code. torch records any other exception for the launcher."""
     code = 0
     guard_standard_streams()
     try:
-        load_plugins(plugins)
+        load_plugins(plugins)  # whose classes may be among the arguments
         task, arguments = pickle.loads(pickled)
         task(*arguments)
     except SystemExit as stop:
