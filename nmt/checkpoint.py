@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nmt import __version__
+from nmt.plugins import check_loaded, check_unchanged
 from nmt.runtime.files import atomic_write, fsync_directory, hard_link
 
 FORMAT = "nmt-checkpoint"
@@ -139,6 +140,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
 def interpreting(content: Mapping[str, Any]) -> Iterator[None]:
     """Turn whatever is wrong inside a checkpoint, a result of `load`, into a ValueError that names the file."""
     try:
+        check_loaded(content.get("plugins", ()))
         yield
     except _CONTENT_ERRORS as error:
         path, reason = content.get(_PATH, "checkpoint"), _first_line(error)
@@ -243,7 +245,7 @@ def saved_updates(folder: Path, kind: str) -> list[int]:
 
 
 def check_same_data(stored: dict[str, Any], header: dict[str, Any]) -> None:
-    """Check that a checkpoint was trained on today's text and with today's tokenizer.
+    """Check that a checkpoint was trained on today's text, with today's tokenizer and plugins.
 
     Args:
         stored: content of the checkpoint; one without "texts" (of an older version) passes.
@@ -252,6 +254,7 @@ def check_same_data(stored: dict[str, Any], header: dict[str, Any]) -> None:
     Raises:
         ValueError: naming the file.
     """
+    check_unchanged(stored.get("plugins", ()), header.get("plugins", ()))
     stored_texts, texts = stored.get("texts", {}), header.get("texts", {})
     for split in stored_texts.keys() & texts.keys():
         stored_digests = [digest for _, digest in stored_texts[split]]

@@ -310,7 +310,7 @@ def _model(architecture: str, path: str, models: Mapping[str, type]) -> type:
     if architecture not in models:
         raise ValueError(
             f"{path}.architecture={architecture}: the stored configuration names an architecture that this version of "
-            f"nmt does not have; it has {', '.join(models)}"
+            f"nmt does not have; it has {', '.join(models)}, and what plugins= adds"
         )
     return models[architecture]
 

@@ -35,6 +35,7 @@ from nmt.inference.translator import Translator
 from nmt.models import Seq2Seq
 from nmt.models.flops import build_on_meta
 from nmt.models.parameter_matching import match_parameters
+from nmt.plugins import load_plugins
 from nmt.runtime.device import resolve_device
 from nmt.runtime.errors import error_message
 from nmt.runtime.files import directory_lock, remove_stale_temp_files, write_text
@@ -135,6 +136,7 @@ def _make_model(setup: TrainingSetup, device: torch.device, ranks: DistributedCo
 
 def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ranks: DistributedContext) -> Trainer:
     config, tokenizer = setup.config, setup.tokenizer
+    plugins = {"plugins": list(map(list, load_plugins(config.plugins)))}
     return Trainer(
         model,
         BatchLoader(setup.corpora["train"], tokenizer, config.train.batch_tokens, config.seed, device=device),
@@ -149,7 +151,8 @@ def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ra
             "tokenizer": tokenizer.state_dict(),
             "texts": setup.texts,
             "splits": [[name, c.num_read, len(c), c.dropped, c.repaired] for name, c in setup.corpora.items()],
-        },
+        }
+        | plugins,
         distributed=ranks,
     )
 
@@ -257,7 +260,7 @@ def _sentence_location(config: DataConfig, split: str, side: int, row: int) -> s
             break
         row -= num_pairs
     files = data.SOURCES[config.format].files(config, part)
-    return f"{files[-side] if files else f'{config.hf_dataset} ({part})'}: line {row + 1}"
+    return f"{files[-side] if files else f'{config.hf_dataset or config.format} ({part})'}: line {row + 1}"
 
 
 @contextlib.contextmanager
@@ -321,7 +324,7 @@ def _evaluate(trainer: Trainer, setup: TrainingSetup, command: str) -> None:
         config=to_yaml(config),
         history=logger.read_metrics(trainer.directory / "metrics.jsonl"),
         data=[SplitStats(*split) for split in trainer.header["splits"]],
-        fingerprints=trainer.header["texts"],
+        fingerprints={**trainer.header["texts"], "plugins": trainer.header["plugins"]},
     )
     content = checkpoint.load(trainer.best, trainer.device)
     translator = Translator.from_checkpoint(content, config.search, trainer.device)

@@ -6,6 +6,7 @@ there is one fixture for all.
 
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,20 @@ settings.load_profile("nmt")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Shells make background processes ignore Ctrl-C, which processes started by tests would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def without_plugins() -> Iterator[None]:
+    """Leave no plugin of a test in the tables, over which other tests are parametrized."""
+    yield
+    if (plugins := sys.modules.get("nmt.plugins")) is not None:
+        for table, entry in plugins.OWNERS:
+            plugins._table(table).pop(entry, None)
+        for key in plugins.LOADED:
+            sys.modules.pop(plugins._module_name(key), None)
+        plugins.OWNERS.clear()
+        plugins.LOADED.clear()
+        plugins._warn.cache_clear()
 
 
 @pytest.fixture(scope="session")

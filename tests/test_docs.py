@@ -37,6 +37,10 @@ COMMANDS = [(page.name, line) for page in PAGES for line in commands(page.read_t
 def test_a_command_parses(page: str, line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nmt.cli.compose.run_sweep", lambda name, jobs, common, run: [run(job) for job in jobs])
+    for file, code in re.findall(
+        r"```python\n# (\w+\.py)\n(.*?)```", (ROOT / "docs/plugins.md").read_text("utf-8"), re.S
+    ):
+        (tmp_path / file).write_text(code, encoding="utf-8")
     _, _, command, *arguments = shlex.split(line)
     name = command.removeprefix("nmt.")
     configs: list[Any] = []

@@ -7,6 +7,7 @@ ROOT = Path(__file__).parent.parent / "nmt"
 LAYERS = [
     {"runtime", "renames", "__init__"},
     {"config"},
+    {"plugins"},
     {"attention", "alignment", "checkpoint"},
     {"models", "data"},
     {"search"},

@@ -9,6 +9,7 @@ from nmt.attention.normalizers import NORMALIZERS
 from nmt.attention.scores import SCORES
 from nmt.attention.windows import CROSS, WINDOWS
 from nmt.config import check_choice, check_range
+from nmt.plugins import OWNERS
 
 NO_ATTENTION = "none"
 MAX_HEADS = 4096
@@ -68,11 +69,12 @@ class AttentionConfig:
         """Return the options that differ from `default` and have no effect, such as `top_k` without top_k."""
         layers = [self.for_layer(number) for number in range(len(self.per_layer))] or [self]
         scores = {score for layer in layers for score in layer.scores}
+        own = {entry for _, entry in OWNERS}  # of plugins, which may use any option
         has_effect = {
-            "top_k": any(layer.normalizer == "top_k" for layer in layers),
+            "top_k": any(layer.normalizer in own | {"top_k"} for layer in layers),
             "window_size": any(layer.window != "global" for layer in layers),
-            "divisor": bool(scores & {"scaled", "hybrid"}),
-            "max_positions": "location" in scores,
+            "divisor": bool(scores & (own | {"scaled", "hybrid"})),
+            "max_positions": bool(scores & (own | {"location"})),
             "dim": any(layer.project_qk for layer in layers),
         }
         if scores == {NO_ATTENTION}:

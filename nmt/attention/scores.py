@@ -38,7 +38,7 @@ class Score(nn.Module):
     ) -> None:
         super().__init__()
         if self.same_width and query_dim != key_dim:
-            name = {kind: name for name, kind in SCORES.items()}[type(self)]
+            name = {kind: name for name, kind in SCORES.items()}.get(type(self), type(self).__name__)
             raise ValueError(
                 f"score={name} compares queries and keys of one width, but they have {query_dim} and {key_dim}: "
                 "set project_qk=true there, or make the widths equal"

@@ -22,7 +22,15 @@ from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from nmt import __version__
-from nmt.cli.config_groups import CONFIG_DIR, SWEEP, find_file, group_choices, is_text_option, stored_config
+from nmt.cli.config_groups import (
+    CONFIG_DIR,
+    SWEEP,
+    find_file,
+    group_choices,
+    is_text_option,
+    load_named_plugins,
+    stored_config,
+)
 from nmt.cli.configs import PATH_OPTIONS, Config, map_paths
 from nmt.cli.continuation import has_prefix
 from nmt.cli.continuation import merge_with_checkpoint as merge_with_checkpoint
@@ -281,7 +289,7 @@ def run_command(
     """
     exit_with_parent()
     with report_errors():
-        arguments = list(sys.argv[1:] if arguments is None else arguments)
+        arguments = load_named_plugins(sys.argv[1:] if arguments is None else arguments)
         check_arguments(arguments)
         flags = read_flags(arguments, name)
         if flags.help is not None:

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +14,16 @@ import yaml  # type: ignore[import-untyped]
 
 from nmt.cli.configs import Config, map_paths
 from nmt.config import from_dict, leaves, split_optional
+from nmt.data import SOURCES
 from nmt.models import MODELS
+from nmt.plugins import load_plugins
 
 SWEEP = "sweep"
 """The group of sweeps."""
 CONFIG_DIR = "NMT_CONFIG_DIR"
 """Environment variable of --config-dir, which the processes of a sweep inherit."""
+_TABLES: dict[str, tuple[str, Mapping[str, object]]] = {"model": ("architecture", MODELS), "data": ("format", SOURCES)}
+"""The option that a choice of a group without a file sets, and the table that plugins have put it into."""
 
 
 def search_path() -> list[Path]:
@@ -38,8 +42,9 @@ def search_path() -> list[Path]:
 def group_choices(group: str) -> list[str]:
     """Return the names that may follow `group=`."""
     folders = [folder / group for folder in search_path()]
-    names = (file.relative_to(folder).as_posix()[:-5] for folder in folders for file in folder.rglob("*.yaml"))
-    return sorted({name for name in names if not name.startswith(".")})  # of an editor's folder of copies
+    names = {file.relative_to(folder).as_posix()[:-5] for folder in folders for file in folder.rglob("*.yaml")}
+    names.update(_TABLES[group][1] if group in _TABLES else ())
+    return sorted(name for name in names if not name.startswith("."))  # of an editor's folder of copies
 
 
 class FileOption(NamedTuple):
@@ -69,13 +74,14 @@ def find_file(name: str) -> Path | None:
 
 
 def read_file(file: Path, group: str) -> GroupFile:
-    """Read a file of a config group, "" for that of a command.
+    """Read a file of a config group, "" for that of a command; import the plugins that it names.
 
     Raises:
         ValueError: naming file and line, for what is no YAML, or no options.
     """
     with _parsed(file) as (text, loader, root):
         options = _options(loader, root, "", file)
+        load_plugins(_plugins(options))  # before the rest of the file is checked
         defaults = next((option for option in options if option.path == "defaults"), None)
         header = re.search(r"^\s*#\s*@package\s+(\S+)", text, re.MULTILINE)
     if mapping := next((option for option in options if option.path.startswith("defaults.")), None):
@@ -190,7 +196,8 @@ def is_text_option(option: str) -> bool:
 def group_options(group: str, choice: str) -> list[str]:
     """Return the options that a choice of a group sets."""
     file = find_file(f"{group}/{choice}")
-    return [f"{group}.{option.path}" for option in read_file(file, group).options] if file else []
+    content = read_file(file, group) if file else registered_choice(group, choice)
+    return [f"{group}.{option.path}" for option in content.options]
 
 
 def load_sweep(choice: str) -> list[list[str]]:
@@ -238,3 +245,30 @@ def format_override(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {format_override(item)}" for key, item in value.items()) + "}"
     return str(value)
+
+
+def registered_choice(group: str, choice: str) -> GroupFile:
+    """Return the options of a choice without a file."""
+    return GroupFile([], None, [FileOption(f"{group}={choice}", _TABLES[group][0], choice, choice)])
+
+
+def load_named_plugins(arguments: Sequence[str]) -> list[str]:
+    """Import the plugins that a command line names, in its experiment and in NMT_PLUGINS too; return it with them all.
+
+    Raises: as `nmt.plugins.load_plugins`, and as `read_file`.
+    """
+    values = {text.partition("=")[0]: text.partition("=")[2].strip() for text in arguments}
+    given = [name.strip(" '\"") for name in values.get("plugins", "").strip("[]").split(",") if name.strip()]
+    names = list(given)
+    for experiment in values.get("experiment", "").split(","):
+        if (file := find_file(f"experiment/{experiment}")) is not None:
+            names += [name for name in _plugins(read_file(file, "experiment").options) if name not in names]
+    if (loaded := [plugin.name for plugin in load_plugins(names)]) == given:
+        return list(arguments)
+    others = [text for text in arguments if not text.startswith("plugins=")]
+    return [*others, f"plugins=[{','.join(loaded)}]"]
+
+
+def _plugins(options: Sequence[FileOption]) -> list[str]:
+    value: Any = next((option.value for option in options if option.path == "plugins"), [])
+    return list(map(str, value if isinstance(value, list) else [value]))

@@ -25,7 +25,7 @@ from nmt.training.trainer import TrainConfig
 PATH_OPTIONS = (
     *("runs", "data.train", "data.valid", "data.test", "data.extra_tests", "data.train_alignments", "data.hf_dataset"),
     *("data.cache_dir", "checkpoint", "output", "hypotheses", "baselines", "external_scores", "source", "target"),
-    *("gold", "reverse"),
+    *("gold", "reverse", "plugins"),
 )
 """Options that name files, folders and data sets: `~` is the home folder there, and what came from the environment is
 not stored."""
@@ -42,7 +42,17 @@ def map_paths(config: object, change: Callable[[str, str], str]) -> None:
 
 
 @dataclass
-class Config:
+class PluginOptions:
+    """The option that every command has.
+
+    plugins: Python files or modules, a list [a.py,b.c], with scores and other choices of your own (docs/plugins.md).
+    """
+
+    plugins: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Config(PluginOptions):
     """Options of `python -m nmt.train`.
 
     name: run directory inside `runs`; made from the options when not given.
@@ -180,7 +190,7 @@ _NEEDS_ATTENTION = (
 
 
 @dataclass
-class EvaluateConfig:
+class EvaluateConfig(PluginOptions):
     """Options of `python -m nmt.evaluate`; those not given come from the checkpoint.
 
     checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], which is an ensemble. The
@@ -229,7 +239,7 @@ FORMATS = ("text", "jsonl")
 
 
 @dataclass
-class TranslateConfig:
+class TranslateConfig(PluginOptions):
     """Options of `python -m nmt.translate`; those not given come from the checkpoint.
 
     checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], which is an ensemble.
@@ -256,7 +266,7 @@ class TranslateConfig:
 
 
 @dataclass
-class AlignConfig:
+class AlignConfig(PluginOptions):
     """Options of `python -m nmt.align`; those not given come from the checkpoint.
 
     checkpoint: run directory (its best checkpoint) or checkpoint file.
@@ -309,7 +319,7 @@ EXPORTS = ("ctranslate2", "huggingface", "onnx")
 
 
 @dataclass
-class ExportConfig:
+class ExportConfig(PluginOptions):
     """Options of `python -m nmt.export`; those of the search come from the checkpoint when not given.
 
     checkpoint: run directory (its best checkpoint) or checkpoint file.
@@ -339,7 +349,7 @@ class ExportConfig:
 
 
 @dataclass
-class ServeConfig:
+class ServeConfig(PluginOptions):
     """Options of `python -m nmt.serve`; those not given come from each checkpoint.
 
     checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], shown side by side.

@@ -14,7 +14,7 @@ from nmt.data.sources import dataset_fingerprint
 from nmt.data.word_alignments import training_alignment_paths
 
 RESUMABLE_OPTIONS = (
-    *("name", "runs", "device", "num_threads", "data.cache_dir", "data.test", "data.extra_tests"),
+    *("name", "runs", "device", "num_threads", "plugins", "data.cache_dir", "data.test", "data.extra_tests"),
     *("train.devices", "train.max_updates", "train.max_epochs", "train.max_minutes", "train.log_every"),
     *("train.valid_every", "train.save_every", "train.patience", "train.keep_last_checkpoints"),
     *("train.keep_best_checkpoints", "train.average_checkpoints", "search", "metrics", "alignment"),

@@ -19,7 +19,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nmt.cli.config_groups import FileOption, find_file, group_choices, read_file, search_path
+from nmt.cli.config_groups import FileOption, find_file, group_choices, read_file, registered_choice, search_path
 from nmt.config import flatten
 from nmt.runtime.logs import log_to_stderr
 
@@ -104,16 +104,17 @@ class _GroupFiles(ConfigSource):
         return any((folder / config_path).is_dir() for folder in search_path())
 
     def is_config(self, config_path: str) -> bool:
-        return find_file(config_path) is not None
+        group, _, choice = config_path.rpartition("/")
+        return find_file(config_path) is not None or choice in group_choices(group)
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         return group_choices(config_path)
 
     def load_config(self, config_path: str) -> ConfigResult:
-        file = find_file(config_path)
-        assert file is not None, "Hydra has asked is_config"
-        content = read_file(file, config_path.rpartition("/")[0])
-        self.files[config_path] = file
+        file, (group, _, choice) = find_file(config_path), config_path.rpartition("/")
+        content = registered_choice(group, choice) if file is None else read_file(file, group)
+        if file is not None:
+            self.files[config_path] = file
         config = OmegaConf.create({"defaults": content.defaults} if content.defaults else {})
         for option in content.options:
             OmegaConf.update(config, option.path, len(self.options))

@@ -15,6 +15,7 @@ from nmt.compare.sentences import NUM_SENTENCES
 from nmt.compare.tables import FORMATS, SECTIONS, SUFFIXES
 from nmt.evaluation.metrics import SIGNIFICANCE_TESTS
 from nmt.evaluation.report.html import printable_line
+from nmt.plugins import load_plugins
 from nmt.runtime.errors import check_arguments, report_errors
 from nmt.runtime.files import write_text
 from nmt.runtime.terminal import escape_controls
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--num-resamples", type=int, default=1000, metavar="N", help="of the paired test; 0 leaves it out")
     add("--num-sentences", type=int, default=NUM_SENTENCES, metavar="N", help="with attention, in a page")
     add("--format", choices=[*FORMATS, HTML], help="default: by the suffix of --output, else text")
+    add("--plugins", default="", metavar="FILES", help="plugins that the runs were trained with, a.py,b.c")
     add("--output", action="append", default=[], metavar="FILE", help="file, format by suffix; may be repeated")
     text = "print differences in options, vocabularies, parameters, initialization, FLOPs and versions"
     add("--diff", action="store_true", help=text)
@@ -92,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with report_errors():
         check_arguments(sys.argv[1:] if arguments is None else arguments)
         options = _parser().parse_args(arguments)
+        load_plugins([name for name in options.plugins.strip("[]").split(",") if name])
         if options.diff and len(options.runs) < 2:
             raise ValueError(f"--diff {' '.join(options.runs)}: two or more runs are needed, as in --diff RUN RUN")
         if options.diff:

@@ -118,6 +118,7 @@ def _contrasts(
         base.results[0].config.metrics, num_resamples=num_resamples, significance_test=significance_test
     )
     config.names = [name for name in config.names if name in base.results[0].signatures]
+    config.validate()  # the plugin of a metric may not be there
     contrasts, signatures = [], {}
     for group in groups[1:]:
         pairs = _pairs(base, group)

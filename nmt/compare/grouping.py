@@ -14,7 +14,7 @@ from nmt.config import MISSING
 from nmt.evaluation.report.html import printable_line
 
 NON_EXPERIMENTAL_OPTIONS = (
-    *(*NAMES, "seed", "device", "num_threads", "metrics", "train.devices", "train.log_every"),
+    *(*NAMES, "seed", "device", "num_threads", "plugins", "metrics", "train.devices", "train.log_every"),
     *("data.cache_dir", "data.test", "data.extra_tests", "data.error_on_dropped"),
     *("search.batch_size", "search.batch_tokens", "alignment.head_importance_pairs"),
 )

@@ -66,6 +66,7 @@ def _verdicts(comparison: RunComparison) -> list[str]:
         text = f"{contrast.group} ({contrast.difference.mean:+.2f})"
         lines[contrast.metric].setdefault(verdict(contrast), []).append(text)
     return [
-        f"{SCORES[metric]}: " + "; ".join(f"{result}: {', '.join(groups)}" for result, groups in by_verdict.items())
+        f"{SCORES.get(metric, metric)}: "
+        + "; ".join(f"{result}: {', '.join(groups)}" for result, groups in by_verdict.items())
         for metric, by_verdict in lines.items()
     ]

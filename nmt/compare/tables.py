@@ -62,11 +62,12 @@ def _table(
 
 
 def _scores(comparison: RunComparison) -> Table:
-    scores = [[s for name, s in group.summaries.items() if name in SCORES] for group in comparison.groups]
+    names = SCORES | {name: name for name in comparison.signatures if name not in SCORES}
+    scores = [[s for name, s in group.summaries.items() if name in names] for group in comparison.groups]
     intervals = interval_methods([summary for summaries in scores for summary in summaries])
     title = f"scores on {comparison.num_sentences} sentences: mean ± standard deviation over seeds"
     title += f" [95 % interval: {intervals}]" if intervals else ""
-    table = _table(comparison, SCORES, title, _interval, "scores")
+    table = _table(comparison, names, title, _interval, "scores")
     for row, group, summaries in zip(table.rows, comparison.groups, scores, strict=True):
         has_interval = any(summary.interval for summary in summaries)
         row.append(f"{len(group.results)}" if has_interval else f"{len(group.results)} ({TOO_FEW})")
@@ -91,7 +92,7 @@ def _by_length(comparison: RunComparison, metric: str) -> Table:
 def _significance(comparison: RunComparison) -> Table:
     rows = [
         [
-            f"{SCORES[contrast.metric]}: {contrast.group}",
+            f"{SCORES.get(contrast.metric, contrast.metric)}: {contrast.group}",
             _interval(contrast.difference, sign="+"),
             ", ".join(map(_p, contrast.per_seed)) or UNKNOWN,
             *(_p(getattr(contrast, name)) for name in _P_VALUES),

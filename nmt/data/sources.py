@@ -20,6 +20,7 @@ from nmt.data.synthetic.dataset import SyntheticConfig
 from nmt.data.test_set_names import distinct_names
 from nmt.data.text_files import check_file, read_lines, read_parallel
 from nmt.data.tokenizer import TokenizerConfig
+from nmt.plugins import OWNERS
 from nmt.runtime.text import is_blank
 
 
@@ -195,7 +196,8 @@ def dataset_fingerprint(config: DataConfig, split: str) -> DatasetFingerprint:
     source, files = _data_source(config), list[FileFingerprint]()
     digest = hashlib.sha256()
     options = [source.name, config.source_lang, config.target_lang, config.column, config.columns]
-    digest.update(json.dumps(options).encode())
+    plugin = OWNERS.get(("data.sources.SOURCES", config.format))
+    digest.update(json.dumps([*options, plugin.digest] if plugin else options).encode())
     locations = resolve_split(config, split)
     for location in locations:
         paths = source.files(config, location)
@@ -206,7 +208,7 @@ def dataset_fingerprint(config: DataConfig, split: str) -> DatasetFingerprint:
             for block in source.read(config, location, Counter()):
                 digest.update(json.dumps(block).encode())
     if not files:
-        files = [FileFingerprint(f"{config.hf_dataset} ({', '.join(locations)})", digest.hexdigest())]
+        files = [FileFingerprint(f"{config.hf_dataset or config.format} ({', '.join(locations)})", digest.hexdigest())]
     return DatasetFingerprint(digest.hexdigest(), files)
 
 

@@ -16,6 +16,7 @@ from nmt.data.sentencepiece_model import SentencePiece
 from nmt.data.subword_sampling import Keys
 from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, FlatIds, TokenizerModel, Vocabulary
 from nmt.data.word_ids import WordIds
+from nmt.plugins import OWNERS
 from nmt.runtime.text import is_blank
 
 __all__ = ["BOS", "EOS", "PAD", "SPECIAL_TOKENS", "TOKENIZERS", "UNK", "Tokenizer", "TokenizerConfig"]
@@ -309,4 +310,5 @@ def _digest(kind: str, states: list[dict[str, Any]]) -> str:
 def training_options(config: TokenizerConfig) -> dict[str, Any]:
     """Return the options that determine the result of `Tokenizer.train` on a text."""
     options = {name: value for name, value in asdict(config).items() if name != "subword_regularization"}
-    return {"version": _VERSION, **options}
+    plugin = OWNERS.get(("data.tokenizer.TOKENIZERS", config.type))
+    return {"version": _VERSION, **options} | ({"plugin": plugin.digest} if plugin else {})

@@ -95,7 +95,8 @@ def build_metrics(config: MetricsConfig) -> dict[str, Any]:
     """Build sacreBLEU's objects for `config.names`, by name."""
     from sacrebleu import metrics
 
-    return {name: getattr(metrics, name.rstrip("+").upper())(**METRICS[name](config)) for name in config.names}
+    made = ((name, METRICS[name](config)) for name in config.names)
+    return {name: getattr(metrics, name.rstrip("+").upper())(**m) if isinstance(m, dict) else m for name, m in made}
 
 
 def sentence_chrf(hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig) -> list[float]:
@@ -116,13 +117,14 @@ def check_lengths(hypotheses: Sequence[str], references: Sequence[str], prefix: 
         raise ValueError(f"{prefix}no sentences to score: 0 hypotheses and 0 references")
 
 
-METRICS: dict[str, Callable[[MetricsConfig], dict[str, Any]]] = {
+METRICS: dict[str, Callable[[MetricsConfig], Any]] = {
     "bleu": lambda config: {"tokenize": config.tokenize, "lowercase": config.lowercase},
     "chrf": lambda config: {"lowercase": config.lowercase},
     "chrf++": lambda config: {"word_order": 2, "lowercase": config.lowercase},
     "ter": lambda config: {"case_sensitive": not config.lowercase},
 }
-"""Arguments of sacreBLEU's class for every metric, by name. All but `ter` are better when higher.
+"""Arguments of sacreBLEU's class for every metric, by name, or a metric of another class with the same interface,
+`sacrebleu.metrics.base.Metric`. All but `ter` are better when higher.
 
 BLEU: Papineni et al. 2002, with the tokenization of Post 2018. chrF2, Popović 2015: F-score of character n-grams up to
 6, recall weighted twice; chrF2++, Popović 2017: with word unigrams and bigrams. TER: Snover et al. 2006.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from nmt.attention import NO_ATTENTION, AttentionConfig
 from nmt.cli.configs import Config
+from nmt.plugins import OWNERS
 
 
 class ExportFormat(NamedTuple):
@@ -54,6 +55,8 @@ def unsupported_options(config: Config, name: str) -> list[str]:
         for path, value in _values(config, option)
         if value not in allowed[name]
     ]
+    if plugin := OWNERS.get(("data.tokenizer.TOKENIZERS", config.data.tokenizer.type)):
+        reasons.append(_reason("data.tokenizer.type", config.data.tokenizer.type, f"none of {plugin.name}"))
     if name in _FIXED and config.model.architecture == "transformer":
         reasons += _unsupported_combinations(config.model, name)
     return list(dict.fromkeys(reasons))

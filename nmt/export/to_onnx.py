@@ -18,6 +18,8 @@ from nmt.export.tracing import traceable
 from nmt.export.verification import ExportedModel
 from nmt.inference.translator import Translator
 from nmt.models import DecoderState, Seq2Seq
+from nmt.plugins import LOADED
+from nmt.runtime.errors import error_message
 
 ENCODER_FILE, STEP_FILE = "encoder.onnx", "step.onnx"
 AXES = ("batch", "source", "past")
@@ -162,8 +164,13 @@ def _prefixed(prefix: str, names: Iterable[str]) -> list[str]:
 
 def _export(path: Path, module: nn.Module, example: dict[str, Any], **options: Any) -> set[str]:
     """Write the graph of a module without its unused inputs; return the names of the used ones."""
-    with quiet():
-        program = torch.onnx.export(module, kwargs=example, dynamo=True, verbose=False, **options)
+    try:
+        with quiet():
+            program = torch.onnx.export(module, kwargs=example, dynamo=True, verbose=False, **options)
+    except Exception as error:
+        if not LOADED:
+            raise
+        raise ValueError(f"format=onnx: its computation cannot be traced ({error_message(error)[:200]})") from error
     assert program is not None
     graph = program.model.graph
     for value in [value for value in graph.inputs if not value.uses()]:

@@ -25,7 +25,8 @@ def traceable(model: Seq2Seq) -> Seq2Seq:
             if isinstance(child, nn.LSTM | nn.GRU):
                 setattr(module, name, OnnxRNN(child))
         if isinstance(module, AttentionLayer):
-            normalize, top_k = TRACEABLE_NORMALIZERS[module.normalizer], module.top_k
+            name, top_k = module.normalizer, module.top_k
+            normalize = TRACEABLE_NORMALIZERS.get(name) or NORMALIZERS[name]  # a plugin's
             _replace(module, "_normalize", lambda scores, normalize=normalize, top_k=top_k: normalize(scores, top_k))
             _replace(module, "_can_use_sdpa", lambda *_: False)
             _replace(module.window, "is_cheaper", lambda *_: False)

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import tempfile
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from nmt.plugins import LOADED, load_plugins
 from nmt.runtime.errors import error_message
 from nmt.runtime.streams import guard_standard_streams
 from nmt.training.signals import SignalForwarder
@@ -66,7 +68,7 @@ def launch_ranks(task: Callable[..., None], arguments: tuple[Any, ...], devices:
                 logs_specs=DefaultLogsSpecs(log_dir=folder),
                 signals_to_handle="",  # the launcher would end ranks that are still saving
             )
-            codes = elastic_launch(config, _run_rank)(task, arguments)
+            codes = elastic_launch(config, _run_rank)(list(LOADED), pickle.dumps((task, arguments)))
     except ChildFailedError as error:
         if signals.received:
             raise SystemExit(128 + signals.received) from None
@@ -100,11 +102,13 @@ def ended_by(number: int) -> str:
     return f"ended by {name.name}" + (f" ({SIGNAL_HINTS[name]})" if name in SIGNAL_HINTS else "")
 
 
-def _run_rank(task: Callable[..., None], arguments: tuple[Any, ...]) -> int:
+def _run_rank(plugins: list[str], pickled: bytes) -> int:
     """Run one rank, in its own process; return its exit code. torch records any other exception for the launcher."""
     code = 0
     guard_standard_streams()
     try:
+        load_plugins(plugins)  # whose classes may be among the arguments
+        task, arguments = pickle.loads(pickled)
         task(*arguments)
     except SystemExit as stop:
         code = int(stop.code or 0)

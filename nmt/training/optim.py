@@ -1,6 +1,7 @@
 """The optimizer, its learning rate, and gradient clipping."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,6 @@ from torch.nn.utils import clip_grad_norm_
 
 from nmt.config import check_choice, check_range
 from nmt.models.loading import check_tensors
-
-SCHEDULES = ("constant", "inverse_sqrt", "cosine", "plateau")
 
 
 @dataclass
@@ -81,14 +80,20 @@ class ReduceOnPlateau:
 def learning_rate(config: OptimConfig, update: int, progress: float, plateau: ReduceOnPlateau | None = None) -> float:
     """Return the rate of an update (counted from 1), where `progress` in [0, 1] is the share of training so far."""
     warmup, factor = config.warmup_updates, 1.0
-    if config.schedule == "inverse_sqrt":
-        factor = math.sqrt(max(warmup, 1) / max(update, warmup, 1))
-    elif config.schedule == "cosine":
-        floor = config.min_lr_ratio
-        factor = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-    elif config.schedule == "plateau" and plateau is not None:
+    if config.schedule != "plateau":
+        factor = SCHEDULES[config.schedule](config, update, progress)
+    elif plateau is not None:
         factor = plateau.factor
     return config.learning_rate * (min(1.0, update / warmup) if warmup else 1.0) * factor
+
+
+SCHEDULES: dict[str, Callable[[OptimConfig, int, float], float]] = {
+    "constant": lambda *_: 1.0,
+    "inverse_sqrt": lambda config, update, _: math.sqrt(max(w := config.warmup_updates, 1) / max(update, w, 1)),
+    "cosine": lambda config, _, p: (low := config.min_lr_ratio) + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(p, 1))),
+    "plateau": lambda *_: 1.0,  # the factor of `ReduceOnPlateau` instead
+}
+"""Factors of the learning rate beside warm-up, from the options, the update and the share of training so far."""
 
 
 def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.AdamW:

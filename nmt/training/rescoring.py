@@ -27,7 +27,8 @@ _WITHOUT_EFFECT = ("search.batch_size", "search.batch_tokens", "alignment.head_i
 
 def changed_score_options(metric: str, stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Return the changes from a stored configuration that give `metric` another meaning: "search.beam_size: 5 → 1"."""
-    lines = [line for line in diff(upgrade(stored), dict(current)) if line.startswith(_OPTIONS[metric])]
+    options = _OPTIONS.get(metric, _OPTIONS["bleu"])  # a plugin's metric: whatever it may depend on
+    lines = [line for line in diff(upgrade(stored), dict(current)) if line.startswith(options)]
     return [line for line in lines if MISSING not in line and not line.startswith(_WITHOUT_EFFECT)]
 
 

@@ -12,11 +12,12 @@ from nmt.cli.continuation import data_fingerprints, has_prefix, retention_only_o
 from nmt.config import flatten
 from nmt.data import extra_test_sets
 from nmt.evaluation.results import has_test_set, load_test_sets, stored_digests
+from nmt.plugins import load_plugins
 from nmt.training.config import AUTO
 from nmt.training.early_stopping import stop_reason
 from nmt.training.progress import TrainProgress
 
-MACHINE_OPTIONS = ("runs", "device", "num_threads", "data.cache_dir", "train.devices", "train.log_every")
+MACHINE_OPTIONS = ("runs", "plugins", "device", "num_threads", "data.cache_dir", "train.devices", "train.log_every")
 """Options that do not change the result of a run, like those of `retention_only_options`."""
 
 
@@ -35,6 +36,9 @@ def is_run_complete(config: Config) -> bool:
     except (ValueError, FileNotFoundError):
         return False
     if last is None or last.path.name != "last.pt":
+        return False
+    digests = [plugin.digest for plugin in load_plugins(config.plugins)]
+    if any(digest not in digests for _, digest in last.content.get("plugins", ())):
         return False
     progress = TrainProgress.from_dict(last.content["position"])
     if not stop_reason(config.train, progress) or progress.last_validated != progress.update:
