@@ -80,7 +80,8 @@ def api_page(module: str) -> str:
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are not in docs/."""
     for path, place in PAGES.items():
-        files.append(File.generated(config, place, content=(ROOT / path).read_text(encoding="utf-8")))
+        head = "---\nhide: [navigation]\n---\n" if place == "index.md" else ""
+        files.append(File.generated(config, place, content=head + (ROOT / path).read_text(encoding="utf-8")))
     rows = "".join(f"| [`{module}`]({module}.md) | {text} |\n" for module, text in PACKAGES.items())
     intro = "Made from the docstrings. [From Python](../api.md) is the place to begin."
     index = f"# Python reference\n\n{intro}\n\n| | |\n|---|---|\n{rows}"
