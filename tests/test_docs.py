@@ -1,5 +1,6 @@
 """README and docs/: commands parse, links lead somewhere, options and Python names exist, and the site can be built."""
 
+import ast
 import dataclasses
 import functools
 import importlib
@@ -16,8 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
+import nmt
 from nmt.cli.compose import run_command
 from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
+from nmt.compare import __main__ as compare
 from nmt.config import leaves
 from nmt.models import MODELS
 from nmt.models.flops import build_on_meta
@@ -71,6 +74,19 @@ def test_a_command_parses(page: str, line: str, monkeypatch: pytest.MonkeyPatch,
     if page == "docs/attention.md":
         for config in configs:
             build_on_meta(config.model, 1000, 1000, joint=True)
+
+
+COMPARISONS = [
+    line.split(" > ")[0].split("  #")[0]
+    for page in PAGES
+    for line in re.findall(r"^python -m nmt\.compare .*", page.read_text(encoding="utf-8"), re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize("line", COMPARISONS)
+def test_a_comparison_parses(line: str) -> None:
+    arguments = compare._parser().parse_args(shlex.split(line)[3:])
+    assert arguments.runs
 
 
 def test_pages_have_commands() -> None:
@@ -189,6 +205,14 @@ def python_object(name: str) -> Any:
 def test_python_names_exist(page: Path) -> None:
     for name in set(re.findall(r"`(nmt(?:\.[A-Za-z_]\w*)+)[`( ]", page.read_text(encoding="utf-8"))):
         assert python_object(name) is not None, name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=path_of)
+def test_python_in_the_pages_uses_names_of_the_package(page: Path) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "nmt":
+                assert getattr(nmt, node.attr) is not None, node.attr
 
 
 def site(target: Path) -> subprocess.CompletedProcess[str]:
