@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import griffe
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +36,7 @@ PACKAGES = {
 """Packages and modules that have a page of the API."""
 
 LINK = re.compile(r"(?<!!)(?P<start>\[[^\]]*\]\()(?P<target>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)")
+ENTRY = re.compile(r"(\w+(?:, \w+)*): (.*)")
 IMAGE = re.compile(r"(?P<start>!\[[^\]]*\]\()(?P<target>[^)\s#:]+)(?P<anchor>)\)")
 
 
@@ -71,10 +73,31 @@ def api_page(module: str) -> str:
         text = (path / "__init__.py").read_text(encoding="utf-8")
         exported = re.findall(rf"from {re.escape(module)}\.(\w+) import", text)
         names = list(dict.fromkeys([*exported, *names]))
-    parts = [f"# {module}\n", f"::: {module}\n    options: {{show_root_heading: false, members: {not names}}}\n"]
+    only_docstring = ", members: false" if names else ""
+    parts = [f"# {module}\n", f"::: {module}\n    options: {{show_root_heading: false{only_docstring}}}\n"]
     for name in names:
         parts.append(f"::: {module}.{name}\n    options: {{heading_level: 2}}\n")
     return "\n".join(parts)
+
+
+def docstring_markdown(text: str) -> str:
+    """Return a docstring as Markdown: its entries "name: text" as a list, marks such as </s> as text."""
+    parts = re.split(r"(`[^`]*`)", text)
+    text = "".join(part if part.startswith("`") else re.sub(r"<(?=[/a-z])", "&lt;", part) for part in parts)
+    summary, *paragraphs = re.split(r"\n\s*\n", text)
+    for i, paragraph in enumerate(paragraphs):
+        if ENTRY.match(paragraph):
+            paragraphs[i] = re.sub(rf"^{ENTRY.pattern}", r"* `\1`: \2", paragraph, flags=re.MULTILINE)
+    return "\n\n".join([summary, *paragraphs])
+
+
+class DocstringMarkdown(griffe.Extension):
+    """Reads docstrings as `docstring_markdown` does."""
+
+    def on_object(self, *, obj: Any, **_: Any) -> None:
+        """Change the docstring of a module, class, function or attribute."""
+        if obj.docstring is not None:
+            obj.docstring.value = docstring_markdown(obj.docstring.value)
 
 
 def on_files(files: Files, config: Any) -> Files:
