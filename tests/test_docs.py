@@ -62,7 +62,24 @@ def commands(text: str) -> list[str]:
 COMMANDS = [(path_of(page), line) for page in PAGES for line in commands(page.read_text(encoding="utf-8"))]
 
 
-@pytest.mark.parametrize(("page", "line"), COMMANDS)
+WITH_PLUGINS = [line for _, line in COMMANDS if "plugins=" in line]
+
+
+@pytest.mark.slow  # in processes of their own: what a plugin adds stays until the end of one
+@pytest.mark.parametrize("line", WITH_PLUGINS)
+def test_a_command_with_the_plugins_of_the_page_parses(line: str, tmp_path: Path) -> None:
+    text = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        name = block.partition("\n")[0].removeprefix("# ")
+        (tmp_path / name).write_text(block, encoding="utf-8")
+    command = [sys.executable, *shlex.split(line)[1:], "--cfg", "job"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "plugins" in result.stdout
+
+
+@pytest.mark.parametrize(("page", "line"), [command for command in COMMANDS if command[1] not in WITH_PLUGINS])
 def test_a_command_parses(page: str, line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nmt.cli.compose.run_sweep", lambda name, jobs, common, run: [run(job) for job in jobs])
