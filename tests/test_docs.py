@@ -139,9 +139,10 @@ def test_files_that_are_named_exist(page: Path) -> None:
 
 @functools.cache
 def anchors(page: Path) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub and the site make them."""
-    found: set[str] = set()
-    for heading in re.findall(r"^#+ (.+)$", prose(page.read_text(encoding="utf-8")), re.MULTILINE):
+    """Return the anchors of a page: those that are written, and those of headings, as GitHub and the site make them."""
+    content = prose(page.read_text(encoding="utf-8"))
+    found = set(re.findall(r'<a id="([^"]+)">', content))
+    for heading in re.findall(r"^#+ (.+)$", content, re.MULTILINE):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").strip().lower()
         found.add(re.sub(r"[^\w\- ]", "", text).replace(" ", "-"))
     return found
