@@ -194,7 +194,7 @@ def option_names() -> set[str]:
 
 
 OPTION = re.compile(r"`((?:data|model|optim|train|search|metrics|alignment)\.[a-z_0-9.]+)(?:=[^`]*)?`")
-FILE_SUFFIXES = ("log", "jsonl", "en", "de", "fr")  # train.log, metrics.jsonl and train.en are files
+FILE_SUFFIXES = ("log", "jsonl", "yaml", "en", "de", "fr")  # train.log, metrics.jsonl and train.en are files
 
 
 @pytest.mark.parametrize("page", PAGES, ids=path_of)
