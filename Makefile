@@ -31,10 +31,14 @@ format: $(READY)  ## Rewrite the code in the project's style.
 options: $(READY)  ## Write docs/options.md and the completion of shells, after options have changed.
 	$(BIN)/python scripts/make_options_page.py
 
+docs: $(READY)  ## Build the site of these pages and the Python reference (site/index.html).
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
+
 setup: $(READY)  ## Make the virtual environment and install everything into it.
 
-clean:  ## Remove the virtual environment, runs and prepared data.
-	rm -rf $(VENV) runs cache .mypy_cache .ruff_cache .pytest_cache
+clean:  ## Remove the virtual environment, runs, prepared data and the site.
+	rm -rf $(VENV) runs cache site .mypy_cache .ruff_cache .pytest_cache
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -44,4 +48,4 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,ja]'
 	@touch $@
 
-.PHONY: help train test test-slow smoke lint format options setup clean
+.PHONY: help train test test-slow smoke lint format options docs setup clean
