@@ -19,6 +19,7 @@ from nmt import checkpoint
 from nmt.alignment import AlignmentConfig, AlignmentSource, Link
 from nmt.alignment.pharaoh import pharaoh_line
 from nmt.cli.compose import compose_config
+from nmt.cli.config_groups import load_named_plugins
 from nmt.cli.configs import Config
 from nmt.config import coerce, describe_type, leaves, suggest
 from nmt.evaluation.report import heatmap, html
@@ -219,12 +220,13 @@ def train(*overrides: str) -> Run:
     """
     if not all(isinstance(text, str) for text in overrides):
         raise TypeError('nmt.train takes options as texts, as in nmt.train("seed=2", "train.max_updates=100")')
-    config = compose_config(Config, "train", list(overrides))
+    arguments = load_named_plugins(overrides)
+    config = compose_config(Config, "train", arguments)
     log = logging.getLogger("nmt")
     handlers, level, propagate = log.handlers.copy(), log.level, log.propagate
     log.setLevel(logging.DEBUG)  # for the run's log file, whoever has set handlers
     try:
-        main(config, list(overrides))
+        main(config, arguments)
     except SystemExit as stop:
         if stop.code == 128 + signal.SIGINT:
             raise KeyboardInterrupt("the run is saved; the same call continues it") from None

@@ -9,7 +9,8 @@ fi
 
 _nmt_arguments() {
     case $1 in
-    train) echo 'name=
+    train) echo 'plugins=<file>
+name=
 runs=<file>
 seed=
 device=
@@ -196,7 +197,8 @@ experiment=debug,enja_rnn,iwslt14_deen_rnn,iwslt14_deen_transformer,iwslt15_envi
 --multirun
 --quiet
 --version' ;;
-    evaluate) echo 'checkpoint=<file>
+    evaluate) echo 'plugins=<file>
+checkpoint=<file>
 output=<file>
 hypotheses=<file>
 baselines=<file>
@@ -282,7 +284,8 @@ data=builtin,hub,jsonl,parquet,text,tsv
 --multirun
 --quiet
 --version' ;;
-    translate) echo 'checkpoint=<file>
+    translate) echo 'plugins=<file>
+checkpoint=<file>
 format=text,jsonl
 max_length=
 search.method=beam,sample,mbr
@@ -320,7 +323,8 @@ slurm=
 --multirun
 --quiet
 --version' ;;
-    align) echo 'checkpoint=<file>
+    align) echo 'plugins=<file>
+checkpoint=<file>
 source=<file>
 target=<file>
 gold=<file>
@@ -349,7 +353,8 @@ slurm=
 --multirun
 --quiet
 --version' ;;
-    export) echo 'checkpoint=<file>
+    export) echo 'plugins=<file>
+checkpoint=<file>
 format=ctranslate2,huggingface,onnx
 output=<file>
 max_length=
@@ -387,7 +392,8 @@ slurm=
 --multirun
 --quiet
 --version' ;;
-    serve) echo 'checkpoint=<file>
+    serve) echo 'plugins=<file>
+checkpoint=<file>
 host=
 port=
 allowed_hosts=

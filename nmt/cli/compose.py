@@ -289,9 +289,11 @@ def run_command(
     """
     exit_with_parent()
     with report_errors():
-        arguments = load_named_plugins(sys.argv[1:] if arguments is None else arguments)
+        arguments = list(sys.argv[1:] if arguments is None else arguments)
         check_arguments(arguments)
         flags = read_flags(arguments, name)
+        os.environ |= {CONFIG_DIR: flags.config_dir} if flags.config_dir else {}
+        flags = flags._replace(overrides=load_named_plugins(flags.overrides))
         if flags.help is not None:
             choices = {group: group_choices(group) for group in GROUPS[name]}
             topic = flags.help or (flags.overrides[0] if len(flags.overrides) == 1 else "")
@@ -300,7 +302,6 @@ def run_command(
             print(f"nmt {__version__}")
         else:
             os.environ |= {"NMT_QUIET": "1"} if flags.quiet else {}
-            os.environ |= {CONFIG_DIR: flags.config_dir} if flags.config_dir else {}
             _run(task, config_class, name, flags)
 
 

@@ -261,8 +261,9 @@ def load_named_plugins(arguments: Sequence[str]) -> list[str]:
     given = [name.strip(" '\"") for name in values.get("plugins", "").strip("[]").split(",") if name.strip()]
     names = list(given)
     for experiment in values.get("experiment", "").split(","):
-        if (file := find_file(f"experiment/{experiment}")) is not None:
-            names += [name for name in _plugins(read_file(file, "experiment").options) if name not in names]
+        if (file := find_file(choice := f"experiment/{experiment}")) is not None:
+            options = read_file(file, choice.rpartition("/")[0]).options
+            names += [name for name in _plugins(options) if name not in names]
     if (loaded := [plugin.name for plugin in load_plugins(names)]) == given:
         return list(arguments)
     others = [text for text in arguments if not text.startswith("plugins=")]
