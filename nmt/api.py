@@ -27,6 +27,7 @@ from nmt.inference.aligner import Aligner
 from nmt.inference.line_translator import LineTranslator
 from nmt.inference.translator import Translation, Translator
 from nmt.runtime.device import resolve_device
+from nmt.runtime.process import environment
 from nmt.search import SearchConfig
 from nmt.train import main
 from nmt.training.logger import read_metrics
@@ -213,9 +214,10 @@ class Run:
         return load(self.path, **options)
 
 
-def train(*overrides: str) -> Run:
+def train(*overrides: str, quiet: bool = False) -> Run:
     """Train and evaluate as `python -m nmt.train` with these options does, in this process; again, it continues.
 
+    With `quiet`, warnings only are shown; the run's train.log has all.
     TypeError, ValueError, OSError: with the command's sentence. KeyboardInterrupt: interrupted, everything is saved.
     """
     if not all(isinstance(text, str) for text in overrides):
@@ -226,7 +228,8 @@ def train(*overrides: str) -> Run:
     handlers, level, propagate = log.handlers.copy(), log.level, log.propagate
     log.setLevel(logging.DEBUG)  # for the run's log file, whoever has set handlers
     try:
-        main(config, arguments)
+        with environment(NMT_QUIET="1" if quiet else ""):
+            main(config, arguments)
     except SystemExit as stop:
         if stop.code == 128 + signal.SIGINT:
             raise KeyboardInterrupt("the run is saved; the same call continues it") from None

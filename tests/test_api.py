@@ -134,7 +134,7 @@ def test_a_thread_may_train_and_a_model_without_attention_says_so(folder: Path) 
     ("options", "error", "message"),
     [
         (["model=rnnn"], ValueError, "did you mean model=rnn"),
-        (["lr=1"], ValueError, "did you mean optim.learning_rate"),
+        (["lr=1"], ValueError, "lr=1: write optim.learning_rate=1"),
         (["seed=1,2"], ValueError, "several values make several runs, which needs -m"),
         (["-m", "seed=1,2"], ValueError, "-m: options are written name=value"),
         ([{"seed": 1}], TypeError, "options as texts"),

@@ -46,6 +46,7 @@ from nmt.models import MODELS
 from nmt.renames import renamed_option
 from nmt.runtime.errors import check_arguments, error_message, report_errors
 from nmt.runtime.files import write_text
+from nmt.runtime.process import environment
 from nmt.runtime.terminal import escape_controls
 
 T = TypeVar("T")
@@ -292,17 +293,16 @@ def run_command(
         arguments = list(sys.argv[1:] if arguments is None else arguments)
         check_arguments(arguments)
         flags = read_flags(arguments, name)
-        os.environ |= {CONFIG_DIR: flags.config_dir} if flags.config_dir else {}
-        flags = flags._replace(overrides=load_named_plugins(flags.overrides))
-        if flags.help is not None:
-            choices = {group: group_choices(group) for group in GROUPS[name]}
-            topic = flags.help or (flags.overrides[0] if len(flags.overrides) == 1 else "")
-            print(escape_controls(help_text(name, config_class(), choices, group_choices(SWEEP), topic)))
-        elif flags.version:
-            print(f"nmt {__version__}")
-        else:
-            os.environ |= {"NMT_QUIET": "1"} if flags.quiet else {}
-            _run(task, config_class, name, flags)
+        with environment(NMT_QUIET="1" if flags.quiet else "", **{CONFIG_DIR: flags.config_dir}):
+            flags = flags._replace(overrides=load_named_plugins(flags.overrides))
+            if flags.help is not None:
+                choices = {group: group_choices(group) for group in GROUPS[name]}
+                topic = flags.help or (flags.overrides[0] if len(flags.overrides) == 1 else "")
+                print(escape_controls(help_text(name, config_class(), choices, group_choices(SWEEP), topic)))
+            elif flags.version:
+                print(f"nmt {__version__}")
+            else:
+                _run(task, config_class, name, flags)
 
 
 def _run(task: Callable[[T, list[str]], None], config_class: type[T], name: str, flags: Flags) -> None:

@@ -109,15 +109,14 @@ def logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
     logger.handlers, logger.propagate = before
 
 
-def test_a_quiet_command_logs_warnings_only(
-    logger: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "environ", dict(os.environ))
+def test_a_quiet_command_logs_warnings_only(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    quiet = []
 
     def task(*_: object) -> None:
         logger.info("an info")
         logger.warning("a warning")
         print("a result")
+        quiet.append(is_quiet() and "NMT_QUIET" in os.environ)  # in the processes of a sweep, too
         progress = SweepProgress([SweepJob(1, 1, "seed=1", [], Config())])
         progress.print("started")
         progress.print("why", is_error=True)
@@ -129,4 +128,5 @@ def test_a_quiet_command_logs_warnings_only(
     out, err = capsys.readouterr()
     assert out == "a result\n"
     assert [line.partition(" ")[2] or line for line in err.splitlines()] == ["a warning", "why"]
-    assert is_quiet()  # in the processes of a sweep, too
+    assert quiet == [False, True]
+    assert not is_quiet()

@@ -129,11 +129,17 @@ def test_what_the_habits_set(folder: Path) -> None:
 def test_a_further_folder_wins(folder: Path, capsys: Any) -> None:
     write("other/experiment/mine", "seed: 70\n")
     assert read("experiment=mine").seed == 7
-    calls = call("--config-dir", "other", "experiment=mine")
-    assert calls[0][0].seed == 70
+    seen: list[Any] = []
+
+    def task(config: Any, overrides: list[str]) -> None:
+        seen.extend([config, command_line("train", overrides)])
+        assert os.environ[CONFIG_DIR] == "other"  # for the processes of a sweep
+
+    run_command(task, Config, "train", ["--config-dir", "other", "experiment=mine"])
+    assert seen[0].seed == 70
+    assert CONFIG_DIR not in os.environ
     assert "options of other/experiment/mine.yaml" in capsys.readouterr().err
-    line = shlex.split(command_line("train", calls[0][1]))
-    del os.environ[CONFIG_DIR]
+    line = shlex.split(seen[1])
     assert read(*line[3:]).seed == 70  # the command that is written into the run directory gives the same
 
 
