@@ -104,14 +104,16 @@ def test_a_run_has_the_scores_metrics_and_options_of_its_files(in_folder: Path, 
 
 
 def test_the_same_call_continues_a_run_and_leaves_logging_as_it_was(
-    in_folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+    in_folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = logging.getLogger("nmt")
     monkeypatch.setattr(log, "handlers", [])
     monkeypatch.setattr(log, "propagate", True)
     before = log.level
-    again = nmt.train("name=default", *SMALL, "train.max_updates=62", "train.valid_every=30")
+    again = nmt.train("name=default", *SMALL, "train.max_updates=62", "train.valid_every=30", quiet=True)
     assert (log.handlers, log.level, log.propagate) == ([], before, True)
+    (warning,) = capsys.readouterr().err.splitlines()  # nothing else
+    assert "which changes optim.schedule=cosine" in warning
     assert again.path == run.path
     assert again.metrics[-1]["update"] == 62
     assert "continues at update 60" in (run.path / "train.log").read_text()

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nmt import train
+from nmt import evaluate, train
 from nmt.cli.compose import run_command
-from nmt.cli.configs import Config
+from nmt.cli.configs import Config, EvaluateConfig
 from nmt.data import DataConfig, TokenizerConfig
 from nmt.data.vocabulary import UNK, unknown_share
 from nmt.models.rnn import RNNConfig
@@ -99,5 +99,9 @@ def test_a_report_says_what_its_run_has_missed(tmp_path: Path) -> None:
         (update,) = set(re.findall(r"train\.max_minutes=0\.0001 reached after (\d+) updates", log))
         cause = f"the run ended at update {update} (train.max_minutes=0.0001 reached)"
         assert f"The warm-up of optim.warmup_updates=4 is too long: {cause}; lower it, or raise the limit." in page
+    with contextlib.chdir(tmp_path):
+        run_command(evaluate.main, EvaluateConfig, "evaluate", ["runs/run"])
+    page = (tmp_path / "runs/run/report/report.html").read_text("utf-8")
+    assert f"The warm-up of optim.warmup_updates=4 is too long: {cause}" in html.unescape(page)
     page, _ = run(tmp_path, *tiny, "optim.warmup_updates=4")
     assert "is too long" not in page

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from nmt import checkpoint
 from nmt.alignment import AlignmentConfig, GoldAlignment, HeadSelection, StoredAlignmentSource
@@ -87,15 +88,15 @@ class Evaluator:
         Args:
             metadata: names, history and configuration of the run, for the reports.
             inputs: hypotheses, other systems and other scores for each test set.
-            checkpoint_path: the model's checkpoint, in which the selected alignment source is stored; None: in none.
+            checkpoint_path: the model's checkpoint, in which the alignment source and the notes are stored; None: in none.
 
         Raises:
             ValueError: the inputs do not fit a test set.
         """
         pairs = [pair for test in sets for pair in test.pairs]
         aligner, selection = aligner_with_selected_head(self.translator, self.alignment, self.data, pairs)
-        if checkpoint_path is not None and selection is not None:
-            _store_alignment_source(checkpoint_path, selection)
+        if checkpoint_path is not None:
+            _store_findings(checkpoint_path, selection, metadata.notes)
         frequencies = None
         if self.data is not None and self.metrics.breakdown:
             digests = [digest for _, digest in metadata.fingerprints.get("train", ())]
@@ -195,9 +196,11 @@ def _notes(translations: Sequence[Translation], pairs: Sequence[SentencePair], c
     return notes
 
 
-def _store_alignment_source(path: Path, selection: HeadSelection) -> None:
-    stored = StoredAlignmentSource(selection.source, selection.selected_by)
+def _store_findings(path: Path, selection: HeadSelection | None, notes: Sequence[str]) -> None:
+    findings: dict[str, Any] = {"notes": list(notes)}
+    if selection is not None:
+        findings["alignment_source"] = StoredAlignmentSource(selection.source, selection.selected_by).to_dict()
     try:
-        checkpoint.update_metadata(path, {"alignment_source": stored.to_dict()})
+        checkpoint.update_metadata(path, findings)
     except OSError as error:
         log.warning("the alignment source is not stored in the checkpoint: %s", error)

@@ -402,7 +402,7 @@ def test_an_evaluation_stores_the_alignment_source_in_the_checkpoint(
     inputs = [EvaluationInputs(hypotheses=[pair.target for pair in sets[0].pairs])]
     quick = MetricsConfig(num_resamples=0, breakdown=False)
     (result,) = Evaluator(before, quick, options, config).evaluate_sets(
-        sets, folder / "out", ReportData(), inputs, checkpoint_path=path
+        sets, folder / "out", ReportData(notes=["A note."]), inputs, checkpoint_path=path
     )
     assert result.alignment is not None
     selection = result.alignment.selection
@@ -410,6 +410,7 @@ def test_an_evaluation_stores_the_alignment_source_in_the_checkpoint(
     stored = checkpoint.load(path)
     assert selection.source.threshold == 0.05
     assert stored.pop("alignment_source") == {**selection.source._asdict(), "by": selection.selected_by}
+    assert stored.pop("notes") == ["A note."]
     assert stored.keys() == content.keys()
     assert all(torch.equal(tensor, stored["model"][name]) for name, tensor in content["model"].items())
     # from now on, alignments from this checkpoint are those of the evaluation
