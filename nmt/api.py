@@ -34,8 +34,14 @@ from nmt.training.logger import read_metrics
 
 
 class TranslationResult(NamedTuple):
-    """A translation. score: what the search sorts by. truncated: cut at the longest length allowed. subwords: without
-    end token. n_best: as many translations as the option `n_best` says, the best first."""
+    """The translation of one text.
+
+    text: of the best hypothesis.
+    score: its score, by which the search sorts: log-probability over a power of the length, unless options say else.
+    truncated: whether it was cut at the longest length that the search allows.
+    subwords: what the model generated, without the end token.
+    n_best: as many translations as the option `n_best` says, the best first.
+    """
 
     text: str
     score: float
@@ -45,7 +51,12 @@ class TranslationResult(NamedTuple):
 
 
 class AlignmentResult(NamedTuple):
-    """The words of a sentence pair, and its links (source word, target word), counted from 0; `pharaoh` as text."""
+    """The word alignment of one sentence pair.
+
+    source, target: its words, which are separated by spaces.
+    links: pairs (source word, target word), counted from 0.
+    pharaoh: the links as text, such as "0-0 1-2".
+    """
 
     source: list[str]
     target: list[str]
@@ -55,10 +66,14 @@ class AlignmentResult(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class AttentionMap:
-    """Attention over one sentence pair. `attention[layer, head]` is a matrix (T, S), and a notebook shows a table.
+    """The attention to the source over one sentence pair; a notebook shows it as a table.
 
-    weights: (L, H, T, S), each row the distribution with which a target subword was predicted. target, source: the T
-    and S subwords with their end tokens. alignment_source: the matrix that is shown, chosen for alignments in training.
+    `attention[layer, head]` is a matrix (T, S), counted from 1; 0 is the mean of all.
+
+    layers, heads: their numbers, from 1.
+    target, source: the T and S subwords, each with its end token.
+    weights: (L, H, T, S); a row is the distribution over the source with which a target subword was predicted.
+    alignment_source: the layer and head that are shown, which were chosen for word alignments in training.
     """
 
     layers: range
@@ -76,7 +91,14 @@ class AttentionMap:
         return self._select(*(index if isinstance(index, tuple) else (index,))).matrix(self.weights)
 
     def plot(self, layer: int | None = None, head: int | None = None) -> Any:
-        """Return a matplotlib figure of one matrix; IndexError: there is no such layer or head."""
+        """Return a matplotlib figure of one matrix.
+
+        Args:
+            layer, head: counted from 1; 0: the mean of all. Without them it is that of `alignment_source`.
+
+        Raises:
+            IndexError: there is no such layer or head.
+        """
         rows = (selected := self._select(layer, head)).plot_rows(self.weights)
         figure: Any = heatmap.plot_heatmap(rows, self.source, self.target[: len(rows)], title=str(selected))
 
@@ -102,7 +124,10 @@ class AttentionMap:
 
 
 class Model:
-    """A trained model, or several as an ensemble, from `nmt.load`. config: the options of its (first) run."""
+    """A trained model, or several as an ensemble; `nmt.load` makes it.
+
+    config: the options of its (first) run.
+    """
 
     def __init__(self, translator: Translator, config: Config, max_length: int, name: str) -> None:
         self.config, self._translator, self._max_length, self._name = config, translator, max_length, name
@@ -113,8 +138,14 @@ class Model:
     def translate(self, texts: str | Iterable[str], **search: Any) -> Any:
         """Return the `TranslationResult` of a text, or a list of those of several, as `python -m nmt.translate` does.
 
-        search: options of `SearchConfig` for this call, as in beam_size=8, n_best=5. TypeError: a text is none, or an
-        option is unknown. ValueError: its value is not allowed. RuntimeError: mostly for want of memory.
+        Args:
+            texts: one text or many; a text longer than those in training is translated in parts.
+            search: options of `nmt.search.SearchConfig` for this call, as in beam_size=8, n_best=5.
+
+        Raises:
+            TypeError: a text is none, or an option is unknown.
+            ValueError: an option has a value that is not allowed.
+            RuntimeError: a text could not be translated, mostly for want of memory.
         """
         config, model = _search_config(self._translator.config, search), self._translator
         carried, member, results = model.stored_source, model.member, list[TranslationResult]()
@@ -128,7 +159,15 @@ class Model:
         return results[0] if isinstance(texts, str) else results
 
     def attention(self, source: str, target: str | None = None) -> AttentionMap:
-        """Return the attention over a pair of texts, or over the model's own translation; ValueError: it has none."""
+        """Return the attention over a pair of texts.
+
+        Args:
+            source: one text.
+            target: its translation; None: the model's own.
+
+        Raises:
+            ValueError: the model has no attention to the source.
+        """
         own = self.translate(source).n_best[0] if target is None else None
         pairs = list(zip(_texts(source), _texts(own.text if own else target), strict=True))
         pair = self._align(pairs, [own.tokens] if own else None)[0]
@@ -137,7 +176,11 @@ class Model:
         return AttentionMap(layers, heads, *labels, pair.weights, self._translator.stored_source.source)
 
     def align(self, source: str | Iterable[str], target: str | Iterable[str]) -> Any:
-        """Return the `AlignmentResult` of a pair of texts, or a list of those of several; ValueError: no attention."""
+        """Return the `AlignmentResult` of a pair of texts, or a list of those of several pairs.
+
+        Raises:
+            ValueError: the model has no attention to the source, or the lists have different lengths.
+        """
         pairs = list(zip(_texts(source), _texts(target), strict=True))
         results = []
         for pair in self._align(pairs):
@@ -176,11 +219,19 @@ def _search_config(default: SearchConfig, options: dict[str, Any]) -> SearchConf
 
 
 def load(path: Any, *, device: str = "auto", plugins: Sequence[str] = (), **search: Any) -> Model:
-    """Load a run directory (its best checkpoint) or checkpoint file, or a list of them as an ensemble.
+    """Load a trained model.
 
-    device: auto, cpu, cuda or cuda:N. plugins: files or modules with own components. search: options of `SearchConfig`
-    in place of those of training, as in beam_size=8. FileNotFoundError: there is no such file, or the folder is no run.
-    TypeError, ValueError: an option is unknown or not allowed, or a file is no checkpoint, or not of this ensemble.
+    Args:
+        path: a run directory (its best checkpoint) or a checkpoint file, or a list of them, which is an ensemble.
+        device: auto (a GPU if there is one), cpu, cuda or cuda:N.
+        plugins: Python files or modules with components of your own, without which the model was not trained.
+        search: options of `nmt.search.SearchConfig` in place of those of training, as in beam_size=8.
+
+    Raises:
+        FileNotFoundError: there is no such file, or the folder is no run.
+        TypeError: an option is unknown.
+        ValueError: an option is not allowed, the file is no checkpoint, its plugins are missing, or the models of an
+            ensemble have different vocabularies.
     """
     if plugins:
         importlib.import_module("nmt.plugins").load_plugins(plugins)
@@ -195,10 +246,15 @@ def load(path: Any, *, device: str = "auto", plugins: Sequence[str] = (), **sear
 
 
 class Run:
-    """A run directory as it is now; FileNotFoundError: it is none.
+    """A run directory, as it is when this is made.
 
-    path: of the directory. config: the options. metrics: the rows of metrics.jsonl. scores: the scores.json of each
-    test set, as in `run.scores["test"]["bleu"]["score"]`; {} before an evaluation.
+    path: of the directory.
+    config: every option.
+    metrics: the rows of metrics.jsonl.
+    scores: the scores.json of each test set, as in `run.scores["test"]["bleu"]["score"]`; {} before an evaluation.
+
+    Raises:
+        FileNotFoundError: the folder is no run directory.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -215,10 +271,15 @@ class Run:
 
 
 def train(*overrides: str, quiet: bool = False) -> Run:
-    """Train and evaluate as `python -m nmt.train` with these options does, in this process; again, it continues.
+    """Train a model and evaluate it, as `python -m nmt.train` does, in this process; the same call continues a run.
 
-    With `quiet`, warnings only are shown; the run's train.log has all.
-    TypeError, ValueError, OSError: with the command's sentence. KeyboardInterrupt: interrupted, everything is saved.
+    Args:
+        overrides: options as on the command line, such as "model=transformer" or "train.max_updates=100".
+        quiet: show warnings only; the log file of the run, train.log, has everything.
+
+    Raises:
+        TypeError, ValueError, OSError: with the sentence that the command prints.
+        KeyboardInterrupt: interrupted, after everything was saved.
     """
     if not all(isinstance(text, str) for text in overrides):
         raise TypeError('nmt.train takes options as texts, as in nmt.train("seed=2", "train.max_updates=100")')

@@ -14,9 +14,16 @@ from nmt.attention.windows import CROSS, ENCODER_SELF, WINDOWS, QueryContext
 class Attention(AttentionLayer):
     """Any attention, called as `torch.nn.MultiheadAttention(batch_first=True)`, which with score="scaled" it equals.
 
-    embed_dim: width of queries and output. kdim, vdim: of keys and values; None: the same. heads, score, normalizer,
-    window, options: see `nmt.attention.AttentionConfig`; sliding is for self-attention. bias: of the projections.
-    TypeError, ValueError: an option is unknown, not allowed, or excluded by another.
+    Args:
+        embed_dim: width of queries and of the output.
+        heads, score, normalizer, window, options: see `nmt.attention.AttentionConfig`; the window `sliding` is for
+            self-attention.
+        kdim, vdim: widths of keys and of values; None: that of queries.
+        bias: whether the projections have a bias.
+
+    Raises:
+        TypeError: an option is unknown, or a width is no whole number.
+        ValueError: an option has a value that is not allowed, or is excluded by another.
     """
 
     def __init__(
@@ -55,19 +62,28 @@ class Attention(AttentionLayer):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend to keys (B, S, kdim) and values (B, S, vdim), or to the queries (B, T, embed_dim) themselves.
+        """Attend to keys and sum their values, or those of the queries themselves.
 
         Masks are torch's, the opposite of those inside models: True = *not* attended; numbers are added to the scores.
-        key_padding_mask: (B, S). attn_mask: (T, S), (B, T, S) or (B · heads, T, S). is_causal: query t attends to no
-        key after number t, whatever the masks are. A query without any key (all are masked, or none of them is in its
-        window) has weights of 0, and its output is the bias of the output projection. Windows count positions from 0;
-        for local_m and local_p the source ends with the last key that `key_padding_mask` leaves.
+        A query without any key (all are masked, or none of them is in its window) has weights of 0, and its output is
+        the bias of the output projection. Windows count positions from 0; for local_m and local_p the source ends with
+        the last key that `key_padding_mask` leaves.
+
+        Args:
+            query: (B, T, embed_dim).
+            key, value: (B, S, kdim) and (B, S, vdim); None: the queries, and the keys.
+            key_padding_mask: (B, S).
+            need_weights: return the weights.
+            attn_mask: (T, S), (B, T, S) or (B · heads, T, S).
+            average_attn_weights: return the mean of the heads' weights instead of each head's.
+            is_causal: query t attends to no key after number t, whatever the masks are.
 
         Returns:
             output (B, T, embed_dim); weights before dropout, (B, T, S) or of each head (B, heads, T, S), or None.
 
         Raises:
-            TypeError, ValueError: a mask is of a wrong type, or a shape does not fit.
+            TypeError: a mask is no tensor of booleans or floats.
+            ValueError: a shape does not fit.
         """
         key = query if key is None else key
         value = key if value is None else value
