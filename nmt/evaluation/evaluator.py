@@ -88,7 +88,7 @@ class Evaluator:
         Args:
             metadata: names, history and configuration of the run, for the reports.
             inputs: hypotheses, other systems and other scores for each test set.
-            checkpoint_path: the model's checkpoint, in which the alignment source and the notes are stored; None: in none.
+            checkpoint_path: the checkpoint, in which the alignment source and the notes are stored; None: in none.
 
         Raises:
             ValueError: the inputs do not fit a test set.
