@@ -19,21 +19,13 @@ import yaml
 
 import nmt
 from nmt.cli.compose import run_command
-from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
+from nmt.cli.configs import COMMANDS, Config
 from nmt.compare import __main__ as compare
 from nmt.config import leaves
 from nmt.models import MODELS
 from nmt.models.flops import build_on_meta
 
 ROOT = Path(__file__).parent.parent
-CONFIGS: dict[str, type] = {
-    "train": Config,
-    "evaluate": EvaluateConfig,
-    "translate": TranslateConfig,
-    "align": AlignConfig,
-    "export": ExportConfig,
-    "serve": ServeConfig,
-}
 PAGES = [ROOT / "README.md", ROOT / "data/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ALL_PAGES = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs/dev").glob("*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -56,13 +48,13 @@ def commands(text: str) -> list[str]:
     lines = [line.partition(" | ")[2] if line.startswith("echo ") else line for line in lines]
     flags = ("--help", "--cfg", "--formats", "--version", "--info", "--install-completion")
     lines = [line for line in lines if not any(flag in line for flag in flags)]  # they print and end
-    return [line for line in lines if re.match(rf"python -m nmt\.({'|'.join(CONFIGS)})\b", line)]
+    return [line for line in lines if re.match(rf"python -m nmt\.({'|'.join(COMMANDS)})\b", line)]
 
 
-COMMANDS = [(path_of(page), line) for page in PAGES for line in commands(page.read_text(encoding="utf-8"))]
+LINES = [(path_of(page), line) for page in PAGES for line in commands(page.read_text(encoding="utf-8"))]
 
 
-WITH_PLUGINS = [line for _, line in COMMANDS if "plugins=" in line]
+WITH_PLUGINS = [line for _, line in LINES if "plugins=" in line]
 
 
 @pytest.mark.slow  # in processes of their own: what a plugin adds stays until the end of one
@@ -79,7 +71,7 @@ def test_a_command_with_the_plugins_of_the_page_parses(line: str, tmp_path: Path
     assert "plugins" in result.stdout
 
 
-@pytest.mark.parametrize(("page", "line"), [command for command in COMMANDS if command[1] not in WITH_PLUGINS])
+@pytest.mark.parametrize(("page", "line"), [command for command in LINES if command[1] not in WITH_PLUGINS])
 def test_a_command_parses(page: str, line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nmt.cli.compose.run_sweep", lambda name, jobs, common, run: [run(job) for job in jobs])
@@ -90,7 +82,7 @@ def test_a_command_parses(page: str, line: str, monkeypatch: pytest.MonkeyPatch,
     _, _, command, *arguments = shlex.split(line)
     name = command.removeprefix("nmt.")
     configs: list[Any] = []
-    run_command(lambda config, _: configs.append(config), CONFIGS[name], name, arguments)
+    run_command(lambda config, _: configs.append(config), COMMANDS[name], name, arguments)
     assert configs
     if page == "docs/attention.md":
         for config in configs:
@@ -111,7 +103,7 @@ def test_a_comparison_parses(line: str) -> None:
 
 
 def test_pages_have_commands() -> None:
-    pages = [page for page, _ in COMMANDS]
+    pages = [page for page, _ in LINES]
     for page, least in {"attention": 10, "training": 4, "decoding": 6, "evaluation": 6, "alignment": 5}.items():
         assert pages.count(f"docs/{page}.md") >= least, page
     assert pages.count("README.md") >= 2
@@ -190,7 +182,7 @@ def test_every_page_is_in_the_index_of_readme_and_in_the_navigation_of_the_site(
 def option_names() -> set[str]:
     """Return every option of every command and architecture, and the nodes above them."""
     names: set[str] = set()
-    for command in CONFIGS.values():
+    for command in COMMANDS.values():
         names |= set(leaves(command()))
     for spec in MODELS.values():
         names |= set(leaves(Config(model=spec.config())))

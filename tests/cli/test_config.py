@@ -17,15 +17,7 @@ from nmt import checkpoint
 from nmt.cli import compose as compose_module
 from nmt.cli.compose import GROUPS, run_command, save_yaml
 from nmt.cli.config_groups import group_choices, load_sweep, search_path
-from nmt.cli.configs import (
-    PATH_OPTIONS,
-    AlignConfig,
-    Config,
-    EvaluateConfig,
-    ExportConfig,
-    ServeConfig,
-    TranslateConfig,
-)
+from nmt.cli.configs import COMMANDS, PATH_OPTIONS, Config
 from nmt.cli.continuation import RESUMABLE_OPTIONS, check_continuation, merge_with_checkpoint
 from nmt.cli.help import EXAMPLES, GROUP_LINES, OPTIONS, help_text
 from nmt.cli.hydra_groups import log_user_file
@@ -34,21 +26,13 @@ from nmt.config import conceal, diff, from_dict, get_node, leaves, nodes, option
 from nmt.models import MODELS
 from nmt.renames import RENAMED_COMMAND_OPTIONS, RENAMED_OPTIONS, RENAMED_VALUES, upgrade_keys
 
-TREES: dict[str, Any] = {
-    "train": Config,
-    "evaluate": EvaluateConfig,
-    "translate": TranslateConfig,
-    "export": ExportConfig,
-    "align": AlignConfig,
-    "serve": ServeConfig,
-}
 PRESETS = [(group, choice) for group in GROUPS["train"] for choice in group_choices(group)]
 
 
 def read(*arguments: str, name: str = "train") -> Any:
     """Return the configuration that a task is called with."""
     configs: list[Any] = []
-    run_command(lambda config, overrides: configs.append(config), TREES[name], name, list(arguments))
+    run_command(lambda config, overrides: configs.append(config), COMMANDS[name], name, list(arguments))
     (config,) = configs
     return config
 
@@ -56,7 +40,7 @@ def read(*arguments: str, name: str = "train") -> Any:
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str, name: str = "train") -> str:
     """Return the error line of a command line that must not reach the task, without its "error: "."""
     with pytest.raises(SystemExit) as stop:
-        run_command(lambda config, overrides: pytest.fail("the task was called"), TREES[name], name, list(arguments))
+        run_command(lambda config, overrides: pytest.fail("the task was called"), COMMANDS[name], name, list(arguments))
     out, err = capsys.readouterr()
     assert stop.value.code == 1
     assert out == ""
@@ -198,7 +182,7 @@ def test_a_tilde_is_the_home_folder_in_every_option_of_a_path(monkeypatch: pytes
         "host",
         "formats",
     }  # no paths, although their texts mention some
-    for name, tree in TREES.items():
+    for name, tree in COMMANDS.items():
         for option, hint in leaves(tree()).items():
             parent, _, leaf = option.rpartition(".")
             text = option_docs(type(get_node(tree(), parent)))[leaf]
@@ -368,7 +352,7 @@ def test_every_renamed_option_exists() -> None:
     assert set(RENAMED_OPTIONS.values()) <= paths
     assert not set(RENAMED_OPTIONS) & paths  # otherwise configurations of this version would be misread
     assert {option for option, _ in RENAMED_VALUES} <= options
-    commands = {option for tree in TREES.values() for option in leaves(tree())}
+    commands = {option for tree in COMMANDS.values() for option in leaves(tree())}
     assert set(RENAMED_COMMAND_OPTIONS.values()) <= commands
     assert not set(RENAMED_COMMAND_OPTIONS) & commands
 
@@ -963,7 +947,7 @@ def test_where_a_report_goes() -> None:
 
 
 def test_every_option_is_described_in_the_docstring_of_its_class() -> None:
-    trees = [tree() for tree in TREES.values()] + [kind.config() for kind in MODELS.values()]
+    trees = [tree() for tree in COMMANDS.values()] + [kind.config() for kind in MODELS.values()]
     for node in (node for tree in trees for node in nodes(tree)):
         names = {field.name for field in fields(node)}  # type: ignore[arg-type]
         nested = {name for name in names if is_dataclass(getattr(node, name))}
@@ -975,7 +959,7 @@ def test_help_lists_options_that_exist(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/my_run/checkpoints").mkdir(parents=True)
     (tmp_path / "runs/my_run/checkpoints/best.pt").touch()  # a sweep of evaluations looks for it
-    for name, tree in TREES.items():
+    for name, tree in COMMANDS.items():
         assert set(OPTIONS[name]) <= set(leaves(tree()))
         shown = help_text(name, tree(), {}, []).splitlines()
         for option in OPTIONS[name]:
@@ -1000,7 +984,7 @@ def test_groups_are_those_of_the_defaults_lists() -> None:
 
 def test_options_hold_what_a_checkpoint_can_store() -> None:
     models = {name: spec.config for name, spec in MODELS.items()}
-    for tree in TREES.values():
+    for tree in COMMANDS.values():
         assert from_dict(tree, to_dict(tree()), models=models) == tree()
     validate(Config())
 

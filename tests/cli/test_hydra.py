@@ -12,7 +12,7 @@ import yaml
 import nmt
 from nmt.cli.compose import run_command, save_yaml
 from nmt.cli.config_groups import CONFIG_DIR, group_choices
-from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
+from nmt.cli.configs import COMMANDS, Config
 from nmt.cli.hydra_groups import log_user_file
 from nmt.cli.run_directory import command_line
 from nmt.config import to_dict
@@ -28,14 +28,6 @@ FILES = {
     "configs/experiment/papers/wider": "defaults: [papers/ablation]\nmodel.d_model: 64\n",
     "configs/own": PAGE.partition("```yaml\n")[2].partition("```")[0],
     "other/experiment/elsewhere": "seed: 9\n",
-}
-TREES: dict[str, Any] = {
-    "train": Config,
-    "evaluate": EvaluateConfig,
-    "translate": TranslateConfig,
-    "export": ExportConfig,
-    "align": AlignConfig,
-    "serve": ServeConfig,
 }
 
 
@@ -65,7 +57,7 @@ def read(*arguments: str, name: str = "train") -> Any:
 def call(*arguments: str, name: str = "train") -> list[tuple[Any, list[str]]]:
     """Return the configuration and the arguments of each call of the task."""
     calls: list[tuple[Any, list[str]]] = []
-    run_command(lambda config, overrides: calls.append((config, overrides)), TREES[name], name, list(arguments))
+    run_command(lambda config, overrides: calls.append((config, overrides)), COMMANDS[name], name, list(arguments))
     return calls
 
 
@@ -73,7 +65,7 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str, name: str = "tr
     """Return the error line of a command line, without its "error: "."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
-        run_command(lambda *_: pytest.fail("the task was called"), TREES[name], name, list(arguments))
+        run_command(lambda *_: pytest.fail("the task was called"), COMMANDS[name], name, list(arguments))
     err = capsys.readouterr().err.splitlines()
     assert stop.value.code == 1
     assert [line.startswith("error: ") for line in err if not re.match(r"\d\d:\d\d:\d\d options of", line)] == [True]
@@ -231,7 +223,7 @@ def test_a_replayed_run_has_todays_environment_in_paths_alone(folder: Path) -> N
     assert (data.hf_dataset, data.source_lang) == ("${oc.env:TOKEN}", "${oc.env:TOKEN}")
 
 
-@pytest.mark.parametrize("name", sorted(set(TREES) - {"train"}))
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"train"}))
 def test_a_run_may_be_the_first_word(name: str, folder: Path, capsys: Any) -> None:
     needed = ["format=onnx", "output=x"] if name == "export" else []
     for word in ("runs/a", 'runs/a, [ü] "b"'):
