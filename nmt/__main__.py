@@ -1,5 +1,6 @@
 """nmt COMMAND …: every command under one name; nmt train … is python -m nmt.train …."""
 
+import difflib
 import runpy
 import sys
 from collections.abc import Sequence
@@ -7,7 +8,6 @@ from pathlib import Path
 
 from nmt import __version__
 from nmt.cli.commands import SUMMARIES
-from nmt.config import suggest
 from nmt.runtime.errors import report_errors
 
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif name == "--version":
             print(f"nmt {__version__}")
         else:
-            nearest = suggest(name, SUMMARIES)
+            nearest = next(iter(difflib.get_close_matches(name, SUMMARIES, 1, 0.7)), None)
             hint = f"did you mean {nearest}?" if nearest else f"the commands are {', '.join(SUMMARIES)}"
             raise ValueError(f"{name}: no command of nmt; {hint}")
 

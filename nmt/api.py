@@ -83,6 +83,9 @@ class AttentionMap:
     weights: NDArray[np.float32] = field(repr=False)
     alignment_source: AlignmentSource
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.weights, dtype, copy=copy)
+
     def numpy(self) -> NDArray[np.float32]:
         """Return the weights, (L, H, T, S)."""
         return self.weights
@@ -168,8 +171,10 @@ class Model:
         Raises:
             ValueError: the model has no attention to the source.
         """
+        if not isinstance(source, str) or not isinstance(target, str | None):
+            raise TypeError("attention: one text is needed, and none or one for its translation")
         own = self.translate(source).n_best[0] if target is None else None
-        pairs = list(zip(_texts(source), _texts(own.text if own else target), strict=True))
+        pairs = [(source, own.text if own else str(target))]
         pair = self._align(pairs, [own.tokens] if own else None)[0]
         layers, heads = (range(1, size + 1) for size in pair.weights.shape[:2])
         labels = pair.target_subwords, pair.source_subwords
@@ -181,7 +186,10 @@ class Model:
         Raises:
             ValueError: the model has no attention to the source, or the lists have different lengths.
         """
-        pairs = list(zip(_texts(source), _texts(target), strict=True))
+        sources, targets = _texts(source), _texts(target)
+        if len(sources) != len(targets):
+            raise ValueError(f"align: {len(sources)} source texts and {len(targets)} target texts; as many are needed")
+        pairs = list(zip(sources, targets, strict=True))
         results = []
         for pair in self._align(pairs):
             words, translated = ([word for word in text.split(" ") if word] for text in pair[:2])
@@ -198,10 +206,10 @@ class Model:
 
 
 def _texts(texts: Any) -> list[str]:
-    texts = [texts] if isinstance(texts, str) else list(texts)
-    if wrong := [text for text in texts if not isinstance(text, str)]:
-        raise TypeError(f"{wrong[0]!r}: a text is needed")
-    return list(texts)
+    items: list[Any] = [texts] if isinstance(texts, str | bytes) or not isinstance(texts, Iterable) else list(texts)
+    if wrong := [text for text in items if not isinstance(text, str)]:
+        raise TypeError(f"{wrong[0]!r}: a text is needed, or a list of texts")
+    return items
 
 
 def _search_config(default: SearchConfig, options: dict[str, Any]) -> SearchConfig:
@@ -235,10 +243,12 @@ def load(path: Any, *, device: str = "auto", plugins: Sequence[str] = (), **sear
     """
     if plugins:
         importlib.import_module("nmt.plugins").load_plugins(plugins)
-    paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+    paths = [path] if isinstance(path, str | os.PathLike) or not isinstance(path, Iterable) else list(path)
+    if wrong := [item for item in paths if not isinstance(item, str | os.PathLike)]:
+        raise TypeError(f"{wrong[0]!r}: the path of a run directory or checkpoint file is needed, or a list of them")
     if not paths:
         raise ValueError("path: the list is empty; name a run directory or checkpoint file")
-    target = resolve_device(device)
+    target = resolve_device(str(device))
     contents = [checkpoint.load(checkpoint.resolve(os.fspath(item)), target) for item in paths]
     config = Config.from_checkpoint(contents[0])
     translator = Translator.from_checkpoints(contents, _search_config(config.search, search), target)
@@ -259,22 +269,28 @@ class Run:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        if not (self.path / "config.yaml").is_file():
+            raise FileNotFoundError(f"{path}: no run directory; it has no config.yaml")
         self.config = Config.from_dict(yaml.safe_load((self.path / "config.yaml").read_text("utf-8")))
         self.metrics, self.scores = read_metrics(self.path / "metrics.jsonl"), dict[str, dict[str, Any]]()
         for file in [*self.path.glob("report/scores.json"), *sorted(self.path.glob("report/*/scores.json"))]:
             name = "test" if file.parent.name == "report" else file.parent.name
             self.scores[name] = json.loads(file.read_text("utf-8"))
 
+    def __repr__(self) -> str:
+        return f"<Run {self.path}>"
+
     def load(self, **options: Any) -> Model:
         """Load its best checkpoint; the options are those of `nmt.load`."""
         return load(self.path, **options)
 
 
-def train(*overrides: str, quiet: bool = False) -> Run:
+def train(*overrides: str, plugins: Sequence[str] = (), quiet: bool = False) -> Run:
     """Train a model and evaluate it, as `python -m nmt.train` does, in this process; the same call continues a run.
 
     Args:
         overrides: options as on the command line, such as "model=transformer" or "train.max_updates=100".
+        plugins: files or modules of your own, as the option `plugins` among the overrides.
         quiet: show warnings only; the log file of the run, train.log, has everything.
 
     Raises:
@@ -283,7 +299,7 @@ def train(*overrides: str, quiet: bool = False) -> Run:
     """
     if not all(isinstance(text, str) for text in overrides):
         raise TypeError('nmt.train takes options as texts, as in nmt.train("seed=2", "train.max_updates=100")')
-    arguments = load_named_plugins(overrides)
+    arguments = load_named_plugins([*overrides, *([f"plugins=[{','.join(plugins)}]"] if plugins else [])])
     config = compose_config(Config, "train", arguments)
     log = logging.getLogger("nmt")
     handlers, level, propagate = log.handlers.copy(), log.level, log.propagate

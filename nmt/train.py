@@ -53,8 +53,8 @@ log = logging.getLogger("nmt.train")
 
 
 class _CallableModule(types.ModuleType):  # `nmt.train(…)` in Python: `nmt.api.train`, a layer above
-    def __call__(self, *overrides: str, quiet: bool = False) -> object:
-        return importlib.import_module("nmt.api").train(*overrides, quiet=quiet)
+    def __call__(self, *overrides: str, **options: Any) -> object:
+        return importlib.import_module("nmt.api").train(*overrides, **options)
 
 
 sys.modules[__name__].__class__ = _CallableModule

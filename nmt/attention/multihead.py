@@ -1,5 +1,6 @@
 """Any attention of this project as a layer for other models, called as `torch.nn.MultiheadAttention` is."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from nmt.attention.config import NO_ATTENTION, AttentionConfig
 from nmt.attention.layer import AttentionLayer, KeyValueCache
 from nmt.attention.windows import CROSS, ENCODER_SELF, WINDOWS, QueryContext
+from nmt.config import suggest
 
 
 class Attention(AttentionLayer):
@@ -39,6 +41,11 @@ class Attention(AttentionLayer):
         bias: bool = True,
         **options: Any,
     ) -> None:
+        known = [option.name for option in dataclasses.fields(AttentionConfig)]
+        if unknown := [name for name in options if name not in known]:
+            nearest = suggest(unknown[0].removeprefix("num_"), known)
+            hint = f"did you mean {nearest}?" if nearest else f"there are {', '.join(known)}"
+            raise TypeError(f"Attention: {unknown[0]}: unknown option; {hint}")
         config = AttentionConfig(score, heads, normalizer=normalizer, window=window, **options)
         is_cross = window not in WINDOWS or CROSS in WINDOWS[window].attention_types
         config.validate_at("Attention", attention_type := CROSS if is_cross else ENCODER_SELF)
@@ -87,6 +94,11 @@ class Attention(AttentionLayer):
         """
         key = query if key is None else key
         value = key if value is None else value
+        for name, states in (("query", query), ("key", key), ("value", value)):
+            if not isinstance(states, Tensor):
+                raise TypeError(f"{name}: a tensor is needed, not {type(states).__name__}")
+            if states.dim() != 3:
+                raise ValueError(f"{name} of shape {tuple(states.shape)}: (batch, positions, width) is needed")
         batch, num, keys = query.size(0), query.size(1), key.size(1)
         found = [tuple(states.shape) for states in (query, key, value)]
         needed = [(batch, size, width) for size, width in zip((num, keys, keys), self.widths, strict=True)]

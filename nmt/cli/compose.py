@@ -85,7 +85,7 @@ class _ParsedOverride(NamedTuple):
     def written(self) -> str | list[str]:
         """The value as it was typed; of a plain list its items."""
         is_list = isinstance(self.parsed.value(), list) and _add_quotes(self.typed) is not None
-        return [item.strip() for item in self.typed[1:-1].split(",")] if is_list else self.typed
+        return [item.strip() for item in self.typed[1:-1].split(",") if item.strip()] if is_list else self.typed
 
 
 def _option_name(text: str) -> str:

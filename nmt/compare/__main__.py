@@ -78,7 +78,10 @@ def _compare(options: argparse.Namespace) -> list[str]:
     )
     comparison.warnings[:] = map(printable_line, [*left_out, *comparison.warnings])
     suffixes = {**SUFFIXES, ".html": HTML}
-    formats = [options.format or suffixes.get(Path(file).suffix, "text") for file in options.output or [""]]
+    formats = [options.format or suffixes.get(Path(file).suffix, "") for file in options.output or [".txt"]]
+    for file, name in zip(options.output, formats, strict=False):
+        if not name:
+            raise ValueError(f"--output {file}: must end in one of {', '.join(suffixes)}, or beside --format")
     return [
         page(comparison, sections, options.num_sentences) if name == HTML else FORMATS[name](comparison, sections)
         for name in formats

@@ -123,7 +123,7 @@ const sideBySide = ({ models, sentences }) => {
     const query = search.value.toLowerCase(), [m, sign] = outcome.value.split(" ").map(Number);
     const gain = (i) => sentences[i].of[m].m - sentences[i].of[0].m;
     const matches = ({ s, r, of }) => [s, r, ...of.map(({ h }) => h)].some((text) => text.toLowerCase().includes(query));
-    state.order = [...sentences.keys()].filter((i) => (!m || Math.sign(gain(i)) === sign) && (!query || matches(sentences[i])));
+    state.order = [...sentences.keys()].filter((i) => (m ? Math.sign(gain(i)) === sign : !sign || sentences[i].why) && (!query || matches(sentences[i])));
     if (m) state.order.sort((a, b) => sign * (gain(b) - gain(a)) || a - b);
     list.replaceChildren(...state.order.map((i) => {
       const { n, s, why } = sentences[i], about = m ? (gain(i) > 0 ? "+" : "") + gain(i).toFixed(2).replace("-", "−")
@@ -141,13 +141,14 @@ const sideBySide = ({ models, sentences }) => {
   walk(source, (s) => { clear(); source.children[s].classList.add("on"); for (const card of cards) card.mark(false, s); }, null, clear);
   byId("browser").hidden = false;
   units.addEventListener("change", redraw);
-  fill(outcome, [["0 0", "all sentences"], ...models.flatMap(({ name }, m) => (m ? [[1, "wins"], [-1, "losses"], [0, "ties"]] : [])
+  fill(outcome, [["0 0", "all sentences"], ["0 1", "sentences with attention"], ...models.flatMap(({ name }, m) => (m ? [[1, "wins"], [-1, "losses"], [0, "ties"]] : [])
     .map(([sign, result]) => [`${m} ${sign}`, `${name}: ${result}`]))], "0 0");
-  byId("outcomes").hidden = models.length < 2;
   search.addEventListener("input", update);
   outcome.addEventListener("change", update);
   steered(list, show, go);
-  state.selected = Math.max(0, sentences.findIndex(({ n }) => n === addressed()));
+  const found = sentences.findIndex(({ n }) => n === addressed()); // else one of middle length
+  state.selected = found < 0 ? Math.floor(sentences.filter(({ why }) => why === "by length").length / 2) : found;
+  if (found > 0) byId("sentence").scrollIntoView();
   update();
 };
 

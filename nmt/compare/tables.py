@@ -183,7 +183,8 @@ def to_latex(comparison: RunComparison, sections: Sequence[str]) -> str:
     lines += [f"warning: {line}" for line in comparison.warnings]
     parts = ["\n".join(f"% {line}" for line in lines)]
     parts += [f"% {table.title}\n{_grid(table, 'latex_booktabs')}" for table in tables(comparison, sections)]
-    return "\n\n".join(parts).replace("±", r"$\pm$").replace(UNKNOWN, "--").replace("\ufffd", "?") + "\n"
+    text = re.sub(r"(?<![\w.-])-(?=\d)", "$-$", "\n\n".join(parts))
+    return text.replace("±", r"$\pm$").replace(UNKNOWN, "--").replace("\ufffd", "?") + "\n"
 
 
 def to_csv(comparison: RunComparison, sections: Sequence[str]) -> str:
