@@ -3,6 +3,7 @@
 Only what `plugins=` or the environment variable NMT_PLUGINS names is ever run; a checkpoint stores names and digests.
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -11,7 +12,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -62,6 +63,36 @@ def load_plugins(names: Sequence[str]) -> list[Plugin]:
     for name in [*names, *further]:
         unique.setdefault(_key(name), getattr(name, "written", name))
     return [_load(name, key) for key, name in unique.items()]
+
+
+def unowned() -> list[str]:
+    """Return the entries that neither nmt nor a plugin has put into a table, as "mine in SCORES"."""
+    return [
+        f"{entry} in {table.rpartition('.')[2]}"
+        for table in TABLES
+        for entry, value in _table(table).items()
+        if (table, entry) not in OWNERS and not getattr(value, "__module__", "nmt.").startswith(("nmt.", "torch."))
+    ]
+
+
+@contextlib.contextmanager
+def naming_faults() -> Iterator[None]:
+    """Where there are plugins, turn an exception that is a defect into a ValueError that says which may have it."""
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except Exception as error:
+        files = {str(sys.modules[_module_name(key)].__file__): plugin.name for key, plugin in LOADED.items()}
+        if not files:
+            raise
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+        where = f"{files[frames[-1].filename]}: line {frames[-1].lineno}" if frames else ", ".join(files.values())
+        reason = str(error).strip().split("\n")[0]
+        doubt = "" if frames else " (perhaps not its fault)"
+        raise ValueError(
+            f"plugins: {where}: {type(error).__name__}: {reason}{doubt}; NMT_TRACEBACK=1 shows the traceback"
+        ) from error
 
 
 def check_loaded(stored: Sequence[Sequence[str]]) -> None:

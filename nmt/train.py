@@ -35,7 +35,7 @@ from nmt.inference.translator import Translator
 from nmt.models import Seq2Seq
 from nmt.models.flops import build_on_meta
 from nmt.models.parameter_matching import match_parameters
-from nmt.plugins import load_plugins
+from nmt.plugins import load_plugins, unowned
 from nmt.runtime.device import resolve_device
 from nmt.runtime.errors import error_message
 from nmt.runtime.files import directory_lock, remove_stale_temp_files, write_text
@@ -159,6 +159,7 @@ def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ra
 
 def _prepare(config: Config) -> TrainingSetup:
     """Prepare everything but the model, so that any mistake is reported before training."""
+    _check_not_mixed(config.data)
     remove_stale_temp_files(Path(config.data.cache_dir))
     texts = data_fingerprints(config)
     config, tokenizer, note = _resolve_config(config)
@@ -180,6 +181,18 @@ def _prepare(config: Config) -> TrainingSetup:
     _check_lengths(setup)
     setup.notes.extend(_unknown_shares(setup))
     return setup
+
+
+def _check_not_mixed(config: DataConfig) -> None:
+    """Raise ValueError when some texts are given and the rest would be of the built-in pair."""
+    texts = {f"data.{split}": getattr(config, split) for split in ("train", "valid", "test")}
+    given = [f"{name}={text}" for name, text in texts.items() if text]
+    if config.format == "builtin" and given and not all(texts.values()):
+        missing = " and ".join(name for name, text in texts.items() if not text)
+        raise ValueError(
+            f"{given[0]}: without {missing} the rest would be of the built-in pair; for texts of your own write "
+            "data=text too (or tsv, jsonl, parquet)"
+        )
 
 
 def _check_same_text(setup: TrainingSetup, ranks: DistributedContext) -> None:
@@ -297,6 +310,10 @@ def _log_header(trainer: Trainer, setup: TrainingSetup) -> None:
     )
     for note in setup.notes:
         log.info("%s", note)
+    for entry in unowned():
+        log.warning(
+            "%s: no plugin has it, so no other process can use this run; put it into a file: plugins=FILE", entry
+        )
     if unused := config.unused_options():
         log.warning("without effect beside the other options: %s", ", ".join(unused))
     for name, corpus in corpora.items():  # for the log file; they were logged to standard error when prepared
@@ -331,6 +348,8 @@ def _evaluate(trainer: Trainer, setup: TrainingSetup, command: str) -> None:
     about.facts = model_facts([content], [config], translator, about.history)
     evaluator = Evaluator(translator, config.metrics, config.alignment, config.data)
     results = evaluator.evaluate_sets(setup.tests, trainer.directory / "report", about, checkpoint_path=trainer.best)
+    if not setup.tests:
+        log.info("there is no report without a test set; data.test=… names one, also to python -m nmt.evaluate")
     scores = {f"{result.name}/{name}": value for result in results for name, value in result.flat_scores().items()}
     defaults = to_dict(Config(model=type(config.model)()))
     logger.log_hparams(trainer.directory, to_dict(config), defaults, scores, progress.update)

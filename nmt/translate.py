@@ -29,6 +29,11 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
     paths = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
     contents = [checkpoint.load(checkpoint.resolve(path), device) for path in paths]
     merged = merge_with_checkpoint(Config.from_checkpoint(contents[0]), config, overrides)
+    if config.search.n_best > 1 and config.format == "text":
+        print(
+            f"search.n_best={config.search.n_best}: lines of text hold the best one; format=jsonl has all",
+            file=sys.stderr,
+        )
     translator = Translator.from_checkpoints(contents, merged.search, device)
     del contents
     line_translator = LineTranslator(translator, config.max_length or merged.data.max_length)

@@ -99,7 +99,7 @@ def test_a_run_has_the_scores_metrics_and_options_of_its_files(in_folder: Path, 
     assert [row["update"] for row in run.metrics if "valid_loss" in row] == [30, 60]
     assert run.config.model.hidden_size == 32
     assert run.load().translate("The man reads.").text == nmt.load(run.path).translate("The man reads.").text
-    with pytest.raises(FileNotFoundError, match=r"runs/config.yaml"):
+    with pytest.raises(FileNotFoundError, match="runs: no run directory; it has no config.yaml"):
         nmt.Run("runs")
 
 
@@ -211,20 +211,24 @@ def test_options_of_the_search_are_those_of_the_model_or_of_the_call(in_folder: 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda model: model.translate(5), TypeError, "int"),
+        (lambda model: model.translate(5), TypeError, "5: a text is needed, or a list of texts"),
+        (lambda model: model.translate(b"abc"), TypeError, "b'abc': a text is needed"),
         (lambda model: model.translate(["a", 5]), TypeError, "5: a text is needed"),
         (lambda model: model.translate(["a", b"b"]), TypeError, "b'b': a text is needed"),
         (lambda model: model.translate("a", beam=3), TypeError, "beam: unknown option; did you mean beam_size"),
         (lambda model: model.translate("a", beam_size="3"), TypeError, "beam_size='3': a whole number is needed"),
         (lambda model: model.translate("a", beam_size=2.5), TypeError, "beam_size=2.5: a whole number is needed"),
         (lambda model: model.translate("a", beam_size=0), ValueError, "search.beam_size=0: must be at least 1"),
-        (lambda model: model.attention("a", 5), TypeError, "int"),
-        (lambda model: model.align(["a", "b"], ["c"]), ValueError, "argument 2 is shorter"),
+        (lambda model: model.attention("a", 5), TypeError, "one text is needed"),
+        (lambda model: model.attention(["a", "b"]), TypeError, "one text is needed"),
+        (lambda model: model.align(["a", "b"], ["c"]), ValueError, "2 source texts and 1 target texts"),
         (lambda model: nmt.load([]), ValueError, "the list is empty"),
         (lambda model: nmt.load("nowhere"), FileNotFoundError, "nowhere: no such file or run directory"),
         (lambda model: nmt.load(ROOT / "docs"), FileNotFoundError, "docs: the directory has no checkpoints/best.pt"),
         (lambda model: nmt.load(ROOT / "README.md"), ValueError, "README.md: .*not a checkpoint"),
-        (lambda model: nmt.load(5), TypeError, "int"),
+        (lambda model: nmt.load(5), TypeError, "5: the path of a run"),
+        (lambda model: nmt.Run(ROOT), FileNotFoundError, "no run directory; it has no config.yaml"),
+        (lambda model: nmt.load(ROOT, device=0), ValueError, "device=0: must be auto, cpu, cuda"),
         (lambda model: nmt.load(ROOT, device="gpu"), ValueError, "device=gpu: must be auto, cpu, cuda"),
     ],
 )
@@ -241,6 +245,7 @@ def test_attention_is_that_of_the_report(in_folder: Path, run: Any, model: Any) 
         found = model.attention(row["source"])
         assert (found.source, found.target) == (source.tolist(), target.tolist())
         np.testing.assert_allclose(found.numpy(), weights, atol=1e-3)
+        np.testing.assert_array_equal(np.asarray(found), found.numpy())
         given = model.attention(row["source"], "Der Mann Großmütter")
         assert given.target == ["Der", "Mann", "Großmütter", "</s>"]
         np.testing.assert_allclose(given.numpy().sum(-1), 1, rtol=1e-5)

@@ -419,3 +419,44 @@ def test_exports_carry_or_refuse(folder: Path, capsys: pytest.CaptureFixture[str
     config = Config()
     config.data.tokenizer.type = "other_word"
     assert "data.tokenizer.type=other_word" in unsupported_options(config, "onnx")[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            "class Mine(Score):\n    def forward(self, q, keys):\n        return q.nothing\nSCORES['mine'] = Mine\n",
+            "plugins: faulty.py: line 4: AttributeError: 'Tensor' object has no attribute 'nothing'; NMT_TRACEBACK=1",
+        ),
+        (
+            "class Mine(Score):\n    def create_parameters(self):\n        pass\nSCORES['mine'] = Mine\n",
+            "takes 1 positional argument but 3 were given (perhaps not its fault); NMT_TRACEBACK=1 shows the traceback",
+        ),
+        (
+            "SCORES['mine'] = lambda query, keys: query\n",
+            "plugins: faulty.py: AttributeError: 'function' object has no attribute",
+        ),
+    ],
+)
+def test_a_fault_of_a_plugin_while_it_runs_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], code: str, message: str
+) -> None:
+    Path("faulty.py").write_text(f"from nmt.attention.scores import SCORES, Score\n{code}")
+    options = ("plugins=faulty.py", "model.attention.score=mine", "name=faulty", *TEXT, *RNN)
+    assert message in error_of(capsys, lambda: run_train(*options))
+
+
+def test_a_defect_without_plugins_is_none_of_the_users() -> None:
+    with pytest.raises(ZeroDivisionError), plugins.naming_faults():
+        1 / 0  # noqa: B018
+
+
+def test_an_entry_that_no_plugin_has_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one that was written in a notebook: a later process could not load the run."""
+    assert plugins.unowned() == []
+    monkeypatch.setitem(SCORES, "cell", type("Cell", (SCORES["scaled"],), {"__module__": "__main__"}))
+    assert plugins.unowned() == ["cell in SCORES"]
+    run_train("model.attention.score=cell", "name=cell", *TEXT, *RNN)
+    assert "cell in SCORES: no plugin has it, so no other process can use this run" in capsys.readouterr().err

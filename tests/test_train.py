@@ -13,7 +13,7 @@ import pytest
 from nmt import evaluate, train
 from nmt.cli.compose import run_command
 from nmt.cli.configs import Config, EvaluateConfig
-from nmt.data import DataConfig, TokenizerConfig
+from nmt.data import DataConfig, TokenizerConfig, extra_test_sets
 from nmt.data.vocabulary import UNK, unknown_share
 from nmt.models.rnn import RNNConfig
 from nmt.search import SearchConfig
@@ -105,3 +105,11 @@ def test_a_report_says_what_its_run_has_missed(tmp_path: Path) -> None:
     assert f"The warm-up of optim.warmup_updates=4 is too long: {cause}" in html.unescape(page)
     page, _ = run(tmp_path, *tiny, "optim.warmup_updates=4")
     assert "is too long" not in page
+
+
+@pytest.mark.parametrize("given", [{"train": "a"}, {"train": "a", "valid": "b"}, {"test": "a"}])
+def test_own_texts_are_not_mixed_with_the_built_in_pair(given: dict[str, str]) -> None:
+    (split, text), *_ = given.items()
+    with pytest.raises(ValueError, match=rf"data\.{split}={text}: without data\..*data=text"):
+        train._prepare(Config(data=DataConfig(**given)))  # type: ignore[arg-type]
+    assert extra_test_sets(DataConfig(train="a", valid="b", test="c")) == {}

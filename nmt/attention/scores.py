@@ -73,8 +73,8 @@ class DotProductScore(Score):
         return self.transform_query(query) @ keys.transpose(-2, -1)
 
 
-def _per_head(parameter: Tensor, like: Tensor) -> Tensor:
-    """Reshape a parameter (H, ...) so that it broadcasts against `like` (B, H, *, T, D)."""
+def per_head(parameter: Tensor, like: Tensor) -> Tensor:
+    """Return a parameter (H, ...) in a shape that broadcasts against `like`, (B, H, *, T, D) or (B, H, *, T, S)."""
     shape = parameter.shape[1:]
     return parameter.view(parameter.size(0), *[1] * (like.dim() - 2 - len(shape)), *shape)
 
@@ -103,8 +103,8 @@ class Additive(Score):
         hidden = query.unsqueeze(-2) + keys.unsqueeze(-3)  # (B, H, *, T, S, D)
         if coverage is not None:
             assert self.coverage is not None
-            hidden = hidden + coverage.unsqueeze(-1) * _per_head(self.coverage, hidden)
-        return (torch.tanh(hidden).to(self.v.dtype) * _per_head(self.v, hidden)).sum(-1)
+            hidden = hidden + coverage.unsqueeze(-1) * per_head(self.coverage, hidden)
+        return (torch.tanh(hidden).to(self.v.dtype) * per_head(self.v, hidden)).sum(-1)
 
     def forward(self, query: Tensor, keys: Tensor, coverage: Tensor | None = None) -> Tensor:
         return additive_scores(query, keys, self.v) if coverage is None else self.reference(query, keys, coverage)
@@ -127,7 +127,7 @@ class ScaledDot(DotProductScore):
     def precompute(self, keys: Tensor, start: int = 0) -> Tensor:
         if self.learned is None:
             return keys / self.divisor
-        return (keys * _per_head((-self.learned).exp()[:, None, None], keys)).to(keys.dtype)
+        return (keys * per_head((-self.learned).exp()[:, None, None], keys)).to(keys.dtype)
 
     def learned_scalars(self) -> dict[str, Tensor]:
         return {} if self.learned is None else {"divisor": self.learned.exp()}
@@ -168,7 +168,7 @@ class Cosine(DotProductScore):
 
     def transform_query(self, query: Tensor) -> Tensor:
         scale = self.log_scale.exp()[:, None, None]
-        return (_direction(query) * _per_head(scale, query)).to(query.dtype)
+        return (_direction(query) * per_head(scale, query)).to(query.dtype)
 
     def learned_scalars(self) -> dict[str, Tensor]:
         return {"scale": self.log_scale.exp()}
@@ -211,7 +211,7 @@ class Hybrid(Additive):
 
     def _mix(self, additive: Tensor, query: Tensor, keys: Tensor) -> Tensor:
         scaled = query @ self.scaled.precompute(keys).transpose(-2, -1)
-        gate = _per_head(torch.sigmoid(self.gate)[:, None, None], additive)
+        gate = per_head(torch.sigmoid(self.gate)[:, None, None], additive)
         return gate * additive + (1 - gate) * scaled
 
     def reference(self, query: Tensor, keys: Tensor, coverage: Tensor | None = None) -> Tensor:

@@ -43,6 +43,7 @@ from nmt.cli.sweep.jobs import FAILED
 from nmt.cli.synonyms import synonym
 from nmt.config import FromEnvironment, coerce, describe_type, get_node, leaves, suggest, to_dict, validate
 from nmt.models import MODELS
+from nmt.plugins import naming_faults
 from nmt.renames import renamed_option
 from nmt.runtime.errors import check_arguments, error_message, report_errors
 from nmt.runtime.files import write_text
@@ -293,7 +294,7 @@ def run_command(
         arguments = list(sys.argv[1:] if arguments is None else arguments)
         check_arguments(arguments)
         flags = read_flags(arguments, name)
-        with environment(NMT_QUIET="1" if flags.quiet else "", **{CONFIG_DIR: flags.config_dir}):
+        with environment(NMT_QUIET="1" if flags.quiet else "", **{CONFIG_DIR: flags.config_dir}), naming_faults():
             flags = flags._replace(overrides=load_named_plugins(flags.overrides))
             if flags.help is not None:
                 choices = {group: group_choices(group) for group in GROUPS[name]}

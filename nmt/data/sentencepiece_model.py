@@ -172,7 +172,8 @@ class SentencePiece(TokenizerModel):
 def _explain_failure(message: str, kind: str, vocab_size: int, where: str) -> str:
     option = f"data.tokenizer.vocab_size={vocab_size}"
     if match := re.search(r"too high.*<= (\d+)", message):
-        return f"{option}: more {kind} subwords than {where} can give, at most {match[1]}"
+        most = f"data.tokenizer.vocab_size={match[1]} at most"
+        return f"{option}: more {kind} subwords than {where} can give; write {most}"
     if match := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
         return (
             f"{option}: too small for the characters of {where}, at least {match[1]} "

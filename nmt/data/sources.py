@@ -151,7 +151,7 @@ def resolve_split(config: DataConfig, split: str) -> list[str]:
 def extra_test_sets(config: DataConfig) -> dict[str, str]:
     """Return the name of each further test set by its location; by default there is one, the built-in pair's sentences
     longer than any of its training text. Raise ValueError for a location that is given twice."""
-    if config.format == "builtin" and not config.extra_tests:
+    if config.format == "builtin" and not config.extra_tests and not config.test:
         return distinct_names([str(_builtin_folder(config) / "test_long")])
     places = Counter(map(os.path.normpath, config.extra_tests))
     if repeated := [place for place, num in places.items() if num > 1]:
@@ -238,6 +238,13 @@ def _text_files(config: DataConfig, prefix: str) -> list[Path]:
 
 def _suffix_hint(prefix: str, path: Path) -> str:
     hint = f"{prefix} is read from one file for each language, set by data.source_lang and data.target_lang"
+    if Path(prefix).is_file():
+        is_side = prefix.endswith(path.suffix)
+        return (
+            f"{hint}; write {prefix.removesuffix(path.suffix)}"
+            if is_side
+            else f"{hint}; one file is data=tsv, jsonl or parquet"
+        )
     start = f"{Path(prefix).name}."
     names = sorted(file.name for file in path.parent.glob("*") if file.name.startswith(start))
     suffixes = [f".{name.removeprefix(start)}" for name in names if name != f"{start}gold"]

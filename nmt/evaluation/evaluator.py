@@ -186,7 +186,7 @@ def _notes(translations: Sequence[Translation], pairs: Sequence[SentencePair], c
     if num_truncated := sum(translation.truncated for translation in translations):
         notes.append(
             f"{num_truncated} of {len(translations)} translations reached the longest length allowed and end there: "
-            "raise search.max_length_ratio or search.max_length_offset if they should not."
+            "train longer if they repeat themselves, or raise search.max_length_ratio or search.max_length_offset."
         )
     if (correlation := length_correlation_warning(sources, references)) is not None:
         notes.append(

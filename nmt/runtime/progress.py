@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from nmt.runtime.terminal import shows_bars
+
 log = logging.getLogger(__name__)
 
 LOG_SECONDS = 15.0
@@ -20,7 +22,9 @@ def show_stage(stage: str, total: int = 0, *, announce: bool = True) -> Iterator
 
     begin = logged = time.monotonic()
     form = None if total else "{desc} [{elapsed}]"
-    with tqdm(desc=stage, total=total or None, bar_format=form, leave=False, dynamic_ncols=True, disable=None) as bar:
+    with tqdm(
+        desc=stage, total=total or None, bar_format=form, leave=False, dynamic_ncols=True, disable=not shows_bars()
+    ) as bar:
         level = logging.INFO if bar.disable else logging.DEBUG
 
         def show(num_done: int) -> None:

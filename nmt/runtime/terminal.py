@@ -1,9 +1,16 @@
 """Text for terminals, which obey control characters."""
 
+import os
 import re
+import sys
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """All but tab and line feed, and what changes the direction of text."""
+
+
+def shows_bars() -> bool:
+    """Return whether standard error is a terminal that knows its width."""
+    return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
 
 
 def escape_controls(text: str) -> str:

@@ -6,7 +6,6 @@ import logging
 import math
 import operator
 import re
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from nmt.config import flatten, upgrade_keys
 from nmt.runtime.files import JsonlLog
 from nmt.runtime.logs import is_quiet
 from nmt.runtime.memory import peak_memory, reset_peak_memory
+from nmt.runtime.terminal import shows_bars
 from nmt.training.progress import TrainProgress
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class RunLogger(MetricAccumulator):
         self.file = JsonlLog(path, rows)
         self.hook, threading.excepthook = threading.excepthook, self._thread_failed
         self.board: Any = SummaryWriter(str(directory / "tensorboard"), purge_step=progress.update + 1)
-        hidden = is_quiet() or not sys.stderr.isatty()  # plain lines are logged instead
+        hidden = is_quiet() or not shows_bars()  # plain lines are logged instead
         form = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"  # the time left is in the postfix
         options = {"unit": "update", "dynamic_ncols": True, "leave": False, "disable": hidden, "bar_format": form}
         self.bar = tqdm(initial=progress.update, total=last_update or None, **options)

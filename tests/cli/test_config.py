@@ -1093,3 +1093,8 @@ def test_impossible_models_cost_one_line(
 )
 def test_what_fits_together_is_accepted(arguments: list[str]) -> None:
     read(*arguments)
+
+
+def test_an_empty_list_is_a_list() -> None:
+    assert read("data.extra_tests=[]").data.extra_tests == []
+    assert read("metrics.names=[bleu]").metrics.names == ["bleu"]

@@ -300,6 +300,11 @@ def test_every_format_has_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixt
         written = (tmp_path / f"out{suffix}").read_text(encoding="utf-8")
         assert sign in written
         assert mean in written or suffix in (".csv", ".json")
+    with pytest.raises(SystemExit):
+        main([*arguments, "--output", str(tmp_path / "out.png")])
+    assert "out.png: must end in one of .txt, .md, .tex, .csv, .json, .html" in capsys.readouterr().err
+    assert not (tmp_path / "out.png").exists()
+    assert "$-$" in (tmp_path / "out.tex").read_text() or "-0" not in (tmp_path / "out.tex").read_text()
     both = [tmp_path / "again.csv", tmp_path / "page.html"]
     main([*arguments, *(part for file in both for part in ("--output", str(file)))])
     assert both[0].read_bytes() == (tmp_path / "out.csv").read_bytes()

@@ -211,7 +211,7 @@ def test_foreign_state(change: dict[str, object]) -> None:
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 @pytest.mark.parametrize("joint", [True, False])
 def test_vocabulary_size_out_of_reach(kind: str, joint: bool) -> None:
-    with pytest.raises(ValueError, match=r"data\.tokenizer\.vocab_size=8000: .*at most (\d+)$") as info:
+    with pytest.raises(ValueError, match=r"data\.tokenizer\.vocab_size=8000: .*vocab_size=(\d+) at most$") as info:
         train(type=kind, joint=joint, vocab_size=8000)
     assert "\n" not in str(info.value)
     assert ("source side" in str(info.value)) == (not joint)

@@ -1,6 +1,11 @@
 """No control character of a file name, an option or a checkpoint reaches a terminal as it is."""
 
+import fcntl
 import logging
+import os
+import pty
+import struct
+import termios
 from pathlib import Path
 
 import pytest
@@ -10,7 +15,7 @@ from nmt.cli.configs import Config
 from nmt.cli.sweep.progress import SweepProgress
 from nmt.runtime.errors import error_message
 from nmt.runtime.logs import log_file, log_to_stderr
-from nmt.runtime.terminal import escape_controls
+from nmt.runtime.terminal import escape_controls, shows_bars
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b1m\x7f\u202e\r\u2028\0\b"
 
@@ -43,3 +48,16 @@ def test_errors_log_lines_and_sweeps(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert shown.count("title") >= 3
     assert not has_controls(shown)
     assert not has_controls((tmp_path / "train.log").read_text())
+
+
+def test_a_terminal_without_a_width_shows_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of `script` in a pipe, where a bar would be drawn in no columns at all."""
+    _, terminal = pty.openpty()
+    with os.fdopen(terminal, "w") as stream:
+        monkeypatch.setattr("sys.stderr", stream)
+        for columns in (0, 80):
+            fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            assert shows_bars() == (columns > 0)
+    with open(os.devnull, "w") as file:  # noqa: PTH123
+        monkeypatch.setattr("sys.stderr", file)
+        assert not shows_bars()
