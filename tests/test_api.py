@@ -99,7 +99,7 @@ def test_a_run_has_the_scores_metrics_and_options_of_its_files(in_folder: Path, 
     assert [row["update"] for row in run.metrics if "valid_loss" in row] == [30, 60]
     assert run.config.model.hidden_size == 32
     assert run.load().translate("The man reads.").text == nmt.load(run.path).translate("The man reads.").text
-    with pytest.raises(FileNotFoundError, match="runs: no run directory; it has no config.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"runs: no run directory; it has no config.yaml"):
         nmt.Run("runs")
 
 
