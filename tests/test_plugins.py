@@ -201,6 +201,9 @@ def test_runs_are_compared_with_their_plugins(folder: Path, capsys: pytest.Captu
     compare(["--diff", "runs/run", "runs/dot"])  # this process has it now
     assert "[score.py]" in capsys.readouterr().out.replace("'", "")
     unload_plugins()
+    compare(["runs/run", "runs/dot", "--num-resamples", "0", "plugins=[score.py]"])  # as with the other commands
+    assert capsys.readouterr().out == out
+    unload_plugins()
     shutil.rmtree("runs/run/checkpoints")
     compare(["runs/run", "runs/dot", "--num-resamples", "0"])  # without the model, its options are enough
     assert "double" in capsys.readouterr().out

@@ -95,7 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: 1 after an error, which is printed in one line; 130 when interrupted.
     """
     with report_errors():
-        check_arguments(sys.argv[1:] if arguments is None else arguments)
+        arguments = list(sys.argv[1:] if arguments is None else arguments)
+        check_arguments(arguments)
+        # as the other commands have it
+        arguments = [f"--{text}" if text.startswith("plugins=") else text for text in arguments]
         options = _parser().parse_args(arguments)
         load_plugins([name for name in options.plugins.strip("[]").split(",") if name])
         if options.diff and len(options.runs) < 2:
