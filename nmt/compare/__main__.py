@@ -78,7 +78,7 @@ def _compare(options: argparse.Namespace) -> list[str]:
     )
     comparison.warnings[:] = map(printable_line, [*left_out, *comparison.warnings])
     suffixes = {**SUFFIXES, ".html": HTML}
-    formats = [options.format or suffixes.get(Path(file).suffix, "") for file in options.output or [".txt"]]
+    formats = [options.format or suffixes.get(Path(file).suffix, "") for file in options.output or ["text.txt"]]
     for file, name in zip(options.output, formats, strict=False):
         if not name:
             raise ValueError(f"--output {file}: must end in one of {', '.join(suffixes)}, or beside --format")

@@ -257,8 +257,8 @@ def test_sentences_that_a_group_wins_or_loses(show, make_comparison) -> None:
     comparison = with_ties(make_comparison())
     opened = show(comparison)
     options = opened.locator("#outcome option").all_inner_texts()
-    assert options[:3] == ["all sentences", "scaled: wins", "scaled: losses"]
-    assert len(options) == 7
+    assert options[:3] == ["all sentences", "sentences with attention", "scaled: wins"]
+    assert len(options) == 8
     for m in (1, 2):
         values = gains(comparison, m)
         for sign, result in ((1, "wins"), (-1, "losses"), (0, "ties")):
