@@ -431,6 +431,13 @@ def test_a_word_is_traced_through_every_model(show, make_comparison) -> None:
     assert opened.url.endswith(f"#sentence-{number}")
 
 
+def test_matrices_fit_their_cards(show, make_comparison) -> None:
+    opened = show(make_comparison(), "#sentence-3", viewport={"width": 1150, "height": 900})
+    opened.select_option("#units", "pieces")
+    sizes = "all => all.map(e => e.scrollWidth - e.clientWidth)"
+    assert opened.eval_on_selector_all("#models .scroll:has(td)", sizes) == [0, 0]
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark")])
 def test_nothing_is_wider_than_the_window_or_the_paper(show, make_comparison, width: int, scheme: str) -> None:
     scores = ("additive", "scaled", "none", "dot", "general", "cosine", "hybrid")
