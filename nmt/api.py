@@ -103,7 +103,9 @@ class AttentionMap:
             IndexError: there is no such layer or head.
         """
         rows = (selected := self._select(layer, head)).plot_rows(self.weights)
-        figure: Any = heatmap.plot_heatmap(rows, self.source, self.target[: len(rows)], title=str(selected))
+        figure: Any = heatmap.plot_heatmap(
+            rows, self.source, self.target[: len(rows)], title=str(selected.without_rule)
+        )
 
         def png() -> bytes:  # a notebook shows figures of pyplot only
             figure.savefig(file := io.BytesIO(), format="png")

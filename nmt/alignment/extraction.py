@@ -105,7 +105,12 @@ class AlignmentSource(NamedTuple):
             text += ", shifted by one step"
         if self.threshold:
             return text + f", links of weight {self.threshold:g} and more"
-        return text if self.null else text + ", </s> not counted"
+        return text if self.null else text + ", links leave </s> out"
+
+    @property
+    def without_rule(self) -> "AlignmentSource":
+        """The same matrix without the rule, as in titles of pictures, which show all weights."""
+        return self._replace(null=True, threshold=0.0)
 
     def matrix(self, weights: _Weights) -> _Weights:
         """Select (L, H, T, S) -> (T, S), without the shift."""

@@ -78,7 +78,10 @@ def few_seeds(groups: Sequence[RunGroup]) -> list[str]:
     elif fewest < MIN_SEEDS:
         warnings.append(f"{fewest} seeds in a group are few ({TOO_FEW}): only large differences show")
     if len({tuple(group.seeds) for group in groups}) > 1:
-        warnings.append("not all groups have the same seeds: runs are paired by common seeds, else in their order")
+        warnings.append(
+            "not all groups have the same seeds: differences and wins are over common seeds, else over runs in "
+            "their order; scores are over all seeds"
+        )
     return warnings
 
 

@@ -121,7 +121,7 @@ const sideBySide = ({ models, sentences }) => {
   // The list: of all sentences, or of those that a group wins, loses or ties against the baseline, the largest difference first.
   const update = () => {
     const query = search.value.toLowerCase(), [m, sign] = outcome.value.split(" ").map(Number);
-    const gain = (i) => sentences[i].of[m].m - sentences[i].of[0].m;
+    const gain = (i) => sentences[i].of[m].d;
     const matches = ({ s, r, of }) => [s, r, ...of.map(({ h }) => h)].some((text) => text.toLowerCase().includes(query));
     state.order = [...sentences.keys()].filter((i) => (m ? Math.sign(gain(i)) === sign : !sign || sentences[i].why) && (!query || matches(sentences[i])));
     if (m) state.order.sort((a, b) => sign * (gain(b) - gain(a)) || a - b);
@@ -148,7 +148,7 @@ const sideBySide = ({ models, sentences }) => {
   steered(list, show, go);
   const found = sentences.findIndex(({ n }) => n === addressed()); // else one of middle length
   state.selected = found < 0 ? Math.floor(sentences.filter(({ why }) => why === "by length").length / 2) : found;
-  if (found > 0) byId("sentence").scrollIntoView();
+  if (found >= 0) byId("sentence").scrollIntoView();
   update();
 };
 

@@ -102,7 +102,7 @@ def compare_runs(
     )
 
 
-def _pairs(base: RunGroup, group: RunGroup) -> list[tuple[RunResult, RunResult]]:
+def pair_runs(base: RunGroup, group: RunGroup) -> list[tuple[RunResult, RunResult]]:
     """Pair runs by seed, else in the order of their seeds, which is as good as any other."""
     by_seed = {result.seed: result for result in base.results}
     common = [(by_seed[result.seed], result) for result in group.results if result.seed in by_seed]
@@ -121,7 +121,7 @@ def _contrasts(
     config.validate()  # the plugin of a metric may not be there
     contrasts, signatures = [], {}
     for group in groups[1:]:
-        pairs = _pairs(base, group)
+        pairs = pair_runs(base, group)
         tests = [
             paired_test({"0": first.hypotheses, "1": second.hypotheses}, first.references, config)
             for first, second in (pairs if num_resamples else [])

@@ -6,7 +6,7 @@ from nmt.cli.config_groups import format_override
 from nmt.compare import plots, sentences
 from nmt.compare.comparison import RunComparison
 from nmt.compare.tables import SCORES, SECTIONS, Table, signatures, tables, verdict
-from nmt.evaluation.report.html import html_document, macros, printable_line, read_resource
+from nmt.evaluation.report.html import html_document, macros, printable_line, read_resource, typeset
 
 MAX_OPTIONS, MAX_CHARS = 2, 80
 """Varied options in the title, and characters of the values of each; longer ones are only counted."""
@@ -25,7 +25,8 @@ def page(comparison: RunComparison, sections: Sequence[str], num_sentences: int 
     """
     groups: dict[str, list[Table]] = {name: [] for name in SECTIONS}
     for table in tables(comparison, sections):
-        groups[table.section].append(table)
+        header, rows = list(map(typeset, table.header)), [[row[0], *map(typeset, row[1:])] for row in table.rows]
+        groups[table.section].append(table._replace(header=header, rows=rows))
     html = macros("compare/templates/compare.html")
     bands = "Means over seeds; bands reach from the lowest to the highest seed. Point at a mark to read it."
     whiskers = "Marks are means over seeds, the lines through them reach from the lowest to the highest."
@@ -63,7 +64,7 @@ def _verdicts(comparison: RunComparison) -> list[str]:
     """Return a summary of the tests for each metric, significant differences first."""
     lines: dict[str, dict[str, list[str]]] = {contrast.metric: {} for contrast in comparison.contrasts}
     for contrast in sorted(comparison.contrasts, key=lambda contrast: not contrast.differs):
-        text = f"{contrast.group} ({contrast.difference.mean:+.2f})"
+        text = f"{contrast.group} ({typeset(f'{contrast.difference.mean:+.2f}')})"
         lines[contrast.metric].setdefault(verdict(contrast), []).append(text)
     return [
         f"{SCORES.get(metric, metric)}: "

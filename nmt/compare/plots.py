@@ -14,7 +14,7 @@ from nmt.compare.grouping import RunGroup
 from nmt.compare.statistics import TOO_FEW
 from nmt.compare.tables import COSTS, SCORES, interval_methods
 from nmt.evaluation.report.charts import Axes, PlotElement, figure, path, tick_label
-from nmt.evaluation.report.html import macros
+from nmt.evaluation.report.html import macros, typeset
 
 STYLES = 8
 """Number of distinct styles; further groups reuse them."""
@@ -114,17 +114,18 @@ def by_length(comparison: RunComparison) -> str:
             for group in comparison.groups
         ]
         buckets = sorted(set().union(*summaries), key=lambda bucket: int(bucket.partition("-")[0]))
+        names = {bucket: typeset(bucket) for bucket in buckets}
         lines = [
             [
-                _point(i, by_bucket[bucket].values, f"{group.label}: {by_bucket[bucket].mean:.2f}", f"{bucket} words")
-                for i, bucket in enumerate(buckets)
+                _point(i, by_bucket[bucket].values, f"{group.label}: {by_bucket[bucket].mean:.2f}", f"{name} words")
+                for i, (bucket, name) in enumerate(names.items())
                 if bucket in by_bucket
             ]
             for group, by_bucket in zip(comparison.groups, summaries, strict=True)
         ]
-        counts = ", ".join(f"{bucket}: {sizes[bucket]}" for bucket in buckets if bucket in sizes)
+        counts = ", ".join(f"{name}: {sizes[bucket]}" for bucket, name in names.items() if bucket in sizes)
         title, caption = f"{SCORES[metric]} by words of the source", f"Sentences: {counts}." if counts else ""
-        figures.append(_figure(title, lines, {"data-length": metric}, buckets, caption))
+        figures.append(_figure(title, lines, {"data-length": metric}, list(names.values()), caption))
     return _charts(figures)
 
 

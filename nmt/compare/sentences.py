@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nmt.compare.comparison import RunComparison
+from nmt.compare.comparison import RunComparison, pair_runs
 from nmt.compare.grouping import RunGroup
 from nmt.compare.run_results import RunResult
 from nmt.evaluation.report.html import macros, printable
@@ -51,11 +51,18 @@ def mean_chrf(groups: Sequence[RunGroup]) -> npt.NDArray[np.float64]:
     return np.array([np.mean([run.sentence_chrf for run in group.results], axis=0) for group in groups])
 
 
+def chrf_gains(groups: Sequence[RunGroup]) -> npt.NDArray[np.float64]:
+    """Return (G, N) by how much each sentence's chrF, to four decimals, is above that of the first group: the mean over
+    the pairs of runs that are tested."""
+    pairs = [pair_runs(groups[0], group) for group in groups]
+    differences = [[np.subtract(run.sentence_chrf, base.sentence_chrf) for base, run in each] for each in pairs]
+    return np.array([np.mean(each, axis=0) for each in differences]).round(4)
+
+
 def wins(groups: Sequence[RunGroup]) -> list[list[str]]:
-    """Return the label of each group but the first, and the number of sentences whose chrF (to four decimals) is
-    above, below and equal to that of the first group."""
-    base, *others = mean_chrf(groups).round(4)
-    counts = [[(means > base).sum(), (means < base).sum(), (means == base).sum()] for means in others]
+    """Return the label of each group but the first, and the number of sentences whose chrF is above, below and equal to
+    that of the first group."""
+    counts = [[(gains > 0).sum(), (gains < 0).sum(), (gains == 0).sum()] for gains in chrf_gains(groups)[1:]]
     return [[group.label, *map(str, row)] for group, row in zip(groups[1:], counts, strict=True)]
 
 
@@ -72,14 +79,14 @@ def section(comparison: RunComparison, num: int = NUM_SENTENCES, max_bytes: int 
     sources, references = runs[0].sources, runs[0].references
     reasons, num_searched = dict(chosen), min(len(sources), MAX_TRANSLATIONS // len(runs))
     shown = [*chosen, *(SampledSentence(i, "") for i in range(num_searched) if i not in reasons)]
-    means = mean_chrf(comparison.groups).round(4).tolist()
+    means, gains = mean_chrf(comparison.groups).round(4).tolist(), chrf_gains(comparison.groups).tolist()
     sentences: list[dict[str, Any]] = [
         {"n": i + 1, "why": reason, "s": printable(sources[i]), "r": printable(references[i])} for i, reason in shown
     ]
     for (i, _), sentence in zip(shown, sentences, strict=True):
         sentence["of"] = [
-            {"h": printable(run.hypotheses[i]), "v": round(run.sentence_chrf[i], 2), "m": row[i]}
-            for run, row in zip(runs, means, strict=True)
+            {"h": printable(run.hypotheses[i]), "v": round(run.sentence_chrf[i], 2), "m": mean[i], "d": gain[i]}
+            for run, mean, gain in zip(runs, means, gains, strict=True)
         ]
     models, lines = list[dict[str, Any]](), list[str]()
     for m, (group, run) in enumerate(zip(comparison.groups, runs, strict=True)):

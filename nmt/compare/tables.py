@@ -101,9 +101,10 @@ def _significance(comparison: RunComparison) -> Table:
         for contrast in comparison.contrasts
     ]
     title = (
-        f"against {comparison.baseline.label}. p by seed: sacrebleu's paired test of two models; sentences: "
-        "those combined (Stouffer, dependent tests); seeds: paired t-test over seeds; Holm: corrected for the number "
-        "of groups; differs: both below 0.05 (AER: only that over seeds)"
+        f"against {comparison.baseline.label}. difference: mean ± standard deviation over pairs of runs; p by seed: "
+        "sacrebleu's paired test of two models; sentences: those combined (Stouffer, dependent tests); seeds: "
+        "paired t-test over seeds; Holm: corrected for the number of groups; differs: both below 0.05 (AER: only that "
+        "over seeds)"
     )
     if not all(contrast.difference.interval for contrast in comparison.contrasts):
         title += f"; differences of fewer than {MIN_SEEDS} pairs: {TOO_FEW}"

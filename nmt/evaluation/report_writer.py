@@ -82,7 +82,7 @@ def _write_attention(result: EvaluationResult, aligner: Aligner | None, director
         return browser
     source, num_changed = aligner.source, 0
     assert source is not None, "selected before"
-    source_text = aligner.translator.describe(source)
+    source_text, title = map(aligner.translator.describe, (source, source.without_rule))
     browser, accumulator = SentenceBrowser(*source[:3], source_text), DiagnosticsAccumulator()
     with alignment_writers(directory, ALIGNMENT_FORMATS, weights=True) as write:
         for begin in range(0, len(pairs), ALIGN_CHUNK_PAIRS):
@@ -98,7 +98,7 @@ def _write_attention(result: EvaluationResult, aligner: Aligner | None, director
                 if i < NUM_HEATMAPS:
                     picture, weights = directory / "heatmaps" / f"{i + 1:04d}.png", source.plot_rows(pair.weights)
                     labels = pair.source_subwords, pair.target_subwords[: len(weights)]
-                    notes = heatmap.save_heatmap(picture, weights, *labels, title=source_text)
+                    notes = heatmap.save_heatmap(picture, weights, *labels, title=title)
                     result.notes += [f"{picture.name}: {note}" for note in notes]
     if num_changed:
         result.notes.append(f"{num_changed} of {len(pairs)} sentences have no links: {WORDS_CHANGED}.")

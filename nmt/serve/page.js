@@ -45,7 +45,8 @@ const column = (model, limits, direction) => {
 
   const showError = (error) => {
     if (error.name === "AbortError") return;
-    part("error").textContent = error.message;
+    part("error").textContent = error.message.replace(/\bn_best=/, "Translations ").replace(/\bbeam_size=/, "Beam size ")
+      .replace(/^lines\.(\d+)/, (_, i) => `sentence ${Number(i) + 1}`); // as the page names them
     part("error").hidden = false;
   };
 
@@ -216,6 +217,7 @@ const column = (model, limits, direction) => {
   };
 
   const stop = () => { translationRequest.abort(); attentionRequest.abort(); };
+  // Shows the translation; returns whether there was no error.
   const translate = async (content) => {
     stop();
     translationRequest = new AbortController();
@@ -227,7 +229,7 @@ const column = (model, limits, direction) => {
     try {
       for await (const event of linesOf(await post("api/stream", { ...content, model: model.name }, signal))) {
         if (event.error) throw new Error(event.error);
-        if (event.result) return showResult(event.result);
+        if (event.result) { showResult(event.result); return true; }
         lines[event.line - 1] = event.text;
         text.textContent = Array.from(lines, (line) => line ?? "").join("\n");
       }
@@ -235,6 +237,7 @@ const column = (model, limits, direction) => {
     } catch (error) {
       if (!signal.aborted) text.setAttribute("aria-busy", "false");
       showError(error);
+      return false;
     }
   };
 
@@ -310,9 +313,13 @@ const start = async () => {
     updateAddress();
     const content = { text: text.value, beam_size: Number(beamSize.value), n_best: Number(nBest.value) };
     status.textContent = "Translating …";
-    await Promise.all([...columns.values()].map(({ translate }) => translate(content)));
-    if (number === latest) status.textContent = `Done in ${((performance.now() - begin) / 1000).toFixed(1)} s.`;
+    const done = await Promise.all([...columns.values()].map(({ translate }) => translate(content)));
+    const seconds = ((performance.now() - begin) / 1000).toFixed(1);
+    if (number === latest) status.textContent = done.every(Boolean) ? `Done in ${seconds} s.` : "";
   });
+  form.addEventListener("invalid", ({ target }) => {
+    status.textContent = `${target.labels[0].textContent.trim()}: ${target.validationMessage}`;
+  }, true);
   text.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); form.requestSubmit(); }
   });

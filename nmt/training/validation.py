@@ -100,7 +100,7 @@ class Validator:
             text = "\n".join(f"    {name}: {side}" for name, side in sides.items())  # indented: text, not Markdown
             logger.add_to_tensorboard("text", f"sample/{i + 1}", text, update)
         alignment_source = result.alignment_source or AlignmentSource()  # without gold alignments no head was selected
-        title = self.translator.describe(alignment_source)
+        title = self.translator.describe(alignment_source.without_rule)
         for i, weights in self.translator.attention_weights(sources, targets):
             rows = alignment_source.plot_rows(weights)
             source = [*tokenizer.source_subwords(sources[i]), "</s>"]

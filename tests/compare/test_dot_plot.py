@@ -61,7 +61,7 @@ def test_positions_are_the_numbers(make_comparison, seeds: int) -> None:
             for whisker in whiskers:
                 ends = [float(x) for x in re.findall(r"[MH]([-\d.]+)", whisker.get("d", ""))]
                 assert np.polyval(scale, ends) == pytest.approx([summary.low, summary.high], abs=tolerance)
-            texts = [text.text for text in row.findall("text")]
+            texts = [part for text in row.findall("text") for part in text.itertext()]
             assert texts == [group.label + " (baseline)" * (group is comparison.baseline), f"{summary.mean:.2f}"]
             heights.append(float(re.findall(r" ([\d.]+)\)", mean.get("transform", ""))[0]))
             for text in [*expected, f"{group.label}: mean {summary.mean:.2f}"]:

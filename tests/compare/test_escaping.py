@@ -66,7 +66,7 @@ def test_latex_has_one_row_for_each_group_and_the_rest_is_comments(comparison: R
             row = line.removesuffix("\\\\")
             assert not row.lstrip().startswith(("[", "*"))  # they would belong to the end of the row before
             row = re.sub(r"\\[%&$#_{}]|\\\^\{\}|\\textasciitilde\{\}|\\ensuremath\{[<>]\}", "", row)
-            row = re.sub(r"\\textbackslash\{\}|\$\\pm\$|^ *\{\}", "", row)
+            row = re.sub(r"\\textbackslash\{\}|\$\\pm\$|\$-\$|^ *\{\}", "", row)
             assert re.findall(r"[%$#_{}~^\\]", row) == [], line
         elif not inside:
             assert not line or line.startswith("%"), line

@@ -85,6 +85,10 @@ def test_the_page_is_whole_and_holds_the_numbers_of_the_tables(make_comparison) 
     for group in comparison.groups:
         assert f"{group.summaries['bleu'].mean:.2f} ± {group.summaries['bleu'].deviation:.2f}" in text
         assert f"{group.summaries['bleu 31-40'].mean:.2f}" in text
+    assert all(f">{bucket}</th>" in text and f">{bucket}</text>" in text for bucket in ("0–10", "31–40"))
+    assert any(contrast.difference.mean < 0 for contrast in comparison.contrasts)
+    assert re.findall(r"[ >(\[]-\d.*", re.sub(r"<(svg|script|style).*?</\1>", "", text, flags=re.DOTALL)) == []
+    assert "difference: mean ± standard deviation over pairs of runs" in text
     assert "2 seeds in a group are few" in text
     assert "model.attention.score" in text
     shorter = page(comparison, ["scores"], 0)
@@ -193,6 +197,12 @@ def test_wins_losses_and_ties(make_comparison) -> None:
         assert (sum(counts), counts[2]) == (5, 1)
         expected.append([comparison.groups[m].label, *map(str, counts)])
     assert wins(comparison.groups) == expected
+    fewer = compare_runs([run for group in comparison.groups for run in group.results][:3], num_resamples=0)
+    base, other = (group.results[0].sentence_chrf for group in fewer.groups)  # the seed that both have
+    values = [round(b - a, 4) for a, b in zip(base, other, strict=True)]
+    shown = json.loads(re.search(r'id="texts">(.*?)</script>', section(fewer, 5)).group(1))["sentences"]
+    assert sorted(row["of"][1]["d"] for row in shown) == pytest.approx(sorted(values))
+    assert wins(fewer.groups) == [["scaled", *(str(sum(np.sign(v) == sign for v in values)) for sign in (1, -1, 0))]]
     assert len({tuple(row[1:]) for row in expected}) == 2  # otherwise the test would show less
     html = page(comparison, SECTIONS, 1)
     for label, *counts in expected:
@@ -257,8 +267,8 @@ def test_sentences_that_a_group_wins_or_loses(show, make_comparison) -> None:
     comparison = with_ties(make_comparison())
     opened = show(comparison)
     options = opened.locator("#outcome option").all_inner_texts()
-    assert options[:3] == ["all sentences", "scaled: wins", "scaled: losses"]
-    assert len(options) == 7
+    assert options[:3] == ["all sentences", "sentences with attention", "scaled: wins"]
+    assert len(options) == 8
     for m in (1, 2):
         values = gains(comparison, m)
         for sign, result in ((1, "wins"), (-1, "losses"), (0, "ties")):
@@ -429,6 +439,13 @@ def test_a_word_is_traced_through_every_model(show, make_comparison) -> None:
     number = wait(opened, chosen)
     assert number != 1
     assert opened.url.endswith(f"#sentence-{number}")
+
+
+def test_matrices_fit_their_cards(show, make_comparison) -> None:
+    opened = show(make_comparison(), "#sentence-3", viewport={"width": 1150, "height": 900})
+    opened.select_option("#units", "pieces")
+    sizes = "all => all.map(e => e.scrollWidth - e.clientWidth)"
+    assert opened.eval_on_selector_all("#models .scroll:has(td)", sizes) == [0, 0]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark")])

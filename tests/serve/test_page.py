@@ -21,7 +21,7 @@ def show(chromium, serve) -> Iterator[Open]:  # serve: so that its servers are s
         page = chromium.new_page(**context)
         page.set_default_timeout(60_000)
         pages.append(page)
-        page.on("console", lambda message: "status of 413" in message.text or messages.append(message.text))
+        page.on("console", lambda message: "status of 4" in message.text or messages.append(message.text))
         page.on("pageerror", lambda error: messages.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         origins.append(f"http://127.0.0.1:{client.port}/")
@@ -236,7 +236,18 @@ def test_errors_are_shown_and_go_away(show, serve):
     page.fill("#text", "red " * 30)
     page.click("#translate")
     page.locator(".error:visible").wait_for()
-    assert "(max_sentence_chars)" in page.inner_text(".error")
+    assert "sentence 1: 120 characters are more than 50 (max_sentence_chars)" in page.inner_text(".error")
+    assert page.inner_text("#status") == ""
+    page.fill("#text", "red dogs")
+    page.fill("#n-best", "9")
+    page.click("#translate")
+    page.locator(".error:visible", has_text="Translations 9: cannot be more than Beam size 5").wait_for()
+    assert page.inner_text("#status") == ""
+    page.fill("#beam-size", "999")
+    page.press("#text", "Control+Enter")
+    assert page.inner_text("#status").startswith("Beam size: ")
+    page.fill("#beam-size", "5")
+    page.fill("#n-best", "3")
     translate(page, "red dogs")
     assert not page.is_visible(".error")
     page.fill("#text", "  ")
@@ -338,7 +349,9 @@ def test_the_address_holds_what_is_translated(show, client):
             model(again, name).locator(".translation").inner_text()
             == model(page, name).locator(".translation").inner_text()
         )
-    translate(page, "ä" * 2001)
+    page.fill("#text", "ä" * 2001)
+    page.click("#translate")
+    page.locator(".error:visible", has_text="(max_sentence_chars)").first.wait_for()
     assert urlsplit(page.url).query == ""  # too long for an address
     assert page.evaluate("history.length") == again.evaluate("history.length")  # replaced, not added
 

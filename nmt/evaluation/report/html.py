@@ -24,6 +24,11 @@ def printable_line(text: str) -> str:
     return printable(re.sub("[\t\n\u2028-\u202e\u2066-\u2069]", " ", text))
 
 
+def typeset(text: str) -> str:
+    """Return numbers and ranges of numbers with minus signs and dashes; "61-" is "61 or more"."""
+    return re.sub(r"(?<!\w)-(?=\d)", "−", re.sub(r"(?<=\d)-(?=\d)", "–", re.sub(r"(\d)-$", r"\1 or more", text)))
+
+
 def format_number(value: float | None, digits: int = 3) -> str:
     """Return a number for a table: with a minus sign, a dash for none."""
     if value is None or math.isnan(value):

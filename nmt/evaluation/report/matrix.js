@@ -124,6 +124,7 @@ const drawMatrix = (table, view, links) => {
   });
   table.classList.toggle("dense", !numbers);
   table.classList.toggle("tiny", source.length > 45);
+  table.style.setProperty("--columns", source.length); // the narrow cards of some pages shrink cells by it
   table.replaceChildren(thead, body);
   return numbers;
 };

@@ -101,7 +101,6 @@ const browse = (data) => {
     const scroll = element("div", undefined, { class: "scroll", role: "region", tabindex: "0", "aria-label": "Attention of sentence " + (index + 1) });
     const view = projected(sentence, data.shift ? rows.slice(1) : rows, "words");
     drawMatrix(matrix, view, linksOf(sentence));
-    matrix.style.setProperty("--columns", view.source.length);
     scroll.append(matrix);
     card.append(scroll);
     return card;
@@ -160,7 +159,7 @@ const browse = (data) => {
   examples?.append(...chosen.map(([name, of]) => example(chosen.length === 1 ? "The only sentence" : name, ...of)));
   const requested = sentences[addressed() - 1] ? addressed() - 1 : -1;
   update();
-  if (requested >= 0) show(requested);
+  if (requested >= 0) { show(requested); byId("sentence").scrollIntoView(); }
 };
 
 if (byId("texts")) browse(JSON.parse(byId("texts").textContent));

@@ -402,6 +402,22 @@ def test_right_to_left_text_runs_that_way(show, example):
     page.focus("#target-line span[tabindex='0']")
     page.keyboard.press("ArrowLeft")  # forward
     assert page.evaluate("[...document.activeElement.parentNode.children].indexOf(document.activeElement)") == 1
+    page.select_option("#units", "pieces")
+    left_ends = """end => [0, 3].map(i => {
+        const range = new Range();
+        range.setStart(end.firstChild, i);
+        range.setEnd(end.firstChild, i + 1);
+        return range.getBoundingClientRect().left;
+    })"""
+    start, end = page.locator("#target-line .end").evaluate(left_ends)
+    assert start < end  # </s>, not <s/>
+
+
+def test_the_sentence_of_the_address_is_in_view(show, example):
+    page = show(example(), "#sentence-4", viewport={"width": 1280, "height": 600})
+    page.wait_for_selector("#matrix tbody td")
+    assert page.inner_text("#name") == "Sentence 4"
+    assert 0 <= page.locator("#name").bounding_box()["y"] < 600
 
 
 def test_sentences_with_one_matrix_are_described(show, example, monkeypatch):
