@@ -180,7 +180,7 @@ def open_study(options: argparse.Namespace, runs: Path) -> Any:
     stored = study.user_attrs.get("arguments", [] if study.trials else given)
     if now := " ".join(text for text in given if text not in stored):
         before = " ".join(text for text in stored if text not in given)
-        other = f"with {before}" if before else "without"
+        other = f"with {before}" if before else "without it"
         raise ValueError(f"{now}: the study {options.name} was begun {other}; give another NAME")
     if missing_now := " ".join(text for text in stored if text not in given):
         reason = f"the study {options.name} was begun with it; give it again, or another NAME"

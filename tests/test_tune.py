@@ -143,8 +143,11 @@ def test_a_study_prunes_lists_failures_and_is_continued(
     dropout, updates = arguments[1:]
     log_range = "model.dropout=tag(log, interval(0.1,0.5))"
     for changed, message in (
-        ([*arguments, "model=transformer"], "model=transformer: the study study was begun without; give another NAME"),
-        ([*arguments, "seed=1,2"], "seed=1,2: the study study was begun without; give another NAME"),
+        (
+            [*arguments, "model=transformer"],
+            "model=transformer: the study study was begun without it; give another NAME",
+        ),
+        ([*arguments, "seed=1,2"], "seed=1,2: the study study was begun without it; give another NAME"),
         (["study", dropout, "train.max_updates=6"], f"train.max_updates=6: the study study was begun with {updates}; "),
         (["study", log_range, updates], f"{log_range}: the study study was begun with {dropout}; give another NAME"),
         (["study", dropout], f"{updates} is missing: the study study was begun with it; give it again, or another "),
