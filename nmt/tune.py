@@ -7,6 +7,7 @@ stored in runs/NAME/optuna.log, so the same command continues it; an interrupted
 
 import argparse
 import contextlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,18 +17,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from nmt.cli.compose import compose_config
+from nmt.cli.config_groups import load_named_plugins
+from nmt.cli.configs import Config
 from nmt.cli.flags import hydra_hint
 from nmt.cli.help import SUMMARIES
 from nmt.cli.hydra_groups import search_space
 from nmt.cli.run_directory import run_name
 from nmt.cli.sweep.process_launcher import failure_reason, start_command
+from nmt.config import suggest
 from nmt.runtime.errors import check_arguments, report_errors
 from nmt.runtime.files import directory_lock
 from nmt.training import logger
 from nmt.training.config import EARLY_STOPPING_METRICS
 
-SCORE_OPTIONS = ("search.", "metrics.", "alignment.", "data.valid=", "train.valid_bleu_sentences=")
-"""Arguments, or their beginnings, on which a validation score depends: the same for all trials of a study."""
+MACHINE_OPTIONS = ("device", "num_threads", "runs")
+"""Options that may change when a study is continued; all others, and the ranges, are the same for all its trials."""
 WARM_UP = 3
 """Number of trials that are never pruned, for comparison."""
 HELP = """
@@ -48,6 +53,19 @@ def parse(text: str) -> tuple[str, Any] | None:
         raise ValueError(f"{text}: {hint}")
     space = search_space(text)
     return (text.partition("=")[0], getattr(distributions, space[0])(**space[1])) if space else None
+
+
+def argument(option: str, value: Any) -> str:
+    """Return the argument of training that sets an option to a sampled value."""
+    return f"{option}={value:.6g}" if isinstance(value, float) else f"{option}={value}"
+
+
+def _value(distribution: Any) -> Any:
+    """Return one of the values of a distribution, for a check before the first trial."""
+    if hasattr(distribution, "choices"):
+        return distribution.choices[0]
+    low, high = distribution.low, distribution.high
+    return (low + high) / 2 if isinstance(low, float) else low  # an end, as 0, may be excluded
 
 
 def train(trial: Any, arguments: list[str], directory: Path, metric: str) -> float:
@@ -115,12 +133,18 @@ def search(options: argparse.Namespace) -> None:
 
     Raises:
         BlockingIOError: it belongs to another process.
-        ValueError: there is no range, the study has another metric, or a trial does not have this one.
+        ValueError: an argument is wrong, the study has others or another metric, or a trial does not have this one.
     """
+    if "=" in options.name:
+        parse(options.name)
+        example = shlex.join(["python", "-m", "nmt.tune", "my_study", options.name])
+        raise ValueError(f"{options.name}: the first argument is the name of the study, as in {example}")
     space = dict(parsed for text in options.arguments if (parsed := parse(text)) is not None)
     fixed = [text for text in options.arguments if parse(text) is None]
     if not space:
         raise ValueError("no option has a range, such as 'optim.learning_rate=interval(1e-4,1e-2)'")
+    sampled = [argument(option, _value(distribution)) for option, distribution in space.items()]
+    compose_config(Config, "train", load_named_plugins([*fixed, *sampled, f"name={options.name}"]))
     runs = Path(next((text.partition("=")[2] for text in fixed if text.startswith("runs=")), "runs"))
     with contextlib.ExitStack() as stack:
         try:
@@ -151,11 +175,17 @@ def open_study(options: argparse.Namespace, runs: Path) -> Any:
     if metric != options.metric:
         raise ValueError(f"--metric {options.metric}: the study {options.name} is of {metric}; give another NAME")
     study.set_user_attr("metric", metric)
-    given = sorted(text for text in options.arguments if text.startswith(SCORE_OPTIONS) and parse(text) is None)
-    if (stored := study.user_attrs.get("score_options", given)) != given:
-        before, now = (" ".join(texts) or "their defaults" for texts in (stored, given))
-        raise ValueError(f"{now}: the trials of the study {options.name} were scored with {before}; give another NAME")
-    study.set_user_attr("score_options", given)
+    texts = {text.partition("=")[0]: text for text in options.arguments}
+    given = sorted(text for option, text in texts.items() if option not in MACHINE_OPTIONS)
+    stored = study.user_attrs.get("arguments", [] if study.trials else given)
+    if now := " ".join(text for text in given if text not in stored):
+        before = " ".join(text for text in stored if text not in given)
+        other = f"with {before}" if before else "without it"
+        raise ValueError(f"{now}: the study {options.name} was begun {other}; give another NAME")
+    if missing_now := " ".join(text for text in stored if text not in given):
+        reason = f"the study {options.name} was begun with it; give it again, or another NAME"
+        raise ValueError(f"{missing_now} is missing: {reason}")
+    study.set_user_attr("arguments", given)
     # Another seed each time, otherwise the same proposals would be repeated.
     study.sampler = optuna.samplers.TPESampler(seed=options.seed + 1000 * len(study.trials))
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # interrupted
@@ -173,8 +203,7 @@ def run_trials(
 
     for _ in range(options.trials - len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))):
         trial = study.ask(space)
-        values = {option: trial.params[option] for option in space}
-        sampled = [f"{option}={f'{v:.6g}' if isinstance(v, float) else v}" for option, v in values.items()]
+        sampled = [argument(option, trial.params[option]) for option in space]
         name = f"{options.name}/{run_name((), sampled)}"
         print(f"trial {trial.number}: {' '.join(sampled)}", flush=True)
         started = time.monotonic()
@@ -208,7 +237,10 @@ def report_best(study: Any, metric: str) -> None:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; python -m nmt.tune --help shows the options")
+        flag = message.removeprefix("unrecognized arguments: ").partition("=")[0]
+        nearest = suggest(flag, ("--trials", "--metric", "--seed")) if flag != message else None
+        hint = f"did you mean {nearest}?" if nearest else "python -m nmt.tune --help shows the options"
+        raise ValueError(f"{message}; {hint}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -217,9 +249,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("name", metavar="NAME", help="of the study, whose runs are in runs/NAME/")
     parser.add_argument("arguments", nargs="*", metavar="OPTION=RANGE or name=value")
-    parser.add_argument("--trials", type=int, default=20, help="number of trials, including those of earlier sessions")
-    parser.add_argument("--metric", choices=EARLY_STOPPING_METRICS, default="bleu", help="of the validation set")
-    parser.add_argument("--seed", type=int, default=1, help="of the proposals")
+    parser.add_argument(
+        "--trials", type=int, default=20, help="number of all trials, earlier ones too; default %(default)s"
+    )
+    parser.add_argument(
+        "--metric", choices=EARLY_STOPPING_METRICS, default="bleu", help="of the validation set; default %(default)s"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the proposals; default %(default)s")
     with report_errors():
         check_arguments(sys.argv[1:] if arguments is None else arguments)
         try:

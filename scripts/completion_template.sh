@@ -10,6 +10,10 @@ fi
 _nmt_arguments() {
     case $1 in
     @arguments@
+    tune)
+        _nmt_arguments train | grep -Ev '^(-|(sweep|launcher|jobs|slurm)=)'
+        printf '%s\n' --trials --metric --seed --help
+        ;;
     esac
 }
 
@@ -22,19 +26,28 @@ _nmt_offer() {
     COMPREPLY+=("$candidate")
 }
 
+# _nmt_files FOLDER …: prints the names of the configurations in a folder and those below it.
+_nmt_files() {
+    (cd "$1" 2> /dev/null && find -L . "${@:2}" -name '*.yaml' | sed 's|^\./||; s/\.yaml$//')
+}
+
 # _nmt_values OPTION= TYPED CHOICES: adds the values of an option that begin as TYPED does.
 _nmt_values() {
-    local item value="$2"
+    local item value="$2" before=""
     if [ "$3" = "<file>" ]; then
         [ -z "$value" ] && [ "$1" = "checkpoint=" ] && [ -d runs ] && value=runs/
         while IFS= read -r item; do
             if [ -d "$item" ]; then _nmt_offer "$1$item/" ""; elif [ -n "$item" ]; then _nmt_offer "$1$item" "$_nmt_end"; fi
-        done <<< "$(compgen -f -- "$value")"
+        done <<< "$(compgen -f -- "$value"; [ "$1" = "config=" ] && _nmt_files configs -maxdepth 1 | grep "^$value")"
         return
     fi
+    case $value in # several values, or a list of them
+    *,*) before="${value%,*}," value="${value##*,}" ;;
+    \[*) before="[" value="${value#?}" ;;
+    esac
     while IFS= read -r item; do
-        [[ -n $item && $item == "$value"* ]] && _nmt_offer "$1$item" "$_nmt_end"
-    done <<< "$(printf '%s' "$3" | tr ',' '\n'; echo; ls "configs/${1%=}" 2> /dev/null | sed -n 's/\.yaml$//p')"
+        [[ -n $item && $item == "$value"* ]] && _nmt_offer "$1$before$item" "$_nmt_end"
+    done <<< "$(printf '%s' "$3" | tr ',' '\n'; echo; [ -n "$1" ] && _nmt_files "configs/${1%=}")"
 }
 
 _nmt() {
@@ -51,6 +64,11 @@ _nmt() {
         _nmt_values "" "$current" "@commands@,--help,--version"
         return
     fi
+    entry="${line% *}"
+    case ${entry##* } in # the word before
+    -c | --cfg) _nmt_values "" "$current" "job" && return ;;
+    --metric) _nmt_values "" "$current" "@metrics@" && return ;;
+    esac
     [ "$command" = completion ] && _nmt_values "" "$current" "bash,zsh"
     while IFS= read -r entry; do
         name="${entry%%=*}="

@@ -18,6 +18,7 @@ from nmt.cli.flags import FLAGS
 from nmt.cli.help_topics import choice_text, default_text, example_command, only_text
 from nmt.cli.options import Option, collect_options, node_text
 from nmt.cli.sweep.jobs import SweepOptions
+from nmt.training.config import EARLY_STOPPING_METRICS
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/options.md"
@@ -127,13 +128,15 @@ def completion_script() -> str:
     """Return nmt/cli/completion.sh."""
     cases = [f"    {command}) echo '{chr(10).join(completions(command))}' ;;\n" for command in COMMANDS]
     text = TEMPLATE.read_text(encoding="utf-8")
-    return text.replace("    @arguments@\n", "".join(cases)).replace("@commands@", ",".join(SUMMARIES))
+    text = text.replace("    @arguments@\n", "".join(cases)).replace("@commands@", ",".join(SUMMARIES))
+    return text.replace("@metrics@", ",".join(EARLY_STOPPING_METRICS))
 
 
 def completions(command: str) -> list[str]:
     """Return the arguments of a command: `option=` with its values, separated by commas, and the flags."""
     options = collect_options(COMMANDS[command]()) | collect_options(SweepOptions())
     values = {name: "<file>" if name in PATH_OPTIONS else ",".join(option.choices) for name, option in options.items()}
+    values |= {"config": "<file>"} if command == "train" else {}
     values |= {group: ",".join(group_choices(group)) for group in (*GROUPS[command], SWEEP)}
     return [f"{name}={text}" for name, text in values.items()] + [flag.names[-1] for flag in FLAGS.values()]
 

@@ -73,16 +73,33 @@ def test_a_range_of_version_0_5_costs_one_line(old: str, new: str, tune: Any, mo
     ("arguments", "message"),
     [
         ((), "the following arguments are required: NAME"),
-        (("study", "seed=1,2", "--trials", "many"), "--trials: invalid int value: 'many'"),
+        (
+            ("study", "seed=1,2", "--trials", "many"),
+            "--trials: invalid int value: 'many'; python -m nmt.tune --help shows the options",
+        ),
         (("study", "seed=1,2", "--metric", "ter"), "--metric: invalid choice: 'ter'"),
-        (("study", "seed=1,2", "--n-trials", "3"), "unrecognized arguments: --n-trials"),
+        (("study", "seed=1,2", "--n-trials", "3"), "unrecognized arguments: --n-trials 3; did you mean --trials?"),
+        (("study", "seed=1,2", "n_trials=3"), "n_trials=3: write --trials 3"),
+        (("study_name=x", "seed=1,2"), "study_name=x: the first argument is the name of the study: write python -m"),
+        (
+            ("a=interval(0,1)",),
+            "a=interval(0,1): the first argument is the name of the study, as in python -m nmt.tune ",
+        ),
+        (("study", "a=loguniform(1e-4,1e-2)"), "write 'a=tag(log, interval(1e-4,1e-2))'"),
+        (("study", "seed=1,2", "launcher=processes"), "launcher=processes: leave it out; trials run one after the"),
+        (("study", "seed=1,2", "trian.max_epochs=1"), "trian.max_epochs=1: unknown option; did you mean train.max_ep"),
+        (("study", "optim.lrr=interval(0,1)"), "optim.lrr=0.5: unknown option"),
+        (("study", "model.attention.score=dott,dot"), "model.attention.score=dott: must be one of"),
+        (("../study", "seed=1,2"), "name=../study: must be a folder name"),
     ],
 )
-def test_a_mistake_costs_one_line(
-    arguments: tuple[str, ...], message: str, tune: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_mistake_costs_one_line_and_no_trial(
+    arguments: tuple[str, ...], message: str, tune: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SystemExit, match=re.escape(message) + ".*; python -m nmt.tune --help shows the options"):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=re.escape(message)):
         call(tune, monkeypatch, *arguments)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_study_prunes_lists_failures_and_is_continued(
@@ -122,10 +139,21 @@ def test_a_study_prunes_lists_failures_and_is_continued(
     assert len(made) == before
     with pytest.raises(SystemExit, match="error: no option has a range"):
         call(tune, monkeypatch, "study", "seed=1")
-    with pytest.raises(
-        SystemExit, match=r"error: metrics.tokenize=char: the trials .* were scored with their defaults"
+    call(tune, monkeypatch, *arguments, "num_threads=1", "--trials", "8")
+    dropout, updates = arguments[1:]
+    log_range = "model.dropout=tag(log, interval(0.1,0.5))"
+    for changed, message in (
+        (
+            [*arguments, "model=transformer"],
+            "model=transformer: the study study was begun without it; give another NAME",
+        ),
+        ([*arguments, "seed=1,2"], "seed=1,2: the study study was begun without it; give another NAME"),
+        (["study", dropout, "train.max_updates=6"], f"train.max_updates=6: the study study was begun with {updates}; "),
+        (["study", log_range, updates], f"{log_range}: the study study was begun with {dropout}; give another NAME"),
+        (["study", dropout], f"{updates} is missing: the study study was begun with it; give it again, or another "),
     ):
-        call(tune, monkeypatch, *arguments, "metrics.tokenize=char", "--trials", "9")
+        with pytest.raises(SystemExit, match=re.escape(f"error: {message}")):
+            call(tune, monkeypatch, *changed, "--trials", "9")
     assert len(made) == before
 
 
@@ -225,6 +253,7 @@ def test_the_help_shows_every_kind_of_range(tune: Any, capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert stop.value.code == 0
     assert all(text in out for text in ("interval(LOW,HIGH)", "tag(log, ", "range(1,5)", "a,b,c", "--trials"))
+    assert all(f"default {default} " in " ".join(out.split()) for default in ("20", "bleu", "1"))
     (example,) = re.findall(r"example: python -m nmt\.tune (.*)", out)
     assert [tune.parse(word) is None for word in shlex.split(example)] == [True, False, False, True, True]
 

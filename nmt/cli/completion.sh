@@ -188,6 +188,7 @@ sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placeme
 launcher=serial,processes,slurm
 jobs=
 slurm=
+config=<file>
 data=builtin,hub,jsonl,parquet,text,tsv
 model=rnn,rnn_transformer,transformer,transformer_rnn
 experiment=debug,enja_rnn,iwslt14_deen_rnn,iwslt14_deen_transformer,iwslt15_envi_rnn,iwslt15_envi_transformer,iwslt17_deen_transformer,multi30k_rnn,multi30k_rnn_enfr,multi30k_transformer,multi30k_transformer_enfr,wmt14_ende_transformer,wmt14_enfr_transformer,wmt16_roen_transformer
@@ -440,6 +441,10 @@ slurm=
 --multirun
 --quiet
 --version' ;;
+    tune)
+        _nmt_arguments train | grep -Ev '^(-|(sweep|launcher|jobs|slurm)=)'
+        printf '%s\n' --trials --metric --seed --help
+        ;;
     esac
 }
 
@@ -452,19 +457,28 @@ _nmt_offer() {
     COMPREPLY+=("$candidate")
 }
 
+# _nmt_files FOLDER …: prints the names of the configurations in a folder and those below it.
+_nmt_files() {
+    (cd "$1" 2> /dev/null && find -L . "${@:2}" -name '*.yaml' | sed 's|^\./||; s/\.yaml$//')
+}
+
 # _nmt_values OPTION= TYPED CHOICES: adds the values of an option that begin as TYPED does.
 _nmt_values() {
-    local item value="$2"
+    local item value="$2" before=""
     if [ "$3" = "<file>" ]; then
         [ -z "$value" ] && [ "$1" = "checkpoint=" ] && [ -d runs ] && value=runs/
         while IFS= read -r item; do
             if [ -d "$item" ]; then _nmt_offer "$1$item/" ""; elif [ -n "$item" ]; then _nmt_offer "$1$item" "$_nmt_end"; fi
-        done <<< "$(compgen -f -- "$value")"
+        done <<< "$(compgen -f -- "$value"; [ "$1" = "config=" ] && _nmt_files configs -maxdepth 1 | grep "^$value")"
         return
     fi
+    case $value in # several values, or a list of them
+    *,*) before="${value%,*}," value="${value##*,}" ;;
+    \[*) before="[" value="${value#?}" ;;
+    esac
     while IFS= read -r item; do
-        [[ -n $item && $item == "$value"* ]] && _nmt_offer "$1$item" "$_nmt_end"
-    done <<< "$(printf '%s' "$3" | tr ',' '\n'; echo; ls "configs/${1%=}" 2> /dev/null | sed -n 's/\.yaml$//p')"
+        [[ -n $item && $item == "$value"* ]] && _nmt_offer "$1$before$item" "$_nmt_end"
+    done <<< "$(printf '%s' "$3" | tr ',' '\n'; echo; [ -n "$1" ] && _nmt_files "configs/${1%=}")"
 }
 
 _nmt() {
@@ -481,6 +495,11 @@ _nmt() {
         _nmt_values "" "$current" "train,evaluate,align,translate,export,serve,tune,compare,completion,--help,--version"
         return
     fi
+    entry="${line% *}"
+    case ${entry##* } in # the word before
+    -c | --cfg) _nmt_values "" "$current" "job" && return ;;
+    --metric) _nmt_values "" "$current" "bleu,chrf,loss,aer" && return ;;
+    esac
     [ "$command" = completion ] && _nmt_values "" "$current" "bash,zsh"
     while IFS= read -r entry; do
         name="${entry%%=*}="

@@ -25,10 +25,12 @@ from nmt import __version__
 from nmt.cli.config_groups import (
     CONFIG_DIR,
     SWEEP,
+    FileOption,
     find_file,
     group_choices,
     is_text_option,
     load_named_plugins,
+    nearest_choice,
     stored_config,
 )
 from nmt.cli.configs import PATH_OPTIONS, Config, map_paths
@@ -40,7 +42,7 @@ from nmt.cli.hydra_groups import compose_groups, log_user_file, sweep_values
 from nmt.cli.run_directory import Argument, run_name
 from nmt.cli.sweep import SweepJob, SweepOptions, SweepOverride, exit_with_parent, expand_grid, run_sweep
 from nmt.cli.sweep.jobs import FAILED
-from nmt.cli.synonyms import synonym
+from nmt.cli.synonyms import note, synonym, value_synonym
 from nmt.config import FromEnvironment, coerce, describe_type, get_node, leaves, suggest, to_dict, validate
 from nmt.models import MODELS
 from nmt.plugins import naming_faults
@@ -150,7 +152,7 @@ def _known_names(command: str, tree: object) -> list[str]:
 
 
 def _read(command: str, config_class: type[T], arguments: Sequence[str]) -> T:
-    """Return the configuration that one run's arguments describe, not validated yet."""
+    """Return the configuration that one run's arguments describe; that of a training is valid."""
     known = _known_names(command, config_class())
     for text in arguments:
         if _option_name(text) in SWEEP_OPTIONS:
@@ -166,7 +168,7 @@ def _read(command: str, config_class: type[T], arguments: Sequence[str]) -> T:
     bases = [override for override in overrides if override.key == "config"]
     if len(bases) > 1:
         raise ValueError(f"{bases[1].text}: {bases[0].text} is given too; a run starts from one configuration")
-    tree = _compose(command, config_class, groups, *bases)
+    tree, in_files = _compose(command, config_class, groups, *bases)
     try:
         defaults = OmegaConf.to_object(tree)
         for override in overrides:
@@ -177,6 +179,15 @@ def _read(command: str, config_class: type[T], arguments: Sequence[str]) -> T:
     except OmegaConfBaseException as error:
         raise ValueError(f"{error.full_key}: {str(error).partition(chr(10))[0]}") from error
     assert isinstance(config, config_class)
+    if isinstance(config, Config):
+        try:
+            validate(config)
+        except ValueError as error:
+            option, value = str(error).partition(":")[0].partition("=")[::2]
+            hint = f"; write {other}" if (other := value_synonym(option, value)) else ""
+            is_given = has_prefix(option, [override.key for override in overrides])
+            place = f" ({in_files[option].where})" if option in in_files and not is_given else ""
+            raise ValueError(f"{error}{hint}{place}") from error
     return config
 
 
@@ -206,14 +217,15 @@ def _as_written(*arguments: object) -> str:
 
 def _compose(
     command: str, config_class: type, groups: list[_ParsedOverride], base: _ParsedOverride | None = None
-) -> DictConfig:
-    """Return the defaults of the command, or the options of `base`, with the chosen groups."""
+) -> tuple[DictConfig, dict[str, FileOption]]:
+    """Return the defaults of the command, or the options of `base`, with the chosen groups; and what is in files."""
     for key, parsed, text in groups:
         choices = group_choices(key)
         value = parsed.value()
         if value not in choices and not (key == "experiment" and value is None):
-            nearest = suggest(str(value), choices)
+            nearest = nearest_choice(str(value), choices)
             hint = f"; did you mean {key}={nearest}?" if nearest else ""
+            hint = f"; {other}" if key == "model" and (other := note(str(value))) else hint
             raise ValueError(f"{text}: must be one of {', '.join(choices) or '(none)'}{hint}")
     chosen = [f"~{key}" if parsed.value() is None else f"{key}={parsed.value()}" for key, parsed, _ in groups]
     config, primary = config_class(), command
@@ -229,7 +241,7 @@ def _compose(
         _assign(tree, config, path, option.value, override, option.text)
     for file in files:
         log_user_file(file)
-    return tree
+    return tree, options
 
 
 def _assign(
@@ -268,6 +280,11 @@ def _assign(
         )
     elif new := renamed_option(path, _known_names("train", Config())):
         raise ValueError(f"{override.text}: {path} is called {new} since version 0.4")
+    elif sentence := synonym(path, text if isinstance(text, str) else "", "train"):
+        is_whole = override.text.endswith(f"{path}={text}")  # which the sentence begins with
+        raise ValueError(
+            (override.text.removesuffix(f"{path}={text}") if is_whole else f"{override.text}: ") + sentence
+        )
     else:
         nearest = suggest(path, hints)
         raise ValueError(f"{override.text}: unknown option {path}" + (f"; did you mean {nearest}?" if nearest else ""))
@@ -315,13 +332,11 @@ def _run(task: Callable[[T, list[str]], None], config_class: type[T], name: str,
             run_sweep(name, jobs, sweep_options, lambda job: task(job.config, job.arguments))
         for job in jobs if flags.cfg else ():
             if job.status == FAILED:
-                raise ValueError(f"{job.head}: {job.reason}")
+                raise ValueError(f"run {job.number} of {job.total}: {job.failure}")
             print(f"---\n# {job.head}\n{to_yaml(job.config)}", end="")
     elif flags.cfg:
         config: Any = _read(name, config_class, overrides)
-        if isinstance(config, Config):
-            validate(config)
-        elif config.checkpoint:
+        if not isinstance(config, Config) and config.checkpoint:
             config.validate()
         print(to_yaml(config), end="")
     else:
@@ -345,7 +360,6 @@ def compose_config(config_class: type[T], name: str, overrides: list[str]) -> T:
     """Return the configuration a task is called with."""
     config: Any = _read(name, config_class, overrides)
     if isinstance(config, Config):
-        validate(config)
         config.name = config.name or run_name(overrides)
     else:  # its nodes are complete, and validated, only on top of the checkpoint's (see `merge_with_checkpoint`)
         config.validate()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import yaml  # type: ignore[import-untyped]
 
 from nmt.cli.configs import Config, map_paths
-from nmt.config import from_dict, leaves, split_optional
+from nmt.config import from_dict, leaves, split_optional, suggest
 from nmt.data import SOURCES
 from nmt.models import MODELS
 from nmt.plugins import load_plugins
@@ -45,6 +45,12 @@ def group_choices(group: str) -> list[str]:
     names = {file.relative_to(folder).as_posix()[:-5] for folder in folders for file in folder.rglob("*.yaml")}
     names.update(_TABLES[group][1] if group in _TABLES else ())
     return sorted(name for name in names if not name.startswith("."))  # of an editor's folder of copies
+
+
+def nearest_choice(name: str, choices: Sequence[str]) -> str | None:
+    """Return the choice closest to a name, which may be the last part of one in a sub-folder; or None."""
+    dotted = {choice.replace("/", "."): choice for choice in choices}
+    return dotted.get(suggest(name.replace("/", "."), dotted) or "")
 
 
 class FileOption(NamedTuple):

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nmt.cli.config_groups import SWEEP, find_file, format_override, load_sweep, read_file
+from nmt.cli.config_groups import SWEEP, find_file, format_override, load_sweep, nearest_choice, read_file
 from nmt.cli.options import NEEDED, Option, collect_options, node_text
 from nmt.cli.sweep.jobs import SweepOptions
 from nmt.cli.synonyms import options_called, synonym
@@ -32,6 +32,10 @@ def topic_text(command: str, config: Any, choices: Mapping[str, Sequence[str]], 
     path, _, choice = topic.partition("=")
     if choice in choices.get(path, ()):
         return "\n".join(_choice_lines(command, path, choice))
+    if choice and path in choices:
+        nearest = nearest_choice(choice, choices[path])
+        hint = f"did you mean --help {path}={nearest}?" if nearest else f"--help {path} lists what there is"
+        raise ValueError(f"--help {topic}: there is no {path}={choice}; {hint}")
     options = collect_options(config) | collect_options(SweepOptions())
     nodes = dict.fromkeys(name.rpartition(".")[0] for name in options)
     shown = [option for name, option in options.items() if path in (name, name.rpartition(".")[0])]
@@ -103,12 +107,11 @@ def _choice_lines(command: str, group: str, choice: str) -> list[str]:
     if group == SWEEP:
         runs = [f"  {' '.join(run)}" for run in load_sweep(choice)]
         return [*lines, "", "Its runs:", *runs, "", f"Example: python -m nmt.{command} -m sweep={choice}"]
-    content, settings = read_file(file, group), []
+    content, settings = read_file(file, f"{group}/{choice}".rpartition("/")[0]), []
     for entry in content.defaults:
-        chosen = entry.items() if isinstance(entry, dict) else [(group, entry)]
-        settings += [
-            f"{key.removeprefix('override ').lstrip('/')}={value}" for key, value in chosen if value != "_self_"
-        ]
+        chosen = entry.items() if isinstance(entry, dict) else [("" if entry.startswith("/") else group, entry)]
+        paths = [f"{key.rpartition(' ')[2]}/{value}".lstrip("/") for key, value in chosen if value != "_self_"]
+        settings += ["{}={}".format(*path.split("/", 1)) for path in paths]
     prefix = "" if content.package == "_global_" else f"{group}."
     settings += [f"{prefix}{option.path}={format_override(option.value)}" for option in content.options]
     return [*lines, "", f"It sets ({file}):", *(f"  {setting}" for setting in settings)]

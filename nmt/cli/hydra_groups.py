@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nmt.cli.config_groups import FileOption, find_file, group_choices, read_file, registered_choice, search_path
+from nmt.cli.flags import hydra_hint
 from nmt.config import flatten
 from nmt.runtime.logs import log_to_stderr
 
@@ -117,6 +118,8 @@ class _GroupFiles(ConfigSource):
             self.files[config_path] = file
         config = OmegaConf.create({"defaults": content.defaults} if content.defaults else {})
         for option in content.options:
+            if hint := hydra_hint(setting := f"{option.path}={option.text}") if option.path.startswith("hydra") else "":
+                raise ValueError(f"{option.where}: {setting}: unknown option; {hint}")
             OmegaConf.update(config, option.path, len(self.options))
             self.options.append(option)
         return ConfigResult(self.scheme(), str(file), config, {"package": content.package})

@@ -8,6 +8,7 @@ from typing import Any
 
 from nmt.cli.configs import COMMANDS
 from nmt.cli.options import configurations, option_values, option_words, refusal
+from nmt.cli.sweep.jobs import SweepOptions
 from nmt.config import coerce, leaves
 from nmt.models import MODELS
 
@@ -33,11 +34,24 @@ def synonym(name: str, value: str, command: str) -> str | None:
     return None
 
 
+def value_synonym(option: str, value: str) -> str | None:
+    """Return the argument for what others call a value, as "model.attention.score=general" for luong; or None."""
+    table = dict(item.split("=") for item in option_words()["values"].get(option, "").split())
+    return f"{option}={table[value.lower()]}" if value.lower() in table else None
+
+
+def note(name: str) -> str | None:
+    """Return what there is in training where others have this name, or None."""
+    return _by_name("train").get(name.lower())
+
+
 def flag_synonym(flag: str, value: str, command: str) -> str | None:
     """Return a sentence that names the right option for an unknown flag such as --beam or --seed, or None."""
     name = flag.strip("-").replace("-", "_")
-    if any(name in leaves(tree) for tree in _trees(command).values()):
-        return f"{flag} {value}".strip() + f": write {name}={shlex.quote(value) if value else '…'}"
+    of_sweep = name in leaves(SweepOptions())
+    if of_sweep or any(name in leaves(tree) for tree in _trees(command).values()):
+        argument = f"{'-m ' * of_sweep}{name}={shlex.quote(value) if value else '…'}"
+        return f"{flag} {value}".strip() + f": write {argument}"
     return synonym(flag, value, command)
 
 

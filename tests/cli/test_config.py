@@ -218,6 +218,7 @@ def test_a_tilde_is_the_home_folder_in_every_option_of_a_path(monkeypatch: pytes
         ("++seed=2", "++seed=2: write it as seed=2"),
         ("~seed=2", "~seed=2: write it as seed=2"),
         ("data=txt", "data=txt: must be one of builtin, hub, jsonl, parquet, text, tsv; did you mean data=text?"),
+        ("model=lstm", "transformer_rnn; write model.cell=lstm or model.cell=gru"),
         ("data={max_length: 9}", "data={max_length: 9}: must be one of builtin"),
         ("data.train=é,ü", "data.train=é,ü: several values make several runs"),
         ("data=null", "data=null: must be one of builtin"),
@@ -696,6 +697,9 @@ def test_text_options_get_the_text_as_it_is_written(text: str, own: Any, tmp_pat
             "line 2: data.target_lan=x: unknown option data.target_lan; did you",
         ),
         ("optim:\n  rate: 1\n", "line 2: optim.rate=1: unknown option optim.rate; did you mean optim."),
+        ("optim: {lr: 0.005}\n", "mine.yaml: line 1: optim.lr=0.005: write optim.learning_rate=0.005"),
+        ("seed: 2\nhydra: {run: {dir: x}}\n", "line 2: hydra.run.dir=x: unknown option; write runs=FOLDER name=NAME"),
+        ("hydra: {sweeper: {params: {seed: 'range(1,4)'}}}\n", "write python -m nmt.tune NAME 'seed=range(1,4)'"),
         ("train:\n  max_updates: many\n", "line 2: train.max_updates=many: a whole number is needed"),
         ("seed: null\n", "line 1: seed=null: a whole number is needed"),
         ("model.d_model: 64\n", "line 1: model.d_model=64: not an option of model=rnn; an option of model=transformer"),
@@ -725,6 +729,20 @@ def test_a_mistake_in_a_file_costs_one_line_with_its_place(
     error = failure(capsys, "experiment=mine")
     assert error.startswith("configs/experiment/mine.yaml: ")
     assert message in error
+
+
+def test_a_value_that_is_not_allowed_has_its_place(own: Any, capsys: Any) -> None:
+    own("experiment/mine", "seed: 2\nmodel: {attention: {score: dott}}\n")
+    for given, end in (
+        ("seed=3", "a head (configs/experiment/mine.yaml: line 2)\n"),
+        ("model.attention.score=dott", "a head\n"),
+        ("model.attention={score: dott}", "a head\n"),
+        ("model.attention.score=bahdanau", "a head; write model.attention.score=additive\n"),
+        ("model.attention.score=Luong", "a head; write model.attention.score=general\n"),
+    ):
+        with pytest.raises(SystemExit):
+            read("experiment=mine", given)
+        assert capsys.readouterr().err.endswith(end)
 
 
 def test_errors_of_the_task(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,8 @@ def test_flags_are_read(arguments: list[str], expected: Flags) -> None:
         (["--cfg", "job", "-p", "model"], "-p: unknown flag; write --help NODE for the options below one node"),
         (["--cfg", "job", "--package=model"], "write --help model for the options below one node"),
         (["--quit"], "--quit: unknown flag; did you mean --quiet?"),
+        (["--launcher=processes"], "--launcher processes: write -m launcher=processes"),
+        (["--jobs", "2"], "--jobs 2: write -m jobs=2"),
         (["--run"], "--run: unknown flag; leave it out"),
         (["--config-path", "x"], "write --config-dir DIR"),
     ],
@@ -86,7 +88,8 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_is_printed_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert "seed=-1: must be at least 0" in failure(capsys, "--cfg", "job", "seed=-1")
-    assert "run 2 of 2: seed=-1: seed=-1: must be" in failure(capsys, "--cfg", "job", "-m", "seed=1,-1")
+    assert "error: run 2 of 2: seed=-1: must be" in failure(capsys, "--cfg", "job", "-m", "seed=1,-1")
+    assert "error: run 1 of 1: model=x: must be" in failure(capsys, "--cfg", "job", "-m", "model=x")
     assert "checkpoint: ''" in printed(capsys, "--cfg", "job", tree=EvaluateConfig, name="evaluate")
 
 

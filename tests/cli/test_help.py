@@ -161,6 +161,22 @@ def test_other_names_find_the_option() -> None:
         shown("zzzz")
 
 
+def test_the_choices_of_a_sub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs/experiment/paper").mkdir(parents=True)
+    content = "# Ours.\ndefaults: [/experiment/debug, multi30k_rnn, override /data: text]\nseed: 2\n"
+    (tmp_path / "configs/experiment/paper/debug.yaml").write_text(content)
+    lines = shown("experiment=paper/debug").splitlines()
+    assert lines[3:] == ["  experiment=debug", "  experiment=multi30k_rnn", "  data=text", "  seed=2"]
+    (tmp_path / "configs/experiment/paper/ablation.yaml").write_text("seed: 3\n")
+    for topic, hint in (
+        ("ablation", "did you mean --help experiment=paper/ablation"),
+        ("zz", "--help experiment lists"),
+    ):
+        with pytest.raises(ValueError, match=f"--help experiment={topic}: there is no experiment={topic}; {hint}"):
+            shown(f"experiment={topic}")
+
+
 def test_help_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     narrow = shown("optim").splitlines()

@@ -65,6 +65,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "runs/my_run").mkdir(parents=True)
     (folder / "configs/experiment").mkdir(parents=True)
     (folder / "configs/experiment/mine.yaml").write_text("seed: 2\n")
+    (folder / "configs/experiment/paper").mkdir()
+    (folder / "configs/experiment/paper/ablation.yaml").write_text("seed: 3\n")
+    (folder / "configs/own.yaml").write_text("seed: 4\n")
     (folder / "nmt.bash").write_text(nmt("completion", "bash", cwd=folder).stdout)
     assert nmt("completion", "zsh", cwd=folder).stdout == (folder / "nmt.bash").read_text()
     return folder
@@ -88,6 +91,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("nmt translate search.b", ["search.batch_size=", "search.batch_tokens=", "search.beam_size="]),
         ("nmt translate model", []),
         ("nmt train --mul", ["--multirun "]),
+        ("nmt o", []),
+        ("nmt train -c ", ["job "]),
+        ("nmt train --cfg j", ["job "]),
+        ("nmt train experiment=pap", ["paper/ablation "]),
+        ("nmt train experiment=paper/", ["paper/ablation "]),
+        ("nmt train config=ow", ["own "]),
+        ("nmt train config=ru", ["runs/"]),
+        ("nmt train -m model.attention.score=dot,ad", ["dot,additive "]),
+        ("nmt train metrics.names=[bleu,t", ["[bleu,ter "]),
+        ("nmt train metrics.names=[t", ["[ter "]),
+        ("nmt tune study optim.learning_rate", ["optim.learning_rate="]),
+        ("nmt tune study la", []),
+        ("nmt tune study --me", ["--metric "]),
+        ("nmt tune study --metric ch", ["chrf "]),
     ],
 )
 def test_bash_completes(line: str, offers: list[str] | None, folder: Path) -> None:

@@ -60,7 +60,13 @@ class SweepJob:
     @property
     def head(self) -> str:
         """Its number and label."""
-        return f"run {self.number} of {self.total}: {self.label}"
+        return f"run {self.number} of {self.total}" + (f": {self.label}" if self.label else "")
+
+    @property
+    def failure(self) -> str:
+        """Its label and why it failed; the label once, where the reason begins with it."""
+        is_named = not self.label or self.reason.startswith(f"{self.label}:")
+        return self.reason if is_named else f"{self.label}: {self.reason}"
 
     def end(self, status: str, reason: str = "") -> None:
         """Store how the run ended."""

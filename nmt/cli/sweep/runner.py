@@ -44,7 +44,7 @@ def run_sweep(name: str, jobs: Sequence[SweepJob], options: SweepOptions, run: C
     if failed := [job for job in jobs if job.status == FAILED]:
         progress.print(f"{len(failed)} of {len(jobs)} runs failed:", is_error=True)
         for job in failed:
-            progress.print(f"  {job.label}: {job.reason}", is_error=True)
+            progress.print(f"  {job.failure}", is_error=True)
         raise SystemExit(1)
 
 
