@@ -1,5 +1,6 @@
 """Text for terminals, which obey control characters."""
 
+import contextlib
 import os
 import re
 import sys
@@ -9,8 +10,10 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u2
 
 
 def shows_bars() -> bool:
-    """Return whether standard error is a terminal that knows its width."""
-    return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    """Return whether standard error is a terminal, and not one of no width, in which bars are invisible."""
+    with contextlib.suppress(OSError, ValueError):  # a stream without a file has no size
+        return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    return sys.stderr.isatty()
 
 
 def escape_controls(text: str) -> str:
