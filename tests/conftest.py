@@ -4,6 +4,7 @@ Tests of pages use a real browser, and are skipped without Playwright or Chromiu
 there is one fixture for all.
 """
 
+import logging
 import shutil
 import signal
 import sys
@@ -37,6 +38,14 @@ def without_plugins() -> Iterator[None]:
         plugins.OWNERS.clear()
         plugins.LOADED.clear()
         plugins._warn.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def own_handlers_only() -> None:
+    """Begin as a new process does: pytest gives a logger that does not propagate handlers, which would count as set."""
+    logger = logging.getLogger("nmt")
+    if not any(type(handler).__module__ == "nmt.runtime.logs" for handler in logger.handlers):
+        logger.propagate = True
 
 
 @pytest.fixture(scope="session")
