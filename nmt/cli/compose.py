@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -53,6 +54,13 @@ from nmt.runtime.process import environment
 from nmt.runtime.terminal import escape_controls
 
 T = TypeVar("T")
+
+_TEXTS = {
+    "evaluate": "; a test set is data.test=PREFIX",
+    "translate": "; text comes from standard input, as in < FILE",
+    "align": "; texts are source=FILE target=FILE",
+}
+"""How commands take texts, for whoever gives one as a plain word."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "train": ("data", "model", "experiment"),
@@ -347,6 +355,9 @@ def _with_checkpoint(arguments: list[str], command: str) -> list[str]:
     """Return the arguments of a command with plain words that name runs or checkpoints as `checkpoint=`."""
     runs = [text for text in arguments if command != "train" and "=" not in text and Path(text).exists()]
     others = [text for text in arguments if text not in runs]
+    for text in runs:
+        if Path(text).is_file() and not (text.endswith(".pt") or zipfile.is_zipfile(text)):
+            raise ValueError(f"{text}: no run or checkpoint{_TEXTS.get(command, '')}")
     if runs and (given := [text for text in others if text.startswith("checkpoint=")]):
         raise ValueError(f"{runs[0]}: {given[0]} is given too; leave one of them out, or write checkpoint=[a,b]")
     if len(runs) > 1 and command in ("align", "export"):

@@ -241,3 +241,14 @@ def test_a_run_may_be_the_first_word(name: str, folder: Path, capsys: Any) -> No
     assert "no run or checkpoint runs/b in" in failure(capsys, "runs/b", name=name)
     assert "no run or checkpoint zzz in" in failure(capsys, "zzz", name=name)
     assert "write checkpoint=runs/a for a run" in failure(capsys, "config=runs/a", name=name)
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [("evaluate", "data.test=PREFIX"), ("translate", "< FILE"), ("align", "source=FILE target=FILE")],
+)
+def test_a_text_is_no_run(command: str, hint: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("text.en").write_text("a\n")
+    with pytest.raises(SystemExit):
+        run_command(lambda *_: pytest.fail("called"), COMMANDS[command], command, ["text.en"])
+    assert re.search(rf"error: text\.en: no run or checkpoint; .*{hint}", capsys.readouterr().err)
