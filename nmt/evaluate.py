@@ -12,7 +12,7 @@ from nmt.evaluation.report import ReportData, SplitStats
 from nmt.evaluation.report.identity import model_facts
 from nmt.evaluation.results import EvaluationInputs, EvaluationSet, load_test_sets, read_hypotheses, stored_digests
 from nmt.inference.translator import Translator
-from nmt.plugins import load_plugins
+from nmt.plugins import loaded
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
 from nmt.training import logger
@@ -33,7 +33,7 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
         command=command_line("evaluate", overrides),
         config=to_yaml(merged),
         history=logger.read_metrics(run / "metrics.jsonl") if len(paths) == 1 else (),
-        fingerprints={**contents[0].get("texts", {}), "plugins": list(map(list, load_plugins(merged.plugins)))},
+        fingerprints={**contents[0].get("texts", {}), "plugins": list(map(list, loaded(merged.plugins)))},
     )
     translator = Translator.from_checkpoints(contents, merged.search, device)
     with checkpoint.interpreting(contents[0]):

@@ -65,6 +65,21 @@ def load_plugins(names: Sequence[str]) -> list[Plugin]:
     return [_load(name, key) for key, name in unique.items()]
 
 
+def loaded(names: Sequence[str]) -> list[Plugin]:
+    """Return plugins that this process has imported, without importing any: these names may come from a stored file.
+
+    Raises:
+        ValueError: one has not been imported.
+    """
+    if missing := [name for name in names if _key(name) not in LOADED]:
+        given = f"[{','.join(missing)}]" if len(missing) > 1 else missing[0]
+        raise ValueError(
+            f"plugins: {' and '.join(missing)}: named in a stored configuration, which runs no code by itself; if you "
+            f"trust it, give plugins={given} or set {VARIABLE}={','.join(missing)}"
+        )
+    return [Plugin(name, LOADED[_key(name)].digest) for name in names]
+
+
 def unowned() -> list[str]:
     """Return the entries that neither nmt nor a plugin has put into a table, as "mine in SCORES"."""
     return [

@@ -35,7 +35,7 @@ from nmt.inference.translator import Translator
 from nmt.models import Seq2Seq
 from nmt.models.flops import build_on_meta
 from nmt.models.parameter_matching import match_parameters
-from nmt.plugins import load_plugins, unowned
+from nmt.plugins import loaded, unowned
 from nmt.runtime.device import resolve_device
 from nmt.runtime.errors import error_message
 from nmt.runtime.files import directory_lock, remove_stale_temp_files, write_text
@@ -136,7 +136,7 @@ def _make_model(setup: TrainingSetup, device: torch.device, ranks: DistributedCo
 
 def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ranks: DistributedContext) -> Trainer:
     config, tokenizer = setup.config, setup.tokenizer
-    plugins = {"plugins": list(map(list, load_plugins(config.plugins)))}
+    plugins = {"plugins": list(map(list, loaded(config.plugins)))}
     return Trainer(
         model,
         BatchLoader(setup.corpora["train"], tokenizer, config.train.batch_tokens, config.seed, device=device),

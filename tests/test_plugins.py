@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+import nmt
 from nmt import align, checkpoint, evaluate, plugins, train, translate
 from nmt.attention import NORMALIZERS, SCORES, AttentionConfig
 from nmt.cli.compose import run_command
@@ -463,3 +464,35 @@ def test_an_entry_that_no_plugin_has_is_told(
     assert plugins.unowned() == ["cell in SCORES"]
     run_train("model.attention.score=cell", "name=cell", *TEXT, *RNN)
     assert "cell in SCORES: no plugin has it, so no other process can use this run" in capsys.readouterr().err
+
+
+def test_what_only_a_stored_file_names_is_never_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A checkpoint and a configuration that were made to name a plugin, without its entry in the header."""
+    Path("evil.py").write_text("from pathlib import Path\nPath('executed').touch()\n")
+    run_train("name=a", *TEXT, *RNN)
+    shutil.copytree("runs/a", "runs/b")
+    for run in ("a", "b"):
+        for name in ("best", "last"):
+            stored = checkpoint.load(Path(f"runs/{run}/checkpoints/{name}.pt"))
+            stored["config"]["plugins"] = ["evil.py"]
+            del stored["plugins"]
+            checkpoint.save(Path(f"runs/{run}/checkpoints/{name}.pt"), stored)
+        for file in Path(f"runs/{run}").rglob("config.yaml"):
+            file.write_text(file.read_text().replace("plugins: []", "plugins:\n- evil.py"))
+    evaluation = ["checkpoint=runs/a", "output=again"]
+    refused = (
+        lambda: run_command(evaluate.main, EvaluateConfig, "evaluate", evaluation),
+        lambda: run_command(train.main, Config, "train", ["config=runs/a", "name=c"]),
+        lambda: run_command(train.main, Config, "train", ["config=runs/a"]),
+    )
+    for run in refused:
+        message = error_of(capsys, run)
+        assert "plugins: evil.py: named in a stored configuration, which runs no code by itself" in message
+        assert "give plugins=evil.py or set NMT_PLUGINS=evil.py" in message
+        assert not Path("executed").exists()
+    run_command(align.main, AlignConfig, "align", ["checkpoint=runs/a"])
+    compare(["runs/a", "runs/b", "--num-resamples", "0"])
+    nmt.load("runs/a").translate("the dog sees")
+    assert not Path("executed").exists()
+    run_command(evaluate.main, EvaluateConfig, "evaluate", [*evaluation, "plugins=evil.py"])
+    assert Path("executed").exists()

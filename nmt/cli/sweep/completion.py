@@ -12,7 +12,7 @@ from nmt.cli.continuation import data_fingerprints, has_prefix, retention_only_o
 from nmt.config import flatten
 from nmt.data import extra_test_sets
 from nmt.evaluation.results import has_test_set, load_test_sets, stored_digests
-from nmt.plugins import load_plugins
+from nmt.plugins import loaded
 from nmt.training.config import AUTO
 from nmt.training.early_stopping import stop_reason
 from nmt.training.progress import TrainProgress
@@ -37,7 +37,7 @@ def is_run_complete(config: Config) -> bool:
         return False
     if last is None or last.path.name != "last.pt":
         return False
-    digests = [plugin.digest for plugin in load_plugins(config.plugins)]
+    digests = [plugin.digest for plugin in loaded(config.plugins)]
     if any(digest not in digests for _, digest in last.content.get("plugins", ())):
         return False
     progress = TrainProgress.from_dict(last.content["position"])
