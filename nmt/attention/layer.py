@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nmt.attention.config import AttentionConfig
 from nmt.attention.dropout import ByteMaskDropout
+from nmt.attention.linear import Linear
 from nmt.attention.normalizers import NORMALIZERS
 from nmt.attention.rotary import apply_rotary
 from nmt.attention.scores import SCORES, Additive, DotProductScore, Score
@@ -74,10 +75,10 @@ class AttentionLayer(nn.Module):
                 f"heads={config.heads}: rotary positions need heads of even width, they have "
                 f"{query_width // config.heads}"
             )
-        self.query: nn.Module = nn.Linear(query_dim, dim, bias=bias) if config.project_qk else nn.Identity()
-        self.key: nn.Module = nn.Linear(key_dim, dim, bias=bias) if config.project_qk else nn.Identity()
-        self.value: nn.Module = nn.Identity() if plain_values else nn.Linear(key_dim, value_width, bias=bias)
-        self.output: nn.Module = nn.Identity() if plain_values else nn.Linear(value_width, value_width, bias=bias)
+        self.query: nn.Module = Linear(query_dim, dim, bias=bias) if config.project_qk else nn.Identity()
+        self.key: nn.Module = Linear(key_dim, dim, bias=bias) if config.project_qk else nn.Identity()
+        self.value: nn.Module = nn.Identity() if plain_values else Linear(key_dim, value_width, bias=bias)
+        self.output: nn.Module = nn.Identity() if plain_values else Linear(value_width, value_width, bias=bias)
         self.names = list(dict.fromkeys(config.scores))
         self.groups = [[head for head, score in enumerate(config.scores) if score == name] for name in self.names]
         widths = (query_width // config.heads, key_width // config.heads)

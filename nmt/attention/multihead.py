@@ -5,10 +5,11 @@ import functools
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nmt.attention.config import NO_ATTENTION, AttentionConfig
 from nmt.attention.layer import AttentionLayer, KeyValueCache
+from nmt.attention.linear import Linear
 from nmt.attention.windows import CROSS, ENCODER_SELF, WINDOWS, QueryContext
 from nmt.config import suggest
 
@@ -56,7 +57,7 @@ class Attention(AttentionLayer):
             raise TypeError(f"Attention: embed_dim, kdim, vdim = {self.widths}: whole numbers are needed")
         super().__init__(config, *self.widths[:2], attention_type=attention_type, out_dim=embed_dim, bias=bias)
         if self.widths[1] != self.widths[2]:
-            self.value = nn.Linear(self.widths[2], embed_dim, bias=bias)
+            self.value = Linear(self.widths[2], embed_dim, bias=bias)
 
     def forward(  # type: ignore[override]
         self,

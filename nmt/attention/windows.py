@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from nmt.attention.linear import Linear
+
 CROSS, ENCODER_SELF, DECODER_SELF = "cross", "encoder_self", "decoder_self"
 ATTENTION_TYPES = (CROSS, ENCODER_SELF, DECODER_SELF)
 """Target to source, source to source, target to earlier target."""
@@ -173,8 +175,8 @@ class LocalP(Local):
 
     def __init__(self, heads: int, query_dim: int, width: int, attention_type: str) -> None:
         super().__init__(heads, query_dim, width, attention_type)
-        self.hidden = nn.Linear(query_dim, query_dim, bias=False)
-        self.place = nn.Linear(query_dim, heads, bias=False)
+        self.hidden = Linear(query_dim, query_dim, bias=False)
+        self.place = Linear(query_dim, heads, bias=False)
 
     def window_centers(self, context: QueryContext, num_keys: int) -> Tensor:
         predicted = self.place(torch.tanh(self.hidden(context.query)))  # (B, T, H)

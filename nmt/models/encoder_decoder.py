@@ -7,9 +7,10 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from nmt.attention import NO_ATTENTION, SCORES
+from nmt.attention.linear import Linear
 from nmt.config import check_choice, check_range
 from nmt.models.layers import TIES, make_embedding, to_autocast_dtype
-from nmt.models.seq2seq import AttentionWeights, DecoderState, Seq2Seq
+from nmt.models.seq2seq import AttentionWeights, DecoderState, Head, Seq2Seq
 
 PAD = 0
 """Id of the padding token on both sides."""
@@ -143,7 +144,7 @@ class EncoderDecoder(Seq2Seq):
         self.target_embedding = self.source_embedding if tie == "all" else make_embedding(target_size, decoder.dim, PAD)
         self.encoder, self.decoder = encoder, decoder
         self.max_source_length, self.max_target_length = encoder.max_length, decoder.max_length
-        self.output = nn.Linear(decoder.dim, target_size)
+        self.output = Linear(decoder.dim, target_size)
         nn.init.zeros_(self.output.bias)
         if tie != "none":
             self.output.weight = self.target_embedding.weight
@@ -177,10 +178,12 @@ class EncoderDecoder(Seq2Seq):
         *,
         attention: bool = False,
         positions: Tensor | None = None,
-    ) -> tuple[Tensor, AttentionWeights | None]:
+        head: Head | None = None,
+    ) -> tuple[Any, AttentionWeights | None]:
         memory = self.encode(source, source_mask)
         x = self.target_embedding(inputs)  # (B, T, E)
         features, weights, _ = self.decoder.unroll(x, self.init_state(memory), memory, need_weights=attention)
         features = features if positions is None else features.flatten(0, 1)[positions]  # (B, T, any) or (N, any)
-        logits: Tensor = self.output(self.decoder.output_features(features))
+        features = self.decoder.output_features(features)
+        logits = self.output(features) if head is None else head(self.output, features)
         return logits, None if weights is None else AttentionWeights(weights)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nmt.attention.dropout import ByteMaskDropout
+from nmt.attention.linear import Linear
 
 TIES = ("none", "output", "all")
 POSITIONS = ("sinusoidal", "learned", "rotary")
@@ -51,8 +52,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self.is_gated = activation == "swiglu"
         self.activation = ACTIVATIONS[activation]
-        self.inner = nn.Linear(width, 2 * hidden if self.is_gated else hidden)
-        self.outer = nn.Linear(hidden, width)
+        self.inner = Linear(width, 2 * hidden if self.is_gated else hidden)
+        self.outer = Linear(hidden, width)
         self.dropout = ByteMaskDropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:

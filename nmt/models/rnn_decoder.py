@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nmt.attention import CROSS, NO_ATTENTION, AttentionConfig, AttentionLayer
 from nmt.attention.dropout import ByteMaskDropout
+from nmt.attention.linear import Linear
 from nmt.config import check_choice, check_range
 from nmt.models.rnn_layers import CELLS, GATES, StackedRNNCell
 from nmt.models.seq2seq import DecoderState, copy_rows, expand_to_rows
@@ -91,13 +92,13 @@ class RNNDecoder(nn.Module):
         super().__init__()
         self.dim, self.hidden, self.num_layers = config.embedding_dim, config.hidden_size, config.decoder_layers
         self.is_lstm = config.cell == "lstm"
-        self.bridge = nn.Linear(memory_dim, self.num_layers * self.hidden) if config.bridge == "linear" else None
+        self.bridge = Linear(memory_dim, self.num_layers * self.hidden) if config.bridge == "linear" else None
         self.attention: AttentionLayer | None = None
         attention = config.attention.for_layer(0)
         if attention.score != NO_ATTENTION:
             self.attention = AttentionLayer(attention, query_dim=self.hidden, key_dim=memory_dim)
         self.dropout = ByteMaskDropout(config.dropout)
-        self.readout = nn.Linear(self.hidden + memory_dim + self.readout_inputs * self.dim, self.dim, bias=False)
+        self.readout = Linear(self.hidden + memory_dim + self.readout_inputs * self.dim, self.dim, bias=False)
 
     def precompute(self, values: Tensor) -> DecoderState:
         """Compute keys and values of the attention from the encoder outputs (B, S, D)."""
@@ -186,7 +187,7 @@ class RecurrentAttentionDecoder(RNNDecoder):
         widths = [self.input_dim(config, memory_dim)] + [config.hidden_size] * (config.decoder_layers - 1)
         self.layers = nn.ModuleList(StackedRNNCell(config.cell, width, config.hidden_size) for width in widths)
         # The embedded tokens of all steps go through their part of the first cell in one product, outside the loop.
-        self.input = nn.Linear(config.embedding_dim, GATES[config.cell] * config.hidden_size, bias=False)
+        self.input = Linear(config.embedding_dim, GATES[config.cell] * config.hidden_size, bias=False)
         nn.init.uniform_(self.input.weight, -(config.hidden_size**-0.5), config.hidden_size**-0.5)
 
     def input_dim(self, config: RNNDecoderConfig, memory_dim: int) -> int:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from nmt.attention.dropout import ByteMaskDropout
+from nmt.attention.linear import Linear
 
 CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 GATES = {"gru": 3, "lstm": 4}
@@ -68,8 +69,8 @@ class StackedRNNCell(nn.Module):
     def __init__(self, cell: str, feed_dim: int, hidden: int) -> None:
         super().__init__()
         self.gates = GATES[cell]
-        self.feed = nn.Linear(feed_dim, self.gates * hidden)
-        self.hidden = nn.Linear(hidden, self.gates * hidden)
+        self.feed = Linear(feed_dim, self.gates * hidden)
+        self.hidden = Linear(hidden, self.gates * hidden)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)  # as torch's own recurrent layers
 

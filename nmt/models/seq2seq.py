@@ -1,7 +1,8 @@
 """The contract between an encoder-decoder and everything that uses it: training, search and alignment."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,10 @@ def copy_rows(state: DecoderState, rows: Tensor, source_rows: Tensor) -> None:
     """Overwrite rows `rows` (N,) of every tensor with its rows `source_rows` (N,)."""
     for tensor in state.values():
         tensor.index_copy_(0, rows, tensor.index_select(0, source_rows))
+
+
+Head = Callable[[nn.Linear, Tensor], Any]
+"""A function of the output layer and its inputs (N, D) or (B, T, D)."""
 
 
 class AttentionWeights(NamedTuple):
@@ -91,17 +96,21 @@ class Seq2Seq(nn.Module, ABC):
         *,
         attention: bool = False,
         positions: Tensor | None = None,
-    ) -> tuple[Tensor, AttentionWeights | None]:
+        head: Head | None = None,
+    ) -> tuple[Any, AttentionWeights | None]:
         """Compute the logits of given targets (teacher forcing).
 
         Args:
             source: (B, S). source_mask: (B, S). inputs: (B, T), labels shifted right.
             attention: also return the weights of every layer and head.
             positions: (N,), b * T + t of the positions whose logits are needed; None: everywhere.
+            head: computes what is needed of the logits, such as a loss, from the output layer and its inputs.
 
         Returns:
-            logits (B, T, V), or (N, V) in the order of `positions`; the attention weights or None.
+            logits (B, T, V), or (N, V) in the order of `positions`, or what `head` returns; the attention weights or
+            None.
         """
+        assert head is None, f"{type(self).__name__} has no output layer to give away"
         memory = self.encode(source, source_mask)
         state = self.init_state(memory)
         all_logits, all_weights = [], []

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from nmt.attention import CROSS, DECODER_SELF, ENCODER_SELF, NO_ATTENTION, AttentionConfig, AttentionLayer
 from nmt.attention.dropout import ByteMaskDropout
 from nmt.attention.layer import KeyValueCache
+from nmt.attention.linear import Linear
 from nmt.config import check_choice, check_range
 from nmt.models.layers import ACTIVATIONS, NORMS, POSITIONS, FeedForward, to_autocast_dtype
 from nmt.models.seq2seq import expand_to_rows
@@ -156,7 +157,7 @@ class DecoderLayer(nn.Module):
         cross = config.attention.for_layer(number)
         self.cross: AttentionLayer | None = None
         if cross.score == NO_ATTENTION:
-            self.summary = nn.Linear(memory_dim, config.d_model)
+            self.summary = Linear(memory_dim, config.d_model)
         else:
             self.cross = AttentionLayer(cross, config.d_model, memory_dim, out_dim=config.d_model, bias=True)
         self.crossed = SublayerConnection(config, config.dropout)

@@ -10,6 +10,7 @@ import torch
 from nmt.data import AlignmentTargets, Batch, EncodedCorpus, batch_to_device, collate
 from nmt.data.vocabulary import SPECIAL_TOKENS
 from nmt.models import Seq2Seq
+from nmt.models.encoder_decoder import EncoderDecoder
 from nmt.runtime.device import resolve_precision
 from nmt.runtime.memory import available_memory, is_oom_error, peak_memory
 from nmt.training.config import TrainConfig
@@ -42,7 +43,7 @@ def find_batch_tokens(
     """
     length = 1 + corpus.max_length
     max_rows = -(-len(corpus) // distributed.size)
-    objective = TrainingObjective(config)
+    objective = TrainingObjective(config, fused=isinstance(model, EncoderDecoder))
     precision = resolve_precision(config.precision, device)
     vocabulary_sizes = tuple(getattr(model, f"{side}_embedding").num_embeddings for side in ("source", "target"))
     generator = torch.Generator().manual_seed(0)

@@ -3,10 +3,14 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from nmt.attention.linear import linear, weight_gradient
 
 LOSS_CHUNK_ROWS = 64
 """Rows of logits that are cast to fp32 at a time."""
+OUTPUT_CHUNK_ROWS = 512
+"""Rows whose logits exist at a time where all are not needed."""
 MIN_ATTENTION = 1e-30
 """Attention below this counts as 0: its logarithm would have no finite gradient in fp32."""
 
@@ -15,37 +19,83 @@ def _at_least_fp32(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
+def _smoothed_cross_entropy(
+    logits: Tensor, labels: Tensor, smoothing: float, gradient: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the sums of `cross_entropy`, and write the gradient of the first, which needs the same exponentials.
+
+    There are fp32 copies of one chunk of rows at a time, which fits in the cache; `gradient` may be `logits`.
+    """
+    chunks = (
+        tensor.split(LOSS_CHUNK_ROWS)
+        for tensor in (logits, labels.unsqueeze(1), logits if gradient is None else gradient)
+    )
+    losses, nlls = [], []
+    for rows, label, out in zip(*chunks, strict=True):
+        rows = _at_least_fp32(rows)
+        rows = rows - rows.amax(-1, keepdim=True)
+        label_logit, mean = rows.gather(1, label), rows.mean(-1, keepdim=True)
+        exponentials = rows.exp_()
+        total = exponentials.sum(-1, keepdim=True)
+        log_total = total.log()
+        nlls.append((log_total - label_logit).sum())
+        losses.append((1 - smoothing) * nlls[-1] + smoothing * (log_total - mean).sum())
+        if gradient is not None:
+            difference = exponentials.mul_(1 / total).sub_(smoothing / logits.size(1))
+            out.copy_(difference.scatter_add_(1, label, torch.full_like(total, smoothing - 1)))
+    if not losses:
+        return logits.new_zeros((), dtype=torch.float32), logits.new_zeros((), dtype=torch.float32)
+    return torch.stack(losses).sum(), torch.stack(nlls).sum()
+
+
 class _SmoothedCrossEntropy(torch.autograd.Function):
-    """A cross-entropy that stores logits and gradient in the logits' precision, with fp32 copies of one chunk of rows
-    at a time, which fits in the cache. The gradient is computed with the value, since both need the exponentials."""
+    """A cross-entropy that stores logits and gradient in the logits' precision."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-        needs_gradient: bool = ctx.needs_input_grad[0]
-        gradient = torch.empty_like(logits) if needs_gradient else logits
-        chunks = (tensor.split(LOSS_CHUNK_ROWS) for tensor in (logits, labels.unsqueeze(1), gradient))
-        losses, nlls = [], []
-        for rows, label, out in zip(*chunks, strict=True):
-            rows = _at_least_fp32(rows)
-            rows = rows - rows.amax(-1, keepdim=True)
-            label_logit, mean = rows.gather(1, label), rows.mean(-1, keepdim=True)
-            exponentials = rows.exp_()
-            total = exponentials.sum(-1, keepdim=True)
-            log_total = total.log()
-            nlls.append((log_total - label_logit).sum())
-            losses.append((1 - smoothing) * nlls[-1] + smoothing * (log_total - mean).sum())
-            if needs_gradient:
-                difference = exponentials.mul_(1 / total).sub_(smoothing / logits.size(1))
-                out.copy_(difference.scatter_add_(1, label, torch.full_like(total, smoothing - 1)))
-        if needs_gradient:
-            ctx.save_for_backward(gradient)
-        nll_sum = torch.stack(nlls).sum()
-        ctx.mark_non_differentiable(nll_sum)
-        return torch.stack(losses).sum(), nll_sum
+        gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        loss, nll = _smoothed_cross_entropy(logits, labels, smoothing, gradient)
+        ctx.save_for_backward(gradient)
+        ctx.mark_non_differentiable(nll)
+        return loss, nll
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
         return ctx.saved_tensors[0] * grads[0], None, None
+
+
+class _OutputCrossEntropy(torch.autograd.Function):
+    """The output layer and the cross-entropy, a chunk of rows after the other: all logits are never held at once."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, smoothing: float, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        needs_gradient = any(ctx.needs_input_grad)
+        with torch.autocast(features.device.type, enabled=False):
+            x, w, b = features.to(dtype), weight.to(dtype), bias.to(dtype)
+            wide = torch.promote_types(dtype, torch.float32)
+            grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(w, dtype=wide)
+            grad_bias, sums = torch.zeros_like(b, dtype=wide), []
+            for rows, label, out in zip(*(t.split(OUTPUT_CHUNK_ROWS) for t in (x, labels, grad_x)), strict=True):
+                logits = linear(rows, w, b)
+                sums.append(
+                    torch.stack(_smoothed_cross_entropy(logits, label, smoothing, logits if needs_gradient else None))
+                )
+                if needs_gradient:
+                    out.copy_(linear(logits, w.t()))
+                    grad_weight += weight_gradient(logits, rows)
+                    grad_bias += logits.sum(0, dtype=wide)
+        loss, nll = torch.stack(sums).sum(0) if sums else features.new_zeros(2)
+        ctx.save_for_backward(grad_x, grad_weight, grad_bias)
+        ctx.dtypes = features.dtype, weight.dtype, bias.dtype
+        ctx.mark_non_differentiable(nll)
+        return loss, nll
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        scaled = [(t * grads[0]).to(d) for t, d in zip(ctx.saved_tensors, ctx.dtypes, strict=True)]
+        return *scaled, None, None, None
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -62,6 +112,25 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> 
         the smoothed loss, to be differentiated, and the plain negative log-likelihood in nats, for perplexity.
     """
     loss, nll = _SmoothedCrossEntropy.apply(logits, labels, smoothing)  # type: ignore[no-untyped-call]
+    return loss, nll
+
+
+def output_cross_entropy(
+    output: nn.Linear, features: Tensor, labels: Tensor, *, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Compute `cross_entropy(output(features), labels)` in the precision of autocast, without holding all logits.
+
+    The gradients are computed with the value, those of the weights added up in fp32.
+
+    Args:
+        output: to the vocabulary, V.
+        features: (N, D).
+        labels: (N,), without padding.
+    """
+    device = features.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else output.weight.dtype
+    arguments = features, output.weight, output.bias, labels, smoothing, dtype
+    loss, nll = _OutputCrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]
     return loss, nll
 
 

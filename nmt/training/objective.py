@@ -1,6 +1,8 @@
 """The training objective: smoothed cross-entropy, and the terms that the options add to it."""
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from nmt.data import PAD, UNK, AlignmentTargets, Batch
 from nmt.data.vocabulary import SPECIAL_TOKENS
 from nmt.models import Seq2Seq
 from nmt.runtime.device import autocast
-from nmt.training.losses import alignment_loss, coverage_loss, cross_entropy, symmetric_kl
+from nmt.training.losses import alignment_loss, coverage_loss, cross_entropy, output_cross_entropy, symmetric_kl
 
 
 @dataclass
@@ -52,13 +54,16 @@ class TrainingObjective:
 
     The terms of attention are 0 in a step in which `layerdrop` has left out every layer that attends to the source.
 
+    Args:
+        fused: the model is an `EncoderDecoder`, whose output layer and loss are computed together.
+
     names: of the logged sums: "loss", "nll", then whichever of "coverage_loss", "guided_alignment" and "r_drop" is on.
         After "guided_alignment" comes "guided_missed", the part of the reference alignment where attention is exactly 0
         (outside a window, or because of a sparse normalizer) and cannot be guided.
     """
 
-    def __init__(self, config: LossConfig) -> None:
-        self.config = config
+    def __init__(self, config: LossConfig, *, fused: bool = False) -> None:
+        self.config, self.fused = config, fused
         self.names: tuple[str, ...] = ("loss", "nll")
         if config.coverage_loss_weight:
             self.names += ("coverage_loss",)
@@ -83,8 +88,14 @@ class TrainingObjective:
             inputs = apply_word_dropout(inputs, config.target_word_dropout)
         needs_attention = config.coverage_loss_weight > 0 or config.guided_alignment_weight > 0
         with autocast(precision, labels.device):
-            logits, attention = model(source, mask, inputs, attention=needs_attention, positions=positions)
-            loss, nll = cross_entropy(logits, labels.flatten()[positions], smoothing=config.label_smoothing)
+            options: dict[str, Any] = {"attention": needs_attention, "positions": positions}
+            targets, smoothing = labels.flatten()[positions], config.label_smoothing
+            if self.fused and not config.r_drop_alpha:  # which compares the logits
+                head = partial(output_cross_entropy, labels=targets, smoothing=smoothing)
+                (loss, nll), attention = model(source, mask, inputs, head=head, **options)
+            else:
+                logits, attention = model(source, mask, inputs, **options)
+                loss, nll = cross_entropy(logits, targets, smoothing=smoothing)
             total, logged = loss / passes, [loss.detach() / passes, nll / passes]
             zero = nll.new_zeros(())
             if config.coverage_loss_weight:

@@ -16,6 +16,7 @@ from torch import Tensor
 from nmt.config import flatten
 from nmt.data import Batch, BatchLoader
 from nmt.models import Seq2Seq
+from nmt.models.encoder_decoder import EncoderDecoder
 from nmt.runtime.device import compile_modules, resolve_precision
 from nmt.runtime.memory import trim_memory
 from nmt.training.checkpointing import CheckpointManager, TrainingObjects
@@ -72,7 +73,7 @@ class Trainer:
         self.config, self.optim_config = config, optim_config
         self.seed, self.device, self.directory, self.header = seed, device, directory, header
         self.distributed = distributed or DistributedContext()
-        self.objective = TrainingObjective(config)
+        self.objective = TrainingObjective(config, fused=isinstance(model, EncoderDecoder))
         self.optimizer = build_optimizer(optim_config, model)
         self.plateau = ReduceOnPlateau(optim_config)
         self.ema = ExponentialMovingAverage(model, config.ema_decay) if config.ema_decay else None

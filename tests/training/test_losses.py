@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from nmt.training.losses import LOSS_CHUNK_ROWS, coverage_loss, cross_entropy, symmetric_kl
+from nmt.attention.linear import Linear
+from nmt.training.losses import LOSS_CHUNK_ROWS, coverage_loss, cross_entropy, output_cross_entropy, symmetric_kl
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -112,3 +113,36 @@ def test_large_logits_are_finite(size: float) -> None:
         assert torch.autograd.grad(loss, logits)[0].isfinite().all()
     divergence = symmetric_kl(torch.cat([logits, logits.roll(1, 1)]))
     torch.testing.assert_close(divergence, torch.tensor(8 * size))
+
+
+@pytest.mark.parametrize("precision", ["fp64", "fp32", "bf16"])
+@pytest.mark.parametrize("rows", [0, 3, 512, 700])
+def test_the_loss_with_its_output_layer(precision: str, rows: int) -> None:
+    """Equal to both one after the other; weighted, as the sums of an update are."""
+    torch.manual_seed(1)
+    dtype = torch.float64 if precision == "fp64" else torch.float32
+    output = Linear(16, 90).to(dtype)
+    features, labels = torch.randn(rows, 16, dtype=dtype) * 3, torch.randint(0, 90, (rows,))
+    results = []
+    for fused in (True, False):
+        output.zero_grad()
+        x = features.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            if fused:
+                loss, nll = output_cross_entropy(output, x, labels, smoothing=0.1)
+            else:
+                loss, nll = cross_entropy(output(x), labels, smoothing=0.1)
+        (0.01 * loss).backward()
+        assert not nll.requires_grad
+        results.append([loss.detach(), nll, x.grad, output.weight.grad, output.bias.grad])
+        assert all(tensor.dtype == dtype for tensor in results[-1][2:])
+    tolerance = {"fp64": 1e-10, "fp32": 1e-5, "bf16": 2e-2}[precision]
+    for mine, both in zip(*results, strict=True):
+        torch.testing.assert_close(mine.to(both.dtype), both, rtol=tolerance, atol=tolerance)
+
+
+def test_the_loss_with_its_output_layer_needs_no_gradient() -> None:
+    output, x, labels = Linear(8, 20), torch.randn(5, 8), torch.randint(0, 20, (5,))
+    with torch.no_grad():
+        values = output_cross_entropy(output, x, labels)
+        torch.testing.assert_close(values, cross_entropy(output(x), labels))

@@ -1,0 +1,68 @@
+"""Linear layers on oneDNN: the numbers of torch's own, and rows that do not depend on those beside them."""
+
+import pytest
+import torch
+from torch import nn
+
+from nmt.attention import linear as module
+from nmt.attention.linear import Linear, linear, weight_gradient
+
+
+def pair(wide: int, narrow: int, *, bias: bool) -> tuple[Linear, nn.Linear]:
+    """Return a layer and torch's own with the same parameters."""
+    torch.manual_seed(1)
+    own = Linear(wide, narrow, bias=bias)
+    other = nn.Linear(wide, narrow, bias=bias)
+    other.load_state_dict(own.state_dict())
+    return own, other
+
+
+@pytest.mark.parametrize(("wide", "narrow"), [(24, 40), (40, 24), (1, 7), (7, 1)])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(5,), (3, 4), (1,), (0,), (2, 0)])
+def test_equals_that_of_torch(wide: int, narrow: int, bias: bool, shape: tuple[int, ...]) -> None:
+    own, other = pair(wide, narrow, bias=bias)
+    x = torch.randn(*shape, wide)
+    results = []
+    for layer in (own, other):
+        given = x.clone().requires_grad_()
+        y = layer(given)
+        (y * torch.arange(float(y.numel())).view(y.shape)).sum().backward()
+        results.append((y.detach(), given.grad, *(parameter.grad for parameter in layer.parameters())))
+    for mine, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_strides_and_what_needs_no_gradient() -> None:
+    own, other = pair(12, 20, bias=True)
+    x = torch.randn(12, 9).t()
+    torch.testing.assert_close(own(x), other(x))
+    own.weight.requires_grad_(requires_grad=False)
+    own(x).sum().backward()
+    assert own.weight.grad is None
+    torch.testing.assert_close(own.bias.grad, torch.full((20,), 9.0))
+    g, x = torch.randn(6, 9), torch.randn(6, 5)
+    for a, b in ((g, x), (x, g)):
+        torch.testing.assert_close(weight_gradient(a, b), a.t() @ b)
+        torch.testing.assert_close(weight_gradient(a.double(), b.double()), (a.t() @ b).double(), atol=1e-5, rtol=1e-5)
+
+
+def test_other_precisions_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, other = pair(12, 20, bias=True)
+    x = torch.randn(5, 12)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(own(x), other(x))
+    assert torch.equal(own.double()(x.double()), other.double()(x.double()))
+    monkeypatch.setattr(module, "has_onednn", lambda: False)
+    own, other = pair(12, 20, bias=True)
+    assert torch.equal(own(x), other(x))
+    assert torch.equal(linear(x, own.weight), nn.functional.linear(x, own.weight))
+
+
+@pytest.mark.parametrize(("wide", "narrow"), [(64, 64), (256, 1024), (1024, 256), (300, 77), (256, 8000)])
+def test_a_row_does_not_depend_on_the_others(wide: int, narrow: int) -> None:
+    torch.manual_seed(2)
+    x, weight, bias = torch.randn(330, wide), torch.randn(narrow, wide), torch.randn(narrow)
+    expected = linear(x, weight, bias)
+    for rows in (16, 17, 23, 32, 40, 64, 100, 160, 320):
+        assert torch.equal(linear(x[:rows], weight, bias), expected[:rows])
