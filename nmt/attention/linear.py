@@ -4,12 +4,18 @@ torch gives fp32 products on a CPU to MKL, which uses half of the vector width o
 bf16 products run on oneDNN already. Results agree to the rounding of fp32.
 """
 
+import contextlib
 import functools
-from typing import Any
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+PACKED_FOR_ROWS = 320
+"""Rows for which oneDNN chooses the order of a packed weight; any number can be multiplied with it."""
 
 
 @functools.cache
@@ -56,13 +62,68 @@ class _Linear(torch.autograd.Function):
         )
 
 
+class Packed(NamedTuple):
+    """A weight in oneDNN's own order; `version` is that of the parameter it was made from, which a change raises."""
+
+    weight: Tensor
+    bias: Tensor | None
+    version: int
+
+
 class Linear(nn.Linear):
-    """`torch.nn.Linear`, in fp32 on a CPU computed by oneDNN."""
+    """`torch.nn.Linear`; on a CPU oneDNN computes it in fp32, and within `packed_weights` also in bf16."""
+
+    packed: Packed | None = None  # the one in use, of:
+    packs: Mapping[torch.dtype, Packed] = MappingProxyType({})
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
         is_plain = x.dtype == self.weight.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0
         if not is_plain or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling() or not has_onednn():
             return super().forward(x)
-        result: Tensor = _Linear.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
-        return result
+        packed = self.packed
+        if packed is None or torch.is_grad_enabled() or packed.version != self.weight._version:
+            result: Tensor = _Linear.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
+            return result
+        x = x.to(packed.weight.dtype)
+        result = torch.ops.mkldnn._linear_pointwise(x, packed.weight, packed.bias, "none", [], "")
+        return result.float()
+
+    def pack(self, dtype: torch.dtype) -> Packed:
+        """Return the packed weight, which is kept until the weights change or the layer is trained."""
+        packed = self.packs.get(dtype)
+        if packed is None or packed.version != self.weight._version:
+            with torch.no_grad():
+                weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.to(dtype).contiguous(), PACKED_FOR_ROWS)
+                packed = Packed(weight, None if self.bias is None else self.bias.to(dtype), self.weight._version)
+            self.packs = {**self.packs, dtype: packed}
+        return packed
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, as every module; packed weights are let go for training."""
+        if mode:
+            self.packs = {}
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("packed", "packs")}
+
+
+@contextlib.contextmanager
+def packed_weights(model: nn.Module, precision: str) -> Iterator[None]:
+    """Pack the weights of a model's linear layers for the block, where they do not change and gradients are off.
+
+    In bf16 the products are computed in bf16 and everything else stays fp32, in which a CPU computes the attention of
+    few queries faster. On a GPU bf16 is autocast.
+    """
+    layers = [module for module in model.modules() if isinstance(module, Linear)]
+    device, dtype = next(model.parameters()).device.type, torch.bfloat16 if precision == "bf16" else torch.float32
+    packs = device == "cpu" and has_onednn()
+    for layer in layers:
+        layer.packed = layer.pack(dtype) if packs and layer.weight.dtype == torch.float32 else None
+    try:
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16" and not packs):
+            yield
+    finally:
+        for layer in layers:
+            layer.packed = None

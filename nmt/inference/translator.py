@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from nmt import checkpoint, search
 from nmt.alignment import AlignmentSource, StoredAlignmentSource
 from nmt.attention import CROSS, AttentionLayer
+from nmt.attention.linear import packed_weights
 from nmt.config import from_dict
 from nmt.data import EOS, UNK, Tokenizer, batch_to_device, collate
 from nmt.models import MODELS, Seq2Seq
 from nmt.models.loading import load_model
+from nmt.runtime.device import resolve_precision
 from nmt.runtime.text import is_blank
 from nmt.search import SearchConfig
 
@@ -66,6 +68,7 @@ class Translator:
         on_sample: Callable[[], None] | None = None,
     ) -> None:
         self.model, self.tokenizer, self.config, self.device = model, tokenizer, config, device
+        self.precision = resolve_precision(config.precision, device)
         self.stored_source, self.member, self.on_sample = carried or StoredAlignmentSource(), member, on_sample
         copies = config.replace_unknown == "copy"
         if (config.coverage_penalty or copies) and not cross_attention_modules(model):
@@ -150,7 +153,7 @@ class Translator:
         selected_sources = [sources[i] for i in indices]
         selected_prefixes = None if prefix_ids is None else [prefix_ids[i] for i in indices]
         translations = [[EMPTY_TRANSLATION] for _ in texts]
-        with evaluation_mode(self.model):
+        with self._decoding():
             to_text = self.tokenizer.decode_target
             decoded = search.decode(
                 self.model, selected_sources, self.config, self.device, prefixes=selected_prefixes, text=to_text
@@ -175,7 +178,7 @@ class Translator:
         sources = self.tokenizer.encode_source([text])
         source, mask = (tensor.to(self.device) for tensor in search.make_source_batch(self.model, sources))
         prefixes = self.tokenizer.encode_target([prefix])
-        with evaluation_mode(self.model), torch.no_grad():
+        with self._decoding(), torch.no_grad():
             decode_target = self.tokenizer.decode_target
             beam = search.BeamSearch(self.model, source, mask, self.config, prefixes=prefixes, text=decode_target)
             while not beam.done:
@@ -183,6 +186,12 @@ class Translator:
                 (tokens,) = beam.best_so_far()
                 yield [Translation(self.tokenizer.decode_target(tokens), tokens, 0.0, False)]
             yield self._to_translations(beam.results()[0], text, sources[0])
+
+    @contextlib.contextmanager
+    def _decoding(self) -> Iterator[None]:
+        """Put the model into evaluation mode and the precision of the search while the block runs."""
+        with evaluation_mode(self.model), packed_weights(self.model, self.precision):
+            yield
 
     @property
     def max_source_length(self) -> int | None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nmt.data import source_batch
 from nmt.models.seq2seq import Seq2Seq
+from nmt.runtime.parallel import ordered_map
 from nmt.search.beam_search import BeamSearch
 from nmt.search.config import SearchConfig
 from nmt.search.sampling import sample
@@ -98,6 +99,8 @@ def decode(
 ) -> Iterator[tuple[int, list[Hypothesis]]]:
     """Translate any number of sentences, sorted by length and in batches that do not change the result.
 
+    On a CPU as many batches as torch has threads are decoded side by side.
+
     Args:
         model: in evaluation mode, on `device`.
         sources, prefixes: ids without end token; each translation begins with its prefix.
@@ -106,8 +109,13 @@ def decode(
     Yields:
         (index in `sources`, hypotheses), longest sources first.
     """
-    for indices in make_decode_batches([len(source) for source in sources], config):
+
+    def translate(indices: list[int]) -> list[list[Hypothesis]]:
         source, mask = (tensor.to(device) for tensor in make_source_batch(model, [sources[i] for i in indices]))
         batch_prefixes = None if prefixes is None else [prefixes[i] for i in indices]
-        decoded = translate_batch(model, source, mask, config, prefixes=batch_prefixes, text=text)
+        return translate_batch(model, source, mask, config, prefixes=batch_prefixes, text=text)
+
+    batches = list(make_decode_batches([len(source) for source in sources], config))
+    workers = torch.get_num_threads() if device.type == "cpu" else 1
+    for indices, decoded in zip(batches, ordered_map(translate, batches, workers), strict=True):
         yield from zip(indices, decoded, strict=True)
