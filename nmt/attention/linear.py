@@ -62,6 +62,58 @@ class _Linear(torch.autograd.Function):
         )
 
 
+class _LoopStep(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, token: Tensor, loop: "LoopWeight") -> Tensor:
+        ctx.dtype, x = x.dtype, x.to(loop.weight.dtype)
+        ctx.save_for_backward(x)
+        ctx.loop = loop
+        return linear(x, loop.weight, loop.bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        (x,), loop = ctx.saved_tensors, ctx.loop
+        loop.inputs.append(x.reshape(-1, x.size(-1)))
+        loop.gradients.append(gradient.reshape(-1, gradient.size(-1)))
+        grad_x = linear(gradient, loop.weight.t()).to(ctx.dtype) if ctx.needs_input_grad[0] else None
+        return grad_x, gradient.new_zeros(0, dtype=torch.float32), None
+
+
+class _LoopEnd(torch.autograd.Function):
+    """Its backward pass comes after that of all steps, each of which reads the token."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, bias: Tensor | None, loop: "LoopWeight") -> Tensor:
+        ctx.loop, ctx.dtype = loop, weight.dtype
+        return weight.new_zeros(0, dtype=torch.float32)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
+        gradients, inputs = torch.cat(ctx.loop.gradients), torch.cat(ctx.loop.inputs)
+        ctx.loop.gradients, ctx.loop.inputs = [], []
+        grad_bias = gradients.sum(0, dtype=ctx.dtype) if ctx.needs_input_grad[1] else None
+        return weight_gradient(gradients, inputs).to(ctx.dtype), grad_bias, None
+
+
+class LoopWeight:
+    """A weight and bias for every step of a loop, whose gradients are computed in one product after the last step."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        device = weight.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        self.weight, self.bias = weight.detach().to(dtype), None if bias is None else bias.detach().to(dtype)
+        self.inputs: list[Tensor] = []
+        self.gradients: list[Tensor] = []
+        self.token: Tensor = _LoopEnd.apply(weight, bias, self)  # type: ignore[no-untyped-call]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., K) -> (..., N), in the precision of autocast."""
+        result: Tensor = _LoopStep.apply(x, self.token, self)  # type: ignore[no-untyped-call]
+        return result
+
+
 class Packed(NamedTuple):
     """A weight in oneDNN's own order; `version` is that of the parameter it was made from, which a change raises."""
 
@@ -73,11 +125,14 @@ class Packed(NamedTuple):
 class Linear(nn.Linear):
     """`torch.nn.Linear`; on a CPU oneDNN computes it in fp32, and within `packed_weights` also in bf16."""
 
+    loop: LoopWeight | None = None
     packed: Packed | None = None  # the one in use, of:
     packs: Mapping[torch.dtype, Packed] = MappingProxyType({})
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
+        if self.loop is not None:
+            return self.loop(x)
         is_plain = x.dtype == self.weight.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0
         if not is_plain or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling() or not has_onednn():
             return super().forward(x)
@@ -106,7 +161,22 @@ class Linear(nn.Linear):
         return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("packed", "packs")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("loop", "packed", "packs")}
+
+
+@contextlib.contextmanager
+def loop_over(module: nn.Module) -> Iterator[None]:
+    """Let the linear layers of a module use `LoopWeight` in the block, if gradients are computed."""
+    layers = [layer for layer in module.modules() if isinstance(layer, Linear) and layer.weight.requires_grad]
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        layers = []
+    try:
+        for layer in layers:
+            layer.loop = LoopWeight(layer.weight, layer.bias)
+        yield
+    finally:
+        for layer in layers:
+            layer.loop = None
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nmt.attention import CROSS, NO_ATTENTION, AttentionConfig, AttentionLayer
 from nmt.attention.dropout import ByteMaskDropout
-from nmt.attention.linear import Linear
+from nmt.attention.linear import Linear, loop_over
 from nmt.config import check_choice, check_range
 from nmt.models.rnn_layers import CELLS, GATES, StackedRNNCell
 from nmt.models.seq2seq import DecoderState, copy_rows, expand_to_rows
@@ -197,11 +197,13 @@ class RecurrentAttentionDecoder(RNNDecoder):
     def _unroll(self, x: Tensor, state: DecoderState, memory: DecoderState, need_weights: bool) -> Unrolled:
         layers, carry = _unstack_state(state), state
         top_states, outputs, all_weights = [], [], []
-        for token_gates in self.input(x).unbind(1):
-            layers, output, weights, carry = self.advance(token_gates, layers, carry, memory, need_weights)
-            top_states.append(layers[-1][0])
-            outputs.append(output)
-            all_weights.append(weights)
+        gates = self.input(x)
+        with loop_over(self):
+            for token_gates in gates.unbind(1):
+                layers, output, weights, carry = self.advance(token_gates, layers, carry, memory, need_weights)
+                top_states.append(layers[-1][0])
+                outputs.append(output)
+                all_weights.append(weights)
         readouts = self.collect_readouts(top_states, torch.cat(outputs, dim=1), x)
         steps = [weights for weights in all_weights if weights is not None]
         return readouts, torch.cat(steps, dim=2) if steps else None, {**_stack_state(layers), **carry}

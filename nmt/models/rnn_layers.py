@@ -1,13 +1,116 @@
 """Recurrent layers: a bidirectional encoder, and a cell for decoders with a recurrent input."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from nmt.attention.dropout import ByteMaskDropout
-from nmt.attention.linear import Linear
+from nmt.attention.linear import Linear, LoopWeight
 
-CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 GATES = {"gru": 3, "lstm": 4}
+
+
+class _GRUGates(torch.autograd.Function):
+    """r, z = σ(a + b), n = tanh(a + r b), h' = n + z (h - n), in at least fp32."""
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, recurrent: Tensor, hidden: Tensor) -> Tensor:
+        width, ctx.dtypes = hidden.size(-1), (gates.dtype, recurrent.dtype, hidden.dtype)
+        gates, recurrent, hidden = map(_at_least_fp32, (gates, recurrent, hidden))
+        r, z = (gates[:, : 2 * width] + recurrent[:, : 2 * width]).sigmoid_().chunk(2, dim=-1)
+        b = recurrent[:, 2 * width :]
+        n = torch.addcmul(gates[:, 2 * width :], r, b).tanh_()
+        ctx.save_for_backward(r, z, n, b, hidden)
+        return torch.lerp(n, hidden, z)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        r, z, n, b, hidden = ctx.saved_tensors
+        grad_hidden = grad * z
+        grad_n = (grad - grad_hidden) * (1 - n * n)
+        grad_z = grad_hidden * (hidden - n) * (1 - z)
+        grad_r = grad_n * b * r * (1 - r)
+        grads = torch.cat([grad_r, grad_z, grad_n], -1), torch.cat([grad_r, grad_z, grad_n * r], -1), grad_hidden
+        return tuple(tensor.to(dtype) for tensor, dtype in zip(grads, ctx.dtypes, strict=True))
+
+
+class _LSTMGates(torch.autograd.Function):
+    """i, f, o = σ(a + b), g = tanh(a + b), c' = f c + i g, h' = o tanh(c'), in at least fp32."""
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, recurrent: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.dtypes = gates.dtype, recurrent.dtype, cell.dtype
+        gates, recurrent, cell = map(_at_least_fp32, (gates, recurrent, cell))
+        i, f, g, o = (gates + recurrent).chunk(4, dim=-1)
+        i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
+        after = torch.addcmul(f * cell, i, g)
+        squashed = after.tanh()
+        ctx.save_for_backward(i, f, g, o, cell, squashed)
+        return o * squashed, after
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_hidden: Tensor, grad_after: Tensor) -> tuple[Tensor, ...]:
+        i, f, g, o, cell, squashed = ctx.saved_tensors
+        grad_cell = grad_after + grad_hidden * o * (1 - squashed * squashed)
+        parts = [
+            *(grad_cell * g * i * (1 - i), grad_cell * cell * f * (1 - f)),
+            *(grad_cell * i * (1 - g * g), grad_hidden * squashed * o * (1 - o)),
+        ]
+        grad_gates = torch.cat(parts, dim=-1)
+        grads = grad_gates, grad_gates, grad_cell * f
+        return tuple(tensor.to(dtype) for tensor, dtype in zip(grads, ctx.dtypes, strict=True))
+
+
+def _at_least_fp32(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def next_state(gates: Tensor, recurrent: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the next state of a GRU, (hidden,), or LSTM, (hidden, cell), of (B, D).
+
+    Args:
+        gates: (B, 3 or 4 · D), W x + b. recurrent: as wide, U h + b; in the order of torch's own layers.
+    """
+    apply: Any = (_GRUGates if len(state) == 1 else _LSTMGates).apply
+    after = apply(gates, recurrent, state[-1])
+    return after if isinstance(after, tuple) else (after,)
+
+
+class _LoopRNN(nn.RNNBase):
+    """One layer in one direction. In fp32 on a CPU it is a loop over `next_state`: there torch's own has slow products
+    (see `nmt.attention.linear`), and computes the gradients of its weights at every step."""
+
+    def forward(self, x: Tensor, initial: Any = None) -> tuple[Tensor, Any]:
+        """(B, T, E), initial state (1, B, D) or for an LSTM two -> (B, T, D), last state."""
+        if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+            result: tuple[Tensor, Any] = super().forward(x, initial)
+            return result
+        weights = dict(self.named_parameters())
+        products = [LoopWeight(weights[f"weight_{kind}_l0"], weights[f"bias_{kind}_l0"]) for kind in ("ih", "hh")]
+        num = 2 if isinstance(self, nn.LSTM) else 1
+        given = (initial if num == 2 else (initial,)) if initial is not None else ()
+        state = tuple(s.squeeze(0) for s in given) or (x.new_zeros(x.size(0), self.hidden_size),) * num
+        outputs = []
+        for gates in products[0](x).unbind(1):
+            state = next_state(gates, products[1](state[0]), state)
+            outputs.append(state[0])
+        last = tuple(s.unsqueeze(0) for s in state)
+        return torch.stack(outputs, dim=1), last if num == 2 else last[0]
+
+
+class GRU(_LoopRNN, nn.GRU):  # type: ignore[misc]
+    """`torch.nn.GRU` of one layer, batch first."""
+
+
+class LSTM(_LoopRNN, nn.LSTM):  # type: ignore[misc]
+    """`torch.nn.LSTM` of one layer, batch first."""
+
+
+CELLS: dict[str, type[GRU] | type[LSTM]] = {"gru": GRU, "lstm": LSTM}
 
 
 class RNNEncoder(nn.Module):
@@ -78,11 +181,4 @@ class StackedRNNCell(nn.Module):
         """feed (B, F), state (hidden,) or (hidden, cell) of (B, D), token_gates (B, gates * D) -> the next state."""
         gates, recurrent = self.feed(feed), self.hidden(state[0])
         gates = gates if token_gates is None else gates + token_gates
-        if self.gates == 4:
-            i, f, g, o = (gates + recurrent).chunk(4, dim=-1)
-            cell = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
-            return torch.sigmoid(o) * torch.tanh(cell), cell
-        width = gates.size(-1) // 3
-        r, z = torch.sigmoid(gates[:, : 2 * width] + recurrent[:, : 2 * width]).chunk(2, dim=-1)
-        n = torch.tanh(gates[:, 2 * width :] + r * recurrent[:, 2 * width :])
-        return (n + z * (state[0] - n),)
+        return next_state(gates, recurrent, state)

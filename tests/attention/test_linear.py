@@ -1,11 +1,14 @@
 """Linear layers on oneDNN: the numbers of torch's own, and rows that do not depend on those beside them."""
 
+import contextlib
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from nmt.attention import linear as module
-from nmt.attention.linear import Linear, linear, weight_gradient
+from nmt.attention.linear import Linear, linear, loop_over, packed_weights, weight_gradient
 
 
 def pair(wide: int, narrow: int, *, bias: bool) -> tuple[Linear, nn.Linear]:
@@ -66,3 +69,66 @@ def test_a_row_does_not_depend_on_the_others(wide: int, narrow: int) -> None:
     expected = linear(x, weight, bias)
     for rows in (16, 17, 23, 32, 40, 64, 100, 160, 320):
         assert torch.equal(linear(x[:rows], weight, bias), expected[:rows])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_weight_of_a_loop_has_the_gradients_of_its_steps(bias: bool, dtype: torch.dtype) -> None:
+    own, other = pair(6, 6, bias=bias)
+    gradients = []
+    for layer, is_loop in ((own.to(dtype), True), (other.to(dtype), False)):
+        x = torch.linspace(-1, 1, 24, dtype=dtype).view(4, 6).requires_grad_()
+        state = x
+        with loop_over(layer) if is_loop else contextlib.nullcontext():
+            for _ in range(3):
+                state = layer(state.tanh())
+        assert not is_loop or own.loop is None
+        state.square().sum().backward()
+        gradients.append([x.grad, *(parameter.grad for parameter in layer.parameters())])
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_a_loop_uses_the_precision_of_autocast() -> None:
+    own, other = pair(16, 16, bias=True)
+    x = torch.randn(5, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        with loop_over(own):
+            y = own(x)
+        assert torch.equal(y, other(x))
+    y.float().sum().backward()
+    assert own.weight.grad is not None
+    assert own.weight.grad.dtype == torch.float32
+
+
+def test_without_gradients_there_is_no_loop() -> None:
+    own, _ = pair(4, 4, bias=True)
+    with torch.no_grad(), loop_over(own):
+        assert own.loop is None
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_packed_weights(precision: str) -> None:
+    """Rows do not depend on those beside them, changed weights are packed again, and training knows nothing of it."""
+    own, other = pair(48, 96, bias=True)
+    x = torch.randn(70, 48)
+    tolerance = 1e-5 if precision == "fp32" else 3e-2
+    with torch.no_grad(), packed_weights(own, precision):
+        y = own(x)
+        assert y.dtype == torch.float32
+        torch.testing.assert_close(y, other(x), rtol=tolerance, atol=tolerance)
+        for rows in (16, 17, 40, 64):
+            assert torch.equal(own(x[:rows]), y[:rows])
+        with torch.enable_grad():
+            torch.testing.assert_close(own(x), other(x))
+    with torch.no_grad():
+        torch.testing.assert_close(own(x), other(x))  # outside the block in fp32
+        packs = dict(own.packs)
+        with packed_weights(own, precision):
+            assert own.packs == packs
+        own.weight.mul_(2)
+        other.weight.mul_(2)
+        with packed_weights(own, precision):
+            torch.testing.assert_close(own(x), other(x), rtol=tolerance, atol=2 * tolerance)
+        assert not copy.deepcopy(own).packs
+        assert own.train().packs == {}
