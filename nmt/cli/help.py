@@ -92,7 +92,7 @@ def help_text(name: str, config: Any, choices: dict[str, list[str]], sweeps: lis
         for group, names in choices.items():
             lines += [f"  {group}={{{','.join(names)}}}", f"      {GROUP_LINES[group]}"]
     lines += ["", "Most used options (--help data, --help model.attention and so on explain all of them):"]
-    lines += _option_lines(collect_options(config), OPTIONS[name])
+    lines += _option_lines(collect_options(config, OPTIONS[name]), OPTIONS[name])
     lines += [
         "",
         "Flags:",

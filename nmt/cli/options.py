@@ -10,6 +10,7 @@ import functools
 import inspect
 import math
 import re
+from collections.abc import Container
 from pathlib import Path
 from typing import Any, NamedTuple, get_origin
 
@@ -50,17 +51,21 @@ def configurations(config: Any) -> dict[str, Any]:
     return {name: dataclasses.replace(config, model=spec.config()) for name, spec in MODELS.items()}
 
 
-def collect_options(config: Any) -> dict[str, Option]:
-    """Return every option of a command by its path, those of all architectures, in the order of the fields."""
+def collect_options(config: Any, only: Container[str] | None = None) -> dict[str, Option]:
+    """Return every option of a command, or only some, by its path, those of all architectures, in the order of the
+    fields."""
     options: dict[str, Option] = {}
     for number, (architecture, tree) in enumerate(configurations(config).items()):
         for path in leaves(tree):
+            if only is not None and path not in only:
+                continue
             node, _, name = path.rpartition(".")
             parent = get_node(tree, node)
-            values, choices = option_values(tree, path)
-            option = options.get(path) or Option(path, values, choices, option_docs(type(parent))[name], {}, "")
-            if not option.example and (example := _example(tree, path, choices)):
-                option = option._replace(example=f"model={architecture} {example}" if number else example)
+            if (option := options.get(path)) is None or not option.example:
+                values, choices = option_values(tree, path)
+                option = option or Option(path, values, choices, option_docs(type(parent))[name], {}, "")
+                if example := _example(tree, path, choices):
+                    option = option._replace(example=f"model={architecture} {example}" if number else example)
             option.defaults.setdefault(format_override(getattr(parent, name)) or "(none)", []).append(architecture)
             options[path] = option
     return options

@@ -25,8 +25,12 @@ from nmt.evaluation.significance import bootstrap_intervals, paired_test
 from nmt.inference.aligner import Aligner, aligner_with_selected_head
 from nmt.inference.translator import Translation, Translator
 from nmt.runtime.progress import show_stage
+from nmt.search.decode import LENGTH_MULTIPLE
 
 log = logging.getLogger(__name__)
+
+MIN_PROBED, MAX_PROBED = 16, 64
+"""Sentences of a validation whose translations show whether the model is trained at all."""
 
 
 def translate_and_score(
@@ -43,12 +47,28 @@ def translate_and_score(
     Where there is gold, the references are aligned by the layer and head that are best on these very sentences, unless
     the options `alignment` fix them.
 
+    An untrained model continues every translation up to the longest length allowed, which costs minutes and shows
+    nothing. So a probe is translated first, and where nearly all of it is such, it alone is scored, which is logged:
+    the result has its pairs only. Otherwise its translations are those that they would be among the others.
+
     Raises:
         ValueError: gold of another number of sentences.
     """
-    translations = translator.translate([pair.source for pair in pairs], on_batch=on_batch)
-    scores = corpus_score([t.text for t in translations], [pair.target for pair in pairs], config)
-    result = EvaluationResult("valid", pairs, translations, scores)
+    sources = [pair.source for pair in pairs]
+    probe = _probe([len(ids) for ids in translator.tokenizer.encode_source(sources)])
+    first = translator.translate([sources[i] for i in probe], on_batch=on_batch)
+    translations = dict(zip(probe, first, strict=True))
+    if num_endless := _count_endless(translator, translations, pairs):
+        text = "validation: %d of %d translations never end, as without training; scores are of these, of %d sentences"
+        log.info(text, num_endless, len(probe), len(pairs))
+    else:
+        others = [i for i in range(len(pairs)) if i not in translations]
+        show = on_batch and (lambda num_done: on_batch(num_done + len(probe)))
+        translations |= zip(others, translator.translate([sources[i] for i in others], on_batch=show), strict=True)
+    scored = [pairs[i] for i in sorted(translations)]
+    texts = [translations[i].text for i in sorted(translations)]
+    scores = corpus_score(texts, [pair.target for pair in scored], config)
+    result = EvaluationResult("valid", scored, [translations[i] for i in sorted(translations)], scores)
     if gold is not None:
         aligner = Aligner(translator, alignment or AlignmentConfig())
         selection = aligner.select_head(pairs, gold, "the sentences themselves")
@@ -56,6 +76,25 @@ def translate_and_score(
             result.alignment_source = selection.source
             result.alignment = ReferenceAlignment(selection.scores[selection.source], selection)
     return result
+
+
+def _probe(lengths: Sequence[int]) -> list[int]:
+    """Return the sentences to translate first, of sources with these lengths; none where that would spare little.
+
+    They are of the most frequent padded length, and so as many as a batch holds by default: no batch is added.
+    """
+    padded = [length // LENGTH_MULTIPLE for length in lengths]
+    most_frequent = max(sorted(set(padded)), key=padded.count, default=0)
+    probe = [i for i, length in enumerate(padded) if length == most_frequent][:MAX_PROBED]
+    return probe if MIN_PROBED <= len(probe) <= len(lengths) / 2 else []
+
+
+def _count_endless(translator: Translator, probe: Mapping[int, Translation], pairs: Sequence[SentencePair]) -> int:
+    """Return how many translations reached the longest length allowed and are longer than their references, which a
+    short limit could cut too; 0 when these are not nearly all."""
+    references = translator.tokenizer.encode_target([pairs[i].target for i in probe])
+    endless = [t.truncated and len(t.tokens) > len(r) for t, r in zip(probe.values(), references, strict=True)]
+    return sum(endless) if sum(endless) > 0.9 * len(endless) else 0
 
 
 @dataclass

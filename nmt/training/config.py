@@ -37,7 +37,8 @@ class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
     log_every: updates between log lines.
     valid_every: updates between validations; a run also ends with one.
     save_every: updates between checkpoints; a run also ends with one.
-    valid_bleu_sentences: translate only the first sentences of the validation set for BLEU; 0 = all.
+    valid_bleu_sentences: translate only the first sentences of the validation set for BLEU; 0 = all. As long as nearly
+        no translation ends by itself, up to 64 of them are translated and scored, which the log says.
     early_stopping_metric: selects the best checkpoint: bleu, chrf, loss or aer (where gold exists). Between equal
         scores the lower loss decides; BLEU below 1 counts as 0.
     patience: end after this many validations without a better one; 0 = never.

@@ -92,7 +92,7 @@ class Validator:
 
     def _log_samples(self, result: EvaluationResult, logger: RunLogger, update: int) -> None:
         """Add sample translations and their attention to TensorBoard."""
-        tokenizer, samples = self.translator.tokenizer, self.pairs[:NUM_SAMPLES]
+        tokenizer, samples = self.translator.tokenizer, result.pairs[:NUM_SAMPLES]
         sources = tokenizer.encode_source([pair.source for pair in samples])
         targets = [translation.tokens for translation in result.translations[: len(samples)]]
         for i, pair in enumerate(samples):

@@ -15,6 +15,7 @@ from nmt.cli.compose import GROUPS, run_command
 from nmt.cli.config_groups import SWEEP, group_choices
 from nmt.cli.configs import COMMANDS, Config
 from nmt.cli.flags import read_flags
+from nmt.cli.help import OPTIONS as OPTIONS_SHOWN
 from nmt.cli.help import help_text
 from nmt.cli.options import collect_options, configurations, node_text, option_words, refusal
 from nmt.cli.sweep.jobs import SweepOptions
@@ -58,6 +59,14 @@ def test_every_node_and_option_is_explained(command: str) -> None:
     for name, option in options.items():
         assert len(option.text.split()) > 2, f"{name} needs an explanation"
         assert option.text.rstrip(".") not in option.values, f"{name} only repeats its values"
+
+
+@pytest.mark.parametrize("command", ["train", "translate"])
+def test_some_options_are_collected_as_among_all(command: str) -> None:
+    names = OPTIONS_SHOWN[command]
+    expected = {name: option for name, option in OPTIONS[command].items() if name in names}
+    assert collect_options(COMMANDS[command](), names) == expected
+    assert len(expected) == len(names)
 
 
 def test_architectures_explain_an_option_alike() -> None:

@@ -38,7 +38,7 @@ _DPI = 110
 _CELL = 0.27  # inches
 _COLORS = "#ffffff #cfe1fc #a4c3f1 #7da4e0 #5d86c9 #4168ad #2c4c8d #1c3269 #111a45"
 # Overrides the user's matplotlib settings.
-_STYLE = {
+_STYLE: dict[str, Any] = {
     "text.usetex": False,
     "text.parse_math": False,
     "axes.unicode_minus": False,
@@ -122,9 +122,12 @@ def _render(weights: npt.NDArray[np.float64], sides: list[list[str]], title: str
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import fontManager
 
     source, target = sides
-    with matplotlib.rc_context(_STYLE):
+    installed = {font.name for font in fontManager.ttflist}  # the others would be looked for again for every label
+    families = [name for name in _STYLE["font.family"] if name in installed]
+    with matplotlib.rc_context({**_STYLE, "font.family": families}):
         picture = Figure(dpi=_DPI, facecolor="white", layout="constrained")
         canvas: Any = FigureCanvasAgg(picture)
         axes = picture.add_subplot()
