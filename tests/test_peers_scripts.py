@@ -197,7 +197,7 @@ def test_subwords_and_vocabularies_are_those_of_the_tokenizer(convert: ModuleTyp
 
 def test_the_table_has_the_ratios_of_each_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [("nmt", 30), ("marian", 20), ("nmt", 10), ("marian", 10)]
-    lines = [json.dumps({"program": name, "tokens_per_second": rate, "load": 0.5}) for name, rate in rows]
+    lines = [json.dumps({"program": name, "target tokens/s": rate, "load": 0.5}) for name, rate in rows]
     (tmp_path / "train.jsonl").write_text("\n".join(lines), encoding="utf-8")
     load("table").main(str(tmp_path / "train.jsonl"), "marian")
     printed = capsys.readouterr().out

@@ -126,16 +126,13 @@ def main(program: str, directory: str, *arguments: str) -> None:
     if program == "nmt":
         (folder / "translations.json").write_text(json.dumps(texts), encoding="utf-8")
     ours = json.loads((folder / "translations.json").read_text(encoding="utf-8"))
-    package = PACKAGES.get(program, program)
-    result = {
-        "program": " ".join([program, *(f"{name}={value}" for name, value in options.items())]),
-        "seconds": round(seconds, 2),
-        "sentences_per_second": round(len(outputs) / seconds, 1),
-        "tokens_per_second": round(sum(len(output) + 1 for output in outputs) / seconds, 1),
-        "bleu": round(sacrebleu.corpus_bleu(texts, [reference.split("\n")[:-1]]).score, 2),
-        "same": sum(a == b for a, b in zip(texts, ours, strict=True)) / len(texts),
-    }
-    print(json.dumps(result | {"version": f"{package} {version(package)}", "load": load}))
+    num_tokens, package = sum(len(output) + 1 for output in outputs), PACKAGES.get(program, program)
+    result = {"program": " ".join([program, *(f"{name}={value}" for name, value in options.items())]), "load": load}
+    result |= {"sentences/s": round(len(outputs) / seconds, 1), "target tokens/s": round(num_tokens / seconds)}
+    result |= {"seconds": round(seconds, 2), "version": f"{package} {version(package)}"}
+    result["BLEU"] = round(sacrebleu.corpus_bleu(texts, [reference.split("\n")[:-1]]).score, 2)
+    result["same"] = round(sum(a == b for a, b in zip(texts, ours, strict=True)) / len(texts), 3)
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ usage="usage: run.sh DIR decode RUN [search.NAME=VALUE …] | run.sh DIR train [
 dir=${1:?$usage} what=${2:?$usage} ours=${PYTHON:-python} peers=$1/torch_peers/bin/python threads=num_threads=${NUM_THREADS:-2}
 shift 2
 results=$dir/$what.jsonl
-: >"$results"
+: >"$results" && : >"$dir/$what.log"
 export OMP_NUM_THREADS=${NUM_THREADS:-2}
-measure() { echo "$what ${*:3}" >&2; "$1" "$here/$what.py" "$2" "${@:3}" "$threads" 2>>"$dir/$what.log" >>"$results"; }
+measure() { echo "$what ${*:2}" >&2; "$1" "$here/$what.py" "$2" "${@:3}" "$threads" 2>>"$dir/$what.log" >>"$results"; }
 if [[ $what == decode ]]; then
   "$ours" "$here/convert.py" "${1:?$usage}" "$dir" "${TEST:-}" >&2
   for _ in 1 2; do

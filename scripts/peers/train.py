@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from statistics import mean
 
+import torch
 import yaml
 from convert import write_data
 
@@ -42,31 +43,25 @@ def main(program: str, kind: str, directory: str, *arguments: str) -> None:
             data = [option for option in given if option.startswith(("data.", "experiment="))]
             run_command(lambda config, _: write_data(config.data, None, Path(at)), Config, "train", data)
         file.write_text(yaml.safe_dump(config), encoding="utf-8")
-        python, flags = (
-            folder / "torch_peers" / "bin" / "python",
-            [f"--{name} {value}" for name, value in config.items()],
-        )
+        python, flags = folder / "torch_peers/bin/python", [f"--{name} {value}" for name, value in config.items()]
         command = {
-            "nmt": [
-                sys.executable,
-                here.parent / "benchmark.py",
-                "train",
-                *(f"{name}={value}" for name, value in ours.items()),
-            ],
+            "nmt": [sys.executable, here.parent / "benchmark.py", "train", *given],
             "marian": [python, "-c", MARIAN, " ".join([*flags, f"--model {at}/marian.npz"])],
             "joeynmt": [python, "-m", "joeynmt", "train", file, "--skip-test"],
-            "eole": [folder / "eole_peer" / "bin" / "eole", "train", "-c", file],
+            "eole": [folder / "eole_peer/bin/eole", "train", "-c", file],
         }[program]
         environment = os.environ | {"OMP_NUM_THREADS": options["num_threads"]}
-        result = subprocess.run(map(str, command), capture_output=True, text=True, env=environment)
+        result = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
     output = result.stdout + result.stderr
     file.with_suffix(".log").write_text(output, encoding="utf-8")
-    rates = re.findall(LOGGED.get(program, r"/ *(\d+) tok/s"), output)[-4:]
+    rates = [float(rate) for rate in re.findall(LOGGED.get(program, r"/ *(\d+) tok/s"), output)][-4:]
     if not rates:
         raise ValueError(f"{program} stopped before it logged a speed: {file.with_suffix('.log')} has its messages")
     shown = [f"{key}={value}" for key, value in options.items() if program == "nmt" and key.startswith("train.")]
-    speed = round(mean(map(float, rates)))
-    print(json.dumps({"program": " ".join([program, *shown]), "kind": kind, "tokens_per_second": speed, "load": load}))
+    package = "pymarian" if program == "marian" else program
+    packages = folder.glob(f"*/lib/*/site-packages/{package}-*.dist-info")
+    result = {"program": " ".join([program, *shown]), "kind": kind, "load": load, "target tokens/s": round(mean(rates))}
+    print(json.dumps(result | {"version": next((path.stem for path in packages), f"torch {torch.__version__}")}))
 
 
 if __name__ == "__main__":
