@@ -41,8 +41,9 @@ class BeamSearch:
     norms only grow with length, and the coverage penalty is at most 0. One that cannot beat the score threshold, the
     worst of `n_best` finished hypotheses, is dropped; the beam would only fill its slot with a less probable one. A
     sentence is done when no live hypothesis is left, and its finished hypotheses are then the best that this beam can
-    find. With `early_stopping=beam` it is also done when K hypotheses have ended that were among the K best of their
-    step.
+    find. That bound cannot be lowered without knowing the model: every further token might be certain. With
+    `early_stopping=lookahead` only so many are taken to be, and the norm is that of the length with them. With
+    `early_stopping=beam` a sentence is also done when K hypotheses have ended that were among the K best of their step.
 
     Diverse beam search splits the K slots of a sentence into G beam groups of K / G slots (Vijayakumar et al. 2018),
     searched one after the other. A group collects K finished hypotheses whatever `n_best` is: later groups avoid the
@@ -195,7 +196,10 @@ class BeamSearch:
         parents = np.take_along_axis(candidates.slots, best, 1)
         tokens = np.take_along_axis(candidates.tokens, best, 1)
         log_probs[tokens == EOS] = -np.inf
-        final_norm = length_norm(self.config, np.repeat(self.rows.constraints.max_lengths + 1, self.num_groups))
+        final_lengths = self.rows.constraints.max_lengths + 1
+        if self.config.early_stopping == "lookahead":
+            final_lengths = np.minimum(final_lengths, self.rows.position + 2 + self.config.lookahead)
+        final_norm = length_norm(self.config, np.repeat(final_lengths, self.num_groups))
         log_probs[log_probs / final_norm[:, None] <= self.score_threshold[:, None]] = -np.inf
         if self.config.beam_size == 1:  # greedy search ends with its best token
             log_probs[self.score_threshold > -np.inf] = -np.inf

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from nmt.config import check_choice, check_range
 from nmt.runtime.device import PRECISIONS
 
+EARLY_STOPPING = ("never", "lookahead", "beam")
+
 
 @dataclass
 class SearchConfig:
@@ -28,9 +30,11 @@ class SearchConfig:
     min_length_ratio, min_length_offset: a translation has at least ratio · (source length) + offset tokens.
     max_length_ratio, max_length_offset: a translation has at most ratio · (source length) + offset tokens.
     early_stopping: when the search of a sentence ends: never = when no live hypothesis can become better than the
-        n_best finished ones; beam = also when `beam_size` hypotheses have ended that were among the `beam_size` best
-        continuations of their step, which is what other programs do: fewer steps, now and then a worse translation. A
-        group counts its own.
+        n_best finished ones; lookahead = when none can by ending within `lookahead` more tokens, even if these were
+        certain: nearly always the same translation for less work; beam = also when `beam_size` hypotheses have ended
+        that were among the `beam_size` best continuations of their step, which is what other programs do. A group
+        counts its own.
+    lookahead: tokens after the next one, of early_stopping=lookahead.
     n_best: translations wanted of each sentence, sorted by score, no text twice: there may be fewer, mostly of samples.
         With groups the best of every group come before the second of any, of these the better ones: 1 gives the best
         of all, and fewer than there are groups the best of theirs.
@@ -66,6 +70,7 @@ class SearchConfig:
     max_length_ratio: float = 2.0
     max_length_offset: int = 10
     early_stopping: str = "never"
+    lookahead: int = 2
     n_best: int = 1
     diverse_groups: int = 1
     diversity_penalty: float = 0.5
@@ -84,11 +89,11 @@ class SearchConfig:
         check_choice("search", self, "precision", PRECISIONS)
         check_choice("search", self, "length_normalization", ("power", "gnmt"))
         check_choice("search", self, "mbr_utility", ("chrf", "bleu"))
-        check_choice("search", self, "early_stopping", ("never", "beam"))
+        check_choice("search", self, "early_stopping", EARLY_STOPPING)
         check_choice("search", self, "replace_unknown", ("none", "copy", "forbid"))
         counts = ["beam_size", "batch_size", "n_best", "diverse_groups", "mbr_samples"]
         check_range("search", self, counts, minimum=1)
-        limits = ["batch_tokens", "no_repeat_ngram_size", "top_k", "min_length_offset", "max_length_offset"]
+        limits = ["batch_tokens", "lookahead", "no_repeat_ngram_size", "top_k", "min_length_offset", "max_length_offset"]
         check_range("search", self, ["seed", *limits], minimum=0)
         penalties = ["length_penalty", "coverage_penalty", "diversity_penalty"]
         check_range("search", self, [*penalties, "min_length_ratio", "max_length_ratio"], minimum=0, below=math.inf)

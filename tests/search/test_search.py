@@ -113,12 +113,15 @@ def plain_beam(model: Seq2Seq, ids: Sequence[int], config: SearchConfig) -> Scor
         candidates = candidates[: 2 * config.beam_size if config.beam_size > 1 else 1]
         finished += [(t / norm(config, length + 1), t, tokens) for t, tokens, token in candidates if token == EOS]
         live = [(t, [*tokens, token]) for t, tokens, token in candidates if token != EOS][: config.beam_size]
-        if config.early_stopping == "beam":
+        if config.early_stopping != "never":
             ended += sum(token == EOS for _, _, token in candidates[: config.beam_size])
             best = sorted((score for score, _, _ in finished), reverse=True)[: config.n_best]
             threshold = best[-1] if len(best) == config.n_best else -math.inf
-            live = [(t, tokens) for t, tokens in live if t / norm(config, max_length + 1) > threshold]
-            live = live if ended < config.beam_size else []
+            longest = max_length + 1
+            if config.early_stopping == "lookahead":  # the tokens that are left: these, one more, those ahead
+                longest = min(longest, len([*live[0][1], EOS]) + config.lookahead) if live else longest
+            live = [(t, tokens) for t, tokens in live if t / norm(config, longest) > threshold]
+            live = live if ended < config.beam_size or config.early_stopping == "lookahead" else []
         if not live:
             break
     return sorted(finished, key=lambda entry: -entry[0])[: config.n_best]
@@ -158,6 +161,8 @@ CONFIGS = [
     ),
     SearchConfig(beam_size=1, max_length_ratio=1.0, max_length_offset=3),
     SearchConfig(beam_size=3, n_best=2, early_stopping="beam", max_length_ratio=1.0, max_length_offset=6),
+    SearchConfig(beam_size=3, n_best=2, early_stopping="lookahead", lookahead=0, max_length_offset=6),
+    SearchConfig(beam_size=4, early_stopping="lookahead", lookahead=1, max_length_ratio=1.0, max_length_offset=6),
     SearchConfig(beam_size=3, n_best=3, replace_unknown="forbid", max_length_ratio=1.0, max_length_offset=4),
 ]
 
@@ -358,7 +363,7 @@ def test_a_hypothesis_ends_where_no_other_ngram_is_left() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("early_stopping", ["never", "beam"])
+@pytest.mark.parametrize("early_stopping", ["never", "lookahead", "beam"])
 def test_diverse_groups(early_stopping: str, seed: int) -> None:
     model = make(seed, 9, sharpness=3.0)
     source, mask = source_batch([[4, 7, 6], [8]])
@@ -408,7 +413,7 @@ def test_n_best_lists_of_groups(finished: list[str], lists: list[str]) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("early_stopping", ["never", "beam"])
+@pytest.mark.parametrize("early_stopping", ["never", "lookahead", "beam"])
 @pytest.mark.parametrize(("groups", "diversity", "sharpness"), [(3, 0.5, 3.0), (6, 2.0, 9.0)])
 @torch.no_grad()
 def test_n_best_lists_of_groups_only_get_longer(
@@ -651,7 +656,7 @@ def test_prefixes_with_special_tokens_are_errors(token: int) -> None:
         ({"method": "beams"}, "search.method=beams: must be one of beam, sample, mbr"),
         ({"length_normalization": "mean"}, "search.length_normalization=mean: must be one of power, gnmt"),
         ({"mbr_utility": "ter"}, "search.mbr_utility=ter: must be one of chrf, bleu"),
-        ({"early_stopping": "first"}, "search.early_stopping=first: must be one of never, beam"),
+        ({"early_stopping": "first"}, "search.early_stopping=first: must be one of never, lookahead, beam"),
         ({"diverse_groups": 2}, "search.diverse_groups=2: search.beam_size=5 is no multiple of it"),
         ({"temperature": 0.0}, "search.temperature=0.0: must be above 0"),
         ({"top_p": 0.0}, "search.top_p=0.0: must be above 0 and at most 1"),
