@@ -37,34 +37,6 @@ class _GRUGates(torch.autograd.Function):
         return tuple(tensor.to(dtype) for tensor, dtype in zip(grads, ctx.dtypes, strict=True))
 
 
-class _LSTMGates(torch.autograd.Function):
-    """i, f, o = σ(a + b), g = tanh(a + b), c' = f c + i g, h' = o tanh(c'), in at least fp32."""
-
-    @staticmethod
-    def forward(ctx: Any, gates: Tensor, recurrent: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.dtypes = gates.dtype, recurrent.dtype, cell.dtype
-        gates, recurrent, cell = map(_at_least_fp32, (gates, recurrent, cell))
-        i, f, g, o = (gates + recurrent).chunk(4, dim=-1)
-        i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
-        after = torch.addcmul(f * cell, i, g)
-        squashed = after.tanh()
-        ctx.save_for_backward(i, f, g, o, cell, squashed)
-        return o * squashed, after
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_hidden: Tensor, grad_after: Tensor) -> tuple[Tensor, ...]:
-        i, f, g, o, cell, squashed = ctx.saved_tensors
-        grad_cell = grad_after + grad_hidden * o * (1 - squashed * squashed)
-        parts = [
-            *(grad_cell * g * i * (1 - i), grad_cell * cell * f * (1 - f)),
-            *(grad_cell * i * (1 - g * g), grad_hidden * squashed * o * (1 - o)),
-        ]
-        grad_gates = torch.cat(parts, dim=-1)
-        grads = grad_gates, grad_gates, grad_cell * f
-        return tuple(tensor.to(dtype) for tensor, dtype in zip(grads, ctx.dtypes, strict=True))
-
-
 def _at_least_fp32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
@@ -75,42 +47,34 @@ def next_state(gates: Tensor, recurrent: Tensor, state: tuple[Tensor, ...]) -> t
     Args:
         gates: (B, 3 or 4 · D), W x + b. recurrent: as wide, U h + b; in the order of torch's own layers.
     """
-    apply: Any = (_GRUGates if len(state) == 1 else _LSTMGates).apply
-    after = apply(gates, recurrent, state[-1])
-    return after if isinstance(after, tuple) else (after,)
+    if len(state) == 1:
+        return (_GRUGates.apply(gates, recurrent, state[0]),)  # type: ignore[no-untyped-call]
+    i, f, g, o = (gates + recurrent).chunk(4, dim=-1)
+    cell = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(cell), cell
 
 
-class _LoopRNN(nn.RNNBase):
-    """One layer in one direction. In fp32 on a CPU it is a loop over `next_state`: there torch's own has slow products
-    (see `nmt.attention.linear`), and computes the gradients of its weights at every step."""
+class GRU(nn.GRU):
+    """`torch.nn.GRU` of one layer, batch first. In fp32 on a CPU it is a loop: torch's own has slow products there (see
+    `nmt.attention.linear`), and computes the gradients of its weights at every step; not so its LSTM."""
 
-    def forward(self, x: Tensor, initial: Any = None) -> tuple[Tensor, Any]:
-        """(B, T, E), initial state (1, B, D) or for an LSTM two -> (B, T, D), last state."""
+    def forward(self, x: Tensor, initial: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """(B, T, E), initial state (1, B, D) -> (B, T, D), last state (1, B, D)."""
         if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
-            result: tuple[Tensor, Any] = super().forward(x, initial)
-            return result
-        weights = dict(self.named_parameters())
-        products = [LoopWeight(weights[f"weight_{kind}_l0"], weights[f"bias_{kind}_l0"]) for kind in ("ih", "hh")]
-        num = 2 if isinstance(self, nn.LSTM) else 1
-        given = (initial if num == 2 else (initial,)) if initial is not None else ()
-        state = tuple(s.squeeze(0) for s in given) or (x.new_zeros(x.size(0), self.hidden_size),) * num
-        outputs = []
-        for gates in products[0](x).unbind(1):
-            state = next_state(gates, products[1](state[0]), state)
-            outputs.append(state[0])
-        last = tuple(s.unsqueeze(0) for s in state)
-        return torch.stack(outputs, dim=1), last if num == 2 else last[0]
+            outputs, last = super().forward(x, initial)
+            return outputs, last
+        weights: dict[str, Tensor] = dict(self.named_parameters())
+        gates = LoopWeight(weights["weight_ih_l0"], weights["bias_ih_l0"])(x)
+        recurrent = LoopWeight(weights["weight_hh_l0"], weights["bias_hh_l0"])
+        state = x.new_zeros(x.size(0), self.hidden_size) if initial is None else initial.squeeze(0)
+        states = []
+        for step in gates.unbind(1):
+            (state,) = next_state(step, recurrent(state), (state,))
+            states.append(state)
+        return torch.stack(states, dim=1), state.unsqueeze(0)
 
 
-class GRU(_LoopRNN, nn.GRU):  # type: ignore[misc]
-    """`torch.nn.GRU` of one layer, batch first."""
-
-
-class LSTM(_LoopRNN, nn.LSTM):  # type: ignore[misc]
-    """`torch.nn.LSTM` of one layer, batch first."""
-
-
-CELLS: dict[str, type[GRU] | type[LSTM]] = {"gru": GRU, "lstm": LSTM}
+CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": GRU, "lstm": nn.LSTM}
 
 
 class RNNEncoder(nn.Module):

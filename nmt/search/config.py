@@ -93,7 +93,14 @@ class SearchConfig:
         check_choice("search", self, "replace_unknown", ("none", "copy", "forbid"))
         counts = ["beam_size", "batch_size", "n_best", "diverse_groups", "mbr_samples"]
         check_range("search", self, counts, minimum=1)
-        limits = ["batch_tokens", "lookahead", "no_repeat_ngram_size", "top_k", "min_length_offset", "max_length_offset"]
+        limits = [
+            "batch_tokens",
+            "lookahead",
+            "no_repeat_ngram_size",
+            "top_k",
+            "min_length_offset",
+            "max_length_offset",
+        ]
         check_range("search", self, ["seed", *limits], minimum=0)
         penalties = ["length_penalty", "coverage_penalty", "diversity_penalty"]
         check_range("search", self, [*penalties, "min_length_ratio", "max_length_ratio"], minimum=0, below=math.inf)
