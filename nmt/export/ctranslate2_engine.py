@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 import json
 import logging
-from collections.abc import Hashable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from nmt.search.constraints import DecodingConstraints
 from nmt.search.scoring import Hypothesis, length_norm
 
 log = logging.getLogger(__name__)
-
 MAX_LENGTH = 1024  # tokens with the end token; torch translates longer sentences
 DEFAULTS_ONLY = ("method", "length_normalization", "coverage_penalty", "diverse_groups")
 FIXED = {"min_decoding_length": 0, "max_input_length": 0, "return_scores": True, "return_end_token": True}
@@ -82,10 +80,9 @@ class CTranslate2Engine:
         try:
             import ctranslate2
 
-            folder = cached_directory(
-                Path(self.config.data.cache_dir) / name,
-                lambda temporary: export(translator, self.config, "ctranslate2", temporary, MAX_LENGTH) and None,
-            )
+            options = self.config, "ctranslate2"
+            folder = Path(self.config.data.cache_dir) / name
+            cached_directory(folder, lambda path: export(translator, *options, path, MAX_LENGTH) and None)
             kind, threads = "int8" if self.name.endswith("int8") else "float32", torch.get_num_threads()
             self._engine: Any = ctranslate2.Translator(str(folder), compute_type=kind, intra_threads=threads)
         except (OSError, ValueError, RuntimeError, ImportError) as error:
@@ -97,10 +94,9 @@ class CTranslate2Engine:
 
     def decode(self, translator: Translator, sources: Ids, prefixes: Ids | None) -> Decoded:
         """Yield what `search.decode` does with the options of a translator; sentences of torch come last."""
-        config, forced = translator.config, prefixes or [[]] * len(sources)
-        remaining = list(range(len(sources)))
+        config, forced, remaining = translator.config, prefixes or [[]] * len(sources), list(range(len(sources)))
         if self.holds(config):
-            remaining = []
+            remaining.clear()
             for indices in search.make_decode_batches([len(source) for source in sources], config):
                 batch = [sources[i] for i in indices], [forced[i] for i in indices]
                 decoded = dict(zip(indices, self._translate_batch(translator, *batch), strict=True))
@@ -132,7 +128,7 @@ class CTranslate2Engine:
         translated = []
         for i, result in enumerate(results):
             prefix_log_prob = sum(scored[i].log_probs[: len(prefixes[i])]) if has_prefixes else 0.0  # not in `score`
-            hypotheses, distinct = list[Hypothesis](), dict[Hashable, Hypothesis]()
+            hypotheses, distinct = list[Hypothesis](), dict[str, Hypothesis]()
             for names, score in zip(result.hypotheses, result.scores, strict=True):
                 norm = float(length_norm(config, len(names) or 1))
                 ids, log_prob = [self._ids[name] for name in names], score * norm + prefix_log_prob

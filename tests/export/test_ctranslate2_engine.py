@@ -1,5 +1,6 @@
-"""CTranslate2 as the engine of a translator: torch's translations and scores, and torch where it has not what is asked."""
+"""CTranslate2 as the engine: the translations and scores of torch, and torch where it lacks what is asked for."""
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,12 @@ import nmt
 from nmt import checkpoint, search
 from nmt.cli.configs import Config, EvaluateConfig, ServeConfig, TranslateConfig
 from nmt.config import to_dict
-from nmt.data import collate
+from nmt.data import SentencePair, collate
+from nmt.evaluation.evaluator import Evaluator
+from nmt.evaluation.metrics import MetricsConfig
+from nmt.evaluation.report import ReportData
+from nmt.evaluation.report.identity import model_facts
+from nmt.evaluation.results import EvaluationSet
 from nmt.export import ctranslate2_engine
 from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.translator import Translation, Translator
@@ -204,3 +210,21 @@ def test_the_option_is_checked(config: Any) -> None:
     with pytest.raises(ValueError, match=r"engine=ctranslate: must be one of .*; did you mean ctranslate2"):
         config(checkpoint="a", engine="ctranslate").validate()
     assert not hasattr(Config(), "engine")
+
+
+def test_an_evaluation_names_its_engine(both: Any, rows: list[str], tmp_path: Path) -> None:
+    pairs = [SentencePair(row, row) for row in rows]
+    for translator in both():
+        about = ReportData(facts=model_facts([{}], [translator_config(both)], translator, ()))
+        test = EvaluationSet("test", "", pairs, None, {})
+        metrics = MetricsConfig(names=["chrf"], num_resamples=10)
+        Evaluator(translator, metrics).evaluate_sets([test], tmp_path / "report", about)
+        scores = json.loads((tmp_path / "report/scores.json").read_text())
+        assert scores.get("engine", "") == translator.engine_used
+        page = (tmp_path / "report/report.html").read_text()
+        assert ("decoded by CTranslate2" in page) == bool(translator.engine_used)
+
+
+def translator_config(both: Any) -> Config:
+    config: Config = both()[1].engine.config
+    return config
