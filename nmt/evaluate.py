@@ -37,8 +37,7 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
         fingerprints={**contents[0].get("texts", {}), "plugins": list(map(list, loaded(merged.plugins)))},
     )
     translator = Translator.from_checkpoints(contents, merged.search, device)
-    if config.hypotheses is None:
-        translator.engine = make_engine(translator, merged, config.engine)
+    translator.engine = make_engine(translator, merged, config.engine if config.hypotheses is None else "torch")
     with checkpoint.interpreting(contents[0]):
         about.data = [SplitStats(*split) for split in contents[0].get("splits", ())]
         about.notes = [*map(str, contents[0].get("notes", ()))] if len(contents) == 1 else []

@@ -111,8 +111,8 @@ class EvaluationResult:
     scores: of the whole, by metric; `intervals` likewise. sentence_chrf: chrF of each sentence. comparisons: with the
     baselines, by metric. alignment_source: None without attention. alignment: None without gold or attention.
     diagnostics: of the hypotheses' attention, None without. notes: sentences for the reader of the report. digests: of
-    what was evaluated, as `EvaluationSet.digests`, and of the model's weights unless it did not translate.
-    engine: what decoded, "" for torch.
+    what was evaluated, as `EvaluationSet.digests`, and of the model's weights unless it did not translate;
+    engine: what decoded, unless torch did.
     """
 
     name: str

@@ -80,9 +80,8 @@ class CTranslate2Engine:
         try:
             import ctranslate2
 
-            options = self.config, "ctranslate2"
-            folder = Path(self.config.data.cache_dir) / name
-            cached_directory(folder, lambda path: export(translator, *options, path, MAX_LENGTH) and None)
+            folder, config = Path(self.config.data.cache_dir) / name, self.config
+            cached_directory(folder, lambda path: export(translator, config, "ctranslate2", path, MAX_LENGTH) and None)
             kind, threads = "int8" if self.name.endswith("int8") else "float32", torch.get_num_threads()
             self._engine: Any = ctranslate2.Translator(str(folder), compute_type=kind, intra_threads=threads)
         except (OSError, ValueError, RuntimeError, ImportError) as error:
@@ -136,7 +135,7 @@ class CTranslate2Engine:
             for hypothesis in sorted(hypotheses, key=lambda h: -h.score):
                 distinct.setdefault(translator.tokenizer.decode_target(hypothesis.tokens), hypothesis)
             best = list(distinct.values())[: config.n_best]
-            bounds = len(prefixes[i]), int(limits.min_lengths[i]), int(limits.max_lengths[i])
+            bounds = len(prefixes[i]), limits.min_lengths[i], limits.max_lengths[i]
             is_allowed = all(_is_allowed(hypothesis.tokens, *bounds, config) for hypothesis in hypotheses)
             translated.append([h._replace(tokens=h.tokens[:-1]) for h in best] if is_allowed else [])
         return translated
@@ -157,8 +156,7 @@ def _search_reason(config: search.SearchConfig) -> str:
 
 def _is_allowed(ids: list[int], num_forced: int, minimum: int, maximum: int, config: search.SearchConfig) -> bool:
     """Return whether torch's search could end with these ids of a hypothesis, below its longest length."""
-    size = config.no_repeat_ngram_size
+    size, forbidden = config.no_repeat_ngram_size, {PAD, BOS, EOS, UNK if config.replace_unknown == "forbid" else EOS}
     ngrams = [tuple(ids[i : i + size]) for i in range(len(ids) - size)] if size else []
-    forbidden = {PAD, BOS, EOS} | ({UNK} if config.replace_unknown == "forbid" else set())
     is_ended = minimum < len(ids) <= maximum and ids[-1] == EOS
     return is_ended and forbidden.isdisjoint(ids[num_forced:-1]) and len(set(ngrams)) == len(ngrams)
