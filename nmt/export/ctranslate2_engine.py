@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 MAX_LENGTH = 1024  # tokens with the end token; torch translates longer sentences
 DEFAULTS_ONLY = ("method", "length_normalization", "coverage_penalty", "diverse_groups")
 FIXED = {"min_decoding_length": 0, "max_input_length": 0, "return_scores": True, "return_end_token": True}
-"""Options of CTranslate2; with the last the end token counts in the length of a hypothesis, as it does here."""
 
 
 def make_engine(translator: Translator, config: Config, name: str) -> "CTranslate2Engine | None":
@@ -122,33 +121,30 @@ class CTranslate2Engine:
             num_hypotheses=config.beam_size,
             length_penalty=config.length_penalty,
             max_decoding_length=min(int(limits.max_lengths.max()) + 1, MAX_LENGTH),
-            **FIXED,
+            **FIXED,  # the end token counts in the length, as it does here
         )
         translated = []
         for i, result in enumerate(results):
             prefix_log_prob = sum(scored[i].log_probs[: len(prefixes[i])]) if has_prefixes else 0.0  # not in `score`
             hypotheses, distinct = list[Hypothesis](), dict[str, Hypothesis]()
             for names, score in zip(result.hypotheses, result.scores, strict=True):
-                norm = float(length_norm(config, len(names) or 1))
-                ids, log_prob = [self._ids[name] for name in names], score * norm + prefix_log_prob
-                hypotheses.append(Hypothesis(ids, log_prob / norm, log_prob))
+                ids, norm = [self._ids[name] for name in names], float(length_norm(config, len(names) or 1))
+                hypotheses.append(Hypothesis(ids, score + prefix_log_prob / norm, score * norm + prefix_log_prob))
             for hypothesis in sorted(hypotheses, key=lambda h: -h.score):
                 distinct.setdefault(translator.tokenizer.decode_target(hypothesis.tokens), hypothesis)
-            best = list(distinct.values())[: config.n_best]
+            best = [h._replace(tokens=h.tokens[:-1]) for h in [*distinct.values()][: config.n_best]]
             bounds = len(prefixes[i]), limits.min_lengths[i], limits.max_lengths[i]
-            is_allowed = all(_is_allowed(hypothesis.tokens, *bounds, config) for hypothesis in hypotheses)
-            translated.append([h._replace(tokens=h.tokens[:-1]) for h in best] if is_allowed else [])
+            translated.append(best if all(_is_allowed(h.tokens, *bounds, config) for h in hypotheses) else [])
         return translated
 
 
 def _search_reason(config: search.SearchConfig) -> str:
     """Return an option of the search that is not CTranslate2's, and what it has; "" for none."""
-    held: dict[str, tuple[Any, ...]] = {name: (getattr(search.SearchConfig(), name),) for name in DEFAULTS_ONLY}
-    held |= {"replace_unknown": ("none", "forbid")} | ({"early_stopping": ("beam",)} if config.beam_size > 1 else {})
+    held = {name: [str(getattr(search.SearchConfig(), name))] for name in DEFAULTS_ONLY}
+    held |= {"replace_unknown": ["none", "forbid"]} | ({"early_stopping": ["beam"]} if config.beam_size > 1 else {})
     for option, allowed in held.items():
-        if getattr(config, option) not in allowed:
-            values = " or ".join(map(str, allowed))
-            return f"search.{option}={getattr(config, option)} is not CTranslate2's, which has {values}"
+        if (value := str(getattr(config, option))) not in allowed:
+            return f"search.{option}={value} is not CTranslate2's, which has {' or '.join(allowed)}"
     # it does not collect what ends outside the beam, which are short translations
     is_low = config.length_penalty < 0.5 and config.beam_size > 1
     return f"search.length_penalty={config.length_penalty} is not CTranslate2's, which has 0.5 and more" * is_low
