@@ -20,9 +20,10 @@ from nmt.alignment import AlignmentConfig, AlignmentSource, Link
 from nmt.alignment.pharaoh import pharaoh_line
 from nmt.cli.compose import compose_config
 from nmt.cli.config_groups import load_named_plugins
-from nmt.cli.configs import Config
-from nmt.config import coerce, describe_type, leaves, suggest
+from nmt.cli.configs import ENGINES, Config, TranslateConfig
+from nmt.config import check_choice, coerce, describe_type, leaves, suggest
 from nmt.evaluation.report import heatmap, html
+from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.aligner import Aligner
 from nmt.inference.line_translator import LineTranslator
 from nmt.inference.translator import Translation, Translator
@@ -155,6 +156,7 @@ class Model:
         config, model = _search_config(self._translator.config, search), self._translator
         carried, member, results = model.stored_source, model.member, list[TranslationResult]()
         translator = Translator(model.model, model.tokenizer, config, model.device, carried=carried, member=member)
+        translator.engine = model.engine
         encoded = [text.encode(errors="replace") for text in _texts(texts)]
         for line in LineTranslator(translator, self._max_length).translate_lines(encoded):
             if line.error is not None:
@@ -228,12 +230,15 @@ def _search_config(default: SearchConfig, options: dict[str, Any]) -> SearchConf
     return config
 
 
-def load(path: Any, *, device: str = "auto", plugins: Sequence[str] = (), **search: Any) -> Model:
+def load(
+    path: Any, *, device: str = "auto", engine: str = "torch", plugins: Sequence[str] = (), **search: Any
+) -> Model:
     """Load a trained model.
 
     Args:
         path: a run directory (its best checkpoint) or a checkpoint file, or a list of them, which is an ensemble.
         device: auto (a GPU if there is one), cpu, cuda or cuda:N.
+        engine: what decodes: torch, auto, ctranslate2 or ctranslate2_int8, as for `python -m nmt.translate`.
         plugins: Python files or modules with components of your own, without which the model was not trained.
         search: options of `nmt.search.SearchConfig` in place of those of training, as in beam_size=8.
 
@@ -250,10 +255,12 @@ def load(path: Any, *, device: str = "auto", plugins: Sequence[str] = (), **sear
         raise TypeError(f"{wrong[0]!r}: the path of a run directory or checkpoint file is needed, or a list of them")
     if not paths:
         raise ValueError("path: the list is empty; name a run directory or checkpoint file")
+    check_choice("", TranslateConfig(engine=engine), "engine", ENGINES)
     target = resolve_device(str(device))
     contents = [checkpoint.load(checkpoint.resolve(os.fspath(item)), target) for item in paths]
     config = Config.from_checkpoint(contents[0])
     translator = Translator.from_checkpoints(contents, _search_config(config.search, search), target)
+    translator.engine = make_engine(translator, config, engine)
     return Model(translator, config, config.data.max_length, " + ".join(map(str, paths)))
 
 

@@ -11,6 +11,7 @@ from nmt.evaluation.external_scores import read_external_scores
 from nmt.evaluation.report import ReportData, SplitStats
 from nmt.evaluation.report.identity import model_facts
 from nmt.evaluation.results import EvaluationInputs, EvaluationSet, load_test_sets, read_hypotheses, stored_digests
+from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.translator import Translator
 from nmt.plugins import loaded
 from nmt.runtime.device import resolve_device
@@ -36,6 +37,7 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
         fingerprints={**contents[0].get("texts", {}), "plugins": list(map(list, loaded(merged.plugins)))},
     )
     translator = Translator.from_checkpoints(contents, merged.search, device)
+    translator.engine = make_engine(translator, merged, config.engine if config.hypotheses is None else "torch")
     with checkpoint.interpreting(contents[0]):
         about.data = [SplitStats(*split) for split in contents[0].get("splits", ())]
         about.notes = [*map(str, contents[0].get("notes", ()))] if len(contents) == 1 else []

@@ -6,6 +6,7 @@ import time
 from nmt import checkpoint
 from nmt.cli.compose import merge_with_checkpoint, run_command
 from nmt.cli.configs import Config, TranslateConfig
+from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.aligner import WORDS_CHANGED
 from nmt.inference.line_reader import MAX_LINE_BYTES, LineReader
 from nmt.inference.line_translator import LineTranslator, json_line
@@ -35,6 +36,7 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
             file=sys.stderr,
         )
     translator = Translator.from_checkpoints(contents, merged.search, device)
+    translator.engine = make_engine(translator, merged, config.engine)
     del contents
     line_translator = LineTranslator(translator, config.max_length or merged.data.max_length)
     _translate(line_translator, config.format == "jsonl", BATCHES_AT_ONCE * merged.search.batch_size)

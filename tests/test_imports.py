@@ -15,7 +15,8 @@ LAYERS = [
     {"evaluation"},
     {"training"},
     {"cli"},
-    {"train", "evaluate", "translate", "align", "compare", "export", "serve", "tune"},
+    {"export"},
+    {"train", "evaluate", "translate", "align", "compare", "serve", "tune"},
     {"api"},
     {"__main__"},
 ]

@@ -174,6 +174,7 @@ class Evaluator:
         result.digests = test.digests()
         if inputs.hypotheses is None:
             result.digests["model"] = checkpoint.state_digest(self.translator.model.state_dict())
+            result.engine = self.translator.engine_used
         write_scores(result, directory)
         result.notes += _notes(translations, test.pairs, self.metrics)
         with show_stage(f"{test.name}: intervals of the scores"):

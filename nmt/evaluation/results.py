@@ -111,7 +111,8 @@ class EvaluationResult:
     scores: of the whole, by metric; `intervals` likewise. sentence_chrf: chrF of each sentence. comparisons: with the
     baselines, by metric. alignment_source: None without attention. alignment: None without gold or attention.
     diagnostics: of the hypotheses' attention, None without. notes: sentences for the reader of the report. digests: of
-    what was evaluated, as `EvaluationSet.digests`, and of the model's weights unless it did not translate.
+    what was evaluated, as `EvaluationSet.digests`, and of the model's weights unless it did not translate;
+    engine: what decoded, unless torch did.
     """
 
     name: str
@@ -128,6 +129,7 @@ class EvaluationResult:
     diagnostics: AttentionDiagnostics | None = None
     notes: list[str] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
+    engine: str = ""
 
     def flat_scores(self) -> dict[str, float]:
         """Return the corpus scores by name: those of `scores`, external ones, and "aer" from 0 to 1."""
@@ -139,6 +141,7 @@ class EvaluationResult:
         """Return scores.json: each metric under its name, the rest under names that are no metric's."""
         sections: dict[str, Any] = {
             "digests": self.digests,
+            "engine": self.engine,
             "intervals": _as_dicts(self.intervals),
             "significance": {
                 name: {"signature": comparison.signature, "systems": _as_dicts(comparison.systems)}

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Protocol, Self, cast
 
 import numpy as np
 import torch
@@ -40,6 +40,19 @@ class Translation(NamedTuple):
 EMPTY_TRANSLATION = Translation("", [], 0.0, False)
 
 
+Ids = Sequence[Sequence[int]]
+Decoded = Iterator[tuple[int, list[search.Hypothesis]]]
+
+
+class Engine(Protocol):
+    """A program other than torch: `decode` is in place of `search.decode`, which it calls for what it does not hold."""
+
+    description: str
+
+    def holds(self, config: SearchConfig) -> bool: ...
+    def decode(self, translator: "Translator", sources: Ids, prefixes: Ids | None) -> Decoded: ...
+
+
 class Translator:
     """Translates and aligns.
 
@@ -70,6 +83,7 @@ class Translator:
         self.model, self.tokenizer, self.config, self.device = model, tokenizer, config, device
         self.precision = resolve_precision(config.precision, device)
         self.stored_source, self.member, self.on_sample = carried or StoredAlignmentSource(), member, on_sample
+        self.engine: Engine | None = None
         copies = config.replace_unknown == "copy"
         if (config.coverage_penalty or copies) and not cross_attention_modules(model):
             option, other = ("replace_unknown", "none or forbid") if copies else ("coverage_penalty", "0")
@@ -158,6 +172,8 @@ class Translator:
             decoded = search.decode(
                 self.model, selected_sources, self.config, self.device, prefixes=selected_prefixes, text=to_text
             )
+            if self.engine is not None:
+                decoded = self.engine.decode(self, selected_sources, selected_prefixes)
             for num_done, (index, hypotheses) in enumerate(decoded, 1):
                 text, source = texts[indices[index]], selected_sources[index]
                 translations[indices[index]] = self._to_translations(hypotheses, text, source)
@@ -192,6 +208,11 @@ class Translator:
         """Put the model into evaluation mode and the precision of the search while the block runs."""
         with evaluation_mode(self.model), packed_weights(self.model, self.precision):
             yield
+
+    @property
+    def engine_used(self) -> str:
+        """The program that decodes with the options of the search, "" for torch."""
+        return self.engine.description if self.engine is not None and self.engine.holds(self.config) else ""
 
     @property
     def max_source_length(self) -> int | None:

@@ -36,15 +36,18 @@ class _CancellableTranslator(Translator):
         model, options = copy.copy(base.model), (base.tokenizer, config, base.device)
         object.__setattr__(model, "step", step)  # every search method calls it
         super().__init__(base.model, *options, carried=base.stored_source)
-        self.inner = Translator(model, *options, carried=base.stored_source, on_sample=job.raise_if_cancelled)
+        self.raise_if_cancelled = job.raise_if_cancelled
+        self.inner = Translator(model, *options, carried=base.stored_source, on_sample=self.raise_if_cancelled)
+        self.inner.engine = base.engine
         self.on_progress: Callable[[str], None] = lambda text: None
 
     def n_best(self, texts: Sequence[str], **_: Any) -> list[list[Translation]]:
         translations: list[list[Translation]] = []
         for text in texts:
+            self.raise_if_cancelled()  # which no other engine than torch does
             prefix = "".join(f"{best[0].text} " for best in translations)
             best = [EMPTY_TRANSLATION]
-            for best in self.inner.stream_n_best(text):
+            for best in self.inner.n_best([text]) if self.inner.engine_used else self.inner.stream_n_best(text):
                 self.on_progress(prefix + best[0].text)
             translations.append(best)
         return translations

@@ -18,6 +18,7 @@ from nmt.cli.configs import Config, ServeConfig
 from nmt.cli.continuation import merge_with_checkpoint
 from nmt.cli.run_directory import run_directory
 from nmt.data import DataConfig, read_pairs
+from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.translator import Translator
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ def load_models(config: ServeConfig, overrides: Sequence[str], device: torch.dev
         content = checkpoint.load(file, device)
         trained = merge_with_checkpoint(Config.from_checkpoint(content), config, overrides)
         translator = Translator.from_checkpoint(content, trained.search, device)
+        translator.engine = make_engine(translator, trained, config.engine)
         max_tokens = config.max_length or trained.data.max_length
         if translator.max_source_length is not None:
             max_tokens = min(max_tokens, translator.max_source_length)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,3 +67,24 @@ def test_no_data_set_is_downloaded(run: Path, monkeypatch: pytest.MonkeyPatch) -
     assert opened == []
     assert _examples(DataConfig(format="hub", hf_dataset=str(run)), run) == ["of the report"]
     assert opened == [str(run)]
+
+
+def test_ctranslate2_decodes_and_torch_aligns(serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ctranslate2")
+    monkeypatch.chdir(tmp_path)  # where the cache is
+
+    def change(served: Any) -> None:
+        for model in served:
+            model.translator.config.early_stopping = "beam"
+            models.append(model)
+
+    models: list[Any] = []
+    answers = []
+    for engine in ("torch", "ctranslate2"):
+        client = serve("deep", change=change, engine=engine)
+        answers.append(client.post("/api/translate", {"lines": ["the old man reads", "small dogs see", ""]}).json)
+    assert "CTranslate2" in models[1].translator.engine_used
+    for ours, theirs in zip(answers[0]["sentences"], answers[1]["sentences"], strict=True):
+        assert theirs["translation"] == ours["translation"]
+        assert theirs["links"] == ours["links"]
+        assert theirs["log_prob"] == pytest.approx(ours["log_prob"], abs=1e-4)

@@ -30,6 +30,7 @@ def model_facts(
     facts += dict.fromkeys(f"trained in {content['precision']}" for content in contents if content.get("precision"))
     device = translator.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    facts += [f"decoded by {translator.engine_used}"] * bool(translator.engine_used)
     return [*facts, f"evaluated on {name}, {datetime.date.today().isoformat()}"]
 
 
