@@ -59,7 +59,8 @@ class DecoderRows:
         memory = model.encode(source[padded], source_mask[padded])
         self.min_sentences = -(-min_rows // self.width)
         num = max(self.num_sentences, self.min_sentences)
-        self.memory: DecoderState = {name: tensor[:num] for name, tensor in memory.items()}
+        # contiguous, as `compact` leaves them: products of tensors with other strides may round in another way
+        self.memory: DecoderState = {name: tensor[:num].contiguous() for name, tensor in memory.items()}
         indices = torch.arange(num, device=source.device).repeat_interleave(self.width)
         state = {name: tensor.index_select(0, indices) for name, tensor in model.init_state(self.memory).items()}
         self.state = model.allocate_cache(state, INITIAL_CACHE_LENGTH)
