@@ -12,6 +12,7 @@ from benchmark_common import lengths, parse, report
 from torch import Tensor, nn
 
 from nmt import checkpoint, search
+from nmt.attention.linear import Linear, packed_weights
 from nmt.data import EOS
 from nmt.evaluation.report_writer import package_versions
 from nmt.inference.translator import Translator
@@ -28,17 +29,19 @@ DEFAULTS = {
 }
 
 
-def matmul_rate(rows: int, dim: int) -> float:
+def matmul_rate(rows: int, dim: int, precision: str) -> float:
     """Return FLOPs per second of processor time in products of `rows` vectors with square matrices, the best of 5."""
-    a, b = torch.randn(rows, dim), torch.randn(dim, dim)
-    seconds = timeit.repeat(lambda: nn.functional.linear(a, b), timer=time.process_time, number=50, repeat=5)
+    layer, a = Linear(dim, dim), torch.randn(rows, dim)
+    with torch.no_grad(), packed_weights(layer, precision):
+        seconds = timeit.repeat(lambda: layer(a), timer=time.process_time, number=50, repeat=5)
     return 50 * 2 * rows * dim * dim / min(seconds)
 
 
 def speed(translator: Translator, sources: list[list[int]]) -> dict[str, Any]:
     """Return sentences and target tokens per second of wall clock and processor time, and the lower bound."""
     model, config, device = translator.model, translator.config, translator.device
-    dict(search.decode(model, sources[: config.batch_size], config, device))
+    with translator.decoding():  # packs the weights, too
+        dict(search.decode(model, sources[: config.batch_size], config, device))
     flops = weight_bytes = 0
 
     def count(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -48,12 +51,13 @@ def speed(translator: Translator, sources: list[list[int]]) -> dict[str, Any]:
 
     hooks = [module.register_forward_hook(count) for module in model.modules() if isinstance(module, nn.Linear)]
     wall, cpu = time.perf_counter(), time.process_time()
-    translations = dict(search.decode(model, sources, config, device))
+    with translator.decoding():
+        translations = dict(search.decode(model, sources, config, device))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     for hook in hooks:
         hook.remove()
     num_tokens = sum(len(hypotheses[0].tokens) + 1 for hypotheses in translations.values())
-    rate = matmul_rate(config.batch_size * config.beam_size, 256)
+    rate = matmul_rate(config.batch_size * config.beam_size, 256, translator.precision)
     return {
         "sentences_per_second": round(len(sources) / wall, 1),
         "tokens_per_second": round(num_tokens / wall, 1),
@@ -81,7 +85,8 @@ def growth(translator: Translator, sizes: list[int], num: int) -> list[dict[str,
     for length in sizes:
         ids = torch.randint(4, translator.tokenizer.source_size, (num, length), generator=generator).tolist()
         begin = time.process_time()
-        dict(search.decode(model, ids, config, translator.device))
+        with translator.decoding():
+            dict(search.decode(model, ids, config, translator.device))
         seconds = (time.process_time() - begin) / num
         rows.append(
             {

@@ -15,6 +15,7 @@ import torch
 from benchmark_common import parse
 
 from nmt import models
+from nmt.attention.linear import linear
 from nmt.cli.compose import run_command
 from nmt.cli.configs import Config
 from nmt.data import Batch, BatchLoader, batch_to_device, load_corpus, train_or_load_tokenizer
@@ -104,7 +105,7 @@ def matrix_rate(precision: str, device: torch.device) -> float:
     a = torch.randn(size, size, device=device).to(dtype)
 
     def product() -> None:
-        a @ a
+        linear(a, a)
         _wait(device)
 
     return 2 * size**3 / min(timeit.repeat(product, number=1, repeat=20))

@@ -167,7 +167,7 @@ class Translator:
         selected_sources = [sources[i] for i in indices]
         selected_prefixes = None if prefix_ids is None else [prefix_ids[i] for i in indices]
         translations = [[EMPTY_TRANSLATION] for _ in texts]
-        with self._decoding():
+        with self.decoding():
             to_text = self.tokenizer.decode_target
             decoded = search.decode(
                 self.model, selected_sources, self.config, self.device, prefixes=selected_prefixes, text=to_text
@@ -194,7 +194,7 @@ class Translator:
         sources = self.tokenizer.encode_source([text])
         source, mask = (tensor.to(self.device) for tensor in search.make_source_batch(self.model, sources))
         prefixes = self.tokenizer.encode_target([prefix])
-        with self._decoding(), torch.no_grad():
+        with self.decoding(), torch.no_grad():
             decode_target = self.tokenizer.decode_target
             beam = search.BeamSearch(self.model, source, mask, self.config, prefixes=prefixes, text=decode_target)
             while not beam.done:
@@ -204,7 +204,7 @@ class Translator:
             yield self._to_translations(beam.results()[0], text, sources[0])
 
     @contextlib.contextmanager
-    def _decoding(self) -> Iterator[None]:
+    def decoding(self) -> Iterator[None]:
         """Put the model into evaluation mode and the precision of the search while the block runs."""
         with evaluation_mode(self.model), packed_weights(self.model, self.precision):
             yield

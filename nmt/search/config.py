@@ -69,7 +69,7 @@ class SearchConfig:
     min_length_offset: int = 0
     max_length_ratio: float = 2.0
     max_length_offset: int = 10
-    early_stopping: str = "never"
+    early_stopping: str = "lookahead"
     lookahead: int = 2
     n_best: int = 1
     diverse_groups: int = 1

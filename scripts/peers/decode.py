@@ -44,7 +44,8 @@ def nmt(folder: Path, num_threads: int, options: dict[str, str]) -> Translate:
 
     def translate(sources: Sentences) -> Sentences:
         rows = [[ids[name] for name in source] for source in sources]
-        best = dict(search.decode(translator.model.eval(), rows, config, translator.device))
+        with translator.decoding():
+            best = dict(search.decode(translator.model, rows, config, translator.device))
         return [[names[index] for index in best[number][0].tokens] for number in range(len(rows))]
 
     return translate

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures ours and the peers in turns, twice (ours, peers, ours, peers), and prints Markdown. Close everything else.
-# usage: run.sh DIR decode RUN [search.NAME=VALUE …]    RUN once as it is, and once more with these options
+# usage: run.sh DIR decode RUN [search.NAME=VALUE …]    RUN as it is, with these options, and with them in bf16
 #        run.sh DIR train [NAME=VALUE …]                both kinds of models, ours in fp32 and bf16, with these options
 # NUM_THREADS (2) for all; PYTHON (python) is the one that has nmt; TEST=PREFIX another test set than that of RUN.
 set -euo pipefail
@@ -17,6 +17,7 @@ if [[ $what == decode ]]; then
   for _ in 1 2; do
     measure "$ours" nmt "$dir"
     (($# < 2)) || measure "$ours" nmt "$dir" "${@:2}"
+    measure "$ours" nmt "$dir" search.precision=bf16 "${@:2}"
     for program in marian ctranslate2 joeynmt; do measure "$peers" $program "$dir"; done
     measure "$peers" ctranslate2 "$dir" compute_type=int8
   done
