@@ -2,7 +2,7 @@
 # Measures ours and the peers in turns, twice (ours, peers, ours, peers), and prints Markdown. Close everything else.
 # usage: run.sh DIR decode RUN [search.NAME=VALUE …]    RUN as it is, with these options, and with them in bf16
 #        run.sh DIR train [NAME=VALUE …]                both kinds of models, ours in fp32 and bf16, with these options
-# NUM_THREADS (2) for all; PYTHON (python) is the one that has nmt; TEST=PREFIX another test set than that of RUN.
+# NUM_THREADS (2) for all; PYTHON (python) is the one that has nmt; TEST=PREFIX another test set than that of RUN; PROGRAMS: those to train with.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 usage="usage: run.sh DIR decode RUN [search.NAME=VALUE …] | run.sh DIR train [NAME=VALUE …]"
@@ -26,7 +26,7 @@ else
   for kind in transformer rnn; do
     for _ in 1 2; do
       for precision in fp32 bf16; do measure "$ours" nmt $kind "$dir" "train.precision=$precision" "$@"; done
-      for program in eole marian joeynmt; do measure "$ours" $program $kind "$dir" "$@"; done
+      for program in ${PROGRAMS:-eole marian joeynmt}; do measure "$ours" $program $kind "$dir" "$@"; done
     done
   done
   "$ours" "$here/table.py" "$results" eole
