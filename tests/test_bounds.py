@@ -21,7 +21,7 @@ BOUNDS: dict[Any, dict[str, tuple[list[Any], list[Any]]]] = {
         **dict.fromkeys(("beam_size", "batch_size", "n_best", "diverse_groups", "mbr_samples"), COUNT),
         **dict.fromkeys(("batch_tokens", "no_repeat_ngram_size", "top_k", "min_length_offset", "seed"), WHOLE),
         **dict.fromkeys(("length_penalty", "coverage_penalty", "diversity_penalty", "max_length_ratio"), FINITE),
-        "max_length_offset": WHOLE,
+        **dict.fromkeys(("max_length_offset", "lookahead"), WHOLE),
         "min_length_ratio": ([0.0, 0.5, 2.0], [-1e-3, math.inf, math.nan]),
         "temperature": ([1e-3, 5.0], [0.0, -1.0, math.inf, math.nan]),
         "top_p": ([1e-3, 1.0], [0.0, 1.001, math.nan]),

@@ -78,7 +78,8 @@ def test_attention_of_given_pairs_is_fp32() -> None:
         layers = [module for module in translator.model.modules() if isinstance(module, Linear)]
         assert all(layer.packed is None and layer.packs for layer in layers)
     pairs = translators[0].encode_pairs([(text, text) for text in TEXTS[:5]])
-    for (_, exact), (_, other) in zip(*(t.attention_weights(*pairs) for t in translators), strict=True):
+    matrices = [list(translator.attention_weights(*pairs)) for translator in translators]
+    for (_, exact), (_, other) in zip(*matrices, strict=True):
         assert np.array_equal(exact, other)
 
 

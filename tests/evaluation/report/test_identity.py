@@ -18,7 +18,7 @@ def config(attention: AttentionConfig, architecture: str = "rnn") -> Any:
 
 
 def facts(contents: list[dict[str, Any]], configs: list[Any], history: Sequence[dict[str, Any]] = ()) -> list[str]:
-    translator: Any = SimpleNamespace(model=nn.Linear(1000, 2), device=torch.device("cpu"))
+    translator: Any = SimpleNamespace(model=nn.Linear(1000, 2), device=torch.device("cpu"), engine_used="")
     return model_facts(contents, configs, translator, history)
 
 
