@@ -29,6 +29,11 @@ def has_onednn() -> bool:
     return True
 
 
+def at_least_fp32(x: Tensor) -> Tensor:
+    """Return x in fp32, or as it is in fp64."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute x Wᵀ + b without a gradient: (..., K), (N, K), (N,) -> (..., N)."""
     if x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() == 0 or not has_onednn():

@@ -249,8 +249,8 @@ class TranslateConfig(PluginOptions):
     format: text (the best translation of each line) or jsonl (with scores and alignments).
     max_length: source tokens beyond which a line is split at sentence boundaries and translated in segments; 0:
         data.max_length of training. Never more than the model can process.
-    engine: what decodes: torch; ctranslate2, several times faster with early_stopping=beam (docs/decoding.md);
-        ctranslate2_int8, faster still and less exact; auto = ctranslate2 where it has all that is asked for.
+    engine: what decodes: torch; ctranslate2, which needs early_stopping=beam (docs/decoding.md); ctranslate2_int8, with
+        8-bit weights, less exact; auto = ctranslate2 where it has all that is asked for.
     device: where the model runs; auto = a GPU if there is one.
     num_threads: processor threads; 0 = as many as torch chooses.
     """

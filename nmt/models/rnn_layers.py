@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from nmt.attention.dropout import ByteMaskDropout
-from nmt.attention.linear import Linear, LoopWeight
+from nmt.attention.linear import Linear, LoopWeight, at_least_fp32
 
 GATES = {"gru": 3, "lstm": 4}
 
@@ -18,7 +18,7 @@ class _GRUGates(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gates: Tensor, recurrent: Tensor, hidden: Tensor) -> Tensor:
         width, ctx.dtypes = hidden.size(-1), (gates.dtype, recurrent.dtype, hidden.dtype)
-        gates, recurrent, hidden = map(_at_least_fp32, (gates, recurrent, hidden))
+        gates, recurrent, hidden = map(at_least_fp32, (gates, recurrent, hidden))
         r, z = (gates[:, : 2 * width] + recurrent[:, : 2 * width]).sigmoid_().chunk(2, dim=-1)
         b = recurrent[:, 2 * width :]
         n = torch.addcmul(gates[:, 2 * width :], r, b).tanh_()
@@ -35,10 +35,6 @@ class _GRUGates(torch.autograd.Function):
         grad_r = grad_n * b * r * (1 - r)
         grads = torch.cat([grad_r, grad_z, grad_n], -1), torch.cat([grad_r, grad_z, grad_n * r], -1), grad_hidden
         return tuple(tensor.to(dtype) for tensor, dtype in zip(grads, ctx.dtypes, strict=True))
-
-
-def _at_least_fp32(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def next_state(gates: Tensor, recurrent: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

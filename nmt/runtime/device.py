@@ -1,5 +1,6 @@
 """Device, precision and compilation."""
 
+import functools
 import re
 import timeit
 from collections.abc import Callable
@@ -38,8 +39,9 @@ def resolve_precision(name: str, device: torch.device) -> str:
     return "bf16" if _matmul_seconds(torch.bfloat16) < 0.8 * _matmul_seconds(torch.float32) else "fp32"
 
 
+@functools.cache
 def _matmul_seconds(dtype: torch.dtype) -> float:
-    """Return the time of the fastest of a few matrix products."""
+    """Return the time of the fastest of a few matrix products, measured once, so that a process decides once."""
     a = torch.ones(512, 512, dtype=dtype)
     return min(timeit.repeat(lambda: a @ a, number=1, repeat=8))
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nmt.attention.linear import linear, weight_gradient
+from nmt.attention.linear import at_least_fp32, linear, weight_gradient
 
 LOSS_CHUNK_ROWS = 64
 """Rows of logits that are cast to fp32 at a time."""
@@ -13,10 +13,6 @@ OUTPUT_CHUNK_ROWS = 512
 """Rows whose logits exist at a time where all are not needed."""
 MIN_ATTENTION = 1e-30
 """Attention below this counts as 0: its logarithm would have no finite gradient in fp32."""
-
-
-def _at_least_fp32(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
 
 
 def _smoothed_cross_entropy(
@@ -32,7 +28,7 @@ def _smoothed_cross_entropy(
     )
     losses, nlls = [], []
     for rows, label, out in zip(*chunks, strict=True):
-        rows = _at_least_fp32(rows)
+        rows = at_least_fp32(rows)
         rows = rows - rows.amax(-1, keepdim=True)
         label_logit, mean = rows.gather(1, label), rows.mean(-1, keepdim=True)
         exponentials = rows.exp_()
@@ -142,7 +138,7 @@ class _SymmetricKL(torch.autograd.Function):
         sums, gradient = [], torch.empty_like(logits)
         chunks = (half.split(LOSS_CHUNK_ROWS) for tensor in (logits, gradient) for half in tensor.chunk(2))
         for p_logits, q_logits, p_gradient, q_gradient in zip(*chunks, strict=True):
-            log_p, log_q = (_at_least_fp32(rows).log_softmax(-1) for rows in (p_logits, q_logits))
+            log_p, log_q = (at_least_fp32(rows).log_softmax(-1) for rows in (p_logits, q_logits))
             log_ratio, p, q = log_p - log_q, log_p.exp(), log_q.exp()
             forward_kl = (p * log_ratio).sum(-1, keepdim=True)  # KL(p || q)
             reverse_kl = -(q * log_ratio).sum(-1, keepdim=True)  # KL(q || p)
@@ -183,7 +179,7 @@ def coverage_loss(weights: Tensor, mask: Tensor) -> Tensor:
     Returns:
         the sum over these positions of the mean over layers and heads, in fp32 or fp64.
     """
-    weights = _at_least_fp32(weights)
+    weights = at_least_fp32(weights)
     # Shifted by one position before summing: a sum less its last term would not be exact.
     coverage = torch.nn.functional.pad(weights[..., :-1, :], (0, 0, 1, 0)).cumsum(-2)
     repeated = torch.minimum(weights, coverage).sum(-1).mean((1, 2))  # (B, T)
@@ -204,7 +200,7 @@ def alignment_loss(weights: Tensor, indices: Tensor, shares: Tensor) -> tuple[Te
     Returns:
         the sum over target positions, and the sum of p where attention is below `MIN_ATTENTION`; both in fp32 or fp64.
     """
-    attention = _at_least_fp32(weights[indices[0], indices[1], indices[2]])
+    attention = at_least_fp32(weights[indices[0], indices[1], indices[2]])
     missed = attention.detach() < MIN_ATTENTION
     terms = shares * attention.clamp_min(MIN_ATTENTION).log()
     return -terms.masked_fill(missed, 0.0).sum(), (shares * missed).sum().to(attention.dtype)
