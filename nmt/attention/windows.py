@@ -276,7 +276,7 @@ WINDOWS: dict[str, type[Window]] = {"global": Window, "local_m": LocalM, "local_
 
 def _additive_mask(allowed: Tensor, like: Tensor) -> Tensor:
     """Return 0 where True, -inf where False, in the dtype of `like`."""
-    return torch.zeros(allowed.shape, dtype=like.dtype, device=like.device).masked_fill_(~allowed, float("-inf"))
+    return torch.where(allowed, 0.0, float("-inf")).to(like.dtype)
 
 
 def _position_dtype(x: Tensor) -> torch.dtype:
