@@ -78,7 +78,7 @@ def main() -> None:
     checks: dict[str, Callable[[], None]] = {}
     for name, config in list(configs())[:: options.step]:
         if options.match in name:
-            checks[name] = lambda name=name, config=config: check_model(name, config, waits)  # type: ignore[misc]
+            checks[name] = lambda name=name, config=config: check_model(name, config, waits)
 
     def gone() -> list[str]:
         return [f"{kind} at {file}" for kind, file in sorted(KNOWN_WAITS - set(waits))]

@@ -148,11 +148,11 @@ def main() -> None:
     names = list(SEARCHES)
     for number, (name, configuration) in enumerate(list(configs())[:: options.step]):
         some = names if number % 6 == 0 else names[number % 5 :: 5]
-        checks[name] = lambda c=configuration, s=some: check_searches(c, s)  # type: ignore[misc]
+        checks[name] = lambda c=configuration, s=some: check_searches(c, s)
     other = config("rnn", decoder="luong", attention=attention("additive"))
     checks["ensemble"] = lambda: check_searches(TRANSFORMER, ["beam", "coverage penalty", "attention", "sample"], other)
     for name in names[:: options.budgets]:
-        checks[f"budget {name}"] = lambda n=name: check_budget(n, counted)  # type: ignore[misc]
+        checks[f"budget {name}"] = lambda n=name: check_budget(n, counted)
     run_checks(checks, steps=lambda: counted)
 
 

@@ -240,14 +240,14 @@ def main() -> None:
     checks: dict[str, Callable[[], None]] = {}
     for name in names:
         for option in OPTIONS:
-            checks[f"update {name}: {option}"] = lambda n=name, o=option: check_updates(n, o, counted)  # type: ignore[misc]
+            checks[f"update {name}: {option}"] = lambda n=name, o=option: check_updates(n, o, counted)
     for loss in ("cross_entropy", "output_cross_entropy", "symmetric_kl"):
-        checks[f"loss {loss}"] = lambda loss=loss: check_loss(loss, counted)  # type: ignore[misc]
+        checks[f"loss {loss}"] = lambda loss=loss: check_loss(loss, counted)
     for cell in ("lstm", "gru"):
-        checks[f"precision {cell}"] = lambda cell=cell: check_precision(cell)  # type: ignore[misc]
+        checks[f"precision {cell}"] = lambda cell=cell: check_precision(cell)
     if not options.fast:
         for cell, stop_early in (("lstm", True), ("gru", False)):
-            checks[f"run {cell}"] = lambda c=cell, s=stop_early: check_run(c, stop_early=s)  # type: ignore[misc]
+            checks[f"run {cell}"] = lambda c=cell, s=stop_early: check_run(c, stop_early=s)
     run_checks(checks, launches=lambda: counted)
 
 
