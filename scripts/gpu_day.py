@@ -113,12 +113,9 @@ def run_part(part: Part, day: Day, seconds: float) -> dict[str, Any]:
         with time_limit(seconds):
             result["found"] = part.function(day)
     except Exception as error:
-        trace = traceback.extract_tb(error.__traceback__)[-1]
-        result["error"] = (
-            f"{type(error).__name__}: {' '.join(str(error).split())} at {Path(trace.filename).name}:{trace.lineno}"[
-                :600
-            ]
-        )
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        result["error"] = f"{message[:600]} at {Path(frame.filename).name}:{frame.lineno}"
         day.check(not is_check, result["error"])
     return result | {"wrong": day.failed, "seconds": round(time.monotonic() - begin, 1)}
 

@@ -280,6 +280,40 @@ def fused_cells_equal_torch() -> None:
 
 
 @check
+def a_graph_is_computed_again_into_the_same_memory() -> None:
+    torch.manual_seed(0)
+    x, total, layer, cell = numbers(3, 4), torch.zeros(3, 4, device="cuda"), nn.Linear(4, 4).cuda(), nn.GRU(4, 4).cuda()
+
+    def step() -> Tensor:
+        total.add_(torch.softmax(layer(x), -1))
+        x[1].copy_(total[0])
+        return cell(nn.functional.scaled_dot_product_attention(x, x, total))[0].sigmoid()
+
+    with torch.no_grad():
+        before = cuda.values((x, total))
+        before = before[0].clone(), before[1].clone()
+        wanted = []
+        for _ in range(3):
+            wanted.append([t.clone() for t in cuda.values((x, total, step(), x, total))][2:])
+        x.copy_(before[0].pin_memory()), total.copy_(before[1].pin_memory())
+        graph = torch.cuda.CUDAGraph()
+        with cuda.counted() as counts, torch.cuda.graph(graph):
+            out = step()
+        assert not counts.launches, "nothing is launched while it is captured"
+        torch.testing.assert_close(cuda.values((x, total)), before)
+        assert cuda.values(out).isnan().all(), "nothing is computed before the first replay"
+        for expected in wanted:
+            with cuda.counted() as counts:
+                graph.replay()
+            assert counts.launches.total() == 1
+            assert counts.replayed == 8, counts
+            torch.testing.assert_close(list(cuda.values((out, x, total))), expected)
+    for wait in (lambda: x.sum().item(), lambda: x[x > 0], lambda: torch.ones(3).to("cuda", non_blocking=True)):
+        with refused(RuntimeError, "capturing"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+            wait()
+
+
+@check
 def numpy_is_refused() -> None:
     for tensor in (numbers(2), numbers(2).requires_grad_()):
         with refused(TypeError, "cuda:0"):

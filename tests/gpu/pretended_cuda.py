@@ -14,7 +14,8 @@ in its `__torch_dispatch__`, after autograd and autocast have done what they do 
 tensors can be made on cuda:0.
 
 Where CUDA has one kernel and a CPU many, one launch is counted: attention of torch, layers of cuDNN (in fp16 under any
-autocast, as cuDNN is called there), fused cells, and what `one_launch` wraps.
+autocast, as cuDNN is called there), fused cells, and what `one_launch` wraps. A CUDA graph computes what it captured
+again, into the same memory; while it captures, a wait is an error.
 """
 
 import contextlib
@@ -156,15 +157,19 @@ NO_LAUNCH = {
 
 @dataclass
 class Counts:
-    """Kernels launched, by operator; waits, by kind and the innermost line of the package under test."""
+    """Kernels launched, by operator; waits, by kind and the innermost line of the package under test.
+
+    replayed: kernels inside graphs, the replay of which is one launch.
+    """
 
     launches: Counter[str] = field(default_factory=Counter)
+    replayed: int = 0
     waits: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def summary(self) -> dict[str, Any]:
         """Return the sums, and waits as {"item at nmt/…:12": 3}, for JSON."""
         waits = {f"{kind} at {place}": num for (kind, place), num in self.waits.most_common()}
-        return {"launches": self.launches.total(), "waits": self.waits.total(), "where": waits}
+        return {"launches": self.launches.total() + self.replayed, "waits": self.waits.total(), "where": waits}
 
 
 _counts = Counts()
@@ -182,10 +187,15 @@ def counted() -> Iterator[Counts]:
 
 
 def _launch(name: str) -> None:
-    _counts.launches[name] += 1
+    if _capturing is None:
+        _counts.launches[name] += 1
+    else:
+        _capturing.kernels += 1
 
 
 def _wait(kind: str) -> None:
+    if _capturing is not None:
+        raise RuntimeError(f"CUDA error: operation not permitted when stream is capturing ({kind})")
     frame: FrameType | None = sys._getframe(1)
     place = "the test"
     while frame is not None:
@@ -195,6 +205,76 @@ def _wait(kind: str) -> None:
             break
         frame = frame.f_back
     _counts.waits[kind, place] += 1
+
+
+class CudaGraph:
+    """The operators of a block, computed again into the same memory at every replay.
+
+    kernels: launches among them.
+    """
+
+    def __init__(self) -> None:
+        self.operations: list[tuple[Callable[..., Any], Any, Any, list[Tensor]]] = []
+        self.kernels = 0
+        self._before: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}  # memory, and what was in it
+        self._made: dict[int, torch.UntypedStorage] = {}
+
+    def run(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Compute an operator while it is captured; `end` undoes it."""
+        for tensor in _tensors((args, kwargs)):
+            memory = tensor.untyped_storage()
+            if memory.data_ptr() not in self._before and memory.data_ptr() not in self._made:
+                self._before[memory.data_ptr()] = memory, memory.clone()
+        out = function(*args, **kwargs)
+        results = _tensors(out)
+        for result in results:
+            memory = result.untyped_storage()
+            if memory.data_ptr() not in self._before:
+                self._made[memory.data_ptr()] = memory
+        self.operations.append((function, args, kwargs, results))
+        return out
+
+    def end(self) -> None:
+        """Undo what was computed, since a GPU computes nothing while it captures; new memory has no meaning yet."""
+        for memory, content in self._before.values():
+            memory.copy_(content)
+        for memory in self._made.values():
+            memory.fill_(255)  # NaN
+        self._before.clear()
+
+    def replay(self) -> None:
+        """Compute everything again."""
+        _counts.launches["graph"] += 1
+        _counts.replayed += self.kernels
+        for function, args, kwargs, results in self.operations:
+            for old, new in zip(results, _tensors(function(*args, **kwargs)), strict=True):
+                if old.data_ptr() != new.data_ptr():
+                    old.detach().copy_(new.detach())
+
+
+_capturing: CudaGraph | None = None
+
+
+@contextlib.contextmanager
+def _capture(graph: CudaGraph, *_: Any, **__: Any) -> Iterator[None]:
+    """Capture the block, as torch.cuda.graph does, which waits for the device first."""
+    global _capturing
+    _wait("synchronize")
+    _capturing = graph
+    try:
+        yield
+    finally:
+        _capturing = None
+        graph.end()
+
+
+def _execute(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Compute a function of CPU tensors."""
+    return function(*args, **kwargs) if _capturing is None else _capturing.run(function, args, kwargs)
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [x for x in pytree.tree_leaves(tree) if isinstance(x, Tensor)]
 
 
 class CudaTensor(Tensor):
@@ -322,8 +402,7 @@ def _dispatch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     plain = [x.values if isinstance(x, CudaTensor) else x for x in flat]
     plain = [CPU if isinstance(x, torch.device) and x.type == "cuda" else x for x in plain]
     plain_args, plain_kwargs = pytree.tree_unflatten(plain, structure)
-    implementation = FUSED_CELLS.get(func, func)
-    out = implementation(*plain_args, **plain_kwargs)
+    out = _execute(FUSED_CELLS.get(func, func), plain_args, plain_kwargs)
     target = kwargs.get("device")
     if target is not None and not _is_cuda(target):
         return out
@@ -362,7 +441,8 @@ def one_launch(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             raise MixedDevicesError(f"{name}: an argument of shape {tuple(wrong[0].shape)} is not on cuda:0")
         _launch(name)
         args, kwargs = pytree.tree_unflatten([x.values if isinstance(x, CudaTensor) else x for x in flat], structure)
-        return pytree.tree_map(lambda x: CudaTensor(x) if isinstance(x, Tensor) else x, function(*args, **kwargs))
+        out = _execute(function, args, kwargs)
+        return pytree.tree_map(lambda x: CudaTensor(x) if isinstance(x, Tensor) else x, out)
 
     return kernel
 
@@ -433,12 +513,18 @@ class _Library(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, name: str, function: Callable[..., Any], *tensors: Any) -> Any:
         _launch(name)
-        own = [x if x is None else x.values.detach() for x in tensors]
-        own = [x.float().requires_grad_() if x is not None and x.is_floating_point() else x for x in own]
-        with torch.enable_grad():
-            ctx.results = function(*own)
-        ctx.name, ctx.own, ctx.dtypes = name, own, [x if x is None else x.dtype for x in tensors]
-        return tuple(CudaTensor(x.detach().to(ctx.dtypes[0])) for x in ctx.results)
+        ctx.name, ctx.dtypes = name, [x if x is None else x.dtype for x in tensors]
+
+        def compute(*values: Tensor | None) -> tuple[Any, ...]:
+            own = [
+                x.detach().float().requires_grad_() if x is not None and x.is_floating_point() else x for x in values
+            ]
+            with torch.enable_grad():
+                results = function(*own)
+            return own, results, [x.detach().to(ctx.dtypes[0]) for x in results]
+
+        ctx.own, ctx.results, out = _execute(compute, [x if x is None else x.values for x in tensors], {})
+        return tuple(CudaTensor(x) for x in out)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -563,6 +649,7 @@ def _install() -> None:
     nn.functional.scaled_dot_product_attention = _fused_attention  # type: ignore[assignment]
     Tensor.pin_memory, Tensor.is_pinned = _pin_memory, _is_pinned  # type: ignore[method-assign,assignment]
     torch.load = _load
+    torch.cuda.CUDAGraph, torch.cuda.graph = CudaGraph, _capture  # type: ignore[misc,assignment]
     nn.Module._apply = _apply_by_swapping  # type: ignore[method-assign]
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device="cuda") is made here and sent there
 
