@@ -5,8 +5,8 @@ autograd keeps it until the backward pass. Here it exists one block at a time: a
 still in the cache, and computed again for the gradients. The memory is then that of an inner product.
 """
 
-import importlib.util
 import itertools
+import logging
 import math
 from collections.abc import Iterator
 from functools import cache
@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+log = logging.getLogger(__name__)
 
 # Elements of a block, measured with 1 MiB of L2 per core and 32 MiB of L3: smaller blocks spend their time on
 # starting operations and waking threads, larger ones leave the cache. A GPU has to be filled.
@@ -54,8 +56,41 @@ def additive_scores(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
     assert v.shape == (query.shape[1], query.shape[-1]), (query.shape, v.shape)
     if query.numel() * keys.shape[-2] <= DIRECT_MAX_ELEMENTS:
         return _direct_scores(query, keys, v)
-    scores: Tensor = _AdditiveScores.apply(query, keys, v)  # type: ignore[no-untyped-call]
+    function: Any = _AdditiveScores.apply
+    if not query.is_cpu and torch.compiler.is_compiling():
+        function = torch.compiler.disable(function)  # a trace would take the plain path, and fix the lengths in it
+    scores: Tensor = function(query, keys, v)
     return scores
+
+
+def triton_works() -> bool:
+    """Return whether Triton's kernels run on the GPU, which the first call tries: without a C compiler they do not.
+
+    A warning then says why, once in a process. While torch.compile traces nothing can be tried: the answer is no.
+    """
+    return not torch.compiler.is_compiling() and _triton_ran()
+
+
+@cache
+def _triton_ran() -> bool:
+    try:
+        from nmt.attention import additive_kernel_triton
+
+        additive_kernel_triton.try_kernel()
+    except Exception as error:  # whatever a compiler, driver or package that is not as it should be raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        log.warning(
+            "Triton's kernels, which need the package triton, a C compiler and Python's header files, do not run here; "
+            "the additive score and the loss take the slower plain path (%s)",
+            reason,
+        )
+        return False
+    return True
+
+
+def takes_triton(x: Tensor) -> bool:
+    """Return whether Triton computes with x: on a GPU, in up to 32 bits, if it works there."""
+    return x.is_cuda and x.dtype != torch.float64 and triton_works()
 
 
 def _precision(query: Tensor) -> torch.dtype:
@@ -72,12 +107,12 @@ def _direct_scores(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
 
 
 class _AdditiveScores(Function):
-    """The additive score in blocks, or in Triton where it is available."""
+    """The additive score in blocks, or in Triton where it works."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
         ctx.save_for_backward(query, keys, v)
-        ctx.triton = query.is_cuda and query.dtype != torch.float64 and _has_triton()
+        ctx.triton = takes_triton(query)
         with torch.autocast(query.device.type, enabled=False):
             if ctx.triton:
                 from nmt.attention import additive_kernel_triton
@@ -98,11 +133,6 @@ class _AdditiveScores(Function):
             return _backward(query, keys, v, grad, ctx.exponential)
 
 
-@cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
-
-
 def _many_pairs(query: Tensor, keys: Tensor) -> bool:
     """Return whether exponentials per position cost less than a sigmoid per pair."""
     length, source = query.shape[-2], keys.shape[-2]
@@ -115,7 +145,7 @@ def _within_range(x: Tensor) -> bool:
     return low.item() >= -EXPONENTIAL_RANGE and high.item() <= EXPONENTIAL_RANGE
 
 
-def _merge_batch_dims(x: Tensor) -> Tensor:
+def merge_batch_dims(x: Tensor) -> Tensor:
     """Merge extra batch dimensions: (B, H, *, T, D) -> (B, H, M, T, D)."""
     return x.reshape(*x.shape[:2], math.prod(x.shape[2:-2]), *x.shape[-2:])
 
@@ -164,7 +194,7 @@ def _forward(query: Tensor, keys: Tensor, v: Tensor, exponential: bool) -> Tenso
     """Compute the scores: Σ v tanh(q + k) = Σ v - 2 Σ v r."""
     dtype = _precision(query)
     scores = torch.empty((*query.shape[:-1], keys.shape[-2]), dtype=dtype, device=query.device)
-    query, keys, v = _merge_batch_dims(query), _merge_batch_dims(keys), v.to(dtype)
+    query, keys, v = merge_batch_dims(query), merge_batch_dims(keys), v.to(dtype)
     flat = scores.view(*query.shape[:4], keys.shape[-2])
     hidden = _Hidden(query, keys, exponential)
     for block in _blocks(query, keys):
@@ -178,7 +208,7 @@ def _backward(query: Tensor, keys: Tensor, v: Tensor, grad: Tensor, exponential:
     """Compute gradients from g = ∂L/∂score: ∂q = 4v Σ_s g r(1 - r), ∂k = 4v Σ_t g r(1 - r), ∂v = Σ g (1 - 2r)."""
     dtype = _precision(query)
     weight = v.to(dtype)
-    flat_query, flat_keys = _merge_batch_dims(query), _merge_batch_dims(keys)
+    flat_query, flat_keys = merge_batch_dims(query), merge_batch_dims(keys)
     grad = grad.reshape(*flat_query.shape[:4], keys.shape[-2])
     grad_query = torch.empty(flat_query.shape, dtype=query.dtype, device=query.device)
     grad_keys = torch.zeros(flat_keys.shape, dtype=dtype, device=query.device)

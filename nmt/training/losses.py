@@ -5,25 +5,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nmt.attention.additive_kernel import takes_triton
 from nmt.attention.linear import at_least_fp32, linear, weight_gradient
 
 LOSS_CHUNK_ROWS = 64
-"""Rows of logits that are cast to fp32 at a time."""
+"""Rows of logits that are cast to fp32 at a time, on a CPU."""
 OUTPUT_CHUNK_ROWS = 512
-"""Rows whose logits exist at a time where all are not needed."""
+"""Rows whose logits exist at a time where all are not needed, on a CPU."""
+GPU_LOSS_CHUNK = 1 << 26
+"""Logits that are cast to fp32 at a time on a GPU without Triton; the formula holds a few copies of 256 MiB."""
+GPU_OUTPUT_CHUNK = 1 << 28
+"""Logits that exist at a time on a GPU where all are not needed: 512 MiB in bf16, most batches in one piece."""
 MIN_ATTENTION = 1e-30
 """Attention below this counts as 0: its logarithm would have no finite gradient in fp32."""
 
 
-def _smoothed_cross_entropy(
-    logits: Tensor, labels: Tensor, smoothing: float, gradient: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Return the sums of `cross_entropy`, and write the gradient of the first, which needs the same exponentials.
+def _smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float, gradient: Tensor | None) -> Tensor:
+    """Return the two sums of `cross_entropy`, and write the gradient of the first, which needs the same exponentials.
 
     There are fp32 copies of one chunk of rows at a time, which fits in the cache; `gradient` may be `logits`.
     """
+    if takes_triton(logits):
+        from nmt.training import losses_triton
+
+        return losses_triton.cross_entropy(logits, labels, smoothing, gradient)
     chunks = (
-        tensor.split(LOSS_CHUNK_ROWS)
+        tensor.split(_chunk_rows(logits, LOSS_CHUNK_ROWS, GPU_LOSS_CHUNK))
         for tensor in (logits, labels.unsqueeze(1), logits if gradient is None else gradient)
     )
     losses, nlls = [], []
@@ -39,9 +46,11 @@ def _smoothed_cross_entropy(
         if gradient is not None:
             difference = exponentials.mul_(1 / total).sub_(smoothing / logits.size(1))
             out.copy_(difference.scatter_add_(1, label, torch.full_like(total, smoothing - 1)))
-    if not losses:
-        return logits.new_zeros((), dtype=torch.float32), logits.new_zeros((), dtype=torch.float32)
-    return torch.stack(losses).sum(), torch.stack(nlls).sum()
+    return torch.stack([torch.stack(losses).sum(), torch.stack(nlls).sum()])
+
+
+def _chunk_rows(logits: Tensor, on_cpu: int, gpu_elements: int) -> int:
+    return on_cpu if logits.is_cpu else max(1, gpu_elements // logits.size(-1))
 
 
 class _SmoothedCrossEntropy(torch.autograd.Function):
@@ -49,10 +58,11 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-        gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        gradient = logits.new_empty(logits.shape) if ctx.needs_input_grad[0] else None
         loss, nll = _smoothed_cross_entropy(logits, labels, smoothing, gradient)
         ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(nll)
+        ctx.set_materialize_grads(False)
         return loss, nll
 
     @staticmethod
@@ -69,29 +79,57 @@ class _OutputCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         needs_gradient = any(ctx.needs_input_grad)
         with torch.autocast(features.device.type, enabled=False):
-            x, w, b = features.to(dtype), weight.to(dtype), bias.to(dtype)
+            x, w, b = _cast([features, weight, bias], dtype)
             wide = torch.promote_types(dtype, torch.float32)
-            grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(w, dtype=wide)
-            grad_bias, sums = torch.zeros_like(b, dtype=wide), []
-            for rows, label, out in zip(*(t.split(OUTPUT_CHUNK_ROWS) for t in (x, labels, grad_x)), strict=True):
+            grad_x, sums = torch.empty_like(x), []
+            totals: list[Any] = [torch.zeros_like(t, dtype=wide) if x.is_cpu else None for t in (w, b)]
+            grad_weight, grad_bias = totals
+            num_rows = _chunk_rows(w.t(), OUTPUT_CHUNK_ROWS, GPU_OUTPUT_CHUNK)
+            for rows, label, out in zip(*(t.split(num_rows) for t in (x, labels, grad_x)), strict=True):
                 logits = linear(rows, w, b)
-                sums.append(
-                    torch.stack(_smoothed_cross_entropy(logits, label, smoothing, logits if needs_gradient else None))
-                )
-                if needs_gradient:
+                sums.append(_smoothed_cross_entropy(logits, label, smoothing, logits if needs_gradient else None))
+                if needs_gradient and x.is_cpu:
                     out.copy_(linear(logits, w.t()))
                     grad_weight += weight_gradient(logits, rows)
                     grad_bias += logits.sum(0, dtype=wide)
-        loss, nll = torch.stack(sums).sum(0) if sums else features.new_zeros(2)
+                elif needs_gradient:
+                    torch.mm(logits, w, out=out)
+                    grad_weight = _add_product(grad_weight, logits, rows)
+                    summed = logits.sum(0, dtype=wide)
+                    grad_bias = summed if grad_bias is None else grad_bias.add_(summed)
+        loss, nll = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
         ctx.save_for_backward(grad_x, grad_weight, grad_bias)
         ctx.dtypes = features.dtype, weight.dtype, bias.dtype
         ctx.mark_non_differentiable(nll)
+        ctx.set_materialize_grads(False)
         return loss, nll
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        scaled = [(t * grads[0]).to(d) for t, d in zip(ctx.saved_tensors, ctx.dtypes, strict=True)]
-        return *scaled, None, None, None
+        pairs = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        if ctx.saved_tensors[0].is_cpu:
+            return *((t * grads[0]).to(d) for t, d in pairs), None, None, None
+        scale = grads[0].reshape(1)  # in contrast to a scalar it takes part in the choice of the dtype: one rounding
+        return *(torch.mul(t, scale, out=torch.empty_like(t, dtype=d)) for t, d in pairs), None, None, None
+
+
+def _cast(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Return the tensors in a dtype; on a GPU all that have another one are cast in one launch."""
+    others = [] if tensors[0].is_cpu else [t for t in tensors if t.dtype != dtype]
+    if not others:
+        return [t.to(dtype) for t in tensors]
+    casts = [torch.empty_like(t, dtype=dtype) for t in others]
+    torch._foreach_copy_(casts, others)
+    return [t if t.dtype == dtype else casts.pop(0) for t in tensors]
+
+
+def _add_product(total: Tensor | None, gradient: Tensor, x: Tensor) -> Tensor:
+    """Return total + gᵀ x, (V, D), in at least fp32; the first product is returned in the dtype it is computed in."""
+    if total is None:
+        return gradient.t() @ x
+    if total.dtype == gradient.dtype == at_least_fp32(total).dtype:
+        return total.addmm_(gradient.t(), x)
+    return at_least_fp32(total).add_(gradient.t() @ x)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -135,8 +173,14 @@ class _SymmetricKL(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor) -> Tensor:
-        sums, gradient = [], torch.empty_like(logits)
-        chunks = (half.split(LOSS_CHUNK_ROWS) for tensor in (logits, gradient) for half in tensor.chunk(2))
+        sums, gradient = [], logits.new_empty(logits.shape)
+        ctx.save_for_backward(gradient)
+        if takes_triton(logits):
+            from nmt.training import losses_triton
+
+            return losses_triton.symmetric_kl(logits, gradient)
+        num_rows = _chunk_rows(logits, LOSS_CHUNK_ROWS, GPU_LOSS_CHUNK)
+        chunks = (half.split(num_rows) for tensor in (logits, gradient) for half in tensor.chunk(2))
         for p_logits, q_logits, p_gradient, q_gradient in zip(*chunks, strict=True):
             log_p, log_q = (at_least_fp32(rows).log_softmax(-1) for rows in (p_logits, q_logits))
             log_ratio, p, q = log_p - log_q, log_p.exp(), log_q.exp()
@@ -145,7 +189,6 @@ class _SymmetricKL(torch.autograd.Function):
             sums.append((forward_kl + reverse_kl).sum())
             p_gradient.copy_(p * (log_ratio - forward_kl + 1) - q)
             q_gradient.copy_(q * (1 - log_ratio - reverse_kl) - p)
-        ctx.save_for_backward(gradient)
         return torch.stack(sums).sum()
 
     @staticmethod

@@ -1,10 +1,14 @@
 """The additive score in blocks against the formula as it stands."""
 
 import importlib.util
+import logging
 import os
+import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,10 +16,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import nmt.attention
 from nmt.attention import additive_kernel
 from nmt.attention.additive_kernel import additive_scores
 
 Case = tuple[Tensor, Tensor, Tensor]
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 
 SHAPES = {
     # (B, H, *), T, S, D
@@ -251,43 +257,131 @@ def test_saves_its_arguments_only() -> None:
     assert saved == []
 
 
-INTERPRETED = """
-import sys
-import torch
-from nmt.attention import additive_kernel
-from nmt.attention import additive_kernel_triton as triton_kernel
+class OnGpu(Tensor):
+    """A tensor that says it is on a GPU; on a CPU it is computed."""
 
-additive_kernel.DIRECT_MAX_ELEMENTS = additive_kernel.EXP_MIN_PAIRS = 0
-torch.manual_seed(0)
-for lead, t, s, d in [((2, 3), 5, 7, 4), ((1, 2), 33, 35, 3), ((1, 2, 2), 1, 3, 70), ((1, 1), 1, 1, 1)]:
-    for dtype in (torch.float32, torch.bfloat16):
-        for scale in (1.0, 1e4):
-            query, keys, v = torch.randn(*lead, t, d), torch.randn(*lead, s, d), torch.randn(lead[1], d)
-            query[..., 0, :] += scale
-            keys[..., 0, :] -= scale
-            query, keys = (x.to(dtype).requires_grad_() for x in (query, keys))
-            v.requires_grad_()
-            scores = additive_kernel.additive_scores(query, keys, v)
-            grad = torch.randn(scores.shape)
-            expected = torch.autograd.grad(scores, (query, keys, v), grad)
-            arguments = query.detach(), keys.detach(), v.detach()
-            torch.testing.assert_close(triton_kernel.forward(*arguments), scores.detach(), atol=2e-5, rtol=1e-5)
-            for found, wanted in zip(triton_kernel.backward(*arguments, grad), expected, strict=True):
-                tolerance = 2**-7 if found.dtype == torch.bfloat16 else 1e-4
-                torch.testing.assert_close(found, wanted, atol=1e-4, rtol=tolerance)
-print("agreed")
-"""
+    is_cuda = True
+    is_cpu = False
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
-def test_triton_kernels_in_the_interpreter() -> None:
+@pytest.fixture
+def fresh_trial() -> Iterator[None]:
+    additive_kernel._triton_ran.cache_clear()
+    yield
+    additive_kernel._triton_ran.cache_clear()
+
+
+def install(monkeypatch: pytest.MonkeyPatch, try_kernel: Any) -> None:
+    """Let this stand for the trial of Triton, which need not be installed."""
+    name = "additive_kernel_triton"
+    module = SimpleNamespace(try_kernel=try_kernel)
+    monkeypatch.setitem(sys.modules, f"nmt.attention.{name}", module)  # type: ignore[misc]
+    monkeypatch.setattr(nmt.attention, name, module, raising=False)
+
+
+@pytest.mark.usefixtures("fresh_trial")
+def test_triton_that_does_not_run_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    trials: list[int] = []
+
+    def without_compiler() -> None:
+        trials.append(1)
+        raise RuntimeError("Failed to find C compiler.\nPlease specify one.")
+
+    install(monkeypatch, without_compiler)
+    arguments = case((3, 2), 5, 7, 4, torch.float32)
+    expected = with_gradients(additive_scores, arguments)
+    assert not trials
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            found = with_gradients(lambda *x: additive_scores(*(y.as_subclass(OnGpu) for y in x)), arguments)
+            for mine, plain in zip(found, expected, strict=True):
+                torch.testing.assert_close(mine.as_subclass(Tensor), plain)
+        assert not additive_kernel.triton_works()
+    assert len(trials) == len(caplog.records) == 1
+    message = caplog.messages[0]
+    assert "RuntimeError: Failed to find C compiler. Please specify one." in message
+    assert "slower plain path" in message
+
+
+@pytest.mark.usefixtures("fresh_trial")
+def test_triton_is_tried_for_what_it_can_compute_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials: list[int] = []
+    install(monkeypatch, lambda: trials.append(1))
+    tensors = [torch.zeros(1, dtype=dtype) for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)]
+    assert not any(additive_kernel.takes_triton(x) for x in tensors)
+    assert not trials
+    on_gpu = [x.as_subclass(OnGpu) for x in tensors]
+    assert [additive_kernel.takes_triton(x) for x in on_gpu] == [False, True, True, True]
+    assert len(trials) == 1
+
+
+@pytest.mark.usefixtures("fresh_trial")
+def test_a_trace_of_torch_compile_neither_tries_nor_takes_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The score runs outside of the trace, whose other parts are compiled, and for each length without a new trace."""
+    install(monkeypatch, None)  # a trial would fail
+    asked: list[bool] = []
+
+    class Score(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
+            asked.append(torch.compiler.is_compiling())
+            return query.new_empty(*query.shape[:-1], keys.size(-2))
+
+    monkeypatch.setattr(additive_kernel, "_AdditiveScores", Score)
+    traces: list[str] = []
+
+    def backend(graph: Any, _: Any) -> Any:
+        traces.append(graph.code)
+        return graph.forward
+
+    def layer(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            assert not additive_kernel.triton_works()
+        return additive_scores(query + 1, keys, v).softmax(-1)
+
+    compiled = torch.compile(layer, backend=backend, dynamic=True)
+    num_traces = []
+    for length in (5, 6, 9):
+        query, keys, v = (x.to("meta") for x in case((3, 2), length, 7, 4, torch.float32))  # a device, not a CPU
+        assert compiled(query, keys, v).shape == (3, 2, length, 7)
+        num_traces.append(len(traces))
+    assert asked == [False] * 3
+    assert len(set(num_traces)) == 1
+    assert "+ 1" in traces[0]  # before the score
+    assert "softmax" in traces[-1]  # and after it
+
+
+def run_script(name: str, *arguments: str, **environment: str) -> str:
+    """Run a script beside this file in a process of its own, and return what it prints."""
     root = str(Path(additive_kernel.__file__).parents[2])
     path = os.pathsep.join([root, *(entry for entry in sys.path if entry)])
     ran = subprocess.run(
-        [sys.executable, "-c", INTERPRETED],
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": path},
+        [sys.executable, str(Path(__file__).with_name(name)), *arguments],
+        env={**os.environ, "PYTHONPATH": path, **environment},
         capture_output=True,
         text=True,
     )
-    assert ran.stdout.strip() == "agreed", ran.stderr[-2000:]
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    return ran.stdout.strip()
+
+
+@needs_triton
+def test_triton_kernels_in_the_interpreter() -> None:
+    assert run_script("interpreted_kernels.py", TRITON_INTERPRET="1") == "agreed"
+
+
+@needs_triton
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="Triton's assembler is that of another processor")
+@pytest.mark.parametrize("capability", ["90", *(pytest.param(x, marks=pytest.mark.slow) for x in ("75", "80", "120"))])
+def test_triton_kernels_compile_for_gpus(capability: str, tmp_path: Path) -> None:
+    assert int(run_script("compiled_kernels.py", capability, TRITON_CACHE_DIR=str(tmp_path), TRITON_INTERPRET="0")) > 0
+
+
+@needs_triton
+@pytest.mark.parametrize(("length", "rows"), [(1, 1), (2, 8), (8, 8), (9, 32), (500, 32)])
+def test_a_tile_has_rows_for_few_queries(length: int, rows: int) -> None:
+    from nmt.attention import additive_kernel_triton
+
+    assert additive_kernel_triton._rows(length) == rows

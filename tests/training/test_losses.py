@@ -1,9 +1,16 @@
 """The cross-entropy against torch's; the coverage loss by hand and against a loop."""
 
+import sys
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+import nmt.training
 from nmt.attention.linear import Linear
+from nmt.training import losses
 from nmt.training.losses import LOSS_CHUNK_ROWS, coverage_loss, cross_entropy, output_cross_entropy, symmetric_kl
 
 
@@ -146,3 +153,138 @@ def test_the_loss_with_its_output_layer_needs_no_gradient() -> None:
     with torch.no_grad():
         values = output_cross_entropy(output, x, labels)
         torch.testing.assert_close(values, cross_entropy(output(x), labels))
+
+
+class OnGpu(torch.Tensor):
+    """A tensor that says it is on a GPU, where Triton is told not to run; on a CPU it is computed."""
+
+    is_cpu = False
+
+
+def losses_of(kind: type[torch.Tensor], rows: int, precision: str, features: str = "fp32") -> list[torch.Tensor]:
+    """Every loss and its gradients, of tensors of this kind."""
+    torch.manual_seed(1)
+    dtype = torch.float64 if precision == "fp64" else torch.float32
+    layer = Linear(16, 30).to(dtype)
+    output: Any = SimpleNamespace(**{name: p.detach().as_subclass(kind) for name, p in layer.named_parameters()})
+    x = (3 * torch.randn(rows, 16, dtype=dtype)).to(torch.bfloat16 if features == "bf16" else dtype).as_subclass(kind)
+    logits, labels = torch.randn(rows, 30, dtype=dtype).as_subclass(kind), torch.randint(0, 30, (rows,))
+    if precision == "bf16":
+        logits = logits.to(torch.bfloat16)
+    for tensor in (x, output.weight, output.bias, logits):
+        tensor.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        first, nll = output_cross_entropy(output, x, labels, smoothing=0.1)
+        results = [first, nll, *torch.autograd.grad(0.01 * first, (x, output.weight, output.bias))]
+        second, nll = cross_entropy(logits, labels, smoothing=0.1)
+        results += [second, nll, *torch.autograd.grad(0.01 * second, logits)]
+        third = symmetric_kl(logits)
+        results += [third, *torch.autograd.grad(0.01 * third, logits)]
+    return [result.detach().as_subclass(torch.Tensor) for result in results]
+
+
+@pytest.mark.parametrize("precision", ["fp64", "fp32", "bf16"])
+@pytest.mark.parametrize("rows_of_a_chunk", [3, 1000])
+@pytest.mark.parametrize("rows", [0, 10])
+def test_a_gpu_without_triton_computes_the_same(
+    precision: str, rows_of_a_chunk: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = losses_of(torch.Tensor, rows, precision)
+    monkeypatch.setattr(losses, "GPU_LOSS_CHUNK", rows_of_a_chunk * 30 + 1)
+    monkeypatch.setattr(losses, "GPU_OUTPUT_CHUNK", rows_of_a_chunk * 30 + 1)
+    found = losses_of(OnGpu, rows, precision)
+    for mine, plain in zip(found, expected, strict=True):
+        assert mine.dtype == plain.dtype
+        tolerance = {"fp64": 1e-10, "fp32": 1e-5, "bf16": 1e-2}[precision]
+        torch.testing.assert_close(mine, plain, rtol=tolerance, atol=tolerance / 10)
+
+
+def test_a_chunk_on_a_gpu_holds_at_most_so_many_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    real = losses._smoothed_cross_entropy
+    monkeypatch.setattr(
+        losses, "_smoothed_cross_entropy", lambda logits, *rest: (sizes.append(logits.size(0)), real(logits, *rest))[1]
+    )
+    monkeypatch.setattr(losses, "GPU_OUTPUT_CHUNK", 100)
+    losses_of(OnGpu, 8, "fp32")
+    assert sizes == [3, 3, 2, 8]  # rows of 30; `cross_entropy` is given all logits
+    sizes.clear()
+    monkeypatch.setattr(losses, "GPU_OUTPUT_CHUNK", 29)
+    losses_of(OnGpu, 2, "fp32")
+    assert sizes == [1, 1, 2]
+
+
+class Launches(TorchDispatchMode):
+    """The operations that would be launched on a GPU: all but those that give views and empty tensors."""
+
+    FREE = (
+        "empty",
+        "view",
+        "t.",
+        "split",
+        "detach",
+        "unbind",
+        "promote_types",
+        "reshape",
+        "alias",
+        "expand",
+        "unsqueeze",
+        "chunk",
+        "slice",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func).removeprefix("aten.")
+        if not name.startswith(("new_empty", *self.FREE)):
+            self.names.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("features", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_few_launches_on_a_gpu(precision: str, features: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the losses in Triton, where a kernel is one; nothing reads a value, for which a GPU would be waited for."""
+    kernels = SimpleNamespace(
+        cross_entropy=lambda logits, labels, smoothing, gradient: (
+            logits.new_empty(2, 4, dtype=torch.float32).zero_().sum(1)
+        ),
+        symmetric_kl=lambda logits, gradient: logits.new_empty(4, dtype=torch.float32).zero_().sum(),
+    )
+    monkeypatch.setitem(sys.modules, "nmt.training.losses_triton", kernels)  # type: ignore[misc]
+    monkeypatch.setattr(nmt.training, "losses_triton", kernels, raising=False)
+    monkeypatch.setattr(losses, "takes_triton", lambda x: True)
+    torch.manual_seed(0)
+    weight, bias = torch.randn(20, 8), torch.randn(20)
+    output: Any = SimpleNamespace(weight=weight.as_subclass(OnGpu), bias=bias.as_subclass(OnGpu))
+    x = torch.randn(6, 8, dtype=torch.bfloat16 if features == "bf16" else torch.float32).as_subclass(OnGpu)
+    logits, labels = torch.randn(6, 20).as_subclass(OnGpu), torch.randint(0, 20, (6,))
+    inputs = [tensor.requires_grad_() for tensor in (x, output.weight, output.bias)]
+    upstream = torch.ones(())
+
+    def both(function: Any, inputs: Any) -> list[str]:
+        with Launches() as launches, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            result = function()
+            torch.autograd.grad(result, inputs, upstream)
+        assert "_local_scalar_dense.default" not in launches.names
+        return launches.names
+
+    fused = both(lambda: output_cross_entropy(output, x, labels, smoothing=0.1)[0], inputs)
+    assert len(fused) <= 10, fused
+    assert len(both(lambda: cross_entropy(logits, labels, smoothing=0.1)[0], logits.requires_grad_())) == 3
+    assert len(both(lambda: symmetric_kl(logits), logits)) == 3
+
+
+def test_logits_of_any_strides() -> None:
+    torch.manual_seed(0)
+    for logits in (torch.randn(7, 4).t(), torch.randn(1, 7).expand(4, 7), torch.randn(4, 14)[:, ::2]):
+        labels, copy = torch.randint(0, 7, (4,)), logits.clone(memory_format=torch.contiguous_format)
+        for loss in (lambda x: cross_entropy(x, labels, smoothing=0.1)[0], symmetric_kl):  # noqa: B023
+            found, expected = (
+                torch.autograd.grad(loss(x), x) for x in (y.detach().requires_grad_() for y in (logits, copy))
+            )
+            torch.testing.assert_close(found, expected)
+            assert found[0].is_contiguous()  # as the kernels write it
