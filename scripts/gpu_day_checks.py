@@ -218,7 +218,7 @@ def learning(day: Day) -> dict[str, Any]:
         configuration = config(**how, d_model=128, ffn_dim=256, hidden_size=128, embedding_dim=64)
         trained = trainer(model(configuration, 200), device, precision=precision)
         losses = []
-        for number in range(6 if day.tiny else 50):
+        for number in range(3 if day.tiny else 50):
             batch = pinned(reversal(number, rows=16 if day.tiny else 64), device)
             losses.append(trained.step([batch])[0][1] / batch.num_tokens)
         return torch.stack(losses).cpu().tolist()
@@ -233,7 +233,7 @@ def learning(day: Day) -> dict[str, Any]:
             assert apart <= most, f"the last loss in {name} is {apart:.0%} from the CPU's: {told}"
         return {**told, "the same twice": there == again}
 
-    chosen = (TRANSFORMER, *RECURRENT[:2])
+    chosen = (TRANSFORMER, *RECURRENT[: 1 if day.tiny else 2])
     return day.each([(" ".join(how.values()), lambda h=how: compare(h)) for how in chosen], right=True, seconds=5.0)
 
 
@@ -247,7 +247,9 @@ SEARCHES: dict[str, dict[str, Any]] = {
 
 def hypotheses(day: Day) -> dict[str, Any]:
     """Translations in fp32: of the GPU against those of the CPU, and in batches of 3 against those in one batch."""
-    lengths = torch.randint(2, 20, (6 if day.tiny else 32,), generator=torch.Generator().manual_seed(0)).tolist()
+    lengths = torch.randint(
+        2, 6 if day.tiny else 20, (6 if day.tiny else 32,), generator=torch.Generator().manual_seed(0)
+    ).tolist()
     sources = sentences(lengths, 300)
 
     def decoded(made: Seq2Seq, options: SearchConfig, device: torch.device) -> dict[int, list[int]]:

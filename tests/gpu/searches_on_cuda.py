@@ -59,8 +59,8 @@ step asks whether the search is done.
 TRANSFORMER = config("transformer", decoder_layers=2, encoder_layers=1)
 
 
-def found_by(made: Seq2Seq, pairs: Any, name: str) -> list[list[Hypothesis]]:
-    options = SearchConfig(**SEARCHES[name])
+def found_by(made: Seq2Seq, pairs: Any, name: str, ratio: float = 2.0) -> list[list[Hypothesis]]:
+    options = SearchConfig(**SEARCHES[name], max_length_ratio=ratio)
     options.validate()
     prefixes: Sequence[Sequence[int]] | None = [[5, 6], [], [7]] if name == "prefix" else None
     return translate_batch(
@@ -87,8 +87,8 @@ def compare(found: list[list[Hypothesis]], wanted: list[list[Hypothesis]], *, sa
                 torch.testing.assert_close(cuda.values(one.weights), other.weights, rtol=1e-3, atol=1e-4)
 
 
-def check_searches(configuration: Any, names: Sequence[str], ensemble_with: Any = None) -> None:
-    """Hold the hypotheses of a model on cuda:0 equal to those on the CPU."""
+def check_searches(configuration: Any, names: Sequence[str], ratio: float, ensemble_with: Any = None) -> None:
+    """Hold the hypotheses of a model on cuda:0, of `ratio` times the source's length, equal to those on the CPU."""
     members = [model(each, scale=2.0).eval() for each in (configuration, ensemble_with) if each is not None]
     made = members[0] if len(members) == 1 else Ensemble(members).eval()
     pairs = batch()
@@ -96,7 +96,7 @@ def check_searches(configuration: Any, names: Sequence[str], ensemble_with: Any 
     for name in names:
         if name == "coverage penalty" and configuration.attention.score == "none":
             continue
-        wanted[name] = found_by(made, pairs, name)
+        wanted[name] = found_by(made, pairs, name, ratio)
     with cuda.device():
         pretend(triton=True)
         made.to("cuda")
@@ -104,7 +104,7 @@ def check_searches(configuration: Any, names: Sequence[str], ensemble_with: Any 
         for name, hypotheses in wanted.items():
             try:
                 samples = "method" in SEARCHES[name]
-                compare(found_by(made, moved, name), hypotheses, samples=samples)
+                compare(found_by(made, moved, name, ratio), hypotheses, samples=samples)
             except Exception as error:
                 error.args = (f"{name}: {error}",)
                 raise
@@ -146,6 +146,7 @@ def check_budget(name: str, counted: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--step", type=int, default=7, help="try every step-th configuration")
+    parser.add_argument("--ratio", type=float, default=2.0, help="longest translation, as a multiple of the source")
     parser.add_argument("--budgets", type=int, default=1, help="hold every so many-th way of searching to its budget")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -153,10 +154,11 @@ def main() -> None:
     checks: dict[str, Callable[[], None]] = {}
     names = list(SEARCHES)
     for number, (name, configuration) in enumerate(list(configs())[:: options.step]):
-        some = names if number % 6 == 0 else names[number % 5 :: 5]
-        checks[name] = lambda c=configuration, s=some: check_searches(c, s)
+        some = names if number % 31 == 30 else names[number % 5 :: 5]
+        checks[name] = lambda c=configuration, s=some: check_searches(c, s, options.ratio)
     other = config("rnn", decoder="luong", attention=attention("additive"))
-    checks["ensemble"] = lambda: check_searches(TRANSFORMER, ["beam", "coverage penalty", "attention", "sample"], other)
+    for_both = ["beam", "coverage penalty", "attention", "sample"]
+    checks["ensemble"] = lambda: check_searches(TRANSFORMER, for_both, options.ratio, other)
     for name in names[:: options.budgets]:
         checks[f"budget {name}"] = lambda n=name: check_budget(n, counted)
     run_checks(checks, steps=lambda: counted)
