@@ -12,7 +12,6 @@ from torch import Tensor
 
 from nmt.attention import SCORES, AttentionConfig
 from nmt.data import Batch, BatchLoader, collate
-from nmt.data.batching import _pin_memory
 from nmt.models import MODELS, Seq2Seq, build_model
 from nmt.training.optim import OptimConfig
 from nmt.training.trainer import TrainConfig, Trainer
@@ -160,7 +159,7 @@ def reversal(seed: int, size: int = 200, rows: int = 64) -> Batch:
 
 def pinned(batch: Batch, device: torch.device) -> Batch:
     """Return a batch as `BatchLoader` makes it for a device."""
-    return _pin_memory(batch, device) if device.type == "cuda" else batch
+    return Batch(*(tensor.pin_memory() for tensor in batch[:5]), *batch[5:]) if device.type == "cuda" else batch
 
 
 def trainer(made: Seq2Seq, device: torch.device, optim: OptimConfig | None = None, **options: Any) -> Trainer:

@@ -25,7 +25,7 @@ from nmt.data import (
     load_corpus,
     train_or_load_tokenizer,
 )
-from nmt.data.batching import BatchLoader, _pin_memory
+from nmt.data.batching import BatchLoader
 from nmt.data.synthetic.dataset import SyntheticConfig
 from nmt.evaluation.metrics import MetricsConfig
 from nmt.evaluation.results import EvaluationSet
@@ -87,6 +87,13 @@ def batches(number: int) -> list[Batch]:
     return made
 
 
+def pinned(batch: Batch) -> Batch:
+    """Return a batch as `BatchLoader` makes it for a GPU."""
+    assert batch.links is not None
+    links = AlignmentTargets(*(tensor.pin_memory() for tensor in batch.links))
+    return Batch(*(tensor.pin_memory() for tensor in batch[:5]), *batch[5:7], links)
+
+
 def trainer(name: str, options: dict[str, Any], precision: str, device: torch.device) -> Trainer:
     made = model(MODELS[name]).to(device).train()
     return Trainer(
@@ -107,7 +114,7 @@ def updates(trained: Trainer, number: int, device: torch.device) -> Iterator[tup
     accumulated = trained.config.gradient_accumulation
     data = batches(number * accumulated)
     if device.type == "cuda":
-        data = [_pin_memory(batch, device) for batch in data]
+        data = [pinned(batch) for batch in data]
     for first in range(0, len(data), accumulated):
         yield trained.step(data[first : first + accumulated])
 
