@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +32,7 @@ from nmt.evaluation.metrics import MetricsConfig
 from nmt.evaluation.results import EvaluationSet
 from nmt.inference.translator import Translator
 from nmt.models import build_model
+from nmt.runtime.device import PRECISIONS
 from nmt.search import SearchConfig
 from nmt.training.losses import cross_entropy, output_cross_entropy, symmetric_kl
 from nmt.training.objective import LossConfig, TrainingObjective
@@ -188,6 +190,21 @@ def check_precision(cell: str) -> None:
         assert (small - grad).norm() <= 0.02 * grad.norm(), (small.norm(), grad.norm())
 
 
+def check_other_precision(name: str, precision: str, counted: dict[str, Any]) -> None:
+    """Updates in a precision that a CPU may not have are near those in fp32, and wait for nothing."""
+    losses = []
+    with cuda.device():
+        pretend(triton=True)
+        for each in ("fp32", precision):
+            trained = trainer(name, OPTIONS["plain"], each, cuda.CUDA)
+            with cuda.counted() as counts:
+                losses.append([float(cuda.values(loss)[0]) for loss, *_ in updates(trained, 4, cuda.CUDA)])
+            assert not counts.waits, counts.summary()
+    counted[f"{name}, four updates in {precision}"] = counts.launches.total()
+    for found, expected in zip(*losses, strict=True):
+        assert abs(found - expected) <= 0.02 * expected, losses
+
+
 def check_run(cell: str, *, stop_early: bool) -> None:
     """Run the trainer from its data to validation, checkpoints and back from them."""
     with tempfile.TemporaryDirectory() as folder, cuda.device():
@@ -228,6 +245,11 @@ def check_run(cell: str, *, stop_early: bool) -> None:
             )
 
         first = made(3 if stop_early else 6)
+        with cuda.counted() as counts:  # batches of the loader are pinned
+            for batch in islice(first.batches.epoch(1), 2):
+                first.step([batch])
+        assert not counts.waits, counts.summary()
+        first.progress.update = 0
         first.fit(GracefulShutdown())
         again = made(6)
         assert again.progress.update == first.progress.update
@@ -252,6 +274,10 @@ def main() -> None:
         checks[f"loss {loss}"] = lambda loss=loss: check_loss(loss, counted)
     for cell in ("lstm", "gru"):
         checks[f"precision {cell}"] = lambda cell=cell: check_precision(cell)
+    for precision in [each for each in ("tf32", "fp16") if each in PRECISIONS]:
+        for name in names[:: 3 if options.fast else 1]:
+            label = f"update in {precision}: {name}"
+            checks[label] = lambda n=name, p=precision: check_other_precision(n, p, counted)
     if not options.fast:
         for cell, stop_early in (("lstm", True), ("gru", False)):
             checks[f"run {cell}"] = lambda c=cell, s=stop_early: check_run(c, stop_early=s)
