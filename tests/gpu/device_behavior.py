@@ -232,6 +232,17 @@ def autocast_is_that_of_cuda() -> None:
         assert layer(x).dtype == torch.bfloat16
         assert torch.softmax(layer(x), -1).dtype == torch.float32  # on a CPU it stays bf16
         assert nn.functional.scaled_dot_product_attention(x, x, x).dtype == torch.bfloat16
+    for function in (torch.softmax, torch.log_softmax):
+        scores = numbers(3, 4).half().requires_grad_()
+        with torch.autocast("cuda", torch.float16), cuda.counted() as counts:
+            weights = function(scores, -1)
+        assert weights.dtype == torch.float32
+        assert [*counts.launches] == ["_softmax" if function is torch.softmax else "_log_softmax"], counts
+        gradient = torch.autograd.grad(weights[0, 1], scores)[0]
+        here = cuda.values(scores).float().requires_grad_()
+        expected = torch.autograd.grad(function(here, -1)[0, 1], here)[0]
+        assert gradient.dtype == torch.float16
+        torch.testing.assert_close(cuda.values(gradient).float(), expected, rtol=1e-3, atol=1e-4)
     with refused(RuntimeError, "one dtype"):
         nn.functional.scaled_dot_product_attention(x, x, x.bfloat16())
 

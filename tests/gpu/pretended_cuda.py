@@ -402,7 +402,7 @@ def _dispatch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     plain = [x.values if isinstance(x, CudaTensor) else x for x in flat]
     plain = [CPU if isinstance(x, torch.device) and x.type == "cuda" else x for x in plain]
     plain_args, plain_kwargs = pytree.tree_unflatten(plain, structure)
-    out = _execute(FUSED_CELLS.get(func, func), plain_args, plain_kwargs)
+    out = _execute(ONLY_ON_CUDA.get(func, func), plain_args, plain_kwargs)
     target = kwargs.get("device")
     if target is not None and not _is_cuda(target):
         return out
@@ -497,13 +497,27 @@ def _check_dtypes(name: str, *tensors: Any) -> None:
         raise RuntimeError(f"{name}: expected tensors of one dtype, found {sorted(map(str, dtypes))}")
 
 
-FUSED_CELLS: dict[Any, Callable[..., Any]] = {
+def _widening(softmax: Any) -> Callable[..., Tensor]:
+    """Return a softmax that may give fp32 for fp16."""
+    return lambda x, dim, to_float: softmax(x.float() if to_float else x, dim, False)
+
+
+def _narrowing(backward: Any) -> Callable[..., Tensor]:
+    """Return its backward pass, with a gradient in the dtype of the scores."""
+    return lambda grad, weights, dim, dtype: backward(grad, weights, dim, grad.dtype).to(dtype)
+
+
+ONLY_ON_CUDA: dict[Any, Callable[..., Any]] = {
     aten._thnn_fused_lstm_cell.default: _lstm_cell,
     aten._thnn_fused_lstm_cell_backward_impl.default: _lstm_cell_backward,
     aten._thnn_fused_gru_cell.default: _gru_cell,
     aten._thnn_fused_gru_cell_backward.default: _gru_cell_backward,
+    aten._softmax.default: _widening(aten._softmax.default),
+    aten._log_softmax.default: _widening(aten._log_softmax.default),
+    aten._softmax_backward_data.default: _narrowing(aten._softmax_backward_data.default),
+    aten._log_softmax_backward_data.default: _narrowing(aten._log_softmax_backward_data.default),
 }
-"""Operators without an implementation for the CPU."""
+"""Operators, or options of them, without an implementation for the CPU."""
 
 
 # ------------------------------------------------------------------ libraries of CUDA as one kernel each way
