@@ -96,5 +96,5 @@ def test_scores_are_those_of_forced_decoding() -> None:
 
 
 def test_precision_is_checked() -> None:
-    with pytest.raises(ValueError, match=r"search\.precision=fp64: must be one of auto, fp32, bf16"):
+    with pytest.raises(ValueError, match=r"search\.precision=fp64: must be one of auto, fp32, tf32, bf16, fp16"):
         SearchConfig(precision="fp64").validate()

@@ -46,9 +46,7 @@ def run(model: Seq2Seq, lengths: tuple[int, int]) -> tuple[torch.Tensor, list[to
 def test_only_training_runs_compiled_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
-    def fake(function: Any, *, dynamic: bool) -> Any:
-        assert dynamic
-
+    def fake(function: Any) -> Any:
         def compiled(*arguments: Any, **named: Any) -> Any:
             calls.append(type(function.__self__).__name__)
             return function(*arguments, **named)
@@ -77,9 +75,7 @@ def test_only_training_runs_compiled_parts(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_recurrent_loop_runs_its_compiled_body_at_each_position(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    monkeypatch.setattr(
-        torch, "compile", lambda function, *, dynamic: lambda *a, **k: (calls.append(1), function(*a, **k))[1]
-    )
+    monkeypatch.setattr(torch, "compile", lambda function: lambda *a, **k: (calls.append(1), function(*a, **k))[1])
     for config, steps in zip(models("rnn"), (6, 6, 0), strict=True):
         _, compiled = pair(config)
         calls.clear()

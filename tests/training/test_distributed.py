@@ -18,9 +18,9 @@ import torch
 import nmt
 from nmt import checkpoint, train
 from nmt.cli.compose import Config, run_command
-from nmt.data import collate
+from nmt.data import collate, select_rows
 from nmt.training import distributed
-from nmt.training.distributed import DistributedContext, init_distributed, shard_batch
+from nmt.training.distributed import DistributedContext, fill_shard, init_distributed
 from nmt.training.launcher import _cause
 from nmt.training.signals import GracefulShutdown
 
@@ -151,7 +151,7 @@ SCRIPT = '''
 import sys
 import torch
 from torch import nn
-from nmt.data import collate
+from nmt.data import collate, select_rows
 from nmt.training.distributed import DistributedContext, init_distributed
 from nmt.training.launcher import launch_ranks
 from nmt.training.oom import MicroBatches
@@ -199,7 +199,10 @@ def gradients(distributed, batches, max_rows):
     for _ in range(3):
         if distributed.size > 1:
             model.max_rows = dict(max_rows.get(distributed.rank, model.max_rows))
-        micro_batches = MicroBatches(batches, grad_sync, lambda: None, torch.device("cpu"))
+        rows = slice(distributed.rank, None, distributed.size)
+        shares = [select_rows(batch, rows)._replace(num_tokens=batch.num_tokens) for batch in batches]
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        micro_batches = MicroBatches(shares, grad_sync, lambda: None, torch.device("cpu"), scaler)
         for micro_batch in micro_batches:
             with micro_batches.catch_oom():
                 loss = grad_sync.call(micro_batch)
@@ -385,8 +388,11 @@ def test_the_main_process_goes_first_then_one_of_each_machine_then_the_others(mo
 
 def test_a_rank_beyond_the_rows_of_a_batch_has_one_without_labels() -> None:
     batch = collate([[4, 5], [6]], [[4], [5]])
-    shares = [shard_batch(batch, rank, 4) for rank in range(4)]
-    assert [share.num_tokens for share in shares[2:]] == [0, 0]
+    shares = [fill_shard(select_rows(batch, slice(rank, None, 4))) for rank in range(4)]
+    assert [len(share.label_indices) for share in shares] == [2, 2, 0, 0]
+    assert all(
+        share.source.shape == (1, 3) and share.source_mask.tolist() == [[True, False, False]] for share in shares[2:]
+    )
     assert [len(share.labels) for share in shares] == [1, 1, 1, 1]
     assert torch.equal(torch.cat([share.labels for share in shares[:2]]).sum(), batch.labels.sum())
     assert all(not share.labels.any() for share in shares[2:])
