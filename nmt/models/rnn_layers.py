@@ -93,14 +93,14 @@ def next_state(gates: Tensor, recurrent: Tensor, state: tuple[Tensor, ...]) -> t
 
 
 @contextlib.contextmanager
-def fp32_in_place_of_bf16(device: torch.device) -> Iterator[Callable[[Tensor], Tensor]]:
-    """Turn bf16 autocast off for a recurrent layer that is not on a CPU; yield what widens its arguments then.
+def fp32_in_place_of_half(device: torch.device) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Turn autocast off where torch's recurrent layers do not have its dtype; yield what widens their arguments then.
 
-    cuDNN's layers know no bf16: torch would run them in fp16, and nothing keeps the gradients in its range.
+    cuDNN has no bf16: torch would run it in fp16, and nothing keeps the gradients in that range. oneDNN has no fp16.
     """
-    kind = device.type
-    is_on = kind != "cpu" and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    if not is_on or torch.get_autocast_dtype(kind) != torch.bfloat16:
+    kind, missing = device.type, torch.float16 if device.type == "cpu" else torch.bfloat16
+    is_on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    if not is_on or torch.get_autocast_dtype(kind) != missing:
         yield lambda x: x
         return
     with torch.autocast(kind, enabled=False):
@@ -108,11 +108,11 @@ def fp32_in_place_of_bf16(device: torch.device) -> Iterator[Callable[[Tensor], T
 
 
 class LSTM(nn.LSTM):
-    """`torch.nn.LSTM` in fp32 in the place of bf16, where cuDNN computes it."""
+    """`torch.nn.LSTM`, in fp32 where it has no half precision: see `fp32_in_place_of_half`."""
 
     def forward(self, x: Tensor, initial: Any = None) -> Any:  # type: ignore[override]
         """(B, T, E), initial states, two of (1, B, D) -> (B, T, D), the last states."""
-        with fp32_in_place_of_bf16(x.device) as widen:
+        with fp32_in_place_of_half(x.device) as widen:
             return super().forward(widen(x), initial and tuple(map(widen, initial)))
 
 
@@ -123,7 +123,7 @@ class GRU(nn.GRU):
     def forward(self, x: Tensor, initial: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """(B, T, E), initial state (1, B, D) -> (B, T, D), last state (1, B, D)."""
         if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
-            with fp32_in_place_of_bf16(x.device) as widen:
+            with fp32_in_place_of_half(x.device) as widen:
                 outputs, last = super().forward(widen(x), None if initial is None else widen(initial))
             return outputs, last
         weights: dict[str, Tensor] = dict(self.named_parameters())

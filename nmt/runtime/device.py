@@ -77,12 +77,15 @@ class TrainOnlyCompiled:
     """A method of a module, compiled in training mode only: each step of a search would be compiled for its shape."""
 
     def __init__(self, module: nn.Module, method: Callable[..., Any]) -> None:
-        self.module, self.method, self.compiled = module, method, torch.compile(method)
+        # The body of a loop is compiled in pieces (its weights are `LoopWeight`), in which marks would be lost.
+        self.module, self.method, self.is_loop = module, method, method.__name__ != "forward"
+        self.compiled = torch.compile(method, dynamic=True if self.is_loop else None)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self.module.training:
             return self.method(*args, **kwargs)
-        _mark_batch_and_lengths((args, kwargs))
+        if not self.is_loop:
+            _mark_batch_and_lengths((args, kwargs))
         return self.compiled(*args, **kwargs)
 
 
@@ -97,11 +100,6 @@ def _mark_batch_and_lengths(value: Any) -> None:
     elif isinstance(value, dict | list | tuple):
         for part in value.values() if isinstance(value, dict) else value:
             _mark_batch_and_lengths(part)
-
-
-def num_compiled_graphs() -> int:
-    """Return how many graphs torch.compile has made in this process."""
-    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from nmt.config import flatten
 from nmt.data import Batch, BatchLoader
 from nmt.models import Seq2Seq
 from nmt.models.encoder_decoder import EncoderDecoder
-from nmt.runtime.device import compile_modules, num_compiled_graphs, resolve_precision
+from nmt.runtime.device import compile_modules, resolve_precision
 from nmt.runtime.memory import trim_memory
 from nmt.training.checkpointing import CheckpointManager, TrainingObjects
 from nmt.training.config import TrainConfig
@@ -183,7 +183,8 @@ class Trainer:
         return {"gradient_scale": self.scaler.get_scale()} if self.scaler.is_enabled() else {}
 
     def _log_compilations(self) -> None:
-        if self.config.compile and (number := num_compiled_graphs()) > self._num_graphs:
+        number = torch._dynamo.utils.counters["stats"]["unique_graphs"] if self.config.compile else 0
+        if number > self._num_graphs:
             log.info("torch.compile made %d graphs by update %d", number - self._num_graphs, self.progress.update)
             self._num_graphs = number
 
