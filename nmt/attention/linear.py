@@ -38,7 +38,8 @@ def at_least_fp32(x: Tensor) -> Tensor:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute x Wᵀ + b without a gradient: (..., K), (N, K), (N,) -> (..., N)."""
-    if x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() == 0 or not has_onednn():
+    is_plain = x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0
+    if not is_plain or torch.compiler.is_compiling() or not has_onednn():
         return nn.functional.linear(x, weight, bias)
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return result

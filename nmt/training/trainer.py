@@ -125,7 +125,8 @@ class Trainer:
                     usual_memory = trim_memory(usual_memory)
                     self._check_divergence(logger)
                     end = forecast.expected_end(progress)
-                    logger.log(progress, self._learning_rate(), self.anomaly_counts() | self._gradient_scale(), end)
+                    scale = {"gradient_scale": self.scaler.get_scale()} if self.scaler.is_enabled() else {}
+                    logger.log(progress, self._learning_rate(), {**self.anomaly_counts(), **scale}, end)
                     self._log_compilations()
                 if not self._end_update(logger, stop):
                     break
@@ -177,10 +178,6 @@ class Trainer:
             "rollbacks": self.guard.rollbacks,
             "oom_splits": self.progress.oom_splits,
         }
-
-    def _gradient_scale(self) -> dict[str, float]:
-        """Return the scale of the loss for the log, with fp16; waits for the device."""
-        return {"gradient_scale": self.scaler.get_scale()} if self.scaler.is_enabled() else {}
 
     def _log_compilations(self) -> None:
         number = torch._dynamo.utils.counters["stats"]["unique_graphs"] if self.config.compile else 0
