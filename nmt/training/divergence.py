@@ -85,17 +85,17 @@ class DivergenceGuard:
         Returns:
             1 when it must be skipped, else 0: a float32 scalar on the device, as `optimizer.found_inf` requires.
         """
-        overflow = torch.zeros_like(norm, dtype=torch.bool)
+        overflow: Tensor | None = None
         if scale is not None:
             overflow = ~norm.isfinite() & (scale > 1) & losses.isfinite().all()
         if not self.enabled:
-            return overflow.float()
+            return torch.zeros((), device=norm.device) if overflow is None else overflow.float()
         mean, made, skipped, consecutive = self._counts.unbind()
         large = (norm > self.max_ratio * mean) & (made >= WARMUP_UPDATES)
         good = norm.isfinite() & losses.isfinite().all() & ~large
         decay = torch.clamp(made / (made + 1), max=NORM_EMA_DECAY)
         if_made = torch.stack([decay * mean + (1 - decay) * norm, made + 1, skipped, torch.zeros_like(mean)])
-        if_skipped = torch.stack([mean, made, skipped + 1, consecutive + ~overflow])
+        if_skipped = torch.stack([mean, made, skipped + 1, consecutive + (1 if overflow is None else ~overflow)])
         self._counts = torch.where(good, if_made, if_skipped)
         return (~good).float()
 

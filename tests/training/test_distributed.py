@@ -452,6 +452,19 @@ def test_the_group_is_left_in_order_at_the_end_of_the_process(runs: int, expecte
 
 
 @pytest.mark.slow
+def test_two_ranks_in_fp16_make_the_updates_of_one(work: Path) -> None:
+    """The scaled gradients are summed before the scale is taken out of them, and all ranks have the same scale."""
+    options = ["experiment=small_rnn", *TINY, "train.precision=fp16", "optim.epsilon=1e-4", "train.log_every=1"]
+    for devices in (1, 2):
+        arguments = ["-m", "nmt.train", f"name=fp16_{devices}", *options, f"train.devices={devices}"]
+        finish(start(arguments, work, stderr=subprocess.PIPE))
+    one, two = (weights(work / f"runs/fp16_{devices}") for devices in (1, 2))
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-3
+    states = [checkpoint.load(work / f"runs/fp16_{d}/checkpoints/last.pt")["position"]["scaler_state"] for d in (1, 2)]
+    assert states == [[65536.0, UPDATES]] * 2
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU needs a C++ compiler")
 def test_compiled_parts_and_several_devices(work: Path) -> None:
     options = ["train.devices=2", "experiment=small_transformer", *TINY, "train.gradient_accumulation=1"]

@@ -1017,6 +1017,14 @@ def test_a_rank_gets_its_share_of_each_batch(make: Make) -> None:
         assert share.num_tokens == batch.num_tokens
 
 
+def test_the_peak_memory_is_that_of_the_run_s_device(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices: list[torch.device] = []
+    monkeypatch.setattr(logger, "reset_peak_memory", devices.append)
+    trainer = make(max_updates=1)
+    fit(trainer)
+    assert devices == [trainer.device]
+
+
 def test_compilations_are_told_in_the_log(
     make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
