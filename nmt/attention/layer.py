@@ -16,7 +16,7 @@ from nmt.attention.linear import Linear
 from nmt.attention.normalizers import NORMALIZERS
 from nmt.attention.rotary import apply_rotary
 from nmt.attention.scores import SCORES, Additive, DotProductScore, Score
-from nmt.attention.windows import CROSS, WINDOWS, ProjectedQKV, QueryContext
+from nmt.attention.windows import CROSS, DECODER_SELF, WINDOWS, ProjectedQKV, QueryContext
 
 SDPA_MIN_QUERIES = 8
 """Up to this many queries, as in a decoding step, separate products are faster on a CPU than torch's own attention."""
@@ -49,6 +49,8 @@ class AttentionLayer(nn.Module):
     Raises:
         ValueError: widths that the score or the number of heads does not allow.
     """
+
+    order: Tensor | None
 
     def __init__(
         self,
@@ -93,31 +95,36 @@ class AttentionLayer(nn.Module):
                 score.add_coverage()
             self.window = WINDOWS[config.window](config.heads, query_dim, config.window_size, attention_type)
         order = [head for group in self.groups for head in group]
-        self.order = None if order == sorted(order) else sorted(range(len(order)), key=order.__getitem__)
+        places = None if order == sorted(order) else sorted(range(len(order)), key=order.__getitem__)
+        # buffers, because indices in a list would be sent to the device at every use, which waits for it
+        self.register_buffer("order", None if places is None else torch.tensor(places), persistent=False)
+        for number, group in enumerate(self.groups):
+            heads = torch.tensor(group) if len(self.groups) > 1 else None
+            self.register_buffer(f"group_{number}", heads, persistent=False)
         self.normalizer, self.top_k = config.normalizer, config.top_k
         self.dropout = ByteMaskDropout(config.dropout)
 
-    def precompute_keys(self, states: Tensor, start: int = 0) -> KeyValueCache:
+    def precompute_keys(self, states: Tensor, start: Tensor | int = 0) -> KeyValueCache:
         """Compute everything that depends on the keys only, once per sentence.
 
         Args:
             states: (B, S, key_dim).
-            start: position of the first, where keys are appended one after the other.
+            start: position of the first, where keys are appended one after the other; a number or a tensor ().
 
         Returns:
             "keys.0" (B, H, S, any), "values.0" (B, H, S, D) and so on, H the heads of each group.
         """
         return self._prepare(states, states, start)
 
-    def _prepare(self, key_states: Tensor, value_states: Tensor, start: int) -> KeyValueCache:
+    def _prepare(self, key_states: Tensor, value_states: Tensor, start: Tensor | int) -> KeyValueCache:
         keys, values = self._split_heads(self.key(key_states)), self._split_heads(self.value(value_states))
         if self.rotary:
             keys = apply_rotary(keys, start)
         cache: KeyValueCache = {}
-        for number, (group, score) in enumerate(zip(self.groups, self.scores, strict=True)):
+        for number, score in enumerate(self.scores):
             assert isinstance(score, Score)
-            cache[f"keys.{number}"] = score.precompute(self._select_heads(keys, group), start)
-            cache[f"values.{number}"] = self._select_heads(values, group)
+            cache[f"keys.{number}"] = score.precompute(self._select_heads(keys, number), start)
+            cache[f"values.{number}"] = self._select_heads(values, number)
         return cache
 
     def forward(
@@ -135,15 +142,17 @@ class AttentionLayer(nn.Module):
         Args:
             query: (B, T, query_dim); in a decoding step also (B · K, 1, query_dim), the K beams of each row of the
                 cache one after the other.
-            cache: from `precompute_keys`; in decoder self-attention its keys end with those of the queries.
+            cache: from `precompute_keys`; in decoder self-attention its keys end with those of the queries, unless
+                `start` is a tensor: then it has a fixed size, and `mask` says what is used.
             mask: (B, S), True where a key may be attended to, a prefix of each row that is not empty; None: everywhere.
-            start: position of the first query: one for all, or (B,).
+            start: position of the first query: one for all, a number or a tensor (), or (B,).
             coverage: (B, H, S), the weight that each key has received from earlier queries, where the configuration has
                 coverage; None: zeros.
             need_weights: return the weights.
         """
         num_sentences, num_keys = cache["keys.0"].size(0), cache["keys.0"].size(2)
         has_beams = query.size(0) != num_sentences
+        in_fixed_cache = self.attention_type == DECODER_SELF and isinstance(start, Tensor)
         context = QueryContext(query, mask, start)
         context = context.fold_beams(num_sentences) if has_beams else context
         queries = self._project_queries(context)
@@ -155,11 +164,10 @@ class AttentionLayer(nn.Module):
             by_sentence = coverage.view(num_sentences, -1, self.heads, num_keys).transpose(1, 2)  # (B, H, K, S)
             values, weights, by_sentence = attend(queries, cache, context, by_sentence)
             coverage = by_sentence.transpose(1, 2).reshape(query.size(0), self.heads, num_keys)
-        elif not need_weights and self.window.is_cheaper(queries.size(2), num_keys):
+        elif not (need_weights or in_fixed_cache) and self.window.is_cheaper(queries.size(2), num_keys):
             values = self._attend_windowed(queries, cache, context)
         else:
-            bias = self.window.attention_bias(context, num_keys)
-            values, weights = self._attend_dense(queries, cache, bias, need_weights)
+            values, weights = self._attend_dense(queries, cache, context, need_weights)
         output: Tensor = self.output(values.transpose(1, 2).flatten(2))
         if has_beams:
             output = output.view(query.size(0), 1, -1)
@@ -171,7 +179,6 @@ class AttentionLayer(nn.Module):
         """Project queries (B, T, query_dim) -> (B, H, T, D)."""
         queries = self._split_heads(self.query(context.query))
         if self.rotary:
-            assert not isinstance(context.start, Tensor)
             queries = apply_rotary(queries, context.start)
         return queries
 
@@ -179,22 +186,21 @@ class AttentionLayer(nn.Module):
         """(B, S, H * D) -> (B, H, S, D)."""
         return x.view(*x.shape[:-1], self.heads, x.size(-1) // self.heads).transpose(1, 2)
 
-    def _select_heads(self, x: Tensor, group: list[int]) -> Tensor:
-        """Select the heads of a group from (B, H, ...)."""
-        return x if len(self.groups) == 1 else x[:, group]
+    def _select_heads(self, x: Tensor, number: int) -> Tensor:
+        """Select the heads of group `number` from (B, H, ...)."""
+        heads: Tensor | None = getattr(self, f"group_{number}")
+        return x if heads is None else x.index_select(1, heads)
 
     def _join_heads(self, groups: list[Tensor]) -> Tensor:
         """Join groups of heads, (B, H, ...) each, in the order of the heads."""
         joined = groups[0] if len(groups) == 1 else torch.cat(groups, dim=1)
-        return joined if self.order is None else joined[:, self.order]
+        return joined if self.order is None else joined.index_select(1, self.order)
 
-    def _head_groups(
-        self, queries: Tensor, cache: KeyValueCache
-    ) -> Iterator[tuple[list[int], nn.Module, ProjectedQKV]]:
-        """Yield the heads of each group, their score, and their queries, keys and values."""
-        for number, (group, score) in enumerate(zip(self.groups, self.scores, strict=True)):
+    def _head_groups(self, queries: Tensor, cache: KeyValueCache) -> Iterator[tuple[int, nn.Module, ProjectedQKV]]:
+        """Yield the number of each group of heads, their score, and their queries, keys and values."""
+        for number, score in enumerate(self.scores):
             keys, values = cache[f"keys.{number}"], cache[f"values.{number}"]
-            yield group, score, ProjectedQKV(self._select_heads(queries, group), keys, values)
+            yield number, score, ProjectedQKV(self._select_heads(queries, number), keys, values)
 
     def _normalize(self, scores: Tensor) -> Tensor:
         return NORMALIZERS[self.normalizer](scores, self.top_k)
@@ -207,31 +213,40 @@ class AttentionLayer(nn.Module):
         self,
         queries: Tensor,
         cache: KeyValueCache,
-        bias: Tensor | None,
+        context: QueryContext | Tensor,
         need_weights: bool,
         coverage: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Compare every query with every key -> context (B, H, T, D), weights (B, H, T, S) when needed.
 
-        `coverage` (B, H, T or 1, S) is that of each query.
+        `context` gives the bias of the scores, or is that bias. `coverage` (B, H, T or 1, S) is that of each query.
         """
         contexts, all_weights = [], []
-        for group, score, projected in self._head_groups(queries, cache):
-            group_bias = bias if bias is None or bias.size(1) == 1 else self._select_heads(bias, group)
+        bias, mask = context if isinstance(context, Tensor) else None, None
+        if isinstance(context, QueryContext):
+            num_keys, all_dots = cache["keys.0"].size(2), all(map(self._is_softmax_of_dots, self.scores))
+            if queries.device.type != "cpu" and not need_weights and all_dots:
+                mask = self.window.sdpa_mask(context, num_keys)
+            bias = self.window.attention_bias(context, num_keys) if mask is None else None
+        for number, score, projected in self._head_groups(queries, cache):
+            group_bias = bias if bias is None or bias.size(1) == 1 else self._select_heads(bias, number)
             if not need_weights and self._can_use_sdpa(score, projected, group_bias):
-                contexts.append(self._sdpa(score, projected, group_bias))
+                contexts.append(self._sdpa(score, projected, group_bias, mask))
                 continue
-            group_coverage = () if coverage is None else (self._select_heads(coverage, group),)
+            group_coverage = () if coverage is None else (self._select_heads(coverage, number),)
             scores = score(projected.queries, projected.keys, *group_coverage)
             weights = self._normalize(scores if group_bias is None else scores + group_bias.to(scores.dtype))
             contexts.append(self.dropout(weights).to(projected.values.dtype) @ projected.values)
             all_weights.append(weights)
         return self._join_heads(contexts), self._join_heads(all_weights) if need_weights else None
 
+    def _is_softmax_of_dots(self, score: nn.Module) -> bool:
+        return self.normalizer == "softmax" and isinstance(score, DotProductScore)
+
     def _can_use_sdpa(self, score: nn.Module, projected: ProjectedQKV, bias: Tensor | None) -> bool:
         """Return whether torch's attention supports it and is fast: not, on a CPU, for bf16 or for a few queries."""
         queries, _, values = projected
-        if self.normalizer != "softmax" or not isinstance(score, DotProductScore):
+        if not self._is_softmax_of_dots(score):
             return False
         if bias is not None and bias.requires_grad:
             return False
@@ -241,23 +256,34 @@ class AttentionLayer(nn.Module):
         drops = self.training and self.dropout.rate > 0
         return not (is_half or drops or queries.size(2) <= SDPA_MIN_QUERIES or queries.size(3) != values.size(3))
 
-    def _sdpa(self, score: nn.Module, projected: ProjectedQKV, bias: Tensor | None) -> Tensor:
-        """Compute softmax(dot-product score + bias) values in one call."""
+    def _sdpa(
+        self,
+        score: nn.Module,
+        projected: ProjectedQKV,
+        bias: Tensor | None,
+        mask: tuple[Tensor | None, bool] | None = None,
+    ) -> Tensor:
+        """Compute softmax(dot-product score + bias) values in one call; with `mask`, from `Window.sdpa_mask`, for the
+        bias."""
         assert isinstance(score, DotProductScore)
+        allowed, is_causal = mask or (None if bias is None else bias.to(projected.queries.dtype), False)
         return nn.functional.scaled_dot_product_attention(
             score.transform_query(projected.queries),
             projected.keys,
             projected.values,
-            attn_mask=None if bias is None else bias.to(projected.queries.dtype),
+            attn_mask=allowed,
             dropout_p=self.dropout.rate if self.training else 0.0,
-            scale=1.0,
+            is_causal=is_causal,
+            scale=score.scale(projected.keys),
         )
 
     def _attend_windowed(self, queries: Tensor, cache: KeyValueCache, context: QueryContext) -> Tensor:
         """Compute the same as `_attend_dense` from the keys inside the window only."""
         contexts = [
-            self.window.banded_attention(context, projected, group, score, self._normalize_and_drop)
-            for group, score, projected in self._head_groups(queries, cache)
+            self.window.banded_attention(
+                context, projected, getattr(self, f"group_{number}"), score, self._normalize_and_drop
+            )
+            for number, score, projected in self._head_groups(queries, cache)
         ]
         return self._join_heads(contexts)
 
@@ -265,8 +291,7 @@ class AttentionLayer(nn.Module):
         self, queries: Tensor, cache: KeyValueCache, context: QueryContext, coverage: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Attend at one position -> contexts, weights (B, H, K, S), coverage (B, H, K, S) after it."""
-        bias = self.window.attention_bias(context, coverage.size(-1))
-        values, weights = self._attend_dense(queries, cache, bias, True, coverage)
+        values, weights = self._attend_dense(queries, cache, context, True, coverage)
         assert weights is not None
         return values, weights, coverage + weights
 

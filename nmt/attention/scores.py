@@ -49,8 +49,9 @@ class Score(nn.Module):
     def create_parameters(self, divisor: str, positions: int) -> None:
         """Create the parameters of the formula; the arguments are those of the class."""
 
-    def precompute(self, keys: Tensor, start: int = 0) -> Tensor:
-        """Compute what depends on the keys only: (B, H, S, key_dim) -> (B, H, S, any); the first is at `start`."""
+    def precompute(self, keys: Tensor, start: Tensor | int = 0) -> Tensor:
+        """Compute what depends on the keys only: (B, H, S, key_dim) -> (B, H, S, any); the first is at `start`, on the
+        device where it is a tensor ()."""
         return keys
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
@@ -69,8 +70,13 @@ class DotProductScore(Score):
         """(B, H, *, T, query_dim) -> (B, H, *, T, as wide as prepared keys)."""
         return query
 
+    def scale(self, keys: Tensor) -> float:
+        """Return the factor of the inner product that is not in the prepared keys."""
+        return 1.0
+
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
-        return self.transform_query(query) @ keys.transpose(-2, -1)
+        scores, scale = self.transform_query(query) @ keys.transpose(-2, -1), self.scale(keys)
+        return scores if scale == 1.0 else scores * scale
 
 
 def per_head(parameter: Tensor, like: Tensor) -> Tensor:
@@ -124,10 +130,14 @@ class ScaledDot(DotProductScore):
             # as a logarithm: always above 0, and a step of the optimizer is a fraction of it
             self.learned = nn.Parameter(torch.full((self.heads,), math.log(self.divisor)))
 
-    def precompute(self, keys: Tensor, start: int = 0) -> Tensor:
+    def precompute(self, keys: Tensor, start: Tensor | int = 0) -> Tensor:
         if self.learned is None:
-            return keys / self.divisor
+            return keys / self.divisor if self.scale(keys) == 1.0 else keys
         return (keys * per_head((-self.learned).exp()[:, None, None], keys)).to(keys.dtype)
+
+    def scale(self, keys: Tensor) -> float:
+        # a GPU's attention kernels scale at no cost; on a CPU the keys are divided once per sentence
+        return 1.0 if self.learned is not None or keys.device.type == "cpu" else 1 / self.divisor
 
     def learned_scalars(self) -> dict[str, Tensor]:
         return {} if self.learned is None else {"divisor": self.learned.exp()}
@@ -151,7 +161,7 @@ class General(DotProductScore):
         identity = torch.eye(self.query_dim, self.key_dim, dtype=self.v.dtype, device=self.v.device)
         return identity + self.v / self.key_dim
 
-    def precompute(self, keys: Tensor, start: int = 0) -> Tensor:
+    def precompute(self, keys: Tensor, start: Tensor | int = 0) -> Tensor:
         return torch.einsum("bhsk,hqk->bhsq", keys, self.weight().to(keys.dtype))
 
 
@@ -163,7 +173,7 @@ class Cosine(DotProductScore):
     def create_parameters(self, divisor: str, positions: int) -> None:
         self.log_scale = nn.Parameter(torch.full((self.heads,), math.log(self.initial_scale)))
 
-    def precompute(self, keys: Tensor, start: int = 0) -> Tensor:
+    def precompute(self, keys: Tensor, start: Tensor | int = 0) -> Tensor:
         return _direction(keys).to(keys.dtype)
 
     def transform_query(self, query: Tensor) -> Tensor:
@@ -193,8 +203,8 @@ class Location(DotProductScore):
         rows = torch.empty(self.heads, positions, self.query_dim).uniform_(-1, 1)
         self.table = nn.Parameter(rows / math.sqrt(self.query_dim))
 
-    def precompute(self, keys: Tensor, start: int = 0) -> Tensor:
-        positions = torch.arange(start, start + keys.size(-2), device=keys.device).clamp(max=self.table.size(1) - 1)
+    def precompute(self, keys: Tensor, start: Tensor | int = 0) -> Tensor:
+        positions = (torch.arange(keys.size(-2), device=keys.device) + start).clamp(max=self.table.size(1) - 1)
         return self.table[:, positions].to(keys.dtype).expand(keys.size(0), -1, -1, -1)
 
 
@@ -210,7 +220,7 @@ class Hybrid(Additive):
         self.scaled = ScaledDot(self.heads, self.query_dim, self.key_dim, divisor=divisor)
 
     def _mix(self, additive: Tensor, query: Tensor, keys: Tensor) -> Tensor:
-        scaled = query @ self.scaled.precompute(keys).transpose(-2, -1)
+        scaled: Tensor = self.scaled(query, self.scaled.precompute(keys))
         gate = per_head(torch.sigmoid(self.gate)[:, None, None], additive)
         return gate * additive + (1 - gate) * scaled
 

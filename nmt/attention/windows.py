@@ -25,7 +25,7 @@ class QueryContext(NamedTuple):
 
     query: (B, T, query_dim), not projected.
     mask: (B, S), True for real keys, a prefix of each row; None: all.
-    start: position of the first query, one for all or (B,); or the position of every query, (B, T).
+    start: position of the first query, one for all (a number or a tensor ()) or (B,); or that of every query, (B, T).
     """
 
     query: Tensor
@@ -37,7 +37,7 @@ class QueryContext(NamedTuple):
         if isinstance(self.start, Tensor) and self.start.dim() == 2:
             return self.start
         steps = torch.arange(self.query.size(1), device=self.query.device)
-        if isinstance(self.start, Tensor):
+        if isinstance(self.start, Tensor) and self.start.dim() == 1:
             return steps + self.start.unsqueeze(-1)
         return (steps + self.start).unsqueeze(0)
 
@@ -51,7 +51,8 @@ class QueryContext(NamedTuple):
         The keys are stored once, and compared with all beams in one product.
         """
         query, mask, start = self
-        positions = start if isinstance(start, Tensor) else torch.full((query.size(0),), start, device=query.device)
+        positions = torch.full((query.size(0),), start, device=query.device) if isinstance(start, int) else start
+        positions = positions.expand(query.size(0))
         return QueryContext(query.view(num_sentences, -1, query.size(-1)), mask, positions.view(num_sentences, -1))
 
     def key_lengths(self, num_keys: int) -> Tensor:
@@ -103,15 +104,31 @@ class Window(nn.Module):
         future = _additive_mask(keys <= queries, query)  # (B or 1, 1, T, S)
         return future if bias is None else bias + future
 
+    def sdpa_mask(self, context: QueryContext, num_keys: int) -> tuple[Tensor | None, bool] | None:
+        """Return the bias as torch's attention likes it: where keys may be attended to, (B, 1, 1, S) or None for
+        everywhere, and whether the attention is causal; None where this cannot say it."""
+        query, mask, start = context
+        if type(self) is not Window:
+            return None
+        if self.attention_type != DECODER_SELF or query.size(1) == 1:
+            return (None if mask is None else mask[:, None, None]), False
+        is_whole = mask is None and isinstance(start, int) and start == 0 and query.size(1) == num_keys
+        return (None, True) if is_whole else None
+
     def banded_attention(
-        self, context: QueryContext, projected: ProjectedQKV, heads: list[int], score: ScoreFn, normalize: NormalizeFn
+        self,
+        context: QueryContext,
+        projected: ProjectedQKV,
+        heads: Tensor | None,
+        score: ScoreFn,
+        normalize: NormalizeFn,
     ) -> Tensor:
         """Compute the contexts (B, H, T, D) from the keys inside the window only.
 
         Args:
             context: the queries and their mask.
             projected: of some heads.
-            heads: the indices of these heads.
+            heads: the indices of these heads; None: all.
             score: the compatibility function. normalize: the normalizer, followed by dropout.
         """
         raise NotImplementedError
@@ -141,11 +158,16 @@ class Local(Window):
         return self.log_gaussian(key_positions - centers).masked_fill(~inside, float("-inf"))
 
     def banded_attention(
-        self, context: QueryContext, projected: ProjectedQKV, heads: list[int], score: ScoreFn, normalize: NormalizeFn
+        self,
+        context: QueryContext,
+        projected: ProjectedQKV,
+        heads: Tensor | None,
+        score: ScoreFn,
+        normalize: NormalizeFn,
     ) -> Tensor:
         queries, keys, values = projected
         centers = self.window_centers(context, keys.size(2))  # (B, H or 1, T)
-        centers = centers[:, heads] if centers.size(1) > 1 else centers
+        centers = centers if heads is None or centers.size(1) == 1 else centers.index_select(1, heads)
         offsets = torch.arange(-self.width, self.width + 1, device=keys.device)
         key_positions = centers.round().long().unsqueeze(-1) + offsets  # (B, H or 1, T, W)
         inside = (key_positions >= 0) & (key_positions < context.key_lengths(keys.size(2)).view(-1, 1, 1, 1))
@@ -211,7 +233,12 @@ class Sliding(Window):
         return (distance <= self.width) & (distance >= (0 if self.attention_type == DECODER_SELF else -self.width))
 
     def banded_attention(
-        self, context: QueryContext, projected: ProjectedQKV, heads: list[int], score: ScoreFn, normalize: NormalizeFn
+        self,
+        context: QueryContext,
+        projected: ProjectedQKV,
+        heads: Tensor | None,
+        score: ScoreFn,
+        normalize: NormalizeFn,
     ) -> Tensor:
         (queries, keys, values), mask = projected, context.mask
         num = queries.size(2)
@@ -249,7 +276,7 @@ WINDOWS: dict[str, type[Window]] = {"global": Window, "local_m": LocalM, "local_
 
 def _additive_mask(allowed: Tensor, like: Tensor) -> Tensor:
     """Return 0 where True, -inf where False, in the dtype of `like`."""
-    return torch.zeros(allowed.shape, dtype=like.dtype, device=like.device).masked_fill_(~allowed, float("-inf"))
+    return torch.where(allowed, 0.0, float("-inf")).to(like.dtype)
 
 
 def _position_dtype(x: Tensor) -> torch.dtype:

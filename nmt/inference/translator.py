@@ -17,6 +17,7 @@ from nmt.data import EOS, UNK, Tokenizer, batch_to_device, collate
 from nmt.models import MODELS, Seq2Seq
 from nmt.models.loading import load_model
 from nmt.runtime.device import resolve_precision
+from nmt.runtime.memory import halve_on_oom
 from nmt.runtime.text import is_blank
 from nmt.search import SearchConfig
 
@@ -262,17 +263,25 @@ class Translator:
         """
         order = sorted(range(len(sources)), key=lambda i: (len(sources[i]), len(targets[i])))
         model = self.attention_model
+
+        def compute(indices: Sequence[int]) -> list[tuple[int, NDArray[np.float32]]] | None:
+            batch = collate([sources[i] for i in indices], [targets[i] for i in indices])
+            batch = batch_to_device(batch, self.device)
+            no_logits = batch.label_indices[:0]
+            _, weights = model(batch.source, batch.source_mask, batch.inputs, attention=True, positions=no_logits)
+            if weights is None:
+                return None
+            cross = weights.cross.float().cpu().numpy()  # one transfer
+            sizes = ((len(targets[i]) + 1, len(sources[i]) + 1) for i in indices)
+            return [(i, cross[row, :, :, :t, :s]) for row, (i, (t, s)) in enumerate(zip(indices, sizes, strict=True))]
+
         with evaluation_mode(model), torch.no_grad():
             for indices in _batches(order, sources, targets):
-                batch = collate([sources[i] for i in indices], [targets[i] for i in indices])
-                batch = batch_to_device(batch, self.device)
-                no_logits = batch.label_indices[:0]
-                _, weights = model(batch.source, batch.source_mask, batch.inputs, attention=True, positions=no_logits)
-                if weights is None:
-                    return
-                for row, i in enumerate(indices):
-                    cross = weights.cross[row, :, :, : len(targets[i]) + 1, : len(sources[i]) + 1]
-                    yield i, cross.float().cpu().numpy()
+                remedy = "shorten it, or use device=cpu"
+                for part in halve_on_oom(compute, indices, what="pairs whose attention is computed", remedy=remedy):
+                    if part is None:
+                        return
+                    yield from part
 
     def subword_links(
         self, weights: NDArray[np.float32], source: Sequence[int], target: Sequence[int]

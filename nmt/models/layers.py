@@ -1,5 +1,6 @@
 """Components that several architectures share."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from nmt.attention.dropout import ByteMaskDropout
 from nmt.attention.linear import Linear
+from nmt.attention.rotary import MAX_FIXED_POSITIONS
 
 TIES = ("none", "output", "all")
 POSITIONS = ("sinusoidal", "learned", "rotary")
@@ -79,6 +81,11 @@ def sinusoidal_embedding(start: int, num: int, width: int, like: Tensor) -> Tens
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
+@functools.lru_cache(maxsize=16)
+def _sinusoids(width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return sinusoidal_embedding(0, MAX_FIXED_POSITIONS, width, torch.empty(0, dtype=dtype, device=device))
+
+
 class PositionalEmbedding(nn.Module):
     """Embeddings times √width plus their positions (Vaswani et al. 2017, 3.4 and 3.5).
 
@@ -94,14 +101,20 @@ class PositionalEmbedding(nn.Module):
         self.kind = kind
         self.table = nn.Parameter(torch.randn(max_positions, width) * 0.02) if kind == "learned" else None
 
-    def forward(self, x: Tensor, start: int = 0) -> Tensor:
-        """Add positions to x (B, T, width), the first of which is `start` -> (B, T, width).
+    def forward(self, x: Tensor, start: Tensor | int = 0) -> Tensor:
+        """Add positions to x (B, T, width), the first of which is `start` -> (B, T, width). For T = 1 it may be a
+        tensor (), below `MAX_FIXED_POSITIONS` and not checked.
 
         Raises:
             ValueError: a sentence is longer than the learned table.
         """
         num, width = x.shape[1:]
         x = x * math.sqrt(width)
+        if isinstance(start, Tensor):
+            if self.kind == "rotary":
+                return x
+            table = _sinusoids(width, x.dtype, x.device) if self.table is None else self.table
+            return x + table.index_select(0, start.view(1))
         if self.table is None:
             return x + sinusoidal_embedding(start, num, width, x) if self.kind == "sinusoidal" else x
         if start + num > self.table.size(0):

@@ -86,13 +86,28 @@ class TransformerDecoder(_LayerStack):
     def allocate_cache(self, state: DecoderState, steps: int) -> DecoderState:
         """Return keys and values with room for more; the width of "past" (B, T) is the number of used positions."""
         start, keys = _cache_length(state), state["0.keys.0"]
+        assert isinstance(start, int), "a cache of fixed size does not grow"
         after = {"past": state.get("past", keys.new_ones(keys.size(0), start, dtype=torch.bool))}
         for name, tensor in state.items():
             after[name] = grow_cache(tensor[:, :, :start], start + steps) if _is_cache(name) else tensor
         return after
 
+    def fixed_state(self, state: DecoderState, steps: int) -> DecoderState:
+        """Return keys and values (B, H, steps, D); "position" (B,) is the number of used positions."""
+        after, used = dict(state), state["0.keys.0"].size(2)
+        for name in filter(_is_cache, state):
+            after[name] = grow_cache(state[name], steps)
+            after[name][:, :, used:] = 0  # no key of later positions is used, but 0 times what is not a number is none
+        if "position" not in state:
+            after["position"] = torch.full((state["0.keys.0"].size(0),), used, device=state["0.keys.0"].device)
+        return after
+
     def reorder_state(self, state: DecoderState, rows: Tensor, source_rows: Tensor, first_steps: Tensor) -> None:
-        """Overwrite rows: of keys and values only the positions that may differ."""
+        """Overwrite rows: of keys and values only the positions that may differ, or on a GPU, where finding them waits
+        for the device, all."""
+        if rows.device.type != "cpu":
+            copy_rows(state, rows, source_rows)
+            return
         counts = _cache_length(state) - first_steps
         pairs = torch.repeat_interleave(counts)
         offsets = first_steps - (counts.cumsum(0) - counts)
@@ -106,17 +121,21 @@ class TransformerDecoder(_LayerStack):
     ) -> tuple[Tensor, Tensor | None, DecoderState]:
         """Decode embedded inputs (B, T, D) -> features (B, T, D), weights (B, L, H, T, S) or None, the next state."""
         start = _cache_length(state)
-        if "past" in state and start + x.size(1) > state["0.keys.0"].size(2):
+        if "past" in state and isinstance(start, int) and start + x.size(1) > state["0.keys.0"].size(2):
             state = self.allocate_cache(state, x.size(1) + max(CACHE_GROWTH, start // 2))
         x = self.dropout(self.positions(x, start))
         all_weights: list[Tensor] = []
         after: DecoderState = {}
-        if "past" in state:
+        used = None
+        if isinstance(start, Tensor):
+            after["position"] = state["position"] + 1
+            used = (torch.arange(state["0.keys.0"].size(2), device=x.device) <= start).expand(x.size(0), -1)
+        elif "past" in state:
             after["past"] = torch.ones(x.size(0), start + x.size(1), dtype=torch.bool, device=x.device)
         for number, layer in self.sample_layers():
             cache, keys = _layer_entries(number, state), _layer_entries(number, memory)
             x, weights, cache = layer(
-                x, cache, start, keys, memory["mask"], memory["summary"], need_weights=need_weights
+                x, cache, start, keys, memory["mask"], memory["summary"], used, need_weights=need_weights
             )
             after |= {f"{number}.{name}": tensor for name, tensor in cache.items()}
             if weights is not None:
@@ -131,11 +150,13 @@ class TransformerDecoder(_LayerStack):
 
 def _is_cache(name: str) -> bool:
     """Return whether an entry of the state holds keys or values, which grow with the target."""
-    return name != "past" and not name.endswith("coverage")
+    return name not in ("past", "position") and not name.endswith("coverage")
 
 
-def _cache_length(state: DecoderState) -> int:
-    """Return the number of used positions of a cache."""
+def _cache_length(state: DecoderState) -> Tensor | int:
+    """Return the number of used positions of a cache, a tensor () if its size is fixed."""
+    if "position" in state:
+        return state["position"][0]
     return state["past"].size(1) if "past" in state else state["0.keys.0"].size(2)
 
 

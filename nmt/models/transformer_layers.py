@@ -170,22 +170,26 @@ class DecoderLayer(nn.Module):
         self,
         x: Tensor,
         cache: KeyValueCache,
-        start: int,
+        start: Tensor | int,
         memory: KeyValueCache,
         mask: Tensor,
         summary: Tensor,
+        used: Tensor | None = None,
         *,
         need_weights: bool,
     ) -> tuple[Tensor, Tensor | None, KeyValueCache]:
         """Decode x (B, T, D) after `start` positions of the cache -> (B, T, D), weights (B, H, T, S) or None, cache.
 
-        The new positions are written into a cache that has room for them.
+        The new positions are written into a cache that has room for them. In a cache of fixed size `start` is a tensor
+        () and `used` (B, C) says which positions hold keys, the new one among them.
         """
         query = self.attended.pre(x)
         new = self.attention.precompute_keys(query, start)
         after = {name: append_cache(cache[name], tensor, start) for name, tensor in new.items()}
-        past = {name: tensor[:, :, : start + x.size(1)] for name, tensor in after.items()}
-        x = self.attended.post(x, self.attention(query, past, None, start=start).context)
+        past = after
+        if isinstance(start, int):
+            past = {name: tensor[:, :, : start + x.size(1)] for name, tensor in after.items()}
+        x = self.attended.post(x, self.attention(query, past, used, start=start).context)
         weights = None
         if self.cross is None:
             context = expand_to_rows(self.summary(summary), x.size(0)).unsqueeze(1).expand_as(x)
@@ -199,11 +203,13 @@ class DecoderLayer(nn.Module):
         return self.fed.post(x, self.feed_forward(self.fed.pre(x))), weights, after
 
 
-def append_cache(cache: Tensor, new: Tensor, start: int) -> Tensor:
+def append_cache(cache: Tensor, new: Tensor, start: Tensor | int) -> Tensor:
     """Append new positions (B, H, T, D) to a cache (B, H, C, D) whose first `start` positions are used.
 
-    They are written into a cache that has room for them; a full one is copied.
+    They are written into a cache that has room for them; a full one is copied. With a tensor () as `start` T is 1.
     """
+    if isinstance(start, Tensor):
+        return cache.index_copy_(2, start.view(1), new)
     if cache.size(2) == start:
         return torch.cat([cache, new], dim=2) if start else new
     cache[:, :, start : start + new.size(2)] = new

@@ -2,11 +2,21 @@
 
 import contextlib
 import ctypes
+import itertools
+import logging
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
+
+Result = TypeVar("Result")
+
+_num_halved = itertools.count(1)
+
+log = logging.getLogger(__name__)
 
 MEMORY_GROWTH_LIMIT = 1.5
 """Ratio to the usual resident memory above which freed memory is returned to the system."""
@@ -84,8 +94,40 @@ def available_memory() -> int:
     return free
 
 
+class OutOfMemoryError(ValueError):
+    """Even the smallest piece of the work does not fit into memory."""
+
+
 def is_oom_error(error: BaseException) -> bool:
     """Return whether an error means that the device or the machine has no memory left."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if isinstance(error, torch.OutOfMemoryError | MemoryError | OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in OOM_MESSAGES)
+
+
+def halve_on_oom(function: Callable[[Any], Result], items: Sequence[Any], *, what: str, remedy: str) -> list[Result]:
+    """Return the result for a batch of items, or, where memory runs out, those for its halves, in order.
+
+    Args:
+        function: of a part of `items`; its result must not depend on what else is in the part.
+        what: the items, in the warning.
+        remedy: what helps if even one item does not fit.
+
+    Raises:
+        OutOfMemoryError: even one item does not fit.
+    """
+    try:
+        return [function(items)]
+    except (RuntimeError, MemoryError) as error:
+        if not is_oom_error(error):
+            raise
+        reason = str(error).partition("\n")[0]
+        if len(items) == 1:
+            raise OutOfMemoryError(f"out of memory on one of the {what} alone ({reason}): {remedy}") from None
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    times = next(_num_halved)
+    log.warning("out of memory on %d %s: computed in two halves, split %d (%s)", len(items), what, times, reason)
+    middle = (len(items) + 1) // 2
+    halves = (halve_on_oom(function, part, what=what, remedy=remedy) for part in (items[:middle], items[middle:]))
+    return [result for half in halves for result in half]

@@ -98,22 +98,7 @@ class BeamSearch:
 
         With groups, the best of every group come before the second of any, and of these the better ones first.
         """
-        results = []
-        for start in range(0, len(self.finished), self.num_groups):
-            groups = self.finished[start : start + self.num_groups]
-            by_rank: list[Hypothesis] = []
-            for rank in range(self.max_finished):
-                same_rank = [finished[rank] for finished in groups if rank < len(finished)]
-                by_rank += sorted(same_rank, key=_by_score)
-            results.append(sorted(self._distinct(by_rank)[: self.config.n_best], key=_by_score))
-        return results
-
-    def _distinct(self, hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
-        """Return the first hypothesis of each text."""
-        first: dict[Hashable, Hypothesis] = {}
-        for hypothesis in hypotheses:
-            first.setdefault(self.text(hypothesis.tokens), hypothesis)
-        return list(first.values())
+        return merge_groups(self.finished, self.config, self.text)
 
     def best_so_far(self) -> list[list[int]]:
         """Return the tokens of the most promising hypothesis, live or finished, of every sentence of the call."""
@@ -184,7 +169,7 @@ class BeamSearch:
             finished.sort(key=_by_score)
             # groups hold more than is wanted, and their search shall not depend on texts
             if self.num_groups == 1 < self.max_finished:
-                finished[:] = self._distinct(finished)
+                finished[:] = distinct(finished, self.text)
             del finished[self.max_finished :]
             if len(finished) == self.max_finished:
                 self.score_threshold[group] = finished[-1].score
@@ -222,6 +207,29 @@ class BeamSearch:
             groups = expand_indices(kept, self.num_groups)
             self.log_probs, self.num_ended = self.log_probs[groups], self.num_ended[groups]
             self.score_threshold = self.score_threshold[groups]
+
+
+def merge_groups(
+    finished: Sequence[Sequence[Hypothesis]], config: SearchConfig, text: Callable[[list[int]], Hashable]
+) -> list[list[Hypothesis]]:
+    """Return the hypotheses of each sentence from the finished ones of its groups, best first and each text once."""
+    results, num = [], config.diverse_groups
+    for start in range(0, len(finished), num):
+        groups = finished[start : start + num]
+        by_rank: list[Hypothesis] = []
+        for rank in range(max(map(len, groups))):
+            same_rank = [group[rank] for group in groups if rank < len(group)]
+            by_rank += sorted(same_rank, key=_by_score)
+        results.append(sorted(distinct(by_rank, text)[: config.n_best], key=_by_score))
+    return results
+
+
+def distinct(hypotheses: Sequence[Hypothesis], text: Callable[[list[int]], Hashable]) -> list[Hypothesis]:
+    """Return the first hypothesis of each text."""
+    first: dict[Hashable, Hypothesis] = {}
+    for hypothesis in hypotheses:
+        first.setdefault(text(hypothesis.tokens), hypothesis)
+    return list(first.values())
 
 
 def _by_score(hypothesis: Hypothesis) -> float:

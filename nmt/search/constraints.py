@@ -12,6 +12,12 @@ from nmt.search.config import SearchConfig
 from nmt.search.scoring import Ints
 
 
+def to_device(values: NDArray[np.int64], device: torch.device) -> Tensor:
+    """Copy numbers to the device; to a GPU without waiting for it, through memory that it can read."""
+    tensor = torch.from_numpy(values)
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
 class DecodingConstraints:
     """Which tokens may follow, with one entry per sentence.
 
@@ -50,16 +56,19 @@ class DecodingConstraints:
     def mask_forbidden(self, log_probs: Tensor, tokens: Ints, position: int) -> None:
         """Set the log-probabilities (R, V) of tokens that must not follow `tokens` (R, position) to -inf."""
 
-        def to_rows(per_sentence: NDArray[np.generic]) -> Tensor:
-            rows = np.repeat(per_sentence, log_probs.size(0) // len(per_sentence))
-            return torch.from_numpy(rows).to(log_probs.device)
+        def rows_of(sentences: NDArray[np.bool_]) -> Tensor:
+            """Return the rows of some sentences: indices, because masks on a GPU would be counted, and waited for."""
+            rows = np.repeat(sentences, log_probs.size(0) // len(sentences))
+            return to_device(np.flatnonzero(rows), log_probs.device)
 
         eos_log_probs = log_probs[:, EOS].clone()
         log_probs[:, PAD] = log_probs[:, BOS] = float("-inf")
-        forced = forced_log_probs = None
+        forced_rows = forced = forced_log_probs = None
         if position < self.prefixes.shape[1] and (self.prefixes[:, position] >= 0).any():
-            forced = to_rows(self.prefixes[:, position])
-            forced_log_probs = log_probs.gather(1, forced.clamp(0, log_probs.size(1) - 1).unsqueeze(1))
+            tokens_here = np.repeat(self.prefixes[:, position], log_probs.size(0) // len(self.prefixes))
+            forced_rows = rows_of(self.prefixes[:, position] >= 0)
+            forced = to_device(tokens_here[tokens_here >= 0], log_probs.device)
+            forced_log_probs = log_probs[forced_rows, forced]
         if self.forbid_unknown:
             log_probs[:, UNK] = float("-inf")
         if self.no_repeat_ngram_size and position >= self.no_repeat_ngram_size:
@@ -67,25 +76,24 @@ class DecodingConstraints:
             log_probs[:, EOS] = eos_log_probs
         too_short = position < self.min_lengths
         if too_short.any():
-            mask = to_rows(too_short)
-            log_probs[mask, EOS] = float("-inf")
+            rows = rows_of(too_short)
+            log_probs[rows, EOS] = float("-inf")
             if self.no_repeat_ngram_size:  # where no other token is left the hypothesis has to end
-                stuck = mask & (log_probs == float("-inf")).all(1)
-                log_probs[stuck, EOS] = eos_log_probs[stuck]
+                is_stuck = (log_probs[rows] == float("-inf")).all(1)
+                log_probs[rows, EOS] = eos_log_probs[rows].masked_fill(~is_stuck, float("-inf"))
         must_end = position >= self.max_lengths
         if must_end.any():
-            mask = to_rows(must_end)
-            log_probs[mask] = float("-inf")
-            log_probs[mask, EOS] = eos_log_probs[mask]
-        if forced is not None and forced_log_probs is not None:
-            mask = forced >= 0
-            log_probs[mask] = float("-inf")
-            log_probs[mask, forced[mask]] = forced_log_probs[mask, 0]
+            rows = rows_of(must_end)
+            log_probs.index_fill_(0, rows, float("-inf"))
+            log_probs[rows, EOS] = eos_log_probs[rows]
+        if forced_rows is not None and forced is not None and forced_log_probs is not None:
+            log_probs.index_fill_(0, forced_rows, float("-inf"))
+            log_probs[forced_rows, forced] = forced_log_probs
 
     def _mask_repeated(self, log_probs: Tensor, tokens: Ints) -> None:
         size = self.no_repeat_ngram_size
         ngrams = np.lib.stride_tricks.sliding_window_view(tokens, size, axis=1)  # (R, t - size + 1, size)
         context = tokens[:, None, tokens.shape[1] - size + 1 :]  # (R, 1, size - 1)
         rows, places = np.nonzero((ngrams[:, :, :-1] == context).all(-1))
-        repeated = torch.from_numpy(ngrams[rows, places, -1]).to(log_probs.device)
-        log_probs[torch.from_numpy(rows).to(log_probs.device), repeated] = float("-inf")
+        repeated = to_device(np.stack([rows, ngrams[rows, places, -1]]), log_probs.device)
+        log_probs[repeated[0], repeated[1]] = float("-inf")

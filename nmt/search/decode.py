@@ -1,6 +1,8 @@
 """Translate one batch of sentences, or any number of sentences in batches."""
 
+import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -8,14 +10,17 @@ from torch import Tensor
 
 from nmt.data import source_batch
 from nmt.models.seq2seq import Seq2Seq
+from nmt.runtime.memory import halve_on_oom
 from nmt.runtime.parallel import ordered_map
 from nmt.search.beam_search import BeamSearch
 from nmt.search.config import SearchConfig
+from nmt.search.device_search import DeviceSearches, searches_on_device
 from nmt.search.sampling import sample
 from nmt.search.scoring import Hypothesis
 
-LENGTH_MULTIPLE = 4
-"""Sources are padded to a multiple of this, and only those of one padded length share a batch."""
+LENGTH_MULTIPLE, CUDA_LENGTH_MULTIPLE = 4, 32
+"""Sources are padded to a multiple of this, and only those of one padded length share a batch; on a GPU, to which every
+new shape costs more than padding does, to a larger one."""
 
 
 @torch.no_grad()
@@ -49,15 +54,19 @@ def translate_batch(
     if config.method != "beam":
         samples = sample(model, source, source_mask, config, prefixes=prefixes)
         return [sorted(hypotheses, key=lambda hypothesis: -hypothesis.score) for hypotheses in samples]
+    if searches_on_device(model, source, config, attention):
+        return DeviceSearches(model, config, text)(source, source_mask, prefixes)
     beam = BeamSearch(model, source, source_mask, config, attention=attention, prefixes=prefixes, text=text)
     while not beam.done:
         beam.step()
     return beam.results()
 
 
-def make_source_batch(model: Seq2Seq, sources: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def make_source_batch(
+    model: Seq2Seq, sources: Sequence[Sequence[int]], multiple: int = LENGTH_MULTIPLE
+) -> tuple[Tensor, Tensor]:
     """Return padded sources (B, S) with end token and their mask (B, S), of a batch from `make_decode_batches`."""
-    source, mask = source_batch(sources, multiple=LENGTH_MULTIPLE)
+    source, mask = source_batch(sources, multiple=multiple)
     longest = max(map(len, sources)) + 1
     width = (
         source.size(1)
@@ -67,13 +76,15 @@ def make_source_batch(model: Seq2Seq, sources: Sequence[Sequence[int]]) -> tuple
     return source[:, :width], mask[:, :width]
 
 
-def make_decode_batches(lengths: Sequence[int], config: SearchConfig) -> Iterator[list[int]]:
+def make_decode_batches(
+    lengths: Sequence[int], config: SearchConfig, multiple: int = LENGTH_MULTIPLE
+) -> Iterator[list[int]]:
     """Yield batches of sentences, the longest first so that running out of memory shows at once.
 
     A batch has one padded length, at most `batch_size` sentences and at most `batch_tokens` padded source tokens (but
     always one sentence). `lengths` are those of the sources without end token.
     """
-    padded = -(-(np.asarray(lengths, np.int64) + 1) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+    padded = -(-(np.asarray(lengths, np.int64) + 1) // multiple) * multiple
     order = np.argsort(-padded, kind="stable")
     start = 0
     while start < len(order):
@@ -99,7 +110,8 @@ def decode(
 ) -> Iterator[tuple[int, list[Hypothesis]]]:
     """Translate any number of sentences, sorted by length and in batches that do not change the result.
 
-    On a CPU as many batches as torch has threads are decoded side by side.
+    On a CPU as many batches as torch has threads are decoded side by side. A batch that does not fit into memory is
+    decoded in halves, with a warning.
 
     Args:
         model: in evaluation mode, on `device`.
@@ -109,13 +121,20 @@ def decode(
     Yields:
         (index in `sources`, hypotheses), longest sources first.
     """
+    is_cpu, on_device = device.type == "cpu", DeviceSearches(model, config, text)
+    multiple = LENGTH_MULTIPLE if is_cpu else CUDA_LENGTH_MULTIPLE
 
-    def translate(indices: list[int]) -> list[list[Hypothesis]]:
-        source, mask = (tensor.to(device) for tensor in make_source_batch(model, [sources[i] for i in indices]))
+    @torch.no_grad()
+    def translate(indices: Sequence[int]) -> list[list[Hypothesis]]:
+        batch = make_source_batch(model, [sources[i] for i in indices], multiple)
+        source, mask = (tensor.to(device) for tensor in batch)
         batch_prefixes = None if prefixes is None else [prefixes[i] for i in indices]
+        if searches_on_device(model, source, config, attention=False):
+            return on_device(source, mask, batch_prefixes)
         return translate_batch(model, source, mask, config, prefixes=batch_prefixes, text=text)
 
-    batches = list(make_decode_batches([len(source) for source in sources], config))
-    workers = torch.get_num_threads() if device.type == "cpu" else 1
-    for indices, decoded in zip(batches, ordered_map(translate, batches, workers), strict=True):
-        yield from zip(indices, decoded, strict=True)
+    batches = list(make_decode_batches([len(source) for source in sources], config, multiple))
+    halving = partial(halve_on_oom, translate, what="sentences", remedy="lower search.beam_size or the text's length")
+    workers = torch.get_num_threads() if is_cpu else 1
+    for indices, decoded in zip(batches, ordered_map(halving, batches, workers), strict=True):
+        yield from zip(indices, itertools.chain.from_iterable(decoded), strict=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from nmt.data import BOS, PAD
 from nmt.models.seq2seq import DecoderState, Seq2Seq
 from nmt.search.config import SearchConfig
-from nmt.search.constraints import DecodingConstraints
+from nmt.search.constraints import DecodingConstraints, to_device
 from nmt.search.scoring import Bools, Floats, Hypothesis, Ints
 
 INITIAL_CACHE_LENGTH = 12
@@ -90,7 +90,7 @@ class DecoderRows:
         last = self.tokens[:, self.position - 1].copy() if self.position else np.full(len(self.tokens), BOS)
         needs_weights = self.collect_attention or self.coverage is not None
         logits, weights, self.state = self.model.step(
-            torch.from_numpy(last).to(self.device), self.state, self.memory, attention=needs_weights
+            to_device(last, self.device), self.state, self.memory, attention=needs_weights
         )
         logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
         log_probs = torch.log_softmax(logits, dim=-1)
@@ -124,7 +124,7 @@ class DecoderRows:
         differs[:, :-1] = tokens != self.tokens[targets, : self.position]
         first_step = differs.argmax(1) + 1  # step 0 reads the begin token, step i + 1 token i
         self.tokens[targets, : self.position] = tokens
-        indices = [torch.from_numpy(rows).to(self.device) for rows in (targets, sources, first_step)]
+        indices = to_device(np.stack([targets, sources, first_step]), self.device).unbind()
         self.model.reorder_state(self.state, *indices)
         if self.attention_weights is not None:
             self.attention_weights[indices[0]] = self.attention_weights[indices[1]]

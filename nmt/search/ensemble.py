@@ -43,6 +43,10 @@ class Ensemble(Seq2Seq):
     def allocate_cache(self, state: DecoderState, steps: int) -> DecoderState:
         return _join(member.allocate_cache(part, steps) for member, part in self._split(state))
 
+    def fixed_state(self, state: DecoderState, steps: int) -> DecoderState | None:
+        parts = [member.fixed_state(part, steps) for member, part in self._split(state)]
+        return None if any(part is None for part in parts) else _join(part for part in parts if part is not None)
+
     def reorder_state(self, state: DecoderState, to: Tensor, of: Tensor, since: Tensor) -> None:
         for member, part in self._split(state):
             member.reorder_state(part, to, of, since)

@@ -78,14 +78,16 @@ def _sample_tokens(log_probs: Tensor, config: SearchConfig, numbers: Floats) -> 
         values, ids = log_probs.topk(top_k, dim=-1)
     else:
         values, ids = log_probs, torch.arange(size, device=log_probs.device).expand_as(log_probs)
-    probs = torch.softmax(values.double() / config.temperature, dim=-1)
+    wide = values.double() if values.device.type == "cpu" else values.float()  # many GPUs are slow in fp64
+    probs = torch.softmax(wide / config.temperature, dim=-1)
     if config.top_p < 1:
         probs = probs.masked_fill(probs.cumsum(-1) - probs >= config.top_p, 0.0)
     cumulative = probs.cumsum(-1)
-    thresholds = torch.from_numpy(numbers).to(log_probs.device).unsqueeze(1) * cumulative[:, -1:]
+    thresholds = torch.from_numpy(numbers).to(cumulative).unsqueeze(1) * cumulative[:, -1:]
     index = torch.searchsorted(cumulative, thresholds, right=True)
     # rounding may lead beyond the last token with any probability
     last = (probs > 0).to(torch.int64).mul(torch.arange(probs.size(1), device=probs.device)).amax(1, True)
     index = torch.minimum(index, last)
     chosen = values.gather(1, index)
-    return ids.gather(1, index).squeeze(1).cpu().numpy(), chosen.squeeze(1).double().cpu().numpy()
+    found = torch.stack([ids.gather(1, index).double(), chosen.double()]).squeeze(2).cpu().numpy()  # one transfer
+    return found[0].astype(np.int64), found[1]
