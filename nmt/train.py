@@ -36,7 +36,7 @@ from nmt.models import Seq2Seq
 from nmt.models.flops import build_on_meta
 from nmt.models.parameter_matching import match_parameters
 from nmt.plugins import loaded, unowned
-from nmt.runtime.device import resolve_device
+from nmt.runtime.device import deterministic_algorithms, resolve_device, resolve_precision
 from nmt.runtime.errors import error_message
 from nmt.runtime.files import directory_lock, remove_stale_temp_files, write_text
 from nmt.runtime.logs import log_file
@@ -75,6 +75,9 @@ class TrainingSetup(NamedTuple):
 def main(config: Config, overrides: list[str]) -> None:
     """Train and evaluate a run, continuing it after an interruption; exit with 128 + N after signal N."""
     kind = resolve_device(config.device).type
+    for section, name in (("train", config.train.precision), ("search", config.search.precision)):
+        if name != "auto":  # which is measured later, with the number of threads of the run
+            resolve_precision(name, torch.device(kind), f"{section}.precision")
     if config.train.devices > 1 and not distributed.is_launched():
         distributed.check_devices(config.train.devices, kind)
         launcher.launch_ranks(main, (config, overrides), config.train.devices)
@@ -112,12 +115,15 @@ def main(config: Config, overrides: list[str]) -> None:
 @contextlib.contextmanager
 def _joined_process(config: Config, kind: str) -> Iterator[DistributedContext]:
     """Set this process up as one of the run's; only the main process logs."""
-    ranks = distributed.init_distributed(config.train.devices, kind)
-    with launcher.report_lost_rank(ranks.size > 1):
-        setup_process(ranks.threads(config.num_threads))
-        if not ranks.is_main:
-            logging.getLogger("nmt").setLevel(logging.CRITICAL)
-        yield ranks
+    with deterministic_algorithms(config.train.deterministic):  # before CUDA begins
+        ranks = distributed.init_distributed(config.train.devices, kind)
+        with launcher.report_lost_rank(ranks.size > 1):
+            setup_process(ranks.threads(config.num_threads))
+            if not ranks.is_main:
+                logging.getLogger("nmt").setLevel(logging.CRITICAL)
+            yield ranks
+    if ranks.size > 1:
+        distributed.leave_at_exit()
 
 
 def _make_model(setup: TrainingSetup, device: torch.device, ranks: DistributedContext) -> tuple[Seq2Seq, TrainingSetup]:
@@ -308,7 +314,13 @@ def _log_header(trainer: Trainer, setup: TrainingSetup) -> None:
         torch.get_num_threads(),
         f"continues at update {begin}" if begin else f"{len(corpora['train'])} training pairs",
     )
-    for note in setup.notes:
+    notes = list(setup.notes)
+    if config.train.deterministic:
+        notes.append("train.deterministic=true: slower, and more memory; by how much is not yet measured on a GPU")
+    is_recurrent = any(isinstance(module, torch.nn.RNNBase) for module in trainer.model.modules())
+    if is_recurrent and trainer.precision == "bf16" and trainer.device.type == "cuda":
+        notes.append("cuDNN has no recurrent layers in bf16: they run in fp32, with TF32 where the GPU has it")
+    for note in notes:
         log.info("%s", note)
     for entry in unowned():
         log.warning(

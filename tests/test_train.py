@@ -4,19 +4,28 @@ import contextlib
 import dataclasses
 import html
 import json
+import logging
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from nmt import evaluate, train
 from nmt.cli.compose import run_command
 from nmt.cli.configs import Config, EvaluateConfig
 from nmt.data import DataConfig, TokenizerConfig, extra_test_sets
 from nmt.data.vocabulary import UNK, unknown_share
+from nmt.models import build_model
 from nmt.models.rnn import RNNConfig
+from nmt.models.transformer import TransformerConfig
 from nmt.search import SearchConfig
+from nmt.training.config import TrainConfig
+from nmt.training.distributed import DistributedContext
+from nmt.training.progress import TrainProgress
 
 
 @pytest.mark.parametrize(
@@ -113,3 +122,60 @@ def test_own_texts_are_not_mixed_with_the_built_in_pair(given: dict[str, str]) -
     with pytest.raises(ValueError, match=rf"data\.{split}={text}: without data\..*data=text"):
         train._prepare(Config(data=DataConfig(**given)))  # type: ignore[arg-type]
     assert extra_test_sets(DataConfig(train="a", valid="b", test="c")) == {}
+
+
+@pytest.mark.parametrize("section", ["train", "search"])
+def test_tf32_on_a_cpu_is_refused_before_anything_is_prepared(tmp_path: Path, section: str) -> None:
+    options = {"train": {"train": TrainConfig(precision="tf32")}, "search": {"search": SearchConfig(precision="tf32")}}
+    config = Config(name="run", runs=str(tmp_path / "runs"), device="cpu", **options[section])
+    with pytest.raises(ValueError, match=rf"^{section}\.precision=tf32: a CPU has no TF32"):
+        train.main(config, [])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_determinism_lasts_for_one_run(deterministic: bool) -> None:
+    config = Config(name="run", num_threads=1, train=TrainConfig(deterministic=deterministic))
+    with train._joined_process(config, "cpu"):
+        assert torch.are_deterministic_algorithms_enabled() == deterministic
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize(
+    ("model", "precision", "device", "expected"),
+    [
+        (RNNConfig(), "bf16", "cuda", True),
+        (RNNConfig(), "fp16", "cuda", False),
+        (RNNConfig(), "bf16", "cpu", False),
+        (TransformerConfig(), "bf16", "cuda", False),
+    ],
+)
+def test_the_log_says_what_a_precision_leaves_out_and_what_determinism_costs(
+    model: RNNConfig | TransformerConfig,
+    precision: str,
+    device: str,
+    expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("nmt"), "propagate", True)
+    trainer: Any = SimpleNamespace(
+        model=build_model(model, 20, 20, joint=False),
+        precision=precision,
+        device=torch.device(device),
+        directory=Path("runs/run"),
+        progress=TrainProgress(update=3),
+        distributed=DistributedContext(),
+    )
+    setup: Any = SimpleNamespace(
+        config=Config(model=model, train=TrainConfig(deterministic=expected)), corpora={}, notes=["a note"]
+    )
+    with caplog.at_level("INFO"):
+        train._log_header(trainer, setup)
+    lines = list(dict.fromkeys(caplog.messages))[1:]
+    assert "a note" in lines
+    assert setup.notes == ["a note"]
+    assert (
+        "cuDNN has no recurrent layers in bf16: they run in fp32, with TF32 where the GPU has it" in lines
+    ) == expected
+    assert any("train.deterministic=true: slower, and more memory" in line for line in lines) == expected

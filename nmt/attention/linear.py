@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from nmt.runtime.device import autocast
+
 PACKED_FOR_ROWS = 320
 """Rows for which oneDNN chooses the order of a packed weight; any number can be multiplied with it."""
 
@@ -36,8 +38,8 @@ def at_least_fp32(x: Tensor) -> Tensor:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute x Wᵀ + b without a gradient: (..., K), (N, K), (N,) -> (..., N)."""
-    is_other = x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() == 0
-    if is_other or torch.compiler.is_compiling() or not has_onednn():
+    is_plain = x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0
+    if not is_plain or torch.compiler.is_compiling() or not has_onednn():
         return nn.functional.linear(x, weight, bias)
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return result
@@ -190,15 +192,15 @@ def packed_weights(model: nn.Module, precision: str) -> Iterator[None]:
     """Pack the weights of a model's linear layers for the block, where they do not change and gradients are off.
 
     In bf16 the products are computed in bf16 and everything else stays fp32, in which a CPU computes the attention of
-    few queries faster. On a GPU bf16 is autocast.
+    few queries faster. On a GPU, and in fp16, nothing is packed and `autocast` decides.
     """
     layers = [module for module in model.modules() if isinstance(module, Linear)]
-    device, dtype = next(model.parameters()).device.type, torch.bfloat16 if precision == "bf16" else torch.float32
-    packs = device == "cpu" and has_onednn()
+    device, dtype = next(model.parameters()).device, torch.bfloat16 if precision == "bf16" else torch.float32
+    packs = device.type == "cpu" and has_onednn() and precision != "fp16"
     for layer in layers:
         layer.packed = layer.pack(dtype) if packs and layer.weight.dtype == torch.float32 else None
     try:
-        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16" and not packs):
+        with autocast("fp32" if packs else precision, device):
             yield
     finally:
         for layer in layers:

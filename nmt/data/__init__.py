@@ -6,7 +6,7 @@
 """
 
 from nmt.data.batch_sampler import make_batches
-from nmt.data.batching import Batch, BatchLoader, batch_to_device, collate, select_rows, source_batch
+from nmt.data.batching import Batch, BatchLoader, batch_to_device, collate, pin_memory, select_rows, source_batch
 from nmt.data.corpus import EncodedCorpus, TokenColumn, load_corpus, train_or_load_tokenizer
 from nmt.data.sources import (
     SOURCES,
@@ -44,6 +44,7 @@ __all__ = [
     "extra_test_sets",
     "load_corpus",
     "make_batches",
+    "pin_memory",
     "read_pairs",
     "resolve_split",
     "select_rows",

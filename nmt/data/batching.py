@@ -127,7 +127,6 @@ class BatchLoader:
         offsets = self.corpus.source.offsets, self.corpus.target.offsets
         check_max_length(self.corpus.max_length, self.batch_tokens)
         is_sampled = self.tokenizer.subword_regularization > 0 and self.corpus.source_text is not None
-        cuda = self.device if self.device is not None and self.device.type == "cuda" else None
         make, shard = self._sampled_batches if is_sampled else self._batches, slice(share[0], None, share[1])
         words = self.corpus.links
         for first, chunk in epoch_chunks(*offsets, self.batch_tokens, seed=self.seed, epoch=epoch, start=start):
@@ -136,7 +135,7 @@ class BatchLoader:
                     ids = batch.source.numpy(), batch.labels.numpy()
                     links = project_to_subwords(words, batch.indices, *ids, self.tokenizer)
                     batch = batch._replace(links=links)
-                yield batch if cuda is None else _pin_memory(batch, cuda)
+                yield batch if self.device is None else pin_memory(batch, self.device)
             if len(chunk.order) < len(self.corpus):
                 self.corpus.drop_page_cache()
 
@@ -220,7 +219,10 @@ def _make_batch(
     )
 
 
-def _pin_memory(batch: Batch, device: torch.device) -> Batch:
+def pin_memory(batch: Batch, device: torch.device) -> Batch:
+    """Return the batch in pinned memory if the device is a GPU, so that copying to it overlaps with computation."""
+    if device.type != "cuda":
+        return batch
     with torch.cuda.device(device):  # a thread begins on the first GPU, and would take memory there
         return _map_tensors(batch, lambda tensor: tensor.pin_memory())
 

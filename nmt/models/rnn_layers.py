@@ -1,5 +1,7 @@
 """Recurrent layers: a bidirectional encoder, and a cell for decoders with a recurrent input."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -37,17 +39,81 @@ class _GRUGates(torch.autograd.Function):
         return tuple(tensor.to(dtype) for tensor, dtype in zip(grads, ctx.dtypes, strict=True))
 
 
+class _FusedCell(torch.autograd.Function):
+    """`next_state` and its gradient by one CUDA kernel each, in at least fp32.
+
+    torch's own formula of the gradient would keep the gates as well, for a second derivative.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, recurrent: Tensor, last: Tensor) -> tuple[Tensor, ...]:
+        ctx.dtypes = gates.dtype, recurrent.dtype, last.dtype
+        gates, recurrent, last = map(at_least_fp32, (gates, recurrent, last))
+        is_lstm, aten = gates.size(1) == GATES["lstm"] * last.size(1), torch.ops.aten
+        with torch.autocast(gates.device.type, enabled=False):  # which would narrow the arguments
+            if not is_lstm:
+                hidden, workspace = aten._thnn_fused_gru_cell(gates, recurrent, last)
+                ctx.save_for_backward(workspace)
+                return (hidden,)
+            hidden, cell, workspace = aten._thnn_fused_lstm_cell(gates, recurrent, last)
+        ctx.save_for_backward(workspace, last, cell)
+        return hidden, cell
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        (workspace, *cells), aten = ctx.saved_tensors, torch.ops.aten
+        if cells:
+            both, grad_last, _ = aten._thnn_fused_lstm_cell_backward_impl(*grads, *cells, workspace, False)
+            results = both, both, grad_last
+        else:
+            results = aten._thnn_fused_gru_cell_backward(*grads, workspace, False)[:3]
+        return tuple(tensor.to(dtype) for tensor, dtype in zip(results, ctx.dtypes, strict=True))
+
+
+def _has_fused_cell(gates: Tensor) -> bool:
+    """Return whether CUDA has a kernel for this; a compiler makes its own."""
+    return gates.is_cuda and gates.numel() > 0 and not torch.compiler.is_compiling()
+
+
 def next_state(gates: Tensor, recurrent: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Return the next state of a GRU, (hidden,), or LSTM, (hidden, cell), of (B, D).
 
     Args:
         gates: (B, 3 or 4 · D), W x + b. recurrent: as wide, U h + b; in the order of torch's own layers.
     """
+    if _has_fused_cell(gates):
+        after: tuple[Tensor, ...] = _FusedCell.apply(gates, recurrent, state[-1])  # type: ignore[no-untyped-call]
+        return after
     if len(state) == 1:
         return (_GRUGates.apply(gates, recurrent, state[0]),)  # type: ignore[no-untyped-call]
     i, f, g, o = (gates + recurrent).chunk(4, dim=-1)
     cell = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
     return torch.sigmoid(o) * torch.tanh(cell), cell
+
+
+@contextlib.contextmanager
+def fp32_in_place_of_half(device: torch.device) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Turn autocast off where torch's recurrent layers do not have its dtype; yield what widens their arguments then.
+
+    cuDNN has no bf16: torch would run it in fp16, and nothing keeps the gradients in that range. oneDNN has no fp16.
+    """
+    kind, missing = device.type, torch.float16 if device.type == "cpu" else torch.bfloat16
+    is_on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    if not is_on or torch.get_autocast_dtype(kind) != missing:
+        yield lambda x: x
+        return
+    with torch.autocast(kind, enabled=False):
+        yield at_least_fp32
+
+
+class LSTM(nn.LSTM):
+    """`torch.nn.LSTM`, in fp32 where it has no half precision: see `fp32_in_place_of_half`."""
+
+    def forward(self, x: Tensor, initial: Any = None) -> Any:  # type: ignore[override]
+        """(B, T, E), initial states, two of (1, B, D) -> (B, T, D), the last states."""
+        with fp32_in_place_of_half(x.device) as widen:
+            return super().forward(widen(x), initial and tuple(map(widen, initial)))
 
 
 class GRU(nn.GRU):
@@ -57,7 +123,8 @@ class GRU(nn.GRU):
     def forward(self, x: Tensor, initial: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """(B, T, E), initial state (1, B, D) -> (B, T, D), last state (1, B, D)."""
         if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
-            outputs, last = super().forward(x, initial)
+            with fp32_in_place_of_half(x.device) as widen:
+                outputs, last = super().forward(widen(x), None if initial is None else widen(initial))
             return outputs, last
         weights: dict[str, Tensor] = dict(self.named_parameters())
         gates = LoopWeight(weights["weight_ih_l0"], weights["bias_ih_l0"])(x)
@@ -70,7 +137,7 @@ class GRU(nn.GRU):
         return torch.stack(states, dim=1), state.unsqueeze(0)
 
 
-CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": GRU, "lstm": nn.LSTM}
+CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": GRU, "lstm": LSTM}
 
 
 class RNNEncoder(nn.Module):

@@ -25,10 +25,10 @@ OOM_MESSAGES = ("out of memory", "not enough memory", "can't allocate memory", "
 """Parts of the error messages of torch's allocators and of the libraries it calls."""
 
 
-def reset_peak_memory() -> None:
-    """Return freed memory to the system and reset `peak_memory`, where the system supports it."""
-    if torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
+def reset_peak_memory(device: torch.device) -> None:
+    """Return freed memory to the system and reset `peak_memory` of the device, where the system supports it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     malloc_trim()
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

@@ -31,9 +31,13 @@ class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
     devices: processes that share every batch, each on its own device; they change the speed and nothing else.
     gradient_accumulation: batches per update.
     ema_decay: decay per update of a moving average of the weights, such as 0.999, for validation and best.pt; 0 = off.
-    precision: of the computation: fp32, bf16, or auto (the faster one on this device).
+    precision: of the computation: fp32; tf32 (GPUs: fp32 with coarser products); bf16; fp16 (GPUs without bf16, as T4
+        and V100: the loss is scaled so that gradients stay in range); auto = bf16 where it is faster, else fp32. With
+        bf16 and fp16, what has to stay in fp32 uses TF32 on a GPU.
     compile: run layers, and the loop of a recurrent decoder, through torch.compile: for GPUs; on a CPU it takes a
-        minute or two and a C++ compiler, and gains nothing.
+        minute or two and a C++ compiler, and gains nothing. The log says when graphs were compiled.
+    deterministic: let torch and its libraries use deterministic algorithms only, so that a GPU repeats a run bit for
+        bit, as a CPU does without it; slower, and more memory.
     log_every: updates between log lines.
     valid_every: updates between validations; a run also ends with one.
     save_every: updates between checkpoints; a run also ends with one.
@@ -53,6 +57,7 @@ class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
     ema_decay: float = 0.0
     precision: str = "auto"
     compile: bool = False
+    deterministic: bool = False
     log_every: int = 100
     valid_every: int = 500
     save_every: int = 500

@@ -4,6 +4,7 @@ Rank r of N computes rows r, r + N, … of every batch, and the gradients are su
 changes the speed of a run and nothing else: the same updates from the same data in the same order.
 """
 
+import atexit
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,12 +13,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nmt.data import Batch, select_rows
+from nmt.data import BOS, EOS, PAD, Batch
 from nmt.runtime.process import end_with_parent
 
 T = TypeVar("T")
@@ -216,7 +218,8 @@ def is_launched() -> bool:
 
 
 def init_distributed(devices: int, kind: str) -> DistributedContext:
-    """Join the process group that the launcher's environment variables describe; it stays for later runs.
+    """Join the process group that the launcher's environment variables describe; it stays for later runs, until
+    the process ends.
 
     Args:
         devices: the option `train.devices`.
@@ -233,12 +236,14 @@ def init_distributed(devices: int, kind: str) -> DistributedContext:
     if devices not in (1, size):
         raise ValueError(f"train.devices={devices}: the launcher started {size} processes; leave train.devices out")
     check_devices(local_size, kind)
+    atexit.unregister(dist.destroy_process_group)  # see `leave_at_exit`
     try:
         if not dist.is_initialized():  # the runs of a sweep follow each other in the same processes
             if kind == "cuda":
                 torch.cuda.set_device(local_rank)
             end_with_parent(os.getppid())
-            dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=JOIN_TIMEOUT)
+            device_id = torch.device("cuda", local_rank) if kind == "cuda" else None  # NCCL connects at once
+            dist.init_process_group("nccl" if device_id else "gloo", timeout=JOIN_TIMEOUT, device_id=device_id)
         control_group = dist.new_group(backend="gloo", timeout=JOIN_TIMEOUT)
     except RuntimeError as error:
         limit, reason = f"{JOIN_TIMEOUT.total_seconds() / 60:g} minutes", str(error).partition("\n")[0]
@@ -250,6 +255,14 @@ def init_distributed(devices: int, kind: str) -> DistributedContext:
     return DistributedContext(rank, size, local_rank, local_size, control_group)
 
 
+def leave_at_exit() -> None:
+    """Let the end of this process leave the group in order, unless another run begins; after a run without error alone.
+
+    After an error other ranks may be in the middle of a collective, and NCCL would wait for them.
+    """
+    atexit.register(dist.destroy_process_group)
+
+
 def check_devices(wanted: int, kind: str) -> None:
     """Raise ValueError when this machine has fewer CUDA devices than processes to run on them."""
     if kind == "cuda" and wanted > torch.cuda.device_count():
@@ -257,16 +270,13 @@ def check_devices(wanted: int, kind: str) -> None:
         raise ValueError(f"train.devices={wanted}: this machine has {available}")
 
 
-def shard_batch(batch: Batch, rank: int, size: int) -> Batch:
-    """Return every size-th row: since rows are sorted by length, all shards are alike.
-
-    An empty shard is a row without labels: it adds nothing to the gradient, but passes through the model.
-    """
-    if size == 1:
-        return batch
-    if rank < len(batch.indices):
-        return select_rows(batch, slice(rank, None, size))
-    row = select_rows(batch, slice(1))
-    links = row.links and row.links._replace(indices=row.links.indices[:, :0], weights=row.links.weights[:0])
-    no_labels = torch.zeros_like(row.labels)
-    return row._replace(labels=no_labels, label_indices=row.label_indices[:0], num_tokens=0, links=links)
+def fill_shard(shard: Batch) -> Batch:
+    """Return a rank's share of a batch; if it is empty, a row without labels, which adds nothing to the gradient but
+    passes through the model."""
+    if len(shard.indices):
+        return shard
+    source, inputs = (torch.full((1, ids.size(1)), PAD) for ids in (shard.source, shard.inputs))
+    source[:, 0], inputs[:, 0], labels = EOS, BOS, torch.full_like(inputs, PAD)
+    return shard._replace(
+        source=source, source_mask=source != PAD, inputs=inputs, labels=labels, indices=np.zeros(1, np.int64)
+    )

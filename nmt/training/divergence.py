@@ -23,6 +23,8 @@ MAX_ROLLBACKS = 5
 class DivergenceConfig:
     """Options for an update whose loss or gradient would spoil the model.
 
+    In fp16 an update whose gradient overflows because of the scale of the loss is always skipped, and is no divergence.
+
     on_divergence: what happens then: off = nothing; skip = the update is skipped, and counted; rollback = also, after
         10 skipped updates in a row (checked with each log line) the run goes on with the weights and the optimizer of
         its last regular checkpoint and with the next data, up to 5 times. With `skip`, and after that, the run ends
@@ -71,24 +73,29 @@ class DivergenceGuard:
         """Return whether another rollback is allowed."""
         return self.mode == "rollback" and self.rollbacks < MAX_ROLLBACKS
 
-    def check(self, norm: Tensor, losses: Tensor) -> Tensor:
+    def check(self, norm: Tensor, losses: Tensor, scale: Tensor | None = None) -> Tensor:
         """Check the next update.
 
         Args:
             norm: of the gradient, before clipping.
             losses: the logged losses of the update, of any shape.
+            scale: of the loss, in fp16: above 1, a gradient that is not finite is an overflow, which is skipped in any
+                mode, and not counted among the skips in a row, since the scale is about to fall.
 
         Returns:
             1 when it must be skipped, else 0: a float32 scalar on the device, as `optimizer.found_inf` requires.
         """
+        overflow: Tensor | None = None
+        if scale is not None:
+            overflow = ~norm.isfinite() & (scale > 1) & losses.isfinite().all()
         if not self.enabled:
-            return torch.zeros((), device=norm.device)
+            return torch.zeros((), device=norm.device) if overflow is None else overflow.float()
         mean, made, skipped, consecutive = self._counts.unbind()
         large = (norm > self.max_ratio * mean) & (made >= WARMUP_UPDATES)
         good = norm.isfinite() & losses.isfinite().all() & ~large
         decay = torch.clamp(made / (made + 1), max=NORM_EMA_DECAY)
         if_made = torch.stack([decay * mean + (1 - decay) * norm, made + 1, skipped, torch.zeros_like(mean)])
-        if_skipped = torch.stack([mean, made, skipped + 1, consecutive + 1])
+        if_skipped = torch.stack([mean, made, skipped + 1, consecutive + (1 if overflow is None else ~overflow)])
         self._counts = torch.where(good, if_made, if_skipped)
         return (~good).float()
 

@@ -107,7 +107,7 @@ class MetricAccumulator:
         """Return whether the losses since the last log line are finite numbers."""
         return bool(torch.isfinite(self.sums).all())
 
-    def log(self, progress: TrainProgress, learning_rate: float, counts: Mapping[str, int], end: End) -> None:
+    def log(self, progress: TrainProgress, learning_rate: float, counts: Mapping[str, float], end: End) -> None:
         """Start new sums."""
         self._reset()
 
@@ -126,14 +126,17 @@ class RunLogger(MetricAccumulator):
         names: of the losses that `log_update` receives; "loss" and "nll" first.
         progress: of the run that is continued.
         last_update: at which the run ends, for the progress bar; 0: unknown.
+        device: whose peak memory is logged.
     """
 
-    def __init__(self, directory: Path, names: Sequence[str], progress: TrainProgress, last_update: int) -> None:
+    def __init__(
+        self, directory: Path, names: Sequence[str], progress: TrainProgress, last_update: int, device: torch.device
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
         from tqdm import tqdm
 
         super().__init__(names, progress.unlogged_sums)
-        reset_peak_memory()
+        reset_peak_memory(device)
         path = directory / "metrics.jsonl"
         # a validation may have come after the checkpoint of its own update; it will be done again
         logged = {"valid_loss": progress.last_validated, "averaged_loss": progress.last_averaged}
@@ -165,11 +168,11 @@ class RunLogger(MetricAccumulator):
         super().log_update(losses, norm, skipped, num_tokens=num_tokens)
         self.bar.update(1)
 
-    def log(self, progress: TrainProgress, learning_rate: float, counts: Mapping[str, int], end: End) -> None:
+    def log(self, progress: TrainProgress, learning_rate: float, counts: Mapping[str, float], end: End) -> None:
         """Write a row of the mean training losses since the last one.
 
         Args:
-            counts: of anomalies in the whole run, by name; zeros are left out.
+            counts: of anomalies in the whole run and the like, by name; zeros are left out.
             end: the update and the seconds left when the run will end, where they can be estimated.
         """
         *losses, num_tokens = self.sums.tolist()

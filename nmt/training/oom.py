@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from nmt.data import Batch, batch_to_device, select_rows
+from nmt.data import Batch, batch_to_device, pin_memory, select_rows
 from nmt.runtime.memory import is_oom_error
-from nmt.training.distributed import GradientSync, shard_batch
+from nmt.training.distributed import GradientSync, fill_shard
 
 log = logging.getLogger(__name__)
 
@@ -21,20 +21,25 @@ class MicroBatches:
     aborted backward pass leaves a part of its gradient behind. The random numbers start again too.
 
     Args:
-        batches: of all ranks.
+        batches: this rank's shares of them (see `BatchLoader.epoch`).
         grad_sync: its gradients are set to none at each start.
         on_start: called at each start.
         device: of the micro-batches.
+        scaler: multiplies the differentiated loss; disabled, it does not.
 
     losses: those given to `backward` since the last start.
     num_split: number of splits over all ranks; final when the iteration has ended.
     """
 
     def __init__(
-        self, batches: Sequence[Batch], grad_sync: GradientSync, on_start: Callable[[], None], device: torch.device
+        self,
+        batches: Sequence[Batch],
+        grad_sync: GradientSync,
+        on_start: Callable[[], None],
+        device: torch.device,
+        scaler: torch.amp.GradScaler,
     ) -> None:
-        distributed = grad_sync.distributed
-        self._micro_batches = [shard_batch(batch, distributed.rank, distributed.size) for batch in batches]
+        self._micro_batches, self._scaler = [fill_shard(batch) for batch in batches], scaler
         self._num_tokens = sum(batch.num_tokens for batch in batches)
         self._grad_sync, self._on_start, self._device = grad_sync, on_start, device
         self._error: str | None = None
@@ -77,7 +82,7 @@ class MicroBatches:
 
     def backward(self, loss: Tensor, losses: Tensor) -> None:
         """Differentiate the micro-batch's share of the mean loss over all tokens, and keep `losses` for the log."""
-        self._grad_sync.backward(loss / self._num_tokens)
+        self._grad_sync.backward(self._scaler.scale(loss / self._num_tokens))
         self.losses.append(losses)
 
     def _split(self, number: int) -> None:
@@ -93,5 +98,6 @@ class MicroBatches:
             torch.cuda.empty_cache()
         log.warning("out of memory on %d pairs of %s: computed in two halves (%s)", rows, size, self._error)
         halves = (slice((rows + 1) // 2), slice((rows + 1) // 2, None))
-        self._micro_batches[number : number + 1] = [select_rows(micro_batch, half) for half in halves]
+        parts = [select_rows(micro_batch, half) for half in halves]
+        self._micro_batches[number : number + 1] = [pin_memory(part, self._device) for part in parts]
         self._num_split_here += 1

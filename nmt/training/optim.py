@@ -122,6 +122,22 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, stored: dict[str, Any
         check_tensors(expected, state, "optimizer")
 
 
+def build_scaler(device: torch.device, precision: str, state: list[float]) -> torch.amp.GradScaler:
+    """Return the scaler of the loss for fp16, whose gradients would else vanish; for other precisions it does nothing.
+
+    It doubles the scale after 2,000 updates in a row without overflow, and halves it after an overflow.
+
+    Args:
+        state: `scaler_state` of a checkpoint; empty for a new scaler.
+    """
+    if len(state) not in (0, 2):
+        raise ValueError(f"position.scaler_state={state}: two numbers are needed")
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    if state and scaler.is_enabled():
+        scaler.load_state_dict({**scaler.state_dict(), "scale": state[0], "_growth_tracker": int(state[1])})
+    return scaler
+
+
 def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
     """Scale all gradients down to a joint norm of at most `max_norm` (0: leave them); return the norm before."""
     return clip_grad_norm_(model.parameters(), max_norm or math.inf, foreach=True)

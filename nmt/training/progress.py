@@ -28,6 +28,7 @@ class TrainProgress:
     unlogged_sums: list[float] = field(default_factory=list)  # sums since the last log line
     oom_splits: int = 0  # times a batch was split because memory ran out
     divergence_state: list[float] = field(default_factory=list)  # see `DivergenceGuard.state_dict`
+    scaler_state: list[float] = field(default_factory=list)  # fp16: scale of the loss, updates since it changed
     stop_reason: str = ""  # why the run is finished
 
     @classmethod

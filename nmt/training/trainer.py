@@ -29,7 +29,14 @@ from nmt.training.forecast import RunForecast, last_update
 from nmt.training.logger import MetricAccumulator, RunLogger
 from nmt.training.objective import TrainingObjective
 from nmt.training.oom import MicroBatches
-from nmt.training.optim import OptimConfig, ReduceOnPlateau, build_optimizer, clip_gradients, learning_rate
+from nmt.training.optim import (
+    OptimConfig,
+    ReduceOnPlateau,
+    build_optimizer,
+    build_scaler,
+    clip_gradients,
+    learning_rate,
+)
 from nmt.training.progress import TrainProgress
 from nmt.training.rescoring import changed_score_options, rescore_best
 from nmt.training.signals import GracefulShutdown
@@ -80,7 +87,7 @@ class Trainer:
         self.guard = DivergenceGuard(config.on_divergence, config.max_grad_norm_ratio, device)
         self.early_stopping = EarlyStopping(config)
         self.progress = TrainProgress()
-        self.precision = resolve_precision(config.precision, device)
+        self.precision = resolve_precision(config.precision, device, "train.precision")
         if config.compile:
             compile_modules(model)
         self.grad_sync = self.distributed.wrap(model)
@@ -90,7 +97,9 @@ class Trainer:
         )
         self.last, self.best = self.checkpoints.last, self.checkpoints.best
         self._start = math.nan  # when the run would have begun if it had never been interrupted (monotonic seconds)
+        self._num_graphs = 0
         self.resume()
+        self.scaler = build_scaler(device, self.precision, self.progress.scaler_state)
         epochs = config.max_epochs or flatten(self.checkpoints.stored_config).get("train.max_epochs")
         self.updates_per_epoch = -(-batches.num_batches() // config.gradient_accumulation) if epochs else 0
         self.last_update = last_update(config.max_updates, config.max_epochs, self.updates_per_epoch)
@@ -116,7 +125,9 @@ class Trainer:
                     usual_memory = trim_memory(usual_memory)
                     self._check_divergence(logger)
                     end = forecast.expected_end(progress)
-                    logger.log(progress, self._learning_rate(), self.anomaly_counts(), end)
+                    scale = {"gradient_scale": self.scaler.get_scale()} if self.scaler.is_enabled() else {}
+                    logger.log(progress, self._learning_rate(), {**self.anomaly_counts(), **scale}, end)
+                    self._log_compilations()
                 if not self._end_update(logger, stop):
                     break
             if progress.stop_reason and progress.last_validated < progress.update and not stop.requested:
@@ -131,27 +142,30 @@ class Trainer:
         return progress
 
     def step(self, batches: Sequence[Batch]) -> tuple[Tensor, Tensor, Tensor]:
-        """Make one update, of which this rank computes its share of every batch.
+        """Make one update from this rank's share of every batch.
 
         Returns:
             the losses as `TrainingObjective` sums them, over all ranks; the norm of the gradient before clipping; and 1
             if the update was skipped, else 0.
         """
         self.progress.update += 1
-        micro_batches = MicroBatches(batches, self.grad_sync, self._seed_update, self.device)
+        micro_batches = MicroBatches(batches, self.grad_sync, self._seed_update, self.device, self.scaler)
         for micro_batch in micro_batches:
             with micro_batches.catch_oom():
                 loss, losses = self.objective(self.grad_sync.call, micro_batch, self.precision)
                 micro_batches.backward(loss, losses)
         self.progress.oom_splits += micro_batches.num_split
         losses = self.distributed.all_reduce(torch.stack(micro_batches.losses).sum(0))
+        self.scaler.unscale_(self.optimizer)
         norm = clip_gradients(self.model, self.optim_config.clip_norm)
-        skipped = self.guard.check(norm, losses)
+        scale = self.scaler.scale(torch.ones_like(norm)) if self.scaler.is_enabled() else None
+        skipped = self.guard.check(norm, losses, scale)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        if self.guard.enabled:
+        if self.guard.enabled or self.scaler.is_enabled():
             self.optimizer.found_inf = skipped  # type: ignore[attr-defined]
         self.optimizer.step()
+        self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update(self.progress.update)
@@ -165,9 +179,19 @@ class Trainer:
             "oom_splits": self.progress.oom_splits,
         }
 
+    def _log_compilations(self) -> None:
+        number = torch._dynamo.utils.counters["stats"]["unique_graphs"] if self.config.compile else 0
+        if number > self._num_graphs:
+            log.info("torch.compile made %d graphs by update %d", number - self._num_graphs, self.progress.update)
+            self._num_graphs = number
+
+    def _update_progress(self) -> None:
+        self.progress.divergence_state, scaler = self.guard.state_dict(), self.scaler.state_dict()
+        self.progress.scaler_state = [scaler["scale"], float(scaler["_growth_tracker"])] if scaler else []
+
     def save(self, logger: MetricAccumulator, *, must: bool = True) -> None:
         """Write last.pt after the log that it presumes; see `CheckpointManager.save_last`."""
-        self.progress.divergence_state = self.guard.state_dict()
+        self._update_progress()
         if isinstance(logger, RunLogger):
             self.checkpoints.save_last(self.progress, self.precision, logger.sync, must=must)
 
@@ -190,7 +214,8 @@ class Trainer:
         the last of them ends the run."""
         progress = self.progress
         while not progress.stop_reason:
-            batches = iter(self.batches.epoch(progress.epoch, progress.batch))
+            share = self.distributed.rank, self.distributed.size
+            batches = iter(self.batches.epoch(progress.epoch, progress.batch, share=share))
             while group := list(islice(batches, self.config.gradient_accumulation)):
                 progress.batch += len(group)
                 yield group
@@ -212,7 +237,7 @@ class Trainer:
     def _open_logger(self) -> MetricAccumulator:
         if not self.distributed.is_main:
             return MetricAccumulator(self.objective.names, self.progress.unlogged_sums)
-        return RunLogger(self.directory, self.objective.names, self.progress, self.last_update)
+        return RunLogger(self.directory, self.objective.names, self.progress, self.last_update, self.device)
 
     def _sync_ranks(self, stop: GracefulShutdown) -> None:
         """Share the signals that each rank received, and the duration of the run as the main process measures it."""
@@ -283,7 +308,8 @@ class Trainer:
             if scores is None:
                 return
             # As they are now, not as last saved: a run stopped before its validation has the same.
-            progress.divergence_state, progress.unlogged_sums = self.guard.state_dict(), logger.unlogged_sums()
+            self._update_progress()
+            progress.unlogged_sums = logger.unlogged_sums()
             score, loss = self.early_stopping.score(scores)
             self.plateau.step(scores["loss"])
             self.early_stopping.update(score, loss, progress)
@@ -330,6 +356,7 @@ class Trainer:
         update, config = self.progress.update, self.optim_config
         if self.guard.can_roll_back and (restored := self.checkpoints.rollback(self.device)) is not None:
             self.guard.on_rollback()
+            self.scaler = build_scaler(self.device, self.precision, [])
             log.warning("%s by update %d: back to the weights of update %d", reason, update, restored)
             return
         again = f" again, after {self.guard.rollbacks} returns to a checkpoint" if self.guard.rollbacks else ""

@@ -132,3 +132,28 @@ def test_packed_weights(precision: str) -> None:
             torch.testing.assert_close(own(x), other(x), rtol=tolerance, atol=2 * tolerance)
         assert not copy.deepcopy(own).packs
         assert own.train().packs == {}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+def test_without_packing_the_precision_is_that_of_autocast(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on CUDA."""
+    entered: list[tuple[str, str]] = []
+
+    def recorded(name: str, device: torch.device) -> contextlib.AbstractContextManager[None]:
+        entered.append((name, device.type))
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(module, "autocast", recorded)
+    monkeypatch.setattr(module, "has_onednn", lambda: False)
+    with packed_weights(Linear(3, 4), precision):
+        pass
+    assert entered == [(precision, "cpu")]
+
+
+def test_fp16_on_a_cpu_is_autocast() -> None:
+    layer, other = pair(16, 8, bias=True)
+    x = torch.randn(3, 16)
+    with torch.no_grad(), packed_weights(layer, "fp16"):
+        result = layer(x)
+    assert result.dtype == torch.float16
+    torch.testing.assert_close(result.float(), other(x), atol=5e-3, rtol=0)

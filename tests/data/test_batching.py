@@ -25,6 +25,7 @@ from nmt.data import (
     collate,
     load_corpus,
     make_batches,
+    pin_memory,
     select_rows,
     source_batch,
     train_or_load_tokenizer,
@@ -290,4 +291,5 @@ def test_memory_is_pinned_for_cuda_only(tmp_path: Path, monkeypatch: pytest.Monk
     batches = list(BatchLoader(pairs, tokenizer, 256, seed=1, device=torch.device("cuda:1")).epoch(0))
     assert all(map(same, plain, batches))
     assert len(pinned) == 5 * len(batches)
+    assert pin_memory(plain[0], torch.device("cpu")) is plain[0]
     assert set(devices) == {torch.device("cuda:1")}

@@ -61,10 +61,11 @@ def test_neither_batches_nor_threads_change_a_translation(name: str, precision: 
     assert len({translation.text for n_best in results[0] for translation in n_best}) > 8
 
 
+@pytest.mark.parametrize("half", ["bf16", "fp16"])
 @pytest.mark.parametrize("name", MODELS_WITH_OPTIONS)
-def test_bf16_is_near_fp32(name: str) -> None:
-    """The first step's probabilities differ a little, so bf16 is used; most translations are the same."""
-    exact, fast = (make(name, precision=precision).translate(TEXTS) for precision in ("fp32", "bf16"))
+def test_half_precisions_are_near_fp32(name: str, half: str) -> None:
+    """The first step's probabilities differ a little, so it is used; most translations are the same."""
+    exact, fast = (make(name, precision=precision).translate(TEXTS) for precision in ("fp32", half))
     assert [t.log_prob for t in exact] != [t.log_prob for t in fast]
     same = [(a, b) for a, b in zip(exact, fast, strict=True) if a.tokens == b.tokens]
     assert len(same) > 0.6 * len(TEXTS)
@@ -96,5 +97,5 @@ def test_scores_are_those_of_forced_decoding() -> None:
 
 
 def test_precision_is_checked() -> None:
-    with pytest.raises(ValueError, match=r"search\.precision=fp64: must be one of auto, fp32, bf16"):
+    with pytest.raises(ValueError, match=r"search\.precision=fp64: must be one of auto, fp32, tf32, bf16, fp16"):
         SearchConfig(precision="fp64").validate()

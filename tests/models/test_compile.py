@@ -1,5 +1,7 @@
 """Compiled parts: the same numbers, and only in training."""
 
+import functools
+import re
 import shutil
 from typing import Any
 
@@ -33,10 +35,10 @@ def build_seeded(config: Any) -> Seq2Seq:
     return build_model(config, 20, 20, joint=False)
 
 
-def run(model: Seq2Seq, lengths: tuple[int, int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Logits and gradients for a batch of these lengths, one source shorter than the other."""
+def run(model: Seq2Seq, lengths: tuple[int, int], size: int = 2) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Logits and gradients for a batch of these lengths, one source shorter than the others."""
     torch.manual_seed(sum(lengths))
-    source, inputs = torch.randint(4, 20, (2, lengths[0])), torch.randint(4, 20, (2, lengths[1]))
+    source, inputs = torch.randint(4, 20, (size, lengths[0])), torch.randint(4, 20, (size, lengths[1]))
     mask = torch.ones_like(source, dtype=torch.bool)
     mask[1, lengths[0] // 2 :] = False
     logits, _ = model(source, mask, inputs)
@@ -46,8 +48,8 @@ def run(model: Seq2Seq, lengths: tuple[int, int]) -> tuple[torch.Tensor, list[to
 def test_only_training_runs_compiled_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
-    def fake(function: Any, *, dynamic: bool) -> Any:
-        assert dynamic
+    def fake(function: Any, *, dynamic: bool | None) -> Any:
+        assert dynamic is (True if function.__name__ == "advance" else None)
 
         def compiled(*arguments: Any, **named: Any) -> Any:
             calls.append(type(function.__self__).__name__)
@@ -85,6 +87,27 @@ def test_a_recurrent_loop_runs_its_compiled_body_at_each_position(monkeypatch: p
         calls.clear()
         run(compiled, (5, 6))
         assert len(calls) == steps
+
+
+def test_only_batch_and_lengths_are_dynamic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The widths are numbers in every graph, and other sizes of batches and lengths of sentences need no other."""
+    graphs: list[tuple[str, ...]] = []
+
+    def backend(module: torch.fx.GraphModule, _: list[Any]) -> Any:
+        values = [node.meta["example_value"] for node in module.graph.nodes if node.op == "placeholder"]
+        graphs.append(tuple(" ".join(map(str, value.shape)) for value in values if isinstance(value, torch.Tensor)))
+        return module.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    torch._dynamo.reset()
+    plain, compiled = pair(MODELS["transformer"].config(dropout=0.0, d_model=32, ffn_dim=48))
+    for lengths in ((27, 29), (35, 24), (31, 36)):  # beyond the shortest ones, which attention treats otherwise
+        for size in (2, 5):
+            torch.testing.assert_close(run(compiled, lengths, size), run(plain, lengths, size))
+    assert len(graphs) == 2  # of an encoder layer and of a decoder layer, whatever their number
+    shapes = {re.sub(r"s\d+", "any", shape) for graph in graphs for shape in graph}
+    assert {"any any 32", "any any", "any 4 any 8", "48 32"} <= shapes
+    assert not any(shape.endswith("any") and shape != "any any" for shape in shapes)
 
 
 @pytest.mark.slow

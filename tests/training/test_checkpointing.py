@@ -519,7 +519,7 @@ def test_a_cut_line_is_removed_and_whole_ones_stay(tmp_path: Path) -> None:
     rows = [{"update": update, "loss": 1.0} for update in range(1, 8)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "metrics.jsonl").write_text(text[:-10])
-    with logger.RunLogger(tmp_path, ["loss", "nll"], TrainProgress(update=5), 10):
+    with logger.RunLogger(tmp_path, ["loss", "nll"], TrainProgress(update=5), 10, torch.device("cpu")):
         pass
     assert logger.read_metrics(tmp_path / "metrics.jsonl") == rows[:5]
 
@@ -528,7 +528,7 @@ def test_damaged_lines_are_left_out_and_told(tmp_path: Path, log: pytest.LogCapt
     rows = [json.dumps({"update": update, "loss": 1.0}).encode() for update in range(1, 9)]
     rows[1], rows[3], rows[4], rows[5] = b"\xff" + rows[1], rows[3][:-4] + rows[4], b'"text"', b'{"update": "five"}'
     (tmp_path / "metrics.jsonl").write_bytes(b"\n".join(rows)[:-9])
-    with logger.RunLogger(tmp_path, ["loss", "nll"], TrainProgress(update=7), 10):
+    with logger.RunLogger(tmp_path, ["loss", "nll"], TrainProgress(update=7), 10, torch.device("cpu")):
         pass
     assert "metrics.jsonl: damaged and left out: line 2, 4, 5, 6" in log.text
     log.clear()
@@ -539,13 +539,15 @@ def test_damaged_lines_are_left_out_and_told(tmp_path: Path, log: pytest.LogCapt
 def test_a_row_of_a_mean_that_is_made_again_is_not_doubled(tmp_path: Path) -> None:
     outcome = {"loss": 1.0, "bleu": 2.0}
     for _ in range(2):  # the second time as after a kill before the checkpoint was written
-        with logger.RunLogger(tmp_path, ["loss", "nll"], TrainProgress(update=5, last_validated=5), 10) as log:
+        with logger.RunLogger(
+            tmp_path, ["loss", "nll"], TrainProgress(update=5, last_validated=5), 10, torch.device("cpu")
+        ) as log:
             log.log_averaged_validation(5, outcome, [3, 5], is_best=True)
             log.sync()
     rows = [{"update": 5, "averaged_updates": [3, 5], "averaged_loss": 1.0, "averaged_bleu": 2.0}]
     assert logger.read_metrics(tmp_path / "metrics.jsonl") == rows
     progress = TrainProgress(update=5, last_validated=5, last_averaged=5)
-    with logger.RunLogger(tmp_path, ["loss", "nll"], progress, 10):
+    with logger.RunLogger(tmp_path, ["loss", "nll"], progress, 10, torch.device("cpu")):
         pass
     assert logger.read_metrics(tmp_path / "metrics.jsonl") == rows
 

@@ -1,5 +1,6 @@
 """Distributed training: the same updates as one process, also when memory runs out or a rank dies."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,13 +15,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 import nmt
 from nmt import checkpoint, train
 from nmt.cli.compose import Config, run_command
-from nmt.data import collate
-from nmt.training import distributed
-from nmt.training.distributed import DistributedContext, init_distributed, shard_batch
+from nmt.data import collate, pin_memory, select_rows
+from nmt.training import distributed, oom
+from nmt.training.distributed import DistributedContext, fill_shard, init_distributed
 from nmt.training.launcher import _cause
 from nmt.training.signals import GracefulShutdown
 
@@ -151,7 +153,7 @@ SCRIPT = '''
 import sys
 import torch
 from torch import nn
-from nmt.data import collate
+from nmt.data import collate, select_rows
 from nmt.training.distributed import DistributedContext, init_distributed
 from nmt.training.launcher import launch_ranks
 from nmt.training.oom import MicroBatches
@@ -199,7 +201,10 @@ def gradients(distributed, batches, max_rows):
     for _ in range(3):
         if distributed.size > 1:
             model.max_rows = dict(max_rows.get(distributed.rank, model.max_rows))
-        micro_batches = MicroBatches(batches, grad_sync, lambda: None, torch.device("cpu"))
+        rows = slice(distributed.rank, None, distributed.size)
+        shares = [select_rows(batch, rows)._replace(num_tokens=batch.num_tokens) for batch in batches]
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        micro_batches = MicroBatches(shares, grad_sync, lambda: None, torch.device("cpu"), scaler)
         for micro_batch in micro_batches:
             with micro_batches.catch_oom():
                 loss = grad_sync.call(micro_batch)
@@ -383,10 +388,102 @@ def test_the_main_process_goes_first_then_one_of_each_machine_then_the_others(mo
     assert turns == [0, 1, 2, 2]
 
 
+def test_what_was_pinned_stays_pinned_in_micro_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank's share is used as the loader pinned it, and the halves of a batch that does not fit are pinned anew."""
+    pinned: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(oom, "batch_to_device", lambda batch, _: batch)
+    cuda, scaler = torch.device("cuda"), torch.amp.GradScaler("cpu", enabled=False)
+    batch = pin_memory(collate([[4, 5], [6], [7]], [[4], [5], [6]]), cuda)
+    grad_sync = DistributedContext().wrap(torch.nn.Linear(1, 1))
+    micro_batches = oom.MicroBatches([batch], grad_sync, lambda: None, cuda, scaler)
+    rows = []
+    for micro_batch in micro_batches:
+        rows.append(len(micro_batch.indices))
+        assert all(any(tensor is one for one in pinned) for tensor in micro_batch[:5])
+        with micro_batches.catch_oom():
+            if rows[-1] == 3:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+    assert rows == [3, 2, 1]
+
+
+def test_nccl_knows_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", started.append)
+    monkeypatch.setattr(distributed, "end_with_parent", lambda _: None)
+    monkeypatch.setattr(dist, "new_group", lambda **_: None)
+    monkeypatch.setattr(dist.distributed_c10d, "_set_pg_timeout", lambda *_: None)
+    monkeypatch.setattr(dist, "init_process_group", lambda name, **named: started.extend([name, named["device_id"]]))
+    for kind in ("cuda", "cpu"):
+        init_distributed(4, kind)
+    assert started == [1, "nccl", torch.device("cuda:1"), "gloo", None]
+
+
+LEAVING = """
+import atexit, sys
+import torch.distributed as dist
+from nmt.training.distributed import init_distributed, leave_at_exit
+from nmt.training.launcher import launch_ranks
+
+def task(runs):
+    atexit.register(lambda: print("left" if not dist.is_initialized() else "still joined", flush=True))
+    for number in range(runs):  # as in a sweep
+        ranks = init_distributed(2, "cpu")
+        assert ranks.all_gather((ranks.rank,)) == [[0], [1]]
+        if number != 2:  # in which an error comes first
+            leave_at_exit()
+
+if __name__ == "__main__":
+    launch_ranks(task, (int(sys.argv[1]),), 2)
+"""
+
+
+@pytest.mark.parametrize(("runs", "expected"), [(2, "left"), (3, "still joined")])
+def test_the_group_is_left_in_order_at_the_end_of_the_process(runs: int, expected: str, tmp_path: Path) -> None:
+    """After the last run, and not after an error."""
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    process = start(["leaving.py", str(runs)], tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert finish(process).splitlines() == [expected] * 2
+
+
+@pytest.mark.slow
+def test_two_ranks_in_fp16_make_the_updates_of_one(work: Path) -> None:
+    """The scaled gradients are summed before the scale is taken out of them, and all ranks have the same scale."""
+    options = ["experiment=small_rnn", *TINY, "train.precision=fp16", "optim.epsilon=1e-4", "train.log_every=1"]
+    for devices in (1, 2):
+        arguments = ["-m", "nmt.train", f"name=fp16_{devices}", *options, f"train.devices={devices}"]
+        finish(start(arguments, work, stderr=subprocess.PIPE))
+    one, two = (weights(work / f"runs/fp16_{devices}") for devices in (1, 2))
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-3
+    states = [checkpoint.load(work / f"runs/fp16_{d}/checkpoints/last.pt")["position"]["scaler_state"] for d in (1, 2)]
+    assert states == [[65536.0, UPDATES]] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU needs a C++ compiler")
+def test_compiled_parts_and_several_devices(work: Path) -> None:
+    options = ["train.devices=2", "experiment=small_transformer", *TINY, "train.gradient_accumulation=1"]
+    for name, compiled in (("plain", "false"), ("compiled", "true")):
+        arguments = ["-m", "nmt.train", f"name=two_{name}", *options, f"train.compile={compiled}"]
+        finish(start(arguments, work, stderr=subprocess.PIPE))
+    plain, compiled = (weights(work / f"runs/two_{name}") for name in ("plain", "compiled"))
+    assert max(float((plain[name] - compiled[name]).abs().max()) for name in plain) < 1e-4
+    assert "torch.compile made" in (work / "runs/two_compiled/train.log").read_text()
+    assert "torch.compile" not in (work / "runs/two_plain/train.log").read_text()
+
+
 def test_a_rank_beyond_the_rows_of_a_batch_has_one_without_labels() -> None:
     batch = collate([[4, 5], [6]], [[4], [5]])
-    shares = [shard_batch(batch, rank, 4) for rank in range(4)]
-    assert [share.num_tokens for share in shares[2:]] == [0, 0]
+    shares = [fill_shard(select_rows(batch, slice(rank, None, 4))) for rank in range(4)]
+    assert [len(share.label_indices) for share in shares] == [2, 2, 0, 0]
+    assert all(
+        share.source.shape == (1, 3) and share.source_mask.tolist() == [[True, False, False]] for share in shares[2:]
+    )
     assert [len(share.labels) for share in shares] == [1, 1, 1, 1]
     assert torch.equal(torch.cat([share.labels for share in shares[:2]]).sum(), batch.labels.sum())
     assert all(not share.labels.any() for share in shares[2:])

@@ -65,6 +65,24 @@ def test_non_finite_updates_are_skipped() -> None:
     )
 
 
+@pytest.mark.parametrize("mode", ["off", "skip"])
+def test_an_overflow_because_of_the_scale_is_skipped_and_is_no_divergence(mode: str) -> None:
+    def check(norm: float, loss: float, scale: float) -> float:
+        return float(guard.check(torch.tensor(norm), torch.tensor([1.0, loss]), torch.tensor(scale)))
+
+    guard = DivergenceGuard(mode, 0.0, CPU)
+    for norm in (math.inf, math.nan, math.inf):
+        assert check(norm, 1.0, 2.0) == 1
+    assert guard.skip_counts() == ((0, 0) if mode == "off" else (3, 0))
+    expected = float(mode == "skip")
+    # at a scale of 1 there is nothing to lower, and a loss that is not finite has another cause
+    assert [check(math.inf, 1.0, 1.0), check(math.inf, 1.0, 0.5), check(math.nan, math.nan, 2.0)] == [expected] * 3
+    assert check(math.inf, 1.0, 2.0) == 1
+    assert guard.skip_counts() == ((0, 0) if mode == "off" else (7, 3))
+    assert check(1.0, 1.0, 2.0) == 0
+    assert guard.skip_counts()[1] == 0
+
+
 def test_unusually_large_gradients_are_skipped() -> None:
     guard = DivergenceGuard("skip", 3.0, CPU)
     # not before the mean is known

@@ -8,6 +8,7 @@ import math
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ from nmt.runtime.process import setup_process
 from nmt.search import SearchConfig
 from nmt.training import logger
 from nmt.training.distributed import DistributedContext
-from nmt.training.optim import OptimConfig
+from nmt.training.logger import MetricAccumulator
+from nmt.training.optim import OptimConfig, build_scaler
+from nmt.training.progress import TrainProgress
 from nmt.training.rescoring import changed_score_options
 from nmt.training.signals import GracefulShutdown
 from nmt.training.trainer import TrainConfig, Trainer
@@ -901,13 +904,148 @@ def test_learned_scalars_are_logged_at_validations(make: Make) -> None:
     assert "svg" in training_curves(logger.read_metrics(trainer.directory / "metrics.jsonl"))  # without them
 
 
-def test_bf16_follows_fp32(make: Make) -> None:
+@pytest.mark.parametrize("half", ["bf16", "fp16"])
+def test_half_precisions_follow_fp32(make: Make, half: str) -> None:
     losses = []
-    for precision in ("fp32", "bf16"):
+    for precision in ("fp32", half):
         trainer = fit(make(precision, precision=precision, max_updates=60, valid_every=1000, dropout=0.0))
         losses.append([row["loss"] for row in rows(trainer) if "loss" in row])
     assert losses[0][-1] < losses[0][0] - 0.5
     assert max(abs(a - b) for a, b in zip(*losses, strict=True)) < 0.05
+
+
+class Overflowing:
+    """An objective whose gradient does not fit into fp32 in some updates, although its losses are finite."""
+
+    def __init__(self, trainer: Trainer, updates: Iterable[int]) -> None:
+        self.trainer, self.objective, self.updates = trainer, trainer.objective, set(updates)
+        self.names = trainer.objective.names
+
+    def __call__(self, model: Any, batch: Any, precision: str) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, losses = self.objective(model, batch, precision)
+        return loss * (1e38 if self.trainer.progress.update in self.updates else 1), losses
+
+
+def overflowing(trainer: Trainer, *updates: int) -> Trainer:
+    trainer.objective = Overflowing(trainer, updates)  # type: ignore[assignment]
+    return trainer
+
+
+def test_an_overflow_in_fp16_halves_the_scale_and_changes_no_weight(make: Make) -> None:
+    """Nor is it a divergence, however often in a row; it is counted among the skipped updates."""
+    options: dict[str, Any] = {"precision": "fp16", "max_updates": 16, "valid_every": 100, "log_every": 4}
+    trainer = overflowing(make(**options), *range(2, 14))
+    weights, scales = [], []
+    step = trainer.step
+
+    def recorded_step(batches: Any) -> Any:
+        result = step(batches)
+        weights.append({name: tensor.clone() for name, tensor in trainer.model.state_dict().items()})
+        scales.append(trainer.scaler.get_scale())
+        return result
+
+    trainer.step = recorded_step  # type: ignore[method-assign]
+    fit(trainer)
+    same = [all(torch.equal(tensor, new[name]) for name, tensor in old.items()) for old, new in pairwise(weights)]
+    assert same == [True] * 12 + [False] * 3
+    assert scales == [65536.0 / 2 ** min(max(update - 1, 0), 12) for update in range(1, 17)]
+    assert trainer.guard.skip_counts() == (12, 0)
+    logged = [(row["gradient_scale"], row["updates_skipped"]) for row in rows(trainer) if "learning_rate" in row]
+    assert logged == [(2.0**13, 3), (2.0**9, 7), (2.0**5, 11), (2.0**4, 12)]
+    off = overflowing(make("off", on_divergence="off", **options), 3)
+    fit(off)
+    assert all(tensor.isfinite().all() for tensor in off.model.state_dict().values())
+    assert off.scaler.get_scale() == 2.0**15
+    assert "gradient_scale" not in rows(fit(make("fp32", max_updates=5)))[0]
+
+
+@pytest.mark.parametrize("stops", [[3], [7], [4, 5, 8]])
+def test_fp16_continued_equals_uninterrupted(make: Make, stops: list[int]) -> None:
+    """Scale and the updates since it changed are those of the uninterrupted run, also after a kill."""
+    options: dict[str, Any] = {"precision": "fp16", "gradient_accumulation": 2, "log_every": 2, "ema_decay": 0.9}
+
+    def made(name: str) -> Trainer:
+        trainer = overflowing(make(name, **options), 3, 4, 9)
+        trainer.scaler.set_growth_interval(3)
+        return trainer
+
+    whole = fit(made("whole"))
+    assert whole.progress.scaler_state == [2.0**15, 2.0]
+    for update in stops:
+        fit(made("pieces"), StopAfter(update))
+    killed = made("pieces")
+    kill(killed, "step", lambda trainer, _: trainer.progress.update == 12)
+    resumed = fit(made("pieces"))
+    assert rows(resumed) == rows(whole)
+    assert_same_checkpoints(resumed, whole)
+
+
+def test_accumulated_batches_in_fp16_are_those_of_fp32(make: Make) -> None:
+    """The scale is taken out of the gradient before it is clipped: neither its norm nor the weights show it."""
+    results = []
+    for precision in ("fp32", "fp16"):
+        optim = OptimConfig(learning_rate=1e-3, epsilon=1e-4, warmup_updates=2, clip_norm=0.05)
+        trainer = make(precision, precision=precision, dropout=0.0, gradient_accumulation=3, optim=optim)
+        group = list(trainer.batches.epoch(0))[:3]
+        norms = [trainer.step(group)[1].item() for _ in range(4)]
+        results.append((norms, torch.cat([tensor.flatten() for tensor in trainer.model.parameters()])))
+    assert results[1][0] == pytest.approx(results[0][0], rel=1e-2)
+    assert min(results[0][0]) > 0.05  # so it is clipped
+    torch.testing.assert_close(results[1][1], results[0][1], atol=2e-4, rtol=0)
+
+
+def test_after_a_rollback_the_scale_begins_anew(make: Make) -> None:
+    options = {"precision": "fp16", "on_divergence": "rollback", "max_updates": 16, "save_every": 5, "valid_every": 99}
+    trainer = poisoned(make(**options), range(6, 16))  # a loss that is not finite halves the scale too
+    assert fit(trainer).guard.rollbacks == 1
+    assert trainer.scaler.get_scale() == 65536.0
+
+
+def test_a_state_of_the_scaler_with_too_few_numbers() -> None:
+    with pytest.raises(ValueError, match=r"position.scaler_state=\[1.0\]: two numbers are needed"):
+        build_scaler(CPU, "fp16", [1.0])
+    assert build_scaler(CPU, "fp16", [8.0, 5.0]).state_dict()["_growth_tracker"] == 5
+    assert not build_scaler(CPU, "bf16", [8.0, 5.0]).is_enabled()
+
+
+def test_a_rank_gets_its_share_of_each_batch(make: Make) -> None:
+    trainer = make(gradient_accumulation=2)
+    whole = next(trainer._updates(MetricAccumulator(trainer.objective.names)))
+    trainer.progress, trainer.distributed = TrainProgress(), DistributedContext(rank=1, size=3)
+    for share, batch in zip(next(trainer._updates(MetricAccumulator(()))), whole, strict=True):
+        assert share.indices.tolist() == batch.indices[1::3].tolist()
+        assert share.num_tokens == batch.num_tokens
+
+
+def test_the_peak_memory_is_that_of_the_run_s_device(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices: list[torch.device] = []
+    monkeypatch.setattr(logger, "reset_peak_memory", devices.append)
+    trainer = make(max_updates=1)
+    fit(trainer)
+    assert devices == [trainer.device]
+
+
+def test_compilations_are_told_in_the_log(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging.getLogger("nmt"), "propagate", True)
+    graphs = torch._dynamo.utils.counters["stats"]
+    before = graphs["unique_graphs"]
+    trainer = make(max_updates=6, log_every=1, valid_every=100)
+    trainer.config = dataclasses.replace(trainer.config, compile=True)
+    trainer._num_graphs = before
+    step = trainer.step
+
+    def compiling_step(batches: Any) -> Any:
+        graphs["unique_graphs"] += {2: 3, 5: 1}.get(trainer.progress.update + 1, 0)
+        return step(batches)
+
+    trainer.step = compiling_step  # type: ignore[method-assign]
+    with caplog.at_level("INFO"):
+        fit(trainer)
+    graphs["unique_graphs"] = before
+    lines = dict.fromkeys(line for line in caplog.messages if "torch.compile" in line)
+    assert list(lines) == ["torch.compile made 3 graphs by update 2", "torch.compile made 1 graphs by update 5"]
 
 
 def test_tensorboard_gets_scalars_texts_and_figures(make: Make) -> None:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from nmt.training import logger
 from nmt.training.logger import log_hparams
@@ -23,7 +24,7 @@ def read(folder):
 def test_entropies_are_histograms_scalars_and_a_part_of_the_row_of_their_validation(tmp_path):
     rows = np.random.default_rng(1).uniform(0, 3, (LAYERS, HEADS, ROWS))
     measures = {"jump_length": [[0.5, 1.5, 2.5], [3.5, None, 5.5]]}
-    with logger.RunLogger(tmp_path, ("loss", "nll"), TrainProgress(), 10) as written:
+    with logger.RunLogger(tmp_path, ("loss", "nll"), TrainProgress(), 10, torch.device("cpu")) as written:
         written.log_attention(rows, measures, 5)
         written.log_validation(TrainProgress(update=5, best_update=5), {"loss": 1.0}, {})
         written.log_validation(
@@ -59,7 +60,7 @@ def test_values_that_are_no_numbers_end_no_validation_and_are_null_in_the_log(tm
 
     rows = np.zeros((1, 2, 4))
     rows[0, 1] = np.nan
-    with logger.RunLogger(tmp_path, ("loss", "nll"), TrainProgress(), 10) as written:
+    with logger.RunLogger(tmp_path, ("loss", "nll"), TrainProgress(), 10, torch.device("cpu")) as written:
         written.log_attention(rows, {"jump_length": [[None, None]]}, 5)
         scores = {"loss": float("nan"), "perplexity": float("inf"), "bleu": 0.0}
         written.log_validation(TrainProgress(update=5), scores, {"g": [float("nan")]})
