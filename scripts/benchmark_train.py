@@ -21,7 +21,7 @@ from nmt.cli.configs import Config
 from nmt.data import Batch, BatchLoader, batch_to_device, load_corpus, train_or_load_tokenizer
 from nmt.evaluation.report_writer import package_versions
 from nmt.models.flops import flops_per_token
-from nmt.runtime.device import resolve_device
+from nmt.runtime.device import AUTOCAST_DTYPES, resolve_device
 from nmt.runtime.process import setup_process
 from nmt.training.optim import clip_gradients
 from nmt.training.trainer import Trainer
@@ -101,7 +101,7 @@ def _measure(config: Config, updates: int, warmup: int) -> dict[str, Any]:
 def matrix_rate(precision: str, device: torch.device) -> float:
     """Return FLOPs per second of large square products, the best of several; a multiply-add counts as 2."""
     size = 8192 if device.type == "cuda" else 1024
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = AUTOCAST_DTYPES.get(precision, torch.float32)
     a = torch.randn(size, size, device=device).to(dtype)
 
     def product() -> None:

@@ -16,7 +16,7 @@ from nmt.config import from_dict
 from nmt.data import EOS, UNK, Tokenizer, batch_to_device, collate
 from nmt.models import MODELS, Seq2Seq
 from nmt.models.loading import load_model
-from nmt.runtime.device import resolve_precision
+from nmt.runtime.device import autocast, resolve_precision
 from nmt.runtime.memory import halve_on_oom
 from nmt.runtime.text import is_blank
 from nmt.search import SearchConfig
@@ -275,7 +275,7 @@ class Translator:
             sizes = ((len(targets[i]) + 1, len(sources[i]) + 1) for i in indices)
             return [(i, cross[row, :, :, :t, :s]) for row, (i, (t, s)) in enumerate(zip(indices, sizes, strict=True))]
 
-        with evaluation_mode(model), torch.no_grad():
+        with evaluation_mode(model), torch.no_grad(), autocast("fp32", self.device):
             for indices in _batches(order, sources, targets):
                 remedy = "shorten it, or use device=cpu"
                 for part in halve_on_oom(compute, indices, what="pairs whose attention is computed", remedy=remedy):

@@ -42,9 +42,6 @@ class DecoderProtocol(Protocol):
     def allocate_cache(self, state: DecoderState, steps: int) -> DecoderState:
         """See `Seq2Seq.allocate_cache`."""
 
-    def fixed_state(self, state: DecoderState, steps: int) -> DecoderState | None:
-        """See `Seq2Seq.fixed_state`."""
-
     def reorder_state(self, state: DecoderState, rows: Tensor, source_rows: Tensor, first_steps: Tensor) -> None:
         """See `Seq2Seq.reorder_state`."""
 
@@ -162,9 +159,13 @@ class EncoderDecoder(Seq2Seq):
     def allocate_cache(self, state: DecoderState, steps: int) -> DecoderState:
         return self.decoder.allocate_cache(state, steps)
 
-    def fixed_state(self, state: DecoderState, steps: int) -> DecoderState | None:
-        fix = getattr(self.decoder, "fixed_state", None)  # a decoder of a plugin may have none
-        return None if fix is None else fix(state, steps)
+    @property
+    def has_fixed_states(self) -> bool:
+        return hasattr(self.decoder, "fixed_state")  # a decoder of a plugin may not have it
+
+    def fixed_state(self, state: DecoderState, steps: int) -> DecoderState:
+        fixed: DecoderState = self.decoder.fixed_state(state, steps)  # type: ignore[attr-defined]
+        return fixed
 
     def reorder_state(self, state: DecoderState, rows: Tensor, source_rows: Tensor, first_steps: Tensor) -> None:
         self.decoder.reorder_state(state, rows, source_rows, first_steps)

@@ -80,13 +80,18 @@ class Seq2Seq(nn.Module, ABC):
         """
         return state
 
-    def fixed_state(self, state: DecoderState, steps: int) -> DecoderState | None:
+    @property
+    def has_fixed_states(self) -> bool:
+        """Whether the model has `fixed_state`."""
+        return False
+
+    def fixed_state(self, state: DecoderState, steps: int) -> DecoderState:
         """Return the state with room for `steps` tokens in all and of shapes that every `step` leaves as they are.
 
         `step` then does the same operations each time, on the device alone, so that a GPU can repeat them as they are;
-        it may write into the state. None: the model cannot do that.
+        it may write into the state.
         """
-        return None
+        raise NotImplementedError
 
     def reorder_state(self, state: DecoderState, rows: Tensor, source_rows: Tensor, first_steps: Tensor) -> None:
         """Overwrite rows `rows` (N,) of a state with its rows `source_rows` (N,), in place; no row is in both.

@@ -19,7 +19,8 @@ class SearchConfig:
     batch_size: sentences decoded at a time; it does not change the result.
     precision: of the products with the weights: fp32; bf16, faster on processors that have it, with attention and all
         else in fp32 (of a few hundred translations some differ by a word); auto = bf16 where it is faster. Neither
-        depends on how sentences are batched. On a GPU bf16 is autocast.
+        depends on how sentences are batched. On a GPU bf16 and fp16 are autocast, with the rest in TF32, and tf32 is
+        TF32 in all products; on a CPU tf32 is refused and fp16 slow.
     batch_tokens: source tokens decoded at a time, padding counted; it does not change the result. 0: no limit.
     length_normalization, length_penalty: a finished hypothesis y with log p scores log p / |y|^length_penalty ("power")
         or log p / ((5 + |y|) / 6)^length_penalty ("gnmt": Wu et al. 2016, equation 14), end token counted. 0 = plain

@@ -54,8 +54,8 @@ def translate_batch(
     if config.method != "beam":
         samples = sample(model, source, source_mask, config, prefixes=prefixes)
         return [sorted(hypotheses, key=lambda hypothesis: -hypothesis.score) for hypotheses in samples]
-    if searches_on_device(model, source, config, attention):
-        return DeviceSearches(model, config, text)(source, source_mask, prefixes)
+    if source.is_cuda and not attention and searches_on_device(model, source.size(1), config, prefixes):
+        return DeviceSearches(model, config, source.device, text)(source.cpu(), source_mask.cpu(), prefixes)
     beam = BeamSearch(model, source, source_mask, config, attention=attention, prefixes=prefixes, text=text)
     while not beam.done:
         beam.step()
@@ -121,16 +121,16 @@ def decode(
     Yields:
         (index in `sources`, hypotheses), longest sources first.
     """
-    is_cpu, on_device = device.type == "cpu", DeviceSearches(model, config, text)
+    is_cpu, on_device = device.type == "cpu", DeviceSearches(model, config, device, text)
     multiple = LENGTH_MULTIPLE if is_cpu else CUDA_LENGTH_MULTIPLE
 
     @torch.no_grad()
     def translate(indices: Sequence[int]) -> list[list[Hypothesis]]:
-        batch = make_source_batch(model, [sources[i] for i in indices], multiple)
-        source, mask = (tensor.to(device) for tensor in batch)
+        source, mask = make_source_batch(model, [sources[i] for i in indices], multiple)
         batch_prefixes = None if prefixes is None else [prefixes[i] for i in indices]
-        if searches_on_device(model, source, config, attention=False):
+        if not is_cpu and searches_on_device(model, source.size(1), config, batch_prefixes):
             return on_device(source, mask, batch_prefixes)
+        source, mask = source.to(device), mask.to(device)
         return translate_batch(model, source, mask, config, prefixes=batch_prefixes, text=text)
 
     batches = list(make_decode_batches([len(source) for source in sources], config, multiple))

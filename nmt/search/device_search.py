@@ -31,16 +31,18 @@ NEVER = float("-inf")
 log = logging.getLogger(__name__)
 
 
-def searches_on_device(model: Seq2Seq, source: Tensor, config: SearchConfig, attention: bool) -> bool:
-    """Return whether a batch is searched on its device: on a GPU, for a model whose states can be of fixed size.
+def searches_on_device(
+    model: Seq2Seq, width: int, config: SearchConfig, prefixes: Sequence[Sequence[int]] | None = None
+) -> bool:
+    """Return whether a GPU searches a batch of this width by itself: for a model whose states can be of fixed size.
 
-    Not where texts take part in the search (`n_best` > 1 without groups, of which each text is wanted once), where
-    attention is collected, or where a translation may be longer than the tables of positions.
+    Not where texts take part in the search (`n_best` > 1 without groups, of which each text is wanted once), or where a
+    translation may be longer than the tables of positions.
     """
-    longest = config.max_length_ratio * source.size(1) + config.max_length_offset
+    longest = max(config.max_length_ratio * width + config.max_length_offset, *map(len, prefixes or [[]]))
     has_texts = config.n_best > 1 and config.diverse_groups == 1
-    fits = longest < MAX_FIXED_POSITIONS and type(model).fixed_state is not Seq2Seq.fixed_state
-    return source.is_cuda and fits and config.method == "beam" and not (attention or has_texts)
+    fits = longest < MAX_FIXED_POSITIONS and model.has_fixed_states
+    return fits and config.method == "beam" and not has_texts
 
 
 class DeviceSearches:
@@ -52,8 +54,10 @@ class DeviceSearches:
     Arguments are those of `translate_batch`.
     """
 
-    def __init__(self, model: Seq2Seq, config: SearchConfig, text: Callable[[list[int]], Hashable]) -> None:
-        self.model, self.config, self.text = model, config, text
+    def __init__(
+        self, model: Seq2Seq, config: SearchConfig, device: torch.device, text: Callable[[list[int]], Hashable]
+    ) -> None:
+        self.model, self.config, self.device, self.text = model, config, device, text
         self.last: DeviceBeamSearch | None = None
 
     def __call__(
@@ -63,8 +67,7 @@ class DeviceSearches:
         num, width = 1 << (source.size(0) - 1).bit_length(), source.size(1)
         if self.last is None or (self.last.num_sentences, self.last.width) != (num, width):
             self.last = None  # its memory first
-            arguments = self.model, num, width, self.config, source.device, cuda_graph, self.text
-            self.last = DeviceBeamSearch(*arguments)
+            self.last = DeviceBeamSearch(self.model, num, width, self.config, self.device, cuda_graph, self.text)
         self.last.start(source, source_mask, prefixes)
         return self.last.run()
 
@@ -150,14 +153,13 @@ class DeviceBeamSearch:
         banned = [PAD, BOS, *([UNK] if config.replace_unknown == "forbid" else [])]
         self.banned = torch.tensor(banned, device=device)
         self.first_row = torch.arange(self.num * self.groups, device=device).view(-1, 1) * self.size
-        self.row = torch.arange(self.rows, device=device)
 
     def start(self, source: Tensor, source_mask: Tensor, prefixes: Sequence[Sequence[int]] | None = None) -> None:
-        """Begin the search of a batch: source (B, S) and mask (B, S), on the device or not; B and S at most those of
-        the search. Arguments and errors as of `translate_batch`."""
+        """Begin the search of a batch on the CPU: source (B, S) and mask (B, S), B and S at most those of the search.
+        Arguments and errors as of `translate_batch`."""
         num = source.size(0)
         lengths = np.zeros(self.num, np.int64)
-        lengths[:num] = source_mask.sum(1).cpu().numpy() - 1
+        lengths[:num] = source_mask.sum(1).numpy() - 1
         self.constraints = DecodingConstraints(self.config, lengths, prefixes, self.model.max_target_length)
         longest = int(self.constraints.max_lengths.max()) + 1
         self.num_real, self.max_steps = num, longest
@@ -166,21 +168,16 @@ class DeviceBeamSearch:
             self.steps, self.has_prefixes, self.recorded = max(longest, self.steps), has_prefixes, {}
             self.norms = self._tensor(length_norm(self.config, np.arange(self.steps + self.config.lookahead + 4)))
         padded = torch.arange(self.num).clamp(max=num - 1)
-        ids = torch.nn.functional.pad(source.cpu(), (0, self.width - source.size(1)), value=PAD)[padded]
-        mask = torch.nn.functional.pad(source_mask.cpu(), (0, self.width - source.size(1)))[padded]
+        ids = torch.nn.functional.pad(source, (0, self.width - source.size(1)), value=PAD)[padded]
+        mask = ids != PAD
         memory = self.model.encode(ids.to(self.device), mask.to(self.device))
         _fill(self.memory, {name: tensor.contiguous() for name, tensor in memory.items()})
         rows = torch.arange(self.num).repeat_interleave(self.beam).to(self.device)
         state = {name: x.index_select(0, rows) for name, x in self.model.init_state(self.memory).items()}
-        fixed = self._fixed_state(state, min(CACHE_STEPS, self.steps))
+        fixed = self.model.fixed_state(state, min(CACHE_STEPS, self.steps))
         grows = any(fixed[name] is not state.get(name) for name in fixed)
         self._use_state(fixed, min(CACHE_STEPS, self.steps) if grows else self.steps)
         self._start_numbers(num, mask)
-
-    def _fixed_state(self, state: DecoderState, capacity: int) -> DecoderState:
-        fixed = self.model.fixed_state(state, capacity)
-        assert fixed is not None, "the model has no states of fixed size"
-        return fixed
 
     def _use_state(self, state: DecoderState, capacity: int) -> None:
         self.capacity, kept = capacity, self.states.setdefault(capacity, {})
@@ -233,7 +230,7 @@ class DeviceBeamSearch:
         """Extend every live hypothesis by one token; `number` is that of the step, from 0."""
         if number == self.capacity:
             capacity = min(2 * self.capacity, self.steps)
-            self._use_state(self._fixed_state(self.states[self.capacity], capacity), capacity)
+            self._use_state(self.model.fixed_state(self.states[self.capacity], capacity), capacity)
         step = self.recorded.get(self.capacity)
         if step is None:  # the first one of its shapes also prepares what recording must not
             self._step()

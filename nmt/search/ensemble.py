@@ -43,9 +43,12 @@ class Ensemble(Seq2Seq):
     def allocate_cache(self, state: DecoderState, steps: int) -> DecoderState:
         return _join(member.allocate_cache(part, steps) for member, part in self._split(state))
 
-    def fixed_state(self, state: DecoderState, steps: int) -> DecoderState | None:
-        parts = [member.fixed_state(part, steps) for member, part in self._split(state)]
-        return None if any(part is None for part in parts) else _join(part for part in parts if part is not None)
+    @property
+    def has_fixed_states(self) -> bool:
+        return all(member.has_fixed_states for member in cast(Iterable[Seq2Seq], self.members))
+
+    def fixed_state(self, state: DecoderState, steps: int) -> DecoderState:
+        return _join(member.fixed_state(part, steps) for member, part in self._split(state))
 
     def reorder_state(self, state: DecoderState, to: Tensor, of: Tensor, since: Tensor) -> None:
         for member, part in self._split(state):
