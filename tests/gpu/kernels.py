@@ -1,6 +1,5 @@
 """The project's Triton kernels on pretended CUDA: one launch each, computed by the formula that they replace."""
 
-import importlib.util
 import sys
 from types import ModuleType
 from typing import Any
@@ -11,14 +10,11 @@ from torch import Tensor
 
 from nmt.attention import additive_kernel
 
-HAS_LOSS_KERNEL = importlib.util.find_spec("nmt.training.losses_triton") is not None
-
 
 def pretend(*, triton: bool) -> None:
     """Let the package find a Triton that works, or none; problems of a test's size then go the way of large ones."""
     additive_kernel.DIRECT_MAX_ELEMENTS = 0
-    name = "triton_works" if hasattr(additive_kernel, "triton_works") else "_has_triton"
-    setattr(additive_kernel, name, lambda: triton)
+    additive_kernel.triton_works = lambda: triton
     _replace(
         "nmt.attention.additive_kernel_triton",
         forward=cuda.one_launch("additive_scores", _scores),
