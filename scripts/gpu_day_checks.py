@@ -38,7 +38,7 @@ from nmt.training.objective import LossConfig, TrainingObjective
 
 MAX_FP32 = 2e-3
 """Largest distance of gradients in fp32 from those of the CPU, relative to their norm."""
-MAX_BF16 = 0.25
+MAX_BF16 = 0.1
 """The same of bf16."""
 KERNEL_SHAPES = (
     ((2, 3), 5, 7, 4), ((4, 1), 1, 33, 512), ((3, 8), 40, 37, 64), ((2, 2, 5), 1, 21, 96), ((1, 1), 1, 1, 1),

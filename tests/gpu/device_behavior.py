@@ -135,6 +135,7 @@ def launches_are_those_of_cuda() -> None:
     for number, action in (
         (0, lambda: x.view(10, 4).t()[1:].unsqueeze(0).expand(2, -1, -1)),
         (0, lambda: x.unbind(1)),
+        (0, lambda: x.new_zeros(0) + 1),
         (1, lambda: x + 1),
         (1, lambda: nn.functional.linear(x, weights[0], x[0, 0])),
         (1, lambda: torch._foreach_add_([x.detach() for _ in range(9)], 1.0)),

@@ -1,6 +1,6 @@
 """The project's Triton kernels on pretended CUDA: one launch each, computed by the formula that they replace."""
 
-import importlib.util
+import importlib
 import sys
 from types import ModuleType
 from typing import Any
@@ -11,14 +11,11 @@ from torch import Tensor
 
 from nmt.attention import additive_kernel
 
-HAS_LOSS_KERNEL = importlib.util.find_spec("nmt.training.losses_triton") is not None
-
 
 def pretend(*, triton: bool) -> None:
     """Let the package find a Triton that works, or none; problems of a test's size then go the way of large ones."""
     additive_kernel.DIRECT_MAX_ELEMENTS = 0
-    name = "triton_works" if hasattr(additive_kernel, "triton_works") else "_has_triton"
-    setattr(additive_kernel, name, lambda: triton)
+    additive_kernel.triton_works = lambda: triton
     _replace(
         "nmt.attention.additive_kernel_triton",
         forward=cuda.one_launch("additive_scores", _scores),
@@ -32,7 +29,7 @@ def _replace(name: str, **functions: Any) -> None:
     vars(stand_in).update(functions)
     package, _, own = name.rpartition(".")
     sys.modules[name] = stand_in
-    setattr(sys.modules[package], own, stand_in)
+    setattr(importlib.import_module(package), own, stand_in)
 
 
 def _scores(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:

@@ -396,13 +396,13 @@ def _dispatch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if ours and func not in COPIES:
         _check_devices(func, [x for x in flat if isinstance(x, Tensor) and not isinstance(x, CudaTensor)])
     _count_waits(func, args, kwargs)
-    name = func.overloadpacket.__name__
-    if name not in NO_LAUNCH:
-        _launch(name)
     plain = [x.values if isinstance(x, CudaTensor) else x for x in flat]
     plain = [CPU if isinstance(x, torch.device) and x.type == "cuda" else x for x in plain]
     plain_args, plain_kwargs = pytree.tree_unflatten(plain, structure)
     out = _execute(ONLY_ON_CUDA.get(func, func), plain_args, plain_kwargs)
+    name, results = func.overloadpacket.__name__, _tensors(out)
+    if name not in NO_LAUNCH and (not results or any(result.numel() for result in results)):
+        _launch(name)
     target = kwargs.get("device")
     if target is not None and not _is_cuda(target):
         return out
