@@ -1,6 +1,7 @@
 """Constraints of decoding: lengths, forced prefixes, repeated n-grams."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from nmt.search.config import SearchConfig
 from nmt.search.scoring import Ints
 
 
-def to_device(values: NDArray[np.int64], device: torch.device) -> Tensor:
+def to_device(values: NDArray[Any], device: torch.device) -> Tensor:
     """Copy numbers to the device; to a GPU without waiting for it, through memory that it can read."""
     tensor = torch.from_numpy(values)
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

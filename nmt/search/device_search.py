@@ -18,7 +18,7 @@ from nmt.models.seq2seq import DecoderState, Seq2Seq
 from nmt.runtime.memory import is_oom_error
 from nmt.search.beam_search import merge_groups
 from nmt.search.config import SearchConfig
-from nmt.search.constraints import DecodingConstraints
+from nmt.search.constraints import DecodingConstraints, to_device
 from nmt.search.decoder_state import min_rows_for_determinism
 from nmt.search.scoring import MIN_COVERAGE, Hypothesis, Ints, length_norm
 
@@ -169,10 +169,11 @@ class DeviceBeamSearch:
             self.norms = self._tensor(length_norm(self.config, np.arange(self.steps + self.config.lookahead + 4)))
         padded = torch.arange(self.num).clamp(max=num - 1)
         ids = torch.nn.functional.pad(source, (0, self.width - source.size(1)), value=PAD)[padded]
+        ids = to_device(ids.numpy(), self.device)
         mask = ids != PAD
-        memory = self.model.encode(ids.to(self.device), mask.to(self.device))
+        memory = self.model.encode(ids, mask)
         _fill(self.memory, {name: tensor.contiguous() for name, tensor in memory.items()})
-        rows = torch.arange(self.num).repeat_interleave(self.beam).to(self.device)
+        rows = torch.arange(self.num, device=self.device).repeat_interleave(self.beam)
         state = {name: x.index_select(0, rows) for name, x in self.model.init_state(self.memory).items()}
         fixed = self.model.fixed_state(state, min(CACHE_STEPS, self.steps))
         grows = any(fixed[name] is not state.get(name) for name in fixed)
@@ -188,32 +189,32 @@ class DeviceBeamSearch:
 
     def _start_numbers(self, num: int, mask: Tensor) -> None:
         groups, pool, device = self.num * self.groups, self.pool, self.device
-        first = torch.full((groups, self.size), NEVER, dtype=torch.float64)
+        first = torch.full((groups, self.size), NEVER, dtype=torch.float64, device=device)
         first[: num * self.groups, 0] = 0.0
         constraints, longest = self.constraints, self.steps
         prefixes = np.full((self.num, longest + 1), -1, np.int64)
         prefixes[:, : constraints.prefixes.shape[1]] = constraints.prefixes
         numbers = {
-            "position": torch.zeros(1, dtype=torch.long),
+            "position": torch.zeros(1, dtype=torch.long, device=device),
             "log_probs": first,
-            "token": torch.full((self.rows,), BOS),
-            "scores": torch.full((groups, pool), NEVER, dtype=torch.float64),  # of finished hypotheses, best first
-            "finished_log_probs": torch.zeros(groups, pool, dtype=torch.float64),
-            "finished_at": torch.zeros(groups, pool, dtype=torch.long),  # position · rows + row
-            "num_ended": torch.zeros(groups, dtype=torch.long),
+            "token": torch.full((self.rows,), BOS, device=device),
+            "scores": torch.full_like(first[:, :1], NEVER).repeat(1, pool),  # of finished hypotheses, best first
+            "finished_log_probs": torch.zeros(groups, pool, dtype=torch.float64, device=device),
+            "finished_at": torch.zeros(groups, pool, dtype=torch.long, device=device),  # position · rows + row
+            "num_ended": torch.zeros(groups, dtype=torch.long, device=device),
             "max_lengths": self._by_row(constraints.max_lengths),
             "min_lengths": self._by_row(constraints.min_lengths),
             "prefixes": self._by_row(prefixes),
-            "tokens": torch.full((longest + 1, self.rows), PAD),  # appended at each step to the parents of that step
-            "parents": torch.zeros(longest + 1, self.rows, dtype=torch.long),
-            "history": torch.full((self.rows, longest + 1), PAD),  # tokens of every row, for no_repeat_ngram_size
-            "coverage": torch.zeros(self.rows, self.width, dtype=torch.float64),
+            "tokens": torch.full((longest + 1, self.rows), PAD, device=device),  # of each step, appended to its parents
+            "parents": torch.zeros(longest + 1, self.rows, dtype=torch.long, device=device),
+            "history": torch.full((self.rows, longest + 1), PAD, device=device),  # of no_repeat_ngram_size
+            "coverage": torch.zeros(self.rows, self.width, dtype=torch.float64, device=device),
             "source_mask": mask.repeat_interleave(self.beam, 0),
         }
-        _fill(self.__dict__, {name: value.to(device) for name, value in numbers.items()})
+        _fill(self.__dict__, numbers)
 
     def _by_row(self, values: Ints) -> Tensor:
-        return torch.from_numpy(np.repeat(values, self.beam, axis=0))
+        return to_device(np.repeat(values, self.beam, axis=0), self.device)
 
     def _tensor(self, values: "np.typing.NDArray[np.float64]") -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)

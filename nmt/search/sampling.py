@@ -10,6 +10,7 @@ from torch import Tensor
 from nmt.data import EOS
 from nmt.models.seq2seq import Seq2Seq
 from nmt.search.config import SearchConfig
+from nmt.search.constraints import to_device
 from nmt.search.decoder_state import DecoderRows, expand_indices
 from nmt.search.scoring import Floats, Hypothesis, Ints, coverage_penalty, length_norm
 
@@ -83,7 +84,7 @@ def _sample_tokens(log_probs: Tensor, config: SearchConfig, numbers: Floats) -> 
     if config.top_p < 1:
         probs = probs.masked_fill(probs.cumsum(-1) - probs >= config.top_p, 0.0)
     cumulative = probs.cumsum(-1)
-    thresholds = torch.from_numpy(numbers).to(cumulative).unsqueeze(1) * cumulative[:, -1:]
+    thresholds = to_device(numbers, log_probs.device).to(wide.dtype).unsqueeze(1) * cumulative[:, -1:]
     index = torch.searchsorted(cumulative, thresholds, right=True)
     # rounding may lead beyond the last token with any probability
     last = (probs > 0).to(torch.int64).mul(torch.arange(probs.size(1), device=probs.device)).amax(1, True)
