@@ -181,6 +181,7 @@ def _prepare(config: Config) -> TrainingSetup:
         check_unchanged(texts[split], files)
     digests = {split: [[conceal(file.name, config), file.sha256] for file in files] for split, files in texts.items()}
     setup = TrainingSetup(config, tokenizer, corpora, valid, tests, digests, [note] if note else [])
+    setup.notes.extend([f"{splits[0]} chooses the best checkpoint, of {', '.join(splits)}"] * (len(splits) > 1))
     _check_lengths(setup)
     setup.notes.extend(_unknown_shares(setup))
     return setup

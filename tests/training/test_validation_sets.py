@@ -117,6 +117,8 @@ def test_the_numbers_are_in_tensorboard_log_and_report(work: Path) -> None:
         assert board.Scalars(f"valid/{name}")[-1].value == pytest.approx(last[name], rel=1e-6)
     log = (work / "runs/both/train.log").read_text("utf-8")
     assert f"domain/loss {last['domain/loss']:.2f}" in log
+    assert "valid:main chooses the best checkpoint, of valid:main, valid:domain" in log
+    assert "chooses" not in (work / "runs/main/train.log").read_text("utf-8")
     page = (work / "runs/both/report/report.html").read_text("utf-8")
     assert "domain loss (dashed)" in page
     assert "domain BLEU (dashed)" in page
