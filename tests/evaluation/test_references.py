@@ -271,6 +271,25 @@ def test_a_report_has_the_scores_of_sacrebleu_on_the_same_files(cwd: Path, metri
     assert len({scores["digests"][name] for name in ("references", "references_2")}) == 2
 
 
+def test_every_number_of_an_evaluation_uses_every_reference(cwd: Path, tmp_path: Path) -> None:
+    folder, names = tmp_path / "out", ["bleu", "chrf", "ter"]
+    files = [write(tmp_path / name, lines[:12]) for name, lines in SYSTEMS.items()]
+    run_evaluate("checkpoint=runs/a", f"baselines=[{files[0]}]", f"hypotheses={files[1]}", f"output={folder}")
+    scores, rows = json.loads((folder / "scores.json").read_text("utf-8")), report_rows(folder)
+    sources, hypotheses = [row["source"] for row in rows], [row["hypothesis"] for row in rows]
+    systems = {files[0]: SYSTEMS["baseline"][:12], "a": hypotheses}
+    first, further = REFERENCES[0][:12], [REFERENCES[2][:12]]
+    metrics = MetricsConfig(names=names, num_resamples=20)
+    for name, result in paired_test(systems, first, metrics, further).items():
+        expected = {system: row._asdict() for system, row in result.systems.items()}
+        assert scores["significance"][name] == {"signature": result.signature, "systems": expected}
+    assert [row["chrf"] for row in rows] == sentence_chrf(hypotheses, first, metrics, further)
+    length = breakdown(sources, hypotheses, first, metrics, None, further).buckets["length"]
+    assert scores["buckets"]["length"] == {name: bucket._asdict() for name, bucket in length.items()}
+    assert [row["chrf"] for row in rows] != sentence_chrf(hypotheses, first, metrics)
+    assert length != breakdown(sources, hypotheses, first, metrics).buckets["length"]
+
+
 def test_a_report_shows_every_reference(cwd: Path) -> None:
     rows = report_rows(cwd / "runs/a/report")
     assert [row["references"] for row in rows] == list(
