@@ -175,8 +175,6 @@ def coerce(hint: Any, value: Any, text: str | list[str] | None = None) -> Any:
         return text
     texts = text if isinstance(text, list) else [str(item) for item in value] if isinstance(value, list) else []
     if inner is Any:
-        if isinstance(value, dict):
-            raise TypeError
         return texts if isinstance(value, list) else value
     if get_origin(inner) is list:
         (item_hint,) = get_args(inner)

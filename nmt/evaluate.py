@@ -8,6 +8,7 @@ from nmt.cli.configs import Config, EvaluateConfig
 from nmt.cli.run_directory import command_line, report_folder, run_directory
 from nmt.evaluation.evaluator import Evaluator
 from nmt.evaluation.external_scores import read_external_scores
+from nmt.evaluation.metrics import SENTENCE_FIELDS, build_metrics
 from nmt.evaluation.report import ReportData, SplitStats
 from nmt.evaluation.report.identity import model_facts
 from nmt.evaluation.results import EvaluationInputs, EvaluationSet, load_test_sets, read_hypotheses, stored_digests
@@ -52,6 +53,7 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
     if not sets:
         raise ValueError("data.test: not given, and the run has no test set; say which one, as data.test=PREFIX")
     report = report_folder(run, config, overrides)
+    config.metrics = merged.metrics
     inputs = _read_inputs(config, overrides, sets)  # before anything is translated
     Evaluator(translator, merged.metrics, merged.alignment, trained.data).evaluate_sets(sets, report, about, inputs)
 
@@ -64,6 +66,7 @@ def _read_inputs(config: EvaluateConfig, overrides: list[str], sets: list[Evalua
     if len(sets) > 1 and files:
         names = ", ".join(test.name for test in sets)
         raise ValueError(f"{files[0]}: a file is of one test set and there are {len(sets)} ({names}): give data.test")
+    taken = {*SENTENCE_FIELDS, *build_metrics(config.metrics)}
     all_inputs = []
     for test in sets:
         inputs = EvaluationInputs()
@@ -81,7 +84,7 @@ def _read_inputs(config: EvaluateConfig, overrides: list[str], sets: list[Evalua
                     raise ValueError(f"{path}: translations of another text; evaluate {name} on {test.name} again")
             inputs.baselines[name] = read_hypotheses(path, test)
         for name, _, file in (item.partition(":") for item in config.external_scores):
-            if name in {"id", "source", "reference", "hypothesis", "model_score", "truncated", *inputs.external_scores}:
+            if name in {*taken, *inputs.external_scores}:
                 raise ValueError(f"external_scores={name}:{file}: {name} is taken; choose another name")
             inputs.external_scores[name] = read_external_scores(file, len(test.pairs))
         all_inputs.append(inputs)

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -78,6 +78,23 @@ def loaded(names: Sequence[str]) -> list[Plugin]:
             f"trust it, give plugins={given} or set {VARIABLE}={','.join(missing)}"
         )
     return [Plugin(name, LOADED[_key(name)].digest) for name in names]
+
+
+def files_of_functions(names: Sequence[str]) -> list[str]:
+    """Return the plugins in names FILE.py:FUNCTION and MODULE:FUNCTION, each once."""
+    return list(dict.fromkeys(file for name in names if (file := name.strip(" '\"").rpartition(":")[0])))
+
+
+def named_function(option: str, name: str) -> tuple[Callable[..., Any], str]:
+    """Return the function FILE.py:FUNCTION or MODULE:FUNCTION and the digest of its file; raise ValueError where there
+    is none, or this process has not imported the plugin: the name may come from a stored file."""
+    file, _, function = name.rpartition(":")
+    if (key := _key(file)) not in LOADED:
+        hint = f"if you trust it, give {option}=[{name}], else {option}=[] to do without"
+        raise ValueError(f"{option}={name}: named in a stored configuration, which runs no code by itself; {hint}")
+    if not callable(found := getattr(sys.modules[_module_name(key)], function, None)):
+        raise ValueError(f"{option}={name}: {file} has no function {function}")
+    return found, LOADED[key].digest
 
 
 def unowned() -> list[str]:

@@ -25,9 +25,10 @@ from nmt.data import BatchLoader, DataConfig, EncodedCorpus, SentencePair, Token
 from nmt.data.batch_sampler import max_length
 from nmt.data.fingerprints import check_unchanged
 from nmt.data.preprocessing import format_counts
-from nmt.data.sources import read_location
+from nmt.data.sources import read_location, validation_splits
 from nmt.data.vocabulary import unknown_share
 from nmt.evaluation.evaluator import Evaluator
+from nmt.evaluation.metrics import build_metrics
 from nmt.evaluation.report.identity import model_facts
 from nmt.evaluation.report.page import ReportData, SplitStats
 from nmt.evaluation.results import EvaluationSet, load_test_sets
@@ -66,7 +67,7 @@ class TrainingSetup(NamedTuple):
     config: Config  # with matched widths, and the batch size of a run that is continued
     tokenizer: Tokenizer
     corpora: dict[str, EncodedCorpus]
-    valid: EvaluationSet
+    valid: dict[str, EvaluationSet]  # by split; the first chooses the checkpoint
     tests: list[EvaluationSet]
     texts: dict[str, list[list[str]]]  # for each split a list of [file or data set, SHA-256], as it was prepared
     notes: list[str]  # for the log: choices made for the user
@@ -169,13 +170,15 @@ def _prepare(config: Config) -> TrainingSetup:
     remove_stale_temp_files(Path(config.data.cache_dir))
     texts = data_fingerprints(config)
     config, tokenizer, note = _resolve_config(config)
-    corpora = {split: data.load_corpus(config.data, split, tokenizer) for split in ("train", "valid")}
+    splits = validation_splits(config.data, config.train.early_stopping_set)
+    corpora = {split: data.load_corpus(config.data, split, tokenizer) for split in ("train", *splits)}
     if config.train.guided_alignment_weight:
         corpora["train"] = data.attach_alignments(config.data, corpora["train"], tokenizer)
     tests = load_test_sets(config.data)
-    valid = EvaluationSet.read(config.data, "valid")
-    if config.train.early_stopping_metric == "aer" and valid.gold is None:
-        text = ", ".join(data.resolve_split(config.data, "valid"))
+    build_metrics(config.metrics)  # a plugin's name may be taken
+    valid = {split: EvaluationSet.read(config.data, split) for split in splits}
+    if config.train.early_stopping_metric == "aer" and valid[splits[0]].gold is None:
+        text = ", ".join(data.resolve_split(config.data, splits[0]))
         raise ValueError(
             f"train.early_stopping_metric=aer: the validation text {text} has no word alignment beside it "
             "(PREFIX.gold; for one file, its name with .gold); add it, or choose bleu, chrf or loss"
@@ -184,6 +187,7 @@ def _prepare(config: Config) -> TrainingSetup:
         check_unchanged(texts[split], files)
     digests = {split: [[conceal(file.name, config), file.sha256] for file in files] for split, files in texts.items()}
     setup = TrainingSetup(config, tokenizer, corpora, valid, tests, digests, [note] if note else [])
+    setup.notes.extend([f"{splits[0]} chooses the best checkpoint, of {', '.join(splits)}"] * (len(splits) > 1))
     _check_lengths(setup)
     setup.notes.extend(_unknown_shares(setup))
     return setup
@@ -262,9 +266,10 @@ def _check_lengths(setup: TrainingSetup) -> None:
 
 def _evaluated_pairs(setup: TrainingSetup, side: int) -> Iterator[tuple[str, list[SentencePair]]]:
     """Yield the split of each set that is evaluated, and its pairs whose sources (0) or targets (1) the model reads."""
-    config, valid, tests = setup.config, setup.valid, setup.tests
-    num_valid = config.train.valid_bleu_sentences or len(valid.pairs)
-    yield "valid", valid.pairs[: max(num_valid, config.alignment.selection_pairs)]
+    config, tests = setup.config, setup.tests
+    for split, valid in setup.valid.items():
+        num_valid = config.train.valid_bleu_sentences or len(valid.pairs)
+        yield split, valid.pairs[: max(num_valid, config.alignment.selection_pairs)]
     extra = data.extra_test_sets(config.data)
     for split, test in zip([*["test"][: len(tests) - len(extra)], *extra], tests, strict=True):
         reads_all = side == 0 or test.gold is not None  # otherwise only the importance of heads needs references
@@ -392,12 +397,17 @@ def _with_batch_tokens(config: Config, batch_tokens: int) -> Config:
 
 
 def _make_validator(setup: TrainingSetup, model: Seq2Seq, device: torch.device) -> Validator:
-    config, tokenizer, valid = setup.config, setup.tokenizer, setup.valid
+    config, tokenizer, validators = setup.config, setup.tokenizer, dict[str, Validator]()
     translator = Translator(model, tokenizer, config.search, device)
-    num = config.train.valid_bleu_sentences or len(valid.pairs)
-    gold = valid.gold[:num] if valid.gold is not None else None
-    batches = BatchLoader(setup.corpora["valid"], tokenizer, config.train.batch_tokens, config.seed, device=device)
-    return Validator(translator, batches, valid.pairs[:num], gold, config.metrics, config.alignment)
+    for split, valid in setup.valid.items():
+        num = config.train.valid_bleu_sentences or len(valid.pairs)
+        gold = valid.gold[:num] if valid.gold is not None else None
+        batches = BatchLoader(setup.corpora[split], tokenizer, config.train.batch_tokens, config.seed, device=device)
+        further, options = [texts[:num] for texts in valid.further], (config.metrics, config.alignment)
+        validators[split] = Validator(translator, batches, valid.pairs[:num], gold, *options, further)
+    (_, first), *others = validators.items()
+    first.others = {split.removeprefix("valid:"): other for split, other in others}
+    return first
 
 
 if __name__ == "__main__":

@@ -478,7 +478,7 @@ def test_what_only_a_stored_file_names_is_never_run(folder: Path, capsys: pytest
             del stored["plugins"]
             checkpoint.save(Path(f"runs/{run}/checkpoints/{name}.pt"), stored)
         for file in Path(f"runs/{run}").rglob("config.yaml"):
-            file.write_text(file.read_text().replace("plugins: []", "plugins:\n- evil.py"))
+            file.write_text(file.read_text().replace("plugins: []", "plugins:\n- evil.py", 1))
     evaluation = ["checkpoint=runs/a", "output=again"]
     refused = (
         lambda: run_command(evaluate.main, EvaluateConfig, "evaluate", evaluation),

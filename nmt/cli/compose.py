@@ -13,13 +13,14 @@ import shlex
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import yaml  # type: ignore[import-untyped]
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
@@ -35,7 +36,7 @@ from nmt.cli.config_groups import (
     nearest_choice,
     stored_config,
 )
-from nmt.cli.configs import PATH_OPTIONS, Config, map_paths
+from nmt.cli.configs import PATH_OPTIONS, Config, map_paths, map_texts
 from nmt.cli.continuation import has_prefix
 from nmt.cli.continuation import merge_with_checkpoint as merge_with_checkpoint
 from nmt.cli.flags import Flags, hydra_hint, read_flags
@@ -202,12 +203,13 @@ def _read(command: str, config_class: type[T], arguments: Sequence[str]) -> T:
 
 def _resolve_paths(config: object, tree: DictConfig) -> None:
     """Put the home folder in place of `~` in path options, and mark what came from the environment."""
-    written: dict[str, list[Any]] = {}
+    written: dict[str, list[str]] = {option: [] for option in PATH_OPTIONS}
     OmegaConf.register_new_resolver("oc.env", _as_written, replace=True)
     try:
-        for option in PATH_OPTIONS:
+        for option, texts in written.items():
             value = OmegaConf.select(tree, option)
-            written[option] = list(value) if isinstance(value, ListConfig) else [value]
+            value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            map_texts(value, partial(_append, texts))
     finally:
         OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
 
@@ -218,6 +220,11 @@ def _resolve_paths(config: object, tree: DictConfig) -> None:
         return FromEnvironment(text, as_written) if "${oc.env:" in as_written else text
 
     map_paths(config, change)
+
+
+def _append(texts: list[str], text: str) -> str:
+    texts.append(text)
+    return text
 
 
 def _as_written(*arguments: object) -> str:
@@ -273,7 +280,9 @@ def _assign(
                 value = coerce(hints[path], value, text)
             except TypeError:
                 raise ValueError(f"{override.text}: {describe_type(hints[path])}") from None
-        OmegaConf.update(tree, path, value, merge=True)
+        OmegaConf.update(tree, path, value, merge=hints[path] is not Any)
+    elif path.startswith("data.valid."):  # of a mapping in a file
+        OmegaConf.update(tree, path, value)
     elif options and isinstance(value, dict):
         for key, item in value.items():
             _assign(tree, defaults, f"{path}.{key}", item, override, str(item))

@@ -16,7 +16,7 @@ from nmt.cli.configs import Config, map_paths
 from nmt.config import from_dict, leaves, split_optional, suggest
 from nmt.data import SOURCES
 from nmt.models import MODELS
-from nmt.plugins import load_plugins
+from nmt.plugins import files_of_functions, load_plugins
 
 SWEEP = "sweep"
 """The group of sweeps."""
@@ -88,6 +88,7 @@ def read_file(file: Path, group: str) -> GroupFile:
     with _parsed(file) as (text, loader, root):
         options = _options(loader, root, "", file)
         load_plugins(_plugins(options))  # before the rest of the file is checked
+        load_plugins(files_of_functions(_plugins(options, "metrics.plugins")))
         defaults = next((option for option in options if option.path == "defaults"), None)
         header = re.search(r"^\s*#\s*@package\s+(\S+)", text, re.MULTILINE)
     if mapping := next((option for option in options if option.path.startswith("defaults.")), None):
@@ -265,6 +266,7 @@ def load_named_plugins(arguments: Sequence[str]) -> list[str]:
     """
     values = {text.partition("=")[0]: text.partition("=")[2].strip() for text in arguments}
     given = [name.strip(" '\"") for name in values.get("plugins", "").strip("[]").split(",") if name.strip()]
+    load_plugins(files_of_functions(values.get("metrics.plugins", "").strip("[]").split(",")))
     names = list(given)
     for experiment in values.get("experiment", "").split(","):
         if (file := find_file(choice := f"experiment/{experiment}")) is not None:
@@ -276,6 +278,6 @@ def load_named_plugins(arguments: Sequence[str]) -> list[str]:
     return [*others, f"plugins=[{','.join(loaded)}]"]
 
 
-def _plugins(options: Sequence[FileOption]) -> list[str]:
-    value: Any = next((option.value for option in options if option.path == "plugins"), [])
+def _plugins(options: Sequence[FileOption], name: str = "plugins") -> list[str]:
+    value: Any = next((option.value for option in options if option.path == name), [])
     return list(map(str, value if isinstance(value, list) else [value]))

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from nmt import checkpoint
@@ -25,7 +26,7 @@ from nmt.training.trainer import TrainConfig
 PATH_OPTIONS = (
     *("runs", "data.train", "data.valid", "data.test", "data.extra_tests", "data.train_alignments", "data.hf_dataset"),
     *("data.cache_dir", "checkpoint", "output", "hypotheses", "baselines", "external_scores", "source", "target"),
-    *("gold", "reverse", "plugins"),
+    *("gold", "reverse", "plugins", "metrics.plugins"),
 )
 """Options that name files, folders and data sets: `~` is the home folder there, and what came from the environment is
 not stored."""
@@ -36,9 +37,16 @@ def map_paths(config: object, change: Callable[[str, str], str]) -> None:
     for option in [option for option in PATH_OPTIONS if option in leaves(config)]:
         parent, _, name = option.rpartition(".")
         value = getattr(get_node(config, parent), name)
-        if isinstance(value, list):
-            value = [change(option, item) if isinstance(item, str) else item for item in value]
-        setattr(get_node(config, parent), name, change(option, value) if isinstance(value, str) else value)
+        setattr(get_node(config, parent), name, map_texts(value, partial(change, option)))
+
+
+def map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return an option's value with every text in it, also in lists and mappings, replaced by `change(text)`."""
+    if isinstance(value, list):
+        return [map_texts(item, change) for item in value]
+    if isinstance(value, dict):
+        return {key: map_texts(item, change) for key, item in value.items()}
+    return change(value) if isinstance(value, str) else value
 
 
 @dataclass
@@ -115,7 +123,7 @@ class Config(PluginOptions):
         if self.optim.schedule == "cosine" and not (self.train.max_updates or self.train.max_epochs):
             text = "set train.max_updates or train.max_epochs, until which it lasts, or choose another schedule"
             raise ValueError(f"optim.schedule=cosine: {text}")
-        self._check_early_stopping_metric()
+        self._check_early_stopping()
         num_layers = self._num_attending_layers()
         if not num_layers:
             self._check_without_attention()
@@ -143,7 +151,12 @@ class Config(PluginOptions):
         layers = range(model.decoder_layers if has_layers else 1)
         return sum(model.attention.for_layer(layer).score != NO_ATTENTION for layer in layers)
 
-    def _check_early_stopping_metric(self) -> None:
+    def _check_early_stopping(self) -> None:
+        if self.train.early_stopping_set is not None:
+            sets = list(self.data.valid) if isinstance(self.data.valid, dict) else []
+            check_choice(
+                "train", self.train, "early_stopping_set", sets or ["the names of a mapping data.valid={NAME: PREFIX}"]
+            )
         metric, names = self.train.early_stopping_metric, self.metrics.names
         if metric in METRICS and metric not in names:
             alternative = next((name for name in names if name in EARLY_STOPPING_METRICS), "loss")

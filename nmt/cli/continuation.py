@@ -10,7 +10,7 @@ from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, S
 from nmt.config import diff, get_node, leaves, validate
 from nmt.data import alignment_path
 from nmt.data.fingerprints import FileFingerprint, file_fingerprint
-from nmt.data.sources import dataset_fingerprint
+from nmt.data.sources import dataset_fingerprint, reference_files, resolve_split, validation_splits
 from nmt.data.word_alignments import training_alignment_paths
 
 RESUMABLE_OPTIONS = (
@@ -51,12 +51,16 @@ def check_continuation(old: dict[str, Any], new: dict[str, Any]) -> None:
 def data_fingerprints(config: Config) -> dict[str, list[FileFingerprint]]:
     """Return for each split that training reads the fingerprints of its files, or of its data set."""
     data = config.data
-    fingerprints = {split: dataset_fingerprint(data, split).files for split in ("train", "valid")}
+    splits = validation_splits(data, config.train.early_stopping_set)
+    fingerprints = {split: dataset_fingerprint(data, split).files for split in ("train", *splits)}
     if config.train.guided_alignment_weight:
         text, links = fingerprints["train"], list(map(file_fingerprint, training_alignment_paths(data)))
         fingerprints["train"] = links + text if data.format == "hub" else text + links  # the order in checkpoints
-    if (gold := alignment_path(data, "valid")) is not None:
-        fingerprints["valid"].append(file_fingerprint(gold))
+    for split in splits:
+        if (gold := alignment_path(data, split)) is not None:
+            fingerprints[split].append(file_fingerprint(gold))
+        for location in resolve_split(data, split):
+            fingerprints[split] += map(file_fingerprint, reference_files(data, location)[1:])
     return fingerprints
 
 

@@ -17,7 +17,10 @@ def check_comparable(results: Sequence[RunResult], factors: Sequence[str] = ()) 
     first = results[0]
     for other in results[1:]:
         labels = f"not ranked: {first.label} and {other.label}"
-        if (first.sources, first.references) != (other.sources, other.references):
+        if len(first.further) != len(other.further):
+            numbers = f"{1 + len(first.further)} and {1 + len(other.further)} references of each sentence"
+            raise ValueError(f"{labels} were scored with {numbers}; evaluate all with the same files")
+        if (first.sources, first.references, first.further) != (other.sources, other.references, other.further):
             raise ValueError(
                 f"{labels} were evaluated on different test sets ({_first_difference(first, other)}); evaluate all on "
                 "one with nmt.evaluate and name the reports"
@@ -41,7 +44,7 @@ def check_comparable(results: Sequence[RunResult], factors: Sequence[str] = ()) 
 def _first_difference(first: RunResult, other: RunResult) -> str:
     if len(first.sources) != len(other.sources):
         return f"{len(first.sources)} and {len(other.sources)} sentences"
-    pairs = [zip(result.sources, result.references, strict=True) for result in (first, other)]
+    pairs = [zip(result.sources, result.references, *result.further, strict=True) for result in (first, other)]
     number = next(i for i, (pair, other_pair) in enumerate(zip(*pairs, strict=True), start=1) if pair != other_pair)
     return f"sentence {number} differs"
 

@@ -113,7 +113,7 @@ const sideBySide = ({ models, sentences }) => {
     history.replaceState(null, "", "#sentence-" + sentence.n);
     byId("name").textContent = `Sentence ${sentence.n}`;
     byId("values").textContent = sentence.why || "without attention";
-    byId("reference").textContent = sentence.r;
+    byId("reference").textContent = [sentence.r, ...sentence.rs ?? []].join("\n");
     cards.forEach((card, m) => card.update(sentence, matrices[m]));
     redraw();
   };
@@ -122,7 +122,7 @@ const sideBySide = ({ models, sentences }) => {
   const update = () => {
     const query = search.value.toLowerCase(), [m, sign] = outcome.value.split(" ").map(Number);
     const gain = (i) => sentences[i].of[m].d;
-    const matches = ({ s, r, of }) => [s, r, ...of.map(({ h }) => h)].some((text) => text.toLowerCase().includes(query));
+    const matches = ({ s, r, rs = [], of }) => [s, r, ...rs, ...of.map(({ h }) => h)].some((text) => text.toLowerCase().includes(query));
     state.order = [...sentences.keys()].filter((i) => (m ? Math.sign(gain(i)) === sign : !sign || sentences[i].why) && (!query || matches(sentences[i])));
     if (m) state.order.sort((a, b) => sign * (gain(b) - gain(a)) || a - b);
     list.replaceChildren(...state.order.map((i) => {

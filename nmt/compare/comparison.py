@@ -118,17 +118,22 @@ def _contrasts(
         base.results[0].config.metrics, num_resamples=num_resamples, significance_test=significance_test
     )
     config.names = [name for name in config.names if name in base.results[0].signatures]
+    config.plugins = []  # their scores of sentences are stored
     config.validate()  # the plugin of a metric may not be there
+    results = [result for group in groups for result in group.results]
+    stored = {name: _stored_metric(name, results) for name in results[0].sentence_scores}
     contrasts, signatures = [], {}
     for group in groups[1:]:
         pairs = pair_runs(base, group)
         tests = [
-            paired_test({"0": first.hypotheses, "1": second.hypotheses}, first.references, config)
+            paired_test(
+                {"0": first.hypotheses, "1": second.hypotheses}, first.references, config, first.further, stored=stored
+            )
             for first, second in (pairs if num_resamples else [])
         ]
         chrf_pairs = [zip(first.sentence_chrf, second.sentence_chrf, strict=True) for first, second in pairs]
         correlation = mean_correlation([[b - a for a, b in sentences] for sentences in chrf_pairs])
-        for metric in [*config.names, "aer"]:
+        for metric in [*config.names, *stored, "aer"]:
             if not all(metric in result.quantities for pair in pairs for result in pair):
                 continue
             differences = [second.quantities[metric] - first.quantities[metric] for first, second in pairs]
@@ -140,6 +145,15 @@ def _contrasts(
             contrasts.append(GroupContrast(metric, group.label, summarize(differences), per_seed, combined, seeds))
     _adjust(contrasts)
     return contrasts, signatures
+
+
+def _stored_metric(name: str, results: Sequence[RunResult]) -> Any:
+    """Return a plugin's metric, without the plugin: from the scores that the reports have of each sentence."""
+    from nmt.evaluation.sentence_metrics import SentenceMetric  # imports sacreBLEU
+
+    scores = {result.hypotheses: result.sentence_scores[name] for result in results}
+    _, *details = (part.split(":") for part in results[0].signatures[name].split("|"))  # without nrefs
+    return SentenceMetric(name, dict(details), lambda hypotheses, references: scores[hypotheses])
 
 
 def _adjust(contrasts: Sequence[GroupContrast]) -> None:

@@ -48,7 +48,7 @@ class RunResult:
     0-10" and "entropy 0-10" for each bucket of source length, and costs. buckets: number of sentences in each.
     validations: in order. alignment_source: layer, head and shift that alignments were extracted from, counted from 1;
     0 is the mean. gold: digest of the gold alignments, "" when unknown. is_stale: the report is of other weights than
-    those of the run's best checkpoint now.
+    those of the run's best checkpoint now. further: references beyond the first. sentence_scores: of plugins' metrics.
     """
 
     label: str
@@ -71,6 +71,8 @@ class RunResult:
     alignment_source: tuple[int, int, int] = (0, 0, 0)
     gold: str = ""
     is_stale: bool = False
+    further: tuple[tuple[str, ...], ...] = ()
+    sentence_scores: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
@@ -168,6 +170,8 @@ def _read(report: Path, run: Path, model: dict[str, Any]) -> RunResult:
         validations=_validations(history),
         alignment_source=(source.get("layer", 0), source.get("head", 0), source.get("shift", 0)),
         gold=digests.get("gold", ""),
+        further=tuple(zip(*(row.get("references", [""])[1:] for row in rows), strict=True)),
+        sentence_scores={name: tuple(row[name] for row in rows) for name in sorted({*metrics} & {*rows[0]} - {"chrf"})},
         is_stale=bool(weights) and digests.get("model", weights) != weights,
     )
 

@@ -84,6 +84,7 @@ def section(comparison: RunComparison, num: int = NUM_SENTENCES, max_bytes: int 
         {"n": i + 1, "why": reason, "s": printable(sources[i]), "r": printable(references[i])} for i, reason in shown
     ]
     for (i, _), sentence in zip(shown, sentences, strict=True):
+        sentence |= {"rs": [printable(texts[i]) for texts in runs[0].further]} if runs[0].further else {}
         sentence["of"] = [
             {"h": printable(run.hypotheses[i]), "v": round(run.sentence_chrf[i], 2), "m": mean[i], "d": gain[i]}
             for run, mean, gain in zip(runs, means, gains, strict=True)

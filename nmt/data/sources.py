@@ -6,9 +6,11 @@ Every source is read in blocks, so memory does not grow with the corpus.
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +46,8 @@ class DataConfig:
     train: training text: a prefix, file or split name, or a list [a,b], which is joined. text: a prefix, read from
         PREFIX.<source_lang> and PREFIX.<target_lang>; tsv, parquet, jsonl: a file; hub: a split's name (default: train,
         validation, test). builtin: the synthetic pair by default; a prefix is read as with text.
-    valid: validation text; named as `train` is.
+    valid: validation text; named as `train` is. Several sets are a mapping {main: PREFIX, domain: PREFIX}, of which the
+        first chooses the checkpoint unless `train.early_stopping_set` names another.
     test: test text; named as `train` is.
     source_lang: source language, also the suffix of its text files.
     target_lang: target language, likewise.
@@ -85,8 +88,12 @@ class DataConfig:
     def validate(self) -> None:
         """Raise ValueError naming the option, its value and what is allowed."""
         _data_source(self)
+        sets = self.valid if isinstance(self.valid, dict) else {}
         for name in (*SPLITS, "extra_tests", "train_alignments"):
-            as_name_list(f"data.{name}", getattr(self, name))
+            as_name_list(f"data.{name}", getattr(self, name) if name != "valid" or not sets else None)
+        for name, value in sets.items():
+            if not (isinstance(name, str) and re.fullmatch(r"\w[\w-]*", name) and as_name_list("data.valid", value)):
+                raise ValueError(f"data.valid={{{name}: {value}}}: needs a name of letters and digits, and a text")
         if self.extra_tests:
             extra_test_sets(self)
         for name in ("source_lang", "target_lang", "column", "cache_dir"):
@@ -135,11 +142,19 @@ def read_location(config: DataConfig, location: str, repaired: Counter[str]) -> 
     yield from _data_source(config).read(config, location, repaired)
 
 
+def validation_splits(config: DataConfig, first: str | None = None) -> list[str]:
+    """Return the split of each validation set, "valid" or, of several, "valid:NAME", that of the set `first` first."""
+    names = list(config.valid) if isinstance(config.valid, dict) else []
+    return [f"valid:{name}" for name in sorted(names, key=lambda name: name != first)] or ["valid"]
+
+
 def resolve_split(config: DataConfig, split: str) -> list[str]:
-    """Return the locations of a split (train, valid, test, or a named location): prefixes, files or split names."""
-    if split not in SPLITS:
-        return [split]
-    if names := as_name_list(f"data.{split}", getattr(config, split)):
+    """Return the locations of a split (train, valid, test, those of `validation_splits`, or a named location):
+    prefixes, files or split names. Of several validation sets, "valid" is the first."""
+    value = getattr(config, split) if split in SPLITS else split
+    if isinstance(config.valid, dict) and split in ("valid", *validation_splits(config)):
+        value = config.valid[split.partition(":")[2] or next(iter(config.valid))]
+    if names := as_name_list(f"data.{split}", value):
         return names
     if config.format == "builtin":
         return [str(_builtin_folder(config) / split)]
@@ -182,6 +197,40 @@ def alignment_path(config: DataConfig, split: str) -> Path | None:
 def default_alignment_path(config: DataConfig, location: str) -> Path:
     """Return the path of the word alignments that belong to a location, whether the file exists or not."""
     return Path(f"{location}.gold") if _data_source(config) is _TEXT else Path(location).with_suffix(".gold")
+
+
+def reference_files(config: DataConfig, location: str) -> list[Path]:
+    """Return the files of a location's references, PREFIX.<target_lang> and PREFIX.<target_lang>.1, .2 and so on, or
+    the latter only; [] for formats that have one reference. Raise an error where a number is left out."""
+    if _data_source(config) is not _TEXT:
+        return []
+    whole = Path(f"{location}.{config.target_lang}")
+    numbered = re.compile(re.escape(whole.name) + r"\.[1-9]\d*").fullmatch
+    num = sum(numbered(path.name) is not None for path in whole.parent.iterdir())
+    paths = [Path(f"{whole}.{number}") for number in range(1, num + 1)]
+    for path in paths:
+        check_file(path, "; references are numbered from 1 on, without a gap")
+    return [whole, *paths] if whole.is_file() else paths
+
+
+def read_further_references(config: DataConfig, split: str, repaired: Counter[str]) -> list[list[str]]:
+    """Return the references of a split beyond the first, which its pairs have: R - 1 lists of N sentences. Raise
+    ValueError, naming files and line, where one is missing."""
+    parts = [reference_files(config, location) for location in resolve_split(config, split)]
+    if len({len(paths) for paths in parts}) > 1:
+        numbers = ", ".join(f"{len(paths)} of {paths[0]}" for paths in parts)
+        raise ValueError(f"texts that are joined need as many references each, and there are {numbers}")
+    joined: list[list[str]] = [[] for _ in parts[0][1:]]
+    for first, *paths in parts if joined else ():
+        expected = [line for block in read_lines(first, Counter()) for line in block]
+        for texts, path in zip(joined, paths, strict=True):
+            lines = [line for block in read_lines(path, repaired) for line in block]
+            for number, pair in enumerate(zip_longest(lines, expected), start=1):
+                if None in pair or is_blank(pair[0]) != is_blank(pair[1]):
+                    counts = f"{path} has {len(lines)} lines and {first} has {len(expected)}"
+                    raise ValueError(f"{counts}: line {number} has text in one of them only; a reference is missing")
+            texts += lines
+    return joined
 
 
 class DatasetFingerprint(NamedTuple):
@@ -231,6 +280,8 @@ class DataSource(NamedTuple):
 
 def _text_files(config: DataConfig, prefix: str) -> list[Path]:
     paths = [Path(f"{prefix}.{language}") for language in (config.source_lang, config.target_lang)]
+    if (reference := Path(f"{paths[1]}.1")).is_file() and not paths[1].exists():
+        paths[1] = reference
     for path in paths:
         check_file(path, "" if path.is_file() else f"; {_suffix_hint(prefix, path)}")
     return paths

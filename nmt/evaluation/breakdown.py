@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from nmt.alignment import AlignmentScore, GoldAlignment, Link, alignment_error_rate
 from nmt.alignment.pharaoh import num_words
-from nmt.evaluation.metrics import MetricsConfig, build_metrics, check_lengths, corpus_score
+from nmt.evaluation.metrics import Lines, MetricsConfig, build_metrics, check_lengths, corpus_score
 from nmt.runtime.text import is_blank
 
 LENGTH_BUCKETS = (10, 20, 30, 40, 50, 60)
@@ -80,6 +80,7 @@ def breakdown(
     references: Sequence[str],
     config: MetricsConfig,
     counts: Mapping[str, int] | None = None,
+    further: Sequence[Lines] = (),
 ) -> Breakdown:
     """Score a test set by category and measure error rates.
 
@@ -94,6 +95,7 @@ def breakdown(
         sources, hypotheses, references: texts in the same order.
         config: BLEU's tokenizer, for lengths and repetitions too.
         counts: from `word_frequencies`.
+        further: references beyond the first, for BLEU; names and error rates are those of the first.
 
     Raises:
         ValueError: lists of different length, or empty.
@@ -104,11 +106,11 @@ def breakdown(
         categories["rare_words"] = [_frequency_bucket(source, counts) for source in sources]
     categories["numbers"] = ["with" if _DIGIT.search(source) else "without" for source in sources]
     categories["names"] = ["with" if has_name else "without" for has_name in map(_has_name, sources, references)]
-    bleu_config = replace(config, names=["bleu"])
+    bleu_config = replace(config, names=["bleu"], plugins=[])
 
     def bucket(members: list[int]) -> Bucket:
-        score = corpus_score([hypotheses[i] for i in members], [references[i] for i in members], bleu_config)["bleu"]
-        return Bucket(len(members), score.score)
+        first, second, *rest = [[texts[i] for i in members] for texts in (hypotheses, references, *further)]
+        return Bucket(len(members), corpus_score(first, second, bleu_config, rest)["bleu"].score)
 
     buckets = {
         category: {name: bucket(members) for name, members in _members(bucket_of_sentence).items()}
@@ -122,7 +124,7 @@ def rates(hypotheses: Sequence[str], references: Sequence[str], config: MetricsC
     """Measure error rates; tokens are those of BLEU, in lower case where the metrics ignore case."""
     if config.lowercase:
         hypotheses, references = [text.lower() for text in hypotheses], [text.lower() for text in references]
-    tokenize = build_metrics(replace(config, names=["bleu"]))["bleu"].tokenizer
+    tokenize = build_metrics(replace(config, names=["bleu"], plugins=[]))["bleu"].tokenizer
 
     def tokens(text: str) -> list[str]:
         return [] if is_blank(text) else tokenize(text).split()

@@ -39,13 +39,14 @@ def translate_and_score(
     gold: Sequence[GoldAlignment] | None,
     config: MetricsConfig,
     alignment: AlignmentConfig | None = None,
+    further: Sequence[Sequence[str]] = (),
     *,
     on_batch: Callable[[int], None] | None = None,
 ) -> EvaluationResult:
     """Translate and score during training, with the code and the search of an evaluation.
 
     Where there is gold, the references are aligned by the layer and head that are best on these very sentences, unless
-    the options `alignment` fix them.
+    the options `alignment` fix them. `further` are references of `pairs` beyond the first.
 
     An untrained model continues every translation up to the longest length allowed, which costs minutes and shows
     nothing. So a probe is translated first, and where nearly all of it is such, it alone is scored, which is logged:
@@ -67,7 +68,9 @@ def translate_and_score(
         translations |= zip(others, translator.translate([sources[i] for i in others], on_batch=show), strict=True)
     scored = [pairs[i] for i in sorted(translations)]
     texts = [translations[i].text for i in sorted(translations)]
-    scores = corpus_score(texts, [pair.target for pair in scored], config)
+    references = [[column[i] for i in sorted(translations)] for column in further]
+    scored_sources, targets = [pair.source for pair in scored], [pair.target for pair in scored]
+    scores = corpus_score(texts, targets, config, references, scored_sources)
     result = EvaluationResult("valid", scored, [translations[i] for i in sorted(translations)], scores)
     if gold is not None:
         aligner = Aligner(translator, alignment or AlignmentConfig())
@@ -169,25 +172,30 @@ class Evaluator:
         sources, references = [pair.source for pair in test.pairs], [pair.target for pair in test.pairs]
         translations = self._translations(test.name, sources, inputs.hypotheses)
         texts = [translation.text for translation in translations]
-        scores = corpus_score(texts, references, self.metrics)
-        result = EvaluationResult(test.name, test.pairs, translations, scores)
+        scores = corpus_score(texts, references, replace(self.metrics, plugins=[]), test.further)
+        result = EvaluationResult(test.name, test.pairs, translations, scores, further=test.further)
         result.digests = test.digests()
         if inputs.hypotheses is None:
             result.digests["model"] = checkpoint.state_digest(self.translator.model.state_dict())
             result.engine = self.translator.engine_used
-        write_scores(result, directory)
+        write_scores(result, directory)  # before a plugin may fail
+        if self.metrics.plugins:
+            result.scores = corpus_score(texts, references, self.metrics, test.further, sources)
+            for name, metric in build_metrics(replace(self.metrics, names=[]), sources).items():
+                result.sentence_scores[name] = metric.scores(texts, [references, *test.further])
         result.notes += _notes(translations, test.pairs, self.metrics)
         with show_stage(f"{test.name}: intervals of the scores"):
-            result.intervals = bootstrap_intervals(texts, references, self.metrics)
-        result.sentence_chrf = sentence_chrf(texts, references, self.metrics)
+            result.intervals = bootstrap_intervals(texts, references, self.metrics, test.further, sources)
+        result.sentence_chrf = sentence_chrf(texts, references, self.metrics, test.further)
         if inputs.baselines:
             name = system_name or "this"
             name += " (this)" if name in inputs.baselines else ""
             with show_stage(f"{test.name}: significance of the differences"):
-                result.comparisons = paired_test({**inputs.baselines, name: texts}, references, self.metrics)
+                systems = {**inputs.baselines, name: texts}
+                result.comparisons = paired_test(systems, references, self.metrics, test.further, sources)
         result.external_scores = inputs.external_scores
         if self.metrics.breakdown:
-            result.breakdown = breakdown(sources, texts, references, self.metrics, frequencies)
+            result.breakdown = breakdown(sources, texts, references, self.metrics, frequencies, test.further)
         if selection is None:
             result.notes.append("This model has no attention: there are no alignments.")
             return result
@@ -216,7 +224,7 @@ class Evaluator:
 
 def _notes(translations: Sequence[Translation], pairs: Sequence[SentencePair], config: MetricsConfig) -> list[str]:
     (sources, references), notes = zip(*pairs, strict=True), []
-    tokenize = build_metrics(replace(config, names=["bleu"]))["bleu"].tokenizer
+    tokenize = build_metrics(replace(config, names=["bleu"], plugins=[]))["bleu"].tokenizer
     if not any(map(tokenize, references)):
         notes.append("The references are blank: no score says anything about the translations.")
     elif "bleu" in config.names and all(len(tokenize(reference).split()) < 4 for reference in references):

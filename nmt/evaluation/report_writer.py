@@ -112,13 +112,13 @@ def _write_attention(result: EvaluationResult, aligner: Aligner | None, director
 
 def _report_sentence(row: dict[str, Any], pair: AlignedPair | None = None) -> ReportSentence:
     """Convert a row of sentences.jsonl for the page, with its subwords and links."""
-    fixed = {"id", "source", "reference", "hypothesis", "truncated", "chrf"}
+    fixed = {"id", "source", "reference", "references", "hypothesis", "truncated", "chrf"}
     values = {"chrF": row["chrf"], **{name.replace("_", " "): row[name] for name in row if name not in fixed}}
-    texts = row["source"], row["reference"], row["hypothesis"], values
+    texts, further = (row["source"], row["reference"], row["hypothesis"], values), row.get("references", [])[1:]
     if pair is None:
-        return ReportSentence(*texts)
+        return ReportSentence(*texts, further=further)
     subwords, words = (pair.source_subwords, pair.target_subwords), (pair.source_words, pair.target_words)
-    return ReportSentence(*texts, *subwords, *words, pair.links)
+    return ReportSentence(*texts, *subwords, *words, pair.links, further)
 
 
 def _write_json(path: Path, value: Any) -> None:

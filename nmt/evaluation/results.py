@@ -12,7 +12,7 @@ from typing import Any
 
 from nmt.alignment import AlignmentScore, AlignmentSource, GoldAlignment, HeadSelection, Link, read_gold
 from nmt.data import DataConfig, SentencePair, alignment_path, extra_test_sets, read_pairs
-from nmt.data.sources import dataset_fingerprint
+from nmt.data.sources import dataset_fingerprint, read_further_references
 from nmt.data.text_files import check_file, read_lines
 from nmt.evaluation.attention_diagnostics import AttentionDiagnostics
 from nmt.evaluation.breakdown import Breakdown, word_frequencies
@@ -36,6 +36,7 @@ class EvaluationSet:
     pairs: list[SentencePair]
     gold: list[GoldAlignment] | None
     repaired: dict[str, int]
+    further: list[list[str]] = field(default_factory=list)  # references of all pairs beyond the first, their target
 
     @classmethod
     def read(cls, config: DataConfig, split: str, folder: str = "") -> "EvaluationSet":
@@ -44,11 +45,13 @@ class EvaluationSet:
         pairs = list(read_pairs(config, split, repaired))
         path = alignment_path(config, split)
         gold = read_gold(path, pairs) if path is not None else None
-        return cls(folder or split, folder, pairs, gold, dict(repaired))
+        further = read_further_references(config, split, repaired)
+        return cls(folder or split, folder, pairs, gold, dict(repaired), further)
 
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of sources, references and, where there are any, gold alignments, as of files of lines."""
         lines = {"sources": [pair.source for pair in self.pairs], "references": [pair.target for pair in self.pairs]}
+        lines |= {f"references_{number}": texts for number, texts in enumerate(self.further, start=2)}
         if self.gold is not None:
             lines["gold"] = [f"{sorted(gold.sure)} {sorted(gold.possible)}" for gold in self.gold]
         texts = {name: "".join(f"{line}\n" for line in lines[name]) for name in lines}
@@ -130,6 +133,8 @@ class EvaluationResult:
     notes: list[str] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
     engine: str = ""
+    further: Sequence[Sequence[str]] = ()  # references beyond the first
+    sentence_scores: dict[str, Sequence[float]] = field(default_factory=dict)  # of plugins, by metric
 
     def flat_scores(self) -> dict[str, float]:
         """Return the corpus scores by name: those of `scores`, external ones, and "aer" from 0 to 1."""
@@ -194,12 +199,14 @@ class EvaluationResult:
 
     def sentences(self) -> list[dict[str, Any]]:
         """Return one record for each sentence, for sentences.jsonl."""
-        by_metric = {name: ext.sentences for name, ext in self.external_scores.items() if ext.sentences is not None}
+        external = {name: ext.sentences for name, ext in self.external_scores.items() if ext.sentences is not None}
+        by_metric = {**self.sentence_scores, **external}
         return [
             {
                 "id": i,
                 "source": pair.source,
                 "reference": pair.target,
+                **({"references": [pair.target, *(texts[i] for texts in self.further)]} if self.further else {}),
                 "hypothesis": translation.text,
                 "model_score": translation.score if math.isfinite(translation.score) else None,
                 "truncated": translation.truncated,

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nmt.evaluation.metrics import SIGNIFICANCE_TESTS, MetricsConfig, build_metrics, check_lengths
+from nmt.evaluation.metrics import SIGNIFICANCE_TESTS, Lines, MetricsConfig, build_metrics, check_lengths
 
 
 class ConfidenceInterval(NamedTuple):
@@ -37,9 +37,9 @@ class PairedTestResult(NamedTuple):
 
 
 def bootstrap_intervals(
-    hypotheses: Sequence[str], references: Sequence[str], config: MetricsConfig
+    hypotheses: Lines, references: Lines, config: MetricsConfig, further: Sequence[Lines] = (), sources: Lines = ()
 ) -> dict[str, ConfidenceInterval]:
-    """Compute bootstrap intervals of each of `config.names` (Koehn 2004); {} for fewer than 2 resamples or sentences.
+    """Compute bootstrap intervals of each metric (Koehn 2004); {} for fewer than 2 resamples or sentences.
 
     Raises:
         ValueError: there are not as many hypotheses as references, or none.
@@ -48,10 +48,10 @@ def bootstrap_intervals(
     if min(config.num_resamples, len(references)) < 2:
         return {}
     intervals = {}
-    for name, metric in build_metrics(config).items():
+    for name, metric in build_metrics(config, sources).items():
         if name != "bleu":
             metric._compute_score_from_stats = _with_numpy_scores(metric._compute_score_from_stats)
-        result = metric.corpus_score(hypotheses, [references], n_bootstrap=config.num_resamples)
+        result = metric.corpus_score(hypotheses, [references, *further], n_bootstrap=config.num_resamples)
         intervals[name] = ConfidenceInterval(float(result._mean), float(result._ci), str(metric.get_signature()))
     return intervals
 
@@ -73,7 +73,12 @@ def _with_numpy_scores(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def paired_test(
-    systems: Mapping[str, Sequence[str]], references: Sequence[str], config: MetricsConfig
+    systems: Mapping[str, Lines],
+    references: Lines,
+    config: MetricsConfig,
+    further: Sequence[Lines] = (),
+    sources: Lines = (),
+    stored: Mapping[str, Any] | None = None,
 ) -> dict[str, PairedTestResult]:
     """Compare systems with the first one, the baseline, on the same test set.
 
@@ -81,6 +86,7 @@ def paired_test(
         systems: hypotheses by name, two or more.
         references: in the same order.
         config: the metrics, the test, and the number of resamples (0: sacreBLEU's default).
+        further, sources: as of `corpus_score`. stored: further metrics by name.
 
     Returns:
         the result of each metric by name.
@@ -95,15 +101,16 @@ def paired_test(
     from sacrebleu.significance import PairedTest
 
     logging.getLogger("sacrebleu").setLevel(logging.WARNING)  # it logs each of its steps
+    metrics = build_metrics(config, sources) | dict(stored or {})
     signatures, columns = PairedTest(
         [(system, list(hypotheses)) for system, hypotheses in systems.items()],
-        build_metrics(config),
-        [list(references)],
+        metrics,
+        [list(texts) for texts in (references, *further)],
         test_type=SIGNIFICANCE_TESTS[config.significance_test],
         n_samples=config.num_resamples,
     )()
     comparisons = {}
-    for name, (title, signature) in zip(config.names, signatures.items(), strict=True):
+    for name, (title, signature) in zip(metrics, signatures.items(), strict=True):
         rows = [
             PairedTestRow(float(row.score), *(None if x is None else float(x) for x in (row.mean, row.ci, row.p_value)))
             for row in columns[title]

@@ -45,6 +45,7 @@ class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
         no translation ends by itself, up to 64 of them are translated and scored, which the log says.
     early_stopping_metric: selects the best checkpoint: bleu, chrf, loss or aer (where gold exists). Between equal
         scores the lower loss decides; BLEU below 1 counts as 0.
+    early_stopping_set: name of the validation set in `data.valid` that selects the best checkpoint; null = the first.
     patience: end after this many validations without a better one; 0 = never.
     """
 
@@ -63,6 +64,7 @@ class TrainConfig(LossConfig, CheckpointConfig, DivergenceConfig):
     save_every: int = 500
     valid_bleu_sentences: int = 0
     early_stopping_metric: str = "bleu"
+    early_stopping_set: str | None = None
     patience: int = 0
 
     def __post_init__(self) -> None:

@@ -42,6 +42,7 @@ class Validator:
         gold: word alignments of `pairs`, or None.
         metrics: of translations.
         alignment: options of the alignments that attention gives; None: the defaults.
+        further: references of `pairs` beyond the first.
     """
 
     def __init__(
@@ -52,31 +53,42 @@ class Validator:
         gold: Sequence[GoldAlignment] | None,
         metrics: MetricsConfig,
         alignment: AlignmentConfig | None = None,
+        further: Sequence[Sequence[str]] = (),
     ) -> None:
         self.translator, self.batches, self.pairs, self.gold = translator, batches, pairs, gold
-        self.metrics, self.alignment = metrics, alignment
+        self.metrics, self.alignment, self.further = metrics, alignment, further
+        self.others: dict[str, Validator] = {}  # of further validation sets, by name
 
     def __call__(
         self, model: Seq2Seq, logger: RunLogger, update: int, precision: str, stop: GracefulShutdown
     ) -> dict[str, float] | None:
-        """Return the loss in nats per token, perplexity, scores by name, and "aer"; None when `stop` interrupts it."""
+        """Return the loss in nats per token, perplexity, scores by name, and "aer", then those of `others`, as
+        "NAME/loss"; None when `stop` interrupts it."""
+        try:
+            scores, result = self._scores(model, precision, stop)
+            for name, other in self.others.items():
+                further, _ = other._scores(model, precision, stop)
+                scores |= {f"{name}/{metric}": value for metric, value in further.items()}
+        except _StopRequestedError:
+            return None
+        self._log_samples(result, logger, update)
+        self._log_attention(logger, update)
+        return scores
 
+    def _scores(
+        self, model: Seq2Seq, precision: str, stop: GracefulShutdown
+    ) -> tuple[dict[str, float], EvaluationResult]:
         def check(num_done: int) -> None:
             show(num_done)
             if stop.requested or stop.received:  # also a signal that the other ranks, which wait, have not received
                 raise _StopRequestedError
 
-        try:
-            loss = self.loss(model, precision)
-            with show_stage("validation", len(self.pairs), announce=False) as show:
-                result = evaluator.translate_and_score(
-                    self.translator, self.pairs, self.gold, self.metrics, self.alignment, on_batch=check
-                )
-        except _StopRequestedError:
-            return None
-        self._log_samples(result, logger, update)
-        self._log_attention(logger, update)
-        return {"loss": loss, "perplexity": math.exp(min(loss, 100.0)), **result.flat_scores()}
+        loss = self.loss(model, precision)
+        with show_stage("validation", len(self.pairs), announce=False) as show:
+            result = evaluator.translate_and_score(
+                self.translator, self.pairs, self.gold, self.metrics, self.alignment, self.further, on_batch=check
+            )
+        return {"loss": loss, "perplexity": math.exp(min(loss, 100.0)), **result.flat_scores()}, result
 
     def loss(self, model: Seq2Seq, precision: str) -> float:
         """Compute the mean negative log-likelihood per token, in nats, without smoothing."""

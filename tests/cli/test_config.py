@@ -191,11 +191,12 @@ def test_a_tilde_is_the_home_folder_in_every_option_of_a_path(monkeypatch: pytes
                 assert is_path or not re.search(described, text), option
             if not is_path:
                 continue
-            given = [f"{option}=a:~/x" if option == "external_scores" else f"{option}=~/x"]
+            before, after = {"external_scores": ("a:", ""), "metrics.plugins": ("", ":f")}.get(option, ("", ""))
+            given = [f"{option}={before}~/x{after}"]
             given += ["checkpoint=a"] if name != "train" and option != "checkpoint" else []
             config = compose_module._read(name, tree, given)
             value = getattr(get_node(config, parent), leaf)
-            expected = "a:/home/me/x" if option == "external_scores" else "/home/me/x"
+            expected = f"{before}/home/me/x{after}"
             assert value in (expected, [expected]), option
     assert read("data.train=[~/a,b~]", "data=text").data.train == ["/home/me/a", "b~"]
 
@@ -236,7 +237,7 @@ def test_a_tilde_is_the_home_folder_in_every_option_of_a_path(monkeypatch: pytes
         ("data.error_on_dropped=1", "data.error_on_dropped=1: true or false is needed"),
         ("runs=[a]", "runs=[a]: text is needed"),
         ("name=[a]", "name=[a]: text is needed, or null"),
-        ("data.train={a: 1}", "data.train={a: 1}: text or a list [a,b] is needed"),
+        ("data.train={a: 1}", "data.train={'a': 1}: must be a name or a list of names"),
         ("data.columns=[a,b]", "data.columns=[a,b]: a list is needed, written [a,b]"),
         ("model.attention=dot", "did you mean model.attention.score=dot?"),
         ("optim=adam", "optim=adam: optim holds several options, set one of them: optim.learning_rate"),

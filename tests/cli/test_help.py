@@ -126,7 +126,15 @@ def test_choices_are_what_validate_accepts(command: str) -> None:
             assert message.startswith(f"{path}={wrong}: must be one of {option.choices[0]}")
 
 
-WITHOUT_EXAMPLE = ("per_layer", "coverage", "dim", "max_grad_norm_ratio", "diverse_groups", "plugins")
+WITHOUT_EXAMPLE = (
+    "per_layer",
+    "coverage",
+    "dim",
+    "max_grad_norm_ratio",
+    "diverse_groups",
+    "plugins",
+    "early_stopping_set",
+)
 NEEDING_ANOTHER = ("data.tokenizer.lowercase", "source", "target", "gold", "data.source_lang", "data.target_lang")
 
 

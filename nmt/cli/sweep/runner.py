@@ -12,6 +12,7 @@ from nmt.cli.sweep.jobs import DONE, FAILED, RUNNING, SKIPPED, WAITING, SweepJob
 from nmt.cli.sweep.progress import SweepProgress
 from nmt.config import to_dict
 from nmt.data import attach_alignments, load_corpus, train_or_load_tokenizer
+from nmt.data.sources import validation_splits
 from nmt.runtime.errors import error_message, print_error
 from nmt.training.distributed import is_launched
 
@@ -91,7 +92,7 @@ def _prepare(config: Config) -> str:
     """Prepare the data; return the error message, or ""."""
     try:
         tokenizer = train_or_load_tokenizer(config.data)
-        corpora = [load_corpus(config.data, split, tokenizer) for split in ("train", "valid")]
+        corpora = [load_corpus(config.data, split, tokenizer) for split in ("train", *validation_splits(config.data))]
         if config.train.guided_alignment_weight:
             attach_alignments(config.data, corpora[0], tokenizer)
     except (ValueError, OSError) as error:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import cycle
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -14,7 +15,6 @@ MAX_POINTS = 300
 """Points drawn of one line; more are averaged in groups of equal size, and the caption says so."""
 
 TRAIN_LOSS = ("perplexity", "loss")
-VALID_LOSS = ("valid_perplexity", "valid_loss")
 """Keys of metrics.jsonl that may hold the value beside `update`; the first one present is taken.
 
 A perplexity is drawn as its logarithm, the loss without label smoothing, so that training and validation compare.
@@ -72,17 +72,21 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return charts over updates of loss (nats per token), BLEU or chrF, learning rate, and alignment error or entropy
     of attention, and folded the rest; "" when no row holds any."""
 
-    def valid(name: str, metric: str) -> Series:
-        return read_line(f"validation {name}", rows, (f"valid_{metric}",))
+    keys = dict.fromkeys(key.removeprefix("valid_") for row in rows for key in row if key.startswith("valid_"))
+    sets = dict.fromkeys(key.partition("/")[0] for key in keys if "/" in key)  # further validation sets
 
-    losses = [read_line("training loss", rows, TRAIN_LOSS), read_line("validation loss", rows, VALID_LOSS)]
+    def valid(name: str, *metrics: str) -> list[Series]:
+        further = [read_line(f"{part} {name}", rows, [f"valid_{part}/{metric}" for metric in metrics]) for part in sets]
+        return [read_line(f"validation {name}", rows, [f"valid_{metric}" for metric in metrics]), *further]
+
+    losses = [read_line("training loss", rows, TRAIN_LOSS), *valid("loss", "perplexity", "loss")]
     entropies = _over_heads([(row, row.get("entropy")) for row in rows])
     charts: list[tuple[str, list[Series], Any, str]] = [
         ("loss", losses, min, ""),
-        ("score", [valid("BLEU", "bleu")], max, ""),
-        ("score", [valid("chrF", "chrf")], max, ""),
+        ("score", valid("BLEU", "bleu"), max, ""),
+        ("score", valid("chrF", "chrf"), max, ""),
         ("rate", [read_line("learning rate", rows, ("learning_rate",))], None, ""),
-        ("attention", [valid("alignment error", "aer")], min, ""),
+        ("attention", valid("alignment error", "aer"), min, ""),
         ("attention", entropies, None, "Entropy of attention (nats) over updates"),
     ]
     for measure, heading in ATTENTION.items():
@@ -210,7 +214,7 @@ def _chart(lines: list[Series], best: Any, title: str) -> Markup:
     lines = [line for line in lines if line.points]
     axes = Axes(point for line in lines for point in line.points)
     elements, captions = [], []
-    for line, style, dash in zip(lines, "abc", ("solid", "dashed", "dotted"), strict=False):
+    for line, style, dash in zip(lines, cycle("abcdef"), cycle(("solid", "dashed", "dotted")), strict=False):
         points, group_size = _thin(line.points)
         positions = [axes.to_pixels(*point) for point in points]
         marks = [

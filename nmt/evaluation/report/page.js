@@ -40,8 +40,9 @@ const browse = (data) => {
   };
 
   // --- texts ---------------------------------------------------------------------------------------------------------
-  const showTexts = (place, { s, r, h }) => {
+  const showTexts = (place, { s, r, h, rs = [] }) => {
     const texts = { source: s, reference: r, hypothesis: h }, paragraphs = {};
+    rs.forEach((text, i) => { texts[`reference ${i + 2}`] = text; });
     const names = Object.keys(texts).filter((name) => texts[name] !== null);
     place.replaceChildren(...names.map((name) => {
       const div = element("div", undefined, { class: name }), p = element("p", texts[name], { dir: "auto" });
@@ -108,7 +109,7 @@ const browse = (data) => {
 
   const update = () => {
     const query = byId("search").value.toLowerCase(), [key, direction] = byId("sort").value.split(" ");
-    const matches = ({ s, r, h }) => [s, r ?? "", h].some((text) => text.toLowerCase().includes(query));
+    const matches = ({ s, r, h, rs = [] }) => [s, r ?? "", h, ...rs].some((text) => text.toLowerCase().includes(query));
     state.order = [...sentences.keys()].filter((i) => !query || matches(sentences[i]));
     const valueOf = (i) => (key === "length" ? sentences[i].s.length : sentences[i].v[Number(key)]);
     if (key !== "order") state.order.sort((a, b) => {

@@ -27,6 +27,7 @@ class ReportSentence:
     reference: None when there is none. values: numbers to sort by, such as chrF; None where this one has none.
     source_subwords, target_subwords: names of the S columns and T rows of its attention; () for none. source_words,
     target_words: the word index of each of them, -1 for none. links: (source word, target word), the hard alignment.
+    further: references beyond the first.
     """
 
     source: str
@@ -38,6 +39,7 @@ class ReportSentence:
     source_words: Sequence[int] = ()
     target_words: Sequence[int] = ()
     links: Sequence[tuple[int, int]] = ()
+    further: Sequence[str] = ()
 
 
 def subword_row(
@@ -86,6 +88,7 @@ class SentenceBrowser:
         row = {
             "s": printable(sentence.source),
             "r": None if sentence.reference is None else printable(sentence.reference),
+            **({"rs": [*map(printable, sentence.further)]} if sentence.further else {}),
             "h": printable(sentence.hypothesis),
             "v": [None if value is None else round(value, 4) for value in sentence.values.values()],
         }
