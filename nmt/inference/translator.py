@@ -14,6 +14,7 @@ from nmt.attention import CROSS, AttentionLayer
 from nmt.attention.linear import packed_weights
 from nmt.config import from_dict
 from nmt.data import EOS, UNK, Tokenizer, batch_to_device, collate
+from nmt.inference.scorer import PairScore, token_log_probs
 from nmt.models import MODELS, Seq2Seq
 from nmt.models.loading import load_model
 from nmt.runtime.device import resolve_precision
@@ -42,6 +43,8 @@ EMPTY_TRANSLATION = Translation("", [], 0.0, False)
 
 
 Ids = Sequence[Sequence[int]]
+ScoredPair = tuple[str, str, Sequence[str]]
+"""Source, target, and the target's subwords if they are known."""
 Decoded = Iterator[tuple[int, list[search.Hypothesis]]]
 
 
@@ -204,6 +207,29 @@ class Translator:
                 yield [Translation(self.tokenizer.decode_target(tokens), tokens, 0.0, False)]
             yield self._to_translations(beam.results()[0], text, sources[0])
 
+    def score(self, pairs: Sequence[ScoredPair], reverse: "Translator | None" = None) -> list[PairScore]:
+        """Return the score of each target, given its source; `reverse` is a model of the other direction.
+
+        The subwords of a target are those given, if these make up the text: a search may have found others.
+        """
+        sources, targets = self.encode_pairs([(_clean(source), _clean(target)) for source, target, _ in pairs])
+        names = {name: i for i, name in enumerate(self.tokenizer.target_subwords(range(self.tokenizer.target_size)))}
+        for i, (_, text, subwords) in enumerate(pairs):
+            ids = [names.get(name, UNK) for name in subwords]
+            if ids and self.tokenizer.decode_target(ids) == text:
+                targets[i] = ids
+        ids_of_pairs = {i: pair for i, pair in enumerate(zip(sources, targets, strict=True)) if any(pair)}
+        with self.decoding():
+            log_probs = dict(token_log_probs(self.model, ids_of_pairs, self.config, self.device))
+        scores = [
+            PairScore.make(log_probs.get(i, []), self.tokenizer.target_subwords(ids), pairs[i][1], self.config)
+            for i, ids in enumerate(targets)
+        ]
+        if reverse is not None:
+            others = reverse.score([(target, source, ()) for source, target, _ in pairs])
+            scores = [score.with_reverse(other) for score, other in zip(scores, others, strict=True)]
+        return scores
+
     @contextlib.contextmanager
     def decoding(self) -> Iterator[None]:
         """Put the model into evaluation mode and the precision of the search while the block runs."""
@@ -314,6 +340,10 @@ class Translator:
             source_words, target_words = self.pair_words(pairs[i], sources[i], targets[i])
             links[i] = self.stored_source.source.links(matrix, target_words, source_words)
         return [links[i] for i in range(len(pairs))] if links else None
+
+
+def _clean(text: str) -> str:
+    return "" if is_blank(text) else text.strip(" ").encode(errors="replace").decode()
 
 
 def _load(content: dict[str, Any]) -> tuple[Seq2Seq, Tokenizer, StoredAlignmentSource]:
