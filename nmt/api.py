@@ -203,8 +203,7 @@ class Model:
     def score(self, source: str | Iterable[str], target: str | Iterable[str], reverse: "Model | None" = None) -> Any:
         """Return the `PairScore` of a pair of texts, or a list of those of several pairs, or of targets of one source.
 
-        Raises:
-            ValueError: the lists have different lengths, or `reverse` is not of the other direction.
+        Raise ValueError for lists of different lengths, or if `reverse` is not of the other direction.
         """
         targets = _texts(target)
         sources = [source] * len(targets) if isinstance(source, str) else _texts(source)

@@ -236,9 +236,9 @@ ERRORS: dict[str, tuple[list[str], str | bytes, list[str]]] = {
     "one side only": (
         ["source=t.en"],
         "",
-        ["target: must be given beside source, or neither, for pairs from standard"],
+        ["source, target: give both, or neither, for pairs"],
     ),
-    "the other side only": (["target=t.de"], "", ["source: must be given beside target"]),
+    "the other side only": (["target=t.de"], "", ["source, target: give both, or neither, for pairs"]),
     "no target": ([], "a\tb\nc\n", ["standard input, line 2: needs a source and a target: source TAB target"]),
     "no target in JSON": (
         [],

@@ -352,8 +352,7 @@ class ScoreConfig(PluginOptions):
         _check_machine(self)
         check_choice("", self, "format", ("text", "jsonl", "tsv"))
         if (self.source is None) != (self.target is None):
-            present, missing = ("source", "target") if self.target is None else ("target", "source")
-            raise ValueError(f"{missing}: must be given beside {present}, or neither, for pairs from standard input")
+            raise ValueError("source, target: give both, or neither, for pairs from standard input")
         if self.output is not None and Path(self.output).is_dir():
             raise ValueError(f"output={self.output}: must be a file; leave the option out for standard output")
 

@@ -1,7 +1,6 @@
 """Score given translations: the log-probability of every target token, with teacher forcing."""
 
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from typing import NamedTuple
@@ -16,14 +15,13 @@ from nmt.runtime.parallel import ordered_map
 from nmt.search import SearchConfig
 from nmt.search.decode import CUDA_LENGTH_MULTIPLE, LENGTH_MULTIPLE
 from nmt.search.decoder_state import min_rows_for_determinism
-from nmt.search.scoring import length_norm
 
 
 class PairScore(NamedTuple):
-    """The score of a target, given its source: the numbers of docs/evaluation.md, by their names there.
+    """The score of a target, given its source: the numbers that docs/evaluation.md explains.
 
     subwords, token_log_probs: of the target; the latter in nats, the end token last.
-    error: why there is no score; the numbers are nan then.
+    error: why there is no score; log_prob is -inf then.
     """
 
     log_prob: float
@@ -39,38 +37,19 @@ class PairScore(NamedTuple):
     token_log_probs: Sequence[float] = ()
     error: str | None = None
 
-    @classmethod
-    def make(
-        cls, log_probs: list[float] | str, subwords: Sequence[str], text: str, config: SearchConfig
-    ) -> "PairScore":
-        """Return the score of a target text from the log-probabilities of its subwords, or with an error."""
-        if isinstance(log_probs, str):
-            return cls(math.nan, math.nan, math.nan, math.nan, 0, math.nan, error=log_probs)
-        total, num = math.fsum(log_probs), max(len(log_probs), 1)
-        score, perplexity = total / float(length_norm(config, num)), math.exp(min(-total / num, 100.0))
-        numbers = (total, score, total / num, total / (len(text.split()) + 1), len(log_probs), perplexity)
-        return cls(*numbers, subwords=subwords, token_log_probs=log_probs)
-
-    def with_reverse(self, other: "PairScore") -> "PairScore":
-        """Return the score with that of the other direction."""
-        mean, difference = (self.per_token + other.per_token) / 2, abs(self.per_token - other.per_token)
-        numbers = other.log_prob, (self.score + other.score) / 2, math.exp(mean - difference)
-        return PairScore(*self[:6], *numbers, *self[9:11], self.error or other.error)
-
 
 def token_log_probs(
     model: Seq2Seq, pairs: Mapping[int, tuple[list[int], list[int]]], config: SearchConfig, device: torch.device
 ) -> Iterator[tuple[int, list[float] | str]]:
     """Yield the keys of pairs of ids without end token, each with the log-probabilities of the target's tokens and its
-    end token, or with the reason why there are none: too long for the model, or for the memory.
+    end token, or with the reason why there are none: it is too long for the model, or for the memory.
 
     Batches do not change them: as in `search.decode`, only pairs of one padded length, here on both sides, share one,
-    and products have rows enough to round in one way. An ensemble has the mean of the probabilities.
+    and products have rows enough to round in one way (the additive score has two ways, which differ by 1e-6).
     """
     min_rows, is_cpu = min_rows_for_determinism(device), device.type == "cpu"
-    multiple = LENGTH_MULTIPLE if is_cpu else CUDA_LENGTH_MULTIPLE
-    if model.max_source_length or model.max_target_length:
-        multiple = 1  # padding might be longer than the model can take
+    has_limits = model.max_source_length or model.max_target_length  # beyond which padding must not go
+    multiple = 1 if has_limits else LENGTH_MULTIPLE if is_cpu else CUDA_LENGTH_MULTIPLE
 
     @torch.no_grad()
     def compute(keys: Sequence[int]) -> list[list[float] | str]:
@@ -98,7 +77,7 @@ def token_log_probs(
 
     batches = list[list[int]]()
     for lengths, group in groupby(sorted(pairs, key=shape, reverse=True), shape):
-        keys, size = list(group), min(config.batch_size, (config.batch_tokens or sys.maxsize) // max(lengths))
+        keys, size = list(group), min(config.batch_size, (config.batch_tokens or 1 << 31) // max(lengths))
         batches += [keys[start : start + max(size, 1)] for start in range(0, len(keys), max(size, 1))]
     results = ordered_map(compute_all, batches, torch.get_num_threads() if is_cpu else 1)
     yield from zip(chain(*batches), chain.from_iterable(results), strict=True)

@@ -1,6 +1,7 @@
 """A model with its tokenizer: translate texts, and compute the attention of given pairs."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, Self, cast
 
@@ -21,6 +22,7 @@ from nmt.runtime.device import resolve_precision
 from nmt.runtime.memory import halve_on_oom
 from nmt.runtime.text import is_blank
 from nmt.search import SearchConfig
+from nmt.search.scoring import length_norm
 
 BATCH_TOKENS = 4096
 
@@ -212,22 +214,32 @@ class Translator:
 
         The subwords of a target are those given, if these make up the text: a search may have found others.
         """
-        sources, targets = self.encode_pairs([(_clean(source), _clean(target)) for source, target, _ in pairs])
+        texts = [[text.strip(" ") * (not is_blank(text)) for text in pair[:2]] for pair in pairs]
+        sources, targets = self.encode_pairs([(source, target) for source, target in texts])
         names = {name: i for i, name in enumerate(self.tokenizer.target_subwords(range(self.tokenizer.target_size)))}
         for i, (_, text, subwords) in enumerate(pairs):
-            ids = [names.get(name, UNK) for name in subwords]
+            ids = [names.get(str(name), UNK) for name in subwords]
             if ids and self.tokenizer.decode_target(ids) == text:
                 targets[i] = ids
         ids_of_pairs = {i: pair for i, pair in enumerate(zip(sources, targets, strict=True)) if any(pair)}
         with self.decoding():
             log_probs = dict(token_log_probs(self.model, ids_of_pairs, self.config, self.device))
-        scores = [
-            PairScore.make(log_probs.get(i, []), self.tokenizer.target_subwords(ids), pairs[i][1], self.config)
-            for i, ids in enumerate(targets)
-        ]
-        if reverse is not None:
-            others = reverse.score([(target, source, ()) for source, target, _ in pairs])
-            scores = [score.with_reverse(other) for score, other in zip(scores, others, strict=True)]
+        others = (
+            reverse.score([(target, source, ()) for source, target, _ in pairs]) if reverse else [None] * len(pairs)
+        )
+        scores = []
+        for i, (ids, other) in enumerate(zip(targets, others, strict=True)):
+            result, subwords = log_probs.get(i, []), self.tokenizer.target_subwords(ids)
+            values = [-math.inf] if isinstance(result, str) else result
+            total, num, num_words = math.fsum(values), max(len(values), 1), len(texts[i][1].split()) + 1
+            by_length = total / float(length_norm(self.config, num)), total / num, total / num_words
+            perplexity = math.exp(min(-total / num, 100.0))
+            score = PairScore(total, *by_length, len(values), perplexity, subwords=subwords, token_log_probs=values)
+            if other is not None:
+                mean, difference = (total / num + other.per_token) / 2, abs(total / num - other.per_token)
+                score = score._replace(reverse_log_prob=other.log_prob, error=other.error)
+                score = score._replace(mean_score=(score.score + other.score) / 2, dual=math.exp(mean - difference))
+            scores.append(score._replace(error=result) if isinstance(result, str) else score)
         return scores
 
     @contextlib.contextmanager
@@ -340,10 +352,6 @@ class Translator:
             source_words, target_words = self.pair_words(pairs[i], sources[i], targets[i])
             links[i] = self.stored_source.source.links(matrix, target_words, source_words)
         return [links[i] for i in range(len(pairs))] if links else None
-
-
-def _clean(text: str) -> str:
-    return "" if is_blank(text) else text.strip(" ").encode(errors="replace").decode()
 
 
 def _load(content: dict[str, Any]) -> tuple[Seq2Seq, Tokenizer, StoredAlignmentSource]:
