@@ -38,6 +38,8 @@ def main(config: ScoreConfig, overrides: list[str]) -> None:
     """Score every pair and write the numbers, in order; the perplexity of all is logged."""
     setup_process(config.num_threads)
     device, reverse, number, num_lines, num_tokens, log_prob = resolve_device(config.device), None, 0, 0, 0, 0.0
+    if config.target is None and sys.stdin is None:  # closed by whoever started the command
+        raise ValueError("standard input is closed; open it, as in < pairs.tsv, or give source and target")
     if config.target is not None:  # read twice: errors come before any output
         for path in map(Path, (str(config.source), config.target)):
             check_file(path, "; a pipe of pairs is read from standard input" if path.is_fifo() else "")
