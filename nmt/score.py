@@ -30,8 +30,8 @@ from nmt.runtime.terminal import escape_controls
 
 log = logging.getLogger(__name__ if __name__ != "__main__" else "nmt.score")
 
-LINES_AT_ONCE = 2048
-"""Lines whose pairs are sorted by length and scored together, if so many are available."""
+LINES_AT_ONCE, MAX_LINE_BYTES = 2048, 1 << 26
+"""Lines whose pairs are sorted by length and scored together, if available; length above which a line is not read."""
 
 
 def main(config: ScoreConfig, overrides: list[str]) -> None:
@@ -90,7 +90,7 @@ def _read(config: ScoreConfig) -> Iterator[list[list[ScoredPair]]]:
             lines: list[list[ScoredPair]] = [[(*pair, ())] for pair in zip(*block, strict=True)]
             yield from (lines[start : start + LINES_AT_ONCE] for start in range(0, len(lines), LINES_AT_ONCE))
         return
-    reader, number, is_json = LineReader(sys.stdin.fileno()), 0, False
+    reader, number, is_json = LineReader(sys.stdin.fileno(), MAX_LINE_BYTES), 0, False
     while read := reader.read_batch(LINES_AT_ONCE):
         is_json = is_json if number else (read[0] or b"").lstrip().startswith(b"{")
         yield [_parse(line, f"standard input, line {i}", is_json) for i, line in enumerate(read, number + 1)]
@@ -99,10 +99,8 @@ def _read(config: ScoreConfig) -> Iterator[list[list[ScoredPair]]]:
 
 def _parse(line: bytes | None, where: str, is_json: bool) -> list[ScoredPair]:
     try:
-        if line is None:
-            raise ValueError("longer than a line may be")
-        source, *texts = line.decode().removesuffix("\r").split("\t")
-        record = json.loads(line) if is_json else {"source": source, "targets": texts}
+        source, *texts = (line or b"").decode().removesuffix("\r").split("\t")
+        record = json.loads(line or b"") if is_json else {"source": source, "targets": texts}
     except ValueError as error:
         reason = str(error).replace("line 1 ", "")  # of JSON
         raise ValueError(f"{where}: cannot be read ({reason}); mend the line or remove it") from None

@@ -19,7 +19,7 @@ from nmt.attention import AttentionConfig
 from nmt.cli.compose import run_command
 from nmt.cli.configs import Config, ScoreConfig
 from nmt.config import to_dict
-from nmt.data import DataConfig, Tokenizer, TokenizerConfig
+from nmt.data import DataConfig, Tokenizer, TokenizerConfig, text_files
 from nmt.inference.translator import Translator
 from nmt.models import build_model
 from nmt.models.rnn import RNNConfig
@@ -132,6 +132,17 @@ def test_forms_of_input_and_output_have_the_same_numbers(cwd: Path, monkeypatch:
         assert record == {"line": number, "number": 1, "source": pair[0], "target": pair[1], **fields}
     monkeypatch.setattr(score, "LINES_AT_ONCE", 5)
     assert call(monkeypatch, *files, "search.batch_size=1")[1] == out
+    brace = f"{tsv}{{\tb\n"  # the first line says what the input is
+    assert call(monkeypatch, "checkpoint=a.pt", text=brace)[1].startswith(out)
+    assert call(monkeypatch, "checkpoint=a.pt", text=records * 2)[1] == out * 2
+
+
+def test_nothing_is_written_of_files_of_different_lengths(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_files, "BLOCK_LINES", 4)
+    (cwd / "one_less.de").write_text("".join(f"{line}\n" for line in TARGETS[1:]))
+    code, out, err = call(monkeypatch, "checkpoint=a.pt", "source=t.en", "target=one_less.de")
+    assert (code, out) == (1, "")
+    assert "t.en has 12 lines and one_less.de has 11" in err
 
 
 def test_an_ensemble_and_the_other_direction(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +266,7 @@ ERRORS: dict[str, tuple[list[str], str | bytes, list[str]]] = {
         ["standard input, line 2: cannot be read ("],
     ),
     "not UTF-8": ([], b"a\tb\n\xff\tb\n", ["standard input, line 2: cannot be read ('utf-8' codec"]),
-    "an endless line": ([], "x" * (1 << 21), ["standard input, line 1: cannot be read (longer than a line may be)"]),
+    "an endless line": ([], "x" * (1 << 21), ["standard input, line 1: needs a source and a target"]),
     "the same direction": (
         ["reverse=b.pt"],
         "a\tb",

@@ -224,9 +224,8 @@ class Translator:
         ids_of_pairs = {i: pair for i, pair in enumerate(zip(sources, targets, strict=True)) if any(pair)}
         with self.decoding():
             log_probs = dict(token_log_probs(self.model, ids_of_pairs, self.config, self.device))
-        others = (
-            reverse.score([(target, source, ()) for source, target, _ in pairs]) if reverse else [None] * len(pairs)
-        )
+        swapped: list[ScoredPair] = [(target, source, ()) for source, target, _ in pairs]
+        others = reverse.score(swapped) if reverse is not None else [None] * len(pairs)
         scores = []
         for i, (ids, other) in enumerate(zip(targets, others, strict=True)):
             result, subwords = log_probs.get(i, []), self.tokenizer.target_subwords(ids)
