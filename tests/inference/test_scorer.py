@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nmt.attention import AttentionConfig
-from nmt.data import BOS, EOS, Tokenizer, TokenizerConfig, collate
+from nmt.data import BOS, EOS, UNK, Tokenizer, TokenizerConfig, collate
 from nmt.evaluation.metrics import MetricsConfig
 from nmt.inference.translator import ScoredPair, Translator
 from nmt.models import MODELS, build_model
@@ -91,6 +91,15 @@ def test_scores_are_those_of_the_loop_and_do_not_depend_on_the_batch(tokenizer: 
     assert [made.score([pair])[0] for pair in PAIRS[:3]] == scores[:3]
 
 
+@pytest.mark.parametrize("name", ["rnn", "transformer"])
+def test_a_single_token_rounds_as_in_company(tokenizer: Tokenizer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without oneDNN, too, where products of one row are computed in another way."""
+    monkeypatch.setattr("nmt.attention.linear.has_onednn", lambda: False)
+    made = translator(tokenizer, name)
+    pairs: list[ScoredPair] = [(text, "", ()) for text in TEXTS[:20]]
+    assert [made.score([pair])[0] for pair in pairs] == made.score(pairs)
+
+
 @pytest.mark.parametrize("name", [*MODELS, "ensemble"])
 def test_scores_are_those_of_the_search(tokenizer: Tokenizer, name: str) -> None:
     """For each of the n-best translations, of which the subwords are given; they need not be those of the tokenizer."""
@@ -102,10 +111,21 @@ def test_scores_are_those_of_the_search(tokenizer: Tokenizer, name: str) -> None
         scores = made.score([(source, t.text, tokenizer.target_subwords(t.tokens)) for source, t in own])
         assert len(scores) > 30
         for (_, translation), score in zip(own, scores, strict=True):
-            if "\ufffd" not in translation.text:  # bytes that are no character cannot be read back
-                assert score.log_prob == pytest.approx(translation.log_prob, abs=1e-4)
-                assert score.score == pytest.approx(translation.score, abs=1e-4)
-                assert score.num_tokens == (len(translation.tokens) + 1 if translation.log_prob else 0)
+            assert score.log_prob == pytest.approx(translation.log_prob, abs=1e-4)
+            assert score.score == pytest.approx(translation.score, abs=1e-4)
+            assert score.num_tokens == (len(translation.tokens) + 1 if translation.log_prob else 0)
+
+
+@pytest.mark.parametrize("kind", ["word", "char", "unigram"])
+def test_scores_are_those_of_the_search_with_unknown_tokens(kind: str) -> None:
+    options = TokenizerConfig(type=kind, vocab_size=40, byte_fallback=False)
+    made = translator(Tokenizer.train(options, [pair[:2] for pair in PAIRS]), "transformer", n_best=4)
+    sources = [*TEXTS[:8], "the \u2603 dog"]
+    own = [(source, t) for source, best in zip(sources, made.n_best(sources), strict=True) for t in best]
+    assert any(UNK in t.tokens for _, t in own)
+    scores = made.score([(source, t.text, made.tokenizer.target_subwords(t.tokens)) for source, t in own])
+    for (_, translation), score in zip(own, scores, strict=True):
+        assert score.log_prob == pytest.approx(translation.log_prob, abs=1e-4)
 
 
 def test_given_subwords_must_make_up_the_text(tokenizer: Tokenizer) -> None:
