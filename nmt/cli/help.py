@@ -69,7 +69,7 @@ EXAMPLES = {
         "python -m nmt.align checkpoint=runs/en_de source=a.en target=a.de gold=a.gold",
         "python -m nmt.align checkpoint=runs/en_de reverse=runs/de_en source=a.en target=a.de output=DIR",
     ),
-    "score": ("python -m nmt.score checkpoint=runs/en_de source=a.en target=a.de > scores.tsv",),
+    "score": ("python -m nmt.score checkpoint=runs/en_de source=a.en target=a.de output=scores.txt",),
     "export": (
         "python -m nmt.export checkpoint=runs/my_run format=ctranslate2 output=exported",
         "python -m nmt.export checkpoint=runs/my_run format=onnx output=graphs search.beam_size=8",
