@@ -18,7 +18,7 @@ from nmt.data import DataConfig
 from nmt.data.text_files import check_file, read_parallel
 from nmt.evaluation.breakdown import length_correlation_warning
 from nmt.evaluation.results import EvaluationSet
-from nmt.inference.aligner import Aligner, Texts, aligner_with_selected_head
+from nmt.inference.aligner import Aligner, Texts, aligner_with_selected_head, check_directions
 from nmt.inference.translator import Translator
 from nmt.runtime.device import resolve_device
 from nmt.runtime.files import write_text
@@ -45,7 +45,7 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
     selections: dict[str, HeadSelection] = {}
     if config.reverse is not None:
         reverse_model = _load(config.reverse, config, overrides, device)
-        _check_direction(config, model.data, reverse_model.data)
+        check_directions(config.checkpoint, model.data, config.reverse, reverse_model.data)
         swapped = [(target, source) for source, target in pairs]
         aligner, selections["reverse"] = _select_head(config.reverse, reverse_model, swapped)
         backward = [[(i, j) for j, i in pair.links] for chunk in aligner.align(swapped) for pair in chunk]
@@ -97,14 +97,6 @@ def _read_pairs(config: AlignConfig, data: DataConfig) -> tuple[Texts, list[Gold
             *(config.source, config.target, correlation),
         )
     return pairs, read_gold(config.gold, pairs) if config.gold is not None else None
-
-
-def _check_direction(config: AlignConfig, data: DataConfig, reverse: DataConfig) -> None:
-    if (reverse.source_lang, reverse.target_lang) != (data.target_lang, data.source_lang):
-        raise ValueError(
-            f"reverse={config.reverse}: translates {reverse.source_lang} into {reverse.target_lang}, "
-            f"{config.checkpoint} {data.source_lang} into {data.target_lang}: a run of the other direction is needed"
-        )
 
 
 def _select_head(path: str, model: AlignmentModel, pairs: Texts) -> tuple[Aligner, HeadSelection]:

@@ -24,7 +24,7 @@ from nmt.cli.configs import ENGINES, Config, TranslateConfig
 from nmt.config import check_choice, coerce, describe_type, leaves, suggest
 from nmt.evaluation.report import heatmap, html
 from nmt.export.ctranslate2_engine import make_engine
-from nmt.inference.aligner import Aligner
+from nmt.inference.aligner import Aligner, check_directions
 from nmt.inference.line_translator import LineTranslator
 from nmt.inference.translator import Translation, Translator
 from nmt.runtime.device import resolve_device
@@ -199,6 +199,21 @@ class Model:
             words, translated = ([word for word in text.split(" ") if word] for text in pair[:2])
             results.append(AlignmentResult(words, translated, pair.links, pharaoh_line(pair.links)))
         return results[0] if isinstance(source, str) else results
+
+    def score(self, source: str | Iterable[str], target: str | Iterable[str], reverse: "Model | None" = None) -> Any:
+        """Return the `PairScore` of a pair of texts, or a list of those of several pairs, or of targets of one source.
+
+        Raise ValueError for lists of different lengths, or if `reverse` is not of the other direction.
+        """
+        targets = _texts(target)
+        sources = [source] * len(targets) if isinstance(source, str) else _texts(source)
+        if len(sources) != len(targets):
+            raise ValueError(f"score: {len(sources)} source texts and {len(targets)} target texts; as many are needed")
+        if reverse is not None:
+            check_directions(self._name, self.config.data, reverse._name, reverse.config.data)
+        pairs = [(*pair, ()) for pair in zip(sources, targets, strict=True)]
+        scores = self._translator.score(pairs, None if reverse is None else reverse._translator)
+        return scores[0] if isinstance(source, str) and isinstance(target, str) else scores
 
     def _align(self, pairs: list[tuple[str, str]], targets: list[list[int]] | None = None) -> list[Any]:
         aligner = Aligner(self._translator, AlignmentConfig(), self._translator.stored_source.source)

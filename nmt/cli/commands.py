@@ -5,6 +5,7 @@ SUMMARIES = {
     "evaluate": "Evaluate a trained model on a test set. Options that are not given come from the checkpoint.",
     "align": "Align the words of parallel texts with a trained model, and compare with gold alignments.",
     "translate": "Translate standard input, one sentence a line, to standard output.",
+    "score": "Score translations, whoever made them, with a trained model, and rerank n-best lists.",
     "export": "Export a trained model for other programs. --formats shows what each format supports.",
     "serve": "Serve trained models on a web page and a JSON API; see docs/serve.md.",
     "tune": "Tune options with Optuna: sample values, train, and stop bad trials early.",

@@ -366,6 +366,51 @@ slurm=
 --multirun
 --quiet
 --version' ;;
+    score) echo 'plugins=<file>
+checkpoint=<file>
+source=<file>
+target=<file>
+reverse=<file>
+rerank=true,false
+format=text,jsonl,tsv
+output=<file>
+search.method=beam,sample,mbr
+search.beam_size=
+search.batch_size=
+search.batch_tokens=
+search.precision=auto,fp32,bf16
+search.length_normalization=power,gnmt
+search.length_penalty=
+search.coverage_penalty=
+search.min_length_ratio=
+search.min_length_offset=
+search.max_length_ratio=
+search.max_length_offset=
+search.early_stopping=never,lookahead,beam
+search.lookahead=
+search.n_best=
+search.diverse_groups=
+search.diversity_penalty=
+search.no_repeat_ngram_size=
+search.replace_unknown=none,copy,forbid
+search.seed=
+search.mbr_samples=
+search.temperature=
+search.top_k=
+search.top_p=
+search.mbr_utility=chrf,bleu
+device=
+num_threads=
+sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
+launcher=serial,processes,slurm
+jobs=
+slurm=
+--help
+--cfg
+--config-dir
+--multirun
+--quiet
+--version' ;;
     export) echo 'plugins=<file>
 checkpoint=<file>
 format=ctranslate2,huggingface,onnx
@@ -509,7 +554,7 @@ _nmt() {
         _nmt_cut="${current%"${current##*=}"}" # bash replaces what follows the last =
     fi
     if [ "$COMP_CWORD" -le 1 ]; then
-        _nmt_values "" "$current" "train,evaluate,align,translate,export,serve,tune,compare,completion,--help,--version"
+        _nmt_values "" "$current" "train,evaluate,align,translate,score,export,serve,tune,compare,completion,--help,--version"
         return
     fi
     entry="${line% *}"

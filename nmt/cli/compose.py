@@ -61,6 +61,7 @@ _TEXTS = {
     "evaluate": "; a test set is data.test=PREFIX",
     "translate": "; text comes from standard input, as in < FILE",
     "align": "; texts are source=FILE target=FILE",
+    "score": "; texts are source=FILE target=FILE, or pairs from standard input",
 }
 """How commands take texts, for whoever gives one as a plain word."""
 
@@ -70,6 +71,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "translate": (),
     "export": (),
     "align": (),
+    "score": (),
     "serve": (),
 }
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from nmt import checkpoint
@@ -331,6 +332,44 @@ class AlignConfig(PluginOptions):
         check_choice("", self, "formats", ALIGNMENT_FORMATS, is_list=True)
 
 
+@dataclass
+class ScoreConfig(PluginOptions):
+    """Options of `python -m nmt.score`; those not given come from the checkpoint.
+
+    checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], which is an ensemble.
+    source: source text, one sentence on each line; without it, standard input holds the pairs, as source TAB target
+        [TAB target …] or as JSON.
+    target: its translation, line by line.
+    reverse: run or checkpoint of the other direction, whose scores are added.
+    rerank: write the targets of each line best first, by score; with reverse, by the mean of both directions' scores.
+    format: text (numbers, separated by tabs), tsv (source and target after them) or jsonl (also those of each token).
+    output: file to write; by default standard output.
+    device: where the model runs; auto = a GPU if there is one.
+    num_threads: processor threads; 0 = as many as torch chooses.
+    """
+
+    checkpoint: Any = ""
+    source: str | None = None
+    target: str | None = None
+    reverse: str | None = None
+    rerank: bool = False
+    format: str = "text"
+    output: str | None = None
+    search: SearchConfig = field(default_factory=SearchConfig)
+    device: str = "auto"
+    num_threads: int = 0
+
+    def validate(self) -> None:
+        """Raise ValueError for a value that is not allowed."""
+        _check_checkpoint(self.checkpoint)
+        _check_machine(self)
+        check_choice("", self, "format", ("text", "jsonl", "tsv"))
+        if (self.source is None) != (self.target is None):
+            raise ValueError("source, target: give both, or neither, for pairs from standard input")
+        if self.output is not None and Path(self.output).is_dir():
+            raise ValueError(f"output={self.output}: must be a file; leave the option out for standard output")
+
+
 MAX_THREADS = 1024
 """More than this no machine has; torch ends the process where the system refuses a thread."""
 
@@ -438,6 +477,7 @@ COMMANDS: dict[str, type[Any]] = {
     "evaluate": EvaluateConfig,
     "translate": TranslateConfig,
     "align": AlignConfig,
+    "score": ScoreConfig,
     "export": ExportConfig,
     "serve": ServeConfig,
 }

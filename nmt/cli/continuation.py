@@ -6,7 +6,7 @@ from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from nmt.cli.config_groups import group_options
-from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ServeConfig, TranslateConfig
+from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ScoreConfig, ServeConfig, TranslateConfig
 from nmt.config import diff, get_node, leaves, validate
 from nmt.data import alignment_path
 from nmt.data.fingerprints import FileFingerprint, file_fingerprint
@@ -66,7 +66,7 @@ def data_fingerprints(config: Config) -> dict[str, list[FileFingerprint]]:
 
 def merge_with_checkpoint(
     trained: Config,
-    config: EvaluateConfig | TranslateConfig | ExportConfig | AlignConfig | ServeConfig,
+    config: EvaluateConfig | TranslateConfig | ExportConfig | AlignConfig | ScoreConfig | ServeConfig,
     overrides: Sequence[str],
 ) -> Config:
     """Return the configuration of a checkpoint, overridden by the options of a command line.

@@ -38,6 +38,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         *("checkpoint", "source", "target", "gold", "reverse", "symmetrize", "output", "formats"),
         *("alignment.layer", "alignment.head", "alignment.decision", *_MACHINE),
     ),
+    "score": ("checkpoint", "source", "target", "reverse", "rerank", "format", "output", *_MACHINE),
     "export": ("checkpoint", "format", "output", "max_length", "search.beam_size", "num_threads"),
     "serve": (
         *("checkpoint", "host", "port", "max_bytes", "max_sentences", "max_sentence_chars", "timeout", "queue_size"),
@@ -68,6 +69,7 @@ EXAMPLES = {
         "python -m nmt.align checkpoint=runs/en_de source=a.en target=a.de gold=a.gold",
         "python -m nmt.align checkpoint=runs/en_de reverse=runs/de_en source=a.en target=a.de output=DIR",
     ),
+    "score": ("python -m nmt.score checkpoint=runs/en_de source=a.en target=a.de output=scores.txt",),
     "export": (
         "python -m nmt.export checkpoint=runs/my_run format=ctranslate2 output=exported",
         "python -m nmt.export checkpoint=runs/my_run format=onnx output=graphs search.beam_size=8",

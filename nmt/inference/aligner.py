@@ -204,5 +204,14 @@ def aligner_with_selected_head(
     return aligner, selection
 
 
+def check_directions(name: object, data: DataConfig, reverse_name: object, reverse: DataConfig) -> None:
+    """Raise ValueError unless two models, named as they were given, are of opposite directions."""
+    if (reverse.source_lang, reverse.target_lang) != (data.target_lang, data.source_lang):
+        raise ValueError(
+            f"reverse={reverse_name}: translates {reverse.source_lang} into {reverse.target_lang}, "
+            f"{name} {data.source_lang} into {data.target_lang}: a run of the other direction is needed"
+        )
+
+
 def _split(text: str) -> list[str]:
     return [word for word in text.split(" ") if word]

@@ -105,7 +105,9 @@ class LineTranslator:
         scores = [{"score": t.score, "log_prob": t.log_prob, "truncated": t.truncated} for t in n_best]
         record |= {**scores[0], "parts": len(result.segments)}
         if self.translator.config.n_best > 1:
-            record["n_best"] = [{"text": t.text, **values} for t, values in zip(n_best, scores, strict=True)]
+            subwords = [self.translator.tokenizer.target_subwords(t.tokens) for t in n_best]
+            all_values = zip(n_best, scores, subwords, strict=True)
+            record["n_best"] = [{"text": t.text, **values, "subwords": names} for t, values, names in all_values]
         return record | self._alignment(result)
 
     def _alignment(self, result: LineTranslation) -> dict[str, Any]:

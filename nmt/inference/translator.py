@@ -1,6 +1,7 @@
 """A model with its tokenizer: translate texts, and compute the attention of given pairs."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, Self, cast
 
@@ -14,12 +15,14 @@ from nmt.attention import CROSS, AttentionLayer
 from nmt.attention.linear import packed_weights
 from nmt.config import from_dict
 from nmt.data import EOS, UNK, Tokenizer, batch_to_device, collate
+from nmt.inference.scorer import PairScore, token_log_probs
 from nmt.models import MODELS, Seq2Seq
 from nmt.models.loading import load_model
 from nmt.runtime.device import autocast, resolve_precision
 from nmt.runtime.memory import halve_on_oom
 from nmt.runtime.text import is_blank
 from nmt.search import SearchConfig
+from nmt.search.scoring import length_norm
 
 BATCH_TOKENS = 4096
 
@@ -42,6 +45,8 @@ EMPTY_TRANSLATION = Translation("", [], 0.0, False)
 
 
 Ids = Sequence[Sequence[int]]
+ScoredPair = tuple[str, str, Sequence[str]]
+"""Source, target, and the target's subwords if they are known."""
 Decoded = Iterator[tuple[int, list[search.Hypothesis]]]
 
 
@@ -203,6 +208,38 @@ class Translator:
                 (tokens,) = beam.best_so_far()
                 yield [Translation(self.tokenizer.decode_target(tokens), tokens, 0.0, False)]
             yield self._to_translations(beam.results()[0], text, sources[0])
+
+    def score(self, pairs: Sequence[ScoredPair], reverse: "Translator | None" = None) -> list[PairScore]:
+        """Return the score of each target, given its source; `reverse` is a model of the other direction.
+
+        The subwords of a target are those given, if these make up the text: a search may have found others.
+        """
+        texts = [[text.strip(" ") * (not is_blank(text)) for text in pair[:2]] for pair in pairs]
+        sources, targets = self.encode_pairs([(source, target) for source, target in texts])
+        names = {name: i for i, name in enumerate(self.tokenizer.target_subwords(range(self.tokenizer.target_size)))}
+        for i, (_, text, subwords) in enumerate(pairs):
+            ids = [names.get(str(name), UNK) for name in subwords]
+            if ids and self.tokenizer.decode_target(ids) == text:
+                targets[i] = ids
+        ids_of_pairs = {i: pair for i, pair in enumerate(zip(sources, targets, strict=True)) if any(pair)}
+        with self.decoding():
+            log_probs = dict(token_log_probs(self.model, ids_of_pairs, self.config, self.device))
+        swapped: list[ScoredPair] = [(target, source, ()) for source, target, _ in pairs]
+        others = reverse.score(swapped) if reverse is not None else [None] * len(pairs)
+        scores = []
+        for i, (ids, other) in enumerate(zip(targets, others, strict=True)):
+            result, subwords = log_probs.get(i, []), self.tokenizer.target_subwords(ids)
+            values = [-math.inf] if isinstance(result, str) else result
+            total, num, num_words = math.fsum(values), max(len(values), 1), len(texts[i][1].split()) + 1
+            by_length = total / float(length_norm(self.config, num)), total / num, total / num_words
+            perplexity = math.exp(min(-total / num, 100.0))
+            score = PairScore(total, *by_length, len(values), perplexity, subwords=subwords, token_log_probs=values)
+            if other is not None:
+                mean, difference = (total / num + other.per_token) / 2, abs(total / num - other.per_token)
+                score = score._replace(reverse_log_prob=other.log_prob, error=other.error)
+                score = score._replace(mean_score=(score.score + other.score) / 2, dual=math.exp(mean - difference))
+            scores.append(score._replace(error=result) if isinstance(result, str) else score)
+        return scores
 
     @contextlib.contextmanager
     def decoding(self) -> Iterator[None]:

@@ -113,13 +113,13 @@ class NBestItem(ResponseModel):
     score: float
     log_prob: float
     truncated: bool = Field(description="whether it was ended by the maximum length")
+    subwords: list[str]
 
 
 class HypothesisResult(NBestItem):
     """One of the translations of a segment, with its alignment."""
 
     tokens: list[int]
-    subwords: list[str]
     words: WordNumbers
     links: WordLinks
 

@@ -135,7 +135,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = shell(folder, "", "-m", "nmt.train", *TINY, f"name={name}")
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
     (folder / "run.pt").write_bytes((folder / "runs/run/checkpoints/best.pt").read_bytes())
-    (folder / "in.txt").write_text("a b\n" * 3)
+    (folder / "in.txt").write_text("a b\tc\n" * 3)
     return folder
 
 
@@ -146,6 +146,8 @@ COMMANDS: dict[str, tuple[list[str], bool]] = {
     "evaluate": (["nmt.evaluate", *OPTIONS, "output=report"], False),
     "translate": (["nmt.translate", *OPTIONS], True),
     "align": (["nmt.align", *OPTIONS, "output=links"], False),
+    "score": (["nmt.score", *OPTIONS, "source=in.txt", "target=in.txt"], True),
+    "score pairs": (["nmt.score", *OPTIONS, "output=scores.txt"], False),
     "compare": (["nmt.compare", "runs/run", "runs/other", "--num-resamples", "0"], True),
     "compare --help": (["nmt.compare", "--help"], True),
     "compare --output": (["nmt.compare", "runs/run", "runs/other", "--num-resamples", "0", "--output", "a.md"], False),
@@ -164,13 +166,18 @@ def test_every_command(name: str, redirections: str, work: Path, tmp_path: Path)
     if name == "export":
         pytest.importorskip("onnxscript")
         arguments = [*arguments, f"output={tmp_path}/exported"]
-    reads = name == "translate"
+    reads = name in ("translate", "score pairs")
     done = shell(
         work, redirections if "<" in redirections or not reads else f"< in.txt {redirections}", "-m", *arguments
     )
     if reads and "<&-" in redirections:
-        problem = "standard input is closed; open both, as in < source.txt > target.txt"
-    elif reads and redirections == ">&-":
+        problem = "standard input is closed; open "
+        problem += (
+            "both, as in < source.txt > target.txt"
+            if name == "translate"
+            else ("it, as in < pairs.tsv, or give source and target")
+        )
+    elif name == "translate" and redirections == ">&-":
         problem = "standard output is closed; open both, as in < source.txt > target.txt"
     else:
         problem = STREAMS[redirections] if writes else ""
