@@ -148,7 +148,7 @@ class Trainer:
         norm = clip_gradients(self.model, self.optim_config.clip_norm)
         skipped = self.guard.check(norm, losses)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = self._learning_rate() * group["lr_scale"]
         if self.guard.enabled:
             self.optimizer.found_inf = skipped  # type: ignore[attr-defined]
         self.optimizer.step()
