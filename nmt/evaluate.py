@@ -18,6 +18,7 @@ from nmt.plugins import loaded
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
 from nmt.training import logger
+from nmt.training.warm_start import run_fingerprints
 
 
 def main(config: EvaluateConfig, overrides: list[str]) -> None:
@@ -35,7 +36,7 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
         command=command_line("evaluate", overrides),
         config=to_yaml(merged),
         history=logger.read_metrics(run / "metrics.jsonl") if len(paths) == 1 else (),
-        fingerprints={**contents[0].get("texts", {}), "plugins": list(map(list, loaded(merged.plugins)))},
+        fingerprints=run_fingerprints(contents[0]) | {"plugins": list(map(list, loaded(merged.plugins)))},
     )
     translator = Translator.from_checkpoints(contents, merged.search, device)
     translator.engine = make_engine(translator, merged, config.engine if config.hypotheses is None else "torch")

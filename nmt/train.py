@@ -8,7 +8,7 @@ import signal
 import sys
 import types
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +49,7 @@ from nmt.training.forecast import shortfalls
 from nmt.training.signals import GracefulShutdown
 from nmt.training.trainer import Trainer
 from nmt.training.validation import Validator
+from nmt.training.warm_start import Parent, parts_table, run_fingerprints, warm_start
 
 log = logging.getLogger("nmt.train")
 
@@ -61,16 +62,34 @@ class _CallableModule(types.ModuleType):  # `nmt.train(…)` in Python: `nmt.api
 sys.modules[__name__].__class__ = _CallableModule
 
 
+class ResolvedConfig(NamedTuple):
+    """The configuration and what follows from it before any text is prepared.
+
+    config: with matched widths, the options of an inherited tokenizer, and the batch size of a run that is continued.
+    notes: for the log: choices made for the user.
+    parent: the model whose weights a new run begins with.
+    origin: `Parent.describe` of a new or continued run that has a parent.
+    """
+
+    config: Config
+    tokenizer: Tokenizer
+    notes: list[str]
+    parent: Parent | None
+    origin: dict[str, str]
+
+
 class TrainingSetup(NamedTuple):
     """Everything a run needs besides the model."""
 
-    config: Config  # with matched widths, and the batch size of a run that is continued
+    resolved: ResolvedConfig
+    config: Config  # that of `resolved`, with an automatic batch size
     tokenizer: Tokenizer
     corpora: dict[str, EncodedCorpus]
     valid: dict[str, EvaluationSet]  # by split; the first chooses the checkpoint
     tests: list[EvaluationSet]
     texts: dict[str, list[list[str]]]  # for each split a list of [file or data set, SHA-256], as it was prepared
     notes: list[str]  # for the log: choices made for the user
+    loaded: Collection[str] = ()  # tensors of the model that are the parent's
 
 
 def main(config: Config, overrides: list[str]) -> None:
@@ -132,6 +151,9 @@ def _make_model(setup: TrainingSetup, device: torch.device, ranks: DistributedCo
     config, tokenizer = setup.config, setup.tokenizer
     torch.manual_seed(config.seed)
     model = models.build_model(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
+    if (parent := setup.resolved.parent) is not None:
+        loaded, notes = warm_start(model, parent, config.init, tokenizer)
+        setup = setup._replace(loaded=loaded, notes=[*setup.notes, *notes])
     model.to(device)
     if config.train.batch_tokens == AUTO:
         corpus = setup.corpora["train"]
@@ -159,7 +181,8 @@ def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ra
             "texts": setup.texts,
             "splits": [[name, c.num_read, len(c), c.dropped, c.repaired] for name, c in setup.corpora.items()],
         }
-        | plugins,
+        | plugins
+        | ({"parent": setup.resolved.origin} if setup.resolved.origin else {}),
         distributed=ranks,
     )
 
@@ -169,7 +192,8 @@ def _prepare(config: Config) -> TrainingSetup:
     _check_not_mixed(config.data)
     remove_stale_temp_files(Path(config.data.cache_dir))
     texts = data_fingerprints(config)
-    config, tokenizer, note = _resolve_config(config)
+    resolved = _resolve_config(config)
+    config, tokenizer = resolved.config, resolved.tokenizer
     splits = validation_splits(config.data, config.train.early_stopping_set)
     corpora = {split: data.load_corpus(config.data, split, tokenizer) for split in ("train", *splits)}
     if config.train.guided_alignment_weight:
@@ -186,7 +210,7 @@ def _prepare(config: Config) -> TrainingSetup:
     for split, files in data_fingerprints(config).items():  # tokenizer, corpora and references are of the same text
         check_unchanged(texts[split], files)
     digests = {split: [[conceal(file.name, config), file.sha256] for file in files] for split, files in texts.items()}
-    setup = TrainingSetup(config, tokenizer, corpora, valid, tests, digests, [note] if note else [])
+    setup = TrainingSetup(resolved, config, tokenizer, corpora, valid, tests, digests, list(resolved.notes))
     setup.notes.extend([f"{splits[0]} chooses the best checkpoint, of {', '.join(splits)}"] * (len(splits) > 1))
     _check_lengths(setup)
     setup.notes.extend(_unknown_shares(setup))
@@ -327,6 +351,9 @@ def _log_header(trainer: Trainer, setup: TrainingSetup) -> None:
         notes.append("cuDNN has no recurrent layers in bf16: they run in fp32, with TF32 where the GPU has it")
     for note in notes:
         log.info("%s", note)
+    if setup.loaded or config.optim.lr_scales:
+        for line in parts_table(trainer.model, setup.loaded):
+            log.info("%s", line)
     for entry in unowned():
         log.warning(
             "%s: no plugin has it, so no other process can use this run; put it into a file: plugins=FILE", entry
@@ -358,7 +385,7 @@ def _evaluate(trainer: Trainer, setup: TrainingSetup, command: str) -> None:
         config=to_yaml(config),
         history=logger.read_metrics(trainer.directory / "metrics.jsonl"),
         data=[SplitStats(*split) for split in trainer.header["splits"]],
-        fingerprints={**trainer.header["texts"], "plugins": trainer.header["plugins"]},
+        fingerprints=run_fingerprints(trainer.header),
     )
     content = checkpoint.load(trainer.best, trainer.device)
     translator = Translator.from_checkpoint(content, config.search, trainer.device)
@@ -372,24 +399,47 @@ def _evaluate(trainer: Trainer, setup: TrainingSetup, command: str) -> None:
     logger.log_hparams(trainer.directory, to_dict(config), defaults, scores, progress.update)
 
 
-def _resolve_config(config: Config) -> tuple[Config, Tokenizer, str]:
-    """Return the configuration with matched widths, the tokenizer, and a note about the matching or "".
+def _resolve_config(config: Config) -> ResolvedConfig:
+    """Return the configuration with matched widths, the tokenizer, and where the run begins.
 
     Raises:
         ValueError: the run was started with other options, or no width matches.
     """
     latest = checkpoint.latest_valid(Path(config.runs) / str(config.name) / "checkpoints")
     stored = latest.content["config"] if latest is not None else None
+    parent = None if config.init.checkpoint is None or stored is not None else Parent.load(config.init.checkpoint)
+    content = parent.content if parent is not None else latest.content if latest is not None else {}
+    tokenizer, notes = None, []
+    if config.init.checkpoint is not None and config.init.vocabulary == "keep":
+        config, tokenizer, note = _inherit_tokenizer(config, content)
+        notes.append(note)
     if stored is not None and config.train.batch_tokens == AUTO:  # it was measured when the run was started
         config = _with_batch_tokens(config, stored["train"]["batch_tokens"])
     if stored is not None and config.model.match == "none":
         check_continuation(stored, to_dict(config))  # before the tokenizer is trained
-    tokenizer = data.train_or_load_tokenizer(config.data)
+    if tokenizer is None:
+        tokenizer = data.train_or_load_tokenizer(config.data)
     model, note = match_parameters(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
     config = dataclasses.replace(config, model=model)
     if stored is not None:  # its widths are matched ones
         check_continuation(stored, to_dict(config))
-    return config, tokenizer, note
+    origin = content.get("parent", {}) if parent is None else parent.describe()
+    return ResolvedConfig(config, tokenizer, [*notes, note] if note else notes, parent, origin)
+
+
+def _inherit_tokenizer(config: Config, content: dict[str, Any]) -> tuple[Config, Tokenizer, str]:
+    """Return the tokenizer of a checkpoint, of the run's parent or its own, its options, and a note."""
+    with checkpoint.interpreting(content):
+        tokenizer = Tokenizer.from_state_dict(content["tokenizer"])
+        options = Config.from_dict(content["config"]).data.tokenizer
+    given, default = config.data.tokenizer, data.TokenizerConfig()
+    tokenizer.subword_regularization = options.subword_regularization = given.subword_regularization
+    values = dataclasses.asdict(given).items()
+    unused = [name for name, value in values if value not in (getattr(options, name), getattr(default, name))]
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=options))
+    config.validate()
+    without = "".join(f"; data.tokenizer.{name} has no effect (init.vocabulary=map makes a new one)" for name in unused)
+    return config, tokenizer, f"the vocabulary is that of init.checkpoint={config.init.checkpoint}{without}"
 
 
 def _with_batch_tokens(config: Config, batch_tokens: int) -> Config:

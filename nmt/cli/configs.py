@@ -23,11 +23,12 @@ from nmt.search import SearchConfig
 from nmt.training.config import EARLY_STOPPING_METRICS
 from nmt.training.optim import OptimConfig
 from nmt.training.trainer import TrainConfig
+from nmt.training.warm_start import InitConfig
 
 PATH_OPTIONS = (
     *("runs", "data.train", "data.valid", "data.test", "data.extra_tests", "data.train_alignments", "data.hf_dataset"),
     *("data.cache_dir", "checkpoint", "output", "hypotheses", "baselines", "external_scores", "source", "target"),
-    *("gold", "reverse", "plugins", "metrics.plugins"),
+    *("gold", "reverse", "plugins", "metrics.plugins", "init.checkpoint"),
 )
 """Options that name files, folders and data sets: `~` is the home folder there, and what came from the environment is
 not stored."""
@@ -79,6 +80,7 @@ class Config(PluginOptions):
     num_threads: int = 0
     data: DataConfig = field(default_factory=DataConfig)
     model: Any = field(default_factory=RNNConfig)
+    init: InitConfig = field(default_factory=InitConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
@@ -100,7 +102,7 @@ class Config(PluginOptions):
         """Return the configuration of a checkpoint; raise ValueError, naming the file, where it is not valid."""
         with checkpoint.interpreting(content):
             config = cls.from_dict(content["config"])
-            for name in ("data", "model", "optim", "train", "search", "metrics", "alignment"):
+            for name in ("data", "model", "init", "optim", "train", "search", "metrics", "alignment"):
                 validate(getattr(config, name))
         return config
 

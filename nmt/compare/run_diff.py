@@ -38,6 +38,7 @@ class RunSnapshot(NamedTuple):
     model: Seq2Seq
     flops: float
     version: str
+    parent: dict[str, str]  # from whose weights it began: "checkpoint", "model" and "vocabulary", or nothing
 
     @classmethod
     def read(cls, path: str) -> "RunSnapshot":
@@ -60,7 +61,15 @@ class RunSnapshot(NamedTuple):
             torch.manual_seed(config.seed)  # as `nmt.train` does
             model = models.build_model(config.model, *sizes, joint=tokenizer.joint)
         flops = flops_per_token(config.model, *sizes, joint=tokenizer.joint)
-        return cls(printable_line(path.rstrip("/")), config, tokenizer, model, flops, str(content["nmt"]))
+        return cls(
+            printable_line(path.rstrip("/")),
+            config,
+            tokenizer,
+            model,
+            flops,
+            str(content["nmt"]),
+            dict(content.get("parent", {})),
+        )
 
 
 def diff_runs(runs: Sequence[RunSnapshot]) -> str:
@@ -70,6 +79,7 @@ def diff_runs(runs: Sequence[RunSnapshot]) -> str:
         _vocabularies(runs),
         _parameters(runs),
         *(_initialization(runs[0], run) for run in runs[1:]),
+        *([_parents(runs)] if any(run.parent for run in runs) else []),
         _same_or_table(f"FLOPs per target token ({_CONVENTION})", [f"{run.flops:,.0f}" for run in runs], runs),
         _same_or_table("nmt version", [run.version for run in runs], runs),
     ]
@@ -132,6 +142,12 @@ def _initialization(first: RunSnapshot, second: RunSnapshot) -> list[str]:
     changed = [name for name, state in states.items() if state not in (IDENTICAL, DIFFERENT_SAMPLE)]
     details = _changes(changed, tensors, [first.label, second.label])
     return [head, *_table(rows), *([""] if details else []), *_table(details)]
+
+
+def _parents(runs: Sequence[RunSnapshot]) -> list[str]:
+    """Return the trained models whose weights were loaded over the initial ones."""
+    values = [f"{run.parent['checkpoint']} ({run.parent['model'][:12]})" if run.parent else "none" for run in runs]
+    return _same_or_table("weights loaded at the start", values, runs)
 
 
 def _state(first: Tensor | None, second: Tensor | None) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from nmt.config import check_choice, check_range
 from nmt.models.loading import check_tensors
+from nmt.training.warm_start import check_scales, set_learning
 
 
 @dataclass
@@ -29,6 +30,9 @@ class OptimConfig:
     epsilon: added to AdamW's denominator.
     weight_decay: AdamW's decay of matrices (not of biases and vectors); 0 = off.
     clip_norm: gradients are scaled down to this norm; 0 = off.
+    lr_scales: factors of the rate for parts of the model, a mapping such as {encoder: 0.1, embeddings: 0}: encoder,
+        decoder, embeddings, output, attention, or the path of a module; of overlapping parts the smaller one counts. 0
+        freezes a part: no gradient, no decay, no dropout inside it.
     """
 
     learning_rate: float = 3e-3
@@ -42,12 +46,14 @@ class OptimConfig:
     epsilon: float = 1e-9
     weight_decay: float = 0.0
     clip_norm: float = 1.0
+    lr_scales: dict[str, float] = field(default_factory=dict)
 
     def validate(self) -> None:
         """Raise ValueError naming the option, its value and what is allowed."""
         check_choice("optim", self, "schedule", SCHEDULES)
         check_range("optim", self, ["learning_rate", "epsilon"], above=0)
         check_range("optim", self, ["warmup_updates", "weight_decay", "clip_norm", "plateau_patience"], minimum=0)
+        check_scales(self.lr_scales)
         check_range("optim", self, ["beta1", "beta2", "min_lr_ratio", "plateau_factor"], minimum=0, below=1)
 
 
@@ -97,11 +103,20 @@ SCHEDULES: dict[str, Callable[[OptimConfig, int, float], float]] = {
 
 
 def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.AdamW:
-    """Return fused AdamW, with weight decay on matrices only, not on biases and vectors."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """Return fused AdamW, with weight decay on matrices only, not on biases and vectors.
+
+    Parts of the model are frozen by `lr_scales` here; raises as `set_learning`.
+    """
+    scales, parameters = set_learning(model, config.lr_scales), dict(model.named_parameters())
     groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": params, "weight_decay": config.weight_decay if is_matrix else 0.0, "lr_scale": scale}
+        for scale in dict.fromkeys(scales.values())
+        for is_matrix in (True, False)
+        if (
+            params := [
+                parameters[n] for n, own in scales.items() if own == scale and (parameters[n].dim() > 1) == is_matrix
+            ]
+        )
     ]
     betas = (config.beta1, config.beta2)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, eps=config.epsilon, fused=True)

@@ -161,7 +161,7 @@ class Trainer:
         scale = self.scaler.scale(torch.ones_like(norm)) if self.scaler.is_enabled() else None
         skipped = self.guard.check(norm, losses, scale)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = self._learning_rate() * group["lr_scale"]
         if self.guard.enabled or self.scaler.is_enabled():
             self.optimizer.found_inf = skipped  # type: ignore[attr-defined]
         self.optimizer.step()
