@@ -188,13 +188,12 @@ class AttentionLayer(nn.Module):
 
     def _select_heads(self, x: Tensor, number: int) -> Tensor:
         """Select the heads of group `number` from (B, H, ...)."""
-        heads: Tensor | None = getattr(self, f"group_{number}")
-        return x if heads is None else x.index_select(1, heads)
+        return x if len(self.groups) == 1 else x.index_select(1, getattr(self, f"group_{number}"))
 
     def _join_heads(self, groups: list[Tensor]) -> Tensor:
         """Join groups of heads, (B, H, ...) each, in the order of the heads."""
         joined = groups[0] if len(groups) == 1 else torch.cat(groups, dim=1)
-        return joined if self.order is None else joined.index_select(1, self.order)
+        return joined if len(groups) == 1 or self.order is None else joined.index_select(1, self.order)
 
     def _head_groups(self, queries: Tensor, cache: KeyValueCache) -> Iterator[tuple[int, nn.Module, ProjectedQKV]]:
         """Yield the number of each group of heads, their score, and their queries, keys and values."""
@@ -224,8 +223,8 @@ class AttentionLayer(nn.Module):
         contexts, all_weights = [], []
         bias, mask = context if isinstance(context, Tensor) else None, None
         if isinstance(context, QueryContext):
-            num_keys, all_dots = cache["keys.0"].size(2), all(map(self._is_softmax_of_dots, self.scores))
-            if queries.device.type != "cpu" and not need_weights and all_dots:
+            num_keys, on_cpu = cache["keys.0"].size(2), queries.device.type == "cpu"
+            if not (on_cpu or need_weights) and all(map(self._is_softmax_of_dots, self.scores)):
                 mask = self.window.sdpa_mask(context, num_keys)
             bias = self.window.attention_bias(context, num_keys) if mask is None else None
         for number, score, projected in self._head_groups(queries, cache):
