@@ -58,7 +58,7 @@ T = TypeVar("T")
 
 _TEXTS = {
     "evaluate": "; a test set is data.test=PREFIX",
-    "translate": "; text comes from standard input, as in < FILE",
+    "translate": "; text is input=FILE, or comes from standard input, as in < FILE",
     "align": "; texts are source=FILE target=FILE",
 }
 """How commands take texts, for whoever gives one as a plain word."""

@@ -25,7 +25,7 @@ from nmt.training.trainer import TrainConfig
 PATH_OPTIONS = (
     *("runs", "data.train", "data.valid", "data.test", "data.extra_tests", "data.train_alignments", "data.hf_dataset"),
     *("data.cache_dir", "checkpoint", "output", "hypotheses", "baselines", "external_scores", "source", "target"),
-    *("gold", "reverse", "plugins"),
+    *("gold", "reverse", "plugins", "input", "text", "data.tokenizer.model"),
 )
 """Options that name files, folders and data sets: `~` is the home folder there, and what came from the environment is
 not stored."""
@@ -246,6 +246,9 @@ class TranslateConfig(PluginOptions):
     """Options of `python -m nmt.translate`; those not given come from the checkpoint.
 
     checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], which is an ensemble.
+    input: file of sentences, which may be compressed (.gz, .xz, .zst); by default they come from standard input.
+    output: file of the translations, compressed as its suffix says; it appears when all of them are there. By default
+        they go to standard output.
     format: text (the best translation of each line) or jsonl (with scores and alignments).
     max_length: source tokens beyond which a line is split at sentence boundaries and translated in segments; 0:
         data.max_length of training. Never more than the model can process.
@@ -256,6 +259,8 @@ class TranslateConfig(PluginOptions):
     """
 
     checkpoint: Any = ""
+    input: str | None = None
+    output: str | None = None
     format: str = "text"
     max_length: int = 0
     search: SearchConfig = field(default_factory=SearchConfig)
@@ -266,6 +271,8 @@ class TranslateConfig(PluginOptions):
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
+        if self.output == "":
+            raise ValueError("output=: the file needs a name; leave the option out for standard output")
         check_choice("", self, "format", FORMATS)
         check_range("", self, ["max_length"], minimum=0)
         _check_machine(self)

@@ -33,7 +33,17 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         *("checkpoint", "data.test", "output", *_SEARCH, "metrics.names", "hypotheses", "baselines", "external_scores"),
         *_MACHINE,
     ),
-    "translate": ("checkpoint", "format", "max_length", *_SEARCH, "search.method", "search.n_best", *_MACHINE),
+    "translate": (
+        "checkpoint",
+        "input",
+        "output",
+        "format",
+        "max_length",
+        *_SEARCH,
+        "search.method",
+        "search.n_best",
+        *_MACHINE,
+    ),
     "align": (
         *("checkpoint", "source", "target", "gold", "reverse", "symmetrize", "output", "formats"),
         *("alignment.layer", "alignment.head", "alignment.decision", *_MACHINE),
@@ -63,7 +73,10 @@ EXAMPLES = {
         "python -m nmt.evaluate -m sweep=beam checkpoint=runs/my_run",
         "python -m nmt.evaluate checkpoint=runs/my_run baselines=[runs/other] metrics.names=[bleu,chrf,ter]",
     ),
-    "translate": ("python -m nmt.translate checkpoint=runs/my_run < source.txt > target.txt",),
+    "translate": (
+        "python -m nmt.translate checkpoint=runs/my_run < source.txt > target.txt",
+        "python -m nmt.translate checkpoint=runs/my_run input=source.txt.gz output=target.txt.gz",
+    ),
     "align": (
         "python -m nmt.align checkpoint=runs/en_de source=a.en target=a.de gold=a.gold",
         "python -m nmt.align checkpoint=runs/en_de reverse=runs/de_en source=a.en target=a.de output=DIR",

@@ -5,13 +5,14 @@ JSON is read as text and parsed here, and the columns of a CSV file are read as 
 """
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from nmt.data.text_files import BLOCK_LINES, strip_lines
+from nmt.runtime.compression import SUFFIXES, open_input
 from nmt.runtime.errors import error_message
 
 Batches = Iterator[dict[str, list[Any]]]  # blocks of rows, column by column
@@ -20,6 +21,9 @@ Batches = Iterator[dict[str, list[Any]]]  # blocks of rows, column by column
 def open_file(kind: str, path: Path) -> Batches:
     """Open the rows of one .parquet or JSON lines file."""
     where = str(path)
+    if path.suffix in SUFFIXES:  # the library would take one that is cut for a whole
+        with open_input(path) as file:
+            deque(file, maxlen=0)
     options: dict[str, Any] = {"split": "train", "streaming": True}
     if kind == "jsonl":
         return _json_batches({"train": where}, where, options)
