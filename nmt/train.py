@@ -21,7 +21,7 @@ from nmt.cli.configs import Config
 from nmt.cli.continuation import check_continuation, data_fingerprints
 from nmt.cli.run_directory import command_line, remove_temp_files
 from nmt.config import conceal, to_dict
-from nmt.data import BatchLoader, DataConfig, EncodedCorpus, SentencePair, Tokenizer
+from nmt.data import BatchLoader, DataConfig, EncodedCorpus, SentencePair, Tokenizer, TokenizerConfig
 from nmt.data.batch_sampler import max_length
 from nmt.data.fingerprints import check_unchanged
 from nmt.data.preprocessing import format_counts
@@ -179,6 +179,7 @@ def _prepare(config: Config) -> TrainingSetup:
     digests = {split: [[conceal(file.name, config), file.sha256] for file in files] for split, files in texts.items()}
     setup = TrainingSetup(config, tokenizer, corpora, valid, tests, digests, [note] if note else [])
     _check_lengths(setup)
+    setup.notes.extend(_vocabulary_notes(config.data.tokenizer, tokenizer))
     setup.notes.extend(_unknown_shares(setup))
     return setup
 
@@ -202,6 +203,16 @@ def _check_same_text(setup: TrainingSetup, ranks: DistributedContext) -> None:
             raise ValueError(
                 f"data.{split}: process {ranks.rank} has read other text than process 0; every machine needs the same"
             )
+
+
+def _vocabulary_notes(options: TokenizerConfig, tokenizer: Tokenizer) -> Iterator[str]:
+    """Yield a note about each vocabulary that is smaller than asked for, or not of the training text."""
+    sizes = [tokenizer.source_size] if tokenizer.joint else [tokenizer.source_size, tokenizer.target_size]
+    for file, digest, size in zip(options.model_files(), tokenizer.files, sizes, strict=False):
+        yield f"data.tokenizer.model={file}: {tokenizer.type}, {size} entries, SHA-256 {digest}"
+    if not tokenizer.files and data.TOKENIZERS[options.type].is_subword and min(sizes) < options.vocab_size:
+        most = " and ".join(map(str, sizes))
+        yield f"data.tokenizer.vocab_size={options.vocab_size}: the text gives {most} at most, which are used"
 
 
 def _unknown_shares(setup: TrainingSetup) -> Iterator[str]:
@@ -367,7 +378,11 @@ def _resolve_config(config: Config) -> tuple[Config, Tokenizer, str]:
         config = _with_batch_tokens(config, stored["train"]["batch_tokens"])
     if stored is not None and config.model.match == "none":
         check_continuation(stored, to_dict(config))  # before the tokenizer is trained
-    tokenizer = data.train_or_load_tokenizer(config.data)
+    if latest is not None and config.data.tokenizer.model:  # the run has its own copy
+        with checkpoint.interpreting(latest.content):
+            tokenizer = Tokenizer.from_state_dict(latest.content["tokenizer"])
+    else:
+        tokenizer = data.train_or_load_tokenizer(config.data)
     model, note = match_parameters(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
     config = dataclasses.replace(config, model=model)
     if stored is not None:  # its widths are matched ones

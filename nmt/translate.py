@@ -1,10 +1,10 @@
 """python -m nmt.translate: translate a file or standard input, line by line, in order."""
 
 import contextlib
+import io
 import sys
 import time
 from pathlib import Path
-from typing import BinaryIO
 
 from nmt import checkpoint
 from nmt.cli.compose import merge_with_checkpoint, run_command
@@ -27,11 +27,10 @@ BATCHES_AT_ONCE = 16
 
 def main(config: TranslateConfig, overrides: list[str]) -> None:
     """Translate until the input ends, with one output line for each; problems are summarized on standard error."""
-    files = {"input": config.input, "output": config.output}
     for name, stream in (("input", sys.stdin), ("output", sys.__stdout__)):
-        if stream is None and files[name] is None:  # closed by whoever started the command
+        if stream is None and getattr(config, name) is None:  # closed by whoever started the command
             raise ValueError(f"standard {name} is closed; open both, as in < source.txt > target.txt")
-    text = check_file(Path(config.input), "") if config.input is not None else None
+    text = None if config.input is None else check_file(Path(config.input), "")
     setup_process(config.num_threads)
     device = resolve_device(config.device)
     paths = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
@@ -48,25 +47,17 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
     line_translator = LineTranslator(translator, config.max_length or merged.data.max_length)
     with contextlib.ExitStack() as stack:
         reader = LineReader(sys.stdin.fileno() if text is None else stack.enter_context(open_input(text)))
-        output = sys.stdout.buffer
         if config.output is not None:
-            output = stack.enter_context(atomic_output(Path(config.output)))
-        interactive = (text is None and sys.stdin.isatty()) or (config.output is None and sys.stdout.isatty())
-        shows_progress = sys.stderr.isatty() and not (is_quiet() or interactive)
-        max_lines = BATCHES_AT_ONCE * merged.search.batch_size
-        _translate(line_translator, reader, output, config.format == "jsonl", max_lines, shows_progress)
+            file = stack.enter_context(atomic_output(Path(config.output)))
+            stack.enter_context(contextlib.redirect_stdout(io.TextIOWrapper(file)))
+        _translate(line_translator, reader, config.format == "jsonl", BATCHES_AT_ONCE * merged.search.batch_size)
 
 
-def _translate(
-    translator: LineTranslator,
-    reader: LineReader,
-    output: BinaryIO,
-    as_json: bool,
-    max_lines: int,
-    shows_progress: bool,
-) -> None:
+def _translate(translator: LineTranslator, reader: LineReader, as_json: bool, max_lines: int) -> None:
     num_lines, started = 0, time.monotonic()
     num_failed = num_repaired = 0
+    is_typed = reader.source == 0 and sys.stdin.isatty()
+    shows_progress = sys.stderr.isatty() and not (is_quiet() or is_typed or sys.stdout.isatty())
     while lines := reader.read_batch(max_lines):
         for line, result in zip(lines, translator.translate_lines(lines), strict=True):
             num_lines += 1
@@ -75,9 +66,8 @@ def _translate(
                 num_failed += 1
                 print(escape_controls(f"line {num_lines}: {result.error}"), file=sys.stderr)
             text = json_line(translator.to_json(num_lines, result)) if as_json else result.n_best()[0].text
-            output.write(text.encode("utf-8", errors="replace") + b"\n")
-        if output is sys.stdout.buffer:  # flushing a compressed file would make it larger
-            output.flush()
+            sys.stdout.buffer.write(text.encode("utf-8", errors="replace") + b"\n")
+        sys.stdout.buffer.flush()
         if shows_progress:
             rate = num_lines / (time.monotonic() - started)
             print(f"\r{num_lines:,} lines, {rate:.1f} a second", end="", file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ SUMMARIES = {
     "align": "Align the words of parallel texts with a trained model, and compare with gold alignments.",
     "translate": "Translate standard input, one sentence a line, to standard output.",
     "export": "Export a trained model for other programs. --formats shows what each format supports.",
+    "trim": "Cut the vocabulary of a trained model to what a text needs, into a smaller checkpoint.",
     "serve": "Serve trained models on a web page and a JSON API; see docs/serve.md.",
     "tune": "Tune options with Optuna: sample values, train, and stop bad trials early.",
     "compare": "Compare runs: scores over seeds, the significance of their differences, and costs.",

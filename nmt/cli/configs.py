@@ -325,6 +325,30 @@ class AlignConfig(PluginOptions):
         check_choice("", self, "formats", ALIGNMENT_FORMATS, is_list=True)
 
 
+@dataclass
+class TrimConfig(PluginOptions):
+    """Options of `python -m nmt.trim`.
+
+    checkpoint: run directory (its best checkpoint) or checkpoint file.
+    text: a text in the source language, or a list [SOURCE,TARGET]; the vocabulary is cut to the pieces that their
+        lines need. A joint vocabulary is cut to both; of two, that of the target is kept whole without TARGET.
+    output: checkpoint file to create.
+    """
+
+    checkpoint: str = ""
+    text: Any = ""
+    output: str = ""
+
+    def validate(self) -> None:
+        """Raise ValueError for a value that is not allowed."""
+        _check_checkpoint(self.checkpoint)
+        texts = self.text if isinstance(self.text, list) else [self.text]
+        if not 1 <= len(texts) <= 2 or not all(isinstance(text, str) and text for text in texts):
+            raise ValueError(f"text={self.text}: must be given: text=SOURCE or text=[SOURCE,TARGET]")
+        if not self.output:
+            raise ValueError("output=: must be given: output=FILE.pt")
+
+
 MAX_THREADS = 1024
 """More than this no machine has; torch ends the process where the system refuses a thread."""
 
@@ -434,5 +458,6 @@ COMMANDS: dict[str, type[Any]] = {
     "align": AlignConfig,
     "export": ExportConfig,
     "serve": ServeConfig,
+    "trim": TrimConfig,
 }
 """The options of each command."""

@@ -34,14 +34,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         *_MACHINE,
     ),
     "translate": (
-        "checkpoint",
-        "input",
-        "output",
-        "format",
-        "max_length",
-        *_SEARCH,
-        "search.method",
-        "search.n_best",
+        *("checkpoint", "input", "output", "format", "max_length", *_SEARCH, "search.method", "search.n_best"),
         *_MACHINE,
     ),
     "align": (
@@ -49,6 +42,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         *("alignment.layer", "alignment.head", "alignment.decision", *_MACHINE),
     ),
     "export": ("checkpoint", "format", "output", "max_length", "search.beam_size", "num_threads"),
+    "trim": ("checkpoint", "text", "output"),
     "serve": (
         *("checkpoint", "host", "port", "max_bytes", "max_sentences", "max_sentence_chars", "timeout", "queue_size"),
         *("search.beam_size", *_MACHINE),
@@ -85,6 +79,7 @@ EXAMPLES = {
         "python -m nmt.export checkpoint=runs/my_run format=ctranslate2 output=exported",
         "python -m nmt.export checkpoint=runs/my_run format=onnx output=graphs search.beam_size=8",
     ),
+    "trim": ("python -m nmt.trim checkpoint=runs/en_de text=[a.en,a.de] output=small.pt",),
     "serve": (
         "python -m nmt.serve checkpoint=runs/my_run",
         "python -m nmt.serve checkpoint=[runs/additive,runs/dot] port=8080",
