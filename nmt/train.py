@@ -208,9 +208,9 @@ def _check_same_text(setup: TrainingSetup, ranks: DistributedContext) -> None:
 def _vocabulary_notes(options: TokenizerConfig, tokenizer: Tokenizer) -> Iterator[str]:
     """Yield a note about each vocabulary that is smaller than asked for, or not of the training text."""
     sizes = [tokenizer.source_size] if tokenizer.joint else [tokenizer.source_size, tokenizer.target_size]
-    for file, digest, size in zip(options.model_files(), tokenizer.files, sizes, strict=False):
-        yield f"data.tokenizer.model={file}: {tokenizer.type}, {size} entries, SHA-256 {digest}"
-    if not tokenizer.files and data.TOKENIZERS[options.type].is_subword and min(sizes) < options.vocab_size:
+    for file, digest, size in zip(options.model, tokenizer.files, sizes, strict=True):
+        yield f"{file}: {tokenizer.type} model, {size} entries, SHA-256 {digest}"
+    if not options.model and data.TOKENIZERS[options.type].is_subword and min(sizes) < options.vocab_size:
         most = " and ".join(map(str, sizes))
         yield f"data.tokenizer.vocab_size={options.vocab_size}: the text gives {most} at most, which are used"
 
@@ -379,8 +379,7 @@ def _resolve_config(config: Config) -> tuple[Config, Tokenizer, str]:
     if stored is not None and config.model.match == "none":
         check_continuation(stored, to_dict(config))  # before the tokenizer is trained
     if latest is not None and config.data.tokenizer.model:  # the run has its own copy
-        with checkpoint.interpreting(latest.content):
-            tokenizer = Tokenizer.from_state_dict(latest.content["tokenizer"])
+        tokenizer = Tokenizer.from_state_dict(latest.content["tokenizer"])
     else:
         tokenizer = data.train_or_load_tokenizer(config.data)
     model, note = match_parameters(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)

@@ -16,7 +16,7 @@ LAYERS = [
     {"training"},
     {"cli"},
     {"export"},
-    {"train", "evaluate", "translate", "align", "compare", "serve", "tune"},
+    {"train", "evaluate", "translate", "align", "trim", "compare", "serve", "tune"},
     {"api"},
     {"__main__"},
 ]

@@ -36,8 +36,11 @@ data.max_length_ratio=
 data.train_alignments=<file>
 data.error_on_dropped=true,false
 data.cache_dir=<file>
-data.tokenizer.type=unigram,bpe,word,char
+data.tokenizer.type=unigram,bpe,word,char,pretokenized
+data.tokenizer.model=<file>
+data.tokenizer.symbols=
 data.tokenizer.vocab_size=
+data.tokenizer.exact_size=true,false
 data.tokenizer.joint=true,false
 data.tokenizer.byte_fallback=true,false
 data.tokenizer.character_coverage=
@@ -227,8 +230,11 @@ data.max_length_ratio=
 data.train_alignments=<file>
 data.error_on_dropped=true,false
 data.cache_dir=<file>
-data.tokenizer.type=unigram,bpe,word,char
+data.tokenizer.type=unigram,bpe,word,char,pretokenized
+data.tokenizer.model=<file>
+data.tokenizer.symbols=
 data.tokenizer.vocab_size=
+data.tokenizer.exact_size=true,false
 data.tokenizer.joint=true,false
 data.tokenizer.byte_fallback=true,false
 data.tokenizer.character_coverage=
@@ -292,6 +298,8 @@ data=builtin,hub,jsonl,parquet,text,tsv
 --version' ;;
     translate) echo 'plugins=<file>
 checkpoint=<file>
+input=<file>
+output=<file>
 format=text,jsonl
 max_length=
 search.method=beam,sample,mbr
@@ -454,6 +462,20 @@ slurm=
 --multirun
 --quiet
 --version' ;;
+    trim) echo 'plugins=<file>
+checkpoint=<file>
+text=<file>
+output=<file>
+sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
+launcher=serial,processes,slurm
+jobs=
+slurm=
+--help
+--cfg
+--config-dir
+--multirun
+--quiet
+--version' ;;
     tune)
         _nmt_arguments train | grep -Ev '^(-|(sweep|launcher|jobs|slurm)=)'
         printf '%s\n' --trials --metric --seed --help
@@ -505,7 +527,7 @@ _nmt() {
         _nmt_cut="${current%"${current##*=}"}" # bash replaces what follows the last =
     fi
     if [ "$COMP_CWORD" -le 1 ]; then
-        _nmt_values "" "$current" "train,evaluate,align,translate,export,serve,tune,compare,completion,--help,--version"
+        _nmt_values "" "$current" "train,evaluate,align,translate,export,trim,serve,tune,compare,completion,--help,--version"
         return
     fi
     entry="${line% *}"

@@ -132,7 +132,8 @@ class Config(PluginOptions):
         if self.data.train_alignments and not self.train.guided_alignment_weight:
             unused.append(f"data.train_alignments={self.data.train_alignments}")
         tokenizer, replace_unknown = self.data.tokenizer, self.search.replace_unknown
-        if replace_unknown != "none" and tokenizer.byte_fallback and TOKENIZERS[tokenizer.type].is_subword:
+        knows_all = tokenizer.byte_fallback and not tokenizer.model and TOKENIZERS[tokenizer.type].is_subword
+        if replace_unknown != "none" and knows_all:
             unused.append(f"search.replace_unknown={replace_unknown}")
         return unused
 
@@ -336,17 +337,14 @@ class TrimConfig(PluginOptions):
     """
 
     checkpoint: str = ""
-    text: Any = ""
+    text: list[str] = field(default_factory=list)
     output: str = ""
 
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
-        texts = self.text if isinstance(self.text, list) else [self.text]
-        if not 1 <= len(texts) <= 2 or not all(isinstance(text, str) and text for text in texts):
-            raise ValueError(f"text={self.text}: must be given: text=SOURCE or text=[SOURCE,TARGET]")
-        if not self.output:
-            raise ValueError("output=: must be given: output=FILE.pt")
+        if not (self.output and 1 <= len(self.text) <= 2):
+            raise ValueError("text and output: must be given: text=SOURCE or text=[SOURCE,TARGET], and output=FILE.pt")
 
 
 MAX_THREADS = 1024

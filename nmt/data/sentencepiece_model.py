@@ -20,7 +20,7 @@ _RESERVED = str.maketrans(dict.fromkeys("\0\t▁▅", " "))
 _SPACE = "▁"
 # The sums over sentences are split by thread, so another number of threads may round to another vocabulary.
 _TRAINER_THREADS = 4
-_MARKS = range(0xD800, 0xE000)
+_SURROGATES = [chr(code) for code in range(0xD800, 0xE000)]  # no text has one
 
 
 class SentencePiece(TokenizerModel):
@@ -37,6 +37,8 @@ class SentencePiece(TokenizerModel):
             raise ValueError("the subword model is damaged: SentencePiece cannot read it") from error
         self._model, self.kind, self.symbols = model, kind, tuple(symbols)
         self.marks_start = self._processor.normalize("a").startswith(_SPACE)  # a model of others may not
+        self.can_sample = self.marks_start and len(symbols) <= len(_SURROGATES) and _SPACE not in "".join(symbols)
+        self._marks = dict(zip(symbols, _SURROGATES, strict=False))  # in place of symbols while `sample` splits words
         size = self._processor.get_piece_size()
         self._subwords: list[str] = self._processor.id_to_piece(list(range(size)))
         self.surfaces: list[bytes | None] = [self._surface(index) for index in range(size)]
@@ -109,10 +111,10 @@ class SentencePiece(TokenizerModel):
         """
         masked, mark = self._mask_space_symbol(texts)
         # Every word begins with the mark of a space, and no piece has one further inside.
-        normalized, marks = self._processor.normalize(masked), self._symbol_marks
-        if marks:
-            pattern = re.compile(symbol_pattern(marks))
-            normalized = [pattern.sub(lambda match: marks[match[0]], text) for text in normalized]
+        normalized = self._processor.normalize(masked)
+        if self._marks:
+            pattern = re.compile(symbol_pattern(self._marks))
+            normalized = [pattern.sub(lambda match: self._marks[match[0]], text) for text in normalized]
         words = [text.split(_SPACE)[1:] for text in normalized]
         number_of: dict[str, int] = {}
         chosen = np.array([number_of.setdefault(word, len(number_of)) for row in words for word in row], np.int64)
@@ -139,19 +141,9 @@ class SentencePiece(TokenizerModel):
         others = {UNK, *(self._byte_ids if self._byte_ids is not None else [])}
         texts = (index for index, surface in enumerate(self.surfaces) if surface is not None and index not in others)
         pieces = {self._subwords[index]: index for index in texts}
-        pieces |= {mark: pieces.pop(symbol) for symbol, mark in self._symbol_marks.items()}
+        pieces |= {mark: pieces.pop(symbol) for symbol, mark in self._marks.items()}
         scores = self._processor.get_score(list(range(self.size)))
         return UnigramSampler(pieces, scores) if self.kind == "unigram" else BPESampler(pieces, scores)
-
-    @property
-    def can_sample(self) -> bool:
-        """Whether `sample` knows the words of a text: a space is before each and in no symbol."""
-        return self.marks_start and len(self.symbols) <= len(_MARKS) and _SPACE not in "".join(self.symbols)
-
-    @cached_property
-    def _symbol_marks(self) -> dict[str, str]:
-        """The character in place of each symbol while segmentations are sampled: half a surrogate, as no text has."""
-        return dict(zip(self.symbols, map(chr, _MARKS), strict=False))
 
     def subword(self, index: int) -> str:
         return SPECIAL_TOKENS[index] if index < len(SPECIAL_TOKENS) else displayable(self._subwords[index])
@@ -161,7 +153,7 @@ class SentencePiece(TokenizerModel):
 
     def cut(self, used: Collection[int]) -> tuple["SentencePiece", list[int]]:
         model, ids = cut_model(self._model, used)
-        return SentencePiece(model, self.kind, self.symbols), ids
+        return type(self)(model, self.kind, self.symbols), ids
 
     def _surface(self, index: int) -> bytes | None:
         if index == UNK:

@@ -60,7 +60,7 @@ class TokenizerConfig:
     """
 
     type: str = "unigram"
-    model: Any = None
+    model: list[str] = field(default_factory=list)
     symbols: list[str] = field(default_factory=list)
     vocab_size: int = 8000
     exact_size: bool = False
@@ -79,40 +79,26 @@ class TokenizerConfig:
         check_choice(path, self, "type", TOKENIZERS)
         check_range(path, self, ["vocab_size"], minimum=8 + len(self.symbols))
         for symbol in self.symbols:
-            if (
-                not symbol
-                or set(symbol) & set(" \n\r\t\0▁▅")
-                or symbol in SPECIAL_TOKENS
-                or self.symbols.count(symbol) > 1
-            ):
-                raise ValueError(
-                    f"{path}.symbols={symbol}: must be a text without spaces, given once, and none of "
-                    f"{', '.join(SPECIAL_TOKENS)}, which are ordinary text where they stand in a text"
-                )
+            if not symbol or set(symbol) & set(" \n\r\t\0▁▅") or [*SPECIAL_TOKENS, *self.symbols].count(symbol) > 1:
+                needed = f"a text without spaces, given once, and none of {', '.join(SPECIAL_TOKENS)}"
+                raise ValueError(f"{path}.symbols={symbol}: must be {needed}")
         if self.character_coverage is not None:
             check_range(path, self, ["character_coverage"], minimum=0.9, maximum=1)
         check_choice(path, self, "normalization", NORMALIZATIONS)
         check_range(path, self, ["max_training_pairs", "max_training_characters"], minimum=0)
         check_range(path, self, ["subword_regularization"], minimum=0, maximum=1)
-        if not TOKENIZERS[self.type].is_subword:
-            for name in ("model", "exact_size", "subword_regularization", "normalization"):
-                if (value := getattr(self, name)) != getattr(TokenizerConfig, name):
-                    raise ValueError(f"{path}.{name}={value}: needs {path}.type=unigram or bpe, not {self.type}")
-        if self.model is not None:
-            self._validate_model(path)
-
-    def _validate_model(self, path: str) -> None:
-        files = self.model_files()
-        if len(files) != (1 if self.joint else 2) or not all(isinstance(file, str) and file for file in files):
-            needed = "one file for both languages; with joint=false" if self.joint else "with joint=false"
-            raise ValueError(f"{path}.model={self.model}: must be {needed} a list [SOURCE,TARGET]")
-        for name in ("exact_size", "byte_fallback", "character_coverage", "normalization"):
-            if (value := getattr(self, name)) != getattr(TokenizerConfig, name):
+        not_of_words = ("model", "exact_size", "subword_regularization", "normalization")
+        not_of_files = ("exact_size", "byte_fallback", "character_coverage", "normalization")
+        defaults = TokenizerConfig()
+        for name in () if TOKENIZERS[self.type].is_subword else not_of_words:
+            if (value := getattr(self, name)) != getattr(defaults, name):
+                raise ValueError(f"{path}.{name}={value}: needs {path}.type=unigram or bpe, not {self.type}")
+        for name in not_of_files if self.model else ():
+            if (value := getattr(self, name)) != getattr(defaults, name):
                 raise ValueError(f"{path}.{name}={value}: has no effect with {path}.model; leave it out")
-
-    def model_files(self) -> list[str]:
-        """Return the files of `model`: of both languages, or of each."""
-        return self.model if isinstance(self.model, list) else [self.model]
+        if self.model and len(self.model) != (1 if self.joint else 2):
+            needed = "one file for both languages, or with joint=false" if self.joint else "with joint=false"
+            raise ValueError(f"{path}.model=[{','.join(self.model)}]: must be {needed} a list [SOURCE,TARGET]")
 
     def coverage(self) -> float:
         """Return `character_coverage` with its default resolved."""
@@ -206,17 +192,18 @@ class Tokenizer:
     @classmethod
     def load(cls, config: TokenizerConfig) -> "Tokenizer":
         """Return the tokenizer of the files `config.model`. Raises ValueError or OSError where they do not serve."""
-        contents = [Path(name).read_bytes() for name in config.model_files()]
-        models = list[SentencePiece]()
-        for name, content in zip(config.model_files(), contents, strict=True):
-            where = f"data.tokenizer.model={name}"
-            models.append(SentencePiece(*import_model(content, config.symbols, where)))
-            if config.subword_regularization and not models[-1].can_sample:
-                raise ValueError(f"{where}: its segmentations cannot be sampled; set subword_regularization=0")
-        if len({model.kind for model in models}) > 1:
-            raise ValueError(f"data.tokenizer.model={config.model}: must be of one kind, both unigram or both bpe")
-        sampling, lowercase = config.subword_regularization, config.lowercase
-        tokenizer = cls(models[0].kind, models[0], models[-1], sampling=sampling, lowercase=lowercase)
+        contents = [Path(name).read_bytes() for name in config.model]
+        imported = [
+            import_model(content, config.symbols, name) for content, name in zip(contents, config.model, strict=True)
+        ]
+        models = [SentencePiece(*model) for model in imported]
+        kind, sampling = models[0].kind, config.subword_regularization
+        for name, model in zip(config.model, models, strict=True):
+            if model.kind != kind:
+                raise ValueError(f"{name}: a {model.kind} model, the other is {kind}: both languages need the same")
+            if sampling and not model.can_sample:
+                raise ValueError(f"{name}: cannot be sampled from; set data.tokenizer.subword_regularization=0")
+        tokenizer = cls(kind, models[0], models[-1], sampling=sampling, lowercase=config.lowercase)
         tokenizer.files = [hashlib.sha256(content).hexdigest() for content in contents]
         return tokenizer
 

@@ -1,6 +1,7 @@
 """Read lines from a file, a pipe or a terminal: many at a time if they are available, at once if they come slowly."""
 
 import codecs
+import functools
 import os
 import select
 from collections import deque
@@ -31,6 +32,7 @@ class LineReader:
 
     def __init__(self, source: int | BinaryIO, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self.source, self.max_line_bytes = source, max_line_bytes
+        self._read_bytes = functools.partial(os.read, source) if isinstance(source, int) else source.read
         self._lines: deque[bytes | None] = deque()
         self._partial: bytes | None = b""  # beginning of the next line; None: too long
         self._at_end = False
@@ -57,11 +59,11 @@ class LineReader:
             return False
 
     def _read(self) -> int:
-        data = self._read_bytes()
+        data = self._read_bytes(READ_BYTES)
         self._at_end = not data
         if self.had_byte_order_mark is None:
             mark = codecs.BOM_UTF8
-            while data and data != mark and mark.startswith(data) and (more := self._read_bytes()):
+            while data and data != mark and mark.startswith(data) and (more := self._read_bytes(READ_BYTES)):
                 data += more
             self.had_byte_order_mark = data.startswith(mark)
             data = data.removeprefix(mark)
@@ -74,9 +76,6 @@ class LineReader:
         if self._at_end and self._partial != b"":
             self._lines.append(self._partial)
         return len(data)
-
-    def _read_bytes(self) -> bytes:
-        return os.read(self.source, READ_BYTES) if isinstance(self.source, int) else self.source.read(READ_BYTES)
 
     def _extend(self, data: bytes) -> None:
         if self._partial is not None:
