@@ -208,7 +208,7 @@ def _check_same_text(setup: TrainingSetup, ranks: DistributedContext) -> None:
 def _vocabulary_notes(options: TokenizerConfig, tokenizer: Tokenizer) -> Iterator[str]:
     """Yield a note about each vocabulary that is smaller than asked for, or not of the training text."""
     sizes = [tokenizer.source_size] if tokenizer.joint else [tokenizer.source_size, tokenizer.target_size]
-    for file, digest, size in zip(options.model, tokenizer.files, sizes, strict=True):
+    for file, digest, size in zip(options.model, tokenizer.files, sizes, strict=False):
         yield f"{file}: {tokenizer.type} model, {size} entries, SHA-256 {digest}"
     if not options.model and data.TOKENIZERS[options.type].is_subword and min(sizes) < options.vocab_size:
         most = " and ".join(map(str, sizes))

@@ -343,7 +343,7 @@ class TrimConfig(PluginOptions):
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
-        if not (self.output and 1 <= len(self.text) <= 2):
+        if not (self.output and 1 <= len(self.text) <= 2 and all(self.text)):
             raise ValueError("text and output: must be given: text=SOURCE or text=[SOURCE,TARGET], and output=FILE.pt")
 
 
