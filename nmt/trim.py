@@ -17,8 +17,6 @@ from nmt.data.text_files import check_file, read_lines
 from nmt.inference.translator import Translator
 from nmt.models.flops import build_on_meta
 
-ONLY_FOR_TRAINING = ("optimizer", "plateau", "average")
-
 
 def main(config: TrimConfig, overrides: list[str]) -> None:
     """Write the cut model as a checkpoint, and print its sizes."""
@@ -31,13 +29,12 @@ def main(config: TrimConfig, overrides: list[str]) -> None:
     translator = Translator.from_checkpoint(content, None, torch.device("cpu"))
     tokenizer, kept = _cut_tokenizer(translator.tokenizer, texts)
     state = _cut_state(model, translator, kept)
-    content = {name: value for name, value in content.items() if name not in ONLY_FOR_TRAINING}
-    checkpoint.save(output, {**content, "model": state, "tokenizer": tokenizer.state_dict()})
-    before, now = (
-        f"{t.source_size:,} source and {t.target_size:,} target entries" for t in (translator.tokenizer, tokenizer)
-    )
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {before}")
-    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {now}")
+    content |= {"model": state, "tokenizer": tokenizer.state_dict()}
+    for_training = ("optimizer", "plateau", "average")
+    checkpoint.save(output, {name: value for name, value in content.items() if name not in for_training})
+    for file, t in ((path, translator.tokenizer), (output, tokenizer)):
+        entries = f"{t.source_size:,} source and {t.target_size:,} target entries"
+        print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, {entries}")
 
 
 def _cut_tokenizer(tokenizer: Tokenizer, texts: Sequence[Path]) -> tuple[Tokenizer, list[list[int]]]:

@@ -4,7 +4,7 @@ SUMMARIES = {
     "train": "Train a translation model and evaluate it; everything is written to runs/<name>/.",
     "evaluate": "Evaluate a trained model on a test set. Options that are not given come from the checkpoint.",
     "align": "Align the words of parallel texts with a trained model, and compare with gold alignments.",
-    "translate": "Translate standard input, one sentence a line, to standard output.",
+    "translate": "Translate a file or standard input, one sentence a line.",
     "export": "Export a trained model for other programs. --formats shows what each format supports.",
     "trim": "Cut the vocabulary of a trained model to what a text needs, into a smaller checkpoint.",
     "serve": "Serve trained models on a web page and a JSON API; see docs/serve.md.",

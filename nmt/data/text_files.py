@@ -33,8 +33,7 @@ def read_lines(path: Path, repaired: Counter[str]) -> Iterator[list[str]]:
     """Yield the lines of a file, which may be compressed, `BLOCK_LINES` at a time (the last block may have fewer).
 
     Removed, and counted in `repaired`: a byte-order mark at the start, a carriage return at the end of a line, ASCII
-    spaces at both ends of a line. Raises ValueError with line and byte (from 1) where the file is not UTF-8, and for a
-    damaged compressed file.
+    spaces at both ends of a line. Raises ValueError with line and byte (from 1) where the file is not UTF-8.
     """
     num_lines = 0
     with open_input(path) as file:

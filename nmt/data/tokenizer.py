@@ -87,15 +87,13 @@ class TokenizerConfig:
         check_choice(path, self, "normalization", NORMALIZATIONS)
         check_range(path, self, ["max_training_pairs", "max_training_characters"], minimum=0)
         check_range(path, self, ["subword_regularization"], minimum=0, maximum=1)
-        not_of_words = ("model", "exact_size", "subword_regularization", "normalization")
-        not_of_files = ("exact_size", "byte_fallback", "character_coverage", "normalization")
-        defaults = TokenizerConfig()
-        for name in () if TOKENIZERS[self.type].is_subword else not_of_words:
-            if (value := getattr(self, name)) != getattr(defaults, name):
-                raise ValueError(f"{path}.{name}={value}: needs {path}.type=unigram or bpe, not {self.type}")
-        for name in not_of_files if self.model else ():
-            if (value := getattr(self, name)) != getattr(defaults, name):
-                raise ValueError(f"{path}.{name}={value}: has no effect with {path}.model; leave it out")
+        is_subword = TOKENIZERS[self.type].is_subword
+        options, reason = ("byte_fallback", "character_coverage"), f"has no effect with {path}.model; leave it out"
+        if not is_subword:
+            options, reason = ("model", "subword_regularization"), f"needs {path}.type=unigram or bpe, not {self.type}"
+        for name in (*options, "exact_size", "normalization") if self.model or not is_subword else ():
+            if (value := getattr(self, name)) != getattr(TokenizerConfig(), name):
+                raise ValueError(f"{path}.{name}={value}: {reason}")
         if self.model and len(self.model) != (1 if self.joint else 2):
             needed = "one file for both languages, or with joint=false" if self.joint else "with joint=false"
             raise ValueError(f"{path}.model=[{','.join(self.model)}]: must be {needed} a list [SOURCE,TARGET]")
@@ -130,7 +128,7 @@ def _train_sentencepiece(config: TokenizerConfig, texts: Iterable[str], where: s
 
 
 def _train_vocabulary(config: TokenizerConfig, texts: Iterable[str], where: str) -> TokenizerModel:
-    kinds = {"words": config.type != "char", "keep_spaces": config.type == "pretokenized"}
+    kinds = {"words": config.type != "char", "spaces": config.type == "pretokenized"}
     vocabulary = Vocabulary.train(texts, config.vocab_size, symbols=config.symbols, **kinds)
     if not vocabulary.items:
         raise ValueError(f"{where} is empty: there is nothing to train a tokenizer on")

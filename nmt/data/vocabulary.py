@@ -77,16 +77,14 @@ class Vocabulary(TokenizerModel):
     """Words (maximal runs of characters other than U+0020) or single characters, the most frequent first.
 
     Anything else becomes UNK. Words are joined by one space when decoded, so runs of spaces are restored only with
-    `keep_spaces`, by empty words between them.
+    `spaces`, by empty words between them.
     """
 
-    def __init__(
-        self, items: Sequence[str], *, words: bool, keep_spaces: bool = False, symbols: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, items: Sequence[str], *, words: bool, spaces: bool = False, symbols: Sequence[str] = ()) -> None:
         self.items = list(items)
         self.symbols = tuple(symbols)
         self.marks_start = words
-        self._words, self._keep_spaces = words, keep_spaces
+        self._words, self._keep_spaces = words, spaces
         self._character = re.compile(f"{symbol_pattern(symbols)}|.", re.DOTALL)
         self._ids = {item: index for index, item in enumerate(self.items, start=len(SPECIAL_TOKENS))}
         start = b" " if words else b""
@@ -95,17 +93,17 @@ class Vocabulary(TokenizerModel):
 
     @classmethod
     def train(
-        cls, texts: Iterable[str], size: int, *, words: bool, keep_spaces: bool = False, symbols: Sequence[str] = ()
+        cls, texts: Iterable[str], size: int, *, words: bool, spaces: bool = False, symbols: Sequence[str] = ()
     ) -> "Vocabulary":
         """Keep the symbols and the most frequent items of the texts, `size - 4` of them together (or all, if
         fewer); ties by code point."""
         counts: Counter[str] = Counter()
-        split = cls((), words=words, keep_spaces=keep_spaces, symbols=symbols).tokens
+        split = cls((), words=words, spaces=spaces, symbols=symbols).tokens
         for text in texts:
             counts.update(split(text))
         ranked = sorted(counts.keys() - {*symbols}, key=lambda item: (-counts[item], item))
         items = [*symbols, *ranked][: size - len(SPECIAL_TOKENS)] if counts else []
-        return cls(items, words=words, keep_spaces=keep_spaces, symbols=symbols)
+        return cls(items, words=words, spaces=spaces, symbols=symbols)
 
     def tokens(self, text: str) -> list[str]:
         """Return the words or characters of a text."""
@@ -128,7 +126,7 @@ class Vocabulary(TokenizerModel):
 
     def state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"items": self.items, "words": self._words}
-        more = {"keep_spaces": self._keep_spaces, "symbols": list(self.symbols)}
+        more = {"spaces": self._keep_spaces, "symbols": list(self.symbols)}
         return state | {name: value for name, value in more.items() if value}
 
     def cut(self, used: Collection[int]) -> tuple["Vocabulary", list[int]]:

@@ -212,6 +212,14 @@ def test_symbols_are_one_token(tmp_path: Path, kind: str, foreign: bool, lowerca
     assert copies == (["a", "@", "b", "", "<b>"] if kind == "char" else copies)
 
 
+def test_symbols_are_not_normalized(tmp_path: Path) -> None:
+    options = {"symbols": ["<ﬁ>"], "vocab_size": 380}
+    pairs = [SentencePair(text, text) for text in TEXTS]
+    trained = Tokenizer.train(TokenizerConfig(normalization="nmt_nfkc", **options), pairs)
+    for tokenizer in (trained, load(tmp_path, spm(normalization_rule_name="nmt_nfkc"), **options)):
+        assert tokenizer.decode_source(tokenizer.encode_source(["ﬁ <ﬁ>"])[0]) == "fi <ﬁ>"
+
+
 @pytest.mark.parametrize("kind", ["word", "pretokenized"])
 def test_symbols_are_words(kind: str) -> None:
     options = TokenizerConfig(type=kind, symbols=["<T>", "der"], vocab_size=12, lowercase=True)
