@@ -128,7 +128,7 @@ def _train_sentencepiece(config: TokenizerConfig, texts: Iterable[str], where: s
 
 
 def _train_vocabulary(config: TokenizerConfig, texts: Iterable[str], where: str) -> TokenizerModel:
-    kinds = {"words": config.type != "char", "spaces": config.type == "pretokenized"}
+    kinds = {"words": config.type in ("word", "pretokenized"), "spaces": config.type == "pretokenized"}
     vocabulary = Vocabulary.train(texts, config.vocab_size, symbols=config.symbols, **kinds)
     if not vocabulary.items:
         raise ValueError(f"{where} is empty: there is nothing to train a tokenizer on")
