@@ -191,10 +191,8 @@ class Tokenizer:
     def load(cls, config: TokenizerConfig) -> "Tokenizer":
         """Return the tokenizer of the files `config.model`. Raises ValueError or OSError where they do not serve."""
         contents = [Path(name).read_bytes() for name in config.model]
-        imported = [
-            import_model(content, config.symbols, name) for content, name in zip(contents, config.model, strict=True)
-        ]
-        models = [SentencePiece(*model) for model in imported]
+        named = zip(contents, config.model, strict=True)
+        models = [SentencePiece(*import_model(content, config.symbols, name)) for content, name in named]
         kind, sampling = models[0].kind, config.subword_regularization
         for name, model in zip(config.model, models, strict=True):
             if model.kind != kind:

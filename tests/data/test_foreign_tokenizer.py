@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
+from nmt.cli.configs import Config
 from nmt.data import EOS, PAD, UNK, DataConfig, SentencePair, Tokenizer, TokenizerConfig, train_or_load_tokenizer
 from nmt.data.sentencepiece_proto import cut_model
 from nmt.data.subword_sampling import row_keys
@@ -150,6 +151,15 @@ def test_unusable_files(tmp_path: Path, content: bytes, message: str) -> None:
     assert str(info.value).startswith(str(tmp_path / "0.model"))
     with pytest.raises(FileNotFoundError):
         Tokenizer.load(TokenizerConfig(model=[str(tmp_path / "none")]))
+
+
+def test_a_model_may_have_unknown_tokens() -> None:
+    """So that an option that replaces them is not without effect."""
+    config = Config()
+    config.search.replace_unknown = "copy"
+    assert config.unused_options() == ["search.replace_unknown=copy"]
+    config.data.tokenizer.model = ["a.model"]
+    assert config.unused_options() == []
 
 
 def test_two_kinds_of_models(tmp_path: Path) -> None:
