@@ -244,10 +244,10 @@ def test_pretokenized_text_is_kept() -> None:
     for text in [*lines, " a@@ b", "b ", "", "b   ▁a"]:
         (ids,) = tokenizer.encode_source([text])
         assert tokenizer.decode_source([*ids, EOS]) == text
+    assert tokenizer.encode_source([""]) == [[]]
     words = [word for word in lines[0].split(" ") if word]
     (ids,) = tokenizer.encode_source([lines[0]])
     numbers = tokenizer.source_word_ids(ids)
-    assert [lines[0].split(" ")[place] for place in map(numbers.index, range(max(numbers) + 1)) if place] != []
     assert max(numbers) + 1 == len(words)
     assert tokenizer.decode_source(tokenizer.encode_source(["b neu c"])[0]) == "b <unk> c"
 
