@@ -164,7 +164,8 @@ class Tokenizer:
         self.subword_regularization = sampling
         self.lowercase = lowercase
         self.files: list[str] = []
-        self._symbols = re.compile(f"({symbol_pattern({*source.symbols, *target.symbols})})")
+        symbols = {text for model in (source, target) for text in getattr(model, "symbols", ())}
+        self._symbols = re.compile(f"({symbol_pattern(symbols)})")
         self.source = source
         self.target = target
         states = [source.state()] if self.joint else [source.state(), target.state()]
