@@ -82,9 +82,8 @@ def _read_pairs(config: AlignConfig, data: DataConfig) -> tuple[Texts, list[Gold
         test = EvaluationSet.read(data, "test")
         return test.pairs, test.gold
     repaired: Counter[str] = Counter()
-    for path in (config.source, config.target):
-        check_file(Path(path), "")
-    blocks = read_parallel(Path(config.source), Path(config.target), repaired)
+    source, target = (check_file(Path(path), "") for path in (config.source, config.target))
+    blocks = read_parallel(source, target, repaired)
     pairs = [pair for block in blocks for pair in zip(*block, strict=True)]
     if not pairs:
         raise ValueError(f"{config.source}: the file is empty")

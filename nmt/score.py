@@ -22,8 +22,8 @@ from nmt.inference.line_reader import LineReader
 from nmt.inference.line_translator import json_line
 from nmt.inference.scorer import PairScore
 from nmt.inference.translator import ScoredPair, Translator
+from nmt.runtime.compression import atomic_output, find_file
 from nmt.runtime.device import resolve_device
-from nmt.runtime.files import atomic_write, open_output
 from nmt.runtime.process import setup_process
 from nmt.runtime.progress import show_stage
 from nmt.runtime.terminal import escape_controls
@@ -41,7 +41,7 @@ def main(config: ScoreConfig, overrides: list[str]) -> None:
     if config.target is None and sys.stdin is None:  # closed by whoever started the command
         raise ValueError("standard input is closed; open it, as in < pairs.tsv, or give source and target")
     if config.target is not None:  # read twice: errors come before any output
-        for path in map(Path, (str(config.source), config.target)):
+        for path in map(find_file, map(Path, (str(config.source), config.target))):
             check_file(path, "; a pipe of pairs is read from standard input" if path.is_fifo() else "")
         num_lines = sum(map(len, _read(config)))
     translator, data = _load(config.checkpoint, config, overrides, device)
@@ -51,7 +51,7 @@ def main(config: ScoreConfig, overrides: list[str]) -> None:
     with ExitStack() as stack:
         output: Any = sys.stdout.buffer
         if config.output is not None:
-            output = stack.enter_context(open_output(stack.enter_context(atomic_write(Path(config.output)))))
+            output = stack.enter_context(atomic_output(Path(config.output)))
         show = stack.enter_context(show_stage("scoring", num_lines, announce=False))
         for lines in _read(config):
             scores = iter(translator.score([pair for line in lines for pair in line], reverse))
@@ -86,7 +86,7 @@ def _load(paths: Any, config: ScoreConfig, overrides: list[str], device: Any) ->
 def _read(config: ScoreConfig) -> Iterator[list[list[ScoredPair]]]:
     """Yield lines, each with its pairs, as many as are available; raise ValueError naming a line that is wrong."""
     if config.target is not None:
-        for block in read_parallel(Path(str(config.source)), Path(config.target), Counter()):
+        for block in read_parallel(find_file(Path(str(config.source))), find_file(Path(config.target)), Counter()):
             lines: list[list[ScoredPair]] = [[(*pair, ())] for pair in zip(*block, strict=True)]
             yield from (lines[start : start + LINES_AT_ONCE] for start in range(0, len(lines), LINES_AT_ONCE))
         return

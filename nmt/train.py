@@ -21,7 +21,7 @@ from nmt.cli.configs import Config
 from nmt.cli.continuation import check_continuation, data_fingerprints
 from nmt.cli.run_directory import command_line, remove_temp_files
 from nmt.config import conceal, to_dict
-from nmt.data import BatchLoader, DataConfig, EncodedCorpus, SentencePair, Tokenizer
+from nmt.data import BatchLoader, DataConfig, EncodedCorpus, SentencePair, Tokenizer, TokenizerConfig
 from nmt.data.batch_sampler import max_length
 from nmt.data.fingerprints import check_unchanged
 from nmt.data.preprocessing import format_counts
@@ -213,6 +213,7 @@ def _prepare(config: Config) -> TrainingSetup:
     setup = TrainingSetup(resolved, config, tokenizer, corpora, valid, tests, digests, list(resolved.notes))
     setup.notes.extend([f"{splits[0]} chooses the best checkpoint, of {', '.join(splits)}"] * (len(splits) > 1))
     _check_lengths(setup)
+    setup.notes.extend(_vocabulary_notes(config.data.tokenizer, tokenizer))
     setup.notes.extend(_unknown_shares(setup))
     return setup
 
@@ -236,6 +237,16 @@ def _check_same_text(setup: TrainingSetup, ranks: DistributedContext) -> None:
             raise ValueError(
                 f"data.{split}: process {ranks.rank} has read other text than process 0; every machine needs the same"
             )
+
+
+def _vocabulary_notes(options: TokenizerConfig, tokenizer: Tokenizer) -> Iterator[str]:
+    """Yield a note about each vocabulary that is smaller than asked for, or not of the training text."""
+    sizes = [tokenizer.source_size] if tokenizer.joint else [tokenizer.source_size, tokenizer.target_size]
+    for file, digest, size in zip(options.model, tokenizer.files, sizes, strict=False):
+        yield f"{file}: {tokenizer.type} model, {size} entries, SHA-256 {digest}"
+    if not options.model and data.TOKENIZERS[options.type].is_subword and min(sizes) < options.vocab_size:
+        most = " and ".join(map(str, sizes))
+        yield f"data.tokenizer.vocab_size={options.vocab_size}: the text gives {most} at most, which are used"
 
 
 def _unknown_shares(setup: TrainingSetup) -> Iterator[str]:
@@ -417,7 +428,9 @@ def _resolve_config(config: Config) -> ResolvedConfig:
         config = _with_batch_tokens(config, stored["train"]["batch_tokens"])
     if stored is not None and config.model.match == "none":
         check_continuation(stored, to_dict(config))  # before the tokenizer is trained
-    if tokenizer is None:
+    if latest is not None and config.data.tokenizer.model and tokenizer is None:  # the run has its own copy
+        tokenizer = Tokenizer.from_state_dict(latest.content["tokenizer"])
+    elif tokenizer is None:
         tokenizer = data.train_or_load_tokenizer(config.data)
     model, note = match_parameters(config.model, tokenizer.source_size, tokenizer.target_size, joint=tokenizer.joint)
     config = dataclasses.replace(config, model=model)

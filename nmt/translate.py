@@ -1,16 +1,21 @@
-"""python -m nmt.translate: translate standard input to standard output, line by line, in order."""
+"""python -m nmt.translate: translate a file or standard input, line by line, in order."""
 
+import contextlib
+import io
 import sys
 import time
+from pathlib import Path
 
 from nmt import checkpoint
 from nmt.cli.compose import merge_with_checkpoint, run_command
 from nmt.cli.configs import Config, TranslateConfig
+from nmt.data.text_files import check_file
 from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.aligner import WORDS_CHANGED
 from nmt.inference.line_reader import MAX_LINE_BYTES, LineReader
 from nmt.inference.line_translator import LineTranslator, json_line
 from nmt.inference.translator import Translator
+from nmt.runtime.compression import atomic_output, open_input
 from nmt.runtime.device import resolve_device
 from nmt.runtime.logs import is_quiet
 from nmt.runtime.process import setup_process
@@ -23,8 +28,9 @@ BATCHES_AT_ONCE = 16
 def main(config: TranslateConfig, overrides: list[str]) -> None:
     """Translate until the input ends, with one output line for each; problems are summarized on standard error."""
     for name, stream in (("input", sys.stdin), ("output", sys.__stdout__)):
-        if stream is None:  # closed by whoever started the command
+        if stream is None and getattr(config, name) is None:  # closed by whoever started the command
             raise ValueError(f"standard {name} is closed; open both, as in < source.txt > target.txt")
+    text = None if config.input is None else check_file(Path(config.input), "")
     setup_process(config.num_threads)
     device = resolve_device(config.device)
     paths = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
@@ -39,13 +45,19 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
     translator.engine = make_engine(translator, merged, config.engine)
     del contents
     line_translator = LineTranslator(translator, config.max_length or merged.data.max_length)
-    _translate(line_translator, config.format == "jsonl", BATCHES_AT_ONCE * merged.search.batch_size)
+    with contextlib.ExitStack() as stack:
+        reader = LineReader(sys.stdin.fileno() if text is None else stack.enter_context(open_input(text)))
+        if config.output is not None:
+            file = stack.enter_context(atomic_output(Path(config.output)))
+            stack.enter_context(contextlib.redirect_stdout(io.TextIOWrapper(file)))
+        _translate(line_translator, reader, config.format == "jsonl", BATCHES_AT_ONCE * merged.search.batch_size)
 
 
-def _translate(translator: LineTranslator, as_json: bool, max_lines: int) -> None:
-    reader, num_lines, started = LineReader(sys.stdin.fileno()), 0, time.monotonic()
+def _translate(translator: LineTranslator, reader: LineReader, as_json: bool, max_lines: int) -> None:
+    num_lines, started = 0, time.monotonic()
     num_failed = num_repaired = 0
-    shows_progress = sys.stderr.isatty() and not (is_quiet() or sys.stdin.isatty() or sys.stdout.isatty())
+    is_typed = reader.source == 0 and sys.stdin.isatty()
+    shows_progress = sys.stderr.isatty() and not (is_quiet() or is_typed or sys.stdout.isatty())
     while lines := reader.read_batch(max_lines):
         for line, result in zip(lines, translator.translate_lines(lines), strict=True):
             num_lines += 1

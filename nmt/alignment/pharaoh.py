@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nmt.runtime.compression import find_file, open_input
 from nmt.runtime.files import write_text
 
 Link = tuple[int, int]
@@ -150,7 +151,8 @@ def _read(
     links_of: Callable[[_T], Iterable[Link]],
 ) -> list[_T]:
     # A line ends at "\n" and nowhere else, as in the text files that it belongs to.
-    lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
+    with open_input(find_file(path)) as file:
+        lines = file.read().removeprefix(codecs.BOM_UTF8).split(b"\n")
     if lines[-1] == b"":
         lines.pop()
     if pairs is not None and len(lines) != len(pairs):

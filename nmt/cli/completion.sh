@@ -36,8 +36,11 @@ data.max_length_ratio=
 data.train_alignments=<file>
 data.error_on_dropped=true,false
 data.cache_dir=<file>
-data.tokenizer.type=unigram,bpe,word,char
+data.tokenizer.type=unigram,bpe,word,char,pretokenized
+data.tokenizer.model=<file>
+data.tokenizer.symbols=
 data.tokenizer.vocab_size=
+data.tokenizer.exact_size=true,false
 data.tokenizer.joint=true,false
 data.tokenizer.byte_fallback=true,false
 data.tokenizer.character_coverage=
@@ -73,6 +76,10 @@ model.attention.dropout=
 model.attention.per_layer=
 model.architecture=rnn,transformer,transformer_rnn,rnn_transformer
 model.tie_embeddings=none,output,all
+init.checkpoint=<file>
+init.modules=
+init.on_mismatch=error,skip
+init.vocabulary=keep,map
 optim.learning_rate=
 optim.schedule=constant,inverse_sqrt,cosine,plateau
 optim.warmup_updates=
@@ -84,6 +91,7 @@ optim.beta2=
 optim.epsilon=
 optim.weight_decay=
 optim.clip_norm=
+optim.lr_scales=
 train.on_divergence=off,skip,rollback
 train.max_grad_norm_ratio=
 train.keep_last_checkpoints=
@@ -230,8 +238,11 @@ data.max_length_ratio=
 data.train_alignments=<file>
 data.error_on_dropped=true,false
 data.cache_dir=<file>
-data.tokenizer.type=unigram,bpe,word,char
+data.tokenizer.type=unigram,bpe,word,char,pretokenized
+data.tokenizer.model=<file>
+data.tokenizer.symbols=
 data.tokenizer.vocab_size=
+data.tokenizer.exact_size=true,false
 data.tokenizer.joint=true,false
 data.tokenizer.byte_fallback=true,false
 data.tokenizer.character_coverage=
@@ -296,6 +307,8 @@ data=builtin,hub,jsonl,parquet,text,tsv
 --version' ;;
     translate) echo 'plugins=<file>
 checkpoint=<file>
+input=<file>
+output=<file>
 format=text,jsonl
 max_length=
 search.method=beam,sample,mbr
@@ -378,7 +391,7 @@ search.method=beam,sample,mbr
 search.beam_size=
 search.batch_size=
 search.batch_tokens=
-search.precision=auto,fp32,bf16
+search.precision=auto,fp32,tf32,bf16,fp16
 search.length_normalization=power,gnmt
 search.length_penalty=
 search.coverage_penalty=
@@ -503,6 +516,20 @@ slurm=
 --multirun
 --quiet
 --version' ;;
+    trim) echo 'plugins=<file>
+checkpoint=<file>
+text=<file>
+output=<file>
+sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
+launcher=serial,processes,slurm
+jobs=
+slurm=
+--help
+--cfg
+--config-dir
+--multirun
+--quiet
+--version' ;;
     tune)
         _nmt_arguments train | grep -Ev '^(-|(sweep|launcher|jobs|slurm)=)'
         printf '%s\n' --trials --metric --seed --help
@@ -554,7 +581,7 @@ _nmt() {
         _nmt_cut="${current%"${current##*=}"}" # bash replaces what follows the last =
     fi
     if [ "$COMP_CWORD" -le 1 ]; then
-        _nmt_values "" "$current" "train,evaluate,align,translate,score,export,serve,tune,compare,completion,--help,--version"
+        _nmt_values "" "$current" "train,evaluate,align,translate,score,export,trim,serve,tune,compare,completion,--help,--version"
         return
     fi
     entry="${line% *}"

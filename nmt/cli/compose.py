@@ -59,7 +59,7 @@ T = TypeVar("T")
 
 _TEXTS = {
     "evaluate": "; a test set is data.test=PREFIX",
-    "translate": "; text comes from standard input, as in < FILE",
+    "translate": "; text is input=FILE, or comes from standard input, as in < FILE",
     "align": "; texts are source=FILE target=FILE",
     "score": "; texts are source=FILE target=FILE, or pairs from standard input",
 }
@@ -73,6 +73,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "align": (),
     "score": (),
     "serve": (),
+    "trim": (),
 }
 
 
@@ -374,7 +375,7 @@ def _with_checkpoint(arguments: list[str], command: str) -> list[str]:
             raise ValueError(f"{text}: no run or checkpoint{_TEXTS.get(command, '')}")
     if runs and (given := [text for text in others if text.startswith("checkpoint=")]):
         raise ValueError(f"{runs[0]}: {given[0]} is given too; leave one of them out, or write checkpoint=[a,b]")
-    if len(runs) > 1 and command in ("align", "export"):
+    if len(runs) > 1 and command in ("align", "export", "trim"):
         raise ValueError(f"{' '.join(runs)}: python -m nmt.{command} takes one run; call it for each of them")
     argument = Argument(f"checkpoint={json.dumps(runs if runs[1:] else ''.join(runs), ensure_ascii=False)}")
     argument.words = runs

@@ -28,7 +28,7 @@ from nmt.training.warm_start import InitConfig
 PATH_OPTIONS = (
     *("runs", "data.train", "data.valid", "data.test", "data.extra_tests", "data.train_alignments", "data.hf_dataset"),
     *("data.cache_dir", "checkpoint", "output", "hypotheses", "baselines", "external_scores", "source", "target"),
-    *("gold", "reverse", "plugins", "metrics.plugins", "init.checkpoint"),
+    *("gold", "reverse", "plugins", "metrics.plugins", "init.checkpoint", "input", "text", "data.tokenizer.model"),
 )
 """Options that name files, folders and data sets: `~` is the home folder there, and what came from the environment is
 not stored."""
@@ -143,7 +143,8 @@ class Config(PluginOptions):
         if self.data.train_alignments and not self.train.guided_alignment_weight:
             unused.append(f"data.train_alignments={self.data.train_alignments}")
         tokenizer, replace_unknown = self.data.tokenizer, self.search.replace_unknown
-        if replace_unknown != "none" and tokenizer.byte_fallback and TOKENIZERS[tokenizer.type].is_subword:
+        knows_all = tokenizer.byte_fallback and not tokenizer.model and TOKENIZERS[tokenizer.type].is_subword
+        if replace_unknown != "none" and knows_all:
             unused.append(f"search.replace_unknown={replace_unknown}")
         return unused
 
@@ -262,6 +263,9 @@ class TranslateConfig(PluginOptions):
     """Options of `python -m nmt.translate`; those not given come from the checkpoint.
 
     checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], which is an ensemble.
+    input: file of sentences, which may be compressed (.gz, .xz, .zst); by default they come from standard input.
+    output: file of the translations, compressed as its suffix says; it appears when all of them are there. By default
+        they go to standard output.
     format: text (the best translation of each line) or jsonl (with scores and alignments).
     max_length: source tokens beyond which a line is split at sentence boundaries and translated in segments; 0:
         data.max_length of training. Never more than the model can process.
@@ -272,6 +276,8 @@ class TranslateConfig(PluginOptions):
     """
 
     checkpoint: Any = ""
+    input: str | None = None
+    output: str | None = None
     format: str = "text"
     max_length: int = 0
     search: SearchConfig = field(default_factory=SearchConfig)
@@ -282,6 +288,8 @@ class TranslateConfig(PluginOptions):
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
+        if self.output == "":
+            raise ValueError("output=: the file needs a name; leave the option out for standard output")
         check_choice("", self, "format", FORMATS)
         check_range("", self, ["max_length"], minimum=0)
         _check_machine(self)
@@ -370,6 +378,27 @@ class ScoreConfig(PluginOptions):
             raise ValueError("source, target: give both, or neither, for pairs from standard input")
         if self.output is not None and Path(self.output).is_dir():
             raise ValueError(f"output={self.output}: must be a file; leave the option out for standard output")
+
+
+@dataclass
+class TrimConfig(PluginOptions):
+    """Options of `python -m nmt.trim`.
+
+    checkpoint: run directory (its best checkpoint) or checkpoint file.
+    text: a text in the source language, or a list [SOURCE,TARGET]; the vocabulary is cut to the pieces that their
+        lines need. A joint vocabulary is cut to both; of two, that of the target is kept whole without TARGET.
+    output: checkpoint file to create.
+    """
+
+    checkpoint: str = ""
+    text: list[str] = field(default_factory=list)
+    output: str = ""
+
+    def validate(self) -> None:
+        """Raise ValueError for a value that is not allowed."""
+        _check_checkpoint(self.checkpoint)
+        if not (self.output and 1 <= len(self.text) <= 2 and all(self.text)):
+            raise ValueError("text and output: must be given: text=SOURCE or text=[SOURCE,TARGET], and output=FILE.pt")
 
 
 MAX_THREADS = 1024
@@ -482,5 +511,6 @@ COMMANDS: dict[str, type[Any]] = {
     "score": ScoreConfig,
     "export": ExportConfig,
     "serve": ServeConfig,
+    "trim": TrimConfig,
 }
 """The options of each command."""

@@ -33,13 +33,17 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         *("checkpoint", "data.test", "output", *_SEARCH, "metrics.names", "hypotheses", "baselines", "external_scores"),
         *_MACHINE,
     ),
-    "translate": ("checkpoint", "format", "max_length", *_SEARCH, "search.method", "search.n_best", *_MACHINE),
+    "translate": (
+        *("checkpoint", "input", "output", "format", "max_length", *_SEARCH, "search.method", "search.n_best"),
+        *_MACHINE,
+    ),
     "align": (
         *("checkpoint", "source", "target", "gold", "reverse", "symmetrize", "output", "formats"),
         *("alignment.layer", "alignment.head", "alignment.decision", *_MACHINE),
     ),
     "score": ("checkpoint", "source", "target", "reverse", "rerank", "format", "output", *_MACHINE),
     "export": ("checkpoint", "format", "output", "max_length", "search.beam_size", "num_threads"),
+    "trim": ("checkpoint", "text", "output"),
     "serve": (
         *("checkpoint", "host", "port", "max_bytes", "max_sentences", "max_sentence_chars", "timeout", "queue_size"),
         *("search.beam_size", *_MACHINE),
@@ -64,7 +68,10 @@ EXAMPLES = {
         "python -m nmt.evaluate -m sweep=beam checkpoint=runs/my_run",
         "python -m nmt.evaluate checkpoint=runs/my_run baselines=[runs/other] metrics.names=[bleu,chrf,ter]",
     ),
-    "translate": ("python -m nmt.translate checkpoint=runs/my_run < source.txt > target.txt",),
+    "translate": (
+        "python -m nmt.translate checkpoint=runs/my_run < source.txt > target.txt",
+        "python -m nmt.translate checkpoint=runs/my_run input=source.txt.gz output=target.txt.gz",
+    ),
     "align": (
         "python -m nmt.align checkpoint=runs/en_de source=a.en target=a.de gold=a.gold",
         "python -m nmt.align checkpoint=runs/en_de reverse=runs/de_en source=a.en target=a.de output=DIR",
@@ -74,6 +81,7 @@ EXAMPLES = {
         "python -m nmt.export checkpoint=runs/my_run format=ctranslate2 output=exported",
         "python -m nmt.export checkpoint=runs/my_run format=onnx output=graphs search.beam_size=8",
     ),
+    "trim": ("python -m nmt.trim checkpoint=runs/en_de text=[a.en,a.de] output=small.pt",),
     "serve": (
         "python -m nmt.serve checkpoint=runs/my_run",
         "python -m nmt.serve checkpoint=[runs/additive,runs/dot] port=8080",

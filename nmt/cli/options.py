@@ -20,7 +20,7 @@ from nmt.cli.config_groups import format_override
 from nmt.config import describe_type, get_node, leaves, option_docs, split_optional, validate
 from nmt.models import MODELS
 
-NEEDED = {"checkpoint": "runs/my_run", "format": "onnx", "output": "exported"}
+NEEDED = {"checkpoint": "runs/my_run", "format": "onnx", "output": "exported", "text": ["a.en"]}
 """Values of options that need one and have none by default."""
 
 
@@ -106,7 +106,7 @@ def refusal(config: Any, path: str, value: Any) -> str:
     """Return why `validate` refuses a value of an option, the others being the defaults; "" if it does not."""
     trial = copy.deepcopy(config)
     for name, needed in NEEDED.items():
-        if getattr(trial, name, None) == "":
+        if getattr(trial, name, None) in ("", []):
             setattr(trial, name, needed)
     node, _, name = path.rpartition(".")
     setattr(get_node(trial, node), name, value)

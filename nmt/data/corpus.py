@@ -99,10 +99,13 @@ class EncodedCorpus:
 
 
 def train_or_load_tokenizer(config: DataConfig) -> Tokenizer:
-    """Return the tokenizer trained on the training text alone, from the cache where text and options are unchanged.
+    """Return the tokenizer trained on the training text alone, from the cache where text and options are unchanged; or
+    the one of `data.tokenizer.model`.
 
-    Raises ValueError or FileNotFoundError for an unusable text or an unreachable vocabulary size.
+    Raises ValueError or FileNotFoundError for an unusable text or model, or an unreachable vocabulary size.
     """
+    if config.tokenizer.model:
+        return Tokenizer.load(config.tokenizer)
     text = dataset_fingerprint(config, "train")
     options = json.dumps([VERSION, training_options(config.tokenizer)])
     digest = hashlib.sha256((options + text.digest).encode()).hexdigest()

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 import sentencepiece
 from numpy.typing import NDArray
 
+from nmt.data.sentencepiece_proto import cut_model
 from nmt.data.subword_sampling import UNKNOWN, BPESampler, Keys, UnigramSampler, derive_keys, enumerate_groups
-from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, FlatIds, TokenizerModel, displayable
+from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, FlatIds, TokenizerModel, displayable, symbol_pattern
 
 # The trainer silently drops every sentence with U+2585 (its mark for unknown characters), and treats NUL, tab and
 # U+2581 as marks of its own. They become spaces in the training text only; encoding keeps them.
@@ -19,6 +20,7 @@ _RESERVED = str.maketrans(dict.fromkeys("\0\t▁▅", " "))
 _SPACE = "▁"
 # The sums over sentences are split by thread, so another number of threads may round to another vocabulary.
 _TRAINER_THREADS = 4
+_SURROGATES = [chr(code) for code in range(0xD800, 0xE000)]  # no text has one
 
 
 class SentencePiece(TokenizerModel):
@@ -28,14 +30,15 @@ class SentencePiece(TokenizerModel):
     bytes, which decode to it (without byte fallback it becomes UNK).
     """
 
-    marks_start = True
-
-    def __init__(self, model: bytes, kind: str) -> None:
+    def __init__(self, model: bytes, kind: str, symbols: Sequence[str] = ()) -> None:
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
             raise ValueError("the subword model is damaged: SentencePiece cannot read it") from error
-        self._model, self._kind = model, kind
+        self._model, self.kind, self.symbols = model, kind, tuple(symbols)
+        self.marks_start = self._processor.normalize("a").startswith(_SPACE)  # a model of others may not
+        self.can_sample = self.marks_start and len(symbols) <= len(_SURROGATES) and _SPACE not in "".join(symbols)
+        self._marks = dict(zip(symbols, _SURROGATES, strict=False))  # in place of symbols while `sample` splits words
         size = self._processor.get_piece_size()
         self._subwords: list[str] = self._processor.id_to_piece(list(range(size)))
         self.surfaces: list[bytes | None] = [self._surface(index) for index in range(size)]
@@ -47,7 +50,7 @@ class SentencePiece(TokenizerModel):
     @classmethod
     def train(
         cls,
-        texts: Iterable[str],
+        texts: Sequence[str],
         *,
         kind: str,
         vocab_size: int,
@@ -55,34 +58,42 @@ class SentencePiece(TokenizerModel):
         character_coverage: float,
         normalization: str,
         where: str = "the training text",
+        symbols: Sequence[str] = (),
+        exact_size: bool = True,
     ) -> "SentencePiece":
         """Train a model; the same texts always give the same model.
 
-        Raises ValueError when the text cannot yield `vocab_size` subwords, or holds more characters than that.
+        Where they cannot yield `vocab_size` subwords it has as many as possible, or with `exact_size` ValueError is
+        raised; also when they hold more characters than that.
         """
-        model = io.BytesIO()
-        try:
-            sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=(text.translate(_RESERVED) for text in texts),
-                model_writer=model,
-                model_type=kind,
-                vocab_size=vocab_size,
-                character_coverage=character_coverage,
-                byte_fallback=byte_fallback,
-                normalization_rule_name=normalization,
-                remove_extra_whitespaces=normalization != "identity",
-                pad_id=PAD,
-                unk_id=UNK,
-                bos_id=BOS,
-                eos_id=EOS,
-                unk_surface=SPECIAL_TOKENS[UNK],
-                max_sentence_length=1 << 30,  # longer lines would be dropped silently
-                num_threads=_TRAINER_THREADS,
-                minloglevel=2,
-            )
-        except RuntimeError as error:
-            raise ValueError(_explain_failure(str(error), kind, vocab_size, where)) from error
-        return cls(model.getvalue(), kind)
+        while True:
+            model = io.BytesIO()
+            try:
+                sentencepiece.SentencePieceTrainer.train(
+                    sentence_iterator=(text.translate(_RESERVED) for text in texts),
+                    model_writer=model,
+                    model_type=kind,
+                    vocab_size=vocab_size,
+                    character_coverage=character_coverage,
+                    byte_fallback=byte_fallback,
+                    normalization_rule_name=normalization,
+                    remove_extra_whitespaces=normalization != "identity",
+                    pad_id=PAD,
+                    unk_id=UNK,
+                    bos_id=BOS,
+                    eos_id=EOS,
+                    unk_surface=SPECIAL_TOKENS[UNK],
+                    user_defined_symbols=list(symbols),
+                    max_sentence_length=1 << 30,  # longer lines would be dropped silently
+                    num_threads=_TRAINER_THREADS,
+                    minloglevel=2,
+                )
+                return cls(model.getvalue(), kind, symbols)
+            except RuntimeError as error:
+                most = re.search(r"too high.*<= (\d+)", str(error))
+                if exact_size or most is None:
+                    raise ValueError(_explain_failure(str(error), kind, vocab_size, where)) from error
+                vocab_size = int(most[1])
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [array.tolist() for array in self._encode_arrays(texts)]
@@ -100,7 +111,11 @@ class SentencePiece(TokenizerModel):
         """
         masked, mark = self._mask_space_symbol(texts)
         # Every word begins with the mark of a space, and no piece has one further inside.
-        words = [text.split(_SPACE)[1:] for text in self._processor.normalize(masked)]
+        normalized = self._processor.normalize(masked)
+        if self._marks:
+            pattern = re.compile(symbol_pattern(self._marks))
+            normalized = [pattern.sub(lambda match: self._marks[match[0]], text) for text in normalized]
+        words = [text.split(_SPACE)[1:] for text in normalized]
         number_of: dict[str, int] = {}
         chosen = np.array([number_of.setdefault(word, len(number_of)) for row in words for word in row], np.int64)
         if not len(chosen):
@@ -126,14 +141,19 @@ class SentencePiece(TokenizerModel):
         others = {UNK, *(self._byte_ids if self._byte_ids is not None else [])}
         texts = (index for index, surface in enumerate(self.surfaces) if surface is not None and index not in others)
         pieces = {self._subwords[index]: index for index in texts}
+        pieces |= {mark: pieces.pop(symbol) for symbol, mark in self._marks.items()}
         scores = self._processor.get_score(list(range(self.size)))
-        return UnigramSampler(pieces, scores) if self._kind == "unigram" else BPESampler(pieces, scores)
+        return UnigramSampler(pieces, scores) if self.kind == "unigram" else BPESampler(pieces, scores)
 
     def subword(self, index: int) -> str:
         return SPECIAL_TOKENS[index] if index < len(SPECIAL_TOKENS) else displayable(self._subwords[index])
 
     def state(self) -> dict[str, Any]:
-        return {"model": self._model}
+        return {"model": self._model} | ({"symbols": list(self.symbols)} if self.symbols else {})
+
+    def cut(self, used: Collection[int]) -> tuple["SentencePiece", list[int]]:
+        model, ids = cut_model(self._model, used)
+        return type(self)(model, self.kind, self.symbols), ids
 
     def _surface(self, index: int) -> bytes | None:
         if index == UNK:
@@ -172,8 +192,8 @@ class SentencePiece(TokenizerModel):
 def _explain_failure(message: str, kind: str, vocab_size: int, where: str) -> str:
     option = f"data.tokenizer.vocab_size={vocab_size}"
     if match := re.search(r"too high.*<= (\d+)", message):
-        most = f"data.tokenizer.vocab_size={match[1]} at most"
-        return f"{option}: more {kind} subwords than {where} can give; write {most}"
+        remedy = f"write data.tokenizer.exact_size=false, or data.tokenizer.vocab_size={match[1]} at most"
+        return f"{option}: more {kind} subwords than {where} can give; {remedy}"
     if match := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
         return (
             f"{option}: too small for the characters of {where}, at least {match[1]} "

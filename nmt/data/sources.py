@@ -23,6 +23,7 @@ from nmt.data.test_set_names import distinct_names
 from nmt.data.text_files import check_file, read_lines, read_parallel
 from nmt.data.tokenizer import TokenizerConfig
 from nmt.plugins import OWNERS
+from nmt.runtime.compression import find_file, plain_path
 from nmt.runtime.text import is_blank
 
 
@@ -190,13 +191,14 @@ def alignment_path(config: DataConfig, split: str) -> Path | None:
     locations = resolve_split(config, split)
     if len(locations) != 1:
         return None
-    path = default_alignment_path(config, locations[0])
+    path = find_file(default_alignment_path(config, locations[0]))
     return path if path.is_file() else None
 
 
 def default_alignment_path(config: DataConfig, location: str) -> Path:
     """Return the path of the word alignments that belong to a location, whether the file exists or not."""
-    return Path(f"{location}.gold") if _data_source(config) is _TEXT else Path(location).with_suffix(".gold")
+    is_prefix = _data_source(config) is _TEXT
+    return Path(f"{location}.gold") if is_prefix else plain_path(Path(location)).with_suffix(".gold")
 
 
 def reference_files(config: DataConfig, location: str) -> list[Path]:
@@ -206,10 +208,10 @@ def reference_files(config: DataConfig, location: str) -> list[Path]:
         return []
     whole = Path(f"{location}.{config.target_lang}")
     numbered = re.compile(re.escape(whole.name) + r"\.[1-9]\d*").fullmatch
-    num = sum(numbered(path.name) is not None for path in whole.parent.iterdir())
-    paths = [Path(f"{whole}.{number}") for number in range(1, num + 1)]
-    for path in paths:
-        check_file(path, "; references are numbered from 1 on, without a gap")
+    num = len({plain_path(path) for path in whole.parent.iterdir() if numbered(plain_path(path).name)})
+    hint = "; references are numbered from 1 on, without a gap"
+    paths = [check_file(Path(f"{whole}.{number}"), hint) for number in range(1, num + 1)]
+    whole = find_file(whole)
     return [whole, *paths] if whole.is_file() else paths
 
 
@@ -280,19 +282,19 @@ class DataSource(NamedTuple):
 
 def _text_files(config: DataConfig, prefix: str) -> list[Path]:
     paths = [Path(f"{prefix}.{language}") for language in (config.source_lang, config.target_lang)]
-    if (reference := Path(f"{paths[1]}.1")).is_file() and not paths[1].exists():
+    reference = find_file(Path(f"{paths[1]}.1"))
+    if reference.is_file() and not find_file(paths[1]).exists():
         paths[1] = reference
-    for path in paths:
-        check_file(path, "" if path.is_file() else f"; {_suffix_hint(prefix, path)}")
-    return paths
+    return [check_file(path, "" if path.is_file() else f"; {_suffix_hint(prefix, path)}") for path in paths]
 
 
 def _suffix_hint(prefix: str, path: Path) -> str:
     hint = f"{prefix} is read from one file for each language, set by data.source_lang and data.target_lang"
     if Path(prefix).is_file():
-        is_side = prefix.endswith(path.suffix)
+        name = str(plain_path(Path(prefix)))
+        is_side = name.endswith(path.suffix)
         return (
-            f"{hint}; write {prefix.removesuffix(path.suffix)}"
+            f"{hint}; write {name.removesuffix(path.suffix)}"
             if is_side
             else f"{hint}; one file is data=tsv, jsonl or parquet"
         )
@@ -308,8 +310,7 @@ def _read_text(config: DataConfig, prefix: str, repaired: Counter[str]) -> Itera
 
 
 def _table_files(config: DataConfig, name: str) -> list[Path]:
-    check_file(Path(name), f"; data.format={config.format} reads one file for both languages")
-    return [Path(name)]
+    return [check_file(Path(name), f"; data.format={config.format} reads one file for both languages")]
 
 
 def _read_tsv(config: DataConfig, name: str, repaired: Counter[str]) -> Iterator[Block]:
@@ -336,8 +337,8 @@ def _read_rows(config: DataConfig, name: str, repaired: Counter[str]) -> Iterato
         columns = config.source_lang, config.target_lang
         batches = table_files.open_hub_dataset(config.hf_dataset, config.hf_config, name, columns)
     else:
-        where = name
-        batches = table_files.open_file(config.format, _table_files(config, name)[0])
+        (path,) = _table_files(config, name)
+        where, batches = str(path), table_files.open_file(config.format, path)
     yield from table_files.iter_pairs(batches, where, config.column, config.source_lang, config.target_lang, repaired)
 
 

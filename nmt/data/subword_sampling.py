@@ -205,5 +205,5 @@ class _Lookup:
 
 def _join(words: Sequence[str]) -> tuple[Ints, Ints]:
     """Return the code points of all words, and the number of those of each."""
-    characters = np.frombuffer("".join(words).encode("utf-32-le"), "<u4").astype(np.int64)
+    characters = np.frombuffer("".join(words).encode("utf-32-le", "surrogatepass"), "<u4").astype(np.int64)
     return characters, np.fromiter(map(len, words), np.int64, len(words))

@@ -6,12 +6,13 @@ JSON is read as text and parsed here, and the columns of a CSV file are read as 
 
 import json
 from collections import Counter
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from nmt.data.text_files import BLOCK_LINES, strip_lines
+from nmt.data.text_files import BLOCK_LINES, read_lines, strip_lines
+from nmt.runtime.compression import SUFFIXES
 from nmt.runtime.errors import error_message
 
 Batches = Iterator[dict[str, list[Any]]]  # blocks of rows, column by column
@@ -21,8 +22,10 @@ def open_file(kind: str, path: Path) -> Batches:
     """Open the rows of one .parquet or JSON lines file."""
     where = str(path)
     options: dict[str, Any] = {"split": "train", "streaming": True}
+    if kind == "jsonl" and path.suffix in SUFFIXES:
+        return _json_batches(lambda whole: _compressed_texts(path, whole), where)
     if kind == "jsonl":
-        return _json_batches({"train": where}, where, options)
+        return _json_batches(_text_reader({"train": where}, where, options), where)
     return read_batches(_load(kind, where, data_files=where, **options), where)
 
 
@@ -39,14 +42,14 @@ def open_hub_dataset(path: str, config: str | None, split: str, text_columns: tu
         builder = _load(path, where, load="load_dataset_builder", name=config)
         kind, files = type(builder.config).__name__, builder.config.data_files
         if kind == "JsonConfig" and is_local:
-            return _json_batches(files, where, options)
+            return _json_batches(_text_reader(files, where, options), where)
         if kind == "CsvConfig":
             as_text = dict.fromkeys(text_columns, str)
             options |= {"usecols": list(text_columns), "converters": as_text, "keep_default_na": False}
         rows = _load(path, where, name=config, **options)
         # What the library has prepared can be read offline, the files of a hub cannot.
         is_guessed = kind == "JsonConfig" and "timestamp" in str(rows.features)
-        return _json_batches(files, where, options) if is_guessed else read_batches(rows, where)
+        return _json_batches(_text_reader(files, where, options), where) if is_guessed else read_batches(rows, where)
     except ValueError as error:
         raise DatasetUnavailableError(str(error)) from error
 
@@ -60,22 +63,30 @@ def _load(path: str, where: str, load: str = "load_dataset", **options: Any) -> 
         raise ValueError(f"{where}: cannot be opened: {error_message(error)}") from error
 
 
-def _json_batches(files: Any, where: str, options: dict[str, Any]) -> Batches:
+def _text_reader(files: Any, where: str, options: dict[str, Any]) -> Callable[[bool], Batches]:
+    """Return a function that opens the text of files, their lines or each as a whole."""
+    options = {"data_files": files, "encoding": "utf-8-sig", **options}
+    units = {False: "line", True: "document"}
+    return lambda whole: read_batches(_load("text", where, sample_by=units[whole], **options), where)
+
+
+def _compressed_texts(path: Path, whole: bool) -> Batches:
+    blocks = read_lines(path, Counter())
+    return ({"text": block} for block in ([["\n".join(chain.from_iterable(blocks))]] if whole else blocks))
+
+
+def _json_batches(read: Callable[[bool], Batches], where: str) -> Batches:
     """Yield the rows of files with a JSON object on each line, or with one list of objects."""
-    rows = _json_rows(files, where, options)
+    rows = _json_rows(read, where)
     while block := list(islice(rows, BLOCK_LINES)):
         names = dict.fromkeys(name for row in block for name in row)
         yield {name: [row.get(name) for row in block] for name in names}
 
 
-def _json_rows(files: Any, where: str, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    options = {"data_files": files, "encoding": "utf-8-sig", **options}
-    stream = _load("text", where, **options)
-    first = next(read_batches(stream, where), {"text": [""]})["text"][0]
-    if first.lstrip().startswith("["):
-        stream = _load("text", where, sample_by="document", **options)
+def _json_rows(read: Callable[[bool], Batches], where: str) -> Iterator[dict[str, Any]]:
+    first = next(read(False), {"text": [""]})["text"][0]
     num_read = 0
-    for batch in read_batches(stream, where):
+    for batch in read(first.lstrip().startswith("[")):
         for text in filter(str.strip, batch["text"]):
             try:
                 value = json.loads(text)

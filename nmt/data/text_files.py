@@ -7,14 +7,18 @@ others too. All of these occur inside sentences of real corpora, and one extra l
 import codecs
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice, zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
+
+from nmt.runtime.compression import find_file, open_input
 
 BLOCK_LINES = 8192
 
 
-def check_file(path: Path, hint: str) -> None:
-    """Raise an error, which ends in `hint`, unless `path` is a file that is not empty."""
+def check_file(path: Path, hint: str) -> Path:
+    """Return `path`, or its compressed form where only that exists; raise an error, which ends in `hint`, unless it is
+    a file that is not empty."""
+    path = find_file(path)
     if path.is_dir():
         raise ValueError(f"{path}: is a directory, a file is needed{hint}")
     if not path.exists():
@@ -22,21 +26,22 @@ def check_file(path: Path, hint: str) -> None:
         raise FileNotFoundError(f"{path}: no such file{relative}{hint}")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty{hint}")
+    return path
 
 
 def read_lines(path: Path, repaired: Counter[str]) -> Iterator[list[str]]:
-    """Yield the file's lines, `BLOCK_LINES` at a time (the last block may have fewer).
+    """Yield the lines of a file, which may be compressed, `BLOCK_LINES` at a time (the last block may have fewer).
 
     Removed, and counted in `repaired`: a byte-order mark at the start, a carriage return at the end of a line, ASCII
     spaces at both ends of a line. Raises ValueError with line and byte (from 1) where the file is not UTF-8.
     """
     num_lines = 0
-    with path.open("rb") as file:
-        if file.read(3) == codecs.BOM_UTF8:
+    with open_input(path) as file:
+        first = file.readline()
+        if first.startswith(codecs.BOM_UTF8):
             repaired["byte-order mark"] += 1
-        else:
-            file.seek(0)
-        while block := b"".join(islice(file, BLOCK_LINES)):
+        content = chain(filter(None, [first.removeprefix(codecs.BOM_UTF8)]), file)
+        while block := b"".join(islice(content, BLOCK_LINES)):
             lines = _decode(path, block.removesuffix(b"\n"), num_lines, repaired)
             num_lines += len(lines)
             yield lines

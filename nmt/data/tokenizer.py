@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +15,9 @@ import numpy as np
 from nmt.config import check_choice, check_range
 from nmt.data.reservoir_sampling import reservoir_sample
 from nmt.data.sentencepiece_model import SentencePiece
+from nmt.data.sentencepiece_proto import import_model
 from nmt.data.subword_sampling import Keys
-from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, FlatIds, TokenizerModel, Vocabulary
+from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, FlatIds, TokenizerModel, Vocabulary, symbol_pattern
 from nmt.data.word_ids import WordIds
 from nmt.plugins import OWNERS
 from nmt.runtime.text import is_blank
@@ -29,9 +32,15 @@ _VERSION = 1
 class TokenizerConfig:
     """Segmentation of text into tokens.
 
-    type: what a token is: a subword of a unigram model or of byte-pair encoding (bpe), a word, or a character.
-    vocab_size: entries of each vocabulary, the four special symbols included. Exact for unigram and bpe; an upper
-        bound for word and char.
+    type: what a token is: a subword of a unigram model or of byte-pair encoding (bpe), a word, a character, or what
+        stands between spaces in text that another program has split (pretokenized), where every space counts.
+    model: a SentencePiece model that was trained elsewhere, unigram or bpe, instead of one trained with the run; with
+        joint=false a list [SOURCE,TARGET]. Its pieces and its normalization are used, and vocab_size is its own; the
+        run and its checkpoints contain it.
+    symbols: texts such as [<tag>,<sep>] that are one token each, never split, also in translations; with word and
+        pretokenized where they stand between spaces.
+    vocab_size: entries of each vocabulary, the four special symbols included; fewer where the text cannot give as many.
+    exact_size: unigram and bpe: an error where the text cannot give as many as vocab_size.
     joint: one vocabulary for both languages; otherwise one of `vocab_size` for each.
     byte_fallback: unigram and bpe spell unknown characters in UTF-8 bytes (256 of the entries), so no text is lost;
         otherwise they become UNK.
@@ -51,7 +60,10 @@ class TokenizerConfig:
     """
 
     type: str = "unigram"
+    model: list[str] = field(default_factory=list)
+    symbols: list[str] = field(default_factory=list)
     vocab_size: int = 8000
+    exact_size: bool = False
     joint: bool = True
     byte_fallback: bool = True
     character_coverage: float | None = None
@@ -65,16 +77,26 @@ class TokenizerConfig:
         """Raise ValueError naming the option, its value and what is allowed."""
         path = "data.tokenizer"
         check_choice(path, self, "type", TOKENIZERS)
-        check_range(path, self, ["vocab_size"], minimum=8)
+        check_range(path, self, ["vocab_size"], minimum=8 + len(self.symbols))
+        for symbol in self.symbols:
+            if not symbol or set(symbol) & set(" \n\r\t\0▁▅") or [*SPECIAL_TOKENS, *self.symbols].count(symbol) > 1:
+                needed = f"a text without spaces, given once, and none of {', '.join(SPECIAL_TOKENS)}"
+                raise ValueError(f"{path}.symbols={symbol}: must be {needed}")
         if self.character_coverage is not None:
             check_range(path, self, ["character_coverage"], minimum=0.9, maximum=1)
         check_choice(path, self, "normalization", NORMALIZATIONS)
         check_range(path, self, ["max_training_pairs", "max_training_characters"], minimum=0)
         check_range(path, self, ["subword_regularization"], minimum=0, maximum=1)
-        if not TOKENIZERS[self.type].is_subword:
-            for name, default in (("subword_regularization", 0), ("normalization", "identity")):
-                if (value := getattr(self, name)) != default:
-                    raise ValueError(f"{path}.{name}={value}: needs {path}.type=unigram or bpe, not {self.type}")
+        is_subword = TOKENIZERS[self.type].is_subword
+        options, reason = ("byte_fallback", "character_coverage"), f"has no effect with {path}.model; leave it out"
+        if not is_subword:
+            options, reason = ("model", "subword_regularization"), f"needs {path}.type=unigram or bpe, not {self.type}"
+        for name in (*options, "exact_size", "normalization") if self.model or not is_subword else ():
+            if (value := getattr(self, name)) != getattr(TokenizerConfig(), name):
+                raise ValueError(f"{path}.{name}={value}: {reason}")
+        if self.model and len(self.model) != (1 if self.joint else 2):
+            needed = "one file for both languages, or with joint=false" if self.joint else "with joint=false"
+            raise ValueError(f"{path}.model=[{','.join(self.model)}]: must be {needed} a list [SOURCE,TARGET]")
 
     def coverage(self) -> float:
         """Return `character_coverage` with its default resolved."""
@@ -93,27 +115,30 @@ class TokenizerSpec(NamedTuple):
 
 def _train_sentencepiece(config: TokenizerConfig, texts: Iterable[str], where: str) -> TokenizerModel:
     return SentencePiece.train(
-        texts,
+        list(texts),
         kind=config.type,
         vocab_size=config.vocab_size,
         byte_fallback=config.byte_fallback,
         character_coverage=config.coverage(),
         normalization=config.normalization,
         where=where,
+        symbols=config.symbols,
+        exact_size=config.exact_size,
     )
 
 
 def _train_vocabulary(config: TokenizerConfig, texts: Iterable[str], where: str) -> TokenizerModel:
-    vocabulary = Vocabulary.train(texts, config.vocab_size, words=config.type == "word")
+    kinds = {"words": config.type in ("word", "pretokenized"), "spaces": config.type == "pretokenized"}
+    vocabulary = Vocabulary.train(texts, config.vocab_size, symbols=config.symbols, **kinds)
     if not vocabulary.items:
         raise ValueError(f"{where} is empty: there is nothing to train a tokenizer on")
     return vocabulary
 
 
-_UNIGRAM = TokenizerSpec(True, _train_sentencepiece, lambda state: SentencePiece(state["model"], "unigram"))
-_BPE = TokenizerSpec(True, _train_sentencepiece, lambda state: SentencePiece(state["model"], "bpe"))
-_VOCABULARY = TokenizerSpec(False, _train_vocabulary, lambda state: Vocabulary(state["items"], words=state["words"]))
-TOKENIZERS = {"unigram": _UNIGRAM, "bpe": _BPE, "word": _VOCABULARY, "char": _VOCABULARY}
+_UNIGRAM = TokenizerSpec(True, _train_sentencepiece, lambda state: SentencePiece(kind="unigram", **state))
+_BPE = TokenizerSpec(True, _train_sentencepiece, lambda state: SentencePiece(kind="bpe", **state))
+_VOCABULARY = TokenizerSpec(False, _train_vocabulary, lambda state: Vocabulary(**state))
+TOKENIZERS = {"unigram": _UNIGRAM, "bpe": _BPE, **dict.fromkeys(("word", "char", "pretokenized"), _VOCABULARY)}
 
 
 class Tokenizer:
@@ -121,7 +146,8 @@ class Tokenizer:
 
     Ids are without BOS and EOS. `decode(encode(text)) == text` for every text without a line break, with unigram and
     bpe, byte fallback and the identity normalization, unless `lowercase`. `digest` identifies the models' content;
-    `sampling` is the strength of subword regularization in `encode_source_sampled` and `encode_target_sampled`.
+    `sampling` is the strength of subword regularization in `encode_source_sampled` and `encode_target_sampled`; `files`
+    are the SHA-256 of the files of models that were trained elsewhere.
     """
 
     def __init__(
@@ -137,6 +163,9 @@ class Tokenizer:
         self.joint = source is target
         self.subword_regularization = sampling
         self.lowercase = lowercase
+        self.files: list[str] = []
+        symbols = {text for model in (source, target) for text in getattr(model, "symbols", ())}
+        self._symbols = re.compile(f"({symbol_pattern(symbols)})")
         self.source = source
         self.target = target
         states = [source.state()] if self.joint else [source.state(), target.state()]
@@ -158,6 +187,22 @@ class Tokenizer:
             source = train(config, (source for source, _ in sample), "the source side of the training text")
             target = train(config, (target for _, target in sample), "the target side of the training text")
         return cls(config.type, source, target, sampling=config.subword_regularization, lowercase=config.lowercase)
+
+    @classmethod
+    def load(cls, config: TokenizerConfig) -> "Tokenizer":
+        """Return the tokenizer of the files `config.model`. Raises ValueError or OSError where they do not serve."""
+        contents = [Path(name).read_bytes() for name in config.model]
+        named = zip(contents, config.model, strict=True)
+        models = [SentencePiece(*import_model(content, config.symbols, name)) for content, name in named]
+        kind, sampling = models[0].kind, config.subword_regularization
+        for name, model in zip(config.model, models, strict=True):
+            if model.kind != kind:
+                raise ValueError(f"{name}: a {model.kind} model, the other is {kind}: both languages need the same")
+            if sampling and not model.can_sample:
+                raise ValueError(f"{name}: cannot be sampled from; set data.tokenizer.subword_regularization=0")
+        tokenizer = cls(kind, models[0], models[-1], sampling=sampling, lowercase=config.lowercase)
+        tokenizer.files = [hashlib.sha256(content).hexdigest() for content in contents]
+        return tokenizer
 
     @property
     def source_size(self) -> int:
@@ -193,7 +238,10 @@ class Tokenizer:
         return self.target.sample(self._normalize(texts), self.subword_regularization, keys)
 
     def _normalize(self, texts: Sequence[str]) -> Sequence[str]:
-        return [text.lower() for text in texts] if self.lowercase else texts
+        if not self.lowercase:
+            return texts
+        parts = (self._symbols.split(text) for text in texts)  # symbols are every second one
+        return ["".join(part if i % 2 else part.lower() for i, part in enumerate(row)) for row in parts]
 
     def decode_source(self, ids: Sequence[int]) -> str:
         """Return the text of the ids; PAD, BOS and EOS are left out, and a line break becomes a space."""
@@ -216,8 +264,8 @@ class Tokenizer:
         """Return for each id of a source text what an unknown token that attends to it becomes: its word (of a
         vocabulary of characters, its character), "" for spaces."""
         (text,) = self._normalize([text])
-        if self.type == "char":
-            return [character.strip(" ") for character in text]
+        if isinstance(self.source, Vocabulary):
+            return [token.strip(" ") for token in self.source.tokens(text)]
         numbers = self.source_word_ids(ids)
         words = [word for word in text.split(" ") if word]
         if max(numbers, default=-1) + 1 != len(words):  # the normalization has made spaces of other characters
@@ -259,7 +307,7 @@ class Tokenizer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole tokenizer in plain values (fit for a file read without pickle)."""
-        return {
+        state: dict[str, Any] = {
             "version": _VERSION,
             "kind": self.type,
             "sampling": self.subword_regularization,
@@ -267,6 +315,7 @@ class Tokenizer:
             "source": self.source.state(),
             "target": None if self.joint else self.target.state(),
         }
+        return state | ({"files": self.files} if self.files else {})
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> "Tokenizer":
@@ -278,7 +327,9 @@ class Tokenizer:
             source = load(state["source"])
             target = source if state["target"] is None else load(state["target"])
             lowercase = bool(state.get("lowercase", False))
-            return cls(state["kind"], source, target, sampling=float(state["sampling"]), lowercase=lowercase)
+            tokenizer = cls(state["kind"], source, target, sampling=float(state["sampling"]), lowercase=lowercase)
+            tokenizer.files = list(state.get("files", ()))
+            return tokenizer
         except (KeyError, TypeError) as error:
             raise ValueError(f"this is not a tokenizer's state: {error!r}") from error
 

@@ -83,9 +83,7 @@ def training_alignment_paths(config: DataConfig) -> list[Path]:
             "data.train; give one for each"
         )
     hint = "" if names else "; word alignments of the training text are needed: data.train_alignments=FILE names them"
-    for path in paths:
-        check_file(path, hint)
-    return paths
+    return [check_file(path, hint) for path in paths]
 
 
 def _write_links(

@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nmt.runtime.compression import find_file, open_input
+
 
 class ExternalScore(NamedTuple):
     """A corpus score, the file's signature of how it was computed, and sentence scores if the file has them."""
@@ -26,7 +28,8 @@ def read_external_scores(path: str | Path, num_sentences: int) -> ExternalScore:
         OSError: the file cannot be opened.
     """
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig").strip()
+        with open_input(find_file(Path(path))) as file:
+            text = file.read().decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not UTF-8 text: a file of scores was expected") from None
     if text.startswith("{"):

@@ -229,8 +229,8 @@ def read_hypotheses(path: str | Path, test: EvaluationSet) -> list[str]:
         ValueError: the number of lines is not that of the sentences, or the file cannot be read.
         FileNotFoundError: no such file.
     """
-    check_file(Path(path), "")
-    hypotheses = [line for block in read_lines(Path(path), Counter()) for line in block]
+    path = check_file(Path(path), "")
+    hypotheses = [line for block in read_lines(path, Counter()) for line in block]
     if len(hypotheses) != len(test.pairs):
         raise ValueError(
             f"{path}: {len(hypotheses)} lines for the {len(test.pairs)} sentences of {test.name}: each needs one line, "

@@ -64,7 +64,9 @@ _PACKAGES = {"ctranslate2": ["ctranslate2"], "huggingface": ["torch", "transform
 
 def readme(name: str, manifest: dict[str, Any], notes: list[str]) -> str:
     """Return the README of a format, filled in from the manifest."""
-    packages = _PACKAGES[name] + ([] if manifest["tokenizer"] in ("word", "char") else ["sentencepiece"])
+    packages = _PACKAGES[name] + (
+        [] if manifest["tokenizer"] in ("word", "char", "pretokenized") else ["sentencepiece"]
+    )
     source, target = manifest["source language"], manifest["target language"]
     pair = f" from {source} to {target}" if source and target else ""
     values = dict(manifest["search"])

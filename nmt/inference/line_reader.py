@@ -1,9 +1,11 @@
 """Read lines from a file, a pipe or a terminal: many at a time if they are available, at once if they come slowly."""
 
 import codecs
+import functools
 import os
 import select
 from collections import deque
+from typing import BinaryIO
 
 PAUSE = 0.02
 """Seconds without input after which the lines read so far are returned."""
@@ -17,19 +19,20 @@ CHUNK_BYTES = 1 << 22
 
 
 class LineReader:
-    r"""The lines of a file descriptor; they end at "\n" only, which may be missing from the last.
+    r"""The lines of a file descriptor or stream; they end at "\n" only, which may be missing from the last.
 
     A byte-order mark at the start is removed, and recorded in `had_byte_order_mark`.
 
     Args:
-        descriptor: open for reading.
+        source: a descriptor open for reading, or a stream of bytes, which never waits for its input.
         max_line_bytes: a longer line is returned as None.
     """
 
     had_byte_order_mark: bool | None = None  # None: nothing was read yet
 
-    def __init__(self, descriptor: int, max_line_bytes: int = MAX_LINE_BYTES) -> None:
-        self.descriptor, self.max_line_bytes = descriptor, max_line_bytes
+    def __init__(self, source: int | BinaryIO, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+        self.source, self.max_line_bytes = source, max_line_bytes
+        self._read_bytes = functools.partial(os.read, source) if isinstance(source, int) else source.read
         self._lines: deque[bytes | None] = deque()
         self._partial: bytes | None = b""  # beginning of the next line; None: too long
         self._at_end = False
@@ -48,17 +51,19 @@ class LineReader:
         return [self._lines.popleft() for _ in range(min(max_lines, len(self._lines)))]
 
     def _has_input(self) -> bool:
+        if not isinstance(self.source, int):
+            return True
         try:
-            return bool(select.select([self.descriptor], [], [], PAUSE)[0])
+            return bool(select.select([self.source], [], [], PAUSE)[0])
         except (OSError, ValueError):  # select does not support the descriptor, as for a pipe on some systems
             return False
 
     def _read(self) -> int:
-        data = os.read(self.descriptor, READ_BYTES)
+        data = self._read_bytes(READ_BYTES)
         self._at_end = not data
         if self.had_byte_order_mark is None:
             mark = codecs.BOM_UTF8
-            while data and data != mark and mark.startswith(data) and (more := os.read(self.descriptor, READ_BYTES)):
+            while data and data != mark and mark.startswith(data) and (more := self._read_bytes(READ_BYTES)):
                 data += more
             self.had_byte_order_mark = data.startswith(mark)
             data = data.removeprefix(mark)

@@ -266,7 +266,7 @@ def directory_for_a_file(folder: Path) -> list[str]:
 
 
 def vocabulary_too_large(folder: Path) -> list[str]:
-    return ["data.tokenizer.vocab_size=50000"]
+    return ["data.tokenizer.vocab_size=50000", "data.tokenizer.exact_size=true"]
 
 
 def vocabulary_too_small(folder: Path) -> list[str]:

@@ -320,9 +320,9 @@ def _parsed(text: str) -> Any:
     [
         ("translate", "beam=5", "write search.beam_size=5"),
         ("translate", "batch_size=5", "write search.batch_size=5"),
-        ("translate", "input=a.en", "standard input"),
+        ("translate", "src=a.en", "write input=FILE"),
         ("translate", "file=a.en", "standard input"),
-        ("translate", "output=a.de", "standard output"),
+        ("translate", "out=a.de", "write output=FILE"),
         ("translate", "model=runs/a", "write checkpoint=runs/a"),
         ("translate", "lr=1", "optim.learning_rate is an option of python -m nmt.train, not of translate"),
         ("translate", "fp16=true", "belongs to python -m nmt.train: write train.precision=bf16"),

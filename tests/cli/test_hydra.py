@@ -225,14 +225,15 @@ def test_a_replayed_run_has_todays_environment_in_paths_alone(folder: Path) -> N
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"train"}))
 def test_a_run_may_be_the_first_word(name: str, folder: Path, capsys: Any) -> None:
-    needed = ["format=onnx", "output=x"] if name == "export" else []
+    needed = {"export": ["format=onnx", "output=x"], "trim": ["text=[a]", "output=x"]}.get(name, [])
+    more = "num_threads=1" if name != "trim" else "output=y"
     for word in ("runs/a", 'runs/a, [ü] "b"'):
         Path(word).mkdir(exist_ok=True)
         ((config, overrides),) = call(word, *needed, name=name)
         assert config.checkpoint == word
         assert shlex.split(command_line(name, overrides)) == ["python", "-m", f"nmt.{name}", word, *needed]
-        assert call("num_threads=1", *needed, word, name=name)[0][0] == read(word, *needed, "num_threads=1", name=name)
-    if name in ("align", "export"):
+        assert call(*needed, more, word, name=name)[0][0] == read(word, *needed, more, name=name)
+    if name in ("align", "export", "trim"):
         assert "takes one run; call it for each" in failure(capsys, "runs", "runs/a", *needed, name=name)
     else:
         ((config, _),) = call("runs", "runs/a", *(["output=x"] if name == "evaluate" else []), name=name)

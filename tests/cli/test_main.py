@@ -76,7 +76,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("line", "offers"),
     [
-        ("nmt tr", ["train ", "translate "]),
+        ("nmt tr", ["train ", "translate ", "trim "]),
         ("nmt completion ", ["bash ", "zsh "]),
         ("nmt train model.", None),
         ("nmt train model.attention.no", ["model.attention.normalizer="]),

@@ -21,7 +21,7 @@ import nmt
 from nmt import checkpoint, evaluate, train
 from nmt.cli.compose import run_command, save_yaml
 from nmt.cli.config_groups import format_override, group_choices, load_sweep
-from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig
+from nmt.cli.configs import COMMANDS, Config, EvaluateConfig
 from nmt.cli.help import SWEEP_OPTIONS, help_text
 from nmt.cli.run_directory import result_folder, run_name
 from nmt.cli.sweep import SweepJob, slurm_launcher
@@ -204,6 +204,9 @@ def test_evaluations_of_a_sweep_have_separate_folders(tmp_path: Path, monkeypatc
         ("align", ["checkpoint=runs/a", "alignment.layer=1,2"]),
         ("align", ["checkpoint=runs/a", "source=D1/t.en,D2/t.en", "target=D/t.de"]),
         ("export", ["checkpoint=runs/a", "format=onnx,ctranslate2", "output=x"]),
+        ("translate", ["checkpoint=runs/a", "search.beam_size=1,5", "output=x"]),
+        ("translate", ["checkpoint=runs/a,runs/b", "output=x.gz,y.gz"]),
+        ("trim", ["checkpoint=runs/a,runs/b", "text=t", "output=x.pt"]),
     ],
 )
 def test_no_command_of_a_sweep_overwrites_another(
@@ -215,7 +218,7 @@ def test_no_command_of_a_sweep_overwrites_another(
         for file in ("best.pt", "last.pt"):
             (tmp_path / f"runs/{run}/checkpoints" / file).touch()
     folders: list[Path] = []
-    tree = {"evaluate": EvaluateConfig, "align": AlignConfig, "export": ExportConfig}[name]
+    tree = COMMANDS[name]
     run_command(lambda config, items: folders.append(result_folder(config, items)), tree, name, ["-m", *arguments])
     assert len(set(folders)) == len(folders) > 1
 

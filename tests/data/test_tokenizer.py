@@ -61,7 +61,7 @@ NASTY += [
     "\U000f0000▁",
     "x" * 5000,
 ]
-KINDS = ["unigram", "bpe", "word", "char"]
+KINDS = ["unigram", "bpe", "word", "char", "pretokenized"]
 
 
 def pairs(num: int = 300) -> list[SentencePair]:
@@ -213,14 +213,17 @@ def test_foreign_state(change: dict[str, object]) -> None:
 @pytest.mark.parametrize("joint", [True, False])
 def test_vocabulary_size_out_of_reach(kind: str, joint: bool) -> None:
     with pytest.raises(ValueError, match=r"data\.tokenizer\.vocab_size=8000: .*vocab_size=(\d+) at most$") as info:
-        train(type=kind, joint=joint, vocab_size=8000)
+        train(type=kind, joint=joint, vocab_size=8000, exact_size=True)
     assert "\n" not in str(info.value)
     assert ("source side" in str(info.value)) == (not joint)
     largest = int(re.findall(r"\d+", str(info.value))[-1])
+    most = train(type=kind, joint=joint, vocab_size=8000)
+    assert most.source_size == largest
     if joint:
-        assert train(type=kind, vocab_size=largest).source_size == largest
+        exact = train(type=kind, vocab_size=largest, exact_size=True)
+        assert exact.digest == most.digest == train(type=kind, vocab_size=largest + 1).digest
         with pytest.raises(ValueError, match="at most"):
-            train(type=kind, vocab_size=largest + 1)
+            train(type=kind, vocab_size=largest + 1, exact_size=True)
     with pytest.raises(ValueError, match=r"data\.tokenizer\.vocab_size=20: too small .* at least \d+") as info:
         train(type=kind, vocab_size=20)
 

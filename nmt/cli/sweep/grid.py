@@ -81,10 +81,13 @@ def _combinations(arguments: Sequence[SweepOverride], sweeps: Sequence[str]) -> 
 
 
 def _separate_outputs(swept: Mapping[SweepJob, list[str]]) -> None:
-    """Set a separate output folder for each evaluation, alignment and export."""
+    """Set a separate output for each job: a folder, or for a command that writes one file a file in such a folder."""
     jobs_by_folder: dict[Path, list[SweepJob]] = {}
     for job in swept:
-        if isinstance(job.config, EvaluateConfig | AlignConfig | ExportConfig) and job.status != FAILED:
+        writes = isinstance(job.config, EvaluateConfig | AlignConfig | ExportConfig) or getattr(
+            job.config, "output", None
+        )
+        if writes and job.status != FAILED:
             try:
                 jobs_by_folder.setdefault(result_folder(job.config, job.arguments), []).append(job)
             except FileNotFoundError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
+VOCABULARIES = ("word", "char", "pretokenized")
 _INVISIBLE = re.compile(
     "[\\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     "\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*"
@@ -24,9 +25,11 @@ class TextCodec:
 
     def __init__(self, folder: Path, side: str) -> None:
         self.kind = json.loads((folder / "export.json").read_text(encoding="utf-8"))["tokenizer"]
-        if self.kind in ("word", "char"):
+        if self.kind in VOCABULARIES:
             self.pieces: list[str] = json.loads((folder / f"{side}.json").read_text(encoding="utf-8"))
             self.ids = {piece: index for index, piece in enumerate(self.pieces) if index > EOS}
+            symbols = sorted((piece for piece in self.ids if self.kind == "char" and piece[1:]), key=len, reverse=True)
+            self.character = re.compile("|".join([*map(re.escape, symbols), "."]), re.DOTALL)
         else:
             import sentencepiece
 
@@ -35,8 +38,9 @@ class TextCodec:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a sentence, without end token. With subwords, U+2581 is read as a space."""
-        if self.kind in ("word", "char"):
-            tokens = filter(None, text.split(" ")) if self.kind == "word" else text
+        if self.kind in VOCABULARIES:
+            words = text.split(" ") if self.kind == "pretokenized" else filter(None, text.split(" "))
+            tokens = self.character.findall(text) if self.kind == "char" else words
             return [self.ids.get(token, UNK) for token in tokens]
         return list(self.model.encode(text))
 
@@ -48,8 +52,8 @@ class TextCodec:
 
     def _surface(self, index: int) -> bytes:
         piece = self.pieces[index]
-        if self.kind in ("word", "char") or index == UNK:
-            return f"{' ' if self.kind == 'word' else ''}{piece}".encode()
+        if self.kind in VOCABULARIES or index == UNK:
+            return f"{' ' if self.kind in ('word', 'pretokenized') else ''}{piece}".encode()
         if self.model.is_byte(index):
             return bytes([int(piece[3:5], 16)])
         return piece.replace("▁", " ").encode()
