@@ -25,6 +25,8 @@ BLOCK_ELEMENTS = 1 << 21
 CUDA_BLOCK_ELEMENTS = 1 << 24
 # Up to this many elements the direct formula is faster: a step of decoding for a few sentences.
 DIRECT_MAX_ELEMENTS = 1 << 16
+# Queries of a sentence, the beams of a step, up to which its scores depend on nothing else in the batch.
+STEP_MAX_QUERIES = 16
 # Pairs per position from which exponentials pay; with a single query, say, there is one pair for every key.
 EXP_MIN_PAIRS = 5
 # Up to here exp(2x) and exp(-2x) are normal float32 numbers; a product of two may overflow, and is rightly infinite.
@@ -54,12 +56,14 @@ def additive_scores(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
     assert query.shape[:-2] == keys.shape[:-2], (query.shape, keys.shape)
     assert query.shape[-1] == keys.shape[-1], (query.shape, keys.shape)
     assert v.shape == (query.shape[1], query.shape[-1]), (query.shape, v.shape)
-    if query.numel() * keys.shape[-2] <= DIRECT_MAX_ELEMENTS:
+    is_inference = query.is_cpu and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    if query.numel() * keys.shape[-2] <= DIRECT_MAX_ELEMENTS and not is_inference:
         return _direct_scores(query, keys, v)
     function: Any = _AdditiveScores.apply
     if not query.is_cpu and torch.compiler.is_compiling():
         function = torch.compiler.disable(function)  # a trace would take the plain path, and fix the lengths in it
-    scores: Tensor = function(query, keys, v)
+    # A search must not depend on what else is in the batch, neither by its size nor by its largest entry.
+    scores: Tensor = function(query, keys, v, not (is_inference and query.shape[-2] <= STEP_MAX_QUERIES))
     return scores
 
 
@@ -110,7 +114,7 @@ class _AdditiveScores(Function):
     """The additive score in blocks, or in Triton where it works."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
+    def forward(ctx: Any, query: Tensor, keys: Tensor, v: Tensor, may_use_exponentials: bool = True) -> Tensor:
         ctx.save_for_backward(query, keys, v)
         ctx.triton = takes_triton(query)
         with torch.autocast(query.device.type, enabled=False):
@@ -118,19 +122,20 @@ class _AdditiveScores(Function):
                 from nmt.attention import additive_kernel_triton
 
                 return additive_kernel_triton.forward(query, keys, v)
-            ctx.exponential = query.is_cpu and _many_pairs(query, keys) and _within_range(query) and _within_range(keys)
+            pays = query.is_cpu and may_use_exponentials and _many_pairs(query, keys)
+            ctx.exponential = pays and _within_range(query) and _within_range(keys)
             return _forward(query, keys, v, ctx.exponential)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, keys, v = ctx.saved_tensors
         with torch.autocast(query.device.type, enabled=False):
             if ctx.triton:
                 from nmt.attention import additive_kernel_triton
 
-                return additive_kernel_triton.backward(query, keys, v, grad)
-            return _backward(query, keys, v, grad, ctx.exponential)
+                return *additive_kernel_triton.backward(query, keys, v, grad), None
+            return *_backward(query, keys, v, grad, ctx.exponential), None
 
 
 def _many_pairs(query: Tensor, keys: Tensor) -> bool:

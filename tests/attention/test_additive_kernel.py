@@ -325,7 +325,7 @@ def test_a_trace_of_torch_compile_neither_tries_nor_takes_the_plain_path(monkeyp
 
     class Score(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
+        def forward(ctx: Any, query: Tensor, keys: Tensor, v: Tensor, _: bool) -> Tensor:
             asked.append(torch.compiler.is_compiling())
             return query.new_empty(*query.shape[:-1], keys.size(-2))
 
@@ -385,3 +385,19 @@ def test_a_tile_has_rows_for_few_queries(length: int, rows: int) -> None:
     from nmt.attention import additive_kernel_triton
 
     assert additive_kernel_triton._rows(length) == rows
+
+
+@pytest.mark.parametrize("queries", [1, 5, 16])
+def test_scores_of_a_search_do_not_depend_on_the_batch(queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither on its size, which decides between formulas in training, nor on its largest entry."""
+    monkeypatch.setattr(additive_kernel, "DIRECT_MAX_ELEMENTS", 1 << 16)
+    monkeypatch.setattr(additive_kernel, "EXP_MIN_PAIRS", 5)
+    monkeypatch.setattr(additive_kernel, "BLOCK_ELEMENTS", 1 << 12)
+    query, keys, v = case((64, 1), queries, 20, 256, torch.float32)
+    query[-1, 0, 0, 0] = 100.0
+    with torch.no_grad():
+        whole = additive_scores(query, keys, v)
+        for start, num in ((0, 1), (7, 1), (3, 16)):
+            part = slice(start, start + num)
+            assert torch.equal(additive_scores(query[part], keys[part], v), whole[part])
+    torch.testing.assert_close(whole, naive(query, keys, v), rtol=1e-4, atol=1e-4)
