@@ -168,7 +168,7 @@ def test_the_log_says_what_a_precision_leaves_out_and_what_determinism_costs(
         distributed=DistributedContext(),
     )
     setup: Any = SimpleNamespace(
-        config=Config(model=model, train=TrainConfig(deterministic=expected)), corpora={}, notes=["a note"]
+        config=Config(model=model, train=TrainConfig(deterministic=expected)), corpora={}, notes=["a note"], loaded=()
     )
     with caplog.at_level("INFO"):
         train._log_header(trainer, setup)

@@ -135,7 +135,10 @@ WITHOUT_EXAMPLE = (
     "plugins",
     "early_stopping_set",
 )
-NEEDING_ANOTHER = ("data.tokenizer.lowercase", "source", "target", "gold", "data.source_lang", "data.target_lang")
+NEEDING_ANOTHER = (
+    *("data.tokenizer.lowercase", "source", "target", "gold", "data.source_lang", "data.target_lang"),
+    *("init.modules", "init.on_mismatch", "init.vocabulary"),
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -312,6 +315,8 @@ def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
+        if text.startswith("{"):
+            return {key: _parsed(value) for key, value in (item.split(":") for item in text.strip("{}").split(","))}
         return text.strip("[]").split(",") if text.startswith("[") else text
 
 

@@ -20,6 +20,7 @@ from nmt.alignment.pharaoh import num_words, pharaoh_line
 from nmt.attention import AttentionConfig
 from nmt.data import Tokenizer, TokenizerConfig
 from nmt.inference.aligner import Aligner
+from nmt.inference.line_reader import LineReader
 from nmt.inference.line_translator import LineTranslator, json_line
 from nmt.inference.translator import Translator
 from nmt.models import build_model
@@ -102,7 +103,7 @@ def run_command(content: bytes, *, as_json: bool) -> tuple[bytes, str]:
         patch.setattr(sys, "stdin", SimpleNamespace(fileno=lambda: read, isatty=lambda: False))
         patch.setattr(sys, "stdout", SimpleNamespace(buffer=output, isatty=lambda: False))
         patch.setattr(sys, "stderr", errors)
-        translate._translate(LineTranslator(translator("identity"), 24), as_json, 7)
+        translate._translate(LineTranslator(translator("identity"), 24), LineReader(read), as_json, 7)
     thread.join()
     os.close(read)
     return output.getvalue(), errors.getvalue()

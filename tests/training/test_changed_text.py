@@ -173,7 +173,7 @@ def test_every_process_must_read_the_same_text() -> None:
             return {"train": [["/theirs/a.en", "1"], ["/theirs/a.de", "2"]], "valid": [["/theirs/v.en", "3"]]}
 
     same = {"train": [["a.en", "1"], ["a.de", "2"]], "valid": [["v.en", "3"]]}
-    setup = train.TrainingSetup(Config(), *[None] * 4, same, [])  # type: ignore[arg-type]
+    setup = train.TrainingSetup(None, Config(), *[None] * 4, same, [])  # type: ignore[arg-type]
     train._check_same_text(setup, SecondRank(1, 2))
     other = {**same, "valid": [["v.en", "4"]]}
     with pytest.raises(ValueError, match=r"data\.valid: process 1 has read other text than process 0"):
