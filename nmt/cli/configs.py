@@ -385,8 +385,8 @@ class TrimConfig(PluginOptions):
     """Options of `python -m nmt.trim`.
 
     checkpoint: run directory (its best checkpoint) or checkpoint file.
-    text: a text in the source language, or a list [SOURCE,TARGET]; the vocabulary is cut to the pieces that their
-        lines need. A joint vocabulary is cut to both; of two, that of the target is kept whole without TARGET.
+    text: a list [SOURCE,TARGET] of a text in either language; the vocabulary is cut to the pieces that their lines
+        need. A joint vocabulary is cut to both; of two, that of the target is kept whole without TARGET.
     output: checkpoint file to create.
     """
 
