@@ -29,8 +29,8 @@ def main(config: TrimConfig, overrides: list[str]) -> None:
     translator = Translator.from_checkpoint(content, None, torch.device("cpu"))
     if translator.tokenizer.joint and len(texts) == 1:  # what is left could not write the target language
         raise ValueError(
-            f"text={texts[0]}: both languages have one vocabulary, so that a text in the target language is needed too, "
-            "such as translations by the whole model: text=[SOURCE,TARGET]"
+            f"text={texts[0]}: both languages have one vocabulary, so that a text in the target language is needed "
+            "too, such as translations by the whole model: text=[SOURCE,TARGET]"
         )
     tokenizer, kept = _cut_tokenizer(translator.tokenizer, texts)
     state = _cut_state(model, translator, kept)
