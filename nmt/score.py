@@ -58,7 +58,8 @@ def main(config: ScoreConfig, overrides: list[str]) -> None:
             for line in lines:
                 number, scored = number + 1, [(i, pair, next(scores)) for i, pair in enumerate(line, 1)]
                 if config.rerank:
-                    scored.sort(key=lambda item: item[2].mean_score or item[2].score, reverse=True)
+                    field = "score" if reverse is None else "mean_score"
+                    scored.sort(key=lambda item: getattr(item[2], field), reverse=True)
                 for i, (source, target, _), score in scored:
                     values = {name: value for name, value in score._asdict().items() if value is not None}
                     if score.error is not None:

@@ -276,7 +276,7 @@ def hypotheses(day: Day) -> dict[str, Any]:
 
 
 def waits(day: Day) -> dict[str, Any]:
-    """Where an update waits for the GPU, which it should not; how often ten steps of the search do."""
+    """Count where an update waits for the GPU, which it should not, and how often ten steps of the search do."""
     trained = trainer(model(config(**TRANSFORMER), 200), day.device, precision="bf16")
     batch = pinned(reversal(0), day.device)
     for _ in range(2):

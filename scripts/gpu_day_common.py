@@ -30,7 +30,7 @@ Named = list[tuple[str, Callable[[], Any]]]
 
 @dataclass
 class Day:
-    """Where and how long something is measured.
+    """The device, the size and the time limit of what is measured.
 
     device: compared with the CPU.
     tiny: small models and few repetitions, to try the program.

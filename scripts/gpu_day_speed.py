@@ -1,4 +1,4 @@
-"""How fast is the GPU? Parts of `gpu_day` that measure; none of their numbers is right or wrong."""
+"""Parts of `gpu_day` that measure the speed of the GPU; none of their numbers is right or wrong."""
 
 import itertools
 import math

@@ -6,7 +6,16 @@
 """
 
 from nmt.data.batch_sampler import make_batches
-from nmt.data.batching import Batch, BatchLoader, batch_to_device, collate, pin_memory, select_rows, source_batch
+from nmt.data.batching import (
+    Batch,
+    BatchLoader,
+    batch_to_device,
+    collate,
+    halve_batch_on_oom,
+    pin_memory,
+    select_rows,
+    source_batch,
+)
 from nmt.data.corpus import EncodedCorpus, TokenColumn, load_corpus, train_or_load_tokenizer
 from nmt.data.sources import (
     SOURCES,
@@ -42,6 +51,7 @@ __all__ = [
     "batch_to_device",
     "collate",
     "extra_test_sets",
+    "halve_batch_on_oom",
     "load_corpus",
     "make_batches",
     "pin_memory",

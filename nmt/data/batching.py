@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from nmt.data.subword_alignments import AlignmentTargets, project_to_subwords
 from nmt.data.subword_sampling import row_keys
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.vocabulary import BOS, EOS, PAD, flatten_ids
+from nmt.runtime.memory import halve_on_oom
+
+Result = TypeVar("Result")
 
 LENGTH_MULTIPLE = 4
 """Batches with sampled segmentations are padded to a multiple of this length: oneDNN compiles for each new shape, and
@@ -76,6 +79,19 @@ def select_rows(batch: Batch, rows: slice | Sequence[int] | NDArray[np.int64]) -
     label_indices = (labels != PAD).flatten().nonzero().squeeze(1)
     num_tokens = len(label_indices)
     return Batch(source, source_mask, inputs, labels, label_indices, num_tokens, batch.indices[selected], links)
+
+
+def halve_batch_on_oom(
+    function: Callable[[Batch], Result], batch: Batch, device: torch.device, *, what: str, remedy: str
+) -> list[Result]:
+    """Return the result for a batch on the device, or those for its halves where memory runs out; arguments and errors
+    as of `halve_on_oom`."""
+
+    def compute(rows: Sequence[int]) -> Result:
+        part = batch if len(rows) == len(batch.indices) else select_rows(batch, rows)
+        return function(batch_to_device(part, device))
+
+    return halve_on_oom(compute, range(len(batch.indices)), what=what, remedy=remedy)
 
 
 def source_batch(sources: Sequence[Sequence[int]], *, multiple: int = 1) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,6 @@ import contextlib
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nmt.attention import AttentionLayer
-from nmt.data import Batch, batch_to_device, collate, select_rows
+from nmt.data import Batch, collate, halve_batch_on_oom
 from nmt.evaluation.breakdown import bucket_sort_key, length_bucket
 from nmt.inference.translator import Translator, cross_attention_modules, evaluation_mode
-from nmt.runtime.memory import halve_on_oom
 
 SCHEMA = 1
 TARGET_SEGMENTS = 5
@@ -251,17 +249,15 @@ def _loss(translator: Translator, batches: Sequence[Batch]) -> float:
     total, num_tokens = 0.0, 0
     model = translator.attention_model
 
-    def nll(batch: Batch, rows: Sequence[int]) -> float:
-        batch = batch if len(rows) == len(batch.indices) else select_rows(batch, rows)
-        batch = batch_to_device(batch, translator.device)
+    def nll(batch: Batch) -> float:
         logits, _ = model(batch.source, batch.source_mask, batch.inputs, positions=batch.label_indices)
         labels = batch.labels.flatten()[batch.label_indices]
         return float(nn.functional.cross_entropy(logits.float(), labels, reduction="sum"))
 
     with evaluation_mode(model), torch.no_grad():
         for batch in batches:
-            rows, remedy = range(len(batch.indices)), "set alignment.head_importance_pairs=0, or use device=cpu"
-            total += sum(halve_on_oom(partial(nll, batch), rows, what="pairs of a batch", remedy=remedy))
+            remedy = "set alignment.head_importance_pairs=0, or use device=cpu"
+            total += sum(halve_batch_on_oom(nll, batch, translator.device, what="pairs of a batch", remedy=remedy))
             num_tokens += batch.num_tokens
     return total / max(num_tokens, 1)
 

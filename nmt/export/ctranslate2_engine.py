@@ -60,7 +60,7 @@ class CTranslate2Engine:
 
     @cached_property
     def _model_reason(self) -> str:
-        """Why CTranslate2 cannot decode with the model on this machine; "" where it can."""
+        """Return why CTranslate2 cannot decode with the model on this machine, "" where it can."""
         if self.translator.member is not None:
             return "checkpoint is an ensemble, and CTranslate2 decodes with one model"
         if self.translator.device.type != "cpu":

@@ -45,7 +45,7 @@ def token_log_probs(
     end token, or with the reason why there are none: it is too long for the model, or for the memory.
 
     Batches do not change them: as in `search.decode`, only pairs of one padded length, here on both sides, share one,
-    and products have rows enough to round in one way (the additive score has two ways, which differ by 1e-6).
+    and products have rows enough to round in one way.
     """
     min_rows, is_cpu = min_rows_for_determinism(device), device.type == "cpu"
     has_limits = model.max_source_length or model.max_target_length  # beyond which padding must not go

@@ -216,7 +216,8 @@ class Translator:
         """
         texts = [[text.strip(" ") * (not is_blank(text)) for text in pair[:2]] for pair in pairs]
         sources, targets = self.encode_pairs([(source, target) for source, target in texts])
-        names = {name: i for i, name in enumerate(self.tokenizer.target_subwords(range(self.tokenizer.target_size)))}
+        all_names = self.tokenizer.target_subwords(range(self.tokenizer.target_size if any(p[2] for p in pairs) else 0))
+        names = {name: i for i, name in enumerate(all_names)}
         for i, (_, text, subwords) in enumerate(pairs):
             ids = [names.get(str(name), UNK) for name in subwords]
             if ids and self.tokenizer.decode_target(ids) == text:

@@ -82,7 +82,7 @@ class Seq2Seq(nn.Module, ABC):
 
     @property
     def has_fixed_states(self) -> bool:
-        """Whether the model has `fixed_state`."""
+        """Return whether the model has `fixed_state`."""
         return False
 
     def fixed_state(self, state: DecoderState, steps: int) -> DecoderState:

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import torch
 
 from nmt.alignment import AlignmentConfig, AlignmentSource, GoldAlignment
-from nmt.data import Batch, BatchLoader, SentencePair, batch_to_device, select_rows
+from nmt.data import Batch, BatchLoader, SentencePair, halve_batch_on_oom
 from nmt.evaluation import evaluator
 from nmt.evaluation.attention_diagnostics import DiagnosticsAccumulator, row_entropies
 from nmt.evaluation.metrics import MetricsConfig
@@ -17,7 +16,6 @@ from nmt.evaluation.results import EvaluationResult
 from nmt.inference.translator import Translator
 from nmt.models import Seq2Seq
 from nmt.runtime.device import autocast
-from nmt.runtime.memory import halve_on_oom
 from nmt.runtime.progress import show_stage
 from nmt.training.logger import DIAGNOSTICS, RunLogger
 from nmt.training.losses import cross_entropy
@@ -95,17 +93,15 @@ class Validator:
         device = self.translator.device
         total, num_tokens = 0.0, 0
 
-        def nll(batch: Batch, rows: Sequence[int]) -> float:
-            batch = batch if len(rows) == len(batch.indices) else select_rows(batch, rows)
-            batch = batch_to_device(batch, device)
+        def nll(batch: Batch) -> float:
             logits, _ = model(batch.source, batch.source_mask, batch.inputs, positions=batch.label_indices)
             return float(cross_entropy(logits, batch.labels.flatten()[batch.label_indices])[1])
 
         model.eval()
         with torch.no_grad(), autocast(precision, device):
             for batch in self.batches.epoch(0):
-                rows, remedy = range(len(batch.indices)), "lower data.max_length, or make the model smaller"
-                total += sum(halve_on_oom(partial(nll, batch), rows, what="validation pairs", remedy=remedy))
+                remedy = "lower data.max_length, or make the model smaller"
+                total += sum(halve_batch_on_oom(nll, batch, device, what="validation pairs", remedy=remedy))
                 num_tokens += batch.num_tokens
         model.train()
         return total / max(num_tokens, 1)

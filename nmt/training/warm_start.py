@@ -1,7 +1,6 @@
 """Begin a run with the weights and the vocabulary of a trained model, and choose which parts learn, and how fast."""
 
 import dataclasses
-import logging
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -19,8 +18,6 @@ from nmt.data import Tokenizer
 from nmt.data.vocabulary import SPECIAL_TOKENS, TokenizerModel
 from nmt.models import Seq2Seq
 
-log = logging.getLogger(__name__)
-
 VOCABULARY_TENSORS = {
     "source_embedding.weight": "source",
     "target_embedding.weight": "target",
@@ -32,7 +29,7 @@ VOCABULARY_TENSORS = {
 
 @dataclass
 class InitConfig:
-    """Where a run begins: with random weights, or with those of a trained model, its parent.
+    """The start of a run: random weights, or those of a trained model, its parent.
 
     Optimizer, schedule, best score, patience and the order of the data are those of a new run in any case. Once the run
     has a checkpoint of its own it goes on from there, and its parent is not read any more.
@@ -110,7 +107,7 @@ def parameter_names(model: nn.Module, name: str, option: str) -> set[str]:
 
 
 class VocabularyMap(NamedTuple):
-    """How the rows of a new vocabulary come from an old one; see `map_vocabulary`.
+    """The entries of an old vocabulary behind each of a new one; see `map_vocabulary`.
 
     pieces: for each entry the old entries whose mean it becomes, none for those that stay as they are.
     """
@@ -187,9 +184,7 @@ def warm_start(model: Seq2Seq, parent: Parent, config: InitConfig, tokenizer: To
                 f"init.vocabulary=map: {side}: {counts[0]} pieces copied, {counts[1]} averaged, {counts[2]} drawn"
             )
     misfits = {name: _misfit(name, own[name], stored.get(name)) for name in sorted(wanted)}
-    misfits |= {
-        name: why for name in sorted(wanted) if (why := _tie_conflict(name, model, stored)) and not misfits[name]
-    }
+    misfits |= {name: why for name in sorted(wanted) if (why := _tie_conflict(name, own, stored)) and not misfits[name]}
     unused = [] if config.modules else sorted(stored.keys() - own.keys())
     problems = [f"{name} {why}" for name, why in misfits.items() if why] + [
         f"{name} is not in this model" for name in unused
@@ -220,10 +215,9 @@ def _misfit(name: str, own: Tensor, stored: Any) -> str:
     return "" if stored.is_floating_point() and stored.isfinite().all() else "does not hold finite numbers there"
 
 
-def _tie_conflict(name: str, model: nn.Module, stored: Mapping[str, Tensor]) -> str:
+def _tie_conflict(name: str, own: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> str:
     """Return why a tensor that is tied to an earlier one here cannot be loaded, or ""."""
-    state = model.state_dict()
-    first = next(other for other in state if state[other].data_ptr() == state[name].data_ptr())
+    first = next(other for other in own if own[other].data_ptr() == own[name].data_ptr())
     if first == name or first not in stored or name not in stored or torch.equal(stored[first], stored[name]):
         return ""
     return f"is another matrix than {first} there, and the same here (model.tie_embeddings)"

@@ -1,4 +1,4 @@
-"""What pretended CUDA does, operator by operator; test_pretended_cuda.py reads the JSON line of failures."""
+"""Check pretended CUDA operator by operator; test_pretended_cuda.py reads the JSON line of failures."""
 
 import contextlib
 import copy
