@@ -126,6 +126,12 @@ class Config(PluginOptions):
         if self.optim.schedule == "cosine" and not (self.train.max_updates or self.train.max_epochs):
             text = "set train.max_updates or train.max_epochs, until which it lasts, or choose another schedule"
             raise ValueError(f"optim.schedule=cosine: {text}")
+        if self.data.stages and self.train.max_epochs:
+            text = "epochs of different stages differ in length; set train.max_updates or train.patience instead"
+            raise ValueError(f"train.max_epochs={self.train.max_epochs}: {text}")
+        if self.data.max_pairs and self.train.guided_alignment_weight:
+            text = "the file of alignments is read whole; cut text and alignments to as many lines instead"
+            raise ValueError(f"data.max_pairs={self.data.max_pairs}: {text}")
         self._check_early_stopping()
         num_layers = self._num_attending_layers()
         if not num_layers:
