@@ -13,6 +13,7 @@ from nmt.alignment import FORMATS as ALIGNMENT_FORMATS
 from nmt.alignment import METHODS, AlignmentConfig, candidate_sources
 from nmt.attention import NO_ATTENTION
 from nmt.config import check_choice, check_range, from_dict, from_environment, get_node, leaves, validate
+from nmt.data.corpora import tag_names
 from nmt.data.sources import DataConfig
 from nmt.data.tokenizer import TOKENIZERS
 from nmt.evaluation.metrics import METRICS, MetricsConfig
@@ -148,6 +149,10 @@ class Config(PluginOptions):
         unused = unused_options(self.model) + self.train.unused_options()
         if self.data.train_alignments and not self.train.guided_alignment_weight:
             unused.append(f"data.train_alignments={self.data.train_alignments}")
+        if self.data.temperature != 1 and not (self.data.corpora or self.data.languages):
+            unused.append(f"data.temperature={self.data.temperature:g}")
+        if self.data.tags == "decoder" and not tag_names(self.data):
+            unused.append("data.tags=decoder")
         tokenizer, replace_unknown = self.data.tokenizer, self.search.replace_unknown
         knows_all = tokenizer.byte_fallback and not tokenizer.model and TOKENIZERS[tokenizer.type].is_subword
         if replace_unknown != "none" and knows_all:
