@@ -37,7 +37,8 @@ def format_counts(numbers: Mapping[str, int]) -> str:
 
 @dataclass(eq=False)
 class CorpusWriter:
-    """Writer of one cache entry: encodes blocks of pairs, drops those that are not used, and counts them."""
+    """Writer of one cache entry: encodes blocks of pairs, drops those that are not used, and counts them. Of a stream,
+    which is not written, `encode` and `select` alone are called."""
 
     folder: Path
     config: DataConfig
@@ -46,7 +47,7 @@ class CorpusWriter:
     keep_text: bool
     where: str
     repaired: Counter[str] = field(default_factory=Counter)
-    _dropped: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
     _ends: Counter[str] = field(default_factory=Counter)  # offsets of the files' ends
     _first_dropped: int | None = None
     _num_read: int = 0
@@ -65,17 +66,17 @@ class CorpusWriter:
             files = {name: stack.enter_context(open_output(self.folder / f"{name}.bin")) for name in names}
             for column in columns:
                 files[f"{column}_offsets"].write(np.zeros(1, np.int64).tobytes())
-            for block, source, target in prefetch(self._encode(blocks), 1):
+            for block, source, target in prefetch(self.encode(blocks), 1):
                 self._write(files, block, source, target)
         if self._num_pairs == 0:
             raise ValueError(
-                f"{self.where}: none of the {self._num_read} pairs can be used ({format_counts(self._dropped)}); "
+                f"{self.where}: none of the {self._num_read} pairs can be used ({format_counts(self.dropped)}); "
                 f"data.max_length={self.config.max_length}, data.max_length_ratio={self.config.max_length_ratio}"
             )
         meta = {
             "dtype": {name: dtype.name for name, dtype in self._dtypes.items()},
             "num_read": self._num_read,
-            "dropped": dict(self._dropped),
+            "dropped": dict(self.dropped),
             "repaired": dict(self.repaired),
             "first_dropped": self._first_dropped,
         }
@@ -83,7 +84,7 @@ class CorpusWriter:
         seconds = max(time.monotonic() - started, 1e-9)
         logger.info("encoded %s in %.1f s (%.0f pairs/s)", self.where, seconds, self._num_read / seconds)
 
-    def _encode(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, FlatIds, FlatIds]]:
+    def encode(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, FlatIds, FlatIds]]:
         """Yield each block with its encoded sides, in two threads: SentencePiece releases the interpreter lock."""
         encoders = self.tokenizer.encode_source_flat, self.tokenizer.encode_target_flat
         with ThreadPoolExecutor(2) as pool:
@@ -92,7 +93,7 @@ class CorpusWriter:
                 yield block, source, target
 
     def _write(self, files: Files, block: Block, source: FlatIds, target: FlatIds) -> None:
-        keep = self._select(block, source[1], target[1])
+        keep = self.select(block, source[1], target[1])
         for name, (ids, lengths) in (("source", source), ("target", target)):
             kept_ids = ids if keep.all() else ids[np.repeat(keep, lengths)]
             files[name].write(kept_ids.astype(self._dtypes[name]).tobytes())
@@ -111,7 +112,7 @@ class CorpusWriter:
         files[f"{name}_offsets"].write(offsets.tobytes())
         self._ends[name] += int(lengths.sum())
 
-    def _select(self, block: Block, source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def select(self, block: Block, source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which rows of a block are kept; count the others, each under the first reason that holds."""
         config = self.config
         reasons = {"source too long": source > config.max_length, "target too long": target > config.max_length}
@@ -124,7 +125,7 @@ class CorpusWriter:
         keep = np.ones(len(source), np.bool_)
         for reason, holds in reasons.items():
             if num := int((keep & holds).sum()):
-                self._dropped[reason] += num
+                self.dropped[reason] += num
             keep &= ~holds
         if self._first_dropped is None and not keep.all():
             self._first_dropped = self._num_read + int(keep.argmin()) + 1

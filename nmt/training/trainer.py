@@ -216,9 +216,13 @@ class Trainer:
         while not progress.stop_reason:
             share = self.distributed.rank, self.distributed.size
             batches = iter(self.batches.epoch(progress.epoch, progress.batch, share=share))
-            while group := list(islice(batches, self.config.gradient_accumulation)):
-                progress.batch += len(group)
-                yield group
+            try:
+                while group := list(islice(batches, self.config.gradient_accumulation)):
+                    progress.batch += len(group)
+                    yield group
+            except (ValueError, OSError):  # a stream broke off, between two updates
+                self._save_checked(logger, must=True)
+                raise
             progress.epoch, progress.batch = progress.epoch + 1, 0
             progress.stop_reason = stop_reason(self.config, progress)
             if progress.stop_reason:
