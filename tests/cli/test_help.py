@@ -137,7 +137,7 @@ WITHOUT_EXAMPLE = (
 )
 NEEDING_ANOTHER = (
     *("data.tokenizer.lowercase", "source", "target", "gold", "data.source_lang", "data.target_lang"),
-    *("init.modules", "init.on_mismatch", "init.vocabulary"),
+    *("init.modules", "init.on_mismatch", "init.vocabulary", "data.streaming"),
 )
 
 
