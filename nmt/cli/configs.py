@@ -135,6 +135,12 @@ class Config(PluginOptions):
         if self.data.streaming and is_learned and longest >= (limit := self.model.max_positions):
             text = f"with data.streaming=true and model.positions=learned it must be below model.max_positions={limit}"
             raise ValueError(f"data.max_length={longest}: {text}")
+        if self.data.stages and self.train.max_epochs:
+            text = "epochs of different stages differ in length; set train.max_updates or train.patience instead"
+            raise ValueError(f"train.max_epochs={self.train.max_epochs}: {text}")
+        if self.data.max_pairs and self.train.guided_alignment_weight:
+            text = "the file of alignments is read whole; cut text and alignments to as many lines instead"
+            raise ValueError(f"data.max_pairs={self.data.max_pairs}: {text}")
         self._check_early_stopping()
         num_layers = self._num_attending_layers()
         if not num_layers:
@@ -223,6 +229,7 @@ class EvaluateConfig(PluginOptions):
         alignments of an ensemble are those of its first model that has attention.
     output: folder of the report, needed for an ensemble; by default report or report-TESTSET in the run directory.
     hypotheses: file of translations of the test set, one per line, to evaluate instead of the model's own.
+    tag: of a corpus in training, such as web, whose kind of text the model shall write; by default none.
     baselines: runs evaluated on the same test set, or files of translations, to compare with, as a list [a,b].
     external_scores: scores of the translations by other programs, as a list [NAME:FILE]; FILE has one number
         on each line.
@@ -234,6 +241,7 @@ class EvaluateConfig(PluginOptions):
     checkpoint: Any = ""
     output: str | None = None
     hypotheses: str | None = None
+    tag: str | None = None
     baselines: list[str] = field(default_factory=list)
     external_scores: list[str] = field(default_factory=list)
     data: DataConfig = field(default_factory=DataConfig)
@@ -275,6 +283,8 @@ class TranslateConfig(PluginOptions):
     input: file of sentences, which may be compressed (.gz, .xz, .zst); by default they come from standard input.
     output: file of the translations, compressed as its suffix says; it appears when all of them are there. By default
         they go to standard output.
+    target_lang: language to translate into, of a model with several; by default the run's data.target_lang.
+    tag: of a corpus in training, such as web, whose kind of text the model shall write; by default none.
     format: text (the best translation of each line) or jsonl (with scores and alignments).
     max_length: source tokens beyond which a line is split at sentence boundaries and translated in segments; 0:
         data.max_length of training. Never more than the model can process.
@@ -287,6 +297,8 @@ class TranslateConfig(PluginOptions):
     checkpoint: Any = ""
     input: str | None = None
     output: str | None = None
+    target_lang: str | None = None
+    tag: str | None = None
     format: str = "text"
     max_length: int = 0
     search: SearchConfig = field(default_factory=SearchConfig)
@@ -311,6 +323,8 @@ class AlignConfig(PluginOptions):
     checkpoint: run directory (its best checkpoint) or checkpoint file.
     source: source text, one sentence on each line, or without it the run's test set.
     target: its translation, line by line.
+    target_lang: language to translate into, of a model with several; by default the run's data.target_lang.
+    tag: of a corpus in training, such as web, whose kind of text the model shall write; by default none.
     gold: word alignments to compare with, one line for each pair: i-j sure, ipj possible.
     reverse: run or checkpoint of the other direction, whose links are combined with those of `checkpoint`.
     symmetrize: how the links of both directions are combined (Koehn et al. 2005).
@@ -324,6 +338,8 @@ class AlignConfig(PluginOptions):
     checkpoint: str = ""
     source: str | None = None
     target: str | None = None
+    target_lang: str | None = None
+    tag: str | None = None
     gold: str | None = None
     reverse: str | None = None
     symmetrize: str = "grow-diag-final-and"
@@ -359,6 +375,8 @@ class ScoreConfig(PluginOptions):
     source: source text, one sentence on each line; without it, standard input holds the pairs, as source TAB target
         [TAB target …] or as JSON.
     target: its translation, line by line.
+    target_lang: language to translate into, of a model with several; by default the run's data.target_lang.
+    tag: of a corpus in training, such as web, whose kind of text the model shall write; by default none.
     reverse: run or checkpoint of the other direction, whose scores are added.
     rerank: write the targets of each line best first, by score; with reverse, by the mean of both directions' scores.
     format: text (numbers, separated by tabs), tsv (source and target after them) or jsonl (also those of each token).
@@ -370,6 +388,8 @@ class ScoreConfig(PluginOptions):
     checkpoint: Any = ""
     source: str | None = None
     target: str | None = None
+    target_lang: str | None = None
+    tag: str | None = None
     reverse: str | None = None
     rerank: bool = False
     format: str = "text"

@@ -25,11 +25,7 @@ from nmt.data.sources import Block, DataConfig, dataset_fingerprint, resolve_spl
 from nmt.data.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
-RETRY_SECONDS: tuple[int, ...] = (
-    2,
-    10,
-    60,
-)  # until a file whose stream broke off is opened again, after the library's own attempts
+RETRY_SECONDS: tuple[int, ...] = (2, 10, 60)  # before a file that broke off is opened again, beside the library's own
 
 
 class BufferStart(NamedTuple):
@@ -47,12 +43,9 @@ class BufferStart(NamedTuple):
 class StreamLoader(BatchLoader):
     """The batches of a training text with `data.streaming`, epoch by epoch.
 
-    Seed and epoch determine the order of the files; each `data.shuffle_buffer` pairs are batched as a corpus of their
-    own (the rows of `Batch.indices`), while the next ones are read and encoded.
-
-    Args:
-        index: a file that remembers where buffers begin, so that an epoch is continued by opening the file of the
-            buffer and skipping rows; without it, all that precedes is read and encoded again, to the same batches.
+    Seed and epoch order the files; each `data.shuffle_buffer` pairs are batched as a corpus of their own, while the
+    next ones are read. The file `index` remembers where buffers begin, so that an epoch is continued by skipping rows
+    of one file; without it, all that precedes is read and encoded again, to the same batches.
     """
 
     def __init__(
@@ -65,8 +58,9 @@ class StreamLoader(BatchLoader):
         device: torch.device | None = None,
     ) -> None:
         check_max_length(config.max_length, batch_tokens)
-        self.config, self.tokenizer, self.batch_tokens, self.seed = config, tokenizer, batch_tokens, seed
-        self.index, self.device, self.languages = index, device, (config.source_lang, config.target_lang)
+        nothing = _encode(CorpusWriter(Path(), config, tokenizer, True, False, ""), ([], []))
+        super().__init__(nothing, tokenizer, batch_tokens, seed, device=device)
+        self.config, self.index, self.languages = config, index, (config.source_lang, config.target_lang)
         self.shards = list[tuple[str, Callable[[], table_files.Batches]]]()
         for name in resolve_split(config, "train"):
             where = f"{config.hf_dataset} ({name}, file"
@@ -87,8 +81,7 @@ class StreamLoader(BatchLoader):
         return 0
 
     def statistics(self, epoch: int, batch: int) -> tuple[str, int, int, dict[str, int], dict[str, int]]:
-        """Return name, number of pairs read and used, and those dropped and repaired by reason: of the first epoch, as
-        far as it is read when the training is at this batch."""
+        """Return name, pairs read and used, dropped and repaired, of the first epoch, as far as this batch needs it."""
         starts = sorted(start for start in self._starts if start.epoch == 0)
         end = next((start for start in starts if not epoch and start.batch >= batch), starts[-1])
         return "train", end.num_read, end.num_read - sum(end.dropped.values()), end.dropped, end.repaired
@@ -103,7 +96,7 @@ class StreamLoader(BatchLoader):
         known = [begin for begin in self._starts if begin.epoch == epoch and begin.batch <= start]
         begin, config = max(known, default=BufferStart(epoch, 0, 0, 0, 0, {}, {})), self.config
         repaired, dropped = Counter(begin.repaired), Counter(begin.dropped)
-        encoder = CorpusWriter(Path(), config, self.tokenizer, True, False, "", repaired, dropped)
+        encoder = CorpusWriter(Path(), config, self.tokenizer, True, False, "", repaired, {}, dropped)
         rows = self._rows(epoch, begin.place, begin.row, repaired)
         while pairs := list(islice(rows, config.shuffle_buffer)):
             corpus = _encode(encoder, ([pair[2] for pair in pairs], [pair[3] for pair in pairs]))

@@ -290,6 +290,7 @@ def test_rows_that_are_at_fault(make: Make, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"format": "text"}, "data.streaming=true: needs data=hub, not text, where data.hf_dataset=FOLDER may be"),
+        ({"max_pairs": 5}, "data.streaming=true: reads one text as it is; leave out data.max_pairs"),
         ({"shuffle_buffer": 0}, "data.shuffle_buffer=0: must be at least 1"),
         ({"hf_dataset": None}, "data.hf_dataset: not given"),
     ],
