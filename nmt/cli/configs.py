@@ -124,9 +124,18 @@ class Config(PluginOptions):
             )
         for part in (self.model, self.train, self.search, self.metrics, self.alignment):
             part.validate()  # before two of them are compared
-        if self.optim.schedule == "cosine" and not (self.train.max_updates or self.train.max_epochs):
-            text = "set train.max_updates or train.max_epochs, until which it lasts, or choose another schedule"
+        has_end = self.train.max_updates or (self.train.max_epochs and not self.data.streaming)
+        if self.optim.schedule == "cosine" and not has_end:
+            limits = "train.max_updates" + " or train.max_epochs" * (not self.data.streaming)
+            text = f"set {limits}, until which it lasts, or choose another schedule"
             raise ValueError(f"optim.schedule=cosine: {text}")
+        if self.data.streaming and (weight := self.train.guided_alignment_weight):
+            text = "a stream has no word alignments; set it to 0, or data.streaming=false"
+            raise ValueError(f"train.guided_alignment_weight={weight:g}: {text}")
+        is_learned, longest = getattr(self.model, "positions", "") == "learned", self.data.max_length
+        if self.data.streaming and is_learned and longest >= (limit := self.model.max_positions):
+            text = f"with data.streaming=true and model.positions=learned it must be below model.max_positions={limit}"
+            raise ValueError(f"data.max_length={longest}: {text}")
         if self.data.stages and self.train.max_epochs:
             text = "epochs of different stages differ in length; set train.max_updates or train.patience instead"
             raise ValueError(f"train.max_epochs={self.train.max_epochs}: {text}")
