@@ -15,6 +15,8 @@ from nmt.cli.compose import merge_with_checkpoint, run_command
 from nmt.cli.configs import AlignConfig, Config
 from nmt.cli.run_directory import result_folder
 from nmt.data import DataConfig
+from nmt.data.corpora import target_of
+from nmt.data.sources import further_splits
 from nmt.data.text_files import check_file, read_parallel
 from nmt.evaluation.breakdown import length_correlation_warning
 from nmt.evaluation.results import EvaluationSet
@@ -73,13 +75,17 @@ def _load(path: str, config: AlignConfig, overrides: list[str], device: torch.de
     content = checkpoint.load(checkpoint.resolve(path), device)
     trained = Config.from_checkpoint(content)
     options = merge_with_checkpoint(trained, config, overrides).alignment
-    return AlignmentModel(Translator.from_checkpoint(content, None, device), trained.data, options)
+    is_forward = path == config.checkpoint
+    translator = Translator.from_checkpoint(content, None, device)
+    translator = translator.into(trained.data, config.target_lang if is_forward else None, config.tag)
+    return AlignmentModel(translator, trained.data, options)
 
 
 def _read_pairs(config: AlignConfig, data: DataConfig) -> tuple[Texts, list[GoldAlignment] | None]:
     """Return the sentence pairs, and their gold links or None."""
     if config.source is None or config.target is None:
-        test = EvaluationSet.read(data, "test")
+        sets = [split for split in further_splits(data, "test") if config.target_lang in (None, target_of(data, split))]
+        test = EvaluationSet.read(data, sets[0])
         return test.pairs, test.gold
     repaired: Counter[str] = Counter()
     source, target = (check_file(Path(path), "") for path in (config.source, config.target))

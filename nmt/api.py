@@ -141,11 +141,15 @@ class Model:
     def __repr__(self) -> str:
         return f"<Model {self._name}: {self.config.data.source_lang} → {self.config.data.target_lang}>"
 
-    def translate(self, texts: str | Iterable[str], **search: Any) -> Any:
+    def translate(
+        self, texts: str | Iterable[str], *, target_lang: str | None = None, tag: str | None = None, **search: Any
+    ) -> Any:
         """Return the `TranslationResult` of a text, or a list of those of several, as `python -m nmt.translate` does.
 
         Args:
             texts: one text or many; a text longer than those in training is translated in parts.
+            target_lang: language to translate into, of a model with several; None: the run's `data.target_lang`.
+            tag: of a corpus in training, whose kind of text the model shall write; None: none.
             search: options of `nmt.search.SearchConfig` for this call, as in beam_size=8, n_best=5.
 
         Raises:
@@ -153,7 +157,8 @@ class Model:
             ValueError: an option has a value that is not allowed.
             RuntimeError: a text could not be translated, mostly for want of memory.
         """
-        config, model = _search_config(self._translator.config, search), self._translator
+        model = self._translator.into(self.config.data, target_lang, tag)
+        config = _search_config(model.config, search)
         carried, member, results = model.stored_source, model.member, list[TranslationResult]()
         translator = Translator(model.model, model.tokenizer, config, model.device, carried=carried, member=member)
         translator.engine = model.engine

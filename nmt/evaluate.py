@@ -6,6 +6,7 @@ from nmt import checkpoint
 from nmt.cli.compose import merge_with_checkpoint, run_command, to_yaml
 from nmt.cli.configs import Config, EvaluateConfig
 from nmt.cli.run_directory import command_line, report_folder, run_directory
+from nmt.data.corpora import directions, of_direction
 from nmt.evaluation.evaluator import Evaluator
 from nmt.evaluation.external_scores import read_external_scores
 from nmt.evaluation.metrics import SENTENCE_FIELDS, build_metrics
@@ -47,8 +48,11 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
     about.facts += [f"hypotheses of {config.hypotheses}"] * (config.hypotheses is not None)
     del contents
     overridden = {override.partition("=")[0] for override in overrides}
+    if overridden & {"data.source_lang", "data.target_lang"} and len(directions(trained.data)) > 1:  # that one alone
+        merged.data = of_direction(merged.data, (merged.data.source_lang, merged.data.target_lang))
     if "data.test" in overridden and "data.extra_tests" not in overridden:
-        sets = [EvaluationSet.read(merged.data, "test")]  # without the extra test sets of the run
+        merged.data.extra_tests = []  # of the run
+        sets = load_test_sets(merged.data)
     else:
         sets = load_test_sets(merged.data)
     if not sets:
@@ -56,7 +60,8 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
     report = report_folder(run, config, overrides)
     config.metrics = merged.metrics
     inputs = _read_inputs(config, overrides, sets)  # before anything is translated
-    Evaluator(translator, merged.metrics, merged.alignment, trained.data).evaluate_sets(sets, report, about, inputs)
+    evaluator = Evaluator(translator, merged.metrics, merged.alignment, trained.data, config.tag)
+    evaluator.evaluate_sets(sets, report, about, inputs)
 
 
 def _read_inputs(config: EvaluateConfig, overrides: list[str], sets: list[EvaluationSet]) -> list[EvaluationInputs]:

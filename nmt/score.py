@@ -45,6 +45,7 @@ def main(config: ScoreConfig, overrides: list[str]) -> None:
             check_file(path, "; a pipe of pairs is read from standard input" if path.is_fifo() else "")
         num_lines = sum(map(len, _read(config)))
     translator, data = _load(config.checkpoint, config, overrides, device)
+    translator = translator.into(data, config.target_lang, config.tag)
     if config.reverse is not None:
         reverse, reverse_data = _load(config.reverse, config, overrides, device)
         check_directions(config.checkpoint, data, config.reverse, reverse_data)

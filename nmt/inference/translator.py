@@ -1,6 +1,7 @@
 """A model with its tokenizer: translate texts, and compute the attention of given pairs."""
 
 import contextlib
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, Self, cast
@@ -14,7 +15,8 @@ from nmt.alignment import AlignmentSource, StoredAlignmentSource
 from nmt.attention import CROSS, AttentionLayer
 from nmt.attention.linear import packed_weights
 from nmt.config import from_dict
-from nmt.data import EOS, UNK, Tokenizer, batch_to_device, collate
+from nmt.data import EOS, UNK, DataConfig, Tokenizer, batch_to_device, collate
+from nmt.data.corpora import default_direction, directions, tokenizer_for
 from nmt.inference.scorer import PairScore, token_log_probs
 from nmt.models import MODELS, Seq2Seq
 from nmt.models.loading import load_model
@@ -133,6 +135,23 @@ class Translator:
         """Create a translator from one result of `checkpoint.load`; see `from_checkpoints`."""
         return cls.from_checkpoints([content], config, device)
 
+    def into(self, data: DataConfig, target_lang: str | None, tag: str | None = None) -> Self:
+        """Return a translator of the same model that translates into another language, or as text with a tag.
+
+        Args:
+            data: the options of the run.
+            target_lang: None: that of `default_direction`.
+            tag: of one of its corpora; None: none.
+
+        Raises:
+            ValueError: the model does not translate into this language, or has no such tag.
+        """
+        translator, wanted = copy.copy(self), target_lang or default_direction(data)[1]
+        if wanted not in (known := dict.fromkeys(target for _, target in directions(data))):
+            raise ValueError(f"target_lang={wanted}: the model translates into {', '.join(known)}")
+        translator.tokenizer = tokenizer_for(data, self.tokenizer, wanted, tag)
+        return translator
+
     @property
     def attention_model(self) -> Seq2Seq:
         """The model whose attention is used: of an ensemble one member, else the model itself."""
@@ -167,9 +186,11 @@ class Translator:
 
         Args and errors as in `translate`; each translation begins with its prefix, and may continue its last word.
         """
-        sources = self.tokenizer.encode_source(texts)
+        sources, tags = self.tokenizer.encode_source(texts), self.tokenizer.prefixes[1]
+        prefixes = [""] * len(texts) if prefixes is None and tags else prefixes  # tags are forced
         prefix_ids = None if prefixes is None else self.tokenizer.encode_target(prefixes)
-        indices = [i for i, text in enumerate(texts) if not is_blank(text) or (prefix_ids and prefix_ids[i])]
+        begun = [len(ids) > len(tags) for ids in prefix_ids or []]
+        indices = [i for i, text in enumerate(texts) if not is_blank(text) or (begun and begun[i])]
         selected_sources = [sources[i] for i in indices]
         selected_prefixes = None if prefix_ids is None else [prefix_ids[i] for i in indices]
         translations = [[EMPTY_TRANSLATION] for _ in texts]
@@ -222,14 +243,16 @@ class Translator:
             ids = [names.get(str(name), UNK) for name in subwords]
             if ids and self.tokenizer.decode_target(ids) == text:
                 targets[i] = ids
-        ids_of_pairs = {i: pair for i, pair in enumerate(zip(sources, targets, strict=True)) if any(pair)}
+        sizes = list(map(len, self.tokenizer.prefixes))
+        is_text = [len(s) > sizes[0] or len(t) > sizes[1] for s, t in zip(sources, targets, strict=True)]
+        ids_of_pairs = {i: (sources[i], targets[i]) for i, scored in enumerate(is_text) if scored}
         with self.decoding():
             log_probs = dict(token_log_probs(self.model, ids_of_pairs, self.config, self.device))
         swapped: list[ScoredPair] = [(target, source, ()) for source, target, _ in pairs]
         others = reverse.score(swapped) if reverse is not None else [None] * len(pairs)
         scores = []
         for i, (ids, other) in enumerate(zip(targets, others, strict=True)):
-            result, subwords = log_probs.get(i, []), self.tokenizer.target_subwords(ids)
+            result, subwords = log_probs.get(i, []), self.tokenizer.target_subwords(ids if is_text[i] else [])
             values = [-math.inf] if isinstance(result, str) else result
             total, num, num_words = math.fsum(values), max(len(values), 1), len(texts[i][1].split()) + 1
             by_length = total / float(length_norm(self.config, num)), total / num, total / num_words
@@ -357,6 +380,9 @@ class Translator:
 def _load(content: dict[str, Any]) -> tuple[Seq2Seq, Tokenizer, StoredAlignmentSource]:
     with checkpoint.interpreting(content):
         tokenizer = Tokenizer.from_state_dict(content["tokenizer"])
+        if tokenizer.tags:
+            data = from_dict(DataConfig, content["config"]["data"], "data.")
+            tokenizer = tokenizer_for(data, tokenizer, default_direction(data)[1])
         stored = content["config"]["model"]
         config = from_dict(MODELS[stored["architecture"]].config, stored, "model.")
         sizes = tokenizer.source_size, tokenizer.target_size

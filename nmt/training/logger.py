@@ -169,14 +169,21 @@ class RunLogger(MetricAccumulator):
         self.bar.update(1)
 
     def log(self, progress: TrainProgress, learning_rate: float, counts: Mapping[str, float], end: End) -> None:
-        """Write a row of the mean training losses since the last one.
+        """Write a row of the mean training losses since the last one, also of each corpus, in nats without smoothing.
 
         Args:
             counts: of anomalies in the whole run and the like, by name; zeros are left out.
             end: the update and the seconds left when the run will end, where they can be estimated.
         """
         *losses, num_tokens = self.sums.tolist()
-        loss, nll, *extra = (total / num_tokens if num_tokens else math.nan for total in losses)
+        sums = dict(zip(self.names, losses, strict=True))
+        means = {name: total / num_tokens if num_tokens else math.nan for name, total in sums.items()}
+        corpora = [name.partition("/")[2] for name in sums if name.startswith("tokens/")]
+        for name in corpora:
+            num, total = sums[f"tokens/{name}"], sums[f"nll/{name}"]
+            del means[f"tokens/{name}"], means[f"nll/{name}"]
+            means |= {f"loss/{name}": total / num if num else math.nan, f"share/{name}": num / max(num_tokens, 1)}
+        loss, nll = means.pop("loss"), means.pop("nll")
         rate = self.timed_tokens / max(time.monotonic() - self.begin, 1e-9)
         counts = {name: number for name, number in counts.items() if number}
         row = {
@@ -184,7 +191,8 @@ class RunLogger(MetricAccumulator):
             "epoch": progress.epoch,
             "loss": loss,
             "perplexity": math.exp(min(nll, 100.0)),
-            **dict(zip(self.names[2:], extra, strict=True)),
+            **means,
+            **{f"pairs/{name}": num for name, num in zip(corpora, progress.pairs_by_corpus, strict=False)},
             "learning_rate": learning_rate,
             "gradient_norm": float(self.norm) if self.norm is not None else math.nan,
             "tokens_per_second": round(rate, 1),
@@ -305,7 +313,13 @@ def _scalars(row: Mapping[str, Any], group: str) -> Iterator[tuple[str, float]]:
 
 
 def _format_scores(scores: Mapping[str, float]) -> str:
-    texts = (f"AER {100 * value:.1f} %" if name == "aer" else f"{name} {value:.2f}" for name, value in scores.items())
+    sets = dict.fromkeys(name.partition("/")[0] for name in scores if "/" in name)
+    shown = {f"{name}/bleu" for name in sets} if len(sets) > 2 else {*scores}  # metrics.jsonl has all
+    texts = (
+        f"AER {100 * value:.1f} %" if name == "aer" else f"{name} {value:.2f}"
+        for name, value in scores.items()
+        if name in shown or "/" not in name
+    )
     return "  ".join(texts)
 
 

@@ -20,20 +20,28 @@ MIN_ATTENTION = 1e-30
 """Attention below this counts as 0: its logarithm would have no finite gradient in fp32."""
 
 
-def _smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float, gradient: Tensor | None) -> Tensor:
-    """Return the two sums of `cross_entropy`, and write the gradient of the first, which needs the same exponentials.
+Groups = tuple[Tensor, int]
+"""The group (N,) of each label, counted from 0, and the number G of groups."""
+
+
+def _smoothed_cross_entropy(
+    logits: Tensor, labels: Tensor, smoothing: float, gradient: Tensor | None, groups: Groups | None = None
+) -> Tensor:
+    """Return the sums of `cross_entropy` in one tensor (2 + 2 G,), and write the gradient of the first, which needs the
+    same exponentials.
 
     There are fp32 copies of one chunk of rows at a time, which fits in the cache; `gradient` may be `logits`.
     """
     if takes_triton(logits):
         from nmt.training import losses_triton
 
-        return losses_triton.cross_entropy(logits, labels, smoothing, gradient)
+        sums = losses_triton.cross_entropy(logits, labels, smoothing, gradient)
+        return sums.sum(1) if groups is None else torch.cat([sums.sum(1), _by_group(sums[1], *groups)])
     chunks = (
         tensor.split(_chunk_rows(logits, LOSS_CHUNK_ROWS, GPU_LOSS_CHUNK))
         for tensor in (logits, labels.unsqueeze(1), logits if gradient is None else gradient)
     )
-    losses, nlls = [], []
+    losses, nlls, rows_nll = [], [], list[Tensor]()
     for rows, label, out in zip(*chunks, strict=True):
         rows = at_least_fp32(rows)
         rows = rows - rows.amax(-1, keepdim=True)
@@ -41,12 +49,21 @@ def _smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float, gr
         exponentials = rows.exp_()
         total = exponentials.sum(-1, keepdim=True)
         log_total = total.log()
-        nlls.append((log_total - label_logit).sum())
+        nll = log_total - label_logit
+        nlls.append(nll.sum())
+        rows_nll += [] if groups is None else [nll[:, 0]]
         losses.append((1 - smoothing) * nlls[-1] + smoothing * (log_total - mean).sum())
         if gradient is not None:
             difference = exponentials.mul_(1 / total).sub_(smoothing / logits.size(1))
             out.copy_(difference.scatter_add_(1, label, torch.full_like(total, smoothing - 1)))
-    return torch.stack([torch.stack(losses).sum(), torch.stack(nlls).sum()])
+    sums = torch.stack([torch.stack(losses).sum(), torch.stack(nlls).sum()])
+    return sums if groups is None else torch.cat([sums, _by_group(torch.cat(rows_nll), *groups)])
+
+
+def _by_group(nll: Tensor, group: Tensor, num: int) -> Tensor:
+    """Return the sums (G,) of values (N,) in each group, then how many values each has."""
+    values = torch.stack([nll, torch.ones_like(nll)], 1)
+    return nll.new_zeros((num, 2)).index_add_(0, group, values).t().flatten()
 
 
 def _chunk_rows(logits: Tensor, on_cpu: int, gpu_elements: int) -> int:
@@ -57,17 +74,20 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
     """A cross-entropy that stores logits and gradient in the logits' precision."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, logits: Tensor, labels: Tensor, smoothing: float, groups: Groups | None
+    ) -> tuple[Tensor, Tensor]:
         gradient = logits.new_empty(logits.shape) if ctx.needs_input_grad[0] else None
-        loss, nll = _smoothed_cross_entropy(logits, labels, smoothing, gradient)
+        sums = _smoothed_cross_entropy(logits, labels, smoothing, gradient, groups)
         ctx.save_for_backward(gradient)
-        ctx.mark_non_differentiable(nll)
+        loss, rest = sums if groups is None else (sums[0], sums[1:])
+        ctx.mark_non_differentiable(rest)
         ctx.set_materialize_grads(False)
-        return loss, nll
+        return loss, rest
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
-        return ctx.saved_tensors[0] * grads[0], None, None
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None, None]:
+        return ctx.saved_tensors[0] * grads[0], None, None, None
 
 
 class _OutputCrossEntropy(torch.autograd.Function):
@@ -75,7 +95,14 @@ class _OutputCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, smoothing: float, dtype: torch.dtype
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        labels: Tensor,
+        smoothing: float,
+        dtype: torch.dtype,
+        groups: Groups | None,
     ) -> tuple[Tensor, Tensor]:
         needs_gradient = any(ctx.needs_input_grad)
         with torch.autocast(features.device.type, enabled=False):
@@ -85,9 +112,11 @@ class _OutputCrossEntropy(torch.autograd.Function):
             totals: list[Any] = [torch.zeros_like(t, dtype=wide) if x.is_cpu else None for t in (w, b)]
             grad_weight, grad_bias = totals
             num_rows = _chunk_rows(w.t(), OUTPUT_CHUNK_ROWS, GPU_OUTPUT_CHUNK)
-            for rows, label, out in zip(*(t.split(num_rows) for t in (x, labels, grad_x)), strict=True):
+            group = labels if groups is None else groups[0]
+            for rows, label, part, out in zip(*(t.split(num_rows) for t in (x, labels, group, grad_x)), strict=True):
                 logits = linear(rows, w, b)
-                sums.append(_smoothed_cross_entropy(logits, label, smoothing, logits if needs_gradient else None))
+                gradient, of_part = logits if needs_gradient else None, None if groups is None else (part, groups[1])
+                sums.append(_smoothed_cross_entropy(logits, label, smoothing, gradient, of_part))
                 if needs_gradient and x.is_cpu:
                     out.copy_(linear(logits, w.t()))
                     grad_weight += weight_gradient(logits, rows)
@@ -97,20 +126,21 @@ class _OutputCrossEntropy(torch.autograd.Function):
                     grad_weight = _add_product(grad_weight, logits, rows)
                     summed = logits.sum(0, dtype=wide)
                     grad_bias = summed if grad_bias is None else grad_bias.add_(summed)
-        loss, nll = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
+        total = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
         ctx.save_for_backward(grad_x, grad_weight, grad_bias)
         ctx.dtypes = features.dtype, weight.dtype, bias.dtype
-        ctx.mark_non_differentiable(nll)
+        loss, rest = total if groups is None else (total[0], total[1:])
+        ctx.mark_non_differentiable(rest)
         ctx.set_materialize_grads(False)
-        return loss, nll
+        return loss, rest
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         pairs = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         if ctx.saved_tensors[0].is_cpu:
-            return *((t * grads[0]).to(d) for t, d in pairs), None, None, None
+            return *((t * grads[0]).to(d) for t, d in pairs), None, None, None, None
         scale = grads[0].reshape(1)  # in contrast to a scalar it takes part in the choice of the dtype: one rounding
-        return *(torch.mul(t, scale, out=torch.empty_like(t, dtype=d)) for t, d in pairs), None, None, None
+        return *(torch.mul(t, scale, out=torch.empty_like(t, dtype=d)) for t, d in pairs), None, None, None, None
 
 
 def _cast(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
@@ -132,7 +162,9 @@ def _add_product(total: Tensor | None, gradient: Tensor, x: Tensor) -> Tensor:
     return at_least_fp32(total).add_(gradient.t() @ x)
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+def cross_entropy(
+    logits: Tensor, labels: Tensor, *, smoothing: float = 0.0, groups: Groups | None = None
+) -> tuple[Tensor, Tensor]:
     """Compute the label-smoothed cross-entropy, summed over tokens.
 
     It is (1 - ε) · nll + ε · mean over the vocabulary of -log p (Szegedy et al. 2016, section 7).
@@ -141,16 +173,18 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> 
         logits: (N, V).
         labels: (N,), without padding.
         smoothing: ε.
+        groups: in which the negative log-likelihood is summed up too.
 
     Returns:
-        the smoothed loss, to be differentiated, and the plain negative log-likelihood in nats, for perplexity.
+        the smoothed loss, to be differentiated, and the plain negative log-likelihood in nats, for perplexity; with
+        groups a tensor (1 + 2 G,) of it, that of each group, and the number of tokens in each.
     """
-    loss, nll = _SmoothedCrossEntropy.apply(logits, labels, smoothing)  # type: ignore[no-untyped-call]
-    return loss, nll
+    loss, sums = _SmoothedCrossEntropy.apply(logits, labels, smoothing, groups)  # type: ignore[no-untyped-call]
+    return loss, sums
 
 
 def output_cross_entropy(
-    output: nn.Linear, features: Tensor, labels: Tensor, *, smoothing: float = 0.0
+    output: nn.Linear, features: Tensor, labels: Tensor, *, smoothing: float = 0.0, groups: Groups | None = None
 ) -> tuple[Tensor, Tensor]:
     """Compute `cross_entropy(output(features), labels)` in the precision of autocast, without holding all logits.
 
@@ -160,12 +194,13 @@ def output_cross_entropy(
         output: to the vocabulary, V.
         features: (N, D).
         labels: (N,), without padding.
+        groups: as of `cross_entropy`.
     """
     device = features.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else output.weight.dtype
-    arguments = features, output.weight, output.bias, labels, smoothing, dtype
-    loss, nll = _OutputCrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]
-    return loss, nll
+    arguments = features, output.weight, output.bias, labels, smoothing, dtype, groups
+    loss, sums = _OutputCrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]
+    return loss, sums
 
 
 class _SymmetricKL(torch.autograd.Function):

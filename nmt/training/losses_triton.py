@@ -88,10 +88,10 @@ def _symmetric_kl(logits, sums, gradient, N, V, row_stride, gradient_stride, blo
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float, gradient: Tensor | None) -> Tensor:
-    """Compute the sums over rows of the smoothed loss and of the nll, (2,) in fp32: logits (N, V), labels (N,).
+    """Compute the smoothed loss and the nll of each row, (2, N) in fp32: logits (N, V), labels (N,).
 
-    The gradient of the first goes into `gradient` (N, V), with rows of adjacent numbers, which may be `logits`, or
-    nowhere (None).
+    The gradient of the first's sum goes into `gradient` (N, V), with rows of adjacent numbers, which may be `logits`,
+    or nowhere (None).
     """
     logits, block = with_adjacent_columns(logits), min(BLOCK, triton.next_power_of_2(logits.size(1)))
     out = logits if gradient is None else gradient
@@ -99,7 +99,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float, gradient: Te
     shape = *logits.shape, logits.stride(0), out.stride(0)
     arguments = logits, labels.contiguous(), sums, out, *shape, smoothing
     launch(_cross_entropy, (len(logits),), block, *arguments, with_gradient=gradient is not None, block=block)
-    return sums.sum(1)
+    return sums
 
 
 def symmetric_kl(logits: Tensor, gradient: Tensor) -> Tensor:

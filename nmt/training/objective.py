@@ -1,5 +1,6 @@
 """The training objective: smoothed cross-entropy, and the terms that the options add to it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -56,15 +57,18 @@ class TrainingObjective:
 
     Args:
         fused: the model is an `EncoderDecoder`, whose output layer and loss are computed together.
+        corpora: the names of those that a training text consists of.
 
-    names: of the logged sums: "loss", "nll", then whichever of "coverage_loss", "guided_alignment" and "r_drop" is on.
-        After "guided_alignment" comes "guided_missed", the part of the reference alignment where attention is exactly 0
-        (outside a window, or because of a sparse normalizer) and cannot be guided.
+    names: of the logged sums: "loss", "nll", of corpora "nll/NAME" and then "tokens/NAME" of each, then whichever of
+        "coverage_loss", "guided_alignment" and "r_drop" is on. After "guided_alignment" comes "guided_missed", the
+        part of the reference alignment where attention is exactly 0 (outside a window, or because of a sparse
+        normalizer) and cannot be guided.
     """
 
-    def __init__(self, config: LossConfig, *, fused: bool = False) -> None:
-        self.config, self.fused = config, fused
+    def __init__(self, config: LossConfig, *, fused: bool = False, corpora: Collection[str] = ()) -> None:
+        self.config, self.fused, self.corpora = config, fused, corpora
         self.names: tuple[str, ...] = ("loss", "nll")
+        self.names += (*(f"nll/{name}" for name in corpora), *(f"tokens/{name}" for name in corpora))
         if config.coverage_loss_weight:
             self.names += ("coverage_loss",)
         if config.guided_alignment_weight:
@@ -90,14 +94,15 @@ class TrainingObjective:
         with autocast(precision, labels.device):
             options: dict[str, Any] = {"attention": needs_attention, "positions": positions}
             targets, smoothing = labels.flatten()[positions], config.label_smoothing
+            groups = (batch.corpora.repeat(passes), len(self.corpora)) if batch.corpora is not None else None
             if self.fused and not config.r_drop_alpha:  # which compares the logits
-                head = partial(output_cross_entropy, labels=targets, smoothing=smoothing)
-                (loss, nll), attention = model(source, mask, inputs, head=head, **options)
+                head = partial(output_cross_entropy, labels=targets, smoothing=smoothing, groups=groups)
+                (loss, sums), attention = model(source, mask, inputs, head=head, **options)
             else:
                 logits, attention = model(source, mask, inputs, **options)
-                loss, nll = cross_entropy(logits, targets, smoothing=smoothing)
-            total, logged = loss / passes, [loss.detach() / passes, nll / passes]
-            zero = nll.new_zeros(())
+                loss, sums = cross_entropy(logits, targets, smoothing=smoothing, groups=groups)
+            total, logged = loss / passes, [loss.detach() / passes, *(sums.reshape(-1) / passes)]
+            zero = sums.new_zeros(())
             if config.coverage_loss_weight:
                 repeated = zero if attention is None else coverage_loss(attention.cross, labels != PAD) / passes
                 total = total + config.coverage_loss_weight * repeated

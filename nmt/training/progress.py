@@ -15,6 +15,7 @@ class TrainProgress:
     update: int = 0
     epoch: int = 0
     batch: int = 0  # batches of this epoch that have been used
+    pairs_by_corpus: list[int] = field(default_factory=list)  # that were used, of a training text of several corpora
     last_validated: int = 0  # update of the last validation
     best_score: float = math.nan
     best_loss: float = math.inf  # decides between equal scores; infinite in a checkpoint of 0.4, which has none

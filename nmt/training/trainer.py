@@ -80,7 +80,8 @@ class Trainer:
         self.config, self.optim_config = config, optim_config
         self.seed, self.device, self.directory, self.header = seed, device, directory, header
         self.distributed = distributed or DistributedContext()
-        self.objective = TrainingObjective(config, fused=isinstance(model, EncoderDecoder))
+        fused = isinstance(model, EncoderDecoder)
+        self.objective = TrainingObjective(config, fused=fused, corpora=batches.corpora if batches else ())
         self.optimizer = build_optimizer(optim_config, model)
         self.plateau = ReduceOnPlateau(optim_config)
         self.ema = ExponentialMovingAverage(model, config.ema_decay) if config.ema_decay else None
@@ -99,6 +100,7 @@ class Trainer:
         self._start = math.nan  # when the run would have begun if it had never been interrupted (monotonic seconds)
         self._num_graphs = 0
         self.resume()
+        self._begin = self.progress.update
         self.scaler = build_scaler(device, self.precision, self.progress.scaler_state)
         epochs = config.max_epochs or flatten(self.checkpoints.stored_config).get("train.max_epochs")
         self.updates_per_epoch = -(-batches.num_batches() // config.gradient_accumulation) if epochs else 0
@@ -215,14 +217,29 @@ class Trainer:
         progress = self.progress
         while not progress.stop_reason:
             share = self.distributed.rank, self.distributed.size
+            self._log_stage()
             batches = iter(self.batches.epoch(progress.epoch, progress.batch, share=share))
             while group := list(islice(batches, self.config.gradient_accumulation)):
                 progress.batch += len(group)
+                for batch in group:
+                    if batch.rows_by_corpus is not None:
+                        before = progress.pairs_by_corpus or [0] * len(batch.rows_by_corpus)
+                        progress.pairs_by_corpus = (before + batch.rows_by_corpus).tolist()
                 yield group
             progress.epoch, progress.batch = progress.epoch + 1, 0
             progress.stop_reason = stop_reason(self.config, progress)
             if progress.stop_reason:
                 self._save_checked(logger, must=True)
+
+    def _log_stage(self) -> None:
+        """Log the mixture of corpora where a stage begins, or a run in it."""
+        mixture, epoch = self.batches.mixture, self.progress.epoch
+        if mixture is None or (mixture.stage(epoch)[1] and self.progress.update != self._begin):
+            return
+        number, within = mixture.stage(epoch)
+        shares = zip(self.batches.corpora, mixture.stages[number].shares, strict=True)
+        text = ", ".join(f"{name} {share:.3f}" for name, share in shares if share)
+        log.info("stage %d of %d, epoch %d: shares %s", number + 1, len(mixture.stages), within, text)
 
     def _learning_rate(self) -> float:
         update = self.progress.update
@@ -313,6 +330,9 @@ class Trainer:
             score, loss = self.early_stopping.score(scores)
             self.plateau.step(scores["loss"])
             self.early_stopping.update(score, loss, progress)
+            mixture = self.batches.mixture
+            if mixture is not None and mixture.stage(progress.epoch)[0] < len(mixture.stages) - 1:
+                progress.validations_without_improvement = 0  # patience counts in the last stage
             if self.distributed.is_main:
                 self.checkpoints.save_best(progress, self.precision, score, loss)
             logger.log_validation(progress, scores, self.model.learned_scalars())

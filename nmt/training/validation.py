@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -56,19 +57,25 @@ class Validator:
         self.translator, self.batches, self.pairs, self.gold = translator, batches, pairs, gold
         self.metrics, self.alignment, self.further = metrics, alignment, further
         self.others: dict[str, Validator] = {}  # of further validation sets, by name
+        self.direction = ""  # of these pairs where the others are of other directions, and the mean of all counts
 
     def __call__(
         self, model: Seq2Seq, logger: RunLogger, update: int, precision: str, stop: GracefulShutdown
     ) -> dict[str, float] | None:
         """Return the loss in nats per token, perplexity, scores by name, and "aer", then those of `others`, as
-        "NAME/loss"; None when `stop` interrupts it."""
+        "NAME/loss"; of several directions the means first. None when `stop` interrupts it."""
         try:
             scores, result = self._scores(model, precision, stop)
-            for name, other in self.others.items():
-                further, _ = other._scores(model, precision, stop)
-                scores |= {f"{name}/{metric}": value for metric, value in further.items()}
+            of_sets = {self.direction: scores} if self.direction else {}
+            of_sets |= {name: other._scores(model, precision, stop)[0] for name, other in self.others.items()}
         except _StopRequestedError:
             return None
+        if self.direction:
+            shared = [metric for metric in scores if all(metric in values for values in of_sets.values())]
+            scores = {metric: fmean(values[metric] for values in of_sets.values()) for metric in shared}
+            scores["perplexity"] = math.exp(min(scores["loss"], 100.0))
+        for name, values in of_sets.items():
+            scores = scores | {f"{name}/{metric}": value for metric, value in values.items()}
         self._log_samples(result, logger, update)
         self._log_attention(logger, update)
         return scores

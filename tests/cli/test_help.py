@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from nmt.alignment import METHODS
 from nmt.attention import NORMALIZERS, SCORES
@@ -137,7 +138,9 @@ WITHOUT_EXAMPLE = (
 )
 NEEDING_ANOTHER = (
     *("data.tokenizer.lowercase", "source", "target", "gold", "data.source_lang", "data.target_lang"),
-    *("init.modules", "init.on_mismatch", "init.vocabulary"),
+    *("source_lang", "target_lang"),
+    *("init.modules", "init.on_mismatch", "init.vocabulary", "data.corpora", "data.languages", "data.stages"),
+    "data.zero_shot",
 )
 
 
@@ -315,8 +318,8 @@ def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        if text.startswith("{"):
-            return {key: _parsed(value) for key, value in (item.split(":") for item in text.strip("{}").split(","))}
+        if "{" in text:
+            return OverridesParser.create().parse_override(f"x={text}").value()
         return text.strip("[]").split(",") if text.startswith("[") else text
 
 

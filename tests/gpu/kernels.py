@@ -41,7 +41,7 @@ def _gradients(query: Tensor, keys: Tensor, v: Tensor, grad: Tensor) -> tuple[Te
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float, gradient: Tensor | None) -> Tensor:
-    sums: Tensor = cuda.one_launch("cross_entropy", _cross_entropies)(logits, labels, smoothing, gradient).sum(1)
+    sums: Tensor = cuda.one_launch("cross_entropy", _cross_entropies)(logits, labels, smoothing, gradient)
     return sums
 
 

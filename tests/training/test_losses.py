@@ -249,9 +249,7 @@ class Launches(TorchDispatchMode):
 def test_few_launches_on_a_gpu(precision: str, features: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the losses in Triton, where a kernel is one; nothing reads a value, for which a GPU would be waited for."""
     kernels = SimpleNamespace(
-        cross_entropy=lambda logits, labels, smoothing, gradient: (
-            logits.new_empty(2, 4, dtype=torch.float32).zero_().sum(1)
-        ),
+        cross_entropy=lambda logits, labels, smoothing, gradient: logits.new_empty(2, 4, dtype=torch.float32).zero_(),
         symmetric_kl=lambda logits, gradient: logits.new_empty(4, dtype=torch.float32).zero_().sum(),
     )
     monkeypatch.setitem(sys.modules, "nmt.training.losses_triton", kernels)  # type: ignore[misc]

@@ -237,6 +237,10 @@ def fit(tmp_path: Path) -> Fit:
     class Batches(BatchLoader):
         def __init__(self) -> None: ...
 
+        @property
+        def corpora(self) -> list[str]:
+            return []
+
         def num_batches(self) -> int:
             return 4
 

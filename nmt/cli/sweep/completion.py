@@ -10,8 +10,7 @@ from nmt import checkpoint
 from nmt.cli.configs import Config
 from nmt.cli.continuation import data_fingerprints, has_prefix, retention_only_options
 from nmt.config import flatten
-from nmt.data import extra_test_sets
-from nmt.evaluation.results import has_test_set, load_test_sets, stored_digests
+from nmt.evaluation.results import has_test_set, load_test_sets, stored_digests, test_splits
 from nmt.plugins import loaded
 from nmt.training.config import AUTO
 from nmt.training.early_stopping import stop_reason
@@ -27,8 +26,8 @@ def is_run_complete(config: Config) -> bool:
     first = directory / "report" if has_test_set(config.data) else directory
     if not _has_same_options(config, first / "config.yaml"):
         return False
-    extra = extra_test_sets(config.data)  # after the first check: this may generate the synthetic data
-    if not all(_has_same_options(config, directory / "report" / name / "config.yaml") for name in extra.values()):
+    folders = test_splits(config.data).values()  # after the first check: this may generate the synthetic data
+    if not all(_has_same_options(config, directory / "report" / name / "config.yaml") for name in folders):
         return False
     try:
         last = checkpoint.latest_valid(directory / "checkpoints")

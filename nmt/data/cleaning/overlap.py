@@ -1,4 +1,4 @@
-"""Test pairs that are in the training text: their scores say nothing of other text."""
+"""Test pairs that are in the training text: their scores say little of other text."""
 
 import hashlib
 import json
@@ -15,38 +15,31 @@ from nmt.data.sources import DataConfig, dataset_fingerprint, read_blocks, resol
 from nmt.runtime.files import write_text
 
 
-def overlaps(config: DataConfig, tests: Mapping[str, Sequence[tuple[str, str]]]) -> list[str]:
-    """Return a sentence about each validation or test text that is part of the training text, and each test set by name
-    with pairs that are in it but for case, punctuation, digits and spaces. The training text is read once, then cached.
-    """
-    same = {name: {*resolve_split(config, "train")} & {*resolve_split(config, name)} for name in ("valid", "test")}
-    texts = [
-        f"data.{name}={' '.join(found)}: is training text too, so that its scores are no measure of others"
-        for name, found in same.items()
-        if found
-    ]
-    key = json.dumps(
-        [dataset_fingerprint(config, "train").digest, {name: list(pairs) for name, pairs in tests.items()}]
-    )
+def overlaps(config: DataConfig, valid: Sequence[str], tests: Mapping[str, Sequence[tuple[str, str]]]) -> list[str]:
+    """Return a sentence about each validation or test split that is part of the training text, and each test split with
+    pairs that are in it but for case, punctuation, digits and spaces. The training text is read once, then cached."""
+    training, texts = {*resolve_split(config, "train")}, list[str]()
+    for split in [*valid, *tests]:
+        if found := training & {*resolve_split(config, split)}:
+            texts.append(f"{split}: {found.pop()} is training text too: its scores say nothing of text that is not")
+    digest = dataset_fingerprint(config, "train").digest
+    key = hashlib.sha256(
+        json.dumps([digest, {name: list(pairs) for name, pairs in tests.items()}]).encode()
+    ).hexdigest()
 
     def build(folder: Path) -> None:
-        known = {
-            name: pair_hashes(*(TextBlock(side) for side in zip(*pairs, strict=True))) for name, pairs in tests.items()
-        }
+        known = {name: pair_hashes(*map(TextBlock, zip(*pairs, strict=True))) for name, pairs in tests.items() if pairs}
         found = {name: np.zeros(len(hashes), np.bool_) for name, hashes in known.items()}
         for block in read_blocks(config, "train", Counter()):
             hashes = pair_hashes(*map(TextBlock, block))
             found = {name: rows | np.isin(known[name], hashes) for name, rows in found.items()}
-        write_text(
-            folder / "found.json", json.dumps({name: np.flatnonzero(rows).tolist() for name, rows in found.items()})
-        )
+        content = {name: np.flatnonzero(rows).tolist() for name, rows in found.items()}
+        write_text(folder / "found.json", json.dumps(content))
 
-    folder = cached_directory(
-        Path(config.cache_dir) / f"overlap-{hashlib.sha256(key.encode()).hexdigest()[:16]}", build
-    )
+    folder = cached_directory(Path(config.cache_dir) / f"overlap-{key[:16]}", build)
     for name, rows in json.loads((folder / "found.json").read_text(encoding="utf-8")).items():
         if rows:
-            first = " ||| ".join(tests[name][rows[0]])
-            number = f"{len(rows)} of its {len(tests[name])} pairs are in the training text, the first of them line {rows[0] + 1}"
-            texts.append(f"{name}: {number}: {first}; remove them with python -m nmt.clean tests=[PREFIX]")
+            number, first = f"{len(rows)} of {len(tests[name])} pairs", " ||| ".join(tests[name][rows[0]])
+            number += " are in the training text, from which nmt.clean can remove them; the first of them"
+            texts.append(f"{name}: {number} is line {rows[0] + 1}: {first}")
     return texts

@@ -36,7 +36,7 @@ class Tally:
         return np.stack([FILTERS[name].rejects(row, o) & (dry or not o.dry) for (name, o), row in rows])
 
     def add(self, values: Floats, block: Block) -> Ints:
-        """Count the pairs of a block by their values, (F, N), and return the filter that each is rejected for, or -1."""
+        """Count the pairs of a block by their values, (F, N), and return what each is rejected by first, or -1."""
         beyond, rejected = self.rejected(values, dry=True), self.rejected(values)
         reasons = np.where(rejected.any(0), rejected.argmax(0), -1)
         self.both += beyond.astype(np.int64) @ beyond.T
