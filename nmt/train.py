@@ -23,6 +23,7 @@ from nmt.cli.run_directory import command_line, remove_temp_files
 from nmt.config import conceal, to_dict
 from nmt.data import BatchLoader, DataConfig, EncodedCorpus, SentencePair, Tokenizer, TokenizerConfig
 from nmt.data.batch_sampler import max_length
+from nmt.data.cleaning.overlap import overlaps
 from nmt.data.corpora import of_split
 from nmt.data.fingerprints import check_unchanged
 from nmt.data.mixing import make_mixture
@@ -222,6 +223,8 @@ def _prepare(config: Config) -> TrainingSetup:
         check_unchanged(texts[split], files)
     digests = {split: [[conceal(file.name, config), file.sha256] for file in files] for split, files in texts.items()}
     setup = TrainingSetup(resolved, config, tokenizer, corpora, valid, tests, digests, list(resolved.notes))
+    for text in overlaps(config.data, splits, {test.split: test.pairs for test in tests}):
+        log.warning("%s", text)
     chooses = splits[0] if "@" not in splits[0] else "the mean over all directions"
     setup.notes.extend([f"{chooses} chooses the best checkpoint, of {', '.join(splits)}"] * (len(splits) > 1))
     _check_lengths(setup)
