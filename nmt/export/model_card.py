@@ -70,8 +70,8 @@ _CODEC = """`TextCodec(Path("."), "source", target_lang="{language}")` """
 _TAG_USAGE = {
     "ctranslate2": {
         "source": _CODEC + "puts it there.",
-        "target": """It is a target prefix of `translate_batch`, as in `target_prefix=[["{tag}"]]`, and `TextCodec.decode`
-drops it.""",
+        "target": """It is a target prefix of `translate_batch`, as in `target_prefix=[["{tag}"]]`;
+`TextCodec.decode` drops it.""",
     },
     "huggingface": {
         "source": """The tokenizer leaves that to you, and then `tokenizer.pad` makes a batch:

@@ -50,7 +50,7 @@ class TextCodec:
         return [*self.prefix, *self.model.encode(text)]
 
     def decode(self, ids: list[int]) -> str:
-        """Return the sentence; tags and special tokens but the unknown one are dropped, a line break becomes a space."""
+        """Return the sentence; tags and special tokens but the unknown one are dropped, line breaks become spaces."""
         text = b"".join(
             self._surface(index) for index in ids if index < self.num_pieces and index not in (PAD, BOS, EOS)
         )
