@@ -81,7 +81,7 @@ _TAG_USAGE = {
     },
     "onnx": {
         "source": _CODEC + "puts it there.",
-        "target": """`TextCodec(Path("."), "target", target_lang="{language}").prefix` is the prefix of `beam_search`.""",
+        "target": """`TextCodec(Path("."), "target", target_lang="{language}").prefix` is what `beam_search` takes.""",
     },
 }
 

@@ -334,9 +334,9 @@ def test_tags_of_a_kept_vocabulary(tmp_path: Path) -> None:
     assert kept(tags="none", source_lang="en", target_lang="de").prefixes == ((), ())
     with pytest.raises(ValueError, match=r"need the tag <2cs>, and the parent has <2de>, .*; init.vocabulary=map adds"):
         kept(languages=["en", "de", "cs"])
-    with pytest.raises(ValueError, match="data.tags=source: the parent has its tags elsewhere; set data.tags=decoder"):
+    with pytest.raises(ValueError, match=r"data.tags=source: the parent has its tags elsewhere; set data.tags=decoder"):
         kept(languages=["en", "de"], tags="source")
     trained.data = DataConfig(format="text", train="train")
     content = {"config": to_dict(trained), "tokenizer": words.state_dict()}
-    with pytest.raises(ValueError, match="need the tag <2de>, and the parent has no tags"):
+    with pytest.raises(ValueError, match=r"need the tag <2de>, and the parent has no tags"):
         kept(languages=["en", "de", "fr"])
