@@ -26,7 +26,7 @@ SENTENCE_FIELDS = {"id", "source", "reference", "references", "hypothesis", "mod
 _TAKEN = (
     *("loss", "perplexity", "aer", "entropy", "parameters", "flops", "minutes", "BLEU", "chrF2", "chrF2++", "TER"),
     *("digests", "engine", "intervals", "significance", "external", "rates", "buckets"),
-    *("alignment", "alignment_source"),
+    *("alignment", "alignment_source", "output_languages", "wrong_language"),
 )
 """Names in the files of runs and reports, which no plugin's metric may have."""
 
