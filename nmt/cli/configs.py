@@ -13,6 +13,7 @@ from nmt.alignment import FORMATS as ALIGNMENT_FORMATS
 from nmt.alignment import METHODS, AlignmentConfig, candidate_sources
 from nmt.attention import NO_ATTENTION
 from nmt.config import check_choice, check_range, from_dict, from_environment, get_node, leaves, validate
+from nmt.data.corpora import tag_names
 from nmt.data.sources import DataConfig
 from nmt.data.tokenizer import TOKENIZERS
 from nmt.evaluation.metrics import METRICS, MetricsConfig
@@ -126,6 +127,12 @@ class Config(PluginOptions):
         if self.optim.schedule == "cosine" and not (self.train.max_updates or self.train.max_epochs):
             text = "set train.max_updates or train.max_epochs, until which it lasts, or choose another schedule"
             raise ValueError(f"optim.schedule=cosine: {text}")
+        if self.data.stages and self.train.max_epochs:
+            text = "epochs of different stages differ in length; set train.max_updates or train.patience instead"
+            raise ValueError(f"train.max_epochs={self.train.max_epochs}: {text}")
+        if self.data.max_pairs and self.train.guided_alignment_weight:
+            text = "the file of alignments is read whole; cut text and alignments to as many lines instead"
+            raise ValueError(f"data.max_pairs={self.data.max_pairs}: {text}")
         self._check_early_stopping()
         num_layers = self._num_attending_layers()
         if not num_layers:
@@ -142,6 +149,10 @@ class Config(PluginOptions):
         unused = unused_options(self.model) + self.train.unused_options()
         if self.data.train_alignments and not self.train.guided_alignment_weight:
             unused.append(f"data.train_alignments={self.data.train_alignments}")
+        if self.data.temperature != 1 and not (self.data.corpora or self.data.languages):
+            unused.append(f"data.temperature={self.data.temperature:g}")
+        if self.data.tags == "decoder" and not tag_names(self.data):
+            unused.append("data.tags=decoder")
         tokenizer, replace_unknown = self.data.tokenizer, self.search.replace_unknown
         knows_all = tokenizer.byte_fallback and not tokenizer.model and TOKENIZERS[tokenizer.type].is_subword
         if replace_unknown != "none" and knows_all:

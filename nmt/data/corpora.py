@@ -89,6 +89,18 @@ def training_corpora(config: DataConfig) -> list[Corpus]:
     return corpora
 
 
+def vocabulary_corpora(config: DataConfig) -> list[Corpus]:
+    """Return the corpora that a tokenizer is trained on: those with a text that none before has, on the same side where
+    the languages have vocabularies of their own."""
+    seen, chosen = set[Any](), []
+    for part in training_corpora(config):
+        sides = enumerate(part.direction)
+        texts = {(str(part.config.train), lang, part.tag, config.tokenizer.joint or side) for side, lang in sides}
+        chosen += [part] if texts - seen else []
+        seen |= texts
+    return chosen
+
+
 def join(direction: Direction) -> str:
     """Return the name of a direction, such as en-de."""
     return "-".join(direction)

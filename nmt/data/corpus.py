@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nmt.data.batch_sampler import max_length
 from nmt.data.cache import cached_directory
-from nmt.data.corpora import of_split, tag_names, tokenizer_for, training_corpora
+from nmt.data.corpora import of_split, tag_names, tokenizer_for, training_corpora, vocabulary_corpora
 from nmt.data.fingerprints import FileFingerprint, check_unchanged
 from nmt.data.preprocessing import META, VERSION, CorpusWriter, format_counts
 from nmt.data.reservoir_sampling import reservoir_sample
@@ -117,7 +117,9 @@ def train_or_load_tokenizer(config: DataConfig) -> Tokenizer:
     def build(folder: Path) -> None:
         started = time.monotonic()
         limits = config.tokenizer.max_training_pairs, config.tokenizer.max_training_characters
-        sample = reservoir_sample(read_pairs(config, "train"), *limits)
+        texts = [part.config for part in vocabulary_corpora(config)] or [config]
+        pairs = (pair for own in texts for pair in read_pairs(own, "train"))
+        sample = reservoir_sample(pairs, *limits)
         check_unchanged(text.files, dataset_fingerprint(config, "train").files)
         trained = Tokenizer.train(config.tokenizer, sample.pairs)
         sizes = f"{trained.source_size}" if trained.joint else f"{trained.source_size}+{trained.target_size}"

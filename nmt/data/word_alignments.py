@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nmt.alignment.pharaoh import num_words, parse_block
 from nmt.data.cache import cached_directory
+from nmt.data.corpora import training_corpora
 from nmt.data.corpus import AlignmentColumn, EncodedCorpus, TokenColumn, memory_map
 from nmt.data.fingerprints import check_unchanged, file_fingerprint
 from nmt.data.preprocessing import META, format_counts
@@ -70,6 +71,13 @@ def training_alignment_paths(config: DataConfig) -> list[Path]:
 
     Raises ValueError or FileNotFoundError when there are not as many, or one is missing or empty.
     """
+    if config.languages:
+        raise ValueError(
+            "data.languages: word alignments are of one direction; give each its own entry in data.corpora, with "
+            "source_lang, target_lang and train_alignments"
+        )
+    if parts := training_corpora(config):
+        return [path for part in parts for path in training_alignment_paths(part.config)]
     locations = resolve_split(config, "train")
     names = as_name_list("data.train_alignments", config.train_alignments)
     if not names and config.format == "hub":
@@ -100,8 +108,10 @@ def _write_links(
     num_read = num_kept = 0
     with open_output(folder / "links.bin") as links_file, open_output(folder / "links_offsets.bin") as offsets_file:
         offsets_file.write(np.zeros(1, np.int64).tobytes())
-        for location, path in zip(resolve_split(config, "train"), paths, strict=True):
-            for sizes, row, links in _read_blocks(config, location, path):
+        texts = [part.config for part in training_corpora(config)] or [config]
+        locations = [(text, location) for text in texts for location in resolve_split(text, "train")]
+        for (text, location), path in zip(locations, paths, strict=True):
+            for sizes, row, links in _read_blocks(text, location, path):
                 # Rows of the block that are in the corpus, and their indices there.
                 dropped = np.searchsorted(corpus.dropped_rows, [num_read, num_read + len(sizes)])
                 kept = np.ones(len(sizes), np.bool_)

@@ -6,8 +6,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmt.data import DataConfig, Tokenizer, TokenizerConfig, load_corpus, train_or_load_tokenizer
-from nmt.data.corpora import default_direction, directions, tag_names, tokenizer_for, training_corpora
+from nmt.data import (
+    BatchLoader,
+    DataConfig,
+    Tokenizer,
+    TokenizerConfig,
+    attach_alignments,
+    load_corpus,
+    train_or_load_tokenizer,
+)
+from nmt.data.corpora import (
+    default_direction,
+    directions,
+    tag_names,
+    tokenizer_for,
+    training_corpora,
+    vocabulary_corpora,
+)
 from nmt.data.sources import further_splits, read_pairs, resolve_split, validation_splits
 from nmt.data.tags import with_prefixes
 
@@ -97,7 +112,6 @@ def test_a_corpus_has_the_tags_of_its_language_and_its_own(tmp_path: Path) -> No
 
 
 def test_sampled_segmentations_have_the_same_tags(tmp_path: Path) -> None:
-    from nmt.data import BatchLoader
 
     data = config(
         tmp_path,
@@ -154,3 +168,34 @@ def test_one_language_has_no_tag(tmp_path: Path) -> None:
     tagged = config(tmp_path, corpora=entries)
     with pytest.raises(ValueError, match="tag=wab: must be one of web, bt"):
         tokenizer_for(tagged, train_or_load_tokenizer(tagged), "de", "wab")
+
+
+def test_the_tokenizer_reads_each_text_once(tmp_path: Path) -> None:
+    data = config(tmp_path, languages=["en", "de", "fr"])
+    assert [part.name for part in vocabulary_corpora(data)] == ["en-de", "en-fr"]
+    data.tokenizer.joint = False
+    sides = [part.direction for part in vocabulary_corpora(data)]
+    assert {source for source, _ in sides} == {target for _, target in sides} == {"en", "de", "fr"}
+    assert len(sides) == 4
+
+
+def test_alignments_of_several_corpora(tmp_path: Path) -> None:
+    """Those of each entry, tags not shifting them, are those of the joined text."""
+    text = str(tmp_path / "text")
+    words = {"kind": "word", "tokenizer": {}}
+    data = config(tmp_path, corpora={"a": {"path": text}, "b": {"path": text, "tag": "b"}}, **words)
+    links = ["0-0 1-1 2-2 3-3", "0-0 1-1 2-2 3-3 4-4", "0-0 1-1 2-2 3-3"]
+    (tmp_path / "text.gold").write_text("".join(f"{line}\n" for line in links * 20))
+    tokenizer = train_or_load_tokenizer(data)
+    corpus = attach_alignments(data, load_corpus(data, "train", tokenizer), tokenizer)
+    assert corpus.links is not None
+    for row in (0, 1, 60, 61, 119):
+        start, end = corpus.links.offsets[row : row + 2]
+        assert corpus.links.pairs[start:end].tolist() == [[i, i] for i in range(end - start)]
+        assert end - start == len(links[row % 60 % 3].split())
+    (batch,) = (b for b in BatchLoader(corpus, tokenizer, 4000, 1, prefetch=0).epoch(0))
+    assert batch.links is not None
+    shift = (batch.indices >= 60)[batch.links.indices[0].numpy()]
+    assert (batch.links.indices[2] - batch.links.indices[1]).tolist() == shift.astype(int).tolist()
+    with pytest.raises(ValueError, match="word alignments are of one direction"):
+        attach_alignments(config(tmp_path, languages=["en", "de"]), corpus, tokenizer)
