@@ -27,13 +27,8 @@ Evaluated = tuple[EvaluationSet, EvaluationResult]
 
 
 def write_overview(directory: Path, seen: Set[Direction], evaluated: Sequence[Evaluated], metadata: ReportData) -> None:
-    """Write both files into the directory of the reports, and log the means over the directions.
-
-    Args:
-        seen: the directions in training.
-        evaluated: test sets, each in one direction, and their results.
-        metadata: as of the reports.
-    """
+    """Write both files into the directory of the reports, of test sets in several directions, of which those `seen` are
+    in training; log the means over the directions."""
     by_set: dict[str, Rows] = {}
     for test, result in evaluated:
         pair, location = (test.source_lang, test.target_lang), test.split.rpartition("@")[0]
@@ -46,11 +41,11 @@ def write_overview(directory: Path, seen: Set[Direction], evaluated: Sequence[Ev
         means = mean_scores(rows)
         for kind, mean in means.items():
             shown = ", ".join(f"{metric.replace('_', ' ')} {value:.2f}" for metric, value in mean["scores"].items())
-            log.info("%s: mean of %d directions (%s): %s", name, mean["num_directions"], kind, shown)
+            log.info("%s: mean of %s directions (%d): %s", name, kind, mean["num_directions"], shown)
         content[name] = {"directions": rows, "means": means}
         sections[name.capitalize()] = html.scores(rows, means), ""
     if (source := evaluated[0][1].alignment_source) is not None:
-        about = f"The same source in up to {MAX_TARGETS} languages. Matrices: {source}; links are outlined."
+        about = f"The same source in up to {MAX_TARGETS} languages. Matrices: {source}. Links are outlined."
         texts = _sentences(directory, evaluated, seen, source)
         sections["Attention"] = html.attention({"levels": LEVELS, "shift": source.shift, "sentences": texts}), about
     write_text(directory / "languages.json", json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
@@ -62,9 +57,7 @@ def write_overview(directory: Path, seen: Set[Direction], evaluated: Sequence[Ev
 
 def mean_scores(rows: Rows) -> dict[str, dict[str, Any]]:
     """Return the means of the scores that all directions have: of those in training, of the others, and of all."""
-    kinds = {
-        kind: [row for row in rows if row["seen"] is seen] for kind, seen in (("seen", True), ("zero-shot", False))
-    }
+    kinds = {"seen": [row for row in rows if row["seen"]], "zero-shot": [row for row in rows if not row["seen"]]}
     means = {}
     for kind, chosen in {**(kinds if all(kinds.values()) else {}), "all": rows}.items():
         names = [name for name in chosen[0]["scores"] if all(name in row["scores"] for row in chosen)]
@@ -93,7 +86,7 @@ def _sentences(
                     weights, subwords = read_attention(stored, number)
                 packer = AttentionPacker(source.layer, source.head)
                 packer.add(weights)
-                about = {"to": test.target_lang, "seen": (language, test.target_lang) in seen, "w": packer.selected(0)}
-                hypothesis = printable(result.translations[number].text)
-                sentences[-1]["of"].append({**about, "h": hypothesis, **subwords})
+                about = {"to": test.target_lang, "seen": (language, test.target_lang) in seen, **subwords}
+                about |= {"h": printable(result.translations[number].text), "w": packer.selected(0)}
+                sentences[-1]["of"].append(about)
     return sentences
