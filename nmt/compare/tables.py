@@ -96,7 +96,7 @@ def _significance(comparison: RunComparison) -> Table:
     shown = ["baseline", "score"] * bool(comparison.baseline.results[0].parts)
     rows = [
         [
-            f"{_title(contrast.metric)}: {contrast.group}",
+            f"{_title(contrast.metric, bool(shown))}: {contrast.group}",
             *(means[label, contrast.metric] for label in [comparison.baseline.label, contrast.group][: len(shown)]),
             _interval(contrast.difference, sign="+"),
             ", ".join(map(_p, contrast.per_seed)) or UNKNOWN,
@@ -117,9 +117,9 @@ def _significance(comparison: RunComparison) -> Table:
     return Table(title, header, rows, "significance")
 
 
-def _title(metric: str) -> str:
+def _title(metric: str, is_pooled: bool) -> str:
     name, _, part = metric.partition("@")
-    return f"{SCORES.get(name, name)} {part}".strip()
+    return f"{SCORES.get(name, name)} {part or 'mean' * is_pooled}".strip()
 
 
 def verdict(contrast: GroupContrast) -> str:

@@ -144,7 +144,7 @@ def mean_test(parts: Sequence[tuple[Any, Sequence[Lines], Sequence[Lines]]], con
             sums = [swap @ first + ~swap @ second, ~swap @ first + swap @ second]
         for row, side, samples in zip(scores, (first, second), sums, strict=True):
             row += [float(metric._compute_score_from_stats(each).score) for each in [side.sum(0), *samples]]
-    (_, score), (difference, *samples) = scores[:, 0] / len(parts), np.abs(scores[1] - scores[0])
-    center = np.mean(samples) if config.significance_test == "bootstrap" else 0.0
-    p_value = (np.sum(samples - center > difference) + 1) / (num + 1)
-    return PairedTestRow(float(score), None, None, 1.0 if difference == 0 else float(p_value))
+    differences = np.abs(scores[1] - scores[0])
+    center = differences[1:].mean() if config.significance_test == "bootstrap" else 0.0
+    p_value = float(np.sum(differences[1:] - center > differences[0]) + 1) / (num + 1)
+    return PairedTestRow(float(scores[1, 0] / len(parts)), None, None, 1.0 if differences[0] == 0 else p_value)
