@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import statistics
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 (folder / f"{name}.{language}").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
         for module in ("lingua", "py3langid"):
-            patch.setitem(__import__("sys").modules, module, None)
+            patch.setitem(sys.modules, module, None)
         for name, updates in (("good", 150), ("bad", 20)):
             limits = [f"train.max_updates={updates}", f"train.valid_every={updates}"]
             run_command(train.main, Config, "train", [f"name={name}", *limits, *OPTIONS])
@@ -188,9 +189,7 @@ def test_runs_are_compared_in_every_direction_and_in_the_mean(folder: Path) -> N
     rows = [line.split(": ")[0] for line in text.splitlines() if line.startswith("BLEU ")]
     assert rows == [f"BLEU {direction}" for direction in [*FOLDERS, "mean"]]
     (mean,) = [line.split() for line in text.splitlines() if line.startswith("BLEU mean: ")]
-    assert mean[-8:-6] == [f"{group['bleu']['mean']:.2f}" for group in groups] or mean[3:5] == [
-        f"{group['bleu']['mean']:.2f}" for group in groups
-    ]
+    assert mean[4:6] == [f"{group['bleu']['mean']:.2f}" for group in groups]
     page = compared(folder, "all.html", "--test-set", "all")
     assert "BLEU de-fr" in page
     assert 'id="sentences"' not in page  # they are in the pages of single directions

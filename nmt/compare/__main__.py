@@ -40,10 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     add("runs", nargs="*", metavar="RUN", help="run directory, folder of runs, or report folder")
     add("--baseline", metavar="GROUP", help="group to compare with: its label, option=value, or a run")
     add("--factors", metavar="OPTIONS", help="options varied on purpose, a,b; default: whatever differs")
-    text = "folder of a further test set in the reports, as test_long, or of a direction, as fr-en"
-    add(
-        "--test-set", default="", metavar="NAME", help=f"{text}; {ALL}: every direction of the test set, and their mean"
-    )
+    text = f"folder of a further test set in the reports, as test_long; {ALL}: every direction, and their mean"
+    add("--test-set", default="", metavar="NAME", help=text)
     add("--target-bleu", type=float, metavar="X", help="show the minutes until validation BLEU reached X")
     add("--sections", metavar="SECTIONS", help=f"some of {','.join(SECTIONS)}")
     add("--significance-test", default="bootstrap", choices=SIGNIFICANCE_TESTS, help="paired test of two systems")

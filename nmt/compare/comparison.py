@@ -156,8 +156,8 @@ def _paired_tests(pair: tuple[RunResult, RunResult], config: MetricsConfig) -> d
     tests = {name: _paired_tests(part, config) for name, part in parts.items()}
     found = {f"{metric}@{name}": test for name, by_metric in tests.items() for metric, test in by_metric.items()}
     built = [build_metrics(own) | stored for own, stored in (_metrics_of(part, config) for part in parts.values())]
+    texts = [((a.hypotheses, b.hypotheses), (a.references, *a.further)) for a, b in parts.values()]
     for metric in built[0]:
-        texts = [((a.hypotheses, b.hypotheses), (a.references, *a.further)) for a, b in parts.values()]
         row = mean_test([(own[metric], *text) for own, text in zip(built, texts, strict=True)], config)
         signature = "; ".join(dict.fromkeys(found[f"{metric}@{name}"].signature for name in parts))
         found[metric] = PairedTestResult(f"mean of {len(parts)} directions: {signature}", {"1": row})

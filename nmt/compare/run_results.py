@@ -132,10 +132,8 @@ def read_directions(report: Path) -> RunResult:
         values = {part: run.quantities[name] for part, run in parts.items() if name in run.quantities}
         quantities |= {name: statistics.fmean(values.values())} if len(values) == len(parts) else {}
         quantities |= {f"{name}@{part}": value for part, value in values.items()}
-    texts: dict[str, Any] = {
-        name: tuple(chain.from_iterable(getattr(run, name) for run in runs))
-        for name in ("sources", "references", "hypotheses", "sentence_chrf")
-    }
+    columns = ("sources", "references", "hypotheses", "sentence_chrf")
+    texts: dict[str, Any] = {c: tuple(chain.from_iterable(getattr(run, c) for run in runs)) for c in columns}
     signatures = {name: "; ".join(dict.fromkeys(run.signatures[name] for run in runs)) for name in first.signatures}
     intervals = {f"{name}@{part}": value for part, run in parts.items() for name, value in run.intervals.items()}
     pooled = replace(first, **texts, signatures=signatures, intervals=intervals, quantities=quantities)
@@ -180,15 +178,14 @@ def _read(report: Path, run: Path, model: dict[str, Any]) -> RunResult:
     entropies = _entropies(report / "diagnostics.json")
     quantities |= {name: value for name, value in entropies.items() if name == "entropy"}
     quantities |= {f"bleu {bucket}": part["bleu"] for bucket, part in by_length.items()}
+    origin: dict[str, Any] = {key: str(model.pop(key, "")) for key in ("vocabulary", "version", "precision")}
     return RunResult(
         label=str(run if report in (run / "report", run) else report),
         run=run,
         report=report,
         config=config,
         options=flatten(to_dict(config)),
-        vocabulary=str(model.pop("vocabulary", "")),
-        version=str(model.pop("version", "")),
-        precision=str(model.pop("precision", "")),
+        **origin,
         sources=tuple(row["source"] for row in rows),
         references=tuple(row["reference"] for row in rows),
         hypotheses=tuple(row["hypothesis"] for row in rows),

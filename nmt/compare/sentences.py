@@ -11,7 +11,7 @@ from nmt.compare.comparison import RunComparison, pair_runs
 from nmt.compare.grouping import RunGroup
 from nmt.compare.run_results import RunResult
 from nmt.evaluation.report.html import macros, printable
-from nmt.evaluation.report.sentence_browser import read_attention
+from nmt.evaluation.report.sentence_browser import subword_row
 from nmt.evaluation.report.weight_encoding import MAX_QUANTIZATION_ERROR, AttentionPacker, check_weights
 
 NUM_SENTENCES = 20
@@ -130,7 +130,9 @@ def _attention(
     try:
         with np.load(path, allow_pickle=False) as stored:
             for i, _ in chosen:
-                weights, subwords = read_attention(stored, i)
+                weights = stored[f"{i}.weights"].astype(np.float64)
+                arrays = ("source", "target", "source_words", "target_words", "links")
+                subwords = subword_row(*(stored[f"{i}.{name}"].tolist() for name in arrays))
                 check_weights(weights, (len(subwords["tp"]), len(subwords["sp"])), f"sentence {i + 1}: ")
                 yield weights, subwords
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:

@@ -93,10 +93,13 @@ def _by_length(comparison: RunComparison, metric: str) -> Table:
 
 def _significance(comparison: RunComparison) -> Table:
     means = {(group.label, name): f"{s.mean:.2f}" for group in comparison.groups for name, s in group.summaries.items()}
-    shown = ["baseline", "score"] * bool(comparison.baseline.results[0].parts)
+    parts = comparison.baseline.results[0].parts
+    titles = {f"{name}@{part}": f"{title} {part}" for name, title in SCORES.items() for part in parts}
+    titles |= {name: f"{title}{' mean' * bool(parts)}" for name, title in SCORES.items()}
+    shown = ["baseline", "score"] * bool(parts)
     rows = [
         [
-            f"{_title(contrast.metric, bool(shown))}: {contrast.group}",
+            f"{titles.get(contrast.metric, contrast.metric)}: {contrast.group}",
             *(means[label, contrast.metric] for label in [comparison.baseline.label, contrast.group][: len(shown)]),
             _interval(contrast.difference, sign="+"),
             ", ".join(map(_p, contrast.per_seed)) or UNKNOWN,
@@ -115,11 +118,6 @@ def _significance(comparison: RunComparison) -> Table:
         title += f"; differences of fewer than {MIN_SEEDS} pairs: {TOO_FEW}"
     header = ["", *shown, "difference", "p by seed", "sentences", "seeds", "Holm sentences", "Holm seeds", ""]
     return Table(title, header, rows, "significance")
-
-
-def _title(metric: str, is_pooled: bool) -> str:
-    name, _, part = metric.partition("@")
-    return f"{SCORES.get(name, name)} {part or 'mean' * is_pooled}".strip()
 
 
 def verdict(contrast: GroupContrast) -> str:

@@ -13,7 +13,7 @@ from nmt.alignment import AlignmentSource
 from nmt.data.corpora import Direction, join
 from nmt.evaluation.report import ReportData
 from nmt.evaluation.report.html import html_document, macros, printable, read_resource
-from nmt.evaluation.report.sentence_browser import read_attention
+from nmt.evaluation.report.sentence_browser import subword_row
 from nmt.evaluation.report.weight_encoding import LEVELS, AttentionPacker
 from nmt.evaluation.results import EvaluationResult, EvaluationSet
 from nmt.runtime.files import write_text
@@ -29,15 +29,14 @@ Evaluated = tuple[EvaluationSet, EvaluationResult]
 def write_overview(directory: Path, seen: Set[Direction], evaluated: Sequence[Evaluated], metadata: ReportData) -> None:
     """Write both files into the directory of the reports, of test sets in several directions, of which those `seen` are
     in training; log the means over the directions."""
-    by_set: dict[str, Rows] = {}
+    by_set: dict[str, list[Evaluated]] = {}
     for test, result in evaluated:
-        pair, location = (test.source_lang, test.target_lang), test.split.rpartition("@")[0]
-        name = location if location == "test" else test.folder.removesuffix(f".{join(pair)}")
-        row = {"direction": join(pair), "source_lang": pair[0], "target_lang": pair[1], "folder": test.folder}
-        numbers = {"seen": pair in seen, "num_sentences": len(test.pairs), "scores": result.flat_scores()}
-        by_set.setdefault(name, []).append({**row, **numbers, "details": result.to_dict()})
+        location, end = test.split.rpartition("@")[0], f".{test.source_lang}-{test.target_lang}"
+        name = location if location == "test" else test.folder.removesuffix(end)
+        by_set.setdefault(name, []).append((test, result))
     html, content, sections = macros("evaluation/report/templates/languages.html"), {}, dict[str, tuple[Any, str]]()
-    for name, rows in by_set.items():
+    for name, members in by_set.items():
+        rows = [_row(test, result, seen) for test, result in members]
         means = mean_scores(rows)
         for kind, mean in means.items():
             shown = ", ".join(f"{metric.replace('_', ' ')} {value:.2f}" for metric, value in mean["scores"].items())
@@ -46,13 +45,20 @@ def write_overview(directory: Path, seen: Set[Direction], evaluated: Sequence[Ev
         sections[name.capitalize()] = html.scores(rows, means), ""
     if (source := evaluated[0][1].alignment_source) is not None:
         about = f"The same source in up to {MAX_TARGETS} languages. Matrices: {source}. Links are outlined."
-        texts = _sentences(directory, evaluated, seen, source)
+        texts = _sentences(directory, next(iter(by_set.values())), seen, source)
         sections["Attention"] = html.attention({"levels": LEVELS, "shift": source.shift, "sentences": texts}), about
     write_text(directory / "languages.json", json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     resources = {"styles": read_resource("languages.css"), "script": read_resource("languages.js")}
     page = html_document("All directions", metadata.name, html.identity(metadata), sections, **resources)
     write_text(directory / "languages.html", page)
     log.info("all directions: %s", directory / "languages.html")
+
+
+def _row(test: EvaluationSet, result: EvaluationResult, seen: Set[Direction]) -> dict[str, Any]:
+    pair = test.source_lang, test.target_lang
+    names = {"direction": join(pair), "source_lang": pair[0], "target_lang": pair[1], "folder": test.folder}
+    numbers = {"seen": pair in seen, "num_sentences": len(test.pairs), "scores": result.flat_scores()}
+    return {**names, **numbers, "details": result.to_dict()}
 
 
 def mean_scores(rows: Rows) -> dict[str, dict[str, Any]]:
@@ -72,10 +78,8 @@ def _sentences(
     """Return of each source language a few sources of different lengths that several directions have, each with its
     translations and their attention."""
     sentences: Rows = []
-    location = evaluated[0][0].split.rpartition("@")[0]
-    sets = [(test, result) for test, result in evaluated if test.split.rpartition("@")[0] == location]
-    for language in dict.fromkeys(test.source_lang for test, _ in sets):
-        chosen = [(test, result) for test, result in sets if test.source_lang == language][:MAX_TARGETS]
+    for language in dict.fromkeys(test.source_lang for test, _ in evaluated):
+        chosen = [(test, result) for test, result in evaluated if test.source_lang == language][:MAX_TARGETS]
         places = [{pair.source: number for number, pair in enumerate(test.pairs)} for test, _ in chosen]
         common = sorted((text for text in places[0] if all(text in place for place in places)), key=len)
         num = min(NUM_SENTENCES, len(common)) if len(chosen) > 1 else 0
@@ -83,9 +87,10 @@ def _sentences(
             sentences.append({"s": printable(text), "lang": language, "of": list[dict[str, Any]]()})
             for (test, result), number in zip(chosen, (place[text] for place in places), strict=True):
                 with np.load(directory / test.folder / "alignments.npz", allow_pickle=False) as stored:
-                    weights, subwords = read_attention(stored, number)
-                packer = AttentionPacker(source.layer, source.head)
-                packer.add(weights)
+                    names = ("source", "target", "source_words", "target_words", "links")
+                    subwords = subword_row(*(stored[f"{number}.{name}"].tolist() for name in names))
+                    packer = AttentionPacker(source.layer, source.head)
+                    packer.add(stored[f"{number}.weights"].astype(np.float64))
                 about = {"to": test.target_lang, "seen": (language, test.target_lang) in seen, **subwords}
                 about |= {"h": printable(result.translations[number].text), "w": packer.selected(0)}
                 sentences[-1]["of"].append(about)

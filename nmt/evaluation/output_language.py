@@ -1,5 +1,6 @@
 """The language of outputs: the share of translations in another language than the one that was asked for."""
 
+import contextlib
 import logging
 import math
 import re
@@ -44,10 +45,8 @@ def make_identifier(config: DataConfig, sets: Sequence[EvaluationSet]) -> Identi
     languages = list(dict.fromkeys(chain.from_iterable(directions(config))))
     codes = {re.split("[-_]", language)[0].lower(): language for language in languages}
     for make in (_lingua, _py3langid) if len(codes) == len(languages) else ():
-        try:
+        with contextlib.suppress(ImportError, KeyError, ValueError):  # not installed, or one of them is unknown
             return make(codes)
-        except (ImportError, KeyError, ValueError):  # not installed, or one of them is unknown
-            continue
     parts = [(part.direction, read_blocks(part.config, "train", Counter())) for part in training_corpora(config)]
     tests = [((test.source_lang, test.target_lang), iter([zip(*test.pairs, strict=True)])) for test in sets]
     for source, texts in (("training text", parts), ("test sets", tests)):

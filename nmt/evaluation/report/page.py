@@ -72,12 +72,11 @@ def render(report: ReportData) -> str:
     errors = head_maps.alignment_error(scores, report.head_scores)
     diagnostics = head_maps.diagnostics(report.diagnostics)
     attention = f"Measures of each layer and head over the hypotheses (–: not defined, they are too short). {choose}"
-    parts = ("buckets", "rates", "output_languages")
     sections = {
         "Scores": (html.summary(scores, report.notes), ""),
         "Examples": (html.examples(report.browser), "The best, the median and the worst sentence by chrF."),
         "Sentences": (report.browser.render(), ""),
-        "Parts": (html.breakdown(*map(scores.get, parts)), "Quality by category of sentences."),
+        "Parts": (html.breakdown(scores), "Quality by category of sentences."),
         "Alignment": (html.alignment(errors, scores.get("alignment")), f"Of every layer and head. {choose}"),
         "Training": (training_curves(report.history), ""),
         "Learned": (html.learned(scalars), "Learned scalars of the attention."),

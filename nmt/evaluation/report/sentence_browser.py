@@ -54,13 +54,6 @@ def subword_row(
     return {**subwords, "sw": list(source_words), "tw": list(target_words), "k": list(map(list, links))}
 
 
-def read_attention(stored: Any, number: int) -> tuple[npt.NDArray[np.float64], dict[str, list[Any]]]:
-    """Return the weights (L, H, T, S) and the `subword_row` of a sentence from an open alignments.npz."""
-    arrays = ("source", "target", "source_words", "target_words", "links")
-    subwords = subword_row(*(stored[f"{number}.{name}"].tolist() for name in arrays))
-    return stored[f"{number}.weights"].astype(np.float64), subwords
-
-
 class SentenceBrowser:
     """Collects the sentences of a page, in order.
 
