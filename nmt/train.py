@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -171,7 +170,6 @@ def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ra
     plugins, corpus = {"plugins": list(map(list, loaded(config.plugins)))}, setup.corpora["train"]
     options = config.train.batch_tokens, config.seed, config.train.gradient_accumulation
     mixture = make_mixture(config.data, corpus, *options)
-    sizes = np.diff([*corpus.bounds.values(), len(corpus)])
     return Trainer(
         model,
         BatchLoader(corpus, tokenizer, config.train.batch_tokens, config.seed, device=device, mixture=mixture),
@@ -187,7 +185,7 @@ def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ra
             "texts": setup.texts,
             "splits": [[name, c.num_read, len(c), c.dropped, c.repaired] for name, c in setup.corpora.items()],
         }
-        | ({"corpora": dict(zip(corpus.bounds, sizes.tolist(), strict=True))} if corpus.bounds else {})
+        | ({"corpora": corpus.bounds} if corpus.bounds else {})
         | plugins
         | ({"parent": setup.resolved.origin} if setup.resolved.origin else {}),
         distributed=ranks,

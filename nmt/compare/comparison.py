@@ -149,27 +149,26 @@ def _paired_tests(pair: tuple[RunResult, RunResult], config: MetricsConfig) -> d
     """Test two models in each metric; of several directions in the mean over them, and as "bleu@en-de" in each."""
     first, second = pair
     if not first.parts:
-        own, stored = _metrics_of(pair, config)
-        systems = {"0": first.hypotheses, "1": second.hypotheses}
-        return paired_test(systems, first.references, own, first.further, stored=stored)
+        systems, options = {"0": first.hypotheses, "1": second.hypotheses}, dataclasses.replace(config, names=[])
+        return paired_test(systems, first.references, options, first.further, stored=_metrics(pair, config))
     parts = {name: (part, second.parts[name]) for name, part in first.parts.items()}
-    tests = {name: _paired_tests(part, config) for name, part in parts.items()}
-    found = {f"{metric}@{name}": test for name, by_metric in tests.items() for metric, test in by_metric.items()}
-    built = [build_metrics(own) | stored for own, stored in (_metrics_of(part, config) for part in parts.values())]
-    texts = [((a.hypotheses, b.hypotheses), (a.references, *a.further)) for a, b in parts.values()]
-    for metric in built[0]:
-        row = mean_test([(own[metric], *text) for own, text in zip(built, texts, strict=True)], config)
-        signature = "; ".join(dict.fromkeys(found[f"{metric}@{name}"].signature for name in parts))
-        found[metric] = PairedTestResult(f"mean of {len(parts)} directions: {signature}", {"1": row})
-    return found
+    tests = {f"{metric}@{n}": test for n, part in parts.items() for metric, test in _paired_tests(part, config).items()}
+    sets = [
+        (_metrics((a, b), config), (a.hypotheses, b.hypotheses), (a.references, *a.further)) for a, b in parts.values()
+    ]
+    for metric in sets[0][0]:
+        row = mean_test([(metrics[metric], systems, references) for metrics, systems, references in sets], config)
+        signature = "; ".join(dict.fromkeys(tests[f"{metric}@{name}"].signature for name in parts))
+        tests[metric] = PairedTestResult(f"mean of {len(parts)} directions: {signature}", {"1": row})
+    return tests
 
 
-def _metrics_of(pair: tuple[RunResult, RunResult], config: MetricsConfig) -> tuple[MetricsConfig, dict[str, Any]]:
+def _metrics(pair: tuple[RunResult, RunResult], config: MetricsConfig) -> dict[str, Any]:
     """Return the metrics of a test set: BLEU with the tokenizer that its signature names, and those that are stored."""
     signature = pair[0].signatures.get("bleu", "")
     tokenizer = next((name for name in TOKENIZERS if f"|tok:{name}" in signature), config.tokenize)
     stored = {name: _stored_metric(name, pair) for name in pair[0].sentence_scores}
-    return dataclasses.replace(config, tokenize=tokenizer), stored
+    return build_metrics(dataclasses.replace(config, tokenize=tokenizer)) | stored
 
 
 def _stored_metric(name: str, results: Sequence[RunResult]) -> Any:

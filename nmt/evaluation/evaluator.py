@@ -155,8 +155,8 @@ class Evaluator:
             of_test, aligner = self._for_direction(test, aligner)
             result = of_test._evaluate(aligner, selection, test, metadata.name, test_inputs, frequencies, folder)
             if identifier is not None:
-                texts = [translation.text for translation in result.translations]
-                result.output_languages = output_languages(identifier, texts, test.pairs, test.target_lang)
+                texts = [(t.text, pair.target) for t, pair in zip(result.translations, test.pairs, strict=True)]
+                result.output_languages = output_languages(identifier, texts, test.target_lang)
             for line in result.summary_lines():
                 log.info("%s: %s", test.name, line)
             split = SplitStats(test.name, len(test.pairs), len(test.pairs), {}, test.repaired)

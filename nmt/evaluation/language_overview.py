@@ -29,14 +29,17 @@ Evaluated = tuple[EvaluationSet, EvaluationResult]
 def write_overview(directory: Path, seen: Set[Direction], evaluated: Sequence[Evaluated], metadata: ReportData) -> None:
     """Write both files into the directory of the reports, of test sets in several directions, of which those `seen` are
     in training; log the means over the directions."""
-    by_set: dict[str, list[Evaluated]] = {}
+    by_set: dict[str, Rows] = {}
+    members: dict[str, list[Evaluated]] = {}
     for test, result in evaluated:
-        location, end = test.split.rpartition("@")[0], f".{test.source_lang}-{test.target_lang}"
-        name = location if location == "test" else test.folder.removesuffix(end)
-        by_set.setdefault(name, []).append((test, result))
+        pair, location = (test.source_lang, test.target_lang), test.split.rpartition("@")[0]
+        name = location if location == "test" else test.folder.removesuffix(f".{join(pair)}")
+        names = {"direction": join(pair), "source_lang": pair[0], "target_lang": pair[1], "folder": test.folder}
+        numbers = {"seen": pair in seen, "num_sentences": len(test.pairs), "scores": result.flat_scores()}
+        by_set.setdefault(name, []).append({**names, **numbers, "details": result.to_dict()})
+        members.setdefault(name, []).append((test, result))
     html, content, sections = macros("evaluation/report/templates/languages.html"), {}, dict[str, tuple[Any, str]]()
-    for name, members in by_set.items():
-        rows = [_row(test, result, seen) for test, result in members]
+    for name, rows in by_set.items():
         means = mean_scores(rows)
         for kind, mean in means.items():
             shown = ", ".join(f"{metric.replace('_', ' ')} {value:.2f}" for metric, value in mean["scores"].items())
@@ -45,20 +48,13 @@ def write_overview(directory: Path, seen: Set[Direction], evaluated: Sequence[Ev
         sections[name.capitalize()] = html.scores(rows, means), ""
     if (source := evaluated[0][1].alignment_source) is not None:
         about = f"The same source in up to {MAX_TARGETS} languages. Matrices: {source}. Links are outlined."
-        texts = _sentences(directory, next(iter(by_set.values())), seen, source)
+        texts = _sentences(directory, next(iter(members.values())), seen, source)
         sections["Attention"] = html.attention({"levels": LEVELS, "shift": source.shift, "sentences": texts}), about
     write_text(directory / "languages.json", json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     resources = {"styles": read_resource("languages.css"), "script": read_resource("languages.js")}
     page = html_document("All directions", metadata.name, html.identity(metadata), sections, **resources)
     write_text(directory / "languages.html", page)
     log.info("all directions: %s", directory / "languages.html")
-
-
-def _row(test: EvaluationSet, result: EvaluationResult, seen: Set[Direction]) -> dict[str, Any]:
-    pair = test.source_lang, test.target_lang
-    names = {"direction": join(pair), "source_lang": pair[0], "target_lang": pair[1], "folder": test.folder}
-    numbers = {"seen": pair in seen, "num_sentences": len(test.pairs), "scores": result.flat_scores()}
-    return {**names, **numbers, "details": result.to_dict()}
 
 
 def mean_scores(rows: Rows) -> dict[str, dict[str, Any]]:

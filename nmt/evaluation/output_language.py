@@ -10,7 +10,7 @@ from importlib import import_module, metadata
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
-from nmt.data import DataConfig, SentencePair
+from nmt.data import DataConfig
 from nmt.data.corpora import directions, training_corpora
 from nmt.data.language_id import LanguageIdentifier
 from nmt.data.sources import read_blocks
@@ -26,11 +26,9 @@ MAX_LINES, MAX_BLOCKS = 10_000, 2
 
 
 class Identifier(NamedTuple):
-    """Tells languages apart: `identify` returns the likeliest one, and by how many nats it is likelier than the next.
-
-    Below `margin` an output is undecided: so none of 1000 Multi30k references in each of four languages is taken for
-    another, and at least 99.9 % are recognized.
-    """
+    """Tells languages apart: `identify` returns the likeliest one, and by how many nats it is likelier than the next;
+    below `margin` an output is undecided. So none of 1000 Multi30k references in each of four languages is taken for
+    another, and at least 99.9 % are recognized."""
 
     name: str
     identify: Callable[[str], tuple[str, float]]
@@ -83,16 +81,14 @@ def _lead(ranked: Iterable[tuple[str, float]]) -> tuple[str, float]:
     return language, float(first - second)
 
 
-def output_languages(
-    identifier: Identifier, hypotheses: Sequence[str], pairs: Sequence[SentencePair], target_lang: str
-) -> OutputLanguages:
-    """Identify the language of each hypothesis; one that equals its reference is in the target language."""
+def output_languages(identifier: Identifier, pairs: Sequence[tuple[str, str]], target_lang: str) -> OutputLanguages:
+    """Identify the language of hypotheses, given with references; what equals its own is in the target language."""
     counts: Counter[str] = Counter()
-    for hypothesis, pair in zip(hypotheses, pairs, strict=True):
+    for hypothesis, reference in pairs:
         language, lead = identifier.identify(hypothesis)
         if lead < identifier.margin or sum(map(str.isalpha, hypothesis)) < MIN_LETTERS:
             language = ""
-        counts[target_lang if hypothesis.strip() == pair.target.strip() != "" else language] += 1
+        counts[target_lang if hypothesis.strip() == reference.strip() != "" else language] += 1
     shares = {language: num / len(pairs) for language, num in counts.most_common()}
     undecided = shares.pop("", 0.0)
     wrong = sum(share for language, share in shares.items() if language != target_lang)

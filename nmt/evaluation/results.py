@@ -52,8 +52,8 @@ class EvaluationSet:
         gold = read_gold(path, pairs) if path is not None else None
         further = read_further_references(config, split, repaired)
         name = folder or (split if direction is config else split.partition("@")[2])
-        rest = dict(repaired), further, split, direction.target_lang, direction.source_lang
-        return cls(name, folder, pairs, gold, *rest)
+        pair = direction.target_lang, direction.source_lang
+        return cls(name, folder, pairs, gold, dict(repaired), further, split, *pair)
 
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of sources, references and, where there are any, gold alignments, as of files of lines."""

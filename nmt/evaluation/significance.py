@@ -127,10 +127,8 @@ def paired_test(
 
 def mean_test(parts: Sequence[tuple[Any, Sequence[Lines], Sequence[Lines]]], config: MetricsConfig) -> PairedTestRow:
     """Test the difference of two systems in the mean of a score over several test sets, as `paired_test` on one.
-
     Sentences are resampled, or swapped, within each set; in sets of equal size, mostly one text in several languages,
-    the same ones. `parts`: of each set sacreBLEU's metric, the hypotheses of both systems, and one or more references.
-    """
+    the same ones. `parts`: of each set sacreBLEU's metric, the hypotheses of both systems, and the references."""
     num = config.num_resamples or {"bootstrap": 1000, "randomization": 10_000}[config.significance_test]
     scores = np.zeros((2, 1 + num))  # of the systems, and of both in each sample
     for metric, systems, references in parts:

@@ -52,7 +52,7 @@ def test_the_training_text_tells_languages_apart_or_else_the_test_sets(
     assert identifier.name == f"character trigrams of the {'training text' if has_training_text else 'test sets'}"
     assert ("languages cannot be told apart by the training text" in caplog.text) != has_training_text
     for language, lines in TEXTS.items():
-        found = output_languages(identifier, lines[:2], [SentencePair("", "x")] * 2, language)
+        found = output_languages(identifier, [(line, "x") for line in lines[:2]], language)
         assert (found.shares, found.wrong, found.undecided) == ({language: 1.0}, 0.0, 0.0)
 
 
@@ -70,12 +70,13 @@ def test_shares_by_hand(data: DataConfig) -> None:
     assert identifier is not None
     hypotheses = [*TEXTS["de"][:2], TEXTS["en"][0], TEXTS["fr"][1], TEXTS["en"][1], "OK", "1984 1984 1984 1984", ""]
     references = [*["x"] * 4, f"{TEXTS['en'][1]} ", "x", "x", ""]
-    found = output_languages(identifier, hypotheses, [SentencePair("", text) for text in references], "de")
+    found = output_languages(identifier, list(zip(hypotheses, references, strict=True)), "de")
     expected = OutputLanguages("de", {"de": 3 / 8, "en": 1 / 8, "fr": 1 / 8}, 2 / 8, 3 / 8, identifier.name)
     assert found == expected
+    pairs = [(text, "x") for text in TEXTS["en"]]
     unsure = Identifier("", lambda text: ("en", 4.9), 5.0)
-    assert output_languages(unsure, TEXTS["en"], [SentencePair("", "x")] * 3, "de").undecided == 1.0
-    assert output_languages(unsure._replace(margin=4.9), TEXTS["en"], [SentencePair("", "x")] * 3, "de").wrong == 1.0
+    assert output_languages(unsure, pairs, "de").undecided == 1.0
+    assert output_languages(unsure._replace(margin=4.9), pairs, "de").wrong == 1.0
 
 
 def test_installed_packages_are_asked_about_the_languages_of_the_model_only(

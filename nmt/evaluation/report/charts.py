@@ -91,11 +91,9 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> str:
         ("attention", entropies, None, "Entropy of attention (nats) over updates"),
     ]
     corpora = list(dict.fromkeys(key[len("loss/") :] for row in rows for key in row if key.startswith("loss/")))
-    for start in range(0, len(corpora), len(_STYLES)):
-        names = corpora[start : start + len(_STYLES)]  # each has a style of its own
-        loss, share = ([read_line(name, rows, (f"{key}/{name}",)) for name in names] for key in ("loss", "share"))
-        charts.append(("corpora", loss, min, "Training loss by corpus over updates"))
-        charts.append(("", share, None, "Share of the target tokens by corpus over updates"))
+    for start in range(0, len(corpora), len(_STYLES)):  # each has a style of its own
+        lines = [read_line(name, rows, (f"loss/{name}",)) for name in corpora[start : start + len(_STYLES)]]
+        charts.append(("corpora", lines, min, "Training loss by corpus over updates"))
     for measure, heading in ATTENTION.items():
         grids = [(row, row.get("attention", {}).get(measure)) for row in rows]
         charts.append(("", _over_heads(grids), None, f"{heading} over updates"))

@@ -33,8 +33,8 @@ class ReportData:
     entry for each split.
     fingerprints: for each split its files or texts, [name, SHA-256]. command: the command line. versions: by package.
     config: the composed configuration as text. notes: for the reader, one sentence each. browser: sentences and
-    attention. overview: there is a page of all directions in the report directory. corpora: pairs of each training
-    corpus, of several.
+    attention. overview: there is a page of all directions in the report directory. corpora: number of the first
+    training pair of each corpus.
     """
 
     title: str = ""
