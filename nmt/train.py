@@ -23,11 +23,13 @@ from nmt.cli.run_directory import command_line, remove_temp_files
 from nmt.config import conceal, to_dict
 from nmt.data import BatchLoader, DataConfig, EncodedCorpus, SentencePair, Tokenizer, TokenizerConfig
 from nmt.data.batch_sampler import max_length
+from nmt.data.cleaning.overlap import overlaps
 from nmt.data.corpora import of_split
 from nmt.data.fingerprints import check_unchanged
 from nmt.data.mixing import make_mixture
 from nmt.data.preprocessing import format_counts
 from nmt.data.sources import read_location, validation_splits
+from nmt.data.streaming import StreamLoader
 from nmt.data.vocabulary import unknown_share
 from nmt.evaluation.evaluator import Evaluator
 from nmt.evaluation.metrics import build_metrics
@@ -158,8 +160,9 @@ def _make_model(setup: TrainingSetup, device: torch.device, ranks: DistributedCo
         setup = setup._replace(loaded=loaded, notes=[*setup.notes, *notes])
     model.to(device)
     if config.train.batch_tokens == AUTO:
-        corpus = setup.corpora["train"]
-        batch_tokens = auto_batch_size.find_batch_tokens(model, corpus, config.train, device, ranks)
+        corpus, size = setup.corpora.get("train"), (config.data.shuffle_buffer, config.data.max_length)
+        size = size if corpus is None else (len(corpus), corpus.max_length)
+        batch_tokens = auto_batch_size.find_batch_tokens(model, size, config.train, device, ranks)
         setup.notes.append(f"train.batch_tokens=auto: {batch_tokens} tokens, as much as fits into memory")
         setup = setup._replace(config=_with_batch_tokens(config, batch_tokens))
     return model, setup
@@ -167,18 +170,22 @@ def _make_model(setup: TrainingSetup, device: torch.device, ranks: DistributedCo
 
 def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ranks: DistributedContext) -> Trainer:
     config, tokenizer = setup.config, setup.tokenizer
-    plugins, corpus = {"plugins": list(map(list, loaded(config.plugins)))}, setup.corpora["train"]
-    options = config.train.batch_tokens, config.seed, config.train.gradient_accumulation
-    mixture = make_mixture(config.data, corpus, *options)
+    plugins, corpus = {"plugins": list(map(list, loaded(config.plugins)))}, setup.corpora.get("train")
+    directory, options = Path(config.runs) / str(config.name), (config.train.batch_tokens, config.seed)
+    if corpus is None:
+        batches: BatchLoader = StreamLoader(config.data, tokenizer, *options, directory / "stream.jsonl", device)
+    else:
+        mixture = make_mixture(config.data, corpus, *options, config.train.gradient_accumulation)
+        batches = BatchLoader(corpus, tokenizer, *options, device=device, mixture=mixture)
     return Trainer(
         model,
-        BatchLoader(corpus, tokenizer, config.train.batch_tokens, config.seed, device=device, mixture=mixture),
+        batches,
         _make_validator(setup, model, device),
         config.train,
         config.optim,
         seed=config.seed,
         device=device,
-        directory=Path(config.runs) / str(config.name),
+        directory=directory,
         header={
             "config": to_dict(config),
             "tokenizer": tokenizer.state_dict(),
@@ -200,7 +207,8 @@ def _prepare(config: Config) -> TrainingSetup:
     resolved = _resolve_config(config)
     config, tokenizer = resolved.config, resolved.tokenizer
     splits = validation_splits(config.data, config.train.early_stopping_set)
-    corpora = {split: data.load_corpus(config.data, split, tokenizer) for split in ("train", *splits)}
+    prepared = ["train"] * (not config.data.streaming) + splits
+    corpora = {split: data.load_corpus(config.data, split, tokenizer) for split in prepared}
     if config.train.guided_alignment_weight:
         corpora["train"] = data.attach_alignments(config.data, corpora["train"], tokenizer)
     tests = load_test_sets(config.data)
@@ -216,6 +224,8 @@ def _prepare(config: Config) -> TrainingSetup:
         check_unchanged(texts[split], files)
     digests = {split: [[conceal(file.name, config), file.sha256] for file in files] for split, files in texts.items()}
     setup = TrainingSetup(resolved, config, tokenizer, corpora, valid, tests, digests, list(resolved.notes))
+    for text in overlaps(config.data, splits, {test.split: test.pairs for test in tests}):
+        log.warning("%s", text)
     chooses = splits[0] if "@" not in splits[0] else "the mean over all directions"
     setup.notes.extend([f"{chooses} chooses the best checkpoint, of {', '.join(splits)}"] * (len(splits) > 1))
     _check_lengths(setup)
@@ -350,6 +360,7 @@ def _log_header(trainer: Trainer, setup: TrainingSetup) -> None:
     """Log the model, the device, the notes and the options without effect."""
     config, corpora, begin = setup.config, setup.corpora, trainer.progress.update
     size = trainer.distributed.size
+    pairs = f"{len(corpora['train'])} training pairs" if "train" in corpora else "training pairs of a stream"
     log.info(
         "%s: %s, %d parameters, %s on %s with %d threads; %s",
         trainer.directory,
@@ -358,7 +369,7 @@ def _log_header(trainer: Trainer, setup: TrainingSetup) -> None:
         trainer.precision,
         f"{size} × {trainer.device.type}" if size > 1 else trainer.device,
         torch.get_num_threads(),
-        f"continues at update {begin}" if begin else f"{len(corpora['train'])} training pairs",
+        f"continues at update {begin}" if begin else pairs,
     )
     notes = list(setup.notes)
     if config.train.deterministic:
@@ -395,13 +406,15 @@ def _evaluate(trainer: Trainer, setup: TrainingSetup, command: str) -> None:
         log.info("in the whole run: %s", format_counts(anomalies))
     cause = f"the run ended at update {progress.update} ({progress.stop_reason})"
     notes = shortfalls(config.optim, progress.update, trainer.last_update, cause)
+    batches = trainer.batches
+    streamed = [batches.statistics(progress.epoch, progress.batch)] if isinstance(batches, StreamLoader) else []
     about = ReportData(
         name=str(config.name),
         notes=[f"{text[0].upper()}{text[1:]}." for text in notes],
         command=command,
         config=to_yaml(config),
         history=logger.read_metrics(trainer.directory / "metrics.jsonl"),
-        data=[SplitStats(*split) for split in trainer.header["splits"]],
+        data=[SplitStats(*split) for split in [*streamed, *trainer.header["splits"]]],
         fingerprints=run_fingerprints(trainer.header),
         corpora=trainer.header.get("corpora", {}),
     )

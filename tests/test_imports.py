@@ -16,7 +16,7 @@ LAYERS = [
     {"training"},
     {"cli"},
     {"export"},
-    {"train", "evaluate", "translate", "align", "score", "compare", "serve", "trim", "tune"},
+    {"train", "evaluate", "translate", "align", "score", "compare", "serve", "trim", "tune", "clean"},
     {"api"},
     {"__main__"},
 ]

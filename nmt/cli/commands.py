@@ -8,6 +8,7 @@ SUMMARIES = {
     "score": "Score translations, whoever made them, with a trained model, and rerank n-best lists.",
     "export": "Export a trained model for other programs. --formats shows what each format supports.",
     "trim": "Cut the vocabulary of a trained model to what a text needs, into a smaller checkpoint.",
+    "clean": "Clean a parallel corpus by a table of filters, and show what each of them rejects.",
     "serve": "Serve trained models on a web page and a JSON API; see docs/serve.md.",
     "tune": "Tune options with Optuna: sample values, train, and stop bad trials early.",
     "compare": "Compare runs: scores over seeds, the significance of their differences, and costs.",

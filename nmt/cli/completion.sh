@@ -31,6 +31,8 @@ data.zero_shot=
 data.tags=none,source,decoder
 data.hf_dataset=<file>
 data.hf_config=
+data.streaming=true,false
+data.shuffle_buffer=
 data.column=
 data.columns=
 data.synthetic.train=
@@ -241,6 +243,8 @@ data.zero_shot=
 data.tags=none,source,decoder
 data.hf_dataset=<file>
 data.hf_config=
+data.streaming=true,false
+data.shuffle_buffer=
 data.column=
 data.columns=
 data.synthetic.train=
@@ -551,6 +555,93 @@ slurm=
 --multirun
 --quiet
 --version' ;;
+    clean) echo 'plugins=<file>
+source=<file>
+target=<file>
+source_lang=
+target_lang=
+output=<file>
+filters.min_characters.enabled=true,false
+filters.min_characters.dry=true,false
+filters.min_characters.min=
+filters.max_characters.enabled=true,false
+filters.max_characters.dry=true,false
+filters.max_characters.max=
+filters.min_words.enabled=true,false
+filters.min_words.dry=true,false
+filters.min_words.min=
+filters.max_words.enabled=true,false
+filters.max_words.dry=true,false
+filters.max_words.max=
+filters.identical.enabled=true,false
+filters.identical.dry=true,false
+filters.identical.max=
+filters.script.enabled=true,false
+filters.script.dry=true,false
+filters.script.min=
+filters.language.enabled=true,false
+filters.language.dry=true,false
+filters.language.min=
+filters.length_ratio.enabled=true,false
+filters.length_ratio.dry=true,false
+filters.length_ratio.max=
+filters.repetition.enabled=true,false
+filters.repetition.dry=true,false
+filters.repetition.max=
+filters.urls.enabled=true,false
+filters.urls.dry=true,false
+filters.urls.max=
+filters.emails.enabled=true,false
+filters.emails.dry=true,false
+filters.emails.max=
+filters.brackets.enabled=true,false
+filters.brackets.dry=true,false
+filters.brackets.max=
+filters.numbers.enabled=true,false
+filters.numbers.dry=true,false
+filters.numbers.max=
+filters.lexical.enabled=true,false
+filters.lexical.dry=true,false
+filters.lexical.min=
+filters.truncation.enabled=true,false
+filters.truncation.dry=true,false
+filters.truncation.max=
+filters.test_overlap.enabled=true,false
+filters.test_overlap.dry=true,false
+filters.test_overlap.max=
+filters.duplicate_pairs.enabled=true,false
+filters.duplicate_pairs.dry=true,false
+filters.duplicate_pairs.max=
+filters.duplicate_normalized.enabled=true,false
+filters.duplicate_normalized.dry=true,false
+filters.duplicate_normalized.max=
+filters.duplicate_source.enabled=true,false
+filters.duplicate_source.dry=true,false
+filters.duplicate_source.max=
+filters.duplicate_target.enabled=true,false
+filters.duplicate_target.dry=true,false
+filters.duplicate_target.max=
+filters.model.enabled=true,false
+filters.model.dry=true,false
+filters.model.min=
+filters.dual.enabled=true,false
+filters.dual.dry=true,false
+filters.dual.min=
+tests=<file>
+checkpoint=<file>
+reverse=<file>
+device=
+num_threads=
+sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
+launcher=serial,processes,slurm
+jobs=
+slurm=
+--help
+--cfg
+--config-dir
+--multirun
+--quiet
+--version' ;;
     tune)
         _nmt_arguments train | grep -Ev '^(-|(sweep|launcher|jobs|slurm)=)'
         printf '%s\n' --trials --metric --seed --help
@@ -602,7 +693,7 @@ _nmt() {
         _nmt_cut="${current%"${current##*=}"}" # bash replaces what follows the last =
     fi
     if [ "$COMP_CWORD" -le 1 ]; then
-        _nmt_values "" "$current" "train,evaluate,align,translate,score,export,trim,serve,tune,compare,completion,--help,--version"
+        _nmt_values "" "$current" "train,evaluate,align,translate,score,export,trim,clean,serve,tune,compare,completion,--help,--version"
         return
     fi
     entry="${line% *}"

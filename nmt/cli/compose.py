@@ -74,6 +74,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "score": (),
     "serve": (),
     "trim": (),
+    "clean": (),
 }
 
 
@@ -375,7 +376,7 @@ def _with_checkpoint(arguments: list[str], command: str) -> list[str]:
             raise ValueError(f"{text}: no run or checkpoint{_TEXTS.get(command, '')}")
     if runs and (given := [text for text in others if text.startswith("checkpoint=")]):
         raise ValueError(f"{runs[0]}: {given[0]} is given too; leave one of them out, or write checkpoint=[a,b]")
-    if len(runs) > 1 and command in ("align", "export", "trim"):
+    if len(runs) > 1 and command in ("align", "export", "trim", "clean"):
         raise ValueError(f"{' '.join(runs)}: python -m nmt.{command} takes one run; call it for each of them")
     argument = Argument(f"checkpoint={json.dumps(runs if runs[1:] else ''.join(runs), ensure_ascii=False)}")
     argument.words = runs

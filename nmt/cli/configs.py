@@ -13,6 +13,7 @@ from nmt.alignment import FORMATS as ALIGNMENT_FORMATS
 from nmt.alignment import METHODS, AlignmentConfig, candidate_sources
 from nmt.attention import NO_ATTENTION
 from nmt.config import check_choice, check_range, from_dict, from_environment, get_node, leaves, validate
+from nmt.data.cleaning.filters import FilterOptions
 from nmt.data.corpora import tag_names
 from nmt.data.sources import DataConfig
 from nmt.data.tokenizer import TOKENIZERS
@@ -29,7 +30,17 @@ from nmt.training.warm_start import InitConfig
 PATH_OPTIONS = (
     *("runs", "data.train", "data.valid", "data.test", "data.extra_tests", "data.train_alignments", "data.hf_dataset"),
     *("data.cache_dir", "checkpoint", "output", "hypotheses", "baselines", "external_scores", "source", "target"),
-    *("gold", "reverse", "plugins", "metrics.plugins", "init.checkpoint", "input", "text", "data.tokenizer.model"),
+    *(
+        "gold",
+        "reverse",
+        "plugins",
+        "metrics.plugins",
+        "init.checkpoint",
+        "input",
+        "text",
+        "data.tokenizer.model",
+        "tests",
+    ),
 )
 """Options that name files, folders and data sets: `~` is the home folder there, and what came from the environment is
 not stored."""
@@ -124,9 +135,18 @@ class Config(PluginOptions):
             )
         for part in (self.model, self.train, self.search, self.metrics, self.alignment):
             part.validate()  # before two of them are compared
-        if self.optim.schedule == "cosine" and not (self.train.max_updates or self.train.max_epochs):
-            text = "set train.max_updates or train.max_epochs, until which it lasts, or choose another schedule"
+        has_end = self.train.max_updates or (self.train.max_epochs and not self.data.streaming)
+        if self.optim.schedule == "cosine" and not has_end:
+            limits = "train.max_updates" + " or train.max_epochs" * (not self.data.streaming)
+            text = f"set {limits}, until which it lasts, or choose another schedule"
             raise ValueError(f"optim.schedule=cosine: {text}")
+        if self.data.streaming and (weight := self.train.guided_alignment_weight):
+            text = "a stream has no word alignments; set it to 0, or data.streaming=false"
+            raise ValueError(f"train.guided_alignment_weight={weight:g}: {text}")
+        is_learned, longest = getattr(self.model, "positions", "") == "learned", self.data.max_length
+        if self.data.streaming and is_learned and longest >= (limit := self.model.max_positions):
+            text = f"with data.streaming=true and model.positions=learned it must be below model.max_positions={limit}"
+            raise ValueError(f"data.max_length={longest}: {text}")
         if self.data.stages and self.train.max_epochs:
             text = "epochs of different stages differ in length; set train.max_updates or train.patience instead"
             raise ValueError(f"train.max_epochs={self.train.max_epochs}: {text}")
@@ -426,6 +446,51 @@ class TrimConfig(PluginOptions):
             raise ValueError("text and output: must be given: text=SOURCE or text=[SOURCE,TARGET], and output=FILE.pt")
 
 
+@dataclass
+class CleanConfig(PluginOptions):
+    """Options of `python -m nmt.clean`.
+
+    source: source text to clean, one sentence on each line.
+    target: its translation, line by line.
+    source_lang: source language, also the suffix of its cleaned text.
+    target_lang: target language, likewise.
+    output: prefix of what is written: both sides of the cleaned text, the rejected pairs (.rejected.tsv), and a page
+        about them (.html).
+    filters: what is rejected; options of a filter are filters.NAME.max=… or filters={NAME: {max: …}}.
+    tests: prefixes of test sets, whose sentences the cleaned text must not have.
+    checkpoint: run or checkpoint file of a trained model, for the filters model and dual.
+    reverse: run or checkpoint of the other direction, for the filter dual.
+    device: where models run; auto = a GPU if there is one.
+    num_threads: processor threads; 0 = as many as torch chooses.
+    """
+
+    source: str = ""
+    target: str = ""
+    source_lang: str = "en"
+    target_lang: str = "de"
+    output: str = ""
+    filters: Any = field(default_factory=FilterOptions)
+    tests: list[str] = field(default_factory=list)
+    checkpoint: str | None = None
+    reverse: str | None = None
+    device: str = "auto"
+    num_threads: int = 0
+
+    def validate(self) -> None:
+        """Raise ValueError for a value that is not allowed."""
+        if not (self.source and self.target and self.output):
+            raise ValueError("source, target and output: must be given: source=FILE target=FILE output=PREFIX")
+        if self.source_lang == self.target_lang or not (self.source_lang and self.target_lang):
+            raise ValueError(f"source_lang={self.source_lang}, target_lang={self.target_lang}: must be two languages")
+        if self.reverse and not self.checkpoint:
+            raise ValueError(
+                f"reverse={self.reverse}: needs checkpoint=RUN, a model of the corpus's direction, beside it"
+            )
+        _check_machine(self)
+        for options in vars(self.filters).values():
+            options.validate()
+
+
 MAX_THREADS = 1024
 """More than this no machine has; torch ends the process where the system refuses a thread."""
 
@@ -537,5 +602,6 @@ COMMANDS: dict[str, type[Any]] = {
     "export": ExportConfig,
     "serve": ServeConfig,
     "trim": TrimConfig,
+    "clean": CleanConfig,
 }
 """The options of each command."""

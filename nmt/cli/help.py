@@ -44,6 +44,10 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "score": ("checkpoint", "source", "target", "reverse", "rerank", "format", "output", *_MACHINE),
     "export": ("checkpoint", "format", "output", "max_length", "search.beam_size", "num_threads"),
     "trim": ("checkpoint", "text", "output"),
+    "clean": (
+        *("source", "target", "source_lang", "target_lang", "output", "tests", "checkpoint", "reverse"),
+        *("filters.language.min", "filters.lexical.min", "filters.truncation.max", "filters.numbers.dry", *_MACHINE),
+    ),
     "serve": (
         *("checkpoint", "host", "port", "max_bytes", "max_sentences", "max_sentence_chars", "timeout", "queue_size"),
         *("search.beam_size", *_MACHINE),
@@ -82,6 +86,10 @@ EXAMPLES = {
         "python -m nmt.export checkpoint=runs/my_run format=onnx output=graphs search.beam_size=8",
     ),
     "trim": ("python -m nmt.trim checkpoint=runs/en_de text=[a.en,a.de] output=small.pt",),
+    "clean": (
+        "python -m nmt.clean source=web.en.gz target=web.de.gz output=clean tests=[DIR/test]",
+        "python -m nmt.clean source=a.en target=a.de output=clean 'filters={numbers: {dry: true}, script: {min: 0.8}}'",
+    ),
     "serve": (
         "python -m nmt.serve checkpoint=runs/my_run",
         "python -m nmt.serve checkpoint=[runs/additive,runs/dot] port=8080",

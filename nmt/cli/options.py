@@ -21,6 +21,7 @@ from nmt.config import describe_type, get_node, leaves, option_docs, split_optio
 from nmt.models import MODELS
 
 NEEDED = {"checkpoint": "runs/my_run", "format": "onnx", "output": "exported", "text": ["a.en"]}
+NEEDED |= {"source": "a.en", "target": "a.de"}
 """Values of options that need one and have none by default."""
 
 

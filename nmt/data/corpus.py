@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,7 +120,8 @@ def train_or_load_tokenizer(config: DataConfig) -> Tokenizer:
         limits = config.tokenizer.max_training_pairs, config.tokenizer.max_training_characters
         texts = [part.config for part in vocabulary_corpora(config)] or [config]
         pairs = (pair for own in texts for pair in read_pairs(own, "train"))
-        sample = reservoir_sample(pairs, *limits)
+        most = (limits[0] or None) if config.streaming else None
+        sample = reservoir_sample(islice(pairs, most), *limits)
         check_unchanged(text.files, dataset_fingerprint(config, "train").files)
         trained = Tokenizer.train(config.tokenizer, sample.pairs)
         sizes = f"{trained.source_size}" if trained.joint else f"{trained.source_size}+{trained.target_size}"

@@ -37,7 +37,8 @@ def format_counts(numbers: Mapping[str, int]) -> str:
 
 @dataclass(eq=False)
 class CorpusWriter:
-    """Writer of one cache entry: encodes blocks of pairs, drops those that are not used, and counts them."""
+    """Writer of one cache entry: encodes blocks of pairs, drops those that are not used, and counts them. Of a stream,
+    which is not written, `encode` and `select` alone are called."""
 
     folder: Path
     config: DataConfig
@@ -47,7 +48,7 @@ class CorpusWriter:
     where: str
     repaired: Counter[str] = field(default_factory=Counter)
     bounds: dict[str, int] = field(default_factory=dict)  # first row of each corpus
-    _dropped: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
     _ends: Counter[str] = field(default_factory=Counter)  # offsets of the files' ends
     _first_dropped: int | None = None
     _num_read: int = 0
@@ -69,19 +70,19 @@ class CorpusWriter:
                 files[f"{column}_offsets"].write(np.zeros(1, np.int64).tobytes())
             for name, self.config, self.tokenizer, blocks in parts:
                 self.bounds[name], num_read = self._num_pairs, self._num_read
-                for block, source, target in prefetch(self._encode(blocks), 1):
+                for block, source, target in prefetch(self.encode(blocks), 1):
                     self._write(files, block, source, target)
                 if self._num_pairs == self.bounds[name]:
                     where = self.where + (f": {name}" if len(self.bounds) > 1 else "")
                     raise ValueError(
                         f"{where}: none of the {self._num_read - num_read} pairs can be used "
-                        f"({format_counts(self._dropped)}); data.max_length={self.config.max_length}, "
+                        f"({format_counts(self.dropped)}); data.max_length={self.config.max_length}, "
                         f"data.max_length_ratio={self.config.max_length_ratio}"
                     )
         meta = {
             "dtype": {name: dtype.name for name, dtype in self._dtypes.items()},
             "num_read": self._num_read,
-            "dropped": dict(self._dropped),
+            "dropped": dict(self.dropped),
             "repaired": dict(self.repaired),
             "first_dropped": self._first_dropped,
             "bounds": self.bounds,
@@ -90,7 +91,7 @@ class CorpusWriter:
         seconds = max(time.monotonic() - started, 1e-9)
         logger.info("encoded %s in %.1f s (%.0f pairs/s)", self.where, seconds, self._num_read / seconds)
 
-    def _encode(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, FlatIds, FlatIds]]:
+    def encode(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, FlatIds, FlatIds]]:
         """Yield each block with its encoded sides, in two threads: SentencePiece releases the interpreter lock."""
         encoders = self.tokenizer.encode_source_flat, self.tokenizer.encode_target_flat
         with ThreadPoolExecutor(2) as pool:
@@ -99,7 +100,7 @@ class CorpusWriter:
                 yield block, source, target
 
     def _write(self, files: Files, block: Block, source: FlatIds, target: FlatIds) -> None:
-        keep = self._select(block, source[1], target[1])
+        keep = self.select(block, source[1], target[1])
         for name, (ids, lengths) in (("source", source), ("target", target)):
             kept_ids = ids if keep.all() else ids[np.repeat(keep, lengths)]
             files[name].write(kept_ids.astype(self._dtypes[name]).tobytes())
@@ -118,7 +119,7 @@ class CorpusWriter:
         files[f"{name}_offsets"].write(offsets.tobytes())
         self._ends[name] += int(lengths.sum())
 
-    def _select(self, block: Block, source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def select(self, block: Block, source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which rows of a block are kept; count the others, each under the first reason that holds."""
         config, (source_tags, target_tags) = self.config, self.tokenizer.prefixes
         source, target = source - len(source_tags), target - len(target_tags)
@@ -132,7 +133,7 @@ class CorpusWriter:
         keep = np.ones(len(source), np.bool_)
         for reason, holds in reasons.items():
             if num := int((keep & holds).sum()):
-                self._dropped[reason] += num
+                self.dropped[reason] += num
             keep &= ~holds
         if self._first_dropped is None and not keep.all():
             self._first_dropped = self._num_read + int(keep.argmin()) + 1

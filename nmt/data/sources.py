@@ -73,6 +73,8 @@ class DataConfig:
     extra_tests: further test sets, each evaluated on its own.
     hf_dataset: format=hub only: the name of the dataset, or a local folder.
     hf_config: format=hub only: configuration of the dataset, such as de-en.
+    streaming: format=hub only: train while the training text is read, without downloading or preparing all of it first.
+    shuffle_buffer: with streaming: pairs that are read, shuffled and batched together; memory grows with them.
     column: parquet, jsonl, hub: the column of {language: sentence} records; without it, one column for each language.
     columns: tsv: the columns of source and target, counted from 1; others are ignored.
     max_length: subwords of a side, the end token not counted; longer pairs are dropped and counted.
@@ -101,6 +103,8 @@ class DataConfig:
     tags: str = "source"
     hf_dataset: str | None = None
     hf_config: str | None = None
+    streaming: bool = False
+    shuffle_buffer: int = 100_000
     column: str = "translation"
     columns: list[int] = field(default_factory=lambda: [1, 2])
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
@@ -138,11 +142,17 @@ class DataConfig:
                 raise ValueError(f"data.{name}: must not be empty")
         if self.format == "hub" and not self.hf_dataset:
             raise ValueError("data.hf_dataset: not given; data.format=hub needs a dataset's name or a local folder")
+        if self.streaming and self.format != "hub":
+            text = "where data.hf_dataset=FOLDER may be a folder of such files"
+            raise ValueError(f"data.streaming=true: needs data=hub, not {self.format}, {text}")
+        others = [f"data.{name}" for name in ("corpora", "languages", "max_pairs") if getattr(self, name)]
+        if self.streaming and others:
+            raise ValueError(f"data.streaming=true: reads one text as it is; leave out {' and '.join(others)}")
         if self.target_lang == self.source_lang:
             raise ValueError(f"data.target_lang={self.target_lang}: must differ from data.source_lang")
         if not (len(self.columns) == len(set(self.columns)) == 2 and min(self.columns) >= 1):
             raise ValueError(f"data.columns={self.columns}: must be two different columns, counted from 1")
-        check_range("data", self, ["max_length"], minimum=1)
+        check_range("data", self, ["max_length", "shuffle_buffer"], minimum=1)
         check_range("data", self, ["max_pairs"], minimum=0)
         if not (self.max_length_ratio == 0 or self.max_length_ratio >= 1):
             raise ValueError(f"data.max_length_ratio={self.max_length_ratio}: must be 0 (off) or at least 1")
@@ -338,7 +348,10 @@ def dataset_fingerprint(config: DataConfig, split: str) -> DatasetFingerprint:
         for path in paths:
             files.append(file_fingerprint(path))
             digest.update(bytes.fromhex(files[-1].sha256))
-        if not paths:
+        if config.streaming and split == "train":
+            stream = table_files.hub_files(str(config.hf_dataset), config.hf_config, location)
+            digest.update(json.dumps(stream).encode())
+        elif not paths:
             for block in source.read(config, location, Counter()):
                 digest.update(json.dumps(block).encode())
     if not files:
@@ -418,7 +431,7 @@ def _read_rows(config: DataConfig, name: str, repaired: Counter[str]) -> Iterato
         assert config.hf_dataset is not None
         where = f"{config.hf_dataset} ({name})"
         columns = config.source_lang, config.target_lang
-        batches = table_files.open_hub_dataset(config.hf_dataset, config.hf_config, name, columns)
+        batches = table_files.open_hub_dataset(config.hf_dataset, config.hf_config, name, columns, config.streaming)
     else:
         (path,) = _table_files(config, name)
         where, batches = str(path), table_files.open_file(config.format, path)

@@ -7,6 +7,8 @@ JSON is read as text and parsed here, and the columns of a CSV file are read as 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache, partial
+from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -33,25 +35,53 @@ class DatasetUnavailableError(ValueError, OSError):
     """A dataset that does not exist, or whose hub is unreachable."""
 
 
-def open_hub_dataset(path: str, config: str | None, split: str, text_columns: tuple[str, str]) -> Batches:
-    """Open the rows of a split of a dataset. A local folder is streamed; anything else is kept in the library's own
-    cache, so that it is downloaded once. Raises DatasetUnavailableError."""
-    where, is_local = f"{path} ({split})", Path(path).is_dir()
-    options: dict[str, Any] = {"split": split, "streaming": is_local}
+def open_hub_dataset(
+    path: str, config: str | None, split: str, text_columns: tuple[str, str], streaming: bool = False
+) -> Batches:
+    """Open the rows of a split of a dataset. A local folder is streamed, and with `streaming` any; else it is kept in
+    the library's own cache, so that it is downloaded once. Raises DatasetUnavailableError."""
+    return open_hub_shards(path, config, split, text_columns, streaming or Path(path).is_dir())[1](None)
+
+
+def open_hub_shards(
+    path: str, config: str | None, split: str, text_columns: tuple[str, str], streaming: bool = True
+) -> tuple[int, Callable[[int | None], Batches]]:
+    """Return the number of shards of a split, and a function that opens the rows of one, by its number, or of all."""
+    where = f"{path} ({split})"
+    options: dict[str, Any] = {"split": split, "streaming": streaming}
     try:
         builder = _load(path, where, load="load_dataset_builder", name=config)
         kind, files = type(builder.config).__name__, builder.config.data_files
-        if kind == "JsonConfig" and is_local:
-            return _json_batches(_text_reader(files, where, options), where)
+        if kind == "JsonConfig" and streaming:
+            read = _text_reader(files, where, options)
+            return len(files.get(split, ())), lambda number: _json_batches(partial(read, number=number), where)
         if kind == "CsvConfig":
             as_text = dict.fromkeys(text_columns, str)
             options |= {"usecols": list(text_columns), "converters": as_text, "keep_default_na": False}
         rows = _load(path, where, name=config, **options)
         # What the library has prepared can be read offline, the files of a hub cannot.
-        is_guessed = kind == "JsonConfig" and "timestamp" in str(rows.features)
-        return _json_batches(_text_reader(files, where, options), where) if is_guessed else read_batches(rows, where)
+        if kind == "JsonConfig" and "timestamp" in str(rows.features):
+            return 1, lambda _: _json_batches(_text_reader(files, where, options), where)
+        return rows.num_shards if streaming else 1, lambda number: read_batches(rows, where, number)
     except ValueError as error:
         raise DatasetUnavailableError(str(error)) from error
+
+
+def hub_files(path: str, config: str | None, split: str) -> list[tuple[str, int, str]]:
+    """Return name, size and hash of each file of a split, which is a shard: the hub's, else that of its two ends."""
+    from fsspec.core import url_to_fs
+
+    where, files = f"{path} ({split})", []
+    builder = _load(path, where, load="load_dataset_builder", name=config)
+    try:
+        for url in (builder.config.data_files or {})[split]:
+            system, name = url_to_fs(url)
+            info = system.info(name)
+            ends = b"" if "blob_id" in info else system.head(name, 1 << 16) + system.tail(name, 1 << 16)
+            files.append((Path(name).name, info["size"], info.get("blob_id") or sha256(ends).hexdigest()))
+    except Exception as error:  # network libraries have their own
+        raise DatasetUnavailableError(f"{where}: its files cannot be listed: {error_message(error)}") from error
+    return files
 
 
 def _load(path: str, where: str, load: str = "load_dataset", **options: Any) -> Any:
@@ -63,11 +93,12 @@ def _load(path: str, where: str, load: str = "load_dataset", **options: Any) -> 
         raise ValueError(f"{where}: cannot be opened: {error_message(error)}") from error
 
 
-def _text_reader(files: Any, where: str, options: dict[str, Any]) -> Callable[[bool], Batches]:
-    """Return a function that opens the text of files, their lines or each as a whole."""
+def _text_reader(files: Any, where: str, options: dict[str, Any]) -> Callable[..., Batches]:
+    """Return a function that opens the text of files, their lines or each as a whole, or of one file by its number."""
     options = {"data_files": files, "encoding": "utf-8-sig", **options}
     units = {False: "line", True: "document"}
-    return lambda whole: read_batches(_load("text", where, sample_by=units[whole], **options), where)
+    load = cache(lambda whole: _load("text", where, sample_by=units[whole], **options))
+    return lambda whole, number=None: read_batches(load(whole), where, number)
 
 
 def _compressed_texts(path: Path, whole: bool) -> Batches:
@@ -123,12 +154,12 @@ def iter_pairs(
         raise ValueError(f"{where}: there are no rows")
 
 
-def read_batches(stream: Any, where: str) -> Batches:
-    """Yield the rows of a stream of `datasets`. Raises ValueError when they cannot be read."""
+def read_batches(stream: Any, where: str, shard: int | None = None) -> Batches:
+    """Yield the rows of a stream of `datasets`, or of one shard of it. Raises ValueError when they cannot be read."""
     import datasets
 
     try:
-        yield from stream.iter(batch_size=BLOCK_LINES)
+        yield from (stream if shard is None else stream.shard(stream.num_shards, shard)).iter(batch_size=BLOCK_LINES)
     except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(f"{where}: cannot be read: {error_message(error)}") from error
 

@@ -270,6 +270,8 @@ def training_frequencies(config: DataConfig, sets: Sequence[EvaluationSet], dige
     """Count the words of the test sources in the training sources; None when that text is not there any more as it was
     when it had these digests (none: unknown)."""
     try:
+        if config.streaming:
+            raise ValueError("data.streaming=true does not read it again for that")
         if digests and not {file.sha256 for file in dataset_fingerprint(config, "train").files} <= {*digests}:
             raise ValueError("it has changed since the training")
         training = (pair.source for pair in read_pairs(config, "train"))

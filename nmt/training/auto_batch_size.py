@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from nmt.data import AlignmentTargets, Batch, EncodedCorpus, batch_to_device, collate
+from nmt.data import AlignmentTargets, Batch, batch_to_device, collate
 from nmt.data.vocabulary import SPECIAL_TOKENS
 from nmt.models import Seq2Seq
 from nmt.models.encoder_decoder import EncoderDecoder
@@ -25,7 +25,7 @@ MAX_CPU_STEP_SECONDS = 10.0
 
 
 def find_batch_tokens(
-    model: Seq2Seq, corpus: EncodedCorpus, config: TrainConfig, device: torch.device, distributed: DistributedContext
+    model: Seq2Seq, size: tuple[int, int], config: TrainConfig, device: torch.device, distributed: DistributedContext
 ) -> int:
     """Return the tokens of the largest batch for all ranks together: the smallest result of a rank times their number.
 
@@ -35,14 +35,14 @@ def find_batch_tokens(
 
     Args:
         model: on the device; unchanged afterwards.
-        corpus: the training data.
+        size: of the training data: number of pairs, and subwords of the longest sentence.
         config: for the objective and the precision.
 
     Raises:
         ValueError: not even one pair fits.
     """
-    length = 1 + corpus.max_length
-    max_rows = -(-len(corpus) // distributed.size)
+    length = 1 + size[1]
+    max_rows = -(-size[0] // distributed.size)
     objective = TrainingObjective(config, fused=isinstance(model, EncoderDecoder))
     precision = resolve_precision(config.precision, device)
     vocabulary_sizes = tuple(getattr(model, f"{side}_embedding").num_embeddings for side in ("source", "target"))

@@ -41,7 +41,7 @@ class RunForecast:
     Args:
         begin: progress at the beginning of the session.
         stored: the configuration that it continues; {}: none.
-        epoch: updates of one; 0 where epochs are not limited, neither now nor in `stored`.
+        epoch: updates of one; 0 where epochs are not limited, neither now nor in `stored`, and of a stream: unknown.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class RunForecast:
         self.seconds, self.num_timed, self.update_seconds, self.validation_seconds = begin.seconds, 0, 0.0, 0.0
         if begin.stop_reason:
             return
-        if train.max_epochs:
+        if train.max_epochs and epoch:
             hint = "; train.max_updates=0 is no limit" if last < train.max_epochs * epoch else ""
             text = "train.max_epochs=%d of %d updates, train.max_updates=%d: the run ends at update %d%s"
             level = logging.WARNING if hint else logging.INFO

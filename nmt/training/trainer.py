@@ -219,13 +219,17 @@ class Trainer:
             share = self.distributed.rank, self.distributed.size
             self._log_stage()
             batches = iter(self.batches.epoch(progress.epoch, progress.batch, share=share))
-            while group := list(islice(batches, self.config.gradient_accumulation)):
-                progress.batch += len(group)
-                for batch in group:
-                    if batch.rows_by_corpus is not None:
-                        before = progress.pairs_by_corpus or [0] * len(batch.rows_by_corpus)
-                        progress.pairs_by_corpus = (before + batch.rows_by_corpus).tolist()
-                yield group
+            try:
+                while group := list(islice(batches, self.config.gradient_accumulation)):
+                    progress.batch += len(group)
+                    for batch in group:
+                        if batch.rows_by_corpus is not None:
+                            before = progress.pairs_by_corpus or [0] * len(batch.rows_by_corpus)
+                            progress.pairs_by_corpus = (before + batch.rows_by_corpus).tolist()
+                    yield group
+            except (ValueError, OSError):  # a stream broke off, between two updates
+                self._save_checked(logger, must=True)
+                raise
             progress.epoch, progress.batch = progress.epoch + 1, 0
             progress.stop_reason = stop_reason(self.config, progress)
             if progress.stop_reason:

@@ -225,7 +225,9 @@ def test_a_replayed_run_has_todays_environment_in_paths_alone(folder: Path) -> N
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"train"}))
 def test_a_run_may_be_the_first_word(name: str, folder: Path, capsys: Any) -> None:
-    needed = {"export": ["format=onnx", "output=x"], "trim": ["text=[a]", "output=x"]}.get(name, [])
+    needed = {"export": ["format=onnx", "output=x"], "trim": ["text=[a]", "output=x"]}
+    needed |= {"clean": ["source=a", "target=b", "output=x"]}
+    needed = needed.get(name, [])
     more = "num_threads=1" if name != "trim" else "output=y"
     for word in ("runs/a", 'runs/a, [ü] "b"'):
         Path(word).mkdir(exist_ok=True)
@@ -233,7 +235,7 @@ def test_a_run_may_be_the_first_word(name: str, folder: Path, capsys: Any) -> No
         assert config.checkpoint == word
         assert shlex.split(command_line(name, overrides)) == ["python", "-m", f"nmt.{name}", word, *needed]
         assert call(*needed, more, word, name=name)[0][0] == read(word, *needed, more, name=name)
-    if name in ("align", "export", "trim"):
+    if name in ("align", "export", "trim", "clean"):
         assert "takes one run; call it for each" in failure(capsys, "runs", "runs/a", *needed, name=name)
     else:
         ((config, _),) = call("runs", "runs/a", *(["output=x"] if name == "evaluate" else []), name=name)

@@ -207,6 +207,7 @@ def test_evaluations_of_a_sweep_have_separate_folders(tmp_path: Path, monkeypatc
         ("translate", ["checkpoint=runs/a", "search.beam_size=1,5", "output=x"]),
         ("translate", ["checkpoint=runs/a,runs/b", "output=x.gz,y.gz"]),
         ("trim", ["checkpoint=runs/a,runs/b", "text=t", "output=x.pt"]),
+        ("clean", ["source=a", "target=b", "output=x", "filters.numbers.max=0.1,0.2"]),
     ],
 )
 def test_no_command_of_a_sweep_overwrites_another(

@@ -92,7 +92,8 @@ def _prepare(config: Config) -> str:
     """Prepare the data; return the error message, or ""."""
     try:
         tokenizer = train_or_load_tokenizer(config.data)
-        corpora = [load_corpus(config.data, split, tokenizer) for split in ("train", *validation_splits(config.data))]
+        splits = ["train"] * (not config.data.streaming) + validation_splits(config.data)
+        corpora = [load_corpus(config.data, split, tokenizer) for split in splits]
         if config.train.guided_alignment_weight:
             attach_alignments(config.data, corpora[0], tokenizer)
     except (ValueError, OSError) as error:
