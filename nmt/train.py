@@ -192,7 +192,7 @@ def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ra
             "texts": setup.texts,
             "splits": [[name, c.num_read, len(c), c.dropped, c.repaired] for name, c in setup.corpora.items()],
         }
-        | ({"corpora": corpus.bounds} if corpus.bounds else {})
+        | ({"corpora": corpus.bounds} if corpus is not None and corpus.bounds else {})
         | plugins
         | ({"parent": setup.resolved.origin} if setup.resolved.origin else {}),
         distributed=ranks,
