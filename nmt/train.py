@@ -24,7 +24,7 @@ from nmt.config import conceal, to_dict
 from nmt.data import BatchLoader, DataConfig, EncodedCorpus, SentencePair, Tokenizer, TokenizerConfig
 from nmt.data.batch_sampler import max_length
 from nmt.data.cleaning.overlap import overlaps
-from nmt.data.corpora import of_split
+from nmt.data.corpora import of_split, tag_names
 from nmt.data.fingerprints import check_unchanged
 from nmt.data.mixing import make_mixture
 from nmt.data.preprocessing import format_counts
@@ -464,7 +464,16 @@ def _inherit_tokenizer(config: Config, content: dict[str, Any]) -> tuple[Config,
     """Return the tokenizer of a checkpoint, of the run's parent or its own, its options, and a note."""
     with checkpoint.interpreting(content):
         tokenizer = Tokenizer.from_state_dict(content["tokenizer"])
-        options = Config.from_dict(content["config"]).data.tokenizer
+        trained = Config.from_dict(content["config"]).data
+    options, tags, place = trained.tokenizer, tokenizer.tags, config.data.tags
+    if missing := [tag for tag in tag_names(config.data) if tag not in tags]:
+        has = f"has {', '.join(tags)}" if tags else "has no tags"
+        raise ValueError(
+            f"init.vocabulary=keep: the directions and corpora of this run need the tag {missing[0]}, and the parent "
+            f"{has}; init.vocabulary=map adds it to a new vocabulary"
+        )
+    if tags and place not in ("none", trained.tags):
+        raise ValueError(f"data.tags={place}: the parent has its tags elsewhere; set data.tags={trained.tags}, or none")
     given, default = config.data.tokenizer, data.TokenizerConfig()
     tokenizer.subword_regularization = options.subword_regularization = given.subword_regularization
     values = dataclasses.asdict(given).items()

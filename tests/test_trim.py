@@ -251,3 +251,38 @@ def test_a_small_text_gives_the_largest_vocabulary(texts: list[str]) -> None:
     assert call("translate", "runs/run", "input=none")[2].startswith("error: none: no such file")
     assert "output=: the file needs a name" in call("translate", "runs/run", "input=in", "output=")[2]
     assert EOS == 3
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_tags_stay(joint: bool, tmp_path: Path) -> None:
+    model = small("transformer")
+    words = TokenizerConfig(type="word", vocab_size=60, joint=joint)
+    trained = Tokenizer.train(words, map(SentencePair, SOURCES, TARGETS)).with_tags(["<2de>", "<2fr>", "<2en>"])
+    data = DataConfig(format="text", train="train", languages=["en", "de", "fr"], tags="decoder", tokenizer=words)
+    config = Config(model=model, search=SearchConfig(beam_size=1, max_length_offset=5), data=data)
+    torch.manual_seed(3)
+    built = build_model(model, trained.source_size, trained.target_size, joint=joint)
+    content = {"config": to_dict(config), "tokenizer": trained.state_dict(), "model": built.state_dict()}
+    checkpoint.save(tmp_path / "whole.pt", content)
+    texts = [tmp_path / "text.en", tmp_path / "text.de"]
+    for path, lines in zip(texts, (SOURCES[:4], TARGETS[:4]), strict=True):
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    names = f"text=[{texts[0]},{texts[1]}]"
+    assert call("trim", f"checkpoint={tmp_path}/whole.pt", names, f"output={tmp_path}/cut.pt")[0] == 0
+    whole, cut = (
+        Translator.from_checkpoint(checkpoint.load(tmp_path / name), None, CPU) for name in ("whole.pt", "cut.pt")
+    )
+    assert cut.tokenizer.tags == whole.tokenizer.tags
+    assert cut.tokenizer.target_size < whole.tokenizer.target_size
+    for language in ("de", "fr", "en"):
+        views = [translator.into(data, language) for translator in (whole, cut)]
+        pairs = [(SOURCES[0], TARGETS[1], ()), (SOURCES[2], TARGETS[3], ())]
+        tags = [view.tokenizer.target_subwords(view.tokenizer.prefixes[1]) for view in views]
+        assert tags == [[f"<2{language}>"]] * 2
+        logits = []
+        for view in views:
+            sources, targets = view.encode_pairs([pair[:2] for pair in pairs])
+            batch = collate(sources, targets)
+            with torch.no_grad():
+                logits.append(view.model.eval()(batch.source, batch.source_mask, batch.inputs)[0][:, :, EOS])
+        torch.testing.assert_close(logits[0], logits[1])  # before the softmax, which has fewer entries

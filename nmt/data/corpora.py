@@ -152,7 +152,13 @@ def tag_names(config: DataConfig) -> list[str]:
         return []
     languages = dict.fromkeys([target for _, target in directions(config)])
     names = [language_tag(language) for language in languages] if len(languages) > 1 else []
-    return [*dict.fromkeys(names + [f"<{corpus.tag}>" for corpus in training_corpora(config) if corpus.tag])]
+    return [*dict.fromkeys(names + [f"<{tag}>" for tag in corpus_tags(config)])]
+
+
+def corpus_tags(config: DataConfig) -> list[str]:
+    """Return the values of `tag` of the corpora."""
+    tags = (corpus.tag for corpus in training_corpora(config) if corpus.tag)
+    return [] if config.tags == "none" else list(dict.fromkeys(tags))
 
 
 def language_tag(language: str) -> str:
@@ -166,15 +172,12 @@ def tokenizer_for(config: DataConfig, tokenizer: Tokenizer, target_lang: str, ta
     Raises:
         ValueError: the model has no such tag.
     """
-    known = tag_names(config)
-    tags = [name for name in [language_tag(target_lang)] if name in known]
-    if tag and f"<{tag}>" not in known:
-        names = [name[1:-1] for name in known if name != language_tag(name[2:-1])]
-        reason = f"must be one of {', '.join(names)}" if names else "the model has no tags"
-        raise ValueError(f"tag={tag}: {reason}")
-    tags += [f"<{tag}>"] if tag else []
+    if tag and tag not in (known := corpus_tags(config)):
+        raise ValueError(f"tag={tag}: " + (f"must be one of {', '.join(known)}" if known else "the model has no tags"))
     if not tokenizer.tags:
         return tokenizer
+    names = [language_tag(target_lang), *([f"<{tag}>"] if tag else [])]
+    tags = [name for name in names if name in tokenizer.tags and config.tags != "none"]
     return tokenizer.tagged(target=tags) if config.tags == "decoder" else tokenizer.tagged(source=tags)
 
 
@@ -246,6 +249,10 @@ def validate_corpora(config: DataConfig) -> None:
         raise ValueError("data.corpora: all weights are 0; give at least one corpus a share")
     if given and config.temperature != 1:
         raise ValueError(f"data.temperature={config.temperature:g}: the corpora have weights; give one of the two")
+    language_tags = {language_tag(target) for _, target in directions(config)}
+    for part in corpora:
+        if f"<{part.tag}>" in language_tags:
+            raise ValueError(f"data.corpora.{part.entry}.tag={part.tag}: is that of a language; choose another")
     if config.stages and not corpora:
         raise ValueError("data.stages: needs data.corpora={NAME: {path: PREFIX}, …}, which the stages mix")
     if config.stages and (given or config.temperature != 1):

@@ -194,6 +194,8 @@ def load_corpus(config: DataConfig, split: str, tokenizer: Tokenizer) -> Encoded
     num_pairs = f"{meta['num_read'] - num_dropped} of {meta['num_read']} pairs"
     logger.info("%s: %s", where, "; ".join([num_pairs, *sizes, *reasons]))
 
+    views = [view for _, _, view in parts] or [tokenizer]
+
     def column(name: str, dtype: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
         return memory_map(folder / f"{name}.bin", dtype), memory_map(folder / f"{name}_offsets.bin", np.int64)
 
@@ -209,7 +211,7 @@ def load_corpus(config: DataConfig, split: str, tokenizer: Tokenizer) -> Encoded
         files=text.files,
         dropped_rows=memory_map(folder / "dropped.bin", np.int64),
         bounds=bounds,
-        prefixes=([view.prefixes[0] for _, _, view in parts], [view.prefixes[1] for _, _, view in parts]),
+        prefixes=([view.prefixes[0] for view in views], [view.prefixes[1] for view in views]),
     )
 
 

@@ -15,6 +15,7 @@ from nmt import __version__
 from nmt.cli.configs import Config
 from nmt.config import to_dict
 from nmt.data import BOS, EOS, PAD, UNK
+from nmt.data.corpora import corpus_tags, default_direction, directions, join
 from nmt.export import formats, output_folder, verification
 from nmt.export.model_card import readme
 from nmt.inference.translator import Translator
@@ -64,7 +65,7 @@ def export(translator: Translator, config: Config, name: str, output: Path, max_
         exported = importlib.import_module(f"nmt.export.to_{name}").write(translator, temporary, manifest)
         for script, copy in ((f"translate_{name}.py", "translate.py"), ("text.py", "text.py")):
             shutil.copyfile(Path(__file__).parent / "scripts" / script, temporary / copy)
-        difference = verification.max_log_prob_difference(translator, exported, max_length)
+        difference = verification.max_log_prob_difference(translator, exported, max_length, config.data)
         check = {"sentences": verification.NUM_SENTENCES, "largest difference of a log-probability": difference}
         manifest["check"] = check
         notes = _notes(translator.config, name, manifest["max_target"])
@@ -80,12 +81,14 @@ def _manifest(translator: Translator, config: Config, name: str, max_length: int
     tokenizer, model = translator.tokenizer, translator.model
     search = {option: getattr(translator.config, option) for option in ("beam_size", "length_penalty", *LENGTH_OPTIONS)}
     has_table = name != "onnx" and getattr(config.model, "positions", "") != "rotary"
+    source_lang, target_lang = default_direction(config.data)
     return {
         "format": name,
         "written by": f"nmt {__version__}",
         "run": config.name,
-        "source language": config.data.source_lang,
-        "target language": config.data.target_lang,
+        "source language": source_lang,
+        "target language": target_lang,
+        **(_describe_tags(tokenizer.tags, config) if tokenizer.tags else {}),
         "tokenizer": tokenizer.type,
         "one vocabulary for both languages": tokenizer.joint,
         "vocabulary": {"source": tokenizer.source_size, "target": tokenizer.target_size},
@@ -95,6 +98,18 @@ def _manifest(translator: Translator, config: Config, name: str, max_length: int
         "max_source": max_length if has_table else model.max_source_length,
         "max_target": max_length if has_table else model.max_target_length,
         "model": to_dict(config.model),
+    }
+
+
+def _describe_tags(tags: tuple[str, ...], config: Config) -> dict[str, Any]:
+    """Describe the directions of a model with tags; their ids are the last of a vocabulary, in order."""
+    pairs = directions(config.data)
+    languages = list(dict.fromkeys(target for _, target in pairs))
+    side = "target" if config.data.tags == "decoder" else "source"
+    return {
+        "directions": [join(pair) for pair in pairs],
+        "target languages": languages,
+        "tags": {"side": side, "names": list(tags), "corpora": corpus_tags(config.data)},
     }
 
 

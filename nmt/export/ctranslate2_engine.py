@@ -74,7 +74,8 @@ class CTranslate2Engine:
     def _load_reason(self) -> str:
         """Load the exported model; return why that failed, or ""."""
         translator, model = self.translator, to_dict(self.config.model)
-        key = [checkpoint.state_digest(translator.model.state_dict()), translator.tokenizer.digest, model, __version__]
+        digest = translator.tokenizer.tagged().digest  # one export for all target languages
+        key = [checkpoint.state_digest(translator.model.state_dict()), digest, model, __version__]
         name = f"ctranslate2-{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]}"
         try:
             import ctranslate2

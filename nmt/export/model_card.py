@@ -59,6 +59,32 @@ state. All tensors have the batch first. Greedy and beam search need nothing els
 """,
 }
 
+_TAGS = """## Languages and tags
+
+Directions: {directions}; `python translate.py` translates into {default} by default.{options}{corpora}
+{begins} with a tag that says which is wanted, a reserved token that no text contains (ids: {ids}).
+{usage}
+"""
+
+_CODEC = """`TextCodec(Path("."), "source", target_lang="{language}")` """
+_TAG_USAGE = {
+    "ctranslate2": {
+        "source": _CODEC + "puts it there.",
+        "target": """It is a target prefix of `translate_batch`, as in `target_prefix=[["{tag}"]]`;
+`TextCodec.decode` drops it.""",
+    },
+    "huggingface": {
+        "source": """The tokenizer leaves that to you, and then `tokenizer.pad` makes a batch:
+`[tokenizer.convert_tokens_to_ids("{tag}"), *tokenizer("A sentence.")["input_ids"]]`.""",
+        "target": """Choose a language by `model.generate(**batch, forced_bos_token_id=ids["{language}"])` with
+`ids = model.generation_config.lang_to_id`; a corpus's tag comes second, in `decoder_input_ids`.""",
+    },
+    "onnx": {
+        "source": _CODEC + "puts it there.",
+        "target": """`TextCodec(Path("."), "target", target_lang="{language}").prefix` is what `beam_search` takes.""",
+    },
+}
+
 _PACKAGES = {"ctranslate2": ["ctranslate2"], "huggingface": ["torch", "transformers"], "onnx": ["onnxruntime", "numpy"]}
 
 
@@ -86,4 +112,18 @@ def readme(name: str, manifest: dict[str, Any], notes: list[str]) -> str:
     ]
     lines += [f"It {' and '.join(limits)} of a sentence, end token included."] if limits else []
     lines += [f"Of the options it was evaluated with, {note}." for note in notes]
-    return "\n".join([*lines, "", _COMMAND.format(needs=", ".join(packages)), _USAGE[name].format(**values)])
+    usage = [_COMMAND.format(needs=", ".join(packages)), _USAGE[name].format(**values)]
+    return "\n".join([*lines, "", *usage, *([_describe_tags(name, manifest)] if "tags" in manifest else [])])
+
+
+def _describe_tags(name: str, manifest: dict[str, Any]) -> str:
+    tags, languages, default = manifest["tags"], manifest["target languages"], manifest["target language"]
+    begins = "The sentence begins" if tags["side"] == "source" else "The translation begins"
+    size, names = manifest["vocabulary"][tags["side"]], tags["names"]
+    ids = ", ".join(f"{names[i]} {size - len(names) + i}" for i in range(len(names)))
+    corpora = f" `--tag` ({', '.join(tags['corpora'])}) asks for text as of a corpus." if tags["corpora"] else ""
+    return _TAGS.format(
+        directions=", ".join(manifest["directions"]), default=default, begins=begins, ids=ids, corpora=corpora,
+        options="" if len(languages) == 1 else f" `--target-lang` is one of {', '.join(languages)}.",
+        usage=_TAG_USAGE[name][tags["side"]].format(tag=names[0], language=languages[0]),
+    )  # fmt: skip

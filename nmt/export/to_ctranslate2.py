@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from nmt.data.vocabulary import BOS, EOS, SPECIAL_TOKENS, UNK
 from nmt.export import vocabularies
 from nmt.export.attention_folding import Linear, cross_attention, self_attention
-from nmt.export.scripts.text import TextCodec
 from nmt.export.scripts.translate_ctranslate2 import vocabulary
 from nmt.export.verification import ExportedModel
 from nmt.inference.translator import Translator
@@ -26,8 +25,8 @@ class CTranslate2Runner(ExportedModel):
     def __init__(self, folder: Path) -> None:
         import ctranslate2
 
+        self.folder = folder
         self.engine = ctranslate2.Translator(str(folder), device="cpu", compute_type="float32", intra_threads=1)
-        self.text = TextCodec(folder, "source")
         self.names = [vocabulary(folder, side) for side in vocabularies.SIDES]
 
     def log_probs(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> list[NDArray[Any]]:

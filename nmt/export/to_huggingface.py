@@ -18,6 +18,7 @@ from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 from nmt.export import vocabularies
 from nmt.export.attention_folding import cross_attention, self_attention
 from nmt.export.quiet import quiet
+from nmt.export.scripts.text import tag_ids
 from nmt.export.verification import ExportedModel
 from nmt.inference.translator import Translator
 from nmt.models.transformer_layers import DecoderLayer
@@ -31,15 +32,17 @@ UNUSED_BIAS = -1e9
 class HFRunner(ExportedModel):
     """The exported model, run by transformers."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.manifest = manifest
         with quiet():
             from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
             self.model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
             self.tokenizer = AutoTokenizer.from_pretrained(folder)
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return [self.tokenizer(text)["input_ids"][:-1] for text in texts]
+    def encode(self, texts: Sequence[str], target_lang: str | None) -> list[list[int]]:
+        tags = tag_ids(self.manifest, "source", target_lang, None)
+        return [[*tags, *self.tokenizer(text)["input_ids"][:-1]] for text in texts]
 
     @torch.inference_mode()
     def log_probs(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> list[NDArray[Any]]:
@@ -72,9 +75,23 @@ def write(translator: Translator, folder: Path, manifest: dict[str, Any]) -> HFR
             length_penalty=translator.config.length_penalty,
             suppress_tokens=[PAD, BOS],
             **SPECIAL_IDS,
+            **_forced_tag(manifest),
         ).save_pretrained(folder)
         _write_tokenizer(translator.tokenizer, folder, max_length, manifest)
-    return HFRunner(folder)
+    return HFRunner(folder, manifest)
+
+
+def _forced_tag(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of generation for the first token of a translation: that of the default, and of any language.
+
+    As of transformers' own models with several languages; {} where translations begin with no tag.
+    """
+    if "tags" not in manifest:
+        return {}
+    ids = {language: tag_ids(manifest, "target", language, None) for language in manifest["target languages"]}
+    default = ids[manifest["target language"]]
+    languages = {language: tags[0] for language, tags in ids.items() if tags}
+    return {"forced_bos_token_id": default[0], "lang_to_id": languages} if default else {}
 
 
 @torch.no_grad()
@@ -150,16 +167,22 @@ def _padded(rows: Tensor, size: int, value: float = 0.0) -> Tensor:
 
 
 def _write_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int, manifest: dict[str, Any]) -> None:
-    from transformers import MarianTokenizer
+    from transformers import AddedToken, MarianTokenizer
 
     vocabularies.write_vocabularies(tokenizer, folder)
     files = {"vocab": (folder / "vocab.json", tokenizer.source)}
     if not tokenizer.joint:
         files["target_vocab_file"] = folder / "target_vocab.json", tokenizer.target
     for file, model in files.values():
-        ids = {piece: index for index, piece in enumerate(vocabularies.pieces(model))}
+        ids = {piece: index for index, piece in enumerate(vocabularies.unique_names(model))}
         file.write_text(json.dumps(ids, ensure_ascii=False, indent=0), encoding="utf-8")
+    special: dict[str, Any] = {}
+    if tokenizer.tags and (tokenizer.joint or manifest["tags"]["side"] == "target"):  # no decoded text shows them
+        names = list(enumerate(vocabularies.unique_names(tokenizer.target)))[-len(tokenizer.tags) :]
+        special["added_tokens_decoder"] = {index: AddedToken(name, special=True) for index, name in names}
+        special["extra_special_tokens"] = [name for _, name in names]
     MarianTokenizer(
+        **special,
         source_spm=str(folder / "source.spm"),
         target_spm=str(folder / "target.spm"),
         **{name: str(file) for name, (file, _) in files.items()},

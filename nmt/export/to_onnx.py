@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from nmt.data.vocabulary import BOS, EOS, PAD
 from nmt.export import output_folder, vocabularies
 from nmt.export.quiet import quiet
-from nmt.export.scripts.text import TextCodec
 from nmt.export.scripts.translate_onnx import OnnxModel
 from nmt.export.tracing import traceable
 from nmt.export.verification import ExportedModel
@@ -69,7 +68,7 @@ class OnnxRunner(ExportedModel):
     """The exported model, run by onnxruntime."""
 
     def __init__(self, folder: Path) -> None:
-        self.model, self.text = OnnxModel(folder, threads=1), TextCodec(folder, "source")
+        self.model, self.folder = OnnxModel(folder, threads=1), folder
 
     def log_probs(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> list[NDArray[Any]]:
         memory, state = self.model.start(sources)

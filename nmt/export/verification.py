@@ -1,13 +1,15 @@
 """Check that the exported model computes the same function: both engines score a few sentences."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nmt.data import EOS, collate
+from nmt.data import EOS, DataConfig, collate
+from nmt.data.corpora import directions
 from nmt.export.scripts.text import TextCodec
 from nmt.inference.translator import Translator
 
@@ -18,13 +20,14 @@ NUM_SENTENCES, MAX_SAMPLE_TOKENS = 12, 24
 
 
 class ExportedModel:
-    """An exported model, run by its own engine; `text` encodes its source language."""
+    """An exported model in a folder, run by its own engine."""
 
-    text: TextCodec
+    folder: Path
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each text, without end token."""
-        return [self.text.encode(text) for text in texts]
+    def encode(self, texts: Sequence[str], target_lang: str | None) -> list[list[int]]:
+        """Return the ids of each text to be translated into a language, without end token."""
+        codec = TextCodec(self.folder, "source", target_lang)
+        return [codec.encode(text) for text in texts]
 
     def log_probs(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> list[NDArray[Any]]:
         """Return the natural log-probabilities of each target's tokens and its end token."""
@@ -39,17 +42,25 @@ class VerificationSample(NamedTuple):
     targets: list[list[int]]
 
 
-def max_log_prob_difference(translator: Translator, exported: ExportedModel, max_length: int) -> float:
+def max_log_prob_difference(
+    translator: Translator, exported: ExportedModel, max_length: int, data: DataConfig
+) -> float:
     """Return the largest difference between the two models' log-probabilities of a token, in nats.
 
-    The sentences have at most `max_length` tokens, end token included. A difference above `MAX_LOG_PROB_DIFFERENCE`, or
-    a text that the two tokenizers segment differently, raises ValueError.
+    The sentences have at most `max_length` tokens, end token included, and take turns in the target languages of
+    `data`. A difference above `MAX_LOG_PROB_DIFFERENCE`, or a text that the two tokenizers segment differently, raises
+    ValueError.
     """
-    sample = sample_sentences(translator, min(MAX_SAMPLE_TOKENS, max_length - 1))
-    encoded = translator.tokenizer.encode_source(sample.texts), exported.encode(sample.texts)
-    for text, ours, theirs in zip(sample.texts, *encoded, strict=True):
-        if ours != theirs:
-            raise ValueError(f"the exported tokenizer is not ours: it encodes {text!r} as {theirs}, ours as {ours}")
+    sample = sample_sentences(translator, limit := min(MAX_SAMPLE_TOKENS, max_length - 1))
+    languages = list(dict.fromkeys(target for _, target in directions(data)))
+    for i, language in enumerate(languages):
+        tokenizer, turns = translator.into(data, language).tokenizer, slice(i, None, len(languages))
+        encoded = tokenizer.encode_source(sample.texts[turns]), exported.encode(sample.texts[turns], language)
+        for text, ours, theirs in zip(sample.texts[turns], *encoded, strict=True):
+            if ours != theirs:
+                raise ValueError(f"the exported tokenizer is not ours: it encodes {text!r} as {theirs}, ours as {ours}")
+        for side, prefix in zip((sample.sources, sample.targets), tokenizer.prefixes, strict=True):
+            side[turns] = [[*prefix, *ids][:limit] for ids in side[turns]]
     scores = zip(log_probs(translator, sample), exported.log_probs(sample.sources, sample.targets), strict=True)
     largest = max(float(np.abs(ours - theirs).max()) for ours, theirs in scores)
     if not largest <= MAX_LOG_PROB_DIFFERENCE:  # not >: NaN fails too

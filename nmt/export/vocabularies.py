@@ -19,19 +19,19 @@ def write_vocabularies(tokenizer: Tokenizer, folder: Path) -> None:
         if "model" in state:
             (folder / f"{side}.spm").write_bytes(state["model"])
         else:
-            entries = json.dumps(pieces(model), ensure_ascii=False, indent=0)
+            entries = json.dumps(pieces(getattr(model, "base", model)), ensure_ascii=False, indent=0)
             (folder / f"{side}.json").write_text(entries, encoding="utf-8")
 
 
 def pieces(model: TokenizerModel) -> list[str]:
-    """Return the string of every id: the special tokens, then SentencePiece's pieces, or words, or characters."""
-    state = model.state()
+    """Return the string of every id: the special tokens, SentencePiece's pieces, or words, or characters, then tags."""
+    state, tags = model.state(), getattr(model, "tags", ())
     if "model" not in state:
-        return [*SPECIAL_TOKENS, *state["items"]]
+        return [*SPECIAL_TOKENS, *state["items"], *tags]
     import sentencepiece
 
     processor = sentencepiece.SentencePieceProcessor(model_proto=state["model"])
-    return [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
+    return [*(processor.id_to_piece(index) for index in range(processor.get_piece_size())), *tags]
 
 
 def unique_names(model: TokenizerModel) -> list[str]:

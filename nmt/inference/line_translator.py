@@ -90,7 +90,7 @@ class LineTranslator:
     def _split(self, text: str) -> list[str]:
         text = "" if is_blank(text) else text.strip(" ")
         # a character has at most 4 bytes, each of which may be a subword: short texts need no counting
-        if 4 * len(text) + 1 <= self.max_length:
+        if 4 * len(text) + 1 + len(self.translator.tokenizer.prefixes[0]) <= self.max_length:
             return [text]
         encode = self.translator.tokenizer.encode_source
         return split_sentence(text, lambda segment: len(encode([segment])[0]), self.max_length)

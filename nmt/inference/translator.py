@@ -347,12 +347,16 @@ class Translator:
     def subword_links(
         self, weights: NDArray[np.float32], source: Sequence[int], target: Sequence[int]
     ) -> list[tuple[int, int]]:
-        """Return links (source, target) from each target subword to the one it attends to most, unless that is </s>."""
-        stored, num = self.stored_source.source, len(source)
-        if not num:
+        """Return links (source, target) from each target subword to the one it attends to most, unless that is </s>.
+
+        Tags count as </s> does.
+        """
+        stored, num, (first, first_target) = self.stored_source.source, len(source), map(len, self.tokenizer.prefixes)
+        if num <= first:
             return []
-        rows = stored.matrix(weights)[stored.shift :][: len(target), : None if stored.null else num]
-        return [(int(s), t) for t, s in enumerate(rows.argmax(-1)) if s < num]
+        rows = stored.matrix(weights)[stored.shift :][: len(target)]
+        best = (rows if stored.null else rows[:, first:num]).argmax(-1) + (0 if stored.null else first)
+        return [(int(s), t) for t, s in enumerate(best) if first <= s < num and t >= first_target]
 
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[list[int]], list[list[int]]]:
         """Return the ids of sources and targets, without end tokens."""

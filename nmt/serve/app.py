@@ -99,7 +99,7 @@ class RequestHandlers:
         self, body: TranslateRequest, on_progress: handlers.ProgressCallback | None = None
     ) -> Callable[[InferenceJob], bytes]:
         """Return the work for a request for translations; raise HTTPException for an invalid one."""
-        model = self._find_model(body.model)
+        model = self._find_model(body)
         if (body.text is None) == (body.lines is None):
             raise HTTPException(422, "text or lines must be given, and not both")
         lines, limit = handlers.request_sentences(body), self.config.max_sentences
@@ -120,16 +120,19 @@ class RequestHandlers:
 
     def attention_task(self, body: AttentionRequest) -> Callable[[InferenceJob], bytes]:
         """Return the work for a request for attention; raise HTTPException for an invalid one."""
-        model = self._find_model(body.model)
+        model = self._find_model(body)
         self._check_length("source", body.source)
         self._check_length("target", body.target or "")
         return lambda _: handlers.as_json(handlers.attention_response(model, body, self.config.max_weights))
 
-    def _find_model(self, name: str | None) -> ServedModel:
-        models = {model.name: model for model in self.served}
+    def _find_model(self, body: TranslateRequest | AttentionRequest) -> ServedModel:
+        name, models = body.model, {model.name: model for model in self.served}
         if name is not None and name not in models:
             raise HTTPException(422, f"model={name[:100]}: must be one of {', '.join(models)}")
-        return self.served[0] if name is None else models[name]
+        try:
+            return (self.served[0] if name is None else models[name]).into(body.target_lang, body.tag)
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from None
 
     def _check_length(self, name: str, text: str) -> None:
         limit = self.config.max_sentence_chars

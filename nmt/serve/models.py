@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -18,6 +18,8 @@ from nmt.cli.configs import Config, ServeConfig
 from nmt.cli.continuation import merge_with_checkpoint
 from nmt.cli.run_directory import run_directory
 from nmt.data import DataConfig, read_pairs
+from nmt.data.corpora import corpus_tags, default_direction, directions
+from nmt.data.sources import validation_splits
 from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.translator import Translator
 
@@ -54,8 +56,13 @@ class ServedModel:
         limit = self.translator.model.max_target_length
         return 4 * self.max_source_tokens if limit is None else limit - 1
 
+    def into(self, target_lang: str | None, tag: str | None) -> Self:
+        """Return the model that translates into a language, as text with a tag; raise ValueError for an unknown one."""
+        return dataclasses.replace(self, translator=self.translator.into(self.config.data, target_lang, tag))
+
     def info(self) -> dict[str, Any]:
         """Return the fields of `schemas.ModelInfo`."""
+        data, (source_lang, target_lang) = self.config.data, default_direction(self.config.data)
         attention = self.config.model.attention
         scores = [layer.get("score", attention.score) for layer in attention.per_layer]
         search, carried = self.translator.config, self.translator.stored_source if any(self.shape) else None
@@ -66,8 +73,11 @@ class ServedModel:
             "normalizer": attention.normalizer,
             "layers": self.shape[0],
             "heads": self.shape[1],
-            "source_lang": self.config.data.source_lang,
-            "target_lang": self.config.data.target_lang,
+            "source_lang": source_lang,
+            "target_lang": target_lang,
+            "directions": (pairs := directions(data)),
+            "target_langs": list(dict.fromkeys(target for _, target in pairs)),
+            "tags": corpus_tags(data),
             "parameters": sum(parameter.numel() for parameter in self.translator.model.parameters()),
             "vocabulary": self.translator.tokenizer.target_size,
             "max_source_tokens": self.max_source_tokens,
@@ -134,7 +144,7 @@ def _validation_sources(data: DataConfig) -> Iterator[str]:
         return
     with TemporaryDirectory() as cache:
         small = dataclasses.replace(data.synthetic, train=1)
-        for pair in read_pairs(dataclasses.replace(data, cache_dir=cache, synthetic=small), "valid"):
+        for pair in read_pairs(dataclasses.replace(data, cache_dir=cache, synthetic=small), validation_splits(data)[0]):
             yield pair.source
 
 

@@ -32,15 +32,20 @@ const linesOf = async function* (response) {
   }
 };
 
-const directionOf = ({ source_lang, target_lang }) => `${source_lang} → ${target_lang}`;
+// The direction of a model into a language: from its own source language where it has that, or from another.
+const directionInto = ({ source_lang, target_lang, directions }, language) => {
+  const into = directions.filter(([, target]) => target === (language ?? target_lang));
+  return into.find(([source]) => source === source_lang) ?? into[0] ?? [source_lang, target_lang];
+};
+const distinct = (lists) => [...new Set(lists.flat())];
 const MAX_ADDRESS = 4000; // characters; a longer text is not kept in the address
 
-const column = (model, limits, direction) => {
+const column = (model, limits) => {
   const root = byId("column").content.cloneNode(true).firstElementChild;
   const part = (name) => root.querySelector("." + name);
   const [layer, head, units, shift, sentence] = ["layer", "head", "units", "shift", "sentence"].map(part);
   const [sourceLine, targetLine, matrix, weight] = ["source-line", "target-line", "matrix", "weight"].map(part);
-  const state = { segments: [], index: 0, rank: 0, attention: null, view: null, traced: null };
+  const state = { segments: [], index: 0, rank: 0, attention: null, view: null, traced: null, wanted: {} };
   let translationRequest = new AbortController(), attentionRequest = new AbortController();
 
   const showError = (error) => {
@@ -76,7 +81,7 @@ const column = (model, limits, direction) => {
     attentionRequest.abort();
     attentionRequest = new AbortController();
     const { source, hypotheses } = state.segments[state.index];
-    const content = { model: model.name, source, tokens: hypotheses[state.rank].tokens, ...(fitsInResponse() ? {} : selectedHead()) };
+    const content = { model: model.name, ...state.wanted, source, tokens: hypotheses[state.rank].tokens, ...(fitsInResponse() ? {} : selectedHead()) };
     try {
       state.attention = await (await post("api/attention", content, attentionRequest.signal)).json();
       part("attention").hidden = false;
@@ -218,8 +223,10 @@ const column = (model, limits, direction) => {
 
   const stop = () => { translationRequest.abort(); attentionRequest.abort(); };
   // Shows the translation; returns whether there was no error.
-  const translate = async (content) => {
+  const translate = async ({ target_lang, tag, ...content }) => {
     stop();
+    state.wanted = { target_lang, tag };
+    part("translation").lang = target_lang ?? model.target_lang;
     translationRequest = new AbortController();
     const { signal } = translationRequest, text = part("translation"), lines = [];
     for (const name of ["error", "result", "attention"]) part(name).hidden = true;
@@ -227,7 +234,7 @@ const column = (model, limits, direction) => {
     text.textContent = "";
     text.setAttribute("aria-busy", "true");
     try {
-      for await (const event of linesOf(await post("api/stream", { ...content, model: model.name }, signal))) {
+      for await (const event of linesOf(await post("api/stream", { ...content, ...state.wanted, model: model.name }, signal))) {
         if (event.error) throw new Error(event.error);
         if (event.result) { showResult(event.result); return true; }
         lines[event.line - 1] = event.text;
@@ -242,22 +249,23 @@ const column = (model, limits, direction) => {
   };
 
   const sizes = model.layers ? [`${plural(model.layers, "layer")} × ${plural(model.heads, "head")}`] : [];
-  part("about").textContent = [...direction, model.architecture, ...[model.score].flat(2), ...sizes, plural(model.parameters, "parameter")].join(", ");
+  const describe = (names) => {
+    part("about").textContent = [...names, model.architecture, ...[model.score].flat(2), ...sizes, plural(model.parameters, "parameter")].join(", ");
+  };
   root.querySelector("h2").textContent = model.name;
-  part("translation").lang = model.target_lang;
   for (const [select, name, count] of [[layer, "layer", model.layers], [head, "head", model.heads]]) {
     fill(select, counted(name, count), "1");
     select.parentNode.hidden = count === 1;
   }
   if (model.alignment_source) selectHead(model.alignment_source);
-  return { root, translate, stop };
+  return { root, translate, stop, describe };
 };
 
 const start = async () => {
   const { models, limits, version } = await (await fetch("api/models")).json();
   const form = byId("form"), text = byId("text"), beamSize = byId("beam-size"), nBest = byId("n-best"), status = byId("status");
   const choices = byId("models"), first = models[0], columns = new Map(), address = new URLSearchParams(location.search);
-  const directions = new Set(models.map(directionOf)), requested = address.getAll("model");
+  const targetLang = byId("target-lang"), tag = byId("tag"), requested = address.getAll("model");
   const unknown = requested.filter((name) => !models.some((model) => model.name === name));
   beamSize.max = nBest.max = limits.max_beam;
   beamSize.value = first.beam_size;
@@ -284,25 +292,42 @@ const start = async () => {
       return button;
     }));
   };
+  // Offer what the chosen models can be asked for, and keep the choice where they have it.
+  const updateMenu = (select, entries, value) => {
+    fill(select, entries, entries.some(([name]) => name === select.value) ? select.value : value);
+    select.parentNode.hidden = entries.length < 2;
+  };
+  const wanted = () => ({ target_lang: targetLang.parentNode.hidden ? null : targetLang.value, tag: tag.value || null });
   const updateColumns = () => {
-    const chosen = chosenModels(), described = chosen.length ? chosen : [first], { source_lang } = described[0];
-    byId("about").textContent = `${[...new Set(described.map(directionOf))].join(", ")} · nmt ${version}`;
+    const chosen = chosenModels(), described = chosen.length ? chosen : [first];
+    const hasChoice = described.some(({ target_langs }) => target_langs.length > 1);
+    const languages = hasChoice ? distinct(described.map(({ target_langs }) => target_langs)) : [];
+    updateMenu(targetLang, languages.map((name) => [name, name]), described[0].target_lang);
+    updateMenu(tag, [["", "no tag"], ...distinct(described.map(({ tags }) => tags)).map((name) => [name, name])], "");
+    const { target_lang } = wanted(), nameOf = (model) => directionInto(model, target_lang).join(" → ");
+    const [source_lang] = directionInto(described[0], target_lang);
+    byId("about").textContent = `${distinct(described.map(nameOf)).join(", ")} · nmt ${version}`;
     text.lang = source_lang;
     showExamples(described.find((model) => model.source_lang === source_lang && model.examples.length)?.examples ?? []);
     for (const [name, { root, stop }] of columns)
       if (!chosen.some((model) => model.name === name)) { stop(); root.remove(); columns.delete(name); }
     for (const model of chosen) {
-      const direction = directions.size > 1 ? [directionOf(model)] : [];
-      if (!columns.has(model.name)) columns.set(model.name, column(model, limits, direction));
+      if (!columns.has(model.name)) columns.set(model.name, column(model, limits));
+      columns.get(model.name).describe(distinct(models.map(nameOf)).length > 1 ? [nameOf(model)] : []);
       byId("columns").append(columns.get(model.name).root);
     }
   };
   const updateAddress = () => {
     const names = models.length > 1 ? [...columns.keys()].map((name) => ["model", name]) : [];
-    const query = "?" + new URLSearchParams([["text", text.value], ...names]);
+    const asked = Object.entries(wanted()).filter(([, value]) => value);
+    const query = "?" + new URLSearchParams([["text", text.value], ...names, ...asked]);
     history.replaceState(null, "", query.length > MAX_ADDRESS ? location.pathname : query);
   };
   choices.addEventListener("change", updateColumns);
+  for (const select of [targetLang, tag]) select.addEventListener("change", () => {
+    updateColumns();
+    if (text.value.trim() && columns.size) form.requestSubmit();
+  });
   let latest = 0;
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -311,7 +336,7 @@ const start = async () => {
     updateColumns();
     if (!columns.size) { status.textContent = "Choose a model first."; return; }
     updateAddress();
-    const content = { text: text.value, beam_size: Number(beamSize.value), n_best: Number(nBest.value) };
+    const content = { text: text.value, beam_size: Number(beamSize.value), n_best: Number(nBest.value), ...wanted() };
     status.textContent = "Translating …";
     const done = await Promise.all([...columns.values()].map(({ translate }) => translate(content)));
     const seconds = ((performance.now() - begin) / 1000).toFixed(1);
@@ -323,6 +348,9 @@ const start = async () => {
   text.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); form.requestSubmit(); }
   });
+  updateColumns();
+  for (const [name, select] of [["target_lang", targetLang], ["tag", tag]])
+    if ([...select.options].some(({ value }) => value === address.get(name))) select.value = address.get(name);
   updateColumns();
   if (!address.get("text")?.trim()) return;
   text.value = address.get("text");

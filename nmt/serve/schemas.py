@@ -23,6 +23,12 @@ constraints."""
 ModelName = Annotated[str | None, Field(description="a name of /api/models; null: the first")]
 WordNumbers = Annotated[list[int], Field(description="the word of each subword, -1 for none")]
 WordLinks = Annotated[list[tuple[int, int]] | None, Field(description="(source word, target word); null: no attention")]
+TargetLang = Annotated[
+    str | None, Field(max_length=100, description="one of the model's `target_langs`; null: its `target_lang`")
+]
+Tag = Annotated[
+    str | None, Field(max_length=100, description="one of the model's `tags`: text as of its corpora; null: none")
+]
 OneOrAll = Annotated[int | None, Field(description="counted from 1; 0: the mean of all; null: all of them")]
 
 
@@ -30,6 +36,8 @@ class TranslateRequest(RequestModel):
     """`text` or `lines`, and search options; see `ModelInfo` for their defaults."""
 
     model: ModelName = None
+    target_lang: TargetLang = None
+    tag: Tag = None
     text: PlainText | None = Field(None, description="text; each line of it, ended by a line feed, is one sentence")
     lines: list[PlainText] | None = Field(None, description="sentences, none of which holds a line feed")
     beam_size: int | None = Field(None, ge=1, description="hypotheses kept at every step; 1 is greedy")
@@ -43,6 +51,8 @@ class AttentionRequest(RequestModel):
     """A source, and a translation of it as token ids or as text."""
 
     model: ModelName = None
+    target_lang: TargetLang = None
+    tag: Tag = None
     source: PlainText = Field(description="one segment, as in `details` of /api/translate")
     tokens: list[int] | None = Field(None, description="ids of the translation, without end token")
     target: PlainText | None = Field(None, description="the translation as text, instead of `tokens`")
@@ -73,6 +83,9 @@ class ModelInfo(ResponseModel):
     heads: int
     source_lang: str
     target_lang: str
+    directions: list[tuple[str, str]] = Field(description="(source, target) languages that it was made for")
+    target_langs: list[str] = Field(description="languages that a request can name")
+    tags: list[str] = Field(description="tags that a request can name")
     parameters: int
     vocabulary: int = Field(description="size of the target vocabulary; ids are below")
     max_source_tokens: int = Field(description="source tokens above which a line is translated in segments")

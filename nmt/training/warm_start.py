@@ -40,8 +40,9 @@ class InitConfig:
         output, attention (all attentions), or the path of a module or parameter; []: all.
     on_mismatch: when a tensor is missing in the parent or has another shape there: error, or skip = it stays as it is
         initialized, such as what belongs to another score or has another width.
-    vocabulary: keep = the parent's tokenizer; map = a new one, by data.tokenizer and the training text: a piece that
-        both have keeps its rows, a new piece gets the mean of the parent's pieces that spell it.
+    vocabulary: keep = the parent's tokenizer, tags too; map = a new one, by data.tokenizer and the training text: a
+        piece that both have keeps its rows, a new piece gets the mean of the parent's pieces that spell it, a new tag
+        that of all.
     """
 
     checkpoint: str | None = None
@@ -130,7 +131,10 @@ class VocabularyMap(NamedTuple):
 
 
 def map_vocabulary(old: TokenizerModel, new: TokenizerModel) -> VocabularyMap:
-    """Map every entry of `new` to the same entry of `old`, or to the fewest of `old` that spell it."""
+    """Map every entry of `new` to the same entry of `old`, or to the fewest of `old` that spell it; a tag that `old`
+    does not have to all of its text, so that the model begins with no preference for it or against it."""
+    old_tags, tags = (getattr(model, "tags", ()) for model in (old, new))
+    old, new = (getattr(model, "base", model) for model in (old, new))
     keys = [
         [(model.surfaces[i], model.subword(i).startswith("<0x")) for i in range(model.size)] for model in (old, new)
     ]
@@ -141,6 +145,8 @@ def map_vocabulary(old: TokenizerModel, new: TokenizerModel) -> VocabularyMap:
     for surface, is_byte in keys[1][len(SPECIAL_TOKENS) :]:
         index = same.get((surface, is_byte))
         pieces.append([index] if index is not None else _spell(surface or b"", spelled, longest))
+    text = list(range(len(SPECIAL_TOKENS), old.size))
+    pieces += [[old.size + old_tags.index(tag)] if tag in old_tags else text for tag in tags]
     return VocabularyMap(pieces)
 
 
@@ -178,6 +184,8 @@ def warm_start(model: Seq2Seq, parent: Parent, config: InitConfig, tokenizer: To
         for name, side in VOCABULARY_TENSORS.items():
             if name in wanted and name in stored and name in own and stored[name].shape[1:] == own[name].shape[1:]:
                 stored[name] = maps[side].rows(stored[name], own[name].cpu())
+        if added := [tag for tag in tokenizer.tags if tag not in parent.tokenizer.tags]:
+            notes.append(f"init.vocabulary=map: new tags begin as the mean of all text pieces: {', '.join(added)}")
         for side in ("vocabulary",) if tokenizer.joint else ("source", "target"):
             counts = maps["source" if side == "vocabulary" else side].counts
             notes.append(

@@ -177,6 +177,7 @@ def test_large_corpora_are_shuffled_in_windows(tmp_path: Path, monkeypatch: pyte
         ({"train": "x"}, "data.train=x: has no effect beside data.corpora"),
         ({"tags": "none", "entries": {"web": {"target_lang": "fr"}}}, "only a tag tells the model"),
         ({"tags": "x"}, "data.tags=x"),
+        ({"entries": {"web": {"tag": "2de"}}}, "data.corpora.web.tag=2de: is that of a language"),
         ({"languages": ["en"]}, "two or more different languages"),
         ({"languages": ["en", "de", "fr"], "zero_shot": ["en-xx"]}, "data.zero_shot: en-xx"),
     ],

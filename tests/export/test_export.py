@@ -186,7 +186,7 @@ def test_a_different_tokenizer_is_refused(make: Make, tmp_path: Path, monkeypatc
     from nmt.export.to_ctranslate2 import CTranslate2Runner
 
     translator, config = make()
-    monkeypatch.setattr(CTranslate2Runner, "encode", lambda self, texts: [[4] for _ in texts])
+    monkeypatch.setattr(CTranslate2Runner, "encode", lambda self, texts, _: [[4] for _ in texts])
     with pytest.raises(ValueError, match="the exported tokenizer is not ours"):
         export(translator, config, "ctranslate2", tmp_path / "out", 50)
     assert list(tmp_path.iterdir()) == []

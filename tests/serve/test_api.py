@@ -210,7 +210,7 @@ def test_the_schema_lists_every_path_and_field(client):
     schema = client.get("/openapi.json").json
     assert set(schema["paths"]) == {"/api/models", "/api/translate", "/api/stream", "/api/attention"}
     fields = schema["components"]["schemas"]["TranslateRequest"]["properties"]
-    assert set(fields) == {"model", "text", "lines", "beam_size", "n_best", "length_penalty"}
+    assert set(fields) == {"model", "target_lang", "tag", "text", "lines", "beam_size", "n_best", "length_penalty"}
     for name in ("/docs", "/redoc"):
         assert client.get(name).status == 404
 

@@ -6,6 +6,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 import numpy as np
 import pytest
 
+from tests.serve.test_tags import many, run  # noqa: F401
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
 TEXT = "seven red dogs see a small house"
@@ -404,3 +406,37 @@ def test_examples_and_direction_follow_the_chosen_model(show, serve):
     assert not page.is_visible(
         "#examples"
     )  # of the first model, which has none; the second translates from another language
+
+
+def test_target_languages_and_tags_are_menus(show, many):  # noqa: F811
+    page = show(many)
+    assert page.locator("#target-lang option").all_inner_texts() == ["de", "fr", "en"]
+    assert page.locator("#tag option").all_inner_texts() == ["no tag", "web"]
+    assert page.inner_text("#about").startswith("en → de · ")
+    page.uncheck("#models input[value=plain]")
+    translate(page, TEXT)
+    for language, tag in (("fr", None), ("fr", "web"), ("en", "web")):
+        page.select_option("#target-lang", language)  # translates again
+        page.select_option("#tag", tag or "")
+        page.wait_for_selector("#status:has-text('Done')")
+        asked = {"target_lang": language, "tag": tag, "beam_size": int(page.input_value("#beam-size"))}
+        (sentence,) = many.post("/api/translate", {"text": TEXT, **asked}).json["sentences"]
+        column = model(page, "many")
+        assert column.locator(".translation").inner_text() == sentence["translation"]
+        assert column.locator(".translation").get_attribute("lang") == language
+        column.locator(".units").select_option("pieces")
+        names = [f"<2{language}>", *(["<web>"] if tag else [])]
+        assert column.locator(".target-line span").all_inner_texts()[: len(names)] == names
+        column.locator(".units").select_option("words")
+    assert "target_lang=en&tag=web" in page.url
+    assert page.get_attribute("#text", "lang") == "de"  # a language from which it translates into English
+    again = show(many, page.url.partition("/?")[2].join(["?", ""]))
+    assert (again.input_value("#target-lang"), again.input_value("#tag")) == ("en", "web")
+    page.check("#models input[value=plain]")
+    translate_failed = model(page, "plain").locator(".error")
+    page.click("#translate")
+    translate_failed.wait_for()
+    assert translate_failed.inner_text().endswith("target_lang=en: the model translates into de")
+    page.uncheck("#models input[value=many]")
+    assert not page.is_visible("#target-lang")
+    assert not page.is_visible("#tag")

@@ -12,8 +12,12 @@ import torch
 
 from nmt import checkpoint
 from nmt.attention import AttentionConfig
-from nmt.data import BatchLoader, Tokenizer, TokenizerConfig, collate
+from nmt.cli.configs import Config
+from nmt.config import to_dict
+from nmt.data import BatchLoader, DataConfig, Tokenizer, TokenizerConfig, collate
+from nmt.data.corpora import tokenizer_for
 from nmt.models import MODELS, Seq2Seq, build_model
+from nmt.train import _inherit_tokenizer
 from nmt.training.config import TrainConfig
 from nmt.training.objective import LossConfig, TrainingObjective
 from nmt.training.optim import OptimConfig, build_optimizer, learning_rate
@@ -288,3 +292,51 @@ def test_zero_updates_are_the_parent() -> None:
     batch = collate(words.encode_source([s for s, _ in PAIRS]), words.encode_target([t for _, t in PAIRS]))
     losses = [TrainingObjective(LossConfig())(model.eval(), batch, "fp32")[1] for model in (old, new)]
     assert torch.equal(*losses)
+
+
+def test_tags_are_the_parents_or_the_mean_of_all_text() -> None:
+    words = tokenizer()
+    parent, child = words.with_tags(["<2de>", "<2fr>"]), words.with_tags(["<2cs>", "<2fr>", "<web>"])
+    mapped = map_vocabulary(parent.source, child.source)
+    table, initial = torch.randn(parent.source_size, 4), torch.randn(child.source_size, 4)
+    rows, num = mapped.rows(table, initial), words.source_size
+    assert torch.equal(rows[:num], table[:num])
+    assert torch.equal(rows[num + 1], table[num + 1])
+    for new in (num, num + 2):
+        torch.testing.assert_close(rows[new], table[4:num].mean(0))
+    old, new_model = make("transformer", words, 1), make("transformer", child, 2)
+    _, notes = warm_start(new_model, parent_of(old, words), InitConfig("p", vocabulary="map"), child)
+    assert notes[0] == "init.vocabulary=map: new tags begin as the mean of all text pieces: <2cs>, <2fr>, <web>"
+    state, before = new_model.state_dict(), old.state_dict()
+    assert torch.equal(state["output.bias"][:num], before["output.bias"])
+    torch.testing.assert_close(state["output.bias"][-1], before["output.bias"][4:].mean())
+
+
+def test_tags_of_a_kept_vocabulary(tmp_path: Path) -> None:
+    words = tokenizer()
+    trained = Config()
+    trained.data = DataConfig(format="text", train="train", languages=["en", "de", "fr"], tags="decoder")
+    content = {"config": to_dict(trained), "tokenizer": words.with_tags(["<2de>", "<2fr>", "<2en>"]).state_dict()}
+
+    def kept(**options: Any) -> Tokenizer:
+        config = Config()
+        config.init = InitConfig("parent")
+        config.data = DataConfig(**{"format": "text", "train": "train", "tags": "decoder", **options})
+        config, inherited, _ = _inherit_tokenizer(config, content)
+        return tokenizer_for(config.data, inherited, "de")
+
+    for options in (
+        {"languages": ["en", "de", "fr"]},
+        {"languages": ["en", "de"]},
+        {"source_lang": "en", "target_lang": "de"},
+    ):
+        assert kept(**options).prefixes == ((), (words.target_size,))  # one direction has its tag too
+    assert kept(tags="none", source_lang="en", target_lang="de").prefixes == ((), ())
+    with pytest.raises(ValueError, match=r"need the tag <2cs>, and the parent has <2de>, .*; init.vocabulary=map adds"):
+        kept(languages=["en", "de", "cs"])
+    with pytest.raises(ValueError, match=r"data.tags=source: the parent has its tags elsewhere; set data.tags=decoder"):
+        kept(languages=["en", "de"], tags="source")
+    trained.data = DataConfig(format="text", train="train")
+    content = {"config": to_dict(trained), "tokenizer": words.state_dict()}
+    with pytest.raises(ValueError, match=r"need the tag <2de>, and the parent has no tags"):
+        kept(languages=["en", "de", "fr"])

@@ -77,7 +77,8 @@ const meanRows = (bytes, weights, [numLayers, numHeads, T, S], layer, head) => {
 const wordsOf = (text, subwords, wordIds, rest) => {
   const count = Math.max(-1, ...wordIds) + 1, groups = Array.from({ length: count + 1 }, () => []);
   wordIds.forEach((word, i) => groups[word < 0 ? count : word].push(i));
-  const joined = groups.map((group) => group.map((i) => subwords[i]).join("")), none = joined.pop() || "–";
+  const none = groups.at(-1).map((i) => subwords[i]).join(" ") || "–"; // tags and the end token
+  const joined = groups.slice(0, count).map((group) => group.map((i) => subwords[i]).join(""));
   const split = text.split(" ").filter((word) => word);
   const names = split.length === count ? split : joined.map((name) => name.replaceAll("▁", ""));
   return rest ? [[...names, none], groups] : [names, groups.slice(0, count)];

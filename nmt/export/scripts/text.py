@@ -1,5 +1,6 @@
 """Text to ids and back as in training (subwords need sentencepiece), and translation of standard input."""
 
+import argparse
 import json
 import math
 import re
@@ -18,13 +19,15 @@ _INVISIBLE = re.compile(
 
 
 class TextCodec:
-    """The mapping between text and ids of one language, from source.* or target.* of an exported folder.
+    """The mapping between text and ids of one side, from source.* or target.* of an exported folder.
 
-    pieces: the string of each id, in the model's own spelling.
+    pieces: the string of each id, in the model's own spelling; the tags come last.
+    prefix: the tags that begin every text of this side, see `tag_ids`.
     """
 
-    def __init__(self, folder: Path, side: str) -> None:
-        self.kind = json.loads((folder / "export.json").read_text(encoding="utf-8"))["tokenizer"]
+    def __init__(self, folder: Path, side: str, target_lang: str | None = None, tag: str | None = None) -> None:
+        manifest = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+        self.kind, self.prefix = manifest["tokenizer"], tag_ids(manifest, side, target_lang, tag)
         if self.kind in VOCABULARIES:
             self.pieces: list[str] = json.loads((folder / f"{side}.json").read_text(encoding="utf-8"))
             self.ids = {piece: index for index, piece in enumerate(self.pieces) if index > EOS}
@@ -35,18 +38,22 @@ class TextCodec:
 
             self.model = sentencepiece.SentencePieceProcessor(model_file=str(folder / f"{side}.spm"))
             self.pieces = self.model.id_to_piece(list(range(self.model.get_piece_size())))
+        self.num_pieces = len(self.pieces)
+        self.pieces += manifest.get("tags", {"names": []})["names"]
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a sentence, without end token. With subwords, U+2581 is read as a space."""
+        """Return the ids of a sentence after `prefix`, without end token. With subwords, U+2581 is read as a space."""
         if self.kind in VOCABULARIES:
             words = text.split(" ") if self.kind == "pretokenized" else filter(None, text.split(" "))
             tokens = self.character.findall(text) if self.kind == "char" else words
-            return [self.ids.get(token, UNK) for token in tokens]
-        return list(self.model.encode(text))
+            return [*self.prefix, *(self.ids.get(token, UNK) for token in tokens)]
+        return [*self.prefix, *self.model.encode(text)]
 
     def decode(self, ids: list[int]) -> str:
-        """Return the sentence; special tokens except the unknown one are dropped, and a line break becomes a space."""
-        text = b"".join(self._surface(index) for index in ids if index not in (PAD, BOS, EOS))
+        """Return the sentence; tags and special tokens but the unknown one are dropped, line breaks become spaces."""
+        text = b"".join(
+            self._surface(index) for index in ids if index < self.num_pieces and index not in (PAD, BOS, EOS)
+        )
         text = text if self.kind == "char" else text.removeprefix(b" ")
         return text.decode("utf-8", errors="replace").replace("\n", " ")
 
@@ -57,6 +64,28 @@ class TextCodec:
         if self.model.is_byte(index):
             return bytes([int(piece[3:5], 16)])
         return piece.replace("▁", " ").encode()
+
+
+def tag_ids(manifest: dict[str, Any], side: str, target_lang: str | None, tag: str | None) -> list[int]:
+    """Return the ids that begin every text of a side: the tag of a target language (None: the default), and a tag."""
+    if "tags" not in manifest or side != manifest["tags"]["side"]:
+        return []
+    names, known = manifest["tags"]["names"], (manifest["target languages"], manifest["tags"]["corpora"])
+    for option, value, allowed in zip(("target_lang", "tag"), (target_lang, tag), known, strict=True):
+        if value is not None and value not in allowed:
+            raise ValueError(f"{option}={value}: must be one of {', '.join(allowed) or 'none'}")
+    wanted = [f"<2{target_lang or manifest['target language']}>", f"<{tag}>"]
+    return [manifest["vocabulary"][side] - len(names) + names.index(name) for name in wanted if name in names]
+
+
+def add_tag_options(parser: argparse.ArgumentParser, manifest: dict[str, Any]) -> None:
+    """Add the options --target-lang and --tag where the model has such a choice."""
+    parser.set_defaults(target_lang=None, tag=None)
+    languages, tags = manifest.get("target languages", []), manifest.get("tags", {"corpora": []})["corpora"]
+    if len(languages) > 1:
+        parser.add_argument("--target-lang", choices=languages, help=f"default: {manifest['target language']}")
+    if tags:
+        parser.add_argument("--tag", choices=tags, help="write text as of the corpus with this tag")
 
 
 def max_tokens(manifest: dict[str, Any], num_source: int) -> int:

@@ -10,7 +10,7 @@ BLOCK_LINES = 1000
 def main() -> None:
     """Read, translate and write `BLOCK_LINES` lines at a time."""
     import ctranslate2
-    from text import TextCodec, max_tokens, translate_lines
+    from text import TextCodec, add_tag_options, max_tokens, translate_lines
 
     folder = Path(__file__).parent
     manifest = json.loads((folder / "export.json").read_text(encoding="utf-8"))
@@ -19,12 +19,14 @@ def main() -> None:
     parser.add_argument("--beam", type=int, default=search["beam_size"])
     parser.add_argument("--int8", action="store_true", help="faster, and slightly less exact")
     parser.add_argument("--device", default="cpu")
+    add_tag_options(parser, manifest)
     options = parser.parse_args()
     compute_type = "int8" if options.int8 else "default"
     translator = ctranslate2.Translator(str(folder), device=options.device, compute_type=compute_type)
-    source, target = TextCodec(folder, "source"), TextCodec(folder, "target")
+    source, target = (TextCodec(folder, side, options.target_lang, options.tag) for side in ("source", "target"))
     source_names, target_names = (vocabulary(folder, side) for side in ("source", "target"))
     ids = {name: index for index, name in enumerate(target_names)}
+    prefix = [target_names[index] for index in target.prefix]
 
     def translate(sources: list[list[int]]) -> list[str]:
         texts = [""] * len(sources)
@@ -34,6 +36,7 @@ def main() -> None:
             max_length = max_tokens(manifest, num_source)
             results = translator.translate_batch(
                 [[source_names[source_id] for source_id in sources[index]] for index in indices],
+                [prefix] * len(indices) if prefix else None,
                 beam_size=options.beam,
                 patience=search["patience"] if options.beam > 1 else 1,
                 length_penalty=search["length_penalty"],

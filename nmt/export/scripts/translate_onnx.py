@@ -65,11 +65,16 @@ def select_rows(tensors: Tensors, indices: Sequence[int]) -> Tensors:
 
 
 def beam_search(
-    model: OnnxModel, source: Sequence[int], beam_size: int, length_penalty: float, max_length: int
+    model: OnnxModel,
+    source: Sequence[int],
+    beam_size: int,
+    length_penalty: float,
+    max_length: int,
+    prefix: Sequence[int] = (),
 ) -> tuple[list[int], float]:
     """Return the best translation's ids and its score, log p / length^length_penalty; greedy with beam size 1.
 
-    Source, result and `max_length` are without end token, which `length` includes.
+    Source, result and `max_length` are without end token, which `length` includes; the result begins with `prefix`.
     """
     memory, state = model.start([source])
     hypotheses: list[tuple[list[int], float]] = [([], 0.0)]
@@ -80,6 +85,8 @@ def beam_search(
         log_probs[:, [PAD, BOS]] = -np.inf
         if length == max_length + 1:
             log_probs[:, np.arange(log_probs.shape[1]) != EOS] = -np.inf
+        if length <= len(prefix):
+            log_probs[:, np.arange(log_probs.shape[1]) != prefix[length - 1]] = -np.inf
         total = (np.array([log_prob for _, log_prob in hypotheses])[:, None] + log_probs).ravel()
         candidates = np.argsort(-total, kind="stable")[: 2 * beam_size if beam_size > 1 else 1]
         grown: list[tuple[list[int], float]] = []
@@ -102,7 +109,7 @@ def beam_search(
 
 def main() -> None:
     """Read, translate and write line by line."""
-    from text import TextCodec, max_tokens, translate_lines
+    from text import TextCodec, add_tag_options, max_tokens, translate_lines
 
     folder = Path(__file__).parent
     manifest = json.loads((folder / "export.json").read_text(encoding="utf-8"))
@@ -110,13 +117,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--beam", type=int, default=search["beam_size"])
     parser.add_argument("--threads", type=int, default=0)
+    add_tag_options(parser, manifest)
     options = parser.parse_args()
-    model, source, target = OnnxModel(folder, options.threads), TextCodec(folder, "source"), TextCodec(folder, "target")
+    model = OnnxModel(folder, options.threads)
+    source, target = (TextCodec(folder, side, options.target_lang, options.tag) for side in ("source", "target"))
 
     def translate(sources: list[list[int]]) -> list[str]:
         (ids,) = sources
         max_length = max_tokens(manifest, len(ids))
-        tokens, _ = beam_search(model, ids, options.beam, search["length_penalty"], max_length)
+        tokens, _ = beam_search(model, ids, options.beam, search["length_penalty"], max_length, target.prefix)
         return [target.decode(tokens)]
 
     translate_lines(source.encode, translate, manifest["max_source"], 1)
