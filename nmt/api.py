@@ -22,6 +22,7 @@ from nmt.cli.compose import compose_config
 from nmt.cli.config_groups import load_named_plugins
 from nmt.cli.configs import ENGINES, Config, TranslateConfig
 from nmt.config import check_choice, coerce, describe_type, leaves, suggest
+from nmt.data.corpora import describe_directions
 from nmt.evaluation.report import heatmap, html
 from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.aligner import Aligner, check_directions
@@ -139,7 +140,7 @@ class Model:
         self.config, self._translator, self._max_length, self._name = config, translator, max_length, name
 
     def __repr__(self) -> str:
-        return f"<Model {self._name}: {self.config.data.source_lang} → {self.config.data.target_lang}>"
+        return f"<Model {self._name}: {describe_directions(self.config.data)}>"
 
     def translate(
         self, texts: str | Iterable[str], *, target_lang: str | None = None, tag: str | None = None, **search: Any

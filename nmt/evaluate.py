@@ -44,6 +44,7 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
     with checkpoint.interpreting(contents[0]):
         about.data = [SplitStats(*split) for split in contents[0].get("splits", ())]
         about.notes = [*map(str, contents[0].get("notes", ()))] if len(contents) == 1 else []
+        about.corpora = dict(contents[0].get("corpora", {})) if len(contents) == 1 else {}
         about.facts = model_facts(contents, configs, translator, about.history)
     about.facts += [f"hypotheses of {config.hypotheses}"] * (config.hypotheses is not None)
     del contents

@@ -192,6 +192,7 @@ def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ra
             "texts": setup.texts,
             "splits": [[name, c.num_read, len(c), c.dropped, c.repaired] for name, c in setup.corpora.items()],
         }
+        | ({"corpora": corpus.bounds} if corpus is not None and corpus.bounds else {})
         | plugins
         | ({"parent": setup.resolved.origin} if setup.resolved.origin else {}),
         distributed=ranks,
@@ -415,6 +416,7 @@ def _evaluate(trainer: Trainer, setup: TrainingSetup, command: str) -> None:
         history=logger.read_metrics(trainer.directory / "metrics.jsonl"),
         data=[SplitStats(*split) for split in [*streamed, *trainer.header["splits"]]],
         fingerprints=run_fingerprints(trainer.header),
+        corpora=trainer.header.get("corpora", {}),
     )
     content = checkpoint.load(trainer.best, trainer.device)
     translator = Translator.from_checkpoint(content, config.search, trainer.device)

@@ -10,7 +10,7 @@ from nmt.cli.help import SUMMARIES
 from nmt.compare.comparison import compare_runs
 from nmt.compare.page import page
 from nmt.compare.run_diff import RunSnapshot, diff_runs
-from nmt.compare.run_results import find_reports, read_run_result
+from nmt.compare.run_results import find_reports, read_directions, read_run_result
 from nmt.compare.sentences import NUM_SENTENCES
 from nmt.compare.tables import FORMATS, SECTIONS, SUFFIXES
 from nmt.evaluation.metrics import SIGNIFICANCE_TESTS
@@ -20,7 +20,7 @@ from nmt.runtime.errors import check_arguments, report_errors
 from nmt.runtime.files import write_text
 from nmt.runtime.terminal import escape_controls
 
-HTML = "html"
+HTML, ALL = "html", "all"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,7 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     add("runs", nargs="*", metavar="RUN", help="run directory, folder of runs, or report folder")
     add("--baseline", metavar="GROUP", help="group to compare with: its label, option=value, or a run")
     add("--factors", metavar="OPTIONS", help="options varied on purpose, a,b; default: whatever differs")
-    add("--test-set", default="", metavar="NAME", help="folder of a further test set in the reports, as test_long")
+    text = f"folder of a further test set in the reports, as test_long; {ALL}: every direction, and their mean"
+    add("--test-set", default="", metavar="NAME", help=text)
     add("--target-bleu", type=float, metavar="X", help="show the minutes until validation BLEU reached X")
     add("--sections", metavar="SECTIONS", help=f"some of {','.join(SECTIONS)}")
     add("--significance-test", default="bootstrap", choices=SIGNIFICANCE_TESTS, help="paired test of two systems")
@@ -65,11 +66,12 @@ def _compare(options: argparse.Namespace) -> list[str]:
         raise ValueError(f"--num-resamples {options.num_resamples}: must be 0 (no paired test) or at least 2")
     if options.num_sentences < 0:
         raise ValueError(f"--num-sentences {options.num_sentences}: must be 0 (none) or more")
-    reports, left_out = find_reports(options.runs, options.test_set)
+    pools = options.test_set == ALL and not any((path / ALL).is_dir() for path in map(Path, options.runs))
+    reports, left_out = find_reports(options.runs, "" if pools else options.test_set)
     if len(reports) < 2:
         raise ValueError("; ".join([*left_out, f"{len(reports)} evaluated run: two or more are needed to compare"]))
     comparison = compare_runs(
-        [read_run_result(report) for report in reports],
+        [(read_directions if pools else read_run_result)(report) for report in reports],
         baseline=options.baseline,
         factors=options.factors.split(",") if options.factors else (),
         num_resamples=options.num_resamples,
@@ -82,8 +84,9 @@ def _compare(options: argparse.Namespace) -> list[str]:
     for file, name in zip(options.output, formats, strict=False):
         if not name:
             raise ValueError(f"--output {file}: must end in one of {', '.join(suffixes)}, or beside --format")
+    num_sentences = 0 if pools else options.num_sentences
     return [
-        page(comparison, sections, options.num_sentences) if name == HTML else FORMATS[name](comparison, sections)
+        page(comparison, sections, num_sentences) if name == HTML else FORMATS[name](comparison, sections)
         for name in formats
     ]
 

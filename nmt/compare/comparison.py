@@ -10,7 +10,8 @@ from nmt.compare.checks import check_comparable, confounded, few_seeds, target_n
 from nmt.compare.grouping import RunGroup, find_baseline, group_runs, label_options, varying_options
 from nmt.compare.run_results import RunResult
 from nmt.compare.statistics import ALPHA, SampleSummary, holm, mean_correlation, stouffer, summarize, t_test
-from nmt.evaluation.significance import paired_test
+from nmt.evaluation.metrics import TOKENIZERS, MetricsConfig, build_metrics
+from nmt.evaluation.significance import PairedTestResult, mean_test, paired_test
 
 
 @dataclass
@@ -76,7 +77,8 @@ def compare_runs(
     Raises:
         ValueError: the runs cannot be ranked, or there is no such baseline.
     """
-    check_comparable(results, factors)
+    for part in ["", *results[0].parts]:
+        check_comparable([result.parts.get(part, result) for result in results], factors)
     values = varying_options(results)
     for option in factors:
         if not any(option in result.options for result in results):
@@ -120,31 +122,53 @@ def _contrasts(
     config.names = [name for name in config.names if name in base.results[0].signatures]
     config.plugins = []  # their scores of sentences are stored
     config.validate()  # the plugin of a metric may not be there
-    results = [result for group in groups for result in group.results]
-    stored = {name: _stored_metric(name, results) for name in results[0].sentence_scores}
+    names = [*config.names, *base.results[0].sentence_scores, "aer"]
+    metrics = [metric for name in names for metric in (*(f"{name}@{part}" for part in base.results[0].parts), name)]
     contrasts, signatures = [], {}
     for group in groups[1:]:
         pairs = pair_runs(base, group)
-        tests = [
-            paired_test(
-                {"0": first.hypotheses, "1": second.hypotheses}, first.references, config, first.further, stored=stored
-            )
-            for first, second in (pairs if num_resamples else [])
-        ]
-        chrf_pairs = [zip(first.sentence_chrf, second.sentence_chrf, strict=True) for first, second in pairs]
-        correlation = mean_correlation([[b - a for a, b in sentences] for sentences in chrf_pairs])
-        for metric in [*config.names, *stored, "aer"]:
+        tests = [_paired_tests(pair, config) for pair in (pairs if num_resamples else [])]
+        for metric in metrics:
+            parts = [[run.parts.get(metric.partition("@")[2], run) for run in pair] for pair in pairs]
+            chrf_pairs = [zip(first.sentence_chrf, second.sentence_chrf, strict=True) for first, second in parts]
+            correlation = mean_correlation([[b - a for a, b in sentences] for sentences in chrf_pairs])
             if not all(metric in result.quantities for pair in pairs for result in pair):
                 continue
             differences = [second.quantities[metric] - first.quantities[metric] for first, second in pairs]
             per_seed = [p for test in tests if metric in test and (p := test[metric].systems["1"].p_value) is not None]
-            if per_seed:
+            if per_seed and "@" not in metric:
                 signatures[metric] = tests[0][metric].signature
             combined = stouffer(per_seed, differences, correlation) if per_seed else None
             seeds = t_test(differences)
             contrasts.append(GroupContrast(metric, group.label, summarize(differences), per_seed, combined, seeds))
     _adjust(contrasts)
     return contrasts, signatures
+
+
+def _paired_tests(pair: tuple[RunResult, RunResult], config: MetricsConfig) -> dict[str, PairedTestResult]:
+    """Test two models in each metric; of several directions in the mean over them, and as "bleu@en-de" in each."""
+    first, second = pair
+    if not first.parts:
+        systems, options = {"0": first.hypotheses, "1": second.hypotheses}, dataclasses.replace(config, names=[])
+        return paired_test(systems, first.references, options, first.further, stored=_metrics(pair, config))
+    parts = {name: (part, second.parts[name]) for name, part in first.parts.items()}
+    tests = {f"{metric}@{n}": test for n, part in parts.items() for metric, test in _paired_tests(part, config).items()}
+    sets = [
+        (_metrics((a, b), config), (a.hypotheses, b.hypotheses), (a.references, *a.further)) for a, b in parts.values()
+    ]
+    for metric in sets[0][0]:
+        row = mean_test([(metrics[metric], systems, references) for metrics, systems, references in sets], config)
+        signature = "; ".join(dict.fromkeys(tests[f"{metric}@{name}"].signature for name in parts))
+        tests[metric] = PairedTestResult(f"mean of {len(parts)} directions: {signature}", {"1": row})
+    return tests
+
+
+def _metrics(pair: tuple[RunResult, RunResult], config: MetricsConfig) -> dict[str, Any]:
+    """Return the metrics of a test set: BLEU with the tokenizer that its signature names, and those that are stored."""
+    signature = pair[0].signatures.get("bleu", "")
+    tokenizer = next((name for name in TOKENIZERS if f"|tok:{name}" in signature), config.tokenize)
+    stored = {name: _stored_metric(name, pair) for name in pair[0].sentence_scores}
+    return build_metrics(dataclasses.replace(config, tokenize=tokenizer)) | stored
 
 
 def _stored_metric(name: str, results: Sequence[RunResult]) -> Any:

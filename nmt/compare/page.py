@@ -62,8 +62,9 @@ def _title(comparison: RunComparison) -> str:
 
 def _verdicts(comparison: RunComparison) -> list[str]:
     """Return a summary of the tests for each metric, significant differences first."""
-    lines: dict[str, dict[str, list[str]]] = {contrast.metric: {} for contrast in comparison.contrasts}
-    for contrast in sorted(comparison.contrasts, key=lambda contrast: not contrast.differs):
+    contrasts = [contrast for contrast in comparison.contrasts if "@" not in contrast.metric]
+    lines: dict[str, dict[str, list[str]]] = {contrast.metric: {} for contrast in contrasts}
+    for contrast in sorted(contrasts, key=lambda contrast: not contrast.differs):
         text = f"{contrast.group} ({typeset(f'{contrast.difference.mean:+.2f}')})"
         lines[contrast.metric].setdefault(verdict(contrast), []).append(text)
     return [

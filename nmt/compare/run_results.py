@@ -5,7 +5,8 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +50,7 @@ class RunResult:
     validations: in order. alignment_source: layer, head and shift that alignments were extracted from, counted from 1;
     0 is the mean. gold: digest of the gold alignments, "" when unknown. is_stale: the report is of other weights than
     those of the run's best checkpoint now. further: references beyond the first. sentence_scores: of plugins' metrics.
+    parts: from `read_directions`, the results of each.
     """
 
     label: str
@@ -73,6 +75,7 @@ class RunResult:
     is_stale: bool = False
     further: tuple[tuple[str, ...], ...] = ()
     sentence_scores: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    parts: "dict[str, RunResult]" = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
@@ -114,6 +117,29 @@ def find_reports(paths: Iterable[str], test_set: str) -> tuple[list[Path], list[
     return list(reports), left_out
 
 
+def read_directions(report: Path) -> RunResult:
+    """Read the results of a run in all its directions as one: all sentences, of each score the mean over the
+    directions, and that of each as "bleu@en-de". Raise ValueError as `read_run_result`, or if there is one only."""
+    path = report / "languages.json"
+    if not path.is_file():
+        raise ValueError(f"{path}: not there; evaluate the run on a test set in several directions with nmt.evaluate")
+    rows = next(iter(json.loads(path.read_text(encoding="utf-8")).values()))["directions"]
+    parts = {row["direction"]: read_run_result(report / row["folder"]) for row in rows}
+    first, *_ = runs = list(parts.values())
+    names = [*first.signatures, "aer", "entropy"]
+    quantities = {name: value for name, value in first.quantities.items() if name not in names and " " not in name}
+    for name in names:
+        values = {part: run.quantities[name] for part, run in parts.items() if name in run.quantities}
+        quantities |= {name: statistics.fmean(values.values())} if len(values) == len(parts) else {}
+        quantities |= {f"{name}@{part}": value for part, value in values.items()}
+    columns = ("sources", "references", "hypotheses", "sentence_chrf")
+    texts: dict[str, Any] = {c: tuple(chain.from_iterable(getattr(run, c) for run in runs)) for c in columns}
+    signatures = {name: "; ".join(dict.fromkeys(run.signatures[name] for run in runs)) for name in first.signatures}
+    intervals = {f"{name}@{part}": value for part, run in parts.items() for name, value in run.intervals.items()}
+    pooled = replace(first, **texts, signatures=signatures, intervals=intervals, quantities=quantities)
+    return replace(pooled, buckets={}, further=(), gold="", parts=parts)
+
+
 def _is_run(path: Path) -> bool:
     return (path / "config.yaml").is_file() and not (path / "scores.json").is_file()
 
@@ -152,13 +178,14 @@ def _read(report: Path, run: Path, model: dict[str, Any]) -> RunResult:
     entropies = _entropies(report / "diagnostics.json")
     quantities |= {name: value for name, value in entropies.items() if name == "entropy"}
     quantities |= {f"bleu {bucket}": part["bleu"] for bucket, part in by_length.items()}
+    origin: dict[str, Any] = {key: str(model.pop(key, "")) for key in ("vocabulary", "version", "precision")}
     return RunResult(
         label=str(run if report in (run / "report", run) else report),
         run=run,
         report=report,
         config=config,
         options=flatten(to_dict(config)),
-        **{key: str(model.pop(key, "")) for key in ("vocabulary", "version", "precision")},
+        **origin,
         sources=tuple(row["source"] for row in rows),
         references=tuple(row["reference"] for row in rows),
         hypotheses=tuple(row["hypothesis"] for row in rows),

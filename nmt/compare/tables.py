@@ -67,6 +67,8 @@ def _scores(comparison: RunComparison) -> Table:
     intervals = interval_methods([summary for summaries in scores for summary in summaries])
     title = f"scores on {comparison.num_sentences} sentences: mean ± standard deviation over seeds"
     title += f" [95 % interval: {intervals}]" if intervals else ""
+    if parts := comparison.baseline.results[0].parts:
+        title += f"; means over the directions {', '.join(parts)}"
     table = _table(comparison, names, title, _interval, "scores")
     for row, group, summaries in zip(table.rows, comparison.groups, scores, strict=True):
         has_interval = any(summary.interval for summary in summaries)
@@ -90,9 +92,15 @@ def _by_length(comparison: RunComparison, metric: str) -> Table:
 
 
 def _significance(comparison: RunComparison) -> Table:
+    means = {(group.label, name): f"{s.mean:.2f}" for group in comparison.groups for name, s in group.summaries.items()}
+    parts = comparison.baseline.results[0].parts
+    titles = {f"{name}@{part}": f"{title} {part}" for name, title in SCORES.items() for part in parts}
+    titles |= {name: f"{title}{' mean' * bool(parts)}" for name, title in SCORES.items()}
+    shown = ["baseline", "score"] * bool(parts)
     rows = [
         [
-            f"{SCORES.get(contrast.metric, contrast.metric)}: {contrast.group}",
+            f"{titles.get(contrast.metric, contrast.metric)}: {contrast.group}",
+            *(means[label, contrast.metric] for label in [comparison.baseline.label, contrast.group][: len(shown)]),
             _interval(contrast.difference, sign="+"),
             ", ".join(map(_p, contrast.per_seed)) or UNKNOWN,
             *(_p(getattr(contrast, name)) for name in _P_VALUES),
@@ -108,7 +116,7 @@ def _significance(comparison: RunComparison) -> Table:
     )
     if not all(contrast.difference.interval for contrast in comparison.contrasts):
         title += f"; differences of fewer than {MIN_SEEDS} pairs: {TOO_FEW}"
-    header = ["", "difference", "p by seed", "sentences", "seeds", "Holm sentences", "Holm seeds", ""]
+    header = ["", *shown, "difference", "p by seed", "sentences", "seeds", "Holm sentences", "Holm seeds", ""]
     return Table(title, header, rows, "significance")
 
 

@@ -114,6 +114,14 @@ def directions(config: DataConfig) -> list[Direction]:
     return list(found) or [(config.source_lang, config.target_lang)]
 
 
+def describe_directions(config: DataConfig) -> str:
+    """Return a model's languages and directions for a reader, such as "en → de" or "en, de, fr: 6 directions"."""
+    if len(pairs := directions(config)) == 1:
+        return f"{pairs[0][0]} → {pairs[0][1]}"
+    names = dict.fromkeys([*config.languages, *(language for pair in pairs for language in pair)])
+    return f"{', '.join(names)}: {len(pairs)} directions"
+
+
 def default_direction(config: DataConfig) -> Direction:
     """Return the direction of `data.source_lang` and `data.target_lang` where the model has it, else its first."""
     own = config.source_lang, config.target_lang

@@ -10,7 +10,7 @@ from pathlib import Path
 
 RESERVED_NAMES = (
     *("train", "valid", "test", "heatmaps", "report.html", "config.yaml", "scores.json", "diagnostics.json"),
-    *("hypotheses.txt", "sentences.jsonl", "head_alignment_scores.json"),
+    *("hypotheses.txt", "sentences.jsonl", "head_alignment_scores.json", "languages.html", "languages.json"),
     *("alignments.npz", "alignments.pharaoh", "reference_alignments.pharaoh"),
 )
 """Names of the splits, and of all that a report holds, beside which the folders are."""

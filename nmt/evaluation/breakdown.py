@@ -52,6 +52,17 @@ class ErrorRates(NamedTuple):
     repetition: float
 
 
+class OutputLanguages(NamedTuple):
+    """The languages of hypotheses: the one that was asked for, and the share of the sentences in each; the share of all
+    in a wrong one, and of those too short to tell; what told them apart."""
+
+    target: str
+    shares: dict[str, float]
+    wrong: float
+    undecided: float
+    identifier: str
+
+
 @dataclass
 class Breakdown:
     """BLEU by bucket in each category ("length", "rare_words", "numbers", "names"), and error rates."""

@@ -10,9 +10,11 @@ from typing import Any
 from nmt import checkpoint
 from nmt.alignment import AlignmentConfig, GoldAlignment, HeadSelection, StoredAlignmentSource
 from nmt.data import DataConfig, SentencePair
-from nmt.data.corpora import directions
+from nmt.data.corpora import directions, training_corpora
 from nmt.evaluation.breakdown import alignment_by_length, breakdown, length_correlation_warning
+from nmt.evaluation.language_overview import write_overview
 from nmt.evaluation.metrics import MetricsConfig, build_metrics, corpus_score, sentence_chrf
+from nmt.evaluation.output_language import make_identifier, output_languages
 from nmt.evaluation.report import ReportData, SplitStats
 from nmt.evaluation.report_writer import write_report, write_scores
 from nmt.evaluation.results import (
@@ -146,20 +148,28 @@ class Evaluator:
         if self.data is not None and self.metrics.breakdown:
             digests = [digest for _, digest in metadata.fingerprints.get("train", ())]
             frequencies = training_frequencies(self.data, sets, digests)
-        results = []
+        identifier = make_identifier(self.data, sets) if self.data is not None and self.metrics.breakdown else None
+        results, has_overview = [], len({(test.source_lang, test.target_lang) for test in sets}) > 1
         for test, test_inputs in zip(sets, inputs or [EvaluationInputs()] * len(sets), strict=True):
             folder = directory / test.folder
             of_test, aligner = self._for_direction(test, aligner)
             result = of_test._evaluate(aligner, selection, test, metadata.name, test_inputs, frequencies, folder)
+            if identifier is not None:
+                texts = [(t.text, pair.target) for t, pair in zip(result.translations, test.pairs, strict=True)]
+                result.output_languages = output_languages(identifier, texts, test.target_lang)
             for line in result.summary_lines():
                 log.info("%s: %s", test.name, line)
             split = SplitStats(test.name, len(test.pairs), len(test.pairs), {}, test.repaired)
             folders = {other.name: other.folder for other in sets}
             test_metadata = replace(metadata, test=test.name, folders=folders, data=[*metadata.data, split])
+            test_metadata.overview = has_overview
             with show_stage(f"{test.name}: attention and report"):
                 write_report(result, aligner if selection is not None else None, folder, test_metadata)
             log.info("%s: %s", test.name, folder / "report.html")
             results.append(result)
+        if has_overview:
+            seen = {part.direction for part in training_corpora(self.data)} if self.data is not None else set()
+            write_overview(directory, seen, list(zip(sets, results, strict=True)), metadata)
         return results
 
     def _for_direction(self, test: EvaluationSet, aligner: Aligner) -> tuple["Evaluator", Aligner]:

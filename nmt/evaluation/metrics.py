@@ -26,7 +26,7 @@ SENTENCE_FIELDS = {"id", "source", "reference", "references", "hypothesis", "mod
 _TAKEN = (
     *("loss", "perplexity", "aer", "entropy", "parameters", "flops", "minutes", "BLEU", "chrF2", "chrF2++", "TER"),
     *("digests", "engine", "intervals", "significance", "external", "rates", "buckets"),
-    *("alignment", "alignment_source"),
+    *("alignment", "alignment_source", "output_languages", "wrong_language"),
 )
 """Names in the files of runs and reports, which no plugin's metric may have."""
 
@@ -51,7 +51,7 @@ class MetricsConfig:
         times sentences: 1000 of 10,000 sentences take 0.6 GB for BLEU.
     significance_test: how a system is compared with another: bootstrap (paired, Koehn 2004) or
         randomization (approximate, Riezler & Maxwell 2005).
-    breakdown: also score sentences by length, by rare words, by numbers and by names.
+    breakdown: also score sentences by length, rare words, numbers and names, and count outputs in a wrong language.
     plugins: functions of yours that score sentences, a list [FILE.py:FUNCTION,MODULE:FUNCTION], computed beside
         `metrics.names` (docs/evaluation.md).
     """

@@ -25,7 +25,8 @@ ALIGNMENT_FORMATS = ("pharaoh", "npz")
 def write_scores(result: EvaluationResult, directory: Path) -> None:
     """Write translations and scores, which nothing that fails later may cost; the report is not complete by that."""
     directory.mkdir(parents=True, exist_ok=True)
-    for name in ("config.yaml", "reference_alignments.pharaoh", "head_alignment_scores.json", "diagnostics.json"):
+    names = ("config.yaml", "reference_alignments.pharaoh", "head_alignment_scores.json", "diagnostics.json")
+    for name in (*names, "languages.json", "languages.html"):
         (directory / name).unlink(missing_ok=True)
     write_text(directory / "hypotheses.txt", "".join(f"{t.text}\n" for t in result.translations))
     _write_json(directory / "scores.json", result.to_dict())

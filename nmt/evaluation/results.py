@@ -16,7 +16,7 @@ from nmt.data.corpora import of_split
 from nmt.data.sources import dataset_fingerprint, further_splits, read_further_references
 from nmt.data.text_files import check_file, read_lines
 from nmt.evaluation.attention_diagnostics import AttentionDiagnostics
-from nmt.evaluation.breakdown import Breakdown, word_frequencies
+from nmt.evaluation.breakdown import Breakdown, OutputLanguages, word_frequencies
 from nmt.evaluation.external_scores import ExternalScore
 from nmt.evaluation.metrics import MetricScore
 from nmt.evaluation.significance import ConfidenceInterval, PairedTestResult
@@ -40,6 +40,7 @@ class EvaluationSet:
     further: list[list[str]] = field(default_factory=list)  # references of all pairs beyond the first, their target
     split: str = "test"
     target_lang: str = ""
+    source_lang: str = ""
 
     @classmethod
     def read(cls, config: DataConfig, split: str, folder: str = "") -> "EvaluationSet":
@@ -51,7 +52,8 @@ class EvaluationSet:
         gold = read_gold(path, pairs) if path is not None else None
         further = read_further_references(config, split, repaired)
         name = folder or (split if direction is config else split.partition("@")[2])
-        return cls(name, folder, pairs, gold, dict(repaired), further, split, direction.target_lang)
+        pair = direction.target_lang, direction.source_lang
+        return cls(name, folder, pairs, gold, dict(repaired), further, split, *pair)
 
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of sources, references and, where there are any, gold alignments, as of files of lines."""
@@ -142,6 +144,7 @@ class EvaluationResult:
     comparisons: dict[str, PairedTestResult] = field(default_factory=dict)
     external_scores: Mapping[str, ExternalScore] = field(default_factory=dict)
     breakdown: Breakdown | None = None
+    output_languages: OutputLanguages | None = None  # beside a breakdown, of a model with several target languages
     alignment_source: AlignmentSource | None = None
     alignment: ReferenceAlignment | None = None
     diagnostics: AttentionDiagnostics | None = None
@@ -152,9 +155,10 @@ class EvaluationResult:
     sentence_scores: dict[str, Sequence[float]] = field(default_factory=dict)  # of plugins, by metric
 
     def flat_scores(self) -> dict[str, float]:
-        """Return the corpus scores by name: those of `scores`, external ones, and "aer" from 0 to 1."""
+        """Return the corpus scores by name: of `scores`, external ones, "wrong_language" and "aer" from 0 to 1."""
         scores = {name: result.score for name, result in self.scores.items()}
         scores |= {name: result.score for name, result in self.external_scores.items()}
+        scores |= {} if self.output_languages is None else {"wrong_language": self.output_languages.wrong}
         return scores if self.alignment is None else {**scores, "aer": self.alignment.score.aer}
 
     def to_dict(self) -> dict[str, Any]:
@@ -175,6 +179,9 @@ class EvaluationResult:
         if self.breakdown is not None:
             sections["rates"] = self.breakdown.rates._asdict()
             sections["buckets"] = {name: _as_dicts(buckets) for name, buckets in self.breakdown.buckets.items()}
+        if self.output_languages is not None:
+            sections["rates"]["wrong_language"] = self.output_languages.wrong
+            sections["output_languages"] = self.output_languages._asdict()
         if self.alignment_source is not None:
             sections["alignment_source"] = self.alignment_source._asdict()
         if self.alignment is not None:
@@ -209,6 +216,8 @@ class EvaluationResult:
         if self.breakdown is not None:
             rates = self.breakdown.rates._asdict().items()
             yield ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in rates if value is not None)
+        if (found := self.output_languages) is not None:
+            yield f"wrong language {found.wrong:.3f}, undecided {found.undecided:.3f} (by {found.identifier})"
         if self.alignment is not None:
             yield f"AER {100 * self.alignment.score.aer:.1f} % (read from {self.alignment.selection.source})"
 

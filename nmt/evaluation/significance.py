@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from nmt.evaluation.metrics import SIGNIFICANCE_TESTS, Lines, MetricsConfig, build_metrics, check_lengths
 
 
@@ -121,3 +123,26 @@ def paired_test(
             rows[1:] = [row._replace(p_value=1.0) if row.score == rows[0].score else row for row in rows[1:]]
         comparisons[name] = PairedTestResult(str(signature), dict(zip(systems, rows, strict=True)))
     return comparisons
+
+
+def mean_test(parts: Sequence[tuple[Any, Sequence[Lines], Sequence[Lines]]], config: MetricsConfig) -> PairedTestRow:
+    """Test the difference of two systems in the mean of a score over several test sets, as `paired_test` on one.
+    Sentences are resampled, or swapped, within each set; in sets of equal size, mostly one text in several languages,
+    the same ones. `parts`: of each set sacreBLEU's metric, the hypotheses of both systems, and the references."""
+    num = config.num_resamples or {"bootstrap": 1000, "randomization": 10_000}[config.significance_test]
+    scores = np.zeros((2, 1 + num))  # of the systems, and of both in each sample
+    for metric, systems, references in parts:
+        first, second = (np.array(metric._extract_corpus_statistics(list(h), references), float) for h in systems)
+        rng, size = np.random.default_rng(12345), len(first)  # sacreBLEU's seed
+        if config.significance_test == "bootstrap":
+            counts = np.stack([np.bincount(rows, minlength=size) for rows in rng.choice(size, (num, size))])
+            sums = [counts @ first, counts @ second]
+        else:
+            swap = rng.integers(2, size=(num, size), dtype=bool)
+            sums = [swap @ first + ~swap @ second, ~swap @ first + swap @ second]
+        for row, side, samples in zip(scores, (first, second), sums, strict=True):
+            row += [float(metric._compute_score_from_stats(each).score) for each in [side.sum(0), *samples]]
+    differences = np.abs(scores[1] - scores[0])
+    center = differences[1:].mean() if config.significance_test == "bootstrap" else 0.0
+    p_value = float(np.sum(differences[1:] - center > differences[0]) + 1) / (num + 1)
+    return PairedTestRow(float(scores[1, 0] / len(parts)), None, None, 1.0 if differences[0] == 0 else p_value)

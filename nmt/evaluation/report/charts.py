@@ -11,6 +11,7 @@ from nmt.evaluation.report.html import macros
 
 _WIDTH, _HEIGHT = 440, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 14, 30
+_STYLES = "abcdef"
 MAX_POINTS = 300
 """Points drawn of one line; more are averaged in groups of equal size, and the caption says so."""
 
@@ -69,8 +70,8 @@ def read_line(name: str, rows: Iterable[Mapping[str, Any]], keys: Sequence[str])
 
 
 def training_curves(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return charts over updates of loss (nats per token), BLEU or chrF, learning rate, and alignment error or entropy
-    of attention, and folded the rest; "" when no row holds any."""
+    """Return charts over updates of loss (nats per token), BLEU or chrF, learning rate, alignment error or entropy of
+    attention, and loss by corpus, and folded the rest; "" when no row holds any."""
 
     keys = dict.fromkeys(key.removeprefix("valid_") for row in rows for key in row if key.startswith("valid_"))
     sets = dict.fromkeys(key.partition("/")[0] for key in keys if "/" in key)  # further validation sets
@@ -89,6 +90,10 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> str:
         ("attention", valid("alignment error", "aer"), min, ""),
         ("attention", entropies, None, "Entropy of attention (nats) over updates"),
     ]
+    corpora = list(dict.fromkeys(key[len("loss/") :] for row in rows for key in row if key.startswith("loss/")))
+    for start in range(0, len(corpora), len(_STYLES)):  # each has a style of its own
+        lines = [read_line(name, rows, (f"loss/{name}",)) for name in corpora[start : start + len(_STYLES)]]
+        charts.append(("corpora", lines, min, "Training loss by corpus over updates"))
     for measure, heading in ATTENTION.items():
         grids = [(row, row.get("attention", {}).get(measure)) for row in rows]
         charts.append(("", _over_heads(grids), None, f"{heading} over updates"))
@@ -214,7 +219,7 @@ def _chart(lines: list[Series], best: Any, title: str) -> Markup:
     lines = [line for line in lines if line.points]
     axes = Axes(point for line in lines for point in line.points)
     elements, captions = [], []
-    for line, style, dash in zip(lines, cycle("abcdef"), cycle(("solid", "dashed", "dotted")), strict=False):
+    for line, style, dash in zip(lines, cycle(_STYLES), cycle(("solid", "dashed", "dotted")), strict=False):
         points, group_size = _thin(line.points)
         positions = [axes.to_pixels(*point) for point in points]
         marks = [

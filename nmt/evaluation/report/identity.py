@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from nmt.data.corpora import describe_directions
 from nmt.inference.translator import Translator
 
 
@@ -20,7 +21,7 @@ def model_facts(
         translator: the models on their device.
         history: rows of metrics.jsonl, which go on after the best checkpoint.
     """
-    facts = [f"{configs[0].data.source_lang} → {configs[0].data.target_lang}"]
+    facts = [describe_directions(configs[0].data)]
     facts += [f"ensemble of {len(configs)}"] * (len(configs) > 1)
     facts += dict.fromkeys(f"{config.model.architecture}, {_attention(config.model.attention)}" for config in configs)
     facts.append(f"{sum(parameter.numel() for parameter in translator.model.parameters()):,} parameters")

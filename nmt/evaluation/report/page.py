@@ -33,7 +33,8 @@ class ReportData:
     entry for each split.
     fingerprints: for each split its files or texts, [name, SHA-256]. command: the command line. versions: by package.
     config: the composed configuration as text. notes: for the reader, one sentence each. browser: sentences and
-    attention.
+    attention. overview: there is a page of all directions in the report directory. corpora: number of the first
+    training pair of each corpus.
     """
 
     title: str = ""
@@ -52,6 +53,8 @@ class ReportData:
     config: str = ""
     notes: Sequence[str] = ()
     browser: SentenceBrowser = field(default_factory=SentenceBrowser)
+    overview: bool = False
+    corpora: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_page(path: str | Path, report: ReportData) -> None:
@@ -73,12 +76,12 @@ def render(report: ReportData) -> str:
         "Scores": (html.summary(scores, report.notes), ""),
         "Examples": (html.examples(report.browser), "The best, the median and the worst sentence by chrF."),
         "Sentences": (report.browser.render(), ""),
-        "Parts": (html.breakdown(scores.get("buckets"), scores.get("rates")), "Quality by category of sentences."),
+        "Parts": (html.breakdown(scores), "Quality by category of sentences."),
         "Alignment": (html.alignment(errors, scores.get("alignment")), f"Of every layer and head. {choose}"),
         "Training": (training_curves(report.history), ""),
         "Learned": (html.learned(scalars), "Learned scalars of the attention."),
         "Diagnostics": (html.attention(diagnostics), attention),
-        "Data": (html.data(report.data), ""),
+        "Data": (html.data(report.data, report), ""),
         "Provenance": (html.provenance(report), ""),
     }
     return html_document(report.title, report.name, html.identity(report), sections, script=read_resource("page.js"))

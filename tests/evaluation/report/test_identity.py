@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from nmt.attention.config import AttentionConfig
+from nmt.data import DataConfig
 from nmt.evaluation.report.identity import model_facts
 
 
 def config(attention: AttentionConfig, architecture: str = "rnn") -> Any:
     model = SimpleNamespace(architecture=architecture, attention=attention)
-    return SimpleNamespace(data=SimpleNamespace(source_lang="en", target_lang="ja"), model=model)
+    return SimpleNamespace(data=DataConfig(source_lang="en", target_lang="ja"), model=model)
 
 
 def facts(contents: list[dict[str, Any]], configs: list[Any], history: Sequence[dict[str, Any]] = ()) -> list[str]:
