@@ -43,7 +43,7 @@ class VerificationSample(NamedTuple):
 
 
 def max_log_prob_difference(
-    translator: Translator, exported: ExportedModel, max_length: int, data: DataConfig
+    translator: Translator, exported: ExportedModel, max_length: int, data: DataConfig | None = None
 ) -> float:
     """Return the largest difference between the two models' log-probabilities of a token, in nats.
 
@@ -52,9 +52,10 @@ def max_log_prob_difference(
     ValueError.
     """
     sample = sample_sentences(translator, limit := min(MAX_SAMPLE_TOKENS, max_length - 1))
-    languages = list(dict.fromkeys(target for _, target in directions(data)))
+    languages = list(dict.fromkeys(target for _, target in directions(data))) if data is not None else [None]
     for i, language in enumerate(languages):
-        tokenizer, turns = translator.into(data, language).tokenizer, slice(i, None, len(languages))
+        own = translator if data is None else translator.into(data, language)
+        tokenizer, turns = own.tokenizer, slice(i, None, len(languages))
         encoded = tokenizer.encode_source(sample.texts[turns]), exported.encode(sample.texts[turns], language)
         for text, ours, theirs in zip(sample.texts[turns], *encoded, strict=True):
             if ours != theirs:

@@ -138,7 +138,7 @@ WITHOUT_EXAMPLE = (
 )
 NEEDING_ANOTHER = (
     *("data.tokenizer.lowercase", "source", "target", "gold", "data.source_lang", "data.target_lang"),
-    *("source_lang", "target_lang"),
+    *("source_lang", "target_lang", "reverse"),
     *("init.modules", "init.on_mismatch", "init.vocabulary", "data.corpora", "data.languages", "data.stages"),
     *("data.zero_shot", "data.streaming"),
 )

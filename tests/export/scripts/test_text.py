@@ -23,7 +23,8 @@ def test_marks_and_blank_lines_as_by_our_command(block_size: int, monkeypatch: p
         return list(map(ord, text))
 
     translate_lines(encode, lambda sources: ["".join(map(chr, ids)).upper() for ids in sources], None, block_size)
-    splitter = SimpleNamespace(max_length=1000)
+    tokenizer = SimpleNamespace(prefixes=((), ()))
+    splitter = SimpleNamespace(max_length=1000, translator=SimpleNamespace(tokenizer=tokenizer))
     lines[0] = lines[0].removeprefix("\ufeff")  # by the line reader
     expected = [LineTranslator._split(splitter, line.removesuffix("\r"))[0] for line in lines]  # type: ignore[arg-type]
     assert received == [text for text in expected if text] == ["a dog", "\ufeffa dog", "a cat", "a\u200d"]
