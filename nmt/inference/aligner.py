@@ -22,6 +22,7 @@ from nmt.alignment import (
 )
 from nmt.alignment.writers import AlignedPair, words_known
 from nmt.data import DataConfig, SentencePair, alignment_path, read_pairs
+from nmt.data.corpora import default_direction, directions
 from nmt.data.sources import validation_splits
 from nmt.inference.translator import Translator
 
@@ -205,13 +206,20 @@ def aligner_with_selected_head(
     return aligner, selection
 
 
-def check_directions(name: object, data: DataConfig, reverse_name: object, reverse: DataConfig) -> None:
-    """Raise ValueError unless two models, named as they were given, are of opposite directions."""
-    if (reverse.source_lang, reverse.target_lang) != (data.target_lang, data.source_lang):
+def check_directions(
+    name: object, data: DataConfig, reverse_name: object, reverse: DataConfig, target_lang: str | None = None
+) -> str:
+    """Return the language that the second of two models, named as they were given, translates into where the first one
+    translates into `target_lang`. Raise ValueError unless it has the opposite direction."""
+    own = [default_direction(data), *directions(data)]
+    source, target = next(pair for pair in own if target_lang in (None, pair[1]))
+    if (target, source) not in directions(reverse):
+        known = ", ".join(f"{one} into {other}" for one, other in directions(reverse))
         raise ValueError(
-            f"reverse={reverse_name}: translates {reverse.source_lang} into {reverse.target_lang}, "
-            f"{name} {data.source_lang} into {data.target_lang}: a run of the other direction is needed"
+            f"reverse={reverse_name}: translates {known}, {name} {source} into {target}: a run of the other direction "
+            "is needed"
         )
+    return source
 
 
 def _split(text: str) -> list[str]:
