@@ -210,16 +210,19 @@ def check_directions(
     name: object, data: DataConfig, reverse_name: object, reverse: DataConfig, target_lang: str | None = None
 ) -> str:
     """Return the language that the second of two models, named as they were given, translates into where the first one
-    translates into `target_lang`. Raise ValueError unless it has the opposite direction."""
-    own = [default_direction(data), *directions(data)]
-    source, target = next(pair for pair in own if target_lang in (None, pair[1]))
-    if (target, source) not in directions(reverse):
-        known = ", ".join(f"{one} into {other}" for one, other in directions(reverse))
-        raise ValueError(
-            f"reverse={reverse_name}: translates {known}, {name} {source} into {target}: a run of the other direction "
-            "is needed"
-        )
-    return source
+    translates into `target_lang`. Raise ValueError unless it has one direction that is the opposite."""
+    default, known = default_direction(data), directions(data)
+    target = target_lang or default[1]
+    sources = [source for source, end in known if end == target_lang] if target_lang else [default[0]]
+    found = [source for source in sources if (target, source) in directions(reverse)]
+    if len(found) > 1:
+        text = f"the source may be {' or '.join(found)}; give a run of one direction, or leave target_lang out"
+        raise ValueError(f"reverse={reverse_name}: {text}")
+    if not found:
+        others = ", ".join(f"{source} into {end}" for source, end in directions(reverse))
+        text = f"translates {others}, {name} {' or '.join(sources)} into {target}"
+        raise ValueError(f"reverse={reverse_name}: {text}: a run of the other direction is needed")
+    return found[0]
 
 
 def _split(text: str) -> list[str]:

@@ -580,7 +580,7 @@ def test_evaluate_and_translate_need_a_checkpoint(capsys: pytest.CaptureFixture[
 
 def test_members_of_mappings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     (tmp_path / "configs/experiment").mkdir(parents=True)
-    mine, home = tmp_path / "configs/experiment/mine.yaml", str(Path.home())
+    mine, home = tmp_path / "configs/experiment/members.yaml", str(Path.home())
     content = """# @package _global_
 data:
   format: text
@@ -594,18 +594,21 @@ optim:
 """
     mine.write_text(content)
     monkeypatch.chdir(tmp_path)
-    config = read("experiment=mine", "data.corpora.web.weight=2", "data.valid.b=x", "optim.lr_scales.encoder=0")
+    config = read("experiment=members", "data.corpora.web.weight=2", "data.valid.b=x", "optim.lr_scales.encoder=0")
     web = {"path": ["b", "c"], "weight": 2, "tag": "web"}
     assert config.data.corpora == {"clean": {"path": f"{home}/a", "weight": 3}, "web": web}
+    capsys.readouterr()
     assert (config.data.valid, config.optim.lr_scales) == ({"a": "v", "b": "x"}, {"encoder": 0, "decoder": 0.1})
-    assert read("experiment=mine", "data.corpora={c: {path: d}}").data.corpora == {"c": {"path": "d"}}  # instead of it
-    assert "data.corpora.wbe: needs a path" in failure(capsys, "experiment=mine", "data.corpora.wbe.weight=2")
-    guided = failure(capsys, "experiment=mine", "data.corpora.web.max_pairs=9", "train.guided_alignment_weight=0.1")
+    assert read("experiment=members", "data.corpora={c: {path: d}}").data.corpora == {"c": {"path": "d"}}
+    assert "data.corpora.wbe: needs a path" in failure(capsys, "experiment=members", "data.corpora.wbe.weight=2")
+    guided = failure(capsys, "experiment=members", "data.corpora.web.max_pairs=9", "train.guided_alignment_weight=0.1")
     assert "data.corpora.web.max_pairs=9: the file of alignments is read whole" in guided
-    several = failure(capsys, "experiment=mine", "data.valid=v", "data.languages=[en,de]", "train.early_stopping_set=a")
-    assert "train.early_stopping_set=a: the mean over the directions chooses" in several
+    stop = "train.early_stopping_set=a"
+    several = failure(capsys, "experiment=members", "data.valid=v", "data.languages=[en,de]", stop)
+    assert f"{stop}: the mean over the directions chooses" in several
     mine.write_text(content.replace("weight: 3", "weight: -3"))
-    assert "weight=-3: must be at least 0 and below inf" in failure(capsys, "experiment=mine")
+    message = failure(capsys, "experiment=members")
+    assert "clean.weight=-3.0: must be at least 0 and below inf (configs/experiment/members.yaml: line 7)" in message
 
 
 def test_the_users_own_folder_adds_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
