@@ -42,12 +42,15 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
     setup_process(config.num_threads)
     device = resolve_device(config.device)
     model = _load(config.checkpoint, config, overrides, device)
+    model = model._replace(translator=model.translator.into(model.data, config.target_lang, config.tag))
     pairs, gold = _read_pairs(config, model.data)
     backward: list[list[Link]] | None = None
     selections: dict[str, HeadSelection] = {}
     if config.reverse is not None:
         reverse_model = _load(config.reverse, config, overrides, device)
-        check_directions(config.checkpoint, model.data, config.reverse, reverse_model.data)
+        both = config.checkpoint, model.data, config.reverse, reverse_model.data
+        translator = reverse_model.translator.into(reverse_model.data, check_directions(*both, config.target_lang))
+        reverse_model = reverse_model._replace(translator=translator)
         swapped = [(target, source) for source, target in pairs]
         aligner, selections["reverse"] = _select_head(config.reverse, reverse_model, swapped)
         backward = [[(i, j) for j, i in pair.links] for chunk in aligner.align(swapped) for pair in chunk]
@@ -75,10 +78,7 @@ def _load(path: str, config: AlignConfig, overrides: list[str], device: torch.de
     content = checkpoint.load(checkpoint.resolve(path), device)
     trained = Config.from_checkpoint(content)
     options = merge_with_checkpoint(trained, config, overrides).alignment
-    is_forward = path == config.checkpoint
-    translator = Translator.from_checkpoint(content, None, device)
-    translator = translator.into(trained.data, config.target_lang if is_forward else None, config.tag)
-    return AlignmentModel(translator, trained.data, options)
+    return AlignmentModel(Translator.from_checkpoint(content, None, device), trained.data, options)
 
 
 def _read_pairs(config: AlignConfig, data: DataConfig) -> tuple[Texts, list[GoldAlignment] | None]:

@@ -216,9 +216,10 @@ class Model:
         if len(sources) != len(targets):
             raise ValueError(f"score: {len(sources)} source texts and {len(targets)} target texts; as many are needed")
         if reverse is not None:
-            check_directions(self._name, self.config.data, reverse._name, reverse.config.data)
+            data = reverse.config.data
+            into = check_directions(self._name, self.config.data, reverse._name, data)
         pairs = [(*pair, ()) for pair in zip(sources, targets, strict=True)]
-        scores = self._translator.score(pairs, None if reverse is None else reverse._translator)
+        scores = self._translator.score(pairs, None if reverse is None else reverse._translator.into(data, into))
         return scores[0] if isinstance(source, str) and isinstance(target, str) else scores
 
     def _align(self, pairs: list[tuple[str, str]], targets: list[list[int]] | None = None) -> list[Any]:

@@ -22,6 +22,7 @@ from nmt.data.cleaning.filters import DUPLICATES, FILTERS, MODELS, Learned, Pair
 from nmt.data.cleaning.hashing import HashTable
 from nmt.data.cleaning.lexicon import Floats, Lexicon
 from nmt.data.cleaning.text_block import Hashes, TextBlock
+from nmt.data.corpora import directions
 from nmt.data.fingerprints import file_fingerprint
 from nmt.data.language_id import LanguageIdentifier
 from nmt.data.preprocessing import format_counts
@@ -29,7 +30,6 @@ from nmt.data.reservoir_sampling import reservoir_sample
 from nmt.data.sources import Block
 from nmt.data.text_files import check_file, read_lines, read_parallel
 from nmt.evaluation.report.cleaning import Tally, cleaning_page
-from nmt.inference.aligner import check_directions
 from nmt.inference.translator import Translator
 from nmt.runtime.compression import atomic_output
 from nmt.runtime.device import resolve_device
@@ -145,20 +145,18 @@ def _measure(blocks: Iterator[Block], learned: Learned, names: Sequence[str]) ->
 
 def _load_models(config: CleanConfig) -> list[Translator]:
     """Return the model, and the one of the other direction, as far as they are given."""
-    models, data = list[Translator](), []
+    models = list[Translator]()
     for path in filter(None, (config.checkpoint, config.reverse)):
         content = checkpoint.load(checkpoint.resolve(path), device := resolve_device(config.device))
         trained = Config.from_checkpoint(content)
-        models.append(Translator.from_checkpoint(content, trained.search, device))
-        data.append(trained.data)
-    for first in data[:1]:
-        if (first.source_lang, first.target_lang) != (config.source_lang, config.target_lang):
+        own = (config.source_lang, config.target_lang)[:: -1 if models else 1]
+        if own not in (known := directions(trained.data)):
+            text = ", ".join(f"{source} into {target}" for source, target in known)
             raise ValueError(
-                f"checkpoint={config.checkpoint}: translates {first.source_lang} into {first.target_lang}, the corpus "
-                f"is of {config.source_lang} and {config.target_lang}: give a run of this direction, or other languages"
+                f"{'reverse' if models else 'checkpoint'}={path}: translates {text}, the corpus is of "
+                f"{config.source_lang} and {config.target_lang}: a run of {own[0]} into {own[1]} is needed"
             )
-    for second in data[1:]:
-        check_directions(config.checkpoint, data[0], config.reverse, second)
+        models.append(Translator.from_checkpoint(content, trained.search, device).into(trained.data, own[1]))
     return models
 
 

@@ -53,9 +53,7 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
         merged.data = of_direction(merged.data, (merged.data.source_lang, merged.data.target_lang))
     if "data.test" in overridden and "data.extra_tests" not in overridden:
         merged.data.extra_tests = []  # of the run
-        sets = load_test_sets(merged.data)
-    else:
-        sets = load_test_sets(merged.data)
+    sets = load_test_sets(merged.data)
     if not sets:
         raise ValueError("data.test: not given, and the run has no test set; say which one, as data.test=PREFIX")
     report = report_folder(run, config, overrides)

@@ -48,7 +48,8 @@ def main(config: ScoreConfig, overrides: list[str]) -> None:
     translator = translator.into(data, config.target_lang, config.tag)
     if config.reverse is not None:
         reverse, reverse_data = _load(config.reverse, config, overrides, device)
-        check_directions(config.checkpoint, data, config.reverse, reverse_data)
+        both = config.checkpoint, data, config.reverse, reverse_data
+        reverse = reverse.into(reverse_data, check_directions(*both, config.target_lang))
     with ExitStack() as stack:
         output: Any = sys.stdout.buffer
         if config.output is not None:

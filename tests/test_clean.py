@@ -196,7 +196,7 @@ def test_models_score_what_the_other_filters_keep_once(tmp_path: Path, monkeypat
     code, err = call(*given, f"checkpoint={tmp_path}/b.pt")
     assert (code, "translates de into en, the corpus is of en and de" in err) == (1, True)
     code, err = call(*given, f"checkpoint={tmp_path}/a.pt", f"reverse={tmp_path}/a.pt")
-    assert (code, "a run of the other direction is needed" in err) == (1, True)
+    assert (code, "a run of de into en is needed" in err) == (1, True)
 
 
 @pytest.mark.slow

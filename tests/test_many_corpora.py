@@ -9,9 +9,11 @@ import pytest
 import torch
 
 import nmt
-from nmt import checkpoint, evaluate, train, translate
+from nmt import checkpoint, clean, evaluate, train, translate
 from nmt.cli.compose import run_command
-from nmt.cli.configs import Config, EvaluateConfig, TranslateConfig
+from nmt.cli.configs import CleanConfig, Config, EvaluateConfig, TranslateConfig
+from nmt.data import DataConfig
+from nmt.inference.aligner import check_directions
 from nmt.training.logger import read_metrics
 
 WORDS = {
@@ -122,6 +124,20 @@ def test_one_model_translates_into_the_language_that_is_asked_for(
     # scores of given translations are those of the search, a forced tag counted in both
     pair = model.score("the cow sees the dog", into_german.text)
     assert pair.log_prob == pytest.approx(model.translate("the cow sees the dog").n_best[0].log_prob, abs=1e-4)
+    both = model.score("the cow sees the dog", into_german.text, model)  # reads as it writes: in the other direction
+    back = model.translate(into_german.text, target_lang="en").n_best[0]
+    assert (back.text, both.reverse_log_prob) == ("the cow sees the dog", pytest.approx(back.log_prob, abs=1e-4))
+    with contextlib.chdir(folder):
+        given = ["source=small.fr", "target=small.en", "source_lang=fr", "target_lang=en", "output=kept"]
+        given += [f"checkpoint={run}", f"reverse={run}", "filters.dual.min=0.5"]
+        run_command(clean.main, CleanConfig, "clean", given)
+    assert (folder / "kept.en").read_text() == (folder / "small.en").read_text()
+    known = model.config.data
+    assert check_directions("a", known, "b", DataConfig(source_lang="fr", target_lang="de"), "fr") == "de"
+    with pytest.raises(ValueError, match="reverse=b: the source may be en or de; give a run of one direction"):
+        check_directions("a", known, "b", known, "fr")
+    with pytest.raises(ValueError, match="translates fr into de, a en into de: a run of the other direction is needed"):
+        check_directions("a", known, "b", DataConfig(source_lang="fr", target_lang="de"))
     aligned = model.align("the cow sees the dog", into_german.text)
     assert {link for link in aligned.links if link[1] in (1, 4)} <= {(s, t) for s in range(5) for t in (1, 4)}
     weights = model.attention("the cow sees the dog").numpy()

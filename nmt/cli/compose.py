@@ -36,7 +36,7 @@ from nmt.cli.config_groups import (
     nearest_choice,
     stored_config,
 )
-from nmt.cli.configs import PATH_OPTIONS, Config, map_paths, map_texts
+from nmt.cli.configs import MAPPINGS, PATH_OPTIONS, Config, map_paths, map_texts
 from nmt.cli.continuation import has_prefix
 from nmt.cli.continuation import merge_with_checkpoint as merge_with_checkpoint
 from nmt.cli.flags import Flags, hydra_hint, read_flags
@@ -115,6 +115,7 @@ def _parse(text: str, known: Sequence[str], command: str) -> _ParsedOverride:
     nearest = suggest(name, known)
     if (name not in known or not equals or "@" in key) and (hint := hydra_hint(text)):
         raise ValueError(f"{text}: unknown option; {hint}")
+    known = [*known, name] if name.startswith(tuple(f"{m}." for m in MAPPINGS if m in known)) else known
     if name not in known and not renamed_option(name, known) and (sentence := synonym(name, value, command)):
         raise ValueError(sentence)
     if not equals:
@@ -284,8 +285,8 @@ def _assign(
                 value = coerce(hints[path], value, text)
             except TypeError:
                 raise ValueError(f"{override.text}: {describe_type(hints[path])}") from None
-        OmegaConf.update(tree, path, value, merge=hints[path] is not Any)
-    elif path.startswith("data.valid."):  # of a mapping in a file
+        OmegaConf.update(tree, path, value, merge=False)
+    elif path.startswith(tuple(f"{mapping}." for mapping in MAPPINGS)):
         OmegaConf.update(tree, path, value)
     elif options and isinstance(value, dict):
         for key, item in value.items():

@@ -14,7 +14,7 @@ from nmt.alignment import METHODS, AlignmentConfig, candidate_sources
 from nmt.attention import NO_ATTENTION
 from nmt.config import check_choice, check_range, from_dict, from_environment, get_node, leaves, validate
 from nmt.data.cleaning.filters import FilterOptions
-from nmt.data.corpora import tag_names
+from nmt.data.corpora import directions, tag_names, training_corpora
 from nmt.data.sources import DataConfig
 from nmt.data.tokenizer import TOKENIZERS
 from nmt.evaluation.metrics import METRICS, MetricsConfig
@@ -27,8 +27,11 @@ from nmt.training.optim import OptimConfig
 from nmt.training.trainer import TrainConfig
 from nmt.training.warm_start import InitConfig
 
+MAPPINGS = ("data.corpora", "data.valid", "data.test", "optim.lr_scales")
+"""Options with members, which are set one by one too."""
 PATH_OPTIONS = (
     *("runs", "data.train", "data.valid", "data.test", "data.extra_tests", "data.train_alignments", "data.hf_dataset"),
+    "data.corpora",
     *("data.cache_dir", "checkpoint", "output", "hypotheses", "baselines", "external_scores", "source", "target"),
     *(
         "gold",
@@ -150,9 +153,11 @@ class Config(PluginOptions):
         if self.data.stages and self.train.max_epochs:
             text = "epochs of different stages differ in length; set train.max_updates or train.patience instead"
             raise ValueError(f"train.max_epochs={self.train.max_epochs}: {text}")
-        if self.data.max_pairs and self.train.guided_alignment_weight:
-            text = "the file of alignments is read whole; cut text and alignments to as many lines instead"
-            raise ValueError(f"data.max_pairs={self.data.max_pairs}: {text}")
+        entries = {f"data.corpora.{part.entry}": part.config for part in training_corpora(self.data)}
+        for option, data in (entries or {"data": self.data}).items():
+            if data.max_pairs and self.train.guided_alignment_weight:
+                text = "the file of alignments is read whole; cut text and alignments to as many lines instead"
+                raise ValueError(f"{option}.max_pairs={data.max_pairs}: {text}")
         self._check_early_stopping()
         num_layers = self._num_attending_layers()
         if not num_layers:
@@ -169,7 +174,7 @@ class Config(PluginOptions):
         unused = unused_options(self.model) + self.train.unused_options()
         if self.data.train_alignments and not self.train.guided_alignment_weight:
             unused.append(f"data.train_alignments={self.data.train_alignments}")
-        if self.data.temperature != 1 and not (self.data.corpora or self.data.languages):
+        if self.data.temperature != 1 and len(training_corpora(self.data)) < 2:
             unused.append(f"data.temperature={self.data.temperature:g}")
         if self.data.tags == "decoder" and not tag_names(self.data):
             unused.append("data.tags=decoder")
@@ -188,6 +193,9 @@ class Config(PluginOptions):
 
     def _check_early_stopping(self) -> None:
         if self.train.early_stopping_set is not None:
+            if len(directions(self.data)) > 1:
+                text = "the mean over the directions chooses the best checkpoint; leave it out"
+                raise ValueError(f"train.early_stopping_set={self.train.early_stopping_set}: {text}")
             sets = list(self.data.valid) if isinstance(self.data.valid, dict) else []
             check_choice(
                 "train", self.train, "early_stopping_set", sets or ["the names of a mapping data.valid={NAME: PREFIX}"]

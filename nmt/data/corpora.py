@@ -173,7 +173,7 @@ def tokenizer_for(config: DataConfig, tokenizer: Tokenizer, target_lang: str, ta
         ValueError: the model has no such tag.
     """
     if tag and tag not in (known := corpus_tags(config)):
-        raise ValueError(f"tag={tag}: " + (f"must be one of {', '.join(known)}" if known else "the model has no tags"))
+        raise ValueError(f"tag={tag}: " + (f"must be one of {', '.join(known)}" if known else "there are no tags"))
     if not tokenizer.tags:
         return tokenizer
     names = [language_tag(target_lang), *([f"<{tag}>"] if tag else [])]
@@ -236,22 +236,21 @@ def validate_corpora(config: DataConfig) -> None:
     known = [join(direction) for direction in permutations(config.languages, 2)]
     for name in config.zero_shot:
         if name not in known:
-            raise ValueError(f"data.zero_shot: {name}: must be a direction of data.languages, such as {known[:1]}")
-    if not config.languages and (languages := {part.direction for part in corpora}) and len(languages) > 1:
-        ends = {target for _, target in languages}
-        if config.tags == "none" and len(ends) > 1:
-            raise ValueError(f"data.tags=none: the corpora are in {', '.join(sorted(ends))}, and {_NEEDS_TAGS}")
-    if len(config.languages) > 2 and config.tags == "none":
-        raise ValueError(f"data.tags=none: data.languages has {len(config.languages)} languages, and {_NEEDS_TAGS}")
-    weights = {part.entry: part.weight for part in corpora}
-    given = [weight for weight in weights.values() if weight is not None]
-    if given and not any(given):
+            such = f", such as {known[0]}" if known else ", which has none"
+            raise ValueError(f"data.zero_shot: {name}: must be a direction of data.languages{such}")
+    ends = sorted({target for _, target in directions(config)})
+    if config.tags == "none" and len({source for source, _ in directions(config)}) < len(directions(config)):
+        text = "only a tag tells the model which is wanted; set data.tags=source or decoder"
+        raise ValueError(f"data.tags=none: the targets are in {', '.join(ends)}, and {text}")
+    if config.languages and not corpora:
+        raise ValueError(f"data.zero_shot=[{','.join(config.zero_shot)}]: leaves no direction to train")
+    given = [part.weight for part in corpora if part.weight is not None]
+    if corpora and not any(1 if part.weight is None else part.weight for part in corpora):
         raise ValueError("data.corpora: all weights are 0; give at least one corpus a share")
     if given and config.temperature != 1:
         raise ValueError(f"data.temperature={config.temperature:g}: the corpora have weights; give one of the two")
-    language_tags = {language_tag(target) for _, target in directions(config)}
     for part in corpora:
-        if f"<{part.tag}>" in language_tags:
+        if f"<{part.tag}>" in map(language_tag, ends):
             raise ValueError(f"data.corpora.{part.entry}.tag={part.tag}: is that of a language; choose another")
     if config.stages and not corpora:
         raise ValueError("data.stages: needs data.corpora={NAME: {path: PREFIX}, …}, which the stages mix")
@@ -262,15 +261,12 @@ def validate_corpora(config: DataConfig) -> None:
         raise ValueError("data.train_alignments: belongs to one text; give it to each entry of data.corpora")
 
 
-_NEEDS_TAGS = "only a tag tells the model which is wanted; set data.tags=source or decoder"
-
-
 def _parse_entry(name: str, values: Any) -> CorpusConfig:
     where = f"data.corpora.{name}"
-    if not (isinstance(values, Mapping) and re.fullmatch(r"[\w-]*", name)):
-        raise ValueError(
-            f"{where}={values}: must be a mapping, such as data.corpora={{web: {{path: PREFIX, weight: 1}}}}"
-        )
+    if not re.fullmatch(r"[\w-]*", name):
+        raise ValueError(f"{where}: the name of a corpus must be of letters and digits")
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where}={values}: must be a mapping, {{path: PREFIX, weight: 1}}")
     hints = get_type_hints(CorpusConfig)
     entry = CorpusConfig()
     for key, value in values.items():
@@ -282,12 +278,11 @@ def _parse_entry(name: str, values: Any) -> CorpusConfig:
         try:
             setattr(entry, option, coerce(hints[option], value))
         except TypeError:
-            raise ValueError(f"{where}.{key}={value}: must be {describe_type(hints[option])}") from None
-    if name and entry.path is None and entry.format not in ("hub", "builtin"):
+            raise ValueError(f"{where}.{key}={value}: {describe_type(hints[option])}") from None
+    if name and not entry.path and entry.format not in ("hub", "builtin"):
         raise ValueError(f"{where}: needs a path: {{path: PREFIX}}")
-    for option, low in (("weight", 0), ("max_pairs", 1), ("max_length", 1)):
-        if (value := getattr(entry, option)) is not None and value < low:
-            raise ValueError(f"{where}.{option}={value:g}: must be at least {low}")
+    if entry.weight is not None:
+        check_range(where, entry, ["weight"], minimum=0, below=math.inf)
     if entry.tag is not None and not re.fullmatch(r"\w[\w-]*", entry.tag):
         raise ValueError(f"{where}.tag={entry.tag}: must be of letters and digits")
     return entry

@@ -10,7 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -158,6 +158,12 @@ class DataConfig:
             raise ValueError(f"data.max_length_ratio={self.max_length_ratio}: must be 0 (off) or at least 1")
         if self.format == "builtin":
             self._validate_builtin()
+        for part in training_corpora(self):
+            try:
+                replace(part.config, valid=None, test=None, extra_tests=[]).validate()
+            except ValueError as error:
+                text = str(error).replace("data.train=", "data.path=").removeprefix("data.")
+                raise ValueError(f"data.corpora.{part.entry}.{text}" if part.entry else str(error)) from None
         self.tokenizer.validate()
 
     def _validate_builtin(self) -> None:

@@ -22,6 +22,7 @@ from nmt.alignment import (
 )
 from nmt.alignment.writers import AlignedPair, words_known
 from nmt.data import DataConfig, SentencePair, alignment_path, read_pairs
+from nmt.data.corpora import default_direction, directions
 from nmt.data.sources import validation_splits
 from nmt.inference.translator import Translator
 
@@ -205,13 +206,23 @@ def aligner_with_selected_head(
     return aligner, selection
 
 
-def check_directions(name: object, data: DataConfig, reverse_name: object, reverse: DataConfig) -> None:
-    """Raise ValueError unless two models, named as they were given, are of opposite directions."""
-    if (reverse.source_lang, reverse.target_lang) != (data.target_lang, data.source_lang):
-        raise ValueError(
-            f"reverse={reverse_name}: translates {reverse.source_lang} into {reverse.target_lang}, "
-            f"{name} {data.source_lang} into {data.target_lang}: a run of the other direction is needed"
-        )
+def check_directions(
+    name: object, data: DataConfig, reverse_name: object, reverse: DataConfig, target_lang: str | None = None
+) -> str:
+    """Return the language that the second of two models, named as they were given, translates into where the first one
+    translates into `target_lang`. Raise ValueError unless it has one direction that is the opposite."""
+    default, known = default_direction(data), directions(data)
+    target = target_lang or default[1]
+    sources = [source for source, end in known if end == target_lang] if target_lang else [default[0]]
+    found = [source for source in sources if (target, source) in directions(reverse)]
+    if len(found) > 1:
+        text = f"the source may be {' or '.join(found)}; give a run of one direction, or leave target_lang out"
+        raise ValueError(f"reverse={reverse_name}: {text}")
+    if not found:
+        others = ", ".join(f"{source} into {end}" for source, end in directions(reverse))
+        text = f"translates {others}, {name} {' or '.join(sources)} into {target}"
+        raise ValueError(f"reverse={reverse_name}: {text}: a run of the other direction is needed")
+    return found[0]
 
 
 def _split(text: str) -> list[str]:

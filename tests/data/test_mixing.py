@@ -160,13 +160,28 @@ def test_large_corpora_are_shuffled_in_windows(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"entries": {"web": {"weight": -1.0}}}, r"data.corpora.web.weight=-1: must be at least 0"),
+        ({"entries": {"web": {"weight": -1.0}}}, "data.corpora.web.weight=-1.0: must be at least 0"),
         ({"entries": {n: {"weight": 0} for n in ("web", "clean", "bt")}}, "all weights are 0"),
         (
             {"entries": {"web": {"wieght": 1}}},
             "corpora.web.wieght: no such option of a corpus; did you mean weight",
         ),
-        ({"entries": {"web": {"weight": "x"}}}, "data.corpora.web.weight=x: must be a number"),
+        ({"entries": {"web": {"weight": "x"}}}, "data.corpora.web.weight=x: a number is needed"),
+        (
+            {"entries": {"web": {"weight": float("inf")}}},
+            "data.corpora.web.weight=inf: must be at least 0",
+        ),
+        ({"entries": {"web": {"weight": float("nan")}}}, "data.corpora.web.weight=nan: must be"),
+        ({"entries": {"web": {"columns": [1, 1]}}}, r"data.corpora.web.columns=\[1, 1\]: must be two different"),
+        ({"entries": {"web": {"max_length_ratio": -1.0}}}, "data.corpora.web.max_length_ratio=-1.0: must be 0"),
+        ({"entries": {"web": {"source_lang": "de"}}}, "data.corpora.web.target_lang=de: must differ"),
+        ({"entries": {"web": {"format": "hub"}}}, "data.corpora.web.hf_dataset: not given"),
+        ({"entries": {"web": {"path": 5}}}, "data.corpora.web.path=5: must be a name or a list of names"),
+        (
+            {"languages": ["en", "de"], "zero_shot": ["en-de", "de-en"]},
+            "data.zero_shot=.*: leaves no direction",
+        ),
+        ({"zero_shot": ["en-de"]}, "must be a direction of data.languages, which has none"),
         ({"entries": {"web": {"weight": 1}}, "temperature": 5.0}, "data.temperature=5: the corpora have weights"),
         ({"stages": [{"mix": {"wab": 1}}]}, "stage 1: no corpus of data.corpora is named wab; did you mean web"),
         ({"stages": [{"mix": {"web": 1}}, {"mix": {"bt": 1}}]}, "stage 1: never ends; add until"),
@@ -175,6 +190,7 @@ def test_large_corpora_are_shuffled_in_windows(tmp_path: Path, monkeypatch: pyte
         ({"stages": [{"mix": {"web": 1}, "until": "soon"}, {"mix": {"bt": 1}}]}, "until=soon: must be"),
         ({"stages": [{"mix": {"web": 0}}]}, "weights must be numbers, none below 0 and one above"),
         ({"train": "x"}, "data.train=x: has no effect beside data.corpora"),
+        ({"entries": {"web": {"path": []}}}, "data.corpora.web: needs a path"),
         ({"tags": "none", "entries": {"web": {"target_lang": "fr"}}}, "only a tag tells the model"),
         ({"tags": "x"}, "data.tags=x"),
         ({"entries": {"web": {"tag": "2de"}}}, "data.corpora.web.tag=2de: is that of a language"),

@@ -162,7 +162,7 @@ def test_one_language_has_no_tag(tmp_path: Path) -> None:
     tokenizer = train_or_load_tokenizer(data)
     assert tokenizer.tags == ()
     assert tokenizer_for(data, tokenizer, "de") is tokenizer
-    with pytest.raises(ValueError, match="tag=web: the model has no tags"):
+    with pytest.raises(ValueError, match="tag=web: there are no tags"):
         tokenizer_for(data, tokenizer, "de", "web")
     entries = {"a": {"path": data.train, "tag": "web"}, "b": {"path": data.train, "tag": "bt"}}
     tagged = config(tmp_path, corpora=entries)

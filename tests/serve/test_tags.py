@@ -83,7 +83,7 @@ def test_every_address_respects_them(many: Any, run: Path, asked: dict[str, str]
         ({"target_lang": "cs"}, "target_lang=cs: the model translates into de, fr, en"),
         ({"tag": "bt"}, "tag=bt: must be one of web"),
         ({"model": "plain", "target_lang": "fr"}, "target_lang=fr: the model translates into de"),
-        ({"model": "plain", "tag": "web"}, "tag=web: the model has no tags"),
+        ({"model": "plain", "tag": "web"}, "tag=web: there are no tags"),
         ({"target_lang": "x" * 200}, "target_lang: string should have at most 100 characters"),
     ],
 )
