@@ -99,7 +99,7 @@ def test_losses_by_corpus_add_up(folder: Path) -> None:
             assert float(torch.tensor(mean).exp()) == pytest.approx(row["perplexity"], rel=1e-4)
 
 
-@pytest.mark.parametrize("place", ["source", "decoder"])
+@pytest.mark.parametrize("place", ["source", pytest.param("decoder", marks=pytest.mark.slow)])
 def test_one_model_translates_into_the_language_that_is_asked_for(
     place: str, folder: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,7 +40,7 @@ class HFRunner(ExportedModel):
             self.model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
             self.tokenizer = AutoTokenizer.from_pretrained(folder)
 
-    def encode(self, texts: Sequence[str], target_lang: str | None) -> list[list[int]]:
+    def encode(self, texts: Sequence[str], target_lang: str | None = None) -> list[list[int]]:
         tags = tag_ids(self.manifest, "source", target_lang, None)
         return [[*tags, *self.tokenizer(text)["input_ids"][:-1]] for text in texts]
 
