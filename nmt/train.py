@@ -224,8 +224,9 @@ def _prepare(config: Config) -> TrainingSetup:
         check_unchanged(texts[split], files)
     digests = {split: [[conceal(file.name, config), file.sha256] for file in files] for split, files in texts.items()}
     setup = TrainingSetup(resolved, config, tokenizer, corpora, valid, tests, digests, list(resolved.notes))
-    for text in overlaps(config.data, splits, {test.split: test.pairs for test in tests}):
-        log.warning("%s", text)
+    if not config.data.streaming:  # whose text is not read before training
+        for text in overlaps(config.data, splits, {test.split: test.pairs for test in tests}):
+            log.warning("%s", text)
     chooses = splits[0] if "@" not in splits[0] else "the mean over all directions"
     setup.notes.extend([f"{chooses} chooses the best checkpoint, of {', '.join(splits)}"] * (len(splits) > 1))
     _check_lengths(setup)

@@ -163,3 +163,9 @@ def test_a_tag_chooses_the_kind_of_text(folder: Path) -> None:
     assert model.translate("the cow sees the dog", tag="formal").text == "der Kuh erblickt der Hund"
     with pytest.raises(ValueError, match="tag=x: must be one of formal"):
         model.translate("the cow sees the dog", tag="x")
+    for tag, word in (("", "sieht"), ("tag=formal", "erblickt")):
+        with contextlib.chdir(folder):
+            options = ["checkpoint=runs/kinds", "output=kinds", *filter(None, [tag])]
+            run_command(evaluate.main, EvaluateConfig, "evaluate", options)
+        lines = (folder / "kinds/hypotheses.txt").read_text(encoding="utf-8").splitlines()
+        assert all(f" {word} " in line for line in lines)

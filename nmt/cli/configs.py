@@ -33,17 +33,8 @@ PATH_OPTIONS = (
     *("runs", "data.train", "data.valid", "data.test", "data.extra_tests", "data.train_alignments", "data.hf_dataset"),
     "data.corpora",
     *("data.cache_dir", "checkpoint", "output", "hypotheses", "baselines", "external_scores", "source", "target"),
-    *(
-        "gold",
-        "reverse",
-        "plugins",
-        "metrics.plugins",
-        "init.checkpoint",
-        "input",
-        "text",
-        "data.tokenizer.model",
-        "tests",
-    ),
+    *("gold", "reverse", "plugins", "metrics.plugins", "init.checkpoint", "input", "text", "data.tokenizer.model"),
+    "tests",
 )
 """Options that name files, folders and data sets: `~` is the home folder there, and what came from the environment is
 not stored."""

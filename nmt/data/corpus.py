@@ -166,15 +166,9 @@ def load_corpus(config: DataConfig, split: str, tokenizer: Tokenizer) -> Encoded
 
     def build(folder: Path) -> None:
         writer = CorpusWriter(folder, config, tokenizer, training, keep_text, where)
-        texts = parts or [("", own, tokenizer)]
         writer.run(
-            (
-                name,
-                own,
-                view,
-                _show_progress(read_blocks(own, "train" if training else split_name, writer.repaired), name or where),
-            )
-            for name, own, view in texts
+            (name, own, view, _show_progress(read_blocks(own, split_name, writer.repaired), name or where))
+            for name, own, view in parts or [("", own, tokenizer)]
         )
         check_unchanged(text.files, dataset_fingerprint(config, split).files)
         malloc_trim()

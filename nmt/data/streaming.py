@@ -29,7 +29,7 @@ RETRY_SECONDS: tuple[int, ...] = (2, 10, 60)  # before a file that broke off is 
 
 
 class BufferStart(NamedTuple):
-    """Where a buffer begins, and what has been read of its epoch by then; all numbers count from 0."""
+    """The beginning of a buffer, and what has been read of its epoch by then; all numbers count from 0."""
 
     epoch: int
     batch: int

@@ -12,7 +12,7 @@ from typing import Any
 
 from nmt.alignment import AlignmentScore, AlignmentSource, GoldAlignment, HeadSelection, Link, read_gold
 from nmt.data import DataConfig, SentencePair, alignment_path, extra_test_sets, read_pairs
-from nmt.data.corpora import of_split
+from nmt.data.corpora import directions, join, of_split
 from nmt.data.sources import dataset_fingerprint, further_splits, read_further_references
 from nmt.data.text_files import check_file, read_lines
 from nmt.evaluation.attention_diagnostics import AttentionDiagnostics
@@ -90,7 +90,10 @@ def test_splits(config: DataConfig) -> dict[str, str]:
 
 
 def load_test_sets(config: DataConfig) -> list[EvaluationSet]:
-    """Load `data.test` and `data.extra_tests`, each in every direction of the model."""
+    """Load `data.test` and `data.extra_tests`, each in every direction of the model that has such a text."""
+    names = {join(pair) for pair in directions(config)} if has_test_set(config) else set()
+    if len(names) > 1 and (missing := names - {split.partition("@")[2] for split in further_splits(config, "test")}):
+        log.warning("data.test: has no text for %s, which are not tested", ", ".join(sorted(missing)))
     return [EvaluationSet.read(config, split, folder) for split, folder in test_splits(config).items()]
 
 

@@ -25,6 +25,7 @@ from nmt.data.corpora import (
 )
 from nmt.data.sources import further_splits, read_pairs, resolve_split, validation_splits
 from nmt.data.tags import with_prefixes
+from nmt.evaluation.results import load_test_sets
 
 TEXTS = {
     "en": ["A red house .", "Two dogs run <2de> .", "The child sleeps ."],
@@ -155,6 +156,17 @@ def test_directions_and_their_splits(tmp_path: Path) -> None:
         data.validate()
     data.valid = by_name
     data.validate()
+
+
+def test_directions_without_a_test_text_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = config(tmp_path, languages=["en", "de", "fr"])
+    assert len(load_test_sets(data)) == 6
+    assert not caplog.records
+    for language in ("en", "de"):
+        (tmp_path / f"some.{language}").write_text("A house .\n")
+    data.test = str(tmp_path / "some")
+    assert [test.split for test in load_test_sets(data)] == ["test@en-de", "test@de-en"]
+    assert caplog.messages == ["data.test: has no text for de-fr, en-fr, fr-de, fr-en, which are not tested"]
 
 
 def test_one_language_has_no_tag(tmp_path: Path) -> None:

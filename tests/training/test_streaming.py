@@ -138,6 +138,16 @@ def test_epochs_end_where_the_stream_does() -> None:
     assert [json.loads(line)[1] for line in lines] == [0] * 3 + [1] * 3
 
 
+def test_the_stream_is_not_searched_for_test_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That would read all of it before the first update."""
+
+    def refuse(*_: Any) -> list[str]:
+        raise AssertionError("the stream was read")
+
+    monkeypatch.setattr(train, "overlaps", refuse)
+    assert call("unread", "train.max_updates=2")[0] == 0
+
+
 def test_an_automatic_batch_size() -> None:
     """A batch is of one buffer, and of sentences of up to `data.max_length`."""
     code, err = call("run", "train.max_updates=2", "train.batch_tokens=auto")

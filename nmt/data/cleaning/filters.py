@@ -23,8 +23,9 @@ SCRIPTS = {name: scripts.split() for scripts, names in (row.split(":") for row i
 
 
 class Learned(NamedTuple):
-    """What filters know of the whole corpus: the languages of source and target; hashes of the lines of either side of
-    the test sets; median and robust deviation of `PairBlock.length_ratio`; the association that pairs need.
+    """Knowledge of the whole corpus that filters have: the languages of source and target; hashes of the lines of
+    either side of the test sets; median and robust deviation of `PairBlock.length_ratio`; the association that pairs
+    need.
     """
 
     languages: Sequence[str]
@@ -44,7 +45,7 @@ class PairBlock:
 
     @cached_property
     def lexical(self) -> PairScores:
-        """What the lexicon says."""
+        """The scores of the lexicon."""
         lexicon = self.learned.lexicon
         return lexicon.score(self.sides) if lexicon else PairScores(self.nothing, (self.nothing, self.nothing))
 
@@ -144,7 +145,8 @@ MODELS = ("model", "dual")
 
 
 class Filter(NamedTuple):
-    """What a filter measures; how, None for `DUPLICATES` and `MODELS`; its threshold, and the least that is allowed."""
+    """A filter: a text on its measure, the measure (None for `DUPLICATES` and `MODELS`), its threshold, and the least
+    that is allowed."""
 
     text: str
     measure: Callable[[PairBlock], Floats] | None = None

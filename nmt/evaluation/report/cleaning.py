@@ -1,4 +1,4 @@
-"""What the filters of a corpus rejected: counts, overlaps, samples, and the page that shows them."""
+"""The pairs that the filters of a corpus rejected: counts, overlaps, samples, and the page that shows them."""
 
 from collections.abc import Mapping
 from typing import Any
