@@ -195,6 +195,7 @@ def test_labels_are_turned_as_in_the_pictures(show, example):
     for number in (2, 3):  # Japanese, Arabic
         page.click(f"#option-{number}")
         page.locator("#name", has_text=f"Sentence {number + 1}").wait_for()
+        page.wait_for_selector("#matrix tbody td")  # hidden until the weights are unpacked
         sizes = page.eval_on_selector_all("#matrix thead span", "all => all.map(e => [e.clientWidth, e.clientHeight])")
         assert all(width < 25 for width, _ in sizes)
         assert max(height for _, height in sizes) > 25
