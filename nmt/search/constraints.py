@@ -27,13 +27,20 @@ class DecodingConstraints:
         lengths: of the sources, without end token.
         prefixes: ids that a translation must begin with, for each of the first sentences; None: none.
         max_target: longest target that the model can take, begin token counted; None: any.
+        required: tokens of phrases for which a translation needs room, for each of the first sentences.
 
     Raises:
-        ValueError: a prefix contains an id that cannot be part of a translation.
+        ValueError: a prefix contains an id that cannot be part of a translation, or phrases need more room than the
+            model has.
     """
 
     def __init__(
-        self, config: SearchConfig, lengths: Ints, prefixes: Sequence[Sequence[int]] | None, max_target: int | None
+        self,
+        config: SearchConfig,
+        lengths: Ints,
+        prefixes: Sequence[Sequence[int]] | None,
+        max_target: int | None,
+        required: Sequence[int] = (),
     ) -> None:
         self.no_repeat_ngram_size, self.forbid_unknown = config.no_repeat_ngram_size, config.replace_unknown == "forbid"
         self.max_lengths: Ints = np.ceil(config.max_length_ratio * lengths).astype(np.int64) + config.max_length_offset
@@ -46,6 +53,11 @@ class DecodingConstraints:
                     raise ValueError(f"a prefix holds the id {token}, which cannot be part of a translation")
             self.prefixes[sentence, : len(prefix)] = prefix
             self.max_lengths[sentence] = max(self.max_lengths[sentence], len(prefix))
+        for sentence, num in enumerate(required):
+            num += int((self.prefixes[sentence] >= 0).sum()) * (num > 0)
+            if max_target is not None and num >= max_target:
+                raise ValueError(f"required phrases need {num} tokens, and the model can write {max_target - 1}")
+            self.max_lengths[sentence] = max(self.max_lengths[sentence], num)
         min_lengths = np.ceil(config.min_length_ratio * lengths).astype(np.int64) + config.min_length_offset
         self.min_lengths: Ints = np.minimum(min_lengths, self.max_lengths)
 
