@@ -26,6 +26,7 @@ from nmt.data.corpora import describe_directions
 from nmt.evaluation.report import heatmap, html
 from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.aligner import Aligner, check_directions
+from nmt.inference.glossary import load_glossary
 from nmt.inference.line_translator import LineTranslator
 from nmt.inference.translator import Translation, Translator
 from nmt.runtime.device import resolve_device
@@ -143,7 +144,13 @@ class Model:
         return f"<Model {self._name}: {describe_directions(self.config.data)}>"
 
     def translate(
-        self, texts: str | Iterable[str], *, target_lang: str | None = None, tag: str | None = None, **search: Any
+        self,
+        texts: str | Iterable[str],
+        *,
+        target_lang: str | None = None,
+        tag: str | None = None,
+        glossary: Any = None,
+        **search: Any,
     ) -> Any:
         """Return the `TranslationResult` of a text, or a list of those of several, as `python -m nmt.translate` does.
 
@@ -151,11 +158,12 @@ class Model:
             texts: one text or many; a text longer than those in training is translated in parts.
             target_lang: language to translate into, of a model with several; None: the run's `data.target_lang`.
             tag: of a corpus in training, whose kind of text the model shall write; None: none.
+            glossary: a file of terms, or a dictionary of target terms by source terms, that translations contain.
             search: options of `nmt.search.SearchConfig` for this call, as in beam_size=8, n_best=5.
 
         Raises:
             TypeError: a text is none, or an option is unknown.
-            ValueError: an option has a value that is not allowed.
+            ValueError: an option has a value that is not allowed, or a glossary is not as `Glossary.read` needs it.
             RuntimeError: a text could not be translated, mostly for want of memory.
         """
         model = self._translator.into(self.config.data, target_lang, tag)
@@ -164,7 +172,9 @@ class Model:
         translator = Translator(model.model, model.tokenizer, config, model.device, carried=carried, member=member)
         translator.engine = model.engine
         encoded = [text.encode(errors="replace") for text in _texts(texts)]
-        for line in LineTranslator(translator, self._max_length).translate_lines(encoded):
+        line_translator = LineTranslator(translator, self._max_length)
+        line_translator.glossary = load_glossary(glossary, translator)
+        for line in line_translator.translate_lines(encoded):
             if line.error is not None:
                 raise RuntimeError(f"text {len(results) + 1}: {line.error}")
             best, subwords = line.n_best(), model.tokenizer.target_subwords(line.n_best()[0].tokens)

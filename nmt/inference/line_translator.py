@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from nmt.alignment.pharaoh import num_words
 from nmt.alignment.writers import words_known
 from nmt.data import EOS
+from nmt.inference.glossary import Glossary, Term
 from nmt.inference.sentence_splitter import SEGMENT_BOUNDARIES, split_sentence
 from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator
 from nmt.runtime.text import is_blank
@@ -65,6 +66,7 @@ class LineTranslator:
         limit = translator.max_source_length
         self.translator, self.max_length = translator, max_length if limit is None else min(max_length, limit)
         self.counts: Counter[str] = Counter()
+        self.glossary: Glossary | None = None
 
     def translate_lines(self, lines: Sequence[bytes | None]) -> list[LineTranslation]:
         """Return one result for each line, in order. A line that fails has an error, and does not affect others."""
@@ -72,7 +74,8 @@ class LineTranslator:
         errors = ["not translated: longer than a line may be" if line is None else None for line in lines]
         parts = [[] if error else self._split(source) for source, error in zip(sources, errors, strict=True)]
         try:
-            translated = iter(self.translator.n_best([text for texts in parts for text in texts]))
+            texts = [text for texts in parts for text in texts]
+            translated = iter(self.translator.n_best(texts, phrases=self._phrases(texts)))
             results = [
                 LineTranslation(source, texts, [next(translated) for _ in texts], error)
                 for source, texts, error in zip(sources, parts, errors, strict=True)
@@ -85,7 +88,17 @@ class LineTranslator:
         for result in results:
             self.counts["split"] += len(result.segments) > 1
             self.counts["truncated"] += any(best[0].truncated for best in result.best)
+            for term in self._terms(result):
+                self.counts.update({"terms": 1, "terms used": int(term.used)})
         return results
+
+    def _phrases(self, texts: Sequence[str]) -> list[list[str]] | None:
+        """Return what the translation of each text must contain."""
+        glossary = self.glossary
+        return None if glossary is None else [[target for _, target in glossary.terms(text)] for text in texts]
+
+    def _terms(self, result: LineTranslation) -> list[Term]:
+        return self.glossary.used(result.segments, result.n_best()[0].text) if self.glossary else []
 
     def _split(self, text: str) -> list[str]:
         text = "" if is_blank(text) else text.strip(" ")
@@ -104,6 +117,8 @@ class LineTranslator:
             return record | {"error": result.error}
         scores = [{"score": t.score, "log_prob": t.log_prob, "truncated": t.truncated} for t in n_best]
         record |= {**scores[0], "parts": len(result.segments)}
+        if self.glossary:
+            record["terms"] = [term._asdict() for term in self._terms(result)]
         if self.translator.config.n_best > 1:
             subwords = [self.translator.tokenizer.target_subwords(t.tokens) for t in n_best]
             all_values = zip(n_best, scores, subwords, strict=True)

@@ -1,4 +1,4 @@
-"""Text that shows nothing."""
+"""Text that shows nothing, and scripts without spaces."""
 
 import re
 
@@ -13,3 +13,12 @@ _INVISIBLE = re.compile(
 def is_blank(text: str) -> bool:
     """Return whether a text is empty or has nothing but characters that cannot be seen, such as tab and U+200B."""
     return _INVISIBLE.fullmatch(text) is not None
+
+
+# of Thailand, Laos, Burma, Cambodia, China and Japan
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+
+
+def is_unspaced(text: str) -> bool:
+    """Return whether a text begins in a script that has no spaces between words."""
+    return re.match(f"[{UNSPACED}]", text) is not None

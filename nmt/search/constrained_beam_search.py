@@ -56,8 +56,8 @@ class ConstrainedBeamSearch(BeamSearch):
 
     def _finish_hypotheses(self, candidates: Candidates) -> None:
         order = np.argsort(-candidates.log_probs, axis=1, kind="stable")
-        log_probs, slots, tokens = (np.take_along_axis(values, order, 1) for values in candidates)
-        super()._finish_hypotheses(Candidates(log_probs, slots.astype(np.int64), tokens.astype(np.int64)))
+        slots, tokens = (np.take_along_axis(values, order, 1) for values in candidates[1:])
+        super()._finish_hypotheses(Candidates(np.take_along_axis(candidates.log_probs, order, 1), slots, tokens))
 
     def _num_missing(self, slots: Ints, tokens: Ints) -> Ints:
         states = np.take_along_axis(self.rows.phrase_states.reshape(len(slots), -1), slots, 1)
