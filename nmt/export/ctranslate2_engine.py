@@ -19,8 +19,7 @@ from nmt.data.cache import cached_directory
 from nmt.export import export, formats
 from nmt.export.scripts.translate_ctranslate2 import vocabulary
 from nmt.inference.translator import Decoded, Ids, Translator
-from nmt.search.constraints import DecodingConstraints
-from nmt.search.phrases import Phrases
+from nmt.search.constraints import DecodingConstraints, Phrases
 from nmt.search.scoring import Hypothesis, length_norm
 
 log = logging.getLogger(__name__)

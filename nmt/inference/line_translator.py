@@ -75,7 +75,8 @@ class LineTranslator:
         parts = [[] if error else self._split(source) for source, error in zip(sources, errors, strict=True)]
         try:
             texts = [text for texts in parts for text in texts]
-            translated = iter(self.translator.n_best(texts, phrases=self._phrases(texts)))
+            phrases = None if self.glossary is None else [[t for _, t in self.glossary.terms(text)] for text in texts]
+            translated = iter(self.translator.n_best(texts, phrases=phrases))
             results = [
                 LineTranslation(source, texts, [next(translated) for _ in texts], error)
                 for source, texts, error in zip(sources, parts, errors, strict=True)
@@ -91,11 +92,6 @@ class LineTranslator:
             for term in self._terms(result):
                 self.counts.update({"terms": 1, "terms used": int(term.used)})
         return results
-
-    def _phrases(self, texts: Sequence[str]) -> list[list[str]] | None:
-        """Return what the translation of each text must contain."""
-        glossary = self.glossary
-        return None if glossary is None else [[target for _, target in glossary.terms(text)] for text in texts]
 
     def _terms(self, result: LineTranslation) -> list[Term]:
         return self.glossary.used(result.segments, result.n_best()[0].text) if self.glossary else []

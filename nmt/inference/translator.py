@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, Self, cast
 
@@ -22,9 +23,9 @@ from nmt.models import MODELS, Seq2Seq
 from nmt.models.loading import load_model
 from nmt.runtime.device import autocast, resolve_precision
 from nmt.runtime.memory import halve_on_oom
-from nmt.runtime.text import is_blank, is_unspaced
+from nmt.runtime.text import UNSPACED, is_blank
 from nmt.search import SearchConfig
-from nmt.search.phrases import Phrases
+from nmt.search.constraints import Phrases
 from nmt.search.scoring import length_norm
 
 BATCH_TOKENS = 4096
@@ -216,13 +217,12 @@ class Translator:
 
     def encode_phrases(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of target texts as they are inside a sentence, after a space or a mark of Chinese."""
-        tokenizer, num_tags = self.tokenizer, len(self.tokenizer.prefixes[1])
-        phrases = [ids[num_tags:] for ids in tokenizer.encode_target(texts)]
-        for i, text in enumerate(texts if tokenizer.type in ("unigram", "bpe") else ()):
-            before = ("。", "") if is_unspaced(text) else (".", " ")
-            begin, whole = (ids[num_tags:] for ids in tokenizer.encode_target([before[0], "".join(before) + text]))
-            if whole[: len(begin)] == begin:
-                phrases[i] = whole[len(begin) :]
+        encode, phrases = self.tokenizer.encode_target, []
+        for text in texts:
+            before = "。" if re.match(f"[{UNSPACED}]", text) else ". "
+            (begin, whole), (ids,) = encode([before.strip(), before + text]), encode([text])
+            is_subword = self.tokenizer.type in ("unigram", "bpe") and whole[: len(begin)] == begin
+            phrases.append(whole[len(begin) :] if is_subword else ids[len(self.tokenizer.prefixes[1]) :])
         return phrases
 
     def stream(self, text: str, *, prefix: str = "") -> Iterator[Translation]:

@@ -9,16 +9,10 @@ _INVISIBLE = re.compile(
     "\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*"
 )
 
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+"""For a regular expression: characters of scripts without spaces, of South-East Asia, China and Japan."""
+
 
 def is_blank(text: str) -> bool:
     """Return whether a text is empty or has nothing but characters that cannot be seen, such as tab and U+200B."""
     return _INVISIBLE.fullmatch(text) is not None
-
-
-# of Thailand, Laos, Burma, Cambodia, China and Japan
-UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-
-
-def is_unspaced(text: str) -> bool:
-    """Return whether a text begins in a script that has no spaces between words."""
-    return re.match(f"[{UNSPACED}]", text) is not None

@@ -10,8 +10,8 @@ from torch import Tensor
 from nmt.data import EOS
 from nmt.models.seq2seq import Seq2Seq
 from nmt.search.config import SearchConfig
+from nmt.search.constraints import Phrases
 from nmt.search.decoder_state import DecoderRows, expand_indices
-from nmt.search.phrases import PhraseStates
 from nmt.search.scoring import Bools, Floats, Hypothesis, Ints, coverage_penalty, length_norm
 
 TOPK_BLOCK_WIDTHS = (100, 96, 80, 64, 125, 128, 120, 75, 50, 32)
@@ -63,7 +63,7 @@ class BeamSearch:
         *,
         attention: bool = False,
         prefixes: Sequence[Sequence[int]] | None = None,
-        phrases: PhraseStates | None = None,
+        phrases: Phrases | None = None,
         text: Callable[[list[int]], Hashable] = tuple,
     ) -> None:
         self.config, self.text = config, text

@@ -15,9 +15,9 @@ from nmt.runtime.memory import halve_on_oom
 from nmt.runtime.parallel import ordered_map
 from nmt.search.beam_search import BeamSearch
 from nmt.search.config import SearchConfig
-from nmt.search.constrained_beam_search import ConstrainedBeamSearch
+from nmt.search.constraints import Phrases, check_phrases
 from nmt.search.device_search import DeviceSearches, searches_on_device
-from nmt.search.phrases import Phrases, PhraseStates, check_phrases
+from nmt.search.phrases import ConstrainedBeamSearch
 from nmt.search.sampling import sample
 from nmt.search.scoring import Hypothesis
 
@@ -58,22 +58,19 @@ def translate_batch(
         selects by their text.
 
     Raises:
-        ValueError: a coverage penalty for a model without attention, a prefix or a phrase with ids that are not
-            allowed, phrases that the model has no room for, or options that do not go with phrases.
+        ValueError: a coverage penalty for a model without attention; a prefix or phrases that are not allowed.
     """
-    states = None
-    if phrases is not None and any(phrases):
+    phrases = phrases if phrases and any(phrases) else None
+    if phrases is not None:
         check_phrases(config, phrases)
-        states = PhraseStates(phrases)
     if config.method != "beam":
         samples = sample(model, source, source_mask, config, prefixes=prefixes)
         return [sorted(hypotheses, key=lambda hypothesis: -hypothesis.score) for hypotheses in samples]
-    is_device = source.is_cuda and not attention and states is None
-    if is_device and searches_on_device(model, source.size(1), config, prefixes):
+    on_device = source.is_cuda and not attention and phrases is None
+    if on_device and searches_on_device(model, source.size(1), config, prefixes):
         return DeviceSearches(model, config, source.device, text)(source.cpu(), source_mask.cpu(), prefixes)
-    search = BeamSearch if states is None else ConstrainedBeamSearch
-    options = (model, source, source_mask, config)
-    beam = search(*options, attention=attention, prefixes=prefixes, phrases=states, text=text)
+    batch, search = (model, source, source_mask, config), BeamSearch if phrases is None else ConstrainedBeamSearch
+    beam = search(*batch, attention=attention, prefixes=prefixes, phrases=phrases, text=text)
     while not beam.done:
         beam.step()
     return beam.results()

@@ -9,8 +9,7 @@ from torch import Tensor
 from nmt.data import BOS, EOS, PAD
 from nmt.models.seq2seq import DecoderState, Seq2Seq
 from nmt.search.config import SearchConfig
-from nmt.search.constraints import DecodingConstraints, to_device
-from nmt.search.phrases import PhraseStates
+from nmt.search.constraints import DecodingConstraints, Phrases, PhraseStates, to_device
 from nmt.search.scoring import Bools, Floats, Hypothesis, Ints
 
 INITIAL_CACHE_LENGTH = 12
@@ -39,7 +38,7 @@ class DecoderRows:
 
     `sentences` maps the sentences that are still in the batch to those of the call; numbers from `num_sentences` on are
     padding. `attention_weights` (R, L, H, t, S) and `coverage` (R, S) are None unless they are needed. `phrase_states`
-    (R,) are states of `phrases`, if there are any.
+    (R,) are states of `phrases`.
 
     Arguments are those of `translate_batch`; `collect_attention` keeps the attention weights of all steps.
     """
@@ -51,7 +50,7 @@ class DecoderRows:
         source_mask: Tensor,
         config: SearchConfig,
         prefixes: Sequence[Sequence[int]] | None = None,
-        phrases: PhraseStates | None = None,
+        phrases: Phrases | None = None,
         *,
         collect_attention: bool = False,
     ) -> None:
@@ -71,11 +70,11 @@ class DecoderRows:
         self.source_mask = source_mask.cpu().numpy()
         lengths = np.zeros(num, np.int64)
         lengths[: self.num_sentences] = self.source_mask.sum(1) - 1
-        required = [] if phrases is None else phrases.num_missing(phrases.start).tolist()
+        self.has_phrases = phrases is not None
+        self.phrases = PhraseStates(phrases or [[]] * self.num_sentences)
+        self.phrase_states: Ints = np.repeat(self.phrases.start[padded[:num].cpu().numpy()], self.width)
+        required = self.phrases.num_missing(self.phrases.start).tolist()
         self.constraints = DecodingConstraints(config, lengths, prefixes, model.max_target_length, required)
-        self.phrases = phrases
-        starts = np.zeros(self.num_sentences, np.int64) if phrases is None else phrases.start
-        self.phrase_states: Ints = np.repeat(starts[padded[:num].cpu().numpy()], self.width)
         self.tokens: Ints = np.full((num * self.width, INITIAL_CACHE_LENGTH), PAD, np.int64)
         self.position = 0
         self.collect_attention = collect_attention
@@ -102,7 +101,7 @@ class DecoderRows:
         logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
         log_probs = torch.log_softmax(logits, dim=-1)
         self.constraints.mask_forbidden(log_probs, self.tokens[:, : self.position], self.position)
-        if self.phrases is not None:  # a translation ends with all of them
+        if self.has_phrases:  # a translation ends with all of them
             rows = np.flatnonzero(self.phrases.num_missing(self.phrase_states))
             log_probs[to_device(rows, self.device), EOS] = float("-inf")
         return log_probs, None if weights is None else weights.cross
@@ -146,7 +145,7 @@ class DecoderRows:
         """Append a token to every row, (R,)."""
         if self.position == self.tokens.shape[1]:
             self.tokens = np.concatenate([self.tokens, np.full_like(self.tokens, PAD)], axis=1)
-        if self.phrases is not None:
+        if self.has_phrases:
             self.phrase_states = self.phrases.follow(self.phrase_states, tokens)
         self.tokens[:, self.position] = tokens
         self.position += 1

@@ -1,121 +1,54 @@
-"""Phrases that translations must contain."""
-
-from collections.abc import Sequence
+"""Beam search for translations that contain given phrases: dynamic beam allocation (Post & Vilar 2018)."""
 
 import numpy as np
+from torch import Tensor
 
-from nmt.data import BOS, EOS, PAD, UNK
-from nmt.search.config import SearchConfig
-from nmt.search.scoring import Ints
-
-Phrases = Sequence[Sequence[Sequence[int]]]
-"""For each sentence the phrases that its translation must contain, as ids."""
-
-
-def check_phrases(config: SearchConfig, phrases: Phrases = ()) -> None:
-    """Raise ValueError if the search cannot hold phrases, or an id cannot be part of a translation."""
-    options = (("method", "beam"), ("diverse_groups", 1), ("no_repeat_ngram_size", 0))
-    for name, needed in options:
-        if (value := getattr(config, name)) != needed:
-            raise ValueError(f"search.{name}={value}: does not go with required phrases or a glossary; set {needed}")
-    forbidden = {PAD, BOS, EOS, *([UNK] if config.replace_unknown == "forbid" else [])}
-    for phrase in (phrase for wanted in phrases for phrase in wanted):
-        if not phrase:
-            raise ValueError("a required phrase is empty")
-        if wrong := [token for token in phrase if token < 0 or token in forbidden]:
-            raise ValueError(f"a required phrase holds the id {wrong[0]}, which cannot be part of a translation")
+from nmt.data import PAD
+from nmt.search.beam_search import BeamSearch, Candidates
+from nmt.search.constraints import to_device
+from nmt.search.scoring import Floats, Ints
 
 
-def num_occurrences(phrase: Sequence[int], tokens: Sequence[int]) -> int:
-    """Return how often a phrase occurs in tokens, without overlaps."""
-    count, start, wanted = 0, 0, list(phrase)
-    while start <= len(tokens) - len(wanted):
-        found = list(tokens[start : start + len(wanted)]) == wanted
-        count, start = count + found, start + (len(wanted) if found else 1)
-    return count
+class ConstrainedBeamSearch(BeamSearch):
+    """Beam search for translations that contain phrases; a sentence without any is searched as `BeamSearch` does.
 
-
-class PhraseStates:
-    """How far hypotheses have come with the phrases of their sentences, as states of one automaton for each sentence.
-
-    A phrase is needed as often as it occurs, without overlaps, in the phrases of the list: twice if it is given twice,
-    or once and as a part of another. Two phrases may overlap. A phrase that breaks off goes on from its longest
-    beginning that the hypothesis ends with (Knuth, Morris & Pratt 1977). States have numbers, given as they are met.
-
-    Arguments are those of `check_phrases`.
+    To the best continuations of a hypothesis come those that begin or continue a missing phrase. Candidates with
+    equally many missing tokens are a bank: the beam takes the best of each bank, the second of each, and so on, so that
+    a bank with few leaves its slots to others. Of the best of their banks the one with the fewest missing tokens comes
+    first: each step brings one token at least, and all phrases are met before the longest length.
     """
 
-    def __init__(self, phrases: Phrases) -> None:
-        self._phrases = [[*dict.fromkeys(map(tuple, wanted))] for wanted in phrases]
-        self._borders = [[_borders(phrase) for phrase in distinct] for distinct in self._phrases]
-        self._needed = [
-            [sum(num_occurrences(phrase, other) for other in wanted) for phrase in distinct]
-            for wanted, distinct in zip(phrases, self._phrases, strict=True)
-        ]
-        self._tokens = np.array([*{token for wanted in phrases for phrase in wanted for token in phrase}], np.int64)
-        # of each state: sentence, occurrences of each phrase, tokens of the one that is begun; what a token of no
-        # phrase leads to; the tokens by which a phrase advances; how many of them are missing until all are met
-        self._states: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = []
-        self._broken: list[int] = []
-        self._next_tokens: list[list[int]] = []
-        self._num_missing: list[int] = []
-        self._numbers: dict[tuple[int, tuple[int, ...], tuple[int, ...]], int] = {}
-        self._followed: dict[tuple[int, int], int] = {}
-        zeros = [(0,) * len(distinct) for distinct in self._phrases]
-        self.start: Ints = np.array([self._number(i, none, none) for i, none in enumerate(zeros)], np.int64)
+    def _best_tokens(self, log_probs: Tensor) -> tuple[Floats, Ints]:
+        best, tokens = super()._best_tokens(log_probs)
+        wanted = self.rows.phrases.next_tokens(self.rows.phrase_states)
+        tokens_wanted = wanted.clip(PAD)  # where there is none, one that is forbidden
+        values: Floats = log_probs.gather(1, to_device(tokens_wanted, log_probs.device)).double().cpu().numpy()
+        values[(wanted < 0) | (wanted[:, :, None] == tokens[:, None]).any(-1)] = -np.inf
+        return np.concatenate([best, values], 1), np.concatenate([tokens, tokens_wanted], 1)
 
-    def num_missing(self, states: Ints) -> Ints:
-        """Return how many tokens of phrases are missing; with every token of `next_tokens` it falls."""
-        return np.array(self._num_missing, np.int64)[states]
+    def _select_candidates(self, best_log_probs: Floats, best_tokens: Ints) -> Candidates:
+        size, width, num_sentences = self.group_size, best_log_probs.shape[1], len(self.rows.sentences)
+        log_probs = (self.log_probs.reshape(-1, 1) + best_log_probs).reshape(num_sentences, -1)
+        tokens = best_tokens.reshape(num_sentences, -1)
+        slots = np.repeat(np.arange(size), width)[None].repeat(num_sentences, 0)
+        missing = self._num_missing(slots, tokens)
+        order = np.lexsort((-log_probs, missing))  # bank after bank, the best of each first
+        log_probs, missing = np.take_along_axis(log_probs, order, 1), np.take_along_axis(missing, order, 1)
+        places = np.arange(order.shape[1])
+        begins = np.diff(missing, axis=1, prepend=-1) != 0
+        ranks = places - np.maximum.accumulate(np.where(begins, places, 0), axis=1)
+        ranks[log_probs == -np.inf] = len(places)
+        is_farthest = (ranks == 0) & (np.cumsum(ranks == 0, axis=1) == 1)
+        best = np.lexsort((-log_probs, ~is_farthest, ranks))[:, : 1 if size == 1 else 2 * size]
+        order = np.take_along_axis(order, best, 1)
+        slots, tokens = np.take_along_axis(slots, order, 1), np.take_along_axis(tokens, order, 1)
+        return Candidates(np.take_along_axis(log_probs, best, 1), slots, tokens)
 
-    def next_tokens(self, states: Ints) -> Ints:
-        """Return the tokens that begin or continue a missing phrase, (R, A) of states (R,); -1 for none."""
-        tokens = [self._next_tokens[state] for state in states.tolist()]
-        width = max(map(len, tokens))
-        return np.array([row + [-1] * (width - len(row)) for row in tokens], np.int64).reshape(len(tokens), width)
+    def _finish_hypotheses(self, candidates: Candidates) -> None:
+        order = np.argsort(-candidates.log_probs, axis=1, kind="stable")
+        slots, tokens = (np.take_along_axis(values, order, 1) for values in candidates[1:])
+        super()._finish_hypotheses(Candidates(np.take_along_axis(candidates.log_probs, order, 1), slots, tokens))
 
-    def follow(self, states: Ints, tokens: Ints) -> Ints:
-        """Return the states after one token more each, of states and tokens of the same shape."""
-        after: Ints = np.array(self._broken, np.int64)[states]
-        for place in zip(*np.nonzero(np.isin(tokens, self._tokens)), strict=True):
-            key = int(states[place]), int(tokens[place])
-            if key not in self._followed:
-                self._followed[key] = self._follow(*key)
-            after[place] = self._followed[key]
-        return after
-
-    def _follow(self, state: int, token: int) -> int:
-        sentence, counts, begun = self._states[state]
-        after = []
-        for i, phrase in enumerate(self._phrases[sentence]):
-            count, length = counts[i], begun[i]
-            if count < self._needed[sentence][i]:
-                while length and phrase[length] != token:
-                    length = self._borders[sentence][i][length]
-                length += phrase[length] == token
-                if length == len(phrase):
-                    count, length = count + 1, 0
-            after.append((count, length))
-        return self._number(sentence, tuple(count for count, _ in after), tuple(length for _, length in after))
-
-    def _number(self, sentence: int, counts: tuple[int, ...], begun: tuple[int, ...]) -> int:
-        key = sentence, counts, begun
-        if key not in self._numbers:
-            broken = self._number(sentence, counts, (0,) * len(begun)) if any(begun) else len(self._states)
-            items = zip(self._phrases[sentence], self._needed[sentence], counts, begun, strict=True)
-            missing = [(phrase, needed - count, length) for phrase, needed, count, length in items if count < needed]
-            num = sum(len(phrase) * times for phrase, times, _ in missing) - max(begun, default=0)
-            self._numbers[key] = len(self._states)
-            self._states.append(key)
-            self._broken.append(broken)
-            self._next_tokens.append([*dict.fromkeys(phrase[length] for phrase, _, length in missing)])
-            self._num_missing.append(num)
-        return self._numbers[key]
-
-
-def _borders(phrase: Sequence[int]) -> list[int]:
-    """Return for each number of tokens of a phrase how many of its first are its last too, fewer than all."""
-    return [
-        max((size for size in range(1, end) if phrase[:size] == phrase[end - size : end]), default=0)
-        for end in range(len(phrase))
-    ]
+    def _num_missing(self, slots: Ints, tokens: Ints) -> Ints:
+        states = np.take_along_axis(self.rows.phrase_states.reshape(len(slots), -1), slots, 1)
+        return self.rows.phrases.num_missing(self.rows.phrases.follow(states, tokens))

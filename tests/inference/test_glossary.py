@@ -80,7 +80,6 @@ def test_terms_are_those_of_a_search_at_every_place(seed: int) -> None:
         ("# x\n\na\t \n", "terms.tsv, line 3: the target term is empty"),
         ("\tb\n", "terms.tsv, line 1: the source term is empty"),
         ("a\tb\nc\td\na\te\n", "terms.tsv, line 3: 'a' is 'e' here and 'b' in "),
-        ("# nothing\n", "terms.tsv: has no terms; write a source term, a tab and its target"),
         ("", "terms.tsv"),
     ],
 )
