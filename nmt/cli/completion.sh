@@ -331,6 +331,7 @@ output=<file>
 target_lang=
 tag=
 format=text,jsonl
+glossary=
 max_length=
 search.method=beam,sample,mbr
 search.beam_size=

@@ -302,7 +302,7 @@ class TranslateConfig(PluginOptions):
     tag: of a corpus in training, such as web, whose kind of text the model shall write; by default none.
     format: text (the best translation of each line) or jsonl (with scores and alignments).
     glossary: file with a source term, a tab and its target term in each line, where # begins a comment: a translation
-        contains the target of every term in its text, each time, and how many do is counted (docs/markup.md#terms).
+        contains the target of every term in its text, each time, and how many do is counted (docs/decoding.md).
     max_length: source tokens beyond which a line is split at sentence boundaries and translated in segments; 0:
         data.max_length of training. Never more than the model can process.
     engine: what decodes: torch; ctranslate2, which needs early_stopping=beam (docs/decoding.md); ctranslate2_int8, with
