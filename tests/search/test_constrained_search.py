@@ -16,7 +16,9 @@ import torch
 from nmt.data import BOS, EOS, PAD, UNK, source_batch
 from nmt.models import MODELS, Seq2Seq
 from nmt.search import Ensemble, SearchConfig, decode, translate_batch
+from nmt.search.beam_search import Candidates
 from nmt.search.constraints import PhraseStates
+from nmt.search.phrases import ConstrainedBeamSearch
 from tests.search.test_search import (
     CONFIGS,
     KINDS,
@@ -285,3 +287,19 @@ def test_the_longest_length_grows_so_that_all_phrases_fit() -> None:
         assert found[0].tokens[:3] == prefix
         assert len(found[0].tokens) <= 3 + 5 + 2 + 2
         assert math.isfinite(found[0].score)
+
+
+def test_ends_count_among_the_most_probable_of_a_step() -> None:
+    """Those of unlikely hypotheses, which stand first because they have all phrases, do not end a search."""
+    source, mask = source_batch([[4]])
+    config = SearchConfig(beam_size=2, early_stopping="beam")
+    for log_probs, ended in (
+        ([-9.0, -8.0, -1.0, -2.0], 0),
+        ([-1.0, -8.0, -9.0, -2.0], 1),
+        ([-1.0, -2.0, -9.0, -8.0], 2),
+    ):
+        beam = ConstrainedBeamSearch(make(0, 12), source, mask, config, phrases=[[[4]]])
+        num = len(beam.log_probs)
+        tokens, slots = np.tile([EOS, EOS, 5, 6], (num, 1)), np.zeros((num, 4), np.int64)
+        beam._finish_hypotheses(Candidates(np.tile(log_probs, (num, 1)), slots, tokens))
+        assert (beam.num_ended == ended).all()
