@@ -14,8 +14,8 @@ from nmt.alignment import METHODS, AlignmentConfig, candidate_sources
 from nmt.attention import NO_ATTENTION
 from nmt.config import check_choice, check_range, from_dict, from_environment, get_node, leaves, validate
 from nmt.data.cleaning.filters import FilterOptions
+from nmt.data.config import DataConfig
 from nmt.data.corpora import directions, tag_names, training_corpora
-from nmt.data.sources import DataConfig
 from nmt.data.tokenizer import TOKENIZERS
 from nmt.evaluation.metrics import METRICS, MetricsConfig
 from nmt.models import MODELS, unused_options

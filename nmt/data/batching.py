@@ -114,8 +114,8 @@ class BatchLoader:
     """The batches of a corpus, epoch by epoch.
 
     With subword regularization (a tokenizer with `sampling` and a corpus that keeps its text) each sentence is
-    segmented anew in every epoch, depending on seed, epoch and its row alone. There are as many batches as with
-    the deterministic segmentation, so they can grow somewhat beyond `batch_tokens`.
+    segmented anew in every epoch, and pass of a mixture, depending on seed, epoch, pass and its row alone. There are as
+    many batches as with the deterministic segmentation, so they can grow somewhat beyond `batch_tokens`.
 
     Args:
         corpus, tokenizer, batch_tokens, seed: as for `make_batches`.
@@ -198,13 +198,16 @@ class BatchLoader:
         assert corpus.target_text is not None
         for group in range(start // SAMPLED_BATCH_GROUP * SAMPLED_BATCH_GROUP, len(chunk), SAMPLED_BATCH_GROUP):
             num = min(SAMPLED_BATCH_GROUP, len(chunk) - group)
-            rows = np.concatenate([chunk.row_indices(group + i) for i in range(num)])
+            bounds = zip(chunk.starts[group : group + num], chunk.ends[group : group + num], strict=True)
+            places = np.concatenate([np.arange(*pair) for pair in bounds])
+            rows = chunk.order[places].astype(np.int64)
+            numbers = rows if chunk.passes is None else rows + len(corpus) * chunk.passes[places]
             seed = [self.seed, epoch]
-            texts, keys = corpus.source_text.rows(rows), row_keys([*seed, 1], rows)
+            texts, keys = corpus.source_text.rows(rows), row_keys([*seed, 1], numbers)
             prefixes, of_row = corpus.prefixes, of_rows(corpus, rows)
             flat = self.tokenizer.encode_source_sampled(texts, keys)
             sources = _to_column(*with_prefixes(flat, prefixes[0], of_row))
-            texts, keys = corpus.target_text.rows(rows), row_keys([*seed, 2], rows)
+            texts, keys = corpus.target_text.rows(rows), row_keys([*seed, 2], numbers)
             flat = self.tokenizer.encode_target_sampled(texts, keys)
             targets = _to_column(*with_prefixes(flat, prefixes[1], of_row))
             rng = np.random.default_rng([*seed, 3, first + group])
