@@ -102,7 +102,6 @@ class EngineOptions(MachineOptions):
     engine: str = "torch"
 
     def validate(self) -> None:
-        """Raise ValueError for a value that is not allowed."""
         super().validate()
         check_choice("", self, "engine", ENGINES)
 
@@ -316,7 +315,6 @@ class EvaluateConfig(TagOptions, EngineOptions):
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
 
     def validate(self) -> None:
-        """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
         super().validate()
         if isinstance(self.checkpoint, list) and len(self.checkpoint) > 1 and self.output is None:
@@ -358,7 +356,6 @@ class TranslateConfig(DirectionOptions, EngineOptions):
     search: SearchConfig = field(default_factory=SearchConfig)
 
     def validate(self) -> None:
-        """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
         if self.output == "":
             raise ValueError("output=: the file needs a name; leave the option out for standard output")
@@ -394,7 +391,6 @@ class AlignConfig(DirectionOptions):
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
 
     def validate(self) -> None:
-        """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
         super().validate()
         if (self.source is None) != (self.target is None):
@@ -434,7 +430,6 @@ class ScoreConfig(DirectionOptions):
     search: SearchConfig = field(default_factory=SearchConfig)
 
     def validate(self) -> None:
-        """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
         super().validate()
         check_choice("", self, "format", ("text", "jsonl", "tsv"))
@@ -492,7 +487,6 @@ class CleanConfig(MachineOptions):
     reverse: str | None = None
 
     def validate(self) -> None:
-        """Raise ValueError for a value that is not allowed."""
         if not (self.source and self.target and self.output):
             raise ValueError("source, target and output: must be given: source=FILE target=FILE output=PREFIX")
         if self.source_lang == self.target_lang or not (self.source_lang and self.target_lang):
@@ -572,7 +566,6 @@ class ServeConfig(EngineOptions):
     search: SearchConfig = field(default_factory=SearchConfig)
 
     def validate(self) -> None:
-        """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
         if not self.host:
             raise ValueError("host=: an address is needed, such as host=127.0.0.1")

@@ -120,11 +120,6 @@ def of_split(config: DataConfig, split: str) -> tuple[DataConfig, str]:
     return (config, split) if pair is None else (of_direction(config, pair), name)
 
 
-def target_of(config: DataConfig, split: str) -> str:
-    """Return the target language of a split."""
-    return of_split(config, split)[0].target_lang
-
-
 def tag_names(config: DataConfig) -> list[str]:
     """Return all tags: one for each target language, if there are several, then those of the corpora."""
     if config.tags == "none":

@@ -75,11 +75,15 @@ def read_location(config: DataConfig, location: str, repaired: Counter[str]) -> 
 def validation_splits(config: DataConfig, first: str | None = None) -> list[str]:
     """Return the split of each validation set: "valid", of several "valid:NAME", that of the set `first` first, or with
     several directions "valid@en-de", that of `default_direction` first."""
-    if len(pairs := directions(config)) > 1:
-        own = default_direction(config)
-        return [f"valid@{join(pair)}" for pair in sorted(pairs, key=lambda pair: pair != own)]
+    if len(splits := _by_direction(config, "valid")) > 1:
+        return splits
     names = list(config.valid) if isinstance(config.valid, dict) else []
     return [f"valid:{name}" for name in sorted(names, key=lambda name: name != first)] or ["valid"]
+
+
+def _by_direction(config: DataConfig, split: str) -> list[str]:
+    own = default_direction(config)
+    return [f"{split}@{join(pair)}" for pair in sorted(directions(config), key=lambda pair: pair != own)]
 
 
 def resolve_split(config: DataConfig, split: str) -> list[str]:
@@ -106,16 +110,16 @@ def resolve_split(config: DataConfig, split: str) -> list[str]:
 def further_splits(config: DataConfig, split: str) -> list[str]:
     """Return a split of a model with several directions in each of them for which there are texts, "test@en-de" and so
     on, that of `default_direction` first; of one direction the split itself."""
-    if len(pairs := directions(config)) == 1:
+    if len(names := _by_direction(config, split)) == 1:
         return [split]
-    own, found = default_direction(config), []
-    for pair in sorted(pairs, key=lambda pair: pair != own):
-        part, _ = of_split(config, name := f"{split}@{join(pair)}")
+    found = list[str]()
+    for name in names:
+        part, _ = of_split(config, name)
         with contextlib.suppress(FileNotFoundError):
             for location in resolve_split(config, name):
                 data_source(part).files(part, location)
             found.append(name)
-    return found or [f"{split}@{join(own)}"]
+    return found or names[:1]
 
 
 def extra_test_sets(config: DataConfig) -> dict[str, str]:
@@ -142,9 +146,7 @@ def alignment_path(config: DataConfig, split: str) -> Path | None:
     """
     locations = resolve_split(config, split)
     config, _ = of_split(config, split)
-    if config.format == "hub":
-        return None
-    if len(locations) != 1:
+    if config.format == "hub" or len(locations) != 1:
         return None
     path = find_file(default_alignment_path(config, locations[0]))
     return path if path.is_file() else None

@@ -94,7 +94,10 @@ class TrainingObjective:
         with autocast(precision, labels.device):
             options: dict[str, Any] = {"attention": needs_attention, "positions": positions}
             targets, smoothing = labels.flatten()[positions], config.label_smoothing
-            groups = (batch.corpora.repeat(passes), len(self.corpora)) if batch.corpora is not None else None
+            groups = None
+            if batch.corpora is not None:
+                rows = batch.label_indices // batch.labels.size(1)
+                groups = batch.corpora[rows].repeat(passes), len(self.corpora)
             if self.fused and not config.r_drop_alpha:  # which compares the logits
                 head = partial(output_cross_entropy, labels=targets, smoothing=smoothing, groups=groups)
                 (loss, sums), attention = model(source, mask, inputs, head=head, **options)
