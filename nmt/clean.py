@@ -19,7 +19,7 @@ from nmt.alignment.writers import words_known
 from nmt.cli.compose import run_command
 from nmt.cli.configs import CleanConfig, Config
 from nmt.config import to_dict
-from nmt.data.cleaning.filters import FILTERS, MODELS, Learned, PairBlock
+from nmt.data.cleaning.filters import FILTERS, MODELS, Learned, PairBlock, truncation
 from nmt.data.cleaning.hashing import HashSet
 from nmt.data.cleaning.lexicon import Floats, Lexicon
 from nmt.data.cleaning.text_block import Hashes, TextBlock
@@ -118,16 +118,16 @@ def _learn(config: CleanConfig, files: tuple[Path, Path]) -> tuple[Learned, int,
         part = range(0, len(unique), 10)
         unrelated = [sources[i] for i in part], [targets[i - len(unique) // 2] for i in part]
         both = PairBlock(sources + unrelated[0], targets + unrelated[1])  # these are as familiar as the others
-        own, cut = slice(len(unique)), FILTERS["truncation"]
+        own = slice(len(unique))
         both.learned = learned._replace(lexicon=Lexicon(both.sides), length_ratio=_spread(both.length_ratio[own], 0.1))
         found, (median, deviation) = both.lexical.association[own], _spread(both.lexical.association[own])
         below = np.mean(found < np.nanmedian(both.lexical.association[len(unique) :]))  # half of those unrelated
         share = np.clip(4 * (below - FREE), 0, 1)  # at most twice as many as seem to be unrelated
         needed = min(ASSOCIATION, max(float(np.nanquantile(found, share)), median - 4 * deviation))
-        is_whole = cut.measure is not None and np.mean(cut.measure(both)[own] > cut.max) < WHOLE
+        is_whole = np.mean(truncation(both)[own] > config.filters.truncation.max) < WHOLE
         learned = both.learned._replace(association=needed, tolerance=TOLERANCE * is_whole)
     text = f"Words need an association of {needed:.2f} nats; truncation counts from {learned.tolerance} nats on"
-    text += f"; languages are identified by {learned.identifier.name}" * (learned.identifier is not None)
+    text += f"; languages are identified by {learned.identifier.name}" if learned.identifier else ""
     return learned, num_pairs, f"{text}."
 
 
@@ -141,7 +141,7 @@ def _measure(blocks: Iterator[Block], learned: Learned, names: Sequence[str]) ->
     """Yield each block with its values, (F, N), and hashes, in order, whatever the number of threads."""
 
     def measure(block: Block) -> tuple[Block, Floats, dict[str, Hashes]]:
-        pairs, filters = PairBlock(*block, learned), {name: FILTERS[name] for name in names}
+        pairs, filters = PairBlock(*block, learned=learned), {name: FILTERS[name] for name in names}
         values = [pairs.nothing if kind.measure is None else kind.measure(pairs) for kind in filters.values()]
         return block, np.stack(values), {name: kind.hashes(pairs) for name, kind in filters.items() if kind.hashes}
 
@@ -152,18 +152,19 @@ def _measure(blocks: Iterator[Block], learned: Learned, names: Sequence[str]) ->
 
 def _load_models(config: CleanConfig) -> list[Translator]:
     """Return the model, and the one of the other direction, as far as they are given."""
-    models = list[Translator]()
-    for path in filter(None, (config.checkpoint, config.reverse)):
-        content = checkpoint.load(checkpoint.resolve(path), device := resolve_device(config.device))
-        trained = Config.from_checkpoint(content)
-        own = (config.source_lang, config.target_lang)[:: -1 if models else 1]
-        if own not in (known := directions(trained.data)):
-            text = ", ".join(f"{source} into {target}" for source, target in known)
-            raise ValueError(
-                f"{'reverse' if models else 'checkpoint'}={path}: translates {text}, the corpus is of "
-                f"{config.source_lang} and {config.target_lang}: a run of {own[0]} into {own[1]} is needed"
-            )
-        models.append(Translator.from_checkpoint(content, trained.search, device).into(trained.data, own[1]))
+    models, device = list[Translator](), resolve_device(config.device)
+    corpus = f"the corpus is of {config.source_lang} and {config.target_lang}"
+    for option, path in (("checkpoint", config.checkpoint), ("reverse", config.reverse)):
+        if path:
+            content = checkpoint.load(checkpoint.resolve(path), device)
+            trained = Config.from_checkpoint(content)
+            source, target = (config.source_lang, config.target_lang)[:: -1 if models else 1]
+            if (source, target) not in (known := directions(trained.data)):
+                text = ", ".join(" into ".join(direction) for direction in known)
+                raise ValueError(
+                    f"{option}={path}: translates {text}, {corpus}: a run of {source} into {target} is needed"
+                )
+            models.append(Translator.from_checkpoint(content, trained.search, device).into(trained.data, target))
     return models
 
 

@@ -173,7 +173,7 @@ def test_models_score_what_the_other_filters_keep_once(tmp_path: Path, monkeypat
     save_model(tmp_path / "b.pt", ("de", "en"), list(map(SentencePair, targets, sources)))
     given = write(tmp_path, [*sources, sources[0]], [*targets, targets[0]])
     models = [f"checkpoint={tmp_path}/a.pt", f"reverse={tmp_path}/b.pt"]
-    models += ["filters.model.min=0", "filters.coverage.dry=true", "filters.coverage.min=1"]
+    models += ["filters.model.min=0", "filters.coverage={enabled: true, dry: true, min: 1}"]
     assert call(*given, *models, "filters.dual.min=0.9")[0] == 0
     assert rejected(tmp_path) == dict.fromkeys(range(1, 41), "dual") | {41: "duplicate_pairs"}
     values = [float(line.split("\t")[2]) for line in lines(tmp_path / "out.rejected.tsv")[1:-1]]

@@ -457,7 +457,7 @@ class CleanConfig(PluginOptions):
         about them (.html).
     filters: what is rejected; options of a filter are filters.NAME.max=… or filters={NAME: {max: …}}.
     tests: prefixes of test sets, whose sentences the cleaned text must not have.
-    checkpoint: run or checkpoint file of a trained model, for the filters model and dual.
+    checkpoint: run or checkpoint file of a trained model, for the filters model, coverage and dual.
     reverse: run or checkpoint of the other direction, for the filter dual.
     device: where models run; auto = a GPU if there is one.
     num_threads: processor threads; 0 = as many as torch chooses.

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from nmt.data.cleaning.text_block import DIGIT, LATIN, Flags, Ints, TextBlock, mix
 
+MIN_LETTERS = 10
+"""A text of fewer letters, such as a name or a number, is undecided."""
 _BUCKETS = 1 << 18
 _Rank = Callable[[str], Mapping[str, float]]
 
@@ -23,18 +25,25 @@ class Identifier(NamedTuple):
     name: of the method. log_likelihoods: of every line of a block in each language, (N, L), but for a number that is
     the same for all L. margin: nats below which a text is undecided: there is little of it, or little difference. So
     none of 1000 Multi30k references in each of four languages is taken for another, and at least 99.9 % are recognized.
+    grows: whether they are sums over the letters.
     """
 
     name: str
     languages: Sequence[str]
     log_likelihoods: Callable[[TextBlock], NDArray[np.float64]]
     margin: float
+    grows: bool = False
 
     def identify(self, text: str) -> tuple[str, float]:
         """Return the likeliest language, and by how many nats it is likelier than the next."""
         values = self.log_likelihoods(TextBlock([text.replace("\n", " ")]))[0]
         second, first = np.argsort(values, kind="stable")[-2:]
         return self.languages[first], float(values[first] - values[second])
+
+    def per_letter(self, block: TextBlock) -> NDArray[np.float64]:
+        """Return log-likelihoods by letters, or if they do not grow with these so that the margin is 0.8, (N, L)."""
+        text = np.where(block.num_letters < MIN_LETTERS, np.inf, self.margin / 0.8)
+        return self.log_likelihoods(block) / (block.num_letters + MIN_LETTERS if self.grows else text)[:, None]
 
 
 def installed_identifier(languages: Sequence[str]) -> Identifier | None:
@@ -86,7 +95,7 @@ def trigram_identifier(texts: Mapping[str, Sequence[str]], name: str) -> Identif
         smoothed = np.stack(counts, 1) + 0.5
         log_probs = np.log(smoothed / smoothed.sum(0)).astype(np.float32)
         keep = [log_likelihoods(block).argmax(1) == i for i, block in enumerate(blocks)]
-    return Identifier(f"character trigrams of the {name}", list(texts), log_likelihoods, 10.0)
+    return Identifier(f"character trigrams of the {name}", list(texts), log_likelihoods, 10.0, grows=True)
 
 
 def _trigrams(block: TextBlock, keep: Flags) -> tuple[Ints, Ints]:

@@ -7,15 +7,13 @@ from itertools import chain, islice
 
 from nmt.data import DataConfig
 from nmt.data.corpora import directions, training_corpora
-from nmt.data.language_id import Identifier, installed_identifier, trigram_identifier
+from nmt.data.language_id import MIN_LETTERS, Identifier, installed_identifier, trigram_identifier
 from nmt.data.sources import read_blocks
 from nmt.evaluation.breakdown import OutputLanguages
 from nmt.evaluation.results import EvaluationSet
 
 log = logging.getLogger(__name__)
 
-MIN_LETTERS = 10
-"""An output of fewer letters, such as a name or a number, is undecided."""
 MAX_LINES, MAX_BLOCKS = 10_000, 2
 """Lines of each language from which its character trigrams are learned, and blocks that are read of each corpus."""
 

@@ -12,7 +12,7 @@ from nmt.data.cleaning.filters import FILTERS, SCRIPTS, FilterOptions, Learned, 
 from nmt.data.cleaning.hashing import HashSet, SortedKeys
 from nmt.data.cleaning.lexicon import Lexicon
 from nmt.data.cleaning.text_block import SYMBOLS, TextBlock, characters
-from nmt.data.language_id import trigram_identifier
+from nmt.data.language_id import Identifier, trigram_identifier
 
 STEMS = [first + second for first in "bdfgklmnprst" for second in "aeiou"]
 ENGLISH = [f"{stem}the" for stem in STEMS]
@@ -29,7 +29,9 @@ def corpus(num: int, seed: int = 0) -> tuple[list[str], list[str]]:
 def value(name: str, source: str, target: str, languages: tuple[str, str] = ("en", "de"), **learned: Any) -> float:
     measure = FILTERS[name].measure
     assert measure is not None
-    block = PairBlock(["x y z", source], ["", target], Learned(languages, **learned))  # another line must not matter
+    block = PairBlock(
+        ["x y z", source], ["", target], learned=Learned(languages, **learned)
+    )  # another line must not matter
     return float(measure(block)[1])
 
 
@@ -173,6 +175,11 @@ def test_languages_are_told_apart_in_spite_of_lines_in_the_other() -> None:
     assert value("language", sources[0], targets[0], **learned) > 0.5
     assert value("language", targets[0], sources[0], **learned) < -0.5
     assert value("language", targets[0], targets[0], **learned) < -0.5
+    package = Identifier(
+        "", ["en", "de"], lambda block: np.array([[3.0, 0.0]] * len(block.lines)), 3.0
+    )  # all is English
+    assert value("language", "of ten letters", "zehn Buchstaben", identifier=package) == pytest.approx(-0.8)
+    assert value("language", "ten", "zehn Buch", identifier=package) == 0
     with pytest.raises(ValueError, match="two or more are needed"):
         trigram_identifier({"en": ["text"], "de": ["12"]}, "")
 

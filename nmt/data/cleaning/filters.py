@@ -40,7 +40,7 @@ class Learned(NamedTuple):
 class PairBlock:
     """N pairs, N > 0; what several filters need is computed once."""
 
-    def __init__(self, sources: Sequence[str], targets: Sequence[str], learned: Learned | None = None) -> None:
+    def __init__(self, sources: Sequence[str], targets: Sequence[str], *, learned: Learned | None = None) -> None:
         self.sides = self.source, self.target = TextBlock(sources), TextBlock(targets)
         self.learned, self.nothing = learned or Learned(), np.full(len(sources), np.nan)
 
@@ -94,7 +94,7 @@ def _script(pairs: PairBlock) -> Floats:
 def _language(pairs: PairBlock) -> Floats:
     if (identifier := pairs.learned.identifier) is None:
         return pairs.nothing
-    source, target = (identifier.log_likelihoods(side) / (side.num_letters[:, None] + 10) for side in pairs.sides)
+    source, target = map(identifier.per_letter, pairs.sides)
     return np.minimum(source[:, 0] - source[:, 1], target[:, 1] - target[:, 0])
 
 
@@ -112,7 +112,8 @@ def _repetition(side: TextBlock) -> Floats:
     return np.where(side.num_tokens > 2, 1 - distinct / np.maximum(side.num_tokens - 2, 1), 0)
 
 
-def _truncation(pairs: PairBlock) -> Floats:
+def truncation(pairs: PairBlock) -> Floats:
+    """Return the evidence, in nats, that one side of each pair ends too early."""
     median, deviation = pairs.learned.length_ratio
     z, scores = (pairs.length_ratio - median) / deviation, pairs.lexical
     ends = pairs.both(lambda side: side.kind[side.starts + side.sizes - 2] == MARK)
@@ -165,12 +166,12 @@ FILTERS: dict[str, Filter] = {
                    lambda p: p.unlike(lambda s: s.matches("://", r"\w://\w")), max=0),
     "emails": Filter("e-mail addresses that one side has more",
                      lambda p: p.unlike(lambda s: s.matches("@", r"\w@[\w-]+\.\w")), max=0),
-    "brackets": Filter("brackets that one side has more", lambda p: p.unlike(lambda s: s.symbols[:, 9:]), max=4),
+    "brackets": Filter("brackets that one side has more", lambda p: p.unlike(lambda s: s.symbols[:, 9:]), max=8),
     "numbers": Filter("digits but 0 that one side has more, over all of them and 4",
                       lambda p: p.unlike(_digits) / (p.both(_digits).sum((0, 2)) + 4), max=0.5, most=1),
     "lexical": Filter("likelihood of words given the other side, less what is needed",
                       lambda p: p.lexical.association - p.learned.association, min=0, least=-9),
-    "truncation": Filter("evidence, in nats, that one side ends too early", _truncation, max=8.5),
+    "truncation": Filter("evidence, in nats, that one side ends too early", truncation, max=8.5),
     "test_overlap": Filter(f"sides that are a line of a test set {_AS}", _test_overlap, max=0, most=2),
     "duplicate_pairs": Filter("1 for a pair that was kept before", max=0, most=1,
                               hashes=lambda p: mix(p.source.hashes) + p.target.hashes),
@@ -181,7 +182,8 @@ FILTERS: dict[str, Filter] = {
     "duplicate_target": Filter("1 for a target that was kept before", max=0, most=1, enabled=False,
                                hashes=lambda p: p.target.hashes),
     "model": Filter("probability of a target token by checkpoint, geometric mean", min=0.001, most=1),
-    "coverage": Filter("share of words with a link in the alignment by checkpoint, on the worse side", min=0.1, most=1),
+    "coverage": Filter("share of words with a link in the alignment by checkpoint, on the worse side", min=0.1, most=1,
+                       enabled=False),
     "dual": Filter("probability of a token by checkpoint and reverse, less their disagreement", min=0.001, most=1),
 }
 # fmt: on

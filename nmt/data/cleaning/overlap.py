@@ -25,8 +25,7 @@ def overlaps(config: DataConfig, valid: Sequence[str], tests: Mapping[str, Seque
     key = hashlib.sha256(json.dumps([digest, {name: list(pairs) for name, pairs in tests.items()}]).encode())
 
     def build(folder: Path) -> None:
-        sides = {name: map(list, zip(*pairs, strict=True)) for name, pairs in tests.items() if pairs}
-        known = {name: PairBlock(*texts).pair_hashes for name, texts in sides.items()}
+        known = {name: PairBlock(*zip(*pairs, strict=True)).pair_hashes for name, pairs in tests.items() if pairs}
         found = {name: np.zeros(len(hashes), np.bool_) for name, hashes in known.items()}
         for block in read_blocks(config, "train", Counter()):
             hashes = PairBlock(*block).pair_hashes

@@ -37,7 +37,7 @@ class Tally:
 
     def rejected(self, values: Floats) -> Flags:
         """Return which pairs are rejected: (F, N) -> (N,)."""
-        return np.any(self.excess(values)[self.applied] > 0, 0)
+        return np.asarray(np.any(self.excess(values)[self.applied] > 0, 0))
 
     def add(self, values: Floats, block: Block) -> Ints:
         """Count the pairs of a block by their values, (F, N), and return what each is rejected by first, or -1."""
