@@ -472,7 +472,7 @@ class CleanConfig(MachineOptions):
         about them (.html).
     filters: what is rejected; options of a filter are filters.NAME.max=… or filters={NAME: {max: …}}.
     tests: prefixes of test sets, whose sentences the cleaned text must not have.
-    checkpoint: run or checkpoint file of a trained model, for the filters model and dual.
+    checkpoint: run or checkpoint file of a trained model, for the filters model, coverage and dual.
     reverse: run or checkpoint of the other direction, for the filter dual.
     """
 
