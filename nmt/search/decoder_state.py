@@ -74,7 +74,7 @@ class DecoderRows:
         self.phrases = PhraseStates(phrases or [[]] * self.num_sentences)
         self.phrase_states: Ints = np.repeat(self.phrases.start[padded[:num].cpu().numpy()], self.width)
         required = self.phrases.num_missing(self.phrases.start).tolist()
-        self.constraints = DecodingConstraints(config, lengths, prefixes, model.max_target_length, required)
+        self.constraints = DecodingConstraints(config, lengths, prefixes, model, required)
         self.tokens: Ints = np.full((num * self.width, INITIAL_CACHE_LENGTH), PAD, np.int64)
         self.position = 0
         self.collect_attention = collect_attention

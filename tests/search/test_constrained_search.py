@@ -293,13 +293,11 @@ def test_ends_count_among_the_most_probable_of_a_step() -> None:
     """Those of unlikely hypotheses, which stand first because they have all phrases, do not end a search."""
     source, mask = source_batch([[4]])
     config = SearchConfig(beam_size=2, early_stopping="beam")
-    for log_probs, ended in (
-        ([-9.0, -8.0, -1.0, -2.0], 0),
-        ([-1.0, -8.0, -9.0, -2.0], 1),
-        ([-1.0, -2.0, -9.0, -8.0], 2),
-    ):
+    for log_probs, ended in (([-9, -8, -1, -2], 0), ([-1, -8, -9, -2], 1), ([-1, -2, -9, -8], 2)):
         beam = ConstrainedBeamSearch(make(0, 12), source, mask, config, phrases=[[[4]]])
         num = len(beam.log_probs)
         tokens, slots = np.tile([EOS, EOS, 5, 6], (num, 1)), np.zeros((num, 4), np.int64)
-        beam._finish_hypotheses(Candidates(np.tile(log_probs, (num, 1)), slots, tokens))
-        assert (beam.num_ended == ended).all()
+        values = np.full((num, 4), -np.inf)  # of sentences that are padding
+        values[0] = log_probs
+        beam._finish_hypotheses(Candidates(values, slots, tokens))
+        assert beam.num_ended[0] == ended
