@@ -32,6 +32,19 @@ Tag = Annotated[
 OneOrAll = Annotated[int | None, Field(description="counted from 1; 0: the mean of all; null: all of them")]
 
 
+class InterventionRequest(RequestModel):
+    """Other attention to the source, in a layer and head: see `nmt.inference.interventions.Intervention`."""
+
+    layer: int = Field(0, description="counted from 1; 0: all")
+    head: int = Field(0, description="counted from 1; 0: all")
+    weights: Any = Field(
+        description="zero, uniform, or rows of weights, one for each target token, null where they are the model's own"
+    )
+
+
+Interventions = Annotated[list[InterventionRequest], Field(max_length=100, description="of a head the last one acts")]
+
+
 class TranslateRequest(RequestModel):
     """`text` or `lines`, and search options; see `ModelInfo` for their defaults."""
 
@@ -45,6 +58,7 @@ class TranslateRequest(RequestModel):
     length_penalty: float | None = Field(
         None, ge=0, le=10, description="exponent of the length by which log-probabilities are divided"
     )
+    interventions: Interventions = []
 
 
 class AttentionRequest(RequestModel):
@@ -58,6 +72,7 @@ class AttentionRequest(RequestModel):
     target: PlainText | None = Field(None, description="the translation as text, instead of `tokens`")
     layer: OneOrAll = None
     head: OneOrAll = None
+    interventions: Interventions = []
 
 
 class AlignmentSourceSchema(ResponseModel):
@@ -195,6 +210,7 @@ class AttentionResponse(ResponseModel):
     weights: list[list[list[list[float]]]] = Field(
         description="layers x heads x T x S; row t is the attention with which token t was predicted"
     )
+    log_prob: float | None = Field(None, description="of the translation under `interventions`; null without them")
 
 
 class ErrorResponse(ResponseModel):
