@@ -464,6 +464,8 @@ def test_a_head_is_silenced_and_made_uniform(show, client):
     page = show(client, "?model=deep")
     translate(page)
     column = model(page, "deep")
+    shades(column)
+    column.locator(".units").select_option("pieces")
     before = shades(column)
     text, log_prob = asked(client, [])
     assert column.locator(".silence").inner_text() == "Silence this head"
