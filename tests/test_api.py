@@ -347,7 +347,7 @@ def test_a_model_with_other_attention(model: Any) -> None:
     for options, message in (
         ({"weights": "from_alignment"}, "alignment: is for weights=from_alignment, which needs what align"),
         ({"weights": "zero", "alignment": alignment}, "alignment: is for weights=from_alignment"),
-        ({"layer": 2, "weights": "zero"}, "layer=2: attention to the source has layer 1, the only one; 0 is all"),
+        ({"layer": 2, "weights": "zero"}, "layer=2: attention to the source has one layer; 0 is all"),
         (
             {"weights": "from_alignment", "alignment": alignment._replace(links=[(9, 0)])},
             "alignment: link 9-0: the source",

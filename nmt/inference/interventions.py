@@ -44,8 +44,8 @@ class Intervention(NamedTuple):
         heads = attentions[0].heads
         for name, value, count in (("layer", self.layer, len(attentions)), ("head", self.head, heads)):
             if not isinstance(value, int) or not 0 <= value <= count:
-                numbers = f"1 to {count}" if count > 1 else "1, the only one"
-                raise ValueError(f"{name}={value}: attention to the source has {name} {numbers}; 0 is all")
+                numbers = f"{name}s 1 to {count}" if count > 1 else f"one {name}"
+                raise ValueError(f"{name}={value}: attention to the source has {numbers}; 0 is all")
         override = _override(self.weights)
         selected = [self.head - 1] if self.head else range(heads)
         for attention in [attentions[self.layer - 1]] if self.layer else attentions:

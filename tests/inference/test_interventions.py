@@ -229,9 +229,9 @@ def test_links_are_shared_over_subwords() -> None:
 @pytest.mark.parametrize(
     ("intervention", "message"),
     [
-        ((3, 1, "zero"), "layer=3: attention to the source has layer 1 to 2; 0 is all"),
-        ((-1, 1, "zero"), "layer=-1: attention to the source has layer 1 to 2; 0 is all"),
-        ((1, 3, "zero"), "head=3: attention to the source has head 1 to 2; 0 is all"),
+        ((3, 1, "zero"), "layer=3: attention to the source has layers 1 to 2; 0 is all"),
+        ((-1, 1, "zero"), "layer=-1: attention to the source has layers 1 to 2; 0 is all"),
+        ((1, 3, "zero"), "head=3: attention to the source has heads 1 to 2; 0 is all"),
         ((1, "2", "zero"), "head=2: attention"),
         ((1, 1, "none"), "weights=none: must be zero, uniform, from_alignment, or a matrix"),
         ((1, 1, 0.5), r"weights=0\.5: must be zero"),

@@ -264,7 +264,10 @@ def test_interventions_are_those_of_the_translator(client, runs, name):
 @pytest.mark.parametrize(
     ("one", "message"),
     [
-        ({"layer": 3, "weights": "zero"}, "interventions: layer=3: attention to the source has layer 1 to 2; 0 is all"),
+        (
+            {"layer": 3, "weights": "zero"},
+            "interventions: layer=3: attention to the source has layers 1 to 2; 0 is all",
+        ),
         ({"head": 1}, "interventions.0.weights: must be given"),
         ({"head": "1", "weights": "zero"}, 'interventions.0.head="1": input should be a valid integer'),
         ({"weights": "none"}, "interventions: weights=none: must be zero, uniform"),
