@@ -5,6 +5,21 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
+class InterventionRequest(BaseModel):
+    """Other attention to the source, in a layer and head: see `nmt.inference.interventions.Intervention`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    layer: int = Field(0, description="counted from 1; 0: all")
+    head: int = Field(0, description="counted from 1; 0: all")
+    weights: Any = Field(
+        description="zero, uniform, or rows of weights, one for each target token, null where they are the model's own"
+    )
+
+
+Interventions = Annotated[list[InterventionRequest], Field(max_length=100, description="of a head the last one acts")]
+
+
 class RequestModel(BaseModel):
     """Base class of requests, which have no other fields than these, of exactly these types."""
 
@@ -17,6 +32,7 @@ class RequestModel(BaseModel):
     tag: str | None = Field(
         None, max_length=100, description="one of the model's `tags`: text as of its corpora; null: none"
     )
+    interventions: Interventions = []
 
 
 class ResponseModel(BaseModel):
@@ -33,19 +49,6 @@ WordLinks = Annotated[list[tuple[int, int]] | None, Field(description="(source w
 OneOrAll = Annotated[int | None, Field(description="counted from 1; 0: the mean of all; null: all of them")]
 
 
-class InterventionRequest(RequestModel):
-    """Other attention to the source, in a layer and head: see `nmt.inference.interventions.Intervention`."""
-
-    layer: int = Field(0, description="counted from 1; 0: all")
-    head: int = Field(0, description="counted from 1; 0: all")
-    weights: Any = Field(
-        description="zero, uniform, or rows of weights, one for each target token, null where they are the model's own"
-    )
-
-
-Interventions = Annotated[list[InterventionRequest], Field(max_length=100, description="of a head the last one acts")]
-
-
 class TranslateRequest(RequestModel):
     """`text` or `lines`, and search options; see `ModelInfo` for their defaults."""
 
@@ -56,7 +59,6 @@ class TranslateRequest(RequestModel):
     length_penalty: float | None = Field(
         None, ge=0, le=10, description="exponent of the length by which log-probabilities are divided"
     )
-    interventions: Interventions = []
 
 
 class AttentionRequest(RequestModel):
@@ -67,7 +69,6 @@ class AttentionRequest(RequestModel):
     target: PlainText | None = Field(None, description="the translation as text, instead of `tokens`")
     layer: OneOrAll = None
     head: OneOrAll = None
-    interventions: Interventions = []
 
 
 class AlignmentSourceSchema(ResponseModel):
