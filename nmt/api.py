@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from nmt import checkpoint
 from nmt.alignment import AlignmentConfig, AlignmentSource, Link
 from nmt.alignment.pharaoh import pharaoh_line
+from nmt.alignment.writers import words_known
 from nmt.cli.compose import compose_config
 from nmt.cli.config_groups import load_named_plugins
 from nmt.cli.configs import ENGINES, Config, TranslateConfig
@@ -25,8 +26,9 @@ from nmt.config import check_choice, coerce, describe_type, leaves, suggest
 from nmt.data.corpora import describe_directions
 from nmt.evaluation.report import heatmap, html
 from nmt.export.ctranslate2_engine import make_engine
-from nmt.inference.aligner import Aligner, check_directions
+from nmt.inference.aligner import WORDS_CHANGED, Aligner, check_directions
 from nmt.inference.glossary import load_glossary
+from nmt.inference.interventions import Intervention, rows_of_links
 from nmt.inference.line_translator import LineTranslator
 from nmt.inference.translator import Translation, Translator
 from nmt.runtime.device import resolve_device
@@ -231,6 +233,38 @@ class Model:
         pairs = [(*pair, ()) for pair in zip(sources, targets, strict=True)]
         scores = self._translator.score(pairs, None if reverse is None else reverse._translator.into(data, into))
         return scores[0] if isinstance(source, str) and isinstance(target, str) else scores
+
+    def intervene(
+        self, *, layer: int = 0, head: int = 0, weights: Any, alignment: AlignmentResult | None = None
+    ) -> "Model":
+        """Return the model with other attention to the source, in all that it does; this one stays as it is.
+
+        Several can be chained; for the same head the last one counts. docs/api.md has examples.
+
+        Args:
+            layer, head: counted from 1; 0: all.
+            weights: what acts in place of the head's own: zero (a context of zeros), uniform (the same weight on each
+                source subword, `</s>` included), from_alignment, or a matrix (T, S), as `AttentionMap` has it: row t
+                acts where subword t is predicted. A row of NaN, and positions beyond T, keep the model's own weights.
+            alignment: of from_alignment: of one pair, as `align` returns it; the row of each subword of a linked target
+                word has equal weights on the subwords of the source words that it is linked to.
+
+        Raises:
+            ValueError: no such layer or head, weights that are no distributions, a model without attention, or another
+                engine than torch.
+        """
+        if (isinstance(weights, str) and weights == "from_alignment") == (alignment is None):
+            raise ValueError("alignment: is for weights=from_alignment, which needs what align(source, target) returns")
+        translator = self._translator
+        if alignment is not None:
+            texts = " ".join(alignment.source), " ".join(alignment.target)
+            (source,), (target,) = translator.encode_pairs([texts])
+            words = translator.pair_words(texts, source, target)
+            if not all(map(words_known, texts, words)):
+                raise ValueError(f"alignment: its words are not those of the model: {WORDS_CHANGED}")
+            weights = rows_of_links(alignment.links, *words)
+        translator = translator.intervene([Intervention(layer, head, weights)])
+        return Model(translator, self.config, self._max_length, self._name)
 
     def _align(self, pairs: list[tuple[str, str]], targets: list[list[int]] | None = None) -> list[Any]:
         aligner = Aligner(self._translator, AlignmentConfig(), self._translator.stored_source.source)

@@ -18,6 +18,7 @@ from nmt.attention.linear import packed_weights
 from nmt.config import from_dict
 from nmt.data import EOS, UNK, DataConfig, Tokenizer, batch_to_device, collate
 from nmt.data.corpora import default_direction, directions, tokenizer_for
+from nmt.inference.interventions import Intervention, with_own_attention
 from nmt.inference.scorer import PairScore, token_log_probs
 from nmt.models import MODELS, Seq2Seq
 from nmt.models.loading import load_model
@@ -57,6 +58,7 @@ Decoded = Iterator[tuple[int, list[search.Hypothesis]]]
 class Engine(Protocol):
     """A program other than torch: `decode` is in place of `search.decode`, which it calls for what it does not hold."""
 
+    name: str
     description: str
 
     def holds(self, config: SearchConfig) -> bool: ...
@@ -155,6 +157,22 @@ class Translator:
         if wanted not in (known := dict.fromkeys(target for _, target in directions(data))):
             raise ValueError(f"target_lang={wanted}: the model translates into {', '.join(known)}")
         translator.tokenizer = tokenizer_for(data, self.tokenizer, wanted, tag)
+        return translator
+
+    def intervene(self, interventions: Sequence[Intervention]) -> Self:
+        """Return a translator of the same model in which other attention to the source acts; see `Intervention`.
+
+        In an ensemble it acts in the one member whose attention is used. This translator stays as it is.
+
+        Raises:
+            ValueError: there is no such layer or head, weights are not allowed, or another engine than torch decodes.
+        """
+        if self.engine is not None and self.engine.name != "auto":
+            raise ValueError(f"engine={self.engine.name}: only torch can intervene in attention; set engine=torch")
+        translator = copy.copy(self)
+        translator.model, translator.engine = with_own_attention(self.model), None
+        for intervention in interventions:
+            intervention.apply(cross_attention_modules(translator.attention_model))
         return translator
 
     @property
