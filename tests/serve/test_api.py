@@ -211,7 +211,8 @@ def test_the_schema_lists_every_path_and_field(client):
     schema = client.get("/openapi.json").json
     assert set(schema["paths"]) == {"/api/models", "/api/translate", "/api/stream", "/api/attention"}
     fields = schema["components"]["schemas"]["TranslateRequest"]["properties"]
-    assert set(fields) == {"model", "target_lang", "tag", "text", "lines", "beam_size", "n_best", "length_penalty"}
+    names = {"model", "target_lang", "tag", "text", "lines", "beam_size", "n_best", "length_penalty", "interventions"}
+    assert set(fields) == names
     for name in ("/docs", "/redoc"):
         assert client.get(name).status == 404
 
