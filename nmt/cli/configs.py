@@ -301,6 +301,10 @@ class TranslateConfig(PluginOptions):
     target_lang: language to translate into, of a model with several; by default the run's data.target_lang.
     tag: of a corpus in training, such as web, whose kind of text the model shall write; by default none.
     format: text (the best translation of each line) or jsonl (with scores and alignments).
+    input_format: text, or jsonl: each line is an object with a text, and with a prefix of its translation, a text that
+        this continues (suffix_of), or markup and placeholders of its own.
+    markup: the tags of XML or HTML in the text are carried over to its translation along attention (docs/markup.md).
+    placeholders: placeholders such as {name} or %s, addresses and `code` that a translation lacks are put back.
     max_length: source tokens beyond which a line is split at sentence boundaries and translated in segments; 0:
         data.max_length of training. Never more than the model can process.
     engine: what decodes: torch; ctranslate2, which needs early_stopping=beam (docs/decoding.md); ctranslate2_int8, with
@@ -315,6 +319,9 @@ class TranslateConfig(PluginOptions):
     target_lang: str | None = None
     tag: str | None = None
     format: str = "text"
+    input_format: str = "text"
+    markup: bool = False
+    placeholders: bool = False
     max_length: int = 0
     search: SearchConfig = field(default_factory=SearchConfig)
     engine: str = "torch"
@@ -327,6 +334,7 @@ class TranslateConfig(PluginOptions):
         if self.output == "":
             raise ValueError("output=: the file needs a name; leave the option out for standard output")
         check_choice("", self, "format", FORMATS)
+        check_choice("", self, "input_format", FORMATS)
         check_range("", self, ["max_length"], minimum=0)
         _check_machine(self)
 

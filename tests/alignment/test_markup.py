@@ -113,7 +113,7 @@ def family(tags: list[Tag]) -> list[tuple[str, str, str]]:
 
 
 def check_carried(line: str, marked: markup.MarkedText, translation: str, output: str) -> None:
-    """Assert that the output is well-formed, with the text of the translation, and every tag in its place in the tree."""
+    """Assert that the output is well-formed, has the text of the translation, and every tag in its place."""
     again = parse_markup(output.replace("<br", "<hr"))  # no space of a <br>
     assert again.text == translation, line
     assert family(again.tags) == family([t._replace(opening=t.opening.replace("<br", "<hr")) for t in marked.tags]), (
