@@ -10,7 +10,8 @@ import torch
 
 from nmt import alignment, checkpoint
 from nmt.alignment import AlignmentConfig, GoldAlignment, HeadSelection, Link, read_gold, symmetrize, write_pharaoh
-from nmt.alignment.writers import alignment_writers
+from nmt.alignment.markup import MarkedText, Matrix, Ranges, parse_markup, project, render, unit_weights, units
+from nmt.alignment.writers import AlignedPair, alignment_writers
 from nmt.cli.compose import merge_with_checkpoint, run_command
 from nmt.cli.configs import AlignConfig, Config
 from nmt.cli.run_directory import result_folder
@@ -45,6 +46,15 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
     model = model._replace(translator=model.translator.into(model.data, config.target_lang, config.tag))
     pairs, gold = _read_pairs(config, model.data)
     backward: list[list[Link]] | None = None
+    marked, errors = [MarkedText(source, []) for source, _ in pairs], dict[int, str]()
+    for i, (source, _) in enumerate(pairs if config.markup else []):
+        try:
+            marked[i] = parse_markup(source)
+        except ValueError as error:
+            errors[i] = str(error)
+            log.warning("line %d keeps its target as it is: %s", i + 1, error)
+    pairs = [(text.text, target) for text, (_, target) in zip(marked, pairs, strict=True)]
+    weights = dict[int, Matrix]()  # of both directions, with markup
     selections: dict[str, HeadSelection] = {}
     if config.reverse is not None:
         reverse_model = _load(config.reverse, config, overrides, device)
@@ -53,13 +63,21 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
         reverse_model = reverse_model._replace(translator=translator)
         swapped = [(target, source) for source, target in pairs]
         aligner, selections["reverse"] = _select_head(config.reverse, reverse_model, swapped)
-        backward = [[(i, j) for j, i in pair.links] for chunk in aligner.align(swapped) for pair in chunk]
+        backward = []
+        for chunk in aligner.align(swapped):
+            for i, pair in enumerate(chunk, len(backward)):
+                weights |= (
+                    {i: _unit_weights(aligner, pair, units(pair.source), marked[i].units()).T} if config.markup else {}
+                )
+            backward += [[(i, j) for j, i in pair.links] for pair in chunk]
     aligner, selections["forward"] = _select_head(config.checkpoint, model, pairs)
     directory = result_folder(config, overrides)
     forward: list[list[Link]] = []
     alignments: list[list[Link]] = []
     with alignment_writers(directory, config.formats, weights=config.save_weights) as write:
         for chunk in aligner.align(pairs):
+            for i, pair in enumerate(chunk if config.markup else [], len(forward)):
+                weights[i] = weights.get(i, 0) + _unit_weights(aligner, pair, marked[i].units(), units(pair.target))
             forward += [pair.links for pair in chunk]
             if backward is not None:
                 directions = zip(chunk, backward[len(alignments) : len(forward)], strict=True)
@@ -71,7 +89,29 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
         sets |= {"forward": forward, "reverse": backward}
         write_pharaoh(directory / "forward.pharaoh", forward)
         write_pharaoh(directory / "reverse.pharaoh", backward)
+    if config.markup:
+        spans = [
+            project(text, target, weights[i]) for i, (text, (_, target)) in enumerate(zip(marked, pairs, strict=True))
+        ]
+        tagged = [target if i in errors else render(target, spans[i]) for i, (_, target) in enumerate(pairs)]
+        records = [
+            {"target": target, "spans": [span.to_json(target) for span in spans[i]]}
+            for i, (_, target) in enumerate(pairs)
+        ]
+        write_text(directory / "tagged.txt", "".join(f"{line}\n" for line in tagged))
+        records = [record | ({"error": errors[i]} if i in errors else {}) for i, record in enumerate(records)]
+        write_text(
+            directory / "spans.jsonl", "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records)
+        )
     _report(directory, sets, gold, selections, config)
+
+
+def _unit_weights(aligner: Aligner, pair: AlignedPair, *ranges: Ranges) -> Matrix:
+    """Return the attention of a pair between ranges of its source and of its target."""
+    assert aligner.source is not None
+    (source,), (target,) = aligner.translator.encode_pairs([pair[:2]])
+    offsets = aligner.tokenizer.offsets(pair.source, source, pair.target, target)
+    return unit_weights(aligner.source.plot_rows(pair.weights), *offsets, *ranges)
 
 
 def _load(path: str, config: AlignConfig, overrides: list[str], device: torch.device) -> AlignmentModel:

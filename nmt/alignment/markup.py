@@ -4,7 +4,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,11 @@ class ProjectedSpan(NamedTuple):
     start: int
     end: int
     confidence: float
+
+    def to_json(self, text: str) -> dict[str, Any]:
+        """Return plain values; `text` is the translation."""
+        values = {"tag": self.tag.opening, "text": text[self.start : self.end], "start": self.start, "end": self.end}
+        return values | {"confidence": round(self.confidence, 4)}
 
 
 def units(text: str, cuts: Collection[int] = ()) -> list[tuple[int, int]]:

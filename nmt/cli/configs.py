@@ -353,6 +353,7 @@ class AlignConfig(PluginOptions):
     symmetrize: how the links of both directions are combined (Koehn et al. 2005).
     output: folder of the files; by default align-<source> in the run directory.
     formats: the kinds of files to write.
+    markup: carry the tags of `source` over to `target`, which has none: tagged.txt and spans.jsonl (docs/markup.md).
     save_weights: write the attention of every layer and head where the format can (npz, parquet).
     device: where the model runs; auto = a GPU if there is one.
     num_threads: processor threads; 0 = as many as torch chooses.
@@ -368,6 +369,7 @@ class AlignConfig(PluginOptions):
     symmetrize: str = "grow-diag-final-and"
     output: str | None = None
     formats: list[str] = field(default_factory=lambda: ["pharaoh", "npz", "jsonl", "parquet"])
+    markup: bool = False
     save_weights: bool = True
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     device: str = "auto"

@@ -1,5 +1,6 @@
 """Translate lines, whatever is in them, with exactly one result for each."""
 
+import html
 import json
 import re
 from collections import Counter
@@ -15,7 +16,7 @@ from nmt.alignment.pharaoh import num_words
 from nmt.alignment.writers import words_known
 from nmt.config import suggest
 from nmt.data import EOS
-from nmt.inference.placeholders import lost_placeholders, put_back
+from nmt.inference.placeholders import lost_placeholders, with_spaces
 from nmt.inference.sentence_splitter import SEGMENT_BOUNDARIES, split_sentence
 from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator, cross_attention_modules
 from nmt.runtime.text import is_blank
@@ -37,25 +38,29 @@ class LineRequest(NamedTuple):
     markup: bool = False
     placeholders: bool = False
 
+    @property
+    def forced(self) -> str:
+        """What the model has to begin with."""
+        return (self.suffix_of + self.prefix).rstrip(" ")
+
     @classmethod
     def from_json(cls, line: str, defaults: "LineRequest") -> "LineRequest":
         """Read a line of JSON. Raise ValueError for one that is no object with these fields."""
-        fields: dict[str, Any] = defaults._asdict()
         try:
-            values = json.loads(line)
+            values: Any = json.loads(line)
         except ValueError:
             values = None
         if not isinstance(values, dict) or "text" not in values:
             raise ValueError('input_format=jsonl: a line must be an object with the key "text", as {"text": "Hello!"}')
         for name, value in values.items():
-            if name not in fields:
-                near = suggest(name, fields) or ", ".join(fields)
+            if name not in cls._fields:
+                near = suggest(name, cls._fields) or ", ".join(cls._fields)
                 raise ValueError(f"input_format=jsonl: unknown key {name}; did you mean {near}?")
-            if type(value) is not type(fields[name]):
-                kind = "true or false" if isinstance(fields[name], bool) else "a text"
+            if type(value) is not (needed := cls.__annotations__[name]):
+                kind = "a text" if needed is str else "true or false"
                 raise ValueError(f"input_format=jsonl: {name} must be {kind}, not {json.dumps(value)[:40]}")
-            fields[name] = re.sub(r"[\r\n]+", " ", value) if isinstance(value, str) else value
-        return cls(**fields)
+            values[name] = re.sub(r"[\r\n]+", " ", value) if isinstance(value, str) else value
+        return defaults._replace(**values)
 
 
 NO_ATTENTION = (
@@ -138,12 +143,11 @@ class LineTranslator:
     def __init__(
         self, translator: Translator, max_length: int, defaults: LineRequest | None = None, is_json: bool = False
     ) -> None:
-        defaults = defaults or LineRequest()
-        self.defaults, self.is_json = defaults, is_json
+        self.defaults, self.is_json = defaults or LineRequest(), is_json
         limit = translator.max_source_length
         self.translator, self.max_length = translator, max_length if limit is None else min(max_length, limit)
         self.counts: Counter[str] = Counter()
-        self._check(defaults)
+        self._check(self.defaults)
 
     def translate_lines(self, lines: Sequence[bytes | None]) -> list[LineTranslation]:
         """Return one result for each line, in order. A line that fails has an error, and does not affect others."""
@@ -152,10 +156,9 @@ class LineTranslator:
         requests, marked = [self.defaults] * len(lines), [MarkedText("", [])] * len(lines)
         for i, source in enumerate(sources):
             try:
-                from_json = (
-                    LineRequest.from_json if self.is_json else lambda line, defaults: defaults._replace(text=line)
-                )
-                requests[i] = from_json(source, self.defaults)
+                requests[i] = self.defaults._replace(text=source)
+                requests[i] = LineRequest.from_json(source, self.defaults) if self.is_json else requests[i]
+                sources[i] = requests[i].text
                 self._check(requests[i])
                 marked[i] = parse_markup(requests[i].text) if requests[i].markup else MarkedText(requests[i].text, [])
             except ValueError as wrong:
@@ -206,9 +209,10 @@ class LineTranslator:
         if marked.tags or lost:
             weights = self._unit_weights(result, marked, text)
             spans = project(MarkedText(marked.text, [*marked.tags, *lost]), text, weights)
-            text, spans = put_back(marked.text, text, spans, len(marked.tags))
-        written = render(text, spans) if request.markup else text
-        return result._replace(written=written, spans=spans, lost=[tag.opening for tag in lost])
+        num, names = len(marked.tags), [html.unescape(tag.opening) for tag in lost]
+        written = render(text, [*spans[:num], *(with_spaces(marked.text, text, span) for span in spans[num:])])
+        written = written if request.markup else html.unescape(written)
+        return result._replace(written=written, spans=spans[:num], lost=names)
 
     def _unit_weights(self, result: LineTranslation, marked: MarkedText, text: str) -> NDArray[np.float64]:
         """Return attention (Tu, Su) between the units of the translation `text` and those of the source."""
@@ -243,7 +247,7 @@ class LineTranslator:
         if result.error is not None:
             return record | {"error": result.error}
         if result.request.markup:
-            record["spans"] = [_span_json(span) for span in result.spans]
+            record["spans"] = [span.to_json(n_best[0].text) for span in result.spans]
         if result.request.placeholders:
             record["lost_placeholders"] = result.lost
         scores = [{"score": t.score, "log_prob": t.log_prob, "truncated": t.truncated} for t in n_best]
@@ -286,11 +290,6 @@ class LineTranslator:
             "subword_links": subword_links,
             "alignment_source_text": self.translator.describe(stored),
         }
-
-
-def _span_json(span: ProjectedSpan) -> dict[str, Any]:
-    values = {"tag": span.tag.opening, "source": [span.tag.start, span.tag.end], "target": [span.start, span.end]}
-    return values | {"confidence": round(span.confidence, 4)}
 
 
 def _join(texts: Sequence[str], segments: Sequence[str] = ()) -> tuple[str, list[int]]:

@@ -1,7 +1,8 @@
-"""Placeholders, addresses and code in a source: which a translation lacks, and putting them back."""
+"""Placeholders, addresses and code of a source that its translation lacks."""
 
+import html
 import re
-from collections.abc import Sequence
+from collections import Counter
 
 from nmt.alignment.markup import MarkedText, ProjectedSpan, Tag
 
@@ -14,40 +15,20 @@ PLACEHOLDER = re.compile(
 
 
 def lost_placeholders(marked: MarkedText, translation: str) -> list[Tag]:
-    """Return what of the source's placeholders is not in the translation, as elements without an end tag there."""
-    seen: dict[str, int] = {}
-    lost = []
+    """Return what of the source's placeholders is not in the translation, as escaped elements without an end tag."""
+    seen, lost = Counter[str](), list[Tag]()
     for match in PLACEHOLDER.finditer(marked.text):
-        text, start = match[0], match.start()
-        seen[text] = seen.get(text, 0) + 1
-        if seen[text] > translation.count(text):
-            around = [i for i, tag in enumerate(marked.tags) if tag.start <= start and match.end() <= tag.end]
-            lost.append(Tag(text, "", start, start, max(around, default=-1)))
+        seen[match[0]] += 1
+        if seen[match[0]] > translation.count(match[0]):
+            around = [i for i, tag in enumerate(marked.tags) if tag.start <= match.start() and match.end() <= tag.end]
+            start, parent = match.start(), max(around, default=-1)
+            lost.append(Tag(html.escape(match[0], quote=False), "", start, start, parent))
     return lost
 
 
-def put_back(
-    source: str, translation: str, spans: Sequence[ProjectedSpan], num: int
-) -> tuple[str, list[ProjectedSpan]]:
-    """Write all spans but the first `num`, which are lost placeholders, into the translation.
-
-    Returns:
-        the translation, and the first spans as they are in it.
-    """
-    kept = list(spans[:num])
-    for span in sorted(spans[num:], key=lambda span: span.start, reverse=True):
-        text, place, parent = span.tag.opening, span.start, span.tag.parent
-        after = source[span.tag.start + len(text) :][:1]
-        text = " " * (source[: span.tag.start][-1:] == " " and translation[:place][-1:].strip() != "") + text
-        text += " " * (after == " " and translation[place:][:1].strip() != "")
-        translation = translation[:place] + text + translation[place:]
-        around = set[int]()
-        while parent >= 0:
-            around.add(parent)
-            parent = spans[parent].tag.parent
-        for i, (tag, start, end, confidence) in enumerate(kept):
-            moves = start >= place and i not in around
-            kept[i] = ProjectedSpan(
-                tag, start + len(text) * moves, end + len(text) * (moves or i in around), confidence
-            )
-    return translation, kept
+def with_spaces(source: str, translation: str, span: ProjectedSpan) -> ProjectedSpan:
+    """Return a lost placeholder with the spaces that the source has around it and the translation has not."""
+    opening, place, end = span.tag.opening, span.start, span.tag.start + len(html.unescape(span.tag.opening))
+    beside = (source[: span.tag.start][-1:], translation[:place][-1:]), (source[end:][:1], translation[place:][:1])
+    before, after = (" " * (there == " " and here.strip() != "") for there, here in beside)
+    return span._replace(tag=span.tag._replace(opening=before + opening + after))
