@@ -22,6 +22,7 @@ from nmt.data.text_files import check_file, read_parallel
 from nmt.evaluation.breakdown import length_correlation_warning
 from nmt.evaluation.results import EvaluationSet
 from nmt.inference.aligner import Aligner, Texts, aligner_with_selected_head, check_directions
+from nmt.inference.line_translator import json_line
 from nmt.inference.translator import Translator
 from nmt.runtime.device import resolve_device
 from nmt.runtime.files import write_text
@@ -52,7 +53,7 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
             marked[i] = parse_markup(source)
         except ValueError as error:
             errors[i] = str(error)
-            log.warning("line %d keeps its target as it is: %s", i + 1, error)
+            log.warning("line %d: the target stays as it is: %s", i + 1, error)
     pairs = [(text.text, target) for text, (_, target) in zip(marked, pairs, strict=True)]
     weights = dict[int, Matrix]()  # of both directions, with markup
     selections: dict[str, HeadSelection] = {}
@@ -65,10 +66,8 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
         aligner, selections["reverse"] = _select_head(config.reverse, reverse_model, swapped)
         backward = []
         for chunk in aligner.align(swapped):
-            for i, pair in enumerate(chunk, len(backward)):
-                weights |= (
-                    {i: _unit_weights(aligner, pair, units(pair.source), marked[i].units()).T} if config.markup else {}
-                )
+            for i, pair in enumerate(chunk if config.markup else [], len(backward)):
+                weights[i] = _unit_weights(aligner, pair, units(pair.source), marked[i].units()).T
             backward += [[(i, j) for j, i in pair.links] for pair in chunk]
     aligner, selections["forward"] = _select_head(config.checkpoint, model, pairs)
     directory = result_folder(config, overrides)
@@ -90,20 +89,22 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
         write_pharaoh(directory / "forward.pharaoh", forward)
         write_pharaoh(directory / "reverse.pharaoh", backward)
     if config.markup:
-        spans = [
-            project(text, target, weights[i]) for i, (text, (_, target)) in enumerate(zip(marked, pairs, strict=True))
-        ]
-        tagged = [target if i in errors else render(target, spans[i]) for i, (_, target) in enumerate(pairs)]
-        records = [
-            {"target": target, "spans": [span.to_json(target) for span in spans[i]]}
-            for i, (_, target) in enumerate(pairs)
-        ]
-        write_text(directory / "tagged.txt", "".join(f"{line}\n" for line in tagged))
-        records = [record | ({"error": errors[i]} if i in errors else {}) for i, record in enumerate(records)]
-        write_text(
-            directory / "spans.jsonl", "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records)
-        )
+        _write_tagged(directory, [target for _, target in pairs], marked, weights, errors)
     _report(directory, sets, gold, selections, config)
+
+
+def _write_tagged(
+    directory: Path, targets: list[str], marked: list[MarkedText], weights: dict[int, Matrix], errors: dict[int, str]
+) -> None:
+    """Write tagged.txt, targets with the tags of their sources, and spans.jsonl with the range of each element."""
+    tagged, records = [], []
+    for i, (target, text) in enumerate(zip(targets, marked, strict=True)):
+        spans = project(text, target, weights[i])
+        tagged.append(target if i in errors else render(target, spans))
+        record = {"target": target, "spans": [span.to_json(target) for span in spans]}
+        records.append(json_line(record | ({"error": errors[i]} if i in errors else {})))
+    write_text(directory / "tagged.txt", "".join(f"{line}\n" for line in tagged))
+    write_text(directory / "spans.jsonl", "".join(f"{line}\n" for line in records))
 
 
 def _unit_weights(aligner: Aligner, pair: AlignedPair, *ranges: Ranges) -> Matrix:

@@ -203,14 +203,18 @@ class LineTranslator:
         request, text = result.request, result.text
         if result.error is not None:
             return result._replace(written=request.text) if request.markup else result
-        lost = lost_placeholders(marked, text) if request.placeholders else []
-        self.counts["placeholders"] += len(lost)
+        if not request.markup and not request.placeholders:
+            return result
+        lost, garbled = lost_placeholders(marked, text) if request.placeholders else ([], {})
         spans: list[ProjectedSpan] = []
         if marked.tags or lost:
             weights = self._unit_weights(result, marked, text)
             spans = project(MarkedText(marked.text, [*marked.tags, *lost]), text, weights)
-        num, names = len(marked.tags), [html.unescape(tag.opening) for tag in lost]
+        num, names = len(marked.tags), [*(html.unescape(tag.opening) for tag in lost), *garbled.values()]
+        self.counts["placeholders"] += len(names)
         written = render(text, [*spans[:num], *(with_spaces(marked.text, text, span) for span in spans[num:])])
+        for wrong, right in garbled.items():
+            written = written.replace(html.escape(wrong, quote=False), html.escape(right, quote=False), 1)
         written = written if request.markup else html.unescape(written)
         return result._replace(written=written, spans=spans[:num], lost=names)
 

@@ -14,16 +14,26 @@ PLACEHOLDER = re.compile(
 )
 
 
-def lost_placeholders(marked: MarkedText, translation: str) -> list[Tag]:
-    """Return what of the source's placeholders is not in the translation, as escaped elements without an end tag."""
-    seen, lost = Counter[str](), list[Tag]()
+def lost_placeholders(marked: MarkedText, translation: str) -> tuple[list[Tag], dict[str, str]]:
+    """Return what of the source's placeholders is not in the translation.
+
+    It is returned as escaped elements without an end tag; or as a mapping from a placeholder that is in the translation
+    only and of the same kind, which it is taken for.
+    """
+    seen, lost, garbled = Counter[str](), list[Tag](), dict[str, str]()
+    known = {match[0] for match in PLACEHOLDER.finditer(marked.text)}
+    foreign = [match[0] for match in PLACEHOLDER.finditer(translation) if match[0] not in known]
     for match in PLACEHOLDER.finditer(marked.text):
         seen[match[0]] += 1
-        if seen[match[0]] > translation.count(match[0]):
+        if seen[match[0]] <= translation.count(match[0]):
+            continue
+        if mate := next((text for text in foreign if text[0] == match[0][0] and text not in garbled), None):
+            garbled[mate] = match[0]
+        else:
             around = [i for i, tag in enumerate(marked.tags) if tag.start <= match.start() and match.end() <= tag.end]
             start, parent = match.start(), max(around, default=-1)
             lost.append(Tag(html.escape(match[0], quote=False), "", start, start, parent))
-    return lost
+    return lost, garbled
 
 
 def with_spaces(source: str, translation: str, span: ProjectedSpan) -> ProjectedSpan:
