@@ -63,12 +63,6 @@ class LineRequest(NamedTuple):
         return defaults._replace(**values)
 
 
-NO_ATTENTION = (
-    "{0}=true: the model has no attention to the source (model.attention.score=none), which says where in the "
-    "translation a tag or placeholder belongs; use another run"
-)
-
-
 class LineTranslation(NamedTuple):
     """The result for a line.
 
@@ -190,7 +184,8 @@ class LineTranslator:
         tokenizer = self.translator.tokenizer
         for name in ("markup", "placeholders"):
             if getattr(request, name) and not cross_attention_modules(self.translator.attention_model):
-                raise ValueError(NO_ATTENTION.format(name))
+                text = "the model has no attention to the source (model.attention.score=none) to place it by"
+                raise ValueError(f"{name}=true: {text}; use another run")
         written = tokenizer.decode_target(tokenizer.encode_target([request.forced])[0])
         if written != request.forced:
             name = "suffix_of" if request.suffix_of else "prefix"
