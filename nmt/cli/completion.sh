@@ -9,12 +9,9 @@ fi
 
 _nmt_arguments() {
     case $1 in
-    train) echo 'plugins=<file>
-name=
+    train) echo 'name=
 runs=<file>
 seed=
-device=
-num_threads=
 data.format=builtin,text,tsv,parquet,jsonl,hub
 data.train=<file>
 data.valid=<file>
@@ -171,6 +168,9 @@ alignment.threshold=
 alignment.allow_null=auto,true,false
 alignment.selection_pairs=
 alignment.head_importance_pairs=
+device=
+num_threads=
+plugins=<file>
 model.d_model=
 model.ffn_dim=
 model.norm=layer,rms
@@ -220,11 +220,9 @@ experiment=debug,enja_rnn,finetune_multi30k,iwslt14_deen_rnn,iwslt14_deen_transf
 --multirun
 --quiet
 --version' ;;
-    evaluate) echo 'plugins=<file>
-checkpoint=<file>
+    evaluate) echo 'checkpoint=<file>
 output=<file>
 hypotheses=<file>
-tag=
 baselines=<file>
 external_scores=<file>
 data.format=builtin,text,tsv,parquet,jsonl,hub
@@ -310,9 +308,11 @@ alignment.threshold=
 alignment.allow_null=auto,true,false
 alignment.selection_pairs=
 alignment.head_importance_pairs=
+tag=
 engine=torch,auto,ctranslate2,ctranslate2_int8
 device=
 num_threads=
+plugins=<file>
 sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
 launcher=serial,processes,slurm
 jobs=
@@ -324,12 +324,9 @@ data=builtin,hub,jsonl,parquet,text,tsv
 --multirun
 --quiet
 --version' ;;
-    translate) echo 'plugins=<file>
-checkpoint=<file>
+    translate) echo 'checkpoint=<file>
 input=<file>
 output=<file>
-target_lang=
-tag=
 format=text,jsonl
 input_format=text,jsonl
 markup=true,false
@@ -360,9 +357,12 @@ search.temperature=
 search.top_k=
 search.top_p=
 search.mbr_utility=chrf,bleu
+target_lang=
+tag=
 engine=torch,auto,ctranslate2,ctranslate2_int8
 device=
 num_threads=
+plugins=<file>
 sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
 launcher=serial,processes,slurm
 jobs=
@@ -373,12 +373,9 @@ slurm=
 --multirun
 --quiet
 --version' ;;
-    align) echo 'plugins=<file>
-checkpoint=<file>
+    align) echo 'checkpoint=<file>
 source=<file>
 target=<file>
-target_lang=
-tag=
 gold=<file>
 reverse=<file>
 symmetrize=intersection,union,grow-diag,grow-diag-final,grow-diag-final-and
@@ -394,8 +391,11 @@ alignment.threshold=
 alignment.allow_null=auto,true,false
 alignment.selection_pairs=
 alignment.head_importance_pairs=
+target_lang=
+tag=
 device=
 num_threads=
+plugins=<file>
 sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
 launcher=serial,processes,slurm
 jobs=
@@ -406,12 +406,9 @@ slurm=
 --multirun
 --quiet
 --version' ;;
-    score) echo 'plugins=<file>
-checkpoint=<file>
+    score) echo 'checkpoint=<file>
 source=<file>
 target=<file>
-target_lang=
-tag=
 reverse=<file>
 rerank=true,false
 format=text,jsonl,tsv
@@ -441,8 +438,11 @@ search.temperature=
 search.top_k=
 search.top_p=
 search.mbr_utility=chrf,bleu
+target_lang=
+tag=
 device=
 num_threads=
+plugins=<file>
 sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
 launcher=serial,processes,slurm
 jobs=
@@ -453,8 +453,7 @@ slurm=
 --multirun
 --quiet
 --version' ;;
-    export) echo 'plugins=<file>
-checkpoint=<file>
+    export) echo 'checkpoint=<file>
 format=ctranslate2,huggingface,onnx
 output=<file>
 max_length=
@@ -484,6 +483,7 @@ search.top_k=
 search.top_p=
 search.mbr_utility=chrf,bleu
 num_threads=
+plugins=<file>
 sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
 launcher=serial,processes,slurm
 jobs=
@@ -494,8 +494,7 @@ slurm=
 --multirun
 --quiet
 --version' ;;
-    serve) echo 'plugins=<file>
-checkpoint=<file>
+    serve) echo 'checkpoint=<file>
 host=
 port=
 allowed_hosts=
@@ -535,6 +534,7 @@ search.mbr_utility=chrf,bleu
 engine=torch,auto,ctranslate2,ctranslate2_int8
 device=
 num_threads=
+plugins=<file>
 sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
 launcher=serial,processes,slurm
 jobs=
@@ -545,10 +545,10 @@ slurm=
 --multirun
 --quiet
 --version' ;;
-    trim) echo 'plugins=<file>
-checkpoint=<file>
+    trim) echo 'checkpoint=<file>
 text=<file>
 output=<file>
+plugins=<file>
 sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
 launcher=serial,processes,slurm
 jobs=
@@ -559,8 +559,7 @@ slurm=
 --multirun
 --quiet
 --version' ;;
-    clean) echo 'plugins=<file>
-source=<file>
+    clean) echo 'source=<file>
 target=<file>
 source_lang=
 target_lang=
@@ -628,6 +627,9 @@ filters.duplicate_target.max=
 filters.model.enabled=true,false
 filters.model.dry=true,false
 filters.model.min=
+filters.coverage.enabled=true,false
+filters.coverage.dry=true,false
+filters.coverage.min=
 filters.dual.enabled=true,false
 filters.dual.dry=true,false
 filters.dual.min=
@@ -636,6 +638,7 @@ checkpoint=<file>
 reverse=<file>
 device=
 num_threads=
+plugins=<file>
 sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
 launcher=serial,processes,slurm
 jobs=

@@ -16,18 +16,12 @@ from numpy.typing import NDArray
 
 from nmt.alignment.pharaoh import num_words, parse_block
 from nmt.data.cache import cached_directory
+from nmt.data.config import DataConfig
 from nmt.data.corpora import training_corpora
 from nmt.data.corpus import AlignmentColumn, EncodedCorpus, TokenColumn, memory_map
 from nmt.data.fingerprints import check_unchanged, file_fingerprint
 from nmt.data.preprocessing import META, format_counts
-from nmt.data.sources import (
-    DataConfig,
-    as_name_list,
-    dataset_fingerprint,
-    default_alignment_path,
-    read_location,
-    resolve_split,
-)
+from nmt.data.sources import as_name_list, dataset_fingerprint, default_alignment_path, read_location, resolve_split
 from nmt.data.text_files import check_file, read_lines
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.word_ids import WordIds
