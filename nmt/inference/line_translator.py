@@ -177,6 +177,7 @@ class LineTranslator:
         for result in results:
             self.counts["split"] += len(result.segments) > 1
             self.counts["truncated"] += any(best[0].truncated for best in result.best)
+            self.counts["placeholders"] += len(result.lost)
         return results
 
     def _check(self, request: LineRequest) -> None:
@@ -186,7 +187,7 @@ class LineTranslator:
             if getattr(request, name) and not cross_attention_modules(self.translator.attention_model):
                 text = "the model has no attention to the source (model.attention.score=none) to place it by"
                 raise ValueError(f"{name}=true: {text}; use another run")
-        written = tokenizer.decode_target(tokenizer.encode_target([request.forced])[0])
+        written = tokenizer.decode_target(tokenizer.encode_target([request.forced])[0]) if request.forced else ""
         if written != request.forced:
             name = "suffix_of" if request.suffix_of else "prefix"
             raise ValueError(
@@ -206,7 +207,6 @@ class LineTranslator:
             weights = self._unit_weights(result, marked, text)
             spans = project(MarkedText(marked.text, [*marked.tags, *lost]), text, weights)
         num, names = len(marked.tags), [*(html.unescape(tag.opening) for tag in lost), *garbled.values()]
-        self.counts["placeholders"] += len(names)
         written = render(text, [*spans[:num], *(with_spaces(marked.text, text, span) for span in spans[num:])])
         for wrong, right in garbled.items():
             written = written.replace(html.escape(wrong, quote=False), html.escape(right, quote=False), 1)
