@@ -27,6 +27,7 @@ from nmt.data.corpora import describe_directions
 from nmt.evaluation.report import heatmap, html
 from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.aligner import Aligner, check_directions
+from nmt.inference.glossary import load_glossary
 from nmt.inference.line_translator import LineRequest, LineTranslator
 from nmt.inference.translator import Translation, Translator
 from nmt.runtime.device import resolve_device
@@ -155,6 +156,7 @@ class Model:
         suffix_of: str = "",
         markup: bool = False,
         placeholders: bool = False,
+        glossary: Any = None,
         **search: Any,
     ) -> Any:
         """Return the `TranslationResult` of a text, or a list of those of several, as `python -m nmt.translate` does.
@@ -164,11 +166,12 @@ class Model:
             target_lang: language to translate into, of a model with several; None: the run's `data.target_lang`.
             tag: of a corpus in training, whose kind of text the model shall write; None: none.
             prefix, suffix_of, markup, placeholders: see `nmt.inference.line_translator.LineRequest`.
+            glossary: a file of terms, or a dictionary of target terms by source terms, that translations contain.
             search: options of `nmt.search.SearchConfig` for this call, as in beam_size=8, n_best=5.
 
         Raises:
             TypeError: a text is none, or an option is unknown.
-            ValueError: an option has a value that is not allowed.
+            ValueError: an option has a value that is not allowed, or a glossary is not as `Glossary.read` needs it.
             RuntimeError: a text could not be translated, mostly for want of memory.
         """
         model = self._translator.into(self.config.data, target_lang, tag)
@@ -178,7 +181,9 @@ class Model:
         translator.engine = model.engine
         encoded = [text.encode(errors="replace") for text in _texts(texts)]
         request = LineRequest("", prefix, suffix_of, markup, placeholders)
-        for line in LineTranslator(translator, self._max_length, request).translate_lines(encoded):
+        line_translator = LineTranslator(translator, self._max_length, request)
+        line_translator.glossary = load_glossary(glossary, translator)
+        for line in line_translator.translate_lines(encoded):
             if line.error is not None:
                 raise RuntimeError(f"text {len(results) + 1}: {line.error}")
             best, subwords = line.n_best(), model.tokenizer.target_subwords(line.n_best()[0].tokens)

@@ -12,6 +12,7 @@ from nmt.cli.configs import Config, TranslateConfig
 from nmt.data.text_files import check_file
 from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.aligner import WORDS_CHANGED
+from nmt.inference.glossary import load_glossary
 from nmt.inference.line_reader import MAX_LINE_BYTES, LineReader
 from nmt.inference.line_translator import LineRequest, LineTranslator, json_line
 from nmt.inference.translator import Translator
@@ -48,6 +49,7 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
     defaults = LineRequest(markup=config.markup, placeholders=config.placeholders)
     max_length, is_json = config.max_length or merged.data.max_length, config.input_format == "jsonl"
     line_translator = LineTranslator(translator, max_length, defaults, is_json)
+    line_translator.glossary = load_glossary(config.glossary, translator)
     with contextlib.ExitStack() as stack:
         reader = LineReader(sys.stdin.fileno() if text is None else stack.enter_context(open_input(text)))
         if config.output is not None:
@@ -90,6 +92,10 @@ def _translate(translator: LineTranslator, reader: LineReader, as_json: bool, ma
     ):
         if count:
             print(f"{count} {problem}", file=sys.stderr)
+    if translator.glossary is not None:
+        num, used = counts["terms"], counts["terms used"]
+        share = f" ({100 * used / num:.1f} %)" if num else ""
+        print(f"glossary: {num} terms in the text, {used} of them in the translations{share}", file=sys.stderr)
 
 
 if __name__ == "__main__":

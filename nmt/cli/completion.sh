@@ -331,6 +331,7 @@ format=text,jsonl
 input_format=text,jsonl
 markup=true,false
 placeholders=true,false
+glossary=
 max_length=
 search.method=beam,sample,mbr
 search.beam_size=

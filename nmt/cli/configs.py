@@ -348,6 +348,8 @@ class TranslateConfig(DirectionOptions, EngineOptions):
         this continues (suffix_of), or markup and placeholders of its own.
     markup: the tags of XML or HTML in the text are carried over to its translation along attention (docs/markup.md).
     placeholders: placeholders such as {name} or %s, addresses and `code` that a translation lacks are put back.
+    glossary: file with a source term, a tab and its target term in each line, where # begins a comment: a translation
+        contains the target of every term in its text, each time, and how many do is counted (docs/decoding.md).
     max_length: source tokens beyond which a line is split at sentence boundaries and translated in segments; 0:
         data.max_length of training. Never more than the model can process.
     """
@@ -359,6 +361,7 @@ class TranslateConfig(DirectionOptions, EngineOptions):
     input_format: str = "text"
     markup: bool = False
     placeholders: bool = False
+    glossary: str | None = None
     max_length: int = 0
     search: SearchConfig = field(default_factory=SearchConfig)
 

@@ -16,6 +16,7 @@ from nmt.alignment.pharaoh import num_words
 from nmt.alignment.writers import words_known
 from nmt.config import suggest
 from nmt.data import EOS
+from nmt.inference.glossary import Glossary, Term
 from nmt.inference.placeholders import lost_placeholders, with_spaces
 from nmt.inference.sentence_splitter import SEGMENT_BOUNDARIES, split_sentence
 from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator, cross_attention_modules
@@ -142,6 +143,7 @@ class LineTranslator:
         self.translator, self.max_length = translator, max_length if limit is None else min(max_length, limit)
         self.counts: Counter[str] = Counter()
         self._check(self.defaults)
+        self.glossary: Glossary | None = None
 
     def translate_lines(self, lines: Sequence[bytes | None]) -> list[LineTranslation]:
         """Return one result for each line, in order. A line that fails has an error, and does not affect others."""
@@ -161,9 +163,9 @@ class LineTranslator:
         forced = [request.forced for request in requests]
         prefixes = [(forced[i], *[""] * len(texts))[: len(texts)] for i, texts in enumerate(parts)]
         try:
-            translated = iter(
-                self.translator.n_best([*chain(*parts)], prefixes=[*chain(*prefixes)] if any(forced) else None)
-            )
+            texts, begun = [*chain(*parts)], [*chain(*prefixes)] if any(forced) else None
+            phrases = None if self.glossary is None else [[t for _, t in self.glossary.terms(text)] for text in texts]
+            translated = iter(self.translator.n_best(texts, prefixes=begun, phrases=phrases))
             results = [
                 LineTranslation(source, texts, [next(translated) for _ in texts], error, request)
                 for source, texts, error, request in zip(sources, parts, errors, requests, strict=True)
@@ -178,7 +180,12 @@ class LineTranslator:
             self.counts["split"] += len(result.segments) > 1
             self.counts["truncated"] += any(best[0].truncated for best in result.best)
             self.counts["placeholders"] += len(result.lost)
+            for term in self._terms(result):
+                self.counts.update({"terms": 1, "terms used": int(term.used)})
         return results
+
+    def _terms(self, result: LineTranslation) -> list[Term]:
+        return self.glossary.used(result.segments, result.n_best()[0].text) if self.glossary else []
 
     def _check(self, request: LineRequest) -> None:
         """Raise ValueError for what the model cannot do."""
@@ -251,6 +258,8 @@ class LineTranslator:
             record["lost_placeholders"] = result.lost
         scores = [{"score": t.score, "log_prob": t.log_prob, "truncated": t.truncated} for t in n_best]
         record |= {**scores[0], "parts": len(result.segments)}
+        if self.glossary:
+            record["terms"] = [term._asdict() for term in self._terms(result)]
         if self.translator.config.n_best > 1:
             subwords = [self.translator.tokenizer.target_subwords(t.tokens) for t in n_best]
             all_values = zip(n_best, scores, subwords, strict=True)

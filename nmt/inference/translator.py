@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, Self, cast
 
@@ -22,8 +23,9 @@ from nmt.models import MODELS, Seq2Seq
 from nmt.models.loading import load_model
 from nmt.runtime.device import autocast, resolve_precision
 from nmt.runtime.memory import halve_on_oom
-from nmt.runtime.text import is_blank
+from nmt.runtime.text import UNSPACED, is_blank
 from nmt.search import SearchConfig
+from nmt.search.constraints import Phrases
 from nmt.search.scoring import length_norm
 
 BATCH_TOKENS = 4096
@@ -58,7 +60,9 @@ class Engine(Protocol):
     description: str
 
     def holds(self, config: SearchConfig) -> bool: ...
-    def decode(self, translator: "Translator", sources: Ids, prefixes: Ids | None) -> Decoded: ...
+    def decode(
+        self, translator: "Translator", sources: Ids, prefixes: Ids | None, phrases: Phrases | None
+    ) -> Decoded: ...
 
 
 class Translator:
@@ -181,11 +185,13 @@ class Translator:
         texts: Sequence[str],
         *,
         prefixes: Sequence[str] | None = None,
+        phrases: Sequence[Sequence[str]] | None = None,
         on_batch: Callable[[int], None] | None = None,
     ) -> list[list[Translation]]:
         """Return the `n_best` translations of each text, the best first; there may be fewer.
 
-        Args and errors as in `translate`; each translation begins with its prefix, and may continue its last word.
+        Args and errors as in `translate`; each translation begins with its prefix, and may continue its last word. It
+        contains its phrases, with the subwords that they have inside a sentence: see `PhraseStates`.
         """
         sources, tags = self.tokenizer.encode_source(texts), self.tokenizer.prefixes[1]
         prefixes = [""] * len(texts) if prefixes is None and tags else prefixes  # tags are forced
@@ -194,20 +200,31 @@ class Translator:
         indices = [i for i, text in enumerate(texts) if not is_blank(text) or (begun and begun[i])]
         selected_sources = [sources[i] for i in indices]
         selected_prefixes = None if prefix_ids is None else [prefix_ids[i] for i in indices]
+        selected_phrases = None if phrases is None else [self.encode_phrases(phrases[i]) for i in indices]
         translations = [[EMPTY_TRANSLATION] for _ in texts]
         with self.decoding():
             to_text = self.tokenizer.decode_target
-            decoded = search.decode(
-                self.model, selected_sources, self.config, self.device, prefixes=selected_prefixes, text=to_text
-            )
+            options = self.model, selected_sources, self.config, self.device
+            forced = selected_prefixes, selected_phrases
+            decoded = search.decode(*options, prefixes=forced[0], phrases=forced[1], text=to_text)
             if self.engine is not None:
-                decoded = self.engine.decode(self, selected_sources, selected_prefixes)
+                decoded = self.engine.decode(self, selected_sources, *forced)
             for num_done, (index, hypotheses) in enumerate(decoded, 1):
                 text, source = texts[indices[index]], selected_sources[index]
                 translations[indices[index]] = self._to_translations(hypotheses, text, source)
                 if on_batch is not None and num_done % self.config.batch_size == 0:
                     on_batch(num_done)
         return translations
+
+    def encode_phrases(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of target texts as they are inside a sentence, after a space or a mark of Chinese."""
+        encode, phrases = self.tokenizer.encode_target, []
+        for text in texts:
+            before = "。" if re.match(f"[{UNSPACED}]", text) else ". "
+            (begin, whole), (ids,) = encode([before.strip(), before + text]), encode([text])
+            is_subword = self.tokenizer.type in ("unigram", "bpe") and whole[: len(begin)] == begin
+            phrases.append(whole[len(begin) :] if is_subword else ids[len(self.tokenizer.prefixes[1]) :])
+        return phrases
 
     def stream(self, text: str, *, prefix: str = "") -> Iterator[Translation]:
         """Yield the most promising translation of one text after every step, and finally the translation."""
