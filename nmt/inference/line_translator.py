@@ -17,7 +17,7 @@ from nmt.alignment.writers import words_known
 from nmt.config import suggest
 from nmt.data import EOS
 from nmt.inference.glossary import Glossary, Term
-from nmt.inference.placeholders import lost_placeholders, with_spaces
+from nmt.inference.placeholders import PLACEHOLDER, lost_placeholders, with_spaces
 from nmt.inference.sentence_splitter import SEGMENT_BOUNDARIES, split_sentence
 from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator, cross_attention_modules
 from nmt.runtime.text import is_blank
@@ -165,6 +165,9 @@ class LineTranslator:
         try:
             texts, begun = [*chain(*parts)], [*chain(*prefixes)] if any(forced) else None
             phrases = None if self.glossary is None else [[t for _, t in self.glossary.terms(text)] for text in texts]
+            protected = [request.placeholders for request, of in zip(requests, parts, strict=True) for _ in of]
+            for text, wanted, is_protected in zip(texts, phrases or [], protected, strict=False):
+                wanted += PLACEHOLDER.findall(text) if is_protected else []
             translated = iter(self.translator.n_best(texts, prefixes=begun, phrases=phrases))
             results = [
                 LineTranslation(source, texts, [next(translated) for _ in texts], error, request)

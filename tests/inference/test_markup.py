@@ -15,6 +15,7 @@ from nmt.alignment.markup import MarkedText, Tag, parse_markup, units
 from nmt.attention import AttentionConfig
 from nmt.data import Tokenizer, TokenizerConfig
 from nmt.evaluation.span_projection import span_score
+from nmt.inference.glossary import load_glossary
 from nmt.inference.line_translator import LineRequest, LineTranslation, LineTranslator
 from nmt.inference.placeholders import PLACEHOLDER, lost_placeholders
 from nmt.inference.translator import Translation, Translator
@@ -267,6 +268,16 @@ def test_lost_placeholders_are_put_back() -> None:
     assert "{dog}" in result.text[result.text.index("<b>") : result.text.index("</b>")]
     assert written(model, "the {dog} sees", "THE {DOGGO} SEES", placeholders=True).text == "THE {dog} SEES"
     assert written(model, "the {dog} sees", "THE {dog} SEES", placeholders=True).lost == []
+
+
+def test_placeholders_are_required_phrases_beside_a_glossary() -> None:
+    model = LineTranslator(translator(), 100, LineRequest(placeholders=True))
+    plain = model.translate_lines([b"the {dog} sees %s"])[0]
+    model.glossary = load_glossary({"sees": "CAT"}, model.translator)
+    forced = model.translate_lines([b"the {dog} sees %s"])[0]
+    assert sorted(plain.lost) == ["%s", "{dog}"]
+    assert forced.lost == []
+    assert all(text in forced.n_best()[0].text for text in ("%s", "{dog}", "CAT"))
 
 
 def test_scores_of_spans() -> None:
