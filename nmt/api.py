@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from nmt import checkpoint
 from nmt.alignment import AlignmentConfig, AlignmentSource, Link
+from nmt.alignment.markup import ProjectedSpan
 from nmt.alignment.pharaoh import pharaoh_line
 from nmt.alignment.writers import words_known
 from nmt.cli.compose import compose_config
@@ -29,7 +30,7 @@ from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.aligner import WORDS_CHANGED, Aligner, check_directions
 from nmt.inference.glossary import load_glossary
 from nmt.inference.interventions import Intervention, rows_of_links
-from nmt.inference.line_translator import LineTranslator
+from nmt.inference.line_translator import LineRequest, LineTranslator
 from nmt.inference.translator import Translation, Translator
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import environment
@@ -46,6 +47,7 @@ class TranslationResult(NamedTuple):
     truncated: whether it was cut at the longest length that the search allows.
     subwords: what the model generated, without the end token.
     n_best: as many translations as the option `n_best` says, the best first.
+    spans: with markup, each of its elements with its range in the text without tags, `n_best[0].text`.
     """
 
     text: str
@@ -53,6 +55,7 @@ class TranslationResult(NamedTuple):
     truncated: bool
     subwords: list[str]
     n_best: list[Translation]
+    spans: Sequence[ProjectedSpan] = ()
 
 
 class AlignmentResult(NamedTuple):
@@ -151,6 +154,10 @@ class Model:
         *,
         target_lang: str | None = None,
         tag: str | None = None,
+        prefix: str = "",
+        suffix_of: str = "",
+        markup: bool = False,
+        placeholders: bool = False,
         glossary: Any = None,
         **search: Any,
     ) -> Any:
@@ -160,6 +167,7 @@ class Model:
             texts: one text or many; a text longer than those in training is translated in parts.
             target_lang: language to translate into, of a model with several; None: the run's `data.target_lang`.
             tag: of a corpus in training, whose kind of text the model shall write; None: none.
+            prefix, suffix_of, markup, placeholders: see `nmt.inference.line_translator.LineRequest`.
             glossary: a file of terms, or a dictionary of target terms by source terms, that translations contain.
             search: options of `nmt.search.SearchConfig` for this call, as in beam_size=8, n_best=5.
 
@@ -174,13 +182,14 @@ class Model:
         translator = Translator(model.model, model.tokenizer, config, model.device, carried=carried, member=member)
         translator.engine = model.engine
         encoded = [text.encode(errors="replace") for text in _texts(texts)]
-        line_translator = LineTranslator(translator, self._max_length)
+        request = LineRequest("", prefix, suffix_of, markup, placeholders)
+        line_translator = LineTranslator(translator, self._max_length, request)
         line_translator.glossary = load_glossary(glossary, translator)
         for line in line_translator.translate_lines(encoded):
             if line.error is not None:
                 raise RuntimeError(f"text {len(results) + 1}: {line.error}")
             best, subwords = line.n_best(), model.tokenizer.target_subwords(line.n_best()[0].tokens)
-            results.append(TranslationResult(best[0].text, best[0].score, best[0].truncated, subwords, best))
+            results.append(TranslationResult(line.text, best[0].score, best[0].truncated, subwords, best, line.spans))
         return results[0] if isinstance(texts, str) else results
 
     def attention(self, source: str, target: str | None = None) -> AttentionMap:

@@ -344,6 +344,10 @@ class TranslateConfig(DirectionOptions, EngineOptions):
     output: file of the translations, compressed as its suffix says; it appears when all of them are there. By default
         they go to standard output.
     format: text (the best translation of each line) or jsonl (with scores and alignments).
+    input_format: text, or jsonl: each line is an object with a text, and with a prefix of its translation, a text that
+        this continues (suffix_of), or markup and placeholders of its own.
+    markup: the tags of XML or HTML in the text are carried over to its translation along attention (docs/markup.md).
+    placeholders: placeholders such as {name} or %s, addresses and `code` that a translation lacks are put back.
     glossary: file with a source term, a tab and its target term in each line, where # begins a comment: a translation
         contains the target of every term in its text, each time, and how many do is counted (docs/decoding.md).
     max_length: source tokens beyond which a line is split at sentence boundaries and translated in segments; 0:
@@ -354,6 +358,9 @@ class TranslateConfig(DirectionOptions, EngineOptions):
     input: str | None = None
     output: str | None = None
     format: str = "text"
+    input_format: str = "text"
+    markup: bool = False
+    placeholders: bool = False
     glossary: str | None = None
     max_length: int = 0
     search: SearchConfig = field(default_factory=SearchConfig)
@@ -363,6 +370,7 @@ class TranslateConfig(DirectionOptions, EngineOptions):
         if self.output == "":
             raise ValueError("output=: the file needs a name; leave the option out for standard output")
         check_choice("", self, "format", FORMATS)
+        check_choice("", self, "input_format", FORMATS)
         check_range("", self, ["max_length"], minimum=0)
         super().validate()
 
@@ -379,6 +387,7 @@ class AlignConfig(DirectionOptions):
     symmetrize: how the links of both directions are combined (Koehn et al. 2005).
     output: folder of the files; by default align-<source> in the run directory.
     formats: the kinds of files to write.
+    markup: carry the tags of `source` over to `target`, which has none: tagged.txt and spans.jsonl (docs/markup.md).
     save_weights: write the attention of every layer and head where the format can (npz, parquet).
     """
 
@@ -390,6 +399,7 @@ class AlignConfig(DirectionOptions):
     symmetrize: str = "grow-diag-final-and"
     output: str | None = None
     formats: list[str] = field(default_factory=lambda: ["pharaoh", "npz", "jsonl", "parquet"])
+    markup: bool = False
     save_weights: bool = True
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
 

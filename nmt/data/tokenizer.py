@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from difflib import SequenceMatcher
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -26,6 +27,8 @@ from nmt.runtime.text import is_blank
 
 __all__ = ["BOS", "EOS", "PAD", "SPECIAL_TOKENS", "TOKENIZERS", "UNK", "Tokenizer", "TokenizerConfig"]
 
+Ranges = list[tuple[int, int]]
+Offsets = tuple[Ranges, Ranges]
 NORMALIZATIONS = ("identity", "nfkc", "nmt_nfkc")
 _VERSION = 1
 
@@ -336,6 +339,10 @@ class Tokenizer:
             return _word_ids(word_map, ids)
         return word_map.in_text(text, ids, lambda words: model.encode_flat(self._normalize(words)))
 
+    def offsets(self, source: str, source_ids: Sequence[int], target: str, target_ids: Sequence[int]) -> Offsets:
+        """Return the range of characters in its text of each id of a source, and of each of a target."""
+        return _offsets(self.source, source, source_ids), _offsets(self.target, target, target_ids)
+
     @cached_property
     def source_word_id_map(self) -> WordIds:
         """The map behind `source_word_ids`, for many sequences at once."""
@@ -385,6 +392,22 @@ def _decode(model: TokenizerModel, ids: Sequence[int], copies: Sequence[str] = (
         content = content.removeprefix(b" ")
     # A model can put bytes together that are no character, or a line break, which would shift a file's lines.
     return content.decode("utf-8", errors="replace").replace("\n", " ")
+
+
+def _offsets(model: TokenizerModel, text: str, ids: Sequence[int]) -> Ranges:
+    surfaces = [model.surfaces[index] or b"" for index in ids]
+    content, decoded = b"".join(surfaces), _decode(model, ids)
+    has_mark = model.marks_start and content[:1] == b" "
+    # how many characters have begun before each byte, and how many with it
+    begun = np.cumsum([0, *(byte & 0xC0 != 0x80 for byte in content)]) - has_mark
+    ends = np.cumsum([0, *map(len, surfaces)])
+    places = np.stack([begun[np.minimum(ends[:-1] + 1, len(content))] - 1, begun[ends[1:]]], 1).clip(0)
+    places[:, 0] = np.minimum(places[:, 0], places[:, 1])
+    if len(decoded) != len(text):  # as of normalized text
+        blocks = SequenceMatcher(None, decoded, text, autojunk=False).get_matching_blocks()
+        edges = np.array([(a + i, b + i) for a, b, size in blocks for i in (0, size)])
+        places = np.interp(places, edges[:, 0], edges[:, 1]).round().astype(int)
+    return [(start, end) for start, end in places.tolist()]
 
 
 def _word_ids(word_map: WordIds, ids: Sequence[int]) -> list[int]:
