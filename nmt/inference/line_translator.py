@@ -239,6 +239,7 @@ class LineTranslator:
                 [(a - start, b - start) for a, b in target_units],
             )
             weights += unit_weights(self.translator.stored_source.source.plot_rows(matrix), *offsets, *moved)
+            source, target = source + len(texts[0]), target + len(texts[1].strip(" "))  # the next may read the same
         return weights
 
     def _split(self, text: str) -> list[str]:

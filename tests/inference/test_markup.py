@@ -87,9 +87,10 @@ def test_tags_of_made_lines() -> None:
     check_lines([line.replace("\t", " ") for line in random.Random(1).sample(made_lines(2000), 300)], 60)
 
 
-def test_parts_have_the_attention_of_each_part_in_its_place() -> None:
+@pytest.mark.parametrize("second", ["<i>the cat</i> hears things.", "<i>the dog</i> sees things. the dog sees things."])
+def test_parts_have_the_attention_of_each_part_in_its_place(second: str) -> None:
     model = LineTranslator(translator(), 12, LineRequest(markup=True))
-    text = "the dog sees things. <i>the cat</i> hears things."
+    text = f"the dog sees things. {second}"
     (result,) = model.translate_lines([text.encode()])
     marked, whole = parse_markup(text), result.n_best()[0].text
     assert len(result.segments) > 1
@@ -98,11 +99,11 @@ def test_parts_have_the_attention_of_each_part_in_its_place() -> None:
     segments, start = [], 0
     for segment in result.segments:
         start = marked.text.index(segment, start)
-        segments.append((start, start + len(segment)))
+        segments.append((start, start := start + len(segment)))
     blocks, place = [], 0
     for best in result.best:
         place = whole.index(best[0].text.strip(" "), place)
-        blocks.append((place, place + len(best[0].text.strip(" "))))
+        blocks.append((place, place := place + len(best[0].text.strip(" "))))
     for (low, high), (first, last) in zip(blocks, segments, strict=True):
         rows = [i for i, (s, e) in enumerate(units(whole)) if low <= s and e <= high]
         outside = [j for j, (s, e) in enumerate(marked.units()) if e <= first or s >= last]
