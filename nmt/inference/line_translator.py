@@ -49,7 +49,7 @@ class LineRequest(NamedTuple):
         """Read a line of JSON. Raise ValueError for one that is no object with these fields."""
         try:
             values: Any = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # brackets that are nested too deeply
             values = None
         if not isinstance(values, dict) or "text" not in values:
             raise ValueError('input_format=jsonl: a line must be an object with the key "text", as {"text": "Hello!"}')
@@ -60,7 +60,8 @@ class LineRequest(NamedTuple):
             if type(value) is not (needed := cls.__annotations__[name]):
                 kind = "a text" if needed is str else "true or false"
                 raise ValueError(f"input_format=jsonl: {name} must be {kind}, not {json.dumps(value)[:40]}")
-            values[name] = re.sub(r"[\r\n]+", " ", value) if isinstance(value, str) else value
+            if isinstance(value, str):  # half a character, as \ud800, is no text
+                values[name] = re.sub(r"[\ud800-\udfff]", "\ufffd", re.sub(r"[\r\n]+", " ", value))
         return defaults._replace(**values)
 
 

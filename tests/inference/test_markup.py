@@ -190,6 +190,11 @@ def test_a_translation_begins_with_its_prefix_or_continues_a_text() -> None:
     [
         ("[1]", 'input_format=jsonl: a line must be an object with the key "text", as {"text": "Hello!"}'),
         ("{", 'input_format=jsonl: a line must be an object with the key "text", as {"text": "Hello!"}'),
+        pytest.param(
+            "[" * 100_000,
+            'input_format=jsonl: a line must be an object with the key "text", as {"text": "Hello!"}',
+            id="deep",
+        ),
         ('{"txt": "a"}', 'input_format=jsonl: a line must be an object with the key "text", as {"text": "Hello!"}'),
         ('{"text": "a", "prefxi": "b"}', "input_format=jsonl: unknown key prefxi; did you mean prefix?"),
         ('{"text": 5}', "input_format=jsonl: text must be a text, not 5"),
@@ -200,6 +205,14 @@ def test_lines_that_are_no_requests(line: str, message: str) -> None:
     wrong, right = answers([line, '{"text": "the dog"}'], is_json=True)
     assert wrong.error == message
     assert right.error is None
+
+
+def test_half_a_character_in_json_is_replaced() -> None:
+    lines = ['{"text": "the \\ud800 dog"}', '{"text": "the dog", "prefix": "\\ud800A"}', '{"text": "the \\ufffd dog"}']
+    halved, begun, replaced = answers(lines, is_json=True)
+    assert halved.source == "the \ufffd dog"
+    assert halved.n_best() == replaced.n_best()
+    assert begun.text.startswith("\ufffdA")
 
 
 def test_a_prefix_that_the_vocabulary_cannot_write() -> None:
