@@ -212,7 +212,7 @@ class LineTranslator:
             return result._replace(written=request.text) if request.markup else result
         if not request.markup and not request.placeholders:
             return result
-        lost, garbled = lost_placeholders(marked, text) if request.placeholders else ([], {})
+        lost, garbled = lost_placeholders(marked, text, request.prefix) if request.placeholders else ([], {})
         spans: list[ProjectedSpan] = []
         if marked.tags or lost:
             weights = self._unit_weights(result, marked, text)

@@ -260,6 +260,7 @@ def test_lost_placeholders() -> None:
     assert lost_placeholders(marked, "{b} {a}") == ([Tag("{b}", "", 15, 15)], {})
     assert lost_placeholders(marked, "{b} {b}") == ([Tag("{a}", "", 0, 0, 0)], {})
     assert lost_placeholders(marked, "{b} {aa} {b}") == ([], {"{aa}": "{a}"})
+    assert lost_placeholders(marked, "{aa} {b} {b}", "{aa}") == ([Tag("{a}", "", 0, 0, 0)], {})  # the prefix stays
 
 
 def written(model: LineTranslator, source: str, translation: str, **request: Any) -> LineTranslation:
