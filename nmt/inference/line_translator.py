@@ -49,7 +49,7 @@ class LineRequest(NamedTuple):
         """Read a line of JSON. Raise ValueError for one that is no object with these fields."""
         try:
             values: Any = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # brackets that are nested too deeply
             values = None
         if not isinstance(values, dict) or "text" not in values:
             raise ValueError('input_format=jsonl: a line must be an object with the key "text", as {"text": "Hello!"}')
@@ -60,7 +60,8 @@ class LineRequest(NamedTuple):
             if type(value) is not (needed := cls.__annotations__[name]):
                 kind = "a text" if needed is str else "true or false"
                 raise ValueError(f"input_format=jsonl: {name} must be {kind}, not {json.dumps(value)[:40]}")
-            values[name] = re.sub(r"[\r\n]+", " ", value) if isinstance(value, str) else value
+            if isinstance(value, str):  # half a character, as \ud800, is no text
+                values[name] = re.sub(r"[\ud800-\udfff]", "\ufffd", re.sub(r"[\r\n]+", " ", value))
         return defaults._replace(**values)
 
 
@@ -211,7 +212,7 @@ class LineTranslator:
             return result._replace(written=request.text) if request.markup else result
         if not request.markup and not request.placeholders:
             return result
-        lost, garbled = lost_placeholders(marked, text) if request.placeholders else ([], {})
+        lost, garbled = lost_placeholders(marked, text, request.prefix) if request.placeholders else ([], {})
         spans: list[ProjectedSpan] = []
         if marked.tags or lost:
             weights = self._unit_weights(result, marked, text)
@@ -239,6 +240,7 @@ class LineTranslator:
                 [(a - start, b - start) for a, b in target_units],
             )
             weights += unit_weights(self.translator.stored_source.source.plot_rows(matrix), *offsets, *moved)
+            source, target = source + len(texts[0]), target + len(texts[1].strip(" "))  # the next may read the same
         return weights
 
     def _split(self, text: str) -> list[str]:
