@@ -34,7 +34,7 @@ PATH_OPTIONS = (
     "data.corpora",
     *("data.cache_dir", "checkpoint", "output", "hypotheses", "baselines", "external_scores", "source", "target"),
     *("gold", "reverse", "plugins", "metrics.plugins", "init.checkpoint", "input", "text", "data.tokenizer.model"),
-    "tests",
+    *("tests", "markup", "glossary"),
 )
 """Options that name files, folders and data sets: `~` is the home folder there, and what came from the environment is
 not stored."""
@@ -299,6 +299,8 @@ class EvaluateConfig(TagOptions, EngineOptions):
         alignments of an ensemble are those of its first model that has attention.
     output: folder of the report, needed for an ensemble; by default report or report-TESTSET in the run directory.
     hypotheses: file of translations of the test set, one per line, to evaluate instead of the model's own.
+    markup: prefix of a test set with the same inline tags in source and reference, in place of data.test; its text is
+        evaluated without them, and how well attention carries them over (docs/markup.md).
     baselines: runs evaluated on the same test set, or files of translations, to compare with, as a list [a,b].
     external_scores: scores of the translations by other programs, as a list [NAME:FILE]; FILE has one number
         on each line.
@@ -307,6 +309,7 @@ class EvaluateConfig(TagOptions, EngineOptions):
     checkpoint: Any = ""
     output: str | None = None
     hypotheses: str | None = None
+    markup: str | None = None
     baselines: list[str] = field(default_factory=list)
     external_scores: list[str] = field(default_factory=list)
     data: DataConfig = field(default_factory=DataConfig)
@@ -344,8 +347,8 @@ class TranslateConfig(DirectionOptions, EngineOptions):
     output: file of the translations, compressed as its suffix says; it appears when all of them are there. By default
         they go to standard output.
     format: text (the best translation of each line) or jsonl (with scores and alignments).
-    input_format: text, or jsonl: each line is an object with a text, and with a prefix of its translation, a text that
-        this continues (suffix_of), or markup and placeholders of its own.
+    input_format: text, or jsonl: each line is an object with a text, and where wanted with how its translation begins,
+        a text that it continues, markup and placeholders (docs/markup.md).
     markup: the tags of XML or HTML in the text are carried over to its translation along attention (docs/markup.md).
     placeholders: placeholders such as {name} or %s, addresses and `code` that a translation lacks are put back.
     glossary: file with a source term, a tab and its target term in each line, where # begins a comment: a translation
