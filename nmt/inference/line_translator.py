@@ -44,6 +44,11 @@ class LineRequest(NamedTuple):
         """What the model has to begin with."""
         return (self.suffix_of + self.prefix).rstrip(" ")
 
+    def continuation(self, text: str) -> str:
+        """Return a translation, or its beginning, without what it continues; spaces at the end of that are its own."""
+        start = self.suffix_of.rstrip(" ")
+        return text.removeprefix(start).removeprefix(self.suffix_of[len(start) :]) if not start.startswith(text) else ""
+
     @classmethod
     def from_json(cls, line: str, defaults: "LineRequest") -> "LineRequest":
         """Read a line of JSON. Raise ValueError for one that is no object with these fields."""
@@ -100,9 +105,7 @@ class LineTranslation(NamedTuple):
         the next as those of the parts do. With the default length normalization the best translation has log p /
         length, as in one piece.
         """
-        # what is continued ends with the spaces that the translation begins with
-        start = self.request.suffix_of.rstrip(" "), self.request.suffix_of[len(self.request.suffix_of.rstrip(" ")) :]
-        return [t._replace(text=t.text.removeprefix(start[0]).removeprefix(start[1])) for t in self._joined()]
+        return [t._replace(text=self.request.continuation(t.text)) for t in self._joined()]
 
     def _joined(self) -> list[Translation]:
         if not self.best:

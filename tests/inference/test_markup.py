@@ -238,6 +238,7 @@ def test_json_has_the_spans() -> None:
     (span,) = record["spans"]
     assert record["translation"] == result.text
     assert span["tag"] == "<b>"
+    assert (span["source_start"], span["source_end"]) == (0, 7)
     assert f"<b>{html.escape(span['text'], quote=False)}</b>" in result.text
     assert 0 <= span["confidence"] <= 1
 
