@@ -262,7 +262,8 @@ class Model:
             ValueError: no such layer or head, weights that are no distributions, a model without attention, or another
                 engine than torch.
         """
-        if (isinstance(weights, str) and weights == "from_alignment") == (alignment is None):
+        is_for_links = isinstance(weights, str) and weights == "from_alignment"
+        if type(alignment) is not (AlignmentResult if is_for_links else type(None)):
             raise ValueError("alignment: is for weights=from_alignment, which needs what align(source, target) returns")
         translator = self._translator
         if alignment is not None:

@@ -60,7 +60,7 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
 
 def _translate(translator: LineTranslator, reader: LineReader, as_json: bool, max_lines: int) -> None:
     num_lines, started = 0, time.monotonic()
-    num_failed = num_repaired = 0
+    num_failed = num_kept = num_repaired = 0
     is_typed = reader.source == 0 and sys.stdin.isatty()
     shows_progress = sys.stderr.isatty() and not (is_quiet() or is_typed or sys.stdout.isatty())
     while lines := reader.read_batch(max_lines):
@@ -68,7 +68,8 @@ def _translate(translator: LineTranslator, reader: LineReader, as_json: bool, ma
             num_lines += 1
             num_repaired += line is not None and line.decode(errors="replace") != line.decode(errors="ignore")
             if result.error is not None:
-                num_failed += 1
+                num_failed += result.written is None
+                num_kept += result.written is not None
                 print(escape_controls(f"line {num_lines}: {result.error}"), file=sys.stderr)
             text = json_line(translator.to_json(num_lines, result)) if as_json else result.text
             sys.stdout.buffer.write(text.encode("utf-8", errors="replace") + b"\n")
@@ -79,11 +80,11 @@ def _translate(translator: LineTranslator, reader: LineReader, as_json: bool, ma
     if shows_progress and num_lines:
         print(file=sys.stderr)
     counts, max_length = translator.counts, translator.max_length
-    kept = "as they were" if translator.defaults.markup else "empty"
     limits = "search.max_length_ratio and search.max_length_offset"
     for count, problem in (
         (int(reader.had_byte_order_mark or False), "byte-order mark at the start was removed"),
-        (num_failed, f"lines had no translation and are {kept} (a line has at most {MAX_LINE_BYTES:,} bytes)"),
+        (num_failed, f"lines had no translation and are empty (a line has at most {MAX_LINE_BYTES:,} bytes)"),
+        (num_kept, "lines with markup had no translation and are as they were"),
         (num_repaired, "lines were not valid UTF-8: the bytes in question became U+FFFD"),
         (counts["unknown words"], f"lines have no links: {WORDS_CHANGED}"),
         (counts["split"], f"lines have more than {max_length} tokens and were translated in parts (max_length)"),

@@ -347,6 +347,7 @@ def test_a_model_with_other_attention(model: Any) -> None:
     for options, message in (
         ({"weights": "from_alignment"}, "alignment: is for weights=from_alignment, which needs what align"),
         ({"weights": "zero", "alignment": alignment}, "alignment: is for weights=from_alignment"),
+        ({"weights": "from_alignment", "alignment": [(0, 0)]}, "alignment: is for weights=from_alignment"),
         ({"layer": 2, "weights": "zero"}, "layer=2: attention to the source has one layer; 0 is all"),
         (
             {"weights": "from_alignment", "alignment": alignment._replace(links=[(9, 0)])},

@@ -351,7 +351,7 @@ class TranslateConfig(DirectionOptions, EngineOptions):
         a text that it continues, markup and placeholders (docs/markup.md).
     markup: the tags of XML or HTML in the text are carried over to its translation along attention (docs/markup.md).
     placeholders: placeholders such as {name} or %s, addresses and `code` that a translation lacks are put back.
-    glossary: file with a source term, a tab and its target term in each line, where # begins a comment: a translation
+    glossary: file with a source term, a tab and its target term in each line that does not begin with #: a translation
         contains the target of every term in its text, each time, and how many do is counted (docs/decoding.md).
     max_length: source tokens beyond which a line is split at sentence boundaries and translated in segments; 0:
         data.max_length of training. Never more than the model can process.

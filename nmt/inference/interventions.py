@@ -43,7 +43,7 @@ class Intervention(NamedTuple):
             raise ValueError("the model has no attention to the source (model.attention.score=none) to intervene in")
         heads = attentions[0].heads
         for name, value, count in (("layer", self.layer, len(attentions)), ("head", self.head, heads)):
-            if not isinstance(value, int) or not 0 <= value <= count:
+            if not isinstance(value, int | np.integer) or not 0 <= value <= count:
                 numbers = f"{name}s 1 to {count}" if count > 1 else f"one {name}"
                 raise ValueError(f"{name}={value}: attention to the source has {numbers}; 0 is all")
         override = _override(self.weights)

@@ -182,7 +182,8 @@ class LineTranslator:
             if len(lines) > 1:
                 return [self.translate_lines([line])[0] for line in lines]
             reason = " ".join(str(failure).split())[:200]
-            return [LineTranslation(sources[0], [], [], f"not translated: {reason}")]
+            failed = LineTranslation(sources[0], [], [], f"not translated: {reason}", requests[0])
+            return [self._with_tags(failed, marked[0])]
         for result in results:
             self.counts["split"] += len(result.segments) > 1
             self.counts["truncated"] += any(best[0].truncated for best in result.best)
@@ -221,7 +222,9 @@ class LineTranslator:
             weights = self._unit_weights(result, marked, text)
             spans = project(MarkedText(marked.text, [*marked.tags, *lost]), text, weights)
         num, names = len(marked.tags), [*(html.unescape(tag.opening) for tag in lost), *garbled.values()]
-        written = render(text, [*spans[:num], *(with_spaces(marked.text, text, span) for span in spans[num:])])
+        begun = 0 if num else len(request.prefix.rstrip(" "))  # elements may begin or end in the prefix
+        placed = [s._replace(start=max(s.start, begun), end=max(s.end, begun)) for s in spans[num:]]
+        written = render(text, [*spans[:num], *(with_spaces(marked.text, text, span) for span in placed)])
         for wrong, right in garbled.items():
             written = written.replace(html.escape(wrong, quote=False), html.escape(right, quote=False), 1)
         written = written if request.markup else html.unescape(written)

@@ -284,6 +284,8 @@ def test_lost_placeholders_are_put_back() -> None:
     assert "{dog}" in result.text[result.text.index("<b>") : result.text.index("</b>")]
     assert written(model, "the {dog} sees", "THE {DOGGO} SEES", placeholders=True).text == "THE {dog} SEES"
     assert written(model, "the {dog} sees", "THE {dog} SEES", placeholders=True).lost == []
+    for prefix in ("THE CAT", "THE CAT SEES"):  # stays what the translation begins with
+        assert written(model, "{dog} sees", "THE CAT SEES", placeholders=True, prefix=prefix).text.startswith(prefix)
 
 
 def test_placeholders_are_required_phrases_beside_a_glossary() -> None:
