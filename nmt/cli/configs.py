@@ -146,7 +146,7 @@ class Config(PluginOptions):
             raise ValueError(f"train.max_epochs={self.train.max_epochs}: {text}")
         entries = {f"data.corpora.{part.entry}": part.config for part in training_corpora(self.data)}
         for option, data in (entries or {"data": self.data}).items():
-            if data.max_pairs and self.train.guided_alignment_weight:
+            if data.max_pairs and self.reads_alignments:
                 text = "the file of alignments is read whole; cut text and alignments to as many lines instead"
                 raise ValueError(f"{option}.max_pairs={data.max_pairs}: {text}")
         self._check_early_stopping()
@@ -160,10 +160,16 @@ class Config(PluginOptions):
         except ValueError as error:
             raise ValueError(f"{error}; give one of them, or auto") from None
 
+    @property
+    def reads_alignments(self) -> bool:
+        """Whether training reads files of word alignments."""
+        given = [part.config.train_alignments for part in training_corpora(self.data)] or [self.data.train_alignments]
+        return bool(self.train.guided_alignment_weight or (self.data.augment.terms and any(given)))
+
     def unused_options(self) -> list[str]:
         """Return options that are set and have no effect, with their values."""
         unused = unused_options(self.model) + self.train.unused_options()
-        if self.data.train_alignments and not self.train.guided_alignment_weight:
+        if self.data.train_alignments and not self.reads_alignments:
             unused.append(f"data.train_alignments={self.data.train_alignments}")
         if self.data.temperature != 1 and len(training_corpora(self.data)) < 2:
             unused.append(f"data.temperature={self.data.temperature:g}")

@@ -14,8 +14,9 @@ from nmt.data.corpus import EncodedCorpus, TokenColumn
 from nmt.data.mixing import Mixture, of_rows
 from nmt.data.prefetch import prefetch
 from nmt.data.subword_alignments import AlignmentTargets, project_to_subwords
-from nmt.data.subword_sampling import row_keys
+from nmt.data.subword_sampling import enumerate_groups, row_keys
 from nmt.data.tags import with_prefixes
+from nmt.data.terms import TermAnnotator
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.vocabulary import BOS, EOS, PAD, flatten_ids
 from nmt.runtime.memory import halve_on_oom
@@ -115,13 +116,14 @@ class BatchLoader:
 
     With subword regularization (a tokenizer with `sampling` and a corpus that keeps its text) each sentence is
     segmented anew in every epoch, depending on seed, epoch and its row alone. There are as many batches as with
-    the deterministic segmentation, so they can grow somewhat beyond `batch_tokens`.
+    the deterministic segmentation, so they can grow somewhat beyond `batch_tokens`; likewise with terms.
 
     Args:
         corpus, tokenizer, batch_tokens, seed: as for `make_batches`.
         prefetch: number of batches made in advance by a thread; 0: none. The batches are the same either way.
         device: where they will be used; for CUDA their memory is pinned, so that copying overlaps with computation.
         mixture: of a corpus that consists of several; None: each pair once in an epoch.
+        terms: annotates sources, in every epoch others; None: they stay as they are.
     """
 
     corpus: EncodedCorpus
@@ -132,6 +134,11 @@ class BatchLoader:
     prefetch: int = 4
     device: torch.device | None = None
     mixture: Mixture | None = None
+    terms: TermAnnotator | None = None
+
+    @property
+    def _is_sampled(self) -> bool:
+        return self.tokenizer.subword_regularization > 0 and self.corpus.source_text is not None
 
     @property
     def corpora(self) -> list[str]:
@@ -162,8 +169,9 @@ class BatchLoader:
 
     def _make_epoch(self, epoch: int, start: int, share: tuple[int, int]) -> Iterator[Batch]:
         check_max_length(self.corpus.max_length, self.batch_tokens)
-        is_sampled = self.tokenizer.subword_regularization > 0 and self.corpus.source_text is not None
-        make, shard = self._sampled_batches if is_sampled else self._batches, slice(share[0], None, share[1])
+        make, shard = self._batches, slice(share[0], None, share[1])
+        if self._is_sampled or self.terms is not None:
+            make = self._regrouped_batches
         words = self.corpus.links
         for first, chunk in self._chunks(epoch, start):
             for batch in make(chunk, epoch, first, max(0, start - first), shard):
@@ -191,22 +199,18 @@ class BatchLoader:
         corpora = of_rows(self.corpus, batch.indices)[batch.label_indices.numpy() // batch.labels.shape[1]]
         return batch._replace(corpora=torch.from_numpy(corpora), rows_by_corpus=counts)
 
-    def _sampled_batches(self, chunk: EpochChunk, epoch: int, first: int, start: int, shard: slice) -> Iterator[Batch]:
-        """Yield them with sampled segmentations; `first` is the number of the chunk's first batch in the epoch."""
-        corpus = self.corpus
-        assert corpus.source_text is not None
-        assert corpus.target_text is not None
+    def _regrouped_batches(
+        self, chunk: EpochChunk, epoch: int, first: int, start: int, shard: slice
+    ) -> Iterator[Batch]:
+        """Yield them with sampled segmentations or terms; `first` is the number of the chunk's first batch in the
+        epoch."""
         for group in range(start // SAMPLED_BATCH_GROUP * SAMPLED_BATCH_GROUP, len(chunk), SAMPLED_BATCH_GROUP):
             num = min(SAMPLED_BATCH_GROUP, len(chunk) - group)
             rows = np.concatenate([chunk.row_indices(group + i) for i in range(num)])
             seed = [self.seed, epoch]
-            texts, keys = corpus.source_text.rows(rows), row_keys([*seed, 1], rows)
-            prefixes, of_row = corpus.prefixes, of_rows(corpus, rows)
-            flat = self.tokenizer.encode_source_sampled(texts, keys)
-            sources = _to_column(*with_prefixes(flat, prefixes[0], of_row))
-            texts, keys = corpus.target_text.rows(rows), row_keys([*seed, 2], rows)
-            flat = self.tokenizer.encode_target_sampled(texts, keys)
-            targets = _to_column(*with_prefixes(flat, prefixes[1], of_row))
+            sources, targets = self._sample(rows, seed) if self._is_sampled else self._take(rows)
+            if self.terms is not None:
+                sources = self.terms.annotate(sources, targets, rows, row_keys([*seed, 4], rows))
             rng = np.random.default_rng([*seed, 3, first + group])
             batches = rebalance(np.diff(sources.offsets), np.diff(targets.offsets), num, rng)
             for number, members in enumerate(batches, start=group):
@@ -215,6 +219,28 @@ class BatchLoader:
                     labels, num_tokens = _gather(targets, members, shard, LENGTH_MULTIPLE)
                     batch = _make_batch(source, labels, rows[members][shard], num_tokens)
                     yield self._with_corpora(batch, rows[members])
+
+    def _sample(self, rows: NDArray[np.int64], seed: list[int]) -> tuple[TokenColumn, TokenColumn]:
+        """Return both sides of some rows with sampled segmentations."""
+        corpus = self.corpus
+        assert corpus.source_text is not None
+        assert corpus.target_text is not None
+        texts, keys = corpus.source_text.rows(rows), row_keys([*seed, 1], rows)
+        prefixes, of_row = corpus.prefixes, of_rows(corpus, rows)
+        flat = self.tokenizer.encode_source_sampled(texts, keys)
+        sources = _to_column(*with_prefixes(flat, prefixes[0], of_row))
+        texts, keys = corpus.target_text.rows(rows), row_keys([*seed, 2], rows)
+        flat = self.tokenizer.encode_target_sampled(texts, keys)
+        return sources, _to_column(*with_prefixes(flat, prefixes[1], of_row))
+
+    def _take(self, rows: NDArray[np.int64]) -> tuple[TokenColumn, TokenColumn]:
+        """Return both sides of some rows."""
+        columns = []
+        for side in (self.corpus.source, self.corpus.target):
+            lengths = side.offsets[rows + 1] - side.offsets[rows]
+            row, index = enumerate_groups(lengths)
+            columns.append(_to_column(side.ids[side.offsets[rows][row] + index], lengths))
+        return columns[0], columns[1]
 
 
 def _gather(

@@ -18,7 +18,7 @@ from nmt.data.reservoir_sampling import reservoir_sample
 from nmt.data.sentencepiece_model import SentencePiece
 from nmt.data.sentencepiece_proto import import_model
 from nmt.data.subword_sampling import Keys
-from nmt.data.tags import TaggedModel
+from nmt.data.tags import TERM_TAGS, TaggedModel
 from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, FlatIds, TokenizerModel, Vocabulary, symbol_pattern
 from nmt.data.word_ids import WordIds
 from nmt.plugins import OWNERS
@@ -245,6 +245,14 @@ class Tokenizer:
         return getattr(self.source, "prefix", ()), getattr(self.target, "prefix", ())
 
     @property
+    def term_ids(self) -> tuple[int, int, int] | None:
+        """The source ids of `TERM_TAGS`; None where sources are not annotated with terms."""
+        if TERM_TAGS[0] not in self.tags:
+            return None
+        first = self.source.size - len(self.tags) + self.tags.index(TERM_TAGS[0])
+        return first, first + 1, first + 2
+
+    @property
     def source_size(self) -> int:
         return self.source.size
 
@@ -284,8 +292,9 @@ class Tokenizer:
         return ["".join(part if i % 2 else part.lower() for i, part in enumerate(row)) for row in parts]
 
     def decode_source(self, ids: Sequence[int]) -> str:
-        """Return the text of the ids; PAD, BOS and EOS are left out, and a line break becomes a space."""
-        return _decode(self.source, ids)
+        """Return the text of the ids; PAD, BOS, EOS and what annotates terms are left out, and a line break becomes a
+        space."""
+        return _decode(self.source, _without_terms(self.source_word_id_map, ids))
 
     def decode_target(self, ids: Sequence[int], copies: Sequence[str] = ()) -> str:
         """Return the text of the ids, with `copies` for each UNK if there are any; PAD, BOS and EOS are left out, and a
@@ -306,7 +315,9 @@ class Tokenizer:
         (text,) = self._normalize([text])
         model = getattr(self.source, "base", self.source)
         if isinstance(model, Vocabulary):
-            return [""] * len(self.prefixes[0]) + [token.strip(" ") for token in model.tokens(text)]
+            copies, foreign = iter(model.tokens(text)), self.source_word_id_map.foreign(np.array(ids, np.int64))
+            is_own = [i < model.size and not other for i, other in zip(ids, foreign, strict=True)]
+            return [next(copies).strip(" ") if own else "" for own in is_own]
         numbers = self.source_word_ids(ids)
         words = [word for word in text.split(" ") if word]
         if max(numbers, default=-1) + 1 != len(words):  # the normalization has made spaces of other characters
@@ -332,19 +343,19 @@ class Tokenizer:
     def _words_in_text(self, model: TokenizerModel, word_map: WordIds, text: str, ids: Sequence[int]) -> list[int]:
         if is_blank(text):
             return [-1] * len(ids)
-        if _decode(model, ids) == text:
+        if _decode(model, _without_terms(word_map, ids)) == text:
             return _word_ids(word_map, ids)
         return word_map.in_text(text, ids, lambda words: model.encode_flat(self._normalize(words)))
 
     @cached_property
     def source_word_id_map(self) -> WordIds:
         """The map behind `source_word_ids`, for many sequences at once."""
-        return WordIds(self.source.surfaces)
+        return WordIds(self.source.surfaces, self.term_ids)
 
     @cached_property
     def target_word_id_map(self) -> WordIds:
         """The map behind `target_word_ids`, for many sequences at once."""
-        return self.source_word_id_map if self.joint else WordIds(self.target.surfaces)
+        return self.source_word_id_map if self.joint and self.term_ids is None else WordIds(self.target.surfaces)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole tokenizer in plain values (fit for a file read without pickle)."""
@@ -385,6 +396,11 @@ def _decode(model: TokenizerModel, ids: Sequence[int], copies: Sequence[str] = (
         content = content.removeprefix(b" ")
     # A model can put bytes together that are no character, or a line break, which would shift a file's lines.
     return content.decode("utf-8", errors="replace").replace("\n", " ")
+
+
+def _without_terms(word_map: WordIds, ids: Sequence[int]) -> list[int]:
+    array = np.array(ids, np.int64)
+    return list(array[~word_map.foreign(array)].tolist())
 
 
 def _word_ids(word_map: WordIds, ids: Sequence[int]) -> list[int]:

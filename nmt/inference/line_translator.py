@@ -2,14 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from nmt.alignment.pharaoh import num_words
 from nmt.alignment.writers import words_known
 from nmt.data import EOS
 from nmt.inference.sentence_splitter import SEGMENT_BOUNDARIES, split_sentence
-from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator
+from nmt.inference.translator import EMPTY_TRANSLATION, Terms, Translation, Translator
 from nmt.runtime.text import is_blank
 
 
@@ -59,12 +59,18 @@ class LineTranslator:
     Args:
         translator: the model.
         max_length: source tokens that are translated in one piece, unless the model takes fewer.
+        terms: finds the terms (source, target) of a text that its source is annotated with, as `Glossary.terms` does;
+            None: none are.
+
+    Raises ValueError for `terms` and a model that was trained without any.
     """
 
-    def __init__(self, translator: Translator, max_length: int) -> None:
+    def __init__(self, translator: Translator, max_length: int, terms: Callable[[str], Terms] | None = None) -> None:
         limit = translator.max_source_length
         self.translator, self.max_length = translator, max_length if limit is None else min(max_length, limit)
         self.counts: Counter[str] = Counter()
+        self.terms = terms
+        translator.encode_sources([""], self._terms_of([""]))  # raises for a model without terms
 
     def translate_lines(self, lines: Sequence[bytes | None]) -> list[LineTranslation]:
         """Return one result for each line, in order. A line that fails has an error, and does not affect others."""
@@ -72,7 +78,8 @@ class LineTranslator:
         errors = ["not translated: longer than a line may be" if line is None else None for line in lines]
         parts = [[] if error else self._split(source) for source, error in zip(sources, errors, strict=True)]
         try:
-            translated = iter(self.translator.n_best([text for texts in parts for text in texts]))
+            segments = [text for texts in parts for text in texts]
+            translated = iter(self.translator.n_best(segments, terms=self._terms_of(segments)))
             results = [
                 LineTranslation(source, texts, [next(translated) for _ in texts], error)
                 for source, texts, error in zip(sources, parts, errors, strict=True)
@@ -95,6 +102,9 @@ class LineTranslator:
         encode = self.translator.tokenizer.encode_source
         return split_sentence(text, lambda segment: len(encode([segment])[0]), self.max_length)
 
+    def _terms_of(self, texts: Sequence[str]) -> list[Terms] | None:
+        return None if self.terms is None else [self.terms(text) for text in texts]
+
     def to_json(self, number: int, result: LineTranslation) -> dict[str, Any]:
         """Return all about a result as JSON values. Links are (source, target) from 0, of words and of subwords."""
         n_best = result.n_best()
@@ -113,7 +123,7 @@ class LineTranslator:
     def _alignment(self, result: LineTranslation) -> dict[str, Any]:
         """Return the subwords of both sides, links, and the alignment source; None for these without attention."""
         tokenizer = self.translator.tokenizer
-        sources = tokenizer.encode_source(result.segments)
+        sources = self.translator.encode_sources(result.segments, self._terms_of(result.segments))
         targets = [best[0].tokens for best in result.best]
         alignment: dict[str, Any] = {
             "source_subwords": [subword for ids in sources for subword in tokenizer.source_subwords(ids)],
