@@ -15,7 +15,7 @@ from nmt.cli.compose import merge_with_checkpoint, run_command
 from nmt.cli.configs import AlignConfig, Config
 from nmt.cli.run_directory import result_folder
 from nmt.data import DataConfig
-from nmt.data.corpora import target_of
+from nmt.data.corpora import of_split
 from nmt.data.sources import further_splits
 from nmt.data.text_files import check_file, read_parallel
 from nmt.evaluation.breakdown import length_correlation_warning
@@ -84,8 +84,9 @@ def _load(path: str, config: AlignConfig, overrides: list[str], device: torch.de
 def _read_pairs(config: AlignConfig, data: DataConfig) -> tuple[Texts, list[GoldAlignment] | None]:
     """Return the sentence pairs, and their gold links or None."""
     if config.source is None or config.target is None:
-        sets = [split for split in further_splits(data, "test") if config.target_lang in (None, target_of(data, split))]
-        test = EvaluationSet.read(data, sets[0])
+        splits = {split: of_split(data, split)[0].target_lang for split in further_splits(data, "test")}
+        wanted = (split for split, language in splits.items() if config.target_lang in (None, language))
+        test = EvaluationSet.read(data, next(wanted))
         return test.pairs, test.gold
     repaired: Counter[str] = Counter()
     source, target = (check_file(Path(path), "") for path in (config.source, config.target))

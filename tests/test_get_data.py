@@ -338,7 +338,7 @@ def test_files_are_taken_as_they_are(server: Server, tmp_path: Path, run: Any) -
 
 
 def test_the_trainer_reads_what_was_written(server: Server, tmp_path: Path, run: Any) -> None:
-    from nmt.data.sources import DataConfig, read_pairs
+    from nmt.data import DataConfig, read_pairs
 
     run("x", x=corpus(server))
     config = DataConfig(format="text", train=str(tmp_path / "data/x/train"), source_lang="en", target_lang="de")

@@ -5,13 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import nmt
-from nmt import checkpoint, clean, evaluate, train, translate
+from nmt import align, checkpoint, clean, evaluate, score, train, translate
 from nmt.cli.compose import run_command
-from nmt.cli.configs import CleanConfig, Config, EvaluateConfig, TranslateConfig
+from nmt.cli.configs import AlignConfig, CleanConfig, Config, EvaluateConfig, ScoreConfig, TranslateConfig
 from nmt.data import DataConfig
 from nmt.inference.aligner import check_directions
 from nmt.training.logger import read_metrics
@@ -151,7 +152,7 @@ def test_one_model_translates_into_the_language_that_is_asked_for(
     assert json.loads((folder / "one/scores.json").read_text())["bleu"]["score"] == scores[-1]
 
 
-def test_a_tag_chooses_the_kind_of_text(folder: Path) -> None:
+def test_a_tag_chooses_the_kind_of_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two corpora give the same sources other targets; the tag says which."""
     write(folder, "formal", [(a, b) for a in range(5) for b in range(5)])
     text = (folder / "formal.de").read_text()
@@ -163,9 +164,25 @@ def test_a_tag_chooses_the_kind_of_text(folder: Path) -> None:
     assert model.translate("the cow sees the dog", tag="formal").text == "der Kuh erblickt der Hund"
     with pytest.raises(ValueError, match="tag=x: must be one of formal"):
         model.translate("the cow sees the dog", tag="x")
+    sizes = list[int]()
     for tag, word in (("", "sieht"), ("tag=formal", "erblickt")):
         with contextlib.chdir(folder):
             options = ["checkpoint=runs/kinds", "output=kinds", *filter(None, [tag])]
             run_command(evaluate.main, EvaluateConfig, "evaluate", options)
         lines = (folder / "kinds/hypotheses.txt").read_text(encoding="utf-8").splitlines()
         assert all(f" {word} " in line for line in lines)
+        pairs = ["checkpoint=runs/kinds", "source=formal.en", "target=formal.de", *filter(None, [tag])]
+        with contextlib.chdir(folder):
+            run_command(score.main, ScoreConfig, "score", [*pairs, f"output=scores.{word}"])
+            run_command(align.main, AlignConfig, "align", [*pairs, "formats=[npz,pharaoh]", f"output=links.{word}"])
+        with np.load(folder / f"links.{word}/alignments.npz") as stored:
+            sizes.append(stored["0.weights"].shape[-1])
+        links = (folder / f"links.{word}/alignments.pharaoh").read_text().splitlines()
+        assert max(int(end) for line in links for link in line.split() for end in link.split("-")) == 4
+    assert sizes == [6, 7]  # the tag is read, and no word
+    per_word = [np.loadtxt(folder / f"scores.{word}")[:, 0] for word in ("sieht", "erblickt")]
+    assert (per_word[0] + 1 < per_word[1]).all()  # the formal text is likelier with its tag
+    for name, main, config in (("score", score.main, ScoreConfig), ("align", align.main, AlignConfig)):
+        with contextlib.chdir(folder), pytest.raises(SystemExit):
+            run_command(main, config, name, [*pairs[:3], "tag=x"])
+        assert "tag=x: must be one of formal" in capsys.readouterr().err

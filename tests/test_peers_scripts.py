@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nmt.cli.configs import Config
 from nmt.data import BOS, EOS, PAD, UNK, Tokenizer, TokenizerConfig, collate
-from nmt.data.sources import DataConfig
+from nmt.data.config import DataConfig
 from nmt.models import MODELS, Seq2Seq, build_model
 from nmt.models.layers import sinusoidal_embedding
 

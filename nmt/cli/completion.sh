@@ -9,12 +9,9 @@ fi
 
 _nmt_arguments() {
     case $1 in
-    train) echo 'plugins=<file>
-name=
+    train) echo 'name=
 runs=<file>
 seed=
-device=
-num_threads=
 data.format=builtin,text,tsv,parquet,jsonl,hub
 data.train=<file>
 data.valid=<file>
@@ -172,6 +169,9 @@ alignment.threshold=
 alignment.allow_null=auto,true,false
 alignment.selection_pairs=
 alignment.head_importance_pairs=
+device=
+num_threads=
+plugins=<file>
 model.d_model=
 model.ffn_dim=
 model.norm=layer,rms
@@ -221,11 +221,9 @@ experiment=debug,enja_rnn,finetune_multi30k,iwslt14_deen_rnn,iwslt14_deen_transf
 --multirun
 --quiet
 --version' ;;
-    evaluate) echo 'plugins=<file>
-checkpoint=<file>
+    evaluate) echo 'checkpoint=<file>
 output=<file>
 hypotheses=<file>
-tag=
 baselines=<file>
 external_scores=<file>
 data.format=builtin,text,tsv,parquet,jsonl,hub
@@ -312,9 +310,11 @@ alignment.threshold=
 alignment.allow_null=auto,true,false
 alignment.selection_pairs=
 alignment.head_importance_pairs=
+tag=
 engine=torch,auto,ctranslate2,ctranslate2_int8
 device=
 num_threads=
+plugins=<file>
 sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
 launcher=serial,processes,slurm
 jobs=
@@ -326,12 +326,9 @@ data=builtin,hub,jsonl,parquet,text,tsv
 --multirun
 --quiet
 --version' ;;
-    translate) echo 'plugins=<file>
-checkpoint=<file>
+    translate) echo 'checkpoint=<file>
 input=<file>
 output=<file>
-target_lang=
-tag=
 format=text,jsonl
 max_length=
 search.method=beam,sample,mbr
@@ -359,9 +356,12 @@ search.temperature=
 search.top_k=
 search.top_p=
 search.mbr_utility=chrf,bleu
+target_lang=
+tag=
 engine=torch,auto,ctranslate2,ctranslate2_int8
 device=
 num_threads=
+plugins=<file>
 sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
 launcher=serial,processes,slurm
 jobs=
@@ -372,12 +372,9 @@ slurm=
 --multirun
 --quiet
 --version' ;;
-    align) echo 'plugins=<file>
-checkpoint=<file>
+    align) echo 'checkpoint=<file>
 source=<file>
 target=<file>
-target_lang=
-tag=
 gold=<file>
 reverse=<file>
 symmetrize=intersection,union,grow-diag,grow-diag-final,grow-diag-final-and
@@ -392,8 +389,11 @@ alignment.threshold=
 alignment.allow_null=auto,true,false
 alignment.selection_pairs=
 alignment.head_importance_pairs=
+target_lang=
+tag=
 device=
 num_threads=
+plugins=<file>
 sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
 launcher=serial,processes,slurm
 jobs=
@@ -404,12 +404,9 @@ slurm=
 --multirun
 --quiet
 --version' ;;
-    score) echo 'plugins=<file>
-checkpoint=<file>
+    score) echo 'checkpoint=<file>
 source=<file>
 target=<file>
-target_lang=
-tag=
 reverse=<file>
 rerank=true,false
 format=text,jsonl,tsv
@@ -439,8 +436,11 @@ search.temperature=
 search.top_k=
 search.top_p=
 search.mbr_utility=chrf,bleu
+target_lang=
+tag=
 device=
 num_threads=
+plugins=<file>
 sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
 launcher=serial,processes,slurm
 jobs=
@@ -451,8 +451,7 @@ slurm=
 --multirun
 --quiet
 --version' ;;
-    export) echo 'plugins=<file>
-checkpoint=<file>
+    export) echo 'checkpoint=<file>
 format=ctranslate2,huggingface,onnx
 output=<file>
 max_length=
@@ -482,6 +481,7 @@ search.top_k=
 search.top_p=
 search.mbr_utility=chrf,bleu
 num_threads=
+plugins=<file>
 sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
 launcher=serial,processes,slurm
 jobs=
@@ -492,8 +492,7 @@ slurm=
 --multirun
 --quiet
 --version' ;;
-    serve) echo 'plugins=<file>
-checkpoint=<file>
+    serve) echo 'checkpoint=<file>
 host=
 port=
 allowed_hosts=
@@ -533,6 +532,7 @@ search.mbr_utility=chrf,bleu
 engine=torch,auto,ctranslate2,ctranslate2_int8
 device=
 num_threads=
+plugins=<file>
 sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
 launcher=serial,processes,slurm
 jobs=
@@ -543,10 +543,10 @@ slurm=
 --multirun
 --quiet
 --version' ;;
-    trim) echo 'plugins=<file>
-checkpoint=<file>
+    trim) echo 'checkpoint=<file>
 text=<file>
 output=<file>
+plugins=<file>
 sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
 launcher=serial,processes,slurm
 jobs=
@@ -557,8 +557,7 @@ slurm=
 --multirun
 --quiet
 --version' ;;
-    clean) echo 'plugins=<file>
-source=<file>
+    clean) echo 'source=<file>
 target=<file>
 source_lang=
 target_lang=
@@ -634,6 +633,7 @@ checkpoint=<file>
 reverse=<file>
 device=
 num_threads=
+plugins=<file>
 sweep=attention,beam,decoder,depth,heads,label_smoothing,norm,normalizer,placement,window
 launcher=serial,processes,slurm
 jobs=

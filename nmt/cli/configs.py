@@ -14,8 +14,8 @@ from nmt.alignment import METHODS, AlignmentConfig, candidate_sources
 from nmt.attention import NO_ATTENTION
 from nmt.config import check_choice, check_range, from_dict, from_environment, get_node, leaves, validate
 from nmt.data.cleaning.filters import FilterOptions
+from nmt.data.config import DataConfig
 from nmt.data.corpora import directions, tag_names, training_corpora
-from nmt.data.sources import DataConfig
 from nmt.data.tokenizer import TOKENIZERS
 from nmt.evaluation.metrics import METRICS, MetricsConfig
 from nmt.models import MODELS, unused_options
@@ -67,23 +67,78 @@ class PluginOptions:
     plugins: list[str] = field(default_factory=list)
 
 
+MAX_THREADS = 1024
+"""More than this no machine has; torch ends the process where the system refuses a thread."""
+ENGINES = ("torch", "auto", "ctranslate2", "ctranslate2_int8")
+
+
 @dataclass
-class Config(PluginOptions):
+class MachineOptions(PluginOptions):
+    """Options of the commands that run a model.
+
+    device: where the model runs; auto = a GPU if there is one.
+    num_threads: processor threads; 0 = as many as torch chooses.
+    """
+
+    device: str = "auto"
+    num_threads: int = 0
+
+    def validate(self) -> None:
+        """Raise ValueError for a value that is not allowed."""
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ValueError(f"device={self.device}: must be auto, cpu, cuda or cuda:N")
+        check_range("", self, ["num_threads"], minimum=0, maximum=MAX_THREADS)
+
+
+@dataclass
+class EngineOptions(MachineOptions):
+    """The option of the commands that translate.
+
+    engine: what decodes: torch; ctranslate2, which needs early_stopping=beam (docs/decoding.md); ctranslate2_int8, with
+        8-bit weights, less exact; auto = ctranslate2 where it has all that is asked for. On the page of nmt.serve
+        translations grow with torch only.
+    """
+
+    engine: str = "torch"
+
+    def validate(self) -> None:
+        super().validate()
+        check_choice("", self, "engine", ENGINES)
+
+
+@dataclass
+class TagOptions(MachineOptions):
+    """The option of the commands that give a model its tags.
+
+    tag: of a corpus in training, such as web, whose kind of text the model shall write; by default none.
+    """
+
+    tag: str | None = None
+
+
+@dataclass
+class DirectionOptions(TagOptions):
+    """The option of the commands whose text is in one direction, of which a model may have several.
+
+    target_lang: language to translate into, of a model with several; by default the run's data.target_lang.
+    """
+
+    target_lang: str | None = None
+
+
+@dataclass
+class Config(MachineOptions):
     """Options of `python -m nmt.train`.
 
     name: run directory inside `runs`; made from the options when not given.
     runs: folder of all runs.
     seed: seed of all random numbers.
-    device: where the model runs; auto = a GPU if there is one.
-    num_threads: processor threads; 0 = as many as torch chooses.
     model: the options of the architecture, which model=NAME chooses.
     """
 
     name: str | None = None
     runs: str = "runs"
     seed: int = 1
-    device: str = "auto"
-    num_threads: int = 0
     data: DataConfig = field(default_factory=DataConfig)
     model: Any = field(default_factory=RNNConfig)
     init: InitConfig = field(default_factory=InitConfig)
@@ -114,7 +169,7 @@ class Config(PluginOptions):
 
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed, or for options that exclude each other."""
-        _check_machine(self)
+        super().validate()
         check_range("", self, ["seed"], minimum=0)
         check_range("", self, ["seed"], maximum=2**64 - 1)  # torch's generators have 64 bits
         if not self.runs:
@@ -243,40 +298,31 @@ _NEEDS_ATTENTION = (
 
 
 @dataclass
-class EvaluateConfig(PluginOptions):
+class EvaluateConfig(TagOptions, EngineOptions):
     """Options of `python -m nmt.evaluate`; those not given come from the checkpoint.
 
     checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], which is an ensemble. The
         alignments of an ensemble are those of its first model that has attention.
     output: folder of the report, needed for an ensemble; by default report or report-TESTSET in the run directory.
     hypotheses: file of translations of the test set, one per line, to evaluate instead of the model's own.
-    tag: of a corpus in training, such as web, whose kind of text the model shall write; by default none.
     baselines: runs evaluated on the same test set, or files of translations, to compare with, as a list [a,b].
     external_scores: scores of the translations by other programs, as a list [NAME:FILE]; FILE has one number
         on each line.
-    engine: what decodes, see translate's.
-    device: where the model runs; auto = a GPU if there is one.
-    num_threads: processor threads; 0 = as many as torch chooses.
     """
 
     checkpoint: Any = ""
     output: str | None = None
     hypotheses: str | None = None
-    tag: str | None = None
     baselines: list[str] = field(default_factory=list)
     external_scores: list[str] = field(default_factory=list)
     data: DataConfig = field(default_factory=DataConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
-    engine: str = "torch"
-    device: str = "auto"
-    num_threads: int = 0
 
     def validate(self) -> None:
-        """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
-        _check_machine(self)
+        super().validate()
         if isinstance(self.checkpoint, list) and len(self.checkpoint) > 1 and self.output is None:
             raise ValueError("output: must be given, as output=FOLDER: an ensemble's report belongs to no single run")
         if self.output == "":
@@ -293,74 +339,55 @@ class EvaluateConfig(PluginOptions):
 
 
 FORMATS = ("text", "jsonl")
-ENGINES = ("torch", "auto", "ctranslate2", "ctranslate2_int8")
 
 
 @dataclass
-class TranslateConfig(PluginOptions):
+class TranslateConfig(DirectionOptions, EngineOptions):
     """Options of `python -m nmt.translate`; those not given come from the checkpoint.
 
     checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], which is an ensemble.
     input: file of sentences, which may be compressed (.gz, .xz, .zst); by default they come from standard input.
     output: file of the translations, compressed as its suffix says; it appears when all of them are there. By default
         they go to standard output.
-    target_lang: language to translate into, of a model with several; by default the run's data.target_lang.
-    tag: of a corpus in training, such as web, whose kind of text the model shall write; by default none.
     format: text (the best translation of each line) or jsonl (with scores and alignments).
     max_length: source tokens beyond which a line is split at sentence boundaries and translated in segments; 0:
         data.max_length of training. Never more than the model can process.
-    engine: what decodes: torch; ctranslate2, which needs early_stopping=beam (docs/decoding.md); ctranslate2_int8, with
-        8-bit weights, less exact; auto = ctranslate2 where it has all that is asked for.
-    device: where the model runs; auto = a GPU if there is one.
-    num_threads: processor threads; 0 = as many as torch chooses.
     """
 
     checkpoint: Any = ""
     input: str | None = None
     output: str | None = None
-    target_lang: str | None = None
-    tag: str | None = None
     format: str = "text"
     max_length: int = 0
     search: SearchConfig = field(default_factory=SearchConfig)
-    engine: str = "torch"
-    device: str = "auto"
-    num_threads: int = 0
 
     def validate(self) -> None:
-        """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
         if self.output == "":
             raise ValueError("output=: the file needs a name; leave the option out for standard output")
         check_choice("", self, "format", FORMATS)
         check_range("", self, ["max_length"], minimum=0)
-        _check_machine(self)
+        super().validate()
 
 
 @dataclass
-class AlignConfig(PluginOptions):
+class AlignConfig(DirectionOptions):
     """Options of `python -m nmt.align`; those not given come from the checkpoint.
 
     checkpoint: run directory (its best checkpoint) or checkpoint file.
     source: source text, one sentence on each line, or without it the run's test set.
     target: its translation, line by line.
-    target_lang: language to translate into, of a model with several; by default the run's data.target_lang.
-    tag: of a corpus in training, such as web, whose kind of text the model shall write; by default none.
     gold: word alignments to compare with, one line for each pair: i-j sure, ipj possible.
     reverse: run or checkpoint of the other direction, whose links are combined with those of `checkpoint`.
     symmetrize: how the links of both directions are combined (Koehn et al. 2005).
     output: folder of the files; by default align-<source> in the run directory.
     formats: the kinds of files to write.
     save_weights: write the attention of every layer and head where the format can (npz, parquet).
-    device: where the model runs; auto = a GPU if there is one.
-    num_threads: processor threads; 0 = as many as torch chooses.
     """
 
     checkpoint: str = ""
     source: str | None = None
     target: str | None = None
-    target_lang: str | None = None
-    tag: str | None = None
     gold: str | None = None
     reverse: str | None = None
     symmetrize: str = "grow-diag-final-and"
@@ -368,13 +395,10 @@ class AlignConfig(PluginOptions):
     formats: list[str] = field(default_factory=lambda: ["pharaoh", "npz", "jsonl", "parquet"])
     save_weights: bool = True
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
-    device: str = "auto"
-    num_threads: int = 0
 
     def validate(self) -> None:
-        """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
-        _check_machine(self)
+        super().validate()
         if (self.source is None) != (self.target is None):
             present, missing = ("source", "target") if self.target is None else ("target", "source")
             raise ValueError(f"{missing}: must be given beside {present}, or neither, for the run's own test set")
@@ -389,40 +413,31 @@ class AlignConfig(PluginOptions):
 
 
 @dataclass
-class ScoreConfig(PluginOptions):
+class ScoreConfig(DirectionOptions):
     """Options of `python -m nmt.score`; those not given come from the checkpoint.
 
     checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], which is an ensemble.
     source: source text, one sentence on each line; without it, standard input holds the pairs, as source TAB target
         [TAB target …] or as JSON.
     target: its translation, line by line.
-    target_lang: language to translate into, of a model with several; by default the run's data.target_lang.
-    tag: of a corpus in training, such as web, whose kind of text the model shall write; by default none.
     reverse: run or checkpoint of the other direction, whose scores are added.
     rerank: write the targets of each line best first, by score; with reverse, by the mean of both directions' scores.
     format: text (numbers, separated by tabs), tsv (source and target after them) or jsonl (also those of each token).
     output: file to write; by default standard output.
-    device: where the model runs; auto = a GPU if there is one.
-    num_threads: processor threads; 0 = as many as torch chooses.
     """
 
     checkpoint: Any = ""
     source: str | None = None
     target: str | None = None
-    target_lang: str | None = None
-    tag: str | None = None
     reverse: str | None = None
     rerank: bool = False
     format: str = "text"
     output: str | None = None
     search: SearchConfig = field(default_factory=SearchConfig)
-    device: str = "auto"
-    num_threads: int = 0
 
     def validate(self) -> None:
-        """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
-        _check_machine(self)
+        super().validate()
         check_choice("", self, "format", ("text", "jsonl", "tsv"))
         if (self.source is None) != (self.target is None):
             raise ValueError("source, target: give both, or neither, for pairs from standard input")
@@ -452,7 +467,7 @@ class TrimConfig(PluginOptions):
 
 
 @dataclass
-class CleanConfig(PluginOptions):
+class CleanConfig(MachineOptions):
     """Options of `python -m nmt.clean`.
 
     source: source text to clean, one sentence on each line.
@@ -465,8 +480,6 @@ class CleanConfig(PluginOptions):
     tests: prefixes of test sets, whose sentences the cleaned text must not have.
     checkpoint: run or checkpoint file of a trained model, for the filters model and dual.
     reverse: run or checkpoint of the other direction, for the filter dual.
-    device: where models run; auto = a GPU if there is one.
-    num_threads: processor threads; 0 = as many as torch chooses.
     """
 
     source: str = ""
@@ -478,11 +491,8 @@ class CleanConfig(PluginOptions):
     tests: list[str] = field(default_factory=list)
     checkpoint: str | None = None
     reverse: str | None = None
-    device: str = "auto"
-    num_threads: int = 0
 
     def validate(self) -> None:
-        """Raise ValueError for a value that is not allowed."""
         if not (self.source and self.target and self.output):
             raise ValueError("source, target and output: must be given: source=FILE target=FILE output=PREFIX")
         if self.source_lang == self.target_lang or not (self.source_lang and self.target_lang):
@@ -491,13 +501,10 @@ class CleanConfig(PluginOptions):
             raise ValueError(
                 f"reverse={self.reverse}: needs checkpoint=RUN, a model of the corpus's direction, beside it"
             )
-        _check_machine(self)
+        super().validate()
         for options in vars(self.filters).values():
             options.validate()
 
-
-MAX_THREADS = 1024
-"""More than this no machine has; torch ends the process where the system refuses a thread."""
 
 EXPORTS = ("ctranslate2", "huggingface", "onnx")
 
@@ -524,7 +531,7 @@ class ExportConfig(PluginOptions):
     def validate(self) -> None:
         """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
-        _check_machine(self)
+        check_range("", self, ["num_threads"], minimum=0, maximum=MAX_THREADS)
         if self.format not in EXPORTS:
             raise ValueError(f"format={self.format}: must be one of {', '.join(EXPORTS)}; --formats compares them")
         if not self.output:
@@ -533,7 +540,7 @@ class ExportConfig(PluginOptions):
 
 
 @dataclass
-class ServeConfig(PluginOptions):
+class ServeConfig(EngineOptions):
     """Options of `python -m nmt.serve`; those not given come from each checkpoint.
 
     checkpoint: run directory (its best checkpoint) or checkpoint file, or a list [a,b], shown side by side.
@@ -548,9 +555,6 @@ class ServeConfig(PluginOptions):
     timeout: seconds from a request to its response; a client may take as long to send and to receive.
     queue_size: number of requests that may wait while one is processed.
     max_length: source tokens beyond which a line is split into segments; see translate's.
-    engine: what decodes, see translate's; translations do not grow on the page where it is not torch.
-    device: where the model runs; auto = a GPU if there is one.
-    num_threads: processor threads; 0 = as many as torch chooses.
     """
 
     checkpoint: Any = ""
@@ -566,12 +570,8 @@ class ServeConfig(PluginOptions):
     queue_size: int = 16
     max_length: int = 0
     search: SearchConfig = field(default_factory=SearchConfig)
-    engine: str = "torch"
-    device: str = "auto"
-    num_threads: int = 0
 
     def validate(self) -> None:
-        """Raise ValueError for a value that is not allowed."""
         _check_checkpoint(self.checkpoint)
         if not self.host:
             raise ValueError("host=: an address is needed, such as host=127.0.0.1")
@@ -580,22 +580,13 @@ class ServeConfig(PluginOptions):
         check_range("", self, limits, minimum=1)
         check_range("", self, ["timeout"], above=0, below=math.inf)
         check_range("", self, ["queue_size", "max_length"], minimum=0)
-        _check_machine(self)
+        super().validate()
 
 
 def _check_checkpoint(checkpoint: object) -> None:
     names = checkpoint if isinstance(checkpoint, list) else [checkpoint]
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ValueError("checkpoint: must be given: checkpoint=runs/NAME or checkpoint=FILE.pt")
-
-
-def _check_machine(config: object) -> None:
-    device = getattr(config, "device", "cpu")
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise ValueError(f"device={device}: must be auto, cpu, cuda or cuda:N")
-    check_range("", config, ["num_threads"], minimum=0, maximum=MAX_THREADS)
-    if hasattr(config, "engine"):
-        check_choice("", config, "engine", ENGINES)
 
 
 COMMANDS: dict[str, type[Any]] = {

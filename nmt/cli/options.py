@@ -54,10 +54,11 @@ def configurations(config: Any) -> dict[str, Any]:
 
 def collect_options(config: Any, only: Container[str] | None = None) -> dict[str, Option]:
     """Return every option of a command, or only some, by its path, those of all architectures, in the order of the
-    fields."""
-    options: dict[str, Option] = {}
+    fields: first the command's own, then those that it shares with others."""
+    options, classes = dict[str, Option](), type(config).__mro__
+    order = {name: number for number, cls in reversed([*enumerate(classes)]) for name in inspect.get_annotations(cls)}
     for number, (architecture, tree) in enumerate(configurations(config).items()):
-        for path in leaves(tree):
+        for path in sorted(leaves(tree), key=lambda path: order[path.partition(".")[0]]):
             if only is not None and path not in only:
                 continue
             node, _, name = path.rpartition(".")

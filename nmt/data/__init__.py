@@ -16,10 +16,10 @@ from nmt.data.batching import (
     select_rows,
     source_batch,
 )
+from nmt.data.config import DataConfig
 from nmt.data.corpus import EncodedCorpus, TokenColumn, load_corpus, train_or_load_tokenizer
 from nmt.data.sources import (
     SOURCES,
-    DataConfig,
     SentencePair,
     alignment_path,
     extra_test_sets,

@@ -24,6 +24,7 @@ class EpochChunk:
     order: NDArray[Any]  # int32 or int64, rows of the corpus
     starts: RowIndices
     ends: RowIndices
+    passes: RowIndices | None = None  # through its corpus of each row of `order`, where there may be several
 
     def __len__(self) -> int:
         return len(self.starts)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nmt.data.batch_sampler import EPOCH_CHUNK_ROWS, EpochChunk, check_max_length, epoch_chunks, rebalance
+from nmt.data.batch_sampler import EPOCH_CHUNK_ROWS, EpochChunk, RowIndices, check_max_length, epoch_chunks, rebalance
 from nmt.data.corpus import EncodedCorpus, TokenColumn
 from nmt.data.mixing import Mixture, of_rows
 from nmt.data.prefetch import prefetch
@@ -41,7 +41,7 @@ class Batch(NamedTuple):
     num_tokens: int  # labels that are not PAD; those of the whole batch, where this is one rank's shard of it
     indices: NDArray[np.int64]  # (B,) rows of the corpus
     links: AlignmentTargets | None = None  # of a corpus with word alignments
-    corpora: Tensor | None = None  # (N,) int64, of a text of several corpora: that of each of `label_indices`
+    corpora: Tensor | None = None  # (B,) int64, of a text of several corpora: that of each row
     rows_by_corpus: NDArray[np.int64] | None = None  # (K,) pairs of each corpus, in the whole batch
 
 
@@ -82,11 +82,7 @@ def select_rows(batch: Batch, rows: slice | Sequence[int] | NDArray[np.int64]) -
         kept = new_rows[row] >= 0
         links = AlignmentTargets(torch.stack([new_rows[row], target, column])[:, kept], links.weights[kept])
     label_indices = (labels != PAD).flatten().nonzero().squeeze(1)
-    corpora = batch.corpora
-    if corpora is not None:
-        by_row = torch.zeros(len(batch.indices), dtype=torch.int64)
-        by_row[batch.label_indices // batch.labels.size(1)] = corpora
-        corpora = by_row[index][label_indices // labels.size(1)]
+    corpora = None if batch.corpora is None else batch.corpora[index]
     rest = len(label_indices), batch.indices[selected], links, corpora, batch.rows_by_corpus
     return Batch(source, source_mask, inputs, labels, label_indices, *rest)
 
@@ -115,8 +111,8 @@ class BatchLoader:
     """The batches of a corpus, epoch by epoch.
 
     With subword regularization (a tokenizer with `sampling` and a corpus that keeps its text) each sentence is
-    segmented anew in every epoch, depending on seed, epoch and its row alone. There are as many batches as with
-    the deterministic segmentation, so they can grow somewhat beyond `batch_tokens`; likewise with terms.
+    segmented anew in every epoch, and pass of a mixture, depending on seed, epoch, pass and its row alone. There are as
+    many batches as with the deterministic segmentation, so they can grow somewhat beyond `batch_tokens`; so with terms.
 
     Args:
         corpus, tokenizer, batch_tokens, seed: as for `make_batches`.
@@ -187,60 +183,59 @@ class BatchLoader:
         """Yield the batches of a chunk from its batch `start` on."""
         for number in range(start, len(chunk)):
             rows = chunk.row_indices(number)
-            source, _ = _gather(self.corpus.source, rows, shard)
-            labels, num_tokens = _gather(self.corpus.target, rows, shard)
-            yield self._with_corpora(_make_batch(source, labels, rows[shard], num_tokens), rows)
+            yield self._make_batch((self.corpus.source, self.corpus.target), rows, rows, shard)
 
-    def _with_corpora(self, batch: Batch, rows: NDArray[np.int64]) -> Batch:
-        """Add the corpora of a batch that is all or some of these rows."""
+    def _make_batch(
+        self, sides: Sequence[TokenColumn], members: RowIndices, rows: RowIndices, shard: slice, multiple: int = 1
+    ) -> Batch:
+        """Make a batch of some members of both sides, which are these rows of the corpus; see `_gather`."""
+        (source, _), (labels, num_tokens) = (_gather(side, members, shard, multiple) for side in sides)
+        batch = _make_batch(source, labels, rows[shard], num_tokens)
         if not self.corpus.bounds:
             return batch
         counts = np.bincount(of_rows(self.corpus, rows), minlength=len(self.corpus.bounds))
-        corpora = of_rows(self.corpus, batch.indices)[batch.label_indices.numpy() // batch.labels.shape[1]]
-        return batch._replace(corpora=torch.from_numpy(corpora), rows_by_corpus=counts)
+        return batch._replace(corpora=torch.from_numpy(of_rows(self.corpus, batch.indices)), rows_by_corpus=counts)
 
     def _regrouped_batches(
         self, chunk: EpochChunk, epoch: int, first: int, start: int, shard: slice
     ) -> Iterator[Batch]:
         """Yield them with sampled segmentations or terms; `first` is the number of the chunk's first batch in the
         epoch."""
+        corpus, seed = self.corpus, [self.seed, epoch]
         for group in range(start // SAMPLED_BATCH_GROUP * SAMPLED_BATCH_GROUP, len(chunk), SAMPLED_BATCH_GROUP):
             num = min(SAMPLED_BATCH_GROUP, len(chunk) - group)
-            rows = np.concatenate([chunk.row_indices(group + i) for i in range(num)])
-            seed = [self.seed, epoch]
-            sources, targets = self._sample(rows, seed) if self._is_sampled else self._take(rows)
+            bounds = zip(chunk.starts[group : group + num], chunk.ends[group : group + num], strict=True)
+            places = np.concatenate([np.arange(*pair) for pair in bounds])
+            rows = chunk.order[places].astype(np.int64)
+            numbers = rows if chunk.passes is None else rows + len(corpus) * chunk.passes[places]
+            sides = self._sample(rows, numbers, seed) if self._is_sampled else self._take(rows)
             if self.terms is not None:
-                sources = self.terms.annotate(sources, targets, rows, row_keys([*seed, 4], rows))
+                sides[0] = self.terms.annotate(sides[0], sides[1], rows, row_keys([*seed, 4], numbers))
             rng = np.random.default_rng([*seed, 3, first + group])
-            batches = rebalance(np.diff(sources.offsets), np.diff(targets.offsets), num, rng)
+            batches = rebalance(np.diff(sides[0].offsets), np.diff(sides[1].offsets), num, rng)
             for number, members in enumerate(batches, start=group):
                 if number >= start:
-                    source, _ = _gather(sources, members, shard, LENGTH_MULTIPLE)
-                    labels, num_tokens = _gather(targets, members, shard, LENGTH_MULTIPLE)
-                    batch = _make_batch(source, labels, rows[members][shard], num_tokens)
-                    yield self._with_corpora(batch, rows[members])
+                    yield self._make_batch(sides, members, rows[members], shard, LENGTH_MULTIPLE)
 
-    def _sample(self, rows: NDArray[np.int64], seed: list[int]) -> tuple[TokenColumn, TokenColumn]:
-        """Return both sides of some rows with sampled segmentations."""
-        corpus = self.corpus
-        assert corpus.source_text is not None
-        assert corpus.target_text is not None
-        texts, keys = corpus.source_text.rows(rows), row_keys([*seed, 1], rows)
-        prefixes, of_row = corpus.prefixes, of_rows(corpus, rows)
-        flat = self.tokenizer.encode_source_sampled(texts, keys)
-        sources = _to_column(*with_prefixes(flat, prefixes[0], of_row))
-        texts, keys = corpus.target_text.rows(rows), row_keys([*seed, 2], rows)
-        flat = self.tokenizer.encode_target_sampled(texts, keys)
-        return sources, _to_column(*with_prefixes(flat, prefixes[1], of_row))
+    def _sample(self, rows: RowIndices, numbers: RowIndices, seed: list[int]) -> list[TokenColumn]:
+        """Return both sides of some rows with segmentations sampled by seed and `numbers`."""
+        corpus, sides = self.corpus, list[TokenColumn]()
+        encoders = self.tokenizer.encode_source_sampled, self.tokenizer.encode_target_sampled
+        texts = corpus.source_text, corpus.target_text
+        for key, (encode, text, prefixes) in enumerate(zip(encoders, texts, corpus.prefixes, strict=True), 1):
+            assert text is not None
+            flat = encode(text.rows(rows), row_keys([*seed, key], numbers))
+            sides.append(_to_column(*with_prefixes(flat, prefixes, of_rows(corpus, rows))))
+        return sides
 
-    def _take(self, rows: NDArray[np.int64]) -> tuple[TokenColumn, TokenColumn]:
+    def _take(self, rows: RowIndices) -> list[TokenColumn]:
         """Return both sides of some rows."""
         columns = []
         for side in (self.corpus.source, self.corpus.target):
             lengths = side.offsets[rows + 1] - side.offsets[rows]
             row, index = enumerate_groups(lengths)
             columns.append(_to_column(side.ids[side.offsets[rows][row] + index], lengths))
-        return columns[0], columns[1]
+        return columns
 
 
 def _gather(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
@@ -13,36 +13,18 @@ from nmt.config import check_choice, check_range, coerce, describe_type, suggest
 from nmt.data.tags import TERM_TAGS
 
 if TYPE_CHECKING:
-    from nmt.data.sources import DataConfig
+    from nmt.data.config import DataConfig
     from nmt.data.tokenizer import Tokenizer
 
 TAG_PLACES = ("none", "source", "decoder")
 Direction = tuple[str, str]  # source and target language
 
 
-@dataclass
-class CorpusConfig:
-    """One entry of `data.corpora`; what it leaves out is as in `data`.
-
-    path: its text, as `data.train`.
-    weight: share of the target tokens, relative to the others'.
-    tag: marks its pairs, such as web or bt; without one they are the text that a model translates by default.
-    """
-
-    path: Any = None
-    weight: float | None = None
-    tag: str | None = None
-    format: str | None = None
-    source_lang: str | None = None
-    target_lang: str | None = None
-    hf_dataset: str | None = None
-    hf_config: str | None = None
-    column: str | None = None
-    columns: list[int] | None = None
-    max_length: int | None = None
-    max_length_ratio: float | None = None
-    max_pairs: int | None = None
-    train_alignments: Any = None
+OWN_OPTIONS = (
+    *("format", "source_lang", "target_lang", "hf_dataset", "hf_config", "column", "columns"),
+    *("max_length", "max_length_ratio", "max_pairs", "train_alignments"),
+)
+"""Options of `data` that an entry of `data.corpora` may have of its own, beside its path, weight and tag."""
 
 
 class Corpus(NamedTuple):
@@ -73,20 +55,17 @@ def training_corpora(config: DataConfig) -> list[Corpus]:
         return []
     corpora = []
     for name, values in (config.corpora or {"": {}}).items():
-        entry = _parse_entry(name, values)
-        options = {f.name: getattr(entry, f.name) for f in fields(entry) if f.name not in ("path", "weight", "tag")}
-        options |= {"train": entry.path, "corpora": {}, "languages": [], "zero_shot": [], "stages": []}
-        options = {option: value for option, value in options.items() if value is not None}
-        if entry.format is not None and entry.format != config.format:
-            options = {"column": type(config)().column, "columns": type(config)().columns} | options
-        own = entry.source_lang or entry.target_lang or not config.languages
-        mine = [(entry.source_lang or config.source_lang, entry.target_lang or config.target_lang)]
+        entry = {"path": config.train} | _parse_entry(config, name, values)
+        weight, tag = entry.pop("weight", None), entry.pop("tag", None)
+        if entry.get("format", config.format) != config.format:
+            entry = {"column": type(config)().column, "columns": type(config)().columns} | entry
+        own = not config.languages or "source_lang" in entry or "target_lang" in entry
+        mine = [(entry.pop("source_lang", config.source_lang), entry.pop("target_lang", config.target_lang))]
         directions = mine if own else [d for d in permutations(config.languages, 2) if join(d) not in config.zero_shot]
-        for source_lang, target_lang in directions:
-            languages = {"source_lang": source_lang, "target_lang": target_lang}
-            part = replace(config, **{**options, **languages})
-            full_name = "/".join(filter(None, [name, "" if own else join((source_lang, target_lang))]))
-            corpora.append(Corpus(full_name, name, part, entry.weight, entry.tag))
+        options = {"train": entry.pop("path"), **entry}
+        for direction in directions:
+            full_name = "/".join(filter(None, [name, "" if own else join(direction)]))
+            corpora.append(Corpus(full_name, name, replace(of_direction(config, direction), **options), weight, tag))
     return corpora
 
 
@@ -140,11 +119,6 @@ def of_split(config: DataConfig, split: str) -> tuple[DataConfig, str]:
     name, at, end = split.rpartition("@")
     pair = {join(pair): pair for pair in directions(config)}.get(end) if at else None
     return (config, split) if pair is None else (of_direction(config, pair), name)
-
-
-def target_of(config: DataConfig, split: str) -> str:
-    """Return the target language of a split."""
-    return of_split(config, split)[0].target_lang
 
 
 def tag_names(config: DataConfig) -> list[str]:
@@ -267,14 +241,15 @@ def validate_corpora(config: DataConfig) -> None:
         raise ValueError("data.train_alignments: belongs to one text; give it to each entry of data.corpora")
 
 
-def _parse_entry(name: str, values: Any) -> CorpusConfig:
-    where = f"data.corpora.{name}"
+def _parse_entry(config: DataConfig, name: str, values: Any) -> dict[str, Any]:
+    """Return what an entry of `data.corpora` has of its own."""
+    where, hints = f"data.corpora.{name}", get_type_hints(type(config)) | {"path": Any, "weight": float, "tag": str}
+    hints = {option: hints[option] | None for option in ("path", "weight", "tag", *OWN_OPTIONS)}
     if not re.fullmatch(r"[\w-]*", name):
         raise ValueError(f"{where}: the name of a corpus must be of letters and digits")
     if not isinstance(values, Mapping):
         raise ValueError(f"{where}={values}: must be a mapping, {{path: PREFIX, weight: 1}}")
-    hints = get_type_hints(CorpusConfig)
-    entry = CorpusConfig()
+    entry = dict[str, Any]()
     for key, value in values.items():
         option = "format" if key == "data" else key
         if option not in hints:
@@ -282,13 +257,13 @@ def _parse_entry(name: str, values: Any) -> CorpusConfig:
             hint = f"did you mean {nearest}?" if nearest else f"must be one of {', '.join(hints)}"
             raise ValueError(f"{where}.{key}: no such option of a corpus; {hint}")
         try:
-            setattr(entry, option, coerce(hints[option], value))
+            entry |= {} if value is None else {option: coerce(hints[option], value)}
         except TypeError:
             raise ValueError(f"{where}.{key}={value}: {describe_type(hints[option])}") from None
-    if name and not entry.path and entry.format not in ("hub", "builtin"):
+    if name and not entry.get("path") and entry.get("format") not in ("hub", "builtin"):
         raise ValueError(f"{where}: needs a path: {{path: PREFIX}}")
-    if entry.weight is not None:
-        check_range(where, entry, ["weight"], minimum=0, below=math.inf)
-    if entry.tag is not None and not re.fullmatch(r"\w[\w-]*", entry.tag):
-        raise ValueError(f"{where}.tag={entry.tag}: must be of letters and digits")
+    if not 0 <= entry.get("weight", 0) < math.inf:
+        raise ValueError(f"{where}.weight={entry['weight']}: must be at least 0 and below inf")
+    if not re.fullmatch(r"\w[\w-]*", entry.get("tag", "web")):
+        raise ValueError(f"{where}.tag={entry['tag']}: must be of letters and digits")
     return entry

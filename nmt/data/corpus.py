@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from nmt.data.batch_sampler import max_length
 from nmt.data.cache import cached_directory
+from nmt.data.config import DataConfig
 from nmt.data.corpora import of_split, reserved_names, tokenizer_for, training_corpora, vocabulary_corpora
 from nmt.data.fingerprints import FileFingerprint, check_unchanged
 from nmt.data.preprocessing import META, VERSION, CorpusWriter, format_counts
 from nmt.data.reservoir_sampling import reservoir_sample
-from nmt.data.sources import Block, DataConfig, dataset_fingerprint, read_blocks, read_pairs, resolve_split
+from nmt.data.sources import Block, dataset_fingerprint, read_blocks, read_pairs, resolve_split
 from nmt.data.tokenizer import Tokenizer, training_options
 from nmt.runtime.files import write_text
 from nmt.runtime.logs import is_quiet

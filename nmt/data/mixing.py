@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmt.data.batch_sampler import SEGMENT_ROWS, EpochChunk, RowIndices, make_chunk
+from nmt.data.config import DataConfig
 from nmt.data.corpora import Corpus, parse_stages, training_corpora
 from nmt.data.corpus import EncodedCorpus
-from nmt.data.sources import DataConfig
 
 CHUNK_BATCHES = 64
 """A chunk, in which shares hold and pairs of similar length meet, has about as many batches."""
@@ -78,7 +78,9 @@ class Mixture:
         first_batch = 0
         for i in range(num_chunks):
             bounds = [np.floor(begin + (end - begin) * (i + j) / num_chunks).astype(np.int64) for j in (0, 1)]
-            rows = np.concatenate([self._rows(k, *pair) for k, pair in enumerate(zip(*bounds, strict=True))])
+            parts = [(k, first, last) for k, (first, last) in enumerate(zip(*bounds, strict=True))]
+            rows = np.concatenate([self._rows(*part) for part in parts])
+            passes = np.concatenate([np.arange(first, last) // self.sizes[k] for k, first, last in parts])
             source, target = (side[rows + 1] - side[rows] for side in offsets)
             rng = np.random.default_rng([self.seed, epoch, i])
             chunk = make_chunk(source, target, self.batch_tokens, rng)
@@ -87,7 +89,10 @@ class Mixture:
             if stage.max_batches:
                 order = order[: max(stage.max_batches - first_batch, 0)]
             if first_batch + len(order) > start:
-                yield first_batch, EpochChunk(rows[chunk.order], chunk.starts[order], chunk.ends[order])
+                yield (
+                    first_batch,
+                    EpochChunk(rows[chunk.order], chunk.starts[order], chunk.ends[order], passes[chunk.order]),
+                )
             first_batch += len(order)
 
     def _tokens_by_corpus(self, chunk: EpochChunk, rows: RowIndices, lengths: NDArray[Any]) -> NDArray[np.float64]:

@@ -15,8 +15,9 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from nmt.data.config import DataConfig
 from nmt.data.prefetch import prefetch
-from nmt.data.sources import Block, DataConfig
+from nmt.data.sources import Block
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.vocabulary import FlatIds
 from nmt.runtime.files import open_output, write_text

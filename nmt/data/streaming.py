@@ -18,10 +18,11 @@ import torch
 from nmt.data import table_files
 from nmt.data.batch_sampler import check_max_length
 from nmt.data.batching import Batch, BatchLoader
+from nmt.data.config import DataConfig
 from nmt.data.corpus import EncodedCorpus, TextColumn, TokenColumn
 from nmt.data.prefetch import prefetch
 from nmt.data.preprocessing import CorpusWriter, format_counts
-from nmt.data.sources import Block, DataConfig, dataset_fingerprint, resolve_split
+from nmt.data.sources import Block, dataset_fingerprint, resolve_split
 from nmt.data.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)

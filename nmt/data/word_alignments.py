@@ -20,12 +20,12 @@ from nmt.alignment.ibm_model1 import ibm1_alignments
 from nmt.alignment.pharaoh import num_words, parse_block
 from nmt.alignment.symmetrization import symmetrize
 from nmt.data.cache import cached_directory
+from nmt.data.config import DataConfig
 from nmt.data.corpora import training_corpora
 from nmt.data.corpus import AlignmentColumn, EncodedCorpus, TokenColumn, memory_map
 from nmt.data.fingerprints import check_unchanged, file_fingerprint
 from nmt.data.preprocessing import META, format_counts
 from nmt.data.sources import (
-    DataConfig,
     as_name_list,
     dataset_fingerprint,
     default_alignment_path,

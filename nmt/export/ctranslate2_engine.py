@@ -111,7 +111,7 @@ class CTranslate2Engine:
         config, lengths, has_prefixes = translator.config, np.array([len(source) for source in sources]), any(prefixes)
         if lengths.max() >= min(MAX_LENGTH, translator.model.max_source_length or MAX_LENGTH):
             return [[]] * len(sources)
-        limits = DecodingConstraints(config, lengths, prefixes, translator.model.max_target_length)
+        limits = DecodingConstraints(config, lengths, prefixes, translator.model)
         tokens = [[self._sources[index] for index in source] for source in sources]
         forced = [[self._targets[index] for index in prefix] for prefix in prefixes]
         scored = self._engine.score_batch(tokens, forced, max_input_length=0) if has_prefixes else []
@@ -134,7 +134,7 @@ class CTranslate2Engine:
             for hypothesis in sorted(hypotheses, key=lambda h: -h.score):
                 distinct.setdefault(translator.tokenizer.decode_target(hypothesis.tokens), hypothesis)
             best = [h._replace(tokens=h.tokens[:-1]) for h in [*distinct.values()][: config.n_best]]
-            bounds = len(prefixes[i]), limits.min_lengths[i], limits.max_lengths[i]
+            bounds = len(prefixes[i]), limits.min_lengths[i], limits.max_lengths[i], len(self._ids) - limits.num_tags
             translated.append(best if all(_is_allowed(h.tokens, *bounds, config) for h in hypotheses) else [])
         return translated
 
@@ -151,9 +151,12 @@ def _search_reason(config: search.SearchConfig) -> str:
     return f"search.length_penalty={config.length_penalty} is not CTranslate2's, which has 0.5 and more" * is_low
 
 
-def _is_allowed(ids: list[int], num_forced: int, minimum: int, maximum: int, config: search.SearchConfig) -> bool:
+def _is_allowed(
+    ids: list[int], num_forced: int, minimum: int, maximum: int, first_tag: int, config: search.SearchConfig
+) -> bool:
     """Return whether torch's search could end with these ids of a hypothesis, below its longest length."""
     size, forbidden = config.no_repeat_ngram_size, {PAD, BOS, EOS, UNK if config.replace_unknown == "forbid" else EOS}
     ngrams = [tuple(ids[i : i + size]) for i in range(len(ids) - size)] if size else []
     is_ended = minimum < len(ids) <= maximum and ids[-1] == EOS
-    return is_ended and forbidden.isdisjoint(ids[num_forced:-1]) and len(set(ngrams)) == len(ngrams)
+    own = ids[num_forced:-1]
+    return is_ended and forbidden.isdisjoint(own) and max(own, default=0) < first_tag and len({*ngrams}) == len(ngrams)

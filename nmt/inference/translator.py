@@ -94,6 +94,7 @@ class Translator:
         self.precision = resolve_precision(config.precision, device)
         self.stored_source, self.member, self.on_sample = carried or StoredAlignmentSource(), member, on_sample
         self.engine: Engine | None = None
+        model.num_tags = len(tokenizer.tags)
         copies = config.replace_unknown == "copy"
         if (config.coverage_penalty or copies) and not cross_attention_modules(model):
             option, other = ("replace_unknown", "none or forbid") if copies else ("coverage_penalty", "0")

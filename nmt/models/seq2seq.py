@@ -41,10 +41,12 @@ class Seq2Seq(nn.Module, ABC):
     computation of the same numbers.
 
     max_source, max_target: maximum length of sentences, with end or begin token; None: any.
+    num_tags: the last ids of the target vocabulary, which are no part of a translation; a prefix may have them.
     """
 
     max_source_length: int | None = None
     max_target_length: int | None = None
+    num_tags: int = 0
 
     @abstractmethod
     def encode(self, source: Tensor, source_mask: Tensor) -> DecoderState:

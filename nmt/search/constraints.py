@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nmt.data import BOS, EOS, PAD, UNK
+from nmt.models.seq2seq import Seq2Seq
 from nmt.search.config import SearchConfig
 from nmt.search.scoring import Ints
 
@@ -26,19 +27,20 @@ class DecodingConstraints:
         config: see `SearchConfig`.
         lengths: of the sources, without end token.
         prefixes: ids that a translation must begin with, for each of the first sentences; None: none.
-        max_target: longest target that the model can take, begin token counted; None: any.
+        model: with the longest target that it can take, and its tags.
 
     Raises:
         ValueError: a prefix contains an id that cannot be part of a translation.
     """
 
     def __init__(
-        self, config: SearchConfig, lengths: Ints, prefixes: Sequence[Sequence[int]] | None, max_target: int | None
+        self, config: SearchConfig, lengths: Ints, prefixes: Sequence[Sequence[int]] | None, model: Seq2Seq
     ) -> None:
         self.no_repeat_ngram_size, self.forbid_unknown = config.no_repeat_ngram_size, config.replace_unknown == "forbid"
         self.max_lengths: Ints = np.ceil(config.max_length_ratio * lengths).astype(np.int64) + config.max_length_offset
-        if max_target is not None:
-            self.max_lengths = np.minimum(self.max_lengths, max_target - 1)
+        self.num_tags = model.num_tags
+        if model.max_target_length is not None:
+            self.max_lengths = np.minimum(self.max_lengths, model.max_target_length - 1)
         self.prefixes: Ints = np.full((len(lengths), max(map(len, prefixes or [[]]))), -1, np.int64)
         for sentence, prefix in enumerate(prefixes or []):
             for token in prefix:
@@ -72,6 +74,8 @@ class DecodingConstraints:
             forced_log_probs = log_probs[forced_rows, forced]
         if self.forbid_unknown:
             log_probs[:, UNK] = float("-inf")
+        if self.num_tags:
+            log_probs[:, -self.num_tags :] = float("-inf")
         if self.no_repeat_ngram_size and position >= self.no_repeat_ngram_size:
             self._mask_repeated(log_probs, tokens)
             log_probs[:, EOS] = eos_log_probs

@@ -68,7 +68,7 @@ class DecoderRows:
         self.source_mask = source_mask.cpu().numpy()
         lengths = np.zeros(num, np.int64)
         lengths[: self.num_sentences] = self.source_mask.sum(1) - 1
-        self.constraints = DecodingConstraints(config, lengths, prefixes, model.max_target_length)
+        self.constraints = DecodingConstraints(config, lengths, prefixes, model)
         self.tokens: Ints = np.full((num * self.width, INITIAL_CACHE_LENGTH), PAD, np.int64)
         self.position = 0
         self.collect_attention = collect_attention

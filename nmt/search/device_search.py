@@ -160,7 +160,7 @@ class DeviceBeamSearch:
         num = source.size(0)
         lengths = np.zeros(self.num, np.int64)
         lengths[:num] = source_mask.sum(1).numpy() - 1
-        self.constraints = DecodingConstraints(self.config, lengths, prefixes, self.model.max_target_length)
+        self.constraints = DecodingConstraints(self.config, lengths, prefixes, self.model)
         longest = int(self.constraints.max_lengths.max()) + 1
         self.num_real, self.max_steps = num, longest
         has_prefixes = self.constraints.prefixes.shape[1] > 0
@@ -273,6 +273,8 @@ class DeviceBeamSearch:
             forced = self.prefixes.index_select(1, position)  # (R, 1), -1 where nothing is
             kept = log_probs.gather(1, forced.clamp(0, log_probs.size(1) - 1))
         log_probs.index_fill_(1, self.banned, NEVER)
+        if self.model.num_tags:
+            log_probs[:, -self.model.num_tags :].fill_(NEVER)
         size = config.no_repeat_ngram_size
         if size:
             self._mask_repeated(log_probs, size)

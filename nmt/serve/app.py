@@ -125,7 +125,7 @@ class RequestHandlers:
         self._check_length("target", body.target or "")
         return lambda _: handlers.as_json(handlers.attention_response(model, body, self.config.max_weights))
 
-    def _find_model(self, body: TranslateRequest | AttentionRequest) -> ServedModel:
+    def _find_model(self, body: schemas.RequestModel) -> ServedModel:
         name, models = body.model, {model.name: model for model in self.served}
         if name is not None and name not in models:
             raise HTTPException(422, f"model={name[:100]}: must be one of {', '.join(models)}")

@@ -10,6 +10,14 @@ class RequestModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    model: str | None = Field(None, description="a name of /api/models; null: the first")
+    target_lang: str | None = Field(
+        None, max_length=100, description="one of the model's `target_langs`; null: its `target_lang`"
+    )
+    tag: str | None = Field(
+        None, max_length=100, description="one of the model's `tags`: text as of its corpora; null: none"
+    )
+
 
 class ResponseModel(BaseModel):
     """Base class of responses."""
@@ -20,24 +28,14 @@ class ResponseModel(BaseModel):
 PlainText = Annotated[str, Field(min_length=0), AfterValidator(lambda text: text.removeprefix("\ufeff"))]
 """Text without byte-order mark, which UTF-8 can encode: pydantic accepts half of a surrogate pair in a string without
 constraints."""
-ModelName = Annotated[str | None, Field(description="a name of /api/models; null: the first")]
 WordNumbers = Annotated[list[int], Field(description="the word of each subword, -1 for none")]
 WordLinks = Annotated[list[tuple[int, int]] | None, Field(description="(source word, target word); null: no attention")]
-TargetLang = Annotated[
-    str | None, Field(max_length=100, description="one of the model's `target_langs`; null: its `target_lang`")
-]
-Tag = Annotated[
-    str | None, Field(max_length=100, description="one of the model's `tags`: text as of its corpora; null: none")
-]
 OneOrAll = Annotated[int | None, Field(description="counted from 1; 0: the mean of all; null: all of them")]
 
 
 class TranslateRequest(RequestModel):
     """`text` or `lines`, and search options; see `ModelInfo` for their defaults."""
 
-    model: ModelName = None
-    target_lang: TargetLang = None
-    tag: Tag = None
     text: PlainText | None = Field(None, description="text; each line of it, ended by a line feed, is one sentence")
     lines: list[PlainText] | None = Field(None, description="sentences, none of which holds a line feed")
     beam_size: int | None = Field(None, ge=1, description="hypotheses kept at every step; 1 is greedy")
@@ -50,9 +48,6 @@ class TranslateRequest(RequestModel):
 class AttentionRequest(RequestModel):
     """A source, and a translation of it as token ids or as text."""
 
-    model: ModelName = None
-    target_lang: TargetLang = None
-    tag: Tag = None
     source: PlainText = Field(description="one segment, as in `details` of /api/translate")
     tokens: list[int] | None = Field(None, description="ids of the translation, without end token")
     target: PlainText | None = Field(None, description="the translation as text, instead of `tokens`")

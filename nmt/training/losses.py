@@ -20,28 +20,25 @@ MIN_ATTENTION = 1e-30
 """Attention below this counts as 0: its logarithm would have no finite gradient in fp32."""
 
 
-Groups = tuple[Tensor, int]
-"""The group (N,) of each label, counted from 0, and the number G of groups."""
-
-
 def _smoothed_cross_entropy(
-    logits: Tensor, labels: Tensor, smoothing: float, gradient: Tensor | None, groups: Groups | None = None
+    logits: Tensor, labels: Tensor, smoothing: float, gradient: Tensor | None, by_token: Tensor | None
 ) -> Tensor:
-    """Return the sums of `cross_entropy` in one tensor (2 + 2 G,), and write the gradient of the first, which needs the
-    same exponentials.
+    """Return the two sums of `cross_entropy`, and write the gradient of the first, which needs the same exponentials.
 
     There are fp32 copies of one chunk of rows at a time, which fits in the cache; `gradient` may be `logits`.
     """
     if takes_triton(logits):
         from nmt.training import losses_triton
 
-        sums = losses_triton.cross_entropy(logits, labels, smoothing, gradient)
-        return sums.sum(1) if groups is None else torch.cat([sums.sum(1), _by_group(sums[1], *groups)])
+        rows = losses_triton.cross_entropy(logits, labels, smoothing, gradient)
+        if by_token is not None:
+            by_token.copy_(rows[1])
+        return rows.sum(1)
     chunks = (
         tensor.split(_chunk_rows(logits, LOSS_CHUNK_ROWS, GPU_LOSS_CHUNK))
         for tensor in (logits, labels.unsqueeze(1), logits if gradient is None else gradient)
     )
-    losses, nlls, rows_nll = [], [], list[Tensor]()
+    losses, nlls, tokens = [], [], []
     for rows, label, out in zip(*chunks, strict=True):
         rows = at_least_fp32(rows)
         rows = rows - rows.amax(-1, keepdim=True)
@@ -49,21 +46,15 @@ def _smoothed_cross_entropy(
         exponentials = rows.exp_()
         total = exponentials.sum(-1, keepdim=True)
         log_total = total.log()
-        nll = log_total - label_logit
-        nlls.append(nll.sum())
-        rows_nll += [] if groups is None else [nll[:, 0]]
+        tokens.append(log_total - label_logit)
+        nlls.append(tokens[-1].sum())
         losses.append((1 - smoothing) * nlls[-1] + smoothing * (log_total - mean).sum())
         if gradient is not None:
             difference = exponentials.mul_(1 / total).sub_(smoothing / logits.size(1))
             out.copy_(difference.scatter_add_(1, label, torch.full_like(total, smoothing - 1)))
-    sums = torch.stack([torch.stack(losses).sum(), torch.stack(nlls).sum()])
-    return sums if groups is None else torch.cat([sums, _by_group(torch.cat(rows_nll), *groups)])
-
-
-def _by_group(nll: Tensor, group: Tensor, num: int) -> Tensor:
-    """Return the sums (G,) of values (N,) in each group, then how many values each has."""
-    values = torch.stack([nll, torch.ones_like(nll)], 1)
-    return nll.new_zeros((num, 2)).index_add_(0, group, values).t().flatten()
+    if by_token is not None:
+        by_token.copy_(torch.cat(tokens)[:, 0])
+    return torch.stack([torch.stack(losses).sum(), torch.stack(nlls).sum()])
 
 
 def _chunk_rows(logits: Tensor, on_cpu: int, gpu_elements: int) -> int:
@@ -75,15 +66,14 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, labels: Tensor, smoothing: float, groups: Groups | None
+        ctx: Any, logits: Tensor, labels: Tensor, smoothing: float, by_token: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         gradient = logits.new_empty(logits.shape) if ctx.needs_input_grad[0] else None
-        sums = _smoothed_cross_entropy(logits, labels, smoothing, gradient, groups)
+        loss, nll = _smoothed_cross_entropy(logits, labels, smoothing, gradient, by_token)
         ctx.save_for_backward(gradient)
-        loss, rest = sums if groups is None else (sums[0], sums[1:])
-        ctx.mark_non_differentiable(rest)
+        ctx.mark_non_differentiable(nll)
         ctx.set_materialize_grads(False)
-        return loss, rest
+        return loss, nll
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None, None]:
@@ -102,21 +92,21 @@ class _OutputCrossEntropy(torch.autograd.Function):
         labels: Tensor,
         smoothing: float,
         dtype: torch.dtype,
-        groups: Groups | None,
+        by_token: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         needs_gradient = any(ctx.needs_input_grad)
         with torch.autocast(features.device.type, enabled=False):
             x, w, b = _cast([features, weight, bias], dtype)
             wide = torch.promote_types(dtype, torch.float32)
-            grad_x, sums = torch.empty_like(x), []
+            grad_x, sums = torch.empty_like(x), list[Tensor]()
             totals: list[Any] = [torch.zeros_like(t, dtype=wide) if x.is_cpu else None for t in (w, b)]
             grad_weight, grad_bias = totals
             num_rows = _chunk_rows(w.t(), OUTPUT_CHUNK_ROWS, GPU_OUTPUT_CHUNK)
-            group = labels if groups is None else groups[0]
-            for rows, label, part, out in zip(*(t.split(num_rows) for t in (x, labels, group, grad_x)), strict=True):
+            for rows, label, out in zip(*(t.split(num_rows) for t in (x, labels, grad_x)), strict=True):
                 logits = linear(rows, w, b)
-                gradient, of_part = logits if needs_gradient else None, None if groups is None else (part, groups[1])
-                sums.append(_smoothed_cross_entropy(logits, label, smoothing, gradient, of_part))
+                gradient = logits if needs_gradient else None
+                tokens = None if by_token is None else by_token[len(sums) * num_rows :][: len(rows)]
+                sums.append(_smoothed_cross_entropy(logits, label, smoothing, gradient, tokens))
                 if needs_gradient and x.is_cpu:
                     out.copy_(linear(logits, w.t()))
                     grad_weight += weight_gradient(logits, rows)
@@ -126,13 +116,12 @@ class _OutputCrossEntropy(torch.autograd.Function):
                     grad_weight = _add_product(grad_weight, logits, rows)
                     summed = logits.sum(0, dtype=wide)
                     grad_bias = summed if grad_bias is None else grad_bias.add_(summed)
-        total = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
+        loss, nll = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
         ctx.save_for_backward(grad_x, grad_weight, grad_bias)
         ctx.dtypes = features.dtype, weight.dtype, bias.dtype
-        loss, rest = total if groups is None else (total[0], total[1:])
-        ctx.mark_non_differentiable(rest)
+        ctx.mark_non_differentiable(nll)
         ctx.set_materialize_grads(False)
-        return loss, rest
+        return loss, nll
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
@@ -163,7 +152,7 @@ def _add_product(total: Tensor | None, gradient: Tensor, x: Tensor) -> Tensor:
 
 
 def cross_entropy(
-    logits: Tensor, labels: Tensor, *, smoothing: float = 0.0, groups: Groups | None = None
+    logits: Tensor, labels: Tensor, *, smoothing: float = 0.0, by_token: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Compute the label-smoothed cross-entropy, summed over tokens.
 
@@ -173,18 +162,17 @@ def cross_entropy(
         logits: (N, V).
         labels: (N,), without padding.
         smoothing: ε.
-        groups: in which the negative log-likelihood is summed up too.
+        by_token: (N,), into which the negative log-likelihood of each token is written.
 
     Returns:
-        the smoothed loss, to be differentiated, and the plain negative log-likelihood in nats, for perplexity; with
-        groups a tensor (1 + 2 G,) of it, that of each group, and the number of tokens in each.
+        the smoothed loss, to be differentiated, and the plain negative log-likelihood in nats, for perplexity.
     """
-    loss, sums = _SmoothedCrossEntropy.apply(logits, labels, smoothing, groups)  # type: ignore[no-untyped-call]
-    return loss, sums
+    loss, nll = _SmoothedCrossEntropy.apply(logits, labels, smoothing, by_token)  # type: ignore[no-untyped-call]
+    return loss, nll
 
 
 def output_cross_entropy(
-    output: nn.Linear, features: Tensor, labels: Tensor, *, smoothing: float = 0.0, groups: Groups | None = None
+    output: nn.Linear, features: Tensor, labels: Tensor, *, smoothing: float = 0.0, by_token: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Compute `cross_entropy(output(features), labels)` in the precision of autocast, without holding all logits.
 
@@ -194,13 +182,13 @@ def output_cross_entropy(
         output: to the vocabulary, V.
         features: (N, D).
         labels: (N,), without padding.
-        groups: as of `cross_entropy`.
+        by_token: as of `cross_entropy`.
     """
     device = features.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else output.weight.dtype
-    arguments = features, output.weight, output.bias, labels, smoothing, dtype, groups
-    loss, sums = _OutputCrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]
-    return loss, sums
+    arguments = features, output.weight, output.bias, labels, smoothing, dtype, by_token
+    loss, nll = _OutputCrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]
+    return loss, nll
 
 
 class _SymmetricKL(torch.autograd.Function):

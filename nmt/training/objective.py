@@ -94,15 +94,19 @@ class TrainingObjective:
         with autocast(precision, labels.device):
             options: dict[str, Any] = {"attention": needs_attention, "positions": positions}
             targets, smoothing = labels.flatten()[positions], config.label_smoothing
-            groups = (batch.corpora.repeat(passes), len(self.corpora)) if batch.corpora is not None else None
+            by_token = None if batch.corpora is None else torch.empty(len(targets), device=targets.device)
             if self.fused and not config.r_drop_alpha:  # which compares the logits
-                head = partial(output_cross_entropy, labels=targets, smoothing=smoothing, groups=groups)
-                (loss, sums), attention = model(source, mask, inputs, head=head, **options)
+                head = partial(output_cross_entropy, labels=targets, smoothing=smoothing, by_token=by_token)
+                (loss, nll), attention = model(source, mask, inputs, head=head, **options)
             else:
                 logits, attention = model(source, mask, inputs, **options)
-                loss, sums = cross_entropy(logits, targets, smoothing=smoothing, groups=groups)
-            total, logged = loss / passes, [loss.detach() / passes, *(sums.reshape(-1) / passes)]
-            zero = sums.new_zeros(())
+                loss, nll = cross_entropy(logits, targets, smoothing=smoothing, by_token=by_token)
+            total, logged = loss / passes, [loss.detach() / passes, nll / passes]
+            zero = nll.new_zeros(())
+            if batch.corpora is not None and by_token is not None:
+                corpora = batch.corpora[batch.label_indices // batch.labels.size(1)].repeat(passes)
+                values = torch.stack([by_token, torch.ones_like(by_token)]).to(nll.dtype)
+                logged += nll.new_zeros((2, len(self.corpora))).index_add_(1, corpora, values).flatten() / passes
             if config.coverage_loss_weight:
                 repeated = zero if attention is None else coverage_loss(attention.cross, labels != PAD) / passes
                 total = total + config.coverage_loss_weight * repeated

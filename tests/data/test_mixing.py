@@ -66,7 +66,7 @@ def test_without_weights_the_batches_are_those_of_the_joined_text(tmp_path: Path
         assert b.corpora is not None
         assert b.rows_by_corpus is not None
         expected = of_rows(corpus, b.indices)
-        assert b.corpora.tolist() == np.repeat(expected, (b.labels != 0).sum(1).numpy()).tolist()
+        assert b.corpora.tolist() == expected.tolist()
         assert b.rows_by_corpus.tolist() == np.bincount(expected, minlength=3).tolist()
 
 
@@ -115,6 +115,22 @@ def test_each_pass_has_every_row_once(tmp_path: Path) -> None:
     assert bt.max() - bt.min() <= 1
     # the order differs from pass to pass
     assert used_rows(batches, 0) != used_rows(batches, 1)
+
+
+def test_every_pass_of_an_epoch_samples_new_segmentations(tmp_path: Path) -> None:
+    config, _, _ = prepare(tmp_path, entries={"clean": {"weight": 0.01}, "web": {"weight": 1}, "bt": {"weight": 9}})
+    config.tokenizer = TokenizerConfig(type="bpe", vocab_size=320, subword_regularization=0.5)
+    tokenizer = train_or_load_tokenizer(config)
+    batches = loader(config, corpus := load_corpus(config, "train", tokenizer), tokenizer)
+    found = dict[int, list[str]]()
+    for batch in batches.epoch(0):
+        for row, ids in zip(batch.indices.tolist(), batch.source.tolist(), strict=True):
+            found.setdefault(row, []).append(" ".join(map(str, filter(None, ids))))
+    read_often = {row: texts for row, texts in found.items() if len(texts) > 4}
+    assert set(of_rows(corpus, np.array([*read_often])).tolist()) == {2}
+    assert np.mean([len({*texts}) / len(texts) for texts in read_often.values()]) > 0.8
+    again = [batch.source.tolist() for batch in batches.epoch(0, 7)]
+    assert again == [batch.source.tolist() for batch in batches.epoch(0)][7:]
 
 
 def test_an_epoch_begins_anywhere_and_is_shared(tmp_path: Path) -> None:

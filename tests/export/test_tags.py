@@ -40,7 +40,7 @@ def tagged(make: Any, tmp_path: Path) -> Any:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter), alpha=0.2)
-            model.output.bias[[PAD, BOS, *([-4, -3, -2, -1] if place == "source" else [])]] = -30.0
+            model.output.bias[[PAD, BOS, -4, -3, -2, -1]] = -30.0  # a search has tags only where they are forced
         search = SearchConfig(beam_size=1, early_stopping="beam", max_length_ratio=0.0, max_length_offset=9)
         translator = Translator(model, tokenizer, search, torch.device("cpu"))
         return translator.into(config.data, None), config

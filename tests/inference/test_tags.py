@@ -3,7 +3,7 @@
 import itertools
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,7 +17,8 @@ from nmt.inference.aligner import Aligner
 from nmt.inference.line_translator import LineTranslator
 from nmt.inference.translator import Translator
 from nmt.models import MODELS, build_model
-from nmt.search import SearchConfig
+from nmt.search import SearchConfig, make_source_batch, translate_batch
+from nmt.search.device_search import DeviceBeamSearch
 
 PAIRS = [("a b", "b a"), ("c a b", "b a c"), ("b", "b"), ("a c c a", "c a a c")]
 LANGUAGES = ("de", "fr", "en")
@@ -51,9 +52,8 @@ def test_a_wide_beam_finds_the_best_that_begins_with_its_tag(place: str, archite
         forced = list(model.tokenizer.prefixes[1])
         assert bool(forced) == (place == "decoder")
         (source,) = model.tokenizer.encode_source([PAIRS[1][0]])
-        allowed = [
-            i for i in range(size) if i not in (PAD, BOS, EOS, *([UNK] * (base.config.replace_unknown == "forbid")))
-        ]
+        unknown = [UNK] * (base.config.replace_unknown == "forbid")
+        allowed = [i for i in range(size - len(base.tokenizer.tags)) if i not in (PAD, BOS, EOS, *unknown)]
         lengths = range(5 - len(forced))
         targets = [[*forced, *ids] for n in lengths for ids in itertools.product(allowed, repeat=n)]
         batch = collate([source] * len(targets), targets)
@@ -68,6 +68,28 @@ def test_a_wide_beam_finds_the_best_that_begins_with_its_tag(place: str, archite
         assert translation.log_prob == pytest.approx(float(sums[best]), abs=1e-4)
         found.add((translation.text, round(translation.log_prob, 4)))
     assert len(found) == 3  # otherwise the tags would show nothing
+
+
+@pytest.mark.parametrize("method", ["beam", "sample", "device"])
+@pytest.mark.parametrize("place", ["source", "decoder"])
+@torch.no_grad()
+def test_no_tag_is_generated(place: str, method: str) -> None:
+    base, data = made(place, method=method.replace("device", "beam"), min_length_offset=3)
+    model, num = base.into(data, "fr"), len(base.tokenizer.tags)
+    cast(Any, model.model).output.bias[-num:] += 100.0  # it would write nothing but tags
+    sources, prefix = model.tokenizer.encode_source([source for source, _ in PAIRS]), list(model.tokenizer.prefixes[1])
+    source, mask = make_source_batch(model.model, sources)
+    prefixes = [prefix] * len(sources)
+    if method == "device":
+        search = DeviceBeamSearch(model.model, len(sources), source.size(1), model.config, model.device)
+        search.start(source, mask, prefixes)
+        decoded = search.run()
+    else:
+        decoded = translate_batch(model.model, source, mask, model.config, prefixes=prefixes)
+    for best, *_ in decoded:
+        assert best.tokens[: len(prefix)] == prefix
+        assert max(best.tokens[len(prefix) :], default=0) < base.tokenizer.target_size - num
+    assert all(len(best.tokens) >= 3 for best, *_ in decoded)
 
 
 @pytest.mark.parametrize("place", ["source", "decoder"])

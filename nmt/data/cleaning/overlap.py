@@ -11,7 +11,8 @@ import numpy as np
 from nmt.data.cache import cached_directory
 from nmt.data.cleaning.filters import pair_hashes
 from nmt.data.cleaning.text_block import TextBlock
-from nmt.data.sources import DataConfig, dataset_fingerprint, read_blocks, resolve_split
+from nmt.data.config import DataConfig
+from nmt.data.sources import dataset_fingerprint, read_blocks, resolve_split
 from nmt.runtime.files import write_text
 
 
