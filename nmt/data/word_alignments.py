@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 _VERSION = 2
 LEXICAL_PAIRS = 100_000
-"""Pairs that IBM model 1 is trained on at a time: about 1 GB and a minute."""
+"""Pairs that IBM model 1 is trained on at a time, which bounds its memory."""
 _Links = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # word counts (R, 2), rows (M,), links (M, 2)
 
 
