@@ -10,7 +10,8 @@ import torch
 
 from nmt import alignment, checkpoint
 from nmt.alignment import AlignmentConfig, GoldAlignment, HeadSelection, Link, read_gold, symmetrize, write_pharaoh
-from nmt.alignment.writers import alignment_writers
+from nmt.alignment.markup import MarkedText, Matrix, Ranges, parse_markup, project, render, unit_weights, units
+from nmt.alignment.writers import AlignedPair, alignment_writers
 from nmt.cli.compose import merge_with_checkpoint, run_command
 from nmt.cli.configs import AlignConfig, Config
 from nmt.cli.run_directory import result_folder
@@ -21,6 +22,7 @@ from nmt.data.text_files import check_file, read_parallel
 from nmt.evaluation.breakdown import length_correlation_warning
 from nmt.evaluation.results import EvaluationSet
 from nmt.inference.aligner import Aligner, Texts, aligner_with_selected_head, check_directions
+from nmt.inference.line_translator import json_line
 from nmt.inference.translator import Translator
 from nmt.runtime.device import resolve_device
 from nmt.runtime.files import write_text
@@ -45,6 +47,15 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
     model = model._replace(translator=model.translator.into(model.data, config.target_lang, config.tag))
     pairs, gold = _read_pairs(config, model.data)
     backward: list[list[Link]] | None = None
+    marked, errors = [MarkedText(source, []) for source, _ in pairs], dict[int, str]()
+    for i, (source, _) in enumerate(pairs if config.markup else []):
+        try:
+            marked[i] = parse_markup(source)
+        except ValueError as error:
+            errors[i] = str(error)
+            log.warning("line %d: the target stays as it is: %s", i + 1, error)
+    pairs = [(text.text, target) for text, (_, target) in zip(marked, pairs, strict=True)]
+    weights = dict[int, Matrix]()  # of both directions, with markup
     selections: dict[str, HeadSelection] = {}
     if config.reverse is not None:
         reverse_model = _load(config.reverse, config, overrides, device)
@@ -53,13 +64,19 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
         reverse_model = reverse_model._replace(translator=translator)
         swapped = [(target, source) for source, target in pairs]
         aligner, selections["reverse"] = _select_head(config.reverse, reverse_model, swapped)
-        backward = [[(i, j) for j, i in pair.links] for chunk in aligner.align(swapped) for pair in chunk]
+        backward = []
+        for chunk in aligner.align(swapped):
+            for i, pair in enumerate(chunk if config.markup else [], len(backward)):
+                weights[i] = _unit_weights(aligner, pair, units(pair.source), marked[i].units()).T
+            backward += [[(i, j) for j, i in pair.links] for pair in chunk]
     aligner, selections["forward"] = _select_head(config.checkpoint, model, pairs)
     directory = result_folder(config, overrides)
     forward: list[list[Link]] = []
     alignments: list[list[Link]] = []
     with alignment_writers(directory, config.formats, weights=config.save_weights) as write:
         for chunk in aligner.align(pairs):
+            for i, pair in enumerate(chunk if config.markup else [], len(forward)):
+                weights[i] = weights.get(i, 0) + _unit_weights(aligner, pair, marked[i].units(), units(pair.target))
             forward += [pair.links for pair in chunk]
             if backward is not None:
                 directions = zip(chunk, backward[len(alignments) : len(forward)], strict=True)
@@ -71,7 +88,31 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
         sets |= {"forward": forward, "reverse": backward}
         write_pharaoh(directory / "forward.pharaoh", forward)
         write_pharaoh(directory / "reverse.pharaoh", backward)
+    if config.markup:
+        _write_tagged(directory, [target for _, target in pairs], marked, weights, errors)
     _report(directory, sets, gold, selections, config)
+
+
+def _write_tagged(
+    directory: Path, targets: list[str], marked: list[MarkedText], weights: dict[int, Matrix], errors: dict[int, str]
+) -> None:
+    """Write tagged.txt, targets with the tags of their sources, and spans.jsonl with the range of each element."""
+    tagged, records = [], []
+    for i, (target, text) in enumerate(zip(targets, marked, strict=True)):
+        spans = project(text, target, weights[i])
+        tagged.append(target if i in errors else render(target, spans))
+        record = {"target": target, "spans": [span.to_json(target) for span in spans]}
+        records.append(json_line(record | ({"error": errors[i]} if i in errors else {})))
+    write_text(directory / "tagged.txt", "".join(f"{line}\n" for line in tagged))
+    write_text(directory / "spans.jsonl", "".join(f"{line}\n" for line in records))
+
+
+def _unit_weights(aligner: Aligner, pair: AlignedPair, *ranges: Ranges) -> Matrix:
+    """Return the attention of a pair between ranges of its source and of its target."""
+    assert aligner.source is not None
+    (source,), (target,) = aligner.translator.encode_pairs([pair[:2]])
+    offsets = aligner.tokenizer.offsets(pair.source, source, pair.target, target)
+    return unit_weights(aligner.source.plot_rows(pair.weights), *offsets, *ranges)
 
 
 def _load(path: str, config: AlignConfig, overrides: list[str], device: torch.device) -> AlignmentModel:

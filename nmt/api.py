@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from nmt import checkpoint
 from nmt.alignment import AlignmentConfig, AlignmentSource, Link
+from nmt.alignment.markup import ProjectedSpan
 from nmt.alignment.pharaoh import pharaoh_line
+from nmt.alignment.writers import words_known
 from nmt.cli.compose import compose_config
 from nmt.cli.config_groups import load_named_plugins
 from nmt.cli.configs import ENGINES, Config, TranslateConfig
@@ -25,8 +27,10 @@ from nmt.config import check_choice, coerce, describe_type, leaves, suggest
 from nmt.data.corpora import describe_directions
 from nmt.evaluation.report import heatmap, html
 from nmt.export.ctranslate2_engine import make_engine
-from nmt.inference.aligner import Aligner, check_directions
-from nmt.inference.line_translator import LineTranslator
+from nmt.inference.aligner import WORDS_CHANGED, Aligner, check_directions
+from nmt.inference.glossary import load_glossary
+from nmt.inference.interventions import Intervention, rows_of_links
+from nmt.inference.line_translator import LineRequest, LineTranslator
 from nmt.inference.translator import Translation, Translator
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import environment
@@ -43,6 +47,7 @@ class TranslationResult(NamedTuple):
     truncated: whether it was cut at the longest length that the search allows.
     subwords: what the model generated, without the end token.
     n_best: as many translations as the option `n_best` says, the best first.
+    spans: with markup, each of its elements with its range in the text without tags, `n_best[0].text`.
     """
 
     text: str
@@ -50,6 +55,7 @@ class TranslationResult(NamedTuple):
     truncated: bool
     subwords: list[str]
     n_best: list[Translation]
+    spans: Sequence[ProjectedSpan] = ()
 
 
 class AlignmentResult(NamedTuple):
@@ -143,7 +149,18 @@ class Model:
         return f"<Model {self._name}: {describe_directions(self.config.data)}>"
 
     def translate(
-        self, texts: str | Iterable[str], *, target_lang: str | None = None, tag: str | None = None, **search: Any
+        self,
+        texts: str | Iterable[str],
+        *,
+        target_lang: str | None = None,
+        tag: str | None = None,
+        prefix: str = "",
+        suffix_of: str = "",
+        markup: bool = False,
+        placeholders: bool = False,
+        glossary: Any = None,
+        glossary_mode: str = "hard",
+        **search: Any,
     ) -> Any:
         """Return the `TranslationResult` of a text, or a list of those of several, as `python -m nmt.translate` does.
 
@@ -151,11 +168,15 @@ class Model:
             texts: one text or many; a text longer than those in training is translated in parts.
             target_lang: language to translate into, of a model with several; None: the run's `data.target_lang`.
             tag: of a corpus in training, whose kind of text the model shall write; None: none.
+            prefix, suffix_of, markup, placeholders: see `nmt.inference.line_translator.LineRequest`.
+            glossary: a file of terms, or a dictionary of target terms by source terms.
+            glossary_mode: hard (translations contain them) or soft (the text is given with them, to a model that was
+                trained with `data.augment.terms`).
             search: options of `nmt.search.SearchConfig` for this call, as in beam_size=8, n_best=5.
 
         Raises:
             TypeError: a text is none, or an option is unknown.
-            ValueError: an option has a value that is not allowed.
+            ValueError: an option has a value that is not allowed, or a glossary is not as `Glossary.read` needs it.
             RuntimeError: a text could not be translated, mostly for want of memory.
         """
         model = self._translator.into(self.config.data, target_lang, tag)
@@ -164,11 +185,14 @@ class Model:
         translator = Translator(model.model, model.tokenizer, config, model.device, carried=carried, member=member)
         translator.engine = model.engine
         encoded = [text.encode(errors="replace") for text in _texts(texts)]
-        for line in LineTranslator(translator, self._max_length).translate_lines(encoded):
+        request = LineRequest("", prefix, suffix_of, markup, placeholders)
+        line_translator = LineTranslator(translator, self._max_length, request)
+        line_translator.glossary = load_glossary(glossary, translator, glossary_mode)
+        for line in line_translator.translate_lines(encoded):
             if line.error is not None:
                 raise RuntimeError(f"text {len(results) + 1}: {line.error}")
             best, subwords = line.n_best(), model.tokenizer.target_subwords(line.n_best()[0].tokens)
-            results.append(TranslationResult(best[0].text, best[0].score, best[0].truncated, subwords, best))
+            results.append(TranslationResult(line.text, best[0].score, best[0].truncated, subwords, best, line.spans))
         return results[0] if isinstance(texts, str) else results
 
     def attention(self, source: str, target: str | None = None) -> AttentionMap:
@@ -221,6 +245,38 @@ class Model:
         pairs = [(*pair, ()) for pair in zip(sources, targets, strict=True)]
         scores = self._translator.score(pairs, None if reverse is None else reverse._translator.into(data, into))
         return scores[0] if isinstance(source, str) and isinstance(target, str) else scores
+
+    def intervene(
+        self, *, layer: int = 0, head: int = 0, weights: Any, alignment: AlignmentResult | None = None
+    ) -> "Model":
+        """Return the model with other attention to the source, in all that it does; this one stays as it is.
+
+        Several can be chained; for the same head the last one counts. docs/api.md has examples.
+
+        Args:
+            layer, head: counted from 1; 0: all.
+            weights: what acts in place of the head's own: zero (a context of zeros), uniform (the same weight on each
+                source subword, `</s>` included), from_alignment, or a matrix (T, S), as `AttentionMap` has it: row t
+                acts where subword t is predicted. A row of NaN, and positions beyond T, keep the model's own weights.
+            alignment: of from_alignment: of one pair, as `align` returns it; the row of each subword of a linked target
+                word has equal weights on the subwords of the source words that it is linked to.
+
+        Raises:
+            ValueError: no such layer or head, weights that are no distributions, a model without attention, or another
+                engine than torch.
+        """
+        if (isinstance(weights, str) and weights == "from_alignment") == (alignment is None):
+            raise ValueError("alignment: is for weights=from_alignment, which needs what align(source, target) returns")
+        translator = self._translator
+        if alignment is not None:
+            texts = " ".join(alignment.source), " ".join(alignment.target)
+            (source,), (target,) = translator.encode_pairs([texts])
+            words = translator.pair_words(texts, source, target)
+            if not all(map(words_known, texts, words)):
+                raise ValueError(f"alignment: its words are not those of the model: {WORDS_CHANGED}")
+            weights = rows_of_links(alignment.links, *words)
+        translator = translator.intervene([Intervention(layer, head, weights)])
+        return Model(translator, self.config, self._max_length, self._name)
 
     def _align(self, pairs: list[tuple[str, str]], targets: list[list[int]] | None = None) -> list[Any]:
         aligner = Aligner(self._translator, AlignmentConfig(), self._translator.stored_source.source)

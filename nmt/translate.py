@@ -12,8 +12,9 @@ from nmt.cli.configs import Config, TranslateConfig
 from nmt.data.text_files import check_file
 from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.aligner import WORDS_CHANGED
+from nmt.inference.glossary import load_glossary
 from nmt.inference.line_reader import MAX_LINE_BYTES, LineReader
-from nmt.inference.line_translator import LineTranslator, json_line
+from nmt.inference.line_translator import LineRequest, LineTranslator, json_line
 from nmt.inference.translator import Translator
 from nmt.runtime.compression import atomic_output, open_input
 from nmt.runtime.device import resolve_device
@@ -45,7 +46,10 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
     translator = translator.into(merged.data, config.target_lang, config.tag)
     translator.engine = make_engine(translator, merged, config.engine)
     del contents
-    line_translator = LineTranslator(translator, config.max_length or merged.data.max_length)
+    defaults = LineRequest(markup=config.markup, placeholders=config.placeholders)
+    max_length, is_json = config.max_length or merged.data.max_length, config.input_format == "jsonl"
+    line_translator = LineTranslator(translator, max_length, defaults, is_json)
+    line_translator.glossary = load_glossary(config.glossary, translator, config.glossary_mode)
     with contextlib.ExitStack() as stack:
         reader = LineReader(sys.stdin.fileno() if text is None else stack.enter_context(open_input(text)))
         if config.output is not None:
@@ -66,7 +70,7 @@ def _translate(translator: LineTranslator, reader: LineReader, as_json: bool, ma
             if result.error is not None:
                 num_failed += 1
                 print(escape_controls(f"line {num_lines}: {result.error}"), file=sys.stderr)
-            text = json_line(translator.to_json(num_lines, result)) if as_json else result.n_best()[0].text
+            text = json_line(translator.to_json(num_lines, result)) if as_json else result.text
             sys.stdout.buffer.write(text.encode("utf-8", errors="replace") + b"\n")
         sys.stdout.buffer.flush()
         if shows_progress:
@@ -75,17 +79,23 @@ def _translate(translator: LineTranslator, reader: LineReader, as_json: bool, ma
     if shows_progress and num_lines:
         print(file=sys.stderr)
     counts, max_length = translator.counts, translator.max_length
+    kept = "as they were" if translator.defaults.markup else "empty"
     limits = "search.max_length_ratio and search.max_length_offset"
     for count, problem in (
         (int(reader.had_byte_order_mark or False), "byte-order mark at the start was removed"),
-        (num_failed, f"lines had no translation and are empty (a line has at most {MAX_LINE_BYTES:,} bytes)"),
+        (num_failed, f"lines had no translation and are {kept} (a line has at most {MAX_LINE_BYTES:,} bytes)"),
         (num_repaired, "lines were not valid UTF-8: the bytes in question became U+FFFD"),
         (counts["unknown words"], f"lines have no links: {WORDS_CHANGED}"),
         (counts["split"], f"lines have more than {max_length} tokens and were translated in parts (max_length)"),
+        (counts["placeholders"], "placeholders were lost in translation and put back where attention points"),
         (counts["truncated"], f"translations reached the longest length that {limits} allow, and end there"),
     ):
         if count:
             print(f"{count} {problem}", file=sys.stderr)
+    if translator.glossary is not None:
+        num, used = counts["terms"], counts["terms used"]
+        share = f" ({100 * used / num:.1f} %)" if num else ""
+        print(f"glossary: {num} terms in the text, {used} of them in the translations{share}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -321,3 +321,44 @@ def test_a_notebook_shows_a_table_without_matplotlib(attention: Any, monkeypatch
     assert not re.search(r"<script|https?:|url\(", text)
     with pytest.raises(ImportError, match="matplotlib"):
         attention.plot()
+
+
+def test_a_model_with_other_attention(model: Any) -> None:
+    source, target = "The man reads a book.", "Der Mann liest ein Buch."
+    before = model.score(source, target).log_prob
+    silenced = model.intervene(layer=1, head=1, weights="zero")
+    assert not silenced.attention(source, target).numpy().any()
+    assert silenced.score(source, target).log_prob != pytest.approx(before, abs=1e-4)
+    chained = silenced.intervene(weights="uniform")
+    own = model.attention(source, target)
+    np.testing.assert_allclose(chained.attention(source, target)[1, 1], 1 / len(own.source), atol=1e-6)
+    same = model.intervene(layer=1, head=1, weights=own[1, 1])
+    assert same.score(source, target).log_prob == pytest.approx(before, abs=1e-4)
+    alignment = model.align(source, target)._replace(links=[(4, 0), (0, 1), (1, 1)])
+    moved = model.intervene(layer=1, weights="from_alignment", alignment=alignment).attention(source, target)
+    words = alignment.target.index("Mann"), [alignment.source.index(word) for word in ("The", "man")]
+    assert moved[1, 1][words[0]][words[1]].tolist() == pytest.approx([0.5, 0.5])
+    assert moved[1, 1][0, 4:-1].sum() == pytest.approx(1)  # "book." and its full stop
+    np.testing.assert_allclose(moved[1, 1][2].sum(), 1, atol=1e-5)
+    assert moved[1, 1][2].max() < 0.99  # a word without link
+    assert model.score(source, target).log_prob == before
+    result = chained.translate(source)
+    assert chained.translate(source).n_best[0].log_prob == result.n_best[0].log_prob
+    for options, message in (
+        ({"weights": "from_alignment"}, "alignment: is for weights=from_alignment, which needs what align"),
+        ({"weights": "zero", "alignment": alignment}, "alignment: is for weights=from_alignment"),
+        ({"layer": 2, "weights": "zero"}, "layer=2: attention to the source has one layer; 0 is all"),
+        (
+            {"weights": "from_alignment", "alignment": alignment._replace(links=[(9, 0)])},
+            "alignment: link 9-0: the source",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.intervene(**options)
+    short = model.intervene(weights=[[1.0]])
+    with pytest.raises(
+        RuntimeError, match=r"text 1: not translated: weights have 1 columns, and the source has \d+ sub"
+    ):
+        short.translate(source)
+    with pytest.raises(ValueError, match="weights have 1 columns"):
+        short.attention(source, target)

@@ -85,7 +85,7 @@ def test_what_is_planted_is_found(tmp_path: Path) -> None:
     assert code == 0
     assert rejected(tmp_path) == planted  # line 1304 is the first with its source that is kept
     assert "kept 1295 of 1305 pairs" in err
-    assert "Languages are identified by character trigrams" in err
+    assert "languages are identified by character trigrams" in err
     keep = [i for i in range(len(sources)) if i + 1 not in planted]
     assert lines(tmp_path / "out.en") == [sources[i] for i in keep]
     assert lines(tmp_path / "out.de") == [targets[i] for i in keep]
@@ -132,6 +132,7 @@ def test_test_sentences_are_removed_from_either_side(tmp_path: Path) -> None:
         (["filters={length_ration: {max: 3}}"], "did you mean filters.length_ratio"),
         (["filters.numbers.max=-1"], "filters.numbers.max=-1.0: must be at least 0"),
         (["filters.numbers.max=much"], "a number is needed"),
+        (["filters.script.min=2"], "filters.script.min=2.0: must be at least 0.0 and at most 1"),
         (["tests=[DIR/none]"], "none.en: no such file"),
         (["output=DIR/in"], "would overwrite"),
         (["source=DIR/short"], "both sides need the same number (line 2 of in.de has no partner)"),
@@ -172,7 +173,8 @@ def test_models_score_what_the_other_filters_keep_once(tmp_path: Path, monkeypat
     save_model(tmp_path / "b.pt", ("de", "en"), list(map(SentencePair, targets, sources)))
     given = write(tmp_path, [*sources, sources[0]], [*targets, targets[0]])
     models = [f"checkpoint={tmp_path}/a.pt", f"reverse={tmp_path}/b.pt"]
-    assert call(*given, *models, "filters.model.min=0", "filters.dual.min=0.9")[0] == 0
+    models += ["filters.model.min=0", "filters.coverage={enabled: true, dry: true, min: 1}"]
+    assert call(*given, *models, "filters.dual.min=0.9")[0] == 0
     assert rejected(tmp_path) == dict.fromkeys(range(1, 41), "dual") | {41: "duplicate_pairs"}
     values = [float(line.split("\t")[2]) for line in lines(tmp_path / "out.rejected.tsv")[1:-1]]
     translator, reverse = clean._load_models(CleanConfig(checkpoint=models[0][11:], reverse=models[1][8:]))
@@ -186,13 +188,22 @@ def test_models_score_what_the_other_filters_keep_once(tmp_path: Path, monkeypat
     for name in expected:
         (tmp_path / name).unlink()
     monkeypatch.setattr(clean, "cleaning_page", interrupt)
-    assert call(*given, *models, "filters.model.min=0", "filters.dual.min=0.9")[0] == 130
+    assert call(*given, *models, "filters.dual.min=0.9")[0] == 130
     assert [path.suffix for path in (tmp_path).glob("out*/*")] == [".npy"]
     assert not (tmp_path / "out.en").exists()
     monkeypatch.setattr(clean, "cleaning_page", write_page)
     monkeypatch.setattr(clean.Translator, "score", interrupt)  # what was scored is not scored again
-    assert call(*given, *models, "filters.model.min=0", "filters.dual.min=0.9")[0] == 0
+    assert call(*given, *models, "filters.dual.min=0.9")[0] == 0
     assert files(tmp_path) == expected
+    monkeypatch.undo()
+    assert call(*given, *models, "filters.coverage.dry=false", "filters.dual.dry=true")[0] == 0
+    found = {int(row.split("\t")[0]): row.split("\t")[1:3] for row in lines(tmp_path / "out.rejected.tsv")[1:-1]}
+    links = translator.links(list(zip(sources, targets, strict=True)))
+    assert links is not None
+    for i, of in enumerate(links):
+        sides = zip(zip(*of, strict=True), (sources[i], targets[i]), strict=True)
+        share = min(len(set(linked)) / len(text.split()) for linked, text in sides)
+        assert (found[i + 1][0], float(found[i + 1][1])) == ("coverage", pytest.approx(share, rel=1e-5))
     code, err = call(*given, f"checkpoint={tmp_path}/b.pt")
     assert (code, "translates de into en, the corpus is of en and de" in err) == (1, True)
     code, err = call(*given, f"checkpoint={tmp_path}/a.pt", f"reverse={tmp_path}/a.pt")

@@ -18,7 +18,7 @@ from nmt import evaluate, train
 from nmt.cli.compose import run_command
 from nmt.cli.configs import Config, EvaluateConfig
 from nmt.compare.__main__ import main as compare
-from nmt.evaluation import output_language
+from nmt.data import language_id
 from nmt.training.logger import read_metrics
 
 WORDS = {
@@ -215,9 +215,10 @@ def test_what_has_no_directions_in_common_is_not_compared(folder: Path, capsys: 
 
 
 def test_the_identifier_that_is_installed_is_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    made = output_language.Identifier("lingua 2", lambda text: ("de", 9.0), 1.0)
+    values = {"de": 9.0, "en": 0.0, "fr": 0.0, "cs": 0.0}
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder), caplog.at_level(logging.INFO, "nmt"):
-        patch.setattr(output_language, "_lingua", lambda codes: made)
+        patch.setattr(language_id, "_lingua", lambda codes: lambda text: values)
+        patch.setattr(language_id.metadata, "version", lambda name: "2")
         options = ["checkpoint=runs/bad", "data.test=test", "output=named", "num_threads=1"]
         run_command(evaluate.main, EvaluateConfig, "evaluate", options)
     assert "Wrong language: outputs in another language than that of the direction, by lingua 2." in (

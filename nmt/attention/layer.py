@@ -4,7 +4,7 @@ The same class serves a recurrent decoder and every place of a Transformer; see 
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -51,6 +51,8 @@ class AttentionLayer(nn.Module):
     """
 
     order: Tensor | None
+    # of heads, from 0, with other weights than their own; None: a context of zeros. See nmt.inference.interventions
+    overrides: Mapping[int, Callable[[Tensor, QueryContext], Tensor] | None] | None = None
 
     def __init__(
         self,
@@ -157,6 +159,8 @@ class AttentionLayer(nn.Module):
         context = context.fold_beams(num_sentences) if has_beams else context
         queries = self._project_queries(context)
         weights: Tensor | None = None
+        silenced = [head for head, override in (self.overrides or {}).items() if override is None]
+        has_weights = need_weights or len(silenced) < len(self.overrides or {})
         if self.coverage:
             if coverage is None:
                 coverage = queries.new_zeros(query.size(0), self.heads, num_keys)
@@ -164,10 +168,14 @@ class AttentionLayer(nn.Module):
             by_sentence = coverage.view(num_sentences, -1, self.heads, num_keys).transpose(1, 2)  # (B, H, K, S)
             values, weights, by_sentence = attend(queries, cache, context, by_sentence)
             coverage = by_sentence.transpose(1, 2).reshape(query.size(0), self.heads, num_keys)
-        elif not (need_weights or in_fixed_cache) and self.window.is_cheaper(queries.size(2), num_keys):
+        elif not (has_weights or in_fixed_cache) and self.window.is_cheaper(queries.size(2), num_keys):
             values = self._attend_windowed(queries, cache, context)
         else:
-            values, weights = self._attend_dense(queries, cache, context, need_weights)
+            values, weights = self._attend_dense(queries, cache, context, has_weights)
+        if silenced:
+            index = torch.tensor(silenced, device=values.device)
+            values = values.index_fill(1, index, 0)
+            weights = None if weights is None else weights.index_fill(1, index, 0)
         output: Tensor = self.output(values.transpose(1, 2).flatten(2))
         if has_beams:
             output = output.view(query.size(0), 1, -1)
@@ -235,9 +243,17 @@ class AttentionLayer(nn.Module):
             group_coverage = () if coverage is None else (self._select_heads(coverage, number),)
             scores = score(projected.queries, projected.keys, *group_coverage)
             weights = self._normalize(scores if group_bias is None else scores + group_bias.to(scores.dtype))
+            if self.overrides is not None and isinstance(context, QueryContext):
+                weights = self._override(weights, self.groups[number], context)
             contexts.append(self.dropout(weights).to(projected.values.dtype) @ projected.values)
             all_weights.append(weights)
         return self._join_heads(contexts), self._join_heads(all_weights) if need_weights else None
+
+    def _override(self, weights: Tensor, heads: Sequence[int], context: QueryContext) -> Tensor:
+        """Return the weights (B, H, T, S) of these heads that act."""
+        overrides = [(self.overrides or {}).get(head) for head in heads]
+        rows = zip(overrides, weights.unbind(1), strict=True)
+        return torch.stack([own if override is None else override(own, context) for override, own in rows], dim=1)
 
     def _is_softmax_of_dots(self, score: nn.Module) -> bool:
         return self.normalizer == "softmax" and isinstance(score, DotProductScore)

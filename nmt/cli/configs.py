@@ -350,6 +350,14 @@ class TranslateConfig(DirectionOptions, EngineOptions):
     output: file of the translations, compressed as its suffix says; it appears when all of them are there. By default
         they go to standard output.
     format: text (the best translation of each line) or jsonl (with scores and alignments).
+    input_format: text, or jsonl: each line is an object with a text, and with a prefix of its translation, a text that
+        this continues (suffix_of), or markup and placeholders of its own.
+    markup: the tags of XML or HTML in the text are carried over to its translation along attention (docs/markup.md).
+    placeholders: placeholders such as {name} or %s, addresses and `code` that a translation lacks are put back.
+    glossary: file with a source term, a tab and its target term in each line, where # begins a comment: a translation
+        shall have the target of every term in its text, each time, and how many do is counted (docs/markup.md).
+    glossary_mode: hard (a translation contains the targets, exactly as they are) or soft (the model is given them with
+        the text, and may inflect them; it has to be trained with data.augment.terms).
     max_length: source tokens beyond which a line is split at sentence boundaries and translated in segments; 0:
         data.max_length of training. Never more than the model can process.
     """
@@ -358,6 +366,11 @@ class TranslateConfig(DirectionOptions, EngineOptions):
     input: str | None = None
     output: str | None = None
     format: str = "text"
+    input_format: str = "text"
+    markup: bool = False
+    placeholders: bool = False
+    glossary: str | None = None
+    glossary_mode: str = "hard"
     max_length: int = 0
     search: SearchConfig = field(default_factory=SearchConfig)
 
@@ -366,6 +379,8 @@ class TranslateConfig(DirectionOptions, EngineOptions):
         if self.output == "":
             raise ValueError("output=: the file needs a name; leave the option out for standard output")
         check_choice("", self, "format", FORMATS)
+        check_choice("", self, "input_format", FORMATS)
+        check_choice("", self, "glossary_mode", ("hard", "soft"))
         check_range("", self, ["max_length"], minimum=0)
         super().validate()
 
@@ -382,6 +397,7 @@ class AlignConfig(DirectionOptions):
     symmetrize: how the links of both directions are combined (Koehn et al. 2005).
     output: folder of the files; by default align-<source> in the run directory.
     formats: the kinds of files to write.
+    markup: carry the tags of `source` over to `target`, which has none: tagged.txt and spans.jsonl (docs/markup.md).
     save_weights: write the attention of every layer and head where the format can (npz, parquet).
     """
 
@@ -393,6 +409,7 @@ class AlignConfig(DirectionOptions):
     symmetrize: str = "grow-diag-final-and"
     output: str | None = None
     formats: list[str] = field(default_factory=lambda: ["pharaoh", "npz", "jsonl", "parquet"])
+    markup: bool = False
     save_weights: bool = True
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
 
@@ -478,7 +495,7 @@ class CleanConfig(MachineOptions):
         about them (.html).
     filters: what is rejected; options of a filter are filters.NAME.max=… or filters={NAME: {max: …}}.
     tests: prefixes of test sets, whose sentences the cleaned text must not have.
-    checkpoint: run or checkpoint file of a trained model, for the filters model and dual.
+    checkpoint: run or checkpoint file of a trained model, for the filters model, coverage and dual.
     reverse: run or checkpoint of the other direction, for the filter dual.
     """
 

@@ -133,7 +133,7 @@ class BatchLoader:
     terms: TermAnnotator | None = None
 
     @property
-    def _is_sampled(self) -> bool:
+    def _resegments(self) -> bool:
         return self.tokenizer.subword_regularization > 0 and self.corpus.source_text is not None
 
     @property
@@ -165,9 +165,8 @@ class BatchLoader:
 
     def _make_epoch(self, epoch: int, start: int, share: tuple[int, int]) -> Iterator[Batch]:
         check_max_length(self.corpus.max_length, self.batch_tokens)
-        make, shard = self._batches, slice(share[0], None, share[1])
-        if self._is_sampled or self.terms is not None:
-            make = self._regrouped_batches
+        is_sampled = self._resegments or self.terms is not None
+        make, shard = self._sampled_batches if is_sampled else self._batches, slice(share[0], None, share[1])
         words = self.corpus.links
         for first, chunk in self._chunks(epoch, start):
             for batch in make(chunk, epoch, first, max(0, start - first), shard):
@@ -196,11 +195,8 @@ class BatchLoader:
         counts = np.bincount(of_rows(self.corpus, rows), minlength=len(self.corpus.bounds))
         return batch._replace(corpora=torch.from_numpy(of_rows(self.corpus, batch.indices)), rows_by_corpus=counts)
 
-    def _regrouped_batches(
-        self, chunk: EpochChunk, epoch: int, first: int, start: int, shard: slice
-    ) -> Iterator[Batch]:
-        """Yield them with sampled segmentations or terms; `first` is the number of the chunk's first batch in the
-        epoch."""
+    def _sampled_batches(self, chunk: EpochChunk, epoch: int, first: int, start: int, shard: slice) -> Iterator[Batch]:
+        """Yield them with sampled segmentations or terms; `first` is the number of the first batch in the epoch."""
         corpus, seed = self.corpus, [self.seed, epoch]
         for group in range(start // SAMPLED_BATCH_GROUP * SAMPLED_BATCH_GROUP, len(chunk), SAMPLED_BATCH_GROUP):
             num = min(SAMPLED_BATCH_GROUP, len(chunk) - group)
@@ -208,7 +204,13 @@ class BatchLoader:
             places = np.concatenate([np.arange(*pair) for pair in bounds])
             rows = chunk.order[places].astype(np.int64)
             numbers = rows if chunk.passes is None else rows + len(corpus) * chunk.passes[places]
-            sides = self._sample(rows, numbers, seed) if self._is_sampled else self._take(rows)
+            encoders = self.tokenizer.encode_source_sampled, self.tokenizer.encode_target_sampled
+            texts = (corpus.source_text, corpus.target_text) if self._resegments else ()
+            sides = [] if texts else [_take(corpus.source, rows), _take(corpus.target, rows)]
+            for key, (encode, text, prefixes) in enumerate(zip(encoders, texts, corpus.prefixes, strict=False), 1):
+                assert text is not None
+                flat = encode(text.rows(rows), row_keys([*seed, key], numbers))
+                sides.append(_to_column(*with_prefixes(flat, prefixes, of_rows(corpus, rows))))
             if self.terms is not None:
                 sides[0] = self.terms.annotate(sides[0], sides[1], rows, row_keys([*seed, 4], numbers))
             rng = np.random.default_rng([*seed, 3, first + group])
@@ -217,25 +219,12 @@ class BatchLoader:
                 if number >= start:
                     yield self._make_batch(sides, members, rows[members], shard, LENGTH_MULTIPLE)
 
-    def _sample(self, rows: RowIndices, numbers: RowIndices, seed: list[int]) -> list[TokenColumn]:
-        """Return both sides of some rows with segmentations sampled by seed and `numbers`."""
-        corpus, sides = self.corpus, list[TokenColumn]()
-        encoders = self.tokenizer.encode_source_sampled, self.tokenizer.encode_target_sampled
-        texts = corpus.source_text, corpus.target_text
-        for key, (encode, text, prefixes) in enumerate(zip(encoders, texts, corpus.prefixes, strict=True), 1):
-            assert text is not None
-            flat = encode(text.rows(rows), row_keys([*seed, key], numbers))
-            sides.append(_to_column(*with_prefixes(flat, prefixes, of_rows(corpus, rows))))
-        return sides
 
-    def _take(self, rows: RowIndices) -> list[TokenColumn]:
-        """Return both sides of some rows."""
-        columns = []
-        for side in (self.corpus.source, self.corpus.target):
-            lengths = side.offsets[rows + 1] - side.offsets[rows]
-            row, index = enumerate_groups(lengths)
-            columns.append(_to_column(side.ids[side.offsets[rows][row] + index], lengths))
-        return columns
+def _take(side: TokenColumn, rows: RowIndices) -> TokenColumn:
+    """Return some rows of one side."""
+    lengths = side.offsets[rows + 1] - side.offsets[rows]
+    row, index = enumerate_groups(lengths)
+    return _to_column(side.ids[side.offsets[rows][row] + index], lengths)
 
 
 def _gather(

@@ -14,7 +14,6 @@ from torch import Tensor
 from nmt.data.corpus import AlignmentColumn
 from nmt.data.subword_sampling import enumerate_groups
 from nmt.data.tokenizer import Tokenizer
-from nmt.data.vocabulary import PAD
 from nmt.data.word_ids import WordIds
 
 
@@ -49,10 +48,6 @@ def project_to_subwords(
     starts, num_links = links.offsets[rows], links.offsets[rows + 1] - links.offsets[rows]
     row, index = enumerate_groups(num_links)
     pairs = links.pairs[starts[row] + index].astype(np.int64)
-    # Without what annotates terms, which stands between the subwords of a row.
-    foreign = tokenizer.source_word_id_map.foreign(source.ravel()).reshape(source.shape)
-    places = np.argsort(foreign, axis=1, kind="stable")
-    source = np.take_along_axis(np.where(foreign, PAD, source), places, axis=1)
     first, num = _subword_spans(tokenizer.source_word_id_map, source, row, pairs[:, 0])
     target_first, target_num = _subword_spans(tokenizer.target_word_id_map, labels, row, pairs[:, 1])
     # Number of source subwords of all words linked to the same target word.
@@ -61,7 +56,7 @@ def project_to_subwords(
     link, index = enumerate_groups(num * target_num)
     target = target_first[link] + index // np.maximum(num[link], 1)
     column = first[link] + index % np.maximum(num[link], 1)
-    indices = np.stack([row[link], target, places[row[link], column]])
+    indices = np.stack([row[link], target, column])
     weights = (1 / np.maximum(total, 1))[link].astype(np.float32)
     return AlignmentTargets(torch.from_numpy(indices), torch.from_numpy(weights))
 

@@ -5,7 +5,6 @@ The ids of an annotated source are … <term> source pieces <is> target pieces <
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
 MAX_WORDS, MAX_PIECES = 3, 12  # of a term on either side: of more pieces is a sentence of a script without spaces
 MAX_TERMS = 3  # of a training sentence
 Pieces = dict[int, tuple[int, int]]  # the first piece of a word, and the one after its last
-
-
-def most_of_content(total: int, num_types: int) -> float:
-    """Return the number of occurrences, of all of a text's, above which a piece or word is too frequent for a term."""
-    return total * max(1 / 200, 10 / max(num_types, 1))
 
 
 @dataclass
@@ -57,12 +51,8 @@ class TermAnnotator:
 
     def __post_init__(self) -> None:
         texts = [(surface or b"").decode(errors="replace") for surface in self.tokenizer.source.surfaces]
-        # with a letter, a mark or a digit, or a part of a character
-        is_word = np.array([any(category(c)[0] in "LMN" or c == "\ufffd" for c in text) for text in texts])
-        sides = [side.ids[:10_000_000] for side in (self.corpus.source, self.corpus.target)]
-        counts = [np.bincount(ids, minlength=len(texts)) for ids in sides]
-        rare = [numbers <= most_of_content(int(numbers.sum()), int((numbers > 0).sum())) for numbers in counts]
-        self._kinds = [is_word * (1 + is_rare) for is_rare in rare]  # of pieces: 0 signs, 1 frequent, 2 content
+        # pieces with a letter, a mark or a digit, or a part of a character
+        self._is_word = np.array([any(category(c)[0] in "LMN" or c == "\ufffd" for c in text) for text in texts])
 
     def annotate(self, sources: TokenColumn, targets: TokenColumn, rows: NDArray[np.int64], keys: Keys) -> TokenColumn:
         """Return the sources with terms; none becomes longer than the longest sentence of the corpus.
@@ -80,36 +70,31 @@ class TermAnnotator:
         words = [word_map(side.ids, start) for word_map, side, start in zip(maps, sides, starts, strict=True)]
         places, values, added = list[int](), list[int](), np.zeros(len(rows), np.int64)
         for row in np.flatnonzero(uniform(keys, np.zeros(1, np.int64)) < self.rate).tolist():
-            parts = [slice(*side.offsets[row : row + 2].tolist()) for side in sides]
-            source, target = (side.ids[part] for side, part in zip(sides, parts, strict=True))
-            numbers = [number[part] for number, part in zip(words, parts, strict=True)]
-            ranges = [_content_words(*side) for side in zip(numbers, self._kinds, (source, target), strict=True)]
+            (start, stop), part = (side.offsets[row : row + 2].tolist() for side in sides)
+            pieces = self._pieces(sources, words[0], start, stop), self._pieces(targets, words[1], *part)
             pairs = links.pairs[slice(*links.offsets[rows[row] : rows[row] + 2].tolist())].tolist()
-            for first, last, begin, end in sorted(_choose_terms(keys[row : row + 1], ranges[0], ranges[1], pairs)):
-                inserted = [marks[1], *target[begin:end].tolist(), marks[2]]
-                if len(source) + added[row] + len(inserted) < limit:
-                    places += [parts[0].start + first, *[parts[0].start + last] * len(inserted)]
+            for first, last, begin, end in sorted(_choose_terms(keys[row : row + 1], *pieces, pairs)):
+                inserted = [marks[1], *targets.ids[begin:end].tolist(), marks[2]]
+                if stop - start + added[row] + len(inserted) < limit:
+                    places += [first, *[last] * len(inserted)]
                     values += [marks[0], *inserted]
                     added[row] += len(inserted) + 1
         offsets = sources.offsets + np.append(0, np.cumsum(added))
         return sources._replace(ids=np.insert(sources.ids, places, values), offsets=offsets)
 
-
-def _content_words(words: NDArray[np.int64], kinds: NDArray[np.int64], ids: NDArray[np.integer]) -> Pieces:
-    """Return the pieces of each content word of a sentence, without the signs around it."""
-    ranges = dict[int, tuple[int, int, int]]()
-    for place, (word, kind) in enumerate(zip(words.tolist(), kinds[ids].tolist(), strict=True)):
-        if kind:
-            first, _, highest = ranges.get(word, (place, 0, 0))
-            ranges[word] = first, place + 1, max(highest, kind)
-    return {word: (first, end) for word, (first, end, highest) in ranges.items() if highest > 1}
+    def _pieces(self, side: TokenColumn, words: NDArray[np.int64], start: int, stop: int) -> Pieces:
+        """Return where the pieces of each word are, of those from `start` to `stop`, without the signs around it."""
+        pieces = Pieces()
+        for place in (np.flatnonzero(self._is_word[side.ids[start:stop]]) + start).tolist():
+            pieces[int(words[place])] = pieces.get(int(words[place]), (place,))[0], place + 1
+        return pieces
 
 
 def _choose_terms(
     key: Keys, sources: Pieces, targets: Pieces, links: list[list[int]]
 ) -> Iterator[tuple[int, int, int, int]]:
     """Yield the pieces, source and target, of up to `MAX_TERMS` terms of a pair: words that begin and end with a linked
-    content word, and that are linked with each other alone."""
+    word, and that are linked with each other alone."""
     begins, taken = sorted({source for source, _ in links} & sources.keys()), set[int]()
     spans = [(i, i + n) for i, n in product(begins, range(MAX_WORDS)) if i + n in begins]
     draws = uniform(key, np.arange(1, len(spans) + 2))
@@ -128,25 +113,20 @@ def _choose_terms(
                 return
 
 
-def annotate(tokenizer: Tokenizer, text: str, terms: Iterable[tuple[str, str]]) -> list[int]:
-    """Return the ids of a source text in which every occurrence of a source term is annotated with its target term.
+def annotate(tokenizer: Tokenizer, text: str, terms: Iterable[tuple[int, int, str]]) -> list[int]:
+    """Return the ids of a source text with its terms (start, end, target), disjoint ranges of characters, annotated.
 
-    A term is found in capitals or not, where no letter or digit is beside it; of several at one place the longest.
     Raises ValueError for a model that was trained without terms.
     """
     if tokenizer.term_ids is None:
         reason = "this model was trained without terms in its sources, which need data.augment.terms=0.3 in training"
         raise ValueError(f"glossary_mode=soft: {reason}; set glossary_mode=hard")
     ids, (mark, between, end) = tokenizer.encode_source([text])[0], tokenizer.term_ids
-    surfaces = [tokenizer.source.surfaces[index] or b"" for index in ids]
-    ends, before = np.cumsum([0, *map(len, surfaces)]), len(ids)
-    content = b"".join(surfaces).decode(errors="surrogateescape")
-    translations = {source.lower(): target for source, target in terms if source}
-    names = "|".join(map(re.escape, sorted(translations, key=len, reverse=True))) or r"(?!)"
-    for match in reversed([*re.finditer(rf"(?<!\w)(?:{names})(?!\w)", content, re.IGNORECASE)]):
-        places = [len(content[:place].encode(errors="surrogateescape")) for place in match.span()]
-        first, last = int(np.searchsorted(ends, places[0], "right")) - 1, int(np.searchsorted(ends, places[1]))
-        if last <= before and (target := translations.get(match[0].lower())):
-            pieces, before = tokenizer.encode_source([target])[0][len(tokenizer.prefixes[0]) :], first
-            ids[first:last] = [mark, *ids[first:last], between, *pieces, end]
+    ranges = tokenizer.offsets(text, ids, "", [])[0]
+    for start, stop, target in sorted(terms, reverse=True):
+        places = [i for i, (first, last) in enumerate(ranges) if first < stop and last > start]
+        if places:
+            pieces = tokenizer.encode_source([target])[0][len(tokenizer.prefixes[0]) :]
+            ids[places[0] : places[-1] + 1] = [mark, *ids[places[0] : places[-1] + 1], between, *pieces, end]
+            del ranges[places[0] :]  # a piece of two terms belongs to the second
     return ids

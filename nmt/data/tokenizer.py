@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from difflib import SequenceMatcher
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -26,6 +27,8 @@ from nmt.runtime.text import is_blank
 
 __all__ = ["BOS", "EOS", "PAD", "SPECIAL_TOKENS", "TOKENIZERS", "UNK", "Tokenizer", "TokenizerConfig"]
 
+Ranges = list[tuple[int, int]]
+Offsets = tuple[Ranges, Ranges]
 NORMALIZATIONS = ("identity", "nfkc", "nmt_nfkc")
 _VERSION = 1
 
@@ -247,10 +250,8 @@ class Tokenizer:
     @property
     def term_ids(self) -> tuple[int, int, int] | None:
         """The source ids of `TERM_TAGS`; None where sources are not annotated with terms."""
-        if TERM_TAGS[0] not in self.tags:
-            return None
-        first = self.source.size - len(self.tags) + self.tags.index(TERM_TAGS[0])
-        return first, first + 1, first + 2
+        first = self.source.size - len(TERM_TAGS)
+        return (first, first + 1, first + 2) if self.tags[-3:] == TERM_TAGS else None
 
     @property
     def source_size(self) -> int:
@@ -294,7 +295,7 @@ class Tokenizer:
     def decode_source(self, ids: Sequence[int]) -> str:
         """Return the text of the ids; PAD, BOS, EOS and what annotates terms are left out, and a line break becomes a
         space."""
-        return _decode(self.source, _without_terms(self.source_word_id_map, ids))
+        return _decode(self.source, self._without_terms(ids)[0])
 
     def decode_target(self, ids: Sequence[int], copies: Sequence[str] = ()) -> str:
         """Return the text of the ids, with `copies` for each UNK if there are any; PAD, BOS and EOS are left out, and a
@@ -315,9 +316,8 @@ class Tokenizer:
         (text,) = self._normalize([text])
         model = getattr(self.source, "base", self.source)
         if isinstance(model, Vocabulary):
-            copies, foreign = iter(model.tokens(text)), self.source_word_id_map.foreign(np.array(ids, np.int64))
-            is_own = [i < model.size and not other for i, other in zip(ids, foreign, strict=True)]
-            return [next(copies).strip(" ") if own else "" for own in is_own]
+            copies = [""] * len(self.prefixes[0]) + [token.strip(" ") for token in model.tokens(text)]
+            return [copies[place] for place in self._without_terms(ids)[1]]
         numbers = self.source_word_ids(ids)
         words = [word for word in text.split(" ") if word]
         if max(numbers, default=-1) + 1 != len(words):  # the normalization has made spaces of other characters
@@ -343,9 +343,21 @@ class Tokenizer:
     def _words_in_text(self, model: TokenizerModel, word_map: WordIds, text: str, ids: Sequence[int]) -> list[int]:
         if is_blank(text):
             return [-1] * len(ids)
-        if _decode(model, _without_terms(word_map, ids)) == text:
+        if _decode(model, ids) == text:
             return _word_ids(word_map, ids)
         return word_map.in_text(text, ids, lambda words: model.encode_flat(self._normalize(words)))
+
+    def offsets(self, source: str, source_ids: Sequence[int], target: str, target_ids: Sequence[int]) -> Offsets:
+        """Return the range of characters in its text of each id of a source, and of each of a target."""
+        plain, owners = self._without_terms(source_ids)
+        ranges = _offsets(self.source, source, plain)
+        return [ranges[owner] for owner in owners], _offsets(self.target, target, target_ids)
+
+    def _without_terms(self, ids: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return a source without what annotates terms, and for each id the place there of that which it belongs to."""
+        owners = self.source_word_id_map.owners(np.array(ids, np.int64))
+        is_own = owners == np.arange(len(ids))
+        return [index for index, own in zip(ids, is_own, strict=True) if own], (is_own.cumsum() - 1)[owners].tolist()
 
     @cached_property
     def source_word_id_map(self) -> WordIds:
@@ -355,7 +367,7 @@ class Tokenizer:
     @cached_property
     def target_word_id_map(self) -> WordIds:
         """The map behind `target_word_ids`, for many sequences at once."""
-        return self.source_word_id_map if self.joint and self.term_ids is None else WordIds(self.target.surfaces)
+        return self.source_word_id_map if self.joint else WordIds(self.target.surfaces)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole tokenizer in plain values (fit for a file read without pickle)."""
@@ -398,9 +410,20 @@ def _decode(model: TokenizerModel, ids: Sequence[int], copies: Sequence[str] = (
     return content.decode("utf-8", errors="replace").replace("\n", " ")
 
 
-def _without_terms(word_map: WordIds, ids: Sequence[int]) -> list[int]:
-    array = np.array(ids, np.int64)
-    return list(array[~word_map.foreign(array)].tolist())
+def _offsets(model: TokenizerModel, text: str, ids: Sequence[int]) -> Ranges:
+    surfaces = [model.surfaces[index] or b"" for index in ids]
+    content, decoded = b"".join(surfaces), _decode(model, ids)
+    has_mark = model.marks_start and content[:1] == b" "
+    # how many characters have begun before each byte, and how many with it
+    begun = np.cumsum([0, *(byte & 0xC0 != 0x80 for byte in content)]) - has_mark
+    ends = np.cumsum([0, *map(len, surfaces)])
+    places = np.stack([begun[np.minimum(ends[:-1] + 1, len(content))] - 1, begun[ends[1:]]], 1).clip(0)
+    places[:, 0] = np.minimum(places[:, 0], places[:, 1])
+    if len(decoded) != len(text):  # as of normalized text
+        blocks = SequenceMatcher(None, decoded, text, autojunk=False).get_matching_blocks()
+        edges = np.array([(a + i, b + i) for a, b, size in blocks for i in (0, size)])
+        places = np.interp(places, edges[:, 0], edges[:, 1]).round().astype(int)
+    return [(start, end) for start, end in places.tolist()]
 
 
 def _word_ids(word_map: WordIds, ids: Sequence[int]) -> list[int]:

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,6 @@ from nmt.data.sources import (
     read_location,
     resolve_split,
 )
-from nmt.data.terms import most_of_content
 from nmt.data.text_files import check_file, read_lines
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.word_ids import WordIds
@@ -52,7 +50,7 @@ def attach_alignments(
 ) -> EncodedCorpus:
     """Return the training corpus with its word alignments, from the cache where text and alignments are unchanged.
 
-    Without `files` the content words are aligned by IBM model 1 in both directions, `LEXICAL_PAIRS` pairs at a time.
+    Without `files` all but very frequent words are aligned by IBM model 1, `LEXICAL_PAIRS` pairs at a time.
 
     Possible links are used only for target words without a sure link. Pairs whose words the tokenizer's normalization
     changes lose their links; these are counted and logged. Memory does not grow with the corpus.
@@ -63,17 +61,14 @@ def attach_alignments(
     paths = training_alignment_paths(config) if files else []
     fingerprints = list(map(file_fingerprint, paths))
     contents = [_VERSION, corpus.digest, *(file.sha256 for file in fingerprints), *[LEXICAL_PAIRS] * (not files)]
-    texts = [part.config for part in training_corpora(config)] or [config]
-    if files:
-        locations = [(text, location) for text in texts for location in resolve_split(text, "train")]
-        parts = [partial(_read_blocks, *place, path) for place, path in zip(locations, paths, strict=True)]
-    else:
-        parts = [partial(_lexical_blocks, text) for text in texts]
     digest = hashlib.sha256(json.dumps(contents).encode()).hexdigest()
     dtype = np.dtype(np.uint16 if config.max_length <= 1 << 16 else np.uint32)  # a word has at least one subword
 
     def build(folder: Path) -> None:
-        _write_links(folder, corpus, tokenizer, chain.from_iterable(part() for part in parts), dtype)
+        texts = [part.config for part in training_corpora(config)] or [config]
+        locations = [(text, location) for text in texts for location in resolve_split(text, "train")]
+        read = chain.from_iterable(_read_blocks(*place, path) for place, path in zip(locations, paths, strict=True))
+        _write_links(folder, corpus, tokenizer, read if files else _lexical_blocks(config), dtype)
         check_unchanged(fingerprints, map(file_fingerprint, paths))
         check_unchanged(corpus.files, dataset_fingerprint(config, "train").files)
 
@@ -176,7 +171,7 @@ def _read_blocks(config: DataConfig, location: str, path: Path) -> Iterator[_Lin
 
 
 def _lexical_blocks(config: DataConfig) -> Iterator[_Links]:
-    """Yield as `_read_blocks`, with content words aligned by IBM model 1, and the links that are grown from these."""
+    """Yield as `_read_blocks`, with words that are not too frequent for terms aligned by IBM model 1."""
     blocks = (zip(*block, strict=True) for block in read_blocks(config, "train", Counter()))
     pairs = ([[w for w in text.split(" ") if w] for text in pair] for pair in chain.from_iterable(blocks))
     while chunk := list(islice(pairs, LEXICAL_PAIRS)):
@@ -184,10 +179,10 @@ def _lexical_blocks(config: DataConfig) -> Iterator[_Links]:
         for texts in zip(*chunk, strict=True):
             core = {word: re.sub(r"^\W+|\W+$", "", word).lower() for word in set(chain.from_iterable(texts))}
             counts = Counter(core[word] for words in texts for word in words)
-            most = most_of_content(counts.total(), len(counts))
+            most = counts.total() * max(1 / 200, 10 / max(len(counts), 1))
             content = {word for word, key in core.items() if key and counts[key] <= most}
             places.append([[i for i, word in enumerate(words) if word in content] for words in texts])
-            sides.append([[core[word] for word in words if word in content] for words in texts])
+            sides.append([[core[words[i]] for i in own] for words, own in zip(texts, places[-1], strict=True)])
         aligned = ibm1_alignments(list(zip(*sides, strict=True)))
         links = [
             (row, places[0][row][i], places[1][row][j])

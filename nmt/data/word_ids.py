@@ -14,8 +14,8 @@ class WordIds:
     """Map from the tokens of sequences to words: maximal runs of characters other than U+0020 in the decoded text.
 
     A token belongs to the word of its first non-space character, a token of spaces alone to the word that follows it.
-    PAD, BOS, EOS and spaces at the end belong to none. Of an annotated source (`nmt.data.terms`) the target pieces
-    belong to the last word that they annotate.
+    PAD, BOS, EOS and spaces at the end belong to none. What annotates a source with terms belongs to the words that it
+    annotates.
 
     Args:
         surfaces: for each id the bytes that it adds to the text, None for PAD, BOS and EOS.
@@ -38,8 +38,8 @@ class WordIds:
             ids: (N,) concatenated sequences.
             starts: (N,) True at the first token of each sequence.
         """
-        result, is_text, foreign = np.full(len(ids), -1, np.int64), self._is_text[ids], self.foreign(ids)
-        positions = np.flatnonzero(is_text & ~foreign)
+        result, owners = np.full(len(ids), -1, np.int64), self.owners(ids)
+        positions = np.flatnonzero(self._is_text[ids] & (owners == np.arange(len(ids))))
         if not len(positions):
             return result
         sequence = np.cumsum(starts)[positions]  # PAD and the like may stand between the tokens of one
@@ -55,18 +55,17 @@ class WordIds:
         totals = np.append(bases[1:], before[-1] + num_new[-1]) - bases
         word = before - bases[number] - continues
         result[positions] = np.where(word < totals[number], word, -1)  # spaces after the last word belong to none
-        if self._term_ids is not None:
-            before = np.maximum.accumulate(np.where(foreign, 0, np.arange(len(result))))
-            result = np.where(foreign & is_text, result[before], result)
-        return result
+        return result[owners]
 
-    def foreign(self, ids: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """Return which ids of annotated sources are no source pieces: from <is> to </term>, and <term>."""
+    def owners(self, ids: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Return for each token the place of the one whose word it belongs to: of what annotates a term (see
+        `nmt.data.terms`) the last of the term before it, or the first behind <term>; of others their own."""
+        places = np.arange(len(ids))
         if self._term_ids is None:
-            return np.zeros(len(ids), np.bool_)
+            return places
         mark, between, end = (ids == index for index in self._term_ids)
-        foreign: NDArray[np.bool_] = (np.cumsum(between) > np.cumsum(end)) | mark | end
-        return foreign
+        is_added = (np.cumsum(between) > np.cumsum(end)) | end
+        return np.maximum.accumulate(np.where(is_added, 0, places)) + mark
 
     def in_text(self, text: str, ids: Sequence[int], encode: Callable[[Sequence[str]], FlatIds]) -> list[int]:
         """Return the word of each token of an encoded text, counted in the text as given; -1 for none.

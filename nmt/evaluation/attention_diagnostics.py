@@ -1,20 +1,20 @@
 """Diagnostics of the attention of each layer and head, and the importance of each head to the model."""
 
-import contextlib
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from nmt.attention import AttentionLayer
 from nmt.data import Batch, collate, halve_batch_on_oom
 from nmt.evaluation.breakdown import bucket_sort_key, length_bucket
+from nmt.inference.interventions import Intervention, with_own_attention
 from nmt.inference.translator import Translator, cross_attention_modules, evaluation_mode
+from nmt.models.seq2seq import Seq2Seq
 
 SCHEMA = 1
 TARGET_SEGMENTS = 5
@@ -210,29 +210,13 @@ def head_importance(translator: Translator, pairs: Sequence[tuple[str, str]]) ->
     if not attentions or not pairs:
         return None
     batches = _batches(translator, pairs)
-    full_loss = _loss(translator, batches)
+    full_loss = _loss(translator, batches, translator.attention_model)
     importance = np.zeros((len(attentions), attentions[0].heads))
-    for layer, attention in enumerate(attentions):
-        for head in range(attention.heads):
-            with masked_head(attention, head):
-                importance[layer, head] = _loss(translator, batches) - full_loss
+    for layer, head in np.ndindex(importance.shape):
+        masked = with_own_attention(translator.attention_model)
+        Intervention(layer + 1, head + 1, "zero").apply(cross_attention_modules(masked))
+        importance[layer, head] = _loss(translator, batches, masked) - full_loss
     return importance
-
-
-@contextlib.contextmanager
-def masked_head(attention: AttentionLayer, head: int) -> Iterator[None]:
-    """Replace the context of one head (from 0) by zeros while the block runs."""
-
-    def zero_context(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        contexts = inputs[0].unflatten(-1, (attention.heads, -1)).clone()  # (B, T, H, D)
-        contexts[..., head, :] = 0
-        return contexts.flatten(-2), *inputs[1:]
-
-    handle = attention.output.register_forward_pre_hook(zero_context)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _batches(translator: Translator, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[Batch]:
@@ -244,10 +228,9 @@ def _batches(translator: Translator, pairs: Sequence[tuple[str, str]], batch_siz
     ]
 
 
-def _loss(translator: Translator, batches: Sequence[Batch]) -> float:
+def _loss(translator: Translator, batches: Sequence[Batch], model: Seq2Seq) -> float:
     """Return the mean negative log-likelihood per token, in nats."""
     total, num_tokens = 0.0, 0
-    model = translator.attention_model
 
     def nll(batch: Batch) -> float:
         logits, _ = model(batch.source, batch.source_mask, batch.inputs, positions=batch.label_indices)

@@ -19,7 +19,7 @@ from nmt.data.cache import cached_directory
 from nmt.export import export, formats
 from nmt.export.scripts.translate_ctranslate2 import vocabulary
 from nmt.inference.translator import Decoded, Ids, Translator
-from nmt.search.constraints import DecodingConstraints
+from nmt.search.constraints import DecodingConstraints, Phrases
 from nmt.search.scoring import Hypothesis, length_norm
 
 log = logging.getLogger(__name__)
@@ -91,20 +91,26 @@ class CTranslate2Engine:
         self._ids = {name: index for index, name in enumerate(self._targets)}
         return ""
 
-    def decode(self, translator: Translator, sources: Ids, prefixes: Ids | None) -> Decoded:
-        """Yield what `search.decode` does with the options of a translator; sentences of torch come last."""
+    def decode(
+        self, translator: Translator, sources: Ids, prefixes: Ids | None, phrases: Phrases | None = None
+    ) -> Decoded:
+        """Yield what `search.decode` does with the options of a translator; sentences of torch, and so those with
+        phrases, come last."""
         config, forced, remaining = translator.config, prefixes or [[]] * len(sources), list(range(len(sources)))
+        wanted = phrases or [[]] * len(sources)
         if self.holds(config):
-            remaining.clear()
-            for indices in search.make_decode_batches([len(source) for source in sources], config):
+            free, remaining = ([i for i in remaining if bool(wanted[i]) == has_some] for has_some in (False, True))
+            for batch_indices in search.make_decode_batches([len(sources[i]) for i in free], config):
+                indices = [free[i] for i in batch_indices]
                 batch = [sources[i] for i in indices], [forced[i] for i in indices]
-                decoded = dict(zip(indices, self._translate_batch(translator, *batch), strict=True))
-                yield from ((i, hypotheses) for i, hypotheses in decoded.items() if hypotheses)
-                remaining += [i for i, hypotheses in decoded.items() if not hypotheses]
-        again, prefixes = [sources[i] for i in remaining], [forced[i] for i in remaining]
+                found = dict(zip(indices, self._translate_batch(translator, *batch), strict=True))
+                yield from ((i, hypotheses) for i, hypotheses in found.items() if hypotheses)
+                remaining += [i for i, hypotheses in found.items() if not hypotheses]
+        again, forced = ([values[i] for i in remaining] for values in (sources, forced))
+        wanted = [wanted[i] for i in remaining]
         options, to_text = (config, translator.device), translator.tokenizer.decode_target
-        for i, hypotheses in search.decode(translator.model, again, *options, prefixes=prefixes, text=to_text):
-            yield remaining[i], hypotheses
+        decoded = search.decode(translator.model, again, *options, prefixes=forced, phrases=wanted, text=to_text)
+        yield from ((remaining[i], hypotheses) for i, hypotheses in decoded)
 
     def _translate_batch(self, translator: Translator, sources: Ids, prefixes: Ids) -> list[list[Hypothesis]]:
         """Return the `n_best` hypotheses of each sentence, best first; [] for one that torch has to translate."""

@@ -1,16 +1,67 @@
 """Translate lines, whatever is in them, with exactly one result for each."""
 
+import html
 import json
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from nmt.alignment.markup import MarkedText, ProjectedSpan, parse_markup, project, render, unit_weights, units
 from nmt.alignment.pharaoh import num_words
 from nmt.alignment.writers import words_known
+from nmt.config import suggest
 from nmt.data import EOS
+from nmt.inference.glossary import Glossary, Term
+from nmt.inference.placeholders import PLACEHOLDER, lost_placeholders, with_spaces
 from nmt.inference.sentence_splitter import SEGMENT_BOUNDARIES, split_sentence
-from nmt.inference.translator import EMPTY_TRANSLATION, Terms, Translation, Translator
+from nmt.inference.translator import EMPTY_TRANSLATION, Terms, Translation, Translator, cross_attention_modules
 from nmt.runtime.text import is_blank
+
+
+class LineRequest(NamedTuple):
+    """What is asked for a line.
+
+    text: the source.
+    prefix: the translation begins with it.
+    suffix_of: the translation continues this text, which is not in it.
+    markup: the tags of the text are carried over to the translation.
+    placeholders: what `nmt.inference.placeholders` finds and the translation lacks is put back.
+    """
+
+    text: str = ""
+    prefix: str = ""
+    suffix_of: str = ""
+    markup: bool = False
+    placeholders: bool = False
+
+    @property
+    def forced(self) -> str:
+        """What the model has to begin with."""
+        return (self.suffix_of + self.prefix).rstrip(" ")
+
+    @classmethod
+    def from_json(cls, line: str, defaults: "LineRequest") -> "LineRequest":
+        """Read a line of JSON. Raise ValueError for one that is no object with these fields."""
+        try:
+            values: Any = json.loads(line)
+        except ValueError:
+            values = None
+        if not isinstance(values, dict) or "text" not in values:
+            raise ValueError('input_format=jsonl: a line must be an object with the key "text", as {"text": "Hello!"}')
+        for name, value in values.items():
+            if name not in cls._fields:
+                near = suggest(name, cls._fields) or ", ".join(cls._fields)
+                raise ValueError(f"input_format=jsonl: unknown key {name}; did you mean {near}?")
+            if type(value) is not (needed := cls.__annotations__[name]):
+                kind = "a text" if needed is str else "true or false"
+                raise ValueError(f"input_format=jsonl: {name} must be {kind}, not {json.dumps(value)[:40]}")
+            values[name] = re.sub(r"[\r\n]+", " ", value) if isinstance(value, str) else value
+        return defaults._replace(**values)
 
 
 class LineTranslation(NamedTuple):
@@ -20,12 +71,25 @@ class LineTranslation(NamedTuple):
     segments: the texts that were translated: one, or several for a line too long for the model; none after an error.
     best: for each segment its translations, the best first.
     error: why there is no translation.
+    request: what was asked.
+    written: the best translation with its markup and placeholders; None: the text of the best one.
+    spans: the elements of the markup in it.
+    lost: the placeholders that the model left out.
     """
 
     source: str
     segments: list[str]
     best: list[list[Translation]]
     error: str | None = None
+    request: LineRequest = LineRequest()
+    written: str | None = None
+    spans: Sequence[ProjectedSpan] = ()
+    lost: Sequence[str] = ()
+
+    @property
+    def text(self) -> str:
+        """The best translation as it is to be written."""
+        return self.n_best()[0].text if self.written is None else self.written
 
     def n_best(self) -> list[Translation]:
         """Return translations of the whole line: the best ones of its parts joined, then the second ones, and so on.
@@ -35,6 +99,11 @@ class LineTranslation(NamedTuple):
         the next as those of the parts do. With the default length normalization the best translation has log p /
         length, as in one piece.
         """
+        # what is continued ends with the spaces that the translation begins with
+        start = self.request.suffix_of.rstrip(" "), self.request.suffix_of[len(self.request.suffix_of.rstrip(" ")) :]
+        return [t._replace(text=t.text.removeprefix(start[0]).removeprefix(start[1])) for t in self._joined()]
+
+    def _joined(self) -> list[Translation]:
         if not self.best:
             return [EMPTY_TRANSLATION]
         if len(self.best) == 1:
@@ -59,31 +128,54 @@ class LineTranslator:
     Args:
         translator: the model.
         max_length: source tokens that are translated in one piece, unless the model takes fewer.
-        terms: finds the terms (source, target) of a text that its source is annotated with, as `Glossary.terms` does;
-            None: none are.
+        defaults: what is asked for each line, apart from its text.
+        is_json: lines are objects of JSON with the fields of a `LineRequest`.
 
-    Raises ValueError for `terms` and a model that was trained without any.
+    Raises:
+        ValueError: markup or placeholders for a model without attention.
     """
 
-    def __init__(self, translator: Translator, max_length: int, terms: Callable[[str], Terms] | None = None) -> None:
+    def __init__(
+        self, translator: Translator, max_length: int, defaults: LineRequest | None = None, is_json: bool = False
+    ) -> None:
+        self.defaults, self.is_json = defaults or LineRequest(), is_json
         limit = translator.max_source_length
         self.translator, self.max_length = translator, max_length if limit is None else min(max_length, limit)
         self.counts: Counter[str] = Counter()
-        self.terms = terms
-        translator.encode_sources([""], self._terms_of([""]))  # raises for a model without terms
+        self._check(self.defaults)
+        self.glossary: Glossary | None = None
 
     def translate_lines(self, lines: Sequence[bytes | None]) -> list[LineTranslation]:
         """Return one result for each line, in order. A line that fails has an error, and does not affect others."""
         sources = ["" if line is None else line.removesuffix(b"\r").decode("utf-8", errors="replace") for line in lines]
         errors = ["not translated: longer than a line may be" if line is None else None for line in lines]
-        parts = [[] if error else self._split(source) for source, error in zip(sources, errors, strict=True)]
+        requests, marked = [self.defaults] * len(lines), [MarkedText("", [])] * len(lines)
+        for i, source in enumerate(sources):
+            try:
+                requests[i] = self.defaults._replace(text=source)
+                requests[i] = LineRequest.from_json(source, self.defaults) if self.is_json else requests[i]
+                sources[i] = requests[i].text
+                self._check(requests[i])
+                marked[i] = parse_markup(requests[i].text) if requests[i].markup else MarkedText(requests[i].text, [])
+            except ValueError as wrong:
+                errors[i] = errors[i] or str(wrong)
+        parts = [[] if error else self._split(text.text) for text, error in zip(marked, errors, strict=True)]
+        forced = [request.forced for request in requests]
+        prefixes = [(forced[i], *[""] * len(texts))[: len(texts)] for i, texts in enumerate(parts)]
         try:
-            segments = [text for texts in parts for text in texts]
-            translated = iter(self.translator.n_best(segments, terms=self._terms_of(segments)))
+            texts, begun = [*chain(*parts)], [*chain(*prefixes)] if any(forced) else None
+            terms, phrases = self._annotations(texts), None
+            if self.glossary is not None and terms is None:
+                phrases = [[target for _, target in self.glossary.terms(text)] for text in texts]
+            protected = [request.placeholders for request, of in zip(requests, parts, strict=True) for _ in of]
+            for text, wanted, is_protected in zip(texts, phrases or [], protected, strict=False):
+                wanted += PLACEHOLDER.findall(text) if is_protected else []
+            translated = iter(self.translator.n_best(texts, prefixes=begun, phrases=phrases, terms=terms))
             results = [
-                LineTranslation(source, texts, [next(translated) for _ in texts], error)
-                for source, texts, error in zip(sources, parts, errors, strict=True)
+                LineTranslation(source, texts, [next(translated) for _ in texts], error, request)
+                for source, texts, error, request in zip(sources, parts, errors, requests, strict=True)
             ]
+            results = [self._with_tags(*pair) for pair in zip(results, marked, strict=True)]
         except (ValueError, RuntimeError) as failure:  # mostly out of memory: fewer at a time may succeed
             if len(lines) > 1:
                 return [self.translate_lines([line])[0] for line in lines]
@@ -92,7 +184,73 @@ class LineTranslator:
         for result in results:
             self.counts["split"] += len(result.segments) > 1
             self.counts["truncated"] += any(best[0].truncated for best in result.best)
+            self.counts["placeholders"] += len(result.lost)
+            for term in self._terms(result):
+                self.counts.update({"terms": 1, "terms used": int(term.used)})
         return results
+
+    def _annotations(self, texts: Sequence[str]) -> list[Terms] | None:
+        """Return what the sources of texts are annotated with, by a soft glossary; None for none."""
+        return [self.glossary.find(text) for text in texts] if self.glossary and self.glossary.is_soft else None
+
+    def _encode(self, result: LineTranslation) -> tuple[list[list[int]], list[list[int]]]:
+        """Return the ids of both sides of each part, as the model had them."""
+        sources = self.translator.encode_sources(result.segments, self._annotations(result.segments))
+        return sources, [best[0].tokens for best in result.best]
+
+    def _terms(self, result: LineTranslation) -> list[Term]:
+        return self.glossary.used(result.segments, result.n_best()[0].text) if self.glossary else []
+
+    def _check(self, request: LineRequest) -> None:
+        """Raise ValueError for what the model cannot do."""
+        tokenizer = self.translator.tokenizer
+        for name in ("markup", "placeholders"):
+            if getattr(request, name) and not cross_attention_modules(self.translator.attention_model):
+                text = "the model has no attention to the source (model.attention.score=none) to place it by"
+                raise ValueError(f"{name}=true: {text}; use another run")
+        written = tokenizer.decode_target(tokenizer.encode_target([request.forced])[0]) if request.forced else ""
+        if written != request.forced:
+            name = "suffix_of" if request.suffix_of else "prefix"
+            raise ValueError(
+                f"{name}: the vocabulary writes {request.forced!r} as {written!r}; give a text that it has"
+            )
+
+    def _with_tags(self, result: LineTranslation, marked: MarkedText) -> LineTranslation:
+        """Return a result with its markup and placeholders; one with an error has its text as it was."""
+        request, text = result.request, result.text
+        if result.error is not None:
+            return result._replace(written=request.text) if request.markup else result
+        if not request.markup and not request.placeholders:
+            return result
+        lost, garbled = lost_placeholders(marked, text) if request.placeholders else ([], {})
+        spans: list[ProjectedSpan] = []
+        if marked.tags or lost:
+            weights = self._unit_weights(result, marked, text)
+            spans = project(MarkedText(marked.text, [*marked.tags, *lost]), text, weights)
+        num, names = len(marked.tags), [*(html.unescape(tag.opening) for tag in lost), *garbled.values()]
+        written = render(text, [*spans[:num], *(with_spaces(marked.text, text, span) for span in spans[num:])])
+        for wrong, right in garbled.items():
+            written = written.replace(html.escape(wrong, quote=False), html.escape(right, quote=False), 1)
+        written = written if request.markup else html.unescape(written)
+        return result._replace(written=written, spans=spans[:num], lost=names)
+
+    def _unit_weights(self, result: LineTranslation, marked: MarkedText, text: str) -> NDArray[np.float64]:
+        """Return attention (Tu, Su) between the units of the translation `text` and those of the source."""
+        tokenizer, whole, source, target = self.translator.tokenizer, result._joined()[0].text, 0, 0
+        sources, targets = self._encode(result)
+        source_units, target_units = marked.units(), units(text)
+        weights = np.zeros((len(target_units), len(source_units)))
+        for i, matrix in sorted(self.translator.attention_weights(sources, targets)):
+            texts = result.segments[i], result.best[i][0].text
+            source, target = marked.text.find(texts[0], source), whole.find(texts[1].strip(" "), target)
+            start = target - (len(texts[1]) - len(texts[1].lstrip(" "))) - (len(whole) - len(text))
+            offsets = tokenizer.offsets(texts[0], sources[i], texts[1], targets[i])
+            moved = (
+                [(a - source, b - source) for a, b in source_units],
+                [(a - start, b - start) for a, b in target_units],
+            )
+            weights += unit_weights(self.translator.stored_source.source.plot_rows(matrix), *offsets, *moved)
+        return weights
 
     def _split(self, text: str) -> list[str]:
         text = "" if is_blank(text) else text.strip(" ")
@@ -102,18 +260,20 @@ class LineTranslator:
         encode = self.translator.tokenizer.encode_source
         return split_sentence(text, lambda segment: len(encode([segment])[0]), self.max_length)
 
-    def _terms_of(self, texts: Sequence[str]) -> list[Terms] | None:
-        return None if self.terms is None else [self.terms(text) for text in texts]
-
     def to_json(self, number: int, result: LineTranslation) -> dict[str, Any]:
         """Return all about a result as JSON values. Links are (source, target) from 0, of words and of subwords."""
         n_best = result.n_best()
-        best = n_best[0]
-        record: dict[str, Any] = {"line": number, "source": result.source, "translation": best.text}
+        record: dict[str, Any] = {"line": number, "source": result.source, "translation": result.text}
         if result.error is not None:
             return record | {"error": result.error}
+        if result.request.markup:
+            record["spans"] = [span.to_json(n_best[0].text) for span in result.spans]
+        if result.request.placeholders:
+            record["lost_placeholders"] = result.lost
         scores = [{"score": t.score, "log_prob": t.log_prob, "truncated": t.truncated} for t in n_best]
         record |= {**scores[0], "parts": len(result.segments)}
+        if self.glossary:
+            record["terms"] = [term._asdict() for term in self._terms(result)]
         if self.translator.config.n_best > 1:
             subwords = [self.translator.tokenizer.target_subwords(t.tokens) for t in n_best]
             all_values = zip(n_best, scores, subwords, strict=True)
@@ -123,8 +283,7 @@ class LineTranslator:
     def _alignment(self, result: LineTranslation) -> dict[str, Any]:
         """Return the subwords of both sides, links, and the alignment source; None for these without attention."""
         tokenizer = self.translator.tokenizer
-        sources = self.translator.encode_sources(result.segments, self._terms_of(result.segments))
-        targets = [best[0].tokens for best in result.best]
+        sources, targets = self._encode(result)
         alignment: dict[str, Any] = {
             "source_subwords": [subword for ids in sources for subword in tokenizer.source_subwords(ids)],
             "target_subwords": [subword for ids in targets for subword in tokenizer.target_subwords(ids)],

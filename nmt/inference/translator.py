@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, Self, cast
 
@@ -18,13 +19,15 @@ from nmt.config import from_dict
 from nmt.data import EOS, UNK, DataConfig, Tokenizer, batch_to_device, collate
 from nmt.data.corpora import default_direction, directions, tokenizer_for
 from nmt.data.terms import annotate
+from nmt.inference.interventions import Intervention, with_own_attention
 from nmt.inference.scorer import PairScore, token_log_probs
 from nmt.models import MODELS, Seq2Seq
 from nmt.models.loading import load_model
 from nmt.runtime.device import autocast, resolve_precision
 from nmt.runtime.memory import halve_on_oom
-from nmt.runtime.text import is_blank
+from nmt.runtime.text import UNSPACED, is_blank
 from nmt.search import SearchConfig
+from nmt.search.constraints import Phrases
 from nmt.search.scoring import length_norm
 
 BATCH_TOKENS = 4096
@@ -48,7 +51,8 @@ EMPTY_TRANSLATION = Translation("", [], 0.0, False)
 
 
 Ids = Sequence[Sequence[int]]
-Terms = Sequence[tuple[str, str]]
+Terms = Sequence[tuple[int, int, str]]
+"""Of a text: first character and the one after the last of each term, and its target."""
 ScoredPair = tuple[str, str, Sequence[str]]
 """Source, target, and the target's subwords if they are known."""
 Decoded = Iterator[tuple[int, list[search.Hypothesis]]]
@@ -57,10 +61,13 @@ Decoded = Iterator[tuple[int, list[search.Hypothesis]]]
 class Engine(Protocol):
     """A program other than torch: `decode` is in place of `search.decode`, which it calls for what it does not hold."""
 
+    name: str
     description: str
 
     def holds(self, config: SearchConfig) -> bool: ...
-    def decode(self, translator: "Translator", sources: Ids, prefixes: Ids | None) -> Decoded: ...
+    def decode(
+        self, translator: "Translator", sources: Ids, prefixes: Ids | None, phrases: Phrases | None
+    ) -> Decoded: ...
 
 
 class Translator:
@@ -155,6 +162,22 @@ class Translator:
         translator.tokenizer = tokenizer_for(data, self.tokenizer, wanted, tag)
         return translator
 
+    def intervene(self, interventions: Sequence[Intervention]) -> Self:
+        """Return a translator of the same model in which other attention to the source acts; see `Intervention`.
+
+        In an ensemble it acts in the one member whose attention is used. This translator stays as it is.
+
+        Raises:
+            ValueError: there is no such layer or head, weights are not allowed, or another engine than torch decodes.
+        """
+        if self.engine is not None and self.engine.name != "auto":
+            raise ValueError(f"engine={self.engine.name}: only torch can intervene in attention; set engine=torch")
+        translator = copy.copy(self)
+        translator.model, translator.engine = with_own_attention(self.model), None
+        for intervention in interventions:
+            intervention.apply(cross_attention_modules(translator.attention_model))
+        return translator
+
     @property
     def attention_model(self) -> Seq2Seq:
         """The model whose attention is used: of an ensemble one member, else the model itself."""
@@ -183,13 +206,15 @@ class Translator:
         texts: Sequence[str],
         *,
         prefixes: Sequence[str] | None = None,
+        phrases: Sequence[Sequence[str]] | None = None,
         terms: Sequence[Terms] | None = None,
         on_batch: Callable[[int], None] | None = None,
     ) -> list[list[Translation]]:
         """Return the `n_best` translations of each text, the best first; there may be fewer.
 
-        Args and errors as in `translate`; each translation begins with its prefix, and may continue its last word. The
-        terms of each text are as in `encode_sources`.
+        Args and errors as in `translate`; each translation begins with its prefix, and may continue its last word. It
+        contains its phrases, with the subwords that they have inside a sentence: see `PhraseStates`. `terms` are as in
+        `encode_sources`.
         """
         sources, tags = self.encode_sources(texts, terms), self.tokenizer.prefixes[1]
         prefixes = [""] * len(texts) if prefixes is None and tags else prefixes  # tags are forced
@@ -198,20 +223,31 @@ class Translator:
         indices = [i for i, text in enumerate(texts) if not is_blank(text) or (begun and begun[i])]
         selected_sources = [sources[i] for i in indices]
         selected_prefixes = None if prefix_ids is None else [prefix_ids[i] for i in indices]
+        selected_phrases = None if phrases is None else [self.encode_phrases(phrases[i]) for i in indices]
         translations = [[EMPTY_TRANSLATION] for _ in texts]
         with self.decoding():
             to_text = self.tokenizer.decode_target
-            decoded = search.decode(
-                self.model, selected_sources, self.config, self.device, prefixes=selected_prefixes, text=to_text
-            )
+            options = self.model, selected_sources, self.config, self.device
+            forced = selected_prefixes, selected_phrases
+            decoded = search.decode(*options, prefixes=forced[0], phrases=forced[1], text=to_text)
             if self.engine is not None:
-                decoded = self.engine.decode(self, selected_sources, selected_prefixes)
+                decoded = self.engine.decode(self, selected_sources, *forced)
             for num_done, (index, hypotheses) in enumerate(decoded, 1):
                 text, source = texts[indices[index]], selected_sources[index]
                 translations[indices[index]] = self._to_translations(hypotheses, text, source)
                 if on_batch is not None and num_done % self.config.batch_size == 0:
                     on_batch(num_done)
         return translations
+
+    def encode_phrases(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of target texts as they are inside a sentence, after a space or a mark of Chinese."""
+        encode, phrases = self.tokenizer.encode_target, []
+        for text in texts:
+            before = "。" if re.match(f"[{UNSPACED}]", text) else ". "
+            (begin, whole), (ids,) = encode([before.strip(), before + text]), encode([text])
+            is_subword = self.tokenizer.type in ("unigram", "bpe") and whole[: len(begin)] == begin
+            phrases.append(whole[len(begin) :] if is_subword else ids[len(self.tokenizer.prefixes[1]) :])
+        return phrases
 
     def stream(self, text: str, *, prefix: str = "") -> Iterator[Translation]:
         """Yield the most promising translation of one text after every step, and finally the translation."""
@@ -364,8 +400,8 @@ class Translator:
         return [(int(s), t) for t, s in enumerate(best) if first <= s < num and t >= first_target]
 
     def encode_sources(self, texts: Sequence[str], terms: Sequence[Terms] | None = None) -> list[list[int]]:
-        """Return the ids of sources, without end tokens, with the terms (source, target) of each text; without them
-        where they make it longer than `max_source_length`. Errors as of `annotate`."""
+        """Return the ids of sources, without end tokens, annotated with the terms of each text unless they are longer
+        than `max_source_length` then. Errors as of `annotate`."""
         sources, limit = self.tokenizer.encode_source(texts), self.max_source_length
         for i, pairs in enumerate(terms or ()):
             ids = annotate(self.tokenizer, texts[i], pairs)

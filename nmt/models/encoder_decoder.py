@@ -161,7 +161,9 @@ class EncoderDecoder(Seq2Seq):
 
     @property
     def has_fixed_states(self) -> bool:
-        return hasattr(self.decoder, "fixed_state")  # a decoder of a plugin may not have it
+        # a decoder of a plugin may not have it; an intervention looks at lengths, which a recorded step cannot
+        has_overrides = any(getattr(module, "overrides", None) for module in self.modules())
+        return hasattr(self.decoder, "fixed_state") and not has_overrides
 
     def fixed_state(self, state: DecoderState, steps: int) -> DecoderState:
         fixed: DecoderState = self.decoder.fixed_state(state, steps)  # type: ignore[attr-defined]

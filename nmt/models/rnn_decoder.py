@@ -110,7 +110,7 @@ class RNNDecoder(nn.Module):
         shape = (summary.size(0), self.num_layers, self.hidden)
         hidden = summary.new_zeros(shape) if self.bridge is None else torch.tanh(self.bridge(summary)).view(shape)
         state = {"hidden": hidden, "cell": torch.zeros_like(hidden)} if self.is_lstm else {"hidden": hidden}
-        if self.attention is not None and self.attention.window.counts_steps:
+        if self.attention is not None and (self.attention.window.counts_steps or self.attention.overrides):
             state["position"] = torch.zeros(summary.size(0), dtype=torch.long, device=summary.device)
         return state
 

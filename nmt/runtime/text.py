@@ -1,4 +1,4 @@
-"""Text that shows nothing."""
+"""Text that shows nothing, and scripts without spaces."""
 
 import re
 
@@ -8,6 +8,9 @@ _INVISIBLE = re.compile(
     "[\\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     "\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*"
 )
+
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+"""For a regular expression: characters of scripts without spaces, of South-East Asia, China and Japan."""
 
 
 def is_blank(text: str) -> bool:

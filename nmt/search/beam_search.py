@@ -10,6 +10,7 @@ from torch import Tensor
 from nmt.data import EOS
 from nmt.models.seq2seq import Seq2Seq
 from nmt.search.config import SearchConfig
+from nmt.search.constraints import Phrases
 from nmt.search.decoder_state import DecoderRows, expand_indices
 from nmt.search.scoring import Bools, Floats, Hypothesis, Ints, coverage_penalty, length_norm
 
@@ -50,7 +51,7 @@ class BeamSearch:
     tokens of the live hypotheses of earlier ones, so the best translation would otherwise depend on `n_best`. It also
     leaves enough distinct ones where groups agree.
 
-    Arguments and errors are those of `translate_batch`.
+    Arguments and errors are those of `translate_batch`; `phrases` are for `ConstrainedBeamSearch`.
     """
 
     def __init__(
@@ -62,10 +63,11 @@ class BeamSearch:
         *,
         attention: bool = False,
         prefixes: Sequence[Sequence[int]] | None = None,
+        phrases: Phrases | None = None,
         text: Callable[[list[int]], Hashable] = tuple,
     ) -> None:
         self.config, self.text = config, text
-        self.rows = DecoderRows(model, source, source_mask, config, prefixes, collect_attention=attention)
+        self.rows = DecoderRows(model, source, source_mask, config, prefixes, phrases, collect_attention=attention)
         self.num_groups = config.diverse_groups
         self.group_size = config.beam_size // self.num_groups
         self.max_finished = config.n_best if self.num_groups == 1 else config.beam_size  # of a group
@@ -148,6 +150,10 @@ class BeamSearch:
             np.take_along_axis(tokens, order, 2).reshape(-1, num),
         )
 
+    def _num_missing(self, slots: Ints, tokens: Ints) -> Ints:
+        """Return the number of tokens that the continuations of hypotheses need before they may end."""
+        return np.zeros((1, 1), np.int64)
+
     def _finish_hypotheses(self, candidates: Candidates) -> None:
         """Add the candidates that end to the finished hypotheses of their groups, and raise the score thresholds."""
         is_eos = (candidates.tokens == EOS) & (candidates.log_probs > -np.inf)
@@ -181,11 +187,11 @@ class BeamSearch:
         parents = np.take_along_axis(candidates.slots, best, 1)
         tokens = np.take_along_axis(candidates.tokens, best, 1)
         log_probs[tokens == EOS] = -np.inf
-        final_lengths = self.rows.constraints.max_lengths + 1
+        final_lengths = np.repeat(self.rows.constraints.max_lengths + 1, self.num_groups)[:, None]
         if self.config.early_stopping == "lookahead":
-            final_lengths = np.minimum(final_lengths, self.rows.position + 2 + self.config.lookahead)
-        final_norm = length_norm(self.config, np.repeat(final_lengths, self.num_groups))
-        log_probs[log_probs / final_norm[:, None] <= self.score_threshold[:, None]] = -np.inf
+            lookahead = self.config.lookahead + self._num_missing(parents, tokens)
+            final_lengths = np.minimum(final_lengths, self.rows.position + 2 + lookahead)
+        log_probs[log_probs / length_norm(self.config, final_lengths) <= self.score_threshold[:, None]] = -np.inf
         if self.config.beam_size == 1:  # greedy search ends with its best token
             log_probs[self.score_threshold > -np.inf] = -np.inf
         if self.config.early_stopping == "beam":

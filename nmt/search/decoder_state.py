@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmt.data import BOS, PAD
+from nmt.data import BOS, EOS, PAD
 from nmt.models.seq2seq import DecoderState, Seq2Seq
 from nmt.search.config import SearchConfig
-from nmt.search.constraints import DecodingConstraints, to_device
+from nmt.search.constraints import DecodingConstraints, Phrases, PhraseStates, to_device
 from nmt.search.scoring import Bools, Floats, Hypothesis, Ints
 
 INITIAL_CACHE_LENGTH = 12
@@ -37,7 +37,8 @@ class DecoderRows:
     """K rows of hypotheses for every sentence, those of one sentence next to each other; R rows in all.
 
     `sentences` maps the sentences that are still in the batch to those of the call; numbers from `num_sentences` on are
-    padding. `attention_weights` (R, L, H, t, S) and `coverage` (R, S) are None unless they are needed.
+    padding. `attention_weights` (R, L, H, t, S) and `coverage` (R, S) are None unless they are needed. `phrase_states`
+    (R,) are states of `phrases`.
 
     Arguments are those of `translate_batch`; `collect_attention` keeps the attention weights of all steps.
     """
@@ -49,6 +50,7 @@ class DecoderRows:
         source_mask: Tensor,
         config: SearchConfig,
         prefixes: Sequence[Sequence[int]] | None = None,
+        phrases: Phrases | None = None,
         *,
         collect_attention: bool = False,
     ) -> None:
@@ -68,7 +70,11 @@ class DecoderRows:
         self.source_mask = source_mask.cpu().numpy()
         lengths = np.zeros(num, np.int64)
         lengths[: self.num_sentences] = self.source_mask.sum(1) - 1
-        self.constraints = DecodingConstraints(config, lengths, prefixes, model)
+        self.has_phrases = phrases is not None
+        self.phrases = PhraseStates(phrases or [[]] * self.num_sentences)
+        self.phrase_states: Ints = np.repeat(self.phrases.start[padded[:num].cpu().numpy()], self.width)
+        required = self.phrases.num_missing(self.phrases.start).tolist()
+        self.constraints = DecodingConstraints(config, lengths, prefixes, model, required)
         self.tokens: Ints = np.full((num * self.width, INITIAL_CACHE_LENGTH), PAD, np.int64)
         self.position = 0
         self.collect_attention = collect_attention
@@ -95,6 +101,9 @@ class DecoderRows:
         logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
         log_probs = torch.log_softmax(logits, dim=-1)
         self.constraints.mask_forbidden(log_probs, self.tokens[:, : self.position], self.position)
+        if self.has_phrases:  # a translation ends with all of them
+            rows = np.flatnonzero(self.phrases.num_missing(self.phrase_states))
+            log_probs[to_device(rows, self.device), EOS] = float("-inf")
         return log_probs, None if weights is None else weights.cross
 
     def record_attention(self, weights: Tensor | None) -> None:
@@ -130,11 +139,14 @@ class DecoderRows:
             self.attention_weights[indices[0]] = self.attention_weights[indices[1]]
         if self.coverage is not None:
             self.coverage[targets] = self.coverage[sources]
+        self.phrase_states[targets] = self.phrase_states[sources]
 
     def append(self, tokens: Ints) -> None:
         """Append a token to every row, (R,)."""
         if self.position == self.tokens.shape[1]:
             self.tokens = np.concatenate([self.tokens, np.full_like(self.tokens, PAD)], axis=1)
+        if self.has_phrases:
+            self.phrase_states = self.phrases.follow(self.phrase_states, tokens)
         self.tokens[:, self.position] = tokens
         self.position += 1
 
@@ -154,6 +166,7 @@ class DecoderRows:
         self.memory = {name: tensor.index_select(0, kept_tensor) for name, tensor in self.memory.items()}
         self.state = {name: tensor.index_select(0, rows_tensor) for name, tensor in self.state.items()}
         self.tokens, self.sentences = self.tokens[rows], self.sentences[kept]
+        self.phrase_states = self.phrase_states[rows]
         self.coverage = None if self.coverage is None else self.coverage[rows]
         self.attention_weights = None if self.attention_weights is None else self.attention_weights[rows_tensor]
         self.constraints.select(kept)

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from nmt import __version__
 from nmt.cli.configs import ServeConfig
 from nmt.config import suggest
+from nmt.inference.interventions import Intervention
 from nmt.serve import handlers, schemas
 from nmt.serve.model_thread import InferenceJob, ModelWorker
 from nmt.serve.models import ServedModel
@@ -130,9 +131,13 @@ class RequestHandlers:
         if name is not None and name not in models:
             raise HTTPException(422, f"model={name[:100]}: must be one of {', '.join(models)}")
         try:
-            return (self.served[0] if name is None else models[name]).into(body.target_lang, body.tag)
+            model = (self.served[0] if name is None else models[name]).into(body.target_lang, body.tag)
         except ValueError as error:
             raise HTTPException(422, str(error)) from None
+        try:
+            return model.intervene([Intervention(i.layer, i.head, i.weights) for i in body.interventions])
+        except ValueError as error:
+            raise HTTPException(422, f"interventions: {error}") from None
 
     def _check_length(self, name: str, text: str) -> None:
         limit = self.config.max_sentence_chars

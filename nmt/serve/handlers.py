@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from nmt.data import EOS
 from nmt.inference.line_translator import LineTranslation, LineTranslator
+from nmt.inference.scorer import token_log_probs
 from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator
 from nmt.search import SearchConfig
 from nmt.serve.model_thread import InferenceJob
@@ -146,7 +147,18 @@ def attention_response(served: ServedModel, request: AttentionRequest, max_weigh
     """Return the fields of `schemas.AttentionResponse`; raise HTTPException for an invalid request."""
     source, target = _encode_pair(served, request, max_weights)
     tokenizer = served.translator.tokenizer
-    ((_, attention_weights),) = served.translator.attention_weights([source], [target])
+    translator, log_prob = served.translator, None
+    try:
+        ((_, attention_weights),) = translator.attention_weights([source], [target])
+    except ValueError as error:
+        if not request.interventions:
+            raise
+        raise HTTPException(422, f"interventions: {error}") from None  # a matrix for another source
+    if request.interventions:
+        with translator.decoding():
+            pairs = {0: (source, target)}
+            ((_, values),) = token_log_probs(translator.model, pairs, translator.config, translator.device)
+        log_prob = None if isinstance(values, str) else sum(values)
     weights = attention_weights.astype(np.float64)  # (L, H, T, S)
     for axis, value in ((0, request.layer), (1, request.head)):
         if value == 0:
@@ -162,6 +174,7 @@ def attention_response(served: ServedModel, request: AttentionRequest, max_weigh
         "source_words": tokenizer.source_words(request.source, [*source, EOS]),
         "target_words": tokenizer.target_words(request.target or tokenizer.decode_target(target), [*target, EOS]),
         "weights": weights.round(DECIMALS).tolist(),
+        "log_prob": log_prob,
     }
 
 

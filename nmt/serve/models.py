@@ -21,6 +21,7 @@ from nmt.data import DataConfig, read_pairs
 from nmt.data.corpora import corpus_tags, default_direction, directions
 from nmt.data.sources import validation_splits
 from nmt.export.ctranslate2_engine import make_engine
+from nmt.inference.interventions import Intervention
 from nmt.inference.translator import Translator
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,10 @@ class ServedModel:
     def into(self, target_lang: str | None, tag: str | None) -> Self:
         """Return the model that translates into a language, as text with a tag; raise ValueError for an unknown one."""
         return dataclasses.replace(self, translator=self.translator.into(self.config.data, target_lang, tag))
+
+    def intervene(self, interventions: Sequence[Intervention]) -> Self:
+        """Return the model in which these act; raise ValueError for what it cannot do."""
+        return dataclasses.replace(self, translator=self.translator.intervene(interventions)) if interventions else self
 
     def info(self) -> dict[str, Any]:
         """Return the fields of `schemas.ModelInfo`."""

@@ -46,7 +46,7 @@ const column = (model, limits) => {
   const [layer, head, units, shift, sentence] = ["layer", "head", "units", "shift", "sentence"].map(part);
   const [sourceLine, targetLine, matrix, weight] = ["source-line", "target-line", "matrix", "weight"].map(part);
   const state = { segments: [], index: 0, rank: 0, attention: null, view: null, traced: null, wanted: {} };
-  let translationRequest = new AbortController(), attentionRequest = new AbortController();
+  let translationRequest = new AbortController(), attentionRequest = new AbortController(), trialRequest = new AbortController();
 
   const showError = (error) => {
     if (error.name === "AbortError") return;
@@ -77,11 +77,82 @@ const column = (model, limits) => {
     return model.layers * model.heads * (subwords.length + 1) * (hypotheses[state.rank].subwords.length + 1) <= limits.max_weights;
   };
 
+  // Interventions: for "layer,head", the last of which acts, "zero", "uniform", or rows of weights by target position.
+  const changes = new Map(), selectedKey = () => `${layer.value},${head.value}`;
+  const interventions = () => [...changes].map(([key, value]) => {
+    const [l, h] = key.split(",").map(Number), length = value instanceof Map ? Math.max(...value.keys()) + 1 : 0;
+    return { layer: l, head: h, weights: length ? Array.from({ length }, (_, t) => value.get(t) ?? null) : value };
+  });
+  const change = (key, value) => {
+    part("error").hidden = true;
+    changes.delete(key);
+    if (value) changes.set(key, value);
+    tryChanges();
+  };
+  const toggle = (value) => change(selectedKey(), changes.get(selectedKey()) === value ? null : value);
+  const showChanges = () => {
+    const value = changes.get(selectedKey()), chips = part("changes"), these = [layer.value, head.value].includes("0");
+    part("silence").textContent = `Silence ${these ? "these heads" : "this head"}`;
+    part("level").textContent = `Make ${these ? "them" : "it"} uniform`;
+    part("silence").ariaPressed = String(value === "zero");
+    part("level").ariaPressed = String(value === "uniform");
+    const number = (name, text) => (text === "0" ? `all ${name}s` : `${name} ${text}`);
+    chips.hidden = !changes.size;
+    chips.replaceChildren(...[...changes].map(([key, what]) => {
+      const [l, h] = key.split(","), done = { zero: "silenced", uniform: "uniform" }[what] ?? `${plural(what.size, "row")} changed`;
+      const button = element("button", `${number("layer", l)}, ${number("head", h)}: ${done} ✕`, { type: "button", title: "take it back" });
+      button.addEventListener("click", () => { change(key, null); (chips.querySelector("button") ?? part("silence")).focus(); });
+      return button;
+    }));
+    for (const td of part("heads").querySelectorAll("td")) td.classList.toggle("changed",
+      [td.dataset.layer, "0"].some((l) => [td.dataset.head, "0"].some((h) => changes.has(`${l},${h}`))));
+  };
+  // Put all weight of a cell's row on its column.
+  const moveWeight = (td) => {
+    const { pair } = state, isWords = units.value === "words", row = td.parentNode.sectionRowIndex, column = td.cellIndex - 1;
+    const targets = isWords ? wordsOf(pair.h, pair.tp, pair.tw, false)[1][row] : [row];
+    const sources = isWords ? wordsOf(pair.s, pair.sp, pair.sw, true)[1][column] : [column];
+    const known = changes.get(selectedKey()), rows = known instanceof Map ? known : new Map();
+    for (const t of targets.map((i) => i + Number(shift.checked)).filter((i) => i < pair.tp.length))
+      rows.set(t, pair.sp.map((_, s) => (sources.includes(s) ? 1 / sources.length : 0)));
+    state.focus = matrix.contains(document.activeElement) ? [row, column] : null;
+    if (rows.size && sources.length) change(selectedKey(), rows);
+  };
+  // Compare with the translation under the changes; show their attention.
+  const tryChanges = async () => {
+    trialRequest.abort();
+    trialRequest = new AbortController();
+    const { signal } = trialRequest, compare = part("compare"), after = part("after"), before = part("before");
+    if (!changes.size) compare.hidden = true;
+    await loadAttention();
+    if (!changes.size || signal.aborted || !state.attention) return;
+    const { source, hypotheses } = state.segments[state.index], { text, log_prob } = hypotheses[state.rank];
+    const content = { model: model.name, ...state.wanted, lines: [source], beam_size: state.beamSize, n_best: 1, interventions: interventions() };
+    after.setAttribute("aria-busy", "true");
+    try {
+      const [sentence] = (await (await post("api/translate", content, signal)).json()).sentences;
+      if (sentence.error) throw new Error(sentence.error);
+      const words = [parts(text), parts(sentence.translation)], [inBefore, inAfter] = common(...words);
+      for (const node of [before, after]) { node.replaceChildren(); node.lang = part("translation").lang; }
+      marked(before, words[0], inBefore, "missing", "not after the change");
+      marked(after, words[1], inAfter, "extra", "not before the change");
+      const now = state.attention.log_prob;
+      part("before-p").textContent = `log p ${numeral(log_prob)}` + (now == null ? "" : `; with the change ${numeral(now)}`);
+      part("after-p").textContent = `log p ${numeral(sentence.log_prob)}` + (sentence.translation === text ? ", the same translation" : "");
+      compare.hidden = false;
+    } catch (error) {
+      compare.hidden = true;
+      showError(error);
+    }
+    if (!signal.aborted) after.setAttribute("aria-busy", "false");
+  };
+
   const loadAttention = async () => {
     attentionRequest.abort();
     attentionRequest = new AbortController();
     const { source, hypotheses } = state.segments[state.index];
-    const content = { model: model.name, ...state.wanted, source, tokens: hypotheses[state.rank].tokens, ...(fitsInResponse() ? {} : selectedHead()) };
+    const content = { model: model.name, ...state.wanted, source, tokens: hypotheses[state.rank].tokens,
+      interventions: interventions(), ...(fitsInResponse() ? {} : selectedHead()) };
     try {
       state.attention = await (await post("api/attention", content, attentionRequest.signal)).json();
       part("attention").hidden = false;
@@ -104,7 +175,7 @@ const column = (model, limits) => {
 
   const draw = () => {
     const segment = state.segments[state.index], hypothesis = segment.hypotheses[state.rank], { attention } = state;
-    const pair = { s: segment.source, h: hypothesis.text, sp: attention.source_subwords, tp: attention.target_subwords,
+    const pair = state.pair = { s: segment.source, h: hypothesis.text, sp: attention.source_subwords, tp: attention.target_subwords,
       sw: attention.source_words, tw: attention.target_words };
     const selected = selectedHead(), isSource = isAlignmentSource(), rows = matrixOf(attention, selected);
     const view = state.view = projected(pair, shift.checked ? rows.slice(1) : rows, units.value);
@@ -114,6 +185,9 @@ const column = (model, limits) => {
     tokens(targetLine, view.target);
     follow.enter();
     markHead(part("heads"), selected.layer, selected.head);
+    showChanges();
+    if (state.focus) matrix.tBodies[0].rows[state.focus[0]]?.cells[state.focus[1] + 1]?.focus({ preventScroll: true });
+    state.focus = null;
     part("chosen").hidden = isSource;
     weight.textContent = "Point at a word or a cell, or move to one with Tab and the arrow keys.";
     part("legend").textContent = "Rows are the translation, columns the source." + (hasNumbers ? " Numbers are hundredths." : "")
@@ -159,7 +233,17 @@ const column = (model, limits) => {
   const follow = traced({ sourceLine, targetLine, matrix, weight }, () => state.view, (...position) => {
     state.traced = position.length ? position : null;
     drawLines();
+  }, (td) => { if (part("move").checked) moveWeight(td); });
+  // A cell of the same row can be dragged to with the mouse.
+  let dragged = null;
+  matrix.addEventListener("pointerdown", ({ target, pointerType }) => { dragged = pointerType === "mouse" ? target.closest("tbody td") : null; });
+  matrix.addEventListener("pointerup", ({ target }) => {
+    const td = target.closest("tbody td");
+    if (dragged && td && td !== dragged && td.parentNode === dragged.parentNode) moveWeight(td);
+    dragged = null;
   });
+  part("silence").addEventListener("click", () => toggle("zero"));
+  part("level").addEventListener("click", () => toggle("uniform"));
   for (const node of [part("pair"), matrix]) node.addEventListener("mouseleave", follow.clear);
   new ResizeObserver(() => requestAnimationFrame(drawLines)).observe(part("pair"));
   // Between columns of words the arrow keys swap their directions.
@@ -186,10 +270,11 @@ const column = (model, limits) => {
       tr.querySelector("input").checked = i === rank;
     });
     part("no-attention").hidden = model.layers > 0;
-    if (model.layers) loadAttention();
+    if (model.layers) tryChanges();
   };
   const showSegment = (index) => {
     state.index = index;
+    changes.clear();
     const { hypotheses } = state.segments[index], best = parts(hypotheses[0].text);
     part("n-best").tBodies[0].replaceChildren(...hypotheses.map(({ text, score, log_prob, truncated }, rank) => {
       const tr = element("tr"), th = element("th", undefined, { scope: "row" }), td = element("td", undefined, { dir: "auto" });
@@ -221,11 +306,12 @@ const column = (model, limits) => {
     if (names.length) showSegment(0);
   };
 
-  const stop = () => { translationRequest.abort(); attentionRequest.abort(); };
+  const stop = () => { translationRequest.abort(); attentionRequest.abort(); trialRequest.abort(); };
   // Shows the translation; returns whether there was no error.
   const translate = async ({ target_lang, tag, ...content }) => {
     stop();
     state.wanted = { target_lang, tag };
+    state.beamSize = content.beam_size;
     part("translation").lang = target_lang ?? model.target_lang;
     translationRequest = new AbortController();
     const { signal } = translationRequest, text = part("translation"), lines = [];

@@ -5,6 +5,21 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
+class InterventionRequest(BaseModel):
+    """Other attention to the source, in a layer and head: see `nmt.inference.interventions.Intervention`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    layer: int = Field(0, description="counted from 1; 0: all")
+    head: int = Field(0, description="counted from 1; 0: all")
+    weights: Any = Field(
+        description="zero, uniform, or rows of weights, one for each target token, null where they are the model's own"
+    )
+
+
+Interventions = Annotated[list[InterventionRequest], Field(max_length=100, description="of a head the last one acts")]
+
+
 class RequestModel(BaseModel):
     """Base class of requests, which have no other fields than these, of exactly these types."""
 
@@ -17,6 +32,7 @@ class RequestModel(BaseModel):
     tag: str | None = Field(
         None, max_length=100, description="one of the model's `tags`: text as of its corpora; null: none"
     )
+    interventions: Interventions = []
 
 
 class ResponseModel(BaseModel):
@@ -190,6 +206,7 @@ class AttentionResponse(ResponseModel):
     weights: list[list[list[list[float]]]] = Field(
         description="layers x heads x T x S; row t is the attention with which token t was predicted"
     )
+    log_prob: float | None = Field(None, description="of the translation under `interventions`; null without them")
 
 
 class ErrorResponse(ResponseModel):

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmt.data.cleaning.filters import FILTERS, SCRIPTS, FilterOptions, Learned, PairBlock, pair_hashes
-from nmt.data.cleaning.hashing import HashTable
+from nmt.data.cleaning.filters import FILTERS, SCRIPTS, FilterOptions, Learned, PairBlock
+from nmt.data.cleaning.hashing import HashSet, SortedKeys
 from nmt.data.cleaning.lexicon import Lexicon
 from nmt.data.cleaning.text_block import SYMBOLS, TextBlock, characters
-from nmt.data.language_id import LanguageIdentifier
+from nmt.data.language_id import Identifier, trigram_identifier
 
 STEMS = [first + second for first in "bdfgklmnprst" for second in "aeiou"]
 ENGLISH = [f"{stem}the" for stem in STEMS]
@@ -29,7 +29,9 @@ def corpus(num: int, seed: int = 0) -> tuple[list[str], list[str]]:
 def value(name: str, source: str, target: str, languages: tuple[str, str] = ("en", "de"), **learned: Any) -> float:
     measure = FILTERS[name].measure
     assert measure is not None
-    block = PairBlock(["x y z", source], ["", target], Learned(languages, **learned))  # another line must not matter
+    block = PairBlock(
+        ["x y z", source], ["", target], learned=Learned(languages, **learned)
+    )  # another line must not matter
     return float(measure(block)[1])
 
 
@@ -79,7 +81,7 @@ def test_blocks_agree_with_single_lines_and_with_python(lines: list[str]) -> Non
         assert np.array_equal(getattr(block, name), np.concatenate([getattr(one, name) for one in alone])), name
     assert np.array_equal(block.tokens, np.concatenate([one.tokens for one in alone]))
     assert (block.sizes - 1).tolist() == list(map(len, lines))
-    assert len(set(block.hashes.tolist())) == len({tuple(min(ord(c), 0x20000) for c in line) for line in lines})
+    assert len(set(block.hashes.tolist())) == len({*lines})
 
 
 def test_tokens_and_normalized_lines() -> None:
@@ -89,23 +91,23 @@ def test_tokens_and_normalized_lines() -> None:
     assert block.normalized_hashes[3] == block.normalized_hashes[4]
     assert block.normalized_hashes[5] != block.normalized_hashes[6]  # without letters the line itself
     assert block.symbols[0].tolist() == [0, 1] + [0] * (len(SYMBOLS) - 2)
-    swapped = pair_hashes(TextBlock(["a", "b"]), TextBlock(["b", "a"]))
+    swapped = PairBlock(["a", "b"], ["b", "a"]).pair_hashes
     assert swapped[0] != swapped[1]
 
 
-def test_a_hash_table_is_a_set_and_a_dictionary() -> None:
+def test_sorted_hashes_are_a_set_and_a_dictionary() -> None:
     rng = np.random.default_rng(1)
-    table, known = HashTable(), set[int]()
+    table, known = HashSet(), set[int]()
     for size in (1, 700, 5000, 40_000):
-        hashes = rng.integers(0, 30_000, size).astype(np.uint64)  # neighbors, which share their places
-        expected = [not (h in known or known.add(h)) for h in np.maximum(hashes, 1).tolist()]  # type: ignore[func-returns-value]
+        hashes = rng.integers(0, 30_000, size).astype(np.uint64)
+        expected = [not (h in known or known.add(h)) for h in hashes.tolist()]  # type: ignore[func-returns-value]
         assert table.add(hashes).tolist() == expected
-    rows = HashTable(2)
+    assert sum(map(len, table.arrays)) == len(known)
     keys = np.unique(rng.integers(1, 2**63, 20_000).astype(np.uint64))
-    rows.set(keys, np.stack([np.arange(len(keys)), np.ones(len(keys))], 1).astype(np.float32))
-    which, found = rows.find(np.r_[keys[:3], keys[:3] + np.uint64(1), keys[-1:]])
-    assert which.tolist() == [0, 1, 2, 6]
-    assert found[:, 0].tolist() == [0, 1, 2, len(keys) - 1]
+    which, places = SortedKeys(keys).find(np.r_[keys[:3], keys + np.uint64(1), keys[-1:]])
+    assert which.tolist() == [0, 1, 2, len(keys) + 3]
+    assert places.tolist() == [0, 1, 2, len(keys) - 1]
+    assert not len(SortedKeys(keys[:0]).find(keys)[0])
 
 
 def test_a_lexicon_finds_pairs_that_do_not_belong_together_and_ends_that_are_missing() -> None:
@@ -151,14 +153,14 @@ def test_a_lexicon_is_ibm_model_1(monkeypatch: pytest.MonkeyPatch) -> None:
         words = {(s, t): value / totals[s] for (s, t), value in counts.items()}
     frequency = {"x": 0.5, "y": 0.25, "z": 0.25}
     expected = {key: max(counts[key] - 1, 0) / (totals[key[0]] + 2) / frequency[key[1]] for key in words}
-    ratios = sorted(row[0] for row in lexicon.table.rows.tolist() if row[0])
+    ratios = sorted(value for value in lexicon.ratios[0] if value)
     assert ratios == pytest.approx(sorted(value for value in expected.values() if value > 0), rel=1e-5)
 
 
 def test_languages_are_told_apart_in_spite_of_lines_in_the_other() -> None:
     sources, targets = corpus(600)
     noisy = sources[:60] + targets[60:]
-    identifier = LanguageIdentifier.train({"en": sources, "de": noisy})
+    identifier = trigram_identifier({"en": sources, "de": noisy}, "")
     for text, language in [
         *zip(sources[-50:], ["en"] * 50, strict=True),
         *zip(targets[-50:], ["de"] * 50, strict=True),
@@ -173,8 +175,13 @@ def test_languages_are_told_apart_in_spite_of_lines_in_the_other() -> None:
     assert value("language", sources[0], targets[0], **learned) > 0.5
     assert value("language", targets[0], sources[0], **learned) < -0.5
     assert value("language", targets[0], targets[0], **learned) < -0.5
+    package = Identifier(
+        "", ["en", "de"], lambda block: np.array([[3.0, 0.0]] * len(block.lines)), 3.0
+    )  # all is English
+    assert value("language", "of ten letters", "zehn Buchstaben", identifier=package) == pytest.approx(-0.8)
+    assert value("language", "ten", "zehn Buch", identifier=package) == 0
     with pytest.raises(ValueError, match="two or more are needed"):
-        LanguageIdentifier.train({"en": ["text"], "de": ["12"]})
+        trigram_identifier({"en": ["text"], "de": ["12"]}, "")
 
 
 def test_every_filter_has_options_and_one_threshold() -> None:
@@ -182,10 +189,10 @@ def test_every_filter_has_options_and_one_threshold() -> None:
         kind, bound = FILTERS[name], "max" if FILTERS[name].min is None else "min"
         assert getattr(options, bound) == getattr(kind, bound)
         options.validate()
-        low, high = np.array([getattr(options, bound) - 1]), np.array([getattr(options, bound) + 1])
-        assert (kind.rejects(low, options)[0], kind.rejects(high, options)[0]) == (bound == "min", bound == "max")
-        assert not kind.rejects(np.array([np.nan, getattr(options, bound)]), options).any()
-        for wrong in (kind.least - 1, float("nan"), float("inf")):
+        threshold = getattr(options, bound)
+        excess = kind.excess(np.array([threshold - 1, threshold + 1, np.nan, threshold]), options)
+        assert (excess > 0).tolist() == [bound == "min", bound == "max", False, False]
+        for wrong in (kind.least - 1, float("nan"), np.nextafter(kind.most or float("inf"), float("inf"))):
             setattr(options, bound, wrong)
             with pytest.raises(ValueError, match=f"filters.{name}.{bound}="):
                 options.validate()

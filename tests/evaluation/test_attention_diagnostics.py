@@ -19,8 +19,8 @@ from nmt.evaluation.attention_diagnostics import (
     cross_attention_modules,
     head_importance,
     head_measures,
-    masked_head,
 )
+from nmt.inference.interventions import Intervention, with_own_attention
 from nmt.models import MODELS
 from tests.inference.test_aligner import TEXTS, translator
 
@@ -140,20 +140,19 @@ def test_masking_a_head_zeroes_its_context_alone(architecture: str) -> None:
     weights = loaded.model(batch.source, batch.source_mask, batch.inputs, attention=True)[1]
     assert len(attentions) == weights.cross.size(1)
     seen: list[torch.Tensor] = []
-    for attention in attentions:
+    for number, attention in enumerate(attentions, 1):
+        masked = with_own_attention(loaded.model)
+        Intervention(number, 2, "zero").apply(cross_attention_modules(masked))
         handle = attention.output.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         loaded.model(batch.source, batch.source_mask, batch.inputs)
         num = len(seen)
+        masked(batch.source, batch.source_mask, batch.inputs)
         handle.remove()
-        with masked_head(attention, 1):
-            handle = attention.output.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-            loaded.model(batch.source, batch.source_mask, batch.inputs)
-            handle.remove()
         before, after = seen[0].unflatten(-1, (2, -1)), seen[num].unflatten(-1, (2, -1))  # its first call
         torch.testing.assert_close(after[..., 0, :], before[..., 0, :])
         assert (after[..., 1, :] == 0).all()
         assert (before[..., 1, :] != 0).any()
-        assert not attention.output._forward_pre_hooks
+        assert attention.overrides is None
         seen.clear()
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from nmt.data import DataConfig, SentencePair
-from nmt.evaluation import output_language
+from nmt.data import DataConfig, SentencePair, language_id
+from nmt.data.language_id import Identifier
 from nmt.evaluation.breakdown import OutputLanguages
-from nmt.evaluation.output_language import Identifier, make_identifier, output_languages
+from nmt.evaluation.output_language import make_identifier, output_languages
 from nmt.evaluation.results import EvaluationSet
 
 TEXTS = {
@@ -74,7 +75,7 @@ def test_shares_by_hand(data: DataConfig) -> None:
     expected = OutputLanguages("de", {"de": 3 / 8, "en": 1 / 8, "fr": 1 / 8}, 2 / 8, 3 / 8, identifier.name)
     assert found == expected
     pairs = [(text, "x") for text in TEXTS["en"]]
-    unsure = Identifier("", lambda text: ("en", 4.9), 5.0)
+    unsure = Identifier("", ["en", "de"], lambda block: np.array([[4.9, 0.0]]), 5.0)
     assert output_languages(unsure, pairs, "de").undecided == 1.0
     assert output_languages(unsure._replace(margin=4.9), pairs, "de").wrong == 1.0
 
@@ -82,7 +83,7 @@ def test_shares_by_hand(data: DataConfig) -> None:
 def test_installed_packages_are_asked_about_the_languages_of_the_model_only(
     data: DataConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output_language.metadata, "version", lambda name: "9.1")
+    monkeypatch.setattr(language_id.metadata, "version", lambda name: "9.1")
     asked: list[Any] = []
 
     def rank(text: str) -> list[tuple[str, float]]:
@@ -96,7 +97,7 @@ def test_installed_packages_are_asked_about_the_languages_of_the_model_only(
 
     languages = [SimpleNamespace(iso_code_639_1=SimpleNamespace(name=name)) for name in ("EN", "DE", "FR", "CS")]
     members = [_Hashable(language) for language in languages]
-    values = [SimpleNamespace(language=members[2], value=0.5), SimpleNamespace(language=members[0], value=0.25)]
+    values = [SimpleNamespace(language=members[i], value=value) for i, value in ((2, 0.5), (0, 0.25), (1, 0.0))]
 
     class Builder:
         @classmethod

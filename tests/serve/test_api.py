@@ -15,6 +15,7 @@ import torch
 import nmt
 from nmt import checkpoint
 from nmt.data import EOS, Tokenizer, TokenizerConfig
+from nmt.inference.interventions import Intervention
 from nmt.inference.line_translator import LineTranslator, json_line
 from nmt.inference.translator import Translator
 from nmt.serve.schemas import AttentionResponse, ModelsResponse, StreamEvent, TranslateResponse
@@ -210,7 +211,8 @@ def test_the_schema_lists_every_path_and_field(client):
     schema = client.get("/openapi.json").json
     assert set(schema["paths"]) == {"/api/models", "/api/translate", "/api/stream", "/api/attention"}
     fields = schema["components"]["schemas"]["TranslateRequest"]["properties"]
-    assert set(fields) == {"model", "target_lang", "tag", "text", "lines", "beam_size", "n_best", "length_penalty"}
+    names = {"model", "target_lang", "tag", "text", "lines", "beam_size", "n_best", "length_penalty", "interventions"}
+    assert set(fields) == names
     for name in ("/docs", "/redoc"):
         assert client.get(name).status == 404
 
@@ -227,3 +229,72 @@ def test_the_page_is_complete_and_refers_to_no_other_site(client):
         text = reply.body.decode().replace("http://www.w3.org/2000/svg", "")
         assert "http://" not in text
         assert "https://" not in text
+
+
+# --- interventions ---
+
+
+def acting(runs, name, interventions):
+    wanted = [Intervention(one["layer"], one["head"], one["weights"]) for one in interventions]
+    return translator(runs, name).intervene(wanted)
+
+
+@pytest.mark.parametrize("name", ["deep", "plain"])
+def test_interventions_are_those_of_the_translator(client, runs, name):
+    num = len(translator(runs, name).tokenizer.encode_source([LINES[0]])[0]) + 1
+    row = [round(2 / num, 5), *[round((1 - 2 / num) / (num - 1), 5)] * (num - 1)]
+    wanted = [{"layer": 0, "head": 0, "weights": "uniform"}, {"layer": 1, "head": 1, "weights": [None, row]}]
+    reference, request = acting(runs, name, wanted), {"model": name, "text": LINES[0], "interventions": wanted}
+    before = client.post("/api/translate", {"model": name, "text": LINES[0]}).json
+    (sentence,) = client.post("/api/translate", request).json["sentences"]
+    ((best, *_),) = reference.n_best([LINES[0]])
+    assert (sentence["translation"], sentence["log_prob"]) == (best.text, pytest.approx(best.log_prob, abs=1e-6))
+    assert sentence["log_prob"] != before["sentences"][0]["log_prob"]
+    streamed = client.post("/api/stream", request).body.splitlines()
+    assert json.loads(streamed[-1])["result"]["sentences"] == [sentence]
+    asked = {"model": name, "source": LINES[0], "tokens": best.tokens, "interventions": wanted}
+    response = AttentionResponse.model_validate(client.post("/api/attention", asked).json)
+    ((_, weights),) = reference.attention_weights(reference.tokenizer.encode_source([LINES[0]]), [best.tokens])
+    np.testing.assert_allclose(response.weights, weights, atol=6e-6)
+    np.testing.assert_allclose(response.weights[0][0][1], row, atol=6e-6)
+    assert response.log_prob == pytest.approx(best.log_prob, abs=1e-4)
+    assert client.post("/api/translate", {"model": name, "text": LINES[0]}).json == before  # nothing is kept
+    assert client.post("/api/attention", asked | {"interventions": []}).json["log_prob"] is None
+
+
+@pytest.mark.parametrize(
+    ("one", "message"),
+    [
+        (
+            {"layer": 3, "weights": "zero"},
+            "interventions: layer=3: attention to the source has layers 1 to 2; 0 is all",
+        ),
+        ({"head": 1}, "interventions.0.weights: must be given"),
+        ({"head": "1", "weights": "zero"}, 'interventions.0.head="1": input should be a valid integer'),
+        ({"weights": "none"}, "interventions: weights=none: must be zero, uniform"),
+        ({"weights": None}, "interventions: weights=None: must be zero, uniform"),
+        ({"weights": [[0.5, 0.4]]}, "interventions: weights[0]: sums to 0.9; a row sums to 1"),
+        ({"weights": [{"0": 1}]}, "interventions: weights: must be zero"),
+        ({"weights": "zero", "haed": 1}, "interventions.0.haed: unknown"),
+    ],
+)
+def test_interventions_that_are_not_allowed(client, one, message):
+    for path, request in (
+        ("translate", {"text": "a"}),
+        ("stream", {"text": "a"}),
+        ("attention", {"source": "a", "target": "A"}),
+    ):
+        reply = client.post(f"/api/{path}", request | {"model": "deep", "interventions": [one]})
+        assert (reply.status, reply.error[: len(message)]) == (422, message)
+
+
+def test_interventions_need_attention_and_the_length_of_the_source(client):
+    zero, short = [{"weights": "zero"}], [{"weights": [[1.0]]}]
+    reply = client.post("/api/translate", {"model": "none", "text": "a", "interventions": zero})
+    assert (reply.status, reply.error[:58]) == (422, "interventions: the model has no attention to the source (m")
+    message = "weights have 1 columns, and the source has 4 subwords, </s> included"
+    reply = client.post("/api/attention", {"source": "red red red", "target": "A", "interventions": short})
+    assert (reply.status, reply.error) == (422, f"interventions: {message}")
+    (sentence,) = client.post("/api/translate", {"text": "red red red", "interventions": short}).json["sentences"]
+    assert sentence["error"] == f"not translated: {message}"
+    assert client.post("/api/translate", {"text": "a", "interventions": zero * 101}).status == 422

@@ -440,3 +440,128 @@ def test_target_languages_and_tags_are_menus(show, many):  # noqa: F811
     page.uncheck("#models input[value=many]")
     assert not page.is_visible("#target-lang")
     assert not page.is_visible("#tag")
+
+
+# --- interventions ---
+
+
+def wait_for_comparison(page, column, text):
+    """Wait until the numbers under both translations hold a text, and the comparison is complete."""
+    column.locator(".changes button", has_text=text).first.wait_for()
+    page.wait_for_function(
+        "() => document.querySelector('.after').ariaBusy === 'false' && !document.querySelector('.compare').hidden"
+    )
+
+
+def asked(client, interventions, text=TEXT):
+    """Return the translation and its log-probability under interventions, from the API."""
+    request = {"model": "deep", "text": text, "beam_size": 5, "n_best": 1, "interventions": interventions}
+    (sentence,) = client.post("/api/translate", request).json["sentences"]
+    return sentence["translation"], f"{sentence['log_prob']:.3f}".replace("-", "−")
+
+
+def test_a_head_is_silenced_and_made_uniform(show, client):
+    page = show(client, "?model=deep")
+    translate(page)
+    column = model(page, "deep")
+    shades(column)
+    column.locator(".units").select_option("pieces")
+    before = shades(column)
+    text, log_prob = asked(client, [])
+    assert column.locator(".silence").inner_text() == "Silence this head"
+    assert not column.locator(".compare").is_visible()
+    column.locator(".silence").click()
+    wait_for_comparison(page, column, "layer 2, head 1: silenced")
+    assert (shades(column) == 0).all()
+    changed, now = asked(client, [{"layer": 2, "head": 1, "weights": "zero"}])
+    assert column.locator(".before").inner_text() == text
+    assert column.locator(".after").inner_text() == changed
+    assert column.locator(".before-p").inner_text().startswith(f"log p {log_prob}; with the change −")
+    assert column.locator(".after-p").inner_text().startswith(f"log p {now}")
+    assert now != log_prob
+    assert column.locator(".silence").get_attribute("aria-pressed") == "true"
+    places = "cells => cells.map(c => [c.dataset.layer, c.dataset.head].join())"
+    assert column.locator(".heads td.changed").evaluate_all(places) == ["2,1"]
+    column.locator(".layer").select_option("0")
+    column.locator(".head").select_option("0")
+    assert column.locator(".level").inner_text() == "Make them uniform"
+    column.locator(".level").click()
+    wait_for_comparison(page, column, "all layers, all heads: uniform")
+    np.testing.assert_allclose(shades(column), 1 / before.shape[1], atol=6e-4)
+    both = [{"layer": 2, "head": 1, "weights": "zero"}, {"layer": 0, "head": 0, "weights": "uniform"}]
+    changed, now = asked(client, both)
+    assert column.locator(".after").inner_text() == changed
+    words = set(text.split()) ^ set(changed.split())
+    marks = column.locator(".compare mark").all_inner_texts()
+    assert words
+    assert all(any(part in word for mark in marks for part in mark.split()) for word in words)
+    assert column.locator(".heads td.changed").count() == 4
+    for num in (1, 0):
+        column.locator(".changes button").last.click()
+        page.wait_for_function(f"() => document.querySelectorAll('.changes button').length === {num}")
+    page.wait_for_function("() => document.querySelector('.compare').hidden")
+    column.locator(".chosen").click()
+    np.testing.assert_allclose(shades(column), before, atol=6e-4)
+    assert column.locator(".translation").inner_text() == text
+
+
+@pytest.mark.parametrize("way", ["drag", "click", "keyboard"])
+def test_the_weight_of_a_row_is_moved_to_a_cell(show, client, way):
+    page = show(client, "?model=deep")
+    translate(page)
+    column = model(page, "deep")
+    before = shades(column)
+    cell = column.locator(".matrix tbody tr").nth(1).locator("td").nth(3)
+    cell.click()
+    assert not column.locator(".changes").is_visible()  # a click alone reads a weight
+    if way == "drag":
+        column.locator(".matrix tbody tr").nth(1).locator("td").nth(0).hover()
+        page.mouse.down()
+        cell.hover()
+        page.mouse.up()
+    else:
+        column.locator(".move").check()
+    if way == "click":
+        cell.click()
+    if way == "keyboard":
+        cell.focus()
+        page.keyboard.press("Enter")
+    wait_for_comparison(page, column, "layer 2, head 1: ")
+    after = shades(column)
+    np.testing.assert_allclose(after[1], np.eye(before.shape[1])[3], atol=1e-3)
+    np.testing.assert_allclose(after[0], before[0], atol=6e-4)
+    if way == "keyboard":
+        focused = "(e => [e.parentNode.sectionRowIndex, e.cellIndex - 1])(document.activeElement)"
+        assert page.evaluate(focused) == [1, 3]
+    column.locator(".units").select_option("pieces")
+    weights = shades(column)
+    rows = [row.tolist() if 0.999 < row.sum() < 1.001 and row.max() > 0.999 else None for row in weights]
+    given = [{"layer": 2, "head": 1, "weights": rows[: max(i for i, row in enumerate(rows) if row) + 1]}]
+    assert column.locator(".after").inner_text() == asked(client, given)[0]
+
+
+def test_changes_end_with_the_next_translation(show, client):
+    page = show(client, "?model=deep")
+    translate(page)
+    column = model(page, "deep")
+    before = shades(column)
+    column.locator(".silence").click()
+    wait_for_comparison(page, column, "silenced")
+    column.locator(".n-best tbody tr").nth(1).click()
+    second = column.locator(".n-best tbody td:last-child").nth(1).inner_text()
+    column.locator(".before", has_text=second).wait_for()
+    assert (shades(column) == 0).all()
+    translate(page)
+    page.wait_for_function(
+        "() => document.querySelector('.compare').hidden && !document.querySelector('.attention').hidden"
+    )
+    np.testing.assert_allclose(shades(column), before, atol=6e-4)
+
+
+def test_the_comparison_is_not_wider_than_the_window(show, client):
+    page = show(client, "?model=deep", viewport={"width": 360, "height": 800}, color_scheme="dark")
+    translate(page, "seven red dogs " * 6 + "verylongword" * 10)
+    column = model(page, "deep")
+    column.locator(".level").click()
+    wait_for_comparison(page, column, "uniform")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360

@@ -1,66 +1,49 @@
-"""A table of 64-bit hashes that is filled and read by blocks."""
+"""Sets of 64-bit hashes as sorted arrays, 8 bytes for each."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nmt.data.cleaning.text_block import Flags, Hashes, Ints
 
-_BITS = 22
+_SHIFT = np.uint64(64 - 22)
 
 
-class HashTable:
-    """Hashes, each once, with rows of numbers: open addressing, in which 0 is an empty place.
+class SortedKeys:
+    """Keys in ascending order; most of those that are not among them are found missing without a search."""
 
-    A hash takes 16 to 32 bytes, and twice to four times its row.
+    def __init__(self, keys: Hashes) -> None:
+        self.keys, self.seen = keys, np.zeros(1 << 22, np.bool_)
+        self.seen[_slots(keys)] = True
 
-    Args:
-        columns: of the float32 rows.
-    """
+    def find(self, keys: Hashes) -> tuple[Ints, Ints]:
+        """Return which of these keys are there, and the place of each of them."""
+        which = np.flatnonzero(self.seen[_slots(keys)])
+        places, found = _search(self.keys, keys[which])
+        return which[found], places[found]
 
-    def __init__(self, columns: int = 0) -> None:
-        self.size, self.hashes = 0, np.zeros(1 << 12, np.uint64)
-        self.rows, self.seen = np.zeros((1 << 12, columns), np.float32), np.zeros(1 << _BITS, np.bool_)
+
+class HashSet:
+    """Hashes in sorted arrays, each longer than the next."""
+
+    def __init__(self) -> None:
+        self.arrays = list[Hashes]()
 
     def add(self, hashes: Hashes) -> Flags:
-        """Add hashes and return which are new: of equal ones, in the table or here, only the first."""
-        unique, first = np.unique(np.maximum(hashes, np.uint64(1)), return_index=True)
-        while 2 * (self.size + len(unique)) > len(self.hashes):
-            kept, rows = self.hashes[self.hashes > 0], self.rows[self.hashes > 0]
-            self.hashes = np.zeros(2 * len(self.hashes), np.uint64)
-            self.rows = np.zeros((len(self.hashes), rows.shape[1]), np.float32)
-            self.rows[self._place(kept)[0]] = rows
-        new = np.zeros(len(hashes), np.bool_)
-        new[first] = self._place(unique)[1]
-        self.size += int(new.sum())
+        """Add hashes and return which are new: of equal ones, in the set or here, only the first."""
+        (added, first), new = np.unique(hashes, return_index=True), np.zeros(len(hashes), np.bool_)
+        for array in self.arrays:
+            is_new = ~_search(array, added)[1]
+            added, first = added[is_new], first[is_new]
+        new[first] = True
+        while len(added) and self.arrays and len(self.arrays[-1]) <= len(added):
+            added = np.sort(np.concatenate([self.arrays.pop(), added]), kind="stable")  # which merges
+        self.arrays += [added] if len(added) else []
         return new
 
-    def set(self, hashes: Hashes, rows: NDArray[np.float32]) -> None:
-        """Add hashes, each once, with their rows."""
-        self.add(hashes)
-        self.rows[self._place(hashes)[0]] = rows
-        self.seen[hashes >> np.uint64(64 - _BITS)] = True
 
-    def find(self, hashes: Hashes) -> tuple[Ints, NDArray[np.float32]]:
-        """Return which of K hashes have a row, and these rows, (found, columns)."""
-        which = np.flatnonzero(self.seen[hashes >> np.uint64(64 - _BITS)])  # most that have none: without a cache miss
-        at = self._find(hashes[which])
-        there = self.hashes[at] == hashes[which]
-        return which[there], self.rows[at[there]]
+def _slots(keys: Hashes) -> Hashes:
+    return (keys * np.uint64(0x9E3779B97F4A7C15)) >> _SHIFT
 
-    def _find(self, hashes: Hashes) -> Ints:
-        """Return the place of each hash, or an empty one where it would be."""
-        at, pending = hashes.astype(np.int64) & (len(self.hashes) - 1), np.arange(len(hashes))
-        while len(pending):
-            there = self.hashes[at[pending]]
-            pending = pending[(there != 0) & (there != hashes[pending])]
-            at[pending] = (at[pending] + 1) & (len(self.hashes) - 1)
-        return at
 
-    def _place(self, unique: Hashes) -> tuple[Ints, Flags]:
-        """Give every hash a place, and return it and whether the hash is new."""
-        at = self._find(unique)
-        new = self.hashes[at] == 0
-        while len(pending := np.flatnonzero(self.hashes[at] != unique)):  # of several in one place the last one stays
-            at[pending] = self._find(unique[pending])
-            self.hashes[at[pending]] = unique[pending]
-        return at, new
+def _search(array: Hashes, keys: Hashes) -> tuple[Ints, Flags]:
+    places = np.searchsorted(array, keys)
+    return places, array[np.minimum(places, len(array) - 1)] == keys

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nmt.data.cleaning.hashing import HashTable
-from nmt.data.cleaning.text_block import MARK, Hashes, Ints, TextBlock, mix
+from nmt.data.cleaning.hashing import SortedKeys
+from nmt.data.cleaning.text_block import MARK, Hashes, Ints, TextBlock
 
 ITERATIONS = 5
 MAX_WORDS = 100
@@ -38,29 +38,24 @@ class Lexicon:
     """
 
     def __init__(self, sides: Sides) -> None:
-        self.words, self.frequencies, self.table = [HashTable(1), HashTable(1)], list[Floats](), HashTable(2)
-        for table, side in zip(self.words, sides, strict=True):
-            words, counts = np.unique(side.tokens[side.kind[side.token_starts] != MARK], return_counts=True)
-            words, counts = words[counts > 1], counts[counts > 1]
-            table.set(words, np.arange(len(words), dtype=np.float32)[:, None])
-            self.frequencies.append(counts / max(counts.sum(), 1))
+        counted = [np.unique(s.tokens[s.kind[s.token_starts] != MARK], return_counts=True) for s in sides]
+        self.words = [SortedKeys(words[counts > 1]) for words, counts in counted]
+        frequencies = [counts[counts > 1] / max(counts[counts > 1].sum(), 1) for _, counts in counted]
         ids, _, (source, target) = self._cells(sides)
-        size = max(len(self.frequencies[1]), 1)
-        types, type_of = np.unique(ids[0][source] * size + ids[1][target], return_inverse=True)
-        first, second = np.divmod(types, size)
-        forward = _ratios(type_of, target, first, self.frequencies[1][second])
-        backward = _ratios(type_of, source, second, self.frequencies[0][first])
-        ratios = np.stack([forward, backward], 1)
-        useful = ratios.max(1) > _USEFUL
-        self.table.set(_keys(first[useful], second[useful]), ratios[useful].astype(np.float32))
+        types, type_of = np.unique(_keys(ids[0][source], ids[1][target]), return_inverse=True)
+        first, second = np.divmod(types.view(np.int64), 1 << 32)
+        forward = _ratios(type_of, target, first, frequencies[1][second])
+        backward = _ratios(type_of, source, second, frequencies[0][first])
+        useful = np.maximum(forward, backward) > _USEFUL
+        self.types, self.ratios = SortedKeys(types[useful]), (forward[useful], backward[useful])
 
     def score(self, sides: Sides) -> PairScores:
         """Return what the lexicon says of N pairs."""
         ids, sizes, cells = self._cells(sides)
-        found, ratios = self.table.find(_keys(ids[0][cells[0]], ids[1][cells[1]]))
+        found, types = self.types.find(_keys(ids[0][cells[0]], ids[1][cells[1]]))
         means, tails = [], []
         for side in (0, 1):
-            sums = np.bincount(cells[side][found], ratios[:, 1 - side], len(ids[side]))
+            sums = np.bincount(cells[side][found], self.ratios[1 - side][types], len(ids[side]))
             logs = np.log(_BASE + (1 - _BASE) * sums / np.repeat(np.maximum(sizes[1 - side], 1), sizes[side]))
             totals, ends = np.r_[0, np.cumsum(logs)], np.cumsum(sizes[side])
             begins = ends - sizes[side]
@@ -74,10 +69,10 @@ class Lexicon:
         words of one pair the places of both among these."""
         ids, sizes = list[Ints](), list[Ints]()
         for table, side in zip(self.words, sides, strict=True):
-            which, rows = table.find(side.tokens)
+            which, places = table.find(side.tokens)
             lines = np.repeat(np.arange(len(side.lines)), side.num_tokens)[which]
             first = np.arange(len(lines)) - np.searchsorted(lines, lines) < MAX_WORDS
-            ids.append(rows[first, 0].astype(np.int64))
+            ids.append(places[first])
             sizes.append(np.bincount(lines[first], minlength=len(side.lines)))
         num = np.repeat(sizes[0], sizes[1])  # cells of each target word
         offsets = np.repeat(np.cumsum(sizes[0]) - sizes[0], sizes[1]) - (np.cumsum(num) - num)
@@ -86,7 +81,7 @@ class Lexicon:
 
 
 def _keys(source: Ints, target: Ints) -> Hashes:
-    return mix((source << 32 | target).astype(np.uint64))
+    return (source << 32 | target).view(np.uint64)
 
 
 def _ratios(types: Ints, explained: Ints, given: Ints, frequency: Floats) -> Floats:

@@ -5,10 +5,12 @@ punctuation. What is written without spaces is divided where the script changes,
 """
 
 import functools
+import re
 import sys
 import unicodedata
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -24,18 +26,18 @@ SYMBOLS = "123456789()[]{}"
 _LAST = 0x20000  # the first of the rarer Chinese characters stands for all from there on
 _UNSEGMENTED = ("CJK", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 _PREFIX = 6  # letters that distinguish a word: inflected forms are one
+_POWERS = np.cumprod(np.full(_PREFIX + 1, 0x2545F4914F6CDD1D, np.uint64), dtype=np.uint64)
+_POWERS[_PREFIX] = 0
 
 
 class Characters(NamedTuple):
-    """By the number of a character: its kind, lowercase form, place in `SYMBOLS` from 1, whether it is a token alone,
-    and a hash of it and of it as a letter (of others 0); and the kind of each script, as the names of Unicode begin."""
+    """By the number of a character: its kind, lowercase form, place in `SYMBOLS` from 1, and whether it is a token
+    alone; and the kind of each script, as the names of Unicode begin."""
 
     kind: NDArray[np.uint8]
     lower: NDArray[np.uint32]
     symbol: NDArray[np.uint8]
     alone: Flags
-    hashes: Hashes
-    letter_hashes: Hashes
     scripts: dict[str, int]
 
 
@@ -55,9 +57,7 @@ def characters() -> Characters:
             plain = unicodedata.normalize("NFKC", str(unicodedata.digit(char, char)))
             symbol[code] = SYMBOLS.find(plain) + 1 if len(plain) == 1 else 0
         lower[code] = ord(char.lower()) if len(char.lower()) == 1 else code
-    hashes = mix(np.arange(_LAST + 1, dtype=np.uint64))
-    alone = np.isin(kind, [MARK, *(scripts[name] for name in _UNSEGMENTED)])
-    return Characters(kind, lower, symbol, alone, hashes, np.where(kind >= LATIN, hashes, np.uint64(0)), scripts)
+    return Characters(kind, lower, symbol, np.isin(kind, [MARK, *(scripts[name] for name in _UNSEGMENTED)]), scripts)
 
 
 def mix(numbers: Hashes) -> Hashes:
@@ -66,11 +66,6 @@ def mix(numbers: Hashes) -> Hashes:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
-
-
-@functools.cache
-def _powers(bits: int) -> Hashes:
-    return np.cumprod(np.full(1 << bits, 0x2545F4914F6CDD1D, np.uint64), dtype=np.uint64)
 
 
 class TextBlock:
@@ -99,17 +94,20 @@ class TextBlock:
 
     @cached_property
     def hashes(self) -> Hashes:
-        """Hash of each line as it is, (N,)."""
-        places = np.arange(len(self.codes)) - np.repeat(self.starts, self.sizes)
-        return _hash(characters().hashes[self.codes], places, self.starts)
+        """Hash of each line as it is, (N,); of this process only."""
+        return np.fromiter(map(hash, self.lines), np.int64, len(self.lines)).view(np.uint64)
 
     @cached_property
     def normalized_hashes(self) -> Hashes:
         """Hash of the lowercase letters alone of each line, (N,); of one without letters that of the line."""
-        places = np.cumsum(self.kind >= LATIN, dtype=np.int64)
-        places = places - np.repeat(places[self.starts], self.sizes) + 1
-        hashes = _hash(characters().letter_hashes[self.lower], np.maximum(places, 0), self.starts)
-        return np.where(self.num_letters > 0, hashes, self.hashes)
+        letters, ends = self.lower[self.kind >= LATIN].tobytes(), np.cumsum(4 * self.num_letters).tolist()
+        hashes = np.fromiter((hash(letters[a:b]) for a, b in pairwise([0, *ends])), np.int64, len(ends))
+        return np.where(self.num_letters > 0, hashes.view(np.uint64), self.hashes)
+
+    def matches(self, mark: str, pattern: str) -> Ints:
+        """Return how many texts of a pattern each line has; each has the mark."""
+        find = re.compile(pattern).findall
+        return np.array([len(find(line)) if mark in line else 0 for line in self.lines])
 
     @cached_property
     def token_starts(self) -> Ints:
@@ -127,11 +125,5 @@ class TextBlock:
         begins = np.zeros(len(self.codes), np.int64)
         begins[self.token_starts] = self.token_starts
         places = np.arange(len(self.codes)) - np.maximum.accumulate(begins)
-        counted = (places < _PREFIX) & (self.kind != SPACE)
-        hashes = np.where(counted, characters().hashes[self.lower], np.uint64(0))
-        return _hash(hashes, np.minimum(places, _PREFIX), self.token_starts)
-
-
-def _hash(hashes: Hashes, places: Ints, starts: Ints) -> Hashes:
-    powers = _powers(max(int(places.max(initial=0)).bit_length(), 10))
-    return np.add.reduceat(hashes * powers[places], starts) if len(starts) else np.empty(0, np.uint64)
+        powers = _POWERS[np.where(self.kind == SPACE, _PREFIX, np.minimum(places, _PREFIX))]
+        return np.add.reduceat(mix(self.lower.astype(np.uint64)) * powers, self.token_starts)

@@ -1,6 +1,7 @@
 """The pairs that the filters of a corpus rejected: counts, overlaps, samples, and the page that shows them."""
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -26,31 +27,34 @@ class Tally:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self.options, self.num_pairs, self.num_kept, size = options, 0, 0, len(options)
         self.reasons, self.alone, self.both = (np.zeros(shape, np.int64) for shape in (size, size, (size, size)))
-        self.samples: dict[tuple[str, bool], list[Any]] = {
-            (name, flag): [] for name in options for flag in (True, False)
-        }
+        self.samples: dict[tuple[str, bool], list[Any]] = {key: [] for key in product(options, (True, False))}
+        self.applied = np.array([not o.dry for o in options.values()])
 
-    def rejected(self, values: Floats, *, dry: bool = False) -> Flags:
-        """Return which filters reject which pairs, also those that only count: (F, N) -> (F, N)."""
+    def excess(self, values: Floats) -> Floats:
+        """Return by how much the values of each filter are beyond its threshold: (F, N) -> (F, N)."""
         rows = zip(self.options.items(), values, strict=True)
-        return np.stack([FILTERS[name].rejects(row, o) & (dry or not o.dry) for (name, o), row in rows])
+        return np.stack([FILTERS[name].excess(row, options) for (name, options), row in rows])
+
+    def rejected(self, values: Floats) -> Flags:
+        """Return which pairs are rejected: (F, N) -> (N,)."""
+        return np.asarray(np.any(self.excess(values)[self.applied] > 0, 0))
 
     def add(self, values: Floats, block: Block) -> Ints:
         """Count the pairs of a block by their values, (F, N), and return what each is rejected by first, or -1."""
-        beyond, rejected = self.rejected(values, dry=True), self.rejected(values)
+        excess = self.excess(values)
+        beyond = excess > 0
+        rejected = beyond & self.applied[:, None]
         reasons = np.where(rejected.any(0), rejected.argmax(0), -1)
         self.both += beyond.astype(np.int64) @ beyond.T
         self.alone += (beyond & (beyond.sum(0) == 1)).sum(1)
         self.reasons += np.bincount(reasons[reasons >= 0], minlength=len(values))
         random = np.random.default_rng(self.num_pairs).random(len(reasons))
-        for (name, flag), found in self.samples.items():
-            row, options = list(self.options).index(name), self.options[name]
-            distance = np.abs(values[row] - getattr(options, "max", getattr(options, "min", 0)))
-            is_near = (reasons < 0) & (distance > 0 if hasattr(options, "min") else values[row] > 0)
-            rank = np.where(beyond[row], random, np.nan) if flag else np.where(is_near, distance, np.nan)
-            best = [i for i in np.argsort(rank, kind="stable")[:SAMPLES] if rank[i] >= 0]
-            found += [(rank[i], self.num_pairs + i + 1, values[row, i], block[0][i], block[1][i]) for i in best]
-            self.samples[name, flag] = sorted(found)[:SAMPLES]
+        near = np.where((excess <= 0) & (values != 0) & (reasons < 0), -excess, np.nan)
+        for row, name in enumerate(self.options):
+            for flag, ranks in ((True, np.where(beyond[row], random, np.nan)), (False, near[row])):
+                best = [i for i in np.argsort(ranks, kind="stable")[:SAMPLES] if ranks[i] >= 0]
+                found = [(ranks[i], self.num_pairs + i + 1, values[row, i], block[0][i], block[1][i]) for i in best]
+                self.samples[name, flag] = sorted(self.samples[name, flag] + found)[:SAMPLES]
         self.num_pairs, self.num_kept = self.num_pairs + len(reasons), self.num_kept + int((reasons < 0).sum())
         return reasons
 

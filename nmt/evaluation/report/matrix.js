@@ -228,14 +228,15 @@ const marker = ({ sourceLine, targetLine, matrix, weight }, viewOf, isShared = (
   const shown = best.map((i) => `${isolated(acrossLabels[i])} ${weights[i].toFixed(2)}`).join(", ") || "nothing";
   weight.textContent = `${isolated(labels[index])} ${isTarget ? "←" : "→"} ${shown}`;
 };
-// `onTrace` gets (isTarget, index) of a word, for a cell also the index across, and nothing when the marks are removed.
-const traced = (parts, viewOf, onTrace = () => {}) => {
+// `onTrace` gets (isTarget, index) of a word, for a cell also the index across, and nothing when the marks are removed;
+// `choose` gets a cell that is clicked or entered.
+const traced = (parts, viewOf, onTrace = () => {}, choose = () => {}) => {
   const { sourceLine, targetLine, matrix } = parts, mark = marker(parts, viewOf);
   const clear = () => { unmark([sourceLine, targetLine], [matrix]); onTrace(); };
   const trace = (...place) => { unmark([sourceLine, targetLine], [matrix]); mark(...place); onTrace(...place); };
   walk(targetLine, (t) => trace(true, t), sourceLine, clear);
   walk(sourceLine, (s) => trace(false, s), targetLine, clear);
-  return { enter: grid(matrix, (td, row, column) => trace(true, row, column), () => {}), clear };
+  return { enter: grid(matrix, (td, row, column) => trace(true, row, column), choose), clear };
 };
 
 // --- texts -----------------------------------------------------------------------------------------------------------
