@@ -65,7 +65,7 @@ class WordIds:
             return places
         mark, between, end = (ids == index for index in self._term_ids)
         is_added = (np.cumsum(between) > np.cumsum(end)) | end
-        return np.maximum.accumulate(np.where(is_added, 0, places)) + mark
+        return np.asarray(np.maximum.accumulate(np.where(is_added, 0, places)) + mark)
 
     def in_text(self, text: str, ids: Sequence[int], encode: Callable[[Sequence[str]], FlatIds]) -> list[int]:
         """Return the word of each token of an encoded text, counted in the text as given; -1 for none.
