@@ -10,7 +10,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.9.0"
+__version__ = "0.10.0"
 
 # Read by the libraries that torch loads, so they are set before it is imported; a user's own values win.
 # Threads that wait for work spin for a moment and then sleep: without the spin one run on a quiet machine is a fifth to

@@ -24,6 +24,11 @@ from nmt.training.warm_start import run_fingerprints
 
 def main(config: EvaluateConfig, overrides: list[str]) -> None:
     """Evaluate on `data.test`, by default the test set of the run, or of the first run of an ensemble."""
+    given = overrides
+    if config.markup is not None:
+        if any(override.startswith("data.test=") for override in overrides):
+            raise ValueError(f"markup={config.markup}: takes the place of data.test; give one of the two")
+        config.data.test, overrides = config.markup, [*overrides, f"data.test={config.markup}"]
     setup_process(config.num_threads)
     device = resolve_device(config.device)
     checkpoints = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
@@ -34,7 +39,7 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
     run = run_directory(paths[0])
     about = ReportData(
         name=" + ".join(str(content["config"].get("name") or "") for content in contents),
-        command=command_line("evaluate", overrides),
+        command=command_line("evaluate", given),
         config=to_yaml(merged),
         history=logger.read_metrics(run / "metrics.jsonl") if len(paths) == 1 else (),
         fingerprints=run_fingerprints(contents[0]) | {"plugins": list(map(list, loaded(merged.plugins)))},
@@ -56,6 +61,8 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
     sets = load_test_sets(merged.data)
     if not sets:
         raise ValueError("data.test: not given, and the run has no test set; say which one, as data.test=PREFIX")
+    if config.markup is not None:
+        sets = [test.without_markup() for test in sets]
     report = report_folder(run, config, overrides)
     config.metrics = merged.metrics
     inputs = _read_inputs(config, overrides, sets)  # before anything is translated

@@ -34,7 +34,7 @@ PATH_OPTIONS = (
     "data.corpora",
     *("data.cache_dir", "checkpoint", "output", "hypotheses", "baselines", "external_scores", "source", "target"),
     *("gold", "reverse", "plugins", "metrics.plugins", "init.checkpoint", "input", "text", "data.tokenizer.model"),
-    "tests",
+    *("tests", "markup"),
 )
 """Options that name files, folders and data sets: `~` is the home folder there, and what came from the environment is
 not stored."""
@@ -305,6 +305,8 @@ class EvaluateConfig(TagOptions, EngineOptions):
         alignments of an ensemble are those of its first model that has attention.
     output: folder of the report, needed for an ensemble; by default report or report-TESTSET in the run directory.
     hypotheses: file of translations of the test set, one per line, to evaluate instead of the model's own.
+    markup: prefix of a test set with the same inline tags in source and reference, in place of data.test; its text is
+        evaluated without them, and how well attention carries them over (docs/markup.md).
     baselines: runs evaluated on the same test set, or files of translations, to compare with, as a list [a,b].
     external_scores: scores of the translations by other programs, as a list [NAME:FILE]; FILE has one number
         on each line.
@@ -313,6 +315,7 @@ class EvaluateConfig(TagOptions, EngineOptions):
     checkpoint: Any = ""
     output: str | None = None
     hypotheses: str | None = None
+    markup: str | None = None
     baselines: list[str] = field(default_factory=list)
     external_scores: list[str] = field(default_factory=list)
     data: DataConfig = field(default_factory=DataConfig)

@@ -123,9 +123,10 @@ def _example(config: Any, path: str, choices: tuple[str, ...]) -> str:
     """Return an argument that gives the option another value than its default, "" where that is impossible."""
     node, _, name = path.rpartition(".")
     value = option_words()["examples"].get(name if node.startswith("model") else path)
-    if value is not None:
-        return f"{path.removesuffix('.architecture')}={format_override(value)}"
     default = getattr(get_node(config, node), name)
+    is_of_other = isinstance(default, bool) and not str(value).lower().startswith(("true", "false"))  # of that name
+    if value is not None and not is_of_other:
+        return f"{path.removesuffix('.architecture')}={format_override(value)}"
     candidates: list[Any] = [[choice] for choice in choices] if isinstance(default, list) else list(choices)
     if isinstance(default, bool):
         candidates = [not default]

@@ -175,6 +175,8 @@ def _read(report: Path, run: Path, model: dict[str, Any]) -> RunResult:
     if alignment:
         quantities["aer"] = 100 * alignment["aer"]
     quantities |= {f"aer {bucket}": 100 * part["aer"] for bucket, part in alignment.get("by_length", {}).items()}
+    if spans := scores.get("spans"):
+        quantities |= {f"span_{name}": 100 * spans["references"][name] for name in ("exact", "f1")}
     entropies = _entropies(report / "diagnostics.json")
     quantities |= {name: value for name, value in entropies.items() if name == "entropy"}
     quantities |= {f"bleu {bucket}": part["bleu"] for bucket, part in by_length.items()}

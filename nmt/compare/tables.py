@@ -15,6 +15,7 @@ from nmt.compare.statistics import MIN_SEEDS, TOO_FEW, SampleSummary
 from nmt.evaluation.report.html import printable_line
 
 SCORES = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER", "aer": "AER %", "entropy": "entropy"}
+SCORES |= {"span_exact": "exact spans %", "span_f1": "span F1"}
 COSTS = {
     "parameters": "parameters",
     "flops": "FLOPs/token",

@@ -25,6 +25,7 @@ from nmt.evaluation.results import (
     training_frequencies,
 )
 from nmt.evaluation.significance import bootstrap_intervals, paired_test
+from nmt.evaluation.span_projection import evaluate_spans
 from nmt.inference.aligner import Aligner, aligner_with_selected_head
 from nmt.inference.translator import Translation, Translator
 from nmt.runtime.progress import show_stage
@@ -233,6 +234,9 @@ class Evaluator:
             score, links, head_scores = evaluation
             by_length = alignment_by_length(sources, links, test.gold)
             result.alignment = ReferenceAlignment(score, selection, links, head_scores, by_length)
+        if test.markup is not None and aligner.source is not None:
+            with show_stage(f"{test.name}: spans of markup"):
+                result.spans = evaluate_spans(self.translator, aligner.source.without_rule, test.markup, translations)
         if self.translator.member is not None:
             model = f"model {self.translator.member} of the ensemble"
             result.notes.append(f"Alignments and everything about attention are those of {model}.")

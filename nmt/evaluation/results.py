@@ -1,16 +1,18 @@
 """Inputs and results of an evaluation, from which its files and its page are made."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nmt.alignment import AlignmentScore, AlignmentSource, GoldAlignment, HeadSelection, Link, read_gold
+from nmt.alignment.markup import MarkedText, parse_markup
 from nmt.data import DataConfig, SentencePair, alignment_path, extra_test_sets, read_pairs
 from nmt.data.corpora import directions, join, of_split
 from nmt.data.sources import dataset_fingerprint, further_splits, read_further_references
@@ -20,6 +22,7 @@ from nmt.evaluation.breakdown import Breakdown, OutputLanguages, word_frequencie
 from nmt.evaluation.external_scores import ExternalScore
 from nmt.evaluation.metrics import MetricScore
 from nmt.evaluation.significance import ConfidenceInterval, PairedTestResult
+from nmt.evaluation.span_projection import SpanEvaluation
 from nmt.inference.translator import Translation
 from nmt.runtime.text import is_blank
 
@@ -41,6 +44,7 @@ class EvaluationSet:
     split: str = "test"
     target_lang: str = ""
     source_lang: str = ""
+    markup: list[tuple[MarkedText, MarkedText]] | None = None  # of the pairs
 
     @classmethod
     def read(cls, config: DataConfig, split: str, folder: str = "") -> "EvaluationSet":
@@ -54,6 +58,22 @@ class EvaluationSet:
         name = folder or (split if direction is config else split.partition("@")[2])
         pair = direction.target_lang, direction.source_lang
         return cls(name, folder, pairs, gold, dict(repaired), further, split, *pair)
+
+    def without_markup(self) -> "EvaluationSet":
+        """Take the markup off the text, and leave out pairs with markup that is not well-formed.
+
+        Raise ValueError if no pair has any.
+        """
+        marked: dict[int, tuple[MarkedText, MarkedText]] = {}
+        for i, pair in enumerate(self.pairs):
+            with contextlib.suppress(ValueError):
+                marked[i] = parse_markup(pair.source), parse_markup(pair.target)
+        if not any(source.tags and target.tags for source, target in marked.values()):
+            raise ValueError(f"markup: no line of {self.name} has well-formed tags on both sides")
+        if num := len(self.pairs) - len(marked):
+            log.warning("%d of %d pairs are left out: their markup is not well-formed", num, len(self.pairs))
+        pairs = [SentencePair(source.text, target.text) for source, target in marked.values()]
+        return replace(self, pairs=pairs, gold=None, further=[], markup=list(marked.values()))
 
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of sources, references and, where there are any, gold alignments, as of files of lines."""
@@ -155,6 +175,7 @@ class EvaluationResult:
     digests: dict[str, str] = field(default_factory=dict)
     engine: str = ""
     further: Sequence[Sequence[str]] = ()  # references beyond the first
+    spans: SpanEvaluation | None = None  # of a test set with markup
     sentence_scores: dict[str, Sequence[float]] = field(default_factory=dict)  # of plugins, by metric
 
     def flat_scores(self) -> dict[str, float]:
@@ -196,6 +217,8 @@ class EvaluationResult:
                 "selected_by": selection.selected_by,
                 "by_length": _as_dicts(self.alignment.by_length),
             }
+        if self.spans is not None:
+            sections["spans"] = self.spans.to_dict()
         return _as_dicts(self.scores) | {name: section for name, section in sections.items() if section}
 
     def head_scores(self) -> list[dict[str, Any]]:
@@ -223,6 +246,8 @@ class EvaluationResult:
             yield f"wrong language {found.wrong:.3f}, undecided {found.undecided:.3f} (by {found.identifier})"
         if self.alignment is not None:
             yield f"AER {100 * self.alignment.score.aer:.1f} % (read from {self.alignment.selection.source})"
+        if self.spans is not None:
+            yield str(self.spans)
 
     def sentences(self) -> list[dict[str, Any]]:
         """Return one record for each sentence, for sentences.jsonl."""

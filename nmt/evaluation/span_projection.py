@@ -1,9 +1,16 @@
-"""How well elements of markup lie in a translation, compared with where a human put them."""
+"""How well attention carries elements of markup over to a translation, compared with where a human put them."""
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from nmt.alignment.markup import MarkedText, ProjectedSpan, units
+from nmt.alignment import AlignmentSource
+from nmt.alignment.markup import MarkedText, ProjectedSpan, Tag, project, unit_weights, units
+from nmt.inference.translator import Translation, Translator
+
+Projected = tuple[Sequence[ProjectedSpan], MarkedText]
+"""The spans in a translation, and the human translation of the same text."""
 
 
 class SpanScore(NamedTuple):
@@ -12,27 +19,108 @@ class SpanScore(NamedTuple):
     num_spans: int
     exact: float
     f1: float
-    boundary_error: float
+    boundary_error: float | None = None
 
 
-def span_score(pairs: Iterable[tuple[Sequence[ProjectedSpan], MarkedText]]) -> SpanScore:
-    """Compare projected spans with the elements of the same name in a human translation of the same text, as units.
+@dataclass
+class SpanEvaluation:
+    """Scores of spans by the alignment source in human translations and, by their texts, in the model's own.
+
+    heads: in human translations, by the mean of all layers and heads, of those of a layer, and by each head.
+    """
+
+    references: SpanScore
+    output: SpanScore
+    heads: dict[AlignmentSource, SpanScore]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores as JSON values."""
+        heads = [{"layer": s.layer, "head": s.head, **score._asdict()} for s, score in self.heads.items()]
+        return {"references": self.references._asdict(), "output": self.output._asdict(), "heads": heads}
+
+    def __str__(self) -> str:
+        human, own = self.references, self.output
+        return (
+            f"{human.num_spans} spans carried over to the references: exact {100 * human.exact:.1f} %, F1 "
+            f"{100 * human.f1:.1f}, boundaries off by {human.boundary_error:.2f}; to the output: with the same text "
+            f"{100 * own.exact:.1f} %, F1 of their words {100 * own.f1:.1f}"
+        )
+
+
+def evaluate_spans(
+    translator: Translator,
+    source: AlignmentSource,
+    marked: Sequence[tuple[MarkedText, MarkedText]],
+    translations: Sequence[Translation],
+) -> SpanEvaluation | None:
+    """Project the elements of sources onto their references and onto translations; None without attention.
+
+    Args:
+        source: the layer and head that are read.
+        marked: sources and references with the same elements.
+        translations: of the sources.
+    """
+    texts = [(text.text, reference.text) for text, reference in marked]
+    (sources, targets), heads = translator.encode_pairs(texts), dict[AlignmentSource, list[Projected]]()
+    for i, weights in translator.attention_weights(sources, targets):
+        offsets = translator.tokenizer.offsets(texts[i][0], sources[i], texts[i][1], targets[i])
+        layers, numbers = range(1, weights.shape[0] + 1), range(weights.shape[1] + 1)
+        candidates = [AlignmentSource(), *(AlignmentSource(layer, head) for layer in layers for head in numbers)]
+        for head in dict.fromkeys([*candidates, source]):
+            matrix = unit_weights(head.plot_rows(weights), *offsets, marked[i][0].units(), units(texts[i][1]))
+            heads.setdefault(head, []).append((project(marked[i][0], texts[i][1], matrix), marked[i][1]))
+    if not heads:
+        return None
+    own: list[tuple[str, Projected]] = []
+    ids = [translation.tokens for translation in translations]
+    for i, weights in translator.attention_weights(sources, ids):
+        (text, reference), written = marked[i], translations[i].text
+        offsets = translator.tokenizer.offsets(text.text, sources[i], written, ids[i])
+        matrix = unit_weights(source.plot_rows(weights), *offsets, text.units(), units(written))
+        own.append((written, (project(text, written, matrix), reference)))
+    scores = {head: span_score(spans) for head, spans in heads.items()}
+    of_source = scores[source] if not source.shift else scores.pop(source)
+    return SpanEvaluation(of_source, _score_of_texts(own), scores)
+
+
+def _named(spans: Sequence[ProjectedSpan], reference: MarkedText) -> Iterator[tuple[ProjectedSpan, Tag]]:
+    """Yield each span with the first element of its name in the reference, if that has text."""
+    named = {tag.name: tag for tag in reversed(reference.tags)}
+    for span in spans:
+        gold = named.get(span.tag.name)
+        if gold is not None and units(reference.text[gold.start : gold.end]):
+            yield span, gold
+
+
+def span_score(pairs: Iterable[Projected]) -> SpanScore:
+    """Compare projected spans with the elements of the same name in the same translation, as units.
 
     One without a unit in the human translation, or without its name there, does not count.
     """
     num_spans = num_exact = num_hits = num_units = distance = 0
     for spans, reference in pairs:
         ranges = units(reference.text)
-        named = {tag.name: tag for tag in reversed(reference.tags)}  # the first of a name
-        for span in (span for span in spans if span.tag.name in named):
-            gold = named[span.tag.name]
+        for span, gold in _named(spans, reference):
             both = ((gold.start, gold.end), (span.start, span.end))
             human, found = ([i for i, (s, e) in enumerate(ranges) if s < end and start < e] for start, end in both)
-            if human:
-                num_spans += 1
-                num_exact += found == human
-                num_hits += len(set(found) & set(human))
-                num_units += len(found) + len(human)
-                distance += abs(min(found, default=0) - human[0]) + abs(max(found, default=0) - human[-1])
+            num_spans += 1
+            num_exact += found == human
+            num_hits += len(set(found) & set(human))
+            num_units += len(found) + len(human)
+            distance += abs(min(found, default=0) - human[0]) + abs(max(found, default=0) - human[-1])
     count = max(num_spans, 1)
     return SpanScore(num_spans, num_exact / count, 2 * num_hits / max(num_units, 1), distance / 2 / count)
+
+
+def _score_of_texts(translations: Iterable[tuple[str, Projected]]) -> SpanScore:
+    """Compare the words of spans in another translation with those of the elements of the same name."""
+    num_spans = num_exact = num_hits = num_units = 0
+    for written, (spans, reference) in translations:
+        for span, gold in _named(spans, reference):
+            parts = written[span.start : span.end], reference.text[gold.start : gold.end]
+            found, human = (Counter(part[start:end] for start, end in units(part)) for part in parts)
+            num_spans += 1
+            num_exact += parts[0].strip() == parts[1].strip()
+            num_hits += (found & human).total()
+            num_units += found.total() + human.total()
+    return SpanScore(num_spans, num_exact / max(num_spans, 1), 2 * num_hits / max(num_units, 1))

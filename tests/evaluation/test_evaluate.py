@@ -27,6 +27,7 @@ from nmt.alignment import (
     read_pharaoh,
     symmetrize,
 )
+from nmt.alignment.markup import parse_markup, project, unit_weights, units
 from nmt.cli.compose import run_command, to_dict
 from nmt.cli.configs import AlignConfig, Config, EvaluateConfig
 from nmt.data import EOS, DataConfig, alignment_path, read_pairs, train_or_load_tokenizer
@@ -38,6 +39,7 @@ from nmt.evaluation.metrics import MetricsConfig, corpus_score
 from nmt.evaluation.report import ReportData
 from nmt.evaluation.results import EvaluationInputs, load_test_sets
 from nmt.evaluation.significance import bootstrap_intervals, paired_test
+from nmt.evaluation.span_projection import span_score
 from nmt.inference.translator import Translator
 from nmt.search import SearchConfig
 
@@ -225,6 +227,67 @@ def test_given_hypotheses_are_evaluated_instead_of_the_models(cwd: Path) -> None
     assert (cwd / "given/hypotheses.txt").read_bytes() == (cwd / "t.de").read_bytes()
     # they are the references, and so are their alignments
     assert (cwd / "given/alignments.pharaoh").read_bytes() == (cwd / "given/reference_alignments.pharaoh").read_bytes()
+
+
+def test_markup_of_a_test_set_is_carried_over_and_measured(cwd: Path, tmp_path: Path) -> None:
+    sides = [(cwd / f"t.{language}").read_text("utf-8").split("\n")[:-1] for language in ("en", "de")]
+    for language, lines in zip(("en", "de"), sides, strict=True):
+        text = [f"<a>{line.split(' ')[0]}</a> <b>{' '.join(line.split(' ')[1:])}</b>" for line in lines]
+        (tmp_path / f"tagged.{language}").write_text("\n".join([*text, "<a>one <b>two</a></b>"]) + "\n", "utf-8")
+    tagged, plain = f"markup={tmp_path}/tagged", "hypotheses=t.de"
+    outputs = [tmp_path / name for name in ("own", "plain", "given")]
+    assert call("evaluate", "checkpoint=runs/a", f"output={outputs[0]}", *TEST, *QUICK)[0] == 0
+    code, output = call("evaluate", "checkpoint=runs/a", f"output={outputs[1]}", tagged, "data.format=text", *QUICK)
+    assert code == 0, output
+    code, output = call(
+        "evaluate", "checkpoint=runs/a", f"output={outputs[2]}", tagged, plain, "data.format=text", *QUICK
+    )
+    assert code == 0, output
+    scores = [json.loads((path / "scores.json").read_text("utf-8")) for path in outputs]
+    assert scores[1]["bleu"] == scores[0]["bleu"]  # as of the text without tags
+    assert "spans" not in scores[0]
+    own, given = (result["spans"] for result in scores[1:])
+    assert own["references"] == given["references"]
+    assert own["references"]["num_spans"] == given["output"]["num_spans"] == 2 * NUM_TEST
+    assert given["output"]["exact"] >= given["references"]["exact"]  # texts may be alike in other places
+    assert own["output"] != given["output"]
+    shape = json.loads((outputs[1] / "diagnostics.json").read_text("utf-8"))["measures"]["entropy"]
+    assert len(own["heads"]) == 1 + len(shape) * (1 + len(shape[0]))
+    # the same by hand, of the mean of all layers and heads
+    translator = Translator.from_checkpoint(
+        checkpoint.load(cwd / "runs/a/checkpoints/best.pt"), None, torch.device("cpu")
+    )
+    projected = []
+    tagged_lines = ((tmp_path / f"tagged.{name}").read_text("utf-8").split("\n")[:-2] for name in ("en", "de"))
+    for source, target in zip(*tagged_lines, strict=True):
+        marked, human = parse_markup(source), parse_markup(target)
+        (ids,), (target_ids,) = translator.encode_pairs([(marked.text, human.text)])
+        ((_, weights),) = translator.attention_weights([ids], [target_ids])
+        offsets = translator.tokenizer.offsets(marked.text, ids, human.text, target_ids)
+        matrix = unit_weights(weights.mean((0, 1)), *offsets, marked.units(), units(human.text))
+        projected.append((project(marked, human.text, matrix), human))
+    expected = span_score(projected)._asdict()
+    assert own["heads"][0] == pytest.approx({"layer": 0, "head": 0, **expected}, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("lines", "options", "sentence"),
+    [
+        ("a b\n", [], "no line of .* has well-formed tags on both sides"),
+        ("<a>b</a>\n", TEST, "takes the place of data.test; give one of the two"),
+    ],
+)
+def test_markup_that_cannot_be_measured(
+    cwd: Path, tmp_path: Path, lines: str, options: list[str], sentence: str
+) -> None:
+    for language in ("en", "de"):
+        (tmp_path / f"tagged.{language}").write_text(lines, "utf-8")
+    arguments = [f"markup={tmp_path}/tagged", "data.format=text", f"output={tmp_path}/out", *options, *QUICK]
+    code, output = call("evaluate", "checkpoint=runs/a", *arguments)
+    assert code != 0
+    assert re.search(sentence, output), output
+    assert "Traceback" not in output
+    assert not (tmp_path / "out").exists()
 
 
 def test_options_take_effect(cwd: Path) -> None:
