@@ -132,7 +132,7 @@ def tag_names(config: DataConfig) -> list[str]:
 
 def reserved_names(config: DataConfig) -> list[str]:
     """Return the names of all ids behind the vocabulary: the tags, then those that annotate terms."""
-    return [*tag_names(config), *(TERM_TAGS if config.augment.terms else ())]
+    return [*tag_names(config), *TERM_TAGS[: 3 * bool(config.augment.terms)]]
 
 
 def corpus_tags(config: DataConfig) -> list[str]:
@@ -230,7 +230,7 @@ def validate_corpora(config: DataConfig) -> None:
     if given and config.temperature != 1:
         raise ValueError(f"data.temperature={config.temperature:g}: the corpora have weights; give one of the two")
     for part in corpora:
-        if f"<{part.tag}>" in (*map(language_tag, ends), *TERM_TAGS):
+        if f"<{part.tag}>" in (*map(language_tag, ends), *TERM_TAGS[: 3 * bool(config.augment.terms)]):
             raise ValueError(f"data.corpora.{part.entry}.tag={part.tag}: is that of a language or term; choose another")
     if config.stages and not corpora:
         raise ValueError("data.stages: needs data.corpora={NAME: {path: PREFIX}, …}, which the stages mix")
