@@ -34,7 +34,7 @@ PATH_OPTIONS = (
     "data.corpora",
     *("data.cache_dir", "checkpoint", "output", "hypotheses", "baselines", "external_scores", "source", "target"),
     *("gold", "reverse", "plugins", "metrics.plugins", "init.checkpoint", "input", "text", "data.tokenizer.model"),
-    *("tests", "markup"),
+    *("tests", "markup", "glossary"),
 )
 """Options that name files, folders and data sets: `~` is the home folder there, and what came from the environment is
 not stored."""
@@ -353,8 +353,8 @@ class TranslateConfig(DirectionOptions, EngineOptions):
     output: file of the translations, compressed as its suffix says; it appears when all of them are there. By default
         they go to standard output.
     format: text (the best translation of each line) or jsonl (with scores and alignments).
-    input_format: text, or jsonl: each line is an object with a text, and with a prefix of its translation, a text that
-        this continues (suffix_of), or markup and placeholders of its own.
+    input_format: text, or jsonl: each line is an object with a text, and where wanted with how its translation begins,
+        a text that it continues, markup and placeholders (docs/markup.md).
     markup: the tags of XML or HTML in the text are carried over to its translation along attention (docs/markup.md).
     placeholders: placeholders such as {name} or %s, addresses and `code` that a translation lacks are put back.
     glossary: file with a source term, a tab and its target term in each line, where # begins a comment: a translation
