@@ -65,7 +65,8 @@ class ProjectedSpan(NamedTuple):
     def to_json(self, text: str) -> dict[str, Any]:
         """Return plain values; `text` is the translation."""
         values = {"tag": self.tag.opening, "text": text[self.start : self.end], "start": self.start, "end": self.end}
-        return values | {"confidence": round(self.confidence, 4)}
+        source = {"source_start": self.tag.start, "source_end": self.tag.end}
+        return values | source | {"confidence": round(self.confidence, 4)}
 
 
 def units(text: str, cuts: Collection[int] = ()) -> list[tuple[int, int]]:

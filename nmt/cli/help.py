@@ -34,12 +34,12 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         *_MACHINE,
     ),
     "translate": (
-        *("checkpoint", "input", "output", "format", "max_length", *_SEARCH, "search.method", "search.n_best"),
-        *_MACHINE,
+        *("checkpoint", "input", "output", "format", "input_format", "markup", "placeholders", "glossary"),
+        *("target_lang", "max_length", *_SEARCH, "search.method", "search.n_best", *_MACHINE),
     ),
     "align": (
         *("checkpoint", "source", "target", "gold", "reverse", "symmetrize", "output", "formats"),
-        *("alignment.layer", "alignment.head", "alignment.decision", *_MACHINE),
+        *("markup", "alignment.layer", "alignment.head", "alignment.decision", *_MACHINE),
     ),
     "score": ("checkpoint", "source", "target", "reverse", "rerank", "format", "output", *_MACHINE),
     "export": ("checkpoint", "format", "output", "max_length", "search.beam_size", "num_threads"),

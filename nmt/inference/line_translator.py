@@ -44,12 +44,17 @@ class LineRequest(NamedTuple):
         """What the model has to begin with."""
         return (self.suffix_of + self.prefix).rstrip(" ")
 
+    def continuation(self, text: str) -> str:
+        """Return a translation, or its beginning, without what it continues; spaces at the end of that are its own."""
+        start = self.suffix_of.rstrip(" ")
+        return text.removeprefix(start).removeprefix(self.suffix_of[len(start) :]) if not start.startswith(text) else ""
+
     @classmethod
     def from_json(cls, line: str, defaults: "LineRequest") -> "LineRequest":
         """Read a line of JSON. Raise ValueError for one that is no object with these fields."""
         try:
             values: Any = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # brackets that are nested too deeply
             values = None
         if not isinstance(values, dict) or "text" not in values:
             raise ValueError('input_format=jsonl: a line must be an object with the key "text", as {"text": "Hello!"}')
@@ -60,7 +65,8 @@ class LineRequest(NamedTuple):
             if type(value) is not (needed := cls.__annotations__[name]):
                 kind = "a text" if needed is str else "true or false"
                 raise ValueError(f"input_format=jsonl: {name} must be {kind}, not {json.dumps(value)[:40]}")
-            values[name] = re.sub(r"[\r\n]+", " ", value) if isinstance(value, str) else value
+            if isinstance(value, str):  # half a character, as \ud800, is no text
+                values[name] = re.sub(r"[\ud800-\udfff]", "\ufffd", re.sub(r"[\r\n]+", " ", value))
         return defaults._replace(**values)
 
 
@@ -99,9 +105,7 @@ class LineTranslation(NamedTuple):
         the next as those of the parts do. With the default length normalization the best translation has log p /
         length, as in one piece.
         """
-        # what is continued ends with the spaces that the translation begins with
-        start = self.request.suffix_of.rstrip(" "), self.request.suffix_of[len(self.request.suffix_of.rstrip(" ")) :]
-        return [t._replace(text=t.text.removeprefix(start[0]).removeprefix(start[1])) for t in self._joined()]
+        return [t._replace(text=self.request.continuation(t.text)) for t in self._joined()]
 
     def _joined(self) -> list[Translation]:
         if not self.best:
@@ -222,7 +226,7 @@ class LineTranslator:
             return result._replace(written=request.text) if request.markup else result
         if not request.markup and not request.placeholders:
             return result
-        lost, garbled = lost_placeholders(marked, text) if request.placeholders else ([], {})
+        lost, garbled = lost_placeholders(marked, text, request.prefix) if request.placeholders else ([], {})
         spans: list[ProjectedSpan] = []
         if marked.tags or lost:
             weights = self._unit_weights(result, marked, text)
@@ -250,6 +254,7 @@ class LineTranslator:
                 [(a - start, b - start) for a, b in target_units],
             )
             weights += unit_weights(self.translator.stored_source.source.plot_rows(matrix), *offsets, *moved)
+            source, target = source + len(texts[0]), target + len(texts[1].strip(" "))  # the next may read the same
         return weights
 
     def _split(self, text: str) -> list[str]:

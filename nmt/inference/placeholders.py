@@ -14,14 +14,14 @@ PLACEHOLDER = re.compile(
 )
 
 
-def lost_placeholders(marked: MarkedText, translation: str) -> tuple[list[Tag], dict[str, str]]:
+def lost_placeholders(marked: MarkedText, translation: str, prefix: str = "") -> tuple[list[Tag], dict[str, str]]:
     """Return what of the source's placeholders is not in the translation.
 
     It is returned as escaped elements without an end tag; or as a mapping from a placeholder that is in the translation
-    only and of the same kind, which it is taken for.
+    only, neither in the source nor in the prefix that was asked for, and of the same kind, which it is taken for.
     """
     seen, lost, garbled = Counter[str](), list[Tag](), dict[str, str]()
-    known = {match[0] for match in PLACEHOLDER.finditer(marked.text)}
+    known = {match[0] for text in (marked.text, prefix) for match in PLACEHOLDER.finditer(text)}
     foreign = [match[0] for match in PLACEHOLDER.finditer(translation) if match[0] not in known]
     for match in PLACEHOLDER.finditer(marked.text):
         seen[match[0]] += 1

@@ -17,6 +17,7 @@ from nmt import __version__
 from nmt.cli.configs import ServeConfig
 from nmt.config import suggest
 from nmt.inference.interventions import Intervention
+from nmt.inference.line_translator import LineTranslator
 from nmt.serve import handlers, schemas
 from nmt.serve.model_thread import InferenceJob, ModelWorker
 from nmt.serve.models import ServedModel
@@ -110,6 +111,8 @@ class RequestHandlers:
             self._check_length(f"lines.{number}", line)
             if "\n" in line:
                 raise HTTPException(422, f"lines.{number}: holds a line feed; text is split there, lines are not")
+        for name in ("prefix", "suffix_of"):
+            self._check_length(name, getattr(body, name))
         for name in ("beam_size", "n_best"):
             if (getattr(body, name) or 1) > self.config.max_beam:
                 raise HTTPException(422, f"{name}={getattr(body, name)}: at most {self.config.max_beam} (max_beam)")
@@ -117,6 +120,10 @@ class RequestHandlers:
             handlers.search_config(model, body)
         except ValueError as error:
             raise HTTPException(422, str(error).replace("search.", "")) from None
+        try:
+            LineTranslator(model.translator, model.max_source_tokens, handlers.line_request(body))
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from None
         return lambda job: handlers.as_json(handlers.translate(model, body, job, on_progress))
 
     def attention_task(self, body: AttentionRequest) -> Callable[[InferenceJob], bytes]:
@@ -158,9 +165,10 @@ class RequestHandlers:
     def stream(self, body: TranslateRequest) -> Response:
         """Respond to a request for translations line by line."""
         loop, lines = asyncio.get_running_loop(), asyncio.Queue[bytes | None]()
+        to_text = handlers.line_request(body).continuation
 
         def on_progress(number: int, text: str) -> None:
-            loop.call_soon_threadsafe(lines.put_nowait, handlers.as_json({"line": number, "text": text}))
+            loop.call_soon_threadsafe(lines.put_nowait, handlers.as_json({"line": number, "text": to_text(text)}))
 
         job = self.worker.submit(self.translation_task(body, on_progress))
         job.future.add_done_callback(lambda _: lines.put_nowait(None))

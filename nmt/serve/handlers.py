@@ -11,7 +11,7 @@ import numpy as np
 from starlette.exceptions import HTTPException
 
 from nmt.data import EOS
-from nmt.inference.line_translator import LineTranslation, LineTranslator
+from nmt.inference.line_translator import LineRequest, LineTranslation, LineTranslator
 from nmt.inference.scorer import token_log_probs
 from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator
 from nmt.search import SearchConfig
@@ -42,14 +42,18 @@ class _CancellableTranslator(Translator):
         self.inner.engine = base.engine
         self.on_progress: Callable[[str], None] = lambda text: None
 
-    def n_best(self, texts: Sequence[str], **_: Any) -> list[list[Translation]]:
+    def n_best(
+        self, texts: Sequence[str], *, prefixes: Sequence[str] | None = None, **_: Any
+    ) -> list[list[Translation]]:
         translations: list[list[Translation]] = []
-        for text in texts:
+        for text, prefix in zip(texts, prefixes or [""] * len(texts), strict=True):
             self.raise_if_cancelled()  # which no other engine than torch does
-            prefix = "".join(f"{best[0].text} " for best in translations)
-            best = [EMPTY_TRANSLATION]
-            for best in self.inner.n_best([text]) if self.inner.engine_used else self.inner.stream_n_best(text):
-                self.on_progress(prefix + best[0].text)
+            before = "".join(f"{best[0].text} " for best in translations)
+            best, steps = [EMPTY_TRANSLATION], self.inner.stream_n_best(text, prefix=prefix)
+            if self.inner.engine_used:
+                steps = iter(self.inner.n_best([text], prefixes=[prefix] if prefix else None))
+            for best in steps:
+                self.on_progress(before + best[0].text)
             translations.append(best)
         return translations
 
@@ -64,6 +68,11 @@ def search_config(served: ServedModel, request: TranslateRequest) -> SearchConfi
     return config
 
 
+def line_request(request: TranslateRequest) -> LineRequest:
+    """Return what a request asks for each of its sentences."""
+    return LineRequest("", request.prefix, request.suffix_of, request.markup, request.placeholders)
+
+
 def request_sentences(request: TranslateRequest) -> list[str]:
     """Return the sentences of a request; those of `text` end at line feeds only."""
     return (request.text or "").removesuffix("\n").split("\n") if request.lines is None else request.lines
@@ -74,7 +83,7 @@ def translate(
 ) -> dict[str, Any]:
     """Return the fields of `schemas.TranslateResponse`; raise CancelledError when the job is canceled."""
     translator = _CancellableTranslator(served.translator, search_config(served, request), job)
-    line_translator = LineTranslator(translator, served.max_source_tokens)
+    line_translator = LineTranslator(translator, served.max_source_tokens, line_request(request))
     sentences = []
     for number, line in enumerate(request_sentences(request), 1):
         if on_progress is not None:

@@ -38,6 +38,50 @@ const directionInto = ({ source_lang, target_lang, directions }, language) => {
   return into.find(([source]) => source === source_lang) ?? into[0] ?? [source_lang, target_lang];
 };
 const distinct = (lists) => [...new Set(lists.flat())];
+
+// --- markup ----------------------------------------------------------------------------------------------------------
+const SHOWN = { b: "b", strong: "b", i: "i", em: "i", u: "u", code: "code", tt: "code", kbd: "code", samp: "code" };
+const NO_END = /^<[!?]|\/>$|^<(?:area|base|br|col|embed|hr|img|input|link|source|track|wbr)(?=[\s/>])/i;
+// Append a translation with tags, its text escaped, as elements without attributes of its own. `spans` are those of the answer;
+// `trace` gets the one pointed at, or nothing. What is no tag of a span is text.
+const appendMarked = (root, translation, spans, trace) => {
+  const left = [...spans].sort((a, b) => a.start - b.start || b.end - a.end), open = [root];
+  for (let i = 0; i < translation.length;) {
+    const node = open.at(-1), index = translation[i] === "<" ? left.findIndex(({ tag }) => translation.startsWith(tag, i)) : -1;
+    if (index >= 0) {
+      const [span] = left.splice(index, 1), name = /^<([^\s/>]*)/.exec(span.tag)[1].toLowerCase(), hasEnd = !NO_END.test(span.tag);
+      const child = element(name === "br" ? "br" : (Object.hasOwn(SHOWN, name) ? SHOWN[name] : "span"));
+      node.append(child);
+      i += span.tag.length;
+      if (!hasEnd) continue;
+      open.push(child);
+      if (!span.text) continue;
+      child.title = `${span.tag} confidence ${span.confidence.toFixed(2)}`;
+      child.tabIndex = 0;
+      const enter = (event) => { event.stopPropagation(); trace(span); };
+      for (const type of ["mouseover", "focusin"]) child.addEventListener(type, enter);
+      for (const type of ["mouseleave", "focusout"]) child.addEventListener(type, () => trace());
+    } else if (translation.startsWith("</", i) && open.length > 1) {
+      open.pop();
+      i = translation.indexOf(">", i) + 1;
+    } else {
+      const text = /^[^]?[^<]*/.exec(translation.slice(i))[0];
+      node.append(text.replace(/&(amp|lt|gt);/g, (_, entity) => ({ amp: "&", lt: "<", gt: ">" })[entity]));
+      i += text.length;
+    }
+  }
+};
+// The numbers of the words, between spaces, that have characters (code points, as in Python) of a range of a text.
+const wordsIn = (text, start, end) => {
+  const found = new Set();
+  let word = -1, before = " ";
+  Array.from(text).forEach((character, i) => {
+    word += character !== " " && before === " ";
+    if (character !== " " && i >= start && i < end) found.add(word);
+    before = character;
+  });
+  return found;
+};
 const MAX_ADDRESS = 4000; // characters; a longer text is not kept in the address
 
 const column = (model, limits) => {
@@ -222,16 +266,15 @@ const column = (model, limits) => {
         opacity: Math.max(value, isLink ? 0.6 : 0.15).toFixed(2) };
       for (const [name, text] of Object.entries(attributes)) line.setAttribute(name, text);
       line.classList.toggle("link", isLink);
-      line.classList.toggle("on", state.traced !== null && state.traced[1] === (state.traced[0] ? t : s)
-        && (state.traced[2] === undefined || state.traced[2] === s));
+      line.classList.toggle("on", state.traced !== null && state.traced(t, s));
       lines.push(line);
     }));
     svg.classList.toggle("traced", state.traced !== null);
     svg.replaceChildren(...lines);
   };
 
-  const follow = traced({ sourceLine, targetLine, matrix, weight }, () => state.view, (...position) => {
-    state.traced = position.length ? position : null;
+  const follow = traced({ sourceLine, targetLine, matrix, weight }, () => state.view, (isTarget, index, across = null) => {
+    state.traced = index === undefined ? null : (t, s) => index === (isTarget ? t : s) && (across === null || across === s);
     drawLines();
   }, (td) => { if (part("move").checked) moveWeight(td); });
   // A cell of the same row can be dragged to with the mouse.
@@ -293,9 +336,25 @@ const column = (model, limits) => {
   };
   sentence.addEventListener("change", () => showSegment(Number(sentence.value)));
 
+  // Mark the words of an element of a translation of one segment, where that is shown, and its words in the source.
+  const traceSpan = ({ details: [segment, ...others] }, span) => {
+    follow.clear();
+    if (!span || others.length || segment !== state.segments[state.index] || state.rank || units.value !== "words" || !state.view) return;
+    const sources = wordsIn(segment.source, span.source_start, span.source_end), targets = wordsIn(segment.hypotheses[0].text, span.start, span.end);
+    for (const [line, words] of [[sourceLine, sources], [targetLine, targets]]) for (const i of words) line.children[i]?.classList.add("on");
+    state.traced = (t, s) => targets.has(t) && sources.has(s);
+    drawLines();
+  };
   const showResult = ({ sentences }) => {
-    const text = part("translation"), failed = sentences.filter(({ error }) => error);
-    text.textContent = sentences.map(({ translation }) => translation).join("\n");
+    const text = part("translation"), tagged = part("tagged"), failed = sentences.filter(({ error }) => error);
+    text.replaceChildren();
+    sentences.forEach((sentence, i) => {
+      if (i) text.append("\n");
+      if (sentence.spans) appendMarked(text, sentence.translation, sentence.spans, (span) => traceSpan(sentence, span));
+      else text.append(sentence.translation);
+    });
+    tagged.textContent = sentences.map(({ translation }) => translation).join("\n");
+    tagged.hidden = !sentences.some(({ spans }) => spans?.length);
     text.setAttribute("aria-busy", "false");
     if (failed.length) showError(new Error(failed.map(({ line, error }) => `Line ${line}: ${error}`).join(" ")));
     state.segments = sentences.flatMap(({ details }) => details).filter(({ source }) => source.trim());
@@ -315,7 +374,7 @@ const column = (model, limits) => {
     part("translation").lang = target_lang ?? model.target_lang;
     translationRequest = new AbortController();
     const { signal } = translationRequest, text = part("translation"), lines = [];
-    for (const name of ["error", "result", "attention"]) part(name).hidden = true;
+    for (const name of ["error", "result", "attention", "tagged"]) part(name).hidden = true;
     state.traced = null;
     text.textContent = "";
     text.setAttribute("aria-busy", "true");
@@ -349,7 +408,7 @@ const column = (model, limits) => {
 
 const start = async () => {
   const { models, limits, version } = await (await fetch("api/models")).json();
-  const form = byId("form"), text = byId("text"), beamSize = byId("beam-size"), nBest = byId("n-best"), status = byId("status");
+  const form = byId("form"), text = byId("text"), markup = byId("markup"), beamSize = byId("beam-size"), nBest = byId("n-best"), status = byId("status");
   const choices = byId("models"), first = models[0], columns = new Map(), address = new URLSearchParams(location.search);
   const targetLang = byId("target-lang"), tag = byId("tag"), requested = address.getAll("model");
   const unknown = requested.filter((name) => !models.some((model) => model.name === name));
@@ -405,12 +464,12 @@ const start = async () => {
   };
   const updateAddress = () => {
     const names = models.length > 1 ? [...columns.keys()].map((name) => ["model", name]) : [];
-    const asked = Object.entries(wanted()).filter(([, value]) => value);
+    const asked = Object.entries({ ...wanted(), markup: markup.checked ? "1" : "" }).filter(([, value]) => value);
     const query = "?" + new URLSearchParams([["text", text.value], ...names, ...asked]);
     history.replaceState(null, "", query.length > MAX_ADDRESS ? location.pathname : query);
   };
   choices.addEventListener("change", updateColumns);
-  for (const select of [targetLang, tag]) select.addEventListener("change", () => {
+  for (const select of [targetLang, tag, markup]) select.addEventListener("change", () => {
     updateColumns();
     if (text.value.trim() && columns.size) form.requestSubmit();
   });
@@ -422,7 +481,7 @@ const start = async () => {
     updateColumns();
     if (!columns.size) { status.textContent = "Choose a model first."; return; }
     updateAddress();
-    const content = { text: text.value, beam_size: Number(beamSize.value), n_best: Number(nBest.value), ...wanted() };
+    const content = { text: text.value, beam_size: Number(beamSize.value), n_best: Number(nBest.value), markup: markup.checked, ...wanted() };
     status.textContent = "Translating …";
     const done = await Promise.all([...columns.values()].map(({ translate }) => translate(content)));
     const seconds = ((performance.now() - begin) / 1000).toFixed(1);
@@ -438,6 +497,7 @@ const start = async () => {
   for (const [name, select] of [["target_lang", targetLang], ["tag", tag]])
     if ([...select.options].some(({ value }) => value === address.get(name))) select.value = address.get(name);
   updateColumns();
+  markup.checked = address.get("markup") === "1";
   if (!address.get("text")?.trim()) return;
   text.value = address.get("text");
   form.requestSubmit();

@@ -59,6 +59,10 @@ class TranslateRequest(RequestModel):
     length_penalty: float | None = Field(
         None, ge=0, le=10, description="exponent of the length by which log-probabilities are divided"
     )
+    prefix: PlainText = Field("", description="each translation begins with it")
+    suffix_of: PlainText = Field("", description="each translation continues this text, which is not in it")
+    markup: bool = Field(False, description="carry tags of XML or HTML over to the translation")
+    placeholders: bool = Field(False, description="put back {names}, addresses and `code` that the translation lacks")
 
 
 class AttentionRequest(RequestModel):
@@ -157,6 +161,18 @@ class Segment(ResponseModel):
     hypotheses: list[HypothesisResult] = Field(description="the best first")
 
 
+class SpanResult(ResponseModel):
+    """An element of the markup in the best translation without tags, and in the source without tags, in characters."""
+
+    tag: str = Field(description="the first tag, as it was written")
+    text: str
+    start: int
+    end: int
+    source_start: int
+    source_end: int
+    confidence: float = Field(description="between 0 and 1")
+
+
 class SentenceResult(BaseModel):
     """A line: the fields of `nmt.translate format=jsonl`, and its segments."""
 
@@ -168,6 +184,8 @@ class SentenceResult(BaseModel):
     log_prob: float | None = None
     truncated: bool | None = None
     parts: int | None = None
+    spans: list[SpanResult] | None = Field(None, description="with markup; the tags are in `translation` only")
+    lost_placeholders: list[str] | None = Field(None, description="with placeholders: those that were put back")
     n_best: list[NBestItem] | None = Field(None, description="where n_best is above 1")
     source_subwords: list[str] | None = None
     target_subwords: list[str] | None = None

@@ -1007,6 +1007,12 @@ def test_every_option_is_described_in_the_docstring_of_its_class() -> None:
         assert names - nested <= described <= names, type(node)
 
 
+def test_help_lists_what_texts_can_be_asked_for() -> None:
+    for name in ("input_format", "markup", "placeholders", "glossary", "target_lang"):
+        assert name in OPTIONS["translate"]
+    assert "markup" in OPTIONS["align"]
+
+
 def test_help_lists_options_that_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/my_run/checkpoints").mkdir(parents=True)

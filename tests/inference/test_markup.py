@@ -87,9 +87,10 @@ def test_tags_of_made_lines() -> None:
     check_lines([line.replace("\t", " ") for line in random.Random(1).sample(made_lines(2000), 300)], 60)
 
 
-def test_parts_have_the_attention_of_each_part_in_its_place() -> None:
+@pytest.mark.parametrize("second", ["<i>the cat</i> hears things.", "<i>the dog</i> sees things. the dog sees things."])
+def test_parts_have_the_attention_of_each_part_in_its_place(second: str) -> None:
     model = LineTranslator(translator(), 12, LineRequest(markup=True))
-    text = "the dog sees things. <i>the cat</i> hears things."
+    text = f"the dog sees things. {second}"
     (result,) = model.translate_lines([text.encode()])
     marked, whole = parse_markup(text), result.n_best()[0].text
     assert len(result.segments) > 1
@@ -98,11 +99,11 @@ def test_parts_have_the_attention_of_each_part_in_its_place() -> None:
     segments, start = [], 0
     for segment in result.segments:
         start = marked.text.index(segment, start)
-        segments.append((start, start + len(segment)))
+        segments.append((start, start := start + len(segment)))
     blocks, place = [], 0
     for best in result.best:
         place = whole.index(best[0].text.strip(" "), place)
-        blocks.append((place, place + len(best[0].text.strip(" "))))
+        blocks.append((place, place := place + len(best[0].text.strip(" "))))
     for (low, high), (first, last) in zip(blocks, segments, strict=True):
         rows = [i for i, (s, e) in enumerate(units(whole)) if low <= s and e <= high]
         outside = [j for j, (s, e) in enumerate(marked.units()) if e <= first or s >= last]
@@ -189,6 +190,11 @@ def test_a_translation_begins_with_its_prefix_or_continues_a_text() -> None:
     [
         ("[1]", 'input_format=jsonl: a line must be an object with the key "text", as {"text": "Hello!"}'),
         ("{", 'input_format=jsonl: a line must be an object with the key "text", as {"text": "Hello!"}'),
+        pytest.param(
+            "[" * 100_000,
+            'input_format=jsonl: a line must be an object with the key "text", as {"text": "Hello!"}',
+            id="deep",
+        ),
         ('{"txt": "a"}', 'input_format=jsonl: a line must be an object with the key "text", as {"text": "Hello!"}'),
         ('{"text": "a", "prefxi": "b"}', "input_format=jsonl: unknown key prefxi; did you mean prefix?"),
         ('{"text": 5}', "input_format=jsonl: text must be a text, not 5"),
@@ -199,6 +205,14 @@ def test_lines_that_are_no_requests(line: str, message: str) -> None:
     wrong, right = answers([line, '{"text": "the dog"}'], is_json=True)
     assert wrong.error == message
     assert right.error is None
+
+
+def test_half_a_character_in_json_is_replaced() -> None:
+    lines = ['{"text": "the \\ud800 dog"}', '{"text": "the dog", "prefix": "\\ud800A"}', '{"text": "the \\ufffd dog"}']
+    halved, begun, replaced = answers(lines, is_json=True)
+    assert halved.source == "the \ufffd dog"
+    assert halved.n_best() == replaced.n_best()
+    assert begun.text.startswith("\ufffdA")
 
 
 def test_a_prefix_that_the_vocabulary_cannot_write() -> None:
@@ -224,6 +238,7 @@ def test_json_has_the_spans() -> None:
     (span,) = record["spans"]
     assert record["translation"] == result.text
     assert span["tag"] == "<b>"
+    assert (span["source_start"], span["source_end"]) == (0, 7)
     assert f"<b>{html.escape(span['text'], quote=False)}</b>" in result.text
     assert 0 <= span["confidence"] <= 1
 
@@ -246,6 +261,7 @@ def test_lost_placeholders() -> None:
     assert lost_placeholders(marked, "{b} {a}") == ([Tag("{b}", "", 15, 15)], {})
     assert lost_placeholders(marked, "{b} {b}") == ([Tag("{a}", "", 0, 0, 0)], {})
     assert lost_placeholders(marked, "{b} {aa} {b}") == ([], {"{aa}": "{a}"})
+    assert lost_placeholders(marked, "{aa} {b} {b}", "{aa}") == ([Tag("{a}", "", 0, 0, 0)], {})  # the prefix stays
 
 
 def written(model: LineTranslator, source: str, translation: str, **request: Any) -> LineTranslation:

@@ -16,7 +16,7 @@ import nmt
 from nmt import checkpoint
 from nmt.data import EOS, Tokenizer, TokenizerConfig
 from nmt.inference.interventions import Intervention
-from nmt.inference.line_translator import LineTranslator, json_line
+from nmt.inference.line_translator import LineRequest, LineTranslator, json_line
 from nmt.inference.translator import Translator
 from nmt.serve.schemas import AttentionResponse, ModelsResponse, StreamEvent, TranslateResponse
 
@@ -212,7 +212,7 @@ def test_the_schema_lists_every_path_and_field(client):
     assert set(schema["paths"]) == {"/api/models", "/api/translate", "/api/stream", "/api/attention"}
     fields = schema["components"]["schemas"]["TranslateRequest"]["properties"]
     names = {"model", "target_lang", "tag", "text", "lines", "beam_size", "n_best", "length_penalty", "interventions"}
-    assert set(fields) == names
+    assert set(fields) == names | {"prefix", "suffix_of", "markup", "placeholders"}
     for name in ("/docs", "/redoc"):
         assert client.get(name).status == 404
 
@@ -298,3 +298,68 @@ def test_interventions_need_attention_and_the_length_of_the_source(client):
     (sentence,) = client.post("/api/translate", {"text": "red red red", "interventions": short}).json["sentences"]
     assert sentence["error"] == f"not translated: {message}"
     assert client.post("/api/translate", {"text": "a", "interventions": zero * 101}).status == 422
+
+
+# --- markup, placeholders and prefixes ---
+
+TAGGED = ["the <b>old man</b> reads <i>a <u>long</u></i> book", "seven <code>{red}</code> dogs &amp; %s", "no <b>end"]
+
+
+@pytest.mark.parametrize("path", ["translate", "stream"])
+def test_tags_and_placeholders_are_those_of_the_line_translator(client, runs, path):
+    wanted = LineRequest(markup=True, placeholders=True)
+    lines = LineTranslator(translator(runs, "deep"), 40, wanted)
+    translations = lines.translate_lines([line.encode() for line in TAGGED])
+    expected = [json.loads(json_line(lines.to_json(*numbered))) for numbered in enumerate(translations, 1)]
+    request = {"model": "deep", "lines": TAGGED, "markup": True, "placeholders": True}
+    response = json.loads(client.post(f"/api/{path}", request).body.splitlines()[-1])
+    response = response.get("result", response)
+    assert TranslateResponse.model_validate(response).sentences[0].spans
+    for sentence in response["sentences"]:
+        sentence.pop("details")
+    assert response["sentences"] == expected
+    first, second, last = expected
+    (bold, *_), plain = first["spans"], TAGGED[0].replace("<b>", "").replace("</b>", "")
+    assert plain[bold["source_start"] : bold["source_end"]] == "old man"
+    assert f"<b>{bold['text']}</b>" in first["translation"]
+    assert second["lost_placeholders"]
+    assert second["translation"].count("%s") == 1
+    assert (last["translation"], last["error"][:28]) == (TAGGED[2], "markup: <b> at character 4 i")
+    alone = client.post("/api/translate", {"model": "deep", "lines": TAGGED[:1]}).json["sentences"][0]
+    assert not {"spans", "lost_placeholders"} & set(alone)
+
+
+@pytest.mark.parametrize("name", ["deep", "none"])
+def test_a_prefix_and_what_is_continued(client, runs, name):
+    (best,) = translator(runs, name).n_best([LINES[0]], prefixes=["SEVEN DOGS"])[0][:1]
+    request = {"model": name, "text": LINES[0]}
+    (begun,) = client.post("/api/translate", request | {"prefix": "SEVEN DOGS"}).json["sentences"]
+    assert begun["translation"] == best.text
+    assert best.text.startswith("SEVEN DOGS")
+    continued = request | {"suffix_of": "SEVEN DOGS "}
+    (rest,) = client.post("/api/translate", continued).json["sentences"]
+    assert rest["translation"] == best.text.removeprefix("SEVEN DOGS").removeprefix(" ")
+    events = [json.loads(line) for line in client.post("/api/stream", continued).body.splitlines()]
+    assert events[-1]["result"]["sentences"] == [rest]
+    assert events[0]["text"] == ""
+    assert events[-2]["text"] == rest["translation"]
+    assert not any("SEVEN DOGS" in event["text"] for event in events[:-1])
+
+
+@pytest.mark.parametrize(
+    ("model", "one", "status", "message"),
+    [
+        ("none", {"markup": True}, 422, "markup=true: the model has no attention to the source"),
+        ("none", {"placeholders": True}, 422, "placeholders=true: the model has no attention to the source"),
+        ("deep", {"markup": "yes"}, 422, 'markup="yes": input should be a valid boolean'),
+        ("deep", {"prefix": None}, 422, "prefix=null: input should be a valid string"),
+        ("deep", {"prefix": "A\nB"}, 422, "prefix: the vocabulary writes 'A\\nB' as 'A B'"),
+        ("deep", {"suffix_of": "A\n", "prefix": "B"}, 422, "suffix_of: the vocabulary writes 'A\\nB' as 'A B'"),
+        ("deep", {"prefix": "A" * 2001}, 413, "prefix: 2,001 characters are more than 2,000 (max_sentence_chars)"),
+        ("deep", {"sufix_of": "A"}, 422, "sufix_of: unknown; did you mean suffix_of?"),
+    ],
+)
+def test_wrong_prefixes_and_markup(client, model, one, status, message):
+    for path in ("translate", "stream"):
+        reply = client.post(f"/api/{path}", {"model": model, "text": "a"} | one)
+        assert (reply.status, reply.error[: len(message)]) == (status, message)

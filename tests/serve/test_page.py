@@ -565,3 +565,83 @@ def test_the_comparison_is_not_wider_than_the_window(show, client):
     column.locator(".level").click()
     wait_for_comparison(page, column, "uniform")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+# --- markup ---
+
+TAGGED = "seven <b>red dogs</b> see <i>a <code>small</code></i> <a href='x.html'>house</a>"
+
+
+def carry(page, text):
+    page.check("#markup")
+    translate(page, text)
+
+
+def test_bold_in_bold_out(show, client):
+    page = show(client, viewport={"width": 360, "height": 800}, color_scheme="dark")
+    page.uncheck("#models input[value=none]")
+    carry(page, TAGGED)
+    for name in ("deep", "plain"):
+        request = {"model": name, "text": TAGGED, "beam_size": 5, "n_best": 3, "markup": True}
+        (sentence,) = client.post("/api/translate", request).json["sentences"]
+        column, spans = model(page, name), {span["tag"]: span for span in sentence["spans"]}
+        assert column.locator(".tagged").text_content() == sentence["translation"]
+        assert column.locator(".translation").text_content() == sentence["n_best"][0]["text"]
+        for tag, shown in (("<b>", "b"), ("<i>", "i"), ("<code>", "i code, code"), ("<a href='x.html'>", "span")):
+            node = column.locator(".translation").locator(shown)
+            assert node.text_content() == spans[tag]["text"]
+            assert node.get_attribute("title") == f"{tag} confidence {spans[tag]['confidence']:.2f}"
+            assert node.get_attribute("href") is None
+        style = "(node, name) => getComputedStyle(node)[name]"
+        assert int(column.locator(".translation b").evaluate(style, "fontWeight")) >= 700
+        assert column.locator(".translation i").evaluate(style, "fontStyle") == "italic"
+        assert "mono" in column.locator(".translation code").evaluate(style, "fontFamily")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert parse_qs(urlsplit(page.url).query)["markup"] == ["1"]
+    page.click("#markup")  # translates again
+    page.wait_for_function("() => !document.querySelector('.translation b') && status.textContent !== 'Translating …'")
+    assert not model(page, "deep").locator(".tagged").is_visible()
+
+
+def test_a_span_marks_its_words_in_both_lines(show, client):
+    page = show(client, "?model=deep&markup=1&text=" + quote(TAGGED))
+    page.wait_for_selector("#status:has-text('Done')")
+    column = model(page, "deep")
+    shades(column)
+    (sentence,) = client.post("/api/translate", {"model": "deep", "text": TAGGED, "markup": True}).json["sentences"]
+    span = next(span for span in sentence["spans"] if span["tag"] == "<b>")
+    column.locator(".translation b").hover()
+    column.locator(".source-line .on").first.wait_for()
+    assert column.locator(".source-line .on").all_inner_texts() == ["red", "dogs"]
+    touched = column.locator(".target-line .on").all_inner_texts()
+    assert " ".join(touched).strip() != ""
+    assert span["text"].strip() in " ".join(touched)
+    column.locator(".translation a, .translation > span").first.focus()
+    assert column.locator(".source-line .on").all_inner_texts() == ["house"]
+    page.mouse.move(0, 0)
+    page.focus("#text")
+    assert column.locator(".source-line .on").count() == 0
+
+
+def test_hostile_markup_is_text_or_harmless(show, client):
+    lines = [
+        "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "red <b>dogs", "</b><svg onload=alert(1)>",
+        "<g1>" * 20 + "red dogs" + "</g1>" * 20, "<b onclick='alert(1)' title=\"a>b\">red</b> &lt;i&gt; &amp;amp; dogs",
+        "שלום <b>עולם</b> dogs", "😀 <i>👩‍👩‍👧 red</i> dogs", "<constructor>red</constructor><br>dogs<!-- <b> -->",
+    ]  # fmt: skip
+    page = show(client, "?model=deep")
+    page.on("dialog", lambda dialog: pytest.fail("a script of the text ran"))
+    carry(page, "\n".join(lines))
+    column = model(page, "deep")
+    request = {"model": "deep", "lines": lines, "beam_size": 5, "n_best": 3, "markup": True}
+    sentences = client.post("/api/translate", request).json["sentences"]
+    assert [index for index, sentence in enumerate(sentences) if "error" in sentence] == [2, 3]
+    plain = [sentence["n_best"][0]["text"] if "spans" in sentence else sentence["source"] for sentence in sentences]
+    assert column.locator(".translation").text_content() == "\n".join(plain)
+    for number in (3, 4):
+        assert f"Line {number}: markup: " in column.locator(".error").inner_text()
+    names = "nodes => [...new Set(nodes.flatMap(n => [n.localName, ...n.getAttributeNames()]))].sort()"
+    assert column.locator(".translation *").evaluate_all(names) == ["b", "br", "i", "span", "tabindex", "title"]
+    inner = " > ".join(["span"] * 20)
+    assert column.locator(f".translation > {inner}").text_content() == sentences[4]["n_best"][0]["text"].strip()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
