@@ -159,6 +159,7 @@ class Model:
         markup: bool = False,
         placeholders: bool = False,
         glossary: Any = None,
+        glossary_mode: str = "hard",
         **search: Any,
     ) -> Any:
         """Return the `TranslationResult` of a text, or a list of those of several, as `python -m nmt.translate` does.
@@ -168,7 +169,9 @@ class Model:
             target_lang: language to translate into, of a model with several; None: the run's `data.target_lang`.
             tag: of a corpus in training, whose kind of text the model shall write; None: none.
             prefix, suffix_of, markup, placeholders: see `nmt.inference.line_translator.LineRequest`.
-            glossary: a file of terms, or a dictionary of target terms by source terms, that translations contain.
+            glossary: a file of terms, or a dictionary of target terms by source terms.
+            glossary_mode: hard (translations contain them) or soft (the text is given with them, to a model that was
+                trained with `data.augment.terms`).
             search: options of `nmt.search.SearchConfig` for this call, as in beam_size=8, n_best=5.
 
         Raises:
@@ -184,7 +187,7 @@ class Model:
         encoded = [text.encode(errors="replace") for text in _texts(texts)]
         request = LineRequest("", prefix, suffix_of, markup, placeholders)
         line_translator = LineTranslator(translator, self._max_length, request)
-        line_translator.glossary = load_glossary(glossary, translator)
+        line_translator.glossary = load_glossary(glossary, translator, glossary_mode)
         for line in line_translator.translate_lines(encoded):
             if line.error is not None:
                 raise RuntimeError(f"text {len(results) + 1}: {line.error}")

@@ -24,12 +24,13 @@ from nmt.config import conceal, to_dict
 from nmt.data import BatchLoader, DataConfig, EncodedCorpus, SentencePair, Tokenizer, TokenizerConfig
 from nmt.data.batch_sampler import max_length
 from nmt.data.cleaning.overlap import overlaps
-from nmt.data.corpora import of_split, tag_names
+from nmt.data.corpora import of_split, reserved_names
 from nmt.data.fingerprints import check_unchanged
 from nmt.data.mixing import make_mixture
 from nmt.data.preprocessing import format_counts
 from nmt.data.sources import read_location, validation_splits
 from nmt.data.streaming import StreamLoader
+from nmt.data.terms import TermAnnotator
 from nmt.data.vocabulary import unknown_share
 from nmt.evaluation.evaluator import Evaluator
 from nmt.evaluation.metrics import build_metrics
@@ -176,7 +177,10 @@ def _make_trainer(setup: TrainingSetup, model: Seq2Seq, device: torch.device, ra
         batches: BatchLoader = StreamLoader(config.data, tokenizer, *options, directory / "stream.jsonl", device)
     else:
         mixture = make_mixture(config.data, corpus, *options, config.train.gradient_accumulation)
-        batches = BatchLoader(corpus, tokenizer, *options, device=device, mixture=mixture)
+        terms = TermAnnotator(corpus, tokenizer, rate) if (rate := config.data.augment.terms) else None
+        if not config.train.guided_alignment_weight:
+            corpus = dataclasses.replace(corpus, links=None)
+        batches = BatchLoader(corpus, tokenizer, *options, device=device, mixture=mixture, terms=terms)
     return Trainer(
         model,
         batches,
@@ -209,8 +213,9 @@ def _prepare(config: Config) -> TrainingSetup:
     splits = validation_splits(config.data, config.train.early_stopping_set)
     prepared = ["train"] * (not config.data.streaming) + splits
     corpora = {split: data.load_corpus(config.data, split, tokenizer) for split in prepared}
-    if config.train.guided_alignment_weight:
-        corpora["train"] = data.attach_alignments(config.data, corpora["train"], tokenizer)
+    if config.train.guided_alignment_weight or config.data.augment.terms:
+        options = config.data, corpora["train"], tokenizer
+        corpora["train"] = data.attach_alignments(*options, files=config.reads_alignments)
     tests = load_test_sets(config.data)
     build_metrics(config.metrics)  # a plugin's name may be taken
     valid = {split: EvaluationSet.read(config.data, split) for split in splits}
@@ -467,7 +472,7 @@ def _inherit_tokenizer(config: Config, content: dict[str, Any]) -> tuple[Config,
         tokenizer = Tokenizer.from_state_dict(content["tokenizer"])
         trained = Config.from_dict(content["config"]).data
     options, tags, place = trained.tokenizer, tokenizer.tags, config.data.tags
-    if missing := [tag for tag in tag_names(config.data) if tag not in tags]:
+    if missing := [tag for tag in reserved_names(config.data) if tag not in tags]:
         has = f"has {', '.join(tags)}" if tags else "has no tags"
         raise ValueError(
             f"init.vocabulary=keep: the directions and corpora of this run need the tag {missing[0]}, and the parent "

@@ -49,7 +49,7 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
     defaults = LineRequest(markup=config.markup, placeholders=config.placeholders)
     max_length, is_json = config.max_length or merged.data.max_length, config.input_format == "jsonl"
     line_translator = LineTranslator(translator, max_length, defaults, is_json)
-    line_translator.glossary = load_glossary(config.glossary, translator)
+    line_translator.glossary = load_glossary(config.glossary, translator, config.glossary_mode)
     with contextlib.ExitStack() as stack:
         reader = LineReader(sys.stdin.fileno() if text is None else stack.enter_context(open_input(text)))
         if config.output is not None:

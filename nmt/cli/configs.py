@@ -201,7 +201,7 @@ class Config(MachineOptions):
             raise ValueError(f"train.max_epochs={self.train.max_epochs}: {text}")
         entries = {f"data.corpora.{part.entry}": part.config for part in training_corpora(self.data)}
         for option, data in (entries or {"data": self.data}).items():
-            if data.max_pairs and self.train.guided_alignment_weight:
+            if data.max_pairs and self.reads_alignments:
                 text = "the file of alignments is read whole; cut text and alignments to as many lines instead"
                 raise ValueError(f"{option}.max_pairs={data.max_pairs}: {text}")
         self._check_early_stopping()
@@ -215,10 +215,16 @@ class Config(MachineOptions):
         except ValueError as error:
             raise ValueError(f"{error}; give one of them, or auto") from None
 
+    @property
+    def reads_alignments(self) -> bool:
+        """Whether training reads files of word alignments."""
+        given = [part.config.train_alignments for part in training_corpora(self.data)] or [self.data.train_alignments]
+        return bool(self.train.guided_alignment_weight or (self.data.augment.terms and any(given)))
+
     def unused_options(self) -> list[str]:
         """Return options that are set and have no effect, with their values."""
         unused = unused_options(self.model) + self.train.unused_options()
-        if self.data.train_alignments and not self.train.guided_alignment_weight:
+        if self.data.train_alignments and not self.reads_alignments:
             unused.append(f"data.train_alignments={self.data.train_alignments}")
         if self.data.temperature != 1 and len(training_corpora(self.data)) < 2:
             unused.append(f"data.temperature={self.data.temperature:g}")
@@ -352,7 +358,9 @@ class TranslateConfig(DirectionOptions, EngineOptions):
     markup: the tags of XML or HTML in the text are carried over to its translation along attention (docs/markup.md).
     placeholders: placeholders such as {name} or %s, addresses and `code` that a translation lacks are put back.
     glossary: file with a source term, a tab and its target term in each line that does not begin with #: a translation
-        contains the target of every term in its text, each time, and how many do is counted (docs/decoding.md).
+        shall have the target of every term in its text, each time, and how many do is counted (docs/markup.md).
+    glossary_mode: hard (a translation contains the targets, exactly as they are) or soft (the model is given them with
+        the text, and may inflect them; it has to be trained with data.augment.terms).
     max_length: source tokens beyond which a line is split at sentence boundaries and translated in segments; 0:
         data.max_length of training. Never more than the model can process.
     """
@@ -365,6 +373,7 @@ class TranslateConfig(DirectionOptions, EngineOptions):
     markup: bool = False
     placeholders: bool = False
     glossary: str | None = None
+    glossary_mode: str = "hard"
     max_length: int = 0
     search: SearchConfig = field(default_factory=SearchConfig)
 
@@ -374,6 +383,7 @@ class TranslateConfig(DirectionOptions, EngineOptions):
             raise ValueError("output=: the file needs a name; leave the option out for standard output")
         check_choice("", self, "format", FORMATS)
         check_choice("", self, "input_format", FORMATS)
+        check_choice("", self, "glossary_mode", ("hard", "soft"))
         check_range("", self, ["max_length"], minimum=0)
         super().validate()
 

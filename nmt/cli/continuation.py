@@ -54,7 +54,7 @@ def data_fingerprints(config: Config) -> dict[str, list[FileFingerprint]]:
     data = config.data
     splits = validation_splits(data, config.train.early_stopping_set)
     fingerprints = {split: dataset_fingerprint(data, split).files for split in ("train", *splits)}
-    if config.train.guided_alignment_weight:
+    if config.reads_alignments:
         text, links = fingerprints["train"], list(map(file_fingerprint, training_alignment_paths(data)))
         fingerprints["train"] = links + text if data.format == "hub" else text + links  # the order in checkpoints
     for split in splits:

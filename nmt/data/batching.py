@@ -14,8 +14,9 @@ from nmt.data.corpus import EncodedCorpus, TokenColumn
 from nmt.data.mixing import Mixture, of_rows
 from nmt.data.prefetch import prefetch
 from nmt.data.subword_alignments import AlignmentTargets, project_to_subwords
-from nmt.data.subword_sampling import row_keys
+from nmt.data.subword_sampling import enumerate_groups, row_keys
 from nmt.data.tags import with_prefixes
+from nmt.data.terms import TermAnnotator
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.vocabulary import BOS, EOS, PAD, flatten_ids
 from nmt.runtime.memory import halve_on_oom
@@ -111,13 +112,14 @@ class BatchLoader:
 
     With subword regularization (a tokenizer with `sampling` and a corpus that keeps its text) each sentence is
     segmented anew in every epoch, and pass of a mixture, depending on seed, epoch, pass and its row alone. There are as
-    many batches as with the deterministic segmentation, so they can grow somewhat beyond `batch_tokens`.
+    many batches as with the deterministic segmentation, so they can grow somewhat beyond `batch_tokens`; so with terms.
 
     Args:
         corpus, tokenizer, batch_tokens, seed: as for `make_batches`.
         prefetch: number of batches made in advance by a thread; 0: none. The batches are the same either way.
         device: where they will be used; for CUDA their memory is pinned, so that copying overlaps with computation.
         mixture: of a corpus that consists of several; None: each pair once in an epoch.
+        terms: annotates sources, in every epoch others; None: they stay as they are.
     """
 
     corpus: EncodedCorpus
@@ -128,6 +130,11 @@ class BatchLoader:
     prefetch: int = 4
     device: torch.device | None = None
     mixture: Mixture | None = None
+    terms: TermAnnotator | None = None
+
+    @property
+    def _resegments(self) -> bool:
+        return self.tokenizer.subword_regularization > 0 and self.corpus.source_text is not None
 
     @property
     def corpora(self) -> list[str]:
@@ -158,7 +165,7 @@ class BatchLoader:
 
     def _make_epoch(self, epoch: int, start: int, share: tuple[int, int]) -> Iterator[Batch]:
         check_max_length(self.corpus.max_length, self.batch_tokens)
-        is_sampled = self.tokenizer.subword_regularization > 0 and self.corpus.source_text is not None
+        is_sampled = self._resegments or self.terms is not None
         make, shard = self._sampled_batches if is_sampled else self._batches, slice(share[0], None, share[1])
         words = self.corpus.links
         for first, chunk in self._chunks(epoch, start):
@@ -189,7 +196,7 @@ class BatchLoader:
         return batch._replace(corpora=torch.from_numpy(of_rows(self.corpus, batch.indices)), rows_by_corpus=counts)
 
     def _sampled_batches(self, chunk: EpochChunk, epoch: int, first: int, start: int, shard: slice) -> Iterator[Batch]:
-        """Yield them with sampled segmentations; `first` is the number of the chunk's first batch in the epoch."""
+        """Yield them with sampled segmentations or terms; `first` is the number of the first batch in the epoch."""
         corpus, seed = self.corpus, [self.seed, epoch]
         for group in range(start // SAMPLED_BATCH_GROUP * SAMPLED_BATCH_GROUP, len(chunk), SAMPLED_BATCH_GROUP):
             num = min(SAMPLED_BATCH_GROUP, len(chunk) - group)
@@ -198,16 +205,26 @@ class BatchLoader:
             rows = chunk.order[places].astype(np.int64)
             numbers = rows if chunk.passes is None else rows + len(corpus) * chunk.passes[places]
             encoders = self.tokenizer.encode_source_sampled, self.tokenizer.encode_target_sampled
-            texts, sides = (corpus.source_text, corpus.target_text), list[TokenColumn]()
-            for key, (encode, text, prefixes) in enumerate(zip(encoders, texts, corpus.prefixes, strict=True), 1):
+            texts = (corpus.source_text, corpus.target_text) if self._resegments else ()
+            sides = [] if texts else [_take(corpus.source, rows), _take(corpus.target, rows)]
+            for key, (encode, text, prefixes) in enumerate(zip(encoders, texts, corpus.prefixes, strict=False), 1):
                 assert text is not None
                 flat = encode(text.rows(rows), row_keys([*seed, key], numbers))
                 sides.append(_to_column(*with_prefixes(flat, prefixes, of_rows(corpus, rows))))
+            if self.terms is not None:
+                sides[0] = self.terms.annotate(sides[0], sides[1], rows, row_keys([*seed, 4], numbers))
             rng = np.random.default_rng([*seed, 3, first + group])
             batches = rebalance(np.diff(sides[0].offsets), np.diff(sides[1].offsets), num, rng)
             for number, members in enumerate(batches, start=group):
                 if number >= start:
                     yield self._make_batch(sides, members, rows[members], shard, LENGTH_MULTIPLE)
+
+
+def _take(side: TokenColumn, rows: RowIndices) -> TokenColumn:
+    """Return some rows of one side."""
+    lengths = side.offsets[rows + 1] - side.offsets[rows]
+    row, index = enumerate_groups(lengths)
+    return _to_column(side.ids[side.offsets[rows][row] + index], lengths)
 
 
 def _gather(

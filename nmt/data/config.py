@@ -9,6 +9,7 @@ from nmt.data.corpora import directions, join, training_corpora, validate_corpor
 from nmt.data.sources import SPLITS, as_name_list, data_source, extra_test_sets
 from nmt.data.synthetic import dataset
 from nmt.data.synthetic.dataset import SyntheticConfig
+from nmt.data.terms import AugmentConfig
 from nmt.data.tokenizer import TokenizerConfig
 
 
@@ -53,7 +54,7 @@ class DataConfig:
     train_alignments: files of the training text's word alignment, as many as `train` has entries, one line of links for
         each pair: i-j, or ipj for a possible link; source word first, counted from 0, words being separated by spaces.
         Default: PREFIX.gold beside the text (which the built-in pair has), for one file its name with .gold. Read only
-        with `train.guided_alignment_weight`.
+        with `train.guided_alignment_weight`, and where given with `augment.terms`.
     error_on_dropped: end with an error where a pair would be dropped.
     cache_dir: folder for prepared corpora and tokenizers.
     """
@@ -84,6 +85,7 @@ class DataConfig:
     train_alignments: Any = None
     error_on_dropped: bool = False
     cache_dir: str = "cache"
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
 
     def validate(self) -> None:
@@ -136,6 +138,11 @@ class DataConfig:
                 text = str(error).replace("data.train=", "data.path=").removeprefix("data.")
                 raise ValueError(f"data.corpora.{part.entry}.{text}" if part.entry else str(error)) from None
         self.tokenizer.validate()
+        self.augment.validate()
+        if (rate := self.augment.terms) and (self.streaming or not self.tokenizer.joint):
+            text = "a stream has no word alignments" if self.streaming else "the source holds target words"
+            option = "data.streaming=false" if self.streaming else "data.tokenizer.joint=true"
+            raise ValueError(f"data.augment.terms={rate:g}: {text}; set {option}, or data.augment.terms=0")
 
     def validate_builtin(self) -> None:
         self.synthetic.validate()

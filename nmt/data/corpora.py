@@ -10,6 +10,7 @@ from itertools import permutations
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from nmt.config import check_choice, check_range, coerce, describe_type, suggest
+from nmt.data.tags import TERM_TAGS
 
 if TYPE_CHECKING:
     from nmt.data.config import DataConfig
@@ -129,6 +130,11 @@ def tag_names(config: DataConfig) -> list[str]:
     return [*dict.fromkeys(names + [f"<{tag}>" for tag in corpus_tags(config)])]
 
 
+def reserved_names(config: DataConfig) -> list[str]:
+    """Return the names of all ids behind the vocabulary: the tags, then those that annotate terms."""
+    return [*tag_names(config), *TERM_TAGS[: 3 * bool(config.augment.terms)]]
+
+
 def corpus_tags(config: DataConfig) -> list[str]:
     """Return the values of `tag` of the corpora."""
     tags = (corpus.tag for corpus in training_corpora(config) if corpus.tag)
@@ -224,8 +230,8 @@ def validate_corpora(config: DataConfig) -> None:
     if given and config.temperature != 1:
         raise ValueError(f"data.temperature={config.temperature:g}: the corpora have weights; give one of the two")
     for part in corpora:
-        if f"<{part.tag}>" in map(language_tag, ends):
-            raise ValueError(f"data.corpora.{part.entry}.tag={part.tag}: is that of a language; choose another")
+        if f"<{part.tag}>" in (*map(language_tag, ends), *TERM_TAGS[: 3 * bool(config.augment.terms)]):
+            raise ValueError(f"data.corpora.{part.entry}.tag={part.tag}: is that of a language or term; choose another")
     if config.stages and not corpora:
         raise ValueError("data.stages: needs data.corpora={NAME: {path: PREFIX}, …}, which the stages mix")
     if config.stages and (given or config.temperature != 1):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from nmt.data.batch_sampler import max_length
 from nmt.data.cache import cached_directory
 from nmt.data.config import DataConfig
-from nmt.data.corpora import of_split, tag_names, tokenizer_for, training_corpora, vocabulary_corpora
+from nmt.data.corpora import of_split, reserved_names, tokenizer_for, training_corpora, vocabulary_corpora
 from nmt.data.fingerprints import FileFingerprint, check_unchanged
 from nmt.data.preprocessing import META, VERSION, CorpusWriter, format_counts
 from nmt.data.reservoir_sampling import reservoir_sample
@@ -111,7 +111,7 @@ def train_or_load_tokenizer(config: DataConfig) -> Tokenizer:
     Raises ValueError or FileNotFoundError for an unusable text or model, or an unreachable vocabulary size.
     """
     if config.tokenizer.model:
-        return Tokenizer.load(config.tokenizer).with_tags(tag_names(config))
+        return Tokenizer.load(config.tokenizer).with_tags(reserved_names(config))
     text = dataset_fingerprint(config, "train")
     options = json.dumps([VERSION, training_options(config.tokenizer)])
     digest = hashlib.sha256((options + text.digest).encode()).hexdigest()
@@ -138,7 +138,7 @@ def train_or_load_tokenizer(config: DataConfig) -> Tokenizer:
     state = json.loads((folder / _TOKENIZER).read_text(encoding="utf-8"), object_hook=_from_base64)
     tokenizer = Tokenizer.from_state_dict(state)
     tokenizer.subword_regularization = config.tokenizer.subword_regularization
-    return tokenizer.with_tags(tag_names(config))
+    return tokenizer.with_tags(reserved_names(config))
 
 
 def load_corpus(config: DataConfig, split: str, tokenizer: Tokenizer) -> EncodedCorpus:

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from nmt.data.vocabulary import FlatIds, TokenizerModel
 
+TERM_TAGS = ("<term>", "<is>", "</term>")
+"""Reserved ids around source words and the target words that annotate them; see `nmt.data.terms`."""
+
 
 class TaggedModel(TokenizerModel):
     """A model of one side with tags, whose ids follow its own; `prefix` are the ids that begin every sequence.

@@ -19,7 +19,7 @@ from nmt.data.reservoir_sampling import reservoir_sample
 from nmt.data.sentencepiece_model import SentencePiece
 from nmt.data.sentencepiece_proto import import_model
 from nmt.data.subword_sampling import Keys
-from nmt.data.tags import TaggedModel
+from nmt.data.tags import TERM_TAGS, TaggedModel
 from nmt.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, FlatIds, TokenizerModel, Vocabulary, symbol_pattern
 from nmt.data.word_ids import WordIds
 from nmt.plugins import OWNERS
@@ -248,6 +248,12 @@ class Tokenizer:
         return getattr(self.source, "prefix", ()), getattr(self.target, "prefix", ())
 
     @property
+    def term_ids(self) -> tuple[int, int, int] | None:
+        """The source ids of `TERM_TAGS`; None where sources are not annotated with terms."""
+        first = self.source.size - len(TERM_TAGS)
+        return (first, first + 1, first + 2) if self.tags[-3:] == TERM_TAGS else None
+
+    @property
     def source_size(self) -> int:
         return self.source.size
 
@@ -287,8 +293,9 @@ class Tokenizer:
         return ["".join(part if i % 2 else part.lower() for i, part in enumerate(row)) for row in parts]
 
     def decode_source(self, ids: Sequence[int]) -> str:
-        """Return the text of the ids; PAD, BOS and EOS are left out, and a line break becomes a space."""
-        return _decode(self.source, ids)
+        """Return the text of the ids; PAD, BOS, EOS and what annotates terms are left out, and a line break becomes a
+        space."""
+        return _decode(self.source, self._without_terms(ids)[0])
 
     def decode_target(self, ids: Sequence[int], copies: Sequence[str] = ()) -> str:
         """Return the text of the ids, with `copies` for each UNK if there are any; PAD, BOS and EOS are left out, and a
@@ -309,7 +316,8 @@ class Tokenizer:
         (text,) = self._normalize([text])
         model = getattr(self.source, "base", self.source)
         if isinstance(model, Vocabulary):
-            return [""] * len(self.prefixes[0]) + [token.strip(" ") for token in model.tokens(text)]
+            copies = [""] * len(self.prefixes[0]) + [token.strip(" ") for token in model.tokens(text)]
+            return [copies[place] for place in self._without_terms(ids)[1]]
         numbers = self.source_word_ids(ids)
         words = [word for word in text.split(" ") if word]
         if max(numbers, default=-1) + 1 != len(words):  # the normalization has made spaces of other characters
@@ -341,12 +349,20 @@ class Tokenizer:
 
     def offsets(self, source: str, source_ids: Sequence[int], target: str, target_ids: Sequence[int]) -> Offsets:
         """Return the range of characters in its text of each id of a source, and of each of a target."""
-        return _offsets(self.source, source, source_ids), _offsets(self.target, target, target_ids)
+        plain, owners = self._without_terms(source_ids)
+        ranges = _offsets(self.source, source, plain)
+        return [ranges[owner] for owner in owners], _offsets(self.target, target, target_ids)
+
+    def _without_terms(self, ids: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return a source without what annotates terms, and for each id the place there of that which it belongs to."""
+        owners = self.source_word_id_map.owners(np.array(ids, np.int64))
+        is_own = owners == np.arange(len(ids))
+        return [index for index, own in zip(ids, is_own, strict=True) if own], (is_own.cumsum() - 1)[owners].tolist()
 
     @cached_property
     def source_word_id_map(self) -> WordIds:
         """The map behind `source_word_ids`, for many sequences at once."""
-        return WordIds(self.source.surfaces)
+        return WordIds(self.source.surfaces, self.term_ids)
 
     @cached_property
     def target_word_id_map(self) -> WordIds:

@@ -3,25 +3,35 @@
 import hashlib
 import json
 import logging
+import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nmt.alignment.ibm_model1 import ibm1_alignments
 from nmt.alignment.pharaoh import num_words, parse_block
+from nmt.alignment.symmetrization import symmetrize
 from nmt.data.cache import cached_directory
 from nmt.data.config import DataConfig
 from nmt.data.corpora import training_corpora
 from nmt.data.corpus import AlignmentColumn, EncodedCorpus, TokenColumn, memory_map
 from nmt.data.fingerprints import check_unchanged, file_fingerprint
 from nmt.data.preprocessing import META, format_counts
-from nmt.data.sources import as_name_list, dataset_fingerprint, default_alignment_path, read_location, resolve_split
+from nmt.data.sources import (
+    as_name_list,
+    dataset_fingerprint,
+    default_alignment_path,
+    read_blocks,
+    read_location,
+    resolve_split,
+)
 from nmt.data.text_files import check_file, read_lines
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.word_ids import WordIds
@@ -30,10 +40,17 @@ from nmt.runtime.files import open_output, write_text
 logger = logging.getLogger(__name__)
 
 _VERSION = 2
+LEXICAL_PAIRS = 100_000
+"""Pairs that IBM model 1 is trained on at a time, which bounds its memory."""
+_Links = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # word counts (R, 2), rows (M,), links (M, 2)
 
 
-def attach_alignments(config: DataConfig, corpus: EncodedCorpus, tokenizer: Tokenizer) -> EncodedCorpus:
+def attach_alignments(
+    config: DataConfig, corpus: EncodedCorpus, tokenizer: Tokenizer, *, files: bool = True
+) -> EncodedCorpus:
     """Return the training corpus with its word alignments, from the cache where text and alignments are unchanged.
+
+    Without `files` all but very frequent words are aligned by IBM model 1, `LEXICAL_PAIRS` pairs at a time.
 
     Possible links are used only for target words without a sure link. Pairs whose words the tokenizer's normalization
     changes lose their links; these are counted and logged. Memory does not grow with the corpus.
@@ -41,20 +58,23 @@ def attach_alignments(config: DataConfig, corpus: EncodedCorpus, tokenizer: Toke
     Raises ValueError or FileNotFoundError for a missing file, another number of lines than pairs, a line that holds
     something other than links, or a link beyond its sentence, with file and line.
     """
-    paths = training_alignment_paths(config)
+    paths = training_alignment_paths(config) if files else []
     fingerprints = list(map(file_fingerprint, paths))
-    contents = [_VERSION, corpus.digest, *(file.sha256 for file in fingerprints)]
+    contents = [_VERSION, corpus.digest, *(file.sha256 for file in fingerprints), *[LEXICAL_PAIRS] * (not files)]
     digest = hashlib.sha256(json.dumps(contents).encode()).hexdigest()
     dtype = np.dtype(np.uint16 if config.max_length <= 1 << 16 else np.uint32)  # a word has at least one subword
 
     def build(folder: Path) -> None:
-        _write_links(folder, config, corpus, tokenizer, paths, dtype)
+        texts = [part.config for part in training_corpora(config)] or [config]
+        locations = [(text, location) for text in texts for location in resolve_split(text, "train")]
+        read = chain.from_iterable(_read_blocks(*place, path) for place, path in zip(locations, paths, strict=True))
+        _write_links(folder, corpus, tokenizer, read if files else _lexical_blocks(config), dtype)
         check_unchanged(fingerprints, map(file_fingerprint, paths))
         check_unchanged(corpus.files, dataset_fingerprint(config, "train").files)
 
     folder = cached_directory(Path(config.cache_dir) / f"links-{digest[:16]}", build)
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
-    logger.info("%s: %s", ", ".join(map(str, paths)), format_counts(meta["counts"]))
+    logger.info("%s: %s", ", ".join(map(str, paths)) or "lexical alignments", format_counts(meta["counts"]))
     pairs = memory_map(folder / "links.bin", dtype).reshape(-1, 2)
     offsets = memory_map(folder / "links_offsets.bin", np.int64)
     return replace(corpus, links=AlignmentColumn(pairs, offsets), digest=digest)
@@ -89,12 +109,7 @@ def training_alignment_paths(config: DataConfig) -> list[Path]:
 
 
 def _write_links(
-    folder: Path,
-    config: DataConfig,
-    corpus: EncodedCorpus,
-    tokenizer: Tokenizer,
-    paths: list[Path],
-    dtype: np.dtype[Any],
+    folder: Path, corpus: EncodedCorpus, tokenizer: Tokenizer, blocks: Iterable[_Links], dtype: np.dtype[Any]
 ) -> None:
     started = time.monotonic()
     counts = {"links": 0, "pairs whose words the tokenizer changes": 0, "pairs without links": 0}
@@ -102,27 +117,24 @@ def _write_links(
     num_read = num_kept = 0
     with open_output(folder / "links.bin") as links_file, open_output(folder / "links_offsets.bin") as offsets_file:
         offsets_file.write(np.zeros(1, np.int64).tobytes())
-        texts = [part.config for part in training_corpora(config)] or [config]
-        locations = [(text, location) for text in texts for location in resolve_split(text, "train")]
-        for (text, location), path in zip(locations, paths, strict=True):
-            for sizes, row, links in _read_blocks(text, location, path):
-                # Rows of the block that are in the corpus, and their indices there.
-                dropped = np.searchsorted(corpus.dropped_rows, [num_read, num_read + len(sizes)])
-                kept = np.ones(len(sizes), np.bool_)
-                kept[corpus.dropped_rows[slice(*dropped)] - num_read] = False
-                corpus_rows = slice(num_kept, num_kept + int(kept.sum()))
-                unchanged = np.ones(len(sizes), np.bool_)
-                for column, (side, word_map) in enumerate(sides):
-                    unchanged[kept] &= _num_words(side, corpus_rows, word_map) == sizes[kept, column]
-                used = (kept & unchanged)[row]
-                links, row = links[used], row[used]
-                num_links = np.bincount((np.cumsum(kept) - 1)[row], minlength=corpus_rows.stop - corpus_rows.start)
-                links_file.write(links.astype(dtype).tobytes())
-                offsets_file.write((np.cumsum(num_links) + counts["links"]).tobytes())
-                counts["links"] += len(links)
-                counts["pairs whose words the tokenizer changes"] += int((kept & ~unchanged).sum())
-                counts["pairs without links"] += int((num_links == 0).sum())
-                num_read, num_kept = num_read + len(sizes), corpus_rows.stop
+        for sizes, row, links in blocks:
+            # Rows of the block that are in the corpus, and their indices there.
+            dropped = np.searchsorted(corpus.dropped_rows, [num_read, num_read + len(sizes)])
+            kept = np.ones(len(sizes), np.bool_)
+            kept[corpus.dropped_rows[slice(*dropped)] - num_read] = False
+            corpus_rows = slice(num_kept, num_kept + int(kept.sum()))
+            unchanged = np.ones(len(sizes), np.bool_)
+            for column, (side, word_map) in enumerate(sides):
+                unchanged[kept] &= _num_words(side, corpus_rows, word_map) == sizes[kept, column]
+            used = (kept & unchanged)[row]
+            links, row = links[used], row[used]
+            num_links = np.bincount((np.cumsum(kept) - 1)[row], minlength=corpus_rows.stop - corpus_rows.start)
+            links_file.write(links.astype(dtype).tobytes())
+            offsets_file.write((np.cumsum(num_links) + counts["links"]).tobytes())
+            counts["links"] += len(links)
+            counts["pairs whose words the tokenizer changes"] += int((kept & ~unchanged).sum())
+            counts["pairs without links"] += int((num_links == 0).sum())
+            num_read, num_kept = num_read + len(sizes), corpus_rows.stop
     counts = {reason: num for reason, num in counts.items() if num or reason == "links"}
     write_text(folder / META, json.dumps({"counts": counts}, indent=1))
     seconds = max(time.monotonic() - started, 1e-9)
@@ -139,9 +151,7 @@ def _num_words(side: TokenColumn, rows: slice, word_map: WordIds) -> NDArray[np.
     return np.maximum.reduceat(word_map(ids, starts), firsts) + 1
 
 
-def _read_blocks(
-    config: DataConfig, location: str, path: Path
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+def _read_blocks(config: DataConfig, location: str, path: Path) -> Iterator[_Links]:
     """Yield for each block of pairs the number of words of both sides (R, 2), and the links as `_used_links` does."""
     links = read_lines(path, Counter())
     num_read = 0
@@ -158,6 +168,29 @@ def _read_blocks(
         sizes = np.array([[num_words(text) for text in pair] for pair in zip(sources, targets, strict=True)])
         yield sizes, *_used_links(*parse_block(lines, sizes, path, num_read))
         num_read = num_pairs
+
+
+def _lexical_blocks(config: DataConfig) -> Iterator[_Links]:
+    """Yield as `_read_blocks`, with words that are not too frequent for terms aligned by IBM model 1."""
+    blocks = (zip(*block, strict=True) for block in read_blocks(config, "train", Counter()))
+    pairs = ([[w for w in text.split(" ") if w] for text in pair] for pair in chain.from_iterable(blocks))
+    while chunk := list(islice(pairs, LEXICAL_PAIRS)):
+        sides, places = list[list[list[str]]](), list[list[list[int]]]()
+        for texts in zip(*chunk, strict=True):
+            core = {word: re.sub(r"^\W+|\W+$", "", word).lower() for word in set(chain.from_iterable(texts))}
+            counts = Counter(core[word] for words in texts for word in words)
+            most = counts.total() * max(1 / 200, 10 / max(len(counts), 1))
+            content = {word for word, key in core.items() if key and counts[key] <= most}
+            places.append([[i for i, word in enumerate(words) if word in content] for words in texts])
+            sides.append([[core[words[i]] for i in own] for words, own in zip(texts, places[-1], strict=True)])
+        aligned = ibm1_alignments(list(zip(*sides, strict=True)))
+        links = [
+            (row, places[0][row][i], places[1][row][j])
+            for row, (sure, possible) in enumerate(aligned)
+            for i, j in symmetrize(sure, possible, "grow-diag")
+        ]
+        array = np.array(links, np.int64).reshape(-1, 3)
+        yield np.array([list(map(len, pair)) for pair in chunk]), array[:, 0], array[:, 1:]
 
 
 def _used_links(

@@ -14,13 +14,16 @@ class WordIds:
     """Map from the tokens of sequences to words: maximal runs of characters other than U+0020 in the decoded text.
 
     A token belongs to the word of its first non-space character, a token of spaces alone to the word that follows it.
-    PAD, BOS, EOS and spaces at the end belong to none.
+    PAD, BOS, EOS and spaces at the end belong to none. What annotates a source with terms belongs to the words that it
+    annotates.
 
     Args:
         surfaces: for each id the bytes that it adds to the text, None for PAD, BOS and EOS.
+        term_ids: those of `Tokenizer.term_ids`; None: no sequence is annotated.
     """
 
-    def __init__(self, surfaces: Sequence[bytes | None]) -> None:
+    def __init__(self, surfaces: Sequence[bytes | None], term_ids: tuple[int, int, int] | None = None) -> None:
+        self._term_ids = term_ids
         self._is_text = np.array([surface is not None for surface in surfaces])
         # Number of words in a token, whether it begins with a space, and whether its last word can continue after it.
         texts = [(surface or b"").translate(_AS_SPACE) for surface in surfaces]
@@ -35,8 +38,8 @@ class WordIds:
             ids: (N,) concatenated sequences.
             starts: (N,) True at the first token of each sequence.
         """
-        result = np.full(len(ids), -1, np.int64)
-        positions = np.flatnonzero(self._is_text[ids])
+        result, owners = np.full(len(ids), -1, np.int64), self.owners(ids)
+        positions = np.flatnonzero(self._is_text[ids] & (owners == np.arange(len(ids))))
         if not len(positions):
             return result
         sequence = np.cumsum(starts)[positions]  # PAD and the like may stand between the tokens of one
@@ -52,7 +55,17 @@ class WordIds:
         totals = np.append(bases[1:], before[-1] + num_new[-1]) - bases
         word = before - bases[number] - continues
         result[positions] = np.where(word < totals[number], word, -1)  # spaces after the last word belong to none
-        return result
+        return result[owners]
+
+    def owners(self, ids: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Return for each token the place of the one whose word it belongs to: of what annotates a term (see
+        `nmt.data.terms`) the last of the term before it, or the first behind <term>; of others their own."""
+        places = np.arange(len(ids))
+        if self._term_ids is None:
+            return places
+        mark, between, end = (ids == index for index in self._term_ids)
+        is_added = (np.cumsum(between) > np.cumsum(end)) | end
+        return np.asarray(np.maximum.accumulate(np.where(is_added, 0, places)) + mark)
 
     def in_text(self, text: str, ids: Sequence[int], encode: Callable[[Sequence[str]], FlatIds]) -> list[int]:
         """Return the word of each token of an encoded text, counted in the text as given; -1 for none.

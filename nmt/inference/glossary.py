@@ -13,6 +13,8 @@ from nmt.inference.translator import Translator
 from nmt.runtime.text import UNSPACED
 from nmt.search.constraints import check_phrases
 
+MODES = ("hard", "soft")
+
 
 class Term(NamedTuple):
     """A term of a text, what it shall become, and whether it did: whether the translation has it as whole words."""
@@ -23,7 +25,7 @@ class Term(NamedTuple):
 
 
 class Glossary:
-    """Terms and their translations.
+    """Terms and their translations, which translations must contain, or (`is_soft`) sources are annotated with.
 
     Args:
         entries: target terms by source terms.
@@ -36,6 +38,7 @@ class Glossary:
     def __init__(self, entries: Mapping[str, str], places: Mapping[str, str] | None = None) -> None:
         self.entries, self.places = dict(entries), places or {source: f"glossary: {source!r}" for source in entries}
         self._folded: dict[str, str] = {}
+        self.is_soft = False
         for source, target in entries.items():
             for side, text in (("source", source), ("target", target)):
                 if not text.strip() or "\n" in text:
@@ -67,15 +70,19 @@ class Glossary:
             places.setdefault(source, place)
         return cls(entries, places)
 
-    def terms(self, text: str) -> list[tuple[str, str]]:
-        """Return the terms of a text, each time they occur, with their targets.
+    def find(self, text: str) -> list[tuple[int, int, str]]:
+        """Return where the terms of a text are, each time they occur, with their targets.
 
         A term is whole words, or any characters of a script without spaces. Of those that begin at one place the
         longest is taken, as it is written or else in another case, and none begins inside another.
         """
-        found = (match[0] for match in self._pattern.finditer(text))
-        targets = ((term, self.entries.get(term) or self._folded.get(term.lower())) for term in found)
-        return [(term, target) for term, target in targets if target is not None]
+        found = [(match.span(), match[0]) for match in self._pattern.finditer(text)]
+        targets = ((*span, self.entries.get(term) or self._folded.get(term.lower())) for span, term in found)
+        return [(start, end, target) for start, end, target in targets if target is not None]
+
+    def terms(self, text: str) -> list[tuple[str, str]]:
+        """Return the terms of a text and their targets, as `find` does."""
+        return [(text[start:end], target) for start, end, target in self.find(text)]
 
     def used(self, segments: Sequence[str], translation: str) -> list[Term]:
         """Return the terms of the segments of a text, and which of them the translation has, each as often as asked."""
@@ -91,20 +98,29 @@ def _whole(text: str) -> str:
     return r"(?<!\w)" * is_word[0] + re.escape(text) + r"(?!\w)" * is_word[1]
 
 
-def load_glossary(source: Any, translator: Translator) -> Glossary | None:
-    """Return the glossary of a file, or of a dictionary, for a translator; None for none.
+def load_glossary(source: Any, translator: Translator, mode: str = "hard") -> Glossary | None:
+    """Return the glossary of a file, or of a dictionary, for a translator and one of `MODES`; None for none.
 
     Raises:
         TypeError, ValueError, OSError: as of `Glossary` and `Glossary.read`, and if a dictionary has other things than
-            texts, the vocabulary cannot write a target, or the search cannot hold phrases.
+            texts, the vocabulary cannot write a target, the search cannot hold phrases (hard), the model was trained
+            without terms (soft), or there is a mode and no glossary.
     """
+    if mode not in MODES:
+        raise ValueError(f"glossary_mode={mode}: must be one of {', '.join(MODES)}")
     if source is None:
+        if mode != MODES[0]:
+            raise ValueError(f"glossary_mode={mode}: there is no glossary; give one, as in glossary=terms.tsv")
         return None
     pairs = source.items() if isinstance(source, Mapping) else ()
     if wrong := [term for pair in pairs for term in pair if not isinstance(term, str)]:
         raise TypeError(f"glossary: {wrong[0]!r} is no text; a dictionary has target terms by source terms")
     glossary = Glossary(source) if isinstance(source, Mapping) else Glossary.read(source)
-    check_phrases(translator.config)
+    glossary.is_soft = mode == "soft"
+    if glossary.is_soft:
+        translator.encode_sources([""], [()])  # raises for a model without terms
+    else:
+        check_phrases(translator.config)
     targets = list(glossary.entries.values())
     for place, target, ids in zip(glossary.places.values(), targets, translator.encode_phrases(targets), strict=True):
         if (written := translator.tokenizer.decode_target(ids).strip(" ")) != target:

@@ -19,7 +19,7 @@ from nmt.data import EOS
 from nmt.inference.glossary import Glossary, Term
 from nmt.inference.placeholders import PLACEHOLDER, lost_placeholders, with_spaces
 from nmt.inference.sentence_splitter import SEGMENT_BOUNDARIES, split_sentence
-from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator, cross_attention_modules
+from nmt.inference.translator import EMPTY_TRANSLATION, Terms, Translation, Translator, cross_attention_modules
 from nmt.runtime.text import is_blank
 
 
@@ -168,11 +168,13 @@ class LineTranslator:
         prefixes = [(forced[i], *[""] * len(texts))[: len(texts)] for i, texts in enumerate(parts)]
         try:
             texts, begun = [*chain(*parts)], [*chain(*prefixes)] if any(forced) else None
-            phrases = None if self.glossary is None else [[t for _, t in self.glossary.terms(text)] for text in texts]
+            terms, phrases = self._annotations(texts), None
+            if self.glossary is not None and terms is None:
+                phrases = [[target for _, target in self.glossary.terms(text)] for text in texts]
             protected = [request.placeholders for request, of in zip(requests, parts, strict=True) for _ in of]
             for text, wanted, is_protected in zip(texts, phrases or [], protected, strict=False):
                 wanted += PLACEHOLDER.findall(text) if is_protected else []
-            translated = iter(self.translator.n_best(texts, prefixes=begun, phrases=phrases))
+            translated = iter(self.translator.n_best(texts, prefixes=begun, phrases=phrases, terms=terms))
             results = [
                 LineTranslation(source, texts, [next(translated) for _ in texts], error, request)
                 for source, texts, error, request in zip(sources, parts, errors, requests, strict=True)
@@ -191,6 +193,15 @@ class LineTranslator:
             for term in self._terms(result):
                 self.counts.update({"terms": 1, "terms used": int(term.used)})
         return results
+
+    def _annotations(self, texts: Sequence[str]) -> list[Terms] | None:
+        """Return what the sources of texts are annotated with, by a soft glossary; None for none."""
+        return [self.glossary.find(text) for text in texts] if self.glossary and self.glossary.is_soft else None
+
+    def _encode(self, result: LineTranslation) -> tuple[list[list[int]], list[list[int]]]:
+        """Return the ids of both sides of each part, as the model had them."""
+        sources = self.translator.encode_sources(result.segments, self._annotations(result.segments))
+        return sources, [best[0].tokens for best in result.best]
 
     def _terms(self, result: LineTranslation) -> list[Term]:
         return self.glossary.used(result.segments, result.n_best()[0].text) if self.glossary else []
@@ -233,7 +244,7 @@ class LineTranslator:
     def _unit_weights(self, result: LineTranslation, marked: MarkedText, text: str) -> NDArray[np.float64]:
         """Return attention (Tu, Su) between the units of the translation `text` and those of the source."""
         tokenizer, whole, source, target = self.translator.tokenizer, result._joined()[0].text, 0, 0
-        sources, targets = tokenizer.encode_source(result.segments), [best[0].tokens for best in result.best]
+        sources, targets = self._encode(result)
         source_units, target_units = marked.units(), units(text)
         weights = np.zeros((len(target_units), len(source_units)))
         for i, matrix in sorted(self.translator.attention_weights(sources, targets)):
@@ -280,8 +291,7 @@ class LineTranslator:
     def _alignment(self, result: LineTranslation) -> dict[str, Any]:
         """Return the subwords of both sides, links, and the alignment source; None for these without attention."""
         tokenizer = self.translator.tokenizer
-        sources = tokenizer.encode_source(result.segments)
-        targets = [best[0].tokens for best in result.best]
+        sources, targets = self._encode(result)
         alignment: dict[str, Any] = {
             "source_subwords": [subword for ids in sources for subword in tokenizer.source_subwords(ids)],
             "target_subwords": [subword for ids in targets for subword in tokenizer.target_subwords(ids)],

@@ -18,6 +18,7 @@ from nmt.attention.linear import packed_weights
 from nmt.config import from_dict
 from nmt.data import EOS, UNK, DataConfig, Tokenizer, batch_to_device, collate
 from nmt.data.corpora import default_direction, directions, tokenizer_for
+from nmt.data.terms import annotate
 from nmt.inference.interventions import Intervention, with_own_attention
 from nmt.inference.scorer import PairScore, token_log_probs
 from nmt.models import MODELS, Seq2Seq
@@ -50,6 +51,8 @@ EMPTY_TRANSLATION = Translation("", [], 0.0, False)
 
 
 Ids = Sequence[Sequence[int]]
+Terms = Sequence[tuple[int, int, str]]
+"""Of a text: first character and the one after the last of each term, and its target."""
 ScoredPair = tuple[str, str, Sequence[str]]
 """Source, target, and the target's subwords if they are known."""
 Decoded = Iterator[tuple[int, list[search.Hypothesis]]]
@@ -204,14 +207,16 @@ class Translator:
         *,
         prefixes: Sequence[str] | None = None,
         phrases: Sequence[Sequence[str]] | None = None,
+        terms: Sequence[Terms] | None = None,
         on_batch: Callable[[int], None] | None = None,
     ) -> list[list[Translation]]:
         """Return the `n_best` translations of each text, the best first; there may be fewer.
 
         Args and errors as in `translate`; each translation begins with its prefix, and may continue its last word. It
-        contains its phrases, with the subwords that they have inside a sentence: see `PhraseStates`.
+        contains its phrases, with the subwords that they have inside a sentence: see `PhraseStates`. `terms` are as in
+        `encode_sources`.
         """
-        sources, tags = self.tokenizer.encode_source(texts), self.tokenizer.prefixes[1]
+        sources, tags = self.encode_sources(texts, terms), self.tokenizer.prefixes[1]
         prefixes = [""] * len(texts) if prefixes is None and tags else prefixes  # tags are forced
         prefix_ids = None if prefixes is None else self.tokenizer.encode_target(prefixes)
         begun = [len(ids) > len(tags) for ids in prefix_ids or []]
@@ -393,6 +398,15 @@ class Translator:
         rows = stored.matrix(weights)[stored.shift :][: len(target)]
         best = (rows if stored.null else rows[:, first:num]).argmax(-1) + (0 if stored.null else first)
         return [(int(s), t) for t, s in enumerate(best) if first <= s < num and t >= first_target]
+
+    def encode_sources(self, texts: Sequence[str], terms: Sequence[Terms] | None = None) -> list[list[int]]:
+        """Return the ids of sources, without end tokens, annotated with the terms of each text unless they are longer
+        than `max_source_length` then. Errors as of `annotate`."""
+        sources, limit = self.tokenizer.encode_source(texts), self.max_source_length
+        for i, pairs in enumerate(terms or ()):
+            ids = annotate(self.tokenizer, texts[i], pairs)
+            sources[i] = ids if limit is None or len(ids) <= limit else sources[i]
+        return sources
 
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[list[int]], list[list[int]]]:
         """Return the ids of sources and targets, without end tokens."""

@@ -155,12 +155,16 @@ def test_the_rate_is_counted_and_written(tokenizer: Tokenizer, saved: dict[str, 
     python = model.translate("the a dog sees things .", glossary={"dog": "DOG", "things": "C THINGS"})
     assert python.text == records[0]["translation"]
     assert model.translate("Dog dog", glossary=tmp_path / "terms.tsv").text == records[2]["translation"]
-    wrong = run(saved["scaled"], f"glossary={tmp_path / 'terms.tsv'}", "search.no_repeat_ngram_size=2", text=lines)
-    assert wrong.returncode != 0
-    assert (
-        "search.no_repeat_ngram_size=2: does not go with required phrases or a glossary; set 0" in wrong.stderr.decode()
-    )
-    assert "Traceback" not in wrong.stderr.decode()
+    for option, message in (
+        ("search.no_repeat_ngram_size=2", "search.no_repeat_ngram_size=2: does not go with required phrases or a"),
+        ("glossary_mode=soft", "glossary_mode=soft: this model was trained without terms"),
+    ):
+        wrong = run(saved["scaled"], f"glossary={tmp_path / 'terms.tsv'}", option, text=lines)
+        assert wrong.returncode != 0
+        assert message in wrong.stderr.decode()
+        assert "Traceback" not in wrong.stderr.decode()
+    with pytest.raises(ValueError, match=r"glossary_mode=soft: this model was trained without terms"):
+        model.translate("dog", glossary={"dog": "DOG"}, glossary_mode="soft")
 
 
 def test_terms_are_used_as_whole_words_and_as_often() -> None:
