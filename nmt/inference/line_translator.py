@@ -189,7 +189,8 @@ class LineTranslator:
         for result in results:
             self.counts["split"] += len(result.segments) > 1
             self.counts["truncated"] += any(best[0].truncated for best in result.best)
-            self.counts["placeholders"] += len(result.lost)
+            if result.lost:
+                self.counts["placeholders"] += len(result.lost)
             for term in self._terms(result):
                 self.counts.update({"terms": 1, "terms used": int(term.used)})
         return results

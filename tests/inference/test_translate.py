@@ -475,10 +475,10 @@ def test_a_line_that_fails_does_not_affect_others(tokenizer: Tokenizer, monkeypa
     expected = model.translate(["a dog", "the cat"])
     real = model.n_best
 
-    def fragile(texts: list[str]) -> list[list[Translation]]:
+    def fragile(texts: list[str], **options: Any) -> list[list[Translation]]:
         if "bomb" in texts:
             raise RuntimeError("not enough memory:\n you tried to allocate 4 GB")
-        return real(texts)
+        return real(texts, **options)
 
     monkeypatch.setattr(model, "n_best", fragile)
     first, second, third = LineTranslator(model, 100).translate_lines([b"a dog", b"bomb", b"the cat"])
