@@ -496,3 +496,11 @@ def test_what_only_a_stored_file_names_is_never_run(folder: Path, capsys: pytest
     assert not Path("executed").exists()
     run_command(evaluate.main, EvaluateConfig, "evaluate", [*evaluation, "plugins=evil.py"])
     assert Path("executed").exists()
+
+
+def test_plugins_of_earlier_versions_find_the_options_of_the_data_where_they_were() -> None:
+    from nmt.data import DataConfig, sources
+
+    assert sources.DataConfig is DataConfig
+    with pytest.raises(AttributeError, match="has no attribute Data"):
+        _ = sources.Data

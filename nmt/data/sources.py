@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -29,6 +30,13 @@ from nmt.runtime.text import is_blank
 
 if TYPE_CHECKING:
     from nmt.data.config import DataConfig
+
+
+def __getattr__(name: str) -> Any:
+    """Return `DataConfig`, which plugins written before version 0.10 import from here."""
+    if name == "DataConfig":
+        return importlib.import_module("nmt.data.config").DataConfig
+    raise AttributeError(f"module {__name__} has no attribute {name}")
 
 
 class SentencePair(NamedTuple):
