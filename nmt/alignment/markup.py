@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nmt.runtime.text import UNSPACED
+
 Ranges = Sequence[tuple[int, int]]
 """Characters of a text, each from a start to before an end."""
 Matrix = npt.NDArray[np.float64]
@@ -16,14 +18,11 @@ Matrix = npt.NDArray[np.float64]
 THRESHOLD = 0.35
 """The weight on the text of an element that a unit at the end of its range has at least."""
 DECAY = 0.7
-"""What a source unit says about a boundary, compared with the one before it, which is nearer."""
+"""Factor by which a source unit says less about a boundary than the one before it, which is nearer."""
 MAX_UNITS = 4000
 """Most units of a text with markup, so that a matrix of two texts stays small."""
 _TAKEN, _TINY = -1e6, 1e-9
-_UNSPACED = re.compile(  # scripts without spaces: of Thailand, Laos, Burma, Cambodia and East Asia
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fff\u3005-\u3007\u3021-\u3029\u3040-\u312f\u31a0-\u31ff"
-    "\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\uf900-\ufaff\uff66-\uff9f\U00016f00-\U00018fff\U0001b000-\U0003ffff]"
-)
+_UNSPACED = re.compile(f"[{UNSPACED}]")
 _NAME = r"[^\W\d][\w:.-]*"
 _ATTRIBUTE = r"""\s+[^\s"'<>/=]+(?:\s*=\s*(?:"[^"<]*"|'[^'<]*'|[^\s"'<>=`/]+))?"""
 _PART = re.compile(rf"([^<]+)|<(?:!--.*?--|\?.*?\?|/({_NAME})\s*|({_NAME})(?:{_ATTRIBUTE})*\s*(/?))>|(<)")

@@ -217,7 +217,7 @@ class Config(MachineOptions):
 
     @property
     def reads_alignments(self) -> bool:
-        """Whether training reads files of word alignments."""
+        """True where training reads files of word alignments."""
         given = [part.config.train_alignments for part in training_corpora(self.data)] or [self.data.train_alignments]
         return bool(self.train.guided_alignment_weight or (self.data.augment.terms and any(given)))
 

@@ -1,4 +1,4 @@
-"""How well attention carries elements of markup over to a translation, compared with where a human put them."""
+"""A measure of how attention carries elements of markup over to a translation, against where a human put them."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ Projected = tuple[Sequence[ProjectedSpan], MarkedText]
 
 
 class SpanScore(NamedTuple):
-    """How many spans; the share that is exact; F1 over their units; the mean error of their boundaries, in units."""
+    """Number of spans; the share that is exact; F1 over their units; the mean error of their boundaries, in units."""
 
     num_spans: int
     exact: float

@@ -22,7 +22,7 @@ TOLERANCE = 1e-3
 
 
 class Intervention(NamedTuple):
-    """What acts in place of the weights of a head.
+    """Weights that act in place of those of a head.
 
     layer, head: counted from 1; 0: all.
     weights: "zero", a context of zeros (Michel et al. 2019, equation 1 with ξ = 0); "uniform", the same weight for each

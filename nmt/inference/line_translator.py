@@ -24,7 +24,7 @@ from nmt.runtime.text import is_blank
 
 
 class LineRequest(NamedTuple):
-    """What is asked for a line.
+    """Text of a line, and what is asked for it.
 
     text: the source.
     prefix: the translation begins with it.
@@ -41,7 +41,7 @@ class LineRequest(NamedTuple):
 
     @property
     def forced(self) -> str:
-        """What the model has to begin with."""
+        """The text that the model has to begin with."""
         return (self.suffix_of + self.prefix).rstrip(" ")
 
     def continuation(self, text: str) -> str:

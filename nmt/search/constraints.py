@@ -132,7 +132,7 @@ def check_phrases(config: SearchConfig, phrases: Phrases = ()) -> None:
 
 
 class PhraseStates:
-    """How far hypotheses have come with the phrases of their sentences: an automaton whose states get numbers when met.
+    """Progress of hypotheses with the phrases of their sentences: an automaton whose states get numbers when met.
 
     A phrase is needed as often as it occurs, without overlaps, in the phrases of the list: twice if it is given twice,
     or once and as a part of another. Two phrases may overlap. One that breaks off goes on from its longest beginning

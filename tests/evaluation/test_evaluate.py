@@ -539,6 +539,27 @@ def test_references_in_another_order_cause_a_warning(cwd: Path, tmp_path: Path) 
     assert "is one of them in another order?" in output
 
 
+def test_tags_are_carried_over_to_given_translations(cwd: Path, tmp_path: Path) -> None:
+    lines = [f"<a>{source.split(' ')[0]}</a> & {source}" for source, _ in pairs(cwd)]
+    (tmp_path / "tagged.en").write_text("\n".join(["<a>crossing <b>tags</a></b>", *lines[1:]]) + "\n", "utf-8")
+    options = [f"source={tmp_path}/tagged.en", "target=t.de", "markup=true", "formats=[pharaoh]", "device=cpu"]
+    texts = []
+    for name, further in (("one", []), ("both", ["reverse=runs/back"])):
+        code, output = call("align", "checkpoint=runs/a", *options, f"output={tmp_path}/{name}", *further)
+        assert code == 0, output
+        assert "line 1: the target stays as it is: markup: </a> at character 20 crosses <b>" in output
+        tagged = (tmp_path / name / "tagged.txt").read_text("utf-8").split("\n")[:-1]
+        records = [json.loads(line) for line in (tmp_path / name / "spans.jsonl").read_text("utf-8").splitlines()]
+        assert [parse_markup(text).text for text in tagged] == [target for _, target in pairs(cwd)]
+        assert [len(parse_markup(text).tags) for text in tagged] == [0, *[1] * (NUM_TEST - 1)]
+        assert "error" in records[0]
+        for text, record in zip(tagged[1:], records[1:], strict=True):
+            (tag,), (span,) = parse_markup(text).tags, record["spans"]
+            assert (tag.start, tag.end) == (span["start"], span["end"])
+        texts.append(tagged)
+    assert texts[0] != texts[1]  # the other direction counts too
+
+
 def test_alignments_of_given_text(cwd: Path) -> None:
     code, output = call("align", *ALIGN, "gold=t.gold", "output=aligned")
     assert code == 0, output
