@@ -30,7 +30,8 @@ from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.aligner import WORDS_CHANGED, Aligner, check_directions
 from nmt.inference.glossary import load_glossary
 from nmt.inference.interventions import Intervention, rows_of_links
-from nmt.inference.line_translator import LineRequest, LineTranslator
+from nmt.inference.line_request import LineRequest
+from nmt.inference.line_translator import LineTranslator
 from nmt.inference.translator import Translation, Translator
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import environment
@@ -168,7 +169,7 @@ class Model:
             texts: one text or many; a text longer than those in training is translated in parts.
             target_lang: language to translate into, of a model with several; None: the run's `data.target_lang`.
             tag: of a corpus in training, whose kind of text the model shall write; None: none.
-            prefix, suffix_of, markup, placeholders: see `nmt.inference.line_translator.LineRequest`.
+            prefix, suffix_of, markup, placeholders: see `nmt.inference.line_request.LineRequest`.
             glossary: a file of terms, or a dictionary of target terms by source terms.
             glossary_mode: hard (translations contain them) or soft (the text is given with them, to a model that was
                 trained with `data.augment.terms`).
@@ -186,8 +187,8 @@ class Model:
         translator.engine = model.engine
         encoded = [text.encode(errors="replace") for text in _texts(texts)]
         request = LineRequest("", prefix, suffix_of, markup, placeholders)
-        line_translator = LineTranslator(translator, self._max_length, request)
-        line_translator.glossary = load_glossary(glossary, translator, glossary_mode)
+        loaded = load_glossary(glossary, translator, glossary_mode)
+        line_translator = LineTranslator(translator, self._max_length, request, glossary=loaded)
         for line in line_translator.translate_lines(encoded):
             if line.error is not None:
                 raise RuntimeError(f"text {len(results) + 1}: {line.error}")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nmt import checkpoint, search
 from nmt.alignment import AlignmentSource, StoredAlignmentSource
+from nmt.alignment.markup import Matrix, Ranges, unit_weights
 from nmt.attention import CROSS, AttentionLayer
 from nmt.attention.linear import packed_weights
 from nmt.config import from_dict
@@ -398,6 +399,23 @@ class Translator:
         rows = stored.matrix(weights)[stored.shift :][: len(target)]
         best = (rows if stored.null else rows[:, first:num]).argmax(-1) + (0 if stored.null else first)
         return [(int(s), t) for t, s in enumerate(best) if first <= s < num and t >= first_target]
+
+    def unit_weights(
+        self,
+        texts: tuple[str, str],
+        ids: tuple[Sequence[int], Sequence[int]],
+        weights: NDArray[np.float32],
+        units: tuple[Ranges, Ranges],
+        source: AlignmentSource | None = None,
+    ) -> Matrix:
+        """Return attention (Tu, Su) between units of a pair of texts, from weights (L, H, T, S) between their ids.
+
+        Args:
+            units: of both texts, as of `nmt.alignment.markup.units`.
+            source: whose layer and head are read; None: `stored_source`.
+        """
+        rows = (source or self.stored_source.source).plot_rows(weights)
+        return unit_weights(rows, *self.tokenizer.offsets(texts[0], ids[0], texts[1], ids[1]), *units)
 
     def encode_sources(self, texts: Sequence[str], terms: Sequence[Terms] | None = None) -> list[list[int]]:
         """Return the ids of sources, without end tokens, annotated with the terms of each text unless they are longer

@@ -11,7 +11,8 @@ import numpy as np
 from starlette.exceptions import HTTPException
 
 from nmt.data import EOS
-from nmt.inference.line_translator import LineRequest, LineTranslation, LineTranslator
+from nmt.inference.line_request import LineRequest, LineTranslation
+from nmt.inference.line_translator import LineTranslator
 from nmt.inference.scorer import token_log_probs
 from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator
 from nmt.search import SearchConfig

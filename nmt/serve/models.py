@@ -15,7 +15,7 @@ import torch
 
 from nmt import checkpoint
 from nmt.cli.configs import Config, ServeConfig
-from nmt.cli.continuation import merge_with_checkpoint
+from nmt.cli.loading import load_translator
 from nmt.cli.run_directory import run_directory
 from nmt.data import DataConfig, read_pairs
 from nmt.data.corpora import corpus_tags, default_direction, directions
@@ -99,15 +99,12 @@ def load_models(config: ServeConfig, overrides: Sequence[str], device: torch.dev
     paths = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
     served: list[ServedModel] = []
     for path, name in zip(paths, _names(paths), strict=True):
-        file = checkpoint.resolve(path)
-        content = checkpoint.load(file, device)
-        trained = merge_with_checkpoint(Config.from_checkpoint(content), config, overrides)
-        translator = Translator.from_checkpoint(content, trained.search, device)
+        translator, trained = load_translator(path, device, config, overrides)
         translator.engine = make_engine(translator, trained, config.engine)
         max_tokens = config.max_length or trained.data.max_length
         if translator.max_source_length is not None:
             max_tokens = min(max_tokens, translator.max_source_length)
-        examples = _examples(trained.data, run_directory(file))
+        examples = _examples(trained.data, run_directory(file := checkpoint.resolve(path)))
         served.append(ServedModel(name, translator, trained, max_tokens, _attention_shape(translator), examples))
         log.info("%s: %s", name, file)
     return served

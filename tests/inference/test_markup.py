@@ -16,7 +16,8 @@ from nmt.attention import AttentionConfig
 from nmt.data import Tokenizer, TokenizerConfig
 from nmt.evaluation.span_projection import span_score
 from nmt.inference.glossary import load_glossary
-from nmt.inference.line_translator import LineRequest, LineTranslation, LineTranslator
+from nmt.inference.line_request import LineRequest, LineTranslation
+from nmt.inference.line_translator import LineTranslator
 from nmt.inference.placeholders import PLACEHOLDER, lost_placeholders
 from nmt.inference.translator import Translation, Translator
 from nmt.models import build_model
@@ -291,8 +292,10 @@ def test_lost_placeholders_are_put_back() -> None:
 def test_placeholders_are_required_phrases_beside_a_glossary() -> None:
     model = LineTranslator(translator(), 100, LineRequest(placeholders=True))
     plain = model.translate_lines([b"the {dog} sees %s"])[0]
-    model.glossary = load_glossary({"sees": "CAT"}, model.translator)
-    forced = model.translate_lines([b"the {dog} sees %s"])[0]
+    glossary = load_glossary({"sees": "CAT"}, model.translator)
+    forced = LineTranslator(model.translator, 100, model.defaults, glossary=glossary).translate_lines(
+        [b"the {dog} sees %s"]
+    )[0]
     assert sorted(plain.lost) == ["%s", "{dog}"]
     assert forced.lost == []
     assert all(text in forced.n_best()[0].text for text in ("%s", "{dog}", "CAT"))

@@ -16,7 +16,8 @@ import nmt
 from nmt import checkpoint
 from nmt.data import EOS, Tokenizer, TokenizerConfig
 from nmt.inference.interventions import Intervention
-from nmt.inference.line_translator import LineRequest, LineTranslator, json_line
+from nmt.inference.line_request import LineRequest
+from nmt.inference.line_translator import LineTranslator, json_line
 from nmt.inference.translator import Translator
 from nmt.serve.schemas import AttentionResponse, ModelsResponse, StreamEvent, TranslateResponse
 
