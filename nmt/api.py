@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -159,6 +159,7 @@ class Model:
         suffix_of: str = "",
         markup: bool = False,
         placeholders: bool = False,
+        alignment: Mapping[str, int] | None = None,
         glossary: Any = None,
         glossary_mode: str = "hard",
         **search: Any,
@@ -169,7 +170,7 @@ class Model:
             texts: one text or many; a text longer than those in training is translated in parts.
             target_lang: language to translate into, of a model with several; None: the run's `data.target_lang`.
             tag: of a corpus in training, whose kind of text the model shall write; None: none.
-            prefix, suffix_of, markup, placeholders: see `nmt.inference.line_request.LineRequest`.
+            prefix, suffix_of, markup, placeholders, alignment: see `nmt.inference.line_request.LineRequest`.
             glossary: a file of terms, or a dictionary of target terms by source terms.
             glossary_mode: hard (translations contain them) or soft (the text is given with them, to a model that was
                 trained with `data.augment.terms`).
@@ -181,6 +182,7 @@ class Model:
             RuntimeError: a text could not be translated, mostly for want of memory.
         """
         model = self._translator.into(self.config.data, target_lang, tag)
+        model = model if alignment is None else model.read_from(alignment)
         config = _search_config(model.config, search)
         carried, member, results = model.stored_source, model.member, list[TranslationResult]()
         translator = Translator(model.model, model.tokenizer, config, model.device, carried=carried, member=member)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nmt.cli.compose import run_command
 from nmt.cli.configs import TranslateConfig
-from nmt.cli.loading import load_translator
+from nmt.cli.loading import load_reverse, load_translator
 from nmt.data.text_files import check_file
 from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.aligner import WORDS_CHANGED
@@ -45,7 +45,8 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
     defaults = LineRequest(markup=config.markup, placeholders=config.placeholders)
     max_length, is_json = config.max_length or options.data.max_length, config.input_format == "jsonl"
     glossary = load_glossary(config.glossary, translator, config.glossary_mode)
-    line_translator = LineTranslator(translator, max_length, defaults, is_json, glossary)
+    reverse = load_reverse(config, options.data, device, overrides)[0] if config.reverse is not None else None
+    line_translator = LineTranslator(translator, max_length, defaults, is_json, glossary, reverse)
     with contextlib.ExitStack() as stack:
         reader = LineReader(sys.stdin.fileno() if text is None else stack.enter_context(open_input(text)))
         if config.output is not None:

@@ -27,10 +27,13 @@ def load_translator(
 
 
 def load_reverse(
-    config: AlignConfig | ScoreConfig, data: DataConfig, device: torch.device, overrides: Sequence[str]
+    config: AlignConfig | ScoreConfig | TranslateConfig,
+    data: DataConfig,
+    device: torch.device,
+    overrides: Sequence[str],
 ) -> tuple[Translator, Config]:
-    """Return the model `reverse` as `load_translator`, in the direction that is opposite to the one asked for of the
-    first model, which was trained on `data`; errors are also those of `check_directions`."""
+    """Return the model `reverse` of a command as `load_translator` does, in the direction opposite to that of the first
+    model, which was trained on `data`; errors are also those of `check_directions`."""
     translator, options = load_translator(config.reverse, device, config, overrides)
     both = config.checkpoint, data, config.reverse, options.data
     return translator.into(options.data, check_directions(*both, config.target_lang)), options

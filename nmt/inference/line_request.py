@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nmt.alignment.markup import ProjectedSpan
@@ -13,6 +13,10 @@ from nmt.inference.sentence_splitter import SEGMENT_BOUNDARIES
 from nmt.inference.translator import EMPTY_TRANSLATION, Translation
 from nmt.runtime.text import is_blank
 
+_FLAG = (bool, "true or false")
+_KINDS = {"markup": _FLAG, "placeholders": _FLAG, "alignment": (dict, 'an object, as {"layer": 2, "head": 3}')}
+"""What the fields of a request are that are no texts."""
+
 
 class LineRequest(NamedTuple):
     """Text of a line, and what is asked for it.
@@ -22,6 +26,9 @@ class LineRequest(NamedTuple):
     suffix_of: the translation continues this text, which is not in it.
     markup: the tags of the text are carried over to the translation.
     placeholders: what `nmt.inference.placeholders` finds and the translation lacks is put back.
+    target_lang: language to translate into; None: that of the model as it is asked.
+    alignment: the layer and head, as {"layer": 2, "head": 3} counted from 1 (0: the mean), that markup, placeholders
+        and links are read from; None: those that were chosen in training.
     """
 
     text: str = ""
@@ -29,6 +36,8 @@ class LineRequest(NamedTuple):
     suffix_of: str = ""
     markup: bool = False
     placeholders: bool = False
+    target_lang: str | None = None
+    alignment: Mapping[str, int] | None = None
 
     @property
     def forced(self) -> str:
@@ -53,8 +62,8 @@ class LineRequest(NamedTuple):
             if name not in cls._fields:
                 near = suggest(name, cls._fields) or ", ".join(cls._fields)
                 raise ValueError(f"input_format=jsonl: unknown key {name}; did you mean {near}?")
-            if type(value) is not (needed := cls.__annotations__[name]):
-                kind = "a text" if needed is str else "true or false"
+            needed, kind = _KINDS.get(name, (str, "a text"))
+            if type(value) is not needed:
                 raise ValueError(f"input_format=jsonl: {name} must be {kind}, not {json.dumps(value)[:40]}")
             if isinstance(value, str):  # half a character, as \ud800, is no text
                 values[name] = re.sub(r"[\ud800-\udfff]", "\ufffd", re.sub(r"[\r\n]+", " ", value))

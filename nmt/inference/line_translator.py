@@ -14,7 +14,7 @@ from nmt.alignment.writers import words_known
 from nmt.data import EOS
 from nmt.inference.glossary import Glossary
 from nmt.inference.line_request import LineRequest, LineTranslation, join_translations
-from nmt.inference.placeholders import PLACEHOLDER, in_place_of, lost_placeholders, with_spaces
+from nmt.inference.placeholders import PLACEHOLDER, in_place_of, lost_placeholders, with_spaces, without_placeholders
 from nmt.inference.sentence_splitter import split_sentence
 from nmt.inference.translator import Terms, Translator, cross_attention_modules
 from nmt.runtime.text import is_blank
@@ -29,6 +29,8 @@ class LineTranslator:
         defaults: what is asked for each line, apart from its text.
         is_json: lines are objects of JSON with the fields of a `LineRequest`.
         glossary: terms that translations shall have.
+        reverse: a model of the other direction than `translator`, whose attention is added where markup and
+            placeholders are placed.
 
     Raises:
         ValueError: markup or placeholders for a model without attention.
@@ -41,8 +43,10 @@ class LineTranslator:
         defaults: LineRequest | None = None,
         is_json: bool = False,
         glossary: Glossary | None = None,
+        reverse: Translator | None = None,
     ) -> None:
         self.defaults, self.is_json, self.glossary = defaults or LineRequest(), is_json, glossary
+        self.reverse, self._models = reverse, dict[tuple[str | None, str], Translator]()
         limit = translator.max_source_length
         self.translator, self.max_length = translator, max_length if limit is None else min(max_length, limit)
         self.counts: Counter[str] = Counter()
@@ -62,8 +66,8 @@ class LineTranslator:
         for result in results:
             self.counts["split"] += len(result.segments) > 1
             self.counts["truncated"] += any(best[0].truncated for best in result.best)
-            self.counts["placeholders"] += len(result.lost)
-            self.counts.update({"terms": len(result.terms), "terms used": sum(term.used for term in result.terms)})
+            self.counts.update("placeholders" for _ in result.lost)
+            self.counts.update(name for term in result.terms for name in ["terms", "terms used"][: 1 + term.used])
         return results
 
     def _read(self, line: bytes | None) -> tuple[LineTranslation, MarkedText]:
@@ -81,37 +85,74 @@ class LineTranslator:
         return LineTranslation(request.text, segments, [], error, request), marked
 
     def _translate(self, results: Sequence[LineTranslation]) -> list[LineTranslation]:
-        """Return lines with the translations of their segments."""
-        texts = [text for result in results for text in result.segments]
-        prefixes = ["" if i else result.request.forced for result in results for i in range(len(result.segments))]
-        terms, phrases = self._annotations(texts), None
-        if self.glossary is not None and terms is None:
-            phrases = [[target for _, target in self.glossary.terms(text)] for text in texts]
-            protected = [result.request.placeholders for result in results for _ in result.segments]
-            for text, wanted, is_protected in zip(texts, phrases, protected, strict=True):
-                wanted += [match[0] for match in PLACEHOLDER.finditer(text)] if is_protected else []
-        begun = prefixes if any(prefixes) else None
-        translated = iter(self.translator.n_best(texts, prefixes=begun, phrases=phrases, terms=terms))
-        results = [result._replace(best=[next(translated) for _ in result.segments]) for result in results]
-        if self.glossary is None:
-            return results
-        return [r._replace(terms=self.glossary.used(r.segments, r.n_best()[0].text)) for r in results]
+        """Return lines with the translations of their segments, those of one model translated together."""
+        translated, lines = [*results], dict[Translator, list[int]]()
+        for i, result in enumerate(results):
+            if result.segments:
+                lines.setdefault(self._model(result.request), []).append(i)
+        for model, indices in lines.items():
+            group = [results[i] for i in indices]
+            texts = [text for result in group for text in result.segments]
+            begun = ["" if n else result.request.forced for result in group for n in range(len(result.segments))]
+            terms = [terms for result in group for terms in self._annotations(result)] or None
+            phrases = [phrases for result in group for phrases in self._phrases(result)] or None
+            prefixes = begun if any(begun) else None
+            best = iter(model.n_best(texts, prefixes=prefixes, phrases=phrases, terms=terms))
+            for i, result in zip(indices, group, strict=True):
+                translated[i] = result = result._replace(best=[next(best) for _ in result.segments])
+                if self.glossary is not None:
+                    used = self.glossary.used(self._texts_of_terms(result), result.n_best()[0].text)
+                    translated[i] = result._replace(terms=used)
+        return translated
 
-    def _annotations(self, texts: Sequence[str]) -> list[Terms] | None:
-        """Return what the sources of texts are annotated with, by a soft glossary; None for none."""
-        return [self.glossary.find(text) for text in texts] if self.glossary and self.glossary.is_soft else None
+    def _model(self, request: LineRequest) -> Translator:
+        """Return the model into the language of a request, with its alignment source; raise ValueError for a language,
+        layer or head that it does not have."""
+        model, key = self.translator, (request.target_lang, str(request.alignment))
+        if key not in self._models:
+            if not self._is_of_default_language(request):
+                assert model.data is not None, "call `into` first"
+                model = model.into(model.data, request.target_lang, model.tag)
+            self._models[key] = model if request.alignment is None else model.read_from(request.alignment)
+        return self._models[key]
 
-    def _encode(self, result: LineTranslation) -> tuple[list[list[int]], list[list[int]]]:
+    def _is_of_default_language(self, request: LineRequest) -> bool:
+        return request.target_lang in (None, self.translator.target_lang)
+
+    def _texts_of_terms(self, result: LineTranslation) -> list[str]:
+        """Return what of each segment may have terms: nothing in another language than the glossary's, and no
+        placeholder that is to stay."""
+        if not self._is_of_default_language(result.request):
+            return [""] * len(result.segments)
+        return [*map(without_placeholders, result.segments)] if result.request.placeholders else result.segments
+
+    def _annotations(self, result: LineTranslation) -> list[Terms]:
+        """Return for each segment what its source is annotated with; [] without a soft glossary."""
+        find = self.glossary.find if self.glossary is not None and self.glossary.is_soft else None
+        return [find(text) for text in self._texts_of_terms(result)] if find else []
+
+    def _phrases(self, result: LineTranslation) -> list[list[str]]:
+        """Return for each segment what its translation must contain; [] without a hard glossary."""
+        if self.glossary is None or self.glossary.is_soft:
+            return []
+        phrases = [[target for _, target in self.glossary.terms(text)] for text in self._texts_of_terms(result)]
+        for text, wanted in zip(result.segments, phrases, strict=True):
+            wanted += [match[0] for match in PLACEHOLDER.finditer(text)] if result.request.placeholders else []
+        return phrases
+
+    def encode(self, result: LineTranslation) -> tuple[list[list[int]], list[list[int]]]:
         """Return the ids of both sides of each part, as the model had them."""
-        sources = self.translator.encode_sources(result.segments, self._annotations(result.segments))
+        sources = self._model(result.request).encode_sources(result.segments, self._annotations(result))
         return sources, [best[0].tokens for best in result.best]
 
     def _check(self, request: LineRequest) -> None:
         """Raise ValueError for what the model cannot do."""
-        tokenizer = self.translator.tokenizer
+        tokenizer, models = self._model(request).tokenizer, (self.translator, self.reverse)
+        has_attention = all(cross_attention_modules(model.attention_model) for model in models if model is not None)
         for name in ("markup", "placeholders"):
-            if getattr(request, name) and not cross_attention_modules(self.translator.attention_model):
-                text = "the model has no attention to the source (model.attention.score=none) to place it by"
+            if getattr(request, name) and not has_attention:
+                which = "the model" if self.reverse is None else "the model, or that of reverse,"
+                text = f"{which} has no attention to the source (model.attention.score=none) to place it by"
                 raise ValueError(f"{name}=true: {text}; use another run")
         written = tokenizer.decode_target(tokenizer.encode_target([request.forced])[0]) if request.forced else ""
         if written != request.forced:
@@ -145,11 +186,15 @@ class LineTranslator:
 
     def _unit_weights(self, result: LineTranslation, marked: MarkedText, text: str) -> NDArray[np.float64]:
         """Return attention (Tu, Su) between the units of the translation `text` and those of the source."""
+        model, (sources, targets) = self._model(result.request), self.encode(result)
+        reverse = self.reverse if self._is_of_default_language(result.request) else None
         whole, source, target = result._joined()[0].text, 0, 0
-        sources, targets = self._encode(result)
+        swapped = [(best[0].text, text) for text, best in zip(result.segments, result.best, strict=True)]
+        ids = reverse.encode_pairs(swapped) if reverse else ([], [])
+        backward = dict(reverse.attention_weights(*ids)) if reverse else {}
         source_units, target_units = marked.units(), units(text, whole=marked.whole)
         weights = np.zeros((len(target_units), len(source_units)))
-        for i, matrix in sorted(self.translator.attention_weights(sources, targets)):
+        for i, matrix in sorted(model.attention_weights(sources, targets)):
             texts = result.segments[i], result.best[i][0].text
             source, target = marked.text.find(texts[0], source), whole.find(texts[1].strip(" "), target)
             start = target - (len(texts[1]) - len(texts[1].lstrip(" "))) - (len(whole) - len(text))
@@ -157,7 +202,10 @@ class LineTranslator:
                 [(a - source, b - source) for a, b in source_units],
                 [(a - start, b - start) for a, b in target_units],
             )
-            weights += self.translator.unit_weights(texts, (sources[i], targets[i]), matrix, moved)
+            weights += model.unit_weights(texts, (sources[i], targets[i]), matrix, moved)
+            if reverse:
+                pair = swapped[i], (ids[0][i], ids[1][i])
+                weights += reverse.unit_weights(*pair, backward[i], moved[::-1]).T
             source, target = source + len(texts[0]), target + len(texts[1].strip(" "))  # the next may read the same
         return weights
 
@@ -191,13 +239,13 @@ class LineTranslator:
 
     def _alignment(self, result: LineTranslation) -> dict[str, Any]:
         """Return the subwords of both sides, links, and the alignment source; None for these without attention."""
-        tokenizer = self.translator.tokenizer
-        sources, targets = self._encode(result)
+        model = self._model(result.request)
+        tokenizer, (sources, targets) = model.tokenizer, self.encode(result)
         alignment: dict[str, Any] = {
             "source_subwords": [subword for ids in sources for subword in tokenizer.source_subwords(ids)],
             "target_subwords": [subword for ids in targets for subword in tokenizer.target_subwords(ids)],
         }
-        weights = dict(self.translator.attention_weights(sources, targets))
+        weights = dict(model.attention_weights(sources, targets))
         if sources and not weights:
             return alignment | {"links": None, "subword_links": None, "alignment_source_text": None}
         _, first_source = join_translations(result.segments)
@@ -205,20 +253,20 @@ class LineTranslator:
         links: dict[tuple[int, int], None] = {}  # a word that was split may be linked in both its halves
         subword_links: list[list[int]] = []
         num_source = num_target = 0  # subwords of earlier parts
-        stored, has_numbers = self.translator.stored_source.source, True
+        stored, has_numbers = model.stored_source.source, True
         for i, (source, target) in enumerate(zip(sources, targets, strict=True)):
             source_words = tokenizer.source_words(result.segments[i], [*source, EOS])
             has_numbers &= words_known(result.segments[i], source_words)
             words = stored.links(weights[i], tokenizer.target_word_ids([*target, EOS]), source_words)
             links |= dict.fromkeys((first_source[i] + s, first_target[i] + t) for s, t in words)
-            part_links = self.translator.subword_links(weights[i], source, target)
+            part_links = model.subword_links(weights[i], source, target)
             subword_links += [[num_source + s, num_target + t] for s, t in part_links]
             num_source, num_target = num_source + len(source), num_target + len(target)
         self.counts["unknown words"] += not has_numbers
         return alignment | {
             "links": [list(link) for link in links if has_numbers],
             "subword_links": subword_links,
-            "alignment_source_text": self.translator.describe(stored),
+            "alignment_source_text": model.describe(stored),
         }
 
 

@@ -16,6 +16,11 @@ PLACEHOLDER = re.compile(
 """Placeholders, each kind in a group of its own."""
 
 
+def without_placeholders(text: str) -> str:
+    """Return a text with line breaks, which no term has, in place of its placeholders."""
+    return PLACEHOLDER.sub(lambda match: "\n" * len(match[0]), text)
+
+
 def lost_placeholders(marked: MarkedText, translation: str, prefix: str = "") -> tuple[list[Tag], dict[str, str]]:
     """Return what of the source's placeholders is not in the translation.
 
@@ -51,8 +56,9 @@ def in_place_of(
     garbled: Mapping[str, str], translation: str, spans: Sequence[ProjectedSpan]
 ) -> Iterator[ProjectedSpan]:
     """Yield garbled placeholders of a translation, as elements inside of those of `spans` where they are."""
+    left = dict(garbled)
     for match in PLACEHOLDER.finditer(translation):
-        if right := garbled.get(match[0]):
+        if right := left.pop(match[0], ""):
             start, end = match.span()
             parent = max((i for i, s in enumerate(spans) if s.start <= start and end <= s.end), default=-1)
             yield ProjectedSpan(Tag(html.escape(right, quote=False), "", start, end, parent), start, end, 0.0)

@@ -22,6 +22,9 @@ from nmt.evaluation.report.identity import model_facts
 from nmt.evaluation.results import EvaluationSet
 from nmt.export import ctranslate2_engine
 from nmt.export.ctranslate2_engine import make_engine
+from nmt.inference.glossary import load_glossary
+from nmt.inference.line_request import LineRequest
+from nmt.inference.line_translator import LineTranslator
 from nmt.inference.translator import Translation, Translator
 from nmt.search import SearchConfig
 
@@ -228,3 +231,21 @@ def test_an_evaluation_names_its_engine(both: Any, rows: list[str], tmp_path: Pa
 def translator_config(both: Any) -> Config:
     config: Config = both()[1].engine.config
     return config
+
+
+@pytest.mark.parametrize("options", [{}, {"prefix": "two"}, {"suffix_of": "the dog "}, {"placeholders": True}])
+@pytest.mark.parametrize("terms", [None, {"dog": "two", "the": "the"}])
+def test_markup_prefixes_and_terms_are_those_of_torch(
+    options: dict[str, Any], terms: dict[str, str] | None, both: Any, rows: list[str], by_torch: list[int]
+) -> None:
+    lines = [f"<b>{row.split(' ')[0]}</b> {row} <i>{{name}}</i>".encode() for row in rows[:8]]
+    request, records = LineRequest(markup=True, **options), []
+    for model in both():
+        translator = LineTranslator(model, 100, request, glossary=load_glossary(terms, model))
+        records.append([translator.to_json(*numbered) for numbered in enumerate(translator.translate_lines(lines))])
+        by_torch.append(-1)
+    for ours, theirs in zip(*records, strict=True):
+        for name in ("score", "log_prob"):
+            assert ours.pop(name) == pytest.approx(theirs.pop(name), abs=1e-3)
+        assert ours == theirs
+    assert by_torch[-2] < len(lines) or terms  # of what CTranslate2 left
