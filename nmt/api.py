@@ -182,13 +182,12 @@ class Model:
             RuntimeError: a text could not be translated, mostly for want of memory.
         """
         model = self._translator.into(self.config.data, target_lang, tag)
-        model = model if alignment is None else model.read_from(alignment)
         config = _search_config(model.config, search)
         carried, member, results = model.stored_source, model.member, list[TranslationResult]()
         translator = Translator(model.model, model.tokenizer, config, model.device, carried=carried, member=member)
         translator.engine = model.engine
         encoded = [text.encode(errors="replace") for text in _texts(texts)]
-        request = LineRequest("", prefix, suffix_of, markup, placeholders)
+        request = LineRequest("", prefix, suffix_of, markup, placeholders, alignment=alignment)
         loaded = load_glossary(glossary, translator, glossary_mode)
         line_translator = LineTranslator(translator, self._max_length, request, glossary=loaded)
         for line in line_translator.translate_lines(encoded):
