@@ -594,7 +594,7 @@ def test_translations_with_tags_are_those_that_given_translations_get(cwd: Path,
     [
         (["reverse=runs/back"], "reverse=runs/back: is for markup; set markup=true, or leave it out"),
         (["reverse=runs/b", "markup=true"], "reverse=runs/b: translates en into de"),
-        (["reverse=runs/blind_back", "markup=true"], "runs/blind_back"),
+        (["reverse=runs/nowhere", "markup=true"], "runs/nowhere"),
     ],
 )
 def test_the_other_direction_has_to_be_one(cwd: Path, tmp_path: Path, options: list[str], message: str) -> None:
