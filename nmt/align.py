@@ -4,16 +4,15 @@ import json
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-
-from nmt import alignment, checkpoint
-from nmt.alignment import AlignmentConfig, GoldAlignment, HeadSelection, Link, read_gold, symmetrize, write_pharaoh
-from nmt.alignment.markup import MarkedText, Matrix, Ranges, parse_markup, project, render, unit_weights, units
+from nmt import alignment
+from nmt.alignment import GoldAlignment, HeadSelection, Link, read_gold, symmetrize, write_pharaoh
+from nmt.alignment.markup import MarkedText, Matrix, Ranges, parse_markup, project, render, units
 from nmt.alignment.writers import AlignedPair, alignment_writers
-from nmt.cli.compose import merge_with_checkpoint, run_command
+from nmt.cli.compose import run_command
 from nmt.cli.configs import AlignConfig, Config
+from nmt.cli.loading import load_reverse, load_translator
 from nmt.cli.run_directory import result_folder
 from nmt.data import DataConfig
 from nmt.data.corpora import of_split
@@ -21,7 +20,7 @@ from nmt.data.sources import further_splits
 from nmt.data.text_files import check_file, read_parallel
 from nmt.evaluation.breakdown import length_correlation_warning
 from nmt.evaluation.results import EvaluationSet
-from nmt.inference.aligner import Aligner, Texts, aligner_with_selected_head, check_directions
+from nmt.inference.aligner import Aligner, Texts, aligner_with_selected_head
 from nmt.inference.line_translator import json_line
 from nmt.inference.translator import Translator
 from nmt.runtime.device import resolve_device
@@ -31,21 +30,13 @@ from nmt.runtime.process import setup_process
 log = logging.getLogger(__name__ if __name__ != "__main__" else "nmt.align")
 
 
-class AlignmentModel(NamedTuple):
-    """A model, the data it was trained on, and the options of its alignment."""
-
-    translator: Translator
-    data: DataConfig
-    options: AlignmentConfig
-
-
 def main(config: AlignConfig, overrides: list[str]) -> None:
     """Align `source` and `target`, by default the run's test set, and write the files into `output`."""
     setup_process(config.num_threads)
     device = resolve_device(config.device)
-    model = _load(config.checkpoint, config, overrides, device)
-    model = model._replace(translator=model.translator.into(model.data, config.target_lang, config.tag))
-    pairs, gold = _read_pairs(config, model.data)
+    translator, options = load_translator(config.checkpoint, device, config, overrides)
+    translator = translator.into(options.data, config.target_lang, config.tag)
+    pairs, gold = _read_pairs(config, options.data)
     backward: list[list[Link]] | None = None
     marked, errors = [MarkedText(source, []) for source, _ in pairs], dict[int, str]()
     for i, (source, _) in enumerate(pairs if config.markup else []):
@@ -58,25 +49,22 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
     weights = dict[int, Matrix]()  # of both directions, with markup
     selections: dict[str, HeadSelection] = {}
     if config.reverse is not None:
-        reverse_model = _load(config.reverse, config, overrides, device)
-        both = config.checkpoint, model.data, config.reverse, reverse_model.data
-        translator = reverse_model.translator.into(reverse_model.data, check_directions(*both, config.target_lang))
-        reverse_model = reverse_model._replace(translator=translator)
         swapped = [(target, source) for source, target in pairs]
-        aligner, selections["reverse"] = _select_head(config.reverse, reverse_model, swapped)
+        reverse = load_reverse(config, options.data, device, overrides)
+        aligner, selections["reverse"] = _select_head(config.reverse, *reverse, swapped)
         backward = []
         for chunk in aligner.align(swapped):
             for i, pair in enumerate(chunk if config.markup else [], len(backward)):
-                weights[i] = _unit_weights(aligner, pair, units(pair.source), marked[i].units()).T
+                weights[i] = _unit_weights(aligner, pair, (units(pair.source), marked[i].units())).T
             backward += [[(i, j) for j, i in pair.links] for pair in chunk]
-    aligner, selections["forward"] = _select_head(config.checkpoint, model, pairs)
+    aligner, selections["forward"] = _select_head(config.checkpoint, translator, options, pairs)
     directory = result_folder(config, overrides)
     forward: list[list[Link]] = []
     alignments: list[list[Link]] = []
     with alignment_writers(directory, config.formats, weights=config.save_weights) as write:
         for chunk in aligner.align(pairs):
             for i, pair in enumerate(chunk if config.markup else [], len(forward)):
-                weights[i] = weights.get(i, 0) + _unit_weights(aligner, pair, marked[i].units(), units(pair.target))
+                weights[i] = weights.get(i, 0) + _unit_weights(aligner, pair, (marked[i].units(), units(pair.target)))
             forward += [pair.links for pair in chunk]
             if backward is not None:
                 directions = zip(chunk, backward[len(alignments) : len(forward)], strict=True)
@@ -107,19 +95,10 @@ def _write_tagged(
     write_text(directory / "spans.jsonl", "".join(f"{line}\n" for line in records))
 
 
-def _unit_weights(aligner: Aligner, pair: AlignedPair, *ranges: Ranges) -> Matrix:
+def _unit_weights(aligner: Aligner, pair: AlignedPair, ranges: tuple[Ranges, Ranges]) -> Matrix:
     """Return the attention of a pair between ranges of its source and of its target."""
-    assert aligner.source is not None
     (source,), (target,) = aligner.translator.encode_pairs([pair[:2]])
-    offsets = aligner.tokenizer.offsets(pair.source, source, pair.target, target)
-    return unit_weights(aligner.source.plot_rows(pair.weights), *offsets, *ranges)
-
-
-def _load(path: str, config: AlignConfig, overrides: list[str], device: torch.device) -> AlignmentModel:
-    content = checkpoint.load(checkpoint.resolve(path), device)
-    trained = Config.from_checkpoint(content)
-    options = merge_with_checkpoint(trained, config, overrides).alignment
-    return AlignmentModel(Translator.from_checkpoint(content, None, device), trained.data, options)
+    return aligner.translator.unit_weights(pair[:2], (source, target), pair.weights, ranges, aligner.source)
 
 
 def _read_pairs(config: AlignConfig, data: DataConfig) -> tuple[Texts, list[GoldAlignment] | None]:
@@ -146,8 +125,8 @@ def _read_pairs(config: AlignConfig, data: DataConfig) -> tuple[Texts, list[Gold
     return pairs, read_gold(config.gold, pairs) if config.gold is not None else None
 
 
-def _select_head(path: str, model: AlignmentModel, pairs: Texts) -> tuple[Aligner, HeadSelection]:
-    aligner, selection = aligner_with_selected_head(model.translator, model.options, model.data, pairs)
+def _select_head(path: str, translator: Translator, options: Config, pairs: Texts) -> tuple[Aligner, HeadSelection]:
+    aligner, selection = aligner_with_selected_head(translator, options.alignment, options.data, pairs)
     if selection is None:
         raise ValueError(
             f"{path}: this model has no attention to the source (model.attention.score=none): there is nothing to read "

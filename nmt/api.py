@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +30,8 @@ from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.aligner import WORDS_CHANGED, Aligner, check_directions
 from nmt.inference.glossary import load_glossary
 from nmt.inference.interventions import Intervention, rows_of_links
-from nmt.inference.line_translator import LineRequest, LineTranslator
+from nmt.inference.line_request import LineRequest
+from nmt.inference.line_translator import LineTranslator
 from nmt.inference.translator import Translation, Translator
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import environment
@@ -158,6 +159,7 @@ class Model:
         suffix_of: str = "",
         markup: bool = False,
         placeholders: bool = False,
+        alignment: Mapping[str, int] | None = None,
         glossary: Any = None,
         glossary_mode: str = "hard",
         **search: Any,
@@ -168,7 +170,7 @@ class Model:
             texts: one text or many; a text longer than those in training is translated in parts.
             target_lang: language to translate into, of a model with several; None: the run's `data.target_lang`.
             tag: of a corpus in training, whose kind of text the model shall write; None: none.
-            prefix, suffix_of, markup, placeholders: see `nmt.inference.line_translator.LineRequest`.
+            prefix, suffix_of, markup, placeholders, alignment: see `nmt.inference.line_request.LineRequest`.
             glossary: a file of terms, or a dictionary of target terms by source terms.
             glossary_mode: hard (translations contain them) or soft (the text is given with them, to a model that was
                 trained with `data.augment.terms`).
@@ -185,9 +187,9 @@ class Model:
         translator = Translator(model.model, model.tokenizer, config, model.device, carried=carried, member=member)
         translator.engine = model.engine
         encoded = [text.encode(errors="replace") for text in _texts(texts)]
-        request = LineRequest("", prefix, suffix_of, markup, placeholders)
-        line_translator = LineTranslator(translator, self._max_length, request)
-        line_translator.glossary = load_glossary(glossary, translator, glossary_mode)
+        request = LineRequest("", prefix, suffix_of, markup, placeholders, alignment=alignment)
+        loaded = load_glossary(glossary, translator, glossary_mode)
+        line_translator = LineTranslator(translator, self._max_length, request, glossary=loaded)
         for line in line_translator.translate_lines(encoded):
             if line.error is not None:
                 raise RuntimeError(f"text {len(results) + 1}: {line.error}")

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from nmt import checkpoint
 from nmt.alignment.writers import words_known
 from nmt.cli.compose import run_command
-from nmt.cli.configs import CleanConfig, Config
+from nmt.cli.configs import CleanConfig
+from nmt.cli.loading import load_translator
 from nmt.config import to_dict
 from nmt.data.cleaning.filters import FILTERS, MODELS, Learned, PairBlock, truncation
 from nmt.data.cleaning.hashing import HashSet
@@ -156,15 +156,14 @@ def _load_models(config: CleanConfig) -> list[Translator]:
     corpus = f"the corpus is of {config.source_lang} and {config.target_lang}"
     for option, path in (("checkpoint", config.checkpoint), ("reverse", config.reverse)):
         if path:
-            content = checkpoint.load(checkpoint.resolve(path), device)
-            trained = Config.from_checkpoint(content)
+            translator, trained = load_translator(path, device)
             source, target = (config.source_lang, config.target_lang)[:: -1 if models else 1]
             if (source, target) not in (known := directions(trained.data)):
                 text = ", ".join(" into ".join(direction) for direction in known)
                 raise ValueError(
                     f"{option}={path}: translates {text}, {corpus}: a run of {source} into {target} is needed"
                 )
-            models.append(Translator.from_checkpoint(content, trained.search, device).into(trained.data, target))
+            models.append(translator.into(trained.data, target))
     return models
 
 

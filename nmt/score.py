@@ -8,20 +8,17 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nmt import checkpoint
-from nmt.cli.compose import merge_with_checkpoint, run_command
-from nmt.cli.configs import Config, ScoreConfig
-from nmt.data import DataConfig
+from nmt.cli.compose import run_command
+from nmt.cli.configs import ScoreConfig
+from nmt.cli.loading import load_reverse, load_translator
 from nmt.data.text_files import check_file, read_parallel
-from nmt.inference.aligner import check_directions
 from nmt.inference.line_reader import LineReader
 from nmt.inference.line_translator import json_line
 from nmt.inference.scorer import PairScore
-from nmt.inference.translator import ScoredPair, Translator
+from nmt.inference.translator import ScoredPair
 from nmt.runtime.compression import atomic_output, find_file
 from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
@@ -44,12 +41,12 @@ def main(config: ScoreConfig, overrides: list[str]) -> None:
         for path in map(find_file, map(Path, (str(config.source), config.target))):
             check_file(path, "; a pipe of pairs is read from standard input" if path.is_fifo() else "")
         num_lines = sum(map(len, _read(config)))
-    translator, data = _load(config.checkpoint, config, overrides, device)
-    translator = translator.into(data, config.target_lang, config.tag)
+    config.search.coverage_penalty, config.search.replace_unknown = 0.0, "none"  # which may need attention
+    overrides = [*overrides, "search.coverage_penalty=0", "search.replace_unknown=none"]
+    translator, options = load_translator(config.checkpoint, device, config, overrides)
+    translator = translator.into(options.data, config.target_lang, config.tag)
     if config.reverse is not None:
-        reverse, reverse_data = _load(config.reverse, config, overrides, device)
-        both = config.checkpoint, data, config.reverse, reverse_data
-        reverse = reverse.into(reverse_data, check_directions(*both, config.target_lang))
+        reverse, _ = load_reverse(config, options.data, device, overrides)
     with ExitStack() as stack:
         output: Any = sys.stdout.buffer
         if config.output is not None:
@@ -76,14 +73,6 @@ def main(config: ScoreConfig, overrides: list[str]) -> None:
             show(number)
     perplexity = math.exp(min(-log_prob / max(num_tokens, 1), 100.0))
     log.info("%d lines, %d tokens with the end tokens: perplexity %.6g", number, num_tokens, perplexity)
-
-
-def _load(paths: Any, config: ScoreConfig, overrides: list[str], device: Any) -> tuple[Translator, DataConfig]:
-    paths = paths if isinstance(paths, list) else [paths]
-    contents = [checkpoint.load(checkpoint.resolve(path), device) for path in paths]
-    search = merge_with_checkpoint(trained := Config.from_checkpoint(contents[0]), config, overrides).search
-    search = replace(search, coverage_penalty=0.0, replace_unknown="none")  # which may need attention
-    return Translator.from_checkpoints(contents, search, device), trained.data
 
 
 def _read(config: ScoreConfig) -> Iterator[list[list[ScoredPair]]]:

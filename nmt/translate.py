@@ -6,16 +6,16 @@ import sys
 import time
 from pathlib import Path
 
-from nmt import checkpoint
-from nmt.cli.compose import merge_with_checkpoint, run_command
-from nmt.cli.configs import Config, TranslateConfig
+from nmt.cli.compose import run_command
+from nmt.cli.configs import TranslateConfig
+from nmt.cli.loading import load_reverse, load_translator
 from nmt.data.text_files import check_file
 from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.aligner import WORDS_CHANGED
 from nmt.inference.glossary import load_glossary
 from nmt.inference.line_reader import MAX_LINE_BYTES, LineReader
-from nmt.inference.line_translator import LineRequest, LineTranslator, json_line
-from nmt.inference.translator import Translator
+from nmt.inference.line_request import LineRequest
+from nmt.inference.line_translator import LineTranslator, json_line
 from nmt.runtime.compression import atomic_output, open_input
 from nmt.runtime.device import resolve_device
 from nmt.runtime.logs import is_quiet
@@ -34,28 +34,25 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
     text = None if config.input is None else check_file(Path(config.input), "")
     setup_process(config.num_threads)
     device = resolve_device(config.device)
-    paths = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
-    contents = [checkpoint.load(checkpoint.resolve(path), device) for path in paths]
-    merged = merge_with_checkpoint(Config.from_checkpoint(contents[0]), config, overrides)
+    translator, options = load_translator(config.checkpoint, device, config, overrides)
     if config.search.n_best > 1 and config.format == "text":
         print(
             f"search.n_best={config.search.n_best}: lines of text hold the best one; format=jsonl has all",
             file=sys.stderr,
         )
-    translator = Translator.from_checkpoints(contents, merged.search, device)
-    translator = translator.into(merged.data, config.target_lang, config.tag)
-    translator.engine = make_engine(translator, merged, config.engine)
-    del contents
+    translator = translator.into(options.data, config.target_lang, config.tag)
+    translator.engine = make_engine(translator, options, config.engine)
     defaults = LineRequest(markup=config.markup, placeholders=config.placeholders)
-    max_length, is_json = config.max_length or merged.data.max_length, config.input_format == "jsonl"
-    line_translator = LineTranslator(translator, max_length, defaults, is_json)
-    line_translator.glossary = load_glossary(config.glossary, translator, config.glossary_mode)
+    max_length, is_json = config.max_length or options.data.max_length, config.input_format == "jsonl"
+    glossary = load_glossary(config.glossary, translator, config.glossary_mode)
+    reverse = load_reverse(config, options.data, device, overrides)[0] if config.reverse is not None else None
+    line_translator = LineTranslator(translator, max_length, defaults, is_json, glossary, reverse)
     with contextlib.ExitStack() as stack:
         reader = LineReader(sys.stdin.fileno() if text is None else stack.enter_context(open_input(text)))
         if config.output is not None:
             file = stack.enter_context(atomic_output(Path(config.output)))
             stack.enter_context(contextlib.redirect_stdout(io.TextIOWrapper(file)))
-        _translate(line_translator, reader, config.format == "jsonl", BATCHES_AT_ONCE * merged.search.batch_size)
+        _translate(line_translator, reader, config.format == "jsonl", BATCHES_AT_ONCE * options.search.batch_size)
 
 
 def _translate(translator: LineTranslator, reader: LineReader, as_json: bool, max_lines: int) -> None:

@@ -42,14 +42,16 @@ class Tag(NamedTuple):
 
 
 class MarkedText(NamedTuple):
-    """A text without its markup, and its elements in the order in which they begin."""
+    """A text without its markup, its elements in the order in which they begin, and what in it and in its translation
+    is a unit as a whole, such as a placeholder."""
 
     text: str
     tags: list[Tag]
+    whole: re.Pattern[str] | None = None
 
     def units(self) -> list[tuple[int, int]]:
         """Return the `units` of the text, cut where an element begins or ends."""
-        return units(self.text, {place for tag in self.tags for place in (tag.start, tag.end)})
+        return units(self.text, {place for tag in self.tags for place in (tag.start, tag.end)}, self.whole)
 
 
 class ProjectedSpan(NamedTuple):
@@ -68,15 +70,20 @@ class ProjectedSpan(NamedTuple):
         return values | source | {"confidence": round(self.confidence, 4)}
 
 
-def units(text: str, cuts: Collection[int] = ()) -> list[tuple[int, int]]:
+def units(text: str, cuts: Collection[int] = (), whole: re.Pattern[str] | None = None) -> list[tuple[int, int]]:
     """Return what spans are made of: runs of word characters, and every other character by itself.
 
     Of scripts without spaces, a unit is a character. Combining marks, joiners and emoji modifiers stay with what is
-    before them, and flags are whole. A unit ends before a character of `cuts`.
+    before them, flags are whole, and so is what matches `whole`. A unit ends before a character of `cuts`.
     """
+    matches = [match.span() for match in (whole.finditer(text) if whole else ())]
+    cuts, inner = {*cuts, *(start for start, _ in matches)}, {i for span in matches for i in range(*span)}
     ranges: list[tuple[int, int]] = []
     kind = before = ""
     for i, character in enumerate(text):
+        if i in inner and i not in cuts:
+            ranges[-1], kind, before = (ranges[-1][0], i + 1), "single", character
+            continue
         if character.isspace() or character == "\u200b":
             before = ""
             continue
@@ -163,7 +170,7 @@ def project(marked: MarkedText, translation: str, weights: npt.ArrayLike) -> lis
     Args:
         weights: (Tu, Su), between the `units` of the translation and `marked.units()`: attention, or 0 and 1 for links.
     """
-    source_units, target_units = marked.units(), units(translation)
+    source_units, target_units = marked.units(), units(translation, whole=marked.whole)
     matrix = np.asarray(weights, np.float64).reshape(len(target_units), len(source_units))
     matrix = _mutual(matrix, [marked.text[s:e] for s, e in source_units], [translation[s:e] for s, e in target_units])
     starts, num = [start for start, _ in source_units], len(marked.tags)
@@ -264,7 +271,8 @@ def _children(tags: Sequence[Tag]) -> dict[int, list[int]]:
 
 
 def render(translation: str, spans: Sequence[ProjectedSpan]) -> str:
-    """Return the translation as XML or HTML with the elements' tags: text is escaped, tags are as they were."""
+    """Return the translation as XML or HTML with the elements' tags: text is escaped, tags are as they were. What has
+    no end tag is in place of its range."""
     children, parts, position = _children([span.tag for span in spans]), list[str](), 0
     stack = [(-1, False)]  # elements, and whether they are to be closed; all is inside of -1
     while stack:
@@ -272,7 +280,7 @@ def render(translation: str, spans: Sequence[ProjectedSpan]) -> str:
         if i >= 0:
             place, tag = spans[i].end if closes else spans[i].start, spans[i].tag
             parts += [translation[position:place], f"</{tag.name}>" if closes else tag.opening]
-            position = place
+            position = place if tag.name else spans[i].end
         if not closes:
             stack += [(i, True)] * (i >= 0 and spans[i].tag.name != "")
             inner = sorted(children.get(i, ()), key=lambda j: (spans[j].start, spans[j].end, j))

@@ -354,9 +354,10 @@ class TranslateConfig(DirectionOptions, EngineOptions):
         they go to standard output.
     format: text (the best translation of each line) or jsonl (with scores and alignments).
     input_format: text, or jsonl: each line is an object with a text, and where wanted with how its translation begins,
-        a text that it continues, markup and placeholders (docs/markup.md).
+        a text that it continues, markup, placeholders, target_lang and alignment (docs/markup.md).
     markup: the tags of XML or HTML in the text are carried over to its translation along attention (docs/markup.md).
     placeholders: placeholders such as {name} or %s, addresses and `code` that a translation lacks are put back.
+    reverse: run or checkpoint of the other direction, whose attention is added where markup and placeholders are put.
     glossary: file with a source term, a tab and its target term in each line that does not begin with #: a translation
         shall have the target of every term in its text, each time, and how many do is counted (docs/markup.md).
     glossary_mode: hard (a translation contains the targets, exactly as they are) or soft (the model is given them with
@@ -372,6 +373,7 @@ class TranslateConfig(DirectionOptions, EngineOptions):
     input_format: str = "text"
     markup: bool = False
     placeholders: bool = False
+    reverse: str | None = None
     glossary: str | None = None
     glossary_mode: str = "hard"
     max_length: int = 0
@@ -379,6 +381,8 @@ class TranslateConfig(DirectionOptions, EngineOptions):
 
     def validate(self) -> None:
         _check_checkpoint(self.checkpoint)
+        if self.reverse is not None and not self.markup and self.input_format == "text":
+            raise ValueError(f"reverse={self.reverse}: is for markup; set markup=true, or leave it out")
         if self.output == "":
             raise ValueError("output=: the file needs a name; leave the option out for standard output")
         check_choice("", self, "format", FORMATS)
@@ -575,6 +579,9 @@ class ServeConfig(EngineOptions):
     timeout: seconds from a request to its response; a client may take as long to send and to receive.
     queue_size: number of requests that may wait while one is processed.
     max_length: source tokens beyond which a line is split into segments; see translate's.
+    glossary: file of terms for all requests that bring none of their own, as of translate, into the run's
+        data.target_lang.
+    glossary_mode: hard or soft, as of translate.
     """
 
     checkpoint: Any = ""
@@ -589,6 +596,8 @@ class ServeConfig(EngineOptions):
     timeout: float = 30.0
     queue_size: int = 16
     max_length: int = 0
+    glossary: str | None = None
+    glossary_mode: str = "hard"
     search: SearchConfig = field(default_factory=SearchConfig)
 
     def validate(self) -> None:
@@ -600,6 +609,7 @@ class ServeConfig(EngineOptions):
         check_range("", self, limits, minimum=1)
         check_range("", self, ["timeout"], above=0, below=math.inf)
         check_range("", self, ["queue_size", "max_length"], minimum=0)
+        check_choice("", self, "glossary_mode", ("hard", "soft"))
         super().validate()
 
 

@@ -34,7 +34,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         *_MACHINE,
     ),
     "translate": (
-        *("checkpoint", "input", "output", "format", "input_format", "markup", "placeholders", "glossary"),
+        *("checkpoint", "input", "output", "format", "input_format", "markup", "placeholders", "glossary", "reverse"),
         *("target_lang", "max_length", *_SEARCH, "search.method", "search.n_best", *_MACHINE),
     ),
     "align": (

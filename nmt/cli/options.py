@@ -123,6 +123,7 @@ def _example(config: Any, path: str, choices: tuple[str, ...]) -> str:
     """Return an argument that gives the option another value than its default, "" where that is impossible."""
     node, _, name = path.rpartition(".")
     value = option_words()["examples"].get(name if node.startswith("model") else path)
+    value = next(v for other, v in value.items() if hasattr(config, other)) if isinstance(value, dict) else value
     default = getattr(get_node(config, node), name)
     is_of_other = isinstance(default, bool) and not str(value).lower().startswith(("true", "false"))  # of that name
     if value is not None and not is_of_other:

@@ -5,8 +5,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nmt.alignment import AlignmentSource
-from nmt.alignment.markup import MarkedText, ProjectedSpan, Tag, project, unit_weights, units
+from nmt.alignment.markup import MarkedText, ProjectedSpan, Tag, project, units
 from nmt.inference.translator import Translation, Translator
 
 Projected = tuple[Sequence[ProjectedSpan], MarkedText]
@@ -60,24 +63,27 @@ def evaluate_spans(
         marked: sources and references with the same elements.
         translations: of the sources.
     """
+
+    def projected(
+        i: int, translation: str, ids: Sequence[int], weights: NDArray[np.float32], head: AlignmentSource
+    ) -> Projected:
+        text, reference = marked[i]
+        pair, both = ((text.text, translation), (sources[i], ids)), (text.units(), units(translation))
+        return project(text, translation, translator.unit_weights(*pair, weights, both, head)), reference
+
     texts = [(text.text, reference.text) for text, reference in marked]
     (sources, targets), heads = translator.encode_pairs(texts), dict[AlignmentSource, list[Projected]]()
     for i, weights in translator.attention_weights(sources, targets):
-        offsets = translator.tokenizer.offsets(texts[i][0], sources[i], texts[i][1], targets[i])
         layers, numbers = range(1, weights.shape[0] + 1), range(weights.shape[1] + 1)
         candidates = [AlignmentSource(), *(AlignmentSource(layer, head) for layer in layers for head in numbers)]
         for head in dict.fromkeys([*candidates, source]):
-            matrix = unit_weights(head.plot_rows(weights), *offsets, marked[i][0].units(), units(texts[i][1]))
-            heads.setdefault(head, []).append((project(marked[i][0], texts[i][1], matrix), marked[i][1]))
+            heads.setdefault(head, []).append(projected(i, texts[i][1], targets[i], weights, head))
     if not heads:
         return None
     own: list[tuple[str, Projected]] = []
     ids = [translation.tokens for translation in translations]
     for i, weights in translator.attention_weights(sources, ids):
-        (text, reference), written = marked[i], translations[i].text
-        offsets = translator.tokenizer.offsets(text.text, sources[i], written, ids[i])
-        matrix = unit_weights(source.plot_rows(weights), *offsets, text.units(), units(written))
-        own.append((written, (project(text, written, matrix), reference)))
+        own.append((translations[i].text, projected(i, translations[i].text, ids[i], weights, source)))
     scores = {head: span_score(spans) for head, spans in heads.items()}
     of_source = scores[source] if not source.shift else scores.pop(source)
     return SpanEvaluation(of_source, _score_of_texts(own), scores)

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self, cast
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nmt import checkpoint, search
 from nmt.alignment import AlignmentSource, StoredAlignmentSource
+from nmt.alignment.markup import Matrix, Ranges, unit_weights
 from nmt.attention import CROSS, AttentionLayer
 from nmt.attention.linear import packed_weights
 from nmt.config import from_dict
@@ -101,6 +102,9 @@ class Translator:
         self.precision = resolve_precision(config.precision, device)
         self.stored_source, self.member, self.on_sample = carried or StoredAlignmentSource(), member, on_sample
         self.engine: Engine | None = None
+        self.data: DataConfig | None = None  # of the run, where `into` was called, and what with
+        self.target_lang: str | None = None
+        self.tag: str | None = None
         model.num_tags = len(tokenizer.tags)
         copies = config.replace_unknown == "copy"
         if (config.coverage_penalty or copies) and not cross_attention_modules(model):
@@ -160,6 +164,26 @@ class Translator:
         if wanted not in (known := dict.fromkeys(target for _, target in directions(data))):
             raise ValueError(f"target_lang={wanted}: the model translates into {', '.join(known)}")
         translator.tokenizer = tokenizer_for(data, self.tokenizer, wanted, tag)
+        translator.data, translator.target_lang, translator.tag = data, wanted, tag
+        return translator
+
+    def read_from(self, alignment: Mapping[str, Any]) -> Self:
+        """Return a translator of the same model with another alignment source: a layer and head, as {"layer": 2,
+        "head": 3} from 1 (0: the mean), with the stored rule. Raise ValueError naming those there are."""
+        if not isinstance(alignment, Mapping) or not {*alignment} <= {"layer", "head"}:
+            raise ValueError('alignment: must have a layer, and a head where wanted, as in {"layer": 2, "head": 3}')
+        attentions = cross_attention_modules(self.attention_model)
+        layer, head = alignment.get("layer", 0), alignment.get("head", 0)
+        if not attentions:
+            raise ValueError("alignment: the model has no attention to the source (model.attention.score=none)")
+        for name, value, count in (("layer", layer, len(attentions)), ("head", head, attentions[0].heads)):
+            if type(value) is not int or not 0 <= value <= count:
+                raise ValueError(f"alignment: {name}={str(value)[:40]}: must be 0 (the mean) to {count}")
+        if head and not layer and len(attentions) > 1:
+            raise ValueError(f"alignment: head={head}: every layer has one; give layer, 1 to {len(attentions)}, too")
+        translator, stored = copy.copy(self), self.stored_source
+        source = stored.source._replace(layer=layer or int(bool(head)), head=head)
+        translator.stored_source = stored._replace(source=source)
         return translator
 
     def intervene(self, interventions: Sequence[Intervention]) -> Self:
@@ -398,6 +422,19 @@ class Translator:
         rows = stored.matrix(weights)[stored.shift :][: len(target)]
         best = (rows if stored.null else rows[:, first:num]).argmax(-1) + (0 if stored.null else first)
         return [(int(s), t) for t, s in enumerate(best) if first <= s < num and t >= first_target]
+
+    def unit_weights(
+        self,
+        texts: tuple[str, str],
+        ids: Ids,
+        weights: NDArray[np.float32],
+        units: tuple[Ranges, Ranges],
+        head: AlignmentSource | None = None,
+    ) -> Matrix:
+        """Return attention (Tu, Su) between the `units` of a pair of texts, from weights (L, H, T, S) between its ids,
+        in the layer and head of an alignment source, by default `stored_source`."""
+        rows = (head or self.stored_source.source).plot_rows(weights)
+        return unit_weights(rows, *self.tokenizer.offsets(texts[0], ids[0], texts[1], ids[1]), *units)
 
     def encode_sources(self, texts: Sequence[str], terms: Sequence[Terms] | None = None) -> list[list[int]]:
         """Return the ids of sources, without end tokens, annotated with the terms of each text unless they are longer

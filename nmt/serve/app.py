@@ -1,8 +1,9 @@
 """The routes of the server: the page with its files, and the JSON API."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from importlib.resources import files
 from mimetypes import guess_type
 from typing import Any
@@ -116,14 +117,12 @@ class RequestHandlers:
         for name in ("beam_size", "n_best"):
             if (getattr(body, name) or 1) > self.config.max_beam:
                 raise HTTPException(422, f"{name}={getattr(body, name)}: at most {self.config.max_beam} (max_beam)")
-        try:
+        for term in (term for entry in (body.glossary or {}).items() for term in entry):
+            self._check_length("glossary", term)
+        with _refused():
             handlers.search_config(model, body)
-        except ValueError as error:
-            raise HTTPException(422, str(error).replace("search.", "")) from None
-        try:
+            model = handlers.with_options(model, body)
             LineTranslator(model.translator, model.max_source_tokens, handlers.line_request(body))
-        except ValueError as error:
-            raise HTTPException(422, str(error)) from None
         return lambda job: handlers.as_json(handlers.translate(model, body, job, on_progress))
 
     def attention_task(self, body: AttentionRequest) -> Callable[[InferenceJob], bytes]:
@@ -137,14 +136,10 @@ class RequestHandlers:
         name, models = body.model, {model.name: model for model in self.served}
         if name is not None and name not in models:
             raise HTTPException(422, f"model={name[:100]}: must be one of {', '.join(models)}")
-        try:
+        with _refused():
             model = (self.served[0] if name is None else models[name]).into(body.target_lang, body.tag)
-        except ValueError as error:
-            raise HTTPException(422, str(error)) from None
-        try:
+        with _refused("interventions: "):
             return model.intervene([Intervention(i.layer, i.head, i.weights) for i in body.interventions])
-        except ValueError as error:
-            raise HTTPException(422, f"interventions: {error}") from None
 
     def _check_length(self, name: str, text: str) -> None:
         limit = self.config.max_sentence_chars
@@ -184,6 +179,15 @@ class RequestHandlers:
                 job.cancel()
 
         return StreamingResponse(content(), media_type="application/x-ndjson")
+
+
+@contextlib.contextmanager
+def _refused(prefix: str = "") -> Iterator[None]:
+    """Raise HTTPException for a ValueError of the block."""
+    try:
+        yield
+    except ValueError as error:
+        raise HTTPException(422, prefix + str(error).replace("search.", "")) from None
 
 
 async def _wait_for_disconnect(request: Request) -> None:

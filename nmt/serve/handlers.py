@@ -11,7 +11,9 @@ import numpy as np
 from starlette.exceptions import HTTPException
 
 from nmt.data import EOS
-from nmt.inference.line_translator import LineRequest, LineTranslation, LineTranslator
+from nmt.inference.glossary import load_glossary
+from nmt.inference.line_request import LineRequest, LineTranslation
+from nmt.inference.line_translator import LineTranslator
 from nmt.inference.scorer import token_log_probs
 from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator
 from nmt.search import SearchConfig
@@ -43,15 +45,18 @@ class _CancellableTranslator(Translator):
         self.on_progress: Callable[[str], None] = lambda text: None
 
     def n_best(
-        self, texts: Sequence[str], *, prefixes: Sequence[str] | None = None, **_: Any
+        self, texts: Sequence[str], *, prefixes: Sequence[str] | None = None, **others: Any
     ) -> list[list[Translation]]:
         translations: list[list[Translation]] = []
-        for text, prefix in zip(texts, prefixes or [""] * len(texts), strict=True):
+        for i, (text, prefix) in enumerate(zip(texts, prefixes or [""] * len(texts), strict=True)):
             self.raise_if_cancelled()  # which no other engine than torch does
             before = "".join(f"{best[0].text} " for best in translations)
             best, steps = [EMPTY_TRANSLATION], self.inner.stream_n_best(text, prefix=prefix)
-            if self.inner.engine_used:
-                steps = iter(self.inner.n_best([text], prefixes=[prefix] if prefix else None))
+            asked: dict[str, Any] = {
+                name: [values[i]] for name, values in others.items() if values and values[i]
+            }  # phrases or terms
+            if self.inner.engine_used or asked:
+                steps = iter(self.inner.n_best([text], prefixes=[prefix] if prefix else None, **asked))
             for best in steps:
                 self.on_progress(before + best[0].text)
             translations.append(best)
@@ -66,6 +71,16 @@ def search_config(served: ServedModel, request: TranslateRequest) -> SearchConfi
         config.n_best = min(config.n_best, config.beam_size)
     config.validate()
     return config
+
+
+def with_options(served: ServedModel, request: TranslateRequest) -> ServedModel:
+    """Return the model with a request's alignment source and glossary; raise ValueError for what it cannot do."""
+    translator, glossary = served.translator, served.glossary
+    if request.alignment is not None:
+        translator = translator.read_from(request.alignment)
+    if request.glossary is not None or request.glossary_mode != "hard":
+        glossary = load_glossary(request.glossary, translator, request.glossary_mode)
+    return dataclasses.replace(served, translator=translator, glossary=glossary)
 
 
 def line_request(request: TranslateRequest) -> LineRequest:
@@ -83,21 +98,24 @@ def translate(
 ) -> dict[str, Any]:
     """Return the fields of `schemas.TranslateResponse`; raise CancelledError when the job is canceled."""
     translator = _CancellableTranslator(served.translator, search_config(served, request), job)
-    line_translator = LineTranslator(translator, served.max_source_tokens, line_request(request))
+    options = served.max_source_tokens, line_request(request)
+    line_translator = LineTranslator(translator, *options, glossary=served.glossary)
     sentences = []
     for number, line in enumerate(request_sentences(request), 1):
         if on_progress is not None:
             translator.on_progress = partial(on_progress, number)
         (translation,) = line_translator.translate_lines([line.encode("utf-8")])
-        details = _details(served, translation, job)
+        details = _details(served, translation, line_translator.encode(translation)[0], job)
         sentences.append(line_translator.to_json(number, translation) | {"details": details})
     return {"model": served.name, "sentences": sentences}
 
 
-def _details(served: ServedModel, line: LineTranslation, job: InferenceJob) -> list[dict[str, Any]]:
+def _details(
+    served: ServedModel, line: LineTranslation, sources: Sequence[list[int]], job: InferenceJob
+) -> list[dict[str, Any]]:
     translator, tokenizer = served.translator, served.translator.tokenizer
     details, stored = [], translator.stored_source.source
-    for text, source, hypotheses in zip(line.segments, tokenizer.encode_source(line.segments), line.best, strict=True):
+    for text, source, hypotheses in zip(line.segments, sources, line.best, strict=True):
         job.raise_if_cancelled()
         targets = [hypothesis.tokens for hypothesis in hypotheses]
         words = tokenizer.source_words(text, [*source, EOS])

@@ -15,12 +15,13 @@ import torch
 
 from nmt import checkpoint
 from nmt.cli.configs import Config, ServeConfig
-from nmt.cli.continuation import merge_with_checkpoint
+from nmt.cli.loading import load_translator
 from nmt.cli.run_directory import run_directory
 from nmt.data import DataConfig, read_pairs
 from nmt.data.corpora import corpus_tags, default_direction, directions
 from nmt.data.sources import validation_splits
 from nmt.export.ctranslate2_engine import make_engine
+from nmt.inference.glossary import Glossary, load_glossary
 from nmt.inference.interventions import Intervention
 from nmt.inference.translator import Translator
 
@@ -42,6 +43,7 @@ class ServedModel:
     max_source_tokens: source tokens that are translated in one piece.
     shape: layers and heads of its attention to the source, (0, 0) without.
     examples: sentences to try it with.
+    glossary: terms that translations shall have.
     """
 
     name: str
@@ -50,6 +52,7 @@ class ServedModel:
     max_source_tokens: int
     shape: tuple[int, int]
     examples: list[str]
+    glossary: Glossary | None = None
 
     @property
     def max_target_tokens(self) -> int:
@@ -59,7 +62,9 @@ class ServedModel:
 
     def into(self, target_lang: str | None, tag: str | None) -> Self:
         """Return the model that translates into a language, as text with a tag; raise ValueError for an unknown one."""
-        return dataclasses.replace(self, translator=self.translator.into(self.config.data, target_lang, tag))
+        translator = self.translator.into(self.config.data, target_lang, tag)
+        is_default = translator.target_lang == default_direction(self.config.data)[1]  # the language of the glossary
+        return dataclasses.replace(self, translator=translator, glossary=self.glossary if is_default else None)
 
     def intervene(self, interventions: Sequence[Intervention]) -> Self:
         """Return the model in which these act; raise ValueError for what it cannot do."""
@@ -99,16 +104,14 @@ def load_models(config: ServeConfig, overrides: Sequence[str], device: torch.dev
     paths = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
     served: list[ServedModel] = []
     for path, name in zip(paths, _names(paths), strict=True):
-        file = checkpoint.resolve(path)
-        content = checkpoint.load(file, device)
-        trained = merge_with_checkpoint(Config.from_checkpoint(content), config, overrides)
-        translator = Translator.from_checkpoint(content, trained.search, device)
+        translator, trained = load_translator(path, device, config, overrides)
         translator.engine = make_engine(translator, trained, config.engine)
         max_tokens = config.max_length or trained.data.max_length
         if translator.max_source_length is not None:
             max_tokens = min(max_tokens, translator.max_source_length)
-        examples = _examples(trained.data, run_directory(file))
-        served.append(ServedModel(name, translator, trained, max_tokens, _attention_shape(translator), examples))
+        examples = _examples(trained.data, run_directory(file := checkpoint.resolve(path)))
+        glossary, shape = load_glossary(config.glossary, translator, config.glossary_mode), _attention_shape(translator)
+        served.append(ServedModel(name, translator, trained, max_tokens, shape, examples, glossary))
         log.info("%s: %s", name, file)
     return served
 

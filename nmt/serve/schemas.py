@@ -4,6 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+MAX_TERMS = 200
+"""Most entries of a request's glossary."""
+
 
 class InterventionRequest(BaseModel):
     """Other attention to the source, in a layer and head: see `nmt.inference.interventions.Intervention`."""
@@ -63,6 +66,15 @@ class TranslateRequest(RequestModel):
     suffix_of: PlainText = Field("", description="each translation continues this text, which is not in it")
     markup: bool = Field(False, description="carry tags of XML or HTML over to the translation")
     placeholders: bool = Field(False, description="put back {names}, addresses and `code` that the translation lacks")
+    alignment: dict[str, int] | None = Field(
+        None, description="`layer` and `head` of markup, placeholders and links; null: as in `alignment_source`"
+    )
+    glossary: dict[PlainText, PlainText] | None = Field(
+        None,
+        max_length=MAX_TERMS,
+        description="target terms by source terms; null: the server's glossary, if it has one",
+    )
+    glossary_mode: str = Field("hard", description="of `glossary`: hard or soft")
 
 
 class AttentionRequest(RequestModel):
@@ -173,6 +185,14 @@ class SpanResult(ResponseModel):
     confidence: float = Field(description="between 0 and 1")
 
 
+class TermResult(ResponseModel):
+    """A term of a line, what the glossary wants for it, and whether the translation has it as whole words."""
+
+    source: str
+    target: str
+    used: bool
+
+
 class SentenceResult(BaseModel):
     """A line: the fields of `nmt.translate format=jsonl`, and its segments."""
 
@@ -186,6 +206,7 @@ class SentenceResult(BaseModel):
     parts: int | None = None
     spans: list[SpanResult] | None = Field(None, description="with markup; the tags are in `translation` only")
     lost_placeholders: list[str] | None = Field(None, description="with placeholders: those that were put back")
+    terms: list[TermResult] | None = Field(None, description="with a glossary")
     n_best: list[NBestItem] | None = Field(None, description="where n_best is above 1")
     source_subwords: list[str] | None = None
     target_subwords: list[str] | None = None

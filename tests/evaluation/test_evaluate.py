@@ -6,6 +6,7 @@ import datetime
 import io
 import json
 import logging
+import operator
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from nmt import align, checkpoint, evaluate, models
+from nmt import align, checkpoint, evaluate, models, translate
 from nmt.alignment import (
     AlignmentConfig,
     AlignmentSource,
@@ -29,7 +30,7 @@ from nmt.alignment import (
 )
 from nmt.alignment.markup import parse_markup, project, unit_weights, units
 from nmt.cli.compose import run_command, to_dict
-from nmt.cli.configs import AlignConfig, Config, EvaluateConfig
+from nmt.cli.configs import AlignConfig, Config, EvaluateConfig, TranslateConfig
 from nmt.data import EOS, DataConfig, alignment_path, read_pairs, train_or_load_tokenizer
 from nmt.data.synthetic.dataset import SyntheticConfig
 from nmt.data.test_set_names import RESERVED_NAMES
@@ -51,7 +52,11 @@ QUICK = [
     "alignment.head_importance_pairs=4",
     "search.beam_size=1",
 ]
-MAINS: dict[str, tuple[Any, Any]] = {"evaluate": (evaluate.main, EvaluateConfig), "align": (align.main, AlignConfig)}
+MAINS: dict[str, tuple[Any, Any]] = {
+    "evaluate": (evaluate.main, EvaluateConfig),
+    "align": (align.main, AlignConfig),
+    "translate": (translate.main, TranslateConfig),
+}
 
 
 def call(name: str, *arguments: str) -> tuple[int, str]:
@@ -558,6 +563,47 @@ def test_tags_are_carried_over_to_given_translations(cwd: Path, tmp_path: Path) 
             assert (tag.start, tag.end) == (span["start"], span["end"])
         texts.append(tagged)
     assert texts[0] != texts[1]  # the other direction counts too
+
+
+def test_translations_with_tags_are_those_that_given_translations_get(cwd: Path, tmp_path: Path) -> None:
+    lines = [f"<a>{source.split(' ')[0]}</a> & {source} <b>{source.split(' ')[-1]}</b>" for source, _ in pairs(cwd)]
+    (tmp_path / "tagged.en").write_text("\n".join(lines) + "\n", "utf-8")
+    found = []
+    for number, further in enumerate(([], ["reverse=runs/back"])):
+        files = [f"input={tmp_path}/tagged.en", f"output={tmp_path}/{number}.de", "search.replace_unknown=forbid"]
+        options = ["checkpoint=runs/a", "markup=true", "device=cpu", *further]
+        code, output = call("translate", *options, *files)
+        assert code == 0, output
+        tagged = (tmp_path / f"{number}.de").read_text("utf-8").split("\n")[:-1]
+        (tmp_path / "plain.de").write_text("".join(f"{parse_markup(line).text}\n" for line in tagged), "utf-8")
+        files = [f"source={tmp_path}/tagged.en", f"target={tmp_path}/plain.de", f"output={tmp_path}/{number}"]
+        code, output = call("align", *options, *files, "alignment.layer=mean", "alignment.shift=0")
+        assert code == 0, output
+        given = (tmp_path / f"{number}/tagged.txt").read_text("utf-8").split("\n")[:-1]
+        both = [[parse_markup(line) for line in lines] for lines in (tagged, given)]
+        # a model of random weights repeats words, with nearly equal weights in several places
+        of_translate, of_align = ([(t.text, [t.text[x.start : x.end] for x in t.tags]) for t in side] for side in both)
+        assert [text for text, _ in of_translate] == [text for text, _ in of_align]
+        assert sum(map(operator.eq, of_translate, of_align)) > 0.9 * NUM_TEST
+        found.append(of_translate)
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["reverse=runs/back"], "reverse=runs/back: is for markup; set markup=true, or leave it out"),
+        (["reverse=runs/b", "markup=true"], "reverse=runs/b: translates en into de"),
+        (["reverse=runs/nowhere", "markup=true"], "runs/nowhere"),
+    ],
+)
+def test_the_other_direction_has_to_be_one(cwd: Path, tmp_path: Path, options: list[str], message: str) -> None:
+    (tmp_path / "a.en").write_text("a\n", "utf-8")
+    files = [f"input={tmp_path}/a.en", f"output={tmp_path}/a.de"]
+    code, output = call("translate", "checkpoint=runs/a", "device=cpu", *options, *files)
+    assert code != 0
+    assert message in output
+    assert "Traceback" not in output
 
 
 def test_alignments_of_given_text(cwd: Path) -> None:

@@ -14,7 +14,7 @@ import nmt
 from nmt import checkpoint, search
 from nmt.cli.configs import Config, EvaluateConfig, ServeConfig, TranslateConfig
 from nmt.config import to_dict
-from nmt.data import SentencePair, collate
+from nmt.data import BOS, EOS, PAD, UNK, SentencePair, collate
 from nmt.evaluation.evaluator import Evaluator
 from nmt.evaluation.metrics import MetricsConfig
 from nmt.evaluation.report import ReportData
@@ -22,7 +22,11 @@ from nmt.evaluation.report.identity import model_facts
 from nmt.evaluation.results import EvaluationSet
 from nmt.export import ctranslate2_engine
 from nmt.export.ctranslate2_engine import make_engine
+from nmt.inference.glossary import load_glossary
+from nmt.inference.line_request import LineRequest
+from nmt.inference.line_translator import LineTranslator
 from nmt.inference.translator import Translation, Translator
+from nmt.models import MODELS
 from nmt.search import SearchConfig
 
 pytest.importorskip("ctranslate2")
@@ -228,3 +232,45 @@ def test_an_evaluation_names_its_engine(both: Any, rows: list[str], tmp_path: Pa
 def translator_config(both: Any) -> Config:
     config: Config = both()[1].engine.config
     return config
+
+
+@pytest.mark.parametrize("options", [{}, {"prefix": "two"}, {"suffix_of": "the dog "}, {"placeholders": True}])
+@pytest.mark.parametrize("terms", [None, {"dog": "two", "the": "the"}])
+def test_markup_prefixes_and_terms_are_those_of_torch(
+    options: dict[str, Any], terms: dict[str, str] | None, both: Any, rows: list[str], by_torch: list[int]
+) -> None:
+    lines = [f"<b>{row.split(' ')[0]}</b> {row} <i>{{name}}</i>".encode() for row in rows[:8]]
+    request, records = LineRequest(markup=True, **options), []
+    for model in both():
+        translator = LineTranslator(model, 100, request, glossary=load_glossary(terms, model))
+        records.append([translator.to_json(*numbered) for numbered in enumerate(translator.translate_lines(lines))])
+        by_torch.append(-1)
+    for ours, theirs in zip(*records, strict=True):
+        for name in ("score", "log_prob"):
+            assert ours.pop(name) == pytest.approx(theirs.pop(name), abs=1e-3)
+        assert ours == theirs
+    assert by_torch[-2] < len(lines) or terms  # of what CTranslate2 left
+
+
+def test_soft_terms_are_in_the_sources_of_ctranslate2_too(tmp_path: Path, by_torch: list[int]) -> None:
+    from tests.inference.test_terms import made
+
+    config, records, log_probs = Config(model=MODELS["transformer"].config()), [], []
+    config.model.d_model = config.model.ffn_dim = 16
+    config.data.cache_dir, config.data.augment.terms = str(tmp_path), 0.3
+    for name in ("torch", "ctranslate2"):
+        model = made()
+        model.config = replace(model.config, early_stopping="beam", max_length_offset=60)
+        with torch.no_grad():
+            bias = model.model.get_parameter("output.bias")
+            bias[EOS] += 2  # or no translation would end
+            bias[[PAD, BOS, UNK, -3, -2, -1]] = -50  # what a trained model does not write
+        model.engine = make_engine(model, config, name)
+        glossary = load_glossary({"c a": "b b"}, model, "soft")
+        translator = LineTranslator(model, 100, LineRequest(markup=True), glossary=glossary)
+        results = translator.translate_lines([b"b <i>c a</i> b", b"a b", b"c a"])
+        records.append([(result.text, result.terms) for result in results])
+        log_probs.append([result.n_best()[0].log_prob for result in results])
+    assert records[0] == records[1]
+    assert log_probs[0] == pytest.approx(log_probs[1], abs=1e-4)
+    assert by_torch[-1] == 0

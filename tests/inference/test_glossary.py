@@ -181,8 +181,8 @@ def test_terms_are_used_as_whole_words_and_as_often() -> None:
 
 def test_long_lines_have_the_terms_of_their_parts(tokenizer: Tokenizer) -> None:
     torch.manual_seed(0)
-    lines = LineTranslator(translator(tokenizer), 12)
-    lines.glossary = load_glossary({"dog": "DOG", "cat": "C CAT"}, lines.translator)
+    model = translator(tokenizer)
+    lines = LineTranslator(model, 12, glossary=load_glossary({"dog": "DOG", "cat": "C CAT"}, model))
     (result,) = lines.translate_lines([b"the a dog sees things . the b cat likes y things ."])
     assert len(result.segments) > 1
     assert "DOG" in result.n_best()[0].text

@@ -16,7 +16,8 @@ from nmt.attention import AttentionConfig
 from nmt.data import Tokenizer, TokenizerConfig
 from nmt.evaluation.span_projection import span_score
 from nmt.inference.glossary import load_glossary
-from nmt.inference.line_translator import LineRequest, LineTranslation, LineTranslator
+from nmt.inference.line_request import LineRequest, LineTranslation
+from nmt.inference.line_translator import LineTranslator
 from nmt.inference.placeholders import PLACEHOLDER, lost_placeholders
 from nmt.inference.translator import Translation, Translator
 from nmt.models import build_model
@@ -291,8 +292,10 @@ def test_lost_placeholders_are_put_back() -> None:
 def test_placeholders_are_required_phrases_beside_a_glossary() -> None:
     model = LineTranslator(translator(), 100, LineRequest(placeholders=True))
     plain = model.translate_lines([b"the {dog} sees %s"])[0]
-    model.glossary = load_glossary({"sees": "CAT"}, model.translator)
-    forced = model.translate_lines([b"the {dog} sees %s"])[0]
+    glossary = load_glossary({"sees": "CAT"}, model.translator)
+    forced = LineTranslator(model.translator, 100, model.defaults, glossary=glossary).translate_lines(
+        [b"the {dog} sees %s"]
+    )[0]
     assert sorted(plain.lost) == ["%s", "{dog}"]
     assert forced.lost == []
     assert all(text in forced.n_best()[0].text for text in ("%s", "{dog}", "CAT"))
@@ -311,3 +314,157 @@ def test_scores_of_spans() -> None:
     score = span_score([(spans("<a>one</a> <d>two</d> three <b>four,</b> <c></c>"), human)])
     assert score == pytest.approx((2, 0.0, 2 * (1 + 1) / (1 + 2 + 2 + 1), (0.5 + 0.5) / 2))
     assert span_score([]) == (0, 0.0, 0.0, 0.0)
+
+
+HOSTILE = (
+    "{name}",
+    "${x}",
+    "{{a.b}}",
+    "%(n)s",
+    "%1$s",
+    "`rm -r x`",
+    "https://a.org/b?c=d",
+    "me@x-y.org",
+    "`<b>&`",
+    "{日本}",
+)
+
+
+def test_no_tag_and_no_term_is_put_inside_a_placeholder() -> None:
+    rng, placed = random.Random(3), 0
+    base = translator()
+    glossary = load_glossary({"name": "NAME", "org": "ORG", "x": "X", "rm": "RM", "a": "A"}, base)
+    model = LineTranslator(base, 100, glossary=glossary)
+    for _ in range(150):
+        words = [*rng.sample(HOSTILE, 3), *rng.sample(["the", "dog", "sees", "a", "name", "x"], 3)]
+        rng.shuffle(words)
+        tagged = [html.escape(word, quote=False) for word in words]
+        for tag, start in zip("biu", (0, 2, 4), strict=True):
+            end = start + rng.randint(0, 1)
+            tagged[start] = f"<{tag}>{tagged[start]}"
+            tagged[end] += f"</{tag}>"
+        place = rng.randrange(6)
+        tagged[place] = tagged[place].replace("na", "<br/>na")
+        source, translation = " ".join(tagged), " ".join(rng.sample(words, 6))
+        translation = translation.replace("{name} ", "{name}", rng.randint(0, 1))
+        result = written(model, source, translation, markup=True, placeholders=True)
+        again = parse_markup(result.text)
+        assert [match[0] for match in PLACEHOLDER.finditer(again.text)] == [
+            match[0] for match in PLACEHOLDER.finditer(translation)
+        ]
+        for match in PLACEHOLDER.finditer(again.text):
+            assert not any(match.start() < place < match.end() for tag in again.tags for place in (tag.start, tag.end))
+        placed += len(again.tags)
+    assert placed > 100
+    asked = LineTranslator(base, 100, LineRequest(placeholders=True), glossary=glossary)
+    (result,) = asked.translate_lines([b"a {name} or {org} and `rm x` or name"])
+    assert [term.source for term in result.terms] == ["a", "name"]
+    assert asked._phrases(result) == [["A", "NAME", "{name}", "{org}", "`rm x`"]]
+    assert [term.source for term in model.translate_lines([b"a {name}"])[0].terms] == ["a", "name"]
+
+
+def test_garbled_placeholders_are_put_right_in_their_place() -> None:
+    model = LineTranslator(translator(), 100)
+    source = '<a href="{dig}">the dog</a> sees {dog} and www.x.org'
+    result = written(model, source, "THE {dig} SEES https://x.com/a", markup=True, placeholders=True)
+    assert result.text.startswith('<a href="{dig}">')
+    assert parse_markup(result.text).text == "THE {dog} SEES www.x.org"
+    assert result.lost == ["{dog}", "www.x.org"]
+    assert written(model, "the {dog}", "THE {dig} {dig}", placeholders=True).text == "THE {dog} {dig}"
+    begun = written(model, "{x} the dog", "THE CATS", placeholders=True, prefix="THE CA")
+    assert begun.text.split("{x}")[0].strip(" ") in ("THE CATS",)
+
+
+LAYERS = [{"layer": 1, "head": 2}, {"layer": 2}, {"head": 0}, {}]
+
+
+def test_each_line_has_its_language_and_its_layer_and_head() -> None:
+    from tests.inference.test_tags import made
+
+    for place in ("source", "decoder"):
+        base, data = made(place, beam_size=2)
+        model = LineTranslator(base.into(data, "de"), 100, LineRequest(markup=True), is_json=True)
+        asked: list[dict[str, Any]] = [{}, {"target_lang": "fr"}, *({"alignment": a} for a in LAYERS)]
+        asked += [{"target_lang": "en", "alignment": LAYERS[0]}, {"target_lang": "de"}]
+        lines = [json.dumps({"text": "<b>c a</b> b", **one}) for one in asked]
+        together = model.translate_lines([line.encode() for line in lines])
+        for one, line, result in zip(asked, lines, together, strict=True):
+            assert result.error is None
+            (alone,) = model.translate_lines([line.encode()])
+            assert model.to_json(1, result) == model.to_json(1, alone)
+            plain = base.into(data, one.get("target_lang", "de"))
+            if "alignment" in one:
+                chosen = AlignmentSource(one["alignment"].get("layer", 0), one["alignment"].get("head", 0))
+                plain.stored_source = StoredAlignmentSource(chosen)
+            other = LineTranslator(plain, 100, LineRequest(markup=True))
+            expected = other.to_json(1, other.translate_lines([b"<b>c a</b> b"])[0])
+            assert model.to_json(1, result) == expected
+        texts = [model.to_json(1, result)["alignment_source_text"] for result in together]
+        assert texts[2:4] == ["layer 1, head 2", "layer 2, mean of its heads"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"target_lang": "cs"}, "target_lang=cs: the model translates into de, fr, en"),
+        ({"alignment": {"layer": 9}}, "alignment: layer=9: must be 0 (the mean) to "),
+        ({"alignment": {"layer": 1, "head": -1}}, "alignment: head=-1: must be 0 (the mean) to "),
+        ({"alignment": {"layer": True}}, "alignment: layer=True: must be 0 (the mean) to "),
+        ({"alignment": {"head": 1}}, "alignment: head=1: every layer has one; give layer, 1 to "),
+        ({"alignment": {"lair": 1}}, 'alignment: must have a layer, and a head where wanted, as in {"layer": 2'),
+        ({"alignment": [2, 3]}, "input_format=jsonl: alignment must be an object, as "),
+        ({"target_lang": None}, "input_format=jsonl: target_lang must be a text, not null"),
+    ],
+)
+def test_a_language_or_head_that_there_is_not(asked: dict[str, Any], message: str) -> None:
+    from tests.inference.test_tags import made
+
+    base, data = made("source")
+    model = LineTranslator(base.into(data, "de"), 100, is_json=True)
+    wrong, right = model.translate_lines([json.dumps({"text": "a b", **asked}).encode(), b'{"text": "a b"}'])
+    assert (wrong.error or "")[: len(message)] == message
+    assert right.error is None
+
+
+def test_terms_are_of_the_language_that_the_glossary_is_of() -> None:
+    from tests.inference.test_tags import made
+
+    base, data = made("source")
+    german = base.into(data, "de")
+    model = LineTranslator(german, 100, is_json=True, glossary=load_glossary({"a": "b c"}, german))
+    own, named, other = model.translate_lines(
+        [b'{"text": "a b"}', b'{"text": "a b", "target_lang": "de"}', b'{"text": "a b", "target_lang": "fr"}']
+    )
+    assert own.best == named.best == german.n_best(["a b"], phrases=[["b c"]])
+    assert [term.target for term in own.terms] == ["b c"]
+    assert other.best == base.into(data, "fr").n_best(["a b"])
+    assert not other.terms
+
+
+def test_the_attention_of_the_other_direction_is_added() -> None:
+    both = translator(), translator()
+    model = LineTranslator(both[0], 12, LineRequest(markup=True), reverse=both[1])
+    text = "the dog sees things. the <b>cat</b> hears things."
+    (result,) = model.translate_lines([text.encode()])
+    (alone,) = LineTranslator(both[0], 12, LineRequest(markup=True)).translate_lines([text.encode()])
+    assert result.best == alone.best
+    marked, whole = parse_markup(text), result.n_best()[0].text
+    added = model._unit_weights(result, marked, whole)
+    forward = LineTranslator(both[0], 12)._unit_weights(alone, marked, whole)
+    # of the other direction, as if it had translated back
+    back, place, target = np.zeros_like(forward), 0, 0
+    for segment, best in zip(result.segments, result.best, strict=True):
+        place, target = marked.text.index(segment, place), whole.index(best[0].text.strip(" "), target)
+        sources, targets = both[1].encode_pairs([(best[0].text, segment)])
+        ((_, weights),) = both[1].attention_weights(sources, targets)
+        rows = [i for i, (s, e) in enumerate(units(whole)) if target <= s < target + len(best[0].text.strip(" "))]
+        columns = [i for i, (s, e) in enumerate(marked.units()) if place <= s < place + len(segment)]
+        ranges = (
+            units(best[0].text),
+            [(s - place, e - place) for s, e in marked.units()][columns[0] : columns[-1] + 1],
+        )
+        block = both[1].unit_weights((best[0].text, segment), (sources[0], targets[0]), weights, ranges)
+        back[np.ix_(rows, columns)] += block.T
+    assert added == pytest.approx(forward + back)
+    with pytest.raises(ValueError, match="that of reverse, has no attention"):
+        LineTranslator(both[0], 12, LineRequest(markup=True), reverse=translator("none"))

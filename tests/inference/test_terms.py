@@ -10,7 +10,8 @@ from nmt.data import Tokenizer, TokenizerConfig
 from nmt.data.tags import TERM_TAGS
 from nmt.data.terms import annotate
 from nmt.inference.glossary import load_glossary
-from nmt.inference.line_translator import LineRequest, LineTranslator
+from nmt.inference.line_request import LineRequest
+from nmt.inference.line_translator import LineTranslator
 from nmt.inference.translator import Translator
 from nmt.models import MODELS, build_model
 from nmt.search import SearchConfig
@@ -57,9 +58,8 @@ def test_a_source_that_the_model_cannot_take_stays_as_it_is() -> None:
 
 
 def lines(translator: Translator, mode: str = "soft", **options: bool) -> LineTranslator:
-    result = LineTranslator(translator, 100, LineRequest(**options))
-    result.glossary = load_glossary({"c a": "b b"}, translator, mode)
-    return result
+    glossary = load_glossary({"c a": "b b"}, translator, mode)
+    return LineTranslator(translator, 100, LineRequest(**options), glossary=glossary)
 
 
 def test_lines_have_links_and_markup_on_the_words_of_the_text() -> None:

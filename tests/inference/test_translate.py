@@ -26,7 +26,8 @@ from nmt.cli.compose import Config, to_dict
 from nmt.cli.configs import ServeConfig
 from nmt.data import EOS, UNK, Tokenizer, TokenizerConfig
 from nmt.inference.line_reader import CHUNK_BYTES, LineReader
-from nmt.inference.line_translator import LineTranslation, LineTranslator, json_line
+from nmt.inference.line_request import LineTranslation
+from nmt.inference.line_translator import LineTranslator, json_line
 from nmt.inference.sentence_splitter import split_sentence
 from nmt.inference.translator import EMPTY_TRANSLATION, Translation, Translator
 from nmt.models import build_model

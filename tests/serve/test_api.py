@@ -14,9 +14,12 @@ import torch
 
 import nmt
 from nmt import checkpoint
+from nmt.alignment import StoredAlignmentSource
 from nmt.data import EOS, Tokenizer, TokenizerConfig
+from nmt.inference.glossary import load_glossary
 from nmt.inference.interventions import Intervention
-from nmt.inference.line_translator import LineRequest, LineTranslator, json_line
+from nmt.inference.line_request import LineRequest
+from nmt.inference.line_translator import LineTranslator, json_line
 from nmt.inference.translator import Translator
 from nmt.serve.schemas import AttentionResponse, ModelsResponse, StreamEvent, TranslateResponse
 
@@ -212,7 +215,9 @@ def test_the_schema_lists_every_path_and_field(client):
     assert set(schema["paths"]) == {"/api/models", "/api/translate", "/api/stream", "/api/attention"}
     fields = schema["components"]["schemas"]["TranslateRequest"]["properties"]
     names = {"model", "target_lang", "tag", "text", "lines", "beam_size", "n_best", "length_penalty", "interventions"}
-    assert set(fields) == names | {"prefix", "suffix_of", "markup", "placeholders"}
+    assert set(fields) == names | {
+        *("prefix", "suffix_of", "markup", "placeholders", "alignment", "glossary", "glossary_mode")
+    }
     for name in ("/docs", "/redoc"):
         assert client.get(name).status == 404
 
@@ -363,3 +368,83 @@ def test_wrong_prefixes_and_markup(client, model, one, status, message):
     for path in ("translate", "stream"):
         reply = client.post(f"/api/{path}", {"model": model, "text": "a"} | one)
         assert (reply.status, reply.error[: len(message)]) == (status, message)
+
+
+# --- glossaries, and the layer and head of a request ---
+
+
+@pytest.mark.parametrize("path", ["translate", "stream"])
+def test_terms_of_a_request_and_of_the_server(client, serve, runs, path, tmp_path):
+    (tmp_path / "terms.tsv").write_text("red\tBLUE\nold man\tHOUSE\n", "utf-8")
+    terms, base = {"red": "BLUE", "old man": "HOUSE"}, translator(runs, "deep")
+    lines = LineTranslator(base, 40, LineRequest(markup=True), glossary=load_glossary(terms, base))
+    texts = [TAGGED[0], "seven red dogs", "a book"]
+    results = lines.translate_lines([text.encode() for text in texts])
+    expected = [json.loads(json_line(lines.to_json(*numbered))) for numbered in enumerate(results, 1)]
+    request = {"model": "deep", "lines": texts, "markup": True}
+    asked = [
+        (client, {"glossary": terms}),
+        (serve("deep", glossary=str(tmp_path / "terms.tsv")), {}),
+        (serve("deep", glossary=str(tmp_path / "terms.tsv")), {"glossary": terms}),
+    ]
+    for server, further in asked:
+        response = json.loads(server.post(f"/api/{path}", request | further).body.splitlines()[-1])
+        response = response.get("result", response)
+        TranslateResponse.model_validate(response)
+        for sentence in response["sentences"]:
+            sentence.pop("details")
+        assert response["sentences"] == expected
+    assert [term["source"] for term in expected[0]["terms"]] == ["old man"]
+    assert "BLUE" in expected[1]["translation"]
+    own = asked[1][0].post("/api/translate", request | {"glossary": {}}).json["sentences"]
+    assert [sentence["terms"] for sentence in own] == [[], [], []]
+    assert own[2]["translation"] == expected[2]["translation"]
+
+
+@pytest.mark.parametrize(
+    ("one", "status", "message"),
+    [
+        ({"glossary": {"red": ""}}, 422, "glossary: 'red': the target term is empty or has a line break"),
+        (
+            {"glossary": {"red": "日" * 3000}},
+            413,
+            "glossary: 3,000 characters are more than 2,000 (max_sentence_chars)",
+        ),
+        ({"glossary": {f"x{i}": "A" for i in range(201)}}, 422, "glossary: dictionary should have at most 200 items"),
+        ({"glossary": {"red": 3}}, 422, "glossary.red=3: input should be a valid string"),
+        (
+            {"glossary": {"red": "A"}, "glossary_mode": "soft"},
+            422,
+            "glossary_mode=soft: this model was trained without",
+        ),
+        ({"glossary_mode": "soft"}, 422, "glossary_mode=soft: there is no glossary; give one"),
+        ({"glossary_mode": "firm"}, 422, "glossary_mode=firm: must be one of hard, soft"),
+        ({"alignment": {"layer": 3}}, 422, "alignment: layer=3: must be 0 (the mean) to 2"),
+        ({"alignment": {"head": 2}}, 422, "alignment: head=2: every layer has one; give layer, 1 to 2, too"),
+        ({"alignment": {"lair": 2}}, 422, "alignment: must have a layer, and a head where wanted, as in "),
+        ({"model": "none", "alignment": {"layer": 1}}, 422, "alignment: the model has no attention to the source"),
+    ],
+)
+def test_wrong_glossaries_and_heads(client, one, status, message):
+    for path in ("translate", "stream"):
+        reply = client.post(f"/api/{path}", {"text": "a"} | one)
+        assert (reply.status, reply.error[: len(message)]) == (status, message)
+
+
+def test_a_request_has_its_layer_and_head(client, runs):
+    base = translator(runs, "deep")
+    base.stored_source = StoredAlignmentSource(base.stored_source.source._replace(layer=1, head=2))
+    lines = LineTranslator(base, 40, LineRequest(markup=True))
+    expected = json.loads(json_line(lines.to_json(1, lines.translate_lines([TAGGED[0].encode()])[0])))
+    request = {"text": TAGGED[0], "markup": True, "alignment": {"layer": 1, "head": 2}}
+    (sentence,) = client.post("/api/translate", request).json["sentences"]
+    details = sentence.pop("details")
+    assert sentence == expected
+    assert sentence["alignment_source_text"].startswith("layer 1, head 2")
+    assert details[0]["hypotheses"][0]["links"] == expected["links"]
+    model = nmt.load(runs / "deep", device="cpu")
+    python = model.translate(TAGGED[0], markup=True, alignment={"layer": 1, "head": 2})
+    assert python.text == expected["translation"]
+    assert [span.to_json(python.n_best[0].text) for span in python.spans] == expected["spans"]
+    with pytest.raises(ValueError, match=r"alignment: layer=5: must be 0 \(the mean\) to 2"):
+        model.translate("a", alignment={"layer": 5})

@@ -91,3 +91,15 @@ def test_what_a_model_does_not_have_is_one_sentence(many: Any, asked: dict[str, 
     for path, content in (("translate", {"text": TEXT}), ("stream", {"text": TEXT}), ("attention", {"source": TEXT})):
         reply = many.post(f"/api/{path}", {**content, **asked})
         assert (reply.status, reply.error) == (422, error)
+
+
+def test_the_glossary_of_the_server_is_of_one_language(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "terms.tsv").write_text("old\tHOUSES\n", "utf-8")
+    with serving(run, ["many"], lambda served: None, glossary=str(tmp_path / "terms.tsv")) as client:
+        own, french, given = (
+            client.post("/api/translate", {"text": TEXT, **asked}).json["sentences"][0]
+            for asked in ({}, {"target_lang": "fr"}, {"target_lang": "fr", "glossary": {"old": "HOUSES"}})
+        )
+    assert own["terms"][0]["target"] == given["terms"][0]["target"] == "HOUSES"
+    assert "HOUSES" in own["translation"]
+    assert "terms" not in french
