@@ -27,6 +27,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture(autouse=True)
+def with_bf16(request: pytest.FixtureRequest) -> None:
+    """Skip tests of the mark `bf16` on a CPU without it."""
+    if request.node.get_closest_marker("bf16") is not None:
+        from nmt.runtime.device import cpu_has_bf16
+
+        if not cpu_has_bf16():
+            pytest.skip("this CPU has no bf16")
+
+
+@pytest.fixture(autouse=True)
 def without_plugins() -> Iterator[None]:
     """Leave no plugin of a test in the tables, over which other tests are parametrized."""
     yield

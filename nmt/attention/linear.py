@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from nmt.runtime.device import autocast
+from nmt.runtime.device import autocast, cpu_has_bf16
 
 PACKED_FOR_ROWS = 320
 """Rows for which oneDNN chooses the order of a packed weight; any number can be multiplied with it."""
@@ -192,11 +192,11 @@ def packed_weights(model: nn.Module, precision: str) -> Iterator[None]:
     """Pack the weights of a model's linear layers for the block, where they do not change and gradients are off.
 
     In bf16 the products are computed in bf16 and everything else stays fp32, in which a CPU computes the attention of
-    few queries faster. On a GPU, and in fp16, nothing is packed and `autocast` decides.
+    few queries faster. On a GPU, in fp16, and on a CPU without bf16, nothing is packed and `autocast` decides.
     """
     layers = [module for module in model.modules() if isinstance(module, Linear)]
     device, dtype = next(model.parameters()).device, torch.bfloat16 if precision == "bf16" else torch.float32
-    packs = device.type == "cpu" and has_onednn() and precision != "fp16"
+    packs = device.type == "cpu" and has_onednn() and precision != "fp16" and (precision != "bf16" or cpu_has_bf16())
     for layer in layers:
         layer.packed = layer.pack(dtype) if packs and layer.weight.dtype == torch.float32 else None
     try:

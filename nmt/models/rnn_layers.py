@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from nmt.attention.dropout import ByteMaskDropout
 from nmt.attention.linear import Linear, LoopWeight, at_least_fp32
+from nmt.runtime.device import cpu_has_bf16
 
 GATES = {"gru": 3, "lstm": 4}
 
@@ -96,11 +97,13 @@ def next_state(gates: Tensor, recurrent: Tensor, state: tuple[Tensor, ...]) -> t
 def fp32_in_place_of_half(device: torch.device) -> Iterator[Callable[[Tensor], Tensor]]:
     """Turn autocast off where torch's recurrent layers do not have its dtype; yield what widens their arguments then.
 
-    cuDNN has no bf16: torch would run it in fp16, and nothing keeps the gradients in that range. oneDNN has no fp16.
+    cuDNN has no bf16: torch would run it in fp16, and nothing keeps the gradients in that range. oneDNN has no fp16,
+    and bf16 on some CPUs only.
     """
-    kind, missing = device.type, torch.float16 if device.type == "cpu" else torch.bfloat16
+    kind, dtypes = device.type, {torch.float16, torch.bfloat16}
+    missing = {torch.bfloat16} if kind != "cpu" else dtypes - {torch.bfloat16} if cpu_has_bf16() else dtypes
     is_on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    if not is_on or torch.get_autocast_dtype(kind) != missing:
+    if not is_on or torch.get_autocast_dtype(kind) not in missing:
         yield lambda x: x
         return
     with torch.autocast(kind, enabled=False):

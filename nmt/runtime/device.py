@@ -39,20 +39,40 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+@functools.cache
+def cpu_has_bf16() -> bool:
+    """Return whether oneDNN has bf16 on this CPU: older ones, with AVX2 alone, lack the instructions."""
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):
+        return False
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    log.warning(message)
+
+
 def resolve_precision(name: str, device: torch.device, option: str = "search.precision") -> str:
     """Return the precision; "auto" is bf16 where it is faster (GPUs that have it, CPUs by a measurement), else fp32.
+
+    bf16 is fp32, with a warning, on a CPU without it.
 
     Raises:
         ValueError: the precision is not for this device; `option` is its name in the message.
     """
     if name == "tf32" and device.type == "cpu":
         raise ValueError(f"{option}=tf32: a CPU has no TF32; use fp32, bf16 or auto, or a GPU (device=cuda)")
+    if name == "bf16" and device.type == "cpu" and not cpu_has_bf16():
+        _warn_once(f"{option}=bf16: this CPU has no instructions for it, and computes in fp32")
+        return "fp32"
     if name != "auto":
         return name
     if device.type == "cuda":
         with torch.cuda.device(device):  # a GPU without bf16, as T4 or V100, emulates it slowly
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if _matmul_seconds(torch.bfloat16) < 0.8 * _matmul_seconds(torch.float32) else "fp32"
+    is_faster = cpu_has_bf16() and _matmul_seconds(torch.bfloat16) < 0.8 * _matmul_seconds(torch.float32)
+    return "bf16" if is_faster else "fp32"
 
 
 @functools.cache

@@ -107,7 +107,7 @@ def test_without_gradients_there_is_no_loop() -> None:
         assert own.loop is None
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.bf16)])
 def test_packed_weights(precision: str) -> None:
     """Rows do not depend on those beside them, changed weights are packed again, and training knows nothing of it."""
     own, other = pair(48, 96, bias=True)

@@ -61,7 +61,7 @@ def test_neither_batches_nor_threads_change_a_translation(name: str, precision: 
     assert len({translation.text for n_best in results[0] for translation in n_best}) > 8
 
 
-@pytest.mark.parametrize("half", ["bf16", "fp16"])
+@pytest.mark.parametrize("half", [pytest.param("bf16", marks=pytest.mark.bf16), "fp16"])
 @pytest.mark.parametrize("name", MODELS_WITH_OPTIONS)
 def test_half_precisions_are_near_fp32(name: str, half: str) -> None:
     """The first step's probabilities differ a little, so it is used; most translations are the same."""

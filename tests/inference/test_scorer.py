@@ -231,6 +231,7 @@ def test_batches_that_do_not_fit_are_halved(
     assert all("out of memory on one of the pairs alone" in str(score.error) for score in made.score(same[:3]))
 
 
+@pytest.mark.bf16
 def test_bf16_is_the_search_s_precision(tokenizer: Tokenizer) -> None:
     exact = translator(tokenizer, "transformer").score(PAIRS)
     coarse = translator(tokenizer, "transformer", precision="bf16").score(PAIRS)

@@ -182,3 +182,16 @@ def test_cudnn_s_layers_never_run_in_half_precision_for_bf16(
     seen.clear()
     layer(x)
     assert seen == [[dtype, False]]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_under_bf16_a_cpu_without_it_computes_recurrent_layers_in_fp32(
+    cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rnn_layers, "cpu_has_bf16", lambda: False)
+    layer, x = CELLS[cell](5, 7, batch_first=True), torch.randn(3, 4, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs, _ = layer(x.bfloat16())
+    expected, _ = TORCH[cell].forward(layer, x.bfloat16().float())
+    assert outputs.dtype == torch.float32
+    torch.testing.assert_close(outputs, expected)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from nmt.runtime import device as device_module
 from nmt.runtime.device import AUTOCAST_DTYPES, PRECISIONS, autocast, deterministic_algorithms, resolve_precision
 from nmt.runtime.memory import reset_peak_memory
 
@@ -51,7 +52,7 @@ def test_autocast_on_a_cpu(name: str) -> None:
 
 def test_precisions_of_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(resolve_precision(name, CUDA) == name for name in PRECISIONS[1:])
-    assert all(resolve_precision(name, CPU) == name for name in PRECISIONS[1:] if name != "tf32")
+    assert all(resolve_precision(name, CPU) == name for name in ("fp32", "fp16"))
     with pytest.raises(ValueError, match=r"^train\.precision=tf32: a CPU has no TF32; use fp32, bf16 or auto"):
         resolve_precision("tf32", CPU, "train.precision")
     asked: list[torch.device] = []
@@ -63,6 +64,31 @@ def test_precisions_of_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         assert resolve_precision("auto", CUDA) == ("bf16" if supported else "fp32")
     assert asked == [CUDA, CUDA]
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_bf16_is_fp32_on_a_cpu_without_it(
+    has_bf16: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once; a GPU has it, and auto does not choose what a CPU only emulates, however fast it seems."""
+    monkeypatch.setattr(device_module, "cpu_has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(device_module, "_matmul_seconds", {torch.bfloat16: 1, torch.float32: 2}.get)
+    device_module._warn_once.cache_clear()
+    names = [
+        resolve_precision(*asked) for asked in 2 * [("bf16", CPU, "train.precision"), ("auto", CPU), ("bf16", CUDA)]
+    ]
+    assert names == 2 * (["bf16", "bf16", "bf16"] if has_bf16 else ["fp32", "fp32", "bf16"])
+    message = "train.precision=bf16: this CPU has no instructions for it, and computes in fp32"
+    assert [record.getMessage() for record in caplog.records] == [message] * (not has_bf16)
+
+
+def test_what_is_said_of_this_cpu_is_so() -> None:
+    """oneDNN packs a weight in bf16, and computes an LSTM, exactly where `cpu_has_bf16` says so."""
+    with torch.no_grad(), contextlib.suppress(RuntimeError):
+        torch.ops.mkldnn._reorder_linear_weight(torch.ones(32, 32, dtype=torch.bfloat16), 8)
+        assert device_module.cpu_has_bf16()
+        return
+    assert not device_module.cpu_has_bf16()
 
 
 def settings() -> tuple[bool, bool, str | None]:

@@ -830,7 +830,7 @@ def test_every_optim_option_reaches_the_update(make: Make) -> None:
         ("label_smoothing", 0.5),
         ("batch_tokens", 300),
         ("gradient_accumulation", 2),
-        ("precision", "bf16"),
+        pytest.param("precision", "bf16", marks=pytest.mark.bf16),
         ("coverage_loss_weight", 1.0),
         ("r_drop_alpha", 1.0),
     ],
