@@ -145,6 +145,7 @@ def test_training_is_shown_by_corpus(folder: Path, open_file: Callable[..., Any]
     assert repr(nmt.load(folder / "runs/good", device="cpu")).endswith("runs/good: en, de, fr: 6 directions>")
 
 
+@pytest.mark.slow
 def test_one_direction_has_no_overview(folder: Path) -> None:
     with contextlib.chdir(folder):
         for options in (["data.source_lang=fr", "data.target_lang=de"], ["metrics.breakdown=false"]):

@@ -86,7 +86,7 @@ def losses(run: Path) -> list[tuple[int, float | None, float | None]]:
     return [(row["update"], row.get("loss"), row.get("valid_loss")) for row in rows]
 
 
-@pytest.mark.parametrize("model", ["rnn", "transformer"])
+@pytest.mark.parametrize("model", ["rnn", pytest.param("transformer", marks=pytest.mark.slow)])
 def test_two_ranks_make_the_updates_of_one(work: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(work)
     run_command(train.main, Config, "train", [f"experiment=small_{model}", f"name=one_{model}", *TINY])

@@ -959,7 +959,9 @@ def test_an_overflow_in_fp16_halves_the_scale_and_changes_no_weight(make: Make) 
     assert "gradient_scale" not in rows(fit(make("fp32", max_updates=5)))[0]
 
 
-@pytest.mark.parametrize("stops", [[3], [7], [4, 5, 8]])
+@pytest.mark.parametrize(
+    "stops", [pytest.param([3], marks=pytest.mark.slow), pytest.param([7], marks=pytest.mark.slow), [4, 5, 8]]
+)
 def test_fp16_continued_equals_uninterrupted(make: Make, stops: list[int]) -> None:
     """Scale and the updates since it changed are those of the uninterrupted run, also after a kill."""
     options: dict[str, Any] = {"precision": "fp16", "gradient_accumulation": 2, "log_every": 2, "ema_decay": 0.9}
