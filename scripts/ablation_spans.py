@@ -87,7 +87,8 @@ def means(runs: Sequence[Run]) -> str:
     for (folder, guided, score), members in sorted(groups.items(), key=lambda g: (*g[0][:2], SCORES.index(g[0][2]))):
         cells = [summarize([run[name] for run in members]) for name in COLUMNS]
         texts = [f"{c.mean:.2f}" + (f" ± {c.deviation:.2f}" if c.deviation is not None else "") for c in cells]
-        rows.append([f"{folder}, {'guided' if guided else 'plain'}", f"`{score}`", str(len(members)), *texts])
+        name = folder.removeprefix("spans_").replace("_", " ")
+        rows.append([f"{name}, {'guided' if guided else 'plain'}", f"`{score}`", str(len(members)), *texts])
     return table(["", "score", "runs", *COLUMNS.values()], rows)
 
 
