@@ -1,4 +1,4 @@
-"""What is asked for a line, and its result."""
+"""Requests for lines, and their results."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from nmt.runtime.text import is_blank
 
 _FLAG = (bool, "true or false")
 _KINDS = {"markup": _FLAG, "placeholders": _FLAG, "alignment": (dict, 'an object, as {"layer": 2, "head": 3}')}
-"""What the fields of a request are that are no texts."""
+"""Types of the fields of a request that are no texts, and how they are named in an error."""
 
 
 class LineRequest(NamedTuple):

@@ -100,8 +100,10 @@ def fp32_in_place_of_half(device: torch.device) -> Iterator[Callable[[Tensor], T
     cuDNN has no bf16: torch would run it in fp16, and nothing keeps the gradients in that range. oneDNN has no fp16,
     and bf16 on some CPUs only.
     """
-    kind, dtypes = device.type, {torch.float16, torch.bfloat16}
-    missing = {torch.bfloat16} if kind != "cpu" else dtypes - {torch.bfloat16} if cpu_has_bf16() else dtypes
+    kind = device.type
+    missing = {torch.float16} if kind == "cpu" else {torch.bfloat16}
+    if kind == "cpu" and not cpu_has_bf16():
+        missing.add(torch.bfloat16)
     is_on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     if not is_on or torch.get_autocast_dtype(kind) not in missing:
         yield lambda x: x
