@@ -16,7 +16,7 @@ and carries the elements of test_tagged over along these links, as nmt does alon
 
 import argparse
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -24,11 +24,12 @@ from typing import Any
 
 import numpy as np
 import yaml
-from align_with_eflomal import align
+from align_with_eflomal import align, read
 
-from nmt.alignment.markup import MarkedText, parse_markup, project, units
+from nmt.alignment.markup import Ranges, project, units
 from nmt.compare.statistics import holm, summarize, t_test
-from nmt.data.text_files import read_parallel
+from nmt.data import DataConfig
+from nmt.evaluation.results import EvaluationSet
 from nmt.evaluation.span_projection import SpanScore, span_score
 from nmt.runtime.errors import report_errors
 
@@ -139,27 +140,21 @@ def authority(folder: Path, language: str, program: str) -> SpanScore:
 
     It sees the words and marks of train, valid and test_tagged; pairs with tags that are not well-formed are left out.
     """
-    pairs: list[tuple[str, str]] = []
-    for split in ("train", "valid"):
-        files = (folder / f"{split}.{side}" for side in ("en", language))
-        pairs += [pair for block in read_parallel(*files, Counter()) for pair in zip(*block, strict=True)]
-    marked: list[tuple[MarkedText, MarkedText]] = []
-    tagged = [folder / f"test_tagged.{side}" for side in ("en", language)]
-    for block in read_parallel(*tagged, Counter()):
-        for source, target in zip(*block, strict=True):
-            try:
-                marked.append((parse_markup(source), parse_markup(target)))
-            except ValueError:
-                continue
-    split = [tuple(" ".join(text[start:end] for start, end in units(text)) for text in pair) for pair in pairs]
-    ours = [(source.units(), units(target.text)) for source, target in marked]
-    for (source, target), ranges in zip(marked, ours, strict=True):
-        texts = zip((source.text, target.text), ranges, strict=True)
-        split.append(tuple(" ".join(text[start:end] for start, end in found) for text, found in texts))
-    links = align([(pair[0], pair[1]) for pair in split], program, "grow-diag-final-and")[len(pairs) :]
+
+    def words(text: str, ranges: Ranges) -> str:
+        return " ".join(text[start:end] for start, end in ranges)
+
+    config = DataConfig(format="text", test=str(folder / "test_tagged"), source_lang="en", target_lang=language)
+    marked = EvaluationSet.read(config, "test").without_markup().markup or []
+    both = [(source.units(), units(target.text)) for source, target in marked]
+    corpora = read([str(folder / "train"), str(folder / "valid")], ("en", language))
+    pairs = [(words(s, units(s)), words(t, units(t))) for corpus in corpora for s, t in corpus]
+    tested = zip(marked, both, strict=True)
+    pairs += [(words(source.text, ours), words(target.text, theirs)) for (source, target), (ours, theirs) in tested]
+    links = align(pairs, program, "grow-diag-final-and")[-len(marked) :]
     found = []
-    for (source, target), (source_units, target_units), of in zip(marked, ours, links, strict=True):
-        matrix = np.zeros((len(target_units), len(source_units)))
+    for (source, target), (ours, theirs), of in zip(marked, both, links, strict=True):
+        matrix = np.zeros((len(theirs), len(ours)))
         for i, j in of:
             matrix[j, i] = 1
         found.append((project(source, target.text, matrix), target))
@@ -176,6 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with report_errors():
         if options.eflomal:
+            if len(options.folders) != 2:
+                raise ValueError("--eflomal: give a folder with train, valid and test_tagged, and the target language")
             folder, language = options.folders
             print(authority(Path(folder), language, options.eflomal))
             return

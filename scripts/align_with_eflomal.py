@@ -54,7 +54,15 @@ def read(prefixes: Sequence[str], languages: Sequence[str]) -> list[list[tuple[s
 
 
 def align(pairs: Sequence[tuple[str, str]], program: str, method: str) -> list[list[Link]]:
-    """Run eflomal on all pairs and symmetrize; pairs with an empty side have no links."""
+    """Run eflomal on all pairs and symmetrize; pairs with an empty side have no links.
+
+    Raise ValueError where the program is not there, or fails.
+    """
+    if shutil.which(program) is None:
+        raise ValueError(
+            f"--eflomal {program}: no such program; pip install eflomal==2.0.0 in an environment of its own and give "
+            "the path to its eflomal-align"
+        )
     numbers = [number for number, pair in enumerate(pairs) if all(normalize(text) for text in pair)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -85,11 +93,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--eflomal", default="eflomal-align", help="the program (default: %(default)s)")
     options = parser.parse_args(arguments)
     with report_errors():
-        if shutil.which(options.eflomal) is None:
-            raise ValueError(
-                f"--eflomal {options.eflomal}: no such program; pip install eflomal==2.0.0 in an environment of its "
-                "own and give the path to its eflomal-align"
-            )
         if len({Path(prefix).name for prefix in options.prefixes}) < len(options.prefixes):
             raise ValueError("two prefixes have the same name, and would write the same file")
         corpora = read(options.prefixes, options.languages)
