@@ -33,7 +33,8 @@ sweep() { # ARCHITECTURE UPDATES MODEL_OPTION ...; a failed run is listed and do
   for run in "$runs/$name"/*/; do
     [ ! -e "$run/best.pt" ] || [ -e "$run/report-spans/config.yaml" ] || echo "$run"
   done | xargs -r -P 2 -I{} \
-    "$python" -m nmt.evaluate checkpoint={} num_threads=1 markup="$data/test_tagged" output={}/report-spans
+    "$python" -m nmt.evaluate checkpoint={} num_threads=1 markup="$data/test_tagged" output={}/report-spans ||
+    failed=1
 }
 sweep rnn 950 model=rnn model.decoder=luong model.hidden_size=256 model.embedding_dim=128 train.batch_tokens=768 \
   optim.learning_rate=1.6e-2 "$@"

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -82,13 +82,20 @@ def test_bf16_is_fp32_on_a_cpu_without_it(
     assert [record.getMessage() for record in caplog.records] == [message] * (not has_bf16)
 
 
-def test_what_is_said_of_this_cpu_is_so() -> None:
+def packed() -> None:
+    torch.ops.mkldnn._reorder_linear_weight(torch.ones(32, 32, dtype=torch.bfloat16), 8)
+
+
+def recurrent() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.nn.LSTM(4, 4)(torch.ones(2, 1, 4))
+
+
+@pytest.mark.parametrize("compute", [packed, recurrent])
+def test_what_is_said_of_this_cpu_is_so(compute: Callable[[], None]) -> None:
     """oneDNN packs a weight in bf16, and computes an LSTM, exactly where `cpu_has_bf16` says so."""
-    with torch.no_grad(), contextlib.suppress(RuntimeError):
-        torch.ops.mkldnn._reorder_linear_weight(torch.ones(32, 32, dtype=torch.bfloat16), 8)
-        assert device_module.cpu_has_bf16()
-        return
-    assert not device_module.cpu_has_bf16()
+    with contextlib.nullcontext() if device_module.cpu_has_bf16() else pytest.raises(RuntimeError):
+        compute()
 
 
 def settings() -> tuple[bool, bool, str | None]:
