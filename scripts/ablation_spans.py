@@ -1,12 +1,13 @@
 """Tables of the study of spans in docs/ablation.md: which score carries an element of markup across best?
 
-    python scripts/ablation_spans.py FOLDER [FOLDER ...]
+    python scripts/ablation_spans.py FOLDER_OR_CSV [FOLDER_OR_CSV ...] [--csv FILE]
 
-reads the runs that scripts/ablation_spans.sh leaves in runs/spans_<language>_<architecture>, and prints, in Markdown,
+reads the runs that scripts/ablation_spans.sh leaves in runs/spans_<language>_<architecture>, or the file that --csv
+wrote from them (docs/ablation_spans.csv is that of the page), and prints, in Markdown,
 
-* a row for each folder, guidance and score: means over seeds;
-* differences from `scaled`, paired by folder, guidance and seed, with a t-test and Holm's correction;
-* what goes with the F1 of spans: correlations over runs, within folder and guidance.
+* a row for each language, architecture, guidance and score: means over seeds;
+* differences from `scaled`, paired by language, architecture, guidance and seed, with a t-test and Holm's correction;
+* what goes with the F1 of spans: correlations over runs, within language, architecture and guidance.
 
     python scripts/ablation_spans.py --eflomal eflomal-align FOLDER_OF_TEXT LANGUAGE
 
@@ -15,6 +16,8 @@ and carries the elements of test_tagged over along these links, as nmt does alon
 """
 
 import argparse
+import csv
+import io
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -24,7 +27,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from align_with_eflomal import align, read
+from align_with_eflomal import align
+from align_with_eflomal import read as read_text
+from tabulate import tabulate
 
 from nmt.alignment.markup import Ranges, project, units
 from nmt.compare.statistics import holm, summarize, t_test
@@ -32,11 +37,15 @@ from nmt.data import DataConfig
 from nmt.evaluation.results import EvaluationSet
 from nmt.evaluation.span_projection import SpanScore, span_score
 from nmt.runtime.errors import report_errors
+from nmt.runtime.files import write_text
 
 SCORES = ("scaled", "additive", "dot", "general", "cosine", "hybrid")
+BUILT_IN = "builtin"
+KEYS = ("language", "architecture", "guided", "seed", "score")
 COLUMNS = {
     "bleu": "BLEU",
     "valid_aer": "AER %",
+    "builtin_aer": "AER %, built-in",
     "entropy": "entropy",
     "exact": "exact %",
     "f1": "F1",
@@ -44,27 +53,35 @@ COLUMNS = {
     "best_f1": "F1 of the best head",
     "own_f1": "F1, own output",
 }
-"""Measures of a run. AER is against eflomal's links of the validation set; entropy is of the head that is read."""
+"""Measures of a run. AER is against eflomal's links of the validation set; on the built-in pair, of runs with the same
+settings, against the true links of its test set. Entropy is of the head that is read."""
 
 Run = dict[str, Any]
 
 
 def read_run(folder: Path) -> Run:
-    """Return the factors and the measures of a run that has been evaluated with markup."""
-    report = folder / "report-spans"
+    """Return the factors and the measures of a run: of one of real text that has been evaluated with markup."""
+    is_real = (folder / "report-spans").is_dir()
+    report = folder / ("report-spans" if is_real else "report")
     scores = json.loads((report / "scores.json").read_text(encoding="utf-8"))
     config = yaml.safe_load((report / "config.yaml").read_text(encoding="utf-8"))
+    run: Run = {
+        "language": config["data"]["target_lang"] if is_real else BUILT_IN,
+        "architecture": config["model"]["architecture"],
+        "guided": int(config["train"]["guided_alignment_weight"] > 0),
+        "seed": config["seed"],
+        "score": config["model"]["attention"]["score"],
+        "bleu": scores["bleu"]["score"],
+    }
+    if not is_real:
+        return run | {"builtin_aer": 100 * scores["alignment"]["aer"]}
     validations = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     measures = json.loads((report / "diagnostics.json").read_text(encoding="utf-8"))["measures"]["entropy"]
     source, spans = scores["alignment_source"], scores["spans"]
     layers = measures[source["layer"] - 1 : source["layer"]] if source["layer"] else measures
-    heads = [head[source["head"] - 1] if source["head"] else fmean(head) for head in layers]
-    return {
-        "block": (folder.parent.name, config["train"]["guided_alignment_weight"] > 0, config["seed"]),
-        "score": config["model"]["attention"]["score"],
-        "bleu": scores["bleu"]["score"],
+    return run | {
         "valid_aer": [100 * line["valid_aer"] for line in validations if "valid_aer" in line][-1],
-        "entropy": fmean(heads),
+        "entropy": fmean(head[source["head"] - 1] if source["head"] else fmean(head) for head in layers),
         "exact": 100 * spans["references"]["exact"],
         "f1": 100 * spans["references"]["f1"],
         "boundary_error": spans["references"]["boundary_error"],
@@ -73,35 +90,90 @@ def read_run(folder: Path) -> Run:
     }
 
 
+def read(path: Path) -> list[Run]:
+    """Return the runs of a folder, or of a file that `write` has written."""
+    if path.is_dir():
+        files = {file.parent.parent for file in path.glob("*/report-spans/config.yaml")}
+        return [
+            read_run(folder)
+            for folder in sorted(files or {file.parents[1] for file in path.glob("*/report/scores.json")})
+        ]
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            {k: v if k in ("language", "architecture", "score") else float(v) for k, v in row.items() if v != ""}
+            for row in csv.DictReader(file)
+        ]
+
+
+def write(runs: Sequence[Run], path: Path) -> None:
+    """Write the factors and measures of runs as CSV."""
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, [*KEYS, *COLUMNS], restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(runs)
+    write_text(path, lines.getvalue())
+
+
+def join(runs: Sequence[Run]) -> list[Run]:
+    """Return runs in the order of the tables, those of real text with the mean AER of the same settings, built-in."""
+    order = sorted(runs, key=lambda run: (*group(run), SCORES.index(run["score"]), run["seed"]))
+    aer = defaultdict[tuple[Any, ...], list[float]](list)
+    for run in order:
+        if run["language"] == BUILT_IN:
+            aer[*group(run)[1:], run["score"]].append(run["builtin_aer"])
+    means = {setting: fmean(values) for setting, values in aer.items()}
+    added = [means.get((*group(run)[1:], run["score"])) for run in order]
+    return [run if mean is None else {"builtin_aer": mean} | run for run, mean in zip(order, added, strict=True)]
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown, its first column on the left."""
-    lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    columns = ["left", *["right"] * (len(header) - 1)]
+    return str(tabulate(rows, header, tablefmt="pipe", colalign=columns, disable_numparse=True))
+
+
+def group(run: Run) -> tuple[str, str, float]:
+    """Return what correlations are computed within."""
+    return run["language"], run["architecture"], run["guided"]
 
 
 def means(runs: Sequence[Run]) -> str:
-    """Return the means over seeds by folder, guidance and score, with the standard deviation where there is one."""
-    groups = defaultdict[tuple[str, bool, str], list[Run]](list)
+    """Return the means over seeds by group and score, with the standard deviation where there is one."""
+    groups = defaultdict[tuple[Any, ...], list[Run]](list)
     for run in runs:
-        groups[(*run["block"][:2], run["score"])].append(run)
+        groups[*group(run), run["score"]].append(run)
     rows = []
-    for (folder, guided, score), members in sorted(groups.items(), key=lambda g: (*g[0][:2], SCORES.index(g[0][2]))):
-        cells = [summarize([run[name] for run in members]) for name in COLUMNS]
-        texts = [f"{c.mean:.2f}" + (f" ± {c.deviation:.2f}" if c.deviation is not None else "") for c in cells]
-        name = folder.removeprefix("spans_").replace("_", " ")
-        rows.append([f"{name}, {'guided' if guided else 'plain'}", f"`{score}`", str(len(members)), *texts])
+    for (language, architecture, guided, score), members in groups.items():
+        cells = []
+        for name in COLUMNS:
+            values = [run[name] for run in members if name in run]
+            if not values:
+                cells.append("–")
+                continue
+            cell = summarize(values)
+            is_mean = cell.deviation is None or (name == "builtin_aer" and language != BUILT_IN)
+            cells.append(f"{cell.mean:.2f}" if is_mean else f"{cell.mean:.2f} ± {cell.deviation:.2f}")
+        name = f"{language} {architecture}, {'guided' if guided else 'plain'}"
+        rows.append([name, f"`{score}`", str(len(members)), *cells])
     return table(["", "score", "runs", *COLUMNS.values()], rows)
 
 
 def differences(runs: Sequence[Run], measure: str) -> str:
-    """Return the differences of a measure from `scaled`, paired by block, and guided from plain, paired by the rest."""
-    values = {(run["block"], run["score"]): run[measure] for run in runs}
-    pairs: dict[str, list[float]] = {}
-    for score in SCORES[1:]:
-        blocks = [block for block, of in values if of == score and (block, "scaled") in values]
-        pairs[f"`{score}` − `scaled`"] = [values[block, score] - values[block, "scaled"] for block in blocks]
-    plain = {(block, score): ((block[0], False, block[2]), score) for block, score in values if block[1]}
-    pairs["guided − plain"] = [values[key] - values[other] for key, other in plain.items() if other in values]
+    """Return differences of a measure from `scaled`, and of guided from plain, paired by all other factors."""
+    values = {(*group(run), run["seed"], run["score"]): run[measure] for run in runs}
+    pairs: dict[str, list[float]] = {
+        f"`{score}` − `scaled`": [
+            value - values[*key, "scaled"]
+            for (*key, of), value in values.items()
+            if of == score and (*key, "scaled") in values
+        ]
+        for score in SCORES[1:]
+    }
+    pairs["guided − plain"] = [
+        value - values[*key, 0, *rest]
+        for (*key, guided, seed, score), value in values.items()
+        if guided and (*key, 0, *(rest := (seed, score))) in values
+    ]
     tested = {name: p for name, found in pairs.items() if (p := t_test(found)) is not None}
     corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
     rows = []
@@ -109,30 +181,34 @@ def differences(runs: Sequence[Run], measure: str) -> str:
         found = summarize(pairs[name])
         interval = f"{found.mean:+.2f} [{found.low:.2f}, {found.high:.2f}]"
         better = f"{sum(value > 0 for value in pairs[name])} of {len(pairs[name])}"
-        rows.append([name, interval, better, f"{tested[name]:.4f}", f"{corrected[name]:.4f}"])
+        p_values = [f"{p:.4f}" if p >= 0.0001 else "< 0.0001" for p in (tested[name], corrected[name])]
+        rows.append([name, interval, better, *p_values])
     return table([COLUMNS[measure], "difference [95 %]", "higher in", "p", "p, Holm"], rows)
 
 
 def correlations(runs: Sequence[Run], measure: str = "f1") -> str:
-    """Return Pearson's correlation of other measures with one, over runs, the mean of the block subtracted."""
-    blocks = defaultdict[tuple[str, bool], list[Run]](list)
-    for run in runs:
-        blocks[run["block"][:2]].append(run)
-    parts: dict[str, list[list[float]]] = {name: [] for name in ("f1", "exact", "bleu", "valid_aer", "entropy")}
-    guided = [run["block"][1] for members in blocks.values() for run in members]
-    for members in blocks.values():
-        for name, lists in parts.items():
-            mean = fmean(run[name] for run in members)
-            lists.append([run[name] - mean for run in members])
-    columns = {name: np.concatenate(lists) for name, lists in parts.items()}
+    """Return Pearson's correlation of other measures with one, over runs, the mean of the group subtracted."""
     rows = []
-    for name in ("exact", "bleu", "valid_aer", "entropy"):
+    for name in ("exact", "bleu", "valid_aer", "builtin_aer", "entropy"):
+        groups = defaultdict[tuple[Any, ...], list[tuple[float, float]]](list)
+        for run in runs:
+            if name in run:
+                groups[group(run)].append((run[name], run[measure]))
         cells = []
-        for kept in (np.ones(len(guided), bool), ~np.array(guided), np.array(guided)):
-            x, y = columns[name][kept], columns[measure][kept]
+        for kept in ((0, 1), (0,), (1,)):
+            centred = [np.subtract(found, np.mean(found, 0)) for key, found in groups.items() if key[2] in kept]
+            x, y = np.concatenate(centred).T if centred else np.zeros((2, 0))
             cells.append(f"{np.corrcoef(x, y)[0, 1]:+.2f}" if len(x) > 2 and x.std() and y.std() else "–")
         rows.append([COLUMNS[name], *cells])
-    return table([f"correlation with {COLUMNS[measure]}", f"all {len(guided)} runs", "plain", "guided"], rows)
+    return table([f"correlation with {COLUMNS[measure]}", f"all {len(runs)} runs", "plain", "guided"], rows)
+
+
+def tables(runs: Sequence[Run]) -> str:
+    """Return all tables."""
+    every = join(runs)
+    marked = [run for run in every if "f1" in run]
+    found = [means(every), *(differences(marked, name) for name in ("f1", "exact", "bleu")), correlations(marked)]
+    return "\n\n".join(found if marked else found[:1])
 
 
 def authority(folder: Path, language: str, program: str) -> SpanScore:
@@ -147,7 +223,7 @@ def authority(folder: Path, language: str, program: str) -> SpanScore:
     config = DataConfig(format="text", test=str(folder / "test_tagged"), source_lang="en", target_lang=language)
     marked = EvaluationSet.read(config, "test").without_markup().markup or []
     both = [(source.units(), units(target.text)) for source, target in marked]
-    corpora = read([str(folder / "train"), str(folder / "valid")], ("en", language))
+    corpora = read_text([str(folder / "train"), str(folder / "valid")], ("en", language))
     pairs = [(words(s, units(s)), words(t, units(t))) for corpus in corpora for s, t in corpus]
     tested = zip(marked, both, strict=True)
     pairs += [(words(source.text, ours), words(target.text, theirs)) for (source, target), (ours, theirs) in tested]
@@ -166,22 +242,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").splitlines()[0], epilog="More at the head of the file."
     )
-    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="runs; or, with --eflomal, text and its language")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="runs; or, with --eflomal, text and its language")
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="write the measures of each run to FILE, too")
     parser.add_argument("--eflomal", metavar="PROGRAM", help="carry elements over along links by this eflomal-align")
     options = parser.parse_args(arguments)
     with report_errors():
         if options.eflomal:
-            if len(options.folders) != 2:
+            if len(options.paths) != 2:
                 raise ValueError("--eflomal: give a folder with train, valid and test_tagged, and the target language")
-            folder, language = options.folders
+            folder, language = options.paths
             print(authority(Path(folder), language, options.eflomal))
             return
-        files = [file for folder in options.folders for file in sorted(Path(folder).glob("*/report-spans/config.yaml"))]
-        if not files:
-            raise ValueError(f"{' '.join(options.folders)}: no run with a folder report-spans; see ablation_spans.sh")
-        runs = [read_run(file.parent.parent) for file in files]
-        tables = [means(runs), *(differences(runs, name) for name in ("f1", "exact", "bleu")), correlations(runs)]
-        print("\n\n".join(tables))
+        runs = [run for path in options.paths for run in read(Path(path))]
+        if not runs:
+            raise ValueError(f"{' '.join(options.paths)}: no run with a folder report-spans; see ablation_spans.sh")
+        print(tables(runs))
+        if options.csv:
+            write(runs, options.csv)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""scripts/ablation_spans.py: its tables agree with scipy's tests, and elements go along the links of the aligner."""
+"""The study of spans: its tables agree with scipy's tests and with the page; elements go along the aligner's links."""
 
 import importlib
+import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +13,7 @@ import pytest
 from scipy import stats
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
+DOCS = SCRIPTS.parent / "docs"
 PROGRAM = """#!{python}
 import sys
 files = dict(zip(sys.argv[1::2], sys.argv[2::2]))
@@ -30,7 +33,8 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def run(script: ModuleType, seed: int, guided: bool, score: str, generator: np.random.Generator) -> dict[str, object]:
     values = dict(zip(script.COLUMNS, generator.normal(size=len(script.COLUMNS)), strict=True))
-    return {"block": ("a" if seed < 3 else "b", guided, seed), "score": score, **values}
+    place = {"language": "a" if seed < 3 else "b", "architecture": "rnn", "guided": int(guided), "seed": seed}
+    return {**place, "score": score, **values}
 
 
 def test_tables_agree_with_scipy(script: ModuleType) -> None:
@@ -53,17 +57,69 @@ def test_tables_agree_with_scipy(script: ModuleType) -> None:
     assert rows[0][2] == f"{sum(np.greater(dot, scaled))} of 10"
     assert rows[0][1].startswith(f"{np.mean(np.subtract(dot, scaled)):+.2f} [")
 
-    groups = [[r for r in runs if r["block"][:2] == (folder, g)] for folder in "ab" for g in (False, True)]
+    groups = [[r for r in runs if (r["language"], r["guided"]) == (a, g)] for a in "ab" for g in (False, True)]
     centred = {
         name: np.concatenate([np.array([r[name] for r in g]) - np.mean([r[name] for r in g]) for g in groups])
         for name in ("f1", "bleu")
     }
     line = next(line for line in script.correlations(runs).splitlines() if "BLEU" in line)
     assert line.split("|")[2].strip() == f"{stats.pearsonr(centred['bleu'], centred['f1'])[0]:+.2f}"
-    table = script.means(runs).splitlines()
-    assert len(table) == 2 + 8
-    first = [r["bleu"] for r in runs if r["block"][:2] == ("a", False) and r["score"] == "scaled"]
-    assert table[2].startswith(f"| a, plain | `scaled` | 3 | {np.mean(first):.2f} ± {np.std(first, ddof=1):.2f} |")
+    built_in = [run(script, seed, False, "dot", generator) | {"language": "builtin"} for seed in (0, 1)]
+    joined = script.join([*built_in, *reversed(runs)])
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in script.means(joined).splitlines()[2:]]
+    assert [row[:3] for row in table[:3]] == [
+        ["a rnn, plain", "`scaled`", "3"],
+        ["a rnn, plain", "`dot`", "3"],
+        ["a rnn, guided", "`scaled`", "3"],
+    ]
+    assert table[8][:3] == ["builtin rnn, plain", "`dot`", "2"]
+    first = [r["bleu"] for r in runs if (r["language"], r["guided"], r["score"]) == ("a", False, "scaled")]
+    assert table[0][3] == f"{np.mean(first):.2f} ± {np.std(first, ddof=1):.2f}"
+    assert table[1][5] == f"{(built_in[0]['builtin_aer'] + built_in[1]['builtin_aer']) / 2:.2f}"
+    assert table[0][5] == "–" or "builtin_aer" in runs[0]
+
+
+def test_the_file_of_the_runs_gives_the_same_tables(script: ModuleType, tmp_path: Path) -> None:
+    generator = np.random.default_rng(5)
+    cells = [(seed, guided, score) for seed in range(2) for guided in (False, True) for score in ("scaled", "dot")]
+    runs = [run(script, *cell, generator) for cell in cells]
+    for one in runs[:4]:
+        del one["builtin_aer"]
+    script.write(runs, tmp_path / "runs.csv")
+    assert script.tables(script.read(tmp_path / "runs.csv")) == script.tables(runs)
+
+
+def test_the_page_shows_the_tables_of_its_file(script: ModuleType) -> None:
+    page = (DOCS / "ablation.md").read_text(encoding="utf-8")
+    for table in script.tables(script.read(DOCS / "ablation_spans.csv")).split("\n\n"):
+        assert table in page, f"write into docs/ablation.md:\n{table}"
+
+
+@pytest.mark.slow
+def test_the_study_runs_from_text_to_tables(script: ModuleType, tmp_path: Path) -> None:
+    generator = np.random.default_rng(7)
+    for name, size in (("train", 300), ("valid", 10), ("test_tagged", 10)):
+        lines = [list(generator.choice(list("abcdefgh"), 5)) for _ in range(size)]
+        marked = "<b>{0}</b> {1} {2} {3} {4}" if name == "test_tagged" else "{0} {1} {2} {3} {4}"
+        for language, texts in (("en", lines), ("xx", [[w.upper() for w in line] for line in lines])):
+            (tmp_path / f"{name}.{language}").write_text("".join(f"{marked.format(*t)}\n" for t in texts))
+        if name != "test_tagged":
+            (tmp_path / f"{name}.gold").write_text("0-0 1-1 2-2 3-3 4-4\n" * size)
+    runs = tmp_path / "runs"
+    shared = [f"runs={runs}", "model.attention.score=scaled,dot", "train.max_updates=2", "train.valid_every=2"]
+    shared += ["optim.warmup_updates=1", "data.tokenizer.vocab_size=40", f"data.cache_dir={tmp_path}/cache"]
+    small = ["data.tokenizer.vocab_size=500", *(f"data.synthetic.{split}=20" for split in ("valid", "test", "long"))]
+    for place in (["builtin", *shared, *small, "data.synthetic.train=300"], [str(tmp_path), "xx", *shared]):
+        environment = os.environ | {"BIN": str(Path(sys.executable).parent), "SEEDS": "1"}
+        command = ["bash", str(SCRIPTS / "ablation_spans.sh"), *place]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    found = [
+        run for run in script.join([run for folder in runs.iterdir() for run in script.read(folder)]) if "f1" in run
+    ]
+    assert len(found) == 2 * 2 * 2  # architectures, guidance, scores
+    assert all(set(run) == {*script.KEYS, *script.COLUMNS} for run in found)
+    assert done.stdout.strip() == script.tables([run for run in found if run.pop("builtin_aer")])
 
 
 def test_elements_go_along_the_links_of_the_aligner(script: ModuleType, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Sweeps: the runs of a command line, launchers, finished runs that are skipped, and failed runs."""
 
+import io
 import json
 import os
 import shutil
@@ -300,6 +301,18 @@ def test_the_progress_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs[2].end(FAILED, "why")
     jobs[3].end(DONE)
     assert progress.line() == "sweep: 3 of 4 runs finished (1 of them before), 1 failed; took 02:00"
+
+
+def test_lines_of_threads_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Recorder(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    written: list[str] = []
+    monkeypatch.setattr(sys, "stderr", Recorder())
+    SweepProgress([]).print("run 1 of 2: started")
+    assert [text for text in written if text] == ["run 1 of 2: started\n"]
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,8 @@ class SweepProgress:
     def print(self, text: str, *, is_error: bool = False) -> None:
         """Print a line; with --quiet only one about an error."""
         if is_error or not is_quiet():
-            print(escape_controls(text), file=sys.stderr, flush=True)
+            # One write, because other threads print too.
+            print(escape_controls(text) + "\n", end="", file=sys.stderr, flush=True)
 
     def job_finished(self, job: SweepJob) -> None:
         """Print the outcome of a run of another process, and the line about the sweep."""
