@@ -4,10 +4,8 @@ Only what `plugins=` or the environment variable NMT_PLUGINS names is ever run; 
 """
 
 import contextlib
-import functools
 import hashlib
 import importlib
-import logging
 import os
 import re
 import sys
@@ -18,6 +16,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from nmt.config import from_environment
+from nmt.runtime.logs import warn_once
 
 VARIABLE = "NMT_PLUGINS"
 """Environment variable with further plugins, separated by commas or as in PATH."""
@@ -28,8 +27,6 @@ TABLES = (
     *("training.config.EARLY_STOPPING_METRICS", "alignment.symmetrization.METHODS", "alignment.writers.FORMATS"),
 )
 """The tables of choices, which are imported only when there are plugins."""
-
-log = logging.getLogger(__name__)
 
 
 class Plugin(NamedTuple):
@@ -141,7 +138,9 @@ def check_loaded(stored: Sequence[Sequence[str]]) -> None:
             f"{VARIABLE}={names}; a checkpoint runs no code by itself"
         )
     for name, digest in unmatched:
-        _warn(f"plugin {name}: now sha256 {by_name[Path(name).name].digest[:12]}…, when it was trained {digest[:12]}…")
+        warn_once(
+            f"plugin {name}: now sha256 {by_name[Path(name).name].digest[:12]}…, when it was trained {digest[:12]}…"
+        )
 
 
 def check_unchanged(stored: Sequence[Sequence[str]], now: Sequence[Sequence[str]]) -> None:
@@ -152,11 +151,6 @@ def check_unchanged(stored: Sequence[Sequence[str]], now: Sequence[Sequence[str]
                 f"plugins: the run was started with {name} (sha256 {digest[:12]}…), which is not given or has changed: "
                 "give it as it was, or give this run another name (name=…); nothing was changed"
             )
-
-
-@functools.cache
-def _warn(message: str) -> None:
-    log.warning("%s", message)
 
 
 def _key(name: str) -> str:

@@ -47,7 +47,7 @@ def without_plugins() -> Iterator[None]:
             sys.modules.pop(plugins._module_name(key), None)
         plugins.OWNERS.clear()
         plugins.LOADED.clear()
-        plugins._warn.cache_clear()
+        plugins.warn_once.cache_clear()
 
 
 @pytest.fixture(autouse=True)

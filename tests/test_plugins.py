@@ -108,7 +108,7 @@ def unload_plugins() -> None:
         sys.modules.pop(plugins._module_name(key), None)
     plugins.OWNERS.clear()
     plugins.LOADED.clear()
-    plugins._warn.cache_clear()
+    plugins.warn_once.cache_clear()
 
 
 def run_train(*arguments: str) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nmt.runtime.logs import warn_once
+
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 """Precisions of the products; on CUDA, what bf16 and fp16 leave in fp32 is computed in TF32."""
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -48,11 +50,6 @@ def cpu_has_bf16() -> bool:
         return False
 
 
-@functools.cache
-def _warn_once(message: str) -> None:
-    log.warning(message)
-
-
 def resolve_precision(name: str, device: torch.device, option: str = "search.precision") -> str:
     """Return the precision; "auto" is bf16 where it is faster (GPUs that have it, CPUs by a measurement), else fp32.
 
@@ -64,7 +61,7 @@ def resolve_precision(name: str, device: torch.device, option: str = "search.pre
     if name == "tf32" and device.type == "cpu":
         raise ValueError(f"{option}=tf32: a CPU has no TF32; use fp32, bf16 or auto, or a GPU (device=cuda)")
     if name == "bf16" and device.type == "cpu" and not cpu_has_bf16():
-        _warn_once(f"{option}=bf16: this CPU has no instructions for it, and computes in fp32")
+        warn_once(f"{option}=bf16: this CPU has no instructions for it, and computes in fp32")
         return "fp32"
     if name != "auto":
         return name

@@ -1,6 +1,7 @@
 """Logging to standard error and to the log file of a run."""
 
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -10,10 +11,18 @@ from typing import TextIO
 
 from nmt.runtime.terminal import escape_controls
 
+log = logging.getLogger(__name__)
+
 
 def is_quiet() -> bool:
     """Return whether --quiet was given, here or to the command that started this process."""
     return "NMT_QUIET" in os.environ
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """Log a warning the first time."""
+    log.warning("%s", message)
 
 
 def log_to_stderr() -> None:

@@ -4,8 +4,6 @@ It is the search of `nmt.search.beam_search`, which says what a step does and wh
 shape depends on a value, and hypotheses that cannot win stay in the batch as rows that nothing reads.
 """
 
-import functools
-import logging
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
@@ -15,6 +13,7 @@ from torch import Tensor
 from nmt.attention.rotary import MAX_FIXED_POSITIONS
 from nmt.data import BOS, EOS, PAD, UNK
 from nmt.models.seq2seq import DecoderState, Seq2Seq
+from nmt.runtime.logs import warn_once
 from nmt.runtime.memory import is_oom_error
 from nmt.search.beam_search import merge_groups
 from nmt.search.config import SearchConfig
@@ -27,8 +26,6 @@ CACHE_STEPS = 32
 POLL_STEPS = 4
 """Steps between two looks at whether the search is done. Each waits for the steps before; those in between do not."""
 NEVER = float("-inf")
-
-log = logging.getLogger(__name__)
 
 
 def searches_on_device(
@@ -85,12 +82,6 @@ def cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
         warn_once(f"a step of the search cannot be recorded as a CUDA graph, so decoding is slower ({reason})")
         return step
     return graph.replay
-
-
-@functools.cache
-def warn_once(message: str) -> None:
-    """Log a warning the first time."""
-    log.warning("%s", message)
 
 
 class DeviceBeamSearch:

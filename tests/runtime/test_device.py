@@ -73,7 +73,7 @@ def test_bf16_is_fp32_on_a_cpu_without_it(
     """It is said once; a GPU has it, and auto does not choose what a CPU only emulates, however fast it seems."""
     monkeypatch.setattr(device_module, "cpu_has_bf16", lambda: has_bf16)
     monkeypatch.setattr(device_module, "_matmul_seconds", {torch.bfloat16: 1, torch.float32: 2}.get)
-    device_module._warn_once.cache_clear()
+    device_module.warn_once.cache_clear()
     names = [
         resolve_precision(*asked) for asked in 2 * [("bf16", CPU, "train.precision"), ("auto", CPU), ("bf16", CUDA)]
     ]
