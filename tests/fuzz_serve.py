@@ -180,7 +180,9 @@ def _request(rng: random.Random) -> tuple[str, bytes, list[str] | None]:
     lines = [line.replace("\n", " ") for line in lines]
     good: dict[str, Any] = {"lines": lines, "beam_size": rng.randrange(1, 4)}
     odd = rng.choice([-1, 0, 10**6, 10**30, "5", None, True, [], {}, 1.5, float("nan"), "\x00", "ü" * 3000])
-    kind = rng.randrange(12)
+    kind = rng.randrange(14)
+    if kind >= 12:
+        return rng.choice(["/api/translate", "/api/stream"]), json.dumps({**good, **_line_options(rng)}).encode(), None
     if kind < 4:
         return "/api/translate", json.dumps(good).encode(), lines
     if kind == 4:
@@ -208,6 +210,43 @@ def _request(rng: random.Random) -> tuple[str, bytes, list[str] | None]:
     return rng.choice(["/api/other", "/", "/api/translate"]), b"x" * rng.choice([0, 10, 400_000]), None
 
 
+def _line_options(rng: random.Random) -> dict[str, Any]:
+    """Return lines with tags and placeholders, and options that concern them."""
+    tags = [
+        "<b>",
+        "</b>",
+        "<i x='1'>",
+        "</i>",
+        "<br/>",
+        "<!-- -->",
+        "&lt;",
+        "&",
+        "<",
+        "{name}",
+        "%s",
+        "`code`",
+        "",
+        " ",
+    ]
+
+    def text() -> str:
+        return "".join(
+            part for _ in range(rng.randrange(8)) for part in (rng.choice(tags), rng.choice(["dog ", "a", "שלום"]))
+        )
+
+    options: dict[str, Any] = {
+        "lines": [text() for _ in range(2)],
+        "markup": rng.random() < 0.7,
+        "placeholders": rng.random() < 0.7,
+        "prefix": rng.choice(["", "", "A ", text()]),
+        "suffix_of": rng.choice(["", "", "a", text()]),
+        "alignment": rng.choice([None, {}, {"layer": rng.randrange(-1, 3), "head": rng.randrange(-1, 9)}, {"x": 1}]),
+        "glossary": rng.choice([None, {}, {"dog": "Hund"}, {text(): text()}, {"a": ""}]),
+        "glossary_mode": rng.choice(["hard", "soft", "x"]),
+    }
+    return {name: value for name, value in options.items() if name == "lines" or rng.random() < 0.5}
+
+
 def _exchange(server: Server, seed: int, number: int) -> str:
     """Send a request; return the status, or a fault."""
     rng = random.Random(f"{seed} {number}")
@@ -232,7 +271,9 @@ def _exchange(server: Server, seed: int, number: int) -> str:
         return str(status) if list(content) == ["error"] else f"WRONG {path}: {status} without a sentence"
     if lines is not None:
         sentences = content.get("result", content)["sentences"]
-        if [sentence["source"] for sentence in sentences] != [line.removesuffix("\r") for line in lines]:
+        if [sentence["source"] for sentence in sentences] != [
+            line.removeprefix("\ufeff").removesuffix("\r") for line in lines
+        ]:
             return f"WRONG {path}: answers to other lines"
     return str(status)
 
