@@ -112,12 +112,12 @@ def _option_name(text: str) -> str:
 def _parse(text: str, known: Sequence[str], command: str) -> _ParsedOverride:
     key, equals, value = text.partition("=")
     name = _option_name(text)
-    nearest = suggest(name, known)
     if (name not in known or not equals or "@" in key) and (hint := hydra_hint(text)):
         raise ValueError(f"{text}: unknown option; {hint}")
     known = [*known, name] if name.startswith(tuple(f"{m}." for m in MAPPINGS if m in known)) else known
     if name not in known and not renamed_option(name, known) and (sentence := synonym(name, value, command)):
         raise ValueError(sentence)
+    nearest = suggest(name, known) if not equals or name not in known else None
     if not equals:
         hint = f"; did you mean {nearest}=…?" if nearest else ", such as seed=2"
         if text and Path(text).exists():  # for training

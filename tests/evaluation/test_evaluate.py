@@ -111,13 +111,6 @@ def make(
     checkpoint.save(path, content)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _few_heat_maps() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nmt.evaluation.report_writer.NUM_HEATMAPS", 1)
-        yield
-
-
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Create runs a, b, back (the other direction) and blind (no attention), and the test set t."""

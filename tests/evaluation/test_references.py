@@ -226,7 +226,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("references")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("nmt.evaluation.report_writer.NUM_HEATMAPS", 1)
         for name, num in (("train", NUM), ("v", 9), ("t", 12)):
             write(folder / f"{name}.en", [line.lower()[::-1] for line in REFERENCES[0][:num]])
             write(folder / f"{name}.de", REFERENCES[0][:num])

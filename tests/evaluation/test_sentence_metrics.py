@@ -230,7 +230,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("nmt.evaluation.report_writer.NUM_HEATMAPS", 1)
         Path("mine.py").write_text(MINE, encoding="utf-8")
         for name, num in (("train", 40), ("valid", 12)):
             for suffix, lines in (("en", SOURCES), ("de", REFERENCES), *((("de.1", FURTHER[0]),) * (name == "valid"))):

@@ -1050,9 +1050,10 @@ def test_compilations_are_told_in_the_log(
     assert list(lines) == ["torch.compile made 3 graphs by update 2", "torch.compile made 1 graphs by update 5"]
 
 
-def test_tensorboard_gets_scalars_texts_and_figures(make: Make) -> None:
+def test_tensorboard_gets_scalars_texts_and_figures(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    monkeypatch.setattr("nmt.training.validation.NUM_SAMPLES", 3)
     trainer = fit(make())
     events = EventAccumulator(str(trainer.directory / "tensorboard"), {"histograms": 0})
     events.Reload()

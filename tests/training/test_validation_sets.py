@@ -54,7 +54,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draws = random.Random(2)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("nmt.evaluation.report_writer.NUM_HEATMAPS", 1)
         for name, num, words in (
             ("train", 60, "abcdef"),
             ("main", 8, "abcdef"),

@@ -6,6 +6,7 @@ import logging
 import re
 import warnings
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ FAMILIES = [
 LABEL_ROTATION = float(re.findall(r"--label-rotation: (-?\d+)deg", read_resource("page.css"))[0])
 """Degrees by which the labels of columns are turned counterclockwise, those of the page's matrices too."""
 _DPI = 110
-_CELL = 0.27  # inches
+_CELL, _AXIS_LABEL, _BAR, _MARGIN = 0.27, 0.4, 0.75, 0.12  # inches
 _COLORS = "#ffffff #cfe1fc #a4c3f1 #7da4e0 #5d86c9 #4168ad #2c4c8d #1c3269 #111a45"
 # Overrides the user's matplotlib settings.
 _STYLE: dict[str, Any] = {
@@ -119,40 +120,50 @@ def _compose(
 
 
 def _render(weights: npt.NDArray[np.float64], sides: list[list[str]], title: str, notes: list[str]) -> Figure:
+    """Return the picture. Every text is measured, which warns of missing glyphs, and all places are set: matplotlib's
+    own layout engines take three times as long."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.font_manager import fontManager
 
-    source, target = sides
     installed = {font.name for font in fontManager.ttflist}  # the others would be looked for again for every label
     families = [name for name in _STYLE["font.family"] if name in installed]
     with matplotlib.rc_context({**_STYLE, "font.family": families}):
-        picture = Figure(dpi=_DPI, facecolor="white", layout="constrained")
+        picture = Figure(dpi=_DPI, facecolor="white")
         canvas: Any = FigureCanvasAgg(picture)
-        axes = picture.add_subplot()
-        image = axes.imshow(weights, cmap=colormap(), vmin=0.0, vmax=1.0, interpolation="nearest")
-        _label(axes, source, target)
-        axes.set_anchor("NW")
-        # cells have the same size in all pictures, so the room for labels must be measured
-        renderer = canvas.get_renderer()
-        left = max(text.get_window_extent(renderer).width for text in axes.get_yticklabels()) / _DPI + 0.45
-        top = max(text.get_window_extent(renderer).height for text in axes.get_xticklabels()) / _DPI + 0.45
-        room = max(len(target) * _CELL, 1.3)
-        width, height = max(left + len(source) * _CELL + 0.8, 4.2), top + room
-        # without `pad` the distance is a share of the width, and pushes the labels out of a wide picture
-        sizes: Any = {"shrink": min(2.2 / room, 1.0), "aspect": 15, "fraction": 0.1 / width, "pad": 0.15 / width}
-        bar = picture.colorbar(image, ticks=[0, 0.25, 0.5, 0.75, 1], anchor=(0.0, 1.0), **sizes)
+        axes, bar_axes = picture.add_axes((0, 0, 1, 1)), picture.add_axes((0, 0, 1, 1))
+        image = axes.imshow(weights, cmap=colormap(), vmin=0.0, vmax=1.0, interpolation="nearest", aspect="auto")
+        _label(axes, *sides)
+        bar = picture.colorbar(image, cax=bar_axes, ticks=[0, 0.25, 0.5, 0.75, 1])
         bar.outline.set(color="0.6", linewidth=0.8)
-        bar.ax.tick_params(labelsize=8, length=2, color="0.6")
+        bar_axes.tick_params(labelsize=8, length=2, color="0.6")
+        columns, rows = ([text.get_window_extent(canvas.get_renderer()) for text in labels] for labels in _texts(axes))
+        left = max(box.width for box in rows) / _DPI + _AXIS_LABEL
+        top = max(box.height for box in columns) / _DPI + _AXIS_LABEL
+        cells = len(sides[0]) * _CELL, len(sides[1]) * _CELL
+        width, room = max(left + cells[0] + _BAR, 4.2), max(cells[1], 1.3)
+        height = room + _MARGIN
+        picture.set_size_inches(width, height)  # lines are wrapped at this width
+        lines = [(title, 11.5, "bold", "top"), ("; ".join(notes), 7.5, "normal", "bottom")]
+        texts = [
+            picture.text(_MARGIN / width, 0, text, size=size, weight=weight, va=place, wrap=True)
+            for text, size, weight, place in lines
+            if text
+        ]
+        heights = {text: text.get_window_extent(canvas.get_renderer()).height / _DPI + _MARGIN for text in texts}
+        top += sum(heights[text] for text in texts if text.get_verticalalignment() == "top")
+        height += top + sum(heights[text] for text in texts if text.get_verticalalignment() == "bottom")
         picture.set_size_inches(width, height)
-        for add, text, size in ((picture.suptitle, title, 11.5), (picture.supxlabel, "; ".join(notes), 7.5)):
-            if text:
-                line = add(text, x=0.12 / width, ha="left", size=size, wrap=True)
-                height += line.get_window_extent(renderer).height / _DPI + 0.12
-        picture.set_size_inches(width, height)
-        canvas.draw()
+        for text in texts:
+            text.set_y((_MARGIN if text.get_verticalalignment() == "bottom" else height - _MARGIN) / height)
+        for part, x, size in ((axes, left, cells), (bar_axes, left + cells[0] + 0.15, (0.1, min(2.2, room)))):
+            part.set_position((x / width, 1 - (top + size[1]) / height, size[0] / width, size[1] / height))
     return picture
+
+
+def _texts(axes: Any) -> tuple[list[Any], list[Any]]:
+    return axes.get_xticklabels(), axes.get_yticklabels()
 
 
 def _label(axes: Any, source: list[str], target: list[str]) -> None:
@@ -165,13 +176,17 @@ def _label(axes: Any, source: list[str], target: list[str]) -> None:
     axes.set_ylabel("target", size=8.5, color="0.35")
     axes.xaxis.set_label_position("top")
     axes.tick_params(which="both", length=0, pad=4, top=True, bottom=False, labeltop=True, labelbottom=False)
-    for label, name in zip([*axes.get_xticklabels(), *axes.get_yticklabels()], source + target, strict=True):
+    for label, name in zip(chain(*_texts(axes)), source + target, strict=True):
         if name == EOS_LABEL:
             label.set(color="0.45", style="italic")
     # faint lines between the cells, a dark one before the end token
-    for line, names in ((axes.axvline, source), (axes.axhline, target)):
-        for position in range(1, len(names)):
-            last = position == len(names) - 1 and names[position] == EOS_LABEL
-            line(position - 0.5, color="0.45" if last else "0.9", linewidth=1.0 if last else 0.6)
+    for draw, names, others in ((axes.vlines, source, target), (axes.hlines, target, source)):
+        faint, dark = list(range(1, len(names))), list[int]()
+        if faint and names[-1] == EOS_LABEL:
+            dark = [faint.pop()]
+        for positions, color, line_width in ((faint, "0.9", 0.6), (dark, "0.45", 1.0)):
+            places = np.array(positions) - 0.5
+            draw(places, -0.5, len(others) - 0.5, colors=color, linewidth=line_width)
+    axes.set(xlim=(-0.5, len(source) - 0.5), ylim=(len(target) - 0.5, -0.5))
     for spine in axes.spines.values():
         spine.set(color="0.6", linewidth=0.8)
