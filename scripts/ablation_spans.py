@@ -6,8 +6,9 @@ reads the runs that scripts/ablation_spans.sh leaves in runs/spans_<language>_<a
 wrote from them (docs/ablation_spans.csv is that of the page), and prints, in Markdown,
 
 * a row for each language, architecture, guidance and score: means over seeds;
-* differences from `scaled`, paired by language, architecture, guidance and seed, with a t-test and Holm's correction;
-* what goes with the F1 of spans: correlations over runs, within language, architecture and guidance.
+* differences from `scaled`, paired by language, architecture, guidance and seed, with Wilcoxon's signed-rank test and
+  Holm's correction;
+* what goes with the F1 of spans: Spearman's correlations over runs, within language, architecture and guidance.
 
     python scripts/ablation_spans.py --eflomal eflomal-align FOLDER_OF_TEXT LANGUAGE
 
@@ -21,18 +22,20 @@ import io
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
 import yaml
 from align_with_eflomal import align
 from align_with_eflomal import read as read_text
+from scipy.stats import rankdata, wilcoxon
 from tabulate import tabulate
 
 from nmt.alignment.markup import Ranges, project, units
-from nmt.compare.statistics import holm, summarize, t_test
+from nmt.compare.statistics import holm, summarize
 from nmt.data import DataConfig
 from nmt.evaluation.results import EvaluationSet
 from nmt.evaluation.span_projection import SpanScore, span_score
@@ -161,33 +164,32 @@ def means(runs: Sequence[Run]) -> str:
 def differences(runs: Sequence[Run], measure: str) -> str:
     """Return differences of a measure from `scaled`, and of guided from plain, paired by all other factors."""
     values = {(*group(run), run["seed"], run["score"]): run[measure] for run in runs}
-    pairs: dict[str, list[float]] = {
-        f"`{score}` − `scaled`": [
-            value - values[*key, "scaled"]
-            for (*key, of), value in values.items()
-            if of == score and (*key, "scaled") in values
+    pairs: dict[str, list[float]] = {}
+    for guided, score in product((0, 1), SCORES[1:]):
+        pairs[f"`{score}` − `scaled`, {'guided' if guided else 'plain'}"] = [
+            value - values[*key, guided, seed, "scaled"]
+            for (*key, is_guided, seed, of), value in values.items()
+            if (is_guided, of) == (guided, score) and (*key, guided, seed, "scaled") in values
         ]
-        for score in SCORES[1:]
-    }
     pairs["guided − plain"] = [
         value - values[*key, 0, *rest]
         for (*key, guided, seed, score), value in values.items()
         if guided and (*key, 0, *(rest := (seed, score))) in values
     ]
-    tested = {name: p for name, found in pairs.items() if (p := t_test(found)) is not None}
+    tested = {name: float(wilcoxon(found).pvalue) for name, found in pairs.items() if any(found)}
     corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
     rows = []
     for name in tested:
         found = summarize(pairs[name])
-        interval = f"{found.mean:+.2f} [{found.low:.2f}, {found.high:.2f}]"
+        interval = f"{found.mean:+.2f}" + (f" [{found.low:.2f}, {found.high:.2f}]" if len(pairs[name]) > 1 else "")
         better = f"{sum(value > 0 for value in pairs[name])} of {len(pairs[name])}"
         p_values = [f"{p:.4f}" if p >= 0.0001 else "< 0.0001" for p in (tested[name], corrected[name])]
-        rows.append([name, interval, better, *p_values])
-    return table([COLUMNS[measure], "difference [95 %]", "higher in", "p", "p, Holm"], rows)
+        rows.append([name, interval, f"{median(pairs[name]):+.2f}", better, *p_values])
+    return table([COLUMNS[measure], "mean [95 %]", "median", "higher in", "p", "p, Holm"], rows)
 
 
 def correlations(runs: Sequence[Run], measure: str = "f1") -> str:
-    """Return Pearson's correlation of other measures with one, over runs, the mean of the group subtracted."""
+    """Return Spearman's correlation of other measures with one, over runs, ranked within their groups."""
     rows = []
     for name in ("exact", "bleu", "valid_aer", "builtin_aer", "entropy"):
         groups = defaultdict[tuple[Any, ...], list[tuple[float, float]]](list)
@@ -196,7 +198,8 @@ def correlations(runs: Sequence[Run], measure: str = "f1") -> str:
                 groups[group(run)].append((run[name], run[measure]))
         cells = []
         for kept in ((0, 1), (0,), (1,)):
-            centred = [np.subtract(found, np.mean(found, 0)) for key, found in groups.items() if key[2] in kept]
+            ranks = [rankdata(found, axis=0) for key, found in groups.items() if key[2] in kept]
+            centred = [rank - rank.mean(0) for rank in ranks]
             x, y = np.concatenate(centred).T if centred else np.zeros((2, 0))
             cells.append(f"{np.corrcoef(x, y)[0, 1]:+.2f}" if len(x) > 2 and x.std() and y.std() else "–")
         rows.append([COLUMNS[name], *cells])

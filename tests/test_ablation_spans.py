@@ -42,24 +42,33 @@ def test_tables_agree_with_scipy(script: ModuleType) -> None:
     cells = [(seed, guided, score) for seed in range(5) for guided in (False, True) for score in ("scaled", "dot")]
     runs = [run(script, *cell, generator) for cell in cells]
     f1 = {cell: r["f1"] for cell, r in zip(cells, runs, strict=True)}
-    dot, scaled = (
-        [f1[seed, guided, score] for seed in range(5) for guided in (False, True)] for score in ("dot", "scaled")
-    )
-    guided, plain = ([f1[seed, g, score] for seed in range(5) for score in ("scaled", "dot")] for g in (True, False))
-    p_values = [float(stats.ttest_rel(*pair).pvalue) for pair in ((dot, scaled), (guided, plain))]
+    pairs = {
+        f"`dot` − `scaled`, {name}": [[f1[seed, guided, score] for seed in range(5)] for score in ("dot", "scaled")]
+        for name, guided in (("plain", False), ("guided", True))
+    }
+    pairs["guided − plain"] = [
+        [f1[seed, guided, score] for seed in range(5) for score in ("scaled", "dot")] for guided in (True, False)
+    ]
+    p_values = [float(stats.wilcoxon(*pair).pvalue) for pair in pairs.values()]
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in script.differences(runs, "f1").splitlines()[2:]
     ]
-    assert [row[0] for row in rows] == ["`dot` − `scaled`", "guided − plain"]
-    assert [row[3] for row in rows] == [f"{p:.4f}" for p in p_values]
-    corrected = [max(min(1, 2 * min(p_values)), p) for p in p_values]  # Holm's, of two
-    assert [row[4] for row in rows] == [f"{p:.4f}" for p in corrected]
-    assert rows[0][2] == f"{sum(np.greater(dot, scaled))} of 10"
-    assert rows[0][1].startswith(f"{np.mean(np.subtract(dot, scaled)):+.2f} [")
+    assert [row[0] for row in rows] == list(pairs)
+    order = np.argsort(p_values)
+    steps = np.maximum.accumulate([min(1, (3 - i) * p_values[at]) for i, at in enumerate(order)])  # Holm's
+    for row, pair, p_value, corrected in zip(rows, pairs.values(), p_values, steps[np.argsort(order)], strict=True):
+        low, high = stats.ttest_rel(*pair).confidence_interval()
+        assert row[1:] == [
+            f"{np.mean(np.subtract(*pair)):+.2f} [{low:.2f}, {high:.2f}]",
+            f"{np.median(np.subtract(*pair)):+.2f}",
+            f"{sum(np.greater(*pair))} of {len(pair[0])}",
+            f"{p_value:.4f}",
+            f"{corrected:.4f}",
+        ]
 
     groups = [[r for r in runs if (r["language"], r["guided"]) == (a, g)] for a in "ab" for g in (False, True)]
     centred = {
-        name: np.concatenate([np.array([r[name] for r in g]) - np.mean([r[name] for r in g]) for g in groups])
+        name: np.concatenate([stats.rankdata([r[name] for r in g]) - (len(g) + 1) / 2 for g in groups])
         for name in ("f1", "bleu")
     }
     line = next(line for line in script.correlations(runs).splitlines() if "BLEU" in line)
