@@ -96,10 +96,9 @@ def read_run(folder: Path) -> Run:
 def read(path: Path) -> list[Run]:
     """Return the runs of a folder, or of a file that `write` has written."""
     if path.is_dir():
-        files = {file.parent.parent for file in path.glob("*/report-spans/config.yaml")}
+        folders = [file.parents[1] for file in path.glob("*/report-spans/config.yaml")]
         return [
-            read_run(folder)
-            for folder in sorted(files or {file.parents[1] for file in path.glob("*/report/scores.json")})
+            read_run(folder) for folder in sorted(folders or [f.parents[1] for f in path.glob("*/report/config.yaml")])
         ]
     with path.open(encoding="utf-8", newline="") as file:
         return [
