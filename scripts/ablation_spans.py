@@ -96,9 +96,9 @@ def read_run(folder: Path) -> Run:
 def read(path: Path) -> list[Run]:
     """Return the runs of a folder, or of a file that `write` has written."""
     if path.is_dir():
-        folders = [file.parents[1] for file in path.glob("*/report-spans/config.yaml")]
+        folders = [file.parents[1] for file in path.rglob("report-spans/config.yaml")]
         return [
-            read_run(folder) for folder in sorted(folders or [f.parents[1] for f in path.glob("*/report/config.yaml")])
+            read_run(folder) for folder in sorted(folders or [f.parents[1] for f in path.rglob("report/config.yaml")])
         ]
     with path.open(encoding="utf-8", newline="") as file:
         return [
@@ -258,6 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runs = [run for path in options.paths for run in read(Path(path))]
         if not runs:
             raise ValueError(f"{' '.join(options.paths)}: no run with a folder report-spans; see ablation_spans.sh")
+        if len({(*group(run), run["seed"], run["score"]) for run in runs}) < len(runs):
+            raise ValueError(f"{' '.join(options.paths)}: a run is there twice; give each folder or file once")
         print(tables(runs))
         if options.csv:
             write(runs, options.csv)

@@ -41,7 +41,7 @@ sweep() { # ARCHITECTURE UPDATES MODEL_OPTION ...; a failed run is listed and do
     seed="${SEEDS:-1,2,3}" num_threads=1 launcher=processes jobs=2 "$@" || failed=$?
   [ "$failed" -le 1 ] || exit "$failed" # stopped by a signal
   [ "$language" != builtin ] || return 0 # its report needs no markup
-  for run in "$runs/$name"/*/; do
+  for run in "$runs/$name/" "$runs/$name"/*/; do # a sweep of one run has no folder for it
     [ ! -e "$run/checkpoints/best.pt" ] || [ -e "$run/report-spans/config.yaml" ] || echo "$run"
   done | xargs -r -P 2 -I{} \
     "$python" -m nmt.evaluate checkpoint={} num_threads=1 markup="$data/test_tagged" output={}/report-spans ||

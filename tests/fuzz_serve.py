@@ -212,22 +212,8 @@ def _request(rng: random.Random) -> tuple[str, bytes, list[str] | None]:
 
 def _line_options(rng: random.Random) -> dict[str, Any]:
     """Return lines with tags and placeholders, and options that concern them."""
-    tags = [
-        "<b>",
-        "</b>",
-        "<i x='1'>",
-        "</i>",
-        "<br/>",
-        "<!-- -->",
-        "&lt;",
-        "&",
-        "<",
-        "{name}",
-        "%s",
-        "`code`",
-        "",
-        " ",
-    ]
+    tags = ["<b>", "</b>", "<i x='1'>", "</i>", "<br/>", "<!-- -->", "", " "]
+    tags += ["&lt;", "&", "<", "{name}", "%s", "`code`"]
 
     def text() -> str:
         return "".join(
