@@ -126,6 +126,7 @@ def _details(
         details.append(
             {
                 "source": text,
+                "tokens": source,
                 "subwords": tokenizer.source_subwords(source),
                 "words": words[:-1],
                 "hypotheses": [
@@ -153,11 +154,16 @@ def _encode_pair(served: ServedModel, request: AttentionRequest, max_weights: in
         if value is not None and not 0 <= value <= count:
             raise HTTPException(422, f"{name}={value}: must be 0 (the mean) to {count}")
     tokenizer = served.translator.tokenizer
-    (source,) = tokenizer.encode_source([request.source])
-    target = request.tokens if request.tokens is not None else tokenizer.encode_target([request.target or ""])[0]
-    for index, token in enumerate(target):
-        if not 0 <= token < tokenizer.target_size:
-            raise HTTPException(422, f"tokens.{index}={token}: must be an id from 0 to {tokenizer.target_size - 1}")
+    source, target = request.source_tokens, request.tokens
+    source = tokenizer.encode_source([request.source])[0] if source is None else source
+    target = tokenizer.encode_target([request.target or ""])[0] if target is None else target
+    for name, ids, size in (
+        ("source_tokens", source, tokenizer.source_size),
+        ("tokens", target, tokenizer.target_size),
+    ):
+        for index, token in enumerate(ids):
+            if not 0 <= token < size:
+                raise HTTPException(422, f"{name}.{index}={token}: must be an id from 0 to {size - 1}")
     limits = served.max_source_tokens, served.max_target_tokens
     for name, ids, limit in zip(("source", "tokens"), (source, target), limits, strict=True):
         if len(ids) > limit:

@@ -194,8 +194,8 @@ const column = (model, limits) => {
   const loadAttention = async () => {
     attentionRequest.abort();
     attentionRequest = new AbortController();
-    const { source, hypotheses } = state.segments[state.index];
-    const content = { model: model.name, ...state.wanted, source, tokens: hypotheses[state.rank].tokens,
+    const { source, tokens, hypotheses } = state.segments[state.index];
+    const content = { model: model.name, ...state.wanted, source, source_tokens: tokens, tokens: hypotheses[state.rank].tokens,
       interventions: interventions(), ...(fitsInResponse() ? {} : selectedHead()) };
     try {
       state.attention = await (await post("api/attention", content, attentionRequest.signal)).json();

@@ -81,6 +81,7 @@ class AttentionRequest(RequestModel):
     """A source, and a translation of it as token ids or as text."""
 
     source: PlainText = Field(description="one segment, as in `details` of /api/translate")
+    source_tokens: list[int] | None = Field(None, description="ids as there, with soft terms; null: those of `source`")
     tokens: list[int] | None = Field(None, description="ids of the translation, without end token")
     target: PlainText | None = Field(None, description="the translation as text, instead of `tokens`")
     layer: OneOrAll = None
@@ -168,6 +169,7 @@ class Segment(ResponseModel):
     """A line, or a part of one that is too long for the model."""
 
     source: str
+    tokens: list[int] = Field(description="ids of the source, with the soft terms of the glossary")
     subwords: list[str]
     words: WordNumbers
     hypotheses: list[HypothesisResult] = Field(description="the best first")

@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nmt import checkpoint
 from nmt.alignment import StoredAlignmentSource
 from nmt.config import from_dict
 from nmt.data import DataConfig, Tokenizer, TokenizerConfig
+from nmt.data.tags import TERM_TAGS
+from nmt.data.terms import annotate
 from nmt.inference.translator import Translator
 from nmt.serve.schemas import AttentionResponse, ModelsResponse, TranslateResponse
 from tests.serve.conftest import CPU, Client, make_run, sentences, serving
@@ -25,6 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_run(folder / "plain", tokenizer, "transformer", StoredAlignmentSource())
     tags = ["<2de>", "<2fr>", "<2en>", "<web>"]
     make_run(folder / "many", tokenizer.with_tags(tags), "transformer", StoredAlignmentSource())
+    make_run(folder / "terms", tokenizer.with_tags(TERM_TAGS), "transformer", StoredAlignmentSource())
     content = checkpoint.load(path := folder / "many" / "checkpoints" / "best.pt")
     corpora = {"news": {"path": "news"}, "web": {"path": "web", "tag": "web"}}
     content["config"]["data"] |= {"languages": ["en", "de", "fr"], "corpora": corpora, "tags": "decoder"}
@@ -103,3 +107,29 @@ def test_the_glossary_of_the_server_is_of_one_language(run: Path, tmp_path: Path
     assert own["terms"][0]["target"] == given["terms"][0]["target"] == "HOUSES"
     assert "HOUSES" in own["translation"]
     assert "terms" not in french
+
+
+def test_attention_is_to_the_source_with_its_soft_terms(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "terms.tsv").write_text("old\tHOUSES\n", "utf-8")
+    options = {"glossary": str(tmp_path / "terms.tsv"), "glossary_mode": "soft"}
+    model = Translator.from_checkpoint(checkpoint.load(run / "terms" / "checkpoints" / "best.pt"), None, CPU)
+    source = annotate(model.tokenizer, TEXT, [(4, 7, "HOUSES")])
+    with serving(run, ["terms"], lambda served: None, **options) as client:
+        (part,) = client.post("/api/translate", {"text": TEXT}).json["sentences"][0]["details"]
+        target = part["hypotheses"][0]["tokens"]
+        request = {"source": TEXT, "source_tokens": part["tokens"], "tokens": target, "layer": 1, "head": 1}
+        attention = AttentionResponse.model_validate(client.post("/api/attention", request).json)
+        changed = client.post(
+            "/api/attention", request | {"interventions": [{"layer": 1, "weights": attention.weights[0][0]}]}
+        ).json
+        wrong = client.post("/api/attention", request | {"source_tokens": [5, model.tokenizer.source_size]})
+    assert part["tokens"] == source
+    assert attention.source_subwords == [*model.tokenizer.source_subwords(source), "</s>"]
+    assert attention.source_words == [*part["words"], -1]
+    ((_, weights),) = model.attention_weights([source], [target])
+    np.testing.assert_allclose(attention.weights[0][0], weights[0, 0], atol=6e-6)
+    assert changed["weights"] == [[attention.weights[0][0]]]
+    assert (
+        wrong.error
+        == f"source_tokens.1={model.tokenizer.source_size}: must be an id from 0 to {model.tokenizer.source_size - 1}"
+    )
