@@ -60,7 +60,8 @@ def write(translator: Translator, folder: Path, manifest: dict[str, Any]) -> HFR
     The model must have no `formats.unsupported_options`; its table of positions has the manifest's `max_source` rows.
     """
     model: Any = translator.model
-    max_length = manifest["max_source"]
+    tokenizer, max_length = translator.tokenizer, manifest["max_source"]
+    num_ids = tokenizer.target_size
     with quiet():
         from safetensors import SafetensorError
         from transformers import GenerationConfig
@@ -74,10 +75,11 @@ def write(translator: Translator, folder: Path, manifest: dict[str, Any]) -> HFR
             num_beams=translator.config.beam_size,
             length_penalty=translator.config.length_penalty,
             suppress_tokens=[PAD, BOS],
+            bad_words_ids=[[tag] for tag in range(num_ids - len(tokenizer.tags), num_ids)] or None,  # may be forced
             **SPECIAL_IDS,
             **_forced_tag(manifest),
         ).save_pretrained(folder)
-        _write_tokenizer(translator.tokenizer, folder, max_length, manifest)
+        _write_tokenizer(tokenizer, folder, max_length, manifest)
     return HFRunner(folder, manifest)
 
 

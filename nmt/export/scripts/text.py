@@ -22,6 +22,7 @@ class TextCodec:
     """The mapping between text and ids of one side, from source.* or target.* of an exported folder.
 
     pieces: the string of each id, in the model's own spelling; the tags come last.
+    tags: the ids of these, which a translation does not have but in its prefix.
     prefix: the tags that begin every text of this side, see `tag_ids`.
     """
 
@@ -40,6 +41,7 @@ class TextCodec:
             self.pieces = self.model.id_to_piece(list(range(self.model.get_piece_size())))
         self.num_pieces = len(self.pieces)
         self.pieces += manifest.get("tags", {"names": []})["names"]
+        self.tags = range(self.num_pieces, len(self.pieces))
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a sentence after `prefix`, without end token. With subwords, U+2581 is read as a space."""

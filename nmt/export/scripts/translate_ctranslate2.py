@@ -26,7 +26,7 @@ def main() -> None:
     source, target = (TextCodec(folder, side, options.target_lang, options.tag) for side in ("source", "target"))
     source_names, target_names = (vocabulary(folder, side) for side in ("source", "target"))
     ids = {name: index for index, name in enumerate(target_names)}
-    prefix = [target_names[index] for index in target.prefix]
+    prefix, tags = [target_names[index] for index in target.prefix], [[target_names[index]] for index in target.tags]
 
     def translate(sources: list[list[int]]) -> list[str]:
         texts = [""] * len(sources)
@@ -40,6 +40,7 @@ def main() -> None:
                 beam_size=options.beam,
                 patience=search["patience"] if options.beam > 1 else 1,
                 length_penalty=search["length_penalty"],
+                suppress_sequences=tags or None,
                 min_decoding_length=0,
                 max_decoding_length=max_length + 1,  # with the end token, which may be missing
                 max_input_length=0,  # the default drops everything after 1,024 tokens

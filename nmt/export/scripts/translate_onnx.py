@@ -71,10 +71,12 @@ def beam_search(
     length_penalty: float,
     max_length: int,
     prefix: Sequence[int] = (),
+    tags: Sequence[int] = (),
 ) -> tuple[list[int], float]:
     """Return the best translation's ids and its score, log p / length^length_penalty; greedy with beam size 1.
 
-    Source, result and `max_length` are without end token, which `length` includes; the result begins with `prefix`.
+    Source, result and `max_length` are without end token, which `length` includes; the result begins with `prefix`, and
+    has no ids of `tags` after it.
     """
     memory, state = model.start([source])
     hypotheses: list[tuple[list[int], float]] = [([], 0.0)]
@@ -87,6 +89,8 @@ def beam_search(
             log_probs[:, np.arange(log_probs.shape[1]) != EOS] = -np.inf
         if length <= len(prefix):
             log_probs[:, np.arange(log_probs.shape[1]) != prefix[length - 1]] = -np.inf
+        else:
+            log_probs[:, list(tags)] = -np.inf
         total = (np.array([log_prob for _, log_prob in hypotheses])[:, None] + log_probs).ravel()
         candidates = np.argsort(-total, kind="stable")[: 2 * beam_size if beam_size > 1 else 1]
         grown: list[tuple[list[int], float]] = []
@@ -124,8 +128,8 @@ def main() -> None:
 
     def translate(sources: list[list[int]]) -> list[str]:
         (ids,) = sources
-        max_length = max_tokens(manifest, len(ids))
-        tokens, _ = beam_search(model, ids, options.beam, search["length_penalty"], max_length, target.prefix)
+        limits = search["length_penalty"], max_tokens(manifest, len(ids))
+        tokens, _ = beam_search(model, ids, options.beam, *limits, target.prefix, target.tags)
         return [target.decode(tokens)]
 
     translate_lines(source.encode, translate, manifest["max_source"], 1)
