@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from nmt.attention import CROSS, AttentionLayer
 from nmt.attention.scores import Additive
@@ -61,6 +60,8 @@ def parameter_counts(model: nn.Module) -> dict[str, int]:
 def flops_per_token(config: Any, source_size: int, target_size: int, *, joint: bool) -> float:
     """Count the FLOPs of a forward pass with teacher forcing per target token, for a pair of `FLOPS_SEQUENCE_LENGTH`
     tokens on each side; the arguments and errors are those of `build_on_meta`."""
+    from torch.utils.flop_counter import FlopCounterMode  # imports Triton where there is one
+
     model = build_on_meta(config, source_size, target_size, joint=joint).eval()
     additive_flops: list[int] = []
     ids = torch.zeros(1, FLOPS_SEQUENCE_LENGTH, dtype=torch.long, device="meta")
