@@ -1,6 +1,6 @@
 """Tables of the study of spans in docs/ablation.md: which score carries an element of markup across best?
 
-    python scripts/ablation_spans.py FOLDER_OR_CSV [FOLDER_OR_CSV ...] [--csv FILE]
+    python scripts/ablation_spans.py FOLDER_OR_CSV ... [--csv FILE] [--picture FILE [--authority de=77.4 ...]]
 
 reads the runs that scripts/ablation_spans.sh leaves in runs/spans_<language>_<architecture>, or the file that --csv
 wrote from them (docs/ablation_spans.csv is that of the page), and prints, in Markdown,
@@ -9,6 +9,8 @@ wrote from them (docs/ablation_spans.csv is that of the page), and prints, in Ma
 * differences from `scaled`, paired by language, architecture, guidance and seed, with Wilcoxon's signed-rank test and
   Holm's correction;
 * what goes with the F1 of spans: Spearman's correlations over runs, within language, architecture and guidance.
+
+The picture shows the exact spans of every run, and as a line those that eflomal's links give in a language.
 
     python scripts/ablation_spans.py --eflomal eflomal-align FOLDER_OF_TEXT LANGUAGE
 
@@ -40,7 +42,7 @@ from nmt.data import DataConfig
 from nmt.evaluation.results import EvaluationSet
 from nmt.evaluation.span_projection import SpanScore, span_score
 from nmt.runtime.errors import report_errors
-from nmt.runtime.files import write_text
+from nmt.runtime.files import atomic_write, write_text
 
 SCORES = ("scaled", "additive", "dot", "general", "cosine", "hybrid")
 BUILT_IN = "builtin"
@@ -213,6 +215,34 @@ def tables(runs: Sequence[Run]) -> str:
     return "\n\n".join(found if marked else found[:1])
 
 
+def draw(runs: Sequence[Run], path: Path, authority: dict[str, float]) -> None:
+    """Draw the exact spans of each run of real text, a panel for each language and architecture, and the `authority`
+    of a language in percent as a line."""
+    import matplotlib.pyplot as plt
+
+    runs = [run for run in runs if "exact" in run]
+    panels = sorted({group(run)[:2] for run in runs})
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(2.6 * len(panels), 2.9), sharey=True, sharex=True, squeeze=False
+    )
+    for panel, axis in zip(panels, axes[0], strict=True):
+        for guided, marker in ((0, {"facecolors": "none", "edgecolors": "C0"}), (1, {"color": "C1", "marker": "D"})):
+            found = [run for run in runs if group(run) == (*panel, guided)]
+            places = [SCORES.index(run["score"]) for run in found]
+            label = "guided" if guided else "plain"
+            axis.scatter([run["exact"] for run in found], places, label=label, s=26, alpha=0.8, zorder=2, **marker)
+        if panel[0] in authority:
+            axis.axvline(authority[panel[0]], color="0.3", linestyle="--", label="eflomal's links")
+        axis.set(title=" ".join(panel), xlabel=COLUMNS["exact"], yticks=range(len(SCORES)), yticklabels=SCORES)
+        axis.grid(axis="y", color="0.9")
+    axes[0, 0].invert_yaxis()
+    figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    with atomic_write(path) as file:
+        figure.savefig(file, dpi=110, format=path.suffix.removeprefix(".") or "png")
+    plt.close(figure)
+
+
 def authority(folder: Path, language: str, program: str) -> SpanScore:
     """Return how well links by eflomal carry over the elements of test_tagged.
 
@@ -239,6 +269,18 @@ def authority(folder: Path, language: str, program: str) -> SpanScore:
     return span_score(found)
 
 
+def _percentages(values: Sequence[str]) -> dict[str, float]:
+    """Return numbers by language, given as de=77.4."""
+    found = {}
+    for value in values:
+        language, _, number = value.partition("=")
+        try:
+            found[language] = float(number)
+        except ValueError:
+            raise ValueError(f"--authority {value}: must be a language and a number, such as de=77.4") from None
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
@@ -246,6 +288,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="runs; or, with --eflomal, text and its language")
     parser.add_argument("--csv", metavar="FILE", type=Path, help="write the measures of each run to FILE, too")
+    parser.add_argument("--picture", metavar="FILE", type=Path, help="draw the exact spans of each run")
+    parser.add_argument(
+        "--authority", metavar="LANGUAGE=PERCENT", nargs="+", default=[], help="exact spans by eflomal, to draw"
+    )
     parser.add_argument("--eflomal", metavar="PROGRAM", help="carry elements over along links by this eflomal-align")
     options = parser.parse_args(arguments)
     with report_errors():
@@ -255,6 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             folder, language = options.paths
             print(authority(Path(folder), language, options.eflomal))
             return
+        percentages = _percentages(options.authority)
         runs = [run for path in options.paths for run in read(Path(path))]
         if not runs:
             raise ValueError(f"{' '.join(options.paths)}: no run with a folder report-spans; see ablation_spans.sh")
@@ -263,6 +310,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(tables(runs))
         if options.csv:
             write(runs, options.csv)
+        if options.picture:
+            draw(join(runs), options.picture, percentages)
 
 
 if __name__ == "__main__":

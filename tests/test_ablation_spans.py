@@ -106,6 +106,22 @@ def test_the_page_shows_the_tables_of_its_file(script: ModuleType) -> None:
         assert table in page, f"write into docs/ablation.md:\n{table}"
 
 
+def test_the_picture_has_every_run(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plt = importlib.import_module("matplotlib.pyplot")
+    monkeypatch.setattr(plt, "close", lambda _: None)
+    runs = script.join(script.read(DOCS / "ablation_spans.csv"))
+    script.draw(runs, tmp_path / "spans.png", {"eu": 88.4})
+    assert (tmp_path / "spans.png").read_bytes().startswith(b"\x89PNG")
+    axes = (figure := plt.gcf()).axes
+    assert [axis.get_title() for axis in axes] == ["de rnn", "de transformer", "eu rnn", "eu transformer"]
+    assert [len(axis.lines) for axis in axes] == [0, 0, 1, 1]
+    drawn = {tuple(point) for axis in axes for dots in axis.collections for point in dots.get_offsets().tolist()}
+    assert drawn == {(run["exact"], script.SCORES.index(run["score"])) for run in runs if "exact" in run}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["plain", "guided", "eflomal's links"]
+    monkeypatch.undo()
+    plt.close(figure)
+
+
 @pytest.mark.slow
 def test_the_study_runs_from_text_to_tables(script: ModuleType, tmp_path: Path) -> None:
     generator = np.random.default_rng(7)
@@ -160,6 +176,12 @@ def test_a_run_counts_once(script: ModuleType, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit):
         script.main(2 * [str(DOCS / "ablation_spans.csv")])
     assert "a run is there twice" in capsys.readouterr().err
+
+
+def test_a_percentage_that_is_none_is_named(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        script.main([str(DOCS / "ablation_spans.csv"), "--picture", "never.png", "--authority", "de=high"])
+    assert "--authority de=high: must be a language and a number" in capsys.readouterr().err
 
 
 def test_folders_without_evaluated_runs_are_named(script: ModuleType, tmp_path: Path) -> None:
