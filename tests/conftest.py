@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,6 +59,19 @@ def without_plugins() -> Iterator[None]:
         plugins.OWNERS.clear()
         plugins.LOADED.clear()
         plugins.warn_once.cache_clear()
+
+
+@pytest.fixture
+def clock_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType], list[float]]:
+    """Return a function that gives a module a clock, in a list to be set. Others keep theirs: with a changed
+    `time.monotonic` the event loop of a server in a thread would sleep for hours."""
+
+    def make(module: ModuleType) -> list[float]:
+        now = [100.0]
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        return now
+
+    return make
 
 
 @pytest.fixture(autouse=True)

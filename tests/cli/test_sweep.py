@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from nmt.cli.config_groups import format_override, group_choices, load_sweep
 from nmt.cli.configs import COMMANDS, Config, EvaluateConfig
 from nmt.cli.help import SWEEP_OPTIONS, help_text
 from nmt.cli.run_directory import result_folder, run_name
-from nmt.cli.sweep import SweepJob, slurm_launcher
+from nmt.cli.sweep import SweepJob, progress, slurm_launcher
 from nmt.cli.sweep.completion import is_run_complete
 from nmt.cli.sweep.jobs import DONE, FAILED, RUNNING, SKIPPED, SweepOptions
 from nmt.cli.sweep.process_launcher import (
@@ -285,22 +286,21 @@ def test_failure_reasons() -> None:
     assert failure_reason(3, []) == "ended with exit code 3"
 
 
-def test_the_progress_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+def test_the_progress_of_a_sweep(clock_of: Callable[..., list[float]]) -> None:
+    clock = clock_of(progress)
     jobs = [SweepJob(i, 4, f"seed={i}", [], Config()) for i in (1, 2, 3, 4)]
     jobs[0].end(SKIPPED)
-    progress = SweepProgress(jobs)
-    assert progress.line() == "sweep: 1 of 4 runs finished (1 of them before)"
+    shown = SweepProgress(jobs)
+    assert shown.line() == "sweep: 1 of 4 runs finished (1 of them before)"
     jobs[1].status = RUNNING
     clock[0] += 60
-    assert progress.line() == "sweep: 1 of 4 runs finished (1 of them before), 1 running"
+    assert shown.line() == "sweep: 1 of 4 runs finished (1 of them before), 1 running"
     clock[0] += 60
     jobs[1].end(DONE)
-    assert progress.line() == "sweep: 2 of 4 runs finished (1 of them before); about 04:00 left"
+    assert shown.line() == "sweep: 2 of 4 runs finished (1 of them before); about 04:00 left"
     jobs[2].end(FAILED, "why")
     jobs[3].end(DONE)
-    assert progress.line() == "sweep: 3 of 4 runs finished (1 of them before), 1 failed; took 02:00"
+    assert shown.line() == "sweep: 3 of 4 runs finished (1 of them before), 1 failed; took 02:00"
 
 
 def test_lines_of_threads_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import io
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,11 +27,10 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> py
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_line_at_most_every_few_seconds(
-    log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, terminal: bool
+    log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, terminal: bool, clock_of: Callable[..., list[float]]
 ) -> None:
     """On a terminal, where there is a bar, they are for the log file alone."""
-    clock = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    clock = clock_of(progress)
     monkeypatch.setattr(sys, "stderr", Terminal() if terminal else io.StringIO())
     with show_stage("test: translating", 40) as show:
         for num_done in (4, 8, 12, 40):

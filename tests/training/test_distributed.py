@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import nmt
 from nmt import checkpoint, train
 from nmt.cli.compose import Config, run_command
 from nmt.data import collate, pin_memory, select_rows
-from nmt.training import distributed, oom
+from nmt.training import distributed, oom, signals
 from nmt.training.distributed import DistributedContext, fill_shard, init_distributed
 from nmt.training.launcher import _cause
 from nmt.training.signals import GracefulShutdown
@@ -358,9 +359,8 @@ def test_ranks_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert DistributedContext(0, 2, 0, 2).threads(3) == 3
 
 
-def test_a_signal_that_a_launcher_repeats_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+def test_a_signal_that_a_launcher_repeats_counts_once(clock_of: Callable[..., list[float]]) -> None:
+    now = clock_of(signals)
     with GracefulShutdown(is_distributed=True) as stop:
         signal.raise_signal(signal.SIGINT)
         now[0] += 1

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import nmt
 from nmt.runtime.errors import report_errors
+from nmt.training import signals
 from nmt.training.signals import STOP_SIGNALS, GracefulShutdown, SignalForwarder
 
 
@@ -39,10 +40,9 @@ def test_signals_are_forwarded_while_the_context_lasts() -> None:
     ],
 )
 def test_the_end_of_a_terminal_counts_once(
-    first: int, seconds: float, second: int, stops_at_once: bool, monkeypatch: pytest.MonkeyPatch
+    first: int, seconds: float, second: int, stops_at_once: bool, clock_of: Callable[..., list[float]]
 ) -> None:
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    now = clock_of(signals)
     with GracefulShutdown() as stop:
         signal.raise_signal(first)
         assert stop.requested
