@@ -11,8 +11,9 @@ import operator
 import os
 import re
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
+from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from nmt.renames import RENAMED_ATTENTION_OPTIONS, RENAMED_VALUES
@@ -20,13 +21,14 @@ from nmt.renames import RENAMED_OPTIONS as RENAMED_OPTIONS
 from nmt.renames import upgrade_keys as upgrade_keys
 
 T = TypeVar("T")
+_type_hints: Callable[[Any], dict[str, Any]] = cache(get_type_hints)
 MISSING = "(none)"
 """Shown as the value of an option that a configuration does not have."""
 
 
 def leaves(config: object, prefix: str = "") -> dict[str, Any]:
     """Return every option of a configuration object and its type hint, in the order of the fields."""
-    hints = get_type_hints(type(config))
+    hints = _type_hints(type(config))
     hints_by_option: dict[str, Any] = {}
     for field in fields(config):  # type: ignore[arg-type]
         value = getattr(config, field.name)
@@ -282,7 +284,7 @@ def upgrade(stored: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _from_dict(cls: type[T], stored: Mapping[str, Any], prefix: str, models: Mapping[str, type]) -> T:
     config = cls()
-    hints = get_type_hints(cls)
+    hints = _type_hints(cls)
     for key, value in stored.items():
         path = f"{prefix}{key}"
         if key not in hints:

@@ -42,7 +42,8 @@ not stored."""
 
 def map_paths(config: object, change: Callable[[str, str], str]) -> None:
     """Replace every text in the path options of a configuration by the result of `change(option, text)`."""
-    for option in [option for option in PATH_OPTIONS if option in leaves(config)]:
+    known = leaves(config)
+    for option in [option for option in PATH_OPTIONS if option in known]:
         parent, _, name = option.rpartition(".")
         value = getattr(get_node(config, parent), name)
         setattr(get_node(config, parent), name, map_texts(value, partial(change, option)))
