@@ -38,7 +38,7 @@ def make(name: str, **search: Any) -> Translator:
     return Translator(model, tokenizer, SearchConfig(**{"beam_size": 3, "max_length_offset": 4, **search}), CPU)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.bf16)])
 @pytest.mark.parametrize("name", MODELS_WITH_OPTIONS)
 def test_neither_batches_nor_threads_change_a_translation(name: str, precision: str) -> None:
     """Texts, tokens and scores are the same to the last bit, one sentence at a time or many."""
