@@ -221,7 +221,8 @@ def draw(runs: Sequence[Run], path: Path, authority: dict[str, float]) -> None:
     import matplotlib.pyplot as plt
 
     runs = [run for run in runs if "exact" in run]
-    panels = sorted({group(run)[:2] for run in runs})
+    if not (panels := sorted({group(run)[:2] for run in runs})):
+        raise ValueError(f"--picture {path}: there is no run of real text to draw")
     figure, axes = plt.subplots(
         1, len(panels), figsize=(2.6 * len(panels), 2.9), sharey=True, sharex=True, squeeze=False
     )
