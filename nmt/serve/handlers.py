@@ -164,7 +164,8 @@ def _encode_pair(served: ServedModel, request: AttentionRequest, max_weights: in
         for index, token in enumerate(ids):
             if not 0 <= token < size:
                 raise HTTPException(422, f"{name}.{index}={token}: must be an id from 0 to {size - 1}")
-    limits = served.max_source_tokens, served.max_target_tokens
+    max_source = served.max_source_tokens if request.source_tokens is None else served.max_annotated_tokens
+    limits = max_source, served.max_target_tokens
     for name, ids, limit in zip(("source", "tokens"), (source, target), limits, strict=True):
         if len(ids) > limit:
             raise HTTPException(413, f"{name}: has {len(ids)} tokens; at most {limit} go into the model in one piece")

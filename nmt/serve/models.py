@@ -55,6 +55,12 @@ class ServedModel:
     glossary: Glossary | None = None
 
     @property
+    def max_annotated_tokens(self) -> int:
+        """Tokens of the longest source with soft terms whose attention can be requested."""
+        limit = self.translator.max_source_length
+        return 4 * self.max_source_tokens if limit is None else limit
+
+    @property
     def max_target_tokens(self) -> int:
         """Tokens of the longest translation whose attention can be requested."""
         limit = self.translator.model.max_target_length

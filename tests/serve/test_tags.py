@@ -111,8 +111,9 @@ def test_the_glossary_of_the_server_is_of_one_language(run: Path, tmp_path: Path
 
 def test_attention_is_to_the_source_with_its_soft_terms(run: Path, tmp_path: Path) -> None:
     (tmp_path / "terms.tsv").write_text("old\tHOUSES\n", "utf-8")
-    options = {"glossary": str(tmp_path / "terms.tsv"), "glossary_mode": "soft"}
     model = Translator.from_checkpoint(checkpoint.load(run / "terms" / "checkpoints" / "best.pt"), None, CPU)
+    num = len(model.tokenizer.encode_source([TEXT])[0])  # with its terms the text is longer than a piece may be
+    options = {"glossary": str(tmp_path / "terms.tsv"), "glossary_mode": "soft", "max_length": num}
     source = annotate(model.tokenizer, TEXT, [(4, 7, "HOUSES")])
     with serving(run, ["terms"], lambda served: None, **options) as client:
         (part,) = client.post("/api/translate", {"text": TEXT}).json["sentences"][0]["details"]
@@ -123,7 +124,9 @@ def test_attention_is_to_the_source_with_its_soft_terms(run: Path, tmp_path: Pat
             "/api/attention", request | {"interventions": [{"layer": 1, "weights": attention.weights[0][0]}]}
         ).json
         wrong = client.post("/api/attention", request | {"source_tokens": [5, model.tokenizer.source_size]})
+        long = client.post("/api/attention", request | {"source_tokens": source * 5})
     assert part["tokens"] == source
+    assert f"source: has {5 * len(source)} tokens; at most {4 * num} go into the model" in long.error
     assert attention.source_subwords == [*model.tokenizer.source_subwords(source), "</s>"]
     assert attention.source_words == [*part["words"], -1]
     ((_, weights),) = model.attention_weights([source], [target])
